@@ -1,0 +1,41 @@
+//! The one error type of this crate. Every message names the file, row or key, and says what was expected.
+
+use std::path::{Path, PathBuf};
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+
+    #[error("{}: {message}", path.display())]
+    Table { path: PathBuf, message: String },
+
+    #[error("{}: row {row}: {message}", path.display())]
+    Row { path: PathBuf, row: u64, message: String },
+
+    #[error("{}: not a readable radiograph: {message}", path.display())]
+    Image { path: PathBuf, message: String },
+
+    #[error("{}: not a usable corpus: {message}", path.display())]
+    Corpus { path: PathBuf, message: String },
+
+    #[error("vocabulary {}: {message}", path.display())]
+    Vocabulary { path: PathBuf, message: String },
+
+    #[error("{0}")]
+    Usage(String),
+
+    #[error("stopped on request")]
+    Stopped,
+}
+
+impl Error {
+    /// For `map_err`: an I/O error together with the file it happened to.
+    pub fn io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Error {
+        let path = path.as_ref().to_path_buf();
+        move |source| Error::Io { path, source }
+    }
+}

@@ -1,0 +1,1 @@
+//! Radiographs: decoding, resizing, cropping.

@@ -1,0 +1,1 @@
+//! Importers: from what researchers have to a corpus.

@@ -1,0 +1,21 @@
+//! Studies, reports, radiographs and corpus files for Med-ST.
+//!
+//! This crate knows nothing of deep learning: it turns what researchers have (tables, radiographs, reports) into a
+//! *corpus*, a folder of a few files that every other part of Med-ST reads. The words used everywhere:
+//!
+//! * a [`study::Study`] is one visit of a subject: a frontal radiograph, optionally a lateral one and a report;
+//! * a [`sequence::Sequence`] is the time-ordered studies of one subject, cut into chunks;
+//! * a [`corpus::Corpus`] is the prepared data on disk.
+
+pub mod corpus;
+pub mod error;
+pub mod image;
+pub mod import;
+pub mod phantom;
+pub mod progress;
+pub mod report;
+pub mod sequence;
+pub mod split;
+pub mod study;
+
+pub use error::{Error, Result};

@@ -1,0 +1,37 @@
+//! How long work reports that it goes on, and learns that it should stop, without knowing about terminals.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Receives the progress of a long job. Implementations must be cheap: they are called once an item.
+pub trait Progress: Sync {
+    /// A phase begins: what it does and, where known, how many items it has.
+    fn begin(&self, what: &str, total: Option<u64>);
+    /// `count` more items are done.
+    fn advance(&self, count: u64);
+    /// The phase is over.
+    fn end(&self) {}
+    /// True when the job should stop at the next safe point.
+    fn stop_requested(&self) -> bool {
+        false
+    }
+}
+
+/// Reports nothing and never stops.
+pub struct Silent;
+
+impl Progress for Silent {
+    fn begin(&self, _what: &str, _total: Option<u64>) {}
+    fn advance(&self, _count: u64) {}
+}
+
+/// Reports nothing, but stops once its flag is set.
+#[derive(Default)]
+pub struct Stoppable(pub AtomicBool);
+
+impl Progress for Stoppable {
+    fn begin(&self, _what: &str, _total: Option<u64>) {}
+    fn advance(&self, _count: u64) {}
+    fn stop_requested(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,1 @@
+//! Report text: sections, cleaning, word pieces (SPEC: "Report text").

@@ -1,0 +1,11 @@
+//! Writes the folder of libtorch into the programs (examples, tests, benches) of this crate, so that nobody has to set
+//! `LD_LIBRARY_PATH`. `crates/medst-cli/build.rs` does the same for the `medst` binary.
+
+fn main() {
+    println!("cargo:rerun-if-env-changed=LIBTORCH");
+    if let Ok(libtorch) = std::env::var("LIBTORCH") {
+        let lib = std::path::Path::new(&libtorch).join("lib");
+        let lib = lib.canonicalize().unwrap_or(lib);
+        println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
+    }
+}

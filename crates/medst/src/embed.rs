@@ -1,0 +1,1 @@
+//! Embeddings of a corpus with a trained model.

@@ -1,0 +1,41 @@
+//! The one error type of this crate. Every message names the file or key, and says what was expected.
+
+use std::path::{Path, PathBuf};
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+
+    #[error(transparent)]
+    Data(#[from] medst_data::Error),
+
+    #[error("configuration: {0}")]
+    Config(String),
+
+    #[error("{}: not usable as weights: {message}", path.display())]
+    Weights { path: PathBuf, message: String },
+
+    #[error("{}: not a usable checkpoint: {message}", path.display())]
+    Checkpoint { path: PathBuf, message: String },
+
+    #[error("{0}")]
+    Training(String),
+
+    #[error("engine: {0}")]
+    Engine(#[from] tch::TchError),
+
+    #[error("stopped on request")]
+    Stopped,
+}
+
+impl Error {
+    /// For `map_err`: an I/O error together with the file it happened to.
+    pub fn io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Error {
+        let path = path.as_ref().to_path_buf();
+        move |source| Error::Io { path, source }
+    }
+}

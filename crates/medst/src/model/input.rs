@@ -1,0 +1,168 @@
+//! What the model eats: typed batches that cannot pair a lateral view with another study's frontal.
+//!
+//! Letters: `B` studies, `L` lateral views among them, `S` side in pixels, `N` tokens of the longest report, `W` words of the
+//! longest report (without `[CLS]`), `Q` full sequences, `T` steps of a sequence.
+
+use tch::{Device, Kind, Tensor};
+
+use super::config::Semantics;
+
+/// Radiographs of `B` studies. Pixels stay 8-bit with one channel until they are on the device.
+#[derive(Debug)]
+pub struct ImageInput {
+    /// `[B, S, S]` uint8.
+    pub frontal: Tensor,
+    /// `[L, S, S]` uint8, only the lateral views that exist (`L` may be 0).
+    pub lateral: Tensor,
+    /// For each of the `L` lateral views the row of its study in `frontal`; strictly ascending.
+    pub lateral_rows: Vec<i64>,
+}
+
+impl ImageInput {
+    /// Number of studies, `B`.
+    pub fn studies(&self) -> i64 {
+        self.frontal.size()[0]
+    }
+
+    /// The same batch on another device.
+    pub fn to_device(&self, device: Device) -> ImageInput {
+        ImageInput {
+            frontal: self.frontal.to_device(device),
+            lateral: self.lateral.to_device(device),
+            lateral_rows: self.lateral_rows.clone(),
+        }
+    }
+}
+
+/// Reports of `B` studies as word pieces.
+#[derive(Debug)]
+pub struct ReportInput {
+    /// `[B, N]` int64, padded with 0 (`[PAD]`).
+    pub ids: Tensor,
+    /// `[B, N]` bool, true where a token exists.
+    pub exists: Tensor,
+    /// `[B, N]` int64: the word a token belongs to, counted from 0 = `[CLS]`; -1 for tokens of no word.
+    pub word_of_token: Tensor,
+    /// Words of each report, `[CLS]` not counted.
+    pub word_counts: Vec<i64>,
+    /// Columns `W` of the word features.
+    pub words: i64,
+}
+
+impl ReportInput {
+    /// Pads encoded reports into a batch.
+    ///
+    /// * `reports`: token ids of each report with `[CLS]` and `[SEP]`, unpadded; none may be empty.
+    /// * `continues`: whether a token id is a continuation piece (`##…`) and so joins the word before it.
+    /// * `window`: the configured maximum number of tokens. In [`Semantics::Reference`] every report is padded to it and the
+    ///   last token of a full window is not walked (its word is lost); in [`Semantics::Corrected`] the batch is padded to its
+    ///   longest report and every word is kept.
+    pub fn new(
+        reports: &[Vec<u32>],
+        continues: impl Fn(u32) -> bool,
+        separator: u32,
+        window: i64,
+        semantics: Semantics,
+    ) -> ReportInput {
+        let longest = reports.iter().map(Vec::len).max().unwrap_or(0) as i64;
+        let tokens = match semantics {
+            Semantics::Reference => window,
+            Semantics::Corrected => longest,
+        };
+        let layouts: Vec<Vec<i64>> = reports
+            .iter()
+            .map(|ids| match semantics {
+                Semantics::Reference => {
+                    let walked = ids.len().min((tokens - 1) as usize);
+                    let mut words = words_of_tokens(&ids[..walked], &continues);
+                    // The reference adds a word to its list when the next one begins or `[SEP]` comes. Where the window
+                    // ends before `[SEP]`, the word being collected is never added.
+                    if ids[..walked].last() != Some(&separator) {
+                        let open = words.last().copied().unwrap_or(-1);
+                        words.iter_mut().filter(|word| **word == open).for_each(|word| *word = -1);
+                    }
+                    words
+                }
+                Semantics::Corrected => words_of_tokens(ids, &continues),
+            })
+            .collect();
+        let word_counts: Vec<i64> =
+            layouts.iter().map(|layout| layout.iter().copied().max().unwrap_or(0).max(0)).collect();
+        let words = match semantics {
+            Semantics::Reference => tokens - 1,
+            Semantics::Corrected => word_counts.iter().copied().max().unwrap_or(0),
+        };
+        let pad = |row: &mut Vec<i64>, value: i64| row.resize(tokens as usize, value);
+        let (mut ids, mut word_of_token) = (Vec::new(), Vec::new());
+        for (report, mut layout) in reports.iter().zip(layouts) {
+            let mut row: Vec<i64> = report.iter().map(|&id| i64::from(id)).collect();
+            pad(&mut row, 0);
+            pad(&mut layout, -1);
+            ids.extend(row);
+            word_of_token.extend(layout);
+        }
+        let lengths: Vec<i64> = reports.iter().map(|report| report.len() as i64).collect();
+        let shape = [reports.len() as i64, tokens];
+        let exists = Tensor::arange(tokens, (Kind::Int64, Device::Cpu))
+            .unsqueeze(0)
+            .lt_tensor(&Tensor::from_slice(&lengths).unsqueeze(1));
+        ReportInput {
+            ids: Tensor::from_slice(&ids).view(shape),
+            exists,
+            word_of_token: Tensor::from_slice(&word_of_token).view(shape),
+            word_counts,
+            words,
+        }
+    }
+
+    /// `[B, W]` bool, true where a word exists.
+    pub fn word_exists(&self) -> Tensor {
+        Tensor::arange(self.words, (Kind::Int64, self.ids.device()))
+            .unsqueeze(0)
+            .lt_tensor(&Tensor::from_slice(&self.word_counts).to_device(self.ids.device()).unsqueeze(1))
+    }
+
+    /// The same batch on another device.
+    pub fn to_device(&self, device: Device) -> ReportInput {
+        ReportInput {
+            ids: self.ids.to_device(device),
+            exists: self.exists.to_device(device),
+            word_of_token: self.word_of_token.to_device(device),
+            word_counts: self.word_counts.clone(),
+            words: self.words,
+        }
+    }
+}
+
+/// The word number of each token: a continuation piece joins the word before it.
+fn words_of_tokens(ids: &[u32], continues: &impl Fn(u32) -> bool) -> Vec<i64> {
+    let mut word = -1;
+    ids.iter()
+        .map(|&id| {
+            if word < 0 || !continues(id) {
+                word += 1;
+            }
+            word
+        })
+        .collect()
+}
+
+/// One training step's studies.
+#[derive(Debug)]
+pub struct Batch {
+    pub images: ImageInput,
+    pub reports: ReportInput,
+    /// `[Q, T]` int64: rows of the studies that form full sequences, in time order; `Q` may be 0.
+    pub sequences: Tensor,
+}
+
+impl Batch {
+    /// The same batch on another device.
+    pub fn to_device(&self, device: Device) -> Batch {
+        Batch {
+            images: self.images.to_device(device),
+            reports: self.reports.to_device(device),
+            sequences: self.sequences.to_device(device),
+        }
+    }
+}
