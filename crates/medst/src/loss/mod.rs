@@ -1,27 +1,68 @@
-//! The Med-ST losses (paper, sections 3.3 and 3.4) as pure functions.
+//! The Med-ST losses (paper, sections 3.3 and 3.4): pure functions of embeddings, masks and a small configuration.
+//!
+//! [`global`] aligns images with reports, [`local`] patches with words, [`temporal`] sequences of studies with each other.
 
 pub mod config;
+pub mod global;
+pub mod local;
+pub mod temporal;
 
 use tch::Tensor;
 
+use crate::Result;
 use crate::model::input::Batch;
-use crate::model::{MedSt, Mode};
+use crate::model::{ImageEmbeddings, MedSt, Mode, ReportEmbeddings};
 use config::LossConfig;
 
 /// Every part of one step's loss, each a scalar tensor, logged under its own name.
+#[derive(Debug)]
 pub struct Losses {
-    /// λ₁·global + λ₂·local + λ₃·(forward_mapping + reverse_mapping); what is differentiated.
+    /// `λ₁·global + λ₂·local + λ₃·(forward_mapping + reverse_mapping)`: what is differentiated.
     pub total: Tensor,
     pub global: Tensor,
     pub local: Tensor,
+    /// Forward mapping classification, image→report and report→image.
     pub forward_mapping: Tensor,
+    /// Reverse mapping regression, image→report and report→image.
     pub reverse_mapping: Tensor,
     /// Retrieval accuracy within the batch, both directions averaged, in `[0, 1]`.
     pub accuracy_at_1: Tensor,
     pub accuracy_at_5: Tensor,
 }
 
-/// Model and losses on one batch.
-pub fn med_st(_model: &MedSt, _batch: &Batch, _config: &LossConfig, _mode: Mode) -> Losses {
-    unimplemented!()
+/// Embeds a batch and computes every loss.
+///
+/// # Errors
+/// When the batch does not fit the model.
+pub fn med_st(model: &MedSt, batch: &Batch, config: &LossConfig, mode: Mode) -> Result<Losses> {
+    let images = model.embed_images(&batch.images, mode)?;
+    let reports = model.embed_reports(&batch.reports, mode)?;
+    Ok(of_embeddings(model, &images, &reports, &batch.sequences, config))
+}
+
+/// All losses of embedded studies.
+///
+/// * `sequences`: `[Q, T]` int64, rows of studies in time order; the temporal parts are exactly zero when `Q` is 0.
+pub fn of_embeddings(
+    model: &MedSt,
+    images: &ImageEmbeddings,
+    reports: &ReportEmbeddings,
+    sequences: &Tensor,
+    config: &LossConfig,
+) -> Losses {
+    let global = global::global(&images.global, &reports.global, config.global_temperature);
+    let local = local::local(model, images, reports, config.local_temperature);
+    let temporal = temporal::temporal(&images.global, &reports.global, sequences, config);
+    let total = &global.loss * config.global_weight
+        + &local * config.local_weight
+        + (&temporal.forward_mapping + &temporal.reverse_mapping) * config.temporal_weight;
+    Losses {
+        total,
+        global: global.loss,
+        local,
+        forward_mapping: temporal.forward_mapping,
+        reverse_mapping: temporal.reverse_mapping,
+        accuracy_at_1: global.accuracy_at_1,
+        accuracy_at_5: global.accuracy_at_5,
+    }
 }

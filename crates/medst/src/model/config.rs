@@ -108,3 +108,50 @@ impl Default for ProjectionConfig {
         ProjectionConfig { hidden: 2048, embedding: 128 }
     }
 }
+
+impl ModelConfig {
+    /// Refuses sizes that cannot be built, naming the key.
+    pub fn validate(&self) -> crate::Result<()> {
+        let positive = [
+            ("model.image.size", self.image.size),
+            ("model.image.patch", self.image.patch),
+            ("model.image.width", self.image.width),
+            ("model.image.depth", self.image.depth),
+            ("model.image.heads", self.image.heads),
+            ("model.image.mlp", self.image.mlp),
+            ("model.text.vocabulary", self.text.vocabulary),
+            ("model.text.width", self.text.width),
+            ("model.text.layers", self.text.layers),
+            ("model.text.heads", self.text.heads),
+            ("model.text.intermediate", self.text.intermediate),
+            ("model.text.max_positions", self.text.max_positions),
+            ("model.projection.hidden", self.projection.hidden),
+            ("model.projection.embedding", self.projection.embedding),
+        ];
+        let fail = |message: String| Err(crate::Error::Config(message));
+        for (key, value) in positive {
+            if value < 1 {
+                return fail(format!("{key} = {value}: must be at least 1"));
+            }
+        }
+        for (key, whole, part_key, part) in [
+            ("model.image.size", self.image.size, "model.image.patch", self.image.patch),
+            ("model.image.width", self.image.width, "model.image.heads", self.image.heads),
+            ("model.text.width", self.text.width, "model.text.heads", self.text.heads),
+        ] {
+            if whole % part != 0 {
+                return fail(format!("{key} = {whole} must be a multiple of {part_key} = {part}"));
+            }
+        }
+        if self.text.max_tokens < 3 || self.text.max_tokens > self.text.max_positions {
+            return fail(format!(
+                "model.text.max_tokens = {}: must lie between 3 and model.text.max_positions = {}",
+                self.text.max_tokens, self.text.max_positions
+            ));
+        }
+        if !(0.0..1.0).contains(&self.text.dropout) {
+            return fail(format!("model.text.dropout = {}: must lie in [0, 1)", self.text.dropout));
+        }
+        Ok(())
+    }
+}

@@ -1,72 +1,206 @@
-//! The Med-ST model (paper, section 3.2).
+//! The Med-ST model (paper, section 3.2): an image encoder with view experts, a report encoder, four projection heads and
+//! two importance attentions.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`config`] | sizes and switches |
+//! | [`input`] | typed batches |
+//! | [`vit`], [`view_experts`] | image encoder |
+//! | [`bert`], [`words`] | report encoder, word features |
+//! | [`projection`], [`importance`] | heads |
+//! | [`parameters`] | named tensors and their initialisation |
+//! | [`weights`] | reading and writing tensors by name |
+//! | [`reference`] | the reference implementation's names |
+//!
+//! Letters: `B` studies, `L` of them with a lateral view, `P` patches a view, `N` tokens, `W` words, `H` encoder width,
+//! `D` embedding width.
 
+pub mod bert;
 pub mod config;
+pub mod importance;
 pub mod input;
-
-use std::path::Path;
+pub mod parameters;
+pub mod projection;
+pub mod reference;
+pub mod view_experts;
+pub mod vit;
+pub mod weights;
+pub mod words;
 
 use tch::{Device, Kind, Tensor};
 
-use crate::Result;
-use config::ModelConfig;
-use input::{ImageInput, ReportInput};
+use self::bert::ReportEncoder;
+use self::config::{ModelConfig, Semantics};
+use self::importance::Importance;
+use self::input::{ImageInput, ReportInput};
+use self::parameters::Scope;
+pub use self::parameters::{Parameter, Registry};
+use self::projection::Projection;
+use self::view_experts::View;
+use self::vit::{ImageEncoder, ImageFeatures};
+use crate::{Error, Result};
 
-/// A named trainable tensor. Cloning the handle shares the storage.
-pub struct Parameter {
-    pub name: String,
-    pub tensor: Tensor,
-}
-
-/// Whether statistics and dropout behave as in training.
+/// Whether batch statistics and dropout behave as in training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     Train,
     Evaluate,
 }
 
+/// The Med-ST model.
+#[derive(Debug)]
 pub struct MedSt {
     pub config: ModelConfig,
+    pub image_encoder: ImageEncoder,
+    pub report_encoder: ReportEncoder,
+    image_global: Projection,
+    patch_local: Projection,
+    report_global: Projection,
+    word_local: Projection,
+    pub word_importance: Importance,
+    pub patch_importance: Importance,
+    registry: Registry,
+}
+
+/// The image side of `B` studies. All embeddings are unit vectors.
+#[derive(Debug)]
+pub struct ImageEmbeddings {
+    /// Encoder states before projection.
+    pub features: ImageFeatures,
+    /// `[B, D]`.
+    pub global: Tensor,
+    /// `[B, P, D]`.
+    pub frontal_patches: Tensor,
+    /// `[L, P, D]`, of the studies in `features.lateral_rows`.
+    pub lateral_patches: Tensor,
+}
+
+/// The report side of `B` studies. All embeddings are unit vectors.
+#[derive(Debug)]
+pub struct ReportEmbeddings {
+    /// `[B, H]`: the `[CLS]` state.
+    pub feature: Tensor,
+    /// `[B, W, H]`: summed states of the pieces of each word; zero where no word exists.
+    pub word_features: Tensor,
+    /// `[B, D]`.
+    pub global: Tensor,
+    /// `[B, W, D]`; zero where no word exists (in [`Semantics::Reference`] the projection of a zero row).
+    pub words: Tensor,
+    /// `[B, W]` bool, true where a word exists.
+    pub word_exists: Tensor,
 }
 
 impl MedSt {
-    /// A model with random weights, drawn from `seed` alone.
-    pub fn new(_config: &ModelConfig, _seed: u64, _device: Device, _kind: Kind) -> Result<MedSt> {
-        unimplemented!()
+    /// A model with random weights, which depend on `seed` alone. Reseeds the engine's generator.
+    pub fn new(config: &ModelConfig, seed: u64, device: Device, kind: Kind) -> Result<MedSt> {
+        config.validate()?;
+        let _guard = tch::no_grad_guard();
+        let root = Scope::root(seed, kind, device);
+        let (width, projection) = (config.image.width, &config.projection);
+        let head = |name: &str, inputs: i64| Projection::new(&root.at(name), inputs, projection);
+        Ok(MedSt {
+            config: config.clone(),
+            image_encoder: ImageEncoder::new(&root.at("image_encoder"), &config.image),
+            report_encoder: ReportEncoder::new(&root.at("report_encoder"), &config.text),
+            image_global: head("image_global", width),
+            patch_local: head("patch_local", width),
+            report_global: head("report_global", config.text.width),
+            word_local: head("word_local", config.text.width),
+            word_importance: Importance::new(&root.at("word_importance"), projection.embedding),
+            patch_importance: Importance::new(&root.at("patch_importance"), projection.embedding),
+            registry: root.into_registry(),
+        })
     }
-    /// Trainable parameters in a fixed order.
+
+    /// Trainable parameters, in a fixed order.
     pub fn parameters(&self) -> &[Parameter] {
-        unimplemented!()
+        &self.registry.parameters
     }
-    /// Running statistics (not trained, but saved).
+
+    /// Running statistics (saved, not trained), in a fixed order.
     pub fn buffers(&self) -> &[Parameter] {
-        unimplemented!()
+        &self.registry.buffers
     }
-    /// Writes parameters and buffers as float32 safetensors, atomically.
-    pub fn save(&self, _path: &Path) -> Result<()> {
-        unimplemented!()
-    }
-    /// Reads what `save` wrote; refuses missing, unknown and misshapen tensors.
-    pub fn load(&mut self, _path: &Path) -> Result<()> {
-        unimplemented!()
-    }
-    /// Image side of a batch.
-    pub fn embed_images(&self, _images: &ImageInput, _mode: Mode) -> ImageEmbeddings {
-        unimplemented!()
-    }
-    /// Report side of a batch.
-    pub fn embed_reports(&self, _reports: &ReportInput, _mode: Mode) -> ReportEmbeddings {
-        unimplemented!()
-    }
-}
 
-/// Unit vectors of the image side.
-pub struct ImageEmbeddings {
-    /// `[B, D]`.
-    pub global: Tensor,
-}
+    /// Where the weights live.
+    pub fn device(&self) -> Device {
+        self.registry.parameters[0].tensor.device()
+    }
 
-/// Unit vectors of the report side.
-pub struct ReportEmbeddings {
-    /// `[B, D]`.
-    pub global: Tensor,
+    /// The image side of a batch.
+    ///
+    /// # Errors
+    /// When the pictures' size does not fit the configuration.
+    pub fn embed_images(&self, input: &ImageInput, mode: Mode) -> Result<ImageEmbeddings> {
+        vit::check_input(input, &self.config.image)?;
+        let features = match self.config.semantics {
+            Semantics::Corrected => self.image_encoder.forward(input),
+            Semantics::Reference => self.image_encoder.forward_reference(input),
+        };
+        let (studies, patches, width) = features.frontal_patches.size3()?;
+        let laterals = features.lateral_patches.size()[0];
+        // One projection over the patches of both views: they share weights and batch statistics.
+        let rows = Tensor::cat(
+            &[
+                features.frontal_patches.reshape([studies * patches, width]),
+                features.lateral_patches.reshape([laterals * patches, width]),
+            ],
+            0,
+        );
+        let local = self.patch_local.forward(&rows, mode);
+        let global = self.image_global.forward(&features.image, mode);
+        Ok(ImageEmbeddings {
+            global,
+            frontal_patches: local.narrow(0, 0, studies * patches).view([studies, patches, -1]),
+            lateral_patches: local.narrow(0, studies * patches, laterals * patches).view([laterals, patches, -1]),
+            features,
+        })
+    }
+
+    /// Single pictures `[B, S, S]` (uint8), all of one view: `([B, D]` global, `[B, P, D]` patch embeddings`)`.
+    pub fn embed_single_view(&self, pixels: &Tensor, view: View, mode: Mode) -> (Tensor, Tensor) {
+        let (image, patches) = self.image_encoder.forward_single(pixels, view);
+        let size = patches.size();
+        let local = self.patch_local.forward(&patches.reshape([-1, size[2]]), mode).view([size[0], size[1], -1]);
+        (self.image_global.forward(&image, mode), local)
+    }
+
+    /// The report side of a batch.
+    ///
+    /// # Errors
+    /// When a report is longer than the position table.
+    pub fn embed_reports(&self, input: &ReportInput, mode: Mode) -> Result<ReportEmbeddings> {
+        let tokens = input.ids.size()[1];
+        if tokens > self.config.text.max_positions {
+            let limit = self.config.text.max_positions;
+            return Err(Error::Training(format!(
+                "a report of {tokens} tokens exceeds the {limit} positions of the model"
+            )));
+        }
+        let states = self.report_encoder.forward(input, mode);
+        let feature = states.select(1, 0);
+        let word_features = words::sum_pieces(&states, input);
+        let (studies, words, width) = word_features.size3()?;
+        let exists = input.word_exists();
+        let local = match self.config.semantics {
+            Semantics::Reference => {
+                let local = self.word_local.forward(&word_features.reshape([studies * words, width]), mode);
+                local.view([studies, words, -1])
+            }
+            Semantics::Corrected => {
+                let rows = exists.view([-1]).nonzero().squeeze_dim(1);
+                let local = self.word_local.forward(&word_features.view([-1, width]).index_select(0, &rows), mode);
+                let padded = Tensor::zeros([studies * words, local.size()[1]], (local.kind(), local.device()));
+                padded.index_copy(0, &rows, &local).view([studies, words, -1])
+            }
+        };
+        let global = self.report_global.forward(&feature, mode);
+        Ok(ReportEmbeddings { feature, word_features, global, words: local, word_exists: exists })
+    }
+
+    /// How much `[CLS]` attends to each word in the last layer, `[B, W]`, for inspection.
+    pub fn word_attention(&self, input: &ReportInput) -> Tensor {
+        let attention = self.report_encoder.class_attention(input);
+        words::attention_by_word(&attention, input, self.config.semantics == Semantics::Reference)
+    }
 }

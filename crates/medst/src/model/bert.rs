@@ -1,0 +1,144 @@
+//! The report encoder: the first layers of BERT (paper, section 3.2; sizes of Bio_ClinicalBERT).
+//!
+//! Post-norm layers, LayerNorm ε = 1e-12, exact GELU, no token-type embedding.
+//!
+//! How this differs from the reference: the reference passes its token-type ids (all 0) where position ids belong, so
+//! every token gets position 0; that is [`Positions::Zero`], and [`Positions::Sequential`] is what was meant.
+//!
+//! Letters: `B` reports, `N` tokens, `H` width.
+
+use tch::{Kind, Tensor};
+
+use super::Mode;
+use super::config::{Positions, TextConfig};
+use super::input::ReportInput;
+use super::parameters::{Init, LayerNorm, Linear, Scope};
+use super::vit::attention;
+
+const EPSILON: f64 = 1e-12;
+
+#[derive(Debug)]
+pub struct ReportEncoder {
+    words: Tensor,
+    positions: Tensor,
+    norm: LayerNorm,
+    layers: Vec<Layer>,
+    position_rule: Positions,
+    dropout: f64,
+}
+
+impl ReportEncoder {
+    pub fn new(scope: &Scope, config: &TextConfig) -> ReportEncoder {
+        let width = config.width;
+        let embeddings = scope.at("embeddings");
+        ReportEncoder {
+            words: embeddings.parameter("words", &[config.vocabulary, width], Init::TruncatedNormal),
+            positions: embeddings.parameter("positions", &[config.max_positions, width], Init::TruncatedNormal),
+            norm: LayerNorm::new(&embeddings.at("norm"), width, EPSILON),
+            layers: (0..config.layers).map(|n| Layer::new(&scope.at(format_args!("layers.{n}")), config)).collect(),
+            position_rule: config.positions,
+            dropout: config.dropout,
+        }
+    }
+
+    /// States of all tokens of the last layer, `[B, N, H]`.
+    pub fn forward(&self, input: &ReportInput, mode: Mode) -> Tensor {
+        let mut x = self.embed(input, mode);
+        let keys = key_mask(input);
+        for layer in &self.layers {
+            x = layer.forward(&x, &keys, mode, self.dropout);
+        }
+        x
+    }
+
+    /// Attention of `[CLS]` to every token in the last layer, heads averaged, `[B, N]`; rows sum to 1. For inspection: it
+    /// runs the encoder once more, without dropout.
+    pub fn class_attention(&self, input: &ReportInput) -> Tensor {
+        let mut x = self.embed(input, Mode::Evaluate);
+        let keys = key_mask(input);
+        let Some((last, earlier)) = self.layers.split_last() else {
+            return input.exists.to_kind(x.kind());
+        };
+        for layer in earlier {
+            x = layer.forward(&x, &keys, Mode::Evaluate, 0.0);
+        }
+        last.class_attention(&x, &keys)
+    }
+
+    fn embed(&self, input: &ReportInput, mode: Mode) -> Tensor {
+        let tokens = input.ids.size()[1];
+        let positions = match self.position_rule {
+            Positions::Sequential => self.positions.narrow(0, 0, tokens),
+            Positions::Zero => self.positions.narrow(0, 0, 1),
+        };
+        let x = Tensor::embedding(&self.words, &input.ids, -1, false, false) + positions.unsqueeze(0);
+        dropout(self.norm.forward(&x), mode, self.dropout)
+    }
+}
+
+/// `[B, 1, 1, N]` bool, true where a token exists.
+fn key_mask(input: &ReportInput) -> Tensor {
+    input.exists.unsqueeze(1).unsqueeze(1)
+}
+
+fn dropout(x: Tensor, mode: Mode, probability: f64) -> Tensor {
+    if mode == Mode::Train && probability > 0.0 { x.dropout(probability, true) } else { x }
+}
+
+/// One post-norm layer.
+#[derive(Debug)]
+struct Layer {
+    qkv: Linear,
+    projection: Linear,
+    attention_norm: LayerNorm,
+    expand: Linear,
+    contract: Linear,
+    norm: LayerNorm,
+    heads: i64,
+}
+
+impl Layer {
+    fn new(scope: &Scope, config: &TextConfig) -> Layer {
+        let width = config.width;
+        Layer {
+            qkv: Linear::new(&scope.at("attention.qkv"), width, 3 * width),
+            projection: Linear::new(&scope.at("attention.projection"), width, width),
+            attention_norm: LayerNorm::new(&scope.at("attention.norm"), width, EPSILON),
+            expand: Linear::new(&scope.at("expand"), width, config.intermediate),
+            contract: Linear::new(&scope.at("contract"), config.intermediate, width),
+            norm: LayerNorm::new(&scope.at("norm"), width, EPSILON),
+            heads: config.heads,
+        }
+    }
+
+    fn forward(&self, x: &Tensor, keys: &Tensor, mode: Mode, probability: f64) -> Tensor {
+        let qkv = self.qkv.forward(x);
+        let mixed = if mode == Mode::Train && probability > 0.0 {
+            // Dropout acts on the attention weights, so they have to exist.
+            let (weights, value) = attention_weights(&qkv, self.heads, keys);
+            let (batch, tokens) = (qkv.size()[0], qkv.size()[1]);
+            weights.dropout(probability, true).matmul(&value).transpose(1, 2).reshape([batch, tokens, -1])
+        } else {
+            attention(&qkv, self.heads, Some(keys))
+        };
+        let x = self.attention_norm.forward(&(dropout(self.projection.forward(&mixed), mode, probability) + x));
+        let inner = self.contract.forward(&self.expand.forward(&x).gelu("none"));
+        self.norm.forward(&(dropout(inner, mode, probability) + x))
+    }
+
+    fn class_attention(&self, x: &Tensor, keys: &Tensor) -> Tensor {
+        let (weights, _) = attention_weights(&self.qkv.forward(x), self.heads, keys);
+        weights.select(2, 0).mean_dim(&[1i64][..], false, None::<Kind>)
+    }
+}
+
+/// Attention weights `[B, h, N, N]` and values `[B, h, N, H/h]` of stacked queries, keys and values `[B, N, 3H]`.
+fn attention_weights(qkv: &Tensor, heads: i64, keys: &Tensor) -> (Tensor, Tensor) {
+    let (batch, tokens, width) = (qkv.size()[0], qkv.size()[1], qkv.size()[2] / 3);
+    let head_width = width / heads;
+    let parts = qkv.view([batch, tokens, 3, heads, head_width]).permute([2, 0, 3, 1, 4]);
+    let (query, key, value) = (parts.select(0, 0), parts.select(0, 1), parts.select(0, 2));
+    let scores = query.matmul(&key.transpose(2, 3)) / (head_width as f64).sqrt();
+    let weights = scores.masked_fill(&keys.logical_not(), f64::NEG_INFINITY).softmax(-1, None::<Kind>);
+    (weights, value)
+}

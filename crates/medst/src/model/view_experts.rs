@@ -1,0 +1,57 @@
+//! Mixture of View Experts (paper, section 3.2): after the shared attention, frontal tokens (with `[CLS]`) go through the
+//! frontal expert and lateral tokens through the lateral expert, each a residual MLP with its own LayerNorm.
+
+use tch::Tensor;
+
+use super::parameters::{LayerNorm, Linear, Scope};
+
+/// Which expert a token goes through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    Frontal,
+    Lateral,
+}
+
+#[derive(Debug)]
+pub struct ViewExperts {
+    frontal: Expert,
+    lateral: Expert,
+}
+
+impl ViewExperts {
+    pub fn new(scope: &Scope, width: i64, hidden: i64, epsilon: f64) -> ViewExperts {
+        ViewExperts {
+            frontal: Expert::new(&scope.at("frontal_expert"), width, hidden, epsilon),
+            lateral: Expert::new(&scope.at("lateral_expert"), width, hidden, epsilon),
+        }
+    }
+
+    /// `x + mlp(norm(x))` with the expert of `view`; `x` is `[…, H]`.
+    pub fn forward(&self, x: &Tensor, view: View) -> Tensor {
+        match view {
+            View::Frontal => self.frontal.forward(x),
+            View::Lateral => self.lateral.forward(x),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Expert {
+    norm: LayerNorm,
+    expand: Linear,
+    contract: Linear,
+}
+
+impl Expert {
+    fn new(scope: &Scope, width: i64, hidden: i64, epsilon: f64) -> Expert {
+        Expert {
+            norm: LayerNorm::new(&scope.at("norm"), width, epsilon),
+            expand: Linear::new(&scope.at("expand"), width, hidden),
+            contract: Linear::new(&scope.at("contract"), hidden, width),
+        }
+    }
+
+    fn forward(&self, x: &Tensor) -> Tensor {
+        x + self.contract.forward(&self.expand.forward(&self.norm.forward(x)).gelu("none"))
+    }
+}

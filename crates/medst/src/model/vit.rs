@@ -1,0 +1,274 @@
+//! The image encoder: a vision transformer with a Mixture of View Experts (paper, section 3.2).
+//!
+//! Upstream: ViT-B/16 as in timm (pre-norm blocks, LayerNorm ε = 1e-6, exact GELU, bias on q, k and v). One patch
+//! embedding and one table of positions serve both views; the lateral view has no `[CLS]` and uses positions `1…P`.
+//!
+//! How this differs from the reference: the reference runs `[CLS]`, frontal and lateral patches as one sequence of `1 + 2P`
+//! tokens for every study and masks the keys of an absent lateral view. Here the two views are two streams that meet only
+//! in attention, so a lateral view that does not exist costs nothing. [`Semantics::Reference`] feeds both streams for
+//! every study and passes the key mask.
+//!
+//! Letters: `B` studies, `L` of them with a lateral view, `P` patches a view, `H` width, `S` side in pixels.
+//!
+//! [`Semantics::Reference`]: super::config::Semantics::Reference
+
+use tch::{Kind, Tensor};
+
+use super::config::ImageConfig;
+use super::input::ImageInput;
+use super::parameters::{Init, LayerNorm, Linear, Scope};
+use super::view_experts::{View, ViewExperts};
+use crate::Result;
+
+const EPSILON: f64 = 1e-6;
+
+/// Vision transformer with view experts.
+#[derive(Debug)]
+pub struct ImageEncoder {
+    patch: i64,
+    patch_weight: Tensor,
+    patch_bias: Tensor,
+    class_token: Tensor,
+    positions: Tensor,
+    blocks: Vec<Block>,
+    norm: LayerNorm,
+}
+
+/// What the encoder gives for `B` studies.
+#[derive(Debug)]
+pub struct ImageFeatures {
+    /// `[B, H]`: the `[CLS]` state.
+    pub image: Tensor,
+    /// `[B, P, H]`: states of the frontal patches.
+    pub frontal_patches: Tensor,
+    /// `[L, P, H]`: states of the lateral patches.
+    pub lateral_patches: Tensor,
+    /// For each of the `L` the row of its study, strictly ascending. With reference semantics every study.
+    pub lateral_rows: Vec<i64>,
+}
+
+impl ImageEncoder {
+    pub fn new(scope: &Scope, config: &ImageConfig) -> ImageEncoder {
+        let ImageConfig { patch, width, depth, .. } = *config;
+        ImageEncoder {
+            patch,
+            class_token: scope.parameter("class_token", &[1, 1, width], Init::TruncatedNormal),
+            positions: scope.parameter("positions", &[1, 1 + config.patches(), width], Init::TruncatedNormal),
+            patch_weight: scope.parameter("patch_embedding.weight", &[width, 3, patch, patch], Init::TruncatedNormal),
+            patch_bias: scope.parameter("patch_embedding.bias", &[width], Init::Zeros),
+            blocks: (0..depth).map(|n| Block::new(&scope.at(format_args!("blocks.{n}")), config)).collect(),
+            norm: LayerNorm::new(&scope.at("norm"), width, EPSILON),
+        }
+    }
+
+    /// Encodes studies with a frontal and, where it exists, a lateral view.
+    ///
+    /// Studies are reordered so that those with a lateral view come first, and back at the end: attention then works on
+    /// contiguous slices and no token is computed for a view that is not there.
+    pub fn forward(&self, input: &ImageInput) -> ImageFeatures {
+        let studies = input.studies();
+        let order = lateral_first(studies, &input.lateral_rows);
+        let back = inverse(&order);
+        let select = |x: &Tensor, rows: &[i64]| x.index_select(0, &Tensor::from_slice(rows).to_device(x.device()));
+        let reorder = !order.iter().enumerate().all(|(place, &row)| place as i64 == row);
+        let frontal_pixels = if reorder { select(&input.frontal, &order) } else { input.frontal.shallow_clone() };
+
+        let frontal = self.with_class_token(&self.embed(&self.normalise(&frontal_pixels)));
+        let lateral = self.embed(&self.normalise(&input.lateral)) + self.patch_positions();
+        let (frontal, lateral) = self.run(frontal, lateral, None);
+
+        let frontal = if reorder { select(&frontal, &back) } else { frontal };
+        ImageFeatures {
+            image: frontal.select(1, 0),
+            frontal_patches: frontal.narrow(1, 1, frontal.size()[1] - 1),
+            lateral_patches: lateral,
+            lateral_rows: input.lateral_rows.clone(),
+        }
+    }
+
+    /// Encodes studies the reference's way: an absent lateral view is a picture of zeros (after normalisation) whose keys
+    /// are masked, and its patches go through everything else.
+    pub fn forward_reference(&self, input: &ImageInput) -> ImageFeatures {
+        let studies = input.studies();
+        let frontal = self.normalise(&input.frontal);
+        let device = frontal.device();
+        let rows = Tensor::from_slice(&input.lateral_rows).to_device(device);
+        let lateral = frontal.zeros_like().index_copy(0, &rows, &self.normalise(&input.lateral));
+        let has_lateral = Tensor::zeros([studies], (Kind::Bool, device)).index_fill(0, &rows, 1);
+
+        let frontal = self.with_class_token(&self.embed(&frontal));
+        let lateral = self.embed(&lateral) + self.patch_positions();
+        let (tokens, patches) = (frontal.size()[1], lateral.size()[1]);
+        let keys = Tensor::cat(
+            &[
+                Tensor::ones([studies, tokens], (Kind::Bool, device)),
+                has_lateral.unsqueeze(1).expand([studies, patches], false),
+            ],
+            1,
+        );
+        let (frontal, lateral) = self.run(frontal, lateral, Some(&keys.view([studies, 1, 1, tokens + patches])));
+        ImageFeatures {
+            image: frontal.select(1, 0),
+            frontal_patches: frontal.narrow(1, 1, patches),
+            lateral_patches: lateral,
+            lateral_rows: (0..studies).collect(),
+        }
+    }
+
+    /// Encodes single images `[B, S, S]` (uint8), all of one view, through that view's expert.
+    ///
+    /// Returns `([B, H]` image features, `[B, P, H]` patch features`)`.
+    pub fn forward_single(&self, pixels: &Tensor, view: View) -> (Tensor, Tensor) {
+        let mut x = self.with_class_token(&self.embed(&self.normalise(pixels)));
+        for block in &self.blocks {
+            x = block.forward_single(&x, view);
+        }
+        let x = self.norm.forward(&x);
+        (x.select(1, 0), x.narrow(1, 1, x.size()[1] - 1))
+    }
+
+    fn run(&self, mut frontal: Tensor, mut lateral: Tensor, keys: Option<&Tensor>) -> (Tensor, Tensor) {
+        for block in &self.blocks {
+            (frontal, lateral) = block.forward(&frontal, &lateral, keys);
+        }
+        (self.norm.forward(&frontal), self.norm.forward(&lateral))
+    }
+
+    /// `[B, S, S]` uint8 to `[B, 1, S, S]` in `[-1, 1]`.
+    fn normalise(&self, pixels: &Tensor) -> Tensor {
+        (pixels.unsqueeze(1).to_kind(self.patch_weight.kind()) / 255.0 - 0.5) / 0.5
+    }
+
+    /// Patch embedding, `[B, 1, S, S]` to `[B, P, H]`. The three input channels are equal, so the kernel's sum over its
+    /// channels acts on one.
+    fn embed(&self, images: &Tensor) -> Tensor {
+        let width = self.patch_weight.size()[0];
+        let (count, side) = (images.size()[0], images.size()[2] / self.patch);
+        // Cutting the image into rows of patch pixels makes the convolution one matrix product.
+        let patches = images.view([count, side, self.patch, side, self.patch]).permute([0, 1, 3, 2, 4]).reshape([
+            count,
+            side * side,
+            self.patch * self.patch,
+        ]);
+        let kernel = self.patch_weight.sum_dim_intlist(&[1i64][..], false, None::<Kind>).view([width, -1]);
+        patches.linear(&kernel, Some(&self.patch_bias))
+    }
+
+    fn with_class_token(&self, patches: &Tensor) -> Tensor {
+        let size = patches.size();
+        let class_token = self.class_token.expand([size[0], 1, size[2]], false);
+        Tensor::cat(&[class_token, patches.shallow_clone()], 1) + &self.positions
+    }
+
+    /// The lateral view's positions: entries `1…P` of the table.
+    fn patch_positions(&self) -> Tensor {
+        self.positions.narrow(1, 1, self.positions.size()[1] - 1)
+    }
+}
+
+/// One pre-norm transformer block: attention over all tokens of a study, then each view's own expert.
+#[derive(Debug)]
+struct Block {
+    norm: LayerNorm,
+    qkv: Linear,
+    projection: Linear,
+    experts: ViewExperts,
+    heads: i64,
+}
+
+impl Block {
+    fn new(scope: &Scope, config: &ImageConfig) -> Block {
+        let width = config.width;
+        Block {
+            norm: LayerNorm::new(&scope.at("norm"), width, EPSILON),
+            qkv: Linear::new(&scope.at("attention.qkv"), width, 3 * width),
+            projection: Linear::new(&scope.at("attention.projection"), width, width),
+            experts: ViewExperts::new(scope, width, config.mlp, EPSILON),
+            heads: config.heads,
+        }
+    }
+
+    /// * `frontal`: `[B, 1+P, H]`, studies with a lateral view first.
+    /// * `lateral`: `[L, P, H]`, of the first `L` studies.
+    /// * `keys`: `[L, 1, 1, 1+2P]` bool, true where a key exists; `None` when all do.
+    fn forward(&self, frontal: &Tensor, lateral: &Tensor, keys: Option<&Tensor>) -> (Tensor, Tensor) {
+        let (studies, tokens) = (frontal.size()[0], frontal.size()[1]);
+        let (with_lateral, patches) = (lateral.size()[0], lateral.size()[1]);
+        let qkv_frontal = self.qkv.forward(&self.norm.forward(frontal));
+        let (mixed_frontal, mixed_lateral) = if with_lateral == 0 {
+            (attention(&qkv_frontal, self.heads, None), lateral.shallow_clone())
+        } else {
+            let qkv_lateral = self.qkv.forward(&self.norm.forward(lateral));
+            let both = Tensor::cat(&[qkv_frontal.narrow(0, 0, with_lateral), qkv_lateral], 1);
+            let both = attention(&both, self.heads, keys);
+            let of_frontal = both.narrow(1, 0, tokens);
+            let alone = studies - with_lateral;
+            let of_frontal = if alone == 0 {
+                of_frontal
+            } else {
+                let alone = attention(&qkv_frontal.narrow(0, with_lateral, alone), self.heads, None);
+                Tensor::cat(&[of_frontal, alone], 0)
+            };
+            (of_frontal, both.narrow(1, tokens, patches))
+        };
+        let frontal = self.experts.forward(&(frontal + self.projection.forward(&mixed_frontal)), View::Frontal);
+        if with_lateral == 0 {
+            return (frontal, mixed_lateral);
+        }
+        let lateral = self.experts.forward(&(lateral + self.projection.forward(&mixed_lateral)), View::Lateral);
+        (frontal, lateral)
+    }
+
+    fn forward_single(&self, x: &Tensor, view: View) -> Tensor {
+        let mixed = attention(&self.qkv.forward(&self.norm.forward(x)), self.heads, None);
+        self.experts.forward(&(x + self.projection.forward(&mixed)), view)
+    }
+}
+
+/// Multi-head self-attention on stacked queries, keys and values.
+///
+/// * `qkv`: `[B, N, 3H]`; `keys`: `[B, 1, 1, N]` bool, true where a key exists.
+///
+/// Returns `[B, N, H]`.
+pub(super) fn attention(qkv: &Tensor, heads: i64, keys: Option<&Tensor>) -> Tensor {
+    let (batch, tokens, width) = (qkv.size()[0], qkv.size()[1], qkv.size()[2] / 3);
+    let parts = qkv.view([batch, tokens, 3, heads, width / heads]).permute([2, 0, 3, 1, 4]);
+    let (query, key, value) = (parts.select(0, 0), parts.select(0, 1), parts.select(0, 2));
+    Tensor::scaled_dot_product_attention(&query, &key, &value, keys, 0.0, false, None::<f64>, false)
+        .transpose(1, 2)
+        .reshape([batch, tokens, width])
+}
+
+/// Study numbers with those of `rows` (ascending) first.
+fn lateral_first(studies: i64, rows: &[i64]) -> Vec<i64> {
+    let others = (0..studies).filter(|study| rows.binary_search(study).is_err());
+    rows.iter().copied().chain(others).collect()
+}
+
+fn inverse(order: &[i64]) -> Vec<i64> {
+    let mut back = vec![0; order.len()];
+    for (place, &row) in order.iter().enumerate() {
+        back[row as usize] = place as i64;
+    }
+    back
+}
+
+/// Refuses images whose shape does not fit the configuration.
+pub(super) fn check_input(input: &ImageInput, config: &ImageConfig) -> Result<()> {
+    let side = config.size;
+    let laterals = input.lateral_rows.len() as i64;
+    let rows_fit = input.lateral_rows.windows(2).all(|pair| pair[0] < pair[1])
+        && input.lateral_rows.iter().all(|&row| (0..input.studies()).contains(&row));
+    if input.frontal.size()[1..] != [side, side]
+        || (laterals > 0 && input.lateral.size() != [laterals, side, side])
+        || !rows_fit
+    {
+        return Err(crate::Error::Training(format!(
+            "images of shape {:?} with {} lateral views of shape {:?} do not fit a model for {side}×{side} pixels",
+            input.frontal.size(),
+            laterals,
+            input.lateral.size()
+        )));
+    }
+    Ok(())
+}

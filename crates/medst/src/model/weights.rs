@@ -1,0 +1,214 @@
+//! Tensors in files: safetensors (ours) and PyTorch pickles (read without Python, executing nothing), and the strict
+//! loading of a model from them.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Dtype, SafeTensors, View};
+use tch::{Device, Kind, Tensor};
+
+use super::{MedSt, Parameter};
+use crate::{Error, Result};
+
+/// The named tensors of a file, on the CPU, in the file's own precision.
+#[derive(Debug)]
+pub struct TensorFile {
+    pub path: PathBuf,
+    pub tensors: BTreeMap<String, Tensor>,
+}
+
+impl TensorFile {
+    /// Reads a safetensors file, or a PyTorch checkpoint (`.ckpt`, `.pt`, `.pth`, `.bin`); recognised by content. Weights
+    /// of a Lightning checkpoint are taken from under `state_dict`.
+    ///
+    /// # Errors
+    /// Names the file, and what about it is unreadable.
+    pub fn read(path: &Path) -> Result<TensorFile> {
+        let file = File::open(path).map_err(Error::io(path))?;
+        let length = file.metadata().map_err(Error::io(path))?.len();
+        if length == 0 {
+            return Err(unusable(path, "the file is empty"));
+        }
+        // SAFETY: the map is only read, and its bytes are copied into tensors before it is dropped. A file that another
+        // program truncates meanwhile is outside what any reader of mapped files can defend against.
+        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io(path))?;
+        let pickled = map.starts_with(b"PK\x03\x04") || map.starts_with(&[0x80]);
+        let tensors = if pickled { read_pickle(path)? } else { read_safetensors(path, &map)? };
+        Ok(TensorFile { path: path.to_path_buf(), tensors })
+    }
+}
+
+fn unusable(path: &Path, message: impl Into<String>) -> Error {
+    Error::Weights { path: path.to_path_buf(), message: message.into() }
+}
+
+fn read_safetensors(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> {
+    let file = SafeTensors::deserialize(bytes)
+        .map_err(|error| unusable(path, format!("neither safetensors nor a PyTorch checkpoint ({error})")))?;
+    let mut tensors = BTreeMap::new();
+    for (name, view) in file.iter() {
+        let kind = match view.dtype() {
+            Dtype::F64 => Kind::Double,
+            Dtype::F32 => Kind::Float,
+            Dtype::F16 => Kind::Half,
+            Dtype::BF16 => Kind::BFloat16,
+            Dtype::I64 => Kind::Int64,
+            Dtype::I32 => Kind::Int,
+            Dtype::I16 => Kind::Int16,
+            Dtype::I8 => Kind::Int8,
+            Dtype::U8 => Kind::Uint8,
+            Dtype::BOOL => Kind::Bool,
+            other => return Err(unusable(path, format!("tensor `{name}` has the unsupported type {other:?}"))),
+        };
+        let shape: Vec<i64> = view.shape().iter().map(|&side| side as i64).collect();
+        tensors.insert(name.to_string(), Tensor::f_from_data_size(view.data(), &shape, kind)?);
+    }
+    Ok(tensors)
+}
+
+fn read_pickle(path: &Path) -> Result<BTreeMap<String, Tensor>> {
+    use pytorch_reader::{DType, PytorchReader};
+    let fail = |error: &dyn std::fmt::Display| unusable(path, format!("unreadable PyTorch checkpoint: {error}"));
+    let reader = PytorchReader::with_top_level_key(path, "state_dict")
+        .or_else(|_| PytorchReader::new(path))
+        .map_err(|error| fail(&error))?;
+    let mut tensors = BTreeMap::new();
+    for (name, tensor) in reader.tensors() {
+        let kind = match tensor.dtype() {
+            DType::F64 => Kind::Double,
+            DType::F32 => Kind::Float,
+            DType::F16 => Kind::Half,
+            DType::BF16 => Kind::BFloat16,
+            DType::I64 => Kind::Int64,
+            DType::I32 => Kind::Int,
+            DType::I16 => Kind::Int16,
+            DType::I8 => Kind::Int8,
+            DType::U8 => Kind::Uint8,
+            DType::Bool => Kind::Bool,
+            other => return Err(unusable(path, format!("tensor `{name}` has the unsupported type {other:?}"))),
+        };
+        let bytes = tensor.read().map_err(|error| fail(&error))?;
+        let shape: Vec<i64> = tensor.shape().iter().map(|&side| side as i64).collect();
+        tensors.insert(name.clone(), Tensor::f_from_data_size(&bytes, &shape, kind)?);
+    }
+    Ok(tensors)
+}
+
+/// A tensor that is copied to bytes only while it is being written.
+struct Written<'a> {
+    tensor: &'a Tensor,
+    dtype: Dtype,
+    kind: Kind,
+    shape: Vec<usize>,
+}
+
+impl View for Written<'_> {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let tensor = self.tensor.detach().to_device(Device::Cpu).to_kind(self.kind).contiguous();
+        let mut bytes = vec![0; self.data_len()];
+        tensor.copy_data_u8(&mut bytes, self.tensor.numel());
+        Cow::Owned(bytes)
+    }
+
+    fn data_len(&self) -> usize {
+        self.tensor.numel() * self.kind.elt_size_in_bytes()
+    }
+}
+
+/// Writes named tensors as safetensors; the file appears whole or not at all. Floating-point tensors keep their
+/// precision (float64 and float32), all others must be 64-bit integers.
+pub fn write_safetensors(
+    path: &Path,
+    tensors: &[(&str, &Tensor)],
+    metadata: Option<HashMap<String, String>>,
+) -> Result<()> {
+    let views: Vec<(&str, Written)> = tensors
+        .iter()
+        .map(|&(name, tensor)| {
+            let (dtype, kind) = match tensor.kind() {
+                Kind::Double => (Dtype::F64, Kind::Double),
+                Kind::Int64 => (Dtype::I64, Kind::Int64),
+                Kind::Uint8 => (Dtype::U8, Kind::Uint8),
+                _ => (Dtype::F32, Kind::Float),
+            };
+            let shape = tensor.size().iter().map(|&side| side as usize).collect();
+            (name, Written { tensor, dtype, kind, shape })
+        })
+        .collect();
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let staged = tempfile::Builder::new().prefix(".weights-").tempfile_in(folder).map_err(Error::io(folder))?;
+    safetensors::serialize_to_file(views, metadata, staged.path())
+        .map_err(|error| unusable(path, format!("could not be written: {error}")))?;
+    staged.as_file().sync_all().map_err(Error::io(path))?;
+    staged.persist(path).map_err(|error| Error::Io { path: path.to_path_buf(), source: error.error })?;
+    Ok(())
+}
+
+impl MedSt {
+    /// Writes parameters and running statistics under our names, atomically.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let all = self.parameters().iter().chain(self.buffers());
+        let tensors: Vec<(&str, &Tensor)> = all.map(|entry| (entry.name.as_str(), &entry.tensor)).collect();
+        let metadata = HashMap::from([("format".to_string(), "medst".to_string())]);
+        write_safetensors(path, &tensors, Some(metadata))
+    }
+
+    /// Reads what [`MedSt::save`] wrote.
+    ///
+    /// # Errors
+    /// Missing, unknown and misshapen tensors are refused, each by name.
+    pub fn load(&mut self, path: &Path) -> Result<()> {
+        let file = TensorFile::read(path)?;
+        let wanted: Vec<Parameter> = self.parameters().iter().chain(self.buffers()).cloned().collect();
+        let problems = fill(&wanted, &file.tensors);
+        if problems.is_empty() { Ok(()) } else { Err(unusable(path, summary(&problems))) }
+    }
+}
+
+/// Copies tensors into parameters of the same names; returns what does not fit, in which case nothing was copied.
+fn fill(wanted: &[Parameter], tensors: &BTreeMap<String, Tensor>) -> Vec<String> {
+    let mut problems = Vec::new();
+    for entry in wanted {
+        match tensors.get(&entry.name) {
+            None => problems.push(format!("`{}` is missing", entry.name)),
+            Some(tensor) if tensor.size() != entry.tensor.size() => problems.push(format!(
+                "`{}` has shape {:?} where the configuration asks for {:?}",
+                entry.name,
+                tensor.size(),
+                entry.tensor.size()
+            )),
+            Some(_) => {}
+        }
+    }
+    let names: std::collections::BTreeSet<&str> = wanted.iter().map(|entry| entry.name.as_str()).collect();
+    problems.extend(
+        tensors.keys().filter(|name| !names.contains(name.as_str())).map(|name| format!("`{name}` is unknown")),
+    );
+    if problems.is_empty() {
+        let _guard = tch::no_grad_guard();
+        for entry in wanted {
+            entry.tensor.shallow_clone().copy_(&tensors[&entry.name]);
+        }
+    }
+    problems
+}
+
+/// At most a few of many problems, in one line.
+pub(super) fn summary(problems: &[String]) -> String {
+    const SHOWN: usize = 4;
+    let mut text = problems.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("; ");
+    if problems.len() > SHOWN {
+        text += &format!("; and {} more", problems.len() - SHOWN);
+    }
+    text
+}
