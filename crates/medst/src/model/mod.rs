@@ -148,11 +148,14 @@ impl MedSt {
             0,
         );
         let local = self.patch_local.forward(&rows, mode);
+        let embedding = self.config.projection.embedding;
         let global = self.image_global.forward(&features.image, mode);
         Ok(ImageEmbeddings {
             global,
-            frontal_patches: local.narrow(0, 0, studies * patches).view([studies, patches, -1]),
-            lateral_patches: local.narrow(0, studies * patches, laterals * patches).view([laterals, patches, -1]),
+            frontal_patches: local.narrow(0, 0, studies * patches).view([studies, patches, embedding]),
+            lateral_patches: local
+                .narrow(0, studies * patches, laterals * patches)
+                .view([laterals, patches, embedding]),
             features,
         })
     }
@@ -188,8 +191,10 @@ impl MedSt {
                 local.view([studies, words, -1])
             }
             Semantics::Corrected => {
-                let rows = exists.view([-1]).nonzero().squeeze_dim(1);
-                let local = self.word_local.forward(&word_features.view([-1, width]).index_select(0, &rows), mode);
+                let rows = exists.reshape([-1]).nonzero().squeeze_dim(1);
+                let local = self
+                    .word_local
+                    .forward(&word_features.reshape([studies * words, width]).index_select(0, &rows), mode);
                 let padded = Tensor::zeros([studies * words, local.size()[1]], (local.kind(), local.device()));
                 padded.index_copy(0, &rows, &local).view([studies, words, -1])
             }
