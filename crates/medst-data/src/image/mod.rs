@@ -1,1 +1,28 @@
-//! Radiographs: decoding, resizing, cropping.
+//! Radiographs: [`decode`] a file, [`resize`] it to the stored square, [`crop`] it for the model.
+
+pub mod crop;
+pub mod decode;
+pub mod resize;
+
+/// An 8-bit grey picture, row by row from the top.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GreyImage {
+    pub width: usize,
+    pub height: usize,
+    /// `width · height` values, 0 is black.
+    pub pixels: Vec<u8>,
+}
+
+/// The reference's rule for pictures deeper than 8 bit (its DICOM reader): `value · 255 / largest`, saturated to 8 bit, inverted
+/// for MONOCHROME1. It ignores every window and rescale the file declares.
+pub fn scale_by_maximum(values: &[i32], monochrome1: bool) -> Vec<u8> {
+    let largest = f64::from(values.iter().copied().max().unwrap_or(0).max(1));
+    values
+        .iter()
+        .map(|&value| {
+            // `as` truncates and saturates, as the reference's cast to 8 bit does.
+            let grey = (f64::from(value) * 255.0 / largest) as u8;
+            if monochrome1 { 255 - grey } else { grey }
+        })
+        .collect()
+}

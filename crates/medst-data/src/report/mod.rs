@@ -1,1 +1,11 @@
-//! Report text: sections, cleaning, word pieces (SPEC: "Report text").
+//! Report text, from the file a hospital writes to the word pieces a model reads.
+//!
+//! [`sections`] finds impression and findings, [`clean`] makes plain sentences of them, [`wordpiece`] cuts those into pieces.
+//! [`prepare`] is the first two steps as importers use them.
+
+pub mod clean;
+pub mod sections;
+pub mod wordpiece;
+
+pub use clean::{Rejection, prepare};
+pub use wordpiece::WordPiece;

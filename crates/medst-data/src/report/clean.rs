@@ -1,0 +1,113 @@
+//! From sections to plain sentences.
+//!
+//! The rules are the reference's (its MIMIC-CXR dataset, after MGCA): impression, a space, findings; sentences split at
+//! numbered points and full stops; lower case; word characters only; non-ASCII characters dropped; sentences of one token
+//! and reports of fewer than three are left out.
+
+use std::fmt;
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::sections::{choose, exception};
+use crate::study::StudyId;
+
+static POINT: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[0-9]+\.").expect("a valid expression"));
+
+/// Reports with fewer tokens say nothing that a model could learn.
+const FEWEST_TOKENS: usize = 3;
+
+/// Why a report gives no text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Rejection {
+    Empty,
+    TooShort,
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Rejection::Empty => "report is empty",
+            Rejection::TooShort => "report has fewer than three words",
+        })
+    }
+}
+
+/// The text a model reads of a report: the cleaned impression and findings.
+///
+/// Where the reference drops a report that has neither section, this takes the last paragraph instead, and the whole text
+/// of a report without any MIMIC-CXR header, so that plain notes of a table are usable. A per-study exception wins over all.
+///
+/// # Errors
+/// Why nothing is left; meant to be counted.
+pub fn prepare(report: &str, study: Option<&StudyId>) -> Result<String, Rejection> {
+    if report.trim().is_empty() {
+        return Err(Rejection::Empty);
+    }
+    // Headers follow a line break; a report that begins with one has none before it.
+    let chosen = choose(&format!("\n {}", report.trim_start()));
+    let reading = join(chosen.impression, chosen.findings).or(chosen.last_paragraph);
+    let reading = study.and_then(|study| exception(report, study)).or(reading);
+    reading.and_then(|text| sentences(&text)).or_else(|| sentences(report)).ok_or(Rejection::TooShort)
+}
+
+/// The reference's content of a report: `None` where it drops the report.
+pub fn reference_content(report: &str) -> Option<String> {
+    let chosen = choose(report);
+    join(chosen.impression, chosen.findings).and_then(|text| sentences(&text))
+}
+
+/// Impression, a space, findings; `None` when there is neither.
+fn join(impression: Option<String>, findings: Option<String>) -> Option<String> {
+    match (impression, findings) {
+        (None, None) => None,
+        (impression, findings) => Some(format!("{} {}", impression.unwrap_or_default(), findings.unwrap_or_default())),
+    }
+}
+
+/// Plain lower-case sentences of a text, joined by spaces; `None` when fewer than three tokens are left.
+fn sentences(text: &str) -> Option<String> {
+    let text = text.replace('\n', " ");
+    let mut kept: Vec<String> = Vec::new();
+    for sentence in POINT.split(&text).flat_map(|point| point.split('.')) {
+        let lower = sentence.to_lowercase();
+        let tokens: Vec<&str> =
+            lower.split(|c: char| !(c.is_alphanumeric() || c == '_')).filter(|token| !token.is_empty()).collect();
+        if tokens.len() > 1 {
+            let ascii = tokens.into_iter().map(|token| token.chars().filter(char::is_ascii).collect::<String>());
+            kept.extend(ascii.filter(|token| !token.is_empty()));
+        }
+    }
+    (kept.len() >= FEWEST_TOKENS).then(|| kept.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn plain_notes_and_sectioned_reports_are_both_read() {
+        let plain = prepare("Severe ARDS. Person is intubated with an OG in place.", None);
+        assert_eq!(plain.as_deref(), Ok("severe ards person is intubated with an og in place"));
+        let sectioned = prepare("FINDINGS: 1. Heart is normal. Ok.\n IMPRESSION: No acute process.", None);
+        assert_eq!(sectioned.as_deref(), Ok("no acute process heart is normal"));
+    }
+
+    #[test]
+    fn what_is_empty_or_too_short_is_rejected_with_a_reason() {
+        assert_eq!(prepare(" \n ", None), Err(Rejection::Empty));
+        assert_eq!(prepare("Normal chest.", None), Err(Rejection::TooShort));
+        assert_eq!(prepare("... 12. ???", None), Err(Rejection::TooShort));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_gives_clean_words_or_a_reason(report in "(\\PC|\n| |\\.|[A-Z]{2,9}: ){0,80}") {
+            if let Ok(text) = prepare(&report, None) {
+                prop_assert!(text.split(' ').count() >= FEWEST_TOKENS);
+                prop_assert!(text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b' '));
+            }
+        }
+    }
+}
