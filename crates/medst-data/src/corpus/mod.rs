@@ -1,1 +1,18 @@
-//! The corpus on disk: writing and reading.
+//! The corpus on disk.
+//!
+//! | file | what |
+//! |---|---|
+//! | `corpus.json` | [`manifest::Manifest`]: format, settings, counts, checksums |
+//! | `studies.parquet` | one row a study |
+//! | `sequences.parquet` | one row a sequence |
+//! | `images-NNNNN.npy` | uint8 `[n, side, side]`, memory-mapped; any NumPy opens it |
+//! | `skipped.csv` | what was left out, and why |
+
+pub mod manifest;
+pub mod read;
+pub mod shards;
+pub mod tables;
+pub mod write;
+
+pub use manifest::Manifest;
+pub use read::Corpus;

@@ -1,0 +1,72 @@
+//! `corpus.json`: what a corpus is. It is the last file written, so a folder without it is no corpus.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::write::Source;
+use crate::sequence::{Sequence, SequenceUnit};
+use crate::split::Split;
+use crate::study::Study;
+
+/// The format this program writes; readers refuse others.
+pub const FORMAT: &str = "medst-corpus";
+pub const VERSION: u32 = 1;
+/// The manifest's file name.
+pub const FILE: &str = "corpus.json";
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub format: String,
+    pub version: u32,
+    /// Side of the stored pictures in pixels.
+    pub image_size: usize,
+    pub sequence_length: usize,
+    pub sequence_unit: SequenceUnit,
+    pub source: Source,
+    pub counts: Counts,
+    /// Rows and files left out, by reason; `skipped.csv` lists them.
+    pub skipped: BTreeMap<String, u64>,
+    pub warnings: BTreeMap<String, u64>,
+    /// Size and SHA-256 of every other file.
+    pub files: BTreeMap<String, FileRecord>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileRecord {
+    pub bytes: u64,
+    pub sha256: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    pub subjects: usize,
+    pub studies: usize,
+    pub images: usize,
+    pub with_report: usize,
+    pub with_lateral: usize,
+    pub sequences: usize,
+    /// Sequences of the full length.
+    pub full_sequences: usize,
+    pub by_split: BTreeMap<Split, usize>,
+}
+
+impl Counts {
+    /// Counts studies and sequences; `length` is that of a full sequence.
+    pub fn of(studies: &[Study], sequences: &[Sequence], images: usize, length: usize) -> Counts {
+        let mut by_split = BTreeMap::new();
+        for study in studies {
+            *by_split.entry(study.split).or_default() += 1;
+        }
+        Counts {
+            subjects: studies.iter().map(|study| &study.subject).collect::<BTreeSet<_>>().len(),
+            studies: studies.len(),
+            images,
+            with_report: studies.iter().filter(|study| study.report.is_some()).count(),
+            with_lateral: studies.iter().filter(|study| study.lateral.is_some()).count(),
+            sequences: sequences.len(),
+            full_sequences: sequences.iter().filter(|sequence| sequence.studies.len() == length).count(),
+            by_split,
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Image shards: NumPy files of uint8 `[n, side, side]`.
+//!
+//! The header has a fixed length, so that the number of pictures can be filled in when a shard is closed and pictures are
+//! appended without moving anything.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use memmap2::Mmap;
+
+use crate::{Error, Result};
+
+/// Pictures of a full shard.
+pub const CAPACITY: usize = 4096;
+const HEADER: usize = 128;
+
+/// The file name of shard `number`.
+pub fn name(number: usize) -> String {
+    format!("images-{number:05}.npy")
+}
+
+/// Version 1.0 of NumPy's format, padded to [`HEADER`] bytes.
+fn header(count: usize, side: usize) -> Vec<u8> {
+    let mut header = b"\x93NUMPY\x01\x00".to_vec();
+    header.extend(((HEADER - 10) as u16).to_le_bytes());
+    header.extend(format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({count}, {side}, {side}), }}").bytes());
+    header.resize(HEADER - 1, b' ');
+    header.push(b'\n');
+    header
+}
+
+/// Appends pictures to shards in a folder.
+#[derive(Debug)]
+pub struct ShardWriter {
+    folder: PathBuf,
+    side: usize,
+    written: usize,
+    open: Option<File>,
+}
+
+impl ShardWriter {
+    /// Continues after `written` pictures; what stands behind them (of an interrupted run) is cut off.
+    pub fn new(folder: &Path, side: usize, written: usize) -> Result<ShardWriter> {
+        let mut writer = ShardWriter { folder: folder.to_path_buf(), side, written, open: None };
+        if written % CAPACITY != 0 {
+            let path = folder.join(name(written / CAPACITY));
+            let mut file = OpenOptions::new().write(true).open(&path).map_err(Error::io(&path))?;
+            let length = (HEADER + (written % CAPACITY) * side * side) as u64;
+            file.set_len(length).map_err(Error::io(&path))?;
+            file.seek(SeekFrom::End(0)).map_err(Error::io(&path))?;
+            writer.open = Some(file);
+        }
+        Ok(writer)
+    }
+
+    /// Appends one picture of `side²` bytes.
+    pub fn push(&mut self, picture: &[u8]) -> Result<()> {
+        let path = self.folder.join(name(self.written / CAPACITY));
+        let file = match &mut self.open {
+            Some(file) => file,
+            none => {
+                let mut file = File::create(&path).map_err(Error::io(&path))?;
+                file.write_all(&header(0, self.side)).map_err(Error::io(&path))?;
+                none.insert(file)
+            }
+        };
+        file.write_all(picture).map_err(Error::io(&path))?;
+        self.written += 1;
+        if self.written % CAPACITY == 0 {
+            self.close(CAPACITY)?;
+        }
+        Ok(())
+    }
+
+    /// Pictures written so far, over all shards.
+    pub fn written(&self) -> usize {
+        self.written
+    }
+
+    /// Makes what was pushed durable.
+    pub fn sync(&mut self) -> Result<()> {
+        match &self.open {
+            Some(file) => file.sync_data().map_err(Error::io(&self.folder)),
+            None => Ok(()),
+        }
+    }
+
+    /// Closes the last shard; returns the number of shards.
+    pub fn finish(mut self) -> Result<usize> {
+        if self.open.is_some() {
+            self.close(self.written % CAPACITY)?;
+        }
+        Ok(self.written.div_ceil(CAPACITY))
+    }
+
+    fn close(&mut self, count: usize) -> Result<()> {
+        let Some(mut file) = self.open.take() else { return Ok(()) };
+        let header = header(count, self.side);
+        let written =
+            file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(&header)).and_then(|()| file.sync_all());
+        written.map_err(Error::io(&self.folder))
+    }
+}
+
+/// A memory-mapped shard.
+#[derive(Debug)]
+pub struct Shard {
+    map: Mmap,
+    side: usize,
+    count: usize,
+}
+
+impl Shard {
+    /// Opens a shard and checks that it holds what its header says.
+    pub fn open(path: &Path, side: usize) -> Result<Shard> {
+        let fail = |message: String| Error::Corpus { path: path.to_path_buf(), message };
+        let file = File::open(path).map_err(Error::io(path))?;
+        // SAFETY: corpus files are never written in place once a corpus is whole (they are replaced with their folder), so
+        // the map does not change under the reader.
+        let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path))?;
+        let pixels = map.len().checked_sub(HEADER).ok_or_else(|| fail("the file is truncated".into()))?;
+        let count = pixels / (side * side);
+        if pixels % (side * side) != 0 || map[..HEADER] != header(count, side)[..] {
+            return Err(fail(format!("the file is truncated or not uint8 [n, {side}, {side}]")));
+        }
+        Ok(Shard { map, side, count })
+    }
+
+    /// Pictures in this shard.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The pixels of a picture, row by row; `None` past the end.
+    pub fn picture(&self, index: usize) -> Option<&[u8]> {
+        let size = self.side * self.side;
+        self.map.get(HEADER + index * size..HEADER + (index + 1) * size)
+    }
+}

@@ -1,0 +1,195 @@
+//! Reading a table of images: CSV, gzipped CSV, or Parquet.
+//!
+//! One row is one image. Columns: `subject_id`, `view` and `image` are required; `study_id`, `day` (a number) or `acquired`
+//! (a date), `report` and `split` are understood; every other column is carried along as a label. Cells that say nothing
+//! (empty, `nan`, `null`, `none`, `n/a`, in any case) are absent.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use arrow_array::Array;
+use flate2::read::MultiGzDecoder;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use crate::{Error, Result};
+
+const REQUIRED: [&str; 3] = ["subject_id", "view", "image"];
+const UNDERSTOOD: [&str; 8] = ["subject_id", "study_id", "day", "acquired", "view", "image", "report", "split"];
+
+/// One row, cells by column; absent cells are left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Counted from 1, the header not counted.
+    pub number: u64,
+    cells: BTreeMap<String, String>,
+}
+
+impl Row {
+    /// The cell of a column.
+    pub fn cell(&self, column: &str) -> Option<&str> {
+        self.cells.get(column).map(String::as_str)
+    }
+
+    /// Cells of columns that are not understood, by name.
+    pub fn labels(&self) -> BTreeMap<String, String> {
+        let others = self.cells.iter().filter(|(column, _)| !UNDERSTOOD.contains(&column.as_str()));
+        others.map(|(column, cell)| (column.clone(), cell.clone())).collect()
+    }
+}
+
+/// A table as read; rows whose cells are no text are listed with the reason.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    pub columns: Vec<String>,
+    pub rows: Vec<Row>,
+    pub unreadable: Vec<(u64, String)>,
+}
+
+/// Reads a table; the format is told by content.
+///
+/// # Errors
+/// Names the file: unreadable, empty, rows of different lengths, a required column missing (and which there are).
+pub fn read(path: &Path) -> Result<Table> {
+    let mut start = [0; 4];
+    let mut file = File::open(path).map_err(Error::io(path))?;
+    let length = file.read(&mut start).map_err(Error::io(path))?;
+    let table = match &start[..length] {
+        b"PAR1" => read_parquet(path)?,
+        [0x1f, 0x8b, ..] => read_csv(path, MultiGzDecoder::new(File::open(path).map_err(Error::io(path))?))?,
+        _ => read_csv(path, File::open(path).map_err(Error::io(path))?)?,
+    };
+    for required in REQUIRED {
+        if !table.columns.iter().any(|column| column == required) {
+            let near = table.columns.iter().find(|column| resembles(column, required));
+            let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+            let found = table.columns.join(", ");
+            return Err(fail(path, format!("column `{required}` is missing{hint} (columns: {found})")));
+        }
+    }
+    if table.rows.is_empty() && table.unreadable.is_empty() {
+        return Err(fail(path, "the table has no rows"));
+    }
+    Ok(table)
+}
+
+fn fail(path: &Path, message: impl Into<String>) -> Error {
+    Error::Table { path: path.to_path_buf(), message: message.into() }
+}
+
+/// Whether a column's name is nearly the wanted one: other case, blanks, or a part of it.
+fn resembles(column: &str, wanted: &str) -> bool {
+    let plain = |name: &str| name.to_lowercase().replace([' ', '-', '_'], "");
+    let (column, wanted) = (plain(column), plain(wanted));
+    column.contains(&wanted) || (column.len() >= 4 && wanted.contains(&column))
+}
+
+/// `None` for cells that say nothing.
+fn meaning(cell: &str) -> Option<String> {
+    let cell = cell.trim();
+    let nothing = ["", "nan", "null", "none", "n/a", "<na>"].iter().any(|nothing| cell.eq_ignore_ascii_case(nothing));
+    (!nothing).then(|| cell.to_string())
+}
+
+fn read_csv(path: &Path, source: impl Read) -> Result<Table> {
+    let mut reader = csv::ReaderBuilder::new().from_reader(source);
+    let damaged = |error: csv::Error| fail(path, format!("not a readable CSV table: {error}"));
+    let headers = reader.byte_headers().map_err(damaged)?.clone();
+    let columns: Vec<String> = headers
+        .iter()
+        .map(|name| String::from_utf8_lossy(name).trim().trim_start_matches('\u{feff}').to_string())
+        .collect();
+    let mut table = Table { columns, ..Table::default() };
+    for (index, record) in reader.byte_records().enumerate() {
+        let number = index as u64 + 1;
+        let record = record.map_err(|error| match error.kind() {
+            csv::ErrorKind::UnequalLengths { expected_len, len, .. } => Error::Row {
+                path: path.to_path_buf(),
+                row: number,
+                message: format!("has {len} cells where the header has {expected_len}"),
+            },
+            _ => damaged(error),
+        })?;
+        let mut cells = BTreeMap::new();
+        let mut problem = None;
+        for (column, cell) in table.columns.iter().zip(record.iter()) {
+            match std::str::from_utf8(cell) {
+                Ok(cell) => cells.extend(meaning(cell).map(|cell| (column.clone(), cell))),
+                Err(_) => problem = Some(format!("`{column}` is not UTF-8")),
+            }
+        }
+        match problem {
+            Some(problem) => table.unreadable.push((number, problem)),
+            None => table.rows.push(Row { number, cells }),
+        }
+    }
+    Ok(table)
+}
+
+fn read_parquet(path: &Path) -> Result<Table> {
+    let damaged = |error: &dyn std::fmt::Display| fail(path, format!("not a readable Parquet table: {error}"));
+    let file = File::open(path).map_err(Error::io(path))?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| damaged(&error))?;
+    let columns: Vec<String> = builder.schema().fields().iter().map(|field| field.name().clone()).collect();
+    let mut table = Table { columns, ..Table::default() };
+    for batch in builder.build().map_err(|error| damaged(&error))? {
+        let batch = batch.map_err(|error| damaged(&error))?;
+        let options = arrow_cast::display::FormatOptions::default();
+        let formatters = batch
+            .columns()
+            .iter()
+            .map(|column| arrow_cast::display::ArrayFormatter::try_new(column.as_ref(), &options))
+            .collect::<std::result::Result<Vec<_>, _>>()
+            .map_err(|error| damaged(&error))?;
+        for row in 0..batch.num_rows() {
+            let mut cells = BTreeMap::new();
+            for ((name, column), formatter) in table.columns.iter().zip(batch.columns()).zip(&formatters) {
+                if column.is_valid(row) {
+                    cells.extend(meaning(&formatter.value(row).to_string()).map(|cell| (name.clone(), cell)));
+                }
+            }
+            table.rows.push(Row { number: table.rows.len() as u64 + 1, cells });
+        }
+    }
+    Ok(table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(bytes: &[u8]) -> Result<Table> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        read(file.path())
+    }
+
+    #[test]
+    fn cells_that_say_nothing_are_absent_and_other_columns_are_labels() {
+        let table = table(b"subject_id,view,image,report,finding\n7,PA,a.png,nan,ARDS\n").unwrap();
+        assert_eq!(table.rows[0].cell("report"), None);
+        assert_eq!(table.rows[0].labels(), BTreeMap::from([("finding".into(), "ARDS".into())]));
+    }
+
+    #[test]
+    fn unusable_tables_are_refused_with_file_and_reason() {
+        for (bytes, expected) in [
+            (&b""[..], "column `subject_id` is missing"),
+            (b"subject_id,view,image\n", "no rows"),
+            (b"Subject ID,view,image\n1,PA,a\n", "did you mean `Subject ID`"),
+            (b"subject_id,view,image\n1,PA\n", "row 1: has 2 cells where the header has 3"),
+            (b"PAR1 but no more", "not a readable Parquet"),
+        ] {
+            let error = table(bytes).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn rows_that_are_no_text_are_listed() {
+        let table = table(b"subject_id,view,image,report\n1,PA,a,caf\xe9\n2,PA,b,fine\n").unwrap();
+        assert_eq!(table.unreadable, [(1, "`report` is not UTF-8".to_string())]);
+        assert_eq!(table.rows.len(), 1);
+    }
+}

@@ -1,0 +1,257 @@
+//! From a table to a corpus and back, with the input that people really have: real radiographs where they are present
+//! (`MEDST_SHARED_DIR`, by default `../shared`), and every kind of damage.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use medst_data::corpus::Corpus;
+use medst_data::import::{PrepareOptions, Summary, prepare_table};
+use medst_data::progress::{Progress, Silent};
+use medst_data::sequence::SequenceUnit;
+use medst_data::split::Split;
+
+const REPORT: &str = "No focal consolidation. Heart size is normal.";
+
+fn png(path: &Path, width: u32, height: u32, value: u8) {
+    let file = fs::File::create(path).unwrap();
+    let mut encoder = png::Encoder::new(file, width, height);
+    encoder.set_color(png::ColorType::Grayscale);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.write_header().unwrap().write_image_data(&vec![value; (width * height) as usize]).unwrap();
+}
+
+/// A folder with pictures `0.png` … `9.png`, each of one grey value.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for n in 0..10u8 {
+        png(&folder.path().join(format!("{n}.png")), 40, 30, 10 + n);
+    }
+    folder
+}
+
+fn prepare(folder: &Path, table: &str, options: &PrepareOptions) -> Result<Summary, String> {
+    let path = folder.join("studies.csv");
+    fs::write(&path, table).unwrap();
+    prepare_table(&path, &folder.join("corpus"), options, &Silent).map_err(|error| error.to_string())
+}
+
+fn options() -> PrepareOptions {
+    PrepareOptions { image_size: 32, ..PrepareOptions::default() }
+}
+
+fn shared() -> Option<PathBuf> {
+    let folder = std::env::var_os("MEDST_SHARED_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), PathBuf::from)
+        .join("data");
+    if folder.exists() {
+        return Some(folder);
+    }
+    println!("skipped: {} is not here", folder.display());
+    None
+}
+
+#[test]
+fn visits_become_studies_and_studies_become_sequences() {
+    let folder = folder();
+    let table = format!(
+        "subject_id,study_id,day,view,image,report,split,finding\n\
+         a,a2,9,PA,0.png,{REPORT},train,x\na,a1,2,AP,1.png,{REPORT},train,y\na,a1,2,LATERAL,2.png,{REPORT},train,y\n\
+         a,a1,2,PA,3.png,{REPORT},train,y\nb,b1,,PA,4.png,,test,\n"
+    );
+    let summary = prepare(folder.path(), &table, &options()).unwrap();
+    assert!(summary.skipped.is_empty(), "{summary}");
+    let corpus = Corpus::open(&folder.path().join("corpus")).unwrap();
+    let studies = corpus.studies();
+    assert_eq!(studies.iter().map(|s| s.study.0.as_str()).collect::<Vec<_>>(), ["a2", "a1", "b1"]);
+    // The grey value of the picture's middle tells which file it came from.
+    let grey = |index| corpus.image(index)[32 * 16 + 16] - 10;
+    assert_eq!(grey(studies[0].frontal), 0);
+    assert_eq!(grey(studies[1].frontal), 1);
+    assert_eq!(studies[1].alternative_frontals.iter().map(|&i| grey(i)).collect::<Vec<_>>(), [3]);
+    assert_eq!(studies[1].lateral.map(grey), Some(2));
+    assert_eq!(studies[0].report.as_deref(), Some("no focal consolidation heart size is normal"));
+    assert_eq!(studies[1].labels["finding"], "y");
+    assert_eq!(studies[2].split, Split::Test);
+    assert_eq!(studies[2].report, None);
+    let sequences: Vec<_> = corpus.sequences().iter().map(|s| s.studies.clone()).collect();
+    assert_eq!(sequences, [vec![1, 0], vec![2]]);
+    assert!(summary.to_string().contains("1 studies have no report"), "{summary}");
+}
+
+#[test]
+fn the_image_unit_makes_every_frontal_a_step() {
+    let folder = folder();
+    let table = "subject_id,study_id,day,view,image,split\na,a1,2,AP,1.png,train\na,a1,2,LATERAL,2.png,train\na,a1,2,PA,3.png,train\n";
+    prepare(folder.path(), table, &PrepareOptions { sequence_unit: SequenceUnit::Image, ..options() }).unwrap();
+    let corpus = Corpus::open(&folder.path().join("corpus")).unwrap();
+    assert_eq!(corpus.studies().len(), 2);
+    assert!(corpus.studies().iter().all(|study| study.lateral.is_some()));
+    assert_eq!(corpus.sequences()[0].studies, [0, 1]);
+}
+
+#[test]
+fn unusable_rows_are_counted_by_reason_and_move_nobody_elses_data() {
+    let folder = folder();
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("empty.jpg"), b"").unwrap();
+    fs::write(at("cut.jpg"), [0xff, 0xd8, 0xff, 0xe0, 0, 4, 0, 0, 0xff, 0xda, 0, 2, 1, 2, 3]).unwrap();
+    fs::write(at("text.png"), b"this is no picture").unwrap();
+    png(&at("thin.png"), 1, 300, 9);
+    let table = "subject_id,day,view,image,split\n\
+         a,1,PA,empty.jpg,train\nb,1,PA,cut.jpg,train\nc,1,PA,text.png,train\nd,1,PA,thin.png,train\n\
+         e,1,PA,absent.png,train\nf,1,OBLIQUE,1.png,train\ng,1,LATERAL,2.png,train\nh,1,PA,3.png,train\n\
+         ,1,PA,4.png,train\ni,1,PA,3.png,train\nj,soon,PA,5.png,train\nk,NaN,PA,6.png,train\n";
+    let summary = prepare(folder.path(), table, &options()).unwrap();
+    for reason in [
+        "the file is empty",
+        "truncated JPEG: the end-of-image marker is missing",
+        "neither a JPEG nor a PNG file",
+        "1×300 pixels are too thin: a side would vanish at 32 pixels",
+        "image file does not exist",
+        "view `OBLIQUE` is unknown (PA, AP, LATERAL or LL)",
+        "subject_id is missing",
+        "image is listed twice",
+    ] {
+        assert_eq!(summary.skipped.get(reason), Some(&1), "{reason}\n{summary}");
+    }
+    // Five studies lost their only image, one has a lateral image alone.
+    assert_eq!(summary.skipped["study has no readable frontal image"], 6);
+    assert_eq!(summary.warnings["images whose day or date is unreadable, which join no sequence"], 1);
+    let corpus = Corpus::open(&folder.path().join("corpus")).unwrap();
+    let kept: Vec<_> =
+        corpus.studies().iter().map(|s| (s.subject.0.as_str(), corpus.image(s.frontal)[16 * 32 + 16] - 10)).collect();
+    assert_eq!(kept, [("h", 3), ("j", 5), ("k", 6)]);
+    let listed = fs::read_to_string(at("corpus/skipped.csv")).unwrap();
+    assert_eq!(listed.lines().count() as u64, 1 + summary.skipped.values().sum::<u64>());
+    assert!(listed.contains("empty.jpg,1,the file is empty"), "{listed}");
+}
+
+#[test]
+fn what_cannot_be_meant_is_an_error_with_its_row() {
+    let folder = folder();
+    for (table, expected) in [
+        (
+            "subject_id,view,image,split\na,PA,1.png,train\na,PA,2.png,test\n",
+            "row 2: subject `a` is in test here and in train in row 1",
+        ),
+        (
+            "subject_id,study_id,view,image\na,s,PA,1.png\nb,s,PA,2.png\n",
+            "row 2: study `s` belongs to subject `b` here and to `a` in row 1",
+        ),
+        ("subject_id,view,image,split\na,PA,1.png,trian\n", "row 1: split is `trian`"),
+        (
+            "subject_id,view,image\na,PA,absent.png\n",
+            "no study is usable; rows were left out because: 1 × image file does not exist",
+        ),
+        ("subject_id,view,image\n", "no rows"),
+    ] {
+        let error = prepare(folder.path(), table, &options()).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+        assert!(!folder.path().join("corpus").exists(), "nothing may be left at the target: {error}");
+    }
+}
+
+#[test]
+fn a_target_is_replaced_only_when_it_is_a_corpus_and_asked_for() {
+    let folder = folder();
+    let table = "subject_id,view,image\na,PA,1.png\n";
+    prepare(folder.path(), table, &options()).unwrap();
+    assert!(prepare(folder.path(), table, &options()).unwrap_err().contains("--overwrite"));
+    prepare(folder.path(), table, &PrepareOptions { overwrite: true, ..options() }).unwrap();
+    fs::remove_file(folder.path().join("corpus/corpus.json")).unwrap();
+    let error = prepare(folder.path(), table, &PrepareOptions { overwrite: true, ..options() }).unwrap_err();
+    assert!(error.contains("is no corpus"), "{error}");
+}
+
+#[test]
+fn damaged_corpora_are_not_opened() {
+    let folder = folder();
+    prepare(folder.path(), "subject_id,view,image\na,PA,1.png\n", &options()).unwrap();
+    let corpus = folder.path().join("corpus");
+    let open = || Corpus::open(&corpus).map(|_| ()).map_err(|error| error.to_string());
+    open().unwrap();
+    let shard = corpus.join("images-00000.npy");
+    let whole = fs::read(&shard).unwrap();
+    fs::write(&shard, &whole[..whole.len() - 1]).unwrap();
+    assert!(open().unwrap_err().contains("images-00000.npy"));
+    fs::write(&shard, &whole).unwrap();
+    fs::remove_file(corpus.join("corpus.json")).unwrap();
+    assert!(open().unwrap_err().contains("medst prepare"));
+}
+
+/// Stops after a number of images.
+struct StopAfter(u64, AtomicU64);
+
+impl Progress for StopAfter {
+    fn begin(&self, _what: &str, _total: Option<u64>) {}
+    fn advance(&self, count: u64) {
+        self.1.fetch_add(count, Ordering::Relaxed);
+    }
+    fn stop_requested(&self) -> bool {
+        self.1.load(Ordering::Relaxed) >= self.0
+    }
+}
+
+fn bytes_of(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()))
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn an_interrupted_run_goes_on_to_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut table = "subject_id,day,view,image\n".to_string();
+    for n in 0..300 {
+        let name = format!("{n}.png");
+        if n % 7 != 0 {
+            png(&folder.path().join(&name), 20, 20, (n % 250) as u8);
+        }
+        table += &format!("s{},{n},PA,{name}\n", n / 5);
+    }
+    let path = folder.path().join("studies.csv");
+    fs::write(&path, &table).unwrap();
+    let (whole, resumed) = (folder.path().join("whole"), folder.path().join("resumed"));
+    prepare_table(&path, &whole, &options(), &Silent).unwrap();
+    let stop = StopAfter(100, AtomicU64::new(0));
+    assert!(prepare_table(&path, &resumed, &options(), &stop).is_err());
+    assert!(!resumed.exists());
+    // As if the program had been killed while it wrote: a picture and half a line of the journal too many.
+    let staging = folder.path().join("resumed.partial");
+    let mut journal = fs::read_to_string(staging.join("journal.jsonl")).unwrap();
+    journal += "{\"failures\":[nu";
+    fs::write(staging.join("journal.jsonl"), journal).unwrap();
+    let mut shard = fs::read(staging.join("images-00000.npy")).unwrap();
+    shard.extend([7; 32 * 32 / 2]);
+    fs::write(staging.join("images-00000.npy"), shard).unwrap();
+    prepare_table(&path, &resumed, &options(), &Silent).unwrap();
+    assert!(bytes_of(&whole) == bytes_of(&resumed));
+    assert!(!staging.exists());
+}
+
+#[test]
+fn real_radiographs_become_corpora() {
+    let Some(data) = shared() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    for (name, images, subjects) in [("open-cxr", 93, 45), ("hannover", 243, 71)] {
+        let table = data.join(name).join("studies.csv");
+        let out = folder.path().join(name);
+        let summary = prepare_table(&table, &out, &PrepareOptions::default(), &Silent).unwrap();
+        println!("{summary}");
+        let corpus = Corpus::open(&out).unwrap();
+        assert_eq!(corpus.images(), images, "{name}: every picture is readable");
+        assert!(corpus.manifest().counts.subjects <= subjects);
+        assert!(corpus.manifest().counts.full_sequences > 0);
+        if name == "hannover" {
+            assert_eq!(corpus.manifest().counts.with_report, 0);
+            assert!(summary.to_string().contains("no report"));
+        } else {
+            assert!(corpus.manifest().counts.with_lateral >= 10);
+        }
+    }
+}
