@@ -1,1 +1,249 @@
-//! Configuration of a run.
+//! The configuration of a pre-training run: one TOML file, overrides, then a validated [`Config`] that is saved beside the
+//! results. Defaults are the paper's and the reference's (its command line and Lightning module).
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::loss::config::LossConfig;
+use crate::model::config::ModelConfig;
+use crate::{Error, Result};
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    pub data: DataConfig,
+    pub model: ModelConfig,
+    pub loss: LossConfig,
+    pub optimizer: OptimizerConfig,
+    pub train: TrainConfig,
+    pub init: InitConfig,
+}
+
+/// What is read, and how.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DataConfig {
+    /// The corpus folder; a relative path is relative to the working directory.
+    pub corpus: PathBuf,
+    /// A vocabulary file; the built-in cased BERT vocabulary where absent.
+    pub vocabulary: Option<PathBuf>,
+    /// Threads that prepare batches ahead of the model.
+    pub loader_threads: usize,
+    /// Draw a further frontal image of a visit, where there is one, as often as the first.
+    pub alternative_frontals: bool,
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        DataConfig { corpus: "corpus".into(), vocabulary: None, loader_threads: 2, alternative_frontals: true }
+    }
+}
+
+/// AdamW and its learning rate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OptimizerConfig {
+    /// Highest learning rate.
+    pub lr: f64,
+    pub min_lr: f64,
+    pub betas: [f64; 2],
+    pub eps: f64,
+    pub weight_decay: f64,
+    /// Share of all steps in which the learning rate rises.
+    pub warmup_fraction: f64,
+    /// Gradients longer than this are scaled down to it; absent: never.
+    pub clip_norm: Option<f64>,
+}
+
+impl Default for OptimizerConfig {
+    fn default() -> Self {
+        OptimizerConfig {
+            lr: 4e-5,
+            min_lr: 1e-8,
+            betas: [0.9, 0.999],
+            eps: 1e-8,
+            weight_decay: 0.05,
+            warmup_fraction: 0.4,
+            clip_norm: None,
+        }
+    }
+}
+
+/// The loop.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainConfig {
+    /// The run's folder.
+    pub output: PathBuf,
+    pub epochs: u64,
+    /// Ends after this many optimiser steps, whatever `epochs` says.
+    pub max_steps: Option<u64>,
+    /// Sequences (full or shorter) of a batch.
+    pub sequences_per_batch: usize,
+    /// Batches whose gradients are averaged for one optimiser step.
+    pub accumulate: usize,
+    pub seed: u64,
+    /// Optimiser steps between validations; 0: at the end of every epoch.
+    pub validate_every: u64,
+    /// Validations without improvement after which training ends; 0: never.
+    pub patience: u64,
+    /// Checkpoints with the lowest validation loss that are kept.
+    pub keep_best: usize,
+    /// Optimiser steps between lines of the log.
+    pub log_every: u64,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        TrainConfig {
+            output: "runs/pretrain".into(),
+            epochs: 8,
+            max_steps: None,
+            sequences_per_batch: 10,
+            accumulate: 1,
+            seed: 42,
+            validate_every: 0,
+            patience: 5,
+            keep_best: 5,
+            log_every: 10,
+        }
+    }
+}
+
+/// Where training starts.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct InitConfig {
+    /// Our `model.safetensors`, or a checkpoint with the reference's names; random weights where absent.
+    pub weights: Option<PathBuf>,
+}
+
+impl Config {
+    /// Reads a TOML file, applies `key.path=value` overrides, and validates.
+    ///
+    /// # Errors
+    /// Names the file, and the key that is unknown or out of range.
+    pub fn load(path: &Path, overrides: &[String]) -> Result<Config> {
+        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        Config::parse(&text, overrides).map_err(|error| match error {
+            Error::Config(message) => Error::Config(format!("{}: {message}", path.display())),
+            other => other,
+        })
+    }
+
+    /// As [`Config::load`], from text.
+    pub fn parse(text: &str, overrides: &[String]) -> Result<Config> {
+        let fail = |message: String| Error::Config(message.trim_end().to_string());
+        let mut table: toml::Table = toml::from_str(text).map_err(|error| fail(error.to_string()))?;
+        for assignment in overrides {
+            set(&mut table, assignment).map_err(fail)?;
+        }
+        let config: Config = table.try_into().map_err(|error: toml::de::Error| fail(error.to_string()))?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Refuses values that no run can have, naming the key.
+    pub fn validate(&self) -> Result<()> {
+        self.model.validate()?;
+        let (optimizer, train, loss) = (&self.optimizer, &self.train, &self.loss);
+        let at_least_one = [
+            ("data.loader_threads", self.data.loader_threads as u64),
+            ("train.epochs", train.epochs),
+            ("train.max_steps", train.max_steps.unwrap_or(1)),
+            ("train.sequences_per_batch", train.sequences_per_batch as u64),
+            ("train.accumulate", train.accumulate as u64),
+            ("train.keep_best", train.keep_best as u64),
+            ("train.log_every", train.log_every),
+        ];
+        for (key, value) in at_least_one {
+            if value == 0 {
+                return Err(Error::Config(format!("{key} = 0: must be at least 1")));
+            }
+        }
+        let ranges = [
+            ("optimizer.lr", optimizer.lr, optimizer.lr > 0.0),
+            ("optimizer.min_lr", optimizer.min_lr, (0.0..=optimizer.lr).contains(&optimizer.min_lr)),
+            ("optimizer.betas[0]", optimizer.betas[0], (0.0..1.0).contains(&optimizer.betas[0])),
+            ("optimizer.betas[1]", optimizer.betas[1], (0.0..1.0).contains(&optimizer.betas[1])),
+            ("optimizer.eps", optimizer.eps, optimizer.eps > 0.0),
+            ("optimizer.weight_decay", optimizer.weight_decay, optimizer.weight_decay >= 0.0),
+            ("optimizer.warmup_fraction", optimizer.warmup_fraction, (0.0..1.0).contains(&optimizer.warmup_fraction)),
+            ("optimizer.clip_norm", optimizer.clip_norm.unwrap_or(1.0), optimizer.clip_norm.unwrap_or(1.0) > 0.0),
+            ("loss.global_weight", loss.global_weight, loss.global_weight >= 0.0),
+            ("loss.local_weight", loss.local_weight, loss.local_weight >= 0.0),
+            ("loss.temporal_weight", loss.temporal_weight, loss.temporal_weight >= 0.0),
+            ("loss.global_temperature", loss.global_temperature, loss.global_temperature > 0.0),
+            ("loss.local_temperature", loss.local_temperature, loss.local_temperature > 0.0),
+            ("loss.temporal_temperature", loss.temporal_temperature, loss.temporal_temperature > 0.0),
+        ];
+        match ranges.into_iter().find(|(_, value, fits)| !fits || !value.is_finite()) {
+            Some((key, value, _)) => Err(Error::Config(format!("{key} = {value}: out of range"))),
+            None => Ok(()),
+        }
+    }
+
+    /// The resolved configuration as TOML.
+    ///
+    /// # Errors
+    /// Only if a path is not UTF-8.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string_pretty(self).map_err(|error| Error::Config(error.to_string()))
+    }
+}
+
+/// Sets `a.b.c=value` in a table; a value that is no TOML is taken as text.
+fn set(table: &mut toml::Table, assignment: &str) -> Result<(), String> {
+    let (path, value) = assignment.split_once('=').ok_or_else(|| format!("`{assignment}`: expected key=value"))?;
+    let value = value.trim();
+    let value = toml::from_str::<toml::Table>(&format!("value = {value}"))
+        .ok()
+        .and_then(|mut parsed| parsed.remove("value"))
+        .unwrap_or_else(|| toml::Value::String(value.to_string()));
+    let mut keys: Vec<&str> = path.trim().split('.').collect();
+    let last = keys.pop().unwrap_or_default();
+    let mut place = table;
+    for key in keys {
+        let entry = place.entry(key).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        place = entry.as_table_mut().ok_or_else(|| format!("`{path}`: `{key}` is no section"))?;
+    }
+    place.insert(last.to_string(), value);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str, overrides: &[&str]) -> String {
+        let overrides: Vec<String> = overrides.iter().map(|text| text.to_string()).collect();
+        Config::parse(text, &overrides).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn an_empty_file_is_the_papers_configuration() {
+        assert_eq!(Config::parse("", &[]).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn what_is_saved_reads_back() {
+        let config =
+            Config::parse("[optimizer]\nclip_norm = 1.0\n", &["train.seed=7".into(), "data.corpus=x/y".into()])
+                .unwrap();
+        assert_eq!((config.train.seed, config.data.corpus.to_str()), (7, Some("x/y")));
+        assert_eq!(Config::parse(&config.to_toml().unwrap(), &[]).unwrap(), config);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let typo = error("[optimizer]\nlearning_rate = 1.0\n", &[]);
+        assert!(typo.contains("learning_rate") && typo.contains("`lr`"), "{typo}");
+        assert!(error("", &["model.image.heads=7"]).contains("model.image.width = 768 must be a multiple of"));
+        assert!(error("", &["optimizer.lr=-1"]).contains("optimizer.lr = -1"));
+        assert!(error("", &["train.accumulate=0"]).contains("train.accumulate = 0"));
+        assert!(error("", &["train.seed"]).contains("expected key=value"));
+        assert!(error("", &["train.seed.x=1", "train.seed=1"]).contains("seed"));
+        assert!(error("", &["model.text.max_tokens=600"]).contains("max_positions"));
+    }
+}

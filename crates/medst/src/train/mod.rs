@@ -1,1 +1,282 @@
-//! Pre-training.
+//! Pre-training (paper, section 4.1): one visible loop.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`sampler`], [`dataset`], [`loader`] | sequences of a corpus to batches |
+//! | [`optimizer`], [`schedule`] | AdamW, learning rate |
+//! | [`validate`] | losses and retrieval of the validation split |
+//! | [`checkpoint`], [`log`], [`tensorboard`] | what a run leaves |
+//! | [`summary`] | what it says at the end |
+//!
+//! Everything random is a function of the seed and of where the run is, so a resumed run gives the numbers of an
+//! uninterrupted one.
+
+pub mod checkpoint;
+pub mod dataset;
+pub mod loader;
+pub mod log;
+pub mod optimizer;
+pub mod sampler;
+pub mod schedule;
+pub mod summary;
+pub mod tensorboard;
+pub mod validate;
+
+use std::path::Path;
+use std::time::Instant;
+
+use medst_data::corpus::Corpus;
+use medst_data::progress::Progress;
+use medst_data::report::WordPiece;
+use medst_data::split::Split;
+use tch::{Device, Kind, Tensor};
+
+use self::checkpoint::{Checkpoints, ModelCard, Scored, State};
+use self::dataset::{Crop, Dataset};
+use self::loader::Loader;
+use self::log::{Entry, Log, Parts};
+use self::optimizer::AdamW;
+use self::schedule::Schedule;
+pub use self::summary::{Ending, RunSummary};
+use crate::config::Config;
+use crate::loss;
+use crate::model::input::Batch;
+use crate::model::weights::TensorFile;
+use crate::model::{MedSt, Mode, reference};
+use crate::{Error, Result};
+
+/// The resolved configuration in a run's folder.
+pub const CONFIG: &str = "config.toml";
+
+/// Pre-trains as configured.
+///
+/// * `resume`: continue the run that is in the configured folder.
+///
+/// A stop request (see [`Progress`]) leaves a checkpoint and ends with [`Ending::Stopped`].
+///
+/// # Errors
+/// An unusable configuration or corpus, a folder that cannot be written, a loss that is not finite.
+pub fn pretrain(config: &Config, resume: bool, device: Device, progress: &dyn Progress) -> Result<RunSummary> {
+    let corpus = Corpus::open(&config.data.corpus)?;
+    let pieces = vocabulary(config)?;
+    let dataset = |split| Dataset::new(&corpus, &pieces, split, &config.model, &config.data);
+    let (training, validation) = (dataset(Split::Train)?, dataset(Split::Validate)?);
+    let steps_per_epoch = steps_per_epoch(&training, config)?;
+    let total = (config.train.epochs * steps_per_epoch).min(config.train.max_steps.unwrap_or(u64::MAX));
+    open_run(config, resume)?;
+
+    let mut model = MedSt::new(&config.model, config.train.seed, device, Kind::Float)?;
+    initialise(&mut model, config, progress)?;
+    let mut optimizer = AdamW::new(&model, &config.optimizer);
+    let checkpoints = Checkpoints::new(&config.train.output);
+    let mut state = if resume { checkpoints.restore(&mut model, &mut optimizer)? } else { State::default() };
+    let mut log = Log::open(&config.train.output, state.step)?;
+    let schedule = Schedule {
+        max: config.optimizer.lr,
+        min: config.optimizer.min_lr,
+        warmup: (total as f64 * config.optimizer.warmup_fraction) as u64,
+        total,
+    };
+    let save = |model: &MedSt, optimizer: &AdamW, state: &mut State| {
+        state.updates = optimizer.state().1;
+        let card = ModelCard::new(&config.model, &pieces, state.step, corpus.fingerprint());
+        checkpoints.save(model, &card, optimizer, state, config.data.vocabulary.as_deref())
+    };
+    let describe = |set: &Dataset| format!("{} studies in {} sequences", set.studies(), set.sequences.len());
+    progress.note(&format!("training on {}, validating on {}", describe(&training), describe(&validation)));
+    if training.silent + validation.silent > 0 {
+        progress.note(&format!("{} studies have no report and are left out", training.silent + validation.silent));
+    }
+    progress.begin("pre-training", Some(total));
+    progress.advance(state.step);
+
+    let mut ending = Ending::Finished;
+    let mut first = None;
+    'run: while state.step < total {
+        let crop = Crop::Random { seed: config.train.seed, epoch: state.epoch };
+        let mut batches = epoch_batches(&training, config, state.epoch);
+        let batches = batches.split_off(state.position.min(batches.len()));
+        let stopped = std::thread::scope(|scope| -> Result<Option<Ending>> {
+            let mut loader = Loader::start(scope, &training, batches, crop, config.data.loader_threads);
+            loop {
+                let micro: Vec<Batch> = loader.by_ref().take(config.train.accumulate).collect();
+                if micro.is_empty() || state.step >= total {
+                    return Ok(None);
+                }
+                let start = Instant::now();
+                let rate = schedule.rate(state.step);
+                let (losses, gradients) = differentiate(&model, &optimizer, &micro, config, state.step)?;
+                let norm = optimizer.norm(&gradients)?;
+                let scale = config.optimizer.clip_norm.map_or(1.0, |limit| (limit / norm.max(1e-12)).min(1.0));
+                optimizer.step(&gradients, rate, scale);
+                drop(gradients);
+                state.step += 1;
+                state.position += micro.len();
+                first.get_or_insert(losses.total);
+
+                let studies: i64 = micro.iter().map(|batch| batch.images.studies()).sum();
+                let entry = Entry::Train {
+                    step: state.step,
+                    epoch: state.epoch,
+                    lr: rate,
+                    losses,
+                    grad_norm: norm,
+                    studies: studies as u64,
+                    studies_per_second: studies as f64 / start.elapsed().as_secs_f64(),
+                };
+                log.write(&entry)?;
+                progress.advance(1);
+                if state.step % config.train.log_every == 0 {
+                    progress.note(&summary::line(&entry));
+                }
+                let every = config.train.validate_every;
+                if every > 0
+                    && state.step % every == 0
+                    && check(&model, &validation, config, &mut state, &mut log, progress)?
+                {
+                    save(&model, &optimizer, &mut state)?;
+                    if config.train.patience > 0 && state.stale >= config.train.patience {
+                        return Ok(Some(Ending::Converged));
+                    }
+                }
+                if progress.stop_requested() {
+                    return Ok(Some(Ending::Stopped));
+                }
+            }
+        })?;
+        if let Some(stopped) = stopped {
+            ending = stopped;
+            break 'run;
+        }
+        state.epoch += 1;
+        state.position = 0;
+        if config.train.validate_every == 0 && check(&model, &validation, config, &mut state, &mut log, progress)? {
+            save(&model, &optimizer, &mut state)?;
+            if config.train.patience > 0 && state.stale >= config.train.patience {
+                ending = Ending::Converged;
+                break 'run;
+            }
+        }
+    }
+    progress.end();
+    save(&model, &optimizer, &mut state)?;
+    RunSummary::read(&config.train.output, ending, total)
+}
+
+/// Losses and gradients of one optimiser step: the mean over its batches.
+fn differentiate(
+    model: &MedSt,
+    optimizer: &AdamW,
+    micro: &[Batch],
+    config: &Config,
+    step: u64,
+) -> Result<(Parts, Vec<Tensor>)> {
+    let share = 1.0 / micro.len() as f64;
+    let (mut parts, mut sum) = (Parts::default(), Vec::<Tensor>::new());
+    for (n, batch) in micro.iter().enumerate() {
+        // Dropout depends on the step alone, not on what ran before.
+        tch::manual_seed(rand::Rng::random(&mut sampler::random([config.train.seed, step, n as u64, 3])));
+        let losses = loss::med_st(model, &batch.to_device(model.device()), &config.loss, Mode::Train)?;
+        let own = Parts::of(&losses);
+        if !own.total.is_finite() {
+            let named = own.named().iter().map(|(name, value)| format!("{name} {value:.4}")).collect::<Vec<_>>();
+            return Err(Error::Training(format!("the loss of step {} is not finite: {}", step + 1, named.join(", "))));
+        }
+        parts.add(&own, share);
+        let gradients = optimizer.gradients(&(losses.total * share));
+        if sum.is_empty() {
+            sum = gradients;
+        } else {
+            sum.iter_mut().zip(&gradients).for_each(|(sum, gradient)| drop(sum.g_add_(gradient)));
+        }
+    }
+    Ok((parts, sum))
+}
+
+/// Validates, logs, and updates the list of best checkpoints; false when there is nothing to validate on.
+fn check(
+    model: &MedSt,
+    validation: &Dataset,
+    config: &Config,
+    state: &mut State,
+    log: &mut Log,
+    progress: &dyn Progress,
+) -> Result<bool> {
+    let size = config.train.sequences_per_batch;
+    let Some((losses, retrieval)) = validate::validate(model, validation, &config.loss, size)? else {
+        return Ok(false);
+    };
+    let entry = Entry::Validate { step: state.step, epoch: state.epoch, losses, retrieval };
+    log.write(&entry)?;
+    progress.note(&summary::line(&entry));
+    let improved = state.best.first().is_none_or(|best| losses.total < best.loss);
+    state.stale = if improved { 0 } else { state.stale + 1 };
+    let place = state.best.partition_point(|best| best.loss <= losses.total);
+    state.best.insert(place, Scored { step: state.step, loss: losses.total });
+    state.best.truncate(config.train.keep_best);
+    Ok(true)
+}
+
+fn epoch_batches(training: &Dataset, config: &Config, epoch: u64) -> Vec<Vec<usize>> {
+    sampler::batches(&training.sequences, config.train.sequences_per_batch, config.train.seed, epoch)
+}
+
+fn steps_per_epoch(training: &Dataset, config: &Config) -> Result<u64> {
+    match epoch_batches(training, config, 0).len() {
+        0 => Err(Error::Training(format!(
+            "{} holds {} training studies with a report; pre-training needs at least two in a batch",
+            config.data.corpus.display(),
+            training.studies()
+        ))),
+        batches => Ok(batches.div_ceil(config.train.accumulate) as u64),
+    }
+}
+
+/// Makes the run's folder, or checks that a resumed run is configured as it was begun.
+fn open_run(config: &Config, resume: bool) -> Result<()> {
+    let folder = &config.train.output;
+    let path = folder.join(CONFIG);
+    let text = config.to_toml()?;
+    if resume {
+        let begun = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+        let differing = begun.lines().zip(text.lines()).find(|(a, b)| a != b);
+        return match differing {
+            Some((was, is)) => Err(Error::Config(format!(
+                "{}: the run was begun with `{was}`, not `{is}`; a resumed run keeps its configuration",
+                path.display()
+            ))),
+            None => Ok(()),
+        };
+    }
+    if path.exists() {
+        let there = folder.display();
+        return Err(Error::Config(format!("train.output = {there}: there is a run already; --resume continues it")));
+    }
+    std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    std::fs::write(&path, text).map_err(Error::io(&path))
+}
+
+fn vocabulary(config: &Config) -> Result<WordPiece> {
+    Ok(match &config.data.vocabulary {
+        Some(path) => WordPiece::from_file(path)?,
+        None => WordPiece::bert_cased(),
+    })
+}
+
+fn initialise(model: &mut MedSt, config: &Config, progress: &dyn Progress) -> Result<()> {
+    let Some(path) = &config.init.weights else { return Ok(()) };
+    let name = |path: &Path| path.display().to_string();
+    let file = TensorFile::read(path)?;
+    if reference::is_reference(&file) {
+        let imported = reference::import(model, &file)?;
+        progress.note(&format!(
+            "started from {}: {}",
+            name(path),
+            imported.to_string().lines().next().unwrap_or_default()
+        ));
+        return Ok(());
+    }
+    model.load(path)?;
+    progress.note(&format!("started from {}", name(path)));
+    Ok(())
+}

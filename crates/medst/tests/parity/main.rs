@@ -10,9 +10,12 @@ mod fixture;
 use std::collections::BTreeMap;
 
 use fixture::{Comparison, Fixture};
+use medst::config::OptimizerConfig;
 use medst::loss::{self, temporal};
 use medst::model::view_experts::View;
 use medst::model::{MedSt, Mode, reference};
+use medst::train::optimizer::AdamW;
+use medst::train::schedule::Schedule;
 use tch::{Kind, Tensor};
 
 /// Precision, and what it is allowed for activations and losses, gradients, the curve.
@@ -110,9 +113,7 @@ fn compare_gradients(
     comparison: &mut Comparison,
 ) {
     let last_report_bias = &format!("report_encoder.layers.{}.norm.bias", fixture.config.bert_layers - 1);
-    let squares =
-        expected.values().map(|gradient| gradient.to_kind(Kind::Double).square().sum(None::<Kind>).double_value(&[]));
-    let all = squares.sum::<f64>().sqrt();
+    let all = length_of_all(expected);
     let mut seen = std::collections::BTreeSet::new();
     for parameter in model.parameters() {
         let source = reference::counterpart(&parameter.name, fixture.config.embedding).unwrap();
@@ -158,4 +159,63 @@ fn temporal_losses_and_their_gradients_agree() {
         comparison.add("target", &target.grad(), expected("grad_target"));
         comparison.finish(&format!("temporal gradients, {kind:?}"));
     }
+}
+
+#[test]
+fn ten_optimiser_steps_agree() {
+    let fixture = Fixture::open();
+    let c = &fixture.config;
+    let schedule = Schedule { max: c.lr, min: c.min_lr, warmup: c.warmup_steps, total: c.first_cycle_steps };
+    let expected_losses = &fixture.outputs["curve.losses"];
+    let expected_rates = Vec::<f64>::try_from(&fixture.outputs["curve.lr"]).unwrap();
+    let steps = expected_losses.size()[0];
+    for (kind, _, _, tolerance) in PRECISIONS {
+        let model = fixture.model("weights.safetensors", kind);
+        let config = OptimizerConfig { lr: c.lr, weight_decay: c.weight_decay, ..OptimizerConfig::default() };
+        let mut optimizer = AdamW::new(&model, &config);
+        let batch = fixture.batch();
+        let mut comparison = Comparison::new(tolerance);
+        for step in 0..steps {
+            let rate = schedule.rate(step as u64);
+            comparison.add_error(&format!("rate of step {step}"), (rate / expected_rates[step as usize] - 1.0).abs());
+            let losses = loss::med_st(&model, &batch, &fixture.loss_config(), Mode::Train).unwrap();
+            let found = [
+                losses.global,
+                losses.local,
+                losses.forward_mapping + losses.reverse_mapping,
+                losses.total.shallow_clone(),
+            ]
+            .map(|loss| loss.detach().to_kind(Kind::Double));
+            comparison.add(&format!("losses of step {step}"), &Tensor::stack(&found, 0), &expected_losses.get(step));
+            let gradients = optimizer.gradients(&losses.total);
+            optimizer.step(&gradients, rate, 1.0);
+        }
+        comparison.finish(&format!("curve, {kind:?}"));
+        compare_final_weights(&fixture, &model, Comparison::new(tolerance), kind);
+    }
+}
+
+/// `weights_after_10_steps` holds some of the reference's tensors, under its names.
+fn compare_final_weights(fixture: &Fixture, model: &MedSt, mut comparison: Comparison, kind: Kind) {
+    let expected = fixture.tensors("weights_after_10_steps.safetensors").tensors;
+    let gradients = fixture.tensors("gradients.safetensors").tensors;
+    let all = length_of_all(&gradients);
+    for entry in model.parameters().iter().chain(model.buffers()) {
+        let source = reference::counterpart(&entry.name, fixture.config.embedding).unwrap();
+        let Ok(wanted) = reference::gather(&source, &expected, &entry.tensor.size()) else { continue };
+        // Where the exact gradient is zero, AdamW divides rounding by its own size: in float32 such a bias wanders by the
+        // learning rate, and two correct programs wander apart (in float64 ε is larger than the rounding).
+        let gradient = gradients.get(&source.names[0]).map(|g| g.to_kind(Kind::Double).norm().double_value(&[]));
+        if kind == Kind::Float && gradient.is_some_and(|length| length < 1e-7 * all) {
+            continue;
+        }
+        comparison.add(&entry.name, &entry.tensor, &wanted);
+    }
+    comparison.finish(&format!("weights after the last step, {kind:?}"));
+}
+
+/// The length of all gradients together.
+fn length_of_all(gradients: &BTreeMap<String, Tensor>) -> f64 {
+    let squares = gradients.values().map(|g| g.to_kind(Kind::Double).square().sum(None::<Kind>).double_value(&[]));
+    squares.sum::<f64>().sqrt()
 }

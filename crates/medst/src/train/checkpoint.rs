@@ -1,0 +1,236 @@
+//! Checkpoints: what a run needs to go on, and what others need to use its model.
+//!
+//! `checkpoints/step-NNNNNN/` holds `model.safetensors`, `config.json` (a [`ModelCard`]), `optimizer.safetensors` and
+//! `state.json`; a vocabulary file that is not the built-in one stands beside them. A checkpoint is written to a hidden folder and
+//! renamed, so that a half-written one never has its name. `best` and `last` are links.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use medst_data::report::WordPiece;
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind};
+
+use super::optimizer::AdamW;
+use crate::model::config::ModelConfig;
+use crate::model::weights::{TensorFile, write_safetensors};
+use crate::model::{MedSt, reference};
+use crate::{Error, Result};
+
+const FORMAT: &str = "medst-model";
+const MODEL: &str = "model.safetensors";
+const CARD: &str = "config.json";
+const OPTIMIZER: &str = "optimizer.safetensors";
+const STATE: &str = "state.json";
+const VOCABULARY: &str = "vocab.txt";
+
+/// `config.json`: what a model is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelCard {
+    pub format: String,
+    pub version: u32,
+    pub model: ModelConfig,
+    /// SHA-256 of the vocabulary the model was trained with.
+    pub vocabulary_sha256: String,
+    /// Optimiser steps behind it.
+    pub step: u64,
+    /// Fingerprint of the corpus it was trained on.
+    pub corpus: String,
+}
+
+impl ModelCard {
+    pub fn new(model: &ModelConfig, pieces: &WordPiece, step: u64, corpus: String) -> ModelCard {
+        let vocabulary_sha256 = pieces.checksum().to_string();
+        ModelCard { format: FORMAT.into(), version: 1, model: model.clone(), vocabulary_sha256, step, corpus }
+    }
+}
+
+/// `state.json`: where a run is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Optimiser steps done.
+    pub step: u64,
+    pub epoch: u64,
+    /// Batches of this epoch that are done.
+    pub position: usize,
+    /// Updates of the optimiser, for its bias corrections.
+    pub updates: u64,
+    /// Validations in a row without improvement.
+    pub stale: u64,
+    /// Checkpoints with the lowest validation losses, best first.
+    pub best: Vec<Scored>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Scored {
+    pub step: u64,
+    pub loss: f64,
+}
+
+/// The checkpoints of a run.
+#[derive(Debug)]
+pub struct Checkpoints {
+    run: PathBuf,
+}
+
+impl Checkpoints {
+    pub fn new(run: &Path) -> Checkpoints {
+        Checkpoints { run: run.to_path_buf() }
+    }
+
+    fn folder(&self, step: u64) -> PathBuf {
+        self.run.join("checkpoints").join(format!("step-{step:06}"))
+    }
+
+    /// The newest whole checkpoint.
+    pub fn last(&self) -> Option<PathBuf> {
+        let last = self.run.join("last");
+        last.join(STATE).exists().then_some(last)
+    }
+
+    /// Writes a checkpoint, points `last` (and `best`) to it, and removes those that are neither.
+    ///
+    /// # Errors
+    /// Names the file that could not be written; earlier checkpoints are untouched then.
+    pub fn save(
+        &self,
+        model: &MedSt,
+        card: &ModelCard,
+        optimizer: &AdamW,
+        state: &State,
+        vocabulary: Option<&Path>,
+    ) -> Result<PathBuf> {
+        let target = self.folder(state.step);
+        let parent = self.run.join("checkpoints");
+        fs::create_dir_all(&parent).map_err(Error::io(&parent))?;
+        let staged = parent.join(".writing");
+        if staged.exists() {
+            fs::remove_dir_all(&staged).map_err(Error::io(&staged))?;
+        }
+        fs::create_dir(&staged).map_err(Error::io(&staged))?;
+        model.save(&staged.join(MODEL))?;
+        let (moments, _) = optimizer.state();
+        write_safetensors(&staged.join(OPTIMIZER), &moments, None)?;
+        write_json(&staged.join(CARD), card)?;
+        write_json(&staged.join(STATE), state)?;
+        if let Some(vocabulary) = vocabulary {
+            fs::copy(vocabulary, staged.join(VOCABULARY)).map_err(Error::io(vocabulary))?;
+        }
+        if target.exists() {
+            fs::remove_dir_all(&target).map_err(Error::io(&target))?;
+        }
+        fs::rename(&staged, &target).map_err(Error::io(&target))?;
+        link(&self.run.join("last"), state.step)?;
+        if let Some(best) = state.best.first() {
+            link(&self.run.join("best"), best.step)?;
+        }
+        self.prune(state)?;
+        Ok(target)
+    }
+
+    fn prune(&self, state: &State) -> Result<()> {
+        let kept: Vec<PathBuf> =
+            state.best.iter().map(|best| best.step).chain([state.step]).map(|step| self.folder(step)).collect();
+        let folder = self.run.join("checkpoints");
+        for entry in fs::read_dir(&folder).map_err(Error::io(&folder))? {
+            let path = entry.map_err(Error::io(&folder))?.path();
+            if !kept.contains(&path) {
+                fs::remove_dir_all(&path).map_err(Error::io(&path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Restores model, optimiser and state from the newest checkpoint.
+    pub fn restore(&self, model: &mut MedSt, optimizer: &mut AdamW) -> Result<State> {
+        let folder = self.last().ok_or_else(|| Error::Checkpoint {
+            path: self.run.clone(),
+            message: "there is none to resume from".into(),
+        })?;
+        let state: State = read_json(&folder.join(STATE))?;
+        model.load(&folder.join(MODEL))?;
+        let path = folder.join(OPTIMIZER);
+        let moments = TensorFile::read(&path)?;
+        let restored = optimizer.restore(&moments.tensors, state.updates);
+        restored.map_err(|message| Error::Checkpoint { path, message })?;
+        Ok(state)
+    }
+}
+
+/// Points a link of the run's folder at a checkpoint, in one move.
+fn link(path: &Path, step: u64) -> Result<()> {
+    let staged = path.with_extension("writing");
+    let _ = fs::remove_file(&staged);
+    std::os::unix::fs::symlink(format!("checkpoints/step-{step:06}"), &staged).map_err(Error::io(path))?;
+    fs::rename(&staged, path).map_err(Error::io(path))
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_vec_pretty(value).unwrap_or_default();
+    let written = fs::File::create(path).and_then(|mut file| {
+        std::io::Write::write_all(&mut file, &text)?;
+        file.sync_all()
+    });
+    written.map_err(Error::io(path))
+}
+
+fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T> {
+    let text = fs::read(path).map_err(Error::io(path))?;
+    serde_json::from_slice(&text)
+        .map_err(|error| Error::Checkpoint { path: path.to_path_buf(), message: error.to_string() })
+}
+
+/// A model that is ready for use, with what it needs to read text.
+pub struct OpenedModel {
+    pub model: MedSt,
+    pub card: ModelCard,
+    pub pieces: WordPiece,
+    /// The folder or file it was read from.
+    pub path: PathBuf,
+}
+
+/// Reads only what a model is: `path` may be a run (its best checkpoint, else its last), a checkpoint, or a
+/// `model.safetensors` in one.
+///
+/// # Errors
+/// Says what was looked for where.
+pub fn read_card(path: &Path) -> Result<(PathBuf, ModelCard)> {
+    let candidates =
+        [path.join("best"), path.join("last"), path.to_path_buf(), path.parent().unwrap_or(path).to_path_buf()];
+    let folder = candidates.into_iter().find(|folder| folder.join(CARD).exists() && folder.join(MODEL).exists());
+    let folder = folder.ok_or_else(|| Error::Checkpoint {
+        path: path.to_path_buf(),
+        message: format!("neither a run nor a checkpoint: there is no {MODEL} with its {CARD}"),
+    })?;
+    let card: ModelCard = read_json(&folder.join(CARD))?;
+    if card.format != FORMAT || card.version != 1 {
+        let message = format!("its format is `{}` version {}; this program reads version 1", card.format, card.version);
+        return Err(Error::Checkpoint { path: folder.join(CARD), message });
+    }
+    Ok((folder, card))
+}
+
+/// Opens a model for use: a run, a checkpoint or a model file of ours, or a checkpoint with the reference's names (which
+/// gets its sizes from its shapes and the reference's semantics).
+///
+/// # Errors
+/// Files that are missing or do not fit, by name.
+pub fn open_model(path: &Path, device: Device) -> Result<OpenedModel> {
+    if path.is_file() && path.file_name().is_none_or(|name| name != MODEL) {
+        let file = TensorFile::read(path)?;
+        let (model, _) = reference::load(&file, device, Kind::Float)?;
+        let pieces = WordPiece::bert_cased();
+        let card = ModelCard::new(&model.config, &pieces, 0, "unknown".into());
+        return Ok(OpenedModel { model, card, pieces, path: path.to_path_buf() });
+    }
+    let (folder, card) = read_card(path)?;
+    let vocabulary = folder.join(VOCABULARY);
+    let pieces = if vocabulary.exists() { WordPiece::from_file(&vocabulary)? } else { WordPiece::bert_cased() };
+    if pieces.checksum() != card.vocabulary_sha256 {
+        let message = "the model was trained with another vocabulary, which is not beside it".to_string();
+        return Err(Error::Checkpoint { path: folder, message });
+    }
+    let mut model = MedSt::new(&card.model, 0, device, Kind::Float)?;
+    model.load(&folder.join(MODEL))?;
+    Ok(OpenedModel { model, card, pieces, path: folder })
+}

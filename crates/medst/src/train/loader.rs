@@ -1,0 +1,53 @@
+//! Batches prepared ahead of the model, in order.
+
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::Scope;
+
+use super::dataset::{Crop, Dataset};
+use crate::model::input::Batch;
+
+/// Batches that each thread holds ready.
+const AHEAD: usize = 2;
+
+/// An iterator over the batches of an epoch. Threads end when it is dropped.
+pub struct Loader {
+    /// Thread `n` makes batches `n`, `n + threads`, …
+    channels: Vec<Receiver<Batch>>,
+    next: usize,
+}
+
+impl Loader {
+    /// Starts threads that make `batches` (lists of sequence numbers) in order.
+    pub fn start<'scope, 'env>(
+        scope: &'scope Scope<'scope, 'env>,
+        dataset: &'env Dataset<'env>,
+        batches: Vec<Vec<usize>>,
+        crop: Crop,
+        threads: usize,
+    ) -> Loader {
+        let threads = threads.min(batches.len()).max(1);
+        let channels = (0..threads).map(|thread| {
+            let own: Vec<Vec<usize>> = batches.iter().skip(thread).step_by(threads).cloned().collect();
+            let (sender, receiver) = sync_channel(AHEAD);
+            scope.spawn(move || {
+                for numbers in own {
+                    if sender.send(dataset.batch(&numbers, crop)).is_err() {
+                        return; // nobody waits for more
+                    }
+                }
+            });
+            receiver
+        });
+        Loader { channels: channels.collect(), next: 0 }
+    }
+}
+
+impl Iterator for Loader {
+    type Item = Batch;
+
+    fn next(&mut self) -> Option<Batch> {
+        let batch = self.channels[self.next].recv().ok();
+        self.next = (self.next + 1) % self.channels.len();
+        batch
+    }
+}

@@ -1,0 +1,191 @@
+//! What a run reports: JSON lines for programs, TensorBoard events for eyes.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use super::tensorboard::EventWriter;
+use crate::loss::Losses;
+use crate::{Error, Result};
+
+/// The parts of a loss as numbers; means where several batches were seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Parts {
+    pub total: f64,
+    pub global: f64,
+    pub local: f64,
+    pub forward_mapping: f64,
+    pub reverse_mapping: f64,
+    pub accuracy_at_1: f64,
+    pub accuracy_at_5: f64,
+}
+
+impl Parts {
+    pub fn of(losses: &Losses) -> Parts {
+        let number = |x: &tch::Tensor| x.double_value(&[]);
+        Parts {
+            total: number(&losses.total),
+            global: number(&losses.global),
+            local: number(&losses.local),
+            forward_mapping: number(&losses.forward_mapping),
+            reverse_mapping: number(&losses.reverse_mapping),
+            accuracy_at_1: number(&losses.accuracy_at_1),
+            accuracy_at_5: number(&losses.accuracy_at_5),
+        }
+    }
+
+    /// Adds `weight` times another.
+    pub fn add(&mut self, other: &Parts, weight: f64) {
+        for (own, other) in self.values_mut().into_iter().zip(other.named()) {
+            *own += weight * other.1;
+        }
+    }
+
+    fn values_mut(&mut self) -> [&mut f64; 7] {
+        [
+            &mut self.total,
+            &mut self.global,
+            &mut self.local,
+            &mut self.forward_mapping,
+            &mut self.reverse_mapping,
+            &mut self.accuracy_at_1,
+            &mut self.accuracy_at_5,
+        ]
+    }
+
+    /// Every part under its name.
+    pub fn named(&self) -> [(&'static str, f64); 7] {
+        [
+            ("total", self.total),
+            ("global", self.global),
+            ("local", self.local),
+            ("forward_mapping", self.forward_mapping),
+            ("reverse_mapping", self.reverse_mapping),
+            ("accuracy_at_1", self.accuracy_at_1),
+            ("accuracy_at_5", self.accuracy_at_5),
+        ]
+    }
+}
+
+/// One line of `metrics.jsonl`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Entry {
+    /// An optimiser step.
+    Train {
+        step: u64,
+        epoch: u64,
+        lr: f64,
+        #[serde(flatten)]
+        losses: Parts,
+        grad_norm: f64,
+        studies: u64,
+        studies_per_second: f64,
+    },
+    /// The validation split after a step.
+    Validate {
+        step: u64,
+        epoch: u64,
+        #[serde(flatten)]
+        losses: Parts,
+        retrieval: Retrieval,
+    },
+}
+
+/// Retrieval over a whole split, both directions averaged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Retrieval {
+    /// Studies to choose from.
+    pub studies: u64,
+    pub recall_at_1: f64,
+    pub recall_at_5: f64,
+}
+
+impl Retrieval {
+    /// What guessing would reach at `k`.
+    pub fn chance(&self, k: u64) -> f64 {
+        k.min(self.studies) as f64 / self.studies.max(1) as f64
+    }
+}
+
+impl Entry {
+    pub fn step(&self) -> u64 {
+        match self {
+            Entry::Train { step, .. } | Entry::Validate { step, .. } => *step,
+        }
+    }
+
+    fn scalars(&self) -> Vec<(String, f64)> {
+        let parts =
+            |kind: &str, losses: &Parts| losses.named().map(|(name, value)| (format!("{kind}/{name}"), value)).to_vec();
+        match self {
+            Entry::Train { lr, losses, grad_norm, studies_per_second, .. } => {
+                let mut all = parts("train", losses);
+                all.push(("train/lr".into(), *lr));
+                all.push(("train/grad_norm".into(), *grad_norm));
+                all.push(("train/studies_per_second".into(), *studies_per_second));
+                all
+            }
+            Entry::Validate { losses, retrieval, .. } => {
+                let mut all = parts("validate", losses);
+                all.push(("validate/recall_at_1".into(), retrieval.recall_at_1));
+                all.push(("validate/recall_at_5".into(), retrieval.recall_at_5));
+                all
+            }
+        }
+    }
+}
+
+/// The logs of a run.
+#[derive(Debug)]
+pub struct Log {
+    path: PathBuf,
+    lines: File,
+    events: EventWriter,
+}
+
+/// The file of JSON lines in a run's folder.
+pub const METRICS: &str = "metrics.jsonl";
+
+impl Log {
+    /// Opens the logs of a run; lines after `step` (of a run that went further than its checkpoint) are cut off.
+    pub fn open(folder: &Path, step: u64) -> Result<Log> {
+        let path = folder.join(METRICS);
+        let mut kept = read(&path)?;
+        kept.retain(|entry| entry.step() <= step);
+        let text: String = kept.iter().map(line).collect();
+        fs::write(&path, text).map_err(Error::io(&path))?;
+        let lines = OpenOptions::new().append(true).open(&path).map_err(Error::io(&path))?;
+        let events = EventWriter::create(folder, now() as u64).map_err(Error::io(folder))?;
+        Ok(Log { path, lines, events })
+    }
+
+    pub fn write(&mut self, entry: &Entry) -> Result<()> {
+        self.lines.write_all(line(entry).as_bytes()).map_err(Error::io(&self.path))?;
+        self.events.scalars(entry.step(), now(), &entry.scalars()).map_err(Error::io(&self.path))
+    }
+}
+
+/// Reads the lines of a run; none when the file is absent. A last line that was cut off is left out.
+pub fn read(path: &Path) -> Result<Vec<Entry>> {
+    let Ok(file) = File::open(path) else { return Ok(Vec::new()) };
+    let mut entries = Vec::new();
+    for text in BufReader::new(file).lines() {
+        match serde_json::from_str(&text.map_err(Error::io(path))?) {
+            Ok(entry) => entries.push(entry),
+            Err(_) => break,
+        }
+    }
+    Ok(entries)
+}
+
+fn line(entry: &Entry) -> String {
+    serde_json::to_string(entry).unwrap_or_default() + "\n"
+}
+
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}

@@ -1,0 +1,81 @@
+//! The validation split: mean losses, and retrieval over the whole split.
+
+use tch::{Device, Kind, Tensor};
+
+use super::dataset::{Crop, Dataset};
+use super::log::{Parts, Retrieval};
+use super::sampler;
+use crate::Result;
+use crate::loss;
+use crate::loss::config::LossConfig;
+use crate::model::{MedSt, Mode};
+
+/// Scores queries against candidates this many rows at a time, so that memory does not grow with the square of the split.
+const ROWS: i64 = 1024;
+
+/// Losses (weighted by studies) and retrieval; `None` when the split has fewer than two studies with a report.
+pub fn validate(
+    model: &MedSt,
+    dataset: &Dataset,
+    config: &LossConfig,
+    batch_size: usize,
+) -> Result<Option<(Parts, Retrieval)>> {
+    let order: Vec<usize> = (0..dataset.sequences.len()).collect();
+    let batches = sampler::in_order(&order, &dataset.sequences, batch_size);
+    let (mut parts, mut images, mut reports, mut count) = (Parts::default(), Vec::new(), Vec::new(), 0);
+    let _guard = tch::no_grad_guard();
+    for numbers in batches {
+        let batch = dataset.batch(&numbers, Crop::Centre).to_device(model.device());
+        let image = model.embed_images(&batch.images, Mode::Evaluate)?;
+        let report = model.embed_reports(&batch.reports, Mode::Evaluate)?;
+        let losses = loss::of_embeddings(model, &image, &report, &batch.sequences, config);
+        let studies = batch.images.studies();
+        parts.add(&Parts::of(&losses), studies as f64);
+        count += studies;
+        images.push(image.global);
+        reports.push(report.global);
+    }
+    if count == 0 {
+        return Ok(None);
+    }
+    let mut mean = Parts::default();
+    mean.add(&parts, 1.0 / count as f64);
+    Ok(Some((mean, retrieval(&Tensor::cat(&images, 0), &Tensor::cat(&reports, 0)))))
+}
+
+/// Recall at 1 and 5 of `[n, D]` unit vectors of images and reports, row by row of the same study; both directions averaged.
+pub fn retrieval(images: &Tensor, reports: &Tensor) -> Retrieval {
+    let studies = images.size()[0];
+    let (mut at_1, mut at_5) = (0.0, 0.0);
+    for (queries, candidates) in [(images, reports), (reports, images)] {
+        for start in (0..studies).step_by(ROWS as usize) {
+            let rows = ROWS.min(studies - start);
+            let scores = queries.narrow(0, start, rows).matmul(&candidates.tr());
+            let place =
+                Tensor::arange_start(start, start + rows, (Kind::Int64, Device::Cpu)).to_device(scores.device());
+            let own = scores.gather(1, &place.unsqueeze(1), false);
+            // Ties count against the model: a constant embedding finds nothing.
+            let ahead = scores.ge_tensor(&own).sum_dim_intlist(&[1i64][..], false, Kind::Int64) - 1;
+            at_1 += ahead.lt(1).sum(Kind::Int64).double_value(&[]);
+            at_5 += ahead.lt(5).sum(Kind::Int64).double_value(&[]);
+        }
+    }
+    let both = 2.0 * studies as f64;
+    Retrieval { studies: studies as u64, recall_at_1: at_1 / both, recall_at_5: at_5 / both }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retrieval_finds_its_own_and_a_constant_finds_nothing() {
+        let eye = Tensor::eye(8, (Kind::Float, Device::Cpu));
+        assert_eq!(retrieval(&eye, &eye).recall_at_1, 1.0);
+        let shifted = retrieval(&eye, &eye.roll([1], [0]));
+        assert_eq!(shifted.recall_at_1, 0.0);
+        let constant = Tensor::ones([8, 4], (Kind::Float, Device::Cpu));
+        assert_eq!(retrieval(&constant, &constant).recall_at_5, 0.0);
+        assert_eq!(retrieval(&eye, &eye).chance(5), 5.0 / 8.0);
+    }
+}
