@@ -1,1 +1,12 @@
-fn main() {}
+//! The `medst` command.
+
+mod args;
+mod commands;
+mod exit;
+mod progress;
+
+use clap::Parser;
+
+fn main() -> std::process::ExitCode {
+    exit::code(commands::run(args::Arguments::parse()))
+}

@@ -9,8 +9,10 @@
 //! * [`embed`] — embeddings of a corpus with a trained model.
 
 pub mod config;
+pub mod device;
 pub mod embed;
 pub mod error;
+pub mod inspect;
 pub mod loss;
 pub mod model;
 pub mod train;

@@ -1,0 +1,12 @@
+//! `medst inspect`: what a path is, in a few lines.
+
+use std::path::Path;
+
+use anyhow::Result;
+use medst::inspect::inspect;
+
+use super::Output;
+
+pub fn run(path: &Path, output: &Output) -> Result<()> {
+    output.show(&inspect(path)?)
+}

@@ -1,0 +1,77 @@
+//! One file a command: typed arguments to library calls, results to text or JSON.
+
+mod embed;
+mod inspect;
+mod phantom;
+mod prepare;
+mod pretrain;
+
+use std::fmt::Display;
+use std::io::Write;
+
+use anyhow::Result;
+use medst::Error;
+use serde::Serialize;
+use tch::Device;
+
+use crate::args::{Arguments, Command, DeviceName};
+use crate::progress::{self, Reporter};
+
+/// Runs what was typed.
+pub fn run(arguments: Arguments) -> Result<()> {
+    progress::catch_interrupt()?;
+    let output = Output { json: arguments.json };
+    let reporter = Reporter::new(arguments.quiet);
+    match arguments.command {
+        Command::Phantom(arguments) => phantom::run(&arguments, &output, &reporter),
+        Command::Prepare { source } => prepare::run(&source, &output, &reporter),
+        Command::Pretrain(arguments) => pretrain::run(&arguments, &output, &reporter),
+        Command::Embed(arguments) => embed::run(&arguments, &output, &reporter),
+        Command::Inspect { path } => inspect::run(&path, &output),
+    }
+}
+
+/// Where results go.
+pub struct Output {
+    json: bool,
+}
+
+impl Output {
+    /// Prints a result as text or JSON.
+    pub fn show<T: Display + Serialize>(&self, result: &T) -> Result<()> {
+        let mut out = std::io::stdout().lock();
+        if self.json {
+            serde_json::to_writer_pretty(&mut out, result)?;
+            writeln!(out)?;
+        } else {
+            write!(out, "{result}")?;
+        }
+        Ok(())
+    }
+
+    /// Prints what to do next, unless a program reads.
+    pub fn next(&self, lines: &[String]) -> Result<()> {
+        if !self.json {
+            let mut out = std::io::stdout().lock();
+            writeln!(out, "next:")?;
+            lines.iter().try_for_each(|line| writeln!(out, "  {line}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// The device that was asked for.
+///
+/// # Errors
+/// CUDA where there is none.
+pub fn device(name: DeviceName) -> Result<Device> {
+    if name == DeviceName::Cpu {
+        return Ok(Device::Cpu);
+    }
+    let found = medst::device::cuda();
+    match (name, found) {
+        (_, Some(device)) => Ok(device),
+        (DeviceName::Cuda, None) => Err(Error::Config("--device cuda: no CUDA device or CUDA build of libtorch was found".into()).into()),
+        _ => Ok(Device::Cpu),
+    }
+}

@@ -1,0 +1,46 @@
+//! Errors to exit codes: 0 done, 2 wrong usage or configuration, 1 anything else, 130 stopped by Ctrl-C.
+
+use std::process::ExitCode;
+
+use medst::Error;
+
+/// Prints an error with its causes and chooses the exit code.
+pub fn code(result: anyhow::Result<()>) -> ExitCode {
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    let code = error.chain().find_map(|cause| {
+        let ours = cause.downcast_ref::<Error>().map(of_library);
+        ours.or_else(|| cause.downcast_ref::<medst_data::Error>().map(of_data))
+    });
+    // A closed pipe (`medst inspect … | head`) is no failure worth a message.
+    let broken_pipe = error.chain().any(|cause| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    });
+    if broken_pipe {
+        return ExitCode::SUCCESS;
+    }
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text += &format!(": {cause}");
+        }
+    }
+    eprintln!("medst: {text}");
+    ExitCode::from(code.unwrap_or(1))
+}
+
+fn of_library(error: &Error) -> u8 {
+    match error {
+        Error::Config(_) => 2,
+        Error::Stopped => 130,
+        Error::Data(error) => of_data(error),
+        _ => 1,
+    }
+}
+
+fn of_data(error: &medst_data::Error) -> u8 {
+    match error {
+        medst_data::Error::Usage(_) => 2,
+        medst_data::Error::Stopped => 130,
+        _ => 1,
+    }
+}

@@ -1,0 +1,138 @@
+//! Progress on a terminal (a bar with rate and remaining time) or in a log (a line every few seconds), and Ctrl-C.
+
+use std::io::IsTerminal;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use medst_data::progress::Progress;
+
+/// Time between lines where there is no terminal.
+const QUIET: Duration = Duration::from_secs(10);
+
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Makes Ctrl-C (and SIGTERM) ask for a clean end; a second one ends at once.
+///
+/// # Errors
+/// When the handler cannot be set.
+pub fn catch_interrupt() -> anyhow::Result<()> {
+    ctrlc::set_handler(|| {
+        if STOP.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
+        eprintln!("stopping at the next safe point; once more to stop at once");
+    })?;
+    Ok(())
+}
+
+/// What a user sees of a long job.
+pub enum Reporter {
+    Silent,
+    Bar(ProgressBar),
+    Lines(Mutex<Option<Phase>>, AtomicU64),
+}
+
+/// A phase reported in lines.
+pub struct Phase {
+    what: String,
+    total: Option<u64>,
+    start: Instant,
+    shown: Instant,
+}
+
+impl Reporter {
+    /// A bar on a terminal, lines otherwise, nothing with `quiet`.
+    pub fn new(quiet: bool) -> Reporter {
+        if quiet {
+            return Reporter::Silent;
+        }
+        if std::io::stderr().is_terminal() {
+            return Reporter::Bar(ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()));
+        }
+        Reporter::Lines(Mutex::new(None), AtomicU64::new(0))
+    }
+}
+
+impl Progress for Reporter {
+    fn begin(&self, what: &str, total: Option<u64>) {
+        match self {
+            Reporter::Silent => {}
+            Reporter::Bar(bar) => {
+                let style = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len} {per_sec} eta {eta}");
+                bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+                bar.reset();
+                bar.set_message(what.to_string());
+                if let Some(total) = total {
+                    bar.set_length(total);
+                }
+            }
+            Reporter::Lines(phase, done) => {
+                done.store(0, Ordering::Relaxed);
+                let now = Instant::now();
+                let begun = Phase { what: what.to_string(), total, start: now, shown: now };
+                if let Ok(mut phase) = phase.lock() {
+                    *phase = Some(begun);
+                }
+            }
+        }
+    }
+
+    fn advance(&self, count: u64) {
+        match self {
+            Reporter::Silent => {}
+            Reporter::Bar(bar) => bar.inc(count),
+            Reporter::Lines(phase, done) => {
+                let done = done.fetch_add(count, Ordering::Relaxed) + count;
+                if let Ok(mut phase) = phase.lock()
+                    && let Some(phase) = phase.as_mut()
+                    && phase.shown.elapsed() >= QUIET
+                {
+                    phase.shown = Instant::now();
+                    eprintln!("{}", phase.line(done));
+                }
+            }
+        }
+    }
+
+    fn end(&self) {
+        match self {
+            Reporter::Silent => {}
+            Reporter::Bar(bar) => bar.finish_and_clear(),
+            Reporter::Lines(phase, done) => {
+                if let Ok(mut phase) = phase.lock()
+                    && let Some(phase) = phase.take()
+                {
+                    let seconds = phase.start.elapsed().as_secs_f64();
+                    eprintln!("{}: {} done in {seconds:.1} s", phase.what, done.load(Ordering::Relaxed));
+                }
+            }
+        }
+    }
+
+    fn note(&self, line: &str) {
+        match self {
+            Reporter::Silent => {}
+            Reporter::Bar(bar) => bar.suspend(|| eprintln!("{line}")),
+            Reporter::Lines(..) => eprintln!("{line}"),
+        }
+    }
+
+    fn stop_requested(&self) -> bool {
+        STOP.load(Ordering::SeqCst)
+    }
+}
+
+impl Phase {
+    fn line(&self, done: u64) -> String {
+        let rate = done as f64 / self.start.elapsed().as_secs_f64().max(1e-9);
+        match self.total {
+            Some(total) => {
+                let left = Duration::from_secs_f64(total.saturating_sub(done) as f64 / rate.max(1e-9));
+                format!("{}: {done}/{total}, {rate:.1}/s, {} left", self.what, HumanDuration(left))
+            }
+            None => format!("{}: {done}, {rate:.1}/s", self.what),
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! Where to compute.
+
+use tch::{Cuda, Device};
+
+/// The first CUDA device, if the libtorch at hand knows CUDA and finds one.
+///
+/// The program links only the CPU part of libtorch. A wheel with CUDA has `libtorch_cuda.so` beside it, which registers
+/// itself when it is loaded, so the same binary runs on both kinds of machine.
+pub fn cuda() -> Option<Device> {
+    load_cuda_library();
+    Cuda::is_available().then_some(Device::Cuda(0))
+}
+
+/// Loads `libtorch_cuda.so` for the whole process, once; does nothing where there is none.
+fn load_cuda_library() {
+    use std::sync::Once;
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: the name is a valid C string; the library is libtorch's own and only registers its kernels. The handle is
+        // kept for the life of the process.
+        unsafe {
+            libc::dlopen(c"libtorch_cuda.so".as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL);
+        }
+    });
+}

@@ -1,0 +1,134 @@
+//! What a path is: a corpus, a run, a checkpoint, or a file of weights.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use medst_data::corpus::{Corpus, Manifest};
+use serde::Serialize;
+use tch::Tensor;
+
+use crate::config::Config;
+use crate::model::config::ModelConfig;
+use crate::model::reference;
+use crate::model::weights::TensorFile;
+use crate::train::checkpoint::{ModelCard, read_card};
+use crate::train::{CONFIG, Ending, RunSummary};
+use crate::{Error, Result};
+
+/// A recognised path.
+#[derive(Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Inspected {
+    Corpus { path: PathBuf, manifest: Box<Manifest>, fingerprint: String },
+    Run { path: PathBuf, summary: Box<RunSummary>, checkpoint: Option<Box<ModelCard>> },
+    Model { path: PathBuf, card: Box<ModelCard> },
+    /// A file of tensors that is no model folder; with sizes where it has the reference's names.
+    Weights { path: PathBuf, tensors: usize, values: usize, reference: Option<Box<ModelConfig>> },
+}
+
+/// Recognises a path.
+///
+/// # Errors
+/// Says what was looked for.
+pub fn inspect(path: &Path) -> Result<Inspected> {
+    let owned = path.to_path_buf();
+    if path.join("corpus.json").exists() {
+        let corpus = Corpus::open(path)?;
+        let (manifest, fingerprint) = (Box::new(corpus.manifest().clone()), corpus.fingerprint());
+        return Ok(Inspected::Corpus { path: owned, manifest, fingerprint });
+    }
+    if path.join(CONFIG).exists() {
+        Config::load(&path.join(CONFIG), &[])?;
+        let summary = RunSummary::read(path, Ending::Stopped, 0)?;
+        let checkpoint = read_card(path).ok().map(|(_, card)| Box::new(card));
+        return Ok(Inspected::Run { path: owned, summary: Box::new(summary), checkpoint });
+    }
+    if let Ok((folder, card)) = read_card(path) {
+        return Ok(Inspected::Model { path: folder, card: Box::new(card) });
+    }
+    if path.is_file() {
+        let file = TensorFile::read(path)?;
+        let values = file.tensors.values().map(Tensor::numel).sum();
+        let reference = if reference::is_reference(&file) { Some(Box::new(reference::configuration(&file)?)) } else { None };
+        return Ok(Inspected::Weights { path: owned, tensors: file.tensors.len(), values, reference });
+    }
+    if !path.exists() {
+        return Err(Error::Io { path: owned, source: std::io::ErrorKind::NotFound.into() });
+    }
+    let message = "neither a corpus (corpus.json), a run (config.toml), a checkpoint (config.json) nor a file of weights";
+    Err(Error::Checkpoint { path: owned, message: message.into() })
+}
+
+impl fmt::Display for Inspected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Inspected::Corpus { path, manifest, fingerprint } => {
+                writeln!(f, "{}: a corpus (version {}), from {} {}", path.display(), manifest.version, manifest.source.kind, manifest.source.name)?;
+                write!(f, "{}", manifest.counts)?;
+                let (side, length, unit) = (manifest.image_size, manifest.sequence_length, manifest.sequence_unit);
+                writeln!(f, "  pictures of {side}×{side} pixels; a full sequence has {length} steps, a step is one {unit:?}")?;
+                for (reason, count) in &manifest.skipped {
+                    writeln!(f, "  skipped {count:>7}  {reason}")?;
+                }
+                writeln!(f, "  fingerprint {}", &fingerprint[..16])
+            }
+            Inspected::Run { summary, checkpoint, .. } => {
+                writeln!(f, "{}: a run", summary.folder.display())?;
+                writeln!(f, "  {} steps logged, {:.1} studies/s", summary.steps, summary.studies_per_second)?;
+                if let (Some(first), Some(last)) = (summary.first, summary.last) {
+                    writeln!(f, "  training loss {:.3} at first, {:.3} at last", first.total, last.total)?;
+                }
+                if let Some(best) = summary.best {
+                    writeln!(
+                        f,
+                        "  best validation at step {}: loss {:.3}, recall@1 {:.1} % among {} (chance {:.1} %)",
+                        best.step,
+                        best.losses.total,
+                        100.0 * best.retrieval.recall_at_1,
+                        best.retrieval.studies,
+                        100.0 * best.retrieval.chance(1)
+                    )?;
+                }
+                match checkpoint {
+                    Some(card) => write!(f, "{}", Sizes(&card.model)),
+                    None => writeln!(f, "  no checkpoint yet"),
+                }
+            }
+            Inspected::Model { path, card } => {
+                writeln!(f, "{}: a Med-ST model after {} steps", path.display(), card.step)?;
+                write!(f, "{}", Sizes(&card.model))?;
+                writeln!(f, "  trained on corpus {}", card.corpus.get(..16).unwrap_or(&card.corpus))
+            }
+            Inspected::Weights { path, tensors, values, reference } => {
+                writeln!(f, "{}: {tensors} tensors, {:.1} million values", path.display(), *values as f64 / 1e6)?;
+                match reference {
+                    Some(config) => {
+                        writeln!(f, "  a checkpoint of the reference implementation")?;
+                        write!(f, "{}", Sizes(config))
+                    }
+                    None => writeln!(f, "  not a Med-ST model: it has neither a {CONFIG} beside it nor the reference's names"),
+                }
+            }
+        }
+    }
+}
+
+/// A model's sizes in words.
+struct Sizes<'a>(&'a ModelConfig);
+
+impl fmt::Display for Sizes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ModelConfig { semantics, image, text, projection } = self.0;
+        writeln!(
+            f,
+            "  image encoder: {}×{} pixels, patches of {}, {} blocks of width {}, two view experts",
+            image.size, image.size, image.patch, image.depth, image.width
+        )?;
+        writeln!(
+            f,
+            "  report encoder: {} layers of width {}, {} tokens, {:?} positions",
+            text.layers, text.width, text.max_tokens, text.positions
+        )?;
+        writeln!(f, "  embeddings of {} values; {semantics:?} semantics", projection.embedding)
+    }
+}
