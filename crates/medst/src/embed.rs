@@ -99,7 +99,8 @@ pub fn corpus(
     }
     let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let staged = tempfile::Builder::new().prefix(".embeddings-").tempfile_in(folder).map_err(Error::io(folder))?;
-    let fail = |error: parquet::errors::ParquetError| Error::Io { path: out.into(), source: std::io::Error::other(error) };
+    let fail =
+        |error: parquet::errors::ParquetError| Error::Io { path: out.into(), source: std::io::Error::other(error) };
     let width = opened.model.config.projection.embedding;
     let mut writer: Option<ArrowWriter<File>> = None;
     progress.begin("embedding", Some(chosen.len() as u64));

@@ -19,11 +19,27 @@ use crate::{Error, Result};
 #[derive(Debug, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Inspected {
-    Corpus { path: PathBuf, manifest: Box<Manifest>, fingerprint: String },
-    Run { path: PathBuf, summary: Box<RunSummary>, checkpoint: Option<Box<ModelCard>> },
-    Model { path: PathBuf, card: Box<ModelCard> },
+    Corpus {
+        path: PathBuf,
+        manifest: Box<Manifest>,
+        fingerprint: String,
+    },
+    Run {
+        path: PathBuf,
+        summary: Box<RunSummary>,
+        checkpoint: Option<Box<ModelCard>>,
+    },
+    Model {
+        path: PathBuf,
+        card: Box<ModelCard>,
+    },
     /// A file of tensors that is no model folder; with sizes where it has the reference's names.
-    Weights { path: PathBuf, tensors: usize, values: usize, reference: Option<Box<ModelConfig>> },
+    Weights {
+        path: PathBuf,
+        tensors: usize,
+        values: usize,
+        reference: Option<Box<ModelConfig>>,
+    },
 }
 
 /// Recognises a path.
@@ -49,13 +65,15 @@ pub fn inspect(path: &Path) -> Result<Inspected> {
     if path.is_file() {
         let file = TensorFile::read(path)?;
         let values = file.tensors.values().map(Tensor::numel).sum();
-        let reference = if reference::is_reference(&file) { Some(Box::new(reference::configuration(&file)?)) } else { None };
+        let reference =
+            if reference::is_reference(&file) { Some(Box::new(reference::configuration(&file)?)) } else { None };
         return Ok(Inspected::Weights { path: owned, tensors: file.tensors.len(), values, reference });
     }
     if !path.exists() {
         return Err(Error::Io { path: owned, source: std::io::ErrorKind::NotFound.into() });
     }
-    let message = "neither a corpus (corpus.json), a run (config.toml), a checkpoint (config.json) nor a file of weights";
+    let message =
+        "neither a corpus (corpus.json), a run (config.toml), a checkpoint (config.json) nor a file of weights";
     Err(Error::Checkpoint { path: owned, message: message.into() })
 }
 
@@ -63,10 +81,20 @@ impl fmt::Display for Inspected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Inspected::Corpus { path, manifest, fingerprint } => {
-                writeln!(f, "{}: a corpus (version {}), from {} {}", path.display(), manifest.version, manifest.source.kind, manifest.source.name)?;
+                writeln!(
+                    f,
+                    "{}: a corpus (version {}), from {} {}",
+                    path.display(),
+                    manifest.version,
+                    manifest.source.kind,
+                    manifest.source.name
+                )?;
                 write!(f, "{}", manifest.counts)?;
                 let (side, length, unit) = (manifest.image_size, manifest.sequence_length, manifest.sequence_unit);
-                writeln!(f, "  pictures of {side}×{side} pixels; a full sequence has {length} steps, a step is one {unit:?}")?;
+                writeln!(
+                    f,
+                    "  pictures of {side}×{side} pixels; a full sequence has {length} steps, a step is one {unit:?}"
+                )?;
                 for (reason, count) in &manifest.skipped {
                     writeln!(f, "  skipped {count:>7}  {reason}")?;
                 }
@@ -106,7 +134,10 @@ impl fmt::Display for Inspected {
                         writeln!(f, "  a checkpoint of the reference implementation")?;
                         write!(f, "{}", Sizes(config))
                     }
-                    None => writeln!(f, "  not a Med-ST model: it has neither a {CONFIG} beside it nor the reference's names"),
+                    None => writeln!(
+                        f,
+                        "  not a Med-ST model: it has neither a {CONFIG} beside it nor the reference's names"
+                    ),
                 }
             }
         }

@@ -71,7 +71,9 @@ pub fn device(name: DeviceName) -> Result<Device> {
     let found = medst::device::cuda();
     match (name, found) {
         (_, Some(device)) => Ok(device),
-        (DeviceName::Cuda, None) => Err(Error::Config("--device cuda: no CUDA device or CUDA build of libtorch was found".into()).into()),
+        (DeviceName::Cuda, None) => {
+            Err(Error::Config("--device cuda: no CUDA device or CUDA build of libtorch was found".into()).into())
+        }
         _ => Ok(Device::Cpu),
     }
 }

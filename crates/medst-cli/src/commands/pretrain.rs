@@ -12,8 +12,6 @@ pub fn run(arguments: &Pretrain, output: &Output, reporter: &Reporter) -> Result
     let summary = medst::train::pretrain(&config, arguments.resume, device(arguments.device)?, reporter)?;
     output.show(&summary)?;
     let (run, corpus) = (config.train.output.display(), config.data.corpus.display());
-    output.next(&[
-        format!("medst inspect {run}"),
-        format!("medst embed {corpus} --model {run} --out embeddings.parquet"),
-    ])
+    output
+        .next(&[format!("medst inspect {run}"), format!("medst embed {corpus} --model {run} --out embeddings.parquet")])
 }

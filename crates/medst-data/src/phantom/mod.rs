@@ -1,1 +1,102 @@
 //! The phantom cohort: synthetic patients with known truth.
+//!
+//! Real archives of radiographs with reports are credentialed. This draws what they look like: patients with bodies of
+//! their own, findings that come and go over visits, frontal and lateral radiographs, reports that agree with them, and the
+//! truth beside it all.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`anatomy`], [`finding`] | bodies and findings, as shapes |
+//! | [`canvas`], [`projection`], [`film`] | shapes to attenuation to a picture |
+//! | [`course`], [`report`] | change over visits, words |
+//! | [`cohort`] | patients: everything above, from a seed |
+//! | [`layout`], [`sheet`] | files |
+
+pub mod anatomy;
+pub mod canvas;
+pub mod cohort;
+pub mod course;
+pub mod film;
+pub mod finding;
+pub mod layout;
+pub mod projection;
+pub mod report;
+pub mod sheet;
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+pub use sheet::contact_sheet;
+
+use crate::progress::Progress;
+use crate::{Error, Result};
+
+/// What decides a cohort's bytes.
+#[derive(Clone, Debug, Serialize)]
+pub struct PhantomOptions {
+    pub subjects: u32,
+    pub seed: u64,
+    /// Longest side of a picture in pixels.
+    pub size: u32,
+}
+
+impl Default for PhantomOptions {
+    fn default() -> Self {
+        PhantomOptions { subjects: 200, seed: 0, size: 512 }
+    }
+}
+
+/// What [`generate`] wrote.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct PhantomSummary {
+    pub folder: PathBuf,
+    pub subjects: u32,
+    pub studies: usize,
+    pub laterals: usize,
+    pub images: usize,
+}
+
+impl fmt::Display for PhantomSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let PhantomSummary { folder, subjects, studies, laterals, images } = self;
+        writeln!(f, "phantom cohort {}", folder.display())?;
+        writeln!(f, "  {subjects} patients, {studies} studies ({laterals} with a lateral view), {images} images")?;
+        writeln!(f, "  images and reports  {}", folder.join(layout::STUDIES).display())?;
+        writeln!(f, "  truth               {}", folder.join(layout::TRUTH).display())
+    }
+}
+
+/// The last file written; a folder without it is no whole cohort.
+const MARK: &str = "cohort.json";
+
+/// Draws a cohort into a folder. The same options give the same bytes, whatever the number of threads.
+///
+/// # Errors
+/// A folder that is not empty (unless an interrupted cohort of ours is all it holds) or cannot be written; a stop request.
+pub fn generate(out: &Path, options: &PhantomOptions, progress: &dyn Progress) -> Result<PhantomSummary> {
+    if options.subjects == 0 || !(64..=4096).contains(&options.size) {
+        return Err(Error::Usage(
+            "a phantom cohort needs at least one subject, and pictures of 64 to 4096 pixels".into(),
+        ));
+    }
+    let there = out.display();
+    let holds = |name: &str| out.join(name).exists();
+    if fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) {
+        if !holds("unfinished") {
+            return Err(Error::Usage(format!("{there} is not empty; choose another folder")));
+        }
+        fs::remove_dir_all(out).map_err(Error::io(out))?;
+    }
+    fs::create_dir_all(out).map_err(Error::io(out))?;
+    let unfinished = out.join("unfinished");
+    fs::write(&unfinished, "").map_err(Error::io(&unfinished))?;
+    let summary = layout::write(out, options, progress)?;
+    let about = serde_json::json!({ "format": "medst-phantom", "version": 1, "options": options });
+    let mark = out.join(MARK);
+    fs::write(&mark, format!("{about:#}\n")).map_err(Error::io(&mark))?;
+    fs::remove_file(&unfinished).map_err(Error::io(&unfinished))?;
+    Ok(summary)
+}
