@@ -60,6 +60,11 @@ pub fn read(path: &Path) -> Result<Table> {
         [0x1f, 0x8b, ..] => read_csv(path, MultiGzDecoder::new(File::open(path).map_err(Error::io(path))?))?,
         _ => read_csv(path, File::open(path).map_err(Error::io(path))?)?,
     };
+    for (place, column) in table.columns.iter().enumerate() {
+        if table.columns[..place].contains(column) {
+            return Err(fail(path, format!("two columns are called `{column}`; rename one")));
+        }
+    }
     for required in REQUIRED {
         if !table.columns.iter().any(|column| column == required) {
             let near = table.columns.iter().find(|column| resembles(column, required));
@@ -178,6 +183,7 @@ mod tests {
             (&b""[..], "column `subject_id` is missing"),
             (b"subject_id,view,image\n", "no rows"),
             (b"Subject ID,view,image\n1,PA,a\n", "did you mean `Subject ID`"),
+            (b"subject_id,view,view,image\n1,PA,AP,a\n", "two columns are called `view`"),
             (b"subject_id,view,image\n1,PA\n", "row 1: has 2 cells where the header has 3"),
             (b"PAR1 but no more", "not a readable Parquet"),
         ] {
