@@ -74,7 +74,7 @@ mod tests {
             subject: SubjectId(subject.to_string()),
             study: StudyId(number.to_string()),
             acquired: day.map(|day| Day(day.into())),
-            split: if subject % 2 == 0 { Split::Train } else { Split::Test },
+            split: if subject.is_multiple_of(2) { Split::Train } else { Split::Test },
             frontal: ImageIndex(0),
             alternative_frontals: Vec::new(),
             lateral: None,

@@ -255,3 +255,23 @@ fn real_radiographs_become_corpora() {
         }
     }
 }
+
+#[test]
+fn what_an_earlier_run_left_never_enters_the_corpus() {
+    let folder = folder();
+    let table = "subject_id,view,image\na,PA,0.png\n";
+    let partial = folder.path().join("corpus.partial");
+    fs::create_dir(&partial).unwrap();
+    fs::write(partial.join("thesis.txt"), "years of work").unwrap();
+    let error = prepare(folder.path(), table, &options()).unwrap_err();
+    assert!(error.contains("corpus.partial") && error.contains("other files"), "{error}");
+    assert!(partial.join("thesis.txt").exists());
+
+    // A run over another source, interrupted after its second shard.
+    fs::remove_file(partial.join("thesis.txt")).unwrap();
+    fs::write(partial.join("journal.jsonl"), "another identity\n").unwrap();
+    fs::write(partial.join("images-00001.npy"), "stale").unwrap();
+    prepare(folder.path(), table, &options()).unwrap();
+    assert!(!folder.path().join("corpus/images-00001.npy").exists());
+    assert_eq!(Corpus::open(&folder.path().join("corpus")).unwrap().images(), 1);
+}

@@ -43,7 +43,7 @@ impl ShardWriter {
     /// Continues after `written` pictures; what stands behind them (of an interrupted run) is cut off.
     pub fn new(folder: &Path, side: usize, written: usize) -> Result<ShardWriter> {
         let mut writer = ShardWriter { folder: folder.to_path_buf(), side, written, open: None };
-        if written % CAPACITY != 0 {
+        if !written.is_multiple_of(CAPACITY) {
             let path = folder.join(name(written / CAPACITY));
             let mut file = OpenOptions::new().write(true).open(&path).map_err(Error::io(&path))?;
             let length = (HEADER + (written % CAPACITY) * side * side) as u64;
@@ -67,7 +67,7 @@ impl ShardWriter {
         };
         file.write_all(picture).map_err(Error::io(&path))?;
         self.written += 1;
-        if self.written % CAPACITY == 0 {
+        if self.written.is_multiple_of(CAPACITY) {
             self.close(CAPACITY)?;
         }
         Ok(())

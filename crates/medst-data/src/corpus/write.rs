@@ -26,6 +26,7 @@ use crate::{Error, Result};
 
 const SKIPPED: &str = "skipped.csv";
 const JOURNAL: &str = "journal.jsonl";
+const LOCK: &str = "lock";
 /// Pictures decoded between two entries of the journal.
 const BLOCK: usize = 128;
 
@@ -60,7 +61,8 @@ pub fn write(
     check_target(out, options.overwrite)?;
     let staging = beside(out, "partial");
     fs::create_dir_all(&staging).map_err(Error::io(&staging))?;
-    let lock = File::create(staging.join("lock")).map_err(Error::io(&staging))?;
+    check_staging(&staging)?;
+    let lock = File::create(staging.join(LOCK)).map_err(Error::io(&staging))?;
     lock.try_lock().map_err(|_| Error::Usage(format!("{} is being written by another program", out.display())))?;
 
     let images: Vec<&ImageSource> =
@@ -114,7 +116,7 @@ pub fn write(
     };
     write_whole(&staging.join(manifest::FILE), &serde_json::to_vec_pretty(&manifest).unwrap_or_default())?;
     drop(lock);
-    for leftover in [JOURNAL, "lock"] {
+    for leftover in [JOURNAL, LOCK] {
         fs::remove_file(staging.join(leftover)).map_err(Error::io(&staging))?;
     }
     publish(&staging, out)?;
@@ -155,6 +157,31 @@ fn check_target(out: &Path, overwrite: bool) -> Result<()> {
     if overwrite { Ok(()) } else { Err(Error::Usage(format!("{there} is a corpus already; --overwrite replaces it"))) }
 }
 
+/// Refuses a folder in the staging folder's place that holds another's files: they would move into the corpus.
+fn check_staging(staging: &Path) -> Result<()> {
+    let ours = [JOURNAL, manifest::FILE].iter().any(|name| staging.join(name).exists());
+    let foreign = entries(staging)?.iter().any(|path| !path.ends_with(LOCK));
+    if ours || !foreign {
+        return Ok(());
+    }
+    let place = staging.display();
+    Err(Error::Usage(format!("{place} is needed as a working folder but holds other files; move it away")))
+}
+
+/// Removes what an earlier run left for another source or other settings; the journal goes last, for it tells the folder.
+fn empty_staging(staging: &Path) -> Result<()> {
+    let stale = entries(staging)?.into_iter().filter(|path| !path.ends_with(LOCK) && !path.ends_with(JOURNAL));
+    for path in stale.chain(Some(staging.join(JOURNAL)).filter(|journal| journal.exists())) {
+        fs::remove_file(&path).map_err(Error::io(&path))?;
+    }
+    Ok(())
+}
+
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).map_err(Error::io(folder))?;
+    entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>().map_err(Error::io(folder))
+}
+
 /// Decodes and appends all pictures; returns why each was left out.
 fn write_images(
     images: &[&ImageSource],
@@ -167,6 +194,7 @@ fn write_images(
     let journal = staging.join(JOURNAL);
     let mut failures = resume(&journal, &identity)?.unwrap_or_default();
     if failures.is_empty() {
+        empty_staging(staging)?;
         write_whole(&journal, format!("{identity}\n").as_bytes())?;
     }
     let written = failures.iter().filter(|failure| failure.is_none()).count();
@@ -356,6 +384,11 @@ fn publish(staging: &Path, out: &Path) -> Result<()> {
     if had {
         fs::rename(out, &replaced).map_err(Error::io(out))?;
     }
-    fs::rename(staging, out).map_err(Error::io(out))?;
+    if let Err(error) = fs::rename(staging, out) {
+        if had {
+            fs::rename(&replaced, out).map_err(Error::io(&replaced))?;
+        }
+        return Err(Error::io(out)(error));
+    }
     if had { fs::remove_dir_all(&replaced).map_err(Error::io(&replaced)) } else { Ok(()) }
 }

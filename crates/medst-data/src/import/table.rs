@@ -60,6 +60,11 @@ pub fn read(path: &Path) -> Result<Table> {
         [0x1f, 0x8b, ..] => read_csv(path, MultiGzDecoder::new(File::open(path).map_err(Error::io(path))?))?,
         _ => read_csv(path, File::open(path).map_err(Error::io(path))?)?,
     };
+    for (place, column) in table.columns.iter().enumerate() {
+        if table.columns[..place].contains(column) {
+            return Err(fail(path, format!("two columns are called `{column}`; rename one")));
+        }
+    }
     for required in REQUIRED {
         if !table.columns.iter().any(|column| column == required) {
             let near = table.columns.iter().find(|column| resembles(column, required));
@@ -146,7 +151,12 @@ fn read_parquet(path: &Path) -> Result<Table> {
             let mut cells = BTreeMap::new();
             for ((name, column), formatter) in table.columns.iter().zip(batch.columns()).zip(&formatters) {
                 if column.is_valid(row) {
-                    cells.extend(meaning(&formatter.value(row).to_string()).map(|cell| (name.clone(), cell)));
+                    let mut cell = formatter.value(row).to_string();
+                    // Data frames turn integer columns with gaps, ids among them, into floating-point ones.
+                    if column.data_type().is_floating() && cell.ends_with(".0") {
+                        cell.truncate(cell.len() - 2);
+                    }
+                    cells.extend(meaning(&cell).map(|cell| (name.clone(), cell)));
                 }
             }
             table.rows.push(Row { number: table.rows.len() as u64 + 1, cells });
@@ -178,6 +188,7 @@ mod tests {
             (&b""[..], "column `subject_id` is missing"),
             (b"subject_id,view,image\n", "no rows"),
             (b"Subject ID,view,image\n1,PA,a\n", "did you mean `Subject ID`"),
+            (b"subject_id,view,view,image\n1,PA,AP,a\n", "two columns are called `view`"),
             (b"subject_id,view,image\n1,PA\n", "row 1: has 2 cells where the header has 3"),
             (b"PAR1 but no more", "not a readable Parquet"),
         ] {
@@ -191,5 +202,23 @@ mod tests {
         let table = table(b"subject_id,view,image,report\n1,PA,a,caf\xe9\n2,PA,b,fine\n").unwrap();
         assert_eq!(table.unreadable, [(1, "`report` is not UTF-8".to_string())]);
         assert_eq!(table.rows.len(), 1);
+    }
+
+    #[test]
+    fn whole_numbers_in_floating_point_columns_are_ids() {
+        use std::sync::Arc;
+
+        use arrow_array::{ArrayRef, Float64Array, RecordBatch, StringArray};
+        let texts = |text: &str| Arc::new(StringArray::from(vec![text, text])) as ArrayRef;
+        let ids = Arc::new(Float64Array::from(vec![Some(10_000_032.0), None])) as ArrayRef;
+        let columns = [("subject_id", ids), ("view", texts("PA")), ("image", texts("a"))];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let mut bytes = Vec::new();
+        let mut writer = parquet::arrow::ArrowWriter::try_new(&mut bytes, batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        let table = table(&bytes).unwrap();
+        assert_eq!(table.rows[0].cell("subject_id"), Some("10000032"));
+        assert_eq!(table.rows[1].cell("subject_id"), None);
     }
 }
