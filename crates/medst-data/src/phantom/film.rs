@@ -18,9 +18,9 @@ impl Exposure {
     /// An exposure as departments vary it.
     pub fn draw(random: &mut impl Rng) -> Exposure {
         Exposure {
-            window: (random.random_range(0.1..0.34), random.random_range(3.3..3.9)),
+            window: (random.random_range(0.1..0.34), random.random_range(3.4..4.0)),
             noise: random.random_range(0.006..0.016),
-            gamma: random.random_range(0.88..1.15),
+            gamma: random.random_range(0.8..1.05),
         }
     }
 }

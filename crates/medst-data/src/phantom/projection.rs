@@ -98,7 +98,7 @@ fn frontal_soft_tissue(anatomy: &Anatomy, canvas: &mut Canvas, raised: f32) {
             * smooth(2.0, 5.5, y)
             * (1.0 - 0.75 * smooth(14.0, 20.0, y));
         let trachea = smooth(0.95, 0.55, x.abs()) * smooth(14.2, 13.0, y) * smooth(0.0, 1.0, y);
-        0.34 * column - 0.4 * trachea
+        0.2 * column - 0.4 * trachea
     });
     for sign in [-1.0, 1.0f32] {
         let bronchus = [(0.0, 13.4), (sign * 1.6, 14.9), (sign * 3.0, 16.2)];
@@ -111,9 +111,9 @@ fn frontal_heart(anatomy: &Anatomy, canvas: &mut Canvas, factor: f32) {
     let width = anatomy.heart * factor;
     let bottom = anatomy.dome + 0.8;
     let centre = (0.13 * width, bottom - 0.36 * width);
-    canvas.ellipsoid(centre, (0.47 * width, 0.36 * width), 0.55, 1.15);
-    canvas.ellipsoid((-0.1 * width, bottom - 0.4 * width), (0.3 * width, 0.4 * width), -0.1, 0.62);
-    canvas.ellipsoid((0.9, bottom - 0.78 * width), (2.6, 3.6), 0.2, 0.5);
+    canvas.ellipsoid(centre, (0.47 * width, 0.36 * width), 0.55, 1.3);
+    canvas.ellipsoid((-0.1 * width, bottom - 0.4 * width), (0.3 * width, 0.4 * width), -0.1, 0.26);
+    canvas.ellipsoid((0.9, bottom - 0.78 * width), (2.6, 3.6), 0.2, 0.36);
     canvas.ellipsoid((2.0, 11.6), (1.7, 1.7), 0.0, 0.42);
     // Descending aorta behind the heart.
     canvas.tube(&[(2.2, 11.8), (2.0, 18.0), (1.6, 26.0), (1.3, 32.0)], (1.15, 1.0), vessel(0.24));

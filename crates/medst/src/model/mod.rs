@@ -91,7 +91,7 @@ pub struct ReportEmbeddings {
 }
 
 impl MedSt {
-    /// A model with random weights, which depend on `seed` alone. Reseeds the engine's generator.
+    /// A model with random weights, which depend on `seed` alone.
     pub fn new(config: &ModelConfig, seed: u64, device: Device, kind: Kind) -> Result<MedSt> {
         config.validate()?;
         let _guard = tch::no_grad_guard();

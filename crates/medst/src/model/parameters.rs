@@ -6,6 +6,9 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
 
 /// Standard deviation of every random weight matrix and embedding (ViT's and BERT's common choice).
@@ -46,22 +49,34 @@ pub enum Init {
 }
 
 impl Init {
-    fn tensor(self, shape: &[i64], options: (Kind, Device)) -> Tensor {
+    /// * `stream`: tells the parameter apart from the model's others.
+    fn tensor(self, shape: &[i64], options: (Kind, Device), seed: u64, stream: u64) -> Tensor {
         match self {
             Init::Zeros => Tensor::zeros(shape, options),
             Init::Ones => Tensor::ones(shape, options),
             Init::TruncatedNormal => {
-                // Inverse transform: uniform on [Φ(-2), Φ(2)] = erf/2 + 1/2, so 2Φ - 1 is uniform on ±erf(√2).
-                let mut uniform = Tensor::empty(shape, (Kind::Float, options.1));
-                let _ = uniform.uniform_(-ERF_SQRT_2, ERF_SQRT_2);
-                (uniform.erfinv_() * (INITIAL_DEVIATION * std::f64::consts::SQRT_2)).to_kind(options.0)
+                let mut values = vec![0f32; shape.iter().product::<i64>() as usize];
+                // Chunks have generators of their own, so that threads change nothing. The engine's generator would be
+                // shared with everything else in the process.
+                values.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, values)| {
+                    let mut random = ChaCha8Rng::seed_from_u64(seed);
+                    random.set_stream(stream << 32 | chunk as u64);
+                    // Inverse transform: uniform on [Φ(-2), Φ(2)] = erf/2 + 1/2, so 2Φ - 1 is uniform on ±erf(√2).
+                    values.iter_mut().for_each(|value| *value = random.random_range(-ERF_SQRT_2..ERF_SQRT_2));
+                });
+                let uniform = Tensor::from_slice(&values).view(shape);
+                let normal = uniform.erfinv() * (INITIAL_DEVIATION * std::f64::consts::SQRT_2);
+                normal.to_kind(options.0).to_device(options.1)
             }
         }
     }
 }
 
+/// Values that one generator draws.
+const CHUNK: usize = 1 << 16;
+
 /// erf(√2), the probability that a normal variable lies within two deviations.
-const ERF_SQRT_2: f64 = 0.954_499_736_103_641_6;
+const ERF_SQRT_2: f32 = 0.954_499_7;
 
 /// A place in the tree of names, from which layers take their tensors.
 #[derive(Clone)]
@@ -69,13 +84,13 @@ pub struct Scope {
     registry: Rc<RefCell<Registry>>,
     path: String,
     options: (Kind, Device),
+    seed: u64,
 }
 
 impl Scope {
-    /// The root. `seed` alone decides every random weight (it reseeds the engine's generator).
+    /// The root. `seed` alone decides every random weight.
     pub fn root(seed: u64, kind: Kind, device: Device) -> Scope {
-        tch::manual_seed(seed as i64);
-        Scope { registry: Rc::default(), path: String::new(), options: (kind, device) }
+        Scope { registry: Rc::default(), path: String::new(), options: (kind, device), seed }
     }
 
     /// The place `name` below this one.
@@ -85,7 +100,8 @@ impl Scope {
 
     /// A new trainable tensor.
     pub fn parameter(&self, name: &str, shape: &[i64], init: Init) -> Tensor {
-        let tensor = init.tensor(shape, self.options).set_requires_grad(true);
+        let stream = self.registry.borrow().parameters.len() as u64;
+        let tensor = init.tensor(shape, self.options, self.seed, stream).set_requires_grad(true);
         let entry = Parameter { name: self.full_name(name), tensor: tensor.shallow_clone() };
         self.registry.borrow_mut().parameters.push(entry);
         tensor
@@ -93,7 +109,7 @@ impl Scope {
 
     /// A new running statistic.
     pub fn buffer(&self, name: &str, shape: &[i64], init: Init) -> Tensor {
-        let tensor = init.tensor(shape, self.options);
+        let tensor = init.tensor(shape, self.options, self.seed, 0);
         let entry = Parameter { name: self.full_name(name), tensor: tensor.shallow_clone() };
         self.registry.borrow_mut().buffers.push(entry);
         tensor

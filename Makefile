@@ -1,0 +1,47 @@
+# medst: `make demo` shows it, `make test` proves it.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+# Everything builds against the link that tools/bootstrap.sh makes; LIBTORCH=DIR is an argument to that script.
+BUILD := env -u LIBTORCH cargo
+MEDST := target/release/medst
+DEMO ?= demo
+
+help:
+	@echo 'make demo         build; synthetic cohort -> corpus -> pre-trained model -> result (minutes)'
+	@echo 'make test         every test'
+	@echo 'make check        what continuous integration runs: format, lints, tests, documentation'
+	@echo 'make bench        speed and memory against PyTorch, one table'
+	@echo 'make build        the medst command only, in target/release'
+	@echo 'make clean-demo   remove what make demo made'
+	@echo 'CUDA=1 builds for a GPU that is not recognised, LIBTORCH=DIR uses a libtorch of your own.'
+
+libtorch:
+	@tools/bootstrap.sh
+
+build: libtorch
+	$(BUILD) build --release -p medst-cli
+
+test: libtorch
+	$(BUILD) test --release --workspace
+
+check: libtorch
+	$(BUILD) fmt --all --check
+	$(BUILD) clippy --release --workspace --all-targets -- -D warnings
+	$(MAKE) test
+	RUSTDOCFLAGS='-D warnings' $(BUILD) doc --release --workspace --no-deps
+
+demo: build
+	@MEDST=$(MEDST) DEMO=$(DEMO) tools/demo.sh
+
+real-data: build
+	@MEDST=$(MEDST) tools/real_data.sh
+
+bench: libtorch
+	$(BUILD) build --release -p medst --examples
+	tools/bench.sh
+
+clean-demo:
+	rm -rf $(DEMO)
+
+.PHONY: help libtorch build test check demo real-data bench clean-demo

@@ -1,0 +1,169 @@
+//! Training as a whole, on a small phantom corpus: over-fitting, loading, checkpoints, mistakes.
+
+mod bench;
+
+use std::path::Path;
+
+use bench::Bench;
+use medst::model::MedSt;
+use medst::train::checkpoint::{open_model, read_card};
+use medst::train::dataset::{Crop, Dataset};
+use medst::train::loader::Loader;
+use medst::train::{pretrain, validate};
+use medst::{Error, embed};
+use medst_data::progress::Silent;
+use medst_data::report::WordPiece;
+use medst_data::split::Split;
+use tch::Device;
+
+#[test]
+fn a_few_studies_are_learnt_by_heart() {
+    let bench = Bench::new(8);
+    let config = bench.config("run", &["train.epochs=120", "model.text.dropout=0.0", "optimizer.lr=3e-3", "train.sequences_per_batch=64"]);
+    let summary = pretrain(&config, false, Device::Cpu, &Silent).unwrap();
+    let (first, last) = (summary.first.unwrap().total, summary.last.unwrap().total);
+    assert!(last < 0.5 * first, "loss {first} to {last}");
+    let (corpus, pieces) = (bench.corpus(), WordPiece::bert_cased());
+    let training = Dataset::new(&corpus, &pieces, Split::Train, &config.model, &config.data).unwrap();
+    let opened = open_model(&config.train.output.join("last"), Device::Cpu).unwrap();
+    let (_, retrieval) = validate::validate(&opened.model, &training, &config.loss, 64).unwrap().unwrap();
+    assert!(retrieval.studies >= 8);
+    assert!(retrieval.recall_at_1 > 0.9, "recall@1 {} among {}", retrieval.recall_at_1, retrieval.studies);
+}
+
+#[test]
+fn batches_do_not_depend_on_the_number_of_loader_threads() {
+    let bench = Bench::new(24);
+    let config = bench.config("run", &[]);
+    let (corpus, pieces) = (bench.corpus(), WordPiece::bert_cased());
+    let training = Dataset::new(&corpus, &pieces, Split::Train, &config.model, &config.data).unwrap();
+    let numbers: Vec<Vec<usize>> = (0..training.sequences.len()).map(|n| vec![n]).collect();
+    let crop = Crop::Random { seed: 5, epoch: 1 };
+    let load = |threads| std::thread::scope(|scope| Loader::start(scope, &training, numbers.clone(), crop, threads).collect::<Vec<_>>());
+    let (one, three) = (load(1), load(3));
+    assert_eq!((one.len(), three.len()), (numbers.len(), numbers.len()));
+    for (a, b) in one.iter().zip(&three) {
+        assert_eq!(a.images.frontal, b.images.frontal);
+        assert_eq!(a.images.lateral, b.images.lateral);
+        assert_eq!(a.images.lateral_rows, b.images.lateral_rows);
+        assert_eq!(a.reports.ids, b.reports.ids);
+        assert_eq!(a.sequences, b.sequences);
+    }
+    let other = std::thread::scope(|scope| {
+        Loader::start(scope, &training, numbers.clone(), Crop::Random { seed: 6, epoch: 1 }, 2).collect::<Vec<_>>()
+    });
+    assert!(one.iter().zip(&other).any(|(a, b)| a.images.frontal != b.images.frontal), "the seed decides the crops");
+}
+
+/// The reference's collate function reorders studies but not their laterals; here every picture must be its study's own.
+#[test]
+fn every_lateral_stands_beside_its_own_frontal() {
+    let bench = Bench::new(24);
+    let config = bench.config("run", &[]);
+    let (corpus, pieces) = (bench.corpus(), WordPiece::bert_cased());
+    let training = Dataset::new(&corpus, &pieces, Split::Train, &config.model, &config.data).unwrap();
+    let all: Vec<usize> = (0..training.sequences.len()).rev().collect();
+    let batch = training.batch(&all, Crop::Centre);
+    let rows: Vec<u32> = all.iter().flat_map(|&n| training.sequences[n].clone()).collect();
+    let (margin, side) = ((64 - 48) / 2, 48);
+    let centre = |picture: &[u8]| -> Vec<u8> {
+        (0..side).flat_map(|row| picture[(margin + row) * 64 + margin..][..side].to_vec()).collect()
+    };
+    let pixels = |pictures: &tch::Tensor, place: usize| Vec::<u8>::try_from(pictures.get(place as i64).reshape([-1])).unwrap();
+    let mut laterals = 0;
+    for (place, &row) in rows.iter().enumerate() {
+        let study = &corpus.studies()[row as usize];
+        assert_eq!(pixels(&batch.images.frontal, place), centre(corpus.image(study.frontal)));
+        let found = batch.images.lateral_rows.binary_search(&(place as i64)).ok();
+        assert_eq!(found.is_some(), study.lateral.is_some());
+        if let (Some(found), Some(lateral)) = (found, study.lateral) {
+            assert_eq!(pixels(&batch.images.lateral, found), centre(corpus.image(lateral)));
+            laterals += 1;
+        }
+    }
+    assert!(laterals > 3);
+    // Sequences name studies of one subject, in order of time.
+    let sequences = Vec::<i64>::try_from(batch.sequences.reshape([-1])).unwrap();
+    assert!(!sequences.is_empty());
+    for steps in sequences.chunks(4) {
+        let own: Vec<_> = steps.iter().map(|&place| &corpus.studies()[rows[place as usize] as usize]).collect();
+        assert!(own.windows(2).all(|pair| pair[0].subject == pair[1].subject && pair[0].acquired < pair[1].acquired));
+    }
+}
+
+#[test]
+fn runs_leave_what_they_promise_and_only_the_best_checkpoints() {
+    let bench = Bench::new(24);
+    let config = bench.config("run", &["train.epochs=4", "train.keep_best=2", "train.accumulate=2"]);
+    let summary = pretrain(&config, false, Device::Cpu, &Silent).unwrap();
+    let run = &config.train.output;
+    for file in ["config.toml", "metrics.jsonl", "best/model.safetensors", "last/state.json", "last/config.json"] {
+        assert!(run.join(file).exists(), "{file} is missing");
+    }
+    let kept = std::fs::read_dir(run.join("checkpoints")).unwrap().count();
+    assert!((1..=3).contains(&kept), "{kept} checkpoints are kept");
+    assert!(std::fs::read_dir(run).unwrap().any(|entry| entry.unwrap().file_name().to_string_lossy().contains("tfevents")));
+    let (_, card) = read_card(run).unwrap();
+    assert_eq!(card.step, summary.best.unwrap().step);
+    let text = summary.to_string();
+    assert!(text.contains("recall@1") && text.contains("chance"), "{text}");
+
+    let again = pretrain(&config, false, Device::Cpu, &Silent).unwrap_err();
+    assert!(matches!(&again, Error::Config(message) if message.contains("--resume")), "{again}");
+    let mut other = config.clone();
+    other.optimizer.lr = 0.5;
+    let error = pretrain(&other, true, Device::Cpu, &Silent).unwrap_err().to_string();
+    assert!(error.contains("lr = 0.001") && error.contains("lr = 0.5"), "{error}");
+}
+
+#[test]
+fn embeddings_of_a_batch_are_those_of_single_studies() {
+    let bench = Bench::new(12);
+    let config = bench.config("run", &["train.epochs=1"]);
+    pretrain(&config, false, Device::Cpu, &Silent).unwrap();
+    let opened = open_model(&config.train.output, Device::Cpu).unwrap();
+    let corpus = bench.corpus();
+    let all: Vec<_> = corpus.studies().iter().collect();
+    let together = embed::studies(&opened, &corpus, &all).unwrap();
+    for (row, study) in all.iter().enumerate() {
+        let alone = embed::studies(&opened, &corpus, &[study]).unwrap();
+        for (a, b) in [(&together.images, &alone.images), (&together.reports, &alone.reports)] {
+            assert!(a.get(row as i64).allclose(&b.get(0), 1e-4, 1e-5, false));
+        }
+    }
+    let out = bench.folder.path().join("embeddings.parquet");
+    let embedded = embed::corpus(&opened, &corpus, None, &out, 5, &Silent).unwrap();
+    assert_eq!(embedded.studies, all.len());
+    assert!(out.exists());
+}
+
+#[test]
+fn training_that_cannot_go_on_says_why() {
+    let bench = Bench::new(12);
+    let explode = bench.config("explode", &["optimizer.lr=1e30", "optimizer.warmup_fraction=0.0"]);
+    let error = pretrain(&explode, false, Device::Cpu, &Silent).unwrap_err().to_string();
+    assert!(error.contains("not finite"), "{error}");
+    let large = bench.config("large", &["model.image.size=96"]);
+    let error = pretrain(&large, false, Device::Cpu, &Silent).unwrap_err().to_string();
+    assert!(error.contains("model.image.size = 96") && error.contains("64"), "{error}");
+    let words = bench.config("words", &["model.text.vocabulary=100"]);
+    let error = pretrain(&words, false, Device::Cpu, &Silent).unwrap_err().to_string();
+    assert!(error.contains("28996"), "{error}");
+    let absent = bench.config("absent", &["data.corpus=nowhere"]);
+    assert!(pretrain(&absent, false, Device::Cpu, &Silent).unwrap_err().to_string().contains("medst prepare"));
+    let start = bench.config("start", &["init.weights=nothing.ckpt"]);
+    assert!(pretrain(&start, false, Device::Cpu, &Silent).unwrap_err().to_string().contains("nothing.ckpt"));
+}
+
+#[test]
+fn a_reference_checkpoint_of_other_sizes_is_refused_by_name() {
+    let checkpoint = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/reference/lightning.ckpt");
+    let opened = open_model(&checkpoint, Device::Cpu).unwrap();
+    assert!(opened.model.parameters().len() > 50);
+    let bench = Bench::new(8);
+    let config = bench.config("run", &[]);
+    let mut model = MedSt::new(&config.model, 0, Device::Cpu, tch::Kind::Float).unwrap();
+    let file = medst::model::weights::TensorFile::read(&checkpoint).unwrap();
+    let error = medst::model::reference::import(&mut model, &file).unwrap_err().to_string();
+    assert!(error.contains("lightning.ckpt") && error.contains("img_encoder_q.model.cls_token"), "{error}");
+}

@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# Makes `.libtorch` (at the root of the checkout) point at the libtorch that the engine's bindings need.
+#
+#   LIBTORCH=DIR   use this libtorch (a folder with include/ and lib/) of the pinned version
+#   CUDA=1         install the build for NVIDIA GPUs; without it, it is chosen where a GPU is found
+#   CUDA=0         never
+#
+# Otherwise: a torch of the pinned version that python3 has; else one is installed into a private environment `.venv` (for a CPU
+# 1.3 GB, of which nothing outside the checkout is touched).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+version=$(cat tools/libtorch.version)
+cuda_runtime=(nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85)
+
+fail() { echo "bootstrap: $*" >&2; exit 1; }
+
+# The version of the libtorch in a folder, without a suffix such as +cu130; nothing where it is none.
+version_of() {
+  [ -e "$1/lib/libtorch_cpu.so" ] && [ -d "$1/include/torch" ] || return 0
+  if [ -f "$1/version.py" ]; then
+    sed -n "s/^__version__ = '\([^'+]*\).*/\1/p" "$1/version.py"
+  elif [ -f "$1/build-version" ]; then
+    sed 's/+.*//' "$1/build-version"
+  fi
+}
+
+link() {
+  ln -sfn "$1" .libtorch
+  echo "libtorch $version: $1" >&2
+}
+
+if [ -n "${LIBTORCH:-}" ] && [ "$(readlink -f "$LIBTORCH")" != "$(readlink -f .libtorch 2>/dev/null || true)" ]; then
+  found=$(version_of "$LIBTORCH")
+  [ "$found" = "$version" ] || fail "LIBTORCH=$LIBTORCH holds version '${found:-none}'; $version is needed"
+  link "$(readlink -f "$LIBTORCH")"
+  exit 0
+fi
+# Done before. `.venv/whole` tells a finished installation from an interrupted one.
+if [ "$(version_of .libtorch)" = "$version" ]; then
+  case "$(readlink .libtorch)" in
+    .venv/*) [ -e .venv/whole ] && exit 0 ;;
+    *) exit 0 ;;
+  esac
+fi
+
+command -v python3 >/dev/null || fail "python3 is missing; on Debian: apt-get install python3 python3-pip python3-venv"
+installed=$(python3 -c 'import os, torch; print(os.path.dirname(torch.__file__))' 2>/dev/null || true)
+if [ -n "$installed" ] && [ "$(version_of "$installed")" = "$version" ]; then
+  link "$installed"
+  exit 0
+fi
+
+cuda=${CUDA:-}
+if [ -z "$cuda" ]; then
+  if command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; then cuda=1; else cuda=0; fi
+fi
+echo "installing libtorch $version into .venv (CUDA=$cuda) …" >&2
+rm -rf .venv
+if python3 -m venv .venv >/dev/null 2>&1; then
+  pip=(.venv/bin/python -m pip install)
+else
+  # Debian's python3 has no venv unless python3-venv is installed; pip alone will do.
+  rm -rf .venv
+  python3 -m pip --version >/dev/null 2>&1 || fail "pip is missing; on Debian: apt-get install python3-pip"
+  pip=(python3 -m pip install --target .venv/packages)
+fi
+if [ "$cuda" = 1 ]; then
+  "${pip[@]}" --quiet --disable-pip-version-check "torch==$version"
+else
+  "${pip[@]}" --quiet --disable-pip-version-check --no-deps "torch==$version" "${cuda_runtime[@]}"
+fi
+torch=$(find .venv -type d -path '*/torch/lib' -prune | head -n 1)
+torch=${torch%/lib}
+[ "$(version_of "${torch:-none}")" = "$version" ] || fail "the installation holds no libtorch $version"
+touch .venv/whole
+link "$torch"

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# The whole path on a synthetic cohort: patients, corpus, pre-training, embeddings, and what came out.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+medst=${MEDST:-target/release/medst}
+demo=${DEMO:-demo}
+say() { printf '\n== %s\n' "$*"; }
+start=$(date +%s)
+
+if [ -e "$demo" ]; then
+  echo "$demo is left from an earlier demo; \`make clean-demo\` removes it, DEMO=DIR uses another folder" >&2
+  exit 2
+fi
+say "1/5 drawing 400 patients"
+"$medst" phantom "$demo/cohort" --subjects 400 --size 288 --sheet "$demo/cohort.png"
+say "2/5 preparing the corpus"
+"$medst" prepare table "$demo/cohort/studies.csv" --out "$demo/corpus"
+say "3/5 pre-training a tiny model"
+"$medst" pretrain configs/tiny.toml --set data.corpus="$demo/corpus" --set train.output="$demo/run"
+say "4/5 embedding the test patients"
+"$medst" embed "$demo/corpus" --model "$demo/run" --split test --out "$demo/embeddings.parquet"
+say "5/5 the result"
+"$medst" inspect "$demo/run"
+cat <<EOF
+
+Done in $(($(date +%s) - start)) s. What is where:
+  $demo/cohort.png          what the synthetic radiographs look like
+  $demo/cohort              radiographs, reports, and the truth about them (truth.csv)
+  $demo/corpus              the corpus that training reads
+  $demo/run                 the model (best, last), metrics.jsonl, TensorBoard events
+  $demo/embeddings.parquet  image and report embeddings of the test patients
+
+Next: your own radiographs. Write a table with subject_id, view, image, report and what else you know (docs/data.md), then
+  $medst prepare table TABLE.csv --out CORPUS
+  $medst pretrain configs/pretrain.toml --set data.corpus=CORPUS
+EOF

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# The main job on real radiographs: table -> corpus -> pre-training (tiny) -> embeddings -> what came out.
+#
+#   tools/real_data.sh [TABLE] [OUT]
+#
+# TABLE is by default the open collection `open-cxr` (93 radiographs with notes, CC BY and CC BY-NC-SA, after Cohen, Morrison
+# and Dao, arXiv 2003.11597), expected in ../shared/data. It is far too small to learn anything general from: the loss falls
+# because the model learns these 93 pictures.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+medst=${MEDST:-target/release/medst}
+table=${1:-../shared/data/open-cxr/studies.csv}
+out=${2:-runs/real-data}
+[ -f "$table" ] || { echo "there is no table at $table; name one: tools/real_data.sh TABLE" >&2; exit 2; }
+mkdir -p "$out"
+"$medst" prepare table "$table" --out "$out/corpus" --overwrite
+"$medst" pretrain configs/tiny.toml --set data.corpus="$out/corpus" --set train.output="$out/run" \
+  --set train.max_steps=150 --set train.epochs=60 --set train.validate_every=50
+"$medst" embed "$out/corpus" --model "$out/run" --out "$out/embeddings.parquet"
+"$medst" inspect "$out/corpus"
+"$medst" inspect "$out/run"
