@@ -1,42 +1,61 @@
 //! Times pre-training steps (forward, backward, AdamW) of the full-size model on random pixels and tokens.
 //!
 //! The batch is the one every comparison uses: 8 studies, one sequence of four, half with a lateral view, reports of 86
-//! tokens. Prints one JSON object: seconds of each step, their median, and the peak resident memory.
+//! tokens. Prints one JSON object: seconds of each step, and the peak resident memory.
+//!
+//! `cargo run --release -p medst --example bench_step -- [STEPS]`
 
-use medst::loss::config::LossConfig;
-use medst::model::config::ModelConfig;
+use std::time::Instant;
+
+use medst::config::Config;
+use medst::loss;
 use medst::model::input::{Batch, ImageInput, ReportInput};
 use medst::model::{MedSt, Mode};
+use medst::train::optimizer::AdamW;
 use tch::{Device, Kind, Tensor};
 
-fn main() {
-    let steps: usize = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(3);
-    let config = ModelConfig::default();
-    let model = MedSt::new(&config, 0, Device::Cpu, Kind::Float).unwrap();
-    let pixels = |n: i64| Tensor::randint(256, [n, config.image.size, config.image.size], (Kind::Uint8, Device::Cpu));
-    let report = |n: u32| -> Vec<u32> {
-        std::iter::once(101).chain((0..84).map(|t| 1000 + (t * 37 + n * 101) % 20000)).chain([102]).collect()
-    };
-    let reports: Vec<Vec<u32>> = (0..8).map(report).collect();
-    let batch = Batch {
-        images: ImageInput { frontal: pixels(8), lateral: pixels(4), lateral_rows: vec![0, 2, 4, 6] },
-        reports: ReportInput::new(&reports, |id| id % 5 == 0, 102, config.text.max_tokens, config.semantics),
-        sequences: Tensor::from_slice(&[0i64, 1, 2, 3]).view([1, 4]),
-    };
-    let parameters: Vec<Tensor> = model.parameters().iter().map(|p| p.tensor.shallow_clone()).collect();
+fn main() -> medst::Result<()> {
+    let steps: usize = std::env::args().nth(1).and_then(|steps| steps.parse().ok()).unwrap_or(3);
+    let config = Config::default();
+    let model = MedSt::new(&config.model, 0, Device::Cpu, Kind::Float)?;
+    let mut optimizer = AdamW::new(&model, &config.optimizer);
+    let batch = batch(&config);
+    let mut seconds = Vec::new();
     for _ in 0..steps {
-        let start = std::time::Instant::now();
-        let losses = medst::loss::med_st(&model, &batch, &LossConfig::default(), Mode::Train).unwrap();
-        let forward = start.elapsed();
-        let gradients = Tensor::run_backward(&[losses.total], &parameters, false, false);
-        let backward = start.elapsed();
-        println!(
-            "forward {:.2} backward {:.2} n {}",
-            forward.as_secs_f64(),
-            (backward - forward).as_secs_f64(),
-            gradients.len()
-        );
+        let start = Instant::now();
+        let losses = loss::med_st(&model, &batch, &config.loss, Mode::Train)?;
+        let gradients = optimizer.gradients(&losses.total);
+        drop(losses);
+        optimizer.norm(&gradients)?;
+        optimizer.step(&gradients, config.optimizer.lr, 1.0);
+        seconds.push(start.elapsed().as_secs_f64());
     }
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    println!("{}", status.lines().find(|l| l.starts_with("VmHWM")).unwrap());
+    let result = serde_json::json!({
+        "seconds": seconds,
+        "peak_bytes": peak_bytes(),
+        "studies": batch.images.studies(),
+        "threads": tch::get_num_threads(),
+    });
+    println!("{result}");
+    Ok(())
+}
+
+fn batch(config: &Config) -> Batch {
+    let side = config.model.image.size;
+    let pixels = |count: i64| Tensor::randint(256, [count, side, side], (Kind::Uint8, Device::Cpu));
+    let reports: Vec<Vec<u32>> = (0..8u32)
+        .map(|n| std::iter::once(101).chain((0..84).map(|t| 1000 + (t * 37 + n * 101) % 20000)).chain([102]).collect())
+        .collect();
+    Batch {
+        images: ImageInput { frontal: pixels(8), lateral: pixels(4), lateral_rows: vec![0, 2, 4, 6] },
+        reports: ReportInput::new(&reports, |id| id % 5 == 0, 102, config.model.text.max_tokens, config.model.semantics),
+        sequences: Tensor::from_slice(&[0i64, 1, 2, 3]).view([1, 4]),
+    }
+}
+
+/// The largest resident memory of this process so far.
+fn peak_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) * 1024
 }

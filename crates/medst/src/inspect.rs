@@ -149,7 +149,7 @@ struct Sizes<'a>(&'a ModelConfig);
 
 impl fmt::Display for Sizes<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ModelConfig { semantics, image, text, projection } = self.0;
+        let ModelConfig { semantics, image, text, projection, .. } = self.0;
         writeln!(
             f,
             "  image encoder: {}×{} pixels, patches of {}, {} blocks of width {}, two view experts",

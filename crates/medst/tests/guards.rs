@@ -20,6 +20,7 @@ const CONTINUATION: u32 = 30;
 fn config(semantics: Semantics) -> ModelConfig {
     ModelConfig {
         semantics,
+        initial_deviation: 0.02,
         image: ImageConfig { size: SIDE, patch: 8, width: 24, depth: 2, heads: 3, mlp: 48 },
         text: TextConfig {
             vocabulary: 40,

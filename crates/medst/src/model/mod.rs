@@ -95,7 +95,7 @@ impl MedSt {
     pub fn new(config: &ModelConfig, seed: u64, device: Device, kind: Kind) -> Result<MedSt> {
         config.validate()?;
         let _guard = tch::no_grad_guard();
-        let root = Scope::root(seed, kind, device);
+        let root = Scope::root(config.initial_deviation, seed, kind, device);
         let (width, projection) = (config.image.width, &config.projection);
         let head = |name: &str, inputs: i64| Projection::new(&root.at(name), inputs, projection);
         Ok(MedSt {

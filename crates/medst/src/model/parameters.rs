@@ -11,9 +11,6 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
 
-/// Standard deviation of every random weight matrix and embedding (ViT's and BERT's common choice).
-const INITIAL_DEVIATION: f64 = 0.02;
-
 /// A named tensor of the model. Handles share storage with the layer that uses them.
 #[derive(Debug)]
 pub struct Parameter {
@@ -40,7 +37,7 @@ pub struct Registry {
 /// How a fresh parameter is filled. This is the model's whole initialisation.
 #[derive(Clone, Copy, Debug)]
 pub enum Init {
-    /// Normal with deviation 0.02, cut at two deviations: weight matrices, embeddings, tokens, positions.
+    /// Normal with the configured deviation, cut at two deviations: weight matrices, embeddings, tokens, positions.
     TruncatedNormal,
     /// Biases, shifts.
     Zeros,
@@ -50,7 +47,7 @@ pub enum Init {
 
 impl Init {
     /// * `stream`: tells the parameter apart from the model's others.
-    fn tensor(self, shape: &[i64], options: (Kind, Device), seed: u64, stream: u64) -> Tensor {
+    fn tensor(self, shape: &[i64], options: (Kind, Device), deviation: f64, seed: u64, stream: u64) -> Tensor {
         match self {
             Init::Zeros => Tensor::zeros(shape, options),
             Init::Ones => Tensor::ones(shape, options),
@@ -65,7 +62,7 @@ impl Init {
                     values.iter_mut().for_each(|value| *value = random.random_range(-ERF_SQRT_2..ERF_SQRT_2));
                 });
                 let uniform = Tensor::from_slice(&values).view(shape);
-                let normal = uniform.erfinv() * (INITIAL_DEVIATION * std::f64::consts::SQRT_2);
+                let normal = uniform.erfinv() * (deviation * std::f64::consts::SQRT_2);
                 normal.to_kind(options.0).to_device(options.1)
             }
         }
@@ -84,13 +81,14 @@ pub struct Scope {
     registry: Rc<RefCell<Registry>>,
     path: String,
     options: (Kind, Device),
+    deviation: f64,
     seed: u64,
 }
 
 impl Scope {
-    /// The root. `seed` alone decides every random weight.
-    pub fn root(seed: u64, kind: Kind, device: Device) -> Scope {
-        Scope { registry: Rc::default(), path: String::new(), options: (kind, device), seed }
+    /// The root. `seed` alone decides every random weight, `deviation` is their standard deviation.
+    pub fn root(deviation: f64, seed: u64, kind: Kind, device: Device) -> Scope {
+        Scope { registry: Rc::default(), path: String::new(), options: (kind, device), deviation, seed }
     }
 
     /// The place `name` below this one.
@@ -101,7 +99,7 @@ impl Scope {
     /// A new trainable tensor.
     pub fn parameter(&self, name: &str, shape: &[i64], init: Init) -> Tensor {
         let stream = self.registry.borrow().parameters.len() as u64;
-        let tensor = init.tensor(shape, self.options, self.seed, stream).set_requires_grad(true);
+        let tensor = init.tensor(shape, self.options, self.deviation, self.seed, stream).set_requires_grad(true);
         let entry = Parameter { name: self.full_name(name), tensor: tensor.shallow_clone() };
         self.registry.borrow_mut().parameters.push(entry);
         tensor
@@ -109,7 +107,7 @@ impl Scope {
 
     /// A new running statistic.
     pub fn buffer(&self, name: &str, shape: &[i64], init: Init) -> Tensor {
-        let tensor = init.tensor(shape, self.options, self.seed, 0);
+        let tensor = init.tensor(shape, self.options, self.deviation, self.seed, 0);
         let entry = Parameter { name: self.full_name(name), tensor: tensor.shallow_clone() };
         self.registry.borrow_mut().buffers.push(entry);
         tensor

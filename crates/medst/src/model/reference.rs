@@ -269,6 +269,7 @@ pub fn configuration(file: &TensorFile) -> Result<ModelConfig> {
     let heads = |width: i64| (width / 64).max(1);
     let config = ModelConfig {
         semantics: Semantics::Reference,
+        initial_deviation: ModelConfig::default().initial_deviation,
         image: ImageConfig {
             size: patches_a_side * patch_kernel[3],
             patch: patch_kernel[3],

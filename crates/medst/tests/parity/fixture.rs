@@ -70,6 +70,7 @@ impl Fixture {
         let rows = |name: &str| weights[name].size()[0];
         ModelConfig {
             semantics: Semantics::Reference,
+            initial_deviation: 0.02,
             image: ImageConfig {
                 size: c.image,
                 patch: c.patch,

@@ -1,0 +1,112 @@
+"""Times pre-training steps of the peer, or checks that it computes the same mathematics.
+
+    pretrain_step.py --steps 3          one JSON object: seconds of each step, peak resident memory
+    pretrain_step.py --check FOLDER     losses against those of the reference in FOLDER (see crates/medst/tests/parity)
+"""
+
+import argparse
+import json
+import resource
+import time
+from pathlib import Path
+
+import torch
+from model import MedST
+from safetensors.torch import load_file
+
+FULL = {
+    "dim": 768, "depth": 12, "heads": 12, "mlp": 3072, "image": 224, "patch": 16, "vocabulary": 28996, "bert_layers": 6,
+    "bert_intermediate": 3072, "bert_max_positions": 512, "projection_hidden": 2048, "embedding": 128, "dropout": 0.1,
+    "softmax_temperature": 0.07, "local_temperature": 0.1, "temporal_temperature": 0.1, "variance_lambda": 0.001,
+}
+
+
+def bench_batch():
+    """8 studies: one sequence of four, half with a lateral view, 86-token reports padded to 112."""
+    generator = torch.Generator().manual_seed(0)
+    frontal, lateral = (torch.rand(8, 1, 224, 224, generator=generator) * 2 - 1 for _ in range(2))
+    has_lateral = torch.tensor([True, False] * 4)
+    lateral = lateral * has_lateral[:, None, None, None]
+    ids = torch.zeros(8, 112, dtype=torch.long)
+    for n in range(8):
+        ids[n, :86] = torch.tensor([101] + [1000 + (t * 37 + n * 101) % 20000 for t in range(84)] + [102])
+    return {
+        "frontal": frontal.expand(-1, 3, -1, -1), "lateral": lateral.expand(-1, 3, -1, -1), "has_lateral": has_lateral,
+        "input_ids": ids, "attention_mask": (ids != 0).long(),
+    }
+
+
+def time_steps(steps):
+    torch.manual_seed(0)
+    model = MedST(FULL).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-5, weight_decay=0.05)
+    batch, sequences = bench_batch(), torch.tensor([[0, 1, 2, 3]])
+    pieces = ["##x" if n % 5 == 0 else "x" for n in range(FULL["vocabulary"])]
+    pieces[102] = "[SEP]"
+    seconds = []
+    for _ in range(steps):
+        start = time.perf_counter()
+        optimizer.zero_grad()
+        loss = sum(model.losses(model(batch, pieces), sequences))
+        loss.backward()
+        optimizer.step()
+        seconds.append(time.perf_counter() - start)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"seconds": seconds, "peak_bytes": peak, "studies": 8, "threads": torch.get_num_threads()}))
+
+
+def theirs(name):
+    """The name of one of this model's tensors in a reference checkpoint."""
+    for ours, reference in [
+        ("image.", "img_encoder_q.model."), ("text.", "text_encoder_q.model."),
+        ("image_global.", "img_encoder_q.global_embed."), ("patch_local.", "img_encoder_q.local_embed."),
+        ("report_global.", "text_encoder_q.global_embed."), ("word_local.", "text_encoder_q.local_embed."),
+        ("word_importance.", "word_element_wise_multi_head."), ("patch_importance.", "patch_element_wise_multi_head."),
+    ]:
+        if name.startswith(ours):
+            return reference + name[len(ours):]
+    return name
+
+
+def check(folder):
+    folder = Path(folder)
+    c = json.loads((folder / "config.json").read_text())
+    weights = load_file(folder / "weights.safetensors")
+    c["mlp"] = weights["img_encoder_q.model.blocks.0.mlp.fc1.weight"].shape[0]
+    c["vocabulary"] = weights["text_encoder_q.model.embeddings.word_embeddings.weight"].shape[0]
+    model = MedST(c).double()
+    with torch.no_grad():
+        for name, tensor in list(model.named_parameters()) + list(model.named_buffers()):
+            if "token_type" not in name and theirs(name) in weights and tensor.is_floating_point():
+                tensor.copy_(weights[theirs(name)])
+    raw = load_file(folder / "batch.safetensors")
+    image = lambda x: ((x.double() / 255 - 0.5) / 0.5)[:, None].expand(-1, 3, -1, -1)
+    has_lateral = raw["has_lateral"].bool()
+    batch = {
+        "frontal": image(raw["frontal"]), "lateral": image(raw["lateral"]) * has_lateral[:, None, None, None],
+        "has_lateral": has_lateral, "input_ids": raw["input_ids"], "attention_mask": raw["attention_mask"],
+    }
+    count, steps = int(raw["sequence_images"]), c["sequence_length"]
+    sequences = torch.arange(count).reshape(-1, steps)
+    pieces = (folder / "vocab.txt").read_text().splitlines()
+    expected = load_file(folder / "outputs.safetensors")
+    for mode in ("eval", "train"):
+        model.train(mode == "train")
+        with torch.no_grad():
+            losses = model.losses(model(batch, pieces), sequences)
+        for name, loss in zip(("global", "local", "temporal"), losses):
+            wanted = float(expected[f"{mode}.loss.{name}"])
+            error = abs(float(loss) - wanted) / abs(wanted)
+            print(f"{mode} {name}: {float(loss):.8f}, reference {wanted:.8f}, off by {error:.1e}")
+            assert error < 1e-6, "not the same mathematics"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--check", metavar="FOLDER")
+    arguments = parser.parse_args()
+    if arguments.check:
+        check(arguments.check)
+    else:
+        time_steps(arguments.steps)

@@ -1,0 +1,43 @@
+"""Makes the table of `make bench` from what the programs printed.
+
+table.py WORK OUT [EARLIER]: reads WORK/{ours,peer}.jsonl and WORK/loader.json, writes OUT, prints the table.
+"""
+
+import json
+import sys
+from pathlib import Path
+from statistics import median
+
+
+def main(work, out, earlier):
+    lines = lambda name: [json.loads(line) for line in (work / name).read_text().splitlines()]
+    ours, peer = lines("ours.jsonl"), lines("peer.jsonl")
+    # The first step of a process allocates; it is no sample.
+    rates = lambda runs: [run["studies"] / second for run in runs for second in run["seconds"][1:]]
+    gib = lambda runs: [run["peak_bytes"] / 2**30 for run in runs]
+    rows = [
+        row("pre-training step, full size, float32", "studies/s", rates(ours), rates(peer), ">= 1.6"),
+        row("its peak memory", "GiB", gib(ours), gib(peer), "<= 0.65"),
+    ]
+    loader = json.loads((work / "loader.json").read_text())["studies_per_second"]
+    rows.append(row("loading training batches, one thread", "studies/s", loader, None, ">= 2000 studies/s"))
+    before = {r["name"]: r["ours"] for r in json.loads(Path(earlier).read_text())} if earlier else {}
+    print(f"{'what':42} {'unit':10} {'ours':>9} {'peer':>9} {'ratio':>7}  asked for{'      before' if before else ''}")
+    for r in rows:
+        peer_text = f"{r['peer']:9.3f}" if r["peer"] is not None else f"{'-':>9}"
+        ratio = f"{r['ratio']:7.2f}" if r["ratio"] is not None else f"{'-':>7}"
+        was = f"{before[r['name']]:12.3f}" if r["name"] in before else ""
+        print(f"{r['name']:42} {r['unit']:10} {r['ours']:9.3f} {peer_text} {ratio}  {r.pop('goal')}{was}")
+    out.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def row(name, unit, ours, peer, goal):
+    ratio = median(ours) / median(peer) if peer else None
+    return {
+        "name": name, "unit": unit, "ours": median(ours), "peer": median(peer) if peer else None, "ratio": ratio,
+        "floor_share": None, "samples": {"ours": ours, "peer": peer or []}, "goal": goal,
+    }
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else "")

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Speed and memory against PyTorch, in turns within one run, as one table; target/bench/latest.json has the numbers.
+#
+#   ROUNDS=3 tools/bench.sh [EARLIER.json]   three rounds of each program; compares with an earlier result where one is named
+set -euo pipefail
+cd "$(dirname "$0")/.."
+rounds=${ROUNDS:-3}
+peer=.venv-peer/bin/python
+if [ ! -e .venv-peer/whole ]; then
+  echo "installing the peer (PyTorch, timm, transformers) into .venv-peer …" >&2
+  rm -rf .venv-peer
+  python3 -m venv .venv-peer
+  $peer -m pip install --quiet --disable-pip-version-check -r benches/peer/requirements.txt
+  touch .venv-peer/whole
+fi
+$peer benches/peer/pretrain_step.py --check crates/medst/tests/fixtures/reference >&2
+mkdir -p target/bench
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+env -u LIBTORCH cargo build --release --quiet -p medst-cli
+target/release/medst --quiet phantom "$work/cohort" --subjects 100 --size 256 >/dev/null
+target/release/medst --quiet prepare table "$work/cohort/studies.csv" --out "$work/corpus" >/dev/null
+for ((round = 1; round <= rounds; round++)); do
+  echo "round $round of $rounds" >&2
+  target/release/examples/bench_step 3 >>"$work/ours.jsonl"
+  $peer benches/peer/pretrain_step.py --steps 3 >>"$work/peer.jsonl"
+done
+target/release/examples/bench_loader "$work/corpus" >"$work/loader.json"
+$peer benches/peer/table.py "$work" target/bench/latest.json "${1:-}"
