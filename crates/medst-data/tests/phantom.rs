@@ -102,8 +102,7 @@ fn reports_agree_with_the_truth() {
 
 #[test]
 fn reports_are_no_lookup_table() {
-    let reports: Vec<String> =
-        (0..200).flat_map(|n| Patient::draw(2, n).visits).map(|visit| visit.report).collect();
+    let reports: Vec<String> = (0..200).flat_map(|n| Patient::draw(2, n).visits).map(|visit| visit.report).collect();
     let distinct: BTreeSet<&String> = reports.iter().collect();
     assert!(distinct.len() as f64 > 0.95 * reports.len() as f64, "{} of {}", distinct.len(), reports.len());
 }
@@ -152,7 +151,11 @@ fn findings_show_in_their_box_and_nowhere_else() {
                 let (mut inside, mut outside) = (0.0, 0.0);
                 for (place, value) in share.values.iter().enumerate() {
                     let (x, y) = ((place % 120) as u32, (place / 120) as u32);
-                    if (left..right).contains(&x) && (top..bottom).contains(&y) { inside += value.abs() } else { outside += value.abs() }
+                    if (left..right).contains(&x) && (top..bottom).contains(&y) {
+                        inside += value.abs()
+                    } else {
+                        outside += value.abs()
+                    }
                 }
                 assert!(inside > 2.0 * outside, "{finding:?} at {severity}: {inside} inside, {outside} outside");
             }

@@ -48,7 +48,13 @@ fn batch(config: &Config) -> Batch {
         .collect();
     Batch {
         images: ImageInput { frontal: pixels(8), lateral: pixels(4), lateral_rows: vec![0, 2, 4, 6] },
-        reports: ReportInput::new(&reports, |id| id % 5 == 0, 102, config.model.text.max_tokens, config.model.semantics),
+        reports: ReportInput::new(
+            &reports,
+            |id| id % 5 == 0,
+            102,
+            config.model.text.max_tokens,
+            config.model.semantics,
+        ),
         sequences: Tensor::from_slice(&[0i64, 1, 2, 3]).view([1, 4]),
     }
 }

@@ -19,7 +19,10 @@ use tch::Device;
 #[test]
 fn a_few_studies_are_learnt_by_heart() {
     let bench = Bench::new(8);
-    let config = bench.config("run", &["train.epochs=120", "model.text.dropout=0.0", "optimizer.lr=3e-3", "train.sequences_per_batch=64"]);
+    let config = bench.config(
+        "run",
+        &["train.epochs=120", "model.text.dropout=0.0", "optimizer.lr=3e-3", "train.sequences_per_batch=64"],
+    );
     let summary = pretrain(&config, false, Device::Cpu, &Silent).unwrap();
     let (first, last) = (summary.first.unwrap().total, summary.last.unwrap().total);
     assert!(last < 0.5 * first, "loss {first} to {last}");
@@ -39,7 +42,9 @@ fn batches_do_not_depend_on_the_number_of_loader_threads() {
     let training = Dataset::new(&corpus, &pieces, Split::Train, &config.model, &config.data).unwrap();
     let numbers: Vec<Vec<usize>> = (0..training.sequences.len()).map(|n| vec![n]).collect();
     let crop = Crop::Random { seed: 5, epoch: 1 };
-    let load = |threads| std::thread::scope(|scope| Loader::start(scope, &training, numbers.clone(), crop, threads).collect::<Vec<_>>());
+    let load = |threads| {
+        std::thread::scope(|scope| Loader::start(scope, &training, numbers.clone(), crop, threads).collect::<Vec<_>>())
+    };
     let (one, three) = (load(1), load(3));
     assert_eq!((one.len(), three.len()), (numbers.len(), numbers.len()));
     for (a, b) in one.iter().zip(&three) {
@@ -69,7 +74,8 @@ fn every_lateral_stands_beside_its_own_frontal() {
     let centre = |picture: &[u8]| -> Vec<u8> {
         (0..side).flat_map(|row| picture[(margin + row) * 64 + margin..][..side].to_vec()).collect()
     };
-    let pixels = |pictures: &tch::Tensor, place: usize| Vec::<u8>::try_from(pictures.get(place as i64).reshape([-1])).unwrap();
+    let pixels =
+        |pictures: &tch::Tensor, place: usize| Vec::<u8>::try_from(pictures.get(place as i64).reshape([-1])).unwrap();
     let mut laterals = 0;
     for (place, &row) in rows.iter().enumerate() {
         let study = &corpus.studies()[row as usize];
@@ -102,7 +108,9 @@ fn runs_leave_what_they_promise_and_only_the_best_checkpoints() {
     }
     let kept = std::fs::read_dir(run.join("checkpoints")).unwrap().count();
     assert!((1..=3).contains(&kept), "{kept} checkpoints are kept");
-    assert!(std::fs::read_dir(run).unwrap().any(|entry| entry.unwrap().file_name().to_string_lossy().contains("tfevents")));
+    assert!(
+        std::fs::read_dir(run).unwrap().any(|entry| entry.unwrap().file_name().to_string_lossy().contains("tfevents"))
+    );
     let (_, card) = read_card(run).unwrap();
     assert_eq!(card.step, summary.best.unwrap().step);
     let text = summary.to_string();

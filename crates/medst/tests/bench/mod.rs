@@ -39,4 +39,3 @@ impl Bench {
         Corpus::open(&self.folder.path().join("corpus")).unwrap()
     }
 }
-

@@ -1,0 +1,232 @@
+//! The real binary, driven as people drive it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command as Plain, Stdio};
+
+use assert_cmd::Command;
+
+/// Settings that make a model small enough for a test.
+const SMALL: &[&str] = &[
+    "model.image.size=48",
+    "model.image.patch=16",
+    "model.image.width=32",
+    "model.image.depth=1",
+    "model.image.heads=2",
+    "model.image.mlp=64",
+    "model.text.width=32",
+    "model.text.layers=1",
+    "model.text.heads=2",
+    "model.text.intermediate=64",
+    "model.projection.hidden=48",
+    "model.projection.embedding=32",
+    "train.sequences_per_batch=4",
+];
+
+fn medst(folder: &Path) -> Command {
+    let mut command = Command::cargo_bin("medst").unwrap();
+    command.current_dir(folder);
+    command
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+fn tiny() -> String {
+    repository().join("configs/tiny.toml").display().to_string()
+}
+
+/// Runs the command; checks the exit code; returns standard output and standard error.
+fn run(folder: &Path, arguments: &[&str], code: i32) -> (String, String) {
+    let output = medst(folder).args(arguments).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "medst {arguments:?}\n{out}\n{err}");
+    (out, err)
+}
+
+fn with_settings<'a>(arguments: &[&'a str], settings: &[&'a str]) -> Vec<&'a str> {
+    let settings = SMALL.iter().chain(settings).flat_map(|setting| ["--set", setting]);
+    arguments.iter().copied().chain(settings).collect()
+}
+
+/// A folder with a cohort and its corpus.
+fn prepared() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    run(folder.path(), &["phantom", "cohort", "--subjects", "24", "--size", "96"], 0);
+    run(folder.path(), &["prepare", "table", "cohort/studies.csv", "--out", "corpus", "--image-size", "64"], 0);
+    folder
+}
+
+#[test]
+fn the_whole_path_from_patients_to_embeddings() {
+    let folder = prepared();
+    let at = folder.path();
+    let settings = ["data.corpus=corpus", "train.output=run", "train.epochs=2"];
+    let (out, err) = run(at, &with_settings(&["pretrain", &tiny()], &settings), 0);
+    for expected in ["finished", "recall@5", "chance", "run/best", "next:"] {
+        assert!(out.contains(expected), "{expected} is not in\n{out}");
+    }
+    assert!(err.contains("training on"), "{err}");
+    let embed = ["embed", "corpus", "--model", "run", "--out", "embeddings.parquet", "--split", "train"];
+    assert!(run(at, &embed, 0).0.contains("32 values"));
+    assert!(at.join("embeddings.parquet").exists());
+    for (path, expected) in [
+        ("corpus", "a corpus"),
+        ("run", "a run"),
+        ("run/last", "a Med-ST model after"),
+        ("run/last/model.safetensors", "a Med-ST model"),
+    ] {
+        let (out, _) = run(at, &["inspect", path], 0);
+        assert!(out.contains(expected), "{out}");
+    }
+    let (out, _) = run(at, &["inspect", "corpus", "--json"], 0);
+    let value: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(value["kind"], "corpus");
+    let reference = repository().join("crates/medst/tests/fixtures/reference/lightning.ckpt").display().to_string();
+    let (out, _) = run(at, &["inspect", &reference], 0);
+    assert!(out.contains("reference implementation") && out.contains("Zero positions"), "{out}");
+    let (out, _) = run(at, &["--quiet", "prepare", "table", "cohort/studies.csv", "--out", "again", "--json"], 0);
+    assert!(serde_json::from_str::<serde_json::Value>(&out).unwrap()["counts"]["studies"].as_u64() > Some(24));
+}
+
+#[test]
+fn wrong_usage_and_configuration_exit_with_2() {
+    let folder = prepared();
+    let at = folder.path();
+    fs::write(at.join("typo.toml"), "[optimizer]\nlearning_rate = 1e-4\n").unwrap();
+    fs::write(at.join("range.toml"), "[model.image]\nheads = 5\n").unwrap();
+    for (arguments, expected) in [
+        (vec!["pretrain"], "required"),
+        (vec!["pretrian", "x.toml"], "unrecognized"),
+        (vec!["pretrain", "typo.toml"], "learning_rate"),
+        (vec!["pretrain", "range.toml"], "model.image.heads"),
+        (vec!["pretrain", "range.toml", "--set", "nonsense"], "key=value"),
+        (vec!["prepare", "table", "cohort/studies.csv", "--out", "corpus"], "--overwrite"),
+        (vec!["prepare", "table", "cohort/studies.csv", "--out", "cohort"], "no corpus"),
+        (vec!["phantom", "cohort", "--subjects", "2"], "not empty"),
+        (vec!["embed", "corpus", "--model", "run", "--out", "x", "--split", "trian"], "train, validate or test"),
+    ] {
+        let (_, err) = run(at, &arguments, 2);
+        assert!(err.contains(expected), "{arguments:?}: {err}");
+    }
+    assert!(run(at, &["--help"], 0).0.contains("prepare"));
+    assert!(run(at, &["--version"], 0).0.starts_with("medst "));
+}
+
+#[test]
+fn what_is_not_there_or_damaged_exits_with_1_and_its_name() {
+    let folder = prepared();
+    let at = folder.path();
+    fs::write(at.join("empty.csv"), "").unwrap();
+    fs::write(at.join("noise.safetensors"), [7; 100]).unwrap();
+    fs::write(at.join("file"), "").unwrap();
+    let config = tiny();
+    for (arguments, expected) in [
+        (vec!["prepare", "table", "absent.csv", "--out", "x"], "absent.csv"),
+        (vec!["prepare", "table", "empty.csv", "--out", "x"], "empty.csv"),
+        (vec!["prepare", "table", "cohort/studies.csv", "--out", "file/corpus"], "file/corpus"),
+        (vec!["inspect", "absent"], "absent"),
+        (vec!["inspect", "cohort"], "neither a corpus"),
+        (vec!["inspect", "noise.safetensors"], "noise.safetensors"),
+        (vec!["embed", "cohort", "--model", "run", "--out", "x"], "medst prepare"),
+        (vec!["embed", "corpus", "--model", "corpus", "--out", "x"], "model.safetensors"),
+        (vec!["pretrain", &config, "--set", "data.corpus=nowhere"], "nowhere"),
+    ] {
+        let (_, err) = run(at, &arguments, 1);
+        assert!(err.contains(expected), "{arguments:?}: {err}");
+        assert!(!err.contains("panicked"), "{err}");
+    }
+    assert!(!at.join("x").exists(), "a failed command leaves nothing at its target");
+}
+
+#[test]
+fn checkpoints_of_another_shape_are_refused_by_tensor() {
+    let folder = prepared();
+    let at = folder.path();
+    let settings = ["data.corpus=corpus", "train.output=run", "train.max_steps=1"];
+    run(at, &with_settings(&["pretrain", &tiny()], &settings), 0);
+    let settings = [
+        "data.corpus=corpus",
+        "train.output=other",
+        "init.weights=run/last/model.safetensors",
+        "model.projection.embedding=40",
+    ];
+    let (_, err) = run(at, &with_settings(&["pretrain", &tiny()], &settings), 1);
+    assert!(err.contains("image_global.contract.weight") && err.contains("[40, 48]"), "{err}");
+    // A model file that was cut off is not taken for a whole one.
+    let model = at.join("run/last/model.safetensors");
+    let whole = fs::read(&model).unwrap();
+    fs::write(&model, &whole[..whole.len() - 7]).unwrap();
+    let (_, err) = run(at, &["embed", "corpus", "--model", "run/last", "--out", "x.parquet"], 1);
+    assert!(err.contains("model.safetensors"), "{err}");
+    assert!(!at.join("x.parquet").exists());
+}
+
+/// Ctrl-C in the middle of a run: it ends cleanly, and `--resume` goes on to the end.
+#[test]
+fn an_interrupted_run_leaves_a_checkpoint_and_goes_on() {
+    let folder = prepared();
+    let at = folder.path();
+    let config = tiny();
+    let settings = ["data.corpus=corpus", "train.output=run", "train.epochs=40", "train.log_every=1"];
+    let arguments = with_settings(&["pretrain", &config], &settings);
+    let mut child = Plain::new(env!("CARGO_BIN_EXE_medst"))
+        .args(&arguments)
+        .current_dir(at)
+        .stderr(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let metrics = at.join("run/metrics.jsonl");
+    let begun = || fs::read_to_string(&metrics).is_ok_and(|text| text.lines().count() > 3);
+    for _ in 0..600 {
+        if begun() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert!(begun(), "training did not begin");
+    let killed = Plain::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    let mut out = String::new();
+    std::io::Read::read_to_string(&mut child.stdout.take().unwrap(), &mut out).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(out.contains("stopped; --resume goes on"), "{out}");
+    assert!(at.join("run/last/state.json").exists());
+    let mut resumed = arguments.clone();
+    resumed.push("--resume");
+    let (out, _) = run(at, &resumed, 0);
+    assert!(out.contains("finished"), "{out}");
+}
+
+/// On a file system that is full, each writer says so and leaves nothing that passes for whole. Needs the right to mount.
+#[test]
+fn a_full_disk_is_a_clear_error() {
+    let folder = prepared();
+    let at = folder.path();
+    let small = at.join("small");
+    fs::create_dir(&small).unwrap();
+    let mount = ["-t", "tmpfs", "-o", "size=256k", "tmpfs"];
+    let mounted = Plain::new("mount").args(mount).arg(&small).stderr(Stdio::null()).status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        println!("skipped: mounting a small file system is not allowed here");
+        return;
+    }
+    let prepare = ["prepare", "table", "cohort/studies.csv", "--out", "small/corpus"];
+    let prepare = medst(at).args(prepare).output().unwrap();
+    let corpus = small.join("corpus").exists();
+    let _ = fs::remove_dir_all(small.join("corpus.partial"));
+    let config = tiny();
+    let settings = ["data.corpus=corpus", "train.output=small/run", "train.max_steps=1"];
+    let train = medst(at).args(with_settings(&["pretrain", &config], &settings)).output().unwrap();
+    let checkpoint = small.join("run/last").exists();
+    assert!(Plain::new("umount").arg(&small).status().unwrap().success());
+    for output in [prepare, train] {
+        let err = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{err}");
+        assert!(err.contains("No space left") && err.contains("small/"), "{err}");
+    }
+    assert!(!corpus && !checkpoint);
+}
