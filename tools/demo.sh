@@ -11,10 +11,10 @@ if [ -e "$demo" ]; then
   echo "$demo is left from an earlier demo; \`make clean-demo\` removes it, DEMO=DIR uses another folder" >&2
   exit 2
 fi
-say "1/5 drawing 400 patients"
-"$medst" phantom "$demo/cohort" --subjects 400 --size 288 --sheet "$demo/cohort.png"
+say "1/5 drawing 1200 patients"
+"$medst" phantom "$demo/cohort" --subjects 1200 --size 160 --sheet "$demo/cohort.png"
 say "2/5 preparing the corpus"
-"$medst" prepare table "$demo/cohort/studies.csv" --out "$demo/corpus"
+"$medst" prepare table "$demo/cohort/studies.csv" --out "$demo/corpus" --image-size 128
 say "3/5 pre-training a tiny model"
 "$medst" pretrain configs/tiny.toml --set data.corpus="$demo/corpus" --set train.output="$demo/run"
 say "4/5 embedding the test patients"

@@ -13,9 +13,9 @@ table=${1:-../shared/data/open-cxr/studies.csv}
 out=${2:-runs/real-data}
 [ -f "$table" ] || { echo "there is no table at $table; name one: tools/real_data.sh TABLE" >&2; exit 2; }
 mkdir -p "$out"
-"$medst" prepare table "$table" --out "$out/corpus" --overwrite
+"$medst" prepare table "$table" --out "$out/corpus" --image-size 128 --overwrite
 "$medst" pretrain configs/tiny.toml --set data.corpus="$out/corpus" --set train.output="$out/run" \
-  --set train.max_steps=150 --set train.epochs=60 --set train.validate_every=50
+  --set train.max_steps=150 --set train.epochs=150 --set train.validate_every=50 --set train.sequences_per_batch=12
 "$medst" embed "$out/corpus" --model "$out/run" --out "$out/embeddings.parquet"
 "$medst" inspect "$out/corpus"
 "$medst" inspect "$out/run"

@@ -24,7 +24,7 @@ fn real_radiographs_are_prepared_learnt_and_embedded() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     let (table, config) = (table.display().to_string(), root.join("configs/tiny.toml").display().to_string());
-    let prepared = medst(at, &["prepare", "table", &table, "--out", "corpus"]);
+    let prepared = medst(at, &["prepare", "table", &table, "--out", "corpus", "--image-size", "128"]);
     assert!(prepared.contains("93 images"), "{prepared}");
     let settings = [
         "data.corpus=corpus",
@@ -32,8 +32,6 @@ fn real_radiographs_are_prepared_learnt_and_embedded() {
         "train.epochs=60",
         "train.max_steps=80",
         "train.sequences_per_batch=12",
-        "model.image.size=224",
-        "model.image.patch=32",
     ];
     let mut arguments = vec!["--json", "pretrain", &config];
     arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
