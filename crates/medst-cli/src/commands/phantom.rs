@@ -8,12 +8,7 @@ use crate::args::Phantom;
 use crate::progress::Reporter;
 
 pub fn run(arguments: &Phantom, output: &Output, reporter: &Reporter) -> Result<()> {
-    let options = PhantomOptions {
-        subjects: arguments.subjects,
-        seed: arguments.seed,
-        size: arguments.size,
-        ..PhantomOptions::default()
-    };
+    let options = PhantomOptions { subjects: arguments.subjects, seed: arguments.seed, size: arguments.size };
     let summary = phantom::generate(&arguments.out, &options, reporter)?;
     output.show(&summary)?;
     if let Some(sheet) = &arguments.sheet {

@@ -157,15 +157,12 @@ impl Canvas {
                 let start = row * self.width;
                 box_filter(&mut self.values[start..start + self.width], radius, &mut line);
             }
-            let mut column_values = vec![0.0; self.height];
+            let mut lines = vec![0.0; self.height];
             for column in 0..self.width {
-                for row in 0..self.height {
-                    column_values[row] = self.values[row * self.width + column];
-                }
-                box_filter(&mut column_values, radius, &mut line);
-                for row in 0..self.height {
-                    self.values[row * self.width + column] = column_values[row];
-                }
+                let values = &mut self.values[column..];
+                lines.iter_mut().zip(values.iter().step_by(self.width)).for_each(|(line, value)| *line = *value);
+                box_filter(&mut lines, radius, &mut line);
+                values.iter_mut().step_by(self.width).zip(&lines).for_each(|(value, line)| *value = *line);
             }
         }
     }

@@ -10,7 +10,7 @@
 //! | [`projection`], [`importance`] | heads |
 //! | [`parameters`] | named tensors and their initialisation |
 //! | [`weights`] | reading and writing tensors by name |
-//! | [`reference`] | the reference implementation's names |
+//! | [`mod@reference`] | the reference implementation's names |
 //!
 //! Letters: `B` studies, `L` of them with a lateral view, `P` patches a view, `N` tokens, `W` words, `H` encoder width,
 //! `D` embedding width.

@@ -182,8 +182,7 @@ impl Comparison {
     pub fn add_error(&mut self, name: &str, error: f64) {
         self.compared += 1;
         self.worst = self.worst.max(error);
-        // Written so that NaN fails.
-        if !(error <= self.tolerance) {
+        if error.is_nan() || error > self.tolerance {
             self.failures.push(format!("{name}: {error:.3e}"));
         }
     }
