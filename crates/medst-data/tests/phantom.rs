@@ -140,8 +140,8 @@ fn findings_show_in_their_box_and_nowhere_else() {
             let present = Present { finding, side, zone: Zone::Lower, severity, noise: Noise { seed: 5 } };
             let shown = [present.visible_on_frontal(), present.visible_on_lateral()];
             let projected = [
-                projection::frontal(&anatomy, &[present.clone()], canvas()),
-                projection::lateral(&anatomy, &[present], canvas()),
+                projection::frontal(&anatomy, std::slice::from_ref(&present), canvas()),
+                projection::lateral(&anatomy, std::slice::from_ref(&present), canvas()),
             ];
             for (shown, projected) in shown.into_iter().zip(projected) {
                 let share = &projected.shares[0];
