@@ -33,10 +33,13 @@ fn vessel(strength: f32) -> impl Fn(f32) -> f32 {
     move |d: f32| strength * (1.0 - d * d).max(0.0).sqrt()
 }
 
+/// How much wider the largest heart is.
+const ENLARGEMENT: f32 = 0.42;
+
 /// How much larger than normal the heart is.
 fn heart_factor(findings: &[Present]) -> f32 {
     let enlarged = findings.iter().filter(|present| present.finding == Finding::Cardiomegaly);
-    1.0 + enlarged.map(|present| 0.42 * present.severity).sum::<f32>()
+    1.0 + enlarged.map(|present| ENLARGEMENT * present.severity).sum::<f32>()
 }
 
 fn raised(findings: &[Present]) -> f32 {
@@ -51,23 +54,40 @@ pub fn frontal(anatomy: &Anatomy, findings: &[Present], mut canvas: Canvas) -> P
     frontal_vessels(anatomy, &mut canvas, raised);
     canvas.blur(1);
     frontal_bones(anatomy, &mut canvas);
-    let mut shares = Vec::new();
+    with_findings(canvas, findings, Present::visible_on_frontal, |present, share| match present.finding {
+        Finding::Cardiomegaly => enlargement(share, present, |canvas, factor| frontal_heart(anatomy, canvas, factor)),
+        _ => present.draw_frontal(anatomy, share, raised),
+    })
+}
+
+/// Adds what each finding adds, drawn on a canvas of its own.
+fn with_findings(
+    mut canvas: Canvas,
+    findings: &[Present],
+    visible: impl Fn(&Present) -> bool,
+    draw: impl Fn(&Present, &mut Canvas),
+) -> Projected {
+    let mut shares = Vec::with_capacity(findings.len());
     for present in findings {
         let mut share = canvas.blank();
-        if present.visible_on_frontal() {
-            if present.finding == Finding::Cardiomegaly {
-                frontal_heart(anatomy, &mut share, 1.0 + 0.42 * present.severity);
-                share.values.iter_mut().for_each(|value| *value = -*value);
-                frontal_heart(anatomy, &mut share, 1.0);
-            } else {
-                present.draw_frontal(anatomy, &mut share, raised);
-                share.blur(1);
+        if visible(present) {
+            draw(present, &mut share);
+            share.blur(1);
+            // The anatomy has drawn an enlarged heart already; its share is only told.
+            if present.finding != Finding::Cardiomegaly {
                 canvas.add_canvas(&share);
             }
         }
         shares.push(share);
     }
     Projected { canvas, shares }
+}
+
+/// What an enlarged heart has more than a normal one.
+fn enlargement(share: &mut Canvas, present: &Present, heart: impl Fn(&mut Canvas, f32)) {
+    heart(share, 1.0);
+    share.values.iter_mut().for_each(|value| *value = -*value);
+    heart(share, 1.0 + ENLARGEMENT * present.severity);
 }
 
 fn frontal_soft_tissue(anatomy: &Anatomy, canvas: &mut Canvas, raised: f32) {
@@ -255,23 +275,10 @@ pub fn lateral(anatomy: &Anatomy, findings: &[Present], mut canvas: Canvas) -> P
     canvas.add_canvas(&vessels);
     canvas.blur(1);
     lateral_bones(anatomy, &mut canvas);
-    let mut shares = Vec::new();
-    for present in findings {
-        let mut share = canvas.blank();
-        if present.visible_on_lateral() {
-            if present.finding == Finding::Cardiomegaly {
-                lateral_heart(anatomy, &mut share, 1.0 + 0.42 * present.severity);
-                share.values.iter_mut().for_each(|value| *value = -*value);
-                lateral_heart(anatomy, &mut share, 1.0);
-            } else {
-                present.draw_lateral(anatomy, &mut share, raised);
-                share.blur(1);
-                canvas.add_canvas(&share);
-            }
-        }
-        shares.push(share);
-    }
-    Projected { canvas, shares }
+    with_findings(canvas, findings, Present::visible_on_lateral, |present, share| match present.finding {
+        Finding::Cardiomegaly => enlargement(share, present, |canvas, factor| lateral_heart(anatomy, canvas, factor)),
+        _ => present.draw_lateral(anatomy, share, raised),
+    })
 }
 
 fn lateral_heart(anatomy: &Anatomy, canvas: &mut Canvas, factor: f32) {

@@ -192,36 +192,37 @@ impl Block {
     /// * `lateral`: `[L, P, H]`, of the first `L` studies.
     /// * `keys`: `[L, 1, 1, 1+2P]` bool, true where a key exists; `None` when all do.
     fn forward(&self, frontal: &Tensor, lateral: &Tensor, keys: Option<&Tensor>) -> (Tensor, Tensor) {
-        let (studies, tokens) = (frontal.size()[0], frontal.size()[1]);
+        let studies = frontal.size()[0];
         let (with_lateral, patches) = (lateral.size()[0], lateral.size()[1]);
-        let qkv_frontal = self.qkv.forward(&self.norm.forward(frontal));
-        let (mixed_frontal, mixed_lateral) = if with_lateral == 0 {
-            (attention(&qkv_frontal, self.heads, None), lateral.shallow_clone())
-        } else {
-            let qkv_lateral = self.qkv.forward(&self.norm.forward(lateral));
-            let both = Tensor::cat(&[qkv_frontal.narrow(0, 0, with_lateral), qkv_lateral], 1);
-            let both = attention(&both, self.heads, keys);
-            let of_frontal = both.narrow(1, 0, tokens);
-            let alone = studies - with_lateral;
-            let of_frontal = if alone == 0 {
-                of_frontal
-            } else {
-                let alone = attention(&qkv_frontal.narrow(0, with_lateral, alone), self.heads, None);
-                Tensor::cat(&[of_frontal, alone], 0)
-            };
-            (of_frontal, both.narrow(1, tokens, patches))
-        };
-        let frontal = self.experts.forward(&(frontal + self.projection.forward(&mixed_frontal)), View::Frontal);
+        let alone = studies - with_lateral;
         if with_lateral == 0 {
-            return (frontal, mixed_lateral);
+            let frontal = frontal + self.attend(&self.norm.forward(frontal), None);
+            return (self.experts.forward(&frontal, View::Frontal), lateral.shallow_clone());
         }
-        let lateral = self.experts.forward(&(lateral + self.projection.forward(&mixed_lateral)), View::Lateral);
-        (frontal, lateral)
+        // Views of a study are joined before the projections and parted after them, because those keep their inputs for
+        // the backward pass: joining queries, keys and values, or parting what attention gave, would keep copies.
+        let paired = frontal.narrow(0, 0, with_lateral);
+        let tokens = paired.size()[1];
+        let mixed = self.attend(&Tensor::cat(&[self.norm.forward(&paired), self.norm.forward(lateral)], 1), keys);
+        let lateral = lateral + mixed.narrow(1, tokens, patches);
+        let paired = paired + mixed.narrow(1, 0, tokens);
+        let frontal = if alone == 0 {
+            paired
+        } else {
+            let single = frontal.narrow(0, with_lateral, alone);
+            let single = &single + self.attend(&self.norm.forward(&single), None);
+            Tensor::cat(&[paired, single], 0)
+        };
+        (self.experts.forward(&frontal, View::Frontal), self.experts.forward(&lateral, View::Lateral))
+    }
+
+    /// Attention and its projection on normalised tokens `[B, N, H]`.
+    fn attend(&self, x: &Tensor, keys: Option<&Tensor>) -> Tensor {
+        self.projection.forward(&attention(&self.qkv.forward(x), self.heads, keys))
     }
 
     fn forward_single(&self, x: &Tensor, view: View) -> Tensor {
-        let mixed = attention(&self.qkv.forward(&self.norm.forward(x)), self.heads, None);
-        self.experts.forward(&(x + self.projection.forward(&mixed)), view)
+        self.experts.forward(&(x + self.attend(&self.norm.forward(x), None)), view)
     }
 }
 
