@@ -1,41 +1,30 @@
-//! Decoding and resizing against pictures of the reference, within one grey level (`MEDST_PROTOCOL_DIR`, by default the copy
-//! beside this file; real radiographs are read from `MEDST_SHARED_DIR`, by default `../shared`, and skipped where absent).
-
-use std::path::{Path, PathBuf};
+//! Decoding and resizing, within one grey level.
 
 use medst_data::image::{decode, resize, scale_by_maximum};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-fn protocol() -> PathBuf {
-    std::env::var_os("MEDST_PROTOCOL_DIR")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/protocol"), PathBuf::from)
-}
-
-fn shared() -> PathBuf {
-    std::env::var_os("MEDST_SHARED_DIR")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), PathBuf::from)
-}
+use crate::{folder, shared};
 
 #[test]
 fn pictures_agree_within_one_grey_level() {
-    let expected = std::fs::read(protocol().join("image_expected.safetensors")).unwrap();
+    let expected = std::fs::read(folder().join("image_expected.safetensors")).unwrap();
     let expected = SafeTensors::deserialize(&expected).unwrap();
     let rows: Vec<Value> =
-        serde_json::from_str(&std::fs::read_to_string(protocol().join("image.json")).unwrap()).unwrap();
+        serde_json::from_str(&std::fs::read_to_string(folder().join("image.json")).unwrap()).unwrap();
     let (mut compared, mut skipped) = (0, 0);
     for row in &rows {
         let name = row["name"].as_str().unwrap();
         let path = match (row["file"].as_str(), row["source"].as_str()) {
-            (Some(file), _) => protocol().join(file),
-            (None, Some(source)) => shared().join(source),
+            (Some(file), _) => Some(folder().join(file)),
+            (None, Some(source)) => shared(source),
             _ => panic!("{name} names no file"),
         };
-        if !path.exists() {
-            println!("skipped: {name} ({} is not here)", path.display());
+        let Some(path) = path else {
+            println!("skipped: {name} ({} is not here)", row["source"]);
             skipped += 1;
             continue;
-        }
+        };
         let square = resize::to_square(&decode::read(&path).unwrap(), 256);
         if row["error"] == true {
             assert!(square.is_err(), "{name} must be an error");
@@ -52,7 +41,7 @@ fn pictures_agree_within_one_grey_level() {
 
 #[test]
 fn deep_pictures_are_scaled_as_the_reference_does() {
-    let bytes = std::fs::read(protocol().join("image_expected.safetensors")).unwrap();
+    let bytes = std::fs::read(folder().join("image_expected.safetensors")).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let input = tensors.tensor("scale16.input").unwrap();
     let values: Vec<i32> = input.data().chunks_exact(4).map(|b| i32::from_le_bytes(b.try_into().unwrap())).collect();

@@ -1,14 +1,10 @@
-//! Sectioning, cleaning and word pieces against numbers of the reference (`MEDST_PROTOCOL_DIR`, by default the copy beside
-//! this file).
-
-use std::path::{Path, PathBuf};
+//! Sectioning, cleaning and word pieces.
 
 use medst_data::report::{WordPiece, clean, sections};
 use serde_json::Value;
 
 fn read(name: &str) -> Vec<Value> {
-    let folder = std::env::var_os("MEDST_PROTOCOL_DIR")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/protocol"), PathBuf::from);
+    let folder = crate::folder();
     let text = std::fs::read_to_string(folder.join(name)).unwrap();
     let rows: Vec<Value> = serde_json::from_str(&text).unwrap();
     assert!(!rows.is_empty(), "{name} has no rows");
