@@ -176,12 +176,50 @@ fn training_that_cannot_go_on_says_why() {
 #[test]
 fn a_reference_checkpoint_of_other_sizes_is_refused_by_name() {
     let checkpoint = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/reference/lightning.ckpt");
-    let opened = open_model(&checkpoint, Device::Cpu).unwrap();
-    assert!(opened.model.parameters().len() > 50);
+    let error = open_model(&checkpoint, Device::Cpu).err().unwrap().to_string();
+    assert!(error.contains("width 48") && error.contains("init.weights"), "{error}");
     let bench = Bench::new(8);
     let config = bench.config("run", &[]);
     let mut model = MedSt::new(&config.model, 0, Device::Cpu, tch::Kind::Float).unwrap();
     let file = medst::model::weights::TensorFile::read(&checkpoint).unwrap();
     let error = medst::model::reference::import(&mut model, &file).unwrap_err().to_string();
     assert!(error.contains("lightning.ckpt") && error.contains("img_encoder_q.model.cls_token"), "{error}");
+}
+
+/// Fine-tuning from the reference's checkpoint, with its semantics and a vocabulary of its own, which the model keeps.
+#[test]
+fn a_run_starts_from_a_reference_checkpoint_with_its_own_vocabulary() {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/reference");
+    let (weights, vocabulary) = (fixture.join("lightning.ckpt"), fixture.join("vocab.txt"));
+    let bench = Bench::with_pictures(8, 224);
+    let (weights, vocabulary) =
+        (format!("init.weights={}", weights.display()), format!("data.vocabulary={}", vocabulary.display()));
+    let settings = [
+        weights.as_str(),
+        vocabulary.as_str(),
+        "train.max_steps=2",
+        "model.semantics=reference",
+        "model.image.size=224",
+        "model.image.width=48",
+        "model.image.heads=3",
+        "model.image.mlp=192",
+        "model.text.vocabulary=82",
+        "model.text.positions=zero",
+        "model.text.width=48",
+        "model.text.layers=2",
+        "model.text.heads=3",
+        "model.text.intermediate=192",
+        "model.text.max_positions=64",
+        "model.text.max_tokens=40",
+        "model.projection.hidden=64",
+        "model.projection.embedding=32",
+    ];
+    let config = bench.config("run", &settings);
+    let summary = pretrain(&config, false, Device::Cpu, &Silent).unwrap();
+    assert!(summary.last.unwrap().total.is_finite());
+    let opened = open_model(&config.train.output, Device::Cpu).unwrap();
+    assert_eq!(opened.pieces.size(), 82);
+    let corpus = bench.corpus();
+    let studies: Vec<_> = corpus.studies().iter().take(3).collect();
+    assert_eq!(embed::studies(&opened, &corpus, &studies).unwrap().images.size(), [3, 32]);
 }

@@ -14,6 +14,9 @@ use super::config::{ImageConfig, ModelConfig, Positions, ProjectionConfig, Seman
 use super::weights::{TensorFile, summary};
 use crate::{Error, Result};
 
+/// Width of an attention head in ViT-B and BERT.
+const HEAD_WIDTH: i64 = 64;
+
 /// Tensors of the reference that stacked along their first axis (and cut to `rows`) make one of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counterpart {
@@ -34,17 +37,22 @@ pub struct Imported {
     pub dropped: Vec<String>,
 }
 
+impl Imported {
+    /// The counts alone.
+    pub fn brief(&self) -> String {
+        let (taken, dropped) = (self.taken, self.dropped.len());
+        match self.copied_from_frontal.len() {
+            0 => format!("{taken} tensors taken, {dropped} unused ones dropped"),
+            copied => format!(
+                "{taken} tensors taken ({copied} lateral-expert ones copied from the frontal expert), {dropped} unused ones dropped"
+            ),
+        }
+    }
+}
+
 impl fmt::Display for Imported {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} tensors taken", self.taken)?;
-        if !self.copied_from_frontal.is_empty() {
-            writeln!(
-                f,
-                "{} lateral-expert tensors start as copies of the frontal ones",
-                self.copied_from_frontal.len()
-            )?;
-        }
-        writeln!(f, "{} unused tensors dropped", self.dropped.len())?;
+        writeln!(f, "{}", self.brief())?;
         for name in &self.dropped {
             writeln!(f, "  {name}")?;
         }
@@ -266,7 +274,7 @@ pub fn configuration(file: &TensorFile) -> Result<ModelConfig> {
         return Err(fail("the shapes of its embeddings are not those of a vision transformer and a BERT".into()));
     }
     let patches_a_side = ((positions[1] - 1).max(0) as f64).sqrt().round() as i64;
-    let heads = |width: i64| (width / 64).max(1);
+    let heads = |width: i64| (width / HEAD_WIDTH).max(1);
     let config = ModelConfig {
         semantics: Semantics::Reference,
         initial_deviation: ModelConfig::default().initial_deviation,
@@ -298,9 +306,19 @@ pub fn configuration(file: &TensorFile) -> Result<ModelConfig> {
 /// Reads a reference checkpoint as a model of its own sizes.
 ///
 /// # Errors
-/// As [`configuration`] and [`import`].
+/// As [`configuration`] and [`import`]; and for widths that are no multiple of 64, whose number of heads nobody can tell.
 pub fn load(file: &TensorFile, device: Device, kind: Kind) -> Result<(MedSt, Imported)> {
-    let mut model = MedSt::new(&configuration(file)?, 0, device, kind)?;
+    let config = configuration(file)?;
+    for width in [config.image.width, config.text.width] {
+        if width % HEAD_WIDTH != 0 {
+            let message = format!(
+                "an encoder of width {width} does not tell its number of heads; start a run from the file instead, with \
+                 init.weights and the sizes in the configuration"
+            );
+            return Err(Error::Weights { path: file.path.clone(), message });
+        }
+    }
+    let mut model = MedSt::new(&config, 0, device, kind)?;
     let report = import(&mut model, file)?;
     Ok((model, report))
 }

@@ -40,6 +40,7 @@ use self::schedule::Schedule;
 pub use self::summary::{Ending, RunSummary};
 use crate::config::Config;
 use crate::loss;
+use crate::model::config::Positions;
 use crate::model::input::Batch;
 use crate::model::weights::TensorFile;
 use crate::model::{MedSt, Mode, reference};
@@ -269,11 +270,11 @@ fn initialise(model: &mut MedSt, config: &Config, progress: &dyn Progress) -> Re
     let file = TensorFile::read(path)?;
     if reference::is_reference(&file) {
         let imported = reference::import(model, &file)?;
-        progress.note(&format!(
-            "started from {}: {}",
-            name(path),
-            imported.to_string().lines().next().unwrap_or_default()
-        ));
+        progress.note(&format!("started from {}: {}", name(path), imported.brief()));
+        if config.model.text.positions == Positions::Sequential {
+            progress
+                .note("the checkpoint was trained with model.text.positions = \"zero\"; this run uses \"sequential\"");
+        }
         return Ok(());
     }
     model.load(path)?;

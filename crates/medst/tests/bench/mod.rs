@@ -13,10 +13,15 @@ pub struct Bench {
 
 impl Bench {
     pub fn new(subjects: u32) -> Bench {
+        Bench::with_pictures(subjects, 64)
+    }
+
+    /// Pictures of `side` pixels.
+    pub fn with_pictures(subjects: u32, side: usize) -> Bench {
         let folder = tempfile::tempdir().unwrap();
         let cohort = folder.path().join("cohort");
-        generate(&cohort, &PhantomOptions { subjects, seed: 3, size: 96 }, &Silent).unwrap();
-        let options = PrepareOptions { image_size: 64, ..PrepareOptions::default() };
+        generate(&cohort, &PhantomOptions { subjects, seed: 3, size: side as u32 + 32 }, &Silent).unwrap();
+        let options = PrepareOptions { image_size: side, ..PrepareOptions::default() };
         prepare_table(&cohort.join("studies.csv"), &folder.path().join("corpus"), &options, &Silent).unwrap();
         Bench { folder }
     }
