@@ -37,6 +37,7 @@ pub enum Reporter {
 /// A phase reported in lines.
 pub struct Phase {
     what: String,
+    status: String,
     total: Option<u64>,
     start: Instant,
     shown: Instant,
@@ -60,10 +61,11 @@ impl Progress for Reporter {
         match self {
             Reporter::Silent => {}
             Reporter::Bar(bar) => {
-                let style = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len} {per_sec} eta {eta}");
+                let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} {per_sec} eta {eta} {msg}");
                 bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
                 bar.reset();
-                bar.set_message(what.to_string());
+                bar.set_prefix(what.to_string());
+                bar.set_message("");
                 if let Some(total) = total {
                     bar.set_length(total);
                 }
@@ -71,7 +73,7 @@ impl Progress for Reporter {
             Reporter::Lines(phase, done) => {
                 done.store(0, Ordering::Relaxed);
                 let now = Instant::now();
-                let begun = Phase { what: what.to_string(), total, start: now, shown: now };
+                let begun = Phase { what: what.to_string(), status: String::new(), total, start: now, shown: now };
                 if let Ok(mut phase) = phase.lock() {
                     *phase = Some(begun);
                 }
@@ -111,6 +113,20 @@ impl Progress for Reporter {
         }
     }
 
+    fn status(&self, words: &str) {
+        match self {
+            Reporter::Silent => {}
+            Reporter::Bar(bar) => bar.set_message(words.to_string()),
+            Reporter::Lines(phase, _) => {
+                if let Ok(mut phase) = phase.lock()
+                    && let Some(phase) = phase.as_mut()
+                {
+                    phase.status = format!(", {words}");
+                }
+            }
+        }
+    }
+
     fn note(&self, line: &str) {
         match self {
             Reporter::Silent => {}
@@ -130,9 +146,9 @@ impl Phase {
         match self.total {
             Some(total) => {
                 let left = Duration::from_secs_f64(total.saturating_sub(done) as f64 / rate.max(1e-9));
-                format!("{}: {done}/{total}, {rate:.1}/s, {} left", self.what, HumanDuration(left))
+                format!("{}: {done}/{total}, {rate:.1}/s, {} left{}", self.what, HumanDuration(left), self.status)
             }
-            None => format!("{}: {done}, {rate:.1}/s", self.what),
+            None => format!("{}: {done}, {rate:.1}/s{}", self.what, self.status),
         }
     }
 }

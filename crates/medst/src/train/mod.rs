@@ -126,6 +126,7 @@ pub fn pretrain(config: &Config, resume: bool, device: Device, progress: &dyn Pr
                     studies_per_second: studies as f64 / start.elapsed().as_secs_f64(),
                 };
                 log.write(&entry)?;
+                progress.status(&summary::brief(&entry));
                 progress.advance(1);
                 if state.step % config.train.log_every == 0 {
                     progress.note(&summary::line(&entry));

@@ -120,6 +120,16 @@ impl fmt::Display for RunSummary {
     }
 }
 
+/// A step in a few words, for a progress bar.
+pub fn brief(entry: &Entry) -> String {
+    match entry {
+        Entry::Train { losses, studies_per_second, .. } => {
+            format!("{studies_per_second:.0} studies/s, loss {:.2}", losses.total)
+        }
+        Entry::Validate { losses, .. } => format!("validation loss {:.2}", losses.total),
+    }
+}
+
 /// A step in one line.
 pub fn line(entry: &Entry) -> String {
     match entry {
