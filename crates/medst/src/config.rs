@@ -243,7 +243,7 @@ mod tests {
         assert!(error("", &["optimizer.lr=-1"]).contains("optimizer.lr = -1"));
         assert!(error("", &["train.accumulate=0"]).contains("train.accumulate = 0"));
         assert!(error("", &["train.seed"]).contains("expected key=value"));
-        assert!(error("", &["train.seed.x=1", "train.seed=1"]).contains("seed"));
+        assert!(error("", &["train.seed=1", "train.seed.x=1"]).contains("is no section"));
         assert!(error("", &["model.text.max_tokens=600"]).contains("max_positions"));
     }
 }
