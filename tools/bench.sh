@@ -7,7 +7,8 @@ cd "$(dirname "$0")/.."
 rounds=${ROUNDS:-3}
 peer=.venv-peer/bin/python
 if [ ! -e .venv-peer/whole ]; then
-  echo "installing the peer (PyTorch, timm, transformers) into .venv-peer …" >&2
+  # Unlike libtorch, PyTorch's Python half loads the CUDA libraries even where it computes on a CPU.
+  echo "installing the peer (PyTorch, timm, transformers; 5 GB) into .venv-peer …" >&2
   rm -rf .venv-peer
   python3 -m venv .venv-peer
   $peer -m pip install --quiet --disable-pip-version-check -r benches/peer/requirements.txt
