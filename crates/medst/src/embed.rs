@@ -98,7 +98,12 @@ pub fn corpus(
         return Err(Error::Config(format!("{} has no studies in {name}", corpus.path().display())));
     }
     let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let staged = tempfile::Builder::new().prefix(".embeddings-").tempfile_in(folder).map_err(Error::io(folder))?;
+    let staged = tempfile::Builder::new()
+        .prefix(".embeddings-")
+        // As any new file; temporary ones are for their owner only.
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
+        .tempfile_in(folder)
+        .map_err(Error::io(folder))?;
     let fail =
         |error: parquet::errors::ParquetError| Error::Io { path: out.into(), source: std::io::Error::other(error) };
     let width = opened.model.config.projection.embedding;

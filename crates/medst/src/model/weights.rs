@@ -146,10 +146,18 @@ pub fn write_safetensors(
         })
         .collect();
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let staged = tempfile::Builder::new().prefix(".weights-").tempfile_in(folder).map_err(Error::io(folder))?;
+    let staged = tempfile::Builder::new()
+        .prefix(".weights-")
+        // As any new file; temporary ones are for their owner only.
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
+        .tempfile_in(folder)
+        .map_err(Error::io(folder))?;
     safetensors::serialize_to_file(views, metadata, staged.path())
         .map_err(|error| unusable(path, format!("could not be written: {error}")))?;
-    staged.as_file().sync_all().map_err(Error::io(path))?;
+    // The crate renames a file of its own over the staged one, so permissions and syncing are for what is there now.
+    let permissions = staged.as_file().metadata().map_err(Error::io(path))?.permissions();
+    let written = File::open(staged.path()).map_err(Error::io(path))?;
+    written.set_permissions(permissions).and_then(|()| written.sync_all()).map_err(Error::io(path))?;
     staged.persist(path).map_err(|error| Error::Io { path: path.to_path_buf(), source: error.error })?;
     Ok(())
 }

@@ -71,15 +71,22 @@ pub struct Scored {
 #[derive(Debug)]
 pub struct Checkpoints {
     run: PathBuf,
+    /// The step of the checkpoint that `last` names, once this program wrote or read it.
+    current: Option<u64>,
 }
 
 impl Checkpoints {
     pub fn new(run: &Path) -> Checkpoints {
-        Checkpoints { run: run.to_path_buf() }
+        Checkpoints { run: run.to_path_buf(), current: None }
     }
 
     fn folder(&self, step: u64) -> PathBuf {
         self.run.join("checkpoints").join(format!("step-{step:06}"))
+    }
+
+    /// Whether the run has had a checkpoint, whole or not.
+    pub fn begun(&self) -> bool {
+        self.run.join("last").symlink_metadata().is_ok()
     }
 
     /// The newest whole checkpoint.
@@ -93,7 +100,7 @@ impl Checkpoints {
     /// # Errors
     /// Names the file that could not be written; earlier checkpoints are untouched then.
     pub fn save(
-        &self,
+        &mut self,
         model: &MedSt,
         card: &ModelCard,
         optimizer: &AdamW,
@@ -101,6 +108,11 @@ impl Checkpoints {
         vocabulary: Option<&Path>,
     ) -> Result<PathBuf> {
         let target = self.folder(state.step);
+        if self.current == Some(state.step) {
+            // No step was done since: the weights are the same, and the checkpoint that `last` names is never taken away.
+            write_json(&target.join(STATE), state)?;
+            return Ok(target);
+        }
         let parent = self.run.join("checkpoints");
         fs::create_dir_all(&parent).map_err(Error::io(&parent))?;
         let staged = parent.join(".writing");
@@ -121,6 +133,7 @@ impl Checkpoints {
         }
         fs::rename(&staged, &target).map_err(Error::io(&target))?;
         link(&self.run.join("last"), state.step)?;
+        self.current = Some(state.step);
         if let Some(best) = state.best.first() {
             link(&self.run.join("best"), best.step)?;
         }
@@ -142,17 +155,29 @@ impl Checkpoints {
     }
 
     /// Restores model, optimiser and state from the newest checkpoint.
-    pub fn restore(&self, model: &mut MedSt, optimizer: &mut AdamW) -> Result<State> {
+    ///
+    /// * `corpus`: fingerprint of the corpus at hand; the place in an epoch means something in that of the run alone.
+    ///
+    /// # Errors
+    /// Nothing to restore, files that do not fit, another corpus.
+    pub fn restore(&mut self, model: &mut MedSt, optimizer: &mut AdamW, corpus: &str) -> Result<State> {
         let folder = self.last().ok_or_else(|| Error::Checkpoint {
             path: self.run.clone(),
             message: "there is none to resume from".into(),
         })?;
         let state: State = read_json(&folder.join(STATE))?;
+        let card: ModelCard = read_json(&folder.join(CARD))?;
+        if card.corpus != corpus {
+            let message = "data.corpus holds another corpus than the one the run was begun with; prepare that one again, \
+                           or start a new run with init.weights";
+            return Err(Error::Checkpoint { path: folder, message: message.into() });
+        }
         model.load(&folder.join(MODEL))?;
         let path = folder.join(OPTIMIZER);
         let moments = TensorFile::read(&path)?;
         let restored = optimizer.restore(&moments.tensors, state.updates);
         restored.map_err(|message| Error::Checkpoint { path, message })?;
+        self.current = Some(state.step);
         Ok(state)
     }
 }
@@ -165,13 +190,15 @@ fn link(path: &Path, step: u64) -> Result<()> {
     fs::rename(&staged, path).map_err(Error::io(path))
 }
 
+/// Writes a file that appears whole or not at all.
 fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     let text = serde_json::to_vec_pretty(value).unwrap_or_default();
-    let written = fs::File::create(path).and_then(|mut file| {
+    let staged = path.with_extension("writing");
+    let written = fs::File::create(&staged).and_then(|mut file| {
         std::io::Write::write_all(&mut file, &text)?;
         file.sync_all()
     });
-    written.map_err(Error::io(path))
+    written.and_then(|()| fs::rename(&staged, path)).map_err(Error::io(path))
 }
 
 fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T> {

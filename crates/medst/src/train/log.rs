@@ -56,6 +56,11 @@ impl Parts {
         ]
     }
 
+    /// Every part in one line, for messages.
+    pub fn listed(&self) -> String {
+        self.named().map(|(name, value)| format!("{name} {value:.4}")).join(", ")
+    }
+
     /// Every part under its name.
     pub fn named(&self) -> [(&'static str, f64); 7] {
         [
@@ -159,7 +164,7 @@ impl Log {
         let text: String = kept.iter().map(line).collect();
         fs::write(&path, text).map_err(Error::io(&path))?;
         let lines = OpenOptions::new().append(true).open(&path).map_err(Error::io(&path))?;
-        let events = EventWriter::create(folder, now() as u64).map_err(Error::io(folder))?;
+        let events = EventWriter::create(folder, now() as u64, step + 1).map_err(Error::io(folder))?;
         Ok(Log { path, lines, events })
     }
 

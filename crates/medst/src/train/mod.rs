@@ -64,13 +64,24 @@ pub fn pretrain(config: &Config, resume: bool, device: Device, progress: &dyn Pr
     let (training, validation) = (dataset(Split::Train)?, dataset(Split::Validate)?);
     let steps_per_epoch = steps_per_epoch(&training, config)?;
     let total = (config.train.epochs * steps_per_epoch).min(config.train.max_steps.unwrap_or(u64::MAX));
-    open_run(config, resume)?;
+    check_folder(config, resume)?;
 
     let mut model = MedSt::new(&config.model, config.train.seed, device, Kind::Float)?;
     initialise(&mut model, config, progress)?;
     let mut optimizer = AdamW::new(&model, &config.optimizer);
-    let checkpoints = Checkpoints::new(&config.train.output);
-    let mut state = if resume { checkpoints.restore(&mut model, &mut optimizer)? } else { State::default() };
+    let mut checkpoints = Checkpoints::new(&config.train.output);
+    let mut state = if resume && checkpoints.begun() {
+        checkpoints.restore(&mut model, &mut optimizer, &corpus.fingerprint())?
+    } else {
+        State::default()
+    };
+    if resume && state.step == 0 {
+        progress.note("the run has no checkpoint yet: it begins at its first step");
+    }
+    if !resume {
+        // Only now: a start that fails leaves no folder that would stand in the way of the next one.
+        open_folder(config)?;
+    }
     let mut log = Log::open(&config.train.output, state.step)?;
     let schedule = Schedule {
         max: config.optimizer.lr,
@@ -78,7 +89,7 @@ pub fn pretrain(config: &Config, resume: bool, device: Device, progress: &dyn Pr
         warmup: (total as f64 * config.optimizer.warmup_fraction) as u64,
         total,
     };
-    let save = |model: &MedSt, optimizer: &AdamW, state: &mut State| {
+    let mut save = |model: &MedSt, optimizer: &AdamW, state: &mut State| {
         state.updates = optimizer.state().1;
         let card = ModelCard::new(&config.model, &pieces, state.step, corpus.fingerprint());
         checkpoints.save(model, &card, optimizer, state, config.data.vocabulary.as_deref())
@@ -92,7 +103,6 @@ pub fn pretrain(config: &Config, resume: bool, device: Device, progress: &dyn Pr
     progress.advance(state.step);
 
     let mut ending = Ending::Finished;
-    let mut first = None;
     'run: while state.step < total {
         let crop = Crop::Random { seed: config.train.seed, epoch: state.epoch };
         let mut batches = epoch_batches(&training, config, state.epoch);
@@ -100,11 +110,12 @@ pub fn pretrain(config: &Config, resume: bool, device: Device, progress: &dyn Pr
         let stopped = std::thread::scope(|scope| -> Result<Option<Ending>> {
             let mut loader = Loader::start(scope, &training, batches, crop, config.data.loader_threads);
             loop {
+                // The wait for the loader counts: studies/s is what a user gets.
+                let start = Instant::now();
                 let micro: Vec<Batch> = loader.by_ref().take(config.train.accumulate).collect();
                 if micro.is_empty() || state.step >= total {
                     return Ok(None);
                 }
-                let start = Instant::now();
                 let rate = schedule.rate(state.step);
                 let (losses, gradients) = differentiate(&model, &optimizer, &micro, config, state.step)?;
                 let norm = optimizer.norm(&gradients)?;
@@ -113,7 +124,6 @@ pub fn pretrain(config: &Config, resume: bool, device: Device, progress: &dyn Pr
                 drop(gradients);
                 state.step += 1;
                 state.position += micro.len();
-                first.get_or_insert(losses.total);
 
                 let studies: i64 = micro.iter().map(|batch| batch.images.studies()).sum();
                 let entry = Entry::Train {
@@ -181,8 +191,7 @@ fn differentiate(
         let losses = loss::med_st(model, &batch.to_device(model.device()), &config.loss, Mode::Train)?;
         let own = Parts::of(&losses);
         if !own.total.is_finite() {
-            let named = own.named().iter().map(|(name, value)| format!("{name} {value:.4}")).collect::<Vec<_>>();
-            return Err(Error::Training(format!("the loss of step {} is not finite: {}", step + 1, named.join(", "))));
+            return Err(Error::Training(format!("the loss of step {} is not finite: {}", step + 1, own.listed())));
         }
         parts.add(&own, share);
         let gradients = optimizer.gradients(&(losses.total * share));
@@ -208,6 +217,14 @@ fn check(
     let Some((losses, retrieval)) = validate::validate(model, validation, &config.loss, size)? else {
         return Ok(false);
     };
+    if !losses.total.is_finite() {
+        // The update before it broke the weights. No checkpoint is made of them; earlier ones stay as they are.
+        return Err(Error::Training(format!(
+            "the validation loss after step {} is not finite: {}; a lower optimizer.lr or optimizer.clip_norm may help",
+            state.step,
+            losses.listed()
+        )));
+    }
     let entry = Entry::Validate { step: state.step, epoch: state.epoch, losses, retrieval };
     log.write(&entry)?;
     progress.note(&summary::line(&entry));
@@ -234,28 +251,39 @@ fn steps_per_epoch(training: &Dataset, config: &Config) -> Result<u64> {
     }
 }
 
-/// Makes the run's folder, or checks that a resumed run is configured as it was begun.
-fn open_run(config: &Config, resume: bool) -> Result<()> {
+/// Checks that a new run has its folder to itself, and that a resumed one is configured as it was begun.
+fn check_folder(config: &Config, resume: bool) -> Result<()> {
     let folder = &config.train.output;
     let path = folder.join(CONFIG);
-    let text = config.to_toml()?;
-    if resume {
-        let begun = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
-        let differing = begun.lines().zip(text.lines()).find(|(a, b)| a != b);
-        return match differing {
-            Some((was, is)) => Err(Error::Config(format!(
+    if !resume {
+        let there = folder.display();
+        let message = format!("train.output = {there}: there is a run already; --resume continues it");
+        return if path.exists() { Err(Error::Config(message)) } else { Ok(()) };
+    }
+    let (begun, text) = (std::fs::read_to_string(&path).map_err(Error::io(&path))?, config.to_toml()?);
+    let (mut begun, mut now) = (begun.lines(), text.lines());
+    loop {
+        let (was, is) = (begun.next(), now.next());
+        if was != is {
+            let (was, is) = (was.unwrap_or("(nothing)"), is.unwrap_or("(nothing)"));
+            return Err(Error::Config(format!(
                 "{}: the run was begun with `{was}`, not `{is}`; a resumed run keeps its configuration",
                 path.display()
-            ))),
-            None => Ok(()),
-        };
+            )));
+        }
+        if was.is_none() {
+            return Ok(());
+        }
     }
-    if path.exists() {
-        let there = folder.display();
-        return Err(Error::Config(format!("train.output = {there}: there is a run already; --resume continues it")));
-    }
+}
+
+/// Makes a new run's folder, with the resolved configuration in it.
+fn open_folder(config: &Config) -> Result<()> {
+    let folder = &config.train.output;
     std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
-    std::fs::write(&path, text).map_err(Error::io(&path))
+    let path = folder.join(CONFIG);
+    let mut file = std::fs::File::create_new(&path).map_err(Error::io(&path))?;
+    std::io::Write::write_all(&mut file, config.to_toml()?.as_bytes()).map_err(Error::io(&path))
 }
 
 fn vocabulary(config: &Config) -> Result<WordPiece> {

@@ -112,7 +112,8 @@ impl AdamW {
             let part = |x: &Tensor| x.narrow(0, place, length);
             let (values, first, second) = (part(&self.values), part(&self.first), part(&self.second));
             place += length;
-            let gradient = gradient.reshape([-1]);
+            // `contiguous` first: a one-dimensional gradient may be a strided or repeated view, which `reshape` leaves as it is.
+            let gradient = gradient.contiguous().reshape([-1]);
             match (values.device(), values.kind()) {
                 (Device::Cpu, Kind::Float) => update.on_slices::<f32>(&values, &gradient, &first, &second),
                 (Device::Cpu, Kind::Double) => update.on_slices::<f64>(&values, &gradient, &first, &second),
@@ -191,7 +192,7 @@ impl Update {
 /// The tensor must be on the CPU, contiguous and of element type `T`, and must outlive the slice; nothing else may write it
 /// meanwhile.
 unsafe fn slice_mut<'a, T>(tensor: &Tensor) -> &'a mut [T] {
-    debug_assert!(tensor.is_contiguous());
+    assert!(tensor.is_contiguous(), "a buffer of the optimiser or a gradient is not contiguous");
     unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<T>(), tensor.numel()) }
 }
 
@@ -224,5 +225,48 @@ impl Real for f64 {
     }
     fn root(self) -> f64 {
         self.sqrt()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UPDATE: Update =
+        Update { decay: 0.99, betas: [0.9, 0.999], step: 0.02, correction: 0.05, eps: 1e-8, scale: 0.5 };
+
+    /// Values, gradient and both moments, of more than one chunk.
+    fn tensors(kind: Kind) -> [Tensor; 4] {
+        let count = CHUNK as i64 + 77;
+        let wave = |phase: f64| (Tensor::arange(count, (Kind::Double, Device::Cpu)) * 0.37 + phase).sin();
+        [wave(0.0), wave(1.0), wave(2.0) * 0.1, wave(3.0).square() * 0.01].map(|tensor| tensor.to_kind(kind))
+    }
+
+    #[test]
+    fn one_value_is_updated_as_the_formula_says() {
+        let [values, gradient, first, second] = tensors(Kind::Double);
+        let number = |tensor: &Tensor| tensor.double_value(&[3]);
+        let (value, scaled, m, v) = (number(&values), 0.5 * number(&gradient), number(&first), number(&second));
+        let (m, v) = (0.9 * m + 0.1 * scaled, 0.999 * v + 0.001 * scaled * scaled);
+        UPDATE.on_slices::<f64>(&values, &gradient, &first, &second);
+        assert!((number(&first) - m).abs() < 1e-15 && (number(&second) - v).abs() < 1e-15);
+        assert!((number(&values) - (0.99 * value - 0.02 * m / (v.sqrt() / 0.05 + 1e-8))).abs() < 1e-14);
+    }
+
+    /// What other devices run is checked here, where both can run.
+    #[test]
+    fn slices_and_tensors_are_updated_alike() {
+        for (kind, tolerance) in [(Kind::Double, 1e-13), (Kind::Float, 1e-6)] {
+            let ([values, gradient, first, second], others) = (tensors(kind), tensors(kind));
+            match kind {
+                Kind::Double => UPDATE.on_slices::<f64>(&values, &gradient, &first, &second),
+                _ => UPDATE.on_slices::<f32>(&values, &gradient, &first, &second),
+            }
+            let [a, b, c, d] = [0, 1, 2, 3].map(|n: usize| others[n].shallow_clone());
+            UPDATE.on_tensors(a, b, c, d);
+            for (ours, other) in [values, gradient, first, second].iter().zip(&others) {
+                assert!(ours.allclose(other, tolerance, tolerance, false), "{kind:?}");
+            }
+        }
     }
 }

@@ -112,7 +112,10 @@ impl fmt::Display for RunSummary {
                     writeln!(f, "      recall@{k} {recall:5.1} %   (chance {chance:.1} %)")?;
                 }
             }
-            None => writeln!(f, "  no validation: the corpus has no validation studies with a report")?,
+            None => writeln!(
+                f,
+                "  no validation: none was due (train.validate_every), or the split has fewer than two studies with a report"
+            )?,
         }
         let model = if self.best.is_some() { "best" } else { "last" };
         writeln!(f, "  model    {}/{model}", self.folder.display())?;

@@ -14,15 +14,22 @@ pub struct EventWriter {
 }
 
 impl EventWriter {
-    /// Opens a new event file `events.out.tfevents.<seconds>.medst` in a folder. A later file of the same run replaces the
-    /// steps of an earlier one in TensorBoard's eyes, which is what a resumed run needs.
-    pub fn create(folder: &Path, seconds: u64) -> Result<EventWriter> {
+    /// Opens a new event file `events.out.tfevents.<seconds>.medst` in a folder. It begins with a session start, which makes
+    /// TensorBoard forget what earlier files of the run say of `step` and later: a resumed run does those steps again.
+    pub fn create(folder: &Path, seconds: u64, step: u64) -> Result<EventWriter> {
         let path = folder.join(format!("events.out.tfevents.{seconds:010}.medst"));
         let mut writer = EventWriter { file: OpenOptions::new().create(true).append(true).open(path)? };
         let mut event = Vec::new();
         double_field(&mut event, 1, seconds as f64);
         bytes_field(&mut event, 3, b"brain.Event:2");
         writer.record(&event)?;
+        let mut start = Vec::new();
+        double_field(&mut start, 1, seconds as f64);
+        key(&mut start, 2, 0);
+        varint(&mut start, step);
+        // `session_log { status: START }`
+        bytes_field(&mut start, 7, &[1 << 3, 1]);
+        writer.record(&start)?;
         Ok(writer)
     }
 
@@ -102,7 +109,7 @@ mod tests {
     #[test]
     fn records_are_framed() {
         let folder = tempfile::tempdir().unwrap();
-        let mut writer = EventWriter::create(folder.path(), 7).unwrap();
+        let mut writer = EventWriter::create(folder.path(), 7, 3).unwrap();
         writer.scalars(3, 8.0, &[("loss/total".into(), 0.5)]).unwrap();
         let path = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
         let bytes = std::fs::read(path).unwrap();
@@ -116,7 +123,8 @@ mod tests {
             records.push(data.to_vec());
             rest = &rest[16 + length..];
         }
-        assert_eq!(records.len(), 2);
-        assert!(records[1].windows(10).any(|part| part == b"loss/total"));
+        assert_eq!(records.len(), 3);
+        assert!(records[1].ends_with(&[2 << 3, 3, 7 << 3 | 2, 2, 1 << 3, 1]));
+        assert!(records[2].windows(10).any(|part| part == b"loss/total"));
     }
 }

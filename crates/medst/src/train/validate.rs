@@ -55,7 +55,9 @@ pub fn retrieval(images: &Tensor, reports: &Tensor) -> Retrieval {
                 Tensor::arange_start(start, start + rows, (Kind::Int64, Device::Cpu)).to_device(scores.device());
             let own = scores.gather(1, &place.unsqueeze(1), false);
             // Ties count against the model: a constant embedding finds nothing.
-            let ahead = scores.ge_tensor(&own).sum_dim_intlist(&[1i64][..], false, Kind::Int64) - 1;
+            // Counting what is lower lets a score that is not a number find nothing as well.
+            let lower = scores.lt_tensor(&own).sum_dim_intlist(&[1i64][..], false, Kind::Int64);
+            let ahead: Tensor = studies - 1 - lower;
             at_1 += ahead.lt(1).sum(Kind::Int64).double_value(&[]);
             at_5 += ahead.lt(5).sum(Kind::Int64).double_value(&[]);
         }
@@ -77,5 +79,7 @@ mod tests {
         let constant = Tensor::ones([8, 4], (Kind::Float, Device::Cpu));
         assert_eq!(retrieval(&constant, &constant).recall_at_5, 0.0);
         assert_eq!(retrieval(&eye, &eye).chance(5), 5.0 / 8.0);
+        let broken = constant * f64::NAN;
+        assert_eq!(retrieval(&broken, &broken).recall_at_5, 0.0);
     }
 }

@@ -1,0 +1,89 @@
+//! What a run's folder holds when something went wrong, and what may be done with it then.
+
+mod bench;
+
+use std::os::unix::fs::PermissionsExt;
+
+use bench::Bench;
+use medst::train::{Ending, log, pretrain};
+use medst_data::progress::{Progress, Silent};
+use tch::Device;
+
+/// Asks for an end after the first step.
+struct StopAtOnce;
+
+impl Progress for StopAtOnce {
+    fn begin(&self, _what: &str, _total: Option<u64>) {}
+    fn advance(&self, _count: u64) {}
+    fn stop_requested(&self) -> bool {
+        true
+    }
+}
+
+/// The update of the only step makes the weights useless, which the validation after it is the first to see.
+#[test]
+fn broken_weights_become_no_checkpoint_and_no_score() {
+    let bench = Bench::new(24);
+    let settings = ["optimizer.lr=1e30", "optimizer.warmup_fraction=0.0", "train.max_steps=1"];
+    let config = bench.config("run", &settings);
+    let error = pretrain(&config, false, Device::Cpu, &Silent).unwrap_err().to_string();
+    assert!(error.contains("validation loss after step 1 is not finite") && error.contains("optimizer.lr"), "{error}");
+    assert!(!config.train.output.join("best").exists() && !config.train.output.join("last").exists());
+    assert_eq!(log::read(&config.train.output.join("metrics.jsonl")).unwrap().len(), 1);
+}
+
+#[test]
+fn a_start_that_failed_stands_in_nobodys_way() {
+    let bench = Bench::new(12);
+    let mistaken = bench.config("run", &["init.weights=nothing.ckpt"]);
+    assert!(pretrain(&mistaken, false, Device::Cpu, &Silent).is_err());
+    assert!(!mistaken.train.output.exists());
+    let mended = bench.config("run", &["train.max_steps=1"]);
+    assert_eq!(pretrain(&mended, false, Device::Cpu, &Silent).unwrap().ending, Ending::Finished);
+}
+
+#[test]
+fn a_run_that_ended_before_its_first_checkpoint_is_resumed_from_its_start() {
+    let bench = Bench::new(12);
+    let config = bench.config("run", &["train.max_steps=1"]);
+    std::fs::create_dir(&config.train.output).unwrap();
+    std::fs::write(config.train.output.join("config.toml"), config.to_toml().unwrap()).unwrap();
+    assert_eq!(pretrain(&config, true, Device::Cpu, &Silent).unwrap().steps, 1);
+
+    // A checkpoint that was there and is damaged is another matter.
+    std::fs::remove_file(config.train.output.join("last/state.json")).unwrap();
+    let error = pretrain(&config, true, Device::Cpu, &Silent).unwrap_err().to_string();
+    assert!(error.contains("none to resume from"), "{error}");
+}
+
+#[test]
+fn a_run_goes_on_with_its_own_corpus_and_configuration_only() {
+    let (bench, other) = (Bench::new(24), Bench::new(30));
+    let config = bench.config("run", &["train.max_steps=6"]);
+    assert_eq!(pretrain(&config, false, Device::Cpu, &StopAtOnce).unwrap().ending, Ending::Stopped);
+
+    let added = bench.config("run", &["train.max_steps=6", "init.weights=late.ckpt"]);
+    let error = pretrain(&added, true, Device::Cpu, &Silent).unwrap_err().to_string();
+    assert!(error.contains("was begun with") && error.contains("late.ckpt"), "{error}");
+
+    let corpus = bench.folder.path().join("corpus");
+    std::fs::remove_dir_all(&corpus).unwrap();
+    std::fs::rename(other.folder.path().join("corpus"), &corpus).unwrap();
+    let error = pretrain(&config, true, Device::Cpu, &Silent).unwrap_err().to_string();
+    assert!(error.contains("another corpus") && error.contains("data.corpus"), "{error}");
+}
+
+/// The last save of a run is of the same step as the validation's: the checkpoint is kept, its state brought up to date.
+#[test]
+fn files_are_readable_as_others_are_and_resuming_a_finished_run_changes_nothing() {
+    let bench = Bench::new(24);
+    let config = bench.config("run", &["train.max_steps=2"]);
+    pretrain(&config, false, Device::Cpu, &Silent).unwrap();
+    let run = &config.train.output;
+    let mode = |name: &str| std::fs::metadata(run.join(name)).unwrap().permissions().mode();
+    assert_eq!(mode("last/model.safetensors"), mode("config.toml"));
+    let all = || ["last/model.safetensors", "last/state.json"].map(|name| std::fs::read(run.join(name)).unwrap());
+    let before = all();
+    pretrain(&config, true, Device::Cpu, &Silent).unwrap();
+    assert!(before == all());
+}
