@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::sections::{choose, exception};
+use super::sections::{choose, exception, has_headers};
 use crate::study::StudyId;
 
 static POINT: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[0-9]+\.").expect("a valid expression"));
@@ -21,6 +21,8 @@ const FEWEST_TOKENS: usize = 3;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rejection {
     Empty,
+    /// There are sections, but none says what was seen.
+    NoReading,
     TooShort,
 }
 
@@ -28,6 +30,7 @@ impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Rejection::Empty => "report is empty",
+            Rejection::NoReading => "report has neither impression nor findings",
             Rejection::TooShort => "report has fewer than three words",
         })
     }
@@ -36,7 +39,9 @@ impl fmt::Display for Rejection {
 /// The text a model reads of a report: the cleaned impression and findings.
 ///
 /// Where the reference drops a report that has neither section, this takes the last paragraph instead, and the whole text
-/// of a report without any MIMIC-CXR header, so that plain notes of a table are usable. A per-study exception wins over all.
+/// where there is no header at all, so that plain notes of a table are usable. A report with headers never falls back to
+/// its whole text: its indication says what was asked, not what was seen. A per-study exception wins over all, also where
+/// it says that the study has no reading.
 ///
 /// # Errors
 /// Why nothing is left; meant to be counted.
@@ -44,11 +49,17 @@ pub fn prepare(report: &str, study: Option<&StudyId>) -> Result<String, Rejectio
     if report.trim().is_empty() {
         return Err(Rejection::Empty);
     }
+    if let Some(text) = study.and_then(|study| exception(report, study)) {
+        return if text.is_empty() { Err(Rejection::NoReading) } else { sentences(&text).ok_or(Rejection::TooShort) };
+    }
     // Headers follow a line break; a report that begins with one has none before it.
-    let chosen = choose(&format!("\n {}", report.trim_start()));
+    let report = format!("\n {}", report.trim_start());
+    let chosen = choose(&report);
     let reading = join(chosen.impression, chosen.findings).or(chosen.last_paragraph);
-    let reading = study.and_then(|study| exception(report, study)).or(reading);
-    reading.and_then(|text| sentences(&text)).or_else(|| sentences(report)).ok_or(Rejection::TooShort)
+    if !has_headers(&report) {
+        return reading.and_then(|text| sentences(&text)).or_else(|| sentences(&report)).ok_or(Rejection::TooShort);
+    }
+    sentences(&reading.ok_or(Rejection::NoReading)?).ok_or(Rejection::TooShort)
 }
 
 /// The reference's content of a report: `None` where it drops the report.
@@ -99,6 +110,18 @@ mod tests {
         assert_eq!(prepare(" \n ", None), Err(Rejection::Empty));
         assert_eq!(prepare("Normal chest.", None), Err(Rejection::TooShort));
         assert_eq!(prepare("... 12. ???", None), Err(Rejection::TooShort));
+    }
+
+    #[test]
+    fn what_was_asked_is_never_taken_for_what_was_seen() {
+        let indication = "INDICATION: Rule out pneumonia and effusion.\n";
+        assert_eq!(prepare(indication, None), Err(Rejection::NoReading));
+        assert_eq!(prepare(&format!("{indication} IMPRESSION: Normal.\n"), None), Err(Rejection::TooShort));
+        // The table says of this study that it has no reading.
+        let study = StudyId("s58235663".into());
+        let report = format!("{indication} FINDINGS: The lungs are clear.\n");
+        assert_eq!(prepare(&report, Some(&study)), Err(Rejection::NoReading));
+        assert_eq!(prepare(&report, None).as_deref(), Ok("the lungs are clear"));
     }
 
     proptest! {

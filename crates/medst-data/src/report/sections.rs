@@ -109,6 +109,11 @@ pub fn exception(report: &str, study: &StudyId) -> Option<String> {
     last.map(|section| section.text.trim().to_string())
 }
 
+/// Whether a report is divided by headers at all.
+pub fn has_headers(report: &str) -> bool {
+    HEADER.is_match(report)
+}
+
 fn is_reading(name: &str) -> bool {
     matches!(name, "impression" | "findings")
 }
