@@ -36,17 +36,19 @@ if [ -n "${LIBTORCH:-}" ] && [ "$(readlink -f "$LIBTORCH")" != "$(readlink -f .l
   link "$(readlink -f "$LIBTORCH")"
   exit 0
 fi
-# Done before. `.venv/whole` tells a finished installation from an interrupted one.
+# Done before. `.venv/whole` tells a finished installation from an interrupted one, and which build it is: CUDA=1 is not
+# satisfied by the build for a CPU.
 if [ "$(version_of .libtorch)" = "$version" ]; then
   case "$(readlink .libtorch)" in
-    .venv/*) [ -e .venv/whole ] && exit 0 ;;
-    *) exit 0 ;;
+    .venv/*) [ -e .venv/whole ] && { [ "${CUDA:-}" != 1 ] || [ "$(cat .venv/whole)" = 1 ]; } && exit 0 ;;
+    *) [ "${CUDA:-}" != 1 ] || [ -e .libtorch/lib/libtorch_cuda.so ] && exit 0 ;;
   esac
 fi
 
 command -v python3 >/dev/null || fail "python3 is missing; on Debian: apt-get install python3 python3-pip python3-venv"
 installed=$(python3 -c 'import os, torch; print(os.path.dirname(torch.__file__))' 2>/dev/null || true)
-if [ -n "$installed" ] && [ "$(version_of "$installed")" = "$version" ]; then
+if [ -n "$installed" ] && [ "$(version_of "$installed")" = "$version" ] &&
+  { [ "${CUDA:-}" != 1 ] || [ -e "$installed/lib/libtorch_cuda.so" ]; }; then
   link "$installed"
   exit 0
 fi
@@ -55,6 +57,10 @@ cuda=${CUDA:-}
 if [ -z "$cuda" ]; then
   if command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; then cuda=1; else cuda=0; fi
 fi
+# MiB that the installation needs at its peak: what is unpacked, and the wheels while they are.
+if [ "$cuda" = 1 ]; then needed=10000; else needed=2500; fi
+free=$(df -Pm . | awk 'NR == 2 { print $4 }')
+[ "$free" -ge "$needed" ] || fail "$needed MiB of disk are needed here, $free are free; LIBTORCH=DIR uses a libtorch elsewhere"
 echo "installing libtorch $version into .venv (CUDA=$cuda) …" >&2
 rm -rf .venv
 if python3 -m venv .venv >/dev/null 2>&1; then
@@ -66,12 +72,14 @@ else
   pip=(python3 -m pip install --target .venv/packages)
 fi
 if [ "$cuda" = 1 ]; then
-  "${pip[@]}" --quiet --disable-pip-version-check "torch==$version"
+  packages=("torch==$version")
 else
-  "${pip[@]}" --quiet --disable-pip-version-check --no-deps "torch==$version" "${cuda_runtime[@]}"
+  packages=(--no-deps "torch==$version" "${cuda_runtime[@]}")
 fi
+"${pip[@]}" --quiet --disable-pip-version-check "${packages[@]}" ||
+  fail "pip could not install torch $version (above: why); it needs 64-bit Linux and Python 3.10 or newer"
 torch=$(find .venv -type d -path '*/torch/lib' -prune | head -n 1)
 torch=${torch%/lib}
 [ "$(version_of "${torch:-none}")" = "$version" ] || fail "the installation holds no libtorch $version"
-touch .venv/whole
+echo "$cuda" >.venv/whole
 link "$torch"

@@ -4,8 +4,9 @@
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     if let Ok(libtorch) = std::env::var("LIBTORCH") {
+        // Not where the link `.libtorch` leads today: it may lead elsewhere tomorrow, and cargo would not notice.
         let lib = std::path::Path::new(&libtorch).join("lib");
-        let lib = lib.canonicalize().unwrap_or(lib);
+        let lib = std::path::absolute(&lib).unwrap_or(lib);
         println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
     }
 }

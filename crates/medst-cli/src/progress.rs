@@ -7,23 +7,29 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use medst_data::progress::Progress;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 /// Time between lines where there is no terminal.
 const QUIET: Duration = Duration::from_secs(10);
 
 static STOP: AtomicBool = AtomicBool::new(false);
 
-/// Makes Ctrl-C (and SIGTERM) ask for a clean end; a second one ends at once.
+/// Makes Ctrl-C and SIGTERM (which schedulers send) ask for a clean end; a second one ends at once. SIGHUP is left alone, so that a
+/// job under `nohup` outlives its terminal.
 ///
 /// # Errors
-/// When the handler cannot be set.
+/// When the handlers cannot be set.
 pub fn catch_interrupt() -> anyhow::Result<()> {
-    ctrlc::set_handler(|| {
-        if STOP.swap(true, Ordering::SeqCst) {
-            std::process::exit(130);
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    std::thread::spawn(move || {
+        for _ in &mut signals {
+            if STOP.swap(true, Ordering::SeqCst) {
+                std::process::exit(130);
+            }
+            eprintln!("stopping at the next safe point; once more to stop at once");
         }
-        eprintln!("stopping at the next safe point; once more to stop at once");
-    })?;
+    });
     Ok(())
 }
 

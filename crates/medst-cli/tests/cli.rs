@@ -192,7 +192,7 @@ fn an_interrupted_run_leaves_a_checkpoint_and_goes_on() {
     assert!(killed.success());
     let mut out = String::new();
     std::io::Read::read_to_string(&mut child.stdout.take().unwrap(), &mut out).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(child.wait().unwrap().code(), Some(130));
     assert!(out.contains("stopped; --resume goes on"), "{out}");
     assert!(at.join("run/last/state.json").exists());
     let mut resumed = arguments.clone();

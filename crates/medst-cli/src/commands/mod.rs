@@ -41,8 +41,8 @@ impl Output {
     pub fn show<T: Display + Serialize>(&self, result: &T) -> Result<()> {
         let mut out = std::io::stdout().lock();
         if self.json {
-            serde_json::to_writer_pretty(&mut out, result)?;
-            writeln!(out)?;
+            // Text first: serde_json hides what kind of writing error it met, and a closed pipe is none of ours.
+            writeln!(out, "{}", serde_json::to_string_pretty(result)?)?;
         } else {
             write!(out, "{result}")?;
         }

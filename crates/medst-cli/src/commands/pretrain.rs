@@ -1,7 +1,9 @@
 //! `medst pretrain`.
 
 use anyhow::Result;
+use medst::Error;
 use medst::config::Config;
+use medst::train::Ending;
 
 use super::{Output, device};
 use crate::args::Pretrain;
@@ -11,6 +13,10 @@ pub fn run(arguments: &Pretrain, output: &Output, reporter: &Reporter) -> Result
     let config = Config::load(&arguments.config, &arguments.overrides)?;
     let summary = medst::train::pretrain(&config, arguments.resume, device(arguments.device)?, reporter)?;
     output.show(&summary)?;
+    // A script that goes on to use the model must not take a part of the training for the whole.
+    if summary.ending == Ending::Stopped {
+        return Err(Error::Stopped.into());
+    }
     let (run, corpus) = (config.train.output.display(), config.data.corpus.display());
     output
         .next(&[format!("medst inspect {run}"), format!("medst embed {corpus} --model {run} --out embeddings.parquet")])
