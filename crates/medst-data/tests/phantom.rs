@@ -9,8 +9,9 @@ use medst_data::phantom::canvas::{Canvas, Noise, Pose};
 use medst_data::phantom::cohort::Patient;
 use medst_data::phantom::course::{Change, PRESENT};
 use medst_data::phantom::finding::{Finding, Present, Side, Zone};
+use medst_data::phantom::layout::write_png;
 use medst_data::phantom::{PhantomOptions, generate, projection};
-use medst_data::progress::Silent;
+use medst_data::progress::{Silent, Stoppable};
 use proptest::prelude::*;
 
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -53,6 +54,42 @@ fn a_folder_that_is_not_ours_is_left_alone() {
     assert!(error.contains("not empty"), "{error}");
     let none = generate(&folder.path().join("new"), &PhantomOptions { subjects: 0, ..options }, &Silent);
     assert!(none.unwrap_err().to_string().contains("at least one subject"));
+}
+
+/// Another program's marker of the same name, or a stranger's file beside ours, must cost nobody a file.
+#[test]
+fn only_an_interrupted_cohort_of_ours_is_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = PhantomOptions { subjects: 1, seed: 0, size: 64 };
+    let out = folder.path().join("foreign");
+    fs::create_dir(&out).unwrap();
+    fs::write(out.join("unfinished"), "").unwrap();
+    fs::write(out.join("thesis.txt"), "years of work").unwrap();
+    let error = generate(&out, &options, &Silent).unwrap_err().to_string();
+    assert!(error.contains("not empty"), "{error}");
+    assert_eq!(files(&out).len(), 2);
+
+    let out = folder.path().join("interrupted");
+    fs::create_dir(&out).unwrap();
+    assert!(generate(&out, &options, &Stoppable(true.into())).is_err());
+    assert!(out.join("unfinished").exists() && !out.join("cohort.json").exists());
+    fs::write(out.join("notes.txt"), "keep me").unwrap();
+    let error = generate(&out, &options, &Silent).unwrap_err().to_string();
+    assert!(error.contains("notes.txt"), "{error}");
+    fs::remove_file(out.join("notes.txt")).unwrap();
+    generate(&out, &options, &Silent).unwrap();
+    let whole = folder.path().join("whole");
+    generate(&whole, &options, &Silent).unwrap();
+    assert!(files(&out) == files(&whole));
+}
+
+/// A picture that does not fit on the disk is an error, however small it is.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_noticed() {
+    let picture = Patient::draw(0, 0).frontal(0, 64);
+    let error = write_png(Path::new("/dev/full"), &picture).unwrap_err().to_string();
+    assert!(error.contains("/dev/full"), "{error}");
 }
 
 /// Words by which a sentence speaks of a finding.
@@ -98,6 +135,36 @@ fn reports_agree_with_the_truth() {
         }
     }
     assert!(told > 300 && denied > 300, "{told} told, {denied} denied");
+}
+
+/// Whole-chest statements that deny findings without naming them.
+#[test]
+fn no_report_calls_normal_what_it_describes() {
+    let normal = [
+        "no acute cardiopulmonary process",
+        "no acute intrathoracic abnormality",
+        "no evidence of acute disease",
+        "unremarkable chest radiograph",
+        "no radiographic explanation",
+        "lungs are clear without",
+    ];
+    let (mut described, mut quiet) = (0, 0);
+    for patient in (0..300).map(|number| Patient::draw(13, number)) {
+        for (n, visit) in patient.visits.iter().enumerate() {
+            let report = visit.report.to_lowercase();
+            let called_normal = normal.iter().any(|words| report.contains(words));
+            if visit.mentioned.is_empty() {
+                quiet += usize::from(called_normal);
+            } else {
+                described += 1;
+                assert!(!called_normal, "{report}");
+            }
+            let present = |finding| patient.present(n).iter().any(|(_, present)| present.finding == finding);
+            assert!(!(present(Finding::Cardiomegaly) && report.contains("silhouette is within")), "{report}");
+            assert!(!(present(Finding::Edema) && report.contains("hilar contours are unremarkable")), "{report}");
+        }
+    }
+    assert!(described > 300 && quiet > 50, "{described} described, {quiet} quiet");
 }
 
 #[test]

@@ -77,11 +77,12 @@ impl Anatomy {
         let from_front = x - front - 0.06 * (y - 14.0).max(0.0);
         let from_back = back - x;
         let from_diaphragm = self.diaphragm_lateral(x, raised) - y;
-        if from_front <= 0.0 || from_back <= 0.0 || from_diaphragm <= 0.0 || y < 4.0 {
+        if from_front <= 0.0 || from_back <= 0.0 || from_diaphragm <= 0.0 || y < 3.2 {
             return 0.0;
         }
         let rim = (from_front / 1.6).min(1.0).sqrt() * (from_back / 1.6).min(1.0).sqrt();
-        rim * smooth(0.0, 0.9, from_diaphragm) * (0.35 + 0.65 * smooth(4.0, 11.0, y))
+        // The shoulders hide the apex: it fades in from above.
+        rim * smooth(0.0, 0.9, from_diaphragm) * smooth(3.2, 7.0, y) * (0.4 + 0.6 * smooth(4.0, 11.0, y))
     }
 
     /// Height of the diaphragm on the lateral view: highest a third behind the front, deep at the back.

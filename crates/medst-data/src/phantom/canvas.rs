@@ -108,6 +108,16 @@ impl Canvas {
     /// Adds a tube along a line of points, its radius running from `radii.0` to `radii.1`. `profile` gives the attenuation
     /// at a distance from the axis, as a share of the radius (0 on the axis, 1 at the wall).
     pub fn tube(&mut self, points: &[Point], radii: Point, profile: impl Fn(f32) -> f32) {
+        self.trace(points, radii, |value, distance| *value += profile(distance));
+    }
+
+    /// As [`Canvas::tube`], but raises values to the profile instead of adding it: where tubes of one tree meet, the
+    /// joint is no denser than they are.
+    pub fn tube_over(&mut self, points: &[Point], radii: Point, profile: impl Fn(f32) -> f32) {
+        self.trace(points, radii, |value, distance| *value = value.max(profile(distance)));
+    }
+
+    fn trace(&mut self, points: &[Point], radii: Point, apply: impl Fn(&mut f32, f32)) {
         let reach = radii.0.max(radii.1) + self.scale;
         let bounds = points.iter().fold(((f32::MAX, f32::MAX), (f32::MIN, f32::MIN)), |(low, high), &(x, y)| {
             ((low.0.min(x), low.1.min(y)), (high.0.max(x), high.1.max(y)))
@@ -140,7 +150,7 @@ impl Canvas {
         for (line, row) in nearest.chunks_exact(stride.max(1)).zip(rows) {
             for (&distance, column) in line.iter().zip(columns.clone()) {
                 if distance < 1.5 {
-                    self.values[row * self.width + column] += profile(distance);
+                    apply(&mut self.values[row * self.width + column], distance);
                 }
             }
         }

@@ -92,7 +92,10 @@ impl Patient {
     pub fn frontal(&self, visit: usize, size: usize) -> Picture {
         let mut random = random(self.seed, self.number, 2 * visit as u64 + 1);
         let pose = pose((0.0, 17.0), &mut random);
-        let marker = Marker { letter: 'L', place: (random.random_range(0.84..0.9), random.random_range(0.03..0.12)) };
+        // The letter stands beside the patient's side that it names; the right one is on the left of the picture.
+        let right = random.random_bool(0.3);
+        let (letter, across) = if right { ('R', 0.05..0.1) } else { ('L', 0.84..0.9) };
+        let marker = Marker { letter, place: (random.random_range(across), random.random_range(0.03..0.12)) };
         self.picture(visit, (size * 15 / 16, size), pose, Some(marker), &mut random, projection::frontal)
     }
 

@@ -22,6 +22,7 @@ struct Rows {
     truth: Vec<Vec<String>>,
 }
 
+pub const IMAGES: &str = "images";
 pub const STUDIES: &str = "studies.csv";
 pub const TRUTH: &str = "truth.csv";
 
@@ -107,7 +108,7 @@ fn write_row(table: &mut Table, out: &Path, row: &[impl AsRef<str>]) -> Result<(
 
 fn write_patient(out: &Path, patient: &Patient, size: usize) -> Result<Rows> {
     let subject = format!("p{:05}", patient.number);
-    let folder = out.join("images").join(&subject);
+    let folder = out.join(IMAGES).join(&subject);
     fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
     let mut rows = Rows::default();
     for (number, visit) in patient.visits.iter().enumerate() {
@@ -118,7 +119,7 @@ fn write_patient(out: &Path, patient: &Patient, size: usize) -> Result<Rows> {
             u8::from(there).to_string()
         });
         let mut add = |name: &str, view: &str, picture: &Picture| {
-            let image = format!("images/{subject}/{study}_{name}.png");
+            let image = format!("{IMAGES}/{subject}/{study}_{name}.png");
             write_png(&out.join(&image), picture)?;
             let day = visit.day.to_string();
             let mut row =
@@ -163,12 +164,20 @@ fn write_patient(out: &Path, patient: &Patient, size: usize) -> Result<Rows> {
 }
 
 /// Writes an 8-bit grey PNG.
+///
+/// # Errors
+/// A file that cannot be created or written to its end.
 pub fn write_png(path: &Path, picture: &Picture) -> Result<()> {
-    let file = File::create(path).map_err(Error::io(path))?;
-    let mut encoder = png::Encoder::new(BufWriter::new(file), picture.width as u32, picture.height as u32);
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, picture.width as u32, picture.height as u32);
     encoder.set_color(png::ColorType::Grayscale);
     encoder.set_depth(png::BitDepth::Eight);
     encoder.set_compression(png::Compression::Fast);
-    let written = encoder.write_header().and_then(|mut writer| writer.write_image_data(&picture.pixels));
-    written.map_err(|error| Error::Io { path: path.to_path_buf(), source: std::io::Error::other(error) })
+    let encoded = encoder.write_header().and_then(|mut writer| {
+        writer.write_image_data(&picture.pixels)?;
+        writer.finish()
+    });
+    encoded.map_err(|error| Error::Io { path: path.to_path_buf(), source: std::io::Error::other(error) })?;
+    // One write of a whole file: a buffer flushed on drop would hide that the disk is full.
+    fs::write(path, &bytes).map_err(Error::io(path))
 }

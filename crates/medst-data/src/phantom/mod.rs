@@ -71,6 +71,9 @@ impl fmt::Display for PhantomSummary {
 
 /// The last file written; a folder without it is no whole cohort.
 const MARK: &str = "cohort.json";
+/// There while a cohort is being drawn. Only a folder that holds it with [`OURS`] inside is ever cleared.
+const UNFINISHED: &str = "unfinished";
+const OURS: &str = "medst-phantom: this cohort was not finished; drawing it again replaces it\n";
 
 /// Draws a cohort into a folder. The same options give the same bytes, whatever the number of threads.
 ///
@@ -82,21 +85,45 @@ pub fn generate(out: &Path, options: &PhantomOptions, progress: &dyn Progress) -
             "a phantom cohort needs at least one subject, and pictures of 64 to 4096 pixels".into(),
         ));
     }
-    let there = out.display();
-    let holds = |name: &str| out.join(name).exists();
-    if fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) {
-        if !holds("unfinished") {
-            return Err(Error::Usage(format!("{there} is not empty; choose another folder")));
-        }
-        fs::remove_dir_all(out).map_err(Error::io(out))?;
-    }
     fs::create_dir_all(out).map_err(Error::io(out))?;
-    let unfinished = out.join("unfinished");
-    fs::write(&unfinished, "").map_err(Error::io(&unfinished))?;
+    clear_interrupted(out)?;
+    let unfinished = out.join(UNFINISHED);
+    fs::write(&unfinished, OURS).map_err(Error::io(&unfinished))?;
     let summary = layout::write(out, options, progress)?;
     let about = serde_json::json!({ "format": "medst-phantom", "version": 1, "options": options });
     let mark = out.join(MARK);
     fs::write(&mark, format!("{about:#}\n")).map_err(Error::io(&mark))?;
     fs::remove_file(&unfinished).map_err(Error::io(&unfinished))?;
     Ok(summary)
+}
+
+/// Empties a folder in which drawing was interrupted; refuses one that holds anything else, and touches nothing then.
+fn clear_interrupted(out: &Path) -> Result<()> {
+    let refuse = |what: &str| Err(Error::Usage(format!("{} {what}; choose another folder", out.display())));
+    let mut names = Vec::new();
+    for entry in fs::read_dir(out).map_err(Error::io(out))? {
+        names.push(entry.map_err(Error::io(out))?.file_name());
+    }
+    if names.is_empty() {
+        return Ok(());
+    }
+    if fs::read(out.join(UNFINISHED)).ok().as_deref() != Some(OURS.as_bytes()) {
+        return refuse("is not empty");
+    }
+    let own = [layout::IMAGES, layout::STUDIES, layout::TRUTH, MARK, UNFINISHED];
+    if let Some(foreign) = names.iter().find(|name| !own.iter().any(|own| name == own)) {
+        return refuse(&format!("holds an interrupted cohort and, not of it, {}", foreign.display()));
+    }
+    let images = out.join(layout::IMAGES);
+    if images.exists() {
+        fs::remove_dir_all(&images).map_err(Error::io(&images))?;
+    }
+    // The mark of ours goes last: a clearing that is interrupted can be taken up again.
+    for name in [layout::STUDIES, layout::TRUTH, MARK, UNFINISHED] {
+        let path = out.join(name);
+        if path.exists() {
+            fs::remove_file(&path).map_err(Error::io(&path))?;
+        }
+    }
+    Ok(())
 }

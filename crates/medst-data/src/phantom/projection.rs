@@ -50,12 +50,14 @@ fn raised(findings: &[Present]) -> f32 {
 pub fn frontal(anatomy: &Anatomy, findings: &[Present], mut canvas: Canvas) -> Projected {
     let raised = raised(findings);
     frontal_soft_tissue(anatomy, &mut canvas, raised);
-    frontal_heart(anatomy, &mut canvas, heart_factor(findings));
+    frontal_heart(anatomy, &mut canvas, heart_factor(findings), raised);
     frontal_vessels(anatomy, &mut canvas, raised);
     canvas.blur(1);
     frontal_bones(anatomy, &mut canvas);
     with_findings(canvas, findings, Present::visible_on_frontal, |present, share| match present.finding {
-        Finding::Cardiomegaly => enlargement(share, present, |canvas, factor| frontal_heart(anatomy, canvas, factor)),
+        Finding::Cardiomegaly => {
+            enlargement(share, present, |canvas, factor| frontal_heart(anatomy, canvas, factor, raised))
+        }
         _ => present.draw_frontal(anatomy, share, raised),
     })
 }
@@ -126,15 +128,27 @@ fn frontal_soft_tissue(anatomy: &Anatomy, canvas: &mut Canvas, raised: f32) {
     }
 }
 
-/// Aortic knob, right atrium and left ventricle as three ellipsoids, sized to the heart's width.
-fn frontal_heart(anatomy: &Anatomy, canvas: &mut Canvas, factor: f32) {
+/// What the heart adds where it takes the place of soft tissue, as a share of what it adds in the place of air.
+const IN_TISSUE: f32 = 0.2;
+
+/// Aortic knob, right atrium and left ventricle as ellipsoids, sized to the heart's width.
+fn frontal_heart(anatomy: &Anatomy, canvas: &mut Canvas, factor: f32, raised: f32) {
     let width = anatomy.heart * factor;
     let bottom = anatomy.dome + 0.8;
     let centre = (0.13 * width, bottom - 0.36 * width);
-    canvas.ellipsoid(centre, (0.47 * width, 0.36 * width), 0.55, 1.3);
-    canvas.ellipsoid((-0.1 * width, bottom - 0.4 * width), (0.3 * width, 0.4 * width), -0.1, 0.26);
-    canvas.ellipsoid((0.9, bottom - 0.78 * width), (2.6, 3.6), 0.2, 0.36);
-    canvas.ellipsoid((2.0, 11.6), (1.7, 1.7), 0.0, 0.42);
+    let mut heart = canvas.blank();
+    heart.ellipsoid(centre, (0.47 * width, 0.36 * width), 0.55, 1.35);
+    heart.ellipsoid((-0.1 * width, bottom - 0.4 * width), (0.3 * width, 0.4 * width), -0.1, 0.6);
+    heart.ellipsoid((0.9, bottom - 0.78 * width), (2.6, 3.6), 0.2, 0.36);
+    // The chest is no deeper where the heart is: it displaces lung, or tissue nearly as dense as itself.
+    let mut place = canvas.blank();
+    let reach = 0.8 * width;
+    place.add((-reach, bottom - 1.3 * width), (reach, bottom + 0.4 * width), |x, y| {
+        IN_TISSUE + (1.0 - IN_TISSUE) * anatomy.lung(x, y, raised)
+    });
+    heart.values.iter_mut().zip(&place.values).for_each(|(value, place)| *value *= place);
+    canvas.add_canvas(&heart);
+    canvas.ellipsoid((2.5, 11.6), (1.7, 1.7), 0.0, 0.46);
     // Descending aorta behind the heart.
     canvas.tube(&[(2.2, 11.8), (2.0, 18.0), (1.6, 26.0), (1.3, 32.0)], (1.15, 1.0), vessel(0.24));
 }
@@ -169,7 +183,7 @@ fn branch(canvas: &mut Canvas, from: Point, sign: f32, angle: f32, radius: f32, 
         |point: Point, angle: f32| (point.0 + sign * angle.cos() * length / 2.0, point.1 + angle.sin() * length / 2.0);
     let middle = step(from, angle);
     let end = step(middle, angle + bend);
-    canvas.tube(&[from, middle, end], (radius, radius * 0.74), vessel(0.14 + 0.5 * radius));
+    canvas.tube_over(&[from, middle, end], (radius, radius * 0.74), vessel(0.14 + 0.5 * radius));
     if depth > 0 {
         for spread in [-0.38, 0.38] {
             let angle = angle + bend + spread + random.random_range(-0.16..0.16);

@@ -46,6 +46,12 @@ pub fn write(
             impression.push(conclude(observation, random));
         }
     }
+    // An impression may leave findings out, but does not call a chest normal in which one was just described.
+    if impression.is_empty() {
+        let told = observations.iter().filter(|o| mentioned.contains(&o.present.finding));
+        let worst = told.max_by(|a, b| a.present.severity.total_cmp(&b.present.severity));
+        impression.extend(worst.map(|worst| conclude(worst, random)));
+    }
     for &finding in resolved {
         if random.random_bool(0.8) {
             let noun = noun(finding);
@@ -64,8 +70,9 @@ pub fn write(
         }
     }
     findings.shuffle(random);
-    for filler in FILLERS {
-        if random.random_bool(0.22) {
+    for (filler, unless) in FILLERS {
+        let contradicted = observations.iter().any(|o| Some(o.present.finding) == *unless);
+        if random.random_bool(0.22) && !contradicted {
             findings.push((*filler).to_string());
         }
     }
@@ -88,14 +95,15 @@ pub fn write(
     Written { text, mentioned }
 }
 
-const FILLERS: &[&str] = &[
-    "The cardiomediastinal silhouette is within expected limits for technique.",
-    "Osseous structures are intact.",
-    "Degenerative changes of the thoracic spine are noted.",
-    "No free air below the right hemidiaphragm.",
-    "Patient is slightly rotated.",
-    "Lung volumes are low, accentuating the bronchovascular markings.",
-    "The hilar contours are unremarkable.",
+/// Sentences about nothing in particular, and the finding beside which each would be wrong.
+const FILLERS: &[(&str, Option<Finding>)] = &[
+    ("The cardiomediastinal silhouette is within expected limits for technique.", Some(Finding::Cardiomegaly)),
+    ("Osseous structures are intact.", None),
+    ("Degenerative changes of the thoracic spine are noted.", None),
+    ("No free air below the right hemidiaphragm.", None),
+    ("Patient is slightly rotated.", None),
+    ("Lung volumes are low, accentuating the bronchovascular markings.", None),
+    ("The hilar contours are unremarkable.", Some(Finding::Edema)),
 ];
 
 const NOTHING: [&str; 5] = [
