@@ -164,41 +164,65 @@ fn checkpoints_of_another_shape_are_refused_by_tensor() {
     assert!(!at.join("x.parquet").exists());
 }
 
-/// Ctrl-C in the middle of a run: it ends cleanly, and `--resume` goes on to the end.
+/// Stopped by Ctrl-C, then by a scheduler, in the middle of a run: it ends cleanly each time, and `--resume` goes on to the end.
 #[test]
 fn an_interrupted_run_leaves_a_checkpoint_and_goes_on() {
     let folder = prepared();
     let at = folder.path();
     let config = tiny();
-    let settings = ["data.corpus=corpus", "train.output=run", "train.epochs=40", "train.log_every=1"];
-    let arguments = with_settings(&["pretrain", &config], &settings);
-    let mut child = Plain::new(env!("CARGO_BIN_EXE_medst"))
-        .args(&arguments)
-        .current_dir(at)
-        .stderr(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let settings = ["data.corpus=corpus", "train.output=run", "train.epochs=60", "train.log_every=1"];
+    let mut arguments = with_settings(&["pretrain", &config], &settings);
     let metrics = at.join("run/metrics.jsonl");
-    let begun = || fs::read_to_string(&metrics).is_ok_and(|text| text.lines().count() > 3);
-    for _ in 0..600 {
-        if begun() {
-            break;
+    let mut steps = 0;
+    for signal in ["-INT", "-TERM"] {
+        let mut child = Plain::new(env!("CARGO_BIN_EXE_medst"))
+            .args(&arguments)
+            .current_dir(at)
+            .stderr(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let begun = || fs::read_to_string(&metrics).is_ok_and(|text| text.lines().count() > steps + 3);
+        for _ in 0..600 {
+            if begun() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
         }
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        assert!(begun(), "training did not begin");
+        let killed = Plain::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+        assert!(killed.success());
+        let mut out = String::new();
+        std::io::Read::read_to_string(&mut child.stdout.take().unwrap(), &mut out).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{signal}");
+        assert!(out.contains("stopped; --resume goes on"), "{out}");
+        assert!(at.join("run/last/state.json").exists());
+        steps = fs::read_to_string(&metrics).unwrap().lines().count();
+        if signal == "-INT" {
+            arguments.push("--resume");
+        }
     }
-    assert!(begun(), "training did not begin");
-    let killed = Plain::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(killed.success());
-    let mut out = String::new();
-    std::io::Read::read_to_string(&mut child.stdout.take().unwrap(), &mut out).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(130));
-    assert!(out.contains("stopped; --resume goes on"), "{out}");
-    assert!(at.join("run/last/state.json").exists());
-    let mut resumed = arguments.clone();
-    resumed.push("--resume");
-    let (out, _) = run(at, &resumed, 0);
+    let (out, _) = run(at, &arguments, 0);
     assert!(out.contains("finished"), "{out}");
+}
+
+/// `medst … | head`: nobody reads any more, which is no error.
+#[test]
+fn a_reader_that_went_away_is_no_error() {
+    let folder = prepared();
+    for arguments in [&["inspect", "corpus"][..], &["--json", "inspect", "corpus"]] {
+        let mut child = Plain::new(env!("CARGO_BIN_EXE_medst"))
+            .args(arguments)
+            .current_dir(folder.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let mut err = String::new();
+        std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut err).unwrap();
+        assert_eq!((child.wait().unwrap().code(), err.as_str()), (Some(0), ""), "{arguments:?}");
+    }
 }
 
 /// On a file system that is full, each writer says so and leaves nothing that passes for whole. Needs the right to mount.

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use bench::Bench;
 use medst::train::{Ending, log, pretrain};
+use medst_data::import::{PrepareOptions, prepare_table};
 use medst_data::progress::{Progress, Silent};
 use tch::Device;
 
@@ -30,6 +31,61 @@ fn broken_weights_become_no_checkpoint_and_no_score() {
     assert!(error.contains("validation loss after step 1 is not finite") && error.contains("optimizer.lr"), "{error}");
     assert!(!config.train.output.join("best").exists() && !config.train.output.join("last").exists());
     assert_eq!(log::read(&config.train.output.join("metrics.jsonl")).unwrap().len(), 1);
+}
+
+/// Without studies to validate on, the weights themselves are looked at before they are saved.
+#[test]
+fn broken_weights_are_noticed_without_a_validation() {
+    let bench = Bench::new(12);
+    let (table, corpus) = (bench.folder.path().join("cohort/studies.csv"), bench.folder.path().join("corpus"));
+    let rows = std::fs::read_to_string(&table).unwrap().replace(",validate", ",test");
+    std::fs::write(&table, rows).unwrap();
+    let options = PrepareOptions { image_size: 64, overwrite: true, ..PrepareOptions::default() };
+    prepare_table(&table, &corpus, &options, &Silent).unwrap();
+    let settings = ["optimizer.lr=1e39", "optimizer.warmup_fraction=0.0", "train.max_steps=1"];
+    let config = bench.config("run", &settings);
+    let error = pretrain(&config, false, Device::Cpu, &Silent).unwrap_err().to_string();
+    assert!(error.contains("is not finite after update 1"), "{error}");
+    assert!(!config.train.output.join("last").exists());
+}
+
+#[test]
+fn the_last_weights_are_validated_wherever_the_run_ends() {
+    let bench = Bench::new(24);
+    let config = bench.config("run", &["train.max_steps=5", "train.validate_every=3"]);
+    pretrain(&config, false, Device::Cpu, &Silent).unwrap();
+    let entries = log::read(&config.train.output.join("metrics.jsonl")).unwrap();
+    let validated = entries.iter().filter_map(|entry| match entry {
+        log::Entry::Validate { step, .. } => Some(*step),
+        log::Entry::Train { .. } => None,
+    });
+    assert_eq!(validated.collect::<Vec<_>>(), [3, 5]);
+}
+
+/// A rate that is far too high: after a while the validation loss finds no new low.
+#[test]
+fn a_run_that_stopped_improving_ends_early() {
+    let bench = Bench::new(24);
+    let settings = ["optimizer.lr=0.5", "train.validate_every=1", "train.patience=2", "train.epochs=40"];
+    let config = bench.config("run", &settings);
+    let summary = pretrain(&config, false, Device::Cpu, &Silent).unwrap();
+    assert_eq!(summary.ending, Ending::Converged);
+    let text = std::fs::read_to_string(config.train.output.join("last/state.json")).unwrap();
+    let state: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let losses: Vec<f64> = log::read(&config.train.output.join("metrics.jsonl"))
+        .unwrap()
+        .iter()
+        .filter_map(|entry| match entry {
+            log::Entry::Validate { losses, .. } => Some(losses.total),
+            log::Entry::Train { .. } => None,
+        })
+        .collect();
+    // Two validations after the lowest one, and no earlier pair of steps without a new low.
+    let lows =
+        (0..losses.len()).filter(|&n| losses[..n].iter().all(|&earlier| losses[n] < earlier)).collect::<Vec<_>>();
+    assert_eq!(losses.len(), lows.last().unwrap() + 3, "{losses:?}");
+    assert!(lows.windows(2).all(|pair| pair[1] - pair[0] <= 2), "{losses:?}");
+    assert_eq!(state["best"][0]["step"].as_u64(), Some(*lows.last().unwrap() as u64 + 1));
 }
 
 #[test]

@@ -57,6 +57,8 @@ pub struct State {
     pub updates: u64,
     /// Validations in a row without improvement.
     pub stale: u64,
+    /// The step of the last validation; 0 before the first.
+    pub validated: u64,
     /// Checkpoints with the lowest validation losses, best first.
     pub best: Vec<Scored>,
 }

@@ -90,6 +90,7 @@ pub fn pretrain(config: &Config, resume: bool, device: Device, progress: &dyn Pr
         total,
     };
     let mut save = |model: &MedSt, optimizer: &AdamW, state: &mut State| {
+        optimizer.check_weights()?;
         state.updates = optimizer.state().1;
         let card = ModelCard::new(&config.model, &pieces, state.step, corpus.fingerprint());
         checkpoints.save(model, &card, optimizer, state, config.data.vocabulary.as_deref())
@@ -170,6 +171,10 @@ pub fn pretrain(config: &Config, resume: bool, device: Device, progress: &dyn Pr
             }
         }
     }
+    if ending == Ending::Finished && state.validated != state.step {
+        // The interval of validation need not divide the run: its final weights are judged all the same.
+        check(&model, &validation, config, &mut state, &mut log, progress)?;
+    }
     progress.end();
     save(&model, &optimizer, &mut state)?;
     RunSummary::read(&config.train.output, ending, total)
@@ -229,6 +234,7 @@ fn check(
     log.write(&entry)?;
     progress.note(&summary::line(&entry));
     let improved = state.best.first().is_none_or(|best| losses.total < best.loss);
+    state.validated = state.step;
     state.stale = if improved { 0 } else { state.stale + 1 };
     let place = state.best.partition_point(|best| best.loss <= losses.total);
     state.best.insert(place, Scored { step: state.step, loss: losses.total });

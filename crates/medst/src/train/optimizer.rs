@@ -122,6 +122,23 @@ impl AdamW {
         }
     }
 
+    /// Refuses weights that an update has made useless, before a checkpoint is made of them.
+    ///
+    /// # Errors
+    /// Names the first parameter that holds a value which is not finite.
+    pub fn check_weights(&self) -> Result<()> {
+        let finite = |x: &Tensor| x.min().double_value(&[]).is_finite() && x.max().double_value(&[]).is_finite();
+        if finite(&self.values) {
+            return Ok(());
+        }
+        let culprit = self.parameters.iter().find(|parameter| !finite(&parameter.tensor));
+        let name = culprit.map_or("the parameters", |parameter| &parameter.name);
+        Err(Error::Training(format!(
+            "`{name}` is not finite after update {}; a lower optimizer.lr or optimizer.clip_norm may help",
+            self.updates
+        )))
+    }
+
     /// The state that a checkpoint holds: names and tensors, and the number of updates.
     pub fn state(&self) -> ([(&'static str, &Tensor); 2], u64) {
         ([("exp_avg", &self.first), ("exp_avg_sq", &self.second)], self.updates)
