@@ -6,6 +6,7 @@
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,49 @@ pub enum SequenceUnit {
     Image,
 }
 
+impl fmt::Display for SequenceUnit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SequenceUnit::Study => "study",
+            SequenceUnit::Image => "image",
+        })
+    }
+}
+
+/// How the time-ordered studies of a subject are cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chunks {
+    /// Studies of a full sequence.
+    pub length: usize,
+    /// Studies between the beginnings of two sequences; less than `length` makes them overlap.
+    pub stride: usize,
+}
+
+impl Default for Chunks {
+    fn default() -> Self {
+        Chunks::apart(4)
+    }
+}
+
+impl Chunks {
+    /// Chunks of `length` that share no study, as the reference cuts them.
+    pub fn apart(length: usize) -> Chunks {
+        Chunks { length, stride: length }
+    }
+
+    /// Full chunks first, then one with the studies that are in none of them.
+    fn cut(self, timed: &[u32]) -> Vec<Vec<u32>> {
+        let (length, stride) = (self.length.max(1), self.stride.clamp(1, self.length.max(1)));
+        let full = (timed.len() + stride).checked_sub(length).map_or(0, |room| room / stride);
+        let mut chunks: Vec<Vec<u32>> = (0..full).map(|n| timed[n * stride..n * stride + length].to_vec()).collect();
+        let covered = full.checked_sub(1).map_or(0, |last| last * stride + length);
+        if covered < timed.len() {
+            chunks.push(timed[covered..].to_vec());
+        }
+        chunks
+    }
+}
+
 /// A chunk of one subject's studies in time order. A study without a time forms a chunk of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sequence {
@@ -32,11 +76,11 @@ pub struct Sequence {
     pub studies: Vec<u32>,
 }
 
-/// Cuts studies into sequences: per subject and split, in order of time (ties by study id), in chunks of `length`; the
-/// remainder is a shorter chunk. A study without a time is a chunk of its own.
+/// Cuts studies into sequences: per subject and split, in order of time (ties by study id), in chunks; the remainder
+/// is a shorter chunk. A study without a time is a chunk of its own.
 ///
 /// Chunks come in the order in which their subjects first appear.
-pub fn build_sequences(studies: &[Study], length: usize) -> Vec<Sequence> {
+pub fn build_sequences(studies: &[Study], chunks: Chunks) -> Vec<Sequence> {
     let mut order: Vec<(&SubjectId, Split)> = Vec::new();
     let mut groups: HashMap<(&SubjectId, Split), Vec<u32>> = HashMap::new();
     for (row, study) in studies.iter().enumerate() {
@@ -57,8 +101,8 @@ pub fn build_sequences(studies: &[Study], length: usize) -> Vec<Sequence> {
             let (a, b) = (study(a), study(b));
             a.acquired.partial_cmp(&b.acquired).unwrap_or(Ordering::Equal).then_with(|| a.study.cmp(&b.study))
         });
-        let chunks = timed.chunks(length.max(1)).chain(timeless.chunks(1)).map(<[u32]>::to_vec);
-        sequences.extend(chunks.map(|studies| Sequence { subject: key.0.clone(), split: key.1, studies }));
+        let cut = chunks.cut(&timed).into_iter().chain(timeless.chunks(1).map(<[u32]>::to_vec));
+        sequences.extend(cut.map(|studies| Sequence { subject: key.0.clone(), split: key.1, studies }));
     }
     sequences
 }
@@ -85,13 +129,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_study_is_in_one_sequence_of_its_subject_in_order(
-            drawn in proptest::collection::vec((0u8..5, proptest::option::of(-20i8..20)), 0..60), length in 1usize..6,
+        fn every_study_is_in_a_sequence_of_its_subject_in_order(
+            drawn in proptest::collection::vec((0u8..5, proptest::option::of(-20i8..20)), 0..60),
+            length in 1usize..6, stride in 1usize..6,
         ) {
+            let stride = stride.min(length);
             let studies: Vec<Study> = drawn.iter().enumerate().map(|(n, &(subject, day))| study(subject, n, day)).collect();
-            let sequences = build_sequences(&studies, length);
+            let sequences = build_sequences(&studies, Chunks { length, stride });
             let mut seen: Vec<u32> = sequences.iter().flat_map(|sequence| sequence.studies.clone()).collect();
             seen.sort_unstable();
+            if stride == length {
+                prop_assert_eq!(seen.len(), studies.len());
+            }
+            seen.dedup();
             prop_assert_eq!(seen, (0..studies.len() as u32).collect::<Vec<_>>());
             for sequence in &sequences {
                 let own: Vec<&Study> = sequence.studies.iter().map(|&row| &studies[row as usize]).collect();
@@ -100,5 +150,14 @@ mod tests {
                 prop_assert!(own.windows(2).all(|pair| pair[0].acquired <= pair[1].acquired && pair[0].acquired.is_some()));
             }
         }
+    }
+    #[test]
+    fn a_stride_makes_sequences_overlap() {
+        let cut = |count: u32, length, stride| Chunks { length, stride }.cut(&(0..count).collect::<Vec<_>>());
+        assert_eq!(cut(5, 4, 4), [vec![0, 1, 2, 3], vec![4]]);
+        assert_eq!(cut(5, 4, 1), [vec![0, 1, 2, 3], vec![1, 2, 3, 4]]);
+        assert_eq!(cut(6, 4, 3), [vec![0, 1, 2, 3], vec![4, 5]]);
+        assert_eq!(cut(3, 4, 1), [vec![0, 1, 2]]);
+        assert!(cut(0, 4, 1).is_empty());
     }
 }

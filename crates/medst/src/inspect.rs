@@ -87,13 +87,13 @@ impl fmt::Display for Inspected {
                     path.display(),
                     manifest.version,
                     manifest.source.kind,
-                    manifest.source.name
+                    manifest.source.files.first().map_or("", |file| &file.name)
                 )?;
                 write!(f, "{}", manifest.counts)?;
                 let (side, length, unit) = (manifest.image_size, manifest.sequence_length, manifest.sequence_unit);
                 writeln!(
                     f,
-                    "  pictures of {side}×{side} pixels; a full sequence has {length} steps, a step is one {unit:?}"
+                    "  pictures of {side}×{side} pixels; a full sequence has {length} steps, a step is one {unit}"
                 )?;
                 for (reason, count) in &manifest.skipped {
                     writeln!(f, "  skipped {count:>7}  {reason}")?;

@@ -1,25 +1,70 @@
 //! `medst prepare`.
 
 use anyhow::Result;
-use medst_data::import::{PrepareOptions, prepare_table};
+use medst_data::image::Decoding;
+use medst_data::import::check::check;
+use medst_data::import::covidx::{Covidx, SplitRule};
+use medst_data::import::mimic_cxr::MimicCxr;
+use medst_data::import::ms_cxr_t::MsCxrT;
+use medst_data::import::open_i::OpenI;
+use medst_data::import::rsna::Rsna;
+use medst_data::import::{PrepareOptions, Source, prepare};
+use medst_data::sequence::Chunks;
 
 use super::Output;
-use crate::args::Prepare;
+use crate::args::{Draw, How, Prepare};
 use crate::progress::Reporter;
 
-pub fn run(source: &Prepare, output: &Output, reporter: &Reporter) -> Result<()> {
-    let Prepare::Table(arguments) = source;
-    let options = PrepareOptions {
-        image_size: arguments.image_size.into(),
-        sequence_unit: arguments.sequence_unit.into(),
-        sequence_length: arguments.sequence_length.into(),
-        overwrite: arguments.overwrite,
+pub fn run(arguments: &Prepare, output: &Output, reporter: &Reporter) -> Result<()> {
+    let (source, how) = source(arguments);
+    let options = options(how);
+    // clap asks for one of both.
+    let Some(out) = how.out.as_ref().filter(|_| !how.check) else {
+        return output.show(&check(&source, &options, reporter)?);
     };
-    let summary = prepare_table(&arguments.table, &arguments.out, &options, reporter)?;
-    output.show(&summary)?;
-    let corpus = arguments.out.display();
-    output.next(&[
-        format!("medst inspect {corpus}"),
-        format!("medst pretrain configs/tiny.toml --set data.corpus={corpus}"),
-    ])
+    output.show(&prepare(&source, out, &options, reporter)?)?;
+    let corpus = out.display();
+    let mut next = vec![format!("medst inspect {corpus}")];
+    if matches!(source, Source::Table(_) | Source::MimicCxr(_) | Source::OpenI(_)) {
+        next.push(format!("medst pretrain configs/tiny.toml --set data.corpus={corpus}"));
+    }
+    output.next(&next)
+}
+
+fn source(arguments: &Prepare) -> (Source, &How) {
+    match arguments {
+        Prepare::Table { table, how } => (Source::Table(table.clone()), how),
+        Prepare::MimicCxr { root, reports, tables, how } => {
+            let (root, tables, reports) = (root.clone(), tables.clone(), reports.clone());
+            (Source::MimicCxr(MimicCxr { root, tables, reports }), how)
+        }
+        Prepare::MsCxrT { root, images, tables, how } => {
+            let images = MimicCxr { root: images.clone(), tables: tables.clone(), reports: None };
+            (Source::MsCxrT(MsCxrT { root: root.clone(), images }), how)
+        }
+        Prepare::Rsna { root, how } => (Source::Rsna(Rsna { root: root.clone() }), how),
+        Prepare::Covidx { root, split_rule, list_version, how } => {
+            let rule = match split_rule {
+                Draw::Patient => SplitRule::Patient,
+                Draw::Reference => SplitRule::Reference,
+            };
+            (Source::Covidx(Covidx { root: root.clone(), rule, version: list_version.clone() }), how)
+        }
+        Prepare::Chexpert { root, how } => (Source::Chexpert(root.clone()), how),
+        Prepare::OpenI { root, how } => (Source::OpenI(OpenI { root: root.clone() }), how),
+        Prepare::CovidChestxray { root, how } => (Source::CovidChestxray(root.clone()), how),
+    }
+}
+
+fn options(how: &How) -> PrepareOptions {
+    let length = how.sequence_length.into();
+    PrepareOptions {
+        image_size: how.image_size.into(),
+        sequence_unit: how.sequence_unit.into(),
+        chunks: Chunks { length, stride: how.sequence_stride.map_or(length, |stride| usize::from(stride).min(length)) },
+        decoding: Decoding { exact: how.exact },
+        splits: how.splits.clone(),
+        exclude: how.exclude.clone(),
+        overwrite: how.overwrite,
+    }
 }

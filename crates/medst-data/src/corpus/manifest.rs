@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::write::Source;
+use super::write::Provenance;
+use crate::image::Decoding;
 use crate::sequence::{Sequence, SequenceUnit};
 use crate::split::Split;
 use crate::study::Study;
@@ -21,9 +22,12 @@ pub struct Manifest {
     pub version: u32,
     /// Side of the stored pictures in pixels.
     pub image_size: usize,
+    /// Studies of a full sequence, and between the beginnings of two.
     pub sequence_length: usize,
+    pub sequence_stride: usize,
     pub sequence_unit: SequenceUnit,
-    pub source: Source,
+    pub decoding: Decoding,
+    pub source: Provenance,
     pub counts: Counts,
     /// Rows and files left out, by reason; `skipped.csv` lists them.
     pub skipped: BTreeMap<String, u64>,

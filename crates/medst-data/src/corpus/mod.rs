@@ -7,10 +7,13 @@
 //! | `sequences.parquet` | one row a sequence |
 //! | `images-NNNNN.npy` | uint8 `[n, side, side]`, memory-mapped; any NumPy opens it |
 //! | `skipped.csv` | what was left out, and why |
+//! | `splits.csv` | the part of every study |
 
 pub mod manifest;
+pub mod pictures;
 pub mod read;
 pub mod shards;
+pub mod staging;
 pub mod tables;
 pub mod write;
 

@@ -2,7 +2,11 @@
 
 pub mod crop;
 pub mod decode;
+pub mod dicom;
+pub mod load;
 pub mod resize;
+
+use serde::{Deserialize, Serialize};
 
 /// An 8-bit grey picture, row by row from the top.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,4 +29,12 @@ pub fn scale_by_maximum(values: &[i32], monochrome1: bool) -> Vec<u8> {
             if monochrome1 { 255 - grey } else { grey }
         })
         .collect()
+}
+
+/// How files become pictures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decoding {
+    /// Decode every pixel of a JPEG before averaging. Otherwise large ones are averaged while they are decoded, which is
+    /// faster and within one grey level.
+    pub exact: bool,
 }

@@ -1,20 +1,48 @@
 //! Importers: from what researchers have to a corpus.
 //!
-//! [`table`] reads rows, [`assemble`] makes studies of them, [`crate::corpus::write`] decodes the pictures and writes.
+//! | file | source |
+//! |---|---|
+//! | [`table`] | a table of images |
+//! | [`mimic_cxr`] | MIMIC-CXR-JPG and MIMIC-CXR |
+//! | [`ms_cxr_t`] | MS-CXR-T, on the images of MIMIC-CXR |
+//! | [`rsna`] | RSNA Pneumonia Detection, stage 2 |
+//! | [`covidx`] | COVIDx |
+//! | [`chexpert`] | CheXpert |
+//! | [`open_i`] | the Indiana University collection |
+//! | [`covid_chestxray`] | covid-chestxray-dataset |
+//!
+//! Each makes a [`plan::Plan`] through [`assemble`]; [`crate::corpus::write`] decodes the pictures and writes.
 
 pub mod assemble;
+pub mod check;
+pub mod chexpert;
+pub mod covid_chestxray;
+pub mod covidx;
+pub mod exclude;
+pub mod mimic_cxr;
+pub mod ms_cxr_t;
+pub mod open_i;
+pub mod permutation;
+pub mod plan;
+pub mod rows;
+pub mod rsna;
+pub mod splits;
 pub mod summary;
 pub mod table;
 pub mod values;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use summary::Summary;
 
+use self::exclude::Exclusions;
+use self::plan::Plan;
+use self::splits::SplitFile;
 use crate::Result;
-use crate::corpus::write::{self, Source};
+use crate::corpus::write::{self, Provenance};
+use crate::image::Decoding;
 use crate::progress::Progress;
-use crate::sequence::SequenceUnit;
+use crate::sequence::{Chunks, SequenceUnit};
 
 /// How a corpus is made.
 #[derive(Clone, Debug)]
@@ -22,32 +50,115 @@ pub struct PrepareOptions {
     /// Side of the stored pictures in pixels.
     pub image_size: usize,
     pub sequence_unit: SequenceUnit,
-    /// Studies of a full sequence.
-    pub sequence_length: usize,
+    /// How the studies of a subject become sequences.
+    pub chunks: Chunks,
+    pub decoding: Decoding,
+    /// A split file that decides instead of the source.
+    pub splits: Option<PathBuf>,
+    /// Tables whose subjects are left out.
+    pub exclude: Vec<PathBuf>,
     /// Replace a corpus that is already there.
     pub overwrite: bool,
 }
 
 impl Default for PrepareOptions {
     fn default() -> Self {
-        PrepareOptions { image_size: 256, sequence_unit: SequenceUnit::Study, sequence_length: 4, overwrite: false }
+        PrepareOptions {
+            image_size: 256,
+            sequence_unit: SequenceUnit::Study,
+            chunks: Chunks::default(),
+            decoding: Decoding::default(),
+            splits: None,
+            exclude: Vec::new(),
+            overwrite: false,
+        }
     }
 }
 
-/// Prepares a corpus from a table of images (CSV, gzipped CSV or Parquet; see [`table`] for its columns).
+impl PrepareOptions {
+    fn split_file(&self) -> Result<Option<SplitFile>> {
+        self.splits.as_deref().map(SplitFile::read).transpose()
+    }
+
+    fn exclusions(&self) -> Result<Exclusions> {
+        Exclusions::read(&self.exclude)
+    }
+}
+
+/// What a corpus is made from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// CSV, gzipped CSV or Parquet; see [`table::read`] for the columns.
+    Table(PathBuf),
+    MimicCxr(mimic_cxr::MimicCxr),
+    MsCxrT(ms_cxr_t::MsCxrT),
+    Rsna(rsna::Rsna),
+    Covidx(covidx::Covidx),
+    /// The folder with `train.csv` and `valid.csv`.
+    Chexpert(PathBuf),
+    OpenI(open_i::OpenI),
+    /// The folder with `metadata.csv` and `images/`.
+    CovidChestxray(PathBuf),
+}
+
+impl Source {
+    /// The name that the command line and `corpus.json` use.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Source::Table(_) => "table",
+            Source::MimicCxr(_) => "mimic-cxr",
+            Source::MsCxrT(_) => "ms-cxr-t",
+            Source::Rsna(_) => "rsna",
+            Source::Covidx(_) => "covidx",
+            Source::Chexpert(_) => "chexpert",
+            Source::OpenI(_) => "open-i",
+            Source::CovidChestxray(_) => "covid-chestxray",
+        }
+    }
+
+    /// Reads everything but the pictures.
+    ///
+    /// # Errors
+    /// Names the file or row that cannot be understood. What is absent or unusable is noted in the plan instead.
+    pub fn plan(&self, options: &PrepareOptions, progress: &dyn Progress) -> Result<Planned> {
+        match self {
+            Source::Table(path) => Ok(Planned { plan: table::plan(path, options)?, files: vec![path.clone()] }),
+            Source::MimicCxr(source) => mimic_cxr::plan(source, options, progress),
+            Source::MsCxrT(source) => ms_cxr_t::plan(source, options, progress),
+            Source::Rsna(source) => rsna::plan(source, options, progress),
+            Source::Covidx(source) => covidx::plan(source, options),
+            Source::Chexpert(root) => chexpert::plan(root, options),
+            Source::OpenI(source) => open_i::plan(source, options, progress),
+            Source::CovidChestxray(root) => covid_chestxray::plan(root, options),
+        }
+    }
+}
+
+/// A plan, and the files it was read from (pictures apart), the main one first.
+#[derive(Debug)]
+pub struct Planned {
+    pub plan: Plan,
+    pub files: Vec<PathBuf>,
+}
+
+/// Prepares a corpus.
 ///
 /// An interrupted run continues where it was; a finished one appears at `out` at once.
 ///
 /// # Errors
-/// Tables that cannot be understood, subjects in two splits, an `out` that cannot be written. Rows that cannot be used
+/// Sources that cannot be understood, subjects in two splits, an `out` that cannot be written. Rows that cannot be used
 /// are counted and listed in `skipped.csv` instead.
-pub fn prepare_table(table: &Path, out: &Path, options: &PrepareOptions, progress: &dyn Progress) -> Result<Summary> {
-    let content = table::read(table)?;
-    let source = Source { kind: "table".into(), name: file_name(table), sha256: write::checksum(table)? };
-    let plan = assemble::assemble(content, table, options.sequence_unit)?;
-    write::write(plan, source, out, options, progress)
+pub fn prepare(source: &Source, out: &Path, options: &PrepareOptions, progress: &dyn Progress) -> Result<Summary> {
+    write::check_target(out, options.overwrite)?;
+    let Planned { plan, files } = source.plan(options, progress)?;
+    let provenance = Provenance::of(source.kind(), &files)?;
+    write::write(plan, provenance, out, options, progress)
 }
 
-fn file_name(path: &Path) -> String {
-    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+/// Prepares a corpus from a table of images.
+///
+/// # Errors
+/// See [`prepare`].
+pub fn prepare_table(table: &Path, out: &Path, options: &PrepareOptions, progress: &dyn Progress) -> Result<Summary> {
+    prepare(&Source::Table(table.to_path_buf()), out, options, progress)
 }

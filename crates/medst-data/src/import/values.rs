@@ -21,6 +21,30 @@ pub fn date(cell: &str) -> Option<Day> {
     Some(Day(moment.and_utc().timestamp() as f64 / 86_400.0))
 }
 
+/// DICOM's date (`21800506`) and time (`213014.531`) as MIMIC-CXR's tables write them: as numbers, so that the zeros a time
+/// begins with are lost (`1234.5` is 00:12:34.5). Without a readable time, the date alone.
+pub fn dicom_moment(date: &str, time: Option<&str>) -> Option<Day> {
+    let Day(date) = date_of_digits(date)?;
+    Some(Day(date + time.and_then(time_of_day).unwrap_or(0.0)))
+}
+
+fn date_of_digits(cell: &str) -> Option<Day> {
+    date(cell.strip_suffix(".0").unwrap_or(cell))
+}
+
+/// The share of a day; `None` for what is no time.
+fn time_of_day(cell: &str) -> Option<f64> {
+    let (whole, fraction) = cell.split_once('.').unwrap_or((cell, "0"));
+    if whole.len() > 6 || !whole.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    let digits: u32 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+    let (hour, minute, second) = (digits / 10_000, digits / 100 % 100, digits % 100);
+    let fraction: f64 = format!("0.{fraction}").parse().ok()?;
+    let valid = hour < 24 && minute < 60 && second < 61;
+    valid.then(|| (f64::from(hour * 3600 + minute * 60 + second) + fraction) / 86_400.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -32,5 +56,17 @@ mod tests {
         assert_eq!(date("1970-01-01T12:00:00"), Some(Day(0.5)));
         assert_eq!(date("2020-13-40"), None);
         assert_eq!((day("-3"), day("inf"), day("soon")), (Some(Day(-3.0)), None, None));
+    }
+
+    #[test]
+    fn times_that_lost_their_zeros_are_read() {
+        let at = |hours: f64| Some(Day(hours / 24.0));
+        assert_eq!(dicom_moment("19700101", Some("120000.0")), at(12.0));
+        assert_eq!(dicom_moment("19700101", Some("60000")), at(6.0));
+        assert_eq!(dicom_moment("19700101.0", Some("3000.0")), at(0.5));
+        assert_eq!(dicom_moment("19700101", Some("250000")), at(0.0), "no hour 25: the date alone");
+        assert_eq!(dicom_moment("19700101", None), at(0.0));
+        assert_eq!(dicom_moment("soon", Some("120000")), None);
+        assert!(dicom_moment("21800506", Some("213014.531")) > dicom_moment("21800506", Some("213014.53")));
     }
 }

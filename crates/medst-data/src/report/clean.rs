@@ -62,6 +62,20 @@ pub fn prepare(report: &str, study: Option<&StudyId>) -> Result<String, Rejectio
     sentences(&reading.ok_or(Rejection::NoReading)?).ok_or(Rejection::TooShort)
 }
 
+/// The text a model reads of sections that somebody has cut already, such as those of a sectioned MIMIC-CXR table.
+///
+/// # Errors
+/// Why nothing is left; meant to be counted.
+pub fn of_sections(
+    impression: Option<&str>,
+    findings: Option<&str>,
+    last_paragraph: Option<&str>,
+) -> Result<String, Rejection> {
+    let own = |text: Option<&str>| text.map(str::trim).filter(|text| !text.is_empty()).map(str::to_string);
+    let reading = join(own(impression), own(findings)).or(own(last_paragraph)).ok_or(Rejection::NoReading)?;
+    sentences(&reading).ok_or(Rejection::TooShort)
+}
+
 /// The reference's content of a report: `None` where it drops the report.
 pub fn reference_content(report: &str) -> Option<String> {
     let chosen = choose(report);

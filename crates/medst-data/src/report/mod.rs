@@ -7,5 +7,5 @@ pub mod clean;
 pub mod sections;
 pub mod wordpiece;
 
-pub use clean::{Rejection, prepare};
+pub use clean::{Rejection, of_sections, prepare};
 pub use wordpiece::WordPiece;

@@ -99,7 +99,9 @@ pub fn choose(report: &str) -> Chosen {
 
 /// For studies with an exception of their own: the text to use instead of impression and findings.
 pub fn exception(report: &str, study: &StudyId) -> Option<String> {
-    let study = study.0.as_str();
+    // The tables write ids as file names do, `s50413267`; MIMIC-CXR's own tables without the letter.
+    let study = if study.0.starts_with('s') { study.0.clone() } else { format!("s{study}") };
+    let study = study.as_str();
     if let Some(&[start, end]) = TABLES.study_span.get(study) {
         let text: String = report.chars().skip(start).take(end.saturating_sub(start)).collect();
         return Some(text.trim().to_string());
@@ -165,7 +167,8 @@ mod tests {
     #[test]
     fn studies_with_an_exception_give_the_section_it_names() {
         let study = StudyId("s50913680".into());
-        let text = exception("x\n RECOMMENDATIONS: No pneumonia is seen.\n", &study);
-        assert_eq!(text.as_deref(), Some("No pneumonia is seen."));
+        let report = "x\n RECOMMENDATIONS: No pneumonia is seen.\n";
+        assert_eq!(exception(report, &study).as_deref(), Some("No pneumonia is seen."));
+        assert_eq!(exception(report, &StudyId("50913680".into())).as_deref(), Some("No pneumonia is seen."));
     }
 }

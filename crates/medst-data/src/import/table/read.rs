@@ -4,38 +4,43 @@
 //! (a date), `report` and `split` are understood; every other column is carried along as a label. Cells that say nothing
 //! (empty, `nan`, `null`, `none`, `n/a`, in any case) are absent.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
-use arrow_array::Array;
+use arrow_array::{Array, ArrayRef};
+use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use flate2::read::MultiGzDecoder;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
+use super::super::rows::meaning;
 use crate::{Error, Result};
 
 const REQUIRED: [&str; 3] = ["subject_id", "view", "image"];
 const UNDERSTOOD: [&str; 8] = ["subject_id", "study_id", "day", "acquired", "view", "image", "report", "split"];
 
-/// One row, cells by column; absent cells are left out.
+/// One row: its cells in the order of the columns, which all rows share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     /// Counted from 1, the header not counted.
     pub number: u64,
-    cells: BTreeMap<String, String>,
+    columns: Arc<[String]>,
+    cells: Box<[Option<Box<str>>]>,
 }
 
 impl Row {
     /// The cell of a column.
     pub fn cell(&self, column: &str) -> Option<&str> {
-        self.cells.get(column).map(String::as_str)
+        let place = self.columns.iter().position(|name| name == column)?;
+        self.cells[place].as_deref()
     }
 
     /// Cells of columns that are not understood, by name.
-    pub fn labels(&self) -> BTreeMap<String, String> {
-        let others = self.cells.iter().filter(|(column, _)| !UNDERSTOOD.contains(&column.as_str()));
-        others.map(|(column, cell)| (column.clone(), cell.clone())).collect()
+    pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        let named = self.columns.iter().zip(&self.cells);
+        let others = named.filter(|(column, _)| !UNDERSTOOD.contains(&column.as_str()));
+        others.filter_map(|(column, cell)| Some((column.as_str(), cell.as_deref()?)))
     }
 }
 
@@ -90,13 +95,6 @@ fn resembles(column: &str, wanted: &str) -> bool {
     column.contains(&wanted) || (column.len() >= 4 && wanted.contains(&column))
 }
 
-/// `None` for cells that say nothing.
-fn meaning(cell: &str) -> Option<String> {
-    let cell = cell.trim();
-    let nothing = ["", "nan", "null", "none", "n/a", "<na>"].iter().any(|nothing| cell.eq_ignore_ascii_case(nothing));
-    (!nothing).then(|| cell.to_string())
-}
-
 fn read_csv(path: &Path, source: impl Read) -> Result<Table> {
     let mut reader = csv::ReaderBuilder::new().from_reader(source);
     let damaged = |error: csv::Error| fail(path, format!("not a readable CSV table: {error}"));
@@ -105,6 +103,7 @@ fn read_csv(path: &Path, source: impl Read) -> Result<Table> {
         .iter()
         .map(|name| String::from_utf8_lossy(name).trim().trim_start_matches('\u{feff}').to_string())
         .collect();
+    let names: Arc<[String]> = columns.clone().into();
     let mut table = Table { columns, ..Table::default() };
     for (index, record) in reader.byte_records().enumerate() {
         let number = index as u64 + 1;
@@ -116,17 +115,18 @@ fn read_csv(path: &Path, source: impl Read) -> Result<Table> {
             },
             _ => damaged(error),
         })?;
-        let mut cells = BTreeMap::new();
         let mut problem = None;
-        for (column, cell) in table.columns.iter().zip(record.iter()) {
-            match std::str::from_utf8(cell) {
-                Ok(cell) => cells.extend(meaning(cell).map(|cell| (column.clone(), cell))),
-                Err(_) => problem = Some(format!("`{column}` is not UTF-8")),
+        let cells = names.iter().zip(record.iter()).map(|(column, cell)| match std::str::from_utf8(cell) {
+            Ok(cell) => meaning(cell).map(Box::from),
+            Err(_) => {
+                problem = Some(format!("`{column}` is not UTF-8"));
+                None
             }
-        }
+        });
+        let cells = cells.collect();
         match problem {
             Some(problem) => table.unreadable.push((number, problem)),
-            None => table.rows.push(Row { number, cells }),
+            None => table.rows.push(Row { number, columns: names.clone(), cells }),
         }
     }
     Ok(table)
@@ -137,29 +137,28 @@ fn read_parquet(path: &Path) -> Result<Table> {
     let file = File::open(path).map_err(Error::io(path))?;
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| damaged(&error))?;
     let columns: Vec<String> = builder.schema().fields().iter().map(|field| field.name().clone()).collect();
+    let names: Arc<[String]> = columns.clone().into();
     let mut table = Table { columns, ..Table::default() };
     for batch in builder.build().map_err(|error| damaged(&error))? {
         let batch = batch.map_err(|error| damaged(&error))?;
-        let options = arrow_cast::display::FormatOptions::default();
+        let options = FormatOptions::default();
         let formatters = batch
             .columns()
             .iter()
-            .map(|column| arrow_cast::display::ArrayFormatter::try_new(column.as_ref(), &options))
+            .map(|column| ArrayFormatter::try_new(column.as_ref(), &options))
             .collect::<std::result::Result<Vec<_>, _>>()
             .map_err(|error| damaged(&error))?;
         for row in 0..batch.num_rows() {
-            let mut cells = BTreeMap::new();
-            for ((name, column), formatter) in table.columns.iter().zip(batch.columns()).zip(&formatters) {
-                if column.is_valid(row) {
-                    let mut cell = formatter.value(row).to_string();
-                    // Data frames turn integer columns with gaps, ids among them, into floating-point ones.
-                    if column.data_type().is_floating() && cell.ends_with(".0") {
-                        cell.truncate(cell.len() - 2);
-                    }
-                    cells.extend(meaning(&cell).map(|cell| (name.clone(), cell)));
+            let cell = |(column, formatter): (&ArrayRef, &ArrayFormatter)| {
+                let mut cell = column.is_valid(row).then(|| formatter.value(row).to_string())?;
+                // Data frames turn integer columns with gaps, ids among them, into floating-point ones.
+                if column.data_type().is_floating() && cell.ends_with(".0") {
+                    cell.truncate(cell.len() - 2);
                 }
-            }
-            table.rows.push(Row { number: table.rows.len() as u64 + 1, cells });
+                meaning(&cell).map(Box::from)
+            };
+            let cells = batch.columns().iter().zip(&formatters).map(cell).collect();
+            table.rows.push(Row { number: table.rows.len() as u64 + 1, columns: names.clone(), cells });
         }
     }
     Ok(table)
@@ -179,7 +178,7 @@ mod tests {
     fn cells_that_say_nothing_are_absent_and_other_columns_are_labels() {
         let table = table(b"subject_id,view,image,report,finding\n7,PA,a.png,nan,ARDS\n").unwrap();
         assert_eq!(table.rows[0].cell("report"), None);
-        assert_eq!(table.rows[0].labels(), BTreeMap::from([("finding".into(), "ARDS".into())]));
+        assert_eq!(table.rows[0].labels().collect::<Vec<_>>(), [("finding", "ARDS")]);
     }
 
     #[test]

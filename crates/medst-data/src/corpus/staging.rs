@@ -1,0 +1,126 @@
+//! The folder beside the target in which a corpus grows, and its move into place.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::manifest;
+use super::pictures::JOURNAL;
+use crate::{Error, Result};
+
+const LOCK: &str = "lock";
+
+/// A working folder that this program alone writes, until the value is dropped.
+pub struct Staging {
+    pub folder: PathBuf,
+    out: PathBuf,
+    _lock: File,
+}
+
+impl Staging {
+    /// Takes the working folder of a target, new or of an interrupted run.
+    ///
+    /// # Errors
+    /// When another program has it, or when files of others stand in its place.
+    pub fn take(out: &Path) -> Result<Staging> {
+        let folder = beside(out, "partial");
+        fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+        check_staging(&folder)?;
+        let lock = File::create(folder.join(LOCK)).map_err(Error::io(&folder))?;
+        lock.try_lock().map_err(|_| Error::Usage(format!("{} is being written by another program", out.display())))?;
+        Ok(Staging { folder, out: out.to_path_buf(), _lock: lock })
+    }
+
+    /// Removes what an earlier run left for another source or other settings; the journal goes last, for it tells the
+    /// folder.
+    pub fn empty(&self) -> Result<()> {
+        let stale = entries(&self.folder)?.into_iter().filter(|path| !path.ends_with(LOCK) && !path.ends_with(JOURNAL));
+        for path in stale.chain(Some(self.folder.join(JOURNAL)).filter(|journal| journal.exists())) {
+            fs::remove_file(&path).map_err(Error::io(&path))?;
+        }
+        Ok(())
+    }
+
+    /// Writes the manifest, the last file of a corpus, and puts the folder in the target's place.
+    pub fn publish(self, manifest: &[u8]) -> Result<()> {
+        write_whole(&self.folder.join(manifest::FILE), manifest)?;
+        for leftover in [JOURNAL, LOCK] {
+            let path = self.folder.join(leftover);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(&path)(error)),
+                _ => {}
+            }
+        }
+        publish(&self.folder, &self.out)
+    }
+}
+
+/// `OUT.partial`, `OUT.replaced`: neighbours of the target, on the same file system.
+fn beside(out: &Path, suffix: &str) -> PathBuf {
+    let mut name = out.file_name().unwrap_or_default().to_os_string();
+    name.push(".");
+    name.push(suffix);
+    out.with_file_name(name)
+}
+
+/// Only a corpus may be replaced, and only when asked to.
+pub fn check_target(out: &Path, overwrite: bool) -> Result<()> {
+    let there = out.display();
+    if !out.exists() || fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_none()) {
+        return Ok(());
+    }
+    if !out.join(manifest::FILE).exists() {
+        return Err(Error::Usage(format!("{there} exists and is no corpus; choose another place")));
+    }
+    if overwrite { Ok(()) } else { Err(Error::Usage(format!("{there} is a corpus already; --overwrite replaces it"))) }
+}
+
+/// Refuses a folder in the staging folder's place that holds another's files: they would move into the corpus.
+fn check_staging(staging: &Path) -> Result<()> {
+    let ours = [JOURNAL, manifest::FILE].iter().any(|name| staging.join(name).exists());
+    let foreign = entries(staging)?.iter().any(|path| !path.ends_with(LOCK));
+    if ours || !foreign {
+        return Ok(());
+    }
+    let place = staging.display();
+    Err(Error::Usage(format!("{place} is needed as a working folder but holds other files; move it away")))
+}
+
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).map_err(Error::io(folder))?;
+    entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>().map_err(Error::io(folder))
+}
+
+/// SHA-256 of a file, in hexadecimal.
+pub fn checksum(path: &Path) -> Result<String> {
+    let mut file = File::open(path).map_err(Error::io(path))?;
+    let mut hash = Sha256::new();
+    std::io::copy(&mut file, &mut hash).map_err(Error::io(path))?;
+    Ok(format!("{:x}", hash.finalize()))
+}
+
+/// Writes a small file; it appears whole or not at all.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let staged = path.with_extension("writing");
+    let mut file = File::create(&staged).map_err(Error::io(path))?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(Error::io(path))?;
+    fs::rename(&staged, path).map_err(Error::io(path))
+}
+
+/// Puts the staging folder in the target's place.
+fn publish(staging: &Path, out: &Path) -> Result<()> {
+    let replaced = beside(out, "replaced");
+    let had = out.exists();
+    if had {
+        fs::rename(out, &replaced).map_err(Error::io(out))?;
+    }
+    if let Err(error) = fs::rename(staging, out) {
+        if had {
+            fs::rename(&replaced, out).map_err(Error::io(&replaced))?;
+        }
+        return Err(Error::io(out)(error));
+    }
+    if had { fs::remove_dir_all(&replaced).map_err(Error::io(&replaced)) } else { Ok(()) }
+}

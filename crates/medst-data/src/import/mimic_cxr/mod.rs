@@ -1,0 +1,193 @@
+//! MIMIC-CXR-JPG 2.0.0 and 2.1.0, and the DICOM release MIMIC-CXR 2.0.0 and 2.1.0.
+//!
+//! | what | where |
+//! |---|---|
+//! | images | `files/p10/p10000032/s50414267/<dicom id>.jpg` (or `.dcm`) |
+//! | views, dates | `mimic-cxr-2.0.0-metadata.csv.gz`; in the DICOM release `cxr-record-list.csv.gz` and the headers |
+//! | splits, labels | `…-split.csv.gz`, `…-chexpert.csv.gz` |
+//! | reports | `mimic-cxr-reports.zip`, the folder tree it unpacks to, or a sectioned CSV |
+//!
+//! Every table may be unpacked. What is absent is counted, never fatal: a partial download gives a smaller corpus.
+//!
+//! How this differs from the reference: rows are grouped by study, a study's image-free or report-free parts are counted
+//! instead of dropped silently, and no subject can be in two splits.
+
+pub mod records;
+pub mod reports;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use self::records::Record;
+use super::assemble::{Assembly, FoundImage};
+use super::rows::Rows;
+use super::{Planned, PrepareOptions};
+use crate::progress::Progress;
+use crate::split::Split;
+use crate::study::{StudyId, SubjectId, View};
+use crate::{Error, Result};
+
+/// Where the parts of MIMIC-CXR are.
+#[derive(Clone, Debug, Default)]
+pub struct MimicCxr {
+    /// The folder with `files/`.
+    pub root: PathBuf,
+    /// The folder with the tables, where that is another one: those of MIMIC-CXR-JPG serve the DICOM release too.
+    pub tables: Option<PathBuf>,
+    /// The reports: a zip file, a folder or a sectioned CSV; looked for in `root` and `tables` otherwise.
+    pub reports: Option<PathBuf>,
+}
+
+impl MimicCxr {
+    /// The table of a kind (`metadata`, `split`, `chexpert`), gzipped or not.
+    pub fn table(&self, kind: &str) -> Option<PathBuf> {
+        let folders = self.tables.iter().chain([&self.root]);
+        folders.flat_map(|folder| ["csv.gz", "csv"].map(|end| (folder, end))).find_map(|(folder, end)| {
+            let suffix = format!("-{kind}.{end}");
+            let mut names: Vec<PathBuf> = std::fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path()).collect();
+            names.sort();
+            names.into_iter().find(|path| {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                name.starts_with("mimic-cxr") && name.ends_with(&suffix)
+            })
+        })
+    }
+
+    /// The folder of a study's images.
+    pub fn study_folder(&self, subject: &str, study: &str) -> PathBuf {
+        let files = self.root.join("files");
+        let group: String = subject.chars().take(2).collect();
+        files.join(format!("p{group}")).join(format!("p{subject}")).join(format!("s{study}"))
+    }
+
+    /// The file of an image: the JPEG, or the DICOM object where there is no JPEG.
+    pub fn image(&self, subject: &str, study: &str, dicom: &str) -> PathBuf {
+        let folder = self.study_folder(subject, study);
+        let jpeg = folder.join(format!("{dicom}.jpg"));
+        if !jpeg.exists() {
+            let object = folder.join(format!("{dicom}.dcm"));
+            if object.exists() {
+                return object;
+            }
+        }
+        jpeg
+    }
+}
+
+/// Reads tables and reports.
+///
+/// # Errors
+/// A folder that is no MIMIC-CXR, tables that cannot be understood.
+pub fn plan(source: &MimicCxr, options: &PrepareOptions, progress: &dyn Progress) -> Result<Planned> {
+    let mut files = Vec::new();
+    let splits = match (source.table("split"), &options.splits) {
+        (_, Some(own)) => {
+            files.push(own.clone());
+            HashMap::new()
+        }
+        (Some(table), None) => {
+            let splits = read_splits(&table)?;
+            files.push(table);
+            splits
+        }
+        (None, None) => HashMap::new(),
+    };
+    let (main, listed) = records::list(source)?;
+    let mut exclusions = options.exclusions()?;
+    if exclusions.needs_resolving() {
+        listed.each(|record| {
+            exclusions.resolve(record.subject, record.study, record.dicom);
+            Ok(())
+        })?;
+    }
+    let mut assembly = Assembly::new(&main, options.split_file()?, exclusions);
+    if splits.is_empty() && options.splits.is_none() {
+        assembly.plan.warn("split table absent: subjects are divided 80/10/10 by a hash of their id");
+    }
+    let seen = listed.with_views(source, progress, |record, view, acquired| {
+        add(&mut assembly, source, &splits, record, view, acquired)
+    });
+    seen?;
+    files.insert(0, main);
+    match source.table("chexpert") {
+        None => assembly.plan.warn("chexpert table absent: studies carry no labels"),
+        Some(table) => {
+            read_labels(&table, &mut assembly)?;
+            files.push(table);
+        }
+    }
+    progress.begin("reading reports", None);
+    files.extend(reports::read(source, &mut assembly, progress)?);
+    progress.end();
+    Ok(Planned { plan: assembly.finish(options.sequence_unit), files })
+}
+
+fn add(
+    assembly: &mut Assembly,
+    source: &MimicCxr,
+    splits: &HashMap<String, Split>,
+    record: Record,
+    view: Result<View, String>,
+    acquired: Option<crate::study::Day>,
+) -> Result<()> {
+    let Record { subject, study, dicom, row } = record;
+    let path = || source.image(subject, study, dicom);
+    let split = splits.get(study).copied();
+    if split.is_none() && !splits.is_empty() {
+        assembly.plan.skip(path().display().to_string(), row, "study is not in the split table");
+        return Ok(());
+    }
+    let view = match view {
+        Ok(view) => view,
+        Err(reason) => {
+            assembly.plan.skip(path().display().to_string(), row, reason);
+            return Ok(());
+        }
+    };
+    if acquired.is_none() {
+        assembly.plan.warn("images whose date is absent or unreadable, which join no sequence");
+    }
+    let (subject, study, path) = (SubjectId(subject.into()), StudyId(study.into()), path());
+    assembly.add(FoundImage { subject, study, view, path, row, acquired, split })?;
+    Ok(())
+}
+
+/// Studies to splits; a study in two of them is an error.
+fn read_splits(path: &Path) -> Result<HashMap<String, Split>> {
+    let mut rows = Rows::open(path)?;
+    let (study, split) = (rows.column("study_id")?, rows.column("split")?);
+    let mut splits: HashMap<String, Split> = HashMap::new();
+    rows.each(|row| {
+        let fail = |message: String| Error::Row { path: path.to_path_buf(), row: row.number, message };
+        let Some(study) = row.cell(study) else { return Ok(()) };
+        let cell = row.cell(split).unwrap_or("nothing");
+        let split =
+            Split::parse(cell).ok_or_else(|| fail(format!("split is `{cell}`; expected train, validate or test")))?;
+        match splits.insert(study.to_string(), split) {
+            Some(earlier) if earlier != split => {
+                Err(fail(format!("study {study} is in {split} here and in {earlier} before")))
+            }
+            _ => Ok(()),
+        }
+    })?;
+    Ok(splits)
+}
+
+/// CheXpert's labels: 1 positive, 0 negative, -1 uncertain, absent where the report says nothing.
+fn read_labels(path: &Path, assembly: &mut Assembly) -> Result<()> {
+    let mut rows = Rows::open(path)?;
+    let study = rows.column("study_id")?;
+    let names: Vec<(usize, String)> = rows.columns().iter().cloned().enumerate().collect();
+    let findings: Vec<&(usize, String)> =
+        names.iter().filter(|(_, name)| !matches!(name.as_str(), "subject_id" | "study_id")).collect();
+    rows.each(|row| {
+        let place = row.cell(study).and_then(|study| assembly.place(&StudyId(study.to_string())));
+        let Some(place) = place else { return Ok(()) };
+        for (column, name) in &findings {
+            if let Some(cell) = row.cell(*column) {
+                assembly.label(place, name, cell.strip_suffix(".0").unwrap_or(cell).to_string());
+            }
+        }
+        Ok(())
+    })
+}

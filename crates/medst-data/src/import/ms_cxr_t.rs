@@ -1,0 +1,203 @@
+//! MS-CXR-T 1.0.0: pairs of MIMIC-CXR images with the course of five findings between them, and pairs of sentences.
+//!
+//! The corpus holds every image of a pair as a study of its own (its id is the DICOM id) and every pair as a sequence
+//! of two, the previous image first. `pairs.csv` tells the courses, `sentences.csv` holds the sentence pairs.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use super::assemble::{Assembly, FoundImage};
+use super::exclude::Exclusions;
+use super::mimic_cxr::{self, MimicCxr};
+use super::plan::TextTable;
+use super::rows::Rows;
+use super::{Planned, PrepareOptions};
+use crate::progress::Progress;
+use crate::split::Split;
+use crate::study::{Day, StudyId, SubjectId, View};
+use crate::{Error, Result};
+
+/// The table of pairs of images in the corpus.
+pub const PAIRS: &str = "pairs";
+/// The table of pairs of sentences in the corpus.
+pub const SENTENCES: &str = "sentences";
+/// What a finding's column of the source ends with.
+const PROGRESSION: &str = "_progression";
+
+/// Where the parts of the benchmark are.
+#[derive(Clone, Debug, Default)]
+pub struct MsCxrT {
+    /// The folder with the two CSV files.
+    pub root: PathBuf,
+    /// The MIMIC-CXR whose images the pairs name.
+    pub images: MimicCxr,
+}
+
+/// An image as MIMIC-CXR lists it.
+struct Listed {
+    subject: String,
+    study: String,
+    view: Result<View, String>,
+    acquired: Option<Day>,
+}
+
+/// Reads both tables, and where the images are.
+///
+/// # Errors
+/// A table that is missing or cannot be understood.
+pub fn plan(source: &MsCxrT, options: &PrepareOptions, progress: &dyn Progress) -> Result<Planned> {
+    let pairs = find(&source.root, "temporal_image_classification")?;
+    let sentences = find(&source.root, "temporal_sentence_similarity").ok();
+    let (main, list) = mimic_cxr::records::list(&source.images)?;
+    let mut wanted: HashMap<String, Option<Listed>> = HashMap::new();
+    each_pair(&pairs, |_, ids, _| {
+        wanted.extend(ids.map(|id| (id.to_string(), None)));
+        Ok(())
+    })?;
+    list.with_views(&source.images, progress, |record, view, acquired| {
+        if let Some(place) = wanted.get_mut(record.dicom) {
+            let (subject, study) = (record.subject.to_string(), record.study.to_string());
+            *place = Some(Listed { subject, study, view, acquired });
+        }
+        Ok(())
+    })?;
+
+    let mut assembly = Assembly::new(&pairs, None, Exclusions::default());
+    let mut columns = vec!["previous".to_string(), "current".to_string()];
+    let mut table = TextTable { name: PAIRS.into(), ..TextTable::default() };
+    let mut sequences = Vec::new();
+    each_pair(&pairs, |row, ids, findings| {
+        if columns.len() == 2 {
+            columns.extend(findings.iter().map(|(name, _)| name.clone()));
+        }
+        let mut places = Vec::with_capacity(2);
+        for id in ids {
+            match place(&mut assembly, source, &wanted, id, row)? {
+                Some(place) => places.push(place),
+                None => return Ok(()),
+            }
+        }
+        sequences.push(places);
+        let courses = findings.iter().map(|(_, course)| course.clone().unwrap_or_default());
+        table.rows.push(ids.map(str::to_string).into_iter().chain(courses).collect());
+        Ok(())
+    })?;
+    table.columns = columns;
+    let mut plan = assembly.finish(options.sequence_unit);
+    plan.sequences = Some(sequences);
+    plan.tables.push(table);
+    let mut files = vec![pairs, main];
+    match sentences {
+        Some(path) => {
+            plan.tables.push(read_sentences(&path)?);
+            files.insert(1, path);
+        }
+        None => plan.warn("table of sentence pairs absent"),
+    }
+    Ok(Planned { plan, files })
+}
+
+/// The study of an image, begun where it is new; `None` when it cannot be used, which is noted.
+fn place(
+    assembly: &mut Assembly,
+    source: &MsCxrT,
+    wanted: &HashMap<String, Option<Listed>>,
+    id: &str,
+    row: u64,
+) -> Result<Option<usize>> {
+    let study = StudyId(id.to_string());
+    if let Some(place) = assembly.place(&study) {
+        return Ok(Some(place));
+    }
+    let Some(Some(listed)) = wanted.get(id) else {
+        assembly.plan.skip(id, row, "image is not in the list of MIMIC-CXR");
+        return Ok(None);
+    };
+    let path = source.images.image(&listed.subject, &listed.study, id);
+    // The benchmark holds frontal images; a view that MIMIC-CXR does not tell is one of them.
+    let view = listed.view.clone().unwrap_or(View::Ap);
+    if !view.is_frontal() {
+        assembly.plan.skip(path.display().to_string(), row, "image of a pair is no frontal view");
+        return Ok(None);
+    }
+    let image = FoundImage {
+        subject: SubjectId(listed.subject.clone()),
+        study,
+        view,
+        path,
+        row,
+        acquired: listed.acquired,
+        split: Some(Split::Test),
+    };
+    assembly.add(image)
+}
+
+/// Visits every pair: row, `[previous, current]` DICOM ids, and the course of each finding.
+fn each_pair(
+    path: &Path,
+    mut visit: impl FnMut(u64, [&str; 2], &[(String, Option<String>)]) -> Result<()>,
+) -> Result<()> {
+    let mut rows = Rows::open(path)?;
+    let (current, previous) = (rows.column("dicom_id")?, rows.column("previous_dicom_id")?);
+    let findings: Vec<(usize, String)> = rows
+        .columns()
+        .iter()
+        .enumerate()
+        .filter_map(|(place, name)| Some((place, name.strip_suffix(PROGRESSION)?.to_string())))
+        .collect();
+    if findings.is_empty() {
+        return Err(rows.fail(format!("has no column that ends with {PROGRESSION}")));
+    }
+    rows.each(|row| {
+        let fail = |message: String| Error::Row { path: path.to_path_buf(), row: row.number, message };
+        let [Some(previous), Some(current)] = [previous, current].map(|column| row.cell(column)) else {
+            return Err(fail("dicom_id or previous_dicom_id is missing".into()));
+        };
+        let mut courses = Vec::with_capacity(findings.len());
+        for (column, name) in &findings {
+            let course = row.cell(*column).map(str::to_lowercase);
+            if let Some(course) = &course
+                && !["improving", "stable", "worsening"].contains(&course.as_str())
+            {
+                return Err(fail(format!(
+                    "{name}{PROGRESSION} is `{course}`; expected improving, stable or worsening"
+                )));
+            }
+            courses.push((name.clone(), course));
+        }
+        visit(row.number, [previous, current], &courses)
+    })
+}
+
+fn read_sentences(path: &Path) -> Result<TextTable> {
+    let mut rows = Rows::open(path)?;
+    let either = |rows: &Rows, names: [&str; 2]| rows.find(names[0]).map_or_else(|| rows.column(names[1]), Ok);
+    let columns = [
+        either(&rows, ["sentence_1", "sentence1"])?,
+        either(&rows, ["sentence_2", "sentence2"])?,
+        either(&rows, ["category", "label"])?,
+        either(&rows, ["subset", "subset_name"])?,
+    ];
+    let names = ["sentence_1", "sentence_2", "category", "subset"].map(String::from).to_vec();
+    let mut table = TextTable { name: SENTENCES.into(), columns: names, rows: Vec::new() };
+    rows.each(|row| {
+        table.rows.push(columns.map(|column| row.cell(column).unwrap_or_default().to_string()).to_vec());
+        Ok(())
+    })?;
+    Ok(table)
+}
+
+/// The CSV file of a task.
+fn find(root: &Path, task: &str) -> Result<PathBuf> {
+    let entries = std::fs::read_dir(root).map_err(Error::io(root))?;
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    let fits = |path: &&PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+        name.contains(task) && (name.ends_with(".csv") || name.ends_with(".csv.gz"))
+    };
+    let found = paths.iter().rev().find(fits).cloned();
+    found.ok_or_else(|| {
+        Error::Usage(format!("{} is no MS-CXR-T: MS_CXR_T_{task}_v1.0.0.csv is not in it", root.display()))
+    })
+}

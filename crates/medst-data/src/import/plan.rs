@@ -1,0 +1,79 @@
+//! What a corpus will be made of, before any picture is decoded.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::split::Split;
+use crate::study::{Day, StudyId, SubjectId};
+
+/// An image that a study names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageSource {
+    pub path: PathBuf,
+    /// The row of the source that names it, counted from 1.
+    pub row: u64,
+}
+
+/// The report of a study, as a source gives it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReportText {
+    /// The text as written, headers and all.
+    Whole(String),
+    /// Sections that somebody has cut already.
+    Sections { impression: Option<String>, findings: Option<String>, last_paragraph: Option<String> },
+}
+
+/// A study before its images are decoded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StudyPlan {
+    pub subject: SubjectId,
+    pub study: StudyId,
+    pub acquired: Option<Day>,
+    pub split: Split,
+    pub frontals: Vec<ImageSource>,
+    pub laterals: Vec<ImageSource>,
+    /// The cleaned report.
+    pub report: Option<String>,
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A row or file that is left out, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    pub file: String,
+    pub row: u64,
+    pub reason: String,
+}
+
+/// A table that a corpus carries beside its studies: texts only, all rows of one length.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TextTable {
+    /// The file's name in the corpus, without `.csv`.
+    pub name: String,
+    pub columns: Vec<String>,
+    pub rows: Vec<Vec<String>>,
+}
+
+/// Everything a corpus will be made of.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    pub studies: Vec<StudyPlan>,
+    /// Sequences that the source itself defines, as places in `studies`; without them, time does.
+    pub sequences: Option<Vec<Vec<usize>>>,
+    pub tables: Vec<TextTable>,
+    pub skipped: Vec<Skipped>,
+    /// What was used but should be known, counted by kind.
+    pub warnings: BTreeMap<String, u64>,
+}
+
+impl Plan {
+    /// Counts something that was used but should be known.
+    pub fn warn(&mut self, what: impl Into<String>) {
+        *self.warnings.entry(what.into()).or_default() += 1;
+    }
+
+    /// Notes a row or file that is left out.
+    pub fn skip(&mut self, file: impl Into<String>, row: u64, reason: impl Into<String>) {
+        self.skipped.push(Skipped { file: file.into(), row, reason: reason.into() });
+    }
+}

@@ -1,0 +1,146 @@
+//! Streaming the rows of a CSV file, gzipped or not: memory does not grow with its length.
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use flate2::read::MultiGzDecoder;
+
+use crate::{Error, Result};
+
+/// The longest line that is believed to be one; a file without line breaks is no table.
+const LONGEST_ROW: usize = 16 << 20;
+
+/// An open table.
+pub struct Rows {
+    path: PathBuf,
+    columns: Vec<String>,
+    reader: csv::Reader<Box<dyn Read>>,
+}
+
+/// One row; cells that say nothing (empty, `nan`, `null`, `none`, `n/a`) are absent.
+pub struct RowView<'a> {
+    /// Counted from 1, the header not counted.
+    pub number: u64,
+    record: &'a csv::StringRecord,
+}
+
+impl RowView<'_> {
+    /// The cell of a column.
+    pub fn cell(&self, column: usize) -> Option<&str> {
+        self.record.get(column).and_then(meaning)
+    }
+
+    /// Number of cells.
+    pub fn len(&self) -> usize {
+        self.record.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.record.is_empty()
+    }
+}
+
+/// `None` for cells that say nothing.
+pub fn meaning(cell: &str) -> Option<&str> {
+    let cell = cell.trim();
+    let nothing = ["", "nan", "null", "none", "n/a", "<na>"].iter().any(|nothing| cell.eq_ignore_ascii_case(nothing));
+    (!nothing).then_some(cell)
+}
+
+impl Rows {
+    /// Opens a table whose first row names its columns.
+    ///
+    /// # Errors
+    /// A file that is not there, or has no header.
+    pub fn open(path: &Path) -> Result<Rows> {
+        let mut rows = Rows::open_with(path, b',', true)?;
+        let header = rows.reader.headers().map_err(|error| damaged(path, 0, &error))?;
+        rows.columns = header.iter().map(|name| name.trim_start_matches('\u{feff}').trim().to_string()).collect();
+        if rows.columns.iter().all(String::is_empty) {
+            return Err(rows.fail("the table is empty".into()));
+        }
+        Ok(rows)
+    }
+
+    /// Opens a list without a header whose cells are separated by blanks; rows may differ in length.
+    ///
+    /// # Errors
+    /// A file that is not there.
+    pub fn open_list(path: &Path) -> Result<Rows> {
+        Rows::open_with(path, b' ', false)
+    }
+
+    fn open_with(path: &Path, delimiter: u8, header: bool) -> Result<Rows> {
+        let mut file = File::open(path).map_err(Error::io(path))?;
+        let mut start = [0; 2];
+        let length = file.read(&mut start).map_err(Error::io(path))?;
+        let file = BufReader::with_capacity(1 << 16, File::open(path).map_err(Error::io(path))?);
+        let source: Box<dyn Read> =
+            if start[..length] == [0x1f, 0x8b] { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
+        let reader =
+            csv::ReaderBuilder::new().delimiter(delimiter).has_headers(header).flexible(!header).from_reader(source);
+        Ok(Rows { path: path.to_path_buf(), columns: Vec::new(), reader })
+    }
+
+    pub fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
+    /// The place of a column, if there is one of that name.
+    pub fn find(&self, name: &str) -> Option<usize> {
+        self.columns.iter().position(|column| column == name)
+    }
+
+    /// The place of a column.
+    ///
+    /// # Errors
+    /// Says which columns there are.
+    pub fn column(&self, name: &str) -> Result<usize> {
+        let found = self.columns.join(", ");
+        self.find(name).ok_or_else(|| self.fail(format!("column `{name}` is missing (columns: {found})")))
+    }
+
+    /// An error of this table.
+    pub fn fail(&self, message: String) -> Error {
+        Error::Table { path: self.path.clone(), message }
+    }
+
+    /// Visits every row.
+    ///
+    /// # Errors
+    /// Those of the visit, and damaged rows by number.
+    pub fn each(&mut self, mut visit: impl FnMut(RowView) -> Result<()>) -> Result<()> {
+        let (mut bytes, mut number) = (csv::ByteRecord::new(), 0);
+        loop {
+            let more =
+                self.reader.read_byte_record(&mut bytes).map_err(|error| damaged(&self.path, number + 1, &error))?;
+            if !more {
+                return Ok(());
+            }
+            number += 1;
+            if bytes.as_slice().len() > LONGEST_ROW {
+                let message = "is longer than any row of a table".to_string();
+                return Err(Error::Row { path: self.path.clone(), row: number, message });
+            }
+            // Bytes that are no UTF-8 become replacement characters, which the cleaning of reports drops.
+            let record = csv::StringRecord::from_byte_record_lossy(std::mem::take(&mut bytes));
+            visit(RowView { number, record: &record })?;
+            bytes = record.into_byte_record();
+        }
+    }
+}
+
+fn damaged(path: &Path, row: u64, error: &csv::Error) -> Error {
+    match error.kind() {
+        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => Error::Row {
+            path: path.to_path_buf(),
+            row,
+            message: format!("has {len} cells where the header has {expected_len}"),
+        },
+        csv::ErrorKind::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            Error::Table { path: path.to_path_buf(), message: format!("the file is truncated after row {row}") }
+        }
+        _ => Error::Table { path: path.to_path_buf(), message: format!("not a readable table: {error}") },
+    }
+}
