@@ -37,7 +37,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let images: usize = plan.studies.iter().map(|study| study.frontals.len() + study.laterals.len()).sum();
     let with_report = plan.studies.iter().filter(|study| study.report.is_some()).count();
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("0 kB").trim().trim_end_matches(" kB");
+    let peak =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("0 kB").trim().trim_end_matches(" kB");
     let gib = peak.parse::<f64>().unwrap_or(0.0) / f64::from(1 << 20);
     println!(
         "{{\"studies\": {}, \"images\": {images}, \"with_report\": {with_report}, \"seconds\": {seconds:.2}, \"peak_gib\": {gib:.3}}}",
@@ -53,11 +54,26 @@ fn synthesise(folder: &Path, studies: u32) -> Result<(), Box<dyn std::error::Err
         Ok(GzEncoder::new(file, Compression::fast()))
     };
     let [mut metadata, mut split, mut labels] = [table("metadata")?, table("split")?, table("chexpert")?];
-    writeln!(metadata, "dicom_id,subject_id,study_id,PerformedProcedureStepDescription,ViewPosition,Rows,Columns,StudyDate,StudyTime")?;
+    writeln!(
+        metadata,
+        "dicom_id,subject_id,study_id,PerformedProcedureStepDescription,ViewPosition,Rows,Columns,StudyDate,StudyTime"
+    )?;
     writeln!(split, "dicom_id,study_id,subject_id,split")?;
     let findings = [
-        "Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Enlarged Cardiomediastinum", "Fracture", "Lung Lesion",
-        "Lung Opacity", "No Finding", "Pleural Effusion", "Pleural Other", "Pneumonia", "Pneumothorax", "Support Devices",
+        "Atelectasis",
+        "Cardiomegaly",
+        "Consolidation",
+        "Edema",
+        "Enlarged Cardiomediastinum",
+        "Fracture",
+        "Lung Lesion",
+        "Lung Opacity",
+        "No Finding",
+        "Pleural Effusion",
+        "Pleural Other",
+        "Pneumonia",
+        "Pneumothorax",
+        "Support Devices",
     ];
     writeln!(labels, "subject_id,study_id,{}", findings.join(","))?;
     let mut zip = zip::ZipWriter::new(BufWriter::new(File::create(folder.join("mimic-cxr-reports.zip"))?));
@@ -69,10 +85,14 @@ fn synthesise(folder: &Path, studies: u32) -> Result<(), Box<dyn std::error::Err
             let dicom = format!("{number:08x}-bde0afdd-112c0b34-7bc16630-{image:08x}");
             let view = ["PA", "LATERAL", "AP"][image as usize];
             let (year, day) = (2110 + number % 90, 1 + number % 28);
-            writeln!(metadata, "{dicom},{subject},{study},CHEST (PA AND LAT),{view},3056,2544,{year}05{day:02},213014.531")?;
+            writeln!(
+                metadata,
+                "{dicom},{subject},{study},CHEST (PA AND LAT),{view},3056,2544,{year}05{day:02},213014.531"
+            )?;
             writeln!(split, "{dicom},{study},{subject},{part}")?;
         }
-        let cells: Vec<&str> = (0..14).map(|finding| ["", "1.0", "", "0.0", "-1.0"][(number as usize + finding * 7) % 5]).collect();
+        let cells: Vec<&str> =
+            (0..14).map(|finding| ["", "1.0", "", "0.0", "-1.0"][(number as usize + finding * 7) % 5]).collect();
         writeln!(labels, "{subject},{study},{}", cells.join(","))?;
         zip.start_file(format!("files/p{}/p{subject}/s{study}.txt", subject / 1_000_000), options)?;
         write!(

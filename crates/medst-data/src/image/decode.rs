@@ -110,7 +110,7 @@ fn luma(rgb: &[u8]) -> u8 {
     ((r * 4899 + g * 9617 + b * 1868 + (1 << 13)) >> 14) as u8
 }
 
-fn check_size(width: usize, height: usize) -> Result<(), String> {
+pub(super) fn check_size(width: usize, height: usize) -> Result<(), String> {
     if width == 0 || height == 0 {
         return Err(format!("it has no pixels ({width}×{height})"));
     }

@@ -2,15 +2,21 @@
 
 use std::path::Path;
 
-use super::{Decoding, decode, resize};
+use super::{Decoding, decode, jpeg, resize};
 use crate::{Error, Result};
 
 /// Reads a radiograph and fits it into a `side`×`side` square.
 ///
 /// # Errors
 /// Names the file: not there, damaged, of an unknown format, too large or too thin.
-pub fn square(path: &Path, side: usize, _decoding: Decoding) -> Result<Vec<u8>> {
+pub fn square(path: &Path, side: usize, decoding: Decoding) -> Result<Vec<u8>> {
     let fail = |message: String| Error::Image { path: path.to_path_buf(), message };
-    let image = decode::read(path)?;
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    if !decoding.exact
+        && let Some(square) = jpeg::to_square(&bytes, side)
+    {
+        return square.map_err(fail);
+    }
+    let image = decode::decode(&bytes).map_err(fail)?;
     resize::to_square(&image, side).map_err(fail)
 }

@@ -18,35 +18,89 @@ use super::GreyImage;
 pub fn to_square(image: &GreyImage, side: usize) -> Result<Vec<u8>, String> {
     let (width, height) = (image.width, image.height);
     assert_eq!(image.pixels.len(), width * height, "pixels of a {width}x{height} image");
+    let fit = Fit::new(width, height, side)?;
     let longest = width.max(height);
-    let fit = |length: usize| (length * side).checked_div(longest).unwrap_or(0);
-    let (new_width, new_height) = (fit(width), fit(height));
-    if new_width == 0 || new_height == 0 {
-        return Err(format!("{width}×{height} pixels are too thin: a side would vanish at {side} pixels"));
+    if longest > side {
+        return Ok(shrink(image, &fit));
     }
-
     let mut square = vec![0; side * side];
-    let (left, top) = ((side - new_width) / 2, (side - new_height) / 2);
-    let rows = square.chunks_exact_mut(side).skip(top).take(new_height).map(|row| &mut row[left..left + new_width]);
+    let rows = fit.rows(&mut square);
     if longest == side {
         image.pixels.chunks_exact(width).zip(rows).for_each(|(source, target)| target.copy_from_slice(source));
-    } else if longest > side {
-        shrink(image, new_width, new_height, rows);
     } else {
-        enlarge(image, new_width, new_height, rows);
+        enlarge(image, fit.width, fit.height, rows);
     }
     Ok(square)
 }
 
+/// How a picture lies in its square.
+pub(super) struct Fit {
+    side: usize,
+    /// Size of the picture in the square.
+    pub width: usize,
+    pub height: usize,
+    /// Whether each output pixel covers whole source pixels; sums are then exact, and divided by their number at the end.
+    pub whole_scale: bool,
+    factor: f32,
+    /// OpenCV has a path of its own for halving, which rounds half up; all others round half to even.
+    halving: bool,
+}
+
+impl Fit {
+    /// # Errors
+    /// A picture so thin that its short side would vanish.
+    pub fn new(width: usize, height: usize, side: usize) -> Result<Fit, String> {
+        let longest = width.max(height);
+        let fit = |length: usize| (length * side).checked_div(longest).unwrap_or(0);
+        let (new_width, new_height) = (fit(width), fit(height));
+        if new_width == 0 || new_height == 0 {
+            return Err(format!("{width}×{height} pixels are too thin: a side would vanish at {side} pixels"));
+        }
+        let whole_scale = width.is_multiple_of(new_width) && height.is_multiple_of(new_height);
+        let area = (width / new_width) * (height / new_height);
+        Ok(Fit {
+            side,
+            width: new_width,
+            height: new_height,
+            whole_scale,
+            factor: if whole_scale && area > 0 { 1.0 / area as f32 } else { 1.0 },
+            halving: whole_scale && width / new_width == 2 && height / new_height == 2,
+        })
+    }
+
+    /// The rows of the picture in the square.
+    fn rows<'a>(&self, square: &'a mut [u8]) -> impl Iterator<Item = &'a mut [u8]> + use<'a> {
+        let (left, top) = ((self.side - self.width) / 2, (self.side - self.height) / 2);
+        let width = self.width;
+        square.chunks_exact_mut(self.side).skip(top).take(self.height).map(move |row| &mut row[left..left + width])
+    }
+
+    /// The square of a picture whose weighted sums are given row by row.
+    pub fn square<'a>(&self, sums: impl Iterator<Item = &'a [f32]>) -> Vec<u8> {
+        let mut square = vec![0; self.side * self.side];
+        for (row, sums) in self.rows(&mut square).zip(sums) {
+            for (out, sum) in row.iter_mut().zip(sums) {
+                *out = self.grey(*sum);
+            }
+        }
+        square
+    }
+
+    fn grey(&self, sum: f32) -> u8 {
+        let mean = sum * self.factor;
+        if self.halving { (mean + 0.5).floor() as u8 } else { mean.round_ties_even() as u8 }
+    }
+}
+
 /// The share of consecutive source pixels in one output pixel: `weights[0]` belongs to source pixel `start`.
-struct Cover {
-    start: usize,
-    weights: Vec<f32>,
+pub(super) struct Cover {
+    pub start: usize,
+    pub weights: Vec<f32>,
 }
 
 /// Which source pixels each of `target` output pixels covers. With `counts`, the scale is a whole number and every
 /// weight is 1, so that sums stay exact; otherwise the weights of one output pixel sum to 1.
-fn covers(source: usize, target: usize, counts: bool) -> Vec<Cover> {
+pub(super) fn covers(source: usize, target: usize, counts: bool) -> Vec<Cover> {
     if counts {
         let scale = source / target;
         return (0..target).map(|index| Cover { start: index * scale, weights: vec![1.0; scale] }).collect();
@@ -75,17 +129,12 @@ fn covers(source: usize, target: usize, counts: bool) -> Vec<Cover> {
         .collect()
 }
 
-fn shrink<'a>(image: &GreyImage, new_width: usize, new_height: usize, rows: impl Iterator<Item = &'a mut [u8]>) {
+fn shrink(image: &GreyImage, fit: &Fit) -> Vec<u8> {
     let (width, height) = (image.width, image.height);
-    let whole_scale = width.is_multiple_of(new_width) && height.is_multiple_of(new_height);
-    let area = (width / new_width) * (height / new_height);
-    let factor = if whole_scale { 1.0 / area as f32 } else { 1.0 };
-    // OpenCV has a path of its own for halving, which rounds half up; all others round half to even.
-    let halving = whole_scale && width / new_width == 2 && height / new_height == 2;
-
-    let columns = covers(width, new_width, whole_scale);
+    let columns = covers(width, fit.width, fit.whole_scale);
     let mut sums = vec![0f32; width];
-    for (cover, target) in covers(height, new_height, whole_scale).iter().zip(rows) {
+    let mut square = vec![0; fit.side * fit.side];
+    for (cover, target) in covers(height, fit.height, fit.whole_scale).iter().zip(fit.rows(&mut square)) {
         sums.fill(0.0);
         let covered = image.pixels[cover.start * width..].chunks_exact(width);
         for (&weight, source) in cover.weights.iter().zip(covered) {
@@ -93,11 +142,10 @@ fn shrink<'a>(image: &GreyImage, new_width: usize, new_height: usize, rows: impl
         }
         for (column, out) in columns.iter().zip(target) {
             let covered = &sums[column.start..column.start + column.weights.len()];
-            let sum: f32 = covered.iter().zip(&column.weights).map(|(sum, weight)| sum * weight).sum();
-            let mean = sum * factor;
-            *out = if halving { (mean + 0.5).floor() as u8 } else { mean.round_ties_even() as u8 };
+            *out = fit.grey(covered.iter().zip(&column.weights).map(|(sum, weight)| sum * weight).sum());
         }
     }
+    square
 }
 
 /// One output pixel between source pixels `near` and `far`, weighted in 1/2048.
