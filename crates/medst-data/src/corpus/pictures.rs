@@ -24,8 +24,9 @@ use crate::{Error, Result};
 pub const JOURNAL: &str = "journal.jsonl";
 /// Pictures between two entries of the journal.
 const BLOCK: usize = 128;
-/// Decoded blocks that wait for the disk at most.
-const AHEAD: usize = 2;
+/// Blocks that are decoded at the same time: while the last pictures of one keep some cores busy, the other has work for
+/// the rest.
+const LANES: usize = 2;
 
 /// One line of the journal: for each picture of a block, why it was left out, if it was.
 #[derive(Serialize, Deserialize)]
@@ -66,25 +67,20 @@ pub fn write_pictures(
     progress.advance(failures.len() as u64);
     let blocks = images[failures.len()..].chunks(BLOCK);
     let stopped = std::thread::scope(|scope| -> Result<bool> {
-        let (sender, receiver) = mpsc::sync_channel(AHEAD - 1);
-        scope.spawn(move || {
-            for block in blocks {
-                if progress.stop_requested() {
-                    return;
-                }
-                let one = |image: &&ImageSource| {
-                    let picture = picture(image, options);
-                    progress.advance(1);
-                    picture
-                };
-                let pictures: Vec<Result<Vec<u8>, String>> = block.par_iter().map(one).collect();
-                // The receiver is gone when writing failed.
-                if sender.send(pictures).is_err() {
-                    return;
-                }
-            }
-        });
-        for pictures in receiver {
+        let lanes: Vec<_> = (0..LANES)
+            .map(|lane| {
+                let (sender, receiver) = mpsc::sync_channel(1);
+                let own = blocks.clone().skip(lane).step_by(LANES);
+                scope.spawn(move || {
+                    // The receiver is gone when writing failed.
+                    own.take_while(|_| !progress.stop_requested())
+                        .all(|block| sender.send(decode(block, options, progress)).is_ok())
+                });
+                receiver
+            })
+            .collect();
+        // A lane that ends early was asked to: the blocks behind it are not written.
+        for pictures in (0..).map_while(|block| lanes[block % LANES].recv().ok()) {
             let mut entry = Block { failures: Vec::with_capacity(pictures.len()) };
             for picture in pictures {
                 match picture {
@@ -109,6 +105,16 @@ pub fn write_pictures(
     shards.finish()?;
     progress.end();
     Ok(failures)
+}
+
+/// Decodes a block on all cores.
+fn decode(block: &[&ImageSource], options: &PrepareOptions, progress: &dyn Progress) -> Vec<Result<Vec<u8>, String>> {
+    let one = |image: &&ImageSource| {
+        let picture = picture(image, options);
+        progress.advance(1);
+        picture
+    };
+    block.par_iter().map(one).collect()
 }
 
 /// Reads a picture as it is stored; the error is a short reason fit for counting.

@@ -124,3 +124,19 @@ fn publish(staging: &Path, out: &Path) -> Result<()> {
     }
     if had { fs::remove_dir_all(&replaced).map_err(Error::io(&replaced)) } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_writers_of_one_corpus_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("corpus");
+        let first = Staging::take(&out).unwrap();
+        let error = Staging::take(&out).err().unwrap().to_string();
+        assert!(error.contains("is being written by another program"), "{error}");
+        drop(first);
+        assert!(Staging::take(&out).is_ok());
+    }
+}
