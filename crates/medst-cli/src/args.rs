@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use medst_data::phantom::Layout;
 use medst_data::sequence::SequenceUnit;
 use medst_data::split::Split;
 
@@ -53,9 +54,18 @@ pub struct Phantom {
     /// Longest side of the pictures in pixels.
     #[arg(long, default_value_t = 512)]
     pub size: u32,
+    /// How the files lie: a table of images, or real archives' names, tables and nesting. Several, separated by commas, go
+    /// into folders of their names.
+    #[arg(long, value_delimiter = ',', value_parser = layout, default_value = "table")]
+    pub layout: Vec<Layout>,
     /// Also draw an overview of findings and courses to this PNG file.
     #[arg(long)]
     pub sheet: Option<PathBuf>,
+}
+
+fn layout(name: &str) -> Result<Layout, String> {
+    let known = Layout::ALL.into_iter().find(|layout| layout.name() == name);
+    known.ok_or_else(|| format!("expected {}", Layout::ALL.map(Layout::name).join(", ")))
 }
 
 #[derive(Debug, Subcommand)]

@@ -36,7 +36,10 @@ fn the_seed_decides_every_byte_whatever_the_number_of_threads() {
     let draw = |name: &str, seed, threads| {
         let out = folder.path().join(name);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| generate(&out, &PhantomOptions { subjects: 9, seed, size: 64 }, &Silent)).unwrap();
+        pool.install(|| {
+            generate(&out, &PhantomOptions { subjects: 9, seed, size: 64, ..PhantomOptions::default() }, &Silent)
+        })
+        .unwrap();
         files(&out)
     };
     let (one, two, other) = (draw("one", 5, 1), draw("two", 5, 2), draw("other", 6, 2));
@@ -49,7 +52,7 @@ fn the_seed_decides_every_byte_whatever_the_number_of_threads() {
 fn a_folder_that_is_not_ours_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("thesis.txt"), "years of work").unwrap();
-    let options = PhantomOptions { subjects: 1, seed: 0, size: 64 };
+    let options = PhantomOptions { subjects: 1, seed: 0, size: 64, ..PhantomOptions::default() };
     let error = generate(folder.path(), &options, &Silent).unwrap_err().to_string();
     assert!(error.contains("not empty"), "{error}");
     let none = generate(&folder.path().join("new"), &PhantomOptions { subjects: 0, ..options }, &Silent);
@@ -60,7 +63,7 @@ fn a_folder_that_is_not_ours_is_left_alone() {
 #[test]
 fn only_an_interrupted_cohort_of_ours_is_replaced() {
     let folder = tempfile::tempdir().unwrap();
-    let options = PhantomOptions { subjects: 1, seed: 0, size: 64 };
+    let options = PhantomOptions { subjects: 1, seed: 0, size: 64, ..PhantomOptions::default() };
     let out = folder.path().join("foreign");
     fs::create_dir(&out).unwrap();
     fs::write(out.join("unfinished"), "").unwrap();

@@ -106,7 +106,7 @@ fn unusable_rows_are_counted_by_reason_and_move_nobody_elses_data() {
     for reason in [
         "the file is empty",
         "truncated JPEG: the end-of-image marker is missing",
-        "neither a JPEG nor a PNG file",
+        "neither a JPEG, a PNG nor a DICOM file",
         "1×300 pixels are too thin: a side would vanish at 32 pixels",
         "image file does not exist",
         "view `OBLIQUE` is unknown (PA, AP, LATERAL or LL)",

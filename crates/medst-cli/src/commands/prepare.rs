@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use medst_data::image::Decoding;
+use medst_data::image::dicom::Window;
 use medst_data::import::check::check;
 use medst_data::import::covidx::{Covidx, SplitRule};
 use medst_data::import::mimic_cxr::MimicCxr;
@@ -12,7 +13,7 @@ use medst_data::import::{PrepareOptions, Source, prepare};
 use medst_data::sequence::Chunks;
 
 use super::Output;
-use crate::args::{Draw, How, Prepare};
+use crate::args::{DicomWindow, Draw, How, Prepare};
 use crate::progress::Reporter;
 
 pub fn run(arguments: &Prepare, output: &Output, reporter: &Reporter) -> Result<()> {
@@ -62,7 +63,13 @@ fn options(how: &How) -> PrepareOptions {
         image_size: how.image_size.into(),
         sequence_unit: how.sequence_unit.into(),
         chunks: Chunks { length, stride: how.sequence_stride.map_or(length, |stride| usize::from(stride).min(length)) },
-        decoding: Decoding { exact: how.exact },
+        decoding: Decoding {
+            exact: how.exact,
+            window: match how.dicom_window {
+                DicomWindow::Declared => Window::Declared,
+                DicomWindow::Reference => Window::Reference,
+            },
+        },
         splits: how.splits.clone(),
         exclude: how.exclude.clone(),
         overwrite: how.overwrite,

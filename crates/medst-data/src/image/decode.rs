@@ -1,5 +1,5 @@
 //! Decoding JPEG and PNG files to 8-bit grey, as OpenCV's grey reading gives it: the luma channel of colour JPEGs, the high
-//! byte of 16-bit PNGs, alpha ignored. The format is told by content, not by the file's name.
+//! byte of 16-bit PNGs, alpha ignored. DICOM files by [`super::dicom`]. The format is told by content, not by the file's name.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -8,11 +8,11 @@ use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 
-use super::GreyImage;
+use super::{GreyImage, dicom};
 use crate::{Error, Result};
 
 /// Larger pictures are refused before memory is taken for them. The largest detectors give about 25 million pixels.
-const MOST_PIXELS: usize = 200_000_000;
+pub(crate) const MOST_PIXELS: usize = 200_000_000;
 
 /// Reads a radiograph from a file.
 ///
@@ -23,7 +23,7 @@ pub fn read(path: &Path) -> Result<GreyImage> {
     decode(&bytes).map_err(|message| Error::Image { path: path.to_path_buf(), message })
 }
 
-/// Reads a radiograph from the bytes of a JPEG or PNG file.
+/// Reads a radiograph from the bytes of a JPEG, PNG or DICOM file, the last with the window that it declares.
 ///
 /// # Errors
 /// A reason, without the file's name.
@@ -32,11 +32,12 @@ pub fn decode(bytes: &[u8]) -> Result<GreyImage, String> {
         [] => Err("the file is empty".into()),
         [0xff, 0xd8, ..] => decode_jpeg(bytes),
         [0x89, b'P', b'N', b'G', ..] => decode_png(bytes),
-        _ => Err("neither a JPEG nor a PNG file".into()),
+        _ if dicom::is_dicom(bytes) => dicom::decode(bytes, dicom::Window::Declared),
+        _ => Err("neither a JPEG, a PNG nor a DICOM file".into()),
     }
 }
 
-fn decode_jpeg(bytes: &[u8]) -> Result<GreyImage, String> {
+pub(super) fn decode_jpeg(bytes: &[u8]) -> Result<GreyImage, String> {
     if !jpeg_is_complete(bytes) {
         return Err("truncated JPEG: the end-of-image marker is missing".into());
     }
@@ -105,7 +106,7 @@ fn decode_png(bytes: &[u8]) -> Result<GreyImage, String> {
 }
 
 /// Rec. 601 luma in 14-bit fixed point, as OpenCV's colour conversion computes it.
-fn luma(rgb: &[u8]) -> u8 {
+pub(super) fn luma(rgb: &[u8]) -> u8 {
     let [r, g, b] = [rgb[0], rgb[1], rgb[2]].map(u32::from);
     ((r * 4899 + g * 9617 + b * 1868 + (1 << 13)) >> 14) as u8
 }

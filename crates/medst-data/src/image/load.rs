@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Decoding, decode, jpeg, resize};
+use super::{Decoding, decode, dicom, jpeg, resize};
 use crate::{Error, Result};
 
 /// Reads a radiograph and fits it into a `side`×`side` square.
@@ -17,6 +17,10 @@ pub fn square(path: &Path, side: usize, decoding: Decoding) -> Result<Vec<u8>> {
     {
         return square.map_err(fail);
     }
-    let image = decode::decode(&bytes).map_err(fail)?;
+    let image = match dicom::is_dicom(&bytes) {
+        true => dicom::decode(&bytes, decoding.window),
+        false => decode::decode(&bytes),
+    };
+    let image = image.map_err(fail)?;
     resize::to_square(&image, side).map_err(fail)
 }

@@ -38,4 +38,6 @@ pub struct Decoding {
     /// Decode every pixel of a JPEG before averaging. Otherwise large ones are averaged while they are decoded, which is
     /// faster and within one grey level.
     pub exact: bool,
+    /// How DICOM values become grey.
+    pub window: dicom::Window,
 }

@@ -45,6 +45,35 @@ pub struct Picture {
     pub boxes: Vec<Option<[u32; 4]>>,
 }
 
+/// A patient with all pictures drawn.
+pub struct Drawn {
+    pub patient: Patient,
+    pub visits: Vec<DrawnVisit>,
+}
+
+/// The pictures of a visit.
+pub struct DrawnVisit {
+    pub frontal: Picture,
+    pub lateral: Option<Picture>,
+    /// Some visits have a second frontal picture.
+    pub second: Option<Picture>,
+}
+
+impl Drawn {
+    /// The patient of a number in the cohort of a seed, with pictures `size` pixels high; second frontal
+    /// pictures where they are asked for.
+    pub fn draw(seed: u64, number: u32, size: usize, with_second: bool) -> Drawn {
+        let patient = Patient::draw(seed, number);
+        let visit = |visit: usize| DrawnVisit {
+            frontal: patient.frontal(visit, size),
+            lateral: patient.visits[visit].has_lateral.then(|| patient.lateral(visit, size)),
+            second: (with_second && patient.has_second(visit)).then(|| patient.second_frontal(visit, size)),
+        };
+        let visits = (0..patient.visits.len()).map(visit).collect();
+        Drawn { patient, visits }
+    }
+}
+
 /// A finding's box holds the pixels where it adds this share of its most.
 const BOX_SHARE: f32 = 0.3;
 
@@ -88,9 +117,28 @@ impl Patient {
         if self.visits[visit].has_lateral { View::Pa } else { View::Ap }
     }
 
+    /// The seed of the cohort.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Whether a second frontal picture was taken at a visit: at one of eight.
+    fn has_second(&self, visit: usize) -> bool {
+        random(self.seed, self.number, 96 + visit as u64).random_ratio(1, 8)
+    }
+
     /// The frontal picture of a visit, `size` pixels high.
     pub fn frontal(&self, visit: usize, size: usize) -> Picture {
-        let mut random = random(self.seed, self.number, 2 * visit as u64 + 1);
+        self.frontal_of(visit, size, 2 * visit as u64 + 1)
+    }
+
+    /// Another frontal picture of the same visit, with a pose and an exposure of its own.
+    pub fn second_frontal(&self, visit: usize, size: usize) -> Picture {
+        self.frontal_of(visit, size, 64 + visit as u64)
+    }
+
+    fn frontal_of(&self, visit: usize, size: usize, purpose: u64) -> Picture {
+        let mut random = random(self.seed, self.number, purpose);
         let pose = pose((0.0, 17.0), &mut random);
         // The letter stands beside the patient's side that it names; the right one is on the left of the picture.
         let right = random.random_bool(0.3);

@@ -29,6 +29,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+pub use layout::{Layout, folders};
 pub use sheet::contact_sheet;
 
 use crate::progress::Progress;
@@ -41,11 +42,18 @@ pub struct PhantomOptions {
     pub seed: u64,
     /// Longest side of a picture in pixels.
     pub size: u32,
+    /// Several go into folders of their names, the table alone into the folder itself.
+    #[serde(skip_serializing_if = "is_table")]
+    pub layouts: Vec<Layout>,
+}
+
+fn is_table(layouts: &[Layout]) -> bool {
+    layouts == [Layout::Table]
 }
 
 impl Default for PhantomOptions {
     fn default() -> Self {
-        PhantomOptions { subjects: 200, seed: 0, size: 512 }
+        PhantomOptions { subjects: 200, seed: 0, size: 512, layouts: vec![Layout::Table] }
     }
 }
 
@@ -53,6 +61,7 @@ impl Default for PhantomOptions {
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct PhantomSummary {
     pub folder: PathBuf,
+    pub layouts: Vec<Layout>,
     pub subjects: u32,
     pub studies: usize,
     pub laterals: usize,
@@ -61,10 +70,13 @@ pub struct PhantomSummary {
 
 impl fmt::Display for PhantomSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let PhantomSummary { folder, subjects, studies, laterals, images } = self;
+        let PhantomSummary { folder, layouts, subjects, studies, laterals, images } = self;
         writeln!(f, "phantom cohort {}", folder.display())?;
         writeln!(f, "  {subjects} patients, {studies} studies ({laterals} with a lateral view), {images} images")?;
-        writeln!(f, "  images and reports  {}", folder.join(layout::STUDIES).display())?;
+        for (layout, folder) in layout::folders(folder, layouts) {
+            let place = if layout == Layout::Table { folder.join(layout::STUDIES) } else { folder };
+            writeln!(f, "  {:<18}  {}", layout.name(), place.display())?;
+        }
         writeln!(f, "  truth               {}", folder.join(layout::TRUTH).display())
     }
 }
@@ -80,6 +92,9 @@ const OURS: &str = "medst-phantom: this cohort was not finished; drawing it agai
 /// # Errors
 /// A folder that is not empty (unless an interrupted cohort of ours is all it holds) or cannot be written; a stop request.
 pub fn generate(out: &Path, options: &PhantomOptions, progress: &dyn Progress) -> Result<PhantomSummary> {
+    if options.layouts.is_empty() {
+        return Err(Error::Usage("a phantom cohort needs at least one layout".into()));
+    }
     if options.subjects == 0 || !(64..=4096).contains(&options.size) {
         return Err(Error::Usage(
             "a phantom cohort needs at least one subject, and pictures of 64 to 4096 pixels".into(),
@@ -110,16 +125,16 @@ fn clear_interrupted(out: &Path) -> Result<()> {
     if fs::read(out.join(UNFINISHED)).ok().as_deref() != Some(OURS.as_bytes()) {
         return refuse("is not empty");
     }
-    let own = [layout::IMAGES, layout::STUDIES, layout::TRUTH, MARK, UNFINISHED];
-    if let Some(foreign) = names.iter().find(|name| !own.iter().any(|own| name == own)) {
+    let files = [layout::STUDIES, layout::TRUTH, MARK, UNFINISHED];
+    let folders: Vec<&str> = Layout::ALL.iter().map(|layout| layout.name()).chain([layout::IMAGES]).collect();
+    if let Some(foreign) = names.iter().find(|name| !files.iter().chain(&folders).any(|own| name == own)) {
         return refuse(&format!("holds an interrupted cohort and, not of it, {}", foreign.display()));
     }
-    let images = out.join(layout::IMAGES);
-    if images.exists() {
-        fs::remove_dir_all(&images).map_err(Error::io(&images))?;
+    for folder in folders.into_iter().map(|name| out.join(name)).filter(|folder| folder.exists()) {
+        fs::remove_dir_all(&folder).map_err(Error::io(&folder))?;
     }
     // The mark of ours goes last: a clearing that is interrupted can be taken up again.
-    for name in [layout::STUDIES, layout::TRUTH, MARK, UNFINISHED] {
+    for name in files {
         let path = out.join(name);
         if path.exists() {
             fs::remove_file(&path).map_err(Error::io(&path))?;

@@ -20,7 +20,12 @@ impl Bench {
     pub fn with_pictures(subjects: u32, side: usize) -> Bench {
         let folder = tempfile::tempdir().unwrap();
         let cohort = folder.path().join("cohort");
-        generate(&cohort, &PhantomOptions { subjects, seed: 3, size: side as u32 + 32 }, &Silent).unwrap();
+        generate(
+            &cohort,
+            &PhantomOptions { subjects, seed: 3, size: side as u32 + 32, ..PhantomOptions::default() },
+            &Silent,
+        )
+        .unwrap();
         let options = PrepareOptions { image_size: side, ..PrepareOptions::default() };
         prepare_table(&cohort.join("studies.csv"), &folder.path().join("corpus"), &options, &Silent).unwrap();
         Bench { folder }

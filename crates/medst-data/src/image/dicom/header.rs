@@ -1,0 +1,164 @@
+//! What importers need of a DICOM file besides its picture. Nothing else of the patient is kept.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use dicom_dictionary_std::tags;
+use dicom_object::file::ReadPreamble;
+use dicom_object::{InMemDicomObject, OpenFileOptions};
+
+use super::attributes::{integer, item, text};
+use super::{damaged, guarded, is_dicom};
+use crate::study::View;
+use crate::{Error, Result};
+
+/// The attributes of a radiograph that say whose and of which visit it is. `None` where the file leaves one out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// PatientID.
+    pub subject_id: Option<String>,
+    pub study_uid: Option<String>,
+    pub series_uid: Option<String>,
+    pub instance_uid: Option<String>,
+    /// StudyDate as written, `YYYYMMDD`.
+    pub study_date: Option<String>,
+    /// StudyTime as written, `HHMMSS.FFFFFF` or its start.
+    pub study_time: Option<String>,
+    /// `None` where the file does not say, or names a view that is neither frontal nor lateral (oblique, decubitus).
+    pub view: Option<View>,
+    pub view_source: ViewSource,
+    /// CR, DX, …
+    pub modality: Option<String>,
+    pub rows: Option<usize>,
+    pub columns: Option<usize>,
+}
+
+/// Which attribute told the view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ViewSource {
+    /// ViewPosition.
+    ViewPosition,
+    /// PatientOrientation. It cannot tell PA from AP; PA is taken.
+    PatientOrientation,
+    /// The words of ViewCodeSequence, SeriesDescription or ProtocolName.
+    Text,
+    /// None of them.
+    Unknown,
+}
+
+/// Reads the header of a DICOM file, up to its pixels.
+///
+/// # Errors
+/// Names the file: not there, not DICOM, damaged.
+pub fn header(path: &Path) -> Result<Header> {
+    let fail = |message| Error::Image { path: path.to_path_buf(), message };
+    let mut start = Vec::new();
+    File::open(path).map_err(Error::io(path))?.take(132).read_to_end(&mut start).map_err(Error::io(path))?;
+    if !is_dicom(&start) {
+        return Err(fail("not a DICOM file: \"DICM\" is missing at byte 128".into()));
+    }
+    let options = OpenFileOptions::new().read_preamble(ReadPreamble::Always).read_until(tags::PIXEL_DATA);
+    guarded(|| options.open_file(path).map(|object| Header::of(&object)).map_err(damaged)).map_err(fail)
+}
+
+impl Header {
+    fn of(object: &InMemDicomObject) -> Header {
+        let (view, view_source) = view(object);
+        let size = |tag| usize::try_from(integer(object, tag)?).ok();
+        Header {
+            subject_id: text(object, tags::PATIENT_ID),
+            study_uid: text(object, tags::STUDY_INSTANCE_UID),
+            series_uid: text(object, tags::SERIES_INSTANCE_UID),
+            instance_uid: text(object, tags::SOP_INSTANCE_UID),
+            study_date: text(object, tags::STUDY_DATE),
+            study_time: text(object, tags::STUDY_TIME),
+            view,
+            view_source,
+            modality: text(object, tags::MODALITY),
+            rows: size(tags::ROWS),
+            columns: size(tags::COLUMNS),
+        }
+    }
+}
+
+fn view(object: &InMemDicomObject) -> (Option<View>, ViewSource) {
+    if let Some(position) = text(object, tags::VIEW_POSITION) {
+        match position.to_ascii_uppercase().as_str() {
+            "RL" | "LAT" => return (Some(View::Lateral), ViewSource::ViewPosition),
+            // Decubitus and oblique: the file does say, and it is none of ours.
+            "LLD" | "RLD" | "LLO" | "RLO" => return (None, ViewSource::ViewPosition),
+            name => {
+                if let Some(view) = View::parse(name) {
+                    return (Some(view), ViewSource::ViewPosition);
+                }
+            }
+        }
+    }
+    let words = described(object);
+    let orientation = object.get(tags::PATIENT_ORIENTATION).and_then(|element| element.to_multi_str().ok());
+    // The directions in which a row and a column run: to the left, right, front (anterior), back, head or feet.
+    let direction = |index: usize| orientation.as_ref()?.get(index)?.trim().chars().next();
+    match (direction(0), direction(1)) {
+        (Some('A' | 'P'), Some('F' | 'H')) => (Some(View::Lateral), ViewSource::PatientOrientation),
+        (Some('L' | 'R'), Some('F' | 'H')) => match words {
+            Some(view) if view.is_frontal() => (Some(view), ViewSource::Text),
+            _ => (Some(View::Pa), ViewSource::PatientOrientation),
+        },
+        _ if words.is_some() => (words, ViewSource::Text),
+        _ => (None, ViewSource::Unknown),
+    }
+}
+
+/// The view that descriptions name, the most specific description first.
+fn described(object: &InMemDicomObject) -> Option<View> {
+    let code = item(object, tags::VIEW_CODE_SEQUENCE).and_then(|item| text(item, tags::CODE_MEANING));
+    let texts = [code, text(object, tags::SERIES_DESCRIPTION), text(object, tags::PROTOCOL_NAME)];
+    texts.into_iter().flatten().find_map(|text| view_in(&text))
+}
+
+/// The view that a text names by a word of its own; `None` where it names none or several ("PA and lateral").
+fn view_in(text: &str) -> Option<View> {
+    let text = text.to_ascii_lowercase();
+    let words: Vec<&str> = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
+    let has = |names: &[&str]| words.iter().any(|word| names.contains(word));
+    let pair = |first: &[&str], second: &str| words.windows(2).any(|two| first.contains(&two[0]) && two[1] == second);
+    if has(&["decubitus", "decub", "oblique"]) {
+        return None;
+    }
+    let pa = has(&["pa", "posteroanterior"]) || pair(&["postero", "posterior"], "anterior");
+    let ap = has(&["ap", "anteroposterior"]) || pair(&["antero", "anterior"], "posterior");
+    let lateral = has(&["lateral", "lat"]);
+    match (pa, ap, lateral) {
+        (true, false, false) => Some(View::Pa),
+        (false, true, false) => Some(View::Ap),
+        (false, false, true) if !has(&["frontal"]) => Some(View::Lateral),
+        (false, false, false) if has(&["frontal"]) => Some(View::Pa),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_names_a_view_by_whole_words() {
+        for (text, expected) in [
+            ("Chest PA", Some(View::Pa)),
+            ("view: AP", Some(View::Ap)),
+            ("THORAX_LAT", Some(View::Lateral)),
+            ("postero-anterior", Some(View::Pa)),
+            ("antero-posterior", Some(View::Ap)),
+            ("left lateral", Some(View::Lateral)),
+            ("frontal", Some(View::Pa)),
+            ("AP frontal", Some(View::Ap)),
+            ("Chest PA and lateral", None),
+            ("frontal and lateral", None),
+            ("left lateral decubitus", None),
+            ("bilateral lap pad", None),
+        ] {
+            assert_eq!(view_in(text), expected, "{text}");
+        }
+    }
+}
