@@ -6,12 +6,15 @@ use std::path::Path;
 
 use dicom_dictionary_std::tags;
 use dicom_object::file::ReadPreamble;
-use dicom_object::{InMemDicomObject, OpenFileOptions};
+use dicom_object::{FileMetaTable, InMemDicomObject, OpenFileOptions};
 
 use super::attributes::{integer, item, text};
-use super::{damaged, guarded, is_dicom};
+use super::{damaged, guarded, is_dicom, lengths};
 use crate::study::View;
 use crate::{Error, Result};
+
+/// Bytes in which the header of a radiograph ends, as a rule.
+const START: u64 = 1 << 16;
 
 /// The attributes of a radiograph that say whose and of which visit it is. `None` where the file leaves one out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,9 +57,21 @@ pub enum ViewSource {
 pub fn header(path: &Path) -> Result<Header> {
     let fail = |message| Error::Image { path: path.to_path_buf(), message };
     let mut start = Vec::new();
-    File::open(path).map_err(Error::io(path))?.take(132).read_to_end(&mut start).map_err(Error::io(path))?;
+    let file = File::open(path).map_err(Error::io(path))?;
+    let length = file.metadata().map_err(Error::io(path))?.len();
+    file.take(START).read_to_end(&mut start).map_err(Error::io(path))?;
     if !is_dicom(&start) {
         return Err(fail("not a DICOM file: \"DICM\" is missing at byte 128".into()));
+    }
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    let check = |bytes: &[u8]| {
+        guarded(|| {
+            let meta = FileMetaTable::from_reader(&bytes[128..]).map_err(damaged)?;
+            lengths::check(bytes, length, meta.transfer_syntax())
+        })
+    };
+    if !check(&start).map_err(fail)? {
+        check(&std::fs::read(path).map_err(Error::io(path))?).map_err(fail)?;
     }
     let options = OpenFileOptions::new().read_preamble(ReadPreamble::Always).read_until(tags::PIXEL_DATA);
     guarded(|| options.open_file(path).map(|object| Header::of(&object)).map_err(damaged)).map_err(fail)

@@ -10,6 +10,7 @@ mod header;
 mod jpeg_lossless;
 mod jpeg_ls;
 mod jpeg_stream;
+mod lengths;
 mod pixels;
 mod rle;
 #[cfg(test)]
@@ -69,6 +70,7 @@ fn open(bytes: &[u8]) -> Result<(InMemDicomObject, Coding), String> {
     // First the meta group alone: what follows cannot be read without its transfer syntax, and the reason must name it.
     let meta = FileMetaTable::from_reader(&bytes[128..]).map_err(damaged)?;
     let coding = Coding::of(meta.transfer_syntax())?;
+    lengths::check(bytes, bytes.len(), meta.transfer_syntax())?;
     let options = OpenFileOptions::new().read_preamble(ReadPreamble::Always);
     let object = options.from_reader(bytes).map_err(damaged)?;
     Ok((object.into_inner(), coding))

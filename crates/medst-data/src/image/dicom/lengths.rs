@@ -1,0 +1,213 @@
+//! A look at every declared length before the file is parsed: the parser takes memory for an element as soon as it has read
+//! its length, so that a file of a hundred bytes could ask for four gigabytes.
+
+use std::io::Read;
+
+use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry, VirtualVr};
+use dicom_core::{Tag, VR};
+use dicom_dictionary_std::{StandardDataDictionary, tags};
+use flate2::read::DeflateDecoder;
+
+/// Deeper nesting is no radiograph, and would exhaust the stack.
+const DEEPEST: usize = 16;
+/// More data than the largest pictures have is not inflated.
+const MOST_INFLATED: u64 = 1 << 30;
+const UNDEFINED: u32 = u32::MAX;
+
+/// Checks the meta group and the data set behind it, as far as they are at hand.
+///
+/// * `bytes`: a file from its preamble on, or its beginning.
+/// * `length`: of the whole file.
+///
+/// Returns whether all elements in front of the pixels were at hand.
+///
+/// # Errors
+/// An element that is longer than the file.
+pub fn check(bytes: &[u8], length: usize, transfer_syntax: &str) -> Result<bool, String> {
+    let mut meta = Walk { bytes, at: 132, explicit: true, big_endian: false, seen_pixels: false };
+    while meta.number16(meta.at) == Some(2) {
+        meta.element(length, 0)?;
+    }
+    let start = meta.at;
+    match transfer_syntax.trim_end_matches(['\0', ' ']) {
+        "1.2.840.10008.1.2.1.99" => {
+            let mut inflated = Vec::new();
+            let rest = bytes.get(start..).unwrap_or_default();
+            // What cannot be inflated is the parser's to judge; here it matters how much it could be.
+            let _ = DeflateDecoder::new(rest).take(MOST_INFLATED).read_to_end(&mut inflated);
+            if inflated.len() as u64 == MOST_INFLATED {
+                return Err("damaged DICOM: its deflated data are too large".into());
+            }
+            let end = if bytes.len() == length { inflated.len() } else { MOST_INFLATED as usize };
+            Walk { bytes: &inflated, at: 0, explicit: true, big_endian: false, seen_pixels: false }.all(end)?;
+            Ok(bytes.len() == length)
+        }
+        syntax => {
+            let (explicit, big_endian) = (syntax != "1.2.840.10008.1.2", syntax == "1.2.840.10008.1.2.2");
+            let seen_pixels = Walk { bytes, at: start, explicit, big_endian, seen_pixels: false }.all(length)?;
+            Ok(seen_pixels || bytes.len() == length)
+        }
+    }
+}
+
+/// A place in a data set.
+struct Walk<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    explicit: bool,
+    big_endian: bool,
+    seen_pixels: bool,
+}
+
+/// What an element was.
+#[derive(PartialEq, Eq)]
+enum Seen {
+    Element,
+    /// The end of an item or a sequence of undefined length.
+    Delimiter,
+    /// Nothing more that could be an element.
+    End,
+}
+
+impl Walk<'_> {
+    fn all(mut self, end: usize) -> Result<bool, String> {
+        while self.element(end, 0)? != Seen::End {}
+        Ok(self.seen_pixels)
+    }
+
+    /// Passes over one element that must end at or before `end`.
+    fn element(&mut self, end: usize, depth: usize) -> Result<Seen, String> {
+        let header = (self.number16(self.at), self.number16(self.at + 2));
+        let (Some(group), Some(number)) = header else { return Ok(Seen::End) };
+        let tag = Tag(group, number);
+        if group == 0xfffe {
+            self.at += 8;
+            return Ok(if self.at <= end { Seen::Delimiter } else { Seen::End });
+        }
+        self.seen_pixels |= depth == 0 && tag == tags::PIXEL_DATA;
+        let (vr, length, value) = if self.explicit { self.explicit_length() } else { self.implicit_length(tag) };
+        let Some(length) = length else { return Ok(Seen::End) };
+        self.at = value;
+        if length == UNDEFINED {
+            let explicit = self.explicit;
+            // PS3.5 6.2.2: unknown sequences of undefined length hold implicit elements.
+            self.explicit &= vr != VR::UN;
+            self.items(end, tag == tags::PIXEL_DATA, depth + 1)?;
+            self.explicit = explicit;
+            return Ok(Seen::Element);
+        }
+        let stop = self.stop(length, end)?;
+        if vr == VR::SQ {
+            self.items(stop, false, depth + 1)?;
+        }
+        self.at = stop;
+        Ok(Seen::Element)
+    }
+
+    /// The items of a sequence, or the fragments of encapsulated pixels.
+    fn items(&mut self, end: usize, fragments: bool, depth: usize) -> Result<(), String> {
+        if depth > DEEPEST {
+            return Err("damaged DICOM: its sequences are nested too deeply".into());
+        }
+        while self.at < end {
+            let (Some(0xfffe), Some(number), Some(length)) =
+                (self.number16(self.at), self.number16(self.at + 2), self.number32(self.at + 4))
+            else {
+                return Ok(()); // the parser says what is wrong
+            };
+            self.at += 8;
+            if number != 0xe000 {
+                return Ok(());
+            }
+            if length == UNDEFINED {
+                while self.element(end, depth)? == Seen::Element {}
+                continue;
+            }
+            let stop = self.stop(length, end)?;
+            while !fragments && self.at < stop && self.element(stop, depth)? == Seen::Element {}
+            self.at = stop;
+        }
+        Ok(())
+    }
+
+    fn stop(&self, length: u32, end: usize) -> Result<usize, String> {
+        let stop = self.at.checked_add(length as usize).filter(|&stop| stop <= end);
+        stop.ok_or_else(|| "damaged DICOM: an element is longer than what holds it; the file may be truncated".into())
+    }
+
+    /// Value representation, length and the place of the value.
+    fn explicit_length(&self) -> (VR, Option<u32>, usize) {
+        let code = self.bytes.get(self.at + 4..self.at + 6).and_then(|code| code.first_chunk::<2>());
+        // As dicom-rs: what is unknown has the long form.
+        let vr = code.and_then(|code| VR::from_binary(*code)).unwrap_or(VR::UN);
+        let long = matches!(
+            vr,
+            VR::OB
+                | VR::OD
+                | VR::OF
+                | VR::OL
+                | VR::OV
+                | VR::OW
+                | VR::SQ
+                | VR::SV
+                | VR::UC
+                | VR::UN
+                | VR::UR
+                | VR::UT
+                | VR::UV
+        );
+        if long {
+            (vr, self.number32(self.at + 8), self.at + 12)
+        } else {
+            (vr, self.number16(self.at + 6).map(u32::from), self.at + 8)
+        }
+    }
+
+    fn implicit_length(&self, tag: Tag) -> (VR, Option<u32>, usize) {
+        let known = StandardDataDictionary.by_tag(tag);
+        let vr = if known.is_some_and(|entry| entry.vr() == VirtualVr::Exact(VR::SQ)) { VR::SQ } else { VR::OB };
+        (vr, self.number32(self.at + 4), self.at + 8)
+    }
+
+    fn number16(&self, at: usize) -> Option<u16> {
+        let bytes = *self.bytes.get(at..)?.first_chunk::<2>()?;
+        Some(if self.big_endian { u16::from_be_bytes(bytes) } else { u16::from_le_bytes(bytes) })
+    }
+
+    fn number32(&self, at: usize) -> Option<u32> {
+        let bytes = *self.bytes.get(at..)?.first_chunk::<4>()?;
+        Some(if self.big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::write::{Pixels, Wrap};
+    use super::*;
+
+    const EXPLICIT: &str = "1.2.840.10008.1.2.1";
+
+    #[test]
+    fn sound_files_pass_and_long_elements_are_refused() {
+        let pixels = [3u8; 16];
+        let whole = Wrap::new(Pixels::Grey8(&pixels), 4, 4).to_bytes().unwrap();
+        assert!(check(&whole, whole.len(), EXPLICIT).unwrap());
+        assert!(!check(&whole[..200], whole.len(), EXPLICIT).unwrap(), "not all was at hand");
+        let at = whole.windows(4).position(|bytes| bytes == [0xe0, 0x7f, 0x10, 0x00]).unwrap();
+        let mut long = whole.clone();
+        long[at + 8..at + 12].copy_from_slice(&0xf000_0000u32.to_le_bytes());
+        assert!(check(&long, long.len(), EXPLICIT).unwrap_err().contains("longer than what holds it"));
+        assert!(check(&whole[..whole.len() - 2], whole.len() - 2, EXPLICIT).is_err());
+    }
+
+    #[test]
+    fn nesting_ends() {
+        let mut bytes = vec![0; 132];
+        for _ in 0..100_000 {
+            // (0008,1140) SQ of undefined length, an item of undefined length.
+            bytes.extend([0x08, 0, 0x40, 0x11, b'S', b'Q', 0, 0, 0xff, 0xff, 0xff, 0xff]);
+            bytes.extend([0xfe, 0xff, 0x00, 0xe0, 0xff, 0xff, 0xff, 0xff]);
+        }
+        assert!(check(&bytes, bytes.len(), EXPLICIT).unwrap_err().contains("nested too deeply"));
+    }
+}
