@@ -12,6 +12,7 @@ help:
 	@echo 'make test         every test'
 	@echo 'make check        what continuous integration runs: format, lints, tests, documentation'
 	@echo 'make bench        speed and memory against PyTorch, one table'
+	@echo 'make fuzz         fuzz what reads foreign bytes (nightly compiler, cargo-fuzz)'
 	@echo 'make build        the medst command only, in target/release'
 	@echo 'make clean-demo   remove what make demo made'
 	@echo 'CUDA=1 builds for a GPU that is not recognised, LIBTORCH=DIR uses a libtorch of your own.'
@@ -41,7 +42,14 @@ bench: libtorch
 	$(BUILD) build --release -p medst --examples
 	tools/bench.sh
 
+# Needs the nightly compiler and cargo-fuzz. SECONDS_EACH=600 for a longer look.
+fuzz:
+	cd crates/medst-data && for target in report table corpus jpeg dicom; do \
+	  mkdir -p fuzz/corpus/$$target && \
+	  cargo +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
+	    -max_total_time=$${SECONDS_EACH:-120} -timeout=20 -rss_limit_mb=3000; done
+
 clean-demo:
 	rm -rf $(DEMO)
 
-.PHONY: help libtorch build test check demo real-data bench clean-demo
+.PHONY: help libtorch build test check demo real-data bench fuzz clean-demo

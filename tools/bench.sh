@@ -11,14 +11,15 @@ if [ ! -e .venv-peer/whole ]; then
   echo "installing the peer (PyTorch, timm, transformers; 5 GB) into .venv-peer …" >&2
   rm -rf .venv-peer
   python3 -m venv .venv-peer
-  $peer -m pip install --quiet --disable-pip-version-check -r benches/peer/requirements.txt
   touch .venv-peer/whole
 fi
+$peer -m pip install --quiet --disable-pip-version-check -r benches/peer/requirements.txt
 $peer benches/peer/pretrain_step.py --check crates/medst/tests/fixtures/reference >&2
 mkdir -p target/bench
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 env -u LIBTORCH cargo build --release --quiet -p medst-cli
+env -u LIBTORCH cargo build --release --quiet -p medst-data --examples
 target/release/medst --quiet phantom "$work/cohort" --subjects 100 --size 256 >/dev/null
 target/release/medst --quiet prepare table "$work/cohort/studies.csv" --out "$work/corpus" >/dev/null
 for ((round = 1; round <= rounds; round++)); do
@@ -27,4 +28,12 @@ for ((round = 1; round <= rounds; round++)); do
   $peer benches/peer/pretrain_step.py --steps 3 >>"$work/peer.jsonl"
 done
 target/release/examples/bench_loader "$work/corpus" >"$work/loader.json"
+
+# From radiographs of 3056x2544 pixels to the corpus: one core, in turns, then all cores through the command.
+for ((round = 1; round <= rounds; round++)); do
+  target/release/examples/bench_jpeg "$work/radiograph.jpg" >>"$work/jpeg.jsonl"
+  $peer benches/peer/read_images.py "$work/radiograph.jpg" >>"$work/peer_jpeg.jsonl"
+done
+$peer benches/peer/prepare_rate.py target/release/medst "$work/radiograph.jpg" 400 >"$work/prepare.json"
+target/release/examples/bench_metadata 400000 >"$work/metadata.json"
 $peer benches/peer/table.py "$work" target/bench/latest.json "${1:-}"

@@ -21,6 +21,18 @@ def main(work, out, earlier):
     ]
     loader = json.loads((work / "loader.json").read_text())["studies_per_second"]
     rows.append(row("loading training batches, one thread", "studies/s", loader, None, ">= 2000 studies/s"))
+    jpeg, opencv = lines("jpeg.jsonl"), lines("peer_jpeg.jsonl")
+    each = lambda runs, key: [run[key] for run in runs]
+    rows.append(row("3056x2544 JPEG to the corpus, one core", "images/s", each(jpeg, "fast_per_s"), each(opencv, "per_s"), ">= 1.8"))
+    rows.append(row("the same, every pixel decoded", "images/s", each(jpeg, "exact_per_s"), each(opencv, "per_s"), "-"))
+    rows.append(row("their largest difference", "grey levels", each(jpeg, "largest_difference"), None, "<= 2"))
+    prepare = json.loads((work / "prepare.json").read_text())
+    rows.append(row("prepare, all cores", "images/s", [prepare["per_s"]], None, "-"))
+    rows.append(row("share of the cores it uses", "", [prepare["cores_used"]], None, ">= 0.95"))
+    rows.append(row("its peak memory", "GiB", [prepare["peak_gib"]], None, "flat"))
+    metadata = json.loads((work / "metadata.json").read_text())
+    rows.append(row("tables and reports of 400,000 studies", "s", [metadata["seconds"]], None, "< 60"))
+    rows.append(row("their peak memory", "GiB", [metadata["peak_gib"]], None, "< 4"))
     before = {r["name"]: r["ours"] for r in json.loads(Path(earlier).read_text())} if earlier else {}
     print(f"{'what':42} {'unit':10} {'ours':>9} {'peer':>9} {'ratio':>7}  asked for{'      before' if before else ''}")
     for r in rows:

@@ -66,6 +66,7 @@ pub fn header(path: &Path) -> Result<Header> {
     let length = usize::try_from(length).unwrap_or(usize::MAX);
     let check = |bytes: &[u8]| {
         guarded(|| {
+            lengths::check_meta(bytes, length)?;
             let meta = FileMetaTable::from_reader(&bytes[128..]).map_err(damaged)?;
             lengths::check(bytes, length, meta.transfer_syntax())
         })

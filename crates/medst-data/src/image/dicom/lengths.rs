@@ -24,11 +24,7 @@ const UNDEFINED: u32 = u32::MAX;
 /// # Errors
 /// An element that is longer than the file.
 pub fn check(bytes: &[u8], length: usize, transfer_syntax: &str) -> Result<bool, String> {
-    let mut meta = Walk { bytes, at: 132, explicit: true, big_endian: false, seen_pixels: false };
-    while meta.number16(meta.at) == Some(2) {
-        meta.element(length, 0)?;
-    }
-    let start = meta.at;
+    let start = check_meta(bytes, length)?;
     match transfer_syntax.trim_end_matches(['\0', ' ']) {
         "1.2.840.10008.1.2.1.99" => {
             let mut inflated = Vec::new();
@@ -48,6 +44,18 @@ pub fn check(bytes: &[u8], length: usize, transfer_syntax: &str) -> Result<bool,
             Ok(seen_pixels || bytes.len() == length)
         }
     }
+}
+
+/// Checks the meta group alone, which tells the transfer syntax; returns where it ends.
+///
+/// # Errors
+/// An element that is longer than the file.
+pub fn check_meta(bytes: &[u8], length: usize) -> Result<usize, String> {
+    let mut meta = Walk { bytes, at: 132, explicit: true, big_endian: false, seen_pixels: false };
+    while meta.number16(meta.at) == Some(2) {
+        meta.element(length, 0)?;
+    }
+    Ok(meta.at)
 }
 
 /// A place in a data set.

@@ -68,6 +68,7 @@ fn open(bytes: &[u8]) -> Result<(InMemDicomObject, Coding), String> {
         return Err("not a DICOM file: \"DICM\" is missing at byte 128".into());
     }
     // First the meta group alone: what follows cannot be read without its transfer syntax, and the reason must name it.
+    lengths::check_meta(bytes, bytes.len())?;
     let meta = FileMetaTable::from_reader(&bytes[128..]).map_err(damaged)?;
     let coding = Coding::of(meta.transfer_syntax())?;
     lengths::check(bytes, bytes.len(), meta.transfer_syntax())?;
