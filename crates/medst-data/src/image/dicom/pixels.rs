@@ -3,6 +3,7 @@
 use dicom_core::value::Value;
 use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
+use hayro_jpeg2000::{self as jpeg2000, DecodeSettings, DecoderContext};
 
 use super::attributes::Format;
 use super::jpeg_stream::Frame;
@@ -161,18 +162,27 @@ fn jpeg_2000(stream: &[u8], format: &Format) -> Result<Pixels, String> {
     if !stream[..=end].ends_with(&[0xff, 0xd9]) {
         return Err("truncated JPEG 2000: the end-of-codestream marker is missing".into());
     }
-    let image = jpeg2k::Image::from_bytes_with(stream, jpeg2k::DecodeParameters::new().strict(true))
-        .map_err(|error| fail(&error.to_string()))?;
+    let settings = DecodeSettings { strict: true, ..DecodeSettings::default() };
+    let mut context = DecoderContext::default();
+    let image = jpeg2000::Image::new(stream, &settings).map_err(|error| fail(&error.to_string()))?;
+    let image = image.decode(&mut context).map_err(|error| fail(&error.to_string()))?;
     let components = image.components();
-    let whole = |part: &jpeg2k::ImageComponent| (part.width() as usize, part.height() as usize) == (columns, rows);
-    if components.len() != format.samples || !components.iter().all(whole) {
+    if components.len() != format.samples || components.iter().any(|part| part.samples().len() != columns * rows) {
         return Err(fail("its components are not of the picture's size"));
     }
+    if components.iter().any(|part| !(1..=16).contains(&part.bit_depth())) {
+        return Err(fail("its components have more than 16 bits"));
+    }
     Ok(match components {
-        [grey] => codes(format, grey.precision(), grey.data().iter().map(|&value| value as u16)),
+        [grey] => {
+            // The decoder takes every component for unsigned and shifts it up; the size segment tells which are signed.
+            let precision = u32::from(grey.bit_depth());
+            let shift = if stream.get(42).is_some_and(|size| size & 0x80 != 0) { 1 << (precision - 1) } else { 0 };
+            codes(format, precision, grey.samples().iter().map(|&value| (value.round() as i32 - shift) as u16))
+        }
         samples => {
-            let samples: Vec<&[i32]> = samples.iter().map(|sample| sample.data()).collect();
-            let pixel = |index: usize| [0, 1, 2].map(|sample| samples[sample][index].clamp(0, 255) as u8);
+            let samples: Vec<&[f32]> = samples.iter().map(|sample| sample.samples()).collect();
+            let pixel = |index: usize| [0, 1, 2].map(|sample| samples[sample][index].round().clamp(0.0, 255.0) as u8);
             // The decoder has undone the colour transformations of JPEG 2000 itself.
             if format.photometric == "YBR_FULL" {
                 colour(format, pixel)
