@@ -13,6 +13,8 @@ const DEEPEST: usize = 16;
 /// More data than the largest pictures have is not inflated.
 const MOST_INFLATED: u64 = 1 << 30;
 const UNDEFINED: u32 = u32::MAX;
+/// Where this walk loses its way the parser might find another one.
+const OUT_OF_PLACE: &str = "damaged DICOM: items or delimiters out of place";
 
 /// Checks the meta group and the data set behind it, as far as they are at hand.
 ///
@@ -52,10 +54,19 @@ pub fn check(bytes: &[u8], length: usize, transfer_syntax: &str) -> Result<bool,
 /// An element that is longer than the file.
 pub fn check_meta(bytes: &[u8], length: usize) -> Result<usize, String> {
     let mut meta = Walk { bytes, at: 132, explicit: true, big_endian: false, seen_pixels: false };
-    while meta.number16(meta.at) == Some(2) {
-        meta.element(length, 0)?;
+    // The first element tells the group's length, by which the parser finds the data set.
+    let is_first = bytes.get(132..140) == Some(&[2, 0, 0, 0, b'U', b'L', 4, 0]);
+    let group = meta.number32(140).filter(|_| is_first).ok_or("damaged DICOM: its meta group has no length")?;
+    let start = 144usize.checked_add(group as usize).filter(|&start| start <= length);
+    let start = start.ok_or("damaged DICOM: its meta group is longer than the file; it may be truncated")?;
+    meta.at = 144;
+    while meta.at < start {
+        if meta.element(start, 0)? != Seen::Element {
+            // The rest of the group may not be at hand.
+            return if bytes.len() < start { Ok(start) } else { Err(OUT_OF_PLACE.into()) };
+        }
     }
-    Ok(meta.at)
+    Ok(start)
 }
 
 /// A place in a data set.
@@ -71,16 +82,21 @@ struct Walk<'a> {
 #[derive(PartialEq, Eq)]
 enum Seen {
     Element,
-    /// The end of an item or a sequence of undefined length.
-    Delimiter,
+    /// The end of an item of undefined length.
+    ItemEnd,
     /// Nothing more that could be an element.
     End,
 }
 
 impl Walk<'_> {
     fn all(mut self, end: usize) -> Result<bool, String> {
-        while self.element(end, 0)? != Seen::End {}
-        Ok(self.seen_pixels)
+        loop {
+            match self.element(end, 0)? {
+                Seen::Element => {}
+                Seen::ItemEnd => return Err(OUT_OF_PLACE.into()),
+                Seen::End => return Ok(self.seen_pixels),
+            }
+        }
     }
 
     /// Passes over one element that must end at or before `end`.
@@ -89,8 +105,11 @@ impl Walk<'_> {
         let (Some(group), Some(number)) = header else { return Ok(Seen::End) };
         let tag = Tag(group, number);
         if group == 0xfffe {
+            if number != 0xe00d || self.number32(self.at + 4) != Some(0) {
+                return Err(OUT_OF_PLACE.into());
+            }
             self.at += 8;
-            return Ok(if self.at <= end { Seen::Delimiter } else { Seen::End });
+            return Ok(Seen::ItemEnd);
         }
         self.seen_pixels |= depth == 0 && tag == tags::PIXEL_DATA;
         let (vr, length, value) = if self.explicit { self.explicit_length() } else { self.implicit_length(tag) };
@@ -118,22 +137,31 @@ impl Walk<'_> {
             return Err("damaged DICOM: its sequences are nested too deeply".into());
         }
         while self.at < end {
-            let (Some(0xfffe), Some(number), Some(length)) =
-                (self.number16(self.at), self.number16(self.at + 2), self.number32(self.at + 4))
-            else {
-                return Ok(()); // the parser says what is wrong
-            };
+            let header = (self.number16(self.at), self.number16(self.at + 2), self.number32(self.at + 4));
+            let (Some(group), Some(number), Some(length)) = header else { return Ok(()) };
             self.at += 8;
-            if number != 0xe000 {
-                return Ok(());
+            match (group, number) {
+                (0xfffe, 0xe000) if length == UNDEFINED && !fragments => loop {
+                    match self.element(end, depth)? {
+                        Seen::Element => {}
+                        Seen::ItemEnd => break,
+                        Seen::End => return Ok(()),
+                    }
+                },
+                (0xfffe, 0xe000) => {
+                    let stop = self.stop(length, end)?;
+                    while !fragments && self.at < stop {
+                        match self.element(stop, depth)? {
+                            Seen::Element => {}
+                            Seen::ItemEnd => return Err(OUT_OF_PLACE.into()),
+                            Seen::End => return Ok(()),
+                        }
+                    }
+                    self.at = stop;
+                }
+                (0xfffe, 0xe0dd) if length == 0 => return Ok(()),
+                _ => return Err(OUT_OF_PLACE.into()),
             }
-            if length == UNDEFINED {
-                while self.element(end, depth)? == Seen::Element {}
-                continue;
-            }
-            let stop = self.stop(length, end)?;
-            while !fragments && self.at < stop && self.element(stop, depth)? == Seen::Element {}
-            self.at = stop;
         }
         Ok(())
     }
@@ -211,6 +239,7 @@ mod tests {
     #[test]
     fn nesting_ends() {
         let mut bytes = vec![0; 132];
+        bytes.extend([2, 0, 0, 0, b'U', b'L', 4, 0, 0, 0, 0, 0]);
         for _ in 0..100_000 {
             // (0008,1140) SQ of undefined length, an item of undefined length.
             bytes.extend([0x08, 0, 0x40, 0x11, b'S', b'Q', 0, 0, 0xff, 0xff, 0xff, 0xff]);

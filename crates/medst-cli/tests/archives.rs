@@ -1,0 +1,36 @@
+//! Every archive's layout, drawn and prepared with the commands that `medst phantom` names.
+
+use std::path::Path;
+use std::process::Command;
+
+fn medst(at: &Path, arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_medst")).args(arguments).current_dir(at).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{arguments:?}\n{}{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout)
+}
+
+#[test]
+fn what_phantom_draws_prepare_reads() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let layouts = "table,mimic-cxr-jpg,ms-cxr-t,rsna,covidx,chexpert";
+    let said = medst(at, &["phantom", "cohort", "--subjects", "60", "--size", "96", "--layout", layouts]);
+    let commands: Vec<&str> = said.lines().filter_map(|line| line.trim().strip_prefix("medst ")).collect();
+    assert_eq!(commands.len(), 6, "{said}");
+    for (n, command) in commands.iter().enumerate() {
+        let corpus = format!("corpus-{n}");
+        let mut arguments: Vec<&str> = command.split(' ').collect();
+        *arguments.last_mut().unwrap() = &corpus;
+        arguments.extend(["--image-size", "64"]);
+        let summary = medst(at, &arguments);
+        assert!(summary.contains("studies of"), "{summary}");
+        let about = medst(at, &["inspect", &corpus]);
+        assert!(about.contains(&format!("from {}", arguments[1])), "{about}");
+        arguments.push("--check");
+        assert!(medst(at, &arguments).contains("nothing was written"));
+    }
+    let benchmark = "cohort/ms-cxr-t/MS_CXR_T_temporal_image_classification_v1.0.0.csv";
+    let arguments = ["prepare", "mimic-cxr", "cohort/mimic-cxr-jpg", "--out", "without", "--exclude", benchmark];
+    assert!(medst(at, &arguments).contains("excluded subjects"));
+}
