@@ -441,3 +441,52 @@ fn covid_chestxray_courses_are_sequences_and_slices_are_left_out() {
     assert_eq!(summary.skipped["modality is CT, not X-ray"], 1);
     assert_eq!(summary.skipped["view is missing"], 1);
 }
+
+/// The DICOM release: no metadata table, views and dates stand in the objects.
+#[test]
+fn the_dicom_release_of_mimic_cxr_is_read_from_its_headers() {
+    use medst_data::image::dicom::write::{Pixels, Wrap};
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let pixels: Vec<u16> = (0..64 * 64).map(|n| n as u16).collect();
+    let mut list = "subject_id,study_id,dicom_id,path\n".to_string();
+    for (study, dicom, view, time) in [
+        ("50000002", "b1", Some("AP"), "120000"),
+        ("50000001", "a1", Some("PA"), "110000"),
+        ("50000001", "a2", Some("LL"), "110000"),
+        ("50000001", "a3", None, "110000"),
+    ] {
+        let wrap = Wrap {
+            bits_stored: 12,
+            photometric: "MONOCHROME1",
+            subject_id: "Doe, John",
+            study_date: "21800506",
+            study_time: time,
+            view_position: view,
+            ..Wrap::new(Pixels::Grey16(&pixels), 64, 64)
+        };
+        let path = format!("files/p10/p{SUBJECT}/s{study}/{dicom}.dcm");
+        fs::create_dir_all(root.join(&path).parent().unwrap()).unwrap();
+        fs::write(root.join(&path), wrap.to_bytes().unwrap()).unwrap();
+        list += &format!("{SUBJECT},{study},{dicom},{path}\n");
+    }
+    list += &format!("{SUBJECT},50000003,c1,files/p10/p{SUBJECT}/s50000003/c1.dcm\n");
+    gzip(&root.join("cxr-record-list.csv.gz"), &list);
+    let source = Source::MimicCxr(MimicCxr { root: root.to_path_buf(), ..MimicCxr::default() });
+    let out = root.join("corpus");
+    let summary = prepare(&source, &out, &options(), &Silent).unwrap();
+    let corpus = Corpus::open(&out).unwrap();
+    assert_eq!(corpus.studies().len(), 2);
+    assert_eq!(corpus.sequences()[0].studies, [1, 0], "in order of time, not of the list");
+    assert!(corpus.studies()[1].lateral.is_some());
+    assert_eq!(summary.skipped["view is not told by the DICOM header"], 1, "{summary}");
+    assert_eq!(summary.skipped["image file does not exist"], 1);
+    // MONOCHROME1: the first pixel has the lowest value, and is the brightest.
+    let picture = corpus.image(corpus.studies()[0].frontal);
+    assert!(picture[0] > 250 && picture[picture.len() - 1] < 5);
+    // No name reaches the corpus.
+    for entry in fs::read_dir(&out).unwrap() {
+        let bytes = fs::read(entry.unwrap().path()).unwrap();
+        assert!(!bytes.windows(4).any(|part| part == b"John"));
+    }
+}
