@@ -3,7 +3,7 @@
 
 use std::io::Read;
 
-use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry, VirtualVr};
+use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry};
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::{StandardDataDictionary, tags};
 use flate2::read::DeflateDecoder;
@@ -124,6 +124,10 @@ impl Walk<'_> {
             return Ok(Seen::Element);
         }
         let stop = self.stop(length, end)?;
+        // The parser reads whole numbers, and goes on behind the last whole one.
+        if stop < end && !length.is_multiple_of(unit(vr)) {
+            return Err(format!("damaged DICOM: element {tag} of type {vr} has {length} bytes"));
+        }
         if vr == VR::SQ {
             self.items(stop, false, depth + 1)?;
         }
@@ -201,7 +205,7 @@ impl Walk<'_> {
 
     fn implicit_length(&self, tag: Tag) -> (VR, Option<u32>, usize) {
         let known = StandardDataDictionary.by_tag(tag);
-        let vr = if known.is_some_and(|entry| entry.vr() == VirtualVr::Exact(VR::SQ)) { VR::SQ } else { VR::OB };
+        let vr = known.map_or(VR::UN, |entry| entry.vr().relaxed());
         (vr, self.number32(self.at + 4), self.at + 8)
     }
 
@@ -213,6 +217,16 @@ impl Walk<'_> {
     fn number32(&self, at: usize) -> Option<u32> {
         let bytes = *self.bytes.get(at..)?.first_chunk::<4>()?;
         Some(if self.big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) })
+    }
+}
+
+/// Bytes of one number of a value representation.
+fn unit(vr: VR) -> u32 {
+    match vr {
+        VR::US | VR::SS | VR::OW => 2,
+        VR::UL | VR::SL | VR::FL | VR::OF | VR::OL | VR::AT => 4,
+        VR::FD | VR::OD | VR::OV | VR::SV | VR::UV => 8,
+        _ => 1,
     }
 }
 
