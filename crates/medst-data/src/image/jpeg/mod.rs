@@ -7,9 +7,9 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | [`header`] | what stands before the entropy-coded data |
-//! | [`huffman`] | code tables, bits, coefficients of a block |
-//! | [`average`] | coefficients to output cells |
+//! | `header` | what stands before the entropy-coded data |
+//! | `huffman` | code tables, bits, coefficients of a block |
+//! | `average` | coefficients to output cells |
 //!
 //! Files that this path does not serve (progressive, arithmetic, 12 bit, four components, RGB, little or no shrinking) are
 //! left to [`super::decode`].
