@@ -34,6 +34,6 @@ for ((round = 1; round <= rounds; round++)); do
   target/release/examples/bench_jpeg "$work/radiograph.jpg" >>"$work/jpeg.jsonl"
   $peer benches/peer/read_images.py "$work/radiograph.jpg" >>"$work/peer_jpeg.jsonl"
 done
-$peer benches/peer/prepare_rate.py target/release/medst "$work/radiograph.jpg" 400 >"$work/prepare.json"
+$peer benches/peer/prepare_rate.py target/release/medst "$work/radiograph.jpg" 1600 >"$work/prepare.json"
 target/release/examples/bench_metadata 400000 >"$work/metadata.json"
 $peer benches/peer/table.py "$work" target/bench/latest.json "${1:-}"

@@ -97,6 +97,29 @@ fn whole_scales_agree_too() {
     }
 }
 
+/// A JPEG file with Exif data that hold an orientation.
+fn oriented(jpeg: &[u8], orientation: u8) -> Vec<u8> {
+    let entry = [0x01, 0x12, 0, 3, 0, 0, 0, 1, 0, orientation, 0, 0];
+    let exif = [&b"Exif\0\0MM\0*"[..], &[0, 0, 0, 8, 0, 1], &entry, &[0; 4]].concat();
+    let length = (exif.len() as u16 + 2).to_be_bytes();
+    [&jpeg[..2], &[0xff, 0xe1], &length, &exif, &jpeg[2..]].concat()
+}
+
+#[test]
+fn both_paths_turn_a_picture_as_its_exif_data_say() {
+    let kind = Kind { quality: 92, colour: None, restarts: None };
+    let bytes = encode(Content::Letters, 301, 200, &kind);
+    let plain = jpeg::to_square(&bytes, 64).unwrap().unwrap();
+    let squares = [1, 2, 3, 4, 5, 6, 7, 8].map(|orientation| {
+        let turned = oriented(&bytes, orientation);
+        assert!(difference(&turned, 64).unwrap() <= 1, "orientation {orientation}");
+        jpeg::to_square(&turned, 64).unwrap().unwrap()
+    });
+    assert_eq!(squares[0], plain);
+    assert!((1..8).all(|orientation| !squares[..orientation].contains(&squares[orientation])));
+    assert_eq!(squares[2], plain.iter().rev().copied().collect::<Vec<u8>>());
+}
+
 #[test]
 fn other_files_are_left_to_the_full_decoder() {
     let grey = Kind { quality: 90, colour: None, restarts: None };

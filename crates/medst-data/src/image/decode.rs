@@ -1,5 +1,5 @@
 //! Decoding JPEG and PNG files to 8-bit grey, as OpenCV's grey reading gives it: the luma channel of colour JPEGs, the high
-//! byte of 16-bit PNGs, alpha ignored. DICOM files by [`super::dicom`]. The format is told by content, not by the file's name.
+//! byte of 16-bit PNGs, alpha ignored, turned as the Exif data say. DICOM files by [`super::dicom`]. The format is told by content, not by the file's name.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -8,6 +8,7 @@ use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 
+use super::exif::Orientation;
 use super::{GreyImage, dicom};
 use crate::{Error, Result};
 
@@ -30,13 +31,14 @@ pub fn read(path: &Path) -> Result<GreyImage> {
 pub fn decode(bytes: &[u8]) -> Result<GreyImage, String> {
     match bytes {
         [] => Err("the file is empty".into()),
-        [0xff, 0xd8, ..] => decode_jpeg(bytes),
+        [0xff, 0xd8, ..] => Ok(Orientation::of_jpeg(bytes).apply(decode_jpeg(bytes)?)),
         [0x89, b'P', b'N', b'G', ..] => decode_png(bytes),
         _ if dicom::is_dicom(bytes) => dicom::decode(bytes, dicom::Window::Declared),
         _ => Err("neither a JPEG, a PNG nor a DICOM file".into()),
     }
 }
 
+/// The picture as it is stored.
 pub(super) fn decode_jpeg(bytes: &[u8]) -> Result<GreyImage, String> {
     if !jpeg_is_complete(bytes) {
         return Err("truncated JPEG: the end-of-image marker is missing".into());
@@ -102,7 +104,8 @@ fn decode_png(bytes: &[u8]) -> Result<GreyImage, String> {
         png::ColorType::Rgba => pixels.chunks_exact(4).map(luma).collect(),
         png::ColorType::Indexed => return Err("damaged PNG: its palette could not be applied".into()),
     };
-    Ok(GreyImage { width, height, pixels })
+    let orientation = Orientation::of_exif(reader.info().exif_metadata.as_deref().unwrap_or_default());
+    Ok(orientation.apply(GreyImage { width, height, pixels }))
 }
 
 /// Rec. 601 luma in 14-bit fixed point, as OpenCV's colour conversion computes it.

@@ -3,6 +3,7 @@
 pub mod crop;
 pub mod decode;
 pub mod dicom;
+mod exif;
 pub mod jpeg;
 pub mod load;
 pub mod resize;

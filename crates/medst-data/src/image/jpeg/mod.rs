@@ -21,6 +21,8 @@ mod huffman;
 use self::average::Averages;
 use self::header::{Header, parse};
 use self::huffman::Bits;
+use super::GreyImage;
+use super::exif::Orientation;
 
 /// Why there is no square.
 #[derive(Debug)]
@@ -46,7 +48,8 @@ fn square(bytes: &[u8], side: usize) -> Result<Vec<u8>, Stop> {
     let mut averages = Averages::new(header.width, header.height, side).ok_or(Stop::NotServed)?;
     let end = run(bytes, &header, &mut averages)?;
     check_end(&bytes[end..])?;
-    Ok(averages.square())
+    let square = GreyImage { width: side, height: side, pixels: averages.square() };
+    Ok(Orientation::of_jpeg(bytes).apply(square).pixels)
 }
 
 /// Decodes the scan with the best instructions at hand; returns where its data end.
