@@ -11,6 +11,7 @@ pub mod corpus;
 pub mod error;
 pub mod image;
 pub mod import;
+pub mod permutation;
 pub mod phantom;
 pub mod progress;
 pub mod report;

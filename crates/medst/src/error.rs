@@ -25,6 +25,9 @@ pub enum Error {
     #[error("{0}")]
     Training(String),
 
+    #[error("evaluation: {0}")]
+    Evaluation(String),
+
     #[error("engine: {0}")]
     Engine(#[from] tch::TchError),
 

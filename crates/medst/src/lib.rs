@@ -12,6 +12,7 @@ pub mod config;
 pub mod device;
 pub mod embed;
 pub mod error;
+pub mod eval;
 pub mod inspect;
 pub mod loss;
 pub mod model;

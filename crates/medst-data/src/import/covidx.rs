@@ -9,10 +9,10 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::assemble::{Assembly, FoundImage};
-use super::permutation::{rest_count, train_test_split};
 use super::rows::Rows;
 use super::splits::stem;
 use super::{Planned, PrepareOptions};
+use crate::permutation::{rest_count, train_test_split};
 use crate::split::Split;
 use crate::study::{StudyId, SubjectId, View};
 use crate::{Error, Result};

@@ -22,7 +22,6 @@ pub mod exclude;
 pub mod mimic_cxr;
 pub mod ms_cxr_t;
 pub mod open_i;
-pub mod permutation;
 pub mod plan;
 pub mod rows;
 pub mod rsna;

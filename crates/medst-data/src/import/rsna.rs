@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use super::assemble::{Assembly, FoundImage};
-use super::permutation::{test_count, train_test_split};
 use super::rows::Rows;
 use super::{Planned, PrepareOptions};
 use crate::image::dicom;
+use crate::permutation::{test_count, train_test_split};
 use crate::progress::Progress;
 use crate::split::Split;
 use crate::study::{StudyId, SubjectId, View};

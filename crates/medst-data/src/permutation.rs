@@ -1,17 +1,31 @@
-//! The splits that scikit-learn's `train_test_split(random_state=…)` draws.
+//! NumPy's legacy shuffle, and the splits that scikit-learn draws with it (`random_state=…`).
 //!
-//! The reference divides RSNA and COVIDx so; to reproduce its parts, its permutation has to be reproduced: NumPy's legacy
-//! Mersenne Twister (MT19937), and its shuffle, which draws from `0..=i` by masking 32 bits and rejecting.
+//! The reference divides RSNA and COVIDx so, and its cross-validation; to reproduce its parts, its permutation has to be
+//! reproduced: the Mersenne Twister (MT19937), and a shuffle which draws from `0..=i` by masking 32 bits and rejecting.
 
 use rand_mt::Mt;
 
+/// NumPy's `RandomState(seed)`, as far as shuffling goes.
+#[derive(Debug)]
+pub struct NumpyRandom(Mt);
+
+impl NumpyRandom {
+    pub fn new(seed: u32) -> NumpyRandom {
+        NumpyRandom(Mt::new(seed))
+    }
+
+    /// `RandomState.shuffle` of a one-dimensional array.
+    pub fn shuffle<T>(&mut self, values: &mut [T]) {
+        for last in (1..values.len()).rev() {
+            values.swap(last, below(&mut self.0, last as u32) as usize);
+        }
+    }
+}
+
 /// NumPy's `RandomState(seed).permutation(n)`.
 pub fn permutation(n: usize, seed: u32) -> Vec<usize> {
-    let mut random = Mt::new(seed);
     let mut order: Vec<usize> = (0..n).collect();
-    for last in (1..n).rev() {
-        order.swap(last, below(&mut random, last as u32) as usize);
-    }
+    NumpyRandom::new(seed).shuffle(&mut order);
     order
 }
 

@@ -1,0 +1,134 @@
+//! Confidence intervals by a bootstrap over subjects.
+//!
+//! Studies of one subject resemble each other; drawing studies one by one would call the figures surer than they are. So
+//! subjects are drawn with replacement, with all their rows, and a statistic sees how often each row was drawn.
+
+use std::collections::BTreeMap;
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+use serde::Serialize;
+
+/// A figure with its percentile interval.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Estimate {
+    pub value: f64,
+    /// 95 %: the percentiles 2.5 and 97.5 of the replicates. `None` where subjects or defined replicates are too few.
+    pub interval: Option<(f64, f64)>,
+}
+
+/// How intervals are drawn.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Bootstrap {
+    pub replicates: usize,
+    pub seed: u64,
+}
+
+impl Default for Bootstrap {
+    fn default() -> Self {
+        Bootstrap { replicates: 1000, seed: 0 }
+    }
+}
+
+/// Which rows belong together.
+#[derive(Clone, Debug)]
+pub struct Clusters {
+    of_row: Vec<u32>,
+    count: usize,
+}
+
+impl Clusters {
+    /// Rows of one name belong together.
+    pub fn of<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> Clusters {
+        let mut numbers: BTreeMap<String, u32> = BTreeMap::new();
+        let of_row = names
+            .into_iter()
+            .map(|name| {
+                let next = numbers.len() as u32;
+                *numbers.entry(name.as_ref().to_string()).or_insert(next)
+            })
+            .collect();
+        Clusters { of_row, count: numbers.len() }
+    }
+
+    /// Number of clusters.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+}
+
+impl Bootstrap {
+    /// A statistic of weighted rows with its interval; `None` where it is undefined on the data themselves.
+    ///
+    /// `statistic` gets a weight for each row (how often it was drawn) and returns `None`, never NaN, where it is undefined.
+    pub fn estimate(&self, clusters: &Clusters, statistic: impl Fn(&[f64]) -> Option<f64> + Sync) -> Option<Estimate> {
+        let defined = |weights: &[f64]| statistic(weights).filter(|value| value.is_finite());
+        let value = defined(&vec![1.0; clusters.of_row.len()])?;
+        if clusters.count < 2 {
+            return Some(Estimate { value, interval: None });
+        }
+        let mut drawn: Vec<f64> = (0..self.replicates)
+            .into_par_iter()
+            .filter_map(|number| defined(&self.weights(clusters, number)))
+            .collect();
+        // With fewer, the interval would speak of the replicates that happened to be defined.
+        if drawn.len() * 2 < self.replicates || drawn.is_empty() {
+            return Some(Estimate { value, interval: None });
+        }
+        drawn.sort_by(f64::total_cmp);
+        Some(Estimate { value, interval: Some((percentile(&drawn, 0.025), percentile(&drawn, 0.975))) })
+    }
+
+    /// How often each row is drawn in a replicate, whichever thread draws it.
+    fn weights(&self, clusters: &Clusters, replicate: usize) -> Vec<f64> {
+        let mut random = ChaCha8Rng::seed_from_u64(self.seed);
+        random.set_stream(replicate as u64);
+        let mut times = vec![0.0; clusters.count];
+        (0..clusters.count).for_each(|_| times[random.random_range(0..clusters.count)] += 1.0);
+        clusters.of_row.iter().map(|&cluster| times[cluster as usize]).collect()
+    }
+}
+
+/// Linear interpolation between sorted values, as NumPy's default.
+fn percentile(sorted: &[f64], share: f64) -> f64 {
+    let place = share * (sorted.len() - 1) as f64;
+    let (low, part) = (place.floor() as usize, place.fract());
+    let high = (low + 1).min(sorted.len() - 1);
+    sorted[low] + (sorted[high] - sorted[low]) * part
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mean(values: &[f64]) -> impl Fn(&[f64]) -> Option<f64> {
+        move |weights| {
+            let total: f64 = weights.iter().sum();
+            (total > 0.0).then(|| weights.iter().zip(values).map(|(w, x)| w * x).sum::<f64>() / total)
+        }
+    }
+
+    #[test]
+    fn intervals_of_a_mean_have_the_width_that_theory_gives() {
+        let values: Vec<f64> = (0..400).map(|n| f64::from(n % 2)).collect();
+        let single = Clusters::of((0..400).map(|n| n.to_string()));
+        let estimate = Bootstrap::default().estimate(&single, mean(&values)).unwrap();
+        let (low, high) = estimate.interval.unwrap();
+        // ±1.96 · 0.5 / sqrt(400).
+        assert!((low - 0.451).abs() < 0.01 && (high - 0.549).abs() < 0.01, "{low} {high}");
+        // Ten rows a subject that agree with each other: a tenth of the information.
+        let values: Vec<f64> = (0..400).map(|n| f64::from(n / 10 % 2)).collect();
+        let grouped = Clusters::of((0..400).map(|n| (n / 10).to_string()));
+        let (low, high) = Bootstrap::default().estimate(&grouped, mean(&values)).unwrap().interval.unwrap();
+        assert!((low - 0.345).abs() < 0.04 && (high - 0.655).abs() < 0.04, "{low} {high}");
+    }
+
+    #[test]
+    fn one_subject_has_no_interval_and_an_undefined_figure_is_none() {
+        let one = Clusters::of(["a", "a", "a"]);
+        assert_eq!(Bootstrap::default().estimate(&one, mean(&[1.0, 2.0, 3.0])).unwrap().interval, None);
+        assert!(Bootstrap::default().estimate(&one, |_| None).is_none());
+        assert!(Bootstrap::default().estimate(&one, |_| Some(f64::NAN)).is_none());
+    }
+}

@@ -1,0 +1,205 @@
+//! Rows of numbers: embeddings and features, wherever they came from.
+
+use std::path::Path;
+
+use crate::{Error, Result};
+
+/// `n` rows of one width, float32.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Vectors {
+    values: Vec<f32>,
+    width: usize,
+}
+
+impl Vectors {
+    /// Rows of `width` numbers one after the other.
+    ///
+    /// # Errors
+    /// No width, or numbers that fill no whole number of rows.
+    pub fn new(values: Vec<f32>, width: usize) -> Result<Vectors> {
+        if width == 0 || !values.len().is_multiple_of(width) {
+            let count = values.len();
+            return Err(Error::Evaluation(format!("{count} numbers are no rows of {width}")));
+        }
+        Ok(Vectors { values, width })
+    }
+
+    /// From rows, which must have one width.
+    ///
+    /// # Errors
+    /// Names the first row of another width.
+    pub fn from_rows<R: AsRef<[f32]>>(rows: impl IntoIterator<Item = R>) -> Result<Vectors> {
+        let (mut values, mut width) = (Vec::new(), 0);
+        for (number, row) in rows.into_iter().enumerate() {
+            let row = row.as_ref();
+            if number == 0 {
+                width = row.len();
+            }
+            if row.len() != width {
+                return Err(Error::Evaluation(format!("row {number} has {} numbers, row 0 has {width}", row.len())));
+            }
+            values.extend_from_slice(row);
+        }
+        Vectors::new(values, width.max(1))
+    }
+
+    /// From a tensor `[n, D]` of any float kind.
+    ///
+    /// # Errors
+    /// Another number of dimensions.
+    pub fn from_tensor(x: &tch::Tensor) -> Result<Vectors> {
+        let (_, width) = x.size2()?;
+        let values = x.to_device(tch::Device::Cpu).to_kind(tch::Kind::Float).contiguous().view([-1]);
+        Vectors::new(Vec::<f32>::try_from(values)?, width as usize)
+    }
+
+    pub fn len(&self) -> usize {
+        self.values.len() / self.width
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    pub fn row(&self, index: usize) -> &[f32] {
+        &self.values[index * self.width..(index + 1) * self.width]
+    }
+
+    pub fn rows(&self) -> impl Iterator<Item = &[f32]> {
+        self.values.chunks_exact(self.width)
+    }
+
+    /// All numbers, row after row.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// The rows that are named, in that order.
+    pub fn select(&self, rows: &[usize]) -> Vectors {
+        Vectors { values: rows.iter().flat_map(|&row| self.row(row)).copied().collect(), width: self.width }
+    }
+
+    /// Whether a row holds neither NaN nor infinity.
+    pub fn is_finite(&self, row: usize) -> bool {
+        self.row(row).iter().all(|value| value.is_finite())
+    }
+
+    /// Rows scaled to unit length; rows of zeros stay zeros.
+    pub fn unit(&self) -> Vectors {
+        let mut values = self.values.clone();
+        for row in values.chunks_exact_mut(self.width) {
+            let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();
+            row.iter_mut().for_each(|x| *x /= if norm > 0.0 { norm } else { 1.0 });
+        }
+        Vectors { values, width: self.width }
+    }
+
+    /// The mean of all rows, scaled to unit length; zeros for no rows.
+    pub fn mean_direction(&self) -> Vec<f32> {
+        let mut mean = vec![0.0; self.width];
+        self.rows().for_each(|row| mean.iter_mut().zip(row).for_each(|(sum, x)| *sum += x));
+        let mean = Vectors { values: mean, width: self.width };
+        mean.unit().values
+    }
+
+    /// `[n, D]` float32 on the CPU.
+    pub fn tensor(&self) -> tch::Tensor {
+        tch::Tensor::from_slice(&self.values).view([self.len() as i64, self.width as i64])
+    }
+
+    /// Reads a NumPy file of float32 or float64 `[n, D]`.
+    ///
+    /// # Errors
+    /// Names the file: not there, of another type or shape, truncated.
+    pub fn read_npy(path: &Path) -> Result<Vectors> {
+        let fail = |message: String| Error::Evaluation(format!("{}: {message}", path.display()));
+        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        let (shape, values) = npy(&bytes).map_err(&fail)?;
+        let &[_, width] = shape.as_slice() else {
+            return Err(fail(format!("has the shape {shape:?}; expected [rows, width]")));
+        };
+        Vectors::new(values, width).map_err(|_| fail("holds no rows".into()))
+    }
+}
+
+/// Shape and values of NumPy's format, versions 1 to 3.
+fn npy(bytes: &[u8]) -> std::result::Result<(Vec<usize>, Vec<f32>), String> {
+    let broken = || "not a NumPy file".to_string();
+    let rest = bytes.strip_prefix(b"\x93NUMPY").ok_or_else(broken)?;
+    let (&version, rest) = rest.split_first().ok_or_else(broken)?;
+    let rest = rest.get(1..).ok_or_else(broken)?;
+    let (length, rest) = match version {
+        1 => (u16::from_le_bytes(*rest.first_chunk().ok_or_else(broken)?) as usize, &rest[2..]),
+        _ => (u32::from_le_bytes(*rest.first_chunk().ok_or_else(broken)?) as usize, &rest[4..]),
+    };
+    let header = rest.get(..length).and_then(|header| std::str::from_utf8(header).ok()).ok_or_else(broken)?;
+    let data = &rest[length..];
+    if header.contains("'fortran_order': True") {
+        return Err("is stored column by column (fortran_order); expected row by row".into());
+    }
+    let between = |start: &str, end: char| {
+        let tail = &header[header.find(start)? + start.len()..];
+        Some(&tail[..tail.find(end)?])
+    };
+    let kind = between("'descr': '", '\'').ok_or_else(broken)?;
+    let shape: Option<Vec<usize>> = between("'shape': (", ')')
+        .ok_or_else(broken)?
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .map(|part| part.parse().ok())
+        .collect();
+    let shape = shape.ok_or_else(broken)?;
+    let count = shape.iter().try_fold(1usize, |count, &side| count.checked_mul(side)).ok_or_else(broken)?;
+    let values: Vec<f32> = match kind {
+        "<f4" => data.chunks_exact(4).map(|x| f32::from_le_bytes([x[0], x[1], x[2], x[3]])).collect(),
+        "<f8" => data.as_chunks::<8>().0.iter().map(|&x| f64::from_le_bytes(x) as f32).collect(),
+        other => return Err(format!("holds values of type {other}; expected float32 or float64")),
+    };
+    if values.len() != count {
+        return Err(format!("is truncated: {} values where {count} are declared", values.len()));
+    }
+    Ok((shape, values))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn npy_bytes(kind: &str, shape: &str, data: &[u8]) -> Vec<u8> {
+        let header = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}\n");
+        let length = (header.len() as u16).to_le_bytes();
+        [b"\x93NUMPY\x01\x00", &length[..], header.as_bytes(), data].concat()
+    }
+
+    #[test]
+    fn numpy_files_are_read_and_others_refused() {
+        let data: Vec<u8> = [1f32, 2.0, 3.0, 4.0, 5.0, 6.0].iter().flat_map(|x| x.to_le_bytes()).collect();
+        let (shape, values) = npy(&npy_bytes("<f4", "(2, 3)", &data)).unwrap();
+        assert_eq!((shape, values), (vec![2, 3], vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]));
+        let wide: Vec<u8> = [1f64, 2.0].iter().flat_map(|x| x.to_le_bytes()).collect();
+        assert_eq!(npy(&npy_bytes("<f8", "(2,)", &wide)).unwrap().1, [1.0, 2.0]);
+        for (bytes, expected) in [
+            (npy_bytes("<f4", "(2, 4)", &data), "truncated"),
+            (npy_bytes("<i8", "(2, 3)", &data), "<i8"),
+            (b"\x93NUMPY\x01".to_vec(), "not a NumPy"),
+            (b"PK".to_vec(), "not a NumPy"),
+        ] {
+            assert!(npy(&bytes).unwrap_err().contains(expected));
+        }
+    }
+
+    #[test]
+    fn rows_are_checked() {
+        assert!(Vectors::new(vec![1.0; 5], 2).is_err());
+        assert!(Vectors::from_rows([vec![1.0, 2.0], vec![1.0]]).is_err());
+        let x = Vectors::from_rows([[3.0, 4.0], [0.0, 0.0], [f32::NAN, 1.0]]).unwrap();
+        assert_eq!((x.unit().row(0), x.unit().row(1)), (&[0.6, 0.8][..], &[0.0, 0.0][..]));
+        assert!(x.is_finite(0) && !x.is_finite(2));
+        assert_eq!(x.select(&[1, 0]).values(), [0.0, 0.0, 3.0, 4.0]);
+    }
+}
