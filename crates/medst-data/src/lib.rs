@@ -7,6 +7,7 @@
 //! * a [`sequence::Sequence`] is the time-ordered studies of one subject, cut into chunks;
 //! * a [`corpus::Corpus`] is the prepared data on disk.
 
+pub mod boxes;
 pub mod corpus;
 pub mod error;
 pub mod image;

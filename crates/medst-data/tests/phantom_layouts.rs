@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
+use medst_data::boxes::Boxes;
 use medst_data::corpus::Corpus;
 use medst_data::import::covidx::Covidx;
 use medst_data::import::mimic_cxr::MimicCxr;
@@ -177,8 +178,9 @@ fn rsna_images_are_read_through_dicom_with_their_labels() {
     let positive = corpus.studies().iter().filter(|study| study.labels["Target"] == "1").collect::<Vec<_>>();
     assert!(!positive.is_empty() && positive.len() < SUBJECTS as usize);
     for study in &positive {
-        let boxes: Vec<[f64; 4]> = serde_json::from_str(&study.labels["boxes"]).unwrap();
-        assert!(boxes.iter().all(|&[x, y, width, height]| x + width <= 96.0 && y + height <= 96.0));
+        let boxes = Boxes::parse(&study.labels["boxes"]).unwrap();
+        assert_eq!((boxes.width, boxes.height), (96.0, 96.0));
+        assert!(boxes.regions.iter().all(|region| region.right <= 96.0 && region.bottom <= 96.0));
         assert_eq!(study.labels["class"], "Lung Opacity");
     }
     // Someone is on the picture: neither black nor flat.

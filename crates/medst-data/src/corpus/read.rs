@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::manifest::{self, Manifest};
 use super::shards::{self, Shard};
 use super::tables::{self, SEQUENCES, STUDIES};
+use crate::import::plan::TextTable;
 use crate::sequence::Sequence;
 use crate::split::Split;
 use crate::study::{ImageIndex, Study};
@@ -123,6 +124,25 @@ impl Corpus {
     fn find(&self, index: ImageIndex) -> Option<&[u8]> {
         let index = index.0 as usize;
         self.shards.get(index / shards::CAPACITY)?.picture(index % shards::CAPACITY)
+    }
+
+    /// A table that a source carries beside its studies, such as the pairs of MS-CXR-T; `None` where the corpus has none of
+    /// that name.
+    ///
+    /// # Errors
+    /// A table that cannot be read.
+    pub fn table(&self, name: &str) -> Result<Option<TextTable>> {
+        let file = format!("{name}.csv");
+        if !self.manifest.files.contains_key(&file) {
+            return Ok(None);
+        }
+        let path = self.path.join(&file);
+        let fail = |error: csv::Error| Error::Table { path: path.clone(), message: error.to_string() };
+        let mut reader = csv::Reader::from_path(&path).map_err(fail)?;
+        let cells = |row: &csv::StringRecord| row.iter().map(str::to_string).collect::<Vec<String>>();
+        let columns = cells(reader.headers().map_err(fail)?);
+        let rows = reader.records().map(|row| row.map(|row| cells(&row))).collect::<Result<_, _>>().map_err(fail)?;
+        Ok(Some(TextTable { name: name.into(), columns, rows }))
     }
 
     /// Tells corpora apart: changes with any picture, study or sequence.

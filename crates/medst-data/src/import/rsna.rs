@@ -13,6 +13,7 @@ use rayon::prelude::*;
 use super::assemble::{Assembly, FoundImage};
 use super::rows::Rows;
 use super::{Planned, PrepareOptions};
+use crate::boxes::{self, Boxes, Region};
 use crate::image::dicom;
 use crate::permutation::{test_count, train_test_split};
 use crate::progress::Progress;
@@ -23,6 +24,8 @@ use crate::{Error, Result};
 const LABELS: &str = "stage_2_train_labels.csv";
 const CLASSES: &str = "stage_2_detailed_class_info.csv";
 const IMAGES: &str = "stage_2_train_images";
+/// What the boxes of the challenge show.
+const PHRASE: &str = "pneumonia";
 /// Headers that are read between two looks at the stop request.
 const BLOCK: usize = 1024;
 
@@ -63,18 +66,18 @@ pub fn plan(source: &Rsna, options: &PrepareOptions, progress: &dyn Progress) ->
         if progress.stop_requested() {
             return Err(Error::Stopped);
         }
-        let images: Vec<(PathBuf, Result<View, String>)> = patients
+        let images: Vec<(PathBuf, Result<Seen, String>)> = patients
             .par_iter()
             .map(|(id, _)| {
                 let path = source.root.join(IMAGES).join(format!("{id}.dcm"));
-                let view = view(&path);
+                let seen = look(&path);
                 progress.advance(1);
-                (path, view)
+                (path, seen)
             })
             .collect();
-        for (((id, patient), (path, view)), &split) in patients.iter().zip(images).zip(splits) {
-            let view = match view {
-                Ok(view) => view,
+        for (((id, patient), (path, seen)), &split) in patients.iter().zip(images).zip(splits) {
+            let Seen { view, width, height } = match seen {
+                Ok(seen) => seen,
                 Err(reason) => {
                     assembly.plan.skip(path.display().to_string(), patient.row, reason);
                     continue;
@@ -88,7 +91,15 @@ pub fn plan(source: &Rsna, options: &PrepareOptions, progress: &dyn Progress) ->
                 assembly.label(place, "class", class.clone());
             }
             if !patient.boxes.is_empty() {
-                assembly.label(place, "boxes", serde_json::to_string(&patient.boxes).unwrap_or_default());
+                let region = |&[x, y, w, h]: &[f64; 4]| Region {
+                    phrase: PHRASE.into(),
+                    left: x,
+                    top: y,
+                    right: x + w,
+                    bottom: y + h,
+                };
+                let boxes = Boxes { width, height, regions: patient.boxes.iter().map(region).collect() };
+                assembly.label(place, boxes::LABEL, boxes.to_label());
             }
         }
     }
@@ -109,12 +120,23 @@ fn reference_splits(count: usize) -> Vec<Split> {
     splits
 }
 
-fn view(path: &Path) -> Result<View, String> {
+/// What a header tells of a picture.
+struct Seen {
+    view: View,
+    width: f64,
+    height: f64,
+}
+
+fn look(path: &Path) -> Result<Seen, String> {
     if !path.exists() {
         return Err("image file does not exist".into());
     }
     match dicom::header(path) {
-        Ok(header) => header.view.ok_or_else(|| "view is not told by the DICOM header".to_string()),
+        Ok(header) => {
+            let view = header.view.ok_or("view is not told by the DICOM header")?;
+            let side = |pixels: Option<usize>| pixels.map(|pixels| pixels as f64).ok_or("DICOM header tells no size");
+            Ok(Seen { view, width: side(header.columns)?, height: side(header.rows)? })
+        }
         Err(Error::Image { message, .. }) => Err(message),
         Err(error) => Err(error.to_string()),
     }

@@ -82,6 +82,14 @@ pub fn reference_content(report: &str) -> Option<String> {
     join(chosen.impression, chosen.findings).and_then(|text| sentences(&text))
 }
 
+/// A sentence that is compared with reports (a prompt, a query), in the words that a model reads of them.
+pub fn query(text: &str) -> String {
+    let lower = text.to_lowercase();
+    let tokens = lower.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+    let ascii = tokens.map(|token| token.chars().filter(char::is_ascii).collect::<String>());
+    ascii.filter(|token| !token.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
 /// Impression, a space, findings; `None` when there is neither.
 fn join(impression: Option<String>, findings: Option<String>) -> Option<String> {
     match (impression, findings) {
@@ -117,6 +125,13 @@ mod tests {
         assert_eq!(plain.as_deref(), Ok("severe ards person is intubated with an og in place"));
         let sectioned = prepare("FINDINGS: 1. Heart is normal. Ok.\n IMPRESSION: No acute process.", None);
         assert_eq!(sectioned.as_deref(), Ok("no acute process heart is normal"));
+    }
+
+    #[test]
+    fn a_query_has_the_words_of_a_report() {
+        let text = "There is no left-sided pneumothorax.";
+        assert_eq!(query(text), prepare(text, None).unwrap());
+        assert_eq!(query("Edema?"), "edema");
     }
 
     #[test]

@@ -4,14 +4,15 @@ use std::path::Path;
 
 use super::files::{Entries, Table, write_png};
 use crate::Result;
+use crate::boxes::{self, Boxes, Region};
 use crate::phantom::cohort::{Drawn, Patient, Picture};
-use crate::phantom::finding::Finding;
+use crate::phantom::finding::{Finding, Present};
 
 pub const IMAGES: &str = "images";
 pub const STUDIES: &str = "studies.csv";
 pub const TABLES: &[Table] = &[Table { name: STUDIES, columns: &COLUMNS }];
 
-const COLUMNS: [&str; 14] = [
+const COLUMNS: [&str; 15] = [
     "subject_id",
     "study_id",
     "day",
@@ -26,6 +27,7 @@ const COLUMNS: [&str; 14] = [
     "pneumothorax",
     "atelectasis",
     "cardiomegaly",
+    boxes::LABEL,
 ];
 
 /// The id of a patient.
@@ -50,6 +52,7 @@ pub fn write(folder: &Path, drawn: &Drawn) -> Result<Entries> {
             let there = present.iter().any(|(_, present)| present.finding == finding);
             u8::from(there).to_string()
         });
+        let seen = boxes_of(&present, &pictures.frontal);
         let mut add = |name: &str, view: &str, picture: &Picture| {
             let image = format!("{IMAGES}/{subject}/{study}_{name}.png");
             write_png(&folder.join(&image), picture)?;
@@ -57,6 +60,7 @@ pub fn write(folder: &Path, drawn: &Drawn) -> Result<Entries> {
             let mut row =
                 [&subject, &study, &day, view, &image, &visit.report, patient.split.name()].map(String::from).to_vec();
             row.extend(labels.clone());
+            row.push(if name == "frontal" { seen.clone() } else { String::new() });
             rows.push(row);
             Ok(())
         };
@@ -66,4 +70,23 @@ pub fn write(folder: &Path, drawn: &Drawn) -> Result<Entries> {
         }
     }
     Ok(Entries { images: rows.len(), rows: vec![rows], ..Entries::default() })
+}
+
+/// Where the findings show on the frontal picture; nothing where none does.
+fn boxes_of(present: &[(usize, Present)], picture: &Picture) -> String {
+    let regions: Vec<Region> = present
+        .iter()
+        .zip(&picture.boxes)
+        .filter_map(|((_, present), bounds)| {
+            let [left, top, right, bottom] = (*bounds)?.map(f64::from);
+            let finding = present.finding.name().replace('_', " ");
+            let phrase = match present.finding.has_side() {
+                true => format!("{} {finding}", present.side.name()),
+                false => finding,
+            };
+            Some(Region { phrase, left, top, right, bottom })
+        })
+        .collect();
+    let boxes = Boxes { width: picture.width as f64, height: picture.height as f64, regions };
+    if boxes.regions.is_empty() { String::new() } else { boxes.to_label() }
 }

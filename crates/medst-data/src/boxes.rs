@@ -1,0 +1,90 @@
+//! Boxes of phrases in the frontal picture of a study: the label `boxes`, a JSON object
+//! `{"width":W,"height":H,"regions":[{"phrase":"pneumonia","left":…,"top":…,"right":…,"bottom":…}]}` in pixels of the
+//! picture that was prepared.
+
+use serde::{Deserialize, Serialize};
+
+/// The label's name.
+pub const LABEL: &str = "boxes";
+
+/// What a study's frontal picture shows where.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Boxes {
+    /// Of the picture, in pixels.
+    pub width: f64,
+    pub height: f64,
+    pub regions: Vec<Region>,
+}
+
+/// A box, ends exclusive, in pixels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Region {
+    pub phrase: String,
+    pub left: f64,
+    pub top: f64,
+    pub right: f64,
+    pub bottom: f64,
+}
+
+impl Boxes {
+    /// The label's text.
+    pub fn to_label(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Reads a label.
+    ///
+    /// # Errors
+    /// What is wrong with it: no such JSON, a picture without pixels, a box without area or outside of the picture.
+    pub fn parse(label: &str) -> Result<Boxes, String> {
+        let boxes: Boxes = serde_json::from_str(label).map_err(|error| format!("label boxes: {error}"))?;
+        let Boxes { width, height, regions } = &boxes;
+        let inside = |region: &Region| {
+            region.left < region.right
+                && region.top < region.bottom
+                && region.right > 0.0
+                && region.bottom > 0.0
+                && region.left < *width
+                && region.top < *height
+        };
+        if !(width.is_finite() && height.is_finite() && *width > 0.0 && *height > 0.0) {
+            return Err("label boxes: the picture has no size".into());
+        }
+        if !regions.iter().all(inside) {
+            return Err("label boxes: a box has no area in the picture".into());
+        }
+        Ok(boxes)
+    }
+
+    /// `[left, top, right, bottom]` of a box in fractions of the square that a corpus stores: the picture in its middle, black
+    /// around it.
+    pub fn in_square(&self, region: &Region) -> [f64; 4] {
+        let longest = self.width.max(self.height);
+        let (x, y) = ((longest - self.width) / 2.0, (longest - self.height) / 2.0);
+        [
+            (region.left + x) / longest,
+            (region.top + y) / longest,
+            (region.right + x) / longest,
+            (region.bottom + y) / longest,
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_come_back_and_broken_ones_are_refused() {
+        let region = Region { phrase: "edema".into(), left: 10.0, top: 0.0, right: 30.0, bottom: 40.0 };
+        let boxes = Boxes { width: 50.0, height: 100.0, regions: vec![region.clone()] };
+        assert_eq!(Boxes::parse(&boxes.to_label()), Ok(boxes.clone()));
+        assert_eq!(boxes.in_square(&region), [0.35, 0.0, 0.55, 0.4]);
+        let with = |region: Region| Boxes { regions: vec![region], ..boxes.clone() }.to_label();
+        assert!(Boxes::parse(&with(Region { right: 5.0, ..region.clone() })).unwrap_err().contains("area"));
+        assert!(Boxes::parse(&with(Region { left: 60.0, right: 70.0, ..region.clone() })).is_err());
+        let sizeless = Boxes { width: 0.0, ..boxes };
+        assert!(Boxes::parse(&sizeless.to_label()).unwrap_err().contains("size"));
+        assert!(Boxes::parse("[[1,2,3,4]]").unwrap_err().contains("boxes"));
+    }
+}
