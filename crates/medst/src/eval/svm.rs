@@ -166,9 +166,9 @@ mod tests {
         let truth: Vec<usize> = (0..30).map(|n| n % 3).collect();
         let kernel = Kernel::linear(&features).unwrap();
         let classifier = Classifier::train(&kernel, &(0..15).collect::<Vec<_>>(), &truth).unwrap();
-        for row in 15..30 {
+        for (row, &class) in truth.iter().enumerate().skip(15) {
             let decision = classifier.decide(&kernel, row, 4);
-            assert_eq!(decision.class, truth[row]);
+            assert_eq!(decision.class, class);
             assert_eq!(decision.scores[3], f64::NEG_INFINITY);
         }
         let single = Classifier::train(&kernel, &[0, 3], &truth).unwrap();

@@ -83,6 +83,17 @@ impl Vectors {
         Vectors { values: rows.iter().flat_map(|&row| self.row(row)).copied().collect(), width: self.width }
     }
 
+    /// `[n, D₁ + D₂]`: the rows of two side by side.
+    /// # Errors
+    /// Different numbers of rows.
+    pub fn beside(first: &Vectors, second: &Vectors) -> Result<Vectors> {
+        if first.len() != second.len() {
+            return Err(Error::Evaluation(format!("{} rows beside {}", first.len(), second.len())));
+        }
+        let values = first.rows().zip(second.rows()).flat_map(|(a, b)| a.iter().chain(b)).copied().collect();
+        Vectors::new(values, first.width + second.width)
+    }
+
     /// Whether a row holds neither NaN nor infinity.
     pub fn is_finite(&self, row: usize) -> bool {
         self.row(row).iter().all(|value| value.is_finite())

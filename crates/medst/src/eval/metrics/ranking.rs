@@ -72,6 +72,21 @@ impl Ranking {
         (positives > 0.0).then(|| sum / positives)
     }
 
+    /// The share of positive rows in the first `k` places; of rows with one score, those at the edge count in proportion.
+    /// `None` with fewer rows than places.
+    pub fn precision_at(&self, k: usize, weights: &[f64]) -> Option<f64> {
+        let (mut left, mut found) = (k as f64, 0.0);
+        for (positive, negative) in self.steps(weights).filter(|step| step.0 + step.1 > 0.0) {
+            let taken = left.min(positive + negative);
+            found += positive * taken / (positive + negative);
+            left -= taken;
+            if left <= 0.0 {
+                return Some(found / k as f64);
+            }
+        }
+        None
+    }
+
     /// The receiver operating characteristic for drawing, thinned; empty where it is undefined.
     pub fn curve(&self) -> Vec<Point> {
         let weights = vec![1.0; self.order.len()];
@@ -122,6 +137,11 @@ mod tests {
         let weights = [1.0, 2.0, 0.0, 1.0, 3.0, 1.0, 2.0];
         assert!((ranking.auroc(&weights).unwrap() - 0.458_333_333_333_333_3).abs() < 1e-12);
         assert!((ranking.average_precision(&weights).unwrap() - 0.575).abs() < 1e-12);
+        // The first place is positive; the second and third share a score, one of them positive.
+        assert_eq!(
+            [1, 2, 3, 8].map(|k| ranking.precision_at(k, &ones)),
+            [Some(1.0), Some(0.75), Some(2.0 / 3.0), None]
+        );
         let one_class = Ranking::new(&[0.1, 0.2], &[true, true]);
         assert_eq!((one_class.auroc(&[1.0; 2]), one_class.average_precision(&[1.0; 2])), (None, Some(1.0)));
         assert!(one_class.curve().is_empty());

@@ -1,0 +1,99 @@
+//! Pairs of studies of one subject, with the course of findings between them.
+
+use serde::Serialize;
+
+use super::Vectors;
+
+/// The course of a finding from the previous to the current study.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Course {
+    Improving,
+    Stable,
+    Worsening,
+}
+
+impl Course {
+    /// By class number.
+    pub const ALL: [Course; 3] = [Course::Improving, Course::Stable, Course::Worsening];
+    /// How many there are.
+    pub const COUNT: usize = Course::ALL.len();
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Course::Improving => "improving",
+            Course::Stable => "stable",
+            Course::Worsening => "worsening",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<Course> {
+        Course::ALL.into_iter().find(|course| course.name() == name)
+    }
+
+    /// The class number.
+    pub fn class(self) -> usize {
+        self as usize
+    }
+
+    /// What it is when time runs backwards.
+    pub fn reversed(self) -> Course {
+        match self {
+            Course::Improving => Course::Worsening,
+            Course::Stable => Course::Stable,
+            Course::Worsening => Course::Improving,
+        }
+    }
+
+    /// Names in the order of class numbers.
+    pub fn names() -> Vec<String> {
+        Course::ALL.map(|course| course.name().to_string()).to_vec()
+    }
+}
+
+/// `n` pairs of images with their embeddings.
+#[derive(Clone, Debug)]
+pub struct ImagePairs {
+    /// `[n, D]` of the earlier images.
+    pub previous: Vectors,
+    /// `[n, D]` of the later ones.
+    pub current: Vectors,
+    pub subjects: Vec<String>,
+    /// Rows of the corpus, previous first.
+    pub studies: Vec<[usize; 2]>,
+    /// The course of each finding in each pair; `None` where it is not told.
+    pub findings: Vec<(String, Vec<Option<Course>>)>,
+}
+
+/// The pairs that have a course of a finding.
+pub(super) struct Labelled<'a> {
+    pub name: &'a str,
+    /// Rows of the pairs.
+    pub rows: Vec<usize>,
+    /// Class numbers of those rows.
+    pub truth: Vec<usize>,
+}
+
+impl ImagePairs {
+    pub(super) fn labelled(&self) -> impl Iterator<Item = Labelled<'_>> {
+        self.findings.iter().map(|(name, courses)| {
+            let told = courses.iter().enumerate().filter_map(|(row, course)| Some((row, (*course)?.class())));
+            let (rows, truth) = told.unzip();
+            Labelled { name, rows, truth }
+        })
+    }
+}
+
+impl Labelled<'_> {
+    /// Why the classes cannot be told apart, where that is so.
+    pub fn trouble(&self) -> Option<String> {
+        let first = *self.truth.first()?;
+        let alone = self.truth.iter().all(|&class| class == first);
+        alone.then(|| format!("every pair is {}", Course::ALL[first].name()))
+    }
+
+    /// Their weights out of those of all pairs.
+    pub fn weights(&self, of_pairs: &[f64]) -> Vec<f64> {
+        self.rows.iter().map(|&row| of_pairs[row]).collect()
+    }
+}

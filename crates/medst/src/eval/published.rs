@@ -1,0 +1,62 @@
+//! Figures of papers, printed beside ours "as published": other data sets' figures than those of the corpus at hand, unless
+//! that is the benchmark itself.
+
+use serde::Serialize;
+
+use super::result::Task;
+
+/// A figure of a paper.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Published {
+    pub model: &'static str,
+    /// A share or an area, as [`super::result::Figure::value`].
+    pub value: f64,
+    /// On which data and how.
+    pub on: &'static str,
+}
+
+const MED_ST: &str = "Med-ST (Yang et al., ICML 2024)";
+const BIOVIL_T: &str = "BioViL-T (Bannur et al., CVPR 2023)";
+const MGCA: &str = "MGCA-ViT (Wang et al., NeurIPS 2022)";
+const SVM: &str = "MS-CXR-T images, accuracy of a linear SVM, 10 folds";
+const SENTENCES: &str = "MS-CXR-T sentences";
+const COVIDX: &str = "COVIDx, accuracy of a linear probe";
+
+const TABLE: [(Task, &str, &[&str], Published); 12] = [
+    image("consolidation", 0.6057),
+    image("edema", 0.6735),
+    image("pleural_effusion", 0.5847),
+    image("pneumonia", 0.65),
+    image("pneumothorax", 0.5418),
+    image("mean", 0.611),
+    (
+        Task::TemporalImage,
+        "mean",
+        &["macro accuracy"],
+        Published { model: BIOVIL_T, value: 0.602, on: "MS-CXR-T images, macro accuracy" },
+    ),
+    (
+        Task::TemporalSentence,
+        "all",
+        &["accuracy", "accuracy, reference threshold"],
+        Published { model: BIOVIL_T, value: 0.8777, on: SENTENCES },
+    ),
+    (Task::TemporalSentence, "all", &["AUROC"], Published { model: BIOVIL_T, value: 0.933, on: SENTENCES }),
+    probe("1 %", 0.748),
+    probe("10 %", 0.848),
+    probe("100 %", 0.923),
+];
+
+const fn image(finding: &'static str, value: f64) -> (Task, &'static str, &'static [&'static str], Published) {
+    (Task::TemporalImage, finding, &["accuracy", "accuracy, 10 folds"], Published { model: MED_ST, value, on: SVM })
+}
+
+const fn probe(share: &'static str, value: f64) -> (Task, &'static str, &'static [&'static str], Published) {
+    (Task::LinearProbe, share, &["accuracy"], Published { model: MGCA, value, on: COVIDX })
+}
+
+/// What is published for a figure.
+pub fn of(task: Task, group: &str, name: &str) -> Vec<Published> {
+    let fits = |row: &&(Task, &str, &[&str], Published)| row.0 == task && row.1 == group && row.2.contains(&name);
+    TABLE.iter().filter(fits).map(|row| row.3).collect()
+}

@@ -1,0 +1,329 @@
+//! What an evaluator returns: figures, curves and cases, ready to be written as JSON or drawn.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::bootstrap::{Bootstrap, Clusters, Estimate};
+use super::metrics::{Bin, Point};
+use super::published::Published;
+
+/// How a task is scored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// Subjects are never in training and test at once; intervals; the metrics that the benchmarks define.
+    #[default]
+    Strict,
+    /// What the reference implementation computes, its quirks under their own names.
+    Reference,
+}
+
+impl Protocol {
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Strict => "strict",
+            Protocol::Reference => "reference",
+        }
+    }
+}
+
+/// What can be evaluated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Task {
+    TemporalImage,
+    TemporalSentence,
+    ZeroShot,
+    LinearProbe,
+    Retrieval,
+    Progression,
+    SequenceOrder,
+    Grounding,
+}
+
+impl Task {
+    pub const ALL: [Task; 8] = [
+        Task::TemporalImage,
+        Task::TemporalSentence,
+        Task::ZeroShot,
+        Task::LinearProbe,
+        Task::Retrieval,
+        Task::Progression,
+        Task::SequenceOrder,
+        Task::Grounding,
+    ];
+
+    /// As it is typed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Task::TemporalImage => "temporal-image",
+            Task::TemporalSentence => "temporal-sentence",
+            Task::ZeroShot => "zero-shot",
+            Task::LinearProbe => "linear-probe",
+            Task::Retrieval => "retrieval",
+            Task::Progression => "progression",
+            Task::SequenceOrder => "sequence-order",
+            Task::Grounding => "grounding",
+        }
+    }
+
+    /// As it is read.
+    pub fn title(self) -> &'static str {
+        match self {
+            Task::TemporalImage => "Temporal image classification",
+            Task::TemporalSentence => "Temporal sentence similarity",
+            Task::ZeroShot => "Zero-shot classification",
+            Task::LinearProbe => "Image classification by linear probe",
+            Task::Retrieval => "Retrieval",
+            Task::Progression => "Progression by text prototypes",
+            Task::SequenceOrder => "Order of sequences",
+            Task::Grounding => "Phrase grounding",
+        }
+    }
+
+    /// # Errors
+    /// Lists the known names.
+    pub fn parse(name: &str) -> Result<Task, String> {
+        let known = Task::ALL.into_iter().find(|task| task.name() == name);
+        known.ok_or_else(|| format!("expected all or one of {}", Task::ALL.map(Task::name).join(", ")))
+    }
+}
+
+/// How a figure is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unit {
+    /// Between 0 and 1, printed in percent.
+    Share,
+    /// An area, coefficient or error, printed with three decimals.
+    Number,
+    /// A place in a list, printed with one decimal.
+    Rank,
+}
+
+/// One number of a task.
+#[derive(Clone, Debug, Serialize)]
+pub struct Figure {
+    /// What it is of: a finding, a direction, a share of the training data.
+    pub group: String,
+    pub name: String,
+    pub unit: Unit,
+    /// `None` where it is undefined; `undefined` then says why.
+    pub value: Option<f64>,
+    /// 95 %, of a bootstrap over subjects.
+    pub interval: Option<(f64, f64)>,
+    /// What guessing gives, where that is known.
+    pub chance: Option<f64>,
+    /// Rows it is computed from.
+    pub rows: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub undefined: Option<String>,
+    /// What papers report for it on the real data sets.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub published: Vec<Published>,
+}
+
+impl Figure {
+    /// A figure without an interval.
+    pub fn plain(group: &str, name: &str, unit: Unit, value: f64, rows: usize) -> Figure {
+        Figure {
+            group: group.into(),
+            name: name.into(),
+            unit,
+            value: Some(value),
+            interval: None,
+            chance: None,
+            rows,
+            undefined: None,
+            published: Vec::new(),
+        }
+    }
+
+    /// A figure that the data do not define.
+    pub fn undefined(group: &str, name: &str, unit: Unit, rows: usize, reason: impl Into<String>) -> Figure {
+        Figure { value: None, undefined: Some(reason.into()), ..Figure::plain(group, name, unit, 0.0, rows) }
+    }
+
+    pub fn with_chance(self, chance: f64) -> Figure {
+        Figure { chance: Some(chance), ..self }
+    }
+
+    /// The value in its unit, with the interval; or why there is none.
+    pub fn text(&self) -> String {
+        let Some(value) = self.value else {
+            return format!("undefined: {}", self.undefined.as_deref().unwrap_or("no reason given"));
+        };
+        match self.interval {
+            Some((low, high)) => {
+                format!("{} ({} to {})", self.unit.text(value), self.unit.text(low), self.unit.text(high))
+            }
+            None => self.unit.text(value),
+        }
+    }
+}
+
+impl Unit {
+    pub fn text(self, value: f64) -> String {
+        match self {
+            Unit::Share => format!("{:.1}", 100.0 * value),
+            Unit::Number => format!("{value:.3}"),
+            Unit::Rank => format!("{value:.1}"),
+        }
+    }
+}
+
+/// Draws the intervals of a task's figures.
+pub struct Meter<'a> {
+    pub bootstrap: Bootstrap,
+    pub clusters: &'a Clusters,
+}
+
+impl Meter<'_> {
+    /// A figure with its interval: `statistic` of a weight for each row, `None` where it is undefined, which `otherwise` explains.
+    pub fn figure(
+        &self,
+        (group, name, unit): (&str, &str, Unit),
+        rows: usize,
+        otherwise: &str,
+        statistic: impl Fn(&[f64]) -> Option<f64> + Sync,
+    ) -> Figure {
+        match self.bootstrap.estimate(self.clusters, statistic) {
+            Some(Estimate { value, interval }) => Figure { interval, ..Figure::plain(group, name, unit, value, rows) },
+            None => Figure::undefined(group, name, unit, rows, otherwise),
+        }
+    }
+}
+
+/// Something to draw.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Plot {
+    /// Receiver operating characteristics.
+    Roc { title: String, curves: Vec<Curve> },
+    /// A reliability diagram.
+    Calibration { title: String, bins: Vec<Bin>, error: f64 },
+    /// Counts of true (row) and predicted (column) classes.
+    Confusion { title: String, classes: Vec<String>, counts: Vec<Vec<f64>> },
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Curve {
+    pub name: String,
+    pub auroc: Option<f64>,
+    pub points: Vec<Point>,
+}
+
+/// A case worth looking at.
+#[derive(Clone, Debug, Serialize)]
+pub struct Example {
+    pub kind: ExampleKind,
+    pub caption: String,
+    /// Rows of the corpus, in the order in which they are to be shown.
+    #[serde(skip)]
+    pub rows: Vec<usize>,
+    /// Their ids; filled by whoever knows the corpus.
+    pub studies: Vec<String>,
+    /// What a heat map should look for.
+    pub phrase: Option<String>,
+    /// `[left, top, right, bottom]` in fractions of the picture.
+    pub boxes: Vec<[f64; 4]>,
+}
+
+impl Example {
+    pub fn new(kind: ExampleKind, caption: impl Into<String>, rows: impl Into<Vec<usize>>) -> Example {
+        let (caption, rows) = (caption.into(), rows.into());
+        Example { kind, caption, rows, studies: Vec::new(), phrase: None, boxes: Vec::new() }
+    }
+
+    pub fn looking_for(self, phrase: impl Into<String>) -> Example {
+        Example { phrase: Some(phrase.into()), ..self }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExampleKind {
+    Best,
+    Worst,
+}
+
+/// Cases of each kind that a task shows.
+pub const EXAMPLES: usize = 2;
+
+/// The best and the worst cases by a score that should be high; ties keep their order. With few rows a case is shown once.
+pub fn extremes(scores: &[f64]) -> Vec<(ExampleKind, usize)> {
+    let mut order: Vec<usize> = (0..scores.len()).filter(|&row| scores[row].is_finite()).collect();
+    order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+    let each = EXAMPLES.min(order.len() / 2);
+    let best = order[..each].iter().map(|&row| (ExampleKind::Best, row));
+    let worst = order[order.len() - each..].iter().rev().map(|&row| (ExampleKind::Worst, row));
+    best.chain(worst).collect()
+}
+
+/// What a task gave on a data set.
+#[derive(Clone, Debug, Serialize)]
+pub struct TaskResult {
+    pub task: Task,
+    pub protocol: Protocol,
+    /// What was evaluated and how, in words.
+    pub method: String,
+    pub rows: usize,
+    pub subjects: usize,
+    pub figures: Vec<Figure>,
+    pub plots: Vec<Plot>,
+    pub examples: Vec<Example>,
+    /// Rows that could not be used, counted by reason.
+    pub skipped: BTreeMap<String, u64>,
+    /// What should be known when reading the figures.
+    pub notes: Vec<String>,
+}
+
+impl TaskResult {
+    pub fn new(task: Task, protocol: Protocol, method: impl Into<String>) -> TaskResult {
+        TaskResult {
+            task,
+            protocol,
+            method: method.into(),
+            rows: 0,
+            subjects: 0,
+            figures: Vec::new(),
+            plots: Vec::new(),
+            examples: Vec::new(),
+            skipped: BTreeMap::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// A figure's value by group and name.
+    pub fn value(&self, group: &str, name: &str) -> Option<f64> {
+        self.figures.iter().find(|figure| figure.group == group && figure.name == name)?.value
+    }
+}
+
+impl fmt::Display for TaskResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} ({}; {} rows of {} subjects)",
+            self.task.title(),
+            self.protocol.name(),
+            self.rows,
+            self.subjects
+        )?;
+        let wide = |text: fn(&Figure) -> &str| self.figures.iter().map(|figure| text(figure).chars().count()).max();
+        let (group, name) = (wide(|figure| &figure.group).unwrap_or(0), wide(|figure| &figure.name).unwrap_or(0));
+        for figure in &self.figures {
+            write!(f, "  {:group$}  {:name$}  {}", figure.group, figure.name, figure.text())?;
+            if let Some(chance) = figure.chance {
+                write!(f, "  [chance {}]", figure.unit.text(chance))?;
+            }
+            writeln!(f)?;
+        }
+        for (reason, count) in &self.skipped {
+            writeln!(f, "  skipped {count}: {reason}")?;
+        }
+        self.notes.iter().try_for_each(|note| writeln!(f, "  note: {note}"))
+    }
+}

@@ -1,0 +1,649 @@
+//! Image classification by a linear probe: one linear layer on frozen `[CLS]` features.
+//!
+//! AdamW, learning rate 5e-4, weight decay 1e-6, batches of 96, at most 50 epochs, ended by 10 without a lower validation loss
+//! (the paper's section 4.2, after MGCA); with 1, 10 and 100 % of the training rows.
+//!
+//! * Strict: subjects are drawn, three seeds, intervals over test subjects.
+//! * Reference: rows are drawn, as `pandas.DataFrame.sample(frac, random_state=42)` does; one seed.
+
+use std::collections::BTreeMap;
+
+use medst_data::permutation::NumpyRandom;
+use medst_data::split::Split;
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tch::nn::OptimizerConfig;
+use tch::{Device, Kind, Reduction, Tensor, nn};
+
+use super::{Input, words};
+use crate::eval::Vectors;
+use crate::eval::bootstrap::{Bootstrap, Clusters};
+use crate::eval::metrics::{Calibration, ConfusionMatrix, Ranking};
+use crate::eval::published;
+use crate::eval::result::{Curve, Example, Figure, Meter, Plot, Protocol, Task, TaskResult, Unit, extremes};
+use crate::{Error, Result};
+
+/// The evaluator, with the paper's settings by default.
+#[derive(Clone, Copy, Debug)]
+pub struct LinearProbe {
+    pub protocol: Protocol,
+    pub bootstrap: Bootstrap,
+    pub lr: f64,
+    pub weight_decay: f64,
+    pub batch: usize,
+    pub epochs: usize,
+    pub patience: usize,
+}
+
+impl Default for LinearProbe {
+    fn default() -> Self {
+        LinearProbe {
+            protocol: Protocol::default(),
+            bootstrap: Bootstrap::default(),
+            lr: 5e-4,
+            weight_decay: 1e-6,
+            batch: 96,
+            epochs: 50,
+            patience: 10,
+        }
+    }
+}
+
+/// Shares of the training rows.
+const SHARES: [f64; 3] = [0.01, 0.1, 1.0];
+const SEEDS: [u64; 3] = [0, 1, 2];
+/// pandas' `random_state` in the reference.
+const REFERENCE_SEED: u32 = 42;
+
+/// What is learnt.
+#[derive(Clone, Debug)]
+pub enum ProbeTruth {
+    /// One of several classes.
+    Classes { names: Vec<String>, of: Vec<usize> },
+    /// Each of several findings, there or not; `None` where that is not told.
+    Findings { names: Vec<String>, of: Vec<Vec<Option<bool>>> },
+}
+
+/// `n` images with features.
+#[derive(Clone, Debug)]
+pub struct ProbeData {
+    /// `[n, H]`.
+    pub features: Vectors,
+    pub truth: ProbeTruth,
+    pub splits: Vec<Split>,
+    pub subjects: Vec<String>,
+    /// Rows of the corpus.
+    pub rows: Vec<usize>,
+}
+
+/// Probabilities of a trained probe for the test rows, `[m][outputs]`.
+type Probabilities = Vec<Vec<f64>>;
+
+impl ProbeTruth {
+    fn names(&self) -> &[String] {
+        match self {
+            ProbeTruth::Classes { names, .. } | ProbeTruth::Findings { names, .. } => names,
+        }
+    }
+
+    fn count(&self) -> usize {
+        match self {
+            ProbeTruth::Classes { of, .. } => of.len(),
+            ProbeTruth::Findings { of, .. } => of.len(),
+        }
+    }
+
+    /// Target `[n, outputs]` and which of it counts.
+    fn target(&self) -> (Tensor, Tensor) {
+        let (rows, outputs) = (self.count(), self.names().len());
+        let mut values = vec![0f32; rows * outputs];
+        let mut told = vec![1f32; rows * outputs];
+        match self {
+            ProbeTruth::Classes { of, .. } => {
+                of.iter().enumerate().for_each(|(row, &class)| values[row * outputs + class] = 1.0);
+            }
+            ProbeTruth::Findings { of, .. } => {
+                for (place, label) in of.iter().flatten().enumerate() {
+                    values[place] = f32::from(u8::from(*label == Some(true)));
+                    told[place] = f32::from(u8::from(label.is_some()));
+                }
+            }
+        }
+        let tensor = |x: &[f32]| Tensor::from_slice(x).view([rows as i64, outputs as i64]);
+        (tensor(&values), tensor(&told))
+    }
+
+    /// Why rows cannot teach anything, where that is so.
+    fn trouble(&self, rows: &[usize]) -> Option<String> {
+        if rows.is_empty() {
+            return Some("no training rows".into());
+        }
+        match self {
+            ProbeTruth::Classes { names, of } => {
+                let first = of[rows[0]];
+                let alone = rows.iter().all(|&row| of[row] == first);
+                alone.then(|| format!("all {} training rows are {}", rows.len(), names[first]))
+            }
+            ProbeTruth::Findings { names, of } => {
+                let flat = |finding: usize| {
+                    let mut told = rows.iter().filter_map(|&row| of[row][finding]);
+                    let first = told.next();
+                    told.all(|there| Some(there) == first)
+                };
+                let all_flat = (0..names.len()).all(flat);
+                all_flat.then(|| format!("no finding varies among the {} training rows", rows.len()))
+            }
+        }
+    }
+}
+
+impl LinearProbe {
+    /// # Errors
+    /// No training or no test rows, labels that do not fit, or features that are not finite.
+    pub fn evaluate(&self, data: &ProbeData) -> Result<TaskResult> {
+        Input::check(&data.features, "features")?;
+        Input::check_count(data.truth.count(), &data.features, "labels")?;
+        Input::check_count(data.splits.len(), &data.features, "splits")?;
+        let of =
+            |split: Split| -> Vec<usize> { (0..data.splits.len()).filter(|&row| data.splits[row] == split).collect() };
+        let (mut training, mut validation, test) = (of(Split::Train), of(Split::Validate), of(Split::Test));
+        for (rows, name) in [(&training, "training"), (&test, "test")] {
+            if rows.is_empty() {
+                return Err(Error::Evaluation(format!("a linear probe needs {name} rows; the corpus has none")));
+            }
+        }
+        let method = match self.protocol {
+            Protocol::Strict => {
+                "one linear layer on frozen features; shares of the training subjects, mean of three seeds"
+            }
+            Protocol::Reference => "one linear layer on frozen features; shares of the training rows, one seed",
+        };
+        let mut result = TaskResult::new(Task::LinearProbe, self.protocol, method);
+        result.rows = test.len();
+        result.subjects = Clusters::of(test.iter().map(|&row| &data.subjects[row])).count();
+        result.notes.push(format!(
+            "{} training, {} validation, {} test rows",
+            training.len(),
+            validation.len(),
+            test.len()
+        ));
+        if validation.is_empty() {
+            (training, validation) = hold_out(&training, &data.subjects);
+            result.notes.push(format!(
+                "no validation split: {} training rows of other subjects end the training",
+                validation.len()
+            ));
+        }
+        let clusters = Clusters::of(test.iter().map(|&row| &data.subjects[row]));
+        let meter = Meter { bootstrap: self.bootstrap, clusters: &clusters };
+        let tensors = Tensors::of(data);
+        for share in SHARES {
+            let group = format!("{} %", (share * 100.0).round());
+            match self.train_all(data, &tensors, share, (&training, &validation, &test))? {
+                Ok(probabilities) => {
+                    let tested = Tested::of(data, &test, probabilities);
+                    result.figures.extend(tested.figures(&group, &meter));
+                    if share == 1.0 {
+                        result.plots = tested.plots();
+                        result.examples = tested.examples(data, &test);
+                    }
+                }
+                Err(reason) => {
+                    let name = tested_name(&data.truth);
+                    result.figures.push(Figure::undefined(&group, name.0, name.1, test.len(), reason));
+                }
+            }
+        }
+        for figure in &mut result.figures {
+            figure.published = published::of(Task::LinearProbe, &figure.group, &figure.name);
+        }
+        Ok(result)
+    }
+
+    /// Probabilities of the test rows for each seed, or why there are none.
+    fn train_all(
+        &self,
+        data: &ProbeData,
+        tensors: &Tensors,
+        share: f64,
+        (training, validation, test): (&[usize], &[usize], &[usize]),
+    ) -> Result<std::result::Result<Vec<Probabilities>, String>> {
+        let seeds: Vec<u64> = match self.protocol {
+            Protocol::Strict => SEEDS.to_vec(),
+            Protocol::Reference => vec![u64::from(REFERENCE_SEED)],
+        };
+        let mut all = Vec::new();
+        for seed in seeds {
+            let rows = match self.protocol {
+                Protocol::Strict => draw_subjects(training, &data.subjects, share, seed),
+                Protocol::Reference => draw_rows(training, share),
+            };
+            if let Some(reason) = data.truth.trouble(&rows) {
+                return Ok(Err(reason));
+            }
+            all.push(self.train(data, tensors, &rows, validation, test, seed)?);
+        }
+        Ok(Ok(all))
+    }
+
+    fn train(
+        &self,
+        data: &ProbeData,
+        tensors: &Tensors,
+        training: &[usize],
+        validation: &[usize],
+        test: &[usize],
+        seed: u64,
+    ) -> Result<Probabilities> {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let (inputs, outputs) = (data.features.width(), data.truth.names().len());
+        let bound = 1.0 / (inputs as f32).sqrt();
+        let mut draw = |count: usize| -> Vec<f32> { (0..count).map(|_| random.random_range(-bound..bound)).collect() };
+        let store = nn::VarStore::new(Device::Cpu);
+        let root = store.root();
+        // Drawn here: the engine's generator is shared with whatever else runs.
+        let mut weight = root.zeros("weight", &[outputs as i64, inputs as i64]);
+        let mut bias = root.zeros("bias", &[outputs as i64]);
+        let initial = [(&mut weight, draw(outputs * inputs)), (&mut bias, draw(outputs))];
+        for (tensor, values) in initial {
+            let shape = tensor.size();
+            tch::no_grad(|| tensor.copy_(&Tensor::from_slice(&values).view(shape.as_slice())));
+        }
+        let decay = nn::AdamW { wd: self.weight_decay, ..nn::AdamW::default() };
+        let mut optimizer = decay.build(&store, self.lr)?;
+        let loss = |rows: &Tensor, weight: &Tensor, bias: &Tensor| {
+            let logits = tensors.features.index_select(0, rows).linear(weight, Some(bias));
+            let (target, told) = (tensors.target.index_select(0, rows), tensors.told.index_select(0, rows));
+            match &data.truth {
+                ProbeTruth::Classes { .. } => {
+                    logits.cross_entropy_loss(&target.argmax(1, false), None::<Tensor>, Reduction::Mean, -100, 0.0)
+                }
+                ProbeTruth::Findings { .. } => {
+                    let each = logits.binary_cross_entropy_with_logits::<Tensor>(&target, None, None, Reduction::None);
+                    (each * &told).sum(None::<Kind>) / told.sum(None::<Kind>).clamp_min(1.0)
+                }
+            }
+        };
+        let judge = numbers(if validation.is_empty() { training } else { validation });
+        let mut order = training.to_vec();
+        let mut best: Option<(f64, Tensor, Tensor)> = None;
+        let mut stale = 0;
+        for _ in 0..self.epochs {
+            order.shuffle(&mut random);
+            for batch in order.chunks(self.batch) {
+                optimizer.backward_step(&loss(&numbers(batch), &weight, &bias));
+            }
+            let judged = tch::no_grad(|| loss(&judge, &weight, &bias).double_value(&[]));
+            if !judged.is_finite() {
+                return Err(Error::Evaluation(
+                    "the linear probe's loss is not finite; are the features very large?".into(),
+                ));
+            }
+            if best.as_ref().is_none_or(|best| judged < best.0) {
+                best = Some((judged, weight.detach().copy(), bias.detach().copy()));
+                stale = 0;
+            } else {
+                stale += 1;
+                if stale >= self.patience {
+                    break;
+                }
+            }
+        }
+        let (_, weight, bias) = best.ok_or_else(|| Error::Evaluation("no epoch was run".into()))?;
+        let logits =
+            tensors.features.index_select(0, &numbers(test)).linear(&weight, Some(&bias)).to_kind(Kind::Double);
+        let probabilities = match &data.truth {
+            ProbeTruth::Classes { .. } => logits.softmax(1, Kind::Double),
+            ProbeTruth::Findings { .. } => logits.sigmoid(),
+        };
+        let values = Vec::<f64>::try_from(probabilities.contiguous().view([-1]))?;
+        Ok(values.chunks_exact(outputs).map(<[f64]>::to_vec).collect())
+    }
+}
+
+struct Tensors {
+    features: Tensor,
+    target: Tensor,
+    told: Tensor,
+}
+
+impl Tensors {
+    fn of(data: &ProbeData) -> Tensors {
+        let (target, told) = data.truth.target();
+        Tensors { features: data.features.tensor(), target, told }
+    }
+}
+
+fn numbers(rows: &[usize]) -> Tensor {
+    Tensor::from_slice(&rows.iter().map(|&row| row as i64).collect::<Vec<i64>>())
+}
+
+/// Rows of whole subjects, drawn until the share of rows is reached.
+fn draw_subjects(rows: &[usize], subjects: &[String], share: f64, seed: u64) -> Vec<usize> {
+    let mut of: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    rows.iter().for_each(|&row| of.entry(&subjects[row]).or_default().push(row));
+    let mut groups: Vec<Vec<usize>> = of.into_values().collect();
+    groups.shuffle(&mut ChaCha8Rng::seed_from_u64(seed ^ 0x5eed));
+    let wanted = ((rows.len() as f64 * share).round() as usize).max(1);
+    let mut drawn = Vec::new();
+    for group in groups {
+        if drawn.len() >= wanted {
+            break;
+        }
+        drawn.extend(group);
+    }
+    drawn.sort_unstable();
+    drawn
+}
+
+/// As `pandas.DataFrame.sample(frac, random_state=42)`.
+fn draw_rows(rows: &[usize], share: f64) -> Vec<usize> {
+    if share >= 1.0 {
+        return rows.to_vec();
+    }
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    NumpyRandom::new(REFERENCE_SEED).shuffle(&mut order);
+    order.truncate((rows.len() as f64 * share).round_ties_even() as usize);
+    order.into_iter().map(|place| rows[place]).collect()
+}
+
+/// A tenth of the subjects for validation.
+fn hold_out(training: &[usize], subjects: &[String]) -> (Vec<usize>, Vec<usize>) {
+    let held = draw_subjects(training, subjects, 0.1, u64::MAX);
+    if held.len() == training.len() {
+        return (training.to_vec(), Vec::new());
+    }
+    (training.iter().copied().filter(|row| held.binary_search(row).is_err()).collect(), held)
+}
+
+/// The headline of a kind of truth, for when it is undefined.
+fn tested_name(truth: &ProbeTruth) -> (&'static str, Unit) {
+    match truth {
+        ProbeTruth::Classes { .. } => ("accuracy", Unit::Share),
+        ProbeTruth::Findings { .. } => ("AUROC", Unit::Number),
+    }
+}
+
+/// Test rows with what the probes of all seeds say of them.
+struct Tested<'a> {
+    names: &'a [String],
+    /// Of one of several classes.
+    classes: Option<Vec<usize>>,
+    runs: Vec<Run>,
+}
+
+/// A probe of one seed.
+struct Run {
+    probabilities: Probabilities,
+    said: Vec<usize>,
+    /// For each output its ranking, and the test rows it is of.
+    rankings: Vec<(Ranking, Vec<usize>)>,
+    /// For findings: truth and decision of those rows.
+    decisions: Vec<(Vec<usize>, Vec<usize>)>,
+    calibration: Calibration,
+}
+
+impl<'a> Tested<'a> {
+    fn of(data: &'a ProbeData, test: &[usize], probabilities: Vec<Probabilities>) -> Tested<'a> {
+        let names = data.truth.names();
+        let classes = match &data.truth {
+            ProbeTruth::Classes { of, .. } => Some(test.iter().map(|&row| of[row]).collect::<Vec<usize>>()),
+            ProbeTruth::Findings { .. } => None,
+        };
+        let runs = probabilities.into_iter().map(|probabilities| {
+            let told = |output: usize| -> (Vec<usize>, Vec<bool>) {
+                let label = |place: usize| match &data.truth {
+                    ProbeTruth::Classes { of, .. } => Some(of[test[place]] == output),
+                    ProbeTruth::Findings { of, .. } => of[test[place]][output],
+                };
+                (0..test.len()).filter_map(|place| Some((place, label(place)?))).unzip()
+            };
+            let (mut rankings, mut decisions) = (Vec::new(), Vec::new());
+            let (mut stated, mut truth) = (Vec::new(), Vec::new());
+            for output in 0..names.len() {
+                let (places, positive) = told(output);
+                let scores: Vec<f64> = places.iter().map(|&place| probabilities[place][output]).collect();
+                stated.extend(scores.iter().map(|&there| vec![1.0 - there, there]));
+                truth.extend(positive.iter().map(|&there| usize::from(there)));
+                decisions.push((
+                    positive.iter().map(|&there| usize::from(there)).collect(),
+                    scores.iter().map(|&score| usize::from(score > 0.5)).collect(),
+                ));
+                rankings.push((Ranking::new(&scores, &positive), places));
+            }
+            let calibration = match &classes {
+                Some(classes) => Calibration::new(&probabilities, classes),
+                None => Calibration::new(&stated, &truth),
+            };
+            let said = probabilities.iter().map(|row| highest(row)).collect();
+            Run { probabilities, said, rankings, decisions, calibration }
+        });
+        let runs = runs.collect();
+        Tested { names, classes, runs }
+    }
+
+    /// The mean over seeds; `None` where it is undefined for one.
+    fn mean(&self, of: impl Fn(&Run) -> Option<f64>) -> Option<f64> {
+        let each: Option<Vec<f64>> = self.runs.iter().map(of).collect();
+        each.map(|each| each.iter().sum::<f64>() / each.len() as f64)
+    }
+
+    fn figures(&self, group: &str, meter: &Meter<'_>) -> Vec<Figure> {
+        let rows = self.runs.first().map_or(0, |run| run.probabilities.len());
+        let outputs = self.names.len();
+        let lacking = "a class does not occur, or nothing else does, among the test rows";
+        let mut figures = Vec::new();
+        if let Some(classes) = &self.classes {
+            let matrix = |run: &Run, weights: &[f64]| ConfusionMatrix::new(classes, &run.said, weights, outputs);
+            type Of = fn(&ConfusionMatrix) -> Option<f64>;
+            let table: [(&str, Of); 3] = [
+                ("accuracy", ConfusionMatrix::accuracy),
+                ("macro accuracy", ConfusionMatrix::macro_accuracy),
+                ("macro F1", ConfusionMatrix::macro_f1),
+            ];
+            for (name, of) in table {
+                figures.push(meter.figure((group, name, Unit::Share), rows, lacking, |weights| {
+                    self.mean(|run| of(&matrix(run, weights)))
+                }));
+            }
+            let most = (0..outputs).map(|class| classes.iter().filter(|&&own| own == class).count()).max().unwrap_or(0);
+            figures[0].chance = Some(most as f64 / rows.max(1) as f64);
+            figures[1].chance = Some(1.0 / outputs as f64);
+        }
+        // Outputs that both occur and do not among the test rows.
+        let ones = vec![1.0; rows];
+        let defined: Vec<usize> =
+            (0..outputs).filter(|&output| self.runs.iter().all(|run| run.auroc(output, &ones).is_some())).collect();
+        let over = |weights: &[f64], value: fn(&Run, usize, &[f64]) -> Option<f64>| {
+            self.mean(|run| {
+                let each: Option<Vec<f64>> = defined.iter().map(|&output| value(run, output, weights)).collect();
+                each.filter(|each| !each.is_empty()).map(|each| each.iter().sum::<f64>() / each.len() as f64)
+            })
+        };
+        let auroc = meter.figure((group, "AUROC", Unit::Number), rows, lacking, |weights| over(weights, Run::auroc));
+        figures.push(auroc.with_chance(0.5));
+        let precision = ("average precision", Unit::Number);
+        figures.push(
+            meter.figure((group, precision.0, precision.1), rows, lacking, |weights| {
+                over(weights, Run::average_precision)
+            }),
+        );
+        if self.classes.is_none() {
+            let accuracy = meter.figure((group, "accuracy", Unit::Share), rows, lacking, |weights| {
+                over(weights, |run, output, weights| run.matrix(output, weights).accuracy())
+            });
+            let f1 = meter.figure((group, "F1", Unit::Share), rows, lacking, |weights| {
+                over(weights, |run, output, weights| run.matrix(output, weights).f1(1))
+            });
+            figures.extend([accuracy, f1]);
+        }
+        if outputs > 1 {
+            for output in 0..outputs {
+                let name = format!("AUROC, {}", words(&self.names[output]));
+                figures.push(
+                    meter
+                        .figure((group, &name, Unit::Number), rows, lacking, |weights| {
+                            self.mean(|run| run.auroc(output, weights))
+                        })
+                        .with_chance(0.5),
+                );
+            }
+        }
+        if let Some(classes) = &self.classes {
+            let _ = classes;
+            figures.push(meter.figure((group, "calibration error", Unit::Number), rows, lacking, |weights| {
+                self.mean(|run| run.calibration.error(weights))
+            }));
+        }
+        figures
+    }
+
+    /// Of the first seed.
+    fn plots(&self) -> Vec<Plot> {
+        let Some(run) = self.runs.first() else { return Vec::new() };
+        let ones = vec![1.0; run.probabilities.len()];
+        let curves = (0..self.names.len()).filter_map(|output| {
+            let points = run.rankings[output].0.curve();
+            let auroc = run.auroc(output, &ones);
+            (!points.is_empty()).then(|| Curve { name: words(&self.names[output]), auroc, points })
+        });
+        let mut plots = vec![Plot::Roc { title: "100 % of the training rows".into(), curves: curves.collect() }];
+        let bins = run.calibration.bins();
+        let count: usize = bins.iter().map(|bin| bin.count).sum();
+        if let Some(error) = run.calibration.error(&vec![1.0; count]) {
+            plots.push(Plot::Calibration { title: "100 % of the training rows".into(), bins, error });
+        }
+        if let Some(classes) = &self.classes {
+            let counts = ConfusionMatrix::new(classes, &run.said, &ones, self.names.len()).counts;
+            plots.push(Plot::Confusion {
+                title: "100 % of the training rows".into(),
+                classes: self.names.to_vec(),
+                counts,
+            });
+        }
+        plots
+    }
+
+    fn examples(&self, data: &ProbeData, test: &[usize]) -> Vec<Example> {
+        let Some(run) = self.runs.first() else { return Vec::new() };
+        let (scores, captions): (Vec<f64>, Vec<String>) = (0..test.len())
+            .map(|place| match &self.classes {
+                Some(classes) => {
+                    let (told, said) = (&self.names[classes[place]], &self.names[run.said[place]]);
+                    let own = run.probabilities[place][classes[place]];
+                    (own, format!("{told}; called {said}, probability of {told} {:.0} %", 100.0 * own))
+                }
+                None => {
+                    let ProbeTruth::Findings { of, .. } = &data.truth else { return (f64::NAN, String::new()) };
+                    let told = of[test[place]].iter().zip(&run.probabilities[place]).enumerate();
+                    let right =
+                        told.filter_map(|(output, (there, &p))| Some((output, if (*there)? { p } else { 1.0 - p })));
+                    let worst = right.min_by(|a, b| a.1.total_cmp(&b.1));
+                    worst.map_or((f64::NAN, String::new()), |(output, own)| {
+                        let there = of[test[place]][output] == Some(true);
+                        let name = words(&self.names[output]);
+                        let name = if there { name } else { format!("no {name}") };
+                        (own, format!("{name}: probability {:.0} %", 100.0 * own))
+                    })
+                }
+            })
+            .unzip();
+        let example = |(kind, place): (_, usize)| Example::new(kind, &captions[place], [data.rows[test[place]]]);
+        extremes(&scores).into_iter().map(example).collect()
+    }
+}
+
+fn highest(row: &[f64]) -> usize {
+    (0..row.len()).fold(0, |best, class| if row[class] > row[best] { class } else { best })
+}
+
+impl Run {
+    fn own(&self, output: usize, weights: &[f64]) -> Vec<f64> {
+        self.rankings[output].1.iter().map(|&place| weights[place]).collect()
+    }
+
+    fn auroc(&self, output: usize, weights: &[f64]) -> Option<f64> {
+        self.rankings[output].0.auroc(&self.own(output, weights))
+    }
+
+    fn average_precision(&self, output: usize, weights: &[f64]) -> Option<f64> {
+        self.rankings[output].0.average_precision(&self.own(output, weights))
+    }
+
+    fn matrix(&self, output: usize, weights: &[f64]) -> ConfusionMatrix {
+        let (truth, said) = &self.decisions[output];
+        ConfusionMatrix::new(truth, said, &self.own(output, weights), 2)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data(separable: bool) -> ProbeData {
+        let count = 300;
+        let mut random = ChaCha8Rng::seed_from_u64(1);
+        let of: Vec<usize> = (0..count).map(|row| row % 3).collect();
+        let feature = |class: usize, random: &mut ChaCha8Rng| -> Vec<f32> {
+            (0..6).map(|n| if separable && n == class { 6.0 } else { 0.0 } + random.random_range(-1.0..1.0)).collect()
+        };
+        let features = Vectors::from_rows(of.iter().map(|&class| feature(class, &mut random))).unwrap();
+        let splits = (0..count).map(|row| [Split::Train, Split::Train, Split::Validate, Split::Test][row / 3 % 4]);
+        ProbeData {
+            features,
+            truth: ProbeTruth::Classes { names: ["a", "b", "c"].map(String::from).to_vec(), of },
+            splits: splits.collect(),
+            subjects: (0..count).map(|row| (row / 2).to_string()).collect(),
+            rows: (0..count).collect(),
+        }
+    }
+
+    fn quick() -> LinearProbe {
+        LinearProbe { lr: 0.05, bootstrap: Bootstrap { replicates: 100, seed: 0 }, ..LinearProbe::default() }
+    }
+
+    #[test]
+    fn separable_classes_are_learnt_and_noise_is_not() {
+        let result = quick().evaluate(&data(true)).unwrap();
+        assert!(result.value("100 %", "accuracy").unwrap() > 0.97, "{result}");
+        assert!(result.value("100 %", "AUROC").unwrap() > 0.99, "{result}");
+        assert_eq!(result.figures.iter().filter(|figure| figure.name == "accuracy").count(), 3);
+        let noise = quick().evaluate(&data(false)).unwrap();
+        assert!(noise.value("100 %", "AUROC").unwrap() < 0.65, "{noise}");
+        // The same seed, the same figures.
+        assert_eq!(noise.value("10 %", "AUROC"), quick().evaluate(&data(false)).unwrap().value("10 %", "AUROC"));
+    }
+
+    #[test]
+    fn one_class_and_missing_splits_are_told() {
+        let mut one = data(true);
+        if let ProbeTruth::Classes { of, .. } = &mut one.truth {
+            one.splits.iter().zip(of).filter(|row| *row.0 == Split::Train).for_each(|row| *row.1 = 1);
+        }
+        let result = quick().evaluate(&one).unwrap();
+        assert!(result.figures[0].text().contains("training rows are b"), "{result}");
+        let mut none = data(true);
+        none.splits.iter_mut().for_each(|split| *split = Split::Train);
+        assert!(quick().evaluate(&none).unwrap_err().to_string().contains("test rows"));
+        let mut unjudged = data(true);
+        unjudged.splits.iter_mut().filter(|split| **split == Split::Validate).for_each(|split| *split = Split::Train);
+        let result = quick().evaluate(&unjudged).unwrap();
+        assert!(result.notes.iter().any(|note| note.contains("no validation split")), "{result}");
+    }
+
+    #[test]
+    fn findings_that_are_not_told_do_not_count() {
+        let classes = data(true);
+        let ProbeTruth::Classes { of, .. } = &classes.truth else { unreachable!() };
+        let findings: Vec<Vec<Option<bool>>> = of
+            .iter()
+            .enumerate()
+            .map(|(row, &class)| vec![Some(class == 0), (row % 5 != 0).then_some(class == 1)])
+            .collect();
+        let truth = ProbeTruth::Findings { names: ["a_x", "b"].map(String::from).to_vec(), of: findings };
+        let result = quick().evaluate(&ProbeData { truth, ..classes.clone() }).unwrap();
+        assert!(result.value("100 %", "AUROC, a x").unwrap() > 0.99, "{result}");
+        assert!(result.value("100 %", "AUROC, b").unwrap() > 0.99, "{result}");
+    }
+}

@@ -1,0 +1,79 @@
+//! One file a task: an evaluator takes embeddings and truth, and returns a [`TaskResult`](super::result::TaskResult). It knows
+//! neither where the embeddings come from nor of training.
+
+mod grounding;
+mod linear_probe;
+mod progression;
+mod retrieval;
+mod sequence_order;
+mod temporal_image;
+mod temporal_sentence;
+mod zero_shot;
+
+pub use grounding::{Grounding, Region};
+pub use linear_probe::{LinearProbe, ProbeData, ProbeTruth};
+pub use progression::{Progression, Prototypes};
+pub use retrieval::{ByFinding, Retrieval, RetrievalData, best_ranks};
+pub use sequence_order::{SequenceData, SequenceOrder};
+pub use temporal_image::{TemporalImage, fold_accuracies};
+pub use temporal_sentence::{SentencePairs, TemporalSentence, reference_threshold};
+pub use zero_shot::{BinaryFinding, ZeroShot};
+
+use super::Vectors;
+use crate::{Error, Result};
+
+/// What every evaluator asks of embeddings.
+struct Input;
+
+impl Input {
+    /// There are rows, and all values are finite.
+    fn check(vectors: &Vectors, what: &str) -> Result<()> {
+        if vectors.is_empty() {
+            return Err(Error::Evaluation(format!("there are no {what}")));
+        }
+        match (0..vectors.len()).find(|&row| !vectors.is_finite(row)) {
+            Some(row) => Err(Error::Evaluation(format!("{what}: row {row} is not finite"))),
+            None => Ok(()),
+        }
+    }
+
+    /// As [`Input::check`], with as many rows of the same width as others.
+    fn check_like(vectors: &Vectors, other: &Vectors, what: &str) -> Result<()> {
+        Input::check(vectors, what)?;
+        Input::check_width(vectors, other, what)?;
+        if vectors.len() != other.len() {
+            return Err(Error::Evaluation(format!(
+                "{what}: {} rows where {} are expected",
+                vectors.len(),
+                other.len()
+            )));
+        }
+        Ok(())
+    }
+
+    fn check_width(vectors: &Vectors, other: &Vectors, what: &str) -> Result<()> {
+        let (found, expected) = (vectors.width(), other.width());
+        if found != expected && !vectors.is_empty() && !other.is_empty() {
+            return Err(Error::Evaluation(format!("{what}: embeddings of {found} values, others of {expected}")));
+        }
+        Ok(())
+    }
+
+    /// As many labels as rows.
+    fn check_count(count: usize, vectors: &Vectors, what: &str) -> Result<()> {
+        if count != vectors.len() {
+            return Err(Error::Evaluation(format!("{what}: {count} for {} rows", vectors.len())));
+        }
+        Ok(())
+    }
+}
+
+/// The inner product of two rows.
+fn dot(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum()
+}
+
+/// A label as it is read in a sentence: `pleural_effusion` is pleural effusion.
+pub fn words(label: &str) -> String {
+    label.replace('_', " ").trim().to_lowercase()
+}

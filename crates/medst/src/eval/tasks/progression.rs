@@ -1,0 +1,166 @@
+//! Progression without training: the course of a finding from the direction in which a pair's embedding moves.
+//!
+//! The change of the image embedding, `u_current − u_previous`, is projected on the direction from sentences that tell an
+//! improvement to sentences that tell a worsening. Above zero is towards worse. A pair whose projection is shorter than that
+//! of half of all pairs is called stable: this band takes no label.
+
+use super::{Input, dot, words};
+use crate::Result;
+use crate::eval::Vectors;
+use crate::eval::bootstrap::{Bootstrap, Clusters};
+use crate::eval::metrics::{ConfusionMatrix, Ranking};
+use crate::eval::pairs::{Course, ImagePairs, Labelled};
+use crate::eval::result::{Curve, Example, Figure, Meter, Plot, Protocol, Task, TaskResult, Unit, extremes};
+
+/// The evaluator.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Progression {
+    pub bootstrap: Bootstrap,
+}
+
+/// Sentences about a finding.
+#[derive(Clone, Debug)]
+pub struct Prototypes {
+    pub finding: String,
+    /// `[p, D]` that tell an improvement.
+    pub improving: Vectors,
+    /// `[q, D]` that tell a worsening.
+    pub worsening: Vectors,
+}
+
+struct Scored<'a> {
+    labelled: Labelled<'a>,
+    /// Towards worse above zero.
+    change: Vec<f64>,
+    said: Vec<usize>,
+}
+
+impl Progression {
+    /// # Errors
+    /// No pairs, a finding without sentences, embeddings of different widths, or values that are not finite.
+    pub fn evaluate(&self, pairs: &ImagePairs, prototypes: &[Prototypes]) -> Result<TaskResult> {
+        Input::check(&pairs.previous, "previous images")?;
+        Input::check_like(&pairs.current, &pairs.previous, "current images")?;
+        let method = "the change of the image embedding along the direction from sentences of improvement to sentences of \
+                      worsening; the shorter half of the changes is stable";
+        let mut result = TaskResult::new(Task::Progression, Protocol::Strict, method);
+        let (previous, current) = (pairs.previous.unit(), pairs.current.unit());
+        let clusters = Clusters::of(&pairs.subjects);
+        let meter = Meter { bootstrap: self.bootstrap, clusters: &clusters };
+        (result.rows, result.subjects) = (pairs.subjects.len(), clusters.count());
+        let mut all = Vec::new();
+        for labelled in pairs.labelled() {
+            let Some(own) = prototypes.iter().find(|own| own.finding == labelled.name) else {
+                result.notes.push(format!("no sentences are known for {}", words(labelled.name)));
+                continue;
+            };
+            for sentences in [&own.improving, &own.worsening] {
+                Input::check(sentences, "sentences")?;
+                Input::check_width(sentences, &pairs.previous, "sentences")?;
+            }
+            if labelled.rows.is_empty() {
+                let reason = "no pair tells its course";
+                result.figures.push(Figure::undefined(labelled.name, "macro accuracy", Unit::Share, 0, reason));
+                continue;
+            }
+            let towards = |row: &[f32]| {
+                dot(row, &own.worsening.unit().mean_direction()) - dot(row, &own.improving.unit().mean_direction())
+            };
+            let change: Vec<f64> =
+                labelled.rows.iter().map(|&row| towards(current.row(row)) - towards(previous.row(row))).collect();
+            let band = median(&change);
+            let course = |&change: &f64| match change {
+                change if change.abs() <= band => Course::Stable,
+                change if change > 0.0 => Course::Worsening,
+                _ => Course::Improving,
+            };
+            let said = change.iter().map(|change| course(change).class()).collect();
+            all.push(Scored { labelled, change, said });
+        }
+        for scored in &all {
+            let (name, rows) = (scored.labelled.name, scored.labelled.rows.len());
+            for (figure, unit, chance, statistic) in STATISTICS {
+                let reason = "no pair is worsening, or none improving";
+                let made = meter.figure((name, figure, unit), rows, reason, |weights| statistic(scored, weights));
+                result.figures.push(Figure { chance: Some(chance), ..made });
+            }
+        }
+        for (figure, unit, chance, statistic) in STATISTICS.into_iter().filter(|_| !all.is_empty()) {
+            let made =
+                meter.figure(("mean", figure, unit), pairs.subjects.len(), "undefined for a finding", |weights| {
+                    let each: Option<Vec<f64>> = all.iter().map(|scored| statistic(scored, weights)).collect();
+                    each.map(|each| each.iter().sum::<f64>() / each.len() as f64)
+                });
+            result.figures.push(Figure { chance: Some(chance), ..made });
+        }
+        let ones = vec![1.0; pairs.subjects.len()];
+        let curves = all.iter().filter_map(|scored| {
+            let points = scored.ranking().0.curve();
+            let auroc = scored.auroc(&ones);
+            (!points.is_empty()).then(|| Curve { name: words(scored.labelled.name), auroc, points })
+        });
+        let curves: Vec<Curve> = curves.collect();
+        if !curves.is_empty() {
+            result.plots.push(Plot::Roc { title: "worsening against improving".into(), curves });
+        }
+        for scored in &all {
+            let counts = scored.matrix(&ones).counts;
+            result.plots.push(Plot::Confusion { title: words(scored.labelled.name), classes: Course::names(), counts });
+            result.examples.extend(scored.examples(pairs));
+        }
+        Ok(result)
+    }
+}
+
+type Statistic = fn(&Scored<'_>, &[f64]) -> Option<f64>;
+
+const STATISTICS: [(&str, Unit, f64, Statistic); 2] = [
+    ("AUROC, worsening against improving", Unit::Number, 0.5, |of, weights| of.auroc(weights)),
+    ("macro accuracy", Unit::Share, 1.0 / 3.0, |of, weights| of.matrix(weights).macro_accuracy()),
+];
+
+/// The middle of the lengths of changes.
+fn median(change: &[f64]) -> f64 {
+    let mut lengths: Vec<f64> = change.iter().map(|change| change.abs()).collect();
+    lengths.sort_by(f64::total_cmp);
+    lengths.get(lengths.len() / 2).copied().unwrap_or(0.0)
+}
+
+impl Scored<'_> {
+    fn matrix(&self, weights: &[f64]) -> ConfusionMatrix {
+        ConfusionMatrix::new(&self.labelled.truth, &self.said, &self.labelled.weights(weights), Course::COUNT)
+    }
+
+    /// Of the pairs that are not stable, with their places.
+    fn ranking(&self) -> (Ranking, Vec<usize>) {
+        let places: Vec<usize> =
+            (0..self.change.len()).filter(|&n| self.labelled.truth[n] != Course::Stable.class()).collect();
+        let scores: Vec<f64> = places.iter().map(|&n| self.change[n]).collect();
+        let worse: Vec<bool> = places.iter().map(|&n| self.labelled.truth[n] == Course::Worsening.class()).collect();
+        (Ranking::new(&scores, &worse), places)
+    }
+
+    fn auroc(&self, weights: &[f64]) -> Option<f64> {
+        let (ranking, places) = self.ranking();
+        let own: Vec<f64> = places.iter().map(|&n| weights[self.labelled.rows[n]]).collect();
+        ranking.auroc(&own)
+    }
+
+    fn examples(&self, pairs: &ImagePairs) -> Vec<Example> {
+        let right = |n: usize| match Course::ALL[self.labelled.truth[n]] {
+            Course::Worsening => self.change[n],
+            Course::Improving => -self.change[n],
+            Course::Stable => -self.change[n].abs(),
+        };
+        let scores: Vec<f64> = (0..self.change.len()).map(right).collect();
+        let mut chosen = extremes(&scores);
+        chosen.dedup_by_key(|(kind, _)| *kind);
+        let name = words(self.labelled.name);
+        let example = |(kind, n): (_, usize)| {
+            let (told, said) = (Course::ALL[self.labelled.truth[n]].name(), Course::ALL[self.said[n]].name());
+            let caption = format!("{name}: {told}; called {said}, change {:+.3}", self.change[n]);
+            Example::new(kind, caption, pairs.studies[self.labelled.rows[n]]).looking_for(&name)
+        };
+        chosen.into_iter().map(example).collect()
+    }
+}
