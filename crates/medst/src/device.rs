@@ -2,6 +2,9 @@
 
 use tch::{Cuda, Device};
 
+/// The libtorch that the bindings are made for; they refuse to be built against another.
+pub const ENGINE: &str = "2.11.0";
+
 /// The first CUDA device, if the libtorch at hand knows CUDA and finds one.
 ///
 /// The program links only the CPU part of libtorch. A wheel with CUDA has `libtorch_cuda.so` beside it, which registers

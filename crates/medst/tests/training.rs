@@ -5,12 +5,13 @@ mod bench;
 use std::path::Path;
 
 use bench::Bench;
+use medst::Error;
+use medst::embed::table;
 use medst::model::MedSt;
 use medst::train::checkpoint::{open_model, read_card};
 use medst::train::dataset::{Crop, Dataset};
 use medst::train::loader::Loader;
 use medst::train::{pretrain, validate};
-use medst::{Error, embed};
 use medst_data::progress::Silent;
 use medst_data::report::WordPiece;
 use medst_data::split::Split;
@@ -142,17 +143,23 @@ fn embeddings_of_a_batch_are_those_of_single_studies() {
     let opened = open_model(&config.train.output, Device::Cpu).unwrap();
     let corpus = bench.corpus();
     let all: Vec<_> = corpus.studies().iter().collect();
-    let together = embed::studies(&opened, &corpus, &all).unwrap();
+    let together = opened.embedder().studies(&corpus, &all).unwrap();
     for (row, study) in all.iter().enumerate() {
-        let alone = embed::studies(&opened, &corpus, &[study]).unwrap();
+        let alone = opened.embedder().studies(&corpus, &[study]).unwrap();
         for (a, b) in [(&together.images, &alone.images), (&together.reports, &alone.reports)] {
             assert!(a.get(row as i64).allclose(&b.get(0), 1e-4, 1e-5, false));
         }
     }
     let out = bench.folder.path().join("embeddings.parquet");
-    let embedded = embed::corpus(&opened, &corpus, None, &out, 5, &Silent).unwrap();
+    let options = table::Options { batch: 5, features: true, ..table::Options::default() };
+    let embedded = table::write(opened.embedder(), &corpus, &out, &options, &Silent).unwrap();
     assert_eq!(embedded.studies, all.len());
-    assert!(out.exists());
+    let read = table::read(&out, table::STUDY, &[table::IMAGE, table::FEATURE, "nothing"]).unwrap();
+    assert_eq!(read.keys[3], all[3].study.0);
+    let vector = |column: usize| read.columns[column].as_ref().unwrap()[3].as_ref().unwrap();
+    assert_eq!(*vector(0), Vec::<f32>::try_from(together.images.get(3)).unwrap());
+    assert_eq!(vector(1).len() as i64, config.model.image.width);
+    assert!(read.columns[2].is_none());
 }
 
 #[test]
@@ -221,5 +228,5 @@ fn a_run_starts_from_a_reference_checkpoint_with_its_own_vocabulary() {
     assert_eq!(opened.pieces.size(), 82);
     let corpus = bench.corpus();
     let studies: Vec<_> = corpus.studies().iter().take(3).collect();
-    assert_eq!(embed::studies(&opened, &corpus, &studies).unwrap().images.size(), [3, 32]);
+    assert_eq!(opened.embedder().studies(&corpus, &studies).unwrap().images.size(), [3, 32]);
 }

@@ -1,6 +1,7 @@
 //! `medst embed`.
 
 use anyhow::Result;
+use medst::embed::table::{self, Options};
 use medst::train::checkpoint::open_model;
 use medst_data::corpus::Corpus;
 
@@ -11,7 +12,6 @@ use crate::progress::Reporter;
 pub fn run(arguments: &Embed, output: &Output, reporter: &Reporter) -> Result<()> {
     let corpus = Corpus::open(&arguments.corpus)?;
     let opened = open_model(&arguments.model, device(arguments.device)?)?;
-    let batch = arguments.batch.into();
-    let embedded = medst::embed::corpus(&opened, &corpus, arguments.split, &arguments.out, batch, reporter)?;
-    output.show(&embedded)
+    let options = Options { split: arguments.split, batch: arguments.batch.into(), features: arguments.features };
+    output.show(&table::write(opened.embedder(), &corpus, &arguments.out, &options, reporter)?)
 }

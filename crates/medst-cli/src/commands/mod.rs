@@ -1,6 +1,7 @@
 //! One file a command: typed arguments to library calls, results to text or JSON.
 
 mod embed;
+mod eval;
 mod inspect;
 mod phantom;
 mod prepare;
@@ -27,6 +28,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Prepare { source } => prepare::run(&source, &output, &reporter),
         Command::Pretrain(arguments) => pretrain::run(&arguments, &output, &reporter),
         Command::Embed(arguments) => embed::run(&arguments, &output, &reporter),
+        Command::Eval(arguments) => eval::run(&arguments, &output, &reporter),
         Command::Inspect { path } => inspect::run(&path, &output),
     }
 }

@@ -1,11 +1,26 @@
 //! Evaluation: embeddings and truth in, a serialisable result out.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`suite`] | which tasks corpora allow; runs them |
+//! | [`tasks`] | one evaluator a task |
+//! | [`encode`] | embeddings from a model or from files |
+//! | [`result`], [`published`] | what comes out, and what papers report |
+//! | [`report`] | as a page, as Markdown, as JSON |
+//! | [`metrics`], [`bootstrap`] | figures of merit and their intervals |
+//! | [`folds`], [`svm`] | cross-validation of a linear classifier |
+//! | [`prompts`], [`pairs`] | sentences about findings, courses between studies |
 
 pub mod bootstrap;
+pub mod encode;
 pub mod folds;
 pub mod metrics;
 pub mod pairs;
+pub mod prompts;
 pub mod published;
+pub mod report;
 pub mod result;
+pub mod suite;
 pub mod svm;
 pub mod tasks;
 mod vectors;

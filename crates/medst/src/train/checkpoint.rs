@@ -18,7 +18,7 @@ use crate::model::{MedSt, reference};
 use crate::{Error, Result};
 
 const FORMAT: &str = "medst-model";
-const MODEL: &str = "model.safetensors";
+pub const MODEL: &str = "model.safetensors";
 const CARD: &str = "config.json";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";

@@ -29,25 +29,31 @@ pub struct Region {
 }
 
 impl Grounding {
+    /// Takes regions one by one: no more heat maps are held than the caller makes at once.
+    ///
     /// # Errors
-    /// No regions, or a heat map of the wrong size.
-    pub fn evaluate(&self, regions: &[Region]) -> Result<TaskResult> {
-        if regions.is_empty() {
-            return Err(Error::Evaluation("there are no boxes".into()));
-        }
+    /// No regions, a heat map of the wrong size, or an error of the caller's.
+    pub fn evaluate(&self, regions: impl IntoIterator<Item = Result<Region>>) -> Result<TaskResult> {
         let method =
             "similarity of patches and words, bilinear; contrast-to-noise ratio inside against outside of the box";
         let mut result = TaskResult::new(Task::Grounding, Protocol::Strict, method);
         let mut scored = Vec::new();
         for region in regions {
+            let mut region = region?;
             if region.heat.len() != region.side * region.side {
                 let (found, side) = (region.heat.len(), region.side);
                 return Err(Error::Evaluation(format!("a heat map of side {side} has {found} values")));
             }
-            match Contrast::of(region) {
-                Ok(contrast) => scored.push((region, contrast)),
+            match Contrast::of(&region) {
+                Ok(contrast) => {
+                    region.heat = Vec::new();
+                    scored.push((region, contrast));
+                }
                 Err(reason) => *result.skipped.entry(reason.into()).or_default() += 1,
             }
+        }
+        if scored.is_empty() && result.skipped.is_empty() {
+            return Err(Error::Evaluation("there are no boxes".into()));
         }
         let mut phrases: Vec<&str> = scored.iter().map(|row| row.0.phrase.as_str()).collect();
         phrases.sort_unstable();
@@ -55,7 +61,7 @@ impl Grounding {
         (result.rows, result.subjects) = (scored.len(), Clusters::of(scored.iter().map(|row| &row.0.subject)).count());
         let groups = phrases.iter().map(|phrase| Some(*phrase)).filter(|_| phrases.len() > 1).chain([None]);
         for group in groups {
-            let own: Vec<&(&Region, Contrast)> =
+            let own: Vec<&(Region, Contrast)> =
                 scored.iter().filter(|row| group.is_none_or(|phrase| row.0.phrase == phrase)).collect();
             let clusters = Clusters::of(own.iter().map(|row| &row.0.subject));
             let meter = Meter { bootstrap: self.bootstrap, clusters: &clusters };
@@ -174,9 +180,9 @@ mod tests {
             region(heat.clone(), [1.1, 0.0, 1.2, 1.0]),
             region(vec![f32::NAN; 16], [0.0, 0.0, 0.5, 0.5]),
         ];
-        let result = Grounding::default().evaluate(&regions).unwrap();
+        let result = Grounding::default().evaluate(regions.map(Ok)).unwrap();
         assert_eq!(result.skipped.len(), 3);
         assert!(result.figures.iter().all(|figure| figure.value.is_none() && figure.undefined.is_some()));
-        assert!(Grounding::default().evaluate(&[Region { side: 5, ..region(heat, [0.0; 4]) }]).is_err());
+        assert!(Grounding::default().evaluate([Ok(Region { side: 5, ..region(heat, [0.0; 4]) })]).is_err());
     }
 }

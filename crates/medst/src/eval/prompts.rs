@@ -1,0 +1,94 @@
+//! Sentences that say and deny a finding, and that tell its course.
+//!
+//! Those of a finding's presence are the reference's for RSNA pneumonia (its zero-shot script), with the finding's name in
+//! the place of pneumonia.
+
+/// Findings that labels are known to name: CheXpert's fourteen less support devices and no finding, and what the supported
+/// sources call by other names.
+pub const FINDINGS: [&str; 15] = [
+    "atelectasis",
+    "cardiomegaly",
+    "consolidation",
+    "edema",
+    "enlarged cardiomediastinum",
+    "fracture",
+    "lung lesion",
+    "lung opacity",
+    "pleural effusion",
+    "pleural other",
+    "pneumonia",
+    "pneumothorax",
+    "covid 19",
+    "emphysema",
+    "fibrosis",
+];
+
+/// The finding that a label column is about, in words; `None` for columns that are about something else.
+pub fn finding(column: &str) -> Option<String> {
+    let words = super::tasks::words(column).replace('-', " ");
+    // RSNA's challenge calls its one finding so.
+    if words == "target" {
+        return Some("pneumonia".into());
+    }
+    FINDINGS.contains(&words.as_str()).then_some(words)
+}
+
+/// Sentences that say that a finding is there.
+pub fn positive(finding: &str) -> Vec<String> {
+    vec![
+        format!("Findings consistent with {finding}"),
+        format!("Findings suggesting {finding}"),
+        format!("This opacity can represent {finding}"),
+        format!("Findings are most compatible with {finding}"),
+    ]
+}
+
+/// Sentences that deny a finding.
+pub fn negative(finding: &str) -> Vec<String> {
+    vec![
+        format!("There is no {finding}"),
+        format!("No evidence of {finding}"),
+        format!("No evidence of acute {finding}"),
+        format!("No signs of {finding}"),
+    ]
+}
+
+/// Sentences that tell an improvement.
+pub fn improving(finding: &str) -> Vec<String> {
+    vec![
+        format!("{finding} has improved compared to the prior study"),
+        format!("Interval decrease in {finding}"),
+        format!("The {finding} has decreased"),
+        format!("Resolving {finding}"),
+    ]
+}
+
+/// Sentences that tell a worsening.
+pub fn worsening(finding: &str) -> Vec<String> {
+    vec![
+        format!("{finding} has worsened compared to the prior study"),
+        format!("Interval increase in {finding}"),
+        format!("The {finding} has increased"),
+        format!("Progressing {finding}"),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_name_findings_in_any_spelling() {
+        assert_eq!(finding("Pleural Effusion").as_deref(), Some("pleural effusion"));
+        assert_eq!(finding("pleural_effusion").as_deref(), Some("pleural effusion"));
+        assert_eq!(finding("Target").as_deref(), Some("pneumonia"));
+        assert_eq!((finding("age"), finding("boxes"), finding("No Finding")), (None, None, None));
+    }
+
+    #[test]
+    fn the_prompts_of_pneumonia_are_the_references() {
+        assert_eq!(positive("pneumonia")[2], "This opacity can represent pneumonia");
+        assert_eq!(negative("pneumonia")[2], "No evidence of acute pneumonia");
+        assert_eq!((positive("pneumonia").len(), negative("pneumonia").len()), (4, 4));
+    }
+}

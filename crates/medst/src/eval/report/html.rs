@@ -1,0 +1,247 @@
+//! The page: one file that needs nothing else, readable on paper and in the dark.
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::picture::{Picture, Pictures};
+use super::plot;
+use super::{Evaluation, READING, headlines};
+use crate::eval::published::Published;
+use crate::eval::result::{Example, ExampleKind, Figure, TaskResult, Unit};
+use crate::eval::suite::CorpusResult;
+
+const STYLE: &str = include_str!("style.css");
+
+pub fn render(evaluation: &Evaluation, pictures: &[Pictures]) -> Markup {
+    let none = Pictures::new();
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { "Evaluation of " (evaluation.encoder.name) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                header {
+                    h1 { "Evaluation of " (evaluation.encoder.name) }
+                    p.lead {
+                        (evaluation.protocol.name()) " protocol, " (evaluation.at) " UTC, "
+                        (evaluation.program) " with " (evaluation.engine)
+                    }
+                    dl.facts {
+                        @for (name, value) in &evaluation.encoder.properties {
+                            div { dt { (name) } dd { (value) } }
+                        }
+                    }
+                }
+                (overview(evaluation))
+                @for (number, corpus) in evaluation.corpora.iter().enumerate() {
+                    (section(number, corpus, pictures.get(number).unwrap_or(&none)))
+                }
+                footer {
+                    h2 { "How this was made" }
+                    pre { (evaluation.command_line()) }
+                    p {
+                        (evaluation.bootstrap.replicates) " bootstrap replicates over subjects, seed "
+                        (evaluation.bootstrap.seed) ". " @for line in READING { (line) " " }
+                    }
+                    table.checksums {
+                        tr { th { "file" } th { "SHA-256" } }
+                        @for (path, checksum) in &evaluation.encoder.files {
+                            tr { td { (path) } td { code { (checksum) } } }
+                        }
+                        @for corpus in &evaluation.corpora {
+                            tr { td { (corpus.data.path.display()) " (fingerprint)" } td { code { (corpus.data.fingerprint) } } }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn anchor(corpus: usize, task: &TaskResult) -> String {
+    format!("c{corpus}-{}", task.task.name())
+}
+
+/// All tasks in one table, beside what papers report.
+fn overview(evaluation: &Evaluation) -> Markup {
+    html! {
+        section.overview {
+            h2 { "Overview" }
+            table.figures {
+                thead { tr { th { "task" } th { "data" } th { "figure" } th.number { "value" } th { "95 % interval" } th {} th.number { "chance" } th { "as published" } } }
+                @for (number, corpus) in evaluation.corpora.iter().enumerate() {
+                    @for task in &corpus.tasks {
+                        @let figures = headlines(task);
+                        tbody {
+                            @for (place, figure) in figures.iter().enumerate() {
+                                tr {
+                                    @if place == 0 {
+                                        th rowspan=(figures.len()) { a href=(format!("#{}", anchor(number, task))) { (task.task.title()) } }
+                                        td.data rowspan=(figures.len()) {
+                                            (short(corpus)) small { (task.rows) " rows, " (task.subjects) " subjects" }
+                                        }
+                                    }
+                                    td { (figure.name) small { (figure.group) } }
+                                    (cells(figure))
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+            @for corpus in &evaluation.corpora {
+                @if !corpus.refused.is_empty() {
+                    details.refused {
+                        summary { (corpus.refused.len()) " tasks are not possible on " (short(corpus)) }
+                        ul {
+                            @for refused in &corpus.refused {
+                                li { b { (refused.task.title()) } ": " (refused.reason) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The last part of a corpus' path.
+fn short(corpus: &CorpusResult) -> String {
+    let path = &corpus.data.path;
+    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+/// Value, interval, drawing, chance and published figures.
+fn cells(figure: &Figure) -> Markup {
+    let unit = figure.unit;
+    html! {
+        @match figure.value {
+            Some(value) => {
+                td.number { b { (unit.text(value)) } @if unit == Unit::Share { " %" } }
+                td.interval {
+                    @if let Some((low, high)) = figure.interval { (unit.text(low)) "–" (unit.text(high)) }
+                }
+                td { (plot::interval(figure)) }
+            }
+            None => td.undefined colspan="3" { "undefined: " (figure.undefined.as_deref().unwrap_or("")) }
+        }
+        td.number.faint { @if let Some(chance) = figure.chance { (unit.text(chance)) } }
+        td.published { @for own in &figure.published { (published(own, unit)) } }
+    }
+}
+
+fn published(own: &Published, unit: Unit) -> Markup {
+    html! { div title=(own.on) { (unit.text(own.value)) small { (own.model) "; " (own.on) "; as published" } } }
+}
+
+fn section(number: usize, corpus: &CorpusResult, pictures: &Pictures) -> Markup {
+    let data = &corpus.data;
+    html! {
+        section.corpus {
+            h2 { (short(corpus)) small { (data.source) " – " (data.part) } }
+            dl.facts {
+                div { dt { "studies" } dd { (data.studies) } }
+                div { dt { "subjects" } dd { (data.subjects) } }
+                div { dt { "with a report" } dd { (data.with_report) } }
+                div { dt { "with a lateral view" } dd { (data.with_lateral) } }
+                div { dt { "sequences" } dd { (data.sequences) } }
+                @for (split, count) in &data.by_split {
+                    div { dt { (split) } dd { (count) } }
+                }
+            }
+            @for task in &corpus.tasks { (one(&anchor(number, task), task, pictures)) }
+        }
+    }
+}
+
+fn one(anchor: &str, task: &TaskResult, pictures: &Pictures) -> Markup {
+    let published = task.figures.iter().any(|figure| !figure.published.is_empty());
+    html! {
+        article id=(anchor) {
+            h3 { (task.task.title()) }
+            p.method { (task.method) ". " (task.rows) " rows of " (task.subjects) " subjects." }
+            table.figures {
+                thead { tr {
+                    th { "of" } th { "figure" } th.number { "value" } th { "95 % interval" } th {} th.number { "chance" }
+                    th { @if published { "as published" } } th.number { "rows" }
+                } }
+                @for group in task.figures.chunk_by(|a, b| a.group == b.group) {
+                    tbody {
+                        @for (place, figure) in group.iter().enumerate() {
+                            tr {
+                                @if place == 0 { th rowspan=(group.len()) { (figure.group) } }
+                                td { (figure.name) }
+                                (cells(figure))
+                                td.number.faint { (figure.rows) }
+                            }
+                        }
+                    }
+                }
+            }
+            @if !task.skipped.is_empty() || !task.notes.is_empty() {
+                ul.notes {
+                    @for (reason, count) in &task.skipped { li { b { (count) " skipped: " } (reason) } }
+                    @for note in &task.notes { li { (note) } }
+                }
+            }
+            @if !task.plots.is_empty() {
+                div.plots { @for own in &task.plots { (plot::draw(own)) } }
+            }
+            @for (kind, title) in [(ExampleKind::Best, "Best cases"), (ExampleKind::Worst, "Worst cases")] {
+                @if task.examples.iter().any(|example| example.kind == kind) {
+                    h4 { (title) }
+                    div.examples {
+                        @for example in task.examples.iter().filter(|example| example.kind == kind) { (case(example, pictures)) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Most pictures of a case.
+const SHOWN: usize = 4;
+
+fn case(example: &Example, pictures: &Pictures) -> Markup {
+    let shown = example.rows.iter().zip(&example.studies).take(SHOWN);
+    let found = shown.filter_map(|(&row, study)| Some((study, pictures.get(&(row, example.phrase.clone()))?)));
+    let found: Vec<(&String, &Picture)> = found.collect();
+    let heat = found.iter().any(|own| own.1.heat.is_some());
+    html! {
+        figure.case {
+            @if !found.is_empty() {
+                div.pictures {
+                    @for (study, picture) in &found {
+                        div {
+                            (framed(&picture.plain, study, &example.boxes))
+                            @if let Some(heat) = &picture.heat { (framed(heat, &format!("heat map of {study}"), &example.boxes)) }
+                            small.study { (study) }
+                        }
+                    }
+                }
+            }
+            figcaption {
+                (example.caption)
+                @if let (true, Some(phrase)) = (heat, &example.phrase) { small { "heat: “" (phrase) "”" } }
+            }
+        }
+    }
+}
+
+fn framed(address: &str, name: &str, boxes: &[[f64; 4]]) -> Markup {
+    html! {
+        div.frame {
+            img src=(address) alt=(name);
+            @if !boxes.is_empty() {
+                svg viewBox="0 0 1 1" preserveAspectRatio="none" {
+                    @for &[left, top, right, bottom] in boxes {
+                        rect x=(left) y=(top) width=(right - left) height=(bottom - top) {}
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! A finished evaluation: as one self-contained page, as Markdown, as JSON.
+//!
+//! | file | what |
+//! |---|---|
+//! | `html`, `style.css` | the page |
+//! | `plot` | curves and matrices as SVG |
+//! | [`picture`] | example studies and heat maps as PNG |
+//! | `markdown` | the figures as Markdown |
+
+mod html;
+mod markdown;
+pub mod picture;
+mod plot;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use self::picture::Pictures;
+use super::bootstrap::Bootstrap;
+use super::encode::Origin;
+use super::result::{Figure, Protocol, Task, TaskResult};
+use super::suite::CorpusResult;
+use crate::{Error, Result};
+
+/// How figures are to be read.
+const READING: [&str; 4] = [
+    "Intervals are 95 %, of a bootstrap over subjects.",
+    "Shares are in percent.",
+    "Chance is what guessing gives on these data.",
+    "Figures “as published” are those of papers, on the data sets that they name: they compare with the figures beside them only \
+     where the data are that benchmark.",
+];
+
+/// An evaluation with all that is needed to repeat it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Evaluation {
+    /// Name and version.
+    pub program: String,
+    pub engine: String,
+    pub command: Vec<String>,
+    /// Date and time, UTC.
+    pub at: String,
+    pub encoder: Origin,
+    pub protocol: Protocol,
+    pub bootstrap: Bootstrap,
+    pub corpora: Vec<CorpusResult>,
+}
+
+impl Evaluation {
+    /// Of results that were made now by this program.
+    pub fn new(
+        command: Vec<String>,
+        encoder: Origin,
+        protocol: Protocol,
+        bootstrap: Bootstrap,
+        corpora: Vec<CorpusResult>,
+    ) -> Evaluation {
+        let now = chrono::DateTime::<chrono::Utc>::from(std::time::SystemTime::now());
+        Evaluation {
+            program: format!("medst {}", env!("CARGO_PKG_VERSION")),
+            engine: format!("libtorch {}", crate::device::ENGINE),
+            command,
+            at: now.format("%Y-%m-%d %H:%M:%S").to_string(),
+            encoder,
+            protocol,
+            bootstrap,
+            corpora,
+        }
+    }
+
+    /// Writes `report.html`, `report.md` and `results.json`; returns the page's path.
+    ///
+    /// * `pictures`: of each corpus' examples, in the order of the corpora; may be empty.
+    ///
+    /// # Errors
+    /// A folder that cannot be written.
+    pub fn write(&self, folder: &Path, pictures: &[Pictures]) -> Result<PathBuf> {
+        std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        let json = serde_json::to_string_pretty(self).expect("results are plain data");
+        let page = folder.join("report.html");
+        let files = [
+            (folder.join("results.json"), json + "\n"),
+            (folder.join("report.md"), markdown::render(self)),
+            (page.clone(), html::render(self, pictures).into_string()),
+        ];
+        for (path, text) in files {
+            std::fs::write(&path, text).map_err(Error::io(&path))?;
+        }
+        Ok(page)
+    }
+
+    /// What was typed, with quotes where a shell needs them.
+    fn command_line(&self) -> String {
+        let plain = |c: char| c.is_alphanumeric() || "-_./=,:+%@".contains(c);
+        let quoted = self.command.iter().map(|word| match word.is_empty() || !word.chars().all(plain) {
+            true => format!("'{}'", word.replace('\'', r"'\''")),
+            false => word.clone(),
+        });
+        quoted.collect::<Vec<_>>().join(" ")
+    }
+}
+
+impl fmt::Display for Evaluation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for corpus in &self.corpora {
+            writeln!(f, "{} ({}), {}", corpus.data.path.display(), corpus.data.source, corpus.data.part)?;
+            corpus.tasks.iter().try_for_each(|task| write!(f, "\n{task}"))?;
+            for refused in &corpus.refused {
+                writeln!(f, "\n{}: not possible: {}", refused.task.title(), refused.reason)?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}
+
+/// The figures that stand for a task in an overview.
+fn headlines(result: &TaskResult) -> Vec<&Figure> {
+    // A probe of classes has an accuracy over all of them, one of findings an area for each.
+    let of_classes = result.figures.iter().any(|figure| figure.name == "macro accuracy");
+    let probed: &[&str] = if of_classes { &["accuracy"] } else { &["AUROC"] };
+    let wanted: &[(&[&str], &[&str])] = match result.task {
+        Task::TemporalImage => &[(&["mean"], &["macro accuracy", "accuracy, 10 folds"]), (&["mean"], &["accuracy"])],
+        Task::TemporalSentence => &[(&["all"], &["AUROC"]), (&["all"], &["accuracy", "accuracy, reference threshold"])],
+        Task::ZeroShot => &[(ANY, &["AUROC", "AUROC of the decision"])],
+        Task::LinearProbe => &[(&["1 %"], probed), (&["10 %"], probed), (&["100 %"], probed)],
+        Task::Retrieval => &[
+            (&["image to report", "both directions"], &["recall@5", "accuracy@5 in the batch"]),
+            (&["report to image"], &["recall@5"]),
+            (&["same subject, another time"], &["recall@1"]),
+        ],
+        Task::Progression => &[(&["mean"], &["AUROC, worsening against improving"]), (&["mean"], &["macro accuracy"])],
+        Task::SequenceOrder => &[
+            (&["image to report"], &["forward mapping accuracy"]),
+            (&["image to report"], &["right order preferred to a shuffled one"]),
+            (&["within images"], &["nearest study is next in time"]),
+        ],
+        Task::Grounding => {
+            &[(&["all phrases"], &["contrast-to-noise ratio, signed"]), (&["all phrases"], &["AUROC of pixels"])]
+        }
+    };
+    let found = |(groups, names): &(&[&str], &[&str])| {
+        let in_group = |figure: &&Figure| groups.is_empty() || groups.contains(&figure.group.as_str());
+        // The mean of several stands behind them.
+        let named = |name: &&str| result.figures.iter().rev().filter(in_group).find(|figure| figure.name == *name);
+        names.iter().find_map(named)
+    };
+    wanted.iter().filter_map(found).collect()
+}
+
+const ANY: &[&str] = &[];

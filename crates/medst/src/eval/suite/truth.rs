@@ -1,0 +1,187 @@
+//! What a corpus knows: labels, classes, pairs, sentences, boxes. Cells that cannot be used are counted, by reason.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use medst_data::boxes::{self, Boxes};
+use medst_data::corpus::Corpus;
+use medst_data::import::plan::TextTable;
+
+use crate::eval::pairs::Course;
+use crate::eval::prompts;
+
+/// Counts by reason.
+pub type Skipped = BTreeMap<String, u64>;
+
+/// Counts one more.
+pub fn skip(skipped: &mut Skipped, reason: impl Into<String>) {
+    *skipped.entry(reason.into()).or_default() += 1;
+}
+
+/// A label that is a finding: there or not.
+#[derive(Clone, Debug)]
+pub struct FindingLabels {
+    /// The finding in words.
+    pub name: String,
+    /// For each row that was asked for; `None` where it is not told.
+    pub there: Vec<Option<bool>>,
+}
+
+/// The findings that the labels of some rows tell, in the order of their names.
+pub fn findings(corpus: &Corpus, rows: &[usize], skipped: &mut Skipped) -> Vec<FindingLabels> {
+    let labels = |row: &usize| corpus.studies()[*row].labels.keys();
+    let columns: BTreeSet<&String> = rows.iter().flat_map(labels).collect();
+    let mut told = Vec::new();
+    for column in columns {
+        let Some(name) = prompts::finding(column) else { continue };
+        let cell = |row: &usize| binary(corpus.studies()[*row].labels.get(column).map_or("", String::as_str));
+        let cells: Vec<Result<Option<bool>, &'static str>> = rows.iter().map(cell).collect();
+        let mut there = Vec::new();
+        for cell in cells {
+            if let Err(reason) = cell {
+                skip(skipped, format!("label {column} is {reason}"));
+            }
+            there.push(cell.unwrap_or(None));
+        }
+        if there.iter().any(Option::is_some) {
+            told.push(FindingLabels { name, there });
+        }
+    }
+    told.sort_by(|a, b| a.name.cmp(&b.name));
+    told.dedup_by(|a, b| a.name == b.name);
+    told
+}
+
+/// A cell of a finding: 1, 0, or nothing; others with what they are.
+fn binary(cell: &str) -> Result<Option<bool>, &'static str> {
+    match cell.trim() {
+        "" => Ok(None),
+        "1" | "1.0" => Ok(Some(true)),
+        "0" | "0.0" => Ok(Some(false)),
+        "-1" | "-1.0" => Err("uncertain (-1)"),
+        _ => Err("neither 0 nor 1"),
+    }
+}
+
+/// The values of a label; rows without it have none.
+pub fn values<'a>(corpus: &'a Corpus, rows: &[usize], column: &str) -> Vec<Option<&'a str>> {
+    let value = |row: &usize| corpus.studies()[*row].labels.get(column).map(|value| value.trim());
+    rows.iter().map(value).map(|value| value.filter(|value| !value.is_empty())).collect()
+}
+
+/// The pairs of `pairs.csv`.
+#[derive(Clone, Debug, Default)]
+pub struct PairTruth {
+    /// Rows of the corpus, previous first.
+    pub studies: Vec<[usize; 2]>,
+    /// Name of each finding, with its course in each pair.
+    pub findings: Vec<(String, Vec<Option<Course>>)>,
+}
+
+/// Reads the pairs.
+///
+/// # Errors
+/// Columns that are missing.
+pub fn pairs(corpus: &Corpus, table: &TextTable, skipped: &mut Skipped) -> Result<PairTruth, String> {
+    let column = |name: &str| table.columns.iter().position(|column| column == name);
+    let (Some(previous), Some(current)) = (column("previous"), column("current")) else {
+        return Err("pairs.csv lacks the column previous or current".into());
+    };
+    let rows: HashMap<&str, usize> =
+        corpus.studies().iter().enumerate().map(|(row, study)| (study.study.0.as_str(), row)).collect();
+    let findings: Vec<usize> = (0..table.columns.len()).filter(|&n| n != previous && n != current).collect();
+    let mut truth = PairTruth::default();
+    truth.findings = findings.iter().map(|&n| (table.columns[n].clone(), Vec::new())).collect();
+    for cells in &table.rows {
+        let (Some(&first), Some(&second)) = (rows.get(cells[previous].as_str()), rows.get(cells[current].as_str()))
+        else {
+            skip(skipped, "an image of the pair is not in the corpus");
+            continue;
+        };
+        truth.studies.push([first, second]);
+        for (&n, (name, courses)) in findings.iter().zip(&mut truth.findings) {
+            let course = Course::parse(&cells[n].to_lowercase());
+            if course.is_none() && !cells[n].is_empty() {
+                skip(skipped, format!("{name}: the course `{}` is unknown", cells[n]));
+            }
+            courses.push(course);
+        }
+    }
+    Ok(truth)
+}
+
+/// The pairs of `sentences.csv`.
+#[derive(Clone, Debug, Default)]
+pub struct SentenceTruth {
+    pub texts: Vec<[String; 2]>,
+    pub paraphrase: Vec<bool>,
+    pub subsets: Vec<String>,
+}
+
+/// Reads the sentences.
+///
+/// # Errors
+/// Columns that are missing.
+pub fn sentences(table: &TextTable, skipped: &mut Skipped) -> Result<SentenceTruth, String> {
+    let column = |name: &str| table.columns.iter().position(|column| column == name);
+    let needed = ["sentence_1", "sentence_2", "category"].map(|name| column(name).ok_or(name));
+    let [first, second, category] = match needed {
+        [Ok(first), Ok(second), Ok(category)] => [first, second, category],
+        [a, b, c] => {
+            let missing = [a, b, c].into_iter().find_map(Result::err).unwrap_or_default();
+            return Err(format!("sentences.csv lacks the column {missing}"));
+        }
+    };
+    let subset = column("subset");
+    let mut truth = SentenceTruth::default();
+    for cells in &table.rows {
+        let paraphrase = match cells[category].to_lowercase().as_str() {
+            "paraphrase" => true,
+            "contradiction" => false,
+            other => {
+                skip(skipped, format!("the category `{other}` is unknown"));
+                continue;
+            }
+        };
+        if cells[first].trim().is_empty() || cells[second].trim().is_empty() {
+            skip(skipped, "a sentence is empty");
+            continue;
+        }
+        truth.texts.push([cells[first].clone(), cells[second].clone()]);
+        truth.paraphrase.push(paraphrase);
+        truth.subsets.push(subset.map(|n| cells[n].clone()).unwrap_or_default());
+    }
+    Ok(truth)
+}
+
+/// Boxes of a phrase in a row's frontal picture.
+#[derive(Clone, Debug)]
+pub struct PhraseBoxes {
+    pub row: usize,
+    pub phrase: String,
+    /// `[left, top, right, bottom]` in fractions of what is seen.
+    pub boxes: Vec<[f64; 4]>,
+}
+
+/// The boxes of rows; `seen`: the share of the stored picture's side, in its middle, that the model sees.
+pub fn phrase_boxes(corpus: &Corpus, rows: &[usize], seen: f64, skipped: &mut Skipped) -> Vec<PhraseBoxes> {
+    let mut all = Vec::new();
+    for &row in rows {
+        let Some(label) = corpus.studies()[row].labels.get(boxes::LABEL).filter(|label| !label.is_empty()) else {
+            continue;
+        };
+        let boxes = match Boxes::parse(label) {
+            Ok(boxes) => boxes,
+            Err(reason) => {
+                skip(skipped, reason);
+                continue;
+            }
+        };
+        let mut by_phrase: BTreeMap<&str, Vec<[f64; 4]>> = BTreeMap::new();
+        for region in &boxes.regions {
+            let inside = boxes.in_square(region).map(|x| (x - (1.0 - seen) / 2.0) / seen);
+            by_phrase.entry(&region.phrase).or_default().push(inside);
+        }
+        all.extend(by_phrase.into_iter().map(|(phrase, boxes)| PhraseBoxes { row, phrase: phrase.into(), boxes }));
+    }
+    all
+}
