@@ -3,8 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
+use medst_data::split::Split;
 use serde::{Deserialize, Serialize};
 
+use crate::eval::result::Task;
 use crate::loss::config::LossConfig;
 use crate::model::config::ModelConfig;
 use crate::{Error, Result};
@@ -18,6 +20,7 @@ pub struct Config {
     pub optimizer: OptimizerConfig,
     pub train: TrainConfig,
     pub init: InitConfig,
+    pub evaluate: EvaluateConfig,
 }
 
 /// What is read, and how.
@@ -117,6 +120,29 @@ impl Default for TrainConfig {
 pub struct InitConfig {
     /// Our `model.safetensors`, or a checkpoint with the reference's names; random weights where absent.
     pub weights: Option<PathBuf>,
+}
+
+/// Evaluation while the model trains.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvaluateConfig {
+    /// Optimiser steps between evaluations; 0: never.
+    pub every: u64,
+    /// Empty: whatever the corpora allow.
+    pub tasks: Vec<Task>,
+    /// Empty: the training corpus.
+    pub corpora: Vec<PathBuf>,
+    /// The test split is for afterwards.
+    pub split: Split,
+    /// Bootstrap replicates; 0: no intervals.
+    pub replicates: usize,
+}
+
+impl Default for EvaluateConfig {
+    fn default() -> Self {
+        let (tasks, corpora) = (vec![Task::Retrieval], Vec::new());
+        EvaluateConfig { every: 0, tasks, corpora, split: Split::Validate, replicates: 0 }
+    }
 }
 
 impl Config {

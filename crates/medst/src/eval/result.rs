@@ -296,11 +296,54 @@ impl TaskResult {
         }
     }
 
+    /// The figures that stand for a task in an overview.
+    pub fn headlines(&self) -> Vec<&Figure> {
+        // A probe of classes has an accuracy over all of them, one of findings an area for each.
+        let of_classes = self.figures.iter().any(|figure| figure.name == "macro accuracy");
+        let probed: &[&str] = if of_classes { &["accuracy"] } else { &["AUROC"] };
+        let wanted: &[(&[&str], &[&str])] = match self.task {
+            Task::TemporalImage => {
+                &[(&["mean"], &["macro accuracy", "accuracy, 10 folds"]), (&["mean"], &["accuracy"])]
+            }
+            Task::TemporalSentence => {
+                &[(&["all"], &["AUROC"]), (&["all"], &["accuracy", "accuracy, reference threshold"])]
+            }
+            Task::ZeroShot => &[(ANY, &["AUROC", "AUROC of the decision"])],
+            Task::LinearProbe => &[(&["1 %"], probed), (&["10 %"], probed), (&["100 %"], probed)],
+            Task::Retrieval => &[
+                (&["image to report", "both directions"], &["recall@5", "accuracy@5 in the batch"]),
+                (&["report to image"], &["recall@5"]),
+                (&["same subject, another time"], &["recall@1"]),
+            ],
+            Task::Progression => {
+                &[(&["mean"], &["AUROC, worsening against improving"]), (&["mean"], &["macro accuracy"])]
+            }
+            Task::SequenceOrder => &[
+                (&["image to report"], &["forward mapping accuracy"]),
+                (&["image to report"], &["right order preferred to a shuffled one"]),
+                (&["within images"], &["nearest study is next in time"]),
+            ],
+            Task::Grounding => {
+                &[(&["all phrases"], &["contrast-to-noise ratio, signed"]), (&["all phrases"], &["AUROC of pixels"])]
+            }
+        };
+        let found = |(groups, names): &(&[&str], &[&str])| {
+            let in_group = |figure: &&Figure| groups.is_empty() || groups.contains(&figure.group.as_str());
+            // The mean of several stands behind them.
+            let named = |name: &&str| self.figures.iter().rev().filter(in_group).find(|figure| figure.name == *name);
+            names.iter().find_map(named)
+        };
+        wanted.iter().filter_map(found).collect()
+    }
+
     /// A figure's value by group and name.
     pub fn value(&self, group: &str, name: &str) -> Option<f64> {
         self.figures.iter().find(|figure| figure.group == group && figure.name == name)?.value
     }
 }
+
+/// Whatever the group is.
+const ANY: &[&str] = &[];
 
 impl fmt::Display for TaskResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

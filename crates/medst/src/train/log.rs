@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::tensorboard::EventWriter;
+use crate::eval::result::Task;
 use crate::loss::Losses;
 use crate::{Error, Result};
 
@@ -98,6 +99,25 @@ pub enum Entry {
         losses: Parts,
         retrieval: Retrieval,
     },
+    /// A task on a corpus after a step.
+    Evaluate {
+        step: u64,
+        epoch: u64,
+        /// The corpus' folder name.
+        corpus: String,
+        task: Task,
+        figures: Vec<Measured>,
+    },
+}
+
+/// A figure of a task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    pub group: String,
+    pub name: String,
+    /// Absent where it is undefined.
+    pub value: Option<f64>,
+    pub interval: Option<(f64, f64)>,
 }
 
 /// Retrieval over a whole split, both directions averaged.
@@ -119,7 +139,7 @@ impl Retrieval {
 impl Entry {
     pub fn step(&self) -> u64 {
         match self {
-            Entry::Train { step, .. } | Entry::Validate { step, .. } => *step,
+            Entry::Train { step, .. } | Entry::Validate { step, .. } | Entry::Evaluate { step, .. } => *step,
         }
     }
 
@@ -139,6 +159,10 @@ impl Entry {
                 all.push(("validate/recall_at_1".into(), retrieval.recall_at_1));
                 all.push(("validate/recall_at_5".into(), retrieval.recall_at_5));
                 all
+            }
+            Entry::Evaluate { corpus, task, figures, .. } => {
+                let tag = |own: &Measured| format!("{corpus}/{}/{}/{}", task.name(), own.group, own.name);
+                figures.iter().filter_map(|own| Some((tag(own), own.value?))).collect()
             }
         }
     }

@@ -5,6 +5,7 @@
 //! | [`sampler`], [`dataset`], [`loader`] | sequences of a corpus to batches |
 //! | [`optimizer`], [`schedule`] | AdamW, learning rate |
 //! | [`validate`] | losses and retrieval of the validation split |
+//! | [`watch`] | evaluation tasks while a model trains |
 //! | [`checkpoint`], [`log`], [`tensorboard`] | what a run leaves |
 //! | [`summary`] | what it says at the end |
 //!
@@ -21,6 +22,7 @@ pub mod schedule;
 pub mod summary;
 pub mod tensorboard;
 pub mod validate;
+pub mod watch;
 
 use std::path::Path;
 use std::time::Instant;
@@ -38,6 +40,7 @@ use self::log::{Entry, Log, Parts};
 use self::optimizer::AdamW;
 use self::schedule::Schedule;
 pub use self::summary::{Ending, RunSummary};
+use self::watch::Watch;
 use crate::config::Config;
 use crate::loss;
 use crate::model::config::Positions;
@@ -64,6 +67,7 @@ pub fn pretrain(config: &Config, resume: bool, device: Device, progress: &dyn Pr
     let (training, validation) = (dataset(Split::Train)?, dataset(Split::Validate)?);
     let steps_per_epoch = steps_per_epoch(&training, config)?;
     let total = (config.train.epochs * steps_per_epoch).min(config.train.max_steps.unwrap_or(u64::MAX));
+    let watch = Watch::open(config)?;
     check_folder(config, resume)?;
 
     let mut model = MedSt::new(&config.model, config.train.seed, device, Kind::Float)?;
@@ -150,6 +154,11 @@ pub fn pretrain(config: &Config, resume: bool, device: Device, progress: &dyn Pr
                     save(&model, &optimizer, &mut state)?;
                     if config.train.patience > 0 && state.stale >= config.train.patience {
                         return Ok(Some(Ending::Converged));
+                    }
+                }
+                if let Some(watch) = watch.as_ref().filter(|watch| watch.is_due(state.step)) {
+                    for entry in watch.look(&model, &pieces, &state, progress)? {
+                        log.write(&entry)?;
                     }
                 }
                 if progress.stop_requested() {

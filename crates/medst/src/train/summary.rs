@@ -66,6 +66,7 @@ impl RunSummary {
                         best = Some(Validated { step: *step, losses: *losses, retrieval: *retrieval });
                     }
                 }
+                Entry::Evaluate { .. } => {}
             }
         }
         let window = WINDOW.min(trained.len());
@@ -130,6 +131,7 @@ pub fn brief(entry: &Entry) -> String {
             format!("{studies_per_second:.0} studies/s, loss {:.2}", losses.total)
         }
         Entry::Validate { losses, .. } => format!("validation loss {:.2}", losses.total),
+        Entry::Evaluate { task, .. } => task.name().into(),
     }
 }
 
@@ -152,5 +154,8 @@ pub fn line(entry: &Entry) -> String {
             100.0 * retrieval.recall_at_5,
             retrieval.studies
         ),
+        Entry::Evaluate { step, corpus, task, figures, .. } => {
+            format!("step {step}: {} of {corpus}, {} figures", task.name(), figures.len())
+        }
     }
 }

@@ -4,9 +4,9 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::picture::{Picture, Pictures};
 use super::plot;
-use super::{Evaluation, READING, headlines};
+use super::{Evaluation, READING};
 use crate::eval::published::Published;
-use crate::eval::result::{Example, ExampleKind, Figure, TaskResult, Unit};
+use crate::eval::result::{Example, ExampleKind, Figure, Plot, TaskResult, Unit};
 use crate::eval::suite::CorpusResult;
 
 const STYLE: &str = include_str!("style.css");
@@ -74,7 +74,7 @@ fn overview(evaluation: &Evaluation) -> Markup {
                 thead { tr { th { "task" } th { "data" } th { "figure" } th.number { "value" } th { "95 % interval" } th {} th.number { "chance" } th { "as published" } } }
                 @for (number, corpus) in evaluation.corpora.iter().enumerate() {
                     @for task in &corpus.tasks {
-                        @let figures = headlines(task);
+                        @let figures = task.headlines();
                         tbody {
                             @for (place, figure) in figures.iter().enumerate() {
                                 tr {
@@ -122,19 +122,19 @@ fn cells(figure: &Figure) -> Markup {
             Some(value) => {
                 td.number { b { (unit.text(value)) } @if unit == Unit::Share { " %" } }
                 td.interval {
-                    @if let Some((low, high)) = figure.interval { (unit.text(low)) "–" (unit.text(high)) }
+                    @if let Some((low, high)) = figure.interval { (unit.text(low)) " to " (unit.text(high)) }
                 }
                 td { (plot::interval(figure)) }
             }
             None => td.undefined colspan="3" { "undefined: " (figure.undefined.as_deref().unwrap_or("")) }
         }
-        td.number.faint { @if let Some(chance) = figure.chance { (unit.text(chance)) } }
+        td.number.faint { @if let Some(chance) = figure.chance { (unit.text(chance)) @if unit == Unit::Share { " %" } } }
         td.published { @for own in &figure.published { (published(own, unit)) } }
     }
 }
 
 fn published(own: &Published, unit: Unit) -> Markup {
-    html! { div title=(own.on) { (unit.text(own.value)) small { (own.model) "; " (own.on) "; as published" } } }
+    html! { div title=(own.on) { (unit.text(own.value)) @if unit == Unit::Share { " %" } small { (own.model) "; " (own.on) "; as published" } } }
 }
 
 fn section(number: usize, corpus: &CorpusResult, pictures: &Pictures) -> Markup {
@@ -188,7 +188,12 @@ fn one(anchor: &str, task: &TaskResult, pictures: &Pictures) -> Markup {
                 }
             }
             @if !task.plots.is_empty() {
-                div.plots { @for own in &task.plots { (plot::draw(own)) } }
+                // Alike beside alike.
+                @for kind in [is_roc, is_confusion, is_calibration] {
+                    @if task.plots.iter().any(kind) {
+                        div.plots { @for own in task.plots.iter().filter(|own| kind(own)) { (plot::draw(own)) } }
+                    }
+                }
             }
             @for (kind, title) in [(ExampleKind::Best, "Best cases"), (ExampleKind::Worst, "Worst cases")] {
                 @if task.examples.iter().any(|example| example.kind == kind) {
@@ -200,6 +205,18 @@ fn one(anchor: &str, task: &TaskResult, pictures: &Pictures) -> Markup {
             }
         }
     }
+}
+
+fn is_roc(plot: &Plot) -> bool {
+    matches!(plot, Plot::Roc { .. })
+}
+
+fn is_confusion(plot: &Plot) -> bool {
+    matches!(plot, Plot::Confusion { .. })
+}
+
+fn is_calibration(plot: &Plot) -> bool {
+    matches!(plot, Plot::Calibration { .. })
 }
 
 /// Most pictures of a case.

@@ -20,7 +20,7 @@ use serde::Serialize;
 use self::picture::Pictures;
 use super::bootstrap::Bootstrap;
 use super::encode::Origin;
-use super::result::{Figure, Protocol, Task, TaskResult};
+use super::result::{Figure, Protocol};
 use super::suite::CorpusResult;
 use crate::{Error, Result};
 
@@ -104,11 +104,22 @@ impl Evaluation {
 
 impl fmt::Display for Evaluation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A few tasks are shown whole; of many the figures that stand for them.
+        let brief = self.corpora.iter().map(|corpus| corpus.tasks.len()).sum::<usize>() > WHOLE;
         for corpus in &self.corpora {
             writeln!(f, "{} ({}), {}", corpus.data.path.display(), corpus.data.source, corpus.data.part)?;
-            corpus.tasks.iter().try_for_each(|task| write!(f, "\n{task}"))?;
+            if brief {
+                let rows: Vec<(&str, &Figure)> = corpus
+                    .tasks
+                    .iter()
+                    .flat_map(|task| task.headlines().into_iter().map(|figure| (task.task.name(), figure)))
+                    .collect();
+                write_rows(f, &rows)?;
+            } else {
+                corpus.tasks.iter().try_for_each(|task| write!(f, "\n{task}"))?;
+            }
             for refused in &corpus.refused {
-                writeln!(f, "\n{}: not possible: {}", refused.task.title(), refused.reason)?;
+                writeln!(f, "  {} is not possible: {}", refused.task.name(), refused.reason)?;
             }
             writeln!(f)?;
         }
@@ -116,38 +127,19 @@ impl fmt::Display for Evaluation {
     }
 }
 
-/// The figures that stand for a task in an overview.
-fn headlines(result: &TaskResult) -> Vec<&Figure> {
-    // A probe of classes has an accuracy over all of them, one of findings an area for each.
-    let of_classes = result.figures.iter().any(|figure| figure.name == "macro accuracy");
-    let probed: &[&str] = if of_classes { &["accuracy"] } else { &["AUROC"] };
-    let wanted: &[(&[&str], &[&str])] = match result.task {
-        Task::TemporalImage => &[(&["mean"], &["macro accuracy", "accuracy, 10 folds"]), (&["mean"], &["accuracy"])],
-        Task::TemporalSentence => &[(&["all"], &["AUROC"]), (&["all"], &["accuracy", "accuracy, reference threshold"])],
-        Task::ZeroShot => &[(ANY, &["AUROC", "AUROC of the decision"])],
-        Task::LinearProbe => &[(&["1 %"], probed), (&["10 %"], probed), (&["100 %"], probed)],
-        Task::Retrieval => &[
-            (&["image to report", "both directions"], &["recall@5", "accuracy@5 in the batch"]),
-            (&["report to image"], &["recall@5"]),
-            (&["same subject, another time"], &["recall@1"]),
-        ],
-        Task::Progression => &[(&["mean"], &["AUROC, worsening against improving"]), (&["mean"], &["macro accuracy"])],
-        Task::SequenceOrder => &[
-            (&["image to report"], &["forward mapping accuracy"]),
-            (&["image to report"], &["right order preferred to a shuffled one"]),
-            (&["within images"], &["nearest study is next in time"]),
-        ],
-        Task::Grounding => {
-            &[(&["all phrases"], &["contrast-to-noise ratio, signed"]), (&["all phrases"], &["AUROC of pixels"])]
-        }
-    };
-    let found = |(groups, names): &(&[&str], &[&str])| {
-        let in_group = |figure: &&Figure| groups.is_empty() || groups.contains(&figure.group.as_str());
-        // The mean of several stands behind them.
-        let named = |name: &&str| result.figures.iter().rev().filter(in_group).find(|figure| figure.name == *name);
-        names.iter().find_map(named)
-    };
-    wanted.iter().filter_map(found).collect()
-}
+/// Tasks that are shown with all their figures.
+const WHOLE: usize = 2;
 
-const ANY: &[&str] = &[];
+/// Figures in columns, each with its task.
+fn write_rows(f: &mut fmt::Formatter<'_>, rows: &[(&str, &Figure)]) -> fmt::Result {
+    let wide = |text: fn(&Figure) -> &str| rows.iter().map(|row| text(row.1).chars().count()).max().unwrap_or(0);
+    let (group, name) = (wide(|figure| &figure.group), wide(|figure| &figure.name));
+    for (task, figure) in rows {
+        write!(f, "  {task:17}  {:group$}  {:name$}  {}", figure.group, figure.name, figure.text())?;
+        if let Some(chance) = figure.chance {
+            write!(f, "  [chance {}]", figure.unit.text(chance))?;
+        }
+        writeln!(f)?;
+    }
+    Ok(())
+}
