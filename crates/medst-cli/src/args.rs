@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use medst::eval::result::Task;
+use medst::eval::suite::Part;
 use medst_data::phantom::Layout;
 use medst_data::sequence::SequenceUnit;
 use medst_data::split::Split;
@@ -300,9 +301,9 @@ pub struct Eval {
     /// Strict: subject-grouped, with intervals. Reference: what the reference implementation computes.
     #[arg(long, value_enum, default_value_t = ProtocolName::Strict)]
     pub protocol: ProtocolName,
-    /// The split to evaluate [default: test; where there is none validate, else all].
-    #[arg(long, value_parser = |name: &str| Split::parse(name).ok_or("expected train, validate or test"))]
-    pub split: Option<Split>,
+    /// The split to evaluate: train, validate, test, or all [default: test; where there is none validate, else all].
+    #[arg(long, value_parser = part)]
+    pub split: Option<Part>,
     /// The label that a linear probe learns [default: the corpus' class, its findings, or its diagnosis].
     #[arg(long)]
     pub label: Option<String>,
@@ -331,6 +332,11 @@ pub struct Eval {
 pub enum AskedTask {
     All,
     One(Task),
+}
+
+fn part(name: &str) -> Result<Part, &'static str> {
+    let split = || Split::parse(name).map(Part::Of).ok_or("expected train, validate, test or all");
+    if name == "all" { Ok(Part::All) } else { split() }
 }
 
 fn task(name: &str) -> Result<AskedTask, String> {

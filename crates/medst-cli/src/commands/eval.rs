@@ -50,7 +50,7 @@ fn suite(arguments: &Eval) -> Suite {
             ProtocolName::Reference => Protocol::Reference,
         },
         bootstrap: Bootstrap { replicates: arguments.replicates as usize, seed: arguments.seed },
-        split: arguments.split,
+        part: arguments.split.unwrap_or_default(),
         label: arguments.label.clone(),
     }
 }

@@ -164,6 +164,16 @@ impl Figure {
     }
 }
 
+impl Figure {
+    /// As [`Figure::text`], with what guessing gives.
+    pub fn beside_chance(&self) -> String {
+        match self.chance.filter(|_| self.value.is_some()) {
+            Some(chance) => format!("{}  [chance {}]", self.text(), self.unit.text(chance)),
+            None => self.text(),
+        }
+    }
+}
+
 impl Unit {
     pub fn text(self, value: f64) -> String {
         match self {
@@ -358,11 +368,7 @@ impl fmt::Display for TaskResult {
         let wide = |text: fn(&Figure) -> &str| self.figures.iter().map(|figure| text(figure).chars().count()).max();
         let (group, name) = (wide(|figure| &figure.group).unwrap_or(0), wide(|figure| &figure.name).unwrap_or(0));
         for figure in &self.figures {
-            write!(f, "  {:group$}  {:name$}  {}", figure.group, figure.name, figure.text())?;
-            if let Some(chance) = figure.chance {
-                write!(f, "  [chance {}]", figure.unit.text(chance))?;
-            }
-            writeln!(f)?;
+            writeln!(f, "  {:group$}  {:name$}  {}", figure.group, figure.name, figure.beside_chance())?;
         }
         for (reason, count) in &self.skipped {
             writeln!(f, "  skipped {count}: {reason}")?;

@@ -13,7 +13,7 @@ use crate::embed::Embedder;
 use crate::eval::bootstrap::Bootstrap;
 use crate::eval::encode::{ModelEncoder, Origin};
 use crate::eval::result::{Figure, TaskResult};
-use crate::eval::suite::Suite;
+use crate::eval::suite::{Part, Suite};
 use crate::model::MedSt;
 use crate::{Error, Result};
 
@@ -54,7 +54,7 @@ impl Watch {
         let suite = Suite {
             tasks: asked.tasks.clone(),
             bootstrap: Bootstrap { replicates: asked.replicates, seed: config.train.seed },
-            split: Some(asked.split),
+            part: Part::Of(asked.split),
             ..Suite::default()
         };
         Ok(Some(Watch { suite, corpora, every: asked.every }))

@@ -128,7 +128,7 @@ fn cells(figure: &Figure) -> Markup {
             }
             None => td.undefined colspan="3" { "undefined: " (figure.undefined.as_deref().unwrap_or("")) }
         }
-        td.number.faint { @if let Some(chance) = figure.chance { (unit.text(chance)) @if unit == Unit::Share { " %" } } }
+        td.number.faint { @if let Some(chance) = figure.chance.filter(|_| figure.value.is_some()) { (unit.text(chance)) @if unit == Unit::Share { " %" } } }
         td.published { @for own in &figure.published { (published(own, unit)) } }
     }
 }

@@ -135,11 +135,8 @@ fn write_rows(f: &mut fmt::Formatter<'_>, rows: &[(&str, &Figure)]) -> fmt::Resu
     let wide = |text: fn(&Figure) -> &str| rows.iter().map(|row| text(row.1).chars().count()).max().unwrap_or(0);
     let (group, name) = (wide(|figure| &figure.group), wide(|figure| &figure.name));
     for (task, figure) in rows {
-        write!(f, "  {task:17}  {:group$}  {:name$}  {}", figure.group, figure.name, figure.text())?;
-        if let Some(chance) = figure.chance {
-            write!(f, "  [chance {}]", figure.unit.text(chance))?;
-        }
-        writeln!(f)?;
+        let (of, value) = (&figure.group, figure.beside_chance());
+        writeln!(f, "  {task:17}  {of:group$}  {:name$}  {value}", figure.name)?;
     }
     Ok(())
 }

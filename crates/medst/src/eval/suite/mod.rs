@@ -29,11 +29,20 @@ pub struct Suite {
     pub tasks: Vec<Task>,
     pub protocol: Protocol,
     pub bootstrap: Bootstrap,
-    /// By default the test split, else the validation split, else all studies. Pairs and sentences of a benchmark are always
-    /// used whole.
-    pub split: Option<Split>,
+    /// Pairs and sentences of a benchmark are used whole, whatever the part.
+    pub part: Part,
     /// The label that a linear probe learns; chosen by the corpus' labels where absent.
     pub label: Option<String>,
+}
+
+/// The studies of a corpus that are evaluated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Part {
+    /// The test split, where there is none the validation split, where there is none all.
+    #[default]
+    HeldOut,
+    Of(Split),
+    All,
 }
 
 /// What came out on a corpus.
@@ -103,7 +112,11 @@ impl Suite {
 
     fn context<'a>(&'a self, corpus: &'a Corpus, seen: f64) -> Context<'a> {
         let holds = |split: &Split| corpus.studies().iter().any(|study| study.split == *split);
-        let split = self.split.or_else(|| [Split::Test, Split::Validate].into_iter().find(holds));
+        let split = match self.part {
+            Part::HeldOut => [Split::Test, Split::Validate].into_iter().find(holds),
+            Part::Of(split) => Some(split),
+            Part::All => None,
+        };
         let studies = corpus.studies().iter().enumerate();
         Context {
             corpus,
@@ -134,7 +147,7 @@ impl Suite {
         let context = self.context(corpus, seen);
         let data = describe(&context);
         if context.part.is_empty() {
-            let asked = self.split.map_or("any split", Split::name);
+            let asked = context.split.map_or("any split", Split::name);
             return Err(Error::Evaluation(format!("{} has no studies in {asked}", corpus.path().display())));
         }
         let (jobs, mut refused) = self.jobs(&context);
