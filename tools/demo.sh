@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole path on a synthetic cohort: patients, corpus, pre-training, embeddings, and what came out.
+# The whole path on a synthetic cohort: patients, corpus, pre-training, embeddings, and an evaluation on the benchmarks' layouts.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 medst=${MEDST:-target/release/medst}
@@ -11,15 +11,24 @@ if [ -e "$demo" ]; then
   echo "$demo is left from an earlier demo; \`make clean-demo\` removes it, DEMO=DIR uses another folder" >&2
   exit 2
 fi
-say "1/5 drawing 1200 patients"
+say "1/7 drawing 1200 patients"
 "$medst" phantom "$demo/cohort" --subjects 1200 --size 160 --sheet "$demo/cohort.png"
-say "2/5 preparing the corpus"
+say "2/7 preparing the corpus"
 "$medst" prepare table "$demo/cohort/studies.csv" --out "$demo/corpus" --image-size 128
-say "3/5 pre-training a tiny model"
+say "3/7 pre-training a tiny model"
 "$medst" pretrain configs/tiny.toml --set data.corpus="$demo/corpus" --set train.output="$demo/run"
-say "4/5 embedding the test patients"
+say "4/7 embedding the test patients"
 "$medst" embed "$demo/corpus" --model "$demo/run" --split test --out "$demo/embeddings.parquet"
-say "5/5 the result"
+say "5/7 drawing 300 other patients as the benchmarks lie, and preparing those"
+"$medst" phantom "$demo/benchmarks" --subjects 300 --seed 1 --size 160 --layout mimic-cxr-jpg,ms-cxr-t,rsna,covidx
+"$medst" -q prepare ms-cxr-t "$demo/benchmarks/ms-cxr-t" --images "$demo/benchmarks/mimic-cxr-jpg" \
+  --out "$demo/corpora/ms-cxr-t" --image-size 128
+"$medst" -q prepare rsna "$demo/benchmarks/rsna" --out "$demo/corpora/rsna" --image-size 128
+"$medst" -q prepare covidx "$demo/benchmarks/covidx" --out "$demo/corpora/covidx" --image-size 128
+say "6/7 evaluating"
+"$medst" eval all --model "$demo/run" --corpus "$demo/corpus" --corpus "$demo/corpora/ms-cxr-t" \
+  --corpus "$demo/corpora/rsna" --corpus "$demo/corpora/covidx" --out "$demo/report"
+say "7/7 the run"
 "$medst" inspect "$demo/run"
 cat <<EOF
 
@@ -29,6 +38,8 @@ Done in $(($(date +%s) - start)) s. What is where:
   $demo/corpus              the corpus that training reads
   $demo/run                 the model (best, last), metrics.jsonl, TensorBoard events
   $demo/embeddings.parquet  image and report embeddings of the test patients
+  $demo/corpora             the benchmark corpora
+  $demo/report/report.html  the evaluation as a page (report.md, results.json beside it)
 
 Next: your own radiographs. Write a table with subject_id, view, image, report and what else you know (docs/data.md), then
   $medst prepare table TABLE.csv --out CORPUS

@@ -172,6 +172,19 @@ impl Job {
         }
     }
 
+    /// Whether a part of the task is left when no text can be encoded.
+    pub fn can_do_without_texts(&self) -> bool {
+        matches!(self.kind, Kind::Retrieval(_))
+    }
+
+    /// Leaves out what compares texts.
+    pub fn do_without_texts(&mut self, reason: &str) {
+        if let Kind::Retrieval(findings) = &mut self.kind {
+            findings.clear();
+            self.notes.push(format!("no retrieval by finding: {reason}"));
+        }
+    }
+
     /// Runs the task's evaluator.
     ///
     /// # Errors

@@ -156,12 +156,18 @@ impl Suite {
         let studies = encoder.studies(corpus, &rows.into_iter().collect::<Vec<_>>(), progress)?;
         let mut texts = HashMap::new();
         let mut tasks = Vec::new();
-        for job in jobs {
+        for mut job in jobs {
             if progress.stop_requested() {
                 return Err(Error::Stopped);
             }
             let task = job.task;
-            let known = add_texts(encoder, &job.texts(), &mut texts);
+            let known = match add_texts(encoder, &job.texts(), &mut texts) {
+                Err(Error::Evaluation(reason)) if job.can_do_without_texts() => {
+                    job.do_without_texts(&reason);
+                    Ok(())
+                }
+                known => known,
+            };
             let encoded = Encoded { studies: &studies, texts: &texts, encoder };
             let evaluated = known.and_then(|()| job.evaluate(&context, &encoded));
             match evaluated {
