@@ -1,0 +1,256 @@
+//! Evaluators on made-up embeddings: what a known answer gives, and what must hold whatever the numbers are.
+
+use medst::eval::Vectors;
+use medst::eval::bootstrap::Bootstrap;
+use medst::eval::pairs::{Course, ImagePairs};
+use medst::eval::result::{Protocol, TaskResult};
+use medst::eval::tasks::{
+    BinaryFinding, ByFinding, Progression, Prototypes, Retrieval, RetrievalData, SentencePairs, TemporalImage,
+    TemporalSentence, ZeroShot, best_ranks,
+};
+use proptest::prelude::*;
+
+const FEW: Bootstrap = Bootstrap { replicates: 40, seed: 0 };
+
+fn vectors(rows: Vec<Vec<f32>>) -> Vectors {
+    Vectors::from_rows(rows).unwrap()
+}
+
+/// A repeatable number between -1 and 1.
+fn noise(n: usize) -> f32 {
+    ((n as f32 * 12.9898).sin() * 43758.547).fract()
+}
+
+/// Pairs whose change is along the first direction: up is worse.
+fn pairs(count: usize, strength: f32, subjects: usize) -> ImagePairs {
+    let course = |n: usize| Course::ALL[n % 3];
+    let move_by = |n: usize| strength * (course(n).class() as f32 - 1.0);
+    let start = |n: usize| vec![noise(n), noise(n + 1000), noise(n + 2000), 0.5];
+    let end = |n: usize| {
+        let mut row = start(n);
+        row[0] += move_by(n);
+        row.iter_mut().zip(0..).for_each(|(x, k)| *x += 0.1 * noise(n * 7 + k));
+        row
+    };
+    ImagePairs {
+        previous: vectors((0..count).map(start).collect()),
+        current: vectors((0..count).map(end).collect()),
+        subjects: (0..count).map(|n| (n % subjects).to_string()).collect(),
+        studies: (0..count).map(|n| [2 * n, 2 * n + 1]).collect(),
+        findings: vec![("edema".into(), (0..count).map(|n| Some(course(n))).collect())],
+    }
+}
+
+fn check(result: &TaskResult) {
+    for figure in &result.figures {
+        match figure.value {
+            Some(value) => assert!(value.is_finite(), "{figure:?}"),
+            None => assert!(figure.undefined.as_ref().is_some_and(|reason| !reason.is_empty()), "{figure:?}"),
+        }
+    }
+    assert!(!serde_json::to_string(result).unwrap().contains("NaN"));
+}
+
+#[test]
+fn a_change_along_one_direction_is_told_and_turns_round_with_the_pair() {
+    let task = TemporalImage { protocol: Protocol::Strict, bootstrap: FEW };
+    let strong = task.evaluate(&pairs(240, 2.0, 60)).unwrap();
+    check(&strong);
+    let of = |result: &TaskResult, name: &str| result.value("edema", name).unwrap();
+    assert!(of(&strong, "macro accuracy") > 0.95, "{strong}");
+    assert!(of(&strong, "reversal consistency") > 0.95 && of(&strong, "macro accuracy, reversed") > 0.95, "{strong}");
+    assert!(of(&strong, "unchanged called stable") > 0.95, "{strong}");
+    let none = task.evaluate(&pairs(240, 0.0, 240)).unwrap();
+    assert!((of(&none, "macro accuracy") - 1.0 / 3.0).abs() < 0.15, "{none}");
+}
+
+#[test]
+fn courses_that_cannot_be_learnt_are_undefined_with_a_reason() {
+    let task = TemporalImage { protocol: Protocol::Strict, bootstrap: FEW };
+    let reason = |result: &TaskResult| result.figures[0].text();
+    let one_subject = task.evaluate(&pairs(30, 1.0, 1)).unwrap();
+    assert!(reason(&one_subject).contains("one subject"), "{one_subject}");
+    let mut one_course = pairs(30, 1.0, 10);
+    one_course.findings[0].1.fill(Some(Course::Stable));
+    assert!(reason(&task.evaluate(&one_course).unwrap()).contains("every pair is stable"));
+    let mut silent = pairs(30, 1.0, 10);
+    silent.findings[0].1.fill(None);
+    assert!(reason(&task.evaluate(&silent).unwrap()).contains("no pair"));
+    // One worsening pair: the fold that tests it cannot have learnt it.
+    let mut rare = pairs(60, 1.0, 20);
+    let courses = &mut rare.findings[0].1;
+    courses.iter_mut().for_each(|course| *course = course.filter(|course| *course != Course::Worsening));
+    courses[2] = Some(Course::Worsening);
+    let result = task.evaluate(&rare).unwrap();
+    check(&result);
+    assert!(result.notes.iter().any(|note| note.contains("lack a course")), "{result}");
+    let mut wide = pairs(30, 1.0, 10);
+    wide.current = vectors(vec![vec![1.0; 5]; 30]);
+    assert!(task.evaluate(&wide).unwrap_err().to_string().contains("current images"));
+    let reference = TemporalImage { protocol: Protocol::Reference, bootstrap: FEW };
+    check(&reference.evaluate(&pairs(8, 1.0, 4)).unwrap());
+}
+
+#[test]
+fn prototypes_see_the_direction_of_a_change() {
+    let along = |sign: f32| vectors(vec![vec![sign, 0.0, 0.0, 0.1]]);
+    let prototypes = [Prototypes { finding: "edema".into(), improving: along(-1.0), worsening: along(1.0) }];
+    let task = Progression { bootstrap: FEW };
+    let result = task.evaluate(&pairs(240, 3.0, 60), &prototypes).unwrap();
+    check(&result);
+    assert!(result.value("edema", "AUROC, worsening against improving").unwrap() > 0.9, "{result}");
+    let swapped = [Prototypes { finding: "edema".into(), improving: along(1.0), worsening: along(-1.0) }];
+    let turned = task.evaluate(&pairs(240, 3.0, 60), &swapped).unwrap();
+    assert!(turned.value("edema", "AUROC, worsening against improving").unwrap() < 0.1, "{turned}");
+    let unknown = task.evaluate(&pairs(9, 1.0, 3), &[]).unwrap();
+    assert!(unknown.notes[0].contains("no sentences"), "{unknown}");
+}
+
+#[test]
+fn zero_shot_ranks_by_the_difference_and_calls_a_missing_class_undefined() {
+    let truth: Vec<bool> = (0..40).map(|n| n % 4 == 0).collect();
+    let image = |n: usize| vec![if n.is_multiple_of(4) { 1.0 } else { 0.8 }, 0.6, noise(n) * 0.01];
+    let finding = BinaryFinding {
+        name: "edema".into(),
+        images: vectors((0..40).map(image).collect()),
+        positive: vectors(vec![vec![1.0, 0.0, 0.0]]),
+        negative: vectors(vec![vec![0.0, 1.0, 0.0]]),
+        truth,
+        subjects: (0..40).map(|n| n.to_string()).collect(),
+        rows: (0..40).collect(),
+    };
+    let task = ZeroShot { protocol: Protocol::Strict, bootstrap: FEW };
+    let result = task.evaluate(std::slice::from_ref(&finding)).unwrap();
+    assert!(result.value("edema", "AUROC").unwrap() > 0.99, "{result}");
+    // Everything is called edema: the ranking is right, the decision is worth nothing. The reference reports the latter.
+    assert_eq!(result.value("edema", "AUROC of the decision"), Some(0.5));
+    let reference = ZeroShot { protocol: Protocol::Reference, bootstrap: FEW };
+    let names: Vec<String> =
+        reference.evaluate(std::slice::from_ref(&finding)).unwrap().figures.into_iter().map(|own| own.name).collect();
+    assert_eq!(names, ["AUROC of the decision", "accuracy", "F1"]);
+    let healthy = BinaryFinding { truth: vec![false; 40], ..finding };
+    let result = task.evaluate(&[healthy]).unwrap();
+    check(&result);
+    assert!(result.figures[0].text().contains("every image lacks edema"), "{result}");
+}
+
+#[test]
+fn sentences_of_one_kind_have_no_curve_but_no_error_either() {
+    let text = |n: usize| [format!("first {}", n / 2), format!("second {n}")];
+    let pairs = |paraphrase: Vec<bool>| SentencePairs {
+        first: vectors((0..60).map(|n| vec![1.0, noise(n)]).collect()),
+        second: vectors((0..60).map(|n| vec![if n % 2 == 0 { 1.0 } else { -1.0 }, noise(n)]).collect()),
+        texts: (0..60).map(text).collect(),
+        paraphrase,
+        subsets: (0..60).map(|n| if n < 30 { "swaps" } else { "RadGraph" }.to_string()).collect(),
+    };
+    for protocol in [Protocol::Strict, Protocol::Reference] {
+        let task = TemporalSentence { protocol, bootstrap: FEW };
+        let told = task.evaluate(&pairs((0..60).map(|n| n % 2 == 0).collect())).unwrap();
+        check(&told);
+        assert!(told.value("all", "AUROC").unwrap() > 0.99 && told.value("swaps", "AUROC").unwrap() > 0.99, "{told}");
+        let same = task.evaluate(&pairs(vec![true; 60])).unwrap();
+        check(&same);
+        assert!(same.value("all", "AUROC").is_none(), "{same}");
+    }
+}
+
+/// Ranks by looking at every score.
+fn plain_ranks(a: &Vectors, b: &Vectors, groups: &[u32], others_only: bool) -> Vec<Option<f64>> {
+    let score = |row: usize, other: usize| -> f32 { a.row(row).iter().zip(b.row(other)).map(|(x, y)| x * y).sum() };
+    (0..a.len())
+        .map(|row| {
+            let right = |&other: &usize| groups[other] == groups[row] && !(others_only && other == row);
+            let best = (0..b.len()).filter(right).map(|other| score(row, other)).reduce(f32::max)?;
+            let ahead = (0..b.len()).filter(|&other| groups[other] != groups[row] && score(row, other) >= best - 1e-6);
+            Some(ahead.count() as f64 + 1.0)
+        })
+        .collect()
+}
+
+fn retrieval(rows: &[Vec<f32>], others: &[Vec<f32>], groups: &[u8]) -> RetrievalData {
+    let count = rows.len();
+    RetrievalData {
+        images: vectors(rows.to_vec()),
+        subjects: groups.iter().map(|group| (group / 2).to_string()).collect(),
+        rows: (0..count).collect(),
+        reports: vectors(others.to_vec()),
+        report_images: (0..count).collect(),
+        texts: groups.iter().map(|group| format!("text {group}")).collect(),
+        findings: vec![ByFinding {
+            name: "edema".into(),
+            prompts: vectors(vec![others[0].clone()]),
+            truth: groups.iter().map(|group| [None, Some(true), Some(false)][usize::from(*group) % 3]).collect(),
+        }],
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// The blocks give what looking at every score gives; coarse values make ties.
+    #[test]
+    fn ranks_are_those_of_the_full_matrix(
+        rows in proptest::collection::vec((proptest::collection::vec(-2i8..3, 4), proptest::collection::vec(-2i8..3, 4), 0u32..6), 1..60),
+        others_only in any::<bool>(),
+    ) {
+        let side = |which: fn(&(Vec<i8>, Vec<i8>, u32)) -> &Vec<i8>| {
+            vectors(rows.iter().map(|row| which(row).iter().map(|&x| f32::from(x)).collect()).collect()).unit()
+        };
+        let (a, b) = (side(|row| &row.0), side(|row| &row.1));
+        let groups: Vec<u32> = rows.iter().map(|row| row.2).collect();
+        if others_only {
+            let (found, _) = best_ranks(&a, &a, &groups, true);
+            prop_assert_eq!(found, plain_ranks(&a, &a, &groups, true));
+        } else {
+            let (forward, backward) = best_ranks(&a, &b, &groups, false);
+            prop_assert_eq!(forward, plain_ranks(&a, &b, &groups, false));
+            prop_assert_eq!(backward, plain_ranks(&b, &a, &groups, false));
+        }
+    }
+
+    /// Whatever the embeddings and labels: a figure is a number, or says why it is none.
+    #[test]
+    fn no_figure_is_ever_nan(
+        rows in proptest::collection::vec((proptest::collection::vec(-2i8..3, 3), 0u8..7, proptest::option::of(0usize..3)), 2..40),
+    ) {
+        let embeddings: Vec<Vec<f32>> = rows.iter().map(|row| row.0.iter().map(|&x| f32::from(x)).collect()).collect();
+        let turned: Vec<Vec<f32>> = embeddings.iter().rev().cloned().collect();
+        let groups: Vec<u8> = rows.iter().map(|row| row.1).collect();
+        let subjects: Vec<String> = groups.iter().map(u8::to_string).collect();
+        let pairs = ImagePairs {
+            previous: vectors(embeddings.clone()),
+            current: vectors(turned.clone()),
+            subjects: subjects.clone(),
+            studies: (0..rows.len()).map(|n| [n, n]).collect(),
+            findings: vec![("edema".into(), rows.iter().map(|row| row.2.map(|class| Course::ALL[class])).collect())],
+        };
+        let prototype = |n: usize| vectors(vec![embeddings[n].clone()]);
+        let prototypes =
+            [Prototypes { finding: "edema".into(), improving: prototype(0), worsening: prototype(1) }];
+        check(&Progression { bootstrap: FEW }.evaluate(&pairs, &prototypes).unwrap());
+        for protocol in [Protocol::Strict, Protocol::Reference] {
+            check(&TemporalImage { protocol, bootstrap: FEW }.evaluate(&pairs).unwrap());
+            let data = retrieval(&embeddings, &turned, &groups);
+            check(&Retrieval { protocol, bootstrap: FEW }.evaluate(&data).unwrap());
+            let finding = BinaryFinding {
+                name: "edema".into(),
+                images: vectors(embeddings.clone()),
+                positive: prototype(0),
+                negative: prototype(1),
+                truth: groups.iter().map(|group| group % 2 == 0).collect(),
+                subjects: subjects.clone(),
+                rows: (0..rows.len()).collect(),
+            };
+            check(&ZeroShot { protocol, bootstrap: FEW }.evaluate(&[finding]).unwrap());
+            let sentences = SentencePairs {
+                first: vectors(embeddings.clone()),
+                second: vectors(turned.clone()),
+                texts: groups.iter().map(|group| [group.to_string(), "other".to_string()]).collect(),
+                paraphrase: groups.iter().map(|group| group % 3 == 0).collect(),
+                subsets: vec![String::new(); rows.len()],
+            };
+            check(&TemporalSentence { protocol, bootstrap: FEW }.evaluate(&sentences).unwrap());
+        }
+    }
+}
