@@ -36,4 +36,5 @@ for ((round = 1; round <= rounds; round++)); do
 done
 $peer benches/peer/prepare_rate.py target/release/medst "$work/radiograph.jpg" 1600 >"$work/prepare.json"
 target/release/examples/bench_metadata 400000 >"$work/metadata.json"
+target/release/examples/bench_evaluation >"$work/evaluation.json"
 $peer benches/peer/table.py "$work" target/bench/latest.json "${1:-}"

@@ -33,6 +33,11 @@ def main(work, out, earlier):
     metadata = json.loads((work / "metadata.json").read_text())
     rows.append(row("tables and reports of 400,000 studies", "s", [metadata["seconds"]], None, "< 60"))
     rows.append(row("their peak memory", "GiB", [metadata["peak_gib"]], None, "< 4"))
+    evaluation = json.loads((work / "evaluation.json").read_text())
+    rows.append(row("1,326 pairs: SVM, folds, bootstrap", "s", [evaluation["temporal_image_strict_s"]], None, "seconds"))
+    rows.append(row("retrieval, 100,000 x 100,000 of 512", "s", [evaluation["retrieval_s"]], None, "-"))
+    rows.append(row("its speed", "GFlop/s", [evaluation["retrieval_gflops"]], None, "-"))
+    rows.append(row("its peak memory over the vectors", "MiB", [evaluation["mib_peak"] - evaluation["mib_before"]], None, "no matrix"))
     before = {r["name"]: r["ours"] for r in json.loads(Path(earlier).read_text())} if earlier else {}
     print(f"{'what':42} {'unit':10} {'ours':>9} {'peer':>9} {'ratio':>7}  asked for{'      before' if before else ''}")
     for r in rows:

@@ -36,6 +36,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// What is wrong, without saying in which part of the program.
+    pub fn reason(self) -> String {
+        match self {
+            Error::Evaluation(message) => message,
+            other => other.to_string(),
+        }
+    }
+
     /// For `map_err`: an I/O error together with the file it happened to.
     pub fn io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Error {
         let path = path.as_ref().to_path_buf();

@@ -85,6 +85,9 @@ impl Progression {
                 result.figures.push(Figure { chance: Some(chance), ..made });
             }
         }
+        if !all.is_empty() && all.len() < pairs.findings.len() {
+            result.notes.push(format!("mean: of {} of {} findings", all.len(), pairs.findings.len()));
+        }
         for (figure, unit, chance, statistic) in STATISTICS.into_iter().filter(|_| !all.is_empty()) {
             let made =
                 meter.figure(("mean", figure, unit), pairs.subjects.len(), "undefined for a finding", |weights| {

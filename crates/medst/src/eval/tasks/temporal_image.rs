@@ -67,7 +67,7 @@ impl TemporalImage {
                     let name = format!("accuracy, {folds} folds{shuffled}");
                     let scores = match (labelled.trouble(), folds::stratified(&labelled.truth, folds, seed)) {
                         (Some(reason), _) => Err(reason),
-                        (None, Err(error)) => Err(error.to_string()),
+                        (None, Err(error)) => Err(error.reason()),
                         (None, Ok(of)) => Ok(fold_accuracies(&kernel, &labelled.truth, &of)?),
                     };
                     let place = means.iter().position(|mean| mean.0 == name).unwrap_or_else(|| {
@@ -85,7 +85,11 @@ impl TemporalImage {
                 }
             }
         }
+        let told = pairs.labelled().filter(|labelled| !labelled.rows.is_empty()).count();
         for (name, values) in means.iter().filter(|mean| !mean.1.is_empty()) {
+            if values.len() < told {
+                result.notes.push(format!("mean {name}: of {} of {told} findings", values.len()));
+            }
             let mean = values.iter().sum::<f64>() / values.len() as f64;
             result.figures.push(Figure::plain("mean", name, Unit::Share, mean, pairs.subjects.len()));
         }
@@ -114,6 +118,10 @@ impl TemporalImage {
             result.figures.extend(figures(decided, &meter));
         }
         if !all.is_empty() {
+            if all.len() < pairs.findings.len() {
+                let (some, count) = (all.len(), pairs.findings.len());
+                result.notes.push(format!("mean: of {some} of {count} findings"));
+            }
             result.figures.extend(mean_figures(&all, &meter, pairs.subjects.len()));
         }
         for decided in &all {
@@ -148,7 +156,7 @@ impl TemporalImage {
         let folds = FOLDS.min(different).min(largest.unwrap_or(0));
         let of = match folds::grouped(&labelled.truth, &subjects, folds.max(2)) {
             Ok(of) => of,
-            Err(error) => return refuse(error.to_string()),
+            Err(error) => return refuse(error.reason()),
         };
         let features = beside(pairs, &labelled.rows, false);
         let kernel = Kernel::linear(&features)?;

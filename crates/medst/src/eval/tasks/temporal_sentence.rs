@@ -116,7 +116,7 @@ impl TemporalSentence {
                         let share = part.positive.iter().filter(|&&same| same).count() as f64 / rows as f64;
                         meter.figure(name, rows, one_class, accuracy).with_chance(share.max(1.0 - share))
                     }
-                    Err(error) => Figure::undefined(name.0, name.1, name.2, rows, error.to_string()),
+                    Err(error) => Figure::undefined(name.0, name.1, name.2, rows, error.reason()),
                 });
             }
             Protocol::Reference => {
@@ -126,7 +126,7 @@ impl TemporalSentence {
                         figures.push(Figure::plain(name.0, name.1, name.2, accuracy, rows));
                         figures.push(Figure::plain(name.0, "threshold", Unit::Number, threshold, rows));
                     }
-                    Err(error) => figures.push(Figure::undefined(name.0, name.1, name.2, rows, error.to_string())),
+                    Err(error) => figures.push(Figure::undefined(name.0, name.1, name.2, rows, error.reason())),
                 }
             }
         }
