@@ -194,10 +194,11 @@ proptest! {
         rows in proptest::collection::vec((proptest::collection::vec(-2i8..3, 4), proptest::collection::vec(-2i8..3, 4), 0u32..6), 1..60),
         others_only in any::<bool>(),
     ) {
-        let side = |which: fn(&(Vec<i8>, Vec<i8>, u32)) -> &Vec<i8>| {
-            vectors(rows.iter().map(|row| which(row).iter().map(|&x| f32::from(x)).collect()).collect()).unit()
+        let unit = |coarse: Vec<&Vec<i8>>| {
+            vectors(coarse.into_iter().map(|row| row.iter().map(|&x| f32::from(x)).collect()).collect()).unit()
         };
-        let (a, b) = (side(|row| &row.0), side(|row| &row.1));
+        let a = unit(rows.iter().map(|row| &row.0).collect());
+        let b = unit(rows.iter().map(|row| &row.1).collect());
         let groups: Vec<u32> = rows.iter().map(|row| row.2).collect();
         if others_only {
             let (found, _) = best_ranks(&a, &a, &groups, true);

@@ -32,7 +32,7 @@ pub const IMAGE: &str = "image_embedding";
 pub const REPORT: &str = "report_embedding";
 pub const FEATURE: &str = "image_feature";
 
-/// What [`write`] wrote.
+/// What [`write()`] wrote.
 #[derive(Clone, Debug, Serialize)]
 pub struct Embedded {
     pub file: PathBuf,

@@ -89,8 +89,8 @@ pub fn pairs(corpus: &Corpus, table: &TextTable, skipped: &mut Skipped) -> Resul
     let rows: HashMap<&str, usize> =
         corpus.studies().iter().enumerate().map(|(row, study)| (study.study.0.as_str(), row)).collect();
     let findings: Vec<usize> = (0..table.columns.len()).filter(|&n| n != previous && n != current).collect();
-    let mut truth = PairTruth::default();
-    truth.findings = findings.iter().map(|&n| (table.columns[n].clone(), Vec::new())).collect();
+    let columns = findings.iter().map(|&n| (table.columns[n].clone(), Vec::new()));
+    let mut truth = PairTruth { studies: Vec::new(), findings: columns.collect() };
     for cells in &table.rows {
         let (Some(&first), Some(&second)) = (rows.get(cells[previous].as_str()), rows.get(cells[current].as_str()))
         else {

@@ -422,7 +422,7 @@ impl<'a> Tested<'a> {
             };
             let (mut rankings, mut decisions) = (Vec::new(), Vec::new());
             let (mut stated, mut truth) = (Vec::new(), Vec::new());
-            for output in 0..names.len() {
+            for (output, _) in names.iter().enumerate() {
                 let (places, positive) = told(output);
                 let scores: Vec<f64> = places.iter().map(|&place| probabilities[place][output]).collect();
                 stated.extend(scores.iter().map(|&there| vec![1.0 - there, there]));
@@ -511,8 +511,7 @@ impl<'a> Tested<'a> {
                 );
             }
         }
-        if let Some(classes) = &self.classes {
-            let _ = classes;
+        if self.classes.is_some() {
             figures.push(meter.figure((group, "calibration error", Unit::Number), rows, lacking, |weights| {
                 self.mean(|run| run.calibration.error(weights))
             }));

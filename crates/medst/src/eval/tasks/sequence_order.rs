@@ -44,6 +44,9 @@ pub struct SequenceData {
     pub subjects: Vec<String>,
 }
 
+/// The embeddings of one sequence.
+type Steps<'a> = Vec<&'a [f32]>;
+
 impl SequenceOrder {
     /// # Errors
     /// No sequences, embeddings of different widths, or values that are not finite.
@@ -66,11 +69,11 @@ impl SequenceOrder {
             return Ok(result);
         }
         let (images, reports) = (data.images.unit(), data.reports.unit());
-        let image = |steps: &[usize]| -> Vec<&[f32]> { steps.iter().map(|&study| images.row(study)).collect() };
-        let report = |steps: &[usize]| -> Option<Vec<&[f32]>> {
+        let image = |steps: &[usize]| -> Steps<'_> { steps.iter().map(|&study| images.row(study)).collect() };
+        let report = |steps: &[usize]| -> Option<Steps<'_>> {
             steps.iter().map(|&study| Some(reports.row(data.report_of[study]?))).collect()
         };
-        let told: Vec<(usize, Vec<&[f32]>, Vec<&[f32]>)> =
+        let told: Vec<(usize, Steps<'_>, Steps<'_>)> =
             sequences.iter().enumerate().filter_map(|(n, steps)| Some((n, image(steps), report(steps)?))).collect();
         if !told.is_empty() {
             let own = Clusters::of(told.iter().map(|row| subjects[row.0]));
