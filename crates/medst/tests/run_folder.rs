@@ -57,7 +57,7 @@ fn the_last_weights_are_validated_wherever_the_run_ends() {
     let entries = log::read(&config.train.output.join("metrics.jsonl")).unwrap();
     let validated = entries.iter().filter_map(|entry| match entry {
         log::Entry::Validate { step, .. } => Some(*step),
-        log::Entry::Train { .. } | Entry::Evaluate { .. } => None,
+        log::Entry::Train { .. } | log::Entry::Evaluate { .. } => None,
     });
     assert_eq!(validated.collect::<Vec<_>>(), [3, 5]);
 }
@@ -77,7 +77,7 @@ fn a_run_that_stopped_improving_ends_early() {
         .iter()
         .filter_map(|entry| match entry {
             log::Entry::Validate { losses, .. } => Some(losses.total),
-            log::Entry::Train { .. } | Entry::Evaluate { .. } => None,
+            log::Entry::Train { .. } | log::Entry::Evaluate { .. } => None,
         })
         .collect();
     // Two validations after the lowest one, and no earlier pair of steps without a new low.
