@@ -6,7 +6,8 @@
 //! * [`model`] — the image encoder with its view experts, the report encoder, the projections (paper, section 3.2);
 //! * [`loss`] — global, local (modality-weighted) and temporal alignment (sections 3.3 and 3.4), as pure functions;
 //! * [`train`] — batches, optimiser, schedule, checkpoints and the one visible loop;
-//! * [`embed`] — embeddings of a corpus with a trained model.
+//! * [`embed`] — a trained model in use: embeddings of studies and texts, heat maps;
+//! * [`eval`] — evaluation tasks on embeddings, from a model or from files.
 
 pub mod config;
 pub mod device;

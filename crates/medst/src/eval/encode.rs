@@ -128,7 +128,7 @@ impl Origin {
                 text("semantics", format!("{:?}", config.semantics).to_lowercase()),
                 text("optimiser steps", card.step.to_string()),
                 text("trained on corpus", card.corpus.chars().take(12).collect()),
-                text("device", format!("{:?}", opened.model.device())),
+                text("device", format!("{:?}", opened.model.device()).to_uppercase()),
             ],
             files: [(weights.display().to_string(), checksum(&weights)?)].into(),
         })
