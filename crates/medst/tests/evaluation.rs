@@ -11,12 +11,14 @@ use medst::embed::table;
 use medst::eval::Vectors;
 use medst::eval::bootstrap::Bootstrap;
 use medst::eval::encode::{EmbeddingFiles, Encoder, FileEncoder, ModelEncoder, Origin};
+use medst::eval::pairs::Course;
 use medst::eval::report::{Evaluation, picture};
 use medst::eval::result::{Protocol, Task};
-use medst::eval::suite::{CorpusResult, Part, Suite};
+use medst::eval::suite::{CorpusResult, Part, Suite, truth};
 use medst::train::checkpoint::{OpenedModel, open_model};
 use medst::train::pretrain;
 use medst_data::corpus::Corpus;
+use medst_data::import::plan::TextTable;
 use medst_data::progress::Silent;
 use medst_data::split::Split;
 use tch::Device;
@@ -182,6 +184,54 @@ fn widths_that_differ_are_refused() {
     std::fs::write(&broken, "no").unwrap();
     let error = FileEncoder::open(&EmbeddingFiles { studies: broken, ..EmbeddingFiles::default() }).unwrap_err();
     assert!(error.to_string().contains("not a usable Parquet"), "{error}");
+}
+
+#[test]
+fn words_outside_the_vocabulary_and_absent_images_are_counted() {
+    let bench = Bench::new(8);
+    let corpus = bench.corpus();
+    let id = |row: usize| corpus.studies()[row].study.0.clone();
+    let table = |columns: &[&str], rows: Vec<Vec<String>>| TextTable {
+        name: "t".into(),
+        columns: columns.iter().map(|name| name.to_string()).collect(),
+        rows,
+    };
+    let text = |cells: [&str; 4]| cells.map(String::from).to_vec();
+    let mut skipped = truth::Skipped::new();
+    let rows = vec![
+        vec![id(0), id(1), "Improving".into(), String::new()],
+        vec![id(1), id(2), "gone".into(), "stable".into()],
+        vec![id(1), "nowhere".into(), "stable".into(), "stable".into()],
+    ];
+    let pairs =
+        truth::pairs(&corpus, &table(&["previous", "current", "edema", "pneumonia"], rows), &mut skipped).unwrap();
+    assert_eq!(pairs.studies, [[0, 1], [1, 2]]);
+    assert_eq!(pairs.findings[0].1, [Some(Course::Improving), None]);
+    assert_eq!(pairs.findings[1].1, [None, Some(Course::Stable)]);
+    assert_eq!(skipped["edema: the course `gone` is unknown"], 1);
+    assert_eq!(skipped["an image of the pair is not in the corpus"], 1);
+    let error = truth::pairs(&corpus, &table(&["previous", "edema"], Vec::new()), &mut skipped).unwrap_err();
+    assert!(error.contains("current"), "{error}");
+
+    let mut skipped = truth::Skipped::new();
+    let rows = vec![
+        text(["a", "b", "paraphrase", "swaps"]),
+        text(["a", "c", "Contradiction", "swaps"]),
+        text(["a", "c", "neutral", "swaps"]),
+        text(["a", " ", "paraphrase", "swaps"]),
+    ];
+    let columns = ["sentence_1", "sentence_2", "category", "subset"];
+    let sentences = truth::sentences(&table(&columns, rows), &mut skipped).unwrap();
+    assert_eq!(sentences.paraphrase, [true, false]);
+    assert_eq!((skipped["the category `neutral` is unknown"], skipped["a sentence is empty"]), (1, 1));
+
+    // The phantom tells its seven findings with 0 and 1.
+    let all: Vec<usize> = (0..corpus.studies().len()).collect();
+    let mut skipped = truth::Skipped::new();
+    let names: Vec<String> =
+        truth::findings(&corpus, &all, &mut skipped).into_iter().map(|finding| finding.name).collect();
+    assert_eq!(names.len(), 7);
+    assert!(names.contains(&"pleural effusion".to_string()) && skipped.is_empty(), "{names:?} {skipped:?}");
 }
 
 /// A model that says the same of everything finds nothing: ties count against it.
