@@ -1,6 +1,8 @@
 """Times pre-training steps of the peer, or checks that it computes the same mathematics.
 
     pretrain_step.py --steps 3          one JSON object: seconds of each step, peak resident memory
+    pretrain_step.py --best [--compile] the same of the program without waste (best_model.py)
+    pretrain_step.py --check-best       whether that one embeds as the plain one does
     pretrain_step.py --check FOLDER     losses against those of the reference in FOLDER (see crates/medst/tests/parity)
 """
 
@@ -11,6 +13,7 @@ import time
 from pathlib import Path
 
 import torch
+from best_model import BestMedST, best_batch
 from model import MedST
 from safetensors.torch import load_file
 
@@ -36,23 +39,47 @@ def bench_batch():
     }
 
 
-def time_steps(steps):
-    torch.manual_seed(0)
-    model = MedST(FULL).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-5, weight_decay=0.05)
-    batch, sequences = bench_batch(), torch.tensor([[0, 1, 2, 3]])
+def bench_pieces():
     pieces = ["##x" if n % 5 == 0 else "x" for n in range(FULL["vocabulary"])]
     pieces[102] = "[SEP]"
+    return pieces
+
+
+def time_steps(steps, best, compiled):
+    torch.manual_seed(0)
+    model = (BestMedST if best else MedST)(FULL).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-5, weight_decay=0.05, fused=True if best else None)
+    batch, pieces, sequences = bench_batch(), bench_pieces(), torch.tensor([[0, 1, 2, 3]])
+    if best:
+        batch, pieces = best_batch(batch, pieces), ()
+        model.compile() if compiled else None
     seconds = []
     for _ in range(steps):
         start = time.perf_counter()
         optimizer.zero_grad()
-        loss = sum(model.losses(model(batch, pieces), sequences))
+        loss = sum(model.losses(model(batch, *[pieces] if pieces else []), sequences))
         loss.backward()
         optimizer.step()
         seconds.append(time.perf_counter() - start)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps({"seconds": seconds, "peak_bytes": peak, "studies": 8, "threads": torch.get_num_threads()}))
+
+
+def check_best():
+    """Embeddings of both programs with the same weights; a word that the plain one loses is no report's here."""
+    torch.manual_seed(0)
+    plain = MedST(FULL | {"dropout": 0.0}).eval()
+    best = BestMedST(FULL | {"dropout": 0.0}).eval()
+    best.load_state_dict(plain.state_dict())
+    batch, pieces = bench_batch(), bench_pieces()
+    order = torch.argsort(~batch["has_lateral"], stable=True)
+    with torch.no_grad():
+        a, b = plain(batch, pieces), best(best_batch(batch, pieces))
+    for name, x, y in [("image", a["image"][order], b["image"]), ("report", a["report"][order], b["report"]),
+                       ("frontal", a["patches"][order, :196], b["frontal"]), ("lateral", a["patches"][batch["has_lateral"], 196:], b["lateral"])]:
+        error = float((x - y).abs().max())
+        print(f"{name}: off by {error:.1e}")
+        assert error < 2e-5, "not the same mathematics"
 
 
 def theirs(name):
@@ -104,9 +131,14 @@ def check(folder):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--best", action="store_true")
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--check-best", action="store_true")
     parser.add_argument("--check", metavar="FOLDER")
     arguments = parser.parse_args()
     if arguments.check:
         check(arguments.check)
+    elif arguments.check_best:
+        check_best()
     else:
-        time_steps(arguments.steps)
+        time_steps(arguments.steps, arguments.best, arguments.compile)

@@ -1,12 +1,28 @@
-//! Writes the folder of libtorch into the programs (examples, tests, benches) of this crate, so that nobody has to set
-//! `LD_LIBRARY_PATH`. `crates/medst-cli/build.rs` does the same for the `medst` binary.
+//! Compiles `ops/` against libtorch, and writes libtorch's folder into the programs (examples, tests, benches) of this crate, so that
+//! nobody has to set `LD_LIBRARY_PATH`. `crates/medst-cli/build.rs` does the latter for the `medst` binary.
+
+use std::path::{Path, absolute};
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
-    if let Ok(libtorch) = std::env::var("LIBTORCH") {
-        // Not where the link `.libtorch` leads today: it may lead elsewhere tomorrow, and cargo would not notice.
-        let lib = std::path::Path::new(&libtorch).join("lib");
-        let lib = std::path::absolute(&lib).unwrap_or(lib);
-        println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
-    }
+    println!("cargo:rerun-if-changed=ops");
+    let Ok(libtorch) = std::env::var("LIBTORCH") else { return };
+    // Not where the link `.libtorch` leads today: it may lead elsewhere tomorrow, and cargo would not notice.
+    let libtorch = absolute(&libtorch).unwrap_or_else(|_| libtorch.into());
+    println!("cargo:rustc-link-arg=-Wl,-rpath,{}", libtorch.join("lib").display());
+    compile(&libtorch);
+}
+
+/// As the bindings are compiled, which the same objects must fit.
+fn compile(libtorch: &Path) {
+    let include = libtorch.join("include");
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .include(&include)
+        .include(include.join("torch/csrc/api/include"))
+        .define("_GLIBCXX_USE_CXX11_ABI", "1")
+        .warnings(false)
+        .files(["ops/fused.cpp", "ops/pool.cpp"])
+        .compile("medst_ops");
 }

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use medst::config::Config;
 use medst::loss;
+use medst::model::cost::{self, Load};
 use medst::model::input::{Batch, ImageInput, ReportInput};
 use medst::model::{MedSt, Mode};
 use medst::train::optimizer::AdamW;
@@ -16,6 +17,9 @@ use tch::{Device, Kind, Tensor};
 
 fn main() -> medst::Result<()> {
     let steps: usize = std::env::args().nth(1).and_then(|steps| steps.parse().ok()).unwrap_or(3);
+    if std::env::var_os("MEDST_NO_POOL").is_none() {
+        medst::memory::install_pool();
+    }
     let config = Config::default();
     let model = MedSt::new(&config.model, 0, Device::Cpu, Kind::Float)?;
     let mut optimizer = AdamW::new(&model, &config.optimizer);
@@ -35,9 +39,36 @@ fn main() -> medst::Result<()> {
         "peak_bytes": peak_bytes(),
         "studies": batch.images.studies(),
         "threads": tch::get_num_threads(),
+        "operations": cost::step(&config.model, &load(&batch)),
+        "matrix_rate": matrix_rate(),
     });
     println!("{result}");
     Ok(())
+}
+
+fn load(batch: &Batch) -> Load {
+    let lengths = |exists: &Tensor| {
+        let counts = exists.to_kind(Kind::Int64).sum_dim_intlist([1i64].as_slice(), false, Kind::Int64);
+        Vec::<i64>::try_from(counts).expect("whole numbers")
+    };
+    let laterals = (0..batch.images.studies()).map(|row| batch.images.lateral_rows.contains(&row)).collect();
+    Load { laterals, tokens: lengths(&batch.reports.exists), words: lengths(&batch.reports.word_exists()) }
+}
+
+/// The machine's rate of float32 matrix products of the model's largest shapes, operations/s: the median of several.
+fn matrix_rate() -> f64 {
+    let (rows, width, inner) = (2360, 768, 3072);
+    let draw = |a, b| Tensor::randn([a, b], (Kind::Float, Device::Cpu));
+    let (x, weight) = (draw(rows, width), draw(width, inner));
+    let mut rates: Vec<f64> = (0..15)
+        .map(|_| {
+            let start = Instant::now();
+            let _ = x.matmul(&weight);
+            2.0 * (rows * width * inner) as f64 / start.elapsed().as_secs_f64()
+        })
+        .collect();
+    rates.sort_by(f64::total_cmp);
+    rates[rates.len() / 2]
 }
 
 fn batch(config: &Config) -> Batch {

@@ -16,6 +16,7 @@ pub mod error;
 pub mod eval;
 pub mod inspect;
 pub mod loss;
+pub mod memory;
 pub mod model;
 pub mod train;
 

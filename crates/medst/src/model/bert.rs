@@ -11,6 +11,7 @@ use tch::{Kind, Tensor};
 
 use super::Mode;
 use super::config::{Positions, TextConfig};
+use super::fused;
 use super::input::ReportInput;
 use super::parameters::{Init, LayerNorm, Linear, Scope};
 use super::vit::attention;
@@ -122,7 +123,7 @@ impl Layer {
             attention(&qkv, self.heads, Some(keys))
         };
         let x = self.attention_norm.forward(&(dropout(self.projection.forward(&mixed), mode, probability) + x));
-        let inner = self.contract.forward(&self.expand.forward(&x).gelu("none"));
+        let inner = fused::mlp(&x, None, &self.expand, &self.contract);
         self.norm.forward(&(dropout(inner, mode, probability) + x))
     }
 

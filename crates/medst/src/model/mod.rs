@@ -8,6 +8,8 @@
 //! | [`vit`], [`view_experts`] | image encoder |
 //! | [`bert`], [`words`] | report encoder, word features |
 //! | [`projection`], [`importance`] | heads |
+//! | [`cost`] | the operations that a step needs |
+//! | [`fused`] | layers that keep less for the backward pass |
 //! | [`parameters`] | named tensors and their initialisation |
 //! | [`weights`] | reading and writing tensors by name |
 //! | [`mod@reference`] | the reference implementation's names |
@@ -17,6 +19,8 @@
 
 pub mod bert;
 pub mod config;
+pub mod cost;
+pub mod fused;
 pub mod importance;
 pub mod input;
 pub mod parameters;

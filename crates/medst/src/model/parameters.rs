@@ -146,9 +146,9 @@ impl Linear {
 /// Layer normalisation over the last axis.
 #[derive(Debug)]
 pub struct LayerNorm {
-    weight: Tensor,
-    bias: Tensor,
-    epsilon: f64,
+    pub weight: Tensor,
+    pub bias: Tensor,
+    pub epsilon: f64,
 }
 
 impl LayerNorm {

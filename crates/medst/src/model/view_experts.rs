@@ -3,6 +3,7 @@
 
 use tch::Tensor;
 
+use super::fused;
 use super::parameters::{LayerNorm, Linear, Scope};
 
 /// Which expert a token goes through.
@@ -52,6 +53,6 @@ impl Expert {
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
-        x + self.contract.forward(&self.expand.forward(&self.norm.forward(x)).gelu("none"))
+        x + fused::mlp(x, Some(&self.norm), &self.expand, &self.contract)
     }
 }

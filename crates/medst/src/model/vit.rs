@@ -15,6 +15,7 @@
 use tch::{Kind, Tensor};
 
 use super::config::ImageConfig;
+use super::fused;
 use super::input::ImageInput;
 use super::parameters::{Init, LayerNorm, Linear, Scope};
 use super::view_experts::{View, ViewExperts};
@@ -196,33 +197,34 @@ impl Block {
         let (with_lateral, patches) = (lateral.size()[0], lateral.size()[1]);
         let alone = studies - with_lateral;
         if with_lateral == 0 {
-            let frontal = frontal + self.attend(&self.norm.forward(frontal), None);
+            let frontal = frontal + self.attend(frontal, None, None);
             return (self.experts.forward(&frontal, View::Frontal), lateral.shallow_clone());
         }
         // Views of a study are joined before the projections and parted after them, because those keep their inputs for
         // the backward pass: joining queries, keys and values, or parting what attention gave, would keep copies.
         let paired = frontal.narrow(0, 0, with_lateral);
         let tokens = paired.size()[1];
-        let mixed = self.attend(&Tensor::cat(&[self.norm.forward(&paired), self.norm.forward(lateral)], 1), keys);
+        let mixed = self.attend(&paired, Some(lateral), keys);
         let lateral = lateral + mixed.narrow(1, tokens, patches);
         let paired = paired + mixed.narrow(1, 0, tokens);
         let frontal = if alone == 0 {
             paired
         } else {
             let single = frontal.narrow(0, with_lateral, alone);
-            let single = &single + self.attend(&self.norm.forward(&single), None);
+            let single = &single + self.attend(&single, None, None);
             Tensor::cat(&[paired, single], 0)
         };
         (self.experts.forward(&frontal, View::Frontal), self.experts.forward(&lateral, View::Lateral))
     }
 
-    /// Attention and its projection on normalised tokens `[B, N, H]`.
-    fn attend(&self, x: &Tensor, keys: Option<&Tensor>) -> Tensor {
-        self.projection.forward(&attention(&self.qkv.forward(x), self.heads, keys))
+    /// Attention over the tokens `[B, N, H]` of one view, or of it and another `[B, M, H]`: `[B, N (+ M), H]`.
+    fn attend(&self, x: &Tensor, other: Option<&Tensor>, keys: Option<&Tensor>) -> Tensor {
+        let qkv = fused::norm_linear(x, other, &self.norm, &self.qkv);
+        self.projection.forward(&attention(&qkv, self.heads, keys))
     }
 
     fn forward_single(&self, x: &Tensor, view: View) -> Tensor {
-        self.experts.forward(&(x + self.attend(&self.norm.forward(x), None)), view)
+        self.experts.forward(&(x + self.attend(x, None, None)), view)
     }
 }
 

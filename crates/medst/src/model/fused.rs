@@ -1,0 +1,192 @@
+//! Layers whose backward pass computes cheap states again instead of keeping them (`ops/fused.cpp`): normalised tokens and activated
+//! units, 40 % of what a transformer block would keep. Results and gradients are those of the plain layers.
+
+use std::ffi::{CStr, c_char, c_void};
+use std::ptr::null;
+
+use tch::Tensor;
+
+use super::parameters::{LayerNorm, Linear};
+
+unsafe extern "C" {
+    fn medst_mlp(
+        x: *const c_void,
+        norm_weight: *const c_void,
+        norm_bias: *const c_void,
+        expand: *const c_void,
+        expand_bias: *const c_void,
+        contract: *const c_void,
+        contract_bias: *const c_void,
+        epsilon: f64,
+        error: *mut *mut c_char,
+    ) -> *mut c_void;
+
+    fn medst_norm_linear(
+        first: *const c_void,
+        second: *const c_void,
+        norm_weight: *const c_void,
+        norm_bias: *const c_void,
+        weight: *const c_void,
+        bias: *const c_void,
+        epsilon: f64,
+        error: *mut *mut c_char,
+    ) -> *mut c_void;
+}
+
+/// `contract(gelu(expand(norm(x))))`, or without `norm` where there is none; `x` is `[…, H]`.
+///
+/// # Panics
+/// Shapes that do not fit, as the engine's own layers.
+pub fn mlp(x: &Tensor, norm: Option<&LayerNorm>, expand: &Linear, contract: &Linear) -> Tensor {
+    let of = |part: fn(&LayerNorm) -> &Tensor| norm.map_or(null(), |norm| pointer(part(norm)));
+    // SAFETY: all pointers are of living tensors, or null where the function allows it.
+    take(|error| unsafe {
+        medst_mlp(
+            pointer(x),
+            of(|norm| &norm.weight),
+            of(|norm| &norm.bias),
+            pointer(&expand.weight),
+            pointer(&expand.bias),
+            pointer(&contract.weight),
+            pointer(&contract.bias),
+            norm.map_or(0.0, |norm| norm.epsilon),
+            error,
+        )
+    })
+}
+
+/// `linear(norm(first))`; with `second` of both joined along the tokens: `[B, N, H]` and `[B, M, H]` to `[B, N + M, outputs]`.
+///
+/// # Panics
+/// Shapes that do not fit, as the engine's own layers.
+pub fn norm_linear(first: &Tensor, second: Option<&Tensor>, norm: &LayerNorm, linear: &Linear) -> Tensor {
+    // SAFETY: all pointers are of living tensors; `second` may be null.
+    take(|error| unsafe {
+        medst_norm_linear(
+            pointer(first),
+            second.map_or(null(), pointer),
+            pointer(&norm.weight),
+            pointer(&norm.bias),
+            pointer(&linear.weight),
+            pointer(&linear.bias),
+            norm.epsilon,
+            error,
+        )
+    })
+}
+
+fn pointer(tensor: &Tensor) -> *const c_void {
+    tensor.as_ptr().cast()
+}
+
+/// Takes over the tensor that a function made.
+fn take(call: impl FnOnce(*mut *mut c_char) -> *mut c_void) -> Tensor {
+    let mut error = std::ptr::null_mut();
+    let made = call(&mut error);
+    if made.is_null() {
+        // SAFETY: where it returns null the function leaves a C string of `strdup`, which is ours to free.
+        let message = unsafe {
+            let message = CStr::from_ptr(error).to_string_lossy().into_owned();
+            libc::free(error.cast());
+            message
+        };
+        panic!("{message}");
+    }
+    // SAFETY: the pointer is a new `at::Tensor` of which nobody else knows.
+    unsafe { Tensor::from_ptr(made.cast()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind};
+
+    use super::*;
+    use crate::model::parameters::Scope;
+
+    const WIDTH: i64 = 6;
+
+    struct Layers {
+        norm: LayerNorm,
+        expand: Linear,
+        contract: Linear,
+        parameters: Vec<Tensor>,
+    }
+
+    fn layers(kind: Kind) -> Layers {
+        let scope = Scope::root(0.5, 7, kind, Device::Cpu);
+        let norm = LayerNorm::new(&scope.at("norm"), WIDTH, 1e-6);
+        let expand = Linear::new(&scope.at("expand"), WIDTH, 4 * WIDTH);
+        let contract = Linear::new(&scope.at("contract"), 4 * WIDTH, WIDTH);
+        let parameters = scope.into_registry().parameters.into_iter().map(|own| own.tensor).collect();
+        let layers = Layers { norm, expand, contract, parameters };
+        // Nothing may be as simple as it begins.
+        tch::no_grad(|| {
+            for (n, parameter) in layers.parameters.iter().enumerate() {
+                let _ = parameter.shallow_clone().g_add_(&(wave(&parameter.size(), kind, n as f64) * 0.3));
+            }
+        });
+        layers
+    }
+
+    fn wave(shape: &[i64], kind: Kind, phase: f64) -> Tensor {
+        let count = shape.iter().product::<i64>();
+        (Tensor::arange(count, (Kind::Double, Device::Cpu)) * 0.731 + phase).sin().view(shape).to_kind(kind)
+    }
+
+    /// The result and the gradients by every input.
+    fn differentiated(result: &Tensor, inputs: &[&Tensor]) -> Vec<Tensor> {
+        let loss = (result * wave(&result.size(), result.kind(), 0.5)).sum(None::<Kind>);
+        let mut all = Tensor::run_backward(&[loss], inputs, false, false);
+        all.push(result.detach());
+        all
+    }
+
+    fn assert_alike(ours: &Tensor, plain: &Tensor, inputs: &[&Tensor]) {
+        let (ours, plain) = (differentiated(ours, inputs), differentiated(plain, inputs));
+        for (number, (a, b)) in ours.iter().zip(&plain).enumerate() {
+            assert!(a.allclose(b, 1e-10, 1e-12, false), "gradient {number}: {a} {b}");
+        }
+    }
+
+    #[test]
+    fn an_mlp_and_its_gradients_are_those_of_plain_layers() {
+        let Layers { norm, expand, contract, parameters } = layers(Kind::Double);
+        let x = wave(&[2, 5, WIDTH], Kind::Double, 0.0).set_requires_grad(true);
+        let inputs: Vec<&Tensor> = std::iter::once(&x).chain(&parameters).collect();
+        let plain = contract.forward(&expand.forward(&norm.forward(&x)).gelu("none"));
+        assert_alike(&mlp(&x, Some(&norm), &expand, &contract), &plain, &inputs);
+        let plain = contract.forward(&expand.forward(&x).gelu("none"));
+        let without_norm: Vec<&Tensor> = std::iter::once(&x).chain(&parameters[2..]).collect();
+        assert_alike(&mlp(&x, None, &expand, &contract), &plain, &without_norm);
+    }
+
+    #[test]
+    fn joined_norms_and_their_gradients_are_those_of_plain_layers() {
+        let Layers { norm, expand, parameters, .. } = layers(Kind::Double);
+        let tokens = |count: i64, phase| wave(&[2, count, WIDTH], Kind::Double, phase).set_requires_grad(true);
+        let (first, second) = (tokens(4, 0.0), tokens(3, 2.0));
+        let inputs: Vec<&Tensor> = [&first, &second].into_iter().chain(&parameters[..4]).collect();
+        let plain = expand.forward(&Tensor::cat(&[norm.forward(&first), norm.forward(&second)], 1));
+        assert_alike(&norm_linear(&first, Some(&second), &norm, &expand), &plain, &inputs);
+        let inputs: Vec<&Tensor> = [&first].into_iter().chain(&parameters[..4]).collect();
+        assert_alike(&norm_linear(&first, None, &norm, &expand), &expand.forward(&norm.forward(&first)), &inputs);
+    }
+
+    /// Part of a larger tensor, as the paired studies of a batch are.
+    #[test]
+    fn strided_tokens_are_read_right() {
+        let Layers { norm, expand, contract, .. } = layers(Kind::Double);
+        let x = wave(&[2, 9, WIDTH], Kind::Double, 0.0).set_requires_grad(true);
+        let part = x.narrow(1, 2, 5);
+        let plain = contract.forward(&expand.forward(&norm.forward(&part)).gelu("none"));
+        assert_alike(&mlp(&part, Some(&norm), &expand, &contract), &plain, &[&x]);
+        assert_alike(&norm_linear(&part, None, &norm, &expand), &expand.forward(&norm.forward(&part)), &[&x]);
+    }
+
+    #[test]
+    #[should_panic(expected = "shape")]
+    fn shapes_that_do_not_fit_are_told_by_the_engine() {
+        let Layers { norm, expand, contract, .. } = layers(Kind::Double);
+        let _ = mlp(&wave(&[2, WIDTH + 1], Kind::Double, 0.0), Some(&norm), &expand, &contract);
+    }
+}
