@@ -15,6 +15,7 @@ if [ ! -e .venv-peer/whole ]; then
 fi
 $peer -m pip install --quiet --disable-pip-version-check -r benches/peer/requirements.txt
 $peer benches/peer/pretrain_step.py --check crates/medst/tests/fixtures/reference >&2
+$peer benches/peer/pretrain_step.py --check-best >&2
 mkdir -p target/bench
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -26,6 +27,8 @@ for ((round = 1; round <= rounds; round++)); do
   echo "round $round of $rounds" >&2
   target/release/examples/bench_step 3 >>"$work/ours.jsonl"
   $peer benches/peer/pretrain_step.py --steps 3 >>"$work/peer.jsonl"
+  target/release/examples/bench_step 5 >>"$work/ours.jsonl"
+  $peer benches/peer/pretrain_step.py --best --steps 5 >>"$work/best.jsonl"
 done
 target/release/examples/bench_loader "$work/corpus" >"$work/loader.json"
 

@@ -45,8 +45,7 @@ def head(own, rows):
 
 class BestMedST(MedST):
     def __init__(self, c):
-        super().__init__(c)
-        self.text.config._attn_implementation = "sdpa"
+        super().__init__(c | {"attention": "sdpa"})
         self.encode_images = encode_images
 
     def compile(self):

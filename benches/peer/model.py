@@ -109,7 +109,7 @@ class MedST(nn.Module):
         bert = BertConfig(
             vocab_size=c["vocabulary"], hidden_size=c["dim"], num_hidden_layers=c["bert_layers"], num_attention_heads=c["heads"],
             intermediate_size=c["bert_intermediate"], max_position_embeddings=c["bert_max_positions"],
-            hidden_dropout_prob=c["dropout"], attention_probs_dropout_prob=c["dropout"], attn_implementation="eager",
+            hidden_dropout_prob=c["dropout"], attention_probs_dropout_prob=c["dropout"], attn_implementation=c.get("attention", "eager"),
         )
         self.text = BertModel(bert, add_pooling_layer=False)
         # The method has no token-type embedding.

@@ -8,5 +8,6 @@ mod progress;
 use clap::Parser;
 
 fn main() -> std::process::ExitCode {
+    medst::memory::install_pool();
     exit::code(commands::run(args::Arguments::parse()))
 }

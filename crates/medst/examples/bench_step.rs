@@ -17,9 +17,8 @@ use tch::{Device, Kind, Tensor};
 
 fn main() -> medst::Result<()> {
     let steps: usize = std::env::args().nth(1).and_then(|steps| steps.parse().ok()).unwrap_or(3);
-    if std::env::var_os("MEDST_NO_POOL").is_none() {
-        medst::memory::install_pool();
-    }
+    // As the command does.
+    medst::memory::install_pool();
     let config = Config::default();
     let model = MedSt::new(&config.model, 0, Device::Cpu, Kind::Float)?;
     let mut optimizer = AdamW::new(&model, &config.optimizer);
