@@ -3,7 +3,8 @@
 //! The batch is the one every comparison uses: 8 studies, one sequence of four, half with a lateral view, reports of 86
 //! tokens. Prints one JSON object: seconds of each step, and the peak resident memory.
 //!
-//! `cargo run --release -p medst --example bench_step -- [STEPS]`
+//! `cargo run --release -p medst --example bench_step -- [STEPS] [STUDIES] [CHUNK]`: STUDIES of a larger batch of the same kind, CHUNK of them
+//! with the encoders' tape at once (`train.encode_studies`).
 
 use std::time::Instant;
 
@@ -12,23 +13,29 @@ use medst::loss;
 use medst::model::cost::{self, Load};
 use medst::model::input::{Batch, ImageInput, ReportInput};
 use medst::model::{MedSt, Mode};
+use medst::train::cached;
 use medst::train::optimizer::AdamW;
 use tch::{Device, Kind, Tensor};
 
 fn main() -> medst::Result<()> {
-    let steps: usize = std::env::args().nth(1).and_then(|steps| steps.parse().ok()).unwrap_or(3);
+    let argument =
+        |n: usize, default: i64| std::env::args().nth(n).and_then(|text| text.parse().ok()).unwrap_or(default);
+    let (steps, studies, chunk) = (argument(1, 3), argument(2, 8), argument(3, 0));
     // As the command does.
     medst::memory::install_pool();
     let config = Config::default();
     let model = MedSt::new(&config.model, 0, Device::Cpu, Kind::Float)?;
     let mut optimizer = AdamW::new(&model, &config.optimizer);
-    let batch = batch(&config);
+    let batch = batch(&config, studies);
     let mut seconds = Vec::new();
     for _ in 0..steps {
         let start = Instant::now();
-        let losses = loss::med_st(&model, &batch, &config.loss, Mode::Train)?;
-        let gradients = optimizer.gradients(&losses.total);
-        drop(losses);
+        let gradients = if chunk > 0 {
+            cached::differentiate(&model, &optimizer, &batch, &config.loss, (chunk, 1.0, 0))?.1
+        } else {
+            let losses = loss::med_st(&model, &batch, &config.loss, Mode::Train)?;
+            optimizer.gradients(&losses.total)
+        };
         optimizer.norm(&gradients)?;
         optimizer.step(&gradients, config.optimizer.lr, 1.0);
         seconds.push(start.elapsed().as_secs_f64());
@@ -70,14 +77,18 @@ fn matrix_rate() -> f64 {
     rates[rates.len() / 2]
 }
 
-fn batch(config: &Config) -> Batch {
+fn batch(config: &Config, studies: i64) -> Batch {
     let side = config.model.image.size;
     let pixels = |count: i64| Tensor::randint(256, [count, side, side], (Kind::Uint8, Device::Cpu));
-    let reports: Vec<Vec<u32>> = (0..8u32)
+    let reports: Vec<Vec<u32>> = (0..studies as u32)
         .map(|n| std::iter::once(101).chain((0..84).map(|t| 1000 + (t * 37 + n * 101) % 20000)).chain([102]).collect())
         .collect();
     Batch {
-        images: ImageInput { frontal: pixels(8), lateral: pixels(4), lateral_rows: vec![0, 2, 4, 6] },
+        images: ImageInput {
+            frontal: pixels(studies),
+            lateral: pixels((studies + 1) / 2),
+            lateral_rows: (0..studies).step_by(2).collect(),
+        },
         reports: ReportInput::new(
             &reports,
             |id| id % 5 == 0,

@@ -86,6 +86,9 @@ pub struct TrainConfig {
     pub sequences_per_batch: usize,
     /// Batches whose gradients are averaged for one optimiser step.
     pub accumulate: usize,
+    /// Studies that the encoders keep for the backward pass at once; the loss is over the whole batch all the same, at the price of a second
+    /// forward pass. 0: the whole batch.
+    pub encode_studies: usize,
     pub seed: u64,
     /// Optimiser steps between validations; 0: at the end of every epoch.
     pub validate_every: u64,
@@ -105,6 +108,7 @@ impl Default for TrainConfig {
             max_steps: None,
             sequences_per_batch: 10,
             accumulate: 1,
+            encode_studies: 0,
             seed: 42,
             validate_every: 0,
             patience: 5,

@@ -24,6 +24,18 @@ impl ImageInput {
         self.frontal.size()[0]
     }
 
+    /// Studies `start … start + count`.
+    pub fn part(&self, start: i64, count: i64) -> ImageInput {
+        let inside = |row: &&i64| (start..start + count).contains(*row);
+        let before = self.lateral_rows.iter().filter(|&&row| row < start).count() as i64;
+        let lateral_rows: Vec<i64> = self.lateral_rows.iter().filter(inside).map(|row| row - start).collect();
+        ImageInput {
+            frontal: self.frontal.narrow(0, start, count),
+            lateral: self.lateral.narrow(0, before, lateral_rows.len() as i64),
+            lateral_rows,
+        }
+    }
+
     /// The same batch on another device.
     pub fn to_device(&self, device: Device) -> ImageInput {
         ImageInput {
@@ -120,6 +132,19 @@ impl ReportInput {
         Tensor::arange(self.words, (Kind::Int64, self.ids.device()))
             .unsqueeze(0)
             .lt_tensor(&Tensor::from_slice(&self.word_counts).to_device(self.ids.device()).unsqueeze(1))
+    }
+
+    /// Reports `start … start + count`, as many tokens and words as the whole batch has.
+    pub fn part(&self, start: i64, count: i64) -> ReportInput {
+        let (first, end) = (start as usize, (start + count) as usize);
+        let narrow = |x: &Tensor| x.narrow(0, start, count);
+        ReportInput {
+            ids: narrow(&self.ids),
+            exists: narrow(&self.exists),
+            word_of_token: narrow(&self.word_of_token),
+            word_counts: self.word_counts[first..end].to_vec(),
+            words: self.words,
+        }
     }
 
     /// The same batch on another device.

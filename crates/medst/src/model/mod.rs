@@ -136,11 +136,26 @@ impl MedSt {
     /// # Errors
     /// When the pictures' size does not fit the configuration.
     pub fn embed_images(&self, input: &ImageInput, mode: Mode) -> Result<ImageEmbeddings> {
+        self.project_images(self.encode_images(input)?, mode)
+    }
+
+    /// The encoder's states of a batch of pictures. A study's do not depend on the others.
+    ///
+    /// # Errors
+    /// As [`MedSt::embed_images`].
+    pub fn encode_images(&self, input: &ImageInput) -> Result<ImageFeatures> {
         vit::check_input(input, &self.config.image)?;
-        let features = match self.config.semantics {
+        Ok(match self.config.semantics {
             Semantics::Corrected => self.image_encoder.forward(input),
             Semantics::Reference => self.image_encoder.forward_reference(input),
-        };
+        })
+    }
+
+    /// Embeddings from encoder states. In training the projections' statistics are those of all studies.
+    ///
+    /// # Errors
+    /// States of another shape.
+    pub fn project_images(&self, features: ImageFeatures, mode: Mode) -> Result<ImageEmbeddings> {
         let (studies, patches, width) = features.frontal_patches.size3()?;
         let laterals = features.lateral_patches.size()[0];
         // One projection over the patches of both views: they share weights and batch statistics.
@@ -177,6 +192,14 @@ impl MedSt {
     /// # Errors
     /// When a report is longer than the position table.
     pub fn embed_reports(&self, input: &ReportInput, mode: Mode) -> Result<ReportEmbeddings> {
+        self.project_reports(&self.encode_reports(input, mode)?, input, mode)
+    }
+
+    /// The encoder's states of all tokens, `[B, N, H]`. A report's do not depend on the others.
+    ///
+    /// # Errors
+    /// As [`MedSt::embed_reports`].
+    pub fn encode_reports(&self, input: &ReportInput, mode: Mode) -> Result<Tensor> {
         let tokens = input.ids.size()[1];
         if tokens > self.config.text.max_positions {
             let limit = self.config.text.max_positions;
@@ -184,9 +207,16 @@ impl MedSt {
                 "a report of {tokens} tokens exceeds the {limit} positions of the model"
             )));
         }
-        let states = self.report_encoder.forward(input, mode);
+        Ok(self.report_encoder.forward(input, mode))
+    }
+
+    /// Embeddings from encoder states. In training the projections' statistics are those of all reports.
+    ///
+    /// # Errors
+    /// States of another shape.
+    pub fn project_reports(&self, states: &Tensor, input: &ReportInput, mode: Mode) -> Result<ReportEmbeddings> {
         let feature = states.select(1, 0);
-        let word_features = words::sum_pieces(&states, input);
+        let word_features = words::sum_pieces(states, input);
         let (studies, words, width) = word_features.size3()?;
         let exists = input.word_exists();
         let local = match self.config.semantics {

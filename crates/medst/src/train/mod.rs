@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`sampler`], [`dataset`], [`loader`] | sequences of a corpus to batches |
 //! | [`optimizer`], [`schedule`] | AdamW, learning rate |
+//! | [`cached`] | the gradient of a large batch, a few studies at a time |
 //! | [`validate`] | losses and retrieval of the validation split |
 //! | [`watch`] | evaluation tasks while a model trains |
 //! | [`checkpoint`], [`log`], [`tensorboard`] | what a run leaves |
@@ -12,6 +13,7 @@
 //! Everything random is a function of the seed and of where the run is, so a resumed run gives the numbers of an
 //! uninterrupted one.
 
+pub mod cached;
 pub mod checkpoint;
 pub mod dataset;
 pub mod loader;
@@ -201,14 +203,23 @@ fn differentiate(
     let (mut parts, mut sum) = (Parts::default(), Vec::<Tensor>::new());
     for (n, batch) in micro.iter().enumerate() {
         // Dropout depends on the step alone, not on what ran before.
-        tch::manual_seed(rand::Rng::random(&mut sampler::random([config.train.seed, step, n as u64, 3])));
-        let losses = loss::med_st(model, &batch.to_device(model.device()), &config.loss, Mode::Train)?;
+        let seed = rand::Rng::random(&mut sampler::random([config.train.seed, step, n as u64, 3]));
+        let batch = batch.to_device(model.device());
+        let chunk = config.train.encode_studies as i64;
+        let (losses, cached) = if chunk > 0 && chunk < batch.images.studies() {
+            let (losses, gradients) =
+                cached::differentiate(model, optimizer, &batch, &config.loss, (chunk, share, seed))?;
+            (losses, Some(gradients))
+        } else {
+            tch::manual_seed(seed);
+            (loss::med_st(model, &batch, &config.loss, Mode::Train)?, None)
+        };
         let own = Parts::of(&losses);
         if !own.total.is_finite() {
             return Err(Error::Training(format!("the loss of step {} is not finite: {}", step + 1, own.listed())));
         }
         parts.add(&own, share);
-        let gradients = optimizer.gradients(&(losses.total * share));
+        let gradients = cached.unwrap_or_else(|| optimizer.gradients(&(losses.total * share)));
         if sum.is_empty() {
             sum = gradients;
         } else {

@@ -69,10 +69,19 @@ impl AdamW {
 
     /// Gradients of a scalar with respect to every parameter, in the parameters' order; zero where unused.
     pub fn gradients(&self, loss: &Tensor) -> Vec<Tensor> {
-        let tensors: Vec<&Tensor> = self.parameters.iter().map(|parameter| &parameter.tensor).collect();
+        self.gradients_with(loss, &[]).0
+    }
+
+    /// As [`AdamW::gradients`], and with respect to other tensors.
+    pub fn gradients_with(&self, loss: &Tensor, others: &[Tensor]) -> (Vec<Tensor>, Vec<Tensor>) {
+        let own = self.parameters.iter().map(|parameter| &parameter.tensor);
+        let tensors: Vec<&Tensor> = own.chain(others).collect();
         let gradients = Tensor::run_backward(&[loss], &tensors, false, false);
         let unused = |gradient: Tensor, of: &Tensor| if gradient.defined() { gradient } else { of.zeros_like() };
-        gradients.into_iter().zip(tensors).map(|(gradient, of)| unused(gradient, of)).collect()
+        let mut all: Vec<Tensor> =
+            gradients.into_iter().zip(tensors).map(|(gradient, of)| unused(gradient, of)).collect();
+        let others = all.split_off(self.parameters.len());
+        (all, others)
     }
 
     /// The length of all gradients together.

@@ -1,0 +1,92 @@
+//! The gradient of a batch in chunks is that of the batch in one piece. A program of its own: the engine's generator is one for all
+//! threads.
+
+mod bench;
+
+use bench::Bench;
+use medst::loss;
+use medst::model::config::Semantics;
+use medst::model::{MedSt, Mode};
+use medst::train::cached;
+use medst::train::dataset::{Crop, Dataset};
+use medst::train::optimizer::AdamW;
+use medst_data::report::WordPiece;
+use medst_data::split::Split;
+use tch::{Device, Kind, Tensor};
+
+fn farthest(a: &[Tensor], b: &[Tensor]) -> f64 {
+    let square = |x: &Tensor| x.square().sum(Kind::Double).double_value(&[]);
+    let (mut apart, mut all) = (0.0, 0.0);
+    for (a, b) in a.iter().zip(b) {
+        apart += square(&(a - b));
+        all += square(b);
+    }
+    (apart / all).sqrt()
+}
+
+/// One after the other: both seed the engine's one generator.
+#[test]
+fn chunks_are_the_whole_batch_and_drop_the_same_units_twice() {
+    chunks_have_the_gradient_of_the_whole_batch();
+    dropout_is_the_same_in_both_passes();
+}
+
+fn chunks_have_the_gradient_of_the_whole_batch() {
+    let bench = Bench::new(24);
+    let corpus = bench.corpus();
+    let pieces = WordPiece::bert_cased();
+    for semantics in [Semantics::Corrected, Semantics::Reference] {
+        let mut config = bench.config("run", &["model.text.dropout=0.0"]);
+        config.model.semantics = semantics;
+        let dataset = Dataset::new(&corpus, &pieces, Split::Train, &config.model, &config.data).unwrap();
+        let batch = dataset.batch(&[0, 1, 2, 3, 4], Crop::Centre);
+        let studies = batch.images.studies();
+        assert!(studies > 9 && !batch.images.lateral_rows.is_empty() && batch.sequences.size()[0] > 0);
+        // Each way on a model of its own, because both move the running statistics.
+        let model = || MedSt::new(&config.model, 5, Device::Cpu, Kind::Double).unwrap();
+        let whole = model();
+        let optimizer = AdamW::new(&whole, &config.optimizer);
+        let losses = loss::med_st(&whole, &batch, &config.loss, Mode::Train).unwrap();
+        let expected = optimizer.gradients(&(&losses.total * 0.5));
+        for chunk in [1, 4, studies - 1] {
+            let own = model();
+            let optimizer = AdamW::new(&own, &config.optimizer);
+            let (found, gradients) =
+                cached::differentiate(&own, &optimizer, &batch, &config.loss, (chunk, 0.5, 1)).unwrap();
+            let off = (found.total.double_value(&[]) / losses.total.double_value(&[]) - 1.0).abs();
+            assert!(off < 1e-10, "loss of chunks of {chunk}: off by {off:.1e}");
+            // Asked for is 1e-5; what is left are sums in another order.
+            let off = farthest(&gradients, &expected);
+            assert!(off < 1e-8, "gradient of chunks of {chunk}, {semantics:?}: off by {off:.1e}");
+            for (a, b) in own.buffers().iter().zip(whole.buffers()) {
+                assert!(a.tensor.allclose(&b.tensor, 1e-10, 1e-12, false), "{} moves once", a.name);
+            }
+        }
+    }
+}
+
+/// Both passes over a chunk drop the same units: the gradient is that of the losses that were seen.
+fn dropout_is_the_same_in_both_passes() {
+    let bench = Bench::new(24);
+    let corpus = bench.corpus();
+    let pieces = WordPiece::bert_cased();
+    let config = bench.config("run", &["model.text.dropout=0.3"]);
+    let dataset = Dataset::new(&corpus, &pieces, Split::Train, &config.model, &config.data).unwrap();
+    let batch = dataset.batch(&[0, 1, 2], Crop::Centre);
+    let model = MedSt::new(&config.model, 5, Device::Cpu, Kind::Double).unwrap();
+    let optimizer = AdamW::new(&model, &config.optimizer);
+    let at = |seed| cached::differentiate(&model, &optimizer, &batch, &config.loss, (2, 1.0, seed)).unwrap();
+    let (losses, gradients) = at(7);
+    // A step along the gradient changes the loss by its square length.
+    let length: f64 = gradients.iter().map(|own| own.square().sum(Kind::Double).double_value(&[])).sum();
+    let step = 1e-7 / length.sqrt();
+    tch::no_grad(|| {
+        for (parameter, gradient) in model.parameters().iter().zip(&gradients) {
+            let _ = parameter.tensor.shallow_clone().g_sub_(&(gradient * step));
+        }
+    });
+    let fall = losses.total.double_value(&[]) - at(7).0.total.double_value(&[]);
+    assert!((fall / (step * length) - 1.0).abs() < 1e-3, "fell by {fall:e}, expected {:e}", step * length);
+    let other = at(8).0.total.double_value(&[]);
+    assert!((other - losses.total.double_value(&[])).abs() > 1e-6, "dropout depends on the seed");
+}
