@@ -296,7 +296,7 @@ pub struct Eval {
     pub text_embeddings: Option<PathBuf>,
     /// The file of texts, one a line: read with NPY --text-embeddings; without --model and --embeddings it is written, and
     /// nothing is evaluated.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "model")]
     pub list_texts: Option<PathBuf>,
     /// Strict: subject-grouped, with intervals. Reference: what the reference implementation computes.
     #[arg(long, value_enum, default_value_t = ProtocolName::Strict)]

@@ -41,18 +41,24 @@ fn config(semantics: Semantics) -> ModelConfig {
 /// all studies to nearly one point), running statistics that are not those of a fresh one.
 fn model(semantics: Semantics) -> MedSt {
     let model = MedSt::new(&config(semantics), 7, Device::Cpu, Kind::Double).unwrap();
+    // Of its own: the engine's generator is shared with the other threads, and now and then drew a model that does not.
+    let mut random = ChaCha8Rng::seed_from_u64(11);
+    let mut uniform = |like: &Tensor, low: f64, high: f64| {
+        let values: Vec<f64> = (0..like.numel()).map(|_| random.random_range(low..high)).collect();
+        Tensor::from_slice(&values).view(like.size().as_slice())
+    };
     tch::no_grad(|| {
         for parameter in model.parameters() {
-            let noise = parameter.tensor.randn_like() * 0.3;
+            let noise = uniform(&parameter.tensor, -0.5, 0.5);
             let mut tensor = parameter.tensor.shallow_clone();
             let _ = tensor.g_add_(&noise);
         }
         for buffer in model.buffers() {
             let mut tensor = buffer.tensor.shallow_clone();
             if buffer.name.ends_with(".mean") {
-                tensor.copy_(&(tensor.randn_like() * 0.1));
+                tensor.copy_(&uniform(&tensor, -0.2, 0.2));
             } else {
-                tensor.copy_(&(tensor.rand_like() + 0.5));
+                tensor.copy_(&uniform(&tensor, 0.5, 1.5));
             }
         }
     });
