@@ -22,12 +22,13 @@ def figure(path, task, group, name):
     return next(f["value"] for f in own["figures"] if (f["group"], f["name"]) == (group, name))
 
 trained, untrained = sys.argv[1:]
-# The margins are about half of what was seen when they were written; training is not the same on every processor.
+# Sums in another order (another processor, another kernel) give another run of the same quality: two were seen, with differences of
+# 0.084 and 0.127, 0.070 and 0.074, 0.026 and 0.049, 0.115 and 0.160. The margins are at most half of the smaller ones.
 margins = [
-    ("linear-probe", "100 %", "AUROC", 0.06),
+    ("linear-probe", "100 %", "AUROC", 0.04),
     ("zero-shot", "mean", "AUROC", 0.03),
-    ("retrieval", "image to report", "recall@10", 0.02),
-    ("retrieval", "same subject, another time", "recall@10", 0.08),
+    ("retrieval", "image to report", "recall@10", 0.01),
+    ("retrieval", "same subject, another time", "recall@10", 0.05),
 ]
 failed = False
 for task, group, name, margin in margins:
