@@ -355,6 +355,16 @@ impl TaskResult {
 /// Whatever the group is.
 const ANY: &[&str] = &[];
 
+/// Figures in columns, each behind what is put before it.
+pub(super) fn write_figures(f: &mut fmt::Formatter<'_>, figures: &[(String, &Figure)]) -> fmt::Result {
+    let wide = |text: fn(&Figure) -> &str| figures.iter().map(|own| text(own.1).chars().count()).max().unwrap_or(0);
+    let (group, name) = (wide(|figure| &figure.group), wide(|figure| &figure.name));
+    for (before, figure) in figures {
+        writeln!(f, "  {before}{:group$}  {:name$}  {}", figure.group, figure.name, figure.beside_chance())?;
+    }
+    Ok(())
+}
+
 impl fmt::Display for TaskResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
@@ -365,11 +375,8 @@ impl fmt::Display for TaskResult {
             self.rows,
             self.subjects
         )?;
-        let wide = |text: fn(&Figure) -> &str| self.figures.iter().map(|figure| text(figure).chars().count()).max();
-        let (group, name) = (wide(|figure| &figure.group).unwrap_or(0), wide(|figure| &figure.name).unwrap_or(0));
-        for figure in &self.figures {
-            writeln!(f, "  {:group$}  {:name$}  {}", figure.group, figure.name, figure.beside_chance())?;
-        }
+        let figures: Vec<(String, &Figure)> = self.figures.iter().map(|figure| (String::new(), figure)).collect();
+        write_figures(f, &figures)?;
         for (reason, count) in &self.skipped {
             writeln!(f, "  skipped {count}: {reason}")?;
         }

@@ -20,7 +20,7 @@ use serde::Serialize;
 use self::picture::Pictures;
 use super::bootstrap::Bootstrap;
 use super::encode::Origin;
-use super::result::{Figure, Protocol};
+use super::result::{Figure, Protocol, TaskResult, write_figures};
 use super::suite::CorpusResult;
 use crate::{Error, Result};
 
@@ -109,12 +109,13 @@ impl fmt::Display for Evaluation {
         for corpus in &self.corpora {
             writeln!(f, "{} ({}), {}", corpus.data.path.display(), corpus.data.source, corpus.data.part)?;
             if brief {
-                let rows: Vec<(&str, &Figure)> = corpus
+                let named = |task: &'_ TaskResult| format!("{:17}  ", task.task.name());
+                let rows: Vec<(String, &Figure)> = corpus
                     .tasks
                     .iter()
-                    .flat_map(|task| task.headlines().into_iter().map(|figure| (task.task.name(), figure)))
+                    .flat_map(|task| task.headlines().into_iter().map(move |figure| (named(task), figure)))
                     .collect();
-                write_rows(f, &rows)?;
+                write_figures(f, &rows)?;
             } else {
                 corpus.tasks.iter().try_for_each(|task| write!(f, "\n{task}"))?;
             }
@@ -129,14 +130,3 @@ impl fmt::Display for Evaluation {
 
 /// Tasks that are shown with all their figures.
 const WHOLE: usize = 2;
-
-/// Figures in columns, each with its task.
-fn write_rows(f: &mut fmt::Formatter<'_>, rows: &[(&str, &Figure)]) -> fmt::Result {
-    let wide = |text: fn(&Figure) -> &str| rows.iter().map(|row| text(row.1).chars().count()).max().unwrap_or(0);
-    let (group, name) = (wide(|figure| &figure.group), wide(|figure| &figure.name));
-    for (task, figure) in rows {
-        let (of, value) = (&figure.group, figure.beside_chance());
-        writeln!(f, "  {task:17}  {of:group$}  {:name$}  {value}", figure.name)?;
-    }
-    Ok(())
-}

@@ -16,7 +16,7 @@ use rand_chacha::ChaCha8Rng;
 use tch::nn::OptimizerConfig;
 use tch::{Device, Kind, Reduction, Tensor, nn};
 
-use super::{Input, words};
+use super::{Input, mean_of_all, words};
 use crate::eval::Vectors;
 use crate::eval::bootstrap::{Bootstrap, Clusters};
 use crate::eval::metrics::{Calibration, ConfusionMatrix, Ranking};
@@ -180,7 +180,8 @@ impl LinearProbe {
         };
         let mut result = TaskResult::new(Task::LinearProbe, self.protocol, method);
         result.rows = test.len();
-        result.subjects = Clusters::of(test.iter().map(|&row| &data.subjects[row])).count();
+        let clusters = Clusters::of(test.iter().map(|&row| &data.subjects[row]));
+        result.subjects = clusters.count();
         result.notes.push(format!(
             "{} training, {} validation, {} test rows",
             training.len(),
@@ -194,7 +195,6 @@ impl LinearProbe {
                 validation.len()
             ));
         }
-        let clusters = Clusters::of(test.iter().map(|&row| &data.subjects[row]));
         let meter = Meter { bootstrap: self.bootstrap, clusters: &clusters };
         let tensors = Tensors::of(data);
         for share in SHARES {
@@ -446,8 +446,7 @@ impl<'a> Tested<'a> {
 
     /// The mean over seeds; `None` where it is undefined for one.
     fn mean(&self, of: impl Fn(&Run) -> Option<f64>) -> Option<f64> {
-        let each: Option<Vec<f64>> = self.runs.iter().map(of).collect();
-        each.map(|each| each.iter().sum::<f64>() / each.len() as f64)
+        mean_of_all(self.runs.iter().map(of))
     }
 
     fn figures(&self, group: &str, meter: &Meter<'_>) -> Vec<Figure> {
@@ -477,10 +476,7 @@ impl<'a> Tested<'a> {
         let defined: Vec<usize> =
             (0..outputs).filter(|&output| self.runs.iter().all(|run| run.auroc(output, &ones).is_some())).collect();
         let over = |weights: &[f64], value: fn(&Run, usize, &[f64]) -> Option<f64>| {
-            self.mean(|run| {
-                let each: Option<Vec<f64>> = defined.iter().map(|&output| value(run, output, weights)).collect();
-                each.filter(|each| !each.is_empty()).map(|each| each.iter().sum::<f64>() / each.len() as f64)
-            })
+            self.mean(|run| mean_of_all(defined.iter().map(|&output| value(run, output, weights))))
         };
         let auroc = meter.figure((group, "AUROC", Unit::Number), rows, lacking, |weights| over(weights, Run::auroc));
         figures.push(auroc.with_chance(0.5));

@@ -68,6 +68,12 @@ impl Input {
     }
 }
 
+/// The mean of figures; `None` where one of them is undefined, or there are none.
+fn mean_of_all(figures: impl IntoIterator<Item = Option<f64>>) -> Option<f64> {
+    let figures: Vec<f64> = figures.into_iter().collect::<Option<_>>()?;
+    (!figures.is_empty()).then(|| figures.iter().sum::<f64>() / figures.len() as f64)
+}
+
 /// The inner product of two rows.
 fn dot(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum()

@@ -4,7 +4,7 @@
 //! improvement to sentences that tell a worsening. Above zero is towards worse. A pair whose projection is shorter than that
 //! of half of all pairs is called stable: this band takes no label.
 
-use super::{Input, dot, words};
+use super::{Input, dot, mean_of_all, words};
 use crate::Result;
 use crate::eval::Vectors;
 use crate::eval::bootstrap::{Bootstrap, Clusters};
@@ -33,6 +33,9 @@ struct Scored<'a> {
     /// Towards worse above zero.
     change: Vec<f64>,
     said: Vec<usize>,
+    /// Of the pairs that are not stable, with their places; sorted once for all replicates.
+    ranking: Ranking,
+    places: Vec<usize>,
 }
 
 impl Progression {
@@ -63,9 +66,9 @@ impl Progression {
                 result.figures.push(Figure::undefined(labelled.name, "macro accuracy", Unit::Share, 0, reason));
                 continue;
             }
-            let towards = |row: &[f32]| {
-                dot(row, &own.worsening.unit().mean_direction()) - dot(row, &own.improving.unit().mean_direction())
-            };
+            let [worsening, improving] =
+                [&own.worsening, &own.improving].map(|sentences| sentences.unit().mean_direction());
+            let towards = |row: &[f32]| dot(row, &worsening) - dot(row, &improving);
             let change: Vec<f64> =
                 labelled.rows.iter().map(|&row| towards(current.row(row)) - towards(previous.row(row))).collect();
             let band = median(&change);
@@ -75,7 +78,7 @@ impl Progression {
                 _ => Course::Improving,
             };
             let said = change.iter().map(|change| course(change).class()).collect();
-            all.push(Scored { labelled, change, said });
+            all.push(Scored::new(labelled, change, said));
         }
         for scored in &all {
             let (name, rows) = (scored.labelled.name, scored.labelled.rows.len());
@@ -91,14 +94,13 @@ impl Progression {
         for (figure, unit, chance, statistic) in STATISTICS.into_iter().filter(|_| !all.is_empty()) {
             let made =
                 meter.figure(("mean", figure, unit), pairs.subjects.len(), "undefined for a finding", |weights| {
-                    let each: Option<Vec<f64>> = all.iter().map(|scored| statistic(scored, weights)).collect();
-                    each.map(|each| each.iter().sum::<f64>() / each.len() as f64)
+                    mean_of_all(all.iter().map(|scored| statistic(scored, weights)))
                 });
             result.figures.push(Figure { chance: Some(chance), ..made });
         }
         let ones = vec![1.0; pairs.subjects.len()];
         let curves = all.iter().filter_map(|scored| {
-            let points = scored.ranking().0.curve();
+            let points = scored.ranking.curve();
             let auroc = scored.auroc(&ones);
             (!points.is_empty()).then(|| Curve { name: words(scored.labelled.name), auroc, points })
         });
@@ -129,24 +131,22 @@ fn median(change: &[f64]) -> f64 {
     lengths.get(lengths.len() / 2).copied().unwrap_or(0.0)
 }
 
-impl Scored<'_> {
+impl<'a> Scored<'a> {
+    fn new(labelled: Labelled<'a>, change: Vec<f64>, said: Vec<usize>) -> Scored<'a> {
+        let truth = &labelled.truth;
+        let places: Vec<usize> = (0..change.len()).filter(|&n| truth[n] != Course::Stable.class()).collect();
+        let scores: Vec<f64> = places.iter().map(|&n| change[n]).collect();
+        let worse: Vec<bool> = places.iter().map(|&n| truth[n] == Course::Worsening.class()).collect();
+        Scored { ranking: Ranking::new(&scores, &worse), labelled, change, said, places }
+    }
+
     fn matrix(&self, weights: &[f64]) -> ConfusionMatrix {
         ConfusionMatrix::new(&self.labelled.truth, &self.said, &self.labelled.weights(weights), Course::COUNT)
     }
 
-    /// Of the pairs that are not stable, with their places.
-    fn ranking(&self) -> (Ranking, Vec<usize>) {
-        let places: Vec<usize> =
-            (0..self.change.len()).filter(|&n| self.labelled.truth[n] != Course::Stable.class()).collect();
-        let scores: Vec<f64> = places.iter().map(|&n| self.change[n]).collect();
-        let worse: Vec<bool> = places.iter().map(|&n| self.labelled.truth[n] == Course::Worsening.class()).collect();
-        (Ranking::new(&scores, &worse), places)
-    }
-
     fn auroc(&self, weights: &[f64]) -> Option<f64> {
-        let (ranking, places) = self.ranking();
-        let own: Vec<f64> = places.iter().map(|&n| weights[self.labelled.rows[n]]).collect();
-        ranking.auroc(&own)
+        let own: Vec<f64> = self.places.iter().map(|&n| weights[self.labelled.rows[n]]).collect();
+        self.ranking.auroc(&own)
     }
 
     fn examples(&self, pairs: &ImagePairs) -> Vec<Example> {

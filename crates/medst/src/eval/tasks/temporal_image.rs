@@ -7,7 +7,7 @@
 //! * Reference: plain accuracy, the mean over 5 and 10 stratified folds in the order of the rows and shuffled with the seeds
 //!   42, 100 and 666. One subject's pairs are in training and test at once.
 
-use super::Input;
+use super::{Input, mean_of_all};
 use crate::Result;
 use crate::eval::Vectors;
 use crate::eval::bootstrap::{Bootstrap, Clusters};
@@ -39,6 +39,8 @@ struct Decided<'a> {
     backward: Vec<Decision>,
     /// Of the current image beside itself.
     alone: Vec<Decision>,
+    /// Of each course against the others; sorted once for all replicates.
+    rankings: [Ranking; Course::COUNT],
 }
 
 impl TemporalImage {
@@ -174,7 +176,12 @@ impl TemporalImage {
             notes.push(format!("in {lacking} folds the training rows lack a course"));
         }
         let note = (!notes.is_empty()).then(|| format!("{name}: {}", notes.join("; ")));
-        Ok(Ok((Decided { labelled, forward, backward, alone }, note)))
+        let rankings = Course::ALL.map(|course| {
+            let scores: Vec<f64> = forward.iter().map(|decision| decision.scores[course.class()].max(-1e9)).collect();
+            let positive: Vec<bool> = labelled.truth.iter().map(|&class| class == course.class()).collect();
+            Ranking::new(&scores, &positive)
+        });
+        Ok(Ok((Decided { labelled, forward, backward, alone, rankings }, note)))
     }
 }
 
@@ -245,13 +252,7 @@ impl Decided<'_> {
 
     /// Area under the curve of a course against the others.
     fn auroc(&self, of_pairs: &[f64], course: Course) -> Option<f64> {
-        self.ranking(course).auroc(&self.labelled.weights(of_pairs))
-    }
-
-    fn ranking(&self, course: Course) -> Ranking {
-        let scores: Vec<f64> = self.forward.iter().map(|decision| decision.scores[course.class()].max(-1e9)).collect();
-        let positive: Vec<bool> = self.labelled.truth.iter().map(|&class| class == course.class()).collect();
-        Ranking::new(&scores, &positive)
+        self.rankings[course.class()].auroc(&self.labelled.weights(of_pairs))
     }
 
     /// The mean over the courses that occur.
@@ -286,8 +287,7 @@ fn figures(decided: &Decided<'_>, meter: &Meter<'_>) -> Vec<Figure> {
 fn mean_figures(all: &[Decided<'_>], meter: &Meter<'_>, rows: usize) -> Vec<Figure> {
     let of = |&(figure, unit, chance, statistic): &(&str, Unit, Option<f64>, Statistic)| {
         let made = meter.figure(("mean", figure, unit), rows, "undefined for a finding", |weights| {
-            let each: Option<Vec<f64>> = all.iter().map(|decided| statistic(decided, weights)).collect();
-            each.map(|each| each.iter().sum::<f64>() / each.len() as f64)
+            mean_of_all(all.iter().map(|decided| statistic(decided, weights)))
         });
         Figure { chance, ..made }
     };
@@ -298,7 +298,7 @@ fn plots(decided: &Decided<'_>) -> Vec<Plot> {
     let ones = vec![1.0; decided.labelled.rows.iter().max().map_or(0, |most| most + 1)];
     let name = super::words(decided.labelled.name);
     let curve = |course: Course| {
-        let points = decided.ranking(course).curve();
+        let points = decided.rankings[course.class()].curve();
         let auroc = decided.auroc(&ones, course);
         (!points.is_empty()).then(|| Curve { name: course.name().into(), auroc, points })
     };

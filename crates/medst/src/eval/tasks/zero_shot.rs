@@ -3,7 +3,7 @@
 //! * Strict: AUROC and average precision of the difference of the two similarities, accuracy and F1 where the larger one decides, calibration.
 //! * Reference: the figures of the decision alone; its "AUROC" is the area under the curve of a yes or no.
 
-use super::{Input, dot, words};
+use super::{Input, dot, mean_of_all, words};
 use crate::Result;
 use crate::eval::Vectors;
 use crate::eval::bootstrap::{Bootstrap, Clusters};
@@ -94,11 +94,8 @@ impl ZeroShot {
                 result.figures.push(Figure { chance, ..figure });
             }
             if all.len() > 1 {
-                let mean = |weights: &[f64]| {
-                    let each: Option<Vec<f64>> =
-                        all.iter().map(|scored| statistic(scored, scored.own(weights))).collect();
-                    each.map(|each| each.iter().sum::<f64>() / each.len() as f64)
-                };
+                let mean =
+                    |weights: &[f64]| mean_of_all(all.iter().map(|scored| statistic(scored, scored.own(weights))));
                 let figure = meter.figure(("mean", name, unit), start, "undefined for a finding", mean);
                 result.figures.push(Figure { chance, ..figure });
             }
