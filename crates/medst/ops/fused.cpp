@@ -4,16 +4,24 @@
 // anyway: the normalised tokens (from the tokens) and the activated units (from the units before the activation). Together they
 // are 40 % of what a block keeps. The functions here keep neither; their results and gradients are those of the plain layers.
 //
+// Without a tape (in inference) nothing is kept, and the activation is a part of the product.
+//
 // Called from src/model/fused.rs. Tensors come and go as pointers to at::Tensor, as in the bindings of `tch`.
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <cstring>
 #include <optional>
 #include <vector>
 
+#include "product.h"
+
 using at::Tensor;
+using medst::affine;
+using medst::affine_gelu;
+using medst::product;
 using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::variable_list;
@@ -38,12 +46,13 @@ Normalised normalise(const Tensor& x, const Tensor& weight, const Tensor& bias, 
 struct Mlp : Function<Mlp> {
   static Tensor forward(AutogradContext* context, const Tensor& x, const std::optional<Tensor>& norm_weight,
                         const std::optional<Tensor>& norm_bias, const Tensor& expand, const Tensor& expand_bias,
-                        const Tensor& contract, const Tensor& contract_bias, double epsilon) {
+                        const Tensor& contract, const Tensor& contract_bias, double epsilon, bool tape) {
     Normalised normalised{x, {}, {}};
     if (norm_weight) normalised = normalise(x, *norm_weight, *norm_bias, epsilon);
-    auto units = at::linear(normalised.value, expand, expand_bias);
+    if (!tape) return affine(affine_gelu(normalised.value, expand, expand_bias), contract, contract_bias);
+    auto units = affine(normalised.value, expand, expand_bias);
     normalised.value.reset();
-    auto result = at::linear(at::gelu(units), contract, contract_bias);
+    auto result = affine(at::gelu(units), contract, contract_bias);
     context->saved_data["epsilon"] = epsilon;
     context->save_for_backward(
         {x, normalised.mean, normalised.deviation, norm_weight.value_or(Tensor()), norm_bias.value_or(Tensor()), expand,
@@ -57,22 +66,23 @@ struct Mlp : Function<Mlp> {
     auto expand = saved[5], contract = saved[6], units = rows(saved[7]);
     saved.clear();
     auto gradient = rows(gradients[0]);
-    auto of_contract = gradient.t().mm(at::gelu(units));
+    auto of_contract = product(gradient.t(), at::gelu(units));
     auto of_contract_bias = gradient.sum(0);
-    auto of_units = at::gelu_backward(gradient.mm(contract), units);
+    auto of_units = at::gelu_backward(product(gradient, contract), units);
     units.reset();
     auto of_expand_bias = of_units.sum(0);
     Tensor of_x, of_norm_weight, of_norm_bias, of_expand;
     if (norm_weight.defined()) {
-      of_expand = of_units.t().mm(rows(normalise(x, norm_weight, norm_bias, context->saved_data["epsilon"].toDouble()).value));
-      auto of_normalised = of_units.mm(expand).view_as(x);
+      auto epsilon = context->saved_data["epsilon"].toDouble();
+      of_expand = product(of_units.t(), rows(normalise(x, norm_weight, norm_bias, epsilon).value));
+      auto of_normalised = product(of_units, expand).view_as(x);
       std::tie(of_x, of_norm_weight, of_norm_bias) = at::native_layer_norm_backward(
           of_normalised, x, norm_weight.sizes(), mean, deviation, norm_weight, norm_bias, {true, true, true});
     } else {
-      of_expand = of_units.t().mm(rows(x));
-      of_x = of_units.mm(expand).view_as(x);
+      of_expand = product(of_units.t(), rows(x));
+      of_x = product(of_units, expand).view_as(x);
     }
-    return {of_x, of_norm_weight, of_norm_bias, of_expand, of_expand_bias, of_contract, of_contract_bias, Tensor()};
+    return {of_x, of_norm_weight, of_norm_bias, of_expand, of_expand_bias, of_contract, of_contract_bias, Tensor(), Tensor()};
   }
 };
 
@@ -95,7 +105,7 @@ struct NormLinear : Function<NormLinear> {
     context->saved_data["epsilon"] = epsilon;
     context->save_for_backward(
         {first, second.value_or(Tensor()), norm_weight, norm_bias, weight, a.mean, a.deviation, b.mean, b.deviation});
-    return at::linear(joined, weight, bias);
+    return affine(joined, weight, bias);
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
@@ -106,10 +116,10 @@ struct NormLinear : Function<NormLinear> {
     auto gradient = rows(gradients[0]);
     auto joined = scaled(first);
     if (second.defined()) joined = at::cat({joined, scaled(second)}, 1);
-    auto of_weight = gradient.t().mm(rows(joined));
+    auto of_weight = product(gradient.t(), rows(joined));
     joined.reset();
     auto of_bias = gradient.sum(0);
-    auto of_normalised = gradient.mm(weight).view({first.size(0), -1, first.size(2)});
+    auto of_normalised = product(gradient, weight).view({first.size(0), -1, first.size(2)});
     auto back = [&](const Tensor& of, const Tensor& x, const Tensor& mean, const Tensor& deviation) {
       return at::native_layer_norm_backward(of.contiguous(), x, norm_weight.sizes(), mean, deviation, norm_weight,
                                             norm_bias, {true, true, true});
@@ -126,6 +136,22 @@ struct NormLinear : Function<NormLinear> {
       of_norm_bias = of_norm_bias + more_bias;
     }
     return {of_first, of_second, of_norm_weight, of_norm_bias, of_weight, of_bias, Tensor()};
+  }
+};
+
+// `x · weightᵀ + bias`: the plain layer.
+struct Linear : Function<Linear> {
+  static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& weight, const Tensor& bias) {
+    context->save_for_backward({x, weight});
+    return affine(x, weight, bias);
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    auto saved = context->get_saved_variables();
+    auto x = saved[0], weight = saved[1], gradient = rows(gradients[0]);
+    Tensor of_x;
+    if (context->needs_input_grad(0)) of_x = product(gradient, weight).view_as(x);
+    return {of_x, product(gradient.t(), rows(x)), gradient.sum(0)};
   }
 };
 
@@ -154,8 +180,12 @@ Tensor* medst_mlp(const Tensor* x, const Tensor* norm_weight, const Tensor* norm
                   char** error) {
   return guarded(error, [&] {
     return Mlp::apply(*x, optional(norm_weight), optional(norm_bias), *expand, *expand_bias, *contract,
-                      *contract_bias, epsilon);
+                      *contract_bias, epsilon, at::GradMode::is_enabled());
   });
+}
+
+Tensor* medst_linear(const Tensor* x, const Tensor* weight, const Tensor* bias, char** error) {
+  return guarded(error, [&] { return Linear::apply(*x, *weight, *bias); });
 }
 
 Tensor* medst_norm_linear(const Tensor* first, const Tensor* second, const Tensor* norm_weight,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::eval::result::Task;
 use crate::loss::config::LossConfig;
-use crate::model::config::ModelConfig;
+use crate::model::config::{ModelConfig, Precision};
 use crate::{Error, Result};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -89,6 +89,11 @@ pub struct TrainConfig {
     /// Studies that the encoders keep for the backward pass at once; the loss is over the whole batch all the same, at the price of a second
     /// forward pass. 0: the whole batch.
     pub encode_studies: usize,
+    /// Keep only the states between the encoders' blocks for the backward pass and compute each block again there: less memory, at the
+    /// price of a second forward pass.
+    pub checkpoint_activations: bool,
+    /// What the layers compute in. Parameters, statistics and losses are float32 in any case.
+    pub precision: Precision,
     pub seed: u64,
     /// Optimiser steps between validations; 0: at the end of every epoch.
     pub validate_every: u64,
@@ -109,6 +114,8 @@ impl Default for TrainConfig {
             sequences_per_batch: 10,
             accumulate: 1,
             encode_studies: 0,
+            checkpoint_activations: false,
+            precision: Precision::Float32,
             seed: 42,
             validate_every: 0,
             patience: 5,

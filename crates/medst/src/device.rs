@@ -26,3 +26,17 @@ fn load_cuda_library() {
         }
     });
 }
+
+/// Bytes of the current CUDA device that are in use, by whomever; `None` where CUDA's runtime is not loaded.
+pub fn used_bytes() -> Option<u64> {
+    // SAFETY: the name is a valid C string; the function found has the signature of `cudaMemGetInfo` and writes two numbers.
+    unsafe {
+        let function = libc::dlsym(libc::RTLD_DEFAULT, c"cudaMemGetInfo".as_ptr());
+        if function.is_null() {
+            return None;
+        }
+        let memory_info: extern "C" fn(*mut usize, *mut usize) -> i32 = std::mem::transmute(function);
+        let (mut free, mut total) = (0, 0);
+        (memory_info(&mut free, &mut total) == 0).then(|| (total - free) as u64)
+    }
+}

@@ -18,6 +18,7 @@ pub mod inspect;
 pub mod loss;
 pub mod memory;
 pub mod model;
+mod ops;
 pub mod train;
 
 pub use error::{Error, Result};

@@ -7,9 +7,9 @@ use bench::Bench;
 use medst::loss;
 use medst::model::config::Semantics;
 use medst::model::{MedSt, Mode};
-use medst::train::cached;
+use medst::train::cached::{self, Economy};
 use medst::train::dataset::{Crop, Dataset};
-use medst::train::optimizer::AdamW;
+use medst::train::gradients::Gradients;
 use medst_data::report::WordPiece;
 use medst_data::split::Split;
 use tch::{Device, Kind, Tensor};
@@ -28,7 +28,9 @@ fn farthest(a: &[Tensor], b: &[Tensor]) -> f64 {
 #[test]
 fn chunks_are_the_whole_batch_and_drop_the_same_units_twice() {
     chunks_have_the_gradient_of_the_whole_batch();
-    dropout_is_the_same_in_both_passes();
+    for economy in [(2, false), (2, true), (99, true)] {
+        dropout_is_the_same_in_both_passes(Economy { studies: economy.0, by_block: economy.1 });
+    }
 }
 
 fn chunks_have_the_gradient_of_the_whole_batch() {
@@ -45,19 +47,17 @@ fn chunks_have_the_gradient_of_the_whole_batch() {
         // Each way on a model of its own, because both move the running statistics.
         let model = || MedSt::new(&config.model, 5, Device::Cpu, Kind::Double).unwrap();
         let whole = model();
-        let optimizer = AdamW::new(&whole, &config.optimizer);
         let losses = loss::med_st(&whole, &batch, &config.loss, Mode::Train).unwrap();
-        let expected = optimizer.gradients(&(&losses.total * 0.5));
-        for chunk in [1, 4, studies - 1] {
+        let expected = Gradients::of(&whole, &(&losses.total * 0.5));
+        for (chunk, by_block) in [(1, false), (4, false), (studies - 1, false), (studies, true), (4, true)] {
             let own = model();
-            let optimizer = AdamW::new(&own, &config.optimizer);
-            let (found, gradients) =
-                cached::differentiate(&own, &optimizer, &batch, &config.loss, (chunk, 0.5, 1)).unwrap();
+            let economy = Economy { studies: chunk, by_block };
+            let (found, gradients) = cached::differentiate(&own, &batch, &config.loss, economy, (0.5, 1)).unwrap();
             let off = (found.total.double_value(&[]) / losses.total.double_value(&[]) - 1.0).abs();
-            assert!(off < 1e-10, "loss of chunks of {chunk}: off by {off:.1e}");
+            assert!(off < 1e-10, "loss of {economy:?}: off by {off:.1e}");
             // Asked for is 1e-5; what is left are sums in another order.
             let off = farthest(&gradients, &expected);
-            assert!(off < 1e-8, "gradient of chunks of {chunk}, {semantics:?}: off by {off:.1e}");
+            assert!(off < 1e-8, "gradient of {economy:?}, {semantics:?}: off by {off:.1e}");
             for (a, b) in own.buffers().iter().zip(whole.buffers()) {
                 assert!(a.tensor.allclose(&b.tensor, 1e-10, 1e-12, false), "{} moves once", a.name);
             }
@@ -66,7 +66,7 @@ fn chunks_have_the_gradient_of_the_whole_batch() {
 }
 
 /// Both passes over a chunk drop the same units: the gradient is that of the losses that were seen.
-fn dropout_is_the_same_in_both_passes() {
+fn dropout_is_the_same_in_both_passes(economy: Economy) {
     let bench = Bench::new(24);
     let corpus = bench.corpus();
     let pieces = WordPiece::bert_cased();
@@ -74,8 +74,7 @@ fn dropout_is_the_same_in_both_passes() {
     let dataset = Dataset::new(&corpus, &pieces, Split::Train, &config.model, &config.data).unwrap();
     let batch = dataset.batch(&[0, 1, 2], Crop::Centre);
     let model = MedSt::new(&config.model, 5, Device::Cpu, Kind::Double).unwrap();
-    let optimizer = AdamW::new(&model, &config.optimizer);
-    let at = |seed| cached::differentiate(&model, &optimizer, &batch, &config.loss, (2, 1.0, seed)).unwrap();
+    let at = |seed| cached::differentiate(&model, &batch, &config.loss, economy, (1.0, seed)).unwrap();
     let (losses, gradients) = at(7);
     // A step along the gradient changes the loss by its square length.
     let length: f64 = gradients.iter().map(|own| own.square().sum(Kind::Double).double_value(&[])).sum();

@@ -14,6 +14,7 @@ use super::config::{Positions, TextConfig};
 use super::fused;
 use super::input::ReportInput;
 use super::parameters::{Init, LayerNorm, Linear, Scope};
+use super::stage::Stage;
 use super::vit::attention;
 
 const EPSILON: f64 = 1e-12;
@@ -42,14 +43,16 @@ impl ReportEncoder {
         }
     }
 
-    /// States of all tokens of the last layer, `[B, N, H]`.
-    pub fn forward(&self, input: &ReportInput, mode: Mode) -> Tensor {
-        let mut x = self.embed(input, mode);
+    /// The encoder as a chain, from no state to that of all tokens: embedding, layers. Between two stages, and behind the
+    /// last, stands one tensor `[B, N, H]`.
+    pub fn stages<'a>(&'a self, input: &'a ReportInput, mode: Mode) -> Vec<Stage<'a>> {
         let keys = key_mask(input);
-        for layer in &self.layers {
-            x = layer.forward(&x, &keys, mode, self.dropout);
-        }
-        x
+        let layer = |layer: &'a Layer| -> Stage<'a> {
+            let keys = keys.shallow_clone();
+            Box::new(move |x| vec![layer.forward(&x[0], &keys, mode, self.dropout)])
+        };
+        let embed: Stage<'a> = Box::new(move |_| vec![self.embed(input, mode)]);
+        std::iter::once(embed).chain(self.layers.iter().map(layer)).collect()
     }
 
     /// Attention of `[CLS]` to every token in the last layer, heads averaged, `[B, N]`; rows sum to 1. For inspection: it

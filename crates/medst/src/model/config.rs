@@ -1,6 +1,7 @@
 //! Sizes and switches of the model. Defaults are the paper's (ViT-B/16, six BERT layers, embedding width 128).
 
 use serde::{Deserialize, Serialize};
+use tch::Kind;
 
 /// Which behaviour is computed where the reference implementation has known defects. See DESIGN.md for the full table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +23,25 @@ pub enum Positions {
     Sequential,
     /// Every token takes entry 0, as the reference does by mistake; its checkpoints were trained so.
     Zero,
+}
+
+/// What layers compute in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    #[default]
+    Float32,
+    /// Rounded copies of float32 parameters; for GPUs, where it is several times as fast.
+    BFloat16,
+}
+
+impl Precision {
+    pub fn kind(self) -> Kind {
+        match self {
+            Precision::Float32 => Kind::Float,
+            Precision::BFloat16 => Kind::BFloat16,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,12 +1,14 @@
-//! Layers whose backward pass computes cheap states again instead of keeping them (`ops/fused.cpp`): normalised tokens and activated
-//! units, 40 % of what a transformer block would keep. Results and gradients are those of the plain layers.
+//! Layers on the fastest matrix product at hand (`ops/product.cpp`) whose backward pass computes cheap states again instead of keeping
+//! them (`ops/fused.cpp`): normalised tokens and activated units, 40 % of what a transformer block would keep. Results and gradients
+//! are those of the plain layers.
 
-use std::ffi::{CStr, c_char, c_void};
+use std::ffi::{c_char, c_void};
 use std::ptr::null;
 
 use tch::Tensor;
 
 use super::parameters::{LayerNorm, Linear};
+use crate::ops::{message, pointer};
 
 unsafe extern "C" {
     fn medst_mlp(
@@ -18,6 +20,13 @@ unsafe extern "C" {
         contract: *const c_void,
         contract_bias: *const c_void,
         epsilon: f64,
+        error: *mut *mut c_char,
+    ) -> *mut c_void;
+
+    fn medst_linear(
+        x: *const c_void,
+        weight: *const c_void,
+        bias: *const c_void,
         error: *mut *mut c_char,
     ) -> *mut c_void;
 
@@ -55,6 +64,15 @@ pub fn mlp(x: &Tensor, norm: Option<&LayerNorm>, expand: &Linear, contract: &Lin
     })
 }
 
+/// `x · weightᵀ + bias`; `x` is `[…, K]`, `weight` `[N, K]`, `bias` `[N]`.
+///
+/// # Panics
+/// Shapes that do not fit, as the engine's own layer.
+pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Tensor {
+    // SAFETY: all pointers are of living tensors.
+    take(|error| unsafe { medst_linear(pointer(x), pointer(weight), pointer(bias), error) })
+}
+
 /// `linear(norm(first))`; with `second` of both joined along the tokens: `[B, N, H]` and `[B, M, H]` to `[B, N + M, outputs]`.
 ///
 /// # Panics
@@ -75,22 +93,13 @@ pub fn norm_linear(first: &Tensor, second: Option<&Tensor>, norm: &LayerNorm, li
     })
 }
 
-fn pointer(tensor: &Tensor) -> *const c_void {
-    tensor.as_ptr().cast()
-}
-
 /// Takes over the tensor that a function made.
 fn take(call: impl FnOnce(*mut *mut c_char) -> *mut c_void) -> Tensor {
     let mut error = std::ptr::null_mut();
     let made = call(&mut error);
     if made.is_null() {
         // SAFETY: where it returns null the function leaves a C string of `strdup`, which is ours to free.
-        let message = unsafe {
-            let message = CStr::from_ptr(error).to_string_lossy().into_owned();
-            libc::free(error.cast());
-            message
-        };
-        panic!("{message}");
+        panic!("{}", unsafe { message(error) });
     }
     // SAFETY: the pointer is a new `at::Tensor` of which nobody else knows.
     unsafe { Tensor::from_ptr(made.cast()) }
@@ -113,7 +122,7 @@ mod tests {
     }
 
     fn layers(kind: Kind) -> Layers {
-        let scope = Scope::root(0.5, 7, kind, Device::Cpu);
+        let scope = Scope::root(0.5, Some(7), kind, Device::Cpu);
         let norm = LayerNorm::new(&scope.at("norm"), WIDTH, 1e-6);
         let expand = Linear::new(&scope.at("expand"), WIDTH, 4 * WIDTH);
         let contract = Linear::new(&scope.at("contract"), 4 * WIDTH, WIDTH);

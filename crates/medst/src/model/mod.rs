@@ -6,6 +6,7 @@
 //! | [`config`] | sizes and switches |
 //! | [`input`] | typed batches |
 //! | [`vit`], [`view_experts`] | image encoder |
+//! | [`stage`] | encoders as chains |
 //! | [`bert`], [`words`] | report encoder, word features |
 //! | [`projection`], [`importance`] | heads |
 //! | [`cost`] | the operations that a step needs |
@@ -26,6 +27,7 @@ pub mod input;
 pub mod parameters;
 pub mod projection;
 pub mod reference;
+pub mod stage;
 pub mod view_experts;
 pub mod vit;
 pub mod weights;
@@ -40,6 +42,7 @@ use self::input::{ImageInput, ReportInput};
 use self::parameters::Scope;
 pub use self::parameters::{Parameter, Registry};
 use self::projection::Projection;
+use self::stage::Stage;
 use self::view_experts::View;
 use self::vit::{ImageEncoder, ImageFeatures};
 use crate::{Error, Result};
@@ -96,7 +99,22 @@ pub struct ReportEmbeddings {
 
 impl MedSt {
     /// A model with random weights, which depend on `seed` alone.
+    ///
+    /// * `kind`: float64, float32, or bfloat16: layers then compute in bfloat16, with rounded copies of float32 parameters; statistics,
+    ///   importance, embeddings and losses are float32.
+    ///
+    /// # Errors
+    /// Names the key of a configuration that makes no model.
     pub fn new(config: &ModelConfig, seed: u64, device: Device, kind: Kind) -> Result<MedSt> {
+        MedSt::build(config, Some(seed), device, kind)
+    }
+
+    /// A model whose weights are not written yet: for those who load them, at once.
+    pub(crate) fn unwritten(config: &ModelConfig, device: Device, kind: Kind) -> Result<MedSt> {
+        MedSt::build(config, None, device, kind)
+    }
+
+    fn build(config: &ModelConfig, seed: Option<u64>, device: Device, kind: Kind) -> Result<MedSt> {
         config.validate()?;
         let _guard = tch::no_grad_guard();
         let root = Scope::root(config.initial_deviation, seed, kind, device);
@@ -144,11 +162,21 @@ impl MedSt {
     /// # Errors
     /// As [`MedSt::embed_images`].
     pub fn encode_images(&self, input: &ImageInput) -> Result<ImageFeatures> {
+        Ok(ImageFeatures::from_states(stage::run(&self.image_stages(input)?), self.lateral_rows(input)))
+    }
+
+    /// The image encoder as a chain of stages.
+    ///
+    /// # Errors
+    /// As [`MedSt::embed_images`].
+    pub fn image_stages<'a>(&'a self, input: &'a ImageInput) -> Result<Vec<Stage<'a>>> {
         vit::check_input(input, &self.config.image)?;
-        Ok(match self.config.semantics {
-            Semantics::Corrected => self.image_encoder.forward(input),
-            Semantics::Reference => self.image_encoder.forward_reference(input),
-        })
+        Ok(self.image_encoder.stages(input, self.config.semantics))
+    }
+
+    /// The rows of the studies whose lateral views are encoded.
+    pub fn lateral_rows(&self, input: &ImageInput) -> Vec<i64> {
+        vit::lateral_rows(input, self.config.semantics)
     }
 
     /// Embeddings from encoder states. In training the projections' statistics are those of all studies.
@@ -200,6 +228,14 @@ impl MedSt {
     /// # Errors
     /// As [`MedSt::embed_reports`].
     pub fn encode_reports(&self, input: &ReportInput, mode: Mode) -> Result<Tensor> {
+        Ok(stage::run(&self.report_stages(input, mode)?).remove(0))
+    }
+
+    /// The report encoder as a chain of stages.
+    ///
+    /// # Errors
+    /// As [`MedSt::embed_reports`].
+    pub fn report_stages<'a>(&'a self, input: &'a ReportInput, mode: Mode) -> Result<Vec<Stage<'a>>> {
         let tokens = input.ids.size()[1];
         if tokens > self.config.text.max_positions {
             let limit = self.config.text.max_positions;
@@ -207,7 +243,7 @@ impl MedSt {
                 "a report of {tokens} tokens exceeds the {limit} positions of the model"
             )));
         }
-        Ok(self.report_encoder.forward(input, mode))
+        Ok(self.report_encoder.stages(input, mode))
     }
 
     /// Embeddings from encoder states. In training the projections' statistics are those of all reports.

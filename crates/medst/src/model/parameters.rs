@@ -11,17 +11,43 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
 
+use super::fused;
+
 /// A named tensor of the model. Handles share storage with the layer that uses them.
 #[derive(Debug)]
 pub struct Parameter {
     pub name: String,
+    /// What is loaded, updated and saved.
     pub tensor: Tensor,
+    /// What the layers compute with and are differentiated by: `tensor` itself, or its rounded copy in a model that computes
+    /// in bfloat16.
+    pub working: Tensor,
+}
+
+impl Parameter {
+    fn new(name: String, tensor: Tensor, working: Tensor) -> Parameter {
+        Parameter { name, tensor, working }
+    }
+
+    /// Whether the layers have a copy of their own.
+    pub fn is_copied(&self) -> bool {
+        self.working.kind() != self.tensor.kind()
+    }
+
+    /// Fills the tensor, and what the layers compute with.
+    pub fn fill(&self, values: &Tensor) {
+        let _guard = tch::no_grad_guard();
+        self.tensor.shallow_clone().copy_(values);
+        if self.is_copied() {
+            self.working.shallow_clone().copy_(&self.tensor);
+        }
+    }
 }
 
 impl Clone for Parameter {
     /// Another handle to the same storage.
     fn clone(&self) -> Self {
-        Parameter { name: self.name.clone(), tensor: self.tensor.shallow_clone() }
+        Parameter::new(self.name.clone(), self.tensor.shallow_clone(), self.working.shallow_clone())
     }
 }
 
@@ -47,11 +73,12 @@ pub enum Init {
 
 impl Init {
     /// * `stream`: tells the parameter apart from the model's others.
-    fn tensor(self, shape: &[i64], options: (Kind, Device), deviation: f64, seed: u64, stream: u64) -> Tensor {
-        match self {
-            Init::Zeros => Tensor::zeros(shape, options),
-            Init::Ones => Tensor::ones(shape, options),
-            Init::TruncatedNormal => {
+    fn tensor(self, shape: &[i64], options: (Kind, Device), deviation: f64, seed: Option<u64>, stream: u64) -> Tensor {
+        match (self, seed) {
+            (Init::Zeros, _) => Tensor::zeros(shape, options),
+            (Init::Ones, _) => Tensor::ones(shape, options),
+            (Init::TruncatedNormal, None) => Tensor::empty(shape, options),
+            (Init::TruncatedNormal, Some(seed)) => {
                 let mut values = vec![0f32; shape.iter().product::<i64>() as usize];
                 // Chunks have generators of their own, so that threads change nothing. The engine's generator would be
                 // shared with everything else in the process.
@@ -75,20 +102,29 @@ const CHUNK: usize = 1 << 16;
 /// erf(√2), the probability that a normal variable lies within two deviations.
 const ERF_SQRT_2: f32 = 0.954_499_7;
 
+/// The precision of statistics, importance and losses in a model that computes in `kind`: never less than float32.
+pub fn at_least_float(kind: Kind) -> Kind {
+    if kind == Kind::BFloat16 { Kind::Float } else { kind }
+}
+
 /// A place in the tree of names, from which layers take their tensors.
 #[derive(Clone)]
 pub struct Scope {
     registry: Rc<RefCell<Registry>>,
     path: String,
-    options: (Kind, Device),
+    /// In which precision layers compute.
+    kind: Kind,
+    device: Device,
     deviation: f64,
-    seed: u64,
+    /// Absent: random weights stay unwritten, because they will be loaded.
+    seed: Option<u64>,
 }
 
 impl Scope {
-    /// The root. `seed` alone decides every random weight, `deviation` is their standard deviation.
-    pub fn root(deviation: f64, seed: u64, kind: Kind, device: Device) -> Scope {
-        Scope { registry: Rc::default(), path: String::new(), options: (kind, device), deviation, seed }
+    /// The root. `seed` alone decides every random weight, `deviation` is their standard deviation; without a seed they are left
+    /// unwritten. With [`Kind::BFloat16`] layers compute with rounded copies of float32 tensors.
+    pub fn root(deviation: f64, seed: Option<u64>, kind: Kind, device: Device) -> Scope {
+        Scope { registry: Rc::default(), path: String::new(), kind, device, deviation, seed }
     }
 
     /// The place `name` below this one.
@@ -96,19 +132,33 @@ impl Scope {
         Scope { path: self.full_name(name), ..self.clone() }
     }
 
-    /// A new trainable tensor.
+    /// A new trainable tensor, in the precision of the layers.
     pub fn parameter(&self, name: &str, shape: &[i64], init: Init) -> Tensor {
-        let stream = self.registry.borrow().parameters.len() as u64;
-        let tensor = init.tensor(shape, self.options, self.deviation, self.seed, stream).set_requires_grad(true);
-        let entry = Parameter { name: self.full_name(name), tensor: tensor.shallow_clone() };
-        self.registry.borrow_mut().parameters.push(entry);
-        tensor
+        self.register(name, shape, init, self.kind)
     }
 
-    /// A new running statistic.
+    /// A new trainable tensor that layers use in full precision whatever they compute in: scales of statistics, importance.
+    pub fn precise_parameter(&self, name: &str, shape: &[i64], init: Init) -> Tensor {
+        self.register(name, shape, init, at_least_float(self.kind))
+    }
+
+    fn register(&self, name: &str, shape: &[i64], init: Init, kind: Kind) -> Tensor {
+        let stream = self.registry.borrow().parameters.len() as u64;
+        let options = (at_least_float(self.kind), self.device);
+        let tensor = init.tensor(shape, options, self.deviation, self.seed, stream);
+        // Where the kinds agree this is the same tensor, and the layer's handle is that of whoever updates it.
+        let working = if kind == tensor.kind() { tensor.shallow_clone() } else { tensor.to_kind(kind) };
+        let working = working.set_requires_grad(true);
+        let entry = Parameter::new(self.full_name(name), tensor, working.shallow_clone());
+        self.registry.borrow_mut().parameters.push(entry);
+        working
+    }
+
+    /// A new running statistic, in full precision.
     pub fn buffer(&self, name: &str, shape: &[i64], init: Init) -> Tensor {
-        let tensor = init.tensor(shape, self.options, self.deviation, self.seed, 0);
-        let entry = Parameter { name: self.full_name(name), tensor: tensor.shallow_clone() };
+        let options = (at_least_float(self.kind), self.device);
+        let tensor = init.tensor(shape, options, self.deviation, self.seed, 0);
+        let entry = Parameter::new(self.full_name(name), tensor.shallow_clone(), tensor.shallow_clone());
         self.registry.borrow_mut().buffers.push(entry);
         tensor
     }
@@ -139,7 +189,7 @@ impl Linear {
     }
 
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.weight, Some(&self.bias))
+        fused::linear(x, &self.weight, &self.bias)
     }
 }
 

@@ -182,7 +182,7 @@ pub fn import(model: &mut MedSt, file: &TensorFile) -> Result<Imported> {
     let mut report = Imported::default();
     let mut problems = Vec::new();
     let mut used = std::collections::BTreeSet::new();
-    let mut copies: Vec<(Tensor, Tensor)> = Vec::new();
+    let mut copies = Vec::new();
     for entry in model.parameters().iter().chain(model.buffers()) {
         let Some(mut source) = counterpart(&entry.name, config.projection.embedding) else {
             problems.push(format!("`{}` has no counterpart", entry.name));
@@ -196,7 +196,7 @@ pub fn import(model: &mut MedSt, file: &TensorFile) -> Result<Imported> {
         match gather(&source, &file.tensors, &entry.tensor.size()) {
             Ok(tensor) => {
                 used.extend(source.names);
-                copies.push((entry.tensor.shallow_clone(), tensor));
+                copies.push((entry, tensor));
             }
             Err(problem) => problems.push(problem),
         }
@@ -211,11 +211,8 @@ pub fn import(model: &mut MedSt, file: &TensorFile) -> Result<Imported> {
     if !problems.is_empty() {
         return Err(Error::Weights { path: file.path.clone(), message: summary(&problems) });
     }
-    let _guard = tch::no_grad_guard();
     report.taken = copies.len();
-    for (mut ours, theirs) in copies {
-        ours.copy_(&theirs);
-    }
+    copies.into_iter().for_each(|(ours, theirs)| ours.fill(&theirs));
     Ok(report)
 }
 
@@ -318,7 +315,7 @@ pub fn load(file: &TensorFile, device: Device, kind: Kind) -> Result<(MedSt, Imp
             return Err(Error::Weights { path: file.path.clone(), message });
         }
     }
-    let mut model = MedSt::new(&config, 0, device, kind)?;
+    let mut model = MedSt::unwritten(&config, device, kind)?;
     let report = import(&mut model, file)?;
     Ok((model, report))
 }

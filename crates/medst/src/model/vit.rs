@@ -9,15 +9,14 @@
 //! every study and passes the key mask.
 //!
 //! Letters: `B` studies, `L` of them with a lateral view, `P` patches a view, `H` width, `S` side in pixels.
-//!
-//! [`Semantics::Reference`]: super::config::Semantics::Reference
 
 use tch::{Kind, Tensor};
 
-use super::config::ImageConfig;
+use super::config::{ImageConfig, Semantics};
 use super::fused;
 use super::input::ImageInput;
-use super::parameters::{Init, LayerNorm, Linear, Scope};
+use super::parameters::{Init, LayerNorm, Linear, Scope, at_least_float};
+use super::stage::Stage;
 use super::view_experts::{View, ViewExperts};
 use crate::Result;
 
@@ -48,6 +47,23 @@ pub struct ImageFeatures {
     pub lateral_rows: Vec<i64>,
 }
 
+impl ImageFeatures {
+    /// From what the last of [`ImageEncoder::stages`] gives.
+    pub fn from_states(states: Vec<Tensor>, lateral_rows: Vec<i64>) -> ImageFeatures {
+        let [image, frontal_patches, lateral_patches] =
+            <[Tensor; 3]>::try_from(states).expect("the last stage gives three states");
+        ImageFeatures { image, frontal_patches, lateral_patches, lateral_rows }
+    }
+}
+
+/// For each of the lateral views that are encoded the row of its study.
+pub fn lateral_rows(input: &ImageInput, semantics: Semantics) -> Vec<i64> {
+    match semantics {
+        Semantics::Corrected => input.lateral_rows.clone(),
+        Semantics::Reference => (0..input.studies()).collect(),
+    }
+}
+
 impl ImageEncoder {
     pub fn new(scope: &Scope, config: &ImageConfig) -> ImageEncoder {
         let ImageConfig { patch, width, depth, .. } = *config;
@@ -62,58 +78,69 @@ impl ImageEncoder {
         }
     }
 
-    /// Encodes studies with a frontal and, where it exists, a lateral view.
+    /// The encoder as a chain, from no state to those of [`ImageFeatures`]: embedding, blocks, final norm.
     ///
-    /// Studies are reordered so that those with a lateral view come first, and back at the end: attention then works on
-    /// contiguous slices and no token is computed for a view that is not there.
-    pub fn forward(&self, input: &ImageInput) -> ImageFeatures {
-        let studies = input.studies();
-        let order = lateral_first(studies, &input.lateral_rows);
-        let back = inverse(&order);
-        let select = |x: &Tensor, rows: &[i64]| x.index_select(0, &Tensor::from_slice(rows).to_device(x.device()));
-        let reorder = !order.iter().enumerate().all(|(place, &row)| place as i64 == row);
-        let frontal_pixels = if reorder { select(&input.frontal, &order) } else { input.frontal.shallow_clone() };
-
-        let frontal = self.with_class_token(&self.embed(&self.normalise(&frontal_pixels)));
-        let lateral = self.embed(&self.normalise(&input.lateral)) + self.patch_positions();
-        let (frontal, lateral) = self.run(frontal, lateral, None);
-
-        let frontal = if reorder { select(&frontal, &back) } else { frontal };
-        ImageFeatures {
-            image: frontal.select(1, 0),
-            frontal_patches: frontal.narrow(1, 1, frontal.size()[1] - 1),
-            lateral_patches: lateral,
-            lateral_rows: input.lateral_rows.clone(),
+    /// Between two stages stand `[B, 1+P, H]` frontal and `[L, P, H]` lateral tokens.
+    pub fn stages<'a>(&'a self, input: &'a ImageInput, semantics: Semantics) -> Vec<Stage<'a>> {
+        match semantics {
+            Semantics::Corrected => self.stages_of_views(input),
+            Semantics::Reference => self.stages_of_all_views(input),
         }
     }
 
-    /// Encodes studies the reference's way: an absent lateral view is a picture of zeros (after normalisation) whose keys
-    /// are masked, and its patches go through everything else.
-    pub fn forward_reference(&self, input: &ImageInput) -> ImageFeatures {
-        let studies = input.studies();
-        let frontal = self.normalise(&input.frontal);
-        let device = frontal.device();
-        let rows = Tensor::from_slice(&input.lateral_rows).to_device(device);
-        let lateral = frontal.zeros_like().index_copy(0, &rows, &self.normalise(&input.lateral));
-        let has_lateral = Tensor::zeros([studies], (Kind::Bool, device)).index_fill(0, &rows, 1);
+    /// Studies are reordered so that those with a lateral view come first, and back at the end: attention then works on
+    /// contiguous slices and no token is computed for a view that is not there.
+    fn stages_of_views<'a>(&'a self, input: &'a ImageInput) -> Vec<Stage<'a>> {
+        let order = lateral_first(input.studies(), &input.lateral_rows);
+        let reorder = !order.iter().enumerate().all(|(place, &row)| place as i64 == row);
+        let back = inverse(&order);
+        let select = |x: &Tensor, rows: &[i64]| x.index_select(0, &Tensor::from_slice(rows).to_device(x.device()));
+        let embed = move |_: &[Tensor]| {
+            let pixels = if reorder { select(&input.frontal, &order) } else { input.frontal.shallow_clone() };
+            let frontal = self.with_class_token(&self.embed(&self.normalise(&pixels)));
+            vec![frontal, self.embed(&self.normalise(&input.lateral)) + self.patch_positions()]
+        };
+        let leave = move |tokens: &[Tensor]| {
+            let [frontal, lateral] = [0, 1].map(|view: usize| self.norm.forward(&tokens[view]));
+            parts(if reorder { select(&frontal, &back) } else { frontal }, lateral)
+        };
+        self.chain(Box::new(embed), None, Box::new(leave))
+    }
 
-        let frontal = self.with_class_token(&self.embed(&frontal));
-        let lateral = self.embed(&lateral) + self.patch_positions();
-        let (tokens, patches) = (frontal.size()[1], lateral.size()[1]);
+    /// The reference's way: an absent lateral view is a picture of zeros (after normalisation) whose keys are masked, and its
+    /// patches go through everything else.
+    fn stages_of_all_views<'a>(&'a self, input: &'a ImageInput) -> Vec<Stage<'a>> {
+        let (studies, device) = (input.studies(), input.frontal.device());
+        let rows = Tensor::from_slice(&input.lateral_rows).to_device(device);
+        let patches = self.positions.size()[1] - 1;
+        let has_lateral = Tensor::zeros([studies], (Kind::Bool, device)).index_fill(0, &rows, 1);
         let keys = Tensor::cat(
             &[
-                Tensor::ones([studies, tokens], (Kind::Bool, device)),
+                Tensor::ones([studies, 1 + patches], (Kind::Bool, device)),
                 has_lateral.unsqueeze(1).expand([studies, patches], false),
             ],
             1,
         );
-        let (frontal, lateral) = self.run(frontal, lateral, Some(&keys.view([studies, 1, 1, tokens + patches])));
-        ImageFeatures {
-            image: frontal.select(1, 0),
-            frontal_patches: frontal.narrow(1, 1, patches),
-            lateral_patches: lateral,
-            lateral_rows: (0..studies).collect(),
-        }
+        let embed = move |_: &[Tensor]| {
+            let frontal = self.normalise(&input.frontal);
+            let lateral = frontal.zeros_like().index_copy(0, &rows, &self.normalise(&input.lateral));
+            let frontal = self.with_class_token(&self.embed(&frontal));
+            vec![frontal, self.embed(&lateral) + self.patch_positions()]
+        };
+        let leave = |tokens: &[Tensor]| parts(self.norm.forward(&tokens[0]), self.norm.forward(&tokens[1]));
+        self.chain(Box::new(embed), Some(keys.view([studies, 1, 1, 1 + 2 * patches])), Box::new(leave))
+    }
+
+    /// * `keys`: as in [`Block::forward`].
+    fn chain<'a>(&'a self, embed: Stage<'a>, keys: Option<Tensor>, leave: Stage<'a>) -> Vec<Stage<'a>> {
+        let block = |block: &'a Block| -> Stage<'a> {
+            let keys = keys.as_ref().map(Tensor::shallow_clone);
+            Box::new(move |tokens| {
+                let (frontal, lateral) = block.forward(&tokens[0], &tokens[1], keys.as_ref());
+                vec![frontal, lateral]
+            })
+        };
+        std::iter::once(embed).chain(self.blocks.iter().map(block)).chain([leave]).collect()
     }
 
     /// Encodes single images `[B, S, S]` (uint8), all of one view, through that view's expert.
@@ -128,16 +155,10 @@ impl ImageEncoder {
         (x.select(1, 0), x.narrow(1, 1, x.size()[1] - 1))
     }
 
-    fn run(&self, mut frontal: Tensor, mut lateral: Tensor, keys: Option<&Tensor>) -> (Tensor, Tensor) {
-        for block in &self.blocks {
-            (frontal, lateral) = block.forward(&frontal, &lateral, keys);
-        }
-        (self.norm.forward(&frontal), self.norm.forward(&lateral))
-    }
-
     /// `[B, S, S]` uint8 to `[B, 1, S, S]` in `[-1, 1]`.
     fn normalise(&self, pixels: &Tensor) -> Tensor {
-        (pixels.unsqueeze(1).to_kind(self.patch_weight.kind()) / 255.0 - 0.5) / 0.5
+        let kind = self.patch_weight.kind();
+        ((pixels.unsqueeze(1).to_kind(at_least_float(kind)) / 255.0 - 0.5) / 0.5).to_kind(kind)
     }
 
     /// Patch embedding, `[B, 1, S, S]` to `[B, P, H]`. The three input channels are equal, so the kernel's sum over its
@@ -152,7 +173,7 @@ impl ImageEncoder {
             self.patch * self.patch,
         ]);
         let kernel = self.patch_weight.sum_dim_intlist(&[1i64][..], false, None::<Kind>).view([width, -1]);
-        patches.linear(&kernel, Some(&self.patch_bias))
+        fused::linear(&patches, &kernel, &self.patch_bias)
     }
 
     fn with_class_token(&self, patches: &Tensor) -> Tensor {
@@ -240,6 +261,12 @@ pub(super) fn attention(qkv: &Tensor, heads: i64, keys: Option<&Tensor>) -> Tens
     Tensor::scaled_dot_product_attention(&query, &key, &value, keys, 0.0, false, None::<f64>, false)
         .transpose(1, 2)
         .reshape([batch, tokens, width])
+}
+
+/// `[CLS]` and patch states of normalised tokens.
+fn parts(frontal: Tensor, lateral: Tensor) -> Vec<Tensor> {
+    let patches = frontal.size()[1] - 1;
+    vec![frontal.select(1, 0), frontal.narrow(1, 1, patches), lateral]
 }
 
 /// Study numbers with those of `rows` (ascending) first.

@@ -26,25 +26,40 @@ impl TensorFile {
     /// # Errors
     /// Names the file, and what about it is unreadable.
     pub fn read(path: &Path) -> Result<TensorFile> {
-        let file = File::open(path).map_err(Error::io(path))?;
-        let length = file.metadata().map_err(Error::io(path))?.len();
-        if length == 0 {
-            return Err(unusable(path, "the file is empty"));
-        }
-        // SAFETY: the map is only read, and its bytes are copied into tensors before it is dropped. A file that another
-        // program truncates meanwhile is outside what any reader of mapped files can defend against.
-        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io(path))?;
-        let pickled = map.starts_with(b"PK\x03\x04") || map.starts_with(&[0x80]);
-        let tensors = if pickled { read_pickle(path)? } else { read_safetensors(path, &map)? };
+        let map = map(path)?;
+        let copied = |bytes: &[u8], shape: &[i64], kind| Ok(Tensor::f_from_data_size(bytes, shape, kind)?);
+        let tensors = if is_pickled(&map) { read_pickle(path)? } else { read_safetensors(path, &map, copied)? };
         Ok(TensorFile { path: path.to_path_buf(), tensors })
     }
+}
+
+/// Whether a file is PyTorch's: an archive, or a bare pickle.
+fn is_pickled(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(&[0x80])
+}
+
+/// The bytes of a file.
+fn map(path: &Path) -> Result<memmap2::Mmap> {
+    let file = File::open(path).map_err(Error::io(path))?;
+    let length = file.metadata().map_err(Error::io(path))?.len();
+    if length == 0 {
+        return Err(unusable(path, "the file is empty"));
+    }
+    // SAFETY: the map is only read. A file that another program truncates meanwhile is outside what any reader of mapped files can
+    // defend against.
+    unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io(path))
 }
 
 fn unusable(path: &Path, message: impl Into<String>) -> Error {
     Error::Weights { path: path.to_path_buf(), message: message.into() }
 }
 
-fn read_safetensors(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> {
+/// * `make`: a tensor of bytes, shape and kind.
+fn read_safetensors(
+    path: &Path,
+    bytes: &[u8],
+    make: impl Fn(&[u8], &[i64], Kind) -> Result<Tensor>,
+) -> Result<BTreeMap<String, Tensor>> {
     let file = SafeTensors::deserialize(bytes)
         .map_err(|error| unusable(path, format!("neither safetensors nor a PyTorch checkpoint ({error})")))?;
     let mut tensors = BTreeMap::new();
@@ -63,7 +78,7 @@ fn read_safetensors(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Tensor
             other => return Err(unusable(path, format!("tensor `{name}` has the unsupported type {other:?}"))),
         };
         let shape: Vec<i64> = view.shape().iter().map(|&side| side as i64).collect();
-        tensors.insert(name.to_string(), Tensor::f_from_data_size(view.data(), &shape, kind)?);
+        tensors.insert(name.to_string(), make(view.data(), &shape, kind)?);
     }
     Ok(tensors)
 }
@@ -171,14 +186,28 @@ impl MedSt {
         write_safetensors(path, &tensors, Some(metadata))
     }
 
-    /// Reads what [`MedSt::save`] wrote.
+    /// Reads what [`MedSt::save`] wrote: from the file, which is mapped into memory, straight into the parameters.
     ///
     /// # Errors
     /// Missing, unknown and misshapen tensors are refused, each by name.
     pub fn load(&mut self, path: &Path) -> Result<()> {
-        let file = TensorFile::read(path)?;
+        let map = map(path)?;
+        let in_place = |bytes: &[u8], shape: &[i64], kind: Kind| {
+            if bytes.as_ptr() as usize % kind.elt_size_in_bytes() != 0 {
+                return Ok(Tensor::f_from_data_size(bytes, shape, kind)?);
+            }
+            let mut strides = vec![1; shape.len()];
+            for axis in (1..shape.len()).rev() {
+                strides[axis - 1] = strides[axis] * shape[axis];
+            }
+            // SAFETY: the bytes are as many as shape and kind ask for (safetensors checked it) and aligned. The tensors are read only,
+            // and dropped before the map.
+            Ok(unsafe { Tensor::f_from_blob(bytes.as_ptr(), shape, &strides, kind, Device::Cpu)? })
+        };
+        let tensors = if is_pickled(&map) { read_pickle(path)? } else { read_safetensors(path, &map, in_place)? };
         let wanted: Vec<Parameter> = self.parameters().iter().chain(self.buffers()).cloned().collect();
-        let problems = fill(&wanted, &file.tensors);
+        let problems = fill(&wanted, &tensors);
+        drop(tensors);
         if problems.is_empty() { Ok(()) } else { Err(unusable(path, summary(&problems))) }
     }
 }
@@ -203,10 +232,7 @@ fn fill(wanted: &[Parameter], tensors: &BTreeMap<String, Tensor>) -> Vec<String>
         tensors.keys().filter(|name| !names.contains(name.as_str())).map(|name| format!("`{name}` is unknown")),
     );
     if problems.is_empty() {
-        let _guard = tch::no_grad_guard();
-        for entry in wanted {
-            entry.tensor.shallow_clone().copy_(&tensors[&entry.name]);
-        }
+        wanted.iter().for_each(|entry| entry.fill(&tensors[&entry.name]));
     }
     problems
 }

@@ -1,5 +1,6 @@
 //! Large contrastive batches on little memory: the gradient of a whole batch, with the encoders' tape of a few studies at a time (after Gao
-//! et al., *Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup*, 2021).
+//! et al., *Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup*, 2021), or of one block at a time
+//! ([`recompute`](super::recompute)), or both.
 //!
 //! 1. The encoders run over the batch in chunks without a tape; only their states are kept.
 //! 2. Projections and losses run over all studies at once, with a tape that begins at those states.
@@ -8,87 +9,129 @@
 //! The cut lies between encoders and projections, not behind the projections, because the projections normalise over the batch: there a study
 //! depends on all others, and chunks would have statistics of their own. So the batch statistics are those of the whole batch,
 //! the running ones move once, and the gradient is that of the batch in one piece. The price is the encoders' forward pass a second time.
-//! Dropout of a chunk is drawn from a generator seeded for it, so that both passes of a chunk agree.
+//! Dropout of a chunk is drawn from generators seeded for it, so that both passes of a chunk agree.
+
+use std::ops::Range;
 
 use tch::Tensor;
 
-use super::optimizer::AdamW;
+use super::gradients::Gradients;
+use super::recompute::Chain;
 use crate::Result;
 use crate::loss::config::LossConfig;
 use crate::loss::{self, Losses};
-use crate::model::input::Batch;
+use crate::model::input::{Batch, ImageInput, ReportInput};
 use crate::model::vit::ImageFeatures;
 use crate::model::{MedSt, Mode};
 
-/// Encoder states of some studies: `[B, H]` and `[B, P, H]` of frontal views, `[L, P, H]` of lateral ones, `[B, N, H]` of tokens.
-struct States {
-    parts: [Tensor; 4],
-    lateral_rows: Vec<i64>,
+/// How much of the encoders' tape exists at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Economy {
+    /// Studies.
+    pub studies: i64,
+    /// One block at a time.
+    pub by_block: bool,
 }
 
-impl States {
-    fn of(model: &MedSt, batch: &Batch, start: i64, count: i64, seed: i64) -> Result<States> {
-        tch::manual_seed(seed);
-        let images = model.encode_images(&batch.images.part(start, count))?;
-        let tokens = model.encode_reports(&batch.reports.part(start, count), Mode::Train)?;
-        let ImageFeatures { image, frontal_patches, lateral_patches, lateral_rows } = images;
-        let lateral_rows = lateral_rows.into_iter().map(|row| row + start).collect();
-        Ok(States { parts: [image, frontal_patches, lateral_patches, tokens], lateral_rows })
+/// Some studies of a batch.
+struct Chunk {
+    studies: Range<i64>,
+    images: ImageInput,
+    reports: ReportInput,
+    seed: i64,
+}
+
+impl Chunk {
+    fn of(batch: &Batch, studies: Range<i64>, seed: i64) -> Chunk {
+        let (start, count) = (studies.start, studies.end - studies.start);
+        let (images, reports) = (batch.images.part(start, count), batch.reports.part(start, count));
+        Chunk { studies, images, reports, seed: seed.wrapping_add(start) }
     }
 
-    /// Those of all chunks, as leaves of a new tape.
-    fn join(chunks: &[States]) -> States {
-        let leaf = |part: usize| {
-            let parts: Vec<&Tensor> = chunks.iter().map(|chunk| &chunk.parts[part]).collect();
-            Tensor::cat(&parts, 0).set_requires_grad(true)
-        };
-        let lateral_rows = chunks.iter().flat_map(|chunk| chunk.lateral_rows.iter().copied()).collect();
-        States { parts: [0, 1, 2, 3].map(leaf), lateral_rows }
+    /// Both encoders.
+    fn chains<'a>(&'a self, model: &'a MedSt) -> Result<[Chain<'a>; 2]> {
+        let image = model.image_stages(&self.images)?;
+        let report = model.report_stages(&self.reports, Mode::Train)?;
+        Ok([image, report].map(|stages| Chain { stages, seed: self.seed }))
     }
+}
+
+/// `[CLS]`, frontal and lateral patches, tokens.
+fn both(mut images: Vec<Tensor>, mut reports: Vec<Tensor>) -> Vec<Tensor> {
+    images.append(&mut reports);
+    images
+}
+
+/// The states of all chunks, as leaves of a new tape.
+fn join(chunks: Vec<Vec<Tensor>>) -> [Tensor; 4] {
+    let whole = |part: usize| match chunks.as_slice() {
+        [only] => only[part].detach(),
+        several => Tensor::cat(&several.iter().map(|chunk| &chunk[part]).collect::<Vec<_>>(), 0),
+    };
+    [0, 1, 2, 3].map(whole).map(|states| states.set_requires_grad(true))
 }
 
 /// Losses of a batch and the gradient of `share` of their total, in the parameters' order.
 ///
-/// * `chunk`: studies whose tape exists at once; `seed`: of dropout.
+/// * `seed`: of dropout.
 ///
 /// # Errors
 /// When the batch does not fit the model.
 pub fn differentiate(
     model: &MedSt,
-    optimizer: &AdamW,
     batch: &Batch,
     config: &LossConfig,
-    (chunk, share, seed): (i64, f64, i64),
+    economy: Economy,
+    (share, seed): (f64, i64),
 ) -> Result<(Losses, Vec<Tensor>)> {
     let studies = batch.images.studies();
-    let starts: Vec<i64> = (0..studies).step_by(chunk as usize).collect();
-    let count = |start: i64| chunk.min(studies - start);
-    let of = |start: i64| States::of(model, batch, start, count(start), seed.wrapping_add(start));
+    let starts = (0..studies).step_by(economy.studies as usize);
+    let ranges = starts.map(|start| start..(start + economy.studies).min(studies));
+    let chunks: Vec<Chunk> = ranges.map(|range| Chunk::of(batch, range, seed)).collect();
+    let alone = chunks.len() == 1;
 
-    let chunks = tch::no_grad(|| starts.iter().map(|&start| of(start)).collect::<Result<Vec<States>>>())?;
-    let states = States::join(&chunks);
-    drop(chunks);
+    let (mut states, mut kept) = (Vec::new(), None);
+    for chunk in &chunks {
+        let [image, report] = chunk.chains(model)?;
+        if alone && economy.by_block {
+            let ((images, of_image), (reports, of_report)) = (image.run_keeping(), report.run_keeping());
+            states.push(both(images, reports));
+            kept = Some([of_image, of_report]);
+        } else {
+            states.push(tch::no_grad(|| both(image.run(), report.run())));
+        }
+    }
+    let states = join(states);
+    let lateral_rows = model.lateral_rows(&batch.images);
 
-    let [image, frontal_patches, lateral_patches, tokens] = states.parts.each_ref().map(Tensor::shallow_clone);
-    let features = ImageFeatures { image, frontal_patches, lateral_patches, lateral_rows: states.lateral_rows.clone() };
+    let [image, frontal, lateral, tokens] = states.each_ref().map(Tensor::shallow_clone);
+    let features = ImageFeatures::from_states(vec![image, frontal, lateral], lateral_rows.clone());
     let images = model.project_images(features, Mode::Train)?;
     let reports = model.project_reports(&tokens, &batch.reports, Mode::Train)?;
     let losses = loss::of_embeddings(model, &images, &reports, &batch.sequences, config);
-    drop((images, reports));
-    let (mut gradients, of_states) = optimizer.gradients_with(&(&losses.total * share), &states.parts);
+    drop((images, reports, tokens));
+    let mut gradients = Gradients::none(model);
+    let of_states = gradients.add(&(&losses.total * share), &states);
+    drop(states);
 
-    let mut lateral = 0;
-    for &start in &starts {
-        let own = of(start)?;
-        let laterals = own.parts[2].size()[0];
-        let places = [(start, count(start)), (start, count(start)), (lateral, laterals), (start, count(start))];
-        lateral += laterals;
-        let products = own.parts.iter().zip(&of_states).zip(places).map(|((state, gradient), (first, length))| {
-            (state * gradient.narrow(0, first, length)).sum(None::<tch::Kind>)
-        });
-        let pulled = products.reduce(|a, b| a + b).expect("four kinds of states");
-        let more = optimizer.gradients(&pulled);
-        gradients.iter_mut().zip(&more).for_each(|(sum, gradient)| drop(sum.g_add_(gradient)));
+    for chunk in &chunks {
+        let [start, end] = [chunk.studies.start, chunk.studies.end];
+        let before = |row: i64| lateral_rows.partition_point(|&own| own < row) as i64;
+        let narrow = |part: usize, start: i64, end: i64| of_states[part].narrow(0, start, end - start);
+        let of_images = vec![narrow(0, start, end), narrow(1, start, end), narrow(2, before(start), before(end))];
+        let of_reports = vec![narrow(3, start, end)];
+        let [image, report] = chunk.chains(model)?;
+        if economy.by_block {
+            let [of_image, of_report] = kept.take().unwrap_or_else(|| {
+                // Those of the first pass were not kept: with several chunks they would be those of the whole batch.
+                [image.run_keeping().1, report.run_keeping().1]
+            });
+            image.pull_by_stage(of_image, of_images, &mut gradients);
+            report.pull_by_stage(of_report, of_reports, &mut gradients);
+        } else {
+            image.pull(&of_images, &mut gradients);
+            report.pull(&of_reports, &mut gradients);
+        }
     }
-    Ok((losses, gradients))
+    Ok((losses, gradients.finish()))
 }

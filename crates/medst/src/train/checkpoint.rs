@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use medst_data::report::WordPiece;
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind};
+use tch::Device;
 
 use super::optimizer::AdamW;
-use crate::model::config::ModelConfig;
+use crate::model::config::{ModelConfig, Precision};
 use crate::model::weights::{TensorFile, write_safetensors};
 use crate::model::{MedSt, reference};
 use crate::{Error, Result};
@@ -245,9 +245,17 @@ pub fn read_card(path: &Path) -> Result<(PathBuf, ModelCard)> {
 /// # Errors
 /// Files that are missing or do not fit, by name.
 pub fn open_model(path: &Path, device: Device) -> Result<OpenedModel> {
+    open_model_in(path, device, Precision::Float32)
+}
+
+/// As [`open_model`], to compute in `precision`.
+///
+/// # Errors
+/// As [`open_model`].
+pub fn open_model_in(path: &Path, device: Device, precision: Precision) -> Result<OpenedModel> {
     if path.is_file() && path.file_name().is_none_or(|name| name != MODEL) {
         let file = TensorFile::read(path)?;
-        let (model, _) = reference::load(&file, device, Kind::Float)?;
+        let (model, _) = reference::load(&file, device, precision.kind())?;
         let pieces = WordPiece::bert_cased();
         let card = ModelCard::new(&model.config, &pieces, 0, "unknown".into());
         return Ok(OpenedModel { model, card, pieces, path: path.to_path_buf() });
@@ -259,7 +267,7 @@ pub fn open_model(path: &Path, device: Device) -> Result<OpenedModel> {
         let message = "the model was trained with another vocabulary, which is not beside it".to_string();
         return Err(Error::Checkpoint { path: folder, message });
     }
-    let mut model = MedSt::new(&card.model, 0, device, Kind::Float)?;
+    let mut model = MedSt::unwritten(&card.model, device, precision.kind())?;
     model.load(&folder.join(MODEL))?;
     Ok(OpenedModel { model, card, pieces, path: folder })
 }

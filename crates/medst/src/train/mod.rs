@@ -4,7 +4,8 @@
 //! |---|---|
 //! | [`sampler`], [`dataset`], [`loader`] | sequences of a corpus to batches |
 //! | [`optimizer`], [`schedule`] | AdamW, learning rate |
-//! | [`cached`] | the gradient of a large batch, a few studies at a time |
+//! | [`gradients`] | what backward passes give |
+//! | [`cached`], [`recompute`] | the gradient of a large batch, a few studies or one block at a time |
 //! | [`validate`] | losses and retrieval of the validation split |
 //! | [`watch`] | evaluation tasks while a model trains |
 //! | [`checkpoint`], [`log`], [`tensorboard`] | what a run leaves |
@@ -16,9 +17,11 @@
 pub mod cached;
 pub mod checkpoint;
 pub mod dataset;
+pub mod gradients;
 pub mod loader;
 pub mod log;
 pub mod optimizer;
+pub mod recompute;
 pub mod sampler;
 pub mod schedule;
 pub mod summary;
@@ -33,10 +36,12 @@ use medst_data::corpus::Corpus;
 use medst_data::progress::Progress;
 use medst_data::report::WordPiece;
 use medst_data::split::Split;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
+use self::cached::Economy;
 use self::checkpoint::{Checkpoints, ModelCard, Scored, State};
 use self::dataset::{Crop, Dataset};
+use self::gradients::Gradients;
 use self::loader::Loader;
 use self::log::{Entry, Log, Parts};
 use self::optimizer::AdamW;
@@ -72,7 +77,7 @@ pub fn pretrain(config: &Config, resume: bool, device: Device, progress: &dyn Pr
     let watch = Watch::open(config)?;
     check_folder(config, resume)?;
 
-    let mut model = MedSt::new(&config.model, config.train.seed, device, Kind::Float)?;
+    let mut model = MedSt::new(&config.model, config.train.seed, device, config.train.precision.kind())?;
     initialise(&mut model, config, progress)?;
     let mut optimizer = AdamW::new(&model, &config.optimizer);
     let mut checkpoints = Checkpoints::new(&config.train.output);
@@ -124,7 +129,7 @@ pub fn pretrain(config: &Config, resume: bool, device: Device, progress: &dyn Pr
                     return Ok(None);
                 }
                 let rate = schedule.rate(state.step);
-                let (losses, gradients) = differentiate(&model, &optimizer, &micro, config, state.step)?;
+                let (losses, gradients) = differentiate(&model, &micro, config, state.step)?;
                 let norm = optimizer.norm(&gradients)?;
                 let scale = config.optimizer.clip_norm.map_or(1.0, |limit| (limit / norm.max(1e-12)).min(1.0));
                 optimizer.step(&gradients, rate, scale);
@@ -192,34 +197,27 @@ pub fn pretrain(config: &Config, resume: bool, device: Device, progress: &dyn Pr
 }
 
 /// Losses and gradients of one optimiser step: the mean over its batches.
-fn differentiate(
-    model: &MedSt,
-    optimizer: &AdamW,
-    micro: &[Batch],
-    config: &Config,
-    step: u64,
-) -> Result<(Parts, Vec<Tensor>)> {
+fn differentiate(model: &MedSt, micro: &[Batch], config: &Config, step: u64) -> Result<(Parts, Vec<Tensor>)> {
     let share = 1.0 / micro.len() as f64;
     let (mut parts, mut sum) = (Parts::default(), Vec::<Tensor>::new());
     for (n, batch) in micro.iter().enumerate() {
         // Dropout depends on the step alone, not on what ran before.
         let seed = rand::Rng::random(&mut sampler::random([config.train.seed, step, n as u64, 3]));
         let batch = batch.to_device(model.device());
-        let chunk = config.train.encode_studies as i64;
-        let (losses, cached) = if chunk > 0 && chunk < batch.images.studies() {
-            let (losses, gradients) =
-                cached::differentiate(model, optimizer, &batch, &config.loss, (chunk, share, seed))?;
-            (losses, Some(gradients))
-        } else {
-            tch::manual_seed(seed);
-            (loss::med_st(model, &batch, &config.loss, Mode::Train)?, None)
+        let (losses, gradients) = match economy(config, batch.images.studies()) {
+            Some(economy) => cached::differentiate(model, &batch, &config.loss, economy, (share, seed))?,
+            None => {
+                tch::manual_seed(seed);
+                let losses = loss::med_st(model, &batch, &config.loss, Mode::Train)?;
+                let gradients = Gradients::of(model, &(&losses.total * share));
+                (losses, gradients)
+            }
         };
         let own = Parts::of(&losses);
         if !own.total.is_finite() {
             return Err(Error::Training(format!("the loss of step {} is not finite: {}", step + 1, own.listed())));
         }
         parts.add(&own, share);
-        let gradients = cached.unwrap_or_else(|| optimizer.gradients(&(losses.total * share)));
         if sum.is_empty() {
             sum = gradients;
         } else {
@@ -227,6 +225,13 @@ fn differentiate(
         }
     }
     Ok((parts, sum))
+}
+
+/// How a batch of so many studies is to save memory; `None` where its tape is kept whole.
+fn economy(config: &Config, studies: i64) -> Option<Economy> {
+    let (chunk, by_block) = (config.train.encode_studies as i64, config.train.checkpoint_activations);
+    let chunked = chunk > 0 && chunk < studies;
+    (chunked || by_block).then_some(Economy { studies: if chunked { chunk } else { studies }, by_block })
 }
 
 /// Validates, logs, and updates the list of best checkpoints; false when there is nothing to validate on.

@@ -14,6 +14,7 @@ use medst::config::OptimizerConfig;
 use medst::loss::{self, temporal};
 use medst::model::view_experts::View;
 use medst::model::{MedSt, Mode, reference};
+use medst::train::gradients::Gradients;
 use medst::train::optimizer::AdamW;
 use medst::train::schedule::Schedule;
 use tch::{Kind, Tensor};
@@ -187,7 +188,7 @@ fn ten_optimiser_steps_agree() {
             ]
             .map(|loss| loss.detach().to_kind(Kind::Double));
             comparison.add(&format!("losses of step {step}"), &Tensor::stack(&found, 0), &expected_losses.get(step));
-            let gradients = optimizer.gradients(&losses.total);
+            let gradients = Gradients::of(&model, &losses.total);
             optimizer.step(&gradients, rate, 1.0);
         }
         comparison.finish(&format!("curve, {kind:?}"));

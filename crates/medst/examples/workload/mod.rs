@@ -1,0 +1,129 @@
+//! What the benches compute on: the full-size model, random pixels and tokens, on a device and in a precision that are told as `key=value`.
+
+#![allow(dead_code)] // Each bench uses a part.
+
+use std::str::FromStr;
+use std::time::Instant;
+
+use medst::config::Config;
+use medst::model::cost::Load;
+use medst::model::input::{Batch, ImageInput, ReportInput};
+use medst::{Error, Result};
+use tch::{Cuda, Device, Kind, Tensor};
+
+pub struct Workload {
+    pub config: Config,
+    pub device: Device,
+    pub kind: Kind,
+    arguments: Vec<(String, String)>,
+}
+
+impl Workload {
+    /// # Errors
+    /// What is no `key=value`, a device that is not there, sizes that make no model.
+    pub fn from_arguments() -> Result<Workload> {
+        let wrong = |text: String| Error::Config(format!("`{text}`: expected key=value"));
+        let arguments = std::env::args()
+            .skip(1)
+            .map(|text| match text.split_once('=') {
+                Some((key, value)) => Ok((key.to_string(), value.to_string())),
+                None => Err(wrong(text)),
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let mut workload = Workload { config: Config::default(), device: Device::Cpu, kind: Kind::Float, arguments };
+        if workload.word("device", "cpu") == "cuda" {
+            let missing = || Error::Config("device=cuda: there is none, or no libtorch_cuda.so".into());
+            workload.device = medst::device::cuda().ok_or_else(missing)?;
+        }
+        if workload.word("precision", "float32") == "bfloat16" {
+            workload.kind = Kind::BFloat16;
+        }
+        workload.config.model.image.size = workload.number("side", workload.config.model.image.size)?;
+        workload.config.model.validate()?;
+        Ok(workload)
+    }
+
+    pub fn word<'a>(&'a self, key: &str, default: &'a str) -> &'a str {
+        self.arguments.iter().find(|(own, _)| own == key).map_or(default, |(_, value)| value)
+    }
+
+    /// # Errors
+    /// Names the key whose value is no number.
+    pub fn number<T: FromStr>(&self, key: &str, default: T) -> Result<T> {
+        match self.arguments.iter().find(|(own, _)| own == key) {
+            None => Ok(default),
+            Some((_, value)) => value.parse().map_err(|_| Error::Config(format!("{key}={value}: expected a number"))),
+        }
+    }
+
+    /// Every second study has a lateral view; the first four are a sequence.
+    pub fn batch(&self) -> Batch {
+        let studies: i64 = self.number("studies", 8).unwrap_or(8);
+        let tokens: u32 = self.number("tokens", 86).unwrap_or(86);
+        let side = self.config.model.image.size;
+        let pixels = |count: i64| Tensor::randint(256, [count, side, side], (Kind::Uint8, Device::Cpu));
+        let word = |n: u32, t: u32| 1000 + (t * 37 + n * 101) % 20000;
+        let report = |n: u32| [101].into_iter().chain((0..tokens - 2).map(move |t| word(n, t))).chain([102]).collect();
+        let reports: Vec<Vec<u32>> = (0..studies as u32).map(report).collect();
+        let lateral_rows: Vec<i64> = (0..studies).step_by(2).collect();
+        let sequences: Vec<i64> = (0..studies / 4 * 4).take(self.number("sequences", 1).unwrap_or(1) * 4).collect();
+        let model = &self.config.model;
+        let batch = Batch {
+            images: ImageInput { frontal: pixels(studies), lateral: pixels(lateral_rows.len() as i64), lateral_rows },
+            reports: ReportInput::new(&reports, |id| id % 5 == 0, 102, model.text.max_tokens, model.semantics),
+            sequences: Tensor::from_slice(&sequences).view([-1, 4]),
+        };
+        batch.to_device(self.device)
+    }
+
+    pub fn load(&self, batch: &Batch) -> Load {
+        let lengths = |exists: &Tensor| {
+            let counts = exists.to_kind(Kind::Int64).sum_dim_intlist([1i64].as_slice(), false, Kind::Int64);
+            Vec::<i64>::try_from(counts.to_device(Device::Cpu)).expect("whole numbers")
+        };
+        let laterals = (0..batch.images.studies()).map(|row| batch.images.lateral_rows.contains(&row)).collect();
+        Load { laterals, tokens: lengths(&batch.reports.exists), words: lengths(&batch.reports.word_exists()) }
+    }
+
+    /// The device's rate of matrix products of the model's largest shapes in the precision of the layers, operations/s: the median of
+    /// several.
+    pub fn matrix_rate(&self) -> f64 {
+        // A GPU needs more rows to be busy.
+        let rows = if self.device == Device::Cpu { 2360 } else { 65536 };
+        let (width, inner) = (768, 3072);
+        let draw = |a, b| Tensor::randn([a, b], (Kind::Float, self.device)).to_kind(self.kind);
+        let (x, weight) = (draw(rows, width), draw(width, inner));
+        let mut rates: Vec<f64> = (0..15)
+            .map(|_| {
+                let start = Instant::now();
+                let _ = x.matmul(&weight);
+                self.wait();
+                2.0 * (rows * width * inner) as f64 / start.elapsed().as_secs_f64()
+            })
+            .collect();
+        rates.sort_by(f64::total_cmp);
+        rates[rates.len() / 2]
+    }
+
+    /// Until the device has done everything.
+    pub fn wait(&self) {
+        if let Device::Cuda(number) = self.device {
+            Cuda::synchronize(number as i64);
+        }
+    }
+
+    /// The largest memory so far: resident, on the CPU; what the whole device holds now, on a GPU (its allocator gives nothing back).
+    pub fn peak_bytes(&self) -> u64 {
+        match self.device {
+            Device::Cuda(_) => medst::device::used_bytes().unwrap_or(0),
+            _ => resident_bytes("VmHWM:"),
+        }
+    }
+}
+
+/// A line of what the system says of this process' memory.
+pub fn resident_bytes(line: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|text| text.strip_prefix(line));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) * 1024
+}

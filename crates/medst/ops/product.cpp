@@ -1,0 +1,60 @@
+// libtorch multiplies float32 matrices with MKL on a CPU, which on AMD processors stays at AVX2. The oneDNN beside it uses whatever
+// the processor has, and is faster at AVX2 too (docs/performance.md). Its product is registered as an operation for compiled graphs;
+// here it is called by name.
+
+#include "product.h"
+
+#include <ATen/core/dispatch/Dispatcher.h>
+
+#include <optional>
+#include <string_view>
+
+namespace medst {
+namespace {
+
+using at::Tensor;
+
+using Scalars = c10::List<std::optional<at::Scalar>>;
+using Pointwise = Tensor(const Tensor&, const Tensor&, const std::optional<Tensor>&, std::string_view,
+                         Scalars, std::optional<std::string_view>);
+
+// `None` in a libtorch that was built without oneDNN.
+const std::optional<c10::TypedOperatorHandle<Pointwise>>& one_dnn() {
+  static const auto handle = []() -> std::optional<c10::TypedOperatorHandle<Pointwise>> {
+    auto found = c10::Dispatcher::singleton().findSchema({"mkldnn::_linear_pointwise", ""});
+    if (!found) return std::nullopt;
+    return found->typed<Pointwise>();
+  }();
+  return handle;
+}
+
+// Multiplications below which oneDNN's preparations cost more than they save.
+constexpr double kWorthwhile = 4e6;
+
+bool worthwhile(const Tensor& x, const Tensor& weight) {
+  return x.device().is_cpu() && x.scalar_type() == at::kFloat && weight.scalar_type() == at::kFloat && one_dnn() &&
+         double(x.numel()) * double(weight.size(0)) >= kWorthwhile;
+}
+
+// Rows or columns one behind the other, as oneDNN's fast kernels need them: anything else is left to a loop over values.
+Tensor dense(const Tensor& matrix) {
+  return matrix.is_contiguous() || matrix.t().is_contiguous() ? matrix : matrix.contiguous();
+}
+
+std::optional<Tensor> optional(const Tensor& tensor) {
+  return tensor.defined() ? std::optional<Tensor>(tensor) : std::nullopt;
+}
+
+}  // namespace
+
+Tensor affine(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  if (worthwhile(x, weight)) return one_dnn()->call(x, dense(weight), optional(bias), "none", Scalars(), "");
+  return at::linear(x, weight, optional(bias));
+}
+
+Tensor affine_gelu(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  if (worthwhile(x, weight)) return one_dnn()->call(x, dense(weight), optional(bias), "gelu", Scalars(), "none");
+  return at::gelu(at::linear(x, weight, optional(bias)));
+}
+
+}  // namespace medst

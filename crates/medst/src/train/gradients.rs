@@ -1,0 +1,53 @@
+//! Gradients by every parameter of a model, gathered from one or several backward passes.
+
+use tch::Tensor;
+
+use crate::model::{MedSt, Parameter};
+
+/// A sum of gradients, in the parameters' order and in the precision in which parameters are updated.
+pub struct Gradients<'a> {
+    parameters: &'a [Parameter],
+    sum: Vec<Option<Tensor>>,
+}
+
+impl<'a> Gradients<'a> {
+    pub fn none(model: &'a MedSt) -> Gradients<'a> {
+        let parameters = model.parameters();
+        Gradients { parameters, sum: parameters.iter().map(|_| None).collect() }
+    }
+
+    /// The gradient of a scalar; zero for parameters it does not depend on.
+    pub fn of(model: &MedSt, loss: &Tensor) -> Vec<Tensor> {
+        let mut gradients = Gradients::none(model);
+        gradients.add(loss, &[]);
+        gradients.finish()
+    }
+
+    /// Adds the gradient of a scalar by the parameters; returns that by `others`, zero where it does not depend on one.
+    pub fn add(&mut self, loss: &Tensor, others: &[Tensor]) -> Vec<Tensor> {
+        let own = self.parameters.iter().map(|parameter| &parameter.working);
+        let tensors: Vec<&Tensor> = own.chain(others).collect();
+        let mut found = Tensor::run_backward(&[loss], &tensors, false, false);
+        let of_others = found.split_off(self.parameters.len());
+        for ((sum, gradient), parameter) in self.sum.iter_mut().zip(found).zip(self.parameters) {
+            if !gradient.defined() {
+                continue;
+            }
+            // Sums of several passes would lose the small ones in bfloat16.
+            let gradient = gradient.to_kind(parameter.tensor.kind());
+            match sum {
+                Some(sum) => drop(sum.g_add_(&gradient)),
+                None => *sum = Some(gradient),
+            }
+        }
+        let defined = |(gradient, of): (Tensor, &Tensor)| if gradient.defined() { gradient } else { of.zeros_like() };
+        of_others.into_iter().zip(others).map(defined).collect()
+    }
+
+    /// One tensor for each parameter.
+    pub fn finish(self) -> Vec<Tensor> {
+        let zero = |parameter: &Parameter| parameter.tensor.zeros_like();
+        let all = self.sum.into_iter().zip(self.parameters);
+        all.map(|(sum, parameter)| sum.unwrap_or_else(|| zero(parameter))).collect()
+    }
+}

@@ -1,0 +1,64 @@
+//! Activation checkpointing (Chen et al., *Training Deep Nets with Sublinear Memory Cost*, 2016): an encoder is run without a tape, the states
+//! between its blocks are kept, and in the backward pass one block after the other is computed again with a tape of its own.
+//!
+//! A block then keeps its input instead of ten times as much; the price is the encoders' forward pass a second time.
+
+use tch::Tensor;
+
+use super::gradients::Gradients;
+use crate::model::stage::Stage;
+
+/// An encoder over some studies.
+pub struct Chain<'a> {
+    pub stages: Vec<Stage<'a>>,
+    /// Of dropout. Each stage has a generator of its own, so that it drops the same units whenever it is computed.
+    pub seed: i64,
+}
+
+/// The states in front of each stage of a chain that was run.
+pub struct Kept(Vec<Vec<Tensor>>);
+
+impl Chain<'_> {
+    fn stage(&self, number: usize, states: &[Tensor]) -> Vec<Tensor> {
+        tch::manual_seed(self.seed.wrapping_add(number as i64));
+        self.stages[number](states)
+    }
+
+    /// The states behind the last stage.
+    pub fn run(&self) -> Vec<Tensor> {
+        (0..self.stages.len()).fold(Vec::new(), |states, number| self.stage(number, &states))
+    }
+
+    /// As [`Chain::run`], without a tape; also what [`Chain::pull_by_stage`] needs.
+    pub fn run_keeping(&self) -> (Vec<Tensor>, Kept) {
+        let _guard = tch::no_grad_guard();
+        let (mut kept, mut states) = (Vec::new(), Vec::new());
+        for number in 0..self.stages.len() {
+            let next = self.stage(number, &states);
+            kept.push(std::mem::replace(&mut states, next));
+        }
+        (states, Kept(kept))
+    }
+
+    /// Adds the parameters' gradient, where the last states have the gradients `of_states`. The tape is that of the whole chain.
+    pub fn pull(&self, of_states: &[Tensor], gradients: &mut Gradients) {
+        gradients.add(&product(&self.run(), of_states), &[]);
+    }
+
+    /// As [`Chain::pull`], with the tape of one stage at a time.
+    pub fn pull_by_stage(&self, Kept(mut kept): Kept, of_states: Vec<Tensor>, gradients: &mut Gradients) {
+        let mut of_states = of_states;
+        for number in (0..self.stages.len()).rev() {
+            let inputs = kept.pop().unwrap_or_default();
+            // The tensors are kept elsewhere too; a leaf must be a handle of its own.
+            let inputs: Vec<Tensor> = inputs.iter().map(|state| state.detach().set_requires_grad(true)).collect();
+            of_states = gradients.add(&product(&self.stage(number, &inputs), &of_states), &inputs);
+        }
+    }
+}
+
+/// `Σ states · gradients`, whose gradient by the states is `gradients`.
+fn product(states: &[Tensor], gradients: &[Tensor]) -> Tensor {
+    let products = states.iter().zip(gradients).map(|(state, gradient)| (state * gradient).sum(None::<tch::Kind>));
+    products.reduce(|a, b| a + b).expect("an encoder has states")
+}
