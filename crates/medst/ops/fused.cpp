@@ -35,6 +35,9 @@ struct Normalised {
   Tensor value, mean, deviation;
 };
 
+// The precision in which a layer multiplies is that of its weight; tokens and norms may be of a higher one.
+Tensor in_precision_of(const Tensor& weight, const Tensor& x) { return x.to(weight.scalar_type()); }
+
 Normalised normalise(const Tensor& x, const Tensor& weight, const Tensor& bias, double epsilon) {
   auto [value, mean, deviation] = at::native_layer_norm(x, weight.sizes(), weight, bias, epsilon);
   return {value, mean, deviation};
@@ -49,6 +52,7 @@ struct Mlp : Function<Mlp> {
                         const Tensor& contract, const Tensor& contract_bias, double epsilon, bool tape) {
     Normalised normalised{x, {}, {}};
     if (norm_weight) normalised = normalise(x, *norm_weight, *norm_bias, epsilon);
+    normalised.value = in_precision_of(expand, normalised.value);
     if (!tape) return affine(affine_gelu(normalised.value, expand, expand_bias), contract, contract_bias);
     auto units = affine(normalised.value, expand, expand_bias);
     normalised.value.reset();
@@ -74,13 +78,14 @@ struct Mlp : Function<Mlp> {
     Tensor of_x, of_norm_weight, of_norm_bias, of_expand;
     if (norm_weight.defined()) {
       auto epsilon = context->saved_data["epsilon"].toDouble();
-      of_expand = product(of_units.t(), rows(normalise(x, norm_weight, norm_bias, epsilon).value));
-      auto of_normalised = product(of_units, expand).view_as(x);
+      auto normalised = normalise(x, norm_weight, norm_bias, epsilon).value;
+      of_expand = product(of_units.t(), rows(in_precision_of(expand, normalised)));
+      auto of_normalised = in_precision_of(x, product(of_units, expand).view_as(x));
       std::tie(of_x, of_norm_weight, of_norm_bias) = at::native_layer_norm_backward(
           of_normalised, x, norm_weight.sizes(), mean, deviation, norm_weight, norm_bias, {true, true, true});
     } else {
-      of_expand = product(of_units.t(), rows(x));
-      of_x = product(of_units, expand).view_as(x);
+      of_expand = product(of_units.t(), rows(in_precision_of(expand, x)));
+      of_x = in_precision_of(x, product(of_units, expand).view_as(x));
     }
     return {of_x, of_norm_weight, of_norm_bias, of_expand, of_expand_bias, of_contract, of_contract_bias, Tensor(), Tensor()};
   }
@@ -105,7 +110,7 @@ struct NormLinear : Function<NormLinear> {
     context->saved_data["epsilon"] = epsilon;
     context->save_for_backward(
         {first, second.value_or(Tensor()), norm_weight, norm_bias, weight, a.mean, a.deviation, b.mean, b.deviation});
-    return affine(joined, weight, bias);
+    return affine(in_precision_of(weight, joined), weight, bias);
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
@@ -116,10 +121,10 @@ struct NormLinear : Function<NormLinear> {
     auto gradient = rows(gradients[0]);
     auto joined = scaled(first);
     if (second.defined()) joined = at::cat({joined, scaled(second)}, 1);
-    auto of_weight = product(gradient.t(), rows(joined));
+    auto of_weight = product(gradient.t(), rows(in_precision_of(weight, joined)));
     joined.reset();
     auto of_bias = gradient.sum(0);
-    auto of_normalised = product(gradient, weight).view({first.size(0), -1, first.size(2)});
+    auto of_normalised = in_precision_of(first, product(gradient, weight)).view({first.size(0), -1, first.size(2)});
     auto back = [&](const Tensor& of, const Tensor& x, const Tensor& mean, const Tensor& deviation) {
       return at::native_layer_norm_backward(of.contiguous(), x, norm_weight.sizes(), mean, deviation, norm_weight,
                                             norm_bias, {true, true, true});
@@ -142,15 +147,19 @@ struct NormLinear : Function<NormLinear> {
 // `x · weightᵀ + bias`: the plain layer.
 struct Linear : Function<Linear> {
   static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& weight, const Tensor& bias) {
-    context->save_for_backward({x, weight});
-    return affine(x, weight, bias);
+    auto input = in_precision_of(weight, x);
+    context->saved_data["precision"] = int64_t(x.scalar_type());
+    context->save_for_backward({input, weight});
+    return affine(input, weight, bias);
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     auto saved = context->get_saved_variables();
     auto x = saved[0], weight = saved[1], gradient = rows(gradients[0]);
     Tensor of_x;
-    if (context->needs_input_grad(0)) of_x = product(gradient, weight).view_as(x);
+    if (context->needs_input_grad(0)) {
+      of_x = product(gradient, weight).view_as(x).to(at::ScalarType(context->saved_data["precision"].toInt()));
+    }
     return {of_x, product(gradient.t(), rows(x)), gradient.sum(0)};
   }
 };

@@ -36,12 +36,21 @@ fn numbers(run: &Path) -> Vec<BTreeMap<String, serde_json::Value>> {
     rows
 }
 
+/// One after the other: both draw from the engine's one generator.
 #[test]
 fn a_resumed_run_gives_the_numbers_of_an_uninterrupted_one() {
+    for precision in ["float32", "bfloat16"] {
+        in_precision(precision);
+    }
+}
+
+fn in_precision(precision: &str) {
     let bench = Bench::new(24);
-    let whole = bench.config("whole", &["train.epochs=3"]);
+    let precision = format!("train.precision={precision}");
+    let config = |name: &str| bench.config(name, &["train.epochs=3", &precision]);
+    let whole = config("whole");
     pretrain(&whole, false, Device::Cpu, &Silent).unwrap();
-    let broken = bench.config("broken", &["train.epochs=3"]);
+    let broken = config("broken");
     // Twice: within the first epoch, and later, each time at another place.
     let mut resume = false;
     for steps in [2, 3] {

@@ -2,13 +2,18 @@
 
 #![allow(dead_code)] // Each bench uses a part.
 
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Instant;
 
 use medst::config::Config;
 use medst::model::cost::Load;
 use medst::model::input::{Batch, ImageInput, ReportInput};
+use medst::train::dataset::{Crop, Dataset};
 use medst::{Error, Result};
+use medst_data::corpus::Corpus;
+use medst_data::report::WordPiece;
+use medst_data::split::Split;
 use tch::{Cuda, Device, Kind, Tensor};
 
 pub struct Workload {
@@ -74,6 +79,30 @@ impl Workload {
             sequences: Tensor::from_slice(&sequences).view([-1, 4]),
         };
         batch.to_device(self.device)
+    }
+
+    /// Sequences of `corpus=FOLDER` with together at least as many studies as asked for; [`Workload::batch`] where none is named.
+    ///
+    /// # Errors
+    /// A corpus that cannot be read.
+    pub fn batch_of_corpus(&self) -> Result<Batch> {
+        let path = self.word("corpus", "");
+        if path.is_empty() {
+            return Ok(self.batch());
+        }
+        let (corpus, pieces) = (Corpus::open(Path::new(path))?, WordPiece::bert_cased());
+        let config = &self.config;
+        let dataset = Dataset::new(&corpus, &pieces, Split::Train, &config.model, &config.data)?;
+        let (wanted, mut studies) = (self.number("studies", 8)?, 0);
+        let numbers = 0..dataset.sequences.len();
+        let numbers: Vec<usize> = numbers
+            .take_while(|&number| {
+                let enough = studies >= wanted;
+                studies += dataset.sequences[number].len();
+                !enough
+            })
+            .collect();
+        Ok(dataset.batch(&numbers, Crop::Centre).to_device(self.device))
     }
 
     pub fn load(&self, batch: &Batch) -> Load {

@@ -35,7 +35,11 @@ impl ReportEncoder {
         let embeddings = scope.at("embeddings");
         ReportEncoder {
             words: embeddings.parameter("words", &[config.vocabulary, width], Init::TruncatedNormal),
-            positions: embeddings.parameter("positions", &[config.max_positions, width], Init::TruncatedNormal),
+            positions: embeddings.precise().parameter(
+                "positions",
+                &[config.max_positions, width],
+                Init::TruncatedNormal,
+            ),
             norm: LayerNorm::new(&embeddings.at("norm"), width, EPSILON),
             layers: (0..config.layers).map(|n| Layer::new(&scope.at(format_args!("layers.{n}")), config)).collect(),
             position_rule: config.positions,

@@ -17,8 +17,8 @@ pub struct Importance {
 impl Importance {
     pub fn new(scope: &Scope, width: i64) -> Importance {
         Importance {
-            weight: scope.precise_parameter("weight", &[2 * width, width], Init::TruncatedNormal),
-            bias: scope.precise_parameter("bias", &[2 * width], Init::Zeros),
+            weight: scope.parameter("weight", &[2 * width, width], Init::TruncatedNormal),
+            bias: scope.parameter("bias", &[2 * width], Init::Zeros),
         }
     }
 

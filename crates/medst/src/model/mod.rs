@@ -100,8 +100,8 @@ pub struct ReportEmbeddings {
 impl MedSt {
     /// A model with random weights, which depend on `seed` alone.
     ///
-    /// * `kind`: float64, float32, or bfloat16: layers then compute in bfloat16, with rounded copies of float32 parameters; statistics,
-    ///   importance, embeddings and losses are float32.
+    /// * `kind`: float64, float32, or bfloat16: the encoders then compute in bfloat16, with rounded copies of float32 parameters;
+    ///   projections, importance, embeddings and losses are float32.
     ///
     /// # Errors
     /// Names the key of a configuration that makes no model.
@@ -119,7 +119,8 @@ impl MedSt {
         let _guard = tch::no_grad_guard();
         let root = Scope::root(config.initial_deviation, seed, kind, device);
         let (width, projection) = (config.image.width, &config.projection);
-        let head = |name: &str, inputs: i64| Projection::new(&root.at(name), inputs, projection);
+        let precise = root.precise();
+        let head = |name: &str, inputs: i64| Projection::new(&precise.at(name), inputs, projection);
         Ok(MedSt {
             config: config.clone(),
             image_encoder: ImageEncoder::new(&root.at("image_encoder"), &config.image),
@@ -128,8 +129,8 @@ impl MedSt {
             patch_local: head("patch_local", width),
             report_global: head("report_global", config.text.width),
             word_local: head("word_local", config.text.width),
-            word_importance: Importance::new(&root.at("word_importance"), projection.embedding),
-            patch_importance: Importance::new(&root.at("patch_importance"), projection.embedding),
+            word_importance: Importance::new(&precise.at("word_importance"), projection.embedding),
+            patch_importance: Importance::new(&precise.at("patch_importance"), projection.embedding),
             registry: root.into_registry(),
         })
     }

@@ -127,28 +127,24 @@ impl Scope {
         Scope { registry: Rc::default(), path: String::new(), kind, device, deviation, seed }
     }
 
+    /// The same place for layers that compute in full precision whatever the others do.
+    pub fn precise(&self) -> Scope {
+        Scope { kind: at_least_float(self.kind), ..self.clone() }
+    }
+
     /// The place `name` below this one.
     pub fn at(&self, name: impl std::fmt::Display) -> Scope {
         Scope { path: self.full_name(name), ..self.clone() }
     }
 
-    /// A new trainable tensor, in the precision of the layers.
+    /// A new trainable tensor.
     pub fn parameter(&self, name: &str, shape: &[i64], init: Init) -> Tensor {
-        self.register(name, shape, init, self.kind)
-    }
-
-    /// A new trainable tensor that layers use in full precision whatever they compute in: scales of statistics, importance.
-    pub fn precise_parameter(&self, name: &str, shape: &[i64], init: Init) -> Tensor {
-        self.register(name, shape, init, at_least_float(self.kind))
-    }
-
-    fn register(&self, name: &str, shape: &[i64], init: Init, kind: Kind) -> Tensor {
         let stream = self.registry.borrow().parameters.len() as u64;
         let options = (at_least_float(self.kind), self.device);
         let tensor = init.tensor(shape, options, self.deviation, self.seed, stream);
         // Where the kinds agree this is the same tensor, and the layer's handle is that of whoever updates it.
-        let working = if kind == tensor.kind() { tensor.shallow_clone() } else { tensor.to_kind(kind) };
-        let working = working.set_requires_grad(true);
+        let copied = self.kind != tensor.kind();
+        let working = if copied { tensor.to_kind(self.kind) } else { tensor.shallow_clone() }.set_requires_grad(true);
         let entry = Parameter::new(self.full_name(name), tensor, working.shallow_clone());
         self.registry.borrow_mut().parameters.push(entry);
         working
@@ -202,7 +198,9 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
+    /// Its scale and shift are precise: they act on the sum that runs through all blocks.
     pub fn new(scope: &Scope, width: i64, epsilon: f64) -> LayerNorm {
+        let scope = scope.precise();
         LayerNorm {
             weight: scope.parameter("weight", &[width], Init::Ones),
             bias: scope.parameter("bias", &[width], Init::Zeros),

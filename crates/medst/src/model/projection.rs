@@ -7,7 +7,7 @@ use tch::Tensor;
 
 use super::Mode;
 use super::config::ProjectionConfig;
-use super::parameters::{Init, Linear, Scope, at_least_float};
+use super::parameters::{Init, Linear, Scope};
 
 const MOMENTUM: f64 = 0.1;
 const EPSILON: f64 = 1e-5;
@@ -49,23 +49,25 @@ impl Projection {
     pub fn new(scope: &Scope, inputs: i64, config: &ProjectionConfig) -> Projection {
         Projection {
             expand: Linear::new(&scope.at("expand"), inputs, config.hidden),
-            scale: scope.precise_parameter("norm.weight", &[config.hidden], Init::Ones),
-            shift: scope.precise_parameter("norm.bias", &[config.hidden], Init::Zeros),
+            scale: scope.parameter("norm.weight", &[config.hidden], Init::Ones),
+            shift: scope.parameter("norm.bias", &[config.hidden], Init::Zeros),
             hidden: Statistics::new(&scope.at("norm"), config.hidden),
             contract: Linear::new(&scope.at("contract"), config.hidden, config.embedding),
             output: Statistics::new(&scope.at("output_norm"), config.embedding),
         }
     }
 
-    /// `[rows, H]` to unit vectors `[rows, D]`, float32 at least. Every row counts in the batch statistics, so rows that stand for nothing
+    /// `[rows, H]` to unit vectors `[rows, D]`, both float32 at least. Every row counts in the batch statistics, so rows that stand for nothing
     /// must not be passed. Zero rows give zero rows.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
         if x.size()[0] == 0 {
-            return Tensor::zeros([0, self.contract.weight.size()[0]], (at_least_float(x.kind()), x.device()));
+            return Tensor::zeros([0, self.contract.weight.size()[0]], (self.contract.weight.kind(), x.device()));
         }
-        let hidden = self.hidden.normalise(&self.expand.forward(x), Some((&self.scale, &self.shift)), mode).relu();
-        let output = self.output.normalise(&self.contract.forward(&hidden), None, mode);
-        unit(&output.to_kind(at_least_float(output.kind())))
+        // Studies differ by little of what their states have in common, which the normalisation takes away: in bfloat16 its rounding
+        // would be left.
+        let x = x.to_kind(self.expand.weight.kind());
+        let hidden = self.hidden.normalise(&self.expand.forward(&x), Some((&self.scale, &self.shift)), mode).relu();
+        unit(&self.output.normalise(&self.contract.forward(&hidden), None, mode))
     }
 }
 

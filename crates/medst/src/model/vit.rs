@@ -69,8 +69,9 @@ impl ImageEncoder {
         let ImageConfig { patch, width, depth, .. } = *config;
         ImageEncoder {
             patch,
-            class_token: scope.parameter("class_token", &[1, 1, width], Init::TruncatedNormal),
-            positions: scope.parameter("positions", &[1, 1 + config.patches(), width], Init::TruncatedNormal),
+            class_token: scope.precise().parameter("class_token", &[1, 1, width], Init::TruncatedNormal),
+            // Tokens are precise from here on, what blocks add to them need not be.
+            positions: scope.precise().parameter("positions", &[1, 1 + config.patches(), width], Init::TruncatedNormal),
             patch_weight: scope.parameter("patch_embedding.weight", &[width, 3, patch, patch], Init::TruncatedNormal),
             patch_bias: scope.parameter("patch_embedding.bias", &[width], Init::Zeros),
             blocks: (0..depth).map(|n| Block::new(&scope.at(format_args!("blocks.{n}")), config)).collect(),
@@ -179,7 +180,7 @@ impl ImageEncoder {
     fn with_class_token(&self, patches: &Tensor) -> Tensor {
         let size = patches.size();
         let class_token = self.class_token.expand([size[0], 1, size[2]], false);
-        Tensor::cat(&[class_token, patches.shallow_clone()], 1) + &self.positions
+        Tensor::cat(&[class_token, patches.to_kind(self.positions.kind())], 1) + &self.positions
     }
 
     /// The lateral view's positions: entries `1…P` of the table.

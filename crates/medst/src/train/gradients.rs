@@ -25,6 +25,10 @@ impl<'a> Gradients<'a> {
 
     /// Adds the gradient of a scalar by the parameters; returns that by `others`, zero where it does not depend on one.
     pub fn add(&mut self, loss: &Tensor, others: &[Tensor]) -> Vec<Tensor> {
+        // The engine takes no scalar without a tape, such as a part that a batch has nothing for.
+        if !loss.requires_grad() {
+            return others.iter().map(Tensor::zeros_like).collect();
+        }
         let own = self.parameters.iter().map(|parameter| &parameter.working);
         let tensors: Vec<&Tensor> = own.chain(others).collect();
         let mut found = Tensor::run_backward(&[loss], &tensors, false, false);
