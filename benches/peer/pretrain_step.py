@@ -2,6 +2,7 @@
 
     pretrain_step.py --steps 3          one JSON object: seconds of each step, peak resident memory
     pretrain_step.py --best [--compile] the same of the program without waste (best_model.py)
+    pretrain_step.py --cosine           gradients under autocast against those of float32
     pretrain_step.py --check-best       whether that one embeds as the plain one does
     pretrain_step.py --check FOLDER     losses against those of the reference in FOLDER (see crates/medst/tests/parity)
 """
@@ -82,6 +83,26 @@ def check_best():
         assert error < 2e-5, "not the same mathematics"
 
 
+def cosine():
+    """Of the gradients under autocast to bfloat16 and in float32: what PyTorch's own mixed precision gives on this batch."""
+    torch.manual_seed(0)
+    model = BestMedST(FULL | {"dropout": 0.0}).train()
+    for parameter in model.parameters():
+        torch.nn.init.trunc_normal_(parameter, std=0.02) if parameter.dim() > 1 else None
+    batch, sequences = best_batch(bench_batch(), bench_pieces()), torch.tensor([[0, 1, 2, 3]])
+    gradients = []
+    for rounded in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=rounded):
+            embedded = model(batch)
+        losses = model.losses({name: x.float() for name, x in embedded.items()}, sequences)
+        parts = [*losses, sum(losses)]
+        trained = [own for own in model.parameters() if own.requires_grad]
+        own = [torch.autograd.grad(part, trained, retain_graph=True, allow_unused=True) for part in parts]
+        gradients.append([torch.cat([x.flatten() for x in part if x is not None]) for part in own])
+    names = ("global", "local", "temporal", "total")
+    print(json.dumps({name: float(torch.nn.functional.cosine_similarity(a, b, dim=0)) for name, a, b in zip(names, *gradients)}))
+
+
 def theirs(name):
     """The name of one of this model's tensors in a reference checkpoint."""
     for ours, reference in [
@@ -133,11 +154,14 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--best", action="store_true")
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--cosine", action="store_true")
     parser.add_argument("--check-best", action="store_true")
     parser.add_argument("--check", metavar="FOLDER")
     arguments = parser.parse_args()
     if arguments.check:
         check(arguments.check)
+    elif arguments.cosine:
+        cosine()
     elif arguments.check_best:
         check_best()
     else:
