@@ -8,8 +8,8 @@ use serde::Serialize;
 use tch::Tensor;
 
 use crate::config::Config;
+use crate::convert::reference;
 use crate::model::config::ModelConfig;
-use crate::model::reference;
 use crate::model::weights::TensorFile;
 use crate::train::checkpoint::{ModelCard, read_card};
 use crate::train::{CONFIG, Ending, RunSummary};
@@ -66,7 +66,7 @@ pub fn inspect(path: &Path) -> Result<Inspected> {
         let file = TensorFile::read(path)?;
         let values = file.tensors.values().map(Tensor::numel).sum();
         let reference =
-            if reference::is_reference(&file) { Some(Box::new(reference::configuration(&file)?)) } else { None };
+            if reference::is_reference(&file.tensors) { Some(Box::new(reference::configuration(&file)?)) } else { None };
         return Ok(Inspected::Weights { path: owned, tensors: file.tensors.len(), values, reference });
     }
     if !path.exists() {
@@ -145,7 +145,7 @@ impl fmt::Display for Inspected {
 }
 
 /// A model's sizes in words.
-struct Sizes<'a>(&'a ModelConfig);
+pub(crate) struct Sizes<'a>(pub &'a ModelConfig);
 
 impl fmt::Display for Sizes<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, SafeTensors, View};
 use tch::{Device, Kind, Tensor};
 
+use super::card::ModelCard;
 use super::{MedSt, Parameter};
 use crate::{Error, Result};
 
@@ -17,11 +18,23 @@ use crate::{Error, Result};
 pub struct TensorFile {
     pub path: PathBuf,
     pub tensors: BTreeMap<String, Tensor>,
+    /// Text in the head of the file.
+    pub metadata: HashMap<String, String>,
+    /// Names of tensors that stand beside the weights, such as an optimiser's; not read.
+    pub beside: Vec<String>,
 }
 
+/// Under which key training programs save weights: Lightning, DeiT and MAE, others.
+const WRAPPERS: [&str; 3] = ["state_dict", "model", "model_state_dict"];
+
+/// How many times larger than its file tensors may be together. Tensors may share their values, which is what a file would use that
+/// is made to fill memory.
+const MAX_EXPANSION: u64 = 8;
+
 impl TensorFile {
-    /// Reads a safetensors file, or a PyTorch checkpoint (`.ckpt`, `.pt`, `.pth`, `.bin`); recognised by content. Weights
-    /// of a Lightning checkpoint are taken from under `state_dict`.
+    /// Reads a safetensors file, or a PyTorch checkpoint (`.ckpt`, `.pt`, `.pth`, `.bin`; since 1.6 a zip archive, before
+    /// that a stream of pickles, before 0.1.10 a tar archive); recognised by content. Weights are taken from under `state_dict` (Lightning),
+    /// `model` (DeiT) or `model_state_dict` where a file has that.
     ///
     /// # Errors
     /// Names the file, and what about it is unreadable.
@@ -34,9 +47,13 @@ impl TensorFile {
         // SAFETY: the map is only read, and its bytes are copied into tensors before it is dropped. A file that another
         // program truncates meanwhile is outside what any reader of mapped files can defend against.
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io(path))?;
-        let pickled = map.starts_with(b"PK\x03\x04") || map.starts_with(&[0x80]);
-        let tensors = if pickled { read_pickle(path)? } else { read_safetensors(path, &map)? };
-        Ok(TensorFile { path: path.to_path_buf(), tensors })
+        let tar = map.get(257..262) == Some(b"ustar");
+        // A safetensors file begins with the length of its head, whose lowest byte may be that of a pickle.
+        let head = map.get(8) == Some(&b'{');
+        if map.starts_with(b"PK\x03\x04") || tar || (map.starts_with(&[0x80]) && !head) {
+            return read_pickle(path, length);
+        }
+        read_safetensors(path, &map)
     }
 }
 
@@ -44,7 +61,7 @@ fn unusable(path: &Path, message: impl Into<String>) -> Error {
     Error::Weights { path: path.to_path_buf(), message: message.into() }
 }
 
-fn read_safetensors(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> {
+fn read_safetensors(path: &Path, bytes: &[u8]) -> Result<TensorFile> {
     let file = SafeTensors::deserialize(bytes)
         .map_err(|error| unusable(path, format!("neither safetensors nor a PyTorch checkpoint ({error})")))?;
     let mut tensors = BTreeMap::new();
@@ -65,15 +82,35 @@ fn read_safetensors(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Tensor
         let shape: Vec<i64> = view.shape().iter().map(|&side| side as i64).collect();
         tensors.insert(name.to_string(), Tensor::f_from_data_size(view.data(), &shape, kind)?);
     }
-    Ok(tensors)
+    let metadata = SafeTensors::read_metadata(bytes).ok().and_then(|(_, head)| head.metadata().clone());
+    Ok(TensorFile { path: path.to_path_buf(), tensors, metadata: metadata.unwrap_or_default(), beside: Vec::new() })
 }
 
-fn read_pickle(path: &Path) -> Result<BTreeMap<String, Tensor>> {
-    use pytorch_reader::{DType, PytorchReader};
-    let fail = |error: &dyn std::fmt::Display| unusable(path, format!("unreadable PyTorch checkpoint: {error}"));
-    let reader = PytorchReader::with_top_level_key(path, "state_dict")
-        .or_else(|_| PytorchReader::new(path))
-        .map_err(|error| fail(&error))?;
+fn read_pickle(path: &Path, length: u64) -> Result<TensorFile> {
+    use pytorch_reader::{DType, PickleValue, PytorchReader};
+    let fail = |error: &dyn std::fmt::Display| {
+        let remedy = "if PyTorch reads it, save the weights alone: torch.save(model.state_dict(), \"weights.pt\")";
+        unusable(path, format!("unreadable PyTorch checkpoint: {error}; {remedy}"))
+    };
+    // The whole file, of which only names and sizes are read here; and what is under a key.
+    let all = PytorchReader::new(path).map_err(|error| fail(&error))?;
+    let under = |key: &str| {
+        let reader = PytorchReader::with_top_level_key(path, key).ok().filter(|reader| !reader.is_empty())?;
+        Some((reader, format!("{key}.")))
+    };
+    let (reader, mut beside) = match WRAPPERS.into_iter().find_map(under) {
+        Some((reader, prefix)) => (reader, all.keys().into_iter().filter(|name| !name.starts_with(&prefix)).collect()),
+        None => (all, Vec::new()),
+    };
+    beside.sort();
+    let declared: u64 = reader.tensors().values().map(|tensor| tensor.byte_len() as u64).sum();
+    if declared > length.saturating_mul(MAX_EXPANSION).saturating_add(1 << 20) {
+        return Err(unusable(path, format!("a file of {length} bytes declares tensors of {declared} bytes")));
+    }
+    let mut metadata = HashMap::new();
+    if let Ok(PickleValue::String(text)) = PytorchReader::read_pickle_data(path, Some(ModelCard::KEY)) {
+        metadata.insert(ModelCard::KEY.to_string(), text);
+    }
     let mut tensors = BTreeMap::new();
     for (name, tensor) in reader.tensors() {
         let kind = match tensor.dtype() {
@@ -93,7 +130,10 @@ fn read_pickle(path: &Path) -> Result<BTreeMap<String, Tensor>> {
         let shape: Vec<i64> = tensor.shape().iter().map(|&side| side as i64).collect();
         tensors.insert(name.clone(), Tensor::f_from_data_size(&bytes, &shape, kind)?);
     }
-    Ok(tensors)
+    if tensors.is_empty() {
+        return Err(unusable(path, "a PyTorch file without tensors"));
+    }
+    Ok(TensorFile { path: path.to_path_buf(), tensors, metadata, beside })
 }
 
 /// A tensor that is copied to bytes only while it is being written.
@@ -163,12 +203,11 @@ pub fn write_safetensors(
 }
 
 impl MedSt {
-    /// Writes parameters and running statistics under our names, atomically.
-    pub fn save(&self, path: &Path) -> Result<()> {
+    /// Writes parameters and running statistics under our names, atomically, with a card in the file's head.
+    pub fn save(&self, path: &Path, card: Option<&ModelCard>) -> Result<()> {
         let all = self.parameters().iter().chain(self.buffers());
         let tensors: Vec<(&str, &Tensor)> = all.map(|entry| (entry.name.as_str(), &entry.tensor)).collect();
-        let metadata = HashMap::from([("format".to_string(), "medst".to_string())]);
-        write_safetensors(path, &tensors, Some(metadata))
+        write_safetensors(path, &tensors, card.map(ModelCard::metadata))
     }
 
     /// Reads what [`MedSt::save`] wrote.
@@ -212,7 +251,7 @@ fn fill(wanted: &[Parameter], tensors: &BTreeMap<String, Tensor>) -> Vec<String>
 }
 
 /// At most a few of many problems, in one line.
-pub(super) fn summary(problems: &[String]) -> String {
+pub(crate) fn summary(problems: &[String]) -> String {
     const SHOWN: usize = 4;
     let mut text = problems.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("; ");
     if problems.len() > SHOWN {
