@@ -90,8 +90,11 @@ pub fn sizes(shapes: &BTreeMap<&str, Vec<i64>>) -> Result<TextConfig, String> {
 
 /// Older files name scale and shift of a layer normalisation as TensorFlow does.
 pub fn rename(tensors: &mut BTreeMap<String, Tensor>) -> Option<String> {
-    let old: Vec<String> =
-        tensors.keys().filter(|name| name.ends_with("LayerNorm.gamma") || name.ends_with("LayerNorm.beta")).cloned().collect();
+    let old: Vec<String> = tensors
+        .keys()
+        .filter(|name| name.ends_with("LayerNorm.gamma") || name.ends_with("LayerNorm.beta"))
+        .cloned()
+        .collect();
     for name in &old {
         let renamed = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias");
         if let Some(tensor) = tensors.remove(name) {

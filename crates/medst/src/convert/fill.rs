@@ -12,9 +12,9 @@ use super::counterpart::stack;
 use super::group::Group;
 use super::positions;
 use super::source::{Dropped, Source};
+use crate::model::MedSt;
 use crate::model::config::{ModelConfig, Positions};
 use crate::model::weights::summary;
-use crate::model::MedSt;
 use crate::{Error, Result};
 
 /// What was done, for the user.
@@ -83,7 +83,14 @@ pub fn fill(model: &mut MedSt, mut sources: Vec<Source>) -> Result<Filled> {
                 source.changed.extend(part.changed);
                 copies.push((entry.tensor.shallow_clone(), part.tensor));
             }
-            Err(problem) => problems[owner].push(problem),
+            Err(problem) => {
+                // One complaint is enough: the same tensor is not unexplained as well.
+                let found = source.dialect.counterpart(&name, config.projection.embedding);
+                used[owner].extend(found.into_iter().flat_map(|found| found.names));
+                if !problems[owner].contains(&problem) {
+                    problems[owner].push(problem);
+                }
+            }
         }
     }
     let kind = model.parameters()[0].tensor.kind();
@@ -92,7 +99,9 @@ pub fn fill(model: &mut MedSt, mut sources: Vec<Source>) -> Result<Filled> {
         if !problems[number].is_empty() {
             return Err(Error::Weights { path: source.path.clone(), message: summary(&problems[number]) });
         }
-        source.changed.extend(kinds[number].iter().map(|(from, count)| format!("{count} tensors of {from} made {kind:?}")));
+        source
+            .changed
+            .extend(kinds[number].iter().map(|(from, count)| format!("{count} tensors of {from} made {kind:?}")));
     }
     let _guard = tch::no_grad_guard();
     for (mut ours, theirs) in copies {
@@ -181,7 +190,8 @@ fn fit(name: &str, tensor: Tensor, shape: &[i64]) -> Result<(Tensor, Option<Stri
         "image_encoder.positions" => match positions::resample(&tensor, shape[1] - 1) {
             Some(resampled) => {
                 let (from, to) = (size[1] - 1, shape[1] - 1);
-                let change = format!("positions of {from} patches resampled to {to} (bicubic with antialiasing, as timm does)");
+                let change =
+                    format!("positions of {from} patches resampled to {to} (bicubic with antialiasing, as timm does)");
                 Ok((resampled, Some(change)))
             }
             None => Ok((tensor, None)),
@@ -204,7 +214,10 @@ fn remedy(name: &str, config: &ModelConfig) -> String {
             format!(": model.text.vocabulary = {}; the vocabulary must be that of the weights", config.text.vocabulary)
         }
         "report_encoder.embeddings.positions" => {
-            format!(": model.text.max_positions = {}; no more positions can be made than there are", config.text.max_positions)
+            format!(
+                ": model.text.max_positions = {}; no more positions can be made than there are",
+                config.text.max_positions
+            )
         }
         _ => String::new(),
     }

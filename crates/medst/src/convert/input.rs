@@ -50,7 +50,8 @@ impl FromStr for Input {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Input, String> {
-        let typed = Side::ALL.into_iter().find_map(|side| Some((side, text.strip_prefix(side.name())?.strip_prefix('=')?)));
+        let typed =
+            Side::ALL.into_iter().find_map(|side| Some((side, text.strip_prefix(side.name())?.strip_prefix('=')?)));
         let (side, path) = match typed {
             Some((side, path)) => (Some(side), path),
             None => (None, text),

@@ -49,10 +49,14 @@ impl LibraryConfig {
     /// Refuses what is computed in another way than here.
     pub fn check(&self) -> Result<(), String> {
         if let Some(activation) = self.hidden_act.as_deref().filter(|&name| name != "gelu") {
-            return Err(format!("its activation is `{activation}` (config.json: hidden_act); here it is the exact GELU, `gelu`"));
+            return Err(format!(
+                "its activation is `{activation}` (config.json: hidden_act); here it is the exact GELU, `gelu`"
+            ));
         }
         match self.position_embedding_type.as_deref().filter(|&name| name != "absolute") {
-            Some(name) => Err(format!("its positions are `{name}` (config.json: position_embedding_type); here they are absolute")),
+            Some(name) => Err(format!(
+                "its positions are `{name}` (config.json: position_embedding_type); here they are absolute"
+            )),
             None => Ok(()),
         }
     }
@@ -74,7 +78,9 @@ pub fn pixels(folder: &Path, config: Option<&LibraryConfig>) -> Result<Option<Pi
             Some(false) => ([0.0; 3], [1.0; 3]),
             _ => (preprocessor.image_mean.unwrap_or([0.5; 3]), preprocessor.image_std.unwrap_or([0.5; 3])),
         };
-        if deviation.iter().any(|&value| value <= 0.0 || !value.is_finite()) || mean.iter().any(|value| !value.is_finite()) {
+        if deviation.iter().any(|&value| value <= 0.0 || !value.is_finite())
+            || mean.iter().any(|value| !value.is_finite())
+        {
             return Err(fail(format!("image_mean {mean:?} and image_std {deviation:?} are no normalisation")));
         }
         return Ok(Some(Pixels { mean, deviation }));

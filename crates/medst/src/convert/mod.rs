@@ -115,7 +115,9 @@ fn read(inputs: &[Input]) -> Result<Vec<Source>> {
 /// The model's sizes: of a configuration file, else read off the files; then overridden.
 fn configuration(sources: &[Source], file: Option<&Path>, overrides: &[String]) -> Result<ModelConfig> {
     if let Some(other) = overrides.iter().find(|text| !text.trim_start().starts_with("model.")) {
-        return Err(Error::Config(format!("--set {other}: only keys of the model matter here, such as model.image.size")));
+        return Err(Error::Config(format!(
+            "--set {other}: only keys of the model matter here, such as model.image.size"
+        )));
     }
     if let Some(file) = file {
         return Ok(Config::load(file, overrides)?.model);

@@ -164,7 +164,8 @@ impl Source {
             None => None,
         };
         let mut source = Source::new(&file, dialect);
-        let strip = |(name, tensor): (String, Tensor)| (name.strip_prefix(&prefix).unwrap_or(&name).to_string(), tensor);
+        let strip =
+            |(name, tensor): (String, Tensor)| (name.strip_prefix(&prefix).unwrap_or(&name).to_string(), tensor);
         source.tensors = file.tensors.into_iter().map(strip).collect();
         source.sizes_of_library(library.as_ref()).map_err(fail)?;
         if let Some(folder) = beside {
@@ -244,7 +245,9 @@ impl Source {
                 }
                 if found.layer_norm_eps.is_some_and(|epsilon| epsilon != 1e-12) {
                     let epsilon = found.layer_norm_eps.unwrap_or_default();
-                    return Err(format!("layer_norm_eps of its config.json is {epsilon:e}; the report encoder's is 1e-12"));
+                    return Err(format!(
+                        "layer_norm_eps of its config.json is {epsilon:e}; the report encoder's is 1e-12"
+                    ));
                 }
                 let mut text = bert::sizes(&shapes)?;
                 text.heads = found.num_attention_heads.unwrap_or(text.heads);
@@ -285,10 +288,17 @@ impl Source {
             }
             short.into_iter().for_each(|tensor| *tensor = tensor.to_kind(Kind::Float));
         }
-        let epsilon = self.sizes.image.as_ref().or(self.sizes.whole.as_ref().map(|whole| &whole.image)).map(|image| image.epsilon);
+        let epsilon = self
+            .sizes
+            .image
+            .as_ref()
+            .or(self.sizes.whole.as_ref().map(|whole| &whole.image))
+            .map(|image| image.epsilon);
         if let Some(epsilon) = epsilon.filter(|&epsilon| self.allows(Side::Image) && epsilon != config.image.epsilon) {
             let ours = config.image.epsilon;
-            self.changed.push(format!("layer norms of its images add {epsilon:e} to variances, here {ours:e} (model.image.epsilon)"));
+            self.changed.push(format!(
+                "layer norms of its images add {epsilon:e} to variances, here {ours:e} (model.image.epsilon)"
+            ));
         }
         match self.dialect {
             Dialect::Image(family) => {
@@ -311,7 +321,8 @@ impl Source {
         let mut problems = Vec::new();
         for name in self.tensors.keys().filter(|name| !used.contains(*name)) {
             let aside = self.dialect.side(name).is_some_and(|side| !self.allows(side));
-            let reason = self.dialect.unused(name, config).or(aside.then_some("the other side, which was not asked for"));
+            let reason =
+                self.dialect.unused(name, config).or(aside.then_some("the other side, which was not asked for"));
             match reason {
                 Some(reason) => self.dropped.push(Dropped { name: name.clone(), reason: reason.into() }),
                 None => problems.push(self.unexplained(name, config)),
@@ -321,9 +332,12 @@ impl Source {
     }
 
     fn unexplained(&self, name: &str, config: &ModelConfig) -> String {
-        let block = |prefix: &str| name.split_once(prefix).and_then(|(_, rest)| rest.split('.').next()?.parse::<i64>().ok());
+        let block =
+            |prefix: &str| name.split_once(prefix).and_then(|(_, rest)| rest.split('.').next()?.parse::<i64>().ok());
         match self.dialect {
-            Dialect::Image(_) if block("blocks.").or(block("encoder.layer.")).is_some_and(|n| n >= config.image.depth) => {
+            Dialect::Image(_)
+                if block("blocks.").or(block("encoder.layer.")).is_some_and(|n| n >= config.image.depth) =>
+            {
                 format!("`{name}` is of a block beyond model.image.depth = {}", config.image.depth)
             }
             Dialect::Medst => format!("`{name}` is unknown"),
@@ -360,7 +374,8 @@ fn weights_of(folder: &Path) -> Result<PathBuf> {
     }
     let sharded = folder.join("model.safetensors.index.json").exists();
     let message = if sharded {
-        "its weights are in several files; save them into one with save_pretrained(…, max_shard_size=\"50GB\")".to_string()
+        "its weights are in several files; save them into one with save_pretrained(…, max_shard_size=\"50GB\")"
+            .to_string()
     } else {
         format!("a folder without {}; name the file of weights in it", LIBRARY_FILES.join(" or "))
     };
@@ -368,10 +383,17 @@ fn weights_of(folder: &Path) -> Result<PathBuf> {
 }
 
 /// Whose names these are, and what stands before all of them.
-fn recognise<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Result<(Dialect, String), String> {
+///
+/// # Errors
+/// Nobody's, several encoders', or those of an encoder that computes something else.
+pub fn recognise<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Result<(Dialect, String), String> {
     let any = |test: &dyn Fn(&str) -> bool| names.clone().any(test);
     let prefixes = |ending: &str| -> Vec<&'a str> {
-        names.clone().filter_map(|name| name.strip_suffix(ending)).filter(|p| p.is_empty() || p.ends_with('.')).collect()
+        names
+            .clone()
+            .filter_map(|name| name.strip_suffix(ending))
+            .filter(|p| p.is_empty() || p.ends_with('.'))
+            .collect()
     };
     if any(&|name| name.starts_with("img_encoder_q.model.layer1.") || name.ends_with("layer1.0.conv1.weight")) {
         return Err("a convolutional network (ResNet), as the image encoder of BioViL and BioViL-T is; the image encoder here is a \
@@ -381,7 +403,8 @@ fn recognise<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Result<(Dialec
     if any(&|name| name.starts_with("img_encoder_q.") || name.starts_with("text_encoder_q.")) {
         return Ok((Dialect::Reference, String::new()));
     }
-    const OURS: [&str; 3] = ["image_encoder.class_token", "report_encoder.embeddings.words", "image_global.expand.weight"];
+    const OURS: [&str; 3] =
+        ["image_encoder.class_token", "report_encoder.embeddings.words", "image_global.expand.weight"];
     if any(&|name| OURS.contains(&name)) {
         return Ok((Dialect::Medst, String::new()));
     }

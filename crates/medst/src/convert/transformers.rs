@@ -38,7 +38,13 @@ const TEXT_POSITIONS: &str = "report_encoder.embeddings.positions";
 ///
 /// # Errors
 /// A file that cannot be written.
-pub fn write(folder: &Path, model: &MedSt, card: &ModelCard, pieces: &WordPiece, filled: &Filled) -> Result<Vec<String>> {
+pub fn write(
+    folder: &Path,
+    model: &MedSt,
+    card: &ModelCard,
+    pieces: &WordPiece,
+    filled: &Filled,
+) -> Result<Vec<String>> {
     let mut notes = Vec::new();
     if filled.has(Group::ImageEncoder) {
         for (name, dialect) in [(FRONTAL, Dialect::Image(Family::Vit)), (LATERAL, Dialect::LateralImage)] {
@@ -111,7 +117,8 @@ fn write_report_encoder(folder: &Path, model: &MedSt, pieces: &WordPiece) -> Res
     for entry in model.parameters() {
         let Some(found) = Dialect::Bert.counterpart(&entry.name, 0) else { continue };
         if entry.name == TEXT_POSITIONS && text.positions == Positions::Zero {
-            let first = entry.tensor.detach().narrow(0, 0, 1).expand([text.max_positions, text.width], false).contiguous();
+            let first =
+                entry.tensor.detach().narrow(0, 0, 1).expand([text.max_positions, text.width], false).contiguous();
             tensors.push((bert::POSITIONS.to_string(), first));
             original = Some((entry.name.clone(), entry.tensor.shallow_clone()));
         } else {
@@ -137,7 +144,9 @@ fn write_report_encoder(folder: &Path, model: &MedSt, pieces: &WordPiece) -> Res
 
 /// A vocabulary, one piece a line.
 pub fn write_vocabulary(path: &Path, pieces: &WordPiece) -> Result<()> {
-    let lines = (0..pieces.size() as u32).filter_map(|id| pieces.piece(id)).fold(String::new(), |text, piece| text + piece + "\n");
+    let lines = (0..pieces.size() as u32)
+        .filter_map(|id| pieces.piece(id))
+        .fold(String::new(), |text, piece| text + piece + "\n");
     std::fs::write(path, lines).map_err(Error::io(path))
 }
 
@@ -174,8 +183,9 @@ pub fn read(folder: &Path) -> Result<Vec<Source>> {
     if let (Some(frontal), Some(lateral)) = (&frontal, &mut lateral) {
         lateral.dialect = Dialect::LateralImage;
         for (name, tensor) in &lateral.tensors {
-            let expert = [".layernorm_after.", ".intermediate.", ".output.dense."].iter().any(|part| name.contains(part))
-                && !name.contains(".attention.");
+            let expert =
+                [".layernorm_after.", ".intermediate.", ".output.dense."].iter().any(|part| name.contains(part))
+                    && !name.contains(".attention.");
             if !expert && frontal.tensors.get(name).is_none_or(|other| !other.equal(tensor)) {
                 let message = format!(
                     "`{name}` is another than in {FRONTAL}; the two views share everything but their experts. Name one of the folders \
@@ -186,9 +196,10 @@ pub fn read(folder: &Path) -> Result<Vec<Source>> {
         }
     }
     if let (Some(report), Some(positions)) = (&mut report, rest.tensors.remove(TEXT_POSITIONS)) {
-        let same = report.tensors.get(bert::POSITIONS).is_some_and(|table| {
-            table.size() == positions.size() && table.select(0, 0).equal(&positions.select(0, 0))
-        });
+        let same = report
+            .tensors
+            .get(bert::POSITIONS)
+            .is_some_and(|table| table.size() == positions.size() && table.select(0, 0).equal(&positions.select(0, 0)));
         if !same {
             let message = format!("`{}` is another than the one that {REST} belongs to", bert::POSITIONS);
             return Err(Error::Weights { path: report.path.clone(), message });

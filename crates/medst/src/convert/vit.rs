@@ -118,7 +118,8 @@ pub fn transformers(name: &str, dinov2: bool) -> Option<Counterpart> {
             let path = match layer {
                 Layer::AttentionNorm => path("layernorm_before", "norm1"),
                 Layer::Qkv => {
-                    let names = ["query", "key", "value"].map(|part| format!("{block}.attention.attention.{part}.{leaf}"));
+                    let names =
+                        ["query", "key", "value"].map(|part| format!("{block}.attention.attention.{part}.{leaf}"));
                     return Some(Counterpart::stacked(names.to_vec()));
                 }
                 Layer::Projection => "attention.output.dense",
@@ -163,7 +164,10 @@ pub fn unused(name: &str) -> Option<&'static str> {
     let reasons = [
         (starts(&["head.", "classifier.", "fc.", "pre_logits."]), "a classification head"),
         (starts(&["pooler."]), "a pooler; the image feature is the [CLS] state itself"),
-        (starts(&["decoder", "mask_token"]) || name == "embeddings.mask_token", "parts that masked pre-training alone uses"),
+        (
+            starts(&["decoder", "mask_token"]) || name == "embeddings.mask_token",
+            "parts that masked pre-training alone uses",
+        ),
     ];
     reasons.into_iter().find_map(|(found, reason)| found.then_some(reason))
 }
@@ -171,8 +175,10 @@ pub fn unused(name: &str) -> Option<&'static str> {
 /// What about a tensor the method has no place for; `None` where nobody knows.
 fn inexpressible(name: &str) -> Option<&'static str> {
     let reasons: [(&[&str], &str); 9] = [
-        (&["dist_token", "distillation_token", "head_dist", "distillation_classifier"],
-         "a distillation token takes part in every attention; DeiT's files without it can be read"),
+        (
+            &["dist_token", "distillation_token", "head_dist", "distillation_classifier"],
+            "a distillation token takes part in every attention; DeiT's files without it can be read",
+        ),
         (&["reg_token", "register_tokens"], "register tokens take part in every attention"),
         (&["fc_norm"], "the model averages patches; the image feature here is the [CLS] state"),
         (&["norm_pre", "ln_pre"], "a normalisation before the first block"),
@@ -180,7 +186,10 @@ fn inexpressible(name: &str) -> Option<&'static str> {
         (&["rel_pos", "relative_position", "rope"], "positions enter the attention itself"),
         (&["w12", "w3", "weights_in", "weights_out", "fc1_g", "fc1_x"], "a gated (SwiGLU) MLP"),
         (&["attn_pool"], "attention pooling"),
-        (&["patch_embed.backbone", "patch_embed.norm", "patch_embed.proj.0"], "patches are not embedded by one linear map"),
+        (
+            &["patch_embed.backbone", "patch_embed.norm", "patch_embed.proj.0"],
+            "patches are not embedded by one linear map",
+        ),
     ];
     reasons.into_iter().find_map(|(parts, reason)| parts.iter().any(|part| name.contains(part)).then_some(reason))
 }
@@ -213,9 +222,21 @@ pub fn sizes(family: Family, shapes: &BTreeMap<&str, Vec<i64>>) -> Result<ImageC
         Family::Vit => format!("{first}intermediate.dense.weight"),
         _ => format!("{first}mlp.fc1.weight"),
     };
+    let contract = match family {
+        Family::Vit => format!("{first}output.dense.weight"),
+        _ => format!("{first}mlp.fc2.weight"),
+    };
     let mlp = find(&expand, 2)?[0];
+    if find(&contract, 2)?[1] * 2 == mlp {
+        return Err(format!(
+            "`{expand}` has twice the rows that `{contract}` has columns: a gated (SwiGLU) MLP, which cannot be expressed"
+        ));
+    }
     if kernel[2] != kernel[3] || !matches!(kernel[1], 1 | 3) {
-        return Err(format!("`{}` has shape {kernel:?}; patches are square, with 1 or 3 channels", family.patch_kernel()));
+        return Err(format!(
+            "`{}` has shape {kernel:?}; patches are square, with 1 or 3 channels",
+            family.patch_kernel()
+        ));
     }
     // With an entry for `[CLS]`, or (as in DeiT III) without.
     let entries = positions[1];
@@ -311,7 +332,9 @@ pub fn fold(
             kernel = scaled;
             tensors.insert(name, bias);
             let Pixels { mean, deviation } = pixels;
-            folded.push(format!("pixel mean {mean:?} and deviation {deviation:?} made those of the program, in the patch embedding"));
+            folded.push(format!(
+                "pixel mean {mean:?} and deviation {deviation:?} made those of the program, in the patch embedding"
+            ));
         }
         tensors.insert(family.patch_kernel().into(), kernel);
     }
@@ -327,7 +350,9 @@ pub fn square_side(patches: i64) -> Option<i64> {
 fn missing_biases(family: Family, tensors: &BTreeMap<String, Tensor>, config: &ImageConfig) -> Vec<(String, Tensor)> {
     let mut missing = Vec::new();
     for number in 0..config.depth {
-        let names = family.counterpart(&format!("blocks.{number}.attention.qkv.weight")).map_or(Vec::new(), |found| found.names);
+        let names = family
+            .counterpart(&format!("blocks.{number}.attention.qkv.weight"))
+            .map_or(Vec::new(), |found| found.names);
         for weight in names {
             let bias = weight.replace("weight", "bias");
             if let Some(weight) = tensors.get(&weight).filter(|_| !tensors.contains_key(&bias)) {

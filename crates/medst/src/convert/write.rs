@@ -91,7 +91,12 @@ pub fn check_free(out: &Path, overwrite: bool) -> Result<()> {
     if !overwrite {
         return fail("is there already; --overwrite replaces it");
     }
-    let marks: [PathBuf; 4] = [out.join(MODEL), out.join(transformers::REST), out.join(transformers::FRONTAL), out.join(transformers::REPORT)];
+    let marks: [PathBuf; 4] = [
+        out.join(MODEL),
+        out.join(transformers::REST),
+        out.join(transformers::FRONTAL),
+        out.join(transformers::REPORT),
+    ];
     let run = out.join("checkpoints").exists() || out.join("state.json").exists();
     let ours = out.is_file() || (marks.iter().any(|mark| mark.exists()) && !run);
     if ours { Ok(()) } else { fail("is no folder that medst convert made, so it is not replaced") }

@@ -102,7 +102,9 @@ impl ModelCard {
         let card: ModelCard = serde_json::from_str(text).map_err(|error| fail(error.to_string()))?;
         if card.format != FORMAT || card.version != VERSION {
             let (format, version) = (&card.format, card.version);
-            return Err(fail(format!("its format is `{format}` version {version}; this program reads version {VERSION}")));
+            return Err(fail(format!(
+                "its format is `{format}` version {version}; this program reads version {VERSION}"
+            )));
         }
         Ok(card)
     }

@@ -3,11 +3,12 @@
 use medst::convert::vit::Pixels;
 use medst::convert::{convert, positions};
 use medst::model::view_experts::View;
+use medst::model::weights::{TensorFile, write_safetensors};
 use medst::model::{MedSt, Mode};
 use medst::train::checkpoint::open_model;
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
-use super::{SMALL_IMAGE, SMALL_TEXT, assert_equal, expected, made, reports, request};
+use super::{SMALL_IMAGE, SMALL_TEXT, assert_equal, expected, fixture, made, reports, request};
 
 /// Image and patch features of both views: the lateral expert is a copy of the frontal one.
 fn assert_images(name: &str, model: &MedSt, pixels: &str) {
@@ -37,7 +38,10 @@ fn timm() {
     let (deit, conversion) = made(&["deit.pth"], &with_heads(&[]));
     assert_images("deit", &deit.model, "pixels");
     let file = &conversion.filled.files[0];
-    assert_eq!(file.dropped.iter().map(|dropped| dropped.name.as_str()).collect::<Vec<_>>(), ["head.bias", "head.weight"]);
+    assert_eq!(
+        file.dropped.iter().map(|dropped| dropped.name.as_str()).collect::<Vec<_>>(),
+        ["head.bias", "head.weight"]
+    );
     assert_eq!(conversion.filled.copied_from_frontal.len(), 2 * 6);
     assert!(conversion.filled.initialised.iter().any(|name| name == "report_encoder.embeddings.words"));
     assert!(file.changed.iter().any(|change| change.contains("does not say how they were normalised")));
@@ -77,7 +81,12 @@ fn pictures_of_another_size() {
         let size = format!("model.image.size={side}");
         let (model, conversion) = made(&["deit.pth"], &with_heads(&[&size]));
         assert_images(&format!("deit{side}"), &model.model, &format!("pixels{side}"));
-        assert!(conversion.filled.files[0].changed.iter().any(|change| change.contains("36 resampled to") || change.contains("of 36 patches")));
+        assert!(
+            conversion.filled.files[0]
+                .changed
+                .iter()
+                .any(|change| change.contains("36 resampled to") || change.contains("of 36 patches"))
+        );
     }
 }
 
@@ -114,7 +123,8 @@ fn berts() {
     assert!(file.changed.iter().any(|change| change.contains("token type 0 added")));
     assert!(file.dropped.iter().all(|dropped| dropped.name.starts_with("cls.") || dropped.name.starts_with("pooler.")));
 
-    let two = [&SMALL_IMAGE[..], &["model.text.layers=2", "model.text.max_positions=20", "model.text.max_tokens=20"]].concat();
+    let two = [&SMALL_IMAGE[..], &["model.text.layers=2", "model.text.max_positions=20", "model.text.max_tokens=20"]]
+        .concat();
     let (shallow, conversion) = made(&["bert"], &two);
     assert_reports("bert, two layers", &shallow.model, "bert.two_layers");
     let dropped = &conversion.filled.files[0].dropped;
@@ -130,6 +140,24 @@ fn berts() {
     assert_eq!(old.model.config.text.layers, 6);
     assert_reports("bert-old", &old.model, "bert-old.states");
     assert!(conversion.filled.files[0].changed.iter().any(|change| change.contains("gamma and beta")));
+}
+
+/// BioViL's text encoder, CXR-BERT, is a BERT with a projection head of its own.
+#[test]
+fn cxr_bert() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut tensors = TensorFile::read(&fixture("bert/model.safetensors")).unwrap().tensors;
+    let head = "cls_projection_head.dense_to_hidden.weight";
+    tensors.insert(head.into(), Tensor::zeros([4, 32], (Kind::Float, Device::Cpu)));
+    let named: Vec<(&str, &Tensor)> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+    write_safetensors(&folder.path().join("model.safetensors"), &named, None).unwrap();
+    let config =
+        r#"{"model_type": "cxr-bert", "num_attention_heads": 4, "projection_size": 4, "layer_norm_eps": 1e-12}"#;
+    std::fs::write(folder.path().join("config.json"), config).unwrap();
+    std::fs::copy(fixture("bert/vocab.txt"), folder.path().join("vocab.txt")).unwrap();
+    let (bert, conversion) = made(&[folder.path().to_str().unwrap()], &SMALL_IMAGE);
+    assert_reports("cxr-bert", &bert.model, "bert.states");
+    assert!(conversion.filled.files[0].dropped.iter().any(|dropped| dropped.name == head));
 }
 
 #[test]
@@ -153,7 +181,9 @@ fn mgca_with_lateral_experts_that_are_copies() {
     let filled = &conversion.filled;
     assert_eq!(filled.initialised_parts(), ["importance of words", "importance of patches"]);
     let dropped = &filled.files[0].dropped;
-    for name in ["prototype_layer.weight", "word_local_atten_layer.in_proj_weight", "optimizer_states.0.state.0.exp_avg"] {
+    for name in
+        ["prototype_layer.weight", "word_local_atten_layer.in_proj_weight", "optimizer_states.0.state.0.exp_avg"]
+    {
         assert!(dropped.iter().any(|dropped| dropped.name == name), "{name}: {dropped:?}");
     }
 }

@@ -63,7 +63,11 @@ fn pythons_own_modules_read_what_is_written_for_torch() {
     }
     let folder = tempfile::tempdir().unwrap();
     written(folder.path());
-    run(python, "unpickle.py", &[&folder.path().join("reference.ckpt"), &fixtures().join("reference/weights.safetensors")]);
+    run(
+        python,
+        "unpickle.py",
+        &[&folder.path().join("reference.ckpt"), &fixtures().join("reference/weights.safetensors")],
+    );
 }
 
 #[test]

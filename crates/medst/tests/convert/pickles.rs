@@ -38,7 +38,8 @@ impl Pickle {
 
     /// A tensor of storage 0, which has `declared` values of a class, with one axis of `length` and a stride.
     fn tensor(self, class: &str, declared: i64, length: i64, stride: i64) -> Pickle {
-        let storage = self.raw(b"ctorch._utils\n_rebuild_tensor_v2\n((").text("storage").raw(b"ctorch\n").raw(class.as_bytes());
+        let storage =
+            self.raw(b"ctorch._utils\n_rebuild_tensor_v2\n((").text("storage").raw(b"ctorch\n").raw(class.as_bytes());
         let storage = storage.raw(b"\n").text("0").text("cpu").number(declared).raw(b"tQ").number(0);
         storage.raw(b"(").number(length).raw(b"t(").number(stride).raw(b"t\x89ccollections\nOrderedDict\n)RtR")
     }
@@ -48,7 +49,8 @@ impl Pickle {
         let path = folder.join("weights.pt");
         let mut archive = ZipWriter::new(std::fs::File::create(&path).unwrap());
         let options = SimpleFileOptions::default();
-        for (name, bytes) in [("data.pkl", &self.0[..]), ("data/0", &[0, 0, 128, 63, 0, 0, 0, 64]), ("version", b"3\n")] {
+        for (name, bytes) in [("data.pkl", &self.0[..]), ("data/0", &[0, 0, 128, 63, 0, 0, 0, 64]), ("version", b"3\n")]
+        {
             archive.start_file(format!("archive/{name}"), options).unwrap();
             archive.write_all(bytes).unwrap();
         }
@@ -84,10 +86,12 @@ fn nothing_is_executed() {
     error(&whole.file(folder.path()));
     error(&Pickle::new().raw(b"}(").text("x").system(&command).raw(b"u.").file(folder.path()));
     let shape = Pickle::new().raw(b"}(").text("x").raw(b"ctorch._utils\n_rebuild_tensor_v2\n((").text("storage");
-    let shape = shape.raw(b"ctorch\nFloatStorage\n").text("0").text("cpu").number(2).raw(b"tQ").number(0).system(&command);
+    let shape =
+        shape.raw(b"ctorch\nFloatStorage\n").text("0").text("cpu").number(2).raw(b"tQ").number(0).system(&command);
     error(&shape.raw(b"(").number(1).raw(b"t\x89ccollections\nOrderedDict\n)RtRu.").file(folder.path()));
     // Beside weights: those are read, and that is all.
-    let beside = Pickle::new().raw(b"}(").text("x").tensor("FloatStorage", 2, 2, 1).text("y").system(&command).raw(b"u.");
+    let beside =
+        Pickle::new().raw(b"}(").text("x").tensor("FloatStorage", 2, 2, 1).text("y").system(&command).raw(b"u.");
     let file = TensorFile::read(&beside.file(folder.path())).unwrap();
     assert_eq!(file.tensors.keys().collect::<Vec<_>>(), ["x"]);
     assert!(!mark.exists(), "the command was executed");
@@ -97,7 +101,12 @@ fn nothing_is_executed() {
 fn declared_sizes_are_not_believed() {
     let folder = tempfile::tempdir().unwrap();
     let tensor = |declared: i64, length: i64, stride: i64| {
-        Pickle::new().raw(b"}(").text("x").tensor("FloatStorage", declared, length, stride).raw(b"u.").file(folder.path())
+        Pickle::new()
+            .raw(b"}(")
+            .text("x")
+            .tensor("FloatStorage", declared, length, stride)
+            .raw(b"u.")
+            .file(folder.path())
     };
     // More values than there are, in the storage or in the tensor; an overflow; a negative length.
     for (declared, length) in [(1 << 40, 1 << 40), (2, 3), (1 << 33, 1 << 33), (i64::MAX, i64::MAX), (2, -1)] {

@@ -79,8 +79,10 @@ fn tensors_that_cannot_be_explained() {
         (Tensor::full([32], f64::NAN, (Kind::Float, tch::Device::Cpu)), "`norm.bias` holds values that are not finite"),
         (Tensor::zeros([32], (Kind::Int64, tch::Device::Cpu)), "`norm.bias` holds Int64 values"),
     ] {
-        let changed: Vec<_> =
-            whole().into_iter().map(|(name, tensor)| if name == "norm.bias" { (name, value.copy()) } else { (name, tensor) }).collect();
+        let changed: Vec<_> = whole()
+            .into_iter()
+            .map(|(name, tensor)| if name == "norm.bias" { (name, value.copy()) } else { (name, tensor) })
+            .collect();
         let text = write(&changed);
         assert!(text.contains(words), "{text}");
     }

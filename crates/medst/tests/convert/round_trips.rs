@@ -25,14 +25,15 @@ pub fn of_reference(out: &Path) {
 }
 
 fn through(input: &Path, out: &Path, to: Target) {
-    let request =
-        Request { inputs: vec![Input::whole(input)], out: out.to_path_buf(), to, ..Request::default() };
+    let request = Request { inputs: vec![Input::whole(input)], out: out.to_path_buf(), to, ..Request::default() };
     convert(&request).unwrap();
 }
 
 fn assert_same(one: &MedSt, other: &MedSt) {
     assert_eq!(one.config, other.config);
-    for (one, other) in one.parameters().iter().chain(one.buffers()).zip(other.parameters().iter().chain(other.buffers())) {
+    for (one, other) in
+        one.parameters().iter().chain(one.buffers()).zip(other.parameters().iter().chain(other.buffers()))
+    {
         assert_eq!(one.name, other.name);
         // Not `equal`, which takes -0 for 0.
         let bits = |x: &Tensor| x.detach().view_dtype(Kind::Int);
@@ -46,7 +47,9 @@ fn there_and_back() {
     let at = |name: &str| folder.path().join(name);
     of_reference(&at("first"));
     let first = open_model(&at("first"), Device::Cpu).unwrap();
-    for (target, name) in [(Target::Medst, "ours"), (Target::Reference, "reference.ckpt"), (Target::Transformers, "folder")] {
+    for (target, name) in
+        [(Target::Medst, "ours"), (Target::Reference, "reference.ckpt"), (Target::Transformers, "folder")]
+    {
         through(&at("first"), &at(name), target);
         let back = at(&format!("{name}-back"));
         let mut request = Request { inputs: vec![Input::whole(at(name))], out: back.clone(), ..Request::default() };
@@ -56,7 +59,10 @@ fn there_and_back() {
             request.vocabulary = Some(fixtures().join("reference/vocab.txt"));
         }
         let conversion = convert(&request).unwrap();
-        assert!(conversion.filled.initialised.is_empty() && conversion.filled.copied_from_frontal.is_empty(), "{conversion}");
+        assert!(
+            conversion.filled.initialised.is_empty() && conversion.filled.copied_from_frontal.is_empty(),
+            "{conversion}"
+        );
         let second = open_model(&back, Device::Cpu).unwrap();
         assert_same(&first.model, &second.model);
         let ModelCard { licence, vocabulary_sha256, .. } = &second.card;
@@ -72,7 +78,8 @@ fn the_references_names_are_all_there() {
     of_reference(&folder.path().join("model"));
     let path = folder.path().join("model.ckpt");
     through(&folder.path().join("model"), &path, Target::Reference);
-    let (ours, theirs) = (TensorFile::read(&path).unwrap(), TensorFile::read(&fixtures().join("reference/lightning.ckpt")).unwrap());
+    let (ours, theirs) =
+        (TensorFile::read(&path).unwrap(), TensorFile::read(&fixtures().join("reference/lightning.ckpt")).unwrap());
     let describe = |file: &TensorFile| -> Vec<String> {
         file.tensors.iter().map(|(name, tensor)| format!("{name} {:?} {:?}", tensor.size(), tensor.kind())).collect()
     };
@@ -109,7 +116,8 @@ fn only_what_was_taken_is_written_for_transformers() {
     let mut request = request(&["vit"], &out, &super::SMALL_TEXT);
     request.to = Target::Transformers;
     convert(&request).unwrap();
-    let mut names: Vec<String> = std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> =
+        std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     assert_eq!(names, ["frontal_image_encoder", "lateral_image_encoder"]);
     let (before, _) = made(&["vit"], &super::SMALL_TEXT);

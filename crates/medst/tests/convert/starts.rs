@@ -14,7 +14,8 @@ use super::{fixture, fixtures};
 #[test]
 fn a_run_starts_from_an_image_encoder_and_a_bert() {
     let bench = Bench::new(8);
-    let weights = format!("init.weights=[\"image={}\", \"{}\"]", fixture("mgca.ckpt").display(), fixture("bert").display());
+    let weights =
+        format!("init.weights=[\"image={}\", \"{}\"]", fixture("mgca.ckpt").display(), fixture("bert").display());
     let vocabulary = format!("data.vocabulary={}", fixtures().join("reference/vocab.txt").display());
     let settings = [
         weights.as_str(),
@@ -38,7 +39,10 @@ fn a_run_starts_from_an_image_encoder_and_a_bert() {
     assert_eq!(medst::config::Config::parse(&text, &[]).unwrap(), config);
     pretrain(&config, false, Device::Cpu, &Silent).unwrap();
     let opened = open_model(&config.train.output, Device::Cpu).unwrap();
-    assert_eq!(opened.card.origin.iter().map(|origin| origin.file.as_str()).collect::<Vec<_>>(), ["mgca.ckpt", "model.safetensors"]);
+    assert_eq!(
+        opened.card.origin.iter().map(|origin| origin.file.as_str()).collect::<Vec<_>>(),
+        ["mgca.ckpt", "model.safetensors"]
+    );
     assert_eq!(opened.card.licence.as_deref(), Some("none yet"));
     let training = opened.card.training.unwrap();
     assert_eq!((training.source.as_str(), training.counts), ("table", bench.corpus().manifest().counts.clone()));
@@ -49,7 +53,9 @@ fn weights_of_another_size_are_refused_before_anything_is_written() {
     let bench = Bench::new(8);
     let weights = format!("init.weights={}", fixture("vit").display());
     // The shapes fit; the number of heads, which no shape tells, does not.
-    for (setting, words) in [("model.image.heads=2", "has 4 heads, the configuration 2"), ("model.image.mlp=32", "[64, 32]")] {
+    for (setting, words) in
+        [("model.image.heads=2", "has 4 heads, the configuration 2"), ("model.image.mlp=32", "[64, 32]")]
+    {
         let config = bench.config("run", &[&weights, "model.image.heads=4", setting]);
         let error = pretrain(&config, false, Device::Cpu, &Silent).unwrap_err().to_string();
         assert!(error.contains("model.safetensors") && error.contains(words), "{error}");
