@@ -114,8 +114,8 @@ impl ModelCard {
         serde_json::to_string(self).expect("a card has no keys but text, and no writer that fails")
     }
 
-    /// The head of a safetensors file. `format` is the key by which transformers knows how a file was written.
+    /// The head of a safetensors file. One key: the order of several would differ from file to file.
     pub fn metadata(&self) -> HashMap<String, String> {
-        HashMap::from([("format".to_string(), "pt".to_string()), (ModelCard::KEY.to_string(), self.to_json())])
+        HashMap::from([(ModelCard::KEY.to_string(), self.to_json())])
     }
 }
