@@ -41,6 +41,8 @@ pub enum Command {
     Eval(Eval),
     /// Make a model of other programs' weights, or write one for other programs.
     Convert(Convert),
+    /// Write the card of a model or corpus: what it is, in Markdown, and what is yet to be stated.
+    Card(Card),
     /// Say what a corpus, a run, a checkpoint or a weight file is.
     Inspect {
         /// A folder or file.
@@ -368,6 +370,18 @@ pub struct Convert {
     /// Replace what an earlier conversion made.
     #[arg(long)]
     pub overwrite: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Card {
+    /// A run, a model, a checkpoint or a corpus.
+    pub path: PathBuf,
+    /// results.json of medst eval, whose figures the card of a model then has.
+    #[arg(long)]
+    pub evaluation: Option<PathBuf>,
+    /// The file to write [default: standard output].
+    #[arg(long)]
+    pub out: Option<PathBuf>,
 }
 
 /// A value for each colour.
