@@ -39,11 +39,6 @@ impl Input {
     pub fn whole(path: impl Into<PathBuf>) -> Input {
         Input { side: None, path: path.into() }
     }
-
-    /// Whether a tensor of this side is to be taken.
-    pub fn allows(&self, side: Side) -> bool {
-        self.side.is_none_or(|only| only == side)
-    }
 }
 
 impl FromStr for Input {

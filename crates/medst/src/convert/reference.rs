@@ -134,6 +134,11 @@ pub fn configuration(file: &TensorFile) -> Result<ModelConfig> {
 /// # Errors
 /// As [`configuration`] and [`import`]; and for widths that are no multiple of 64, whose number of heads nobody can tell.
 pub fn load(file: &TensorFile, device: Device, kind: Kind) -> Result<(MedSt, Filled)> {
+    if !is_reference(&file.tensors) {
+        let message = "neither a model of ours nor a checkpoint of the reference implementation; medst convert makes a model of the weights \
+                       of other programs";
+        return Err(Error::Weights { path: file.path.clone(), message: message.into() });
+    }
     let config = configuration(file)?;
     for (width, heads) in [(config.image.width, config.image.heads), (config.text.width, config.text.heads)] {
         if heads == 0 {

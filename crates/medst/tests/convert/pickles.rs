@@ -3,8 +3,10 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use medst::convert::pickle::{self, Value};
 use medst::model::weights::TensorFile;
 use proptest::prelude::*;
+use tch::{Device, Kind, Tensor};
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
@@ -138,6 +140,44 @@ fn empty_and_cut_files_say_what_to_do() {
     assert!(error(&path).contains("torch.save(model.state_dict()"));
     std::fs::write(&path, b"PK\x03\x04").unwrap();
     error(&path);
+}
+
+/// Tensors of any precision and shape, scalars and empty ones among them.
+fn tensors() -> impl Strategy<Value = std::collections::BTreeMap<String, Tensor>> {
+    let kind = prop::sample::select(vec![Kind::Float, Kind::Double, Kind::Half, Kind::BFloat16, Kind::Int64]);
+    let tensor = (prop::collection::vec(0i64..4, 0..4), kind, any::<i64>()).prop_map(|(shape, kind, seed)| {
+        tch::manual_seed(seed);
+        (Tensor::randn(&shape, (Kind::Float, Device::Cpu)) * 1e3).to_kind(kind)
+    });
+    prop::collection::btree_map("[a-zäß.0-9]{1,40}", tensor, 1..6)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// What is written for torch reads back: names, shapes, kinds and bytes.
+    #[test]
+    fn what_is_written_reads_back(tensors in tensors(), number: i64, text: String) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weights.pt");
+        let weights = tensors.iter().map(|(name, tensor)| (name.clone(), Value::Tensor(tensor.shallow_clone())));
+        let mut weights: Vec<(String, Value)> = weights.collect();
+        weights.push(("constant".into(), Value::Constant(0.5, vec![3, 2])));
+        let root = [
+            ("state_dict".to_string(), Value::Dictionary(weights)),
+            ("number".to_string(), Value::Number(number)),
+            ("text".to_string(), Value::Text(text)),
+        ];
+        pickle::save(&path, &root).unwrap();
+        let file = TensorFile::read(&path).unwrap();
+        prop_assert_eq!(file.tensors.len(), tensors.len() + 1);
+        prop_assert!(file.tensors["constant"].equal(&Tensor::full([3, 2], 0.5, (Kind::Float, Device::Cpu))));
+        for (name, tensor) in &tensors {
+            let found = &file.tensors[name];
+            prop_assert_eq!((found.size(), found.kind()), (tensor.size(), tensor.kind()));
+            prop_assert!(found.equal(tensor), "{}", name);
+        }
+    }
 }
 
 proptest! {
