@@ -6,7 +6,7 @@
 //! | [`counterpart`], [`mod@reference`], [`vit`], [`bert`] | where our tensors stand in other families' files, one table a family, read both ways |
 //! | [`positions`] | pictures of another size |
 //! | [`fill`], [`group`] | from files to a model: what is taken, initialised, dropped, refused |
-//! | [`write`], [`pickle`], [`transformers`] | from a model to files |
+//! | [`mod@write`], [`pickle`], [`transformers`] | from a model to files |
 //!
 //! Nothing of a file is executed: pickles are parsed by a reader that knows tensors and containers and nothing else.
 

@@ -161,7 +161,7 @@ fn write_part(folder: &Path, tensors: &[(String, Tensor)], texts: &[(&str, &serd
     Ok(())
 }
 
-/// Reads a folder that [`write`] wrote.
+/// Reads a folder that [`write()`] wrote.
 ///
 /// # Errors
 /// Parts that are missing, or no longer belong together.
