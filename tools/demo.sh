@@ -28,6 +28,9 @@ say "5/7 drawing 300 other patients as the benchmarks lie, and preparing those"
 say "6/7 evaluating"
 "$medst" eval all --model "$demo/run" --corpus "$demo/corpus" --corpus "$demo/corpora/ms-cxr-t" \
   --corpus "$demo/corpora/rsna" --corpus "$demo/corpora/covidx" --out "$demo/report"
+# What the model and its data are, as documents.
+"$medst" card "$demo/run" --evaluation "$demo/report/results.json" --out "$demo/model-card.md"
+"$medst" card "$demo/corpus" --out "$demo/data-card.md"
 say "7/7 the run"
 "$medst" inspect "$demo/run"
 cat <<EOF
@@ -40,6 +43,7 @@ Done in $(($(date +%s) - start)) s. What is where:
   $demo/embeddings.parquet  image and report embeddings of the test patients
   $demo/corpora             the benchmark corpora
   $demo/report/report.html  the evaluation as a page (report.md, results.json beside it)
+  $demo/model-card.md       what the model is, was trained on, and scores; data-card.md: the same of the corpus
 
 Next: your own radiographs. Write a table with subject_id, view, image, report and what else you know (docs/data.md), then
   $medst prepare table TABLE.csv --out CORPUS

@@ -100,7 +100,7 @@ def cosine():
         own = [torch.autograd.grad(part, trained, retain_graph=True, allow_unused=True) for part in parts]
         gradients.append([torch.cat([x.flatten() for x in part if x is not None]) for part in own])
     names = ("global", "local", "temporal", "total")
-    print(json.dumps({name: float(torch.nn.functional.cosine_similarity(a, b, dim=0)) for name, a, b in zip(names, *gradients)}))
+    print(json.dumps({name: float(torch.nn.functional.cosine_similarity(a.double(), b.double(), dim=0)) for name, a, b in zip(names, *gradients)}))
 
 
 def theirs(name):

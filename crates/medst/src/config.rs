@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use medst_data::split::Split;
 use serde::{Deserialize, Serialize};
 
+use crate::convert::input::{Input, one_or_many};
 use crate::eval::result::Task;
 use crate::loss::config::LossConfig;
 use crate::model::config::{ModelConfig, Precision};
@@ -103,6 +104,8 @@ pub struct TrainConfig {
     pub keep_best: usize,
     /// Optimiser steps between lines of the log.
     pub log_every: u64,
+    /// On what terms others may use the weights; written into them.
+    pub licence: Option<String>,
 }
 
 impl Default for TrainConfig {
@@ -121,6 +124,7 @@ impl Default for TrainConfig {
             patience: 5,
             keep_best: 5,
             log_every: 10,
+            licence: None,
         }
     }
 }
@@ -129,8 +133,10 @@ impl Default for TrainConfig {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct InitConfig {
-    /// Our `model.safetensors`, or a checkpoint with the reference's names; random weights where absent.
-    pub weights: Option<PathBuf>,
+    /// Whatever `medst convert` reads, one or several that hold different parts (`image=FILE`, `text=FILE` take one side of a
+    /// file); what none of them holds, and everything where there is none, is random.
+    #[serde(deserialize_with = "one_or_many")]
+    pub weights: Vec<Input>,
 }
 
 /// Evaluation while the model trains.

@@ -8,8 +8,9 @@ use serde::Serialize;
 use tch::Tensor;
 
 use crate::config::Config;
+use crate::convert::{reference, source};
+use crate::model::card::TrainingData;
 use crate::model::config::ModelConfig;
-use crate::model::reference;
 use crate::model::weights::TensorFile;
 use crate::train::checkpoint::{ModelCard, read_card};
 use crate::train::{CONFIG, Ending, RunSummary};
@@ -38,6 +39,8 @@ pub enum Inspected {
         path: PathBuf,
         tensors: usize,
         values: usize,
+        /// Whose names it has; absent where nobody's.
+        format: Option<String>,
         reference: Option<Box<ModelConfig>>,
     },
 }
@@ -65,9 +68,14 @@ pub fn inspect(path: &Path) -> Result<Inspected> {
     if path.is_file() {
         let file = TensorFile::read(path)?;
         let values = file.tensors.values().map(Tensor::numel).sum();
-        let reference =
-            if reference::is_reference(&file) { Some(Box::new(reference::configuration(&file)?)) } else { None };
-        return Ok(Inspected::Weights { path: owned, tensors: file.tensors.len(), values, reference });
+        let reference = if reference::is_reference(&file.tensors) {
+            Some(Box::new(reference::configuration(&file)?))
+        } else {
+            None
+        };
+        let known = source::recognise(file.tensors.keys().map(String::as_str)).ok();
+        let format = known.map(|(dialect, _)| dialect.label().to_string());
+        return Ok(Inspected::Weights { path: owned, tensors: file.tensors.len(), values, format, reference });
     }
     if !path.exists() {
         return Err(Error::Io { path: owned, source: std::io::ErrorKind::NotFound.into() });
@@ -125,19 +133,36 @@ impl fmt::Display for Inspected {
             Inspected::Model { path, card } => {
                 writeln!(f, "{}: a Med-ST model after {} steps", path.display(), card.step)?;
                 write!(f, "{}", Sizes(&card.model))?;
-                writeln!(f, "  trained on corpus {}", card.corpus.get(..16).unwrap_or(&card.corpus))
+                if let Some(TrainingData { source, counts }) = &card.training {
+                    let (subjects, studies) = (counts.subjects, counts.studies);
+                    writeln!(f, "  trained on {studies} studies of {subjects} subjects ({source})")?;
+                }
+                if card.corpus != "unknown" {
+                    writeln!(f, "  trained on corpus {}", card.corpus.get(..16).unwrap_or(&card.corpus))?;
+                }
+                for origin in &card.origin {
+                    writeln!(
+                        f,
+                        "  made from {}, {} (SHA-256 {}…)",
+                        origin.file,
+                        origin.format,
+                        origin.sha256.get(..16).unwrap_or_default()
+                    )?;
+                }
+                writeln!(f, "  vocabulary {}…", card.vocabulary_sha256.get(..16).unwrap_or_default())?;
+                writeln!(f, "  licence: {}", card.licence.as_deref().unwrap_or("not stated"))
             }
-            Inspected::Weights { path, tensors, values, reference } => {
+            Inspected::Weights { path, tensors, values, format, reference } => {
                 writeln!(f, "{}: {tensors} tensors, {:.1} million values", path.display(), *values as f64 / 1e6)?;
-                match reference {
-                    Some(config) => {
+                match (reference, format) {
+                    (Some(config), _) => {
                         writeln!(f, "  a checkpoint of the reference implementation")?;
                         write!(f, "{}", Sizes(config))
                     }
-                    None => writeln!(
-                        f,
-                        "  not a Med-ST model: it has neither a {CONFIG} beside it nor the reference's names"
-                    ),
+                    (None, Some(format)) => writeln!(f, "  names of {format}: medst convert makes a model of it"),
+                    (None, None) => {
+                        writeln!(f, "  not a Med-ST model, nor weights that medst convert reads: names of nobody's")
+                    }
                 }
             }
         }
@@ -145,7 +170,7 @@ impl fmt::Display for Inspected {
 }
 
 /// A model's sizes in words.
-struct Sizes<'a>(&'a ModelConfig);
+pub(crate) struct Sizes<'a>(pub &'a ModelConfig);
 
 impl fmt::Display for Sizes<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

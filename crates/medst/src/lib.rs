@@ -6,10 +6,14 @@
 //! * [`model`] — the image encoder with its view experts, the report encoder, the projections (paper, section 3.2);
 //! * [`loss`] — global, local (modality-weighted) and temporal alignment (sections 3.3 and 3.4), as pure functions;
 //! * [`train`] — batches, optimiser, schedule, checkpoints and the one visible loop;
+//! * [`card`] — model and data cards;
+//! * [`convert`] — weights of other programs, in and out;
 //! * [`embed`] — a trained model in use: embeddings of studies and texts, heat maps;
 //! * [`eval`] — evaluation tasks on embeddings, from a model or from files.
 
+pub mod card;
 pub mod config;
+pub mod convert;
 pub mod device;
 pub mod embed;
 pub mod error;

@@ -21,7 +21,7 @@ fn config(semantics: Semantics) -> ModelConfig {
     ModelConfig {
         semantics,
         initial_deviation: 0.02,
-        image: ImageConfig { size: SIDE, patch: 8, width: 24, depth: 2, heads: 3, mlp: 48 },
+        image: ImageConfig { size: SIDE, patch: 8, width: 24, depth: 2, heads: 3, mlp: 48, ..ImageConfig::default() },
         text: TextConfig {
             vocabulary: 40,
             width: 24,
@@ -290,7 +290,7 @@ fn a_saved_model_reads_back_bit_for_bit_and_refuses_what_does_not_fit() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
     let written = MedSt::new(&config(Semantics::Corrected), 3, Device::Cpu, Kind::Float).unwrap();
-    written.save(&path).unwrap();
+    written.save(&path, None).unwrap();
     let mut read = MedSt::new(&config(Semantics::Corrected), 4, Device::Cpu, Kind::Float).unwrap();
     read.load(&path).unwrap();
     for (a, b) in written.parameters().iter().zip(read.parameters()) {

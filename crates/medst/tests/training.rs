@@ -189,7 +189,7 @@ fn a_reference_checkpoint_of_other_sizes_is_refused_by_name() {
     let config = bench.config("run", &[]);
     let mut model = MedSt::new(&config.model, 0, Device::Cpu, tch::Kind::Float).unwrap();
     let file = medst::model::weights::TensorFile::read(&checkpoint).unwrap();
-    let error = medst::model::reference::import(&mut model, &file).unwrap_err().to_string();
+    let error = medst::convert::reference::import(&mut model, &file).unwrap_err().to_string();
     assert!(error.contains("lightning.ckpt") && error.contains("img_encoder_q.model.cls_token"), "{error}");
 }
 

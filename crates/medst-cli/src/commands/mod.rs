@@ -1,5 +1,7 @@
 //! One file a command: typed arguments to library calls, results to text or JSON.
 
+mod card;
+mod convert;
 mod embed;
 mod eval;
 mod inspect;
@@ -29,6 +31,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Pretrain(arguments) => pretrain::run(&arguments, &output, &reporter),
         Command::Embed(arguments) => embed::run(&arguments, &output, &reporter),
         Command::Eval(arguments) => eval::run(&arguments, &output, &reporter),
+        Command::Card(arguments) => card::run(&arguments),
+        Command::Convert(arguments) => convert::run(&arguments, &output),
         Command::Inspect { path } => inspect::run(&path, &output),
     }
 }

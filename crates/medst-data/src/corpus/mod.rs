@@ -17,5 +17,5 @@ pub mod staging;
 pub mod tables;
 pub mod write;
 
-pub use manifest::Manifest;
+pub use manifest::{Counts, Manifest};
 pub use read::Corpus;

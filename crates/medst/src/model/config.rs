@@ -81,11 +81,13 @@ pub struct ImageConfig {
     pub heads: i64,
     /// Hidden width of an expert's MLP.
     pub mlp: i64,
+    /// Added to the variance in every layer normalisation: 1e-6 as in timm and DINOv2; some ViTs of transformers have 1e-12.
+    pub epsilon: f64,
 }
 
 impl Default for ImageConfig {
     fn default() -> Self {
-        ImageConfig { size: 224, patch: 16, width: 768, depth: 12, heads: 12, mlp: 3072 }
+        ImageConfig { size: 224, patch: 16, width: 768, depth: 12, heads: 12, mlp: 3072, epsilon: 1e-6 }
     }
 }
 
@@ -186,6 +188,9 @@ impl ModelConfig {
         }
         if !(self.initial_deviation > 0.0 && self.initial_deviation <= 1.0) {
             return fail(format!("model.initial_deviation = {}: must lie in (0, 1]", self.initial_deviation));
+        }
+        if !(self.image.epsilon > 0.0 && self.image.epsilon <= 1e-3) {
+            return fail(format!("model.image.epsilon = {}: must lie in (0, 0.001]", self.image.epsilon));
         }
         if !(0.0..1.0).contains(&self.text.dropout) {
             return fail(format!("model.text.dropout = {}: must lie in [0, 1)", self.text.dropout));

@@ -3,7 +3,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | [`config`] | sizes and switches |
+//! | [`config`], [`card`] | sizes and switches; what weights say about themselves |
 //! | [`input`] | typed batches |
 //! | [`vit`], [`view_experts`] | image encoder |
 //! | [`stage`] | encoders as chains |
@@ -13,12 +13,12 @@
 //! | [`fused`] | layers that keep less for the backward pass |
 //! | [`parameters`] | named tensors and their initialisation |
 //! | [`weights`] | reading and writing tensors by name |
-//! | [`mod@reference`] | the reference implementation's names |
 //!
 //! Letters: `B` studies, `L` of them with a lateral view, `P` patches a view, `N` tokens, `W` words, `H` encoder width,
 //! `D` embedding width.
 
 pub mod bert;
+pub mod card;
 pub mod config;
 pub mod cost;
 pub mod fused;
@@ -26,7 +26,6 @@ pub mod importance;
 pub mod input;
 pub mod parameters;
 pub mod projection;
-pub mod reference;
 pub mod stage;
 pub mod view_experts;
 pub mod vit;

@@ -1,6 +1,6 @@
 //! The image encoder: a vision transformer with a Mixture of View Experts (paper, section 3.2).
 //!
-//! Upstream: ViT-B/16 as in timm (pre-norm blocks, LayerNorm ε = 1e-6, exact GELU, bias on q, k and v). One patch
+//! Upstream: ViT-B/16 as in timm (pre-norm blocks, LayerNorm ε = 1e-6 unless configured, exact GELU, bias on q, k and v). One patch
 //! embedding and one table of positions serve both views; the lateral view has no `[CLS]` and uses positions `1…P`.
 //!
 //! How this differs from the reference: the reference runs `[CLS]`, frontal and lateral patches as one sequence of `1 + 2P`
@@ -19,8 +19,6 @@ use super::parameters::{Init, LayerNorm, Linear, Scope, at_least_float};
 use super::stage::Stage;
 use super::view_experts::{View, ViewExperts};
 use crate::Result;
-
-const EPSILON: f64 = 1e-6;
 
 /// Vision transformer with view experts.
 #[derive(Debug)]
@@ -75,7 +73,7 @@ impl ImageEncoder {
             patch_weight: scope.parameter("patch_embedding.weight", &[width, 3, patch, patch], Init::TruncatedNormal),
             patch_bias: scope.parameter("patch_embedding.bias", &[width], Init::Zeros),
             blocks: (0..depth).map(|n| Block::new(&scope.at(format_args!("blocks.{n}")), config)).collect(),
-            norm: LayerNorm::new(&scope.at("norm"), width, EPSILON),
+            norm: LayerNorm::new(&scope.at("norm"), width, config.epsilon),
         }
     }
 
@@ -203,10 +201,10 @@ impl Block {
     fn new(scope: &Scope, config: &ImageConfig) -> Block {
         let width = config.width;
         Block {
-            norm: LayerNorm::new(&scope.at("norm"), width, EPSILON),
+            norm: LayerNorm::new(&scope.at("norm"), width, config.epsilon),
             qkv: Linear::new(&scope.at("attention.qkv"), width, 3 * width),
             projection: Linear::new(&scope.at("attention.projection"), width, width),
-            experts: ViewExperts::new(scope, width, config.mlp, EPSILON),
+            experts: ViewExperts::new(scope, width, config.mlp, config.epsilon),
             heads: config.heads,
         }
     }

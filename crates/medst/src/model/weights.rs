@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, SafeTensors, View};
 use tch::{Device, Kind, Tensor};
 
+use super::card::ModelCard;
 use super::{MedSt, Parameter};
 use crate::{Error, Result};
 
@@ -17,25 +18,41 @@ use crate::{Error, Result};
 pub struct TensorFile {
     pub path: PathBuf,
     pub tensors: BTreeMap<String, Tensor>,
+    /// Text in the head of the file.
+    pub metadata: HashMap<String, String>,
+    /// Names of tensors that stand beside the weights, such as an optimiser's; not read.
+    pub beside: Vec<String>,
 }
 
+/// Under which key training programs save weights: Lightning, DeiT and MAE, others.
+const WRAPPERS: [&str; 3] = ["state_dict", "model", "model_state_dict"];
+
+/// How many times larger than its file tensors may be together. Tensors may share their values, which is what a file would use that
+/// is made to fill memory.
+const MAX_EXPANSION: u64 = 8;
+
 impl TensorFile {
-    /// Reads a safetensors file, or a PyTorch checkpoint (`.ckpt`, `.pt`, `.pth`, `.bin`); recognised by content. Weights
-    /// of a Lightning checkpoint are taken from under `state_dict`.
+    /// Reads a safetensors file, or a PyTorch checkpoint (`.ckpt`, `.pt`, `.pth`, `.bin`; since 1.6 a zip archive, before
+    /// that a stream of pickles, before 0.1.10 a tar archive); recognised by content. Weights are taken from under `state_dict` (Lightning),
+    /// `model` (DeiT) or `model_state_dict` where a file has that.
     ///
     /// # Errors
     /// Names the file, and what about it is unreadable.
     pub fn read(path: &Path) -> Result<TensorFile> {
         let map = map(path)?;
-        let copied = |bytes: &[u8], shape: &[i64], kind| Ok(Tensor::f_from_data_size(bytes, shape, kind)?);
-        let tensors = if is_pickled(&map) { read_pickle(path)? } else { read_safetensors(path, &map, copied)? };
-        Ok(TensorFile { path: path.to_path_buf(), tensors })
+        if is_pickled(&map) {
+            return read_pickle(path, map.len() as u64);
+        }
+        read_safetensors(path, &map, |bytes, shape, kind| Ok(Tensor::f_from_data_size(bytes, shape, kind)?))
     }
 }
 
-/// Whether a file is PyTorch's: an archive, or a bare pickle.
+/// Whether a file is PyTorch's: an archive (zip, or tar of old), or a bare pickle.
 fn is_pickled(bytes: &[u8]) -> bool {
-    bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(&[0x80])
+    let tar = bytes.get(257..262) == Some(b"ustar");
+    // A safetensors file begins with the length of its head, whose lowest byte may be that of a pickle.
+    let head = bytes.get(8) == Some(&b'{');
+    bytes.starts_with(b"PK\x03\x04") || tar || (bytes.starts_with(&[0x80]) && !head)
 }
 
 /// The bytes of a file.
@@ -59,7 +76,7 @@ fn read_safetensors(
     path: &Path,
     bytes: &[u8],
     make: impl Fn(&[u8], &[i64], Kind) -> Result<Tensor>,
-) -> Result<BTreeMap<String, Tensor>> {
+) -> Result<TensorFile> {
     let file = SafeTensors::deserialize(bytes)
         .map_err(|error| unusable(path, format!("neither safetensors nor a PyTorch checkpoint ({error})")))?;
     let mut tensors = BTreeMap::new();
@@ -80,15 +97,35 @@ fn read_safetensors(
         let shape: Vec<i64> = view.shape().iter().map(|&side| side as i64).collect();
         tensors.insert(name.to_string(), make(view.data(), &shape, kind)?);
     }
-    Ok(tensors)
+    let metadata = SafeTensors::read_metadata(bytes).ok().and_then(|(_, head)| head.metadata().clone());
+    Ok(TensorFile { path: path.to_path_buf(), tensors, metadata: metadata.unwrap_or_default(), beside: Vec::new() })
 }
 
-fn read_pickle(path: &Path) -> Result<BTreeMap<String, Tensor>> {
-    use pytorch_reader::{DType, PytorchReader};
-    let fail = |error: &dyn std::fmt::Display| unusable(path, format!("unreadable PyTorch checkpoint: {error}"));
-    let reader = PytorchReader::with_top_level_key(path, "state_dict")
-        .or_else(|_| PytorchReader::new(path))
-        .map_err(|error| fail(&error))?;
+fn read_pickle(path: &Path, length: u64) -> Result<TensorFile> {
+    use pytorch_reader::{DType, PickleValue, PytorchReader};
+    let fail = |error: &dyn std::fmt::Display| {
+        let remedy = "if PyTorch reads it, save the weights alone: torch.save(model.state_dict(), \"weights.pt\")";
+        unusable(path, format!("unreadable PyTorch checkpoint: {error}; {remedy}"))
+    };
+    // The whole file, of which only names and sizes are read here; and what is under a key.
+    let all = PytorchReader::new(path).map_err(|error| fail(&error))?;
+    let under = |key: &str| {
+        let reader = PytorchReader::with_top_level_key(path, key).ok().filter(|reader| !reader.is_empty())?;
+        Some((reader, format!("{key}.")))
+    };
+    let (reader, mut beside) = match WRAPPERS.into_iter().find_map(under) {
+        Some((reader, prefix)) => (reader, all.keys().into_iter().filter(|name| !name.starts_with(&prefix)).collect()),
+        None => (all, Vec::new()),
+    };
+    beside.sort();
+    let declared: u64 = reader.tensors().values().map(|tensor| tensor.byte_len() as u64).sum();
+    if declared > length.saturating_mul(MAX_EXPANSION).saturating_add(1 << 20) {
+        return Err(unusable(path, format!("a file of {length} bytes declares tensors of {declared} bytes")));
+    }
+    let mut metadata = HashMap::new();
+    if let Ok(PickleValue::String(text)) = PytorchReader::read_pickle_data(path, Some(ModelCard::KEY)) {
+        metadata.insert(ModelCard::KEY.to_string(), text);
+    }
     let mut tensors = BTreeMap::new();
     for (name, tensor) in reader.tensors() {
         let kind = match tensor.dtype() {
@@ -108,7 +145,10 @@ fn read_pickle(path: &Path) -> Result<BTreeMap<String, Tensor>> {
         let shape: Vec<i64> = tensor.shape().iter().map(|&side| side as i64).collect();
         tensors.insert(name.clone(), Tensor::f_from_data_size(&bytes, &shape, kind)?);
     }
-    Ok(tensors)
+    if tensors.is_empty() {
+        return Err(unusable(path, "a PyTorch file without tensors"));
+    }
+    Ok(TensorFile { path: path.to_path_buf(), tensors, metadata, beside })
 }
 
 /// A tensor that is copied to bytes only while it is being written.
@@ -178,12 +218,11 @@ pub fn write_safetensors(
 }
 
 impl MedSt {
-    /// Writes parameters and running statistics under our names, atomically.
-    pub fn save(&self, path: &Path) -> Result<()> {
+    /// Writes parameters and running statistics under our names, atomically, with a card in the file's head.
+    pub fn save(&self, path: &Path, card: Option<&ModelCard>) -> Result<()> {
         let all = self.parameters().iter().chain(self.buffers());
         let tensors: Vec<(&str, &Tensor)> = all.map(|entry| (entry.name.as_str(), &entry.tensor)).collect();
-        let metadata = HashMap::from([("format".to_string(), "medst".to_string())]);
-        write_safetensors(path, &tensors, Some(metadata))
+        write_safetensors(path, &tensors, card.map(ModelCard::metadata))
     }
 
     /// Reads what [`MedSt::save`] wrote: from the file, which is mapped into memory, straight into the parameters.
@@ -204,10 +243,10 @@ impl MedSt {
             // and dropped before the map.
             Ok(unsafe { Tensor::f_from_blob(bytes.as_ptr(), shape, &strides, kind, Device::Cpu)? })
         };
-        let tensors = if is_pickled(&map) { read_pickle(path)? } else { read_safetensors(path, &map, in_place)? };
+        let file = if is_pickled(&map) { TensorFile::read(path)? } else { read_safetensors(path, &map, in_place)? };
         let wanted: Vec<Parameter> = self.parameters().iter().chain(self.buffers()).cloned().collect();
-        let problems = fill(&wanted, &tensors);
-        drop(tensors);
+        let problems = fill(&wanted, &file.tensors);
+        drop(file);
         if problems.is_empty() { Ok(()) } else { Err(unusable(path, summary(&problems))) }
     }
 }
@@ -238,7 +277,7 @@ fn fill(wanted: &[Parameter], tensors: &BTreeMap<String, Tensor>) -> Vec<String>
 }
 
 /// At most a few of many problems, in one line.
-pub(super) fn summary(problems: &[String]) -> String {
+pub(crate) fn summary(problems: &[String]) -> String {
     const SHOWN: usize = 4;
     let mut text = problems.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("; ");
     if problems.len() > SHOWN {

@@ -12,38 +12,15 @@ use serde::{Deserialize, Serialize};
 use tch::Device;
 
 use super::optimizer::AdamW;
-use crate::model::config::{ModelConfig, Precision};
+use crate::convert::reference;
+use crate::model::MedSt;
+pub use crate::model::card::{CARD, MODEL, ModelCard, VOCABULARY};
+use crate::model::config::Precision;
 use crate::model::weights::{TensorFile, write_safetensors};
-use crate::model::{MedSt, reference};
 use crate::{Error, Result};
 
-const FORMAT: &str = "medst-model";
-pub const MODEL: &str = "model.safetensors";
-const CARD: &str = "config.json";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
-const VOCABULARY: &str = "vocab.txt";
-
-/// `config.json`: what a model is.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ModelCard {
-    pub format: String,
-    pub version: u32,
-    pub model: ModelConfig,
-    /// SHA-256 of the vocabulary the model was trained with.
-    pub vocabulary_sha256: String,
-    /// Optimiser steps behind it.
-    pub step: u64,
-    /// Fingerprint of the corpus it was trained on.
-    pub corpus: String,
-}
-
-impl ModelCard {
-    pub fn new(model: &ModelConfig, pieces: &WordPiece, step: u64, corpus: String) -> ModelCard {
-        let vocabulary_sha256 = pieces.checksum().to_string();
-        ModelCard { format: FORMAT.into(), version: 1, model: model.clone(), vocabulary_sha256, step, corpus }
-    }
-}
 
 /// `state.json`: where a run is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -122,7 +99,7 @@ impl Checkpoints {
             fs::remove_dir_all(&staged).map_err(Error::io(&staged))?;
         }
         fs::create_dir(&staged).map_err(Error::io(&staged))?;
-        model.save(&staged.join(MODEL))?;
+        model.save(&staged.join(MODEL), Some(card))?;
         let (moments, _) = optimizer.state();
         write_safetensors(&staged.join(OPTIMIZER), &moments, None)?;
         write_json(&staged.join(CARD), card)?;
@@ -168,7 +145,7 @@ impl Checkpoints {
             message: "there is none to resume from".into(),
         })?;
         let state: State = read_json(&folder.join(STATE))?;
-        let card: ModelCard = read_json(&folder.join(CARD))?;
+        let card = ModelCard::read(&folder.join(CARD))?;
         if card.corpus != corpus {
             let message = "data.corpus holds another corpus than the one the run was begun with; prepare that one again, \
                            or start a new run with init.weights";
@@ -231,11 +208,7 @@ pub fn read_card(path: &Path) -> Result<(PathBuf, ModelCard)> {
         path: path.to_path_buf(),
         message: format!("neither a run nor a checkpoint: there is no {MODEL} with its {CARD}"),
     })?;
-    let card: ModelCard = read_json(&folder.join(CARD))?;
-    if card.format != FORMAT || card.version != 1 {
-        let message = format!("its format is `{}` version {}; this program reads version 1", card.format, card.version);
-        return Err(Error::Checkpoint { path: folder.join(CARD), message });
-    }
+    let card = ModelCard::read(&folder.join(CARD))?;
     Ok((folder, card))
 }
 

@@ -29,7 +29,6 @@ pub mod tensorboard;
 pub mod validate;
 pub mod watch;
 
-use std::path::Path;
 use std::time::Instant;
 
 use medst_data::corpus::Corpus;
@@ -49,11 +48,12 @@ use self::schedule::Schedule;
 pub use self::summary::{Ending, RunSummary};
 use self::watch::Watch;
 use crate::config::Config;
+use crate::convert;
 use crate::loss;
+use crate::model::card::{Origin, TrainingData};
 use crate::model::config::Positions;
 use crate::model::input::Batch;
-use crate::model::weights::TensorFile;
-use crate::model::{MedSt, Mode, reference};
+use crate::model::{MedSt, Mode};
 use crate::{Error, Result};
 
 /// The resolved configuration in a run's folder.
@@ -78,7 +78,7 @@ pub fn pretrain(config: &Config, resume: bool, device: Device, progress: &dyn Pr
     check_folder(config, resume)?;
 
     let mut model = MedSt::new(&config.model, config.train.seed, device, config.train.precision.kind())?;
-    initialise(&mut model, config, progress)?;
+    let origin = initialise(&mut model, config, progress)?;
     let mut optimizer = AdamW::new(&model, &config.optimizer);
     let mut checkpoints = Checkpoints::new(&config.train.output);
     let mut state = if resume && checkpoints.begun() {
@@ -103,7 +103,12 @@ pub fn pretrain(config: &Config, resume: bool, device: Device, progress: &dyn Pr
     let mut save = |model: &MedSt, optimizer: &AdamW, state: &mut State| {
         optimizer.check_weights()?;
         state.updates = optimizer.state().1;
-        let card = ModelCard::new(&config.model, &pieces, state.step, corpus.fingerprint());
+        let card = ModelCard {
+            training: Some(TrainingData::of(&corpus)),
+            licence: config.train.licence.clone(),
+            origin: origin.clone(),
+            ..ModelCard::new(&config.model, &pieces, state.step, corpus.fingerprint())
+        };
         checkpoints.save(model, &card, optimizer, state, config.data.vocabulary.as_deref())
     };
     let describe = |set: &Dataset| format!("{} studies in {} sequences", set.studies(), set.sequences.len());
@@ -324,20 +329,21 @@ fn vocabulary(config: &Config) -> Result<WordPiece> {
     })
 }
 
-fn initialise(model: &mut MedSt, config: &Config, progress: &dyn Progress) -> Result<()> {
-    let Some(path) = &config.init.weights else { return Ok(()) };
-    let name = |path: &Path| path.display().to_string();
-    let file = TensorFile::read(path)?;
-    if reference::is_reference(&file) {
-        let imported = reference::import(model, &file)?;
-        progress.note(&format!("started from {}: {}", name(path), imported.brief()));
-        if config.model.text.positions == Positions::Sequential {
-            progress
-                .note("the checkpoint was trained with model.text.positions = \"zero\"; this run uses \"sequential\"");
-        }
-        return Ok(());
+/// Fills the new model from the configured files; returns which they were.
+fn initialise(model: &mut MedSt, config: &Config, progress: &dyn Progress) -> Result<Vec<Origin>> {
+    let inputs = &config.init.weights;
+    if inputs.is_empty() {
+        return Ok(Vec::new());
     }
-    model.load(path)?;
-    progress.note(&format!("started from {}", name(path)));
-    Ok(())
+    let (filled, origin) = convert::start(model, inputs)?;
+    let names: Vec<String> = inputs.iter().map(ToString::to_string).collect();
+    progress.note(&format!("started from {}: {}", names.join(", "), filled.brief()));
+    for change in filled.files.iter().flat_map(|file| &file.changed) {
+        progress.note(&format!("  {change}"));
+    }
+    let reference = filled.files.iter().any(|file| file.zero_positions);
+    if reference && config.model.text.positions == Positions::Sequential {
+        progress.note("the checkpoint was trained with model.text.positions = \"zero\"; this run uses \"sequential\"");
+    }
+    Ok(origin)
 }

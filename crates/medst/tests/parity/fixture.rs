@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use medst::convert::reference;
 use medst::loss::config::LossConfig;
 use medst::model::MedSt;
 use medst::model::config::{ImageConfig, ModelConfig, Positions, ProjectionConfig, Semantics, TextConfig};
 use medst::model::input::{Batch, ImageInput, ReportInput};
-use medst::model::reference;
 use medst::model::weights::TensorFile;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
@@ -78,6 +78,7 @@ impl Fixture {
                 depth: c.depth,
                 heads: c.heads,
                 mlp: rows("img_encoder_q.model.blocks.0.mlp.fc1.weight"),
+                ..ImageConfig::default()
             },
             text: TextConfig {
                 vocabulary: rows("text_encoder_q.model.embeddings.word_embeddings.weight"),

@@ -11,9 +11,11 @@ use std::collections::BTreeMap;
 
 use fixture::{Comparison, Fixture};
 use medst::config::OptimizerConfig;
+use medst::convert::counterpart::gather;
+use medst::convert::reference;
 use medst::loss::{self, temporal};
 use medst::model::view_experts::View;
-use medst::model::{MedSt, Mode, reference};
+use medst::model::{MedSt, Mode};
 use medst::train::gradients::Gradients;
 use medst::train::optimizer::AdamW;
 use medst::train::schedule::Schedule;
@@ -118,7 +120,7 @@ fn compare_gradients(
     let mut seen = std::collections::BTreeSet::new();
     for parameter in model.parameters() {
         let source = reference::counterpart(&parameter.name, fixture.config.embedding).unwrap();
-        let wanted = reference::gather(&source, expected, &parameter.tensor.size()).unwrap();
+        let wanted = gather(&source, expected, &parameter.tensor.size()).unwrap();
         let found = parameter.tensor.grad();
         assert!(found.defined(), "{} has no gradient", parameter.name);
         let found = found.to_kind(Kind::Double);
@@ -203,7 +205,7 @@ fn compare_final_weights(fixture: &Fixture, model: &MedSt, mut comparison: Compa
     let all = length_of_all(&gradients);
     for entry in model.parameters().iter().chain(model.buffers()) {
         let source = reference::counterpart(&entry.name, fixture.config.embedding).unwrap();
-        let Ok(wanted) = reference::gather(&source, &expected, &entry.tensor.size()) else { continue };
+        let Ok(wanted) = gather(&source, &expected, &entry.tensor.size()) else { continue };
         // Where the exact gradient is zero, AdamW divides rounding by its own size: in float32 such a bias wanders by the
         // learning rate, and two correct programs wander apart (in float64 ε is larger than the rounding).
         let gradient = gradients.get(&source.names[0]).map(|g| g.to_kind(Kind::Double).norm().double_value(&[]));

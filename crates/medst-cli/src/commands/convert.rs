@@ -1,0 +1,36 @@
+//! `medst convert`.
+
+use anyhow::Result;
+use medst::Error;
+use medst::convert::vit::Pixels;
+use medst::convert::{Request, Target, convert};
+
+use super::Output;
+use crate::args::{Convert, TargetName};
+
+pub fn run(arguments: &Convert, output: &Output) -> Result<()> {
+    let pixels = match (arguments.pixel_mean, arguments.pixel_std) {
+        (Some(mean), Some(deviation)) => Some(Pixels { mean: mean.0, deviation: deviation.0 }),
+        _ => None,
+    };
+    if let Some(pixels) = pixels.filter(|pixels| pixels.deviation.iter().any(|&value| value <= 0.0)) {
+        return Err(Error::Config(format!("--pixel-std {:?}: must be above 0", pixels.deviation)).into());
+    }
+    let request = Request {
+        inputs: arguments.inputs.clone(),
+        out: arguments.out.clone(),
+        to: match arguments.to {
+            TargetName::Medst => Target::Medst,
+            TargetName::Reference => Target::Reference,
+            TargetName::Transformers => Target::Transformers,
+        },
+        config: arguments.config.clone(),
+        overrides: arguments.overrides.clone(),
+        vocabulary: arguments.vocabulary.clone(),
+        pixels,
+        licence: arguments.licence.clone(),
+        seed: arguments.seed,
+        overwrite: arguments.overwrite,
+    };
+    output.show(&convert(&request)?)
+}

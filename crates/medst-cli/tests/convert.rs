@@ -1,0 +1,93 @@
+//! `medst convert`, driven as people drive it. What it computes is tested in the library (`crates/medst/tests/convert`).
+
+use std::path::{Path, PathBuf};
+
+use assert_cmd::Command;
+
+fn fixture(name: &str) -> String {
+    let folder: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../medst/tests/fixtures");
+    folder.join(name).canonicalize().unwrap().display().to_string()
+}
+
+/// Runs the command; checks the exit code; returns standard output and standard error.
+fn run(folder: &Path, arguments: &[&str], code: i32) -> (String, String) {
+    let output = Command::cargo_bin("medst").unwrap().current_dir(folder).args(arguments).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "medst {arguments:?}\n{out}\n{err}");
+    (out, err)
+}
+
+#[test]
+fn weights_of_two_programs_become_a_model_and_go_out_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let image = format!("image={}", fixture("convert/mgca.ckpt"));
+    let text = format!("text={}", fixture("convert/bert"));
+    let convert = ["convert", &image, &text, "--out", "model", "--set", "model.image.heads=2", "--licence", "CC0-1.0"];
+    let (out, _) = run(at, &convert, 0);
+    for words in [
+        "from ",
+        "the reference implementation (or MGCA):",
+        "a BERT of transformers:",
+        "token type 0 added",
+        "MGCA's prototypes",
+        "copied        12 tensors",
+        "at random",
+        "global projection of reports",
+        "written    model: a model of ours",
+    ] {
+        assert!(out.contains(words), "{words}:\n{out}");
+    }
+    let (out, _) = run(at, &["inspect", "model"], 0);
+    for words in ["made from mgca.ckpt", "made from model.safetensors, a BERT", "licence: CC0-1.0"] {
+        assert!(out.contains(words), "{words}:\n{out}");
+    }
+
+    let (out, _) = run(at, &["convert", "model", "--to", "reference", "--out", "model.ckpt"], 0);
+    assert!(out.contains("strict=True") && out.contains("sequential text positions"), "{out}");
+    let (out, _) = run(at, &["--json", "convert", "model", "--to", "transformers", "--out", "folder"], 0);
+    let result: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(result["to"], "transformers");
+    assert_eq!(result["initialised"].as_array().unwrap().len(), 0);
+    assert_eq!(result["model"]["image"]["heads"], 2);
+    for name in
+        ["frontal_image_encoder/config.json", "lateral_image_encoder/model.safetensors", "report_encoder/vocab.txt"]
+    {
+        assert!(at.join("folder").join(name).exists(), "{name}");
+    }
+    // From both ways back: the same weights, to the byte.
+    let vocabulary = fixture("convert/bert/vocab.txt");
+    run(at, &["convert", "folder", "--out", "from-folder"], 0);
+    run(at, &["convert", "model.ckpt", "--vocabulary", &vocabulary, "--out", "from-checkpoint"], 0);
+    let weights = |name: &str| std::fs::read(at.join(name).join("model.safetensors")).unwrap();
+    assert!(weights("from-folder") == weights("model") && weights("from-checkpoint") == weights("model"));
+}
+
+#[test]
+fn what_cannot_be_done_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let deit = fixture("convert/deit.pth");
+    let (_, err) = run(at, &["convert", &deit, "--out", "model"], 2);
+    assert!(err.contains("--set model.image.heads=N"), "{err}");
+    let (_, err) = run(at, &["convert", "absent.pth", "--out", "model"], 1);
+    assert!(err.contains("absent.pth"), "{err}");
+    let (_, err) = run(at, &["convert", &deit], 2);
+    assert!(err.contains("--out"), "{err}");
+    for pixels in [
+        vec!["--pixel-mean", "0.5"],
+        vec!["--pixel-mean", "0.5,1", "--pixel-std", "1"],
+        vec!["--pixel-mean", "0", "--pixel-std", "0"],
+    ] {
+        let (_, err) = run(at, &[&["convert", &deit, "--out", "model"][..], &pixels].concat(), 2);
+        assert!(err.contains("--pixel-"), "{err}");
+    }
+    let registers = fixture("convert/refused/registers.safetensors");
+    let (_, err) = run(at, &["convert", &registers, "--out", "model"], 1);
+    assert!(err.contains("register tokens take part in every attention"), "{err}");
+    assert!(std::fs::read_dir(at).unwrap().next().is_none(), "nothing was left behind");
+
+    let (out, _) = run(at, &["inspect", &deit], 0);
+    assert!(out.contains("a vision transformer of timm") && out.contains("medst convert"), "{out}");
+}

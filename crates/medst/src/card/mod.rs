@@ -1,0 +1,47 @@
+//! Model and data cards: Markdown that says what a model or corpus is, filled in from what the program knows, with the questions that
+//! only whoever publishes it can answer.
+//!
+//! The text is in `assets/model-card.md` and `assets/data-card.md`; `{{key}}` is a place to fill.
+
+mod data;
+mod evaluation;
+mod model;
+
+use std::path::Path;
+
+use medst_data::corpus::Corpus;
+
+use crate::Result;
+
+/// The card of a corpus, a run, a model or a checkpoint.
+///
+/// * `results`: `results.json` of `medst eval`, whose figures a model's card then has.
+///
+/// # Errors
+/// A path that is none of these, files that cannot be read.
+pub fn of(path: &Path, results: Option<&Path>) -> Result<String> {
+    if path.join("corpus.json").exists() {
+        return Ok(data::card(&Corpus::open(path)?, path));
+    }
+    model::card(path, results)
+}
+
+/// The name of a folder, for a title.
+fn name(path: &Path) -> String {
+    let whole = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    whole.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+/// Fills the places of a template.
+///
+/// # Panics
+/// In tests, when a place has no value or a value no place: the two are written together.
+fn fill(template: &str, values: &[(&str, String)]) -> String {
+    let mut text = template.to_string();
+    for (key, value) in values {
+        let place = format!("{{{{{key}}}}}");
+        debug_assert!(text.contains(&place), "{place} is not in the template");
+        text = text.replace(&place, value);
+    }
+    text
+}

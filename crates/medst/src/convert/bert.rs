@@ -1,0 +1,128 @@
+//! BERT in the names of transformers: `pytorch_model.bin` or `model.safetensors` of Bio_ClinicalBERT, of BioViL's CXR-BERT, or of any
+//! other that has at least the configured number of layers.
+//!
+//! Ours has no token types. Every token of a report is of type 0, so the library adds row 0 of that table to every token before
+//! it adds the position: adding the row to every word of the word table gives the same sum, to the bit. With the reference's semantics
+//! the row is left out, as the reference leaves it out.
+
+use std::collections::BTreeMap;
+
+use tch::Tensor;
+
+use super::counterpart::Counterpart;
+use super::reference::HEAD_WIDTH;
+use crate::model::config::TextConfig;
+
+pub const TYPES: &str = "embeddings.token_type_embeddings.weight";
+pub const WORDS: &str = "embeddings.word_embeddings.weight";
+pub const POSITIONS: &str = "embeddings.position_embeddings.weight";
+
+/// Where the tensor that we call `name` below `report_encoder` stands in a BERT.
+pub fn counterpart(name: &str) -> Option<Counterpart> {
+    let one = |name: String| Some(Counterpart::one(name));
+    if let Some(rest) = name.strip_prefix("embeddings.") {
+        return match rest {
+            "words" => one(WORDS.into()),
+            "positions" => one(POSITIONS.into()),
+            rest => one(format!("embeddings.LayerNorm.{}", rest.strip_prefix("norm.")?)),
+        };
+    }
+    let (number, rest) = name.strip_prefix("layers.")?.split_once('.')?;
+    let layer = format!("encoder.layer.{number}");
+    let (path, leaf) = rest.rsplit_once('.')?;
+    match path {
+        "attention.qkv" => {
+            let names = ["query", "key", "value"].map(|part| format!("{layer}.attention.self.{part}.{leaf}"));
+            Some(Counterpart::stacked(names.to_vec()))
+        }
+        "attention.projection" => one(format!("{layer}.attention.output.dense.{leaf}")),
+        "attention.norm" => one(format!("{layer}.attention.output.LayerNorm.{leaf}")),
+        "expand" => one(format!("{layer}.intermediate.dense.{leaf}")),
+        "contract" => one(format!("{layer}.output.dense.{leaf}")),
+        "norm" => one(format!("{layer}.output.LayerNorm.{leaf}")),
+        _ => None,
+    }
+}
+
+/// Why a file holds a tensor that is not used; `None` where nobody knows.
+///
+/// * `token_types`: whether the token types are left out.
+pub fn unused(name: &str, layers: i64, token_types: bool) -> Option<&'static str> {
+    let layer = name.strip_prefix("encoder.layer.").and_then(|rest| rest.split('.').next()?.parse::<i64>().ok());
+    let heads = ["cls.", "cls_projection_head.", "classifier.", "qa_outputs.", "predictions."];
+    let reasons = [
+        (layer.is_some_and(|layer| layer >= layers), "layers beyond model.text.layers"),
+        (name.contains(".crossattention."), "cross-attention, which a report alone does not use"),
+        (name.starts_with("pooler."), "a pooler; the report feature is the [CLS] state itself"),
+        (name.ends_with("position_ids") || name.ends_with("token_type_ids"), "a list of numbers"),
+        (heads.iter().any(|head| name.starts_with(head)), "heads of other training tasks"),
+        (token_types && name == TYPES, "token types, which the reference leaves out"),
+    ];
+    reasons.into_iter().find_map(|(found, reason)| found.then_some(reason))
+}
+
+/// Sizes by shapes, in the number of layers that the file has. Positions are sequential, heads 0 where nobody can tell.
+///
+/// # Errors
+/// Names what is missing or has no shape of a BERT.
+pub fn sizes(shapes: &BTreeMap<&str, Vec<i64>>) -> Result<TextConfig, String> {
+    let matrix = |name: &str| match shapes.get(name) {
+        Some(shape) if shape.len() == 2 => Ok((shape[0], shape[1])),
+        Some(shape) => Err(format!("`{name}` has shape {shape:?}, which is no matrix")),
+        None => Err(format!("`{name}` is missing")),
+    };
+    let (vocabulary, width) = matrix(WORDS)?;
+    let (max_positions, _) = matrix(POSITIONS)?;
+    let (intermediate, _) = matrix("encoder.layer.0.intermediate.dense.weight")?;
+    let layers = super::numbered(shapes.keys().copied(), "encoder.layer.");
+    let defaults = TextConfig::default();
+    Ok(TextConfig {
+        vocabulary,
+        width,
+        layers,
+        heads: if width % HEAD_WIDTH == 0 { width / HEAD_WIDTH } else { 0 },
+        intermediate,
+        max_positions,
+        max_tokens: max_positions.min(defaults.max_tokens),
+        ..defaults
+    })
+}
+
+/// Older files name scale and shift of a layer normalisation as TensorFlow does.
+pub fn rename(tensors: &mut BTreeMap<String, Tensor>) -> Option<String> {
+    let old: Vec<String> = tensors
+        .keys()
+        .filter(|name| name.ends_with("LayerNorm.gamma") || name.ends_with("LayerNorm.beta"))
+        .cloned()
+        .collect();
+    for name in &old {
+        let renamed = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias");
+        if let Some(tensor) = tensors.remove(name) {
+            tensors.entry(renamed).or_insert(tensor);
+        }
+    }
+    (!old.is_empty()).then(|| format!("{} layer norms: gamma and beta read as weight and bias", old.len().div_ceil(2)))
+}
+
+/// Adds the token type that every token has to the word table; says so.
+///
+/// # Errors
+/// A table of another width.
+pub fn fold_token_types(tensors: &mut BTreeMap<String, Tensor>) -> Result<Option<String>, String> {
+    let Some(types) = tensors.get(TYPES) else { return Ok(None) };
+    let words = tensors.get(WORDS).ok_or_else(|| format!("`{WORDS}` is missing"))?;
+    if types.dim() != 2 || words.dim() != 2 || types.size()[0] < 1 || types.size()[1] != words.size()[1] {
+        return Err(format!("`{TYPES}` has shape {:?} beside words of {:?}", types.size(), words.size()));
+    }
+    let row = types.select(0, 0);
+    let zero = row.count_nonzero_dim_intlist([0i64]).int64_value(&[]) == 0;
+    let folded = if zero { None } else { Some(words + &row) };
+    tensors.remove(TYPES);
+    Ok(Some(match folded {
+        Some(words) => {
+            tensors.insert(WORDS.into(), words);
+            "token type 0 added to every word embedding (a report has no other type)".into()
+        }
+        None => "token type 0 is all zeros: nothing to add to word embeddings".into(),
+    }))
+}

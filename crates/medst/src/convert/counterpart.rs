@@ -1,0 +1,83 @@
+//! Where a tensor of ours stands in files of another family, and the two ways between: [`gather`] and [`Counterpart::scatter`].
+
+use std::collections::BTreeMap;
+
+use tch::{Kind, Tensor};
+
+/// Tensors of another family that stacked along their first axis (and cut to `rows`) make one of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counterpart {
+    pub names: Vec<String>,
+    /// Only this many leading rows are ours: the in-projection of an attention holds query, key and value rows, and the
+    /// importance attentions use no values.
+    pub leading_rows: Option<i64>,
+    /// Written as the kernel of a 1×1 convolution, with one more axis.
+    pub convolution: bool,
+}
+
+impl Counterpart {
+    /// One tensor, as it is.
+    pub fn one(name: String) -> Counterpart {
+        Counterpart::stacked(vec![name])
+    }
+
+    /// Several tensors, one below the other.
+    pub fn stacked(names: Vec<String>) -> Counterpart {
+        Counterpart { names, leading_rows: None, convolution: false }
+    }
+
+    /// The tensors of the other family that `ours` stands for: the inverse of [`gather`]. Rows that are not ours are zero.
+    pub fn scatter(&self, ours: &Tensor) -> Vec<(String, Tensor)> {
+        let mut whole = ours.detach();
+        if self.leading_rows.is_some() {
+            // Two thirds are ours: queries and keys.
+            let mut missing = whole.size();
+            missing[0] /= 2;
+            whole = Tensor::cat(&[&whole, &Tensor::zeros(&missing, (whole.kind(), whole.device()))], 0);
+        }
+        if self.convolution {
+            whole = whole.unsqueeze(-1);
+        }
+        let parts = whole.chunk(self.names.len() as i64, 0);
+        self.names.iter().cloned().zip(parts).collect()
+    }
+}
+
+/// The tensor of ours that a counterpart stands for, in our shape (1×1 convolutions lose their last axis).
+///
+/// # Errors
+/// Says which name is missing, has which shape, or holds no weights.
+pub fn gather(source: &Counterpart, tensors: &BTreeMap<String, Tensor>, shape: &[i64]) -> Result<Tensor, String> {
+    let whole = stack(source, tensors)?;
+    if whole.size() != shape {
+        let (name, found) = (&source.names[0], tensors[&source.names[0]].size());
+        return Err(format!("`{name}` has shape {found:?}, which does not make the {shape:?} of the configuration"));
+    }
+    Ok(whole)
+}
+
+/// As [`gather`], in the shape that the file's tensors make.
+pub fn stack(source: &Counterpart, tensors: &BTreeMap<String, Tensor>) -> Result<Tensor, String> {
+    let mut parts = Vec::new();
+    for name in &source.names {
+        let part = tensors.get(name).ok_or_else(|| format!("`{name}` is missing"))?;
+        if !matches!(part.kind(), Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16) {
+            return Err(format!("`{name}` holds {:?} values; weights are floating-point numbers", part.kind()));
+        }
+        parts.push(part);
+    }
+    if parts.windows(2).any(|pair| pair[0].size() != pair[1].size() || pair[0].kind() != pair[1].kind()) {
+        let shapes: Vec<Vec<i64>> = parts.iter().map(|part| part.size()).collect();
+        return Err(format!("`{}` and its neighbours have shapes {shapes:?}, which should be equal", source.names[0]));
+    }
+    let mut whole = if parts.len() == 1 { parts[0].shallow_clone() } else { Tensor::cat(&parts, 0) };
+    if let Some(rows) = source.leading_rows
+        && whole.size().first().is_some_and(|&first| first >= rows)
+    {
+        whole = whole.narrow(0, 0, rows);
+    }
+    if source.convolution && whole.dim() > 1 && whole.size().last() == Some(&1) {
+        whole = whole.squeeze_dim(-1);
+    }
+    Ok(whole)
+}

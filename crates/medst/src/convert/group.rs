@@ -1,0 +1,61 @@
+//! The parts of a model that a file holds whole or not at all.
+
+use serde::Serialize;
+
+use super::input::Side;
+
+/// A part of the model. A file that holds one tensor of a part must hold all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Group {
+    /// The image encoder without its lateral experts.
+    ImageEncoder,
+    LateralExperts,
+    ReportEncoder,
+    ImageGlobal,
+    PatchLocal,
+    ReportGlobal,
+    WordLocal,
+    WordImportance,
+    PatchImportance,
+}
+
+impl Group {
+    /// The part that the tensor we call `name` belongs to.
+    pub fn of(name: &str) -> Option<Group> {
+        Some(match name.split_once('.')?.0 {
+            "image_encoder" if name.contains(".lateral_expert.") => Group::LateralExperts,
+            "image_encoder" => Group::ImageEncoder,
+            "report_encoder" => Group::ReportEncoder,
+            "image_global" => Group::ImageGlobal,
+            "patch_local" => Group::PatchLocal,
+            "report_global" => Group::ReportGlobal,
+            "word_local" => Group::WordLocal,
+            "word_importance" => Group::WordImportance,
+            "patch_importance" => Group::PatchImportance,
+            _ => return None,
+        })
+    }
+
+    pub fn side(self) -> Side {
+        match self {
+            Group::ReportEncoder | Group::ReportGlobal | Group::WordLocal | Group::WordImportance => Side::Text,
+            _ => Side::Image,
+        }
+    }
+
+    /// In words.
+    pub fn label(self) -> &'static str {
+        match self {
+            Group::ImageEncoder => "image encoder",
+            Group::LateralExperts => "lateral experts",
+            Group::ReportEncoder => "report encoder",
+            Group::ImageGlobal => "global projection of images",
+            Group::PatchLocal => "local projection of patches",
+            Group::ReportGlobal => "global projection of reports",
+            Group::WordLocal => "local projection of words",
+            Group::WordImportance => "importance of words",
+            Group::PatchImportance => "importance of patches",
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What stands beside weights of transformers and timm: `config.json` and `preprocessor_config.json`.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::vit::Pixels;
+use crate::{Error, Result};
+
+/// The keys that decide how weights are used; all others do not matter to an encoder in use.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct LibraryConfig {
+    pub model_type: Option<String>,
+    pub num_attention_heads: Option<i64>,
+    pub hidden_act: Option<String>,
+    pub layer_norm_eps: Option<f64>,
+    pub position_embedding_type: Option<String>,
+    /// timm's: statistics of the pixels.
+    pub pretrained_cfg: Option<PretrainedConfig>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct PretrainedConfig {
+    pub mean: Option<[f64; 3]>,
+    pub std: Option<[f64; 3]>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Preprocessor {
+    do_normalize: Option<bool>,
+    do_rescale: Option<bool>,
+    rescale_factor: Option<f64>,
+    image_mean: Option<[f64; 3]>,
+    image_std: Option<[f64; 3]>,
+}
+
+impl LibraryConfig {
+    /// `config.json` of a folder; `None` where there is none.
+    ///
+    /// # Errors
+    /// A file that is no JSON, or has values of other types.
+    pub fn read(folder: &Path) -> Result<Option<LibraryConfig>> {
+        json(&folder.join("config.json"))
+    }
+
+    /// Refuses what is computed in another way than here.
+    pub fn check(&self) -> Result<(), String> {
+        if let Some(activation) = self.hidden_act.as_deref().filter(|&name| name != "gelu") {
+            return Err(format!(
+                "its activation is `{activation}` (config.json: hidden_act); here it is the exact GELU, `gelu`"
+            ));
+        }
+        match self.position_embedding_type.as_deref().filter(|&name| name != "absolute") {
+            Some(name) => Err(format!(
+                "its positions are `{name}` (config.json: position_embedding_type); here they are absolute"
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+/// How the library normalises pixels, from what stands in the folder of the weights.
+///
+/// # Errors
+/// An unreadable file; values that no 8-bit picture scaled to `[0, 1]` is normalised with.
+pub fn pixels(folder: &Path, config: Option<&LibraryConfig>) -> Result<Option<Pixels>> {
+    let path = folder.join("preprocessor_config.json");
+    let fail = |message: String| Error::Weights { path: path.clone(), message };
+    if let Some(preprocessor) = json::<Preprocessor>(&path)? {
+        let factor = preprocessor.rescale_factor.unwrap_or(1.0 / 255.0);
+        if preprocessor.do_rescale == Some(false) || (factor * 255.0 - 1.0).abs() > 1e-3 {
+            return Err(fail("it does not scale pixels by 1/255, which this program does".into()));
+        }
+        let (mean, deviation) = match preprocessor.do_normalize {
+            Some(false) => ([0.0; 3], [1.0; 3]),
+            _ => (preprocessor.image_mean.unwrap_or([0.5; 3]), preprocessor.image_std.unwrap_or([0.5; 3])),
+        };
+        if deviation.iter().any(|&value| value <= 0.0 || !value.is_finite())
+            || mean.iter().any(|value| !value.is_finite())
+        {
+            return Err(fail(format!("image_mean {mean:?} and image_std {deviation:?} are no normalisation")));
+        }
+        return Ok(Some(Pixels { mean, deviation }));
+    }
+    let timm = config.and_then(|config| config.pretrained_cfg.as_ref());
+    Ok(timm.and_then(|found| Some(Pixels { mean: found.mean?, deviation: found.std? })))
+}
+
+fn json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<Option<T>> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = std::fs::read(path).map_err(Error::io(path))?;
+    let read = serde_json::from_slice(&text);
+    read.map(Some).map_err(|error| Error::Weights { path: path.to_path_buf(), message: error.to_string() })
+}

@@ -1,0 +1,155 @@
+//! The reference implementation's checkpoints: names, shapes, and what is dropped. MGCA's have the same names, without
+//! lateral experts and importance attentions.
+//!
+//! A Lightning file with weights under `state_dict`, or the same names as safetensors. The correspondence between its
+//! names and ours is one table, used to import and export weights and to compare gradients; nothing else in the program
+//! knows those names.
+
+use std::collections::BTreeMap;
+
+use tch::{Device, Kind, Tensor};
+
+use super::counterpart::Counterpart;
+use super::fill::{self, Filled};
+use super::input::Side;
+use super::source::Source;
+use super::{bert, vit};
+use crate::model::MedSt;
+use crate::model::config::{ImageConfig, ModelConfig, Positions, ProjectionConfig, Semantics, TextConfig};
+use crate::model::weights::TensorFile;
+use crate::{Error, Result};
+
+/// Width of an attention head in ViT-B and BERT.
+pub const HEAD_WIDTH: i64 = 64;
+
+const IMAGE: &str = "img_encoder_q.model.";
+const TEXT: &str = "text_encoder_q.model.";
+
+/// Where the tensor we call `name` stands in a reference checkpoint.
+///
+/// `None` for names that are not ours.
+pub fn counterpart(name: &str, embedding: i64) -> Option<Counterpart> {
+    let (part, rest) = name.split_once('.')?;
+    let head = |prefix: &str| {
+        let (layer, leaf) = rest.split_once('.')?;
+        let index = match layer {
+            "expand" => 0,
+            "norm" => 1,
+            "contract" => 3,
+            "output_norm" => 4,
+            _ => return None,
+        };
+        let theirs = match leaf {
+            "mean" => "running_mean",
+            "variance" => "running_var",
+            leaf => leaf,
+        };
+        let mut found = Counterpart::one(format!("{prefix}.head.{index}.{theirs}"));
+        // The local heads are 1×1 convolutions there.
+        found.convolution = prefix.ends_with("local_embed") && matches!(index, 0 | 3) && leaf == "weight";
+        Some(found)
+    };
+    let importance = |prefix: &str| {
+        let mut found = Counterpart::one(format!("{prefix}_element_wise_multi_head.in_proj_{rest}"));
+        found.leading_rows = Some(2 * embedding);
+        Some(found)
+    };
+    let below = |prefix: &str, mut found: Counterpart| {
+        found.names.iter_mut().for_each(|name| name.insert_str(0, prefix));
+        found
+    };
+    match part {
+        "image_encoder" => vit::timm(rest, true).map(|found| below(IMAGE, found)),
+        "report_encoder" => bert::counterpart(rest).map(|found| below(TEXT, found)),
+        "image_global" => head("img_encoder_q.global_embed"),
+        "patch_local" => head("img_encoder_q.local_embed"),
+        "report_global" => head("text_encoder_q.global_embed"),
+        "word_local" => head("text_encoder_q.local_embed"),
+        "word_importance" => importance("word"),
+        "patch_importance" => importance("patch"),
+        _ => None,
+    }
+}
+
+/// Why a checkpoint holds a tensor that the method does not use; `None` where nobody knows.
+pub fn unused(name: &str, text_layers: i64) -> Option<&'static str> {
+    let text = name.strip_prefix(TEXT).and_then(|name| bert::unused(name, text_layers, true));
+    let reasons = [
+        (name.contains("_embed_la."), "projections of lateral views, which nothing reads"),
+        (name.contains("_local_atten_layer."), "an attention that nothing reads"),
+        (name.contains("_element_wise_multi_head.out_proj."), "only the weights of an importance attention are used"),
+        (name.starts_with("prototype_layer."), "MGCA's prototypes"),
+        (name.ends_with(".num_batches_tracked"), "a counter"),
+    ];
+    text.or_else(|| reasons.into_iter().find_map(|(found, reason)| found.then_some(reason)))
+}
+
+/// Which side of the model a tensor belongs to.
+pub fn side(name: &str) -> Side {
+    if name.starts_with("text_encoder_q.") || name.starts_with("word_") { Side::Text } else { Side::Image }
+}
+
+/// True when a file holds the reference's names.
+pub fn is_reference(tensors: &BTreeMap<String, Tensor>) -> bool {
+    tensors.keys().any(|name| name.starts_with(IMAGE) || name.starts_with(TEXT))
+}
+
+/// Fills a model from a reference checkpoint.
+///
+/// # Errors
+/// Names every tensor that is missing, misshapen or unexplained; the model is unchanged then.
+pub fn import(model: &mut MedSt, file: &TensorFile) -> Result<Filled> {
+    fill::fill(model, vec![Source::reference(file)?])
+}
+
+/// The configuration that a reference checkpoint was made with, read off its shapes. What shapes do not tell is taken from
+/// the method: three input channels, 112 tokens, the reference's semantics and zero positions; heads of width 64, and 0 heads where
+/// the width is no multiple of it.
+///
+/// # Errors
+/// When a tensor that tells a size is missing.
+pub fn configuration(file: &TensorFile) -> Result<ModelConfig> {
+    let fail = |message: String| Error::Weights { path: file.path.clone(), message };
+    let below = |prefix: &str| -> BTreeMap<&str, Vec<i64>> {
+        let tensors = file.tensors.iter();
+        tensors.filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?, tensor.size()))).collect()
+    };
+    let projection = below("img_encoder_q.global_embed.head.");
+    let size = |name: &str| {
+        let shape = projection.get(name).filter(|shape| shape.len() == 2);
+        shape.map(|shape| shape[0]).ok_or_else(|| fail(format!("`img_encoder_q.global_embed.head.{name}` is missing")))
+    };
+    let text = bert::sizes(&below(TEXT)).map_err(fail)?;
+    Ok(ModelConfig {
+        semantics: Semantics::Reference,
+        image: ImageConfig { epsilon: 1e-6, ..vit::sizes_of_timm(&below(IMAGE)).map_err(fail)? },
+        text: TextConfig { positions: Positions::Zero, ..text },
+        projection: ProjectionConfig { hidden: size("0.weight")?, embedding: size("3.weight")? },
+        ..ModelConfig::default()
+    })
+}
+
+/// Reads a reference checkpoint as a model of its own sizes.
+///
+/// # Errors
+/// As [`configuration`] and [`import`]; and for widths that are no multiple of 64, whose number of heads nobody can tell.
+pub fn load(file: &TensorFile, device: Device, kind: Kind) -> Result<(MedSt, Filled)> {
+    if !is_reference(&file.tensors) {
+        let message = "neither a model of ours nor a checkpoint of the reference implementation; medst convert makes a model of the weights \
+                       of other programs";
+        return Err(Error::Weights { path: file.path.clone(), message: message.into() });
+    }
+    let config = configuration(file)?;
+    for (width, heads) in [(config.image.width, config.image.heads), (config.text.width, config.text.heads)] {
+        if heads == 0 {
+            let message = format!(
+                "an encoder of width {width} does not tell its number of heads; convert it (medst convert FILE --set \
+                 model.image.heads=N --set model.text.heads=N …), or start a run from it with init.weights"
+            );
+            return Err(Error::Weights { path: file.path.clone(), message });
+        }
+    }
+    let mut model = MedSt::unwritten(&config, device, kind)?;
+    let report = import(&mut model, file)?;
+    Ok((model, report))
+}

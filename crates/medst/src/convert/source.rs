@@ -1,0 +1,442 @@
+//! A file of weights, recognised: whose names it has, what sizes, and how its tensors become ours.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use tch::{Kind, Tensor};
+
+use super::counterpart::Counterpart;
+use super::group::Group;
+use super::input::{Input, Side};
+use super::library::{self, LibraryConfig};
+use super::vit::{Family, Pixels};
+use super::{bert, reference, transformers, vit};
+use crate::model::card::{CARD, MODEL, ModelCard, Origin};
+use crate::model::config::{ImageConfig, ModelConfig, Semantics, TextConfig};
+use crate::model::weights::TensorFile;
+use crate::{Error, Result};
+
+/// A family of files with the same names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    Medst,
+    /// The reference implementation, and MGCA.
+    Reference,
+    Image(Family),
+    /// transformers' ViT, of which only the experts are taken, as lateral ones.
+    LateralImage,
+    Bert,
+}
+
+impl Dialect {
+    /// In words.
+    pub fn label(self) -> &'static str {
+        match self {
+            Dialect::Medst => "medst",
+            Dialect::Reference => "the reference implementation (or MGCA)",
+            Dialect::Image(Family::Timm) => "a vision transformer of timm",
+            Dialect::Image(Family::Vit) => "a ViT of transformers",
+            Dialect::Image(Family::Dinov2) => "a DINOv2 of transformers",
+            Dialect::LateralImage => "a ViT of transformers, of lateral views",
+            Dialect::Bert => "a BERT of transformers",
+        }
+    }
+
+    /// Where the tensor we call `name` stands.
+    pub fn counterpart(self, name: &str, embedding: i64) -> Option<Counterpart> {
+        match self {
+            Dialect::Medst => Some(Counterpart::one(name.to_string())),
+            Dialect::Reference => reference::counterpart(name, embedding),
+            Dialect::Image(family) => family.counterpart(name.strip_prefix("image_encoder.")?),
+            Dialect::LateralImage if name.contains(".lateral_expert.") => {
+                let frontal = name.replace("lateral_expert", "frontal_expert");
+                Family::Vit.counterpart(frontal.strip_prefix("image_encoder.")?)
+            }
+            Dialect::LateralImage => None,
+            Dialect::Bert => bert::counterpart(name.strip_prefix("report_encoder.")?),
+        }
+    }
+
+    /// Why a tensor of the file is not used; `None` where nobody knows.
+    fn unused(self, name: &str, config: &ModelConfig) -> Option<&'static str> {
+        match self {
+            Dialect::Medst => None,
+            Dialect::Reference => reference::unused(name, config.text.layers),
+            Dialect::Image(_) => vit::unused(name),
+            Dialect::LateralImage => Some("shared with the frontal encoder"),
+            Dialect::Bert => bert::unused(name, config.text.layers, config.semantics == Semantics::Reference),
+        }
+    }
+
+    fn side(self, name: &str) -> Option<Side> {
+        match self {
+            Dialect::Medst => Group::of(name).map(Group::side),
+            Dialect::Reference => Some(reference::side(name)),
+            Dialect::Image(_) | Dialect::LateralImage => Some(Side::Image),
+            Dialect::Bert => Some(Side::Text),
+        }
+    }
+}
+
+/// A tensor of a file that is not used, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Dropped {
+    pub name: String,
+    pub reason: String,
+}
+
+/// Sizes that a file tells. Heads are 0 where it does not tell them.
+#[derive(Clone, Debug, Default)]
+pub struct Sizes {
+    pub image: Option<ImageConfig>,
+    pub text: Option<TextConfig>,
+    /// Of a file that is a whole model.
+    pub whole: Option<ModelConfig>,
+    /// Numbers of heads that stand in a file, not guessed from widths: shapes do not tell a wrong one.
+    pub image_heads: Option<i64>,
+    pub text_heads: Option<i64>,
+}
+
+impl Sizes {
+    /// Of a model of ours.
+    pub fn of(card: &ModelCard) -> Sizes {
+        let model = &card.model;
+        let (image_heads, text_heads) = (Some(model.image.heads), Some(model.text.heads));
+        Sizes { whole: Some(model.clone()), image_heads, text_heads, ..Sizes::default() }
+    }
+}
+
+/// A file of weights.
+#[derive(Debug)]
+pub struct Source {
+    pub path: PathBuf,
+    pub dialect: Dialect,
+    /// Only this side is taken.
+    pub side: Option<Side>,
+    /// By the dialect's names.
+    pub tensors: BTreeMap<String, Tensor>,
+    pub sizes: Sizes,
+    /// How its pixels were normalised, where it says so.
+    pub pixels: Option<Pixels>,
+    /// A vocabulary beside it.
+    pub vocabulary: Option<PathBuf>,
+    /// What it says about itself, where it is ours.
+    pub card: Option<ModelCard>,
+    pub changed: Vec<String>,
+    pub dropped: Vec<Dropped>,
+}
+
+impl Source {
+    /// Reads what an input names: a file, or a folder of ours, of transformers or of timm. A folder may hold several.
+    ///
+    /// # Errors
+    /// Names the file and says what about it is unreadable, unknown, or computed in another way than here.
+    pub fn read(input: &Input) -> Result<Vec<Source>> {
+        let path = &input.path;
+        let mut sources = if path.join(transformers::REST).exists() {
+            transformers::read(path)?
+        } else if path.is_dir() {
+            vec![Source::read_file(&weights_of(path)?, true)?]
+        } else {
+            let named = path.file_name().is_some_and(|name| LIBRARY_FILES.iter().any(|&known| name == known));
+            vec![Source::read_file(path, named)?]
+        };
+        sources.iter_mut().for_each(|source| source.side = input.side);
+        Ok(sources)
+    }
+
+    /// Reads one file. `folder`: whether what stands beside it belongs to it.
+    pub fn read_file(path: &Path, folder: bool) -> Result<Source> {
+        let file = TensorFile::read(path)?;
+        let fail = |message: String| Error::Weights { path: path.to_path_buf(), message };
+        let (dialect, prefix) = recognise(file.tensors.keys().map(String::as_str)).map_err(fail)?;
+        let beside = path.parent().filter(|_| folder);
+        if dialect == Dialect::Medst {
+            return Source::medst(file, beside);
+        }
+        if dialect == Dialect::Reference {
+            return Source::reference(&file);
+        }
+        let library = match beside {
+            Some(folder) => LibraryConfig::read(folder)?,
+            None => None,
+        };
+        let mut source = Source::new(&file, dialect);
+        let strip =
+            |(name, tensor): (String, Tensor)| (name.strip_prefix(&prefix).unwrap_or(&name).to_string(), tensor);
+        source.tensors = file.tensors.into_iter().map(strip).collect();
+        source.sizes_of_library(library.as_ref()).map_err(fail)?;
+        if let Some(folder) = beside {
+            match dialect {
+                Dialect::Bert => source.vocabulary = Some(folder.join("vocab.txt")).filter(|path| path.exists()),
+                _ => source.pixels = library::pixels(folder, library.as_ref())?,
+            }
+        }
+        Ok(source)
+    }
+
+    /// A checkpoint with the reference's names.
+    ///
+    /// # Errors
+    /// When a tensor that tells a size is missing.
+    pub fn reference(file: &TensorFile) -> Result<Source> {
+        let mut source = Source::new(file, Dialect::Reference);
+        source.tensors = file.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
+        source.card = file.metadata.get(ModelCard::KEY).and_then(|text| ModelCard::parse(text).ok());
+        match source.card.clone() {
+            Some(card) => source.sizes = Sizes::of(&card),
+            None => source.sizes.whole = Some(reference::configuration(file)?),
+        }
+        Ok(source)
+    }
+
+    fn medst(mut file: TensorFile, beside: Option<&Path>) -> Result<Source> {
+        let mut source = Source::new(&file, Dialect::Medst);
+        source.tensors = std::mem::take(&mut file.tensors);
+        source.card = match beside.map(|folder| folder.join(CARD)).filter(|path| path.exists()) {
+            Some(path) => Some(ModelCard::read(&path)?),
+            None => file.metadata.get(ModelCard::KEY).map(|text| ModelCard::parse(text)).transpose()?,
+        };
+        source.sizes = source.card.as_ref().map(Sizes::of).unwrap_or_default();
+        source.vocabulary = beside.map(|folder| folder.join("vocab.txt")).filter(|path| path.exists());
+        Ok(source)
+    }
+
+    fn new(file: &TensorFile, dialect: Dialect) -> Source {
+        let reason = || "stands beside the weights".to_string();
+        Source {
+            path: file.path.clone(),
+            dialect,
+            side: None,
+            tensors: BTreeMap::new(),
+            sizes: Sizes::default(),
+            pixels: None,
+            vocabulary: None,
+            card: None,
+            changed: Vec::new(),
+            dropped: file.beside.iter().map(|name| Dropped { name: name.clone(), reason: reason() }).collect(),
+        }
+    }
+
+    fn sizes_of_library(&mut self, library: Option<&LibraryConfig>) -> Result<(), String> {
+        let found = library.cloned().unwrap_or_default();
+        found.check()?;
+        if self.dialect == Dialect::Bert {
+            self.changed.extend(bert::rename(&mut self.tensors));
+        }
+        let shapes: BTreeMap<&str, Vec<i64>> =
+            self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.size())).collect();
+        match self.dialect {
+            Dialect::Image(family) => {
+                let mut image = vit::sizes(family, &shapes)?;
+                image.heads = found.num_attention_heads.unwrap_or(image.heads);
+                self.sizes.image_heads = found.num_attention_heads;
+                // The libraries' own defaults: ViT's is 1e-12 in transformers, DINOv2's and timm's 1e-6.
+                let default = if family == Family::Vit { 1e-12 } else { image.epsilon };
+                image.epsilon = found.layer_norm_eps.unwrap_or(default);
+                self.sizes.image = Some(image);
+            }
+            Dialect::Bert => {
+                if found.model_type.as_deref().is_some_and(|name| name != "bert" && !name.starts_with("cxr-bert")) {
+                    let name = found.model_type.unwrap_or_default();
+                    return Err(format!("its model_type is `{name}`; only BERT computes what the report encoder does"));
+                }
+                if found.layer_norm_eps.is_some_and(|epsilon| epsilon != 1e-12) {
+                    let epsilon = found.layer_norm_eps.unwrap_or_default();
+                    return Err(format!(
+                        "layer_norm_eps of its config.json is {epsilon:e}; the report encoder's is 1e-12"
+                    ));
+                }
+                let mut text = bert::sizes(&shapes)?;
+                text.heads = found.num_attention_heads.unwrap_or(text.heads);
+                self.sizes.text_heads = found.num_attention_heads;
+                // As many layers as the method has, of a file with more.
+                text.layers = text.layers.min(TextConfig::default().layers);
+                self.sizes.text = Some(text);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Whether tensors of this part may be taken from it.
+    pub fn allows(&self, side: Side) -> bool {
+        self.side.is_none_or(|only| only == side)
+    }
+
+    /// Folds what a model of this configuration has no place for into the weights.
+    ///
+    /// # Errors
+    /// Shapes that do not fit together.
+    pub fn settle(&mut self, config: &ModelConfig) -> Result<(), String> {
+        let heads = [
+            (Side::Image, "model.image.heads", self.sizes.image_heads, config.image.heads),
+            (Side::Text, "model.text.heads", self.sizes.text_heads, config.text.heads),
+        ];
+        for (side, key, found, wanted) in heads {
+            if let Some(found) = found.filter(|&found| self.allows(side) && found != wanted) {
+                return Err(format!("its encoder has {found} heads, the configuration {wanted} ({key})"));
+            }
+        }
+        // First of all: folding in half precision would round twice.
+        for kind in [Kind::Half, Kind::BFloat16] {
+            let short: Vec<&mut Tensor> = self.tensors.values_mut().filter(|tensor| tensor.kind() == kind).collect();
+            if !short.is_empty() {
+                self.changed.push(format!("{} tensors of {kind:?} made Float", short.len()));
+            }
+            short.into_iter().for_each(|tensor| *tensor = tensor.to_kind(Kind::Float));
+        }
+        let epsilon = self
+            .sizes
+            .image
+            .as_ref()
+            .or(self.sizes.whole.as_ref().map(|whole| &whole.image))
+            .map(|image| image.epsilon);
+        if let Some(epsilon) = epsilon.filter(|&epsilon| self.allows(Side::Image) && epsilon != config.image.epsilon) {
+            let ours = config.image.epsilon;
+            self.changed.push(format!(
+                "layer norms of its images add {epsilon:e} to variances, here {ours:e} (model.image.epsilon)"
+            ));
+        }
+        match self.dialect {
+            Dialect::Image(family) => {
+                self.changed.extend(vit::fold(family, &mut self.tensors, &config.image, self.pixels)?);
+                if self.pixels.is_none() {
+                    let note = "pixels: the file does not say how they were normalised; here it is (x − 0.5)/0.5";
+                    self.changed.push(note.into());
+                }
+            }
+            Dialect::Bert if config.semantics == Semantics::Corrected => {
+                self.changed.extend(bert::fold_token_types(&mut self.tensors)?);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Sorts the tensors that nothing used into explained ones, which are dropped, and problems, which are returned.
+    pub fn explain(&mut self, used: &BTreeSet<String>, config: &ModelConfig) -> Vec<String> {
+        let mut problems = Vec::new();
+        for name in self.tensors.keys().filter(|name| !used.contains(*name)) {
+            let aside = self.dialect.side(name).is_some_and(|side| !self.allows(side));
+            let reason =
+                self.dialect.unused(name, config).or(aside.then_some("the other side, which was not asked for"));
+            match reason {
+                Some(reason) => self.dropped.push(Dropped { name: name.clone(), reason: reason.into() }),
+                None => problems.push(self.unexplained(name, config)),
+            }
+        }
+        problems
+    }
+
+    fn unexplained(&self, name: &str, config: &ModelConfig) -> String {
+        let block =
+            |prefix: &str| name.split_once(prefix).and_then(|(_, rest)| rest.split('.').next()?.parse::<i64>().ok());
+        match self.dialect {
+            Dialect::Image(_)
+                if block("blocks.").or(block("encoder.layer.")).is_some_and(|n| n >= config.image.depth) =>
+            {
+                format!("`{name}` is of a block beyond model.image.depth = {}", config.image.depth)
+            }
+            Dialect::Medst => format!("`{name}` is unknown"),
+            Dialect::Reference => format!("`{name}` is not known to belong to a reference checkpoint"),
+            dialect => format!("`{name}` is not known to belong to {}", dialect.label()),
+        }
+    }
+
+    /// Name, format and checksum, for the card of what is made of it.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn origin(&self) -> Result<Origin> {
+        let file = std::fs::File::open(&self.path).map_err(Error::io(&self.path))?;
+        // SAFETY: only read here; see TensorFile::read.
+        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io(&self.path))?;
+        Ok(Origin {
+            file: self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+            format: self.dialect.label().into(),
+            sha256: Sha256::digest(&map).iter().map(|byte| format!("{byte:02x}")).collect(),
+        })
+    }
+}
+
+/// Files of weights in folders of the libraries, and in ours.
+const LIBRARY_FILES: [&str; 2] = [MODEL, "pytorch_model.bin"];
+
+/// The file of weights of a folder: of a run or checkpoint of ours, or of a library.
+fn weights_of(folder: &Path) -> Result<PathBuf> {
+    let places = [folder.join("best"), folder.join("last"), folder.to_path_buf()];
+    let files = places.iter().flat_map(|place| LIBRARY_FILES.map(|name| place.join(name)));
+    if let Some(file) = files.into_iter().find(|file| file.exists()) {
+        return Ok(file);
+    }
+    let sharded = folder.join("model.safetensors.index.json").exists();
+    let message = if sharded {
+        "its weights are in several files; save them into one with save_pretrained(…, max_shard_size=\"50GB\")"
+            .to_string()
+    } else {
+        format!("a folder without {}; name the file of weights in it", LIBRARY_FILES.join(" or "))
+    };
+    Err(Error::Weights { path: folder.to_path_buf(), message })
+}
+
+/// Whose names these are, and what stands before all of them.
+///
+/// # Errors
+/// Nobody's, several encoders', or those of an encoder that computes something else.
+pub fn recognise<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Result<(Dialect, String), String> {
+    let any = |test: &dyn Fn(&str) -> bool| names.clone().any(test);
+    let prefixes = |ending: &str| -> Vec<&'a str> {
+        names
+            .clone()
+            .filter_map(|name| name.strip_suffix(ending))
+            .filter(|p| p.is_empty() || p.ends_with('.'))
+            .collect()
+    };
+    if any(&|name| name.starts_with("img_encoder_q.model.layer1.") || name.ends_with("layer1.0.conv1.weight")) {
+        return Err("a convolutional network (ResNet), as the image encoder of BioViL and BioViL-T is; the image encoder here is a \
+                    vision transformer"
+            .into());
+    }
+    if any(&|name| name.starts_with("img_encoder_q.") || name.starts_with("text_encoder_q.")) {
+        return Ok((Dialect::Reference, String::new()));
+    }
+    const OURS: [&str; 3] =
+        ["image_encoder.class_token", "report_encoder.embeddings.words", "image_global.expand.weight"];
+    if any(&|name| OURS.contains(&name)) {
+        return Ok((Dialect::Medst, String::new()));
+    }
+    let dinov2 = any(&|name| name.contains("layer_scale1") || name.contains(".norm1."));
+    let hugging = if dinov2 { Family::Dinov2 } else { Family::Vit };
+    let found: Vec<(Dialect, &str)> = [
+        (Dialect::Image(Family::Timm), "patch_embed.proj.weight"),
+        (Dialect::Image(hugging), "embeddings.patch_embeddings.projection.weight"),
+        (Dialect::Bert, "embeddings.word_embeddings.weight"),
+    ]
+    .into_iter()
+    .flat_map(|(dialect, ending)| prefixes(ending).into_iter().map(move |prefix| (dialect, prefix)))
+    .collect();
+    match found.as_slice() {
+        [(Dialect::Bert, prefix)] if prefix.contains("roberta") => {
+            Err("a RoBERTa: it counts positions from 2 and has another vocabulary; only BERT computes what the report encoder does".into())
+        }
+        [(dialect, prefix)] => Ok((*dialect, prefix.to_string())),
+        [] if any(&|name| name.contains("patch_embed.backbone") || name.contains("patch_embed.proj.0")) => {
+            Err("its patches are not embedded by one linear map".into())
+        }
+        [] => {
+            let first: Vec<&str> = names.clone().take(3).collect();
+            Err(format!(
+                "its names ({}, …) are those of no known family: medst, the reference implementation, MGCA, timm's vision \
+                 transformers, ViT, DINOv2 and BERT of transformers",
+                first.join(", ")
+            ))
+        }
+        several => {
+            let places: Vec<String> = several.iter().map(|(dialect, prefix)| format!("{} under `{prefix}`", dialect.label())).collect();
+            Err(format!("it holds several encoders ({}); save one of them", places.join(", ")))
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! Vision transformers in the names of timm (DeiT, MAE, DINOv2's own files), of transformers' ViT and of its DINOv2 (RAD-DINO).
+//!
+//! What they have and ours has not, and that is a linear map beside a linear map, is folded into the weights:
+//! * layer scale (`ls1.gamma`, `layer_scale1.lambda1`) multiplies the rows of the matrix in front of it;
+//! * another pixel normalisation than our `(x − 0.5)/0.5` is an affine map of the patch embedding's input;
+//! * a table of positions without an entry for `[CLS]` gets one of zeros; missing biases of q, k and v are zeros;
+//! * a patch embedding of one channel acts on the first of three equal ones.
+
+use std::collections::BTreeMap;
+
+use tch::{Kind, Tensor};
+
+use super::counterpart::Counterpart;
+use super::reference::HEAD_WIDTH;
+use crate::model::config::ImageConfig;
+
+/// Files whose names differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    Timm,
+    /// transformers' `ViTModel`.
+    Vit,
+    /// transformers' `Dinov2Model`.
+    Dinov2,
+}
+
+/// A tensor of ours below `image_encoder`.
+enum Place<'a> {
+    ClassToken,
+    Positions,
+    PatchEmbedding(&'a str),
+    Norm(&'a str),
+    Block { number: &'a str, layer: Layer, leaf: &'a str },
+}
+
+enum Layer {
+    AttentionNorm,
+    Qkv,
+    Projection,
+    Frontal(Part),
+    Lateral(Part),
+}
+
+enum Part {
+    Norm,
+    Expand,
+    Contract,
+}
+
+fn place(name: &str) -> Option<Place<'_>> {
+    if let Some(rest) = name.strip_prefix("blocks.") {
+        let (number, rest) = rest.split_once('.')?;
+        let (path, leaf) = rest.rsplit_once('.')?;
+        let part = |name: &str| match name {
+            "norm" => Some(Part::Norm),
+            "expand" => Some(Part::Expand),
+            "contract" => Some(Part::Contract),
+            _ => None,
+        };
+        let layer = match path {
+            "norm" => Layer::AttentionNorm,
+            "attention.qkv" => Layer::Qkv,
+            "attention.projection" => Layer::Projection,
+            _ => match path.split_once('.')? {
+                ("frontal_expert", name) => Layer::Frontal(part(name)?),
+                ("lateral_expert", name) => Layer::Lateral(part(name)?),
+                _ => return None,
+            },
+        };
+        return Some(Place::Block { number, layer, leaf });
+    }
+    match name {
+        "class_token" => Some(Place::ClassToken),
+        "positions" => Some(Place::Positions),
+        _ => match name.split_once('.')? {
+            ("patch_embedding", leaf) => Some(Place::PatchEmbedding(leaf)),
+            ("norm", leaf) => Some(Place::Norm(leaf)),
+            _ => None,
+        },
+    }
+}
+
+/// timm's name; with `lateral` the reference's names of lateral experts too.
+pub fn timm(name: &str, lateral: bool) -> Option<Counterpart> {
+    Some(Counterpart::one(match place(name)? {
+        Place::ClassToken => "cls_token".into(),
+        Place::Positions => "pos_embed".into(),
+        Place::PatchEmbedding(leaf) => format!("patch_embed.proj.{leaf}"),
+        Place::Norm(leaf) => format!("norm.{leaf}"),
+        Place::Block { number, layer, leaf } => {
+            let path = match layer {
+                Layer::AttentionNorm => "norm1",
+                Layer::Qkv => "attn.qkv",
+                Layer::Projection => "attn.proj",
+                Layer::Frontal(Part::Norm) => "norm2",
+                Layer::Frontal(Part::Expand) => "mlp.fc1",
+                Layer::Frontal(Part::Contract) => "mlp.fc2",
+                Layer::Lateral(_) if !lateral => return None,
+                Layer::Lateral(Part::Norm) => "norm2_l",
+                Layer::Lateral(Part::Expand) => "mlp_l.fc1",
+                Layer::Lateral(Part::Contract) => "mlp_l.fc2",
+            };
+            format!("blocks.{number}.{path}.{leaf}")
+        }
+    }))
+}
+
+/// The name in transformers' ViT (or, with `dinov2`, DINOv2); lateral experts have none.
+pub fn transformers(name: &str, dinov2: bool) -> Option<Counterpart> {
+    let path = |vit: &'static str, dino: &'static str| if dinov2 { dino } else { vit };
+    Some(Counterpart::one(match place(name)? {
+        Place::ClassToken => "embeddings.cls_token".into(),
+        Place::Positions => "embeddings.position_embeddings".into(),
+        Place::PatchEmbedding(leaf) => format!("embeddings.patch_embeddings.projection.{leaf}"),
+        Place::Norm(leaf) => format!("layernorm.{leaf}"),
+        Place::Block { number, layer, leaf } => {
+            let block = format!("encoder.layer.{number}");
+            let path = match layer {
+                Layer::AttentionNorm => path("layernorm_before", "norm1"),
+                Layer::Qkv => {
+                    let names =
+                        ["query", "key", "value"].map(|part| format!("{block}.attention.attention.{part}.{leaf}"));
+                    return Some(Counterpart::stacked(names.to_vec()));
+                }
+                Layer::Projection => "attention.output.dense",
+                Layer::Frontal(Part::Norm) => path("layernorm_after", "norm2"),
+                Layer::Frontal(Part::Expand) => path("intermediate.dense", "mlp.fc1"),
+                Layer::Frontal(Part::Contract) => path("output.dense", "mlp.fc2"),
+                Layer::Lateral(_) => return None,
+            };
+            format!("{block}.{path}.{leaf}")
+        }
+    }))
+}
+
+impl Family {
+    pub fn counterpart(self, name: &str) -> Option<Counterpart> {
+        match self {
+            Family::Timm => timm(name, false),
+            Family::Vit => transformers(name, false),
+            Family::Dinov2 => transformers(name, true),
+        }
+    }
+
+    fn patch_kernel(self) -> &'static str {
+        match self {
+            Family::Timm => "patch_embed.proj.weight",
+            _ => "embeddings.patch_embeddings.projection.weight",
+        }
+    }
+
+    fn positions(self) -> &'static str {
+        if self == Family::Timm { "pos_embed" } else { "embeddings.position_embeddings" }
+    }
+
+    fn block(self) -> &'static str {
+        if self == Family::Timm { "blocks." } else { "encoder.layer." }
+    }
+}
+
+/// Why a file holds a tensor that is not used; `None` where nobody knows.
+pub fn unused(name: &str) -> Option<&'static str> {
+    let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
+    let reasons = [
+        (starts(&["head.", "classifier.", "fc.", "pre_logits."]), "a classification head"),
+        (starts(&["pooler."]), "a pooler; the image feature is the [CLS] state itself"),
+        (
+            starts(&["decoder", "mask_token"]) || name == "embeddings.mask_token",
+            "parts that masked pre-training alone uses",
+        ),
+    ];
+    reasons.into_iter().find_map(|(found, reason)| found.then_some(reason))
+}
+
+/// What about a tensor the method has no place for; `None` where nobody knows.
+fn inexpressible(name: &str) -> Option<&'static str> {
+    let reasons: [(&[&str], &str); 9] = [
+        (
+            &["dist_token", "distillation_token", "head_dist", "distillation_classifier"],
+            "a distillation token takes part in every attention; DeiT's files without it can be read",
+        ),
+        (&["reg_token", "register_tokens"], "register tokens take part in every attention"),
+        (&["fc_norm"], "the model averages patches; the image feature here is the [CLS] state"),
+        (&["norm_pre", "ln_pre"], "a normalisation before the first block"),
+        (&["q_norm", "k_norm", ".attn.norm."], "queries and keys are normalised"),
+        (&["rel_pos", "relative_position", "rope"], "positions enter the attention itself"),
+        (&["w12", "w3", "weights_in", "weights_out", "fc1_g", "fc1_x"], "a gated (SwiGLU) MLP"),
+        (&["attn_pool"], "attention pooling"),
+        (
+            &["patch_embed.backbone", "patch_embed.norm", "patch_embed.proj.0"],
+            "patches are not embedded by one linear map",
+        ),
+    ];
+    reasons.into_iter().find_map(|(parts, reason)| parts.iter().any(|part| name.contains(part)).then_some(reason))
+}
+
+/// Sizes by the shapes of timm's names.
+///
+/// # Errors
+/// Names what is missing or has no shape of a vision transformer.
+pub fn sizes_of_timm(shapes: &BTreeMap<&str, Vec<i64>>) -> Result<ImageConfig, String> {
+    sizes(Family::Timm, shapes)
+}
+
+/// Sizes by shapes; heads 0 where nobody can tell.
+///
+/// # Errors
+/// Names what is missing or has no shape of a vision transformer.
+pub fn sizes(family: Family, shapes: &BTreeMap<&str, Vec<i64>>) -> Result<ImageConfig, String> {
+    // Before anything is missed or misshapen: this says more.
+    if let Some((name, reason)) = shapes.keys().find_map(|name| Some((name, inexpressible(name)?))) {
+        return Err(format!("`{name}` cannot be expressed: {reason}"));
+    }
+    let find = |name: &str, axes: usize| match shapes.get(name) {
+        Some(shape) if shape.len() == axes => Ok(shape),
+        Some(shape) => Err(format!("`{name}` has shape {shape:?}; a vision transformer's has {axes} axes")),
+        None => Err(format!("`{name}` is missing")),
+    };
+    let (kernel, positions) = (find(family.patch_kernel(), 4)?, find(family.positions(), 3)?);
+    let first = format!("{}0.", family.block());
+    let expand = match family {
+        Family::Vit => format!("{first}intermediate.dense.weight"),
+        _ => format!("{first}mlp.fc1.weight"),
+    };
+    let contract = match family {
+        Family::Vit => format!("{first}output.dense.weight"),
+        _ => format!("{first}mlp.fc2.weight"),
+    };
+    let mlp = find(&expand, 2)?[0];
+    if find(&contract, 2)?[1] * 2 == mlp {
+        return Err(format!(
+            "`{expand}` has twice the rows that `{contract}` has columns: a gated (SwiGLU) MLP, which cannot be expressed"
+        ));
+    }
+    if kernel[2] != kernel[3] || !matches!(kernel[1], 1 | 3) {
+        return Err(format!(
+            "`{}` has shape {kernel:?}; patches are square, with 1 or 3 channels",
+            family.patch_kernel()
+        ));
+    }
+    // With an entry for `[CLS]`, or (as in DeiT III) without.
+    let entries = positions[1];
+    let side = square_side(entries - 1)
+        .or_else(|| square_side(entries))
+        .ok_or_else(|| format!("`{}` has {entries} entries, which make no square of patches", family.positions()))?;
+    let width = kernel[0];
+    Ok(ImageConfig {
+        size: side * kernel[3],
+        patch: kernel[3],
+        width,
+        depth: super::numbered(shapes.keys().copied(), family.block()),
+        heads: if width % HEAD_WIDTH == 0 { width / HEAD_WIDTH } else { 0 },
+        mlp,
+        ..ImageConfig::default()
+    })
+}
+
+/// Mean and deviation of each channel that pixels in `[0, 1]` are normalised with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pixels {
+    pub mean: [f64; 3],
+    pub deviation: [f64; 3],
+}
+
+impl Pixels {
+    /// `(x − 0.5)/0.5`, which the model computes itself.
+    pub const OURS: Pixels = Pixels { mean: [0.5; 3], deviation: [0.5; 3] };
+}
+
+/// Folds what ours has no place for into the weights; says what.
+///
+/// # Errors
+/// Shapes that do not fit together.
+pub fn fold(
+    family: Family,
+    tensors: &mut BTreeMap<String, Tensor>,
+    config: &ImageConfig,
+    pixels: Option<Pixels>,
+) -> Result<Vec<String>, String> {
+    let mut folded = Vec::new();
+    let mut scaled = 0;
+    for number in 0..config.depth {
+        let block = format!("{}{number}.", family.block());
+        let scales: [(&str, &str); 2] = match family {
+            Family::Timm => [("ls1.gamma", "attn.proj"), ("ls2.gamma", "mlp.fc2")],
+            Family::Vit => [("", ""), ("", "")],
+            Family::Dinov2 => [("layer_scale1.lambda1", "attention.output.dense"), ("layer_scale2.lambda1", "mlp.fc2")],
+        };
+        for (scale, layer) in scales.into_iter().filter(|(scale, _)| !scale.is_empty()) {
+            let Some(scale) = tensors.remove(&format!("{block}{scale}")) else { continue };
+            for leaf in ["weight", "bias"] {
+                let name = format!("{block}{layer}.{leaf}");
+                let Some(tensor) = tensors.get(&name) else { return Err(format!("`{name}` is missing")) };
+                let factor = if leaf == "weight" { scale.unsqueeze(-1) } else { scale.shallow_clone() };
+                if tensor.size()[0] != scale.size()[0] || scale.dim() != 1 {
+                    return Err(format!("`{name}` of shape {:?} has a scale of {:?}", tensor.size(), scale.size()));
+                }
+                let product = tensor * factor;
+                tensors.insert(name, product);
+            }
+            scaled += 1;
+        }
+    }
+    if scaled > 0 {
+        folded.push(format!("{scaled} layer scales multiplied into the matrices in front of them"));
+    }
+    let missing = missing_biases(family, tensors, config);
+    if !missing.is_empty() {
+        folded.push(format!("{} missing biases of queries, keys and values are zeros", missing.len()));
+        tensors.extend(missing);
+    }
+    if let Some(positions) = tensors.get(family.positions())
+        && positions.dim() == 3
+        && square_side(positions.size()[1]).is_some()
+    {
+        let with_class = positions.constant_pad_nd([0, 0, 1, 0]);
+        tensors.insert(family.positions().into(), with_class);
+        folded.push("the table of positions has none for [CLS]: it gets zeros".into());
+    }
+    if let Some(kernel) = tensors.get(family.patch_kernel())
+        && kernel.dim() == 4
+    {
+        let mut kernel = kernel.shallow_clone();
+        if kernel.size()[1] == 1 {
+            kernel = kernel.constant_pad_nd([0, 0, 0, 0, 0, 2]);
+            folded.push("the patch embedding's one channel is the first of three equal ones".into());
+        }
+        if let Some(pixels) = pixels.filter(|&pixels| pixels != Pixels::OURS) {
+            let name = family.patch_kernel().replace("weight", "bias");
+            let bias = tensors.get(&name).ok_or_else(|| format!("`{name}` is missing"))?;
+            let (scaled, bias) = fold_pixels(&kernel, bias, pixels);
+            kernel = scaled;
+            tensors.insert(name, bias);
+            let Pixels { mean, deviation } = pixels;
+            folded.push(format!(
+                "pixel mean {mean:?} and deviation {deviation:?} made those of the program, in the patch embedding"
+            ));
+        }
+        tensors.insert(family.patch_kernel().into(), kernel);
+    }
+    Ok(folded)
+}
+
+/// The side of a square of so many patches.
+pub fn square_side(patches: i64) -> Option<i64> {
+    let side = (patches.max(0) as f64).sqrt().round() as i64;
+    (side > 0 && side * side == patches).then_some(side)
+}
+
+fn missing_biases(family: Family, tensors: &BTreeMap<String, Tensor>, config: &ImageConfig) -> Vec<(String, Tensor)> {
+    let mut missing = Vec::new();
+    for number in 0..config.depth {
+        let names = family
+            .counterpart(&format!("blocks.{number}.attention.qkv.weight"))
+            .map_or(Vec::new(), |found| found.names);
+        for weight in names {
+            let bias = weight.replace("weight", "bias");
+            if let Some(weight) = tensors.get(&weight).filter(|_| !tensors.contains_key(&bias)) {
+                missing.push((bias, Tensor::zeros([weight.size()[0]], (weight.kind(), weight.device()))));
+            }
+        }
+    }
+    missing
+}
+
+/// The patch embedding `(W, b)` of pixels normalised by `pixels` as one of pixels normalised our way.
+fn fold_pixels(kernel: &Tensor, bias: &Tensor, pixels: Pixels) -> (Tensor, Tensor) {
+    // Ours: u = (p − 0.5)/0.5. Theirs: v = (p − m)/s = u·(0.5/s) + (0.5 − m)/s.
+    let column = |values: [f64; 3]| Tensor::from_slice(&values).view([1, 3, 1, 1]);
+    let each = |of: fn(f64, f64) -> f64| [0, 1, 2].map(|c| of(pixels.mean[c], pixels.deviation[c]));
+    let (factor, shift) = (column(each(|_, s| 0.5 / s)), column(each(|m, s| (0.5 - m) / s)));
+    let exact = kernel.to_kind(Kind::Double);
+    let offset = (&exact * shift).sum_dim_intlist(&[1i64, 2, 3][..], false, None::<Kind>);
+    ((exact * factor).to_kind(kernel.kind()), (bias.to_kind(Kind::Double) + offset).to_kind(bias.kind()))
+}

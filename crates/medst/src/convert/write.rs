@@ -1,0 +1,196 @@
+//! A model into files: ours, the reference's names, a folder for transformers.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use medst_data::report::WordPiece;
+use tch::{Kind, Tensor};
+
+use super::fill::Filled;
+use super::pickle::{self, Value};
+use super::{reference, transformers};
+use crate::model::MedSt;
+use crate::model::card::{CARD, MODEL, ModelCard, VOCABULARY};
+use crate::model::config::{ModelConfig, Positions, Semantics};
+use crate::{Error, Result};
+
+/// What is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Target {
+    /// A folder of ours: `model.safetensors`, `config.json`, and `vocab.txt` where it is not the built-in one.
+    #[default]
+    Medst,
+    /// One file with the reference's names, for `torch.load`.
+    Reference,
+    /// A folder whose parts `from_pretrained` opens.
+    Transformers,
+}
+
+/// Writes a model; what stood at `out` is replaced only when everything is written.
+///
+/// Returns what the user should know of it.
+///
+/// # Errors
+/// Something at `out` already (unless `overwrite`), or files that cannot be written.
+pub fn write(
+    target: Target,
+    out: &Path,
+    overwrite: bool,
+    model: &MedSt,
+    card: &ModelCard,
+    pieces: &WordPiece,
+    filled: &Filled,
+) -> Result<Vec<String>> {
+    check_free(out, overwrite)?;
+    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    if target == Target::Reference {
+        if out.is_dir() {
+            return Err(Error::Config(format!("{}: a folder; the reference's names go into one file", out.display())));
+        }
+        return write_reference(out, model, card);
+    }
+    let staged = tempfile::Builder::new()
+        .prefix(".converted-")
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777))
+        .tempdir_in(folder)
+        .map_err(Error::io(folder))?;
+    let notes = match target {
+        Target::Transformers => transformers::write(staged.path(), model, card, pieces, filled)?,
+        _ => {
+            model.save(&staged.path().join(MODEL), Some(card))?;
+            let path = staged.path().join(CARD);
+            let text = serde_json::to_string_pretty(card).expect("a card has no keys but text");
+            fs::write(&path, text).map_err(Error::io(&path))?;
+            if pieces.checksum() != WordPiece::bert_cased().checksum() {
+                transformers::write_vocabulary(&staged.path().join(VOCABULARY), pieces)?;
+            }
+            Vec::new()
+        }
+    };
+    if out.is_dir() {
+        fs::remove_dir_all(out).map_err(Error::io(out))?;
+    } else if out.exists() {
+        fs::remove_file(out).map_err(Error::io(out))?;
+    }
+    let staged = staged.keep();
+    fs::rename(&staged, out).map_err(Error::io(out))?;
+    Ok(notes)
+}
+
+/// Refuses to replace what is there; with `overwrite` only what this command makes.
+///
+/// # Errors
+/// Says what is in the way.
+pub fn check_free(out: &Path, overwrite: bool) -> Result<()> {
+    if !out.exists() {
+        return Ok(());
+    }
+    let fail = |message: &str| Err(Error::Config(format!("{}: {message}", out.display())));
+    if !overwrite {
+        return fail("is there already; --overwrite replaces it");
+    }
+    let marks: [PathBuf; 4] = [
+        out.join(MODEL),
+        out.join(transformers::REST),
+        out.join(transformers::FRONTAL),
+        out.join(transformers::REPORT),
+    ];
+    let run = out.join("checkpoints").exists() || out.join("state.json").exists();
+    let ours = out.is_file() || (marks.iter().any(|mark| mark.exists()) && !run);
+    if ours { Ok(()) } else { fail("is no folder that medst convert made, so it is not replaced") }
+}
+
+/// The reference's names, as a Lightning checkpoint without an optimiser.
+fn write_reference(path: &Path, model: &MedSt, card: &ModelCard) -> Result<Vec<String>> {
+    let config = &model.config;
+    let mut entries: Vec<(String, Value)> = Vec::new();
+    for entry in model.parameters().iter().chain(model.buffers()) {
+        let found = reference::counterpart(&entry.name, config.projection.embedding)
+            .expect("every tensor of a model has a name in the reference");
+        entries.extend(found.scatter(&entry.tensor).into_iter().map(|(name, tensor)| (name, Value::Tensor(tensor))));
+    }
+    let fillers = fillers(config);
+    let count = fillers.len();
+    entries.extend(fillers);
+    let root = [
+        ("state_dict".to_string(), Value::Dictionary(entries)),
+        ("epoch".to_string(), Value::Number(0)),
+        ("global_step".to_string(), Value::Number(card.step as i64)),
+        ("pytorch-lightning_version".to_string(), Value::Text("1.5.10".into())),
+        (ModelCard::KEY.to_string(), Value::Text(card.to_json())),
+    ];
+    pickle::save(path, &root)?;
+    let mut notes = vec![format!(
+        "{count} tensors are constants: the reference's modules want them (strict=True) and compute nothing with them"
+    )];
+    if config.semantics == Semantics::Corrected {
+        notes.push("the model was made for model.semantics = \"corrected\"; the reference computes its own".into());
+    }
+    if config.text.positions == Positions::Sequential {
+        notes.push("the model has sequential text positions; the reference gives every token position 0".into());
+    }
+    if config.image.epsilon != 1e-6 {
+        let epsilon = config.image.epsilon;
+        notes.push(format!("the model's layer norms add {epsilon:e} to variances, the reference's 1e-6"));
+    }
+    Ok(notes)
+}
+
+/// Tensors of the reference's modules that its forward pass does not use: zeros, and ones where they scale or are variances.
+fn fillers(config: &ModelConfig) -> Vec<(String, Value)> {
+    let (image, text) = (config.image.width, config.text.width);
+    let (hidden, embedding) = (config.projection.hidden, config.projection.embedding);
+    let mut entries: Vec<(String, Value)> = Vec::new();
+    let zeros = |name: String, shape: &[i64]| (name, Value::Constant(0.0, shape.to_vec()));
+    let ones = |name: String, shape: &[i64]| (name, Value::Constant(1.0, shape.to_vec()));
+    let counter = |name: String| (name, Value::Tensor(Tensor::zeros([0i64; 0], (Kind::Int64, tch::Device::Cpu))));
+    for encoder in ["img_encoder_q", "text_encoder_q"] {
+        for head in ["global_embed", "local_embed"] {
+            entries.extend([1, 4].map(|layer| counter(format!("{encoder}.{head}.head.{layer}.num_batches_tracked"))));
+        }
+    }
+    for (head, kernel) in [("global_embed_la", &[][..]), ("local_embed_la", &[1][..])] {
+        let at = |leaf: &str| format!("img_encoder_q.{head}.head.{leaf}");
+        let matrix = |rows: i64, columns: i64| [&[rows, columns], kernel].concat();
+        entries.extend([
+            zeros(at("0.weight"), &matrix(hidden, image)),
+            zeros(at("0.bias"), &[hidden]),
+            ones(at("1.weight"), &[hidden]),
+            zeros(at("1.bias"), &[hidden]),
+            zeros(at("1.running_mean"), &[hidden]),
+            ones(at("1.running_var"), &[hidden]),
+            counter(at("1.num_batches_tracked")),
+            zeros(at("3.weight"), &matrix(embedding, hidden)),
+            zeros(at("3.bias"), &[embedding]),
+            zeros(at("4.running_mean"), &[embedding]),
+            ones(at("4.running_var"), &[embedding]),
+            counter(at("4.num_batches_tracked")),
+        ]);
+    }
+    let model = |name: &str| format!("text_encoder_q.model.{name}");
+    let positions = Tensor::arange(config.text.max_positions, (Kind::Int64, tch::Device::Cpu)).unsqueeze(0);
+    entries.push((model("embeddings.position_ids"), Value::Tensor(positions)));
+    for layer in 0..config.text.layers {
+        let at = |leaf: &str| model(&format!("encoder.layer.{layer}.crossattention.{leaf}"));
+        for dense in ["self.query", "self.key", "self.value", "output.dense"] {
+            entries.push(zeros(at(&format!("{dense}.weight")), &[text, text]));
+            entries.push(zeros(at(&format!("{dense}.bias")), &[text]));
+        }
+        entries.push(ones(at("output.LayerNorm.weight"), &[text]));
+        entries.push(zeros(at("output.LayerNorm.bias"), &[text]));
+    }
+    entries.push(zeros(model("pooler.dense.weight"), &[text, text]));
+    entries.push(zeros(model("pooler.dense.bias"), &[text]));
+    for side in ["word", "patch"] {
+        let attention = format!("{side}_local_atten_layer");
+        entries.push(zeros(format!("{attention}.in_proj_weight"), &[3 * embedding, embedding]));
+        entries.push(zeros(format!("{attention}.in_proj_bias"), &[3 * embedding]));
+        for attention in [attention, format!("{side}_element_wise_multi_head")] {
+            entries.push(zeros(format!("{attention}.out_proj.weight"), &[embedding, embedding]));
+            entries.push(zeros(format!("{attention}.out_proj.bias"), &[embedding]));
+        }
+    }
+    entries
+}

@@ -1,0 +1,121 @@
+//! What weights say about themselves: `config.json` beside them, and the same in the head of `model.safetensors`, so that a file that
+//! went astray still says how it is to be computed, with which vocabulary, what it was trained on and who may use it.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use medst_data::corpus::{Corpus, Counts};
+use medst_data::report::WordPiece;
+use serde::{Deserialize, Serialize};
+
+use super::config::ModelConfig;
+use crate::{Error, Result};
+
+const FORMAT: &str = "medst-model";
+const VERSION: u32 = 1;
+
+/// The file of weights in a model's folder.
+pub const MODEL: &str = "model.safetensors";
+/// The card in a model's folder.
+pub const CARD: &str = "config.json";
+/// A vocabulary that is not the built-in one, in a model's folder.
+pub const VOCABULARY: &str = "vocab.txt";
+
+/// `config.json`: what a model is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelCard {
+    pub format: String,
+    pub version: u32,
+    pub model: ModelConfig,
+    /// SHA-256 of the vocabulary the model was trained with.
+    pub vocabulary_sha256: String,
+    /// Optimiser steps behind it.
+    pub step: u64,
+    /// Fingerprint of the corpus it was trained on.
+    pub corpus: String,
+    /// The data behind it; absent where this program did not train it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training: Option<TrainingData>,
+    /// On what terms others may use the weights, as whoever made them stated it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub licence: Option<String>,
+    /// Files that it was converted or started from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub origin: Vec<Origin>,
+}
+
+/// The corpus that a model was trained on, in numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrainingData {
+    /// The importer: `table`, `mimic-cxr`, …
+    pub source: String,
+    /// Of all splits.
+    pub counts: Counts,
+}
+
+impl TrainingData {
+    pub fn of(corpus: &Corpus) -> TrainingData {
+        let manifest = corpus.manifest();
+        TrainingData { source: manifest.source.kind.clone(), counts: manifest.counts.clone() }
+    }
+}
+
+/// A file that weights came from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    pub file: String,
+    /// Whose format it has, in words.
+    pub format: String,
+    pub sha256: String,
+}
+
+impl ModelCard {
+    /// Under which the card stands in the head of a safetensors file, and in a file with the reference's names.
+    pub const KEY: &str = "medst";
+
+    /// A card that says nothing of training.
+    pub fn new(model: &ModelConfig, pieces: &WordPiece, step: u64, corpus: String) -> ModelCard {
+        let vocabulary_sha256 = pieces.checksum().to_string();
+        let (training, licence, origin) = (None, None, Vec::new());
+        let (format, model) = (FORMAT.into(), model.clone());
+        ModelCard { format, version: VERSION, model, vocabulary_sha256, step, corpus, training, licence, origin }
+    }
+
+    /// Reads `config.json`.
+    ///
+    /// # Errors
+    /// A file that is missing, no card, or of another version.
+    pub fn read(path: &Path) -> Result<ModelCard> {
+        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        ModelCard::parse(&text).map_err(|error| match error {
+            Error::Checkpoint { message, .. } => Error::Checkpoint { path: path.to_path_buf(), message },
+            other => other,
+        })
+    }
+
+    /// Reads a card.
+    ///
+    /// # Errors
+    /// Text that is no card, or one of another version.
+    pub fn parse(text: &str) -> Result<ModelCard> {
+        let fail = |message: String| Error::Checkpoint { path: CARD.into(), message };
+        let card: ModelCard = serde_json::from_str(text).map_err(|error| fail(error.to_string()))?;
+        if card.format != FORMAT || card.version != VERSION {
+            let (format, version) = (&card.format, card.version);
+            return Err(fail(format!(
+                "its format is `{format}` version {version}; this program reads version {VERSION}"
+            )));
+        }
+        Ok(card)
+    }
+
+    /// As text.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("a card has no keys but text, and no writer that fails")
+    }
+
+    /// The head of a safetensors file. One key: the order of several would differ from file to file.
+    pub fn metadata(&self) -> HashMap<String, String> {
+        HashMap::from([(ModelCard::KEY.to_string(), self.to_json())])
+    }
+}

@@ -1,0 +1,64 @@
+//! `init.weights` of a run reads whatever `medst convert` reads.
+
+#[path = "../bench/mod.rs"]
+mod bench;
+
+use medst::train::checkpoint::open_model;
+use medst::train::pretrain;
+use medst_data::progress::Silent;
+use tch::Device;
+
+use self::bench::Bench;
+use super::{fixture, fixtures};
+
+#[test]
+fn a_run_starts_from_an_image_encoder_and_a_bert() {
+    let bench = Bench::new(8);
+    let weights =
+        format!("init.weights=[\"image={}\", \"{}\"]", fixture("mgca.ckpt").display(), fixture("bert").display());
+    let vocabulary = format!("data.vocabulary={}", fixtures().join("reference/vocab.txt").display());
+    let settings = [
+        weights.as_str(),
+        vocabulary.as_str(),
+        "train.max_steps=1",
+        "train.licence=none yet",
+        "model.image.patch=8",
+        "model.image.mlp=64",
+        "model.text.vocabulary=82",
+        "model.text.layers=3",
+        "model.text.heads=4",
+        "model.text.max_positions=40",
+        "model.text.max_tokens=40",
+        "model.projection.hidden=24",
+        "model.projection.embedding=16",
+    ];
+    let config = bench.config("run", &settings);
+    assert_eq!(config.init.weights.len(), 2);
+    // What is saved of the configuration reads back.
+    let text = config.to_toml().unwrap();
+    assert_eq!(medst::config::Config::parse(&text, &[]).unwrap(), config);
+    pretrain(&config, false, Device::Cpu, &Silent).unwrap();
+    let opened = open_model(&config.train.output, Device::Cpu).unwrap();
+    assert_eq!(
+        opened.card.origin.iter().map(|origin| origin.file.as_str()).collect::<Vec<_>>(),
+        ["mgca.ckpt", "model.safetensors"]
+    );
+    assert_eq!(opened.card.licence.as_deref(), Some("none yet"));
+    let training = opened.card.training.unwrap();
+    assert_eq!((training.source.as_str(), training.counts), ("table", bench.corpus().manifest().counts.clone()));
+}
+
+#[test]
+fn weights_of_another_size_are_refused_before_anything_is_written() {
+    let bench = Bench::new(8);
+    let weights = format!("init.weights={}", fixture("vit").display());
+    // The shapes fit; the number of heads, which no shape tells, does not.
+    for (setting, words) in
+        [("model.image.heads=2", "has 4 heads, the configuration 2"), ("model.image.mlp=32", "[64, 32]")]
+    {
+        let config = bench.config("run", &[&weights, "model.image.heads=4", setting]);
+        let error = pretrain(&config, false, Device::Cpu, &Silent).unwrap_err().to_string();
+        assert!(error.contains("model.safetensors") && error.contains(words), "{error}");
+        assert!(!config.train.output.exists());
+    }
+}
