@@ -30,7 +30,7 @@ pub fn code(result: anyhow::Result<()>) -> ExitCode {
 
 fn of_library(error: &Error) -> u8 {
     match error {
-        Error::Config(_) => 2,
+        Error::Config(_) | Error::Input(_) => 2,
         Error::Stopped => 130,
         Error::Data(error) => of_data(error),
         _ => 1,

@@ -7,6 +7,7 @@
 //! * [`loss`] — global, local (modality-weighted) and temporal alignment (sections 3.3 and 3.4), as pure functions;
 //! * [`train`] — batches, optimiser, schedule, checkpoints and the one visible loop;
 //! * [`embed`] — a trained model in use: embeddings of studies and texts, heat maps;
+//! * [`infer`] — a trained model on files, texts and requests: the inference engine, and what is built on it;
 //! * [`eval`] — evaluation tasks on embeddings, from a model or from files.
 
 pub mod config;
@@ -14,6 +15,7 @@ pub mod device;
 pub mod embed;
 pub mod error;
 pub mod eval;
+pub mod infer;
 pub mod inspect;
 pub mod loss;
 pub mod memory;

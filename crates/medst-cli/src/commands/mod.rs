@@ -1,11 +1,17 @@
 //! One file a command: typed arguments to library calls, results to text or JSON.
 
+mod compare;
 mod embed;
 mod eval;
+mod ground;
 mod inspect;
+mod open;
 mod phantom;
 mod prepare;
 mod pretrain;
+mod search;
+mod time_point;
+mod zero_shot;
 
 use std::fmt::Display;
 use std::io::Write;
@@ -28,6 +34,10 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Prepare { source } => prepare::run(&source, &output, &reporter),
         Command::Pretrain(arguments) => pretrain::run(&arguments, &output, &reporter),
         Command::Embed(arguments) => embed::run(&arguments, &output, &reporter),
+        Command::ZeroShot(arguments) => zero_shot::run(&arguments, &output, &reporter),
+        Command::Compare(arguments) => compare::run(&arguments, &output),
+        Command::Ground(arguments) => ground::run(&arguments, &output, &reporter),
+        Command::Search { what } => search::run(&what, &output, &reporter),
         Command::Eval(arguments) => eval::run(&arguments, &output, &reporter),
         Command::Inspect { path } => inspect::run(&path, &output),
     }

@@ -36,12 +36,16 @@ pub struct ModelCard {
     pub step: u64,
     /// Fingerprint of the corpus it was trained on.
     pub corpus: String,
+    /// Side in pixels of that corpus' pictures, of which the model sees the middle; older cards do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored_size: Option<usize>,
 }
 
 impl ModelCard {
     pub fn new(model: &ModelConfig, pieces: &WordPiece, step: u64, corpus: String) -> ModelCard {
         let vocabulary_sha256 = pieces.checksum().to_string();
-        ModelCard { format: FORMAT.into(), version: 1, model: model.clone(), vocabulary_sha256, step, corpus }
+        let (format, model) = (FORMAT.into(), model.clone());
+        ModelCard { format, version: 1, model, vocabulary_sha256, step, corpus, stored_size: None }
     }
 }
 

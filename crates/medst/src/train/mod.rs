@@ -99,6 +99,7 @@ pub fn pretrain(config: &Config, resume: bool, device: Device, progress: &dyn Pr
         optimizer.check_weights()?;
         state.updates = optimizer.state().1;
         let card = ModelCard::new(&config.model, &pieces, state.step, corpus.fingerprint());
+        let card = ModelCard { stored_size: Some(corpus.image_size()), ..card };
         checkpoints.save(model, &card, optimizer, state, config.data.vocabulary.as_deref())
     };
     let describe = |set: &Dataset| format!("{} studies in {} sequences", set.studies(), set.sequences.len());
