@@ -46,8 +46,7 @@ pub fn run(arguments: &Compare, output: &Output) -> Result<()> {
     }
     let findings: Vec<Sentences> =
         findings.iter().map(|name| Sentences::new(&engine, name)).collect::<medst::Result<_>>()?;
-    let calibration =
-        arguments.calibration.as_ref().map(|file| CourseCalibration::read(file, &engine)).transpose()?;
+    let calibration = arguments.calibration.as_ref().map(|file| CourseCalibration::read(file, &engine)).transpose()?;
     output.show(&compare(&engine, &points, &findings, calibration.as_ref())?)
 }
 

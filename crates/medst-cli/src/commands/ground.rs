@@ -24,7 +24,9 @@ pub fn run(arguments: &Ground, output: &Output, reporter: &Reporter) -> Result<(
     if let Some(lateral) = &arguments.lateral {
         if !frontal {
             let image = arguments.image.display();
-            return Err(Error::Input(format!("{image}: a lateral view; --lateral is for that of a frontal image")).into());
+            return Err(
+                Error::Input(format!("{image}: a lateral view; --lateral is for that of a frontal image")).into()
+            );
         }
         check_view(lateral, DeclaredView::Lateral)?;
     }
@@ -33,7 +35,8 @@ pub fn run(arguments: &Ground, output: &Output, reporter: &Reporter) -> Result<(
         return Err(Error::Config(format!("--out {}: several phrases need a folder", out.display())).into());
     }
     let engine = open::model(&arguments.model)?;
-    let texts = arguments.phrase.iter().map(|phrase| engine.reader().prompt(phrase)).collect::<medst::Result<Vec<_>>>()?;
+    let texts =
+        arguments.phrase.iter().map(|phrase| engine.reader().prompt(phrase)).collect::<medst::Result<Vec<_>>>()?;
     let mut files = vec![(if frontal { Shown::Frontal } else { Shown::Lateral }, &arguments.image)];
     files.extend(arguments.lateral.as_ref().map(|path| (Shown::Lateral, path)));
     let (views, canvases) = look(&engine, &files)?;
@@ -48,7 +51,8 @@ pub fn run(arguments: &Ground, output: &Output, reporter: &Reporter) -> Result<(
             draw_phrase(&mut grounded, alignment, &canvases, arguments.threshold, &base)?;
         }
         if let Some(folder) = &arguments.word_maps {
-            let folder = if many { folder.join(format!("{:02}-{}", number + 1, plain(phrase))) } else { folder.clone() };
+            let folder =
+                if many { folder.join(format!("{:02}-{}", number + 1, plain(phrase))) } else { folder.clone() };
             draw_words(alignment, &canvases, &folder)?;
         }
         all.push(grounded);
@@ -122,7 +126,8 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 /// A name for a file: letters and digits only, not long.
 fn plain(text: &str) -> String {
-    let name: String = text.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
+    let name: String =
+        text.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
     name.trim_matches('-').chars().take(40).collect()
 }
 

@@ -31,8 +31,7 @@ fn index(arguments: &SearchIndex, output: &Output, reporter: &Reporter) -> Resul
         GraphName::Never => WithGraph::Never,
     };
     let source = open::names(inputs);
-    let built =
-        search::build(&engine, &gathered, &collected, source, out, (with_graph, *overwrite), reporter)?;
+    let built = search::build(&engine, &gathered, &collected, source, out, (with_graph, *overwrite), reporter)?;
     output.show(&built)?;
     output.next(&[format!("medst search find {} --text 'pleural effusion'", out.display())])?;
     open::all_used(built.left_out.len(), built.studies)

@@ -64,7 +64,9 @@ fn of_folder(folder: &Path) -> Result<FoundStudy> {
     match (found.studies.pop(), found.studies.is_empty()) {
         (Some(study), true) if study.is_seen() => Ok(FoundStudy { id: name, ..study }),
         (Some(_), true) => Err(fail(&name, "holds no image")),
-        _ => Err(fail(&name, &format!("holds {images} images of several studies; name the files, with commas between"))),
+        _ => {
+            Err(fail(&name, &format!("holds {images} images of several studies; name the files, with commas between")))
+        }
     }
 }
 

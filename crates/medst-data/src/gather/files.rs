@@ -47,8 +47,10 @@ impl Files {
 
     fn add_folder(&mut self, folder: &Path, gathered: &mut Gathered) -> Result<()> {
         let entries = std::fs::read_dir(folder).map_err(Error::io(folder))?;
-        let mut paths: Vec<PathBuf> =
-            entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>().map_err(Error::io(folder))?;
+        let mut paths: Vec<PathBuf> = entries
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<Result<_, _>>()
+            .map_err(Error::io(folder))?;
         paths.sort();
         for path in paths {
             let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));

@@ -20,8 +20,20 @@ const REPORT: [&str; 2] = ["report", "text"];
 const STUDY: [&str; 2] = ["study_id", "id"];
 /// Columns that are not labels.
 const UNDERSTOOD: [&str; 14] = [
-    "frontal", "image", "path", "file", "report", "text", "study_id", "id", "lateral", "subject_id", "view", "day",
-    "acquired", "split",
+    "frontal",
+    "image",
+    "path",
+    "file",
+    "report",
+    "text",
+    "study_id",
+    "id",
+    "lateral",
+    "subject_id",
+    "view",
+    "day",
+    "acquired",
+    "split",
 ];
 
 /// Whether a file is a table: Parquet by its first bytes, CSV by its name.
@@ -57,9 +69,8 @@ fn add_plan(path: &Path, gathered: &mut Gathered) -> Result<()> {
         gathered.leave_out(format!("{}, row {}", path.display(), skipped.row), skipped.reason);
     }
     for study in plan.studies {
-        let first = |images: &[crate::import::plan::ImageSource]| {
-            images.first().map(|image| Picture::File(image.path.clone()))
-        };
+        let first =
+            |images: &[crate::import::plan::ImageSource]| images.first().map(|image| Picture::File(image.path.clone()));
         gathered.studies.push(FoundStudy {
             subject: Some(study.subject.0),
             acquired: study.acquired,
@@ -80,7 +91,8 @@ fn add_rows(path: &Path, table: &Table, view: DeclaredView, gathered: &mut Gathe
     let (frontal, report) = (FRONTAL.into_iter().find(|name| has(name)), REPORT.into_iter().find(|name| has(name)));
     if frontal.is_none() && report.is_none() && !has(&"lateral") {
         let found = table.columns.join(", ");
-        let message = format!("has neither images (column image or frontal) nor reports (column report); columns: {found}");
+        let message =
+            format!("has neither images (column image or frontal) nor reports (column report); columns: {found}");
         return Err(Error::Table { path: path.to_path_buf(), message });
     }
     for (number, reason) in &table.unreadable {

@@ -109,7 +109,8 @@ impl Aligned<'_> {
             Views::Both { .. } => vec![Shown::Frontal, Shown::Lateral],
         };
         let similarity = self.words.matmul(&self.patches.tr());
-        let (to_patches, word_importance) = self.look(&similarity, self.words, self.patches, &self.model.word_importance);
+        let (to_patches, word_importance) =
+            self.look(&similarity, self.words, self.patches, &self.model.word_importance);
         let (to_words, patch_importance) =
             self.look(&similarity.tr(), self.patches, self.words, &self.model.patch_importance);
         let values = |x: &Tensor| -> Result<Vec<f32>> {

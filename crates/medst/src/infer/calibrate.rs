@@ -110,7 +110,10 @@ impl Calibration {
             Err(error) => return fail(format!("not a calibration: {error}")),
         };
         if read.format != FORMAT || read.version != 1 {
-            return fail(format!("its format is `{}` version {}; this program reads version 1", read.format, read.version));
+            return fail(format!(
+                "its format is `{}` version {}; this program reads version 1",
+                read.format, read.version
+            ));
         }
         if read.model != engine.checksum() {
             return fail("was made with another model; make one with --fit-calibration".into());
@@ -119,7 +122,9 @@ impl Calibration {
             return fail("was made with other classes or sentences; make one with --fit-calibration".into());
         }
         let fits = match read.kind {
-            Kind::Findings => read.fits.len() == classes.classes.len() && read.fits.iter().all(|fit| fit.shifts.len() == 1),
+            Kind::Findings => {
+                read.fits.len() == classes.classes.len() && read.fits.iter().all(|fit| fit.shifts.len() == 1)
+            }
             Kind::Exclusive => read.fits.len() == 1 && read.fits[0].shifts.len() == classes.classes.len(),
         };
         if fits { Ok(read) } else { fail("holds other numbers of classes than it says".into()) }
@@ -204,7 +209,8 @@ fn finding<'a>(name: &str, place: usize, scored: &[(&'a FoundStudy, Vec<f64>)]) 
 }
 
 fn exclusive<'a>(classes: &Classes, label: Option<&str>, scored: &[(&'a FoundStudy, Vec<f64>)]) -> Result<Fit> {
-    let label = label.ok_or_else(|| Error::Config("--label is needed: the column whose values are the classes".into()))?;
+    let label =
+        label.ok_or_else(|| Error::Config("--label is needed: the column whose values are the classes".into()))?;
     let names: Vec<String> = classes.names().iter().map(|name| words(name)).collect();
     let row = |&(study, ref scores): &(&'a FoundStudy, Vec<f64>)| {
         let value = words(study.labels.get(label)?);

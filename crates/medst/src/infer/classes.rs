@@ -228,7 +228,10 @@ mod tests {
         for (text, expected) in [
             ("kind = \"findings\"\n[[class]]\nname = \"x\"\npositiv = [\"a\"]\n", "positiv"),
             ("[[class]]\nname = \"x\"\npositive = [\"a\"]\n", "class x: no negative"),
-            ("kind = \"exclusive\"\n[[class]]\nname = \"x\"\npositive = [\"a\"]\nnegative = [\"b\"]\n", "positive sentences only"),
+            (
+                "kind = \"exclusive\"\n[[class]]\nname = \"x\"\npositive = [\"a\"]\nnegative = [\"b\"]\n",
+                "positive sentences only",
+            ),
             ("kind = \"maybe\"", "exclusive"),
         ] {
             std::fs::write(file.path(), text).unwrap();

@@ -255,9 +255,10 @@ impl fmt::Display for Comparison {
             writeln!(f, "  {}", cells.join("  "))?;
         }
         let list = |order: &[usize]| order.iter().map(|n| (n + 1).to_string()).collect::<Vec<_>>().join(" ");
-        for (what, believed) in
-            [("images at their reports' times", &self.order_by_reports), ("images alone, forwards or backwards", &self.order_by_images)]
-        {
+        for (what, believed) in [
+            ("images at their reports' times", &self.order_by_reports),
+            ("images alone, forwards or backwards", &self.order_by_images),
+        ] {
             let Some(believed) = believed else { continue };
             let order: Vec<usize> = match what.starts_with("images at") {
                 true => believed.order.iter().map(|&n| self.reported[n]).collect(),

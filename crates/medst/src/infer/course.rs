@@ -63,7 +63,10 @@ impl CourseCalibration {
             Err(error) => return fail(format!("not a calibration of courses: {error}")),
         };
         if read.format != FORMAT || read.version != 1 || read.fits.iter().any(|fit| fit.shifts.len() != 3) {
-            return fail(format!("its format is `{}` version {}; expected {FORMAT} version 1", read.format, read.version));
+            return fail(format!(
+                "its format is `{}` version {}; expected {FORMAT} version 1",
+                read.format, read.version
+            ));
         }
         if read.model != engine.checksum() {
             return fail("was made with another model; make one with --fit-calibration".into());
@@ -120,7 +123,11 @@ impl fmt::Display for CourseCalibration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "courses calibrated on {}; on subjects that a fit did not see (5 folds):", self.source)?;
         let name = self.fits.iter().map(|fit| fit.name.chars().count()).max().unwrap_or(0).max(7);
-        writeln!(f, "{:name$}  {:>9}  {:>6}  {:>9}  log loss (1.099: a guess)", "", "improving", "stable", "worsening")?;
+        writeln!(
+            f,
+            "{:name$}  {:>9}  {:>6}  {:>9}  log loss (1.099: a guess)",
+            "", "improving", "stable", "worsening"
+        )?;
         for fit in &self.fits {
             let [improving, stable, worsening] = [fit.counts[0], fit.counts[1], fit.counts[2]];
             let loss = fit.after.log_loss;

@@ -10,8 +10,9 @@ use crate::embed::heat::HeatMap;
 use crate::eval::report::picture::{blend, png_bytes};
 use crate::{Error, Result};
 
-/// Longest side of drawn pictures.
+/// Longest side of drawn pictures: larger ones are reduced to it, and of smaller ones than the other every pixel is drawn several times.
 const LONGEST: usize = 1024;
+const SHORTEST: usize = 512;
 /// Colour of boxes.
 const FRAME: [u8; 3] = [64, 224, 255];
 
@@ -37,7 +38,11 @@ impl Canvas {
         let picture = load::picture_of(bytes, decoding)?;
         let original = [picture.width, picture.height];
         let longest = picture.width.max(picture.height);
-        let grey = if longest > LONGEST { reduce(&picture)? } else { picture };
+        let grey = match longest {
+            longest if longest > LONGEST => reduce(&picture)?,
+            longest if longest * 2 <= SHORTEST => magnify(&picture, SHORTEST / longest),
+            _ => picture,
+        };
         let placement = Placement::of(side, stored, grey.width, grey.height);
         let reduction = longest as f64 / grey.width.max(grey.height) as f64;
         Ok(Canvas { grey, placement, reduction, original })
@@ -89,6 +94,14 @@ fn reduce(picture: &GreyImage) -> Result<GreyImage, String> {
     Ok(GreyImage { width, height, pixels })
 }
 
+/// Draws every pixel `times` by `times`.
+fn magnify(picture: &GreyImage, times: usize) -> GreyImage {
+    let row = |row: &[u8]| row.iter().flat_map(|&grey| std::iter::repeat_n(grey, times)).collect::<Vec<u8>>();
+    let rows = picture.pixels.chunks_exact(picture.width.max(1));
+    let pixels = rows.flat_map(|own| row(own).repeat(times)).collect();
+    GreyImage { width: picture.width * times, height: picture.height * times, pixels }
+}
+
 /// Draws the outline of a box, two pixels thick.
 fn frame(pixels: &mut [u8], width: usize, height: usize, bounds: [f64; 4]) {
     let [left, top, right, bottom] = bounds.map(|x| x.round().max(0.0) as usize);
@@ -126,26 +139,40 @@ pub fn open(path: &Path, decoding: Decoding, side: usize, stored: usize) -> Resu
 mod tests {
     use super::*;
 
+    fn read(png: &[u8]) -> (usize, Vec<u8>) {
+        let mut reader = png::Decoder::new(std::io::Cursor::new(png.to_vec())).read_info().unwrap();
+        let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+        reader.next_frame(&mut pixels).unwrap();
+        (reader.info().width as usize, pixels)
+    }
+
     #[test]
     fn the_heat_lies_where_the_model_looked_and_the_frame_around_it() {
-        // A 40×20 picture in a square of 20 whose middle 16 are read.
+        // 40×20 pixels in a square of 20 whose middle 16 are read; drawn 12 by 12.
         let grey = png_bytes(&[100; 800], 40, 20, png::ColorType::Grayscale);
         let canvas = Canvas::decode(&grey, Decoding::default(), 16, 20).unwrap();
         let mut map = HeatMap { side: 16, values: vec![0.0; 256] };
         map.values[8 * 16 + 8] = 1.0;
         let found = HotBox { bounds: [8.0, 8.0, 9.0, 9.0], mean: 1.0, peak: 1.0 };
         assert_eq!(canvas.in_original(found).bounds, [20.0, 10.0, 22.0, 12.0]);
-        let read = |png: &[u8]| {
-            let mut reader = png::Decoder::new(std::io::Cursor::new(png.to_vec())).read_info().unwrap();
-            let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
-            reader.next_frame(&mut pixels).unwrap();
-            pixels
+        let (width, plain) = read(&canvas.png(&map, &[]));
+        assert_eq!(width, 480);
+        let at = |pixels: &[u8], x: usize, y: usize| {
+            let start = 3 * (12 * y * width + 12 * x);
+            [pixels[start], pixels[start + 1], pixels[start + 2]]
         };
-        let plain = read(&canvas.png(&map, &[]));
-        let at = |x: usize, y: usize| &plain[3 * (y * 40 + x)..3 * (y * 40 + x) + 3];
-        assert_eq!(at(0, 10), [100, 100, 100], "not read, so not coloured");
-        assert_ne!(at(20, 10), at(10, 10), "hot and cold differ");
-        let framed = read(&canvas.png(&map, &[found]));
-        assert_eq!(&framed[3 * (10 * 40 + 20)..3 * (10 * 40 + 20) + 3], FRAME);
+        assert_eq!(at(&plain, 0, 10), [100, 100, 100], "not read, so not coloured");
+        assert_ne!(at(&plain, 20, 10), at(&plain, 10, 10), "hot and cold differ");
+        assert_eq!(at(&read(&canvas.png(&map, &[found])).1, 20, 10), FRAME);
+    }
+
+    #[test]
+    fn large_pictures_are_reduced_and_boxes_keep_their_pixels() {
+        let grey = png_bytes(&vec![9; 2048 * 1024], 2048, 1024, png::ColorType::Grayscale);
+        let canvas = Canvas::decode(&grey, Decoding::default(), 224, 256).unwrap();
+        let map = HeatMap { side: 224, values: vec![0.0; 224 * 224] };
+        assert_eq!(read(&canvas.png(&map, &[])).0, LONGEST);
+        let found = HotBox { bounds: [0.0, 56.0, 8.0, 64.0], mean: 0.0, peak: 0.0 };
+        assert_eq!(canvas.in_original(found).bounds, [128.0, 64.0, 192.0, 128.0]);
     }
 }

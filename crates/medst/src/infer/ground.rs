@@ -21,6 +21,7 @@ const WORDS: usize = 3;
 pub struct Grounded {
     pub phrase: String,
     pub views: Vec<GroundedView>,
+    /// `[SEP]`, where a text ends, is a word to the model.
     pub words: Vec<GroundedWord>,
     /// The patches that matter most, with the words they look at.
     pub patches: Vec<GroundedPatch>,
@@ -95,16 +96,20 @@ pub fn ground(phrase: &str, alignment: &Alignment, canvases: &[Shows<'_>], share
     let word = |(n, word): (usize, &str)| {
         let (column, similarity) = highest(alignment.similarity.row(n))?;
         let (view, _, _, bounds) = place(column)?;
-        Some(GroundedWord { word: word.to_string(), importance: alignment.word_importance[n], view, bounds, similarity })
+        Some(GroundedWord {
+            word: word.to_string(),
+            importance: alignment.word_importance[n],
+            view,
+            bounds,
+            similarity,
+        })
     };
     let mut order: Vec<usize> = (0..alignment.patch_importance.len()).collect();
     order.sort_by(|&a, &b| alignment.patch_importance[b].total_cmp(&alignment.patch_importance[a]));
     let told = |&column: &usize| {
         let (view, row, at, bounds) = place(column)?;
-        let mut words: Vec<(String, f32)> = alignment
-            .spoken()
-            .map(|(n, word)| (word.to_string(), alignment.patches_to_words.row(column)[n]))
-            .collect();
+        let shares = alignment.patches_to_words.row(column).iter().copied();
+        let mut words: Vec<(String, f32)> = alignment.words.iter().cloned().zip(shares).collect();
         words.sort_by(|a, b| b.1.total_cmp(&a.1));
         words.truncate(WORDS);
         Some(GroundedPatch { view, row, column: at, bounds, importance: alignment.patch_importance[column], words })
@@ -113,7 +118,7 @@ pub fn ground(phrase: &str, alignment: &Alignment, canvases: &[Shows<'_>], share
     Grounded {
         phrase: phrase.to_string(),
         views: views.collect(),
-        words: alignment.spoken().filter_map(word).collect(),
+        words: alignment.words.iter().map(String::as_str).enumerate().filter_map(word).collect(),
         patches: order.iter().take(PATCHES).filter_map(told).collect(),
         matrices: matrices.then(|| Matrices {
             words: alignment.words.clone(),
@@ -126,11 +131,7 @@ pub fn ground(phrase: &str, alignment: &Alignment, canvases: &[Shows<'_>], share
 }
 
 /// View, row, column and box of a patch by its number among those of all views.
-fn place(
-    alignment: &Alignment,
-    canvases: &[Shows<'_>],
-    number: usize,
-) -> Option<(Shown, usize, usize, [f64; 4])> {
+fn place(alignment: &Alignment, canvases: &[Shows<'_>], number: usize) -> Option<(Shown, usize, usize, [f64; 4])> {
     let side = alignment.grid.side;
     let view = *alignment.views.get(number / (side * side))?;
     let canvas = canvases.iter().find(|own| own.0 == view)?.1;

@@ -44,9 +44,8 @@ pub fn of_images_and_reports(images: &[&[f32]], reports: &[&[f32]]) -> Option<Be
     let row = |n: usize| softmax(&distances[n].iter().map(|d| -d / temperature).collect::<Vec<f64>>());
     let column = |n: usize| softmax(&distances.iter().map(|row| -row[n] / temperature).collect::<Vec<f64>>());
     let (rows, columns): (Vec<_>, Vec<_>) = (0..count).map(|n| (row(n), column(n))).unzip();
-    let likelihood = |image: usize, time: usize| {
-        0.5 * (rows[image][time].max(1e-300).ln() + columns[time][image].max(1e-300).ln())
-    };
+    let likelihood =
+        |image: usize, time: usize| 0.5 * (rows[image][time].max(1e-300).ln() + columns[time][image].max(1e-300).ln());
     // An order lists the images by time.
     let score = |order: &[usize]| order.iter().enumerate().map(|(time, &image)| likelihood(image, time)).sum();
     Some(believed(&permutations(count), score))

@@ -73,12 +73,7 @@ pub fn see(sight: Sight, corpus: Option<&Corpus>, picture: &Picture) -> Result<R
 }
 
 /// The views of one study; files that cannot be read are added to `problems`.
-pub fn views(
-    sight: Sight,
-    corpus: Option<&Corpus>,
-    study: &FoundStudy,
-    problems: &mut Vec<LeftOut>,
-) -> Option<Views> {
+pub fn views(sight: Sight, corpus: Option<&Corpus>, study: &FoundStudy, problems: &mut Vec<LeftOut>) -> Option<Views> {
     let mut open = |picture: &Option<Picture>| {
         let picture = picture.as_ref()?;
         match see(sight, corpus, picture) {

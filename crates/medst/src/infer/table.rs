@@ -82,7 +82,8 @@ pub fn write_left_out(f: &mut fmt::Formatter<'_>, left_out: &[LeftOut]) -> fmt::
 pub fn write(gathered: &Gathered, collected: &Collected, out: &Path) -> Result<Embedded> {
     let left_out: Vec<LeftOut> = gathered.left_out.iter().chain(&collected.left_out).cloned().collect();
     if collected.studies.is_empty() {
-        let first = left_out.first().map(|own| format!("; the first: {}: {}", own.file, own.reason)).unwrap_or_default();
+        let first =
+            left_out.first().map(|own| format!("; the first: {}: {}", own.file, own.reason)).unwrap_or_default();
         return Err(Error::Evaluation(format!("nothing could be embedded, {} left out{first}", left_out.len())));
     }
     let numpy = out.extension().is_some_and(|end| end == "npy");

@@ -67,7 +67,8 @@ impl Reader {
         let shown: String = sentence.chars().take(60).collect();
         let long = |length: String| {
             let window = self.window;
-            let message = format!("the prompt “{shown}…” has {length}; the model reads {window} tokens: say it shorter");
+            let message =
+                format!("the prompt “{shown}…” has {length}; the model reads {window} tokens: say it shorter");
             Err(Error::Input(message))
         };
         if sentence.len() > LONGEST {

@@ -97,11 +97,7 @@ pub struct Indexed {
 impl fmt::Display for Indexed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Indexed { index, studies, with_image, with_report, .. } = self;
-        writeln!(
-            f,
-            "{}: {studies} studies, {with_image} with an image, {with_report} with a report",
-            index.display()
-        )?;
+        writeln!(f, "{}: {studies} studies, {with_image} with an image, {with_report} with a report", index.display())?;
         if let Some(recall) = self.graph_recall {
             writeln!(f, "  graph for approximate search: recall@10 {recall:.3} against exact search")?;
         }
@@ -231,8 +227,7 @@ impl Index {
             std::io::ErrorKind::NotFound => fail(format!("it has no {MANIFEST}; `medst search index` makes one")),
             _ => Error::io(&file)(error),
         })?;
-        let manifest: Manifest =
-            serde_json::from_slice(&text).map_err(|error| fail(format!("{MANIFEST}: {error}")))?;
+        let manifest: Manifest = serde_json::from_slice(&text).map_err(|error| fail(format!("{MANIFEST}: {error}")))?;
         if manifest.format != FORMAT || manifest.version != 1 {
             return Err(fail(format!("its format is `{}` version {}", manifest.format, manifest.version)));
         }

@@ -86,7 +86,8 @@ impl Filter {
     /// Says what is expected.
     pub fn day(text: &str) -> Result<f64, String> {
         let day = values::date(text).or_else(|| values::day(text));
-        day.map(|day| day.0).ok_or_else(|| format!("`{text}` is neither a date such as 2020-03-31 nor a number of days"))
+        day.map(|day| day.0)
+            .ok_or_else(|| format!("`{text}` is neither a date such as 2020-03-31 nor a number of days"))
     }
 
     /// Reads `edema`, `edema=1`, `edema=0`, `label=value`.
@@ -117,9 +118,7 @@ impl Filter {
             match (cell, wanted) {
                 (None, _) => false,
                 (Some(cell), Wanted::Value(value)) => words(cell) == words(value),
-                (Some(cell), wanted) => {
-                    truth::binary(cell).ok().flatten() == Some(matches!(wanted, Wanted::Present))
-                }
+                (Some(cell), wanted) => truth::binary(cell).ok().flatten() == Some(matches!(wanted, Wanted::Present)),
             }
         };
         (self.subjects.is_empty() || of(&self.subjects))
@@ -164,9 +163,8 @@ impl Index {
                 && (query.filter.is_open() || query.filter.passes(&self.studies[row]))
         };
         let rows: Vec<usize> = (0..self.studies.len()).filter(may).collect();
-        let graph = self.graph.as_ref().filter(|_| {
-            query.among == Among::Images && !query.exact && query.filter.is_open()
-        });
+        let graph =
+            self.graph.as_ref().filter(|_| query.among == Among::Images && !query.exact && query.filter.is_open());
         let best = match graph {
             None => nearest(vectors, &rows, &query.vector, query.count),
             Some(graph) => {
