@@ -159,7 +159,6 @@ fn embed(at: &Path) {
     }
     assert!(err.contains("4 of 7 inputs could not be used"), "{err}");
     let rows = fs::read_to_string(at.join("m.csv")).unwrap();
-    assert!(rows.contains("mixed/ll.dcm,,,") == rows.contains("mixed/pa.dcm"), "one study:\n{rows}");
     let line = rows.lines().find(|line| line.contains("pa.dcm")).unwrap();
     assert!(line.contains("ll.dcm"), "{rows}");
 

@@ -103,6 +103,19 @@ impl Calibration {
     /// # Errors
     /// Names the file, and what differs.
     pub fn read(path: &Path, engine: &Engine, classes: &Classes) -> Result<Calibration> {
+        let read = Calibration::open(path, engine)?;
+        if !read.belongs_to(classes) {
+            let message = "was made with other classes or sentences; make one with --fit-calibration";
+            return Err(Error::Config(format!("{}: {message}", path.display())));
+        }
+        Ok(read)
+    }
+
+    /// Reads a file and checks that it belongs to the model.
+    ///
+    /// # Errors
+    /// Names the file, and what differs.
+    pub fn open(path: &Path, engine: &Engine) -> Result<Calibration> {
         let fail = |message: String| Err(Error::Config(format!("{}: {message}", path.display())));
         let bytes = std::fs::read(path).map_err(Error::io(path))?;
         let read: Calibration = match serde_json::from_slice(&bytes) {
@@ -110,24 +123,23 @@ impl Calibration {
             Err(error) => return fail(format!("not a calibration: {error}")),
         };
         if read.format != FORMAT || read.version != 1 {
-            return fail(format!(
-                "its format is `{}` version {}; this program reads version 1",
-                read.format, read.version
-            ));
+            return fail(format!("its format is `{}` version {}; this program reads version 1", read.format, read.version));
         }
         if read.model != engine.checksum() {
             return fail("was made with another model; make one with --fit-calibration".into());
         }
-        if read.kind != classes.kind || read.classes != classes.checksum() {
-            return fail("was made with other classes or sentences; make one with --fit-calibration".into());
-        }
-        let fits = match read.kind {
+        Ok(read)
+    }
+
+    /// Whether it was made with these classes and sentences.
+    pub fn belongs_to(&self, classes: &Classes) -> bool {
+        let fits = match self.kind {
             Kind::Findings => {
-                read.fits.len() == classes.classes.len() && read.fits.iter().all(|fit| fit.shifts.len() == 1)
+                self.fits.len() == classes.classes.len() && self.fits.iter().all(|fit| fit.shifts.len() == 1)
             }
-            Kind::Exclusive => read.fits.len() == 1 && read.fits[0].shifts.len() == classes.classes.len(),
+            Kind::Exclusive => self.fits.len() == 1 && self.fits[0].shifts.len() == classes.classes.len(),
         };
-        if fits { Ok(read) } else { fail("holds other numbers of classes than it says".into()) }
+        self.kind == classes.kind && self.classes == classes.checksum() && fits
     }
 
     /// Writes it; the file appears whole or not at all.

@@ -141,6 +141,17 @@ pub struct Comparison {
     pub order_by_images: Option<Believed>,
 }
 
+/// A time point, embedded.
+#[derive(Clone, Debug)]
+pub struct PointVectors {
+    pub name: String,
+    /// Days, where known.
+    pub day: Option<f64>,
+    /// `D`, a unit vector.
+    pub image: Vec<f32>,
+    pub report: Option<Vec<f32>>,
+}
+
 /// Compares time points in the order in which they are given.
 ///
 /// # Errors
@@ -151,23 +162,46 @@ pub fn compare(
     findings: &[Sentences],
     calibration: Option<&CourseCalibration>,
 ) -> Result<Comparison> {
+    let images = engine.images(&points.iter().map(|point| &point.views).collect::<Vec<_>>())?.embeddings;
+    let texts: Vec<&Text> = points.iter().filter_map(|point| point.report.as_ref()).collect();
+    let reports = engine.texts(&texts)?;
+    let mut reports = reports.rows();
+    let embedded: Vec<PointVectors> = points
+        .iter()
+        .zip(images.rows())
+        .map(|(point, image)| PointVectors {
+            name: point.name.clone(),
+            day: point.day,
+            image: image.to_vec(),
+            report: point.report.as_ref().and_then(|_| reports.next()).map(<[f32]>::to_vec),
+        })
+        .collect();
+    compare_vectors(&embedded, findings, calibration)
+}
+
+/// As [`compare`], of what was embedded before.
+///
+/// # Errors
+/// Fewer than two time points.
+pub fn compare_vectors(
+    points: &[PointVectors],
+    findings: &[Sentences],
+    calibration: Option<&CourseCalibration>,
+) -> Result<Comparison> {
     if points.len() < 2 {
         return Err(Error::Input(format!("{} time point: a comparison needs two or more", points.len())));
     }
-    let images = engine.images(&points.iter().map(|point| &point.views).collect::<Vec<_>>())?.embeddings;
-    let texts: Vec<&Text> = points.iter().filter_map(|point| point.report.as_ref()).collect();
-    let vectors = engine.texts(&texts)?;
     let reported: Vec<usize> = (0..points.len()).filter(|&n| points[n].report.is_some()).collect();
-    let report = |n: usize| reported.binary_search(&n).ok().map(|row| vectors.row(row));
+    let image = |n: usize| points[n].image.as_slice();
+    let report = |n: usize| points[n].report.as_deref();
     let all = || 0..points.len();
     let step = |from: usize, to: usize| {
-        let (previous, current) = (images.row(from), images.row(to));
-        let of = |own: &Sentences| finding(own, previous, current, calibration);
+        let of = |own: &Sentences| finding(own, image(from), image(to), calibration);
         Step {
             from,
             to,
             days: points[from].day.zip(points[to].day).map(|(a, b)| b - a),
-            image_similarity: dot(previous, current),
+            image_similarity: dot(image(from), image(to)),
             report_similarity: report(from).zip(report(to)).map(|(a, b)| dot(a, b)),
             findings: findings.iter().map(of).collect(),
         }
@@ -176,21 +210,22 @@ pub fn compare(
     if points.len() > 2 {
         steps.push(step(0, points.len() - 1));
     }
-    let pick = |rows: &[usize]| rows.iter().map(|&n| images.row(n)).collect::<Vec<_>>();
-    let reports: Vec<&[f32]> = vectors.rows().take(reported.len()).collect();
+    let images: Vec<&[f32]> = all().map(image).collect();
+    let (told, reports): (Vec<&[f32]>, Vec<&[f32]>) =
+        reported.iter().filter_map(|&n| Some((image(n), report(n)?))).unzip();
     let similar = |a: Option<&[f32]>, b: Option<&[f32]>| a.zip(b).map(|(a, b)| dot(a, b));
     Ok(Comparison {
         time_points: points.iter().map(|point| point.name.clone()).collect(),
         days: points.iter().map(|point| point.day).collect(),
         calibrated_on: calibration.map(|own| own.source.clone()),
         steps,
-        image_similarity: all().map(|a| all().map(|b| dot(images.row(a), images.row(b))).collect()).collect(),
+        image_similarity: all().map(|a| all().map(|b| dot(image(a), image(b))).collect()).collect(),
         report_similarity: all().map(|a| all().map(|b| similar(report(a), report(b))).collect()).collect(),
         image_report_similarity: all()
-            .map(|a| all().map(|b| similar(Some(images.row(a)), report(b))).collect())
+            .map(|a| all().map(|b| similar(Some(image(a)), report(b))).collect())
             .collect(),
-        order_by_reports: order::of_images_and_reports(&pick(&reported), &reports),
-        order_by_images: order::of_images(&pick(&all().collect::<Vec<_>>())),
+        order_by_reports: order::of_images_and_reports(&told, &reports),
+        order_by_images: order::of_images(&images),
         reported,
     })
 }

@@ -15,6 +15,7 @@ use medst_data::study::Day;
 use serde::{Deserialize, Serialize};
 
 use super::graph::{self, Graph};
+use super::query::Among;
 use crate::eval::Vectors;
 use crate::infer::engine::Engine;
 use crate::infer::stream::Collected;
@@ -250,6 +251,20 @@ impl Index {
         }
         let graph = manifest.graph_recall.map(|_| Graph::open(path, studies.len())).transpose().map_err(fail)?;
         Ok(Index { manifest, studies, images, reports, graph })
+    }
+
+    /// SHA-256 of the weights of the model with which it was made.
+    pub fn model_checksum(&self) -> &str {
+        &self.manifest.model
+    }
+
+    /// The vector of a study of the kind that is searched, else of the other.
+    pub fn vector_of(&self, row: usize, among: Among) -> Option<&[f32]> {
+        let choices = match among {
+            Among::Images => [&self.images, &self.reports],
+            Among::Reports => [&self.reports, &self.images],
+        };
+        choices.into_iter().map(|vectors| vectors.row(row)).find(|own| own[0].is_finite())
     }
 
     /// Where the model was with which it was made.
