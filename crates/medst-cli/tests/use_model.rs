@@ -45,11 +45,13 @@ fn json(folder: &Path, arguments: &[&str], code: i32) -> Value {
 fn prepared() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
-    let layouts = "table,mimic-cxr-jpg,ms-cxr-t";
-    run(at, &["-q", "phantom", "raw", "--subjects", "80", "--size", "96", "--layout", layouts], 0);
+    run(at, &["-q", "phantom", "raw/table", "--subjects", "40", "--size", "96"], 0);
+    // So many that each course of each finding has pairs enough for a calibration.
+    let layouts = ["--layout", "mimic-cxr-jpg,ms-cxr-t"];
+    run(at, &[&["-q", "phantom", "raw/archives", "--subjects", "200", "--size", "64"], &layouts[..]].concat(), 0);
     run(at, &["-q", "prepare", "table", "raw/table/studies.csv", "--out", "corpus", "--image-size", "64"], 0);
-    let pairs = ["-q", "prepare", "ms-cxr-t", "raw/ms-cxr-t", "--images", "raw/mimic-cxr-jpg", "--out", "pairs"];
-    run(at, &[&pairs[..], &["--image-size", "64"]].concat(), 0);
+    let pairs = ["-q", "prepare", "ms-cxr-t", "raw/archives/ms-cxr-t", "--images", "raw/archives/mimic-cxr-jpg"];
+    run(at, &[&pairs[..], &["--out", "pairs", "--image-size", "64"]].concat(), 0);
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/tiny.toml").display().to_string();
     let mut arguments = vec!["-q", "pretrain", &config, "--set", "data.corpus=corpus", "--set", "train.output=run"];
     arguments.extend(SMALL.iter().flat_map(|setting| ["--set", setting]));

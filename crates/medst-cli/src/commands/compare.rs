@@ -25,7 +25,11 @@ pub fn run(arguments: &Compare, output: &Output) -> Result<()> {
         let engine = open::model(&arguments.model)?;
         let fitted = CourseCalibration::fit(&engine, &corpus, arguments.model.how.batch.into())?;
         fitted.write(file)?;
-        return output.show(&fitted);
+        output.show(&fitted)?;
+        return match fitted.left_out.len() {
+            0 => Ok(()),
+            left_out => Err(Error::LeftOut { left_out, all: left_out + fitted.fits.len(), what: "findings" }.into()),
+        };
     }
     let gathered = match &arguments.subject {
         Some(subject) => of_subject(arguments, subject)?,

@@ -10,6 +10,7 @@ mod phantom;
 mod prepare;
 mod pretrain;
 mod search;
+mod serve;
 mod time_point;
 mod zero_shot;
 
@@ -38,6 +39,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Compare(arguments) => compare::run(&arguments, &output),
         Command::Ground(arguments) => ground::run(&arguments, &output, &reporter),
         Command::Search { what } => search::run(&what, &output, &reporter),
+        Command::Serve(arguments) => serve::run(&arguments, &reporter),
         Command::Eval(arguments) => eval::run(&arguments, &output, &reporter),
         Command::Inspect { path } => inspect::run(&path, &output),
     }

@@ -59,7 +59,10 @@ fn find(arguments: &SearchFind, output: &Output) -> Result<()> {
         }
     };
     let image = match (asked, &engine) {
-        (Some(row), _) => Some(own_vector(&index, row, among)?),
+        (Some(row), _) => {
+            let own = index.vector_of(row, among).map(<[f32]>::to_vec);
+            Some(own.ok_or_else(|| Error::Input("the study has no vector".into()))?)
+        }
         (None, Some(engine)) => image(arguments, engine)?,
         (None, None) => None,
     };
@@ -83,16 +86,6 @@ fn find(arguments: &SearchFind, output: &Output) -> Result<()> {
         not: asked,
     };
     output.show(&index.search(&query)?)
-}
-
-/// The image vector of a study of the index, else that of its report.
-fn own_vector(index: &Index, row: usize, among: Among) -> Result<Vec<f32>> {
-    let choices = match among {
-        Among::Images => [&index.images, &index.reports],
-        Among::Reports => [&index.reports, &index.images],
-    };
-    let own = choices.into_iter().map(|vectors| vectors.row(row)).find(|own| own[0].is_finite());
-    own.map(<[f32]>::to_vec).ok_or_else(|| Error::Input("the study has no vector".into()).into())
 }
 
 fn image(arguments: &SearchFind, engine: &Engine) -> Result<Option<Vec<f32>>> {

@@ -123,7 +123,10 @@ impl Calibration {
             Err(error) => return fail(format!("not a calibration: {error}")),
         };
         if read.format != FORMAT || read.version != 1 {
-            return fail(format!("its format is `{}` version {}; this program reads version 1", read.format, read.version));
+            return fail(format!(
+                "its format is `{}` version {}; this program reads version 1",
+                read.format, read.version
+            ));
         }
         if read.model != engine.checksum() {
             return fail("was made with another model; make one with --fit-calibration".into());

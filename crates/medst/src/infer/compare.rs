@@ -221,9 +221,7 @@ pub fn compare_vectors(
         steps,
         image_similarity: all().map(|a| all().map(|b| dot(image(a), image(b))).collect()).collect(),
         report_similarity: all().map(|a| all().map(|b| similar(report(a), report(b))).collect()).collect(),
-        image_report_similarity: all()
-            .map(|a| all().map(|b| similar(Some(image(a)), report(b))).collect())
-            .collect(),
+        image_report_similarity: all().map(|a| all().map(|b| similar(Some(image(a)), report(b))).collect()).collect(),
         order_by_reports: order::of_images_and_reports(&told, &reports),
         order_by_images: order::of_images(&images),
         reported,

@@ -35,6 +35,9 @@ pub struct CourseCalibration {
     pub source: String,
     /// `scale` and `shifts` are the four parameters; `before` is that of a guess of a third each.
     pub fits: Vec<Fit>,
+    /// Findings with too few labelled pairs, and why.
+    #[serde(default)]
+    pub left_out: Vec<String>,
 }
 
 /// Design of a change for improving, stable, worsening.
@@ -85,7 +88,7 @@ impl CourseCalibration {
     /// Fits on the pairs of a corpus, whose images are embedded here.
     ///
     /// # Errors
-    /// A corpus without pairs, or a finding with too few pairs of a course.
+    /// A corpus without pairs, or with too few of a course for every finding.
     pub fn fit(engine: &Engine, corpus: &Corpus, batch: usize) -> Result<CourseCalibration> {
         let source = corpus.path().display().to_string();
         let fail = |message: String| Error::Evaluation(format!("{source}: {message}"));
@@ -98,7 +101,7 @@ impl CourseCalibration {
             values.extend(Vec::<f32>::try_from(engine.embedder().studies(corpus, part)?.images.reshape([-1]))?);
         }
         let images = Vectors::new(values, engine.width())?;
-        let mut fits = Vec::new();
+        let (mut fits, mut left_out) = (Vec::new(), Vec::new());
         for (column, courses) in &pairs.findings {
             let name = words(column);
             let sentences = Sentences::new(engine, &name)?;
@@ -110,12 +113,18 @@ impl CourseCalibration {
             let rows: Vec<Row> = courses.iter().enumerate().filter_map(row).collect();
             let names = Course::names();
             let sides: Vec<&str> = names.iter().map(String::as_str).collect();
-            calibrate::enough(&name, &sides, &calibrate::counts(&rows, Course::COUNT))?;
+            if let Err(error) = calibrate::enough(&name, &sides, &calibrate::counts(&rows, Course::COUNT)) {
+                left_out.push(error.reason());
+                continue;
+            }
             let target = |truth: usize| (0..Course::COUNT).map(|n| f64::from(u8::from(n == truth))).collect();
             fits.push(calibrate::fitted(&name, &rows, Course::COUNT, &[0.0; 4], design, target)?);
         }
+        if fits.is_empty() {
+            return Err(fail(left_out.join("; ")));
+        }
         let model = engine.checksum().to_string();
-        Ok(CourseCalibration { format: FORMAT.into(), version: 1, model, source, fits })
+        Ok(CourseCalibration { format: FORMAT.into(), version: 1, model, source, fits, left_out })
     }
 }
 
@@ -133,6 +142,6 @@ impl fmt::Display for CourseCalibration {
             let loss = fit.after.log_loss;
             writeln!(f, "{:name$}  {improving:>9}  {stable:>6}  {worsening:>9}  {loss:.3}", fit.name)?;
         }
-        Ok(())
+        self.left_out.iter().try_for_each(|reason| writeln!(f, "left out: {reason}"))
     }
 }
