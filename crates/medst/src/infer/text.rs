@@ -160,7 +160,7 @@ mod tests {
         assert!(reader.prompt(&"x".repeat(LONGEST + 1)).unwrap_err().to_string().contains("bytes"));
         let report = reader.report(&"The lungs are clear. ".repeat(20)).unwrap();
         assert!(report.truncated && report.len() == 8);
-        assert_eq!(report, reader.cleaned(&"the lungs are clear ".repeat(20).trim_end().to_string()).unwrap());
+        assert_eq!(report, reader.cleaned("the lungs are clear ".repeat(20).trim_end()).unwrap());
         assert!(reader.report("ok").is_err());
     }
 
