@@ -1,11 +1,14 @@
 //! What can be typed.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use medst::convert::Input;
 use medst::eval::result::Task;
 use medst::eval::suite::Part;
+use medst::infer::search::Filter;
+use medst::infer::search::query::Wanted;
 use medst_data::phantom::Layout;
 use medst_data::sequence::SequenceUnit;
 use medst_data::split::Split;
@@ -35,8 +38,21 @@ pub enum Command {
     },
     /// Pre-train a model as a configuration says.
     Pretrain(Pretrain),
-    /// Write the embeddings of a corpus to a Parquet file.
+    /// Write embeddings of images and reports to a Parquet or NPY file.
     Embed(Embed),
+    /// Say which classes images show, by sentences about them.
+    ZeroShot(ZeroShot),
+    /// Compare two or more time points of a subject.
+    Compare(Compare),
+    /// Show where a picture resembles a phrase, and which words match which regions.
+    Ground(Ground),
+    /// Find the nearest studies.
+    Search {
+        #[command(subcommand)]
+        what: Search,
+    },
+    /// Answer over HTTP what embed, zero-shot, compare, ground and search answer.
+    Serve(Box<Serve>),
     /// Evaluate a model, or embeddings that another program made.
     Eval(Eval),
     /// Make a model of other programs' weights, or write one for other programs.
@@ -253,28 +269,284 @@ pub enum DeviceName {
     Cuda,
 }
 
+/// A model to use.
 #[derive(Debug, Args)]
-pub struct Embed {
-    /// The corpus.
-    pub corpus: PathBuf,
+pub struct UseModel {
     /// A run, a checkpoint, or a weight file.
     #[arg(long)]
     pub model: PathBuf,
-    /// The Parquet file to write.
-    #[arg(long)]
-    pub out: PathBuf,
-    /// Only this split: train, validate or test.
-    #[arg(long, value_parser = |name: &str| Split::parse(name).ok_or("expected train, validate or test"))]
-    pub split: Option<Split>,
-    /// Also write the image encoder's [CLS] states, which linear probes are trained on.
-    #[arg(long)]
-    pub features: bool,
-    /// Studies at a time.
+    #[command(flatten)]
+    pub how: Compute,
+}
+
+/// How a model computes.
+#[derive(Debug, Args)]
+pub struct Compute {
+    /// Images at a time.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     pub batch: u16,
     /// Where to compute.
     #[arg(long, value_enum, default_value_t = DeviceName::Auto)]
     pub device: DeviceName,
+    /// How DICOM values become grey.
+    #[arg(long, value_enum, default_value_t = DicomWindow::Declared)]
+    pub dicom_window: DicomWindow,
+}
+
+/// What is looked at.
+#[derive(Debug, Args)]
+pub struct Inputs {
+    /// A corpus; or any files (JPEG, PNG, DICOM, reports as .txt), folders of them, and tables (CSV, Parquet).
+    #[arg(required = true, value_name = "INPUT")]
+    pub inputs: Vec<PathBuf>,
+    /// The view of images whose file does not tell it. A file that tells another is left out.
+    #[arg(long, value_enum, default_value_t = ViewName::Auto)]
+    pub view: ViewName,
+    /// Only this split of a corpus or table: train, validate or test.
+    #[arg(long, value_parser = |name: &str| Split::parse(name).ok_or("expected train, validate or test"))]
+    pub split: Option<Split>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ViewName {
+    /// As DICOM headers say, else frontal.
+    Auto,
+    Frontal,
+    Lateral,
+}
+
+#[derive(Debug, Args)]
+pub struct Embed {
+    #[command(flatten)]
+    pub inputs: Inputs,
+    #[command(flatten)]
+    pub model: UseModel,
+    /// The file to write: Parquet; or NPY where it ends in .npy, with reports and a list of the rows beside it.
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Also write the image encoder's [CLS] states, which linear probes are trained on.
+    #[arg(long)]
+    pub features: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ZeroShot {
+    #[command(flatten)]
+    pub inputs: Inputs,
+    #[command(flatten)]
+    pub model: UseModel,
+    /// A class, such as pneumonia; or with sentences that say it, NAME=sentence|sentence. May be repeated.
+    #[arg(long = "class", value_name = "NAME", required_unless_present = "classes", conflicts_with = "classes")]
+    pub class: Vec<String>,
+    /// A TOML file of classes and their sentences.
+    #[arg(long, value_name = "FILE")]
+    pub classes: Option<PathBuf>,
+    /// Exactly one of the classes is true, such as normal, pneumonia, covid-19.
+    #[arg(long, conflicts_with = "classes")]
+    pub exclusive: bool,
+    /// A file that --fit-calibration made, which turns scores into probabilities.
+    #[arg(long, value_name = "FILE", conflicts_with = "fit_calibration")]
+    pub calibration: Option<PathBuf>,
+    /// Make a calibration from labelled studies (a corpus or table with a column for each class) and write it to this file.
+    #[arg(long, value_name = "FILE")]
+    pub fit_calibration: Option<PathBuf>,
+    /// The column whose values are the exclusive classes, for --fit-calibration.
+    #[arg(long, value_name = "COLUMN", requires = "fit_calibration")]
+    pub label: Option<String>,
+    /// Also write a table of probabilities to this CSV file.
+    #[arg(long, value_name = "FILE", conflicts_with = "fit_calibration")]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Compare {
+    /// A time point each, earliest first: a frontal image, and optionally its lateral image, its report (.txt) and
+    /// date=2020-03-31, separated by commas; or a folder with one study. With --subject: a corpus or table.
+    #[arg(required = true, value_name = "TIME_POINT")]
+    pub time_points: Vec<String>,
+    #[command(flatten)]
+    pub model: UseModel,
+    /// The subject of a corpus or table to compare.
+    #[arg(long, value_name = "ID")]
+    pub subject: Option<String>,
+    /// A finding to follow; may be repeated [default: the five of MS-CXR-T].
+    #[arg(long, value_name = "NAME")]
+    pub finding: Vec<String>,
+    /// A file that --fit-calibration made, which turns changes into probabilities.
+    #[arg(long, value_name = "FILE", conflicts_with = "fit_calibration")]
+    pub calibration: Option<PathBuf>,
+    /// Make a calibration from the labelled pairs of a corpus (medst prepare ms-cxr-t) and write it to this file.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["subject", "finding"])]
+    pub fit_calibration: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Ground {
+    /// The frontal image, or the only one.
+    pub image: PathBuf,
+    #[command(flatten)]
+    pub model: UseModel,
+    /// What to look for; may be repeated.
+    #[arg(long, required = true, value_name = "TEXT")]
+    pub phrase: Vec<String>,
+    /// The lateral image of the same study.
+    #[arg(long)]
+    pub lateral: Option<PathBuf>,
+    /// The view of the image if its file does not tell it.
+    #[arg(long, value_enum, default_value_t = ViewName::Auto)]
+    pub view: ViewName,
+    /// The PNG file to draw; with several phrases a folder.
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// A folder for one PNG file a word.
+    #[arg(long, value_name = "FOLDER")]
+    pub word_maps: Option<PathBuf>,
+    /// Boxes hold what is hotter than this share of the way from the median to the maximum.
+    #[arg(long, default_value_t = 0.5, value_parser = share)]
+    pub threshold: f32,
+    /// With --json: all cosines and attentions of words and patches.
+    #[arg(long)]
+    pub matrices: bool,
+}
+
+fn share(text: &str) -> Result<f32, String> {
+    let value: f32 = text.parse().map_err(|_| "expected a number")?;
+    if (0.0..1.0).contains(&value) { Ok(value) } else { Err("expected a share of at least 0, below 1".into()) }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Search {
+    /// Index studies once.
+    Index(SearchIndex),
+    /// Ask an index by image, text, image and text, or one of its studies.
+    Find(Box<SearchFind>),
+}
+
+#[derive(Debug, Args)]
+pub struct SearchIndex {
+    #[command(flatten)]
+    pub inputs: Inputs,
+    #[command(flatten)]
+    pub model: UseModel,
+    /// The index folder to make.
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Whether to build a graph for approximate search.
+    #[arg(long, value_enum, default_value_t = GraphName::Auto)]
+    pub graph: GraphName,
+    /// Replace an index that is already there.
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum GraphName {
+    /// For 500,000 images and more.
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Args)]
+pub struct SearchFind {
+    /// The index.
+    pub index: PathBuf,
+    /// Studies that resemble this image.
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["text", "study"])]
+    pub image: Option<PathBuf>,
+    /// Its lateral view.
+    #[arg(long, value_name = "FILE", requires = "image")]
+    pub lateral: Option<PathBuf>,
+    /// Studies that this text describes.
+    #[arg(long)]
+    pub text: Option<String>,
+    /// Studies that resemble this one of the index.
+    #[arg(long, value_name = "ID", conflicts_with = "image")]
+    pub study: Option<String>,
+    /// With an image and a text: how much the text counts.
+    #[arg(long, default_value_t = 0.5, value_parser = share)]
+    pub text_share: f32,
+    /// How many studies to find.
+    #[arg(short = 'k', long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub count: u32,
+    /// What is compared with the question.
+    #[arg(long, value_enum, default_value_t = AmongName::Images)]
+    pub among: AmongName,
+    /// Only this subject; may be repeated.
+    #[arg(long, value_name = "ID")]
+    pub subject: Vec<String>,
+    /// Not this subject; may be repeated.
+    #[arg(long, value_name = "ID")]
+    pub not_subject: Vec<String>,
+    /// Not before this date or day.
+    #[arg(long, value_name = "DATE", value_parser = Filter::day, allow_hyphen_values = true)]
+    pub from: Option<f64>,
+    /// Not after this date or day.
+    #[arg(long, value_name = "DATE", value_parser = Filter::day, allow_hyphen_values = true)]
+    pub to: Option<f64>,
+    /// Only studies labelled so: edema, edema=0, or any COLUMN=VALUE; may be repeated.
+    #[arg(long, value_name = "LABEL", value_parser = Filter::finding)]
+    pub finding: Vec<(String, Wanted)>,
+    /// Search exactly also where there is a graph.
+    #[arg(long)]
+    pub exact: bool,
+    /// The model the index was made with, if it is no longer where it was.
+    #[arg(long)]
+    pub model: Option<PathBuf>,
+    #[command(flatten)]
+    pub how: Compute,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AmongName {
+    Images,
+    Reports,
+}
+
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// A model to serve, as PATH or NAME=PATH; may be repeated. The first is what requests get that name none.
+    #[arg(long, required = true, value_name = "[NAME=]PATH")]
+    pub model: Vec<String>,
+    /// An index to serve, as PATH or NAME=PATH; may be repeated.
+    #[arg(long, value_name = "[NAME=]PATH")]
+    pub index: Vec<String>,
+    /// A calibration of classes of the first model; may be repeated.
+    #[arg(long, value_name = "FILE")]
+    pub calibration: Vec<PathBuf>,
+    /// A calibration of courses of the first model (medst compare --fit-calibration).
+    #[arg(long, value_name = "FILE")]
+    pub courses: Option<PathBuf>,
+    /// Where to listen. On an address that others can reach, requests must carry a token.
+    #[arg(long, default_value = "127.0.0.1:8750")]
+    pub bind: SocketAddr,
+    /// A file with the bearer token that requests must carry [default: the variable MEDST_TOKEN; else, on an address that
+    /// others can reach, one that is drawn and shown].
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Ask for no token, whoever can reach the address.
+    #[arg(long, conflicts_with = "token_file")]
+    pub no_token: bool,
+    /// Largest body in MiB.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub max_body: u32,
+    /// Largest picture in millions of pixels.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=200))]
+    pub max_pixels: u32,
+    /// Most requests in progress; more are told to come back.
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_requests: u32,
+    /// Most jobs that wait for a model; more are told to come back.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_queue: u32,
+    /// Seconds for an answer.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
+    pub answer_seconds: u32,
+    /// Seconds for the requests in progress when it is told to end.
+    #[arg(long, default_value_t = 30)]
+    pub drain_seconds: u32,
+    #[command(flatten)]
+    pub how: Compute,
 }
 
 #[derive(Debug, Args)]

@@ -9,7 +9,8 @@ pub fn code(result: anyhow::Result<()>) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
     let code = error.chain().find_map(|cause| {
         let ours = cause.downcast_ref::<Error>().map(of_library);
-        ours.or_else(|| cause.downcast_ref::<medst_data::Error>().map(of_data))
+        let served = || cause.downcast_ref::<medst_serve::Error>().map(of_service);
+        ours.or_else(|| cause.downcast_ref::<medst_data::Error>().map(of_data)).or_else(served)
     });
     // A closed pipe (`medst inspect … | head`) is no failure worth a message.
     let broken_pipe = error.chain().any(|cause| {
@@ -30,9 +31,16 @@ pub fn code(result: anyhow::Result<()>) -> ExitCode {
 
 fn of_library(error: &Error) -> u8 {
     match error {
-        Error::Config(_) => 2,
+        Error::Config(_) | Error::Input(_) => 2,
         Error::Stopped => 130,
         Error::Data(error) => of_data(error),
+        _ => 1,
+    }
+}
+
+fn of_service(error: &medst_serve::Error) -> u8 {
+    match error {
+        medst_serve::Error::Config(_) => 2,
         _ => 1,
     }
 }

@@ -130,7 +130,7 @@ fn what_is_not_there_or_damaged_exits_with_1_and_its_name() {
         (vec!["inspect", "absent"], "absent"),
         (vec!["inspect", "cohort"], "neither a corpus"),
         (vec!["inspect", "noise.safetensors"], "noise.safetensors"),
-        (vec!["embed", "cohort", "--model", "run", "--out", "x"], "medst prepare"),
+        (vec!["embed", "cohort", "--model", "run", "--out", "x"], "neither a run nor a checkpoint"),
         (vec!["embed", "corpus", "--model", "corpus", "--out", "x"], "model.safetensors"),
         (vec!["pretrain", &config, "--set", "data.corpus=nowhere"], "nowhere"),
     ] {

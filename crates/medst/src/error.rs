@@ -28,6 +28,14 @@ pub enum Error {
     #[error("evaluation: {0}")]
     Evaluation(String),
 
+    /// What was asked for cannot be answered, such as a prompt without words.
+    #[error("{0}")]
+    Input(String),
+
+    /// The rest was done.
+    #[error("{left_out} of {all} {what} could not be used; the others were")]
+    LeftOut { left_out: usize, all: usize, what: &'static str },
+
     #[error("engine: {0}")]
     Engine(#[from] tch::TchError),
 

@@ -9,6 +9,7 @@
 //! * [`card`] — model and data cards;
 //! * [`convert`] — weights of other programs, in and out;
 //! * [`embed`] — a trained model in use: embeddings of studies and texts, heat maps;
+//! * [`infer`] — a trained model on files, texts and requests: the inference engine, and what is built on it;
 //! * [`eval`] — evaluation tasks on embeddings, from a model or from files.
 
 pub mod card;
@@ -18,6 +19,7 @@ pub mod device;
 pub mod embed;
 pub mod error;
 pub mod eval;
+pub mod infer;
 pub mod inspect;
 pub mod loss;
 pub mod memory;

@@ -1,13 +1,20 @@
 //! One file a command: typed arguments to library calls, results to text or JSON.
 
 mod card;
+mod compare;
 mod convert;
 mod embed;
 mod eval;
+mod ground;
 mod inspect;
+mod open;
 mod phantom;
 mod prepare;
 mod pretrain;
+mod search;
+mod serve;
+mod time_point;
+mod zero_shot;
 
 use std::fmt::Display;
 use std::io::Write;
@@ -30,6 +37,11 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Prepare { source } => prepare::run(&source, &output, &reporter),
         Command::Pretrain(arguments) => pretrain::run(&arguments, &output, &reporter),
         Command::Embed(arguments) => embed::run(&arguments, &output, &reporter),
+        Command::ZeroShot(arguments) => zero_shot::run(&arguments, &output, &reporter),
+        Command::Compare(arguments) => compare::run(&arguments, &output),
+        Command::Ground(arguments) => ground::run(&arguments, &output, &reporter),
+        Command::Search { what } => search::run(&what, &output, &reporter),
+        Command::Serve(arguments) => serve::run(&arguments, &reporter),
         Command::Eval(arguments) => eval::run(&arguments, &output, &reporter),
         Command::Card(arguments) => card::run(&arguments),
         Command::Convert(arguments) => convert::run(&arguments, &output),

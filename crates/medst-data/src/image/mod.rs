@@ -7,6 +7,7 @@ mod exif;
 pub mod jpeg;
 pub mod load;
 pub mod resize;
+pub mod size;
 
 use serde::{Deserialize, Serialize};
 

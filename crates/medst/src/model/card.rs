@@ -33,6 +33,9 @@ pub struct ModelCard {
     pub step: u64,
     /// Fingerprint of the corpus it was trained on.
     pub corpus: String,
+    /// Side in pixels of that corpus' pictures, of which the model sees the middle; older cards do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored_size: Option<usize>,
     /// The data behind it; absent where this program did not train it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training: Option<TrainingData>,
@@ -76,9 +79,18 @@ impl ModelCard {
     /// A card that says nothing of training.
     pub fn new(model: &ModelConfig, pieces: &WordPiece, step: u64, corpus: String) -> ModelCard {
         let vocabulary_sha256 = pieces.checksum().to_string();
-        let (training, licence, origin) = (None, None, Vec::new());
-        let (format, model) = (FORMAT.into(), model.clone());
-        ModelCard { format, version: VERSION, model, vocabulary_sha256, step, corpus, training, licence, origin }
+        ModelCard {
+            format: FORMAT.into(),
+            version: VERSION,
+            model: model.clone(),
+            vocabulary_sha256,
+            step,
+            corpus,
+            stored_size: None,
+            training: None,
+            licence: None,
+            origin: Vec::new(),
+        }
     }
 
     /// Reads `config.json`.

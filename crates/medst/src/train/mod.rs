@@ -104,6 +104,7 @@ pub fn pretrain(config: &Config, resume: bool, device: Device, progress: &dyn Pr
         optimizer.check_weights()?;
         state.updates = optimizer.state().1;
         let card = ModelCard {
+            stored_size: Some(corpus.image_size()),
             training: Some(TrainingData::of(&corpus)),
             licence: config.train.licence.clone(),
             origin: origin.clone(),

@@ -78,6 +78,23 @@ pub fn header(path: &Path) -> Result<Header> {
     guarded(|| options.open_file(path).map(|object| Header::of(&object)).map_err(damaged)).map_err(fail)
 }
 
+/// As [`header`], from the bytes of a whole file.
+///
+/// # Errors
+/// A reason, without the file's name.
+pub fn header_of(bytes: &[u8]) -> Result<Header, String> {
+    guarded(|| {
+        if !is_dicom(bytes) {
+            return Err("not a DICOM file: \"DICM\" is missing at byte 128".into());
+        }
+        lengths::check_meta(bytes, bytes.len())?;
+        let meta = FileMetaTable::from_reader(&bytes[128..]).map_err(damaged)?;
+        lengths::check(bytes, bytes.len(), meta.transfer_syntax())?;
+        let options = OpenFileOptions::new().read_preamble(ReadPreamble::Always).read_until(tags::PIXEL_DATA);
+        options.from_reader(bytes).map(|object| Header::of(&object)).map_err(damaged)
+    })
+}
+
 impl Header {
     fn of(object: &InMemDicomObject) -> Header {
         let (view, view_source) = view(object);

@@ -28,7 +28,7 @@ use super::GreyImage;
 use attributes::Format;
 use pixels::{Coding, Pixels};
 
-pub use header::{Header, ViewSource, header};
+pub use header::{Header, ViewSource, header, header_of};
 
 /// How stored values become grey values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -36,11 +36,15 @@ impl Row {
         self.cells[place].as_deref()
     }
 
+    /// Cells that say something, by column.
+    pub fn cells(&self) -> impl Iterator<Item = (&str, &str)> {
+        let named = self.columns.iter().zip(&self.cells);
+        named.filter_map(|(column, cell)| Some((column.as_str(), cell.as_deref()?)))
+    }
+
     /// Cells of columns that are not understood, by name.
     pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
-        let named = self.columns.iter().zip(&self.cells);
-        let others = named.filter(|(column, _)| !UNDERSTOOD.contains(&column.as_str()));
-        others.filter_map(|(column, cell)| Some((column.as_str(), cell.as_deref()?)))
+        self.cells().filter(|(column, _)| !UNDERSTOOD.contains(column))
     }
 }
 
@@ -57,6 +61,31 @@ pub struct Table {
 /// # Errors
 /// Names the file: unreadable, empty, rows of different lengths, a required column missing (and which there are).
 pub fn read(path: &Path) -> Result<Table> {
+    let table = read_columns(path)?;
+    for required in REQUIRED {
+        if !table.columns.iter().any(|column| column == required) {
+            let near = table.columns.iter().find(|column| resembles(column, required));
+            let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+            let found = table.columns.join(", ");
+            return Err(fail(path, format!("column `{required}` is missing{hint} (columns: {found})")));
+        }
+    }
+    if table.rows.is_empty() && table.unreadable.is_empty() {
+        return Err(fail(path, "the table has no rows"));
+    }
+    Ok(table)
+}
+
+/// Whether a table has all the columns that [`read()`] asks for.
+pub fn lists_views(table: &Table) -> bool {
+    REQUIRED.iter().all(|required| table.columns.iter().any(|column| column == required))
+}
+
+/// Reads a table whatever its columns are called.
+///
+/// # Errors
+/// Names the file: unreadable, rows of different lengths, two columns of one name.
+pub fn read_columns(path: &Path) -> Result<Table> {
     let mut start = [0; 4];
     let mut file = File::open(path).map_err(Error::io(path))?;
     let length = file.read(&mut start).map_err(Error::io(path))?;
@@ -69,17 +98,6 @@ pub fn read(path: &Path) -> Result<Table> {
         if table.columns[..place].contains(column) {
             return Err(fail(path, format!("two columns are called `{column}`; rename one")));
         }
-    }
-    for required in REQUIRED {
-        if !table.columns.iter().any(|column| column == required) {
-            let near = table.columns.iter().find(|column| resembles(column, required));
-            let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-            let found = table.columns.join(", ");
-            return Err(fail(path, format!("column `{required}` is missing{hint} (columns: {found})")));
-        }
-    }
-    if table.rows.is_empty() && table.unreadable.is_empty() {
-        return Err(fail(path, "the table has no rows"));
     }
     Ok(table)
 }

@@ -51,17 +51,22 @@ pub fn draw(result: &CorpusResult, corpus: &Corpus, encoder: &dyn Encoder) -> Re
     Ok(wanted.into_iter().map(picture).collect())
 }
 
-/// A PNG as a `data:` address.
+/// A square PNG as a `data:` address.
 fn address(pixels: &[u8], side: usize, colour: png::ColorType) -> String {
+    format!("data:image/png;base64,{}", STANDARD.encode(png_bytes(pixels, side, side, colour)))
+}
+
+/// A PNG file of 8-bit pixels.
+pub(crate) fn png_bytes(pixels: &[u8], width: usize, height: usize, colour: png::ColorType) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::new(&mut bytes, side as u32, side as u32);
+    let mut encoder = png::Encoder::new(&mut bytes, width as u32, height as u32);
     encoder.set_color(colour);
     encoder.set_depth(png::BitDepth::Eight);
     encoder.set_compression(png::Compression::High);
     let mut writer = encoder.write_header().expect("a header in memory");
     writer.write_image_data(pixels).expect("as many pixels as declared");
     writer.finish().expect("an end in memory");
-    format!("data:image/png;base64,{}", STANDARD.encode(bytes))
+    bytes
 }
 
 /// Red, green and blue of heats from 0 to 1.
@@ -73,20 +78,21 @@ fn overlay(grey: &[u8], map: &HeatMap) -> Vec<u8> {
     let low = map.values.iter().copied().fold(f32::INFINITY, f32::min);
     let high = map.values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let range = if high > low { high - low } else { 1.0 };
-    let mut pixels = Vec::with_capacity(3 * grey.len());
-    for (&grey, &value) in grey.iter().zip(&map.values) {
-        let heat = ((value - low) / range).clamp(0.0, 1.0);
-        let place = heat * (STOPS.len() - 1) as f32;
-        let first = (place as usize).min(STOPS.len() - 2);
-        let part = place - first as f32;
-        // Where it is cold the radiograph stays.
-        let cover = 0.15 + 0.5 * heat;
-        for (own, next) in STOPS[first].iter().zip(STOPS[first + 1]) {
-            let colour = own + (next - own) * part;
-            pixels.push((f32::from(grey) * (1.0 - cover) + colour * cover).round() as u8);
-        }
-    }
-    pixels
+    let heats = map.values.iter().map(|&value| ((value - low) / range).clamp(0.0, 1.0));
+    grey.iter().zip(heats).flat_map(|(&grey, heat)| blend(grey, heat)).collect()
+}
+
+/// A grey value under a heat from 0 to 1.
+pub(crate) fn blend(grey: u8, heat: f32) -> [u8; 3] {
+    let place = heat * (STOPS.len() - 1) as f32;
+    let first = (place as usize).min(STOPS.len() - 2);
+    let part = place - first as f32;
+    // Where it is cold the radiograph stays.
+    let cover = 0.15 + 0.5 * heat;
+    std::array::from_fn(|n| {
+        let colour = STOPS[first][n] + (STOPS[first + 1][n] - STOPS[first][n]) * part;
+        (f32::from(grey) * (1.0 - cover) + colour * cover).round() as u8
+    })
 }
 
 #[cfg(test)]

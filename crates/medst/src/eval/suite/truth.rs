@@ -52,7 +52,7 @@ pub fn findings(corpus: &Corpus, rows: &[usize], skipped: &mut Skipped) -> Vec<F
 }
 
 /// A cell of a finding: 1, 0, or nothing; others with what they are.
-fn binary(cell: &str) -> Result<Option<bool>, &'static str> {
+pub fn binary(cell: &str) -> Result<Option<bool>, &'static str> {
     match cell.trim() {
         "" => Ok(None),
         "1" | "1.0" => Ok(Some(true)),

@@ -1,0 +1,87 @@
+//! `medst compare`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use medst::Error;
+use medst::infer::compare::{Sentences, TimePoint, compare};
+use medst::infer::course::CourseCalibration;
+use medst::infer::{Engine, stream};
+use medst_data::corpus::Corpus;
+use medst_data::gather::{DeclaredView, Gathered, gather};
+
+use super::{Output, open, time_point};
+use crate::args::Compare;
+
+/// The findings of MS-CXR-T.
+const FINDINGS: [&str; 5] = ["consolidation", "edema", "pleural effusion", "pneumonia", "pneumothorax"];
+
+pub fn run(arguments: &Compare, output: &Output) -> Result<()> {
+    if let Some(file) = &arguments.fit_calibration {
+        let [corpus] = arguments.time_points.as_slice() else {
+            return Err(Error::Config("--fit-calibration: give one corpus with pairs".into()).into());
+        };
+        let corpus = Corpus::open(&PathBuf::from(corpus))?;
+        let engine = open::model(&arguments.model)?;
+        let fitted = CourseCalibration::fit(&engine, &corpus, arguments.model.how.batch.into())?;
+        fitted.write(file)?;
+        output.show(&fitted)?;
+        return match fitted.left_out.len() {
+            0 => Ok(()),
+            left_out => Err(Error::LeftOut { left_out, all: left_out + fitted.fits.len(), what: "findings" }.into()),
+        };
+    }
+    let gathered = match &arguments.subject {
+        Some(subject) => of_subject(arguments, subject)?,
+        None => {
+            let studies = arguments.time_points.iter().map(|text| time_point::parse(text)).collect::<Result<_>>()?;
+            Gathered { studies, ..Gathered::default() }
+        }
+    };
+    let engine = open::model(&arguments.model)?;
+    let mut points = points(&engine, &gathered)?;
+    if points.iter().all(|point| point.day.is_some()) {
+        points.sort_by(|a, b| a.day.partial_cmp(&b.day).unwrap_or(std::cmp::Ordering::Equal));
+    }
+    let given = arguments.finding.iter().map(|name| name.trim().to_lowercase());
+    let mut findings: Vec<String> = given.collect();
+    if findings.is_empty() {
+        findings = FINDINGS.map(str::to_string).to_vec();
+    }
+    let findings: Vec<Sentences> =
+        findings.iter().map(|name| Sentences::new(&engine, name)).collect::<medst::Result<_>>()?;
+    let calibration = arguments.calibration.as_ref().map(|file| CourseCalibration::read(file, &engine)).transpose()?;
+    output.show(&compare(&engine, &points, &findings, calibration.as_ref())?)
+}
+
+/// The studies of a subject of a corpus or table.
+fn of_subject(arguments: &Compare, subject: &str) -> Result<Gathered> {
+    let inputs: Vec<PathBuf> = arguments.time_points.iter().map(PathBuf::from).collect();
+    let mut gathered = gather(&inputs, DeclaredView::Auto)?;
+    gathered.studies.retain(|study| study.subject.as_deref() == Some(subject) && study.is_seen());
+    if gathered.studies.is_empty() {
+        let name = arguments.time_points.join(", ");
+        return Err(Error::Input(format!("{name}: no image of a subject {subject}")).into());
+    }
+    Ok(gathered)
+}
+
+/// A file of a time point that cannot be read is an error: without it the comparison would be another.
+fn points(engine: &Engine, gathered: &Gathered) -> Result<Vec<TimePoint>> {
+    let mut points = Vec::new();
+    for study in &gathered.studies {
+        let mut problems = Vec::new();
+        let views = stream::views(engine.sight(), gathered.corpus.as_ref(), study, &mut problems);
+        if let Some(problem) = problems.first() {
+            return Err(Error::Data(medst_data::Error::Image {
+                path: PathBuf::from(&problem.file),
+                message: problem.reason.clone(),
+            })
+            .into());
+        }
+        let Some(views) = views else { continue };
+        let report = study.report.as_ref().and_then(|report| engine.reader().cleaned(report).ok());
+        points.push(TimePoint { name: study.id.clone(), day: study.acquired.map(|day| day.0), views, report });
+    }
+    Ok(points)
+}

@@ -1,0 +1,146 @@
+//! `medst ground`.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use medst::Error;
+use medst::infer::align::{Alignment, Shown};
+use medst::infer::boxes::hot_boxes;
+use medst::infer::draw::{self, Canvas};
+use medst::infer::ground::{Grounded, ground};
+use medst::infer::{Engine, Views};
+use medst_data::gather::{DeclaredView, check_view};
+use medst_data::progress::Progress;
+use serde::Serialize;
+
+use super::{Output, open};
+use crate::args::Ground;
+use crate::progress::Reporter;
+
+pub fn run(arguments: &Ground, output: &Output, reporter: &Reporter) -> Result<()> {
+    let frontal = check_view(&arguments.image, open::view(arguments.view))?;
+    if let Some(lateral) = &arguments.lateral {
+        if !frontal {
+            let image = arguments.image.display();
+            return Err(
+                Error::Input(format!("{image}: a lateral view; --lateral is for that of a frontal image")).into()
+            );
+        }
+        check_view(lateral, DeclaredView::Lateral)?;
+    }
+    let many = arguments.phrase.len() > 1;
+    if many && let Some(out) = arguments.out.as_ref().filter(|out| out.extension().is_some()) {
+        return Err(Error::Config(format!("--out {}: several phrases need a folder", out.display())).into());
+    }
+    let engine = open::model(&arguments.model)?;
+    let texts =
+        arguments.phrase.iter().map(|phrase| engine.reader().prompt(phrase)).collect::<medst::Result<Vec<_>>>()?;
+    let mut files = vec![(if frontal { Shown::Frontal } else { Shown::Lateral }, &arguments.image)];
+    files.extend(arguments.lateral.as_ref().map(|path| (Shown::Lateral, path)));
+    let (views, canvases) = look(&engine, &files)?;
+    let alignments = engine.align(&vec![&views; texts.len()], &texts.iter().collect::<Vec<_>>())?;
+    let shown: Vec<(Shown, &Canvas)> = canvases.iter().map(|(view, canvas)| (*view, canvas)).collect();
+    let mut all = Vec::new();
+    reporter.begin("drawing", Some(alignments.len() as u64));
+    for (number, (phrase, alignment)) in arguments.phrase.iter().zip(&alignments).enumerate() {
+        let mut grounded = ground(phrase, alignment, &shown, arguments.threshold, arguments.matrices);
+        if let Some(out) = &arguments.out {
+            let base = if many { out.join(format!("{:02}-{}.png", number + 1, plain(phrase))) } else { out.clone() };
+            draw_phrase(&mut grounded, alignment, &canvases, arguments.threshold, &base)?;
+        }
+        if let Some(folder) = &arguments.word_maps {
+            let folder =
+                if many { folder.join(format!("{:02}-{}", number + 1, plain(phrase))) } else { folder.clone() };
+            draw_words(alignment, &canvases, &folder)?;
+        }
+        all.push(grounded);
+        reporter.advance(1);
+    }
+    reporter.end();
+    output.show(&Phrases { image: arguments.image.clone(), phrases: all })
+}
+
+/// Decodes the pictures, for the model and for drawing.
+fn look(engine: &Engine, files: &[(Shown, &PathBuf)]) -> Result<(Views, Vec<(Shown, Canvas)>)> {
+    let sight = engine.sight();
+    let (mut frontal, mut lateral, mut canvases) = (None, None, Vec::new());
+    for (view, path) in files {
+        let seen = Some(sight.open(path)?);
+        match view {
+            Shown::Frontal => frontal = seen,
+            Shown::Lateral => lateral = seen,
+        }
+        canvases.push((*view, draw::open(path, sight.decoding, sight.side(), sight.stored())?));
+    }
+    let views = Views::of(frontal, lateral).ok_or_else(|| Error::Input("no image was given".into()))?;
+    Ok((views, canvases))
+}
+
+fn draw_phrase(
+    grounded: &mut Grounded,
+    alignment: &Alignment,
+    canvases: &[(Shown, Canvas)],
+    threshold: f32,
+    path: &Path,
+) -> Result<()> {
+    make_folder(path.parent())?;
+    let patch = alignment.grid.pixels / alignment.grid.side;
+    for (number, (view, canvas)) in canvases.iter().enumerate() {
+        let Some(map) = alignment.heat(*view) else { continue };
+        let path = if number == 0 { path.to_path_buf() } else { beside(path, "lateral") };
+        draw::write(&path, &canvas.png(&map, &hot_boxes(&map, threshold, patch)))?;
+        if let Some(own) = grounded.views.iter_mut().find(|own| own.view == *view) {
+            own.picture = Some(path);
+        }
+    }
+    Ok(())
+}
+
+fn draw_words(alignment: &Alignment, canvases: &[(Shown, Canvas)], folder: &Path) -> Result<()> {
+    make_folder(Some(folder))?;
+    for (number, word) in alignment.spoken() {
+        for (place, (view, canvas)) in canvases.iter().enumerate() {
+            let Some(map) = alignment.heat_of(*view, number) else { continue };
+            let path = folder.join(format!("{:02}-{}.png", number + 1, plain(word)));
+            let path = if place == 0 { path } else { beside(&path, "lateral") };
+            draw::write(&path, &canvas.png(&map, &[]))?;
+        }
+    }
+    Ok(())
+}
+
+fn make_folder(folder: Option<&Path>) -> Result<()> {
+    match folder.filter(|folder| !folder.as_os_str().is_empty()) {
+        Some(folder) => Ok(fs::create_dir_all(folder).map_err(Error::io(folder))?),
+        None => Ok(()),
+    }
+}
+
+/// `a.png` to `a-lateral.png`.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    path.with_file_name(format!("{stem}-{suffix}.png"))
+}
+
+/// A name for a file: letters and digits only, not long.
+fn plain(text: &str) -> String {
+    let name: String =
+        text.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
+    name.trim_matches('-').chars().take(40).collect()
+}
+
+/// All phrases on an image.
+#[derive(Serialize)]
+struct Phrases {
+    image: PathBuf,
+    phrases: Vec<Grounded>,
+}
+
+impl fmt::Display for Phrases {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.image.display())?;
+        self.phrases.iter().try_for_each(|own| own.fmt(f))
+    }
+}

@@ -1,0 +1,65 @@
+//! What all commands that use a model share: the model, the inputs, what was left out.
+
+use std::path::Path;
+
+use anyhow::Result;
+use medst::Error;
+use medst::infer::{Engine, Limits};
+use medst_data::gather::{DeclaredView, Gathered, gather};
+use medst_data::image::Decoding;
+use medst_data::image::dicom::Window;
+
+use super::device;
+use crate::args::{Compute, DicomWindow, Inputs, UseModel, ViewName};
+
+/// Loads a model.
+pub fn model(arguments: &UseModel) -> Result<Engine> {
+    load(&arguments.model, &arguments.how)
+}
+
+/// As [`model`].
+pub fn load(path: &Path, how: &Compute) -> Result<Engine> {
+    let mut engine = Engine::open(path, device(how.device)?)?;
+    engine.limits = Limits { images: how.batch.into(), ..Limits::default() };
+    let window = match how.dicom_window {
+        DicomWindow::Declared => Window::Declared,
+        DicomWindow::Reference => Window::Reference,
+    };
+    engine.set_decoding(Decoding { window, ..Decoding::default() });
+    Ok(engine)
+}
+
+/// Finds the studies that were asked for.
+pub fn inputs(arguments: &Inputs) -> Result<Gathered> {
+    let mut gathered = gather(&arguments.inputs, view(arguments.view))?;
+    if let Some(split) = arguments.split {
+        gathered.studies.retain(|study| study.split == Some(split));
+        if gathered.studies.is_empty() {
+            return Err(Error::Config(format!("no study is in the split {split}")).into());
+        }
+    }
+    Ok(gathered)
+}
+
+pub fn view(name: ViewName) -> DeclaredView {
+    match name {
+        ViewName::Auto => DeclaredView::Auto,
+        ViewName::Frontal => DeclaredView::Frontal,
+        ViewName::Lateral => DeclaredView::Lateral,
+    }
+}
+
+/// What the inputs are called in files that are made from them.
+pub fn names(arguments: &Inputs) -> String {
+    let names: Vec<String> = arguments.inputs.iter().map(|path| path.display().to_string()).collect();
+    let split = arguments.split.map(|split| format!(", split {split}")).unwrap_or_default();
+    format!("{}{split}", names.join(", "))
+}
+
+/// The exit code must tell a script that something was left out, once the result of the rest was shown.
+pub fn all_used(left_out: usize, used: usize) -> Result<()> {
+    match left_out {
+        0 => Ok(()),
+        _ => Err(Error::LeftOut { left_out, all: left_out + used, what: "inputs" }.into()),
+    }
+}

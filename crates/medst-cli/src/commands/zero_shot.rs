@@ -1,0 +1,63 @@
+//! `medst zero-shot`.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use medst::infer::calibrate::Calibration;
+use medst::infer::classes::{Classes, Kind, Prototypes};
+use medst::infer::stream::{self, Wanted};
+use medst::infer::zero_shot::{Classified, classify};
+
+use super::{Output, open};
+use crate::args::ZeroShot;
+use crate::progress::Reporter;
+
+pub fn run(arguments: &ZeroShot, output: &Output, reporter: &Reporter) -> Result<()> {
+    // What was typed is checked before anything long begins.
+    let classes = match &arguments.classes {
+        Some(file) => Classes::read(file)?,
+        None => {
+            let kind = if arguments.exclusive { Kind::Exclusive } else { Kind::Findings };
+            Classes::from_names(kind, &arguments.class)?
+        }
+    };
+    let gathered = open::inputs(&arguments.inputs)?;
+    let engine = open::model(&arguments.model)?;
+    let calibration =
+        arguments.calibration.as_ref().map(|file| Calibration::read(file, &engine, &classes)).transpose()?;
+    let prototypes = Prototypes::new(&engine, classes)?;
+    let wanted = Wanted { images: true, features: false, reports: false };
+    let collected = stream::embed(&engine, &gathered, wanted, reporter)?;
+    let left_out = gathered.left_out.len() + collected.left_out.len();
+    if let Some(file) = &arguments.fit_calibration {
+        let source = open::names(&arguments.inputs);
+        let label = arguments.label.as_deref();
+        let fitted = Calibration::fit(&engine, &prototypes, &gathered, &collected, label, source)?;
+        fitted.write(file)?;
+        output.show(&fitted)?;
+        return open::all_used(left_out, collected.studies.len());
+    }
+    let classified = classify(&prototypes, calibration.as_ref(), &gathered, &collected);
+    if classified.studies.is_empty() {
+        let first = classified.left_out.first().map(|own| format!("{}: {}", own.file, own.reason));
+        let reason = first.unwrap_or_else(|| "the inputs hold reports alone".into());
+        return Err(medst::Error::Evaluation(format!("no image could be classified; {reason}")).into());
+    }
+    if let Some(file) = &arguments.out {
+        write(&classified, file)?;
+    }
+    output.show(&classified)?;
+    open::all_used(left_out, classified.studies.len())
+}
+
+/// A row a study, a column a class.
+fn write(classified: &Classified, path: &Path) -> Result<()> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(std::iter::once("study_id").chain(classified.classes.iter().map(String::as_str)))?;
+    for own in &classified.studies {
+        let cells = own.probabilities.iter().map(|p| format!("{p:.6}"));
+        writer.write_record(std::iter::once(own.study.clone()).chain(cells))?;
+    }
+    let bytes = writer.into_inner().map_err(|error| error.into_error())?;
+    medst::infer::draw::write(path, &bytes).with_context(|| path.display().to_string())
+}

@@ -1,0 +1,196 @@
+//! Radiographs and text files, named one by one or found in folders.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::{DeclaredView, FoundStudy, Gathered, Picture};
+use crate::image::dicom::{self, Header, ViewSource};
+use crate::import::values;
+use crate::report;
+use crate::{Error, Result};
+
+/// A text file above this size is no report.
+const LONGEST_REPORT: u64 = 1 << 20;
+
+/// What a file holds, told by its first bytes (text by its name).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Picture,
+    Dicom,
+    Text,
+    Other,
+}
+
+/// The files that were named or found, in order.
+#[derive(Debug, Default)]
+pub struct Files {
+    files: Vec<(PathBuf, Kind)>,
+}
+
+impl Files {
+    /// Adds a file, or what a folder holds.
+    ///
+    /// # Errors
+    /// A path that is not there or cannot be listed.
+    pub fn add(&mut self, path: &Path, gathered: &mut Gathered) -> Result<()> {
+        if path.is_dir() {
+            return self.add_folder(path, gathered);
+        }
+        match kind(path).map_err(Error::io(path))? {
+            Kind::Other => gathered.leave_out(path.display(), "neither a JPEG, a PNG, a DICOM nor a text file (.txt)"),
+            kind => self.files.push((path.to_path_buf(), kind)),
+        }
+        Ok(())
+    }
+
+    fn add_folder(&mut self, folder: &Path, gathered: &mut Gathered) -> Result<()> {
+        let entries = std::fs::read_dir(folder).map_err(Error::io(folder))?;
+        let mut paths: Vec<PathBuf> = entries
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<Result<_, _>>()
+            .map_err(Error::io(folder))?;
+        paths.sort();
+        for path in paths {
+            let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+            let meta = path.symlink_metadata().map_err(Error::io(&path))?;
+            if hidden {
+                gathered.ignored += 1;
+            } else if meta.is_dir() {
+                self.add_folder(&path, gathered)?;
+            } else if path.is_file() {
+                match kind(&path) {
+                    Ok(Kind::Other) => gathered.ignored += 1,
+                    Ok(kind) => self.files.push((path, kind)),
+                    Err(error) => gathered.leave_out(path.display(), error.to_string()),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Joins files to studies.
+    pub fn finish(self, view: DeclaredView, gathered: &mut Gathered) {
+        // Of studies by the path of their image without its ending, and by the id in their DICOM headers.
+        let mut by_stem: HashMap<PathBuf, usize> = HashMap::new();
+        let mut by_uid: HashMap<String, usize> = HashMap::new();
+        let (texts, pictures): (Vec<_>, Vec<_>) = self.files.into_iter().partition(|file| file.1 == Kind::Text);
+        for (path, kind) in pictures {
+            let header = match (kind == Kind::Dicom).then(|| dicom::header(&path)).transpose() {
+                Ok(header) => header,
+                Err(error) => {
+                    gathered.leave_out(path.display(), reason(error));
+                    continue;
+                }
+            };
+            let frontal = match is_frontal(header.as_ref(), view) {
+                Ok(frontal) => frontal,
+                Err(reason) => {
+                    gathered.leave_out(path.display(), reason);
+                    continue;
+                }
+            };
+            let uid = header.as_ref().and_then(|header| header.study_uid.clone());
+            let place = |study: &FoundStudy| if frontal { study.frontal.is_none() } else { study.lateral.is_none() };
+            let known = uid.as_ref().and_then(|uid| by_uid.get(uid).copied());
+            let known = known.filter(|&known| place(&gathered.studies[known]));
+            let at = known.unwrap_or_else(|| {
+                let mut study = FoundStudy::new(path.display().to_string());
+                if let Some(header) = &header {
+                    study.subject.clone_from(&header.subject_id);
+                    let time = header.study_time.as_deref();
+                    study.acquired = header.study_date.as_deref().and_then(|date| values::dicom_moment(date, time));
+                }
+                gathered.studies.push(study);
+                gathered.studies.len() - 1
+            });
+            if let Some(uid) = uid {
+                by_uid.entry(uid).or_insert(at);
+            }
+            by_stem.insert(path.with_extension(""), at);
+            let study = &mut gathered.studies[at];
+            let slot = if frontal { &mut study.frontal } else { &mut study.lateral };
+            *slot = Some(Picture::File(path));
+        }
+        for (path, _) in texts {
+            match read_report(&path) {
+                Ok(report) => match by_stem.get(&path.with_extension("")) {
+                    Some(&at) => gathered.studies[at].report = Some(report),
+                    None => gathered
+                        .studies
+                        .push(FoundStudy { report: Some(report), ..FoundStudy::new(path.display().to_string()) }),
+                },
+                Err(reason) => gathered.leave_out(path.display(), reason),
+            }
+        }
+    }
+}
+
+/// What a path holds; an error where it cannot be opened.
+fn kind(path: &Path) -> std::io::Result<Kind> {
+    let mut start = Vec::with_capacity(132);
+    File::open(path)?.take(132).read_to_end(&mut start)?;
+    Ok(match start.as_slice() {
+        [0xff, 0xd8, ..] | [0x89, b'P', b'N', b'G', ..] => Kind::Picture,
+        start if dicom::is_dicom(start) => Kind::Dicom,
+        _ => match path.extension().map(|end| end.to_string_lossy().to_ascii_lowercase()).as_deref() {
+            Some("txt") => Kind::Text,
+            // Its name promises a picture; decoding will say what is wrong with it.
+            Some("jpg" | "jpeg" | "png" | "dcm") => Kind::Picture,
+            _ => Kind::Other,
+        },
+    })
+}
+
+/// Whether an image is a frontal view: by its header, else as declared.
+///
+/// # Errors
+/// A header that says another view than was declared, or one that is neither frontal nor lateral.
+pub(super) fn is_frontal(header: Option<&Header>, view: DeclaredView) -> Result<bool, String> {
+    let told = header.and_then(|header| header.view);
+    let other = header.is_some_and(|header| header.view.is_none() && header.view_source != ViewSource::Unknown);
+    match (view, told) {
+        (_, None) if other => Err("its header names a view that is neither frontal nor lateral".into()),
+        (DeclaredView::Auto, told) => Ok(told.is_none_or(|view| view.is_frontal())),
+        (DeclaredView::Frontal, Some(view)) if !view.is_frontal() => {
+            Err(format!("was declared frontal, but its header says {view:?}"))
+        }
+        (DeclaredView::Lateral, Some(view)) if view.is_frontal() => {
+            Err(format!("was declared lateral, but its header says {view:?}"))
+        }
+        (declared, _) => Ok(declared == DeclaredView::Frontal),
+    }
+}
+
+/// The view of one file, against what it was declared to be.
+///
+/// # Errors
+/// A file that is not there; a header that says otherwise: the file is named.
+pub fn check_view(path: &Path, view: DeclaredView) -> Result<bool> {
+    let fail = |message| Error::Image { path: path.to_path_buf(), message };
+    let header = (kind(path).map_err(Error::io(path))? == Kind::Dicom).then(|| dicom::header(path)).transpose()?;
+    is_frontal(header.as_ref(), view).map_err(fail)
+}
+
+/// Reads a text file as a report, cleaned.
+///
+/// # Errors
+/// A reason: not UTF-8, too long, or without words.
+pub fn read_report(path: &Path) -> Result<String, String> {
+    let length = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
+    if length > LONGEST_REPORT {
+        return Err(format!("{length} bytes are no report"));
+    }
+    let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+    let text = String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_string())?;
+    report::prepare(&text, None).map_err(|rejection| rejection.to_string())
+}
+
+fn reason(error: Error) -> String {
+    match error {
+        Error::Image { message, .. } => message,
+        Error::Io { source, .. } => source.to_string(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,78 @@
+//! The size that a picture file declares, without decoding it: to refuse pictures before memory is taken for them.
+
+use super::dicom;
+
+/// Width and height in pixels of a JPEG, PNG or DICOM file.
+///
+/// # Errors
+/// A reason, without the file's name: of an unknown format, or without a size where it should be.
+pub fn declared(bytes: &[u8]) -> Result<[usize; 2], String> {
+    match bytes {
+        [] => Err("the file is empty".into()),
+        [0xff, 0xd8, ..] => of_jpeg(bytes).ok_or_else(|| "damaged JPEG: it has no size".into()),
+        [0x89, b'P', b'N', b'G', ..] => of_png(bytes).ok_or_else(|| "damaged PNG: it has no size".into()),
+        _ if dicom::is_dicom(bytes) => {
+            let header = dicom::header_of(bytes)?;
+            let size = header.columns.zip(header.rows).map(|(width, height)| [width, height]);
+            size.ok_or_else(|| "damaged DICOM: it has no size".into())
+        }
+        _ => Err("neither a JPEG, a PNG nor a DICOM file".into()),
+    }
+}
+
+/// The header chunk comes first.
+fn of_png(bytes: &[u8]) -> Option<[usize; 2]> {
+    let number = |at: usize| Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?) as usize);
+    (bytes.get(12..16)? == b"IHDR").then_some(())?;
+    Some([number(16)?, number(20)?])
+}
+
+/// The first start of frame.
+fn of_jpeg(bytes: &[u8]) -> Option<[usize; 2]> {
+    let mut at = 2;
+    loop {
+        let &[0xff, marker, high, low] = bytes.get(at..at + 4)?.first_chunk::<4>()? else { return None };
+        if marker == 0xff {
+            at += 1; // fill byte
+            continue;
+        }
+        // Huffman tables, extensions and arithmetic conditions share the range of the frames.
+        if matches!(marker, 0xc0..=0xcf) && !matches!(marker, 0xc4 | 0xc8 | 0xcc) {
+            let number = |at: usize| Some(usize::from(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?)));
+            return Some([number(at + 7)?, number(at + 5)?]);
+        }
+        at += 2 + usize::from(u16::from_be_bytes([high, low]));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::dicom::write::{Pixels, Wrap};
+    use proptest::prelude::*;
+
+    #[test]
+    fn sizes_are_those_that_decoding_gives() {
+        let pixels = vec![7u8; 6 * 4];
+        let mut jpeg = Vec::new();
+        jpeg_encoder::Encoder::new(&mut jpeg, 90).encode(&pixels, 6, 4, jpeg_encoder::ColorType::Luma).unwrap();
+        let mut png = Vec::new();
+        let mut encoder = png::Encoder::new(&mut png, 6, 4);
+        encoder.set_color(png::ColorType::Grayscale);
+        encoder.write_header().unwrap().write_image_data(&pixels).unwrap();
+        let dicom = Wrap::new(Pixels::Grey8(&pixels), 6, 4).to_bytes().unwrap();
+        for bytes in [jpeg, png, dicom] {
+            assert_eq!(declared(&bytes), Ok([6, 4]));
+            assert!(declared(&bytes[..20]).is_err());
+        }
+        assert!(declared(b"").is_err() && declared(b"GIF89a").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(start in 0usize..3, bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let signatures: [&[u8]; 3] = [&[], &[0xff, 0xd8], &[0x89, b'P', b'N', b'G', 13, 10, 26, 10]];
+            let _ = declared(&[signatures[start], &bytes].concat());
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! `POST /v1/embed`.
+
+use axum::Json;
+use medst::infer::Text;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::StudyUpload;
+use crate::error::ErrorBody;
+use crate::upload::{Picture, Upload};
+use crate::{Error, Result};
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EmbedRequest {
+    /// The first model where absent.
+    #[serde(default)]
+    model: Option<String>,
+    #[serde(default)]
+    studies: Vec<StudyUpload>,
+    /// Sentences, such as prompts.
+    #[serde(default)]
+    texts: Vec<String>,
+    /// One study, for short.
+    #[serde(default)]
+    frontal: Option<Picture>,
+    #[serde(default)]
+    lateral: Option<Picture>,
+    #[serde(default)]
+    report: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct Embeddings {
+    model: String,
+    width: usize,
+    studies: Vec<StudyEmbeddings>,
+    texts: Vec<Vec<f32>>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct StudyEmbeddings {
+    id: Option<String>,
+    /// A unit vector; null without a picture.
+    image: Option<Vec<f32>>,
+    /// A unit vector; null without a report.
+    report: Option<Vec<f32>>,
+    /// The report is longer than the model reads.
+    truncated: bool,
+}
+
+/// Embeddings of studies' pictures and reports, and of sentences.
+#[utoipa::path(post, path = "/v1/embed",
+    request_body(content((EmbedRequest = "application/json"), (EmbedRequest = "multipart/form-data"))),
+    responses((status = 200, description = "unit vectors", body = Embeddings), (status = 400, description = "what cannot be read, and why", body = ErrorBody),
+        (status = 401, description = "no or another token"), (status = 413, description = "more than a limit"), (status = 429, description = "come back after Retry-After seconds")))]
+pub async fn embed(upload: Upload<EmbedRequest>) -> Result<Json<Embeddings>> {
+    let request = &upload.request;
+    let (name, model) = upload.shared().model(request.model.as_deref())?;
+    let mut studies = request.studies.clone();
+    let short = StudyUpload {
+        id: None,
+        frontal: request.frontal.clone(),
+        lateral: request.lateral.clone(),
+        report: request.report.clone(),
+    };
+    if short.pictures() > 0 || short.report.is_some() {
+        studies.push(short);
+    }
+    if studies.is_empty() && request.texts.is_empty() {
+        return Err(Error::Bad("nothing to embed: give studies or texts".into()));
+    }
+    let reported = studies.iter().filter(|study| study.report.is_some()).count();
+    upload.check_counts(studies.iter().map(StudyUpload::pictures).sum(), request.texts.len() + reported)?;
+    // Texts first: they are cheap to refuse.
+    let reader = &model.worker.reader;
+    let prompts = request.texts.iter().map(|text| reader.prompt(text)).collect::<medst::Result<Vec<Text>>>()?;
+    let (mut views, mut reports, mut answers) = (Vec::new(), Vec::new(), Vec::new());
+    for (number, study) in studies.iter().enumerate() {
+        let what = format!("studies.{number}.");
+        let text = study.report.as_ref().map(|report| reader.report(report)).transpose();
+        let text = text.map_err(|reason| Error::Bad(format!("{what}report: {reason}")))?;
+        if study.pictures() > 0 {
+            views.push(upload.views(model.worker.sight, study.frontal.as_ref(), study.lateral.as_ref(), &what).await?);
+        } else if text.is_none() {
+            return Err(Error::Bad(format!("{what}neither a picture nor a report")));
+        }
+        answers.push((study.id.clone(), study.pictures() > 0, text.as_ref().map(|text| text.truncated)));
+        reports.extend(text);
+    }
+    let (count, mut texts) = (prompts.len(), prompts);
+    texts.extend(reports);
+    let (images, vectors) = tokio::try_join!(
+        async { if views.is_empty() { Ok(None) } else { model.worker.images(views).await.map(Some) } },
+        async { if texts.is_empty() { Ok(None) } else { model.worker.texts(texts).await.map(Some) } },
+    )?;
+    let rows = |vectors: Option<medst::eval::Vectors>| -> Vec<Vec<f32>> {
+        vectors.map(|own| own.rows().map(<[f32]>::to_vec).collect()).unwrap_or_default()
+    };
+    let mut texts = rows(vectors);
+    let mut reports = texts.split_off(count).into_iter();
+    let mut images = rows(images).into_iter();
+    let studies = answers.into_iter().map(|(id, seen, told)| StudyEmbeddings {
+        id,
+        image: if seen { images.next() } else { None },
+        report: told.and_then(|_| reports.next()),
+        truncated: told.unwrap_or(false),
+    });
+    Ok(Json(Embeddings { model: name.into(), width: model.width, studies: studies.collect(), texts }))
+}

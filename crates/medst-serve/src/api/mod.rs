@@ -1,0 +1,35 @@
+//! One file an operation: typed request, model, typed answer.
+
+pub mod compare;
+pub mod embed;
+pub mod ground;
+pub mod models;
+pub mod search;
+pub mod zero_shot;
+
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use crate::upload::Picture;
+
+/// A study in a request: a frontal picture, a lateral one, or both; optionally the report.
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StudyUpload {
+    /// Comes back in the answer.
+    #[serde(default)]
+    pub id: Option<String>,
+    #[serde(default)]
+    pub frontal: Option<Picture>,
+    #[serde(default)]
+    pub lateral: Option<Picture>,
+    /// As a hospital writes it.
+    #[serde(default)]
+    pub report: Option<String>,
+}
+
+impl StudyUpload {
+    fn pictures(&self) -> usize {
+        usize::from(self.frontal.is_some()) + usize::from(self.lateral.is_some())
+    }
+}

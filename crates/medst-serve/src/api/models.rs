@@ -1,0 +1,80 @@
+//! What is served, whether it works, and its figures.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::service::Shared;
+
+#[derive(Serialize, ToSchema)]
+pub struct Models {
+    /// The first is what requests get that name none.
+    pub models: Vec<ModelInfo>,
+    pub indexes: Vec<IndexInfo>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct ModelInfo {
+    pub name: String,
+    /// SHA-256 of the weights.
+    pub checksum: String,
+    /// Values of an embedding.
+    pub width: usize,
+    /// Side in pixels of what the model reads.
+    pub pixels: usize,
+    /// Longest text in tokens.
+    pub tokens: usize,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct IndexInfo {
+    pub name: String,
+    pub studies: usize,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct Health {
+    /// `ok`, `ending` or `broken`.
+    pub status: &'static str,
+}
+
+/// Models and indexes that are served.
+#[utoipa::path(get, path = "/v1/models", responses((status = 200, body = Models), (status = 401, description = "no or another token")))]
+pub async fn list(State(shared): State<Arc<Shared>>) -> Json<Models> {
+    let models = shared.models().iter().map(|(name, own)| ModelInfo {
+        name: name.clone(),
+        checksum: own.checksum.clone(),
+        width: own.width,
+        pixels: own.side,
+        tokens: own.window,
+    });
+    let indexes = shared.indexes().map(|(name, studies)| IndexInfo { name: name.into(), studies });
+    Json(Models { models: models.collect(), indexes: indexes.collect() })
+}
+
+/// Whether requests are answered; asks for no token.
+#[utoipa::path(get, path = "/health", security(()), responses(
+    (status = 200, description = "they are", body = Health), (status = 503, description = "the service ends, or a model's thread is gone")))]
+pub async fn health(State(shared): State<Arc<Shared>>) -> Response {
+    let status = match (shared.ending.load(Ordering::SeqCst), shared.models().iter().all(|own| own.1.worker.is_alive()))
+    {
+        (true, _) => "ending",
+        (false, true) => "ok",
+        (false, false) => "broken",
+    };
+    let code = if status == "ok" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, Json(Health { status })).into_response()
+}
+
+/// Figures in Prometheus' format.
+#[utoipa::path(get, path = "/metrics", responses((status = 200, description = "text", body = String)))]
+pub async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], shared.metrics.text()).into_response()
+}

@@ -1,0 +1,95 @@
+//! `POST /v1/zero-shot`.
+
+use axum::Json;
+use medst::infer::classes::{Class, Classes, Kind};
+use medst::infer::zero_shot::{Classified, ClassifiedStudy, probabilities};
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::StudyUpload;
+use crate::error::ErrorBody;
+use crate::upload::{Picture, Upload};
+use crate::{Error, Result};
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ZeroShotRequest {
+    /// The first model where absent.
+    #[serde(default)]
+    model: Option<String>,
+    #[serde(default)]
+    studies: Vec<StudyUpload>,
+    /// One study, for short.
+    #[serde(default)]
+    frontal: Option<Picture>,
+    #[serde(default)]
+    lateral: Option<Picture>,
+    /// Names, or objects with name, positive and (for findings) negative sentences.
+    #[schema(value_type = Vec<ClassObject>)]
+    classes: Vec<ClassUpload>,
+    /// `findings` (each for itself, the default) or `exclusive`.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    kind: Kind,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(untagged)]
+enum ClassUpload {
+    Name(String),
+    Full(Class),
+}
+
+/// A class with its sentences.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "describes what Class reads")]
+struct ClassObject {
+    name: String,
+    positive: Vec<String>,
+    negative: Vec<String>,
+}
+
+/// Which classes pictures show. Probabilities are calibrated where the service has a calibration of these classes and sentences.
+#[utoipa::path(post, path = "/v1/zero-shot",
+    request_body(content((ZeroShotRequest = "application/json"), (ZeroShotRequest = "multipart/form-data"))),
+    responses((status = 200, description = "kind, classes, calibrated_on, and for each study scores and probabilities", body = serde_json::Value),
+        (status = 400, description = "what cannot be read, and why", body = ErrorBody), (status = 401, description = "no or another token"),
+        (status = 413, description = "more than a limit"), (status = 429, description = "come back after Retry-After seconds")))]
+pub async fn classify(upload: Upload<ZeroShotRequest>) -> Result<Json<Classified>> {
+    let request = &upload.request;
+    let (_, model) = upload.shared().model(request.model.as_deref())?;
+    let mut studies = request.studies.clone();
+    if request.frontal.is_some() || request.lateral.is_some() {
+        let (frontal, lateral) = (request.frontal.clone(), request.lateral.clone());
+        studies.push(StudyUpload { frontal, lateral, ..StudyUpload::default() });
+    }
+    if studies.is_empty() {
+        return Err(Error::Bad("no picture: give frontal or studies".into()));
+    }
+    let classes = request.classes.iter().cloned().map(|class| match class {
+        ClassUpload::Name(name) => Class { name, positive: Vec::new(), negative: Vec::new() },
+        ClassUpload::Full(class) => class,
+    });
+    let classes = Classes::new(request.kind, classes.collect())?;
+    upload.check_counts(studies.iter().map(StudyUpload::pictures).sum(), classes.sentences().count())?;
+    let mut views = Vec::new();
+    for (number, study) in studies.iter().enumerate() {
+        let what = format!("studies.{number}.");
+        views.push(upload.views(model.worker.sight, study.frontal.as_ref(), study.lateral.as_ref(), &what).await?);
+    }
+    let calibration = model.calibration(&classes);
+    let prototypes = model.prototypes(classes).await?;
+    let images = model.worker.images(views).await?;
+    let answers = studies.iter().zip(images.rows()).enumerate().map(|(number, (study, image))| {
+        let scores = prototypes.scores(image);
+        let probabilities = probabilities(request.kind, calibration, &scores);
+        ClassifiedStudy { study: study.id.clone().unwrap_or_else(|| number.to_string()), scores, probabilities }
+    });
+    Ok(Json(Classified {
+        kind: request.kind,
+        classes: prototypes.classes.names().into_iter().map(str::to_string).collect(),
+        calibrated_on: calibration.map(|own| own.source.clone()),
+        studies: answers.collect(),
+        left_out: Vec::new(),
+    }))
+}

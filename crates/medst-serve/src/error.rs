@@ -1,0 +1,119 @@
+//! Errors of the service, and how clients see them: a status and `{"error": {"code", "message"}}`.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    #[error("{0}")]
+    Config(String),
+
+    #[error("{address}: {source}")]
+    Listen { address: String, source: std::io::Error },
+
+    /// A request that cannot be understood or answered.
+    #[error("{0}")]
+    Bad(String),
+
+    #[error("a token is needed: Authorization: Bearer TOKEN")]
+    Unauthorized,
+
+    #[error("{0}")]
+    NotFound(String),
+
+    #[error("this address answers another method; /reference lists what there is")]
+    Method,
+
+    #[error("the request did not arrive in time")]
+    Slow,
+
+    #[error("{0}")]
+    TooLarge(String),
+
+    #[error("the body must be application/json or multipart/form-data")]
+    MediaType,
+
+    /// Come back later.
+    #[error("too many requests; try again in a moment")]
+    Busy,
+
+    #[error("the service is ending")]
+    Ending,
+
+    #[error("no answer in time")]
+    Timeout,
+
+    #[error("the request could not be computed")]
+    Internal,
+}
+
+/// What a client reads.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ErrorBody {
+    pub error: ErrorDetail,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ErrorDetail {
+    /// For programs, such as `too_large`.
+    pub code: &'static str,
+    /// For people.
+    pub message: String,
+}
+
+impl Error {
+    fn status(&self) -> (StatusCode, &'static str) {
+        match self {
+            Error::Bad(_) => (StatusCode::BAD_REQUEST, "bad_request"),
+            Error::MediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type"),
+            Error::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Error::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
+            Error::Method => (StatusCode::METHOD_NOT_ALLOWED, "method"),
+            Error::Slow => (StatusCode::REQUEST_TIMEOUT, "slow_request"),
+            Error::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+            Error::Busy => (StatusCode::TOO_MANY_REQUESTS, "busy"),
+            Error::Ending => (StatusCode::SERVICE_UNAVAILABLE, "ending"),
+            Error::Timeout => (StatusCode::GATEWAY_TIMEOUT, "timeout"),
+            Error::Config(_) | Error::Listen { .. } | Error::Internal => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "internal")
+            }
+        }
+    }
+}
+
+impl From<medst::Error> for Error {
+    fn from(error: medst::Error) -> Error {
+        match error {
+            medst::Error::Input(message) | medst::Error::Config(message) => Error::Bad(message),
+            // Paths and tensors of ours are nothing to a client.
+            _ => Error::Internal,
+        }
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let (status, code) = self.status();
+        let body = ErrorBody { error: ErrorDetail { code, message: self.to_string() } };
+        let mut response = (status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        match self {
+            Error::Busy => _ = headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1")),
+            Error::Unauthorized => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            // What is left of the body is not read.
+            Error::Slow | Error::TooLarge(_) => {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            _ => {}
+        }
+        response
+    }
+}

@@ -1,0 +1,32 @@
+//! Med-ST models over HTTP: embed, classify, compare, ground, search.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`config`] | what is served, to whom, within which limits |
+//! | [`worker`] | one thread a model, which computes what many clients ask for together |
+//! | [`service`] | models, indexes and limits behind one router |
+//! | [`api`] | one file an operation |
+//! | [`upload`] | JSON and multipart bodies, pictures in them |
+//! | [`auth`], [`limits`] | who may ask, and how much |
+//! | [`metrics`] | Prometheus |
+//! | [`openapi`], [`reference`] | the interface, for programs and as a page |
+//! | [`listen`] | sockets, slow clients, draining |
+//!
+//! Nothing that is uploaded is written to disk, and nothing of it is logged: a log line holds the route, the status, sizes and times.
+
+pub mod api;
+pub mod auth;
+pub mod config;
+pub mod error;
+pub mod limits;
+pub mod listen;
+pub mod metrics;
+pub mod openapi;
+pub mod reference;
+pub mod service;
+pub mod upload;
+pub mod worker;
+
+pub use config::{Limits, ServeConfig};
+pub use error::{Error, Result};
+pub use service::{Model, Service};

@@ -1,0 +1,46 @@
+//! How much may be asked at once: requests in progress, the log line and the figures of each, and the time for an answer.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use crate::service::Shared;
+use crate::{Error, Result};
+
+/// Turns requests away while as many as allowed are in progress, or the service ends.
+///
+/// # Errors
+/// 429 or 503.
+pub async fn admit(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Result<Response> {
+    if shared.ending.load(Ordering::SeqCst) {
+        return Err(Error::Ending);
+    }
+    let _place = shared.places.try_acquire().map_err(|_| Error::Busy)?;
+    shared.metrics.in_flight.inc();
+    let answer = tokio::time::timeout(shared.limits.receive + shared.limits.answer, next.run(request)).await;
+    shared.metrics.in_flight.dec();
+    answer.map_err(|_| Error::Timeout)
+}
+
+/// Notes route, status, sizes and time of every request; nothing of what was sent.
+pub async fn note(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let start = Instant::now();
+    let route = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str).to_string();
+    let method = request.method().clone();
+    let length = request.headers().get(axum::http::header::CONTENT_LENGTH).and_then(|own| own.to_str().ok());
+    let length = length.and_then(|own| own.parse::<u64>().ok());
+    let response = next.run(request).await;
+    let (status, seconds) = (response.status().as_u16(), start.elapsed().as_secs_f64());
+    shared.metrics.answered(&route, status, seconds);
+    tracing::info!(%method, route, status, bytes = length, milliseconds = (seconds * 1e3).round(), "request");
+    response
+}
+
+/// Answers for a handler that panicked.
+pub fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
+    Error::Internal.into_response()
+}

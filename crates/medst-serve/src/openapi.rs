@@ -1,0 +1,48 @@
+//! The interface for programs: OpenAPI, from the handlers themselves.
+
+use axum::Json;
+use utoipa::openapi::OpenApi as Document;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+
+use crate::api;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "medst", description = "Med-ST models of chest radiographs over HTTP. Research software, no medical device."),
+    paths(
+        api::embed::embed,
+        api::zero_shot::classify,
+        api::compare::compare,
+        api::ground::ground,
+        api::search::search,
+        api::models::list,
+        api::models::health,
+        api::models::metrics,
+    ),
+    components(schemas(crate::error::ErrorBody)),
+    security(("token" = [])),
+    modifiers(&Token)
+)]
+struct Interface;
+
+struct Token;
+
+impl Modify for Token {
+    fn modify(&self, document: &mut Document) {
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+        if let Some(components) = &mut document.components {
+            components.add_security_scheme("token", SecurityScheme::Http(scheme));
+        }
+    }
+}
+
+/// The document.
+pub fn document() -> Document {
+    Interface::openapi()
+}
+
+/// `GET /openapi.json`.
+pub async fn json() -> Json<Document> {
+    Json(document())
+}

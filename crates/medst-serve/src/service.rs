@@ -1,0 +1,288 @@
+//! Models, indexes and limits behind one router.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::Redirect;
+use axum::routing::{get, post};
+use medst::infer::Engine;
+use medst::infer::calibrate::Calibration;
+use medst::infer::classes::{Classes, Prototypes};
+use medst::infer::compare::Sentences;
+use medst::infer::course::CourseCalibration;
+use medst::infer::search::Index;
+use tokio::sync::Semaphore;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::config::{Limits, ServeConfig};
+use crate::metrics::Metrics;
+use crate::worker::Worker;
+use crate::{Error, Result, api, auth, limits, openapi, reference};
+
+/// Sentences that are kept embedded for each model.
+const KEPT: usize = 256;
+
+/// A model that is served.
+pub struct Model {
+    pub worker: Worker,
+    /// SHA-256 of the weights.
+    pub checksum: String,
+    /// Embedding width.
+    pub width: usize,
+    pub side: usize,
+    pub window: usize,
+    calibrations: Vec<Calibration>,
+    courses: Option<Arc<CourseCalibration>>,
+    prototypes: Mutex<HashMap<String, Arc<Prototypes>>>,
+    sentences: Mutex<HashMap<String, Sentences>>,
+}
+
+/// Calibration files of a model.
+#[derive(Clone, Debug, Default)]
+pub struct Calibrations<'a> {
+    pub classes: &'a [std::path::PathBuf],
+    pub courses: Option<&'a Path>,
+}
+
+/// What all requests share.
+pub struct Shared {
+    /// By name, the first is what requests get that name none.
+    models: Vec<(String, Model)>,
+    indexes: BTreeMap<String, (Arc<Index>, String)>,
+    pub token: Option<String>,
+    pub limits: Limits,
+    pub metrics: Arc<Metrics>,
+    /// Requests that may be in progress.
+    pub places: Semaphore,
+    /// Pictures that are decoded at the same time.
+    pub cores: Semaphore,
+    pub ending: AtomicBool,
+}
+
+/// A service that is being put together.
+pub struct Service {
+    shared: Shared,
+}
+
+impl Service {
+    pub fn new(config: &ServeConfig) -> Service {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Service {
+            shared: Shared {
+                models: Vec::new(),
+                indexes: BTreeMap::new(),
+                token: config.token.clone(),
+                limits: config.limits,
+                metrics: Arc::new(Metrics::default()),
+                places: Semaphore::new(config.limits.requests),
+                cores: Semaphore::new(cores),
+                ending: AtomicBool::new(false),
+            },
+        }
+    }
+
+    /// Adds a model; the first is what requests get that name none.
+    ///
+    /// # Errors
+    /// A name that is taken, or calibrations of another model.
+    pub fn add_model(&mut self, name: &str, engine: Engine, files: &Calibrations<'_>) -> Result<()> {
+        let fail = |error: medst::Error| Error::Config(error.to_string());
+        if name.is_empty() || self.shared.models.iter().any(|own| own.0 == name) {
+            return Err(Error::Config(format!("two models are called `{name}`; give NAME=PATH")));
+        }
+        let calibrations = files.classes.iter().map(|path| Calibration::open(path, &engine));
+        let model = Model {
+            calibrations: calibrations.collect::<Result<_, _>>().map_err(fail)?,
+            courses: files
+                .courses
+                .map(|path| CourseCalibration::read(path, &engine))
+                .transpose()
+                .map_err(fail)?
+                .map(Arc::new),
+            checksum: engine.checksum().to_string(),
+            width: engine.width(),
+            side: engine.sight().side(),
+            window: engine.reader().window(),
+            worker: Worker::start(engine, self.shared.limits.queue, self.shared.metrics.clone())
+                .map_err(|source| Error::Listen { address: "a thread for the model".into(), source })?,
+            prototypes: Mutex::default(),
+            sentences: Mutex::default(),
+        };
+        self.shared.models.push((name.to_string(), model));
+        Ok(())
+    }
+
+    /// Adds an index, which must have been made with one of the models.
+    ///
+    /// # Errors
+    /// An index that cannot be read, of another model, or of a name that is taken.
+    pub fn add_index(&mut self, name: &str, path: &Path) -> Result<()> {
+        let index = Index::open(path).map_err(|error| Error::Config(error.to_string()))?;
+        let model = self.shared.models.iter().find(|own| own.1.checksum == index.model_checksum());
+        let model = model.ok_or_else(|| {
+            Error::Config(format!("{}: was made with none of the models that are served", path.display()))
+        })?;
+        let own = (Arc::new(index), model.0.clone());
+        match self.shared.indexes.insert(name.to_string(), own) {
+            None => Ok(()),
+            Some(_) => Err(Error::Config(format!("two indexes are called `{name}`; give NAME=PATH"))),
+        }
+    }
+
+    /// The state of all requests, and the router.
+    ///
+    /// # Errors
+    /// A service without a model.
+    pub fn finish(self) -> Result<(Arc<Shared>, Router)> {
+        if self.shared.models.is_empty() {
+            return Err(Error::Config("there is no model to serve".into()));
+        }
+        let shared = Arc::new(self.shared);
+        Ok((shared.clone(), router(shared)))
+    }
+}
+
+fn router(shared: Arc<Shared>) -> Router {
+    let guarded = Router::new()
+        .route("/v1/models", get(api::models::list))
+        .route("/v1/embed", post(api::embed::embed))
+        .route("/v1/zero-shot", post(api::zero_shot::classify))
+        .route("/v1/compare", post(api::compare::compare))
+        .route("/v1/ground", post(api::ground::ground))
+        .route("/v1/search", post(api::search::search))
+        .layer(from_fn_with_state(shared.clone(), limits::admit))
+        .route("/metrics", get(api::models::metrics))
+        .layer(from_fn_with_state(shared.clone(), auth::check));
+    Router::new()
+        .merge(guarded)
+        .route("/health", get(api::models::health))
+        .route("/openapi.json", get(openapi::json))
+        .route("/reference", get(reference::page))
+        .route("/", get(|| async { Redirect::temporary("/reference") }))
+        .fallback(|| async {
+            Error::NotFound("there is nothing at this address; /reference lists what there is".into())
+        })
+        .method_not_allowed_fallback(|| async { Error::Method })
+        .layer(DefaultBodyLimit::max(shared.limits.body))
+        .layer(CatchPanicLayer::custom(limits::panicked))
+        .layer(from_fn(secure))
+        .layer(from_fn_with_state(shared.clone(), limits::note))
+        .with_state(shared)
+}
+
+/// What browsers must not do with answers.
+async fn secure(request: axum::extract::Request, next: axum::middleware::Next) -> axum::response::Response {
+    use axum::http::{HeaderValue, header};
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
+    );
+    response
+}
+
+impl Shared {
+    /// The model of a name, or the first.
+    ///
+    /// # Errors
+    /// Says which there are.
+    pub fn model(&self, name: Option<&str>) -> Result<(&str, &Model)> {
+        let found = match name {
+            None => self.models.first(),
+            Some(name) => self.models.iter().find(|own| own.0 == name),
+        };
+        found.map(|own| (own.0.as_str(), &own.1)).ok_or_else(|| {
+            let names: Vec<&str> = self.models.iter().map(|own| own.0.as_str()).collect();
+            Error::NotFound(format!("there is no model of that name; there are {}", names.join(", ")))
+        })
+    }
+
+    pub fn models(&self) -> &[(String, Model)] {
+        &self.models
+    }
+
+    /// The index of a name, or the only one, with the name of its model.
+    ///
+    /// # Errors
+    /// Says which there are.
+    pub fn index(&self, name: Option<&str>) -> Result<(Arc<Index>, &str)> {
+        let found = match name {
+            Some(name) => self.indexes.get(name),
+            None => self.indexes.values().next().filter(|_| self.indexes.len() == 1),
+        };
+        found.map(|(index, model)| (index.clone(), model.as_str())).ok_or_else(|| {
+            let names: Vec<&str> = self.indexes.keys().map(String::as_str).collect();
+            Error::NotFound(format!("name one of these indexes: {}", names.join(", ")))
+        })
+    }
+
+    pub fn indexes(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.indexes.iter().map(|(name, own)| (name.as_str(), own.0.studies.len()))
+    }
+}
+
+impl Model {
+    /// Classes as directions, embedded once.
+    ///
+    /// # Errors
+    /// A sentence without words or too long.
+    pub async fn prototypes(&self, classes: Classes) -> Result<Arc<Prototypes>> {
+        let key = classes.checksum();
+        if let Some(own) = self.prototypes.lock().ok().and_then(|kept| kept.get(&key).cloned()) {
+            return Ok(own);
+        }
+        let made = Arc::new(self.worker.task(move |engine| Prototypes::new(engine, classes)).await?);
+        keep(&self.prototypes, key, made.clone());
+        Ok(made)
+    }
+
+    /// The sentences of findings, embedded once.
+    ///
+    /// # Errors
+    /// A finding without words or too long.
+    pub async fn sentences(&self, findings: &[String]) -> Result<Vec<Sentences>> {
+        let mut all = Vec::new();
+        for finding in findings {
+            let kept = self.sentences.lock().ok().and_then(|kept| kept.get(finding).cloned());
+            let own = match kept {
+                Some(own) => own,
+                None => {
+                    let name = finding.clone();
+                    let made = self.worker.task(move |engine| Sentences::new(engine, &name)).await?;
+                    keep(&self.sentences, finding.clone(), made.clone());
+                    made
+                }
+            };
+            all.push(own);
+        }
+        Ok(all)
+    }
+
+    /// The calibration of classes, if there is one.
+    pub fn calibration(&self, classes: &Classes) -> Option<&Calibration> {
+        self.calibrations.iter().find(|own| own.belongs_to(classes))
+    }
+
+    pub fn courses(&self) -> Option<&CourseCalibration> {
+        self.courses.as_deref()
+    }
+}
+
+/// Keeps a value; where there are too many, all others go, so that no client can fill the memory.
+fn keep<T>(kept: &Mutex<HashMap<String, T>>, key: String, value: T) {
+    if let Ok(mut kept) = kept.lock() {
+        if kept.len() >= KEPT {
+            kept.clear();
+        }
+        kept.insert(key, value);
+    }
+}

@@ -1,0 +1,258 @@
+//! One thread a model, which owns it and computes what many clients ask for together.
+//!
+//! While a batch is computed, further jobs queue up; the next batch takes as many of them as fit its bounds of images and
+//! tokens (as text-embeddings-inference does). Nothing waits for a batch to fill. A job that makes a batch fail is found by computing its jobs
+//! one by one, so that it takes no other's answer; one whose client has gone is not computed.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use medst::eval::Vectors;
+use medst::infer::align::Alignment;
+use medst::infer::{Engine, Reader, Sight, Text, Views};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::metrics::Metrics;
+use crate::{Error, Result};
+
+type Reply<T> = oneshot::Sender<Result<T>>;
+type Task = Box<dyn FnOnce(&Engine) + Send>;
+
+/// What a model is asked.
+enum Job {
+    Images(Vec<Views>, Reply<Vectors>),
+    Texts(Vec<Text>, Reply<Vectors>),
+    Align(Views, Text, Reply<Alignment>),
+    /// Something rare, computed alone.
+    Task(Task),
+}
+
+impl Job {
+    /// Images and tokens.
+    fn cost(&self) -> (usize, usize) {
+        match self {
+            Job::Images(views, _) => (views.iter().map(Views::count).sum(), 0),
+            Job::Texts(texts, _) => (0, texts.iter().map(Text::len).sum()),
+            Job::Align(views, text, _) => (views.count(), text.len()),
+            Job::Task(_) => (0, 0),
+        }
+    }
+
+    fn is_abandoned(&self) -> bool {
+        match self {
+            Job::Images(_, reply) | Job::Texts(_, reply) => reply.is_closed(),
+            Job::Align(_, _, reply) => reply.is_closed(),
+            Job::Task(_) => false,
+        }
+    }
+}
+
+/// A model's front: what any thread may know of it, and the way to ask it.
+#[derive(Clone)]
+pub struct Worker {
+    jobs: mpsc::Sender<Job>,
+    pub reader: Arc<Reader>,
+    pub sight: Sight,
+    metrics: Arc<Metrics>,
+}
+
+impl Worker {
+    /// Starts the thread; it ends when the last front is dropped.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start(engine: Engine, queue: usize, metrics: Arc<Metrics>) -> std::io::Result<Worker> {
+        let (jobs, mut waiting) = mpsc::channel(queue);
+        let worker = Worker { jobs, reader: engine.reader().clone(), sight: engine.sight(), metrics: metrics.clone() };
+        std::thread::Builder::new().name("model".into()).spawn(move || {
+            while let Some(first) = waiting.blocking_recv() {
+                let batch = gather(first, &mut waiting, &engine);
+                metrics.queue.set(waiting.len() as i64);
+                run(&engine, batch, &metrics);
+            }
+        })?;
+        Ok(worker)
+    }
+
+    /// Whether its thread lives.
+    pub fn is_alive(&self) -> bool {
+        !self.jobs.is_closed()
+    }
+
+    /// Embeddings of studies' pictures.
+    ///
+    /// # Errors
+    /// A full queue, or what the engine refuses.
+    pub async fn images(&self, views: Vec<Views>) -> Result<Vectors> {
+        self.ask(|reply| Job::Images(views, reply)).await
+    }
+
+    /// Embeddings of texts.
+    ///
+    /// # Errors
+    /// As [`Worker::images`].
+    pub async fn texts(&self, texts: Vec<Text>) -> Result<Vectors> {
+        self.ask(|reply| Job::Texts(texts, reply)).await
+    }
+
+    /// Words against patches.
+    ///
+    /// # Errors
+    /// As [`Worker::images`].
+    pub async fn align(&self, views: Views, text: Text) -> Result<Alignment> {
+        self.ask(|reply| Job::Align(views, text, reply)).await
+    }
+
+    /// Anything, on the model's thread.
+    ///
+    /// # Errors
+    /// As [`Worker::images`].
+    pub async fn task<T: Send + 'static>(
+        &self,
+        task: impl FnOnce(&Engine) -> medst::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let boxed = |reply: Reply<T>| {
+            let task: Task = Box::new(move |engine: &Engine| {
+                // Nobody may wait any more.
+                let _ = reply.send(task(engine).map_err(Error::from));
+            });
+            Job::Task(task)
+        };
+        self.ask(boxed).await
+    }
+
+    async fn ask<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        self.jobs.try_send(job(reply)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Error::Busy,
+            mpsc::error::TrySendError::Closed(_) => Error::Internal,
+        })?;
+        self.metrics.queue.set((self.jobs.max_capacity() - self.jobs.capacity()) as i64);
+        // A task that panicked drops its reply.
+        answer.await.map_err(|_| Error::Internal)?
+    }
+}
+
+/// The first job and those that wait, within the engine's bounds.
+fn gather(first: Job, waiting: &mut mpsc::Receiver<Job>, engine: &Engine) -> Vec<Job> {
+    let (mut images, mut tokens) = first.cost();
+    let mut batch = vec![first];
+    while images < engine.limits.images && tokens < engine.limits.tokens {
+        let Ok(next) = waiting.try_recv() else { break };
+        let cost = next.cost();
+        (images, tokens) = (images + cost.0, tokens + cost.1);
+        batch.push(next);
+    }
+    batch
+}
+
+fn run(engine: &Engine, batch: Vec<Job>, metrics: &Metrics) {
+    let (mut images, mut texts, mut pairs) = (Vec::new(), Vec::new(), Vec::new());
+    for job in batch.into_iter().filter(|job| !job.is_abandoned()) {
+        match job {
+            Job::Images(views, reply) => images.push((views, reply)),
+            Job::Texts(own, reply) => texts.push((own, reply)),
+            Job::Align(views, text, reply) => pairs.push((vec![(views, text)], reply)),
+            Job::Task(task) => _ = catch_unwind(AssertUnwindSafe(|| task(engine))),
+        }
+    }
+    metrics.batched(images.iter().map(|own| own.0.len()).sum::<usize>() + pairs.len(), texts.len());
+    let vectors = |values: Vectors, counts: &[usize]| {
+        let mut start = 0;
+        let part = |count: &usize| {
+            let rows: Vec<usize> = (start..start + count).collect();
+            start += count;
+            values.select(&rows)
+        };
+        counts.iter().map(part).collect::<Vec<Vectors>>()
+    };
+    answer(images, |own: &[&Views]| Ok(engine.images(own)?.embeddings), vectors);
+    answer(texts, |own: &[&Text]| engine.texts(own), vectors);
+    let align = |own: &[&(Views, Text)]| {
+        engine.align(
+            &own.iter().map(|pair| &pair.0).collect::<Vec<_>>(),
+            &own.iter().map(|pair| &pair.1).collect::<Vec<_>>(),
+        )
+    };
+    answer(pairs, align, |alignments: Vec<Alignment>, _| alignments);
+}
+
+/// Computes the inputs of several jobs at once, and of each alone where that fails.
+fn answer<I, O, R>(
+    jobs: Vec<(Vec<I>, Reply<R>)>,
+    compute: impl Fn(&[&I]) -> medst::Result<O>,
+    split: impl Fn(O, &[usize]) -> Vec<R>,
+) {
+    if jobs.is_empty() {
+        return;
+    }
+    let guarded = |own: &[&I]| match catch_unwind(AssertUnwindSafe(|| compute(own))) {
+        Ok(result) => result.map_err(Error::from),
+        Err(_) => Err(Error::Internal),
+    };
+    let all: Vec<&I> = jobs.iter().flat_map(|job| &job.0).collect();
+    let counts: Vec<usize> = jobs.iter().map(|job| job.0.len()).collect();
+    let together = guarded(&all);
+    let alone = jobs.len() == 1;
+    match together {
+        Ok(output) => {
+            for ((_, reply), own) in jobs.into_iter().zip(split(output, &counts)) {
+                let _ = reply.send(Ok(own));
+            }
+        }
+        Err(error) if alone => {
+            jobs.into_iter().for_each(|(_, reply)| {
+                _ = reply.send(Err(match &error {
+                    Error::Bad(message) => Error::Bad(message.clone()),
+                    _ => Error::Internal,
+                }))
+            });
+        }
+        Err(_) => {
+            for (inputs, reply) in jobs {
+                let own: Vec<&I> = inputs.iter().collect();
+                let result = guarded(&own).and_then(|output| split(output, &[own.len()]).pop().ok_or(Error::Internal));
+                let _ = reply.send(result);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Jobs of numbers; a batch with a 13 fails, a job with a 99 panics.
+    fn asked(jobs: &[&[u32]]) -> Vec<Result<Vec<u32>>> {
+        let (jobs, answers): (Vec<_>, Vec<_>) = jobs
+            .iter()
+            .map(|own| {
+                let (reply, answer) = oneshot::channel();
+                ((own.to_vec(), reply), answer)
+            })
+            .unzip();
+        let compute = |own: &[&u32]| match own {
+            own if own.contains(&&13) => Err(medst::Error::Input("thirteen".into())),
+            own if own.contains(&&99) => panic!("ninety-nine"),
+            own => Ok(own.iter().map(|x| **x * 2).collect::<Vec<u32>>()),
+        };
+        let split = |output: Vec<u32>, counts: &[usize]| {
+            let mut rest = output.into_iter();
+            counts.iter().map(|&count| rest.by_ref().take(count).collect()).collect()
+        };
+        answer(jobs, compute, split);
+        answers.into_iter().map(|mut answer| answer.try_recv().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_job_that_fails_takes_no_others_answer() {
+        let all = asked(&[&[1, 2], &[], &[3]]);
+        assert_eq!(all.into_iter().map(Result::unwrap).collect::<Vec<_>>(), [vec![2, 4], vec![], vec![6]]);
+        let some = asked(&[&[1], &[13], &[99], &[4, 5]]);
+        assert_eq!(some[0].as_ref().unwrap(), &[2]);
+        assert!(matches!(&some[1], Err(Error::Bad(message)) if message == "thirteen"));
+        assert!(matches!(some[2], Err(Error::Internal)));
+        assert_eq!(some[3].as_ref().unwrap(), &[8, 10]);
+        assert!(matches!(asked(&[&[99]])[0], Err(Error::Internal)));
+    }
+}

@@ -1,0 +1,242 @@
+//! Classes that are told by sentences.
+//!
+//! Findings are there or not, each for itself: sentences that say it, sentences that deny it. Exclusive classes are
+//! alternatives of which one is true: sentences that say each. A class that comes without sentences gets those of the zero-shot
+//! benchmark (paper, section 4; [`crate::eval::prompts`]).
+//!
+//! A file of classes:
+//!
+//! ```toml
+//! kind = "findings"            # or "exclusive"
+//! [[class]]
+//! name = "pneumonia"
+//! positive = ["Findings consistent with pneumonia"]
+//! negative = ["No evidence of pneumonia"]
+//! ```
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::engine::Engine;
+use super::text::Text;
+use crate::eval::prompts;
+use crate::{Error, Result};
+
+/// Whether classes exclude each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    #[default]
+    Findings,
+    Exclusive,
+}
+
+/// A class.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Class {
+    pub name: String,
+    /// Sentences that say it.
+    #[serde(default)]
+    pub positive: Vec<String>,
+    /// Sentences that deny it; none for exclusive classes.
+    #[serde(default)]
+    pub negative: Vec<String>,
+}
+
+/// Classes that were checked: names are unique, and each has the sentences that its kind needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Classes {
+    pub kind: Kind,
+    pub classes: Vec<Class>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    kind: Kind,
+    #[serde(rename = "class", default)]
+    classes: Vec<Class>,
+}
+
+impl Classes {
+    /// # Errors
+    /// No classes, one class of an exclusive kind, a name twice, a sentence too few or too many.
+    pub fn new(kind: Kind, classes: Vec<Class>) -> Result<Classes> {
+        let fail = |message: String| Err(Error::Input(message));
+        let mut named = BTreeSet::new();
+        let mut checked = Vec::new();
+        for mut class in classes {
+            class.name = class.name.trim().to_string();
+            if class.name.is_empty() {
+                return fail("a class has no name".into());
+            }
+            if !named.insert(class.name.to_lowercase()) {
+                return fail(format!("the class {} is given twice", class.name));
+            }
+            let without = class.positive.is_empty() && class.negative.is_empty();
+            if without {
+                class.positive = prompts::positive(&class.name);
+                if kind == Kind::Findings {
+                    class.negative = prompts::negative(&class.name);
+                }
+            }
+            match kind {
+                _ if class.positive.is_empty() => return fail(format!("class {}: no positive sentence", class.name)),
+                Kind::Findings if class.negative.is_empty() => {
+                    return fail(format!("class {}: no negative sentence; a finding needs both", class.name));
+                }
+                Kind::Exclusive if !class.negative.is_empty() => {
+                    return fail(format!("class {}: exclusive classes have positive sentences only", class.name));
+                }
+                _ => {}
+            }
+            checked.push(class);
+        }
+        match (checked.len(), kind) {
+            (0, _) => fail("there are no classes".into()),
+            (1, Kind::Exclusive) => fail("one class excludes nothing; give two or more".into()),
+            _ => Ok(Classes { kind, classes: checked }),
+        }
+    }
+
+    /// From names, and optionally sentences: `NAME` or `NAME=sentence|sentence`.
+    ///
+    /// # Errors
+    /// As [`Classes::new`].
+    pub fn from_names(kind: Kind, names: &[String]) -> Result<Classes> {
+        let class = |name: &String| match name.split_once('=') {
+            None => Class { name: name.clone(), positive: Vec::new(), negative: Vec::new() },
+            Some((name, sentences)) => {
+                let positive: Vec<String> =
+                    sentences.split('|').map(str::trim).filter(|own| !own.is_empty()).map(str::to_string).collect();
+                let negative = if kind == Kind::Findings { prompts::negative(name.trim()) } else { Vec::new() };
+                Class { name: name.into(), positive, negative }
+            }
+        };
+        Classes::new(kind, names.iter().map(class).collect())
+    }
+
+    /// From a TOML file.
+    ///
+    /// # Errors
+    /// Names the file.
+    pub fn read(path: &Path) -> Result<Classes> {
+        let fail = |message: String| Error::Config(format!("{}: {message}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        let file: File = toml::from_str(&text).map_err(|error| fail(error.to_string().trim_end().to_string()))?;
+        Classes::new(file.kind, file.classes).map_err(|error| fail(error.to_string()))
+    }
+
+    pub fn names(&self) -> Vec<&str> {
+        self.classes.iter().map(|class| class.name.as_str()).collect()
+    }
+
+    /// SHA-256 of kind, names and sentences: a calibration holds for these alone.
+    pub fn checksum(&self) -> String {
+        format!("{:x}", Sha256::digest(serde_json::to_vec(self).unwrap_or_default()))
+    }
+
+    /// All sentences, class by class, positive ones first.
+    pub fn sentences(&self) -> impl Iterator<Item = &String> {
+        self.classes.iter().flat_map(|class| class.positive.iter().chain(&class.negative))
+    }
+}
+
+/// Classes as directions in the embedding space.
+#[derive(Clone, Debug)]
+pub struct Prototypes {
+    pub classes: Classes,
+    /// For each class its positive and, for findings, its negative direction; unit vectors of `D`.
+    directions: Vec<(Vec<f32>, Option<Vec<f32>>)>,
+}
+
+impl Prototypes {
+    /// Reads and embeds the sentences.
+    ///
+    /// # Errors
+    /// A sentence without words or longer than the window: class and sentence are named.
+    pub fn new(engine: &Engine, classes: Classes) -> Result<Prototypes> {
+        let named = |class: &Class, sentence: &String| {
+            let text = engine.reader().prompt(sentence);
+            text.map_err(|error| Error::Input(format!("class {}: {error}", class.name)))
+        };
+        let mut texts: Vec<Text> = Vec::new();
+        for class in &classes.classes {
+            for sentence in class.positive.iter().chain(&class.negative) {
+                texts.push(named(class, sentence)?);
+            }
+        }
+        let vectors = engine.texts(&texts.iter().collect::<Vec<_>>())?;
+        let mut next = 0;
+        let mut direction = |count: usize| {
+            let rows: Vec<usize> = (next..next + count).collect();
+            next += count;
+            (count > 0).then(|| vectors.select(&rows).mean_direction())
+        };
+        let directions = classes
+            .classes
+            .iter()
+            .filter_map(|class| Some((direction(class.positive.len())?, direction(class.negative.len()))))
+            .collect();
+        Ok(Prototypes { classes, directions })
+    }
+
+    /// For each class the score of an image: cosine to what says it, for findings less that to what denies it.
+    pub fn scores(&self, image: &[f32]) -> Vec<f64> {
+        let dot = |a: &[f32]| a.iter().zip(image).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+        self.directions.iter().map(|(yes, no)| dot(yes) - no.as_deref().map_or(0.0, dot)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| name.to_string()).collect()
+    }
+
+    #[test]
+    fn classes_without_sentences_get_the_benchmarks() {
+        let classes = Classes::from_names(Kind::Findings, &names(&["pneumonia", "line=a line|a tube"])).unwrap();
+        assert_eq!(classes.classes[0].positive, prompts::positive("pneumonia"));
+        assert_eq!(classes.classes[1].positive, ["a line", "a tube"]);
+        assert_eq!(classes.classes[1].negative, prompts::negative("line"));
+        let exclusive = Classes::from_names(Kind::Exclusive, &names(&["normal", "edema"])).unwrap();
+        assert!(exclusive.classes.iter().all(|class| class.negative.is_empty()));
+        assert_ne!(classes.checksum(), exclusive.checksum());
+    }
+
+    #[test]
+    fn faulty_classes_are_refused_with_their_name() {
+        for (kind, given, expected) in [
+            (Kind::Findings, &[][..], "no classes"),
+            (Kind::Findings, &["edema", "Edema"], "twice"),
+            (Kind::Findings, &["edema= | "], "edema: no positive"),
+            (Kind::Findings, &[" "], "no name"),
+            (Kind::Exclusive, &["edema"], "excludes nothing"),
+        ] {
+            let error = Classes::from_names(kind, &names(given)).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for (text, expected) in [
+            ("kind = \"findings\"\n[[class]]\nname = \"x\"\npositiv = [\"a\"]\n", "positiv"),
+            ("[[class]]\nname = \"x\"\npositive = [\"a\"]\n", "class x: no negative"),
+            (
+                "kind = \"exclusive\"\n[[class]]\nname = \"x\"\npositive = [\"a\"]\nnegative = [\"b\"]\n",
+                "positive sentences only",
+            ),
+            ("kind = \"maybe\"", "exclusive"),
+        ] {
+            std::fs::write(file.path(), text).unwrap();
+            let error = Classes::read(file.path()).unwrap_err().to_string();
+            assert!(error.contains(expected) && error.contains(file.path().to_str().unwrap()), "{error}");
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Calibrated courses: from the change of an embedding to probabilities of improving, stable and worsening.
+//!
+//! The change of a finding is that of [`super::compare`]. On pairs of images whose course is told (`pairs.csv` of a corpus, as
+//! `medst prepare ms-cxr-t` makes it) a multinomial logistic regression with stable as its base is fitted, finding by finding, and
+//! measured on subjects that a fit did not see.
+
+use std::fmt;
+use std::path::Path;
+
+use medst_data::corpus::Corpus;
+use medst_data::import::ms_cxr_t::PAIRS;
+use serde::{Deserialize, Serialize};
+
+use super::calibrate::{self, Fit, Row};
+use super::compare::Sentences;
+use super::engine::Engine;
+use super::logistic;
+use super::whole_file;
+use crate::eval::Vectors;
+use crate::eval::pairs::Course;
+use crate::eval::suite::truth;
+use crate::eval::tasks::words;
+use crate::{Error, Result};
+
+const FORMAT: &str = "medst-course-calibration";
+
+/// A calibration of courses.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CourseCalibration {
+    format: String,
+    version: u32,
+    /// SHA-256 of the weights.
+    pub model: String,
+    /// What it was fitted on.
+    pub source: String,
+    /// `scale` and `shifts` are the four parameters; `before` is that of a guess of a third each.
+    pub fits: Vec<Fit>,
+    /// Findings with too few labelled pairs, and why.
+    #[serde(default)]
+    pub left_out: Vec<String>,
+}
+
+/// Design of a change for improving, stable, worsening.
+fn design(scores: &[f64]) -> Vec<Vec<f64>> {
+    let x = scores[0];
+    vec![vec![x, 1.0, 0.0, 0.0], vec![0.0; 4], vec![0.0, 0.0, x, 1.0]]
+}
+
+impl CourseCalibration {
+    /// Probabilities of improving, stable, worsening; `None` for a finding that was not calibrated.
+    pub fn courses(&self, finding: &str, change: f64) -> Option<[f64; Course::COUNT]> {
+        let fit = self.fits.iter().find(|fit| fit.name == finding)?;
+        let parameters = [&[fit.scale], fit.shifts.as_slice()].concat();
+        logistic::probabilities(&design(&[change]), &parameters).try_into().ok()
+    }
+
+    /// Reads a file and checks that it belongs to the model.
+    ///
+    /// # Errors
+    /// Names the file, and what differs.
+    pub fn read(path: &Path, engine: &Engine) -> Result<CourseCalibration> {
+        let fail = |message: String| Err(Error::Config(format!("{}: {message}", path.display())));
+        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        let read: CourseCalibration = match serde_json::from_slice(&bytes) {
+            Ok(read) => read,
+            Err(error) => return fail(format!("not a calibration of courses: {error}")),
+        };
+        if read.format != FORMAT || read.version != 1 || read.fits.iter().any(|fit| fit.shifts.len() != 3) {
+            return fail(format!(
+                "its format is `{}` version {}; expected {FORMAT} version 1",
+                read.format, read.version
+            ));
+        }
+        if read.model != engine.checksum() {
+            return fail("was made with another model; make one with --fit-calibration".into());
+        }
+        Ok(read)
+    }
+
+    /// Writes it; the file appears whole or not at all.
+    ///
+    /// # Errors
+    /// Names the file.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        whole_file::write(path, &serde_json::to_vec_pretty(self).unwrap_or_default())
+    }
+
+    /// Fits on the pairs of a corpus, whose images are embedded here.
+    ///
+    /// # Errors
+    /// A corpus without pairs, or with too few of a course for every finding.
+    pub fn fit(engine: &Engine, corpus: &Corpus, batch: usize) -> Result<CourseCalibration> {
+        let source = corpus.path().display().to_string();
+        let fail = |message: String| Error::Evaluation(format!("{source}: {message}"));
+        let table = corpus.table(PAIRS)?;
+        let table = table.ok_or_else(|| fail("has no pairs.csv (prepare ms-cxr-t makes one)".into()))?;
+        let pairs = truth::pairs(corpus, &table, &mut truth::Skipped::new()).map_err(fail)?;
+        let mut values = Vec::new();
+        let studies: Vec<_> = pairs.studies.iter().flatten().map(|&row| &corpus.studies()[row]).collect();
+        for part in studies.chunks(batch.max(1)) {
+            values.extend(Vec::<f32>::try_from(engine.embedder().studies(corpus, part)?.images.reshape([-1]))?);
+        }
+        let images = Vectors::new(values, engine.width())?;
+        let (mut fits, mut left_out) = (Vec::new(), Vec::new());
+        for (column, courses) in &pairs.findings {
+            let name = words(column);
+            let sentences = Sentences::new(engine, &name)?;
+            let row = |(n, course): (usize, &Option<Course>)| {
+                let change = sentences.change(images.row(2 * n), images.row(2 * n + 1)).towards_worse;
+                let subject = &corpus.studies()[pairs.studies[n][0]].subject.0;
+                Some(Row { scores: vec![change], truth: (*course)?.class(), subject })
+            };
+            let rows: Vec<Row> = courses.iter().enumerate().filter_map(row).collect();
+            let names = Course::names();
+            let sides: Vec<&str> = names.iter().map(String::as_str).collect();
+            if let Err(error) = calibrate::enough(&name, &sides, &calibrate::counts(&rows, Course::COUNT)) {
+                left_out.push(error.reason());
+                continue;
+            }
+            let target = |truth: usize| (0..Course::COUNT).map(|n| f64::from(u8::from(n == truth))).collect();
+            fits.push(calibrate::fitted(&name, &rows, Course::COUNT, &[0.0; 4], design, target)?);
+        }
+        if fits.is_empty() {
+            return Err(fail(left_out.join("; ")));
+        }
+        let model = engine.checksum().to_string();
+        Ok(CourseCalibration { format: FORMAT.into(), version: 1, model, source, fits, left_out })
+    }
+}
+
+impl fmt::Display for CourseCalibration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "courses calibrated on {}; on subjects that a fit did not see (5 folds):", self.source)?;
+        let name = self.fits.iter().map(|fit| fit.name.chars().count()).max().unwrap_or(0).max(7);
+        writeln!(
+            f,
+            "{:name$}  {:>9}  {:>6}  {:>9}  log loss (1.099: a guess)",
+            "", "improving", "stable", "worsening"
+        )?;
+        for fit in &self.fits {
+            let [improving, stable, worsening] = [fit.counts[0], fit.counts[1], fit.counts[2]];
+            let loss = fit.after.log_loss;
+            writeln!(f, "{:name$}  {improving:>9}  {stable:>6}  {worsening:>9}  {loss:.3}", fit.name)?;
+        }
+        self.left_out.iter().try_for_each(|reason| writeln!(f, "left out: {reason}"))
+    }
+}

@@ -1,0 +1,92 @@
+//! Approximate search by a navigable small world graph (Malkov and Yashunin, 2018).
+//!
+//! `hnsw_rs`: pure Rust, MIT or Apache-2.0, maintained. (USearch is C++ with a kernel library of its own; instant-distance had no release since 2023
+//! and cannot be asked for a width of search.) Vectors have unit length, so Euclidean order is that of the cosine.
+
+use std::path::Path;
+
+use hnsw_rs::api::AnnT;
+use hnsw_rs::hnsw::Hnsw;
+use hnsw_rs::hnswio::HnswIo;
+use hnsw_rs::prelude::DistL2;
+use medst_data::progress::Progress;
+
+use super::query::nearest;
+use crate::eval::Vectors;
+use crate::{Error, Result};
+
+/// Images from which on a graph is built unasked: below, exact search takes a few tens of milliseconds.
+pub const WORTHWHILE: usize = 500_000;
+
+/// Links a node, width of the search while building, layers.
+const LINKS: usize = 24;
+const BUILD_WIDTH: usize = 200;
+const LAYERS: usize = 16;
+/// Least width of a search.
+const WIDTH: usize = 200;
+const NAME: &str = "graph";
+/// Images that recall is measured with.
+const ASKED: usize = 200;
+
+/// A graph over the images of an index.
+pub struct Graph {
+    inner: Hnsw<'static, f32, DistL2>,
+}
+
+/// Builds a graph into a folder; returns its recall@10 against exact search.
+///
+/// * `places`: for each study its row in `images`.
+///
+/// # Errors
+/// A folder that cannot be written.
+pub fn build(images: &Vectors, places: &[Option<usize>], folder: &Path, progress: &dyn Progress) -> Result<f64> {
+    let inner: Hnsw<f32, DistL2> = Hnsw::new(LINKS, images.len(), LAYERS, BUILD_WIDTH, DistL2 {});
+    let rows: Vec<(&[f32], usize)> =
+        places.iter().enumerate().filter_map(|(study, row)| Some((images.row((*row)?), study))).collect();
+    progress.begin("linking", Some(rows.len() as u64));
+    for part in rows.chunks(4096) {
+        if progress.stop_requested() {
+            return Err(Error::Stopped);
+        }
+        inner.parallel_insert_slice(&part.to_vec());
+        progress.advance(part.len() as u64);
+    }
+    progress.end();
+    inner
+        .file_dump(folder, NAME)
+        .map_err(|error| Error::Io { path: folder.into(), source: std::io::Error::other(error.to_string()) })?;
+    let graph = Graph { inner };
+    let step = rows.len().div_ceil(ASKED).max(1);
+    let all: Vec<usize> = (0..images.len()).collect();
+    let study_of: Vec<usize> = rows.iter().map(|row| row.1).collect();
+    let (mut found, mut asked) = (0, 0);
+    for (query, _) in rows.iter().step_by(step) {
+        // Rows of `images` come in the order of the studies.
+        let exact: Vec<usize> = nearest(images, &all, query, 10).into_iter().map(|(row, _)| study_of[row]).collect();
+        let own = graph.nearest(query, 10);
+        found += exact.iter().filter(|study| own.contains(study)).count();
+        asked += exact.len();
+    }
+    Ok(found as f64 / asked.max(1) as f64)
+}
+
+impl Graph {
+    /// Opens what [`build`] wrote; `studies`: how many the index has.
+    ///
+    /// # Errors
+    /// A reason: files that are missing or damaged.
+    pub fn open(folder: &Path, studies: usize) -> Result<Graph, String> {
+        // The reader must outlive the graph; it holds a few paths, and an index is opened once.
+        let reader: &'static mut HnswIo = Box::leak(Box::new(HnswIo::new(folder, NAME)));
+        let inner: Hnsw<'static, f32, DistL2> = reader.load_hnsw().map_err(|error| format!("{NAME}: {error}"))?;
+        if inner.get_nb_point() > studies {
+            return Err(format!("{NAME}: links {} studies of {studies}", inner.get_nb_point()));
+        }
+        Ok(Graph { inner })
+    }
+
+    /// Numbers of the studies whose images are nearest to a unit vector, nearest first.
+    pub fn nearest(&self, query: &[f32], count: usize) -> Vec<usize> {
+        self.inner.search(query, count, WIDTH.max(4 * count)).into_iter().map(|found| found.d_id).collect()
+    }
+}

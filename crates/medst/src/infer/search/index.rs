@@ -1,0 +1,292 @@
+//! An index on disk: vectors of studies, and what filters ask of them.
+//!
+//! A folder: `index.json` (format, model, counts, sizes of the files), `studies.jsonl` (a line a study), `images.npy` and
+//! `reports.npy` (rows of NaN where there is none), and for large ones the two files of a [`super::graph`]. It is written beside its
+//! target and renamed.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use medst_data::gather::{Gathered, LeftOut, Picture};
+use medst_data::progress::Progress;
+use medst_data::study::Day;
+use serde::{Deserialize, Serialize};
+
+use super::graph::{self, Graph};
+use super::query::Among;
+use crate::eval::Vectors;
+use crate::infer::engine::Engine;
+use crate::infer::stream::Collected;
+use crate::infer::table::{npy_bytes, write_left_out};
+use crate::{Error, Result};
+
+const FORMAT: &str = "medst-index";
+const MANIFEST: &str = "index.json";
+const STUDIES: &str = "studies.jsonl";
+const IMAGES: &str = "images.npy";
+const REPORTS: &str = "reports.npy";
+
+/// A study in an index.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StudyRecord {
+    pub study: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// Days, as in the corpus.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acquired: Option<Day>,
+    /// Path, where its image is a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frontal: Option<PathBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Manifest {
+    format: String,
+    version: u32,
+    /// SHA-256 of the weights, and where they were.
+    model: String,
+    model_path: PathBuf,
+    source: String,
+    width: usize,
+    studies: usize,
+    /// Recall@10 of the graph when it was built; none without one.
+    graph_recall: Option<f64>,
+    /// Bytes of each file.
+    files: BTreeMap<String, u64>,
+}
+
+/// An open index.
+pub struct Index {
+    manifest: Manifest,
+    pub studies: Vec<StudyRecord>,
+    /// `[n, D]`; rows of NaN for studies without an image.
+    pub images: Vectors,
+    /// `[n, D]`; rows of NaN for studies without a report.
+    pub reports: Vectors,
+    pub graph: Option<Graph>,
+}
+
+/// Whether an index gets a graph.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WithGraph {
+    /// From [`graph::WORTHWHILE`] images on.
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+/// What was indexed.
+#[derive(Clone, Debug, Serialize)]
+pub struct Indexed {
+    pub index: PathBuf,
+    pub studies: usize,
+    pub with_image: usize,
+    pub with_report: usize,
+    /// Recall@10 of the graph against exact search.
+    pub graph_recall: Option<f64>,
+    pub left_out: Vec<LeftOut>,
+}
+
+impl fmt::Display for Indexed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Indexed { index, studies, with_image, with_report, .. } = self;
+        writeln!(f, "{}: {studies} studies, {with_image} with an image, {with_report} with a report", index.display())?;
+        if let Some(recall) = self.graph_recall {
+            writeln!(f, "  graph for approximate search: recall@10 {recall:.3} against exact search")?;
+        }
+        write_left_out(f, &self.left_out)
+    }
+}
+
+/// Writes an index of what was embedded.
+///
+/// # Errors
+/// A target that is there already (unless it is an index and `overwrite` is set), or cannot be written.
+pub fn build(
+    engine: &Engine,
+    gathered: &Gathered,
+    collected: &Collected,
+    source: String,
+    out: &Path,
+    (with_graph, overwrite): (WithGraph, bool),
+    progress: &dyn Progress,
+) -> Result<Indexed> {
+    check_target(out, overwrite)?;
+    if collected.studies.is_empty() {
+        return Err(Error::Evaluation("nothing could be embedded, so there is nothing to index".into()));
+    }
+    let parent = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(parent).map_err(Error::io(parent))?;
+    let staged = tempfile::Builder::new().prefix(".medst-index-").tempdir_in(parent).map_err(Error::io(parent))?;
+    let folder = staged.path();
+    let mut lines = Vec::new();
+    for &number in &collected.studies {
+        let own = &gathered.studies[number];
+        let record = StudyRecord {
+            study: own.id.clone(),
+            subject: own.subject.clone(),
+            acquired: own.acquired,
+            frontal: own.frontal.as_ref().or(own.lateral.as_ref()).and_then(|picture| match picture {
+                Picture::File(path) => Some(path.clone()),
+                Picture::Stored(_) => None,
+            }),
+            report: own.report.clone(),
+            labels: own.labels.clone(),
+        };
+        serde_json::to_writer(&mut lines, &record).map_err(|error| Error::io(folder)(error.into()))?;
+        lines.push(b'\n');
+    }
+    let missing = vec![f32::NAN; engine.width()];
+    let npy = |vectors: &Vectors, places: &[Option<usize>]| {
+        let rows = places.iter().map(|place| place.map_or(missing.as_slice(), |row| vectors.row(row)));
+        npy_bytes(places.len(), engine.width(), rows)
+    };
+    let files = [
+        (STUDIES, lines),
+        (IMAGES, npy(&collected.images, &collected.image_of)),
+        (REPORTS, npy(&collected.reports, &collected.report_of)),
+    ];
+    for (name, bytes) in files {
+        let path = folder.join(name);
+        fs::write(&path, bytes).map_err(Error::io(&path))?;
+    }
+    let with_image = collected.images.len();
+    let worthwhile = match with_graph {
+        WithGraph::Auto => with_image >= graph::WORTHWHILE,
+        WithGraph::Always => with_image > 0,
+        WithGraph::Never => false,
+    };
+    let graph_recall = match worthwhile {
+        true => Some(graph::build(&collected.images, &collected.image_of, folder, progress)?),
+        false => None,
+    };
+    let mut sizes = BTreeMap::new();
+    for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
+        let entry = entry.map_err(Error::io(folder))?;
+        let length = entry.metadata().map_err(Error::io(folder))?.len();
+        sizes.insert(entry.file_name().to_string_lossy().into_owned(), length);
+    }
+    let manifest = Manifest {
+        format: FORMAT.into(),
+        version: 1,
+        model: engine.checksum().to_string(),
+        model_path: std::path::absolute(engine.path()).unwrap_or_else(|_| engine.path().to_path_buf()),
+        source,
+        width: engine.width(),
+        studies: collected.studies.len(),
+        graph_recall,
+        files: sizes,
+    };
+    let path = folder.join(MANIFEST);
+    fs::write(&path, serde_json::to_vec_pretty(&manifest).unwrap_or_default()).map_err(Error::io(&path))?;
+    fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o755)).map_err(Error::io(folder))?;
+    if out.exists() {
+        fs::remove_dir_all(out).map_err(Error::io(out))?;
+    }
+    fs::rename(staged.keep(), out).map_err(Error::io(out))?;
+    Ok(Indexed {
+        index: out.to_path_buf(),
+        studies: collected.studies.len(),
+        with_image,
+        with_report: collected.reports.len(),
+        graph_recall,
+        left_out: gathered.left_out.iter().chain(&collected.left_out).cloned().collect(),
+    })
+}
+
+/// Refuses targets that would be lost, before anything is embedded.
+///
+/// # Errors
+/// As [`build`].
+pub fn check_target(out: &Path, overwrite: bool) -> Result<()> {
+    let fail = |message: &str| Err(Error::Config(format!("{}: {message}", out.display())));
+    match (out.exists(), out.join(MANIFEST).is_file(), overwrite) {
+        (false, ..) => Ok(()),
+        (true, false, _) => fail("is there already and no index; choose another --out"),
+        (true, true, false) => fail("is an index already; --overwrite replaces it"),
+        (true, true, true) => Ok(()),
+    }
+}
+
+impl Index {
+    /// Opens an index.
+    ///
+    /// # Errors
+    /// Names what is missing, damaged, or does not fit.
+    pub fn open(path: &Path) -> Result<Index> {
+        let fail = |message: String| Error::Evaluation(format!("{}: not a usable index: {message}", path.display()));
+        let file = path.join(MANIFEST);
+        let text = fs::read(&file).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => fail(format!("it has no {MANIFEST}; `medst search index` makes one")),
+            _ => Error::io(&file)(error),
+        })?;
+        let manifest: Manifest = serde_json::from_slice(&text).map_err(|error| fail(format!("{MANIFEST}: {error}")))?;
+        if manifest.format != FORMAT || manifest.version != 1 {
+            return Err(fail(format!("its format is `{}` version {}", manifest.format, manifest.version)));
+        }
+        for (name, &bytes) in &manifest.files {
+            let found = fs::metadata(path.join(name)).map(|meta| meta.len()).ok();
+            if found != Some(bytes) {
+                return Err(fail(format!("{name} has {found:?} bytes where {bytes} were written")));
+            }
+        }
+        let lines = fs::read_to_string(path.join(STUDIES)).map_err(Error::io(path.join(STUDIES)))?;
+        let studies: Vec<StudyRecord> = lines
+            .lines()
+            .map(serde_json::from_str)
+            .collect::<Result<_, _>>()
+            .map_err(|error| fail(format!("{STUDIES}: {error}")))?;
+        let (images, reports) = (Vectors::read_npy(&path.join(IMAGES))?, Vectors::read_npy(&path.join(REPORTS))?);
+        let fits = |vectors: &Vectors| vectors.len() == studies.len() && vectors.width() == manifest.width;
+        if studies.len() != manifest.studies || !fits(&images) || !fits(&reports) {
+            return Err(fail("its files differ in their numbers of studies".into()));
+        }
+        let graph = manifest.graph_recall.map(|_| Graph::open(path, studies.len())).transpose().map_err(fail)?;
+        Ok(Index { manifest, studies, images, reports, graph })
+    }
+
+    /// SHA-256 of the weights of the model with which it was made.
+    pub fn model_checksum(&self) -> &str {
+        &self.manifest.model
+    }
+
+    /// The vector of a study of the kind that is searched, else of the other.
+    pub fn vector_of(&self, row: usize, among: Among) -> Option<&[f32]> {
+        let choices = match among {
+            Among::Images => [&self.images, &self.reports],
+            Among::Reports => [&self.reports, &self.images],
+        };
+        choices.into_iter().map(|vectors| vectors.row(row)).find(|own| own[0].is_finite())
+    }
+
+    /// Where the model was with which it was made.
+    pub fn model_path(&self) -> &Path {
+        &self.manifest.model_path
+    }
+
+    /// # Errors
+    /// A model with other weights than those the index was made with.
+    pub fn check_model(&self, engine: &Engine) -> Result<()> {
+        if engine.checksum() != self.manifest.model {
+            let message = format!(
+                "{}: its weights are not those the index was made with; index again, or give that model",
+                engine.path().display()
+            );
+            return Err(Error::Config(message));
+        }
+        Ok(())
+    }
+
+    /// The row of a study.
+    pub fn find(&self, study: &str) -> Option<usize> {
+        self.studies.iter().position(|own| own.study == study)
+    }
+}

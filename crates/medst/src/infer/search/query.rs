@@ -1,0 +1,303 @@
+//! What is asked of an index, and what answers.
+
+use std::fmt;
+
+use medst_data::import::values;
+use ndarray::{ArrayView1, ArrayView2};
+use serde::Serialize;
+
+use super::index::{Index, StudyRecord};
+use crate::eval::Vectors;
+use crate::eval::suite::truth;
+use crate::eval::tasks::words;
+use crate::{Error, Result};
+
+/// Rows that are scored at once.
+const BLOCK: usize = 4096;
+
+/// Which studies may answer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Filter {
+    /// Only these subjects; empty: all.
+    pub subjects: Vec<String>,
+    pub not_subjects: Vec<String>,
+    /// Days, both ends included.
+    pub from: Option<f64>,
+    pub to: Option<f64>,
+    /// Labels and the values they must have.
+    pub findings: Vec<(String, Wanted)>,
+}
+
+/// What a label must be.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Wanted {
+    Present,
+    Absent,
+    Value(String),
+}
+
+/// Which vectors are searched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Among {
+    #[default]
+    Images,
+    Reports,
+}
+
+/// A question: a unit vector, and how many answers.
+#[derive(Clone, Debug)]
+pub struct Query {
+    /// `D`.
+    pub vector: Vec<f32>,
+    pub count: usize,
+    pub among: Among,
+    pub filter: Filter,
+    /// Search exactly also where there is a graph.
+    pub exact: bool,
+    /// A study that is no answer, such as the one that was asked with.
+    pub not: Option<usize>,
+}
+
+/// A study that answers.
+#[derive(Clone, Debug, Serialize)]
+pub struct Found {
+    pub place: usize,
+    /// Cosine.
+    pub similarity: f64,
+    #[serde(flatten)]
+    pub study: StudyRecord,
+}
+
+/// The nearest studies.
+#[derive(Clone, Debug, Serialize)]
+pub struct Answer {
+    pub among: Among,
+    /// Studies that pass the filter and have a vector.
+    pub candidates: usize,
+    pub exact: bool,
+    pub found: Vec<Found>,
+}
+
+impl Filter {
+    /// Reads a day: a number of days, or a date.
+    ///
+    /// # Errors
+    /// Says what is expected.
+    pub fn day(text: &str) -> Result<f64, String> {
+        let day = values::date(text).or_else(|| values::day(text));
+        day.map(|day| day.0)
+            .ok_or_else(|| format!("`{text}` is neither a date such as 2020-03-31 nor a number of days"))
+    }
+
+    /// Reads `edema`, `edema=1`, `edema=0`, `label=value`.
+    ///
+    /// # Errors
+    /// An empty name.
+    pub fn finding(text: &str) -> Result<(String, Wanted), String> {
+        let (name, value) = text.split_once('=').unwrap_or((text, "1"));
+        let wanted = match value.trim() {
+            "1" | "yes" => Wanted::Present,
+            "0" | "no" => Wanted::Absent,
+            value => Wanted::Value(value.to_string()),
+        };
+        if name.trim().is_empty() { Err(format!("`{text}` names no finding")) } else { Ok((words(name), wanted)) }
+    }
+
+    /// Whether it lets everything through.
+    pub fn is_open(&self) -> bool {
+        *self == Filter::default()
+    }
+
+    /// Whether a study may answer. What is not told does not pass.
+    pub fn passes(&self, study: &StudyRecord) -> bool {
+        let of = |subjects: &[String]| study.subject.as_ref().is_some_and(|own| subjects.contains(own));
+        let day = study.acquired.map(|day| day.0);
+        let label = |(name, wanted): &(String, Wanted)| {
+            let cell = study.labels.iter().find(|(column, _)| words(column) == *name).map(|cell| cell.1.as_str());
+            match (cell, wanted) {
+                (None, _) => false,
+                (Some(cell), Wanted::Value(value)) => words(cell) == words(value),
+                (Some(cell), wanted) => truth::binary(cell).ok().flatten() == Some(matches!(wanted, Wanted::Present)),
+            }
+        };
+        (self.subjects.is_empty() || of(&self.subjects))
+            && !of(&self.not_subjects)
+            && self.from.is_none_or(|from| day.is_some_and(|day| day >= from))
+            && self.to.is_none_or(|to| day.is_some_and(|day| day <= to))
+            && self.findings.iter().all(label)
+    }
+}
+
+/// The direction of an image and a text together.
+///
+/// * `text_share`: how much the text counts, in `[0, 1]`; without one of both the other is taken alone.
+pub fn together(image: Option<&[f32]>, text: Option<&[f32]>, text_share: f32) -> Option<Vec<f32>> {
+    let mixed: Vec<f32> = match (image, text) {
+        (Some(image), Some(text)) => {
+            image.iter().zip(text).map(|(image, text)| (1.0 - text_share) * image + text_share * text).collect()
+        }
+        (one, other) => one.or(other)?.to_vec(),
+    };
+    let length = mixed.iter().map(|x| x * x).sum::<f32>().sqrt();
+    Some(mixed.into_iter().map(|x| if length > 0.0 { x / length } else { x }).collect())
+}
+
+impl Index {
+    /// The nearest studies.
+    ///
+    /// # Errors
+    /// A vector of another width.
+    pub fn search(&self, query: &Query) -> Result<Answer> {
+        let vectors = match query.among {
+            Among::Images => &self.images,
+            Among::Reports => &self.reports,
+        };
+        if query.vector.len() != vectors.width() {
+            let (asked, width) = (query.vector.len(), vectors.width());
+            return Err(Error::Input(format!("a query of {asked} values; the index has {width}")));
+        }
+        let may = |&row: &usize| {
+            vectors.row(row)[0].is_finite()
+                && query.not != Some(row)
+                && (query.filter.is_open() || query.filter.passes(&self.studies[row]))
+        };
+        let rows: Vec<usize> = (0..self.studies.len()).filter(may).collect();
+        let graph =
+            self.graph.as_ref().filter(|_| query.among == Among::Images && !query.exact && query.filter.is_open());
+        let best = match graph {
+            None => nearest(vectors, &rows, &query.vector, query.count),
+            Some(graph) => {
+                // One more, in case the study that was asked with is among them; their cosines are computed again.
+                let near = graph.nearest(&query.vector, query.count + usize::from(query.not.is_some()));
+                let near: Vec<usize> = near.into_iter().filter(|row| query.not != Some(*row)).collect();
+                nearest(vectors, &near, &query.vector, query.count)
+            }
+        };
+        let found = |(place, (row, similarity)): (usize, (usize, f32))| Found {
+            place: place + 1,
+            similarity: f64::from(similarity),
+            study: self.studies[row].clone(),
+        };
+        Ok(Answer {
+            among: query.among,
+            candidates: rows.len(),
+            exact: graph.is_none(),
+            found: best.into_iter().enumerate().map(found).collect(),
+        })
+    }
+}
+
+/// The rows among `rows` with the highest products with `query`, highest first, equal ones by their number.
+pub(super) fn nearest(vectors: &Vectors, rows: &[usize], query: &[f32], count: usize) -> Vec<(usize, f32)> {
+    let all = ArrayView2::from_shape((vectors.len(), vectors.width()), vectors.values()).expect("rows of one width");
+    let asked = ArrayView1::from(query);
+    let mut scored: Vec<(usize, f32)> = Vec::with_capacity(rows.len());
+    if rows.len() == vectors.len() {
+        for start in (0..vectors.len()).step_by(BLOCK) {
+            let end = (start + BLOCK).min(vectors.len());
+            let block = all.slice(ndarray::s![start..end, ..]).dot(&asked);
+            scored.extend(block.iter().enumerate().map(|(n, &score)| (start + n, score)));
+        }
+    } else {
+        scored.extend(rows.iter().map(|&row| (row, all.row(row).dot(&asked))));
+    }
+    let order = |a: &(usize, f32), b: &(usize, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+    let count = count.min(scored.len());
+    if count > 0 && count < scored.len() {
+        scored.select_nth_unstable_by(count - 1, order);
+    }
+    scored.truncate(count);
+    scored.sort_by(order);
+    scored
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let id = self.found.iter().map(|own| own.study.study.chars().count()).max().unwrap_or(0).clamp(5, 60);
+        for own in &self.found {
+            let StudyRecord { study, subject, acquired, report, labels, .. } = &own.study;
+            write!(f, "{:>3}  {:.3}  {study:id$}", own.place, own.similarity)?;
+            if let Some(subject) = subject {
+                write!(f, "  subject {subject}")?;
+            }
+            if let Some(day) = acquired {
+                write!(f, "  day {}", day.0)?;
+            }
+            let there = labels.iter().filter(|(_, cell)| truth::binary(cell).ok().flatten() == Some(true));
+            let there: Vec<String> = there.map(|(column, _)| words(column)).collect();
+            if !there.is_empty() {
+                write!(f, "  [{}]", there.join(", "))?;
+            }
+            if let Some(report) = report {
+                let short: String = report.chars().take(70).collect();
+                write!(f, "  “{short}{}”", if short.len() < report.len() { "…" } else { "" })?;
+            }
+            writeln!(f)?;
+        }
+        let how = if self.exact { "exact" } else { "approximate (graph); --exact for exact search" };
+        writeln!(f, "{} of {} candidates, {how}", self.found.len(), self.candidates)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use medst_data::study::Day;
+    use proptest::prelude::*;
+
+    fn record(subject: &str, day: f64, edema: &str) -> StudyRecord {
+        StudyRecord {
+            study: format!("{subject}-{day}"),
+            subject: Some(subject.into()),
+            acquired: Some(Day(day)),
+            frontal: None,
+            report: None,
+            labels: [("Edema".to_string(), edema.to_string()), ("site".into(), "North".into())].into(),
+        }
+    }
+
+    #[test]
+    fn filters_let_through_what_they_say() {
+        let study = record("a", 10.0, "1");
+        let with = |change: &dyn Fn(&mut Filter)| {
+            let mut filter = Filter::default();
+            change(&mut filter);
+            filter.passes(&study)
+        };
+        assert!(with(&|_| {}));
+        assert!(with(&|filter| filter.subjects = vec!["b".into(), "a".into()]));
+        assert!(!with(&|filter| filter.subjects = vec!["b".into()]));
+        assert!(!with(&|filter| filter.not_subjects = vec!["a".into()]));
+        assert!(with(&|filter| (filter.from, filter.to) = (Some(10.0), Some(10.0))));
+        assert!(!with(&|filter| filter.from = Some(10.5)));
+        for (text, passes) in
+            [("edema", true), ("edema=1", true), ("edema=0", false), ("site=north", true), ("pneumonia=0", false)]
+        {
+            assert_eq!(with(&|filter| filter.findings = vec![Filter::finding(text).unwrap()]), passes, "{text}");
+        }
+        assert!(Filter::finding(" =1").is_err());
+        assert_eq!(Filter::day("1970-01-11"), Ok(10.0));
+        assert_eq!((Filter::day("-3"), Filter::day("soon").is_err()), (Ok(-3.0), true));
+        let dateless = StudyRecord { acquired: None, subject: None, ..study.clone() };
+        assert!(!Filter { to: Some(99.0), ..Filter::default() }.passes(&dateless));
+        assert!(Filter { not_subjects: vec!["a".into()], ..Filter::default() }.passes(&dateless));
+    }
+
+    proptest! {
+        #[test]
+        fn nearest_is_the_head_of_all_sorted(
+            values in proptest::collection::vec(-3i8..3, 8..80), chosen in proptest::collection::vec(any::<bool>(), 40), count in 0usize..9,
+        ) {
+            let vectors = Vectors::new(values[..values.len() / 2 * 2].iter().map(|&x| f32::from(x)).collect(), 2).unwrap();
+            let query = [0.5f32, -1.0];
+            for rows in [(0..vectors.len()).collect::<Vec<_>>(), (0..vectors.len()).filter(|&n| chosen[n % 40]).collect()] {
+                let mut expected: Vec<(usize, f32)> =
+                    rows.iter().map(|&n| (n, vectors.row(n)[0] * 0.5 - vectors.row(n)[1])).collect();
+                expected.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+                expected.truncate(count);
+                prop_assert_eq!(nearest(&vectors, &rows, &query, count), expected);
+            }
+        }
+    }
+}

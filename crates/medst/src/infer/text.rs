@@ -1,0 +1,187 @@
+//! Prompts and reports, from what people write to word pieces.
+//!
+//! A prompt is read whole or refused: a sentence whose end is silently lost would answer another question. A report is cut
+//! at the model's window, as in training.
+
+use medst_data::report::{self, WordPiece, clean};
+
+use crate::model::config::{ModelConfig, Semantics};
+use crate::model::input::ReportInput;
+use crate::{Error, Result};
+
+/// The longest text that is looked at; longer ones are refused before they are cut into pieces.
+const LONGEST: usize = 1 << 20;
+
+/// A text in word pieces; never without words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Text {
+    /// Cleaned: lower case, words only.
+    words: String,
+    tokens: Vec<u32>,
+    /// Whether the window was too short for all of it.
+    pub truncated: bool,
+}
+
+impl Text {
+    pub fn words(&self) -> &str {
+        &self.words
+    }
+
+    /// Tokens, `[CLS]` and `[SEP]` included.
+    pub fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Never: it holds `[CLS]`, a word and `[SEP]`.
+    pub fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
+    }
+}
+
+/// Cuts texts into word pieces. It needs no model, so any thread can prepare texts for one.
+pub struct Reader {
+    pieces: WordPiece,
+    window: usize,
+    semantics: Semantics,
+}
+
+impl Reader {
+    pub fn new(pieces: WordPiece, config: &ModelConfig) -> Reader {
+        Reader { pieces, window: config.text.max_tokens as usize, semantics: config.semantics }
+    }
+
+    /// The longest text in tokens.
+    pub fn window(&self) -> usize {
+        self.window
+    }
+
+    pub fn pieces(&self) -> &WordPiece {
+        &self.pieces
+    }
+
+    /// A sentence that is compared with images, such as a class' prompt or a query.
+    ///
+    /// # Errors
+    /// No words, or more of them than the model reads at once: the sentence is named.
+    pub fn prompt(&self, sentence: &str) -> Result<Text> {
+        let shown: String = sentence.chars().take(60).collect();
+        let long = |length: String| {
+            let window = self.window;
+            let message =
+                format!("the prompt “{shown}…” has {length}; the model reads {window} tokens: say it shorter");
+            Err(Error::Input(message))
+        };
+        if sentence.len() > LONGEST {
+            return long(format!("{} bytes", sentence.len()));
+        }
+        let words = clean::query(sentence);
+        if words.is_empty() {
+            return Err(Error::Input(format!("the prompt “{shown}” has no words")));
+        }
+        // One more than fits tells whether it all did.
+        let tokens = self.pieces.encode(&words, usize::MAX);
+        if tokens.len() > self.window {
+            return long(format!("{} tokens", tokens.len()));
+        }
+        Ok(Text { words, tokens, truncated: false })
+    }
+
+    /// A report as a hospital writes it.
+    ///
+    /// # Errors
+    /// Why nothing of it can be read.
+    pub fn report(&self, report: &str) -> Result<Text, String> {
+        if report.len() > LONGEST {
+            return Err(format!("{} bytes are no report", report.len()));
+        }
+        self.cleaned(&report::prepare(report, None).map_err(|rejection| rejection.to_string())?)
+    }
+
+    /// A report that was cleaned before, such as a corpus'.
+    ///
+    /// # Errors
+    /// A report without words.
+    pub fn cleaned(&self, words: &str) -> Result<Text, String> {
+        if words.trim().is_empty() {
+            return Err("has no words".into());
+        }
+        let mut tokens = self.pieces.encode(words, usize::MAX);
+        let truncated = tokens.len() > self.window;
+        if truncated {
+            tokens.truncate(self.window - 1);
+            tokens.push(self.pieces.separator());
+        }
+        Ok(Text { words: words.to_string(), tokens, truncated })
+    }
+
+    /// Texts as a batch of the model.
+    pub fn input(&self, texts: &[&Text]) -> ReportInput {
+        let tokens: Vec<Vec<u32>> = texts.iter().map(|text| text.tokens.clone()).collect();
+        let continues = |id| self.pieces.is_continuation(id);
+        ReportInput::new(&tokens, continues, self.pieces.separator(), self.window as i64, self.semantics)
+    }
+
+    /// The words whose features the model gives for a text, in order: without `[CLS]`, with `[SEP]` as the last.
+    ///
+    /// * `count`: how many there are ([`ReportInput::word_counts`]); reference semantics loses some.
+    pub fn spelled(&self, text: &Text, count: usize) -> Vec<String> {
+        let mut words: Vec<String> = Vec::new();
+        for &id in text.tokens.iter().skip(1) {
+            let piece = self.pieces.piece(id).unwrap_or("[UNK]");
+            match words.last_mut() {
+                Some(last) if self.pieces.is_continuation(id) => last.push_str(piece.trim_start_matches("##")),
+                _ => words.push(piece.to_string()),
+            }
+        }
+        words.truncate(count);
+        words
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn reader(window: i64) -> Reader {
+        let mut config = ModelConfig::default();
+        config.text.max_tokens = window;
+        Reader::new(WordPiece::bert_cased(), &config)
+    }
+
+    #[test]
+    fn prompts_are_read_whole_or_refused_and_reports_are_cut() {
+        let reader = reader(8);
+        assert_eq!(reader.prompt("No Pneumothorax!").unwrap().words(), "no pneumothorax");
+        for (prompt, expected) in [("", "no words"), (" …!? ", "no words"), (&"edema ".repeat(30), "tokens")] {
+            let error = reader.prompt(prompt).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+        assert!(reader.prompt(&"x".repeat(LONGEST + 1)).unwrap_err().to_string().contains("bytes"));
+        let report = reader.report(&"The lungs are clear. ".repeat(20)).unwrap();
+        assert!(report.truncated && report.len() == 8);
+        assert_eq!(report, reader.cleaned("the lungs are clear ".repeat(20).trim_end()).unwrap());
+        assert!(reader.report("ok").is_err());
+    }
+
+    #[test]
+    fn words_are_spelled_as_the_model_counts_them() {
+        let reader = reader(112);
+        let text = reader.prompt("no pneumothorax seen").unwrap();
+        assert!(text.len() > 5, "the word is cut into pieces");
+        assert_eq!(reader.spelled(&text, 4), ["no", "pneumothorax", "seen", "[SEP]"]);
+        assert_eq!(reader.input(&[&text]).word_counts, [4]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_sentence_is_read_or_refused(sentence in "\\PC{0,60}") {
+            let reader = reader(24);
+            if let Ok(text) = reader.prompt(&sentence) {
+                prop_assert!(text.len() >= 3 && text.len() <= 24 && !text.is_empty());
+                let count = reader.input(&[&text]).word_counts[0] as usize;
+                prop_assert_eq!(reader.spelled(&text, count).len(), count);
+            }
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! The inference engine: what comes out for an input depends on nothing but the input, and is what corpora give.
+
+mod bench;
+
+use bench::Bench;
+use medst::eval::Vectors;
+use medst::infer::align::Shown;
+use medst::infer::classes::{Classes, Kind, Prototypes};
+use medst::infer::search::{self, Among, Filter, Index, Query, WithGraph};
+use medst::infer::stream::{self, Wanted};
+use medst::infer::{Engine, Limits, Radiograph, Text, Views};
+use medst::train::checkpoint::open_model;
+use medst::train::pretrain;
+use medst_data::corpus::Corpus;
+use medst_data::gather::{DeclaredView, gather};
+use medst_data::progress::Silent;
+use medst_data::study::Study;
+use tch::Device;
+
+/// A small model that was trained for a few steps.
+fn engine(bench: &Bench, settings: &[&str]) -> Engine {
+    let steps = ["train.max_steps=3"];
+    let config = bench.config("run", &[&steps, settings].concat());
+    pretrain(&config, false, Device::Cpu, &Silent).unwrap();
+    Engine::open(&config.train.output, Device::Cpu).unwrap()
+}
+
+/// Pictures of noise, views of all three kinds.
+fn studies(side: usize) -> Vec<Views> {
+    let picture = |seed: usize| {
+        let pixels = (0..side * side).map(|n| ((n * (seed + 3) * 2_654_435_761) >> 7) as u8).collect();
+        Radiograph::new(side, pixels).unwrap()
+    };
+    (0..11)
+        .map(|n| match n % 4 {
+            0 => Views::Both { frontal: picture(n), lateral: picture(100 + n) },
+            2 => Views::Lateral(picture(n)),
+            _ => Views::Frontal(picture(n)),
+        })
+        .collect()
+}
+
+const SENTENCES: [&str; 5] = [
+    "edema",
+    "no pneumothorax is seen and the lungs are clear",
+    "Findings consistent with left pleural effusion",
+    "there is no evidence of acute cardiopulmonary disease in this patient with a history of heart failure",
+    "worsening",
+];
+
+fn close(a: &Vectors, b: &Vectors) {
+    let most = a.values().iter().zip(b.values()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(a.len() == b.len() && most < 1e-5, "{} and {} rows, off by {most}", a.len(), b.len());
+}
+
+#[test]
+fn batched_equals_single() {
+    let bench = Bench::new(14);
+    for semantics in ["corrected", "reference"] {
+        let setting = format!("model.semantics=\"{semantics}\"");
+        let out = format!("train.output={}", bench.folder.path().join(semantics).display());
+        let mut engine = engine(&bench, &[&setting, &out]);
+        let all = studies(engine.sight().side());
+        let texts: Vec<Text> = SENTENCES.iter().map(|text| engine.reader().prompt(text).unwrap()).collect();
+        let (views, words): (Vec<&Views>, Vec<&Text>) = (all.iter().collect(), texts.iter().collect());
+        engine.limits = Limits { images: 1, tokens: 1 };
+        let one = |n: usize| engine.images(&views[n..=n]).unwrap();
+        let single: Vec<_> = (0..views.len()).map(one).collect();
+        let single_texts: Vec<_> = (0..words.len()).map(|n| engine.texts(&words[n..=n]).unwrap()).collect();
+        let pairs: (Vec<&Views>, Vec<&Text>) = (views[..5].to_vec(), words.clone());
+        let single_pairs: Vec<_> =
+            (0..5).map(|n| engine.align(&views[n..=n], &words[n..=n]).unwrap().remove(0)).collect();
+        for (images, tokens) in [(3, 40), (64, 4096)] {
+            engine.limits = Limits { images, tokens };
+            let batch = engine.images(&views).unwrap();
+            let rows = |of: fn(&medst::infer::ImageVectors) -> &Vectors| {
+                Vectors::from_rows(single.iter().map(|own| of(own).row(0))).unwrap()
+            };
+            close(&batch.embeddings, &rows(|own| &own.embeddings));
+            close(&batch.features, &rows(|own| &own.features));
+            let own = engine.texts(&words).unwrap();
+            close(&own, &Vectors::from_rows(single_texts.iter().map(|own| own.row(0))).unwrap());
+            for (batched, single) in engine.align(&pairs.0, &pairs.1).unwrap().iter().zip(&single_pairs) {
+                assert_eq!((&batched.words, &batched.views), (&single.words, &single.views));
+                close(&batched.similarity, &single.similarity);
+                close(&batched.words_to_patches, &single.words_to_patches);
+                close(&batched.patches_to_words, &single.patches_to_words);
+            }
+        }
+    }
+}
+
+#[test]
+fn alignments_are_distributions_over_what_is_there() {
+    let bench = Bench::new(14);
+    let engine = engine(&bench, &[]);
+    let all = studies(engine.sight().side());
+    let text = engine.reader().prompt("no pneumothorax seen").unwrap();
+    let found = engine.align(&[&all[0], &all[1], &all[2]], &[&text, &text, &text]).unwrap();
+    let patches = engine.model().config.image.patches() as usize;
+    for (own, count) in found.iter().zip([2 * patches, patches, patches]) {
+        assert_eq!(own.words, ["no", "pneumothorax", "seen", "[SEP]"]);
+        assert_eq!((own.similarity.width(), own.patch_importance.len()), (count, count));
+        let one = |row: &[f32]| (row.iter().sum::<f32>() - 1.0).abs() < 1e-4 && row.iter().all(|x| *x >= 0.0);
+        assert!(own.words_to_patches.rows().chain(own.patches_to_words.rows()).all(one));
+        assert!(one(&own.word_importance) && one(&own.patch_importance));
+    }
+    assert_eq!(found[0].views, [Shown::Frontal, Shown::Lateral]);
+    assert!(found[1].heat(Shown::Lateral).is_none() && found[2].heat(Shown::Lateral).is_some());
+    assert!(found[1].heat_of(Shown::Frontal, 9).is_none());
+    let small = Views::Frontal(Radiograph::new(8, vec![0; 64]).unwrap());
+    assert!(engine.images(&[&small]).unwrap_err().to_string().contains("8 pixels"));
+    assert!(engine.align(&[&small], &[]).is_err());
+    assert!(engine.images(&[]).unwrap().embeddings.is_empty() && engine.texts(&[]).unwrap().is_empty());
+}
+
+#[test]
+fn a_corpus_gives_what_the_embedder_of_corpora_gives() {
+    let bench = Bench::new(14);
+    let config = bench.config("run", &["train.max_steps=3"]);
+    pretrain(&config, false, Device::Cpu, &Silent).unwrap();
+    let opened = open_model(&config.train.output, Device::Cpu).unwrap();
+    let engine = Engine::open(&config.train.output, Device::Cpu).unwrap();
+    assert_eq!(engine.card().stored_size, Some(engine.sight().stored()));
+    let corpus = Corpus::open(&config.data.corpus).unwrap();
+    let studies: Vec<&Study> = corpus.studies().iter().collect();
+    let expected = opened.embedder().studies(&corpus, &studies).unwrap();
+    let gathered = gather(std::slice::from_ref(&config.data.corpus), DeclaredView::Auto).unwrap();
+    let wanted = Wanted { images: true, features: true, reports: true };
+    let own = stream::embed(&engine, &gathered, wanted, &Silent).unwrap();
+    close(&own.images, &Vectors::from_tensor(&expected.images).unwrap());
+    close(&own.features, &Vectors::from_tensor(&expected.features).unwrap());
+    close(&own.reports, &Vectors::from_tensor(&expected.reports).unwrap());
+    // Heat maps too.
+    let phrase = "left pleural effusion";
+    let map = opened.embedder().heat_maps(&corpus, &studies[..1], &[phrase]).unwrap().remove(0);
+    let frontal = engine.sight().stored_picture(&corpus, studies[0].frontal).unwrap();
+    let text = engine.reader().prompt(phrase).unwrap();
+    let heat = engine.align(&[&Views::Frontal(frontal)], &[&text]).unwrap()[0].heat(Shown::Frontal).unwrap();
+    // The embedder of corpora sees the lateral view as well, where there is one.
+    if studies[0].lateral.is_none() {
+        let off = heat.values.iter().zip(&map.values).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(off < 1e-5, "{off}");
+    }
+    search_finds_what_was_indexed(&engine, &gathered, &own, bench.folder.path());
+}
+
+/// Exact search, the graph and filters on the corpus' own embeddings.
+fn search_finds_what_was_indexed(
+    engine: &Engine,
+    gathered: &medst_data::gather::Gathered,
+    collected: &stream::Collected,
+    folder: &std::path::Path,
+) {
+    let out = folder.join("index");
+    let how = (WithGraph::Always, false);
+    let built = search::build(engine, gathered, collected, "test".into(), &out, how, &Silent).unwrap();
+    assert!(built.graph_recall.unwrap() > 0.95, "{built:?}");
+    let again = search::build(engine, gathered, collected, "test".into(), &out, how, &Silent);
+    assert!(again.unwrap_err().to_string().contains("--overwrite"));
+    let index = Index::open(&out).unwrap();
+    index.check_model(engine).unwrap();
+    let ask = |row: usize, exact: bool, filter: Filter| {
+        let vector = index.images.row(row).to_vec();
+        let query = Query { vector, count: 3, among: Among::Images, filter, exact, not: None };
+        index.search(&query).unwrap()
+    };
+    for row in [0, 5, index.studies.len() - 1] {
+        for exact in [true, false] {
+            let answer = ask(row, exact, Filter::default());
+            assert_eq!(answer.exact, exact);
+            assert!((answer.found[0].similarity - 1.0).abs() < 1e-5, "{answer:?}");
+            assert!(answer.found.windows(2).all(|pair| pair[0].similarity >= pair[1].similarity));
+        }
+        let own = index.studies[row].subject.clone().unwrap();
+        let others = ask(row, false, Filter { not_subjects: vec![own.clone()], ..Filter::default() });
+        assert!(others.exact && others.found.iter().all(|found| found.study.subject.as_ref() != Some(&own)));
+    }
+    let wide = Query {
+        vector: vec![1.0; 3],
+        count: 1,
+        among: Among::Reports,
+        filter: Filter::default(),
+        exact: true,
+        not: None,
+    };
+    assert!(index.search(&wide).unwrap_err().to_string().contains("3 values"));
+    // A file that was cut off is not taken for a whole one.
+    let images = out.join("images.npy");
+    let bytes = std::fs::read(&images).unwrap();
+    std::fs::write(&images, &bytes[..bytes.len() - 4]).unwrap();
+    assert!(Index::open(&out).err().unwrap().to_string().contains("images.npy"));
+}
+
+#[test]
+fn scores_of_classes_are_cosines_of_their_sentences() {
+    let bench = Bench::new(14);
+    let engine = engine(&bench, &[]);
+    let classes = Classes::from_names(Kind::Findings, &["edema".into(), "line=a central line".into()]).unwrap();
+    let count = classes.sentences().count();
+    assert_eq!(count, 8 + 1 + 4);
+    let prototypes = Prototypes::new(&engine, classes).unwrap();
+    let text = |text: &str| engine.texts(&[&engine.reader().prompt(text).unwrap()]).unwrap();
+    let image = text("a central line");
+    let deny = medst::eval::prompts::negative("line");
+    let deny: Vec<Vectors> = deny.iter().map(|sentence| text(sentence)).collect();
+    let deny = Vectors::from_rows(deny.iter().map(|own| own.row(0))).unwrap().mean_direction();
+    let expected = 1.0 - image.row(0).iter().zip(&deny).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+    assert!((prototypes.scores(image.row(0))[1] - expected).abs() < 1e-5);
+    let faulty = Classes::from_names(Kind::Findings, &["x=…|edema".into()]).unwrap();
+    let error = Prototypes::new(&engine, faulty).unwrap_err().to_string();
+    assert!(error.contains("class x") && error.contains("no words"), "{error}");
+}
