@@ -11,7 +11,7 @@ use std::time::Instant;
 use medst::config::Config;
 use medst::loss;
 use medst::model::cost::{self, Load};
-use medst::model::input::{Batch, ImageInput, ReportInput};
+use medst::model::input::{Batch, ImageInput, Relations, ReportInput};
 use medst::model::{MedSt, Mode};
 use medst::train::cached;
 use medst::train::optimizer::AdamW;
@@ -94,9 +94,9 @@ fn batch(config: &Config, studies: i64) -> Batch {
             |id| id % 5 == 0,
             102,
             config.model.text.max_tokens,
-            config.model.semantics,
+            config.model.report_rules(),
         ),
-        sequences: Tensor::from_slice(&[0i64, 1, 2, 3]).view([1, 4]),
+        relations: Relations::of_sequences(Tensor::from_slice(&[0i64, 1, 2, 3]).view([1, 4])),
     }
 }
 

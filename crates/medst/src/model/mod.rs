@@ -34,7 +34,7 @@ pub mod words;
 use tch::{Device, Kind, Tensor};
 
 use self::bert::ReportEncoder;
-use self::config::{ModelConfig, Semantics};
+use self::config::{Lateral, ModelConfig, Semantics};
 use self::importance::Importance;
 use self::input::{ImageInput, ReportInput};
 use self::parameters::Scope;
@@ -104,7 +104,11 @@ impl MedSt {
         let head = |name: &str, inputs: i64| Projection::new(&root.at(name), inputs, projection);
         Ok(MedSt {
             config: config.clone(),
-            image_encoder: ImageEncoder::new(&root.at("image_encoder"), &config.image),
+            image_encoder: ImageEncoder::new(
+                &root.at("image_encoder"),
+                &config.image,
+                if config.lateral == Lateral::Expert { View::Lateral } else { View::Frontal },
+            ),
             report_encoder: ReportEncoder::new(&root.at("report_encoder"), &config.text),
             image_global: head("image_global", width),
             patch_local: head("patch_local", width),
@@ -145,9 +149,12 @@ impl MedSt {
     /// As [`MedSt::embed_images`].
     pub fn encode_images(&self, input: &ImageInput) -> Result<ImageFeatures> {
         vit::check_input(input, &self.config.image)?;
-        Ok(match self.config.semantics {
-            Semantics::Corrected => self.image_encoder.forward(input),
-            Semantics::Reference => self.image_encoder.forward_reference(input),
+        if self.config.lateral == Lateral::Ignored {
+            return Ok(self.image_encoder.forward(&input.frontal_only()));
+        }
+        Ok(match self.config.quirk(|own| own.absent_lateral) {
+            false => self.image_encoder.forward(input),
+            true => self.image_encoder.forward_reference(input),
         })
     }
 
@@ -219,12 +226,12 @@ impl MedSt {
         let word_features = words::sum_pieces(states, input);
         let (studies, words, width) = word_features.size3()?;
         let exists = input.word_exists();
-        let local = match self.config.semantics {
-            Semantics::Reference => {
+        let local = match self.config.quirk(|own| own.padding_words) {
+            true => {
                 let local = self.word_local.forward(&word_features.reshape([studies * words, width]), mode);
                 local.view([studies, words, -1])
             }
-            Semantics::Corrected => {
+            false => {
                 let rows = exists.reshape([-1]).nonzero().squeeze_dim(1);
                 let local = self
                     .word_local

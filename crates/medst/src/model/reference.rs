@@ -298,6 +298,7 @@ pub fn configuration(file: &TensorFile) -> Result<ModelConfig> {
             ..TextConfig::default()
         },
         projection: ProjectionConfig { hidden: expand[0], embedding: contract[0] },
+        ..ModelConfig::default()
     };
     config.validate()?;
     Ok(config)

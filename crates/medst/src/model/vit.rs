@@ -49,7 +49,8 @@ pub struct ImageFeatures {
 }
 
 impl ImageEncoder {
-    pub fn new(scope: &Scope, config: &ImageConfig) -> ImageEncoder {
+    /// * `of_lateral`: the expert that lateral tokens go through.
+    pub fn new(scope: &Scope, config: &ImageConfig, of_lateral: View) -> ImageEncoder {
         let ImageConfig { patch, width, depth, .. } = *config;
         ImageEncoder {
             patch,
@@ -57,7 +58,7 @@ impl ImageEncoder {
             positions: scope.parameter("positions", &[1, 1 + config.patches(), width], Init::TruncatedNormal),
             patch_weight: scope.parameter("patch_embedding.weight", &[width, 3, patch, patch], Init::TruncatedNormal),
             patch_bias: scope.parameter("patch_embedding.bias", &[width], Init::Zeros),
-            blocks: (0..depth).map(|n| Block::new(&scope.at(format_args!("blocks.{n}")), config)).collect(),
+            blocks: (0..depth).map(|n| Block::new(&scope.at(format_args!("blocks.{n}")), config, of_lateral)).collect(),
             norm: LayerNorm::new(&scope.at("norm"), width, EPSILON),
         }
     }
@@ -178,13 +179,13 @@ struct Block {
 }
 
 impl Block {
-    fn new(scope: &Scope, config: &ImageConfig) -> Block {
+    fn new(scope: &Scope, config: &ImageConfig, of_lateral: View) -> Block {
         let width = config.width;
         Block {
             norm: LayerNorm::new(&scope.at("norm"), width, EPSILON),
             qkv: Linear::new(&scope.at("attention.qkv"), width, 3 * width),
             projection: Linear::new(&scope.at("attention.projection"), width, width),
-            experts: ViewExperts::new(scope, width, config.mlp, EPSILON),
+            experts: ViewExperts::new(scope, width, config.mlp, EPSILON, of_lateral),
             heads: config.heads,
         }
     }

@@ -73,7 +73,7 @@ pub fn differentiate(
     let features = ImageFeatures { image, frontal_patches, lateral_patches, lateral_rows: states.lateral_rows.clone() };
     let images = model.project_images(features, Mode::Train)?;
     let reports = model.project_reports(&tokens, &batch.reports, Mode::Train)?;
-    let losses = loss::of_embeddings(model, &images, &reports, &batch.sequences, config);
+    let losses = loss::of_embeddings(model, &images, &reports, &batch.relations, config);
     drop((images, reports));
     let (mut gradients, of_states) = optimizer.gradients_with(&(&losses.total * share), &states.parts);
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use medst::loss::config::LossConfig;
 use medst::model::MedSt;
 use medst::model::config::{ImageConfig, ModelConfig, Positions, ProjectionConfig, Semantics, TextConfig};
-use medst::model::input::{Batch, ImageInput, ReportInput};
+use medst::model::input::{Batch, ImageInput, Relations, ReportInput};
 use medst::model::reference;
 use medst::model::weights::TensorFile;
 use serde::Deserialize;
@@ -91,6 +91,7 @@ impl Fixture {
                 positions: Positions::Zero,
             },
             projection: ProjectionConfig { hidden: c.projection_hidden, embedding: c.embedding },
+            ..ModelConfig::default()
         }
     }
 
@@ -144,7 +145,9 @@ impl Fixture {
                 tokens as i64,
                 Semantics::Reference,
             ),
-            sequences: Tensor::arange(sequences * steps, (Kind::Int64, Device::Cpu)).view([sequences, steps]),
+            relations: Relations::of_sequences(
+                Tensor::arange(sequences * steps, (Kind::Int64, Device::Cpu)).view([sequences, steps]),
+            ),
         }
     }
 }
