@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 
 use crate::record::{self, Record};
 use crate::study::Study;
@@ -105,5 +105,5 @@ pub fn plan(study: &Study, units: &[Unit]) -> Result<()> {
     if units.is_empty() {
         bail!("nothing fits --arms, --seeds and --sizes");
     }
-    Ok(()).context("plan")
+    Ok(())
 }

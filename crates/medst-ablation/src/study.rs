@@ -154,7 +154,7 @@ impl Study {
     }
 
     /// What an arm is compared with; nothing for the control.
-    pub fn against(&self, arm: &Arm) -> Option<&str> {
+    pub fn against<'a>(&'a self, arm: &'a Arm) -> Option<&'a str> {
         let other = arm.against.as_deref().unwrap_or(&self.table.control);
         (other != arm.name).then_some(other)
     }

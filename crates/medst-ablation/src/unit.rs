@@ -149,9 +149,25 @@ fn figures(study: &Study, printed: &Value) -> Result<BTreeMap<String, (f64, Opti
 
 /// The losses of the last validation in a run's log.
 fn validation_losses(log: &str) -> BTreeMap<String, f64> {
-    let entries = log.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let last = entries.into_iter().find(|entry| !entry["retrieval"].is_null() || entry["kind"] == "validate");
-    let losses = last.map(|entry| entry["losses"].clone()).unwrap_or_default();
-    let each = losses.as_object().into_iter().flatten();
-    each.filter_map(|(name, value)| Some((name.clone(), (value.as_f64()? * 1e4).round() / 1e4))).collect()
+    let mut entries = log.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let last = entries.find(|entry| entry["kind"] == "validate").unwrap_or_default();
+    let of = |name: &str| Some((name.to_string(), (last[name].as_f64()? * 1e4).round() / 1e4));
+    ["total", "global", "local", "forward_mapping", "reverse_mapping"].into_iter().filter_map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_validation_counts() {
+        let log = concat!(
+            r#"{"kind":"validate","step":1,"total":3.0,"global":2.0}"#, "\n",
+            r#"{"kind":"validate","step":2,"total":2.00004,"global":1.5}"#, "\n",
+            r#"{"kind":"train","step":3,"total":9.0}"#, "\n", "{\"kind\":\"tr",
+        );
+        let found = validation_losses(log);
+        assert_eq!((found["total"], found["global"], found.len()), (2.0, 1.5, 2));
+        assert!(validation_losses("").is_empty());
+    }
 }
