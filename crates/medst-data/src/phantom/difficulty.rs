@@ -3,9 +3,9 @@
 //!
 //! | | plain | hard |
 //! |---|---|---|
-//! | changes between visits | 0.11 to 0.3 of the scale | 0.09 to 0.17, little above what counts as a change |
+//! | changes between visits | 0.11 to 0.3 of the scale | 0.1 to 0.2, little above what counts as a change |
 //! | what a finding adds to a picture | all of it | a part |
-//! | pose | nearly straight | 2.2 times as far off |
+//! | pose | nearly straight | 1.4 times as far off |
 //! | exposure | within a department's range | also darker or lighter; in the training split sick patients tend to darker pictures, elsewhere they do not |
 //! | what a report compares with | the visit before | one time in three an earlier one, or it says that there is none |
 //! | words of absent findings | denied only | also told as history |
@@ -31,8 +31,8 @@ pub enum Difficulty {
 }
 
 /// In a hard cohort, how much of the range an exposure is off at most, and how much of that sickness decides in the training split.
-const EXPOSURE: f32 = 0.12;
-const CONFOUNDED: f32 = 0.7;
+const EXPOSURE: f32 = 0.06;
+const CONFOUNDED: f32 = 0.4;
 
 impl Difficulty {
     pub const ALL: [Difficulty; 2] = [Difficulty::Plain, Difficulty::Hard];
@@ -49,7 +49,7 @@ impl Difficulty {
     pub(super) fn pace(self) -> Range<f32> {
         match self {
             Difficulty::Plain => 0.11..0.3,
-            Difficulty::Hard => 0.09..0.17,
+            Difficulty::Hard => 0.1..0.2,
         }
     }
 
@@ -57,7 +57,7 @@ impl Difficulty {
     pub(super) fn contrast(self) -> f32 {
         match self {
             Difficulty::Plain => 1.0,
-            Difficulty::Hard => 0.6,
+            Difficulty::Hard => 0.85,
         }
     }
 
@@ -73,7 +73,7 @@ impl Difficulty {
     pub(super) fn pose_factor(self) -> f32 {
         match self {
             Difficulty::Plain => 1.0,
-            Difficulty::Hard => 2.2,
+            Difficulty::Hard => 1.4,
         }
     }
 
@@ -103,6 +103,6 @@ impl Difficulty {
         let sickness: f32 = present.iter().filter(|own| !own.hidden).map(|own| own.severity).sum();
         let leaning = (2.0 * sickness.min(1.0) - 1.0) * CONFOUNDED;
         let share = if split == Split::Train { leaning + (1.0 - CONFOUNDED) * chance } else { chance };
-        drawn.shifted(EXPOSURE * share).noisier(random.random_range(1.0..2.0))
+        drawn.shifted(EXPOSURE * share).noisier(random.random_range(1.0..1.5))
     }
 }
