@@ -32,8 +32,18 @@ pub fn prepare(study: &Study, seed: u64, how: &How) -> Result<Corpora> {
         }
         let (subjects, seed, size) = (subjects.to_string(), seed.to_string(), cohort.picture.to_string());
         how.medst(&[
-            "phantom", &text(out), "--subjects", &subjects, "--seed", &seed, "--size", &size, "--difficulty",
-            &cohort.difficulty, "--layout", layout,
+            "phantom",
+            &text(out),
+            "--subjects",
+            &subjects,
+            "--seed",
+            &seed,
+            "--size",
+            &size,
+            "--difficulty",
+            &cohort.difficulty,
+            "--layout",
+            layout,
         ])
         .map(drop)
     };

@@ -49,9 +49,10 @@ impl<'a> Results<'a> {
 
     /// Why runs of an arm gave no figures.
     pub fn failures(&self) -> Vec<(&str, usize, u64, &str)> {
-        let failed = self.records.iter().filter_map(|((arm, size, seed), record)| {
-            Some((arm.as_str(), *size, *seed, record.failed.as_deref()?))
-        });
+        let failed = self
+            .records
+            .iter()
+            .filter_map(|((arm, size, seed), record)| Some((arm.as_str(), *size, *seed, record.failed.as_deref()?)));
         failed.collect()
     }
 

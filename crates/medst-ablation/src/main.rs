@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | [`study`] | what a study is: arms, seeds, training sizes, cohorts, outcomes (TOML) |
+//! | [`base`] | the encoders that runs start from |
 //! | [`cohort`] | the phantom cohorts of a seed, prepared |
 //! | [`unit`] | one arm, seed and size: pre-train, evaluate, forget the model |
 //! | [`record`] | what a unit leaves: a line of a small file that is committed |
@@ -13,6 +14,7 @@
 //!
 //! Everything is done by the `medst` command, as a user would type it; this program links no torch.
 
+mod base;
 mod cohort;
 mod comparison;
 mod page;
@@ -113,12 +115,7 @@ fn execute(arguments: Arguments) -> Result<()> {
     match arguments.command {
         Command::Run(own) => {
             let (study, units) = chosen(&own.which)?;
-            let how = unit::How {
-                medst: own.medst,
-                work: own.work,
-                threads: own.threads,
-                device: own.device,
-            };
+            let how = unit::How { medst: own.medst, work: own.work, threads: own.threads, device: own.device };
             run::run(&study, units, &how, own.workers, own.minutes, own.retry)
         }
         Command::Plan(which) => {

@@ -242,14 +242,23 @@ fn curves<'a>(results: &Results<'a>) -> Vec<(&'a Outcome, String)> {
 
 /// What each arm is.
 fn arms(page: &mut String, study: &Study) {
-    let _ = writeln!(page, "## Arms\n\n| arm | group | what is different | expected | settings |\n|---|---|---|---|---|");
+    let _ =
+        writeln!(page, "## Arms\n\n| arm | group | what is different | expected | settings |\n|---|---|---|---|---|");
     for arm in &study.table.arms {
         let mut settings: Vec<String> = arm.set.iter().map(|own| format!("`{}`", own.replace('|', "\\|"))).collect();
         if arm.batch_factor != 1.0 {
             settings.push(format!("{} times the sequences of a batch", arm.batch_factor));
         }
         let settings = settings.join(" ");
-        let _ = writeln!(page, "| `{}`{} | {} | {} | {} | {settings} |", arm.name, against(study, arm), arm.group, arm.what, arm.claim);
+        let _ = writeln!(
+            page,
+            "| `{}`{} | {} | {} | {} | {settings} |",
+            arm.name,
+            against(study, arm),
+            arm.group,
+            arm.what,
+            arm.claim
+        );
     }
     let _ = writeln!(page, "\n## Outcomes\n\n| outcome | task | group | figure |\n|---|---|---|---|");
     for outcome in &study.table.outcomes {
@@ -258,7 +267,8 @@ fn arms(page: &mut String, study: &Study) {
 }
 
 fn slug(name: &str) -> String {
-    let letters = name.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '-' });
+    let letters =
+        name.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '-' });
     let slug: String = letters.collect();
     slug.split('-').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-")
 }

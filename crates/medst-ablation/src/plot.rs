@@ -25,21 +25,26 @@ pub fn differences(title: &str, axis: &str, bars: &[Bar]) -> String {
     let bottom = top + line * bars.len() as f64;
     let y = |place: usize| top + line * (place as f64 + 0.5);
     let tick = nice(reach / 2.0);
-    let ticks: Vec<f64> = [-2.0, -1.0, 0.0, 1.0, 2.0].iter().map(|n| n * tick).filter(|tick| tick.abs() <= reach).collect();
-    svg(left + width + 14.0, bottom + 36.0, &html! {
-        text x=(left) y="15" font-weight="bold" { (title) }
-        @for &tick in &ticks {
-            line x1=(n(x(tick))) x2=(n(x(tick))) y1=(top) y2=(n(bottom)) stroke=(if tick == 0.0 { "#444" } else { "#ddd" }) {}
-            text x=(n(x(tick))) y=(n(bottom + 13.0)) text-anchor="middle" { (label(tick)) }
-        }
-        text x=(n(x(0.0))) y=(n(bottom + 28.0)) text-anchor="middle" { (axis) }
-        @for (place, bar) in bars.iter().enumerate() {
-            @let colour = if !bar.sure { COLOURS[7] } else if bar.mean < 0.0 { COLOURS[1] } else { COLOURS[2] };
-            text x=(left - 8.0) y=(n(y(place))) dy="4" text-anchor="end" { (bar.name) }
-            line x1=(n(x(bar.low))) x2=(n(x(bar.high))) y1=(n(y(place))) y2=(n(y(place))) stroke=(colour) stroke-width="2" {}
-            circle cx=(n(x(bar.mean))) cy=(n(y(place))) r="3.5" fill=(colour) {}
-        }
-    })
+    let ticks: Vec<f64> =
+        [-2.0, -1.0, 0.0, 1.0, 2.0].iter().map(|n| n * tick).filter(|tick| tick.abs() <= reach).collect();
+    svg(
+        left + width + 14.0,
+        bottom + 36.0,
+        &html! {
+            text x=(left) y="15" font-weight="bold" { (title) }
+            @for &tick in &ticks {
+                line x1=(n(x(tick))) x2=(n(x(tick))) y1=(top) y2=(n(bottom)) stroke=(if tick == 0.0 { "#444" } else { "#ddd" }) {}
+                text x=(n(x(tick))) y=(n(bottom + 13.0)) text-anchor="middle" { (label(tick)) }
+            }
+            text x=(n(x(0.0))) y=(n(bottom + 28.0)) text-anchor="middle" { (axis) }
+            @for (place, bar) in bars.iter().enumerate() {
+                @let colour = if !bar.sure { COLOURS[7] } else if bar.mean < 0.0 { COLOURS[1] } else { COLOURS[2] };
+                text x=(left - 8.0) y=(n(y(place))) dy="4" text-anchor="end" { (bar.name) }
+                line x1=(n(x(bar.low))) x2=(n(x(bar.high))) y1=(n(y(place))) y2=(n(y(place))) stroke=(colour) stroke-width="2" {}
+                circle cx=(n(x(bar.mean))) cy=(n(y(place))) r="3.5" fill=(colour) {}
+            }
+        },
+    )
 }
 
 /// One line of a curve: points `(size, mean, half interval)`.
@@ -66,34 +71,38 @@ pub fn curves(title: &str, lines: &[Line], chance: Option<f64>) -> String {
     let mut places: Vec<f64> = points().map(|point| point.0).collect();
     places.sort_by(f64::total_cmp);
     places.dedup();
-    svg(left + width + 175.0, top + height + 40.0, &html! {
-        text x=(left) y="15" font-weight="bold" { (title) }
-        @for &tick in &ticks {
-            line x1=(left) x2=(left + width) y1=(n(y(tick))) y2=(n(y(tick))) stroke="#ddd" {}
-            text x=(left - 5.0) y=(n(y(tick))) dy="4" text-anchor="end" { (label(tick)) }
-        }
-        @for &size in &places {
-            text x=(n(x(size))) y=(top + height + 15.0) text-anchor="middle" { (size) }
-        }
-        text x=(left + width / 2.0) y=(top + height + 32.0) text-anchor="middle" { "training subjects" }
-        @if let Some(chance) = chance {
-            line x1=(left) x2=(left + width) y1=(n(y(chance))) y2=(n(y(chance))) stroke="#888" stroke-dasharray="4 3" {}
-        }
-        @for (number, line) in lines.iter().enumerate() {
-            @let colour = COLOURS[number % COLOURS.len()];
-            // Side by side, so that intervals do not cover each other.
-            @let shift = 2.5 * (number as f64 - (lines.len() as f64 - 1.0) / 2.0);
-            @let path = line.points.iter().map(|p| format!("{},{}", n(x(p.0) + shift), n(y(p.1)))).collect::<Vec<_>>().join(" ");
-            polyline points=(path) fill="none" stroke=(colour) stroke-width="1.5" {}
-            @for &(size, mean, half) in &line.points {
-                @let at = n(x(size) + shift);
-                line x1=(at) x2=(at) y1=(n(y(mean - half))) y2=(n(y(mean + half))) stroke=(colour) stroke-opacity="0.6" {}
-                circle cx=(at) cy=(n(y(mean))) r="2.6" fill=(colour) {}
+    svg(
+        left + width + 175.0,
+        top + height + 40.0,
+        &html! {
+            text x=(left) y="15" font-weight="bold" { (title) }
+            @for &tick in &ticks {
+                line x1=(left) x2=(left + width) y1=(n(y(tick))) y2=(n(y(tick))) stroke="#ddd" {}
+                text x=(left - 5.0) y=(n(y(tick))) dy="4" text-anchor="end" { (label(tick)) }
             }
-            rect x=(left + width + 12.0) y=(top + 16.0 * number as f64) width="10" height="10" fill=(colour) {}
-            text x=(left + width + 27.0) y=(top + 16.0 * number as f64 + 9.0) { (line.name) }
-        }
-    })
+            @for &size in &places {
+                text x=(n(x(size))) y=(top + height + 15.0) text-anchor="middle" { (size) }
+            }
+            text x=(left + width / 2.0) y=(top + height + 32.0) text-anchor="middle" { "training subjects" }
+            @if let Some(chance) = chance {
+                line x1=(left) x2=(left + width) y1=(n(y(chance))) y2=(n(y(chance))) stroke="#888" stroke-dasharray="4 3" {}
+            }
+            @for (number, line) in lines.iter().enumerate() {
+                @let colour = COLOURS[number % COLOURS.len()];
+                // Side by side, so that intervals do not cover each other.
+                @let shift = 2.5 * (number as f64 - (lines.len() as f64 - 1.0) / 2.0);
+                @let path = line.points.iter().map(|p| format!("{},{}", n(x(p.0) + shift), n(y(p.1)))).collect::<Vec<_>>().join(" ");
+                polyline points=(path) fill="none" stroke=(colour) stroke-width="1.5" {}
+                @for &(size, mean, half) in &line.points {
+                    @let at = n(x(size) + shift);
+                    line x1=(at) x2=(at) y1=(n(y(mean - half))) y2=(n(y(mean + half))) stroke=(colour) stroke-opacity="0.6" {}
+                    circle cx=(at) cy=(n(y(mean))) r="2.6" fill=(colour) {}
+                }
+                rect x=(left + width + 12.0) y=(top + 16.0 * number as f64) width="10" height="10" fill=(colour) {}
+                text x=(left + width + 27.0) y=(top + 16.0 * number as f64 + 9.0) { (line.name) }
+            }
+        },
+    )
 }
 
 fn svg(width: f64, height: f64, inside: &Markup) -> String {

@@ -9,7 +9,7 @@ use anyhow::{Result, bail, ensure};
 use crate::record::{self, Record};
 use crate::study::Study;
 use crate::unit::{self, How, Unit};
-use crate::cohort;
+use crate::{base, cohort};
 
 /// Units without a record, in order.
 fn missing(study: &Study, units: &[Unit], retry: bool) -> Result<Vec<Unit>> {
@@ -34,16 +34,32 @@ fn missing(study: &Study, units: &[Unit], retry: bool) -> Result<Vec<Unit>> {
 ///
 /// # Errors
 /// The first that is not a run's own failure; other units that are under way are finished and recorded before.
-pub fn run(study: &Study, units: Vec<Unit>, how: &How, workers: usize, minutes: Option<f64>, retry: bool) -> Result<()> {
+pub fn run(
+    study: &Study,
+    units: Vec<Unit>,
+    how: &How,
+    workers: usize,
+    minutes: Option<f64>,
+    retry: bool,
+) -> Result<()> {
     ensure!(how.medst.exists(), "{}: there is no medst command; make build", how.medst.display());
     let (start, total) = (Instant::now(), units.len());
     let left = missing(study, &units, retry)?;
     println!("{} of {total} units are done", total - left.len());
+    if left.is_empty() {
+        return Ok(());
+    }
+    let deadline = minutes.map(|minutes| start + Duration::from_secs_f64(60.0 * minutes));
+    let base = base::prepare(study, how, workers * how.threads, deadline)?;
+    if base.is_none() && study.scale.base.is_some() {
+        println!("out of time before the first unit; {} units are left", left.len());
+        return Ok(());
+    }
     let queue = Mutex::new(VecDeque::from(left));
     // A seed's cohorts are made by whoever comes first, while the others wait.
     let cohorts: HashMap<u64, Mutex<()>> = study.scale.seeds.iter().map(|&seed| (seed, Mutex::new(()))).collect();
     let records = Mutex::new(());
-    let late = || minutes.is_some_and(|minutes| start.elapsed() > Duration::from_secs_f64(60.0 * minutes));
+    let late = || deadline.is_some_and(|deadline| Instant::now() > deadline);
     let failure: Mutex<Option<anyhow::Error>> = Mutex::new(None);
     let take = || {
         let failed = failure.lock().is_ok_and(|failure| failure.is_some());
@@ -54,7 +70,7 @@ pub fn run(study: &Study, units: Vec<Unit>, how: &How, workers: usize, minutes: 
             let _first = cohorts[&unit.seed].lock();
             cohort::prepare(study, unit.seed, how)?
         };
-        let record = unit::run(study, unit, &corpora, how)?;
+        let record = unit::run(study, unit, &corpora, base.as_deref(), how)?;
         let [pretrain, evaluate] = record.seconds;
         let end = record.failed.as_ref().map_or(String::new(), |why| format!("; FAILED: {why}"));
         let _alone = records.lock();

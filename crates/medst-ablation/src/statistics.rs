@@ -38,7 +38,8 @@ pub fn noise(rows: &[Vec<f64>]) -> Option<Noise> {
         return None;
     }
     let of_arm: Vec<f64> = rows.iter().map(|row| mean(row)).collect();
-    let of_seed: Vec<f64> = (0..seeds).map(|seed| rows.iter().map(|row| row[seed]).sum::<f64>() / rows.len() as f64).collect();
+    let of_seed: Vec<f64> =
+        (0..seeds).map(|seed| rows.iter().map(|row| row[seed]).sum::<f64>() / rows.len() as f64).collect();
     let grand = mean(&of_arm);
     let squares: f64 = rows
         .iter()
@@ -63,7 +64,9 @@ pub fn difference(differences: &[f64], noise: Noise) -> Option<Difference> {
     let error = noise.deviation * (2.0 / seeds as f64).sqrt();
     let reach = quantile(0.975, noise.degrees) * error;
     let alone = deviation(differences) / (seeds as f64).sqrt();
-    let p = |error: f64, degrees: usize| if error > 0.0 { two_sided(mean / error, degrees) } else { f64::from(mean == 0.0) };
+    let p = |error: f64, degrees: usize| {
+        if error > 0.0 { two_sided(mean / error, degrees) } else { f64::from(mean == 0.0) }
+    };
     Some(Difference {
         mean,
         low: mean - reach,
@@ -100,7 +103,11 @@ pub fn deviation(values: &[f64]) -> f64 {
 
 /// Half the width of the 95 % interval of a mean.
 pub fn reach(values: &[f64]) -> f64 {
-    if values.len() < 2 { 0.0 } else { quantile(0.975, values.len() - 1) * deviation(values) / (values.len() as f64).sqrt() }
+    if values.len() < 2 {
+        0.0
+    } else {
+        quantile(0.975, values.len() - 1) * deviation(values) / (values.len() as f64).sqrt()
+    }
 }
 
 /// P(|T| > |t|) for Student's t.

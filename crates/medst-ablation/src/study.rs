@@ -33,6 +33,20 @@ pub struct Scale {
     /// Training subjects. Every arm runs at the first; arms with `curve = true` at all.
     pub sizes: Vec<usize>,
     pub cohort: Cohort,
+    /// Encoders that every run starts from, as the paper starts from trained ones; random weights where absent.
+    pub base: Option<Base>,
+}
+
+/// How the encoders that every run starts from are trained.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Base {
+    pub subjects: usize,
+    /// Of the cohort and of the run; far from the seeds of the study.
+    pub seed: u64,
+    pub difficulty: String,
+    /// Overrides of the base configuration.
+    pub set: Vec<String>,
 }
 
 /// The phantom cohorts of a seed.
@@ -127,7 +141,8 @@ impl Study {
         ensure!(!scale.sizes.is_empty(), "sizes = []: at least one is needed");
         ensure!(!table.outcomes.is_empty(), "there is no [[outcome]]");
         self.arm(&table.control)?;
-        let twice = |names: Vec<&str>| (1..names.len()).find(|&n| names[..n].contains(&names[n])).map(|n| names[n].to_string());
+        let twice =
+            |names: Vec<&str>| (1..names.len()).find(|&n| names[..n].contains(&names[n])).map(|n| names[n].to_string());
         if let Some(name) = twice(table.arms.iter().map(|arm| arm.name.as_str()).collect()) {
             bail!("two arms are named `{name}`");
         }
@@ -150,7 +165,11 @@ impl Study {
     /// Lists the arms there are.
     pub fn arm(&self, name: &str) -> Result<&Arm> {
         let names = || self.table.arms.iter().map(|arm| arm.name.as_str()).collect::<Vec<_>>().join(", ");
-        self.table.arms.iter().find(|arm| arm.name == name).with_context(|| format!("no arm `{name}`; there are {}", names()))
+        self.table
+            .arms
+            .iter()
+            .find(|arm| arm.name == name)
+            .with_context(|| format!("no arm `{name}`; there are {}", names()))
     }
 
     /// What an arm is compared with; nothing for the control.
@@ -177,10 +196,11 @@ impl Study {
         if arm.batch_factor != 1.0 {
             let base: toml::Table = toml::from_str(&self.pretrain_text)?;
             let sequences = base.get("train").and_then(|train| train.get("sequences_per_batch"));
-            let sequences = sequences
-                .and_then(toml::Value::as_integer)
-                .with_context(|| format!("{}: batch_factor needs train.sequences_per_batch", self.pretrain.display()))?;
-            settings.push(format!("train.sequences_per_batch={}", (sequences as f64 * arm.batch_factor).round().max(1.0)));
+            let sequences = sequences.and_then(toml::Value::as_integer).with_context(|| {
+                format!("{}: batch_factor needs train.sequences_per_batch", self.pretrain.display())
+            })?;
+            settings
+                .push(format!("train.sequences_per_batch={}", (sequences as f64 * arm.batch_factor).round().max(1.0)));
         }
         settings.extend(arm.set.iter().cloned());
         Ok(settings)
@@ -197,8 +217,19 @@ impl Study {
         let base: toml::Table = toml::from_str(&self.pretrain_text)?;
         add(&toml::to_string(&base)?);
         add(&self.cohort_name(unit.seed));
+        if self.scale.base.is_some() {
+            add(&self.base_name());
+        }
         self.settings(unit)?.iter().for_each(|setting| add(setting));
         Ok(format!("{:x}", hash.finalize())[..12].to_string())
+    }
+
+    /// The folder name of the base run, which changes with what it is made with.
+    pub fn base_name(&self) -> String {
+        let pictures = [self.scale.cohort.picture, self.scale.cohort.image_size];
+        let base: toml::Table = toml::from_str(&self.pretrain_text).unwrap_or_default();
+        let text = serde_json::to_string(&(&self.scale.base, pictures, base)).unwrap_or_default();
+        format!("base-{}", &format!("{:x}", Sha256::digest(text))[..8])
     }
 
     /// The folder name of a seed's cohorts, which changes with what they are made with.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -30,7 +30,7 @@ pub struct How {
 }
 
 /// What `medst` ends with when it was asked to stop.
-const STOPPED: i32 = 130;
+pub const STOPPED: i32 = 130;
 
 /// The command ended as it should not have.
 #[derive(Debug)]
@@ -48,19 +48,25 @@ impl std::fmt::Display for Failed {
 impl std::error::Error for Failed {}
 
 impl How {
+    /// The command, quiet, on so many threads.
+    pub fn command(&self, arguments: &[&str], threads: usize) -> Command {
+        let threads = threads.to_string();
+        let mut command = Command::new(&self.medst);
+        command
+            .arg("--quiet")
+            .args(arguments)
+            .envs([("OMP_NUM_THREADS", &threads), ("MKL_NUM_THREADS", &threads), ("RAYON_NUM_THREADS", &threads)])
+            .stdin(Stdio::null());
+        command
+    }
+
     /// Runs the command quietly; its standard output.
     ///
     /// # Errors
     /// [`Failed`] with its standard error where it ends with another code than 0.
     pub fn medst(&self, arguments: &[&str]) -> Result<String> {
-        let threads = self.threads.to_string();
-        let output = Command::new(&self.medst)
-            .arg("--quiet")
-            .args(arguments)
-            .envs([("OMP_NUM_THREADS", &threads), ("MKL_NUM_THREADS", &threads), ("RAYON_NUM_THREADS", &threads)])
-            .stdin(Stdio::null())
-            .output()
-            .with_context(|| self.medst.display().to_string())?;
+        let output =
+            self.command(arguments, self.threads).output().with_context(|| self.medst.display().to_string())?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
             let said = said.trim().lines().last().unwrap_or("(nothing)").to_string();
@@ -75,7 +81,9 @@ impl How {
 ///
 /// # Errors
 /// What is not the run's own doing: a stop request, files that cannot be written, figures that are not there.
-pub fn run(study: &Study, unit: &Unit, corpora: &Corpora, how: &How) -> Result<Record> {
+///
+/// * `base`: weights whose encoders it starts from.
+pub fn run(study: &Study, unit: &Unit, corpora: &Corpora, base: Option<&Path>, how: &How) -> Result<Record> {
     let folder = how.work.join("runs").join(format!("{}-{}-{}", unit.arm, unit.size, unit.seed));
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
@@ -92,6 +100,9 @@ pub fn run(study: &Study, unit: &Unit, corpora: &Corpora, how: &How) -> Result<R
     let [model, cohort, benchmark] = [&folder, &corpora[0], &corpora[1]].map(|path| path.display().to_string());
     let config = study.pretrain.display().to_string();
     let mut settings = vec![format!("data.corpus={cohort}"), format!("train.output={model}")];
+    if let Some(base) = base {
+        settings.extend([format!("init.weights={}", base.display()), "init.take=encoders".to_string()]);
+    }
     settings.extend(study.settings(unit)?);
     let mut arguments = vec!["pretrain", &config, "--device", &how.device];
     arguments.extend(settings.iter().flat_map(|setting| ["--set", setting.as_str()]));
@@ -115,8 +126,21 @@ pub fn run(study: &Study, unit: &Unit, corpora: &Corpora, how: &How) -> Result<R
     let start = Instant::now();
     // One replicate: intervals come from the seeds.
     let printed = how.medst(&[
-        "--json", "eval", "all", "--model", &model, "--corpus", &cohort, "--corpus", &benchmark, "--replicates", "1",
-        "--batch", "64", "--device", &how.device,
+        "--json",
+        "eval",
+        "all",
+        "--model",
+        &model,
+        "--corpus",
+        &cohort,
+        "--corpus",
+        &benchmark,
+        "--replicates",
+        "1",
+        "--batch",
+        "64",
+        "--device",
+        &how.device,
     ])?;
     record.seconds[1] = seconds(start);
     record.figures = figures(study, &serde_json::from_str(&printed)?)?;
@@ -162,9 +186,13 @@ mod tests {
     #[test]
     fn the_last_validation_counts() {
         let log = concat!(
-            r#"{"kind":"validate","step":1,"total":3.0,"global":2.0}"#, "\n",
-            r#"{"kind":"validate","step":2,"total":2.00004,"global":1.5}"#, "\n",
-            r#"{"kind":"train","step":3,"total":9.0}"#, "\n", "{\"kind\":\"tr",
+            r#"{"kind":"validate","step":1,"total":3.0,"global":2.0}"#,
+            "\n",
+            r#"{"kind":"validate","step":2,"total":2.00004,"global":1.5}"#,
+            "\n",
+            r#"{"kind":"train","step":3,"total":9.0}"#,
+            "\n",
+            "{\"kind\":\"tr",
         );
         let found = validation_losses(log);
         assert_eq!((found["total"], found["global"], found.len()), (2.0, 1.5, 2));

@@ -47,7 +47,9 @@ fn a_study_runs_resumes_and_reports() {
     let table = fs::read_to_string(root().join("configs/ablation/arms.toml")).unwrap();
     fs::write(at.join("arms.toml"), table).unwrap();
     let base = fs::read_to_string(root().join("configs/ablation/pretrain.toml")).unwrap();
+    let vocabulary = root().join("configs/ablation/vocabulary.txt");
     let short = with_line(&base, "max_steps = ", "max_steps = 4");
+    let short = with_line(&short, "vocabulary = \"", &format!("vocabulary = '{}'", vocabulary.display()));
     fs::write(at.join("pretrain.toml"), short).unwrap();
     fs::write(
         at.join("study.toml"),
@@ -63,10 +65,20 @@ fn a_study_runs_resumes_and_reports() {
         difficulty = "hard"
         picture = 128
         image_size = 112
+        [base]
+        subjects = 30
+        seed = 900
+        difficulty = "plain"
+        set = ["loss.temporal_weight=0", "model.lateral=ignored"]
         "#,
     )
     .unwrap();
     let arms = ["--arms", "full,length-2"];
+
+    // Not even the encoders that runs start from: they are begun, and taken up again.
+    let said = study.units(&["--arms", "full", "--sizes", "30", "--minutes", "0"]);
+    assert!(said.contains("out of time before the first unit; 2 units are left"), "{said}");
+    assert!(!at.join("results").exists());
 
     // One arm after the other; what is done is not done twice.
     let said = study.units(&["--arms", "full", "--sizes", "30"]);

@@ -56,14 +56,15 @@ fn hidden_findings_leave_the_frontal_picture_as_it_is_and_show_on_the_lateral_on
             continue;
         }
         let visits = patient.visits.len();
-        let at = (0..visits).find(|&visit| patient.present(visit).iter().any(|(_, own)| own.hidden && own.severity > 0.4));
+        let at =
+            (0..visits).find(|&visit| patient.present(visit).iter().any(|(_, own)| own.hidden && own.severity > 0.4));
         let Some(visit) = at else { continue };
         let [frontal, lateral] = [patient.frontal(visit, 96).pixels, patient.lateral(visit, 96).pixels];
         let boxes = patient.frontal(visit, 96).boxes;
         for ((_, own), bounds) in patient.present(visit).iter().zip(boxes) {
             assert!(!own.hidden || bounds.is_none(), "a hidden finding has no box on the frontal picture");
         }
-        let mut healthy = Patient { courses: patient.courses.clone(), ..Patient::draw_as(21, patient.number, Difficulty::Hard) };
+        let mut healthy = Patient::draw_as(21, patient.number, Difficulty::Hard);
         healthy.courses.retain(|course| !course.hidden);
         assert_eq!(healthy.frontal(visit, 96).pixels, frontal);
         // On the lateral one it darkens nothing and whitens its place, well beyond a grey level.
@@ -117,7 +118,10 @@ fn exposure_is_a_shortcut_in_the_training_split_alone() {
             let sickness: f32 =
                 patient.present(0).iter().filter(|(_, own)| !own.hidden).map(|(_, own)| own.severity).sum();
             let pixels = patient.frontal(0, 64).pixels;
-            (f64::from(sickness.min(1.0)), pixels.iter().map(|&grey| f64::from(grey)).sum::<f64>() / pixels.len() as f64)
+            (
+                f64::from(sickness.min(1.0)),
+                pixels.iter().map(|&grey| f64::from(grey)).sum::<f64>() / pixels.len() as f64,
+            )
         });
         correlation(&pairs.collect::<Vec<_>>())
     };

@@ -141,6 +141,19 @@ impl Default for TrainConfig {
 pub struct InitConfig {
     /// Our `model.safetensors`, or a checkpoint with the reference's names; random weights where absent.
     pub weights: Option<PathBuf>,
+    /// What is taken of it.
+    pub take: Take,
+}
+
+/// What a run takes of the weights that it starts from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Take {
+    #[default]
+    All,
+    /// The image and the report encoder, with the lateral experts as copies of the frontal ones; heads and importance stay
+    /// random. How the paper starts, from encoders that others trained on frontal images.
+    Encoders,
 }
 
 /// Evaluation while the model trains.

@@ -7,6 +7,7 @@ use medst::loss;
 use medst::loss::config::LossConfig;
 use medst::model::input::Batch;
 use medst::model::view_experts::View;
+use medst::model::weights::TensorFile;
 use medst::model::{MedSt, Mode};
 use medst::train::dataset::{Crop, Dataset};
 use medst_data::report::WordPiece;
@@ -93,8 +94,7 @@ fn lateral_views_go_where_the_configuration_sends_them() {
     assert_eq!(ignored.lateral_patches.size()[0], 0);
     assert!(ignored.features.lateral_rows.is_empty());
     // Ignored is as if there were none.
-    let (alone, _) =
-        tch::no_grad(|| model.embed_single_view(&batch.images.frontal, View::Frontal, Mode::Evaluate));
+    let (alone, _) = tch::no_grad(|| model.embed_single_view(&batch.images.frontal, View::Frontal, Mode::Evaluate));
     assert!(ignored.global.allclose(&alone, 1e-10, 1e-10, false));
 }
 
@@ -148,7 +148,8 @@ fn data_are_cut_as_configured() {
         let lengths: Vec<usize> = training.sequences.iter().map(Vec::len).filter(|&length| length > 1).collect();
         assert!(lengths.contains(&2) && lengths.contains(&4), "{lengths:?}");
         assert_eq!(relations.sequences.size(), [lengths.len() as i64, 4]);
-        let (days, day) = (relations.days.unwrap(), |row: i64| corpus.studies()[*rows[row as usize] as usize].acquired.unwrap().0);
+        let (days, day) =
+            (relations.days.unwrap(), |row: i64| corpus.studies()[*rows[row as usize] as usize].acquired.unwrap().0);
         for (number, &length) in lengths.iter().enumerate() {
             let place = |step: usize| relations.sequences.int64_value(&[number as i64, step as i64]);
             for step in 0..4 {
@@ -170,4 +171,44 @@ fn data_are_cut_as_configured() {
     assert!(none.is_empty() && half.is_subset(&whole));
     let share = half.len() as f64 / whole.len() as f64;
     assert!((0.3..0.7).contains(&share), "{share}");
+}
+
+#[test]
+fn a_run_can_start_from_encoders_alone() {
+    let bench = Bench::new(24);
+    let model = |seed| {
+        let config = bench.config("run", &[]);
+        MedSt::new(&config.model, seed, Device::Cpu, Kind::Float).unwrap()
+    };
+    let (given, mut started, fresh) = (model(1), model(2), model(2));
+    let path = bench.folder.path().join("given.safetensors");
+    given.save(&path).unwrap();
+    let mut file = TensorFile::read(&path).unwrap();
+    started.load_encoders(&file).unwrap();
+    let parameter = |model: &MedSt, name: &str| {
+        model
+            .parameters()
+            .iter()
+            .find(|own| own.name == name)
+            .unwrap_or_else(|| panic!("{name}"))
+            .tensor
+            .shallow_clone()
+    };
+    let mut laterals = 0;
+    for own in started.parameters() {
+        let expected = if own.name.contains("lateral_expert") {
+            laterals += 1;
+            parameter(&given, &own.name.replace("lateral_expert", "frontal_expert"))
+        } else if own.name.starts_with("image_encoder.") || own.name.starts_with("report_encoder.") {
+            parameter(&given, &own.name)
+        } else {
+            parameter(&fresh, &own.name)
+        };
+        assert_eq!(own.tensor, expected, "{}", own.name);
+    }
+    assert!(laterals > 5);
+
+    file.tensors.remove("report_encoder.embeddings.words");
+    let error = started.load_encoders(&file).unwrap_err().to_string();
+    assert!(error.contains("report_encoder.embeddings.words") && error.contains("missing"), "{error}");
 }

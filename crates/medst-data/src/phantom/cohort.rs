@@ -204,11 +204,14 @@ fn write_report(
     has_lateral: bool,
     random: &mut ChaCha8Rng,
 ) -> Written {
-    let observed = courses
-        .iter()
-        .filter_map(|course| Some(Observation { present: course.at(visit)?, change: course.change_since(prior, visit) }));
+    let observed = courses.iter().filter_map(|course| {
+        Some(Observation { present: course.at(visit)?, change: course.change_since(prior, visit) })
+    });
     let observations: Vec<Observation> = observed.collect();
-    let resolved: Vec<Finding> =
-        courses.iter().filter(|course| course.change_since(prior, visit) == Change::Resolved).map(|course| course.finding).collect();
+    let resolved: Vec<Finding> = courses
+        .iter()
+        .filter(|course| course.change_since(prior, visit) == Change::Resolved)
+        .map(|course| course.finding)
+        .collect();
     report::write(&observations, &resolved, days_since_prior, has_lateral, random)
 }

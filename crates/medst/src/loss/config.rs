@@ -158,7 +158,8 @@ impl LossConfig {
         let mappings = &self.temporal_mappings;
         if mappings.is_empty() {
             return Err(Error::Config(
-                "loss.temporal_mappings = []: at least one is needed; loss.temporal_weight = 0 switches them off".into(),
+                "loss.temporal_mappings = []: at least one is needed; loss.temporal_weight = 0 switches them off"
+                    .into(),
             ));
         }
         if mappings.iter().enumerate().any(|(place, own)| mappings[..place].contains(own)) {

@@ -85,7 +85,11 @@ mod tests {
         let report = Tensor::eye(3, (Kind::Double, Device::Cpu));
         let found = targets(&report, None, &known, &config).unwrap();
         let value = |row: i64, column: i64| found.double_value(&[row, column]);
-        assert!((value(0, 1) - 0.25).abs() < 1e-6 && (value(0, 0) - 0.75).abs() < 1e-6, "{}", found.to_string(80).unwrap());
+        assert!(
+            (value(0, 1) - 0.25).abs() < 1e-6 && (value(0, 0) - 0.75).abs() < 1e-6,
+            "{}",
+            found.to_string(80).unwrap()
+        );
         assert!(value(0, 2) < 1e-6 && value(2, 2) > 1.0 - 1e-6);
         let excluded = Tensor::from_slice(&[false, true, false, true, false, false, false, false, false]).view([3, 3]);
         let found = targets(&report, Some(&excluded), &known, &config).unwrap();

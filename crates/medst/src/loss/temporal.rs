@@ -141,7 +141,8 @@ fn among(exists: Option<&Tensor>, scores: Tensor) -> Tensor {
 fn mean(exists: Option<&Tensor>, values: &Tensor) -> Tensor {
     match exists {
         Some(exists) => {
-            values.masked_fill(&exists.logical_not(), 0.0).sum(None::<Kind>) / exists.sum(None::<Kind>).to_kind(values.kind())
+            values.masked_fill(&exists.logical_not(), 0.0).sum(None::<Kind>)
+                / exists.sum(None::<Kind>).to_kind(values.kind())
         }
         None => values.mean(None::<Kind>),
     }

@@ -166,10 +166,7 @@ impl ModelConfig {
 
     /// How reports are laid out.
     pub fn report_rules(&self) -> ReportRules {
-        ReportRules {
-            padding_words: self.quirk(|own| own.padding_words),
-            lost_word: self.quirk(|own| own.lost_word),
-        }
+        ReportRules { padding_words: self.quirk(|own| own.padding_words), lost_word: self.quirk(|own| own.lost_word) }
     }
 
     /// Refuses sizes that cannot be built, naming the key.

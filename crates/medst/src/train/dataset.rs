@@ -88,8 +88,7 @@ impl<'a> Dataset<'a> {
         };
         let limit = if split == Split::Train { data.subjects } else { None };
         let chosen = limit.map(|limit| chosen_subjects(&sequences, limit));
-        let is_chosen =
-            |own: &&&Sequence| chosen.as_ref().is_none_or(|chosen| chosen.contains(own.subject.0.as_str()));
+        let is_chosen = |own: &&&Sequence| chosen.as_ref().is_none_or(|chosen| chosen.contains(own.subject.0.as_str()));
         let all: Vec<&Vec<u32>> = sequences.iter().filter(is_chosen).map(|own| &own.studies).collect();
         let sequences: Vec<Vec<u32>> = all
             .iter()
@@ -236,14 +235,9 @@ pub fn image_input(
     draw: impl Fn(usize, &Study, usize, usize) -> Drawn,
 ) -> ImageInput {
     let (stored, size) = (corpus.image_size(), side * side);
-    let drawn: Vec<Drawn> =
-        studies.iter().enumerate().map(|(place, study)| draw(place, study, stored, side)).collect();
-    let lateral_rows: Vec<i64> = drawn
-        .iter()
-        .enumerate()
-        .filter(|(_, drawn)| drawn.lateral.is_some())
-        .map(|(place, _)| place as i64)
-        .collect();
+    let drawn: Vec<Drawn> = studies.iter().enumerate().map(|(place, study)| draw(place, study, stored, side)).collect();
+    let lateral_rows: Vec<i64> =
+        drawn.iter().enumerate().filter(|(_, drawn)| drawn.lateral.is_some()).map(|(place, _)| place as i64).collect();
     let mut frontal = vec![0; studies.len() * size];
     let mut lateral = vec![0; lateral_rows.len() * size];
     let mut lateral_slots = lateral.chunks_exact_mut(size);

@@ -43,7 +43,7 @@ use self::optimizer::AdamW;
 use self::schedule::Schedule;
 pub use self::summary::{Ending, RunSummary};
 use self::watch::Watch;
-use crate::config::Config;
+use crate::config::{Config, Take};
 use crate::loss;
 use crate::model::config::Positions;
 use crate::model::input::Batch;
@@ -323,6 +323,11 @@ fn initialise(model: &mut MedSt, config: &Config, progress: &dyn Progress) -> Re
     let Some(path) = &config.init.weights else { return Ok(()) };
     let name = |path: &Path| path.display().to_string();
     let file = TensorFile::read(path)?;
+    if config.init.take == Take::Encoders {
+        model.load_encoders(&file)?;
+        progress.note(&format!("started from the encoders of {}", name(path)));
+        return Ok(());
+    }
     if reference::is_reference(&file) {
         let imported = reference::import(model, &file)?;
         progress.note(&format!("started from {}: {}", name(path), imported.brief()));
