@@ -147,8 +147,8 @@ impl Study {
             bail!("two arms are named `{name}`");
         }
         for arm in &table.arms {
-            let plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
-            ensure!(arm.name.chars().all(plain), "arm `{}`: names are letters, digits and -", arm.name);
+            let plain = |letter: char| letter.is_ascii_alphanumeric() || "-.".contains(letter);
+            ensure!(arm.name.chars().all(plain), "arm `{}`: names are letters, digits, - and .", arm.name);
             ensure!(arm.batch_factor > 0.0, "arm `{}`: batch_factor must be above 0", arm.name);
             if let Some(other) = &arm.against {
                 self.arm(other).with_context(|| format!("arm `{}`", arm.name))?;

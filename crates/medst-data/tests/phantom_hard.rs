@@ -106,28 +106,29 @@ fn changes_are_smaller() {
         changed.collect::<Vec<f64>>()
     };
     let (plain, hard) = (steps(Difficulty::Plain), steps(Difficulty::Hard));
-    assert!(hard.len() > 100 && mean(&hard) < 0.75 * mean(&plain), "{} {}", mean(&hard), mean(&plain));
+    assert!(hard.len() > 100 && mean(&hard) < 0.85 * mean(&plain), "{} {}", mean(&hard), mean(&plain));
 }
 
-/// Sickness and darkness go together where a model learns, and not where it is judged.
+/// Sickness and darkness go together where a model learns, and not where it is judged: the same patient, in either split.
 #[test]
 fn exposure_is_a_shortcut_in_the_training_split_alone() {
-    let of = |split: Split| {
-        let own = patients(Difficulty::Hard, 500).into_iter().filter(|patient| patient.split == split).take(70);
-        let pairs = own.map(|patient| {
-            let sickness: f32 =
-                patient.present(0).iter().filter(|(_, own)| !own.hidden).map(|(_, own)| own.severity).sum();
+    let mut pairs = Vec::new();
+    let mut equal = 0;
+    for mut patient in patients(Difficulty::Hard, 60) {
+        let present = patient.present(0);
+        let sickness: f32 = present.iter().filter(|(_, own)| !own.hidden).map(|(_, own)| own.severity).sum();
+        let mut brightness = |split| {
+            patient.split = split;
             let pixels = patient.frontal(0, 64).pixels;
-            (
-                f64::from(sickness.min(1.0)),
-                pixels.iter().map(|&grey| f64::from(grey)).sum::<f64>() / pixels.len() as f64,
-            )
-        });
-        correlation(&pairs.collect::<Vec<_>>())
-    };
-    let (training, test) = (of(Split::Train), of(Split::Test));
-    assert!(training < -0.35, "training {training:.2}");
-    assert!(test.abs() < 0.3, "test {test:.2}");
+            pixels.iter().map(|&grey| f64::from(grey)).sum::<f64>() / pixels.len() as f64
+        };
+        let [training, validation, test] = [Split::Train, Split::Validate, Split::Test].map(&mut brightness);
+        equal += usize::from(validation == test);
+        pairs.push((f64::from(sickness.min(1.0)), training - test));
+    }
+    assert_eq!(equal, 60, "the other splits do not differ");
+    let found = correlation(&pairs);
+    assert!(found < -0.6, "{found:.2}");
 }
 
 #[test]
