@@ -106,7 +106,7 @@ fn changes_are_smaller() {
         changed.collect::<Vec<f64>>()
     };
     let (plain, hard) = (steps(Difficulty::Plain), steps(Difficulty::Hard));
-    assert!(hard.len() > 100 && mean(&hard) < 0.85 * mean(&plain), "{} {}", mean(&hard), mean(&plain));
+    assert!(hard.len() > 100 && mean(&hard) < 0.9 * mean(&plain), "{} {}", mean(&hard), mean(&plain));
 }
 
 /// Sickness and darkness go together where a model learns, and not where it is judged: the same patient, in either split.

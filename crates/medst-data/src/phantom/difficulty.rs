@@ -3,9 +3,9 @@
 //!
 //! | | plain | hard |
 //! |---|---|---|
-//! | changes between visits | 0.11 to 0.3 of the scale | 0.1 to 0.2, little above what counts as a change |
+//! | changes between visits | 0.11 to 0.3 of the scale | 0.1 to 0.22, little above what counts as a change |
 //! | what a finding adds to a picture | all of it | a part |
-//! | pose | nearly straight | 1.4 times as far off |
+//! | pose | nearly straight | 1.3 times as far off |
 //! | exposure | within a department's range | also darker or lighter; in the training split sick patients tend to darker pictures, elsewhere they do not |
 //! | what a report compares with | the visit before | one time in three an earlier one, or it says that there is none |
 //! | words of absent findings | denied only | also told as history |
@@ -49,7 +49,7 @@ impl Difficulty {
     pub(super) fn pace(self) -> Range<f32> {
         match self {
             Difficulty::Plain => 0.11..0.3,
-            Difficulty::Hard => 0.1..0.2,
+            Difficulty::Hard => 0.1..0.22,
         }
     }
 
@@ -57,7 +57,7 @@ impl Difficulty {
     pub(super) fn contrast(self) -> f32 {
         match self {
             Difficulty::Plain => 1.0,
-            Difficulty::Hard => 0.85,
+            Difficulty::Hard => 0.9,
         }
     }
 
@@ -73,7 +73,7 @@ impl Difficulty {
     pub(super) fn pose_factor(self) -> f32 {
         match self {
             Difficulty::Plain => 1.0,
-            Difficulty::Hard => 1.4,
+            Difficulty::Hard => 1.3,
         }
     }
 
