@@ -25,6 +25,7 @@ pub fn prepare(study: &Study, how: &How, threads: usize, deadline: Option<Instan
     if run.join(DONE).exists() {
         return Ok(Some(weights));
     }
+    let how = &How { threads, ..how.clone() };
     let text = |path: &Path| path.display().to_string();
     let pictures = [study.scale.cohort.picture, study.scale.cohort.image_size].map(|side| side.to_string());
     if !corpus.join("corpus.json").exists() {
@@ -52,7 +53,7 @@ pub fn prepare(study: &Study, how: &How, threads: usize, deadline: Option<Instan
         arguments.push("--resume");
     }
     println!("training the encoders that runs start from");
-    let mut child = how.command(&arguments, threads).spawn().with_context(|| text(&how.medst))?;
+    let mut child = how.command(&arguments).spawn().with_context(|| text(&how.medst))?;
     let mut asked = false;
     let status = loop {
         if let Some(status) = child.try_wait()? {

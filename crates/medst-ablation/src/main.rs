@@ -5,7 +5,7 @@
 //! | [`study`] | what a study is: arms, seeds, training sizes, cohorts, outcomes (TOML) |
 //! | [`base`] | the encoders that runs start from |
 //! | [`cohort`] | the phantom cohorts of a seed, prepared |
-//! | [`unit`] | one arm, seed and size: pre-train, evaluate, forget the model |
+//! | [`mod@unit`] | one arm, seed and size: pre-train, evaluate, forget the model |
 //! | [`record`] | what a unit leaves: a line of a small file that is committed |
 //! | [`run`] | all units that have no record yet, several at once |
 //! | [`statistics`] | differences, intervals, correction |

@@ -21,7 +21,7 @@ pub struct Unit {
 }
 
 /// How the command is run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct How {
     pub medst: PathBuf,
     pub work: PathBuf,
@@ -48,9 +48,9 @@ impl std::fmt::Display for Failed {
 impl std::error::Error for Failed {}
 
 impl How {
-    /// The command, quiet, on so many threads.
-    pub fn command(&self, arguments: &[&str], threads: usize) -> Command {
-        let threads = threads.to_string();
+    /// The command, quiet.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let threads = self.threads.to_string();
         let mut command = Command::new(&self.medst);
         command
             .arg("--quiet")
@@ -65,8 +65,7 @@ impl How {
     /// # Errors
     /// [`Failed`] with its standard error where it ends with another code than 0.
     pub fn medst(&self, arguments: &[&str]) -> Result<String> {
-        let output =
-            self.command(arguments, self.threads).output().with_context(|| self.medst.display().to_string())?;
+        let output = self.command(arguments).output().with_context(|| self.medst.display().to_string())?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
             let said = said.trim().lines().last().unwrap_or("(nothing)").to_string();

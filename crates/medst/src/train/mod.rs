@@ -286,7 +286,8 @@ fn check_folder(config: &Config, resume: bool) -> Result<()> {
         let message = format!("train.output = {there}: there is a run already; --resume continues it");
         return if path.exists() { Err(Error::Config(message)) } else { Ok(()) };
     }
-    let (begun, text) = (std::fs::read_to_string(&path).map_err(Error::io(&path))?, config.to_toml()?);
+    // Read as a configuration, so that a run begun before a key existed has it at its default.
+    let (begun, text) = (Config::load(&path, &[])?.to_toml()?, config.to_toml()?);
     let (mut begun, mut now) = (begun.lines(), text.lines());
     loop {
         let (was, is) = (begun.next(), now.next());
