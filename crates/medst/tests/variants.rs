@@ -212,3 +212,24 @@ fn a_run_can_start_from_encoders_alone() {
     let error = started.load_encoders(&file).unwrap_err().to_string();
     assert!(error.contains("report_encoder.embeddings.words") && error.contains("missing"), "{error}");
 }
+
+/// A window that reports fill, so that each behaviour has something to change.
+#[test]
+fn the_quirks_together_are_the_reference_and_each_alone_is_something() {
+    let bench = Bench::new(24);
+    let total = |settings: &[&str]| {
+        let (model, batch, config) = batch_of(&bench, &[&["model.text.max_tokens=24"], settings].concat());
+        loss::med_st(&model, &batch, &config, Mode::Train).unwrap().total.double_value(&[])
+    };
+    let quirks =
+        ["absent_lateral", "padding_words", "raw_context", "lost_word"].map(|name| format!("model.quirks.{name}=true"));
+    let quirks: Vec<&str> = quirks.iter().map(String::as_str).collect();
+    let (corrected, reference) = (total(&[]), total(&["model.semantics=reference"]));
+    assert_eq!(total(&quirks), reference);
+    let off: Vec<String> = quirks.iter().map(|quirk| quirk.replace("true", "false")).collect();
+    let off: Vec<&str> = off.iter().map(String::as_str).collect();
+    assert_eq!(total(&[&["model.semantics=reference"], &off[..]].concat()), corrected);
+    for quirk in quirks {
+        assert!((total(&[quirk]) - corrected).abs() > 1e-9, "{quirk}");
+    }
+}
