@@ -108,7 +108,7 @@ fn a_study_runs_resumes_and_reports() {
     assert!(drawn.starts_with("<svg") && drawn.contains("length-2"));
 
     // What a record was made with counts: another base configuration makes it stale.
-    let warmer = with_line(&fs::read_to_string(at.join("pretrain.toml")).unwrap(), "lr = ", "lr = 1e-3");
+    let warmer = with_line(&fs::read_to_string(at.join("pretrain.toml")).unwrap(), "lr = ", "lr = 3e-3");
     fs::write(at.join("pretrain.toml"), warmer).unwrap();
     assert!(study.run(&["plan", "study.toml", "--arms", "full"], 0).contains("0 of   4 done"));
 
