@@ -238,3 +238,72 @@ impl Study {
         format!("cohort-{}-{seed}", &format!("{:x}", Sha256::digest(text))[..8])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn small() -> Study {
+        Study::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/ablation/small.toml")).unwrap()
+    }
+
+    #[test]
+    fn the_study_of_the_project_is_well_formed() {
+        let study = small();
+        let units = study.units();
+        let (seeds, sizes) = (study.scale.seeds.len(), study.scale.sizes.len());
+        assert!(seeds >= 5 && sizes >= 2);
+        // All seeds of an arm before the next arm, every arm before other sizes.
+        let first = units[..seeds].iter().map(|unit| (unit.arm.as_str(), unit.size)).collect::<Vec<_>>();
+        assert_eq!(first, vec![("full", study.scale.sizes[0]); seeds]);
+        let curves = study.table.arms.iter().filter(|arm| arm.curve).count();
+        assert_eq!(units.len(), seeds * (study.table.arms.len() + curves * (sizes - 1)));
+        for arm in &study.table.arms {
+            assert_eq!(arm.primary.is_empty(), arm.name == study.table.control, "{}", arm.name);
+        }
+        let marks: std::collections::BTreeSet<String> =
+            units.iter().map(|unit| study.fingerprint(unit).unwrap()).collect();
+        assert_eq!(marks.len(), units.len(), "every unit has a fingerprint of its own");
+    }
+
+    #[test]
+    fn a_fingerprint_changes_with_values_and_not_with_comments() {
+        let unit = Unit { arm: "no-local".into(), size: 10, seed: 1 };
+        let (plain, mut other) = (small(), small());
+        other.pretrain_text += "\n# a remark\n";
+        assert_eq!(plain.fingerprint(&unit).unwrap(), other.fingerprint(&unit).unwrap());
+        other.pretrain_text = other.pretrain_text.replace("lr = 1e-3", "lr = 1e-4");
+        assert_ne!(plain.fingerprint(&unit).unwrap(), other.fingerprint(&unit).unwrap());
+        let mut larger = small();
+        larger.scale.cohort.subjects += 1;
+        assert_ne!(plain.fingerprint(&unit).unwrap(), larger.fingerprint(&unit).unwrap());
+        assert!(plain.settings(&unit).unwrap().contains(&"loss.local_weight=0".to_string()));
+        let factor = plain.settings(&Unit { arm: "length-2".into(), ..unit }).unwrap();
+        assert!(factor.contains(&"train.sequences_per_batch=36".to_string()), "{factor:?}");
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        let outcome = "[[outcome]]\nname = \"a\"\ncorpus = 0\ntask = \"t\"\ngroup = \"g\"\nfigure = \"f\"\n";
+        let arm = |name: &str, more: &str| {
+            format!("[[arm]]\nname = \"{name}\"\ngroup = \"g\"\nwhat = \"w\"\nclaim = \"c\"\n{more}\n")
+        };
+        let load = |arms: String| {
+            write("arms.toml", &format!("control = \"full\"\n{outcome}{arms}"));
+            format!("{:#}", Study::load(&folder.path().join("study.toml")).unwrap_err())
+        };
+        write("pretrain.toml", "");
+        write(
+            "study.toml",
+            "arms = \"arms.toml\"\npretrain = \"pretrain.toml\"\nresults = \"r\"\nseeds = [1]\nsizes = [1]\n[cohort]\nsubjects = 1\n\
+             benchmark_subjects = 1\ndifficulty = \"hard\"\npicture = 64\nimage_size = 64\n",
+        );
+        let full = arm("full", "primary = []");
+        assert!(load(arm("other", "primary = []")).contains("no arm `full`; there are other"));
+        assert!(load(format!("{full}{full}")).contains("two arms are named `full`"));
+        assert!(load(format!("{full}{}", arm("b", "primary = [\"x\"]"))).contains("arm `b`: there is no outcome `x`"));
+        assert!(load(arm("full", "primary = []\nsets = []")).contains("sets"));
+    }
+}
