@@ -52,7 +52,7 @@ pub fn prepare(study: &Study, how: &How, threads: usize, deadline: Option<Instan
     if run.join("config.toml").exists() {
         arguments.push("--resume");
     }
-    println!("training the encoders that runs start from");
+    say!("training the encoders that runs start from");
     let mut child = how.command(&arguments).spawn().with_context(|| text(&how.medst))?;
     let mut asked = false;
     let status = loop {

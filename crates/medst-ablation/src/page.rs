@@ -68,7 +68,7 @@ pub fn write(study: &Study, units: &[Unit], out: &Path) -> Result<()> {
     }
     arms(&mut page, study);
     fs::write(out, page).with_context(|| out.display().to_string())?;
-    println!("{}", out.display());
+    say!("{}", out.display());
     Ok(())
 }
 

@@ -45,14 +45,14 @@ pub fn run(
     ensure!(how.medst.exists(), "{}: there is no medst command; make build", how.medst.display());
     let (start, total) = (Instant::now(), units.len());
     let left = missing(study, &units, retry)?;
-    println!("{} of {total} units are done", total - left.len());
+    say!("{} of {total} units are done", total - left.len());
     if left.is_empty() {
         return Ok(());
     }
     let deadline = minutes.map(|minutes| start + Duration::from_secs_f64(60.0 * minutes));
     let base = base::prepare(study, how, workers * how.threads, deadline)?;
     if base.is_none() && study.scale.base.is_some() {
-        println!("out of time before the first unit; {} units are left", left.len());
+        say!("out of time before the first unit; {} units are left", left.len());
         return Ok(());
     }
     let queue = Mutex::new(VecDeque::from(left));
@@ -76,9 +76,11 @@ pub fn run(
         let _alone = records.lock();
         record::write(&study.results, &unit.arm, record)?;
         let minute = start.elapsed().as_secs_f64() / 60.0;
-        println!(
+        say!(
             "{minute:6.1} min  {:<28} {:>5} subjects  seed {}  {pretrain:.0} + {evaluate:.0} s{end}",
-            unit.arm, unit.size, unit.seed
+            unit.arm,
+            unit.size,
+            unit.seed
         );
         Ok(())
     };
@@ -100,7 +102,7 @@ pub fn run(
         return Err(error);
     }
     let left = queue.into_inner().map_or(0, |queue| queue.len());
-    println!("{left} units are left");
+    say!("{left} units are left");
     Ok(())
 }
 
@@ -115,9 +117,9 @@ pub fn plan(study: &Study, units: &[Unit]) -> Result<()> {
     }
     for arm in arms {
         let of = |units: &[Unit]| units.iter().filter(|unit| unit.arm == arm).count();
-        println!("{arm:<28} {:>3} of {:>3} done", of(units) - of(&left), of(units));
+        say!("{arm:<28} {:>3} of {:>3} done", of(units) - of(&left), of(units));
     }
-    println!("{} of {} units are left", left.len(), units.len());
+    say!("{} of {} units are left", left.len(), units.len());
     if units.is_empty() {
         bail!("nothing fits --arms, --seeds and --sizes");
     }
