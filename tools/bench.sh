@@ -25,9 +25,9 @@ target/release/medst --quiet phantom "$work/cohort" --subjects 100 --size 256 >/
 target/release/medst --quiet prepare table "$work/cohort/studies.csv" --out "$work/corpus" >/dev/null
 for ((round = 1; round <= rounds; round++)); do
   echo "round $round of $rounds" >&2
-  target/release/examples/bench_step 3 >>"$work/ours.jsonl"
+  target/release/examples/bench_step steps=3 >>"$work/ours.jsonl"
   $peer benches/peer/pretrain_step.py --steps 3 >>"$work/peer.jsonl"
-  target/release/examples/bench_step 5 >>"$work/ours.jsonl"
+  target/release/examples/bench_step steps=5 >>"$work/ours.jsonl"
   $peer benches/peer/pretrain_step.py --best --steps 5 >>"$work/best.jsonl"
 done
 target/release/examples/bench_loader "$work/corpus" >"$work/loader.json"

@@ -9,7 +9,7 @@ use medst::eval::result::Task;
 use medst::eval::suite::Part;
 use medst::infer::search::Filter;
 use medst::infer::search::query::Wanted;
-use medst_data::phantom::Layout;
+use medst_data::phantom::{Difficulty, Layout};
 use medst_data::sequence::SequenceUnit;
 use medst_data::split::Split;
 
@@ -79,6 +79,10 @@ pub struct Phantom {
     /// Longest side of the pictures in pixels.
     #[arg(long, default_value_t = 512)]
     pub size: u32,
+    /// plain, or hard: subtle changes, poses and exposures that confound, reports with misleading priors, findings that only the
+    /// lateral view shows.
+    #[arg(long, value_parser = difficulty, default_value = "plain")]
+    pub difficulty: Difficulty,
     /// How the files lie: a table of images, or real archives' names, tables and nesting. Several, separated by commas, go
     /// into folders of their names.
     #[arg(long, value_delimiter = ',', value_parser = layout, default_value = "table")]
@@ -86,6 +90,11 @@ pub struct Phantom {
     /// Also draw an overview of findings and courses to this PNG file.
     #[arg(long)]
     pub sheet: Option<PathBuf>,
+}
+
+fn difficulty(name: &str) -> Result<Difficulty, String> {
+    let known = Difficulty::ALL.into_iter().find(|difficulty| difficulty.name() == name);
+    known.ok_or_else(|| format!("expected {}", Difficulty::ALL.map(Difficulty::name).join(" or ")))
 }
 
 fn layout(name: &str) -> Result<Layout, String> {

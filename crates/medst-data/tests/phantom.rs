@@ -207,7 +207,8 @@ fn findings_show_in_their_box_and_nowhere_else() {
     for finding in Finding::ALL {
         for severity in [0.2f32, 0.5, 0.9] {
             let side = if finding.has_side() { Side::Right } else { Side::Both };
-            let present = Present { finding, side, zone: Zone::Lower, severity, noise: Noise { seed: 5 } };
+            let noise = Noise { seed: 5 };
+            let present = Present { finding, side, zone: Zone::Lower, severity, noise, hidden: false, contrast: 1.0 };
             let shown = [present.visible_on_frontal(), present.visible_on_lateral()];
             let projected = [
                 projection::frontal(&anatomy, std::slice::from_ref(&present), canvas()),

@@ -20,7 +20,13 @@ use medst_data::split::Split;
 const SUBJECTS: u32 = 80;
 
 fn draw(out: &Path, layouts: &[Layout]) -> PhantomSummary {
-    let options = PhantomOptions { subjects: SUBJECTS, seed: 3, size: 96, layouts: layouts.to_vec() };
+    let options = PhantomOptions {
+        subjects: SUBJECTS,
+        seed: 3,
+        size: 96,
+        layouts: layouts.to_vec(),
+        ..PhantomOptions::default()
+    };
     generate(out, &options, &Silent).unwrap()
 }
 

@@ -36,11 +36,28 @@ pub struct DataConfig {
     pub loader_threads: usize,
     /// Draw a further frontal image of a visit, where there is one, as often as the first.
     pub alternative_frontals: bool,
+    /// Studies of a full sequence; the corpus' own where absent.
+    pub sequence_length: Option<usize>,
+    /// Shorter sequences of two studies or more take part in the temporal loss as well.
+    pub short_sequences: bool,
+    /// Train on this many subjects, chosen by a hash of their ids (fewer are among more); all where absent.
+    pub subjects: Option<usize>,
+    /// Share of the lateral views that training and validation see, chosen by a hash of the study's id.
+    pub lateral_fraction: f64,
 }
 
 impl Default for DataConfig {
     fn default() -> Self {
-        DataConfig { corpus: "corpus".into(), vocabulary: None, loader_threads: 2, alternative_frontals: true }
+        DataConfig {
+            corpus: "corpus".into(),
+            vocabulary: None,
+            loader_threads: 2,
+            alternative_frontals: true,
+            sequence_length: None,
+            short_sequences: false,
+            subjects: None,
+            lateral_fraction: 1.0,
+        }
     }
 }
 
@@ -137,6 +154,19 @@ pub struct InitConfig {
     /// file); what none of them holds, and everything where there is none, is random.
     #[serde(deserialize_with = "one_or_many")]
     pub weights: Vec<Input>,
+    /// What is taken of it.
+    pub take: Take,
+}
+
+/// What a run takes of the weights that it starts from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Take {
+    #[default]
+    All,
+    /// The image and the report encoder, with the lateral experts as copies of the frontal ones; heads and importance stay
+    /// random. How the paper starts, from encoders that others trained on frontal images.
+    Encoders,
 }
 
 /// Evaluation while the model trains.
@@ -190,9 +220,11 @@ impl Config {
     /// Refuses values that no run can have, naming the key.
     pub fn validate(&self) -> Result<()> {
         self.model.validate()?;
-        let (optimizer, train, loss) = (&self.optimizer, &self.train, &self.loss);
+        self.loss.validate()?;
+        let (optimizer, train) = (&self.optimizer, &self.train);
         let at_least_one = [
             ("data.loader_threads", self.data.loader_threads as u64),
+            ("data.subjects", self.data.subjects.unwrap_or(1) as u64),
             ("train.epochs", train.epochs),
             ("train.max_steps", train.max_steps.unwrap_or(1)),
             ("train.sequences_per_batch", train.sequences_per_batch as u64),
@@ -205,7 +237,12 @@ impl Config {
                 return Err(Error::Config(format!("{key} = 0: must be at least 1")));
             }
         }
+        if let Some(length) = self.data.sequence_length.filter(|&length| length < 2) {
+            return Err(Error::Config(format!("data.sequence_length = {length}: must be at least 2")));
+        }
+        let lateral_fraction = self.data.lateral_fraction;
         let ranges = [
+            ("data.lateral_fraction", lateral_fraction, (0.0..=1.0).contains(&lateral_fraction)),
             ("optimizer.lr", optimizer.lr, optimizer.lr > 0.0),
             ("optimizer.min_lr", optimizer.min_lr, (0.0..=optimizer.lr).contains(&optimizer.min_lr)),
             ("optimizer.betas[0]", optimizer.betas[0], (0.0..1.0).contains(&optimizer.betas[0])),
@@ -214,12 +251,6 @@ impl Config {
             ("optimizer.weight_decay", optimizer.weight_decay, optimizer.weight_decay >= 0.0),
             ("optimizer.warmup_fraction", optimizer.warmup_fraction, (0.0..1.0).contains(&optimizer.warmup_fraction)),
             ("optimizer.clip_norm", optimizer.clip_norm.unwrap_or(1.0), optimizer.clip_norm.unwrap_or(1.0) > 0.0),
-            ("loss.global_weight", loss.global_weight, loss.global_weight >= 0.0),
-            ("loss.local_weight", loss.local_weight, loss.local_weight >= 0.0),
-            ("loss.temporal_weight", loss.temporal_weight, loss.temporal_weight >= 0.0),
-            ("loss.global_temperature", loss.global_temperature, loss.global_temperature > 0.0),
-            ("loss.local_temperature", loss.local_temperature, loss.local_temperature > 0.0),
-            ("loss.temporal_temperature", loss.temporal_temperature, loss.temporal_temperature > 0.0),
         ];
         match ranges.into_iter().find(|(_, value, fits)| !fits || !value.is_finite()) {
             Some((key, value, _)) => Err(Error::Config(format!("{key} = {value}: out of range"))),
@@ -288,5 +319,18 @@ mod tests {
         assert!(error("", &["train.seed"]).contains("expected key=value"));
         assert!(error("", &["train.seed=1", "train.seed.x=1"]).contains("is no section"));
         assert!(error("", &["model.text.max_tokens=600"]).contains("max_positions"));
+        assert!(error("", &["loss.temporal_mappings=[]"]).contains("loss.temporal_weight = 0"));
+        let twice = "loss.temporal_mappings=[\"image_to_image\", \"image_to_image\"]";
+        assert!(error("", &[twice]).contains("named twice"));
+        assert!(error("", &["loss.temporal_mappings=[\"sideways\"]"]).contains("image_to_report"));
+        assert!(error("", &["loss.soft_targets=0.5", "loss.global=sigmoid"]).contains("set one of them"));
+        assert!(error("", &["loss.global_parts=0"]).contains("loss.global_parts = 0"));
+        assert!(error("", &["loss.soft_targets=1.5"]).contains("loss.soft_targets = 1.5"));
+        assert!(error("", &["loss.reverse_mapping_weight=nan"]).contains("loss.reverse_mapping_weight"));
+        assert!(error("", &["data.lateral_fraction=2"]).contains("data.lateral_fraction = 2"));
+        assert!(error("", &["data.sequence_length=1"]).contains("data.sequence_length = 1"));
+        assert!(error("", &["data.subjects=0"]).contains("data.subjects = 0"));
+        assert!(error("", &["model.lateral=sideways"]).contains("ignored"));
+        assert!(error("", &["model.quirks.padding=true"]).contains("padding_words"));
     }
 }

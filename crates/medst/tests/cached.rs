@@ -43,7 +43,7 @@ fn chunks_have_the_gradient_of_the_whole_batch() {
         let dataset = Dataset::new(&corpus, &pieces, Split::Train, &config.model, &config.data).unwrap();
         let batch = dataset.batch(&[0, 1, 2, 3, 4], Crop::Centre);
         let studies = batch.images.studies();
-        assert!(studies > 9 && !batch.images.lateral_rows.is_empty() && batch.sequences.size()[0] > 0);
+        assert!(studies > 9 && !batch.images.lateral_rows.is_empty() && batch.relations.sequences.size()[0] > 0);
         // Each way on a model of its own, because both move the running statistics.
         let model = || MedSt::new(&config.model, 5, Device::Cpu, Kind::Double).unwrap();
         let whole = model();

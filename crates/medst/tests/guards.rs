@@ -4,7 +4,7 @@
 use medst::loss::config::LossConfig;
 use medst::loss::{Losses, of_embeddings};
 use medst::model::config::{ImageConfig, ModelConfig, ProjectionConfig, Semantics, TextConfig};
-use medst::model::input::{Batch, ImageInput, ReportInput};
+use medst::model::input::{Batch, ImageInput, Relations, ReportInput};
 use medst::model::view_experts::View;
 use medst::model::{ImageEmbeddings, MedSt, Mode, ReportEmbeddings};
 use proptest::prelude::*;
@@ -34,6 +34,7 @@ fn config(semantics: Semantics) -> ModelConfig {
             ..TextConfig::default()
         },
         projection: ProjectionConfig { hidden: 32, embedding: 16 },
+        ..ModelConfig::default()
     }
 }
 
@@ -98,7 +99,7 @@ fn batch(studies: &[Study], sequences: &[i64], steps: i64, semantics: Semantics)
             lateral_rows,
         },
         reports: ReportInput::new(&reports, |id| id >= CONTINUATION, SEPARATOR, 24, semantics),
-        sequences: Tensor::from_slice(sequences).view([-1, steps]),
+        relations: Relations::of_sequences(Tensor::from_slice(sequences).view([-1, steps])),
     }
 }
 
@@ -125,7 +126,7 @@ fn embed(model: &MedSt, batch: &Batch, mode: Mode) -> (ImageEmbeddings, ReportEm
 
 fn losses(model: &MedSt, batch: &Batch, mode: Mode) -> Losses {
     let (images, reports) = embed(model, batch, mode);
-    tch::no_grad(|| of_embeddings(model, &images, &reports, &batch.sequences, &LossConfig::default()))
+    tch::no_grad(|| of_embeddings(model, &images, &reports, &batch.relations, &LossConfig::default()))
 }
 
 /// Without this the tests below could pass on a model that ignores its input.

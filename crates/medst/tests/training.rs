@@ -63,7 +63,7 @@ fn batches_do_not_depend_on_the_number_of_loader_threads() {
         assert_eq!(a.images.lateral, b.images.lateral);
         assert_eq!(a.images.lateral_rows, b.images.lateral_rows);
         assert_eq!(a.reports.ids, b.reports.ids);
-        assert_eq!(a.sequences, b.sequences);
+        assert_eq!(a.relations.sequences, b.relations.sequences);
     }
     let other = std::thread::scope(|scope| {
         Loader::start(scope, &training, numbers.clone(), Crop::Random { seed: 6, epoch: 1 }, 2).collect::<Vec<_>>()
@@ -100,7 +100,7 @@ fn every_lateral_stands_beside_its_own_frontal() {
     }
     assert!(laterals > 3);
     // Sequences name studies of one subject, in order of time.
-    let sequences = Vec::<i64>::try_from(batch.sequences.reshape([-1])).unwrap();
+    let sequences = Vec::<i64>::try_from(batch.relations.sequences.reshape([-1])).unwrap();
     assert!(!sequences.is_empty());
     for steps in sequences.chunks(4) {
         let own: Vec<_> = steps.iter().map(|&place| &corpus.studies()[rows[place as usize] as usize]).collect();

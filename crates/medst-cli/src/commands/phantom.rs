@@ -10,8 +10,14 @@ use crate::args::Phantom;
 use crate::progress::Reporter;
 
 pub fn run(arguments: &Phantom, output: &Output, reporter: &Reporter) -> Result<()> {
-    let Phantom { out, subjects, seed, size, layout, sheet } = arguments;
-    let options = PhantomOptions { subjects: *subjects, seed: *seed, size: *size, layouts: layout.clone() };
+    let Phantom { out, subjects, seed, size, difficulty, layout, sheet } = arguments;
+    let options = PhantomOptions {
+        subjects: *subjects,
+        seed: *seed,
+        size: *size,
+        difficulty: *difficulty,
+        layouts: layout.clone(),
+    };
     let summary = phantom::generate(out, &options, reporter)?;
     output.show(&summary)?;
     if let Some(sheet) = sheet {

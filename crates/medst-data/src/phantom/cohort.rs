@@ -7,6 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use super::anatomy::Anatomy;
 use super::canvas::{Canvas, Pose};
 use super::course::{self, Change, Course};
+use super::difficulty::Difficulty;
 use super::film::{Exposure, Marker, develop};
 use super::finding::{Finding, Present};
 use super::projection::{self, Projected};
@@ -23,6 +24,7 @@ pub struct Patient {
     pub courses: Vec<Course>,
     pub visits: Vec<Visit>,
     seed: u64,
+    difficulty: Difficulty,
 }
 
 /// A visit of a patient.
@@ -62,8 +64,8 @@ pub struct DrawnVisit {
 impl Drawn {
     /// The patient of a number in the cohort of a seed, with pictures `size` pixels high; second frontal
     /// pictures where they are asked for.
-    pub fn draw(seed: u64, number: u32, size: usize, with_second: bool) -> Drawn {
-        let patient = Patient::draw(seed, number);
+    pub fn draw(seed: u64, number: u32, difficulty: Difficulty, size: usize, with_second: bool) -> Drawn {
+        let patient = Patient::draw_as(seed, number, difficulty);
         let visit = |visit: usize| DrawnVisit {
             frontal: patient.frontal(visit, size),
             lateral: patient.visits[visit].has_lateral.then(|| patient.lateral(visit, size)),
@@ -85,8 +87,13 @@ fn random(seed: u64, patient: u32, purpose: u64) -> ChaCha8Rng {
 }
 
 impl Patient {
-    /// The patient of a number in the cohort of a seed.
+    /// The patient of a number in the plain cohort of a seed.
     pub fn draw(seed: u64, number: u32) -> Patient {
+        Patient::draw_as(seed, number, Difficulty::Plain)
+    }
+
+    /// The patient of a number in the cohort of a seed.
+    pub fn draw_as(seed: u64, number: u32, difficulty: Difficulty) -> Patient {
         let mut random = random(seed, number, 0);
         let split = match random.random_range(0..100) {
             0..70 => Split::Train,
@@ -95,16 +102,21 @@ impl Patient {
         };
         let anatomy = Anatomy::draw(&mut random);
         let days = course::days(&mut random);
-        let courses = course::courses(days.len(), &mut random);
+        let courses = course::courses(days.len(), difficulty, &mut random);
         let visits = (0..days.len())
             .map(|visit| {
                 let has_lateral = random.random_bool(0.5);
-                let since = visit.checked_sub(1).map(|before| days[visit] - days[before]);
-                let Written { text, mentioned } = write_report(&courses, visit, since, has_lateral, &mut random);
+                let prior = difficulty.prior(visit, &mut random);
+                let since = prior.map(|prior| days[visit] - days[prior]);
+                let Written { mut text, mentioned } =
+                    write_report(&courses, visit, prior, since, has_lateral, &mut random);
+                if difficulty == Difficulty::Hard {
+                    text = report::with_history(text, &courses, visit, &mut random);
+                }
                 Visit { day: days[visit], has_lateral, report: text, mentioned }
             })
             .collect();
-        Patient { number, split, anatomy, courses, visits, seed }
+        Patient { number, split, anatomy, courses, visits, seed, difficulty }
     }
 
     /// What is there at a visit, with the number of its course.
@@ -139,7 +151,7 @@ impl Patient {
 
     fn frontal_of(&self, visit: usize, size: usize, purpose: u64) -> Picture {
         let mut random = random(self.seed, self.number, purpose);
-        let pose = pose((0.0, 17.0), &mut random);
+        let pose = pose((0.0, 17.0), self.difficulty, &mut random);
         // The letter stands beside the patient's side that it names; the right one is on the left of the picture.
         let right = random.random_bool(0.3);
         let (letter, across) = if right { ('R', 0.05..0.1) } else { ('L', 0.84..0.9) };
@@ -150,7 +162,7 @@ impl Patient {
     /// The lateral picture of a visit, `size` pixels high.
     pub fn lateral(&self, visit: usize, size: usize) -> Picture {
         let mut random = random(self.seed, self.number, 2 * visit as u64 + 2);
-        let pose = pose((0.6, 17.4), &mut random);
+        let pose = pose((0.6, 17.4), self.difficulty, &mut random);
         let marker = Marker { letter: 'L', place: (random.random_range(0.05..0.1), random.random_range(0.03..0.1)) };
         self.picture(visit, (size * 13 / 16, size), pose, Some(marker), &mut random, projection::lateral)
     }
@@ -165,34 +177,41 @@ impl Patient {
         project: impl Fn(&Anatomy, &[Present], Canvas) -> Projected,
     ) -> Picture {
         let present: Vec<Present> = self.present(visit).into_iter().map(|(_, present)| present).collect();
-        let exposure = Exposure::draw(random);
+        let exposure = self.difficulty.exposure(Exposure::draw(random), self.split, &present, random);
         let projected = project(&self.anatomy, &present, Canvas::new(width, height, pose));
         let boxes = projected.shares.iter().map(|share| share.bounds(BOX_SHARE)).collect();
         Picture { width, height, pixels: develop(&projected.canvas, &exposure, marker, random), boxes }
     }
 }
 
-/// A pose as technicians get it: nearly straight, nearly centred.
-fn pose(centre: (f32, f32), random: &mut ChaCha8Rng) -> Pose {
+/// A pose as technicians get it: nearly straight, nearly centred; less so in a hard cohort.
+fn pose(centre: (f32, f32), difficulty: Difficulty, random: &mut ChaCha8Rng) -> Pose {
+    let off = difficulty.pose_factor();
+    // A plain height as it is drawn: its sum of parts would round.
+    let distance = |height: f32| if off == 1.0 { height } else { 34.25 + off * (height - 34.25) };
     Pose {
-        centre: (centre.0 + random.random_range(-0.9..0.9), centre.1 + random.random_range(-1.0..1.0)),
-        rotation: random.random_range(-0.045..0.045),
-        height: random.random_range(32.5..36.0),
+        centre: (centre.0 + off * random.random_range(-0.9..0.9), centre.1 + off * random.random_range(-1.0..1.0)),
+        rotation: off * random.random_range(-0.045..0.045),
+        height: distance(random.random_range(32.5..36.0)),
     }
 }
 
 fn write_report(
     courses: &[Course],
     visit: usize,
+    prior: Option<usize>,
     days_since_prior: Option<u32>,
     has_lateral: bool,
     random: &mut ChaCha8Rng,
 ) -> Written {
-    let observed = courses
-        .iter()
-        .filter_map(|course| Some(Observation { present: course.at(visit)?, change: course.change(visit) }));
+    let observed = courses.iter().filter_map(|course| {
+        Some(Observation { present: course.at(visit)?, change: course.change_since(prior, visit) })
+    });
     let observations: Vec<Observation> = observed.collect();
-    let resolved: Vec<Finding> =
-        courses.iter().filter(|course| course.change(visit) == Change::Resolved).map(|course| course.finding).collect();
+    let resolved: Vec<Finding> = courses
+        .iter()
+        .filter(|course| course.change_since(prior, visit) == Change::Resolved)
+        .map(|course| course.finding)
+        .collect();
     report::write(&observations, &resolved, days_since_prior, has_lateral, random)
 }

@@ -5,6 +5,7 @@ use rand::seq::IndexedRandom;
 use serde::Serialize;
 
 use super::canvas::Noise;
+use super::difficulty::Difficulty;
 use super::finding::{Finding, Present, Side, Zone};
 
 /// A finding is present from this severity on.
@@ -61,6 +62,10 @@ pub struct Course {
     pub side: Side,
     pub zone: Zone,
     pub noise: Noise,
+    /// See [`Present::hidden`].
+    pub hidden: bool,
+    /// See [`Present::contrast`].
+    pub contrast: f32,
     /// Severity at each visit; below [`PRESENT`] it is not there.
     pub severities: Vec<f32>,
 }
@@ -68,13 +73,18 @@ pub struct Course {
 impl Course {
     /// What there is at a visit; `None` below [`PRESENT`].
     pub fn at(&self, visit: usize) -> Option<Present> {
-        let Course { finding, side, zone, noise, .. } = *self;
+        let Course { finding, side, zone, noise, hidden, contrast, .. } = *self;
         let severity = self.severities[visit];
-        (severity >= PRESENT).then_some(Present { finding, side, zone, severity, noise })
+        (severity >= PRESENT).then_some(Present { finding, side, zone, severity, noise, hidden, contrast })
     }
 
     pub fn change(&self, visit: usize) -> Change {
-        Change::between(visit.checked_sub(1).map(|before| self.severities[before]), self.severities[visit])
+        self.change_since(visit.checked_sub(1), visit)
+    }
+
+    /// The change against an earlier visit.
+    pub fn change_since(&self, earlier: Option<usize>, visit: usize) -> Change {
+        Change::between(earlier.map(|earlier| self.severities[earlier]), self.severities[visit])
     }
 }
 
@@ -94,7 +104,7 @@ pub fn days(random: &mut impl Rng) -> Vec<u32> {
 }
 
 /// The findings of a patient over `visits` visits; none for about one in six.
-pub fn courses(visits: usize, random: &mut impl Rng) -> Vec<Course> {
+pub fn courses(visits: usize, difficulty: Difficulty, random: &mut impl Rng) -> Vec<Course> {
     let count = [0, 1, 1, 1, 2, 2, 3].choose(random).copied().unwrap_or(0);
     let mut left = Finding::ALL.to_vec();
     (0..count)
@@ -109,20 +119,24 @@ pub fn courses(visits: usize, random: &mut impl Rng) -> Vec<Course> {
             let zone =
                 [Zone::Upper, Zone::Mid, Zone::Lower, Zone::Lower].choose(random).copied().unwrap_or(Zone::Lower);
             let noise = Noise { seed: random.random() };
-            Course { finding, side, zone, noise, severities: severities(visits, random) }
+            let severities = severities(visits, difficulty, random);
+            // Drawn last, and not at all where nothing hides: a plain cohort keeps its numbers.
+            let share = difficulty.hidden_share();
+            let hidden = share > 0.0 && finding.can_hide() && random.random_bool(share);
+            Course { finding, side, zone, noise, hidden, contrast: difficulty.contrast(), severities }
         })
         .collect()
 }
 
 /// Improving, stable or worsening, sometimes turning; small changes of no meaning on top.
-fn severities(visits: usize, random: &mut impl Rng) -> Vec<f32> {
+fn severities(visits: usize, difficulty: Difficulty, random: &mut impl Rng) -> Vec<f32> {
     let mut slope: f32 = [-1.0, 0.0, 1.0].choose(random).copied().unwrap_or(0.0);
     let mut severity: f32 = match slope {
         s if s < 0.0 => random.random_range(0.45..1.0),
         s if s > 0.0 => random.random_range(0.0..0.55),
         _ => random.random_range(0.14..0.95),
     };
-    let pace = random.random_range(0.11..0.3);
+    let pace = random.random_range(difficulty.pace());
     (0..visits)
         .map(|visit| {
             if visit > 0 {

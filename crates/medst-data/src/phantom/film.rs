@@ -25,6 +25,19 @@ impl Exposure {
     }
 }
 
+impl Exposure {
+    /// The same exposure, darker (above 0) or lighter, by a share of its range.
+    pub fn shifted(self, share: f32) -> Exposure {
+        let (black, range) = self.window;
+        Exposure { window: (black + share * range, range), ..self }
+    }
+
+    /// The same exposure with fewer quanta.
+    pub fn noisier(self, factor: f32) -> Exposure {
+        Exposure { noise: self.noise * factor, ..self }
+    }
+}
+
 /// Develops a picture; dense is white.
 pub fn develop(canvas: &Canvas, exposure: &Exposure, marker: Option<Marker>, random: &mut impl Rng) -> Vec<u8> {
     let (black, range) = exposure.window;

@@ -46,6 +46,11 @@ impl Finding {
         }
     }
 
+    /// Whether it can lie where only the lateral view shows it.
+    pub fn can_hide(self) -> bool {
+        matches!(self, Finding::Consolidation | Finding::PleuralEffusion | Finding::Pneumonia | Finding::Atelectasis)
+    }
+
     /// Edema and an enlarged heart have no side.
     pub fn has_side(self) -> bool {
         !matches!(self, Finding::Edema | Finding::Cardiomegaly)
@@ -116,6 +121,10 @@ pub struct Present {
     pub severity: f32,
     /// Shape and place; stays with the patient, so that a finding keeps its place from visit to visit.
     pub noise: Noise,
+    /// Whether it lies where a frontal picture does not show it: behind the heart, or behind the dome of the diaphragm.
+    pub hidden: bool,
+    /// What it adds to a picture, as a share of a plain case's.
+    pub contrast: f32,
 }
 
 /// Pictures below this severity do not show it.
@@ -124,13 +133,13 @@ const VISIBLE: f32 = 0.12;
 impl Present {
     /// How far a small collapse draws the diaphragm up, in centimetres.
     pub fn raises_diaphragm(&self) -> f32 {
-        if self.finding == Finding::Atelectasis { 1.6 * self.severity } else { 0.0 }
+        if self.finding == Finding::Atelectasis && !self.hidden { 1.6 * self.severity } else { 0.0 }
     }
 
     pub fn visible_on_frontal(&self) -> bool {
         // A small effusion hides behind the dome of the diaphragm, where only the lateral view looks.
         let least = if self.finding == Finding::PleuralEffusion { 0.28 } else { VISIBLE };
-        self.severity >= least
+        self.severity >= least && !self.hidden
     }
 
     pub fn visible_on_lateral(&self) -> bool {

@@ -9,6 +9,7 @@
 //! | [`anatomy`], [`finding`] | bodies and findings, as shapes |
 //! | [`canvas`], [`projection`], [`film`] | shapes to attenuation to a picture |
 //! | [`course`], [`report`] | change over visits, words |
+//! | [`difficulty`] | what makes a cohort hard |
 //! | [`cohort`] | patients: everything above, from a seed |
 //! | [`layout`], [`sheet`] | files |
 
@@ -16,6 +17,7 @@ pub mod anatomy;
 pub mod canvas;
 pub mod cohort;
 pub mod course;
+pub mod difficulty;
 pub mod film;
 pub mod finding;
 pub mod layout;
@@ -29,6 +31,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+pub use difficulty::Difficulty;
 pub use layout::{Layout, folders};
 pub use sheet::contact_sheet;
 
@@ -42,9 +45,15 @@ pub struct PhantomOptions {
     pub seed: u64,
     /// Longest side of a picture in pixels.
     pub size: u32,
+    #[serde(skip_serializing_if = "is_plain")]
+    pub difficulty: Difficulty,
     /// Several go into folders of their names, the table alone into the folder itself.
     #[serde(skip_serializing_if = "is_table")]
     pub layouts: Vec<Layout>,
+}
+
+fn is_plain(difficulty: &Difficulty) -> bool {
+    *difficulty == Difficulty::Plain
 }
 
 fn is_table(layouts: &[Layout]) -> bool {
@@ -53,7 +62,13 @@ fn is_table(layouts: &[Layout]) -> bool {
 
 impl Default for PhantomOptions {
     fn default() -> Self {
-        PhantomOptions { subjects: 200, seed: 0, size: 512, layouts: vec![Layout::Table] }
+        PhantomOptions {
+            subjects: 200,
+            seed: 0,
+            size: 512,
+            difficulty: Difficulty::Plain,
+            layouts: vec![Layout::Table],
+        }
     }
 }
 

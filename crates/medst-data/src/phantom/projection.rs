@@ -39,7 +39,7 @@ const ENLARGEMENT: f32 = 0.42;
 /// How much larger than normal the heart is.
 fn heart_factor(findings: &[Present]) -> f32 {
     let enlarged = findings.iter().filter(|present| present.finding == Finding::Cardiomegaly);
-    1.0 + enlarged.map(|present| ENLARGEMENT * present.severity).sum::<f32>()
+    1.0 + enlarged.map(|present| ENLARGEMENT * present.severity * present.contrast).sum::<f32>()
 }
 
 fn raised(findings: &[Present]) -> f32 {
@@ -77,6 +77,7 @@ fn with_findings(
             share.blur(1);
             // The anatomy has drawn an enlarged heart already; its share is only told.
             if present.finding != Finding::Cardiomegaly {
+                share.values.iter_mut().for_each(|value| *value *= present.contrast);
                 canvas.add_canvas(&share);
             }
         }
@@ -89,7 +90,7 @@ fn with_findings(
 fn enlargement(share: &mut Canvas, present: &Present, heart: impl Fn(&mut Canvas, f32)) {
     heart(share, 1.0);
     share.values.iter_mut().for_each(|value| *value = -*value);
-    heart(share, 1.0 + ENLARGEMENT * present.severity);
+    heart(share, 1.0 + ENLARGEMENT * present.severity * present.contrast);
 }
 
 fn frontal_soft_tissue(anatomy: &Anatomy, canvas: &mut Canvas, raised: f32) {

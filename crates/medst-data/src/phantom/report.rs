@@ -4,7 +4,7 @@
 use rand::Rng;
 use rand::seq::{IndexedRandom, SliceRandom};
 
-use super::course::Change;
+use super::course::{Change, Course, PRESENT};
 use super::finding::{Finding, Present, Side};
 
 /// A finding at a visit, as the report's author sees it.
@@ -93,6 +93,24 @@ pub fn write(
         impression.join(" ")
     );
     Written { text, mentioned }
+}
+
+/// Adds to one of three reports a sentence about what was once and is not now: words of a finding without the finding.
+pub fn with_history(text: String, courses: &[Course], visit: usize, random: &mut impl Rng) -> String {
+    let here = |finding: Finding| {
+        courses.iter().any(|course| course.finding == finding && course.severities[visit] >= PRESENT)
+    };
+    let absent: Vec<Finding> = Finding::ALL.into_iter().filter(|&finding| !here(finding)).collect();
+    let Some(&finding) = absent.choose(random).filter(|_| random.random_ratio(1, 3)) else { return text };
+    let noun = noun(finding);
+    let said = [
+        format!("An outside study of last year described {noun}."),
+        format!("History of {noun} is noted."),
+        format!("Treatment for {noun} was completed years ago."),
+    ];
+    let said = one(&said, random);
+    // At the end of the findings.
+    text.replacen("\n IMPRESSION:", &format!(" {said}\n IMPRESSION:"), 1)
 }
 
 /// Sentences about nothing in particular, and the finding beside which each would be wrong.

@@ -28,7 +28,15 @@ pub fn contact_sheet(path: &Path, seed: u64) -> Result<()> {
         };
         let noise = Noise { seed: n.wrapping_mul(77) + 5 };
         patient.courses = finding
-            .map(|finding| Course { finding, side, zone, noise, severities: vec![severity] })
+            .map(|finding| Course {
+                finding,
+                side,
+                zone,
+                noise,
+                hidden: false,
+                contrast: 1.0,
+                severities: vec![severity],
+            })
             .into_iter()
             .collect();
         patient.visits = vec![Visit { day: 0, has_lateral: true, report: String::new(), mentioned: Vec::new() }];

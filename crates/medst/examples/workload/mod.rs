@@ -8,7 +8,8 @@ use std::time::Instant;
 
 use medst::config::Config;
 use medst::model::cost::Load;
-use medst::model::input::{Batch, ImageInput, ReportInput};
+use medst::model::fused;
+use medst::model::input::{Batch, ImageInput, Relations, ReportInput};
 use medst::train::dataset::{Crop, Dataset};
 use medst::{Error, Result};
 use medst_data::corpus::Corpus;
@@ -75,8 +76,8 @@ impl Workload {
         let model = &self.config.model;
         let batch = Batch {
             images: ImageInput { frontal: pixels(studies), lateral: pixels(lateral_rows.len() as i64), lateral_rows },
-            reports: ReportInput::new(&reports, |id| id % 5 == 0, 102, model.text.max_tokens, model.semantics),
-            sequences: Tensor::from_slice(&sequences).view([-1, 4]),
+            reports: ReportInput::new(&reports, |id| id % 5 == 0, 102, model.text.max_tokens, model.report_rules()),
+            relations: Relations::of_sequences(Tensor::from_slice(&sequences).view([-1, 4])),
         };
         batch.to_device(self.device)
     }
@@ -114,18 +115,19 @@ impl Workload {
         Load { laterals, tokens: lengths(&batch.reports.exists), words: lengths(&batch.reports.word_exists()) }
     }
 
-    /// The device's rate of matrix products of the model's largest shapes in the precision of the layers, operations/s: the median of
-    /// several.
+    /// The device's rate of matrix products of the model's largest shapes in the precision of the layers, by the fastest library at hand,
+    /// operations/s: the median of several.
     pub fn matrix_rate(&self) -> f64 {
+        let _guard = tch::no_grad_guard();
         // A GPU needs more rows to be busy.
         let rows = if self.device == Device::Cpu { 2360 } else { 65536 };
         let (width, inner) = (768, 3072);
-        let draw = |a, b| Tensor::randn([a, b], (Kind::Float, self.device)).to_kind(self.kind);
-        let (x, weight) = (draw(rows, width), draw(width, inner));
+        let draw = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, self.device)).to_kind(self.kind);
+        let (x, weight, bias) = (draw(&[rows, width]), draw(&[inner, width]), draw(&[inner]));
         let mut rates: Vec<f64> = (0..15)
             .map(|_| {
                 let start = Instant::now();
-                let _ = x.matmul(&weight);
+                let _ = fused::linear(&x, &weight, &bias);
                 self.wait();
                 2.0 * (rows * width * inner) as f64 / start.elapsed().as_secs_f64()
             })

@@ -104,6 +104,14 @@ pub fn start(model: &mut MedSt, inputs: &[Input]) -> Result<(Filled, Vec<Origin>
     Ok((fill::fill(model, sources)?, origin))
 }
 
+/// What a card says of files that weights are taken from.
+///
+/// # Errors
+/// Files that cannot be read, by name.
+pub(crate) fn origins(inputs: &[Input]) -> Result<Vec<Origin>> {
+    read(inputs)?.iter().map(Source::origin).collect()
+}
+
 fn read(inputs: &[Input]) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
     for input in inputs {

@@ -82,7 +82,7 @@ impl Embedder<'_> {
         let window = config.text.max_tokens as usize;
         let tokens: Vec<Vec<u32>> = texts.iter().map(|text| pieces.encode(text.as_ref(), window)).collect();
         let continues = |id| pieces.is_continuation(id);
-        let input = ReportInput::new(&tokens, continues, pieces.separator(), window as i64, config.semantics);
+        let input = ReportInput::new(&tokens, continues, pieces.separator(), window as i64, config.report_rules());
         self.model.embed_reports(&input.to_device(self.model.device()), Mode::Evaluate)
     }
 

@@ -5,23 +5,28 @@
 //! `a_i = normalise(q_i ⊙ context_i)`, importance `w_i` over `a` (see [`Importance`]), `sim = q · contextᵀ / τ`,
 //! `loss = ½ · 1/B · Σ_b Σ_i w_i · [CE(sim_i, i) + CE(simᵀ_i, i)]`; the whole is words→patches + patches→words.
 //!
-//! How this differs from the reference, which [`Semantics::Reference`] reproduces: the reference normalises the context
+//! How this differs from the reference, which [`Quirks`](crate::model::config::Quirks) reproduce: the reference normalises the context
 //! for words→patches but not for patches→words; padding words ask for patches (though no patch finds them), and the
 //! patches of absent lateral views take part.
+//!
+//! Beyond the paper, by configuration: `importance = "uniform"` gives every query the same weight; `importance = "both"` weights the
+//! keys as well: with `v_j` the importance of key `j` (over *its* `a`, with the context that it finds among the queries) the
+//! context of the loss is `Σ_j softmax_j(q_i·k_j / τ + ln v_j) k_j`, so that a query looks for its context where the other side
+//! says that something is. (Equal `v` change nothing.)
 //!
 //! # Shapes
 //! `B` studies, `W` words, `P` patches of a study (one or two views), `D` embedding width.
 
 use tch::{Kind, Tensor};
 
-use crate::model::config::Semantics;
+use super::config::{ImportanceKind, LossConfig};
 use crate::model::importance::Importance;
 use crate::model::projection::unit;
 use crate::model::{ImageEmbeddings, MedSt, ReportEmbeddings};
 
 /// The local loss of a batch. Studies with and without a lateral view have different numbers of patches and are computed
 /// as two groups.
-pub fn local(model: &MedSt, images: &ImageEmbeddings, reports: &ReportEmbeddings, temperature: f64) -> Tensor {
+pub fn local(model: &MedSt, images: &ImageEmbeddings, reports: &ReportEmbeddings, config: &LossConfig) -> Tensor {
     let studies = images.frontal_patches.size()[0];
     let device = images.frontal_patches.device();
     let rows = &images.features.lateral_rows;
@@ -41,7 +46,7 @@ pub fn local(model: &MedSt, images: &ImageEmbeddings, reports: &ReportEmbeddings
             &select(&reports.words, rows),
             &select(&reports.word_exists, rows),
             &patches,
-            temperature,
+            config,
         );
     }
     if !alone.is_empty() {
@@ -51,57 +56,133 @@ pub fn local(model: &MedSt, images: &ImageEmbeddings, reports: &ReportEmbeddings
             &select(&reports.words, &alone),
             &select(&reports.word_exists, &alone),
             &patches,
-            temperature,
+            config,
         );
     }
     sum / studies as f64
 }
 
 /// Sum over the studies of a group, `words` `[B, W, D]`, `word_exists` `[B, W]`, `patches` `[B, P, D]`.
-fn both_directions(model: &MedSt, words: &Tensor, word_exists: &Tensor, patches: &Tensor, temperature: f64) -> Tensor {
-    let corrected = model.config.semantics == Semantics::Corrected;
-    directional(words, patches, corrected.then_some(word_exists), None, &model.word_importance, true, temperature)
-        + directional(patches, words, None, Some(word_exists), &model.patch_importance, corrected, temperature)
+fn both_directions(
+    model: &MedSt,
+    words: &Tensor,
+    word_exists: &Tensor,
+    patches: &Tensor,
+    config: &LossConfig,
+) -> Tensor {
+    let asking = (!model.config.quirk(|own| own.padding_words)).then_some(word_exists);
+    let temperature = config.local_temperature;
+    let of_words = Direction {
+        queries: words,
+        keys: patches,
+        query_exists: asking,
+        key_exists: None,
+        importance: &model.word_importance,
+        normalise_context: true,
+        temperature,
+    };
+    let of_patches = Direction {
+        queries: patches,
+        keys: words,
+        query_exists: None,
+        key_exists: Some(word_exists),
+        importance: &model.patch_importance,
+        normalise_context: !model.config.quirk(|own| own.raw_context),
+        temperature,
+    };
+    match config.importance {
+        ImportanceKind::Learned => {
+            let own = |direction: &Direction| {
+                let context = direction.context(None);
+                direction.loss(&context, &direction.weights(&context))
+            };
+            own(&of_words) + own(&of_patches)
+        }
+        ImportanceKind::Uniform => {
+            let even = |direction: &Direction| direction.loss(&direction.context(None), &direction.even_weights());
+            even(&of_words) + even(&of_patches)
+        }
+        ImportanceKind::Both => {
+            let [words, patches] = [&of_words, &of_patches].map(|own| own.weights(&own.context(None)));
+            of_words.loss(&of_words.context(Some(&patches)), &words)
+                + of_patches.loss(&of_patches.context(Some(&words)), &patches)
+        }
+    }
 }
 
-/// One direction, summed over studies.
-///
-/// * `queries`: `[B, Q, D]`, `keys`: `[B, K, D]`, unit vectors; masks `[B, Q]` and `[B, K]`, true where a token exists.
-fn directional(
-    queries: &Tensor,
-    keys: &Tensor,
-    query_exists: Option<&Tensor>,
-    key_exists: Option<&Tensor>,
-    importance: &Importance,
+/// One direction, from queries `[B, Q, D]` to keys `[B, K, D]`, unit vectors; masks `[B, Q]` and `[B, K]`, true where a token exists.
+struct Direction<'a> {
+    queries: &'a Tensor,
+    keys: &'a Tensor,
+    query_exists: Option<&'a Tensor>,
+    key_exists: Option<&'a Tensor>,
+    importance: &'a Importance,
     normalise_context: bool,
     temperature: f64,
-) -> Tensor {
-    let mut scores = queries.bmm(&keys.transpose(1, 2)) / temperature;
-    if let Some(exists) = key_exists {
-        scores = scores.masked_fill(&exists.logical_not().unsqueeze(1), f64::NEG_INFINITY);
-    }
-    let context = scores.softmax(-1, None::<Kind>).bmm(keys);
-    let unit_context = unit(&context);
-    let aligned = unit(&(queries * &unit_context));
-    let weights = importance.weights(&aligned, query_exists);
-
-    let target = if normalise_context { &unit_context } else { &context };
-    let similarity = queries.bmm(&target.transpose(1, 2)) / temperature;
-    let diagonal_entropy = |axis: i64| {
-        // An absent token is no candidate for the others …
-        let similarity = match query_exists {
-            Some(exists) => {
-                let candidates = exists.unsqueeze(if axis == 2 { 1 } else { 2 });
-                similarity.masked_fill(&candidates.logical_not(), f64::from(f32::MIN) / 2.0)
-            }
-            None => similarity.shallow_clone(),
-        };
-        -similarity.log_softmax(axis, None::<Kind>).diagonal(0, 1, 2)
-    };
-    let mut entropy = diagonal_entropy(2) + diagonal_entropy(1);
-    if let Some(exists) = query_exists {
-        // … and asks nothing itself.
-        entropy = entropy.masked_fill(&exists.logical_not(), 0.0);
-    }
-    (weights * entropy).sum(None::<Kind>) * 0.5
 }
+
+/// The weighted mean of the keys that each query finds, `[B, Q, D]`, as it is and as a unit vector.
+struct Context {
+    raw: Tensor,
+    unit: Tensor,
+}
+
+impl Direction<'_> {
+    /// What each query finds among the keys; * `of_keys`: importance of the keys `[B, K]`.
+    fn context(&self, of_keys: Option<&Tensor>) -> Context {
+        let mut scores = self.queries.bmm(&self.keys.transpose(1, 2)) / self.temperature;
+        if let Some(importance) = of_keys {
+            // The smallest importance that still counts keeps the logarithm, and its gradient, finite.
+            scores += importance.clamp_min(LEAST_IMPORTANCE).log().unsqueeze(1);
+        }
+        if let Some(exists) = self.key_exists {
+            scores = scores.masked_fill(&exists.logical_not().unsqueeze(1), f64::NEG_INFINITY);
+        }
+        let raw = scores.softmax(-1, None::<Kind>).bmm(self.keys);
+        Context { unit: unit(&raw), raw }
+    }
+
+    /// Learned importance of the queries `[B, Q]`.
+    fn weights(&self, context: &Context) -> Tensor {
+        self.importance.weights(&unit(&(self.queries * &context.unit)), self.query_exists)
+    }
+
+    /// The same weight for every query that exists, `[B, Q]`; they sum to 1.
+    fn even_weights(&self) -> Tensor {
+        let size = &self.queries.size()[..2];
+        let ones = Tensor::ones(size, (self.queries.kind(), self.queries.device()));
+        match self.query_exists {
+            None => ones / size[1] as f64,
+            Some(exists) => {
+                let exists = exists.to_kind(self.queries.kind());
+                &exists / exists.sum_dim_intlist(&[1i64][..], true, None::<Kind>).clamp_min(1.0)
+            }
+        }
+    }
+
+    /// Summed over studies.
+    fn loss(&self, context: &Context, weights: &Tensor) -> Tensor {
+        let target = if self.normalise_context { &context.unit } else { &context.raw };
+        let similarity = self.queries.bmm(&target.transpose(1, 2)) / self.temperature;
+        let diagonal_entropy = |axis: i64| {
+            // An absent token is no candidate for the others …
+            let similarity = match self.query_exists {
+                Some(exists) => {
+                    let candidates = exists.unsqueeze(if axis == 2 { 1 } else { 2 });
+                    similarity.masked_fill(&candidates.logical_not(), f64::from(f32::MIN) / 2.0)
+                }
+                None => similarity.shallow_clone(),
+            };
+            -similarity.log_softmax(axis, None::<Kind>).diagonal(0, 1, 2)
+        };
+        let mut entropy = diagonal_entropy(2) + diagonal_entropy(1);
+        if let Some(exists) = self.query_exists {
+            // … and asks nothing itself.
+            entropy = entropy.masked_fill(&exists.logical_not(), 0.0);
+        }
+        (weights * entropy).sum(None::<Kind>) * 0.5
+    }
+}
+
+/// Of a key, as a share of all.
+const LEAST_IMPORTANCE: f64 = 1e-12;

@@ -1,29 +1,34 @@
 //! The Med-ST losses (paper, sections 3.3 and 3.4): pure functions of embeddings, masks and a small configuration.
 //!
 //! [`global`] aligns images with reports, [`local`] patches with words, [`temporal`] sequences of studies with each other.
+//! [`candidates`], [`sigmoid`] and [`soft_targets`] are variants of [`global`] beyond the paper.
 
+pub mod candidates;
 pub mod config;
 pub mod global;
 pub mod local;
+pub mod sigmoid;
+pub mod soft_targets;
 pub mod temporal;
 
 use tch::Tensor;
 
 use crate::Result;
-use crate::model::input::Batch;
+use crate::model::input::{Batch, Relations};
 use crate::model::{ImageEmbeddings, MedSt, Mode, ReportEmbeddings};
 use config::LossConfig;
 
 /// Every part of one step's loss, each a scalar tensor, logged under its own name.
 #[derive(Debug)]
 pub struct Losses {
-    /// `λ₁·global + λ₂·local + λ₃·(forward_mapping + reverse_mapping)`: what is differentiated.
+    /// `λ₁·global + λ₂·local + λ₃·(forward_mapping + reverse_mapping)`: what is differentiated. (The two have weights of their
+    /// own within λ₃, 1 in the paper.)
     pub total: Tensor,
     pub global: Tensor,
     pub local: Tensor,
-    /// Forward mapping classification, image→report and report→image.
+    /// Forward mapping classification, image→report and report→image (or the configured mappings).
     pub forward_mapping: Tensor,
-    /// Reverse mapping regression, image→report and report→image.
+    /// Reverse mapping regression, of the same mappings.
     pub reverse_mapping: Tensor,
     /// Retrieval accuracy within the batch, both directions averaged, in `[0, 1]`.
     pub accuracy_at_1: Tensor,
@@ -37,25 +42,27 @@ pub struct Losses {
 pub fn med_st(model: &MedSt, batch: &Batch, config: &LossConfig, mode: Mode) -> Result<Losses> {
     let images = model.embed_images(&batch.images, mode)?;
     let reports = model.embed_reports(&batch.reports, mode)?;
-    Ok(of_embeddings(model, &images, &reports, &batch.sequences, config))
+    Ok(of_embeddings(model, &images, &reports, &batch.relations, config))
 }
 
 /// All losses of embedded studies.
 ///
-/// * `sequences`: `[Q, T]` int64, rows of studies in time order; the temporal parts are exactly zero when `Q` is 0.
+/// * `relations`: the temporal parts are exactly zero when there are no sequences.
 pub fn of_embeddings(
     model: &MedSt,
     images: &ImageEmbeddings,
     reports: &ReportEmbeddings,
-    sequences: &Tensor,
+    relations: &Relations,
     config: &LossConfig,
 ) -> Losses {
-    let global = global::global(&images.global, &reports.global, config.global_temperature);
-    let local = local::local(model, images, reports, config.local_temperature);
-    let temporal = temporal::temporal(&images.global, &reports.global, sequences, config);
+    let global = global::global(&images.global, &reports.global, relations, config);
+    let local = local::local(model, images, reports, config);
+    let temporal = temporal::temporal(&images.global, &reports.global, relations, config);
     let total = &global.loss * config.global_weight
         + &local * config.local_weight
-        + (&temporal.forward_mapping + &temporal.reverse_mapping) * config.temporal_weight;
+        + (&temporal.forward_mapping * config.forward_mapping_weight
+            + &temporal.reverse_mapping * config.reverse_mapping_weight)
+            * config.temporal_weight;
     Losses {
         total,
         global: global.loss,

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use tch::Kind;
 
+use super::input::ReportRules;
+
 /// Which behaviour is computed where the reference implementation has known defects. See DESIGN.md for the full table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -44,6 +46,34 @@ impl Precision {
     }
 }
 
+/// What becomes of lateral views.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lateral {
+    /// Their tokens go through an expert of their own (the paper's mixture of view experts).
+    #[default]
+    Expert,
+    /// Their tokens go through the frontal expert: one transformer for both views.
+    Frontal,
+    /// They are not looked at.
+    Ignored,
+}
+
+/// What [`Semantics::Reference`] stands for, one behaviour at a time: each that is given decides alone, the others follow
+/// [`ModelConfig::semantics`]. (Positions have [`TextConfig::positions`].)
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Quirks {
+    /// An absent lateral view is a picture of zeros, whose patches enter local alignment and batch statistics.
+    pub absent_lateral: Option<bool>,
+    /// Reports are padded to `text.max_tokens`, and padding words ask for patches and enter batch statistics.
+    pub padding_words: Option<bool>,
+    /// The context of patches→words is not normalised.
+    pub raw_context: Option<bool>,
+    /// A report that fills the window loses its last word and `[SEP]`.
+    pub lost_word: Option<bool>,
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelConfig {
@@ -51,6 +81,8 @@ pub struct ModelConfig {
     /// Standard deviation of random weights. 0.02 suits widths of about 768; narrow models start faster with
     /// about `1/√width`.
     pub initial_deviation: f64,
+    pub lateral: Lateral,
+    pub quirks: Quirks,
     pub image: ImageConfig,
     pub text: TextConfig,
     pub projection: ProjectionConfig,
@@ -61,6 +93,8 @@ impl Default for ModelConfig {
         ModelConfig {
             semantics: Semantics::default(),
             initial_deviation: 0.02,
+            lateral: Lateral::default(),
+            quirks: Quirks::default(),
             image: ImageConfig::default(),
             text: TextConfig::default(),
             projection: ProjectionConfig::default(),
@@ -147,6 +181,16 @@ impl Default for ProjectionConfig {
 }
 
 impl ModelConfig {
+    /// Whether the reference's behaviour is wanted that one of [`Quirks`] speaks of: `config.quirk(|own| own.raw_context)`.
+    pub fn quirk(&self, one: impl Fn(&Quirks) -> Option<bool>) -> bool {
+        one(&self.quirks).unwrap_or(self.semantics == Semantics::Reference)
+    }
+
+    /// How reports are laid out.
+    pub fn report_rules(&self) -> ReportRules {
+        ReportRules { padding_words: self.quirk(|own| own.padding_words), lost_word: self.quirk(|own| own.lost_word) }
+    }
+
     /// Refuses sizes that cannot be built, naming the key.
     pub fn validate(&self) -> crate::Result<()> {
         let positive = [

@@ -36,6 +36,17 @@ impl ImageInput {
         }
     }
 
+    /// Another handle to the same pictures.
+    pub fn handle(&self) -> ImageInput {
+        self.part(0, self.studies())
+    }
+
+    /// The same studies without their lateral views.
+    pub fn frontal_only(&self) -> ImageInput {
+        let (frontal, lateral) = (self.frontal.shallow_clone(), self.lateral.narrow(0, 0, 0));
+        ImageInput { frontal, lateral, lateral_rows: Vec::new() }
+    }
+
     /// The same batch on another device.
     pub fn to_device(&self, device: Device) -> ImageInput {
         ImageInput {
@@ -43,6 +54,22 @@ impl ImageInput {
             lateral: self.lateral.to_device(device),
             lateral_rows: self.lateral_rows.clone(),
         }
+    }
+}
+
+/// How reports are laid out; both rules are the reference's, see [`super::config::Quirks`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReportRules {
+    /// Every report is padded to the window.
+    pub padding_words: bool,
+    /// The last token of a full window is not walked.
+    pub lost_word: bool,
+}
+
+impl From<Semantics> for ReportRules {
+    fn from(semantics: Semantics) -> ReportRules {
+        let reference = semantics == Semantics::Reference;
+        ReportRules { padding_words: reference, lost_word: reference }
     }
 }
 
@@ -68,24 +95,22 @@ impl ReportInput {
     /// * `continues`: whether a token id is a continuation piece (`##…`) and so joins the word before it.
     /// * `window`: the configured maximum number of tokens. In [`Semantics::Reference`] every report is padded to it and the
     ///   last token of a full window is not walked (its word is lost); in [`Semantics::Corrected`] the batch is padded to its
-    ///   longest report and every word is kept.
+    ///   longest report and every word is kept. [`ReportRules`] choose each alone.
     pub fn new(
         reports: &[Vec<u32>],
         continues: impl Fn(u32) -> bool,
         separator: u32,
         window: i64,
-        semantics: Semantics,
+        rules: impl Into<ReportRules>,
     ) -> ReportInput {
+        let rules: ReportRules = rules.into();
         let longest = reports.iter().map(Vec::len).max().unwrap_or(0) as i64;
-        let tokens = match semantics {
-            Semantics::Reference => window,
-            Semantics::Corrected => longest,
-        };
+        let tokens = if rules.padding_words { window } else { longest };
         let layouts: Vec<Vec<i64>> = reports
             .iter()
-            .map(|ids| match semantics {
-                Semantics::Reference => {
-                    let walked = ids.len().min((tokens - 1) as usize);
+            .map(|ids| match rules.lost_word {
+                true => {
+                    let walked = ids.len().min((window - 1) as usize);
                     let mut words = words_of_tokens(&ids[..walked], &continues);
                     // The reference adds a word to its list when the next one begins or `[SEP]` comes. Where the window
                     // ends before `[SEP]`, the word being collected is never added.
@@ -95,14 +120,14 @@ impl ReportInput {
                     }
                     words
                 }
-                Semantics::Corrected => words_of_tokens(ids, &continues),
+                false => words_of_tokens(ids, &continues),
             })
             .collect();
         let word_counts: Vec<i64> =
             layouts.iter().map(|layout| layout.iter().copied().max().unwrap_or(0).max(0)).collect();
-        let words = match semantics {
-            Semantics::Reference => tokens - 1,
-            Semantics::Corrected => word_counts.iter().copied().max().unwrap_or(0),
+        let words = match rules.padding_words {
+            true => tokens - 1,
+            false => word_counts.iter().copied().max().unwrap_or(0),
         };
         let pad = |row: &mut Vec<i64>, value: i64| row.resize(tokens as usize, value);
         let (mut ids, mut word_of_token) = (Vec::new(), Vec::new());
@@ -172,13 +197,42 @@ fn words_of_tokens(ids: &[u32], continues: &impl Fn(u32) -> bool) -> Vec<i64> {
         .collect()
 }
 
+/// How the studies of a batch belong together.
+#[derive(Debug)]
+pub struct Relations {
+    /// `[Q, T]` int64: rows of the studies that form sequences, in time order, -1 where a sequence has ended; `Q` may be 0.
+    pub sequences: Tensor,
+    /// `[Q, T]` float64: days since the first study of the sequence, 0 where it has ended. `None` where nobody asked.
+    pub days: Option<Tensor>,
+    /// For each of the `B` studies a number of its subject; empty where nobody asked.
+    pub subjects: Vec<u32>,
+    /// For each of the `B` studies the distinct word pieces of its report, ascending; empty where nobody asked.
+    pub pieces: Vec<Vec<u32>>,
+}
+
+impl Relations {
+    /// Full sequences `[Q, T]`, and nothing else known.
+    pub fn of_sequences(sequences: Tensor) -> Relations {
+        Relations { sequences, days: None, subjects: Vec::new(), pieces: Vec::new() }
+    }
+
+    /// The same on another device.
+    pub fn to_device(&self, device: Device) -> Relations {
+        Relations {
+            sequences: self.sequences.to_device(device),
+            days: self.days.as_ref().map(|days| days.to_device(device)),
+            subjects: self.subjects.clone(),
+            pieces: self.pieces.clone(),
+        }
+    }
+}
+
 /// One training step's studies.
 #[derive(Debug)]
 pub struct Batch {
     pub images: ImageInput,
     pub reports: ReportInput,
-    /// `[Q, T]` int64: rows of the studies that form full sequences, in time order; `Q` may be 0.
-    pub sequences: Tensor,
+    pub relations: Relations,
 }
 
 impl Batch {
@@ -187,7 +241,7 @@ impl Batch {
         Batch {
             images: self.images.to_device(device),
             reports: self.reports.to_device(device),
-            sequences: self.sequences.to_device(device),
+            relations: self.relations.to_device(device),
         }
     }
 }

@@ -35,7 +35,7 @@ pub mod words;
 use tch::{Device, Kind, Tensor};
 
 use self::bert::ReportEncoder;
-use self::config::{ModelConfig, Semantics};
+use self::config::{Lateral, ModelConfig, Semantics};
 use self::importance::Importance;
 use self::input::{ImageInput, ReportInput};
 use self::parameters::Scope;
@@ -122,7 +122,11 @@ impl MedSt {
         let head = |name: &str, inputs: i64| Projection::new(&precise.at(name), inputs, projection);
         Ok(MedSt {
             config: config.clone(),
-            image_encoder: ImageEncoder::new(&root.at("image_encoder"), &config.image),
+            image_encoder: ImageEncoder::new(
+                &root.at("image_encoder"),
+                &config.image,
+                if config.lateral == Lateral::Expert { View::Lateral } else { View::Frontal },
+            ),
             report_encoder: ReportEncoder::new(&root.at("report_encoder"), &config.text),
             image_global: head("image_global", width),
             patch_local: head("patch_local", width),
@@ -171,12 +175,18 @@ impl MedSt {
     /// As [`MedSt::embed_images`].
     pub fn image_stages<'a>(&'a self, input: &'a ImageInput) -> Result<Vec<Stage<'a>>> {
         vit::check_input(input, &self.config.image)?;
-        Ok(self.image_encoder.stages(input, self.config.semantics))
+        let lateral = self.config.lateral != Lateral::Ignored;
+        let input = if lateral { input.handle() } else { input.frontal_only() };
+        Ok(self.image_encoder.stages(input, lateral && self.config.quirk(|own| own.absent_lateral)))
     }
 
     /// The rows of the studies whose lateral views are encoded.
     pub fn lateral_rows(&self, input: &ImageInput) -> Vec<i64> {
-        vit::lateral_rows(input, self.config.semantics)
+        match self.config.lateral {
+            Lateral::Ignored => Vec::new(),
+            _ if self.config.quirk(|own| own.absent_lateral) => (0..input.studies()).collect(),
+            _ => input.lateral_rows.clone(),
+        }
     }
 
     /// Embeddings from encoder states. In training the projections' statistics are those of all studies.
@@ -255,12 +265,12 @@ impl MedSt {
         let word_features = words::sum_pieces(states, input);
         let (studies, words, width) = word_features.size3()?;
         let exists = input.word_exists();
-        let local = match self.config.semantics {
-            Semantics::Reference => {
+        let local = match self.config.quirk(|own| own.padding_words) {
+            true => {
                 let local = self.word_local.forward(&word_features.reshape([studies * words, width]), mode);
                 local.view([studies, words, -1])
             }
-            Semantics::Corrected => {
+            false => {
                 let rows = exists.reshape([-1]).nonzero().squeeze_dim(1);
                 let local = self
                     .word_local

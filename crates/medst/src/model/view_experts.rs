@@ -17,21 +17,26 @@ pub enum View {
 pub struct ViewExperts {
     frontal: Expert,
     lateral: Expert,
+    /// The expert that lateral tokens go through.
+    of_lateral: View,
 }
 
 impl ViewExperts {
-    pub fn new(scope: &Scope, width: i64, hidden: i64, epsilon: f64) -> ViewExperts {
+    /// * `of_lateral`: the expert of lateral tokens; with [`View::Frontal`] the lateral expert exists (so that all other
+    ///   weights are those of a model that uses it) and is not used.
+    pub fn new(scope: &Scope, width: i64, hidden: i64, epsilon: f64, of_lateral: View) -> ViewExperts {
         ViewExperts {
             frontal: Expert::new(&scope.at("frontal_expert"), width, hidden, epsilon),
             lateral: Expert::new(&scope.at("lateral_expert"), width, hidden, epsilon),
+            of_lateral,
         }
     }
 
     /// `x + mlp(norm(x))` with the expert of `view`; `x` is `[…, H]`.
     pub fn forward(&self, x: &Tensor, view: View) -> Tensor {
-        match view {
-            View::Frontal => self.frontal.forward(x),
-            View::Lateral => self.lateral.forward(x),
+        match (view, self.of_lateral) {
+            (View::Lateral, View::Lateral) => self.lateral.forward(x),
+            _ => self.frontal.forward(x),
         }
     }
 }

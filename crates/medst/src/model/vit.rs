@@ -12,7 +12,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::config::{ImageConfig, Semantics};
+use super::config::ImageConfig;
 use super::fused;
 use super::input::ImageInput;
 use super::parameters::{Init, LayerNorm, Linear, Scope, at_least_float};
@@ -54,16 +54,9 @@ impl ImageFeatures {
     }
 }
 
-/// For each of the lateral views that are encoded the row of its study.
-pub fn lateral_rows(input: &ImageInput, semantics: Semantics) -> Vec<i64> {
-    match semantics {
-        Semantics::Corrected => input.lateral_rows.clone(),
-        Semantics::Reference => (0..input.studies()).collect(),
-    }
-}
-
 impl ImageEncoder {
-    pub fn new(scope: &Scope, config: &ImageConfig) -> ImageEncoder {
+    /// * `of_lateral`: the expert that lateral tokens go through.
+    pub fn new(scope: &Scope, config: &ImageConfig, of_lateral: View) -> ImageEncoder {
         let ImageConfig { patch, width, depth, .. } = *config;
         ImageEncoder {
             patch,
@@ -72,7 +65,7 @@ impl ImageEncoder {
             positions: scope.precise().parameter("positions", &[1, 1 + config.patches(), width], Init::TruncatedNormal),
             patch_weight: scope.parameter("patch_embedding.weight", &[width, 3, patch, patch], Init::TruncatedNormal),
             patch_bias: scope.parameter("patch_embedding.bias", &[width], Init::Zeros),
-            blocks: (0..depth).map(|n| Block::new(&scope.at(format_args!("blocks.{n}")), config)).collect(),
+            blocks: (0..depth).map(|n| Block::new(&scope.at(format_args!("blocks.{n}")), config, of_lateral)).collect(),
             norm: LayerNorm::new(&scope.at("norm"), width, config.epsilon),
         }
     }
@@ -80,16 +73,15 @@ impl ImageEncoder {
     /// The encoder as a chain, from no state to those of [`ImageFeatures`]: embedding, blocks, final norm.
     ///
     /// Between two stages stand `[B, 1+P, H]` frontal and `[L, P, H]` lateral tokens.
-    pub fn stages<'a>(&'a self, input: &'a ImageInput, semantics: Semantics) -> Vec<Stage<'a>> {
-        match semantics {
-            Semantics::Corrected => self.stages_of_views(input),
-            Semantics::Reference => self.stages_of_all_views(input),
-        }
+    ///
+    /// * `all_views`: the reference's way, see [`ImageEncoder::stages_of_all_views`].
+    pub fn stages(&self, input: ImageInput, all_views: bool) -> Vec<Stage<'_>> {
+        if all_views { self.stages_of_all_views(input) } else { self.stages_of_views(input) }
     }
 
     /// Studies are reordered so that those with a lateral view come first, and back at the end: attention then works on
     /// contiguous slices and no token is computed for a view that is not there.
-    fn stages_of_views<'a>(&'a self, input: &'a ImageInput) -> Vec<Stage<'a>> {
+    fn stages_of_views(&self, input: ImageInput) -> Vec<Stage<'_>> {
         let order = lateral_first(input.studies(), &input.lateral_rows);
         let reorder = !order.iter().enumerate().all(|(place, &row)| place as i64 == row);
         let back = inverse(&order);
@@ -108,7 +100,7 @@ impl ImageEncoder {
 
     /// The reference's way: an absent lateral view is a picture of zeros (after normalisation) whose keys are masked, and its
     /// patches go through everything else.
-    fn stages_of_all_views<'a>(&'a self, input: &'a ImageInput) -> Vec<Stage<'a>> {
+    fn stages_of_all_views(&self, input: ImageInput) -> Vec<Stage<'_>> {
         let (studies, device) = (input.studies(), input.frontal.device());
         let rows = Tensor::from_slice(&input.lateral_rows).to_device(device);
         let patches = self.positions.size()[1] - 1;
@@ -198,13 +190,13 @@ struct Block {
 }
 
 impl Block {
-    fn new(scope: &Scope, config: &ImageConfig) -> Block {
+    fn new(scope: &Scope, config: &ImageConfig, of_lateral: View) -> Block {
         let width = config.width;
         Block {
             norm: LayerNorm::new(&scope.at("norm"), width, config.epsilon),
             qkv: Linear::new(&scope.at("attention.qkv"), width, 3 * width),
             projection: Linear::new(&scope.at("attention.projection"), width, width),
-            experts: ViewExperts::new(scope, width, config.mlp, config.epsilon),
+            experts: ViewExperts::new(scope, width, config.mlp, config.epsilon, of_lateral),
             heads: config.heads,
         }
     }

@@ -249,6 +249,25 @@ impl MedSt {
         drop(file);
         if problems.is_empty() { Ok(()) } else { Err(unusable(path, summary(&problems))) }
     }
+
+    /// Fills both encoders from a file of this program, and the lateral experts with copies of its frontal ones; everything else
+    /// stays as it is.
+    ///
+    /// # Errors
+    /// A file of the reference; missing and misshapen tensors, each by name.
+    pub fn load_encoders(&mut self, file: &TensorFile) -> Result<()> {
+        if crate::convert::reference::is_reference(&file.tensors) {
+            let message = "encoders alone are taken from checkpoints of this program; init.take = \"all\" reads the \
+                           reference's whole";
+            return Err(unusable(&file.path, message));
+        }
+        let encoders = |name: &str| name.starts_with("image_encoder.") || name.starts_with("report_encoder.");
+        let wanted: Vec<Parameter> = self.parameters().iter().filter(|own| encoders(&own.name)).cloned().collect();
+        let source = |own: &Parameter| file.tensors.get(&own.name.replace("lateral_expert", "frontal_expert"));
+        let found = wanted.iter().filter_map(|own| Some((own.name.clone(), source(own)?.shallow_clone()))).collect();
+        let problems = fill(&wanted, &found);
+        if problems.is_empty() { Ok(()) } else { Err(unusable(&file.path, summary(&problems))) }
+    }
 }
 
 /// Copies tensors into parameters of the same names; returns what does not fit, in which case nothing was copied.

@@ -108,7 +108,7 @@ pub fn differentiate(
     let features = ImageFeatures::from_states(vec![image, frontal, lateral], lateral_rows.clone());
     let images = model.project_images(features, Mode::Train)?;
     let reports = model.project_reports(&tokens, &batch.reports, Mode::Train)?;
-    let losses = loss::of_embeddings(model, &images, &reports, &batch.sequences, config);
+    let losses = loss::of_embeddings(model, &images, &reports, &batch.relations, config);
     drop((images, reports, tokens));
     let mut gradients = Gradients::none(model);
     let of_states = gradients.add(&(&losses.total * share), &states);

@@ -7,6 +7,7 @@
 use medst_data::corpus::Corpus;
 use medst_data::image::crop::{Corner, crop};
 use medst_data::report::WordPiece;
+use medst_data::sequence::{Chunks, Sequence, build_sequences};
 use medst_data::split::Split;
 use medst_data::study::{ImageIndex, Study};
 use rand::Rng;
@@ -16,7 +17,7 @@ use tch::{Kind, Tensor};
 use super::sampler;
 use crate::config::DataConfig;
 use crate::model::config::ModelConfig;
-use crate::model::input::{Batch, ImageInput, ReportInput};
+use crate::model::input::{Batch, ImageInput, Relations, ReportInput};
 use crate::{Error, Result};
 
 /// Studies of one split that have a report, as sequences.
@@ -25,6 +26,8 @@ pub struct Dataset<'a> {
     pieces: &'a WordPiece,
     model: &'a ModelConfig,
     alternative_frontals: bool,
+    lateral_fraction: f64,
+    short_sequences: bool,
     /// Rows of the corpus, by sequence, studies without a report left out.
     pub sequences: Vec<Vec<u32>>,
     /// Studies left out because they have no report.
@@ -75,7 +78,18 @@ impl<'a> Dataset<'a> {
         };
         let tokens: Vec<Vec<u32>> = studies.par_iter().map(encode).collect();
         let has_report = |row: &u32| !tokens[*row as usize].is_empty();
-        let all: Vec<&Vec<u32>> = corpus.sequences_of(split).map(|sequence| &sequence.studies).collect();
+        let recut: Vec<Sequence>;
+        let length = data.sequence_length.unwrap_or(corpus.manifest().sequence_length);
+        let sequences: Vec<&Sequence> = if length == corpus.manifest().sequence_length {
+            corpus.sequences_of(split).collect()
+        } else {
+            recut = build_sequences(studies, Chunks::apart(length));
+            recut.iter().filter(|own| own.split == split).collect()
+        };
+        let limit = if split == Split::Train { data.subjects } else { None };
+        let chosen = limit.map(|limit| chosen_subjects(&sequences, limit));
+        let is_chosen = |own: &&&Sequence| chosen.as_ref().is_none_or(|chosen| chosen.contains(own.subject.0.as_str()));
+        let all: Vec<&Vec<u32>> = sequences.iter().filter(is_chosen).map(|own| &own.studies).collect();
         let sequences: Vec<Vec<u32>> = all
             .iter()
             .map(|rows| rows.iter().copied().filter(has_report).collect::<Vec<u32>>())
@@ -87,10 +101,12 @@ impl<'a> Dataset<'a> {
             pieces,
             model,
             alternative_frontals: data.alternative_frontals,
+            lateral_fraction: data.lateral_fraction,
+            short_sequences: data.short_sequences,
             silent: all.iter().map(|rows| rows.len()).sum::<usize>() - kept,
             sequences,
             tokens,
-            full: corpus.manifest().sequence_length,
+            full: length,
         })
     }
 
@@ -99,17 +115,10 @@ impl<'a> Dataset<'a> {
         self.sequences.iter().map(Vec::len).sum()
     }
 
-    /// Makes a batch of sequences (numbers into `self.sequences`). Those of full length take part in the temporal loss.
+    /// Makes a batch of sequences (numbers into `self.sequences`). Those of full length take part in the temporal loss; where
+    /// shorter ones may as well, all of two studies or more.
     pub fn batch(&self, numbers: &[usize], crop: Crop) -> Batch {
         let rows: Vec<u32> = numbers.iter().flat_map(|&n| self.sequences[n].iter().copied()).collect();
-        let mut full = Vec::new();
-        let mut first = 0i64;
-        for length in numbers.iter().map(|&n| self.sequences[n].len()) {
-            if length == self.full {
-                full.extend((first..).take(length));
-            }
-            first += length as i64;
-        }
         let reports: Vec<Vec<u32>> = rows.iter().map(|&row| self.tokens[row as usize].clone()).collect();
         Batch {
             images: self.images(&rows, crop),
@@ -118,22 +127,62 @@ impl<'a> Dataset<'a> {
                 |id| self.pieces.is_continuation(id),
                 self.pieces.separator(),
                 self.model.text.max_tokens,
-                self.model.semantics,
+                self.model.report_rules(),
             ),
-            sequences: Tensor::from_slice(&full).view([-1, self.full as i64]),
+            relations: self.relations(numbers, &rows, reports),
         }
+    }
+
+    /// How the studies `rows` of the sequences `numbers` belong together.
+    fn relations(&self, numbers: &[usize], rows: &[u32], reports: Vec<Vec<u32>>) -> Relations {
+        let least = if self.short_sequences { 2 } else { self.full };
+        let studies = self.corpus.studies();
+        let day = |row: u32| studies[row as usize].acquired.map_or(0.0, |day| day.0);
+        let (mut steps, mut days, mut first) = (Vec::new(), Vec::new(), 0);
+        for own in numbers.iter().map(|&n| &self.sequences[n]) {
+            if own.len() >= least {
+                let place = |step: usize| if step < own.len() { (first + step) as i64 } else { -1 };
+                steps.extend((0..self.full).map(place));
+                days.extend((0..self.full).map(|step| own.get(step).map_or(0.0, |&row| day(row) - day(own[0]))));
+            }
+            first += own.len();
+        }
+        let mut known = std::collections::HashMap::new();
+        let subjects = rows.iter().map(|&row| {
+            let next = known.len() as u32;
+            *known.entry(&studies[row as usize].subject).or_insert(next)
+        });
+        let distinct = |mut pieces: Vec<u32>| {
+            pieces.sort_unstable();
+            pieces.dedup();
+            pieces
+        };
+        let shape = [-1, self.full as i64];
+        Relations {
+            sequences: Tensor::from_slice(&steps).view(shape),
+            days: Some(Tensor::from_slice(&days).view(shape)),
+            subjects: subjects.collect(),
+            pieces: reports.into_iter().map(distinct).collect(),
+        }
+    }
+
+    /// The lateral picture, where the configured share of them includes it.
+    fn lateral(&self, study: &Study) -> Option<ImageIndex> {
+        let kept = self.lateral_fraction >= 1.0 || unit_lot(&study.study.0) < self.lateral_fraction;
+        study.lateral.filter(|_| kept)
     }
 
     fn images(&self, rows: &[u32], crop: Crop) -> ImageInput {
         let studies: Vec<&Study> = rows.iter().map(|&row| &self.corpus.studies()[row as usize]).collect();
         image_input(self.corpus, &studies, self.model.image.size as usize, |place, study, stored, side| match crop {
-            Crop::Centre => Drawn::centre(study, stored, side),
+            Crop::Centre => Drawn { lateral: self.lateral(study), ..Drawn::centre(study, stored, side) },
             Crop::Random { seed, epoch } => {
                 let mut random = sampler::random([seed, epoch, u64::from(rows[place]), 2]);
                 let choices = if self.alternative_frontals { study.alternative_frontals.len() } else { 0 };
                 let choice = random.random_range(0..=choices);
                 Drawn {
                     frontal: choice.checked_sub(1).map_or(study.frontal, |n| study.alternative_frontals[n]),
+                    lateral: self.lateral(study),
                     corners: [(); 2].map(|()| Corner::random(stored, side, &mut random)),
                 }
             }
@@ -141,16 +190,40 @@ impl<'a> Dataset<'a> {
     }
 }
 
-/// What is read of a study: which frontal picture, and where frontal and lateral are cropped.
+/// The subjects that a smaller training set consists of.
+fn chosen_subjects<'a>(sequences: &[&'a Sequence], count: usize) -> std::collections::HashSet<&'a str> {
+    let mut subjects: Vec<&str> = sequences.iter().map(|own| own.subject.0.as_str()).collect();
+    subjects.sort_unstable();
+    subjects.dedup();
+    subjects.sort_by_key(|name| lot(name, 6));
+    subjects.into_iter().take(count).collect()
+}
+
+/// A number that a name draws, the same in every run; `purpose` tells draws apart.
+fn lot(name: &str, purpose: u64) -> u64 {
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+        // FNV-1a; its value only seeds the generator.
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    sampler::random([hash, 0, 0, purpose]).random()
+}
+
+/// A number in `[0, 1)` that a study's id draws.
+fn unit_lot(name: &str) -> f64 {
+    lot(name, 5) as f64 / (u64::MAX as f64 + 1.0)
+}
+
+/// What is read of a study: which pictures, and where frontal and lateral are cropped.
 pub struct Drawn {
     frontal: ImageIndex,
+    lateral: Option<ImageIndex>,
     corners: [Corner; 2],
 }
 
 impl Drawn {
     /// The first frontal picture, both views cropped in the middle.
     pub fn centre(study: &Study, stored: usize, side: usize) -> Drawn {
-        Drawn { frontal: study.frontal, corners: [Corner::centre(stored, side); 2] }
+        Drawn { frontal: study.frontal, lateral: study.lateral, corners: [Corner::centre(stored, side); 2] }
     }
 }
 
@@ -162,19 +235,15 @@ pub fn image_input(
     draw: impl Fn(usize, &Study, usize, usize) -> Drawn,
 ) -> ImageInput {
     let (stored, size) = (corpus.image_size(), side * side);
-    let lateral_rows: Vec<i64> = studies
-        .iter()
-        .enumerate()
-        .filter(|(_, study)| study.lateral.is_some())
-        .map(|(place, _)| place as i64)
-        .collect();
+    let drawn: Vec<Drawn> = studies.iter().enumerate().map(|(place, study)| draw(place, study, stored, side)).collect();
+    let lateral_rows: Vec<i64> =
+        drawn.iter().enumerate().filter(|(_, drawn)| drawn.lateral.is_some()).map(|(place, _)| place as i64).collect();
     let mut frontal = vec![0; studies.len() * size];
     let mut lateral = vec![0; lateral_rows.len() * size];
     let mut lateral_slots = lateral.chunks_exact_mut(size);
-    for ((place, study), slot) in studies.iter().enumerate().zip(frontal.chunks_exact_mut(size)) {
-        let drawn = draw(place, study, stored, side);
+    for (drawn, slot) in drawn.iter().zip(frontal.chunks_exact_mut(size)) {
         crop(corpus.image(drawn.frontal), stored, drawn.corners[0], side, slot);
-        if let Some((index, slot)) = study.lateral.and_then(|index| Some((index, lateral_slots.next()?))) {
+        if let Some((index, slot)) = drawn.lateral.and_then(|index| Some((index, lateral_slots.next()?))) {
             crop(corpus.image(index), stored, drawn.corners[1], side, slot);
         }
     }

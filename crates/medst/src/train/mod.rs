@@ -47,12 +47,13 @@ use self::optimizer::AdamW;
 use self::schedule::Schedule;
 pub use self::summary::{Ending, RunSummary};
 use self::watch::Watch;
-use crate::config::Config;
+use crate::config::{Config, Take};
 use crate::convert;
 use crate::loss;
 use crate::model::card::{Origin, TrainingData};
 use crate::model::config::Positions;
 use crate::model::input::Batch;
+use crate::model::weights::TensorFile;
 use crate::model::{MedSt, Mode};
 use crate::{Error, Result};
 
@@ -297,7 +298,8 @@ fn check_folder(config: &Config, resume: bool) -> Result<()> {
         let message = format!("train.output = {there}: there is a run already; --resume continues it");
         return if path.exists() { Err(Error::Config(message)) } else { Ok(()) };
     }
-    let (begun, text) = (std::fs::read_to_string(&path).map_err(Error::io(&path))?, config.to_toml()?);
+    // Read as a configuration, so that a run begun before a key existed has it at its default.
+    let (begun, text) = (Config::load(&path, &[])?.to_toml()?, config.to_toml()?);
     let (mut begun, mut now) = (begun.lines(), text.lines());
     loop {
         let (was, is) = (begun.next(), now.next());
@@ -335,6 +337,14 @@ fn initialise(model: &mut MedSt, config: &Config, progress: &dyn Progress) -> Re
     let inputs = &config.init.weights;
     if inputs.is_empty() {
         return Ok(Vec::new());
+    }
+    if config.init.take == Take::Encoders {
+        let [input] = inputs.as_slice() else {
+            return Err(Error::Config("init.take = \"encoders\" takes those of one file in init.weights".into()));
+        };
+        model.load_encoders(&TensorFile::read(&input.path)?)?;
+        progress.note(&format!("started from the encoders of {input}"));
+        return convert::origins(inputs);
     }
     let (filled, origin) = convert::start(model, inputs)?;
     let names: Vec<String> = inputs.iter().map(ToString::to_string).collect();

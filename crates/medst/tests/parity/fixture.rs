@@ -7,7 +7,7 @@ use medst::convert::reference;
 use medst::loss::config::LossConfig;
 use medst::model::MedSt;
 use medst::model::config::{ImageConfig, ModelConfig, Positions, ProjectionConfig, Semantics, TextConfig};
-use medst::model::input::{Batch, ImageInput, ReportInput};
+use medst::model::input::{Batch, ImageInput, Relations, ReportInput};
 use medst::model::weights::TensorFile;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
@@ -92,6 +92,7 @@ impl Fixture {
                 positions: Positions::Zero,
             },
             projection: ProjectionConfig { hidden: c.projection_hidden, embedding: c.embedding },
+            ..ModelConfig::default()
         }
     }
 
@@ -145,7 +146,9 @@ impl Fixture {
                 tokens as i64,
                 Semantics::Reference,
             ),
-            sequences: Tensor::arange(sequences * steps, (Kind::Int64, Device::Cpu)).view([sequences, steps]),
+            relations: Relations::of_sequences(
+                Tensor::arange(sequences * steps, (Kind::Int64, Device::Cpu)).view([sequences, steps]),
+            ),
         }
     }
 }

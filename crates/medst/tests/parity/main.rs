@@ -31,7 +31,7 @@ fn compare_forward(fixture: &Fixture, model: &MedSt, mode: Mode, prefix: &str, c
     let batch = fixture.batch();
     let images = model.embed_images(&batch.images, mode).unwrap();
     let reports = model.embed_reports(&batch.reports, mode).unwrap();
-    let losses = loss::of_embeddings(model, &images, &reports, &batch.sequences, &fixture.loss_config());
+    let losses = loss::of_embeddings(model, &images, &reports, &batch.relations, &fixture.loss_config());
     let patches = |frontal: &Tensor, lateral: &Tensor| Tensor::cat(&[frontal, lateral], 1);
     let found = [
         ("image_feature", images.features.image.shallow_clone()),
@@ -149,8 +149,10 @@ fn temporal_losses_and_their_gradients_agree() {
     for (kind, tolerance, gradient_tolerance, _) in PRECISIONS {
         let leaf = |name: &str| fixture.outputs[&format!("temporal.{name}")].to_kind(kind).set_requires_grad(true);
         let (source, target) = (leaf("source"), leaf("target"));
-        let forward = temporal::forward_mapping(&source, &target, config.temporal_temperature);
-        let reverse = temporal::reverse_mapping(&source, &target, config.temporal_temperature, config.variance_weight);
+        let forward = temporal::forward_mapping(&source, &target, None, config.temporal_temperature);
+        let times = temporal::step_times(source.size()[1], (kind, tch::Device::Cpu));
+        let (temperature, weight) = (config.temporal_temperature, config.variance_weight);
+        let reverse = temporal::reverse_mapping(&source, &target, None, &times, temperature, weight);
         (&forward + &reverse).backward();
         let expected = |name: &str| &fixture.outputs[&format!("temporal.{name}")];
         let mut comparison = Comparison::new(tolerance);

@@ -202,7 +202,7 @@ pub fn write(out: &Path, options: &PhantomOptions, progress: &dyn Progress) -> R
         let block: Vec<Result<Written>> = (start..(start + BLOCK).min(options.subjects))
             .into_par_iter()
             .map(|number| {
-                let drawn = Drawn::draw(options.seed, number, options.size as usize, with_second);
+                let drawn = Drawn::draw(options.seed, number, options.difficulty, options.size as usize, with_second);
                 let one = |(layout, folder): &(Layout, &Path)| layout.write(folder, &drawn);
                 let entries = places.iter().map(one).collect::<Result<_>>()?;
                 progress.advance(1);

@@ -45,7 +45,8 @@ pub fn entries(drawn: &Drawn) -> Entries {
     let mut rows = Vec::new();
     for visit in (1..patient.visits.len()).filter(|_| patient.split != Split::Train) {
         let change = |finding| {
-            let own = patient.courses.iter().find(|course| course.finding == finding);
+            // Whoever labels pairs of frontal images labels what they show.
+            let own = patient.courses.iter().find(|course| course.finding == finding && !course.hidden);
             own.map_or("", |own| course(own.change(visit)))
         };
         let courses = FINDINGS.map(change);

@@ -1,0 +1,77 @@
+//! The encoders that every run of a study starts from: a plain dual encoder of frontal images and reports, trained on a cohort of its own.
+//! The paper starts from encoders that others trained, too; from random weights a run of a minute learns too little to compare.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::study::Study;
+use crate::unit::{How, STOPPED};
+
+/// Beside a run that has come to its end.
+const DONE: &str = "finished";
+
+/// The weights, trained as far as they are not yet. `None` when the deadline came first: the next call goes on.
+///
+/// * `threads`: of the one run that there is at that time.
+pub fn prepare(study: &Study, how: &How, threads: usize, deadline: Option<Instant>) -> Result<Option<PathBuf>> {
+    let Some(base) = &study.scale.base else { return Ok(None) };
+    let folder = how.work.join(study.base_name());
+    let (corpus, run) = (folder.join("corpus"), folder.join("run"));
+    let weights = run.join("last/model.safetensors");
+    if run.join(DONE).exists() {
+        return Ok(Some(weights));
+    }
+    let how = &How { threads, ..how.clone() };
+    let text = |path: &Path| path.display().to_string();
+    let pictures = [study.scale.cohort.picture, study.scale.cohort.image_size].map(|side| side.to_string());
+    if !corpus.join("corpus.json").exists() {
+        let raw = folder.join("raw");
+        if raw.exists() {
+            fs::remove_dir_all(&raw).with_context(|| text(&raw))?;
+        }
+        let (subjects, seed) = (base.subjects.to_string(), base.seed.to_string());
+        let draw = ["phantom", &text(&raw), "--subjects", &subjects, "--seed", &seed, "--difficulty", &base.difficulty];
+        how.medst(&[&draw[..], &["--size", &pictures[0]]].concat())?;
+        let table = text(&raw.join("studies.csv"));
+        how.medst(&["prepare", "table", &table, "--out", &text(&corpus), "--image-size", &pictures[1]])?;
+        fs::remove_dir_all(&raw).with_context(|| text(&raw))?;
+    }
+    let mut settings = vec![
+        format!("data.corpus={}", text(&corpus)),
+        format!("train.output={}", text(&run)),
+        format!("train.seed={}", base.seed),
+    ];
+    settings.extend(base.set.iter().cloned());
+    let config = text(&study.pretrain);
+    let mut arguments = vec!["pretrain", &config, "--device", &how.device];
+    arguments.extend(settings.iter().flat_map(|setting| ["--set", setting.as_str()]));
+    if run.join("config.toml").exists() {
+        arguments.push("--resume");
+    }
+    say!("training the encoders that runs start from");
+    let mut child = how.command(&arguments).spawn().with_context(|| text(&how.medst))?;
+    let mut asked = false;
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if !asked && deadline.is_some_and(|deadline| Instant::now() > deadline) {
+            // As Ctrl-C: it leaves a checkpoint.
+            asked = Command::new("kill").args(["-INT", &child.id().to_string()]).status()?.success();
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    match status.code() {
+        Some(0) => {
+            fs::write(run.join(DONE), "").with_context(|| text(&run))?;
+            Ok(Some(weights))
+        }
+        // Without a code it was stopped before it could listen.
+        Some(STOPPED) | None if asked => Ok(None),
+        _ => bail!("the base run ended with {status}"),
+    }
+}

@@ -1,0 +1,153 @@
+//! Ablation studies: many pre-training runs that differ in one thing each, judged on cohorts with known truth.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`study`] | what a study is: arms, seeds, training sizes, cohorts, outcomes (TOML) |
+//! | [`base`] | the encoders that runs start from |
+//! | [`cohort`] | the phantom cohorts of a seed, prepared |
+//! | [`mod@unit`] | one arm, seed and size: pre-train, evaluate, forget the model |
+//! | [`record`] | what a unit leaves: a line of a small file that is committed |
+//! | [`run`] | all units that have no record yet, several at once |
+//! | [`statistics`] | differences, intervals, correction |
+//! | [`comparison`] | records to numbers |
+//! | [`page`], [`plot`] | numbers to `docs/evidence.md` and SVG |
+//!
+//! Everything is done by the `medst` command, as a user would type it; this program links no torch.
+
+/// Prints a line. That nobody reads it any more is no reason to end a study.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
+
+mod base;
+mod cohort;
+mod comparison;
+mod page;
+mod plot;
+mod record;
+mod run;
+mod statistics;
+mod study;
+mod unit;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+/// Runs ablation studies of medst and reports on them.
+#[derive(Debug, Parser)]
+#[command(name = "medst-ablation", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Do what is not done yet.
+    Run(Run),
+    /// Say what is done and what is not.
+    Plan(Which),
+    /// Write the page with tables and plots.
+    Report(Report),
+}
+
+/// Which units of which study.
+#[derive(Debug, Args)]
+struct Which {
+    /// The study, such as configs/ablation/small.toml.
+    study: PathBuf,
+    /// Only these arms.
+    #[arg(long, value_delimiter = ',')]
+    arms: Vec<String>,
+    /// Only these seeds.
+    #[arg(long, value_delimiter = ',')]
+    seeds: Vec<u64>,
+    /// Only these training sizes.
+    #[arg(long, value_delimiter = ',')]
+    sizes: Vec<usize>,
+}
+
+#[derive(Debug, Args)]
+struct Run {
+    #[command(flatten)]
+    which: Which,
+    /// The medst command.
+    #[arg(long, default_value = "target/release/medst")]
+    medst: PathBuf,
+    /// Where cohorts and runs go; nothing in it is kept for the report.
+    #[arg(long, default_value = "runs/ablation")]
+    work: PathBuf,
+    /// Units at once.
+    #[arg(long, default_value_t = 2)]
+    workers: usize,
+    /// Threads of each.
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// Where to compute, as of medst pretrain.
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// Begin no unit later than this many minutes after the start.
+    #[arg(long)]
+    minutes: Option<f64>,
+    /// Try units again that failed.
+    #[arg(long)]
+    retry: bool,
+}
+
+#[derive(Debug, Args)]
+struct Report {
+    #[command(flatten)]
+    which: Which,
+    /// The page; plots go into a folder of its name beside it, which also holds discussion.md.
+    #[arg(long, default_value = "docs/evidence.md")]
+    out: PathBuf,
+}
+
+fn main() -> ExitCode {
+    match execute(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(arguments: Arguments) -> Result<()> {
+    match arguments.command {
+        Command::Run(own) => {
+            let (study, units) = chosen(&own.which)?;
+            let how = unit::How { medst: own.medst, work: own.work, threads: own.threads, device: own.device };
+            run::run(&study, units, &how, own.workers, own.minutes, own.retry)
+        }
+        Command::Plan(which) => {
+            let (study, units) = chosen(&which)?;
+            run::plan(&study, &units)
+        }
+        Command::Report(own) => {
+            let (study, units) = chosen(&own.which)?;
+            page::write(&study, &units, &own.out)
+        }
+    }
+}
+
+/// The study, and its units that were asked for, in the order in which they are run.
+fn chosen(which: &Which) -> Result<(study::Study, Vec<unit::Unit>)> {
+    let study = study::Study::load(&which.study)?;
+    for name in &which.arms {
+        study.arm(name)?;
+    }
+    let wanted = |own: &unit::Unit| {
+        (which.arms.is_empty() || which.arms.contains(&own.arm))
+            && (which.seeds.is_empty() || which.seeds.contains(&own.seed))
+            && (which.sizes.is_empty() || which.sizes.contains(&own.size))
+    };
+    let units = study.units().into_iter().filter(wanted).collect();
+    Ok((study, units))
+}

@@ -1,0 +1,102 @@
+//! What a unit leaves: its figures. Records of an arm are one small file, a line each, in order of size and seed, so that results
+//! can be committed and merged.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::unit::Unit;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    pub size: usize,
+    pub seed: u64,
+    /// Of what it was made with; a unit whose record has another is done again.
+    pub fingerprint: String,
+    /// Seconds of pre-training and of evaluation.
+    pub seconds: [f64; 2],
+    /// By outcome: the figure, and what guessing gives where that is known.
+    pub figures: BTreeMap<String, (f64, Option<f64>)>,
+    /// Mean losses of the validation split at the end.
+    pub losses: BTreeMap<String, f64>,
+    /// Why there are no figures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+}
+
+/// The records of an arm.
+pub fn path(results: &Path, arm: &str) -> PathBuf {
+    results.join(format!("{arm}.jsonl"))
+}
+
+/// Reads an arm's records; none where there is no file.
+///
+/// # Errors
+/// A line that is no record, with its number.
+pub fn read(results: &Path, arm: &str) -> Result<Vec<Record>> {
+    let path = path(results, arm);
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    lines
+        .map(|(number, line)| {
+            serde_json::from_str(line).with_context(|| format!("{}, line {}", path.display(), number + 1))
+        })
+        .collect()
+}
+
+/// Adds or replaces a record; the file is whole at any time.
+pub fn write(results: &Path, arm: &str, record: Record) -> Result<()> {
+    let mut records = read(results, arm)?;
+    records.retain(|own| (own.size, own.seed) != (record.size, record.seed));
+    records.push(record);
+    records.sort_by_key(|own| (own.size, own.seed));
+    fs::create_dir_all(results).with_context(|| results.display().to_string())?;
+    let lines = records.iter().map(|own| Ok(serde_json::to_string(own)? + "\n")).collect::<Result<String>>()?;
+    let (path, fresh) = (path(results, arm), results.join(format!("{arm}.jsonl.new")));
+    fs::write(&fresh, lines).with_context(|| fresh.display().to_string())?;
+    fs::rename(&fresh, &path).with_context(|| path.display().to_string())
+}
+
+/// A unit's record that was made as the study says now.
+pub fn find<'a>(records: &'a [Record], unit: &Unit, fingerprint: &str) -> Option<&'a Record> {
+    records.iter().find(|own| (own.size, own.seed) == (unit.size, unit.seed) && own.fingerprint == fingerprint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(size: usize, seed: u64, value: f64) -> Record {
+        Record {
+            size,
+            seed,
+            fingerprint: "f".into(),
+            seconds: [1.0, 2.0],
+            figures: [("probe".to_string(), (value, Some(0.5)))].into(),
+            losses: BTreeMap::new(),
+            failed: None,
+        }
+    }
+
+    #[test]
+    fn records_replace_their_unit_and_keep_order() {
+        let folder = tempfile::tempdir().unwrap();
+        for own in [record(200, 2, 0.1), record(100, 9, 0.2), record(200, 1, 0.3), record(200, 2, 0.4)] {
+            write(folder.path(), "full", own).unwrap();
+        }
+        let found = read(folder.path(), "full").unwrap();
+        assert_eq!(found, [record(100, 9, 0.2), record(200, 1, 0.3), record(200, 2, 0.4)]);
+        assert!(read(folder.path(), "other").unwrap().is_empty());
+        let unit = Unit { arm: "full".into(), size: 200, seed: 1 };
+        assert!(find(&found, &unit, "f").is_some() && find(&found, &unit, "g").is_none());
+        fs::write(path(folder.path(), "full"), "{}\n").unwrap();
+        assert!(format!("{:#}", read(folder.path(), "full").unwrap_err()).contains("line 1"));
+    }
+}

@@ -1,0 +1,309 @@
+//! What a study is. Two TOML files: the scale (cohorts, seeds, training sizes, the base configuration of a run), and the table of
+//! arms and outcomes, which all scales share.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::unit::Unit;
+
+/// A study, read and checked.
+#[derive(Debug)]
+pub struct Study {
+    pub scale: Scale,
+    pub table: Table,
+    /// The configuration that every run begins with.
+    pub pretrain: PathBuf,
+    pretrain_text: String,
+    pub results: PathBuf,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scale {
+    /// The table of arms, relative to this file.
+    arms: PathBuf,
+    /// The base configuration, relative to this file.
+    pretrain: PathBuf,
+    /// Where records go, relative to the working directory.
+    results: PathBuf,
+    pub seeds: Vec<u64>,
+    /// Training subjects. Every arm runs at the first; arms with `curve = true` at all.
+    pub sizes: Vec<usize>,
+    pub cohort: Cohort,
+    /// Encoders that every run starts from, as the paper starts from trained ones; random weights where absent.
+    pub base: Option<Base>,
+}
+
+/// How the encoders that every run starts from are trained.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Base {
+    pub subjects: usize,
+    /// Of the cohort and of the run; far from the seeds of the study.
+    pub seed: u64,
+    pub difficulty: String,
+    /// Overrides of the base configuration.
+    pub set: Vec<String>,
+}
+
+/// The phantom cohorts of a seed.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cohort {
+    /// Patients; seven of ten are for training.
+    pub subjects: usize,
+    /// Patients of the second cohort, in MS-CXR-T's layout; three of ten are in its pairs.
+    pub benchmark_subjects: usize,
+    pub difficulty: String,
+    /// Height of the drawn pictures in pixels.
+    pub picture: usize,
+    /// Side of the stored pictures.
+    pub image_size: usize,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Table {
+    /// The arm that the others are compared with.
+    pub control: String,
+    #[serde(rename = "outcome")]
+    pub outcomes: Vec<Outcome>,
+    #[serde(rename = "arm")]
+    pub arms: Vec<Arm>,
+}
+
+/// A figure of `medst eval` on which arms are compared.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outcome {
+    /// The name in tables.
+    pub name: String,
+    /// Which corpus: 0 the cohort, 1 the MS-CXR-T benchmark.
+    pub corpus: usize,
+    pub task: String,
+    pub group: String,
+    pub figure: String,
+    #[serde(default)]
+    pub lower_is_better: bool,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Arm {
+    pub name: String,
+    /// The heading it stands under.
+    pub group: String,
+    /// What is different, in a few words.
+    pub what: String,
+    /// What the paper, or whoever proposes it, would expect.
+    pub claim: String,
+    /// The outcomes in which the claim should show most; the family that is corrected for many comparisons.
+    pub primary: Vec<String>,
+    /// Overrides as of `medst pretrain --set`.
+    #[serde(default)]
+    pub set: Vec<String>,
+    /// Times the base configuration's sequences of a batch, so that shorter sequences make batches of as many studies.
+    #[serde(default = "once")]
+    pub batch_factor: f64,
+    /// Whether it runs at all training sizes.
+    #[serde(default)]
+    pub curve: bool,
+    /// What it is compared with, if that is not the control.
+    pub against: Option<String>,
+}
+
+fn once() -> f64 {
+    1.0
+}
+
+impl Study {
+    /// # Errors
+    /// Names the file and the key that is wrong.
+    pub fn load(path: &Path) -> Result<Study> {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let read = |path: &Path| std::fs::read_to_string(path).with_context(|| path.display().to_string());
+        let scale: Scale = toml::from_str(&read(path)?).with_context(|| path.display().to_string())?;
+        let arms = folder.join(&scale.arms);
+        let table: Table = toml::from_str(&read(&arms)?).with_context(|| arms.display().to_string())?;
+        let pretrain = folder.join(&scale.pretrain);
+        let results = scale.results.clone();
+        let study = Study { pretrain_text: read(&pretrain)?, pretrain, results, scale, table };
+        study.check().with_context(|| format!("{} with {}", path.display(), arms.display()))?;
+        Ok(study)
+    }
+
+    fn check(&self) -> Result<()> {
+        let (scale, table) = (&self.scale, &self.table);
+        ensure!(!scale.seeds.is_empty(), "seeds = []: at least one is needed");
+        ensure!(!scale.sizes.is_empty(), "sizes = []: at least one is needed");
+        ensure!(!table.outcomes.is_empty(), "there is no [[outcome]]");
+        self.arm(&table.control)?;
+        let twice =
+            |names: Vec<&str>| (1..names.len()).find(|&n| names[..n].contains(&names[n])).map(|n| names[n].to_string());
+        if let Some(name) = twice(table.arms.iter().map(|arm| arm.name.as_str()).collect()) {
+            bail!("two arms are named `{name}`");
+        }
+        for arm in &table.arms {
+            let plain = |letter: char| letter.is_ascii_alphanumeric() || "-.".contains(letter);
+            ensure!(arm.name.chars().all(plain), "arm `{}`: names are letters, digits, - and .", arm.name);
+            ensure!(arm.batch_factor > 0.0, "arm `{}`: batch_factor must be above 0", arm.name);
+            if let Some(other) = &arm.against {
+                self.arm(other).with_context(|| format!("arm `{}`", arm.name))?;
+            }
+            for name in &arm.primary {
+                let known = table.outcomes.iter().any(|outcome| outcome.name == *name);
+                ensure!(known, "arm `{}`: there is no outcome `{name}`", arm.name);
+            }
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// Lists the arms there are.
+    pub fn arm(&self, name: &str) -> Result<&Arm> {
+        let names = || self.table.arms.iter().map(|arm| arm.name.as_str()).collect::<Vec<_>>().join(", ");
+        self.table
+            .arms
+            .iter()
+            .find(|arm| arm.name == name)
+            .with_context(|| format!("no arm `{name}`; there are {}", names()))
+    }
+
+    /// What an arm is compared with; nothing for the control.
+    pub fn against<'a>(&'a self, arm: &'a Arm) -> Option<&'a str> {
+        let other = arm.against.as_deref().unwrap_or(&self.table.control);
+        (other != arm.name).then_some(other)
+    }
+
+    /// All units: every arm at the first size in the table's order, all seeds of one before the next; then the other sizes.
+    pub fn units(&self) -> Vec<Unit> {
+        let mut units = Vec::new();
+        for (place, &size) in self.scale.sizes.iter().enumerate() {
+            for arm in self.table.arms.iter().filter(|arm| place == 0 || arm.curve) {
+                units.extend(self.scale.seeds.iter().map(|&seed| Unit { arm: arm.name.clone(), size, seed }));
+            }
+        }
+        units
+    }
+
+    /// The overrides of a unit's run, the run's own folders apart.
+    pub fn settings(&self, unit: &Unit) -> Result<Vec<String>> {
+        let arm = self.arm(&unit.arm)?;
+        let mut settings = vec![format!("train.seed={}", unit.seed), format!("data.subjects={}", unit.size)];
+        if arm.batch_factor != 1.0 {
+            let base: toml::Table = toml::from_str(&self.pretrain_text)?;
+            let sequences = base.get("train").and_then(|train| train.get("sequences_per_batch"));
+            let sequences = sequences.and_then(toml::Value::as_integer).with_context(|| {
+                format!("{}: batch_factor needs train.sequences_per_batch", self.pretrain.display())
+            })?;
+            settings
+                .push(format!("train.sequences_per_batch={}", (sequences as f64 * arm.batch_factor).round().max(1.0)));
+        }
+        settings.extend(arm.set.iter().cloned());
+        Ok(settings)
+    }
+
+    /// Tells apart what a record was made with: everything that decides a unit's figures, the program apart.
+    pub fn fingerprint(&self, unit: &Unit) -> Result<String> {
+        let mut hash = Sha256::new();
+        let mut add = |text: &str| {
+            hash.update((text.len() as u64).to_le_bytes());
+            hash.update(text);
+        };
+        // As values, so that a comment in the file changes nothing.
+        let base: toml::Table = toml::from_str(&self.pretrain_text)?;
+        add(&toml::to_string(&base)?);
+        add(&self.cohort_name(unit.seed));
+        if self.scale.base.is_some() {
+            add(&self.base_name());
+        }
+        self.settings(unit)?.iter().for_each(|setting| add(setting));
+        Ok(format!("{:x}", hash.finalize())[..12].to_string())
+    }
+
+    /// The folder name of the base run, which changes with what it is made with.
+    pub fn base_name(&self) -> String {
+        let pictures = [self.scale.cohort.picture, self.scale.cohort.image_size];
+        let base: toml::Table = toml::from_str(&self.pretrain_text).unwrap_or_default();
+        let text = serde_json::to_string(&(&self.scale.base, pictures, base)).unwrap_or_default();
+        format!("base-{}", &format!("{:x}", Sha256::digest(text))[..8])
+    }
+
+    /// The folder name of a seed's cohorts, which changes with what they are made with.
+    pub fn cohort_name(&self, seed: u64) -> String {
+        let text = serde_json::to_string(&self.scale.cohort).unwrap_or_default();
+        format!("cohort-{}-{seed}", &format!("{:x}", Sha256::digest(text))[..8])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn small() -> Study {
+        Study::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/ablation/small.toml")).unwrap()
+    }
+
+    #[test]
+    fn the_study_of_the_project_is_well_formed() {
+        let study = small();
+        let units = study.units();
+        let (seeds, sizes) = (study.scale.seeds.len(), study.scale.sizes.len());
+        assert!(seeds >= 5 && sizes >= 2);
+        // All seeds of an arm before the next arm, every arm before other sizes.
+        let first = units[..seeds].iter().map(|unit| (unit.arm.as_str(), unit.size)).collect::<Vec<_>>();
+        assert_eq!(first, vec![("full", study.scale.sizes[0]); seeds]);
+        let curves = study.table.arms.iter().filter(|arm| arm.curve).count();
+        assert_eq!(units.len(), seeds * (study.table.arms.len() + curves * (sizes - 1)));
+        for arm in &study.table.arms {
+            assert_eq!(arm.primary.is_empty(), arm.name == study.table.control, "{}", arm.name);
+        }
+        let marks: std::collections::BTreeSet<String> =
+            units.iter().map(|unit| study.fingerprint(unit).unwrap()).collect();
+        assert_eq!(marks.len(), units.len(), "every unit has a fingerprint of its own");
+    }
+
+    #[test]
+    fn a_fingerprint_changes_with_values_and_not_with_comments() {
+        let unit = Unit { arm: "no-local".into(), size: 10, seed: 1 };
+        let (plain, mut other) = (small(), small());
+        other.pretrain_text += "\n# a remark\n";
+        assert_eq!(plain.fingerprint(&unit).unwrap(), other.fingerprint(&unit).unwrap());
+        other.pretrain_text = other.pretrain_text.replace("lr = 1e-3", "lr = 1e-4");
+        assert_ne!(plain.fingerprint(&unit).unwrap(), other.fingerprint(&unit).unwrap());
+        let mut larger = small();
+        larger.scale.cohort.subjects += 1;
+        assert_ne!(plain.fingerprint(&unit).unwrap(), larger.fingerprint(&unit).unwrap());
+        assert!(plain.settings(&unit).unwrap().contains(&"loss.local_weight=0".to_string()));
+        let factor = plain.settings(&Unit { arm: "length-2".into(), ..unit }).unwrap();
+        assert!(factor.contains(&"train.sequences_per_batch=36".to_string()), "{factor:?}");
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        let outcome = "[[outcome]]\nname = \"a\"\ncorpus = 0\ntask = \"t\"\ngroup = \"g\"\nfigure = \"f\"\n";
+        let arm = |name: &str, more: &str| {
+            format!("[[arm]]\nname = \"{name}\"\ngroup = \"g\"\nwhat = \"w\"\nclaim = \"c\"\n{more}\n")
+        };
+        let load = |arms: String| {
+            write("arms.toml", &format!("control = \"full\"\n{outcome}{arms}"));
+            format!("{:#}", Study::load(&folder.path().join("study.toml")).unwrap_err())
+        };
+        write("pretrain.toml", "");
+        write(
+            "study.toml",
+            "arms = \"arms.toml\"\npretrain = \"pretrain.toml\"\nresults = \"r\"\nseeds = [1]\nsizes = [1]\n[cohort]\nsubjects = 1\n\
+             benchmark_subjects = 1\ndifficulty = \"hard\"\npicture = 64\nimage_size = 64\n",
+        );
+        let full = arm("full", "primary = []");
+        assert!(load(arm("other", "primary = []")).contains("no arm `full`; there are other"));
+        assert!(load(format!("{full}{full}")).contains("two arms are named `full`"));
+        assert!(load(format!("{full}{}", arm("b", "primary = [\"x\"]"))).contains("arm `b`: there is no outcome `x`"));
+        assert!(load(arm("full", "primary = []\nsets = []")).contains("sets"));
+    }
+}

@@ -1,0 +1,200 @@
+//! One arm, seed and training size: pre-train, evaluate, keep the figures.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::cohort::Corpora;
+use crate::record::Record;
+use crate::study::Study;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unit {
+    pub arm: String,
+    pub size: usize,
+    pub seed: u64,
+}
+
+/// How the command is run.
+#[derive(Clone, Debug)]
+pub struct How {
+    pub medst: PathBuf,
+    pub work: PathBuf,
+    pub threads: usize,
+    pub device: String,
+}
+
+/// What `medst` ends with when it was asked to stop.
+pub const STOPPED: i32 = 130;
+
+/// The command ended as it should not have.
+#[derive(Debug)]
+pub struct Failed {
+    pub code: Option<i32>,
+    message: String,
+}
+
+impl std::fmt::Display for Failed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failed {}
+
+impl How {
+    /// The command, quiet.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let threads = self.threads.to_string();
+        let mut command = Command::new(&self.medst);
+        command
+            .arg("--quiet")
+            .args(arguments)
+            .envs([("OMP_NUM_THREADS", &threads), ("MKL_NUM_THREADS", &threads), ("RAYON_NUM_THREADS", &threads)])
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the command quietly; its standard output.
+    ///
+    /// # Errors
+    /// [`Failed`] with its standard error where it ends with another code than 0.
+    pub fn medst(&self, arguments: &[&str]) -> Result<String> {
+        let output = self.command(arguments).output().with_context(|| self.medst.display().to_string())?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            let said = said.trim().lines().last().unwrap_or("(nothing)").to_string();
+            let message = format!("medst {}: {said}", arguments.join(" "));
+            return Err(Failed { code: output.status.code(), message }.into());
+        }
+        String::from_utf8(output.stdout).context("medst printed something that is not UTF-8")
+    }
+}
+
+/// Runs a unit. A run that fails, such as by a loss that is not finite, is a result: a record that says so.
+///
+/// # Errors
+/// What is not the run's own doing: a stop request, files that cannot be written, figures that are not there.
+///
+/// * `base`: weights whose encoders it starts from.
+pub fn run(study: &Study, unit: &Unit, corpora: &Corpora, base: Option<&Path>, how: &How) -> Result<Record> {
+    let folder = how.work.join("runs").join(format!("{}-{}-{}", unit.arm, unit.size, unit.seed));
+    if folder.exists() {
+        fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    }
+    let mut record = Record {
+        size: unit.size,
+        seed: unit.seed,
+        fingerprint: study.fingerprint(unit)?,
+        seconds: [0.0; 2],
+        figures: BTreeMap::new(),
+        losses: BTreeMap::new(),
+        failed: None,
+    };
+    let [model, cohort, benchmark] = [&folder, &corpora[0], &corpora[1]].map(|path| path.display().to_string());
+    let config = study.pretrain.display().to_string();
+    let mut settings = vec![format!("data.corpus={cohort}"), format!("train.output={model}")];
+    if let Some(base) = base {
+        settings.extend([format!("init.weights={}", base.display()), "init.take=encoders".to_string()]);
+    }
+    settings.extend(study.settings(unit)?);
+    let mut arguments = vec!["pretrain", &config, "--device", &how.device];
+    arguments.extend(settings.iter().flat_map(|setting| ["--set", setting.as_str()]));
+    let start = Instant::now();
+    let trained = how.medst(&arguments);
+    record.seconds[0] = seconds(start);
+    if let Err(error) = trained {
+        return match error.downcast_ref::<Failed>() {
+            // 2: a wrong configuration is a mistake of the study.
+            Some(Failed { code: Some(1), .. }) => {
+                record.failed = Some(error.to_string().rsplit(": ").next().unwrap_or_default().to_string());
+                fs::remove_dir_all(&folder).ok();
+                Ok(record)
+            }
+            Some(Failed { code: Some(STOPPED), .. }) => bail!("stopped"),
+            _ => Err(error),
+        };
+    }
+    record.losses = validation_losses(&fs::read_to_string(folder.join("metrics.jsonl"))?);
+
+    let start = Instant::now();
+    // One replicate: intervals come from the seeds.
+    let printed = how.medst(&[
+        "--json",
+        "eval",
+        "all",
+        "--model",
+        &model,
+        "--corpus",
+        &cohort,
+        "--corpus",
+        &benchmark,
+        "--replicates",
+        "1",
+        "--batch",
+        "64",
+        "--device",
+        &how.device,
+    ])?;
+    record.seconds[1] = seconds(start);
+    record.figures = figures(study, &serde_json::from_str(&printed)?)?;
+    fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    Ok(record)
+}
+
+fn seconds(start: Instant) -> f64 {
+    (start.elapsed().as_secs_f64() * 10.0).round() / 10.0
+}
+
+/// The outcomes among what `medst eval` printed. One that is undefined on these data is left out.
+fn figures(study: &Study, printed: &Value) -> Result<BTreeMap<String, (f64, Option<f64>)>> {
+    let mut found = BTreeMap::new();
+    for outcome in &study.table.outcomes {
+        let tasks = printed["corpora"][outcome.corpus]["tasks"].as_array().map_or(&[][..], Vec::as_slice);
+        let own = tasks.iter().filter(|task| task["task"] == *outcome.task);
+        let mut figures = own.flat_map(|task| task["figures"].as_array().map_or(&[][..], Vec::as_slice));
+        let figure = figures
+            .find(|figure| figure["group"] == *outcome.group && figure["name"] == *outcome.figure)
+            .with_context(|| format!("outcome `{}`: medst eval printed no such figure", outcome.name))?;
+        if let Some(value) = figure["value"].as_f64() {
+            // Enough digits to tell figures apart, few enough for a file that is committed.
+            let round = |value: f64| (value * 1e5).round() / 1e5;
+            found.insert(outcome.name.clone(), (round(value), figure["chance"].as_f64().map(round)));
+        }
+    }
+    Ok(found)
+}
+
+/// The losses of the last validation in a run's log.
+fn validation_losses(log: &str) -> BTreeMap<String, f64> {
+    let mut entries = log.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let last = entries.find(|entry| entry["kind"] == "validate").unwrap_or_default();
+    let of = |name: &str| Some((name.to_string(), (last[name].as_f64()? * 1e4).round() / 1e4));
+    ["total", "global", "local", "forward_mapping", "reverse_mapping"].into_iter().filter_map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_validation_counts() {
+        let log = concat!(
+            r#"{"kind":"validate","step":1,"total":3.0,"global":2.0}"#,
+            "\n",
+            r#"{"kind":"validate","step":2,"total":2.00004,"global":1.5}"#,
+            "\n",
+            r#"{"kind":"train","step":3,"total":9.0}"#,
+            "\n",
+            "{\"kind\":\"tr",
+        );
+        let found = validation_losses(log);
+        assert_eq!((found["total"], found["global"], found.len()), (2.0, 1.5, 2));
+        assert!(validation_losses("").is_empty());
+    }
+}

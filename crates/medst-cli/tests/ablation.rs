@@ -1,0 +1,128 @@
+//! The ablation study in small, from cohorts to the page, through `runs/ablation.sh`'s program and the real command.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+/// The study's program: of another package, so that cargo has to be asked for it.
+fn program() -> PathBuf {
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--release", "-p", "medst-ablation"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    Path::new(MEDST).with_file_name("medst-ablation")
+}
+
+const MEDST: &str = env!("CARGO_BIN_EXE_medst");
+
+struct Study {
+    at: PathBuf,
+    program: PathBuf,
+}
+
+impl Study {
+    fn run(&self, arguments: &[&str], code: i32) -> String {
+        let output = Command::new(&self.program).current_dir(&self.at).args(arguments).output().unwrap();
+        let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}\n{said}");
+        said
+    }
+
+    fn units(&self, more: &[&str]) -> String {
+        self.run(&[&["run", "study.toml", "--medst", MEDST, "--work", "work"], more].concat(), 0)
+    }
+}
+
+#[test]
+fn a_study_runs_resumes_and_reports() {
+    let folder = tempfile::tempdir().unwrap();
+    let study = Study { at: folder.path().to_path_buf(), program: program() };
+    let at = &study.at;
+    let table = fs::read_to_string(root().join("configs/ablation/arms.toml")).unwrap();
+    fs::write(at.join("arms.toml"), table).unwrap();
+    let base = fs::read_to_string(root().join("configs/ablation/pretrain.toml")).unwrap();
+    let vocabulary = root().join("configs/ablation/vocabulary.txt");
+    let short = with_line(&base, "max_steps = ", "max_steps = 4");
+    let short = with_line(&short, "vocabulary = \"", &format!("vocabulary = '{}'", vocabulary.display()));
+    fs::write(at.join("pretrain.toml"), short).unwrap();
+    fs::write(
+        at.join("study.toml"),
+        r#"
+        arms = "arms.toml"
+        pretrain = "pretrain.toml"
+        results = "results"
+        seeds = [1, 2]
+        sizes = [30, 20]
+        [cohort]
+        subjects = 60
+        benchmark_subjects = 60
+        difficulty = "hard"
+        picture = 128
+        image_size = 112
+        [base]
+        subjects = 30
+        seed = 900
+        difficulty = "plain"
+        set = ["loss.temporal_weight=0", "model.lateral=ignored"]
+        "#,
+    )
+    .unwrap();
+    let arms = ["--arms", "full,length-2"];
+
+    // Not even the encoders that runs start from: they are begun, and taken up again.
+    let said = study.units(&["--arms", "full", "--sizes", "30", "--minutes", "0"]);
+    assert!(said.contains("out of time before the first unit; 2 units are left"), "{said}");
+    assert!(!at.join("results").exists());
+
+    // One arm after the other; what is done is not done twice.
+    let said = study.units(&["--arms", "full", "--sizes", "30"]);
+    assert!(said.contains("0 of 2 units are done") && said.contains("0 units are left"), "{said}");
+    let first = fs::read_to_string(at.join("results/full.jsonl")).unwrap();
+    let said = study.units(&[&arms[..], &["--sizes", "30"]].concat());
+    assert!(said.contains("2 of 4 units are done"), "{said}");
+    assert_eq!(fs::read_to_string(at.join("results/full.jsonl")).unwrap(), first);
+    assert_eq!(first.lines().count(), 2);
+    let record: serde_json::Value = serde_json::from_str(first.lines().next().unwrap()).unwrap();
+    // The pairs of so few patients leave some figures undefined, never those of the cohort.
+    for outcome in ["probe", "retrieval", "order", "grounding", "sentences"] {
+        assert!(record["figures"][outcome][0].is_f64(), "{outcome}: {record}");
+    }
+    assert!(record["losses"]["total"].as_f64().unwrap() > 0.0, "{record}");
+    assert!(!at.join("work/runs/full-30-1").exists(), "models are not kept");
+
+    // No time left: nothing begins.
+    let said = study.units(&[&arms[..], &["--minutes", "0"]].concat());
+    assert!(said.contains("2 units are left"), "{said}");
+    assert!(study.run(&["plan", "study.toml", "--arms", "full"], 0).contains("2 of   4 done"));
+
+    study.run(&["report", "study.toml", "--arms", "full,length-2", "--out", "evidence.md"], 0);
+    let page = fs::read_to_string(at.join("evidence.md")).unwrap();
+    assert!(page.contains("**4 of 6 runs are in**") && page.contains("| `length-2` |"), "{page}");
+    let drawn = fs::read_to_string(at.join("evidence/difference-order.svg")).unwrap();
+    assert!(drawn.starts_with("<svg") && drawn.contains("length-2"));
+
+    // What a record was made with counts: another base configuration makes it stale.
+    let warmer = with_line(&fs::read_to_string(at.join("pretrain.toml")).unwrap(), "lr = ", "lr = 3e-3");
+    fs::write(at.join("pretrain.toml"), warmer).unwrap();
+    assert!(study.run(&["plan", "study.toml", "--arms", "full"], 0).contains("0 of   4 done"));
+
+    let said = study.run(&["plan", "study.toml", "--arms", "fulll"], 1);
+    assert!(said.contains("no arm `fulll`") && said.contains("no-local"), "{said}");
+    let said = study.run(&["run", "study.toml", "--medst", "nowhere/medst"], 1);
+    assert!(said.contains("nowhere/medst"), "{said}");
+    fs::write(at.join("pretrain.toml"), "[train]\nsteps = 4\n").unwrap();
+    let said = study.run(&["run", "study.toml", "--medst", MEDST, "--work", "work", "--arms", "no-local"], 1);
+    assert!(said.contains("the base run ended with") && said.contains("steps"), "{said}");
+}
+
+/// Replaces the line that begins with `start`.
+fn with_line(text: &str, start: &str, line: &str) -> String {
+    let lines = text.lines().map(|own| if own.starts_with(start) { line } else { own });
+    lines.collect::<Vec<_>>().join("\n") + "\n"
+}

@@ -1,0 +1,48 @@
+//! The sigmoid form of the global loss (beyond the paper; Zhai et al., *Sigmoid Loss for Language Image Pre-Training*, 2023):
+//! every image and report are a yes or no of their own, without a normalisation over the batch.
+//!
+//! `L = −1/B Σ_ij log σ(z_ij (x_i·y_j / temperature + b))`, `z` 1 on the diagonal and −1 elsewhere. The published loss learns
+//! temperature and `b`; here the temperature is the configured one, and `b = −ln(B − 1)` says that one of `B` reports is an image's
+//! own, so that the loss has no parameters and depends on the batch alone.
+//!
+//! # Shapes
+//! `image`, `report`: `[B, D]` unit vectors; `excluded`: `[B, B]` bool, pairs that are not contrasted.
+
+use tch::{Kind, Tensor};
+
+/// The loss of `logits = image · reportᵀ / temperature`.
+pub fn sigmoid(logits: &Tensor, excluded: Option<&Tensor>) -> Tensor {
+    let studies = logits.size()[0];
+    let bias = -((studies - 1).max(1) as f64).ln();
+    let signs = Tensor::eye(studies, (logits.kind(), logits.device())) * 2.0 - 1.0;
+    let mut terms = -((logits + bias) * signs).log_sigmoid();
+    if let Some(excluded) = excluded {
+        terms = terms.masked_fill(excluded, 0.0);
+    }
+    terms.sum(None::<Kind>) / studies as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    #[test]
+    fn two_studies_by_hand() {
+        // b = −ln 1 = 0. Own pairs at logit 2, others at −1.
+        let logits = Tensor::from_slice(&[2.0, -1.0, -1.0, 2.0]).view([2, 2]);
+        let minus_log = |x: f64| (1.0 + (-x).exp()).ln();
+        let expected = minus_log(2.0) + minus_log(1.0);
+        assert!((sigmoid(&logits, None).double_value(&[]) - expected).abs() < 1e-12);
+        let others = Tensor::from_slice(&[false, true, true, false]).view([2, 2]);
+        assert!((sigmoid(&logits, Some(&others)).double_value(&[]) - minus_log(2.0)).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_prior_is_where_untrained_logits_rest() {
+        // At equal logits the best constant is the one at which a share of 1/B says yes: the gradient there sums to zero.
+        let logits = Tensor::zeros([9, 9], (Kind::Double, Device::Cpu)).set_requires_grad(true);
+        sigmoid(&logits, None).backward();
+        assert!(logits.grad().sum(None::<Kind>).double_value(&[]).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,112 @@
+//! Soft targets for near-identical reports: "no pneumothorax" of one patient fits the next one as well, and to call it wrong
+//! teaches nothing (beyond the paper; after the observation of MedCLIP, Wang et al. 2022, that unpaired reports need not be
+//! negatives).
+//!
+//! `target = (1 − α)·I + α·softmax(similarity / τ)`, rows over the candidates of a study; without gradient.
+//!
+//! # Shapes
+//! `B` studies, `D` embedding width.
+
+use tch::{Kind, Tensor};
+
+use super::config::{LossConfig, Similarity};
+use crate::model::input::Relations;
+
+/// Targets `[B, B]` whose rows sum to 1, 0 for pairs that are `excluded` (`[B, B]` bool); `None` where a study is its own only
+/// target.
+///
+/// * `report`: `[B, D]` unit vectors.
+pub fn targets(
+    report: &Tensor,
+    excluded: Option<&Tensor>,
+    relations: &Relations,
+    config: &LossConfig,
+) -> Option<Tensor> {
+    if config.soft_targets == 0.0 {
+        return None;
+    }
+    let similarity = match config.soft_target_similarity {
+        Similarity::Embedding => report.detach().matmul(&report.detach().tr()),
+        Similarity::Text => overlap(&relations.pieces).to_kind(report.kind()).to_device(report.device()),
+    };
+    let studies = report.size()[0];
+    assert_eq!(similarity.size(), [studies, studies], "the word pieces of every study");
+    let mut scores = similarity / config.soft_target_temperature;
+    if let Some(excluded) = excluded {
+        scores = scores.masked_fill(excluded, f64::NEG_INFINITY);
+    }
+    let own = Tensor::eye(studies, (report.kind(), report.device()));
+    Some(own * (1.0 - config.soft_targets) + scores.softmax(-1, None::<Kind>) * config.soft_targets)
+}
+
+/// Cosine of sets: `|a ∩ b| / √(|a|·|b|)`, `[B, B]`; 0 for an empty set.
+fn overlap(sets: &[Vec<u32>]) -> Tensor {
+    let mut values = Vec::with_capacity(sets.len() * sets.len());
+    for a in sets {
+        for b in sets {
+            let scale = ((a.len() * b.len()) as f64).sqrt();
+            values.push(if scale > 0.0 { shared(a, b) as f64 / scale } else { 0.0 });
+        }
+    }
+    Tensor::from_slice(&values).view([sets.len() as i64, -1])
+}
+
+/// How many values two ascending lists share.
+fn shared(a: &[u32], b: &[u32]) -> usize {
+    let (mut a, mut b, mut count) = (a.iter().peekable(), b.iter().peekable(), 0);
+    while let (Some(x), Some(y)) = (a.peek(), b.peek()) {
+        match x.cmp(y) {
+            std::cmp::Ordering::Less => drop(a.next()),
+            std::cmp::Ordering::Greater => drop(b.next()),
+            std::cmp::Ordering::Equal => {
+                count += 1;
+                a.next();
+                b.next();
+            }
+        }
+    }
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    fn relations(pieces: &[&[u32]]) -> Relations {
+        let none = Tensor::zeros([0, 2], (Kind::Int64, Device::Cpu));
+        Relations { pieces: pieces.iter().map(|own| own.to_vec()).collect(), ..Relations::of_sequences(none) }
+    }
+
+    #[test]
+    fn the_same_report_shares_the_target_and_another_hardly_does() {
+        let config = LossConfig { soft_targets: 0.5, soft_target_temperature: 0.05, ..LossConfig::default() };
+        let known = relations(&[&[1, 2, 3], &[1, 2, 3], &[7, 8]]);
+        let report = Tensor::eye(3, (Kind::Double, Device::Cpu));
+        let found = targets(&report, None, &known, &config).unwrap();
+        let value = |row: i64, column: i64| found.double_value(&[row, column]);
+        assert!(
+            (value(0, 1) - 0.25).abs() < 1e-6 && (value(0, 0) - 0.75).abs() < 1e-6,
+            "{}",
+            found.to_string(80).unwrap()
+        );
+        assert!(value(0, 2) < 1e-6 && value(2, 2) > 1.0 - 1e-6);
+        let excluded = Tensor::from_slice(&[false, true, false, true, false, false, false, false, false]).view([3, 3]);
+        let found = targets(&report, Some(&excluded), &known, &config).unwrap();
+        assert!(found.double_value(&[0, 1]) == 0.0 && found.double_value(&[0, 0]) > 1.0 - 1e-6);
+    }
+
+    #[test]
+    fn rows_sum_to_one_whatever_the_similarity_and_no_share_means_none() {
+        tch::manual_seed(3);
+        let report = crate::model::projection::unit(&Tensor::randn([4, 8], (Kind::Double, Device::Cpu)));
+        let known = relations(&[&[], &[1], &[1, 2], &[4]]);
+        for soft_target_similarity in [Similarity::Text, Similarity::Embedding] {
+            let config = LossConfig { soft_targets: 0.3, soft_target_similarity, ..LossConfig::default() };
+            let found = targets(&report, None, &known, &config).unwrap();
+            let sums = found.sum_dim_intlist(&[1i64][..], false, None::<Kind>);
+            assert!(sums.allclose(&sums.ones_like(), 1e-12, 1e-12, false));
+        }
+        assert!(targets(&report, None, &known, &LossConfig::default()).is_none());
+    }
+}
