@@ -232,7 +232,7 @@ impl MedSt {
     pub fn load(&mut self, path: &Path) -> Result<()> {
         let map = map(path)?;
         let in_place = |bytes: &[u8], shape: &[i64], kind: Kind| {
-            if bytes.as_ptr() as usize % kind.elt_size_in_bytes() != 0 {
+            if !(bytes.as_ptr() as usize).is_multiple_of(kind.elt_size_in_bytes()) {
                 return Ok(Tensor::f_from_data_size(bytes, shape, kind)?);
             }
             let mut strides = vec![1; shape.len()];
