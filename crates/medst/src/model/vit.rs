@@ -5,7 +5,7 @@
 //!
 //! How this differs from the reference: the reference runs `[CLS]`, frontal and lateral patches as one sequence of `1 + 2P`
 //! tokens for every study and masks the keys of an absent lateral view. Here the two views are two streams that meet only
-//! in attention, so a lateral view that does not exist costs nothing. [`Semantics::Reference`] feeds both streams for
+//! in attention, so a lateral view that does not exist costs nothing. `Semantics::Reference` feeds both streams for
 //! every study and passes the key mask.
 //!
 //! Letters: `B` studies, `L` of them with a lateral view, `P` patches a view, `H` width, `S` side in pixels.
@@ -74,7 +74,7 @@ impl ImageEncoder {
     ///
     /// Between two stages stand `[B, 1+P, H]` frontal and `[L, P, H]` lateral tokens.
     ///
-    /// * `all_views`: the reference's way, see [`ImageEncoder::stages_of_all_views`].
+    /// * `all_views`: the reference's way, every study has both views, absent ones masked.
     pub fn stages(&self, input: ImageInput, all_views: bool) -> Vec<Stage<'_>> {
         if all_views { self.stages_of_all_views(input) } else { self.stages_of_views(input) }
     }
