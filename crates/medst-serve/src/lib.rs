@@ -9,7 +9,7 @@
 //! | [`upload`] | JSON and multipart bodies, pictures in them |
 //! | [`auth`], [`limits`] | who may ask, and how much |
 //! | [`metrics`] | Prometheus |
-//! | [`openapi`], [`reference`] | the interface, for programs and as a page |
+//! | [`openapi`], [`mod@reference`] | the interface, for programs and as a page |
 //! | [`listen`] | sockets, slow clients, draining |
 //!
 //! Nothing that is uploaded is written to disk, and nothing of it is logged: a log line holds the route, the status, sizes and times.
