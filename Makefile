@@ -12,6 +12,7 @@ help:
 	@echo 'make test         every test'
 	@echo 'make check        what continuous integration runs: format, lints, tests, documentation'
 	@echo 'make bench        speed and memory against PyTorch, one table'
+	@echo 'make bench-gpu    the same on a GPU'
 	@echo 'make fuzz         fuzz what reads foreign bytes (nightly compiler, cargo-fuzz)'
 	@echo 'make build        the medst command only, in target/release'
 	@echo 'make clean-demo   remove what make demo made'
@@ -42,6 +43,11 @@ bench: libtorch
 	$(BUILD) build --release -p medst --examples
 	tools/bench.sh
 
+# On a machine with a GPU and torch 2.11 in PYTHON (python3 by default); see the script.
+bench-gpu: libtorch
+	$(BUILD) build --release -p medst --examples
+	BIN=target/release/examples tools/bench_gpu.sh
+
 # Needs the nightly compiler and cargo-fuzz. SECONDS_EACH=600 for a longer look.
 fuzz:
 	cd crates/medst-data && for target in report table corpus jpeg dicom; do \
@@ -52,4 +58,4 @@ fuzz:
 clean-demo:
 	rm -rf $(DEMO)
 
-.PHONY: help libtorch build test check demo real-data bench fuzz clean-demo
+.PHONY: help libtorch build test check demo real-data bench bench-gpu fuzz clean-demo

@@ -2,6 +2,7 @@
 # Speed and memory against PyTorch, in turns within one run, as one table; target/bench/latest.json has the numbers.
 #
 #   ROUNDS=3 tools/bench.sh [EARLIER.json]   three rounds of each program; compares with an earlier result where one is named
+#   COMPILED=1 tools/bench.sh                also beside torch.compile, which takes minutes to compile
 set -euo pipefail
 cd "$(dirname "$0")/.."
 rounds=${ROUNDS:-3}
@@ -29,6 +30,9 @@ for ((round = 1; round <= rounds; round++)); do
   $peer benches/peer/pretrain_step.py --steps 3 >>"$work/peer.jsonl"
   target/release/examples/bench_step steps=5 >>"$work/ours.jsonl"
   $peer benches/peer/pretrain_step.py --best --steps 5 >>"$work/best.jsonl"
+  if [ -n "${COMPILED:-}" ]; then
+    $peer benches/peer/pretrain_step.py --best --compile --steps 5 >>"$work/compiled.jsonl"
+  fi
 done
 target/release/examples/bench_loader "$work/corpus" >"$work/loader.json"
 
@@ -37,6 +41,8 @@ for ((round = 1; round <= rounds; round++)); do
   target/release/examples/bench_jpeg "$work/radiograph.jpg" >>"$work/jpeg.jsonl"
   $peer benches/peer/read_images.py "$work/radiograph.jpg" >>"$work/peer_jpeg.jsonl"
 done
+# From radiographs and from prepared pictures to embeddings, in turns.
+$peer benches/peer/embed_rate.py target/release/medst "$work/cohort" "$work/radiograph.jpg" "$rounds" >"$work/embed.json"
 $peer benches/peer/prepare_rate.py target/release/medst "$work/radiograph.jpg" 1600 >"$work/prepare.json"
 target/release/examples/bench_metadata 400000 >"$work/metadata.json"
 target/release/examples/bench_evaluation >"$work/evaluation.json"

@@ -73,7 +73,7 @@ class BestMedST(MedST):
     def losses(self, e, sequences):
         c, t = self.c, self.c["local_temperature"]
         logits = e["image"] @ e["report"].T / c["softmax_temperature"]
-        own = torch.arange(len(logits))
+        own = torch.arange(len(logits), device=logits.device)
         total_global = F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)
         paired, count = len(e["lateral"]), len(own)
         groups = [

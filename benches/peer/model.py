@@ -155,7 +155,7 @@ class MedST(nn.Module):
     def losses(self, e, sequences):
         c = self.c
         logits = e["image"] @ e["report"].T / c["softmax_temperature"]
-        own = torch.arange(len(logits))
+        own = torch.arange(len(logits), device=logits.device)
         total_global = F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)
         t = c["local_temperature"]
         local = directional(e["words"], e["patches"], None, self.word_importance, True, t) + directional(
@@ -178,7 +178,7 @@ def directional(queries, keys, exists, importance, normalise_context, temperatur
     target = F.normalize(context, dim=-1) if normalise_context else context
     similarity = queries @ target.transpose(1, 2) / temperature
     batch, count, _ = similarity.shape
-    own = torch.arange(count).expand(batch, -1).reshape(-1)
+    own = torch.arange(count, device=queries.device).expand(batch, -1).reshape(-1)
     rows = F.cross_entropy(similarity.reshape(-1, count), own, reduction="none")
     columns = F.cross_entropy(similarity.transpose(1, 2).reshape(-1, count), own, reduction="none")
     return (weights.reshape(-1) * (rows + columns)).sum() / (2 * batch)
@@ -197,7 +197,7 @@ def reverse_mapping(u, v, c):
     steps, t = u.shape[1], c["temporal_temperature"]
     soft = (-distances(u, v) / t).softmax(-1) @ v
     back = (-distances(soft, u) / t).softmax(-1)
-    times = torch.arange(steps, dtype=u.dtype) / (steps + 1e-7)
+    times = torch.arange(steps, dtype=u.dtype, device=u.device) / (steps + 1e-7)
     mean = (back * times).sum(-1)
     log_variance = ((back * (times - mean[..., None]).square()).sum(-1) + 1e-7).log()
     return (torch.exp(-log_variance) * (times - mean).square() + c["variance_lambda"] * log_variance).mean()

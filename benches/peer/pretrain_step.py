@@ -25,14 +25,14 @@ FULL = {
 }
 
 
-def bench_batch():
-    """8 studies: one sequence of four, half with a lateral view, 86-token reports padded to 112."""
+def bench_batch(studies=8):
+    """One sequence of four, half with a lateral view, 86-token reports padded to 112."""
     generator = torch.Generator().manual_seed(0)
-    frontal, lateral = (torch.rand(8, 1, 224, 224, generator=generator) * 2 - 1 for _ in range(2))
-    has_lateral = torch.tensor([True, False] * 4)
+    frontal, lateral = (torch.rand(studies, 1, 224, 224, generator=generator) * 2 - 1 for _ in range(2))
+    has_lateral = torch.arange(studies) % 2 == 0
     lateral = lateral * has_lateral[:, None, None, None]
-    ids = torch.zeros(8, 112, dtype=torch.long)
-    for n in range(8):
+    ids = torch.zeros(studies, 112, dtype=torch.long)
+    for n in range(studies):
         ids[n, :86] = torch.tensor([101] + [1000 + (t * 37 + n * 101) % 20000 for t in range(84)] + [102])
     return {
         "frontal": frontal.expand(-1, 3, -1, -1), "lateral": lateral.expand(-1, 3, -1, -1), "has_lateral": has_lateral,
@@ -46,24 +46,31 @@ def bench_pieces():
     return pieces
 
 
-def time_steps(steps, best, compiled):
+def time_steps(steps, best, compiled, device, precision, studies):
     torch.manual_seed(0)
-    model = (BestMedST if best else MedST)(FULL).train()
+    model = (BestMedST if best else MedST)(FULL).train().to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-5, weight_decay=0.05, fused=True if best else None)
-    batch, pieces, sequences = bench_batch(), bench_pieces(), torch.tensor([[0, 1, 2, 3]])
+    batch, pieces, sequences = bench_batch(studies), bench_pieces(), torch.tensor([[0, 1, 2, 3]], device=device)
     if best:
         batch, pieces = best_batch(batch, pieces), ()
         model.compile() if compiled else None
+    batch = {name: own.to(device) if torch.is_tensor(own) else own for name, own in batch.items()}
+    rounded = precision == "bfloat16"
     seconds = []
     for _ in range(steps):
         start = time.perf_counter()
         optimizer.zero_grad()
-        loss = sum(model.losses(model(batch, *[pieces] if pieces else []), sequences))
+        with torch.autocast(device, torch.bfloat16, enabled=rounded):
+            embedded = model(batch, *[pieces] if pieces else [])
+        if rounded:
+            embedded = {name: x.float() if x.is_floating_point() else x for name, x in embedded.items()}
+        loss = sum(model.losses(embedded, sequences))
         loss.backward()
         optimizer.step()
+        torch.cuda.synchronize() if device == "cuda" else None
         seconds.append(time.perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"seconds": seconds, "peak_bytes": peak, "studies": 8, "threads": torch.get_num_threads()}))
+    peak = torch.cuda.max_memory_reserved() if device == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"seconds": seconds, "peak_bytes": peak, "studies": studies, "threads": torch.get_num_threads()}))
 
 
 def check_best():
@@ -83,24 +90,29 @@ def check_best():
         assert error < 2e-5, "not the same mathematics"
 
 
-def cosine():
+def cosine(device):
     """Of the gradients under autocast to bfloat16 and in float32: what PyTorch's own mixed precision gives on this batch."""
     torch.manual_seed(0)
     model = BestMedST(FULL | {"dropout": 0.0}).train()
     for parameter in model.parameters():
         torch.nn.init.trunc_normal_(parameter, std=0.02) if parameter.dim() > 1 else None
-    batch, sequences = best_batch(bench_batch(), bench_pieces()), torch.tensor([[0, 1, 2, 3]])
-    gradients = []
-    for rounded in (False, True):
-        with torch.autocast("cpu", torch.bfloat16, enabled=rounded):
+    model = model.to(device)
+    batch = {name: own.to(device) if torch.is_tensor(own) else own for name, own in best_batch(bench_batch(), bench_pieces()).items()}
+    trained = [own for own in model.parameters() if own.requires_grad]
+
+    def gradients(rounded):
+        with torch.autocast(device, torch.bfloat16, enabled=rounded):
             embedded = model(batch)
-        losses = model.losses({name: x.float() for name, x in embedded.items()}, sequences)
-        parts = [*losses, sum(losses)]
-        trained = [own for own in model.parameters() if own.requires_grad]
-        own = [torch.autograd.grad(part, trained, retain_graph=True, allow_unused=True) for part in parts]
-        gradients.append([torch.cat([x.flatten() for x in part if x is not None]) for part in own])
-    names = ("global", "local", "temporal", "total")
-    print(json.dumps({name: float(torch.nn.functional.cosine_similarity(a.double(), b.double(), dim=0)) for name, a, b in zip(names, *gradients)}))
+        sequences = torch.tensor([[0, 1, 2, 3]], device=device)
+        losses = model.losses({name: x.float() if torch.is_tensor(x) else x for name, x in embedded.items()}, sequences)
+        for part in (*losses, sum(losses)):
+            own = torch.autograd.grad(part, trained, retain_graph=True, allow_unused=True)
+            yield [x if x is not None else torch.zeros_like(of) for x, of in zip(own, trained)]
+
+    product = lambda a, b: sum(float((x.double() * y.double()).sum()) for x, y in zip(a, b))
+    pairs = zip(list(gradients(False)), gradients(True))
+    cosines = [product(a, b) / (product(a, a) * product(b, b)) ** 0.5 for a, b in pairs]
+    print(json.dumps(dict(zip(("global", "local", "temporal", "total"), cosines))))
 
 
 def theirs(name):
@@ -155,14 +167,17 @@ if __name__ == "__main__":
     parser.add_argument("--best", action="store_true")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--cosine", action="store_true")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--studies", type=int, default=8)
     parser.add_argument("--check-best", action="store_true")
     parser.add_argument("--check", metavar="FOLDER")
     arguments = parser.parse_args()
     if arguments.check:
         check(arguments.check)
     elif arguments.cosine:
-        cosine()
+        cosine(arguments.device)
     elif arguments.check_best:
         check_best()
     else:
-        time_steps(arguments.steps, arguments.best, arguments.compile)
+        time_steps(arguments.steps, arguments.best, arguments.compile, arguments.device, arguments.precision, arguments.studies)

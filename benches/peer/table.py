@@ -18,9 +18,13 @@ def main(work, out, earlier):
     # What the machine's rate of matrix products, measured beside the steps, allows.
     floor = median(run["matrix_rate"] / run["operations"] * run["studies"] for run in ours)
     gib = lambda runs: [run["peak_bytes"] / 2**30 for run in runs]
+    compiled = []
+    if (work / "compiled.jsonl").exists():
+        compiled.append(row("the same against it with torch.compile", "studies/s", rates(ours), rates(lines("compiled.jsonl")), ">= 1", floor))
     rows = [
         row("pre-training step, full size, float32", "studies/s", rates(ours), rates(peer), ">= 2", floor),
         row("the same against PyTorch without waste", "studies/s", rates(ours), rates(best), ">= 1", floor),
+        *compiled,
         row("its peak memory", "GiB", gib(ours), gib(peer), "<= 0.55"),
         row("the same against PyTorch without waste", "GiB", gib(ours), gib(best), "-"),
     ]
@@ -35,6 +39,10 @@ def main(work, out, earlier):
     rows.append(row("prepare, all cores", "images/s", [prepare["per_s"]], None, "-"))
     rows.append(row("share of the cores it uses", "", [prepare["cores_used"]], None, ">= 0.95"))
     rows.append(row("its peak memory", "GiB", [prepare["peak_gib"]], None, "flat"))
+    embed = json.loads((work / "embed.json").read_text())
+    for way, name in [("large", "embed 3056x2544 JPEG, one view"), ("two", "embed 256x256 PNG, two views"), ("corpus", "embed a corpus; the peer 256x256 PNG")]:
+        rows.append(row(name, "images/s", embed[way]["ours"], embed[way]["peer"], ">= 1.3"))
+    rows.append(row("embed one JPEG, from start to end", "s", [embed["start_s"]], None, "< 1 + weights"))
     metadata = json.loads((work / "metadata.json").read_text())
     rows.append(row("tables and reports of 400,000 studies", "s", [metadata["seconds"]], None, "< 60"))
     rows.append(row("their peak memory", "GiB", [metadata["peak_gib"]], None, "< 4"))

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Pre-training steps in bfloat16 on one GPU against PyTorch on the same card, as one table; target/bench/gpu.json has the numbers.
+#
+#   tools/bench_gpu.sh                         builds the programs, unless BIN names a folder that has them
+#   BIN=target/release/examples PYTHON=python3 STUDIES="64 256 1024" tools/bench_gpu.sh
+#   DEVICE=cpu STUDIES=8 tools/bench_gpu.sh    the script itself, tried without a GPU
+#
+# The programs are built for any machine: libtorch is the one of PYTHON's torch 2.11, and CUDA is loaded while they run. Nothing is installed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+python=${PYTHON:-python3}
+device=${DEVICE:-cuda}
+bin=${BIN:-}
+if [ -z "$bin" ]; then
+  env -u LIBTORCH cargo build --release --quiet -p medst --examples
+  bin=target/release/examples
+fi
+torch=$($python -c 'import os, torch; print(os.path.dirname(torch.__file__)) if torch.__version__.startswith("2.11") else exit("torch 2.11 is needed, this is " + torch.__version__)')
+export LD_LIBRARY_PATH=$torch/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+mkdir -p target/bench
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+common=("device=$device" precision=bfloat16 "steps=${STEPS:-12}")
+theirs=(--device "$device" --precision bfloat16 --steps "${STEPS:-12}")
+for studies in ${STUDIES:-64 256 1024}; do
+  echo "$studies studies" >&2
+  # Every fourth study begins a sequence, as in a corpus of sequences.
+  "$bin/bench_step" "${common[@]}" "studies=$studies" "chunk=$((studies < 256 ? 0 : 256))" >>"$work/ours.jsonl"
+  $python benches/peer/pretrain_step.py "${theirs[@]}" --studies "$studies" --best >>"$work/best.jsonl" || echo null >>"$work/best.jsonl"
+  $python benches/peer/pretrain_step.py "${theirs[@]}" --studies "$studies" --best --compile >>"$work/compiled.jsonl" ||
+    echo null >>"$work/compiled.jsonl"
+done
+"$bin/bench_precision" "device=$device" "steps=${PRECISION_STEPS:-200}" >"$work/precision.json"
+$python benches/peer/pretrain_step.py --device "$device" --cosine >"$work/autocast.json"
+$python benches/peer/table_gpu.py "$work" target/bench/gpu.json
