@@ -108,7 +108,7 @@ impl Service {
             width: engine.width(),
             side: engine.sight().side(),
             window: engine.reader().window(),
-            worker: Worker::start(engine, self.shared.limits.queue, self.shared.metrics.clone())
+            worker: Worker::start(name, engine, self.shared.limits.queue, self.shared.metrics.clone())
                 .map_err(|source| Error::Listen { address: "a thread for the model".into(), source })?,
             prototypes: Mutex::default(),
             sentences: Mutex::default(),

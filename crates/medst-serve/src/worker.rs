@@ -53,22 +53,23 @@ pub struct Worker {
     jobs: mpsc::Sender<Job>,
     pub reader: Arc<Reader>,
     pub sight: Sight,
-    metrics: Arc<Metrics>,
 }
 
 impl Worker {
     /// Starts the thread; it ends when the last front is dropped.
     ///
+    /// * `name`: of the model, in figures.
+    ///
     /// # Errors
     /// When no thread can be started.
-    pub fn start(engine: Engine, queue: usize, metrics: Arc<Metrics>) -> std::io::Result<Worker> {
+    pub fn start(name: &str, engine: Engine, queue: usize, metrics: Arc<Metrics>) -> std::io::Result<Worker> {
         let (jobs, mut waiting) = mpsc::channel(queue);
-        let worker = Worker { jobs, reader: engine.reader().clone(), sight: engine.sight(), metrics: metrics.clone() };
+        let worker = Worker { jobs, reader: engine.reader().clone(), sight: engine.sight() };
+        let name = name.to_string();
         std::thread::Builder::new().name("model".into()).spawn(move || {
             while let Some(first) = waiting.blocking_recv() {
                 let batch = gather(first, &mut waiting, &engine);
-                metrics.queue.set(waiting.len() as i64);
-                run(&engine, batch, &metrics);
+                run(&engine, batch, |images, texts| metrics.batched(&name, images, texts));
             }
         })?;
         Ok(worker)
@@ -77,6 +78,11 @@ impl Worker {
     /// Whether its thread lives.
     pub fn is_alive(&self) -> bool {
         !self.jobs.is_closed()
+    }
+
+    /// Jobs that wait for it.
+    pub fn waiting(&self) -> usize {
+        self.jobs.max_capacity() - self.jobs.capacity()
     }
 
     /// Embeddings of studies' pictures.
@@ -127,7 +133,6 @@ impl Worker {
             mpsc::error::TrySendError::Full(_) => Error::Busy,
             mpsc::error::TrySendError::Closed(_) => Error::Internal,
         })?;
-        self.metrics.queue.set((self.jobs.max_capacity() - self.jobs.capacity()) as i64);
         // A task that panicked drops its reply.
         answer.await.map_err(|_| Error::Internal)?
     }
@@ -146,7 +151,7 @@ fn gather(first: Job, waiting: &mut mpsc::Receiver<Job>, engine: &Engine) -> Vec
     batch
 }
 
-fn run(engine: &Engine, batch: Vec<Job>, metrics: &Metrics) {
+fn run(engine: &Engine, batch: Vec<Job>, batched: impl FnOnce(usize, usize)) {
     let (mut images, mut texts, mut pairs) = (Vec::new(), Vec::new(), Vec::new());
     for job in batch.into_iter().filter(|job| !job.is_abandoned()) {
         match job {
@@ -156,7 +161,7 @@ fn run(engine: &Engine, batch: Vec<Job>, metrics: &Metrics) {
             Job::Task(task) => _ = catch_unwind(AssertUnwindSafe(|| task(engine))),
         }
     }
-    metrics.batched(images.iter().map(|own| own.0.len()).sum::<usize>() + pairs.len(), texts.len());
+    batched(images.iter().map(|own| own.0.len()).sum::<usize>() + pairs.len(), texts.len());
     let vectors = |values: Vectors, counts: &[usize]| {
         let mut start = 0;
         let part = |count: &usize| {

@@ -22,6 +22,9 @@ pub struct Asked {
     pub growth_mib: f64,
 }
 
+/// Longer than the service waits for headers.
+const LINGER: Duration = Duration::from_secs(25);
+
 /// What a client does.
 enum Deed {
     /// Sends a request, and expects an answer of this status.
@@ -30,8 +33,6 @@ enum Deed {
     Leave { path: &'static str, body: Body, after: usize },
     /// Declares a body that is larger than allowed and begins to send it.
     Declare { bytes: usize },
-    /// Begins headers and waits for the service to close.
-    Linger,
 }
 
 /// How requests ended, by what was done.
@@ -111,7 +112,6 @@ fn deeds(stage: &Stage) -> Result<Vec<(&'static str, Deed)>> {
         ("aborted", Deed::Leave { path: "/v1/embed", body: file(&a), after: 2000 }),
         ("aborted", Deed::Leave { path: "/v1/ground", body: file(&a), after: usize::MAX }),
         ("aborted", Deed::Leave { path: "/v1/embed", body: file(&a), after: usize::MAX }),
-        ("aborted", Deed::Linger),
     ])
 }
 
@@ -144,6 +144,17 @@ pub fn run(stage: &Stage, asked: &Asked) -> Result<bool> {
                 }
             });
         }
+        scope.spawn(|| {
+            while end.saturating_sub(start.elapsed()) > LINGER {
+                let ended = linger(address);
+                if let Ok(mut tally) = tally.lock() {
+                    match ended {
+                        Ok(()) => tally.left += 1,
+                        Err(error) => tally.wrong.push(format!("slow headers: {error}")),
+                    }
+                }
+            }
+        });
         while start.elapsed() < end {
             std::thread::sleep((end / 60).min(end.saturating_sub(start.elapsed()) + Duration::from_millis(1)));
             seen.push((start.elapsed().as_secs_f64(), serving.usage()));
@@ -176,7 +187,7 @@ pub fn run(stage: &Stage, asked: &Asked) -> Result<bool> {
 
 fn perform_all(deeds: &[(&'static str, Deed)], address: SocketAddr, tally: &Mutex<Tally>) {
     let mut client = Client::new(address);
-    for deed in deeds.iter().filter(|deed| !matches!(deed.1, Deed::Linger)) {
+    for deed in deeds.iter() {
         perform(deed, &mut client, address, tally);
     }
 }
@@ -188,7 +199,6 @@ fn perform((kind, deed): &(&'static str, Deed), client: &mut Client, address: So
         }
         Deed::Declare { bytes } => declare(address, *bytes).map(|status| Some((status, 413, false))),
         Deed::Leave { path, body, after } => leave(address, path, body, *after).map(|()| None),
-        Deed::Linger => linger(address).map(|()| None),
     };
     let Ok(mut tally) = tally.lock() else { return };
     match ended {
@@ -217,7 +227,7 @@ fn leave(address: SocketAddr, path: &str, body: &Body, after: usize) -> std::io:
     stream.shutdown(Shutdown::Both)
 }
 
-/// The service must close by itself.
+/// Begins headers and waits for the service to close by itself.
 fn linger(address: SocketAddr) -> std::io::Result<()> {
     let mut stream = Client::connect(address)?;
     stream.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")?;
