@@ -4,7 +4,7 @@
 //!     cargo run --release -p medst-cli --example load -- soak minutes=30 rate=4
 //!
 //! `throughput`: images/s of offline `medst embed` and of the service with `clients=64` on the same files of `layout=mimic-cxr-jpg` (JPEG),
-//! `table` (PNG) or `rsna` (DICOM), `side=` pixels. `soak`: good, bad, oversized and aborted requests for a while; every one is accounted for.
+//! `table` (PNG) or `rsna` (DICOM), `side=` pixels, or of `folder=` (each under `copies=` names). `soak`: good, bad, oversized and aborted requests for a while; every one is accounted for.
 //! Both end with 0 only if what must hold held.
 
 mod client;
@@ -50,6 +50,8 @@ fn run() -> Result<bool> {
                 side: number(word("side", "512"))?,
                 rounds: number(word("rounds", "1"))?,
                 layout: word("layout", "mimic-cxr-jpg"),
+                folder: Some(word("folder", "")).filter(|folder| !folder.is_empty()).map(Into::into),
+                copies: number(word("copies", "1"))?,
                 batch: word("batch", "16"),
             };
             throughput::run(&stage, &asked)

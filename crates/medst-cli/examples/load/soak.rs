@@ -46,8 +46,8 @@ struct Tally {
 
 /// Requests of every kind.
 fn deeds(stage: &Stage) -> Result<Vec<(&'static str, Deed)>> {
-    let png = stage.pictures("table", 6, 256, &["png"])?;
-    let dicom = stage.pictures("rsna", 4, 256, &["dcm"])?;
+    let png = stage.pictures("table", 6, 256)?;
+    let dicom = stage.pictures("rsna", 4, 256)?;
     stage.run(&["-q", "search", "index", "table", "--model", "model", "--out", "index"])?;
     let (a, b) = (fs::read(&png[0])?, fs::read(&png[1])?);
     let dicom = fs::read(&dicom[0])?;

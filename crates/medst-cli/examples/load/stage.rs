@@ -72,15 +72,11 @@ impl Stage {
         Ok(())
     }
 
-    /// Draws patients in a layout of archives; the files of some ends, in order.
-    pub fn pictures(&self, layout: &str, subjects: usize, side: usize, ends: &[&str]) -> Result<Vec<PathBuf>> {
+    /// Draws patients in a layout of archives; their images.
+    pub fn pictures(&self, layout: &str, subjects: usize, side: usize) -> Result<Vec<PathBuf>> {
         let (subjects, side) = (subjects.to_string(), side.to_string());
         self.run(&["-q", "phantom", layout, "--subjects", &subjects, "--size", &side, "--layout", layout])?;
-        let mut found = Vec::new();
-        files(&self.path(layout), &mut found)?;
-        found.retain(|path| path.extension().and_then(|end| end.to_str()).is_some_and(|end| ends.contains(&end)));
-        found.sort();
-        Ok(found)
+        radiographs(&self.path(layout))
     }
 
     /// Starts the service and waits until it listens.
@@ -113,6 +109,18 @@ impl Stage {
         let address = address.map_err(|_| said.lock().map(|own| own.clone()).unwrap_or_default())?.parse()?;
         Ok(Serving { child, address, said })
     }
+}
+
+/// Radiographs of a folder at any depth, in order.
+pub fn radiographs(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    files(folder, &mut found)?;
+    let known = |path: &PathBuf| {
+        path.extension().is_some_and(|end| ["jpg", "jpeg", "png", "dcm"].iter().any(|own| end == *own))
+    };
+    found.retain(known);
+    found.sort();
+    Ok(found)
 }
 
 fn files(folder: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {

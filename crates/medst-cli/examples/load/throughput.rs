@@ -10,7 +10,7 @@ use std::time::Instant;
 use medst::eval::Vectors;
 
 use crate::client::{Body, Client, figure};
-use crate::stage::{Result, Stage};
+use crate::stage::{Result, Stage, radiographs};
 
 pub struct Asked {
     pub clients: usize,
@@ -19,7 +19,18 @@ pub struct Asked {
     /// Times that each way is measured.
     pub rounds: usize,
     pub layout: String,
+    /// Radiographs to ask with, in the place of synthetic ones.
+    pub folder: Option<PathBuf>,
+    /// Names that each gets, so that a round of a quick model lasts long enough to be timed.
+    pub copies: usize,
     pub batch: String,
+}
+
+impl Asked {
+    /// Images that a synthetic patient has at least on average.
+    fn layout_images(&self) -> usize {
+        if self.layout == "rsna" { 1 } else { 3 }
+    }
 }
 
 /// What a round of the service gave.
@@ -34,8 +45,12 @@ struct Round {
 
 /// Prints the table; says whether answers were those of the command.
 pub fn run(stage: &Stage, asked: &Asked) -> Result<bool> {
-    let files = stage.pictures(&asked.layout, asked.images, asked.side, &["jpg", "png", "dcm"])?;
+    let files = match &asked.folder {
+        Some(folder) => radiographs(folder)?,
+        None => stage.pictures(&asked.layout, asked.images.div_ceil(asked.layout_images()), asked.side)?,
+    };
     let files: Vec<PathBuf> = files.into_iter().take(asked.images).collect();
+    let files = copies(stage, files, asked.copies)?;
     let bodies: Vec<Vec<u8>> = files.iter().map(fs::read).collect::<std::io::Result<_>>()?;
     let bytes = bodies.iter().map(Vec::len).sum::<usize>() / bodies.len().max(1);
     println!("{} pictures of {} KiB, {} clients", files.len(), bytes >> 10, asked.clients);
@@ -70,6 +85,20 @@ pub fn run(stage: &Stage, asked: &Asked) -> Result<bool> {
     println!("largest difference of an answer from the command's: {worst:.1e}");
     let ended = serving.terminate(std::time::Duration::from_secs(60))?;
     Ok(worst <= 1e-5 && ended == Some(0))
+}
+
+/// The files, and further names of them.
+fn copies(stage: &Stage, files: Vec<PathBuf>, count: usize) -> Result<Vec<PathBuf>> {
+    let mut all = files.clone();
+    for copy in 1..count {
+        for (number, file) in files.iter().enumerate() {
+            let end = file.extension().and_then(|end| end.to_str()).unwrap_or_default();
+            let name = stage.path(&format!("copy-{copy}-{number}.{end}"));
+            fs::copy(file, &name)?;
+            all.push(name);
+        }
+    }
+    Ok(all)
 }
 
 /// Seconds of the command.
