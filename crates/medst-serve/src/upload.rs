@@ -60,7 +60,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<Shared>> for Upload<T> {
 async fn read(request: Request, shared: &Arc<Shared>) -> Result<(Value, Vec<Bytes>)> {
     let length = request.headers().get(header::CONTENT_LENGTH).and_then(|own| own.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > shared.limits.body as u64) {
-        discard(request.into_body(), shared.limits.body).await;
+        discard(request.into_body(), shared).await;
         return Err(too_large(shared));
     }
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|own| own.to_str().ok()).unwrap_or_default();
@@ -80,10 +80,10 @@ async fn read(request: Request, shared: &Arc<Shared>) -> Result<(Value, Vec<Byte
 }
 
 /// Reads what a client is sending and keeps nothing: one that is cut off while it sends may not see the answer.
-async fn discard(mut body: Body, most: usize) {
+async fn discard(mut body: Body, shared: &Shared) {
     let mut seen = 0;
     let all = async {
-        while seen < most {
+        while seen < shared.limits.body {
             match poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
                 Some(Ok(frame)) => seen += frame.data_ref().map_or(0, Bytes::len),
                 _ => return,
@@ -91,7 +91,7 @@ async fn discard(mut body: Body, most: usize) {
         }
     };
     // It gets an answer all the same.
-    let _ = tokio::time::timeout(DISCARD, all).await;
+    let _ = tokio::time::timeout(DISCARD.min(shared.limits.receive / 2), all).await;
 }
 
 fn refused(status: axum::http::StatusCode, shared: &Shared) -> Error {
@@ -285,6 +285,8 @@ pub fn number<'de, D: Deserializer<'de>, T: DeserializeOwned + std::str::FromStr
     let wrong = |value: &Value| serde::de::Error::custom(format!("{value} is no such number"));
     match &value {
         Value::Null => Ok(None),
+        // Rust reads words such as `inf` and `NaN` as numbers.
+        Value::String(text) if text.trim().parse::<f64>().is_ok_and(|own| !own.is_finite()) => Err(wrong(&value)),
         Value::String(text) => text.trim().parse().map(Some).map_err(|_| wrong(&value)),
         other => serde_json::from_value(other.clone()).map(Some).map_err(|_| wrong(&value)),
     }
