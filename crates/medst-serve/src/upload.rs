@@ -232,7 +232,9 @@ impl<T> Upload<T> {
         let (frontal, lateral) = (named(frontal, "frontal")?, named(lateral, "lateral")?);
         let pixels = self.shared.limits.pixels;
         let _core = self.shared.cores.acquire().await.map_err(|_| Error::Ending)?;
+        let counted = self.shared.decoding.one();
         let decode = move || -> Result<Option<Views>> {
+            let _counted = counted;
             let one = |own: Option<(Bytes, String)>, frontal: bool| {
                 own.map(|(bytes, what)| decode(&bytes, sight, pixels, frontal, &what)).transpose()
             };

@@ -10,7 +10,7 @@ use std::time::Instant;
 use medst::eval::Vectors;
 
 use crate::client::{Body, Client, figure};
-use crate::stage::{Result, Stage, radiographs};
+use crate::stage::{Result, Stage, cpu_seconds, radiographs};
 
 pub struct Asked {
     pub clients: usize,
@@ -59,12 +59,16 @@ pub fn run(stage: &Stage, asked: &Asked) -> Result<bool> {
     for round in 0..asked.rounds {
         let seconds = embed(stage, &files, &asked.batch)? - embed(stage, &files[..1], &asked.batch)?;
         offline.push((files.len() - 1) as f64 / seconds);
+        let used = || [serving.usage().cpu_seconds, cpu_seconds("/proc/self")];
+        let before = used();
         let own = ask(serving.address, &bodies, asked.clients)?;
+        let after = used();
+        let per_image = |n: usize| (after[n] - before[n]) * 1e3 / files.len() as f64;
         online.push(files.len() as f64 / own.seconds);
         worst = worst.max(difference(stage, &files, &own.vectors)?);
         let at = |share: f64| own.latencies[((own.latencies.len() - 1) as f64 * share) as usize] * 1e3;
         println!(
-            "{}  offline {:7.2} images/s   service {:7.2} images/s   ratio {:.3}   p50 {:.0} ms  p95 {:.0} ms  p99 {:.0} ms   {:.1} images a batch   {} told to come back",
+            "{}  offline {:7.2} images/s   service {:7.2} images/s   ratio {:.3}   p50 {:.0} ms  p95 {:.0} ms  p99 {:.0} ms   {:.1} images a batch   CPU an image: service {:.2} ms, clients {:.2} ms   {} told to come back",
             round + 1,
             offline[round],
             online[round],
@@ -73,6 +77,8 @@ pub fn run(stage: &Stage, asked: &Asked) -> Result<bool> {
             at(0.95),
             at(0.99),
             files.len() as f64 / own.batches,
+            per_image(0),
+            per_image(1),
             own.busy,
         );
     }
