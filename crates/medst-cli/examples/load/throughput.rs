@@ -100,11 +100,24 @@ fn copies(stage: &Stage, files: Vec<PathBuf>, count: usize) -> Result<Vec<PathBu
         for (number, file) in files.iter().enumerate() {
             let end = file.extension().and_then(|end| end.to_str()).unwrap_or_default();
             let name = stage.path(&format!("copy-{copy}-{number}.{end}"));
-            fs::copy(file, &name)?;
+            fs::write(&name, of_another_study(fs::read(file)?, copy))?;
             all.push(name);
         }
     }
     Ok(all)
+}
+
+/// DICOM files of one study would be joined: the last digits of the study's identifier become another number.
+fn of_another_study(mut bytes: Vec<u8>, number: usize) -> Vec<u8> {
+    let tag = [0x20, 0, 0x0d, 0, b'U', b'I'];
+    if let Some(at) = bytes.windows(tag.len()).position(|own| own == tag) {
+        let end = at + 8 + usize::from(bytes[at + 6]);
+        let digits = format!("{number:04}");
+        // The identifier may end with a zero byte.
+        let end = if bytes[end - 1] == 0 { end - 1 } else { end };
+        bytes[end - 4..end].copy_from_slice(digits.as_bytes());
+    }
+    bytes
 }
 
 /// Seconds of the command.
