@@ -1,5 +1,5 @@
-//! Writes the folder of libtorch into the `medst` binary, so that nobody has to set
-//! `LD_LIBRARY_PATH`. `crates/medst/build.rs` does the same for tests.
+//! Writes the folder of libtorch into the `medst` binary, and into the programs of `medst-serve` (whose manifest names this file), so that
+//! nobody has to set `LD_LIBRARY_PATH`. `crates/medst/build.rs` does the same for its own.
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");

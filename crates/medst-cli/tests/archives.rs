@@ -1,13 +1,11 @@
 //! Every archive's layout, drawn and prepared with the commands that `medst phantom` names.
 
+mod command;
+
 use std::path::Path;
-use std::process::Command;
 
 fn medst(at: &Path, arguments: &[&str]) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_medst")).args(arguments).current_dir(at).output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "{arguments:?}\n{}{}", text(&output.stdout), text(&output.stderr));
-    text(&output.stdout)
+    command::run(at, arguments, 0).0
 }
 
 #[test]

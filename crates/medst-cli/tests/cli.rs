@@ -1,50 +1,11 @@
 //! The real binary, driven as people drive it.
 
+mod command;
+
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::{Command as Plain, Stdio};
 
-use assert_cmd::Command;
-
-/// Settings that make a model small enough for a test.
-const SMALL: &[&str] = &[
-    "model.image.size=48",
-    "model.image.patch=16",
-    "model.image.width=32",
-    "model.image.depth=1",
-    "model.image.heads=2",
-    "model.image.mlp=64",
-    "model.text.width=32",
-    "model.text.layers=1",
-    "model.text.heads=2",
-    "model.text.intermediate=64",
-    "model.projection.hidden=48",
-    "model.projection.embedding=32",
-    "train.sequences_per_batch=4",
-];
-
-fn medst(folder: &Path) -> Command {
-    let mut command = Command::cargo_bin("medst").unwrap();
-    command.current_dir(folder);
-    command
-}
-
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
-}
-
-fn tiny() -> String {
-    repository().join("configs/tiny.toml").display().to_string()
-}
-
-/// Runs the command; checks the exit code; returns standard output and standard error.
-fn run(folder: &Path, arguments: &[&str], code: i32) -> (String, String) {
-    let output = medst(folder).args(arguments).output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-    let (out, err) = (text(&output.stdout), text(&output.stderr));
-    assert_eq!(output.status.code(), Some(code), "medst {arguments:?}\n{out}\n{err}");
-    (out, err)
-}
+use command::{SMALL, medst, repository, run, tiny};
 
 fn with_settings<'a>(arguments: &[&'a str], settings: &[&'a str]) -> Vec<&'a str> {
     let settings = SMALL.iter().chain(settings).flat_map(|setting| ["--set", setting]);

@@ -1,21 +1,14 @@
 //! `medst convert`, driven as people drive it. What it computes is tested in the library (`crates/medst/tests/convert`).
 
+mod command;
+
 use std::path::{Path, PathBuf};
 
-use assert_cmd::Command;
+use command::run;
 
 fn fixture(name: &str) -> String {
     let folder: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../medst/tests/fixtures");
     folder.join(name).canonicalize().unwrap().display().to_string()
-}
-
-/// Runs the command; checks the exit code; returns standard output and standard error.
-fn run(folder: &Path, arguments: &[&str], code: i32) -> (String, String) {
-    let output = Command::cargo_bin("medst").unwrap().current_dir(folder).args(arguments).output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-    let (out, err) = (text(&output.stdout), text(&output.stderr));
-    assert_eq!(output.status.code(), Some(code), "medst {arguments:?}\n{out}\n{err}");
-    (out, err)
 }
 
 #[test]

@@ -1,22 +1,11 @@
 //! `medst eval` as people type it: on a model, on other programs' embeddings, on what cannot be evaluated.
 
+mod command;
+
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use assert_cmd::Command;
-
-/// Runs the command; checks the exit code; returns standard output and standard error.
-fn run(folder: &Path, arguments: &[&str], code: i32) -> (String, String) {
-    let output = Command::cargo_bin("medst").unwrap().current_dir(folder).args(arguments).output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-    let (out, err) = (text(&output.stdout), text(&output.stderr));
-    assert_eq!(output.status.code(), Some(code), "medst {arguments:?}\n{out}\n{err}");
-    (out, err)
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
-}
+use command::{run, shared, tiny, with};
 
 fn json(text: &str) -> serde_json::Value {
     serde_json::from_str(text).unwrap()
@@ -33,12 +22,9 @@ fn figure(evaluation: &serde_json::Value, corpus: usize, task: &str, group: &str
 
 /// A tiny model, pre-trained for some steps on a corpus.
 fn pretrain(at: &Path, corpus: &str, run_folder: &str, settings: &[&str]) {
-    let config = root().join("configs/tiny.toml").display().to_string();
     let own = [format!("data.corpus={corpus}"), format!("train.output={run_folder}")];
-    let mut arguments = vec!["-q", "pretrain", &config];
-    let all = own.iter().map(String::as_str).chain(settings.iter().copied());
-    arguments.extend(all.flat_map(|setting| ["--set", setting]));
-    run(at, &arguments, 0);
+    let all: Vec<&str> = own.iter().map(String::as_str).chain(settings.iter().copied()).collect();
+    run(at, &with(&["-q", "pretrain", &tiny()], &all), 0);
 }
 
 /// One step too small to matter: random weights.
@@ -109,7 +95,7 @@ fn the_benchmarks_layouts_are_evaluated_and_mistakes_are_told() {
 /// where they are not at hand (`MEDST_SHARED_DIR`, by default `../shared`).
 #[test]
 fn training_shows_on_real_radiographs() {
-    let shared = std::env::var_os("MEDST_SHARED_DIR").map_or_else(|| root().join("../shared"), PathBuf::from);
+    let shared = shared();
     let tables = ["open-cxr", "hannover"].map(|name| shared.join("data").join(name).join("studies.csv"));
     if let Some(missing) = tables.iter().find(|table| !table.exists()) {
         println!("skipped: {} is not here", missing.display());

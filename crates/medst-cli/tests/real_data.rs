@@ -1,29 +1,24 @@
 //! The main job on real radiographs: table, corpus, pre-training, embeddings, inspection, with the real binary. Skipped
 //! where the open collection is not at hand (`MEDST_SHARED_DIR`, by default `../shared`).
 
-use std::path::{Path, PathBuf};
+mod command;
 
-use assert_cmd::Command;
+use std::path::Path;
 
-fn medst(folder: &Path, arguments: &[&str]) -> String {
-    let output = Command::cargo_bin("medst").unwrap().current_dir(folder).args(arguments).output().unwrap();
-    let err = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "medst {arguments:?}\n{err}");
-    String::from_utf8(output.stdout).unwrap()
+fn medst(at: &Path, arguments: &[&str]) -> String {
+    command::run(at, arguments, 0).0
 }
 
 #[test]
 fn real_radiographs_are_prepared_learnt_and_embedded() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();
-    let shared = std::env::var_os("MEDST_SHARED_DIR").map_or_else(|| root.join("../shared"), PathBuf::from);
-    let table = shared.join("data/open-cxr/studies.csv");
+    let table = command::shared().join("data/open-cxr/studies.csv");
     if !table.exists() {
         println!("skipped: {} is not here", table.display());
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
-    let (table, config) = (table.display().to_string(), root.join("configs/tiny.toml").display().to_string());
+    let (table, config) = (table.display().to_string(), command::tiny());
     let prepared = medst(at, &["prepare", "table", &table, "--out", "corpus", "--image-size", "128"]);
     assert!(prepared.contains("93 images"), "{prepared}");
     let settings = [

@@ -8,6 +8,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use crate::metrics::Metrics;
 use crate::service::Shared;
 use crate::{Error, Result};
 
@@ -20,10 +21,25 @@ pub async fn admit(State(shared): State<Arc<Shared>>, request: Request, next: Ne
         return Err(Error::Ending);
     }
     let _place = shared.places.try_acquire().map_err(|_| Error::Busy)?;
-    shared.metrics.in_flight.inc();
+    let _counted = Counted::new(&shared.metrics);
     let answer = tokio::time::timeout(shared.limits.receive + shared.limits.answer, next.run(request)).await;
-    shared.metrics.in_flight.dec();
     answer.map_err(|_| Error::Timeout)
+}
+
+/// A request in progress, until it is answered or its client has gone, in which case nothing after the wait is run.
+struct Counted<'a>(&'a Metrics);
+
+impl Counted<'_> {
+    fn new(metrics: &Metrics) -> Counted<'_> {
+        metrics.in_flight.inc();
+        Counted(metrics)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.dec();
+    }
 }
 
 /// Notes route, status, sizes and time of every request; nothing of what was sent.

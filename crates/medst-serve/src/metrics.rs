@@ -19,15 +19,21 @@ struct Route {
     route: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfModel {
+    model: String,
+}
+
+type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+
 /// The figures of a service.
 pub struct Metrics {
     registry: Registry,
     requests: Family<Answered, Counter>,
-    seconds: Family<Route, Histogram>,
-    batch_images: Histogram,
-    batch_texts: Histogram,
-    /// Jobs that wait for a model.
-    pub queue: Gauge,
+    seconds: Histograms<Route>,
+    batch_images: Histograms<OfModel>,
+    batch_texts: Histograms<OfModel>,
+    queue: Family<OfModel, Gauge>,
     /// Requests that are read or answered.
     pub in_flight: Gauge,
 }
@@ -35,15 +41,16 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("medst");
-        let seconds: Family<Route, Histogram> =
-            Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.001, 2.0, 16)));
-        let sizes = || Histogram::new(exponential_buckets(1.0, 2.0, 10));
+        let times: fn() -> Histogram = || Histogram::new(exponential_buckets(0.001, 2.0, 16));
+        let seconds = Histograms::<Route>::new_with_constructor(times);
+        let sizes: fn() -> Histogram = || Histogram::new(exponential_buckets(1.0, 2.0, 10));
+        let sizes = || Histograms::<OfModel>::new_with_constructor(sizes);
         let metrics = Metrics {
             requests: Family::default(),
             seconds,
             batch_images: sizes(),
             batch_texts: sizes(),
-            queue: Gauge::default(),
+            queue: Family::default(),
             in_flight: Gauge::default(),
             registry: Registry::default(),
         };
@@ -64,13 +71,18 @@ impl Metrics {
         self.seconds.get_or_create(&Route { route: route.into() }).observe(seconds);
     }
 
-    /// Counts a batch.
-    pub fn batched(&self, images: usize, texts: usize) {
-        for (count, histogram) in [(images, &self.batch_images), (texts, &self.batch_texts)] {
+    /// Counts a batch of a model.
+    pub fn batched(&self, model: &str, images: usize, texts: usize) {
+        for (count, family) in [(images, &self.batch_images), (texts, &self.batch_texts)] {
             if count > 0 {
-                histogram.observe(count as f64);
+                family.get_or_create(&OfModel { model: model.into() }).observe(count as f64);
             }
         }
+    }
+
+    /// Says how many jobs wait for a model.
+    pub fn waiting(&self, model: &str, jobs: usize) {
+        self.queue.get_or_create(&OfModel { model: model.into() }).set(jobs as i64);
     }
 
     /// The exposition format.

@@ -21,7 +21,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::config::{Limits, ServeConfig};
 use crate::metrics::Metrics;
-use crate::worker::Worker;
+use crate::worker::{Decoding, Worker};
 use crate::{Error, Result, api, auth, limits, openapi, reference};
 
 /// Sentences that are kept embedded for each model.
@@ -61,6 +61,7 @@ pub struct Shared {
     pub places: Semaphore,
     /// Pictures that are decoded at the same time.
     pub cores: Semaphore,
+    pub decoding: Decoding,
     pub ending: AtomicBool,
 }
 
@@ -81,6 +82,7 @@ impl Service {
                 metrics: Arc::new(Metrics::default()),
                 places: Semaphore::new(config.limits.requests),
                 cores: Semaphore::new(cores),
+                decoding: Decoding::default(),
                 ending: AtomicBool::new(false),
             },
         }
@@ -108,8 +110,13 @@ impl Service {
             width: engine.width(),
             side: engine.sight().side(),
             window: engine.reader().window(),
-            worker: Worker::start(engine, self.shared.limits.queue, self.shared.metrics.clone())
-                .map_err(|source| Error::Listen { address: "a thread for the model".into(), source })?,
+            worker: Worker::start(
+                name,
+                engine,
+                self.shared.limits.queue,
+                (self.shared.metrics.clone(), self.shared.decoding.clone()),
+            )
+            .map_err(|source| Error::Listen { address: "a thread for the model".into(), source })?,
             prototypes: Mutex::default(),
             sentences: Mutex::default(),
         };

@@ -3,9 +3,12 @@
 //! Both become the same typed request. A part's name is the place of its value: `frontal`, `phrase`, `studies.0.lateral`; the part `request`
 //! may hold the rest as JSON. File names are never looked at. Bodies live in memory only.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{FromRequest, Multipart, Request};
 use axum::http::header;
 use base64::Engine as _;
@@ -21,6 +24,8 @@ use utoipa::ToSchema;
 use crate::service::Shared;
 use crate::{Error, Result};
 
+/// Time for a body that is not wanted.
+const DISCARD: Duration = Duration::from_secs(1);
 /// Marks a string that stands for a part of a multipart body. No base64 holds a colon.
 const PART: &str = "part:";
 /// Parts of a body.
@@ -53,6 +58,11 @@ impl<T: DeserializeOwned> FromRequest<Arc<Shared>> for Upload<T> {
 }
 
 async fn read(request: Request, shared: &Arc<Shared>) -> Result<(Value, Vec<Bytes>)> {
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|own| own.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > shared.limits.body as u64) {
+        discard(request.into_body(), shared).await;
+        return Err(too_large(shared));
+    }
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|own| own.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match kind.as_str() {
@@ -67,6 +77,21 @@ async fn read(request: Request, shared: &Arc<Shared>) -> Result<(Value, Vec<Byte
         }
         _ => Err(Error::MediaType),
     }
+}
+
+/// Reads what a client is sending and keeps nothing: one that is cut off while it sends may not see the answer.
+async fn discard(mut body: Body, shared: &Shared) {
+    let mut seen = 0;
+    let all = async {
+        while seen < shared.limits.body {
+            match poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+                Some(Ok(frame)) => seen += frame.data_ref().map_or(0, Bytes::len),
+                _ => return,
+            }
+        }
+    };
+    // It gets an answer all the same.
+    let _ = tokio::time::timeout(DISCARD.min(shared.limits.receive / 2), all).await;
 }
 
 fn refused(status: axum::http::StatusCode, shared: &Shared) -> Error {
@@ -207,7 +232,9 @@ impl<T> Upload<T> {
         let (frontal, lateral) = (named(frontal, "frontal")?, named(lateral, "lateral")?);
         let pixels = self.shared.limits.pixels;
         let _core = self.shared.cores.acquire().await.map_err(|_| Error::Ending)?;
+        let counted = self.shared.decoding.one();
         let decode = move || -> Result<Option<Views>> {
+            let _counted = counted;
             let one = |own: Option<(Bytes, String)>, frontal: bool| {
                 own.map(|(bytes, what)| decode(&bytes, sight, pixels, frontal, &what)).transpose()
             };
@@ -260,6 +287,8 @@ pub fn number<'de, D: Deserializer<'de>, T: DeserializeOwned + std::str::FromStr
     let wrong = |value: &Value| serde::de::Error::custom(format!("{value} is no such number"));
     match &value {
         Value::Null => Ok(None),
+        // Rust reads words such as `inf` and `NaN` as numbers.
+        Value::String(text) if text.trim().parse::<f64>().is_ok_and(|own| !own.is_finite()) => Err(wrong(&value)),
         Value::String(text) => text.trim().parse().map(Some).map_err(|_| wrong(&value)),
         other => serde_json::from_value(other.clone()).map(Some).map_err(|_| wrong(&value)),
     }

@@ -1,11 +1,15 @@
 //! One thread a model, which owns it and computes what many clients ask for together.
 //!
 //! While a batch is computed, further jobs queue up; the next batch takes as many of them as fit its bounds of images and
-//! tokens (as text-embeddings-inference does). Nothing waits for a batch to fill. A job that makes a batch fail is found by computing its jobs
+//! tokens (as text-embeddings-inference does). A batch that is not full waits for pictures that are being decoded at that moment, and no longer than
+//! [`PATIENCE`]: without, where decoding is what takes the time, every picture is a batch of its own, whose threads take the decoders' cores. With nothing
+//! being decoded nothing waits. A job that makes a batch fail is found by computing its jobs
 //! one by one, so that it takes no other's answer; one whose client has gone is not computed.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use medst::eval::Vectors;
 use medst::infer::align::Alignment;
@@ -14,6 +18,33 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::metrics::Metrics;
 use crate::{Error, Result};
+
+/// Longest wait of a batch for pictures that are being decoded.
+const PATIENCE: Duration = Duration::from_millis(30);
+/// How often it looks for them.
+const TICK: Duration = Duration::from_micros(200);
+
+/// How many pictures of all requests are being decoded.
+#[derive(Clone, Default)]
+pub struct Decoding(Arc<AtomicUsize>);
+
+impl Decoding {
+    /// One more, until what is returned is dropped.
+    pub fn one(&self) -> impl Drop + Send + use<> {
+        struct One(Arc<AtomicUsize>);
+        impl Drop for One {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+        self.0.fetch_add(1, Ordering::SeqCst);
+        One(self.0.clone())
+    }
+
+    fn any(&self) -> bool {
+        self.0.load(Ordering::SeqCst) > 0
+    }
+}
 
 type Reply<T> = oneshot::Sender<Result<T>>;
 type Task = Box<dyn FnOnce(&Engine) + Send>;
@@ -53,22 +84,28 @@ pub struct Worker {
     jobs: mpsc::Sender<Job>,
     pub reader: Arc<Reader>,
     pub sight: Sight,
-    metrics: Arc<Metrics>,
 }
 
 impl Worker {
     /// Starts the thread; it ends when the last front is dropped.
     ///
+    /// * `name`: of the model, in figures.
+    ///
     /// # Errors
     /// When no thread can be started.
-    pub fn start(engine: Engine, queue: usize, metrics: Arc<Metrics>) -> std::io::Result<Worker> {
+    pub fn start(
+        name: &str,
+        engine: Engine,
+        queue: usize,
+        (metrics, decoding): (Arc<Metrics>, Decoding),
+    ) -> std::io::Result<Worker> {
         let (jobs, mut waiting) = mpsc::channel(queue);
-        let worker = Worker { jobs, reader: engine.reader().clone(), sight: engine.sight(), metrics: metrics.clone() };
+        let worker = Worker { jobs, reader: engine.reader().clone(), sight: engine.sight() };
+        let name = name.to_string();
         std::thread::Builder::new().name("model".into()).spawn(move || {
             while let Some(first) = waiting.blocking_recv() {
-                let batch = gather(first, &mut waiting, &engine);
-                metrics.queue.set(waiting.len() as i64);
-                run(&engine, batch, &metrics);
+                let batch = gather(first, &mut waiting, &engine, &decoding);
+                run(&engine, batch, |images, texts| metrics.batched(&name, images, texts));
             }
         })?;
         Ok(worker)
@@ -77,6 +114,11 @@ impl Worker {
     /// Whether its thread lives.
     pub fn is_alive(&self) -> bool {
         !self.jobs.is_closed()
+    }
+
+    /// Jobs that wait for it.
+    pub fn waiting(&self) -> usize {
+        self.jobs.max_capacity() - self.jobs.capacity()
     }
 
     /// Embeddings of studies' pictures.
@@ -127,18 +169,25 @@ impl Worker {
             mpsc::error::TrySendError::Full(_) => Error::Busy,
             mpsc::error::TrySendError::Closed(_) => Error::Internal,
         })?;
-        self.metrics.queue.set((self.jobs.max_capacity() - self.jobs.capacity()) as i64);
         // A task that panicked drops its reply.
         answer.await.map_err(|_| Error::Internal)?
     }
 }
 
 /// The first job and those that wait, within the engine's bounds.
-fn gather(first: Job, waiting: &mut mpsc::Receiver<Job>, engine: &Engine) -> Vec<Job> {
+fn gather(first: Job, waiting: &mut mpsc::Receiver<Job>, engine: &Engine, decoding: &Decoding) -> Vec<Job> {
+    let start = Instant::now();
     let (mut images, mut tokens) = first.cost();
     let mut batch = vec![first];
     while images < engine.limits.images && tokens < engine.limits.tokens {
-        let Ok(next) = waiting.try_recv() else { break };
+        let Ok(next) = waiting.try_recv() else {
+            // Texts and tasks alone wait for nobody's pictures.
+            if images == 0 || !decoding.any() || start.elapsed() > PATIENCE {
+                break;
+            }
+            std::thread::sleep(TICK);
+            continue;
+        };
         let cost = next.cost();
         (images, tokens) = (images + cost.0, tokens + cost.1);
         batch.push(next);
@@ -146,7 +195,7 @@ fn gather(first: Job, waiting: &mut mpsc::Receiver<Job>, engine: &Engine) -> Vec
     batch
 }
 
-fn run(engine: &Engine, batch: Vec<Job>, metrics: &Metrics) {
+fn run(engine: &Engine, batch: Vec<Job>, batched: impl FnOnce(usize, usize)) {
     let (mut images, mut texts, mut pairs) = (Vec::new(), Vec::new(), Vec::new());
     for job in batch.into_iter().filter(|job| !job.is_abandoned()) {
         match job {
@@ -156,7 +205,7 @@ fn run(engine: &Engine, batch: Vec<Job>, metrics: &Metrics) {
             Job::Task(task) => _ = catch_unwind(AssertUnwindSafe(|| task(engine))),
         }
     }
-    metrics.batched(images.iter().map(|own| own.0.len()).sum::<usize>() + pairs.len(), texts.len());
+    batched(images.iter().map(|own| own.0.len()).sum::<usize>() + pairs.len(), texts.len());
     let vectors = |values: Vectors, counts: &[usize]| {
         let mut start = 0;
         let part = |count: &usize| {

@@ -26,5 +26,6 @@ pub mod memory;
 pub mod model;
 mod ops;
 pub mod train;
+mod whole_file;
 
 pub use error::{Error, Result};

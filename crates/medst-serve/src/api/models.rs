@@ -75,6 +75,9 @@ pub async fn health(State(shared): State<Arc<Shared>>) -> Response {
 /// Figures in Prometheus' format.
 #[utoipa::path(get, path = "/metrics", responses((status = 200, description = "text", body = String)))]
 pub async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+    for (name, own) in shared.models() {
+        shared.metrics.waiting(name, own.worker.waiting());
+    }
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], shared.metrics.text()).into_response()
 }

@@ -12,7 +12,7 @@ use tch::{Device, Kind, Tensor};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
 
-use crate::{Error, Result};
+use crate::{Error, Result, whole_file};
 
 /// A value of the dictionary that is written.
 pub enum Value {
@@ -29,15 +29,9 @@ pub enum Value {
 /// # Errors
 /// Names the file that cannot be written.
 pub fn save(path: &Path, root: &[(String, Value)]) -> Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let staged = tempfile::Builder::new()
-        .prefix(".weights-")
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
-        .tempfile_in(folder)
-        .map_err(Error::io(folder))?;
-    write(staged.as_file(), root).and_then(|()| staged.as_file().sync_all()).map_err(Error::io(path))?;
-    staged.persist(path).map_err(|error| Error::Io { path: path.to_path_buf(), source: error.error })?;
-    Ok(())
+    let staged = whole_file::stage(path)?;
+    write(staged.as_file(), root).map_err(Error::io(path))?;
+    whole_file::publish(staged, path)
 }
 
 fn write(file: &File, root: &[(String, Value)]) -> std::io::Result<()> {

@@ -24,7 +24,7 @@ use serde::Serialize;
 use tch::Tensor;
 
 use super::{Embedder, Embeddings};
-use crate::{Error, Result};
+use crate::{Error, Result, whole_file};
 
 /// The columns.
 pub const STUDY: &str = "study_id";
@@ -83,13 +83,7 @@ pub fn write(
         let name = options.split.map_or("any split", Split::name);
         return Err(Error::Config(format!("{} has no studies in {name}", corpus.path().display())));
     }
-    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let staged = tempfile::Builder::new()
-        .prefix(".embeddings-")
-        // As any new file; temporary ones are for their owner only.
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
-        .tempfile_in(folder)
-        .map_err(Error::io(folder))?;
+    let staged = whole_file::stage(out)?;
     let fail =
         |error: parquet::errors::ParquetError| Error::Io { path: out.into(), source: std::io::Error::other(error) };
     let mut writer: Option<ArrowWriter<File>> = None;
@@ -110,9 +104,9 @@ pub fn write(
         progress.advance(part.len() as u64);
     }
     if let Some(writer) = writer {
-        writer.into_inner().map_err(fail)?.sync_all().map_err(Error::io(out))?;
+        writer.close().map_err(fail)?;
     }
-    staged.persist(out).map_err(|error| Error::Io { path: out.into(), source: error.error })?;
+    whole_file::publish(staged, out)?;
     progress.end();
     let with_report = chosen.iter().filter(|study| study.report.is_some()).count();
     let width = embedder.model.config.projection.embedding;

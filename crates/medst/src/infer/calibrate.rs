@@ -16,13 +16,12 @@ use super::classes::{Classes, Kind, Prototypes};
 use super::engine::Engine;
 use super::logistic::{self, Observation, softmax};
 use super::stream::Collected;
-use super::whole_file;
 use crate::eval::metrics;
 use crate::eval::prompts;
 use crate::eval::suite::truth;
 use crate::eval::tasks::words;
 use crate::loss::config::LossConfig;
-use crate::{Error, Result};
+use crate::{Error, Result, whole_file};
 
 const FORMAT: &str = "medst-calibration";
 /// Fewer labelled images of a side say too little.

@@ -15,12 +15,11 @@ use super::calibrate::{self, Fit, Row};
 use super::compare::Sentences;
 use super::engine::Engine;
 use super::logistic;
-use super::whole_file;
 use crate::eval::Vectors;
 use crate::eval::pairs::Course;
 use crate::eval::suite::truth;
 use crate::eval::tasks::words;
-use crate::{Error, Result};
+use crate::{Error, Result, whole_file};
 
 const FORMAT: &str = "medst-course-calibration";
 

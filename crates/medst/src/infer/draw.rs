@@ -5,10 +5,9 @@ use std::path::Path;
 use medst_data::image::{Decoding, GreyImage, load, resize};
 
 use super::boxes::{HotBox, Placement};
-use super::whole_file;
 use crate::embed::heat::HeatMap;
 use crate::eval::report::picture::{blend, png_bytes};
-use crate::{Error, Result};
+use crate::{Error, Result, whole_file};
 
 /// Longest side of drawn pictures: larger ones are reduced to it, and of smaller ones than the other every pixel is drawn several times.
 const LONGEST: usize = 1024;

@@ -32,7 +32,6 @@ pub mod sight;
 pub mod stream;
 pub mod table;
 pub mod text;
-mod whole_file;
 pub mod zero_shot;
 
 pub use engine::{Engine, ImageVectors, Limits};

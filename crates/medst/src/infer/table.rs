@@ -19,10 +19,9 @@ use parquet::arrow::ArrowWriter;
 use serde::Serialize;
 
 use super::stream::Collected;
-use super::whole_file;
 use crate::embed::table::{FEATURE, IMAGE, REPORT, STUDY};
 use crate::eval::Vectors;
-use crate::{Error, Result};
+use crate::{Error, Result, whole_file};
 
 /// What was embedded.
 #[derive(Clone, Debug, Serialize)]

@@ -11,7 +11,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::card::ModelCard;
 use super::{MedSt, Parameter};
-use crate::{Error, Result};
+use crate::{Error, Result, whole_file};
 
 /// The named tensors of a file, on the CPU, in the file's own precision.
 #[derive(Debug)]
@@ -200,21 +200,14 @@ pub fn write_safetensors(
             (name, Written { tensor, dtype, kind, shape })
         })
         .collect();
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let staged = tempfile::Builder::new()
-        .prefix(".weights-")
-        // As any new file; temporary ones are for their owner only.
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
-        .tempfile_in(folder)
-        .map_err(Error::io(folder))?;
+    let staged = whole_file::stage(path)?;
     safetensors::serialize_to_file(views, metadata, staged.path())
         .map_err(|error| unusable(path, format!("could not be written: {error}")))?;
     // The crate renames a file of its own over the staged one, so permissions and syncing are for what is there now.
     let permissions = staged.as_file().metadata().map_err(Error::io(path))?.permissions();
     let written = File::open(staged.path()).map_err(Error::io(path))?;
     written.set_permissions(permissions).and_then(|()| written.sync_all()).map_err(Error::io(path))?;
-    staged.persist(path).map_err(|error| Error::Io { path: path.to_path_buf(), source: error.error })?;
-    Ok(())
+    whole_file::publish(staged, path)
 }
 
 impl MedSt {

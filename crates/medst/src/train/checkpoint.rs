@@ -17,7 +17,7 @@ use crate::model::MedSt;
 pub use crate::model::card::{CARD, MODEL, ModelCard, VOCABULARY};
 use crate::model::config::Precision;
 use crate::model::weights::{TensorFile, write_safetensors};
-use crate::{Error, Result};
+use crate::{Error, Result, whole_file};
 
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
@@ -171,13 +171,7 @@ fn link(path: &Path, step: u64) -> Result<()> {
 
 /// Writes a file that appears whole or not at all.
 fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    let text = serde_json::to_vec_pretty(value).unwrap_or_default();
-    let staged = path.with_extension("writing");
-    let written = fs::File::create(&staged).and_then(|mut file| {
-        std::io::Write::write_all(&mut file, &text)?;
-        file.sync_all()
-    });
-    written.and_then(|()| fs::rename(&staged, path)).map_err(Error::io(path))
+    whole_file::write(path, &serde_json::to_vec_pretty(value).unwrap_or_default())
 }
 
 fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T> {

@@ -60,10 +60,11 @@ pub fn build(images: &Vectors, places: &[Option<usize>], folder: &Path, progress
     let all: Vec<usize> = (0..images.len()).collect();
     let study_of: Vec<usize> = rows.iter().map(|row| row.1).collect();
     let (mut found, mut asked) = (0, 0);
-    for (query, _) in rows.iter().step_by(step) {
-        // Rows of `images` come in the order of the studies.
-        let exact: Vec<usize> = nearest(images, &all, query, 10).into_iter().map(|(row, _)| study_of[row]).collect();
-        let own = graph.nearest(query, 10);
+    for (query, study) in rows.iter().step_by(step) {
+        // Rows of `images` come in the order of the studies. That an image finds itself is no merit.
+        let exact = nearest(images, &all, query, 11).into_iter().map(|(row, _)| study_of[row]);
+        let exact: Vec<usize> = exact.filter(|found| found != study).take(10).collect();
+        let own = graph.nearest(query, 11);
         found += exact.iter().filter(|study| own.contains(study)).count();
         asked += exact.len();
     }

@@ -71,6 +71,8 @@ pub struct Index {
     /// `[n, D]`; rows of NaN for studies without a report.
     pub reports: Vectors,
     pub graph: Option<Graph>,
+    has_image: Vec<bool>,
+    has_report: Vec<bool>,
 }
 
 /// Whether an index gets a graph.
@@ -250,12 +252,28 @@ impl Index {
             return Err(fail("its files differ in their numbers of studies".into()));
         }
         let graph = manifest.graph_recall.map(|_| Graph::open(path, studies.len())).transpose().map_err(fail)?;
-        Ok(Index { manifest, studies, images, reports, graph })
+        // Looked at for every question; the vectors themselves lie far apart in memory.
+        let [has_image, has_report] = [&images, &reports]
+            .map(|vectors| vectors.rows().map(|own| own.first().is_some_and(|x| x.is_finite())).collect());
+        Ok(Index { manifest, studies, images, reports, graph, has_image, has_report })
     }
 
     /// SHA-256 of the weights of the model with which it was made.
     pub fn model_checksum(&self) -> &str {
         &self.manifest.model
+    }
+
+    /// Recall@10 of the graph against exact search, from when it was built.
+    pub fn graph_recall(&self) -> Option<f64> {
+        self.manifest.graph_recall
+    }
+
+    /// Which studies have a vector.
+    pub(super) fn has(&self, among: Among) -> &[bool] {
+        match among {
+            Among::Images => &self.has_image,
+            Among::Reports => &self.has_report,
+        }
     }
 
     /// The vector of a study of the kind that is searched, else of the other.

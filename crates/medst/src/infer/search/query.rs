@@ -76,6 +76,9 @@ pub struct Answer {
     /// Studies that pass the filter and have a vector.
     pub candidates: usize,
     pub exact: bool,
+    /// Where it was not exact: the graph's recall@10 against exact search, from when it was built.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recall: Option<f64>,
     pub found: Vec<Found>,
 }
 
@@ -157,23 +160,19 @@ impl Index {
             let (asked, width) = (query.vector.len(), vectors.width());
             return Err(Error::Input(format!("a query of {asked} values; the index has {width}")));
         }
-        let may = |&row: &usize| {
-            vectors.row(row)[0].is_finite()
-                && query.not != Some(row)
-                && (query.filter.is_open() || query.filter.passes(&self.studies[row]))
-        };
+        let (has, open) = (self.has(query.among), query.filter.is_open());
+        let may =
+            |&row: &usize| has[row] && query.not != Some(row) && (open || query.filter.passes(&self.studies[row]));
         let rows: Vec<usize> = (0..self.studies.len()).filter(may).collect();
-        let graph =
-            self.graph.as_ref().filter(|_| query.among == Among::Images && !query.exact && query.filter.is_open());
-        let best = match graph {
-            None => nearest(vectors, &rows, &query.vector, query.count),
-            Some(graph) => {
-                // One more, in case the study that was asked with is among them; their cosines are computed again.
-                let near = graph.nearest(&query.vector, query.count + usize::from(query.not.is_some()));
-                let near: Vec<usize> = near.into_iter().filter(|row| query.not != Some(*row)).collect();
-                nearest(vectors, &near, &query.vector, query.count)
-            }
-        };
+        let graph = self.graph.as_ref().filter(|_| query.among == Among::Images && !query.exact && open);
+        let near = graph.map(|graph| {
+            // One more, in case the study that was asked with is among them.
+            let near = graph.nearest(&query.vector, query.count + usize::from(query.not.is_some()));
+            near.into_iter().filter(|row| query.not != Some(*row)).collect::<Vec<_>>()
+        });
+        // A walk through a graph may end before it has met enough studies.
+        let near = near.filter(|near| near.len() >= query.count.min(rows.len()));
+        let best = nearest(vectors, near.as_ref().unwrap_or(&rows), &query.vector, query.count);
         let found = |(place, (row, similarity)): (usize, (usize, f32))| Found {
             place: place + 1,
             similarity: f64::from(similarity),
@@ -182,14 +181,15 @@ impl Index {
         Ok(Answer {
             among: query.among,
             candidates: rows.len(),
-            exact: graph.is_none(),
+            exact: near.is_none(),
+            recall: near.as_ref().and_then(|_| self.graph_recall()),
             found: best.into_iter().enumerate().map(found).collect(),
         })
     }
 }
 
 /// The rows among `rows` with the highest products with `query`, highest first, equal ones by their number.
-pub(super) fn nearest(vectors: &Vectors, rows: &[usize], query: &[f32], count: usize) -> Vec<(usize, f32)> {
+pub fn nearest(vectors: &Vectors, rows: &[usize], query: &[f32], count: usize) -> Vec<(usize, f32)> {
     let all = ArrayView2::from_shape((vectors.len(), vectors.width()), vectors.values()).expect("rows of one width");
     let asked = ArrayView1::from(query);
     let mut scored: Vec<(usize, f32)> = Vec::with_capacity(rows.len());
@@ -235,8 +235,13 @@ impl fmt::Display for Answer {
             }
             writeln!(f)?;
         }
-        let how = if self.exact { "exact" } else { "approximate (graph); --exact for exact search" };
-        writeln!(f, "{} of {} candidates, {how}", self.found.len(), self.candidates)
+        write!(f, "{} of {} candidates, ", self.found.len(), self.candidates)?;
+        match self.recall {
+            None => writeln!(f, "exact"),
+            Some(recall) => {
+                writeln!(f, "approximate: {:.1} % of the 10 nearest are found; --exact finds all", recall * 100.0)
+            }
+        }
     }
 }
 

@@ -1,40 +1,16 @@
 //! `medst embed`, `zero-shot`, `compare`, `ground` and `search` on files as people have them, with a small model.
 
+#[path = "../command/mod.rs"]
+mod command;
+mod serve;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use assert_cmd::Command;
+use command::{SMALL, run, tiny, with};
 use medst::eval::Vectors;
 use medst_data::image::dicom::write::{Pixels, Wrap};
 use serde_json::Value;
-
-/// Settings that make a model small enough for a test.
-const SMALL: &[&str] = &[
-    "model.image.size=48",
-    "model.image.patch=16",
-    "model.image.width=32",
-    "model.image.depth=1",
-    "model.image.heads=2",
-    "model.image.mlp=64",
-    "model.text.width=32",
-    "model.text.layers=1",
-    "model.text.heads=2",
-    "model.text.intermediate=64",
-    "model.projection.hidden=48",
-    "model.projection.embedding=32",
-    "train.sequences_per_batch=4",
-    "train.max_steps=5",
-];
-
-/// Runs the command; checks the exit code; returns standard output and standard error.
-fn run(folder: &Path, arguments: &[&str], code: i32) -> (String, String) {
-    let output = Command::cargo_bin("medst").unwrap().current_dir(folder).args(arguments).output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-    let (out, err) = (text(&output.stdout), text(&output.stderr));
-    assert_eq!(output.status.code(), Some(code), "medst {arguments:?}\n{out}\n{err}");
-    assert!(!err.contains("panicked"), "{err}");
-    (out, err)
-}
 
 fn json(folder: &Path, arguments: &[&str], code: i32) -> Value {
     let (out, _) = run(folder, &[&["-q", "--json"], arguments].concat(), code);
@@ -52,10 +28,8 @@ fn prepared() -> tempfile::TempDir {
     run(at, &["-q", "prepare", "table", "raw/table/studies.csv", "--out", "corpus", "--image-size", "64"], 0);
     let pairs = ["-q", "prepare", "ms-cxr-t", "raw/archives/ms-cxr-t", "--images", "raw/archives/mimic-cxr-jpg"];
     run(at, &[&pairs[..], &["--out", "pairs", "--image-size", "64"]].concat(), 0);
-    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/tiny.toml").display().to_string();
-    let mut arguments = vec!["-q", "pretrain", &config, "--set", "data.corpus=corpus", "--set", "train.output=run"];
-    arguments.extend(SMALL.iter().flat_map(|setting| ["--set", setting]));
-    run(at, &arguments, 0);
+    let settings = [SMALL, &["train.max_steps=5", "data.corpus=corpus", "train.output=run"]].concat();
+    run(at, &with(&["-q", "pretrain", &tiny()], &settings), 0);
     folder
 }
 
@@ -105,6 +79,7 @@ fn a_model_is_used_on_files() {
     compare(at);
     ground(at);
     search(at);
+    serve::answers_are_those_of_the_commands(at);
 }
 
 fn embed(at: &Path) {
@@ -360,6 +335,11 @@ fn search(at: &Path) {
     run(at, &["search", "index", "corpus", "--model", "run", "--out", "index", "--overwrite", "--graph", "always"], 0);
     assert_eq!(find(&["--study", study])["exact"], false);
     assert_eq!(find(&["--study", study, "--exact"])["exact"], true);
+    // A filter leaves as many as there are, graph or no graph, and the answer says how it was searched.
+    let rare = find(&["--study", study, "--finding", "pneumothorax", "--not-subject", "p00000", "-k", "1000"]);
+    let all = rare["candidates"].as_u64().unwrap();
+    assert!(all > 0 && all < built["studies"].as_u64().unwrap(), "{all}");
+    assert_eq!((rare["found"].as_array().unwrap().len() as u64, &rare["exact"]), (all, &true.into()));
 
     for (arguments, code, expected) in [
         (&["search", "index", "corpus", "--model", "run", "--out", "index"][..], 2, "--overwrite"),

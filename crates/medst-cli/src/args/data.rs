@@ -1,0 +1,190 @@
+//! Cohorts and corpora: `phantom`, `prepare`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use medst_data::phantom::{Difficulty, Layout};
+use medst_data::sequence::SequenceUnit;
+
+use super::DicomWindow;
+
+#[derive(Debug, Args)]
+pub struct Phantom {
+    /// The folder to make.
+    pub out: PathBuf,
+    /// Number of patients.
+    #[arg(long, default_value_t = 200)]
+    pub subjects: u32,
+    /// The same seed gives the same bytes.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Longest side of the pictures in pixels.
+    #[arg(long, default_value_t = 512)]
+    pub size: u32,
+    /// plain, or hard: subtle changes, poses and exposures that confound, reports with misleading priors, findings that only the
+    /// lateral view shows.
+    #[arg(long, value_parser = difficulty, default_value = "plain")]
+    pub difficulty: Difficulty,
+    /// How the files lie: a table of images, or real archives' names, tables and nesting. Several, separated by commas, go
+    /// into folders of their names.
+    #[arg(long, value_delimiter = ',', value_parser = layout, default_value = "table")]
+    pub layout: Vec<Layout>,
+    /// Also draw an overview of findings and courses to this PNG file.
+    #[arg(long)]
+    pub sheet: Option<PathBuf>,
+}
+
+fn difficulty(name: &str) -> Result<Difficulty, String> {
+    let known = Difficulty::ALL.into_iter().find(|difficulty| difficulty.name() == name);
+    known.ok_or_else(|| format!("expected {}", Difficulty::ALL.map(Difficulty::name).join(" or ")))
+}
+
+fn layout(name: &str) -> Result<Layout, String> {
+    let known = Layout::ALL.into_iter().find(|layout| layout.name() == name);
+    known.ok_or_else(|| format!("expected {}", Layout::ALL.map(Layout::name).join(", ")))
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Prepare {
+    /// From a table of images: CSV, gzipped CSV or Parquet with the columns subject_id, view and image, and where known
+    /// study_id, day or acquired, report, split and any labels.
+    Table {
+        /// The table; image paths in it are relative to it.
+        table: PathBuf,
+        #[command(flatten)]
+        how: How,
+    },
+    /// From MIMIC-CXR-JPG 2.0.0 or 2.1.0, or from the DICOM release MIMIC-CXR. Partial downloads work.
+    MimicCxr {
+        /// The folder with files/ and the tables.
+        root: PathBuf,
+        /// The reports: mimic-cxr-reports.zip, the folder it unpacks to, or a sectioned CSV; looked for in ROOT otherwise.
+        #[arg(long)]
+        reports: Option<PathBuf>,
+        /// The folder with the metadata, split and chexpert tables, if that is not ROOT.
+        #[arg(long)]
+        tables: Option<PathBuf>,
+        #[command(flatten)]
+        how: How,
+    },
+    /// From MS-CXR-T: pairs of MIMIC-CXR images with the course of five findings, and pairs of sentences.
+    MsCxrT {
+        /// The folder with the two MS_CXR_T_*.csv files.
+        root: PathBuf,
+        /// The MIMIC-CXR(-JPG) folder with the images.
+        #[arg(long)]
+        images: PathBuf,
+        /// The folder with the MIMIC-CXR tables, if that is another one.
+        #[arg(long)]
+        tables: Option<PathBuf>,
+        #[command(flatten)]
+        how: How,
+    },
+    /// From RSNA Pneumonia Detection, stage 2: DICOM images and stage_2_train_labels.csv.
+    Rsna {
+        /// The folder with stage_2_train_images and the labels.
+        root: PathBuf,
+        #[command(flatten)]
+        how: How,
+    },
+    /// From COVIDx: train/, test/ and their lists.
+    Covidx {
+        /// The folder with the lists.
+        root: PathBuf,
+        /// How validation images are drawn where no list names them.
+        #[arg(long, value_enum, default_value_t = Draw::Patient)]
+        split_rule: Draw,
+        /// A part of the lists' names, such as COVIDx6, where there are several.
+        #[arg(long)]
+        list_version: Option<String>,
+        #[command(flatten)]
+        how: How,
+    },
+    /// From CheXpert (full or small): train.csv and valid.csv.
+    Chexpert {
+        /// The folder with train.csv.
+        root: PathBuf,
+        #[command(flatten)]
+        how: How,
+    },
+    /// From Open-I, the Indiana University collection: XML reports and PNG or DICOM images.
+    OpenI {
+        /// The folder with reports and images, in any sub-folders.
+        root: PathBuf,
+        #[command(flatten)]
+        how: How,
+    },
+    /// From covid-chestxray-dataset: metadata.csv and images/.
+    CovidChestxray {
+        /// The folder with metadata.csv.
+        root: PathBuf,
+        #[command(flatten)]
+        how: How,
+    },
+}
+
+/// What all sources share.
+#[derive(Debug, Args)]
+pub struct How {
+    /// The corpus folder to make.
+    #[arg(long, required_unless_present = "check")]
+    pub out: Option<PathBuf>,
+    /// Only say what the source holds; write nothing.
+    #[arg(long)]
+    pub check: bool,
+    /// Studies of a full sequence.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(2..))]
+    pub sequence_length: u16,
+    /// Studies between the beginnings of two sequences of a subject; fewer than the length makes them overlap [default:
+    /// the sequence length].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub sequence_stride: Option<u16>,
+    /// What counts as a step of a sequence.
+    #[arg(long, value_enum, default_value_t = Unit::Study)]
+    pub sequence_unit: Unit,
+    /// Side of the stored pictures in pixels.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u16).range(16..=4096))]
+    pub image_size: u16,
+    /// A CSV with the column split and one of subject_id, study_id, dicom_id, image: decides instead of the source. Every
+    /// corpus has one, splits.csv.
+    #[arg(long)]
+    pub splits: Option<PathBuf>,
+    /// A CSV with the column subject_id, study_id or dicom_id, such as the image table of MS-CXR-T: the subjects it names
+    /// are left out. May be repeated.
+    #[arg(long)]
+    pub exclude: Vec<PathBuf>,
+    /// Decode every pixel before averaging; slower, and within one grey level of the fast way.
+    #[arg(long)]
+    pub exact: bool,
+    /// How DICOM values become grey.
+    #[arg(long, value_enum, default_value_t = DicomWindow::Declared)]
+    pub dicom_window: DicomWindow,
+    /// Replace a corpus that is already there.
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Draw {
+    /// By patient: nobody is in two parts.
+    Patient,
+    /// By image, as the reference implementation does.
+    Reference,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Unit {
+    /// A visit; further frontal images of it are alternatives.
+    Study,
+    /// Every frontal image, as the reference implementation does.
+    Image,
+}
+
+impl From<Unit> for SequenceUnit {
+    fn from(unit: Unit) -> SequenceUnit {
+        match unit {
+            Unit::Study => SequenceUnit::Study,
+            Unit::Image => SequenceUnit::Image,
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! `eval`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use medst::eval::result::Task;
+use medst::eval::suite::Part;
+use medst_data::split::Split;
+
+use super::DeviceName;
+
+#[derive(Debug, Args)]
+pub struct Eval {
+    /// What to evaluate: temporal-image, temporal-sentence, zero-shot, linear-probe, retrieval, progression,
+    /// sequence-order, grounding; or all, which takes whatever the corpora allow and says why it leaves out the rest.
+    #[arg(required = true, value_name = "TASK|all", value_parser = task)]
+    pub tasks: Vec<AskedTask>,
+    /// A corpus; may be repeated.
+    #[arg(long, required = true)]
+    pub corpus: Vec<PathBuf>,
+    /// A run, a checkpoint, or a weight file.
+    #[arg(long, required_unless_present_any = ["embeddings", "list_texts"], conflicts_with = "embeddings")]
+    pub model: Option<PathBuf>,
+    /// Score embeddings of another program in the place of a model: Parquet with study_id, image_embedding and, where there
+    /// are any, report_embedding and image_feature; or NPY of image embeddings, a row a study in the order of the corpus.
+    #[arg(long)]
+    pub embeddings: Option<PathBuf>,
+    /// Report embeddings in a file of their own, Parquet or NPY.
+    #[arg(long, requires = "embeddings")]
+    pub report_embeddings: Option<PathBuf>,
+    /// Embeddings of the texts that the tasks compare: Parquet with text and embedding, or NPY in the order of --list-texts.
+    #[arg(long, requires = "embeddings")]
+    pub text_embeddings: Option<PathBuf>,
+    /// The file of texts, one a line: read with NPY --text-embeddings; without --model and --embeddings it is written, and
+    /// nothing is evaluated.
+    #[arg(long, conflicts_with = "model")]
+    pub list_texts: Option<PathBuf>,
+    /// Strict: subject-grouped, with intervals. Reference: what the reference implementation computes.
+    #[arg(long, value_enum, default_value_t = ProtocolName::Strict)]
+    pub protocol: ProtocolName,
+    /// The split to evaluate: train, validate, test, or all [default: test; where there is none validate, else all].
+    #[arg(long, value_parser = part)]
+    pub split: Option<Part>,
+    /// The label that a linear probe learns [default: the corpus' class, its findings, or its diagnosis].
+    #[arg(long)]
+    pub label: Option<String>,
+    /// Bootstrap replicates for the intervals.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub replicates: u32,
+    /// The same seed gives the same intervals.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// A folder for report.html, report.md and results.json.
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// No radiographs and heat maps in the report, such as when it is to be shared.
+    #[arg(long)]
+    pub no_pictures: bool,
+    /// Studies at a time.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
+    pub batch: u16,
+    /// Where to compute.
+    #[arg(long, value_enum, default_value_t = DeviceName::Auto)]
+    pub device: DeviceName,
+}
+
+/// A task, or all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AskedTask {
+    All,
+    One(Task),
+}
+
+fn part(name: &str) -> Result<Part, &'static str> {
+    let split = || Split::parse(name).map(Part::Of).ok_or("expected train, validate, test or all");
+    if name == "all" { Ok(Part::All) } else { split() }
+}
+
+fn task(name: &str) -> Result<AskedTask, String> {
+    if name == "all" { Ok(AskedTask::All) } else { Task::parse(name).map(AskedTask::One) }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProtocolName {
+    Strict,
+    Reference,
+}

@@ -1,0 +1,59 @@
+//! The real binary, as people run it, and the settings of a model that is small enough for a test.
+
+#![allow(dead_code)] // Each test uses a part.
+
+use std::path::{Path, PathBuf};
+
+use assert_cmd::Command;
+
+/// Settings that make a model small enough for a test.
+pub const SMALL: &[&str] = &[
+    "model.image.size=48",
+    "model.image.patch=16",
+    "model.image.width=32",
+    "model.image.depth=1",
+    "model.image.heads=2",
+    "model.image.mlp=64",
+    "model.text.width=32",
+    "model.text.layers=1",
+    "model.text.heads=2",
+    "model.text.intermediate=64",
+    "model.projection.hidden=48",
+    "model.projection.embedding=32",
+    "train.sequences_per_batch=4",
+];
+
+pub fn medst(folder: &Path) -> Command {
+    let mut command = Command::cargo_bin("medst").unwrap();
+    command.current_dir(folder);
+    command
+}
+
+/// Runs the command; checks the exit code; returns standard output and standard error.
+pub fn run(folder: &Path, arguments: &[&str], code: i32) -> (String, String) {
+    let output = medst(folder).args(arguments).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "medst {arguments:?}\n{out}\n{err}");
+    assert!(!err.contains("panicked"), "{err}");
+    (out, err)
+}
+
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+/// The configuration of a run that takes minutes; with [`SMALL`] it takes seconds.
+pub fn tiny() -> String {
+    repository().join("configs/tiny.toml").display().to_string()
+}
+
+/// Arguments, and settings as `--set`.
+pub fn with<'a>(arguments: &[&'a str], settings: &[&'a str]) -> Vec<&'a str> {
+    arguments.iter().copied().chain(settings.iter().flat_map(|setting| ["--set", *setting])).collect()
+}
+
+/// What does not lie in the repository, such as real radiographs.
+pub fn shared() -> PathBuf {
+    std::env::var_os("MEDST_SHARED_DIR").map_or_else(|| repository().join("../shared"), PathBuf::from)
+}

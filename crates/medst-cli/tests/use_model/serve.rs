@@ -1,0 +1,152 @@
+//! `medst serve` with the model, the index and the calibrations that the commands made: what it answers is what they print.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+#[path = "../../examples/load/client.rs"]
+#[allow(dead_code, reason = "the load generator uses all of it")]
+mod client;
+
+use client::{Body, Client, figure};
+
+/// Numbers apart by no more than `1e-5`, all else the same.
+fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => (a.as_f64().unwrap() - b.as_f64().unwrap()).abs() <= 1e-5,
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(key, own)| b.get(key).is_some_and(|other| same(own, other)))
+        }
+        _ => a == b,
+    }
+}
+
+pub fn answers_are_those_of_the_commands(at: &Path) {
+    let options = ["--index", "index", "--calibration", "cal.json", "--courses", "courses.json"];
+    let mut serving = Command::new(env!("CARGO_BIN_EXE_medst"))
+        .current_dir(at)
+        .args(["serve", "--model", "run", "--model", "other=other", "--bind", "127.0.0.1:0"])
+        .args(options)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(serving.stderr.take().unwrap()).lines();
+    let address = lines.find_map(|line| Some(line.unwrap().strip_prefix("serving at http://")?.to_string())).unwrap();
+    let mut client = Client::new(address.split(',').next().unwrap().parse().unwrap());
+    let mut ask = |path: &str, body: &Body, status: u16| -> Value {
+        let answer = client.post(path, body).unwrap();
+        let value: Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(answer.status, status, "{path}: {value}");
+        value
+    };
+    let images = super::frontals(at);
+    let bytes = |n: usize| fs::read(at.join(&images[n])).unwrap();
+    let (a, b) = (bytes(0), bytes(1));
+
+    let sentences = ["--class", "edema", "--class", "pleural effusion=large effusion|blunted angle"];
+    let offline = [&["zero-shot", &images[0], "--model", "run", "--calibration", "cal.json"], &sentences[..]].concat();
+    let offline = super::json(at, &offline, 0);
+    let classes = json!(["edema", {"name": "pleural effusion", "positive": ["large effusion", "blunted angle"], "negative": medst::eval::prompts::negative("pleural effusion")}]);
+    let form = Body::parts(&[("frontal", &a, true), ("classes", classes.to_string().as_bytes(), false)]);
+    let answer = ask("/v1/zero-shot", &form, 200);
+    assert_eq!((&answer["calibrated_on"], &answer["classes"]), (&offline["calibrated_on"], &offline["classes"]));
+    for key in ["scores", "probabilities"] {
+        assert!(same(&answer["studies"][0][key], &offline["studies"][0][key]), "{answer}\n{offline}");
+    }
+    // Of other weights the calibration says nothing.
+    let form = Body::parts(&[
+        ("frontal", &a, true),
+        ("classes", classes.to_string().as_bytes(), false),
+        ("model", b"other", false),
+    ]);
+    assert_eq!(ask("/v1/zero-shot", &form, 200)["calibrated_on"], Value::Null);
+
+    let points = [format!("{},r1.txt,date=2020-03-01", images[0]), format!("{},date=2020-03-11", images[1])];
+    let offline =
+        super::json(at, &["compare", &points[0], &points[1], "--model", "run", "--calibration", "courses.json"], 0);
+    let report = fs::read(at.join("r1.txt")).unwrap();
+    let form = Body::parts(&[
+        ("time_points.0.frontal", &a, true),
+        ("time_points.0.report", &report, false),
+        ("time_points.0.day", b"0", false),
+        ("time_points.1.frontal", &b, true),
+        ("time_points.1.day", b"10", false),
+    ]);
+    let answer = ask("/v1/compare", &form, 200);
+    assert!(answer["steps"][0]["findings"][0]["courses"].is_array(), "{answer}");
+    assert!(same(&answer["steps"], &offline["steps"]), "{answer}\n{offline}");
+
+    let offline = super::json(
+        at,
+        &["ground", &images[0], "--model", "run", "--phrase", "left pleural effusion", "--matrices"],
+        0,
+    );
+    let form = Body::parts(&[
+        ("frontal", &a, true),
+        ("phrase", b"left pleural effusion", false),
+        ("matrices", b"true", false),
+    ]);
+    let (answer, offline) = (ask("/v1/ground", &form, 200), &offline["phrases"][0]);
+    assert!(same(&answer["words"], &offline["words"]) && same(&answer["matrices"], &offline["matrices"]));
+
+    let find = [
+        "search",
+        "find",
+        "index",
+        "--text",
+        "edema",
+        "--finding",
+        "edema=1",
+        "--not-subject",
+        "p00001",
+        "--from",
+        "0",
+    ];
+    let offline = super::json(at, &[&find[..], &["--image", &images[0], "-k", "5"]].concat(), 0);
+    let form = Body::parts(&[
+        ("frontal", &a, true),
+        ("text", b"edema", false),
+        ("findings", b"[\"edema=1\"]", false),
+        ("not_subjects", b"[\"p00001\"]", false),
+        ("from", b"0", false),
+        ("count", b"5", false),
+    ]);
+    let answer = ask("/v1/search", &form, 200);
+    assert_eq!((&answer["candidates"], &answer["exact"]), (&offline["candidates"], &true.into()));
+    let of =
+        |value: &Value| value["found"].as_array().unwrap().iter().map(|own| own["study"].clone()).collect::<Vec<_>>();
+    assert_eq!((of(&answer), of(&answer).len()), (of(&offline), 5));
+    assert!(answer["found"][0].get("frontal").is_none(), "where files lie is not told");
+    for (body, status) in [
+        (json!({"text": "edema", "index": "../index"}), 404),
+        (json!({"study": "nobody"}), 400),
+        (json!({"text": "edema", "from": "soon"}), 400),
+        (json!({"text": "edema", "findings": [" =1"]}), 400),
+        (json!({"text": "edema", "count": 0}), 400),
+        (json!({"text": "edema", "count": 1_000_000}), 400),
+        (json!({"text": "edema", "text_share": 1.5}), 400),
+        (json!({}), 400),
+    ] {
+        ask("/v1/search", &Body::json(&body), status);
+    }
+
+    let figures = String::from_utf8(client.get("/metrics").unwrap().body).unwrap();
+    for model in ["run", "other"] {
+        assert!(figures.contains(&format!("medst_queue_jobs{{model=\"{model}\"}} 0")), "{figures}");
+        assert!(figures.contains(&format!("medst_batch_images_count{{model=\"{model}\"}}")), "{figures}");
+    }
+    assert!(figure(&figures, "medst_batch_images_sum") >= 6.0);
+    Command::new("kill").args(["-TERM", &serving.id().to_string()]).status().unwrap();
+    // Lines are read on, so that it can write them.
+    let rest: Vec<String> = lines.map(Result::unwrap).collect();
+    assert_eq!(serving.wait().unwrap().code(), Some(0), "{rest:?}");
+    let told = rest.join("\n");
+    assert!(
+        !told.contains("effusion") && !told.contains("p00001") && !told.contains(".png"),
+        "logs tell of nobody: {told}"
+    );
+}

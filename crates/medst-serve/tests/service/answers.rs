@@ -1,0 +1,91 @@
+//! Good requests: answers are those of the engine, from whichever of several models.
+
+use axum::body::{Body, to_bytes};
+use axum::http::{Request, StatusCode};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use medst::infer::Views;
+use medst_serve::Limits;
+use serde_json::json;
+use tower::ServiceExt;
+
+use super::setup::{close, floats, form, parts, picture, post, send, service};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_are_those_of_the_engine_whoever_asks_at_the_same_time() {
+    let (_, router, engine) = service(Limits::default(), None);
+    let expected = |bytes: &[u8]| {
+        let views = Views::Frontal(engine.sight().decode(bytes).unwrap());
+        engine.images(&[&views]).unwrap().embeddings.row(0).to_vec()
+    };
+    let mut waiting = Vec::new();
+    for n in 0..24u32 {
+        let router = router.clone();
+        let (bytes, own) = (picture(n, 64), expected(&picture(n, 64)));
+        waiting.push(tokio::spawn(async move {
+            // Every fourth is bad, and takes no other's answer.
+            let body =
+                if n % 4 == 3 { json!({"frontal": "AAAA"}) } else { json!({"frontal": STANDARD.encode(&bytes)}) };
+            let (status, answer) = post(&router, "/v1/embed", &body).await;
+            match n % 4 {
+                3 => assert_eq!(status, StatusCode::BAD_REQUEST),
+                _ => assert!(close(&floats(&answer["studies"][0]["image"]), &own), "{answer}"),
+            }
+        }));
+    }
+    for one in waiting {
+        one.await.unwrap();
+    }
+    let text = "No pleural effusion.";
+    let (_, answer) = post(&router, "/v1/embed", &json!({"texts": [text], "model": "other"})).await;
+    let own = engine.texts(&[&engine.reader().prompt(text).unwrap()]).unwrap();
+    assert!(close(&floats(&answer["texts"][0]), own.row(0)));
+    // The same as multipart, with both views and a report.
+    let (a, b) = (picture(1, 64), picture(2, 70));
+    let report = b"FINDINGS: The lungs are clear.".as_slice();
+    let body =
+        parts(&[("frontal", Some("../../etc/passwd"), &a), ("lateral", Some("b"), &b), ("report", None, report)]);
+    let (status, answer) = form(&router, "/v1/embed", body).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    let json = json!({"studies": [{"frontal": STANDARD.encode(&a), "lateral": STANDARD.encode(&b), "report": "FINDINGS: The lungs are clear."}]});
+    let (_, same) = post(&router, "/v1/embed", &json).await;
+    for kind in ["image", "report"] {
+        assert!(close(&floats(&answer["studies"][0][kind]), &floats(&same["studies"][0][kind])));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_operation_answers() {
+    let (_, router, _) = service(Limits::default(), None);
+    let (a, b) = (STANDARD.encode(picture(1, 64)), STANDARD.encode(picture(2, 64)));
+    let classes = json!(["edema", {"name": "line", "positive": ["a line"], "negative": ["no line"]}]);
+    let (status, answer) = post(&router, "/v1/zero-shot", &json!({"frontal": a, "classes": classes})).await;
+    assert_eq!((status, answer["classes"][1].as_str()), (StatusCode::OK, Some("line")), "{answer}");
+    let points = json!([{"frontal": a, "day": 0, "report": "The lungs are clear."}, {"frontal": b, "day": "7.5", "name": "later"}]);
+    let (status, answer) = post(&router, "/v1/compare", &json!({"time_points": points, "findings": ["edema"]})).await;
+    assert_eq!((status, answer["steps"][0]["days"].as_f64()), (StatusCode::OK, Some(7.5)), "{answer}");
+    let body = json!({"frontal": a, "phrase": "left effusion", "pictures": true});
+    let (status, answer) = post(&router, "/v1/ground", &body).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    let drawn = STANDARD.decode(answer["pictures"][0]["png"].as_str().unwrap()).unwrap();
+    assert!(drawn.starts_with(b"\x89PNG") && answer["words"].as_array().unwrap().len() == 3);
+    let (status, _) = post(&router, "/v1/search", &json!({"text": "edema"})).await;
+    assert_eq!(status, StatusCode::NOT_FOUND, "there is no index");
+    let get = |path: &str| Request::get(path).body(Body::empty()).unwrap();
+    let (status, models) = send(&router, get("/v1/models")).await;
+    assert_eq!((status, models["models"].as_array().unwrap().len()), (StatusCode::OK, 2));
+    assert_eq!(send(&router, get("/health")).await.1, json!({"status": "ok"}));
+    let (_, interface) = send(&router, get("/openapi.json")).await;
+    for path in
+        ["/v1/embed", "/v1/zero-shot", "/v1/compare", "/v1/ground", "/v1/search", "/v1/models", "/health", "/metrics"]
+    {
+        assert!(interface["paths"][path].is_object(), "{path}");
+    }
+    let page = router.clone().oneshot(get("/reference")).await.unwrap();
+    let page = String::from_utf8(to_bytes(page.into_body(), usize::MAX).await.unwrap().to_vec()).unwrap();
+    assert!(page.contains("/v1/compare") && page.contains("text_share") && page.contains("Retry-After"), "{page}");
+    assert!(!page.contains("http://") && !page.contains("https://") && !page.contains("<script"), "loads nothing");
+    let figures = router.clone().oneshot(get("/metrics")).await.unwrap();
+    let figures = String::from_utf8(to_bytes(figures.into_body(), usize::MAX).await.unwrap().to_vec()).unwrap();
+    assert!(figures.contains("medst_requests_total{route=\"/v1/ground\",status=\"200\"} 1"), "{figures}");
+}

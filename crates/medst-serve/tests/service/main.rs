@@ -1,0 +1,8 @@
+//! The service in-process and over real sockets.
+
+mod answers;
+mod overload;
+mod pictures;
+mod refusals;
+mod setup;
+mod sockets;

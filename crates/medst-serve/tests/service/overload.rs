@@ -1,0 +1,131 @@
+//! More than can be computed at once, and jobs that fail beside jobs that do not.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use axum::body::{Body, to_bytes};
+use axum::http::{Request, StatusCode};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use medst::infer::{Radiograph, Views};
+use medst_serve::service::Shared;
+use medst_serve::{Error, Limits};
+use serde_json::json;
+use tower::ServiceExt;
+
+use super::setup::{close, floats, picture, post, send, service};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn under_overload_clients_are_told_to_come_back() {
+    let (shared, router, _) = service(Limits { requests: 2, ..Limits::default() }, None);
+    let held = shared.places.acquire_many(2).await.unwrap();
+    let (status, answer) = post(&router, "/v1/embed", &json!({"texts": ["edema"]})).await;
+    assert_eq!((status, answer["error"]["code"].as_str()), (StatusCode::TOO_MANY_REQUESTS, Some("busy")));
+    let health = Request::get("/health").body(Body::empty()).unwrap();
+    assert_eq!(send(&router, health).await.0, StatusCode::OK, "health is told all the same");
+    drop(held);
+    assert_eq!(post(&router, "/v1/embed", &json!({"texts": ["edema"]})).await.0, StatusCode::OK);
+}
+
+/// Keeps a model's thread busy until told to go on, or dropped. Returns once it is.
+async fn hold(shared: &Arc<Shared>) -> Sender<()> {
+    let (go, wait): (Sender<()>, Receiver<()>) = channel();
+    let (begun, begin) = tokio::sync::oneshot::channel();
+    let worker = shared.model(Some("tiny")).unwrap().1.worker.clone();
+    tokio::spawn(async move {
+        let task = move |_: &medst::infer::Engine| {
+            let _ = begun.send(());
+            let _ = wait.recv();
+            Ok(())
+        };
+        worker.task(task).await
+    });
+    begin.await.unwrap();
+    go
+}
+
+/// Waits until so many jobs wait for the first model.
+async fn until(shared: &Arc<Shared>, jobs: usize) {
+    while shared.model(None).unwrap().1.worker.waiting() != jobs {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_tells_clients_to_come_back_and_forgets_nobody() {
+    let (shared, router, _) = service(Limits { queue: 3, ..Limits::default() }, None);
+    let go = hold(&shared).await;
+    let ask = |model: &'static str| {
+        let router = router.clone();
+        tokio::spawn(async move { post(&router, "/v1/embed", &json!({"texts": ["edema"], "model": model})).await })
+    };
+    let waiting = [ask("tiny"), ask("tiny"), ask("tiny")];
+    until(&shared, 3).await;
+    // `post` holds every 429 to a Retry-After.
+    let (status, answer) = ask("tiny").await.unwrap();
+    assert_eq!((status, answer["error"]["code"].as_str()), (StatusCode::TOO_MANY_REQUESTS, Some("busy")));
+    let figures = router.clone().oneshot(Request::get("/metrics").body(Body::empty()).unwrap()).await.unwrap();
+    let figures = String::from_utf8(to_bytes(figures.into_body(), usize::MAX).await.unwrap().to_vec()).unwrap();
+    for line in
+        ["medst_queue_jobs{model=\"tiny\"} 3", "medst_queue_jobs{model=\"other\"} 0", "medst_requests_in_flight 3"]
+    {
+        assert!(figures.lines().any(|own| own == line), "{line}\n{figures}");
+    }
+    assert_eq!(ask("other").await.unwrap().0, StatusCode::OK, "another model has a queue of its own");
+    drop(go);
+    for one in waiting {
+        assert_eq!(one.await.unwrap().0, StatusCode::OK);
+    }
+    assert_eq!(ask("tiny").await.unwrap().0, StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_crashes_or_fails_takes_no_others_answer() {
+    let (shared, router, engine) = service(Limits::default(), None);
+    let expected = |n: u32| {
+        let views = Views::Frontal(engine.sight().decode(&picture(n, 64)).unwrap());
+        engine.images(&[&views]).unwrap().embeddings.row(0).to_vec()
+    };
+    let worker = shared.model(None).unwrap().1.worker.clone();
+    let go = hold(&shared).await;
+    // In one batch: pictures of three clients, a picture of a size that makes the batch fail, and a task that panics.
+    let good: Vec<_> = (0..3)
+        .map(|n| {
+            let (router, own) = (router.clone(), expected(n));
+            tokio::spawn(async move {
+                let body = json!({"frontal": STANDARD.encode(picture(n, 64))});
+                let (status, answer) = post(&router, "/v1/embed", &body).await;
+                assert_eq!(status, StatusCode::OK, "{answer}");
+                assert!(close(&floats(&answer["studies"][0]["image"]), &own));
+            })
+        })
+        .collect();
+    let small = Views::Frontal(Radiograph::new(10, vec![0; 100]).unwrap());
+    let (one, other) = (worker.clone(), worker.clone());
+    let wrong = tokio::spawn(async move { one.images(vec![small]).await });
+    let crash = tokio::spawn(async move { other.task(|_| -> medst::Result<()> { panic!("on purpose") }).await });
+    until(&shared, 5).await;
+    drop(go);
+    for one in good {
+        one.await.unwrap();
+    }
+    assert!(matches!(wrong.await.unwrap(), Err(Error::Bad(message)) if message.contains("10 pixels")));
+    assert!(matches!(crash.await.unwrap(), Err(Error::Internal)));
+    assert!(worker.is_alive());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_goes_away_leaves_nothing_behind() {
+    let (shared, router, _) = service(Limits::default(), None);
+    let go = hold(&shared).await;
+    let gone = router.clone();
+    let request = tokio::spawn(async move { post(&gone, "/v1/embed", &json!({"texts": ["edema"]})).await });
+    until(&shared, 1).await;
+    request.abort();
+    assert!(request.await.unwrap_err().is_cancelled());
+    drop(go);
+    let places = shared.limits.requests;
+    assert_eq!((shared.places.available_permits(), shared.metrics.in_flight.get()), (places, 0));
+    assert_eq!(post(&router, "/v1/embed", &json!({"texts": ["edema"]})).await.0, StatusCode::OK);
+    assert_eq!(shared.metrics.in_flight.get(), 0);
+}

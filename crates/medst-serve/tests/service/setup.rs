@@ -1,0 +1,139 @@
+//! A service with two tiny models, and ways to ask it.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{Request, StatusCode, header};
+use medst::infer::Engine;
+use medst::model::config::ModelConfig;
+use medst::model::{MedSt, config};
+use medst::train::checkpoint::{ModelCard, OpenedModel};
+use medst_data::report::WordPiece;
+use medst_serve::service::{Calibrations, Shared};
+use medst_serve::{Limits, ServeConfig, Service, listen};
+use serde_json::Value;
+use tch::{Device, Kind};
+use tower::ServiceExt;
+
+/// A small model with random weights.
+pub fn engine(folder: &Path) -> Engine {
+    let mut config = ModelConfig { initial_deviation: 0.2, ..ModelConfig::default() };
+    config.image =
+        config::ImageConfig { size: 48, patch: 16, width: 32, depth: 1, heads: 2, mlp: 64, ..Default::default() };
+    config.text.width = 32;
+    (config.text.layers, config.text.heads, config.text.intermediate, config.text.max_positions) = (1, 2, 64, 112);
+    config.projection = config::ProjectionConfig { hidden: 48, embedding: 32 };
+    let model = MedSt::new(&config, 1, Device::Cpu, Kind::Float).unwrap();
+    model.save(&folder.join("model.safetensors"), None).unwrap();
+    let pieces = WordPiece::bert_cased();
+    let card = ModelCard::new(&config, &pieces, 0, "none".into());
+    Engine::new(OpenedModel { model, card, pieces, path: folder.to_path_buf() }).unwrap()
+}
+
+pub fn service(limits: Limits, token: Option<&str>) -> (Arc<Shared>, Router, Engine) {
+    let folder = tempfile::tempdir().unwrap();
+    let config = ServeConfig::new("127.0.0.1:0".parse().unwrap(), token.map(str::to_string), false, limits).unwrap();
+    let mut service = Service::new(&config);
+    service.add_model("tiny", engine(folder.path()), &Calibrations::default()).unwrap();
+    assert!(service.add_model("tiny", engine(folder.path()), &Calibrations::default()).is_err());
+    service.add_model("other", engine(folder.path()), &Calibrations::default()).unwrap();
+    let (shared, router) = service.finish().unwrap();
+    (shared, router, engine(folder.path()))
+}
+
+pub fn quick() -> Limits {
+    Limits { receive: Duration::from_millis(400), body: 1 << 20, ..Limits::default() }
+}
+
+/// A PNG of noise.
+pub fn picture(seed: u32, side: u32) -> Vec<u8> {
+    let pixels: Vec<u8> =
+        (0..side * side).map(|n| (n.wrapping_mul(2_654_435_761).wrapping_add(seed * 977) >> 9) as u8).collect();
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, side, side);
+    encoder.set_color(png::ColorType::Grayscale);
+    encoder.write_header().unwrap().write_image_data(&pixels).unwrap();
+    bytes
+}
+
+pub async fn send(router: &Router, request: Request<Body>) -> (StatusCode, Value) {
+    let response = router.clone().oneshot(request).await.unwrap();
+    let status = response.status();
+    let busy = response.headers().get(header::RETRY_AFTER).is_some();
+    assert_eq!(status == StatusCode::TOO_MANY_REQUESTS, busy);
+    let bytes = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+    (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+}
+
+pub async fn post(router: &Router, path: &str, body: &Value) -> (StatusCode, Value) {
+    let request = Request::post(path).header(header::CONTENT_TYPE, "application/json").body(body.to_string().into());
+    send(router, request.unwrap()).await
+}
+
+/// A multipart body: name, file name, value.
+pub fn parts(parts: &[(&str, Option<&str>, &[u8])]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for (name, file, value) in parts {
+        let file = file
+            .map(|file| format!("; filename=\"{file}\"\r\nContent-Type: application/octet-stream"))
+            .unwrap_or_default();
+        body.extend(format!("--line\r\nContent-Disposition: form-data; name=\"{name}\"{file}\r\n\r\n").as_bytes());
+        body.extend_from_slice(value);
+        body.extend_from_slice(b"\r\n");
+    }
+    body.extend_from_slice(b"--line--\r\n");
+    body
+}
+
+pub async fn form(router: &Router, path: &str, body: Vec<u8>) -> (StatusCode, Value) {
+    let kind = "multipart/form-data; boundary=line";
+    send(router, Request::post(path).header(header::CONTENT_TYPE, kind).body(body.into()).unwrap()).await
+}
+
+pub fn floats(value: &Value) -> Vec<f32> {
+    value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect()
+}
+
+pub fn close(a: &[f32], b: &[f32]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5)
+}
+
+/// A service on a real socket, and the flag that ends it.
+pub fn listening(limits: Limits) -> (SocketAddr, Arc<AtomicBool>, std::thread::JoinHandle<()>) {
+    let (shared, router, _) = service(limits, None);
+    let (stop, (sender, receiver)) = (Arc::new(AtomicBool::new(false)), std::sync::mpsc::channel());
+    let flag = stop.clone();
+    let thread = std::thread::spawn(move || {
+        let config = ServeConfig::new("127.0.0.1:0".parse().unwrap(), None, false, limits).unwrap();
+        let ready = |address| sender.send(address).unwrap();
+        listen::serve(&config, (shared, router), || flag.load(Ordering::SeqCst), ready).unwrap();
+    });
+    (receiver.recv().unwrap(), stop, thread)
+}
+
+pub fn exchange(stream: &mut TcpStream, bytes: &[u8]) -> String {
+    // The service may close before all is sent.
+    let _ = stream.write_all(bytes);
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+pub fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream
+}
+
+/// The head of a request to embed that is the last of its connection.
+pub fn head(length: usize) -> String {
+    format!(
+        "POST /v1/embed HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+    )
+}

@@ -1,0 +1,155 @@
+//! Clients over a socket: slow, broken, and there while the service ends.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use medst_serve::Limits;
+use serde_json::json;
+
+use super::setup::{connect, exchange, head, listening, parts, picture, quick};
+
+#[test]
+fn slow_and_broken_clients_over_a_socket_and_a_drain() {
+    let (address, stop, thread) = listening(quick());
+    let connect = || connect(address);
+    let head = |length: usize| {
+        format!(
+            "POST /v1/embed HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+        )
+    };
+    let body = json!({"texts": ["edema"]}).to_string();
+    let whole = format!("{}{body}", head(body.len()));
+    assert!(exchange(&mut connect(), whole.as_bytes()).starts_with("HTTP/1.1 200"));
+    // Headers that never end: the connection is closed.
+    let answer = exchange(&mut connect(), b"GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: ");
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
+    // A body that never ends: an answer that says so.
+    let answer = exchange(&mut connect(), format!("{}{{\"texts\"", head(4000)).as_bytes());
+    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("slow_request"), "{answer}");
+    // A length that is too large is refused at once, and a body that is cut off harms nobody.
+    assert!(exchange(&mut connect(), head(1 << 40).as_bytes()).starts_with("HTTP/1.1 4"));
+    drop(connect().write_all(format!("{}{{", head(4000)).as_bytes()));
+    assert!(exchange(&mut connect(), b"\x16\x03\x01 no http\r\n\r\n").starts_with("HTTP/1.1 400"));
+    // A request in progress is answered while the service drains; then it ends.
+    let mut slow = connect();
+    slow.write_all(head(body.len()).as_bytes()).unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    stop.store(true, Ordering::SeqCst);
+    std::thread::sleep(Duration::from_millis(100));
+    let start = Instant::now();
+    assert!(exchange(&mut slow, body.as_bytes()).starts_with("HTTP/1.1 200"));
+    thread.join().unwrap();
+    assert!(start.elapsed() < Duration::from_secs(20));
+    assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
+}
+
+/// Sends bytes one by one, more slowly than the service waits; what it answers.
+fn trickle(stream: &mut TcpStream, bytes: &[u8]) -> String {
+    for byte in bytes {
+        if stream.write_all(&[*byte]).is_err() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(60));
+    }
+    exchange(stream, &[])
+}
+
+#[test]
+fn a_trickle_does_not_hold_a_place_and_others_are_answered_meanwhile() {
+    let (address, stop, thread) = listening(Limits { requests: 4, connections: 16, ..quick() });
+    let slow: Vec<_> = (0..8)
+        .map(|n| {
+            std::thread::spawn(move || {
+                let mut stream = connect(address);
+                match n % 2 {
+                    0 => trickle(&mut stream, b"GET /health HTTP/1.1\r\nX-Header: 0123456789"),
+                    _ => {
+                        stream.write_all(head(4000).as_bytes()).unwrap();
+                        trickle(&mut stream, b"{\"texts\": [\"edema\"")
+                    }
+                }
+            })
+        })
+        .collect();
+    let health = "GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    assert!(exchange(&mut connect(address), health.as_bytes()).starts_with("HTTP/1.1 200"));
+    for (n, one) in slow.into_iter().enumerate() {
+        let answer = one.join().unwrap();
+        let told = answer.starts_with("HTTP/1.1 408");
+        assert!(told || (n % 2 == 0 && answer.is_empty()), "{n}: {answer}");
+    }
+    let body = json!({"texts": ["edema"]}).to_string();
+    let whole = format!("{}{body}", head(body.len()));
+    assert!(exchange(&mut connect(address), whole.as_bytes()).starts_with("HTTP/1.1 200"));
+    stop.store(true, Ordering::SeqCst);
+    thread.join().unwrap();
+}
+
+#[test]
+fn bodies_that_are_cut_off_or_too_large_are_told_so() {
+    let (address, stop, thread) = listening(quick());
+    let whole = parts(&[("frontal", Some("a.png"), &picture(1, 64))]);
+    let form = |length: usize| {
+        let kind = "multipart/form-data; boundary=line";
+        head(length).replace("application/json", kind)
+    };
+    // Fewer bytes than the length says, and the client's side closed.
+    for cut in [0, 30, 90, whole.len() - 60] {
+        let mut stream = connect(address);
+        stream.write_all(form(whole.len()).as_bytes()).unwrap();
+        stream.write_all(&whole[..cut]).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let answer = exchange(&mut stream, &[]);
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{cut}: {answer}");
+    }
+    // A whole body without its end.
+    let answer =
+        exchange(&mut connect(address), &[form(whole.len() - 10).as_bytes(), &whole[..whole.len() - 10]].concat());
+    assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("multipart"), "{answer}");
+    // Too large by its length: all of it may be sent before the answer is read.
+    let start = Instant::now();
+    let answer = exchange(&mut connect(address), &[head(2 << 20).as_bytes(), &vec![b' '; 2 << 20]].concat());
+    assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("too_large"), "{answer}");
+    // Nothing of it is sent: an answer all the same.
+    assert!(exchange(&mut connect(address), head(1 << 40).as_bytes()).starts_with("HTTP/1.1 413"));
+    assert!(start.elapsed() < Duration::from_secs(15));
+    // Too large without a length.
+    let chunked = head(0).replace("Content-Length: 0", "Transfer-Encoding: chunked");
+    let chunk = format!("100000\r\n{}\r\n", " ".repeat(1 << 20));
+    let answer = exchange(&mut connect(address), format!("{chunked}{chunk}{chunk}0\r\n\r\n").as_bytes());
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 413"), "{answer}");
+    for wrong in ["Content-Length: x", "Content-Length: -1", "Content-Length: 5\r\nContent-Length: 6"] {
+        let request = head(0).replace("Content-Length: 0", wrong);
+        assert!(exchange(&mut connect(address), request.as_bytes()).starts_with("HTTP/1.1 400"), "{wrong}");
+    }
+    let headers = format!("GET /health HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(1 << 20));
+    let answer = exchange(&mut connect(address), headers.as_bytes());
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
+    stop.store(true, Ordering::SeqCst);
+    thread.join().unwrap();
+}
+
+#[test]
+fn whoever_asked_before_the_end_is_answered() {
+    let (address, stop, thread) = listening(Limits::default());
+    let body = json!({"texts": ["edema", "a large left pleural effusion"]}).to_string();
+    let asked: Vec<TcpStream> = (0..32)
+        .map(|_| {
+            let mut stream = connect(address);
+            stream.write_all(head(body.len()).as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    // The heads are read; the bodies come once the service ends.
+    std::thread::sleep(Duration::from_millis(200));
+    stop.store(true, Ordering::SeqCst);
+    std::thread::sleep(Duration::from_millis(100));
+    for mut stream in asked {
+        let answer = exchange(&mut stream, body.as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    thread.join().unwrap();
+    assert!(TcpStream::connect(address).is_err());
+}
