@@ -1,5 +1,7 @@
 //! `medst embed`, `zero-shot`, `compare`, `ground` and `search` on files as people have them, with a small model.
 
+mod small;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -8,23 +10,7 @@ use medst::eval::Vectors;
 use medst_data::image::dicom::write::{Pixels, Wrap};
 use serde_json::Value;
 
-/// Settings that make a model small enough for a test.
-const SMALL: &[&str] = &[
-    "model.image.size=48",
-    "model.image.patch=16",
-    "model.image.width=32",
-    "model.image.depth=1",
-    "model.image.heads=2",
-    "model.image.mlp=64",
-    "model.text.width=32",
-    "model.text.layers=1",
-    "model.text.heads=2",
-    "model.text.intermediate=64",
-    "model.projection.hidden=48",
-    "model.projection.embedding=32",
-    "train.sequences_per_batch=4",
-    "train.max_steps=5",
-];
+use small::SMALL;
 
 /// Runs the command; checks the exit code; returns standard output and standard error.
 fn run(folder: &Path, arguments: &[&str], code: i32) -> (String, String) {

@@ -69,7 +69,10 @@ async function send(path, request, files, signal) {
   if (request !== null) {
     body = new FormData();
     body.append("request", JSON.stringify(request));
-    for (const [name, file] of Object.entries(files)) body.append(name, file, "picture");
+    for (const [name, file] of Object.entries(files)) {
+      if (typeof file === "string") body.append(name, file);
+      else body.append(name, file, "picture");
+    }
   }
   try {
     return await fetch(path, { method: body ? "POST" : "GET", headers, body, signal });

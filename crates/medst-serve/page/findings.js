@@ -36,45 +36,42 @@ async function compare() {
   }
 }
 
-function presence(classified, row, column, places) {
-  const { scores, probabilities } = classified.studies[column];
-  const calibrated = classified.calibrated_on !== null;
-  const cell = make("td", {
-    class: "presence", dataset: { score: scores[row], probability: probabilities[row] },
-    title: `${classified.classes[row]}, ${nameOf(store.studies[column])}: score ${number(scores[row])}${calibrated ? `, probability ${percent(probabilities[row])}` : ""}`,
-  }, make("span", { class: "value" }, calibrated ? percent(probabilities[row]) : number(scores[row])));
-  const bar = make("span", { class: "bar", "aria-hidden": "true" });
-  const share = calibrated ? probabilities[row] : places[column];
-  bar.style.width = `${Math.round(100 * share)}%`;
-  cell.append(bar);
-  return cell;
-}
-
-function change(found) {
-  if (!found) return make("td", { class: "change" }, "·");
+/** What a step says of a finding: a sign for the eye, words for everyone. */
+function change(found, since) {
+  if (!found) return null;
   const said = found.said ?? "unclear";
   const how = found.courses ? "probability" : "of sentence pairs agree";
+  const words = `${said} since ${since}: ${percent(found.confidence)} ${how}; change ${number(found.change.towards_worse)} (above 0 is towards worse)`;
+  return make("span", { class: `change ${said}`, dataset: { said, change: found.change.towards_worse }, title: words },
+    make("span", { "aria-hidden": "true" }, said === "unclear" ? "~" : `${SIGNS[said]} ${percent(found.confidence)}`),
+    make("span", { class: "unseen" }, words));
+}
+
+function presence(classified, row, column, place) {
+  const { scores, probabilities } = classified.studies[column];
+  const calibrated = classified.calibrated_on !== null;
+  const bar = make("span", { class: "bar", "aria-hidden": "true" });
+  bar.style.width = `${Math.round(100 * (calibrated ? probabilities[row] : place))}%`;
   return make("td", {
-    class: `change ${said}`, dataset: { said, change: found.change.towards_worse },
-    title: `${said}: ${percent(found.confidence)} ${how}; change ${number(found.change.towards_worse)} (above 0 is towards worse)`,
-  }, make("span", { class: "sign", "aria-hidden": "true" }, SIGNS[said] ?? "~"),
-  make("span", { class: "said" }, said === "unclear" ? "unclear" : `${said} ${percent(found.confidence)}`));
+    class: "presence", dataset: { score: scores[row], probability: probabilities[row] },
+    title: `${classified.classes[row]}, ${nameOf(store.studies[column])}: score ${number(scores[row])}${calibrated ? `, probability ${percent(probabilities[row])}` : ""}`,
+  }, make("span", { class: "value" }, calibrated ? percent(probabilities[row]) : number(scores[row], 2)), bar);
 }
 
 function table(classified, compared) {
   const all = store.studies;
   const steps = compared?.steps ?? [];
-  const heads = all.flatMap((study, n) => [
-    n > 0 && make("th", { scope: "col", class: "change" }, "change"),
-    make("th", { scope: "col" }, nameOf(study)),
-  ]);
   const overall = all.length > 2 && compared;
   const rows = classified.classes.map((name, row) => {
     const scores = classified.studies.map((study) => study.scores[row]);
     const [low, high] = [Math.min(...scores), Math.max(...scores)];
-    const places = scores.map((score) => (high > low ? (score - low) / (high - low) : 0.5));
     const of = (step) => step?.findings.find((own) => own.finding === name.toLowerCase());
-    const cells = all.flatMap((_, n) => [n > 0 && change(of(steps[n - 1])), presence(classified, row, n, places)]);
+    const cells = all.map((study, n) => {
+      const cell = presence(classified, row, n, high > low ? (scores[n] - low) / (high - low) : 0.5);
+      const own = n > 0 && change(of(steps[n - 1]), nameOf(all[n - 1]));
+      if (own) cell.append(own);
+      return cell;
+    });
     const phrase = make("button", {
       type: "button", class: "link", title: `Look for “${name}” in the pictures`,
       on: {
@@ -84,21 +81,26 @@ function table(classified, compared) {
         },
       },
     }, name);
-    return make("tr", { dataset: { finding: name } }, make("th", { scope: "row" }, phrase), ...cells, overall && change(of(steps.at(-1))));
+    return make("tr", { dataset: { finding: name } }, make("th", { scope: "row" }, phrase), ...cells,
+      overall && make("td", {}, change(of(steps.at(-1)), nameOf(all[0]))));
   });
-  return make("table", {},
-    make("caption", {}, "Findings by date"),
-    make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "finding"), ...heads, overall && make("th", { scope: "col", class: "change" }, "first → last"))),
-    make("tbody", {}, ...rows));
+  const heads = all.map((study) => make("th", { scope: "col", class: study.id === store.selected ? "selected" : null }, nameOf(study)));
+  return make("div", { class: "scroll" }, make("table", {},
+    make("caption", {}, all.length > 1 ? "Findings by date, and change since the date before: ▲ worsening  ▼ improving  = stable  ~ unclear" : "Findings"),
+    make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "finding"), ...heads, overall && make("th", { scope: "col" }, "first to last"))),
+    make("tbody", {}, ...rows)));
 }
+
+/** Where a file lies is the service's affair. */
+const sourceOf = (text) => text.replace(/\S*\//g, "");
 
 /** What the numbers are, and what is missing. */
 function notes(classified, compared) {
   const lines = [];
-  if (classified.calibrated_on) lines.push(`Percentages by date: probabilities, calibrated on ${classified.calibrated_on}.`);
+  if (classified.calibrated_on) lines.push(`Percentages by date: probabilities, calibrated on ${sourceOf(classified.calibrated_on)}.`);
   else lines.push("By date: scores, not probabilities. They order pictures of one finding; the bar is the place between this patient's lowest and highest. For probabilities start the service with --calibration (medst zero-shot --fit-calibration), and name the findings it was fitted for.");
   if (!compared) lines.push("Change needs two dates.");
-  else if (compared.calibrated_on) lines.push(`Change: probability of the likeliest course, calibrated on ${compared.calibrated_on}; “unclear” and percentages of other findings: share of sentence pairs that agree.`);
+  else if (compared.calibrated_on) lines.push(`Change: probability of the likeliest course, calibrated on ${sourceOf(compared.calibrated_on)}; “unclear” and percentages of other findings: share of sentence pairs that agree.`);
   else lines.push("Change: share of sentence pairs that agree on the direction; below 75 % it is called unclear. For probabilities start the service with --courses (medst compare --fit-calibration).");
   if (compared?.without) lines.push(compared.without);
   return make("div", { class: "notes" }, ...lines.map((line) => make("p", {}, line)));

@@ -36,7 +36,10 @@ export function colourOf(share) {
   return STOPS[low].map((value, n) => Math.round(value + (STOPS[low + 1][n] - value) * (at - low)));
 }
 
-/** A canvas of a map, coloured from `low` to `high`; what is cold lets the picture through. */
+/** How much of a colour covers the picture: what is in the colder third lets it through. */
+export const coverOf = (share) => Math.min(Math.max((share - 0.3) / 0.45, 0), 1);
+
+/** A canvas of a map, coloured from `low` to `high`. */
 export function painted(values, pixels, low, high) {
   const canvas = document.createElement("canvas");
   canvas.width = canvas.height = pixels;
@@ -46,7 +49,7 @@ export function painted(values, pixels, low, high) {
   for (let n = 0; n < values.length; n += 1) {
     const share = Math.min(Math.max((values[n] - low) / range, 0), 1);
     const [r, g, b] = colourOf(share);
-    image.data.set([r, g, b, Math.round(255 * Math.min(1, share * 1.6))], 4 * n);
+    image.data.set([r, g, b, Math.round(255 * coverOf(share))], 4 * n);
   }
   context.putImageData(image, 0, 0);
   return canvas;

@@ -65,11 +65,13 @@ export async function take(files) {
     }
   };
   await Promise.all(Array.from({ length: AT_ONCE }, work));
+  const fresh = store.studies.length === 0;
   pictures.sort((a, b) => a.name.localeCompare(b.name)).forEach(place);
   for (const [file, text] of texts) {
     const known = placeReport(stemOf(file.name), dateOf(file.name), text);
     if (!known) complain(file.name, "no picture has its date or name; paste it under Report instead");
   }
+  if (fresh) store.selected = store.studies.at(-1)?.id ?? null;
   const subjects = new Set(store.studies.flatMap(picturesOf).map((own) => own.subject).filter(Boolean));
   if (subjects.size > 1) complain("different patients", "the DICOM headers name more than one; change between dates means nothing then");
   changed("studies");

@@ -1,11 +1,8 @@
 // The heat map that lies over the pictures now: of a phrase, a word, or a sentence of a report. All pictures share one scale.
 
 import { byId, number } from "./dom.js";
-import { colourOf, enlarge, extent, painted } from "./heat.js";
-import { changed } from "./store.js";
-
-/** Side in pixels that maps are enlarged to. */
-const PIXELS = 256;
+import { colourOf, coverOf, enlarge, extent, painted } from "./heat.js";
+import { changed, store } from "./store.js";
 
 /** By picture: cells, their canvas, boxes, and what a cell says. */
 let layers = new Map();
@@ -17,13 +14,15 @@ export const layerOf = (picture) => layers.get(picture) ?? null;
  * `title` says whose map it is.
  */
 export function showLayers(title, entries) {
-  const maps = entries.map((entry) => enlarge(entry.cells, entry.picture.patches, PIXELS));
+  // As large as what the model reads, so that extremes are those the service tells.
+  const { pixels } = store.model;
+  const maps = entries.map((entry) => enlarge(entry.cells, entry.picture.patches, pixels));
   const [low, high] = extent(maps);
   layers = new Map();
   entries.forEach((entry, n) => {
     let peak = -Infinity;
     for (const value of maps[n]) peak = Math.max(peak, value);
-    layers.set(entry.picture, { ...entry, peak, canvas: painted(maps[n], PIXELS, low, high) });
+    layers.set(entry.picture, { ...entry, peak, canvas: painted(maps[n], pixels, low, high) });
   });
   byId("legend").hidden = entries.length === 0;
   if (entries.length > 0) {
@@ -38,10 +37,11 @@ export function showLayers(title, entries) {
 function ramp() {
   const canvas = byId("legend-ramp");
   const context = canvas.getContext("2d");
+  context.clearRect(0, 0, canvas.width, canvas.height);
   for (let x = 0; x < canvas.width; x += 1) {
     const share = x / (canvas.width - 1);
     const [r, g, b] = colourOf(share);
-    context.fillStyle = `rgba(${r},${g},${b},1)`;
+    context.fillStyle = `rgba(${r},${g},${b},${0.12 + 0.88 * coverOf(share)})`;
     context.fillRect(x, 0, 1, canvas.height);
   }
 }

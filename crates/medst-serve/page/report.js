@@ -12,11 +12,7 @@ let [answer, of] = [null, null];
 const least = () => Number(byId("least").value);
 
 /** As the service decides it, for any bound. */
-function matches(sentence) {
-  if (sentence.peak === null) return false;
-  const hottest = sentence.grounded.views.reduce((a, b) => (b.heat[2] > a.heat[2] ? b : a));
-  return hottest.boxes.length > 0 && sentence.peak >= least();
-}
+const matches = (sentence) => sentence.closeness !== null && sentence.closeness >= least();
 
 function point(sentence, word) {
   if (!sentence.grounded) return;
@@ -31,9 +27,9 @@ function sentenceElement(sentence, number_) {
   const own = matches(sentence);
   let at = -1;
   const element = make("span", {
-    class: own ? "sentence matched" : "sentence unmatched", tabindex: 0, role: "button", dataset: { sentence: number_, peak: sentence.peak },
-    "aria-label": `${sentence.text} ${own ? "Resembles a region" : "Resembles no region"}, highest cosine ${number(sentence.peak)}`,
-    title: `highest cosine ${number(sentence.peak)}: ${own ? "resembles a region" : "resembles no region"}`,
+    class: own ? "sentence matched" : "sentence unmatched", tabindex: 0, role: "button", dataset: { sentence: number_, closeness: sentence.closeness },
+    "aria-label": `${sentence.text} ${own ? "Resembles a region" : "Resembles no region"}, closeness ${number(sentence.closeness)}`,
+    title: `closeness ${number(sentence.closeness)}: ${own ? "resembles a region" : "resembles no region"}`,
     on: {
       focus: () => point(sentence, null),
       pointerenter: () => point(sentence, null),
@@ -71,7 +67,7 @@ function render() {
     place.replaceChildren();
     return;
   }
-  const read = answer.sentences.filter((sentence) => sentence.peak !== null);
+  const read = answer.sentences.filter((sentence) => sentence.closeness !== null);
   const without = read.filter((sentence) => !matches(sentence));
   const unread = answer.sentences.length - read.length;
   const text = make("div", { class: "told" });
@@ -85,10 +81,10 @@ function render() {
     text,
     make("h3", {}, "Sentences that resemble no region"),
     without.length
-      ? make("ul", { class: "without" }, ...without.map((own) => make("li", {}, own.text, make("span", { class: "peak" }, ` ${number(own.peak)}`))))
+      ? make("ul", { class: "without" }, ...without.map((own) => make("li", {}, own.text, make("span", { class: "peak" }, ` ${number(own.closeness)}`))))
       : make("p", {}, "None at this bound."),
     make("p", { class: "notes" },
-      "The number is the highest cosine of the sentence's words with a patch, from −1 to 1. It is no probability, and the bound is your choice: models differ in how high they go. A sentence that says what is absent should resemble no region. Grey text is not read: the model reads impression and findings."),
+      "The number is the closeness of a sentence: each word's highest cosine with a patch, weighted with the importance the model gives the word. It is no probability, and the bound is your choice: models differ in how high they go, and a small model hardly tells what is there from what is not. Grey text is not read: the model reads impression and findings."),
   );
 }
 

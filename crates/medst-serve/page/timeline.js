@@ -1,7 +1,7 @@
 // Studies side by side in time order.
 
 import { byId, make } from "./dom.js";
-import { daysBetween } from "./names.js";
+import { dateOf, daysBetween } from "./names.js";
 import { changed, nameOf, on, remove, select, setDate, setView, store, VIEWS } from "./store.js";
 import { Viewer } from "./viewer.js";
 
@@ -43,9 +43,15 @@ function slot(study, view) {
 function column(study, before, laterals) {
   const selected = study.id === store.selected;
   const date = make("input", {
-    type: "date", value: study.date ?? "", "aria-label": `Date of ${nameOf(study)}`,
+    type: "text", class: "date", value: study.date ?? "", placeholder: "YYYY-MM-DD", size: 10, spellcheck: "false", "aria-label": `Date of ${nameOf(study)}`,
     title: study.date ? `Date: ${(study.frontal ?? study.lateral).dateFrom}` : "No date is known; set it",
-    on: { change: (event) => setDate(study, event.target.value) },
+    on: {
+      change: (event) => {
+        const text = event.target.value.trim();
+        event.target.setCustomValidity(text && dateOf(text) !== text ? "a date such as 2024-03-09" : "");
+        if (event.target.reportValidity()) setDate(study, text);
+      },
+    },
   });
   const days = before?.date && study.date ? `+${daysBetween(before.date, study.date)} d` : "";
   const choose = make("button", {
@@ -81,6 +87,7 @@ function render() {
   }
   if (enlarged && !there.has(enlarged)) enlarged = null;
   const focused = document.activeElement?.closest?.(".slot")?.dataset.file;
+  const choosing = document.activeElement?.classList.contains("choose");
   const empty = store.studies.length === 0;
   byId("welcome").hidden = !empty;
   byId("work").hidden = empty;
@@ -95,6 +102,7 @@ function render() {
     if (enlarged) own.hidden = own.dataset.file !== enlarged.name;
     if (own.dataset.file === focused) own.querySelector("canvas")?.focus({ preventScroll: true });
   }
+  if (choosing) byId("columns").querySelector(".study.selected .choose")?.focus();
   axis();
 }
 

@@ -11,8 +11,8 @@ use crate::error::ErrorBody;
 use crate::upload::{Picture, Upload, number};
 use crate::{Error, Result};
 
-/// The lowest cosine that is a match where a request does not say.
-const LEAST: f32 = 0.2;
+/// The lowest closeness that is a match where a request does not say.
+const LEAST: f32 = 0.47;
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -29,7 +29,8 @@ pub struct ReportRequest {
     /// Boxes hold what is hotter than this share of the way from the median to the maximum; 0.5 where absent.
     #[serde(default, deserialize_with = "number")]
     threshold: Option<f32>,
-    /// The lowest cosine of a sentence that matches a region; 0.2 where absent. It is a choice, no calibrated number.
+    /// The lowest closeness of a sentence that matches a region: the mean over its words of the highest cosine with a patch, weighted with the
+    /// importance that the model gives them; 0.47 where absent. It is a choice, no calibrated number.
     #[serde(default, deserialize_with = "number")]
     least: Option<f32>,
 }
@@ -45,7 +46,7 @@ pub struct ReportAnswer {
 /// Which regions the sentences and words of a report resemble, and which sentences resemble none.
 #[utoipa::path(post, path = "/v1/report",
     request_body(content((ReportRequest = "application/json"), (ReportRequest = "multipart/form-data"))),
-    responses((status = 200, description = "pieces of the report; for each sentence words, boxes, cosines with patches, its highest cosine, whether it matches", body = serde_json::Value),
+    responses((status = 200, description = "pieces of the report; for each sentence words, boxes, cosines with patches, its closeness, whether it matches", body = serde_json::Value),
         (status = 400, description = "what cannot be read, and why", body = ErrorBody), (status = 401, description = "no or another token"),
         (status = 413, description = "more than a limit"), (status = 429, description = "come back after Retry-After seconds")))]
 pub async fn report(upload: Upload<ReportRequest>) -> Result<Json<ReportAnswer>> {

@@ -1,8 +1,9 @@
 //! A report against the pictures of its study: each sentence that a model reads, its words, and whether it resembles a region.
 //!
-//! A sentence is aligned by itself, as a phrase is ([`super::ground()`]), so that its heat map is that of the phrase. It *matches* a region where
-//! the heat map stands out somewhere ([`super::boxes`]) and its highest cosine reaches a bound. The bound is the reader's choice: cosines of
-//! words and patches are no probabilities, and how high they are differs between models.
+//! A sentence is aligned by itself, as a phrase is ([`super::ground()`]), so that its heat map is that of the phrase. Its *closeness* is the mean
+//! over its words of the highest cosine with a patch, weighted with the importance that the model's local loss gives words; it *matches* where that
+//! reaches a bound. The bound is the reader's choice: cosines of words and patches are no probabilities, and how high they are
+//! differs between models. (The peak of the heat map told sentences that affirm a finding from those that deny one worse: docs/page.md.)
 
 use medst_data::report::spans;
 use serde::Serialize;
@@ -46,8 +47,8 @@ pub struct ReadSentence {
     /// Why it was not read.
     pub left_out: Option<String>,
     pub grounded: Option<Grounded>,
-    /// Highest cosine of its heat maps.
-    pub peak: Option<f32>,
+    /// Mean over words of the highest cosine with a patch, weighted with their importance.
+    pub closeness: Option<f32>,
     pub matches: bool,
 }
 
@@ -80,7 +81,7 @@ impl Reading {
 
     /// Tells the alignments of [`Reading::texts`], in their order.
     ///
-    /// * `share`: of [`super::boxes::hot_boxes`]; `least`: the lowest cosine that is a match.
+    /// * `share`: of [`super::boxes::hot_boxes`]; `least`: the lowest closeness that is a match.
     pub fn told(&self, alignments: &[Alignment], canvases: &[Shows<'_>], share: f32, least: f32) -> Vec<ReadSentence> {
         let mut alignments = alignments.iter();
         let of = |piece: &&Piece| piece.sentence.is_some();
@@ -90,14 +91,13 @@ impl Reading {
             let Some(alignment) = alignment else {
                 let pieces = vec![WordPiece { text: text.clone(), words: None }];
                 let left_out = read.as_ref().err().cloned();
-                return ReadSentence { text, pieces, left_out, grounded: None, peak: None, matches: false };
+                return ReadSentence { text, pieces, left_out, grounded: None, closeness: None, matches: false };
             };
             let grounded = ground::ground(&text, alignment, canvases, share, true);
-            let hottest = grounded.views.iter().max_by(|a, b| a.heat[2].total_cmp(&b.heat[2]));
-            let peak = hottest.map(|view| view.heat[2]);
-            let matches = hottest.is_some_and(|view| !view.boxes.is_empty() && view.heat[2] >= least);
+            let closeness = grounded.words.iter().map(|word| word.importance * word.similarity).sum::<f32>();
             let pieces = word_pieces(&text, &alignment.words);
-            ReadSentence { text, pieces, left_out: None, grounded: Some(grounded), peak, matches }
+            let (matches, closeness) = (closeness >= least, Some(closeness));
+            ReadSentence { text, pieces, left_out: None, grounded: Some(grounded), closeness, matches }
         };
         self.pieces.iter().filter(of).zip(&self.sentences).map(one).collect()
     }
