@@ -58,6 +58,9 @@ function presence(classified, row, column, place) {
   }, make("span", { class: "value" }, calibrated ? percent(probabilities[row]) : number(scores[row], 2)), bar);
 }
 
+/** A date in two lines. */
+const heading = (study) => (study.date ? [study.date.slice(0, 5), make("wbr"), make("span", { class: "whole" }, study.date.slice(5))] : [nameOf(study)]);
+
 function table(classified, compared) {
   const all = store.studies;
   const steps = compared?.steps ?? [];
@@ -84,7 +87,7 @@ function table(classified, compared) {
     return make("tr", { dataset: { finding: name } }, make("th", { scope: "row" }, phrase), ...cells,
       overall && make("td", {}, change(of(steps.at(-1)), nameOf(all[0]))));
   });
-  const heads = all.map((study) => make("th", { scope: "col", class: study.id === store.selected ? "selected" : null }, nameOf(study)));
+  const heads = all.map((study) => make("th", { scope: "col", class: study.id === store.selected ? "selected" : null }, ...heading(study)));
   return make("div", { class: "scroll" }, make("table", {},
     make("caption", {}, all.length > 1 ? "Findings by date, and change since the date before: ▲ worsening  ▼ improving  = stable  ~ unclear" : "Findings"),
     make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "finding"), ...heads, overall && make("th", { scope: "col" }, "first to last"))),
@@ -102,6 +105,11 @@ function notes(classified, compared) {
   if (!compared) lines.push("Change needs two dates.");
   else if (compared.calibrated_on) lines.push(`Change: probability of the likeliest course, calibrated on ${sourceOf(compared.calibrated_on)}; “unclear” and percentages of other findings: share of sentence pairs that agree.`);
   else lines.push("Change: share of sentence pairs that agree on the direction; below 75 % it is called unclear. For probabilities start the service with --courses (medst compare --fit-calibration).");
+  if (compared?.calibrated_on) {
+    const { names: known, log_loss: losses } = store.model.courses;
+    const poor = known.filter((name, n) => losses[n][1] >= losses[n][0] && names().some((own) => own.toLowerCase() === name));
+    if (poor.length > 0) lines.push(`On patients it was not fitted on, the calibration of change is no better than a guess for ${poor.join(", ")}: do not read those percentages.`);
+  }
   if (compared?.without) lines.push(compared.without);
   return make("div", { class: "notes" }, ...lines.map((line) => make("p", {}, line)));
 }

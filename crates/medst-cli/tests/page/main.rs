@@ -158,8 +158,7 @@ async fn phrase(browser: &Browser, at: &Path, patient: &Patient) {
     let (frontal, lateral) = (patient.frontal.display().to_string(), patient.lateral.display().to_string());
     let asked = ["--model", "run", "--phrase", "left effusion", "--matrices"];
     let of = |files: &[&str]| {
-        let mut answer = json(at, &[&["ground"], files, &asked[..]].concat());
-        if answer.is_array() { answer[0].take() } else { answer }
+        json(at, &[&["ground"], files, &asked[..]].concat())["phrases"][0].take()
     };
     let [first, second] =
         [of(&[&frontal, "--lateral", &lateral]), of(&[patient.later.to_str().unwrap()])];
@@ -331,7 +330,6 @@ async fn nearest(browser: &Browser, at: &Path, patient: &Patient) {
     browser.until("document.querySelectorAll('.found > li').length === 10").await;
     let image = patient.later.display().to_string();
     let expected = json(at, &["search", "find", "index", "--image", &image, "-k", "10"]);
-    let expected = if expected.is_array() { expected[0].clone() } else { expected };
     let shown = browser.value("[...document.querySelectorAll('.found > li')].map((own) => [own.dataset.study, own.dataset.similarity])").await;
     for (n, own) in expected["found"].as_array().unwrap().iter().enumerate() {
         assert!(own["study"] == shown[n][0] && close(&own["similarity"], &shown[n][1]), "{own} {shown}");

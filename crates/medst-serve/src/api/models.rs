@@ -42,6 +42,8 @@ pub struct CalibrationInfo {
     pub names: Vec<String>,
     /// What it was fitted on.
     pub source: String,
+    /// For each name the log loss on subjects that a fit did not see, without calibration (of courses: of a guess) and with it.
+    pub log_loss: Vec<[f64; 2]>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -79,7 +81,11 @@ pub async fn list(State(shared): State<Arc<Shared>>) -> Json<Models> {
 }
 
 fn info(fits: &[Fit], source: &str) -> CalibrationInfo {
-    CalibrationInfo { names: fits.iter().map(|fit| fit.name.clone()).collect(), source: source.into() }
+    CalibrationInfo {
+        names: fits.iter().map(|fit| fit.name.clone()).collect(),
+        source: source.into(),
+        log_loss: fits.iter().map(|fit| [fit.before.log_loss, fit.after.log_loss]).collect(),
+    }
 }
 
 /// Whether requests are answered; asks for no token.
