@@ -37,13 +37,13 @@ async function compare() {
 }
 
 /** What a step says of a finding: a sign for the eye, words for everyone. */
-function change(found, since) {
+function change(found, since, calibrated) {
   if (!found) return null;
   const said = found.said ?? "unclear";
   const how = found.courses ? "probability" : "of sentence pairs agree";
   const words = `${said} since ${since}: ${percent(found.confidence)} ${how}; change ${number(found.change.towards_worse)} (above 0 is towards worse)`;
   return make("span", { class: `change ${said}`, dataset: { said, change: found.change.towards_worse }, title: words },
-    make("span", { "aria-hidden": "true" }, said === "unclear" ? "~" : `${SIGNS[said]} ${percent(found.confidence)}`),
+    make("span", { "aria-hidden": "true" }, said === "unclear" ? "~" : calibrated && !found.courses ? SIGNS[said] : `${SIGNS[said]} ${percent(found.confidence)}`),
     make("span", { class: "unseen" }, words));
 }
 
@@ -71,7 +71,7 @@ function table(classified, compared) {
     const of = (step) => step?.findings.find((own) => own.finding === name.toLowerCase());
     const cells = all.map((study, n) => {
       const cell = presence(classified, row, n, high > low ? (scores[n] - low) / (high - low) : 0.5);
-      const own = n > 0 && change(of(steps[n - 1]), nameOf(all[n - 1]));
+      const own = n > 0 && change(of(steps[n - 1]), nameOf(all[n - 1]), compared.calibrated_on !== null);
       if (own) cell.append(own);
       return cell;
     });
@@ -85,7 +85,7 @@ function table(classified, compared) {
       },
     }, name);
     return make("tr", { dataset: { finding: name } }, make("th", { scope: "row" }, phrase), ...cells,
-      overall && make("td", {}, change(of(steps.at(-1)), nameOf(all[0]))));
+      overall && make("td", {}, change(of(steps.at(-1)), nameOf(all[0]), compared.calibrated_on !== null)));
   });
   const heads = all.map((study) => make("th", { scope: "col", class: study.id === store.selected ? "selected" : null }, ...heading(study)));
   return make("div", { class: "scroll" }, make("table", {},
@@ -103,7 +103,7 @@ function notes(classified, compared) {
   if (classified.calibrated_on) lines.push(`Percentages by date: probabilities, calibrated on ${sourceOf(classified.calibrated_on)}.`);
   else lines.push("By date: scores, not probabilities. They order pictures of one finding; the bar is the place between this patient's lowest and highest. For probabilities start the service with --calibration (medst zero-shot --fit-calibration), and name the findings it was fitted for.");
   if (!compared) lines.push("Change needs two dates.");
-  else if (compared.calibrated_on) lines.push(`Change: probability of the likeliest course, calibrated on ${sourceOf(compared.calibrated_on)}; “unclear” and percentages of other findings: share of sentence pairs that agree.`);
+  else if (compared.calibrated_on) lines.push(`Change: probability of the likeliest course, calibrated on ${sourceOf(compared.calibrated_on)}; a sign without a percentage, and “unclear”: what most sentence pairs say, not calibrated.`);
   else lines.push("Change: share of sentence pairs that agree on the direction; below 75 % it is called unclear. For probabilities start the service with --courses (medst compare --fit-calibration).");
   if (compared?.calibrated_on) {
     const { names: known, log_loss: losses } = store.model.courses;

@@ -41,7 +41,10 @@ impl Examples {
             }
         }
         match patients.is_empty() {
-            true => Err(fail(folder, "no example patient; expected a folder for each, with PNG, JPEG or DICOM files".into())),
+            true => Err(fail(
+                folder,
+                "no example patient; expected a folder for each, with PNG, JPEG or DICOM files".into(),
+            )),
             false => Ok(Examples { patients }),
         }
     }

@@ -79,9 +79,15 @@ mod tests {
                 assert!(own.is_some_and(served), "{name}: {line}");
             }
             let foreign = content.replace("http://www.w3.org/2000/svg", "");
-            assert!(!foreign.contains("http://") && !foreign.contains("https://") && !foreign.contains("//cdn"), "{name}");
+            assert!(
+                !foreign.contains("http://") && !foreign.contains("https://") && !foreign.contains("//cdn"),
+                "{name}"
+            );
             // The policy forbids them anyway.
-            assert!(!content.contains(" style=\"") && !content.contains(".innerHTML") && !content.contains("eval("), "{name}");
+            assert!(
+                !content.contains(" style=\"") && !content.contains(".innerHTML") && !content.contains("eval("),
+                "{name}"
+            );
         }
         for part in index.split("/page/").skip(1) {
             assert!(served(part.split('"').next().unwrap()), "{part}");

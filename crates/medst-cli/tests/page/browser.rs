@@ -55,8 +55,8 @@ fn programs() -> Option<(String, String)> {
     if let (Some(chromium), Some(driver)) = (chromium, driver) {
         return Some((chromium.to_string(), driver.to_string()));
     }
-    // Continuous integration installs both and must not lose the test.
-    assert!(std::env::var_os("CI").is_none(), "chromium or chromedriver is missing");
+    // Continuous integration installs both and must not lose the test unseen.
+    assert!(std::env::var_os("MEDST_NEED_BROWSER").is_none(), "chromium or chromedriver is missing");
     eprintln!("SKIPPED: chromium and chromedriver are needed (Debian: chromium, chromium-driver)");
     None
 }
@@ -71,7 +71,8 @@ impl Browser {
     /// A laptop's screen.
     pub async fn start() -> Option<Browser> {
         let (chromium, driver) = programs()?;
-        let mut child = Command::new(driver).arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child =
+            Command::new(driver).arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let port = told(child.stdout.take().unwrap(), "started successfully on port ");
         let driver = Running(child);
         let binary = Command::new("sh").args(["-c", &format!("command -v {chromium}")]).output().unwrap();
@@ -84,7 +85,8 @@ impl Browser {
         capabilities.insert("goog:chromeOptions".into(), options);
         capabilities.insert("goog:loggingPrefs".into(), json!({"browser": "ALL"}));
         let address = format!("http://127.0.0.1:{}", port.trim_end_matches('.'));
-        let client = ClientBuilder::new(HttpConnector::new()).capabilities(capabilities).connect(&address).await.unwrap();
+        let client =
+            ClientBuilder::new(HttpConnector::new()).capabilities(capabilities).connect(&address).await.unwrap();
         Some(Browser { client, _driver: driver })
     }
 
@@ -126,4 +128,3 @@ impl Browser {
         }
     }
 }
-

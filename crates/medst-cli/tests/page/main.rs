@@ -60,7 +60,8 @@ struct Patient {
 }
 
 fn patient(at: &Path) -> Patient {
-    let mut folders: Vec<PathBuf> = fs::read_dir(at.join("raw/folders")).unwrap().map(|own| own.unwrap().path()).collect();
+    let mut folders: Vec<PathBuf> =
+        fs::read_dir(at.join("raw/folders")).unwrap().map(|own| own.unwrap().path()).collect();
     folders.sort();
     let found = folders.iter().find_map(|folder| {
         let mut files = BTreeMap::new();
@@ -68,7 +69,8 @@ fn patient(at: &Path) -> Patient {
             let path = file.unwrap().path();
             files.insert(path.file_name().unwrap().to_str().unwrap().to_string(), path);
         }
-        let frontals: Vec<&String> = files.keys().filter(|name| name.contains("_frontal") && !name.ends_with("txt")).collect();
+        let frontals: Vec<&String> =
+            files.keys().filter(|name| name.contains("_frontal") && !name.ends_with("txt")).collect();
         let [first, second] = frontals.get(..2)? else { return None };
         Some(Patient {
             name: folder.file_name()?.to_str()?.to_string(),
@@ -110,9 +112,11 @@ async fn a_patient_is_read_by_people_and_keys() {
     nearest(&browser, at, &patient).await;
     by_hand(&browser, &patient).await;
     // Nothing came from elsewhere, and all of it fits on a laptop's screen.
-    let elsewhere = "performance.getEntriesByType('resource').filter((own) => !own.name.startsWith(location.origin)).length";
+    let elsewhere =
+        "performance.getEntriesByType('resource').filter((own) => !own.name.startsWith(location.origin)).length";
     assert_eq!(browser.value(elsewhere).await, json!(0));
-    let fits = "document.documentElement.scrollWidth <= innerWidth && document.documentElement.scrollHeight <= innerHeight";
+    let fits =
+        "document.documentElement.scrollWidth <= innerWidth && document.documentElement.scrollHeight <= innerHeight";
     assert_eq!(browser.value(fits).await, json!(true));
     browser.client.clone().close().await.unwrap();
 }
@@ -136,13 +140,15 @@ async fn studies(browser: &Browser, patient: &Patient) {
 async fn findings(browser: &Browser, at: &Path, patient: &Patient) {
     let first = format!("{},{}", patient.frontal.display(), patient.lateral.display());
     let later = patient.later.display().to_string();
-    let names = ["consolidation", "edema", "pleural effusion", "pneumonia", "pneumothorax", "atelectasis", "cardiomegaly"];
+    let names =
+        ["consolidation", "edema", "pleural effusion", "pneumonia", "pneumothorax", "atelectasis", "cardiomegaly"];
     let mut arguments = vec!["compare", &first, &later, "--model", "run"];
     arguments.extend(names.iter().flat_map(|name| ["--finding", name]));
     let expected = json(at, &arguments);
     for own in expected["steps"][0]["findings"].as_array().unwrap() {
         let row = format!("document.querySelector('tr[data-finding=\"{}\"]')", own["finding"].as_str().unwrap());
-        let scores = browser.value(&format!("[...{row}.querySelectorAll('.presence')].map((own) => own.dataset.score)")).await;
+        let scores =
+            browser.value(&format!("[...{row}.querySelectorAll('.presence')].map((own) => own.dataset.score)")).await;
         assert!(close(&scores[0], &own["presence"][0]) && close(&scores[1], &own["presence"][1]), "{scores} {own}");
         let change = browser.value(&format!("{row}.querySelector('.change').dataset.change")).await;
         assert!(close(&change, &own["change"]["towards_worse"]), "{change} {own}");
@@ -157,11 +163,8 @@ async fn phrase(browser: &Browser, at: &Path, patient: &Patient) {
     browser.until(&format!("{PEAKS}.length === 3")).await;
     let (frontal, lateral) = (patient.frontal.display().to_string(), patient.lateral.display().to_string());
     let asked = ["--model", "run", "--phrase", "left effusion", "--matrices"];
-    let of = |files: &[&str]| {
-        json(at, &[&["ground"], files, &asked[..]].concat())["phrases"][0].take()
-    };
-    let [first, second] =
-        [of(&[&frontal, "--lateral", &lateral]), of(&[patient.later.to_str().unwrap()])];
+    let of = |files: &[&str]| json(at, &[&["ground"], files, &asked[..]].concat())["phrases"][0].take();
+    let [first, second] = [of(&[&frontal, "--lateral", &lateral]), of(&[patient.later.to_str().unwrap()])];
     let expected = [&first["views"][0]["heat"][2], &first["views"][1]["heat"][2], &second["views"][0]["heat"][2]];
     let peaks = browser.value(PEAKS).await;
     assert!((0..3).all(|n| close(&peaks[n], expected[n])), "{peaks} {expected:?}");
@@ -169,7 +172,10 @@ async fn phrase(browser: &Browser, at: &Path, patient: &Patient) {
     let shown: f64 = browser.text("#legend-high").await.replace('−', "-").parse().unwrap();
     assert!((shown - most).abs() < 6e-4, "{shown} {most}");
     // A word that is pointed at has a map of its own; leaving it brings the phrase's back.
-    assert_eq!(browser.value("[...document.querySelectorAll('#words .chip')].map((own) => own.textContent)").await, json!(["left", "effusion", "[SEP]"]));
+    assert_eq!(
+        browser.value("[...document.querySelectorAll('#words .chip')].map((own) => own.textContent)").await,
+        json!(["left", "effusion", "[SEP]"])
+    );
     browser.client.execute("document.querySelectorAll('#words .chip')[1].focus();", Vec::new()).await.unwrap();
     assert_eq!(browser.text("#legend-title").await, "word “effusion”");
     let rows = first["matrices"]["similarity"][1].as_array().unwrap();
@@ -251,7 +257,8 @@ async fn pointer(browser: &Browser) {
     let canvas = browser.client.find(Locator::Css(".study canvas")).await.unwrap();
     let (x, y, width, height) = canvas.rectangle().await.unwrap();
     let (x, y) = ((x + width / 2.0) as i64, (y + height / 2.0) as i64);
-    let to = |x: i64, y: i64| PointerAction::MoveTo { duration: Some(Duration::from_millis(20)), x: x as f64, y: y as f64 };
+    let to =
+        |x: i64, y: i64| PointerAction::MoveTo { duration: Some(Duration::from_millis(20)), x: x as f64, y: y as f64 };
     let drag = MouseActions::new("mouse".into())
         .then(to(x, y))
         .then(PointerAction::Down { button: MOUSE_BUTTON_LEFT })
@@ -263,26 +270,39 @@ async fn pointer(browser: &Browser) {
     // Linked pictures of a view follow; the lateral one stays.
     let windows = "[...document.querySelectorAll('.study canvas')].map((own) => own.dataset.window)";
     assert_eq!(browser.value(windows).await, json!(["316", "256", "316"]));
-    let wheel = WheelActions::new("wheel".into()).then(WheelAction::Scroll { duration: None, x, y, delta_x: 0, delta_y: -400 });
+    let wheel =
+        WheelActions::new("wheel".into()).then(WheelAction::Scroll { duration: None, x, y, delta_x: 0, delta_y: -400 });
     browser.client.perform_actions(wheel).await.unwrap();
     browser.until("Number(document.querySelector('.study canvas').dataset.zoom) > 1.5").await;
     browser.keys(".study canvas", "0").await;
     assert_eq!(browser.value(data).await, json!(["256", "128", "1.00"]));
 }
 
-/// Posts JSON and returns the answer, without the page.
-fn post(address: &str, path: &str, body: &Value) -> Value {
+/// A request without the page: status, headers, body.
+fn send(address: &str, head: &str, body: &str) -> (u16, String, Vec<u8>) {
     let host = address.trim_start_matches("http://");
     let mut stream = TcpStream::connect(host).unwrap();
-    let body = body.to_string();
+    let length = body.len();
     let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        body.len()
+        "{head} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
     );
-    stream.write_all((head + &body).as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap()
+    stream.write_all((head + body).as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let end = answer.windows(4).position(|own| own == b"\r\n\r\n").unwrap();
+    let headers = String::from_utf8(answer[..end].to_vec()).unwrap().to_lowercase();
+    (headers[9..12].parse().unwrap(), headers, answer[end + 4..].to_vec())
+}
+
+fn post_for(address: &str, path: &str, body: &Value) -> (u16, Value) {
+    let (status, _, answer) = send(address, &format!("POST {path}"), &body.to_string());
+    (status, serde_json::from_slice(&answer).unwrap())
+}
+
+fn post(address: &str, path: &str, body: &Value) -> Value {
+    let (status, answer) = post_for(address, path, body);
+    assert_eq!(status, 200, "{answer}");
+    answer
 }
 
 async fn report_matches(browser: &Browser, address: &str, patient: &Patient) {
@@ -302,9 +322,17 @@ async fn report_matches(browser: &Browser, address: &str, patient: &Patient) {
         assert_eq!((&own["text"], &own["matches"]), (&shown[0], &shown[2]));
         assert!(close(&own["closeness"], &shown[1]), "{shown}");
     }
-    assert_eq!(browser.value("document.querySelector('.told').textContent").await, json!(report), "nothing of the report is lost");
+    assert_eq!(
+        browser.value("document.querySelector('.told').textContent").await,
+        json!(report),
+        "nothing of the report is lost"
+    );
     // Any bound; with one that nothing reaches, every sentence is told as matching none.
-    let bound = |value: &str| format!("(() => {{ const own = document.getElementById('least'); own.value = '{value}'; own.dispatchEvent(new Event('input')); return document.querySelectorAll('.sentence.unmatched').length; }})()");
+    let bound = |value: &str| {
+        format!(
+            "(() => {{ const own = document.getElementById('least'); own.value = '{value}'; own.dispatchEvent(new Event('input')); return document.querySelectorAll('.sentence.unmatched').length; }})()"
+        )
+    };
     assert_eq!(browser.value(&bound("0.9")).await, json!(sentences.len()));
     assert_eq!(browser.value("document.querySelectorAll('.without li').length").await, json!(sentences.len()));
     assert_eq!(browser.value(&bound("-0.2")).await, json!(0));
@@ -314,14 +342,19 @@ async fn report_matches(browser: &Browser, address: &str, patient: &Patient) {
     assert_eq!(browser.value(&format!("{PEAKS}.length")).await, json!(2), "the pictures of its own study alone");
     browser.keys(".sentence", &char::from(Key::Right).to_string()).await;
     let word = sentences[0]["pieces"].as_array().unwrap().iter().find(|own| !own["words"].is_null()).unwrap();
-    assert_eq!(browser.text("#legend-title").await, format!("word “{}”", word["text"].as_str().unwrap().to_lowercase()));
+    assert_eq!(
+        browser.text("#legend-title").await,
+        format!("word “{}”", word["text"].as_str().unwrap().to_lowercase())
+    );
     // No report is no silence.
     browser.click(".study:last-child .choose").await;
     browser.click("#match").await;
     assert_eq!(browser.text("#report-error").await, "Paste a report first.");
     browser.keys("#report", "INDICATION: Cough.").await;
     browser.click("#match").await;
-    browser.until("document.getElementById('report-error').textContent.includes('neither impression nor findings')").await;
+    browser
+        .until("document.getElementById('report-error').textContent.includes('neither impression nor findings')")
+        .await;
 }
 
 async fn nearest(browser: &Browser, at: &Path, patient: &Patient) {
@@ -330,7 +363,11 @@ async fn nearest(browser: &Browser, at: &Path, patient: &Patient) {
     browser.until("document.querySelectorAll('.found > li').length === 10").await;
     let image = patient.later.display().to_string();
     let expected = json(at, &["search", "find", "index", "--image", &image, "-k", "10"]);
-    let shown = browser.value("[...document.querySelectorAll('.found > li')].map((own) => [own.dataset.study, own.dataset.similarity])").await;
+    let shown = browser
+        .value(
+            "[...document.querySelectorAll('.found > li')].map((own) => [own.dataset.study, own.dataset.similarity])",
+        )
+        .await;
     for (n, own) in expected["found"].as_array().unwrap().iter().enumerate() {
         assert!(own["study"] == shown[n][0] && close(&own["similarity"], &shown[n][1]), "{own} {shown}");
     }
@@ -348,7 +385,9 @@ async fn by_hand(browser: &Browser, patient: &Patient) {
     assert_eq!(browser.value("document.querySelectorAll('.study input.date:invalid').length").await, json!(1));
     browser.client.execute(clear, Vec::new()).await.unwrap();
     browser.keys(date, &format!("2000-01-01{}", char::from(Key::Tab))).await;
-    browser.until(&format!("document.querySelectorAll('.study input.date')[1]?.value === '{}'", patient.dates[0])).await;
+    browser
+        .until(&format!("document.querySelectorAll('.study input.date')[1]?.value === '{}'", patient.dates[0]))
+        .await;
     let first = "document.querySelector('.study .slot.frontal').dataset.file";
     assert!(browser.value(first).await.as_str().unwrap().ends_with(".dcm"), "time order follows");
     let choose = "(() => { const own = document.querySelector('.study select'); own.value = 'lateral'; own.dispatchEvent(new Event('change')); })()";
@@ -361,7 +400,10 @@ async fn by_hand(browser: &Browser, patient: &Patient) {
     browser.click("#clear").await;
     browser.until("!document.getElementById('welcome').hidden").await;
     // An example patient in one click.
-    let name = format!("[...document.querySelectorAll('.example')].find((own) => own.textContent.startsWith('{}'))", patient.name);
+    let name = format!(
+        "[...document.querySelectorAll('.example')].find((own) => own.textContent.startsWith('{}'))",
+        patient.name
+    );
     browser.client.execute(&format!("{name}.click();"), Vec::new()).await.unwrap();
     browser.until("document.querySelectorAll('tr[data-finding]').length === 7").await;
     assert_eq!(browser.value("document.getElementById('problems').hidden").await, json!(true));
@@ -396,4 +438,72 @@ async fn a_token_is_asked_for_and_what_is_missing_is_said() {
     browser.keys("#phrase", "edema").await;
     browser.until("document.getElementById('phrase-error').textContent.includes('does not answer')").await;
     browser.client.clone().close().await.unwrap();
+}
+
+/// What the page asks for, without a browser.
+#[test]
+fn the_page_and_what_it_asks_for_answer() {
+    let folder = prepared();
+    let at = folder.path();
+    let (_service, address) = serve(at, &["--model", "run", "--examples", "raw/folders"]);
+    let get = |path: &str| send(&address, &format!("GET {path}"), "");
+    let (status, headers, page) = get("/");
+    assert!(status == 200 && String::from_utf8(page).unwrap().contains("/page/main.js"));
+    for rule in ["default-src 'none'", "script-src 'self'", "connect-src 'self'", "frame-ancestors 'none'"] {
+        assert!(headers.contains(rule), "{headers}");
+    }
+    assert!(!headers.contains("unsafe") && headers.contains("nosniff"), "{headers}");
+    assert!(get("/page/main.js").1.contains("text/javascript"));
+    for path in [
+        "/page/none.js",
+        "/page/..%2fpage.rs",
+        "/v1/examples/..%2f..%2frun/config.toml",
+        "/v1/examples/p00000/none.png",
+    ] {
+        assert_eq!(get(path).0, 404, "{path}");
+    }
+    let patient = patient(at);
+    let own = format!("/v1/examples/{}/{}", patient.name, patient.later.file_name().unwrap().to_str().unwrap());
+    assert_eq!(get(&own).2, fs::read(&patient.later).unwrap());
+
+    // A file, and the square that the page sends in its place, are the same to the model.
+    let later = STANDARD.encode(fs::read(&patient.later).unwrap());
+    let shown = post(&address, "/v1/picture", &json!({"picture": later}));
+    let date = shown["header"]["date"].as_str().unwrap();
+    assert_eq!((date, shown["patches"].as_u64()), (&*patient.dates[1], Some(3)));
+    assert!(["PA", "AP"].contains(&shown["header"]["view"].as_str().unwrap()));
+    let embedding =
+        |frontal: &Value| post(&address, "/v1/embed", &json!({"frontal": frontal}))["studies"][0]["image"].take();
+    assert_eq!(embedding(&shown["square"]), embedding(&json!(later)));
+    let plain = STANDARD.encode(fs::read(&patient.frontal).unwrap());
+    assert_eq!(post(&address, "/v1/picture", &json!({"picture": plain}))["header"], Value::Null);
+
+    // A sentence lies where the phrase lies.
+    let asked = json!({"frontal": later, "report": "FINDINGS: No edema. IMPRESSION: Small left effusion.", "least": 1});
+    let answer = post(&address, "/v1/report", &asked);
+    let phrase = json!({"frontal": later, "phrase": "No edema.", "matrices": true});
+    let phrase = post(&address, "/v1/ground", &phrase);
+    let [told, expected] =
+        [&answer["sentences"][0]["grounded"]["matrices"]["similarity"], &phrase["matrices"]["similarity"]];
+    for (told, expected) in told.as_array().unwrap().iter().zip(expected.as_array().unwrap()) {
+        assert!(told.as_array().unwrap().iter().zip(expected.as_array().unwrap()).all(|(a, b)| close(a, b)));
+    }
+    assert!(answer["sentences"].as_array().unwrap().iter().all(|own| own["matches"] == json!(false)), "none reaches 1");
+    for (path, body, expected) in [
+        ("/v1/picture", json!({"picture": "AAAA"}), "picture: neither a JPEG"),
+        ("/v1/picture", json!({}), "picture"),
+        ("/v1/report", json!({"frontal": later, "report": " "}), "neither impression nor findings"),
+        ("/v1/report", json!({"frontal": later, "report": "Edema. ".repeat(65)}), "65 sentences"),
+        ("/v1/report", json!({"report": "Edema is there."}), "no picture"),
+        ("/v1/report", json!({"frontal": later, "report": "Edema is there.", "least": 2}), "least from -1 to 1"),
+    ] {
+        let (status, answer) = post_for(&address, path, &body);
+        let message = answer["error"]["message"].as_str().unwrap();
+        assert!(status == 400 && message.contains(expected), "{expected}: {status} {message}");
+    }
+    let (_, _, interface) = get("/openapi.json");
+    let interface: Value = serde_json::from_slice(&interface).unwrap();
+    for path in ["/v1/picture", "/v1/report", "/v1/examples", "/v1/examples/{patient}/{file}"] {
+        assert!(interface["paths"][path].is_object(), "{path}");
+    }
 }

@@ -38,7 +38,10 @@ pub async fn list(State(shared): State<Arc<Shared>>) -> Json<ExampleList> {
 /// A file of an example patient.
 #[utoipa::path(get, path = "/v1/examples/{patient}/{file}", params(("patient" = String, Path), ("file" = String, Path)),
     responses((status = 200, description = "its bytes"), (status = 401, description = "no or another token"), (status = 404, description = "no such example")))]
-pub async fn file(State(shared): State<Arc<Shared>>, Path((patient, file)): Path<(String, String)>) -> Result<Response> {
+pub async fn file(
+    State(shared): State<Arc<Shared>>,
+    Path((patient, file)): Path<(String, String)>,
+) -> Result<Response> {
     let path = shared.examples.file(&patient, &file).map(std::path::Path::to_path_buf);
     let path = path.ok_or_else(|| Error::NotFound("there is no such example".into()))?;
     let read = tokio::task::spawn_blocking(move || std::fs::read(path)).await.map_err(|_| Error::Internal)?;

@@ -72,11 +72,8 @@ pub async fn list(State(shared): State<Arc<Shared>>) -> Json<Models> {
         calibrations: own.calibrations().iter().map(|own| info(&own.fits, &own.source)).collect(),
         courses: own.courses().map(|own| info(&own.fits, &own.source)),
     });
-    let indexes = shared.indexes().map(|(name, model, studies)| IndexInfo {
-        name: name.into(),
-        model: model.into(),
-        studies,
-    });
+    let indexes =
+        shared.indexes().map(|(name, model, studies)| IndexInfo { name: name.into(), model: model.into(), studies });
     Json(Models { models: models.collect(), indexes: indexes.collect() })
 }
 
