@@ -52,7 +52,7 @@ fn with_headers(report: &str) -> (String, Vec<usize>) {
 /// The parts of a text that are read.
 fn read_parts(text: &str) -> Vec<Range<usize>> {
     if !has_headers(text) {
-        return vec![0..text.len()];
+        return std::iter::once(0..text.len()).collect();
     }
     // Sections stand in order, each a part of the text.
     let mut at = 0;
