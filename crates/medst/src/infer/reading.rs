@@ -1,6 +1,6 @@
 //! A report against the pictures of its study: each sentence that a model reads, its words, and whether it resembles a region.
 //!
-//! A sentence is aligned by itself, as a phrase is ([`super::ground()`]), so that its heat map is that of the phrase. Its *closeness* is the mean
+//! A sentence is aligned by itself, as a phrase is ([`ground::ground`]), so that its heat map is that of the phrase. Its *closeness* is the mean
 //! over its words of the highest cosine with a patch, weighted with the importance that the model's local loss gives words; it *matches* where that
 //! reaches a bound. The bound is the reader's choice: cosines of words and patches are no probabilities, and how high they are
 //! differs between models. (The peak of the heat map told sentences that affirm a finding from those that deny one worse: docs/page.md.)
