@@ -9,6 +9,7 @@ DEMO ?= demo
 
 help:
 	@echo 'make demo         build; synthetic cohort -> corpus -> pre-trained model -> result (minutes)'
+	@echo 'make serve-demo   the service and its page with the demo model (makes the demo where there is none)'
 	@echo 'make test         every test'
 	@echo 'make check        what continuous integration runs: format, lints, tests, documentation'
 	@echo 'make bench        speed and memory against PyTorch, one table'
@@ -36,6 +37,9 @@ check: libtorch
 demo: build
 	@MEDST=$(MEDST) DEMO=$(DEMO) tools/demo.sh
 
+serve-demo: build
+	@MEDST=$(MEDST) DEMO=$(DEMO) tools/serve_demo.sh
+
 real-data: build
 	@MEDST=$(MEDST) tools/real_data.sh
 
@@ -58,4 +62,4 @@ fuzz:
 clean-demo:
 	rm -rf $(DEMO)
 
-.PHONY: help libtorch build test check demo real-data bench bench-gpu fuzz clean-demo
+.PHONY: help libtorch build test check demo serve-demo real-data bench bench-gpu fuzz clean-demo

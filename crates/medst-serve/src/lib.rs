@@ -10,6 +10,7 @@
 //! | [`auth`], [`limits`] | who may ask, and how much |
 //! | [`metrics`] | Prometheus |
 //! | [`openapi`], [`mod@reference`] | the interface, for programs and as a page |
+//! | [`page`], [`examples`] | the page for people, and patients to try it with |
 //! | [`listen`] | sockets, slow clients, draining |
 //!
 //! Nothing that is uploaded is written to disk, and nothing of it is logged: a log line holds the route, the status, sizes and times.
@@ -18,10 +19,12 @@ pub mod api;
 pub mod auth;
 pub mod config;
 pub mod error;
+pub mod examples;
 pub mod limits;
 pub mod listen;
 pub mod metrics;
 pub mod openapi;
+pub mod page;
 pub mod reference;
 pub mod service;
 pub mod upload;

@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::response::Redirect;
 use axum::routing::{get, post};
 use medst::infer::Engine;
 use medst::infer::calibrate::Calibration;
@@ -20,9 +19,10 @@ use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::config::{Limits, ServeConfig};
+use crate::examples::Examples;
 use crate::metrics::Metrics;
 use crate::worker::{Decoding, Worker};
-use crate::{Error, Result, api, auth, limits, openapi, reference};
+use crate::{Error, Result, api, auth, limits, openapi, page, reference};
 
 /// Sentences that are kept embedded for each model.
 const KEPT: usize = 256;
@@ -36,6 +36,8 @@ pub struct Model {
     pub width: usize,
     pub side: usize,
     pub window: usize,
+    /// Patches a row and a column of what the model reads.
+    pub patches: usize,
     calibrations: Vec<Calibration>,
     courses: Option<Arc<CourseCalibration>>,
     prototypes: Mutex<HashMap<String, Arc<Prototypes>>>,
@@ -54,6 +56,7 @@ pub struct Shared {
     /// By name, the first is what requests get that name none.
     models: Vec<(String, Model)>,
     indexes: BTreeMap<String, (Arc<Index>, String)>,
+    pub examples: Examples,
     pub token: Option<String>,
     pub limits: Limits,
     pub metrics: Arc<Metrics>,
@@ -77,6 +80,7 @@ impl Service {
             shared: Shared {
                 models: Vec::new(),
                 indexes: BTreeMap::new(),
+                examples: Examples::default(),
                 token: config.token.clone(),
                 limits: config.limits,
                 metrics: Arc::new(Metrics::default()),
@@ -110,6 +114,7 @@ impl Service {
             width: engine.width(),
             side: engine.sight().side(),
             window: engine.reader().window(),
+            patches: (engine.model().config.image.size / engine.model().config.image.patch) as usize,
             worker: Worker::start(
                 name,
                 engine,
@@ -141,6 +146,15 @@ impl Service {
         }
     }
 
+    /// Offers example patients on the page.
+    ///
+    /// # Errors
+    /// A folder without any.
+    pub fn set_examples(&mut self, folder: &Path) -> Result<()> {
+        self.shared.examples = Examples::open(folder)?;
+        Ok(())
+    }
+
     /// The state of all requests, and the router.
     ///
     /// # Errors
@@ -162,15 +176,19 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/compare", post(api::compare::compare))
         .route("/v1/ground", post(api::ground::ground))
         .route("/v1/search", post(api::search::search))
+        .route("/v1/report", post(api::report::report))
+        .route("/v1/picture", post(api::picture::picture))
+        .route("/v1/examples", get(api::examples::list))
+        .route("/v1/examples/{patient}/{file}", get(api::examples::file))
         .layer(from_fn_with_state(shared.clone(), limits::admit))
         .route("/metrics", get(api::models::metrics))
         .layer(from_fn_with_state(shared.clone(), auth::check));
     Router::new()
         .merge(guarded)
+        .merge(page::routes())
         .route("/health", get(api::models::health))
         .route("/openapi.json", get(openapi::json))
         .route("/reference", get(reference::page))
-        .route("/", get(|| async { Redirect::temporary("/reference") }))
         .fallback(|| async {
             Error::NotFound("there is nothing at this address; /reference lists what there is".into())
         })
@@ -190,10 +208,10 @@ async fn secure(request: axum::extract::Request, next: axum::middleware::Next) -
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.insert(
-        header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
-    );
+    // The page has a policy of its own.
+    headers
+        .entry(header::CONTENT_SECURITY_POLICY)
+        .or_insert(HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"));
     response
 }
 
@@ -232,8 +250,9 @@ impl Shared {
         })
     }
 
-    pub fn indexes(&self) -> impl Iterator<Item = (&str, usize)> {
-        self.indexes.iter().map(|(name, own)| (name.as_str(), own.0.studies.len()))
+    /// Name, model and number of studies.
+    pub fn indexes(&self) -> impl Iterator<Item = (&str, &str, usize)> {
+        self.indexes.iter().map(|(name, own)| (name.as_str(), own.1.as_str(), own.0.studies.len()))
     }
 }
 
@@ -277,6 +296,10 @@ impl Model {
     /// The calibration of classes, if there is one.
     pub fn calibration(&self, classes: &Classes) -> Option<&Calibration> {
         self.calibrations.iter().find(|own| own.belongs_to(classes))
+    }
+
+    pub fn calibrations(&self) -> &[Calibration] {
+        &self.calibrations
     }
 
     pub fn courses(&self) -> Option<&CourseCalibration> {

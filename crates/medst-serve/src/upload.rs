@@ -263,12 +263,21 @@ impl<T> Upload<T> {
     }
 }
 
-fn decode(bytes: &[u8], sight: Sight, most: usize, frontal: bool, what: &str) -> Result<Radiograph> {
-    let fail = |reason: String| Error::Bad(format!("{what}: {reason}"));
-    let [width, height] = size::declared(bytes).map_err(fail)?;
+/// Refuses a picture by the size that its file declares.
+///
+/// # Errors
+/// No picture, or one with more than `most` pixels; `what` names it.
+pub fn check_pixels(bytes: &[u8], most: usize, what: &str) -> Result<()> {
+    let [width, height] = size::declared(bytes).map_err(|reason| Error::Bad(format!("{what}: {reason}")))?;
     if width.saturating_mul(height) > most {
         return Err(Error::TooLarge(format!("{what}: {width}×{height} pixels; a picture may have {most}")));
     }
+    Ok(())
+}
+
+fn decode(bytes: &[u8], sight: Sight, most: usize, frontal: bool, what: &str) -> Result<Radiograph> {
+    let fail = |reason: String| Error::Bad(format!("{what}: {reason}"));
+    check_pixels(bytes, most, what)?;
     if dicom::is_dicom(bytes)
         && let Some(view) = dicom::header_of(bytes).map_err(fail)?.view
         && view.is_frontal() != frontal

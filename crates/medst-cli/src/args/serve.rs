@@ -21,6 +21,9 @@ pub struct Serve {
     /// A calibration of courses of the first model (medst compare --fit-calibration).
     #[arg(long, value_name = "FILE")]
     pub courses: Option<PathBuf>,
+    /// A folder of example patients, a folder each, that the page offers to try it with.
+    #[arg(long, value_name = "DIR")]
+    pub examples: Option<PathBuf>,
     /// Where to listen. On an address that others can reach, requests must carry a token.
     #[arg(long, default_value = "127.0.0.1:8750")]
     pub bind: SocketAddr,

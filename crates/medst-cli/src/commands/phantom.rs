@@ -34,6 +34,7 @@ pub fn run(arguments: &Phantom, output: &Output, reporter: &Reporter) -> Result<
             Layout::Rsna | Layout::Covidx | Layout::Chexpert => {
                 format!("medst prepare {} {folder} --out CORPUS", layout.name())
             }
+            Layout::Folders => format!("medst serve --model RUN --examples {folder}"),
         }
     };
     output.next(&phantom::folders(out, layout).into_iter().map(command).collect::<Vec<_>>())

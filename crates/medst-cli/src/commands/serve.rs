@@ -41,6 +41,9 @@ pub fn run(arguments: &Serve, reporter: &Reporter) -> Result<()> {
         let (name, path) = named(text);
         service.add_index(name, Path::new(path))?;
     }
+    if let Some(folder) = &arguments.examples {
+        service.set_examples(folder)?;
+    }
     let ready = |address| eprintln!("serving at http://{address}, the interface at http://{address}/reference");
     Ok(listen::serve(&config, service.finish()?, || reporter.stop_requested(), ready)?)
 }

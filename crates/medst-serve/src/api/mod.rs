@@ -2,8 +2,11 @@
 
 pub mod compare;
 pub mod embed;
+pub mod examples;
 pub mod ground;
 pub mod models;
+pub mod picture;
+pub mod report;
 pub mod search;
 pub mod zero_shot;
 

@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use medst::infer::calibrate::Fit;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -30,11 +31,26 @@ pub struct ModelInfo {
     pub pixels: usize,
     /// Longest text in tokens.
     pub tokens: usize,
+    /// Classes whose probabilities are calibrated.
+    pub calibrations: Vec<CalibrationInfo>,
+    /// Findings whose courses are calibrated; null without a calibration of courses.
+    pub courses: Option<CalibrationInfo>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct CalibrationInfo {
+    pub names: Vec<String>,
+    /// What it was fitted on.
+    pub source: String,
+    /// For each name the log loss on subjects that a fit did not see, without calibration (of courses: of a guess) and with it.
+    pub log_loss: Vec<[f64; 2]>,
 }
 
 #[derive(Serialize, ToSchema)]
 pub struct IndexInfo {
     pub name: String,
+    /// The model that it was made with.
+    pub model: String,
     pub studies: usize,
 }
 
@@ -53,9 +69,20 @@ pub async fn list(State(shared): State<Arc<Shared>>) -> Json<Models> {
         width: own.width,
         pixels: own.side,
         tokens: own.window,
+        calibrations: own.calibrations().iter().map(|own| info(&own.fits, &own.source)).collect(),
+        courses: own.courses().map(|own| info(&own.fits, &own.source)),
     });
-    let indexes = shared.indexes().map(|(name, studies)| IndexInfo { name: name.into(), studies });
+    let indexes =
+        shared.indexes().map(|(name, model, studies)| IndexInfo { name: name.into(), model: model.into(), studies });
     Json(Models { models: models.collect(), indexes: indexes.collect() })
+}
+
+fn info(fits: &[Fit], source: &str) -> CalibrationInfo {
+    CalibrationInfo {
+        names: fits.iter().map(|fit| fit.name.clone()).collect(),
+        source: source.into(),
+        log_loss: fits.iter().map(|fit| [fit.before.log_loss, fit.after.log_loss]).collect(),
+    }
 }
 
 /// Whether requests are answered; asks for no token.

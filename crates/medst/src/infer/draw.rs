@@ -38,7 +38,7 @@ impl Canvas {
         let original = [picture.width, picture.height];
         let longest = picture.width.max(picture.height);
         let grey = match longest {
-            longest if longest > LONGEST => reduce(&picture)?,
+            longest if longest > LONGEST => reduce(&picture, LONGEST)?,
             longest if longest * 2 <= SHORTEST => magnify(&picture, SHORTEST / longest),
             _ => picture,
         };
@@ -81,14 +81,14 @@ impl Canvas {
     }
 }
 
-/// Shrinks by area averaging, without the padding.
-fn reduce(picture: &GreyImage) -> Result<GreyImage, String> {
-    let square = resize::to_square(picture, LONGEST)?;
+/// Shrinks to a longest side of `target` by area averaging, without the padding.
+pub(super) fn reduce(picture: &GreyImage, target: usize) -> Result<GreyImage, String> {
+    let square = resize::to_square(picture, target)?;
     let longest = picture.width.max(picture.height);
-    let fit = |length: usize| (length * LONGEST / longest).max(1);
+    let fit = |length: usize| (length * target / longest).max(1);
     let (width, height) = (fit(picture.width), fit(picture.height));
-    let (left, top) = ((LONGEST - width) / 2, (LONGEST - height) / 2);
-    let rows = square.chunks_exact(LONGEST).skip(top).take(height);
+    let (left, top) = ((target - width) / 2, (target - height) / 2);
+    let rows = square.chunks_exact(target).skip(top).take(height);
     let pixels = rows.flat_map(|row| row[left..left + width].iter().copied()).collect();
     Ok(GreyImage { width, height, pixels })
 }

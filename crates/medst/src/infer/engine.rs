@@ -188,6 +188,41 @@ impl Engine {
         Ok(aligned.into_iter().flatten().collect())
     }
 
+    /// As [`Engine::align`], many texts with the pictures of one study, which are encoded once.
+    ///
+    /// # Errors
+    /// As [`Engine::images`].
+    pub fn align_texts(&self, study: &Views, texts: &[&Text]) -> Result<Vec<Alignment>> {
+        let _guard = tch::no_grad_guard();
+        let lengths: Vec<usize> = texts.iter().map(|text| text.len()).collect();
+        let mut aligned: Vec<Option<Alignment>> = texts.iter().map(|_| None).collect();
+        self.in_batches(&[study], |_, encoded| {
+            for group in batch::by_tokens(&lengths, self.limits.tokens) {
+                let own: Vec<&Text> = group.iter().map(|&n| texts[n]).collect();
+                for (&n, alignment) in group.iter().zip(self.align_encoded(study, &encoded.patches[0], &own)?) {
+                    aligned[n] = Some(alignment);
+                }
+            }
+            Ok(())
+        })?;
+        Ok(aligned.into_iter().flatten().collect())
+    }
+
+    /// Texts with the patches `[K, D]` of one study.
+    fn align_encoded(&self, study: &Views, patches: &Tensor, texts: &[&Text]) -> Result<Vec<Alignment>> {
+        let config = &self.model.config.image;
+        let grid = PatchGrid { side: (config.size / config.patch) as usize, pixels: config.size as usize };
+        let input = self.reader.input(texts).to_device(self.model.device());
+        let reports = self.model.embed_reports(&input, Mode::Evaluate)?;
+        let one = |(place, text): (usize, &&Text)| {
+            let count = input.word_counts[place];
+            let words = reports.words.get(place as i64).narrow(0, 0, count);
+            let matrix = Aligned { model: &self.model, words: &words, patches };
+            matrix.alignment(self.reader.spelled(text, count as usize), study, grid)
+        };
+        texts.iter().enumerate().map(one).collect()
+    }
+
     /// Runs the image encoder over groups of studies; `visit` gets the numbers of a group and what came out for it.
     fn in_batches(
         &self,

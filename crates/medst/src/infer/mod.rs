@@ -11,6 +11,8 @@
 //! | [`classes`], [`zero_shot`], [`calibrate`] | any classes by their sentences, as probabilities |
 //! | [`compare`], [`course`], [`order`] | two or more time points of a subject |
 //! | [`align`], [`ground`], [`boxes`], [`draw`] | words and patches, both ways; boxes and pictures of heat maps |
+//! | [`reading`] | a report's sentences, each against the pictures |
+//! | [`display`] | a picture for a screen, and what the model sees of it |
 //! | [`search`] | nearest studies of an index |
 //!
 //! [`crate::embed`] embeds corpora; what comes out of both for the same study is the same.
@@ -22,11 +24,13 @@ pub mod calibrate;
 pub mod classes;
 pub mod compare;
 pub mod course;
+pub mod display;
 pub mod draw;
 pub mod engine;
 pub mod ground;
 mod logistic;
 pub mod order;
+pub mod reading;
 pub mod search;
 pub mod sight;
 pub mod stream;

@@ -7,6 +7,7 @@
 mod chexpert;
 mod covidx;
 mod files;
+mod folders;
 mod ids;
 mod mimic_cxr_jpg;
 mod ms_cxr_t;
@@ -52,11 +53,20 @@ pub enum Layout {
     Covidx,
     /// CheXpert, the small release.
     Chexpert,
+    /// A folder a patient, files named by date and view.
+    Folders,
 }
 
 impl Layout {
-    pub const ALL: [Layout; 6] =
-        [Layout::Table, Layout::MimicCxrJpg, Layout::MsCxrT, Layout::Rsna, Layout::Covidx, Layout::Chexpert];
+    pub const ALL: [Layout; 7] = [
+        Layout::Table,
+        Layout::MimicCxrJpg,
+        Layout::MsCxrT,
+        Layout::Rsna,
+        Layout::Covidx,
+        Layout::Chexpert,
+        Layout::Folders,
+    ];
 
     /// The name that the command line uses, and the folder where there are several layouts.
     pub fn name(self) -> &'static str {
@@ -67,6 +77,7 @@ impl Layout {
             Layout::Rsna => "rsna",
             Layout::Covidx => "covidx",
             Layout::Chexpert => "chexpert",
+            Layout::Folders => "folders",
         }
     }
 
@@ -76,7 +87,7 @@ impl Layout {
             Layout::MimicCxrJpg => mimic_cxr_jpg::TABLES,
             Layout::MsCxrT => ms_cxr_t::TABLES,
             Layout::Rsna => rsna::TABLES,
-            Layout::Covidx => &[],
+            Layout::Covidx | Layout::Folders => &[],
             Layout::Chexpert => chexpert::TABLES,
         }
     }
@@ -103,6 +114,7 @@ impl Layout {
             Layout::Rsna => rsna::write(folder, drawn),
             Layout::Covidx => covidx::write(folder, drawn),
             Layout::Chexpert => chexpert::write(folder, drawn),
+            Layout::Folders => folders::write(folder, drawn),
         }
     }
 }

@@ -1,0 +1,169 @@
+// Findings by date, and how they changed between dates.
+
+import { ask, isStopped, stop } from "./api.js";
+import { byId, make, number, percent, settled } from "./dom.js";
+import { changed, filesOf, nameOf, on, store } from "./store.js";
+
+const USUAL = ["consolidation", "edema", "pleural effusion", "pneumonia", "pneumothorax", "atelectasis", "cardiomegaly"];
+const SIGNS = { worsening: "▲", improving: "▼", stable: "=" };
+
+const names = () => [...new Set(byId("classes").value.split(",").map((name) => name.trim()).filter(Boolean))];
+
+/** Headers of archives stand behind a blank, which people who paste leave out. */
+export const asArchived = (report) => report.replace(/^[ \t]*([A-Z][A-Z ()/,-]*:\s)/gm, " $1").replace(/^\s*([[{])/, ". $1");
+
+async function classify() {
+  const request = { model: store.model.name, classes: names() };
+  return ask("findings", "/v1/zero-shot", request, filesOf(store.studies, (n, view) => `studies.${n}.${view}`));
+}
+
+async function compare() {
+  const files = filesOf(store.studies, (n, view) => `time_points.${n}.${view}`);
+  store.studies.forEach((study, n) => {
+    files[`time_points.${n}.name`] = nameOf(study);
+    if (study.date) files[`time_points.${n}.day`] = String(Date.parse(`${study.date}T00:00:00Z`) / 86400000);
+    if (study.report.trim()) files[`time_points.${n}.report`] = asArchived(study.report);
+  });
+  const request = { model: store.model.name, findings: names().slice(0, 32).map((name) => name.toLowerCase()) };
+  try {
+    return await ask("change", "/v1/compare", request, files);
+  } catch (error) {
+    // A report that cannot be read keeps nothing from being compared.
+    if (isStopped(error) || !/\.report: /.test(error.message)) throw error;
+    for (const name of Object.keys(files)) if (name.endsWith(".report")) delete files[name];
+    const answer = await ask("change", "/v1/compare", request, files);
+    return { ...answer, without: `compared without reports: ${error.message}` };
+  }
+}
+
+/** What a step says of a finding: a sign for the eye, words for everyone. */
+function change(found, since, calibrated) {
+  if (!found) return null;
+  const said = found.said ?? "unclear";
+  const how = found.courses ? "probability" : "of sentence pairs agree";
+  const words = `${said} since ${since}: ${percent(found.confidence)} ${how}; change ${number(found.change.towards_worse)} (above 0 is towards worse)`;
+  return make("span", { class: `change ${said}`, dataset: { said, change: found.change.towards_worse }, title: words },
+    make("span", { "aria-hidden": "true" }, said === "unclear" ? "~" : calibrated && !found.courses ? SIGNS[said] : `${SIGNS[said]} ${percent(found.confidence)}`),
+    make("span", { class: "unseen" }, words));
+}
+
+function presence(classified, row, column, place) {
+  const { scores, probabilities } = classified.studies[column];
+  const calibrated = classified.calibrated_on !== null;
+  const bar = make("span", { class: "bar", "aria-hidden": "true" });
+  bar.style.width = `${Math.round(100 * (calibrated ? probabilities[row] : place))}%`;
+  return make("td", {
+    class: "presence", dataset: { score: scores[row], probability: probabilities[row] },
+    title: `${classified.classes[row]}, ${nameOf(store.studies[column])}: score ${number(scores[row])}${calibrated ? `, probability ${percent(probabilities[row])}` : ""}`,
+  }, make("span", { class: "value" }, calibrated ? percent(probabilities[row]) : number(scores[row], 2)), bar);
+}
+
+/** A date in two lines. */
+const heading = (study) => (study.date ? [study.date.slice(0, 5), make("wbr"), make("span", { class: "whole" }, study.date.slice(5))] : [nameOf(study)]);
+
+function table(classified, compared) {
+  const all = store.studies;
+  const steps = compared?.steps ?? [];
+  const overall = all.length > 2 && compared;
+  const rows = classified.classes.map((name, row) => {
+    const scores = classified.studies.map((study) => study.scores[row]);
+    const [low, high] = [Math.min(...scores), Math.max(...scores)];
+    const of = (step) => step?.findings.find((own) => own.finding === name.toLowerCase());
+    const cells = all.map((study, n) => {
+      const cell = presence(classified, row, n, high > low ? (scores[n] - low) / (high - low) : 0.5);
+      const own = n > 0 && change(of(steps[n - 1]), nameOf(all[n - 1]), compared.calibrated_on !== null);
+      if (own) cell.append(own);
+      return cell;
+    });
+    const phrase = make("button", {
+      type: "button", class: "link", title: `Look for “${name}” in the pictures`,
+      on: {
+        click: () => {
+          byId("phrase").value = name;
+          byId("phrase").dispatchEvent(new Event("input"));
+        },
+      },
+    }, name);
+    return make("tr", { dataset: { finding: name } }, make("th", { scope: "row" }, phrase), ...cells,
+      overall && make("td", {}, change(of(steps.at(-1)), nameOf(all[0]), compared.calibrated_on !== null)));
+  });
+  const heads = all.map((study) => make("th", { scope: "col", class: study.id === store.selected ? "selected" : null }, ...heading(study)));
+  return make("div", { class: "scroll" }, make("table", {},
+    make("caption", {}, all.length > 1 ? "Findings by date, and change since the date before: ▲ worsening  ▼ improving  = stable  ~ unclear" : "Findings"),
+    make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "finding"), ...heads, overall && make("th", { scope: "col" }, "first to last"))),
+    make("tbody", {}, ...rows)));
+}
+
+/** Where a file lies is the service's affair. */
+const sourceOf = (text) => text.replace(/\S*\//g, "");
+
+/** What the numbers are, and what is missing. */
+function notes(classified, compared) {
+  const lines = [];
+  if (classified.calibrated_on) lines.push(`Percentages by date: probabilities, calibrated on ${sourceOf(classified.calibrated_on)}.`);
+  else lines.push("By date: scores, not probabilities. They order pictures of one finding; the bar is the place between this patient's lowest and highest. For probabilities start the service with --calibration (medst zero-shot --fit-calibration), and name the findings it was fitted for.");
+  if (!compared) lines.push("Change needs two dates.");
+  else if (compared.calibrated_on) lines.push(`Change: probability of the likeliest course, calibrated on ${sourceOf(compared.calibrated_on)}; a sign without a percentage, and “unclear”: what most sentence pairs say, not calibrated.`);
+  else lines.push("Change: share of sentence pairs that agree on the direction; below 75 % it is called unclear. For probabilities start the service with --courses (medst compare --fit-calibration).");
+  if (compared?.calibrated_on) {
+    const { names: known, log_loss: losses } = store.model.courses;
+    const poor = known.filter((name, n) => losses[n][1] >= losses[n][0] && names().some((own) => own.toLowerCase() === name));
+    if (poor.length > 0) lines.push(`On patients it was not fitted on, the calibration of change is no better than a guess for ${poor.join(", ")}: do not read those percentages.`);
+  }
+  if (compared?.without) lines.push(compared.without);
+  return make("div", { class: "notes" }, ...lines.map((line) => make("p", {}, line)));
+}
+
+function order(compared) {
+  const list = [];
+  const said = (what, believed, names) => {
+    if (!believed) return;
+    const own = believed.order.map((n) => names[n]).join(" → ");
+    list.push(make("li", {}, `Order believed from ${what}: ${own} (${(100 * believed.probability).toFixed(1)} %); the order of the dates is at place ${believed.given_place} of ${believed.orders} (${(100 * believed.given_probability).toFixed(1)} %).`));
+  };
+  const points = compared.time_points;
+  said("pictures and reports", compared.order_by_reports, compared.reported.map((n) => points[n]));
+  said("pictures alone, either direction", compared.order_by_images, points);
+  compared.steps.forEach((step) => list.push(make("li", {},
+    `${points[step.from]} → ${points[step.to]}: similarity of pictures ${step.image_similarity.toFixed(3)}${step.report_similarity === null ? "" : `, of reports ${step.report_similarity.toFixed(3)}`}.`)));
+  return make("details", { class: "more" }, make("summary", {}, "Similarity and order in time"), make("ul", {}, ...list));
+}
+
+async function compute() {
+  stop("findings");
+  stop("change");
+  const place = byId("findings-result");
+  byId("findings-error").textContent = "";
+  if (store.studies.length === 0) {
+    place.replaceChildren();
+    return;
+  }
+  if (names().length === 0) {
+    byId("findings-error").textContent = "Name at least one finding.";
+    return;
+  }
+  place.setAttribute("aria-busy", "true");
+  try {
+    const [classified, compared] = await Promise.all([classify(), store.studies.length > 1 ? compare() : null]);
+    place.replaceChildren(table(classified, compared), notes(classified, compared), compared ? order(compared) : "");
+    changed("findings");
+  } catch (error) {
+    if (isStopped(error)) return;
+    place.replaceChildren();
+    byId("findings-error").textContent = error.message;
+  } finally {
+    place.removeAttribute("aria-busy");
+  }
+}
+
+/** The findings that are calibrated, where there are any. */
+export function usualFindings() {
+  byId("classes").value = (store.model.calibrations[0]?.names ?? USUAL).join(", ");
+}
+
+export function setUpFindings() {
+  const soon = settled(300, compute);
+  on("studies", soon);
+  on("reports", soon);
+  byId("classes").addEventListener("change", compute);
+}

@@ -1,0 +1,59 @@
+// The heat map that lies over the pictures now: of a phrase, a word, or a sentence of a report. All pictures share one scale.
+
+import { byId, number } from "./dom.js";
+import { colourOf, coverOf, enlarge, extent, painted } from "./heat.js";
+import { changed, store } from "./store.js";
+
+/** By picture: cells, their canvas, boxes, and what a cell says. */
+let layers = new Map();
+
+export const layerOf = (picture) => layers.get(picture) ?? null;
+
+/**
+ * Shows maps. An entry has `picture`, `cells` (row by row), `boxes` (pixels of the square) and `told(cell)`, what words say of a cell.
+ * `title` says whose map it is.
+ */
+export function showLayers(title, entries) {
+  // As large as what the model reads, so that extremes are those the service tells.
+  const { pixels } = store.model;
+  const maps = entries.map((entry) => enlarge(entry.cells, entry.picture.patches, pixels));
+  const [low, high] = extent(maps);
+  layers = new Map();
+  entries.forEach((entry, n) => {
+    let peak = -Infinity;
+    for (const value of maps[n]) peak = Math.max(peak, value);
+    layers.set(entry.picture, { ...entry, peak, canvas: painted(maps[n], pixels, low, high) });
+  });
+  byId("legend").hidden = entries.length === 0;
+  if (entries.length > 0) {
+    byId("legend-title").textContent = title;
+    byId("legend-low").textContent = number(low);
+    byId("legend-high").textContent = number(high);
+    ramp();
+  }
+  changed("layers");
+}
+
+function ramp() {
+  const canvas = byId("legend-ramp");
+  const context = canvas.getContext("2d");
+  context.clearRect(0, 0, canvas.width, canvas.height);
+  for (let x = 0; x < canvas.width; x += 1) {
+    const share = x / (canvas.width - 1);
+    const [r, g, b] = colourOf(share);
+    context.fillStyle = `rgba(${r},${g},${b},${0.12 + 0.88 * coverOf(share)})`;
+    context.fillRect(x, 0, 1, canvas.height);
+  }
+}
+
+/** A matrix of the service, `[words][patches of all views]`, as columns of each view. */
+export function columnsOf(study, grid) {
+  let from = 0;
+  const columns = [];
+  for (const view of ["frontal", "lateral"]) {
+    if (!study[view]) continue;
+    columns.push({ picture: study[view], view, from, to: from + grid * grid });
+    from += grid * grid;
+  }
+  return columns;
+}

@@ -1,0 +1,118 @@
+//! `POST /v1/picture`: a picture for a screen, by the reader of the models.
+
+use axum::Json;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use medst::infer::display::Display;
+use medst_data::image::dicom;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::error::ErrorBody;
+use crate::upload::{Picture, Upload, check_pixels};
+use crate::{Error, Result};
+
+/// Longest side of pictures that come back.
+const LONGEST: usize = 2048;
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PictureRequest {
+    /// The first model where absent; models see pictures of different sizes.
+    #[serde(default)]
+    model: Option<String>,
+    /// A JPEG, PNG or DICOM file.
+    picture: Picture,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct PictureAnswer {
+    /// Width and height of the file's picture.
+    size: [usize; 2],
+    /// 8-bit grey PNG in base64, reduced to 2048 pixels where it is larger.
+    png: String,
+    /// The square that the model's input is cut from, as PNG in base64. Sent instead of the file it gives the same answers.
+    square: String,
+    /// Where that square lies: left, top, right, bottom in pixels of the picture.
+    square_bounds: [f64; 4],
+    /// Where the part lies that the model reads.
+    read_bounds: [f64; 4],
+    /// Patches a row and a column of that part.
+    patches: usize,
+    header: Option<PictureHeader>,
+}
+
+/// What a DICOM file says of itself.
+#[derive(Serialize, ToSchema)]
+pub struct PictureHeader {
+    /// PA, AP, LATERAL or LL; null where the file names none or another.
+    view: Option<String>,
+    /// `YYYY-MM-DD`.
+    date: Option<String>,
+    /// Of the patient; tells whether two files are of one.
+    subject: Option<String>,
+    study: Option<String>,
+}
+
+/// A picture for a screen: decoded as the models' files are, with the place of the model's input and what a DICOM header says of view and date.
+#[utoipa::path(post, path = "/v1/picture",
+    request_body(content((PictureRequest = "application/json"), (PictureRequest = "multipart/form-data"))),
+    responses((status = 200, description = "the picture, the model's square, their places", body = PictureAnswer),
+        (status = 400, description = "what cannot be read, and why", body = ErrorBody), (status = 401, description = "no or another token"),
+        (status = 413, description = "more than a limit"), (status = 429, description = "come back after Retry-After seconds")))]
+pub async fn picture(upload: Upload<PictureRequest>) -> Result<Json<PictureAnswer>> {
+    let request = &upload.request;
+    let (_, model) = upload.shared().model(request.model.as_deref())?;
+    let (sight, patches) = (model.worker.sight, model.patches);
+    let bytes = upload.bytes(&request.picture, "picture")?;
+    check_pixels(&bytes, upload.shared().limits.pixels, "picture")?;
+    let _core = upload.shared().cores.acquire().await.map_err(|_| Error::Ending)?;
+    let show = move || -> Result<PictureAnswer> {
+        let fail = |reason: String| Error::Bad(format!("picture: {reason}"));
+        let header = match dicom::is_dicom(&bytes) {
+            true => Some(PictureHeader::of(dicom::header_of(&bytes).map_err(fail)?)),
+            false => None,
+        };
+        let shown = Display::decode(&bytes, sight, LONGEST).map_err(fail)?;
+        Ok(PictureAnswer {
+            size: shown.original,
+            png: STANDARD.encode(shown.png),
+            square: STANDARD.encode(shown.square),
+            square_bounds: shown.square_bounds,
+            read_bounds: shown.read_bounds,
+            patches,
+            header,
+        })
+    };
+    Ok(Json(tokio::task::spawn_blocking(show).await.map_err(|_| Error::Internal)??))
+}
+
+impl PictureHeader {
+    fn of(header: dicom::Header) -> PictureHeader {
+        let view = header.view.map(|view| format!("{view:?}").to_uppercase());
+        PictureHeader {
+            view,
+            date: header.study_date.as_deref().and_then(date),
+            subject: header.subject_id,
+            study: header.study_uid,
+        }
+    }
+}
+
+/// `YYYYMMDD` as `YYYY-MM-DD`.
+fn date(text: &str) -> Option<String> {
+    let digits = text.trim();
+    let known = digits.len() == 8 && digits.bytes().all(|own| own.is_ascii_digit());
+    known.then(|| format!("{}-{}-{}", &digits[..4], &digits[4..6], &digits[6..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_calendars() {
+        assert_eq!(date("20210503 ").as_deref(), Some("2021-05-03"));
+        assert_eq!((date(""), date("2021.05.03"), date("202105")), (None, None, None));
+    }
+}

@@ -1,0 +1,69 @@
+//! A picture for a screen, and the square that the model sees of it: both by the reader of the models' files.
+
+use medst_data::image::load;
+
+use super::boxes::Placement;
+use super::draw::reduce;
+use super::sight::Sight;
+use crate::eval::report::picture::png_bytes;
+
+/// A picture to show.
+#[derive(Clone, Debug)]
+pub struct Display {
+    /// Width and height of the file's picture.
+    pub original: [usize; 2],
+    /// The picture as an 8-bit grey PNG, as large as the file's or reduced.
+    pub png: Vec<u8>,
+    /// The square that it is fitted into, as an 8-bit grey PNG. As a file of its own it is seen as the file itself is, value by value.
+    pub square: Vec<u8>,
+    /// Where that square lies, `[left, top, right, bottom]` in pixels of the file's picture; it begins outside where it is padded.
+    pub square_bounds: [f64; 4],
+    /// Where the middle of it lies that the model reads.
+    pub read_bounds: [f64; 4],
+}
+
+impl Display {
+    /// * `longest`: side in pixels that the picture is reduced to where it is longer.
+    ///
+    /// # Errors
+    /// A reason, without the file's name.
+    pub fn decode(bytes: &[u8], sight: Sight, longest: usize) -> Result<Display, String> {
+        let picture = load::picture_of(bytes, sight.decoding)?;
+        let original = [picture.width, picture.height];
+        let square = load::square_of(bytes, sight.stored(), sight.decoding)?;
+        let bounds = |side: usize| {
+            let place = Placement::of(side, sight.stored(), original[0], original[1]);
+            let length = side as f64 * place.scale;
+            [place.left, place.top, place.left + length, place.top + length]
+        };
+        let shown = if original[0].max(original[1]) > longest { reduce(&picture, longest)? } else { picture };
+        let grey = png::ColorType::Grayscale;
+        Ok(Display {
+            original,
+            png: png_bytes(&shown.pixels, shown.width, shown.height, grey),
+            square: png_bytes(&square, sight.stored(), sight.stored(), grey),
+            square_bounds: bounds(sight.stored()),
+            read_bounds: bounds(sight.side()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use medst_data::image::Decoding;
+
+    #[test]
+    fn the_square_is_seen_as_the_file_is_and_lies_where_it_was_cut() {
+        let pixels: Vec<u8> = (0..300 * 200).map(|n: u32| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        let file = png_bytes(&pixels, 300, 200, png::ColorType::Grayscale);
+        let sight = Sight::new(60, 48, Decoding::default()).unwrap();
+        let display = Display::decode(&file, sight, 150).unwrap();
+        assert_eq!(sight.decode(&display.square).unwrap(), sight.decode(&file).unwrap());
+        assert_eq!(display.original, [300, 200]);
+        assert_eq!(display.square_bounds, [0.0, -50.0, 300.0, 250.0]);
+        assert_eq!(display.read_bounds, [30.0, -20.0, 270.0, 220.0]);
+        assert_eq!(medst_data::image::size::declared(&display.png), Ok([150, 100]));
+        assert!(Display::decode(b"GIF89a", sight, 150).is_err());
+    }
+}

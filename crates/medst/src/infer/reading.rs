@@ -1,0 +1,175 @@
+//! A report against the pictures of its study: each sentence that a model reads, its words, and whether it resembles a region.
+//!
+//! A sentence is aligned by itself, as a phrase is ([`ground::ground`]), so that its heat map is that of the phrase. Its *closeness* is the mean
+//! over its words of the highest cosine with a patch, weighted with the importance that the model's local loss gives words; it *matches* where that
+//! reaches a bound. The bound is the reader's choice: cosines of words and patches are no probabilities, and how high they are
+//! differs between models. (The peak of the heat map told sentences that affirm a finding from those that deny one worse: docs/page.md.)
+
+use medst_data::report::spans;
+use serde::Serialize;
+
+use super::align::Alignment;
+use super::ground::{self, Grounded, Shows};
+use super::text::{Reader, Text};
+
+/// Most sentences of a report.
+pub const MOST: usize = 64;
+
+/// A report, cut into what is read and what is not.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// The whole report, piece by piece; pieces that are read name their sentence.
+    pub pieces: Vec<Piece>,
+    /// Sentences, or why one is not read.
+    pub sentences: Vec<Result<Text, String>>,
+}
+
+/// A piece of a report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Piece {
+    pub text: String,
+    pub sentence: Option<usize>,
+}
+
+/// A piece of a sentence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WordPiece {
+    pub text: String,
+    /// The model's words of it, first and behind the last; none for signs.
+    pub words: Option<[usize; 2]>,
+}
+
+/// A sentence with the pictures.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReadSentence {
+    pub text: String,
+    pub pieces: Vec<WordPiece>,
+    /// Why it was not read.
+    pub left_out: Option<String>,
+    pub grounded: Option<Grounded>,
+    /// Mean over words of the highest cosine with a patch, weighted with their importance.
+    pub closeness: Option<f32>,
+    pub matches: bool,
+}
+
+impl Reading {
+    /// # Errors
+    /// A report without anything to read, or with too many sentences.
+    pub fn new(report: &str, reader: &Reader) -> Result<Reading, String> {
+        let places = spans::sentences(report);
+        match places.len() {
+            0 => return Err("there is neither impression nor findings to read, nor a text without headers".into()),
+            many if many > MOST => return Err(format!("{many} sentences; up to {MOST} are read")),
+            _ => {}
+        }
+        let (mut pieces, mut at) = (Vec::new(), 0);
+        for (number, place) in places.iter().enumerate() {
+            pieces.push(Piece { text: report[at..place.start].into(), sentence: None });
+            pieces.push(Piece { text: report[place.clone()].into(), sentence: Some(number) });
+            at = place.end;
+        }
+        pieces.push(Piece { text: report[at..].into(), sentence: None });
+        pieces.retain(|piece| !piece.text.is_empty());
+        let read = |place: std::ops::Range<usize>| reader.prompt(&report[place]).map_err(|error| error.to_string());
+        Ok(Reading { pieces, sentences: places.into_iter().map(read).collect() })
+    }
+
+    /// The sentences that are read.
+    pub fn texts(&self) -> impl Iterator<Item = &Text> {
+        self.sentences.iter().flatten()
+    }
+
+    /// Tells the alignments of [`Reading::texts`], in their order.
+    ///
+    /// * `share`: of [`super::boxes::hot_boxes`]; `least`: the lowest closeness that is a match.
+    pub fn told(&self, alignments: &[Alignment], canvases: &[Shows<'_>], share: f32, least: f32) -> Vec<ReadSentence> {
+        let mut alignments = alignments.iter();
+        let of = |piece: &&Piece| piece.sentence.is_some();
+        let one = |(piece, read): (&Piece, &Result<Text, String>)| {
+            let text = piece.text.clone();
+            let alignment = read.as_ref().ok().and_then(|_| alignments.next());
+            let Some(alignment) = alignment else {
+                let pieces = vec![WordPiece { text: text.clone(), words: None }];
+                let left_out = read.as_ref().err().cloned();
+                return ReadSentence { text, pieces, left_out, grounded: None, closeness: None, matches: false };
+            };
+            let grounded = ground::ground(&text, alignment, canvases, share, true);
+            let closeness = grounded.words.iter().map(|word| word.importance * word.similarity).sum::<f32>();
+            let pieces = word_pieces(&text, &alignment.words);
+            let (matches, closeness) = (closeness >= least, Some(closeness));
+            ReadSentence { text, pieces, left_out: None, grounded: Some(grounded), closeness, matches }
+        };
+        self.pieces.iter().filter(of).zip(&self.sentences).map(one).collect()
+    }
+}
+
+/// Cuts a sentence into words and what stands between them; a written word may be several of the model's.
+fn word_pieces(text: &str, words: &[String]) -> Vec<WordPiece> {
+    let (mut pieces, mut next): (Vec<WordPiece>, usize) = (Vec::new(), 0);
+    let inside = |c: char| c.is_alphanumeric() || c == '_';
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let spoken = inside(first);
+        let end = rest.find(|c: char| inside(c) != spoken).unwrap_or(rest.len());
+        let (own, other) = rest.split_at(end);
+        rest = other;
+        let mut wanted: String = own.to_lowercase().chars().filter(char::is_ascii).collect();
+        let start = next;
+        while spoken && !wanted.is_empty() && next < words.len() && words[next] != "[SEP]" {
+            match wanted.strip_prefix(words[next].as_str()) {
+                Some(left) => wanted = left.into(),
+                // A word outside of the vocabulary stands for all of it.
+                None => wanted.clear(),
+            }
+            next += 1;
+        }
+        pieces.push(WordPiece { text: own.into(), words: (next > start).then_some([start, next]) });
+    }
+    pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::config::ModelConfig;
+    use medst_data::report;
+
+    fn reader() -> Reader {
+        Reader::new(report::WordPiece::bert_cased(), &ModelConfig::default())
+    }
+
+    #[test]
+    fn pieces_are_the_report_and_sentences_are_read_or_refused() {
+        let long = "pneumonia ".repeat(300);
+        let text = format!("INDICATION: Cough.\nFINDINGS: No effusion. ?! {long}.\n");
+        let reading = Reading::new(&text, &reader()).unwrap();
+        let all: String = reading.pieces.iter().map(|piece| piece.text.as_str()).collect();
+        assert_eq!(all, text);
+        assert_eq!(reading.texts().map(Text::words).collect::<Vec<_>>(), ["no effusion"]);
+        let refused: Vec<&String> = reading.sentences.iter().filter_map(|own| own.as_ref().err()).collect();
+        assert!(refused.iter().any(|reason| reason.contains("no words")), "{refused:?}");
+        assert!(refused.iter().any(|reason| reason.contains("say it shorter")), "{refused:?}");
+        assert!(Reading::new("INDICATION: Cough.\n", &reader()).is_err());
+        assert!(Reading::new(&"Edema. ".repeat(MOST + 1), &reader()).unwrap_err().contains("65"));
+    }
+
+    #[test]
+    fn written_words_are_found_among_the_models() {
+        let reader = reader();
+        let sentence = "1. No pneumothorax, ___ (2.5 cm) größe!";
+        let text = reader.prompt(sentence).unwrap();
+        let count = reader.input(&[&text]).word_counts[0] as usize;
+        let words = reader.spelled(&text, count);
+        let pieces = word_pieces(sentence, &words);
+        assert_eq!(pieces.iter().map(|own| own.text.as_str()).collect::<String>(), sentence);
+        let spelled = |text: &str| {
+            let own = pieces.iter().find(|own| own.text == text).unwrap();
+            own.words.map(|[start, end]| words[start..end].concat())
+        };
+        assert_eq!(spelled("pneumothorax").as_deref(), Some("pneumothorax"));
+        assert_eq!(spelled("___").as_deref(), Some("___"));
+        assert_eq!((spelled("größe").as_deref(), spelled(", ")), (Some("gre"), None));
+        let last = pieces.iter().filter_map(|own| own.words).next_back().unwrap();
+        assert_eq!(last[1], words.len() - 1, "all but [SEP]");
+    }
+}
