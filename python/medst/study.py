@@ -35,27 +35,34 @@ class Study:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-def given(studies: Any, name: str, view: View) -> tuple[Any, ...]:
-    """A study as the native module takes it: name, frontal, lateral, view, report, day.
+def given(study: Any, name: str, view: View) -> dict[str, Any]:
+    """A study as the native module takes it.
 
-    ``studies`` is a picture, a pair (frontal, lateral), or a :class:`Study`.
+    ``study`` is a picture, a pair (frontal, lateral), or a :class:`Study`.
     """
     if view not in ("auto", "frontal", "lateral"):
         raise InputError(f"view={view!r}: expected auto, frontal or lateral")
-    if isinstance(studies, Study):
-        own = studies
+    if isinstance(study, Study):
+        own = study
         if own.frontal is None and own.lateral is None:
             raise InputError(f"{own.study_id or name}: a study without an image")
-    elif isinstance(studies, tuple):
-        if len(studies) != 2:
-            raise InputError(f"{name}: a tuple is a pair (frontal, lateral), this one has {len(studies)} elements")
-        own = Study(frontal=studies[0], lateral=studies[1])
+    elif isinstance(study, tuple):
+        if len(study) != 2:
+            raise InputError(f"{name}: a tuple is a pair (frontal, lateral), this one has {len(study)} elements")
+        own = Study(frontal=study[0], lateral=study[1])
     else:
-        own = Study(frontal=studies)
+        own = Study(frontal=study)
     label = own.study_id or (os.fspath(own.frontal) if isinstance(own.frontal, (str, os.PathLike)) else name)
     frontal = None if own.frontal is None else picture(own.frontal, name)
     lateral = None if own.lateral is None else picture(own.lateral, f"{name} (lateral)")
-    return (label, frontal, lateral, view, own.report, own.day)
+    return {
+        "name": label,
+        "frontal": frontal,
+        "lateral": lateral,
+        "view": view,
+        "report": own.report,
+        "day": own.day,
+    }
 
 
 def picture(image: Picture, name: str) -> tuple[Any, ...]:

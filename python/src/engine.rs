@@ -140,7 +140,7 @@ impl Engine {
             let reader = self.lock().reader().clone();
             let read = |(name, text): &(String, String)| match prompts {
                 true => reader.prompt(text).map_err(|error| Error::Input(format!("{name}: {error}"))),
-                false => reader.report(text).map_err(|reason| Error::Input(format!("{name}: the report {reason}"))),
+                false => reader.report(text).map_err(|reason| Error::Input(format!("{name}: {reason}"))),
             };
             let texts: Vec<Text> = texts.par_iter().map(read).collect::<Result<_>>()?;
             watched.go_on()?;
@@ -199,7 +199,7 @@ impl Engine {
             let point = |(study, views): (&Study, Views)| {
                 let read = |report: &String| {
                     let text = engine.reader().report(report);
-                    text.map_err(|reason| Error::Input(format!("{}: the report {reason}", study.name)))
+                    text.map_err(|reason| Error::Input(format!("{}: {reason}", study.name)))
                 };
                 let report = study.report.as_ref().map(read).transpose()?;
                 Ok(TimePoint { name: study.name.clone(), day: study.day, views, report })
@@ -238,7 +238,6 @@ fn told(phrase: &str, alignment: &Alignment, shown: &[(Shown, &Canvas)], thresho
     let grounded = ground(phrase, alignment, shown, threshold, false);
     let text = serde_json::json!({
         "grounded": grounded,
-        "spelled": alignment.words,
         "word_importance": alignment.word_importance,
         "patch_importance": alignment.patch_importance,
         "grid": alignment.grid.side,

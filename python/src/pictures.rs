@@ -10,7 +10,7 @@ use medst_data::gather::{DeclaredView, check_view, check_view_of};
 use medst_data::image::{GreyImage, load};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyBytes, PyTuple};
 
 /// A radiograph, named for messages.
 pub struct Picture {
@@ -22,7 +22,8 @@ enum Source {
     File(PathBuf),
     /// The bytes of a JPEG, PNG or DICOM file.
     Encoded(Vec<u8>),
-    Pixels(GreyImage),
+    /// Decoded; what is wrong with it is told when it is used.
+    Pixels(Result<GreyImage, String>),
 }
 
 /// From `("file", path)`, `("bytes", name, data)` or `("pixels", name, data, height, width, channels)`.
@@ -37,14 +38,13 @@ impl FromPyObject<'_, '_> for Picture {
             return Ok(Picture { name: path.display().to_string(), source: Source::File(path) });
         }
         let name: String = parts.get_item(1)?.extract()?;
-        let data: Vec<u8> = parts.get_item(2)?.extract()?;
+        let data = parts.get_item(2)?.cast_into::<PyBytes>()?.as_bytes().to_vec();
         let source = match kind.as_str() {
             "bytes" => Source::Encoded(data),
             "pixels" => {
                 let (height, width, channels) = (parts.get_item(3)?, parts.get_item(4)?, parts.get_item(5)?);
-                let picture = GreyImage::of_samples(width.extract()?, height.extract()?, channels.extract()?, data);
-                let fail = |message| crate::errors::exception(parts.py(), named(&name, message));
-                Source::Pixels(picture.map_err(fail)?)
+                let (height, width, channels) = (height.extract()?, width.extract()?, channels.extract()?);
+                Source::Pixels(GreyImage::of_samples(width, height, channels, data))
             }
             _ => return Err(PyTypeError::new_err(format!("a picture of kind {kind}"))),
         };
@@ -63,7 +63,7 @@ impl Picture {
         let seen = match &self.source {
             Source::File(path) => return sight.open(path),
             Source::Encoded(bytes) => sight.decode(bytes),
-            Source::Pixels(picture) => sight.picture(picture),
+            Source::Pixels(picture) => picture.as_ref().map_err(String::clone).and_then(|picture| sight.picture(picture)),
         };
         seen.map_err(|message| named(&self.name, message))
     }
@@ -76,7 +76,7 @@ impl Picture {
             Source::Encoded(bytes) => {
                 load::picture_of(bytes, sight.decoding).and_then(|picture| Canvas::of(picture, side, stored))
             }
-            Source::Pixels(picture) => Canvas::of(picture.clone(), side, stored),
+            Source::Pixels(picture) => picture.clone().and_then(|picture| Canvas::of(picture, side, stored)),
         };
         canvas.map_err(|message| named(&self.name, message))
     }
@@ -92,6 +92,7 @@ impl Picture {
 
 /// One visit: up to two views, and what else is known of it.
 #[derive(FromPyObject)]
+#[pyo3(from_item_all)]
 pub struct Study {
     pub name: String,
     frontal: Option<Picture>,
