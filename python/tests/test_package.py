@@ -50,7 +50,7 @@ def test_ctrl_c_ends_a_long_call_with_keyboard_interrupt(tmp_path):
     code = (
         "import medst\n"
         "def show(what, done, total): print(what, done, flush=True)\n"
-        "try: medst.phantom('cohort', subjects=20000, size=512, progress=show)\n"
+        "try: medst.phantom('cohort', subjects=200000, size=96, progress=show)\n"
         "except KeyboardInterrupt: print('interrupted', flush=True)\n"
     )
     status, out = interrupted(code, tmp_path, " 1")
@@ -73,7 +73,7 @@ def test_ctrl_c_ends_embedding_at_the_next_batch(work, radiographs):
 
 def test_ctrl_c_ends_the_command_with_130(tmp_path):
     program = subprocess.Popen(
-        [sys.executable, "-m", "medst._command", "phantom", "cohort", "--subjects", "20000"],
+        [sys.executable, "-m", "medst._command", "phantom", "cohort", "--subjects", "200000", "--size", "96"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     while not (tmp_path / "cohort" / "images").exists():
@@ -98,7 +98,7 @@ def test_an_exception_of_the_progress_function_goes_on_its_way(tmp_path):
         raise ZeroDivisionError("of the caller's")
 
     with pytest.raises(ZeroDivisionError):
-        medst.phantom(tmp_path / "cohort", subjects=20000, size=256, progress=show)
+        medst.phantom(tmp_path / "cohort", subjects=200000, size=96, progress=show)
 
 
 def test_a_bar_is_drawn_and_cleared(radiographs, model, capsys):
