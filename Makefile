@@ -12,6 +12,7 @@ help:
 	@echo 'make test         every test'
 	@echo 'make check        what continuous integration runs: format, lints, tests, documentation'
 	@echo 'make bench        speed and memory against PyTorch, one table'
+	@echo 'make wheel        the Python package, in dist; make test-python tests it'
 	@echo 'make fuzz         fuzz what reads foreign bytes (nightly compiler, cargo-fuzz)'
 	@echo 'make build        the medst command only, in target/release'
 	@echo 'make clean-demo   remove what make demo made'
@@ -21,7 +22,8 @@ libtorch:
 	@tools/bootstrap.sh
 
 build: libtorch
-	$(BUILD) build --release -p medst-cli
+	# With the features of the whole workspace, so that what `make test` compiled is not compiled again.
+	$(BUILD) build --release --workspace --bins
 
 test: libtorch
 	$(BUILD) test --release --workspace
@@ -42,6 +44,12 @@ bench: libtorch
 	$(BUILD) build --release -p medst --examples
 	tools/bench.sh
 
+wheel: libtorch
+	@env -u LIBTORCH tools/wheel.sh
+
+test-python: wheel
+	tools/test_python.sh
+
 # Needs the nightly compiler and cargo-fuzz. SECONDS_EACH=600 for a longer look.
 fuzz:
 	cd crates/medst-data && for target in report table corpus jpeg dicom; do \
@@ -52,4 +60,4 @@ fuzz:
 clean-demo:
 	rm -rf $(DEMO)
 
-.PHONY: help libtorch build test check demo real-data bench fuzz clean-demo
+.PHONY: help libtorch build test check demo real-data bench wheel test-python fuzz clean-demo

@@ -81,9 +81,7 @@ def prepare(
     """
     show = shown(progress)
     try:
-        told, _ = native.prepare_table(
-            os.fspath(table), os.fspath(out), image_size, sequence_length, exact, overwrite, show
-        )
+        told, _ = native.prepare_table(os.fspath(table), os.fspath(out), image_size, sequence_length, exact, overwrite, show)
     finally:
         if show is not None:
             show.__exit__(None, None, None)

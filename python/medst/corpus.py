@@ -49,7 +49,7 @@ class Corpus(Dataset, Generic[T_co]):
 
     def __init__(
         self,
-        path: Union[str, "os.PathLike[str]"],
+        path: Union[str, os.PathLike[str]],
         split: str | None = None,
         *,
         images: Literal["numpy", "pil"] = "numpy",

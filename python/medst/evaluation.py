@@ -148,9 +148,7 @@ def evaluation_texts(task: str | Sequence[str], corpus: Corpus, **options: Any) 
     return native.evaluation_texts(_asked(task, **{**defaults, **options}), corpus._corpus)
 
 
-def _asked(
-    task: str | Sequence[str], split: str | None, protocol: str, label: str | None, replicates: int, seed: int
-) -> dict[str, Any]:
+def _asked(task: str | Sequence[str], split: str | None, protocol: str, label: str | None, replicates: int, seed: int) -> dict[str, Any]:
     tasks = [task] if isinstance(task, str) else list(task)
     return {
         "tasks": [] if "all" in tasks else tasks,

@@ -236,6 +236,11 @@ class Importance(nn.Module):
     ``word_weight``, ``patch_weight``: ``[2D, D]``, query rows, then key rows; ``word_bias``, ``patch_bias``: ``[2D]``.
     """
 
+    word_weight: nn.Parameter
+    word_bias: nn.Parameter
+    patch_weight: nn.Parameter
+    patch_bias: nn.Parameter
+
     def __init__(self, width: int, *, deviation: float = 0.02) -> None:
         super().__init__()
         self.width = width
@@ -314,9 +319,7 @@ def _temporal(
         lengths = [sum(number != -1 for number in row) for row in rows]
         if len(given) != len(rows) or any(len(own) < length for own, length in zip(given, lengths)):
             raise InputError("days: expected a day for every study of every sequence")
-        times = [
-            [day - own[0] for day in own[:length]] + [0.0] * (longest - length) for own, length in zip(given, lengths)
-        ]
+        times = [[day - own[0] for day in own[:length]] + [0.0] * (longest - length) for own, length in zip(given, lengths)]
         if any(later < earlier for own, length in zip(times, lengths) for earlier, later in zip(own, own[1:length])):
             raise InputError("days: a sequence is in time order; its days must not decrease")
     text = json.dumps({**config, "temporal_mappings": list(mappings)})

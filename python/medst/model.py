@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import islice
 from typing import Any, Literal, TypeVar, Union
 
@@ -334,11 +334,9 @@ class Model:
         return tensor(rows.take())
 
 
-def _in_batches(
-    inputs: Iterable[T], work: Callable[[list[tuple[int, T]]], None], what: str, progress: Progress
-) -> None:
+def _in_batches(inputs: Iterable[T], work: Callable[[list[tuple[int, T]]], None], what: str, progress: Progress) -> None:
     """Does the work batch by batch; inputs come one by one and are not kept."""
-    total = len(inputs) if hasattr(inputs, "__len__") else None
+    total = len(inputs) if isinstance(inputs, Sized) else None
     numbered: Iterator[tuple[int, T]] = iter(enumerate(inputs))
     done, show = 0, shown(progress)
     try:

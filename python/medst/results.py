@@ -204,17 +204,18 @@ def grounding(told: dict[str, Any], heat: dict[str, torch.Tensor], matrices: lis
     found = told["grounded"]
 
     def boxes(view: dict[str, Any]) -> list[Box]:
-        return [Box(*own["bounds"], mean=own["mean"], peak=own["peak"]) for own in view["boxes"]]
+        def box(own: dict[str, Any]) -> Box:
+            left, top, right, bottom = own["bounds"]
+            return Box(left, top, right, bottom, own["mean"], own["peak"])
+
+        return [box(own) for own in view["boxes"]]
 
     similarity, words_to_patches, patches_to_words = matrices
     return Grounding(
         phrase=found["phrase"],
         heat=heat,
         boxes={view["view"]: boxes(view) for view in found["views"]},
-        words=[
-            Word(own["word"], own["importance"], own["view"], tuple(own["bounds"]), own["similarity"])
-            for own in found["words"]
-        ],
+        words=[Word(own["word"], own["importance"], own["view"], tuple(own["bounds"]), own["similarity"]) for own in found["words"]],
         similarity=similarity,
         words_to_patches=words_to_patches,
         patches_to_words=patches_to_words,

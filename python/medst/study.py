@@ -81,7 +81,8 @@ def picture(image: Picture, name: str) -> tuple[Any, ...]:
     if isinstance(image, np.ndarray):
         return _pixels(image, name)
     raise InputError(
-        f"{name}: {type(image).__name__} is no picture; expected a path, bytes of a file, a PIL image, an array, a tensor or a pydicom dataset"
+        f"{name}: {type(image).__name__} is no picture; "
+        "expected a path, bytes of a file, a PIL image, an array, a tensor or a pydicom dataset"
     )
 
 
@@ -114,7 +115,8 @@ def _pixels(values: np.ndarray, name: str) -> tuple[Any, ...]:
         values = (values >> 8).astype(np.uint8)
     elif values.dtype != np.uint8:
         raise ImageError(
-            f"{name}: an array of {values.dtype}; expected uint8 (0 black, 255 white) or uint16: scale it, so that it is clear what is black and white"
+            f"{name}: an array of {values.dtype}; expected uint8 (0 black, 255 white) or uint16: "
+            "scale it, so that it is clear what is black and what white"
         )
     height, width = values.shape[:2]
     channels = values.shape[2] if values.ndim == 3 else 1
@@ -128,6 +130,7 @@ def _dicom(dataset: Any, name: str) -> bytes:
         dataset.save_as(buffer, enforce_file_format=True)
     except Exception as error:
         raise ImageError(
-            f"{name}: the dataset cannot be written as a DICOM file ({error}); one that pydicom.dcmread gave, or one with file_meta.TransferSyntaxUID, can"
+            f"{name}: the dataset cannot be written as a DICOM file ({error}); "
+            "one that pydicom.dcmread gave, or one with file_meta.TransferSyntaxUID, can"
         ) from error
     return buffer.getvalue()

@@ -35,9 +35,7 @@ SMALL = [
 
 def medst_command(*arguments: str, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
     """Runs the command as the console script of the wheel does."""
-    done = subprocess.run(
-        [sys.executable, "-m", "medst._command", *arguments], cwd=cwd, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-m", "medst._command", *arguments], cwd=cwd, capture_output=True, text=True, check=False)
     assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
 

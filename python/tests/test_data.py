@@ -72,7 +72,10 @@ def test_corpora_that_are_none_are_refused(work, tmp_path):
 def test_a_cohort_is_the_commands_and_is_not_overwritten(tmp_path):
     told = medst.phantom(tmp_path / "a", subjects=2, size=64, seed=9, progress=False)
     medst_command("-q", "phantom", "b", "--subjects", "2", "--size", "64", "--seed", "9", cwd=tmp_path)
-    ours, theirs = ({path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()} for root in (tmp_path / "a", tmp_path / "b"))
+    ours, theirs = (
+        {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+        for root in (tmp_path / "a", tmp_path / "b")
+    )
     assert ours == theirs and told["subjects"] == 2 and told["images"] == sum(path.suffix == ".png" for path in ours)
     for arguments, message in [
         ({"out": tmp_path / "a"}, "not empty"),
@@ -89,7 +92,9 @@ def test_a_cohort_is_the_commands_and_is_not_overwritten(tmp_path):
 def test_evaluation_is_the_commands(model, corpus, work):
     tasks = ["retrieval", "zero-shot"]
     found = medst.evaluate(tasks, model, corpus, split="all", replicates=20)
-    out = medst_command("-q", "--json", "eval", *tasks, "--model", "run", "--corpus", "corpus", "--split", "all", "--replicates", "20", cwd=work)
+    out = medst_command(
+        "-q", "--json", "eval", *tasks, "--model", "run", "--corpus", "corpus", "--split", "all", "--replicates", "20", cwd=work
+    )
     theirs = json.loads(out.stdout)["corpora"][0]["tasks"]
     values = [figure["value"] for task in theirs for figure in task["figures"]]
     assert [figure.value for figure in found.figures] == pytest.approx(values, abs=1e-6)

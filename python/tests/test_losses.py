@@ -48,7 +48,7 @@ def test_forward_mapping_is_a_classification_of_steps():
     table = torch.tensor([[0, 1, 2], [3, 4, 5]])
 
     def one(u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        logits = -torch.cdist(u[table], v[table]) ** 2 / 0.1
+        logits = -(torch.cdist(u[table], v[table]) ** 2) / 0.1
         return cross_entropy(logits.reshape(-1, 3), torch.arange(3).repeat(2))
 
     expected = one(image, report) + one(report, image)
@@ -61,8 +61,8 @@ def test_forward_mapping_is_a_classification_of_steps():
 
 def test_reverse_mapping_is_the_formula():
     u, v, steps = units(4, 8, seed=5), units(4, 8, seed=6), 4
-    near = torch.softmax(-torch.cdist(u, v) ** 2 / 0.1, -1) @ v
-    back = torch.softmax(-torch.cdist(near, u) ** 2 / 0.1, -1)
+    near = torch.softmax(-(torch.cdist(u, v) ** 2) / 0.1, -1) @ v
+    back = torch.softmax(-(torch.cdist(near, u) ** 2) / 0.1, -1)
     times = torch.arange(steps, dtype=torch.float64) / (steps + 1e-7)
     mean = back @ times
     log_variance = torch.log((back * (times - mean[:, None]) ** 2).sum(1) + 1e-7)

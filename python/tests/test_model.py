@@ -73,7 +73,9 @@ def test_zero_shot_is_the_commands(model, radiographs, work):
     found = model.zero_shot(paths, ["pneumonia", "edema"])
     assert found.classes == ["pneumonia", "edema"] and found.calibrated_on is None
     assert found.scores.shape == found.probabilities.shape == (3, 2)
-    out = medst_command("-q", "--json", "zero-shot", *map(str, paths), "--model", "run", "--class", "pneumonia", "--class", "edema", cwd=work)
+    out = medst_command(
+        "-q", "--json", "zero-shot", *map(str, paths), "--model", "run", "--class", "pneumonia", "--class", "edema", cwd=work
+    )
     theirs = [study["probabilities"] for study in json.loads(out.stdout)["studies"]]
     assert np.allclose(theirs, found.probabilities.numpy(), atol=1e-6)
     exclusive = model.zero_shot(paths, {"wet": ["edema"], "dry": ["clear lungs"]}, exclusive=True)

@@ -31,9 +31,7 @@ def test_the_command_and_the_import_need_no_python_half_of_torch(tmp_path):
 
 def interrupted(code: str, cwd: Path, wait_for: str) -> tuple[int, str]:
     """Starts a program, sends Ctrl-C once it has printed something, returns exit code and output."""
-    program = subprocess.Popen(
-        [sys.executable, "-u", "-c", code], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    program = subprocess.Popen([sys.executable, "-u", "-c", code], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert program.stdout is not None
     out = ""
     while wait_for not in out:
