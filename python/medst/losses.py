@@ -1,8 +1,8 @@
 """The Med-ST losses (paper, sections 3.3 and 3.4) as differentiable functions of tensors, for any trainer.
 
-Each function computes loss and gradients in Rust at once, on the memory of the tensors it is given, and hands the gradients to torch's tape:
-what ``backward`` gives is what ``medst pretrain`` trains with. Second derivatives are not available and raise. Embeddings must be unit
-vectors (``torch.nn.functional.normalize``); float16 and bfloat16 are computed in float32, under autocast too.
+Each function computes loss and gradients in Rust at once, on the memory of the tensors it is given, and hands the gradients to torch's
+tape: what ``backward`` gives is what ``medst pretrain`` trains with. Second derivatives are not available and raise. Embeddings must be
+unit vectors (``torch.nn.functional.normalize``); float16 and bfloat16 are computed in float32, under autocast too.
 
 Letters: ``B`` studies, ``D`` embedding width, ``W`` words, ``P`` patches of a view, ``L`` lateral views, ``Q`` sequences, ``T`` steps.
 

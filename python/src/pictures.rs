@@ -63,7 +63,9 @@ impl Picture {
         let seen = match &self.source {
             Source::File(path) => return sight.open(path),
             Source::Encoded(bytes) => sight.decode(bytes),
-            Source::Pixels(picture) => picture.as_ref().map_err(String::clone).and_then(|picture| sight.picture(picture)),
+            Source::Pixels(picture) => {
+                picture.as_ref().map_err(String::clone).and_then(|picture| sight.picture(picture))
+            }
         };
         seen.map_err(|message| named(&self.name, message))
     }

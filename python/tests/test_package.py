@@ -145,3 +145,9 @@ def test_all_that_is_public_is_documented():
     with pytest.raises(AttributeError, match="nonsense"):
         medst.nonsense  # noqa: B018
     assert (Path(os.path.dirname(medst.__file__)) / "py.typed").exists()
+
+
+def test_another_torch_is_refused_with_the_way_out(tmp_path):
+    code = "import torch, medst\ntorch.__version__ = '2.12.0+cpu'\ntry: medst.load('x')\nexcept ImportError as error: print(error)\n"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "pip install torch==2.11.0" in done.stdout, done
