@@ -14,6 +14,7 @@ help:
 	@echo 'make check        what continuous integration runs: format, lints, tests, documentation'
 	@echo 'make bench        speed and memory against PyTorch, one table'
 	@echo 'make bench-gpu    the same on a GPU'
+	@echo 'make wheel        the Python package, in dist; make test-python tests it'
 	@echo 'make fuzz         fuzz what reads foreign bytes (nightly compiler, cargo-fuzz)'
 	@echo 'make build        the medst command only, in target/release'
 	@echo 'make clean-demo   remove what make demo made'
@@ -23,7 +24,8 @@ libtorch:
 	@tools/bootstrap.sh
 
 build: libtorch
-	$(BUILD) build --release -p medst-cli
+	# With the features of the whole workspace, so that what `make test` compiled is not compiled again.
+	$(BUILD) build --release --workspace --bins
 
 test: libtorch
 	$(BUILD) test --release --workspace
@@ -52,6 +54,12 @@ bench-gpu: libtorch
 	$(BUILD) build --release -p medst --examples
 	BIN=target/release/examples tools/bench_gpu.sh
 
+wheel: libtorch
+	@env -u LIBTORCH tools/wheel.sh
+
+test-python: wheel
+	tools/test_python.sh
+
 # Needs the nightly compiler and cargo-fuzz. SECONDS_EACH=600 for a longer look.
 fuzz:
 	cd crates/medst-data && for target in report table corpus jpeg dicom; do \
@@ -62,4 +70,4 @@ fuzz:
 clean-demo:
 	rm -rf $(DEMO)
 
-.PHONY: help libtorch build test check demo serve-demo real-data bench bench-gpu fuzz clean-demo
+.PHONY: help libtorch build test check demo serve-demo real-data bench bench-gpu wheel test-python fuzz clean-demo

@@ -1,12 +1,10 @@
 //! Errors to exit codes: 0 done, 2 wrong usage or configuration, 1 anything else, 130 stopped by Ctrl-C.
 
-use std::process::ExitCode;
-
 use medst::Error;
 
 /// Prints an error with its causes and chooses the exit code.
-pub fn code(result: anyhow::Result<()>) -> ExitCode {
-    let Err(error) = result else { return ExitCode::SUCCESS };
+pub fn code(result: anyhow::Result<()>) -> u8 {
+    let Err(error) = result else { return 0 };
     let code = error.chain().find_map(|cause| {
         let ours = cause.downcast_ref::<Error>().map(of_library);
         let served = || cause.downcast_ref::<medst_serve::Error>().map(of_service);
@@ -17,7 +15,7 @@ pub fn code(result: anyhow::Result<()>) -> ExitCode {
         cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
     });
     if broken_pipe {
-        return ExitCode::SUCCESS;
+        return 0;
     }
     let mut text = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
@@ -26,7 +24,7 @@ pub fn code(result: anyhow::Result<()>) -> ExitCode {
         }
     }
     eprintln!("medst: {text}");
-    ExitCode::from(code.unwrap_or(1))
+    code.unwrap_or(1)
 }
 
 fn of_library(error: &Error) -> u8 {

@@ -1,13 +1,5 @@
 //! The `medst` command.
 
-mod args;
-mod commands;
-mod exit;
-mod progress;
-
-use clap::Parser;
-
 fn main() -> std::process::ExitCode {
-    medst::memory::install_pool();
-    exit::code(commands::run(args::Arguments::parse()))
+    medst_cli::run(std::env::args_os().collect()).into()
 }

@@ -80,9 +80,7 @@ fn evaluate(
         }
         _ => Vec::new(),
     };
-    // Without the path to the program: the command as one types it.
-    let command = std::iter::once("medst".to_string()).chain(std::env::args().skip(1)).collect();
-    let evaluation = Evaluation::new(command, encoder.origin(), suite.protocol, suite.bootstrap, results);
+    let evaluation = Evaluation::new(output.command(), encoder.origin(), suite.protocol, suite.bootstrap, results);
     output.show(&evaluation)?;
     if let Some(folder) = &arguments.out {
         let page = evaluation.write(folder, &pictures)?;

@@ -28,9 +28,11 @@ use crate::args::{Arguments, Command, DeviceName};
 use crate::progress::{self, Reporter};
 
 /// Runs what was typed.
-pub fn run(arguments: Arguments) -> Result<()> {
+///
+/// * `typed`: the arguments as text, for results that tell how they were made.
+pub fn run(arguments: Arguments, typed: Vec<String>) -> Result<()> {
     progress::catch_interrupt()?;
-    let output = Output { json: arguments.json };
+    let output = Output { json: arguments.json, typed };
     let reporter = Reporter::new(arguments.quiet);
     match arguments.command {
         Command::Phantom(arguments) => phantom::run(&arguments, &output, &reporter),
@@ -52,9 +54,15 @@ pub fn run(arguments: Arguments) -> Result<()> {
 /// Where results go.
 pub struct Output {
     json: bool,
+    typed: Vec<String>,
 }
 
 impl Output {
+    /// The command as one types it, without the path to the program.
+    pub fn command(&self) -> Vec<String> {
+        std::iter::once("medst".to_string()).chain(self.typed.iter().cloned()).collect()
+    }
+
     /// Prints a result as text or JSON.
     pub fn show<T: Display + Serialize>(&self, result: &T) -> Result<()> {
         let mut out = std::io::stdout().lock();

@@ -1,8 +1,8 @@
 //! The page in a real Chromium: files are chosen, keys are pressed, and what it shows is held against the command and the service.
 
 mod browser;
-#[path = "../small/mod.rs"]
-mod small;
+#[path = "../command/mod.rs"]
+mod command;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,22 +15,20 @@ use assert_cmd::Command;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use browser::{Browser, serve};
+use command::{SMALL, tiny, with};
 use fantoccini::Locator;
 use fantoccini::actions::{InputSource, MOUSE_BUTTON_LEFT, MouseActions, PointerAction, WheelAction, WheelActions};
 use fantoccini::key::Key;
 use serde_json::{Value, json};
-use small::SMALL;
 
 const TOKEN: &str = "0123456789abcdef0123";
 
-fn run(at: &Path, arguments: &[&str]) -> Vec<u8> {
-    let output = Command::cargo_bin("medst").unwrap().current_dir(at).args(arguments).output().unwrap();
-    assert!(output.status.success(), "medst {arguments:?}\n{}", String::from_utf8_lossy(&output.stderr));
-    output.stdout
+fn run(at: &Path, arguments: &[&str]) -> String {
+    command::run(at, arguments, 0).0
 }
 
 fn json(at: &Path, arguments: &[&str]) -> Value {
-    serde_json::from_slice(&run(at, &[&["-q", "--json"], arguments].concat())).unwrap()
+    serde_json::from_str(&run(at, &[&["-q", "--json"], arguments].concat())).unwrap()
 }
 
 /// A model, an index, and patients as a workstation exports them.
@@ -39,10 +37,8 @@ fn prepared() -> tempfile::TempDir {
     let at = folder.path();
     run(at, &["-q", "phantom", "raw", "--subjects", "24", "--size", "96", "--layout", "table,folders"]);
     run(at, &["-q", "prepare", "table", "raw/table/studies.csv", "--out", "corpus", "--image-size", "64"]);
-    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/tiny.toml").display().to_string();
-    let mut arguments = vec!["-q", "pretrain", &config, "--set", "data.corpus=corpus", "--set", "train.output=run"];
-    arguments.extend(SMALL.iter().flat_map(|setting| ["--set", setting]));
-    run(at, &arguments);
+    let settings = [SMALL, &["train.max_steps=5", "data.corpus=corpus", "train.output=run"]].concat();
+    run(at, &with(&["-q", "pretrain", &tiny()], &settings));
     run(at, &["-q", "search", "index", "corpus", "--model", "run", "--out", "index"]);
     fs::write(at.join("token"), TOKEN).unwrap();
     fs::write(at.join("broken.png"), b"GIF89a").unwrap();

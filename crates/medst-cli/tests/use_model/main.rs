@@ -3,8 +3,6 @@
 #[path = "../command/mod.rs"]
 mod command;
 mod serve;
-#[path = "../small/mod.rs"]
-mod small;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,8 +11,6 @@ use command::{SMALL, run, tiny, with};
 use medst::eval::Vectors;
 use medst_data::image::dicom::write::{Pixels, Wrap};
 use serde_json::Value;
-
-use small::SMALL;
 
 fn json(folder: &Path, arguments: &[&str], code: i32) -> Value {
     let (out, _) = run(folder, &[&["-q", "--json"], arguments].concat(), code);

@@ -173,6 +173,15 @@ pub fn check_view(path: &Path, view: DeclaredView) -> Result<bool> {
     is_frontal(header.as_ref(), view).map_err(fail)
 }
 
+/// As [`check_view`], from the bytes of a file.
+///
+/// # Errors
+/// A reason, without the file's name.
+pub fn check_view_of(bytes: &[u8], view: DeclaredView) -> Result<bool, String> {
+    let header = dicom::is_dicom(bytes).then(|| dicom::header_of(bytes)).transpose()?;
+    is_frontal(header.as_ref(), view)
+}
+
 /// Reads a text file as a report, cleaned.
 ///
 /// # Errors

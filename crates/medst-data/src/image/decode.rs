@@ -97,15 +97,15 @@ fn decode_png(bytes: &[u8]) -> Result<GreyImage, String> {
     let frame = reader.next_frame(&mut pixels).map_err(fail)?;
     reader.finish().map_err(fail)?;
     pixels.truncate(frame.buffer_size());
-    let pixels = match frame.color_type {
-        png::ColorType::Grayscale => pixels,
-        png::ColorType::GrayscaleAlpha => pixels.chunks_exact(2).map(|pixel| pixel[0]).collect(),
-        png::ColorType::Rgb => pixels.chunks_exact(3).map(luma).collect(),
-        png::ColorType::Rgba => pixels.chunks_exact(4).map(luma).collect(),
+    let channels = match frame.color_type {
+        png::ColorType::Grayscale => 1,
+        png::ColorType::GrayscaleAlpha => 2,
+        png::ColorType::Rgb => 3,
+        png::ColorType::Rgba => 4,
         png::ColorType::Indexed => return Err("damaged PNG: its palette could not be applied".into()),
     };
     let orientation = Orientation::of_exif(reader.info().exif_metadata.as_deref().unwrap_or_default());
-    Ok(orientation.apply(GreyImage { width, height, pixels }))
+    Ok(orientation.apply(GreyImage::of_samples(width, height, channels, pixels)?))
 }
 
 /// Rec. 601 luma in 14-bit fixed point, as OpenCV's colour conversion computes it.

@@ -20,6 +20,27 @@ pub struct GreyImage {
     pub pixels: Vec<u8>,
 }
 
+impl GreyImage {
+    /// From samples of 8 bit, row by row: grey, grey with alpha, RGB or RGBA, as files of that kind are read.
+    ///
+    /// # Errors
+    /// A reason: another number of channels, no or too many pixels, samples that do not fill the picture.
+    pub fn of_samples(width: usize, height: usize, channels: usize, samples: Vec<u8>) -> Result<GreyImage, String> {
+        decode::check_size(width, height)?;
+        if width.checked_mul(height).and_then(|pixels| pixels.checked_mul(channels)) != Some(samples.len()) {
+            let count = samples.len();
+            return Err(format!("{count} samples are no picture of {width}×{height} pixels with {channels} channels"));
+        }
+        let pixels = match channels {
+            1 => samples,
+            2 => samples.chunks_exact(2).map(|pixel| pixel[0]).collect(),
+            3 | 4 => samples.chunks_exact(channels).map(decode::luma).collect(),
+            other => return Err(format!("{other} channels; a picture has 1 (grey) to 4 (RGBA)")),
+        };
+        Ok(GreyImage { width, height, pixels })
+    }
+}
+
 /// The reference's rule for pictures deeper than 8 bit (its DICOM reader): `value · 255 / largest`, saturated to 8 bit, inverted
 /// for MONOCHROME1. It ignores every window and rescale the file declares.
 pub fn scale_by_maximum(values: &[i32], monochrome1: bool) -> Vec<u8> {

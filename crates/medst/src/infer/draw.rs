@@ -34,7 +34,14 @@ impl Canvas {
     /// # Errors
     /// A reason, without the file's name.
     pub fn decode(bytes: &[u8], decoding: Decoding, side: usize, stored: usize) -> Result<Canvas, String> {
-        let picture = load::picture_of(bytes, decoding)?;
+        Canvas::of(load::picture_of(bytes, decoding)?, side, stored)
+    }
+
+    /// As [`Canvas::decode`], of a picture that was decoded before.
+    ///
+    /// # Errors
+    /// A reason: too thin.
+    pub fn of(picture: GreyImage, side: usize, stored: usize) -> Result<Canvas, String> {
         let original = [picture.width, picture.height];
         let longest = picture.width.max(picture.height);
         let grey = match longest {

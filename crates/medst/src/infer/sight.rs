@@ -7,7 +7,7 @@ use std::path::Path;
 
 use medst_data::corpus::Corpus;
 use medst_data::image::crop::{Corner, crop};
-use medst_data::image::{Decoding, load};
+use medst_data::image::{Decoding, GreyImage, load, resize};
 use medst_data::study::ImageIndex;
 
 use crate::train::checkpoint::ModelCard;
@@ -119,6 +119,14 @@ impl Sight {
     pub fn decode(&self, bytes: &[u8]) -> Result<Radiograph, String> {
         let square = load::square_of(bytes, self.stored, self.decoding)?;
         Ok(self.middle(&square, self.stored))
+    }
+
+    /// A picture that was decoded before, whole.
+    ///
+    /// # Errors
+    /// A reason: too thin.
+    pub fn picture(&self, picture: &GreyImage) -> Result<Radiograph, String> {
+        Ok(self.middle(&resize::to_square(picture, self.stored)?, self.stored))
     }
 
     /// A file.

@@ -130,7 +130,10 @@ impl Default for LossConfig {
 
 impl LossConfig {
     /// Refuses values that no run can have, naming the key.
-    pub(crate) fn validate(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// Names the key.
+    pub fn validate(&self) -> Result<()> {
         let ranges = [
             ("global_weight", self.global_weight, self.global_weight >= 0.0),
             ("local_weight", self.local_weight, self.local_weight >= 0.0),

@@ -24,12 +24,61 @@ use crate::model::importance::Importance;
 use crate::model::projection::unit;
 use crate::model::{ImageEmbeddings, MedSt, ReportEmbeddings};
 
-/// The local loss of a batch. Studies with and without a lateral view have different numbers of patches and are computed
-/// as two groups.
+/// What of a model the local loss depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Layers<'a> {
+    pub word_importance: &'a Importance,
+    pub patch_importance: &'a Importance,
+    /// Padding words ask for patches (a quirk of the reference).
+    pub padding_words: bool,
+    /// The context of patches among words is not normalised (another).
+    pub raw_context: bool,
+}
+
+impl Layers<'_> {
+    pub fn of(model: &MedSt) -> Layers<'_> {
+        Layers {
+            word_importance: &model.word_importance,
+            patch_importance: &model.patch_importance,
+            padding_words: model.config.quirk(|own| own.padding_words),
+            raw_context: model.config.quirk(|own| own.raw_context),
+        }
+    }
+}
+
+/// The local embeddings of a batch, unit vectors; `L` of the studies have a lateral view.
+#[derive(Clone, Copy, Debug)]
+pub struct Tokens<'a> {
+    /// `[B, W, D]`.
+    pub words: &'a Tensor,
+    /// `[B, W]` bool.
+    pub word_exists: &'a Tensor,
+    /// `[B, P, D]`.
+    pub frontal_patches: &'a Tensor,
+    /// `[L, P, D]`.
+    pub lateral_patches: &'a Tensor,
+    /// For each lateral view the row of its study; ascending.
+    pub lateral_rows: &'a [i64],
+}
+
+/// The local loss of a batch.
 pub fn local(model: &MedSt, images: &ImageEmbeddings, reports: &ReportEmbeddings, config: &LossConfig) -> Tensor {
-    let studies = images.frontal_patches.size()[0];
-    let device = images.frontal_patches.device();
-    let rows = &images.features.lateral_rows;
+    let tokens = Tokens {
+        words: &reports.words,
+        word_exists: &reports.word_exists,
+        frontal_patches: &images.frontal_patches,
+        lateral_patches: &images.lateral_patches,
+        lateral_rows: &images.features.lateral_rows,
+    };
+    of_tokens(&Layers::of(model), &tokens, config)
+}
+
+/// As [`local`], of tokens that anybody embedded. Studies with and without a lateral view have different numbers of patches and are
+/// computed as two groups.
+pub fn of_tokens(layers: &Layers<'_>, tokens: &Tokens<'_>, config: &LossConfig) -> Tensor {
+    let studies = tokens.frontal_patches.size()[0];
+    let device = tokens.frontal_patches.device();
+    let rows = tokens.lateral_rows;
     let alone: Vec<i64> = (0..studies).filter(|study| rows.binary_search(study).is_err()).collect();
     let select = |x: &Tensor, rows: &[i64]| {
         if rows.len() as i64 == studies {
@@ -38,46 +87,37 @@ pub fn local(model: &MedSt, images: &ImageEmbeddings, reports: &ReportEmbeddings
             x.index_select(0, &Tensor::from_slice(rows).to_device(device))
         }
     };
-    let mut sum = Tensor::zeros([1], (images.global.kind(), device)).squeeze();
+    let mut sum = Tensor::zeros([1], (tokens.words.kind(), device)).squeeze();
+    let mut add = |rows: &[i64], patches: &Tensor| {
+        let (words, exists) = (select(tokens.words, rows), select(tokens.word_exists, rows));
+        sum += both_directions(layers, &words, &exists, patches, config);
+    };
     if !rows.is_empty() {
-        let patches = Tensor::cat(&[select(&images.frontal_patches, rows), images.lateral_patches.shallow_clone()], 1);
-        sum += both_directions(
-            model,
-            &select(&reports.words, rows),
-            &select(&reports.word_exists, rows),
-            &patches,
-            config,
-        );
+        let frontal = select(tokens.frontal_patches, rows);
+        add(rows, &Tensor::cat(&[frontal, tokens.lateral_patches.shallow_clone()], 1));
     }
     if !alone.is_empty() {
-        let patches = select(&images.frontal_patches, &alone);
-        sum += both_directions(
-            model,
-            &select(&reports.words, &alone),
-            &select(&reports.word_exists, &alone),
-            &patches,
-            config,
-        );
+        add(&alone, &select(tokens.frontal_patches, &alone));
     }
     sum / studies as f64
 }
 
 /// Sum over the studies of a group, `words` `[B, W, D]`, `word_exists` `[B, W]`, `patches` `[B, P, D]`.
 fn both_directions(
-    model: &MedSt,
+    layers: &Layers<'_>,
     words: &Tensor,
     word_exists: &Tensor,
     patches: &Tensor,
     config: &LossConfig,
 ) -> Tensor {
-    let asking = (!model.config.quirk(|own| own.padding_words)).then_some(word_exists);
+    let asking = (!layers.padding_words).then_some(word_exists);
     let temperature = config.local_temperature;
     let of_words = Direction {
         queries: words,
         keys: patches,
         query_exists: asking,
         key_exists: None,
-        importance: &model.word_importance,
+        importance: layers.word_importance,
         normalise_context: true,
         temperature,
     };
@@ -86,8 +126,8 @@ fn both_directions(
         keys: words,
         query_exists: None,
         key_exists: Some(word_exists),
-        importance: &model.patch_importance,
-        normalise_context: !model.config.quirk(|own| own.raw_context),
+        importance: layers.patch_importance,
+        normalise_context: !layers.raw_context,
         temperature,
     };
     match config.importance {

@@ -22,6 +22,11 @@ impl Importance {
         }
     }
 
+    /// From values that somebody else trains: `weight` `[2D, D]` (query rows, then key rows), `bias` `[2D]`.
+    pub fn of(weight: Tensor, bias: Tensor) -> Importance {
+        Importance { weight, bias }
+    }
+
     /// Weights `[B, N]` that sum to 1 over the tokens of a study, 0 where `exists` (`[B, N]` bool) is false.
     ///
     /// * `aligned`: `[B, N, D]`, unit vectors `a_i = normalise(x_i ⊙ context_i)`.

@@ -1,0 +1,30 @@
+"""The native module, for those that also use torch's Python half: torch first, so that both share one library."""
+
+from __future__ import annotations
+
+import importlib
+
+import torch
+
+from medst import _native
+
+native = _native.load()
+
+if torch.__version__.split("+")[0] != native.ENGINE:
+    raise ImportError(
+        f"medst {native.VERSION} is built for torch {native.ENGINE}, but torch {torch.__version__} is installed: "
+        f"pip install torch=={native.ENGINE}"
+    )
+
+# Errors are made by name.
+importlib.import_module("medst._errors")
+
+
+def tensor(array: object) -> torch.Tensor:
+    """A tensor over memory of the native module, which is not copied."""
+    return torch.from_dlpack(array)
+
+
+def lent(x: torch.Tensor) -> object:
+    """A tensor for the native module, which reads it where it is."""
+    return torch.utils.dlpack.to_dlpack(x.detach())

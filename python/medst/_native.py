@@ -1,0 +1,48 @@
+"""Loads the native module with the libtorch that it was linked against: that of the installed package torch."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+import importlib.util
+import os
+from types import ModuleType
+
+
+def torch_folder() -> str:
+    """The folder of the installed torch, without importing it.
+
+    Raises
+    ------
+    ImportError
+        No torch is installed.
+    """
+    found = importlib.util.find_spec("torch")
+    if found is None or not found.submodule_search_locations:
+        raise ImportError("medst needs the package torch, which is not installed")
+    return next(iter(found.submodule_search_locations))
+
+
+def load() -> ModuleType:
+    """The native module.
+
+    Raises
+    ------
+    ImportError
+        torch is missing or of another version than the one that medst was built for: its C++ interface changes with every version.
+    """
+    # Where torch is in another folder of packages than medst, the path that is written into the module does not lead to it; a library
+    # that is loaded already is taken wherever it is.
+    library = os.path.join(torch_folder(), "lib", "libtorch_cpu.so")
+    try:
+        ctypes.CDLL(library)
+        from medst import _medst
+    except (ImportError, OSError) as error:
+        raise ImportError(f"the libtorch of medst could not be loaded: {error}{_versions()}") from error
+    return _medst
+
+
+def _versions() -> str:
+    requires = [need for need in importlib.metadata.requires("medst") or [] if need.startswith("torch")]
+    found = importlib.metadata.version("torch")
+    return f" (torch {found} is installed, medst requires {', '.join(requires)})" if requires else ""

@@ -1,0 +1,214 @@
+"""Evaluation of a model or of anybody's embeddings by the tasks of ``medst eval``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Union
+
+import numpy as np
+import torch
+
+from medst._engine import lent, native
+from medst._errors import InputError
+from medst._progress import Progress, shown
+from medst.corpus import Corpus
+from medst.model import Model
+
+#: Rows ``[n, D]`` in the order of the corpus (of all its studies), or vectors by study id.
+Vectors = Union[torch.Tensor, np.ndarray, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number of a task."""
+
+    task: str
+    #: What it is of: a finding, a direction, a share of the training data.
+    group: str
+    name: str
+    #: ``None`` where it is undefined; ``undefined`` says why.
+    value: float | None
+    #: 95 %, of a bootstrap over subjects.
+    interval: tuple[float, float] | None
+    #: What guessing gives on these data, where that is known.
+    chance: float | None
+    #: ``"share"`` (0…1), ``"number"`` or ``"rank"`` (a place in a list, 1 is the first).
+    unit: str
+    #: Rows it is computed from.
+    rows: int
+    undefined: str | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What came out; ``print`` shows the tables of ``medst eval``."""
+
+    figures: list[Figure]
+    #: Tasks that the corpus does not allow, with the reason.
+    refused: dict[str, str]
+    #: All of it, as ``medst eval --json`` writes it.
+    details: dict[str, Any] = field(repr=False)
+    text: str = field(repr=False)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def value(self, task: str, name: str, group: str | None = None) -> float | None:
+        """The first figure of that task, name and group.
+
+        Raises
+        ------
+        KeyError
+            There is none; lists those that there are.
+        """
+        for figure in self.figures:
+            if figure.task == task and figure.name == name and group in (None, figure.group):
+                return figure.value
+        known = sorted({(own.group, own.name) for own in self.figures if own.task == task})
+        raise KeyError(f"no figure {name!r} of {task} (group {group!r}); there are {known}")
+
+
+def evaluate(
+    task: str | Sequence[str],
+    embeddings: Model | Vectors,
+    corpus: Corpus,
+    *,
+    reports: Vectors | None = None,
+    features: Vectors | None = None,
+    texts: Mapping[str, Any] | None = None,
+    split: Literal["train", "validate", "test", "all"] | None = None,
+    protocol: Literal["strict", "reference"] = "strict",
+    label: str | None = None,
+    replicates: int = 1000,
+    seed: int = 0,
+    progress: Progress = None,
+) -> Evaluation:
+    """Evaluates a model, or embeddings that any program made.
+
+    Parameters
+    ----------
+    task
+        ``"all"``, or some of ``temporal-image``, ``temporal-sentence``, ``zero-shot``, ``linear-probe``, ``retrieval``, ``progression``,
+        ``sequence-order``, ``grounding`` (the last from a model only).
+    embeddings
+        A model; or embeddings of the frontal (and lateral) images: ``[n, D]`` in the order of the whole corpus, a row of NaN for a
+        study that has none; or vectors by study id.
+    corpus
+        The truth. Its ``split`` is of no consequence here; ``split`` decides what is evaluated.
+    reports, features
+        As ``embeddings``: of the reports, and of what a probe is trained on (``Model.image_features``), which without it is ``embeddings``.
+    texts
+        A vector for each text of :func:`evaluation_texts`, for tasks that compare texts.
+    split
+        The studies that are evaluated; ``None``: the test split, where there is none the validation split, where there is none all.
+    protocol
+        ``"strict"``, or ``"reference"`` for what the reference implementation computes.
+    label
+        What a linear probe learns; chosen by the labels of the corpus where absent.
+    replicates, seed
+        Of the bootstrap over subjects.
+
+    Raises
+    ------
+    medst.InputError
+        A task that is asked for by name and that the corpus does not allow, with the reason; vectors that do not fit.
+    """
+    asked = _asked(task, split, protocol, label, replicates, seed)
+    show = shown(progress)
+    try:
+        if isinstance(embeddings, Model):
+            if reports is not None or features is not None or texts is not None:
+                raise InputError("reports, features and texts are for embeddings; a model makes its own")
+            told, text = native.evaluate_model(asked, corpus._corpus, embeddings._engine, show)
+        else:
+            told, text = native.evaluate_vectors(
+                asked,
+                corpus._corpus,
+                lent(_rows("embeddings", embeddings, corpus)),
+                None if reports is None else lent(_rows("reports", reports, corpus)),
+                None if features is None else lent(_rows("features", features, corpus)),
+                None if not texts else (list(texts), lent(_matrix("texts", list(texts.values())))),
+                show,
+            )
+    finally:
+        if show is not None:
+            show.__exit__(None, None, None)
+    details = json.loads(told)
+    return Evaluation(_figures(details), _refused(details), details, text)
+
+
+def evaluation_texts(task: str | Sequence[str], corpus: Corpus, **options: Any) -> list[str]:
+    """The texts that tasks compare: what an encoder of texts must encode for :func:`evaluate`, whose options these are."""
+    defaults = {"split": None, "protocol": "strict", "label": None, "replicates": 0, "seed": 0}
+    unknown = set(options) - set(defaults)
+    if unknown:
+        raise TypeError(f"evaluation_texts() got unexpected arguments {sorted(unknown)}")
+    return native.evaluation_texts(_asked(task, **{**defaults, **options}), corpus._corpus)
+
+
+def _asked(task: str | Sequence[str], split: str | None, protocol: str, label: str | None, replicates: int, seed: int) -> dict[str, Any]:
+    tasks = [task] if isinstance(task, str) else list(task)
+    return {
+        "tasks": [] if "all" in tasks else tasks,
+        "protocol": protocol,
+        "split": split,
+        "label": label,
+        "replicates": replicates,
+        "seed": seed,
+    }
+
+
+def _rows(name: str, vectors: Vectors, corpus: Corpus) -> torch.Tensor:
+    """``[n, D]`` in the order of the whole corpus."""
+    if not isinstance(vectors, Mapping):
+        return _matrix(name, vectors)
+    ids = [corpus._corpus.study(row)["study_id"] for row in range(len(corpus._corpus))]
+    known = set(ids)
+    foreign = next((key for key in vectors if key not in known), None)
+    if foreign is not None:
+        raise InputError(f"{name}: the corpus has no study {foreign!r}")
+    if not vectors:
+        raise InputError(f"{name}: there are no vectors")
+    given = _matrix(name, list(vectors.values()))
+    place = {key: number for number, key in enumerate(vectors)}
+    rows = torch.full((len(ids), given.shape[1]), float("nan"))
+    found = [(row, place[key]) for row, key in enumerate(ids) if key in place]
+    rows[[row for row, _ in found]] = given[[number for _, number in found]]
+    return rows
+
+
+def _matrix(name: str, vectors: Any) -> torch.Tensor:
+    try:
+        if isinstance(vectors, list):
+            vectors = torch.stack([torch.as_tensor(own, dtype=torch.float32).cpu() for own in vectors])
+        matrix = torch.as_tensor(vectors).detach().to("cpu", torch.float32).contiguous()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{name}: {error}") from error
+    if matrix.ndim != 2 or matrix.shape[1] == 0:
+        raise InputError(f"{name}: shape {list(matrix.shape)}; expected [n, D]")
+    return matrix
+
+
+def _figures(details: dict[str, Any]) -> list[Figure]:
+    return [
+        Figure(
+            task=result["task"],
+            group=own["group"],
+            name=own["name"],
+            value=own["value"],
+            interval=tuple(own["interval"]) if own["interval"] else None,
+            chance=own["chance"],
+            unit=own["unit"],
+            rows=own["rows"],
+            undefined=own.get("undefined"),
+        )
+        for corpus in details["corpora"]
+        for result in corpus["tasks"]
+        for own in result["figures"]
+    ]
+
+
+def _refused(details: dict[str, Any]) -> dict[str, str]:
+    return {own["task"]: own["reason"] for corpus in details["corpora"] for own in corpus["refused"]}

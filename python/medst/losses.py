@@ -1,0 +1,359 @@
+"""The Med-ST losses (paper, sections 3.3 and 3.4) as differentiable functions of tensors, for any trainer.
+
+Each function computes loss and gradients in Rust at once, on the memory of the tensors it is given, and hands the gradients to torch's
+tape: what ``backward`` gives is what ``medst pretrain`` trains with. Second derivatives are not available and raise. Embeddings must be
+unit vectors (``torch.nn.functional.normalize``); float16 and bfloat16 are computed in float32, under autocast too.
+
+Letters: ``B`` studies, ``D`` embedding width, ``W`` words, ``P`` patches of a view, ``L`` lateral views, ``Q`` sequences, ``T`` steps.
+
+>>> loss = losses.global_alignment(image, report) + losses.local_alignment(words, word_exists, patches, importance)
+>>> loss = loss + losses.forward_mapping(image, report, sequences) + losses.reverse_mapping(image, report, sequences)
+>>> loss.backward()
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Union
+
+import torch
+from torch import Tensor, nn
+
+from medst._engine import lent, native, tensor
+from medst._errors import EngineError, InputError
+
+__all__ = [
+    "Importance",
+    "forward_mapping",
+    "global_alignment",
+    "local_alignment",
+    "retrieval_accuracy",
+    "reverse_mapping",
+]
+
+Mapping = Literal["image_to_report", "report_to_image", "image_to_image", "report_to_report"]
+#: The paper's: from images to reports and back.
+BOTH: tuple[Mapping, ...] = ("image_to_report", "report_to_image")
+#: Numbers of studies, a row a sequence, in time order; rows of different lengths, or -1 where a sequence has ended.
+Sequences = Union[Tensor, Sequence[Sequence[int]]]
+
+
+def global_alignment(
+    image: Tensor,
+    report: Tensor,
+    *,
+    temperature: float = 0.07,
+    kind: Literal["softmax", "sigmoid"] = "softmax",
+    subjects: Sequence[int] | Tensor | None = None,
+    parts: int = 1,
+    soft_targets: float = 0.0,
+    soft_target_temperature: float = 0.1,
+) -> Tensor:
+    """Global alignment of images with reports: symmetric InfoNCE, the sum of both directions.
+
+    Parameters
+    ----------
+    image, report
+        ``[B, D]`` unit vectors, row ``b`` of both from study ``b``.
+    kind
+        ``"sigmoid"``: every pair a yes or no of its own (SigLIP), beyond the paper.
+    subjects
+        ``B`` numbers. Where given, studies of the same number are not told apart from each other (beyond the paper).
+    parts
+        The batch is contrasted in so many parts, as devices that gather no negatives from each other would.
+    soft_targets
+        Share of the target that goes to studies whose report embeddings resemble a study's own, 0…1 (beyond the paper).
+
+    Returns
+    -------
+    A scalar.
+    """
+    _embeddings(image, report)
+    config = {
+        "global_temperature": temperature,
+        "global": kind,
+        "negatives": "all" if subjects is None else "other_subjects",
+        "global_parts": parts,
+        "soft_targets": soft_targets,
+        "soft_target_similarity": "embedding",
+        "soft_target_temperature": soft_target_temperature,
+    }
+    numbers: list[int] = []
+    if subjects is not None:
+        given = torch.as_tensor(subjects).reshape(-1).tolist()
+        if len(given) != len(image):
+            raise InputError(f"subjects: {len(given)} numbers for {len(image)} studies")
+        known: dict[int, int] = {}
+        numbers = [known.setdefault(number, len(known)) for number in given]
+    about = _known(subjects=numbers)
+    return _differentiable(lambda inputs: native.global_alignment(json.dumps(config), inputs, about), image, report)
+
+
+def retrieval_accuracy(image: Tensor, report: Tensor) -> tuple[float, float]:
+    """Share of images and reports whose partner is among the best 1 and the best 5 of the batch, both directions averaged; 0…1.
+
+    ``image``, ``report``: ``[B, D]`` unit vectors.
+    """
+    _embeddings(image, report)
+    return native.retrieval_accuracy([(lent(_wide(image)), False), (lent(_wide(report)), False)])
+
+
+def local_alignment(
+    words: Tensor,
+    word_exists: Tensor,
+    patches: Tensor,
+    importance: Importance | None = None,
+    *,
+    lateral_patches: Tensor | None = None,
+    lateral_rows: Sequence[int] | Tensor | None = None,
+    temperature: float = 0.1,
+    weight: Literal["queries", "both"] = "queries",
+) -> Tensor:
+    """Modality-weighted local alignment: each word finds its context among the patches, each patch among the words.
+
+    Parameters
+    ----------
+    words, patches
+        ``[B, W, D]`` and ``[B, P, D]`` unit vectors, the patches of frontal views.
+    word_exists
+        ``[B, W]`` bool, true where a word exists; every report needs one.
+    importance
+        The learned weights of words and patches; ``None``: all count alike.
+    lateral_patches, lateral_rows
+        ``[L, P, D]``, and for each of them the number of its study, ascending.
+    weight
+        ``"both"`` weights keys by their importance as well (beyond the paper).
+
+    Returns
+    -------
+    A scalar.
+    """
+    if words.ndim != 3 or patches.ndim != 3 or words.shape[0] != patches.shape[0] or words.shape[2] != patches.shape[2]:
+        raise InputError(f"words {_shape(words)}, patches {_shape(patches)}; expected [B, W, D] and [B, P, D]")
+    if word_exists.dtype != torch.bool or word_exists.shape != words.shape[:2]:
+        expected = list(words.shape[:2])
+        raise InputError(f"word_exists: {word_exists.dtype} {_shape(word_exists)}; expected bool {expected}")
+    studies, width = words.shape[0], words.shape[2]
+    if 0 in words.shape or 0 in patches.shape:
+        raise InputError(f"words {_shape(words)}, patches {_shape(patches)}: an empty batch")
+    if not bool(word_exists.any(1).all()):
+        raise InputError("word_exists: a report without words; leave its study out")
+    rows = [] if lateral_rows is None else [int(row) for row in torch.as_tensor(lateral_rows).reshape(-1)]
+    if lateral_patches is None:
+        lateral_patches = patches.new_zeros((0, *patches.shape[1:]))
+    if lateral_patches.shape != (len(rows), *patches.shape[1:]):
+        raise InputError(f"lateral_patches {_shape(lateral_patches)}; expected {[len(rows), *patches.shape[1:]]}")
+    if rows != sorted(set(rows)) or any(not 0 <= row < studies for row in rows):
+        raise InputError(f"lateral_rows {rows}: expected ascending numbers of the {studies} studies")
+    if importance is None:
+        learned = "uniform"
+        empty = words.new_zeros((2 * width, width)), words.new_zeros(2 * width)
+        layers = (*empty, *empty)
+    else:
+        if importance.width != width:
+            raise InputError(f"importance of width {importance.width} for embeddings of {width}")
+        learned = "learned" if weight == "queries" else "both"
+        layers = (importance.word_weight, importance.word_bias, importance.patch_weight, importance.patch_bias)
+    if weight not in ("queries", "both"):
+        raise InputError(f"weight={weight!r}: expected queries or both")
+    config = {"local_temperature": temperature, "importance": learned}
+    exists = word_exists.contiguous()
+    _one_device(words, patches, lateral_patches, exists, *layers)
+    return _differentiable(
+        lambda inputs: native.local_alignment(json.dumps(config), inputs, lent(exists), rows),
+        words,
+        patches,
+        lateral_patches,
+        *layers,
+    )
+
+
+def forward_mapping(
+    image: Tensor,
+    report: Tensor,
+    sequences: Sequences,
+    *,
+    temperature: float = 0.1,
+    mappings: Sequence[Mapping] = BOTH,
+) -> Tensor:
+    """Forward mapping classification: each step of one sequence finds its own among the steps of the other.
+
+    Parameters
+    ----------
+    image, report
+        ``[B, D]`` unit vectors.
+    sequences
+        ``[Q, T]``: numbers of studies in time order, -1 where a sequence has ended; or lists of two or more numbers. Without any the
+        loss is exactly 0.
+    mappings
+        From which sequence to which; their losses are summed.
+
+    Returns
+    -------
+    A scalar.
+    """
+    return _temporal(image, report, sequences, None, {"temporal_temperature": temperature}, mappings, reverse=False)
+
+
+def reverse_mapping(
+    image: Tensor,
+    report: Tensor,
+    sequences: Sequences,
+    *,
+    temperature: float = 0.1,
+    variance_weight: float = 0.001,
+    mappings: Sequence[Mapping] = BOTH,
+    days: Tensor | Sequence[Sequence[float]] | None = None,
+) -> Tensor:
+    """Reverse mapping regression: there through a soft neighbour and back, each step finds the time it came from.
+
+    Parameters
+    ----------
+    image, report, sequences, mappings
+        As of :func:`forward_mapping`.
+    variance_weight
+        Of the logarithm of the variance.
+    days
+        Of the same shape as ``sequences``: days since any one day (only differences matter). Times are then days instead of steps
+        (beyond the paper).
+
+    Returns
+    -------
+    A scalar. From random weights its gradients can be very steep; clip them.
+    """
+    config = {
+        "temporal_temperature": temperature,
+        "variance_weight": variance_weight,
+        "temporal_times": "steps" if days is None else "days",
+    }
+    return _temporal(image, report, sequences, days, config, mappings, reverse=True)
+
+
+class Importance(nn.Module):
+    """The learned importance of words and patches (paper, section 3.3): single-head attention, of which only the weights are used.
+
+    ``word_weight``, ``patch_weight``: ``[2D, D]``, query rows, then key rows; ``word_bias``, ``patch_bias``: ``[2D]``.
+    """
+
+    word_weight: nn.Parameter
+    word_bias: nn.Parameter
+    patch_weight: nn.Parameter
+    patch_bias: nn.Parameter
+
+    def __init__(self, width: int, *, deviation: float = 0.02) -> None:
+        super().__init__()
+        self.width = width
+        for name in ("word", "patch"):
+            weight = nn.Parameter(torch.empty(2 * width, width))
+            nn.init.trunc_normal_(weight, std=deviation)
+            self.register_parameter(f"{name}_weight", weight)
+            self.register_parameter(f"{name}_bias", nn.Parameter(torch.zeros(2 * width)))
+
+
+class _Differentiated(torch.autograd.Function):
+    """A loss whose gradients come with it."""
+
+    @staticmethod
+    def forward(ctx: Any, compute: Callable[[list[Any]], Any], *inputs: Tensor) -> Tensor:
+        needed = [bool(need) for need in ctx.needs_input_grad[1:]]
+        value, gradients = compute([(lent(own), need) for own, need in zip(inputs, needed)])
+        # One for each input; what the loss does not depend on has none.
+        ctx.needed = [gradient is not None for gradient in gradients]
+        ctx.save_for_backward(*inputs, *[tensor(gradient) for gradient in gradients if gradient is not None])
+        return tensor(value)
+
+    @staticmethod
+    def backward(ctx: Any, outside: Tensor) -> tuple[Tensor | None, ...]:
+        count = len(ctx.needed)
+        inputs, saved = ctx.saved_tensors[:count], iter(ctx.saved_tensors[count:])
+        found = [next(saved) * outside if needed else None for needed in ctx.needed]
+        if torch.is_grad_enabled():
+            # Somebody may differentiate the gradients, for which they must not pass for constants.
+            found = [None if own is None else _Gradient.apply(own, *inputs) for own in found]
+        return (None, *found)
+
+
+class _Gradient(torch.autograd.Function):
+    """A gradient that says that it cannot be differentiated."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, *_inputs: Tensor) -> Tensor:
+        return gradient.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, ...]:
+        raise EngineError("the losses of medst have first derivatives only; a gradient of them was differentiated")
+
+
+def _differentiable(compute: Callable[[list[Any]], Any], *inputs: Tensor) -> Tensor:
+    kind = torch.promote_types(torch.float32, inputs[0].dtype)
+    # Autocast would take the products to half precision, in Rust as well.
+    with torch.autocast(inputs[0].device.type, enabled=False):
+        return _Differentiated.apply(compute, *[own.to(kind) for own in inputs])
+
+
+def _temporal(
+    image: Tensor,
+    report: Tensor,
+    sequences: Sequences,
+    days: Any,
+    config: dict[str, Any],
+    mappings: Sequence[Mapping],
+    *,
+    reverse: bool,
+) -> Tensor:
+    _embeddings(image, report)
+    rows = [[int(number) for number in row] for row in _lists(sequences)]
+    longest = max(map(len, rows), default=0)
+    rows = [row + [-1] * (longest - len(row)) for row in rows]
+    for row in rows:
+        lasting = [number for number in row if number != -1]
+        if row[: len(lasting)] != lasting or any(not 0 <= number < len(image) for number in lasting):
+            raise InputError(f"sequences: {row}; expected numbers of the {len(image)} studies, then -1")
+        if len(lasting) < 2:
+            raise InputError(f"sequences: {row}; a sequence has two studies or more")
+    times = None
+    if days is not None:
+        given = [[float(day) for day in row] for row in _lists(days)]
+        lengths = [sum(number != -1 for number in row) for row in rows]
+        if len(given) != len(rows) or any(len(own) < length for own, length in zip(given, lengths)):
+            raise InputError("days: expected a day for every study of every sequence")
+        times = [[day - own[0] for day in own[:length]] + [0.0] * (longest - length) for own, length in zip(given, lengths)]
+        if any(later < earlier for own, length in zip(times, lengths) for earlier, later in zip(own, own[1:length])):
+            raise InputError("days: a sequence is in time order; its days must not decrease")
+    text = json.dumps({**config, "temporal_mappings": list(mappings)})
+    about = _known(sequences=rows, days=times)
+    return _differentiable(lambda inputs: native.temporal_mapping(text, inputs, about, reverse), image, report)
+
+
+def _lists(rows: Any) -> list[list[Any]]:
+    return rows.tolist() if hasattr(rows, "tolist") else [list(row) for row in rows]
+
+
+def _known(
+    *, subjects: list[int] | None = None, sequences: list[list[int]] | None = None, days: list[list[float]] | None = None
+) -> dict[str, Any]:
+    return {"subjects": subjects or [], "pieces": [], "sequences": sequences or [], "days": days}
+
+
+def _embeddings(image: Tensor, report: Tensor) -> None:
+    if image.ndim != 2 or image.shape != report.shape or 0 in image.shape:
+        raise InputError(f"image {_shape(image)}, report {_shape(report)}; expected [B, D] of both")
+    _one_device(image, report)
+
+
+def _one_device(first: Tensor, *others: Tensor) -> None:
+    if not first.is_floating_point():
+        raise InputError(f"tensors of {first.dtype}; expected float16, bfloat16, float32 or float64")
+    other = next((own.device for own in others if own.device != first.device), None)
+    if other is not None:
+        raise InputError(f"tensors on {first.device} and on {other}; expected one device")
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(torch.float32, x.dtype))
+
+
+def _shape(x: Tensor) -> list[int]:
+    return list(x.shape)

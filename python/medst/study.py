@@ -1,0 +1,136 @@
+"""What is given to a model: pictures in any form, and studies."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from medst._errors import ImageError, InputError
+
+#: A radiograph: the path of a JPEG, PNG or DICOM file, the bytes of one, a PIL image, an array, a tensor, or a pydicom dataset.
+Picture = Any
+View = Literal["auto", "frontal", "lateral"]
+
+
+@dataclass
+class Study:
+    """One visit of a subject: a frontal and a lateral radiograph (at least one of them), and what is known beside them.
+
+    ``frontal`` and ``lateral`` are pictures in any form that :meth:`medst.Model.embed_images` takes; those of a corpus are
+    ``[S, S]`` uint8 arrays or PIL images. ``day`` is in days; only differences matter.
+    """
+
+    frontal: Picture | None = None
+    lateral: Picture | None = None
+    report: str | None = None
+    day: float | None = None
+    study_id: str | None = None
+    subject_id: str | None = None
+    split: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+def given(study: Any, name: str, view: View) -> dict[str, Any]:
+    """A study as the native module takes it.
+
+    ``study`` is a picture, a pair (frontal, lateral), or a :class:`Study`.
+    """
+    if view not in ("auto", "frontal", "lateral"):
+        raise InputError(f"view={view!r}: expected auto, frontal or lateral")
+    if isinstance(study, Study):
+        own = study
+        if own.frontal is None and own.lateral is None:
+            raise InputError(f"{own.study_id or name}: a study without an image")
+    elif isinstance(study, tuple):
+        if len(study) != 2:
+            raise InputError(f"{name}: a tuple is a pair (frontal, lateral), this one has {len(study)} elements")
+        own = Study(frontal=study[0], lateral=study[1])
+    else:
+        own = Study(frontal=study)
+    label = own.study_id or (os.fspath(own.frontal) if isinstance(own.frontal, (str, os.PathLike)) else name)
+    frontal = None if own.frontal is None else picture(own.frontal, name)
+    lateral = None if own.lateral is None else picture(own.lateral, f"{name} (lateral)")
+    return {
+        "name": label,
+        "frontal": frontal,
+        "lateral": lateral,
+        "view": view,
+        "report": own.report,
+        "day": own.day,
+    }
+
+
+def picture(image: Picture, name: str) -> tuple[Any, ...]:
+    """A radiograph as the native module takes it."""
+    if isinstance(image, (str, os.PathLike)):
+        return ("file", os.fspath(image))
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return ("bytes", name, bytes(image))
+    module = type(image).__module__.split(".")[0]
+    if module == "pydicom":
+        return ("bytes", name, _dicom(image, name))
+    if module == "PIL" or hasattr(image, "convert"):
+        return _pixels(_of_pil(image, name), name)
+    if module == "torch":
+        image = image.detach().cpu().numpy()
+    if isinstance(image, np.ndarray):
+        return _pixels(image, name)
+    raise InputError(
+        f"{name}: {type(image).__name__} is no picture; "
+        "expected a path, bytes of a file, a PIL image, an array, a tensor or a pydicom dataset"
+    )
+
+
+def _of_pil(image: Any, name: str) -> np.ndarray:
+    from PIL import ImageOps
+
+    # As a file is turned when it is read.
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("1", "L", "LA", "RGB", "RGBA", "I;16", "I;16L", "I;16B"):
+        pass
+    elif image.mode == "P":
+        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    elif image.mode == "I":
+        # 32-bit integers, in which some versions of PIL hold the 16 bits of a PNG file.
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise ImageError(f"{name}: values from {values.min()} to {values.max()}; scale them to 8 or 16 bit")
+        return values.astype(np.uint16)
+    else:
+        raise ImageError(f"{name}: PIL mode {image.mode}; expected 1, L, LA, P, RGB, RGBA, I or I;16")
+    values = np.asarray(image)
+    return values.astype(np.uint8) * 255 if image.mode == "1" else values
+
+
+def _pixels(values: np.ndarray, name: str) -> tuple[Any, ...]:
+    """An array ``[H, W]`` or ``[H, W, C]``: uint8, or uint16 of which the high byte counts, as in a PNG file of 16 bit."""
+    if values.ndim not in (2, 3):
+        raise ImageError(f"{name}: an array of shape {list(values.shape)}; expected [H, W] or [H, W, C]")
+    if values.dtype == np.uint16 or values.dtype == np.dtype(">u2"):
+        values = (values >> 8).astype(np.uint8)
+    elif values.dtype != np.uint8:
+        raise ImageError(
+            f"{name}: an array of {values.dtype}; expected uint8 (0 black, 255 white) or uint16: "
+            "scale it, so that it is clear what is black and what white"
+        )
+    height, width = values.shape[:2]
+    channels = values.shape[2] if values.ndim == 3 else 1
+    return ("pixels", name, np.ascontiguousarray(values).tobytes(), height, width, channels)
+
+
+def _dicom(dataset: Any, name: str) -> bytes:
+    """The dataset as a file, which is then read as any other."""
+    buffer = io.BytesIO()
+    try:
+        dataset.save_as(buffer, enforce_file_format=True)
+    except Exception as error:
+        raise ImageError(
+            f"{name}: the dataset cannot be written as a DICOM file ({error}); "
+            "one that pydicom.dcmread gave, or one with file_meta.TransferSyntaxUID, can"
+        ) from error
+    return buffer.getvalue()

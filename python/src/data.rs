@@ -1,0 +1,157 @@
+//! Corpora, phantom cohorts and the making of corpora, for `medst/corpus.py` and `medst/cohort.py`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use medst_data::corpus;
+use medst_data::image::Decoding;
+use medst_data::import::{PrepareOptions, prepare_table as prepare};
+use medst_data::phantom::{self, Difficulty, Layout, PhantomOptions};
+use medst_data::sequence::Chunks;
+use medst_data::split::Split;
+use medst_data::study::ImageIndex;
+use pyo3::exceptions::PyIndexError;
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyDict};
+
+use crate::errors;
+use crate::task;
+
+/// A corpus on disk; its pictures stay there until they are asked for.
+#[pyclass(frozen, module = "medst._medst")]
+pub struct Corpus {
+    pub(crate) corpus: Arc<corpus::Corpus>,
+}
+
+#[pymethods]
+impl Corpus {
+    #[staticmethod]
+    fn open(py: Python<'_>, path: PathBuf) -> PyResult<Corpus> {
+        let corpus = task::run(py, None, move |_| Ok(corpus::Corpus::open(&path)?))?;
+        Ok(Corpus { corpus: Arc::new(corpus) })
+    }
+
+    fn __len__(&self) -> usize {
+        self.corpus.studies().len()
+    }
+
+    /// `corpus.json`.
+    fn manifest(&self) -> String {
+        serde_json::to_string(self.corpus.manifest()).unwrap_or_default()
+    }
+
+    #[getter]
+    fn image_size(&self) -> usize {
+        self.corpus.image_size()
+    }
+
+    #[getter]
+    fn fingerprint(&self) -> String {
+        self.corpus.fingerprint()
+    }
+
+    /// Rows of a split, or of all.
+    fn rows(&self, py: Python<'_>, split: Option<&str>) -> PyResult<Vec<usize>> {
+        let split = split.map(|name| parse_split(py, name)).transpose()?;
+        let studies = self.corpus.studies().iter().enumerate();
+        Ok(studies.filter(|(_, own)| split.is_none_or(|split| own.split == split)).map(|(row, _)| row).collect())
+    }
+
+    /// What is known of a study beside its pictures; of those, their numbers.
+    fn study<'py>(&self, py: Python<'py>, row: usize) -> PyResult<Bound<'py, PyDict>> {
+        let study = self.corpus.studies().get(row).ok_or_else(|| PyIndexError::new_err("no such study"))?;
+        let told = PyDict::new(py);
+        told.set_item("study_id", &study.study.0)?;
+        told.set_item("subject_id", &study.subject.0)?;
+        told.set_item("split", study.split.name())?;
+        told.set_item("day", study.acquired.map(|day| day.0))?;
+        told.set_item("report", study.report.as_deref())?;
+        told.set_item("labels", &study.labels)?;
+        told.set_item("frontal", study.frontal.0)?;
+        told.set_item("lateral", study.lateral.map(|own| own.0))?;
+        told.set_item("alternative_frontals", study.alternative_frontals.iter().map(|own| own.0).collect::<Vec<_>>())?;
+        Ok(told)
+    }
+
+    /// The pixels of a picture, `image_size · image_size` bytes row by row.
+    fn image<'py>(&self, py: Python<'py>, number: u32) -> PyResult<Bound<'py, PyByteArray>> {
+        if number as usize >= self.corpus.images() {
+            return Err(PyIndexError::new_err("no such picture"));
+        }
+        Ok(PyByteArray::new(py, self.corpus.image(ImageIndex(number))))
+    }
+
+    /// Rows of the studies of each sequence, in time order.
+    fn sequences(&self, py: Python<'_>, split: Option<&str>) -> PyResult<Vec<Vec<u32>>> {
+        let split = split.map(|name| parse_split(py, name)).transpose()?;
+        let wanted = self.corpus.sequences().iter().filter(|own| split.is_none_or(|split| own.split == split));
+        Ok(wanted.map(|own| own.studies.clone()).collect())
+    }
+}
+
+fn parse_split(py: Python<'_>, name: &str) -> PyResult<Split> {
+    let wrong = || errors::input(py, format!("split=\"{name}\": expected train, validate or test"));
+    Split::parse(name).ok_or_else(wrong)
+}
+
+/// Draws a cohort; returns what was written, as JSON.
+#[pyfunction]
+#[expect(clippy::too_many_arguments, reason = "the options of a cohort, called by name from one place")]
+pub fn draw_phantom(
+    py: Python<'_>,
+    out: PathBuf,
+    subjects: u32,
+    seed: u64,
+    size: u32,
+    difficulty: &str,
+    layouts: Vec<String>,
+    show: Option<Py<PyAny>>,
+) -> PyResult<String> {
+    let known = Difficulty::ALL.into_iter().find(|own| own.name() == difficulty);
+    let difficulty = known.ok_or_else(|| {
+        errors::input(
+            py,
+            format!(
+                "difficulty=\"{difficulty}\": expected one of {}",
+                Difficulty::ALL.map(Difficulty::name).join(", ")
+            ),
+        )
+    })?;
+    let layout = |name: &String| {
+        let known = Layout::ALL.into_iter().find(|own| own.name() == name);
+        known.ok_or_else(|| {
+            errors::input(
+                py,
+                format!("layout \"{name}\": expected one of {}", Layout::ALL.map(Layout::name).join(", ")),
+            )
+        })
+    };
+    let layouts = layouts.iter().map(layout).collect::<PyResult<_>>()?;
+    let options = PhantomOptions { subjects, seed, size, difficulty, layouts };
+    let summary = task::run(py, show.as_ref(), move |watched| Ok(phantom::generate(&out, &options, watched)?))?;
+    Ok(serde_json::to_string(&summary).unwrap_or_default())
+}
+
+/// Makes a corpus of a table of images; returns what was written, as JSON and as text.
+#[pyfunction]
+#[expect(clippy::too_many_arguments, reason = "the options of a corpus, called by name from one place")]
+pub fn prepare_table(
+    py: Python<'_>,
+    table: PathBuf,
+    out: PathBuf,
+    image_size: usize,
+    sequence_length: usize,
+    exact: bool,
+    overwrite: bool,
+    show: Option<Py<PyAny>>,
+) -> PyResult<(String, String)> {
+    let options = PrepareOptions {
+        image_size,
+        chunks: Chunks::apart(sequence_length),
+        decoding: Decoding { exact, ..Decoding::default() },
+        overwrite,
+        ..PrepareOptions::default()
+    };
+    let summary = task::run(py, show.as_ref(), move |watched| Ok(prepare(&table, &out, &options, watched)?))?;
+    Ok((serde_json::to_string(&summary).unwrap_or_default(), summary.to_string()))
+}

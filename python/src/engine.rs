@@ -1,0 +1,253 @@
+//! A model in use, for `medst.Model`: what is documented for people is in `medst/model.py`, which calls this.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use medst::infer::align::{Alignment, Shown};
+use medst::infer::calibrate::Calibration;
+use medst::infer::classes::{Class, Classes, Kind, Prototypes};
+use medst::infer::compare::{self, Sentences, TimePoint};
+use medst::infer::course::CourseCalibration;
+use medst::infer::draw::Canvas;
+use medst::infer::ground::ground;
+use medst::infer::zero_shot::probabilities;
+use medst::infer::{Limits, Sight, Text, Views};
+use medst::{Error, Result};
+use medst_data::image::Decoding;
+use medst_data::image::dicom::Window;
+use pyo3::prelude::*;
+use rayon::prelude::*;
+use tch::Device;
+
+use crate::array::Array;
+use crate::errors;
+use crate::pictures::Study;
+use crate::task;
+
+/// A model that was loaded once. Calls from several threads take turns.
+#[pyclass(frozen, module = "medst._medst")]
+pub struct Engine {
+    pub(crate) engine: Mutex<medst::infer::Engine>,
+    sight: Sight,
+}
+
+/// Rows of float32 that come batch by batch.
+#[pyclass(frozen, module = "medst._medst")]
+pub struct Rows {
+    values: Mutex<Vec<f32>>,
+    width: usize,
+}
+
+impl Rows {
+    fn values(&self) -> MutexGuard<'_, Vec<f32>> {
+        self.values.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[pymethods]
+impl Rows {
+    #[new]
+    fn new(width: usize) -> Rows {
+        Rows { values: Mutex::new(Vec::new()), width: width.max(1) }
+    }
+
+    fn __len__(&self) -> usize {
+        self.values().len() / self.width
+    }
+
+    /// All of them, which this then no longer holds.
+    fn take(&self) -> Array {
+        Array::of_rows(std::mem::take(&mut *self.values()), self.width)
+    }
+}
+
+/// A class with its positive and negative sentences.
+type Told = (String, Vec<String>, Vec<String>);
+/// Of a view: its name and its heat map `[S, S]`.
+type Heat = (String, Array);
+/// A phrase: what is told of it as JSON; heat maps; cosines and attention, `[W, K]`, `[W, K]`, `[K, W]`.
+type Phrase = (String, Vec<Heat>, [Array; 3]);
+
+impl Engine {
+    fn lock(&self) -> MutexGuard<'_, medst::infer::Engine> {
+        // A model has no state that a panic could leave half changed.
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn decoded(&self, studies: &[Study]) -> Result<Vec<Views>> {
+        studies.par_iter().map(|study| study.views(self.sight)).collect()
+    }
+}
+
+#[pymethods]
+impl Engine {
+    /// * `device`: `auto`, `cpu`, `cuda`; `window`: `declared`, `reference`; `batch`: pictures computed at once.
+    #[staticmethod]
+    fn open(py: Python<'_>, path: PathBuf, device: &str, exact: bool, window: &str, batch: usize) -> PyResult<Engine> {
+        let device = match (device, (device != "cpu").then(medst::device::cuda).flatten()) {
+            ("auto" | "cpu", None) => Device::Cpu,
+            ("auto" | "cuda", Some(found)) => found,
+            ("cuda", None) => return Err(errors::input(py, "device=\"cuda\": torch finds no CUDA device")),
+            _ => return Err(errors::input(py, format!("device=\"{device}\": expected auto, cpu or cuda"))),
+        };
+        let window = match window {
+            "declared" => Window::Declared,
+            "reference" => Window::Reference,
+            _ => return Err(errors::input(py, format!("window=\"{window}\": expected declared or reference"))),
+        };
+        let engine = task::run(py, None, move |_| {
+            let mut engine = medst::infer::Engine::open(&path, device)?;
+            engine.limits = Limits { images: batch.max(1), ..Limits::default() };
+            engine.set_decoding(Decoding { exact, window });
+            Ok(engine)
+        })?;
+        let sight = engine.sight();
+        Ok(Engine { engine: Mutex::new(engine), sight })
+    }
+
+    /// What is known of it: path, card (JSON), checksum of the weights, device.
+    fn about(&self) -> PyResult<(String, String, String, String)> {
+        let engine = self.lock();
+        let card = serde_json::to_string(engine.card()).unwrap_or_default();
+        let device = match engine.model().device() {
+            Device::Cuda(number) => format!("cuda:{number}"),
+            _ => "cpu".to_string(),
+        };
+        Ok((engine.path().display().to_string(), card, engine.checksum().to_string(), device))
+    }
+
+    /// Widths of embeddings and of features; the longest text in tokens; the side of what the model sees.
+    fn sizes(&self) -> (usize, usize, usize, usize) {
+        let engine = self.lock();
+        (engine.width(), engine.model().config.image.width as usize, engine.reader().window(), self.sight.side())
+    }
+
+    /// Adds embeddings (or features) of studies to `rows`.
+    fn embed_images(&self, py: Python<'_>, studies: Vec<Study>, rows: &Rows, features: bool) -> PyResult<()> {
+        let vectors = task::run(py, None, |watched| {
+            let views = self.decoded(&studies)?;
+            watched.go_on()?;
+            let found = self.lock().images(&views.iter().collect::<Vec<_>>())?;
+            Ok(if features { found.features } else { found.embeddings })
+        })?;
+        rows.values().extend_from_slice(vectors.values());
+        Ok(())
+    }
+
+    /// Adds embeddings of texts to `rows`; returns how many were cut off. `prompts`: texts are read whole or refused.
+    fn embed_texts(&self, py: Python<'_>, texts: Vec<(String, String)>, rows: &Rows, prompts: bool) -> PyResult<usize> {
+        let (vectors, truncated) = task::run(py, None, |watched| {
+            let reader = self.lock().reader().clone();
+            let read = |(name, text): &(String, String)| match prompts {
+                true => reader.prompt(text).map_err(|error| Error::Input(format!("{name}: {error}"))),
+                false => reader.report(text).map_err(|reason| Error::Input(format!("{name}: {reason}"))),
+            };
+            let texts: Vec<Text> = texts.par_iter().map(read).collect::<Result<_>>()?;
+            watched.go_on()?;
+            let vectors = self.lock().texts(&texts.iter().collect::<Vec<_>>())?;
+            Ok((vectors, texts.iter().filter(|text| text.truncated).count()))
+        })?;
+        rows.values().extend_from_slice(vectors.values());
+        Ok(truncated)
+    }
+
+    /// Scores and probabilities `[n, C]` of embedded images; names of the classes; what the probabilities were calibrated on.
+    fn classify(
+        &self,
+        py: Python<'_>,
+        rows: &Rows,
+        file: Option<PathBuf>,
+        told: Vec<Told>,
+        exclusive: bool,
+        calibration: Option<PathBuf>,
+    ) -> PyResult<(Vec<String>, Array, Array, Option<String>)> {
+        let images = std::mem::take(&mut *rows.values());
+        let width = rows.width;
+        task::run(py, None, move |_| {
+            let kind = if exclusive { Kind::Exclusive } else { Kind::Findings };
+            let class = |(name, positive, negative)| Class { name, positive, negative };
+            let classes = match file {
+                Some(file) => Classes::read(&file)?,
+                None => Classes::new(kind, told.into_iter().map(class).collect())?,
+            };
+            let engine = self.lock();
+            let calibration = calibration.map(|file| Calibration::read(&file, &engine, &classes)).transpose()?;
+            let prototypes = Prototypes::new(&engine, classes)?;
+            let kind = prototypes.classes.kind;
+            let scores: Vec<Vec<f64>> = images.chunks_exact(width).map(|image| prototypes.scores(image)).collect();
+            let likely: Vec<f64> =
+                scores.iter().flat_map(|scores| probabilities(kind, calibration.as_ref(), scores)).collect();
+            let names: Vec<String> = prototypes.classes.names().into_iter().map(str::to_string).collect();
+            let shape = vec![scores.len() as i64, names.len() as i64];
+            let (scores, likely) = (Array::of_values(scores.concat(), shape.clone()), Array::of_values(likely, shape));
+            Ok((names, scores, likely, calibration.map(|own| own.source)))
+        })
+    }
+
+    /// A comparison as JSON and as a table.
+    fn compare(
+        &self,
+        py: Python<'_>,
+        studies: Vec<Study>,
+        findings: Vec<String>,
+        calibration: Option<PathBuf>,
+    ) -> PyResult<(String, String)> {
+        task::run(py, None, |watched| {
+            let views = self.decoded(&studies)?;
+            watched.go_on()?;
+            let engine = self.lock();
+            let point = |(study, views): (&Study, Views)| {
+                let read = |report: &String| {
+                    let text = engine.reader().report(report);
+                    text.map_err(|reason| Error::Input(format!("{}: {reason}", study.name)))
+                };
+                let report = study.report.as_ref().map(read).transpose()?;
+                Ok(TimePoint { name: study.name.clone(), day: study.day, views, report })
+            };
+            let points: Vec<TimePoint> = studies.iter().zip(views).map(point).collect::<Result<_>>()?;
+            let findings: Vec<Sentences> =
+                findings.iter().map(|name| Sentences::new(&engine, name)).collect::<Result<_>>()?;
+            let calibration = calibration.map(|file| CourseCalibration::read(&file, &engine)).transpose()?;
+            let found = compare::compare(&engine, &points, &findings, calibration.as_ref())?;
+            Ok((serde_json::to_string(&found).unwrap_or_default(), found.to_string()))
+        })
+    }
+
+    /// Phrases on the pictures of a study.
+    fn ground(&self, py: Python<'_>, study: Study, phrases: Vec<String>, threshold: f32) -> PyResult<Vec<Phrase>> {
+        task::run(py, None, |watched| {
+            let (views, canvases) = (study.views(self.sight)?, study.canvases(self.sight)?);
+            watched.go_on()?;
+            let alignments = {
+                let engine = self.lock();
+                let texts: Vec<Text> =
+                    phrases.iter().map(|phrase| engine.reader().prompt(phrase)).collect::<Result<_>>()?;
+                engine.align(&vec![&views; texts.len()], &texts.iter().collect::<Vec<_>>())?
+            };
+            let shown: Vec<(Shown, &Canvas)> = [Shown::Frontal, Shown::Lateral]
+                .into_iter()
+                .zip(&canvases)
+                .filter_map(|(view, canvas)| Some((view, canvas.as_ref()?)))
+                .collect();
+            Ok(phrases.iter().zip(&alignments).map(|(phrase, own)| told(phrase, own, &shown, threshold)).collect())
+        })
+    }
+}
+
+fn told(phrase: &str, alignment: &Alignment, shown: &[(Shown, &Canvas)], threshold: f32) -> Phrase {
+    let grounded = ground(phrase, alignment, shown, threshold, false);
+    let text = serde_json::json!({
+        "grounded": grounded,
+        "word_importance": alignment.word_importance,
+        "patch_importance": alignment.patch_importance,
+        "grid": alignment.grid.side,
+    });
+    let heat = |view: &Shown| {
+        let map = alignment.heat(*view)?;
+        let name = if *view == Shown::Frontal { "frontal" } else { "lateral" };
+        Some((name.to_string(), Array::of_rows(map.values, map.side)))
+    };
+    let matrices = [&alignment.similarity, &alignment.words_to_patches, &alignment.patches_to_words];
+    let matrices = matrices.map(|own| Array::of_rows(own.values().to_vec(), own.width()));
+    (text.to_string(), alignment.views.iter().filter_map(heat).collect(), matrices)
+}

@@ -1,0 +1,172 @@
+//! Evaluation of a model, or of vectors that Python holds, by the tasks of the command `medst eval`.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
+
+use medst::eval::Vectors;
+use medst::eval::bootstrap::Bootstrap;
+use medst::eval::encode::{Encoder, ModelEncoder, Origin, Placed, Studies};
+use medst::eval::report::Evaluation;
+use medst::eval::result::{Protocol, Task};
+use medst::eval::suite::{Part, Suite};
+use medst::{Error, Result};
+use medst_data::corpus::Corpus;
+use medst_data::progress::Progress;
+use medst_data::split::Split;
+use pyo3::prelude::*;
+use pyo3::types::PyCapsule;
+
+use crate::array::Lent;
+use crate::data;
+use crate::engine::Engine;
+use crate::errors;
+use crate::task::{self, Watched};
+
+/// Studies that a model encodes at once.
+const BATCH: usize = 32;
+
+/// What is to be evaluated, and how; the names are those of `medst.evaluate`.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub struct Asked {
+    tasks: Vec<String>,
+    protocol: String,
+    split: Option<String>,
+    label: Option<String>,
+    replicates: usize,
+    seed: u64,
+}
+
+impl Asked {
+    fn suite(self, py: Python<'_>) -> PyResult<Suite> {
+        let task = |name: &String| {
+            Task::parse(name).map_err(|expected| errors::input(py, format!("task \"{name}\": {expected}")))
+        };
+        let protocol = match self.protocol.as_str() {
+            "strict" => Protocol::Strict,
+            "reference" => Protocol::Reference,
+            other => return Err(errors::input(py, format!("protocol=\"{other}\": expected strict or reference"))),
+        };
+        let part = match self.split.as_deref() {
+            None => Part::HeldOut,
+            Some("all") => Part::All,
+            Some(name) => Part::Of(Split::parse(name).ok_or_else(|| {
+                errors::input(py, format!("split=\"{name}\": expected train, validate, test or all"))
+            })?),
+        };
+        let mut tasks: Vec<Task> = self.tasks.iter().map(task).collect::<PyResult<_>>()?;
+        tasks.sort();
+        tasks.dedup();
+        let bootstrap = Bootstrap { replicates: self.replicates, seed: self.seed };
+        Ok(Suite { tasks, protocol, bootstrap, part, label: self.label })
+    }
+}
+
+/// Vectors in memory: a row a study of the corpus, a row of NaN where it has none.
+struct Held {
+    images: Vectors,
+    reports: Option<Vectors>,
+    features: Option<Vectors>,
+    texts: Option<(HashMap<String, usize>, Vectors)>,
+}
+
+impl Encoder for Held {
+    fn origin(&self) -> Origin {
+        let width = ("embedding width".to_string(), self.images.width().to_string());
+        Origin { name: "embeddings from Python".into(), properties: vec![width], ..Origin::default() }
+    }
+
+    fn studies(&self, _: &Corpus, rows: &[usize], _: &dyn Progress) -> Result<Studies> {
+        let place = |own: &Vectors| Placed::new(own.select(rows), rows);
+        let none = || Placed::new(self.images.select(&[]), &[]);
+        Ok(Studies {
+            features: self.features.as_ref().map(place),
+            images: place(&self.images),
+            reports: self.reports.as_ref().map_or_else(none, place),
+        })
+    }
+
+    fn texts(&self, texts: &[String]) -> Result<Vectors> {
+        let Some((places, vectors)) = &self.texts else {
+            return Err(Error::Evaluation(
+                "this task compares texts; give `texts`, a vector for each of `evaluation_texts`".into(),
+            ));
+        };
+        let missing = |text: &String| {
+            Error::Evaluation(format!(
+                "the text “{text}” has no vector; `evaluation_texts` lists those that are needed"
+            ))
+        };
+        let rows = texts.iter().map(|text| places.get(text).copied().ok_or_else(|| missing(text)));
+        Ok(vectors.select(&rows.collect::<Result<Vec<usize>>>()?))
+    }
+}
+
+/// Evaluates vectors; returns the result as JSON and as text.
+#[pyfunction]
+#[expect(clippy::too_many_arguments, reason = "all that vectors may come with, called by name from one place")]
+pub fn evaluate_vectors(
+    py: Python<'_>,
+    asked: Asked,
+    corpus: &data::Corpus,
+    images: Bound<'_, PyCapsule>,
+    reports: Option<Bound<'_, PyCapsule>>,
+    features: Option<Bound<'_, PyCapsule>>,
+    texts: Option<(Vec<String>, Bound<'_, PyCapsule>)>,
+    show: Option<Py<PyAny>>,
+) -> PyResult<(String, String)> {
+    let suite = asked.suite(py)?;
+    let studies = corpus.corpus.studies().len();
+    let read = |what: &str, capsule: Bound<'_, PyCapsule>, expected: usize| {
+        let vectors = Vectors::from_tensor(&Lent::new(&capsule)?.tensor);
+        let vectors = vectors.map_err(|error| errors::exception(py, error))?;
+        if vectors.len() == expected {
+            return Ok(vectors);
+        }
+        Err(errors::input(py, format!("{what}: {} rows; expected {expected}", vectors.len())))
+    };
+    let texts = texts.map(|(texts, capsule)| {
+        let vectors = read("texts", capsule, texts.len())?;
+        PyResult::Ok((texts.into_iter().enumerate().map(|(row, text)| (text, row)).collect(), vectors))
+    });
+    let held = Held {
+        images: read("embeddings", images, studies)?,
+        reports: reports.map(|own| read("reports", own, studies)).transpose()?,
+        features: features.map(|own| read("features", own, studies)).transpose()?,
+        texts: texts.transpose()?,
+    };
+    let corpus = corpus.corpus.clone();
+    task::run(py, show.as_ref(), move |watched| evaluate(&suite, &held, &corpus, watched))
+}
+
+/// Evaluates a model; returns the result as JSON and as text.
+#[pyfunction]
+pub fn evaluate_model(
+    py: Python<'_>,
+    asked: Asked,
+    corpus: &data::Corpus,
+    engine: &Engine,
+    show: Option<Py<PyAny>>,
+) -> PyResult<(String, String)> {
+    let suite = asked.suite(py)?;
+    let corpus: Arc<Corpus> = corpus.corpus.clone();
+    task::run(py, show.as_ref(), |watched| {
+        let engine = engine.engine.lock().unwrap_or_else(PoisonError::into_inner);
+        let encoder = ModelEncoder { embedder: engine.embedder(), origin: engine.origin().clone(), batch: BATCH };
+        evaluate(&suite, &encoder, &corpus, watched)
+    })
+}
+
+fn evaluate(suite: &Suite, encoder: &dyn Encoder, corpus: &Corpus, watched: &Watched) -> Result<(String, String)> {
+    let results = suite.run(encoder, std::slice::from_ref(corpus), watched)?;
+    let command = vec!["medst.evaluate".to_string()];
+    let evaluation = Evaluation::new(command, encoder.origin(), suite.protocol, suite.bootstrap, results);
+    Ok((serde_json::to_string(&evaluation).unwrap_or_default(), evaluation.to_string()))
+}
+
+/// The texts that tasks compare.
+#[pyfunction]
+pub fn evaluation_texts(py: Python<'_>, asked: Asked, corpus: &data::Corpus) -> PyResult<Vec<String>> {
+    let suite = asked.suite(py)?;
+    Ok(py.detach(|| suite.texts(std::slice::from_ref(corpus.corpus.as_ref()))))
+}

@@ -1,0 +1,49 @@
+//! The native half of the Python package `medst`. People read `medst/*.py`; this is what those files call.
+//!
+//! | file | what |
+//! |---|---|
+//! | `array` | numbers across the border, uncopied |
+//! | `task` | long work: without the interpreter's lock, with Ctrl-C and progress |
+//! | `errors` | errors to exceptions |
+//! | `pictures`, `engine` | a model in use |
+//! | `losses` | losses with gradients |
+//! | `data`, `evaluate` | corpora, cohorts, evaluation |
+
+mod array;
+mod data;
+mod engine;
+mod errors;
+mod evaluate;
+mod losses;
+mod pictures;
+mod task;
+
+use std::ffi::OsString;
+
+use pyo3::prelude::*;
+
+/// The `medst` command; returns its exit code.
+#[pyfunction]
+fn command(py: Python<'_>, typed: Vec<OsString>) -> u8 {
+    py.detach(|| medst_cli::run(typed))
+}
+
+#[pymodule]
+mod _medst {
+    #[pymodule_export]
+    use super::array::Array;
+    #[pymodule_export]
+    use super::command;
+    #[pymodule_export]
+    use super::data::{Corpus, draw_phantom, prepare_table};
+    #[pymodule_export]
+    use super::engine::{Engine, Rows};
+    #[pymodule_export]
+    use super::evaluate::{evaluate_model, evaluate_vectors, evaluation_texts};
+    #[pymodule_export]
+    use super::losses::{global_alignment, local_alignment, retrieval_accuracy, temporal_mapping};
+    #[pymodule_export]
+    const ENGINE: &str = medst::device::ENGINE;
+    #[pymodule_export]
+    const VERSION: &str = env!("CARGO_PKG_VERSION");
+}

@@ -1,0 +1,161 @@
+//! The losses on tensors of Python, with their gradients.
+//!
+//! A call computes a loss and at once what its gradients with respect to the inputs are; `medst/losses.py` makes a node of torch's tape of
+//! it, which multiplies them by what comes from behind. What Python differentiates is thus what Rust differentiated.
+
+use medst::loss::config::LossConfig;
+use medst::loss::{global, local, temporal};
+use medst::model::importance::Importance;
+use medst::model::input::Relations;
+use pyo3::prelude::*;
+use pyo3::types::PyCapsule;
+use tch::{Device, Kind, Tensor};
+
+use crate::array::{Array, Lent};
+use crate::errors;
+
+/// An input with whether its gradient is asked for.
+type Given<'py> = (Bound<'py, PyCapsule>, bool);
+/// The loss, and for each input its gradient where it was asked for and there is one.
+type Differentiated = (Array, Vec<Option<Array>>);
+
+/// What of the batch a loss needs to know beside embeddings.
+#[derive(Default, FromPyObject)]
+#[pyo3(from_item_all)]
+pub struct Known {
+    subjects: Vec<u32>,
+    pieces: Vec<Vec<u32>>,
+    /// Rows of sequences, -1 where one has ended; all of one length.
+    sequences: Vec<Vec<i64>>,
+    days: Option<Vec<Vec<f64>>>,
+}
+
+impl Known {
+    fn relations(self, device: Device) -> Relations {
+        let table = |rows: usize, values: Tensor| values.view([rows as i64, -1]).to_device(device);
+        let count = self.sequences.len();
+        let sequences = match count {
+            0 => Tensor::zeros([0, 2], (Kind::Int64, device)),
+            _ => table(count, Tensor::from_slice(&self.sequences.concat())),
+        };
+        let days = self.days.filter(|_| count > 0).map(|days| table(count, Tensor::from_slice(&days.concat())));
+        Relations { sequences, days, subjects: self.subjects, pieces: self.pieces }
+    }
+}
+
+fn config(py: Python<'_>, text: &str) -> PyResult<LossConfig> {
+    let config: LossConfig = serde_json::from_str(text).map_err(|error| errors::input(py, error.to_string()))?;
+    config.validate().map_err(|error| errors::exception(py, error))?;
+    Ok(config)
+}
+
+/// Computes a loss of `inputs` and its gradients, without the interpreter's lock, which the engine's backward pass refuses to run under.
+fn differentiate(
+    py: Python<'_>,
+    inputs: Vec<Given<'_>>,
+    loss: impl FnOnce(&[Tensor]) -> Tensor + Send,
+) -> PyResult<Differentiated> {
+    let wanted: Vec<bool> = inputs.iter().map(|own| own.1).collect();
+    let lent: Vec<Lent> = inputs.iter().map(|own| Lent::new(&own.0)).collect::<PyResult<_>>()?;
+    let leaves: Vec<Tensor> =
+        lent.iter().zip(&wanted).map(|(own, &wanted)| own.tensor.shallow_clone().set_requires_grad(wanted)).collect();
+    let computed = py.detach(move || -> Result<(Tensor, Vec<Option<Tensor>>), tch::TchError> {
+        tch::with_grad(|| {
+            let value = loss(&leaves);
+            let sources: Vec<&Tensor> = leaves.iter().zip(&wanted).filter(|own| *own.1).map(|own| own.0).collect();
+            // A loss that depends on no input, such as that of no sequences, has no tape.
+            let found = match value.requires_grad() && !sources.is_empty() {
+                true => Tensor::f_run_backward(&[&value], &sources, false, false)?,
+                false => Vec::new(),
+            };
+            let mut found = found.into_iter();
+            let gradients =
+                wanted.iter().map(|&wanted| if wanted { found.next().filter(Tensor::defined) } else { None });
+            let gradients = gradients.map(|own| own.map(|own| own.contiguous())).collect();
+            Ok((value.detach(), gradients))
+        })
+    });
+    let (value, gradients) = computed.map_err(|error| errors::exception(py, error.into()))?;
+    // The tensors above are views of Python's memory, which must outlive them.
+    drop(lent);
+    let gradients = gradients.into_iter().map(|own| own.map(Array::of_tensor).transpose()).collect::<PyResult<_>>()?;
+    Ok((Array::of_tensor(value)?, gradients))
+}
+
+/// Global alignment of `image` and `report`, `[B, D]` unit vectors.
+#[pyfunction]
+pub fn global_alignment(
+    py: Python<'_>,
+    settings: &str,
+    inputs: Vec<Given<'_>>,
+    known: Known,
+) -> PyResult<Differentiated> {
+    let config = config(py, settings)?;
+    differentiate(py, inputs, move |inputs| {
+        let relations = known.relations(inputs[0].device());
+        global::global(&inputs[0], &inputs[1], &relations, &config).loss
+    })
+}
+
+/// Share of images and reports whose partner is among the best 1 and 5.
+#[pyfunction]
+pub fn retrieval_accuracy(py: Python<'_>, inputs: Vec<Given<'_>>) -> PyResult<(f64, f64)> {
+    let lent: Vec<Lent> = inputs.iter().map(|own| Lent::new(&own.0)).collect::<PyResult<_>>()?;
+    let (image, report) = (lent[0].tensor.shallow_clone(), lent[1].tensor.shallow_clone());
+    Ok(py.detach(move || {
+        let relations = Known::default().relations(image.device());
+        let found = tch::no_grad(|| global::global(&image, &report, &relations, &LossConfig::default()));
+        (found.accuracy_at_1.double_value(&[]), found.accuracy_at_5.double_value(&[]))
+    }))
+}
+
+/// One of the temporal losses of `image` and `report`, `[B, D]` unit vectors.
+#[pyfunction]
+pub fn temporal_mapping(
+    py: Python<'_>,
+    settings: &str,
+    inputs: Vec<Given<'_>>,
+    known: Known,
+    reverse: bool,
+) -> PyResult<Differentiated> {
+    let config = config(py, settings)?;
+    differentiate(py, inputs, move |inputs| {
+        let relations = known.relations(inputs[0].device());
+        let found = temporal::temporal(&inputs[0], &inputs[1], &relations, &config);
+        if reverse { found.reverse_mapping } else { found.forward_mapping }
+    })
+}
+
+/// Local alignment of `words`, `frontal_patches`, `lateral_patches`, and the importance layers of words and of patches (weight, bias).
+#[pyfunction]
+pub fn local_alignment(
+    py: Python<'_>,
+    settings: &str,
+    inputs: Vec<Given<'_>>,
+    word_exists: Bound<'_, PyCapsule>,
+    lateral_rows: Vec<i64>,
+) -> PyResult<Differentiated> {
+    let config = config(py, settings)?;
+    let exists = Lent::new(&word_exists)?;
+    let word_exists = exists.tensor.shallow_clone();
+    let found = differentiate(py, inputs, move |inputs| {
+        let layer = |first: usize| Importance::of(inputs[first].shallow_clone(), inputs[first + 1].shallow_clone());
+        let (words, patches) = (layer(3), layer(5));
+        let layers = local::Layers {
+            word_importance: &words,
+            patch_importance: &patches,
+            padding_words: false,
+            raw_context: false,
+        };
+        let tokens = local::Tokens {
+            words: &inputs[0],
+            word_exists: &word_exists,
+            frontal_patches: &inputs[1],
+            lateral_patches: &inputs[2],
+            lateral_rows: &lateral_rows,
+        };
+        local::of_tokens(&layers, &tokens, &config)
+    });
+    drop(exists);
+    found
+}

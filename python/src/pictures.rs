@@ -1,0 +1,148 @@
+//! Radiographs as Python has them: files, their bytes, or decoded pixels. All take the way of a file (`infer::sight`), so the same
+//! picture gives the same embedding however it was given.
+
+use std::path::PathBuf;
+
+use medst::infer::draw::{self, Canvas};
+use medst::infer::{Radiograph, Sight, Views};
+use medst::{Error, Result};
+use medst_data::gather::{DeclaredView, check_view, check_view_of};
+use medst_data::image::{GreyImage, load};
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyTuple};
+
+/// A radiograph, named for messages.
+pub struct Picture {
+    name: String,
+    source: Source,
+}
+
+enum Source {
+    File(PathBuf),
+    /// The bytes of a JPEG, PNG or DICOM file.
+    Encoded(Vec<u8>),
+    /// Decoded; what is wrong with it is told when it is used.
+    Pixels(Result<GreyImage, String>),
+}
+
+/// From `("file", path)`, `("bytes", name, data)` or `("pixels", name, data, height, width, channels)`.
+impl FromPyObject<'_, '_> for Picture {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, '_, PyAny>) -> PyResult<Picture> {
+        let parts = object.cast::<PyTuple>().map_err(PyErr::from)?;
+        let kind: String = parts.get_item(0)?.extract()?;
+        if kind == "file" {
+            let path: PathBuf = parts.get_item(1)?.extract()?;
+            return Ok(Picture { name: path.display().to_string(), source: Source::File(path) });
+        }
+        let name: String = parts.get_item(1)?.extract()?;
+        let data = parts.get_item(2)?.cast_into::<PyBytes>()?.as_bytes().to_vec();
+        let source = match kind.as_str() {
+            "bytes" => Source::Encoded(data),
+            "pixels" => {
+                let (height, width, channels) = (parts.get_item(3)?, parts.get_item(4)?, parts.get_item(5)?);
+                let (height, width, channels) = (height.extract()?, width.extract()?, channels.extract()?);
+                Source::Pixels(GreyImage::of_samples(width, height, channels, data))
+            }
+            _ => return Err(PyTypeError::new_err(format!("a picture of kind {kind}"))),
+        };
+        Ok(Picture { name, source })
+    }
+}
+
+/// An error of a picture that is told by a name.
+fn named(name: &str, message: String) -> Error {
+    medst_data::Error::Image { path: name.into(), message }.into()
+}
+
+impl Picture {
+    /// As the model sees it.
+    fn see(&self, sight: Sight) -> Result<Radiograph> {
+        let seen = match &self.source {
+            Source::File(path) => return sight.open(path),
+            Source::Encoded(bytes) => sight.decode(bytes),
+            Source::Pixels(picture) => {
+                picture.as_ref().map_err(String::clone).and_then(|picture| sight.picture(picture))
+            }
+        };
+        seen.map_err(|message| named(&self.name, message))
+    }
+
+    /// Where its parts are, for boxes in its own pixels.
+    fn canvas(&self, sight: Sight) -> Result<Canvas> {
+        let (side, stored) = (sight.side(), sight.stored());
+        let canvas = match &self.source {
+            Source::File(path) => return draw::open(path, sight.decoding, side, stored),
+            Source::Encoded(bytes) => {
+                load::picture_of(bytes, sight.decoding).and_then(|picture| Canvas::of(picture, side, stored))
+            }
+            Source::Pixels(picture) => picture.clone().and_then(|picture| Canvas::of(picture, side, stored)),
+        };
+        canvas.map_err(|message| named(&self.name, message))
+    }
+
+    fn is_frontal(&self, view: DeclaredView) -> Result<bool> {
+        match &self.source {
+            Source::File(path) => Ok(check_view(path, view)?),
+            Source::Encoded(bytes) => check_view_of(bytes, view).map_err(|message| named(&self.name, message)),
+            Source::Pixels(_) => Ok(view != DeclaredView::Lateral),
+        }
+    }
+}
+
+/// One visit: up to two views, and what else is known of it.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub struct Study {
+    pub name: String,
+    frontal: Option<Picture>,
+    lateral: Option<Picture>,
+    /// `auto`, `frontal` or `lateral`: of the first picture, where its file does not tell.
+    view: String,
+    pub report: Option<String>,
+    /// Days.
+    pub day: Option<f64>,
+}
+
+impl Study {
+    /// Its frontal and its lateral view, as their files tell them. A lone picture may turn out to be lateral.
+    fn placed(&self) -> Result<[Option<&Picture>; 2]> {
+        let view = match self.view.as_str() {
+            "frontal" => DeclaredView::Frontal,
+            "lateral" => DeclaredView::Lateral,
+            _ => DeclaredView::Auto,
+        };
+        if let Some(lateral) = &self.lateral {
+            lateral.is_frontal(DeclaredView::Lateral)?;
+        }
+        match (&self.frontal, &self.lateral) {
+            (Some(picture), lateral) if picture.is_frontal(view)? => Ok([Some(picture), lateral.as_ref()]),
+            (Some(picture), None) => Ok([None, Some(picture)]),
+            (Some(picture), Some(_)) => Err(Error::Input(format!(
+                "{}: a lateral view where a frontal one was expected; its partner is lateral, too",
+                picture.name
+            ))),
+            (None, lateral) => Ok([None, lateral.as_ref()]),
+        }
+    }
+
+    /// As the model sees it.
+    ///
+    /// # Errors
+    /// Names the picture that cannot be read; a study without pictures.
+    pub fn views(&self, sight: Sight) -> Result<Views> {
+        let [frontal, lateral] = self.placed()?.map(|own| own.map(|picture| picture.see(sight)).transpose());
+        Views::of(frontal?, lateral?).ok_or_else(|| Error::Input(format!("{}: no image", self.name)))
+    }
+
+    /// Canvases of its views, frontal first.
+    ///
+    /// # Errors
+    /// As [`Study::views`].
+    pub fn canvases(&self, sight: Sight) -> Result<[Option<Canvas>; 2]> {
+        let [frontal, lateral] = self.placed()?.map(|own| own.map(|picture| picture.canvas(sight)).transpose());
+        Ok([frontal?, lateral?])
+    }
+}

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# The tests and examples of the Python package, against its wheel, in the environment that tools/try_python.sh left or a fresh one.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+unset LD_LIBRARY_PATH PYTHONPATH PYTHONHOME VIRTUAL_ENV
+wheel=$(ls dist/medst-*.whl) || { echo "test: no wheel; \`make wheel\` builds it" >&2; exit 1; }
+python=.venv-medst/bin/python
+[ -x "$python" ] || python3 -m venv .venv-medst
+$python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps "$wheel"
+$python -m pip install --quiet --disable-pip-version-check "$wheel" -r python/requirements-test.txt
+# Not `python -m pytest`, which would find the package's sources first.
+cd python
+../.venv-medst/bin/pytest -q -p no:cacheprovider tests "$@"
