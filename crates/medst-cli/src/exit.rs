@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use medst::Error;
 
+use crate::launch;
+
 /// Prints an error with its causes and chooses the exit code.
 pub fn code(result: anyhow::Result<()>) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
@@ -25,8 +27,16 @@ pub fn code(result: anyhow::Result<()>) -> ExitCode {
             text += &format!(": {cause}");
         }
     }
-    eprintln!("medst: {text}");
-    ExitCode::from(code.unwrap_or(1))
+    let code = code.unwrap_or(1);
+    match launch::place() {
+        None => eprintln!("medst: {text}"),
+        Some(place) => eprintln!("medst: {place}: {text}"),
+    }
+    // All processes stop together; whatever else happened to this one, the others do not know.
+    if code != 130 {
+        launch::end_all(code);
+    }
+    ExitCode::from(code)
 }
 
 fn of_library(error: &Error) -> u8 {

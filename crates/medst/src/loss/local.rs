@@ -26,7 +26,15 @@ use crate::model::{ImageEmbeddings, MedSt, ReportEmbeddings};
 
 /// The local loss of a batch. Studies with and without a lateral view have different numbers of patches and are computed
 /// as two groups.
-pub fn local(model: &MedSt, images: &ImageEmbeddings, reports: &ReportEmbeddings, config: &LossConfig) -> Tensor {
+///
+/// * `whole`: the studies to take the mean over; more than these where other processes have the others.
+pub fn local(
+    model: &MedSt,
+    images: &ImageEmbeddings,
+    reports: &ReportEmbeddings,
+    whole: i64,
+    config: &LossConfig,
+) -> Tensor {
     let studies = images.frontal_patches.size()[0];
     let device = images.frontal_patches.device();
     let rows = &images.features.lateral_rows;
@@ -59,7 +67,11 @@ pub fn local(model: &MedSt, images: &ImageEmbeddings, reports: &ReportEmbeddings
             config,
         );
     }
-    sum / studies as f64
+    if studies == 0 {
+        // Nothing, which depends on the embeddings all the same: the backward pass then goes the way that it goes on other processes.
+        sum = images.frontal_patches.sum(None::<Kind>) + reports.words.sum(None::<Kind>);
+    }
+    sum / whole as f64
 }
 
 /// Sum over the studies of a group, `words` `[B, W, D]`, `word_exists` `[B, W]`, `patches` `[B, P, D]`.
