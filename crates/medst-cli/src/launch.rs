@@ -82,12 +82,7 @@ pub fn place_on(device: Device, group: Group) -> Result<(Device, Group)> {
         let message = format!("{here} processes were started on a machine with {there} GPUs; start one for each");
         return Err(Error::Config(message).into());
     }
-    let device = Device::Cuda(number);
-    #[cfg(feature = "nccl")]
-    if group.size() > 1 {
-        return Ok((device, std::sync::Arc::new(distributed::nccl::Nccl::join(group, number)?)));
-    }
-    Ok((device, group))
+    Ok((Device::Cuda(number), group))
 }
 
 /// Ends the other processes too, where one of several has failed: they would wait for it.

@@ -5,8 +5,7 @@
 //! | [`share`] | which studies of a batch a process embeds; gathering what the losses need of the others |
 //! | [`sum`] | a sum over all processes, as a node of the tape: batch statistics |
 //! | [`reduce`] | gradients, a bucket a stage, summed while the backward pass goes on |
-//! | [`mpi`](self::mpi) | launch, rendezvous and collectives on a CPU (feature `mpi`) |
-//! | [`nccl`](self::nccl) | collectives between GPUs (feature `nccl`) |
+//! | `mpi` | launch, rendezvous and collectives on a CPU (feature `mpi`) |
 //!
 //! What a step is, on every process:
 //! 1. The encoders run over the process' own studies (whole sequences, so that none is split).
@@ -21,8 +20,6 @@
 
 #[cfg(feature = "mpi")]
 pub mod mpi;
-#[cfg(feature = "nccl")]
-pub mod nccl;
 pub mod reduce;
 pub mod share;
 pub mod sum;

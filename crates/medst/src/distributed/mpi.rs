@@ -1,6 +1,6 @@
 //! MPI: how processes are started (`mpirun`, `srun`), meet, and pass tensors through memory.
 //!
-//! Tensors on a GPU are copied to memory and back; [`nccl`](super::nccl) passes them directly.
+//! Tensors on a GPU are copied to memory and back.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -63,7 +63,9 @@ impl Mpi {
         let (universe, threading) = ::mpi::initialize_with_threading(Threading::Serialized)
             .ok_or_else(|| fail("MPI was started before in this process"))?;
         if threading < Threading::Serialized {
-            return Err(fail("this MPI allows calls from one thread only (MPI_THREAD_SERIALIZED is needed); use another build of it"));
+            return Err(fail(
+                "this MPI allows calls from one thread only (MPI_THREAD_SERIALIZED is needed); use another build of it",
+            ));
         }
         let world = universe.world();
         let here = world.split_shared(world.rank());
@@ -99,7 +101,13 @@ impl Mpi {
     }
 
     /// Calls MPI, one thread at a time.
-    fn call<T>(&self, what: &'static str, counters: [usize; 2], bytes: usize, call: impl FnOnce(&SimpleCommunicator) -> T) -> T {
+    fn call<T>(
+        &self,
+        what: &'static str,
+        counters: [usize; 2],
+        bytes: usize,
+        call: impl FnOnce(&SimpleCommunicator) -> T,
+    ) -> T {
         let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
         let set = |state| *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = state;
         set(Some((what, Instant::now())));

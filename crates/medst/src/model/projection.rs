@@ -7,9 +7,9 @@ use tch::{Kind, Tensor};
 
 use super::Mode;
 use super::config::ProjectionConfig;
+use super::parameters::{Init, Linear, Scope};
 use crate::distributed::Group;
 use crate::distributed::sum::sum_over_ranks;
-use super::parameters::{Init, Linear, Scope};
 
 const MOMENTUM: f64 = 0.1;
 const EPSILON: f64 = 1e-5;

@@ -196,7 +196,8 @@ pub fn differentiate_share(
 /// The states of a process that has no study of a batch.
 fn no_states(model: &MedSt) -> Vec<Tensor> {
     let (image, text) = (&model.config.image, &model.config.text);
-    let zeros = |shape: &[i64]| Tensor::zeros(shape, (at_least_float(model.parameters()[0].tensor.kind()), model.device()));
+    let zeros =
+        |shape: &[i64]| Tensor::zeros(shape, (at_least_float(model.parameters()[0].tensor.kind()), model.device()));
     let patches = zeros(&[0, image.patches(), image.width]);
     vec![zeros(&[0, image.width]), patches.shallow_clone(), patches, zeros(&[0, 1, text.width])]
 }

@@ -131,9 +131,8 @@ impl<'a> Dataset<'a> {
         let rows_of = |numbers: &[usize]| -> Vec<u32> {
             numbers.iter().flat_map(|&n| self.sequences[n].iter().copied()).collect()
         };
-        let reports_of = |rows: &[u32]| -> Vec<Vec<u32>> {
-            rows.iter().map(|&row| self.tokens[row as usize].clone()).collect()
-        };
+        let reports_of =
+            |rows: &[u32]| -> Vec<Vec<u32>> { rows.iter().map(|&row| self.tokens[row as usize].clone()).collect() };
         let (rows, own) = (rows_of(numbers), rows_of(&numbers[own]));
         Batch {
             images: self.images(&own, crop),
