@@ -152,6 +152,7 @@ unsafe fn elements<T>(tensor: &Tensor) -> &mut [T] {
 }
 
 /// The bytes of a contiguous tensor in memory.
+#[expect(clippy::mut_from_ref, reason = "a tensor is a handle; its elements are not the handle's")]
 fn bytes(tensor: &Tensor) -> &mut [u8] {
     // SAFETY: any element is bytes.
     let elements = unsafe { elements::<u8>(tensor) };
