@@ -154,7 +154,7 @@ pub fn local_alignment(
             lateral_patches: &inputs[2],
             lateral_rows: &lateral_rows,
         };
-        local::of_tokens(&layers, &tokens, &config)
+        local::of_tokens(&layers, &tokens, inputs[1].size()[0], &config)
     });
     drop(exists);
     found

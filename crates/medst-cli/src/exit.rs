@@ -2,6 +2,8 @@
 
 use medst::Error;
 
+use crate::launch;
+
 /// Prints an error with its causes and chooses the exit code.
 pub fn code(result: anyhow::Result<()>) -> u8 {
     let Err(error) = result else { return 0 };
@@ -23,8 +25,16 @@ pub fn code(result: anyhow::Result<()>) -> u8 {
             text += &format!(": {cause}");
         }
     }
-    eprintln!("medst: {text}");
-    code.unwrap_or(1)
+    let code = code.unwrap_or(1);
+    match launch::place() {
+        None => eprintln!("medst: {text}"),
+        Some(place) => eprintln!("medst: {place}: {text}"),
+    }
+    // All processes stop together; whatever else happened to this one, the others do not know.
+    if code != 130 {
+        launch::end_all(code);
+    }
+    code
 }
 
 fn of_library(error: &Error) -> u8 {

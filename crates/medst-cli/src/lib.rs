@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod exit;
+mod launch;
 mod progress;
 
 use std::ffi::OsString;

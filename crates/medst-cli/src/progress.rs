@@ -27,7 +27,13 @@ pub fn catch_interrupt() -> anyhow::Result<()> {
             if STOP.swap(true, Ordering::SeqCst) {
                 std::process::exit(130);
             }
-            eprintln!("stopping at the next safe point; once more to stop at once");
+            match crate::launch::place() {
+                None => eprintln!("stopping at the next safe point; once more to stop at once"),
+                Some(place) => eprintln!(
+                    "medst: {place}: asked to end, by a scheduler or because another process was lost; stopping at the next step if the \
+                     others are still there, and --resume goes on from the last checkpoint"
+                ),
+            }
         }
     });
     Ok(())

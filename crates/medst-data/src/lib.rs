@@ -16,6 +16,7 @@ pub mod import;
 pub mod permutation;
 pub mod phantom;
 pub mod progress;
+pub mod ranks;
 pub mod report;
 pub mod sequence;
 pub mod split;

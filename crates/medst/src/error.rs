@@ -25,6 +25,10 @@ pub enum Error {
     #[error("{0}")]
     Training(String),
 
+    /// Several processes at one run.
+    #[error("processes: {0}")]
+    Distributed(String),
+
     #[error("evaluation: {0}")]
     Evaluation(String),
 

@@ -6,6 +6,7 @@
 //! * [`model`] — the image encoder with its view experts, the report encoder, the projections (paper, section 3.2);
 //! * [`loss`] — global, local (modality-weighted) and temporal alignment (sections 3.3 and 3.4), as pure functions;
 //! * [`train`] — batches, optimiser, schedule, checkpoints and the one visible loop;
+//! * [`distributed`] — several processes, one run;
 //! * [`card`] — model and data cards;
 //! * [`convert`] — weights of other programs, in and out;
 //! * [`embed`] — a trained model in use: embeddings of studies and texts, heat maps;
@@ -16,6 +17,7 @@ pub mod card;
 pub mod config;
 pub mod convert;
 pub mod device;
+pub mod distributed;
 pub mod embed;
 pub mod error;
 pub mod eval;

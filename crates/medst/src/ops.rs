@@ -21,3 +21,15 @@ pub(crate) unsafe fn message(error: *mut c_char) -> String {
         message
     }
 }
+
+/// Takes over the tensor that a function made.
+pub(crate) fn take(call: impl FnOnce(*mut *mut c_char) -> *mut c_void) -> Tensor {
+    let mut error = std::ptr::null_mut();
+    let made = call(&mut error);
+    if made.is_null() {
+        // SAFETY: where it returns null the function leaves a C string of `strdup`, which is ours to free.
+        panic!("{}", unsafe { message(error) });
+    }
+    // SAFETY: the pointer is a new `at::Tensor` of which nobody else knows.
+    unsafe { Tensor::from_ptr(made.cast()) }
+}

@@ -7,11 +7,15 @@ use medst::train::Ending;
 
 use super::{Output, device};
 use crate::args::Pretrain;
+use crate::launch;
 use crate::progress::Reporter;
 
 pub fn run(arguments: &Pretrain, output: &Output, reporter: &Reporter) -> Result<()> {
     let config = Config::load(&arguments.config, &arguments.overrides)?;
-    let summary = medst::train::pretrain(&config, arguments.resume, device(arguments.device)?, reporter)?;
+    let (device, group) = launch::place_on(device(arguments.device)?, launch::join()?)?;
+    let summary = medst::train::pretrain_together(&config, arguments.resume, device, &group, reporter)?;
+    // One of several processes speaks for all.
+    let Some(summary) = summary else { return Ok(()) };
     output.show(&summary)?;
     // A script that goes on to use the model must not take a part of the training for the whole.
     if summary.ending == Ending::Stopped {

@@ -62,7 +62,15 @@ pub struct Tokens<'a> {
 }
 
 /// The local loss of a batch.
-pub fn local(model: &MedSt, images: &ImageEmbeddings, reports: &ReportEmbeddings, config: &LossConfig) -> Tensor {
+///
+/// * `whole`: the studies to take the mean over; more than these where other processes have the others.
+pub fn local(
+    model: &MedSt,
+    images: &ImageEmbeddings,
+    reports: &ReportEmbeddings,
+    whole: i64,
+    config: &LossConfig,
+) -> Tensor {
     let tokens = Tokens {
         words: &reports.words,
         word_exists: &reports.word_exists,
@@ -70,12 +78,12 @@ pub fn local(model: &MedSt, images: &ImageEmbeddings, reports: &ReportEmbeddings
         lateral_patches: &images.lateral_patches,
         lateral_rows: &images.features.lateral_rows,
     };
-    of_tokens(&Layers::of(model), &tokens, config)
+    of_tokens(&Layers::of(model), &tokens, whole, config)
 }
 
 /// As [`local`], of tokens that anybody embedded. Studies with and without a lateral view have different numbers of patches and are
 /// computed as two groups.
-pub fn of_tokens(layers: &Layers<'_>, tokens: &Tokens<'_>, config: &LossConfig) -> Tensor {
+pub fn of_tokens(layers: &Layers<'_>, tokens: &Tokens<'_>, whole: i64, config: &LossConfig) -> Tensor {
     let studies = tokens.frontal_patches.size()[0];
     let device = tokens.frontal_patches.device();
     let rows = tokens.lateral_rows;
@@ -99,7 +107,11 @@ pub fn of_tokens(layers: &Layers<'_>, tokens: &Tokens<'_>, config: &LossConfig) 
     if !alone.is_empty() {
         add(&alone, &select(tokens.frontal_patches, &alone));
     }
-    sum / studies as f64
+    if studies == 0 {
+        // Nothing, which depends on the embeddings all the same: the backward pass then goes the way that it goes on other processes.
+        sum = tokens.frontal_patches.sum(None::<Kind>) + tokens.words.sum(None::<Kind>);
+    }
+    sum / whole as f64
 }
 
 /// Sum over the studies of a group, `words` `[B, W, D]`, `word_exists` `[B, W]`, `patches` `[B, P, D]`.

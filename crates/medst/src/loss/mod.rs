@@ -14,6 +14,7 @@ pub mod temporal;
 use tch::Tensor;
 
 use crate::Result;
+use crate::distributed::share::Share;
 use crate::model::input::{Batch, Relations};
 use crate::model::{ImageEmbeddings, MedSt, Mode, ReportEmbeddings};
 use config::LossConfig;
@@ -55,9 +56,32 @@ pub fn of_embeddings(
     relations: &Relations,
     config: &LossConfig,
 ) -> Losses {
-    let global = global::global(&images.global, &reports.global, relations, config);
-    let local = local::local(model, images, reports, config);
-    let temporal = temporal::temporal(&images.global, &reports.global, relations, config);
+    of_share(model, images, reports, relations, config, None)
+}
+
+/// All losses of a batch of which this process embedded a share: the same on every process. The gradient goes to its own studies.
+///
+/// * `relations`: of the whole batch.
+pub fn of_share(
+    model: &MedSt,
+    images: &ImageEmbeddings,
+    reports: &ReportEmbeddings,
+    relations: &Relations,
+    config: &LossConfig,
+    share: Option<&Share>,
+) -> Losses {
+    let own = images.global.size()[0];
+    let local = local::local(model, images, reports, share.map_or(own, Share::studies), config);
+    let (image, report, local) = match share {
+        None => (images.global.shallow_clone(), reports.global.shallow_clone(), local),
+        Some(share) => {
+            let width = images.global.size()[1];
+            let both = share.gather(&Tensor::cat(&[&images.global, &reports.global], 1));
+            (both.narrow(1, 0, width), both.narrow(1, width, width), share.total(&local))
+        }
+    };
+    let global = global::global(&image, &report, relations, config);
+    let temporal = temporal::temporal(&image, &report, relations, config);
     let total = &global.loss * config.global_weight
         + &local * config.local_weight
         + (&temporal.forward_mapping * config.forward_mapping_weight

@@ -35,6 +35,8 @@ pub enum Precision {
     Float32,
     /// Rounded copies of float32 parameters; for GPUs, where it is several times as fast.
     BFloat16,
+    /// Everything in float64, to tell rounding from mistakes; twice the memory, and slow.
+    Float64,
 }
 
 impl Precision {
@@ -42,6 +44,7 @@ impl Precision {
         match self {
             Precision::Float32 => Kind::Float,
             Precision::BFloat16 => Kind::BFloat16,
+            Precision::Float64 => Kind::Double,
         }
     }
 }

@@ -8,7 +8,7 @@ use std::ptr::null;
 use tch::Tensor;
 
 use super::parameters::{LayerNorm, Linear};
-use crate::ops::{message, pointer};
+use crate::ops::{pointer, take};
 
 unsafe extern "C" {
     fn medst_mlp(
@@ -91,18 +91,6 @@ pub fn norm_linear(first: &Tensor, second: Option<&Tensor>, norm: &LayerNorm, li
             error,
         )
     })
-}
-
-/// Takes over the tensor that a function made.
-fn take(call: impl FnOnce(*mut *mut c_char) -> *mut c_void) -> Tensor {
-    let mut error = std::ptr::null_mut();
-    let made = call(&mut error);
-    if made.is_null() {
-        // SAFETY: where it returns null the function leaves a C string of `strdup`, which is ours to free.
-        panic!("{}", unsafe { message(error) });
-    }
-    // SAFETY: the pointer is a new `at::Tensor` of which nobody else knows.
-    unsafe { Tensor::from_ptr(made.cast()) }
 }
 
 #[cfg(test)]

@@ -104,7 +104,8 @@ impl ReportInput {
         rules: impl Into<ReportRules>,
     ) -> ReportInput {
         let rules: ReportRules = rules.into();
-        let longest = reports.iter().map(Vec::len).max().unwrap_or(0) as i64;
+        // A process may have no report of a batch; its column then stands for nothing.
+        let longest = reports.iter().map(Vec::len).max().unwrap_or(1) as i64;
         let tokens = if rules.padding_words { window } else { longest };
         let layouts: Vec<Vec<i64>> = reports
             .iter()

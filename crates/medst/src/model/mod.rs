@@ -44,6 +44,7 @@ use self::projection::Projection;
 use self::stage::Stage;
 use self::view_experts::View;
 use self::vit::{ImageEncoder, ImageFeatures};
+use crate::distributed::Group;
 use crate::{Error, Result};
 
 /// Whether batch statistics and dropout behave as in training.
@@ -136,6 +137,13 @@ impl MedSt {
             patch_importance: Importance::new(&precise.at("patch_importance"), projection.embedding),
             registry: root.into_registry(),
         })
+    }
+
+    /// From now on, batch statistics in training are those of the studies of all these processes.
+    pub fn synchronise(&mut self, group: &Group) {
+        for head in [&mut self.image_global, &mut self.patch_local, &mut self.report_global, &mut self.word_local] {
+            head.synchronise(group);
+        }
     }
 
     /// Trainable parameters, in a fixed order.
@@ -265,10 +273,11 @@ impl MedSt {
         let word_features = words::sum_pieces(states, input);
         let (studies, words, width) = word_features.size3()?;
         let exists = input.word_exists();
+        let embedding = self.config.projection.embedding;
         let local = match self.config.quirk(|own| own.padding_words) {
             true => {
                 let local = self.word_local.forward(&word_features.reshape([studies * words, width]), mode);
-                local.view([studies, words, -1])
+                local.view([studies, words, embedding])
             }
             false => {
                 let rows = exists.reshape([-1]).nonzero().squeeze_dim(1);
@@ -276,7 +285,7 @@ impl MedSt {
                     .word_local
                     .forward(&word_features.reshape([studies * words, width]).index_select(0, &rows), mode);
                 let padded = Tensor::zeros([studies * words, local.size()[1]], (local.kind(), local.device()));
-                padded.index_copy(0, &rows, &local).view([studies, words, -1])
+                padded.index_copy(0, &rows, &local).view([studies, words, embedding])
             }
         };
         let global = self.report_global.forward(&feature, mode);

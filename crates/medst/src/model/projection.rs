@@ -3,11 +3,13 @@
 //!
 //! Letters: `H` encoder width, `D` embedding width.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::Mode;
 use super::config::ProjectionConfig;
 use super::parameters::{Init, Linear, Scope};
+use crate::distributed::Group;
+use crate::distributed::sum::sum_over_ranks;
 
 const MOMENTUM: f64 = 0.1;
 const EPSILON: f64 = 1e-5;
@@ -27,6 +29,8 @@ pub struct Projection {
 struct Statistics {
     mean: Tensor,
     variance: Tensor,
+    /// In training, the processes over whose rows the statistics are taken; `None`: this one's.
+    group: Option<Group>,
 }
 
 impl Statistics {
@@ -34,14 +38,47 @@ impl Statistics {
         Statistics {
             mean: scope.buffer("mean", &[width], Init::Zeros),
             variance: scope.buffer("variance", &[width], Init::Ones),
+            group: None,
         }
     }
 
     /// Normalises the columns of `x` (`[rows, width]`): in training with the statistics of these rows, which also move
     /// the running ones.
     fn normalise(&self, x: &Tensor, affine: Option<(&Tensor, &Tensor)>, mode: Mode) -> Tensor {
+        if let Some(group) = self.group.as_ref().filter(|_| mode == Mode::Train) {
+            return self.normalise_over_ranks(x, affine, group);
+        }
         let (weight, bias) = affine.unzip();
         x.batch_norm(weight, bias, Some(&self.mean), Some(&self.variance), mode == Mode::Train, MOMENTUM, EPSILON, true)
+    }
+}
+
+impl Statistics {
+    /// As [`Statistics::normalise`] in training, with the statistics of the rows of all processes. Some may have no rows, not all.
+    ///
+    /// The variance is taken around the mean of all, in a second sum: differences of large numbers would be rounding only, because the states of
+    /// studies resemble each other.
+    fn normalise_over_ranks(&self, x: &Tensor, affine: Option<(&Tensor, &Tensor)>, group: &Group) -> Tensor {
+        let width = x.size()[1];
+        let column_sums = |x: &Tensor| x.sum_dim_intlist(&[0i64][..], false, None::<Kind>);
+        let own_rows = Tensor::full([1], x.size()[0], (x.kind(), x.device()));
+        let sums = sum_over_ranks(&Tensor::cat(&[column_sums(x), own_rows], 0), group);
+        let rows = sums.narrow(0, width, 1).detach();
+        let mean = sums.narrow(0, 0, width) / &rows;
+        let centred = x - &mean;
+        let variance = sum_over_ranks(&column_sums(&centred.square()), group) / &rows;
+        tch::no_grad(|| {
+            // As the engine's: the running variance is the unbiased one.
+            let unbiased = &variance * (&rows / (&rows - 1.0).clamp_min(1.0));
+            for (running, now) in [(&self.mean, &mean), (&self.variance, &unbiased)] {
+                drop(running.shallow_clone().lerp_(now, MOMENTUM));
+            }
+        });
+        let normalised = centred / (variance + EPSILON).sqrt();
+        match affine {
+            Some((weight, bias)) => normalised * weight + bias,
+            None => normalised,
+        }
     }
 }
 
@@ -57,10 +94,19 @@ impl Projection {
         }
     }
 
+    /// From now on, batch statistics in training are those of the rows of all these processes.
+    pub fn synchronise(&mut self, group: &Group) {
+        for statistics in [&mut self.hidden, &mut self.output] {
+            statistics.group = (group.size() > 1).then(|| Group::clone(group));
+        }
+    }
+
     /// `[rows, H]` to unit vectors `[rows, D]`, both float32 at least. Every row counts in the batch statistics, so rows that stand for nothing
     /// must not be passed. Zero rows give zero rows.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
-        if x.size()[0] == 0 {
+        let met = mode == Mode::Train && self.hidden.group.is_some();
+        // Where processes meet, one without rows comes as well.
+        if x.size()[0] == 0 && !met {
             return Tensor::zeros([0, self.contract.weight.size()[0]], (self.contract.weight.kind(), x.device()));
         }
         // Studies differ by little of what their states have in common, which the normalisation takes away: in bfloat16 its rounding

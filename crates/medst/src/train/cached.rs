@@ -18,9 +18,12 @@ use tch::Tensor;
 use super::gradients::Gradients;
 use super::recompute::Chain;
 use crate::Result;
+use crate::distributed::reduce::{Part, Reducer};
+use crate::distributed::share::Share;
 use crate::loss::config::LossConfig;
 use crate::loss::{self, Losses};
 use crate::model::input::{Batch, ImageInput, ReportInput};
+use crate::model::parameters::at_least_float;
 use crate::model::vit::ImageFeatures;
 use crate::model::{MedSt, Mode};
 
@@ -84,22 +87,50 @@ pub fn differentiate(
     economy: Economy,
     (share, seed): (f64, i64),
 ) -> Result<(Losses, Vec<Tensor>)> {
+    differentiate_share(model, batch, config, economy, (share, seed), None, None)
+}
+
+/// As [`differentiate`], of a batch of which this process has a share: the losses are those of the whole batch, the gradients what its own studies
+/// give, or with `reducer` the sum over all processes.
+///
+/// A tape that is kept whole is kept stage by stage here, so that gradients are sent on their way while earlier stages are computed.
+///
+/// # Errors
+/// When the batch does not fit the model.
+pub fn differentiate_share(
+    model: &MedSt,
+    batch: &Batch,
+    config: &LossConfig,
+    economy: Economy,
+    (weight, seed): (f64, i64),
+    share: Option<&Share>,
+    mut reducer: Option<Reducer>,
+) -> Result<(Losses, Vec<Tensor>)> {
     let studies = batch.images.studies();
-    let starts = (0..studies).step_by(economy.studies as usize);
+    // By the place in the whole batch, so that it does not matter which process draws it.
+    let seed = seed.wrapping_add(share.map_or(0, Share::first));
+    let starts = (0..studies).step_by(economy.studies.max(1) as usize);
     let ranges = starts.map(|start| start..(start + economy.studies).min(studies));
     let chunks: Vec<Chunk> = ranges.map(|range| Chunk::of(batch, range, seed)).collect();
     let alone = chunks.len() == 1;
 
-    let (mut states, mut kept) = (Vec::new(), None);
+    let (mut states, mut kept, mut tapes) = (Vec::new(), None, None);
     for chunk in &chunks {
         let [image, report] = chunk.chains(model)?;
         if alone && economy.by_block {
             let ((images, of_image), (reports, of_report)) = (image.run_keeping(), report.run_keeping());
             states.push(both(images, reports));
             kept = Some([of_image, of_report]);
+        } else if alone {
+            let ((images, of_image), (reports, of_report)) = (image.run_taping(), report.run_taping());
+            states.push(both(images, reports));
+            tapes = Some([of_image, of_report]);
         } else {
             states.push(tch::no_grad(|| both(image.run(), report.run())));
         }
+    }
+    if states.is_empty() {
+        states.push(no_states(model));
     }
     let states = join(states);
     let lateral_rows = model.lateral_rows(&batch.images);
@@ -108,30 +139,65 @@ pub fn differentiate(
     let features = ImageFeatures::from_states(vec![image, frontal, lateral], lateral_rows.clone());
     let images = model.project_images(features, Mode::Train)?;
     let reports = model.project_reports(&tokens, &batch.reports, Mode::Train)?;
-    let losses = loss::of_embeddings(model, &images, &reports, &batch.relations, config);
+    let losses = loss::of_share(model, &images, &reports, &batch.relations, config, share);
     drop((images, reports, tokens));
     let mut gradients = Gradients::none(model);
-    let of_states = gradients.add(&(&losses.total * share), &states);
+    let of_states = gradients.add(&(&losses.total * weight), &states);
     drop(states);
+    let mut done = |part: Part, gradients: &mut Gradients| {
+        if let Some(reducer) = &mut reducer {
+            reducer.ready(part, gradients);
+        }
+    };
+    done(Part::Heads, &mut gradients);
 
-    for chunk in &chunks {
+    for (number, chunk) in chunks.iter().enumerate() {
+        // What earlier chunks give is not final.
+        let last = number + 1 == chunks.len();
         let [start, end] = [chunk.studies.start, chunk.studies.end];
         let before = |row: i64| lateral_rows.partition_point(|&own| own < row) as i64;
         let narrow = |part: usize, start: i64, end: i64| of_states[part].narrow(0, start, end - start);
         let of_images = vec![narrow(0, start, end), narrow(1, start, end), narrow(2, before(start), before(end))];
         let of_reports = vec![narrow(3, start, end)];
         let [image, report] = chunk.chains(model)?;
-        if economy.by_block {
+        let mut image_done = |stage: usize, gradients: &mut Gradients| {
+            if last {
+                done(Part::Image(stage), gradients);
+            }
+        };
+        if let Some([of_image, of_report]) = tapes.take() {
+            image.pull_by_tape(of_image, of_images, &mut gradients, &mut image_done);
+            report.pull_by_tape(of_report, of_reports, &mut gradients, &mut |stage, gradients| {
+                done(Part::Report(stage), gradients);
+            });
+        } else if economy.by_block {
             let [of_image, of_report] = kept.take().unwrap_or_else(|| {
                 // Those of the first pass were not kept: with several chunks they would be those of the whole batch.
                 [image.run_keeping().1, report.run_keeping().1]
             });
-            image.pull_by_stage(of_image, of_images, &mut gradients);
-            report.pull_by_stage(of_report, of_reports, &mut gradients);
+            image.pull_by_stage(of_image, of_images, &mut gradients, &mut image_done);
+            report.pull_by_stage(of_report, of_reports, &mut gradients, &mut |stage, gradients| {
+                if last {
+                    done(Part::Report(stage), gradients);
+                }
+            });
         } else {
             image.pull(&of_images, &mut gradients);
+            image_done(0, &mut gradients);
             report.pull(&of_reports, &mut gradients);
         }
     }
+    if let Some(reducer) = reducer {
+        reducer.finish(&mut gradients);
+    }
     Ok((losses, gradients.finish()))
+}
+
+/// The states of a process that has no study of a batch.
+fn no_states(model: &MedSt) -> Vec<Tensor> {
+    let (image, text) = (&model.config.image, &model.config.text);
+    let zeros =
+        |shape: &[i64]| Tensor::zeros(shape, (at_least_float(model.parameters()[0].tensor.kind()), model.device()));
+    let patches = zeros(&[0, image.patches(), image.width]);
+    vec![zeros(&[0, image.width]), patches.shallow_clone(), patches, zeros(&[0, 1, text.width])]
 }

@@ -110,6 +110,11 @@ impl<'a> Dataset<'a> {
         })
     }
 
+    /// Studies of each of some sequences.
+    pub fn lengths(&self, numbers: &[usize]) -> Vec<usize> {
+        numbers.iter().map(|&number| self.sequences[number].len()).collect()
+    }
+
     /// Number of studies.
     pub fn studies(&self) -> usize {
         self.sequences.iter().map(Vec::len).sum()
@@ -118,18 +123,27 @@ impl<'a> Dataset<'a> {
     /// Makes a batch of sequences (numbers into `self.sequences`). Those of full length take part in the temporal loss; where
     /// shorter ones may as well, all of two studies or more.
     pub fn batch(&self, numbers: &[usize], crop: Crop) -> Batch {
-        let rows: Vec<u32> = numbers.iter().flat_map(|&n| self.sequences[n].iter().copied()).collect();
-        let reports: Vec<Vec<u32>> = rows.iter().map(|&row| self.tokens[row as usize].clone()).collect();
+        self.share(numbers, 0..numbers.len(), crop)
+    }
+
+    /// As [`Dataset::batch`], with pictures and reports of some of its sequences only: `own` into `numbers`. The relations are those of the whole batch.
+    pub fn share(&self, numbers: &[usize], own: std::ops::Range<usize>, crop: Crop) -> Batch {
+        let rows_of = |numbers: &[usize]| -> Vec<u32> {
+            numbers.iter().flat_map(|&n| self.sequences[n].iter().copied()).collect()
+        };
+        let reports_of =
+            |rows: &[u32]| -> Vec<Vec<u32>> { rows.iter().map(|&row| self.tokens[row as usize].clone()).collect() };
+        let (rows, own) = (rows_of(numbers), rows_of(&numbers[own]));
         Batch {
-            images: self.images(&rows, crop),
+            images: self.images(&own, crop),
             reports: ReportInput::new(
-                &reports,
+                &reports_of(&own),
                 |id| self.pieces.is_continuation(id),
                 self.pieces.separator(),
                 self.model.text.max_tokens,
                 self.model.report_rules(),
             ),
-            relations: self.relations(numbers, &rows, reports),
+            relations: self.relations(numbers, &rows, reports_of(&rows)),
         }
     }
 

@@ -48,6 +48,39 @@ impl<'a> Gradients<'a> {
         of_others.into_iter().zip(others).map(defined).collect()
     }
 
+    /// Takes the sums of some parameters out, behind each other, `[n]`; zero where there is none.
+    pub fn take_flat(&mut self, numbers: &[usize]) -> Tensor {
+        let parts: Vec<Tensor> = numbers
+            .iter()
+            .map(|&number| {
+                let like = &self.parameters[number].tensor;
+                self.sum[number].take().unwrap_or_else(|| like.zeros_like()).reshape([-1])
+            })
+            .collect();
+        Tensor::cat(&parts, 0)
+    }
+
+    /// Puts back what [`Gradients::take_flat`] took.
+    pub fn put_flat(&mut self, numbers: &[usize], flat: &Tensor) {
+        let mut place = 0;
+        for &number in numbers {
+            let like = &self.parameters[number].tensor;
+            let length = like.numel() as i64;
+            self.sum[number] = Some(flat.narrow(0, place, length).view_as(like));
+            place += length;
+        }
+    }
+
+    /// Parameters and sums as they came from [`Gradients::finish`].
+    pub fn from(model: &'a MedSt, gradients: Vec<Tensor>) -> Gradients<'a> {
+        Gradients { parameters: model.parameters(), sum: gradients.into_iter().map(Some).collect() }
+    }
+
+    /// The names of the parameters, in their order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.parameters.iter().map(|parameter| parameter.name.as_str())
+    }
+
     /// One tensor for each parameter.
     pub fn finish(self) -> Vec<Tensor> {
         let zero = |parameter: &Parameter| parameter.tensor.zeros_like();

@@ -1,5 +1,6 @@
 //! Batches prepared ahead of the model, in order.
 
+use std::ops::Range;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::Scope;
 
@@ -25,13 +26,25 @@ impl Loader {
         crop: Crop,
         threads: usize,
     ) -> Loader {
+        let whole = |numbers: Vec<usize>| (0..numbers.len(), numbers);
+        Loader::of_shares(scope, dataset, batches.into_iter().map(whole).collect(), crop, threads)
+    }
+
+    /// As [`Loader::start`], of each batch some sequences only: `(those, the batch)`, see [`Dataset::share`].
+    pub fn of_shares<'scope, 'env>(
+        scope: &'scope Scope<'scope, 'env>,
+        dataset: &'env Dataset<'env>,
+        batches: Vec<(Range<usize>, Vec<usize>)>,
+        crop: Crop,
+        threads: usize,
+    ) -> Loader {
         let threads = threads.min(batches.len()).max(1);
         let channels = (0..threads).map(|thread| {
-            let own: Vec<Vec<usize>> = batches.iter().skip(thread).step_by(threads).cloned().collect();
+            let own: Vec<(Range<usize>, Vec<usize>)> = batches.iter().skip(thread).step_by(threads).cloned().collect();
             let (sender, receiver) = sync_channel(AHEAD);
             scope.spawn(move || {
-                for numbers in own {
-                    if sender.send(dataset.batch(&numbers, crop)).is_err() {
+                for (own, numbers) in own {
+                    if sender.send(dataset.share(&numbers, own, crop)).is_err() {
                         return; // nobody waits for more
                     }
                 }

@@ -45,6 +45,13 @@ impl Parts {
         }
     }
 
+    /// From the values in the order of [`Parts::named`].
+    pub fn from_values(values: &[f64]) -> Parts {
+        let mut parts = Parts::default();
+        parts.values_mut().into_iter().zip(values).for_each(|(own, value)| *own = *value);
+        parts
+    }
+
     fn values_mut(&mut self) -> [&mut f64; 7] {
         [
             &mut self.total,

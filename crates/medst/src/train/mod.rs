@@ -46,9 +46,12 @@ use self::log::{Entry, Log, Parts};
 use self::optimizer::AdamW;
 use self::schedule::Schedule;
 pub use self::summary::{Ending, RunSummary};
-use self::watch::Watch;
+use self::watch::{Quiet, Watch};
 use crate::config::{Config, Take};
 use crate::convert;
+use crate::distributed::reduce::{self, Reducer};
+use crate::distributed::share::Share;
+use crate::distributed::{self, Group, broadcast_bytes};
 use crate::loss;
 use crate::model::card::{Origin, TrainingData};
 use crate::model::config::Positions;
@@ -69,32 +72,55 @@ pub const CONFIG: &str = "config.toml";
 /// # Errors
 /// An unusable configuration or corpus, a folder that cannot be written, a loss that is not finite.
 pub fn pretrain(config: &Config, resume: bool, device: Device, progress: &dyn Progress) -> Result<RunSummary> {
+    let summary = pretrain_together(config, resume, device, &distributed::alone(), progress)?;
+    Ok(summary.expect("the process that leads has the summary"))
+}
+
+/// As [`pretrain`], with several processes that share the batches out ([`distributed`]). The numbers are those of one process, up to rounding.
+/// Process 0 reads and writes the run's folder, speaks, and returns the summary; a stop request to any of them stops all.
+///
+/// # Errors
+/// As [`pretrain`], on the process that it happens to, which then has to end the others.
+pub fn pretrain_together(
+    config: &Config,
+    resume: bool,
+    device: Device,
+    group: &Group,
+    progress: &dyn Progress,
+) -> Result<Option<RunSummary>> {
+    let quiet = Quiet(progress);
+    let progress: &dyn Progress = if group.leads() { progress } else { &quiet };
     let corpus = Corpus::open(&config.data.corpus)?;
     let pieces = vocabulary(config)?;
     let dataset = |split| Dataset::new(&corpus, &pieces, split, &config.model, &config.data);
     let (training, validation) = (dataset(Split::Train)?, dataset(Split::Validate)?);
+    check_alike(config, &corpus, group)?;
     let steps_per_epoch = steps_per_epoch(&training, config)?;
     let total = (config.train.epochs * steps_per_epoch).min(config.train.max_steps.unwrap_or(u64::MAX));
-    let watch = Watch::open(config)?;
-    check_folder(config, resume)?;
-
-    let mut model = MedSt::new(&config.model, config.train.seed, device, config.train.precision.kind())?;
-    let origin = initialise(&mut model, config, progress)?;
+    let watch = if group.leads() { Watch::open(config)? } else { None };
+    let kind = config.train.precision.kind();
+    let (mut model, mut origin) = (MedSt::unwritten(&config.model, device, kind)?, Vec::new());
+    if group.leads() {
+        check_folder(config, resume)?;
+        model = MedSt::new(&config.model, config.train.seed, device, kind)?;
+        origin = initialise(&mut model, config, progress)?;
+    }
     let mut optimizer = AdamW::new(&model, &config.optimizer);
     let mut checkpoints = Checkpoints::new(&config.train.output);
-    let mut state = if resume && checkpoints.begun() {
+    let mut state = if group.leads() && resume && checkpoints.begun() {
         checkpoints.restore(&mut model, &mut optimizer, &corpus.fingerprint())?
     } else {
         State::default()
     };
+    join(&mut model, &mut optimizer, &mut state, group)?;
     if resume && state.step == 0 {
         progress.note("the run has no checkpoint yet: it begins at its first step");
     }
-    if !resume {
+    if !resume && group.leads() {
         // Only now: a start that fails leaves no folder that would stand in the way of the next one.
         open_folder(config)?;
     }
-    let mut log = Log::open(&config.train.output, state.step)?;
+    let mut log = if group.leads() { Some(Log::open(&config.train.output, state.step)?) } else { None };
     let schedule = Schedule {
         max: config.optimizer.lr,
         min: config.optimizer.min_lr,
@@ -103,7 +129,11 @@ pub fn pretrain(config: &Config, resume: bool, device: Device, progress: &dyn Pr
     };
     let mut save = |model: &MedSt, optimizer: &AdamW, state: &mut State| {
         optimizer.check_weights()?;
+        optimizer.check_agreement(group)?;
         state.updates = optimizer.state().1;
+        if !group.leads() {
+            return Ok(());
+        }
         let card = ModelCard {
             stored_size: Some(corpus.image_size()),
             training: Some(TrainingData::of(&corpus)),
@@ -111,12 +141,15 @@ pub fn pretrain(config: &Config, resume: bool, device: Device, progress: &dyn Pr
             origin: origin.clone(),
             ..ModelCard::new(&config.model, &pieces, state.step, corpus.fingerprint())
         };
-        checkpoints.save(model, &card, optimizer, state, config.data.vocabulary.as_deref())
+        checkpoints.save(model, &card, optimizer, state, config.data.vocabulary.as_deref()).map(|_| ())
     };
     let describe = |set: &Dataset| format!("{} studies in {} sequences", set.studies(), set.sequences.len());
     progress.note(&format!("training on {}, validating on {}", describe(&training), describe(&validation)));
     if training.silent + validation.silent > 0 {
         progress.note(&format!("{} studies have no report and are left out", training.silent + validation.silent));
+    }
+    if group.size() > 1 {
+        progress.note(&format!("{} processes share each batch", group.size()));
     }
     progress.begin("pre-training", Some(total));
     progress.advance(state.step);
@@ -126,12 +159,15 @@ pub fn pretrain(config: &Config, resume: bool, device: Device, progress: &dyn Pr
         let crop = Crop::Random { seed: config.train.seed, epoch: state.epoch };
         let mut batches = epoch_batches(&training, config, state.epoch);
         let batches = batches.split_off(state.position.min(batches.len()));
+        let shares: Vec<Share> = batches.iter().map(|numbers| Share::of(&training.lengths(numbers), group)).collect();
+        let batches = shares.iter().map(|share| share.sequences.clone()).zip(batches).collect();
         let stopped = std::thread::scope(|scope| -> Result<Option<Ending>> {
-            let mut loader = Loader::start(scope, &training, batches, crop, config.data.loader_threads);
+            let loader = Loader::of_shares(scope, &training, batches, crop, config.data.loader_threads);
+            let mut loader = loader.zip(shares);
             loop {
                 // The wait for the loader counts: studies/s is what a user gets.
                 let start = Instant::now();
-                let micro: Vec<Batch> = loader.by_ref().take(config.train.accumulate).collect();
+                let micro: Vec<(Batch, Share)> = loader.by_ref().take(config.train.accumulate).collect();
                 if micro.is_empty() || state.step >= total {
                     return Ok(None);
                 }
@@ -144,7 +180,7 @@ pub fn pretrain(config: &Config, resume: bool, device: Device, progress: &dyn Pr
                 state.step += 1;
                 state.position += micro.len();
 
-                let studies: i64 = micro.iter().map(|batch| batch.images.studies()).sum();
+                let studies: i64 = micro.iter().map(|(_, share)| share.studies()).sum();
                 let entry = Entry::Train {
                     step: state.step,
                     epoch: state.epoch,
@@ -154,7 +190,9 @@ pub fn pretrain(config: &Config, resume: bool, device: Device, progress: &dyn Pr
                     studies: studies as u64,
                     studies_per_second: studies as f64 / start.elapsed().as_secs_f64(),
                 };
-                log.write(&entry)?;
+                if let Some(log) = &mut log {
+                    log.write(&entry)?;
+                }
                 progress.status(&summary::brief(&entry));
                 progress.advance(1);
                 if state.step % config.train.log_every == 0 {
@@ -163,7 +201,7 @@ pub fn pretrain(config: &Config, resume: bool, device: Device, progress: &dyn Pr
                 let every = config.train.validate_every;
                 if every > 0
                     && state.step % every == 0
-                    && check(&model, &validation, config, &mut state, &mut log, progress)?
+                    && check(&model, &validation, config, &mut state, (log.as_mut(), group), progress)?
                 {
                     save(&model, &optimizer, &mut state)?;
                     if config.train.patience > 0 && state.stale >= config.train.patience {
@@ -172,10 +210,10 @@ pub fn pretrain(config: &Config, resume: bool, device: Device, progress: &dyn Pr
                 }
                 if let Some(watch) = watch.as_ref().filter(|watch| watch.is_due(state.step)) {
                     for entry in watch.look(&model, &pieces, &state, progress)? {
-                        log.write(&entry)?;
+                        log.iter_mut().try_for_each(|log| log.write(&entry))?;
                     }
                 }
-                if progress.stop_requested() {
+                if distributed::any(group, progress.stop_requested()) {
                     return Ok(Some(Ending::Stopped));
                 }
             }
@@ -186,7 +224,9 @@ pub fn pretrain(config: &Config, resume: bool, device: Device, progress: &dyn Pr
         }
         state.epoch += 1;
         state.position = 0;
-        if config.train.validate_every == 0 && check(&model, &validation, config, &mut state, &mut log, progress)? {
+        if config.train.validate_every == 0
+            && check(&model, &validation, config, &mut state, (log.as_mut(), group), progress)?
+        {
             save(&model, &optimizer, &mut state)?;
             if config.train.patience > 0 && state.stale >= config.train.patience {
                 ending = Ending::Converged;
@@ -196,27 +236,68 @@ pub fn pretrain(config: &Config, resume: bool, device: Device, progress: &dyn Pr
     }
     if ending == Ending::Finished && state.validated != state.step {
         // The interval of validation need not divide the run: its final weights are judged all the same.
-        check(&model, &validation, config, &mut state, &mut log, progress)?;
+        check(&model, &validation, config, &mut state, (log.as_mut(), group), progress)?;
     }
     progress.end();
     save(&model, &optimizer, &mut state)?;
-    RunSummary::read(&config.train.output, ending, total)
+    // Nobody leaves before the checkpoint is written.
+    group.gather_bytes(&[]);
+    if group.size() > 1 {
+        progress.note(&format!("passed between processes: {}", group.traffic()));
+    }
+    if group.leads() { RunSummary::read(&config.train.output, ending, total).map(Some) } else { Ok(None) }
+}
+
+/// Refuses processes that were not given the same work.
+fn check_alike(config: &Config, corpus: &Corpus, group: &Group) -> Result<()> {
+    let own = format!("{}\0{}\0{}", env!("CARGO_PKG_VERSION"), corpus.fingerprint(), config.to_toml()?);
+    let all = group.gather_bytes(own.as_bytes());
+    match all.iter().position(|other| *other != all[0]) {
+        None => Ok(()),
+        Some(rank) => Err(Error::Distributed(format!(
+            "process {rank} has another version, configuration or corpus than process 0; all must be started alike"
+        ))),
+    }
+}
+
+/// Takes over weights, moments and place of process 0, and batch statistics of all from now on.
+fn join(model: &mut MedSt, optimizer: &mut AdamW, state: &mut State, group: &Group) -> Result<()> {
+    if group.size() == 1 {
+        return Ok(());
+    }
+    optimizer.broadcast(group);
+    for buffer in model.buffers() {
+        group.broadcast(&mut buffer.tensor.shallow_clone());
+    }
+    let given = broadcast_bytes(group, &serde_json::to_vec(state).unwrap_or_default());
+    *state = serde_json::from_slice(&given)
+        .map_err(|error| Error::Distributed(format!("the state of process 0 is not readable: {error}")))?;
+    model.synchronise(group);
+    Ok(())
 }
 
 /// Losses and gradients of one optimiser step: the mean over its batches.
-fn differentiate(model: &MedSt, micro: &[Batch], config: &Config, step: u64) -> Result<(Parts, Vec<Tensor>)> {
-    let share = 1.0 / micro.len() as f64;
+fn differentiate(model: &MedSt, micro: &[(Batch, Share)], config: &Config, step: u64) -> Result<(Parts, Vec<Tensor>)> {
+    let weight = 1.0 / micro.len() as f64;
     let (mut parts, mut sum) = (Parts::default(), Vec::<Tensor>::new());
-    for (n, batch) in micro.iter().enumerate() {
+    for (n, (batch, share)) in micro.iter().enumerate() {
         // Dropout depends on the step alone, not on what ran before.
         let seed = rand::Rng::random(&mut sampler::random([config.train.seed, step, n as u64, 3]));
         let batch = batch.to_device(model.device());
-        let (losses, gradients) = match economy(config, batch.images.studies()) {
-            Some(economy) => cached::differentiate(model, &batch, &config.loss, economy, (share, seed))?,
+        let studies = batch.images.studies();
+        let (losses, gradients) = match economy(config, studies) {
+            economy if share.group.size() > 1 => {
+                let economy = economy.unwrap_or(Economy { studies: studies.max(1), by_block: false });
+                // Gradients of several batches go on their way when all are there.
+                let reducer = (micro.len() == 1).then(|| Reducer::start(model, &share.group));
+                let weight = (weight, seed);
+                cached::differentiate_share(model, &batch, &config.loss, economy, weight, Some(share), reducer)?
+            }
+            Some(economy) => cached::differentiate(model, &batch, &config.loss, economy, (weight, seed))?,
             None => {
                 tch::manual_seed(seed);
                 let losses = loss::med_st(model, &batch, &config.loss, Mode::Train)?;
-                let gradients = Gradients::of(model, &(&losses.total * share));
+                let gradients = Gradients::of(model, &(&losses.total * weight));
                 (losses, gradients)
             }
         };
@@ -224,14 +305,17 @@ fn differentiate(model: &MedSt, micro: &[Batch], config: &Config, step: u64) -> 
         if !own.total.is_finite() {
             return Err(Error::Training(format!("the loss of step {} is not finite: {}", step + 1, own.listed())));
         }
-        parts.add(&own, share);
+        parts.add(&own, weight);
         if sum.is_empty() {
             sum = gradients;
         } else {
             sum.iter_mut().zip(&gradients).for_each(|(sum, gradient)| drop(sum.g_add_(gradient)));
         }
     }
-    Ok((parts, sum))
+    match micro {
+        [(_, share), _, ..] if share.group.size() > 1 => Ok((parts, reduce::sum_all(model, &share.group, sum))),
+        _ => Ok((parts, sum)),
+    }
 }
 
 /// How a batch of so many studies is to save memory; `None` where its tape is kept whole.
@@ -247,11 +331,11 @@ fn check(
     validation: &Dataset,
     config: &Config,
     state: &mut State,
-    log: &mut Log,
+    (log, group): (Option<&mut Log>, &Group),
     progress: &dyn Progress,
 ) -> Result<bool> {
     let size = config.train.sequences_per_batch;
-    let Some((losses, retrieval)) = validate::validate(model, validation, &config.loss, size)? else {
+    let Some((losses, retrieval)) = validate::validate_together(model, validation, &config.loss, size, group)? else {
         return Ok(false);
     };
     if !losses.total.is_finite() {
@@ -263,7 +347,9 @@ fn check(
         )));
     }
     let entry = Entry::Validate { step: state.step, epoch: state.epoch, losses, retrieval };
-    log.write(&entry)?;
+    if let Some(log) = log {
+        log.write(&entry)?;
+    }
     progress.note(&summary::line(&entry));
     let improved = state.best.first().is_none_or(|best| losses.total < best.loss);
     state.validated = state.step;

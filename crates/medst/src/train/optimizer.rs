@@ -12,6 +12,7 @@ use std::ffi::{c_char, c_void};
 use tch::{Device, Kind, Tensor};
 
 use crate::config::OptimizerConfig;
+use crate::distributed::{Group, broadcast_bytes};
 use crate::model::{MedSt, Parameter};
 use crate::ops::{message, pointer};
 use crate::{Error, Result};
@@ -140,6 +141,39 @@ impl AdamW {
         let name = culprit.map_or("the parameters", |parameter| &parameter.name);
         Err(Error::Training(format!(
             "`{name}` is not finite after update {}; a lower optimizer.lr or optimizer.clip_norm may help",
+            self.updates
+        )))
+    }
+
+    /// Takes over values, moments and the number of updates of process 0.
+    pub fn broadcast(&mut self, group: &Group) {
+        let _guard = tch::no_grad_guard();
+        for tensor in [&mut self.values, &mut self.first, &mut self.second] {
+            group.broadcast(tensor);
+        }
+        let updates = broadcast_bytes(group, &self.updates.to_le_bytes());
+        self.updates = u64::from_le_bytes(updates.try_into().expect("eight bytes were sent"));
+        if let Some(working) = &mut self.working {
+            working.copy_(&self.values);
+        }
+    }
+
+    /// Refuses to go on where processes have come to other weights, which identical updates cannot lead to.
+    ///
+    /// # Errors
+    /// Names the processes.
+    pub fn check_agreement(&self, group: &Group) -> Result<()> {
+        let own = self.values.sum(Kind::Double).double_value(&[]).to_le_bytes();
+        let others: Vec<usize> = {
+            let all = group.gather_bytes(&own);
+            (0..all.len()).filter(|&rank| all[rank] != all[0]).collect()
+        };
+        if others.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Distributed(format!(
+            "after update {} the weights of processes {others:?} are not those of process 0; the processes must run the same program on \
+             processors of one kind",
             self.updates
         )))
     }

@@ -15,6 +15,9 @@ pub struct Chain<'a> {
     pub seed: i64,
 }
 
+/// The tapes of all stages of a chain, each with a beginning of its own: the states before it, and those behind it.
+pub struct Tapes(Vec<[Vec<Tensor>; 2]>);
+
 /// The states in front of each stage of a chain that was run.
 pub struct Kept(Vec<Vec<Tensor>>);
 
@@ -40,21 +43,57 @@ impl Chain<'_> {
         (states, Kept(kept))
     }
 
+    /// As [`Chain::run`], with a tape for each stage.
+    pub fn run_taping(&self) -> (Vec<Tensor>, Tapes) {
+        let (mut tapes, mut states) = (Vec::new(), Vec::new());
+        for number in 0..self.stages.len() {
+            let inputs = leaves(&states);
+            states = self.stage(number, &inputs);
+            tapes.push([inputs, states.iter().map(Tensor::shallow_clone).collect()]);
+        }
+        (states, Tapes(tapes))
+    }
+
+    /// Adds the parameters' gradient, a stage at a time; `done` hears of each.
+    pub fn pull_by_tape(
+        &self,
+        Tapes(mut tapes): Tapes,
+        mut of_states: Vec<Tensor>,
+        gradients: &mut Gradients,
+        done: &mut dyn FnMut(usize, &mut Gradients),
+    ) {
+        while let Some([inputs, states]) = tapes.pop() {
+            of_states = gradients.add(&product(&states, &of_states), &inputs);
+            done(tapes.len(), gradients);
+        }
+    }
+
     /// Adds the parameters' gradient, where the last states have the gradients `of_states`. The tape is that of the whole chain.
     pub fn pull(&self, of_states: &[Tensor], gradients: &mut Gradients) {
         gradients.add(&product(&self.run(), of_states), &[]);
     }
 
-    /// As [`Chain::pull`], with the tape of one stage at a time.
-    pub fn pull_by_stage(&self, Kept(mut kept): Kept, of_states: Vec<Tensor>, gradients: &mut Gradients) {
+    /// As [`Chain::pull`], with the tape of one stage at a time; `done` hears of each.
+    pub fn pull_by_stage(
+        &self,
+        Kept(mut kept): Kept,
+        of_states: Vec<Tensor>,
+        gradients: &mut Gradients,
+        done: &mut dyn FnMut(usize, &mut Gradients),
+    ) {
         let mut of_states = of_states;
         for number in (0..self.stages.len()).rev() {
             let inputs = kept.pop().unwrap_or_default();
-            // The tensors are kept elsewhere too; a leaf must be a handle of its own.
-            let inputs: Vec<Tensor> = inputs.iter().map(|state| state.detach().set_requires_grad(true)).collect();
+            let inputs = leaves(&inputs);
             of_states = gradients.add(&product(&self.stage(number, &inputs), &of_states), &inputs);
+            done(number, gradients);
         }
     }
+}
+
+/// Where a tape begins. The tensors are kept elsewhere too; a leaf must be a handle of its own.
+fn leaves(states: &[Tensor]) -> Vec<Tensor> {
+    states.iter().map(|state| state.detach().set_requires_grad(true)).collect()
 }
 
 /// `Σ states · gradients`, whose gradient by the states is `gradients`.

@@ -6,6 +6,7 @@ use super::dataset::{Crop, Dataset};
 use super::log::{Parts, Retrieval};
 use super::sampler;
 use crate::Result;
+use crate::distributed::{Group, alone, sum_numbers};
 use crate::loss;
 use crate::loss::config::LossConfig;
 use crate::model::{MedSt, Mode};
@@ -20,11 +21,22 @@ pub fn validate(
     config: &LossConfig,
     batch_size: usize,
 ) -> Result<Option<(Parts, Retrieval)>> {
+    validate_together(model, dataset, config, batch_size, &alone())
+}
+
+/// As [`validate`], whole batches shared out among processes; all get the same result.
+pub fn validate_together(
+    model: &MedSt,
+    dataset: &Dataset,
+    config: &LossConfig,
+    batch_size: usize,
+    group: &Group,
+) -> Result<Option<(Parts, Retrieval)>> {
     let order: Vec<usize> = (0..dataset.sequences.len()).collect();
     let batches = sampler::in_order(&order, &dataset.sequences, batch_size);
     let (mut parts, mut images, mut reports, mut count) = (Parts::default(), Vec::new(), Vec::new(), 0);
     let _guard = tch::no_grad_guard();
-    for numbers in batches {
+    for numbers in batches.into_iter().skip(group.rank()).step_by(group.size()) {
         let batch = dataset.batch(&numbers, Crop::Centre).to_device(model.device());
         let image = model.embed_images(&batch.images, Mode::Evaluate)?;
         let report = model.embed_reports(&batch.reports, Mode::Evaluate)?;
@@ -35,20 +47,38 @@ pub fn validate(
         images.push(image.global);
         reports.push(report.global);
     }
-    if count == 0 {
+    let counts: Vec<i64> = group.gather_bytes(&i64::to_le_bytes(count)).into_iter().map(number).collect();
+    let all: i64 = counts.iter().sum();
+    if all == 0 {
         return Ok(None);
     }
+    let sums = Parts::from_values(&sum_numbers(group, &parts.named().map(|(_, value)| value)));
     let mut mean = Parts::default();
-    mean.add(&parts, 1.0 / count as f64);
-    Ok(Some((mean, retrieval(&Tensor::cat(&images, 0), &Tensor::cat(&reports, 0)))))
+    mean.add(&sums, 1.0 / all as f64);
+    let options = (model.buffers()[0].tensor.kind(), model.device());
+    let joined = |own: &[Tensor]| match own {
+        [] => Tensor::zeros([0, model.config.projection.embedding], options),
+        own => Tensor::cat(own, 0),
+    };
+    let [images, reports] = [&images, &reports].map(|own| group.gather(&joined(own), &counts));
+    Ok(Some((mean, retrieval_together(&images, &reports, group))))
+}
+
+fn number(bytes: Vec<u8>) -> i64 {
+    i64::from_le_bytes(bytes.try_into().expect("eight bytes were sent"))
 }
 
 /// Recall at 1 and 5 of `[n, D]` unit vectors of images and reports, row by row of the same study; both directions averaged.
 pub fn retrieval(images: &Tensor, reports: &Tensor) -> Retrieval {
+    retrieval_together(images, reports, &alone())
+}
+
+/// As [`retrieval`] of embeddings that all processes hold, each scoring some of the rows.
+fn retrieval_together(images: &Tensor, reports: &Tensor, group: &Group) -> Retrieval {
     let studies = images.size()[0];
     let (mut at_1, mut at_5) = (0.0, 0.0);
     for (queries, candidates) in [(images, reports), (reports, images)] {
-        for start in (0..studies).step_by(ROWS as usize) {
+        for start in (0..studies).step_by(ROWS as usize).skip(group.rank()).step_by(group.size()) {
             let rows = ROWS.min(studies - start);
             let scores = queries.narrow(0, start, rows).matmul(&candidates.tr());
             let place =
@@ -62,6 +92,8 @@ pub fn retrieval(images: &Tensor, reports: &Tensor) -> Retrieval {
             at_5 += ahead.lt(5).sum(Kind::Int64).double_value(&[]);
         }
     }
+    let hits = sum_numbers(group, &[at_1, at_5]);
+    (at_1, at_5) = (hits[0], hits[1]);
     let both = 2.0 * studies as f64;
     Retrieval { studies: studies as u64, recall_at_1: at_1 / both, recall_at_5: at_5 / both }
 }

@@ -28,7 +28,7 @@ pub struct Watch {
 }
 
 /// Passes on a stop request; what is evaluated has no place on the bar of the training.
-struct Quiet<'a>(&'a dyn Progress);
+pub(super) struct Quiet<'a>(pub &'a dyn Progress);
 
 impl Progress for Quiet<'_> {
     fn begin(&self, _what: &str, _total: Option<u64>) {}

@@ -1,0 +1,96 @@
+//! Whether this process is one of several that a launcher started (`mpirun`, `srun`), and what that changes: their number among themselves, threads,
+//! devices, messages.
+
+use std::env;
+use std::sync::OnceLock;
+
+use anyhow::Result;
+use medst::Error;
+use medst::distributed::{self, Group};
+use tch::Device;
+
+/// What launchers tell their processes of how many there are: Open MPI, PMIx and Hydra (MPICH, Intel MPI), SLURM.
+const COUNTS: [&str; 3] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"];
+
+/// `(number, all)` of this process, once it knows.
+static PLACE: OnceLock<(usize, usize)> = OnceLock::new();
+
+/// Which of several processes this is, for messages; `None` where it is the only one.
+pub fn place() -> Option<String> {
+    PLACE.get().filter(|(_, size)| *size > 1).map(|(rank, size)| {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        format!("process {rank} of {size} on {}", host.trim())
+    })
+}
+
+/// Joins the other processes of the job, where a launcher started several.
+///
+/// # Errors
+/// A program without MPI that was started several times, whose processes would write the same files.
+pub fn join() -> Result<Group> {
+    let launched = COUNTS.iter().filter_map(|name| env::var(name).ok()?.parse::<usize>().ok()).max().unwrap_or(1);
+    let group = group(launched)?;
+    let _ = PLACE.set((group.rank(), group.size()));
+    let (_, here) = group.local();
+    if here > 1 {
+        share_cores(here);
+    }
+    Ok(group)
+}
+
+#[cfg(feature = "mpi")]
+fn group(launched: usize) -> Result<Group> {
+    if launched == 1 {
+        return Ok(distributed::alone());
+    }
+    Ok(std::sync::Arc::new(distributed::mpi::Mpi::join()?))
+}
+
+#[cfg(not(feature = "mpi"))]
+fn group(launched: usize) -> Result<Group> {
+    if launched == 1 {
+        return Ok(distributed::alone());
+    }
+    let message = format!(
+        "{launched} processes were started, but this medst was built without MPI, so they would not know of each other; build it with \
+         `cargo build --release -p medst-cli --features mpi`, or start one"
+    );
+    Err(Error::Config(message).into())
+}
+
+/// Processes on one machine share its cores, unless the environment says otherwise.
+fn share_cores(processes: usize) {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = (cores / processes).max(1);
+    if env::var_os("OMP_NUM_THREADS").is_none() {
+        tch::set_num_threads(threads as i32);
+    }
+    if env::var_os("RAYON_NUM_THREADS").is_none() {
+        distributed::set_loader_threads(threads);
+    }
+}
+
+/// The device of this process: of several GPUs of a machine, that of its number there; and how tensors go from one to the other.
+///
+/// # Errors
+/// More processes than GPUs on a machine.
+pub fn place_on(device: Device, group: Group) -> Result<(Device, Group)> {
+    let (number, here) = group.local();
+    let Device::Cuda(_) = device else { return Ok((device, group)) };
+    let there = tch::Cuda::device_count().max(0) as usize;
+    if here > there {
+        let message = format!("{here} processes were started on a machine with {there} GPUs; start one for each");
+        return Err(Error::Config(message).into());
+    }
+    Ok((Device::Cuda(number), group))
+}
+
+/// Ends the other processes too, where one of several has failed: they would wait for it.
+pub fn end_all(code: u8) {
+    if place().is_some() {
+        #[cfg(feature = "mpi")]
+        distributed::mpi::abort(i32::from(code));
+        #[cfg(not(feature = "mpi"))]
+        let _ = code;
+    }
+}

@@ -1,0 +1,60 @@
+//! Several processes at one job, as far as data is concerned: who of them does what, and what they tell each other.
+
+use std::ops::Range;
+
+/// The processes of a job. All of them make the same calls in the same order.
+pub trait Ranks: Sync {
+    /// The number of this process, from 0.
+    fn rank(&self) -> usize;
+    /// How many processes there are.
+    fn size(&self) -> usize;
+    /// What every process gives, by rank. Nobody returns before all have come here.
+    fn gather_bytes(&self, own: &[u8]) -> Vec<Vec<u8>>;
+
+    /// Whether this is the process that writes and speaks for all.
+    fn leads(&self) -> bool {
+        self.rank() == 0
+    }
+}
+
+/// One process alone.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Alone;
+
+impl Ranks for Alone {
+    fn rank(&self) -> usize {
+        0
+    }
+
+    fn size(&self) -> usize {
+        1
+    }
+
+    fn gather_bytes(&self, own: &[u8]) -> Vec<Vec<u8>> {
+        vec![own.to_vec()]
+    }
+}
+
+/// The part of `count` things that process `rank` of `size` does: contiguous, in order of rank, sizes that differ by at most one.
+pub fn part(count: usize, rank: usize, size: usize) -> Range<usize> {
+    // In 128 bits, because counts of pictures and processes may be large.
+    let border = |rank: usize| (count as u128 * rank as u128 / size as u128) as usize;
+    border(rank)..border(rank + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn parts_cover_everything_once_and_evenly(count in 0usize..10_000, size in 1usize..100) {
+            let parts: Vec<Range<usize>> = (0..size).map(|rank| part(count, rank, size)).collect();
+            prop_assert_eq!((parts[0].start, parts[size - 1].end), (0, count));
+            prop_assert!(parts.windows(2).all(|pair| pair[0].end == pair[1].start));
+            let (least, most) = (parts.iter().map(Range::len).min().unwrap(), parts.iter().map(Range::len).max().unwrap());
+            prop_assert!(most - least <= 1);
+        }
+    }
+}

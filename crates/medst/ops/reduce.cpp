@@ -1,0 +1,70 @@
+// The sum of a tensor over all processes of a job, as a node of the tape.
+//
+// Every process has the sum and computes from it what concerns its own studies; so the gradient of a process' own part is the sum of what all
+// of them found. Each pass is one collective, whose doing is Rust's (src/distributed).
+//
+// All processes meet in the same collectives in the same order: the engine computes a tape backwards in exactly the order of its making,
+// and all make the same nodes.
+
+#include <ATen/ATen.h>
+#include <ATen/core/ivalue.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <cstring>
+
+using at::Tensor;
+using torch::autograd::AutogradContext;
+using torch::autograd::Function;
+using torch::autograd::variable_list;
+
+namespace {
+
+// Sums a contiguous tensor over all processes, in place.
+using Sum = void (*)(const void* group, const void* tensor);
+using Release = void (*)(void* group);
+
+// A handle of the group, which lives as long as the tape.
+struct Group : torch::CustomClassHolder {
+  Group(void* handle, Sum sum, Release release) : handle(handle), sum(sum), release(release) {}
+  ~Group() override { release(handle); }
+  void* handle;
+  Sum sum;
+  Release release;
+};
+
+Tensor summed(const Group& group, const Tensor& x) {
+  // A tensor of its own: others may hold the one that came.
+  auto result = x.detach().clone(at::MemoryFormat::Contiguous);
+  group.sum(group.handle, &result);
+  return result;
+}
+
+struct SumOverRanks : Function<SumOverRanks> {
+  static Tensor forward(AutogradContext* context, const Tensor& x, c10::intrusive_ptr<Group> group) {
+    auto result = summed(*group, x);
+    context->saved_data["group"] = c10::IValue::make_capsule(std::move(group));
+    return result;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    auto group = c10::static_intrusive_pointer_cast<Group>(context->saved_data["group"].toCapsule());
+    return {summed(*group, gradients[0]), Tensor()};
+  }
+};
+
+}  // namespace
+
+extern "C" {
+
+// * group: a handle that `release` frees. Sets a message where it fails.
+void* medst_sum_over_ranks(const void* x, void* group, Sum sum, Release release, char** error) {
+  auto handle = c10::make_intrusive<Group>(group, sum, release);
+  try {
+    return new Tensor(SumOverRanks::apply(*static_cast<const Tensor*>(x), std::move(handle)));
+  } catch (const std::exception& exception) {
+    *error = strdup(exception.what());
+    return nullptr;
+  }
+}
+
+}
