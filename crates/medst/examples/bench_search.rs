@@ -11,7 +11,6 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-#[allow(dead_code, reason = "other benches use the rest")]
 mod workload;
 
 /// Share of a vector's length in all other directions.

@@ -59,7 +59,7 @@ pub fn run(stage: &Stage, asked: &Asked) -> Result<bool> {
     for round in 0..asked.rounds {
         let seconds = embed(stage, &files, &asked.batch)? - embed(stage, &files[..1], &asked.batch)?;
         offline.push((files.len() - 1) as f64 / seconds);
-        let used = || [serving.usage().cpu_seconds, cpu_seconds("/proc/self")];
+        let used = || [serving.cpu_seconds(), cpu_seconds("/proc/self")];
         let before = used();
         let own = ask(serving.address, &bodies, asked.clients)?;
         let after = used();

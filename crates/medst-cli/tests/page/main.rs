@@ -11,7 +11,6 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use browser::{Browser, serve};
