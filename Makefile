@@ -11,6 +11,7 @@ help:
 	@echo 'make demo         build; synthetic cohort -> corpus -> pre-trained model -> result (minutes)'
 	@echo 'make serve-demo   the service and its page with the demo model (makes the demo where there is none)'
 	@echo 'make test         every test'
+	@echo 'make test-mpi     pre-training by several processes (needs Open MPI)'
 	@echo 'make check        what continuous integration runs: format, lints, tests, documentation'
 	@echo 'make bench        speed and memory against PyTorch, one table'
 	@echo 'make bench-gpu    the same on a GPU'
@@ -29,6 +30,10 @@ build: libtorch
 
 test: libtorch
 	$(BUILD) test --release --workspace
+
+# Needs Open MPI and libclang (Debian: openmpi-bin libopenmpi-dev libclang-dev). The features of the whole workspace, so that nothing else is built anew.
+test-mpi: libtorch
+	$(BUILD) test --release --workspace --features medst-cli/mpi --test distributed
 
 check: libtorch
 	$(BUILD) fmt --all --check
@@ -70,4 +75,4 @@ fuzz:
 clean-demo:
 	rm -rf $(DEMO)
 
-.PHONY: help libtorch build test check demo serve-demo real-data bench bench-gpu wheel test-python fuzz clean-demo
+.PHONY: help libtorch build test test-mpi check demo serve-demo real-data bench bench-gpu wheel test-python fuzz clean-demo

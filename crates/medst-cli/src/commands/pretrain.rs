@@ -13,7 +13,14 @@ use crate::progress::Reporter;
 pub fn run(arguments: &Pretrain, output: &Output, reporter: &Reporter) -> Result<()> {
     let config = Config::load(&arguments.config, &arguments.overrides)?;
     let (device, group) = launch::place_on(device(arguments.device)?, launch::join()?)?;
-    let summary = medst::train::pretrain_together(&config, arguments.resume, device, &group, reporter)?;
+    let summary = match medst::train::pretrain_together(&config, arguments.resume, device, &group, reporter) {
+        Ok(summary) => summary,
+        Err(error) => {
+            // Leaving the group would wait for the others, who wait for this process: whoever shows the error ends them (`launch::end_all`).
+            std::mem::forget(group);
+            return Err(error.into());
+        }
+    };
     // One of several processes speaks for all.
     let Some(summary) = summary else { return Ok(()) };
     output.show(&summary)?;

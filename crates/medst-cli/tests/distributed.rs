@@ -1,0 +1,187 @@
+//! `mpirun -n N medst pretrain`: several processes compute the steps of one, and end together.
+//!
+//! Built with the feature `mpi` only. Where there is no `mpirun` these tests skip, saying so, unless `MEDST_NEED_MPI` is set.
+#![cfg(feature = "mpi")]
+
+mod command;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use command::{SMALL, run, tiny, with};
+use serde_json::Value;
+use tch::Tensor;
+
+/// Whether several processes can be started here.
+fn launcher() -> bool {
+    let there = Command::new("mpirun").arg("--version").output().is_ok_and(|output| output.status.success());
+    assert!(there || std::env::var_os("MEDST_NEED_MPI").is_none(), "MEDST_NEED_MPI is set, and there is no mpirun");
+    if !there {
+        eprintln!("skipped: no mpirun (Debian: openmpi-bin)");
+    }
+    there
+}
+
+fn corpus() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    run(at, &["-q", "phantom", "raw", "--subjects", "30", "--size", "64"], 0);
+    run(at, &["-q", "prepare", "table", "raw/studies.csv", "--out", "corpus", "--image-size", "64"], 0);
+    folder
+}
+
+/// Rounding is all that the number of processes changes. In float64 it stays below what a mistake would change; in float32 the steep reverse
+/// mapping makes of it what cannot be told from one after some steps (docs/performance.md).
+const EXACT: &[&str] = &["train.precision=float64", "model.text.dropout=0", "data.corpus=corpus"];
+
+fn pretrain(settings: &[&str], more: &[&str]) -> Vec<String> {
+    let settings = [SMALL, EXACT, settings].concat();
+    let configuration = tiny();
+    let arguments = with(&[&["-q", "pretrain", &configuration], more].concat(), &settings);
+    arguments.iter().map(ToString::to_string).collect()
+}
+
+/// `medst` in `processes` processes; in one of them without a launcher.
+fn start(at: &Path, processes: usize, arguments: &[String]) -> Child {
+    let medst = env!("CARGO_BIN_EXE_medst");
+    let mut command = match processes {
+        1 => Command::new(medst),
+        _ => {
+            let mut command = Command::new("mpirun");
+            command.args(["--oversubscribe", "-n", &processes.to_string(), medst]);
+            command
+        }
+    };
+    command.args(arguments).current_dir(at).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // Continuous integration is root in a container.
+    command.envs([("OMPI_ALLOW_RUN_AS_ROOT", "1"), ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1"), ("OMP_NUM_THREADS", "1")]);
+    command.spawn().unwrap()
+}
+
+fn done(output: Output) -> String {
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{text}");
+    text
+}
+
+/// Lines of a run of one kind.
+fn lines(run: &Path, kind: &str) -> Vec<Value> {
+    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default();
+    let all = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    all.filter(|line| line["kind"] == kind).collect()
+}
+
+/// The largest difference of any number but speeds.
+fn difference(a: &Value, b: &Value) -> f64 {
+    match (a, b) {
+        (Value::Object(a), Value::Object(b)) => {
+            let keys = a.keys().filter(|key| *key != "studies_per_second");
+            keys.map(|key| difference(&a[key], &b[key])).fold(0.0, f64::max)
+        }
+        _ => (a.as_f64().unwrap_or(0.0) - b.as_f64().unwrap_or(f64::from(u8::from(a.is_number())))).abs(),
+    }
+}
+
+fn weights(run: &Path) -> Vec<(String, Tensor)> {
+    let mut all = Tensor::read_safetensors(run.join("last/model.safetensors")).unwrap();
+    all.sort_by(|a, b| a.0.cmp(&b.0));
+    all
+}
+
+/// Trains in one process and in several; all must agree.
+fn agree(at: &Path, name: &str, settings: &[&str], several: &[usize]) {
+    let trained = |processes: usize| {
+        let output = format!("{name}-{processes}");
+        let target = format!("train.output={output}");
+        let child = start(at, processes, &pretrain(&[settings, &[&target]].concat(), &[]));
+        done(child.wait_with_output().unwrap());
+        at.join(output)
+    };
+    let one = trained(1);
+    assert_eq!(lines(&one, "train").len(), 20);
+    for &processes in several {
+        let other = trained(processes);
+        for kind in ["train", "validate"] {
+            let (own, others) = (lines(&one, kind), lines(&other, kind));
+            assert_eq!(own.len(), others.len());
+            assert!(!own.is_empty());
+            for (a, b) in own.iter().zip(&others) {
+                let off = difference(a, b);
+                assert!(off < 1e-5, "{processes} processes, off by {off:e}\n{a}\n{b}");
+            }
+        }
+        for ((name, a), (other, b)) in weights(&one).iter().zip(&weights(&other)) {
+            assert_eq!(name, other);
+            let off = (a - b).abs().max().double_value(&[]);
+            // A step moves a weight by the learning rate (1e-3) whatever the size of its gradient: where that is zero but for rounding, AdamW
+            // divides rounding by its own size. Biases in front of a batch normalisation are such weights.
+            let bound = if name.ends_with(".bias") { 2e-2 } else { 1e-5 };
+            assert!(off < bound, "{processes} processes, {name} off by {off:e}");
+        }
+    }
+}
+
+#[test]
+fn several_processes_compute_the_steps_of_one() {
+    if !launcher() {
+        return;
+    }
+    let folder = corpus();
+    let at = folder.path();
+    let long = ["train.max_steps=20", "train.epochs=40"];
+    // 7 sequences a batch: neither 2 nor 4 divide them, nor does their number divide the subjects.
+    agree(at, "uneven", &[&long[..], &["train.sequences_per_batch=7"]].concat(), &[2, 4]);
+    assert!(
+        lines(&at.join("uneven-1"), "train")
+            .iter()
+            .any(|line| line["studies"] != lines(&at.join("uneven-1"), "train")[0]["studies"])
+    );
+    // Batches without a full sequence, processes without a study, processes without a lateral view.
+    let sparse = ["train.sequences_per_batch=3", "data.sequence_length=6", "data.lateral_fraction=0.1"];
+    agree(at, "sparse", &[&long[..], &sparse[..]].concat(), &[4]);
+    let steps = lines(&at.join("sparse-1"), "train");
+    assert!(steps.iter().any(|line| line["forward_mapping"] == 0.0), "every batch had a full sequence");
+    assert!(steps.iter().any(|line| line["forward_mapping"] != 0.0), "no batch had one");
+}
+
+#[test]
+fn a_process_that_dies_ends_the_job_and_the_run_goes_on_with_fewer() {
+    if !launcher() {
+        return;
+    }
+    let folder = corpus();
+    let at = folder.path();
+    let settings = ["train.sequences_per_batch=7", "train.epochs=40", "train.output=run"];
+    let child = start(at, 3, &pretrain(&settings, &[]));
+    let begun = Instant::now();
+    // Until a checkpoint can be resumed from.
+    while !at.join("run/last/model.safetensors").exists() {
+        assert!(begun.elapsed() < Duration::from_secs(120), "no checkpoint");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let process = Command::new("pgrep").args(["-P", &child.id().to_string(), "medst"]).output().unwrap();
+    let victim = String::from_utf8_lossy(&process.stdout).lines().last().expect("a process of the job").to_string();
+    Command::new("kill").args(["-9", &victim]).status().unwrap();
+    let killed = Instant::now();
+    let output = child.wait_with_output().unwrap();
+    assert!(killed.elapsed() < Duration::from_secs(30), "the others waited for it");
+    assert!(!output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("medst: process") || said.contains("signal 9"), "{said}");
+
+    // Another configuration is refused, by all, at once.
+    let other = pretrain(&[&settings[..], &["optimizer.lr=0.5"]].concat(), &["--resume"]);
+    let output = start(at, 2, &other).wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("medst: process 0 of 2"), "{said}");
+
+    let child = start(at, 2, &pretrain(&settings, &["--resume"]));
+    done(child.wait_with_output().unwrap());
+    let steps: Vec<u64> = lines(&at.join("run"), "train").iter().map(|line| line["step"].as_u64().unwrap()).collect();
+    let last = *steps.last().unwrap();
+    assert_eq!(steps, (1..=last).collect::<Vec<u64>>());
+    assert_eq!(last % 40, 0, "not all epochs");
+}
