@@ -2,7 +2,7 @@
 //!
 //! While a batch is computed, further jobs queue up; the next batch takes as many of them as fit its bounds of images and
 //! tokens (as text-embeddings-inference does). A batch that is not full waits for pictures that are being decoded at that moment, and no longer than
-//! [`PATIENCE`]: without, where decoding is what takes the time, every picture is a batch of its own, whose threads take the decoders' cores. With nothing
+//! `PATIENCE`: without, where decoding is what takes the time, every picture is a batch of its own, whose threads take the decoders' cores. With nothing
 //! being decoded nothing waits. A job that makes a batch fail is found by computing its jobs
 //! one by one, so that it takes no other's answer; one whose client has gone is not computed.
 
