@@ -24,8 +24,8 @@ help:
 libtorch:
 	@tools/bootstrap.sh
 
+# With the features of the whole workspace, so that what `make test` compiled is not compiled again.
 build: libtorch
-	# With the features of the whole workspace, so that what `make test` compiled is not compiled again.
 	$(BUILD) build --release --workspace --bins
 
 test: libtorch

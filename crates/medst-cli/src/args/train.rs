@@ -16,6 +16,10 @@ pub struct Pretrain {
     /// Continue the run in the configured output folder.
     #[arg(long)]
     pub resume: bool,
+    /// Keep only what is between blocks and compute each block again in the backward pass: less memory, a step takes about 1.25 times as long
+    /// (the key train.checkpoint_activations).
+    #[arg(long)]
+    pub checkpoint_activations: bool,
     /// Where to compute.
     #[arg(long, value_enum, default_value_t = DeviceName::Auto)]
     pub device: DeviceName,

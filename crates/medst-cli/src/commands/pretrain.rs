@@ -11,7 +11,11 @@ use crate::launch;
 use crate::progress::Reporter;
 
 pub fn run(arguments: &Pretrain, output: &Output, reporter: &Reporter) -> Result<()> {
-    let config = Config::load(&arguments.config, &arguments.overrides)?;
+    let mut overrides = arguments.overrides.clone();
+    if arguments.checkpoint_activations {
+        overrides.push("train.checkpoint_activations=true".into());
+    }
+    let config = Config::load(&arguments.config, &overrides)?;
     let (device, group) = launch::place_on(device(arguments.device)?, launch::join()?)?;
     let summary = match medst::train::pretrain_together(&config, arguments.resume, device, &group, reporter) {
         Ok(summary) => summary,

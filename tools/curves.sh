@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# How a pre-training step of the full-size model grows with the studies, the pictures' side and the reports' length: seconds, memory, and what the
+# counted operations (model/cost.rs) say should become of them. Minutes; wants a quiet machine.
+#
+#   STEPS=3 tools/curves.sh [key=value …]     keys of the example bench_step, such as precision=bfloat16
+set -euo pipefail
+cd "$(dirname "$0")/.."
+env -u LIBTORCH cargo build --release --quiet -p medst --example bench_step
+measure() {
+  target/release/examples/bench_step "steps=${STEPS:-3}" "$@" | python3 -c '
+import json, sys
+from statistics import median
+run, name = json.load(sys.stdin), sys.argv[1]
+seconds = median(run["seconds"][1:])
+rate = run["operations"] / seconds / 1e9
+print(f"{name:28} {seconds:8.2f} {seconds / run["studies"]:10.3f} {run["operations"] / 1e12:9.3f} {rate:9.0f} {run["peak_bytes"] / 2**30:8.2f}", flush=True)
+' "$what"
+}
+printf '%-28s %8s %10s %9s %9s %8s\n' 'step' seconds 's a study' TFLOP GFLOP/s GiB
+for studies in 4 8 16 32; do what="$studies studies" && measure "studies=$studies" "$@"; done
+for side in 112 224 336 448; do what="4 studies, $side pixels" && measure studies=4 "side=$side" "$@"; done
+for tokens in 14 28 56 112; do what="8 studies, $tokens tokens" && measure "tokens=$tokens" "$@"; done
