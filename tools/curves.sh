@@ -11,9 +11,9 @@ measure() {
 import json, sys
 from statistics import median
 run, name = json.load(sys.stdin), sys.argv[1]
-seconds = median(run["seconds"][1:])
-rate = run["operations"] / seconds / 1e9
-print(f"{name:28} {seconds:8.2f} {seconds / run["studies"]:10.3f} {run["operations"] / 1e12:9.3f} {rate:9.0f} {run["peak_bytes"] / 2**30:8.2f}", flush=True)
+seconds, studies, operations = median(run["seconds"][1:]), run["studies"], run["operations"]
+gib = run["peak_bytes"] / 2**30
+print(f"{name:28} {seconds:8.2f} {seconds / studies:10.3f} {operations / 1e12:9.3f} {operations / seconds / 1e9:9.0f} {gib:8.2f}", flush=True)
 ' "$what"
 }
 printf '%-28s %8s %10s %9s %9s %8s\n' 'step' seconds 's a study' TFLOP GFLOP/s GiB
