@@ -23,6 +23,14 @@ fn compile(libtorch: &Path) {
         .include(include.join("torch/csrc/api/include"))
         .define("_GLIBCXX_USE_CXX11_ABI", "1")
         .warnings(false)
-        .files(["ops/adamw.cpp", "ops/fused.cpp", "ops/pool.cpp", "ops/product.cpp", "ops/reduce.cpp"])
+        .files([
+            "ops/adamw.cpp",
+            "ops/dropout.cpp",
+            "ops/fused.cpp",
+            "ops/gelu.cpp",
+            "ops/pool.cpp",
+            "ops/product.cpp",
+            "ops/reduce.cpp",
+        ])
         .compile("medst_ops");
 }

@@ -36,7 +36,7 @@ fn main() -> medst::Result<()> {
         let start = Instant::now();
         let gradients = if chunk > 0 || by_block {
             let economy = Economy { studies: if chunk > 0 { chunk } else { studies }, by_block };
-            cached::differentiate(&model, &batch, &config.loss, economy, (1.0, 0))?.1
+            cached::differentiate(&model, &batch, &config.loss, economy, 1.0)?.1
         } else {
             let losses = loss::med_st(&model, &batch, &config.loss, Mode::Train)?;
             Gradients::of(&model, &losses.total)

@@ -12,15 +12,17 @@
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include <cstring>
 #include <optional>
 #include <vector>
 
+#include "gelu.h"
+#include "guarded.h"
 #include "product.h"
 
 using at::Tensor;
 using medst::affine;
 using medst::affine_gelu;
+using medst::guarded;
 using medst::product;
 using torch::autograd::AutogradContext;
 using torch::autograd::Function;
@@ -56,7 +58,7 @@ struct Mlp : Function<Mlp> {
     if (!tape) return affine(affine_gelu(normalised.value, expand, expand_bias), contract, contract_bias);
     auto units = affine(normalised.value, expand, expand_bias);
     normalised.value.reset();
-    auto result = affine(at::gelu(units), contract, contract_bias);
+    auto result = affine(medst::gelu(units), contract, contract_bias);
     context->saved_data["epsilon"] = epsilon;
     context->save_for_backward(
         {x, normalised.mean, normalised.deviation, norm_weight.value_or(Tensor()), norm_bias.value_or(Tensor()), expand,
@@ -70,10 +72,11 @@ struct Mlp : Function<Mlp> {
     auto expand = saved[5], contract = saved[6], units = rows(saved[7]);
     saved.clear();
     auto gradient = rows(gradients[0]);
-    auto of_contract = product(gradient.t(), at::gelu(units));
-    auto of_contract_bias = gradient.sum(0);
-    auto of_units = at::gelu_backward(product(gradient, contract), units);
+    auto [activated, of_units] = medst::gelu_and_pull(units, product(gradient, contract));
     units.reset();
+    auto of_contract = product(gradient.t(), activated);
+    activated.reset();
+    auto of_contract_bias = gradient.sum(0);
     auto of_expand_bias = of_units.sum(0);
     Tensor of_x, of_norm_weight, of_norm_bias, of_expand;
     if (norm_weight.defined()) {
@@ -166,17 +169,6 @@ struct Linear : Function<Linear> {
 
 std::optional<Tensor> optional(const Tensor* tensor) {
   return tensor ? std::optional<Tensor>(*tensor) : std::nullopt;
-}
-
-// Runs a function; where it throws, returns null and the message, which the caller frees.
-template <typename F>
-Tensor* guarded(char** error, F run) {
-  try {
-    return new Tensor(run());
-  } catch (const std::exception& exception) {
-    *error = strdup(exception.what());
-  }
-  return nullptr;
 }
 
 }  // namespace

@@ -11,6 +11,7 @@ use tch::{Kind, Tensor};
 
 use super::Mode;
 use super::config::{Positions, TextConfig};
+use super::dropout::Dropout;
 use super::fused;
 use super::input::ReportInput;
 use super::parameters::{Init, LayerNorm, Linear, Scope};
@@ -51,46 +52,46 @@ impl ReportEncoder {
     /// last, stands one tensor `[B, N, H]`.
     pub fn stages<'a>(&'a self, input: &'a ReportInput, mode: Mode) -> Vec<Stage<'a>> {
         let keys = key_mask(input);
-        let layer = |layer: &'a Layer| -> Stage<'a> {
-            let keys = keys.shallow_clone();
-            Box::new(move |x| vec![layer.forward(&x[0], &keys, mode, self.dropout)])
+        let dropout = Dropout::new(mode, self.dropout, &input.seeds);
+        let layer = |(number, layer): (usize, &'a Layer)| -> Stage<'a> {
+            let (keys, dropout) = (keys.shallow_clone(), dropout.clone());
+            let place = 1 + number as i64 * Layer::PLACES;
+            Box::new(move |x| vec![layer.forward(&x[0], &keys, &dropout, place)])
         };
-        let embed: Stage<'a> = Box::new(move |_| vec![self.embed(input, mode)]);
-        std::iter::once(embed).chain(self.layers.iter().map(layer)).collect()
+        let first = dropout.clone();
+        let embed: Stage<'a> = Box::new(move |_| vec![self.embed(input, &first)]);
+        std::iter::once(embed).chain(self.layers.iter().enumerate().map(layer)).collect()
     }
 
     /// Attention of `[CLS]` to every token in the last layer, heads averaged, `[B, N]`; rows sum to 1. For inspection: it
     /// runs the encoder once more, without dropout.
     pub fn class_attention(&self, input: &ReportInput) -> Tensor {
-        let mut x = self.embed(input, Mode::Evaluate);
+        let nothing = Dropout::none();
+        let mut x = self.embed(input, &nothing);
         let keys = key_mask(input);
         let Some((last, earlier)) = self.layers.split_last() else {
             return input.exists.to_kind(x.kind());
         };
         for layer in earlier {
-            x = layer.forward(&x, &keys, Mode::Evaluate, 0.0);
+            x = layer.forward(&x, &keys, &nothing, 0);
         }
         last.class_attention(&x, &keys)
     }
 
-    fn embed(&self, input: &ReportInput, mode: Mode) -> Tensor {
+    fn embed(&self, input: &ReportInput, dropout: &Dropout) -> Tensor {
         let tokens = input.ids.size()[1];
         let positions = match self.position_rule {
             Positions::Sequential => self.positions.narrow(0, 0, tokens),
             Positions::Zero => self.positions.narrow(0, 0, 1),
         };
         let x = Tensor::embedding(&self.words, &input.ids, -1, false, false) + positions.unsqueeze(0);
-        dropout(self.norm.forward(&x), mode, self.dropout)
+        dropout.apply(&self.norm.forward(&x), 0)
     }
 }
 
 /// `[B, 1, 1, N]` bool, true where a token exists.
 fn key_mask(input: &ReportInput) -> Tensor {
     input.exists.unsqueeze(1).unsqueeze(1)
-}
-
-fn dropout(x: Tensor, mode: Mode, probability: f64) -> Tensor {
-    if mode == Mode::Train && probability > 0.0 { x.dropout(probability, true) } else { x }
 }
 
 /// One post-norm layer.
@@ -106,6 +107,9 @@ struct Layer {
 }
 
 impl Layer {
+    /// At which dropout acts: attention weights, what attention gave, what the units gave.
+    const PLACES: i64 = 3;
+
     fn new(scope: &Scope, config: &TextConfig) -> Layer {
         let width = config.width;
         Layer {
@@ -119,19 +123,20 @@ impl Layer {
         }
     }
 
-    fn forward(&self, x: &Tensor, keys: &Tensor, mode: Mode, probability: f64) -> Tensor {
+    /// * `place`: the first of this layer's places of dropout.
+    fn forward(&self, x: &Tensor, keys: &Tensor, dropout: &Dropout, place: i64) -> Tensor {
         let qkv = self.qkv.forward(x);
-        let mixed = if mode == Mode::Train && probability > 0.0 {
+        let mixed = if dropout.acts() {
             // Dropout acts on the attention weights, so they have to exist.
             let (weights, value) = attention_weights(&qkv, self.heads, keys);
             let (batch, tokens) = (qkv.size()[0], qkv.size()[1]);
-            weights.dropout(probability, true).matmul(&value).transpose(1, 2).reshape([batch, tokens, -1])
+            dropout.apply(&weights, place).matmul(&value).transpose(1, 2).reshape([batch, tokens, -1])
         } else {
             attention(&qkv, self.heads, Some(keys))
         };
-        let x = self.attention_norm.forward(&(dropout(self.projection.forward(&mixed), mode, probability) + x));
+        let x = self.attention_norm.forward(&(dropout.apply(&self.projection.forward(&mixed), place + 1) + x));
         let inner = fused::mlp(&x, None, &self.expand, &self.contract);
-        self.norm.forward(&(dropout(inner, mode, probability) + x))
+        self.norm.forward(&(dropout.apply(&inner, place + 2) + x))
     }
 
     fn class_attention(&self, x: &Tensor, keys: &Tensor) -> Tensor {

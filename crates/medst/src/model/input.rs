@@ -86,6 +86,8 @@ pub struct ReportInput {
     pub word_counts: Vec<i64>,
     /// Columns `W` of the word features.
     pub words: i64,
+    /// For each report what decides which of its units dropout takes; the report's number in the batch until [`ReportInput::draw`].
+    pub seeds: Vec<i64>,
 }
 
 impl ReportInput {
@@ -150,7 +152,15 @@ impl ReportInput {
             word_of_token: Tensor::from_slice(&word_of_token).view(shape),
             word_counts,
             words,
+            seeds: (0..shape[0]).collect(),
         }
+    }
+
+    /// Other units for dropout to take.
+    ///
+    /// * `first`: the place of the first report in the whole batch, of which this may be a part.
+    pub fn draw(&mut self, seed: i64, first: i64) {
+        self.seeds = (0..self.ids.size()[0]).map(|row| seed.wrapping_add(first + row)).collect();
     }
 
     /// `[B, W]` bool, true where a word exists.
@@ -170,6 +180,7 @@ impl ReportInput {
             word_of_token: narrow(&self.word_of_token),
             word_counts: self.word_counts[first..end].to_vec(),
             words: self.words,
+            seeds: self.seeds[first..end].to_vec(),
         }
     }
 
@@ -181,6 +192,7 @@ impl ReportInput {
             word_of_token: self.word_of_token.to_device(device),
             word_counts: self.word_counts.clone(),
             words: self.words,
+            seeds: self.seeds.clone(),
         }
     }
 }

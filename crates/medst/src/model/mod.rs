@@ -21,6 +21,7 @@ pub mod bert;
 pub mod card;
 pub mod config;
 pub mod cost;
+pub mod dropout;
 pub mod fused;
 pub mod importance;
 pub mod input;

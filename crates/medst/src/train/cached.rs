@@ -9,7 +9,7 @@
 //! The cut lies between encoders and projections, not behind the projections, because the projections normalise over the batch: there a study
 //! depends on all others, and chunks would have statistics of their own. So the batch statistics are those of the whole batch,
 //! the running ones move once, and the gradient is that of the batch in one piece. The price is the encoders' forward pass a second time.
-//! Dropout of a chunk is drawn from generators seeded for it, so that both passes of a chunk agree.
+//! Dropout is a function of the report, so that both passes of a chunk agree.
 
 use std::ops::Range;
 
@@ -41,21 +41,20 @@ struct Chunk {
     studies: Range<i64>,
     images: ImageInput,
     reports: ReportInput,
-    seed: i64,
 }
 
 impl Chunk {
-    fn of(batch: &Batch, studies: Range<i64>, seed: i64) -> Chunk {
+    fn of(batch: &Batch, studies: Range<i64>) -> Chunk {
         let (start, count) = (studies.start, studies.end - studies.start);
         let (images, reports) = (batch.images.part(start, count), batch.reports.part(start, count));
-        Chunk { studies, images, reports, seed: seed.wrapping_add(start) }
+        Chunk { studies, images, reports }
     }
 
     /// Both encoders.
     fn chains<'a>(&'a self, model: &'a MedSt) -> Result<[Chain<'a>; 2]> {
         let image = model.image_stages(&self.images)?;
         let report = model.report_stages(&self.reports, Mode::Train)?;
-        Ok([image, report].map(|stages| Chain { stages, seed: self.seed }))
+        Ok([image, report].map(|stages| Chain { stages }))
     }
 }
 
@@ -76,8 +75,6 @@ fn join(chunks: Vec<Vec<Tensor>>) -> [Tensor; 4] {
 
 /// Losses of a batch and the gradient of `share` of their total, in the parameters' order.
 ///
-/// * `seed`: of dropout.
-///
 /// # Errors
 /// When the batch does not fit the model.
 pub fn differentiate(
@@ -85,9 +82,9 @@ pub fn differentiate(
     batch: &Batch,
     config: &LossConfig,
     economy: Economy,
-    (share, seed): (f64, i64),
+    share: f64,
 ) -> Result<(Losses, Vec<Tensor>)> {
-    differentiate_share(model, batch, config, economy, (share, seed), None, None)
+    differentiate_share(model, batch, config, economy, share, None, None)
 }
 
 /// As [`differentiate`], of a batch of which this process has a share: the losses are those of the whole batch, the gradients what its own studies
@@ -102,16 +99,14 @@ pub fn differentiate_share(
     batch: &Batch,
     config: &LossConfig,
     economy: Economy,
-    (weight, seed): (f64, i64),
+    weight: f64,
     share: Option<&Share>,
     mut reducer: Option<Reducer>,
 ) -> Result<(Losses, Vec<Tensor>)> {
     let studies = batch.images.studies();
-    // By the place in the whole batch, so that it does not matter which process draws it.
-    let seed = seed.wrapping_add(share.map_or(0, Share::first));
     let starts = (0..studies).step_by(economy.studies.max(1) as usize);
     let ranges = starts.map(|start| start..(start + economy.studies).min(studies));
-    let chunks: Vec<Chunk> = ranges.map(|range| Chunk::of(batch, range, seed)).collect();
+    let chunks: Vec<Chunk> = ranges.map(|range| Chunk::of(batch, range)).collect();
     let alone = chunks.len() == 1;
 
     let (mut states, mut kept, mut tapes) = (Vec::new(), None, None);

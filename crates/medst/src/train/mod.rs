@@ -283,19 +283,18 @@ fn differentiate(model: &MedSt, micro: &[(Batch, Share)], config: &Config, step:
     for (n, (batch, share)) in micro.iter().enumerate() {
         // Dropout depends on the step alone, not on what ran before.
         let seed = rand::Rng::random(&mut sampler::random([config.train.seed, step, n as u64, 3]));
-        let batch = batch.to_device(model.device());
+        let mut batch = batch.to_device(model.device());
+        batch.reports.draw(seed, share.first());
         let studies = batch.images.studies();
         let (losses, gradients) = match economy(config, studies) {
             economy if share.group.size() > 1 => {
                 let economy = economy.unwrap_or(Economy { studies: studies.max(1), by_block: false });
                 // Gradients of several batches go on their way when all are there.
                 let reducer = (micro.len() == 1).then(|| Reducer::start(model, &share.group));
-                let weight = (weight, seed);
                 cached::differentiate_share(model, &batch, &config.loss, economy, weight, Some(share), reducer)?
             }
-            Some(economy) => cached::differentiate(model, &batch, &config.loss, economy, (weight, seed))?,
+            Some(economy) => cached::differentiate(model, &batch, &config.loss, economy, weight)?,
             None => {
-                tch::manual_seed(seed);
                 let losses = loss::med_st(model, &batch, &config.loss, Mode::Train)?;
                 let gradients = Gradients::of(model, &(&losses.total * weight));
                 (losses, gradients)

@@ -6,13 +6,12 @@
 use tch::Tensor;
 
 use super::gradients::Gradients;
-use crate::model::stage::Stage;
+use crate::model::stage::{self, Stage};
 
 /// An encoder over some studies.
 pub struct Chain<'a> {
+    /// Each gives the same whenever it is computed, dropout included.
     pub stages: Vec<Stage<'a>>,
-    /// Of dropout. Each stage has a generator of its own, so that it drops the same units whenever it is computed.
-    pub seed: i64,
 }
 
 /// The tapes of all stages of a chain, each with a beginning of its own: the states before it, and those behind it.
@@ -22,22 +21,17 @@ pub struct Tapes(Vec<[Vec<Tensor>; 2]>);
 pub struct Kept(Vec<Vec<Tensor>>);
 
 impl Chain<'_> {
-    fn stage(&self, number: usize, states: &[Tensor]) -> Vec<Tensor> {
-        tch::manual_seed(self.seed.wrapping_add(number as i64));
-        self.stages[number](states)
-    }
-
     /// The states behind the last stage.
     pub fn run(&self) -> Vec<Tensor> {
-        (0..self.stages.len()).fold(Vec::new(), |states, number| self.stage(number, &states))
+        stage::run(&self.stages)
     }
 
     /// As [`Chain::run`], without a tape; also what [`Chain::pull_by_stage`] needs.
     pub fn run_keeping(&self) -> (Vec<Tensor>, Kept) {
         let _guard = tch::no_grad_guard();
         let (mut kept, mut states) = (Vec::new(), Vec::new());
-        for number in 0..self.stages.len() {
-            let next = self.stage(number, &states);
+        for stage in &self.stages {
+            let next = stage(&states);
             kept.push(std::mem::replace(&mut states, next));
         }
         (states, Kept(kept))
@@ -46,9 +40,9 @@ impl Chain<'_> {
     /// As [`Chain::run`], with a tape for each stage.
     pub fn run_taping(&self) -> (Vec<Tensor>, Tapes) {
         let (mut tapes, mut states) = (Vec::new(), Vec::new());
-        for number in 0..self.stages.len() {
+        for stage in &self.stages {
             let inputs = leaves(&states);
-            states = self.stage(number, &inputs);
+            states = stage(&inputs);
             tapes.push([inputs, states.iter().map(Tensor::shallow_clone).collect()]);
         }
         (states, Tapes(tapes))
@@ -82,10 +76,10 @@ impl Chain<'_> {
         done: &mut dyn FnMut(usize, &mut Gradients),
     ) {
         let mut of_states = of_states;
-        for number in (0..self.stages.len()).rev() {
+        for (number, stage) in self.stages.iter().enumerate().rev() {
             let inputs = kept.pop().unwrap_or_default();
             let inputs = leaves(&inputs);
-            of_states = gradients.add(&product(&self.stage(number, &inputs), &of_states), &inputs);
+            of_states = gradients.add(&product(&stage(&inputs), &of_states), &inputs);
             done(number, gradients);
         }
     }
