@@ -70,6 +70,8 @@ fn programs() -> Option<(String, String)> {
 /// A page in a browser.
 pub struct Browser {
     pub client: Client,
+    /// The driver's own interface.
+    pub driver: String,
     _driver: Running,
 }
 
@@ -93,7 +95,7 @@ impl Browser {
         let address = format!("http://127.0.0.1:{}", port.trim_end_matches('.'));
         let client =
             ClientBuilder::new(HttpConnector::new()).capabilities(capabilities).connect(&address).await.unwrap();
-        Some(Browser { client, _driver: driver })
+        Some(Browser { client, driver: address, _driver: driver })
     }
 
     pub async fn text(&self, css: &str) -> String {

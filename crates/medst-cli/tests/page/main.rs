@@ -282,11 +282,22 @@ fn send(address: &str, head: &str, body: &str) -> (u16, String, Vec<u8>) {
         "{head} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
     );
     stream.write_all((head + body).as_bytes()).unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    let end = answer.windows(4).position(|own| own == b"\r\n\r\n").unwrap();
-    let headers = String::from_utf8(answer[..end].to_vec()).unwrap().to_lowercase();
-    (headers[9..12].parse().unwrap(), headers, answer[end + 4..].to_vec())
+    // Not until the end of the connection: the browser's driver keeps it open.
+    let (mut answer, mut piece) = (Vec::new(), [0; 65536]);
+    loop {
+        let count = stream.read(&mut piece).unwrap();
+        answer.extend_from_slice(&piece[..count]);
+        let Some(end) = answer.windows(4).position(|own| own == b"\r\n\r\n") else {
+            assert!(count > 0, "no answer");
+            continue;
+        };
+        let headers = String::from_utf8(answer[..end].to_vec()).unwrap().to_lowercase();
+        let told = headers.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
+        let body = &answer[end + 4..];
+        if count == 0 || told.is_some_and(|length| body.len() >= length) {
+            return (headers[9..12].parse().unwrap(), headers, body.to_vec());
+        }
+    }
 }
 
 fn post_for(address: &str, path: &str, body: &Value) -> (u16, Value) {
@@ -432,6 +443,68 @@ async fn a_token_is_asked_for_and_what_is_missing_is_said() {
     drop(service);
     browser.keys("#phrase", "edema").await;
     browser.until("document.getElementById('phrase-error').textContent.includes('does not answer')").await;
+    browser.client.clone().close().await.unwrap();
+}
+
+/// Whether the page is light or dark is the system's choice until somebody chooses; a model is one of several; what takes long can be stopped.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_chooses_light_models_and_when_to_stop() {
+    let Some(browser) = Browser::start().await else { return };
+    let folder = prepared();
+    let at = folder.path();
+    let other = ["train.max_steps=3", "train.seed=9", "data.corpus=corpus", "train.output=other"];
+    run(at, &with(&["-q", "pretrain", &tiny()], &[SMALL, &other].concat()));
+    let (_service, address) = serve(at, &["--model", "first=run", "--model", "second=other"]);
+    browser.client.goto(&address).await.unwrap();
+    browser.until("!document.getElementById('start').hidden").await;
+
+    let session = browser.client.session_id().await.unwrap().unwrap();
+    let mut grounds = Vec::new();
+    for scheme in ["dark", "light"] {
+        let features = json!([{"name": "prefers-color-scheme", "value": scheme}]);
+        let command = json!({"cmd": "Emulation.setEmulatedMedia", "params": {"features": features}});
+        post(&browser.driver, &format!("/session/{session}/goog/cdp/execute"), &command);
+        let shown = "getComputedStyle(document.documentElement).colorScheme";
+        assert_eq!(browser.value(shown).await, json!(scheme));
+        grounds.push(browser.value("getComputedStyle(document.body).backgroundColor").await);
+    }
+    assert_ne!(grounds[0], grounds[1]);
+    browser.click("#theme").await;
+    assert_eq!(browser.value("getComputedStyle(document.body).backgroundColor").await, grounds[0]);
+
+    let patient = patient(at);
+    browser.upload(&[&patient.frontal]).await;
+    browser.until("document.querySelectorAll('tr[data-finding]').length === 7").await;
+    let names = browser.value("[...document.querySelectorAll('#model option')].map((own) => own.value)").await;
+    assert_eq!(names, json!(["first", "second"]));
+    let edema = "document.querySelector('tr[data-finding=edema] .presence')?.dataset.score";
+    for (name, weights) in [("first", "run"), ("second", "other")] {
+        let choose = format!(
+            "document.getElementById('model').value = '{name}'; document.getElementById('model').dispatchEvent(new Event('change'));"
+        );
+        browser.client.execute(&choose, Vec::new()).await.unwrap();
+        let file = patient.frontal.display().to_string();
+        let expected = json(at, &["zero-shot", &file, "--model", weights, "--class", "edema"]);
+        let expected = expected["studies"][0]["scores"][0].as_f64().unwrap();
+        browser.until(&format!("Math.abs(Number({edema}) - {expected}) < 1e-4")).await;
+    }
+
+    // The service's answer to a phrase is held back.
+    let hold = "const own = window.fetch; window.fetch = (path, options) => !path.includes('/ground') ? own(path, options) : \
+                new Promise((_, fail) => options.signal.addEventListener('abort', () => fail(new DOMException('', 'AbortError'))));";
+    browser.client.execute(hold, Vec::new()).await.unwrap();
+    for stop in ["button", "key"] {
+        browser.client.execute("document.getElementById('phrase').value = '';", Vec::new()).await.unwrap();
+        browser.keys("#phrase", "edema").await;
+        browser.until("!document.getElementById('stop').hidden").await;
+        match stop {
+            "button" => browser.click("#stop").await,
+            _ => browser.keys("#phrase", &char::from(Key::Escape).to_string()).await,
+        }
+        browser.until("document.getElementById('computing').textContent === 'ready'").await;
+        assert_eq!(browser.value("document.getElementById('stop').hidden").await, json!(true));
+        assert_eq!(browser.text("#phrase-error").await, "", "to stop is no error");
+    }
     browser.client.clone().close().await.unwrap();
 }
 

@@ -16,7 +16,6 @@ use super::fused;
 use super::input::ReportInput;
 use super::parameters::{Init, LayerNorm, Linear, Scope};
 use super::stage::Stage;
-use super::vit::attention;
 
 const EPSILON: f64 = 1e-12;
 
@@ -132,7 +131,7 @@ impl Layer {
             let (batch, tokens) = (qkv.size()[0], qkv.size()[1]);
             dropout.apply(&weights, place).matmul(&value).transpose(1, 2).reshape([batch, tokens, -1])
         } else {
-            attention(&qkv, self.heads, Some(keys))
+            fused::attention(&qkv, self.heads, Some(keys))
         };
         let x = self.attention_norm.forward(&(dropout.apply(&self.projection.forward(&mixed), place + 1) + x));
         let inner = fused::mlp(&x, None, &self.expand, &self.contract);

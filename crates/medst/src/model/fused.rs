@@ -30,6 +30,10 @@ unsafe extern "C" {
         error: *mut *mut c_char,
     ) -> *mut c_void;
 
+    fn medst_attention_fits(qkv: *const c_void, heads: i64) -> bool;
+
+    fn medst_attention(qkv: *const c_void, heads: i64, error: *mut *mut c_char) -> *mut c_void;
+
     fn medst_norm_linear(
         first: *const c_void,
         second: *const c_void,
@@ -91,6 +95,28 @@ pub fn norm_linear(first: &Tensor, second: Option<&Tensor>, norm: &LayerNorm, li
             error,
         )
     })
+}
+
+/// Multi-head self-attention on stacked queries, keys and values, `[B, N, 3H]` to `[B, N, H]`: `ops/attention.cpp` where it fits the processor and the
+/// tensor, else the engine's.
+///
+/// * `keys`: `[B, 1, 1, N]` bool, true where a key exists.
+pub fn attention(qkv: &Tensor, heads: i64, keys: Option<&Tensor>) -> Tensor {
+    // SAFETY: the tensor lives.
+    if keys.is_none() && unsafe { medst_attention_fits(pointer(qkv), heads) } {
+        // SAFETY: as above.
+        return take(|error| unsafe { medst_attention(pointer(qkv), heads, error) });
+    }
+    engine_attention(qkv, heads, keys)
+}
+
+fn engine_attention(qkv: &Tensor, heads: i64, keys: Option<&Tensor>) -> Tensor {
+    let (batch, tokens, width) = (qkv.size()[0], qkv.size()[1], qkv.size()[2] / 3);
+    let parts = qkv.view([batch, tokens, 3, heads, width / heads]).permute([2, 0, 3, 1, 4]);
+    let (query, key, value) = (parts.select(0, 0), parts.select(0, 1), parts.select(0, 2));
+    Tensor::scaled_dot_product_attention(&query, &key, &value, keys, 0.0, false, None::<f64>, false)
+        .transpose(1, 2)
+        .reshape([batch, tokens, width])
 }
 
 #[cfg(test)]
@@ -167,6 +193,32 @@ mod tests {
         assert_alike(&norm_linear(&first, Some(&second), &norm, &expand), &plain, &inputs);
         let inputs: Vec<&Tensor> = [&first].into_iter().chain(&parameters[..4]).collect();
         assert_alike(&norm_linear(&first, None, &norm, &expand), &expand.forward(&norm.forward(&first)), &inputs);
+    }
+
+    /// Against float64, for which the engine computes. Blocks, tiles and lanes end within the token counts.
+    #[test]
+    fn attention_and_its_gradient_are_the_engines() {
+        for (batch, tokens, heads) in [(2, 5, 1), (1, 16, 2), (3, 49, 2), (2, 64, 1), (2, 131, 3)] {
+            let exact = (wave(&[batch, tokens, 3 * heads * 64], Kind::Double, 0.3) * 3.0).set_requires_grad(true);
+            let given = exact.detach().to_kind(Kind::Float).set_requires_grad(true);
+            let expected = differentiated(&engine_attention(&exact, heads, None), &[&exact]);
+            let ours = differentiated(&attention(&given, heads, None), &[&given]);
+            for (number, (a, b)) in ours.iter().zip(&expected).enumerate() {
+                let off = (a.to_kind(Kind::Double) - b).abs().max().double_value(&[]);
+                assert!(off < 2e-5, "{batch}, {tokens}, {heads}: result {number} is off by {off:e}");
+            }
+        }
+    }
+
+    /// Scores that differ by more than the exponential's range, and equal ones.
+    #[test]
+    fn attention_takes_any_scores() {
+        for scale in [0.0, 1.0, 40.0] {
+            let exact = wave(&[1, 70, 3 * 64], Kind::Double, 0.3) * scale;
+            let ours = attention(&exact.to_kind(Kind::Float), 1, None).to_kind(Kind::Double);
+            let off = (ours - engine_attention(&exact, 1, None)).abs().max().double_value(&[]);
+            assert!(off < 1e-4 * (1.0 + scale), "{scale}: {off:e}");
+        }
     }
 
     /// Part of a larger tensor, as the paired studies of a batch are.

@@ -232,26 +232,12 @@ impl Block {
     /// Attention over the tokens `[B, N, H]` of one view, or of it and another `[B, M, H]`: `[B, N (+ M), H]`.
     fn attend(&self, x: &Tensor, other: Option<&Tensor>, keys: Option<&Tensor>) -> Tensor {
         let qkv = fused::norm_linear(x, other, &self.norm, &self.qkv);
-        self.projection.forward(&attention(&qkv, self.heads, keys))
+        self.projection.forward(&fused::attention(&qkv, self.heads, keys))
     }
 
     fn forward_single(&self, x: &Tensor, view: View) -> Tensor {
         self.experts.forward(&(x + self.attend(x, None, None)), view)
     }
-}
-
-/// Multi-head self-attention on stacked queries, keys and values.
-///
-/// * `qkv`: `[B, N, 3H]`; `keys`: `[B, 1, 1, N]` bool, true where a key exists.
-///
-/// Returns `[B, N, H]`.
-pub(super) fn attention(qkv: &Tensor, heads: i64, keys: Option<&Tensor>) -> Tensor {
-    let (batch, tokens, width) = (qkv.size()[0], qkv.size()[1], qkv.size()[2] / 3);
-    let parts = qkv.view([batch, tokens, 3, heads, width / heads]).permute([2, 0, 3, 1, 4]);
-    let (query, key, value) = (parts.select(0, 0), parts.select(0, 1), parts.select(0, 2));
-    Tensor::scaled_dot_product_attention(&query, &key, &value, keys, 0.0, false, None::<f64>, false)
-        .transpose(1, 2)
-        .reshape([batch, tokens, width])
 }
 
 /// `[CLS]` and patch states of normalised tokens.
