@@ -235,7 +235,7 @@ template <typename F>
 void on_all_threads(int64_t count, F act) {
   auto numbers = at::empty({count}, at::kChar);
   const char* begin = static_cast<const char*>(numbers.const_data_ptr());
-  auto iterator = at::TensorIteratorConfig().add_output(numbers).build();
+  auto iterator = at::TensorIterator::nullary_op(numbers);
   iterator.for_each([&](char** data, const int64_t*, int64_t length) {
     for (int64_t n = 0; n < length; n++) act(data[0] - begin + n);
   }, 1);
