@@ -195,18 +195,23 @@ mod tests {
         assert_alike(&norm_linear(&first, None, &norm, &expand), &expand.forward(&norm.forward(&first)), &inputs);
     }
 
-    /// Against float64, for which the engine computes. Blocks, tiles and lanes end within the token counts.
+    /// As near to float64's as the engine's own in float32. Blocks, tiles and lanes end within the token counts.
     #[test]
     fn attention_and_its_gradient_are_the_engines() {
         for (batch, tokens, heads) in [(2, 5, 1), (1, 16, 2), (3, 49, 2), (2, 64, 1), (2, 131, 3)] {
             let exact = (wave(&[batch, tokens, 3 * heads * 64], Kind::Double, 0.3) * 3.0).set_requires_grad(true);
-            let given = exact.detach().to_kind(Kind::Float).set_requires_grad(true);
+            let rounded = || exact.detach().to_kind(Kind::Float).set_requires_grad(true);
+            let (ours, theirs) = (rounded(), rounded());
             let expected = differentiated(&engine_attention(&exact, heads, None), &[&exact]);
-            let ours = differentiated(&attention(&given, heads, None), &[&given]);
-            for (number, (a, b)) in ours.iter().zip(&expected).enumerate() {
-                let off = (a.to_kind(Kind::Double) - b).abs().max().double_value(&[]);
-                let size = b.abs().max().double_value(&[]);
-                assert!(off < 1e-5 * size, "{batch}, {tokens}, {heads}: result {number} is off by {off:e} of {size}");
+            let ours = differentiated(&attention(&ours, heads, None), &[&ours]);
+            let theirs = differentiated(&engine_attention(&theirs, heads, None), &[&theirs]);
+            for ((exact, ours), theirs) in expected.iter().zip(&ours).zip(&theirs) {
+                let off = |own: &Tensor| (own.to_kind(Kind::Double) - exact).abs().max().double_value(&[]);
+                let (ours, theirs) = (off(ours), off(theirs));
+                assert!(
+                    ours < 2.0 * theirs + 1e-6,
+                    "{batch}, {tokens}, {heads}: off by {ours:e}, the engine by {theirs:e}"
+                );
             }
         }
     }
