@@ -224,12 +224,12 @@ fn an_interrupted_run_goes_on_to_the_same_bytes() {
     assert!(!resumed.exists());
     // As if the program had been killed while it wrote: a picture and half a line of the journal too many.
     let staging = folder.path().join("resumed.partial");
-    let mut journal = fs::read_to_string(staging.join("journal.jsonl")).unwrap();
+    let mut journal = fs::read_to_string(staging.join("journal-000000000.jsonl")).unwrap();
     journal += "{\"failures\":[nu";
-    fs::write(staging.join("journal.jsonl"), journal).unwrap();
-    let mut shard = fs::read(staging.join("images-00000.npy")).unwrap();
+    fs::write(staging.join("journal-000000000.jsonl"), journal).unwrap();
+    let mut shard = fs::read(staging.join("part-000000000-00000.npy")).unwrap();
     shard.extend([7; 32 * 32 / 2]);
-    fs::write(staging.join("images-00000.npy"), shard).unwrap();
+    fs::write(staging.join("part-000000000-00000.npy"), shard).unwrap();
     prepare_table(&path, &resumed, &options(), &Silent).unwrap();
     assert!(bytes_of(&whole) == bytes_of(&resumed));
     assert!(!staging.exists());

@@ -9,11 +9,13 @@
 //! | `skipped.csv` | what was left out, and why |
 //! | `splits.csv` | the part of every study |
 
+mod join;
+mod journal;
 pub mod manifest;
-pub mod pictures;
+mod pictures;
 pub mod read;
 pub mod shards;
-pub mod staging;
+mod staging;
 pub mod tables;
 pub mod write;
 

@@ -48,7 +48,7 @@ impl Corpus {
             }
         }
         let count = manifest.files.keys().filter(|name| name.starts_with("images-")).count();
-        let shards = (0..count).map(|n| Shard::open(&path.join(shards::name(n)), manifest.image_size));
+        let shards = (0..count).map(|n| Shard::open(&path.join(shards::name(shards::IMAGES, n)), manifest.image_size));
         let corpus = Corpus {
             path: path.to_path_buf(),
             shards: shards.collect::<Result<_>>()?,

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::manifest;
-use super::pictures::JOURNAL;
+use super::journal::JOURNAL;
+use super::manifest::{self, Manifest};
 use crate::{Error, Result};
 
 const LOCK: &str = "lock";
@@ -25,7 +25,7 @@ impl Staging {
     /// # Errors
     /// When another program has it, or when files of others stand in its place.
     pub fn take(out: &Path) -> Result<Staging> {
-        let folder = beside(out, "partial");
+        let folder = folder(out);
         fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
         check_staging(&folder)?;
         let lock = File::create(folder.join(LOCK)).map_err(Error::io(&folder))?;
@@ -44,17 +44,22 @@ impl Staging {
     }
 
     /// Writes the manifest, the last file of a corpus, and puts the folder in the target's place.
-    pub fn publish(self, manifest: &[u8]) -> Result<()> {
-        write_whole(&self.folder.join(manifest::FILE), manifest)?;
-        for leftover in [JOURNAL, LOCK] {
-            let path = self.folder.join(leftover);
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(&path)(error)),
-                _ => {}
+    pub fn publish(self, manifest: &Manifest) -> Result<()> {
+        let text = serde_json::to_vec_pretty(manifest).unwrap_or_default();
+        write_whole(&self.folder.join(manifest::FILE), &text)?;
+        for path in entries(&self.folder)? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name != manifest::FILE && !manifest.files.contains_key(&*name) {
+                fs::remove_file(&path).map_err(Error::io(&path))?;
             }
         }
         publish(&self.folder, &self.out)
     }
+}
+
+/// The working folder of a target.
+pub fn folder(out: &Path) -> PathBuf {
+    beside(out, "partial")
 }
 
 /// `OUT.partial`, `OUT.replaced`: neighbours of the target, on the same file system.
@@ -88,7 +93,7 @@ fn check_staging(staging: &Path) -> Result<()> {
     Err(Error::Usage(format!("{place} is needed as a working folder but holds other files; move it away")))
 }
 
-fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+pub fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder).map_err(Error::io(folder))?;
     entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>().map_err(Error::io(folder))
 }

@@ -1,22 +1,32 @@
-//! Writing a corpus: [`super::pictures`] fills a working folder beside the target ([`super::staging`]), this adds the
+//! Writing a corpus: [`super::pictures`] fills a working folder beside the target ([`super::staging`]), [`super::join`] makes shards, this adds the
 //! tables and the manifest, and the folder is renamed when everything is there.
 //!
-//! Bytes do not depend on the number of threads or on interruptions.
+//! Of several processes the first reads the sources, tells the others which pictures there are, and writes everything but the shards.
+//!
+//! Bytes do not depend on the number of threads and processes, or on interruptions.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
+use super::join;
+use super::journal::{self, Extent, Found, JOURNAL, Stretch};
 use super::manifest::{self, Counts, FileRecord, Manifest};
+use super::pictures::{self, Decoded};
 pub use super::staging::check_target;
-use super::staging::{Staging, checksum};
+use super::staging::{self, Staging, checksum, write_whole};
 use super::tables::{self, SEQUENCES, STUDIES};
-use super::{pictures, shards};
 use crate::import::plan::{ImageSource, Plan, Skipped, StudyPlan, TextTable};
 use crate::import::{PrepareOptions, Summary};
 use crate::progress::Progress;
+use crate::ranks::Ranks;
 use crate::sequence::{Sequence, build_sequences};
 use crate::study::{ImageIndex, Study};
 use crate::{Error, Result};
@@ -55,7 +65,7 @@ impl Provenance {
     }
 }
 
-/// Decodes and writes what a plan holds.
+/// Decodes and writes what a plan holds, as the process that leads.
 ///
 /// # Errors
 /// Names the file that cannot be written. With a stop request the working folder stays for the next run.
@@ -64,6 +74,7 @@ pub fn write(
     source: Provenance,
     out: &Path,
     options: &PrepareOptions,
+    ranks: &dyn Ranks,
     progress: &dyn Progress,
 ) -> Result<Summary> {
     if plan.studies.is_empty() {
@@ -74,7 +85,18 @@ pub fn write(
     let folder = staging.folder.clone();
     let images: Vec<&ImageSource> =
         plan.studies.iter().flat_map(|study| study.frontals.iter().chain(&study.laterals)).collect();
-    let failures = pictures::write_pictures(&plan, &images, &staging, options, progress)?;
+    let identity = identity(&plan, &images, options);
+    let known = known(&staging, &identity, images.len(), progress)?;
+    let work = Work {
+        identity,
+        images: images.iter().map(|image| image.path.clone()).collect(),
+        known: known.iter().map(Stretch::extent).collect(),
+    };
+    if ranks.size() > 1 {
+        ranks.gather_bytes(&work.to_bytes());
+    }
+    let (news, files) = shards(&folder, &work, options, ranks, progress)?;
+    let failures = failures(images.len(), known, news);
     let (stored, places) = resolve(&failures);
     let mut skipped = plan.skipped;
     for (image, reason) in images.iter().zip(&failures) {
@@ -114,7 +136,6 @@ pub fn write(
         write_csv(&folder.join(&name), columns, rows.iter())?;
         names.push(name);
     }
-    names.extend((0..stored.div_ceil(shards::CAPACITY)).map(shards::name));
     let length = options.chunks.length;
     let manifest = Manifest {
         format: manifest::FORMAT.into(),
@@ -128,7 +149,7 @@ pub fn write(
         counts: Counts::of(&studies, &sequences, stored, length),
         skipped: count(skipped.iter().map(|skipped| skipped.reason.as_str())),
         warnings,
-        files: records(&folder, names.into_iter())?,
+        files: records(&folder, names.into_iter())?.into_iter().chain(files).collect(),
     };
     let summary = Summary {
         corpus: out.to_path_buf(),
@@ -136,8 +157,125 @@ pub fn write(
         skipped: manifest.skipped.clone(),
         warnings: manifest.warnings.clone(),
     };
-    staging.publish(&serde_json::to_vec_pretty(&manifest).unwrap_or_default())?;
+    staging.publish(&manifest)?;
     Ok(summary)
+}
+
+/// Decodes and writes a share of what the process that leads has planned.
+///
+/// # Errors
+/// As [`write`]; and where the working folder is not the one that the other processes see.
+pub fn help(out: &Path, options: &PrepareOptions, ranks: &dyn Ranks, progress: &dyn Progress) -> Result<()> {
+    let work = Work::of_bytes(&ranks.gather_bytes(&[])[0]);
+    let folder = staging::folder(out);
+    if !fs::read_to_string(folder.join(JOURNAL)).is_ok_and(|text| text.trim_end() == work.identity) {
+        return Err(Error::Usage(format!(
+            "{}: this process does not see what the first one wrote there; several machines need a corpus folder on a file system that they share",
+            folder.display()
+        )));
+    }
+    shards(&folder, &work, options, ranks, progress).map(|_| ())
+}
+
+/// What all processes know of a preparation.
+#[derive(Debug, PartialEq)]
+struct Work {
+    identity: String,
+    images: Vec<PathBuf>,
+    /// What an interrupted run has decoded.
+    known: Vec<Extent>,
+}
+
+impl Work {
+    /// Paths are any bytes but zero.
+    fn to_bytes(&self) -> Vec<u8> {
+        let head = serde_json::to_vec(&(&self.identity, &self.known)).unwrap_or_default();
+        let paths = self.images.iter().map(|path| path.as_os_str().as_bytes());
+        std::iter::once(&head[..]).chain(paths).collect::<Vec<_>>().join(&0)
+    }
+
+    fn of_bytes(bytes: &[u8]) -> Work {
+        let mut parts = bytes.split(|&byte| byte == 0);
+        let (identity, known) = serde_json::from_slice(parts.next().unwrap_or_default()).unwrap_or_default();
+        Work { identity, known, images: parts.map(|path| PathBuf::from(OsStr::from_bytes(path))).collect() }
+    }
+}
+
+/// What an interrupted run has left in the working folder, which belongs to this preparation from here on.
+fn known(staging: &Staging, identity: &str, images: usize, progress: &dyn Progress) -> Result<Vec<Stretch>> {
+    match journal::read(&staging.folder, identity, images)? {
+        Found::These(stretches) => return Ok(stretches),
+        Found::Another => progress.note("the sources or settings changed since the interrupted run: it begins anew"),
+        Found::Nothing => {}
+    }
+    staging.empty()?;
+    write_whole(&staging.folder.join(JOURNAL), format!("{identity}\n").as_bytes())?;
+    Ok(Vec::new())
+}
+
+/// What a process tells the others once it has decoded its share: its outcomes, how far its stretches go, whether it was stopped.
+type Told = (Vec<Stretch>, Vec<Extent>, bool);
+
+/// Decodes and joins this process' share; returns what all processes have decoded now, and the records of all shards.
+fn shards(
+    folder: &Path,
+    work: &Work,
+    options: &PrepareOptions,
+    ranks: &dyn Ranks,
+    progress: &dyn Progress,
+) -> Result<(Vec<Stretch>, BTreeMap<String, FileRecord>)> {
+    let Decoded { news, extents, stopped } =
+        pictures::decode(folder, &work.images, &work.known, options, ranks, progress)?;
+    let told: Vec<Told> = gather(ranks, &(news, extents, stopped));
+    if told.iter().any(|(.., stopped)| *stopped) {
+        return Err(Error::Stopped);
+    }
+    let mut stretches: BTreeMap<usize, Extent> = work.known.iter().map(|known| (known.first, *known)).collect();
+    stretches.extend(told.iter().flat_map(|(_, extents, _)| extents).map(|extent| (extent.first, *extent)));
+    let stretches: Vec<Extent> = stretches.into_values().collect();
+    let files = join::join(folder, options.image_size, &stretches, ranks)?;
+    let files: Vec<BTreeMap<String, FileRecord>> = gather(ranks, &files);
+    Ok((told.into_iter().flat_map(|(news, ..)| news).collect(), files.into_iter().flatten().collect()))
+}
+
+/// What every process has to say, by rank.
+fn gather<T: Serialize + DeserializeOwned + Default>(ranks: &dyn Ranks, own: &T) -> Vec<T> {
+    let all = ranks.gather_bytes(&serde_json::to_vec(own).unwrap_or_default());
+    all.iter().map(|bytes| serde_json::from_slice(bytes).unwrap_or_default()).collect()
+}
+
+/// Of every picture of the plan, why it was left out, if it was.
+fn failures(images: usize, known: Vec<Stretch>, news: Vec<Stretch>) -> Vec<Option<String>> {
+    let mut failures = vec![None; images];
+    for Stretch { first, failures: own } in known.into_iter().chain(news) {
+        for (slot, failure) in failures[first..].iter_mut().zip(own) {
+            *slot = failure;
+        }
+    }
+    failures
+}
+
+/// What a run must share with an interrupted one to continue it: the program, the settings, everything the sources say,
+/// and every picture file's size and time of change.
+fn identity(plan: &Plan, images: &[&ImageSource], options: &PrepareOptions) -> String {
+    let mut hash = Sha256::new();
+    let version = env!("CARGO_PKG_VERSION");
+    hash.update(format!("{version}\0{}\0{:?}\0{:?}\n", options.image_size, options.decoding, options.chunks));
+    for study in &plan.studies {
+        let acquired = study.acquired.map(|day| day.0.to_bits());
+        let (subject, id, split) = (&study.subject, &study.study, study.split);
+        hash.update(format!("{subject}\0{id}\0{acquired:?}\0{split}\0{:?}\0{:?}\n", study.report, study.labels));
+    }
+    hash.update(format!("{:?}\0{:?}\n", plan.sequences, plan.tables));
+    let states: Vec<String> = images
+        .par_iter()
+        .map(|image| {
+            let state = fs::metadata(&image.path).map(|meta| (meta.len(), meta.modified().ok())).ok();
+            format!("{}\0{state:?}\n", image.path.display())
+        })
+        .collect();
+    states.iter().for_each(|state| hash.update(state));
+    format!("stretches {:x}", hash.finalize())
 }
 
 /// Sequences that the source defines, those that lost a study left out.

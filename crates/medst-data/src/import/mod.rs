@@ -40,7 +40,8 @@ use self::splits::SplitFile;
 use crate::Result;
 use crate::corpus::write::{self, Provenance};
 use crate::image::Decoding;
-use crate::progress::Progress;
+use crate::progress::{Progress, Quiet};
+use crate::ranks::{Alone, Ranks};
 use crate::sequence::{Chunks, SequenceUnit};
 
 /// How a corpus is made.
@@ -148,10 +149,30 @@ pub struct Planned {
 /// Sources that cannot be understood, subjects in two splits, an `out` that cannot be written. Rows that cannot be used
 /// are counted and listed in `skipped.csv` instead.
 pub fn prepare(source: &Source, out: &Path, options: &PrepareOptions, progress: &dyn Progress) -> Result<Summary> {
+    let summary = prepare_together(source, out, options, &Alone, progress)?;
+    Ok(summary.expect("the process that leads has the summary"))
+}
+
+/// As [`prepare`], with several processes that share the pictures out. The corpus is that of one process, to the byte, and so is what an interrupted
+/// run left, whatever their number was. The process that leads reads the source, speaks, and returns the summary; a stop request to any of them stops all.
+///
+/// # Errors
+/// As [`prepare`], on the process that it happens to, which then has to end the others.
+pub fn prepare_together(
+    source: &Source,
+    out: &Path,
+    options: &PrepareOptions,
+    ranks: &dyn Ranks,
+    progress: &dyn Progress,
+) -> Result<Option<Summary>> {
+    if !ranks.leads() {
+        write::help(out, options, ranks, &Quiet(progress))?;
+        return Ok(None);
+    }
     write::check_target(out, options.overwrite)?;
     let Planned { plan, files } = source.plan(options, progress)?;
     let provenance = Provenance::of(source.kind(), &files)?;
-    write::write(plan, provenance, out, options, progress)
+    write::write(plan, provenance, out, options, ranks, progress).map(Some)
 }
 
 /// Prepares a corpus from a table of images.
