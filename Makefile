@@ -11,7 +11,7 @@ help:
 	@echo 'make demo         build; synthetic cohort -> corpus -> pre-trained model -> result (minutes)'
 	@echo 'make serve-demo   the service and its page with the demo model (makes the demo where there is none)'
 	@echo 'make test         every test'
-	@echo 'make test-mpi     pre-training by several processes (needs Open MPI)'
+	@echo 'make test-mpi     preparation and pre-training by several processes (needs Open MPI)'
 	@echo 'make check        what continuous integration runs: format, lints, tests, documentation'
 	@echo 'make bench        speed and memory against PyTorch, one table'
 	@echo 'make bench-gpu    the same on a GPU'
@@ -33,7 +33,7 @@ test: libtorch
 
 # Needs Open MPI and libclang (Debian: openmpi-bin libopenmpi-dev libclang-dev). The features of the whole workspace, so that nothing else is built anew.
 test-mpi: libtorch
-	$(BUILD) test --release --workspace --features medst-cli/mpi --test distributed
+	$(BUILD) test --release --workspace --features medst-cli/mpi --test distributed --test prepare_together
 
 check: libtorch
 	$(BUILD) fmt --all --check

@@ -65,7 +65,7 @@ fn visits_become_studies_and_studies_become_sequences() {
     let studies = corpus.studies();
     assert_eq!(studies.iter().map(|s| s.study.0.as_str()).collect::<Vec<_>>(), ["a2", "a1", "b1"]);
     // The grey value of the picture's middle tells which file it came from.
-    let grey = |index| corpus.image(index)[32 * 16 + 16] - 10;
+    let grey = |index| corpus.image(index).unwrap()[32 * 16 + 16] - 10;
     assert_eq!(grey(studies[0].frontal), 0);
     assert_eq!(grey(studies[1].frontal), 1);
     assert_eq!(studies[1].alternative_frontals.iter().map(|&i| grey(i)).collect::<Vec<_>>(), [3]);
@@ -121,7 +121,7 @@ fn unusable_rows_are_counted_by_reason_and_move_nobody_elses_data() {
     assert_eq!(summary.warnings["images whose day or date is unreadable, which join no sequence"], 1);
     let corpus = Corpus::open(&folder.path().join("corpus")).unwrap();
     let kept: Vec<_> =
-        corpus.studies().iter().map(|s| (s.subject.0.as_str(), corpus.image(s.frontal)[16 * 32 + 16] - 10)).collect();
+        corpus.studies().iter().map(|s| (s.subject.0.as_str(), corpus.image(s.frontal).unwrap()[16 * 32 + 16] - 10)).collect();
     assert_eq!(kept, [("h", 3), ("j", 5), ("k", 6)]);
     let listed = fs::read_to_string(at("corpus/skipped.csv")).unwrap();
     assert_eq!(listed.lines().count() as u64, 1 + summary.skipped.values().sum::<u64>());

@@ -41,7 +41,7 @@ fn chunks_have_the_gradient_of_the_whole_batch() {
         let mut config = bench.config("run", &["model.text.dropout=0.0"]);
         config.model.semantics = semantics;
         let dataset = Dataset::new(&corpus, &pieces, Split::Train, &config.model, &config.data).unwrap();
-        let batch = dataset.batch(&[0, 1, 2, 3, 4], Crop::Centre);
+        let batch = dataset.batch(&[0, 1, 2, 3, 4], Crop::Centre).unwrap();
         let studies = batch.images.studies();
         assert!(studies > 9 && !batch.images.lateral_rows.is_empty() && batch.relations.sequences.size()[0] > 0);
         // Each way on a model of its own, because both move the running statistics.
@@ -72,7 +72,7 @@ fn dropout_is_the_same_in_both_passes(economy: Economy) {
     let pieces = WordPiece::bert_cased();
     let config = bench.config("run", &["model.text.dropout=0.3"]);
     let dataset = Dataset::new(&corpus, &pieces, Split::Train, &config.model, &config.data).unwrap();
-    let batch = dataset.batch(&[0, 1, 2], Crop::Centre);
+    let batch = dataset.batch(&[0, 1, 2], Crop::Centre).unwrap();
     let model = MedSt::new(&config.model, 5, Device::Cpu, Kind::Double).unwrap();
     let at = |seed| cached::differentiate(&model, &batch, &config.loss, economy, (1.0, seed)).unwrap();
     let (losses, gradients) = at(7);

@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // Each test uses a part.
 
+pub mod processes;
+
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;

@@ -15,7 +15,7 @@ pub mod manifest;
 mod pictures;
 pub mod read;
 pub mod shards;
-mod staging;
+pub(crate) mod staging;
 pub mod tables;
 pub mod write;
 

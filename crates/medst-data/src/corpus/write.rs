@@ -27,7 +27,11 @@ use crate::import::plan::{ImageSource, Plan, Skipped, StudyPlan, TextTable};
 use crate::import::{PrepareOptions, Summary};
 use crate::progress::Progress;
 use crate::ranks::Ranks;
+#[cfg(feature = "s3")]
+use crate::ranks::part;
 use crate::sequence::{Sequence, build_sequences};
+#[cfg(feature = "s3")]
+use crate::storage::{Address, upload};
 use crate::study::{ImageIndex, Study};
 use crate::{Error, Result};
 
@@ -96,6 +100,7 @@ pub fn write(
         ranks.gather_bytes(&work.to_bytes());
     }
     let (news, files) = shards(&folder, &work, options, ranks, progress)?;
+    send(out, &folder, &files, ranks, progress)?;
     let failures = failures(images.len(), known, news);
     let (stored, places) = resolve(&failures);
     let mut skipped = plan.skipped;
@@ -149,7 +154,7 @@ pub fn write(
         counts: Counts::of(&studies, &sequences, stored, length),
         skipped: count(skipped.iter().map(|skipped| skipped.reason.as_str())),
         warnings,
-        files: records(&folder, names.into_iter())?.into_iter().chain(files).collect(),
+        files: records(&folder, names.into_iter())?.into_iter().chain(files.clone()).collect(),
     };
     let summary = Summary {
         corpus: out.to_path_buf(),
@@ -157,6 +162,12 @@ pub fn write(
         skipped: manifest.skipped.clone(),
         warnings: manifest.warnings.clone(),
     };
+    #[cfg(feature = "s3")]
+    if let Some(address) = Address::of(out)? {
+        let is_table = |(name, _): &(&String, &FileRecord)| !files.contains_key(*name);
+        let tables = manifest.files.iter().filter(is_table).map(|(name, file)| (name.clone(), file.clone())).collect();
+        upload::files(&address, &folder, &tables, progress)?;
+    }
     staging.publish(&manifest)?;
     Ok(summary)
 }
@@ -167,14 +178,45 @@ pub fn write(
 /// As [`write`]; and where the working folder is not the one that the other processes see.
 pub fn help(out: &Path, options: &PrepareOptions, ranks: &dyn Ranks, progress: &dyn Progress) -> Result<()> {
     let work = Work::of_bytes(&ranks.gather_bytes(&[])[0]);
-    let folder = staging::folder(out);
+    let folder = staging::folder(out)?;
     if !fs::read_to_string(folder.join(JOURNAL)).is_ok_and(|text| text.trim_end() == work.identity) {
         return Err(Error::Usage(format!(
             "{}: this process does not see what the first one wrote there; several machines need a corpus folder on a file system that they share",
             folder.display()
         )));
     }
-    shards(&folder, &work, options, ranks, progress).map(|_| ())
+    let (_, files) = shards(&folder, &work, options, ranks, progress)?;
+    send(out, &folder, &files, ranks, progress)
+}
+
+/// Sends this process' share of the shards to object storage, where the corpus is to be there.
+#[cfg(feature = "s3")]
+fn send(
+    out: &Path,
+    folder: &Path,
+    files: &BTreeMap<String, FileRecord>,
+    ranks: &dyn Ranks,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let Some(address) = Address::of(out)? else { return Ok(()) };
+    if ranks.leads() {
+        upload::retract(&address)?;
+    }
+    ranks.gather_bytes(&[]);
+    let own = part(files.len(), ranks.rank(), ranks.size());
+    let own = files.iter().skip(own.start).take(own.len()).map(|(name, file)| (name.clone(), file.clone())).collect();
+    let sent = upload::files(&address, folder, &own, progress);
+    let stopped = matches!(sent, Err(Error::Stopped));
+    if !stopped {
+        sent?;
+    }
+    let told: Vec<bool> = gather(ranks, &stopped);
+    if told.contains(&true) { Err(Error::Stopped) } else { Ok(()) }
+}
+
+#[cfg(not(feature = "s3"))]
+fn send(_: &Path, _: &Path, _: &BTreeMap<String, FileRecord>, _: &dyn Ranks, _: &dyn Progress) -> Result<()> {
+    Ok(())
 }
 
 /// What all processes know of a preparation.
