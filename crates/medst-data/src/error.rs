@@ -37,6 +37,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// The same error of a table, of the file that the user named.
+    pub(crate) fn at(self, path: &Path) -> Error {
+        let path = path.to_path_buf();
+        match self {
+            Error::Table { message, .. } => Error::Table { path, message },
+            Error::Row { row, message, .. } => Error::Row { path, row, message },
+            other => other,
+        }
+    }
+
     /// For `map_err`: an I/O error together with the file it happened to.
     pub fn io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Error {
         let path = path.as_ref().to_path_buf();

@@ -120,8 +120,11 @@ fn unusable_rows_are_counted_by_reason_and_move_nobody_elses_data() {
     assert_eq!(summary.skipped["study has no readable frontal image"], 6);
     assert_eq!(summary.warnings["images whose day or date is unreadable, which join no sequence"], 1);
     let corpus = Corpus::open(&folder.path().join("corpus")).unwrap();
-    let kept: Vec<_> =
-        corpus.studies().iter().map(|s| (s.subject.0.as_str(), corpus.image(s.frontal).unwrap()[16 * 32 + 16] - 10)).collect();
+    let kept: Vec<_> = corpus
+        .studies()
+        .iter()
+        .map(|s| (s.subject.0.as_str(), corpus.image(s.frontal).unwrap()[16 * 32 + 16] - 10))
+        .collect();
     assert_eq!(kept, [("h", 3), ("j", 5), ("k", 6)]);
     let listed = fs::read_to_string(at("corpus/skipped.csv")).unwrap();
     assert_eq!(listed.lines().count() as u64, 1 + summary.skipped.values().sum::<u64>());

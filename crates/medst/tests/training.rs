@@ -54,7 +54,9 @@ fn batches_do_not_depend_on_the_number_of_loader_threads() {
     let numbers: Vec<Vec<usize>> = (0..training.sequences.len()).map(|n| vec![n]).collect();
     let crop = Crop::Random { seed: 5, epoch: 1 };
     let load = |threads| {
-        std::thread::scope(|scope| Loader::start(scope, &training, numbers.clone(), crop, threads).map(Result::unwrap).collect::<Vec<_>>())
+        std::thread::scope(|scope| {
+            Loader::start(scope, &training, numbers.clone(), crop, threads).map(Result::unwrap).collect::<Vec<_>>()
+        })
     };
     let (one, three) = (load(1), load(3));
     assert_eq!((one.len(), three.len()), (numbers.len(), numbers.len()));
@@ -66,7 +68,9 @@ fn batches_do_not_depend_on_the_number_of_loader_threads() {
         assert_eq!(a.relations.sequences, b.relations.sequences);
     }
     let other = std::thread::scope(|scope| {
-        Loader::start(scope, &training, numbers.clone(), Crop::Random { seed: 6, epoch: 1 }, 2).map(Result::unwrap).collect::<Vec<_>>()
+        Loader::start(scope, &training, numbers.clone(), Crop::Random { seed: 6, epoch: 1 }, 2)
+            .map(Result::unwrap)
+            .collect::<Vec<_>>()
     });
     assert!(one.iter().zip(&other).any(|(a, b)| a.images.frontal != b.images.frontal), "the seed decides the crops");
 }

@@ -176,7 +176,8 @@ impl Corpus {
         let index = index.0 as usize;
         match &self.pictures {
             Pictures::Here(shards) => {
-                let picture = shards.get(index / shards::CAPACITY).and_then(|own| own.picture(index % shards::CAPACITY));
+                let picture =
+                    shards.get(index / shards::CAPACITY).and_then(|own| own.picture(index % shards::CAPACITY));
                 Ok(Cow::Borrowed(picture.expect("indices are checked when a corpus is opened")))
             }
             #[cfg(feature = "s3")]

@@ -30,6 +30,7 @@ use crate::ranks::Ranks;
 #[cfg(feature = "s3")]
 use crate::ranks::part;
 use crate::sequence::{Sequence, build_sequences};
+use crate::storage::objects;
 #[cfg(feature = "s3")]
 use crate::storage::{Address, upload};
 use crate::study::{ImageIndex, Study};
@@ -63,7 +64,7 @@ impl Provenance {
     pub fn of(kind: &str, files: &[PathBuf]) -> Result<Provenance> {
         let record = |path: &PathBuf| {
             let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-            Ok(SourceFile { name, sha256: checksum(path)? })
+            Ok(SourceFile { name, sha256: checksum(&objects::file(path)?)? })
         };
         Ok(Provenance { kind: kind.to_string(), files: files.iter().map(record).collect::<Result<_>>()? })
     }
@@ -312,7 +313,7 @@ fn identity(plan: &Plan, images: &[&ImageSource], options: &PrepareOptions) -> S
     let states: Vec<String> = images
         .par_iter()
         .map(|image| {
-            let state = fs::metadata(&image.path).map(|meta| (meta.len(), meta.modified().ok())).ok();
+            let state = objects::state(&image.path);
             format!("{}\0{state:?}\n", image.path.display())
         })
         .collect();

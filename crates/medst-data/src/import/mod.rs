@@ -37,12 +37,13 @@ pub use summary::Summary;
 use self::exclude::Exclusions;
 use self::plan::Plan;
 use self::splits::SplitFile;
-use crate::Result;
 use crate::corpus::write::{self, Provenance};
 use crate::image::Decoding;
 use crate::progress::{Progress, Quiet};
 use crate::ranks::{Alone, Ranks};
 use crate::sequence::{Chunks, SequenceUnit};
+use crate::storage::Address;
+use crate::{Error, Result};
 
 /// How a corpus is made.
 #[derive(Clone, Debug)]
@@ -88,7 +89,7 @@ impl PrepareOptions {
 /// What a corpus is made from.
 #[derive(Clone, Debug)]
 pub enum Source {
-    /// CSV, gzipped CSV or Parquet; see [`table::read`] for the columns.
+    /// CSV, gzipped CSV or Parquet, a file or an object; see [`table::read`] for the columns.
     Table(PathBuf),
     MimicCxr(mimic_cxr::MimicCxr),
     MsCxrT(ms_cxr_t::MsCxrT),
@@ -116,11 +117,30 @@ impl Source {
         }
     }
 
+    /// The folder of an archive; a table has none.
+    fn folder(&self) -> Option<&Path> {
+        match self {
+            Source::Table(_) => None,
+            Source::MimicCxr(source) => Some(&source.root),
+            Source::MsCxrT(source) => Some(&source.root),
+            Source::Rsna(source) => Some(&source.root),
+            Source::Covidx(source) => Some(&source.root),
+            Source::OpenI(source) => Some(&source.root),
+            Source::Chexpert(root) | Source::CovidChestxray(root) => Some(root),
+        }
+    }
+
     /// Reads everything but the pictures.
     ///
     /// # Errors
     /// Names the file or row that cannot be understood. What is absent or unusable is noted in the plan instead.
     pub fn plan(&self, options: &PrepareOptions, progress: &dyn Progress) -> Result<Planned> {
+        if let Some(root) = self.folder().filter(|root| Address::is(root)) {
+            return Err(Error::Usage(format!(
+                "{}: of object storage only a table of images is read (`medst prepare table`); an archive's folder has to be on a file system",
+                root.display()
+            )));
+        }
         match self {
             Source::Table(path) => Ok(Planned { plan: table::plan(path, options)?, files: vec![path.clone()] }),
             Source::MimicCxr(source) => mimic_cxr::plan(source, options, progress),

@@ -57,7 +57,9 @@ pub fn root() -> Result<PathBuf> {
     set("MEDST_CACHE")
         .or_else(|| set("XDG_CACHE_HOME").map(|cache| cache.join("medst")))
         .or_else(|| set("HOME").map(|home| home.join(".cache/medst")))
-        .ok_or_else(|| Error::Usage("there is no HOME; MEDST_CACHE names the folder for what is read from object storage".into()))
+        .ok_or_else(|| {
+            Error::Usage("there is no HOME; MEDST_CACHE names the folder for what is read from object storage".into())
+        })
 }
 
 /// Bytes that corpora may take.
@@ -242,7 +244,8 @@ fn make_room(corpora: &Path, id: &str, needed: u64, limit: u64) -> Result<()> {
     }
     let mut others = Vec::new();
     for folder in entries(corpora)?.into_iter().filter(|folder| !folder.ends_with(id)) {
-        let opened = fs::metadata(folder.join("used")).and_then(|meta| meta.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+        let opened =
+            fs::metadata(folder.join("used")).and_then(|meta| meta.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
         others.push((opened, size_of(&folder)?, folder));
     }
     others.sort();

@@ -1,14 +1,15 @@
 //! Requests to object storage, from threads that may wait, and their failures in words.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::path::Path as Key;
 use object_store::{
-    Attribute, Attributes, BackoffConfig, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMultipartOptions,
-    PutOptions, RetryConfig, WriteMultipart,
+    Attribute, Attributes, BackoffConfig, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt,
+    PutMultipartOptions, PutOptions, RetryConfig, WriteMultipart,
 };
 use tokio::runtime::Runtime;
 
@@ -82,6 +83,21 @@ impl Client {
         Ok(Client { store: Arc::new(store), bucket: address.bucket.clone(), endpoint })
     }
 
+    /// As [`Client::open`], the same for all who ask: of many small objects each is a request, not a connection.
+    ///
+    /// # Errors
+    /// As [`Client::open`].
+    pub fn of_bucket(address: &Address) -> Result<Client> {
+        static BUCKETS: Mutex<BTreeMap<String, Client>> = Mutex::new(BTreeMap::new());
+        let mut buckets = BUCKETS.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = buckets.get(&address.bucket) {
+            return Ok(client.clone());
+        }
+        let client = Client::open(address, 8)?;
+        buckets.insert(address.bucket.clone(), client.clone());
+        Ok(client)
+    }
+
     /// Where the bucket is.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
@@ -148,6 +164,15 @@ impl Client {
         self.optional(key, runtime().block_on(read))
     }
 
+    /// Size of an object and what changes when it does, if it is there.
+    ///
+    /// # Errors
+    /// Says what is in the way.
+    pub fn version(&self, key: &str) -> Result<Option<(u64, String)>> {
+        let found = self.optional(key, runtime().block_on(self.store.head(&Key::from(key))))?;
+        Ok(found.map(|meta| (meta.size, meta.e_tag.unwrap_or_else(|| meta.last_modified.to_rfc3339()))))
+    }
+
     /// The keys of all objects whose key begins with a folder's.
     ///
     /// # Errors
@@ -166,7 +191,13 @@ impl Client {
     ///
     /// # Errors
     /// Says what is in the way.
-    pub fn put(&self, key: &str, size: u64, sha256: &str, mut next: impl FnMut(usize) -> Result<Vec<u8>>) -> Result<()> {
+    pub fn put(
+        &self,
+        key: &str,
+        size: u64,
+        sha256: &str,
+        mut next: impl FnMut(usize) -> Result<Vec<u8>>,
+    ) -> Result<()> {
         let place = Key::from(key);
         let attributes = Attributes::from_iter([(Attribute::Metadata(SHA256.into()), sha256.to_string())]);
         if size <= PIECE {
@@ -211,7 +242,9 @@ impl Client {
     fn optional<T>(&self, key: &str, result: object_store::Result<T>) -> Result<Option<T>> {
         match result {
             Ok(found) => Ok(Some(found)),
-            Err(object_store::Error::NotFound { source, .. }) if !source.to_string().contains("NoSuchBucket") => Ok(None),
+            Err(object_store::Error::NotFound { source, .. }) if !source.to_string().contains("NoSuchBucket") => {
+                Ok(None)
+            }
             Err(error) => Err(self.fail(key, &error)),
         }
     }
@@ -254,7 +287,8 @@ impl Client {
         }
         let unreachable = says(&["error sending request", "Connect", "connect", "timed out", "dns error"]);
         if unreachable {
-            let message = format!("{endpoint} could not be reached (AWS_ENDPOINT_URL; AWS_ALLOW_HTTP=true for http): {text}");
+            let message =
+                format!("{endpoint} could not be reached (AWS_ENDPOINT_URL; AWS_ALLOW_HTTP=true for http): {text}");
             return Error::Storage { address: format!("s3://{bucket}/{key}"), message, unreachable };
         }
         match error {

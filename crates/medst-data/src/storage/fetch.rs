@@ -61,7 +61,10 @@ impl Shards {
         }
         if self.process != std::process::id() {
             // Threads do not live on in a process that was forked from theirs.
-            return Err(Error::Usage(format!("{}: open the corpus in each process, after it was forked", inner.cached.address)));
+            return Err(Error::Usage(format!(
+                "{}: open the corpus in each process, after it was forked",
+                inner.cached.address
+            )));
         }
         self.begun.call_once(|| {
             for _ in 0..AT_ONCE.min(inner.slots.len()) {

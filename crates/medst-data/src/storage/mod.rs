@@ -6,6 +6,7 @@
 //! | `client` | requests, and their failures in words |
 //! | `cache` | the folder of this machine in which objects are kept, checked and evicted |
 //! | `fetch` | shards that arrive while others are used |
+//! | [`objects`] | tables and pictures that a corpus is made from |
 //! | `upload` | a prepared corpus to its address |
 //!
 //! Where and as whom is told by the variables of the environment that all programs for S3 read: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`,
@@ -21,6 +22,7 @@ pub mod cache;
 pub(crate) mod client;
 #[cfg(feature = "s3")]
 pub(crate) mod fetch;
+pub mod objects;
 #[cfg(feature = "s3")]
 pub(crate) mod upload;
 
