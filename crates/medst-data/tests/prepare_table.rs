@@ -4,10 +4,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Barrier, Mutex};
 
 use medst_data::corpus::Corpus;
-use medst_data::import::{PrepareOptions, Summary, prepare_table};
+use medst_data::import::{PrepareOptions, Source, Summary, prepare_table, prepare_together};
 use medst_data::progress::{Progress, Silent};
+use medst_data::ranks::Ranks;
 use medst_data::sequence::SequenceUnit;
 use medst_data::split::Split;
 
@@ -236,6 +238,89 @@ fn an_interrupted_run_goes_on_to_the_same_bytes() {
     prepare_table(&path, &resumed, &options(), &Silent).unwrap();
     assert!(bytes_of(&whole) == bytes_of(&resumed));
     assert!(!staging.exists());
+}
+
+/// A process of several that are threads.
+struct Thread<'a> {
+    rank: usize,
+    said: &'a [Mutex<Vec<u8>>],
+    meeting: &'a Barrier,
+}
+
+impl Ranks for Thread<'_> {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn size(&self) -> usize {
+        self.said.len()
+    }
+
+    fn gather_bytes(&self, own: &[u8]) -> Vec<Vec<u8>> {
+        *self.said[self.rank].lock().unwrap() = own.to_vec();
+        self.meeting.wait();
+        let all = self.said.iter().map(|said| said.lock().unwrap().clone()).collect();
+        self.meeting.wait();
+        all
+    }
+}
+
+/// Prepares with several processes, the last of which is asked to stop after so many pictures; what each came to.
+fn prepare_by(processes: usize, table: &Path, out: &Path, stop: u64) -> Vec<Result<Option<Summary>, String>> {
+    let said: Vec<Mutex<Vec<u8>>> = (0..processes).map(|_| Mutex::default()).collect();
+    let meeting = Barrier::new(processes);
+    std::thread::scope(|scope| {
+        let (said, meeting) = (&said, &meeting);
+        let all: Vec<_> = (0..processes)
+            .map(|rank| {
+                scope.spawn(move || {
+                    let limit = if rank + 1 == processes { stop } else { u64::MAX };
+                    let (own, progress) = (Thread { rank, said, meeting }, StopAfter(limit, AtomicU64::new(0)));
+                    let source = Source::Table(table.to_path_buf());
+                    prepare_together(&source, out, &options(), &own, &progress).map_err(|error| error.to_string())
+                })
+            })
+            .collect();
+        all.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn several_processes_make_the_corpus_of_one_and_stop_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut table = "subject_id,day,view,image\n".to_string();
+    for n in 0..900 {
+        let name = format!("{n}.png");
+        if n % 7 != 0 {
+            png(&folder.path().join(&name), 20, 20, (n % 250) as u8);
+        }
+        table += &format!("s{},{n},PA,{name}\n", n / 5);
+    }
+    let path = folder.path().join("studies.csv");
+    fs::write(&path, &table).unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let one = prepare_table(&path, &at("one"), &options(), &Silent).unwrap();
+    for processes in [2, 5] {
+        let out = at(&format!("by-{processes}"));
+        let mut told = prepare_by(processes, &path, &out, u64::MAX).into_iter();
+        let first = told.next().unwrap().unwrap().unwrap();
+        assert_eq!((first.counts, &first.skipped), (one.counts.clone(), &one.skipped));
+        assert!(told.all(|other| other.unwrap().is_none()), "one speaks for all");
+        assert!(bytes_of(&at("one")) == bytes_of(&out));
+    }
+    let out = at("stopped");
+    // Nobody goes on without the one that was asked to stop.
+    for stopped in prepare_by(3, &path, &out, 0) {
+        assert!(stopped.unwrap_err().contains("stopped on request"));
+    }
+    assert!(!out.exists());
+    let begun = fs::read_dir(at("stopped.partial")).unwrap().flatten().map(|entry| entry.file_name());
+    assert!(begun.filter(|name| name.to_string_lossy().starts_with("journal-")).count() >= 2, "the others had begun");
+    for told in prepare_by(2, &path, &out, u64::MAX) {
+        told.unwrap();
+    }
+    assert!(bytes_of(&at("one")) == bytes_of(&out));
+    assert!(!at("stopped.partial").exists());
 }
 
 #[test]

@@ -182,7 +182,8 @@ pub fn help(out: &Path, options: &PrepareOptions, ranks: &dyn Ranks, progress: &
     let folder = staging::folder(out)?;
     if !fs::read_to_string(folder.join(JOURNAL)).is_ok_and(|text| text.trim_end() == work.identity) {
         return Err(Error::Usage(format!(
-            "{}: this process does not see what the first one wrote there; several machines need a corpus folder on a file system that they share",
+            "{}: this process does not see what the first one wrote there; several machines need a corpus folder (for object storage: \
+             MEDST_CACHE) on a file system that they share",
             folder.display()
         )));
     }
@@ -440,4 +441,46 @@ fn records(folder: &Path, names: impl Iterator<Item = String>) -> Result<BTreeMa
             Ok((name, FileRecord { bytes, sha256: checksum(&path)? }))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::Silent;
+
+    /// The second of two processes, on a machine that does not share the first one's disk.
+    struct Elsewhere(Vec<u8>);
+
+    impl Ranks for Elsewhere {
+        fn rank(&self) -> usize {
+            1
+        }
+
+        fn size(&self) -> usize {
+            2
+        }
+
+        fn gather_bytes(&self, own: &[u8]) -> Vec<Vec<u8>> {
+            vec![self.0.clone(), own.to_vec()]
+        }
+    }
+
+    #[test]
+    fn a_machine_without_the_working_folder_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("corpus");
+        let name = OsStr::from_bytes(b"\xff not UTF-8\n");
+        let known = vec![Extent { first: 3, decoded: 2, stored: 1 }];
+        let work = Work { identity: "mine".into(), images: vec!["a b.png".into(), name.into()], known };
+        assert_eq!(Work::of_bytes(&work.to_bytes()), work);
+        let none = Work { images: Vec::new(), ..Work::of_bytes(&work.to_bytes()) };
+        assert_eq!(Work::of_bytes(&none.to_bytes()), none);
+        let help = || help(&out, &PrepareOptions::default(), &Elsewhere(work.to_bytes()), &Silent).unwrap_err();
+        assert!(help().to_string().contains("does not see what the first one wrote"));
+        // Another preparation's folder is not the first one's either.
+        let other = staging::folder(&out).unwrap();
+        fs::create_dir(&other).unwrap();
+        fs::write(other.join(JOURNAL), "another's\n").unwrap();
+        assert!(help().to_string().contains("does not see what the first one wrote"));
+    }
 }

@@ -285,6 +285,9 @@ impl Client {
                 ),
             );
         }
+        if says(&["URL scheme is not allowed"]) {
+            return self.error(key, format!("{endpoint} is plain http, which AWS_ALLOW_HTTP=true allows"));
+        }
         let unreachable = says(&["error sending request", "Connect", "connect", "timed out", "dns error"]);
         if unreachable {
             let message =
