@@ -36,6 +36,12 @@ fn told() -> (usize, usize) {
     (count, number)
 }
 
+/// Whether this is one of several processes that a launcher started, and not the first.
+pub fn follows() -> bool {
+    let (launched, number) = told();
+    launched > 1 && number > 0
+}
+
 /// Whether a command that is made for one process may go on: where a launcher started several, all would do the same work and write the same files, so the
 /// first says why not, and the others end.
 ///
@@ -61,11 +67,10 @@ pub fn check_alone() -> Result<bool> {
 /// # Errors
 /// A program without MPI that was started several times, whose processes would write the same files.
 pub fn join() -> Result<Option<Group>> {
-    let (launched, number) = told();
-    if cfg!(not(feature = "mpi")) && launched > 1 && number > 0 {
+    if cfg!(not(feature = "mpi")) && follows() {
         return Ok(None);
     }
-    let group = group(launched)?;
+    let group = group(told().0)?;
     let _ = PLACE.set((group.rank(), group.size()));
     let (_, here) = group.local();
     if here > 1 {

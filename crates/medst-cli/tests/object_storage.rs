@@ -6,160 +6,24 @@
 mod command;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
-use command::{SMALL, repository, run, tiny, with};
-use object_store::ObjectStoreExt;
-use object_store::aws::{AmazonS3, AmazonS3Builder};
-use object_store::path::Path as Key;
+use command::run;
+use command::storage::{Storage, finish};
 use serde_json::Value;
-use tokio::runtime::Runtime;
 
-/// A server, and a folder to work in. The bucket is `corpora`.
-struct Storage {
-    server: Child,
-    folder: tempfile::TempDir,
-    told: Value,
-}
-
-impl Storage {
-    /// * `variables`: what makes the server worse.
-    fn start(variables: &[(&str, &str)]) -> Option<Storage> {
-        let python = repository().join(".venv-s3/bin/python");
-        if !python.exists() {
-            assert!(std::env::var_os("MEDST_NEED_S3").is_none(), "MEDST_NEED_S3 is set, and there is no server");
-            eprintln!("skipped: no S3 server (tools/s3_server.sh installs it)");
-            return None;
-        }
-        let folder = tempfile::tempdir().unwrap();
-        let mut server = Command::new(python)
-            .arg(repository().join("tools/s3_server.py"))
-            .arg(folder.path().join("requests"))
-            .envs(variables.iter().copied())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let told = serde_json::from_str(&line).expect("the server tells where it is");
-        Some(Storage { server, folder, told })
-    }
-
-    fn at(&self) -> &Path {
-        self.folder.path()
-    }
-
-    fn said(&self, what: &str) -> &str {
-        self.told[what].as_str().unwrap()
-    }
-
-    /// `medst` as the server's user, with a cache of that name.
-    fn command(&self, cache: &str, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_medst"));
-        command.args(arguments).current_dir(self.at()).envs(self.variables()).env("MEDST_CACHE", self.at().join(cache));
-        command
-    }
-
-    fn variables(&self) -> [(&str, &str); 5] {
-        [
-            ("AWS_ENDPOINT_URL", self.said("endpoint")),
-            ("AWS_ALLOW_HTTP", "true"),
-            ("AWS_REGION", "us-east-1"),
-            ("AWS_ACCESS_KEY_ID", self.said("key")),
-            ("AWS_SECRET_ACCESS_KEY", self.said("secret")),
-        ]
-    }
-
-    fn run(&self, arguments: &[&str], code: i32) -> (String, String) {
-        finish(&mut self.command("cache", arguments), code)
-    }
-
-    fn store(&self) -> AmazonS3 {
-        let builder = AmazonS3Builder::new().with_bucket_name("corpora").with_endpoint(self.said("endpoint"));
-        let builder = builder.with_region("us-east-1").with_allow_http(true).with_access_key_id(self.said("key"));
-        builder.with_secret_access_key(self.said("secret")).build().unwrap()
-    }
-
-    fn object(&self, key: &str) -> Vec<u8> {
-        let store = self.store();
-        let read = async { store.get(&Key::from(key)).await.unwrap().bytes().await.unwrap().to_vec() };
-        Runtime::new().unwrap().block_on(read)
-    }
-
-    fn replace(&self, key: &str, bytes: Vec<u8>) {
-        let store = self.store();
-        Runtime::new().unwrap().block_on(store.put(&Key::from(key), bytes.into())).unwrap();
-    }
-
-    /// How often a part of the log is there.
-    fn requests(&self, part: &str) -> usize {
-        fs::read_to_string(self.at().join("requests")).unwrap().lines().filter(|line| line.contains(part)).count()
-    }
-
-    fn cohort(&self) {
-        run(self.at(), &["-q", "phantom", "raw", "--subjects", "24", "--size", "64"], 0);
-    }
-
-    fn prepare(&self, out: &str) {
-        self.run(&["-q", "prepare", "table", "raw/studies.csv", "--image-size", "64", "--out", out], 0);
-    }
-
-    /// The losses of a short run.
-    fn pretrain(&self, corpus: &str, output: &str) -> Vec<Value> {
-        let (corpus, target) = (format!("data.corpus={corpus}"), format!("train.output={output}"));
-        let settings = [SMALL, &["train.epochs=2", &corpus, &target]].concat();
-        let configuration = tiny();
-        self.run(&with(&["-q", "pretrain", &configuration], &settings), 0);
-        let text = fs::read_to_string(self.at().join(output).join("metrics.jsonl")).unwrap();
-        let mut lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        lines.iter_mut().for_each(|line| drop(line.as_object_mut().unwrap().remove("studies_per_second")));
-        assert!(lines.len() > 4);
-        lines
-    }
-
-    /// The only file of that name in a cache.
-    fn cached(&self, cache: &str, name: &str) -> PathBuf {
-        let corpora = fs::read_dir(self.at().join(cache).join("corpora")).unwrap();
-        let found: Vec<PathBuf> =
-            corpora.map(|entry| entry.unwrap().path().join(name)).filter(|path| path.exists()).collect();
-        assert_eq!(found.len(), 1, "{name} in {cache}");
-        found.into_iter().next().unwrap()
-    }
-
-    fn stop(&mut self) {
-        self.server.kill().unwrap();
-        self.server.wait().unwrap();
-    }
-}
-
-impl Drop for Storage {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-fn finish(command: &mut Command, code: i32) -> (String, String) {
-    let output = command.output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let (out, err) = (text(&output.stdout), text(&output.stderr));
-    assert_eq!(output.status.code(), Some(code), "{command:?}\n{out}\n{err}");
-    assert!(!err.contains("panicked"), "{err}");
-    (out, err)
+/// All files below a folder, in order.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths.into_iter().flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
 /// A table of so many pictures of a few contents: several shards.
 fn many(at: &Path, pictures: usize) -> &'static str {
-    run(at, &["-q", "phantom", "few", "--subjects", "12", "--size", "32", "--difficulty", "easy"], 0);
-    let table = fs::read_to_string(at.join("few/studies.csv")).unwrap();
-    let mut reader = table.lines();
-    let columns: Vec<&str> = reader.next().unwrap().split(',').collect();
-    let place = columns.iter().position(|column| *column == "image").unwrap();
-    let contents: Vec<PathBuf> = reader.map(|row| at.join("few").join(row.split(',').nth(place).unwrap())).collect();
-    let contents: Vec<PathBuf> = contents.into_iter().filter(|path| path.exists()).collect();
+    run(at, &["-q", "phantom", "few", "--subjects", "12", "--size", "32"], 0);
+    let contents = files(&at.join("few/images"));
     assert!(contents.len() > 5);
     fs::create_dir(at.join("many")).unwrap();
     let mut rows = "subject_id,day,view,image,split\n".to_string();
@@ -232,6 +96,63 @@ fn a_corpus_in_object_storage_is_that_of_a_folder() {
     damage();
     let (_, err) = storage.run(&["-q", "embed", remote, "--model", "run-local", "--out", "e.npy"], 1);
     assert!(err.contains("images-00000.npy") && err.contains("could not be reached"), "{err}");
+}
+
+#[test]
+fn a_table_and_its_pictures_may_be_there_too() {
+    let Some(storage) = Storage::start(&[]) else { return };
+    storage.cohort();
+    storage.prepare("local");
+    let raw = storage.at().join("raw");
+    let mut pictures = files(&raw.join("images"));
+    pictures.push(raw.join("studies.csv"));
+    for path in &pictures {
+        let key = format!("raw/{}", path.strip_prefix(&raw).unwrap().display());
+        storage.replace(&key, fs::read(path).unwrap());
+    }
+    let prepare = |table: &str, out: &str| {
+        storage.run(&["-q", "prepare", "table", table, "--image-size", "64", "--out", out], 0).0
+    };
+    let same = |one: &str, other: &str| {
+        for path in files(&storage.at().join(one)) {
+            let name = path.file_name().unwrap();
+            assert!(
+                fs::read(&path).unwrap() == fs::read(storage.at().join(other).join(name)).unwrap(),
+                "{name:?} of {other}"
+            );
+        }
+    };
+    prepare("s3://corpora/raw/studies.csv", "from-storage");
+    same("local", "from-storage");
+    let check = storage.run(&["prepare", "table", "s3://corpora/raw/studies.csv", "--check"], 0).0;
+    let images = pictures.len() - 1;
+    assert!(check.contains(&format!("{images} of {images} images are there")), "{check}");
+
+    // A table here may name pictures there, among them one that is not there and one that is none.
+    let table = fs::read_to_string(raw.join("studies.csv")).unwrap();
+    let mut table = table.replace("images/", "s3://corpora/raw/images/");
+    storage.replace("raw/words.png", b"no picture".to_vec());
+    let columns = table.lines().next().unwrap().split(',').count();
+    for name in ["absent.png", "words.png"] {
+        let row = format!("x,x-{name},1,PA,s3://corpora/raw/{name},,train");
+        table += &(row.clone() + &",".repeat(columns - row.split(',').count()) + "\n");
+    }
+    let header = table.lines().next().unwrap().to_string();
+    assert!(header.starts_with("subject_id,study_id,day,view,image,report,split"), "{header}");
+    fs::write(storage.at().join("mixed.csv"), table).unwrap();
+    let said = prepare("mixed.csv", "mixed");
+    let skipped = fs::read_to_string(storage.at().join("mixed/skipped.csv")).unwrap();
+    assert!(
+        skipped.contains("s3://corpora/raw/absent.png") && skipped.contains("image file does not exist"),
+        "{skipped}"
+    );
+    assert!(skipped.contains("s3://corpora/raw/words.png"), "{said}\n{skipped}");
+    let shard = |corpus: &str| fs::read(storage.at().join(corpus).join("images-00000.npy")).unwrap();
+    assert!(shard("local") == shard("mixed"));
+    let (_, err) = storage.run(&["prepare", "table", "s3://corpora/raw/none.csv", "--out", "none"], 1);
+    assert!(err.contains("s3://corpora/raw/none.csv"), "{err}");
+    let (_, err) = storage.run(&["prepare", "rsna", "s3://corpora/raw", "--out", "none"], 2);
+    assert!(err.contains("only a table"), "{err}");
 }
 
 #[test]

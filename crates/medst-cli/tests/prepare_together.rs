@@ -189,6 +189,7 @@ fn what_cannot_be_done_is_said_once() {
         ),
         (4, &["phantom", "again", "--subjects", "12"][..], "this command runs in one process, and 4"),
         (2, &["inspect", "corpus"][..], "this command runs in one process"),
+        (3, &["embed", "corpus"][..], "required arguments were not provided"),
     ] {
         let (code, out, err) = finish(start(at, processes, arguments));
         let expected_code = if expected == "absent.csv" { 1 } else { 2 };
@@ -206,4 +207,52 @@ fn what_cannot_be_done_is_said_once() {
     let configuration = tiny();
     let settings = [SMALL, &["data.corpus=together", "train.output=run", "train.epochs=1"]].concat();
     done(at, 2, &with(&["-q", "pretrain", &configuration], &settings));
+}
+
+#[cfg(feature = "s3")]
+#[test]
+fn several_processes_write_a_corpus_to_object_storage_and_train_from_it() {
+    use command::storage::Storage;
+    if !launcher() {
+        return;
+    }
+    let Some(storage) = Storage::start(&[]) else { return };
+    storage.cohort();
+    storage.prepare("local");
+    let together = |arguments: &[&str]| {
+        let mut command = Command::new("mpirun");
+        command
+            .args(["--oversubscribe", "-n", "2", env!("CARGO_BIN_EXE_medst")])
+            .args(arguments)
+            .current_dir(storage.at());
+        command.envs([
+            ("OMPI_ALLOW_RUN_AS_ROOT", "1"),
+            ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1"),
+            ("OMP_NUM_THREADS", "1"),
+        ]);
+        command.envs(storage.variables()).env("MEDST_CACHE", storage.at().join("cache"));
+        let (code, _, err) =
+            finish(command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped()).spawn().unwrap());
+        assert_eq!(code, Some(0), "{err}");
+    };
+    let prepare = ["-q", "prepare", "table", "raw/studies.csv", "--image-size", "64", "--out", "s3://corpora/a"];
+    together(&prepare);
+    for (name, bytes) in bytes_of(&storage.at().join("local")) {
+        assert!(storage.object(&format!("a/{name}")) == bytes, "{name}");
+    }
+    let configuration = tiny();
+    let losses = |corpus: &str, output: &str| {
+        let (corpus, output) = (format!("data.corpus={corpus}"), format!("train.output={output}"));
+        let settings =
+            [SMALL, &["train.precision=float64", "model.text.dropout=0", "train.max_steps=5", &corpus, &output]]
+                .concat();
+        together(&with(&["-q", "pretrain", &configuration], &settings));
+        let text =
+            fs::read_to_string(storage.at().join(&output["train.output=".len()..]).join("metrics.jsonl")).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        lines.map(|line| line["total"].clone()).collect::<Vec<_>>()
+    };
+    let local = losses("local", "run-local");
+    assert!(local.len() >= 5);
+    assert_eq!(local, losses("s3://corpora/a", "run-stored"));
 }

@@ -3,6 +3,8 @@
 #![allow(dead_code)] // Each test uses a part.
 
 pub mod processes;
+#[cfg(feature = "s3")]
+pub mod storage;
 
 use std::path::{Path, PathBuf};
 
