@@ -24,6 +24,10 @@ const BLOCK: usize = 128;
 /// the rest.
 const LANES: usize = 2;
 
+/// Pictures that each of several processes decodes before they meet: so that all learn of a stop request soon, and nobody waits so long for a slower one
+/// that it seems lost.
+const ROUND: usize = 1024;
+
 /// Pictures that a process decodes behind each other, and the stretch that they continue (or begin).
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Piece {
@@ -65,7 +69,7 @@ pub struct Decoded {
     pub stopped: bool,
 }
 
-/// Decodes this process' share of the pictures that are not `known` yet. A stop request ends it between two blocks.
+/// Decodes this process' share of the pictures that are not `known` yet. A stop request to any process ends it between two blocks.
 ///
 /// # Errors
 /// Names the file that cannot be written.
@@ -78,6 +82,8 @@ pub fn decode(
     progress: &dyn Progress,
 ) -> Result<Decoded> {
     let pieces = pieces(known, images.len(), ranks.rank(), ranks.size());
+    let left = images.len() - known.iter().map(|stretch| stretch.decoded).sum::<usize>();
+    let mut meetings = Meetings { ranks, left: left.div_ceil(ranks.size()).div_ceil(ROUND), own: 0 };
     let blocks: Vec<(usize, Range<usize>)> = pieces
         .iter()
         .enumerate()
@@ -104,6 +110,10 @@ pub fn decode(
             .collect();
         let mut open: Option<(usize, ShardWriter, Lines)> = None;
         for (number, (piece, block)) in blocks.iter().enumerate() {
+            if meetings.is_due(block.len()) && meetings.meet(false) {
+                decoded.stopped = true;
+                break;
+            }
             // A lane that ends early was asked to: the blocks behind it are not written.
             let Ok(pictures) = lanes[number % LANES].recv() else {
                 decoded.stopped = true;
@@ -137,10 +147,37 @@ pub fn decode(
         }
         Ok(())
     })?;
+    while meetings.left > 0 {
+        decoded.stopped |= meetings.meet(decoded.stopped);
+    }
     if !decoded.stopped {
         progress.end();
     }
     Ok(decoded)
+}
+
+/// When processes meet: all as often, whatever share each has.
+struct Meetings<'a> {
+    ranks: &'a dyn Ranks,
+    left: usize,
+    /// Pictures of this process since the last one.
+    own: usize,
+}
+
+impl Meetings<'_> {
+    /// Whether it is time before `next` more pictures are decoded.
+    fn is_due(&mut self, next: usize) -> bool {
+        let due = self.own + next > ROUND && self.left > 0;
+        self.own = if due { next } else { self.own + next };
+        due
+    }
+
+    /// Tells whether any process was stopped, which ends the meetings.
+    fn meet(&mut self, stopped: bool) -> bool {
+        let any = self.ranks.gather_bytes(&[u8::from(stopped)]).iter().any(|said| said == &[1]);
+        self.left = if any { 0 } else { self.left - 1 };
+        any
+    }
 }
 
 /// Decodes a block on all cores.

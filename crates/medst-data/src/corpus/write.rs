@@ -26,9 +26,9 @@ use super::tables::{self, SEQUENCES, STUDIES};
 use crate::import::plan::{ImageSource, Plan, Skipped, StudyPlan, TextTable};
 use crate::import::{PrepareOptions, Summary};
 use crate::progress::Progress;
-use crate::ranks::Ranks;
 #[cfg(feature = "s3")]
 use crate::ranks::part;
+use crate::ranks::{self, Ranks};
 use crate::sequence::{Sequence, build_sequences};
 use crate::storage::objects;
 #[cfg(feature = "s3")]
@@ -70,26 +70,32 @@ impl Provenance {
     }
 }
 
-/// Decodes and writes what a plan holds, as the process that leads.
+/// A preparation that can be shared out.
+pub struct Begun {
+    plan: Plan,
+    source: Provenance,
+    staging: Staging,
+    work: Work,
+    /// What an interrupted run has decoded.
+    known: Vec<Stretch>,
+}
+
+/// Takes the working folder and finds out what is left to do.
 ///
 /// # Errors
-/// Names the file that cannot be written. With a stop request the working folder stays for the next run.
-pub fn write(
+/// A plan without studies; a working folder that cannot be had.
+pub fn begin(
     plan: Plan,
     source: Provenance,
     out: &Path,
     options: &PrepareOptions,
-    ranks: &dyn Ranks,
     progress: &dyn Progress,
-) -> Result<Summary> {
+) -> Result<Begun> {
     if plan.studies.is_empty() {
         return Err(Error::Usage(nothing_usable(&plan)));
     }
-    check_target(out, options.overwrite)?;
     let staging = Staging::take(out)?;
-    let folder = staging.folder.clone();
-    let images: Vec<&ImageSource> =
-        plan.studies.iter().flat_map(|study| study.frontals.iter().chain(&study.laterals)).collect();
+    let images = images(&plan);
     let identity = identity(&plan, &images, options);
     let known = known(&staging, &identity, images.len(), progress)?;
     let work = Work {
@@ -97,14 +103,36 @@ pub fn write(
         images: images.iter().map(|image| image.path.clone()).collect(),
         known: known.iter().map(Stretch::extent).collect(),
     };
+    Ok(Begun { plan, source, staging, work, known })
+}
+
+/// The pictures of a plan, in the order in which they are stored.
+fn images(plan: &Plan) -> Vec<&ImageSource> {
+    plan.studies.iter().flat_map(|study| study.frontals.iter().chain(&study.laterals)).collect()
+}
+
+/// Decodes and writes what a plan holds, as the process that leads.
+///
+/// # Errors
+/// Names the file that cannot be written. With a stop request the working folder stays for the next run.
+pub fn write(
+    begun: Begun,
+    out: &Path,
+    options: &PrepareOptions,
+    ranks: &dyn Ranks,
+    progress: &dyn Progress,
+) -> Result<Summary> {
+    let Begun { plan, source, staging, work, known } = begun;
+    let folder = staging.folder.clone();
     if ranks.size() > 1 {
         ranks.gather_bytes(&work.to_bytes());
     }
     let (news, files) = shards(&folder, &work, options, ranks, progress)?;
     send(out, &folder, &files, ranks, progress)?;
+    let images = images(&plan);
     let failures = failures(images.len(), known, news);
     let (stored, places) = resolve(&failures);
-    let mut skipped = plan.skipped;
+    let mut skipped = plan.skipped.clone();
     for (image, reason) in images.iter().zip(&failures) {
         skipped.extend(reason.clone().map(|reason| Skipped {
             file: image.path.display().to_string(),
@@ -178,7 +206,7 @@ pub fn write(
 /// # Errors
 /// As [`write`]; and where the working folder is not the one that the other processes see.
 pub fn help(out: &Path, options: &PrepareOptions, ranks: &dyn Ranks, progress: &dyn Progress) -> Result<()> {
-    let work = Work::of_bytes(&ranks.gather_bytes(&[])[0]);
+    let work = Work::of_bytes(&ranks::wait(ranks));
     let folder = staging::folder(out)?;
     if !fs::read_to_string(folder.join(JOURNAL)).is_ok_and(|text| text.trim_end() == work.identity) {
         return Err(Error::Usage(format!(

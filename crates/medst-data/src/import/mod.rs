@@ -40,7 +40,7 @@ use self::splits::SplitFile;
 use crate::corpus::write::{self, Provenance};
 use crate::image::Decoding;
 use crate::progress::{Progress, Quiet};
-use crate::ranks::{Alone, Ranks};
+use crate::ranks::{self, Alone, Ranks};
 use crate::sequence::{Chunks, SequenceUnit};
 use crate::storage::Address;
 use crate::{Error, Result};
@@ -189,10 +189,13 @@ pub fn prepare_together(
         write::help(out, options, ranks, &Quiet(progress))?;
         return Ok(None);
     }
-    write::check_target(out, options.overwrite)?;
-    let Planned { plan, files } = source.plan(options, progress)?;
-    let provenance = Provenance::of(source.kind(), &files)?;
-    write::write(plan, provenance, out, options, ranks, progress).map(Some)
+    let begun = ranks::lead(ranks, || {
+        write::check_target(out, options.overwrite)?;
+        let Planned { plan, files } = source.plan(options, progress)?;
+        let provenance = Provenance::of(source.kind(), &files)?;
+        write::begin(plan, provenance, out, options, progress)
+    })?;
+    write::write(begun, out, options, ranks, progress).map(Some)
 }
 
 /// Prepares a corpus from a table of images.
