@@ -17,6 +17,7 @@ pub mod read;
 pub mod shards;
 pub(crate) mod staging;
 pub mod tables;
+pub(crate) mod together;
 pub mod write;
 
 pub use manifest::{Counts, Manifest};

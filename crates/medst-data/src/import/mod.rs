@@ -37,6 +37,7 @@ pub use summary::Summary;
 use self::exclude::Exclusions;
 use self::plan::Plan;
 use self::splits::SplitFile;
+use crate::corpus::together;
 use crate::corpus::write::{self, Provenance};
 use crate::image::Decoding;
 use crate::progress::{Progress, Quiet};
@@ -186,7 +187,7 @@ pub fn prepare_together(
     progress: &dyn Progress,
 ) -> Result<Option<Summary>> {
     if !ranks.leads() {
-        write::help(out, options, ranks, &Quiet(progress))?;
+        together::help(out, options, ranks, &Quiet(progress))?;
         return Ok(None);
     }
     let begun = ranks::lead(ranks, || {

@@ -29,7 +29,7 @@ use crate::{Error, Result};
 
 /// GiB that corpora may take, where `MEDST_CACHE_GIB` does not say.
 const LIMIT_GIB: f64 = 100.0;
-/// Attempts of a request. The last pauses are of ten seconds.
+/// Attempts of a request, with pauses that grow to ten seconds.
 const RETRIES: usize = 8;
 /// Attempts to learn whether a corpus that is at hand has changed.
 const RETRIES_AT_HAND: usize = 2;

@@ -67,9 +67,9 @@ impl Client {
         let _entered = runtime().enter();
         let retry = RetryConfig {
             backoff: BackoffConfig {
-                init_backoff: Duration::from_millis(100),
+                init_backoff: Duration::from_millis(200),
                 max_backoff: Duration::from_secs(10),
-                base: 2.0,
+                base: 3.0,
             },
             max_retries: retries,
             retry_timeout: Duration::from_secs(180),
