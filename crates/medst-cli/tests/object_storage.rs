@@ -22,7 +22,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 
 /// A table of so many pictures of a few contents: several shards.
 fn many(at: &Path, pictures: usize) -> &'static str {
-    run(at, &["-q", "phantom", "few", "--subjects", "12", "--size", "32"], 0);
+    run(at, &["-q", "phantom", "few", "--subjects", "12", "--size", "64"], 0);
     let contents = files(&at.join("few/images"));
     assert!(contents.len() > 5);
     fs::create_dir(at.join("many")).unwrap();

@@ -60,7 +60,7 @@ fn damage(folder: &Path) {
 
 /// A table of so many pictures, a few of them damaged, of a few contents.
 fn table(at: &Path, pictures: usize) -> &'static str {
-    run(at, &["-q", "phantom", "few", "--subjects", "12", "--size", "32"], 0);
+    run(at, &["-q", "phantom", "few", "--subjects", "12", "--size", "64"], 0);
     let contents: Vec<PathBuf> = files(&at.join("few/images"))
         .into_iter()
         .filter(|path| path.extension().is_some_and(|end| end == "png"))

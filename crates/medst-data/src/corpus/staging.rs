@@ -129,6 +129,7 @@ pub fn checksum(path: &Path) -> Result<String> {
 }
 
 /// SHA-256 of bytes, in hexadecimal.
+#[cfg(feature = "s3")]
 pub fn checksum_of(bytes: &[u8]) -> String {
     format!("{:x}", Sha256::digest(bytes))
 }
