@@ -218,11 +218,19 @@ fn the_cache_is_bounded_and_shared() {
     for name in ["s3://corpora/a", "s3://corpora/b"] {
         storage.prepare(name);
     }
-    // The same bytes are one corpus; another table makes another.
-    let table = fs::read_to_string(storage.at().join("raw/studies.csv")).unwrap();
-    let fewer: Vec<&str> = table.lines().take(40).collect();
-    fs::write(storage.at().join("raw/fewer.csv"), fewer.join("\n") + "\n").unwrap();
-    let other = ["-q", "prepare", "table", "raw/fewer.csv", "--image-size", "64", "--out", "s3://corpora/c"];
+    // The same bytes are one corpus; other sequences make another.
+    let other = [
+        "-q",
+        "prepare",
+        "table",
+        "raw/studies.csv",
+        "--image-size",
+        "64",
+        "--sequence-length",
+        "3",
+        "--out",
+        "s3://corpora/c",
+    ];
     storage.run(&other, 0);
     let corpora = || fs::read_dir(storage.at().join("cache/corpora")).unwrap().count();
     let embed = |corpus: &str, gib: &str, code: i32| {

@@ -121,10 +121,12 @@ fn a_process_that_dies_ends_the_job_and_another_number_goes_on_to_the_same_bytes
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     let table = table(at, 9000);
-    let arguments = |out| ["-q", "prepare", "table", table, "--image-size", "32", "--out", out];
-    done(at, 1, &arguments("one"));
+    fn arguments<'a>(table: &'a str, out: &'a str) -> [&'a str; 8] {
+        ["-q", "prepare", "table", table, "--image-size", "32", "--out", out]
+    }
+    done(at, 1, &arguments(table, "one"));
     assert_eq!(bytes_of(&at.join("one")).iter().filter(|(name, _)| name.starts_with("images-")).count(), 3);
-    done(at, 4, &arguments("four"));
+    done(at, 4, &arguments(table, "four"));
     assert_same(at, "one", "four");
 
     for (processes, next) in [(3, 2), (2, 1), (1, 4)] {
@@ -134,7 +136,7 @@ fn a_process_that_dies_ends_the_job_and_another_number_goes_on_to_the_same_bytes
             let begun = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("journal-"));
             begun.filter(|entry| entry.metadata().is_ok_and(|meta| meta.len() > 0)).count()
         };
-        let child = start(at, processes, &arguments(&out));
+        let child = start(at, processes, &arguments(table, &out));
         let begun = Instant::now();
         while journals() < processes {
             assert!(begun.elapsed() < Duration::from_secs(60), "no process has begun");
@@ -158,7 +160,7 @@ fn a_process_that_dies_ends_the_job_and_another_number_goes_on_to_the_same_bytes
                 assert!(err.contains(&format!("medst: process {rank} of {processes}")), "{err}");
             }
         }
-        let mut again = arguments(&out);
+        let mut again = arguments(table, &out);
         again[0] = "--json";
         let (code, said, err) = finish(start(at, next, &again));
         assert_eq!(code, Some(0), "{err}");

@@ -75,6 +75,8 @@ impl Storage {
     }
 
     pub fn store(&self) -> AmazonS3 {
+        // Whoever was first is right.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let builder = AmazonS3Builder::new().with_bucket_name("corpora").with_endpoint(self.said("endpoint"));
         let builder = builder.with_region("us-east-1").with_allow_http(true).with_access_key_id(self.said("key"));
         builder.with_secret_access_key(self.said("secret")).build().unwrap()
