@@ -136,24 +136,34 @@ fn a_process_that_dies_ends_the_job_and_another_number_goes_on_to_the_same_bytes
             let begun = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("journal-"));
             begun.filter(|entry| entry.metadata().is_ok_and(|meta| meta.len() > 0)).count()
         };
-        let child = start(at, processes, &arguments(table, &out));
-        let begun = Instant::now();
-        while journals() < processes {
-            assert!(begun.elapsed() < Duration::from_secs(60), "no process has begun");
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        let victim = match processes {
-            1 => child.id().to_string(),
-            _ => {
-                let all = Command::new("pgrep").args(["-P", &child.id().to_string(), "medst"]).output().unwrap();
-                String::from_utf8_lossy(&all.stdout).lines().last().expect("a process of the job").to_string()
+        // Under load a run may be over before it is killed.
+        let mut attempts = 0;
+        let (code, err) = loop {
+            let mut child = start(at, processes, &arguments(table, &out));
+            while journals() < processes && child.try_wait().unwrap().is_none() {
+                std::thread::sleep(Duration::from_millis(2));
             }
+            let victim = match processes {
+                1 => child.id().to_string(),
+                _ => {
+                    let all = Command::new("pgrep").args(["-P", &child.id().to_string(), "medst"]).output().unwrap();
+                    String::from_utf8_lossy(&all.stdout).lines().last().unwrap_or("").to_string()
+                }
+            };
+            let killed = Instant::now();
+            if child.try_wait().unwrap().is_none() && !victim.is_empty() {
+                Command::new("kill").args(["-9", &victim]).status().unwrap();
+            }
+            let (code, _, err) = finish(child);
+            assert!(killed.elapsed() < Duration::from_secs(30), "the others waited for it");
+            if !at.join(&out).exists() {
+                break (code, err);
+            }
+            attempts += 1;
+            assert!(attempts < 20, "{err}");
+            fs::remove_dir_all(at.join(&out)).unwrap();
         };
-        Command::new("kill").args(["-9", &victim]).status().unwrap();
-        let killed = Instant::now();
-        let (code, _, err) = finish(child);
-        assert!(killed.elapsed() < Duration::from_secs(30), "the others waited for it");
-        assert!(code != Some(0) && !at.join(&out).exists(), "{err}");
+        assert!(code != Some(0), "{err}");
         if processes > 1 {
             assert!(err.contains("signal 9"), "{err}");
             for rank in 0..processes - 1 {
