@@ -37,8 +37,8 @@ fn many(at: &Path, pictures: usize) -> &'static str {
 
 #[test]
 fn a_corpus_in_object_storage_is_that_of_a_folder() {
-    // Every third request is refused at first.
-    let Some(mut storage) = Storage::start(&[("FAULTY", "3")]) else { return };
+    // Every seventh request is refused at first.
+    let Some(mut storage) = Storage::start(&[("FAULTY", "7")]) else { return };
     storage.cohort();
     storage.prepare("local");
     let remote = "s3://corpora/chest/phantom";
