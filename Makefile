@@ -11,7 +11,8 @@ help:
 	@echo 'make demo         build; synthetic cohort -> corpus -> pre-trained model -> result (minutes)'
 	@echo 'make serve-demo   the service and its page with the demo model (makes the demo where there is none)'
 	@echo 'make test         every test'
-	@echo 'make test-mpi     pre-training by several processes (needs Open MPI)'
+	@echo 'make test-mpi     preparation and pre-training by several processes (needs Open MPI)'
+	@echo 'make test-s3      corpora in object storage, against a server on the loopback'
 	@echo 'make check        what continuous integration runs: format, lints, tests, documentation'
 	@echo 'make bench        speed and memory against PyTorch, one table'
 	@echo 'make bench-gpu    the same on a GPU'
@@ -33,7 +34,12 @@ test: libtorch
 
 # Needs Open MPI and libclang (Debian: openmpi-bin libopenmpi-dev libclang-dev). The features of the whole workspace, so that nothing else is built anew.
 test-mpi: libtorch
-	$(BUILD) test --release --workspace --features medst-cli/mpi --test distributed
+	$(BUILD) test --release --workspace --features medst-cli/mpi --test distributed --test prepare_together
+
+# Against an S3 server on the loopback, which tools/s3_server.sh installs (PyPI, 140 MB). `make test` has these tests too, where the server is installed.
+test-s3: libtorch
+	tools/s3_server.sh
+	MEDST_NEED_S3=1 $(BUILD) test --release --workspace --test object_storage
 
 check: libtorch
 	$(BUILD) fmt --all --check
@@ -75,4 +81,4 @@ fuzz:
 clean-demo:
 	rm -rf $(DEMO)
 
-.PHONY: help libtorch build test test-mpi check demo serve-demo real-data bench bench-gpu wheel test-python fuzz clean-demo
+.PHONY: help libtorch build test test-mpi test-s3 check demo serve-demo real-data bench bench-gpu wheel test-python fuzz clean-demo

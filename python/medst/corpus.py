@@ -64,7 +64,8 @@ class Corpus(Dataset, Generic[T_co]):
         self._open()
 
     def _open(self) -> None:
-        if not os.path.exists(self.path):
+        # An address in object storage is no path; opening it says what is there.
+        if not self.path.startswith("s3:/") and not os.path.exists(self.path):
             raise MissingFileError(2, "no such corpus", self.path)
         self._corpus = native.Corpus.open(self.path)
         self._rows = self._corpus.rows(self.split)

@@ -78,7 +78,10 @@ impl Corpus {
         if number as usize >= self.corpus.images() {
             return Err(PyIndexError::new_err("no such picture"));
         }
-        Ok(PyByteArray::new(py, self.corpus.image(ImageIndex(number))))
+        // Of a corpus in object storage a picture may be a while on its way.
+        let pixels = py.detach(|| self.corpus.image(ImageIndex(number)));
+        let pixels = pixels.map_err(|error| errors::exception(py, error.into()))?;
+        Ok(PyByteArray::new(py, &pixels))
     }
 
     /// Rows of the studies of each sequence, in time order.

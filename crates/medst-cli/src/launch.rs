@@ -9,8 +9,9 @@ use medst::Error;
 use medst::distributed::{self, Group};
 use tch::Device;
 
-/// What launchers tell their processes of how many there are: Open MPI, PMIx and Hydra (MPICH, Intel MPI), SLURM.
+/// What launchers tell their processes of how many there are, and of their number: Open MPI, PMIx and Hydra (MPICH, Intel MPI), SLURM.
 const COUNTS: [&str; 3] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"];
+const NUMBERS: [&str; 3] = ["OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID"];
 
 /// `(number, all)` of this process, once it knows.
 static PLACE: OnceLock<(usize, usize)> = OnceLock::new();
@@ -23,19 +24,59 @@ pub fn place() -> Option<String> {
     })
 }
 
-/// Joins the other processes of the job, where a launcher started several.
+/// How many processes a launcher started, and which of them this is.
+fn told() -> (usize, usize) {
+    let of = |name: &str| env::var(name).ok()?.parse::<usize>().ok();
+    let (count, number) = COUNTS
+        .iter()
+        .zip(NUMBERS)
+        .filter_map(|(count, number)| Some((of(count)?, of(number).unwrap_or(0))))
+        .max()
+        .unwrap_or((1, 0));
+    (count, number)
+}
+
+/// Whether this is one of several processes that a launcher started, and not the first.
+pub fn follows() -> bool {
+    let (launched, number) = told();
+    launched > 1 && number > 0
+}
+
+/// Whether a command that is made for one process may go on: where a launcher started several, all would do the same work and write the same files, so the
+/// first says why not, and the others end.
+///
+/// # Errors
+/// Several processes, on the first of them.
+pub fn check_alone() -> Result<bool> {
+    match told() {
+        (1, _) => Ok(true),
+        (launched, 0) => {
+            let message = format!(
+                "this command runs in one process, and {launched} were started; several can share `medst pretrain` and `medst prepare`. Independent jobs are \
+                 started without {}",
+                COUNTS.join(", ")
+            );
+            Err(Error::Config(message).into())
+        }
+        _ => Ok(false),
+    }
+}
+
+/// Joins the other processes of the job, where a launcher started several; `None` where they cannot be joined and another process says so.
 ///
 /// # Errors
 /// A program without MPI that was started several times, whose processes would write the same files.
-pub fn join() -> Result<Group> {
-    let launched = COUNTS.iter().filter_map(|name| env::var(name).ok()?.parse::<usize>().ok()).max().unwrap_or(1);
-    let group = group(launched)?;
+pub fn join() -> Result<Option<Group>> {
+    if cfg!(not(feature = "mpi")) && follows() {
+        return Ok(None);
+    }
+    let group = group(told().0)?;
     let _ = PLACE.set((group.rank(), group.size()));
     let (_, here) = group.local();
     if here > 1 {
         share_cores(here);
     }
-    Ok(group)
+    Ok(Some(group))
 }
 
 #[cfg(feature = "mpi")]

@@ -18,6 +18,10 @@ pub fn run(typed: Vec<OsString>) -> u8 {
     let arguments = match args::Arguments::try_parse_from(&typed) {
         Ok(arguments) => arguments,
         Err(error) => {
+            // One of several processes says it for all.
+            if launch::follows() {
+                return 0;
+            }
             // Help and version are no errors. What cannot be printed, nobody reads.
             let _ = error.print();
             return u8::try_from(error.exit_code()).unwrap_or(1);

@@ -30,8 +30,8 @@ pub fn catch_interrupt() -> anyhow::Result<()> {
             match crate::launch::place() {
                 None => eprintln!("stopping at the next safe point; once more to stop at once"),
                 Some(place) => eprintln!(
-                    "medst: {place}: asked to end, by a scheduler or because another process was lost; stopping at the next step if the \
-                     others are still there, and --resume goes on from the last checkpoint"
+                    "medst: {place}: asked to end, by a scheduler or because another process was lost; stopping at the next safe point \
+                     if the others are still there; started again (pretrain: with --resume), the job goes on from there"
                 ),
             }
         }

@@ -53,7 +53,7 @@ fn killed_anywhere_it_ends_with_the_bytes_of_an_uninterrupted_run() {
         child.kill().unwrap();
         child.wait().unwrap();
         kills += 1;
-        halfway += usize::from(at.join("killed.partial/images-00000.npy").exists());
+        halfway += usize::from(at.join("killed.partial/part-000000000-00000.npy").exists());
         // Never anything at the target that passes for a corpus and is none.
         if at.join("killed").exists() {
             break;
@@ -74,8 +74,8 @@ fn a_source_that_changed_since_the_interruption_is_noticed() {
     let at = folder.path();
     let resume = ["prepare", "table", TABLE, "--out", "corpus"];
     let mut child = medst(at, &resume);
-    let journal = at.join("corpus.partial/journal.jsonl");
-    let begun = || fs::read_to_string(&journal).is_ok_and(|text| text.lines().count() > 1);
+    let journal = at.join("corpus.partial/journal-000000000.jsonl");
+    let begun = || fs::read_to_string(&journal).is_ok_and(|text| text.lines().count() > 0);
     let start = Instant::now();
     while !begun() && start.elapsed() < Duration::from_secs(20) {
         std::thread::sleep(Duration::from_millis(2));

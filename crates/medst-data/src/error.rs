@@ -22,6 +22,10 @@ pub enum Error {
     #[error("{}: not a usable corpus: {message}", path.display())]
     Corpus { path: PathBuf, message: String },
 
+    /// Object storage; `unreachable` where it did not answer at all.
+    #[error("{address}: {message}")]
+    Storage { address: String, message: String, unreachable: bool },
+
     #[error("vocabulary {}: {message}", path.display())]
     Vocabulary { path: PathBuf, message: String },
 
@@ -33,6 +37,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// The same error of a table, of the file that the user named.
+    pub(crate) fn at(self, path: &Path) -> Error {
+        let path = path.to_path_buf();
+        match self {
+            Error::Table { message, .. } => Error::Table { path, message },
+            Error::Row { row, message, .. } => Error::Row { path, row, message },
+            other => other,
+        }
+    }
+
     /// For `map_err`: an I/O error together with the file it happened to.
     pub fn io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Error {
         let path = path.as_ref().to_path_buf();

@@ -20,6 +20,7 @@ pub mod ranks;
 pub mod report;
 pub mod sequence;
 pub mod split;
+pub mod storage;
 pub mod study;
 
 pub use error::{Error, Result};

@@ -28,6 +28,17 @@ impl Progress for Silent {
     fn advance(&self, _count: u64) {}
 }
 
+/// Passes on a stop request and shows nothing: of work that has no place on the bar of another's, or of a process that is not the one that speaks.
+pub struct Quiet<'a>(pub &'a dyn Progress);
+
+impl Progress for Quiet<'_> {
+    fn begin(&self, _what: &str, _total: Option<u64>) {}
+    fn advance(&self, _count: u64) {}
+    fn stop_requested(&self) -> bool {
+        self.0.stop_requested()
+    }
+}
+
 /// Reports nothing, but stops once its flag is set.
 #[derive(Default)]
 pub struct Stoppable(pub AtomicBool);

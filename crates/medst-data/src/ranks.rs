@@ -1,6 +1,8 @@
 //! Several processes at one job, as far as data is concerned: who of them does what, and what they tell each other.
 
 use std::ops::Range;
+use std::sync::mpsc;
+use std::time::Duration;
 
 /// The processes of a job. All of them make the same calls in the same order.
 pub trait Ranks: Sync {
@@ -32,6 +34,38 @@ impl Ranks for Alone {
 
     fn gather_bytes(&self, own: &[u8]) -> Vec<Vec<u8>> {
         vec![own.to_vec()]
+    }
+}
+
+/// How often processes that wait hear that the one they wait for is still there: one that is silent for longer is taken for lost.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(60);
+
+/// Does long work on the process that leads, and meanwhile tells the others, who [`wait`], that it goes on.
+pub fn lead<T: Send>(ranks: &dyn Ranks, work: impl FnOnce() -> T + Send) -> T {
+    if ranks.size() == 1 {
+        return work();
+    }
+    std::thread::scope(|scope| {
+        let (sender, done) = mpsc::channel::<()>();
+        let worker = scope.spawn(move || {
+            // Dropped at the end, whatever the end is.
+            let _sender = sender;
+            work()
+        });
+        while done.recv_timeout(SIGN_OF_LIFE) == Err(mpsc::RecvTimeoutError::Timeout) {
+            ranks.gather_bytes(&[]);
+        }
+        worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Waits until the process that leads has done what [`lead`] does, and tells all what came of it: these bytes, which are not empty.
+pub fn wait(ranks: &dyn Ranks) -> Vec<u8> {
+    loop {
+        let said = ranks.gather_bytes(&[]).swap_remove(0);
+        if !said.is_empty() {
+            return said;
+        }
     }
 }
 

@@ -136,7 +136,7 @@ fn mimic_cxr_jpg_becomes_studies_in_time_order() {
     assert_eq!(ids, ["50414267", "53189527", "53911762", "51029426"]);
     let first = &corpus.studies()[0];
     assert_eq!(first.alternative_frontals.len(), 1);
-    let grey = |index| corpus.image(index)[16 * 32 + 16];
+    let grey = |index| corpus.image(index).unwrap()[16 * 32 + 16];
     assert_eq!(grey(first.frontal), 10);
     assert_eq!(grey(first.lateral.unwrap()), 20);
     assert_eq!(grey(first.alternative_frontals[0]), 30);
@@ -482,7 +482,7 @@ fn the_dicom_release_of_mimic_cxr_is_read_from_its_headers() {
     assert_eq!(summary.skipped["view is not told by the DICOM header"], 1, "{summary}");
     assert_eq!(summary.skipped["image file does not exist"], 1);
     // MONOCHROME1: the first pixel has the lowest value, and is the brightest.
-    let picture = corpus.image(corpus.studies()[0].frontal);
+    let picture = corpus.image(corpus.studies()[0].frontal).unwrap();
     assert!(picture[0] > 250 && picture[picture.len() - 1] < 5);
     // No name reaches the corpus.
     for entry in fs::read_dir(&out).unwrap() {

@@ -4,10 +4,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Barrier, Mutex};
 
 use medst_data::corpus::Corpus;
-use medst_data::import::{PrepareOptions, Summary, prepare_table};
+use medst_data::import::{PrepareOptions, Source, Summary, prepare_table, prepare_together};
 use medst_data::progress::{Progress, Silent};
+use medst_data::ranks::Ranks;
 use medst_data::sequence::SequenceUnit;
 use medst_data::split::Split;
 
@@ -65,7 +67,7 @@ fn visits_become_studies_and_studies_become_sequences() {
     let studies = corpus.studies();
     assert_eq!(studies.iter().map(|s| s.study.0.as_str()).collect::<Vec<_>>(), ["a2", "a1", "b1"]);
     // The grey value of the picture's middle tells which file it came from.
-    let grey = |index| corpus.image(index)[32 * 16 + 16] - 10;
+    let grey = |index| corpus.image(index).unwrap()[32 * 16 + 16] - 10;
     assert_eq!(grey(studies[0].frontal), 0);
     assert_eq!(grey(studies[1].frontal), 1);
     assert_eq!(studies[1].alternative_frontals.iter().map(|&i| grey(i)).collect::<Vec<_>>(), [3]);
@@ -120,8 +122,11 @@ fn unusable_rows_are_counted_by_reason_and_move_nobody_elses_data() {
     assert_eq!(summary.skipped["study has no readable frontal image"], 6);
     assert_eq!(summary.warnings["images whose day or date is unreadable, which join no sequence"], 1);
     let corpus = Corpus::open(&folder.path().join("corpus")).unwrap();
-    let kept: Vec<_> =
-        corpus.studies().iter().map(|s| (s.subject.0.as_str(), corpus.image(s.frontal)[16 * 32 + 16] - 10)).collect();
+    let kept: Vec<_> = corpus
+        .studies()
+        .iter()
+        .map(|s| (s.subject.0.as_str(), corpus.image(s.frontal).unwrap()[16 * 32 + 16] - 10))
+        .collect();
     assert_eq!(kept, [("h", 3), ("j", 5), ("k", 6)]);
     let listed = fs::read_to_string(at("corpus/skipped.csv")).unwrap();
     assert_eq!(listed.lines().count() as u64, 1 + summary.skipped.values().sum::<u64>());
@@ -224,15 +229,98 @@ fn an_interrupted_run_goes_on_to_the_same_bytes() {
     assert!(!resumed.exists());
     // As if the program had been killed while it wrote: a picture and half a line of the journal too many.
     let staging = folder.path().join("resumed.partial");
-    let mut journal = fs::read_to_string(staging.join("journal.jsonl")).unwrap();
+    let mut journal = fs::read_to_string(staging.join("journal-000000000.jsonl")).unwrap();
     journal += "{\"failures\":[nu";
-    fs::write(staging.join("journal.jsonl"), journal).unwrap();
-    let mut shard = fs::read(staging.join("images-00000.npy")).unwrap();
+    fs::write(staging.join("journal-000000000.jsonl"), journal).unwrap();
+    let mut shard = fs::read(staging.join("part-000000000-00000.npy")).unwrap();
     shard.extend([7; 32 * 32 / 2]);
-    fs::write(staging.join("images-00000.npy"), shard).unwrap();
+    fs::write(staging.join("part-000000000-00000.npy"), shard).unwrap();
     prepare_table(&path, &resumed, &options(), &Silent).unwrap();
     assert!(bytes_of(&whole) == bytes_of(&resumed));
     assert!(!staging.exists());
+}
+
+/// A process of several that are threads.
+struct Thread<'a> {
+    rank: usize,
+    said: &'a [Mutex<Vec<u8>>],
+    meeting: &'a Barrier,
+}
+
+impl Ranks for Thread<'_> {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn size(&self) -> usize {
+        self.said.len()
+    }
+
+    fn gather_bytes(&self, own: &[u8]) -> Vec<Vec<u8>> {
+        *self.said[self.rank].lock().unwrap() = own.to_vec();
+        self.meeting.wait();
+        let all = self.said.iter().map(|said| said.lock().unwrap().clone()).collect();
+        self.meeting.wait();
+        all
+    }
+}
+
+/// Prepares with several processes, the last of which is asked to stop after so many pictures; what each came to.
+fn prepare_by(processes: usize, table: &Path, out: &Path, stop: u64) -> Vec<Result<Option<Summary>, String>> {
+    let said: Vec<Mutex<Vec<u8>>> = (0..processes).map(|_| Mutex::default()).collect();
+    let meeting = Barrier::new(processes);
+    std::thread::scope(|scope| {
+        let (said, meeting) = (&said, &meeting);
+        let all: Vec<_> = (0..processes)
+            .map(|rank| {
+                scope.spawn(move || {
+                    let limit = if rank + 1 == processes { stop } else { u64::MAX };
+                    let (own, progress) = (Thread { rank, said, meeting }, StopAfter(limit, AtomicU64::new(0)));
+                    let source = Source::Table(table.to_path_buf());
+                    prepare_together(&source, out, &options(), &own, &progress).map_err(|error| error.to_string())
+                })
+            })
+            .collect();
+        all.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn several_processes_make_the_corpus_of_one_and_stop_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut table = "subject_id,day,view,image\n".to_string();
+    for n in 0..900 {
+        let name = format!("{n}.png");
+        if n % 7 != 0 {
+            png(&folder.path().join(&name), 20, 20, (n % 250) as u8);
+        }
+        table += &format!("s{},{n},PA,{name}\n", n / 5);
+    }
+    let path = folder.path().join("studies.csv");
+    fs::write(&path, &table).unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let one = prepare_table(&path, &at("one"), &options(), &Silent).unwrap();
+    for processes in [2, 5] {
+        let out = at(&format!("by-{processes}"));
+        let mut told = prepare_by(processes, &path, &out, u64::MAX).into_iter();
+        let first = told.next().unwrap().unwrap().unwrap();
+        assert_eq!((first.counts, &first.skipped), (one.counts.clone(), &one.skipped));
+        assert!(told.all(|other| other.unwrap().is_none()), "one speaks for all");
+        assert!(bytes_of(&at("one")) == bytes_of(&out));
+    }
+    let out = at("stopped");
+    // Nobody goes on without the one that was asked to stop.
+    for stopped in prepare_by(3, &path, &out, 0) {
+        assert!(stopped.unwrap_err().contains("stopped on request"));
+    }
+    assert!(!out.exists());
+    let begun = fs::read_dir(at("stopped.partial")).unwrap().flatten().map(|entry| entry.file_name());
+    assert!(begun.filter(|name| name.to_string_lossy().starts_with("journal-")).count() >= 2, "the others had begun");
+    for told in prepare_by(2, &path, &out, u64::MAX) {
+        told.unwrap();
+    }
+    assert!(bytes_of(&at("one")) == bytes_of(&out));
+    assert!(!at("stopped.partial").exists());
 }
 
 #[test]

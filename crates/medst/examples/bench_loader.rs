@@ -24,8 +24,10 @@ fn main() -> medst::Result<()> {
         let start = Instant::now();
         let studies: i64 = std::thread::scope(|scope| {
             let crop = Crop::Random { seed: 0, epoch };
-            Loader::start(scope, &dataset, batches, crop, 1).map(|batch| batch.images.studies()).sum()
-        });
+            Loader::start(scope, &dataset, batches, crop, 1)
+                .map(|batch| batch.map(|batch| batch.images.studies()))
+                .sum::<medst::Result<i64>>()
+        })?;
         rates.push(studies as f64 / start.elapsed().as_secs_f64());
     }
     println!("{}", serde_json::json!({ "studies_per_second": rates }));

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use medst_data::corpus::{Corpus, Manifest};
+use medst_data::gather::is_corpus;
 use serde::Serialize;
 use tch::Tensor;
 
@@ -51,7 +52,7 @@ pub enum Inspected {
 /// Says what was looked for.
 pub fn inspect(path: &Path) -> Result<Inspected> {
     let owned = path.to_path_buf();
-    if path.join("corpus.json").exists() {
+    if is_corpus(path) {
         let corpus = Corpus::open(path)?;
         let (manifest, fingerprint) = (Box::new(corpus.manifest().clone()), corpus.fingerprint());
         return Ok(Inspected::Corpus { path: owned, manifest, fingerprint });

@@ -32,7 +32,7 @@ fn chunks_have_the_gradient_of_the_whole_batch() {
         let mut config = bench.config("run", &["model.text.dropout=0.3"]);
         config.model.semantics = semantics;
         let dataset = Dataset::new(&corpus, &pieces, Split::Train, &config.model, &config.data).unwrap();
-        let mut batch = dataset.batch(&[0, 1, 2, 3, 4], Crop::Centre);
+        let mut batch = dataset.batch(&[0, 1, 2, 3, 4], Crop::Centre).unwrap();
         batch.reports.draw(7, 0);
         let studies = batch.images.studies();
         assert!(studies > 9 && !batch.images.lateral_rows.is_empty() && batch.relations.sequences.size()[0] > 0);
@@ -64,7 +64,7 @@ fn another_seed_drops_other_units() {
     let pieces = WordPiece::bert_cased();
     let config = bench.config("run", &["model.text.dropout=0.3"]);
     let dataset = Dataset::new(&corpus, &pieces, Split::Train, &config.model, &config.data).unwrap();
-    let mut batch = dataset.batch(&[0, 1, 2], Crop::Centre);
+    let mut batch = dataset.batch(&[0, 1, 2], Crop::Centre).unwrap();
     let model = MedSt::new(&config.model, 5, Device::Cpu, Kind::Double).unwrap();
     let mut at = |seed| {
         batch.reports.draw(seed, 0);

@@ -30,7 +30,7 @@ fn both() -> Both {
     let (corpus, pieces) = (bench.corpus(), WordPiece::bert_cased());
     let dataset = Dataset::new(&corpus, &pieces, Split::Train, &config.model, &config.data).unwrap();
     let batches = [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]];
-    let batches = batches.map(|numbers| dataset.batch(&numbers, Crop::Centre)).into();
+    let batches = batches.map(|numbers| dataset.batch(&numbers, Crop::Centre).unwrap()).into();
     Both { _bench: bench, config, batches }
 }
 

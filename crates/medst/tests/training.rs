@@ -54,7 +54,9 @@ fn batches_do_not_depend_on_the_number_of_loader_threads() {
     let numbers: Vec<Vec<usize>> = (0..training.sequences.len()).map(|n| vec![n]).collect();
     let crop = Crop::Random { seed: 5, epoch: 1 };
     let load = |threads| {
-        std::thread::scope(|scope| Loader::start(scope, &training, numbers.clone(), crop, threads).collect::<Vec<_>>())
+        std::thread::scope(|scope| {
+            Loader::start(scope, &training, numbers.clone(), crop, threads).map(Result::unwrap).collect::<Vec<_>>()
+        })
     };
     let (one, three) = (load(1), load(3));
     assert_eq!((one.len(), three.len()), (numbers.len(), numbers.len()));
@@ -66,7 +68,9 @@ fn batches_do_not_depend_on_the_number_of_loader_threads() {
         assert_eq!(a.relations.sequences, b.relations.sequences);
     }
     let other = std::thread::scope(|scope| {
-        Loader::start(scope, &training, numbers.clone(), Crop::Random { seed: 6, epoch: 1 }, 2).collect::<Vec<_>>()
+        Loader::start(scope, &training, numbers.clone(), Crop::Random { seed: 6, epoch: 1 }, 2)
+            .map(Result::unwrap)
+            .collect::<Vec<_>>()
     });
     assert!(one.iter().zip(&other).any(|(a, b)| a.images.frontal != b.images.frontal), "the seed decides the crops");
 }
@@ -79,7 +83,7 @@ fn every_lateral_stands_beside_its_own_frontal() {
     let (corpus, pieces) = (bench.corpus(), WordPiece::bert_cased());
     let training = Dataset::new(&corpus, &pieces, Split::Train, &config.model, &config.data).unwrap();
     let all: Vec<usize> = (0..training.sequences.len()).rev().collect();
-    let batch = training.batch(&all, Crop::Centre);
+    let batch = training.batch(&all, Crop::Centre).unwrap();
     let rows: Vec<u32> = all.iter().flat_map(|&n| training.sequences[n].clone()).collect();
     let (margin, side) = ((64 - 48) / 2, 48);
     let centre = |picture: &[u8]| -> Vec<u8> {
@@ -90,11 +94,11 @@ fn every_lateral_stands_beside_its_own_frontal() {
     let mut laterals = 0;
     for (place, &row) in rows.iter().enumerate() {
         let study = &corpus.studies()[row as usize];
-        assert_eq!(pixels(&batch.images.frontal, place), centre(corpus.image(study.frontal)));
+        assert_eq!(pixels(&batch.images.frontal, place), centre(&corpus.image(study.frontal).unwrap()));
         let found = batch.images.lateral_rows.binary_search(&(place as i64)).ok();
         assert_eq!(found.is_some(), study.lateral.is_some());
         if let (Some(found), Some(lateral)) = (found, study.lateral) {
-            assert_eq!(pixels(&batch.images.lateral, found), centre(corpus.image(lateral)));
+            assert_eq!(pixels(&batch.images.lateral, found), centre(&corpus.image(lateral).unwrap()));
             laterals += 1;
         }
     }

@@ -44,7 +44,7 @@ fn batch_of(bench: &Bench, settings: &[&str]) -> (MedSt, Batch, LossConfig) {
     let (corpus, pieces) = (bench.corpus(), WordPiece::bert_cased());
     let training = Dataset::new(&corpus, &pieces, Split::Train, &config.model, &config.data).unwrap();
     let all: Vec<usize> = (0..training.sequences.len().min(8)).collect();
-    let batch = training.batch(&all, Crop::Centre);
+    let batch = training.batch(&all, Crop::Centre).unwrap();
     (MedSt::new(&config.model, 5, Device::Cpu, Kind::Double).unwrap(), batch, config.loss)
 }
 
@@ -137,13 +137,13 @@ fn data_are_cut_as_configured() {
     // Sequences of another length; shorter ones with masks; days beside them.
     with(&["data.sequence_length=2"], &|training| {
         assert!(training.sequences.iter().all(|own| own.len() <= 2));
-        let batch = training.batch(&(0..training.sequences.len()).collect::<Vec<_>>(), Crop::Centre);
+        let batch = training.batch(&(0..training.sequences.len()).collect::<Vec<_>>(), Crop::Centre).unwrap();
         assert_eq!(batch.relations.sequences.size()[1], 2);
         assert!(batch.relations.sequences.min().int64_value(&[]) >= 0);
     });
     with(&["data.short_sequences=true"], &|training| {
         let numbers: Vec<usize> = (0..training.sequences.len()).collect();
-        let relations = training.batch(&numbers, Crop::Centre).relations;
+        let relations = training.batch(&numbers, Crop::Centre).unwrap().relations;
         let rows: Vec<&u32> = training.sequences.iter().flatten().collect();
         let lengths: Vec<usize> = training.sequences.iter().map(Vec::len).filter(|&length| length > 1).collect();
         assert!(lengths.contains(&2) && lengths.contains(&4), "{lengths:?}");
@@ -165,7 +165,7 @@ fn data_are_cut_as_configured() {
         let config = configured(&[&format!("data.lateral_fraction={fraction}")]);
         let training = Dataset::new(&corpus, &pieces, Split::Train, &config.model, &config.data).unwrap();
         let numbers: Vec<usize> = (0..training.sequences.len()).collect();
-        training.batch(&numbers, Crop::Centre).images.lateral_rows.into_iter().collect::<BTreeSet<i64>>()
+        training.batch(&numbers, Crop::Centre).unwrap().images.lateral_rows.into_iter().collect::<BTreeSet<i64>>()
     };
     let (none, half, whole) = (laterals("0"), laterals("0.5"), laterals("1"));
     assert!(none.is_empty() && half.is_subset(&whole));

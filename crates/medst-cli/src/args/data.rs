@@ -126,7 +126,7 @@ pub enum Prepare {
 /// What all sources share.
 #[derive(Debug, Args)]
 pub struct How {
-    /// The corpus folder to make.
+    /// The corpus to make: a folder, or s3://BUCKET/PREFIX in object storage (docs/data.md).
     #[arg(long, required_unless_present = "check")]
     pub out: Option<PathBuf>,
     /// Only say what the source holds; write nothing.

@@ -40,7 +40,7 @@ pub struct Compute {
 /// What is looked at.
 #[derive(Debug, Args)]
 pub struct Inputs {
-    /// A corpus; or any files (JPEG, PNG, DICOM, reports as .txt), folders of them, and tables (CSV, Parquet).
+    /// A corpus (a folder, or s3://BUCKET/PREFIX); or any files (JPEG, PNG, DICOM, reports as .txt), folders of them, and tables (CSV, Parquet).
     #[arg(required = true, value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
     /// The view of images whose file does not tell it. A file that tells another is left out.

@@ -71,7 +71,7 @@ fn points(engine: &Engine, gathered: &Gathered) -> Result<Vec<TimePoint>> {
     let mut points = Vec::new();
     for study in &gathered.studies {
         let mut problems = Vec::new();
-        let views = stream::views(engine.sight(), gathered.corpus.as_ref(), study, &mut problems);
+        let views = stream::views(engine.sight(), gathered.corpus.as_ref(), study, &mut problems)?;
         if let Some(problem) = problems.first() {
             return Err(Error::Data(medst_data::Error::Image {
                 path: PathBuf::from(&problem.file),

@@ -25,12 +25,17 @@ use serde::Serialize;
 use tch::Device;
 
 use crate::args::{Arguments, Command, DeviceName};
+use crate::launch;
 use crate::progress::{self, Reporter};
 
 /// Runs what was typed.
 ///
 /// * `typed`: the arguments as text, for results that tell how they were made.
 pub fn run(arguments: Arguments, typed: Vec<String>) -> Result<()> {
+    let together = matches!(arguments.command, Command::Pretrain(_) | Command::Prepare { .. });
+    if !together && !launch::check_alone()? {
+        return Ok(());
+    }
     progress::catch_interrupt()?;
     let output = Output { json: arguments.json, typed };
     let reporter = Reporter::new(arguments.quiet);

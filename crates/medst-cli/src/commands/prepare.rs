@@ -3,33 +3,57 @@
 use anyhow::Result;
 use medst_data::image::Decoding;
 use medst_data::image::dicom::Window;
-use medst_data::import::check::check;
+use medst_data::import::check::{Check, check};
 use medst_data::import::covidx::{Covidx, SplitRule};
 use medst_data::import::mimic_cxr::MimicCxr;
 use medst_data::import::ms_cxr_t::MsCxrT;
 use medst_data::import::open_i::OpenI;
 use medst_data::import::rsna::Rsna;
-use medst_data::import::{PrepareOptions, Source, prepare};
+use medst_data::import::{PrepareOptions, Source, Summary, prepare_together};
 use medst_data::sequence::Chunks;
 
 use super::Output;
 use crate::args::{DicomWindow, Draw, How, Prepare};
+use crate::launch;
 use crate::progress::Reporter;
 
 pub fn run(arguments: &Prepare, output: &Output, reporter: &Reporter) -> Result<()> {
     let (source, how) = source(arguments);
     let options = options(how);
-    // clap asks for one of both.
-    let Some(out) = how.out.as_ref().filter(|_| !how.check) else {
-        return output.show(&check(&source, &options, reporter)?);
+    let Some(group) = launch::join()? else { return Ok(()) };
+    let done = match how.out.as_ref().filter(|_| !how.check) {
+        Some(out) => {
+            prepare_together(&source, out, &options, &*group, reporter).map(|summary| summary.map(Done::Prepared))
+        }
+        // Looking is one process' work; the others wait for it at the end of the job. (clap asks for --out or --check.)
+        None if group.leads() => check(&source, &options, reporter).map(|found| Some(Done::Checked(found))),
+        None => Ok(None),
     };
-    output.show(&prepare(&source, out, &options, reporter)?)?;
-    let corpus = out.display();
+    let summary = match done {
+        Ok(Some(Done::Prepared(summary))) => summary,
+        Ok(Some(Done::Checked(found))) => return output.show(&found),
+        // One of several processes speaks for all.
+        Ok(None) => return Ok(()),
+        Err(error) => {
+            // Leaving the group would wait for the others, who wait for this process: whoever shows the error ends them (`launch::end_all`).
+            if !matches!(error, medst_data::Error::Stopped) {
+                std::mem::forget(group);
+            }
+            return Err(error.into());
+        }
+    };
+    output.show(&summary)?;
+    let corpus = summary.corpus.display();
     let mut next = vec![format!("medst inspect {corpus}")];
     if matches!(source, Source::Table(_) | Source::MimicCxr(_) | Source::OpenI(_)) {
         next.push(format!("medst pretrain configs/tiny.toml --set data.corpus={corpus}"));
     }
     output.next(&next)
+}
+
+enum Done {
+    Prepared(Summary),
+    Checked(Check),
 }
 
 fn source(arguments: &Prepare) -> (Source, &How) {

@@ -16,7 +16,8 @@ pub fn run(arguments: &Pretrain, output: &Output, reporter: &Reporter) -> Result
         overrides.push("train.checkpoint_activations=true".into());
     }
     let config = Config::load(&arguments.config, &overrides)?;
-    let (device, group) = launch::place_on(device(arguments.device)?, launch::join()?)?;
+    let Some(group) = launch::join()? else { return Ok(()) };
+    let (device, group) = launch::place_on(device(arguments.device)?, group)?;
     let summary = match medst::train::pretrain_together(&config, arguments.resume, device, &group, reporter) {
         Ok(summary) => summary,
         Err(error) => {

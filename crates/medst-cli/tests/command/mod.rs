@@ -2,6 +2,10 @@
 
 #![allow(dead_code)] // Each test uses a part.
 
+pub mod processes;
+#[cfg(feature = "s3")]
+pub mod storage;
+
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;

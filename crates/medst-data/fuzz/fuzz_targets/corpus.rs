@@ -40,7 +40,7 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(corpus) = Corpus::open(folder.path()) {
         for study in corpus.studies() {
             let images = [study.frontal].into_iter().chain(study.lateral).chain(study.alternative_frontals.clone());
-            images.for_each(|image| assert_eq!(corpus.image(image).len(), corpus.image_size() * corpus.image_size()));
+            images.for_each(|image| assert_eq!(corpus.image(image).unwrap().len(), corpus.image_size() * corpus.image_size()));
         }
     }
 });

@@ -1,6 +1,7 @@
 //! `corpus.json`: what a corpus is. It is the last file written, so a folder without it is no corpus.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +10,7 @@ use crate::image::Decoding;
 use crate::sequence::{Sequence, SequenceUnit};
 use crate::split::Split;
 use crate::study::Study;
+use crate::{Error, Result};
 
 /// The format this program writes; readers refuse others.
 pub const FORMAT: &str = "medst-corpus";
@@ -34,6 +36,31 @@ pub struct Manifest {
     pub warnings: BTreeMap<String, u64>,
     /// Size and SHA-256 of every other file.
     pub files: BTreeMap<String, FileRecord>,
+}
+
+impl Manifest {
+    /// Reads the text of a manifest; * `corpus`: what errors name.
+    ///
+    /// # Errors
+    /// Not a manifest, or of another version of the format.
+    pub fn parse(text: &[u8], corpus: &Path) -> Result<Manifest> {
+        let fail = |message: String| Error::Corpus { path: corpus.to_path_buf(), message };
+        let manifest: Manifest = serde_json::from_slice(text).map_err(|error| fail(format!("{FILE}: {error}")))?;
+        if manifest.format != FORMAT || manifest.version != VERSION {
+            let (format, version) = (&manifest.format, manifest.version);
+            return Err(fail(format!("its format is `{format}` version {version}; this program reads version 1")));
+        }
+        Ok(manifest)
+    }
+
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec_pretty(self).unwrap_or_default()
+    }
+
+    /// How many shards of pictures there are.
+    pub fn shards(&self) -> usize {
+        self.files.keys().filter(|name| name.starts_with("images-")).count()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

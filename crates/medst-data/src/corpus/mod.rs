@@ -9,12 +9,15 @@
 //! | `skipped.csv` | what was left out, and why |
 //! | `splits.csv` | the part of every study |
 
+mod join;
+mod journal;
 pub mod manifest;
-pub mod pictures;
+mod pictures;
 pub mod read;
 pub mod shards;
-pub mod staging;
+pub(crate) mod staging;
 pub mod tables;
+pub(crate) mod together;
 pub mod write;
 
 pub use manifest::{Counts, Manifest};

@@ -1,116 +1,189 @@
-//! Decoding pictures in parallel and appending them in order, so that an interrupted run can go on.
+//! Decoding the pictures of a plan, by one or several processes.
 //!
-//! A journal in the working folder tells how far a run came: its first line identifies the run, each further line speaks
-//! of one block of pictures that are safely on the disk. Decoding runs ahead of writing, so that cores do not wait for the
-//! disk; memory does not grow with the number of pictures.
+//! The plan's pictures that are not decoded yet are shared out evenly, in order; each process appends to files of its own, so no file is ever written
+//! by two machines, and [`super::join`] makes shards of them. Decoding runs ahead of writing, so that cores do not wait for the disk; memory
+//! does not grow with the number of pictures.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
+use super::journal::{Extent, Lines, Stretch};
 use super::shards::ShardWriter;
-use super::staging::{Staging, write_whole};
 use crate::image::load;
 use crate::import::PrepareOptions;
-use crate::import::plan::{ImageSource, Plan};
 use crate::progress::Progress;
+use crate::ranks::{Ranks, part};
 use crate::{Error, Result};
 
-pub const JOURNAL: &str = "journal.jsonl";
 /// Pictures between two entries of the journal.
 const BLOCK: usize = 128;
 /// Blocks that are decoded at the same time: while the last pictures of one keep some cores busy, the other has work for
 /// the rest.
 const LANES: usize = 2;
 
-/// One line of the journal: for each picture of a block, why it was left out, if it was.
-#[derive(Serialize, Deserialize)]
-struct Block {
-    failures: Vec<Option<String>>,
+/// Pictures that each of several processes decodes before they meet: so that all learn of a stop request soon, and nobody waits so long for a slower one
+/// that it seems lost.
+const ROUND: usize = 1024;
+
+/// Pictures that a process decodes behind each other, and the stretch that they continue (or begin).
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Piece {
+    stretch: Extent,
+    places: Range<usize>,
 }
 
-/// Decodes and appends all pictures; returns why each was left out.
+/// The pieces of process `rank` of `size`, where `known` is decoded of `images` pictures.
+fn pieces(known: &[Extent], images: usize, rank: usize, size: usize) -> Vec<Piece> {
+    let begin = Extent { first: 0, decoded: 0, stored: 0 };
+    // Each gap follows a stretch, which it continues; the first may follow none.
+    let before = Some(begin).filter(|_| known.first().is_none_or(|stretch| stretch.first > 0));
+    let stretches: Vec<Extent> = before.into_iter().chain(known.iter().copied()).collect();
+    let ends = stretches.iter().skip(1).map(|stretch| stretch.first).chain([images]);
+    let gaps: Vec<(Extent, Range<usize>)> =
+        stretches.iter().zip(ends).map(|(stretch, end)| (*stretch, stretch.end()..end)).collect();
+    let own = part(gaps.iter().map(|(_, gap)| gap.len()).sum(), rank, size);
+    let mut pieces = Vec::new();
+    let mut before = 0;
+    for (stretch, gap) in gaps {
+        let from = own.start.clamp(before, before + gap.len()) - before + gap.start;
+        let to = own.end.clamp(before, before + gap.len()) - before + gap.start;
+        before += gap.len();
+        if from < to {
+            let stretch = if from == gap.start { stretch } else { Extent { first: from, decoded: 0, stored: 0 } };
+            pieces.push(Piece { stretch, places: from..to });
+        }
+    }
+    pieces
+}
+
+/// What a process did.
+#[derive(Debug)]
+pub struct Decoded {
+    /// Of pictures that were decoded now only; a stretch that was continued has the place of its continuation.
+    pub news: Vec<Stretch>,
+    /// How far the stretches go that it began or continued.
+    pub extents: Vec<Extent>,
+    pub stopped: bool,
+}
+
+/// Decodes this process' share of the pictures that are not `known` yet. A stop request to any process ends it between two blocks.
 ///
 /// # Errors
-/// Names the file that cannot be written. With a stop request the working folder stays for the next run.
-pub fn write_pictures(
-    plan: &Plan,
-    images: &[&ImageSource],
-    staging: &Staging,
+/// Names the file that cannot be written.
+pub fn decode(
+    folder: &Path,
+    images: &[PathBuf],
+    known: &[Extent],
     options: &PrepareOptions,
+    ranks: &dyn Ranks,
     progress: &dyn Progress,
-) -> Result<Vec<Option<String>>> {
-    let folder = &staging.folder;
-    let identity = identity(plan, images, options);
-    let journal = folder.join(JOURNAL);
-    let mut failures = match resume(&journal, &identity)? {
-        Resumed::At(failures) => failures,
-        Resumed::Another => {
-            progress.note("the sources or settings changed since the interrupted run: it begins anew");
-            Vec::new()
-        }
-        Resumed::Nothing => Vec::new(),
-    };
-    if failures.is_empty() {
-        staging.empty()?;
-        write_whole(&journal, format!("{identity}\n").as_bytes())?;
-    }
-    let written = failures.iter().filter(|failure| failure.is_none()).count();
-    let mut shards = ShardWriter::new(folder, options.image_size, written)?;
-    let mut lines = OpenOptions::new().append(true).open(&journal).map_err(Error::io(&journal))?;
-    progress.begin("preparing images", Some(images.len() as u64));
-    progress.advance(failures.len() as u64);
-    let blocks = images[failures.len()..].chunks(BLOCK);
-    let stopped = std::thread::scope(|scope| -> Result<bool> {
+) -> Result<Decoded> {
+    let pieces = pieces(known, images.len(), ranks.rank(), ranks.size());
+    let left = images.len() - known.iter().map(|stretch| stretch.decoded).sum::<usize>();
+    let mut meetings = Meetings { ranks, left: left.div_ceil(ranks.size()).div_ceil(ROUND), own: 0 };
+    let blocks: Vec<(usize, Range<usize>)> = pieces
+        .iter()
+        .enumerate()
+        .flat_map(|(number, piece)| {
+            let end = piece.places.end;
+            piece.places.clone().step_by(BLOCK).map(move |start| (number, start..end.min(start + BLOCK)))
+        })
+        .collect();
+    let whose = if ranks.size() > 1 { "preparing images (this process' part)" } else { "preparing images" };
+    progress.begin(whose, Some(pieces.iter().map(|piece| piece.places.len() as u64).sum()));
+    let mut decoded = Decoded { news: Vec::new(), extents: Vec::new(), stopped: false };
+    std::thread::scope(|scope| -> Result<()> {
         let lanes: Vec<_> = (0..LANES)
             .map(|lane| {
                 let (sender, receiver) = mpsc::sync_channel(1);
-                let own = blocks.clone().skip(lane).step_by(LANES);
+                let own = blocks.iter().skip(lane).step_by(LANES);
                 scope.spawn(move || {
                     // The receiver is gone when writing failed.
                     own.take_while(|_| !progress.stop_requested())
-                        .all(|block| sender.send(decode(block, options, progress)).is_ok())
+                        .all(|(_, block)| sender.send(squares(&images[block.clone()], options, progress)).is_ok())
                 });
                 receiver
             })
             .collect();
-        // A lane that ends early was asked to: the blocks behind it are not written.
-        for pictures in (0..).map_while(|block| lanes[block % LANES].recv().ok()) {
-            let mut entry = Block { failures: Vec::with_capacity(pictures.len()) };
+        let mut open: Option<(usize, ShardWriter, Lines)> = None;
+        for (number, (piece, block)) in blocks.iter().enumerate() {
+            if meetings.is_due(block.len()) && meetings.meet(false) {
+                decoded.stopped = true;
+                break;
+            }
+            // A lane that ends early was asked to: the blocks behind it are not written.
+            let Ok(pictures) = lanes[number % LANES].recv() else {
+                decoded.stopped = true;
+                break;
+            };
+            if open.as_ref().is_none_or(|(current, ..)| current != piece) {
+                let stretch = pieces[*piece].stretch;
+                let shards = ShardWriter::new(folder, &stretch.part(), options.image_size, stretch.stored)?;
+                open = Some((*piece, shards, Lines::open(folder, stretch.first)?));
+                decoded.news.push(Stretch { first: block.start, failures: Vec::new() });
+                decoded.extents.push(stretch);
+            }
+            let Some((_, shards, lines)) = &mut open else { continue };
+            let mut failures = Vec::with_capacity(pictures.len());
             for picture in pictures {
                 match picture {
                     Ok(pixels) => {
                         shards.push(&pixels)?;
-                        entry.failures.push(None);
+                        failures.push(None);
                     }
-                    Err(reason) => entry.failures.push(Some(reason)),
+                    Err(reason) => failures.push(Some(reason)),
                 }
             }
-            // The journal never runs ahead of the pictures it speaks of.
             shards.sync()?;
-            let line = serde_json::to_string(&entry).unwrap_or_default();
-            lines.write_all(format!("{line}\n").as_bytes()).map_err(Error::io(&journal))?;
-            failures.extend(entry.failures);
+            if let (Some(news), Some(extent)) = (decoded.news.last_mut(), decoded.extents.last_mut()) {
+                extent.decoded += failures.len();
+                extent.stored = shards.written();
+                news.failures.extend(failures.iter().cloned());
+            }
+            lines.add(failures)?;
         }
-        Ok(failures.len() < images.len())
+        Ok(())
     })?;
-    if stopped {
-        return Err(Error::Stopped);
+    while meetings.left > 0 {
+        decoded.stopped |= meetings.meet(decoded.stopped);
     }
-    shards.finish()?;
-    progress.end();
-    Ok(failures)
+    if !decoded.stopped {
+        progress.end();
+    }
+    Ok(decoded)
+}
+
+/// When processes meet: all as often, whatever share each has.
+struct Meetings<'a> {
+    ranks: &'a dyn Ranks,
+    left: usize,
+    /// Pictures of this process since the last one.
+    own: usize,
+}
+
+impl Meetings<'_> {
+    /// Whether it is time before `next` more pictures are decoded.
+    fn is_due(&mut self, next: usize) -> bool {
+        let due = self.own + next > ROUND && self.left > 0;
+        self.own = if due { next } else { self.own + next };
+        due
+    }
+
+    /// Tells whether any process was stopped, which ends the meetings.
+    fn meet(&mut self, stopped: bool) -> bool {
+        let any = self.ranks.gather_bytes(&[u8::from(stopped)]).iter().any(|said| said == &[1]);
+        self.left = if any { 0 } else { self.left - 1 };
+        any
+    }
 }
 
 /// Decodes a block on all cores.
-fn decode(block: &[&ImageSource], options: &PrepareOptions, progress: &dyn Progress) -> Vec<Result<Vec<u8>, String>> {
-    let one = |image: &&ImageSource| {
-        let picture = picture(image, options);
+fn squares(block: &[PathBuf], options: &PrepareOptions, progress: &dyn Progress) -> Vec<Result<Vec<u8>, String>> {
+    let one = |path: &PathBuf| {
+        let picture = square(path, options);
         progress.advance(1);
         picture
     };
@@ -118,68 +191,48 @@ fn decode(block: &[&ImageSource], options: &PrepareOptions, progress: &dyn Progr
 }
 
 /// Reads a picture as it is stored; the error is a short reason fit for counting.
-fn picture(image: &ImageSource, options: &PrepareOptions) -> Result<Vec<u8>, String> {
-    if !image.path.exists() {
-        return Err("image file does not exist".into());
-    }
-    load::square(&image.path, options.image_size, options.decoding).map_err(|error| match error {
+fn square(path: &Path, options: &PrepareOptions) -> Result<Vec<u8>, String> {
+    load::square(path, options.image_size, options.decoding).map_err(|error| match error {
         Error::Image { message, .. } => message,
+        Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => "image file does not exist".into(),
         Error::Io { source, .. } => format!("image file is unreadable: {}", source.kind()),
         other => other.to_string(),
     })
 }
 
-/// What a run must share with an interrupted one to continue it: the program, the settings, everything the sources say,
-/// and every picture file's size and time of change.
-fn identity(plan: &Plan, images: &[&ImageSource], options: &PrepareOptions) -> String {
-    let mut hash = Sha256::new();
-    let version = env!("CARGO_PKG_VERSION");
-    hash.update(format!("{version}\0{}\0{:?}\0{:?}\n", options.image_size, options.decoding, options.chunks));
-    for study in &plan.studies {
-        let acquired = study.acquired.map(|day| day.0.to_bits());
-        let (subject, id, split) = (&study.subject, &study.study, study.split);
-        hash.update(format!("{subject}\0{id}\0{acquired:?}\0{split}\0{:?}\0{:?}\n", study.report, study.labels));
-    }
-    hash.update(format!("{:?}\0{:?}\n", plan.sequences, plan.tables));
-    let states: Vec<String> = images
-        .par_iter()
-        .map(|image| {
-            let state = fs::metadata(&image.path).map(|meta| (meta.len(), meta.modified().ok())).ok();
-            format!("{}\0{state:?}\n", image.path.display())
-        })
-        .collect();
-    states.iter().for_each(|state| hash.update(state));
-    format!("{:x}", hash.finalize())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
 
-/// What a journal says.
-enum Resumed {
-    Nothing,
-    /// The journal of a run with other sources or settings.
-    Another,
-    /// The outcomes that this run noted before it was interrupted.
-    At(Vec<Option<String>>),
-}
-
-fn resume(journal: &Path, identity: &str) -> Result<Resumed> {
-    let Ok(file) = File::open(journal) else { return Ok(Resumed::Nothing) };
-    let mut lines = BufReader::new(file).lines();
-    if lines.next().transpose().map_err(Error::io(journal))?.as_deref() != Some(identity) {
-        return Ok(Resumed::Another);
+    proptest! {
+        /// Whatever is decoded already, all processes together decode the rest, once, in even parts, and no two continue one stretch.
+        #[test]
+        fn what_is_left_is_shared_out(lengths in proptest::collection::vec((0usize..9, 1usize..9), 0..6), rest in 0usize..9, size in 1usize..7) {
+            let (mut known, mut images) = (Vec::new(), 0);
+            for (gap, decoded) in lengths {
+                known.push(Extent { first: images + gap, decoded, stored: decoded / 2 });
+                images += gap + decoded;
+            }
+            images += rest;
+            let mut done = vec![0; images];
+            known.iter().for_each(|stretch| done[stretch.first..stretch.end()].iter_mut().for_each(|count| *count += 1));
+            let left = done.iter().filter(|count| **count == 0).count();
+            let mut firsts = Vec::new();
+            for rank in 0..size {
+                let own = pieces(&known, images, rank, size);
+                prop_assert!(own.iter().map(|piece| piece.places.len()).sum::<usize>() <= left.div_ceil(size));
+                for Piece { stretch, places } in own {
+                    prop_assert_eq!(stretch.end(), places.start);
+                    let old = known.iter().find(|old| old.first == stretch.first);
+                    prop_assert_eq!(old.copied().unwrap_or(Extent { decoded: 0, stored: 0, ..stretch }), stretch);
+                    firsts.push(stretch.first);
+                    places.for_each(|place| done[place] += 1);
+                }
+            }
+            prop_assert!(done.iter().all(|&count| count == 1));
+            firsts.sort_unstable();
+            prop_assert!(firsts.windows(2).all(|pair| pair[0] != pair[1]));
+        }
     }
-    let mut failures = Vec::new();
-    for line in lines {
-        // A last line that was cut off speaks of pictures that are decoded again.
-        let Ok(block) = serde_json::from_str::<Block>(&line.map_err(Error::io(journal))?) else { break };
-        failures.extend(block.failures);
-    }
-    rewrite(journal, identity, &failures)?;
-    Ok(Resumed::At(failures))
-}
-
-/// Rewrites the journal without the line that was cut off.
-fn rewrite(journal: &Path, identity: &str, failures: &[Option<String>]) -> Result<()> {
-    let entry = serde_json::to_string(&Block { failures: failures.to_vec() }).unwrap_or_default();
-    let text = if failures.is_empty() { format!("{identity}\n") } else { format!("{identity}\n{entry}\n") };
-    write_whole(journal, text.as_bytes())
 }

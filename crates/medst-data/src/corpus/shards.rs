@@ -1,7 +1,7 @@
 //! Image shards: NumPy files of uint8 `[n, side, side]`.
 //!
 //! The header has a fixed length, so that the number of pictures can be filled in when a shard is closed and pictures are
-//! appended without moving anything.
+//! appended without moving anything. The last, unfinished one of a writer says 0 pictures until [`super::join`] makes a shard of it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
@@ -13,15 +13,18 @@ use crate::{Error, Result};
 
 /// Pictures of a full shard.
 pub const CAPACITY: usize = 4096;
-const HEADER: usize = 128;
+/// Bytes before the pictures.
+pub const HEADER: usize = 128;
+/// What the names of a corpus' shards begin with.
+pub const IMAGES: &str = "images";
 
-/// The file name of shard `number`.
-pub fn name(number: usize) -> String {
-    format!("images-{number:05}.npy")
+/// The file name of shard `number`, those of a corpus with [`IMAGES`].
+pub fn name(prefix: &str, number: usize) -> String {
+    format!("{prefix}-{number:05}.npy")
 }
 
 /// Version 1.0 of NumPy's format, padded to [`HEADER`] bytes.
-fn header(count: usize, side: usize) -> Vec<u8> {
+pub fn header(count: usize, side: usize) -> Vec<u8> {
     let mut header = b"\x93NUMPY\x01\x00".to_vec();
     header.extend(((HEADER - 10) as u16).to_le_bytes());
     header.extend(format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({count}, {side}, {side}), }}").bytes());
@@ -34,6 +37,7 @@ fn header(count: usize, side: usize) -> Vec<u8> {
 #[derive(Debug)]
 pub struct ShardWriter {
     folder: PathBuf,
+    prefix: String,
     side: usize,
     written: usize,
     open: Option<File>,
@@ -41,10 +45,13 @@ pub struct ShardWriter {
 
 impl ShardWriter {
     /// Continues after `written` pictures; what stands behind them (of an interrupted run) is cut off.
-    pub fn new(folder: &Path, side: usize, written: usize) -> Result<ShardWriter> {
-        let mut writer = ShardWriter { folder: folder.to_path_buf(), side, written, open: None };
+    ///
+    /// * `prefix`: of the files' names.
+    pub fn new(folder: &Path, prefix: &str, side: usize, written: usize) -> Result<ShardWriter> {
+        let (folder, prefix) = (folder.to_path_buf(), prefix.to_string());
+        let mut writer = ShardWriter { folder, prefix, side, written, open: None };
         if !written.is_multiple_of(CAPACITY) {
-            let path = folder.join(name(written / CAPACITY));
+            let path = writer.path();
             let mut file = OpenOptions::new().write(true).open(&path).map_err(Error::io(&path))?;
             let length = (HEADER + (written % CAPACITY) * side * side) as u64;
             file.set_len(length).map_err(Error::io(&path))?;
@@ -56,7 +63,7 @@ impl ShardWriter {
 
     /// Appends one picture of `side²` bytes.
     pub fn push(&mut self, picture: &[u8]) -> Result<()> {
-        let path = self.folder.join(name(self.written / CAPACITY));
+        let path = self.path();
         let file = match &mut self.open {
             Some(file) => file,
             none => {
@@ -86,12 +93,9 @@ impl ShardWriter {
         }
     }
 
-    /// Closes the last shard; returns the number of shards.
-    pub fn finish(mut self) -> Result<usize> {
-        if self.open.is_some() {
-            self.close(self.written % CAPACITY)?;
-        }
-        Ok(self.written.div_ceil(CAPACITY))
+    /// The file that the next picture goes to.
+    fn path(&self) -> PathBuf {
+        self.folder.join(name(&self.prefix, self.written / CAPACITY))
     }
 
     fn close(&mut self, count: usize) -> Result<()> {

@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::manifest;
-use super::pictures::JOURNAL;
+use super::journal::JOURNAL;
+use super::manifest::{self, Manifest};
+#[cfg(feature = "s3")]
+use crate::storage;
+use crate::storage::Address;
 use crate::{Error, Result};
 
 const LOCK: &str = "lock";
@@ -25,7 +28,7 @@ impl Staging {
     /// # Errors
     /// When another program has it, or when files of others stand in its place.
     pub fn take(out: &Path) -> Result<Staging> {
-        let folder = beside(out, "partial");
+        let folder = folder(out)?;
         fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
         check_staging(&folder)?;
         let lock = File::create(folder.join(LOCK)).map_err(Error::io(&folder))?;
@@ -44,16 +47,34 @@ impl Staging {
     }
 
     /// Writes the manifest, the last file of a corpus, and puts the folder in the target's place.
-    pub fn publish(self, manifest: &[u8]) -> Result<()> {
-        write_whole(&self.folder.join(manifest::FILE), manifest)?;
-        for leftover in [JOURNAL, LOCK] {
-            let path = self.folder.join(leftover);
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(&path)(error)),
-                _ => {}
+    pub fn publish(self, manifest: &Manifest) -> Result<()> {
+        #[cfg(feature = "s3")]
+        if let Some(address) = Address::of(&self.out)? {
+            storage::upload::publish(&address, manifest)?;
+            return fs::remove_dir_all(&self.folder).map_err(Error::io(&self.folder));
+        }
+        write_whole(&self.folder.join(manifest::FILE), &manifest.to_bytes())?;
+        for path in entries(&self.folder)? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name != manifest::FILE && !manifest.files.contains_key(&*name) {
+                fs::remove_file(&path).map_err(Error::io(&path))?;
             }
         }
         publish(&self.folder, &self.out)
+    }
+}
+
+/// The working folder of a target: beside it, or in the cache where the target is in object storage.
+///
+/// # Errors
+/// No place for a cache; a program without object storage.
+pub fn folder(out: &Path) -> Result<PathBuf> {
+    match Address::of(out)? {
+        None => Ok(beside(out, "partial")),
+        #[cfg(feature = "s3")]
+        Some(address) => storage::cache::workplace(&address),
+        #[cfg(not(feature = "s3"))]
+        Some(address) => Err(address.unsupported()),
     }
 }
 
@@ -67,6 +88,12 @@ fn beside(out: &Path, suffix: &str) -> PathBuf {
 
 /// Only a corpus may be replaced, and only when asked to.
 pub fn check_target(out: &Path, overwrite: bool) -> Result<()> {
+    if let Some(address) = Address::of(out)? {
+        #[cfg(feature = "s3")]
+        return storage::upload::check_target(&address, overwrite);
+        #[cfg(not(feature = "s3"))]
+        return Err(address.unsupported());
+    }
     let there = out.display();
     if !out.exists() || fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_none()) {
         return Ok(());
@@ -88,7 +115,7 @@ fn check_staging(staging: &Path) -> Result<()> {
     Err(Error::Usage(format!("{place} is needed as a working folder but holds other files; move it away")))
 }
 
-fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+pub fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder).map_err(Error::io(folder))?;
     entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>().map_err(Error::io(folder))
 }
@@ -99,6 +126,12 @@ pub fn checksum(path: &Path) -> Result<String> {
     let mut hash = Sha256::new();
     std::io::copy(&mut file, &mut hash).map_err(Error::io(path))?;
     Ok(format!("{:x}", hash.finalize()))
+}
+
+/// SHA-256 of bytes, in hexadecimal.
+#[cfg(feature = "s3")]
+pub fn checksum_of(bytes: &[u8]) -> String {
+    format!("{:x}", Sha256::digest(bytes))
 }
 
 /// Writes a small file; it appears whole or not at all.

@@ -1,7 +1,9 @@
-//! Writing a corpus: [`super::pictures`] fills a working folder beside the target ([`super::staging`]), this adds the
+//! Writing a corpus: [`super::pictures`] fills a working folder beside the target ([`super::staging`]), [`super::join`] makes shards, this adds the
 //! tables and the manifest, and the folder is renamed when everything is there.
 //!
-//! Bytes do not depend on the number of threads or on interruptions.
+//! Of several processes the first reads the sources, tells the others which pictures there are, and writes everything but the shards.
+//!
+//! Bytes do not depend on the number of threads and processes, or on interruptions.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,15 +11,20 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::journal::Stretch;
 use super::manifest::{self, Counts, FileRecord, Manifest};
 pub use super::staging::check_target;
 use super::staging::{Staging, checksum};
 use super::tables::{self, SEQUENCES, STUDIES};
-use super::{pictures, shards};
+use super::together::{self, Work};
 use crate::import::plan::{ImageSource, Plan, Skipped, StudyPlan, TextTable};
 use crate::import::{PrepareOptions, Summary};
 use crate::progress::Progress;
+use crate::ranks::Ranks;
 use crate::sequence::{Sequence, build_sequences};
+use crate::storage::objects;
+#[cfg(feature = "s3")]
+use crate::storage::{Address, upload};
 use crate::study::{ImageIndex, Study};
 use crate::{Error, Result};
 
@@ -49,34 +56,75 @@ impl Provenance {
     pub fn of(kind: &str, files: &[PathBuf]) -> Result<Provenance> {
         let record = |path: &PathBuf| {
             let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-            Ok(SourceFile { name, sha256: checksum(path)? })
+            Ok(SourceFile { name, sha256: checksum(&objects::file(path)?)? })
         };
         Ok(Provenance { kind: kind.to_string(), files: files.iter().map(record).collect::<Result<_>>()? })
     }
 }
 
-/// Decodes and writes what a plan holds.
+/// A preparation that can be shared out.
+pub struct Begun {
+    plan: Plan,
+    source: Provenance,
+    staging: Staging,
+    work: Work,
+    /// What an interrupted run has decoded.
+    known: Vec<Stretch>,
+}
+
+/// Takes the working folder and finds out what is left to do.
 ///
 /// # Errors
-/// Names the file that cannot be written. With a stop request the working folder stays for the next run.
-pub fn write(
+/// A plan without studies; a working folder that cannot be had.
+pub fn begin(
     plan: Plan,
     source: Provenance,
     out: &Path,
     options: &PrepareOptions,
     progress: &dyn Progress,
-) -> Result<Summary> {
+) -> Result<Begun> {
     if plan.studies.is_empty() {
         return Err(Error::Usage(nothing_usable(&plan)));
     }
-    check_target(out, options.overwrite)?;
     let staging = Staging::take(out)?;
+    let images = images(&plan);
+    let identity = together::identity(&plan, &images, options);
+    let known = together::known(&staging, &identity, images.len(), progress)?;
+    let work = Work {
+        identity,
+        images: images.iter().map(|image| image.path.clone()).collect(),
+        known: known.iter().map(Stretch::extent).collect(),
+    };
+    Ok(Begun { plan, source, staging, work, known })
+}
+
+/// The pictures of a plan, in the order in which they are stored.
+fn images(plan: &Plan) -> Vec<&ImageSource> {
+    plan.studies.iter().flat_map(|study| study.frontals.iter().chain(&study.laterals)).collect()
+}
+
+/// Decodes and writes what a plan holds, as the process that leads.
+///
+/// # Errors
+/// Names the file that cannot be written. With a stop request the working folder stays for the next run.
+pub fn write(
+    begun: Begun,
+    out: &Path,
+    options: &PrepareOptions,
+    ranks: &dyn Ranks,
+    progress: &dyn Progress,
+) -> Result<Summary> {
+    let Begun { plan, source, staging, work, known } = begun;
     let folder = staging.folder.clone();
-    let images: Vec<&ImageSource> =
-        plan.studies.iter().flat_map(|study| study.frontals.iter().chain(&study.laterals)).collect();
-    let failures = pictures::write_pictures(&plan, &images, &staging, options, progress)?;
+    if ranks.size() > 1 {
+        ranks.gather_bytes(&work.to_bytes());
+    }
+    let (news, files) = together::shards(&folder, &work, options, ranks, progress)?;
+    together::send(out, &folder, &files, ranks, progress)?;
+    let images = images(&plan);
+    let failures = together::failures(images.len(), known, news);
     let (stored, places) = resolve(&failures);
-    let mut skipped = plan.skipped;
+    let mut skipped = plan.skipped.clone();
     for (image, reason) in images.iter().zip(&failures) {
         skipped.extend(reason.clone().map(|reason| Skipped {
             file: image.path.display().to_string(),
@@ -114,7 +162,6 @@ pub fn write(
         write_csv(&folder.join(&name), columns, rows.iter())?;
         names.push(name);
     }
-    names.extend((0..stored.div_ceil(shards::CAPACITY)).map(shards::name));
     let length = options.chunks.length;
     let manifest = Manifest {
         format: manifest::FORMAT.into(),
@@ -128,7 +175,7 @@ pub fn write(
         counts: Counts::of(&studies, &sequences, stored, length),
         skipped: count(skipped.iter().map(|skipped| skipped.reason.as_str())),
         warnings,
-        files: records(&folder, names.into_iter())?,
+        files: records(&folder, names.into_iter())?.into_iter().chain(files.clone()).collect(),
     };
     let summary = Summary {
         corpus: out.to_path_buf(),
@@ -136,7 +183,13 @@ pub fn write(
         skipped: manifest.skipped.clone(),
         warnings: manifest.warnings.clone(),
     };
-    staging.publish(&serde_json::to_vec_pretty(&manifest).unwrap_or_default())?;
+    #[cfg(feature = "s3")]
+    if let Some(address) = Address::of(out)? {
+        let is_table = |(name, _): &(&String, &FileRecord)| !files.contains_key(*name);
+        let tables = manifest.files.iter().filter(is_table).map(|(name, file)| (name.clone(), file.clone())).collect();
+        upload::files(&address, &folder, &tables, progress)?;
+    }
+    staging.publish(&manifest)?;
     Ok(summary)
 }
 

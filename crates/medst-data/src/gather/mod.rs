@@ -25,6 +25,7 @@ pub use files::{check_view, check_view_of, read_report};
 
 use crate::corpus::Corpus;
 use crate::split::Split;
+use crate::storage::Address;
 use crate::study::{Day, ImageIndex};
 use crate::{Error, Result};
 
@@ -117,9 +118,9 @@ impl Gathered {
     }
 }
 
-/// Whether a path is a corpus' folder.
+/// Whether a path is a corpus' folder, or an address in object storage, where nothing but corpora is read from.
 pub fn is_corpus(path: &Path) -> bool {
-    path.join("corpus.json").is_file()
+    Address::is(path) || path.join("corpus.json").is_file()
 }
 
 /// Finds the studies of files, folders, tables, or of one corpus.

@@ -3,14 +3,15 @@
 use std::path::Path;
 
 use super::{Decoding, GreyImage, decode, dicom, jpeg, resize};
+use crate::storage::objects;
 use crate::{Error, Result};
 
-/// Reads a radiograph and fits it into a `side`×`side` square.
+/// Reads a radiograph (a file, or an object where a path is an address) and fits it into a `side`×`side` square.
 ///
 /// # Errors
 /// Names the file: not there, damaged, of an unknown format, too large or too thin.
 pub fn square(path: &Path, side: usize, decoding: Decoding) -> Result<Vec<u8>> {
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let bytes = objects::read(path)?;
     square_of(&bytes, side, decoding).map_err(|message| Error::Image { path: path.to_path_buf(), message })
 }
 

@@ -12,6 +12,7 @@ use crate::corpus::write::count;
 use crate::progress::Progress;
 use crate::sequence::Chunks;
 use crate::split::Split;
+use crate::storage::objects;
 
 /// Counts of a source.
 #[derive(Clone, Debug, Serialize)]
@@ -48,7 +49,7 @@ pub fn check(source: &Source, options: &PrepareOptions, progress: &dyn Progress)
         .flat_map_iter(|study| study.frontals.iter().chain(&study.laterals))
         .map(|image| {
             progress.advance(1);
-            std::fs::metadata(&image.path).ok().filter(|meta| meta.is_file()).map(|meta| meta.len())
+            objects::state(&image.path).map(|(bytes, _)| bytes)
         })
         .collect();
     progress.end();

@@ -37,11 +37,14 @@ pub use summary::Summary;
 use self::exclude::Exclusions;
 use self::plan::Plan;
 use self::splits::SplitFile;
-use crate::Result;
+use crate::corpus::together;
 use crate::corpus::write::{self, Provenance};
 use crate::image::Decoding;
-use crate::progress::Progress;
+use crate::progress::{Progress, Quiet};
+use crate::ranks::{self, Alone, Ranks};
 use crate::sequence::{Chunks, SequenceUnit};
+use crate::storage::Address;
+use crate::{Error, Result};
 
 /// How a corpus is made.
 #[derive(Clone, Debug)]
@@ -87,7 +90,7 @@ impl PrepareOptions {
 /// What a corpus is made from.
 #[derive(Clone, Debug)]
 pub enum Source {
-    /// CSV, gzipped CSV or Parquet; see [`table::read`] for the columns.
+    /// CSV, gzipped CSV or Parquet, a file or an object; see [`table::read`] for the columns.
     Table(PathBuf),
     MimicCxr(mimic_cxr::MimicCxr),
     MsCxrT(ms_cxr_t::MsCxrT),
@@ -115,11 +118,30 @@ impl Source {
         }
     }
 
+    /// The folder of an archive; a table has none.
+    fn folder(&self) -> Option<&Path> {
+        match self {
+            Source::Table(_) => None,
+            Source::MimicCxr(source) => Some(&source.root),
+            Source::MsCxrT(source) => Some(&source.root),
+            Source::Rsna(source) => Some(&source.root),
+            Source::Covidx(source) => Some(&source.root),
+            Source::OpenI(source) => Some(&source.root),
+            Source::Chexpert(root) | Source::CovidChestxray(root) => Some(root),
+        }
+    }
+
     /// Reads everything but the pictures.
     ///
     /// # Errors
     /// Names the file or row that cannot be understood. What is absent or unusable is noted in the plan instead.
     pub fn plan(&self, options: &PrepareOptions, progress: &dyn Progress) -> Result<Planned> {
+        if let Some(root) = self.folder().filter(|root| Address::is(root)) {
+            return Err(Error::Usage(format!(
+                "{}: of object storage only a table of images is read (`medst prepare table`); an archive's folder has to be on a file system",
+                root.display()
+            )));
+        }
         match self {
             Source::Table(path) => Ok(Planned { plan: table::plan(path, options)?, files: vec![path.clone()] }),
             Source::MimicCxr(source) => mimic_cxr::plan(source, options, progress),
@@ -148,10 +170,33 @@ pub struct Planned {
 /// Sources that cannot be understood, subjects in two splits, an `out` that cannot be written. Rows that cannot be used
 /// are counted and listed in `skipped.csv` instead.
 pub fn prepare(source: &Source, out: &Path, options: &PrepareOptions, progress: &dyn Progress) -> Result<Summary> {
-    write::check_target(out, options.overwrite)?;
-    let Planned { plan, files } = source.plan(options, progress)?;
-    let provenance = Provenance::of(source.kind(), &files)?;
-    write::write(plan, provenance, out, options, progress)
+    let summary = prepare_together(source, out, options, &Alone, progress)?;
+    Ok(summary.expect("the process that leads has the summary"))
+}
+
+/// As [`prepare`], with several processes that share the pictures out. The corpus is that of one process, to the byte, and so is what an interrupted
+/// run left, whatever their number was. The process that leads reads the source, speaks, and returns the summary; a stop request to any of them stops all.
+///
+/// # Errors
+/// As [`prepare`], on the process that it happens to, which then has to end the others.
+pub fn prepare_together(
+    source: &Source,
+    out: &Path,
+    options: &PrepareOptions,
+    ranks: &dyn Ranks,
+    progress: &dyn Progress,
+) -> Result<Option<Summary>> {
+    if !ranks.leads() {
+        together::help(out, options, ranks, &Quiet(progress))?;
+        return Ok(None);
+    }
+    let begun = ranks::lead(ranks, || {
+        write::check_target(out, options.overwrite)?;
+        let Planned { plan, files } = source.plan(options, progress)?;
+        let provenance = Provenance::of(source.kind(), &files)?;
+        write::begin(plan, provenance, out, options, progress)
+    })?;
+    write::write(begun, out, options, ranks, progress).map(Some)
 }
 
 /// Prepares a corpus from a table of images.

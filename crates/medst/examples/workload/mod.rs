@@ -103,7 +103,7 @@ impl Workload {
                 !enough
             })
             .collect();
-        Ok(dataset.batch(&numbers, Crop::Centre).to_device(self.device))
+        Ok(dataset.batch(&numbers, Crop::Centre)?.to_device(self.device))
     }
 
     pub fn load(&self, batch: &Batch) -> Load {

@@ -10,6 +10,7 @@ mod model;
 use std::path::Path;
 
 use medst_data::corpus::Corpus;
+use medst_data::gather::is_corpus;
 
 use crate::Result;
 
@@ -20,7 +21,7 @@ use crate::Result;
 /// # Errors
 /// A path that is none of these, files that cannot be read.
 pub fn of(path: &Path, results: Option<&Path>) -> Result<String> {
-    if path.join("corpus.json").exists() {
+    if is_corpus(path) {
         return Ok(data::card(&Corpus::open(path)?, path));
     }
     model::card(path, results)

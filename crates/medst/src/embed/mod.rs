@@ -94,7 +94,7 @@ impl Embedder<'_> {
             return Err(Error::Config(format!("the model reads {side} pixels, the corpus holds pictures of {stored}")));
         }
         let draw = |_: usize, study: &Study, stored: usize, side: usize| Drawn::centre(study, stored, side);
-        Ok(image_input(corpus, studies, side as usize, draw).to_device(self.model.device()))
+        Ok(image_input(corpus, studies, side as usize, draw)?.to_device(self.model.device()))
     }
 }
 

@@ -148,7 +148,7 @@ impl Sight {
             let side = self.side;
             return Err(Error::Config(format!("the model reads {side} pixels, the corpus holds pictures of {stored}")));
         }
-        Ok(self.middle(corpus.image(index), stored))
+        Ok(self.middle(&corpus.image(index)?, stored))
     }
 
     fn middle(&self, square: &[u8], stored: usize) -> Radiograph {

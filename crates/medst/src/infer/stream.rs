@@ -73,30 +73,41 @@ pub fn see(sight: Sight, corpus: Option<&Corpus>, picture: &Picture) -> Result<R
 }
 
 /// The views of one study; files that cannot be read are added to `problems`.
-pub fn views(sight: Sight, corpus: Option<&Corpus>, study: &FoundStudy, problems: &mut Vec<LeftOut>) -> Option<Views> {
+///
+/// # Errors
+/// A picture of a corpus that cannot be read: then it is the corpus that is broken.
+pub fn views(
+    sight: Sight,
+    corpus: Option<&Corpus>,
+    study: &FoundStudy,
+    problems: &mut Vec<LeftOut>,
+) -> Result<Option<Views>> {
     let mut open = |picture: &Option<Picture>| {
-        let picture = picture.as_ref()?;
+        let Some(picture) = picture else { return Ok(None) };
+        if let (Picture::Stored(index), Some(corpus)) = (picture, corpus) {
+            return sight.stored_picture(corpus, *index).map(Some);
+        }
         match see(sight, corpus, picture) {
-            Ok(own) => Some(own),
+            Ok(own) => Ok(Some(own)),
             Err(reason) => {
                 problems.push(LeftOut { file: picture.to_string(), reason });
-                None
+                Ok(None)
             }
         }
     };
-    let frontal = open(&study.frontal);
+    let frontal = open(&study.frontal)?;
     if study.frontal.is_some() && frontal.is_none() {
         // Its lateral view alone would be another kind of study.
-        return None;
+        return Ok(None);
     }
-    let lateral = open(&study.lateral);
-    Views::of(frontal, lateral)
+    let lateral = open(&study.lateral)?;
+    Ok(Views::of(frontal, lateral))
 }
 
 /// Embeds studies, in order.
 ///
 /// # Errors
-/// A corpus whose pictures are smaller than the model's input, a stop request, an error of libtorch.
+/// A corpus that cannot be read or whose pictures are smaller than the model's input, a stop request, an error of libtorch.
 pub fn embed(engine: &Engine, gathered: &Gathered, wanted: Wanted, progress: &dyn Progress) -> Result<Collected> {
     let (sight, corpus) = (engine.sight(), gathered.corpus.as_ref());
     if let Some(corpus) = corpus.filter(|corpus| corpus.image_size() < sight.side()) {
@@ -105,32 +116,32 @@ pub fn embed(engine: &Engine, gathered: &Gathered, wanted: Wanted, progress: &dy
     }
     // The model stays on this thread; reading needs none.
     let reader = engine.reader().as_ref();
-    let decode = |(number, study): (usize, &FoundStudy)| {
+    let decode = |(number, study): (usize, &FoundStudy)| -> Result<Decoded> {
         let mut problems = Vec::new();
-        let views = wanted.images.then(|| views(sight, corpus, study, &mut problems)).flatten();
+        let views = if wanted.images { views(sight, corpus, study, &mut problems)? } else { None };
         let text = study.report.as_ref().filter(|_| wanted.reports).and_then(|report| {
             let text = reader.cleaned(report);
             text.map_err(|reason| problems.push(LeftOut { file: study.id.clone(), reason })).ok()
         });
-        Decoded { number, views, text, problems }
+        Ok(Decoded { number, views, text, problems })
     };
     let mut collector = Collector::new(engine, wanted);
     progress.begin("embedding", Some(gathered.studies.len() as u64));
     let numbered: Vec<(usize, &FoundStudy)> = gathered.studies.iter().enumerate().collect();
     std::thread::scope(|scope| -> Result<()> {
-        let (sender, receiver) = mpsc::sync_channel::<Vec<Decoded>>(2);
+        let (sender, receiver) = mpsc::sync_channel::<Vec<Result<Decoded>>>(2);
         scope.spawn(move || {
             // The receiver is gone when embedding failed or was stopped.
-            numbered.chunks(CHUNK).all(|chunk| {
-                sender.send(chunk.par_iter().map(|study| decode(*study)).collect::<Vec<Decoded>>()).is_ok()
-            })
+            numbered
+                .chunks(CHUNK)
+                .all(|chunk| sender.send(chunk.par_iter().map(|study| decode(*study)).collect::<Vec<_>>()).is_ok())
         });
         for chunk in receiver {
             if progress.stop_requested() {
                 return Err(Error::Stopped);
             }
             let count = chunk.len() as u64;
-            collector.add(chunk)?;
+            collector.add(chunk.into_iter().collect::<Result<_>>()?)?;
             progress.advance(count);
         }
         Ok(())

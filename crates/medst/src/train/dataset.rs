@@ -122,20 +122,26 @@ impl<'a> Dataset<'a> {
 
     /// Makes a batch of sequences (numbers into `self.sequences`). Those of full length take part in the temporal loss; where
     /// shorter ones may as well, all of two studies or more.
-    pub fn batch(&self, numbers: &[usize], crop: Crop) -> Batch {
+    ///
+    /// # Errors
+    /// A picture that cannot be read.
+    pub fn batch(&self, numbers: &[usize], crop: Crop) -> Result<Batch> {
         self.share(numbers, 0..numbers.len(), crop)
     }
 
     /// As [`Dataset::batch`], with pictures and reports of some of its sequences only: `own` into `numbers`. The relations are those of the whole batch.
-    pub fn share(&self, numbers: &[usize], own: std::ops::Range<usize>, crop: Crop) -> Batch {
+    ///
+    /// # Errors
+    /// A picture that cannot be read.
+    pub fn share(&self, numbers: &[usize], own: std::ops::Range<usize>, crop: Crop) -> Result<Batch> {
         let rows_of = |numbers: &[usize]| -> Vec<u32> {
             numbers.iter().flat_map(|&n| self.sequences[n].iter().copied()).collect()
         };
         let reports_of =
             |rows: &[u32]| -> Vec<Vec<u32>> { rows.iter().map(|&row| self.tokens[row as usize].clone()).collect() };
         let (rows, own) = (rows_of(numbers), rows_of(&numbers[own]));
-        Batch {
-            images: self.images(&own, crop),
+        Ok(Batch {
+            images: self.images(&own, crop)?,
             reports: ReportInput::new(
                 &reports_of(&own),
                 |id| self.pieces.is_continuation(id),
@@ -144,7 +150,7 @@ impl<'a> Dataset<'a> {
                 self.model.report_rules(),
             ),
             relations: self.relations(numbers, &rows, reports_of(&rows)),
-        }
+        })
     }
 
     /// How the studies `rows` of the sequences `numbers` belong together.
@@ -186,7 +192,7 @@ impl<'a> Dataset<'a> {
         study.lateral.filter(|_| kept)
     }
 
-    fn images(&self, rows: &[u32], crop: Crop) -> ImageInput {
+    fn images(&self, rows: &[u32], crop: Crop) -> Result<ImageInput> {
         let studies: Vec<&Study> = rows.iter().map(|&row| &self.corpus.studies()[row as usize]).collect();
         image_input(self.corpus, &studies, self.model.image.size as usize, |place, study, stored, side| match crop {
             Crop::Centre => Drawn { lateral: self.lateral(study), ..Drawn::centre(study, stored, side) },
@@ -242,12 +248,15 @@ impl Drawn {
 }
 
 /// Reads the pictures of studies; `draw` gets the study's place, the study, the stored and the cropped side.
+///
+/// # Errors
+/// A picture that cannot be read.
 pub fn image_input(
     corpus: &Corpus,
     studies: &[&Study],
     side: usize,
     draw: impl Fn(usize, &Study, usize, usize) -> Drawn,
-) -> ImageInput {
+) -> Result<ImageInput> {
     let (stored, size) = (corpus.image_size(), side * side);
     let drawn: Vec<Drawn> = studies.iter().enumerate().map(|(place, study)| draw(place, study, stored, side)).collect();
     let lateral_rows: Vec<i64> =
@@ -256,13 +265,14 @@ pub fn image_input(
     let mut lateral = vec![0; lateral_rows.len() * size];
     let mut lateral_slots = lateral.chunks_exact_mut(size);
     for (drawn, slot) in drawn.iter().zip(frontal.chunks_exact_mut(size)) {
-        crop(corpus.image(drawn.frontal), stored, drawn.corners[0], side, slot);
+        crop(&corpus.image(drawn.frontal)?, stored, drawn.corners[0], side, slot);
         if let Some((index, slot)) = drawn.lateral.and_then(|index| Some((index, lateral_slots.next()?))) {
-            crop(corpus.image(index), stored, drawn.corners[1], side, slot);
+            crop(&corpus.image(index)?, stored, drawn.corners[1], side, slot);
         }
     }
     let tensor = |pixels: &[u8], count: usize| {
         Tensor::from_data_size(pixels, &[count as i64, side as i64, side as i64], Kind::Uint8)
     };
-    ImageInput { frontal: tensor(&frontal, studies.len()), lateral: tensor(&lateral, lateral_rows.len()), lateral_rows }
+    let lateral = tensor(&lateral, lateral_rows.len());
+    Ok(ImageInput { frontal: tensor(&frontal, studies.len()), lateral, lateral_rows })
 }

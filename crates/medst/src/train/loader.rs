@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::Scope;
 
 use super::dataset::{Crop, Dataset};
+use crate::Result;
 use crate::model::input::Batch;
 
 /// Batches that each thread holds ready.
@@ -13,7 +14,7 @@ const AHEAD: usize = 2;
 /// An iterator over the batches of an epoch. Threads end when it is dropped.
 pub struct Loader {
     /// Thread `n` makes batches `n`, `n + threads`, …
-    channels: Vec<Receiver<Batch>>,
+    channels: Vec<Receiver<Result<Batch>>>,
     next: usize,
 }
 
@@ -56,9 +57,9 @@ impl Loader {
 }
 
 impl Iterator for Loader {
-    type Item = Batch;
+    type Item = Result<Batch>;
 
-    fn next(&mut self) -> Option<Batch> {
+    fn next(&mut self) -> Option<Result<Batch>> {
         let batch = self.channels[self.next].recv().ok();
         self.next = (self.next + 1) % self.channels.len();
         batch

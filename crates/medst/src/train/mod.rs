@@ -167,7 +167,8 @@ pub fn pretrain_together(
             loop {
                 // The wait for the loader counts: studies/s is what a user gets.
                 let start = Instant::now();
-                let micro: Vec<(Batch, Share)> = loader.by_ref().take(config.train.accumulate).collect();
+                let read = loader.by_ref().take(config.train.accumulate).map(|(batch, share)| Ok((batch?, share)));
+                let micro = read.collect::<Result<Vec<(Batch, Share)>>>()?;
                 if micro.is_empty() || state.step >= total {
                     return Ok(None);
                 }

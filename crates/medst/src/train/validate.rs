@@ -37,7 +37,7 @@ pub fn validate_together(
     let (mut parts, mut images, mut reports, mut count) = (Parts::default(), Vec::new(), Vec::new(), 0);
     let _guard = tch::no_grad_guard();
     for numbers in batches.into_iter().skip(group.rank()).step_by(group.size()) {
-        let batch = dataset.batch(&numbers, Crop::Centre).to_device(model.device());
+        let batch = dataset.batch(&numbers, Crop::Centre)?.to_device(model.device());
         let image = model.embed_images(&batch.images, Mode::Evaluate)?;
         let report = model.embed_reports(&batch.reports, Mode::Evaluate)?;
         let losses = loss::of_embeddings(model, &image, &report, &batch.relations, config);

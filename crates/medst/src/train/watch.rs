@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use medst_data::corpus::Corpus;
 use medst_data::progress::Progress;
+pub(super) use medst_data::progress::Quiet;
 use medst_data::report::WordPiece;
 
 use super::checkpoint::State;
@@ -25,17 +26,6 @@ pub struct Watch {
     suite: Suite,
     corpora: Vec<Corpus>,
     every: u64,
-}
-
-/// Passes on a stop request; what is evaluated has no place on the bar of the training.
-pub(super) struct Quiet<'a>(pub &'a dyn Progress);
-
-impl Progress for Quiet<'_> {
-    fn begin(&self, _what: &str, _total: Option<u64>) {}
-    fn advance(&self, _count: u64) {}
-    fn stop_requested(&self) -> bool {
-        self.0.stop_requested()
-    }
 }
 
 impl Watch {

@@ -9,6 +9,7 @@ use super::assemble::{Assembly, FoundImage};
 use super::plan::{Plan, ReportText};
 use super::{PrepareOptions, values};
 use crate::split::Split;
+use crate::storage::{Address, objects};
 use crate::study::{Day, StudyId, SubjectId, View};
 use crate::{Error, Result};
 
@@ -17,7 +18,7 @@ use crate::{Error, Result};
 /// # Errors
 /// Tables that cannot be understood; a subject in two splits, or a study id that two subjects use: both rows are named.
 pub fn plan(path: &Path, options: &PrepareOptions) -> Result<Plan> {
-    let Table { columns, rows, unreadable } = read::read(path)?;
+    let Table { columns, rows, unreadable } = read::read(&objects::file(path)?).map_err(|error| error.at(path))?;
     let folder = path.parent().unwrap_or(Path::new(""));
     let has_splits = columns.iter().any(|column| column == "split");
     let mut exclusions = options.exclusions()?;
@@ -54,7 +55,8 @@ pub fn plan(path: &Path, options: &PrepareOptions) -> Result<Plan> {
             (None, None) => StudyId(format!("{subject}-row{}", row.number)),
         };
         let acquired = acquired(&row, &mut assembly.plan);
-        let image = FoundImage { subject, study, view, path: folder.join(image), row: row.number, acquired, split };
+        let image =
+            FoundImage { subject, study, view, path: image_path(folder, image), row: row.number, acquired, split };
         let Some(place) = assembly.add(image)? else { continue };
         if let Some(report) = row.cell("report") {
             assembly.report(place, ReportText::Whole(report.to_string()));
@@ -64,6 +66,11 @@ pub fn plan(path: &Path, options: &PrepareOptions) -> Result<Plan> {
         }
     }
     Ok(assembly.finish(options.sequence_unit))
+}
+
+/// Relative to the table, unless it says where it is.
+fn image_path(folder: &Path, image: PathBuf) -> PathBuf {
+    if Address::is(&image) { image } else { folder.join(image) }
 }
 
 fn required(row: &Row) -> Result<(SubjectId, View, PathBuf), String> {

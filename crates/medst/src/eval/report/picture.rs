@@ -27,7 +27,7 @@ pub type Pictures = BTreeMap<(usize, Option<String>), Picture>;
 /// Draws what the examples of a corpus' tasks name.
 ///
 /// # Errors
-/// Of the encoder.
+/// Of the encoder; a picture that cannot be read.
 pub fn draw(result: &CorpusResult, corpus: &Corpus, encoder: &dyn Encoder) -> Result<Pictures> {
     let examples = result.tasks.iter().flat_map(|task| &task.examples);
     let mut wanted: Vec<(usize, Option<String>)> =
@@ -42,13 +42,14 @@ pub fn draw(result: &CorpusResult, corpus: &Corpus, encoder: &dyn Encoder) -> Re
     let picture = |key: (usize, Option<String>)| {
         let mut grey = vec![0; side * side];
         let stored = corpus.image_size();
-        crop(corpus.image(corpus.studies()[key.0].frontal), stored, Corner::centre(stored, side), side, &mut grey);
+        let square = corpus.image(corpus.studies()[key.0].frontal)?;
+        crop(&square, stored, Corner::centre(stored, side), side, &mut grey);
         let map = key.1.as_ref().and_then(|phrase| maps.get(&(key.0, phrase.clone())));
         let map = map.filter(|map| map.side == side);
         let heat = map.map(|map| address(&overlay(&grey, map), side, png::ColorType::Rgb));
-        (key, Picture { plain: address(&grey, side, png::ColorType::Grayscale), heat })
+        Ok((key, Picture { plain: address(&grey, side, png::ColorType::Grayscale), heat }))
     };
-    Ok(wanted.into_iter().map(picture).collect())
+    wanted.into_iter().map(picture).collect()
 }
 
 /// A square PNG as a `data:` address.

@@ -1,0 +1,128 @@
+//! From the files of stretches ([`super::journal`]) to the shards of a corpus: every shard but the last is full, whoever decoded what and whatever could
+//! not be read, so the bytes do not depend on the number of processes.
+//!
+//! A file that is a shard already is renamed (with one process, all are); others are copied together, each shard by one process.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+
+use super::journal::Extent;
+use super::manifest::FileRecord;
+use super::shards::{self, CAPACITY, HEADER, header};
+use super::staging::checksum;
+use crate::ranks::{Ranks, part};
+use crate::{Error, Result};
+
+/// A file of a stretch.
+struct Part {
+    path: PathBuf,
+    /// The number of its first picture in the corpus.
+    start: usize,
+    count: usize,
+}
+
+/// Makes this process' share of the shards; returns their records by name. All stretches must be whole and on the disk.
+///
+/// # Errors
+/// Names the file that cannot be read or written.
+pub fn join(
+    folder: &Path,
+    side: usize,
+    stretches: &[Extent],
+    ranks: &dyn Ranks,
+) -> Result<BTreeMap<String, FileRecord>> {
+    let mut parts = Vec::new();
+    let mut stored = 0;
+    for stretch in stretches {
+        for number in 0..stretch.stored.div_ceil(CAPACITY) {
+            let count = CAPACITY.min(stretch.stored - number * CAPACITY);
+            parts.push(Part { path: folder.join(shards::name(&stretch.part(), number)), start: stored, count });
+            stored += count;
+        }
+    }
+    let own = part(stored.div_ceil(CAPACITY), ranks.rank(), ranks.size());
+    own.into_par_iter()
+        .map(|number| {
+            let places = number * CAPACITY..stored.min((number + 1) * CAPACITY);
+            let name = shards::name(shards::IMAGES, number);
+            let record = shard(&folder.join(&name), side, places, &parts)?;
+            Ok((name, record))
+        })
+        .collect()
+}
+
+/// Makes the shard of the pictures `places`.
+fn shard(path: &Path, side: usize, places: std::ops::Range<usize>, parts: &[Part]) -> Result<FileRecord> {
+    let size = side * side;
+    let bytes = (HEADER + places.len() * size) as u64;
+    // An interrupted run came so far: shards appear whole.
+    if path.exists() {
+        return Ok(FileRecord { bytes, sha256: checksum(path)? });
+    }
+    let first = parts.partition_point(|part| part.start + part.count <= places.start);
+    let last = parts.partition_point(|part| part.start < places.end);
+    let parts = &parts[first..last];
+    if let [part] = parts
+        && part.start == places.start
+        && part.count == places.len()
+    {
+        let own = Error::io(&part.path);
+        let close = || {
+            let mut file = OpenOptions::new().write(true).open(&part.path)?;
+            file.write_all(&header(part.count, side))?;
+            // Behind the pictures may stand some that no journal speaks of.
+            file.set_len(bytes)?;
+            file.sync_all()
+        };
+        close().map_err(own)?;
+        let record = FileRecord { bytes, sha256: checksum(&part.path)? };
+        fs::rename(&part.path, path).map_err(Error::io(path))?;
+        return Ok(record);
+    }
+    let joining = path.with_extension("joining");
+    let mut out = Hashed { file: File::create(&joining).map_err(Error::io(&joining))?, hash: Sha256::new() };
+    out.write_all(&header(places.len(), side)).map_err(Error::io(&joining))?;
+    for part in parts {
+        let from = places.start.max(part.start);
+        let count = places.end.min(part.start + part.count) - from;
+        let mut file = File::open(&part.path).map_err(Error::io(&part.path))?;
+        file.seek(SeekFrom::Start((HEADER + (from - part.start) * size) as u64)).map_err(Error::io(&part.path))?;
+        let wanted = (count * size) as u64;
+        let copied = std::io::copy(&mut file.take(wanted), &mut out).map_err(Error::io(&joining))?;
+        if copied != wanted {
+            let message =
+                format!("holds {copied} of {wanted} bytes that its journal speaks of; remove {}", folder_of(path));
+            return Err(Error::Corpus { path: part.path.clone(), message });
+        }
+    }
+    out.file.sync_all().map_err(Error::io(&joining))?;
+    fs::rename(&joining, path).map_err(Error::io(path))?;
+    Ok(FileRecord { bytes, sha256: format!("{:x}", out.hash.finalize()) })
+}
+
+fn folder_of(path: &Path) -> String {
+    path.parent().unwrap_or(path).display().to_string()
+}
+
+/// A file, and the checksum of what is written to it.
+struct Hashed {
+    file: File,
+    hash: Sha256,
+}
+
+impl Write for Hashed {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.hash.update(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}

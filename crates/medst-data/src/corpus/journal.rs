@@ -1,0 +1,157 @@
+//! What an interrupted preparation left, so that the next one goes on from there, with any number of processes.
+//!
+//! Pictures are decoded in *stretches*: pictures one behind the other in the order of the plan, by one process. A stretch has files of its own
+//! (`part-FIRST-NNNNN.npy`, like shards) and a journal of its own (`journal-FIRST.jsonl`), each line of which speaks of one block of pictures that
+//! are safely on the disk. `journal.jsonl` identifies the preparation.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::staging::{entries, write_whole};
+use crate::{Error, Result};
+
+/// Identifies a preparation: a working folder has it first and loses it last.
+pub const JOURNAL: &str = "journal.jsonl";
+
+/// Pictures that one process decoded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stretch {
+    /// The place of its first picture in the plan.
+    pub first: usize,
+    /// Of each picture, why it was left out, if it was.
+    pub failures: Vec<Option<String>>,
+}
+
+/// How far a stretch goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extent {
+    pub first: usize,
+    /// Pictures that were read, with and without success.
+    pub decoded: usize,
+    /// Pictures that its files hold.
+    pub stored: usize,
+}
+
+impl Stretch {
+    pub fn extent(&self) -> Extent {
+        let stored = self.failures.iter().filter(|failure| failure.is_none()).count();
+        Extent { first: self.first, decoded: self.failures.len(), stored }
+    }
+}
+
+impl Extent {
+    pub fn end(&self) -> usize {
+        self.first + self.decoded
+    }
+
+    /// What the names of its files begin with.
+    pub fn part(&self) -> String {
+        format!("part-{:09}", self.first)
+    }
+}
+
+/// One line of a journal.
+#[derive(Serialize, Deserialize)]
+struct Block {
+    failures: Vec<Option<String>>,
+}
+
+fn path(folder: &Path, first: usize) -> PathBuf {
+    folder.join(format!("journal-{first:09}.jsonl"))
+}
+
+/// The journal of a stretch that grows.
+pub struct Lines {
+    path: PathBuf,
+    file: File,
+}
+
+impl Lines {
+    pub fn open(folder: &Path, first: usize) -> Result<Lines> {
+        let path = path(folder, first);
+        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io(&path))?;
+        Ok(Lines { path, file })
+    }
+
+    /// Notes a block. Its pictures must be on the disk: the journal never runs ahead of what it speaks of.
+    pub fn add(&mut self, failures: Vec<Option<String>>) -> Result<()> {
+        let line = serde_json::to_string(&Block { failures }).unwrap_or_default() + "\n";
+        self.file.write_all(line.as_bytes()).map_err(Error::io(&self.path))
+    }
+}
+
+/// What a working folder holds.
+pub enum Found {
+    Nothing,
+    /// A preparation from other sources or with other settings.
+    Another,
+    /// Stretches of this preparation, in order, none of them empty.
+    These(Vec<Stretch>),
+}
+
+/// Reads the journals, and mends those that end in the middle of a line: what that spoke of is decoded again.
+///
+/// * `images`: pictures of the whole plan.
+pub fn read(folder: &Path, identity: &str, images: usize) -> Result<Found> {
+    match fs::read_to_string(folder.join(JOURNAL)) {
+        Err(_) => return Ok(Found::Nothing),
+        Ok(text) if text.trim_end() != identity => return Ok(Found::Another),
+        Ok(_) => {}
+    }
+    let mut stretches = Vec::new();
+    for file in entries(folder)? {
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let number = name.strip_prefix("journal-").and_then(|rest| rest.strip_suffix(".jsonl"));
+        let Some(first) = number.and_then(|number| number.parse().ok()) else { continue };
+        let text = fs::read(&file).map_err(Error::io(&file))?;
+        let mut stretch = Stretch { first, failures: Vec::new() };
+        let mut whole = 0;
+        for line in text.split_inclusive(|&byte| byte == b'\n').filter(|line| line.ends_with(b"\n")) {
+            let Ok(block) = serde_json::from_slice::<Block>(line) else { break };
+            stretch.failures.extend(block.failures);
+            whole += line.len();
+        }
+        if stretch.failures.is_empty() {
+            fs::remove_file(&file).map_err(Error::io(&file))?;
+            continue;
+        }
+        if whole < text.len() {
+            write_whole(&file, &text[..whole])?;
+        }
+        stretches.push(stretch);
+    }
+    stretches.sort_by_key(|stretch| stretch.first);
+    let ends = stretches.iter().map(|stretch| stretch.extent().end());
+    let limits = stretches.iter().skip(1).map(|stretch| stretch.first).chain([images]);
+    if ends.zip(limits).any(|(end, limit)| end > limit) {
+        return Ok(Found::Another);
+    }
+    Ok(Found::These(stretches))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_was_cut_off_is_forgotten_and_the_others_count() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(JOURNAL), "me\n").unwrap();
+        let mut lines = Lines::open(folder.path(), 7).unwrap();
+        lines.add(vec![None, Some("no picture".into())]).unwrap();
+        lines.file.write_all(b"{\"failures\":[nul").unwrap();
+        Lines::open(folder.path(), 3).unwrap();
+        let read = || match read(folder.path(), "me", 9).unwrap() {
+            Found::These(stretches) => stretches.iter().map(Stretch::extent).collect::<Vec<_>>(),
+            _ => panic!("it is this preparation's"),
+        };
+        assert_eq!(read(), [Extent { first: 7, decoded: 2, stored: 1 }]);
+        Lines::open(folder.path(), 7).unwrap().add(vec![None]).unwrap();
+        // More pictures than the plan has: another plan's.
+        assert!(matches!(super::read(folder.path(), "me", 9).unwrap(), Found::Another));
+        assert!(matches!(super::read(folder.path(), "you", 10).unwrap(), Found::Another));
+    }
+}

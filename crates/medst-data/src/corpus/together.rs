@@ -1,0 +1,225 @@
+//! What several processes do of a preparation, and what they tell each other: decoding pictures, making shards of them, sending these to object storage.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+
+use super::join;
+use super::journal::{self, Extent, Found, JOURNAL, Stretch};
+use super::manifest::FileRecord;
+use super::pictures::{self, Decoded};
+use super::staging::{self, Staging, write_whole};
+use crate::import::PrepareOptions;
+use crate::import::plan::{ImageSource, Plan};
+use crate::progress::Progress;
+#[cfg(feature = "s3")]
+use crate::ranks::part;
+use crate::ranks::{self, Ranks};
+use crate::storage::objects;
+#[cfg(feature = "s3")]
+use crate::storage::{Address, upload};
+use crate::{Error, Result};
+
+/// Decodes and writes a share of what the process that leads has planned.
+///
+/// # Errors
+/// As [`super::write::write`]; and where the working folder is not the one that the other processes see.
+pub fn help(out: &Path, options: &PrepareOptions, ranks: &dyn Ranks, progress: &dyn Progress) -> Result<()> {
+    let work = Work::of_bytes(&ranks::wait(ranks));
+    let folder = staging::folder(out)?;
+    if !fs::read_to_string(folder.join(JOURNAL)).is_ok_and(|text| text.trim_end() == work.identity) {
+        return Err(Error::Usage(format!(
+            "{}: this process does not see what the first one wrote there; several machines need a corpus folder (for object storage: \
+             MEDST_CACHE) on a file system that they share",
+            folder.display()
+        )));
+    }
+    let (_, files) = shards(&folder, &work, options, ranks, progress)?;
+    send(out, &folder, &files, ranks, progress)
+}
+
+/// Sends this process' share of the shards to object storage, where the corpus is to be there.
+#[cfg(feature = "s3")]
+pub(super) fn send(
+    out: &Path,
+    folder: &Path,
+    files: &BTreeMap<String, FileRecord>,
+    ranks: &dyn Ranks,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let Some(address) = Address::of(out)? else { return Ok(()) };
+    if ranks.leads() {
+        upload::retract(&address)?;
+    }
+    ranks.gather_bytes(&[]);
+    let own = part(files.len(), ranks.rank(), ranks.size());
+    let own = files.iter().skip(own.start).take(own.len()).map(|(name, file)| (name.clone(), file.clone())).collect();
+    let sent = upload::files(&address, folder, &own, progress);
+    let stopped = matches!(sent, Err(Error::Stopped));
+    if !stopped {
+        sent?;
+    }
+    let told: Vec<bool> = gather(ranks, &stopped);
+    if told.contains(&true) { Err(Error::Stopped) } else { Ok(()) }
+}
+
+#[cfg(not(feature = "s3"))]
+pub(super) fn send(
+    _: &Path,
+    _: &Path,
+    _: &BTreeMap<String, FileRecord>,
+    _: &dyn Ranks,
+    _: &dyn Progress,
+) -> Result<()> {
+    Ok(())
+}
+
+/// What all processes know of a preparation.
+#[derive(Debug, PartialEq)]
+pub(super) struct Work {
+    pub identity: String,
+    pub images: Vec<PathBuf>,
+    /// What an interrupted run has decoded.
+    pub known: Vec<Extent>,
+}
+
+impl Work {
+    /// Paths are any bytes but zero.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let head = serde_json::to_vec(&(&self.identity, &self.known)).unwrap_or_default();
+        let paths = self.images.iter().map(|path| path.as_os_str().as_bytes());
+        std::iter::once(&head[..]).chain(paths).collect::<Vec<_>>().join(&0)
+    }
+
+    fn of_bytes(bytes: &[u8]) -> Work {
+        let mut parts = bytes.split(|&byte| byte == 0);
+        let (identity, known) = serde_json::from_slice(parts.next().unwrap_or_default()).unwrap_or_default();
+        Work { identity, known, images: parts.map(|path| PathBuf::from(OsStr::from_bytes(path))).collect() }
+    }
+}
+
+/// What an interrupted run has left in the working folder, which belongs to this preparation from here on.
+pub(super) fn known(staging: &Staging, identity: &str, images: usize, progress: &dyn Progress) -> Result<Vec<Stretch>> {
+    match journal::read(&staging.folder, identity, images)? {
+        Found::These(stretches) => return Ok(stretches),
+        Found::Another => progress.note("the sources or settings changed since the interrupted run: it begins anew"),
+        Found::Nothing => {}
+    }
+    staging.empty()?;
+    write_whole(&staging.folder.join(JOURNAL), format!("{identity}\n").as_bytes())?;
+    Ok(Vec::new())
+}
+
+/// What a process tells the others once it has decoded its share: its outcomes, how far its stretches go, whether it was stopped.
+type Told = (Vec<Stretch>, Vec<Extent>, bool);
+
+/// Decodes and joins this process' share; returns what all processes have decoded now, and the records of all shards.
+pub(super) fn shards(
+    folder: &Path,
+    work: &Work,
+    options: &PrepareOptions,
+    ranks: &dyn Ranks,
+    progress: &dyn Progress,
+) -> Result<(Vec<Stretch>, BTreeMap<String, FileRecord>)> {
+    let Decoded { news, extents, stopped } =
+        pictures::decode(folder, &work.images, &work.known, options, ranks, progress)?;
+    let told: Vec<Told> = gather(ranks, &(news, extents, stopped));
+    if told.iter().any(|(.., stopped)| *stopped) {
+        return Err(Error::Stopped);
+    }
+    let mut stretches: BTreeMap<usize, Extent> = work.known.iter().map(|known| (known.first, *known)).collect();
+    stretches.extend(told.iter().flat_map(|(_, extents, _)| extents).map(|extent| (extent.first, *extent)));
+    let stretches: Vec<Extent> = stretches.into_values().collect();
+    let files = join::join(folder, options.image_size, &stretches, ranks)?;
+    let files: Vec<BTreeMap<String, FileRecord>> = gather(ranks, &files);
+    Ok((told.into_iter().flat_map(|(news, ..)| news).collect(), files.into_iter().flatten().collect()))
+}
+
+/// What every process has to say, by rank.
+fn gather<T: Serialize + DeserializeOwned + Default>(ranks: &dyn Ranks, own: &T) -> Vec<T> {
+    let all = ranks.gather_bytes(&serde_json::to_vec(own).unwrap_or_default());
+    all.iter().map(|bytes| serde_json::from_slice(bytes).unwrap_or_default()).collect()
+}
+
+/// Of every picture of the plan, why it was left out, if it was.
+pub(super) fn failures(images: usize, known: Vec<Stretch>, news: Vec<Stretch>) -> Vec<Option<String>> {
+    let mut failures = vec![None; images];
+    for Stretch { first, failures: own } in known.into_iter().chain(news) {
+        for (slot, failure) in failures[first..].iter_mut().zip(own) {
+            *slot = failure;
+        }
+    }
+    failures
+}
+
+/// What a run must share with an interrupted one to continue it: the program, the settings, everything the sources say,
+/// and every picture file's size and time of change.
+pub(super) fn identity(plan: &Plan, images: &[&ImageSource], options: &PrepareOptions) -> String {
+    let mut hash = Sha256::new();
+    let version = env!("CARGO_PKG_VERSION");
+    hash.update(format!("{version}\0{}\0{:?}\0{:?}\n", options.image_size, options.decoding, options.chunks));
+    for study in &plan.studies {
+        let acquired = study.acquired.map(|day| day.0.to_bits());
+        let (subject, id, split) = (&study.subject, &study.study, study.split);
+        hash.update(format!("{subject}\0{id}\0{acquired:?}\0{split}\0{:?}\0{:?}\n", study.report, study.labels));
+    }
+    hash.update(format!("{:?}\0{:?}\n", plan.sequences, plan.tables));
+    let states: Vec<String> = images
+        .par_iter()
+        .map(|image| {
+            let state = objects::state(&image.path);
+            format!("{}\0{state:?}\n", image.path.display())
+        })
+        .collect();
+    states.iter().for_each(|state| hash.update(state));
+    format!("stretches {:x}", hash.finalize())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::Silent;
+
+    /// The second of two processes, on a machine that does not share the first one's disk.
+    struct Elsewhere(Vec<u8>);
+
+    impl Ranks for Elsewhere {
+        fn rank(&self) -> usize {
+            1
+        }
+
+        fn size(&self) -> usize {
+            2
+        }
+
+        fn gather_bytes(&self, own: &[u8]) -> Vec<Vec<u8>> {
+            vec![self.0.clone(), own.to_vec()]
+        }
+    }
+
+    #[test]
+    fn a_machine_without_the_working_folder_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("corpus");
+        let name = OsStr::from_bytes(b"\xff not UTF-8\n");
+        let known = vec![Extent { first: 3, decoded: 2, stored: 1 }];
+        let work = Work { identity: "mine".into(), images: vec!["a b.png".into(), name.into()], known };
+        assert_eq!(Work::of_bytes(&work.to_bytes()), work);
+        let none = Work { images: Vec::new(), ..Work::of_bytes(&work.to_bytes()) };
+        assert_eq!(Work::of_bytes(&none.to_bytes()), none);
+        let help = || help(&out, &PrepareOptions::default(), &Elsewhere(work.to_bytes()), &Silent).unwrap_err();
+        assert!(help().to_string().contains("does not see what the first one wrote"));
+        // Another preparation's folder is not the first one's either.
+        let other = staging::folder(&out).unwrap();
+        fs::create_dir(&other).unwrap();
+        fs::write(other.join(JOURNAL), "another's\n").unwrap();
+        assert!(help().to_string().contains("does not see what the first one wrote"));
+    }
+}

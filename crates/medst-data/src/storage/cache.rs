@@ -1,0 +1,284 @@
+//! Where this machine keeps what it has read of corpora in object storage: checked by the checksums of their manifests, shared by all
+//! processes, bounded in size.
+//!
+//! ```text
+//! MEDST_CACHE/                       default: ~/.cache/medst
+//!   corpora/ID/                      ID: the checksum of corpus.json, so that another version of a corpus is another folder
+//!     corpus.json, studies.parquet, images-00000.npy, …     as in the corpus; appear whole
+//!     used                           changed when the corpus is opened, locked by those who use it
+//!     fetch/                         what is arriving, and the locks of those who fetch
+//!   addresses/…                      which corpus an address meant last, for when it cannot be reached
+//!   preparing/…                      working folders of `medst prepare --out s3://…`
+//!   lock                             held while corpora are opened or evicted
+//! ```
+
+use std::fs::{self, File, TryLockError};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+use sha2::{Digest, Sha256};
+
+use super::Address;
+use super::client::Client;
+use crate::corpus::manifest::{self, FileRecord, Manifest};
+use crate::corpus::staging::{checksum, entries, write_whole};
+use crate::{Error, Result};
+
+/// GiB that corpora may take, where `MEDST_CACHE_GIB` does not say.
+const LIMIT_GIB: f64 = 100.0;
+/// Attempts of a request, with pauses that grow to ten seconds.
+const RETRIES: usize = 8;
+/// Attempts to learn whether a corpus that is at hand has changed.
+const RETRIES_AT_HAND: usize = 2;
+
+/// A corpus of object storage, as far as it is here.
+#[derive(Debug)]
+pub struct Cached {
+    pub address: Address,
+    pub client: Client,
+    pub manifest: Manifest,
+    /// As in the corpus; complete once every file was asked for.
+    folder: PathBuf,
+    /// Files that this process has checked.
+    checked: Mutex<std::collections::BTreeSet<String>>,
+    /// Locked while the corpus is in use.
+    _used: File,
+}
+
+/// The cache's folder.
+///
+/// # Errors
+/// Neither `MEDST_CACHE` nor a home.
+pub fn root() -> Result<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set("MEDST_CACHE")
+        .or_else(|| set("XDG_CACHE_HOME").map(|cache| cache.join("medst")))
+        .or_else(|| set("HOME").map(|home| home.join(".cache/medst")))
+        .ok_or_else(|| {
+            Error::Usage("there is no HOME; MEDST_CACHE names the folder for what is read from object storage".into())
+        })
+}
+
+/// Bytes that corpora may take.
+fn limit() -> Result<u64> {
+    let Ok(text) = std::env::var("MEDST_CACHE_GIB") else { return Ok((LIMIT_GIB * GIB) as u64) };
+    match text.parse::<f64>() {
+        Ok(gib) if gib >= 0.0 => Ok((gib * GIB) as u64),
+        _ => Err(Error::Usage(format!("MEDST_CACHE_GIB={text}: expected a number of GiB"))),
+    }
+}
+
+const GIB: f64 = (1u64 << 30) as f64;
+
+/// The working folder of a preparation for an address.
+///
+/// # Errors
+/// As [`root`].
+pub fn workplace(address: &Address) -> Result<PathBuf> {
+    let endpoint = Client::open(address, 0)?.endpoint().to_string();
+    Ok(root()?.join("preparing").join(short(format!("{endpoint}\0{address}").as_bytes())))
+}
+
+fn short(bytes: &[u8]) -> String {
+    format!("{:x}", Sha256::digest(bytes))[..32].to_string()
+}
+
+impl Cached {
+    /// Finds a corpus and makes room for it. Its tables and pictures are read when they are asked for.
+    ///
+    /// Where the storage cannot be reached, what the address meant last will do.
+    ///
+    /// # Errors
+    /// Says what is in the way: no corpus there, no access, a corpus that is larger than the cache may be.
+    pub fn open(address: &Address) -> Result<Cached> {
+        let root = root()?;
+        let limit = limit()?;
+        let client = Client::open(address, RETRIES)?;
+        let known = root.join("addresses").join(short(format!("{}\0{address}", client.endpoint()).as_bytes()));
+        let corpora = root.join("corpora");
+        let at_hand = fs::read_to_string(&known).ok().map(|id| corpora.join(id.trim()).join(manifest::FILE));
+        let at_hand = at_hand.and_then(|path| fs::read(path).ok());
+        let retries = if at_hand.is_some() { RETRIES_AT_HAND } else { RETRIES };
+        let text = match (Client::open(address, retries)?.get(&address.key(manifest::FILE)), at_hand) {
+            (Ok(Some(text)), _) => text,
+            (Ok(None), _) => {
+                let message = format!("it has no {}; `medst prepare` makes a corpus", manifest::FILE);
+                return Err(Error::Corpus { path: address.to_string().into(), message });
+            }
+            (Err(Error::Storage { unreachable: true, message, .. }), Some(text)) => {
+                eprintln!("medst: {address}: {message}; going on with what is in {}", root.display());
+                text
+            }
+            (Err(error), _) => return Err(error),
+        };
+        let manifest = Manifest::parse(&text, Path::new(&address.to_string()))?;
+        let id = short(&text);
+        let folder = corpora.join(&id);
+
+        fs::create_dir_all(folder.join("fetch")).map_err(Error::io(&folder))?;
+        let lock = open_lock(&root.join("lock"))?;
+        lock.lock().map_err(Error::io(&root))?;
+        // Again, because another process may have evicted it before this one had the lock.
+        fs::create_dir_all(folder.join("fetch")).map_err(Error::io(&folder))?;
+        let used = open_lock(&folder.join("used"))?;
+        used.lock_shared().and_then(|()| used.set_modified(SystemTime::now())).map_err(Error::io(&folder))?;
+        make_room(&corpora, &id, manifest.files.values().map(|file| file.bytes).sum(), limit)?;
+        write_whole(&folder.join(manifest::FILE), &text)?;
+        fs::create_dir_all(root.join("addresses")).map_err(Error::io(&root))?;
+        write_whole(&known, id.as_bytes())?;
+        drop(lock);
+        Ok(Cached { address: address.clone(), client, manifest, folder, checked: Mutex::default(), _used: used })
+    }
+
+    /// Whether a file is here, checked or not.
+    pub fn is_here(&self, name: &str) -> bool {
+        self.folder.join(name).exists()
+    }
+
+    /// The path of a file of the corpus, which is read if it is not here and read again if it is damaged.
+    ///
+    /// # Errors
+    /// As [`Cached::fetch`].
+    pub fn file(&self, name: &str) -> Result<PathBuf> {
+        let never = AtomicBool::new(false);
+        loop {
+            if let Some(path) = self.fetch(name, &never)? {
+                return Ok(path);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    }
+
+    /// As [`Cached::file`]; `None` where another process is reading the file, or `stop` was set meanwhile.
+    ///
+    /// # Errors
+    /// Says what is in the way: an object that is missing, cut short, or not what the manifest says.
+    pub fn fetch(&self, name: &str, stop: &AtomicBool) -> Result<Option<PathBuf>> {
+        let path = self.folder.join(name);
+        let record = self.manifest.files.get(name).ok_or_else(|| self.fail(name, "the manifest does not name it"))?;
+        if self.is_whole(name, &path, record)? {
+            return Ok(Some(path));
+        }
+        let fetching = self.folder.join("fetch");
+        let lock = open_lock(&fetching.join(format!("{name}.lock")))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(Error::io(&fetching)(error)),
+        }
+        // Whoever had the lock may have brought it.
+        if self.is_whole(name, &path, record)? {
+            return Ok(Some(path));
+        }
+        let arriving = fetching.join(name);
+        // Once more, because a corpus may be replaced while it is read, and lines garble.
+        for attempt in 0..2 {
+            let mut file = File::create(&arriving).map_err(Error::io(&arriving))?;
+            let mut hash = Sha256::new();
+            self.client.pieces(&self.address.key(name), record.bytes, |piece| {
+                hash.update(piece);
+                file.write_all(piece).map_err(Error::io(&arriving))?;
+                Ok(!stop.load(Ordering::Relaxed))
+            })?;
+            if stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            if format!("{:x}", hash.finalize()) == record.sha256 {
+                file.sync_all().map_err(Error::io(&arriving))?;
+                fs::rename(&arriving, &path).map_err(Error::io(&path))?;
+                self.note_checked(name);
+                return Ok(Some(path));
+            }
+            if attempt == 1 {
+                break;
+            }
+        }
+        let _ = fs::remove_file(&arriving);
+        Err(self.fail(name, "its checksum is not that of corpus.json: the object is damaged, or the corpus was replaced meanwhile (then start again)"))
+    }
+
+    /// Whether a file is here and holds what the manifest says. Checked once a process.
+    fn is_whole(&self, name: &str, path: &Path, record: &FileRecord) -> Result<bool> {
+        if self.checked.lock().is_ok_and(|checked| checked.contains(name)) {
+            return Ok(true);
+        }
+        let whole = path.exists()
+            && fs::metadata(path).map_err(Error::io(path))?.len() == record.bytes
+            && checksum(path)? == record.sha256;
+        if whole {
+            self.note_checked(name);
+        }
+        Ok(whole)
+    }
+
+    fn note_checked(&self, name: &str) {
+        if let Ok(mut checked) = self.checked.lock() {
+            checked.insert(name.to_string());
+        }
+    }
+
+    fn fail(&self, name: &str, message: &str) -> Error {
+        let Address { bucket, .. } = &self.address;
+        let address = format!("s3://{bucket}/{}", self.address.key(name));
+        Error::Storage { address, message: message.into(), unreachable: false }
+    }
+}
+
+fn open_lock(path: &Path) -> Result<File> {
+    File::options().create(true).truncate(false).write(true).read(true).open(path).map_err(Error::io(path))
+}
+
+/// Evicts corpora that nobody uses, the one first that was opened longest ago, until `needed` bytes of corpus `id` fit.
+fn make_room(corpora: &Path, id: &str, needed: u64, limit: u64) -> Result<()> {
+    let gib = |bytes: u64| bytes as f64 / GIB;
+    if needed > limit {
+        return Err(Error::Usage(format!(
+            "the corpus has {:.2} GiB and the cache may have {:.2}; MEDST_CACHE_GIB allows more, MEDST_CACHE={} another place",
+            gib(needed),
+            gib(limit),
+            corpora.parent().unwrap_or(corpora).display()
+        )));
+    }
+    let mut others = Vec::new();
+    for folder in entries(corpora)?.into_iter().filter(|folder| !folder.ends_with(id)) {
+        let opened =
+            fs::metadata(folder.join("used")).and_then(|meta| meta.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+        others.push((opened, size_of(&folder)?, folder));
+    }
+    others.sort();
+    let mut taken: u64 = others.iter().map(|(_, bytes, _)| bytes).sum();
+    for (_, bytes, folder) in others {
+        if taken + needed <= limit {
+            break;
+        }
+        let used = open_lock(&folder.join("used"))?;
+        if used.try_lock().is_err() {
+            continue;
+        }
+        fs::remove_dir_all(&folder).map_err(Error::io(&folder))?;
+        taken -= bytes;
+    }
+    if taken + needed > limit {
+        return Err(Error::Usage(format!(
+            "the cache {} may have {:.2} GiB: {:.2} are of corpora in use, {:.2} are needed; MEDST_CACHE_GIB allows more",
+            corpora.display(),
+            gib(limit),
+            gib(taken),
+            gib(needed)
+        )));
+    }
+    Ok(())
+}
+
+fn size_of(folder: &Path) -> Result<u64> {
+    let mut bytes: u64 = 0;
+    for path in entries(folder)? {
+        // What arrives may be renamed meanwhile.
+        let Ok(meta) = fs::metadata(&path) else { continue };
+        bytes += if meta.is_dir() { size_of(&path)? } else { meta.len() };
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,29 @@
+//! Corpora in object storage: `s3://BUCKET/PREFIX` wherever a corpus folder may stand.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`address`] | what is an address |
+//! | `client` | requests, and their failures in words |
+//! | `cache` | the folder of this machine in which objects are kept, checked and evicted |
+//! | `fetch` | shards that arrive while others are used |
+//! | [`objects`] | tables and pictures that a corpus is made from |
+//! | `upload` | a prepared corpus to its address |
+//!
+//! Where and as whom is told by the variables of the environment that all programs for S3 read: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`,
+//! `AWS_SESSION_TOKEN`, `AWS_REGION`, `AWS_ENDPOINT_URL`, `AWS_ALLOW_HTTP`, … (`object_store` reads them, and asks a cloud machine for the role it runs as);
+//! and of the cache by `MEDST_CACHE` and `MEDST_CACHE_GIB`. This is the only part of the library that reads the environment.
+//!
+//! Without the feature `s3` an address is an error that says so.
+
+pub mod address;
+#[cfg(feature = "s3")]
+pub mod cache;
+#[cfg(feature = "s3")]
+pub(crate) mod client;
+#[cfg(feature = "s3")]
+pub(crate) mod fetch;
+pub mod objects;
+#[cfg(feature = "s3")]
+pub(crate) mod upload;
+
+pub use address::Address;

@@ -1,0 +1,70 @@
+//! Sources in object storage: a table, and the pictures it names. Paths that are no addresses are files.
+
+use std::path::{Path, PathBuf};
+
+use super::Address;
+#[cfg(feature = "s3")]
+use super::client::Client;
+use crate::{Error, Result};
+
+/// The bytes of a file or object.
+///
+/// # Errors
+/// One that is not there (`NotFound`, as of a file) or cannot be read.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    match Address::of(path)? {
+        None => std::fs::read(path).map_err(Error::io(path)),
+        Some(address) => stored(path, &address),
+    }
+}
+
+/// A file with the bytes of a file or object, for what reads files only.
+///
+/// # Errors
+/// As [`read`]; no place for a cache.
+pub fn file(path: &Path) -> Result<PathBuf> {
+    match Address::of(path)? {
+        None => Ok(path.to_path_buf()),
+        #[cfg(feature = "s3")]
+        Some(address) => {
+            let bytes = stored(path, &address)?;
+            let folder = super::cache::root()?.join("sources");
+            std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+            // By content, so that processes do not overwrite each other's.
+            let file = folder.join(crate::corpus::staging::checksum_of(&bytes));
+            if !file.exists() {
+                crate::corpus::staging::write_whole(&file, &bytes)?;
+            }
+            Ok(file)
+        }
+        #[cfg(not(feature = "s3"))]
+        Some(address) => Err(address.unsupported()),
+    }
+}
+
+/// What changes when a file or object changes, with its size in bytes; `None` where it is not there.
+pub fn state(path: &Path) -> Option<(u64, String)> {
+    if !Address::is(path) {
+        let meta = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
+        return Some((meta.len(), format!("{:?}", meta.modified().ok())));
+    }
+    #[cfg(feature = "s3")]
+    {
+        let address = Address::of(path).ok().flatten()?;
+        let client = Client::of_bucket(&address).ok()?;
+        client.version(&address.prefix).ok().flatten()
+    }
+    #[cfg(not(feature = "s3"))]
+    None
+}
+
+#[cfg(feature = "s3")]
+fn stored(path: &Path, address: &Address) -> Result<Vec<u8>> {
+    let found = Client::of_bucket(address)?.get(&address.prefix)?;
+    found.ok_or_else(|| Error::io(path)(std::io::ErrorKind::NotFound.into()))
+}
+
+#[cfg(not(feature = "s3"))]
+fn stored(_: &Path, address: &Address) -> Result<Vec<u8>> {
+    Err(address.unsupported())
+}
