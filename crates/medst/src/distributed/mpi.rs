@@ -1,6 +1,6 @@
 //! MPI: how processes are started (`mpirun`, `srun`), meet, and pass tensors through memory.
 //!
-//! Tensors on a GPU are copied to memory and back.
+//! Tensors on a GPU are copied to memory and back; the feature `nccl` spares them that.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,7 +31,7 @@ pub struct Mpi {
     rank: usize,
     size: usize,
     local: (usize, usize),
-    counters: [AtomicU64; 6],
+    counters: [AtomicU64; 7],
     /// What this process waits in, and since when.
     waiting: Arc<Mutex<Option<(&'static str, Instant)>>>,
 }
@@ -174,7 +174,7 @@ impl Ranks for Mpi {
     }
 
     fn gather_bytes(&self, own: &[u8]) -> Vec<Vec<u8>> {
-        self.call("a gathering", [2, 3], 0, |world| {
+        self.call("a message", [6, 3], 0, |world| {
             let mut lengths = vec![0u64; self.size];
             world.all_gather_into(&(own.len() as u64), &mut lengths[..]);
             let lengths: Vec<usize> = lengths.into_iter().map(|length| length as usize).collect();
@@ -253,9 +253,9 @@ impl Communicator for Mpi {
     }
 
     fn traffic(&self) -> Traffic {
-        let [sums, summed_bytes, gathers, gathered_bytes, broadcasts, broadcast_bytes] =
+        let [sums, summed_bytes, gathers, gathered_bytes, broadcasts, broadcast_bytes, messages] =
             self.counters.each_ref().map(|counter| counter.load(Ordering::Relaxed));
-        Traffic { sums, summed_bytes, gathers, gathered_bytes, broadcasts, broadcast_bytes }
+        Traffic { sums, summed_bytes, gathers, gathered_bytes, broadcasts, broadcast_bytes, messages }
     }
 
     fn local(&self) -> (usize, usize) {
