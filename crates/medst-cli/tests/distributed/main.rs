@@ -5,6 +5,7 @@
 
 #[path = "../command/mod.rs"]
 mod command;
+mod cluster;
 mod hosts;
 mod traffic;
 

@@ -23,7 +23,7 @@ use crate::train::log::Parts;
 const HEADS: u64 = 4;
 
 /// Bytes of a number in gradients, statistics and embeddings.
-fn element(config: &Config) -> u64 {
+pub(super) fn element(config: &Config) -> u64 {
     at_least_float(config.train.precision.kind()).elt_size_in_bytes() as u64
 }
 
