@@ -15,6 +15,7 @@ help:
 	@echo 'make check        what continuous integration runs: format, lints, tests, documentation'
 	@echo 'make bench        speed and memory against PyTorch, one table'
 	@echo 'make bench-gpu    the same on a GPU'
+	@echo 'make scale        tables and figures of docs/scale.md; make scale-measure measures anew what they compare with'
 	@echo 'make wheel        the Python package, in dist; make test-python tests it'
 	@echo 'make fuzz         fuzz what reads foreign bytes (nightly compiler, cargo-fuzz)'
 	@echo 'make build        the medst command only, in target/release'
@@ -59,6 +60,16 @@ bench-gpu: libtorch
 	$(BUILD) build --release -p medst --examples
 	BIN=target/release/examples tools/bench_gpu.sh
 
+# Draws what docs/scale.md shows, from docs/scale/measured.json.
+scale: libtorch
+	$(BUILD) run --release -p medst --example simulate_scale -- measured=docs/scale/measured.json out=docs/scale
+
+# Needs Open MPI, and a machine with nothing else to do.
+scale-measure: libtorch
+	$(BUILD) build --release --workspace --features medst-cli/mpi --bins --example simulate_scale --example bench_collectives
+	tools/scale.sh
+	$(MAKE) scale
+
 wheel: libtorch
 	@env -u LIBTORCH tools/wheel.sh
 
@@ -75,4 +86,4 @@ fuzz:
 clean-demo:
 	rm -rf $(DEMO)
 
-.PHONY: help libtorch build test test-mpi check demo serve-demo real-data bench bench-gpu wheel test-python fuzz clean-demo
+.PHONY: help libtorch build test test-mpi check demo serve-demo real-data bench bench-gpu scale scale-measure wheel test-python fuzz clean-demo

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use yaml_rust2::{Yaml, YamlLoader};
+use serde_yaml_ng::Value as Yaml;
 
 use crate::command::{SMALL, repository, tiny};
 use crate::{EXACT, corpus, launcher, lines};
@@ -47,7 +47,7 @@ fn scripts_are_bash_and_the_manifest_hangs_together() {
     assert_eq!(scripts.len(), 2);
     scripts.iter().for_each(|text| assert_bash(text));
 
-    let manifest = YamlLoader::load_from_str(&blocks("yaml").remove(0)).unwrap().remove(0);
+    let manifest: Yaml = serde_yaml_ng::from_str(&blocks("yaml").remove(0)).unwrap();
     assert_eq!(manifest["apiVersion"].as_str(), Some("kubeflow.org/v2beta1"));
     assert_eq!(manifest["kind"].as_str(), Some("MPIJob"));
     let spec = &manifest["spec"];
@@ -62,9 +62,9 @@ fn scripts_are_bash_and_the_manifest_hangs_together() {
     assert_eq!(gpus, number(&spec["slotsPerWorker"]), "a process a GPU");
     for replica in [launcher, worker] {
         let volumes = &replica["template"]["spec"]["volumes"];
-        let names: Vec<_> = volumes.as_vec().unwrap().iter().map(|volume| volume["name"].as_str().unwrap()).collect();
+        let names: Vec<_> = volumes.as_sequence().unwrap().iter().map(|volume| volume["name"].as_str().unwrap()).collect();
         let mounts = container(replica)["volumeMounts"].clone();
-        let mounts = mounts.as_vec().unwrap();
+        let mounts = mounts.as_sequence().unwrap();
         assert!(mounts.iter().all(|mount| names.contains(&mount["name"].as_str().unwrap())));
         // Both see the run's folder.
         assert!(mounts.iter().any(|mount| mount["mountPath"].as_str() == Some("/data")));

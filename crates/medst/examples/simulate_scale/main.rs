@@ -46,9 +46,12 @@ fn main() -> medst::Result<()> {
 
 /// Lengths of sequences, lateral views, tokens and words of the training split.
 fn describe(path: &Path, workload: &Workload) -> medst::Result<()> {
-    let (corpus, pieces) = (Corpus::open(path)?, WordPiece::bert_cased());
+    let pieces = WordPiece::bert_cased();
+    let before = resident_bytes("VmRSS:");
+    let corpus = Corpus::open(path)?;
     let config = Config::default();
     let dataset = Dataset::new(&corpus, &pieces, Split::Train, &config.model, &config.data)?;
+    let held = resident_bytes("VmRSS:").saturating_sub(before) / corpus.studies().len() as u64;
     let count = dataset.sequences.len();
     let longest = dataset.sequences.iter().map(Vec::len).max().unwrap_or(0);
     let share = |length: usize| dataset.sequences.iter().filter(|own| own.len() == length).count() as f64 / count as f64;
@@ -64,6 +67,7 @@ fn describe(path: &Path, workload: &Workload) -> medst::Result<()> {
     let lengths: Vec<f64> = (1..=longest).map(share).collect();
     let described = serde_json::json!({
         "lengths": lengths, "laterals": laterals as f64 / studies as f64, "tokens": tokens / studies, "words": words / studies,
+        "studies": corpus.studies().len(), "resident_bytes_a_study": held,
     });
     println!("{described}");
     Ok(())

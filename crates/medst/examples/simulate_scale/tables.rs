@@ -271,7 +271,8 @@ fn reached_table(case: &Case) -> String {
 fn memory_table(case: &Case) -> String {
     let rows = GPUS.iter().map(|&processes| {
         let parts = case.memory(OWN * processes as usize, processes);
-        let cells = parts.iter().chain([&parts.iter().sum()]).map(|bytes| format!("{:.1}", bytes / 1e9));
+        let all: f64 = parts.iter().sum();
+        let cells = parts.into_iter().chain([all]).map(|bytes| format!("{:.1}", bytes / 1e9));
         std::iter::once(draw::thousands(processes)).chain(cells).collect()
     });
     table(
