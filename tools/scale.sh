@@ -14,10 +14,13 @@ mkdir -p "$work"
 export OMP_NUM_THREADS=1 RAYON_NUM_THREADS=1
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 
-if [ ! -d "$work/corpus" ]; then
-  "$medst" -q phantom "$work/raw" --subjects 300 --size 256 --seed 7
-  "$medst" -q prepare table "$work/raw/studies.csv" --out "$work/corpus" --image-size 256
-fi
+# A small one for the full size, whose validation is long.
+for corpus in corpus:300 few:40; do
+  name=${corpus%:*}
+  [ -d "$work/$name" ] && continue
+  "$medst" -q phantom "$work/raw-$name" --subjects "${corpus#*:}" --size 256 --seed 7
+  "$medst" -q prepare table "$work/raw-$name/studies.csv" --out "$work/$name" --image-size 256
+done
 
 settings() {
   case $1 in
@@ -31,11 +34,12 @@ settings() {
 
 # pretrain MODEL PROCESSES COPY SEQUENCES STEPS: seconds of the steps but the first two, and studies, as JSON in WORK.
 pretrain() {
-  local run=$work/run-$1-$2-$3 arguments=() launch=()
+  local run=$work/run-$1-$2-$3 arguments=() launch=() corpus=$work/corpus
+  [ "$1" != full ] || corpus=$work/few
   rm -rf "$run"
   for setting in $(settings "$1"); do arguments+=(--set "$setting"); done
   [ "$2" -eq 1 ] || launch=(mpirun --oversubscribe -n "$2")
-  "${launch[@]}" "$medst" -q pretrain configs/pretrain.toml "${arguments[@]}" --device cpu --set data.corpus="$work/corpus" \
+  "${launch[@]}" "$medst" -q pretrain configs/pretrain.toml "${arguments[@]}" --device cpu --set data.corpus="$corpus" \
     --set train.output="$run" --set train.sequences_per_batch="$4" --set train.max_steps="$5" --set train.validate_every=100000 \
     --set train.patience=0 --set data.loader_threads=1 >/dev/null
 }
@@ -66,7 +70,7 @@ model() {
   local steps=${STEPS:-14}
   : > "$work/$1.jsonl"
   if [ "$1" = full ]; then
-    for run in "1 1 4 5" "1 1 2 5" "1 2 2 5" "2 1 4 5"; do
+    for run in "1 1 2 5" "1 1 1 5" "1 2 1 5" "2 1 2 5"; do
       read -r processes copies sequences steps <<<"$run"
       step "$1" "$processes" "$copies" "$sequences" "$steps" >> "$work/$1.jsonl"
     done

@@ -21,6 +21,10 @@ use crate::{Error, Result};
 /// Elements of one call: MPI counts in 32 bits.
 const ELEMENTS: usize = 1 << 28;
 
+/// Elements of a sum that go at once: what is sent is copied first, and the copy of a whole bucket would be new memory for each, cleared page by page
+/// (docs/scale.md).
+const PIECE: usize = 1 << 18;
+
 /// A collective that takes longer has lost a process: the longest wait is for process 0, which alone evaluates tasks and writes checkpoints.
 const PATIENCE: Duration = Duration::from_secs(1800);
 
@@ -122,8 +126,10 @@ impl Mpi {
         // SAFETY: the caller holds the tensor, whose elements are of this type.
         let values = unsafe { elements::<T>(tensor) };
         self.call("a sum", [0, 1], size_of_val(values), |world| {
-            for part in values.chunks_mut(ELEMENTS) {
-                let own = part.to_vec();
+            let mut own = Vec::with_capacity(values.len().min(PIECE));
+            for part in values.chunks_mut(PIECE) {
+                own.clear();
+                own.extend_from_slice(part);
                 world.all_reduce_into(&own[..], part, SystemOperation::sum());
             }
         });
