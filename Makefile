@@ -34,7 +34,8 @@ test: libtorch
 
 # Needs Open MPI and libclang (Debian: openmpi-bin libopenmpi-dev libclang-dev). The features of the whole workspace, so that nothing else is built anew.
 test-mpi: libtorch
-	$(BUILD) test --release --workspace --features medst-cli/mpi --test distributed
+	$(BUILD) test --release --workspace --features medst-cli/nccl --test distributed
+	$(BUILD) test --release --workspace --features medst-cli/nccl --lib -- distributed::
 
 check: libtorch
 	$(BUILD) fmt --all --check
