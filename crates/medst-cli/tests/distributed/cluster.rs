@@ -62,7 +62,8 @@ fn scripts_are_bash_and_the_manifest_hangs_together() {
     assert_eq!(gpus, number(&spec["slotsPerWorker"]), "a process a GPU");
     for replica in [launcher, worker] {
         let volumes = &replica["template"]["spec"]["volumes"];
-        let names: Vec<_> = volumes.as_sequence().unwrap().iter().map(|volume| volume["name"].as_str().unwrap()).collect();
+        let names: Vec<_> =
+            volumes.as_sequence().unwrap().iter().map(|volume| volume["name"].as_str().unwrap()).collect();
         let mounts = container(replica)["volumeMounts"].clone();
         let mounts = mounts.as_sequence().unwrap();
         assert!(mounts.iter().all(|mount| names.contains(&mount["name"].as_str().unwrap())));
@@ -128,7 +129,8 @@ fn the_slurm_script_requeues_what_can_go_on() {
     fs::create_dir_all(at.join("corpus")).unwrap();
     fs::create_dir(at.join("bin")).unwrap();
     // The first is the copying of the corpus, which is done; the second ends as told.
-    let srun = "#!/bin/bash\necho \"srun $*\" >> said\ncase \"$*\" in *medst*) exit $CODE;; *) shift 2; exec \"$@\";; esac\n";
+    let srun =
+        "#!/bin/bash\necho \"srun $*\" >> said\ncase \"$*\" in *medst*) exit $CODE;; *) shift 2; exec \"$@\";; esac\n";
     write_script(&at.join("bin"), "srun", srun);
     write_script(&at.join("bin"), "scontrol", "#!/bin/bash\necho \"scontrol $*\" >> said\n");
     let text = script("pretrain.sbatch").replace("/shared", &at.display().to_string());

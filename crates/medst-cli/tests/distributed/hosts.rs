@@ -39,7 +39,8 @@ struct Hosts {
 
 fn ip(arguments: &[&str]) -> Result<String, String> {
     let output = Command::new("ip").args(arguments).output().map_err(|error| format!("ip: {error}"))?;
-    let said = String::from_utf8_lossy(if output.status.success() { &output.stdout } else { &output.stderr }).into_owned();
+    let said =
+        String::from_utf8_lossy(if output.status.success() { &output.stdout } else { &output.stderr }).into_owned();
     if output.status.success() { Ok(said) } else { Err(format!("ip {}: {said}", arguments.join(" "))) }
 }
 
@@ -103,7 +104,11 @@ impl Hosts {
         command.args(["netns", "exec", &self.namespace(0), "unshare", "--uts", "sh", "-c", &named, "mpirun"]);
         command.args(["-n", "2", "--host", &hosts]).args(of_mpi.concat()).args(KEEP_ALIVE);
         command.arg(env!("CARGO_BIN_EXE_medst")).args(arguments).current_dir(at);
-        command.envs([("OMPI_ALLOW_RUN_AS_ROOT", "1"), ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1"), ("OMP_NUM_THREADS", "1")]);
+        command.envs([
+            ("OMPI_ALLOW_RUN_AS_ROOT", "1"),
+            ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1"),
+            ("OMP_NUM_THREADS", "1"),
+        ]);
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 

@@ -3,9 +3,9 @@
 //! Built with the feature `mpi` only. Where there is no `mpirun` these tests skip, saying so, unless `MEDST_NEED_MPI` is set.
 #![cfg(feature = "mpi")]
 
+mod cluster;
 #[path = "../command/mod.rs"]
 mod command;
-mod cluster;
 mod hosts;
 mod traffic;
 

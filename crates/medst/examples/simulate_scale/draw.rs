@@ -43,10 +43,13 @@ impl Axis {
         Axis { name, low: 0.0, high: 1.04, ticks, logarithmic: false }
     }
 
-    /// From a power of ten to another.
-    pub fn decades(name: &'static str, low: i32, high: i32, label: impl Fn(f64) -> String) -> Axis {
-        let ticks = (low..=high).map(|n| (10f64.powi(n), label(10f64.powi(n)))).collect();
-        Axis { name, low: 10f64.powi(low), high: 10f64.powi(high), ticks, logarithmic: true }
+    /// From below one value to above another, by 1, 2 and 5 times powers of ten.
+    pub fn decades(name: &'static str, low: f64, high: f64, label: impl Fn(f64) -> String) -> Axis {
+        let round = |n: i32| [1.0, 2.0, 5.0][n.rem_euclid(3) as usize] * 10f64.powi(n.div_euclid(3));
+        let first = (-60..60).rev().find(|&n| round(n) <= low).unwrap_or(-60);
+        let last = (-60..60).find(|&n| round(n) >= high).unwrap_or(60);
+        let ticks = (first..=last).map(|n| (round(n), label(round(n)))).collect();
+        Axis { name, low: round(first), high: round(last), ticks, logarithmic: true }
     }
 }
 
@@ -101,7 +104,14 @@ pub struct Column {
 }
 
 /// Columns of stacked parts.
-pub fn stacks(title: &str, below: &'static str, y: &Axis, names: &[&str], columns: &[Column], bound: Option<(f64, &str)>) -> String {
+pub fn stacks(
+    title: &str,
+    below: &'static str,
+    y: &Axis,
+    names: &[&str],
+    columns: &[Column],
+    bound: Option<(f64, &str)>,
+) -> String {
     let x = Axis { name: below, low: 0.0, high: columns.len() as f64, ticks: Vec::new(), logarithmic: false };
     let width = WIDTH / columns.len() as f64;
     let height = |value: f64| HEIGHT * y.place(value.min(y.high));

@@ -45,7 +45,12 @@ fn cluster(
         name,
         source,
         // Loading, launching and the logging of a step are not hidden entirely: assumed.
-        device: Device { rate: REACHED * rate, precise_rate: REACHED * precise_rate, memory: 0.8 * bandwidth, overhead: 2e-3 },
+        device: Device {
+            rate: REACHED * rate,
+            precise_rate: REACHED * precise_rate,
+            memory: 0.8 * bandwidth,
+            overhead: 2e-3,
+        },
         network: Network {
             per_node: 8,
             inside: Link { latency: NVLINK, bandwidth: LINE * inside },

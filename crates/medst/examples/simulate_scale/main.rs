@@ -54,7 +54,8 @@ fn describe(path: &Path, workload: &Workload) -> medst::Result<()> {
     let held = resident_bytes("VmRSS:").saturating_sub(before) / corpus.studies().len() as u64;
     let count = dataset.sequences.len();
     let longest = dataset.sequences.iter().map(Vec::len).max().unwrap_or(0);
-    let share = |length: usize| dataset.sequences.iter().filter(|own| own.len() == length).count() as f64 / count as f64;
+    let share =
+        |length: usize| dataset.sequences.iter().filter(|own| own.len() == length).count() as f64 / count as f64;
     let (mut studies, mut laterals, mut tokens, mut words) = (0i64, 0usize, 0i64, 0i64);
     for numbers in (0..count).collect::<Vec<_>>().chunks(16) {
         let batch = dataset.batch(numbers, Crop::Centre);
@@ -83,7 +84,9 @@ fn pairs(studies: i64) {
     let mut seconds = f64::MAX;
     for _ in 0..2 {
         let start = Instant::now();
-        let loss = global::global(&image, &report, &Relations::of_sequences(none.shallow_clone()), &LossConfig::default()).loss;
+        let loss =
+            global::global(&image, &report, &Relations::of_sequences(none.shallow_clone()), &LossConfig::default())
+                .loss;
         let _ = Tensor::run_backward(&[loss], &[&image, &report], false, false);
         seconds = seconds.min(start.elapsed().as_secs_f64());
     }

@@ -85,8 +85,14 @@ pub fn write(measured: &Measured, folder: &Path) -> medst::Result<()> {
     };
     save("tables.md", text)?;
     save("measured.svg", draw_here(measured)?)?;
-    save("weak.svg", draw_weak(&case, &clusters, Pairs::Alike, "Weak scaling as it is (predicted): all pairs on every GPU"))?;
-    save("weak-shared.svg", draw_weak(&case, &clusters, Pairs::Shared, "Weak scaling with pairs shared out (predicted; not written)"))?;
+    save(
+        "weak.svg",
+        draw_weak(&case, &clusters, Pairs::Alike, "Weak scaling as it is (predicted): all pairs on every GPU"),
+    )?;
+    save(
+        "weak-shared.svg",
+        draw_weak(&case, &clusters, Pairs::Shared, "Weak scaling with pairs shared out (predicted; not written)"),
+    )?;
     save("parts.svg", draw_parts(&case, &clusters[0]))?;
     save("strong.svg", draw_strong(&case, &clusters))?;
     save("memory.svg", draw_memory(&case))
@@ -126,12 +132,24 @@ fn volume_table(case: &Case) -> String {
         &["what", "collectives", "MB"],
         vec![
             vec![
-                format!("gradients ({} parameters, largest bucket {} MB, the last one)", volume::parameters(&config.model), megabytes(largest)),
+                format!(
+                    "gradients ({} parameters, largest bucket {} MB, the last one)",
+                    volume::parameters(&config.model),
+                    megabytes(largest)
+                ),
                 buckets.len().to_string(),
                 megabytes(buckets.iter().sum::<u64>() as f64 * element),
             ],
-            vec!["batch statistics".into(), statistics.len().to_string(), format!("{:.3}", statistics.iter().sum::<u64>() as f64 / 1e6)],
-            vec![format!("embeddings, a process with {studies:.0} studies"), "1".into(), format!("{:.3}", embeddings / 1e6)],
+            vec![
+                "batch statistics".into(),
+                statistics.len().to_string(),
+                format!("{:.3}", statistics.iter().sum::<u64>() as f64 / 1e6),
+            ],
+            vec![
+                format!("embeddings, a process with {studies:.0} studies"),
+                "1".into(),
+                format!("{:.3}", embeddings / 1e6),
+            ],
             vec!["local loss, whether to stop".into(), "2".into(), "0.000".into()],
         ],
     )
@@ -152,7 +170,12 @@ fn here_tables(measured: &Measured) -> medst::Result<String> {
     });
     text += &table(
         "Sums of tensors among processes that do nothing else (measured)",
-        &["processes", "of one number, µs", "bandwidth of a ring's link, GB/s", "model over measured, 4 bytes to 96 MiB"],
+        &[
+            "processes",
+            "of one number, µs",
+            "bandwidth of a ring's link, GB/s",
+            "model over measured, 4 bytes to 96 MiB",
+        ],
         links.collect(),
     );
     for model in &measured.models {
@@ -178,7 +201,16 @@ fn here_tables(measured: &Measured) -> medst::Result<String> {
                 milliseconds(overhead),
                 milliseconds(per_study)
             ),
-            &["processes", "slower beside others (measured)", "work", "waiting for the slowest", "passing", "step, predicted, ms", "step, measured, ms", "off"],
+            &[
+                "processes",
+                "slower beside others (measured)",
+                "work",
+                "waiting for the slowest",
+                "passing",
+                "step, predicted, ms",
+                "step, measured, ms",
+                "off",
+            ],
             rows.collect(),
         );
     }
@@ -195,7 +227,11 @@ fn pairs_table(measured: &Measured) -> String {
             format!("{:.1}", own.bytes / matrix),
         ]
     });
-    table("The loss over all pairs, forward and backward (measured on the CPU, one thread)", &["studies", "ms", "GB", "matrices at once"], rows.collect())
+    table(
+        "The loss over all pairs, forward and backward (measured on the CPU, one thread)",
+        &["studies", "ms", "GB", "matrices at once"],
+        rows.collect(),
+    )
 }
 
 fn weak_table(case: &Case, clusters: &[Cluster]) -> String {
@@ -234,9 +270,11 @@ fn strong_table(case: &Case, clusters: &[Cluster]) -> String {
     let rows = clusters.iter().map(|cluster| {
         let of = |processes: u64| case.step(cluster, WHOLE, processes, Pairs::Alike).seconds();
         let mut row = vec![cluster.name.to_string()];
-        row.extend(GPUS.iter().filter(|&&own| own <= 1024).map(|&own| {
-            format!("{} ({})", milliseconds(of(own)), percent(of(8) * 8.0 / (of(own) * own as f64)))
-        }));
+        row.extend(
+            GPUS.iter()
+                .filter(|&&own| own <= 1024)
+                .map(|&own| format!("{} ({})", milliseconds(of(own)), percent(of(8) * 8.0 / (of(own) * own as f64)))),
+        );
         row
     });
     let numbers: Vec<String> = GPUS.iter().filter(|&&own| own <= 1024).map(|&own| draw::thousands(own)).collect();
@@ -276,7 +314,10 @@ fn memory_table(case: &Case) -> String {
         std::iter::once(draw::thousands(processes)).chain(cells).collect()
     });
     table(
-        &format!("Memory of a process, {OWN} sequences a GPU, GB (predicted; {:.1} matrices of all pairs at once: measured)", case.of_pairs),
+        &format!(
+            "Memory of a process, {OWN} sequences a GPU, GB (predicted; {:.1} matrices of all pairs at once: measured)",
+            case.of_pairs
+        ),
         &["GPUs", "weights, moments", "gradients, buckets", "activations", "all pairs", "together"],
         rows.collect(),
     )
@@ -292,12 +333,25 @@ fn draw_here(measured: &Measured) -> medst::Result<String> {
             low = low.min(own.measured.min(own.predicted.seconds()));
             high = high.max(own.measured.max(own.predicted.seconds()));
         }
-        let points = |of: &dyn Fn(&here::Compared) -> f64| compared.iter().map(|own| (own.processes as f64, of(own))).collect();
-        lines.push(Line { name: format!("{}, measured", model.name), points: points(&|own| own.measured), dashed: false, colour });
-        lines.push(Line { name: "predicted".into(), points: points(&|own| own.predicted.seconds()), dashed: true, colour });
+        let points =
+            |of: &dyn Fn(&here::Compared) -> f64| compared.iter().map(|own| (own.processes as f64, of(own))).collect();
+        lines.push(Line {
+            name: format!("{}, measured", model.name),
+            points: points(&|own| own.measured),
+            dashed: false,
+            colour,
+        });
+        lines.push(Line {
+            name: "predicted".into(),
+            points: points(&|own| own.predicted.seconds()),
+            dashed: true,
+            colour,
+        });
     }
-    let says = |seconds: f64| if seconds < 1.0 { format!("{} ms", (1e3 * seconds).round()) } else { format!("{seconds} s") };
-    let y = Axis::decades("a step", low.log10().floor() as i32, high.log10().ceil() as i32, says);
+    let says = |seconds: f64| {
+        if seconds < 0.999 { format!("{} ms", (1e3 * seconds).round()) } else { format!("{} s", seconds.round()) }
+    };
+    let y = Axis::decades("a step", low, high, says);
     Ok(draw::lines("One batch shared out on two cores", &Axis::doubling("processes", 1, 4), &y, &lines, None))
 }
 
@@ -322,11 +376,19 @@ fn draw_parts(case: &Case, cluster: &Cluster) -> String {
         })
         .collect();
     let y = even("ms a step", 200.0, 50.0);
-    draw::stacks(&format!("Where a step goes as the batch grows (predicted), {}", cluster.name), "GPUs", &y, &PARTS, &columns, None)
+    draw::stacks(
+        &format!("Where a step goes as the batch grows (predicted), {}", cluster.name),
+        "GPUs",
+        &y,
+        &PARTS,
+        &columns,
+        None,
+    )
 }
 
 fn even(name: &'static str, high: f64, step: f64) -> Axis {
-    let ticks = (0..=(high / step) as u32).map(|n| f64::from(n) * step).map(|value| (value, format!("{value}"))).collect();
+    let ticks =
+        (0..=(high / step) as u32).map(|n| f64::from(n) * step).map(|value| (value, format!("{value}"))).collect();
     Axis { name, low: 0.0, high, ticks, logarithmic: false }
 }
 

@@ -90,8 +90,8 @@ pub struct Device {
     pub overhead: f64,
 }
 
-/// Times that the loss over all pairs reads or writes its matrix, forward and backward: counted in `loss/global.rs` (scores, temperature, two
-/// log-softmaxes and their derivatives, four searches for the best).
+/// Times that the loss over all pairs reads or writes its matrix, forward and backward, by going through `loss/global.rs`: scores and temperature 3,
+/// two log-softmaxes 4 and their derivatives 15, the gradient's way back 4; and four searches for the best, assumed to read it five times each.
 pub const PASSES: f64 = 46.0;
 
 /// What a batch is made of.
@@ -157,7 +157,8 @@ pub fn step(
     let own = studies / processes as f64;
     let model = &config.model;
     let heads = batch.mean(|load| cost::heads(model, load) + cost::local(model, load));
-    let image = batch.mean(|load| cost::images(model, &load.laterals)) - batch.mean(|load| cost::image_heads(model, load));
+    let image =
+        batch.mean(|load| cost::images(model, &load.laterals)) - batch.mean(|load| cost::image_heads(model, load));
     let report = batch.mean(|load| cost::reports(model, load)) - batch.mean(|load| cost::report_heads(model, load));
     let forward = own * ((image + report) / device.rate + heads / device.precise_rate);
     let of_heads = 2.0 * own * heads / device.precise_rate;
@@ -250,7 +251,8 @@ pub fn memory(config: &Config, batch: &Studies, studies: f64, processes: u64, of
     let report = 10.0 * (batch.tokens * model.text.width * model.text.layers) as f64;
     let rows = tokens + 1.0 + batch.words as f64;
     // Heads keep what goes into the normalisations, what comes out, and the rows themselves, in full precision.
-    let heads = rows * (3.0 * model.projection.hidden as f64 + 3.0 * model.projection.embedding as f64 + model.image.width as f64);
+    let heads = rows
+        * (3.0 * model.projection.hidden as f64 + 3.0 * model.projection.embedding as f64 + model.image.width as f64);
     let activations = studies / processes as f64 * ((image + report) * kept + heads * element);
     [3.0 * element * parameters + copy, 2.0 * element * parameters, activations, of_pairs * element * studies * studies]
 }
@@ -312,7 +314,8 @@ mod tests {
     #[test]
     fn more_processes_wait_longer_for_the_slowest_and_larger_shares_less() {
         let config = Config::default();
-        let of = |sequences: usize, processes: u64| imbalance(&config, &batch(), sequences * processes as usize, processes);
+        let of =
+            |sequences: usize, processes: u64| imbalance(&config, &batch(), sequences * processes as usize, processes);
         assert_eq!(of(26, 1), 1.0);
         assert!(of(26, 8) < of(26, 512));
         assert!(of(100, 64) < of(4, 64));

@@ -151,7 +151,8 @@ mod tests {
     #[test]
     fn buckets_are_those_of_the_model() {
         let mut small = ModelConfig::default();
-        (small.image.size, small.image.width, small.image.heads, small.image.mlp, small.image.depth) = (64, 24, 2, 40, 3);
+        (small.image.size, small.image.width, small.image.heads, small.image.mlp, small.image.depth) =
+            (64, 24, 2, 40, 3);
         (small.text.width, small.text.heads, small.text.intermediate, small.text.layers) = (20, 2, 36, 2);
         (small.text.vocabulary, small.projection.hidden, small.projection.embedding) = (50, 28, 12);
         let ignored = ModelConfig { lateral: Lateral::Ignored, ..small.clone() };

@@ -83,7 +83,9 @@ impl Library {
         let address = unsafe { libc::dlsym(self.0.as_ptr(), name.as_ptr()) };
         if address.is_null() {
             let name = name.to_string_lossy();
-            return Err(Error::Distributed(format!("the library has no function `{name}`: it is another one, or too old")));
+            return Err(Error::Distributed(format!(
+                "the library has no function `{name}`: it is another one, or too old"
+            )));
         }
         // SAFETY: not null, of a pointer's size, and of the type that the library's header declares.
         Ok(unsafe { transmute_copy(&address) })
@@ -111,7 +113,8 @@ impl Cuda {
     }
 
     pub(super) fn open(names: &[&str]) -> Result<Cuda> {
-        let missing = |said| Error::Distributed(format!("CUDA's driver cannot be loaded ({said}); GPUs need NVIDIA's driver"));
+        let missing =
+            |said| Error::Distributed(format!("CUDA's driver cannot be loaded ({said}); GPUs need NVIDIA's driver"));
         let library = Library::open(names).map_err(missing)?;
         let init = library.symbol::<unsafe extern "C" fn(c_uint) -> c_int>(c"cuInit")?;
         let cuda = Cuda {

@@ -10,7 +10,7 @@
 //! the main thread makes none.
 //!
 //! The library is the one that `libtorch` brings, found at run time as `libnccl.so.2`. (The crate `cudarc` was tried first: 0.19.10 looks for
-//! `libnccl.so` and names with CUDA's version, which neither PyTorch's wheels nor Debian's `libnccl2` have; and eight functions are few.)
+//! `libnccl.so` and names with CUDA's version, which neither PyTorch's wheels nor Debian's `libnccl2` have; and seventeen functions are few.)
 
 mod library;
 
@@ -66,7 +66,11 @@ impl Nccl {
         self.counters[times].fetch_add(1, Ordering::Relaxed);
         self.counters[bytes].fetch_add(length as u64, Ordering::Relaxed);
         result.unwrap_or_else(|error| {
-            eprintln!("medst: process {} of {}: {error}; --resume goes on from the last checkpoint", self.rank(), self.size());
+            eprintln!(
+                "medst: process {} of {}: {error}; --resume goes on from the last checkpoint",
+                self.rank(),
+                self.size()
+            );
             super::mpi::abort(1)
         })
     }
@@ -117,7 +121,8 @@ impl Lane {
             }
             self.nccl.check(self.communicator)?;
             if begun.elapsed() > PATIENCE {
-                let message = format!("a sum of gradients has not come back for {} s: a process is lost", PATIENCE.as_secs());
+                let message =
+                    format!("a sum of gradients has not come back for {} s: a process is lost", PATIENCE.as_secs());
                 return Err(crate::Error::Distributed(message));
             }
             std::thread::sleep(Duration::from_micros(20));
@@ -143,7 +148,8 @@ fn bytes(tensor: &Tensor) -> usize {
 fn places(counts: &[i64]) -> Option<Vec<i64>> {
     let most = counts.iter().copied().max().unwrap_or(0);
     let uneven = counts.iter().any(|&count| count != most);
-    uneven.then(|| (0i64..).zip(counts).flat_map(|(rank, &count)| (0..count).map(move |row| rank * most + row)).collect())
+    uneven
+        .then(|| (0i64..).zip(counts).flat_map(|(rank, &count)| (0..count).map(move |row| rank * most + row)).collect())
 }
 
 impl Ranks for Nccl {
@@ -261,7 +267,9 @@ mod tests {
         // Three processes that all have the same.
         assert_eq!(values, [9.0, 18.0, 27.0]);
         let mut all = [0f32; 9];
-        lane.nccl.gather(values.as_mut_ptr().cast(), all.as_mut_ptr().cast(), 12, lane.communicator, DEFAULT_STREAM).unwrap();
+        lane.nccl
+            .gather(values.as_mut_ptr().cast(), all.as_mut_ptr().cast(), 12, lane.communicator, DEFAULT_STREAM)
+            .unwrap();
         assert_eq!(all[3..6], values);
         lane.nccl.broadcast(values.as_mut_ptr().cast(), 12, lane.communicator, DEFAULT_STREAM).unwrap();
         // SAFETY: a C string of the library, which lives on.
