@@ -76,9 +76,12 @@ model() {
     done
     return
   fi
-  for run in "1 1 16" "1 1 8" "1 1 4" "1 2 8" "1 4 4" "2 1 16" "4 1 16"; do
-    read -r processes copies sequences <<<"$run"
-    step "$1" "$processes" "$copies" "$sequences" "$steps" >> "$work/$1.jsonl"
+  # Of a batch; the shares of 2 and 4 processes are what programs beside each other compute.
+  local whole=16
+  [ "$1" = small ] || whole=8
+  for run in "1 1 1" "1 1 2" "1 1 4" "1 2 2" "1 4 4" "2 1 1" "4 1 1"; do
+    read -r processes copies part <<<"$run"
+    step "$1" "$processes" "$copies" $((whole / part)) "$steps" >> "$work/$1.jsonl"
   done
 }
 

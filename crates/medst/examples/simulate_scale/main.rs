@@ -50,7 +50,7 @@ fn describe(path: &Path, workload: &Workload) -> medst::Result<()> {
     let before = resident_bytes("VmRSS:");
     let corpus = Corpus::open(path)?;
     let mut config = Config::default();
-    config.model.image.size = config.model.image.size.min(corpus.image_size().into());
+    config.model.image.size = config.model.image.size.min(corpus.image_size() as i64);
     let dataset = Dataset::new(&corpus, &pieces, Split::Train, &config.model, &config.data)?;
     let held = resident_bytes("VmRSS:").saturating_sub(before) / corpus.studies().len() as u64;
     let count = dataset.sequences.len();
