@@ -16,6 +16,7 @@ help:
 	@echo 'make check        what continuous integration runs: format, lints, tests, documentation'
 	@echo 'make bench        speed and memory against PyTorch, one table'
 	@echo 'make bench-gpu    the same on a GPU'
+	@echo 'make scale        tables and figures of docs/scale.md; make scale-measure measures anew what they compare with'
 	@echo 'make wheel        the Python package, in dist; make test-python tests it'
 	@echo 'make fuzz         fuzz what reads foreign bytes (nightly compiler, cargo-fuzz)'
 	@echo 'make build        the medst command only, in target/release'
@@ -34,7 +35,8 @@ test: libtorch
 
 # Needs Open MPI and libclang (Debian: openmpi-bin libopenmpi-dev libclang-dev). The features of the whole workspace, so that nothing else is built anew.
 test-mpi: libtorch
-	$(BUILD) test --release --workspace --features medst-cli/mpi --test distributed --test prepare_together
+	$(BUILD) test --release --workspace --features medst-cli/nccl --test distributed --test prepare_together
+	$(BUILD) test --release --workspace --features medst-cli/nccl --lib -- distributed::
 
 # Against an S3 server on the loopback, which tools/s3_server.sh installs (PyPI, 140 MB). `make test` has these tests too, where the server is installed.
 test-s3: libtorch
@@ -65,6 +67,16 @@ bench-gpu: libtorch
 	$(BUILD) build --release -p medst --examples
 	BIN=target/release/examples tools/bench_gpu.sh
 
+# Draws what docs/scale.md shows, from docs/scale/measured.json.
+scale: libtorch
+	$(BUILD) run --release -p medst --example simulate_scale -- measured=docs/scale/measured.json out=docs/scale
+
+# Needs Open MPI, and a machine with nothing else to do.
+scale-measure: libtorch
+	$(BUILD) build --release --workspace --features medst-cli/mpi --bins --example simulate_scale --example bench_collectives
+	tools/scale.sh
+	$(MAKE) scale
+
 wheel: libtorch
 	@env -u LIBTORCH tools/wheel.sh
 
@@ -81,4 +93,4 @@ fuzz:
 clean-demo:
 	rm -rf $(DEMO)
 
-.PHONY: help libtorch build test test-mpi test-s3 check demo serve-demo real-data bench bench-gpu wheel test-python fuzz clean-demo
+.PHONY: help libtorch build test test-mpi test-s3 check demo serve-demo real-data bench bench-gpu scale scale-measure wheel test-python fuzz clean-demo

@@ -114,7 +114,7 @@ fn share_cores(processes: usize) {
 /// The device of this process: of several GPUs of a machine, that of its number there; and how tensors go from one to the other.
 ///
 /// # Errors
-/// More processes than GPUs on a machine.
+/// More processes than GPUs on a machine; NCCL that cannot be loaded (feature `nccl`).
 pub fn place_on(device: Device, group: Group) -> Result<(Device, Group)> {
     let (number, here) = group.local();
     let Device::Cuda(_) = device else { return Ok((device, group)) };
@@ -123,7 +123,29 @@ pub fn place_on(device: Device, group: Group) -> Result<(Device, Group)> {
         let message = format!("{here} processes were started on a machine with {there} GPUs; start one for each");
         return Err(Error::Config(message).into());
     }
-    Ok((Device::Cuda(number), group))
+    Ok((Device::Cuda(number), between_gpus(group, number)?))
+}
+
+/// The same processes, passing tensors from GPU to GPU.
+#[cfg(feature = "nccl")]
+fn between_gpus(group: Group, number: usize) -> Result<Group> {
+    if group.size() == 1 {
+        return Ok(group);
+    }
+    match distributed::nccl::Nccl::join(Group::clone(&group), number) {
+        Ok(nccl) => Ok(std::sync::Arc::new(nccl)),
+        Err(error) => {
+            // Leaving the group would wait for the others (`end_all`).
+            std::mem::forget(group);
+            Err(error.into())
+        }
+    }
+}
+
+/// Without the feature `nccl` tensors go through memory and MPI.
+#[cfg(not(feature = "nccl"))]
+fn between_gpus(group: Group, _number: usize) -> Result<Group> {
+    Ok(group)
 }
 
 /// Ends the other processes too, where one of several has failed: they would wait for it.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use medst_data::progress::Progress;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 /// Time between lines where there is no terminal.
@@ -15,16 +15,20 @@ const QUIET: Duration = Duration::from_secs(10);
 
 static STOP: AtomicBool = AtomicBool::new(false);
 
-/// Makes Ctrl-C and SIGTERM (which schedulers send) ask for a clean end; a second one ends at once. SIGHUP is left alone, so that a
-/// job under `nohup` outlives its terminal.
+/// Makes Ctrl-C and SIGTERM (which schedulers send) ask for a clean end; a second one ends at once. SIGUSR1 asks for the same,
+/// as often as it comes: `mpirun` passes it on to all processes, where SIGTERM makes it kill them. SIGHUP is left alone, so that a job under `nohup`
+/// outlives its terminal.
 ///
 /// # Errors
 /// When the handlers cannot be set.
 pub fn catch_interrupt() -> anyhow::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1])?;
     std::thread::spawn(move || {
-        for _ in &mut signals {
+        for signal in &mut signals {
             if STOP.swap(true, Ordering::SeqCst) {
+                if signal == SIGUSR1 {
+                    continue;
+                }
                 std::process::exit(130);
             }
             match crate::launch::place() {

@@ -5,7 +5,9 @@
 //! | [`share`] | which studies of a batch a process embeds; gathering what the losses need of the others |
 //! | [`sum`] | a sum over all processes, as a node of the tape: batch statistics |
 //! | [`reduce`] | gradients, a bucket a stage, summed while the backward pass goes on |
+//! | [`volume`], [`forecast`] | what is passed, from the configuration alone; how long it should take, and on machines that are not at hand |
 //! | `mpi` | launch, rendezvous and collectives on a CPU (feature `mpi`) |
+//! | `nccl` | collectives between GPUs (feature `nccl`) |
 //!
 //! What a step is, on every process:
 //! 1. The encoders run over the process' own studies (whole sequences, so that none is split).
@@ -18,16 +20,22 @@
 //! How this differs from the reference, which trains with PyTorch's DDP: there each device has negatives and batch statistics of its own, and
 //! gradients are averaged, so that the number of devices changes what is computed. Here it changes rounding only.
 
+pub mod forecast;
 #[cfg(feature = "mpi")]
 pub mod mpi;
+#[cfg(feature = "nccl")]
+pub mod nccl;
 pub mod reduce;
 pub mod share;
 pub mod sum;
+pub mod volume;
 
 use std::fmt::{self, Debug, Display};
+use std::ops::{Add, Mul};
 use std::sync::Arc;
 
 use medst_data::ranks::{Alone, Ranks};
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 /// The processes of a run, and how they pass tensors. Calls are collective: all processes make the same ones in the same order. What fails
@@ -35,6 +43,11 @@ use tch::Tensor;
 pub trait Communicator: Ranks + Debug + Send {
     /// Sums a contiguous tensor (float32, float64 or int64) over all processes, in place. All get the same bits.
     fn sum(&self, tensor: &mut Tensor);
+
+    /// As [`Communicator::sum`], from a thread of its own, beside what else the device computes; the sum is there when it returns.
+    fn sum_beside(&self, tensor: &mut Tensor) {
+        self.sum(tensor);
+    }
 
     /// The rows of all processes below each other, `[Σ counts, …]`.
     ///
@@ -55,7 +68,7 @@ pub trait Communicator: Ranks + Debug + Send {
 
 /// Collectives that a process took part in, and the bytes of its own tensors in them (what a tensor holds, not what the network moves: that depends
 /// on the algorithm).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traffic {
     pub sums: u64,
     pub summed_bytes: u64,
@@ -64,15 +77,49 @@ pub struct Traffic {
     pub gathered_bytes: u64,
     pub broadcasts: u64,
     pub broadcast_bytes: u64,
+    /// Exchanges of a few bytes that are no tensors: configurations, counts, whether all are ready.
+    pub messages: u64,
+}
+
+impl Add for Traffic {
+    type Output = Traffic;
+
+    fn add(self, other: Traffic) -> Traffic {
+        Traffic {
+            sums: self.sums + other.sums,
+            summed_bytes: self.summed_bytes + other.summed_bytes,
+            gathers: self.gathers + other.gathers,
+            gathered_bytes: self.gathered_bytes + other.gathered_bytes,
+            broadcasts: self.broadcasts + other.broadcasts,
+            broadcast_bytes: self.broadcast_bytes + other.broadcast_bytes,
+            messages: self.messages + other.messages,
+        }
+    }
+}
+
+impl Mul<u64> for Traffic {
+    type Output = Traffic;
+
+    fn mul(self, times: u64) -> Traffic {
+        Traffic {
+            sums: self.sums * times,
+            summed_bytes: self.summed_bytes * times,
+            gathers: self.gathers * times,
+            gathered_bytes: self.gathered_bytes * times,
+            broadcasts: self.broadcasts * times,
+            broadcast_bytes: self.broadcast_bytes * times,
+            messages: self.messages * times,
+        }
+    }
 }
 
 impl Display for Traffic {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Traffic { sums, summed_bytes, gathers, gathered_bytes, broadcasts, broadcast_bytes } = self;
+        let Traffic { sums, summed_bytes, gathers, gathered_bytes, broadcasts, broadcast_bytes, messages } = self;
         write!(
             out,
             "{summed_bytes} bytes in {sums} sums, {gathered_bytes} bytes in {gathers} gatherings, {broadcast_bytes} bytes in {broadcasts} \
-             broadcasts"
+             broadcasts, {messages} messages"
         )
     }
 }

@@ -1,6 +1,6 @@
 //! MPI: how processes are started (`mpirun`, `srun`), meet, and pass tensors through memory.
 //!
-//! Tensors on a GPU are copied to memory and back.
+//! Tensors on a GPU are copied to memory and back; the feature `nccl` spares them that.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,6 +21,10 @@ use crate::{Error, Result};
 /// Elements of one call: MPI counts in 32 bits.
 const ELEMENTS: usize = 1 << 28;
 
+/// Elements of a sum that go at once: what is sent is copied first, and the copy of a whole bucket would be new memory for each, cleared page by page
+/// (docs/scale.md).
+const PIECE: usize = 1 << 18;
+
 /// A collective that takes longer has lost a process: the longest wait is for process 0, which alone evaluates tasks and writes checkpoints.
 const PATIENCE: Duration = Duration::from_secs(1800);
 
@@ -31,7 +35,7 @@ pub struct Mpi {
     rank: usize,
     size: usize,
     local: (usize, usize),
-    counters: [AtomicU64; 6],
+    counters: [AtomicU64; 7],
     /// What this process waits in, and since when.
     waiting: Arc<Mutex<Option<(&'static str, Instant)>>>,
 }
@@ -122,8 +126,10 @@ impl Mpi {
         // SAFETY: the caller holds the tensor, whose elements are of this type.
         let values = unsafe { elements::<T>(tensor) };
         self.call("a sum", [0, 1], size_of_val(values), |world| {
-            for part in values.chunks_mut(ELEMENTS) {
-                let own = part.to_vec();
+            let mut own = Vec::with_capacity(values.len().min(PIECE));
+            for part in values.chunks_mut(PIECE) {
+                own.clear();
+                own.extend_from_slice(part);
                 world.all_reduce_into(&own[..], part, SystemOperation::sum());
             }
         });
@@ -174,7 +180,7 @@ impl Ranks for Mpi {
     }
 
     fn gather_bytes(&self, own: &[u8]) -> Vec<Vec<u8>> {
-        self.call("a gathering", [2, 3], 0, |world| {
+        self.call("a message", [6, 3], 0, |world| {
             let mut lengths = vec![0u64; self.size];
             world.all_gather_into(&(own.len() as u64), &mut lengths[..]);
             let lengths: Vec<usize> = lengths.into_iter().map(|length| length as usize).collect();
@@ -253,9 +259,9 @@ impl Communicator for Mpi {
     }
 
     fn traffic(&self) -> Traffic {
-        let [sums, summed_bytes, gathers, gathered_bytes, broadcasts, broadcast_bytes] =
+        let [sums, summed_bytes, gathers, gathered_bytes, broadcasts, broadcast_bytes, messages] =
             self.counters.each_ref().map(|counter| counter.load(Ordering::Relaxed));
-        Traffic { sums, summed_bytes, gathers, gathered_bytes, broadcasts, broadcast_bytes }
+        Traffic { sums, summed_bytes, gathers, gathered_bytes, broadcasts, broadcast_bytes, messages }
     }
 
     fn local(&self) -> (usize, usize) {

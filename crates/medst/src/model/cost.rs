@@ -51,6 +51,23 @@ pub fn reports(config: &ModelConfig, load: &Load) -> f64 {
     load.tokens.iter().zip(&load.words).map(report).sum()
 }
 
+/// The projections of both sides.
+pub fn heads(config: &ModelConfig, load: &Load) -> f64 {
+    image_heads(config, load) + report_heads(config, load)
+}
+
+/// The projections of the image side, a part of [`images`].
+pub fn image_heads(config: &ModelConfig, load: &Load) -> f64 {
+    let views = |lateral: bool| if lateral { 2.0 } else { 1.0 };
+    let rows = |&lateral: &bool| 1.0 + views(lateral) * config.image.patches() as f64;
+    load.laterals.iter().map(|lateral| projection(config, config.image.width as f64, rows(lateral))).sum()
+}
+
+/// The projections of the report side, a part of [`reports`].
+pub fn report_heads(config: &ModelConfig, load: &Load) -> f64 {
+    load.words.iter().map(|&words| projection(config, config.text.width as f64, 1.0 + words as f64)).sum()
+}
+
 /// A layer over the tokens of one sequence.
 fn transformer(tokens: f64, width: f64, inner: f64) -> f64 {
     2.0 * tokens * (4.0 * width * width + 2.0 * width * inner) + 4.0 * tokens * tokens * width
@@ -63,6 +80,12 @@ fn projection(config: &ModelConfig, width: f64, rows: f64) -> f64 {
 
 /// Local alignment in both directions, and the scores of all images and reports.
 fn losses(config: &ModelConfig, load: &Load) -> f64 {
+    let studies = load.laterals.len() as f64;
+    local(config, load) + 2.0 * studies * studies * config.projection.embedding as f64
+}
+
+/// Local alignment in both directions.
+pub fn local(config: &ModelConfig, load: &Load) -> f64 {
     let embedding = config.projection.embedding as f64;
     let patches = config.image.patches() as f64;
     let study = |(&lateral, &words): (&bool, &i64)| {
@@ -70,9 +93,7 @@ fn losses(config: &ModelConfig, load: &Load) -> f64 {
         // Scores and contexts in both directions, then each side's tokens against their own contexts.
         2.0 * embedding * (4.0 * patches * words + patches * patches + words * words)
     };
-    let local: f64 = load.laterals.iter().zip(&load.words).map(study).sum();
-    let studies = load.laterals.len() as f64;
-    local + 2.0 * studies * studies * embedding
+    load.laterals.iter().zip(&load.words).map(study).sum()
 }
 
 #[cfg(test)]

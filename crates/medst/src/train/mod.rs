@@ -243,10 +243,15 @@ pub fn pretrain_together(
     save(&model, &optimizer, &mut state)?;
     // Nobody leaves before the checkpoint is written.
     group.gather_bytes(&[]);
-    if group.size() > 1 {
-        progress.note(&format!("passed between processes: {}", group.traffic()));
+    let traffic = (group.size() > 1).then(|| group.traffic());
+    if let Some(traffic) = traffic {
+        progress.note(&format!("passed between processes: {traffic}"));
     }
-    if group.leads() { RunSummary::read(&config.train.output, ending, total).map(Some) } else { Ok(None) }
+    if !group.leads() {
+        return Ok(None);
+    }
+    let summary = RunSummary::read(&config.train.output, ending, total)?;
+    Ok(Some(RunSummary { traffic, ..summary }))
 }
 
 /// Refuses processes that were not given the same work.

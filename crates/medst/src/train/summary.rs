@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::log::{self, Entry, METRICS, Parts, Retrieval};
 use crate::Result;
+use crate::distributed::Traffic;
 
 /// Why a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -33,6 +34,9 @@ pub struct RunSummary {
     /// The validation with the lowest loss.
     pub best: Option<Validated>,
     pub studies_per_second: f64,
+    /// What a run of several processes has passed between them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Traffic>,
 }
 
 /// A validation.
@@ -79,6 +83,7 @@ impl RunSummary {
             last: mean(&trained[trained.len() - window..]),
             best,
             studies_per_second: if seconds > 0.0 { studies / seconds } else { 0.0 },
+            traffic: None,
         })
     }
 }

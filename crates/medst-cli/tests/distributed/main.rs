@@ -3,7 +3,11 @@
 //! Built with the feature `mpi` only. Where there is no `mpirun` these tests skip, saying so, unless `MEDST_NEED_MPI` is set.
 #![cfg(feature = "mpi")]
 
+mod cluster;
+#[path = "../command/mod.rs"]
 mod command;
+mod hosts;
+mod traffic;
 
 use std::fs;
 use std::path::Path;

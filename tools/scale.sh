@@ -1,0 +1,122 @@
+#!/usr/bin/env bash
+# Measures what docs/scale.md compares its model with, into docs/scale/measured.json: steps of one process, of several programs beside each
+# other, and of 1, 2 and 4 processes, each with one thread; sums of tensors among processes; the loss over all pairs.
+# Needs the programs that `make scale-measure` builds, Open MPI, and a machine with nothing else to do; takes some minutes.
+# MODELS="small middle full" are the sizes; PART=collectives|pairs|small|middle|full measures one part, into WORK.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+medst=$PWD/target/release/medst
+examples=$PWD/target/release/examples
+work=${WORK:-$PWD/target/scale}
+out=docs/scale/measured.json
+mkdir -p "$work"
+export OMP_NUM_THREADS=1 RAYON_NUM_THREADS=1
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+
+# A small one for the full size, whose validation is long.
+for corpus in corpus:300 few:40; do
+  name=${corpus%:*}
+  [ -d "$work/$name" ] && continue
+  "$medst" -q phantom "$work/raw-$name" --subjects "${corpus#*:}" --size 256 --seed 7
+  "$medst" -q prepare table "$work/raw-$name/studies.csv" --out "$work/$name" --image-size 256
+done
+
+settings() {
+  case $1 in
+    small) echo "model.image.size=64 model.image.width=128 model.image.depth=2 model.image.heads=2 model.image.mlp=512
+      model.text.vocabulary=28996 model.text.width=128 model.text.layers=2 model.text.heads=2 model.text.intermediate=512 model.projection.hidden=256" ;;
+    middle) echo "model.image.size=128 model.image.width=384 model.image.depth=6 model.image.heads=6 model.image.mlp=1536
+      model.text.width=384 model.text.layers=3 model.text.heads=6 model.text.intermediate=1536" ;;
+    full) echo "" ;;
+  esac
+}
+
+# pretrain MODEL PROCESSES COPY SEQUENCES STEPS: seconds of the steps but the first two, and studies, as JSON in WORK.
+pretrain() {
+  local run=$work/run-$1-$2-$3 arguments=() launch=() corpus=$work/corpus
+  [ "$1" != full ] || corpus=$work/few
+  rm -rf "$run"
+  for setting in $(settings "$1"); do arguments+=(--set "$setting"); done
+  [ "$2" -eq 1 ] || launch=(mpirun --oversubscribe -n "$2")
+  "${launch[@]}" "$medst" -q pretrain configs/pretrain.toml "${arguments[@]}" --device cpu --set data.corpus="$corpus" \
+    --set train.output="$run" --set train.sequences_per_batch="$4" --set train.max_steps="$5" --set train.validate_every=100000 \
+    --set train.patience=0 --set data.loader_threads=1 >/dev/null
+}
+
+# step MODEL PROCESSES COPIES SEQUENCES STEPS: one run, or so many beside each other.
+step() {
+  for copy in $(seq "$3"); do pretrain "$1" "$2" "$copy" "$4" "$5" & done
+  wait
+  python3 - "$work" "$@" <<'PYTHON'
+import json, statistics, sys
+work, model, processes, copies, sequences = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:6])
+studies, seconds = [], []
+for copy in range(1, copies + 1):
+    for line in open(f"{work}/run-{model}-{processes}-{copy}/metrics.jsonl"):
+        line = json.loads(line)
+        if line["kind"] == "train" and line["step"] > 2:
+            studies.append(line["studies"])
+            seconds.append(line["studies"] / line["studies_per_second"])
+# Seconds a study by their median: a step that something else disturbed is left out of it.
+rate = statistics.median(s / n for s, n in zip(seconds, studies))
+mean = statistics.mean(studies)
+run = dict(processes=processes, copies=copies, sequences=sequences, studies=mean, seconds=rate * mean)
+print(json.dumps(run))
+PYTHON
+}
+
+model() {
+  local steps=${STEPS:-14}
+  : > "$work/$1.jsonl"
+  if [ "$1" = full ]; then
+    for run in "1 1 2 5" "1 1 1 5" "1 2 1 5" "2 1 2 5"; do
+      read -r processes copies sequences steps <<<"$run"
+      step "$1" "$processes" "$copies" "$sequences" "$steps" >> "$work/$1.jsonl"
+    done
+    return
+  fi
+  # Of a batch; the shares of 2 and 4 processes are what programs beside each other compute.
+  local whole=16
+  [ "$1" = small ] || whole=8
+  for run in "1 1 1" "1 1 2" "1 1 4" "1 2 2" "1 4 4" "2 1 1" "4 1 1"; do
+    read -r processes copies part <<<"$run"
+    step "$1" "$processes" "$copies" $((whole / part)) "$steps" >> "$work/$1.jsonl"
+  done
+}
+
+collectives() {
+  for processes in 2 4; do mpirun --oversubscribe -n "$processes" "$examples/bench_collectives"; done > "$work/collectives.jsonl"
+}
+
+pairs() {
+  for studies in 2048 4096 8192; do "$examples/simulate_scale" pairs=$studies; done > "$work/pairs.jsonl"
+}
+
+case ${PART:-} in
+  collectives | pairs) "$PART" ;;
+  ?*) model "$PART" ;;
+  *) collectives; pairs; for name in ${MODELS:-small middle full}; do model "$name"; done ;;
+esac
+
+# What is there so far becomes the file.
+"$examples/simulate_scale" describe="$work/corpus" > "$work/studies.json"
+declare -A said=([small]="small" [middle]="middle" [full]="full size")
+{
+  for name in small middle full; do
+    [ -s "$work/$name.jsonl" ] && printf '%s\t%s\t%s\n' "${said[$name]}" "$work/$name.jsonl" "$(settings "$name" | tr -s '\n ' ' ')"
+  done || true
+} > "$work/models.tsv"
+python3 - "$work" "$out" "$(date -u +%F)" "$(lscpu | sed -n 's/^Model name: *//p'), $(nproc --all) cores, one thread a process" <<'PYTHON'
+import json, os, sys
+work, out, date, machine = sys.argv[1:]
+read = lambda path: [json.loads(line) for line in open(path)] if os.path.exists(path) else []
+models = []
+for line in open(f"{work}/models.tsv"):
+    name, path, settings = line.rstrip("\n").split("\t")
+    models.append(dict(name=name, settings=settings.split(), runs=read(path)))
+measured = dict(machine=machine, date=date, studies=json.load(open(f"{work}/studies.json")), collectives=read(f"{work}/collectives.jsonl"),
+                pairs=read(f"{work}/pairs.jsonl"), models=models)
+json.dump(measured, open(out, "w"), indent=1)
+PYTHON
+echo "written: $out" >&2
