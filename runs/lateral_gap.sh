@@ -14,7 +14,14 @@ base=${BASE:-$(ls runs/ablation/base-*/run/last/model.safetensors 2>/dev/null | 
 mkdir -p "$out"
 if [ ! -f "$out/frontal/corpus.json" ]; then
   "$medst" -q phantom "$out/raw" --subjects 1000 --seed 1 --size 160 --difficulty hard
-  grep -v ',LATERAL,' "$out/raw/studies.csv" > "$out/raw/frontal.csv"
+  python3 - "$out/raw/studies.csv" "$out/raw/frontal.csv" <<'PY'
+import csv, sys
+with open(sys.argv[1], newline="", encoding="utf-8") as source, open(sys.argv[2], "w", newline="", encoding="utf-8") as target:
+    rows = csv.DictReader(source)
+    out = csv.DictWriter(target, rows.fieldnames)
+    out.writeheader()
+    out.writerows(row for row in rows if row["view"] != "LATERAL")
+PY
   "$medst" -q prepare table "$out/raw/studies.csv" --out "$out/mixed" --image-size 128
   "$medst" -q prepare table "$out/raw/frontal.csv" --out "$out/frontal" --image-size 128
 fi
