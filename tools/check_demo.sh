@@ -9,7 +9,7 @@ demo=${1:-demo}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 # One step that is too small to change a weight by more than a rounding error.
-"$medst" -q pretrain configs/tiny.toml --set data.corpus="$demo/corpus" --set train.output="$work/run" \
+"$medst" -q pretrain configs/demo.toml --set data.corpus="$demo/corpus" --set train.output="$work/run" \
   --set train.max_steps=1 --set optimizer.lr=1e-12 --set optimizer.min_lr=0.0 > "$work/log"
 "$medst" -q eval linear-probe zero-shot retrieval --model "$work/run" --corpus "$demo/corpus" --out "$work/report" --no-pictures > "$work/log"
 python3 - "$demo/report/results.json" "$work/report/results.json" <<'EOF'

@@ -15,8 +15,13 @@ say "1/7 drawing 1200 patients"
 "$medst" phantom "$demo/cohort" --subjects 1200 --size 160 --sheet "$demo/cohort.png"
 say "2/7 preparing the corpus"
 "$medst" prepare table "$demo/cohort/studies.csv" --out "$demo/corpus" --image-size 128
-say "3/7 pre-training a tiny model"
-"$medst" pretrain configs/tiny.toml --set data.corpus="$demo/corpus" --set train.output="$demo/run"
+# As docs/evidence.md found best: encoders that know frontal images and reports first, then all of Med-ST on top of them, with mild temporal losses.
+say "3/7 pre-training a tiny model: first the contrast of frontal images and reports alone …"
+"$medst" pretrain configs/demo.toml --set data.corpus="$demo/corpus" --set train.output="$demo/base" --set train.epochs=22 \
+  --set loss.local_weight=0 --set loss.temporal_weight=0 --set model.lateral=ignored --set train.log_every=100
+say "3/7 … then, from its encoders, Med-ST: both views, words and patches, time"
+"$medst" pretrain configs/demo.toml --set data.corpus="$demo/corpus" --set train.output="$demo/run" \
+  --set init.weights="$demo/base/last/model.safetensors" --set init.take=encoders
 say "4/7 embedding the test patients"
 "$medst" embed "$demo/corpus" --model "$demo/run" --split test --out "$demo/embeddings.parquet"
 say "5/7 drawing 300 other patients as the benchmarks lie, and preparing those"
@@ -39,7 +44,7 @@ Done in $(($(date +%s) - start)) s. What is where:
   $demo/cohort.png          what the synthetic radiographs look like
   $demo/cohort              radiographs, reports, and the truth about them (truth.csv)
   $demo/corpus              the corpus that training reads
-  $demo/run                 the model (best, last), metrics.jsonl, TensorBoard events
+  $demo/run                 the model (best, last), metrics.jsonl, TensorBoard events; base: what it started from
   $demo/embeddings.parquet  image and report embeddings of the test patients
   $demo/corpora             the benchmark corpora
   $demo/report/report.html  the evaluation as a page (report.md, results.json beside it)

@@ -39,7 +39,7 @@ impl Known {
             _ => table(count, Tensor::from_slice(&self.sequences.concat())),
         };
         let days = self.days.filter(|_| count > 0).map(|days| table(count, Tensor::from_slice(&days.concat())));
-        Relations { sequences, days, subjects: self.subjects, pieces: self.pieces }
+        Relations { sequences, days, subjects: self.subjects, pieces: self.pieces, taught: None }
     }
 }
 

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use sha2::{Digest, Sha256};
 
 use crate::study::Study;
 use crate::unit::{How, STOPPED};
@@ -14,16 +15,31 @@ use crate::unit::{How, STOPPED};
 /// Beside a run that has come to its end.
 const DONE: &str = "finished";
 
+/// Trained weights, and which they are.
+#[derive(Clone, Debug)]
+pub struct Trained {
+    pub weights: PathBuf,
+    /// The first digits of the file's SHA-256. The same configuration gives other weights where a program or a processor rounds otherwise.
+    pub checksum: String,
+}
+
+impl Trained {
+    fn read(weights: PathBuf) -> Result<Trained> {
+        let bytes = fs::read(&weights).with_context(|| weights.display().to_string())?;
+        Ok(Trained { checksum: format!("{:x}", Sha256::digest(bytes))[..12].to_string(), weights })
+    }
+}
+
 /// The weights, trained as far as they are not yet. `None` when the deadline came first: the next call goes on.
 ///
 /// * `threads`: of the one run that there is at that time.
-pub fn prepare(study: &Study, how: &How, threads: usize, deadline: Option<Instant>) -> Result<Option<PathBuf>> {
+pub fn prepare(study: &Study, how: &How, threads: usize, deadline: Option<Instant>) -> Result<Option<Trained>> {
     let Some(base) = &study.scale.base else { return Ok(None) };
     let folder = how.work.join(study.base_name());
     let (corpus, run) = (folder.join("corpus"), folder.join("run"));
     let weights = run.join("last/model.safetensors");
     if run.join(DONE).exists() {
-        return Ok(Some(weights));
+        return Trained::read(weights).map(Some);
     }
     let how = &How { threads, ..how.clone() };
     let text = |path: &Path| path.display().to_string();
@@ -68,7 +84,7 @@ pub fn prepare(study: &Study, how: &How, threads: usize, deadline: Option<Instan
     match status.code() {
         Some(0) => {
             fs::write(run.join(DONE), "").with_context(|| text(&run))?;
-            Ok(Some(weights))
+            Trained::read(weights).map(Some)
         }
         // Without a code it was stopped before it could listen.
         Some(STOPPED) | None if asked => Ok(None),

@@ -1,6 +1,6 @@
 //! Records to numbers: what each arm scores, and how it differs from what it is compared with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 
@@ -62,6 +62,16 @@ impl<'a> Results<'a> {
         own.filter_map(|((_, _, seed), record)| Some((*seed, record.figures.get(&outcome.name)?.0))).collect()
     }
 
+    /// Which base's weights the runs of a size started from; nothing where that was not noted.
+    pub fn bases(&self, size: usize) -> BTreeSet<Option<&str>> {
+        let own = self.records.iter().filter(|((_, at, _), _)| *at == size);
+        own.map(|(_, record)| record.base.as_deref()).collect()
+    }
+
+    fn base(&self, arm: &str, size: usize, seed: u64) -> Option<&str> {
+        self.records.get(&(arm.to_string(), size, seed))?.base.as_deref()
+    }
+
     /// What guessing gives, where that is known.
     pub fn chance(&self, size: usize, outcome: &Outcome) -> Option<f64> {
         let own = self.records.iter().filter(|((_, at, _), _)| *at == size);
@@ -77,7 +87,7 @@ impl<'a> Results<'a> {
         statistics::noise(&whole.collect::<Vec<Vec<f64>>>())
     }
 
-    /// All comparisons at a size, by arm. A positive difference is a better figure.
+    /// All comparisons at a size, by arm, of runs that started from the same base. A positive difference is a better figure.
     pub fn compare(&self, size: usize) -> BTreeMap<&str, Vec<Cell>> {
         let table = &self.study.table;
         let mut cells: BTreeMap<&str, Vec<Cell>> = BTreeMap::new();
@@ -88,7 +98,9 @@ impl<'a> Results<'a> {
                 let base = self.figures(other, size, outcome);
                 let sign = if outcome.lower_is_better { -1.0 } else { 1.0 };
                 let own = self.figures(&arm.name, size, outcome);
-                let each = own.iter().filter_map(|(seed, value)| Some(sign * (value - base.get(seed)?)));
+                let alike = |seed: u64| self.base(&arm.name, size, seed) == self.base(other, size, seed);
+                let paired = own.iter().filter(|(seed, _)| alike(**seed));
+                let each = paired.filter_map(|(seed, value)| Some(sign * (value - base.get(seed)?)));
                 let Some(difference) = statistics::difference(&each.collect::<Vec<_>>(), noise) else { continue };
                 let primary = arm.primary.contains(&outcome.name);
                 cells.entry(&arm.name).or_default().push(Cell { outcome: place, primary, difference, corrected: None });

@@ -17,6 +17,9 @@ pub struct Record {
     pub seed: u64,
     /// Of what it was made with; a unit whose record has another is done again.
     pub fingerprint: String,
+    /// Which base's weights it started from ([`crate::base::Trained`]); absent where there was none, or none was noted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
     /// Seconds of pre-training and of evaluation.
     pub seconds: [f64; 2],
     /// By outcome: the figure, and what guessing gives where that is known.
@@ -78,6 +81,7 @@ mod tests {
             size,
             seed,
             fingerprint: "f".into(),
+            base: None,
             seconds: [1.0, 2.0],
             figures: [("probe".to_string(), (value, Some(0.5)))].into(),
             losses: BTreeMap::new(),

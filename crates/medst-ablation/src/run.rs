@@ -28,6 +28,17 @@ fn missing(study: &Study, units: &[Unit], retry: bool) -> Result<Vec<Unit>> {
     Ok(left)
 }
 
+/// How many units have a record of other base weights. Fingerprints are of configurations and do not tell.
+fn strangers(study: &Study, units: &[Unit], checksum: &str) -> Result<usize> {
+    let mut count = 0;
+    for unit in units {
+        let known = record::read(&study.results, &unit.arm)?;
+        let found = record::find(&known, unit, &study.fingerprint(unit)?);
+        count += usize::from(found.is_some_and(|own| own.base.as_deref() != Some(checksum)));
+    }
+    Ok(count)
+}
+
 /// Runs what is missing.
 ///
 /// * `minutes`: no unit begins later than this after the start.
@@ -55,6 +66,15 @@ pub fn run(
         say!("out of time before the first unit; {} units are left", left.len());
         return Ok(());
     }
+    if let Some(base) = &base {
+        let others = strangers(study, &units, &base.checksum)?;
+        if others > 0 {
+            say!(
+                "{others} records are of another base than {}: they count, and are not compared with runs of this one",
+                base.checksum
+            );
+        }
+    }
     let queue = Mutex::new(VecDeque::from(left));
     // A seed's cohorts are made by whoever comes first, while the others wait.
     let cohorts: HashMap<u64, Mutex<()>> = study.scale.seeds.iter().map(|&seed| (seed, Mutex::new(()))).collect();
@@ -70,7 +90,7 @@ pub fn run(
             let _first = cohorts[&unit.seed].lock();
             cohort::prepare(study, unit.seed, how)?
         };
-        let record = unit::run(study, unit, &corpora, base.as_deref(), how)?;
+        let record = unit::run(study, unit, &corpora, base.as_ref(), how)?;
         let [pretrain, evaluate] = record.seconds;
         let end = record.failed.as_ref().map_or(String::new(), |why| format!("; FAILED: {why}"));
         let _alone = records.lock();

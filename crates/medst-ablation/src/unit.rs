@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::base::Trained;
 use crate::cohort::Corpora;
 use crate::record::Record;
 use crate::study::Study;
@@ -82,7 +83,7 @@ impl How {
 /// What is not the run's own doing: a stop request, files that cannot be written, figures that are not there.
 ///
 /// * `base`: weights whose encoders it starts from.
-pub fn run(study: &Study, unit: &Unit, corpora: &Corpora, base: Option<&Path>, how: &How) -> Result<Record> {
+pub fn run(study: &Study, unit: &Unit, corpora: &Corpora, base: Option<&Trained>, how: &How) -> Result<Record> {
     let folder = how.work.join("runs").join(format!("{}-{}-{}", unit.arm, unit.size, unit.seed));
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
@@ -91,6 +92,7 @@ pub fn run(study: &Study, unit: &Unit, corpora: &Corpora, base: Option<&Path>, h
         size: unit.size,
         seed: unit.seed,
         fingerprint: study.fingerprint(unit)?,
+        base: base.map(|base| base.checksum.clone()),
         seconds: [0.0; 2],
         figures: BTreeMap::new(),
         losses: BTreeMap::new(),
@@ -100,7 +102,7 @@ pub fn run(study: &Study, unit: &Unit, corpora: &Corpora, base: Option<&Path>, h
     let config = study.pretrain.display().to_string();
     let mut settings = vec![format!("data.corpus={cohort}"), format!("train.output={model}")];
     if let Some(base) = base {
-        settings.extend([format!("init.weights={}", base.display()), "init.take=encoders".to_string()]);
+        settings.extend([format!("init.weights={}", base.weights.display()), "init.take=encoders".to_string()]);
     }
     settings.extend(study.settings(unit)?);
     let mut arguments = vec!["pretrain", &config, "--device", &how.device];

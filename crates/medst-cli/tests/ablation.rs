@@ -107,6 +107,22 @@ fn a_study_runs_resumes_and_reports() {
     let drawn = fs::read_to_string(at.join("evidence/difference-order.svg")).unwrap();
     assert!(drawn.starts_with("<svg") && drawn.contains("length-2"));
 
+    // The same configuration may give other base weights elsewhere: that is noted, said, and nothing compared across.
+    let base = record["base"].as_str().unwrap();
+    assert!(
+        base.len() == 12 && page.contains(&format!("30 subjects `{base}`.")) && !page.contains("They differ"),
+        "{page}"
+    );
+    let own = fs::read_to_string(at.join("results/length-2.jsonl")).unwrap();
+    fs::write(at.join("results/length-2.jsonl"), own.replace(base, "0123456789ab")).unwrap();
+    study.run(&["report", "study.toml", "--arms", "full,length-2", "--out", "other.md"], 0);
+    let page = fs::read_to_string(at.join("other.md")).unwrap();
+    assert!(page.contains("`0123456789ab`") && page.contains("They differ"), "{page}");
+    assert!(!page.contains("## Claims"), "runs of different bases are compared: {page}");
+    let said = study.units(&[&arms[..], &["--sizes", "30,20", "--minutes", "0"]].concat());
+    assert!(said.contains("2 records are of another base than"), "{said}");
+    fs::write(at.join("results/length-2.jsonl"), own).unwrap();
+
     // What a record was made with counts: another base configuration makes it stale.
     let warmer = with_line(&fs::read_to_string(at.join("pretrain.toml")).unwrap(), "lr = ", "lr = 3e-3");
     fs::write(at.join("pretrain.toml"), warmer).unwrap();

@@ -39,15 +39,39 @@ fn numbers(run: &Path) -> Vec<BTreeMap<String, serde_json::Value>> {
 /// One after the other: both draw from the engine's one generator.
 #[test]
 fn a_resumed_run_gives_the_numbers_of_an_uninterrupted_one() {
-    for precision in ["float32", "bfloat16"] {
-        in_precision(precision);
+    let files = ["last/model.safetensors", "last/optimizer.safetensors", "last/state.json"];
+    for precision in ["train.precision=float32", "train.precision=bfloat16"] {
+        resumes(&[precision], &files);
     }
+    // A teacher remembers more than the weights and their moments.
+    let taught = ["loss.soft_targets=0.5", "loss.soft_target_similarity=momentum", "loss.soft_target_momentum=0.8"];
+    let bench = resumes(&taught, &[&files[..], &["last/teacher.safetensors"]].concat());
+    let config = bench.config("broken", &[&["train.epochs=3"], &taught[..]].concat());
+    std::fs::remove_file(config.train.output.join("last/teacher.safetensors")).unwrap();
+    let error = pretrain(&config, true, Device::Cpu, &Silent).unwrap_err().to_string();
+    assert!(error.contains("teacher.safetensors"), "{error}");
+
+    // It changes what is learnt from the first step on, and is no part of what validation measures.
+    let plain = bench.config("plain", &["train.epochs=1"]);
+    let validated = bench
+        .config("taught", &[&["train.epochs=1", "optimizer.lr=1e-30", "optimizer.min_lr=0"], &taught[..]].concat());
+    let still = bench.config("still", &["train.epochs=1", "optimizer.lr=1e-30", "optimizer.min_lr=0"]);
+    let first = |config: &Config, kind: &str| {
+        pretrain(config, false, Device::Cpu, &Silent).ok();
+        let rows = numbers(&config.train.output);
+        rows.into_iter().find(|row| row["kind"] == kind).unwrap()["global"].as_f64().unwrap()
+    };
+    let of = |config: &Config| (first(config, "train"), first(config, "validate"));
+    let (plain, taught, still) = (of(&plain), of(&validated), of(&still));
+    assert_eq!(plain.0, still.0);
+    assert!((taught.0 - still.0).abs() > 1e-3, "{taught:?} {still:?}");
+    assert!((taught.1 - still.1).abs() < 1e-4, "{taught:?} {still:?}");
 }
 
-fn in_precision(precision: &str) {
+/// Interrupts a run with these settings twice and compares it, and these files of it, with an uninterrupted one.
+fn resumes(settings: &[&str], files: &[&str]) -> Bench {
     let bench = Bench::new(24);
-    let precision = format!("train.precision={precision}");
-    let config = |name: &str| bench.config(name, &["train.epochs=3", &precision]);
+    let config = |name: &str| bench.config(name, &[&["train.epochs=3"], settings].concat());
     let whole = config("whole");
     pretrain(&whole, false, Device::Cpu, &Silent).unwrap();
     let broken = config("broken");
@@ -65,8 +89,9 @@ fn in_precision(precision: &str) {
     for (a, b) in a.iter().zip(&b) {
         assert_eq!(a, b);
     }
-    for file in ["last/model.safetensors", "last/optimizer.safetensors", "last/state.json"] {
+    for file in files {
         let read = |config: &Config| std::fs::read(config.train.output.join(file)).unwrap();
         assert!(read(&whole) == read(&broken), "{file} differs");
     }
+    bench
 }

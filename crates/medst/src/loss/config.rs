@@ -30,6 +30,8 @@ pub struct LossConfig {
     pub soft_targets: f64,
     pub soft_target_similarity: Similarity,
     pub soft_target_temperature: f64,
+    /// Share of itself that the momentum teacher keeps at every step.
+    pub soft_target_momentum: f64,
     pub importance: ImportanceKind,
     /// The sequences between which the temporal losses map, each `source → target`; their losses are summed.
     pub temporal_mappings: Vec<Mapping>,
@@ -67,6 +69,8 @@ pub enum Similarity {
     Text,
     /// The cosine of their embeddings, as the model has them at that step.
     Embedding,
+    /// How well the one's image fits the other's report, as a slower model sees it ([`crate::train::teacher`]).
+    Momentum,
 }
 
 /// How tokens are weighted in the local loss.
@@ -121,6 +125,7 @@ impl Default for LossConfig {
             soft_targets: 0.0,
             soft_target_similarity: Similarity::default(),
             soft_target_temperature: 0.1,
+            soft_target_momentum: 0.995,
             importance: ImportanceKind::default(),
             temporal_mappings: vec![Mapping::ImageToReport, Mapping::ReportToImage],
             temporal_times: Times::default(),
@@ -129,6 +134,11 @@ impl Default for LossConfig {
 }
 
 impl LossConfig {
+    /// Whether targets come from a slower model.
+    pub fn has_teacher(&self) -> bool {
+        self.soft_targets > 0.0 && self.soft_target_similarity == Similarity::Momentum
+    }
+
     /// Refuses values that no run can have, naming the key.
     ///
     /// # Errors
@@ -146,6 +156,7 @@ impl LossConfig {
             ("variance_weight", self.variance_weight, true),
             ("soft_targets", self.soft_targets, (0.0..=1.0).contains(&self.soft_targets)),
             ("soft_target_temperature", self.soft_target_temperature, self.soft_target_temperature > 0.0),
+            ("soft_target_momentum", self.soft_target_momentum, (0.0..1.0).contains(&self.soft_target_momentum)),
         ];
         if let Some((key, value, _)) = ranges.into_iter().find(|(_, value, fits)| !fits || !value.is_finite()) {
             return Err(Error::Config(format!("loss.{key} = {value}: out of range")));

@@ -36,18 +36,19 @@ pub fn global(image: &Tensor, report: &Tensor, relations: &Relations, config: &L
     Global { loss, accuracy_at_1: accuracy(&scores, 1), accuracy_at_5: accuracy(&scores, 5) }
 }
 
-/// Symmetric InfoNCE of `logits` `[B, B]`, without the pairs that are `excluded`, towards the diagonal or towards `targets`.
-fn softmax(logits: &Tensor, excluded: Option<&Tensor>, targets: Option<&Tensor>) -> Tensor {
+/// Symmetric InfoNCE of `logits` `[B, B]`, without the pairs that are `excluded`, towards the diagonal or towards `targets` of
+/// images and of reports.
+fn softmax(logits: &Tensor, excluded: Option<&Tensor>, targets: Option<&[Tensor; 2]>) -> Tensor {
     let diagonal = |x: Tensor| x.diagonal(0, 0, 1);
     let candidates = match excluded {
         Some(excluded) => logits.masked_fill(excluded, f64::NEG_INFINITY),
         None => logits.shallow_clone(),
     };
-    let Some(targets) = targets else {
+    let Some([of_images, of_reports]) = targets else {
         return -diagonal(candidates.log_softmax(1, None::<Kind>)).mean(None::<Kind>)
             - diagonal(candidates.log_softmax(0, None::<Kind>)).mean(None::<Kind>);
     };
-    let entropy = |logits: &Tensor| {
+    let entropy = |logits: &Tensor, targets: &Tensor| {
         let mut likelihood = logits.log_softmax(1, None::<Kind>);
         if let Some(excluded) = excluded {
             // Excluded pairs have no target, and 0 · −∞ would be none either.
@@ -55,7 +56,7 @@ fn softmax(logits: &Tensor, excluded: Option<&Tensor>, targets: Option<&Tensor>)
         }
         -(targets * likelihood).sum_dim_intlist(&[1i64][..], false, None::<Kind>).mean(None::<Kind>)
     };
-    entropy(&candidates) + entropy(&candidates.tr())
+    entropy(&candidates, of_images) + entropy(&candidates.tr(), of_reports)
 }
 
 /// Share of rows and columns whose partner is among the `k` best, averaged over both directions. With fewer than `k`

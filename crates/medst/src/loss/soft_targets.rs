@@ -2,7 +2,8 @@
 //! teaches nothing (beyond the paper; after the observation of MedCLIP, Wang et al. 2022, that unpaired reports need not be
 //! negatives).
 //!
-//! `target = (1 − α)·I + α·softmax(similarity / τ)`, rows over the candidates of a study; without gradient.
+//! `target = (1 − α)·I + α·softmax(similarity / τ)`, rows over the candidates of a study; without gradient. What is similar is a matter of the
+//! reports' words, of their embeddings, or of a slower model that teaches (momentum distillation of Li et al., *Align before Fuse*, 2021).
 //!
 //! # Shapes
 //! `B` studies, `D` embedding width.
@@ -12,8 +13,8 @@ use tch::{Kind, Tensor};
 use super::config::{LossConfig, Similarity};
 use crate::model::input::Relations;
 
-/// Targets `[B, B]` whose rows sum to 1, 0 for pairs that are `excluded` (`[B, B]` bool); `None` where a study is its own only
-/// target.
+/// Targets of images among reports and of reports among images, each `[B, B]` with rows that sum to 1, 0 for pairs that are `excluded` (`[B, B]`
+/// bool, symmetric); `None` where a study is its own only target, as where nobody teaches (validation).
 ///
 /// * `report`: `[B, D]` unit vectors.
 pub fn targets(
@@ -21,22 +22,26 @@ pub fn targets(
     excluded: Option<&Tensor>,
     relations: &Relations,
     config: &LossConfig,
-) -> Option<Tensor> {
+) -> Option<[Tensor; 2]> {
     if config.soft_targets == 0.0 {
         return None;
     }
     let similarity = match config.soft_target_similarity {
         Similarity::Embedding => report.detach().matmul(&report.detach().tr()),
         Similarity::Text => overlap(&relations.pieces).to_kind(report.kind()).to_device(report.device()),
+        Similarity::Momentum => relations.taught.as_ref()?.to_kind(report.kind()),
     };
     let studies = report.size()[0];
     assert_eq!(similarity.size(), [studies, studies], "the word pieces of every study");
-    let mut scores = similarity / config.soft_target_temperature;
-    if let Some(excluded) = excluded {
-        scores = scores.masked_fill(excluded, f64::NEG_INFINITY);
-    }
-    let own = Tensor::eye(studies, (report.kind(), report.device()));
-    Some(own * (1.0 - config.soft_targets) + scores.softmax(-1, None::<Kind>) * config.soft_targets)
+    let own = Tensor::eye(studies, (report.kind(), report.device())) * (1.0 - config.soft_targets);
+    // Two reports are as similar one way as the other; an image to a report and its report to the other image need not be.
+    Some([similarity.shallow_clone(), similarity.tr()].map(|similarity| {
+        let mut scores = similarity / config.soft_target_temperature;
+        if let Some(excluded) = excluded {
+            scores = scores.masked_fill(excluded, f64::NEG_INFINITY);
+        }
+        &own + scores.softmax(-1, None::<Kind>) * config.soft_targets
+    }))
 }
 
 /// Cosine of sets: `|a ∩ b| / √(|a|·|b|)`, `[B, B]`; 0 for an empty set.
@@ -83,7 +88,7 @@ mod tests {
         let config = LossConfig { soft_targets: 0.5, soft_target_temperature: 0.05, ..LossConfig::default() };
         let known = relations(&[&[1, 2, 3], &[1, 2, 3], &[7, 8]]);
         let report = Tensor::eye(3, (Kind::Double, Device::Cpu));
-        let found = targets(&report, None, &known, &config).unwrap();
+        let [found, _] = targets(&report, None, &known, &config).unwrap();
         let value = |row: i64, column: i64| found.double_value(&[row, column]);
         assert!(
             (value(0, 1) - 0.25).abs() < 1e-6 && (value(0, 0) - 0.75).abs() < 1e-6,
@@ -92,7 +97,7 @@ mod tests {
         );
         assert!(value(0, 2) < 1e-6 && value(2, 2) > 1.0 - 1e-6);
         let excluded = Tensor::from_slice(&[false, true, false, true, false, false, false, false, false]).view([3, 3]);
-        let found = targets(&report, Some(&excluded), &known, &config).unwrap();
+        let [found, _] = targets(&report, Some(&excluded), &known, &config).unwrap();
         assert!(found.double_value(&[0, 1]) == 0.0 && found.double_value(&[0, 0]) > 1.0 - 1e-6);
     }
 
@@ -103,10 +108,32 @@ mod tests {
         let known = relations(&[&[], &[1], &[1, 2], &[4]]);
         for soft_target_similarity in [Similarity::Text, Similarity::Embedding] {
             let config = LossConfig { soft_targets: 0.3, soft_target_similarity, ..LossConfig::default() };
-            let found = targets(&report, None, &known, &config).unwrap();
-            let sums = found.sum_dim_intlist(&[1i64][..], false, None::<Kind>);
-            assert!(sums.allclose(&sums.ones_like(), 1e-12, 1e-12, false));
+            let both = targets(&report, None, &known, &config).unwrap();
+            for found in &both {
+                let sums = found.sum_dim_intlist(&[1i64][..], false, None::<Kind>);
+                assert!(sums.allclose(&sums.ones_like(), 1e-12, 1e-12, false));
+            }
+            assert!(both[0].allclose(&both[1], 1e-12, 1e-12, false), "reports are alike either way");
         }
         assert!(targets(&report, None, &known, &LossConfig::default()).is_none());
+    }
+
+    #[test]
+    fn a_teacher_is_believed_in_both_directions_and_not_missed_where_there_is_none() {
+        let config = LossConfig {
+            soft_targets: 0.5,
+            soft_target_similarity: Similarity::Momentum,
+            soft_target_temperature: 0.1,
+            ..LossConfig::default()
+        };
+        let report = Tensor::eye(2, (Kind::Double, Device::Cpu));
+        assert!(targets(&report, None, &relations(&[]), &config).is_none());
+        // The first image resembles both reports, the second its own alone.
+        let taught = Tensor::from_slice(&[1.0, 1.0, -1.0, 1.0]).view([2, 2]);
+        let known = Relations { taught: Some(taught), ..relations(&[]) };
+        let [of_images, of_reports] = targets(&report, None, &known, &config).unwrap();
+        let expected = |values: [f64; 4]| Tensor::from_slice(&values).view([2, 2]);
+        assert!(of_images.allclose(&expected([0.75, 0.25, 0.0, 1.0]), 1e-6, 1e-6, false), "{of_images:?}");
+        assert!(of_reports.allclose(&expected([1.0, 0.0, 0.25, 0.75]), 1e-6, 1e-6, false), "{of_reports:?}");
     }
 }

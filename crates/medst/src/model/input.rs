@@ -221,12 +221,14 @@ pub struct Relations {
     pub subjects: Vec<u32>,
     /// For each of the `B` studies the distinct word pieces of its report, ascending; empty where nobody asked.
     pub pieces: Vec<Vec<u32>>,
+    /// `[B, B]`: how similar a teacher finds image `b` and report `c`; `None` where nobody teaches.
+    pub taught: Option<Tensor>,
 }
 
 impl Relations {
     /// Full sequences `[Q, T]`, and nothing else known.
     pub fn of_sequences(sequences: Tensor) -> Relations {
-        Relations { sequences, days: None, subjects: Vec::new(), pieces: Vec::new() }
+        Relations { sequences, days: None, subjects: Vec::new(), pieces: Vec::new(), taught: None }
     }
 
     /// The same on another device.
@@ -236,6 +238,7 @@ impl Relations {
             days: self.days.as_ref().map(|days| days.to_device(device)),
             subjects: self.subjects.clone(),
             pieces: self.pieces.clone(),
+            taught: self.taught.as_ref().map(|taught| taught.to_device(device)),
         }
     }
 }

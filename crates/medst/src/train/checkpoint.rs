@@ -1,7 +1,7 @@
 //! Checkpoints: what a run needs to go on, and what others need to use its model.
 //!
 //! `checkpoints/step-NNNNNN/` holds `model.safetensors`, `config.json` (a [`ModelCard`]), `optimizer.safetensors` and
-//! `state.json`; a vocabulary file that is not the built-in one stands beside them. A checkpoint is written to a hidden folder and
+//! `state.json`, with a teacher also `teacher.safetensors`; a vocabulary file that is not the built-in one stands beside them. A checkpoint is written to a hidden folder and
 //! renamed, so that a half-written one never has its name. `best` and `last` are links.
 
 use std::fs;
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tch::Device;
 
 use super::optimizer::AdamW;
+use super::teacher::Teacher;
 use crate::convert::reference;
 use crate::model::MedSt;
 pub use crate::model::card::{CARD, MODEL, ModelCard, VOCABULARY};
@@ -21,6 +22,7 @@ use crate::{Error, Result, whole_file};
 
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
+const TEACHER: &str = "teacher.safetensors";
 
 /// `state.json`: where a run is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -82,7 +84,7 @@ impl Checkpoints {
         &mut self,
         model: &MedSt,
         card: &ModelCard,
-        optimizer: &AdamW,
+        (optimizer, teacher): (&AdamW, Option<&Teacher>),
         state: &State,
         vocabulary: Option<&Path>,
     ) -> Result<PathBuf> {
@@ -102,6 +104,9 @@ impl Checkpoints {
         model.save(&staged.join(MODEL), Some(card))?;
         let (moments, _) = optimizer.state();
         write_safetensors(&staged.join(OPTIMIZER), &moments, None)?;
+        if let Some(teacher) = teacher {
+            teacher.save(&staged.join(TEACHER))?;
+        }
         write_json(&staged.join(CARD), card)?;
         write_json(&staged.join(STATE), state)?;
         if let Some(vocabulary) = vocabulary {
@@ -158,6 +163,16 @@ impl Checkpoints {
         restored.map_err(|message| Error::Checkpoint { path, message })?;
         self.current = Some(state.step);
         Ok(state)
+    }
+}
+
+impl Checkpoints {
+    /// Restores a teacher from the newest checkpoint.
+    ///
+    /// # Errors
+    /// A checkpoint without one, or one that does not fit.
+    pub fn restore_teacher(&self, teacher: &mut Teacher) -> Result<()> {
+        teacher.load(&self.run.join("last").join(TEACHER))
     }
 }
 

@@ -183,6 +183,7 @@ impl<'a> Dataset<'a> {
             days: Some(Tensor::from_slice(&days).view(shape)),
             subjects: subjects.collect(),
             pieces: reports.into_iter().map(distinct).collect(),
+            taught: None,
         }
     }
 

@@ -5,6 +5,7 @@
 //! | [`sampler`], [`dataset`], [`loader`] | sequences of a corpus to batches |
 //! | [`optimizer`], [`schedule`] | AdamW, learning rate |
 //! | [`gradients`] | what backward passes give |
+//! | [`teacher`] | a slower model that gives soft targets |
 //! | [`cached`], [`recompute`] | the gradient of a large batch, a few studies or one block at a time |
 //! | [`validate`] | losses and retrieval of the validation split |
 //! | [`watch`] | evaluation tasks while a model trains |
@@ -25,6 +26,7 @@ pub mod recompute;
 pub mod sampler;
 pub mod schedule;
 pub mod summary;
+pub mod teacher;
 pub mod tensorboard;
 pub mod validate;
 pub mod watch;
@@ -46,6 +48,7 @@ use self::log::{Entry, Log, Parts};
 use self::optimizer::AdamW;
 use self::schedule::Schedule;
 pub use self::summary::{Ending, RunSummary};
+use self::teacher::Teacher;
 use self::watch::{Quiet, Watch};
 use crate::config::{Config, Take};
 use crate::convert;
@@ -113,6 +116,7 @@ pub fn pretrain_together(
         State::default()
     };
     join(&mut model, &mut optimizer, &mut state, group)?;
+    let teacher = teacher(&model, config, &checkpoints, &state, group)?;
     if resume && state.step == 0 {
         progress.note("the run has no checkpoint yet: it begins at its first step");
     }
@@ -141,7 +145,8 @@ pub fn pretrain_together(
             origin: origin.clone(),
             ..ModelCard::new(&config.model, &pieces, state.step, corpus.fingerprint())
         };
-        checkpoints.save(model, &card, optimizer, state, config.data.vocabulary.as_deref()).map(|_| ())
+        let trained = (optimizer, teacher.as_ref());
+        checkpoints.save(model, &card, trained, state, config.data.vocabulary.as_deref()).map(|_| ())
     };
     let describe = |set: &Dataset| format!("{} studies in {} sequences", set.studies(), set.sequences.len());
     progress.note(&format!("training on {}, validating on {}", describe(&training), describe(&validation)));
@@ -173,11 +178,14 @@ pub fn pretrain_together(
                     return Ok(None);
                 }
                 let rate = schedule.rate(state.step);
-                let (losses, gradients) = differentiate(&model, &micro, config, state.step)?;
+                let (losses, gradients) = differentiate(&model, teacher.as_ref(), &micro, config, state.step)?;
                 let norm = optimizer.norm(&gradients)?;
                 let scale = config.optimizer.clip_norm.map_or(1.0, |limit| (limit / norm.max(1e-12)).min(1.0));
                 optimizer.step(&gradients, rate, scale);
                 drop(gradients);
+                if let Some(teacher) = &teacher {
+                    teacher.follow(&model);
+                }
                 state.step += 1;
                 state.position += micro.len();
 
@@ -282,8 +290,33 @@ fn join(model: &mut MedSt, optimizer: &mut AdamW, state: &mut State, group: &Gro
     Ok(())
 }
 
+/// The teacher, where the configuration asks for one: as it was, or as the model at the start of a run.
+fn teacher(
+    model: &MedSt,
+    config: &Config,
+    checkpoints: &Checkpoints,
+    state: &State,
+    group: &Group,
+) -> Result<Option<Teacher>> {
+    if !config.loss.has_teacher() {
+        return Ok(None);
+    }
+    let mut teacher = Teacher::new(model, config.train.precision.kind(), config.loss.soft_target_momentum)?;
+    if group.leads() && state.step > 0 {
+        checkpoints.restore_teacher(&mut teacher)?;
+    }
+    teacher.broadcast(group);
+    Ok(Some(teacher))
+}
+
 /// Losses and gradients of one optimiser step: the mean over its batches.
-fn differentiate(model: &MedSt, micro: &[(Batch, Share)], config: &Config, step: u64) -> Result<(Parts, Vec<Tensor>)> {
+fn differentiate(
+    model: &MedSt,
+    teacher: Option<&Teacher>,
+    micro: &[(Batch, Share)],
+    config: &Config,
+    step: u64,
+) -> Result<(Parts, Vec<Tensor>)> {
     let weight = 1.0 / micro.len() as f64;
     let (mut parts, mut sum) = (Parts::default(), Vec::<Tensor>::new());
     for (n, (batch, share)) in micro.iter().enumerate() {
@@ -291,6 +324,7 @@ fn differentiate(model: &MedSt, micro: &[(Batch, Share)], config: &Config, step:
         let seed = rand::Rng::random(&mut sampler::random([config.train.seed, step, n as u64, 3]));
         let mut batch = batch.to_device(model.device());
         batch.reports.draw(seed, share.first());
+        batch.relations.taught = teacher.map(|teacher| teacher.similarity(&batch, share)).transpose()?;
         let studies = batch.images.studies();
         let (losses, gradients) = match economy(config, studies) {
             economy if share.group.size() > 1 => {
