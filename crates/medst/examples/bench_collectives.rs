@@ -6,7 +6,6 @@
 use std::time::Instant;
 
 use medst::distributed::{Group, mpi::Mpi};
-use medst_data::ranks::Ranks as _;
 use tch::{Device, Kind, Tensor};
 
 fn main() -> medst::Result<()> {

@@ -62,7 +62,7 @@ fn n(value: f64) -> String {
 }
 
 /// Where a chart's square lies.
-const LEFT: f64 = 62.0;
+const LEFT: f64 = 72.0;
 const TOP: f64 = 34.0;
 const WIDTH: f64 = 430.0;
 const HEIGHT: f64 = 250.0;

@@ -30,10 +30,10 @@ use workload::{Workload, resident_bytes};
 
 fn main() -> medst::Result<()> {
     let workload = Workload::from_arguments()?;
-    if workload.word("describe", "") != "" {
+    if !workload.word("describe", "").is_empty() {
         return describe(Path::new(workload.word("describe", "")), &workload);
     }
-    if workload.word("pairs", "") != "" {
+    if !workload.word("pairs", "").is_empty() {
         pairs(workload.number("pairs", 0)?);
         return Ok(());
     }

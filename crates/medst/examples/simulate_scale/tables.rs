@@ -73,6 +73,7 @@ pub fn write(measured: &Measured, folder: &Path) -> medst::Result<()> {
     out(volume_table(&case));
     out(here_tables(measured)?);
     out(pairs_table(measured));
+    out(machines_table(&clusters));
     out(weak_table(&case, &clusters));
     out(parts_table(&case, &clusters[0]));
     out(strong_table(&case, &clusters));
@@ -232,6 +233,14 @@ fn pairs_table(measured: &Measured) -> String {
         &["studies", "ms", "GB", "matrices at once"],
         rows.collect(),
     )
+}
+
+fn machines_table(clusters: &[Cluster]) -> String {
+    let rows = clusters
+        .iter()
+        .map(|own| vec![own.name.to_string(), own.source.to_string(), format!("{:.0}", own.memory / 1e9)])
+        .collect();
+    table("Machines (published)", &["name", "source", "GB of a GPU"], rows)
 }
 
 fn weak_table(case: &Case, clusters: &[Cluster]) -> String {
