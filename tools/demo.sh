@@ -18,7 +18,7 @@ say "2/7 preparing the corpus"
 # As docs/evidence.md found best: encoders that know frontal images and reports first, then all of Med-ST on top of them, with mild temporal losses.
 say "3/7 pre-training a tiny model: first the contrast of frontal images and reports alone …"
 "$medst" pretrain configs/demo.toml --set data.corpus="$demo/corpus" --set train.output="$demo/base" --set train.epochs=22 \
-  --set loss.local_weight=0 --set loss.temporal_weight=0 --set model.lateral=ignored --set train.log_every=100
+  --set loss.local_weight=0 --set loss.temporal_weight=0 --set model.lateral=ignored --set train.log_every=100 --set train.validate_every=253
 say "3/7 … then, from its encoders, Med-ST: both views, words and patches, time"
 "$medst" pretrain configs/demo.toml --set data.corpus="$demo/corpus" --set train.output="$demo/run" \
   --set init.weights="$demo/base/last/model.safetensors" --set init.take=encoders
