@@ -1,7 +1,7 @@
 //! Image shards: NumPy files of uint8 `[n, side, side]`.
 //!
 //! The header has a fixed length, so that the number of pictures can be filled in when a shard is closed and pictures are
-//! appended without moving anything. The last, unfinished one of a writer says 0 pictures until [`super::join`] makes a shard of it.
+//! appended without moving anything. The last, unfinished one of a writer says 0 pictures until `join` makes a shard of it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};

@@ -1,4 +1,4 @@
-//! Writing a corpus: [`super::pictures`] fills a working folder beside the target ([`super::staging`]), [`super::join`] makes shards, this adds the
+//! Writing a corpus: `pictures` fills a working folder beside the target (`staging`), `join` makes shards, this adds the
 //! tables and the manifest, and the folder is renamed when everything is there.
 //!
 //! Of several processes the first reads the sources, tells the others which pictures there are, and writes everything but the shards.
