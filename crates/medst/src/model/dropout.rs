@@ -158,6 +158,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "shape")]
     fn a_seed_is_needed_for_each_row() {
-        apply(&ones(&[2, 3, 4], Kind::Float), &[1], 0, 0.5);
+        let _ = apply(&ones(&[2, 3, 4], Kind::Float), &[1], 0, 0.5);
     }
 }
