@@ -326,6 +326,7 @@ mod tests {
         assert!(error("", &["loss.soft_targets=0.5", "loss.global=sigmoid"]).contains("set one of them"));
         assert!(error("", &["loss.global_parts=0"]).contains("loss.global_parts = 0"));
         assert!(error("", &["loss.soft_targets=1.5"]).contains("loss.soft_targets = 1.5"));
+        assert!(error("", &["loss.soft_target_momentum=1.5"]).contains("loss.soft_target_momentum = 1.5"));
         assert!(error("", &["loss.reverse_mapping_weight=nan"]).contains("loss.reverse_mapping_weight"));
         assert!(error("", &["data.lateral_fraction=2"]).contains("data.lateral_fraction = 2"));
         assert!(error("", &["data.sequence_length=1"]).contains("data.sequence_length = 1"));
