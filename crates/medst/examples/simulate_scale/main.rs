@@ -59,7 +59,7 @@ fn describe(path: &Path, workload: &Workload) -> medst::Result<()> {
         |length: usize| dataset.sequences.iter().filter(|own| own.len() == length).count() as f64 / count as f64;
     let (mut studies, mut laterals, mut tokens, mut words) = (0i64, 0usize, 0i64, 0i64);
     for numbers in (0..count).collect::<Vec<_>>().chunks(16) {
-        let batch = dataset.batch(numbers, Crop::Centre);
+        let batch = dataset.batch(numbers, Crop::Centre)?;
         let load = workload.load(&batch);
         studies += load.tokens.len() as i64;
         laterals += load.laterals.iter().filter(|&&own| own).count();
