@@ -36,7 +36,7 @@ test: libtorch
 # Needs Open MPI and libclang (Debian: openmpi-bin libopenmpi-dev libclang-dev). The features of the whole workspace, so that nothing else is built anew.
 test-mpi: libtorch
 	$(BUILD) test --release --workspace --features medst-cli/nccl --test distributed --test prepare_together
-	$(BUILD) test --release --workspace --features medst-cli/nccl --lib -- distributed::
+	$(BUILD) test --release --workspace --features medst-cli/nccl --lib --config 'target."cfg(all())".runner = "tools/not_python.sh"' -- distributed::
 
 # Against an S3 server on the loopback, which tools/s3_server.sh installs (PyPI, 140 MB). `make test` has these tests too, where the server is installed.
 test-s3: libtorch
