@@ -135,8 +135,7 @@ fn between_gpus(group: Group, number: usize) -> Result<Group> {
     match distributed::nccl::Nccl::join(Group::clone(&group), number) {
         Ok(nccl) => Ok(std::sync::Arc::new(nccl)),
         Err(error) => {
-            // Leaving the group would wait for the others (`end_all`).
-            std::mem::forget(group);
+            abandon(group);
             Err(error.into())
         }
     }
@@ -146,6 +145,11 @@ fn between_gpus(group: Group, number: usize) -> Result<Group> {
 #[cfg(not(feature = "nccl"))]
 fn between_gpus(group: Group, _number: usize) -> Result<Group> {
     Ok(group)
+}
+
+/// Lets go of a group after an error. Leaving it would wait for the others, who wait for this process: whoever shows the error ends them ([`end_all`]).
+pub fn abandon(group: Group) {
+    std::mem::forget(group);
 }
 
 /// Ends the other processes too, where one of several has failed: they would wait for it.

@@ -209,19 +209,25 @@ fn bytes_of(folder: &Path) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-#[test]
-fn an_interrupted_run_goes_on_to_the_same_bytes() {
-    let folder = tempfile::tempdir().unwrap();
+/// A table of so many studies of subjects with five each; every seventh picture is missing.
+fn pictures(folder: &Path, count: usize) -> PathBuf {
     let mut table = "subject_id,day,view,image\n".to_string();
-    for n in 0..1500 {
+    for n in 0..count {
         let name = format!("{n}.png");
         if n % 7 != 0 {
-            png(&folder.path().join(&name), 20, 20, (n % 250) as u8);
+            png(&folder.join(&name), 20, 20, (n % 250) as u8);
         }
         table += &format!("s{},{n},PA,{name}\n", n / 5);
     }
-    let path = folder.path().join("studies.csv");
+    let path = folder.join("studies.csv");
     fs::write(&path, &table).unwrap();
+    path
+}
+
+#[test]
+fn an_interrupted_run_goes_on_to_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = pictures(folder.path(), 1500);
     let (whole, resumed) = (folder.path().join("whole"), folder.path().join("resumed"));
     prepare_table(&path, &whole, &options(), &Silent).unwrap();
     // More than one of the two lanes can decode ahead of the other (two blocks of 128), so that the first block is written.
@@ -289,16 +295,7 @@ fn prepare_by(processes: usize, table: &Path, out: &Path, stop: u64) -> Vec<Resu
 #[test]
 fn several_processes_make_the_corpus_of_one_and_stop_together() {
     let folder = tempfile::tempdir().unwrap();
-    let mut table = "subject_id,day,view,image\n".to_string();
-    for n in 0..900 {
-        let name = format!("{n}.png");
-        if n % 7 != 0 {
-            png(&folder.path().join(&name), 20, 20, (n % 250) as u8);
-        }
-        table += &format!("s{},{n},PA,{name}\n", n / 5);
-    }
-    let path = folder.path().join("studies.csv");
-    fs::write(&path, &table).unwrap();
+    let path = pictures(folder.path(), 900);
     let at = |name: &str| folder.path().join(name);
     let one = prepare_table(&path, &at("one"), &options(), &Silent).unwrap();
     for processes in [2, 5] {

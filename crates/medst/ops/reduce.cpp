@@ -10,7 +10,7 @@
 #include <ATen/core/ivalue.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include <cstring>
+#include "guarded.h"
 
 using at::Tensor;
 using torch::autograd::AutogradContext;
@@ -59,12 +59,7 @@ extern "C" {
 // * group: a handle that `release` frees. Sets a message where it fails.
 void* medst_sum_over_ranks(const void* x, void* group, Sum sum, Release release, char** error) {
   auto handle = c10::make_intrusive<Group>(group, sum, release);
-  try {
-    return new Tensor(SumOverRanks::apply(*static_cast<const Tensor*>(x), std::move(handle)));
-  } catch (const std::exception& exception) {
-    *error = strdup(exception.what());
-    return nullptr;
-  }
+  return medst::guarded(error, [&] { return SumOverRanks::apply(*static_cast<const Tensor*>(x), std::move(handle)); });
 }
 
 }

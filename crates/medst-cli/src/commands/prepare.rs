@@ -35,9 +35,8 @@ pub fn run(arguments: &Prepare, output: &Output, reporter: &Reporter) -> Result<
         // One of several processes speaks for all.
         Ok(None) => return Ok(()),
         Err(error) => {
-            // Leaving the group would wait for the others, who wait for this process: whoever shows the error ends them (`launch::end_all`).
             if !matches!(error, medst_data::Error::Stopped) {
-                std::mem::forget(group);
+                launch::abandon(group);
             }
             return Err(error.into());
         }

@@ -21,8 +21,7 @@ pub fn run(arguments: &Pretrain, output: &Output, reporter: &Reporter) -> Result
     let summary = match medst::train::pretrain_together(&config, arguments.resume, device, &group, reporter) {
         Ok(summary) => summary,
         Err(error) => {
-            // Leaving the group would wait for the others, who wait for this process: whoever shows the error ends them (`launch::end_all`).
-            std::mem::forget(group);
+            launch::abandon(group);
             return Err(error.into());
         }
     };

@@ -1,5 +1,6 @@
 //! The binary as several processes.
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -14,7 +15,7 @@ pub fn launcher() -> bool {
 }
 
 /// `medst` in `processes` processes; in one of them without a launcher.
-pub fn start(at: &Path, processes: usize, arguments: &[&str]) -> Child {
+pub fn start(at: &Path, processes: usize, arguments: &[impl AsRef<OsStr>]) -> Child {
     let medst = env!("CARGO_BIN_EXE_medst");
     let mut command = match processes {
         1 => Command::new(medst),

@@ -11,22 +11,13 @@ mod traffic;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
+use command::processes::{launcher, start};
 use command::{SMALL, run, tiny, with};
 use serde_json::Value;
 use tch::Tensor;
-
-/// Whether several processes can be started here.
-fn launcher() -> bool {
-    let there = Command::new("mpirun").arg("--version").output().is_ok_and(|output| output.status.success());
-    assert!(there || std::env::var_os("MEDST_NEED_MPI").is_none(), "MEDST_NEED_MPI is set, and there is no mpirun");
-    if !there {
-        eprintln!("skipped: no mpirun (Debian: openmpi-bin)");
-    }
-    there
-}
 
 fn corpus() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -45,23 +36,6 @@ fn pretrain(settings: &[&str], more: &[&str]) -> Vec<String> {
     let configuration = tiny();
     let arguments = with(&[&["-q", "pretrain", &configuration], more].concat(), &settings);
     arguments.iter().map(ToString::to_string).collect()
-}
-
-/// `medst` in `processes` processes; in one of them without a launcher.
-fn start(at: &Path, processes: usize, arguments: &[String]) -> Child {
-    let medst = env!("CARGO_BIN_EXE_medst");
-    let mut command = match processes {
-        1 => Command::new(medst),
-        _ => {
-            let mut command = Command::new("mpirun");
-            command.args(["--oversubscribe", "-n", &processes.to_string(), medst]);
-            command
-        }
-    };
-    command.args(arguments).current_dir(at).stdout(Stdio::piped()).stderr(Stdio::piped());
-    // Continuous integration is root in a container.
-    command.envs([("OMPI_ALLOW_RUN_AS_ROOT", "1"), ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1"), ("OMP_NUM_THREADS", "1")]);
-    command.spawn().unwrap()
 }
 
 fn done(output: Output) -> String {
