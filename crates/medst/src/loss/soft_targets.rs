@@ -34,14 +34,20 @@ pub fn targets(
     let studies = report.size()[0];
     assert_eq!(similarity.size(), [studies, studies], "the word pieces of every study");
     let own = Tensor::eye(studies, (report.kind(), report.device())) * (1.0 - config.soft_targets);
-    // Two reports are as similar one way as the other; an image to a report and its report to the other image need not be.
-    Some([similarity.shallow_clone(), similarity.tr()].map(|similarity| {
+    let towards = |similarity: &Tensor| {
         let mut scores = similarity / config.soft_target_temperature;
         if let Some(excluded) = excluded {
             scores = scores.masked_fill(excluded, f64::NEG_INFINITY);
         }
         &own + scores.softmax(-1, None::<Kind>) * config.soft_targets
-    }))
+    };
+    let of_images = towards(&similarity);
+    // Two reports are as similar one way as the other; an image to a report and its report to the other image need not be.
+    let of_reports = match config.soft_target_similarity {
+        Similarity::Momentum => towards(&similarity.tr()),
+        Similarity::Embedding | Similarity::Text => of_images.shallow_clone(),
+    };
+    Some([of_images, of_reports])
 }
 
 /// Cosine of sets: `|a ∩ b| / √(|a|·|b|)`, `[B, B]`; 0 for an empty set.
