@@ -3,7 +3,7 @@
 # and started again: what is done is not done twice.
 #
 #   runs/ablation.sh                                    two runs at once, one thread each: hours on two cores
-#   CONFIG=configs/ablation/large.toml DEVICE=cuda WORKERS=1 THREADS=8 runs/ablation.sh
+#   CONFIG=configs/ablation/large.toml OUT=docs/evidence-large.md DEVICE=cuda WORKERS=1 THREADS=8 runs/ablation.sh     a larger one, on a GPU
 #   MINUTES=30 runs/ablation.sh                         begins no run after half an hour
 #   runs/ablation.sh --arms full,no-move --seeds 1      a part of it
 set -euo pipefail

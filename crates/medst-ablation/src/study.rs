@@ -243,13 +243,20 @@ impl Study {
 mod tests {
     use super::*;
 
+    fn of_the_project(name: &str) -> Study {
+        Study::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/ablation").join(name)).unwrap()
+    }
+
     fn small() -> Study {
-        Study::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/ablation/small.toml")).unwrap()
+        of_the_project("small.toml")
     }
 
     #[test]
-    fn the_study_of_the_project_is_well_formed() {
-        let study = small();
+    fn the_studies_of_the_project_are_well_formed() {
+        ["small.toml", "large.toml"].map(of_the_project).iter().for_each(well_formed);
+    }
+
+    fn well_formed(study: &Study) {
         let units = study.units();
         let (seeds, sizes) = (study.scale.seeds.len(), study.scale.sizes.len());
         assert!(seeds >= 5 && sizes >= 2);

@@ -1,18 +1,22 @@
 //! Whether layers in bfloat16 give what float32 gives: the cosine of both gradients for each part of the loss, and the losses of the same
-//! steps in both precisions. Full-size model with random weights; prints one JSON object.
+//! steps in both precisions. Full-size model with random weights, or a trained one; prints one JSON object.
 //!
-//! `cargo run --release -p medst --example bench_precision -- [corpus=FOLDER] [steps=0] [studies=8] [device=cpu|cuda]`: the first
+//! `cargo run --release -p medst --example bench_precision -- [corpus=FOLDER] [model=RUN] [steps=0] [studies=8] [device=cpu|cuda]`: the first
 //! `studies` of a corpus, or random pixels and tokens; `steps` of training beside each other, at the paper's learning rate.
 
 #[path = "workload/mod.rs"]
 mod workload;
 
+use std::path::Path;
+
 use medst::loss::{self, Losses};
 use medst::model::{MedSt, Mode};
+use medst::train::checkpoint;
 use medst::train::gradients::Gradients;
 use medst::train::optimizer::AdamW;
+use medst_data::report::WordPiece;
 use serde_json::json;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 use workload::Workload;
 
 type Part = (&'static str, fn(&Losses) -> &Tensor);
@@ -27,12 +31,26 @@ const PARTS: [Part; 5] = [
 
 fn main() -> medst::Result<()> {
     let mut workload = Workload::from_arguments()?;
+    let usual = WordPiece::bert_cased();
+    let weights = match workload.word("model", "") {
+        "" => None,
+        run => Some(checkpoint::open_model(Path::new(run), Device::Cpu)?),
+    };
+    if let Some(trained) = &weights {
+        workload.config.model = trained.card.model.clone();
+    }
     // Both precisions are to drop the same units: none.
     workload.config.model.text.dropout = 0.0;
     let steps: usize = workload.number("steps", 0)?;
-    let batch = workload.batch_of_corpus()?;
+    let batch = workload.batch_of_corpus(weights.as_ref().map_or(&usual, |trained| &trained.pieces))?;
     let config = &workload.config;
-    let model = |kind| MedSt::new(&config.model, 0, workload.device, kind);
+    let model = |kind| -> medst::Result<MedSt> {
+        let mut model = MedSt::new(&config.model, 0, workload.device, kind)?;
+        if let Some(trained) = &weights {
+            model.load(&trained.path.join("model.safetensors"))?;
+        }
+        Ok(model)
+    };
 
     let mut cosines = serde_json::Map::new();
     for (name, part) in PARTS {

@@ -349,6 +349,8 @@ fn search(at: &Path) {
         (&["search", "find", "index", "--text", "?"], 2, "no words"),
         (&["search", "find", "index", "--study", "nobody"], 2, "no study nobody"),
         (&["search", "find", "index", "--text", "edema", "--from", "soon"], 2, "neither a date"),
+        (&["search", "find", "index", "--text", "edema", "--finding", "edemas"], 2, "a label `edemas`"),
+        (&["search", "find", "index", "--text", "edema", "--finding", "edemas=0"], 2, "pleural effusion"),
         (&["search", "find", "index", "--text", "edema", "--model", "corpus"], 1, "neither a run"),
     ] {
         let (_, err) = run(at, arguments, code);

@@ -30,10 +30,12 @@ pub fn file(path: &Path) -> Result<PathBuf> {
             let bytes = stored(path, &address)?;
             let folder = super::cache::root()?.join("sources");
             std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
-            // By content, so that processes do not overwrite each other's.
+            // By content, and under a name of its own until it is whole, so that processes do not overwrite each other's.
             let file = folder.join(crate::corpus::staging::checksum_of(&bytes));
             if !file.exists() {
-                crate::corpus::staging::write_whole(&file, &bytes)?;
+                let arriving = file.with_extension(std::process::id().to_string());
+                std::fs::write(&arriving, &bytes).map_err(Error::io(&arriving))?;
+                std::fs::rename(&arriving, &file).map_err(Error::io(&file))?;
             }
             Ok(file)
         }

@@ -86,14 +86,14 @@ impl Workload {
     ///
     /// # Errors
     /// A corpus that cannot be read.
-    pub fn batch_of_corpus(&self) -> Result<Batch> {
+    pub fn batch_of_corpus(&self, pieces: &WordPiece) -> Result<Batch> {
         let path = self.word("corpus", "");
         if path.is_empty() {
             return Ok(self.batch());
         }
-        let (corpus, pieces) = (Corpus::open(Path::new(path))?, WordPiece::bert_cased());
+        let corpus = Corpus::open(Path::new(path))?;
         let config = &self.config;
-        let dataset = Dataset::new(&corpus, &pieces, Split::Train, &config.model, &config.data)?;
+        let dataset = Dataset::new(&corpus, pieces, Split::Train, &config.model, &config.data)?;
         let (wanted, mut studies) = (self.number("studies", 8)?, 0);
         let numbers = 0..dataset.sequences.len();
         let numbers: Vec<usize> = numbers

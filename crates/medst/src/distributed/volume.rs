@@ -10,7 +10,8 @@
 //! | the local loss | one sum | `e` |
 //! | whether to stop | one sum | 8 |
 //!
-//! All but the first and the last are there once for each batch of an accumulated step. The bytes are those of the tensors; what a network moves
+//! All but the first and the last are there once for each batch of an accumulated step. A momentum teacher gathers its embeddings as well, images and
+//! reports apart. The bytes are those of the tensors; what a network moves
 //! depends on the algorithm ([`forecast`](super::forecast)).
 
 use super::Traffic;
@@ -84,13 +85,14 @@ pub fn statistics(config: &Config) -> Vec<u64> {
 pub fn step(config: &Config, batches: &[u64]) -> Traffic {
     let e = element(config);
     let statistics = statistics(config);
+    let teachers = u64::from(config.loss.has_teacher());
     let batch = Traffic {
         sums: statistics.len() as u64 + 1,
         summed_bytes: statistics.iter().sum::<u64>() + e,
-        gathers: 1,
+        gathers: 1 + 2 * teachers,
         ..Traffic::default()
     };
-    let gathered = |studies: u64| 2 * e * studies * config.model.projection.embedding as u64;
+    let gathered = |studies: u64| (1 + teachers) * 2 * e * studies * config.model.projection.embedding as u64;
     let buckets = buckets(&config.model);
     let gradients = Traffic {
         sums: buckets.len() as u64 + 1,
@@ -101,12 +103,14 @@ pub fn step(config: &Config, batches: &[u64]) -> Traffic {
     batch * batches.len() as u64 + gradients
 }
 
-/// Until the first step: all processes compare their configurations and take over weights, moments, statistics and the place of the run.
+/// Until the first step: all processes compare their configurations and take over weights, moments, statistics and the place of the run; also
+/// those of a momentum teacher.
 pub fn start(config: &Config) -> Traffic {
-    let parameters = parameters(&config.model);
+    let (parameters, running) = (parameters(&config.model), running(&config.model));
+    let teachers = u64::from(config.loss.has_teacher());
     Traffic {
-        broadcasts: 3 + HEADS * 4,
-        broadcast_bytes: (3 * parameters + running(&config.model)) * element(config),
+        broadcasts: 3 + HEADS * 4 + teachers,
+        broadcast_bytes: (3 * parameters + running + teachers * (parameters + running)) * element(config),
         messages: 3,
         ..Traffic::default()
     }

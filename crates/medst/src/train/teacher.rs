@@ -80,11 +80,16 @@ impl Teacher {
 
     /// Takes over the weights of process 0.
     pub fn broadcast(&self, group: &Group) {
+        if group.size() == 1 {
+            return;
+        }
         let _guard = tch::no_grad_guard();
-        for own in self.model.parameters().iter().chain(self.model.buffers()) {
-            let mut values = own.tensor.detach().contiguous().copy();
-            group.broadcast(&mut values);
-            own.fill(&values);
+        let all: Vec<&Parameter> = self.model.parameters().iter().chain(self.model.buffers()).collect();
+        let mut values = Tensor::cat(&all.iter().map(|own| own.tensor.flatten(0, -1)).collect::<Vec<_>>(), 0);
+        group.broadcast(&mut values);
+        let sizes: Vec<i64> = all.iter().map(|own| own.tensor.numel() as i64).collect();
+        for (own, values) in all.iter().zip(values.split_with_sizes(&sizes, 0)) {
+            own.fill(&values.view_as(&own.tensor));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What is asked of an index, and what answers.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use medst_data::import::values;
@@ -150,7 +151,7 @@ impl Index {
     /// The nearest studies.
     ///
     /// # Errors
-    /// A vector of another width.
+    /// A vector of another width; a filter by a label that no study has.
     pub fn search(&self, query: &Query) -> Result<Answer> {
         let vectors = match query.among {
             Among::Images => &self.images,
@@ -164,6 +165,9 @@ impl Index {
         let may =
             |&row: &usize| has[row] && query.not != Some(row) && (open || query.filter.passes(&self.studies[row]));
         let rows: Vec<usize> = (0..self.studies.len()).filter(may).collect();
+        if rows.is_empty() {
+            self.check_labels(&query.filter)?;
+        }
         let graph = self.graph.as_ref().filter(|_| query.among == Among::Images && !query.exact && open);
         let near = graph.map(|graph| {
             // One more, in case the study that was asked with is among them.
@@ -185,6 +189,20 @@ impl Index {
             recall: near.as_ref().and_then(|_| self.graph_recall()),
             found: best.into_iter().enumerate().map(found).collect(),
         })
+    }
+
+    /// Refuses labels that no study has: they are misspelt, or not of this index.
+    fn check_labels(&self, filter: &Filter) -> Result<()> {
+        let known: BTreeSet<String> =
+            self.studies.iter().flat_map(|study| study.labels.keys()).map(|column| words(column)).collect();
+        match filter.findings.iter().find(|(name, _)| !known.contains(name)) {
+            None => Ok(()),
+            Some((name, _)) => {
+                let known: Vec<String> = known.into_iter().take(40).collect();
+                let known = if known.is_empty() { "no labels".to_string() } else { known.join(", ") };
+                Err(Error::Input(format!("no study of the index has a label `{name}`; it has {known}")))
+            }
+        }
     }
 }
 
