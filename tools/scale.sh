@@ -90,7 +90,7 @@ collectives() {
 }
 
 pairs() {
-  for studies in 2048 4096 8192; do "$examples/simulate_scale" pairs=$studies; done > "$work/pairs.jsonl"
+  for studies in 2048 4096 8192; do "$examples/simulate_scale" pairs=$studies && "$examples/simulate_scale" pairs=$studies own=$((studies / 8)); done > "$work/pairs.jsonl"
 }
 
 case ${PART:-} in

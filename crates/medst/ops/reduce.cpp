@@ -1,7 +1,7 @@
-// The sum of a tensor over all processes of a job, as a node of the tape.
+// The sum of a tensor over all processes of a job, and rows gathered of all of them, as nodes of the tape.
 //
-// Every process has the sum and computes from it what concerns its own studies; so the gradient of a process' own part is the sum of what all
-// of them found. Each pass is one collective, whose doing is Rust's (src/distributed).
+// Every process has the sum, or the rows, and computes from it what concerns its own studies; so the gradient of a process' own part is the sum of
+// what all of them found. Each pass is one collective, whose doing is Rust's (src/distributed).
 //
 // All processes meet in the same collectives in the same order: the engine computes a tape backwards in exactly the order of its making,
 // and all make the same nodes.
@@ -52,6 +52,21 @@ struct SumOverRanks : Function<SumOverRanks> {
   }
 };
 
+struct GatheredRows : Function<GatheredRows> {
+  static Tensor forward(AutogradContext* context, const Tensor& own, const Tensor& all, int64_t first, c10::intrusive_ptr<Group> group) {
+    context->saved_data["first"] = first;
+    context->saved_data["count"] = own.size(0);
+    context->saved_data["group"] = c10::IValue::make_capsule(std::move(group));
+    return all.detach();
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    auto group = c10::static_intrusive_pointer_cast<Group>(context->saved_data["group"].toCapsule());
+    auto [first, count] = std::pair(context->saved_data["first"].toInt(), context->saved_data["count"].toInt());
+    return {summed(*group, gradients[0]).narrow(0, first, count), Tensor(), Tensor(), Tensor()};
+  }
+};
+
 }  // namespace
 
 extern "C" {
@@ -60,6 +75,14 @@ extern "C" {
 void* medst_sum_over_ranks(const void* x, void* group, Sum sum, Release release, char** error) {
   auto handle = c10::make_intrusive<Group>(group, sum, release);
   return medst::guarded(error, [&] { return SumOverRanks::apply(*static_cast<const Tensor*>(x), std::move(handle)); });
+}
+
+// `all` as a function of `own`, which are its rows from `first` on. As above.
+void* medst_gathered_rows(const void* own, const void* all, int64_t first, void* group, Sum sum, Release release, char** error) {
+  auto handle = c10::make_intrusive<Group>(group, sum, release);
+  return medst::guarded(error, [&] {
+    return GatheredRows::apply(*static_cast<const Tensor*>(own), *static_cast<const Tensor*>(all), first, std::move(handle));
+  });
 }
 
 }

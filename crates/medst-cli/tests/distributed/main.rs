@@ -117,7 +117,12 @@ fn several_processes_compute_the_steps_of_one() {
             .any(|line| line["studies"] != lines(&at.join("uneven-1"), "train")[0]["studies"])
     );
     // A teacher that follows the model, and gives the targets of the whole batch.
-    let taught = ["loss.soft_targets=0.3", "loss.soft_target_similarity=momentum", "loss.soft_target_momentum=0.8"];
+    let taught = [
+        "loss.soft_targets=0.3",
+        "loss.soft_target_similarity=momentum",
+        "loss.soft_target_momentum=0.8",
+        "loss.negatives=other_subjects",
+    ];
     agree(at, "taught", &[&long[..], &taught[..], &["train.sequences_per_batch=7"]].concat(), &[2]);
     // Batches without a full sequence, processes without a study, processes without a lateral view.
     let sparse = ["train.sequences_per_batch=3", "data.sequence_length=6", "data.lateral_fraction=0.1"];

@@ -44,6 +44,8 @@ pub struct Collectives {
 #[derive(Deserialize)]
 pub struct Pairs {
     pub studies: f64,
+    /// The own ones among them.
+    pub rows: f64,
     pub seconds: f64,
     pub bytes: f64,
 }

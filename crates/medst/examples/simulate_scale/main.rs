@@ -2,7 +2,7 @@
 //!
 //! * `simulate_scale measured=docs/scale/measured.json out=docs/scale` compares the model with what `tools/scale.sh` measured, predicts for
 //!   machines that were not at hand (`machines.rs`), and writes SVG files and `tables.md` (`make scale`).
-//! * `simulate_scale describe=CORPUS` says what a corpus' training batches are made of, as JSON; `simulate_scale pairs=STUDIES` times the loss over
+//! * `simulate_scale describe=CORPUS` says what a corpus' training batches are made of, as JSON; `simulate_scale pairs=STUDIES [own=STUDIES]` times the loss over
 //!   all pairs and its memory. `tools/scale.sh` asks for both.
 
 #[path = "../workload/mod.rs"]
@@ -34,7 +34,8 @@ fn main() -> medst::Result<()> {
         return describe(Path::new(workload.word("describe", "")), &workload);
     }
     if !workload.word("pairs", "").is_empty() {
-        pairs(workload.number("pairs", 0)?);
+        let studies = workload.number("pairs", 0)?;
+        pairs(studies, workload.number("own", studies)?);
         return Ok(());
     }
     let (measured, out) = (workload.word("measured", "docs/scale/measured.json"), workload.word("out", "docs/scale"));
@@ -75,8 +76,8 @@ fn describe(path: &Path, workload: &Workload) -> medst::Result<()> {
     Ok(())
 }
 
-/// Seconds and memory of the loss over all pairs, forward and backward.
-fn pairs(studies: i64) {
+/// Seconds and memory of the loss over all pairs, forward and backward, as far as a process with `own` of the studies computes it.
+fn pairs(studies: i64, own: i64) {
     tch::manual_seed(1);
     let draw = || unit(&Tensor::randn([studies, 128], (Kind::Float, Device::Cpu))).set_requires_grad(true);
     let (image, report) = (draw(), draw());
@@ -85,12 +86,11 @@ fn pairs(studies: i64) {
     let mut seconds = f64::MAX;
     for _ in 0..2 {
         let start = Instant::now();
-        let loss =
-            global::global(&image, &report, &Relations::of_sequences(none.shallow_clone()), &LossConfig::default())
-                .loss;
+        let relations = Relations::of_sequences(none.shallow_clone());
+        let loss = global::part(&image, &report, &(0..own), &relations, &LossConfig::default()).loss;
         let _ = Tensor::run_backward(&[loss], &[&image, &report], false, false);
         seconds = seconds.min(start.elapsed().as_secs_f64());
     }
     let bytes = resident_bytes("VmHWM:").saturating_sub(before);
-    println!("{}", serde_json::json!({ "studies": studies, "seconds": seconds, "bytes": bytes }));
+    println!("{}", serde_json::json!({ "studies": studies, "rows": own, "seconds": seconds, "bytes": bytes }));
 }

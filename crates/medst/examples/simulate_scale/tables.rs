@@ -21,16 +21,16 @@ const WHOLE: usize = 4096;
 /// How the loss over all pairs is computed.
 #[derive(Clone, Copy, PartialEq)]
 enum Pairs {
-    /// By everybody, as it is.
-    Alike,
-    /// Each its own rows and columns: not written yet.
+    /// Each process its own images and reports, as it is.
     Shared,
+    /// The whole by everybody, to compare with.
+    Alike,
 }
 
 struct Case<'a> {
     config: &'a Config,
     batch: &'a Studies,
-    /// Matrices of all pairs at once.
+    /// Matrices of the own studies' pairs at once.
     of_pairs: f64,
 }
 
@@ -41,9 +41,8 @@ impl Case<'_> {
         let step =
             forecast::step(self.config, &cluster.device, &cluster.network, self.batch, studies, processes, imbalance);
         match pairs {
-            Pairs::Alike => step,
-            // Rows and columns of the own studies: twice the share.
-            Pairs::Shared => Step { pairs: step.pairs * 2.0 / processes as f64, ..step },
+            Pairs::Shared => step,
+            Pairs::Alike => Step { pairs: forecast::pairs(self.config, &cluster.device, studies, 1), ..step },
         }
     }
 
@@ -63,8 +62,9 @@ pub fn write(measured: &Measured, folder: &Path) -> medst::Result<()> {
     let mut config = Config::default();
     config.train.precision = Precision::BFloat16;
     let batch = measured.studies.studies();
-    let largest = measured.pairs.iter().max_by(|a, b| a.studies.total_cmp(&b.studies));
-    let of_pairs = largest.map_or(0.0, |own| own.bytes / (4.0 * own.studies * own.studies));
+    let parts = measured.pairs.iter().filter(|own| own.rows < own.studies);
+    let largest = parts.max_by(|a, b| a.studies.total_cmp(&b.studies));
+    let of_pairs = largest.map_or(0.0, |own| own.bytes / (4.0 * own.rows * own.studies));
     let case = Case { config: &config, batch: &batch, of_pairs };
     let clusters = machines::clusters();
 
@@ -86,13 +86,10 @@ pub fn write(measured: &Measured, folder: &Path) -> medst::Result<()> {
     };
     save("tables.md", text)?;
     save("measured.svg", draw_here(measured)?)?;
+    save("weak.svg", draw_weak(&case, &clusters, Pairs::Shared, "Weak scaling (predicted)"))?;
     save(
-        "weak.svg",
-        draw_weak(&case, &clusters, Pairs::Alike, "Weak scaling as it is (predicted): all pairs on every GPU"),
-    )?;
-    save(
-        "weak-shared.svg",
-        draw_weak(&case, &clusters, Pairs::Shared, "Weak scaling with pairs shared out (predicted; not written)"),
+        "weak-alike.svg",
+        draw_weak(&case, &clusters, Pairs::Alike, "Weak scaling if every GPU computed all pairs (predicted)"),
     )?;
     save("parts.svg", draw_parts(&case, &clusters[0]))?;
     save("strong.svg", draw_strong(&case, &clusters))?;
@@ -147,11 +144,11 @@ fn volume_table(case: &Case) -> String {
                 format!("{:.3}", statistics.iter().sum::<u64>() as f64 / 1e6),
             ],
             vec![
-                format!("embeddings, a process with {studies:.0} studies"),
-                "1".into(),
-                format!("{:.3}", embeddings / 1e6),
+                format!("embeddings and their gradient, for {studies:.0} studies in the batch"),
+                "2".into(),
+                format!("{:.3}", 2.0 * embeddings / 1e6),
             ],
-            vec!["local loss, whether to stop".into(), "2".into(), "0.000".into()],
+            vec!["losses and accuracies, whether to stop".into(), "2".into(), "0.000".into()],
         ],
     )
 }
@@ -220,9 +217,10 @@ fn here_tables(measured: &Measured) -> medst::Result<String> {
 
 fn pairs_table(measured: &Measured) -> String {
     let rows = measured.pairs.iter().map(|own| {
-        let matrix = 4.0 * own.studies * own.studies;
+        let matrix = 4.0 * own.rows * own.studies;
         vec![
             draw::thousands(own.studies as u64),
+            draw::thousands(own.rows as u64),
             milliseconds(own.seconds),
             format!("{:.2}", own.bytes / 1e9),
             format!("{:.1}", own.bytes / matrix),
@@ -230,7 +228,7 @@ fn pairs_table(measured: &Measured) -> String {
     });
     table(
         "The loss over all pairs, forward and backward (measured on the CPU, one thread)",
-        &["studies", "ms", "GB", "matrices at once"],
+        &["studies", "of them own", "ms", "GB", "matrices at once"],
         rows.collect(),
     )
 }
@@ -245,7 +243,7 @@ fn machines_table(clusters: &[Cluster]) -> String {
 
 fn weak_table(case: &Case, clusters: &[Cluster]) -> String {
     let mut rows = Vec::new();
-    for (pairs, says) in [(Pairs::Alike, "as it is"), (Pairs::Shared, "pairs shared out")] {
+    for (pairs, says) in [(Pairs::Shared, "shared out, as it is"), (Pairs::Alike, "all on every GPU")] {
         for cluster in clusters {
             let mut row = vec![cluster.name.to_string(), says.to_string()];
             row.extend(GPUS.iter().map(|&processes| percent(case.weak(cluster, processes, pairs))));
@@ -259,7 +257,7 @@ fn weak_table(case: &Case, clusters: &[Cluster]) -> String {
 
 fn parts_table(case: &Case, cluster: &Cluster) -> String {
     let rows = GPUS.iter().map(|&processes| {
-        let step = case.step(cluster, OWN * processes as usize, processes, Pairs::Alike);
+        let step = case.step(cluster, OWN * processes as usize, processes, Pairs::Shared);
         let parts = parts(&step).map(milliseconds);
         let studies = (OWN as f64 * case.batch.mean_length() * processes as f64).round() as u64;
         let all = [draw::thousands(processes), draw::thousands(studies)];
@@ -277,7 +275,7 @@ fn parts(step: &Step) -> [f64; 6] {
 
 fn strong_table(case: &Case, clusters: &[Cluster]) -> String {
     let rows = clusters.iter().map(|cluster| {
-        let of = |processes: u64| case.step(cluster, WHOLE, processes, Pairs::Alike).seconds();
+        let of = |processes: u64| case.step(cluster, WHOLE, processes, Pairs::Shared).seconds();
         let mut row = vec![cluster.name.to_string()];
         row.extend(
             GPUS.iter()
@@ -309,7 +307,7 @@ fn reached_table(case: &Case) -> String {
         [vec![percent(reached), draw::thousands(studies.round() as u64)], cells.to_vec()].concat()
     });
     table(
-        "How the assumed share of the matrix rate changes it, H100, InfiniBand NDR, pairs shared out (predicted)",
+        "How the assumed share of the matrix rate changes it, H100, InfiniBand NDR (predicted)",
         &["share reached", "studies/s, one GPU", "8", "64", "512", "4,096"],
         rows.to_vec(),
     )
@@ -324,7 +322,7 @@ fn memory_table(case: &Case) -> String {
     });
     table(
         &format!(
-            "Memory of a process, {OWN} sequences a GPU, GB (predicted; {:.1} matrices of all pairs at once: measured)",
+            "Memory of a process, {OWN} sequences a GPU, GB (predicted; {:.1} matrices of the own studies' pairs at once: measured)",
             case.of_pairs
         ),
         &["GPUs", "weights, moments", "gradients, buckets", "activations", "all pairs", "together"],
@@ -370,7 +368,7 @@ fn draw_weak(case: &Case, clusters: &[Cluster], pairs: Pairs, title: &str) -> St
         .zip(COLOURS)
         .map(|(cluster, colour)| {
             let points = GPUS.iter().map(|&own| (own as f64, case.weak(cluster, own, pairs))).collect();
-            Line { name: cluster.name.into(), points, dashed: pairs == Pairs::Shared, colour }
+            Line { name: cluster.name.into(), points, dashed: pairs == Pairs::Alike, colour }
         })
         .collect();
     draw::lines(title, &Axis::doubling("GPUs", 8, 4096), &Axis::share("studies/s a GPU, of one alone"), &lines, None)
@@ -380,7 +378,7 @@ fn draw_parts(case: &Case, cluster: &Cluster) -> String {
     let columns: Vec<Column> = GPUS
         .iter()
         .map(|&own| {
-            let step = case.step(cluster, OWN * own as usize, own, Pairs::Alike);
+            let step = case.step(cluster, OWN * own as usize, own, Pairs::Shared);
             Column { name: draw::thousands(own), parts: parts(&step).map(|seconds| 1e3 * seconds).to_vec() }
         })
         .collect();
@@ -407,7 +405,7 @@ fn draw_strong(case: &Case, clusters: &[Cluster]) -> String {
         .iter()
         .zip(COLOURS)
         .map(|(cluster, colour)| {
-            let of = |own: u64| case.step(cluster, WHOLE, own, Pairs::Alike).seconds();
+            let of = |own: u64| case.step(cluster, WHOLE, own, Pairs::Shared).seconds();
             let points = gpus.iter().map(|&own| (own as f64, of(8) / of(own))).collect();
             Line { name: cluster.name.into(), points, dashed: false, colour }
         })

@@ -7,6 +7,7 @@
 //! * Gradients: a bucket is ready when the backward pass has left its stage, and goes when the one before is through. What is under way when the
 //!   backward pass ends is waited for ([`Step::exposed`]). Where the processor that computes also passes tensors, nothing goes beside.
 //! * Batch statistics, embeddings and control sums ([`volume`]) are waited for one by one.
+//! * The loss over all pairs is shared out ([`pairs`]).
 //! * Whoever has most work in a batch is waited for ([`imbalance`]).
 //!
 //! Work is counted by [`cost`] and divided by rates. Everything here is a prediction; `docs/scale.md` compares it with what was measured.
@@ -90,9 +91,12 @@ pub struct Device {
     pub overhead: f64,
 }
 
-/// Times that the loss over all pairs reads or writes its matrix, forward and backward, by going through `loss/global.rs`: scores and temperature 3,
-/// two log-softmaxes 4 and their derivatives 15, the gradient's way back 4; and four searches for the best, assumed to read it five times each.
-pub const PASSES: f64 = 46.0;
+/// Times that the loss over all pairs reads or writes a matrix of scores, forward and backward, by going through `loss/global.rs`: scores and
+/// temperature 3, the gradient's way back 4.
+pub const PASSES_OF_SCORES: f64 = 7.0;
+/// The same for each direction, images among reports and reports among images: log-softmax 2, its derivative 7.5, the search for the best, assumed to
+/// read them five times.
+pub const PASSES_OF_A_DIRECTION: f64 = 14.5;
 
 /// What a batch is made of.
 #[derive(Clone, Debug, PartialEq)]
@@ -126,11 +130,11 @@ pub struct Step {
     pub compute: f64,
     /// For whoever has most work.
     pub imbalance: f64,
-    /// The loss over all pairs of the batch, which everybody computes.
+    /// The loss over all pairs of the batch: the own images among all reports, the own reports among all images.
     pub pairs: f64,
     /// Statistics and control sums.
     pub statistics: f64,
-    /// Embeddings.
+    /// Embeddings, and their gradient from the loss over all pairs.
     pub gathering: f64,
     /// Gradients that are still under way behind the backward pass.
     pub exposed: f64,
@@ -187,19 +191,27 @@ pub fn step(
     });
     let exposed = if network.beside { (through - end).max(0.0) } else { through };
 
-    let pairs = studies * studies;
-    let products = 6.0 * pairs * model.projection.embedding as f64 / device.precise_rate;
     let compute = forward + of_heads + (of_image + of_report) / imbalance;
-    let control = network.sum(element, processes) + network.sum(8.0, processes);
+    let control = network.sum(volume::LOSSES as f64 * element, processes) + network.sum(8.0, processes);
     let statistics: f64 = volume::statistics(config).iter().map(|&bytes| network.sum(bytes as f64, processes)).sum();
     Step {
         compute: compute + update + device.overhead,
         imbalance: compute * (imbalance - 1.0),
-        pairs: products + PASSES * element * pairs / device.memory,
+        pairs: pairs(config, device, studies, processes),
         statistics: statistics + control,
-        gathering: network.gather(traffic.gathered_bytes as f64, processes),
+        gathering: network.gather(traffic.gathered_bytes as f64, processes)
+            + network.sum(studies * volume::embeddings(config) as f64, processes),
         exposed,
     }
+}
+
+/// The loss over all pairs. A process alone scores each once; several score their own images and their own reports apart.
+pub fn pairs(config: &Config, device: &Device, studies: f64, processes: u64) -> f64 {
+    let matrices = if processes == 1 { 1.0 } else { 2.0 };
+    let scores = studies * studies / processes as f64;
+    let products = 6.0 * matrices * scores * config.model.projection.embedding as f64 / device.precise_rate;
+    let passes = matrices * PASSES_OF_SCORES + 2.0 * PASSES_OF_A_DIRECTION;
+    products + passes * volume::element(config) as f64 * scores / device.memory
 }
 
 /// Work of whoever has most over the mean of all, the mean of some drawn batches: sequences are not split, and some studies have two views.
@@ -237,7 +249,7 @@ pub fn imbalance(config: &Config, batch: &Studies, sequences: usize, processes: 
 
 /// Bytes of what each process holds: `[weights and moments, gradients and buckets, activations of its share, the pairs]`.
 ///
-/// * `of_pairs`: matrices of all pairs that exist at once.
+/// * `of_pairs`: matrices of the own studies' pairs that exist at once.
 pub fn memory(config: &Config, batch: &Studies, studies: f64, processes: u64, of_pairs: f64) -> [f64; 4] {
     let model = &config.model;
     let element = volume::element(config) as f64;
@@ -254,7 +266,8 @@ pub fn memory(config: &Config, batch: &Studies, studies: f64, processes: u64, of
     let heads = rows
         * (3.0 * model.projection.hidden as f64 + 3.0 * model.projection.embedding as f64 + model.image.width as f64);
     let activations = studies / processes as f64 * ((image + report) * kept + heads * element);
-    [3.0 * element * parameters + copy, 2.0 * element * parameters, activations, of_pairs * element * studies * studies]
+    let pairs = of_pairs * element * studies * studies / processes as f64;
+    [3.0 * element * parameters + copy, 2.0 * element * parameters, activations, pairs]
 }
 
 #[cfg(test)]

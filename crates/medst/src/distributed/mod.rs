@@ -12,9 +12,10 @@
 //! What a step is, on every process:
 //! 1. The encoders run over the process' own studies (whole sequences, so that none is split).
 //! 2. The projections normalise with the statistics of all processes: sums of [`sum`].
-//! 3. Global embeddings are gathered; global and temporal losses are computed over the whole batch, by all alike. The local loss is of the own
-//!    studies, divided by all.
-//! 4. Each process follows the gradient back through its own studies; statistics' gradients are summed in between.
+//! 3. Global embeddings are gathered. The global loss is of the own images among all reports and of the own reports among all images, the local loss of
+//!    the own studies; both are summed. The temporal losses are computed over the whole batch, by all alike.
+//! 4. Each process follows the gradient back through its own studies; what it found for others' embeddings, and statistics' gradients, are summed on
+//!    the way.
 //! 5. Gradients of the parameters are summed, and everybody makes the same update.
 //!
 //! How this differs from the reference, which trains with PyTorch's DDP: there each device has negatives and batch statistics of its own, and

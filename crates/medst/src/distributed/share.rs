@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use tch::Tensor;
 
-use super::Group;
+use super::{Group, sum};
 
 /// One process' share of a batch.
 #[derive(Clone, Debug)]
@@ -45,21 +45,32 @@ impl Share {
         self.counts[..self.group.rank()].iter().sum()
     }
 
-    /// The rows of all processes, `[own, …]` to `[studies, …]`, for what everybody computes alike. The gradient goes to the own rows, the others
-    /// being numbers here: each process follows its own.
-    pub fn gather(&self, own: &Tensor) -> Tensor {
+    /// The rows of all processes, `[own, …]` to `[studies, …]`.
+    pub fn gather(&self, own: &Tensor) -> Gathered {
         let all = self.group.gather(&own.detach().contiguous(), &self.counts);
         let (first, count) = (self.first(), self.own());
         let behind = first + count;
-        Tensor::cat(&[all.narrow(0, 0, first), own.shallow_clone(), all.narrow(0, behind, self.studies() - behind)], 0)
+        let others = [all.narrow(0, 0, first), all.narrow(0, behind, self.studies() - behind)];
+        let alike = Tensor::cat(&[&others[0], own, &others[1]], 0);
+        Gathered { alike, divided: sum::gathered_rows(own, &all, first, &self.group) }
     }
 
-    /// The sum of a scalar over all processes, for a loss that everybody knows. The gradient goes to the own part.
+    /// Sums over all processes, for losses that everybody knows. The gradient goes to the own parts.
     pub fn total(&self, own: &Tensor) -> Tensor {
         let mut all = own.detach().copy();
         self.group.sum(&mut all);
         own + (all - own.detach())
     }
+}
+
+/// The rows of all processes, twice: of what is computed from them, either everybody computes the whole or each its own part.
+#[derive(Debug)]
+pub struct Gathered {
+    /// For what everybody computes alike. The gradient goes to the own rows, the others being numbers here: each process follows its own.
+    pub alike: Tensor,
+    /// For a sum of which each process computes its part. The gradient of the own rows is what all parts found, at the price of one more sum over
+    /// the processes.
+    pub divided: Tensor,
 }
 
 /// Contiguous sequences for each of `ranks` processes; the borders are those nearest to equal numbers of studies.

@@ -1,4 +1,4 @@
-//! The sum of a tensor over all processes, with gradient (`ops/reduce.cpp`).
+//! The sum of a tensor over all processes, and rows gathered of all, with gradient (`ops/reduce.cpp`).
 
 use std::ffi::{c_char, c_void};
 
@@ -15,6 +15,15 @@ unsafe extern "C" {
         release: extern "C" fn(*mut c_void),
         error: *mut *mut c_char,
     ) -> *mut c_void;
+    fn medst_gathered_rows(
+        own: *const c_void,
+        all: *const c_void,
+        first: i64,
+        group: *mut c_void,
+        sum: extern "C" fn(*const c_void, *const c_void),
+        release: extern "C" fn(*mut c_void),
+        error: *mut *mut c_char,
+    ) -> *mut c_void;
 }
 
 /// `Σ_r x_r` over the processes `r`, from which each goes on to compute what concerns its own part of the batch. The gradient by a process' own
@@ -23,6 +32,14 @@ pub fn sum_over_ranks(x: &Tensor, group: &Group) -> Tensor {
     let handle = Box::into_raw(Box::new(Group::clone(group)));
     // SAFETY: the tensor lives, the handle is a box of `Group` that `release` takes over, and both functions expect that type.
     take(|error| unsafe { medst_sum_over_ranks(pointer(x), handle.cast(), sum, release, error) })
+}
+
+/// `all`, of which `own` are the rows from `first` on, for what each process computes of its own part of the batch. The gradient by `own` is the
+/// sum of the gradients that all processes found, which takes a sum of as many numbers as `all` has.
+pub(super) fn gathered_rows(own: &Tensor, all: &Tensor, first: i64, group: &Group) -> Tensor {
+    let handle = Box::into_raw(Box::new(Group::clone(group)));
+    // SAFETY: as above.
+    take(|error| unsafe { medst_gathered_rows(pointer(own), pointer(all), first, handle.cast(), sum, release, error) })
 }
 
 extern "C" fn sum(group: *const c_void, tensor: *const c_void) {

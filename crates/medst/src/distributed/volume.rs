@@ -7,7 +7,8 @@
 //! | gradients, a bucket a stage | one sum for each of `1 + (blocks + 2) + (layers + 1)` | `e` · parameters |
 //! | batch statistics: four heads with two normalisations; sums and rows, then squares; forward and backward | 32 sums | `16 e (h + D + 1)` |
 //! | global embeddings of images and reports | one gathering | `2 e B D` |
-//! | the local loss | one sum | `e` |
+//! | their gradient from the loss over all pairs | one sum | `2 e B D` |
+//! | the local and the global loss, two accuracies | one sum | `4 e` |
 //! | whether to stop | one sum | 8 |
 //!
 //! All but the first and the last are there once for each batch of an accumulated step. A momentum teacher gathers its embeddings as well, images and
@@ -19,6 +20,9 @@ use crate::config::Config;
 use crate::model::config::ModelConfig;
 use crate::model::parameters::at_least_float;
 use crate::train::log::Parts;
+
+/// Numbers that parts of a batch add up to: local and global loss, two accuracies.
+pub(super) const LOSSES: u64 = 4;
 
 /// Projection heads: of images, patches, reports and words.
 const HEADS: u64 = 4;
@@ -79,6 +83,11 @@ pub fn statistics(config: &Config) -> Vec<u64> {
     forward.repeat(2 * HEADS as usize)
 }
 
+/// Bytes of a study's global embeddings, of its image and of its report.
+pub(super) fn embeddings(config: &Config) -> u64 {
+    2 * element(config) * config.model.projection.embedding as u64
+}
+
 /// One optimiser step.
 ///
 /// * `batches`: studies of each of its batches; several where the run accumulates.
@@ -87,17 +96,17 @@ pub fn step(config: &Config, batches: &[u64]) -> Traffic {
     let statistics = statistics(config);
     let teachers = u64::from(config.loss.has_teacher());
     let batch = Traffic {
-        sums: statistics.len() as u64 + 1,
-        summed_bytes: statistics.iter().sum::<u64>() + e,
+        sums: statistics.len() as u64 + 2,
+        summed_bytes: statistics.iter().sum::<u64>() + LOSSES * e,
         gathers: 1 + 2 * teachers,
         ..Traffic::default()
     };
-    let gathered = |studies: u64| (1 + teachers) * 2 * e * studies * config.model.projection.embedding as u64;
+    let embeddings = batches.iter().sum::<u64>() * embeddings(config);
     let buckets = buckets(&config.model);
     let gradients = Traffic {
         sums: buckets.len() as u64 + 1,
-        summed_bytes: buckets.iter().sum::<u64>() * e + 8,
-        gathered_bytes: batches.iter().map(|&studies| gathered(studies)).sum(),
+        summed_bytes: buckets.iter().sum::<u64>() * e + embeddings + 8,
+        gathered_bytes: (1 + teachers) * embeddings,
         ..Traffic::default()
     };
     batch * batches.len() as u64 + gradients
@@ -129,7 +138,7 @@ pub fn validation(config: &Config, studies: u64) -> Traffic {
             sums: 2,
             summed_bytes: 8 * (losses + 2),
             gathers: 2,
-            gathered_bytes: 2 * studies * config.model.projection.embedding as u64 * element(config),
+            gathered_bytes: studies * embeddings(config),
             ..Traffic::default()
         }
 }
@@ -177,7 +186,8 @@ mod tests {
         let config = Config::default();
         let [one, two] = [&[10][..], &[4, 6]].map(|batches| step(&config, batches));
         assert_eq!(one.gathered_bytes, two.gathered_bytes);
-        assert_eq!(two.sums - one.sums, 33);
-        assert_eq!(one.summed_bytes, 4 * parameters(&config.model) + 16 * 4 * (2048 + 128 + 1) + 4 + 8);
+        assert_eq!(two.sums - one.sums, 34);
+        let statistics = 16 * 4 * (2048 + 128 + 1);
+        assert_eq!(one.summed_bytes, 4 * parameters(&config.model) + statistics + 10 * 1024 + 16 + 8);
     }
 }

@@ -8,6 +8,8 @@
 //! # Shapes
 //! `image`, `report`: `[B, D]` unit vectors, row `b` of both from study `b`.
 
+use std::ops::Range;
+
 use tch::{Kind, Tensor};
 
 use super::config::{GlobalKind, LossConfig};
@@ -23,57 +25,67 @@ pub struct Global {
 }
 
 pub fn global(image: &Tensor, report: &Tensor, relations: &Relations, config: &LossConfig) -> Global {
-    let logits = image.matmul(&report.tr()) / config.global_temperature;
-    let excluded = candidates::excluded(logits.size()[0], relations, config, logits.device());
-    let loss = match config.global {
-        GlobalKind::Sigmoid => sigmoid::sigmoid(&logits, excluded.as_ref()),
-        GlobalKind::Softmax => {
-            let targets = soft_targets::targets(report, excluded.as_ref(), relations, config);
-            softmax(&logits, excluded.as_ref(), targets.as_ref())
-        }
-    };
-    let scores = logits.detach();
-    Global { loss, accuracy_at_1: accuracy(&scores, 1), accuracy_at_5: accuracy(&scores, 5) }
+    part(image, report, &(0..image.size()[0]), relations, config)
 }
 
-/// Symmetric InfoNCE of `logits` `[B, B]`, without the pairs that are `excluded`, towards the diagonal or towards `targets` of
-/// images and of reports.
-fn softmax(logits: &Tensor, excluded: Option<&Tensor>, targets: Option<&[Tensor; 2]>) -> Tensor {
-    let diagonal = |x: Tensor| x.diagonal(0, 0, 1);
+/// What some studies of a batch add to its loss and accuracies: their images among all reports, their reports among all images. Parts of all studies
+/// add up to the whole. Where processes share a batch, each computes `2·R·B` pairs instead of `B²`.
+///
+/// * `rows`: the `R` studies.
+pub fn part(image: &Tensor, report: &Tensor, rows: &Range<i64>, relations: &Relations, config: &LossConfig) -> Global {
+    let studies = image.size()[0];
+    let of_rows = |all: &Tensor| all.narrow(0, rows.start, rows.end - rows.start);
+    let score = |own: &Tensor, others: &Tensor| own.matmul(&others.tr()) / config.global_temperature;
+    let images = score(&of_rows(image), report);
+    let reports = if *rows == (0..studies) { images.tr() } else { score(&of_rows(report), image) };
+    let excluded = candidates::excluded(rows, studies, relations, config, image.device());
+    let loss = match config.global {
+        GlobalKind::Sigmoid => sigmoid::sigmoid(&images, rows, excluded.as_ref()),
+        GlobalKind::Softmax => {
+            let targets = soft_targets::targets(report, rows, excluded.as_ref(), relations, config);
+            let [of_images, of_reports] = targets.map_or([None, None], |both| both.map(Some));
+            softmax(&images, rows, excluded.as_ref(), of_images.as_ref())
+                + softmax(&reports, rows, excluded.as_ref(), of_reports.as_ref())
+        }
+    };
+    let [images, reports] = [images, reports].map(|scores| accuracies(&scores.detach(), rows));
+    let [accuracy_at_1, accuracy_at_5] = [0, 1].map(|place| (&images[place] + &reports[place]) / 2.0);
+    Global { loss, accuracy_at_1, accuracy_at_5 }
+}
+
+/// The sum over `rows` of the cross entropy of `logits` `[R, B]`, without the pairs that are `excluded`, towards the row's own study or towards
+/// `targets`; divided by `B`.
+fn softmax(logits: &Tensor, rows: &Range<i64>, excluded: Option<&Tensor>, targets: Option<&Tensor>) -> Tensor {
+    let studies = logits.size()[1] as f64;
     let candidates = match excluded {
         Some(excluded) => logits.masked_fill(excluded, f64::NEG_INFINITY),
         None => logits.shallow_clone(),
     };
-    let Some([of_images, of_reports]) = targets else {
-        return -diagonal(candidates.log_softmax(1, None::<Kind>)).mean(None::<Kind>)
-            - diagonal(candidates.log_softmax(0, None::<Kind>)).mean(None::<Kind>);
+    let mut likelihood = candidates.log_softmax(1, None::<Kind>);
+    let Some(targets) = targets else {
+        return -likelihood.diagonal(rows.start, 0, 1).sum(None::<Kind>) / studies;
     };
-    let entropy = |logits: &Tensor, targets: &Tensor| {
-        let mut likelihood = logits.log_softmax(1, None::<Kind>);
-        if let Some(excluded) = excluded {
-            // Excluded pairs have no target, and 0 · −∞ would be none either.
-            likelihood = likelihood.masked_fill(excluded, 0.0);
-        }
-        -(targets * likelihood).sum_dim_intlist(&[1i64][..], false, None::<Kind>).mean(None::<Kind>)
-    };
-    entropy(&candidates, of_images) + entropy(&candidates.tr(), of_reports)
+    if let Some(excluded) = excluded {
+        // Excluded pairs have no target, and 0 · −∞ would be none either.
+        likelihood = likelihood.masked_fill(excluded, 0.0);
+    }
+    -(targets * likelihood).sum(None::<Kind>) / studies
 }
 
-/// Share of rows and columns whose partner is among the `k` best, averaged over both directions. With fewer than `k`
+/// Share of the batch that `rows` add whose own study is the best, and among the five best, of their row of `scores` `[R, B]`. With fewer than five
 /// candidates all of them are taken.
-fn accuracy(logits: &Tensor, k: i64) -> Tensor {
-    let studies = logits.size()[0];
-    let target = Tensor::arange(studies, (Kind::Int64, logits.device())).unsqueeze(1);
-    let hits = |scores: &Tensor| {
-        let (_, best) = scores.topk(k.min(studies), 1, true, true);
-        best.eq_tensor(&target).any_dim(1, false).to_kind(logits.kind()).mean(None::<Kind>)
-    };
-    (hits(logits) + hits(&logits.tr())) / 2.0
+fn accuracies(scores: &Tensor, rows: &Range<i64>) -> [Tensor; 2] {
+    let studies = scores.size()[1];
+    let own = Tensor::arange_start(rows.start, rows.end, (Kind::Int64, scores.device())).unsqueeze(1);
+    let (_, best) = scores.topk(5.min(studies), 1, true, true);
+    let hits = best.eq_tensor(&own);
+    let share = |hits: &Tensor| hits.to_kind(scores.kind()).sum(None::<Kind>) / studies as f64;
+    [share(&hits.narrow(1, 0, 1.min(studies))), share(&hits)]
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::config::Negatives;
+    use super::super::config::{Negatives, Similarity};
     use super::*;
     use proptest::prelude::*;
     use tch::Device;
@@ -153,6 +165,46 @@ mod tests {
             let a = global(&x, &y, &known(subjects), &config).loss.double_value(&[]);
             let b = global(&x.roll([rotation], [0]), &y.roll([rotation], [0]), &known(moved), &config).loss.double_value(&[]);
             prop_assert!(a.is_finite() && (a - b).abs() < 1e-9, "{a} {b}");
+        }
+
+        /// However a batch is divided, parts of it add up to its loss, its accuracies and its gradients.
+        #[test]
+        fn parts_add_up(
+            subjects in proptest::collection::vec(0u32..3, 7..8), seed in 0i64..1000, first in 0i64..8, second in 0i64..8,
+            sigmoid: bool, masked: bool, parts in 1i64..3, similarity in 0usize..4,
+        ) {
+            let config = LossConfig {
+                global: if sigmoid { GlobalKind::Sigmoid } else { GlobalKind::Softmax },
+                negatives: if masked { Negatives::OtherSubjects } else { Negatives::All },
+                global_parts: parts,
+                soft_targets: if sigmoid || similarity == 3 { 0.0 } else { 0.4 },
+                soft_target_similarity: [Similarity::Text, Similarity::Embedding, Similarity::Momentum][similarity % 3],
+                ..LossConfig::default()
+            };
+            let known = Relations {
+                pieces: subjects.iter().map(|&own| vec![own, own + 1]).collect(),
+                taught: Some([units(7, seed + 2), units(7, seed + 3)]),
+                ..relations(&subjects)
+            };
+            let both = [units(7, seed), units(7, seed + 1)].map(|own| own.set_requires_grad(true));
+            let figures = |own: &Global| [&own.loss, &own.accuracy_at_1, &own.accuracy_at_5].map(|own| own.double_value(&[]));
+            let pull = |loss: &Tensor| Tensor::run_backward(&[loss], &both, true, false);
+            let whole = global(&both[0], &both[1], &known, &config);
+            let (mut sum, mut gradients) = ([0.0; 3], both.each_ref().map(Tensor::zeros_like));
+            for rows in [0..first.min(second), first.min(second)..first.max(second), first.max(second)..7] {
+                if rows.start > 6 {
+                    continue;
+                }
+                let own = part(&both[0], &both[1], &(rows.start..rows.end.min(7)), &known, &config);
+                sum.iter_mut().zip(figures(&own)).for_each(|(sum, own)| *sum += own);
+                gradients.iter_mut().zip(pull(&own.loss)).for_each(|(sum, own)| drop(sum.g_add_(&own)));
+            }
+            for (sum, whole) in sum.iter().zip(figures(&whole)) {
+                prop_assert!((sum - whole).abs() < 1e-12, "{sum} {whole}");
+            }
+            for (sum, whole) in gradients.iter().zip(pull(&whole.loss)) {
+                prop_assert!(sum.allclose(&whole, 1e-10, 1e-12, false), "{sum:?} {whole:?}");
+            }
         }
     }
 }

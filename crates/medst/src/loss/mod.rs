@@ -72,15 +72,25 @@ pub fn of_share(
 ) -> Losses {
     let own = images.global.size()[0];
     let local = local::local(model, images, reports, share.map_or(own, Share::studies), config);
-    let (image, report, local) = match share {
-        None => (images.global.shallow_clone(), reports.global.shallow_clone(), local),
+    let (image, report, local, global) = match share {
+        None => {
+            let global = global::global(&images.global, &reports.global, relations, config);
+            (images.global.shallow_clone(), reports.global.shallow_clone(), local, global)
+        }
         Some(share) => {
-            let width = images.global.size()[1];
-            let both = share.gather(&Tensor::cat(&[&images.global, &reports.global], 1));
-            (both.narrow(1, 0, width), both.narrow(1, width, width), share.total(&local))
+            let rows = share.gather(&Tensor::cat(&[&images.global, &reports.global], 1));
+            let both = |rows: &Tensor| rows.chunk(2, 1);
+            let divided = both(&rows.divided);
+            let own = share.first()..share.first() + share.own();
+            let part = global::part(&divided[0], &divided[1], &own, relations, config);
+            let parts = [local, part.loss, part.accuracy_at_1, part.accuracy_at_5];
+            let all = share.total(&Tensor::stack(&parts, 0));
+            let [local, loss, accuracy_at_1, accuracy_at_5] = [0, 1, 2, 3].map(|place| all.get(place));
+            let alike = both(&rows.alike);
+            let global = global::Global { loss, accuracy_at_1, accuracy_at_5 };
+            (alike[0].shallow_clone(), alike[1].shallow_clone(), local, global)
         }
     };
-    let global = global::global(&image, &report, relations, config);
     let temporal = temporal::temporal(&image, &report, relations, config);
     let total = &global.loss * config.global_weight
         + &local * config.local_weight

@@ -6,15 +6,21 @@
 //! own, so that the loss has no parameters and depends on the batch alone.
 //!
 //! # Shapes
-//! `image`, `report`: `[B, D]` unit vectors; `excluded`: `[B, B]` bool, pairs that are not contrasted.
+//! `image`, `report`: `[B, D]` unit vectors; `excluded`: `[R, B]` bool, pairs that are not contrasted.
+
+use std::ops::Range;
 
 use tch::{Kind, Tensor};
 
-/// The loss of `logits = image · reportᵀ / temperature`.
-pub fn sigmoid(logits: &Tensor, excluded: Option<&Tensor>) -> Tensor {
-    let studies = logits.size()[0];
+use super::candidates;
+
+/// What the images `rows` of a batch add to the loss of `logits = image · reportᵀ / temperature`.
+///
+/// * `logits`: `[R, B]`.
+pub fn sigmoid(logits: &Tensor, rows: &Range<i64>, excluded: Option<&Tensor>) -> Tensor {
+    let studies = logits.size()[1];
     let bias = -((studies - 1).max(1) as f64).ln();
-    let signs = Tensor::eye(studies, (logits.kind(), logits.device())) * 2.0 - 1.0;
+    let signs = candidates::own(rows, studies, (logits.kind(), logits.device())) * 2.0 - 1.0;
     let mut terms = -((logits + bias) * signs).log_sigmoid();
     if let Some(excluded) = excluded {
         terms = terms.masked_fill(excluded, 0.0);
@@ -33,16 +39,16 @@ mod tests {
         let logits = Tensor::from_slice(&[2.0, -1.0, -1.0, 2.0]).view([2, 2]);
         let minus_log = |x: f64| (1.0 + (-x).exp()).ln();
         let expected = minus_log(2.0) + minus_log(1.0);
-        assert!((sigmoid(&logits, None).double_value(&[]) - expected).abs() < 1e-12);
+        assert!((sigmoid(&logits, &(0..2), None).double_value(&[]) - expected).abs() < 1e-12);
         let others = Tensor::from_slice(&[false, true, true, false]).view([2, 2]);
-        assert!((sigmoid(&logits, Some(&others)).double_value(&[]) - minus_log(2.0)).abs() < 1e-12);
+        assert!((sigmoid(&logits, &(0..2), Some(&others)).double_value(&[]) - minus_log(2.0)).abs() < 1e-12);
     }
 
     #[test]
     fn the_prior_is_where_untrained_logits_rest() {
         // At equal logits the best constant is the one at which a share of 1/B says yes: the gradient there sums to zero.
         let logits = Tensor::zeros([9, 9], (Kind::Double, Device::Cpu)).set_requires_grad(true);
-        sigmoid(&logits, None).backward();
+        sigmoid(&logits, &(0..9), None).backward();
         assert!(logits.grad().sum(None::<Kind>).double_value(&[]).abs() < 1e-12);
     }
 }

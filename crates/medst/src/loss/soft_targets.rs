@@ -8,17 +8,22 @@
 //! # Shapes
 //! `B` studies, `D` embedding width.
 
+use std::ops::Range;
+
 use tch::{Kind, Tensor};
 
+use super::candidates;
 use super::config::{LossConfig, Similarity};
 use crate::model::input::Relations;
 
-/// Targets of images among reports and of reports among images, each `[B, B]` with rows that sum to 1, 0 for pairs that are `excluded` (`[B, B]`
-/// bool, symmetric); `None` where a study is its own only target, as where nobody teaches (validation).
+/// Targets of images among reports and of reports among images, each `[R, B]` with rows that sum to 1, 0 for pairs that are `excluded` (`[R, B]`
+/// bool); `None` where a study is its own only target, as where nobody teaches (validation).
 ///
 /// * `report`: `[B, D]` unit vectors.
+/// * `rows`: the `R` studies whose targets are asked for.
 pub fn targets(
     report: &Tensor,
+    rows: &Range<i64>,
     excluded: Option<&Tensor>,
     relations: &Relations,
     config: &LossConfig,
@@ -26,40 +31,41 @@ pub fn targets(
     if config.soft_targets == 0.0 {
         return None;
     }
-    let similarity = match config.soft_target_similarity {
-        Similarity::Embedding => report.detach().matmul(&report.detach().tr()),
-        Similarity::Text => overlap(&relations.pieces).to_kind(report.kind()).to_device(report.device()),
-        Similarity::Momentum => relations.taught.as_ref()?.to_kind(report.kind()),
-    };
     let studies = report.size()[0];
-    assert_eq!(similarity.size(), [studies, studies], "the word pieces of every study");
-    let own = Tensor::eye(studies, (report.kind(), report.device())) * (1.0 - config.soft_targets);
+    let of_rows = |all: &Tensor| all.narrow(0, rows.start, rows.end - rows.start);
+    // Two reports are as similar one way as the other; an image to a report and its report to the other image need not be.
+    let similarity = match config.soft_target_similarity {
+        Similarity::Embedding => vec![of_rows(&report.detach()).matmul(&report.detach().tr())],
+        Similarity::Text => vec![overlap(&relations.pieces, rows).to_kind(report.kind()).to_device(report.device())],
+        Similarity::Momentum => {
+            let [image, report] = relations.taught.as_ref()?;
+            vec![of_rows(image).matmul(&report.tr()), of_rows(report).matmul(&image.tr())]
+        }
+    };
+    let own = candidates::own(rows, studies, (report.kind(), report.device())) * (1.0 - config.soft_targets);
     let towards = |similarity: &Tensor| {
-        let mut scores = similarity / config.soft_target_temperature;
+        assert_eq!(similarity.size(), own.size(), "the word pieces of every study");
+        let mut scores = similarity.to_kind(report.kind()) / config.soft_target_temperature;
         if let Some(excluded) = excluded {
             scores = scores.masked_fill(excluded, f64::NEG_INFINITY);
         }
         &own + scores.softmax(-1, None::<Kind>) * config.soft_targets
     };
-    let of_images = towards(&similarity);
-    // Two reports are as similar one way as the other; an image to a report and its report to the other image need not be.
-    let of_reports = match config.soft_target_similarity {
-        Similarity::Momentum => towards(&similarity.tr()),
-        Similarity::Embedding | Similarity::Text => of_images.shallow_clone(),
-    };
-    Some([of_images, of_reports])
+    let both: Vec<Tensor> = similarity.iter().map(towards).collect();
+    Some([both[0].shallow_clone(), both[both.len() - 1].shallow_clone()])
 }
 
-/// Cosine of sets: `|a ∩ b| / √(|a|·|b|)`, `[B, B]`; 0 for an empty set.
-fn overlap(sets: &[Vec<u32>]) -> Tensor {
-    let mut values = Vec::with_capacity(sets.len() * sets.len());
-    for a in sets {
+/// Cosine of sets: `|a ∩ b| / √(|a|·|b|)`, of `rows` with all, `[R, B]`; 0 for an empty set.
+fn overlap(sets: &[Vec<u32>], rows: &Range<i64>) -> Tensor {
+    let rows = &sets[rows.start as usize..rows.end as usize];
+    let mut values = Vec::with_capacity(rows.len() * sets.len());
+    for a in rows {
         for b in sets {
             let scale = ((a.len() * b.len()) as f64).sqrt();
             values.push(if scale > 0.0 { shared(a, b) as f64 / scale } else { 0.0 });
         }
     }
-    Tensor::from_slice(&values).view([sets.len() as i64, -1])
+    Tensor::from_slice(&values).view([rows.len() as i64, sets.len() as i64])
 }
 
 /// How many values two ascending lists share.
@@ -94,7 +100,7 @@ mod tests {
         let config = LossConfig { soft_targets: 0.5, soft_target_temperature: 0.05, ..LossConfig::default() };
         let known = relations(&[&[1, 2, 3], &[1, 2, 3], &[7, 8]]);
         let report = Tensor::eye(3, (Kind::Double, Device::Cpu));
-        let [found, _] = targets(&report, None, &known, &config).unwrap();
+        let [found, _] = targets(&report, &(0..3), None, &known, &config).unwrap();
         let value = |row: i64, column: i64| found.double_value(&[row, column]);
         assert!(
             (value(0, 1) - 0.25).abs() < 1e-6 && (value(0, 0) - 0.75).abs() < 1e-6,
@@ -103,7 +109,7 @@ mod tests {
         );
         assert!(value(0, 2) < 1e-6 && value(2, 2) > 1.0 - 1e-6);
         let excluded = Tensor::from_slice(&[false, true, false, true, false, false, false, false, false]).view([3, 3]);
-        let [found, _] = targets(&report, Some(&excluded), &known, &config).unwrap();
+        let [found, _] = targets(&report, &(0..3), Some(&excluded), &known, &config).unwrap();
         assert!(found.double_value(&[0, 1]) == 0.0 && found.double_value(&[0, 0]) > 1.0 - 1e-6);
     }
 
@@ -114,14 +120,14 @@ mod tests {
         let known = relations(&[&[], &[1], &[1, 2], &[4]]);
         for soft_target_similarity in [Similarity::Text, Similarity::Embedding] {
             let config = LossConfig { soft_targets: 0.3, soft_target_similarity, ..LossConfig::default() };
-            let both = targets(&report, None, &known, &config).unwrap();
+            let both = targets(&report, &(0..4), None, &known, &config).unwrap();
             for found in &both {
                 let sums = found.sum_dim_intlist(&[1i64][..], false, None::<Kind>);
                 assert!(sums.allclose(&sums.ones_like(), 1e-12, 1e-12, false));
             }
             assert!(both[0].allclose(&both[1], 1e-12, 1e-12, false), "reports are alike either way");
         }
-        assert!(targets(&report, None, &known, &LossConfig::default()).is_none());
+        assert!(targets(&report, &(0..4), None, &known, &LossConfig::default()).is_none());
     }
 
     #[test]
@@ -133,11 +139,11 @@ mod tests {
             ..LossConfig::default()
         };
         let report = Tensor::eye(2, (Kind::Double, Device::Cpu));
-        assert!(targets(&report, None, &relations(&[]), &config).is_none());
+        assert!(targets(&report, &(0..2), None, &relations(&[]), &config).is_none());
         // The first image resembles both reports, the second its own alone.
-        let taught = Tensor::from_slice(&[1.0, 1.0, -1.0, 1.0]).view([2, 2]);
-        let known = Relations { taught: Some(taught), ..relations(&[]) };
-        let [of_images, of_reports] = targets(&report, None, &known, &config).unwrap();
+        let image = Tensor::from_slice(&[1.0, 1.0, -1.0, 1.0]).view([2, 2]);
+        let known = Relations { taught: Some([image, report.shallow_clone()]), ..relations(&[]) };
+        let [of_images, of_reports] = targets(&report, &(0..2), None, &known, &config).unwrap();
         let expected = |values: [f64; 4]| Tensor::from_slice(&values).view([2, 2]);
         assert!(of_images.allclose(&expected([0.75, 0.25, 0.0, 1.0]), 1e-6, 1e-6, false), "{of_images:?}");
         assert!(of_reports.allclose(&expected([1.0, 0.0, 0.25, 0.75]), 1e-6, 1e-6, false), "{of_reports:?}");

@@ -221,8 +221,8 @@ pub struct Relations {
     pub subjects: Vec<u32>,
     /// For each of the `B` studies the distinct word pieces of its report, ascending; empty where nobody asked.
     pub pieces: Vec<Vec<u32>>,
-    /// `[B, B]`: how similar a teacher finds image `b` and report `c`; `None` where nobody teaches.
-    pub taught: Option<Tensor>,
+    /// What a teacher makes of the images and of the reports: unit vectors, `[B, D]` each; `None` where nobody teaches.
+    pub taught: Option<[Tensor; 2]>,
 }
 
 impl Relations {
@@ -238,7 +238,7 @@ impl Relations {
             days: self.days.as_ref().map(|days| days.to_device(device)),
             subjects: self.subjects.clone(),
             pieces: self.pieces.clone(),
-            taught: self.taught.as_ref().map(|taught| taught.to_device(device)),
+            taught: self.taught.as_ref().map(|both| both.each_ref().map(|own| own.to_device(device))),
         }
     }
 }

@@ -324,7 +324,7 @@ fn differentiate(
         let seed = rand::Rng::random(&mut sampler::random([config.train.seed, step, n as u64, 3]));
         let mut batch = batch.to_device(model.device());
         batch.reports.draw(seed, share.first());
-        batch.relations.taught = teacher.map(|teacher| teacher.similarity(&batch, share)).transpose()?;
+        batch.relations.taught = teacher.map(|teacher| teacher.embed(&batch, share)).transpose()?;
         let studies = batch.images.studies();
         let (losses, gradients) = match economy(config, studies) {
             economy if share.group.size() > 1 => {

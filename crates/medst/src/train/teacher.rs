@@ -48,18 +48,17 @@ impl Teacher {
         }
     }
 
-    /// How similar it finds every image of a batch to every report: cosines `[B, B]`, without gradient.
+    /// What it makes of the images and of the reports of a batch: unit vectors `[B, D]` each, without gradient.
     ///
-    /// * `share`: of a batch of which this process has a part; the similarities are those of the whole batch.
+    /// * `share`: of a batch of which this process has a part; the vectors are those of the whole batch.
     ///
     /// # Errors
     /// When the batch does not fit the model.
-    pub fn similarity(&self, batch: &Batch, share: &Share) -> Result<Tensor> {
+    pub fn embed(&self, batch: &Batch, share: &Share) -> Result<[Tensor; 2]> {
         let _guard = tch::no_grad_guard();
         let image = self.model.embed_images(&batch.images, Mode::Evaluate)?.global;
         let report = self.model.embed_reports(&batch.reports, Mode::Evaluate)?.global;
-        let [image, report] = [image, report].map(|own| share.group.gather(&own.contiguous(), &share.counts));
-        Ok(image.matmul(&report.tr()))
+        Ok([image, report].map(|own| share.group.gather(&own.contiguous(), &share.counts)))
     }
 
     /// Writes its weights.
