@@ -70,6 +70,7 @@ bench-gpu: libtorch
 # Draws what docs/scale.md shows, from docs/scale/measured.json.
 scale: libtorch
 	$(BUILD) run --release -p medst --example simulate_scale -- measured=docs/scale/measured.json out=docs/scale
+	python3 tools/scale_tables.py
 
 # Needs Open MPI, and a machine with nothing else to do.
 scale-measure: libtorch
