@@ -59,17 +59,18 @@ real-data: build
 	@MEDST=$(MEDST) tools/real_data.sh
 
 bench: libtorch
-	$(BUILD) build --release -p medst --examples
+	$(BUILD) build --release --workspace --examples
 	tools/bench.sh
 
 # On a machine with a GPU and torch 2.11 in PYTHON (python3 by default); see the script.
 bench-gpu: libtorch
-	$(BUILD) build --release -p medst --examples
+	$(BUILD) build --release --workspace --examples
 	BIN=target/release/examples tools/bench_gpu.sh
 
 # Draws what docs/scale.md shows, from docs/scale/measured.json.
 scale: libtorch
-	$(BUILD) run --release -p medst --example simulate_scale -- measured=docs/scale/measured.json out=docs/scale
+	$(BUILD) build --release --workspace --example simulate_scale
+	target/release/examples/simulate_scale measured=docs/scale/measured.json out=docs/scale
 	python3 tools/scale_tables.py
 
 # Needs Open MPI, and a machine with nothing else to do.

@@ -12,7 +12,7 @@ python=${PYTHON:-python3}
 device=${DEVICE:-cuda}
 bin=${BIN:-}
 if [ -z "$bin" ]; then
-  env -u LIBTORCH cargo build --release --quiet -p medst --examples
+  env -u LIBTORCH cargo build --release --quiet --workspace --examples
   bin=target/release/examples
 fi
 torch=$($python -c 'import os, torch; print(os.path.dirname(torch.__file__)) if torch.__version__.startswith("2.11") else exit("torch 2.11 is needed, this is " + torch.__version__)')

@@ -5,7 +5,7 @@
 #   STEPS=3 tools/curves.sh [key=value …]     keys of the example bench_step, such as precision=bfloat16
 set -euo pipefail
 cd "$(dirname "$0")/.."
-env -u LIBTORCH cargo build --release --quiet -p medst --example bench_step
+env -u LIBTORCH cargo build --release --quiet --workspace --example bench_step
 measure() {
   target/release/examples/bench_step "steps=${STEPS:-3}" "$@" | python3 -c '
 import json, sys
