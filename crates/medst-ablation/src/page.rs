@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 
 use crate::comparison::{Cell, Results};
-use crate::plot::{self, Bar, Line};
+use crate::plot::{self, Bar, Panel, Point};
 use crate::statistics;
 use crate::study::{Arm, Outcome, Study};
 use crate::unit::Unit;
@@ -60,7 +60,10 @@ pub fn write(study: &Study, units: &[Unit], out: &Path) -> Result<()> {
     }
     let curves = curves(&results);
     if !curves.is_empty() {
-        writeln!(page, "## Curves over training sizes\n\nMeans of the seeds with 95 % intervals; dashed: chance.\n")?;
+        writeln!(
+            page,
+            "## Curves over training sizes\n\nLeft above: what the control scores, mean of the seeds with its 95 % interval; dashed: chance. Else: the difference of an arm, with its interval, which is\ncoloured where it leaves out 0 (not corrected).\n"
+        )?;
         for (outcome, drawn) in curves {
             let file = format!("curve-{}.svg", slug(&outcome.name));
             save(&file, drawn)?;
@@ -253,26 +256,34 @@ fn bars(study: &Study, outcome: usize, cells: &Cells) -> Vec<Bar> {
     own.collect()
 }
 
-/// Arms that ran at several sizes, an outcome each.
+/// Arms that ran at several sizes, an outcome each: what the control scores, and how they differ from what they are compared with.
 fn curves<'a>(results: &Results<'a>) -> Vec<(&'a Outcome, String)> {
     let study = results.study;
+    let mut sizes = study.scale.sizes.clone();
+    sizes.sort_unstable();
+    let cells: Vec<(usize, Cells)> = sizes.iter().map(|&size| (size, results.compare(size))).collect();
     let mut drawn = Vec::new();
-    for outcome in &study.table.outcomes {
-        let lines = study.table.arms.iter().filter(|arm| arm.curve).map(|arm| {
-            let mut points: Vec<(f64, f64, f64)> = Vec::new();
-            for &size in &study.scale.sizes {
-                let values: Vec<f64> = results.figures(&arm.name, size, outcome).into_values().collect();
-                if !values.is_empty() {
-                    points.push((size as f64, statistics::mean(&values), statistics::reach(&values)));
-                }
-            }
-            points.sort_by(|a, b| a.0.total_cmp(&b.0));
-            Line { name: arm.name.clone(), points }
-        });
-        let lines: Vec<Line> = lines.filter(|line| line.points.len() > 1).collect();
-        if !lines.is_empty() {
+    for (place, outcome) in study.table.outcomes.iter().enumerate() {
+        let of_control = |&size: &usize| {
+            let values: Vec<f64> = results.figures(&study.table.control, size, outcome).into_values().collect();
+            let (mean, reach) = (statistics::mean(&values), statistics::reach(&values));
+            (!values.is_empty()).then(|| Point { size: size as f64, mean, low: mean - reach, high: mean + reach })
+        };
+        let control =
+            Panel { name: study.table.control.clone(), points: sizes.iter().filter_map(of_control).collect() };
+        let of_arm = |arm: &str| {
+            let points = cells.iter().filter_map(|(size, cells)| {
+                let cell = cells.get(arm)?.iter().find(|cell| cell.outcome == place)?;
+                let d = &cell.difference;
+                Some(Point { size: *size as f64, mean: d.mean, low: d.low, high: d.high })
+            });
+            Panel { name: arm.to_string(), points: points.collect() }
+        };
+        let arms = study.table.arms.iter().filter(|arm| arm.curve && arm.name != study.table.control);
+        let arms: Vec<Panel> = arms.map(|arm| of_arm(&arm.name)).filter(|panel| panel.points.len() > 1).collect();
+        if control.points.len() > 1 && !arms.is_empty() {
             let chance = results.chance(study.scale.sizes[0], outcome);
-            drawn.push((outcome, plot::curves(&outcome.name, &lines, chance)));
+            drawn.push((outcome, plot::curves(&outcome.name, &control, chance, &arms)));
         }
     }
     drawn

@@ -47,62 +47,105 @@ pub fn differences(title: &str, axis: &str, bars: &[Bar]) -> String {
     )
 }
 
-/// One line of a curve: points `(size, mean, half interval)`.
-pub struct Line {
+/// A small chart over the number of training subjects.
+pub struct Panel {
     pub name: String,
-    pub points: Vec<(f64, f64, f64)>,
+    pub points: Vec<Point>,
 }
 
-/// Figures over the number of training subjects, which is drawn by its logarithm.
-pub fn curves(title: &str, lines: &[Line], chance: Option<f64>) -> String {
-    let (left, top, width, height) = (46.0, 26.0, 250.0, 180.0);
-    let points = || lines.iter().flat_map(|line| &line.points);
-    let sizes = || points().map(|point| point.0.ln());
-    let (least, most) = (sizes().fold(f64::MAX, f64::min), sizes().fold(f64::MIN, f64::max));
-    let values = || points().flat_map(|point| [point.1 - point.2, point.1 + point.2]).chain(chance);
-    let (low, high) = (values().fold(f64::MAX, f64::min), values().fold(f64::MIN, f64::max));
-    let margin = 0.06 * (high - low).max(1e-9);
-    let (low, high) = (low - margin, high + margin);
-    let x = |size: f64| left + 12.0 + (width - 24.0) * (size.ln() - least) / (most - least).max(1e-9);
-    let y = |value: f64| top + height * (high - value) / (high - low);
-    let step = nice((high - low) / 4.0);
-    let first = (low / step).ceil() as i64;
-    let ticks: Vec<f64> = (first..).map(|n| n as f64 * step).take_while(|&tick| tick <= high).collect();
-    let mut places: Vec<f64> = points().map(|point| point.0).collect();
-    places.sort_by(f64::total_cmp);
-    places.dedup();
+/// A figure at a size, with its interval.
+pub struct Point {
+    pub size: f64,
+    pub mean: f64,
+    pub low: f64,
+    pub high: f64,
+}
+
+impl Point {
+    fn colour(&self) -> &'static str {
+        if self.low <= 0.0 && self.high >= 0.0 {
+            COLOURS[7]
+        } else if self.mean < 0.0 {
+            COLOURS[1]
+        } else {
+            COLOURS[2]
+        }
+    }
+}
+
+/// What the control scores, and what each arm adds to it or takes away, over the number of training subjects, which is drawn by its logarithm.
+/// Differences share one scale; coloured where their interval leaves out 0.
+pub fn curves(title: &str, control: &Panel, chance: Option<f64>, arms: &[Panel]) -> String {
+    let (width, height, columns) = (150.0, 96.0, 4);
+    let (across, down) = (width + 54.0, height + 46.0);
+    let sizes = || std::iter::once(control).chain(arms).flat_map(|panel| &panel.points).map(|point| point.size);
+    let span = (sizes().fold(f64::MAX, f64::min), sizes().fold(f64::MIN, f64::max));
+    let range = |values: &mut dyn Iterator<Item = f64>| {
+        let (low, high) =
+            values.fold((f64::MAX, f64::MIN), |(low, high), value| (f64::min(low, value), f64::max(high, value)));
+        let margin = 0.06 * (high - low).max(1e-9);
+        (low - margin, high + margin)
+    };
+    let ends = |panel: &Panel| panel.points.iter().flat_map(|point| [point.low, point.high]).collect::<Vec<_>>();
+    let absolute = range(&mut ends(control).into_iter().chain(chance));
+    let relative = range(&mut arms.iter().flat_map(ends).chain([0.0]));
+    let rows = (arms.len() + 1).div_ceil(columns);
+    let place = |number: usize| {
+        let (row, column) = (number / columns, number % columns);
+        (46.0 + across * column as f64, 44.0 + down * row as f64)
+    };
+    let first = Frame { at: place(0), width, height, span, range: absolute };
     svg(
-        left + width + 175.0,
-        top + height + 40.0,
+        across * columns.min(arms.len() + 1) as f64 + 8.0,
+        down * rows as f64 + 40.0,
         &html! {
-            text x=(left) y="15" font-weight="bold" { (title) }
-            @for &tick in &ticks {
-                line x1=(left) x2=(left + width) y1=(n(y(tick))) y2=(n(y(tick))) stroke="#ddd" {}
-                text x=(left - 5.0) y=(n(y(tick))) dy="4" text-anchor="end" { (label(tick)) }
-            }
-            @for &size in &places {
-                text x=(n(x(size))) y=(top + height + 15.0) text-anchor="middle" { (size) }
-            }
-            text x=(left + width / 2.0) y=(top + height + 32.0) text-anchor="middle" { "training subjects" }
-            @if let Some(chance) = chance {
-                line x1=(left) x2=(left + width) y1=(n(y(chance))) y2=(n(y(chance))) stroke="#888" stroke-dasharray="4 3" {}
-            }
-            @for (number, line) in lines.iter().enumerate() {
-                @let colour = COLOURS[number % COLOURS.len()];
-                // Side by side, so that intervals do not cover each other.
-                @let shift = 2.5 * (number as f64 - (lines.len() as f64 - 1.0) / 2.0);
-                @let path = line.points.iter().map(|p| format!("{},{}", n(x(p.0) + shift), n(y(p.1)))).collect::<Vec<_>>().join(" ");
-                polyline points=(path) fill="none" stroke=(colour) stroke-width="1.5" {}
-                @for &(size, mean, half) in &line.points {
-                    @let at = n(x(size) + shift);
-                    line x1=(at) x2=(at) y1=(n(y(mean - half))) y2=(n(y(mean + half))) stroke=(colour) stroke-opacity="0.6" {}
-                    circle cx=(at) cy=(n(y(mean))) r="2.6" fill=(colour) {}
-                }
-                rect x=(left + width + 12.0) y=(top + 16.0 * number as f64) width="10" height="10" fill=(colour) {}
-                text x=(left + width + 27.0) y=(top + 16.0 * number as f64 + 9.0) { (line.name) }
+            text x="8" y="15" font-weight="bold" { (title) }
+            (first.draw(control, chance, |_| COLOURS[0]))
+            @for (number, arm) in arms.iter().enumerate() {
+                @let frame = Frame { at: place(number + 1), width, height, span, range: relative };
+                (frame.draw(arm, Some(0.0), Point::colour))
             }
         },
     )
+}
+
+/// Where a panel is, and what its axes reach.
+struct Frame {
+    at: (f64, f64),
+    width: f64,
+    height: f64,
+    span: (f64, f64),
+    range: (f64, f64),
+}
+
+impl Frame {
+    fn draw(&self, panel: &Panel, across: Option<f64>, colour: impl Fn(&Point) -> &'static str) -> Markup {
+        let ((left, top), (least, most), (low, high)) = (self.at, self.span, self.range);
+        let x = |size: f64| left + 12.0 + (self.width - 24.0) * (size / least).ln() / (most / least).ln().max(1e-9);
+        let y = |value: f64| top + self.height * (high - value) / (high - low);
+        let step = nice((high - low) / 3.0);
+        let first = (low / step).ceil() as i64;
+        let ticks: Vec<f64> = (first..).map(|n| n as f64 * step).take_while(|&tick| tick <= high).collect();
+        let path: Vec<String> =
+            panel.points.iter().map(|point| format!("{},{}", n(x(point.size)), n(y(point.mean)))).collect();
+        html! {
+            text x=(n(left)) y=(n(top - 7.0)) { (panel.name) }
+            @for &tick in &ticks {
+                line x1=(n(left)) x2=(n(left + self.width)) y1=(n(y(tick))) y2=(n(y(tick))) stroke="#e4e4e4" {}
+                text x=(n(left - 4.0)) y=(n(y(tick))) dy="4" text-anchor="end" { (label(tick)) }
+            }
+            @if let Some(value) = across {
+                line x1=(n(left)) x2=(n(left + self.width)) y1=(n(y(value))) y2=(n(y(value))) stroke="#666" stroke-dasharray="4 3" {}
+            }
+            polyline points=(path.join(" ")) fill="none" stroke="#bbb" {}
+            @for point in &panel.points {
+                @let at = n(x(point.size));
+                line x1=(at) x2=(at) y1=(n(y(point.low))) y2=(n(y(point.high))) stroke=(colour(point)) stroke-width="1.5" {}
+                circle cx=(at) cy=(n(y(point.mean))) r="3" fill=(colour(point)) {}
+                text x=(at) y=(n(top + self.height + 13.0)) text-anchor="middle" { (point.size) }
+            }
+        }
+    }
 }
 
 fn svg(width: f64, height: f64, inside: &Markup) -> String {
@@ -149,8 +192,11 @@ mod tests {
         let bar = Bar { name: "<no> & \"x\"".into(), mean: -0.1, low: -0.2, high: 0.0, sure: true };
         let drawn = differences("Δ", "worse | better", &[bar]);
         assert!(drawn.contains("&lt;no&gt; &amp;") && drawn.trim_end().ends_with("</svg>") && !drawn.contains("NaN"));
-        let line = Line { name: "full".into(), points: vec![(100.0, 0.5, 0.0)] };
-        let drawn = curves("one point", &[line], Some(0.5));
+        let panel = |name: &str, mean: f64| Panel {
+            name: name.into(),
+            points: vec![Point { size: 100.0, mean, low: mean, high: mean }],
+        };
+        let drawn = curves("one point", &panel("full", 0.5), Some(0.5), &[panel("arm", 0.0)]);
         assert!(!drawn.contains("NaN") && !drawn.contains("inf"), "{drawn}");
     }
 }
