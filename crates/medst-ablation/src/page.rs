@@ -267,7 +267,7 @@ fn curves<'a>(results: &Results<'a>) -> Vec<(&'a Outcome, String)> {
         let of_control = |&size: &usize| {
             let values: Vec<f64> = results.figures(&study.table.control, size, outcome).into_values().collect();
             let (mean, reach) = (statistics::mean(&values), statistics::reach(&values));
-            (!values.is_empty()).then(|| Point { size: size as f64, mean, low: mean - reach, high: mean + reach })
+            (!values.is_empty()).then_some(Point { size: size as f64, mean, low: mean - reach, high: mean + reach })
         };
         let control =
             Panel { name: study.table.control.clone(), points: sizes.iter().filter_map(of_control).collect() };

@@ -63,7 +63,7 @@ pub struct Shared {
     /// Requests that may be in progress.
     pub places: Semaphore,
     /// Pictures that are decoded at the same time.
-    pub cores: Semaphore,
+    cores: Arc<Semaphore>,
     pub decoding: Decoding,
     pub ending: AtomicBool,
 }
@@ -85,7 +85,7 @@ impl Service {
                 limits: config.limits,
                 metrics: Arc::new(Metrics::default()),
                 places: Semaphore::new(config.limits.requests),
-                cores: Semaphore::new(cores),
+                cores: Arc::new(Semaphore::new(cores)),
                 decoding: Decoding::default(),
                 ending: AtomicBool::new(false),
             },
@@ -216,6 +216,20 @@ async fn secure(request: axum::extract::Request, next: axum::middleware::Next) -
 }
 
 impl Shared {
+    /// Does what takes a core, when one is free. The core is free again when the work is done: not before, though the client may have gone, and not
+    /// only when whoever asked has noticed.
+    ///
+    /// # Errors
+    /// Work that panicked.
+    pub async fn on_core<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+        let core = self.cores.clone().acquire_owned().await.map_err(|_| Error::Ending)?;
+        let work = move || {
+            let _core = core;
+            work()
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|_| Error::Internal)
+    }
+
     /// The model of a name, or the first.
     ///
     /// # Errors

@@ -231,16 +231,15 @@ impl<T> Upload<T> {
         };
         let (frontal, lateral) = (named(frontal, "frontal")?, named(lateral, "lateral")?);
         let pixels = self.shared.limits.pixels;
-        let _core = self.shared.cores.acquire().await.map_err(|_| Error::Ending)?;
-        let counted = self.shared.decoding.one();
+        let decoding = self.shared.decoding.clone();
         let decode = move || -> Result<Option<Views>> {
-            let _counted = counted;
+            let _counted = decoding.one();
             let one = |own: Option<(Bytes, String)>, frontal: bool| {
                 own.map(|(bytes, what)| decode(&bytes, sight, pixels, frontal, &what)).transpose()
             };
             Ok(Views::of(one(frontal, true)?, one(lateral, false)?))
         };
-        let views = tokio::task::spawn_blocking(decode).await.map_err(|_| Error::Internal)??;
+        let views = self.shared.on_core(decode).await??;
         views.ok_or_else(|| Error::Bad(format!("{what}no picture: give frontal, lateral, or both")))
     }
 

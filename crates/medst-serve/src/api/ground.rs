@@ -77,7 +77,6 @@ pub async fn ground(upload: Upload<GroundRequest>) -> Result<Json<GroundAnswer>>
     let alignment = model.worker.align(views, text).await?;
     let (phrase, pictures, matrices) =
         (request.phrase.clone(), request.pictures.unwrap_or(false), request.matrices.unwrap_or(false));
-    let _core = upload.shared().cores.acquire().await.map_err(|_| Error::Ending)?;
     let draw = move || -> Result<GroundAnswer> {
         let mut canvases = Vec::new();
         for (shown, bytes) in &files {
@@ -93,5 +92,5 @@ pub async fn ground(upload: Upload<GroundRequest>) -> Result<Json<GroundAnswer>>
         });
         Ok(GroundAnswer { grounded, pictures: drawn.collect() })
     };
-    Ok(Json(tokio::task::spawn_blocking(draw).await.map_err(|_| Error::Internal)??))
+    Ok(Json(upload.shared().on_core(draw).await??))
 }

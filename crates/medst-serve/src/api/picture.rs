@@ -66,7 +66,6 @@ pub async fn picture(upload: Upload<PictureRequest>) -> Result<Json<PictureAnswe
     let (sight, patches) = (model.worker.sight, model.patches);
     let bytes = upload.bytes(&request.picture, "picture")?;
     check_pixels(&bytes, upload.shared().limits.pixels, "picture")?;
-    let _core = upload.shared().cores.acquire().await.map_err(|_| Error::Ending)?;
     let show = move || -> Result<PictureAnswer> {
         let fail = |reason: String| Error::Bad(format!("picture: {reason}"));
         let header = match dicom::is_dicom(&bytes) {
@@ -84,7 +83,7 @@ pub async fn picture(upload: Upload<PictureRequest>) -> Result<Json<PictureAnswe
             header,
         })
     };
-    Ok(Json(tokio::task::spawn_blocking(show).await.map_err(|_| Error::Internal)??))
+    Ok(Json(upload.shared().on_core(show).await??))
 }
 
 impl PictureHeader {

@@ -70,7 +70,6 @@ pub async fn report(upload: Upload<ReportRequest>) -> Result<Json<ReportAnswer>>
     let texts: Vec<_> = reading.texts().cloned().collect();
     let align = move |engine: &medst::infer::Engine| engine.align_texts(&views, &texts.iter().collect::<Vec<_>>());
     let alignments = model.worker.task(align).await?;
-    let _core = upload.shared().cores.acquire().await.map_err(|_| Error::Ending)?;
     let tell = move || -> Result<ReportAnswer> {
         let mut canvases = Vec::new();
         for (shown, bytes) in &files {
@@ -81,5 +80,5 @@ pub async fn report(upload: Upload<ReportRequest>) -> Result<Json<ReportAnswer>>
         let sentences = reading.told(&alignments, &shown, share, least);
         Ok(ReportAnswer { pieces: reading.pieces, sentences, least })
     };
-    Ok(Json(tokio::task::spawn_blocking(tell).await.map_err(|_| Error::Internal)??))
+    Ok(Json(upload.shared().on_core(tell).await??))
 }
