@@ -59,7 +59,6 @@ real-data: build
 	@MEDST=$(MEDST) tools/real_data.sh
 
 bench: libtorch
-	$(BUILD) build --release --workspace --examples
 	tools/bench.sh
 
 # On a machine with a GPU and torch 2.11 in PYTHON (python3 by default); see the script.

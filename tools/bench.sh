@@ -20,8 +20,7 @@ $peer benches/peer/pretrain_step.py --check-best >&2
 mkdir -p target/bench
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-env -u LIBTORCH cargo build --release --quiet --workspace --bins
-env -u LIBTORCH cargo build --release --quiet --workspace --examples
+env -u LIBTORCH cargo build --release --quiet --workspace --bins --examples
 target/release/medst --quiet phantom "$work/cohort" --subjects 100 --size 256 >/dev/null
 target/release/medst --quiet prepare table "$work/cohort/studies.csv" --out "$work/corpus" >/dev/null
 for ((round = 1; round <= rounds; round++)); do

@@ -38,17 +38,18 @@ pub fn write(study: &Study, units: &[Unit], out: &Path) -> Result<()> {
         writeln!(page, "{}\n", text.trim())?;
     }
     control(&mut page, &results);
-    for &size in &study.scale.sizes {
-        let cells = results.compare(size);
+    let compared: Vec<(usize, Cells)> = study.scale.sizes.iter().map(|&size| (size, results.compare(size))).collect();
+    for (size, cells) in &compared {
+        let size = *size;
         if cells.is_empty() {
             continue;
         }
-        claims(&mut page, &results, size, &cells);
-        matrix(&mut page, &results, size, &cells);
+        claims(&mut page, &results, size, cells);
+        matrix(&mut page, &results, size, cells);
         if size == study.scale.sizes[0] {
             writeln!(page, "### Differences drawn, {size} training subjects\n")?;
             for (place, outcome) in study.table.outcomes.iter().enumerate() {
-                let bars = bars(study, place, &cells);
+                let bars = bars(study, place, cells);
                 if bars.is_empty() {
                     continue;
                 }
@@ -58,7 +59,7 @@ pub fn write(study: &Study, units: &[Unit], out: &Path) -> Result<()> {
             }
         }
     }
-    let curves = curves(&results);
+    let curves = curves(&results, &compared);
     if !curves.is_empty() {
         writeln!(
             page,
@@ -257,22 +258,21 @@ fn bars(study: &Study, outcome: usize, cells: &Cells) -> Vec<Bar> {
 }
 
 /// Arms that ran at several sizes, an outcome each: what the control scores, and how they differ from what they are compared with.
-fn curves<'a>(results: &Results<'a>) -> Vec<(&'a Outcome, String)> {
+fn curves<'a>(results: &Results<'a>, compared: &[(usize, Cells)]) -> Vec<(&'a Outcome, String)> {
     let study = results.study;
-    let mut sizes = study.scale.sizes.clone();
-    sizes.sort_unstable();
-    let cells: Vec<(usize, Cells)> = sizes.iter().map(|&size| (size, results.compare(size))).collect();
+    let mut rising: Vec<&(usize, Cells)> = compared.iter().collect();
+    rising.sort_by_key(|own| own.0);
     let mut drawn = Vec::new();
     for (place, outcome) in study.table.outcomes.iter().enumerate() {
-        let of_control = |&size: &usize| {
+        let of_control = |&&(size, _): &&(usize, Cells)| {
             let values: Vec<f64> = results.figures(&study.table.control, size, outcome).into_values().collect();
             let (mean, reach) = (statistics::mean(&values), statistics::reach(&values));
             (!values.is_empty()).then_some(Point { size: size as f64, mean, low: mean - reach, high: mean + reach })
         };
         let control =
-            Panel { name: study.table.control.clone(), points: sizes.iter().filter_map(of_control).collect() };
+            Panel { name: study.table.control.clone(), points: rising.iter().filter_map(of_control).collect() };
         let of_arm = |arm: &str| {
-            let points = cells.iter().filter_map(|(size, cells)| {
+            let points = rising.iter().filter_map(|(size, cells)| {
                 let cell = cells.get(arm)?.iter().find(|cell| cell.outcome == place)?;
                 let d = &cell.difference;
                 Some(Point { size: *size as f64, mean: d.mean, low: d.low, high: d.high })

@@ -38,7 +38,7 @@ pub fn differences(title: &str, axis: &str, bars: &[Bar]) -> String {
             }
             text x=(n(x(0.0))) y=(n(bottom + 28.0)) text-anchor="middle" { (axis) }
             @for (place, bar) in bars.iter().enumerate() {
-                @let colour = if !bar.sure { COLOURS[7] } else if bar.mean < 0.0 { COLOURS[1] } else { COLOURS[2] };
+                @let colour = shade(bar.sure, bar.mean);
                 text x=(left - 8.0) y=(n(y(place))) dy="4" text-anchor="end" { (bar.name) }
                 line x1=(n(x(bar.low))) x2=(n(x(bar.high))) y1=(n(y(place))) y2=(n(y(place))) stroke=(colour) stroke-width="2" {}
                 circle cx=(n(x(bar.mean))) cy=(n(y(place))) r="3.5" fill=(colour) {}
@@ -63,13 +63,16 @@ pub struct Point {
 
 impl Point {
     fn colour(&self) -> &'static str {
-        if self.low <= 0.0 && self.high >= 0.0 {
-            COLOURS[7]
-        } else if self.mean < 0.0 {
-            COLOURS[1]
-        } else {
-            COLOURS[2]
-        }
+        shade(self.low > 0.0 || self.high < 0.0, self.mean)
+    }
+}
+
+/// Of a difference: grey where it is not sure, else by its sign.
+fn shade(sure: bool, mean: f64) -> &'static str {
+    match (sure, mean < 0.0) {
+        (false, _) => COLOURS[7],
+        (true, true) => COLOURS[1],
+        (true, false) => COLOURS[2],
     }
 }
 

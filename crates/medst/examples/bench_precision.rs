@@ -10,7 +10,7 @@ mod workload;
 use std::path::Path;
 
 use medst::loss::{self, Losses};
-use medst::model::{MedSt, Mode};
+use medst::model::{MedSt, Mode, card};
 use medst::train::checkpoint;
 use medst::train::gradients::Gradients;
 use medst::train::optimizer::AdamW;
@@ -47,7 +47,7 @@ fn main() -> medst::Result<()> {
     let model = |kind| -> medst::Result<MedSt> {
         let mut model = MedSt::new(&config.model, 0, workload.device, kind)?;
         if let Some(trained) = &weights {
-            model.load(&trained.path.join("model.safetensors"))?;
+            model.load(&trained.path.join(card::MODEL))?;
         }
         Ok(model)
     };

@@ -136,10 +136,14 @@ pub fn checksum_of(bytes: &[u8]) -> String {
 
 /// Writes a small file; it appears whole or not at all.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let staged = path.with_extension("writing");
-    let mut file = File::create(&staged).map_err(Error::io(path))?;
+    write_by(path, &path.with_extension("writing"), bytes)
+}
+
+/// As [`write_whole`], under the name `staged` until it is whole.
+pub fn write_by(path: &Path, staged: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = File::create(staged).map_err(Error::io(path))?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(Error::io(path))?;
-    fs::rename(&staged, path).map_err(Error::io(path))
+    fs::rename(staged, path).map_err(Error::io(path))
 }
 
 /// Puts the staging folder in the target's place.

@@ -34,8 +34,7 @@ pub fn file(path: &Path) -> Result<PathBuf> {
             let file = folder.join(crate::corpus::staging::checksum_of(&bytes));
             if !file.exists() {
                 let arriving = file.with_extension(std::process::id().to_string());
-                std::fs::write(&arriving, &bytes).map_err(Error::io(&arriving))?;
-                std::fs::rename(&arriving, &file).map_err(Error::io(&file))?;
+                crate::corpus::staging::write_by(&file, &arriving, &bytes)?;
             }
             Ok(file)
         }

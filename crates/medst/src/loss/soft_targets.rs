@@ -34,12 +34,12 @@ pub fn targets(
     let studies = report.size()[0];
     let of_rows = |all: &Tensor| all.narrow(0, rows.start, rows.end - rows.start);
     // Two reports are as similar one way as the other; an image to a report and its report to the other image need not be.
-    let similarity = match config.soft_target_similarity {
-        Similarity::Embedding => vec![of_rows(&report.detach()).matmul(&report.detach().tr())],
-        Similarity::Text => vec![overlap(&relations.pieces, rows).to_kind(report.kind()).to_device(report.device())],
+    let (of_images, of_reports) = match config.soft_target_similarity {
+        Similarity::Embedding => (of_rows(&report.detach()).matmul(&report.detach().tr()), None),
+        Similarity::Text => (overlap(&relations.pieces, rows).to_device(report.device()), None),
         Similarity::Momentum => {
             let [image, report] = relations.taught.as_ref()?;
-            vec![of_rows(image).matmul(&report.tr()), of_rows(report).matmul(&image.tr())]
+            (of_rows(image).matmul(&report.tr()), Some(of_rows(report).matmul(&image.tr())))
         }
     };
     let own = candidates::own(rows, studies, (report.kind(), report.device())) * (1.0 - config.soft_targets);
@@ -51,8 +51,9 @@ pub fn targets(
         }
         &own + scores.softmax(-1, None::<Kind>) * config.soft_targets
     };
-    let both: Vec<Tensor> = similarity.iter().map(towards).collect();
-    Some([both[0].shallow_clone(), both[both.len() - 1].shallow_clone()])
+    let of_images = towards(&of_images);
+    let of_reports = of_reports.map_or_else(|| of_images.shallow_clone(), |own| towards(&own));
+    Some([of_images, of_reports])
 }
 
 /// Cosine of sets: `|a ∩ b| / √(|a|·|b|)`, of `rows` with all, `[R, B]`; 0 for an empty set.
