@@ -1,4 +1,5 @@
-//! One thread a model, which owns it and computes what many clients ask for together.
+//! One thread a model, which computes what many clients ask for together; for small models several that share one queue
+//! ([`medst::infer::lanes`]).
 //!
 //! While a batch is computed, further jobs queue up; the next batch takes as many of them as fit its bounds of images and
 //! tokens (as text-embeddings-inference does). A batch that is not full waits for pictures that are being decoded at that moment, and no longer than
@@ -7,13 +8,13 @@
 //! one by one, so that it takes no other's answer; one whose client has gone is not computed.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use medst::eval::Vectors;
 use medst::infer::align::Alignment;
-use medst::infer::{Engine, Reader, Sight, Text, Views};
+use medst::infer::{Engine, Limits, Reader, Sight, Text, Views};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::metrics::Metrics;
@@ -99,15 +100,25 @@ impl Worker {
         queue: usize,
         (metrics, decoding): (Arc<Metrics>, Decoding),
     ) -> std::io::Result<Worker> {
-        let (jobs, mut waiting) = mpsc::channel(queue);
+        let (jobs, waiting) = mpsc::channel(queue);
         let worker = Worker { jobs, reader: engine.reader().clone(), sight: engine.sight() };
-        let name = name.to_string();
-        std::thread::Builder::new().name("model".into()).spawn(move || {
-            while let Some(first) = waiting.blocking_recv() {
-                let batch = gather(first, &mut waiting, &engine, &decoding);
-                run(&engine, batch, |images, texts| metrics.batched(&name, images, texts));
-            }
-        })?;
+        let (lanes, engine, waiting) = (engine.lanes(), Arc::new(engine), Arc::new(Mutex::new(waiting)));
+        for _ in 0..lanes.count {
+            let (name, engine, waiting) = (name.to_string(), engine.clone(), waiting.clone());
+            let (metrics, decoding) = (metrics.clone(), decoding.clone());
+            std::thread::Builder::new().name("model".into()).spawn(move || {
+                lanes.enter();
+                // Whoever holds the queue puts a whole batch together.
+                let next = || {
+                    let mut waiting = waiting.lock().ok()?;
+                    let first = waiting.blocking_recv()?;
+                    Some(gather(first, &mut waiting, engine.limits, &decoding))
+                };
+                while let Some(batch) = next() {
+                    run(&engine, batch, |images, texts| metrics.batched(&name, images, texts));
+                }
+            })?;
+        }
         Ok(worker)
     }
 
@@ -174,12 +185,12 @@ impl Worker {
     }
 }
 
-/// The first job and those that wait, within the engine's bounds.
-fn gather(first: Job, waiting: &mut mpsc::Receiver<Job>, engine: &Engine, decoding: &Decoding) -> Vec<Job> {
+/// The first job and those that wait, within bounds.
+fn gather(first: Job, waiting: &mut mpsc::Receiver<Job>, limits: Limits, decoding: &Decoding) -> Vec<Job> {
     let start = Instant::now();
     let (mut images, mut tokens) = first.cost();
     let mut batch = vec![first];
-    while images < engine.limits.images && tokens < engine.limits.tokens {
+    while images < limits.images && tokens < limits.tokens {
         let Ok(next) = waiting.try_recv() else {
             // Texts and tasks alone wait for nobody's pictures.
             if images == 0 || !decoding.any() || start.elapsed() > PATIENCE {

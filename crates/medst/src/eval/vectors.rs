@@ -78,6 +78,10 @@ impl Vectors {
         &self.values
     }
 
+    pub fn into_values(self) -> Vec<f32> {
+        self.values
+    }
+
     /// The rows that are named, in that order.
     pub fn select(&self, rows: &[usize]) -> Vectors {
         Vectors { values: rows.iter().flat_map(|&row| self.row(row)).copied().collect(), width: self.width }

@@ -14,6 +14,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::align::{Aligned, Alignment, PatchGrid};
 use super::batch;
+use super::lanes::Lanes;
 use super::sight::{Radiograph, Sight, Views};
 use super::text::{Reader, Text};
 use crate::embed::Embedder;
@@ -21,6 +22,7 @@ use crate::eval::Vectors;
 use crate::eval::encode::Origin;
 use crate::model::input::ImageInput;
 use crate::model::view_experts::View;
+use crate::model::vit::ImageFeatures;
 use crate::model::{MedSt, Mode};
 use crate::train::checkpoint::{ModelCard, OpenedModel, open_model};
 use crate::{Error, Result};
@@ -50,6 +52,10 @@ pub struct Engine {
     path: PathBuf,
     pub limits: Limits,
 }
+
+// SAFETY: with a shared engine layers only read their tensors (evaluation mode is all it has), which libtorch allows from any number of threads;
+// handles to tensors are counted atomically.
+unsafe impl Sync for Engine {}
 
 /// The image side of `B` studies.
 #[derive(Clone, Debug, PartialEq)]
@@ -101,6 +107,11 @@ impl Engine {
         self.origin.files.values().next().map_or("", String::as_str)
     }
 
+    /// How many threads do best to compute batches with it beside each other.
+    pub fn lanes(&self) -> Lanes {
+        Lanes::of(&self.model)
+    }
+
     pub fn sight(&self) -> Sight {
         self.sight
     }
@@ -133,10 +144,12 @@ impl Engine {
         let width = self.model.config.image.width as usize;
         let mut embeddings = vec![0.0; studies.len() * self.width()];
         let mut features = vec![0.0; studies.len() * width];
-        self.in_batches(studies, |group, encoded| {
-            scatter(&encoded.global, group, self.width(), &mut embeddings)?;
-            scatter(&encoded.feature, group, width, &mut features)
-        })?;
+        for group in groups(studies, self.limits.images) {
+            let own: Vec<&Views> = group.iter().map(|&n| studies[n]).collect();
+            let state = self.states(&own)?.image;
+            scatter(&self.model.project_image(&state, Mode::Evaluate), &group, self.width(), &mut embeddings)?;
+            scatter(&state, &group, width, &mut features)?;
+        }
         Ok(ImageVectors {
             embeddings: Vectors::new(embeddings, self.width())?,
             features: Vectors::new(features, width)?,
@@ -223,27 +236,35 @@ impl Engine {
         texts.iter().enumerate().map(one).collect()
     }
 
-    /// Runs the image encoder over groups of studies; `visit` gets the numbers of a group and what came out for it.
+    /// Encodes groups of studies; `visit` gets the numbers of a group and what came out for it.
     fn in_batches(
         &self,
         studies: &[&Views],
         mut visit: impl FnMut(&[usize], &EncodedImages) -> Result<()>,
     ) -> Result<()> {
-        let alone = |n: &usize| matches!(studies[*n], Views::Lateral(_));
-        let (lateral, frontal): (Vec<usize>, Vec<usize>) = (0..studies.len()).partition(alone);
-        for numbers in [frontal, lateral] {
-            let costs: Vec<usize> = numbers.iter().map(|&n| studies[n].count()).collect();
-            for places in batch::by_cost(&costs, self.limits.images) {
-                let group: Vec<usize> = places.iter().map(|&place| numbers[place]).collect();
-                let own: Vec<&Views> = group.iter().map(|&n| studies[n]).collect();
-                visit(&group, &self.encode(&own)?)?;
-            }
+        for group in groups(studies, self.limits.images) {
+            let own: Vec<&Views> = group.iter().map(|&n| studies[n]).collect();
+            visit(&group, &self.encode(&own)?)?;
         }
         Ok(())
     }
 
-    /// One batch: studies with a frontal view, or lateral views alone.
+    /// One batch with its patches: studies with a frontal view, or lateral views alone.
     fn encode(&self, studies: &[&Views]) -> Result<EncodedImages> {
+        let images = self.model.project_images(self.states(studies)?, Mode::Evaluate)?;
+        let mut patches: Vec<Tensor> = (0..studies.len() as i64).map(|row| images.frontal_patches.get(row)).collect();
+        for (place, row) in images.features.lateral_rows.iter().enumerate() {
+            // Reference semantics gives patches of views that are not there.
+            if matches!(studies[*row as usize], Views::Both { .. }) {
+                let own = &mut patches[*row as usize];
+                *own = Tensor::cat(&[own.shallow_clone(), images.lateral_patches.get(place as i64)], 0);
+            }
+        }
+        Ok(EncodedImages { patches })
+    }
+
+    /// The encoder's states of one batch: studies with a frontal view, or lateral views alone.
+    fn states(&self, studies: &[&Views]) -> Result<ImageFeatures> {
         let (mut frontal, mut lateral, mut single, mut rows) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (row, views) in studies.iter().enumerate() {
             match views {
@@ -259,37 +280,17 @@ impl Engine {
         let device = self.model.device();
         if !single.is_empty() {
             let pixels = self.pixels(&single)?.to_device(device);
-            let (feature, states) = self.model.image_encoder.forward_single(&pixels, View::Lateral);
-            return self.project_single(feature, &states);
+            let (image, patches) = self.model.image_encoder.forward_single(&pixels, View::Lateral);
+            let none = patches.narrow(0, 0, 0);
+            return Ok(ImageFeatures {
+                image,
+                frontal_patches: patches,
+                lateral_patches: none,
+                lateral_rows: Vec::new(),
+            });
         }
         let input = ImageInput { frontal: self.pixels(&frontal)?, lateral: self.pixels(&lateral)?, lateral_rows: rows };
-        let images = self.model.embed_images(&input.to_device(device), Mode::Evaluate)?;
-        let mut patches: Vec<Tensor> = (0..studies.len() as i64).map(|row| images.frontal_patches.get(row)).collect();
-        for (place, row) in images.features.lateral_rows.iter().enumerate() {
-            // Reference semantics gives patches of views that are not there.
-            if matches!(studies[*row as usize], Views::Both { .. }) {
-                let own = &mut patches[*row as usize];
-                *own = Tensor::cat(&[own.shallow_clone(), images.lateral_patches.get(place as i64)], 0);
-            }
-        }
-        Ok(EncodedImages { global: images.global, feature: images.features.image, patches })
-    }
-
-    /// The projections of lateral views alone, as [`MedSt::embed_single_view`] has them, with the state before.
-    fn project_single(&self, feature: Tensor, states: &Tensor) -> Result<EncodedImages> {
-        use crate::model::vit::ImageFeatures;
-        let (studies, patches, width) = states.size3()?;
-        let images = self.model.project_images(
-            ImageFeatures {
-                image: feature,
-                frontal_patches: states.view([studies, patches, width]),
-                lateral_patches: Tensor::zeros([0, patches, width], (states.kind(), states.device())),
-                lateral_rows: Vec::new(),
-            },
-            Mode::Evaluate,
-        )?;
-        let patches = (0..studies).map(|row| images.frontal_patches.get(row)).collect();
-        Ok(EncodedImages { global: images.global, feature: images.features.image, patches })
+        self.model.encode_images(&input.to_device(device))
     }
 
     /// `[n, S, S]` uint8.
@@ -310,12 +311,20 @@ impl Engine {
 
 /// What the image encoder gave for a batch.
 struct EncodedImages {
-    /// `[B, D]`.
-    global: Tensor,
-    /// `[B, H]`.
-    feature: Tensor,
     /// For each study `[P or 2P, D]`: frontal patches, then lateral ones.
     patches: Vec<Tensor>,
+}
+
+/// Groups of studies, by number, that are computed together: at most so many pictures, and lateral views alone among themselves.
+fn groups(studies: &[&Views], pictures: usize) -> Vec<Vec<usize>> {
+    let alone = |n: &usize| matches!(studies[*n], Views::Lateral(_));
+    let (lateral, frontal): (Vec<usize>, Vec<usize>) = (0..studies.len()).partition(alone);
+    let of_kind = |numbers: Vec<usize>| {
+        let costs: Vec<usize> = numbers.iter().map(|&n| studies[n].count()).collect();
+        let groups = batch::by_cost(&costs, pictures);
+        groups.into_iter().map(move |places| places.iter().map(|&place| numbers[place]).collect())
+    };
+    of_kind(frontal).chain(of_kind(lateral)).collect()
 }
 
 /// Copies rows of a batch to their places.

@@ -5,7 +5,7 @@
 //! | [`engine`] | the model, loaded once: decoded studies and texts in, vectors out, batched |
 //! | [`sight`] | files to what the model sees |
 //! | [`text`] | prompts and reports to word pieces |
-//! | [`batch`] | which inputs are computed together |
+//! | [`batch`], [`lanes`] | which inputs are computed together, and which beside each other |
 //! | [`stream`] | many studies: decoded by all cores while the model computes |
 //! | [`table`] | embeddings of files as Parquet or NPY |
 //! | [`classes`], [`zero_shot`], [`calibrate`] | any classes by their sentences, as probabilities |
@@ -28,6 +28,7 @@ pub mod display;
 pub mod draw;
 pub mod engine;
 pub mod ground;
+pub mod lanes;
 mod logistic;
 pub mod order;
 pub mod reading;

@@ -2,7 +2,8 @@
 //!
 //! A picture that cannot be read is left out and listed. A study whose lateral view is damaged keeps its frontal one, as in a corpus.
 
-use std::sync::mpsc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, mpsc};
 
 use medst_data::corpus::Corpus;
 use medst_data::gather::{FoundStudy, Gathered, LeftOut, Picture};
@@ -114,51 +115,101 @@ pub fn embed(engine: &Engine, gathered: &Gathered, wanted: Wanted, progress: &dy
         let (side, stored) = (sight.side(), corpus.image_size());
         return Err(Error::Config(format!("the model reads {side} pixels, the corpus holds pictures of {stored}")));
     }
-    // The model stays on this thread; reading needs none.
-    let reader = engine.reader().as_ref();
     let decode = |(number, study): (usize, &FoundStudy)| -> Result<Decoded> {
         let mut problems = Vec::new();
         let views = if wanted.images { views(sight, corpus, study, &mut problems)? } else { None };
         let text = study.report.as_ref().filter(|_| wanted.reports).and_then(|report| {
-            let text = reader.cleaned(report);
+            let text = engine.reader().cleaned(report);
             text.map_err(|reason| problems.push(LeftOut { file: study.id.clone(), reason })).ok()
         });
         Ok(Decoded { number, views, text, problems })
     };
-    let mut collector = Collector::new(engine, wanted);
+    let mut collector = Collector::new(engine);
     progress.begin("embedding", Some(gathered.studies.len() as u64));
     let numbered: Vec<(usize, &FoundStudy)> = gathered.studies.iter().enumerate().collect();
-    std::thread::scope(|scope| -> Result<()> {
-        let (sender, receiver) = mpsc::sync_channel::<Vec<Result<Decoded>>>(2);
+    let lanes = engine.lanes();
+    let embedded = std::thread::scope(|scope| -> Result<()> {
+        // Either channel's far end is gone when embedding failed or was stopped.
+        let (sender, decoded) = mpsc::sync_channel::<(usize, Vec<Result<Decoded>>)>(2);
         scope.spawn(move || {
-            // The receiver is gone when embedding failed or was stopped.
-            numbered
-                .chunks(CHUNK)
-                .all(|chunk| sender.send(chunk.par_iter().map(|study| decode(*study)).collect::<Vec<_>>()).is_ok())
+            let chunk =
+                |chunk: &[(usize, &FoundStudy)]| chunk.par_iter().map(|study| decode(*study)).collect::<Vec<_>>();
+            numbered.chunks(CHUNK).enumerate().all(|(n, own)| sender.send((n, chunk(own))).is_ok())
         });
-        for chunk in receiver {
+        let decoded = Arc::new(Mutex::new(decoded));
+        let (sender, embedded) = mpsc::sync_channel::<(usize, Result<Part>)>(lanes.count);
+        for _ in 0..lanes.count {
+            let (decoded, sender) = (decoded.clone(), sender.clone());
+            scope.spawn(move || {
+                lanes.enter();
+                // The lock is free again as soon as there is a chunk, or none will come.
+                let next = || decoded.lock().ok()?.recv().ok();
+                let part =
+                    |chunk: Vec<Result<Decoded>>| Part::of(engine, wanted, chunk.into_iter().collect::<Result<_>>()?);
+                while let Some((n, chunk)) = next() {
+                    if sender.send((n, part(chunk))).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop((decoded, sender));
+        // Chunks may overtake each other.
+        let mut early = BTreeMap::new();
+        for (n, part) in embedded {
             if progress.stop_requested() {
                 return Err(Error::Stopped);
             }
-            let count = chunk.len() as u64;
-            collector.add(chunk.into_iter().collect::<Result<_>>()?)?;
-            progress.advance(count);
+            early.insert(n, part?);
+            while let Some(part) = early.remove(&collector.parts) {
+                progress.advance(part.studies.len() as u64);
+                collector.add(part);
+            }
         }
         Ok(())
-    })?;
+    });
+    lanes.leave();
+    embedded?;
     progress.end();
     collector.finish()
 }
 
-struct Collector<'a> {
-    engine: &'a Engine,
-    wanted: Wanted,
-    all: Collected,
+/// Studies with what the model made of them.
+struct Part {
+    studies: Vec<Decoded>,
+    /// Embeddings, states, and reports' embeddings; of those who have them, in order.
     values: [Vec<f32>; 3],
 }
 
+impl Part {
+    fn of(engine: &Engine, wanted: Wanted, studies: Vec<Decoded>) -> Result<Part> {
+        let views: Vec<&Views> = studies.iter().filter_map(|own| own.views.as_ref()).collect();
+        let texts: Vec<&Text> = studies.iter().filter_map(|own| own.text.as_ref()).collect();
+        let mut values = [(); 3].map(|()| Vec::new());
+        if !views.is_empty() {
+            let images = engine.images(&views)?;
+            values[0] = images.embeddings.into_values();
+            if wanted.features {
+                values[1] = images.features.into_values();
+            }
+        }
+        if !texts.is_empty() {
+            values[2] = engine.texts(&texts)?.into_values();
+        }
+        Ok(Part { studies, values })
+    }
+}
+
+struct Collector<'a> {
+    engine: &'a Engine,
+    all: Collected,
+    values: [Vec<f32>; 3],
+    /// That came so far.
+    parts: usize,
+}
+
 impl Collector<'_> {
-    fn new(engine: &Engine, wanted: Wanted) -> Collector<'_> {
+    fn new(engine: &Engine) -> Collector<'_> {
         let none = || Vectors::new(Vec::new(), 1).expect("no rows");
         let all = Collected {
             studies: Vec::new(),
@@ -170,31 +221,21 @@ impl Collector<'_> {
             left_out: Vec::new(),
             truncated: 0,
         };
-        Collector { engine, wanted, all, values: [(); 3].map(|()| Vec::new()) }
+        Collector { engine, all, values: [(); 3].map(|()| Vec::new()), parts: 0 }
     }
 
-    fn add(&mut self, chunk: Vec<Decoded>) -> Result<()> {
-        let views: Vec<&Views> = chunk.iter().filter_map(|own| own.views.as_ref()).collect();
-        let texts: Vec<&Text> = chunk.iter().filter_map(|own| own.text.as_ref()).collect();
+    fn add(&mut self, part: Part) {
         let width = self.engine.width();
         let (mut next_image, mut next_report) = (self.values[0].len() / width, self.values[2].len() / width);
-        if !views.is_empty() {
-            let images = self.engine.images(&views)?;
-            self.values[0].extend_from_slice(images.embeddings.values());
-            if self.wanted.features {
-                self.values[1].extend_from_slice(images.features.values());
-            }
-        }
-        if !texts.is_empty() {
-            self.values[2].extend_from_slice(self.engine.texts(&texts)?.values());
-        }
+        self.values.iter_mut().zip(&part.values).for_each(|(all, own)| all.extend_from_slice(own));
+        self.parts += 1;
         let take = |there: bool, next: &mut usize| {
             there.then(|| {
                 *next += 1;
                 *next - 1
             })
         };
-        for own in chunk {
+        for own in part.studies {
             let image = take(own.views.is_some(), &mut next_image);
             let report = take(own.text.is_some(), &mut next_report);
             self.all.truncated += usize::from(own.text.is_some_and(|text| text.truncated));
@@ -205,7 +246,6 @@ impl Collector<'_> {
                 self.all.report_of.push(report);
             }
         }
-        Ok(())
     }
 
     fn finish(self) -> Result<Collected> {

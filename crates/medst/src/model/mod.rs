@@ -215,15 +215,19 @@ impl MedSt {
         );
         let local = self.patch_local.forward(&rows, mode);
         let embedding = self.config.projection.embedding;
-        let global = self.image_global.forward(&features.image, mode);
         Ok(ImageEmbeddings {
-            global,
+            global: self.project_image(&features.image, mode),
             frontal_patches: local.narrow(0, 0, studies * patches).view([studies, patches, embedding]),
             lateral_patches: local
                 .narrow(0, studies * patches, laterals * patches)
                 .view([laterals, patches, embedding]),
             features,
         })
+    }
+
+    /// Global embeddings `[B, D]` from the encoder's states of studies, `[B, H]`.
+    pub fn project_image(&self, states: &Tensor, mode: Mode) -> Tensor {
+        self.image_global.forward(states, mode)
     }
 
     /// Single pictures `[B, S, S]` (uint8), all of one view: `([B, D]` global, `[B, P, D]` patch embeddings`)`.

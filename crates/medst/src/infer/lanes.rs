@@ -1,0 +1,41 @@
+//! How many threads compute batches of their own beside each other.
+//!
+//! Threads that share a product wait for each other at its end. Where a model is small they wait longer than they compute, and longer still while
+//! pictures are being decoded on the same cores; there, every thread does better with a batch of its own (docs/serve.md has figures).
+
+use tch::Device;
+
+use crate::model::{MedSt, cost};
+
+/// Operations a picture (two for each multiplication and addition) below which a model is small. ViT-B/16 at 224 pixels has 35·10⁹.
+const SMALL: f64 = 2e9;
+
+/// The threads that compute with a model, each with its share of the engine's threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lanes {
+    pub count: usize,
+    /// Of the engine, for one lane.
+    threads: usize,
+}
+
+impl Lanes {
+    /// What suits a model, with as many threads as the engine has now.
+    pub fn of(model: &MedSt) -> Lanes {
+        let threads = tch::get_num_threads().max(1) as usize;
+        match model.device() == Device::Cpu && cost::images(&model.config, &[false]) < SMALL {
+            true => Lanes { count: threads, threads: 1 },
+            false => Lanes { count: 1, threads },
+        }
+    }
+
+    /// Gives the calling thread a lane's share. The engine takes the number for threads that it has not met yet, too; so every thread that computes
+    /// has to come here.
+    pub fn enter(self) {
+        tch::set_num_threads(self.threads as i32);
+    }
+
+    /// Gives the calling thread, and those that will come, all of the engine's threads again.
+    pub fn leave(self) {
+        tch::set_num_threads((self.count * self.threads) as i32);
+    }
+}
