@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Pre-training steps in bfloat16 on one GPU against PyTorch on the same card, as one table; target/bench/gpu.json has the numbers.
+# Pre-training steps in bfloat16 and float16 on one GPU against PyTorch on the same card, as one table; target/bench/gpu.json has the numbers.
 #
 #   tools/bench_gpu.sh                         builds the programs, unless BIN names a folder that has them
 #   BIN=target/release/examples PYTHON=python3 STUDIES="64 256 1024" tools/bench_gpu.sh
@@ -20,12 +20,14 @@ export LD_LIBRARY_PATH=$torch/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 mkdir -p target/bench
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-common=("device=$device" precision=bfloat16 "steps=${STEPS:-12}")
+common=("device=$device" "steps=${STEPS:-12}")
 theirs=(--device "$device" --precision bfloat16 --steps "${STEPS:-12}")
 for studies in ${STUDIES:-64 256 1024}; do
   echo "$studies studies" >&2
   # Every fourth study begins a sequence, as in a corpus of sequences.
-  "$bin/bench_step" "${common[@]}" "studies=$studies" "chunk=$((studies < 256 ? 0 : 256))" >>"$work/ours.jsonl"
+  ours() { "$bin/bench_step" "${common[@]}" "studies=$studies" "chunk=$((studies < 256 ? 0 : 256))" "precision=$1"; }
+  ours bfloat16 >>"$work/ours.jsonl"
+  ours float16 >>"$work/ours16.jsonl"
   $python benches/peer/pretrain_step.py "${theirs[@]}" --studies "$studies" --best >>"$work/best.jsonl" || echo null >>"$work/best.jsonl"
   $python benches/peer/pretrain_step.py "${theirs[@]}" --studies "$studies" --best --compile >>"$work/compiled.jsonl" ||
     echo null >>"$work/compiled.jsonl"

@@ -1,6 +1,6 @@
 """Makes the table of `make bench-gpu` from what the programs printed. Needs nothing but Python.
 
-table_gpu.py WORK OUT: reads WORK/{ours,best,compiled}.jsonl and WORK/{precision,autocast}.json, writes OUT, prints the table. A program that
+table_gpu.py WORK OUT: reads WORK/{ours,ours16,best,compiled}.jsonl and WORK/{precision,autocast}.json, writes OUT, prints the table. A program that
 failed (memory) has `null` for its line.
 """
 
@@ -16,7 +16,7 @@ def main(work, out):
     # The first steps of a process compile and allocate.
     rates = lambda run: [run["studies"] / second for second in run["seconds"][2:]] if run else []
     rows = []
-    for ours, best, compiled in zip(lines("ours.jsonl"), lines("best.jsonl"), lines("compiled.jsonl")):
+    for ours, ours16, best, compiled in zip(*map(lines, ("ours.jsonl", "ours16.jsonl", "best.jsonl", "compiled.jsonl"))):
         studies = ours["studies"]
         floor = ours["matrix_rate"] / ours["operations"] * studies
         step = f"step of {studies} studies, bfloat16"
@@ -24,13 +24,18 @@ def main(work, out):
         rows.append(row(f"{step}, with torch.compile", "studies/s", rates(ours), rates(compiled), floor, ">= 1, aim 1.2; share >= 0.5"))
         memory = lambda run: [run["peak_bytes"] / studies / 2**20] if run else []
         rows.append(row("its memory a study", "MiB", memory(ours), memory(best), None, "stated"))
-        rows.append(row("rate of matrix products", "TFLOP/s", [ours["matrix_rate"] / 1e12], [], None, "-"))
+        finer_floor = ours16["matrix_rate"] / ours16["operations"] * studies
+        rows.append(row(f"step of {studies} studies, float16, against that in bfloat16", "studies/s", rates(ours16), rates(ours), finer_floor, "stated"))
+        rows.append(row("rate of matrix products, bfloat16", "TFLOP/s", [ours["matrix_rate"] / 1e12], [], None, "-"))
     precision, autocast = (json.loads((work / name).read_text()) for name in ("precision.json", "autocast.json"))
-    for part, own in precision["cosine"].items():
-        rows.append(row(f"cosine of gradients, {part}; PyTorch's autocast", "", [own], [autocast[part]] if part in autocast else [], None, "> 0.999"))
-    windows = range(0, len(precision["float32"]), 20)
-    drifts = [abs(mean(precision["bfloat16"][n:n + 20]) / mean(precision["float32"][n:n + 20]) - 1) for n in windows]
-    rows.append(row(f"largest difference of losses, {len(precision['float32'])} steps, means of 20", "", [max(drifts, default=0)], [], None, "tracks"))
+    exact = precision["losses"].pop("float32")
+    for kind, cosines in precision["cosine"].items():
+        for part, own in cosines.items():
+            theirs = [autocast[part]] if kind == "bfloat16" and part in autocast else []
+            rows.append(row(f"cosine of gradients, {kind}, {part}; PyTorch's autocast", "", [own], theirs, None, "> 0.999"))
+    for kind, losses in precision["losses"].items():
+        drifts = [abs(mean(losses[n:n + 20]) / mean(exact[n:n + 20]) - 1) for n in range(0, len(exact), 20)]
+        rows.append(row(f"largest difference of losses, {kind}, {len(exact)} steps, means of 20", "", [max(drifts, default=0)], [], None, "tracks"))
     try:
         query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
         print(subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip())

@@ -1,5 +1,5 @@
-//! Whether layers in bfloat16 give what float32 gives: the cosine of both gradients for each part of the loss, and the losses of the same
-//! steps in both precisions. Full-size model with random weights, or a trained one; prints one JSON object.
+//! Whether layers in bfloat16 and in float16 give what float32 gives: the cosine of their gradients with its for each part of the loss, and the losses
+//! of the same steps in each precision. Full-size model with random weights, or a trained one; prints one JSON object.
 //!
 //! `cargo run --release -p medst --example bench_precision -- [corpus=FOLDER] [model=RUN] [steps=0] [studies=8] [device=cpu|cuda]`: the first
 //! `studies` of a corpus, or random pixels and tokens; `steps` of training beside each other, at the paper's learning rate.
@@ -13,9 +13,10 @@ use medst::loss::{self, Losses};
 use medst::model::{MedSt, Mode, card};
 use medst::train::checkpoint;
 use medst::train::gradients::Gradients;
+use medst::train::loss_scale::LossScale;
 use medst::train::optimizer::AdamW;
 use medst_data::report::WordPiece;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use tch::{Device, Kind, Tensor};
 use workload::Workload;
 
@@ -29,6 +30,8 @@ const PARTS: [Part; 5] = [
     ("total", |losses| &losses.total),
 ];
 
+const ROUNDED: [(&str, Kind); 2] = [("bfloat16", Kind::BFloat16), ("float16", Kind::Half)];
+
 fn main() -> medst::Result<()> {
     let mut workload = Workload::from_arguments()?;
     let usual = WordPiece::bert_cased();
@@ -39,7 +42,7 @@ fn main() -> medst::Result<()> {
     if let Some(trained) = &weights {
         workload.config.model = trained.card.model.clone();
     }
-    // Both precisions are to drop the same units: none.
+    // All precisions are to drop the same units: none.
     workload.config.model.text.dropout = 0.0;
     let steps: usize = workload.number("steps", 0)?;
     let batch = workload.batch_of_corpus(weights.as_ref().map_or(&usual, |trained| &trained.pieces))?;
@@ -52,35 +55,58 @@ fn main() -> medst::Result<()> {
         Ok(model)
     };
 
-    let mut cosines = serde_json::Map::new();
-    for (name, part) in PARTS {
-        let gradient = |kind| -> medst::Result<Vec<Tensor>> {
-            let model = model(kind)?;
+    let product = |a: &[Tensor], b: &[Tensor]| -> f64 {
+        let own = a.iter().zip(b).map(|(a, b)| (a * b).sum(Kind::Double).double_value(&[]));
+        own.sum()
+    };
+    let norm = |gradients: &[Tensor]| match product(gradients, gradients) {
+        square if square.is_finite() => Ok(square.sqrt()),
+        _ => Err(medst::Error::Training("a gradient is not finite".into())),
+    };
+    let mut scale = LossScale::default();
+    let mut gradient = |kind, part: fn(&Losses) -> &Tensor| -> medst::Result<Vec<Tensor>> {
+        let model = model(kind)?;
+        let scaled = scale.differentiate(kind, norm, |factor| {
             let losses = loss::med_st(&model, &batch, &config.loss, Mode::Train)?;
-            Ok(Gradients::of(&model, part(&losses)))
-        };
-        let (float, rounded) = (gradient(Kind::Float)?, gradient(Kind::BFloat16)?);
-        let product = |a: &[Tensor], b: &[Tensor]| -> f64 {
-            let own = a.iter().zip(b).map(|(a, b)| (a * b).sum(Kind::Double).double_value(&[]));
-            own.sum()
-        };
-        let cosine = product(&float, &rounded) / (product(&float, &float) * product(&rounded, &rounded)).sqrt();
-        cosines.insert(name.into(), cosine.into());
+            Ok(((), Gradients::of(&model, &(part(&losses) * factor))))
+        })?;
+        Ok(scaled.gradients)
+    };
+    let mut cosines = ROUNDED.map(|_| Map::new());
+    for (name, part) in PARTS {
+        let float = gradient(Kind::Float, part)?;
+        for ((_, kind), cosines) in ROUNDED.iter().zip(&mut cosines) {
+            let rounded = gradient(*kind, part)?;
+            let cosine = product(&float, &rounded) / (product(&float, &float) * product(&rounded, &rounded)).sqrt();
+            cosines.insert(name.into(), cosine.into());
+        }
     }
 
     let curve = |kind| -> medst::Result<Vec<f64>> {
         let model = model(kind)?;
         let mut optimizer = AdamW::new(&model, &config.optimizer);
+        let mut scale = LossScale::default();
         let step = |_| {
-            let losses = loss::med_st(&model, &batch, &config.loss, Mode::Train)?;
-            let gradients = Gradients::of(&model, &losses.total);
-            let length = optimizer.norm(&gradients)?;
-            optimizer.step(&gradients, config.optimizer.lr, (1.0 / length).min(1.0));
-            Ok(losses.total.double_value(&[]))
+            let scaled = scale.differentiate(
+                kind,
+                |gradients| optimizer.norm(gradients),
+                |factor| {
+                    let losses = loss::med_st(&model, &batch, &config.loss, Mode::Train)?;
+                    let gradients = Gradients::of(&model, &(&losses.total * factor));
+                    Ok((losses.total.double_value(&[]), gradients))
+                },
+            )?;
+            optimizer.step(&scaled.gradients, config.optimizer.lr, (1.0 / scaled.norm).min(1.0) / scaled.factor);
+            Ok(scaled.losses)
         };
         (0..steps).map(step).collect()
     };
-    let (float, rounded) = (curve(Kind::Float)?, curve(Kind::BFloat16)?);
-    println!("{}", json!({ "cosine": cosines, "float32": float, "bfloat16": rounded }));
+    let mut losses = Map::from_iter([("float32".to_string(), json!(curve(Kind::Float)?))]);
+    for (name, kind) in ROUNDED {
+        losses.insert(name.into(), json!(curve(kind)?));
+    }
+    let cosines: Map<String, Value> =
+        ROUNDED.iter().zip(cosines).map(|((name, _), own)| (name.to_string(), own.into())).collect();
+    println!("{}", json!({ "cosine": cosines, "losses": losses }));
     Ok(())
 }

@@ -5,7 +5,7 @@
 //! products measured beside the steps.
 //!
 //! `cargo run --release -p medst --example bench_step -- [key=value …]`; keys and what they are by default: `steps=3`, `studies=8`,
-//! `side=224` (pixels), `tokens=86`, `precision=float32|bfloat16`, `device=cpu|cuda`, `chunk=0` (`train.encode_studies`), `by_block=0`
+//! `side=224` (pixels), `tokens=86`, `precision=float32|bfloat16|float16`, `device=cpu|cuda`, `chunk=0` (`train.encode_studies`), `by_block=0`
 //! (1: `train.checkpoint_activations`).
 
 #[path = "workload/mod.rs"]
@@ -17,6 +17,7 @@ use medst::loss;
 use medst::model::{MedSt, Mode, cost};
 use medst::train::cached::{self, Economy};
 use medst::train::gradients::Gradients;
+use medst::train::loss_scale::LossScale;
 use medst::train::optimizer::AdamW;
 use workload::Workload;
 
@@ -31,18 +32,23 @@ fn main() -> medst::Result<()> {
     let mut optimizer = AdamW::new(&model, &config.optimizer);
     let batch = workload.batch();
     let studies = batch.images.studies();
+    let mut scale = LossScale::default();
     let mut seconds = Vec::new();
     for _ in 0..steps {
         let start = Instant::now();
-        let gradients = if chunk > 0 || by_block {
-            let economy = Economy { studies: if chunk > 0 { chunk } else { studies }, by_block };
-            cached::differentiate(&model, &batch, &config.loss, economy, 1.0)?.1
-        } else {
-            let losses = loss::med_st(&model, &batch, &config.loss, Mode::Train)?;
-            Gradients::of(&model, &losses.total)
-        };
-        optimizer.norm(&gradients)?;
-        optimizer.step(&gradients, config.optimizer.lr, 1.0);
+        let scaled = scale.differentiate(
+            workload.kind,
+            |gradients| optimizer.norm(gradients),
+            |factor| {
+                if chunk > 0 || by_block {
+                    let economy = Economy { studies: if chunk > 0 { chunk } else { studies }, by_block };
+                    return Ok(((), cached::differentiate(&model, &batch, &config.loss, economy, factor)?.1));
+                }
+                let losses = loss::med_st(&model, &batch, &config.loss, Mode::Train)?;
+                Ok(((), Gradients::of(&model, &(&losses.total * factor))))
+            },
+        )?;
+        optimizer.step(&scaled.gradients, config.optimizer.lr, 1.0 / scaled.factor);
         workload.wait();
         seconds.push(start.elapsed().as_secs_f64());
     }

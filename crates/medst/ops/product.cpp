@@ -48,13 +48,17 @@ std::optional<Tensor> optional(const Tensor& tensor) {
 }  // namespace
 
 Tensor affine(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  // The engine multiplies float16 on a CPU value by value. Products of rounded values, summed in float32 and rounded, are what a GPU computes.
+  if (x.device().is_cpu() && x.scalar_type() == at::kHalf) {
+    return affine(x.to(at::kFloat), weight.to(at::kFloat), bias.defined() ? bias.to(at::kFloat) : bias).to(at::kHalf);
+  }
   if (worthwhile(x, weight)) return one_dnn()->call(x, dense(weight), optional(bias), "none", Scalars(), "");
   return at::linear(x, weight, optional(bias));
 }
 
 Tensor affine_gelu(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   if (worthwhile(x, weight)) return one_dnn()->call(x, dense(weight), optional(bias), "gelu", Scalars(), "none");
-  return at::gelu(at::linear(x, weight, optional(bias)));
+  return at::gelu(affine(x, weight, bias));
 }
 
 }  // namespace medst

@@ -41,9 +41,12 @@ impl Workload {
             let missing = || Error::Config("device=cuda: there is none, or no libtorch_cuda.so".into());
             workload.device = medst::device::cuda().ok_or_else(missing)?;
         }
-        if workload.word("precision", "float32") == "bfloat16" {
-            workload.kind = Kind::BFloat16;
-        }
+        workload.kind = match workload.word("precision", "float32") {
+            "float32" => Kind::Float,
+            "bfloat16" => Kind::BFloat16,
+            "float16" => Kind::Half,
+            other => return Err(Error::Config(format!("precision={other}: expected float32, bfloat16 or float16"))),
+        };
         workload.config.model.image.size = workload.number("side", workload.config.model.image.size)?;
         workload.config.model.validate()?;
         Ok(workload)

@@ -254,8 +254,8 @@ pub fn memory(config: &Config, batch: &Studies, studies: f64, processes: u64, of
     let model = &config.model;
     let element = volume::element(config) as f64;
     let parameters = volume::parameters(model) as f64;
-    // Layers compute in two bytes and keep 7,680 values a token at a width of 768 (docs/performance.md): ten widths.
-    let kept = if config.train.precision.kind() == tch::Kind::BFloat16 { 2.0 } else { element };
+    // Layers keep 7,680 values a token at a width of 768 (docs/performance.md): ten widths.
+    let kept = (config.train.precision.kind().elt_size_in_bytes() as f64).min(element);
     let copy = if kept < element { kept * parameters } else { 0.0 };
     let views = 1.0 + batch.laterals;
     let tokens = 1.0 + views * model.image.patches() as f64;

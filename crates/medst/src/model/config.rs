@@ -35,6 +35,8 @@ pub enum Precision {
     Float32,
     /// Rounded copies of float32 parameters; for GPUs, where it is several times as fast.
     BFloat16,
+    /// As bfloat16, as fast, with eight times finer steps and a narrower range, which a factor on the loss makes up for.
+    Float16,
     /// Everything in float64, to tell rounding from mistakes; twice the memory, and slow.
     Float64,
 }
@@ -44,6 +46,7 @@ impl Precision {
         match self {
             Precision::Float32 => Kind::Float,
             Precision::BFloat16 => Kind::BFloat16,
+            Precision::Float16 => Kind::Half,
             Precision::Float64 => Kind::Double,
         }
     }

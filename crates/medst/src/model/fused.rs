@@ -5,7 +5,7 @@
 use std::ffi::{c_char, c_void};
 use std::ptr::null;
 
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 use super::parameters::{LayerNorm, Linear};
 use crate::ops::{pointer, take};
@@ -107,6 +107,10 @@ pub fn attention(qkv: &Tensor, heads: i64, keys: Option<&Tensor>) -> Tensor {
         // SAFETY: as above.
         return take(|error| unsafe { medst_attention(pointer(qkv), heads, error) });
     }
+    // As in `ops/product.cpp`: on a CPU the engine computes in float16 value by value.
+    if qkv.kind() == Kind::Half && qkv.device() == Device::Cpu {
+        return engine_attention(&qkv.to_kind(Kind::Float), heads, keys).to_kind(Kind::Half);
+    }
     engine_attention(qkv, heads, keys)
 }
 
@@ -121,8 +125,6 @@ fn engine_attention(qkv: &Tensor, heads: i64, keys: Option<&Tensor>) -> Tensor {
 
 #[cfg(test)]
 mod tests {
-    use tch::{Device, Kind};
-
     use super::*;
     use crate::model::parameters::Scope;
 

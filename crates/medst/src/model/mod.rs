@@ -101,7 +101,7 @@ pub struct ReportEmbeddings {
 impl MedSt {
     /// A model with random weights, which depend on `seed` alone.
     ///
-    /// * `kind`: float64, float32, or bfloat16: the encoders then compute in bfloat16, with rounded copies of float32 parameters;
+    /// * `kind`: float64, float32, or bfloat16 or float16: the encoders then compute in that, with rounded copies of float32 parameters;
     ///   projections, importance, embeddings and losses are float32.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ pub struct Parameter {
     /// What is loaded, updated and saved.
     pub tensor: Tensor,
     /// What the layers compute with and are differentiated by: `tensor` itself, or its rounded copy in a model that computes
-    /// in bfloat16.
+    /// in bfloat16 or float16.
     pub working: Tensor,
 }
 
@@ -104,7 +104,7 @@ const ERF_SQRT_2: f32 = 0.954_499_7;
 
 /// The precision of statistics, importance and losses in a model that computes in `kind`: never less than float32.
 pub fn at_least_float(kind: Kind) -> Kind {
-    if kind == Kind::BFloat16 { Kind::Float } else { kind }
+    if matches!(kind, Kind::BFloat16 | Kind::Half) { Kind::Float } else { kind }
 }
 
 /// A place in the tree of names, from which layers take their tensors.
@@ -122,7 +122,7 @@ pub struct Scope {
 
 impl Scope {
     /// The root. `seed` alone decides every random weight, `deviation` is their standard deviation; without a seed they are left
-    /// unwritten. With [`Kind::BFloat16`] layers compute with rounded copies of float32 tensors.
+    /// unwritten. With [`Kind::BFloat16`] and [`Kind::Half`] layers compute with rounded copies of float32 tensors.
     pub fn root(deviation: f64, seed: Option<u64>, kind: Kind, device: Device) -> Scope {
         Scope { registry: Rc::default(), path: String::new(), kind, device, deviation, seed }
     }

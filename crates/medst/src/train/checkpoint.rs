@@ -11,6 +11,7 @@ use medst_data::report::WordPiece;
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
+use super::loss_scale::LossScale;
 use super::optimizer::AdamW;
 use super::teacher::Teacher;
 use crate::convert::reference;
@@ -40,6 +41,9 @@ pub struct State {
     pub validated: u64,
     /// Checkpoints with the lowest validation losses, best first.
     pub best: Vec<Scored>,
+    /// Absent in runs of earlier versions.
+    #[serde(default)]
+    pub loss_scale: LossScale,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -37,7 +37,7 @@ impl<'a> Gradients<'a> {
             if !gradient.defined() {
                 continue;
             }
-            // Sums of several passes would lose the small ones in bfloat16.
+            // Sums of several passes would lose the small ones in sixteen bits.
             let gradient = gradient.to_kind(parameter.tensor.kind());
             match sum {
                 Some(sum) => drop(sum.g_add_(&gradient)),

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`sampler`], [`dataset`], [`loader`] | sequences of a corpus to batches |
 //! | [`optimizer`], [`schedule`] | AdamW, learning rate |
-//! | [`gradients`] | what backward passes give |
+//! | [`gradients`], [`loss_scale`] | what backward passes give, within the range of the layers' precision |
 //! | [`teacher`] | a slower model that gives soft targets |
 //! | [`cached`], [`recompute`] | the gradient of a large batch, a few studies or one block at a time |
 //! | [`validate`] | losses and retrieval of the validation split |
@@ -21,6 +21,7 @@ pub mod dataset;
 pub mod gradients;
 pub mod loader;
 pub mod log;
+pub mod loss_scale;
 pub mod optimizer;
 pub mod recompute;
 pub mod sampler;
@@ -45,6 +46,7 @@ use self::dataset::{Crop, Dataset};
 use self::gradients::Gradients;
 use self::loader::Loader;
 use self::log::{Entry, Log, Parts};
+use self::loss_scale::Scaled;
 use self::optimizer::AdamW;
 use self::schedule::Schedule;
 pub use self::summary::{Ending, RunSummary};
@@ -178,11 +180,23 @@ pub fn pretrain_together(
                     return Ok(None);
                 }
                 let rate = schedule.rate(state.step);
-                let (losses, gradients) = differentiate(&model, teacher.as_ref(), &micro, config, state.step)?;
-                let norm = optimizer.norm(&gradients)?;
+                let (step, before) = (state.step, state.loss_scale.factor(kind));
+                let scaled = state.loss_scale.differentiate(
+                    kind,
+                    |gradients| optimizer.norm(gradients),
+                    |factor| differentiate(&model, teacher.as_ref(), &micro, config, step, factor),
+                )?;
+                let Scaled { losses, gradients, factor, norm } = scaled;
+                if factor < before {
+                    progress.note(&format!(
+                        "gradients of step {} exceeded float16: the loss is multiplied by {factor} from now on",
+                        step + 1
+                    ));
+                }
                 let scale = config.optimizer.clip_norm.map_or(1.0, |limit| (limit / norm.max(1e-12)).min(1.0));
-                optimizer.step(&gradients, rate, scale);
+                optimizer.step(&gradients, rate, scale / factor);
                 drop(gradients);
+                state.loss_scale.done(kind);
                 if let Some(teacher) = &teacher {
                     teacher.follow(&model);
                 }
@@ -309,15 +323,17 @@ fn teacher(
     Ok(Some(teacher))
 }
 
-/// Losses and gradients of one optimiser step: the mean over its batches.
+/// Losses and gradients of one optimiser step: the mean over its batches; the gradients are `factor` times as large.
 fn differentiate(
     model: &MedSt,
     teacher: Option<&Teacher>,
     micro: &[(Batch, Share)],
     config: &Config,
     step: u64,
+    factor: f64,
 ) -> Result<(Parts, Vec<Tensor>)> {
-    let weight = 1.0 / micro.len() as f64;
+    let share_of_step = 1.0 / micro.len() as f64;
+    let weight = share_of_step * factor;
     let (mut parts, mut sum) = (Parts::default(), Vec::<Tensor>::new());
     for (n, (batch, share)) in micro.iter().enumerate() {
         // Dropout depends on the step alone, not on what ran before.
@@ -344,7 +360,7 @@ fn differentiate(
         if !own.total.is_finite() {
             return Err(Error::Training(format!("the loss of step {} is not finite: {}", step + 1, own.listed())));
         }
-        parts.add(&own, weight);
+        parts.add(&own, share_of_step);
         if sum.is_empty() {
             sum = gradients;
         } else {

@@ -40,7 +40,7 @@ pub struct AdamW {
     parameters: Vec<Parameter>,
     /// All parameters, `[n]`.
     values: Tensor,
-    /// What layers compute with, `[n]` bfloat16, where that is not `values`.
+    /// What layers compute with, `[n]` bfloat16 or float16, where that is not `values`.
     working: Option<Tensor>,
     /// First and second moments, `[n]`.
     first: Tensor,
