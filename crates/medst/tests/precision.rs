@@ -1,4 +1,4 @@
-//! Layers that compute in bfloat16: parameters stay float32, losses and gradients stay near those of float32. A program of its own: the
+//! Layers that compute in bfloat16 or float16: parameters stay float32, losses and gradients stay near those of float32. A program of its own: the
 //! engine's generator is one for all threads.
 
 mod bench;
@@ -10,12 +10,13 @@ use medst::model::input::Batch;
 use medst::model::{MedSt, Mode};
 use medst::train::dataset::{Crop, Dataset};
 use medst::train::gradients::Gradients;
+use medst::train::loss_scale::LossScale;
 use medst::train::optimizer::AdamW;
 use medst_data::report::WordPiece;
 use medst_data::split::Split;
 use tch::{Device, Kind, Tensor};
 
-const KINDS: [Kind; 2] = [Kind::Float, Kind::BFloat16];
+const KINDS: [Kind; 3] = [Kind::Float, Kind::BFloat16, Kind::Half];
 
 struct Both {
     _bench: Bench,
@@ -38,27 +39,34 @@ fn flat(tensors: &[Tensor]) -> Tensor {
     Tensor::cat(&tensors.iter().map(|own| own.reshape([-1]).to_kind(Kind::Double)).collect::<Vec<_>>(), 0)
 }
 
-/// 0.999 is asked for, of a full-size model. This one is 32 wide, so rounding averages over 24 times fewer products, and its batch of
-/// sixteen studies is normalised by what few of them differ in; the temporal parts raise that to a power.
+/// 0.999 is asked for, of a full-size model, and float16 reaches it here. For bfloat16 this one is too small: 32 wide, rounding averages over 24 times fewer
+/// products, and its batch of sixteen studies is normalised by what few of them differ in; the temporal parts raise that to a power.
 #[test]
 fn gradients_point_where_those_of_float32_do() {
     let Both { config, batches, .. } = both();
     for (name, part, least) in [
-        ("global", (|losses| &losses.global) as fn(&Losses) -> &Tensor, 0.98),
-        ("local", |losses| &losses.local, 0.999),
-        ("forward_mapping", |losses| &losses.forward_mapping, 0.97),
+        ("global", (|losses| &losses.global) as fn(&Losses) -> &Tensor, [0.98, 0.999]),
+        ("local", |losses| &losses.local, [0.999, 0.99999]),
+        ("forward_mapping", |losses| &losses.forward_mapping, [0.97, 0.999]),
     ] {
-        let [float, rounded] = KINDS.map(|kind| {
+        let [float, rounded @ ..] = KINDS.map(|kind| {
             let model = MedSt::new(&config.model, 5, Device::Cpu, kind).unwrap();
-            let losses = loss::med_st(&model, &batches[0], &config.loss, Mode::Train).unwrap();
-            assert_eq!(part(&losses).kind(), Kind::Float, "losses are float32");
-            let gradients = Gradients::of(&model, part(&losses));
+            let optimizer = AdamW::new(&model, &config.optimizer);
+            let norm = |gradients: &[Tensor]| optimizer.norm(gradients);
+            let scaled = LossScale::default().differentiate(kind, norm, |factor| {
+                let losses = loss::med_st(&model, &batches[0], &config.loss, Mode::Train)?;
+                assert_eq!(part(&losses).kind(), Kind::Float, "losses are float32");
+                Ok(((), Gradients::of(&model, &(part(&losses) * factor))))
+            });
+            let gradients = scaled.unwrap().gradients;
             assert!(gradients.iter().all(|gradient| gradient.kind() == Kind::Float));
             flat(&gradients)
         });
-        let cosine = (float.dot(&rounded) / (float.norm() * rounded.norm())).double_value(&[]);
-        println!("{name}: cosine {cosine:.6}");
-        assert!(cosine > least, "{name}: {cosine}");
+        for ((kind, rounded), least) in KINDS[1..].iter().zip(rounded).zip(least) {
+            let cosine = (float.dot(&rounded) / (float.norm() * rounded.norm())).double_value(&[]);
+            println!("{name}, {kind:?}: cosine {cosine:.6}");
+            assert!(cosine > least, "{name}, {kind:?}: {cosine}");
+        }
     }
 }
 
@@ -67,27 +75,33 @@ fn gradients_point_where_those_of_float32_do() {
 #[test]
 fn losses_track_those_of_float32_over_200_steps() {
     let Both { config, batches, .. } = both();
-    let [float, rounded] = KINDS.map(|kind| {
+    let curves = KINDS.map(|kind| {
         let model = MedSt::new(&config.model, 5, Device::Cpu, kind).unwrap();
-        let mut optimizer = AdamW::new(&model, &config.optimizer);
+        let (mut optimizer, mut scale) = (AdamW::new(&model, &config.optimizer), LossScale::default());
         let losses = (0..200).map(|step| {
             let batch = &batches[step % batches.len()];
-            let losses = loss::med_st(&model, batch, &config.loss, Mode::Train).unwrap();
-            let gradients = Gradients::of(&model, &losses.total);
-            let scale = (1.0 / optimizer.norm(&gradients).unwrap()).min(1.0);
-            optimizer.step(&gradients, 3e-4, scale);
-            losses.total.double_value(&[])
+            let norm = |gradients: &[Tensor]| optimizer.norm(gradients);
+            let scaled = scale.differentiate(kind, norm, |factor| {
+                let losses = loss::med_st(&model, batch, &config.loss, Mode::Train)?;
+                let gradients = Gradients::of(&model, &(&losses.total * factor));
+                Ok((losses.total.double_value(&[]), gradients))
+            });
+            let scaled = scaled.unwrap();
+            optimizer.step(&scaled.gradients, 3e-4, (1.0 / scaled.norm).min(1.0) / scaled.factor);
+            scaled.losses
         });
         losses.collect::<Vec<f64>>()
     });
-    let means = |losses: &[f64]| losses.chunks(20).map(|own| own.iter().sum::<f64>() / 20.0).collect::<Vec<_>>();
-    let (float, rounded) = (means(&float), means(&rounded));
-    println!("float32 {float:.3?}\nbfloat16 {rounded:.3?}");
+    let [float, rounded @ ..] =
+        curves.map(|losses| losses.chunks(20).map(|own| own.iter().sum::<f64>() / 20.0).collect::<Vec<_>>());
     assert!(float[9] < 0.8 * float[0], "the steps teach something");
-    // The first twenty steps fall from 14 to 2: there a step earlier or later is much.
-    for (number, (a, b)) in float.iter().zip(&rounded).enumerate() {
-        let allowed = if number == 0 { 0.15 } else { 0.08 };
-        assert!((a / b - 1.0).abs() < allowed, "{float:.3?} {rounded:.3?}");
+    for ((kind, rounded), most) in KINDS[1..].iter().zip(rounded).zip([0.08, 0.02]) {
+        println!("Float {float:.3?}\n{kind:?} {rounded:.3?}");
+        // The first twenty steps fall from 14 to 2: there a step earlier or later is much in bfloat16.
+        for (number, (a, b)) in float.iter().zip(&rounded).enumerate() {
+            let allowed = if number == 0 && *kind == Kind::BFloat16 { 0.15 } else { most };
+            assert!((a / b - 1.0).abs() < allowed, "{kind:?}: {float:.3?} {rounded:.3?}");
+        }
     }
 }
 

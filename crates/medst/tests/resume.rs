@@ -40,7 +40,7 @@ fn numbers(run: &Path) -> Vec<BTreeMap<String, serde_json::Value>> {
 #[test]
 fn a_resumed_run_gives_the_numbers_of_an_uninterrupted_one() {
     let files = ["last/model.safetensors", "last/optimizer.safetensors", "last/state.json"];
-    for precision in ["train.precision=float32", "train.precision=bfloat16"] {
+    for precision in ["train.precision=float32", "train.precision=bfloat16", "train.precision=float16"] {
         resumes(&[precision], &files);
     }
     // A teacher remembers more than the weights and their moments.

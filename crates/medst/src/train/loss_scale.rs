@@ -102,4 +102,37 @@ mod tests {
         (0..16).for_each(|_| assert!(scale.lower(Kind::Half)));
         assert!(!scale.lower(Kind::Half), "a factor of 1 is no factor");
     }
+
+    /// A gradient of 1e35, 2^116.3, of which float32 holds 2^11 times as much.
+    #[test]
+    fn an_overflow_is_computed_again_with_half_the_factor() {
+        let norm = |gradients: &[Tensor]| match gradients[0].double_value(&[]) {
+            norm if norm.is_finite() => Ok(norm),
+            _ => Err(crate::Error::Training("not finite".into())),
+        };
+        let mut tried = Vec::new();
+        let mut scale = LossScale::default();
+        let mut ask = |kind, value: f64| {
+            scale.differentiate(kind, norm, |factor| {
+                tried.push(factor);
+                Ok((7, vec![Tensor::from((value * factor) as f32)]))
+            })
+        };
+        let scaled = ask(Kind::Half, 1e35).unwrap();
+        assert_eq!((scaled.losses, scaled.factor), (7, 2048.0));
+        assert!((scaled.norm / 1e35 - 1.0).abs() < 1e-6);
+        // What is infinite without a factor is reported.
+        assert!(ask(Kind::Half, f64::INFINITY).is_err());
+        assert!(ask(Kind::Float, f64::INFINITY).is_err());
+        let halves = |from: f64, count: i32| (0..count).map(move |n| from / f64::from(n).exp2());
+        assert_eq!(tried, halves(65536.0, 6).chain(halves(2048.0, 12)).chain([1.0]).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_run_of_an_earlier_version_begins_with_the_default() {
+        use crate::train::checkpoint::State;
+        let mut written = serde_json::to_value(State::default()).unwrap();
+        written.as_object_mut().unwrap().remove("loss_scale").unwrap();
+        assert_eq!(serde_json::from_value::<State>(written).unwrap(), State::default());
+    }
 }
