@@ -13,7 +13,7 @@ use medst::train::checkpoint::open_model;
 use medst::train::pretrain;
 use medst_data::corpus::Corpus;
 use medst_data::gather::{DeclaredView, gather};
-use medst_data::progress::Silent;
+use medst_data::progress::{Progress, Silent};
 use medst_data::study::Study;
 use tch::Device;
 
@@ -114,6 +114,16 @@ fn alignments_are_distributions_over_what_is_there() {
     assert!(engine.images(&[]).unwrap().embeddings.is_empty() && engine.texts(&[]).unwrap().is_empty());
 }
 
+struct StopAtOnce;
+
+impl Progress for StopAtOnce {
+    fn begin(&self, _what: &str, _total: Option<u64>) {}
+    fn advance(&self, _count: u64) {}
+    fn stop_requested(&self) -> bool {
+        true
+    }
+}
+
 #[test]
 fn a_corpus_gives_what_the_embedder_of_corpora_gives() {
     let bench = Bench::new(14);
@@ -131,6 +141,10 @@ fn a_corpus_gives_what_the_embedder_of_corpora_gives() {
     close(&own.images, &Vectors::from_tensor(&expected.images).unwrap());
     close(&own.features, &Vectors::from_tensor(&expected.features).unwrap());
     close(&own.reports, &Vectors::from_tensor(&expected.reports).unwrap());
+    // Chunks that several threads compute come back in order, and a stop ends all of them.
+    assert!(own.studies.len() > 32 && own.studies.is_sorted());
+    let stopped = stream::embed(&engine, &gathered, wanted, &StopAtOnce);
+    assert!(matches!(stopped, Err(medst::Error::Stopped)));
     // Heat maps too.
     let phrase = "left pleural effusion";
     let map = opened.embedder().heat_maps(&corpus, &studies[..1], &[phrase]).unwrap().remove(0);
