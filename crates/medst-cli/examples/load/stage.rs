@@ -43,7 +43,7 @@ impl Stage {
         }
     }
 
-    /// A model of random weights in the folder `model`: `full` (ViT-B/16, six layers of text) or `small`.
+    /// A model of random weights in the folder `model`: `full` (ViT-B/16, six layers of text), `medium` (ViT-S/16) or `small` (128 wide).
     pub fn model(&self, size: &str) -> Result<()> {
         let mut config = ModelConfig { initial_deviation: 0.1, ..ModelConfig::default() };
         match size {
@@ -62,7 +62,10 @@ impl Stage {
                 (config.text.layers, config.text.heads, config.text.intermediate) = (2, 4, 512);
                 config.projection = ProjectionConfig { hidden: 128, embedding: 64 };
             }
-            other => return Err(format!("model={other}: expected full or small").into()),
+            "medium" => {
+                config.image = ImageConfig { width: 384, heads: 6, mlp: 1536, ..Default::default() };
+            }
+            other => return Err(format!("model={other}: expected full, medium or small").into()),
         }
         let folder = self.path("model");
         fs::create_dir(&folder)?;
