@@ -54,7 +54,7 @@ pub struct Engine {
 }
 
 // SAFETY: with a shared engine layers only read their tensors (evaluation mode is all it has), which libtorch allows from any number of threads;
-// handles to tensors are counted atomically.
+// handles to tensors are counted atomically. (Whoever wants to write to them from several threads can do so without this: handles may be sent.)
 unsafe impl Sync for Engine {}
 
 /// The image side of `B` studies.
@@ -185,14 +185,14 @@ impl Engine {
         let config = &self.model.config.image;
         let grid = PatchGrid { side: (config.size / config.patch) as usize, pixels: config.size as usize };
         let mut aligned: Vec<Option<Alignment>> = studies.iter().map(|_| None).collect();
-        self.in_batches(studies, |group, encoded| {
+        self.in_batches(studies, |group, patches| {
             let own: Vec<&Text> = group.iter().map(|&n| texts[n]).collect();
             let input = self.reader.input(&own).to_device(self.model.device());
             let reports = self.model.embed_reports(&input, Mode::Evaluate)?;
             for (place, &n) in group.iter().enumerate() {
                 let count = input.word_counts[place];
                 let words = reports.words.get(place as i64).narrow(0, 0, count);
-                let (model, patches) = (&self.model, &encoded.patches[place]);
+                let (model, patches) = (&self.model, &patches[place]);
                 let matrix = Aligned { model, words: &words, patches };
                 aligned[n] = Some(matrix.alignment(self.reader.spelled(texts[n], count as usize), studies[n], grid)?);
             }
@@ -209,10 +209,10 @@ impl Engine {
         let _guard = tch::no_grad_guard();
         let lengths: Vec<usize> = texts.iter().map(|text| text.len()).collect();
         let mut aligned: Vec<Option<Alignment>> = texts.iter().map(|_| None).collect();
-        self.in_batches(&[study], |_, encoded| {
+        self.in_batches(&[study], |_, patches| {
             for group in batch::by_tokens(&lengths, self.limits.tokens) {
                 let own: Vec<&Text> = group.iter().map(|&n| texts[n]).collect();
-                for (&n, alignment) in group.iter().zip(self.align_encoded(study, &encoded.patches[0], &own)?) {
+                for (&n, alignment) in group.iter().zip(self.align_encoded(study, &patches[0], &own)?) {
                     aligned[n] = Some(alignment);
                 }
             }
@@ -236,21 +236,18 @@ impl Engine {
         texts.iter().enumerate().map(one).collect()
     }
 
-    /// Encodes groups of studies; `visit` gets the numbers of a group and what came out for it.
-    fn in_batches(
-        &self,
-        studies: &[&Views],
-        mut visit: impl FnMut(&[usize], &EncodedImages) -> Result<()>,
-    ) -> Result<()> {
+    /// Encodes groups of studies; `visit` gets the numbers of a group and its patches' embeddings.
+    fn in_batches(&self, studies: &[&Views], mut visit: impl FnMut(&[usize], &[Tensor]) -> Result<()>) -> Result<()> {
         for group in groups(studies, self.limits.images) {
             let own: Vec<&Views> = group.iter().map(|&n| studies[n]).collect();
-            visit(&group, &self.encode(&own)?)?;
+            visit(&group, &self.patches(&own)?)?;
         }
         Ok(())
     }
 
-    /// One batch with its patches: studies with a frontal view, or lateral views alone.
-    fn encode(&self, studies: &[&Views]) -> Result<EncodedImages> {
+    /// The patches' embeddings of one batch, for each study `[P or 2P, D]`: frontal ones, then lateral ones. Studies with a frontal view, or
+    /// lateral views alone.
+    fn patches(&self, studies: &[&Views]) -> Result<Vec<Tensor>> {
         let images = self.model.project_images(self.states(studies)?, Mode::Evaluate)?;
         let mut patches: Vec<Tensor> = (0..studies.len() as i64).map(|row| images.frontal_patches.get(row)).collect();
         for (place, row) in images.features.lateral_rows.iter().enumerate() {
@@ -260,7 +257,7 @@ impl Engine {
                 *own = Tensor::cat(&[own.shallow_clone(), images.lateral_patches.get(place as i64)], 0);
             }
         }
-        Ok(EncodedImages { patches })
+        Ok(patches)
     }
 
     /// The encoder's states of one batch: studies with a frontal view, or lateral views alone.
@@ -307,12 +304,6 @@ impl Engine {
         let shape = [pictures.len() as i64, side as i64, side as i64];
         Ok(Tensor::from_data_size(&all, &shape, Kind::Uint8))
     }
-}
-
-/// What the image encoder gave for a batch.
-struct EncodedImages {
-    /// For each study `[P or 2P, D]`: frontal patches, then lateral ones.
-    patches: Vec<Tensor>,
 }
 
 /// Groups of studies, by number, that are computed together: at most so many pictures, and lateral views alone among themselves.
