@@ -107,9 +107,9 @@ pub fn attention(qkv: &Tensor, heads: i64, keys: Option<&Tensor>) -> Tensor {
         // SAFETY: as above.
         return take(|error| unsafe { medst_attention(pointer(qkv), heads, error) });
     }
-    // As in `ops/product.cpp`: on a CPU the engine computes in float16 value by value.
-    if qkv.kind() == Kind::Half && qkv.device() == Device::Cpu {
-        return engine_attention(&qkv.to_kind(Kind::Float), heads, keys).to_kind(Kind::Half);
+    // On a CPU the engine computes in float16 value by value, and in bfloat16 slower than here in float32.
+    if matches!(qkv.kind(), Kind::Half | Kind::BFloat16) && qkv.device() == Device::Cpu {
+        return attention(&qkv.to_kind(Kind::Float), heads, keys).to_kind(qkv.kind());
     }
     engine_attention(qkv, heads, keys)
 }
