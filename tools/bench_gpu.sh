@@ -25,7 +25,11 @@ theirs=(--device "$device" --precision bfloat16 --steps "${STEPS:-12}")
 for studies in ${STUDIES:-64 256 1024}; do
   echo "$studies studies" >&2
   # Every fourth study begins a sequence, as in a corpus of sequences.
-  ours() { "$bin/bench_step" "${common[@]}" "studies=$studies" "chunk=$((studies < 256 ? 0 : 256))" "precision=$1"; }
+  # The whole tape where it fits the card; else 256 studies' at a time.
+  ours() {
+    local step=("$bin/bench_step" "${common[@]}" "studies=$studies" "precision=$1")
+    "${step[@]}" || "${step[@]}" chunk=256
+  }
   ours bfloat16 >>"$work/ours.jsonl"
   ours float16 >>"$work/ours16.jsonl"
   $python benches/peer/pretrain_step.py "${theirs[@]}" --studies "$studies" --best >>"$work/best.jsonl" || echo null >>"$work/best.jsonl"

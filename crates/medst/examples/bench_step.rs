@@ -56,6 +56,7 @@ fn main() -> medst::Result<()> {
         "seconds": seconds,
         "peak_bytes": workload.peak_bytes(),
         "studies": studies,
+        "chunk": chunk,
         "threads": tch::get_num_threads(),
         "operations": cost::step(&config.model, &workload.load(&batch)),
         "matrix_rate": workload.matrix_rate(),

@@ -5,9 +5,10 @@
 
 use tch::Device;
 
-use crate::model::{MedSt, cost};
+use crate::model::MedSt;
+use crate::model::cost::{self, Load};
 
-/// Operations a picture (two for each multiplication and addition) below which a model is small: where lanes gain a tenth or more on two cores. At 2.5·10⁹
+/// Operations a picture, or a text that fills the window (two for each multiplication and addition) below which a model is small: where lanes gain a tenth or more on two cores. At 2.5·10⁹
 /// (ViT-Ti/16, 224 pixels) they gain 3 %, at 9·10⁹ (ViT-S/16) nothing, and one picture alone would wait longer.
 const SMALL: f64 = 2e9;
 
@@ -23,7 +24,10 @@ impl Lanes {
     /// What suits a model, with as many threads as the engine has now.
     pub fn of(model: &MedSt) -> Lanes {
         let threads = tch::get_num_threads().max(1) as usize;
-        match model.device() == Device::Cpu && cost::images(&model.config, &[false]) < SMALL {
+        let window = vec![model.config.text.max_tokens];
+        let load = Load { laterals: vec![false], tokens: window.clone(), words: window };
+        let dearest = cost::images(&model.config, &load.laterals).max(cost::reports(&model.config, &load));
+        match model.device() == Device::Cpu && dearest < SMALL {
             true => Lanes { count: threads, threads: 1 },
             false => Lanes { count: 1, threads },
         }

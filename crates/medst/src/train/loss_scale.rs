@@ -41,7 +41,8 @@ impl LossScale {
         lowered
     }
 
-    /// Calls `differentiate` with the factor, and again with a smaller one as long as a gradient overflows.
+    /// Calls `differentiate` with the factor, and again with a smaller one as long as a gradient overflows. Whatever the forward pass leaves, such as
+    /// running statistics, it leaves each time.
     ///
     /// * `norm`: the length of all gradients together, or an error where one is not finite.
     ///
