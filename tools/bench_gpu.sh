@@ -20,18 +20,17 @@ export LD_LIBRARY_PATH=$torch/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 mkdir -p target/bench
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-common=("device=$device" "steps=${STEPS:-12}")
 theirs=(--device "$device" --precision bfloat16 --steps "${STEPS:-12}")
+# Of so many studies in a precision: the whole tape where it fits the card, else 256 studies' at a time.
+ours() {
+  local step=("$bin/bench_step" "device=$device" "steps=${STEPS:-12}" "studies=$1" "precision=$2")
+  "${step[@]}" || "${step[@]}" chunk=256
+}
 for studies in ${STUDIES:-64 256 1024}; do
   echo "$studies studies" >&2
   # Every fourth study begins a sequence, as in a corpus of sequences.
-  # The whole tape where it fits the card; else 256 studies' at a time.
-  ours() {
-    local step=("$bin/bench_step" "${common[@]}" "studies=$studies" "precision=$1")
-    "${step[@]}" || "${step[@]}" chunk=256
-  }
-  ours bfloat16 >>"$work/ours.jsonl"
-  ours float16 >>"$work/ours16.jsonl"
+  ours "$studies" bfloat16 >>"$work/ours.jsonl"
+  ours "$studies" float16 >>"$work/ours16.jsonl"
   $python benches/peer/pretrain_step.py "${theirs[@]}" --studies "$studies" --best >>"$work/best.jsonl" || echo null >>"$work/best.jsonl"
   $python benches/peer/pretrain_step.py "${theirs[@]}" --studies "$studies" --best --compile >>"$work/compiled.jsonl" ||
     echo null >>"$work/compiled.jsonl"

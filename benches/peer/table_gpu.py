@@ -15,18 +15,18 @@ def main(work, out):
     lines = lambda name: [json.loads(line) for line in (work / name).read_text().splitlines()]
     # The first steps of a process compile and allocate.
     rates = lambda run: [run["studies"] / second for second in run["seconds"][2:]] if run else []
+    taped = lambda run: f", the tape of {run['chunk']} at a time" if run["chunk"] else ""
     rows = []
     for ours, ours16, best, compiled in zip(*map(lines, ("ours.jsonl", "ours16.jsonl", "best.jsonl", "compiled.jsonl"))):
         studies = ours["studies"]
         floor = ours["matrix_rate"] / ours["operations"] * studies
-        part = lambda run: f", the tape of {run['chunk']} at a time" if run["chunk"] else ""
-        step = f"step of {studies} studies, bfloat16{part(ours)}"
+        step = f"step of {studies} studies, bfloat16{taped(ours)}"
         rows.append(row(f"{step}, against PyTorch without waste", "studies/s", rates(ours), rates(best), floor, ">= 1"))
         rows.append(row(f"{step}, with torch.compile", "studies/s", rates(ours), rates(compiled), floor, ">= 1, aim 1.2; share >= 0.5"))
         memory = lambda run: [run["peak_bytes"] / studies / 2**20] if run else []
         rows.append(row("its memory a study", "MiB", memory(ours), memory(best), None, "stated"))
         finer_floor = ours16["matrix_rate"] / ours16["operations"] * studies
-        rows.append(row(f"step of {studies} studies, float16{part(ours16)}, against that in bfloat16", "studies/s", rates(ours16), rates(ours), finer_floor, "stated"))
+        rows.append(row(f"step of {studies} studies, float16{taped(ours16)}, against that in bfloat16", "studies/s", rates(ours16), rates(ours), finer_floor, "stated"))
         rows.append(row("rate of matrix products, bfloat16", "TFLOP/s", [ours["matrix_rate"] / 1e12], [], None, "-"))
     precision, autocast = (json.loads((work / name).read_text()) for name in ("precision.json", "autocast.json"))
     exact = precision["losses"].pop("float32")

@@ -13,7 +13,7 @@ use medst::train::checkpoint::open_model;
 use medst::train::pretrain;
 use medst_data::corpus::Corpus;
 use medst_data::gather::{DeclaredView, gather};
-use medst_data::progress::{Progress, Silent};
+use medst_data::progress::{Silent, Stoppable};
 use medst_data::study::Study;
 use tch::Device;
 
@@ -114,16 +114,6 @@ fn alignments_are_distributions_over_what_is_there() {
     assert!(engine.images(&[]).unwrap().embeddings.is_empty() && engine.texts(&[]).unwrap().is_empty());
 }
 
-struct StopAtOnce;
-
-impl Progress for StopAtOnce {
-    fn begin(&self, _what: &str, _total: Option<u64>) {}
-    fn advance(&self, _count: u64) {}
-    fn stop_requested(&self) -> bool {
-        true
-    }
-}
-
 #[test]
 fn a_corpus_gives_what_the_embedder_of_corpora_gives() {
     let bench = Bench::new(14);
@@ -143,7 +133,7 @@ fn a_corpus_gives_what_the_embedder_of_corpora_gives() {
     close(&own.reports, &Vectors::from_tensor(&expected.reports).unwrap());
     // Chunks that several threads compute come back in order, and a stop ends all of them.
     assert!(own.studies.len() > 32 && own.studies.is_sorted());
-    let stopped = stream::embed(&engine, &gathered, wanted, &StopAtOnce);
+    let stopped = stream::embed(&engine, &gathered, wanted, &Stoppable(true.into()));
     assert!(matches!(stopped, Err(medst::Error::Stopped)));
     // Heat maps too.
     let phrase = "left pleural effusion";

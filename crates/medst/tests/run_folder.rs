@@ -7,19 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use bench::Bench;
 use medst::train::{Ending, log, pretrain};
 use medst_data::import::{PrepareOptions, prepare_table};
-use medst_data::progress::{Progress, Silent};
+use medst_data::progress::{Silent, Stoppable};
 use tch::Device;
-
-/// Asks for an end after the first step.
-struct StopAtOnce;
-
-impl Progress for StopAtOnce {
-    fn begin(&self, _what: &str, _total: Option<u64>) {}
-    fn advance(&self, _count: u64) {}
-    fn stop_requested(&self) -> bool {
-        true
-    }
-}
 
 /// The update of the only step makes the weights useless, which the validation after it is the first to see.
 #[test]
@@ -116,7 +105,7 @@ fn a_run_that_ended_before_its_first_checkpoint_is_resumed_from_its_start() {
 fn a_run_goes_on_with_its_own_corpus_and_configuration_only() {
     let (bench, other) = (Bench::new(24), Bench::new(30));
     let config = bench.config("run", &["train.max_steps=6"]);
-    assert_eq!(pretrain(&config, false, Device::Cpu, &StopAtOnce).unwrap().ending, Ending::Stopped);
+    assert_eq!(pretrain(&config, false, Device::Cpu, &Stoppable(true.into())).unwrap().ending, Ending::Stopped);
 
     let added = bench.config("run", &["train.max_steps=6", "init.weights=late.ckpt"]);
     let error = pretrain(&added, true, Device::Cpu, &Silent).unwrap_err().to_string();

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Instant;
 
 use medst::config::Config;
+use medst::model::config::Precision;
 use medst::model::cost::Load;
 use medst::model::fused;
 use medst::model::input::{Batch, ImageInput, Relations, ReportInput};
@@ -41,12 +42,8 @@ impl Workload {
             let missing = || Error::Config("device=cuda: there is none, or no libtorch_cuda.so".into());
             workload.device = medst::device::cuda().ok_or_else(missing)?;
         }
-        workload.kind = match workload.word("precision", "float32") {
-            "float32" => Kind::Float,
-            "bfloat16" => Kind::BFloat16,
-            "float16" => Kind::Half,
-            other => return Err(Error::Config(format!("precision={other}: expected float32, bfloat16 or float16"))),
-        };
+        let precision = serde_json::from_value::<Precision>(workload.word("precision", "float32").into());
+        workload.kind = precision.map_err(|error| Error::Config(format!("precision: {error}")))?.kind();
         workload.config.model.image.size = workload.number("side", workload.config.model.image.size)?;
         workload.config.model.validate()?;
         Ok(workload)

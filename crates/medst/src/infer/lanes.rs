@@ -8,8 +8,9 @@ use tch::Device;
 use crate::model::MedSt;
 use crate::model::cost::{self, Load};
 
-/// Operations a picture, or a text that fills the window (two for each multiplication and addition) below which a model is small: where lanes gain a tenth or more on two cores. At 2.5·10⁹
-/// (ViT-Ti/16, 224 pixels) they gain 3 %, at 9·10⁹ (ViT-S/16) nothing, and one picture alone would wait longer.
+/// Operations a picture, or a text that fills the window (two for each multiplication and addition), below which a model is small: where lanes gain
+/// a tenth or more on two cores. At 2.5·10⁹ (ViT-Ti/16, 224 pixels) they gain 3 %, at 9·10⁹ (ViT-S/16) nothing, and one picture alone would wait
+/// longer.
 const SMALL: f64 = 2e9;
 
 /// The threads that compute with a model, each with its share of the engine's threads.

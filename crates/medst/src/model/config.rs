@@ -35,7 +35,7 @@ pub enum Precision {
     Float32,
     /// Rounded copies of float32 parameters; for GPUs, where it is several times as fast.
     BFloat16,
-    /// As bfloat16, as fast, with eight times finer steps and a narrower range, which a factor on the loss makes up for.
+    /// As bfloat16, at the same published rate of a GPU, with eight times finer steps and a narrower range, which a factor on the loss makes up for.
     Float16,
     /// Everything in float64, to tell rounding from mistakes; twice the memory, and slow.
     Float64,

@@ -5,9 +5,9 @@
 use std::ffi::{c_char, c_void};
 use std::ptr::null;
 
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
-use super::parameters::{LayerNorm, Linear};
+use super::parameters::{LayerNorm, Linear, at_least_float};
 use crate::ops::{pointer, take};
 
 unsafe extern "C" {
@@ -108,8 +108,9 @@ pub fn attention(qkv: &Tensor, heads: i64, keys: Option<&Tensor>) -> Tensor {
         return take(|error| unsafe { medst_attention(pointer(qkv), heads, error) });
     }
     // On a CPU the engine computes in float16 value by value, and in bfloat16 slower than here in float32.
-    if matches!(qkv.kind(), Kind::Half | Kind::BFloat16) && qkv.device() == Device::Cpu {
-        return attention(&qkv.to_kind(Kind::Float), heads, keys).to_kind(qkv.kind());
+    let precise = at_least_float(qkv.kind());
+    if qkv.kind() != precise && qkv.device() == Device::Cpu {
+        return attention(&qkv.to_kind(precise), heads, keys).to_kind(qkv.kind());
     }
     engine_attention(qkv, heads, keys)
 }
@@ -125,6 +126,8 @@ fn engine_attention(qkv: &Tensor, heads: i64, keys: Option<&Tensor>) -> Tensor {
 
 #[cfg(test)]
 mod tests {
+    use tch::Kind;
+
     use super::*;
     use crate::model::parameters::Scope;
 

@@ -58,15 +58,18 @@ impl LossScale {
             let factor = self.factor(kind);
             let (losses, gradients) = differentiate(factor)?;
             match norm(&gradients) {
-                Ok(norm) => return Ok(Scaled { losses, gradients, factor, norm: norm / factor }),
+                Ok(norm) => {
+                    self.done(kind);
+                    return Ok(Scaled { losses, gradients, factor, norm: norm / factor });
+                }
                 Err(_) if self.lower(kind) => {}
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// A step was done.
-    pub fn done(&mut self, kind: Kind) {
+    /// A step without an overflow.
+    fn done(&mut self, kind: Kind) {
         self.steps += u64::from(kind == Kind::Half);
         if self.steps == PATIENCE {
             *self = LossScale { exponent: (self.exponent + 1).min(32), steps: 0 };

@@ -180,23 +180,22 @@ pub fn pretrain_together(
                     return Ok(None);
                 }
                 let rate = schedule.rate(state.step);
-                let (step, before) = (state.step, state.loss_scale.factor(kind));
+                let before = state.loss_scale.factor(kind);
                 let scaled = state.loss_scale.differentiate(
                     kind,
                     |gradients| optimizer.norm(gradients),
-                    |factor| differentiate(&model, teacher.as_ref(), &micro, config, step, factor),
+                    |factor| differentiate(&model, teacher.as_ref(), &micro, config, state.step, factor),
                 )?;
                 let Scaled { losses, gradients, factor, norm } = scaled;
                 if factor < before {
                     progress.note(&format!(
                         "gradients of step {} exceeded float16: the loss is multiplied by {factor} from now on",
-                        step + 1
+                        state.step + 1
                     ));
                 }
                 let scale = config.optimizer.clip_norm.map_or(1.0, |limit| (limit / norm.max(1e-12)).min(1.0));
                 optimizer.step(&gradients, rate, scale / factor);
                 drop(gradients);
-                state.loss_scale.done(kind);
                 if let Some(teacher) = &teacher {
                     teacher.follow(&model);
                 }
