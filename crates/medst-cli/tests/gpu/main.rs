@@ -1,0 +1,185 @@
+//! The way through the program on a GPU, without one: `pretended_cuda.cpp` takes the place of `libtorch_cuda.so`, and everything must come out as on the
+//! CPU. What only a GPU can show, its speed and its rounding, `make bench-gpu` measures.
+
+#[path = "../command/mod.rs"]
+mod command;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use command::{SMALL, repository, tiny, with};
+use medst::eval::Vectors;
+use serde_json::Value;
+
+/// A folder with the pretended library.
+fn pretended() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let libtorch = std::env::var_os("LIBTORCH").map_or_else(|| repository().join(".libtorch"), PathBuf::from);
+    let libtorch = repository().join(libtorch);
+    let include = libtorch.join("include");
+    let built = Command::new("c++")
+        .args(["-shared", "-fPIC", "-std=c++17", "-O1", "-w", "-D_GLIBCXX_USE_CXX11_ABI=1", "-I"])
+        .arg(&include)
+        .arg("-I")
+        .arg(include.join("torch/csrc/api/include"))
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gpu/pretended_cuda.cpp"))
+        .arg("-o")
+        .arg(folder.path().join("libtorch_cuda.so"))
+        .arg("-L")
+        .arg(libtorch.join("lib"))
+        .args(["-ltorch_cpu", "-lc10"])
+        .output()
+        .unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    folder
+}
+
+/// A corpus, and the command on either device.
+struct Machine {
+    library: tempfile::TempDir,
+    folder: tempfile::TempDir,
+}
+
+impl Machine {
+    fn new() -> Machine {
+        let (library, folder) = (pretended(), tempfile::tempdir().unwrap());
+        command::run(folder.path(), &["-q", "phantom", "raw", "--subjects", "30", "--size", "64"], 0);
+        let prepare = ["-q", "prepare", "table", "raw/studies.csv", "--out", "corpus", "--image-size", "64"];
+        command::run(folder.path(), &prepare, 0);
+        Machine { library, folder }
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Runs the command on a device; returns what the GPU did.
+    fn run(&self, device: &str, arguments: &[&str]) -> Vec<Value> {
+        let ledger = self.at("ledger.jsonl");
+        let _ = fs::remove_file(&ledger);
+        let output = command::medst(self.folder.path())
+            .env("LD_LIBRARY_PATH", self.library.path())
+            .env("MEDST_PRETENDED_GPU", &ledger)
+            .args([arguments, &["--device", device]].concat())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        let text = fs::read_to_string(&ledger).unwrap_or_default();
+        assert_eq!(text.is_empty(), device == "cpu", "{arguments:?} on {device}");
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn pretrain(&self, device: &str, output: &str, settings: &[&str]) -> Vec<Value> {
+        let target = format!("train.output={output}");
+        let usual = ["data.corpus=corpus", &target];
+        self.run(device, &with(&["-q", "pretrain", &tiny()], &[SMALL, EXACT, &usual, settings].concat()))
+    }
+
+    /// Numbers of each step and validation.
+    fn metrics(&self, run: &str) -> Vec<Value> {
+        let text = fs::read_to_string(self.at(run).join("metrics.jsonl")).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn assert_alike(&self, a: &str, b: &str) {
+        let (first, second) = (self.metrics(a), self.metrics(b));
+        assert_eq!(first.len(), second.len());
+        assert!(!first.is_empty());
+        for (one, other) in first.iter().zip(&second) {
+            let off = difference(one, other);
+            assert!(off < 1e-6, "off by {off:e}\n{a}: {one}\n{b}: {other}");
+        }
+    }
+}
+
+/// In float64, where rounding does not hide what a mistake would change. Dropout draws other units on a GPU.
+const EXACT: &[&str] = &["train.precision=float64", "model.text.dropout=0", "train.max_steps=4", "model.image.depth=2"];
+
+/// The largest difference of any number but speeds, of numbers above 1 as a share.
+fn difference(a: &Value, b: &Value) -> f64 {
+    match (a, b) {
+        (Value::Object(a), Value::Object(b)) => {
+            let keys = a.keys().filter(|key| *key != "studies_per_second");
+            keys.map(|key| difference(&a[key], &b[key])).fold(0.0, f64::max)
+        }
+        _ => {
+            let a_number = a.as_f64().unwrap_or(0.0);
+            (a_number - b.as_f64().unwrap_or(f64::from(u8::from(a.is_number())))).abs() / a_number.abs().max(1.0)
+        }
+    }
+}
+
+#[test]
+fn pre_training_on_a_gpu_is_that_on_a_cpu() {
+    let machine = Machine::new();
+    let variants: &[(&str, &[&str])] = &[
+        ("plain", &[]),
+        ("reference", &["model.semantics=reference"]),
+        ("chunks", &["train.encode_studies=3"]),
+        ("blocks", &["train.checkpoint_activations=true", "train.accumulate=2"]),
+        (
+            "teacher",
+            &["loss.soft_targets=0.3", "loss.soft_target_similarity=momentum", "loss.negatives=other_subjects"],
+        ),
+        ("texts", &["loss.soft_targets=0.3", "loss.soft_target_similarity=text", "loss.importance=both"]),
+        ("days", &["loss.global=sigmoid", "loss.temporal_times=days", "loss.importance=uniform"]),
+    ];
+    for (name, settings) in variants {
+        let [cpu, gpu] = ["cpu", "cuda"].map(|device| {
+            let output = format!("{name}-{device}");
+            machine.pretrain(device, &output, settings);
+            output
+        });
+        machine.assert_alike(&cpu, &gpu);
+    }
+}
+
+/// Layers in sixteen bits: kernels of the CPU in another order of sums, so only roughly.
+#[test]
+fn sixteen_bits_on_a_gpu() {
+    let machine = Machine::new();
+    for precision in ["bfloat16", "float16"] {
+        let setting = format!("train.precision={precision}");
+        let [cpu, gpu] = ["cpu", "cuda"].map(|device| {
+            let output = format!("{precision}-{device}");
+            machine.pretrain(device, &output, &[&setting, "train.max_steps=1"]);
+            machine.metrics(&output)[0]["total"].as_f64().unwrap()
+        });
+        assert!((cpu / gpu - 1.0).abs() < 0.02, "{precision}: {cpu}, {gpu}");
+    }
+}
+
+#[test]
+fn embeddings_on_a_gpu_are_those_on_a_cpu() {
+    let machine = Machine::new();
+    machine.pretrain("cuda", "run", &[]);
+    for (device, out) in [("cpu", "cpu.npy"), ("cuda", "gpu.npy")] {
+        machine.run(device, &["-q", "embed", "corpus", "--model", "run", "--out", out]);
+    }
+    for (a, b) in [("cpu.npy", "gpu.npy"), ("cpu.reports.npy", "gpu.reports.npy")] {
+        let [a, b] = [a, b].map(|name| Vectors::read_npy(&machine.at(name)).unwrap());
+        assert_eq!(a.len(), b.len());
+        let off = a.values().iter().zip(b.values()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(off < 1e-5, "off by {off:e}");
+    }
+    let all = ["-q", "--json", "eval", "all", "--corpus", "corpus", "--model", "run", "--replicates", "2"];
+    machine.run("cuda", &all);
+}
+
+/// Where the host waits for the device, the device then waits for the host. A step does so where it reads its losses and the length of the gradient, and
+/// where it asks whether a batch has pairs for the local loss.
+#[test]
+fn a_step_seldom_waits_for_the_device() {
+    let machine = Machine::new();
+    let waits = |steps: &str, output: &str| -> u64 {
+        let settings = [steps, "train.validate_every=100"];
+        let ledger = machine.pretrain("cuda", output, &settings);
+        let counts = ledger.iter().flat_map(|line| line.as_object().unwrap().values());
+        counts.map(|count| count["waits"].as_u64().unwrap()).sum()
+    };
+    let (two, six) = (waits("train.max_steps=2", "two"), waits("train.max_steps=6", "six"));
+    let waits = (six - two) as f64 / 4.0;
+    eprintln!("{waits} waits a step");
+    assert!(waits <= 10.0, "{waits} waits a step");
+}

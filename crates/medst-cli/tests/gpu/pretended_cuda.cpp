@@ -1,0 +1,380 @@
+// A pretended `libtorch_cuda.so`: it registers one CUDA device with libtorch whose memory is the host's and whose kernels are the CPU's. With it in
+// LD_LIBRARY_PATH a program takes the way that it takes on a GPU: it loads the library, finds a device, sends tensors there, and its tape runs
+// backwards in the device's own thread. It says nothing about speed or rounding on a GPU.
+//
+// As on a GPU,
+// * a kernel refuses tensors of both devices (but for numbers, and for indices);
+// * where a program waits for the device (it reads a number, or its next shape depends on values) is seen and counted.
+//
+// MEDST_PRETENDED_GPU=FILE: appends a line of JSON at each synchronisation of the device, and at the end of the program, with what has run since the line
+// before: for each operation its calls, the bytes it had to read and to write, and the multiplications (times two) of matrix products. With
+// MEDST_PRETENDED_GPU_SHAPES=1 for each operation and shape.
+
+#include <ATen/ATen.h>
+#include <ATen/EmptyTensor.h>
+#include <ATen/core/CachingHostAllocator.h>
+#include <ATen/detail/CUDAHooksInterface.h>
+#include <ATen/native/DispatchStub.h>
+#include <ATen/native/Resize.h>
+#include <ATen/native/transformers/attention.h>
+#include <ATen/native/transformers/sdp_utils_cpp.h>
+#include <ATen/ops/as_strided_native.h>
+#include <ATen/ops/unfold_native.h>
+#include <ATen/ops/view_native.h>
+#include <ATen/ops/_reshape_alias_native.h>
+#include <c10/core/impl/DeviceGuardImplInterface.h>
+#include <torch/library.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <mutex>
+#include <sstream>
+#include <string>
+
+namespace {
+
+using at::Tensor;
+using c10::IValue;
+
+const at::Device kHost(at::kCPU), kGpu(at::kCUDA, 0);
+
+// ---- What has run ----------------------------------------------------------------------------------------------------------------------------------
+
+struct Count {
+  int64_t calls = 0, read = 0, written = 0, operations = 0, waits = 0;
+};
+
+struct Ledger {
+  std::mutex lock;
+  std::map<std::string, Count> counts;
+
+  ~Ledger() { write(); }
+
+  // * first: the tensor whose shape tells one call from another.
+  void add(const std::string& name, const Tensor& first, const Count& count) {
+    static const bool shapes = std::getenv("MEDST_PRETENDED_GPU_SHAPES");
+    std::ostringstream key;
+    key << name;
+    if (shapes && first.defined()) key << " " << first.scalar_type() << " " << first.sizes();
+    std::lock_guard<std::mutex> guard(lock);
+    auto& own = counts[key.str()];
+    own.calls++;
+    own.read += count.read, own.written += count.written, own.operations += count.operations, own.waits += count.waits;
+  }
+
+  void write() {
+    const char* path = std::getenv("MEDST_PRETENDED_GPU");
+    std::lock_guard<std::mutex> guard(lock);
+    if (!path || counts.empty()) return;
+    if (FILE* file = std::fopen(path, "a")) {
+      const char* between = "";
+      std::fprintf(file, "{");
+      for (auto& [name, own] : counts) {
+        std::fprintf(file, "%s\"%s\": {\"calls\": %ld, \"read\": %ld, \"written\": %ld, \"operations\": %ld, \"waits\": %ld}", between, name.c_str(),
+                     long(own.calls), long(own.read), long(own.written), long(own.operations), long(own.waits));
+        between = ", ";
+      }
+      std::fprintf(file, "}\n");
+      std::fclose(file);
+    }
+    counts.clear();
+  }
+};
+
+Ledger& ledger() {
+  static Ledger own;
+  return own;
+}
+
+// Of values that are repeated by a stride of 0 one is read.
+int64_t bytes(const Tensor& x) {
+  int64_t count = x.numel() == 0 ? 0 : 1;
+  for (int64_t dim = 0; dim < x.dim(); dim++) count *= x.stride(dim) == 0 && x.size(dim) > 0 ? 1 : x.size(dim);
+  return count * int64_t(x.element_size());
+}
+
+// Matrix products only.
+int64_t operations(const std::string& name, const std::vector<Tensor>& given, const Tensor& result) {
+  auto product = [&](size_t left) { return 2 * result.numel() * given[left].size(-1); };
+  if (name == "aten::mm" || name == "aten::bmm") return product(0);
+  if (name == "aten::addmm" || name == "aten::baddbmm") return product(1);
+  return 0;
+}
+
+// The host cannot go on without a value that the device computes.
+bool waits(const std::string& name) {
+  static const std::vector<std::string> all = {"aten::_local_scalar_dense", "aten::nonzero", "aten::equal", "aten::_unique2", "aten::masked_select",
+                                               "aten::is_nonzero", "aten::repeat_interleave", "aten::unique_dim", "aten::unique_consecutive"};
+  for (auto& own : all)
+    if (name == own) return true;
+  return false;
+}
+
+// ---- Memory ----------------------------------------------------------------------------------------------------------------------------------------
+
+struct Memory final : c10::Allocator {
+  c10::DataPtr allocate(size_t size) override {
+    auto host = at::getCPUAllocator()->allocate(size);
+    auto deleter = host.get_deleter();
+    void *data = host.get(), *context = host.release_context();
+    return {data, context, deleter, kGpu};
+  }
+  void copy_data(void* to, const void* from, size_t count) const override { std::memcpy(to, from, count); }
+};
+
+Memory memory;
+
+void let_go(void* held) { delete static_cast<Tensor*>(held); }
+
+bool on_gpu(const Tensor& x) { return x.defined() && x.is_cuda(); }
+
+// The same memory, under another device's name. Kept alive by the result.
+Tensor renamed(const Tensor& x, at::Device device) {
+  auto storage = x.storage();
+  c10::DataPtr pointer(storage.mutable_data(), new Tensor(x), let_go, device);
+  auto* allocator = device == kHost ? at::getCPUAllocator() : static_cast<c10::Allocator*>(&memory);
+  c10::Storage own(c10::Storage::use_byte_size_t(), storage.nbytes(), std::move(pointer), allocator, true);
+  auto keys = c10::DispatchKeySet(device == kHost ? c10::DispatchKey::CPU : c10::DispatchKey::CUDA);
+  auto result = at::detail::make_tensor<c10::TensorImpl>(std::move(own), keys, x.dtype());
+  result.unsafeGetTensorImpl()->set_sizes_and_strides(x.sizes(), x.strides(), x.storage_offset());
+  if (x.unsafeGetTensorImpl()->is_wrapped_number()) result.unsafeGetTensorImpl()->set_wrapped_number(true);
+  return result;
+}
+
+Tensor to_host(const Tensor& x) { return on_gpu(x) ? renamed(x, kHost) : x; }
+Tensor to_gpu(const Tensor& x) { return x.defined() && x.is_cpu() ? renamed(x, kGpu) : x; }
+
+// What a kernel has written under the host's name, and may have made larger.
+void follow(const Tensor& of_gpu, const Tensor& of_host) {
+  auto* own = of_gpu.unsafeGetTensorImpl();
+  if (own->storage().data() != of_host.storage().data()) own->set_storage_keep_dtype(renamed(of_host, kGpu).storage());
+  own->set_sizes_and_strides(of_host.sizes(), of_host.strides(), of_host.storage_offset());
+}
+
+// ---- Kernels ---------------------------------------------------------------------------------------------------------------------------------------
+
+// Any operation, by the CPU's kernel.
+void by_the_host(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
+  const auto& schema = op.schema();
+  const auto name = schema.name();
+  const size_t count = schema.arguments().size(), begin = stack->size() - count;
+  const bool indexes = name.find("index") != std::string::npos;
+  std::vector<IValue> given(stack->begin() + long(begin), stack->end());
+  std::vector<Tensor> read;
+  std::vector<std::pair<Tensor, Tensor>> both;  // of the GPU and its host's name
+  Count what;
+  auto move = [&](const Tensor& x, const c10::Argument& argument) {
+    if (!x.defined()) return x;
+    if (x.is_cpu() && x.dim() > 0 && !(indexes && argument.name() == "indices")) {
+      TORCH_CHECK(false, name, ": `", argument.name(), "` ", x.sizes(), " is on the CPU, and other tensors on the GPU: expected all tensors to be on the same device");
+    }
+    auto host = to_host(x);
+    if (on_gpu(x)) both.emplace_back(x, host);
+    if (!(argument.alias_info() && argument.alias_info()->isWrite() && argument.is_out())) what.read += bytes(x);
+    read.push_back(x);
+    return host;
+  };
+  for (size_t n = 0; n < count; n++) {
+    auto& value = (*stack)[begin + n];
+    const auto& argument = schema.arguments()[n];
+    if (value.isTensor()) {
+      value = move(value.toTensor(), argument);
+    } else if (value.isTensorList()) {
+      c10::List<Tensor> list;
+      for (const Tensor& own : value.toTensorVector()) list.push_back(move(own, argument));
+      value = std::move(list);
+    } else if (value.isOptionalTensorList()) {
+      c10::List<std::optional<Tensor>> list;
+      for (const std::optional<Tensor>& own : value.toOptionalTensorList().vec()) list.push_back(own ? std::optional<Tensor>(move(*own, argument)) : std::nullopt);
+      value = std::move(list);
+    } else if (value.isDevice()) {
+      value = kHost;
+    }
+  }
+  op.callBoxed(*stack);
+  for (auto& [gpu, host] : both) follow(gpu, host);
+  const auto& returns = schema.returns();
+  const size_t results = stack->size() - returns.size();
+  for (size_t n = 0; n < returns.size(); n++) {
+    auto& value = (*stack)[results + n];
+    const auto* alias = returns[n].alias_info();
+    if (alias && alias->isWrite()) {
+      // In place: the argument itself.
+      for (size_t own = 0; own < count; own++) {
+        const auto* of = schema.arguments()[own].alias_info();
+        if (of && of->isWrite() && of->beforeSets() == alias->beforeSets()) {
+          value = given[own];
+          if (!value.isTensor()) continue;
+          what.written += bytes(value.toTensor());
+          what.operations += operations(name, read, value.toTensor());
+        }
+      }
+      continue;
+    }
+    TORCH_CHECK(!alias, name, ": a view that the pretended device does not know");
+    auto result = [&](const Tensor& x) {
+      if (x.defined()) what.written += bytes(x);
+      return to_gpu(x);
+    };
+    if (value.isTensor()) {
+      if (value.toTensor().defined()) what.operations += operations(name, read, value.toTensor());
+      value = result(value.toTensor());
+    } else if (value.isTensorList()) {
+      c10::List<Tensor> list;
+      for (const Tensor& own : value.toTensorVector()) list.push_back(result(own));
+      value = std::move(list);
+    }
+  }
+  if (returns.empty()) {
+    for (size_t own = 0; own < count; own++) {
+      const auto* of = schema.arguments()[own].alias_info();
+      if (!of || !of->isWrite()) continue;
+      if (given[own].isTensorList())
+        for (const Tensor& x : given[own].toTensorVector()) what.written += bytes(x);
+    }
+  }
+  what.waits = waits(name);
+  ledger().add(name, read.empty() ? Tensor() : read[0], what);
+}
+
+Tensor empty(at::IntArrayRef size, std::optional<at::ScalarType> type, std::optional<at::Layout>, std::optional<at::Device>, std::optional<bool>,
+             std::optional<at::MemoryFormat> format) {
+  return at::detail::empty_generic(size, &memory, c10::DispatchKeySet(c10::DispatchKey::CUDA), c10::dtype_or_default(type), format);
+}
+
+Tensor empty_strided(at::IntArrayRef size, at::IntArrayRef stride, std::optional<at::ScalarType> type, std::optional<at::Layout>, std::optional<at::Device>,
+                     std::optional<bool>) {
+  return at::detail::empty_strided_generic(size, stride, &memory, c10::DispatchKeySet(c10::DispatchKey::CUDA), c10::dtype_or_default(type));
+}
+
+Tensor& copy(Tensor& self, const Tensor& from, bool without_waiting) {
+  to_host(self).copy_(to_host(from), without_waiting);
+  const char* name = self.is_cuda() ? (from.is_cuda() ? "aten::copy_" : "copy to the device") : "copy from the device";
+  Count what;
+  what.read = bytes(from), what.written = bytes(self), what.waits = !self.is_cuda();
+  ledger().add(name, self, what);
+  return self;
+}
+
+const Tensor& resize(const Tensor& self, at::IntArrayRef size, std::optional<at::MemoryFormat>) {
+  auto host = to_host(self);
+  host.resize_(size);
+  follow(self, host);
+  return self;
+}
+
+// Flash attention where a GPU would have it: no mask.
+int64_t choose(const Tensor&, const Tensor&, const Tensor&, const std::optional<Tensor>& mask, double dropout, bool, std::optional<double>, bool) {
+  return int64_t(mask || dropout > 0 ? sdp::SDPBackend::math : sdp::SDPBackend::flash_attention);
+}
+
+int64_t choose_checked(const Tensor& q, const Tensor& k, const Tensor& v, const std::optional<Tensor>& mask, double dropout, bool causal,
+                       std::optional<double> scale, bool grouped) {
+  return choose(q, k, v, mask, dropout, causal, scale, grouped);
+}
+
+using Attended = std::tuple<Tensor, Tensor, Tensor, Tensor, c10::SymInt, c10::SymInt, Tensor, Tensor, Tensor>;
+
+Attended attend(const Tensor& q, const Tensor& k, const Tensor& v, double dropout, bool causal, bool, std::optional<double> scale) {
+  // As flash attention does, which has nothing in float32. The tests of the way through the program are in float32 all the same.
+  auto [out, sums] = at::_scaled_dot_product_flash_attention_for_cpu(to_host(q), to_host(k), to_host(v), dropout, causal, std::nullopt, scale);
+  Count what;
+  what.read = bytes(q) + bytes(k) + bytes(v), what.written = bytes(out) + bytes(sums);
+  what.operations = 4 * q.numel() * k.size(2);
+  ledger().add("attention", q, what);
+  auto none = at::empty({0}, q.options().dtype(at::kLong));
+  return {to_gpu(out), to_gpu(sums), Tensor(), Tensor(), q.size(2), k.size(2), none, none, Tensor()};
+}
+
+std::tuple<Tensor, Tensor, Tensor> attend_back(const Tensor& gradient, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& sums,
+                                               const Tensor&, const Tensor&, int64_t, int64_t, double dropout, bool causal, const Tensor&, const Tensor&,
+                                               std::optional<double> scale) {
+  auto [of_q, of_k, of_v] = at::_scaled_dot_product_flash_attention_for_cpu_backward(to_host(gradient), to_host(q), to_host(k), to_host(v), to_host(out),
+                                                                                     to_host(sums), dropout, causal, std::nullopt, scale);
+  Count what;
+  what.read = 2 * bytes(out) + bytes(q) + bytes(k) + bytes(v) + bytes(sums), what.written = bytes(of_q) + bytes(of_k) + bytes(of_v);
+  what.operations = 10 * q.numel() * k.size(2);
+  ledger().add("attention, backwards", q, what);
+  return {to_gpu(of_q), to_gpu(of_k), to_gpu(of_v)};
+}
+
+// ---- The device ------------------------------------------------------------------------------------------------------------------------------------
+
+c10::Stream stream() { return c10::Stream(c10::Stream::DEFAULT, kGpu); }
+
+struct Guard final : c10::impl::DeviceGuardImplInterface {
+  static constexpr c10::DeviceType static_type = at::kCUDA;
+  c10::DeviceType type() const override { return at::kCUDA; }
+  at::Device exchangeDevice(at::Device) const override { return kGpu; }
+  at::Device getDevice() const override { return kGpu; }
+  void setDevice(at::Device) const override {}
+  void uncheckedSetDevice(at::Device) const noexcept override {}
+  c10::Stream getStream(at::Device) const noexcept override { return stream(); }
+  c10::Stream getDefaultStream(at::Device) const override { return stream(); }
+  c10::Stream getNewStream(at::Device, int) const override { return stream(); }
+  c10::Stream getStreamFromGlobalPool(at::Device, bool) const override { return stream(); }
+  c10::Stream exchangeStream(c10::Stream) const noexcept override { return stream(); }
+  c10::DeviceIndex deviceCount() const noexcept override { return 1; }
+  void record(void**, const c10::Stream&, const c10::DeviceIndex, const c10::EventFlag) const override {}
+  void block(void*, const c10::Stream&) const override {}
+  bool queryEvent(void*) const override { return true; }
+  void destroyEvent(void*, const c10::DeviceIndex) const noexcept override {}
+  bool queryStream(const c10::Stream&) const override { return true; }
+  void synchronizeStream(const c10::Stream&) const override {}
+  void synchronizeEvent(void*) const override {}
+  void synchronizeDevice(const c10::DeviceIndex) const override { ledger().write(); }
+  void recordDataPtrOnStream(const c10::DataPtr&, const c10::Stream&) const override {}
+};
+
+C10_REGISTER_GUARD_IMPL(CUDA, Guard)
+
+}  // namespace
+
+namespace at {
+
+// By this name libtorch asks for them.
+struct CUDAHooks : CUDAHooksInterface {
+  explicit CUDAHooks(CUDAHooksArgs) {}
+  void init() const override {}
+  bool isBuilt() const override { return true; }
+  bool isAvailable() const override { return true; }
+  bool hasCUDA() const override { return true; }
+  bool hasPrimaryContext(DeviceIndex) const override { return true; }
+  int getNumGPUs() const override { return 1; }
+  DeviceIndex deviceCount() const override { return 1; }
+  DeviceIndex current_device() const override { return 0; }
+  DeviceIndex getCurrentDevice() const override { return 0; }
+  void setCurrentDevice(DeviceIndex) const override {}
+  DeviceIndex exchangeDevice(DeviceIndex) const override { return 0; }
+  DeviceIndex maybeExchangeDevice(DeviceIndex) const override { return 0; }
+  const Generator& getDefaultGenerator(DeviceIndex) const override { return at::detail::getDefaultCPUGenerator(); }
+  Allocator* getPinnedMemoryAllocator() const override { return at::getCPUAllocator(); }
+  Allocator* getCUDADeviceAllocator() const override { return &memory; }
+  void deviceSynchronize(DeviceIndex) const override { ledger().write(); }
+};
+
+REGISTER_CUDA_HOOKS(CUDAHooks)
+
+namespace native {
+REGISTER_CUDA_DISPATCH(_fused_sdp_choice_stub, &choose_checked)
+}
+
+}  // namespace at
+
+TORCH_LIBRARY_IMPL(_, CUDA, library) { library.fallback(torch::CppFunction::makeFromBoxedFunction<&by_the_host>()); }
+
+TORCH_LIBRARY_IMPL(aten, CUDA, library) {
+  library.impl("empty.memory_format", TORCH_FN(empty));
+  library.impl("empty_strided", TORCH_FN(empty_strided));
+  library.impl("as_strided", TORCH_FN(at::native::as_strided_tensorimpl));
+  library.impl("view", TORCH_FN(at::native::view));
+  library.impl("_reshape_alias", TORCH_FN(at::native::_reshape_alias));
+  library.impl("unfold", TORCH_FN(at::native::unfold));
+  library.impl("copy_", TORCH_FN(copy));
+  library.impl("resize_", TORCH_FN(resize));
+  // Whose composite form, for devices without a kernel of their own, a GPU would not take.
+  library.impl("native_layer_norm", torch::CppFunction::makeFromBoxedFunction<&by_the_host>());
+  library.impl("_scaled_dot_product_flash_attention", TORCH_FN(attend));
+  library.impl("_scaled_dot_product_flash_attention_backward", TORCH_FN(attend_back));
+}
