@@ -25,6 +25,7 @@ fn compile(libtorch: &Path) {
         .warnings(false)
         .files([
             "ops/adamw.cpp",
+            "ops/attend.cpp",
             "ops/attention.cpp",
             "ops/dropout.cpp",
             "ops/fused.cpp",

@@ -1,4 +1,4 @@
-// Multi-head self-attention and its gradient on a CPU with AVX-512, in float32, for heads of 64 values.
+// Multi-head self-attention and its gradient: here on a CPU with AVX-512, in float32, for heads of 64 values; otherwise by the engine.
 //
 // The engine's attention multiplies with MKL, which stays at AVX2 on AMD processors, and its gradient by stacked queries, keys and values
 // is put together from three tensors of their full size. Here both read and write the stacked tensor itself (docs/performance.md).
@@ -12,6 +12,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/native/TensorIterator.h>
+#include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
@@ -20,6 +21,7 @@
 #include <limits>
 #include <vector>
 
+#include "attention.h"
 #include "guarded.h"
 
 using at::Tensor;
@@ -241,38 +243,31 @@ void on_all_threads(int64_t count, F act) {
   }, 1);
 }
 
-struct Attention : Function<Attention> {
-  static Tensor forward(AutogradContext* context, const Tensor& given, int64_t heads) {
-    auto qkv = given.contiguous();
-    const Stacked shape{qkv.size(1), heads};
-    auto result = at::empty({qkv.size(0), qkv.size(1), qkv.size(2) / 3}, qkv.options());
-    auto logarithms = at::empty({qkv.size(0), heads, qkv.size(1)}, qkv.options());
-    const float* from = qkv.const_data_ptr<float>();
-    float *to = result.mutable_data_ptr<float>(), *sums = logarithms.mutable_data_ptr<float>();
-    on_all_threads(qkv.size(0) * heads, [&](int64_t n) {
-      thread_local Scratch own;
-      attend(from, to, sums, shape, n / heads, n % heads, own);
-    });
-    context->saved_data["heads"] = heads;
-    context->save_for_backward({qkv, result, logarithms});
-    return result;
-  }
+// `[B, N, 3H]` to `[B, N, H]`, and the logarithms of the sums of weights, `[B, heads, N]`.
+std::pair<Tensor, Tensor> attend_here(const Tensor& qkv, int64_t heads) {
+  const Stacked shape{qkv.size(1), heads};
+  auto result = at::empty({qkv.size(0), qkv.size(1), qkv.size(2) / 3}, qkv.options());
+  auto logarithms = at::empty({qkv.size(0), heads, qkv.size(1)}, qkv.options());
+  const float* from = qkv.const_data_ptr<float>();
+  float *to = result.mutable_data_ptr<float>(), *sums = logarithms.mutable_data_ptr<float>();
+  on_all_threads(qkv.size(0) * heads, [&](int64_t n) {
+    thread_local Scratch own;
+    attend(from, to, sums, shape, n / heads, n % heads, own);
+  });
+  return {result, logarithms};
+}
 
-  static variable_list backward(AutogradContext* context, variable_list gradients) {
-    auto saved = context->get_saved_variables();
-    auto qkv = saved[0], result = saved[1], logarithms = saved[2], of_result = gradients[0].contiguous();
-    const int64_t heads = context->saved_data["heads"].toInt();
-    const Stacked shape{qkv.size(1), heads};
-    auto of_qkv = at::empty_like(qkv);
-    float* to = of_qkv.mutable_data_ptr<float>();
-    on_all_threads(qkv.size(0) * heads, [&](int64_t n) {
-      thread_local Scratch own;
-      pull(to, qkv.const_data_ptr<float>(), result.const_data_ptr<float>(), of_result.const_data_ptr<float>(),
-           logarithms.const_data_ptr<float>(), shape, n / heads, n % heads, own);
-    });
-    return {of_qkv, Tensor()};
-  }
-};
+Tensor pull_here(const Tensor& qkv, const Tensor& result, const Tensor& logarithms, const Tensor& of_result, int64_t heads) {
+  const Stacked shape{qkv.size(1), heads};
+  auto of_qkv = at::empty_like(qkv);
+  float* to = of_qkv.mutable_data_ptr<float>();
+  on_all_threads(qkv.size(0) * heads, [&](int64_t n) {
+    thread_local Scratch own;
+    pull(to, qkv.const_data_ptr<float>(), result.const_data_ptr<float>(), of_result.const_data_ptr<float>(),
+         logarithms.const_data_ptr<float>(), shape, n / heads, n % heads, own);
+  });
+  return of_qkv;
+}
 
 }  // namespace
 
@@ -280,29 +275,90 @@ struct Attention : Function<Attention> {
 #undef HERE_IS_AVX512
 #endif
 
-extern "C" {
+namespace {
 
-// Whether `medst_attention` computes this; otherwise the engine's attention has to.
-bool medst_attention_fits(const Tensor* qkv, int64_t heads) {
+bool fits(const Tensor& qkv, int64_t heads) {
 #ifdef HERE_IS_AVX512
   static const bool here = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
                            __builtin_cpu_supports("avx512vl");
-  return here && qkv->device().is_cpu() && qkv->scalar_type() == at::kFloat && qkv->dim() == 3 && qkv->size(2) == 3 * heads * kHead &&
-         qkv->numel() > 0;
+  return here && qkv.device().is_cpu() && qkv.scalar_type() == at::kFloat && qkv.size(2) == 3 * heads * kHead && qkv.numel() > 0;
 #else
   return false;
 #endif
 }
 
-Tensor* medst_attention(const Tensor* qkv, int64_t heads, char** error) {
-  return medst::guarded(error, [&]() -> Tensor {
-    TORCH_CHECK(medst_attention_fits(qkv, heads), "attention: shape ", qkv->sizes(), " is not that of ", heads, " heads of 64");
-#ifdef HERE_IS_AVX512
-    return Attention::apply(*qkv, heads);
-#else
-    return {};
-#endif
-  });
+// The engine chooses the kernel. Its tape puts the gradient of stacked queries, keys and values together in one pass.
+Tensor by_the_engine(const Tensor& qkv, int64_t heads, const std::optional<Tensor>& keys) {
+  const int64_t studies = qkv.size(0), tokens = qkv.size(1), width = qkv.size(2) / 3;
+  auto parts = qkv.view({studies, tokens, 3, heads, width / heads}).unbind(2);
+  for (auto& part : parts) part = part.transpose(1, 2);
+  return at::scaled_dot_product_attention(parts[0], parts[1], parts[2], keys).transpose(1, 2).reshape({studies, tokens, width});
 }
 
+}  // namespace
+
+namespace medst {
+
+Attended attend(const Tensor& given, int64_t heads, const std::optional<Tensor>& keys, bool tape) {
+  // On a CPU the engine computes in float16 value by value, and in bfloat16 slower than here in float32.
+  const bool sixteen = given.element_size() == 2 && given.device().is_cpu();
+  auto qkv = (sixteen ? given.to(at::kFloat) : given).contiguous();
+  TORCH_CHECK(qkv.dim() == 3 && qkv.size(2) % (3 * heads) == 0, "attention: shape ", qkv.sizes(), " is not that of ", heads, " heads");
+  Attended own;
+  own.heads = heads;
+#ifdef HERE_IS_AVX512
+  if (!keys && fits(qkv, heads)) {
+    auto [result, logarithms] = attend_here(qkv, heads);
+    own.result = result.to(given.scalar_type());
+    if (tape) own.kept = {qkv, result, logarithms};
+    return own;
+  }
+#endif
+  if (!tape) {
+    own.result = by_the_engine(qkv, heads, keys).to(given.scalar_type());
+    return own;
+  }
+  at::AutoGradMode taped(true);
+  auto leaf = qkv.detach().requires_grad_();
+  auto result = by_the_engine(leaf, heads, keys);
+  own.result = result.detach().to(given.scalar_type());
+  own.kept = {leaf, result};
+  return own;
+}
+
+Tensor pull_attention(const Attended& own, const Tensor& of_result) {
+  const auto& kept = own.kept;
+  auto gradient = of_result.to(kept[0].scalar_type()).contiguous();
+  Tensor of_qkv;
+#ifdef HERE_IS_AVX512
+  if (kept.size() == 3) of_qkv = pull_here(kept[0], kept[1], kept[2], gradient, own.heads);
+#endif
+  if (kept.size() == 2) of_qkv = torch::autograd::grad({kept[1]}, {kept[0]}, {gradient})[0];
+  return of_qkv.to(of_result.scalar_type());
+}
+
+}  // namespace medst
+
+namespace {
+
+struct Attention : Function<Attention> {
+  static Tensor forward(AutogradContext* context, const Tensor& qkv, int64_t heads, const std::optional<Tensor>& keys, bool tape) {
+    auto own = medst::attend(qkv, heads, keys, tape);
+    own.save(context->saved_data, "attention");
+    return own.result;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    auto own = medst::Attended::take(context->saved_data, "attention");
+    return {medst::pull_attention(own, gradients[0]), Tensor(), Tensor(), Tensor()};
+  }
+};
+
+}  // namespace
+
+// Absent keys are null.
+extern "C" Tensor* medst_attention(const Tensor* qkv, int64_t heads, const Tensor* keys, char** error) {
+  return medst::guarded(error, [&] {
+    return Attention::apply(*qkv, heads, keys ? std::optional<Tensor>(*keys) : std::nullopt, at::GradMode::is_enabled());
+  });
 }

@@ -148,8 +148,9 @@ impl Layer {
 fn attention_weights(qkv: &Tensor, heads: i64, keys: &Tensor) -> (Tensor, Tensor) {
     let (batch, tokens, width) = (qkv.size()[0], qkv.size()[1], qkv.size()[2] / 3);
     let head_width = width / heads;
-    let parts = qkv.view([batch, tokens, 3, heads, head_width]).permute([2, 0, 3, 1, 4]);
-    let (query, key, value) = (parts.select(0, 0), parts.select(0, 1), parts.select(0, 2));
+    // Taken apart in one go: the gradient is put together in one too.
+    let parts = qkv.view([batch, tokens, 3, heads, head_width]).unbind(2);
+    let [query, key, value] = [0, 1, 2].map(|part: usize| parts[part].transpose(1, 2));
     let scores = query.matmul(&key.transpose(2, 3)) / (head_width as f64).sqrt();
     let weights = scores.masked_fill(&keys.logical_not(), f64::NEG_INFINITY).softmax(-1, None::<Kind>);
     (weights, value)

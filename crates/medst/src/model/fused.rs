@@ -5,10 +5,10 @@
 use std::ffi::{c_char, c_void};
 use std::ptr::null;
 
-use tch::{Device, Tensor};
+use tch::Tensor;
 
-use super::parameters::{LayerNorm, Linear, at_least_float};
-use crate::ops::{pointer, take};
+use super::parameters::{LayerNorm, Linear};
+use crate::ops::{message, pointer, take};
 
 unsafe extern "C" {
     fn medst_mlp(
@@ -30,20 +30,27 @@ unsafe extern "C" {
         error: *mut *mut c_char,
     ) -> *mut c_void;
 
-    fn medst_attention_fits(qkv: *const c_void, heads: i64) -> bool;
+    fn medst_attention(
+        qkv: *const c_void,
+        heads: i64,
+        keys: *const c_void,
+        error: *mut *mut c_char,
+    ) -> *mut c_void;
 
-    fn medst_attention(qkv: *const c_void, heads: i64, error: *mut *mut c_char) -> *mut c_void;
-
-    fn medst_norm_linear(
+    fn medst_attend(
         first: *const c_void,
         second: *const c_void,
         norm_weight: *const c_void,
         norm_bias: *const c_void,
         weight: *const c_void,
         bias: *const c_void,
+        projection: *const c_void,
+        projection_bias: *const c_void,
+        keys: *const c_void,
+        heads: i64,
         epsilon: f64,
-        error: *mut *mut c_char,
-    ) -> *mut c_void;
+        results: *mut *mut c_void,
+    ) -> *mut c_char;
 }
 
 /// `contract(gelu(expand(norm(x))))`, or without `norm` where there is none; `x` is `[…, H]`.
@@ -77,56 +84,66 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Tensor {
     take(|error| unsafe { medst_linear(pointer(x), pointer(weight), pointer(bias), error) })
 }
 
-/// `linear(norm(first))`; with `second` of both joined along the tokens: `[B, N, H]` and `[B, M, H]` to `[B, N + M, outputs]`.
-///
-/// # Panics
-/// Shapes that do not fit, as the engine's own layers.
-pub fn norm_linear(first: &Tensor, second: Option<&Tensor>, norm: &LayerNorm, linear: &Linear) -> Tensor {
-    // SAFETY: all pointers are of living tensors; `second` may be null.
-    take(|error| unsafe {
-        medst_norm_linear(
-            pointer(first),
-            second.map_or(null(), pointer),
-            pointer(&norm.weight),
-            pointer(&norm.bias),
-            pointer(&linear.weight),
-            pointer(&linear.bias),
-            norm.epsilon,
-            error,
-        )
-    })
+/// The first half of a transformer block: `x + projection(attention(qkv(norm(x))))`.
+#[derive(Debug)]
+pub struct Attend<'a> {
+    pub norm: &'a LayerNorm,
+    pub qkv: &'a Linear,
+    pub projection: &'a Linear,
+    pub heads: i64,
+}
+
+impl Attend<'_> {
+    /// The states of two views' tokens behind it (`ops/attend.cpp`). Tokens of a study attend to all of its tokens.
+    ///
+    /// * `first`: `[B, N, H]`.
+    /// * `second`: `[L, M, H]`, of the first `L` studies; `L` may be 0.
+    /// * `keys`: `[B, 1, 1, N + M]` bool, true where a key exists, only where every study has both views; `None`: all do.
+    ///
+    /// # Panics
+    /// Shapes that do not fit, as the engine's own layers.
+    pub fn forward(&self, first: &Tensor, second: &Tensor, keys: Option<&Tensor>) -> (Tensor, Tensor) {
+        let mut results = [std::ptr::null_mut(); 2];
+        // SAFETY: all pointers are of living tensors, or null where the function allows it; it fills both results or says why not.
+        unsafe {
+            let error = medst_attend(
+                pointer(first),
+                pointer(second),
+                pointer(&self.norm.weight),
+                pointer(&self.norm.bias),
+                pointer(&self.qkv.weight),
+                pointer(&self.qkv.bias),
+                pointer(&self.projection.weight),
+                pointer(&self.projection.bias),
+                keys.map_or(null(), pointer),
+                self.heads,
+                self.norm.epsilon,
+                results.as_mut_ptr(),
+            );
+            if !error.is_null() {
+                panic!("{}", message(error));
+            }
+            let [first, second] = results.map(|own| Tensor::from_ptr(own.cast()));
+            (first, second)
+        }
+    }
 }
 
 /// Multi-head self-attention on stacked queries, keys and values, `[B, N, 3H]` to `[B, N, H]`: `ops/attention.cpp` where it fits the processor and the
 /// tensor, else the engine's.
 ///
 /// * `keys`: `[B, 1, 1, N]` bool, true where a key exists.
+///
+/// # Panics
+/// Shapes that do not fit.
 pub fn attention(qkv: &Tensor, heads: i64, keys: Option<&Tensor>) -> Tensor {
-    // SAFETY: the tensor lives.
-    if keys.is_none() && unsafe { medst_attention_fits(pointer(qkv), heads) } {
-        // SAFETY: as above.
-        return take(|error| unsafe { medst_attention(pointer(qkv), heads, error) });
-    }
-    // On a CPU the engine computes in float16 value by value, and in bfloat16 slower than here in float32.
-    let precise = at_least_float(qkv.kind());
-    if qkv.kind() != precise && qkv.device() == Device::Cpu {
-        return attention(&qkv.to_kind(precise), heads, keys).to_kind(qkv.kind());
-    }
-    engine_attention(qkv, heads, keys)
-}
-
-fn engine_attention(qkv: &Tensor, heads: i64, keys: Option<&Tensor>) -> Tensor {
-    let (batch, tokens, width) = (qkv.size()[0], qkv.size()[1], qkv.size()[2] / 3);
-    let parts = qkv.view([batch, tokens, 3, heads, width / heads]).permute([2, 0, 3, 1, 4]);
-    let (query, key, value) = (parts.select(0, 0), parts.select(0, 1), parts.select(0, 2));
-    Tensor::scaled_dot_product_attention(&query, &key, &value, keys, 0.0, false, None::<f64>, false)
-        .transpose(1, 2)
-        .reshape([batch, tokens, width])
+    // SAFETY: the tensors live; absent keys are null.
+    take(|error| unsafe { medst_attention(pointer(qkv), heads, keys.map_or(null(), pointer), error) })
 }
 
 #[cfg(test)]
 mod tests {
-    use tch::Kind;
+    use tch::{Device, Kind};
 
     use super::*;
     use crate::model::parameters::Scope;
@@ -188,16 +205,48 @@ mod tests {
         assert_alike(&mlp(&x, None, &expand, &contract), &plain, &without_norm);
     }
 
+    /// The plain layers.
+    fn engine_attention(qkv: &Tensor, heads: i64, keys: Option<&Tensor>) -> Tensor {
+        let (batch, tokens, width) = (qkv.size()[0], qkv.size()[1], qkv.size()[2] / 3);
+        let parts = qkv.view([batch, tokens, 3, heads, width / heads]).permute([2, 0, 3, 1, 4]);
+        let (query, key, value) = (parts.select(0, 0), parts.select(0, 1), parts.select(0, 2));
+        Tensor::scaled_dot_product_attention(&query, &key, &value, keys, 0.0, false, None::<f64>, false)
+            .transpose(1, 2)
+            .reshape([batch, tokens, width])
+    }
+
+    /// Studies with both views, with one, and with either; with absent keys; with parts of larger tensors.
     #[test]
-    fn joined_norms_and_their_gradients_are_those_of_plain_layers() {
-        let Layers { norm, expand, parameters, .. } = layers(Kind::Double);
-        let tokens = |count: i64, phase| wave(&[2, count, WIDTH], Kind::Double, phase).set_requires_grad(true);
-        let (first, second) = (tokens(4, 0.0), tokens(3, 2.0));
-        let inputs: Vec<&Tensor> = [&first, &second].into_iter().chain(&parameters[..4]).collect();
-        let plain = expand.forward(&Tensor::cat(&[norm.forward(&first), norm.forward(&second)], 1));
-        assert_alike(&norm_linear(&first, Some(&second), &norm, &expand), &plain, &inputs);
-        let inputs: Vec<&Tensor> = [&first].into_iter().chain(&parameters[..4]).collect();
-        assert_alike(&norm_linear(&first, None, &norm, &expand), &expand.forward(&norm.forward(&first)), &inputs);
+    fn the_first_half_of_a_block_and_its_gradients_are_those_of_plain_layers() {
+        let scope = Scope::root(0.5, Some(7), Kind::Double, Device::Cpu);
+        let norm = LayerNorm::new(&scope.at("norm"), WIDTH, 1e-6);
+        let (qkv, projection) = (Linear::new(&scope.at("a"), WIDTH, 3 * WIDTH), Linear::new(&scope.at("b"), WIDTH, WIDTH));
+        let parameters: Vec<Tensor> = scope.into_registry().parameters.into_iter().map(|own| own.tensor).collect();
+        let half = Attend { norm: &norm, qkv: &qkv, projection: &projection, heads: 2 };
+        let change = |x: &Tensor, keys: Option<&Tensor>| {
+            projection.forward(&engine_attention(&qkv.forward(&norm.forward(x)), 2, keys))
+        };
+        for (studies, paired, masked) in [(3, 2, false), (2, 2, false), (3, 0, false), (2, 2, true), (1, 1, false)] {
+            let first = wave(&[studies, 5, WIDTH], Kind::Double, 0.0).set_requires_grad(true);
+            let second = wave(&[paired, 3, WIDTH], Kind::Double, 2.0).set_requires_grad(true);
+            let keys = masked.then(|| wave(&[studies, 1, 1, 8], Kind::Double, 0.2).gt(-0.5));
+            let (a, b) = half.forward(&first, &second, keys.as_ref());
+            let both = Tensor::cat(&[first.narrow(0, 0, paired), second.shallow_clone()], 1);
+            let both = if paired > 0 { &both + change(&both, keys.as_ref()) } else { both };
+            let single = first.narrow(0, paired, studies - paired);
+            let single = if paired < studies { &single + change(&single, None) } else { single };
+            let plain = [Tensor::cat(&[both.narrow(1, 0, 5), single], 0), both.narrow(1, 5, 3)];
+            let flat = |a: &Tensor, b: &Tensor| Tensor::cat(&[a.reshape([-1]), b.reshape([-1])], 0);
+            let mut inputs: Vec<&Tensor> = std::iter::once(&first).chain(&parameters).collect();
+            if paired > 0 {
+                inputs.push(&second);
+            }
+            assert_alike(&flat(&a, &b), &flat(&plain[0], &plain[1]), &inputs);
+            tch::no_grad(|| {
+                let (c, d) = half.forward(&first, &second, keys.as_ref());
+                assert!(flat(&a, &b).allclose(&flat(&c, &d), 1e-12, 1e-12, false), "without a tape");
+            });
+        }
     }
 
     /// As near to float64's as the engine's own in float32. Blocks, tiles and lanes end within the token counts.
@@ -240,7 +289,6 @@ mod tests {
         let part = x.narrow(1, 2, 5);
         let plain = contract.forward(&expand.forward(&norm.forward(&part)).gelu("none"));
         assert_alike(&mlp(&part, Some(&norm), &expand, &contract), &plain, &[&x]);
-        assert_alike(&norm_linear(&part, None, &norm, &expand), &expand.forward(&norm.forward(&part)), &[&x]);
     }
 
     #[test]

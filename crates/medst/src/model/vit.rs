@@ -13,7 +13,7 @@
 use tch::{Kind, Tensor};
 
 use super::config::ImageConfig;
-use super::fused;
+use super::fused::{self, Attend};
 use super::input::ImageInput;
 use super::parameters::{Init, LayerNorm, Linear, Scope, at_least_float};
 use super::stage::Stage;
@@ -205,38 +205,21 @@ impl Block {
     /// * `lateral`: `[L, P, H]`, of the first `L` studies.
     /// * `keys`: `[L, 1, 1, 1+2P]` bool, true where a key exists; `None` when all do.
     fn forward(&self, frontal: &Tensor, lateral: &Tensor, keys: Option<&Tensor>) -> (Tensor, Tensor) {
-        let studies = frontal.size()[0];
-        let (with_lateral, patches) = (lateral.size()[0], lateral.size()[1]);
-        let alone = studies - with_lateral;
-        if with_lateral == 0 {
-            let frontal = frontal + self.attend(frontal, None, None);
-            return (self.experts.forward(&frontal, View::Frontal), lateral.shallow_clone());
+        let (frontal, lateral) = self.attend().forward(frontal, lateral, keys);
+        let frontal = self.experts.forward(&frontal, View::Frontal);
+        if lateral.size()[0] == 0 {
+            return (frontal, lateral);
         }
-        // Views of a study are joined before the projections and parted after them, because those keep their inputs for
-        // the backward pass: joining queries, keys and values, or parting what attention gave, would keep copies.
-        let paired = frontal.narrow(0, 0, with_lateral);
-        let tokens = paired.size()[1];
-        let mixed = self.attend(&paired, Some(lateral), keys);
-        let lateral = lateral + mixed.narrow(1, tokens, patches);
-        let paired = paired + mixed.narrow(1, 0, tokens);
-        let frontal = if alone == 0 {
-            paired
-        } else {
-            let single = frontal.narrow(0, with_lateral, alone);
-            let single = &single + self.attend(&single, None, None);
-            Tensor::cat(&[paired, single], 0)
-        };
-        (self.experts.forward(&frontal, View::Frontal), self.experts.forward(&lateral, View::Lateral))
+        (frontal, self.experts.forward(&lateral, View::Lateral))
     }
 
-    /// Attention over the tokens `[B, N, H]` of one view, or of it and another `[B, M, H]`: `[B, N (+ M), H]`.
-    fn attend(&self, x: &Tensor, other: Option<&Tensor>, keys: Option<&Tensor>) -> Tensor {
-        let qkv = fused::norm_linear(x, other, &self.norm, &self.qkv);
-        self.projection.forward(&fused::attention(&qkv, self.heads, keys))
+    fn attend(&self) -> Attend<'_> {
+        Attend { norm: &self.norm, qkv: &self.qkv, projection: &self.projection, heads: self.heads }
     }
 
     fn forward_single(&self, x: &Tensor, view: View) -> Tensor {
-        self.experts.forward(&(x + self.attend(x, None, None)), view)
+        let (x, _) = self.attend().forward(x, &x.narrow(0, 0, 0), None);
+        self.experts.forward(&x, view)
     }
 }
 

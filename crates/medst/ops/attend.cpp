@@ -1,0 +1,169 @@
+// The first half of a transformer block, `x + projection(attention(qkv(norm(x))))`, on the tokens of one view, or of two views that attend to each
+// other where a study has both.
+//
+// As one function, because its parts overlap: studies with both views are attended to as one row of tokens, those with one view as another, and
+// the tape of the plain layers would cut and join whole states (of float32) where here halves of them (of the products' precision) are copied
+// to where they are needed. It keeps the states it begins with, queries, keys and values, and what attention gave. Normalised tokens are
+// computed again on a CPU and kept on a GPU (`keeps_cheap_states`).
+//
+// Called from src/model/fused.rs.
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "attention.h"
+#include "guarded.h"
+#include "layers.h"
+
+using at::Tensor;
+using namespace medst;
+using torch::autograd::AutogradContext;
+using torch::autograd::Function;
+using torch::autograd::variable_list;
+
+namespace {
+
+// Studies of a batch: `paired` with both views, which come first, and `single` ones; `tokens` and `others` of the two views.
+struct Layout {
+  int64_t paired, single, tokens, others;
+
+  Layout(const Tensor& first, const Tensor& second)
+      : paired(second.size(0)), single(first.size(0) - second.size(0)), tokens(first.size(1)), others(second.size(1)) {}
+
+  // Rows of tokens that attend to each other, of the studies with both views and of the others; absent where there are none.
+  std::vector<Tensor> join(const Tensor& first, const Tensor& second, at::ScalarType type) const {
+    std::vector<Tensor> rows;
+    if (paired > 0) {
+      auto both = at::empty({paired, tokens + others, first.size(2)}, first.options().dtype(type));
+      both.narrow(1, 0, tokens).copy_(first.narrow(0, 0, paired));
+      both.narrow(1, tokens, others).copy_(second);
+      rows.push_back(both);
+    }
+    if (single > 0) rows.push_back(first.narrow(0, paired, single).to(type));
+    return rows;
+  }
+
+  // Calls `act(whole, part)` for each piece of a view: its place in the tensors of the views, and in the rows.
+  template <typename F>
+  void each_piece(const Tensor& first, const Tensor& second, const std::vector<Tensor>& rows, F act) const {
+    size_t n = 0;
+    if (paired > 0) {
+      act(first.narrow(0, 0, paired), rows[n].narrow(1, 0, tokens));
+      act(second, rows[n].narrow(1, tokens, others));
+      n++;
+    }
+    if (single > 0) act(first.narrow(0, paired, single), rows[n]);
+  }
+
+  // The way back of `join`, into tensors of the views' type.
+  std::pair<Tensor, Tensor> part(const Tensor& first, const Tensor& second, const std::vector<Tensor>& rows) const {
+    // One view alone lies there already.
+    if (paired == 0 && single > 0) return {rows[0].to(first.scalar_type()), at::empty_like(second)};
+    auto a = at::empty_like(first), b = at::empty_like(second);
+    each_piece(a, b, rows, [](const Tensor& whole, const Tensor& part) { whole.copy_(part); });
+    return {a, b};
+  }
+};
+
+struct Attend : Function<Attend> {
+  static variable_list forward(AutogradContext* context, const Tensor& first, const Tensor& second, const Tensor& norm_weight, const Tensor& norm_bias,
+                               const Tensor& weight, const Tensor& bias, const Tensor& projection, const Tensor& projection_bias,
+                               const std::optional<Tensor>& keys, int64_t heads, double epsilon, bool tape) {
+    const Layout layout(first, second);
+    auto a = normalise(first, norm_weight, norm_bias, epsilon), b = Normalised{second, {}, {}};
+    if (layout.paired > 0) b = normalise(second, norm_weight, norm_bias, epsilon);
+    auto normalised = layout.join(a.value, b.value, weight.scalar_type());
+    a.value.reset(), b.value.reset();
+    std::vector<Tensor> mixed, changes;
+    for (size_t n = 0; n < normalised.size(); n++) {
+      // Keys are given where every study has both views.
+      auto attended = attend(affine(normalised[n], weight, bias), heads, keys, tape);
+      if (!keeps_cheap_states(first)) normalised[n].reset();
+      changes.push_back(affine(attended.result, projection, projection_bias));
+      if (tape) attended.save(context->saved_data, "attention." + std::to_string(n));
+      mixed.push_back(attended.result);
+    }
+    auto x = at::empty_like(first), y = at::empty_like(second);
+    std::vector<Tensor> sums;
+    layout.each_piece(x, y, changes, [&](const Tensor& sum, const Tensor&) { sums.push_back(sum); });
+    size_t piece = 0;
+    layout.each_piece(first, second, changes, [&](const Tensor& state, const Tensor& change) { at::add_out(sums[piece++], state, change); });
+    if (tape) {
+      context->saved_data["epsilon"] = epsilon;
+      variable_list kept{first, second, norm_weight, norm_bias, weight, projection, a.mean, a.deviation, b.mean, b.deviation};
+      kept.insert(kept.end(), mixed.begin(), mixed.end());
+      if (keeps_cheap_states(first)) kept.insert(kept.end(), normalised.begin(), normalised.end());
+      context->save_for_backward(kept);
+    }
+    return {x, y};
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    auto saved = context->get_saved_variables();
+    auto first = saved[0], second = saved[1], norm_weight = saved[2], norm_bias = saved[3], weight = saved[4], projection = saved[5];
+    const Normalised a{{}, saved[6], saved[7]}, b{{}, saved[8], saved[9]};
+    const Layout layout(first, second);
+    auto of_changes = layout.join(gradients[0], gradients[1], weight.scalar_type());
+    const size_t count = of_changes.size();
+    std::vector<Tensor> mixed(saved.begin() + 10, saved.begin() + 10 + long(count));
+    std::vector<Tensor> normalised(saved.begin() + 10 + long(count), saved.end());
+    saved.clear();
+    Tensor of_weight, of_bias, of_projection, of_projection_bias;
+    std::vector<Tensor> of_qkv;
+    for (size_t n = 0; n < count; n++) {
+      auto gradient = rows(of_changes[n]);
+      accumulate_product(of_projection, gradient.t(), rows(mixed[n]));
+      accumulate(of_projection_bias, gradient.sum(0));
+      auto of_mixed = product(gradient, projection).view_as(mixed[n]);
+      of_changes[n].reset(), mixed[n].reset();
+      of_qkv.push_back(pull_attention(Attended::take(context->saved_data, "attention." + std::to_string(n)), of_mixed));
+    }
+    if (normalised.empty()) {
+      auto epsilon = context->saved_data["epsilon"].toDouble();
+      auto again = [&](const Tensor& x) { return x.numel() == 0 ? x : normalise(x, norm_weight, norm_bias, epsilon).value; };
+      normalised = layout.join(again(first), again(second), weight.scalar_type());
+    }
+    std::vector<Tensor> of_normalised;
+    for (size_t n = 0; n < count; n++) {
+      auto gradient = rows(of_qkv[n]);
+      accumulate_product(of_weight, gradient.t(), rows(normalised[n]));
+      accumulate(of_bias, gradient.sum(0));
+      of_normalised.push_back(product(gradient, weight).view_as(normalised[n]));
+      of_qkv[n].reset(), normalised[n].reset();
+    }
+    auto [of_a, of_b] = layout.part(first, second, of_normalised);
+    of_normalised.clear();
+    auto [of_first, of_norm_weight, of_norm_bias] = pull_norm(of_a, first, a, norm_weight, norm_bias);
+    of_a.reset();
+    auto of_second = gradients[1];
+    if (layout.paired > 0) {
+      auto [of, more_weight, more_bias] = pull_norm(of_b, second, b, norm_weight, norm_bias);
+      of_second = of.add_(gradients[1]);
+      of_norm_weight = of_norm_weight + more_weight, of_norm_bias = of_norm_bias + more_bias;
+    }
+    of_first.add_(gradients[0]);
+    return {of_first, of_second, of_norm_weight, of_norm_bias, of_weight, of_bias, of_projection, of_projection_bias, {}, {}, {}, {}};
+  }
+};
+
+}  // namespace
+
+// * first: `[B, N, H]`. * second: `[L, M, H]` of the first L of the B studies; L may be 0. * keys: as in attention.h, only where L is B.
+// Puts the two results into `results`; returns null, or a message that the caller frees.
+extern "C" char* medst_attend(const Tensor* first, const Tensor* second, const Tensor* norm_weight, const Tensor* norm_bias, const Tensor* weight,
+                              const Tensor* bias, const Tensor* projection, const Tensor* projection_bias, const Tensor* keys, int64_t heads,
+                              double epsilon, Tensor** results) {
+  try {
+    auto both = Attend::apply(*first, *second, *norm_weight, *norm_bias, *weight, *bias, *projection, *projection_bias,
+                              keys ? std::optional<Tensor>(*keys) : std::nullopt, heads, epsilon, at::GradMode::is_enabled());
+    for (size_t n = 0; n < 2; n++) results[n] = new Tensor(both[n]);
+  } catch (const std::exception& exception) {
+    return strdup(exception.what());
+  }
+  return nullptr;
+}
