@@ -28,6 +28,7 @@ fn compile(libtorch: &Path) {
             "ops/attend.cpp",
             "ops/attention.cpp",
             "ops/dropout.cpp",
+            "ops/flat.cpp",
             "ops/fused.cpp",
             "ops/gelu.cpp",
             "ops/pool.cpp",

@@ -4,6 +4,18 @@ use std::ffi::{CStr, c_char, c_void};
 
 use tch::Tensor;
 
+unsafe extern "C" {
+    fn medst_whole(parts: *const *const c_void, count: usize, error: *mut *mut c_char) -> *mut c_void;
+}
+
+/// The flat tensor, on the same memory, of which these are all parts, one behind the other; `None` where they lie apart.
+pub(crate) fn whole(parts: &[Tensor]) -> Option<Tensor> {
+    let pointers: Vec<*const c_void> = parts.iter().map(pointer).collect();
+    // SAFETY: the list is of living tensors.
+    let whole = take(|error| unsafe { medst_whole(pointers.as_ptr(), pointers.len(), error) });
+    whole.defined().then_some(whole)
+}
+
 /// The engine's tensor behind one of the bindings.
 pub(crate) fn pointer(tensor: &Tensor) -> *const c_void {
     tensor.as_ptr().cast()
@@ -32,4 +44,27 @@ pub(crate) fn take(call: impl FnOnce(*mut *mut c_char) -> *mut c_void) -> Tensor
     }
     // SAFETY: the pointer is a new `at::Tensor` of which nobody else knows.
     unsafe { Tensor::from_ptr(made.cast()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind, Tensor};
+
+    use super::whole;
+
+    #[test]
+    fn parts_that_lie_one_behind_the_other_are_one() {
+        let flat = Tensor::arange(12, (Kind::Float, Device::Cpu));
+        let part = |start: i64, shape: &[i64]| flat.narrow(0, start, shape.iter().product()).view(shape);
+        let all = whole(&[part(2, &[2, 2]), part(6, &[3]), part(9, &[1])]).unwrap();
+        assert_eq!(Vec::<f32>::try_from(&all).unwrap(), (2..10).map(|n| n as f32).collect::<Vec<_>>());
+        let _ = all.shallow_clone().fill_(0.0);
+        assert_eq!(flat.sum(None::<Kind>).double_value(&[]), 1.0 + 10.0 + 11.0);
+        let another = Tensor::zeros([3], (Kind::Float, Device::Cpu));
+        for apart in
+            [vec![part(2, &[2]), part(5, &[2])], vec![part(2, &[2]), another], vec![part(0, &[2, 2]).tr()], vec![]]
+        {
+            assert!(whole(&apart).is_none(), "{apart:?}");
+        }
+    }
 }

@@ -167,8 +167,7 @@ fn embeddings_on_a_gpu_are_those_on_a_cpu() {
     machine.run("cuda", &all);
 }
 
-/// Where the host waits for the device, the device then waits for the host. A step does so where it reads its losses and the length of the gradient, and
-/// where it asks whether a batch has pairs for the local loss.
+/// Where the host waits for the device, the device then waits for the host. A step does so where it reads its losses and the length of the gradient.
 #[test]
 fn a_step_seldom_waits_for_the_device() {
     let machine = Machine::new();
@@ -181,5 +180,5 @@ fn a_step_seldom_waits_for_the_device() {
     let (two, six) = (waits("train.max_steps=2", "two"), waits("train.max_steps=6", "six"));
     let waits = (six - two) as f64 / 4.0;
     eprintln!("{waits} waits a step");
-    assert!(waits <= 10.0, "{waits} waits a step");
+    assert!(waits <= 2.0, "{waits} waits a step");
 }

@@ -46,8 +46,11 @@ pub fn temporal(image: &Tensor, report: &Tensor, relations: &Relations, config: 
         return Temporal { forward_mapping: zero(), reverse_mapping: zero() };
     }
     let exists = sequences.ge(0);
-    let exists = if bool::try_from(exists.all()).unwrap_or(false) { None } else { Some(exists) };
-    let rows = if exists.is_some() { sequences.clamp_min(0) } else { sequences.shallow_clone() };
+    // Asked on the host, which therefore need not wait for a GPU.
+    let exists =
+        if bool::try_from(exists.all()).unwrap_or(false) { None } else { Some(exists.to_device(image.device())) };
+    let rows =
+        if exists.is_some() { sequences.clamp_min(0) } else { sequences.shallow_clone() }.to_device(image.device());
     let steps = |x: &Tensor| x.index_select(0, &rows.reshape([-1])).view([size[0], size[1], -1]);
     let (image, report) = (steps(image), steps(report));
     let exists = exists.as_ref();

@@ -30,12 +30,7 @@ unsafe extern "C" {
         error: *mut *mut c_char,
     ) -> *mut c_void;
 
-    fn medst_attention(
-        qkv: *const c_void,
-        heads: i64,
-        keys: *const c_void,
-        error: *mut *mut c_char,
-    ) -> *mut c_void;
+    fn medst_attention(qkv: *const c_void, heads: i64, keys: *const c_void, error: *mut *mut c_char) -> *mut c_void;
 
     fn medst_attend(
         first: *const c_void,
@@ -220,7 +215,8 @@ mod tests {
     fn the_first_half_of_a_block_and_its_gradients_are_those_of_plain_layers() {
         let scope = Scope::root(0.5, Some(7), Kind::Double, Device::Cpu);
         let norm = LayerNorm::new(&scope.at("norm"), WIDTH, 1e-6);
-        let (qkv, projection) = (Linear::new(&scope.at("a"), WIDTH, 3 * WIDTH), Linear::new(&scope.at("b"), WIDTH, WIDTH));
+        let (qkv, projection) =
+            (Linear::new(&scope.at("a"), WIDTH, 3 * WIDTH), Linear::new(&scope.at("b"), WIDTH, WIDTH));
         let parameters: Vec<Tensor> = scope.into_registry().parameters.into_iter().map(|own| own.tensor).collect();
         let half = Attend { norm: &norm, qkv: &qkv, projection: &projection, heads: 2 };
         let change = |x: &Tensor, keys: Option<&Tensor>| {

@@ -213,7 +213,8 @@ fn words_of_tokens(ids: &[u32], continues: &impl Fn(u32) -> bool) -> Vec<i64> {
 /// How the studies of a batch belong together.
 #[derive(Debug)]
 pub struct Relations {
-    /// `[Q, T]` int64: rows of the studies that form sequences, in time order, -1 where a sequence has ended; `Q` may be 0.
+    /// `[Q, T]` int64: rows of the studies that form sequences, in time order, -1 where a sequence has ended; `Q` may be 0. On the host, whatever
+    /// device the rest is on.
     pub sequences: Tensor,
     /// `[Q, T]` float64: days since the first study of the sequence, 0 where it has ended. `None` where nobody asked.
     pub days: Option<Tensor>,
@@ -234,7 +235,7 @@ impl Relations {
     /// The same on another device.
     pub fn to_device(&self, device: Device) -> Relations {
         Relations {
-            sequences: self.sequences.to_device(device),
+            sequences: self.sequences.shallow_clone(),
             days: self.days.as_ref().map(|days| days.to_device(device)),
             subjects: self.subjects.clone(),
             pieces: self.pieces.clone(),

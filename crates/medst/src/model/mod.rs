@@ -285,7 +285,11 @@ impl MedSt {
                 local.view([studies, words, embedding])
             }
             false => {
-                let rows = exists.reshape([-1]).nonzero().squeeze_dim(1);
+                // Counted on the host, which knows how many words there are: it does not have to ask a GPU.
+                let of_report =
+                    |(report, &count): (usize, &i64)| (0..count).map(move |word| report as i64 * words + word);
+                let rows: Vec<i64> = input.word_counts.iter().enumerate().flat_map(of_report).collect();
+                let rows = Tensor::from_slice(&rows).to_device(states.device());
                 let local = self
                     .word_local
                     .forward(&word_features.reshape([studies * words, width]).index_select(0, &rows), mode);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
 
 use super::tensorboard::EventWriter;
 use crate::eval::result::Task;
@@ -26,16 +27,18 @@ pub struct Parts {
 
 impl Parts {
     pub fn of(losses: &Losses) -> Parts {
-        let number = |x: &tch::Tensor| x.double_value(&[]);
-        Parts {
-            total: number(&losses.total),
-            global: number(&losses.global),
-            local: number(&losses.local),
-            forward_mapping: number(&losses.forward_mapping),
-            reverse_mapping: number(&losses.reverse_mapping),
-            accuracy_at_1: number(&losses.accuracy_at_1),
-            accuracy_at_5: number(&losses.accuracy_at_5),
-        }
+        let all = [
+            &losses.total,
+            &losses.global,
+            &losses.local,
+            &losses.forward_mapping,
+            &losses.reverse_mapping,
+            &losses.accuracy_at_1,
+            &losses.accuracy_at_5,
+        ];
+        // Read in one go: each time the host would wait for a GPU.
+        let numbers = tch::no_grad(|| Tensor::stack(&all.map(|own| own.to_kind(Kind::Double)), 0));
+        Parts::from_values(&Vec::try_from(numbers).expect("seven numbers"))
     }
 
     /// Adds `weight` times another.

@@ -1,20 +1,20 @@
 //! AdamW over flat buffers.
 //!
 //! All parameters are views of one flat tensor, the two moments are flat as well, and so are the rounded copies that the layers of a
-//! bfloat16 model compute with: one pass over memory updates everything, and one copy saves or sends it. On the CPU gradients stay
-//! separate tensors, as the backward pass gives them: a flat gradient buffer would be 0.8 GB more. On a GPU they are joined, because
-//! there one kernel over everything is faster than hundreds.
+//! bfloat16 model compute with: one pass over memory updates everything, and one copy saves or sends it. Gradients lie flat on a GPU, and apart on a CPU
+//! ([`gradients`](super::gradients)).
 //!
 //! The arithmetic is PyTorch's `torch.optim.AdamW`, fused (`ops/adamw.cpp`): decoupled weight decay, bias-corrected moments.
 
 use std::ffi::{c_char, c_void};
+use std::slice;
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::config::OptimizerConfig;
 use crate::distributed::{Group, broadcast_bytes};
 use crate::model::{MedSt, Parameter};
-use crate::ops::{message, pointer};
+use crate::ops::{message, pointer, whole};
 use crate::{Error, Result};
 
 unsafe extern "C" {
@@ -85,11 +85,15 @@ impl AdamW {
     /// # Errors
     /// Names the first parameter whose gradient is not finite.
     pub fn norm(&self, gradients: &[Tensor]) -> Result<f64> {
-        let norms: Vec<Tensor> = gradients.iter().map(|gradient| gradient.norm().to_kind(Kind::Double)).collect();
-        let norm = Tensor::stack(&norms, 0).norm().double_value(&[]);
+        let norms = |gradients: &[Tensor]| -> Vec<Tensor> {
+            gradients.iter().map(|gradient| gradient.norm().to_kind(Kind::Double)).collect()
+        };
+        let whole = whole(gradients);
+        let norm = Tensor::stack(&norms(whole.as_ref().map_or(gradients, slice::from_ref)), 0).norm().double_value(&[]);
         if norm.is_finite() {
             return Ok(norm);
         }
+        let norms = norms(gradients);
         let culprit = norms.iter().zip(&self.parameters).find(|(norm, _)| !norm.double_value(&[]).is_finite());
         let name = culprit.map_or("all parameters together", |(_, parameter)| &parameter.name);
         Err(Error::Training(format!(
@@ -102,11 +106,8 @@ impl AdamW {
         let _guard = tch::no_grad_guard();
         self.updates += 1;
         // `contiguous` first: a one-dimensional gradient may be a strided or repeated view, which `reshape` leaves as it is.
-        let rows = gradients.iter().map(|gradient| gradient.contiguous().reshape([-1]));
-        let gradients: Vec<Tensor> = match self.values.device() {
-            Device::Cpu => rows.collect(),
-            _ => vec![Tensor::cat(&rows.collect::<Vec<_>>(), 0)],
-        };
+        let rows = || gradients.iter().map(|gradient| gradient.contiguous().reshape([-1])).collect();
+        let gradients: Vec<Tensor> = whole(gradients).map_or_else(rows, |whole| vec![whole]);
         let mut place = 0;
         let places: Vec<(i64, i64)> = gradients
             .iter()
@@ -242,6 +243,8 @@ fn update(lists: [&[Tensor]; 4], updates: u64, (rate, scale): (f64, f64), config
 
 #[cfg(test)]
 mod tests {
+    use tch::Device;
+
     use super::*;
 
     /// Values, gradient and both moments.

@@ -1,0 +1,23 @@
+// Tensors that lie one behind the other.
+//
+// Called from src/ops.rs.
+
+#include <ATen/ATen.h>
+
+#include "guarded.h"
+
+// All of them as one flat tensor on the same memory; undefined where they do not lie in one storage one behind the other without gaps.
+extern "C" at::Tensor* medst_whole(at::Tensor* const* parts, size_t count, char** error) {
+  return medst::guarded(error, [&]() -> at::Tensor {
+    int64_t length = 0;
+    for (size_t n = 0; n < count; n++) {
+      const auto& part = *parts[n];
+      if (!part.is_contiguous() || !part.is_alias_of(*parts[0]) || part.scalar_type() != parts[0]->scalar_type() ||
+          part.storage_offset() != parts[0]->storage_offset() + length) {
+        return {};
+      }
+      length += part.numel();
+    }
+    return count == 0 ? at::Tensor() : parts[0]->as_strided({length}, {1}, parts[0]->storage_offset());
+  });
+}
