@@ -34,6 +34,7 @@ fn compile(libtorch: &Path) {
             "ops/pool.cpp",
             "ops/product.cpp",
             "ops/reduce.cpp",
+            "ops/tf32.cpp",
         ])
         .compile("medst_ops");
 }

@@ -1,8 +1,9 @@
 //! Whether layers in bfloat16 and in float16 give what float32 gives: the cosine of their gradients with its for each part of the loss, and the losses
 //! of the same steps in each precision. Full-size model with random weights, or a trained one; prints one JSON object.
 //!
-//! `cargo run --release -p medst --example bench_precision -- [corpus=FOLDER] [model=RUN] [steps=0] [studies=8] [device=cpu|cuda]`: the first
-//! `studies` of a corpus, or random pixels and tokens; `steps` of training beside each other, at the paper's learning rate.
+//! `cargo run --release -p medst --example bench_precision -- [corpus=FOLDER] [model=RUN] [steps=0] [studies=8] [device=cpu|cuda]
+//! [tf32=1]`: the first `studies` of a corpus, or random pixels and tokens; `steps` of training beside each other, at the paper's learning rate. With
+//! `tf32=0` a GPU multiplies the float32 parts of models in sixteen bits exactly.
 
 #[path = "workload/mod.rs"]
 mod workload;
@@ -46,11 +47,15 @@ fn main() -> medst::Result<()> {
     workload.config.model.text.dropout = 0.0;
     let steps: usize = workload.number("steps", 0)?;
     let batch = workload.batch_of_corpus(weights.as_ref().map_or(&usual, |trained| &trained.pieces))?;
+    let tf32 = workload.number("tf32", 1)? != 0;
     let config = &workload.config;
     let model = |kind| -> medst::Result<MedSt> {
         let mut model = MedSt::new(&config.model, 0, workload.device, kind)?;
         if let Some(trained) = &weights {
             model.load(&trained.path.join(card::MODEL))?;
+        }
+        if !tf32 {
+            medst::device::allow_tf32(false);
         }
         Ok(model)
     };

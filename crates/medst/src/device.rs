@@ -27,6 +27,16 @@ fn load_cuda_library() {
     });
 }
 
+unsafe extern "C" {
+    fn medst_allow_tf32(allow: bool);
+}
+
+/// Makes a GPU multiply float32 in TF32 (factors with float16's 10 bits after the point, sums in float32), or exactly. For the whole process.
+pub fn allow_tf32(allow: bool) {
+    // SAFETY: it sets a flag of the engine.
+    unsafe { medst_allow_tf32(allow) }
+}
+
 /// Bytes of the current CUDA device that are in use, by whomever; `None` where CUDA's runtime is not loaded.
 pub fn used_bytes() -> Option<u64> {
     // SAFETY: the name is a valid C string; the function found has the signature of `cudaMemGetInfo` and writes two numbers.

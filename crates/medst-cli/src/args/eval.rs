@@ -7,7 +7,7 @@ use medst::eval::result::Task;
 use medst::eval::suite::Part;
 use medst_data::split::Split;
 
-use super::DeviceName;
+use super::{DeviceName, PrecisionName};
 
 #[derive(Debug, Args)]
 pub struct Eval {
@@ -56,12 +56,15 @@ pub struct Eval {
     /// No radiographs and heat maps in the report, such as when it is to be shared.
     #[arg(long)]
     pub no_pictures: bool,
-    /// Studies at a time.
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
-    pub batch: u16,
+    /// Studies at a time; 16 on a CPU and 256 on a GPU where none is given.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub batch: Option<u16>,
     /// Where to compute.
     #[arg(long, value_enum, default_value_t = DeviceName::Auto)]
     pub device: DeviceName,
+    /// What the encoders compute in.
+    #[arg(long, value_enum, default_value_t = PrecisionName::Float32)]
+    pub precision: PrecisionName,
 }
 
 /// A task, or all of them.

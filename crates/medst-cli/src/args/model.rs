@@ -13,6 +13,16 @@ pub enum DeviceName {
     Cuda,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PrecisionName {
+    /// Exact.
+    Float32,
+    /// Of the two in sixteen bits, which a GPU computes much faster in, the finer.
+    Float16,
+    /// That with float32's range.
+    Bfloat16,
+}
+
 /// A model to use.
 #[derive(Debug, Args)]
 pub struct UseModel {
@@ -26,12 +36,15 @@ pub struct UseModel {
 /// How a model computes.
 #[derive(Debug, Args)]
 pub struct Compute {
-    /// Images at a time.
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
-    pub batch: u16,
+    /// Images at a time; 16 on a CPU and 256 on a GPU where none is given.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub batch: Option<u16>,
     /// Where to compute.
     #[arg(long, value_enum, default_value_t = DeviceName::Auto)]
     pub device: DeviceName,
+    /// What the encoders compute in.
+    #[arg(long, value_enum, default_value_t = PrecisionName::Float32)]
+    pub precision: PrecisionName,
     /// How DICOM values become grey.
     #[arg(long, value_enum, default_value_t = DicomWindow::Declared)]
     pub dicom_window: DicomWindow,

@@ -23,7 +23,7 @@ pub fn run(arguments: &Compare, output: &Output) -> Result<()> {
         };
         let corpus = Corpus::open(&PathBuf::from(corpus))?;
         let engine = open::model(&arguments.model)?;
-        let fitted = CourseCalibration::fit(&engine, &corpus, arguments.model.how.batch.into())?;
+        let fitted = CourseCalibration::fit(&engine, &corpus, engine.limits.images)?;
         fitted.write(file)?;
         output.show(&fitted)?;
         return match fitted.left_out.len() {

@@ -21,7 +21,7 @@ pub fn run(arguments: &Embed, output: &Output, reporter: &Reporter) -> Result<()
     {
         let corpus = Corpus::open(path)?;
         let engine = open::model(model)?;
-        let options = Options { split: inputs.split, batch: model.how.batch.into(), features: *features };
+        let options = Options { split: inputs.split, batch: engine.limits.images, features: *features };
         return output.show(&corpus_table::write(engine.embedder(), &corpus, out, &options, reporter)?);
     }
     let gathered = open::inputs(inputs)?;

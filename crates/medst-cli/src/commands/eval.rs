@@ -6,10 +6,10 @@ use medst::eval::encode::{EmbeddingFiles, Encoder, FileEncoder, ModelEncoder, Or
 use medst::eval::report::{Evaluation, picture};
 use medst::eval::result::{Protocol, Task};
 use medst::eval::suite::Suite;
-use medst::train::checkpoint::open_model;
+use medst::train::checkpoint::open_model_in;
 use medst_data::corpus::Corpus;
 
-use super::{Output, device};
+use super::{Output, device, open};
 use crate::args::{AskedTask, Eval, ProtocolName};
 use crate::progress::Reporter;
 
@@ -21,11 +21,12 @@ pub fn run(arguments: &Eval, output: &Output, reporter: &Reporter) -> Result<()>
         return evaluate(arguments, &suite, &encoder, &corpora, output, reporter);
     }
     if let Some(model) = &arguments.model {
-        let opened = open_model(model, device(arguments.device)?)?;
+        let device = device(arguments.device)?;
+        let opened = open_model_in(model, device, open::precision(arguments.precision))?;
         let encoder = ModelEncoder {
             embedder: opened.embedder(),
             origin: Origin::of_model(&opened)?,
-            batch: arguments.batch.into(),
+            batch: open::batch(arguments.batch, device),
         };
         return evaluate(arguments, &suite, &encoder, &corpora, output, reporter);
     }

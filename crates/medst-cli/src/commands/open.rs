@@ -5,12 +5,15 @@ use std::path::Path;
 use anyhow::Result;
 use medst::Error;
 use medst::infer::{Engine, Limits};
+use medst::model::config::Precision;
+use medst::train::checkpoint::open_model_in;
 use medst_data::gather::{DeclaredView, Gathered, gather};
 use medst_data::image::Decoding;
 use medst_data::image::dicom::Window;
+use tch::Device;
 
 use super::device;
-use crate::args::{Compute, DicomWindow, Inputs, UseModel, ViewName};
+use crate::args::{Compute, DicomWindow, Inputs, PrecisionName, UseModel, ViewName};
 
 /// Loads a model.
 pub fn model(arguments: &UseModel) -> Result<Engine> {
@@ -19,14 +22,28 @@ pub fn model(arguments: &UseModel) -> Result<Engine> {
 
 /// As [`model`].
 pub fn load(path: &Path, how: &Compute) -> Result<Engine> {
-    let mut engine = Engine::open(path, device(how.device)?)?;
-    engine.limits = Limits { images: how.batch.into(), ..Limits::default() };
+    let device = device(how.device)?;
+    let mut engine = Engine::new(open_model_in(path, device, precision(how.precision))?)?;
+    engine.limits = Limits { images: batch(how.batch, device), ..Limits::default() };
     let window = match how.dicom_window {
         DicomWindow::Declared => Window::Declared,
         DicomWindow::Reference => Window::Reference,
     };
     engine.set_decoding(Decoding { window, ..Decoding::default() });
     Ok(engine)
+}
+
+/// Images at a time: a GPU has nothing to do between few.
+pub fn batch(asked: Option<u16>, device: Device) -> usize {
+    asked.map_or(if device == Device::Cpu { 16 } else { 256 }, Into::into)
+}
+
+pub fn precision(name: PrecisionName) -> Precision {
+    match name {
+        PrecisionName::Float32 => Precision::Float32,
+        PrecisionName::Float16 => Precision::Float16,
+        PrecisionName::Bfloat16 => Precision::BFloat16,
+    }
 }
 
 /// Finds the studies that were asked for.

@@ -11,6 +11,7 @@
 // MEDST_PRETENDED_GPU_SHAPES=1 for each operation and shape.
 
 #include <ATen/ATen.h>
+#include <ATen/Context.h>
 #include <ATen/EmptyTensor.h>
 #include <ATen/core/CachingHostAllocator.h>
 #include <ATen/detail/CUDAHooksInterface.h>
@@ -94,12 +95,15 @@ int64_t bytes(const Tensor& x) {
   return count * int64_t(x.element_size());
 }
 
+// Whether `self` is what a matrix product is added to.
+bool adds(const std::string& name) { return name == "aten::addmm" || name == "aten::baddbmm" || name == "aten::addmm_"; }
+
+bool multiplies(const std::string& name) { return name == "aten::mm" || name == "aten::bmm" || adds(name); }
+
 // Matrix products only.
 int64_t operations(const std::string& name, const std::vector<Tensor>& given, const Tensor& result) {
   auto product = [&](size_t left) { return 2 * result.numel() * given[left].size(-1); };
-  if (name == "aten::mm" || name == "aten::bmm") return product(0);
-  if (name == "aten::addmm" || name == "aten::baddbmm") return product(1);
-  return 0;
+  return multiplies(name) ? product(adds(name) ? 1 : 0) : 0;
 }
 
 // The host cannot go on without a value that the device computes.
@@ -152,7 +156,31 @@ void follow(const Tensor& of_gpu, const Tensor& of_host) {
   own->set_sizes_and_strides(of_host.sizes(), of_host.strides(), of_host.storage_offset());
 }
 
+// Float32 as the matrix units of a GPU take it where the program allows TF32: 10 bits after the point.
+Tensor as_tf32(const Tensor& x) {
+  return x.contiguous().view(at::kInt).add(0x1000).bitwise_and(~0x1fff).view(at::kFloat);
+}
+
 // ---- Kernels ---------------------------------------------------------------------------------------------------------------------------------------
+
+// A product in float16, summed in float32 as on a GPU: the CPU's kernel goes value by value.
+void multiply_half(const std::string& name, const c10::FunctionSchema& schema, torch::jit::Stack& stack) {
+  const size_t count = schema.arguments().size(), begin = stack.size() - count;
+  auto factor = [&](size_t n) { return stack[begin + n].toTensor().to(at::kFloat); };
+  Tensor result;
+  if (adds(name)) {
+    auto scalar = [&](const char* own) { return stack[begin + size_t(*schema.argumentIndexWithName(own))].toScalar(); };
+    result = factor(0) * scalar("beta") + at::matmul(factor(1), factor(2)) * scalar("alpha");
+  } else {
+    result = at::matmul(factor(0), factor(1));
+  }
+  const bool out = schema.arguments().back().is_out();
+  const bool in_place = !out && schema.arguments()[0].alias_info();
+  auto target = out ? stack.back().toTensor() : in_place ? stack[begin].toTensor() : at::empty(result.sizes(), result.options().dtype(at::kHalf));
+  target.resize_(result.sizes()).copy_(result);
+  torch::jit::drop(stack, count);
+  torch::jit::push(stack, target);
+}
 
 // Any operation, by the CPU's kernel.
 void by_the_host(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
@@ -192,7 +220,18 @@ void by_the_host(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
       value = kHost;
     }
   }
-  op.callBoxed(*stack);
+  const bool tf32 = at::globalContext().allowTF32CuBLAS() && multiplies(name);
+  for (size_t n = 0; n < count; n++) {
+    auto& value = (*stack)[begin + n];
+    const auto& argument = schema.arguments()[n];
+    const bool factor = value.isTensor() && !argument.is_out() && !(adds(name) && argument.name() == "self");
+    if (tf32 && factor && value.toTensor().scalar_type() == at::kFloat) value = as_tf32(value.toTensor());
+  }
+  if (multiplies(name) && read.back().scalar_type() == at::kHalf) {
+    multiply_half(name, schema, *stack);
+  } else {
+    op.callBoxed(*stack);
+  }
   for (auto& [gpu, host] : both) follow(gpu, host);
   const auto& returns = schema.returns();
   const size_t results = stack->size() - returns.size();
@@ -274,11 +313,14 @@ int64_t choose_checked(const Tensor& q, const Tensor& k, const Tensor& v, const 
   return choose(q, k, v, mask, dropout, causal, scale, grouped);
 }
 
+// The CPU's attention is slow in float16; in float32 it lacks the rounding of weights that a GPU's has.
+Tensor quick(const Tensor& x) { return to_host(x).to(x.scalar_type() == at::kHalf ? at::kFloat : x.scalar_type()); }
+
 using Attended = std::tuple<Tensor, Tensor, Tensor, Tensor, c10::SymInt, c10::SymInt, Tensor, Tensor, Tensor>;
 
 Attended attend(const Tensor& q, const Tensor& k, const Tensor& v, double dropout, bool causal, bool, std::optional<double> scale) {
-  // As flash attention does, which has nothing in float32. The tests of the way through the program are in float32 all the same.
-  auto [out, sums] = at::_scaled_dot_product_flash_attention_for_cpu(to_host(q), to_host(k), to_host(v), dropout, causal, std::nullopt, scale);
+  auto [full, sums] = at::_scaled_dot_product_flash_attention_for_cpu(quick(q), quick(k), quick(v), dropout, causal, std::nullopt, scale);
+  auto out = full.to(q.scalar_type());
   Count what;
   what.read = bytes(q) + bytes(k) + bytes(v), what.written = bytes(out) + bytes(sums);
   what.operations = 4 * q.numel() * k.size(2);
@@ -290,8 +332,9 @@ Attended attend(const Tensor& q, const Tensor& k, const Tensor& v, double dropou
 std::tuple<Tensor, Tensor, Tensor> attend_back(const Tensor& gradient, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& sums,
                                                const Tensor&, const Tensor&, int64_t, int64_t, double dropout, bool causal, const Tensor&, const Tensor&,
                                                std::optional<double> scale) {
-  auto [of_q, of_k, of_v] = at::_scaled_dot_product_flash_attention_for_cpu_backward(to_host(gradient), to_host(q), to_host(k), to_host(v), to_host(out),
-                                                                                     to_host(sums), dropout, causal, std::nullopt, scale);
+  auto [of_q, of_k, of_v] = at::_scaled_dot_product_flash_attention_for_cpu_backward(quick(gradient), quick(q), quick(k), quick(v), quick(out), to_host(sums),
+                                                                                     dropout, causal, std::nullopt, scale);
+  for (auto* own : {&of_q, &of_k, &of_v}) *own = own->to(q.scalar_type());
   Count what;
   what.read = 2 * bytes(out) + bytes(q) + bytes(k) + bytes(v) + bytes(sums), what.written = bytes(of_q) + bytes(of_k) + bytes(of_v);
   what.operations = 10 * q.numel() * k.size(2);

@@ -11,8 +11,9 @@ pub mod table;
 use medst_data::corpus::Corpus;
 use medst_data::report::{WordPiece, clean};
 use medst_data::study::Study;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
+use crate::model::config::ModelConfig;
 use crate::model::input::{ImageInput, ReportInput};
 use crate::model::{MedSt, Mode, ReportEmbeddings};
 use crate::train::checkpoint::OpenedModel;
@@ -43,20 +44,77 @@ impl OpenedModel {
     }
 }
 
+/// What a model is given of studies, made on the host: another thread may do it while the model computes.
+#[derive(Clone, Copy)]
+pub struct Reader<'a> {
+    config: &'a ModelConfig,
+    pieces: &'a WordPiece,
+}
+
+/// Pictures and reports of some studies, on the host.
+pub struct Given {
+    images: ImageInput,
+    reports: Option<ReportInput>,
+}
+
+impl Reader<'_> {
+    /// Pictures of a corpus, cropped in the middle, and reports.
+    ///
+    /// # Errors
+    /// When the corpus' pictures are smaller than the model's input.
+    pub fn studies(&self, corpus: &Corpus, studies: &[&Study]) -> Result<Given> {
+        let texts: Vec<&str> = studies.iter().filter_map(|study| study.report.as_deref()).collect();
+        let reports = (!texts.is_empty()).then(|| self.reports(&texts));
+        Ok(Given { images: self.pictures(corpus, studies)?, reports })
+    }
+
+    /// Cleaned texts.
+    fn reports<S: AsRef<str>>(&self, texts: &[S]) -> ReportInput {
+        let window = self.config.text.max_tokens as usize;
+        let tokens: Vec<Vec<u32>> = texts.iter().map(|text| self.pieces.encode(text.as_ref(), window)).collect();
+        let continues = |id| self.pieces.is_continuation(id);
+        ReportInput::new(&tokens, continues, self.pieces.separator(), window as i64, self.config.report_rules())
+    }
+
+    fn pictures(&self, corpus: &Corpus, studies: &[&Study]) -> Result<ImageInput> {
+        let side = self.config.image.size;
+        if side > corpus.image_size() as i64 {
+            let stored = corpus.image_size();
+            return Err(Error::Config(format!("the model reads {side} pixels, the corpus holds pictures of {stored}")));
+        }
+        let draw = |_: usize, study: &Study, stored: usize, side: usize| Drawn::centre(study, stored, side);
+        image_input(corpus, studies, side as usize, draw)
+    }
+}
+
+impl<'a> Embedder<'a> {
+    /// What makes this model's input.
+    pub fn reader(&self) -> Reader<'a> {
+        Reader { config: &self.model.config, pieces: self.pieces }
+    }
+}
+
 impl Embedder<'_> {
     /// Embeds studies of a corpus, pictures cropped in the middle.
     ///
     /// # Errors
     /// When the corpus' pictures are smaller than the model's input.
     pub fn studies(&self, corpus: &Corpus, studies: &[&Study]) -> Result<Embeddings> {
+        Ok(self.begin(&self.reader().studies(corpus, studies)?)?.finish())
+    }
+
+    /// Has the device compute, and does not wait for it.
+    ///
+    /// # Errors
+    /// Pictures that are not of the model's size, an error of libtorch.
+    pub fn begin(&self, given: &Given) -> Result<Begun> {
         let _guard = tch::no_grad_guard();
-        let images = self.model.embed_images(&self.pictures(corpus, studies)?, Mode::Evaluate)?;
-        let texts: Vec<&str> = studies.iter().filter_map(|study| study.report.as_deref()).collect();
-        Ok(Embeddings {
-            images: host(&images.global),
-            features: host(&images.features.image),
-            reports: self.reports(&texts)?,
-        })
+        let states = self.model.encode_images(&given.images.to_device(self.model.device()))?.image;
+        let reports = match &given.reports {
+            Some(reports) => self.report_embeddings(reports)?,
+            None => Tensor::zeros([0, self.model.config.projection.embedding], (Kind::Float, Device::Cpu)),
+        };
+        Ok(Begun(Embeddings { images: self.model.project_image(&states, Mode::Evaluate), features: states, reports }))
     }
 
     /// Embeds texts: `[n, D]` unit vectors on the CPU. Case and punctuation do not matter, as in cleaned reports.
@@ -66,35 +124,37 @@ impl Embedder<'_> {
     pub fn texts<S: AsRef<str>>(&self, texts: &[S]) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
         let cleaned = words_of(texts)?;
-        self.reports(&cleaned)
-    }
-
-    /// Cleaned texts.
-    fn reports<S: AsRef<str>>(&self, texts: &[S]) -> Result<Tensor> {
-        if texts.is_empty() {
-            return Ok(Tensor::zeros([0, self.model.config.projection.embedding], (Kind::Float, tch::Device::Cpu)));
+        if cleaned.is_empty() {
+            return Ok(Tensor::zeros([0, self.model.config.projection.embedding], (Kind::Float, Device::Cpu)));
         }
-        Ok(host(&self.read(texts)?.global))
+        Ok(host(&self.report_embeddings(&self.reader().reports(&cleaned))?))
     }
 
+    /// `[n, D]`, on the model's device. Words' own embeddings are not made.
+    fn report_embeddings(&self, reports: &ReportInput) -> Result<Tensor> {
+        let states = self.model.encode_reports(&reports.to_device(self.model.device()), Mode::Evaluate)?;
+        Ok(self.model.project_report(&states.select(1, 0), Mode::Evaluate))
+    }
+
+    /// Reports and each of their words.
     fn read<S: AsRef<str>>(&self, texts: &[S]) -> Result<ReportEmbeddings> {
-        let (config, pieces) = (&self.model.config, self.pieces);
-        let window = config.text.max_tokens as usize;
-        let tokens: Vec<Vec<u32>> = texts.iter().map(|text| pieces.encode(text.as_ref(), window)).collect();
-        let continues = |id| pieces.is_continuation(id);
-        let input = ReportInput::new(&tokens, continues, pieces.separator(), window as i64, config.report_rules());
+        let input = self.reader().reports(texts);
         self.model.embed_reports(&input.to_device(self.model.device()), Mode::Evaluate)
     }
 
-    /// What the model sees of studies.
     fn pictures(&self, corpus: &Corpus, studies: &[&Study]) -> Result<ImageInput> {
-        let side = self.model.config.image.size;
-        if side > corpus.image_size() as i64 {
-            let stored = corpus.image_size();
-            return Err(Error::Config(format!("the model reads {side} pixels, the corpus holds pictures of {stored}")));
-        }
-        let draw = |_: usize, study: &Study, stored: usize, side: usize| Drawn::centre(study, stored, side);
-        Ok(image_input(corpus, studies, side as usize, draw)?.to_device(self.model.device()))
+        Ok(self.reader().pictures(corpus, studies)?.to_device(self.model.device()))
+    }
+}
+
+/// Embeddings that a device may still be computing.
+pub struct Begun(Embeddings);
+
+impl Begun {
+    /// Waits for them.
+    pub fn finish(self) -> Embeddings {
+        let Embeddings { images, features, reports } = self.0;
+        Embeddings { images: host(&images), features: host(&features), reports: host(&reports) }
     }
 }
 
@@ -110,5 +170,5 @@ fn words_of<S: AsRef<str>>(texts: &[S]) -> Result<Vec<String>> {
 }
 
 fn host(x: &Tensor) -> Tensor {
-    x.to_device(tch::Device::Cpu).to_kind(Kind::Float).contiguous()
+    x.to_device(Device::Cpu).to_kind(Kind::Float).contiguous()
 }

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use arrow_array::builder::{FixedSizeListBuilder, Float32Builder, StringBuilder};
 use arrow_array::cast::AsArray;
@@ -23,7 +23,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Serialize;
 use tch::Tensor;
 
-use super::{Embedder, Embeddings};
+use super::{Begun, Embedder, Embeddings};
 use crate::{Error, Result, whole_file};
 
 /// The columns.
@@ -88,11 +88,8 @@ pub fn write(
         |error: parquet::errors::ParquetError| Error::Io { path: out.into(), source: std::io::Error::other(error) };
     let mut writer: Option<ArrowWriter<File>> = None;
     progress.begin("embedding", Some(chosen.len() as u64));
-    for part in chosen.chunks(options.batch.max(1)) {
-        if progress.stop_requested() {
-            return Err(Error::Stopped);
-        }
-        let rows = record_batch(part, &embedder.studies(corpus, part)?, options.features)?;
+    let mut keep = |part: &[&Study], begun: Begun| -> Result<()> {
+        let rows = record_batch(part, &begun.finish(), options.features)?;
         let writer = match &mut writer {
             Some(writer) => writer,
             none => {
@@ -102,7 +99,28 @@ pub fn write(
         };
         writer.write(&rows).map_err(fail)?;
         progress.advance(part.len() as u64);
-    }
+        Ok(())
+    };
+    let (reader, batch) = (embedder.reader(), options.batch.max(1));
+    std::thread::scope(|scope| -> Result<()> {
+        // One thread reads the next batches, the device computes one, this thread writes the one before. The channel's far end is gone after an error.
+        let (sender, batches) = mpsc::sync_channel(2);
+        let chosen = &chosen;
+        scope.spawn(move || {
+            chosen.chunks(batch).all(|part| sender.send((part, reader.studies(corpus, part))).is_ok());
+        });
+        let mut before: Option<(&[&Study], Begun)> = None;
+        for (part, given) in batches {
+            if progress.stop_requested() {
+                return Err(Error::Stopped);
+            }
+            let begun = embedder.begin(&given?)?;
+            if let Some((part, begun)) = before.replace((part, begun)) {
+                keep(part, begun)?;
+            }
+        }
+        before.map_or(Ok(()), |(part, begun)| keep(part, begun))
+    })?;
     if let Some(writer) = writer {
         writer.close().map_err(fail)?;
     }

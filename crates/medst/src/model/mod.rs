@@ -39,7 +39,7 @@ use self::bert::ReportEncoder;
 use self::config::{Lateral, ModelConfig, Semantics};
 use self::importance::Importance;
 use self::input::{ImageInput, ReportInput};
-use self::parameters::Scope;
+use self::parameters::{Scope, at_least_float};
 pub use self::parameters::{Parameter, Registry};
 use self::projection::Projection;
 use self::stage::Stage;
@@ -102,7 +102,8 @@ impl MedSt {
     /// A model with random weights, which depend on `seed` alone.
     ///
     /// * `kind`: float64, float32, or bfloat16 or float16: the encoders then compute in that, with rounded copies of float32 parameters;
-    ///   projections, importance, embeddings and losses are float32.
+    ///   projections, importance, embeddings and losses are float32. A GPU multiplies that part in TF32, which is as fine as float16, and in all
+    ///   else exactly; the model that was made last in a process decides.
     ///
     /// # Errors
     /// Names the key of a configuration that makes no model.
@@ -118,6 +119,9 @@ impl MedSt {
     fn build(config: &ModelConfig, seed: Option<u64>, device: Device, kind: Kind) -> Result<MedSt> {
         config.validate()?;
         let _guard = tch::no_grad_guard();
+        if device != Device::Cpu {
+            crate::device::allow_tf32(at_least_float(kind) != kind);
+        }
         let root = Scope::root(config.initial_deviation, seed, kind, device);
         let (width, projection) = (config.image.width, &config.projection);
         let precise = root.precise();
@@ -297,8 +301,13 @@ impl MedSt {
                 padded.index_copy(0, &rows, &local).view([studies, words, embedding])
             }
         };
-        let global = self.report_global.forward(&feature, mode);
+        let global = self.project_report(&feature, mode);
         Ok(ReportEmbeddings { feature, word_features, global, words: local, word_exists: exists })
+    }
+
+    /// Global embeddings `[B, D]` from the encoder's states of `[CLS]`, `[B, H]`.
+    pub fn project_report(&self, states: &Tensor, mode: Mode) -> Tensor {
+        self.report_global.forward(states, mode)
     }
 
     /// How much `[CLS]` attends to each word in the last layer, `[B, W]`, for inspection.
