@@ -3,7 +3,7 @@
 //!
 //! `cargo run --release -p medst --example bench_precision -- [corpus=FOLDER] [model=RUN] [steps=0] [studies=8] [device=cpu|cuda]
 //! [tf32=1]`: the first `studies` of a corpus, or random pixels and tokens; `steps` of training beside each other, at the paper's learning rate. With
-//! `tf32=0` a GPU multiplies the float32 parts of models in sixteen bits exactly.
+//! `tf32=0` a GPU multiplies the float32 parts of models in sixteen bits exactly in the backward pass too.
 
 #[path = "workload/mod.rs"]
 mod workload;

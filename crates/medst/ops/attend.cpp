@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "attention.h"
+#include "gpu/gpu.h"
 #include "guarded.h"
 #include "layers.h"
 
@@ -35,7 +36,26 @@ struct Layout {
   Layout(const Tensor& first, const Tensor& second)
       : paired(second.size(0)), single(first.size(0) - second.size(0)), tokens(first.size(1)), others(second.size(1)) {}
 
-  // Rows of tokens that attend to each other, of the studies with both views and of the others; absent where there are none.
+  // Rows of tokens that attend to each other, to be filled: of the studies with both views and of the others; absent where there are none.
+  std::vector<Tensor> rows(const Tensor& first, at::ScalarType type) const {
+    std::vector<Tensor> all;
+    auto options = first.options().dtype(type);
+    if (paired > 0) all.push_back(at::empty({paired, tokens + others, first.size(2)}, options));
+    if (single > 0) all.push_back(at::empty({single, tokens, first.size(2)}, options));
+    return all;
+  }
+
+  // Calls `act(other view, start, count, row, places)` for the studies `start …` of each view and their places in the rows.
+  template <typename F>
+  void each_place(const std::vector<Tensor>& rows, F act) const {
+    if (paired > 0) {
+      act(false, 0, paired, rows[0], gpu::Places{tokens, tokens + others, 0});
+      act(true, 0, paired, rows[0], gpu::Places{others, tokens + others, tokens});
+    }
+    if (single > 0) act(false, paired, single, rows.back(), gpu::kTogether);
+  }
+
+  // As `rows`, filled.
   std::vector<Tensor> join(const Tensor& first, const Tensor& second, at::ScalarType type) const {
     std::vector<Tensor> rows;
     if (paired > 0) {
@@ -70,15 +90,74 @@ struct Layout {
   }
 };
 
+struct Norm {
+  Tensor weight, bias;
+  double epsilon;
+};
+
+// Normalised rows of tokens that attend to each other, in the precision of the product that follows; the moments of both views go to `a` and `b`.
+std::vector<Tensor> normalised_rows(const Layout& layout, const Tensor& first, const Tensor& second, const Norm& norm, at::ScalarType type, Normalised& a,
+                                    Normalised& b) {
+  if (gpu::fit(first, type)) {
+    auto rows = layout.rows(first, type);
+    auto moments = [&](const Tensor& x) { return at::empty({x.size(0), x.size(1), 1}, x.options()); };
+    a = {{}, moments(first), moments(first)}, b = {{}, moments(second), moments(second)};
+    layout.each_place(rows, [&](bool other, int64_t start, int64_t count, const Tensor& row, gpu::Places places) {
+      auto& own = other ? b : a;
+      auto part = [&](const Tensor& x) { return x.narrow(0, start, count); };
+      gpu::norm(part(other ? second : first), norm.weight, norm.bias, row, places, part(own.mean), part(own.deviation), norm.epsilon);
+    });
+    return rows;
+  }
+  a = normalise(first, norm.weight, norm.bias, norm.epsilon), b = {second, {}, {}};
+  if (layout.paired > 0) b = normalise(second, norm.weight, norm.bias, norm.epsilon);
+  auto rows = layout.join(a.value, b.value, type);
+  a.value.reset(), b.value.reset();
+  return rows;
+}
+
+struct OfNorm {
+  Tensor first, second, weight, bias;
+};
+
+// The way back, from gradients by those rows to those by the states; `past` are those of the states' own way past the layer.
+OfNorm pull_normalised_rows(const Layout& layout, std::vector<Tensor> of_rows, const Tensor& first, const Tensor& second, const Norm& norm, const Normalised& a,
+                            const Normalised& b, const variable_list& past) {
+  OfNorm of;
+  if (gpu::fit(first, of_rows[0].scalar_type())) {
+    of.first = at::empty_like(first), of.second = at::empty_like(second);
+    const Tensor beside[] = {past[0].contiguous(), past[1].contiguous()};
+    layout.each_place(of_rows, [&](bool other, int64_t start, int64_t count, const Tensor& row, gpu::Places places) {
+      auto& own = other ? b : a;
+      auto part = [&](const Tensor& x) { return x.narrow(0, start, count); };
+      auto [by_weight, by_bias] = gpu::pull_norm(row, places, part(other ? second : first), part(own.mean), part(own.deviation), norm.weight,
+                                                 part(beside[other]), part(other ? of.second : of.first));
+      accumulate(of.weight, by_weight), accumulate(of.bias, by_bias);
+    });
+    return of;
+  }
+  auto [of_a, of_b] = layout.part(first, second, of_rows);
+  of_rows.clear();
+  std::tie(of.first, of.weight, of.bias) = pull_norm(of_a, first, a, norm.weight, norm.bias);
+  of_a.reset();
+  of.first.add_(past[0]);
+  of.second = past[1];
+  if (layout.paired > 0) {
+    auto [by_second, by_weight, by_bias] = pull_norm(of_b, second, b, norm.weight, norm.bias);
+    of.second = by_second.add_(past[1]);
+    of.weight = of.weight + by_weight, of.bias = of.bias + by_bias;
+  }
+  return of;
+}
+
 struct Attend : Function<Attend> {
-  static variable_list forward(AutogradContext* context, const Tensor& first, const Tensor& second, const Tensor& norm_weight, const Tensor& norm_bias,
+  static variable_list forward(AutogradContext* context, const Tensor& given_first, const Tensor& given_second, const Tensor& norm_weight, const Tensor& norm_bias,
                                const Tensor& weight, const Tensor& bias, const Tensor& projection, const Tensor& projection_bias,
                                const std::optional<Tensor>& keys, int64_t heads, double epsilon, bool tape) {
+    auto first = given_first.contiguous(), second = given_second.contiguous();
     const Layout layout(first, second);
-    auto a = normalise(first, norm_weight, norm_bias, epsilon), b = Normalised{second, {}, {}};
-    if (layout.paired > 0) b = normalise(second, norm_weight, norm_bias, epsilon);
-    auto normalised = layout.join(a.value, b.value, weight.scalar_type());
-    a.value.reset(), b.value.reset();
+    Normalised a, b;
+    auto normalised = normalised_rows(layout, first, second, {norm_weight, norm_bias, epsilon}, weight.scalar_type(), a, b);
     std::vector<Tensor> mixed, changes;
     for (size_t n = 0; n < normalised.size(); n++) {
       // Keys are given where every study has both views.
@@ -106,7 +185,8 @@ struct Attend : Function<Attend> {
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     auto saved = context->get_saved_variables();
     auto first = saved[0], second = saved[1], norm_weight = saved[2], norm_bias = saved[3], weight = saved[4], projection = saved[5];
-    const Normalised a{{}, saved[6], saved[7]}, b{{}, saved[8], saved[9]};
+    Normalised a{{}, saved[6], saved[7]}, b{{}, saved[8], saved[9]};
+    const Norm norm{norm_weight, norm_bias, context->saved_data["epsilon"].toDouble()};
     const Layout layout(first, second);
     auto of_changes = layout.join(gradients[0], gradients[1], weight.scalar_type());
     const size_t count = of_changes.size();
@@ -123,11 +203,7 @@ struct Attend : Function<Attend> {
       of_changes[n].reset(), mixed[n].reset();
       of_qkv.push_back(pull_attention(Attended::take(context->saved_data, "attention." + std::to_string(n)), of_mixed));
     }
-    if (normalised.empty()) {
-      auto epsilon = context->saved_data["epsilon"].toDouble();
-      auto again = [&](const Tensor& x) { return x.numel() == 0 ? x : normalise(x, norm_weight, norm_bias, epsilon).value; };
-      normalised = layout.join(again(first), again(second), weight.scalar_type());
-    }
+    if (normalised.empty()) normalised = normalised_rows(layout, first, second, norm, weight.scalar_type(), a, b);
     std::vector<Tensor> of_normalised;
     for (size_t n = 0; n < count; n++) {
       auto gradient = rows(of_qkv[n]);
@@ -136,18 +212,8 @@ struct Attend : Function<Attend> {
       of_normalised.push_back(product(gradient, weight).view_as(normalised[n]));
       of_qkv[n].reset(), normalised[n].reset();
     }
-    auto [of_a, of_b] = layout.part(first, second, of_normalised);
-    of_normalised.clear();
-    auto [of_first, of_norm_weight, of_norm_bias] = pull_norm(of_a, first, a, norm_weight, norm_bias);
-    of_a.reset();
-    auto of_second = gradients[1];
-    if (layout.paired > 0) {
-      auto [of, more_weight, more_bias] = pull_norm(of_b, second, b, norm_weight, norm_bias);
-      of_second = of.add_(gradients[1]);
-      of_norm_weight = of_norm_weight + more_weight, of_norm_bias = of_norm_bias + more_bias;
-    }
-    of_first.add_(gradients[0]);
-    return {of_first, of_second, of_norm_weight, of_norm_bias, of_weight, of_bias, of_projection, of_projection_bias, {}, {}, {}, {}};
+    auto of = pull_normalised_rows(layout, std::move(of_normalised), first, second, norm, a, b, gradients);
+    return {of.first, of.second, of.weight, of.bias, of_weight, of_bias, of_projection, of_projection_bias, {}, {}, {}, {}};
   }
 };
 

@@ -17,8 +17,10 @@
 #include <vector>
 
 #include "gelu.h"
+#include "gpu/gpu.h"
 #include "guarded.h"
 #include "layers.h"
+#include "tf32.h"
 
 using at::Tensor;
 using namespace medst;
@@ -28,22 +30,41 @@ using torch::autograd::variable_list;
 
 namespace {
 
-// `contract(gelu(expand(x)))`, on layer-normalised tokens where `norm_weight` is defined.
+// `x` layer-normalised, in the precision of `weight`; the moments too.
+Normalised normalised_for(const Tensor& weight, const Tensor& x, const Tensor& norm_weight, const Tensor& norm_bias, double epsilon) {
+  if (gpu::fit(x, weight.scalar_type())) {
+    auto sizes = x.sizes().vec();
+    sizes.back() = 1;
+    Normalised own{at::empty(x.sizes(), x.options().dtype(weight.scalar_type())), at::empty(sizes, x.options()), at::empty(sizes, x.options())};
+    gpu::norm(x, norm_weight, norm_bias, own.value, gpu::kTogether, own.mean, own.deviation, epsilon);
+    return own;
+  }
+  auto own = normalise(x, norm_weight, norm_bias, epsilon);
+  own.value = in_precision_of(weight, own.value);
+  return own;
+}
+
+// `contract(gelu(expand(x)))`; where `norm_weight` is defined, `x + contract(gelu(expand(norm(x))))`.
 //
 // Keeps the tokens and the units before the activation; what is computed from them, as `keeps_cheap_states` says.
 struct Mlp : Function<Mlp> {
-  static Tensor forward(AutogradContext* context, const Tensor& x, const std::optional<Tensor>& norm_weight,
+  static Tensor forward(AutogradContext* context, const Tensor& given, const std::optional<Tensor>& norm_weight,
                         const std::optional<Tensor>& norm_bias, const Tensor& expand, const Tensor& expand_bias,
                         const Tensor& contract, const Tensor& contract_bias, double epsilon, bool tape) {
-    Normalised normalised{x, {}, {}};
-    if (norm_weight) normalised = normalise(x, *norm_weight, *norm_bias, epsilon);
-    normalised.value = in_precision_of(expand, normalised.value);
-    if (!tape) return affine(affine_gelu(normalised.value, expand, expand_bias), contract, contract_bias);
+    auto x = given.contiguous();
+    auto past = [&](const Tensor& change) { return norm_weight ? at::add(x, change) : change; };
+    Normalised normalised;
+    if (norm_weight) {
+      normalised = normalised_for(expand, x, *norm_weight, *norm_bias, epsilon);
+    } else {
+      normalised.value = in_precision_of(expand, x);
+    }
+    if (!tape) return past(affine(affine_gelu(normalised.value, expand, expand_bias), contract, contract_bias));
     auto units = affine(normalised.value, expand, expand_bias);
     const bool keeps = keeps_cheap_states(x);
     if (!keeps) normalised.value.reset();
     auto activated = medst::gelu(units);
-    auto result = affine(activated, contract, contract_bias);
+    auto result = past(affine(activated, contract, contract_bias));
     if (!keeps) activated.reset();
     context->saved_data["epsilon"] = epsilon;
     context->save_for_backward(
@@ -58,29 +79,40 @@ struct Mlp : Function<Mlp> {
     auto expand = saved[5], contract = saved[6], units = rows(saved[7]), activated = saved[9];
     Normalised normalised{saved[8], saved[1], saved[2]};
     saved.clear();
-    auto gradient = rows(gradients[0]);
+    auto gradient = in_precision_of(contract, rows(gradients[0]));
     auto of_units = product(gradient, contract);
-    if (activated.defined()) {
-      activated = rows(activated);
-      of_units = at::gelu_backward(of_units, units);
-    } else {
+    Tensor of_expand_bias;
+    if (!activated.defined()) {
       std::tie(activated, of_units) = medst::gelu_and_pull(units, std::move(of_units));
+    } else if (gpu::fit(x, units.scalar_type()) && units.size(1) % 4 == 0) {
+      of_expand_bias = gpu::pull_gelu(units, of_units);
+    } else {
+      of_units = at::gelu_backward(of_units, units);
     }
+    activated = rows(activated);
     units.reset();
     auto of_contract = product(gradient.t(), activated);
     activated.reset();
     auto of_contract_bias = gradient.sum(0);
-    auto of_expand_bias = of_units.sum(0);
+    if (!of_expand_bias.defined()) of_expand_bias = of_units.sum(0);
     Tensor of_x, of_norm_weight, of_norm_bias, of_expand;
     if (!normalised.value.defined()) {
       auto epsilon = context->saved_data["epsilon"].toDouble();
-      normalised.value = in_precision_of(expand, norm_weight.defined() ? normalise(x, norm_weight, norm_bias, epsilon).value : x);
+      normalised.value = norm_weight.defined() ? normalised_for(expand, x, norm_weight, norm_bias, epsilon).value : in_precision_of(expand, x);
     }
     of_expand = product(of_units.t(), rows(normalised.value));
     normalised.value.reset();
-    of_x = in_precision_of(x, product(of_units, expand).view_as(x));
-    if (norm_weight.defined()) {
-      std::tie(of_x, of_norm_weight, of_norm_bias) = pull_norm(of_x, x, normalised, norm_weight, norm_bias);
+    of_x = product(of_units, expand).view_as(x);
+    if (norm_weight.defined() && gpu::fit(x, of_x.scalar_type())) {
+      auto of_normalised = of_x;
+      of_x = at::empty_like(x);
+      std::tie(of_norm_weight, of_norm_bias) = gpu::pull_norm(of_normalised, gpu::kTogether, x, normalised.mean, normalised.deviation, norm_weight,
+                                                              gradients[0].contiguous(), of_x);
+    } else if (norm_weight.defined()) {
+      std::tie(of_x, of_norm_weight, of_norm_bias) = pull_norm(in_precision_of(x, of_x), x, normalised, norm_weight, norm_bias);
+      of_x.add_(gradients[0]);
+    } else {
+      of_x = in_precision_of(x, of_x);
     }
     return {of_x, of_norm_weight, of_norm_bias, of_expand, of_expand_bias, of_contract, of_contract_bias, Tensor(), Tensor()};
   }
@@ -98,6 +130,7 @@ struct Linear : Function<Linear> {
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     auto saved = context->get_saved_variables();
     auto x = saved[0], weight = saved[1], gradient = rows(gradients[0]);
+    const Tf32 while_here(x);
     Tensor of_x;
     if (context->needs_input_grad(0)) {
       of_x = product(gradient, weight).view_as(x).to(at::ScalarType(context->saved_data["precision"].toInt()));

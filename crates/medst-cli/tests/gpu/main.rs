@@ -5,32 +5,19 @@
 mod command;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use command::{SMALL, repository, tiny, with};
 use medst::eval::Vectors;
 use serde_json::Value;
+use tch::{Kind, Tensor};
 
-/// A folder with the pretended library.
+/// A folder with the pretended libraries.
 fn pretended() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let libtorch = std::env::var_os("LIBTORCH").map_or_else(|| repository().join(".libtorch"), PathBuf::from);
-    let libtorch = repository().join(libtorch);
-    let include = libtorch.join("include");
-    let built = Command::new("c++")
-        .args(["-shared", "-fPIC", "-std=c++17", "-O1", "-w", "-D_GLIBCXX_USE_CXX11_ABI=1", "-I"])
-        .arg(&include)
-        .arg("-I")
-        .arg(include.join("torch/csrc/api/include"))
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gpu/pretended_cuda.cpp"))
-        .arg("-o")
-        .arg(folder.path().join("libtorch_cuda.so"))
-        .arg("-L")
-        .arg(libtorch.join("lib"))
-        .args(["-ltorch_cpu", "-lc10"])
-        .output()
-        .unwrap();
+    let script = repository().join("tools/pretended_gpu.sh");
+    let built = Command::new(script).arg(folder.path()).current_dir(repository()).output().unwrap();
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
     folder
 }
@@ -56,11 +43,17 @@ impl Machine {
 
     /// Runs the command on a device; returns what the GPU did.
     fn run(&self, device: &str, arguments: &[&str]) -> Vec<Value> {
+        self.run_with(device, arguments, "0")
+    }
+
+    /// * `kernels`: 1 for those of our own.
+    fn run_with(&self, device: &str, arguments: &[&str], kernels: &str) -> Vec<Value> {
         let ledger = self.at("ledger.jsonl");
         let _ = fs::remove_file(&ledger);
         let output = command::medst(self.folder.path())
             .env("LD_LIBRARY_PATH", self.library.path())
             .env("MEDST_PRETENDED_GPU", &ledger)
+            .env("MEDST_GPU_KERNELS", kernels)
             .args([arguments, &["--device", device]].concat())
             .output()
             .unwrap();
@@ -71,9 +64,23 @@ impl Machine {
     }
 
     fn pretrain(&self, device: &str, output: &str, settings: &[&str]) -> Vec<Value> {
+        self.pretrain_with(device, output, settings, "0")
+    }
+
+    fn pretrain_with(&self, device: &str, output: &str, settings: &[&str], kernels: &str) -> Vec<Value> {
         let target = format!("train.output={output}");
         let usual = ["data.corpus=corpus", &target];
-        self.run(device, &with(&["-q", "pretrain", &tiny()], &[SMALL, EXACT, &usual, settings].concat()))
+        let (configuration, settings) = (tiny(), [SMALL, EXACT, &usual, settings].concat());
+        let arguments = with(&["-q", "pretrain", &configuration], &settings);
+        self.run_with(device, &arguments, kernels)
+    }
+
+    /// The first moments after one step: a tenth of the gradient, by 128 values.
+    fn gradient(&self, run: &str) -> Tensor {
+        let path = self.at(run).join("last/optimizer.safetensors");
+        let all = Tensor::read_safetensors(path).unwrap();
+        let first = all.into_iter().find(|(name, _)| name == "exp_avg").unwrap().1.to_kind(Kind::Double);
+        first.narrow(0, 0, first.size()[0] / 128 * 128).view([-1, 128])
     }
 
     /// Numbers of each step and validation.
@@ -147,6 +154,33 @@ fn sixteen_bits_on_a_gpu() {
             machine.metrics(&output)[0]["total"].as_f64().unwrap()
         });
         assert!((cpu / gpu - 1.0).abs() < 0.02, "{precision}: {cpu}, {gpu}");
+    }
+}
+
+/// Kernels of our own (`ops/gpu/kernels.cu`), run on the host: the gradient is as near to float32's as with the engine's, everywhere.
+#[test]
+fn own_kernels_give_the_gradients_of_the_engines() {
+    let machine = Machine::new();
+    let gradient = |precision: &str, kernels: &str| {
+        let (output, precision) = (format!("{precision}-{kernels}"), format!("train.precision={precision}"));
+        let settings = ["model.image.width=128", "train.max_steps=1", "loss.temporal_weight=0", &precision];
+        let ledger = machine.pretrain_with("cuda", &output, &settings, kernels);
+        let ran = |name: &str| ledger.iter().any(|line| line.get(name).is_some());
+        for name in ["medst_norm", "medst_pull_norm", "medst_pull_gelu"] {
+            assert_eq!(ran(name), kernels == "1" && !precision.contains("float32"), "{name}");
+        }
+        machine.gradient(&output)
+    };
+    let cosine = |a: &Tensor, b: &Tensor| Tensor::cosine_similarity(a, b, 1, 1e-30);
+    let exact = gradient("float32", "0");
+    let sizes = exact.norm_scalaropt_dim(2.0, [1i64], false);
+    let large = sizes.gt_tensor(&(sizes.max() * 1e-4));
+    for precision in ["bfloat16", "float16"] {
+        let (engine, own) = (gradient(precision, "0"), gradient(precision, "1"));
+        let whole = cosine(&engine.reshape([1, -1]), &own.reshape([1, -1])).double_value(&[0]);
+        assert!(whole > 0.9999, "{precision}: {whole}");
+        let worse = (cosine(&engine, &exact) - cosine(&own, &exact)).masked_select(&large).max().double_value(&[]);
+        assert!(worse < 0.005, "{precision}: {worse}");
     }
 }
 

@@ -357,6 +357,7 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
   c10::Stream getDefaultStream(at::Device) const override { return stream(); }
   c10::Stream getNewStream(at::Device, int) const override { return stream(); }
   c10::Stream getStreamFromGlobalPool(at::Device, bool) const override { return stream(); }
+  void* getStreamNativeHandle(const c10::Stream) const override { return nullptr; }
   c10::Stream exchangeStream(c10::Stream) const noexcept override { return stream(); }
   c10::DeviceIndex deviceCount() const noexcept override { return 1; }
   void record(void**, const c10::Stream&, const c10::DeviceIndex, const c10::EventFlag) const override {}
@@ -404,6 +405,13 @@ REGISTER_CUDA_DISPATCH(_fused_sdp_choice_stub, &choose_checked)
 }
 
 }  // namespace at
+
+// Of a kernel that the program itself started.
+extern "C" void medst_pretended_note(const char* name, int64_t read, int64_t written) {
+  Count what;
+  what.read = read, what.written = written;
+  ledger().add(name, Tensor(), what);
+}
 
 TORCH_LIBRARY_IMPL(_, CUDA, library) { library.fallback(torch::CppFunction::makeFromBoxedFunction<&by_the_host>()); }
 

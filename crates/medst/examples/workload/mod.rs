@@ -42,11 +42,19 @@ impl Workload {
             let missing = || Error::Config("device=cuda: there is none, or no libtorch_cuda.so".into());
             workload.device = medst::device::cuda().ok_or_else(missing)?;
         }
-        let precision = serde_json::from_value::<Precision>(workload.word("precision", "float32").into());
-        workload.kind = precision.map_err(|error| Error::Config(format!("precision: {error}")))?.kind();
+        let precision = workload.word("precision", "float32").to_string();
+        workload.set_precision(&precision)?;
         workload.config.model.image.size = workload.number("side", workload.config.model.image.size)?;
         workload.config.model.validate()?;
         Ok(workload)
+    }
+
+    /// # Errors
+    /// A name of none.
+    pub fn set_precision(&mut self, name: &str) -> Result<()> {
+        let precision = serde_json::from_value::<Precision>(name.into());
+        self.kind = precision.map_err(|error| Error::Config(format!("precision: {error}")))?.kind();
+        Ok(())
     }
 
     pub fn word<'a>(&'a self, key: &str, default: &'a str) -> &'a str {

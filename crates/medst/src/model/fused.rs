@@ -48,7 +48,7 @@ unsafe extern "C" {
     ) -> *mut c_char;
 }
 
-/// `contract(gelu(expand(norm(x))))`, or without `norm` where there is none; `x` is `[…, H]`.
+/// `contract(gelu(expand(x)))`; with `norm` the second half of a transformer block, `x + contract(gelu(expand(norm(x))))`. `x` is `[…, H]`.
 ///
 /// # Panics
 /// Shapes that do not fit, as the engine's own layers.
@@ -193,7 +193,7 @@ mod tests {
         let Layers { norm, expand, contract, parameters } = layers(Kind::Double);
         let x = wave(&[2, 5, WIDTH], Kind::Double, 0.0).set_requires_grad(true);
         let inputs: Vec<&Tensor> = std::iter::once(&x).chain(&parameters).collect();
-        let plain = contract.forward(&expand.forward(&norm.forward(&x)).gelu("none"));
+        let plain = &x + contract.forward(&expand.forward(&norm.forward(&x)).gelu("none"));
         assert_alike(&mlp(&x, Some(&norm), &expand, &contract), &plain, &inputs);
         let plain = contract.forward(&expand.forward(&x).gelu("none"));
         let without_norm: Vec<&Tensor> = std::iter::once(&x).chain(&parameters[2..]).collect();
@@ -283,7 +283,7 @@ mod tests {
         let Layers { norm, expand, contract, .. } = layers(Kind::Double);
         let x = wave(&[2, 9, WIDTH], Kind::Double, 0.0).set_requires_grad(true);
         let part = x.narrow(1, 2, 5);
-        let plain = contract.forward(&expand.forward(&norm.forward(&part)).gelu("none"));
+        let plain = &part + contract.forward(&expand.forward(&norm.forward(&part)).gelu("none"));
         assert_alike(&mlp(&part, Some(&norm), &expand, &contract), &plain, &[&x]);
     }
 

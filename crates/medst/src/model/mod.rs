@@ -39,8 +39,8 @@ use self::bert::ReportEncoder;
 use self::config::{Lateral, ModelConfig, Semantics};
 use self::importance::Importance;
 use self::input::{ImageInput, ReportInput};
-use self::parameters::{Scope, at_least_float};
 pub use self::parameters::{Parameter, Registry};
+use self::parameters::{Scope, at_least_float};
 use self::projection::Projection;
 use self::stage::Stage;
 use self::view_experts::View;
@@ -102,8 +102,8 @@ impl MedSt {
     /// A model with random weights, which depend on `seed` alone.
     ///
     /// * `kind`: float64, float32, or bfloat16 or float16: the encoders then compute in that, with rounded copies of float32 parameters;
-    ///   projections, importance, embeddings and losses are float32. A GPU multiplies that part in TF32, which is as fine as float16, and in all
-    ///   else exactly; the model that was made last in a process decides.
+    ///   projections, importance, embeddings and losses are float32. In the backward pass of that part a GPU multiplies in TF32, which is as fine as
+    ///   float16; the model that was made last in a process decides.
     ///
     /// # Errors
     /// Names the key of a configuration that makes no model.

@@ -58,6 +58,6 @@ impl Expert {
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
-        x + fused::mlp(x, Some(&self.norm), &self.expand, &self.contract)
+        fused::mlp(x, Some(&self.norm), &self.expand, &self.contract)
     }
 }

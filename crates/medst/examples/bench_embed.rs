@@ -1,0 +1,99 @@
+//! What comes out of a corpus: training batches, and embeddings of the full-size model with random weights. A phantom cohort is drawn for it in a
+//! folder that is removed again.
+//!
+//! Prints one JSON object: studies a second that 1, 2 and 4 threads make training batches of; and for each precision the seconds of what
+//! `medst embed CORPUS` does (pictures and reports, written to Parquet) without the start of the program, the operations that it needs, and the device's
+//! rate of matrix products.
+//!
+//! `cargo run --release -p medst --example bench_embed -- [key=value …]`; keys and what they are by default: `subjects=300`, `batch=256`, `rounds=3`,
+//! `precisions=float32`, several of `float32`, `float16`, `bfloat16` with commas between; `device=cpu|cuda`.
+
+#[path = "workload/mod.rs"]
+mod workload;
+
+use std::time::Instant;
+
+use medst::embed::Embedder;
+use medst::embed::table::{self, Options};
+use medst::model::MedSt;
+use medst::model::cost::{self, Load};
+use medst::train::dataset::{Crop, Dataset};
+use medst::train::loader::Loader;
+use medst::train::sampler;
+use medst_data::corpus::Corpus;
+use medst_data::import::{PrepareOptions, prepare_table};
+use medst_data::phantom::{self, PhantomOptions};
+use medst_data::progress::Silent;
+use medst_data::report::WordPiece;
+use medst_data::split::Split;
+use serde_json::{Map, json};
+use workload::Workload;
+
+fn main() -> medst::Result<()> {
+    let mut workload = Workload::from_arguments()?;
+    let (subjects, rounds) = (workload.number("subjects", 300)?, workload.number("rounds", 3)?);
+    let folder = tempfile::tempdir().map_err(|source| medst::Error::Io { path: std::env::temp_dir(), source })?;
+    let at = |name: &str| folder.path().join(name);
+    phantom::generate(&at("cohort"), &PhantomOptions { subjects, size: 256, ..PhantomOptions::default() }, &Silent)?;
+    prepare_table(&at("cohort/studies.csv"), &at("corpus"), &PrepareOptions::default(), &Silent)?;
+    let (corpus, pieces) = (Corpus::open(&at("corpus"))?, WordPiece::bert_cased());
+
+    let config = &workload.config;
+    let dataset = Dataset::new(&corpus, &pieces, Split::Train, &config.model, &config.data)?;
+    let load = |threads: usize| -> medst::Result<f64> {
+        let start = Instant::now();
+        let mut studies = 0;
+        for epoch in 0..rounds as u64 {
+            let batches = sampler::batches(&dataset.sequences, 64, 0, epoch);
+            let crop = Crop::Random { seed: 0, epoch };
+            studies += std::thread::scope(|scope| {
+                Loader::start(scope, &dataset, batches, crop, threads)
+                    .map(|batch| batch.map(|batch| batch.images.studies()))
+                    .sum::<medst::Result<i64>>()
+            })?;
+        }
+        Ok(studies as f64 / start.elapsed().as_secs_f64())
+    };
+    // The first reading fills the page cache.
+    load(4)?;
+    let loaded = [1, 2, 4].map(load).into_iter().collect::<medst::Result<Vec<f64>>>()?;
+
+    let batch = workload.number("batch", 256)?;
+    let options = Options { batch, ..Options::default() };
+    let studies = corpus.studies();
+    let laterals: Vec<bool> = studies.iter().map(|study| study.lateral.is_some()).collect();
+    let pictures = studies.len() + laterals.iter().filter(|lateral| **lateral).count();
+    let window = config.model.text.max_tokens as usize;
+    let reports = studies.iter().filter_map(|study| study.report.as_deref());
+    let tokens: Vec<i64> = reports.map(|report| pieces.encode(report, window).len() as i64).collect();
+    let load = Load { laterals, words: vec![0; tokens.len()], tokens };
+    // Without the embeddings of patches and words, which nobody asks for here; and without those of pictures, a ten-thousandth.
+    let operations = cost::images(&config.model, &load.laterals) - cost::image_heads(&config.model, &load)
+        + cost::reports(&config.model, &load);
+    medst::memory::install_pool();
+    let (mut embedded, precisions) = (Map::new(), workload.word("precisions", "float32").to_string());
+    for name in precisions.split(',') {
+        workload.set_precision(name)?;
+        let model = MedSt::new(&workload.config.model, 0, workload.device, workload.kind)?;
+        let embedder = Embedder { model: &model, pieces: &pieces };
+        let mut seconds = Vec::new();
+        for _ in 0..=rounds {
+            let start = Instant::now();
+            table::write(embedder, &corpus, &at("embeddings.parquet"), &options, &Silent)?;
+            seconds.push(start.elapsed().as_secs_f64());
+        }
+        // The first time is that of choosing kernels and taking memory.
+        let own = json!({ "seconds": seconds.split_off(1), "matrix_rate": workload.matrix_rate() });
+        embedded.insert(name.into(), own);
+    }
+    let result = json!({
+        "loaded": loaded,
+        "studies": studies.len(),
+        "pictures": pictures,
+        "batch": batch,
+        "operations": operations,
+        "embedded": embedded,
+    });
+    println!("{result}");
+    Ok(())
+}
