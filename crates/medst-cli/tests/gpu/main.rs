@@ -197,6 +197,12 @@ fn embeddings_on_a_gpu_are_those_on_a_cpu() {
         let off = a.values().iter().zip(b.values()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(off < 1e-5, "off by {off:e}");
     }
+    // Layers in sixteen bits: nearly the same directions.
+    machine.run("cuda", &["-q", "embed", "corpus", "--model", "run", "--precision", "float16", "--out", "rounded.npy"]);
+    let [exact, rounded] = ["cpu.npy", "rounded.npy"].map(|name| Vectors::read_npy(&machine.at(name)).unwrap());
+    let cosines = exact.rows().zip(rounded.rows()).map(|(a, b)| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>());
+    let least = cosines.fold(1.0, f32::min);
+    assert!(least > 0.999 && exact.values() != rounded.values(), "{least}");
     let all = ["-q", "--json", "eval", "all", "--corpus", "corpus", "--model", "run", "--replicates", "2"];
     machine.run("cuda", &all);
 }
