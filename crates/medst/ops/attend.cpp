@@ -190,6 +190,12 @@ struct Attend : Function<Attend> {
     const Layout layout(first, second);
     auto of_changes = layout.join(gradients[0], gradients[1], weight.scalar_type());
     const size_t count = of_changes.size();
+    if (count == 0) {
+      auto zeros = [](const Tensor& of) { return std::pair(at::zeros_like(of), at::zeros({of.size(0)}, of.options())); };
+      auto [of_weight, of_bias] = zeros(weight);
+      auto [of_projection, of_projection_bias] = zeros(projection);
+      return {gradients[0], gradients[1], at::zeros_like(norm_weight), at::zeros_like(norm_bias), of_weight, of_bias, of_projection, of_projection_bias, {}, {}, {}, {}};
+    }
     std::vector<Tensor> mixed(saved.begin() + 10, saved.begin() + 10 + long(count));
     std::vector<Tensor> normalised(saved.begin() + 10 + long(count), saved.end());
     saved.clear();

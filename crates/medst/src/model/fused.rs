@@ -210,7 +210,7 @@ mod tests {
             .reshape([batch, tokens, width])
     }
 
-    /// Studies with both views, with one, and with either; with absent keys; with parts of larger tensors.
+    /// Studies with both views, with one, and with either; with absent keys.
     #[test]
     fn the_first_half_of_a_block_and_its_gradients_are_those_of_plain_layers() {
         let scope = Scope::root(0.5, Some(7), Kind::Double, Device::Cpu);
@@ -243,6 +243,17 @@ mod tests {
                 assert!(flat(&a, &b).allclose(&flat(&c, &d), 1e-12, 1e-12, false), "without a tape");
             });
         }
+        // A process may have no study of a batch.
+        let none = wave(&[0, 5, WIDTH], Kind::Double, 0.0).set_requires_grad(true);
+        let (a, _) = half.forward(&none, &none, None);
+        let inputs: Vec<&Tensor> = parameters.iter().collect();
+        let gradients = differentiated(&a, &inputs);
+        assert!(
+            gradients
+                .iter()
+                .zip(&inputs)
+                .all(|(own, of)| own.size() == of.size() && own.abs().sum(None::<Kind>).double_value(&[]) == 0.0)
+        );
     }
 
     /// As near to float64's as the engine's own in float32. Blocks, tiles and lanes end within the token counts.
