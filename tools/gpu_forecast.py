@@ -22,6 +22,7 @@ def main(name, eight, sixteen):
     print(f"  a study: {per_study['sixteen'] / tera:.4f} TFLOP in sixteen bits, {per_study['attention'] / tera:.4f} in attention, "
           f"{per_study['float32'] / tera:.4f} in float32, {per_study['bytes'] / 1e9:.3f} GB between products")
     print(f"  a step besides: {fixed['bytes'] / 1e9:.1f} GB")
+    print(f"  memory at most, as tensors count: {per_study['memory'] / 2**20:.0f} MiB a study and {fixed['memory'] / 2**30:.1f} GiB besides")
     for card, (rate, bandwidth) in CARDS.items():
         for studies in (64, 256, 1024):
             total = {key: fixed[key] + studies * per_study[key] for key in few}
@@ -35,8 +36,9 @@ def main(name, eight, sixteen):
 
 def sums(ledger):
     """Multiplications of each kind, bytes of everything but matrix products and attention."""
-    total = dict.fromkeys(("sixteen", "float32", "attention", "bytes", "calls", "waits"), 0)
+    total = dict.fromkeys(("sixteen", "float32", "attention", "bytes", "calls", "waits", "memory"), 0)
     for key, count in ledger.items():
+        total["memory"] += count.get("bytes", 0)
         total["calls"] += count["calls"]
         total["waits"] += count["waits"]
         if not count["operations"]:

@@ -7,7 +7,8 @@
 // * where a program waits for the device (it reads a number, or its next shape depends on values) is seen and counted.
 //
 // MEDST_PRETENDED_GPU=FILE: appends a line of JSON at each synchronisation of the device, and at the end of the program, with what has run since the line
-// before: for each operation its calls, the bytes it had to read and to write, and the multiplications (times two) of matrix products. With
+// before: for each operation its calls, the bytes it had to read and to write, and the multiplications (times two) of matrix products; and the most memory
+// that tensors held at a time. With
 // MEDST_PRETENDED_GPU_SHAPES=1 for each operation and shape.
 
 #include <ATen/ATen.h>
@@ -26,8 +27,10 @@
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <torch/library.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <map>
 #include <mutex>
 #include <sstream>
@@ -49,8 +52,14 @@ struct Count {
 struct Ledger {
   std::mutex lock;
   std::map<std::string, Count> counts;
+  int64_t held = 0, most = 0;
 
-  ~Ledger() { write(); }
+  // More bytes of memory, or fewer.
+  void hold(int64_t bytes) {
+    std::lock_guard<std::mutex> guard(lock);
+    held += bytes;
+    most = std::max(most, held);
+  }
 
   // * first: the tensor whose shape tells one call from another.
   void add(const std::string& name, const Tensor& first, const Count& count) {
@@ -76,16 +85,21 @@ struct Ledger {
                      long(own.calls), long(own.read), long(own.written), long(own.operations), long(own.waits));
         between = ", ";
       }
-      std::fprintf(file, "}\n");
+      std::fprintf(file, ", \"memory at most\": {\"calls\": 0, \"read\": 0, \"written\": 0, \"operations\": 0, \"waits\": 0, \"bytes\": %ld}}\n", long(most));
       std::fclose(file);
     }
     counts.clear();
+    most = held;
   }
 };
 
 Ledger& ledger() {
-  static Ledger own;
-  return own;
+  // Memory may be let go after everything else.
+  static auto* own = new Ledger;
+  static struct Last {
+    ~Last() { own->write(); }
+  } last;
+  return *own;
 }
 
 // Of values that are repeated by a stride of 0 one is read.
@@ -117,26 +131,39 @@ bool waits(const std::string& name) {
 
 // ---- Memory ----------------------------------------------------------------------------------------------------------------------------------------
 
+// Memory of the host that counts as the device's, and what holds it there.
+struct Held {
+  Tensor tensor;
+  c10::DataPtr memory;
+  int64_t size;
+
+  static c10::DataPtr pointer(void* data, at::Device device, Held held) {
+    ledger().hold(held.size);
+    auto let_go = [](void* own) {
+      ledger().hold(-static_cast<Held*>(own)->size);
+      delete static_cast<Held*>(own);
+    };
+    return {data, new Held(std::move(held)), let_go, device};
+  }
+};
+
 struct Memory final : c10::Allocator {
   c10::DataPtr allocate(size_t size) override {
     auto host = at::getCPUAllocator()->allocate(size);
-    auto deleter = host.get_deleter();
-    void *data = host.get(), *context = host.release_context();
-    return {data, context, deleter, kGpu};
+    void* data = host.get();
+    return Held::pointer(data, kGpu, {Tensor(), std::move(host), int64_t(size)});
   }
   void copy_data(void* to, const void* from, size_t count) const override { std::memcpy(to, from, count); }
 };
 
 Memory memory;
 
-void let_go(void* held) { delete static_cast<Tensor*>(held); }
-
 bool on_gpu(const Tensor& x) { return x.defined() && x.is_cuda(); }
 
 // The same memory, under another device's name. Kept alive by the result.
 Tensor renamed(const Tensor& x, at::Device device) {
   auto storage = x.storage();
-  c10::DataPtr pointer(storage.mutable_data(), new Tensor(x), let_go, device);
+  auto pointer = Held::pointer(storage.mutable_data(), device, {x, c10::DataPtr(), device == kHost ? 0 : int64_t(storage.nbytes())});
   auto* allocator = device == kHost ? at::getCPUAllocator() : static_cast<c10::Allocator*>(&memory);
   c10::Storage own(c10::Storage::use_byte_size_t(), storage.nbytes(), std::move(pointer), allocator, true);
   auto keys = c10::DispatchKeySet(device == kHost ? c10::DispatchKey::CPU : c10::DispatchKey::CUDA);
