@@ -17,9 +17,7 @@ use medst::embed::Embedder;
 use medst::embed::table::{self, Options};
 use medst::model::MedSt;
 use medst::model::cost::{self, Load};
-use medst::train::dataset::{Crop, Dataset};
-use medst::train::loader::Loader;
-use medst::train::sampler;
+use medst::train::dataset::Dataset;
 use medst_data::corpus::Corpus;
 use medst_data::import::{PrepareOptions, prepare_table};
 use medst_data::phantom::{self, PhantomOptions};
@@ -40,22 +38,13 @@ fn main() -> medst::Result<()> {
 
     let config = &workload.config;
     let dataset = Dataset::new(&corpus, &pieces, Split::Train, &config.model, &config.data)?;
+    // The median of some epochs; the first fills the page cache.
     let load = |threads: usize| -> medst::Result<f64> {
-        let start = Instant::now();
-        let mut studies = 0;
-        for epoch in 0..rounds as u64 {
-            let batches = sampler::batches(&dataset.sequences, 64, 0, epoch);
-            let crop = Crop::Random { seed: 0, epoch };
-            studies += std::thread::scope(|scope| {
-                Loader::start(scope, &dataset, batches, crop, threads)
-                    .map(|batch| batch.map(|batch| batch.images.studies()))
-                    .sum::<medst::Result<i64>>()
-            })?;
-        }
-        Ok(studies as f64 / start.elapsed().as_secs_f64())
+        let rate = |epoch| workload::loading_rate(&dataset, 64, epoch, threads);
+        let mut rates = (0..=rounds as u64).map(rate).collect::<medst::Result<Vec<f64>>>()?.split_off(1);
+        rates.sort_by(f64::total_cmp);
+        Ok(rates[rates.len() / 2])
     };
-    // The first reading fills the page cache.
-    load(4)?;
     let loaded = [1, 2, 4].map(load).into_iter().collect::<medst::Result<Vec<f64>>>()?;
 
     let batch = workload.number("batch", 256)?;

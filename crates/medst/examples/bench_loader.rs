@@ -2,13 +2,13 @@
 //!
 //! `cargo run --release -p medst --example bench_loader -- CORPUS`
 
+#[path = "workload/mod.rs"]
+mod workload;
+
 use std::path::Path;
-use std::time::Instant;
 
 use medst::config::Config;
-use medst::train::dataset::{Crop, Dataset};
-use medst::train::loader::Loader;
-use medst::train::sampler;
+use medst::train::dataset::Dataset;
 use medst_data::corpus::Corpus;
 use medst_data::report::WordPiece;
 use medst_data::split::Split;
@@ -18,18 +18,8 @@ fn main() -> medst::Result<()> {
     let config = Config::default();
     let (corpus, pieces) = (Corpus::open(Path::new(&path))?, WordPiece::bert_cased());
     let dataset = Dataset::new(&corpus, &pieces, Split::Train, &config.model, &config.data)?;
-    let mut rates = Vec::new();
-    for epoch in 0..5 {
-        let batches = sampler::batches(&dataset.sequences, config.train.sequences_per_batch, 0, epoch);
-        let start = Instant::now();
-        let studies: i64 = std::thread::scope(|scope| {
-            let crop = Crop::Random { seed: 0, epoch };
-            Loader::start(scope, &dataset, batches, crop, 1)
-                .map(|batch| batch.map(|batch| batch.images.studies()))
-                .sum::<medst::Result<i64>>()
-        })?;
-        rates.push(studies as f64 / start.elapsed().as_secs_f64());
-    }
+    let rate = |epoch| workload::loading_rate(&dataset, config.train.sequences_per_batch, epoch, 1);
+    let rates = (0..5).map(rate).collect::<medst::Result<Vec<f64>>>()?;
     println!("{}", serde_json::json!({ "studies_per_second": rates }));
     Ok(())
 }

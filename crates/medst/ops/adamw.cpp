@@ -5,9 +5,10 @@
 #include <ATen/ATen.h>
 #include <ATen/ops/_fused_adamw.h>
 
-#include <cstring>
 #include <optional>
 #include <vector>
+
+#include "guarded.h"
 
 extern "C" {
 
@@ -21,14 +22,11 @@ char* medst_adamw(at::Tensor* const* values, at::Tensor* const* gradients, at::T
     for (size_t n = 0; n < count; n++) all.push_back(*tensors[n]);
     return all;
   };
-  try {
+  return medst::told([&] {
     at::_fused_adamw_(list(values), list(gradients), list(first), list(second), {}, std::vector<at::Tensor>(count, *step),
                       rate, beta1, beta2, decay, epsilon, false, false,
                       scale ? std::optional<at::Tensor>(*scale) : std::nullopt, {});
-  } catch (const std::exception& exception) {
-    return strdup(exception.what());
-  }
-  return nullptr;
+  });
 }
 
 }

@@ -45,14 +45,25 @@ struct Layout {
     return all;
   }
 
-  // Calls `act(other view, start, count, row, places)` for the studies `start …` of each view and their places in the rows.
-  template <typename F>
-  void each_place(const std::vector<Tensor>& rows, F act) const {
+  // Some studies of one view: which they are, and where their tokens lie in the rows.
+  struct Piece {
+    bool other;
+    int64_t start, count;
+    Tensor row;
+    gpu::Places places;
+
+    Tensor of(const Tensor& first, const Tensor& second) const { return (other ? second : first).narrow(0, start, count); }
+    Tensor in_row() const { return row.narrow(1, places.offset, places.tokens); }
+  };
+
+  std::vector<Piece> pieces(const std::vector<Tensor>& rows) const {
+    std::vector<Piece> all;
     if (paired > 0) {
-      act(false, 0, paired, rows[0], gpu::Places{tokens, tokens + others, 0});
-      act(true, 0, paired, rows[0], gpu::Places{others, tokens + others, tokens});
+      all.push_back({false, 0, paired, rows[0], {tokens, tokens + others, 0}});
+      all.push_back({true, 0, paired, rows[0], {others, tokens + others, tokens}});
     }
-    if (single > 0) act(false, paired, single, rows.back(), gpu::kTogether);
+    if (single > 0) all.push_back({false, paired, single, rows.back(), {tokens, tokens, 0}});
+    return all;
   }
 
   // As `rows`, filled.
@@ -68,24 +79,12 @@ struct Layout {
     return rows;
   }
 
-  // Calls `act(whole, part)` for each piece of a view: its place in the tensors of the views, and in the rows.
-  template <typename F>
-  void each_piece(const Tensor& first, const Tensor& second, const std::vector<Tensor>& rows, F act) const {
-    size_t n = 0;
-    if (paired > 0) {
-      act(first.narrow(0, 0, paired), rows[n].narrow(1, 0, tokens));
-      act(second, rows[n].narrow(1, tokens, others));
-      n++;
-    }
-    if (single > 0) act(first.narrow(0, paired, single), rows[n]);
-  }
-
   // The way back of `join`, into tensors of the views' type.
   std::pair<Tensor, Tensor> part(const Tensor& first, const Tensor& second, const std::vector<Tensor>& rows) const {
     // One view alone lies there already.
     if (paired == 0 && single > 0) return {rows[0].to(first.scalar_type()), at::empty_like(second)};
     auto a = at::empty_like(first), b = at::empty_like(second);
-    each_piece(a, b, rows, [](const Tensor& whole, const Tensor& part) { whole.copy_(part); });
+    for (auto& piece : pieces(rows)) piece.of(a, b).copy_(piece.in_row());
     return {a, b};
   }
 };
@@ -102,11 +101,10 @@ std::vector<Tensor> normalised_rows(const Layout& layout, const Tensor& first, c
     auto rows = layout.rows(first, type);
     auto moments = [&](const Tensor& x) { return at::empty({x.size(0), x.size(1), 1}, x.options()); };
     a = {{}, moments(first), moments(first)}, b = {{}, moments(second), moments(second)};
-    layout.each_place(rows, [&](bool other, int64_t start, int64_t count, const Tensor& row, gpu::Places places) {
-      auto& own = other ? b : a;
-      auto part = [&](const Tensor& x) { return x.narrow(0, start, count); };
-      gpu::norm(part(other ? second : first), norm.weight, norm.bias, row, places, part(own.mean), part(own.deviation), norm.epsilon);
-    });
+    for (auto& piece : layout.pieces(rows)) {
+      gpu::norm(piece.of(first, second), norm.weight, norm.bias, piece.row, piece.places, piece.of(a.mean, b.mean), piece.of(a.deviation, b.deviation),
+                norm.epsilon);
+    }
     return rows;
   }
   a = normalise(first, norm.weight, norm.bias, norm.epsilon), b = {second, {}, {}};
@@ -126,14 +124,12 @@ OfNorm pull_normalised_rows(const Layout& layout, std::vector<Tensor> of_rows, c
   OfNorm of;
   if (gpu::fit(first, of_rows[0].scalar_type())) {
     of.first = at::empty_like(first), of.second = at::empty_like(second);
-    const Tensor beside[] = {past[0].contiguous(), past[1].contiguous()};
-    layout.each_place(of_rows, [&](bool other, int64_t start, int64_t count, const Tensor& row, gpu::Places places) {
-      auto& own = other ? b : a;
-      auto part = [&](const Tensor& x) { return x.narrow(0, start, count); };
-      auto [by_weight, by_bias] = gpu::pull_norm(row, places, part(other ? second : first), part(own.mean), part(own.deviation), norm.weight,
-                                                 part(beside[other]), part(other ? of.second : of.first));
+    auto past_first = past[0].contiguous(), past_second = past[1].contiguous();
+    for (auto& piece : layout.pieces(of_rows)) {
+      auto [by_weight, by_bias] = gpu::pull_norm(piece.row, piece.places, piece.of(first, second), piece.of(a.mean, b.mean), piece.of(a.deviation, b.deviation),
+                                                 norm.weight, piece.of(past_first, past_second), piece.of(of.first, of.second));
       accumulate(of.weight, by_weight), accumulate(of.bias, by_bias);
-    });
+    }
     return of;
   }
   auto [of_a, of_b] = layout.part(first, second, of_rows);
@@ -168,10 +164,10 @@ struct Attend : Function<Attend> {
       mixed.push_back(attended.result);
     }
     auto x = at::empty_like(first), y = at::empty_like(second);
-    std::vector<Tensor> sums;
-    layout.each_piece(x, y, changes, [&](const Tensor& sum, const Tensor&) { sums.push_back(sum); });
-    size_t piece = 0;
-    layout.each_piece(first, second, changes, [&](const Tensor& state, const Tensor& change) { at::add_out(sums[piece++], state, change); });
+    for (auto& piece : layout.pieces(changes)) {
+      auto sum = piece.of(x, y);
+      at::add_out(sum, piece.of(first, second), piece.in_row());
+    }
     if (tape) {
       context->saved_data["epsilon"] = epsilon;
       variable_list kept{first, second, norm_weight, norm_bias, weight, projection, a.mean, a.deviation, b.mean, b.deviation};
@@ -230,12 +226,9 @@ struct Attend : Function<Attend> {
 extern "C" char* medst_attend(const Tensor* first, const Tensor* second, const Tensor* norm_weight, const Tensor* norm_bias, const Tensor* weight,
                               const Tensor* bias, const Tensor* projection, const Tensor* projection_bias, const Tensor* keys, int64_t heads,
                               double epsilon, Tensor** results) {
-  try {
+  return told([&] {
     auto both = Attend::apply(*first, *second, *norm_weight, *norm_bias, *weight, *bias, *projection, *projection_bias,
                               keys ? std::optional<Tensor>(*keys) : std::nullopt, heads, epsilon, at::GradMode::is_enabled());
     for (size_t n = 0; n < 2; n++) results[n] = new Tensor(both[n]);
-  } catch (const std::exception& exception) {
-    return strdup(exception.what());
-  }
-  return nullptr;
+  });
 }

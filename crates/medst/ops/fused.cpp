@@ -2,7 +2,7 @@
 //
 // libtorch's tape keeps the input of every operation. In a transformer two of those inputs are cheap functions of what is kept
 // anyway: the normalised tokens (from the tokens) and the activated units (from the units before the activation). Together they
-// are 40 % of what a block keeps. On a CPU the functions here keep neither; on a GPU, where computing them again takes 8 % of a step, they do
+// are 40 % of what a block keeps. On a CPU the functions here keep neither; on a GPU, whose time goes by passes over memory, they do
 // (`keeps_cheap_states`). Their results and gradients are those of the plain layers.
 //
 // Without a tape (in inference) nothing is kept, and the activation is a part of the product.

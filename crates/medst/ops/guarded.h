@@ -9,15 +9,23 @@
 
 namespace medst {
 
-// Runs a function; where it throws, returns null and the message, which the caller frees.
+// Runs a function; returns null, or where it throws the message, which the caller frees.
 template <typename F>
-at::Tensor* guarded(char** error, F run) {
+char* told(F run) {
   try {
-    return new at::Tensor(run());
+    run();
   } catch (const std::exception& exception) {
-    *error = strdup(exception.what());
+    return strdup(exception.what());
   }
   return nullptr;
+}
+
+// What a function makes; where it throws, returns null and the message, which the caller frees.
+template <typename F>
+at::Tensor* guarded(char** error, F run) {
+  at::Tensor* made = nullptr;
+  *error = told([&] { made = new at::Tensor(run()); });
+  return made;
 }
 
 }  // namespace medst

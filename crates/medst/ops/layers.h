@@ -33,7 +33,13 @@ inline std::tuple<at::Tensor, at::Tensor, at::Tensor> pull_norm(const at::Tensor
 }
 
 // Adds to a sum that may not have begun.
-inline void accumulate(at::Tensor& sum, const at::Tensor& more) { sum.defined() ? void(sum.add_(more)) : void(sum = more); }
+inline void accumulate(at::Tensor& sum, const at::Tensor& more) {
+  if (sum.defined()) {
+    sum.add_(more);
+  } else {
+    sum = more;
+  }
+}
 
 // Adds `a · b`.
 inline void accumulate_product(at::Tensor& sum, const at::Tensor& a, const at::Tensor& b) {

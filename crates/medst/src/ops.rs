@@ -25,12 +25,23 @@ pub(crate) fn pointer(tensor: &Tensor) -> *const c_void {
 ///
 /// # Safety
 /// `error` is a C string of `strdup` that nobody else frees.
-pub(crate) unsafe fn message(error: *mut c_char) -> String {
+unsafe fn message(error: *mut c_char) -> String {
     // SAFETY: as the caller promises.
     unsafe {
         let message = CStr::from_ptr(error).to_string_lossy().into_owned();
         libc::free(error.cast());
         message
+    }
+}
+
+/// Panics with the message that a function returned, if it did.
+///
+/// # Safety
+/// `error` is null, or as [`message`] takes it.
+pub(crate) unsafe fn check(error: *mut c_char) {
+    if !error.is_null() {
+        // SAFETY: as the caller promises.
+        panic!("{}", unsafe { message(error) });
     }
 }
 

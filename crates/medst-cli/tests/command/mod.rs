@@ -9,6 +9,7 @@ pub mod storage;
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
+use serde_json::Value;
 
 /// Settings that make a model small enough for a test.
 pub const SMALL: &[&str] = &[
@@ -60,4 +61,15 @@ pub fn with<'a>(arguments: &[&'a str], settings: &[&'a str]) -> Vec<&'a str> {
 /// What does not lie in the repository, such as real radiographs.
 pub fn shared() -> PathBuf {
     std::env::var_os("MEDST_SHARED_DIR").map_or_else(|| repository().join("../shared"), PathBuf::from)
+}
+
+/// The largest distance, by `apart`, of any number of two lines of metrics but speeds.
+pub fn difference(a: &Value, b: &Value, apart: fn(f64, f64) -> f64) -> f64 {
+    match (a, b) {
+        (Value::Object(a), Value::Object(b)) => {
+            let keys = a.keys().filter(|key| *key != "studies_per_second");
+            keys.map(|key| difference(&a[key], &b[key], apart)).fold(0.0, f64::max)
+        }
+        _ => apart(a.as_f64().unwrap_or(0.0), b.as_f64().unwrap_or(f64::from(u8::from(a.is_number())))),
+    }
 }

@@ -151,7 +151,7 @@ fn two_hosts_compute_the_steps_of_one() {
         assert_eq!(one.len(), two.len());
         assert!(!one.is_empty());
         for (a, b) in one.iter().zip(&two) {
-            let off = difference(a, b);
+            let off = difference(a, b, |a, b| (a - b).abs());
             assert!(off < 1e-5, "off by {off:e}\n{a}\n{b}");
         }
     }

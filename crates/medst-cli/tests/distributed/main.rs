@@ -15,7 +15,7 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use command::processes::{launcher, start};
-use command::{SMALL, run, tiny, with};
+use command::{SMALL, difference, run, tiny, with};
 use serde_json::Value;
 use tch::Tensor;
 
@@ -51,17 +51,6 @@ fn lines(run: &Path, kind: &str) -> Vec<Value> {
     all.filter(|line| line["kind"] == kind).collect()
 }
 
-/// The largest difference of any number but speeds.
-fn difference(a: &Value, b: &Value) -> f64 {
-    match (a, b) {
-        (Value::Object(a), Value::Object(b)) => {
-            let keys = a.keys().filter(|key| *key != "studies_per_second");
-            keys.map(|key| difference(&a[key], &b[key])).fold(0.0, f64::max)
-        }
-        _ => (a.as_f64().unwrap_or(0.0) - b.as_f64().unwrap_or(f64::from(u8::from(a.is_number())))).abs(),
-    }
-}
-
 fn weights(run: &Path) -> Vec<(String, Tensor)> {
     let mut all = Tensor::read_safetensors(run.join("last/model.safetensors")).unwrap();
     all.sort_by(|a, b| a.0.cmp(&b.0));
@@ -86,7 +75,7 @@ fn agree(at: &Path, name: &str, settings: &[&str], several: &[usize]) {
             assert_eq!(own.len(), others.len());
             assert!(!own.is_empty());
             for (a, b) in own.iter().zip(&others) {
-                let off = difference(a, b);
+                let off = difference(a, b, |a, b| (a - b).abs());
                 assert!(off < 1e-5, "{processes} processes, off by {off:e}\n{a}\n{b}");
             }
         }

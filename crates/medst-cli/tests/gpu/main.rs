@@ -5,26 +5,30 @@
 mod command;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 
-use command::{SMALL, repository, tiny, with};
+use command::{SMALL, difference, repository, tiny, with};
 use medst::eval::Vectors;
 use serde_json::Value;
 use tch::{Kind, Tensor};
 
-/// A folder with the pretended libraries.
-fn pretended() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let script = repository().join("tools/pretended_gpu.sh");
-    let built = Command::new(script).arg(folder.path()).current_dir(repository()).output().unwrap();
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    folder
+/// A folder with the pretended libraries, built once for all tests.
+fn pretended() -> &'static Path {
+    static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pretended-gpu");
+        let script = repository().join("tools/pretended_gpu.sh");
+        let built = Command::new(script).arg(&folder).current_dir(repository()).output().unwrap();
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        folder
+    });
+    &FOLDER
 }
 
 /// A corpus, and the command on either device.
 struct Machine {
-    library: tempfile::TempDir,
+    library: &'static Path,
     folder: tempfile::TempDir,
 }
 
@@ -51,7 +55,7 @@ impl Machine {
         let ledger = self.at("ledger.jsonl");
         let _ = fs::remove_file(&ledger);
         let output = command::medst(self.folder.path())
-            .env("LD_LIBRARY_PATH", self.library.path())
+            .env("LD_LIBRARY_PATH", self.library)
             .env("MEDST_PRETENDED_GPU", &ledger)
             .env("MEDST_GPU_KERNELS", kernels)
             .args([arguments, &["--device", device]].concat())
@@ -94,7 +98,8 @@ impl Machine {
         assert_eq!(first.len(), second.len());
         assert!(!first.is_empty());
         for (one, other) in first.iter().zip(&second) {
-            let off = difference(one, other);
+            // Of numbers above 1 as a share.
+            let off = difference(one, other, |a, b| (a - b).abs() / a.abs().max(1.0));
             assert!(off < 1e-6, "off by {off:e}\n{a}: {one}\n{b}: {other}");
         }
     }
@@ -102,20 +107,6 @@ impl Machine {
 
 /// In float64, where rounding does not hide what a mistake would change. Dropout draws other units on a GPU.
 const EXACT: &[&str] = &["train.precision=float64", "model.text.dropout=0", "train.max_steps=4", "model.image.depth=2"];
-
-/// The largest difference of any number but speeds, of numbers above 1 as a share.
-fn difference(a: &Value, b: &Value) -> f64 {
-    match (a, b) {
-        (Value::Object(a), Value::Object(b)) => {
-            let keys = a.keys().filter(|key| *key != "studies_per_second");
-            keys.map(|key| difference(&a[key], &b[key])).fold(0.0, f64::max)
-        }
-        _ => {
-            let a_number = a.as_f64().unwrap_or(0.0);
-            (a_number - b.as_f64().unwrap_or(f64::from(u8::from(a.is_number())))).abs() / a_number.abs().max(1.0)
-        }
-    }
-}
 
 #[test]
 fn pre_training_on_a_gpu_is_that_on_a_cpu() {

@@ -12,6 +12,8 @@ use medst::model::cost::Load;
 use medst::model::fused;
 use medst::model::input::{Batch, ImageInput, Relations, ReportInput};
 use medst::train::dataset::{Crop, Dataset};
+use medst::train::loader::Loader;
+use medst::train::sampler;
 use medst::{Error, Result};
 use medst_data::corpus::Corpus;
 use medst_data::report::WordPiece;
@@ -165,4 +167,19 @@ pub fn resident_bytes(line: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|text| text.strip_prefix(line));
     line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) * 1024
+}
+
+/// Studies a second that threads make training batches of, in one epoch.
+///
+/// # Errors
+/// A corpus that cannot be read.
+pub fn loading_rate(dataset: &Dataset, sequences: usize, epoch: u64, threads: usize) -> Result<f64> {
+    let batches = sampler::batches(&dataset.sequences, sequences, 0, epoch);
+    let start = Instant::now();
+    let studies: i64 = std::thread::scope(|scope| {
+        Loader::start(scope, dataset, batches, Crop::Random { seed: 0, epoch }, threads)
+            .map(|batch| batch.map(|batch| batch.images.studies()))
+            .sum::<Result<i64>>()
+    })?;
+    Ok(studies as f64 / start.elapsed().as_secs_f64())
 }

@@ -111,7 +111,7 @@ impl Embedder<'_> {
         let _guard = tch::no_grad_guard();
         let states = self.model.encode_images(&given.images.to_device(self.model.device()))?.image;
         let reports = match &given.reports {
-            Some(reports) => self.report_embeddings(reports)?,
+            Some(reports) => self.model.embed_whole_reports(&reports.to_device(self.model.device()))?,
             None => Tensor::zeros([0, self.model.config.projection.embedding], (Kind::Float, Device::Cpu)),
         };
         Ok(Begun(Embeddings { images: self.model.project_image(&states, Mode::Evaluate), features: states, reports }))
@@ -127,13 +127,8 @@ impl Embedder<'_> {
         if cleaned.is_empty() {
             return Ok(Tensor::zeros([0, self.model.config.projection.embedding], (Kind::Float, Device::Cpu)));
         }
-        Ok(host(&self.report_embeddings(&self.reader().reports(&cleaned))?))
-    }
-
-    /// `[n, D]`, on the model's device. Words' own embeddings are not made.
-    fn report_embeddings(&self, reports: &ReportInput) -> Result<Tensor> {
-        let states = self.model.encode_reports(&reports.to_device(self.model.device()), Mode::Evaluate)?;
-        Ok(self.model.project_report(&states.select(1, 0), Mode::Evaluate))
+        let input = self.reader().reports(&cleaned).to_device(self.model.device());
+        Ok(host(&self.model.embed_whole_reports(&input)?))
     }
 
     /// Reports and each of their words.

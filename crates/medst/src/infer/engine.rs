@@ -167,8 +167,7 @@ impl Engine {
         for group in batch::by_tokens(&lengths, self.limits.tokens) {
             let own: Vec<&Text> = group.iter().map(|&n| texts[n]).collect();
             let input = self.reader.input(&own).to_device(self.model.device());
-            let reports = self.model.embed_reports(&input, Mode::Evaluate)?;
-            scatter(&reports.global, &group, self.width(), &mut values)?;
+            scatter(&self.model.embed_whole_reports(&input)?, &group, self.width(), &mut values)?;
         }
         Vectors::new(values, self.width())
     }

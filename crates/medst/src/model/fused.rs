@@ -8,7 +8,7 @@ use std::ptr::null;
 use tch::Tensor;
 
 use super::parameters::{LayerNorm, Linear};
-use crate::ops::{message, pointer, take};
+use crate::ops::{check, pointer, take};
 
 unsafe extern "C" {
     fn medst_mlp(
@@ -115,9 +115,7 @@ impl Attend<'_> {
                 self.norm.epsilon,
                 results.as_mut_ptr(),
             );
-            if !error.is_null() {
-                panic!("{}", message(error));
-            }
+            check(error);
             let [first, second] = results.map(|own| Tensor::from_ptr(own.cast()));
             (first, second)
         }

@@ -250,6 +250,15 @@ impl MedSt {
         self.project_reports(&self.encode_reports(input, mode)?, input, mode)
     }
 
+    /// The global embeddings of reports alone, `[B, D]`, in evaluation mode: words' own are not made.
+    ///
+    /// # Errors
+    /// As [`MedSt::embed_reports`].
+    pub fn embed_whole_reports(&self, input: &ReportInput) -> Result<Tensor> {
+        let states = self.encode_reports(input, Mode::Evaluate)?;
+        Ok(self.report_global.forward(&states.select(1, 0), Mode::Evaluate))
+    }
+
     /// The encoder's states of all tokens, `[B, N, H]`. A report's do not depend on the others.
     ///
     /// # Errors
@@ -301,13 +310,8 @@ impl MedSt {
                 padded.index_copy(0, &rows, &local).view([studies, words, embedding])
             }
         };
-        let global = self.project_report(&feature, mode);
+        let global = self.report_global.forward(&feature, mode);
         Ok(ReportEmbeddings { feature, word_features, global, words: local, word_exists: exists })
-    }
-
-    /// Global embeddings `[B, D]` from the encoder's states of `[CLS]`, `[B, H]`.
-    pub fn project_report(&self, states: &Tensor, mode: Mode) -> Tensor {
-        self.report_global.forward(states, mode)
     }
 
     /// How much `[CLS]` attends to each word in the last layer, `[B, W]`, for inspection.

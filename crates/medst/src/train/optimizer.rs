@@ -14,7 +14,7 @@ use tch::{Kind, Tensor};
 use crate::config::OptimizerConfig;
 use crate::distributed::{Group, broadcast_bytes};
 use crate::model::{MedSt, Parameter};
-use crate::ops::{message, pointer, whole};
+use crate::ops::{check, pointer, whole};
 use crate::{Error, Result};
 
 unsafe extern "C" {
@@ -235,10 +235,8 @@ fn update(lists: [&[Tensor]; 4], updates: u64, (rate, scale): (f64, f64), config
             config.eps,
         )
     };
-    if !error.is_null() {
-        // SAFETY: a C string of `strdup`, which is ours to free.
-        panic!("{}", unsafe { message(error) });
-    }
+    // SAFETY: null, or a C string of `strdup`, which is ours to free.
+    unsafe { check(error) }
 }
 
 #[cfg(test)]

@@ -56,8 +56,8 @@ impl Teacher {
     /// When the batch does not fit the model.
     pub fn embed(&self, batch: &Batch, share: &Share) -> Result<[Tensor; 2]> {
         let _guard = tch::no_grad_guard();
-        let image = self.model.embed_images(&batch.images, Mode::Evaluate)?.global;
-        let report = self.model.embed_reports(&batch.reports, Mode::Evaluate)?.global;
+        let image = self.model.project_image(&self.model.encode_images(&batch.images)?.image, Mode::Evaluate);
+        let report = self.model.embed_whole_reports(&batch.reports)?;
         Ok([image, report].map(|own| share.group.gather(&own.contiguous(), &share.counts)))
     }
 
