@@ -13,5 +13,5 @@ c++ -shared -fPIC -std=c++17 -O1 -w -D_GLIBCXX_USE_CXX11_ABI=1 -I "$libtorch/inc
   "$sources/pretended_cuda.cpp" -o "$out/libtorch_cuda.so" -L "$libtorch/lib" -ltorch_cpu -lc10
 # One source for every width and type: without C names, which may be there once only.
 sed 's/extern "C" __global__ void/inline __global__ void/' crates/medst/ops/gpu/kernels.cu >"$out/kernels_for_the_host.inc"
-c++ -shared -fPIC -std=c++17 -O2 -w -I "$out" "$sources/pretended_driver.cpp" -o "$out/libcuda.so.1" -ldl
+c++ -shared -fPIC -std=c++17 -O2 -w -fsanitize=alignment -fsanitize-undefined-trap-on-error -I "$out" "$sources/pretended_driver.cpp" -o "$out/libcuda.so.1" -ldl
 ln -sf libcuda.so.1 "$out/libnvrtc.so.13"

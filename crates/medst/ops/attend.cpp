@@ -97,7 +97,7 @@ struct Norm {
 // Normalised rows of tokens that attend to each other, in the precision of the product that follows; the moments of both views go to `a` and `b`.
 std::vector<Tensor> normalised_rows(const Layout& layout, const Tensor& first, const Tensor& second, const Norm& norm, at::ScalarType type, Normalised& a,
                                     Normalised& b) {
-  if (gpu::fit(first, type)) {
+  if (gpu::fit_norm(first, type)) {
     auto rows = layout.rows(first, type);
     auto moments = [&](const Tensor& x) { return at::empty({x.size(0), x.size(1), 1}, x.options()); };
     a = {{}, moments(first), moments(first)}, b = {{}, moments(second), moments(second)};
@@ -122,7 +122,7 @@ struct OfNorm {
 OfNorm pull_normalised_rows(const Layout& layout, std::vector<Tensor> of_rows, const Tensor& first, const Tensor& second, const Norm& norm, const Normalised& a,
                             const Normalised& b, const variable_list& past) {
   OfNorm of;
-  if (gpu::fit(first, of_rows[0].scalar_type())) {
+  if (gpu::fit_norm(first, of_rows[0].scalar_type())) {
     of.first = at::empty_like(first), of.second = at::empty_like(second);
     auto past_first = past[0].contiguous(), past_second = past[1].contiguous();
     for (auto& piece : layout.pieces(of_rows)) {

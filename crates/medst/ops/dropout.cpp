@@ -1,6 +1,7 @@
 // Dropout whose units are a function of where they stand, not of what was drawn before: of the report's seed, the layer's place, and the unit's
 // index in the report. So a report loses the same units however its batch is cut in chunks or shared out among processes, the mask need
-// not be kept for the backward pass, and all cores draw at once (the engine's generator is one serial stream on a CPU).
+// not be kept for the backward pass, and all cores draw at once (the engine's generator is one serial stream on a CPU). A GPU drops the same units, by
+// a kernel of our own or, where there is none, by the engine's operations.
 //
 // Called from src/model/dropout.rs.
 
@@ -14,10 +15,13 @@
 #include <type_traits>
 #include <vector>
 
+#include "dropout.h"
+#include "gpu/gpu.h"
 #include "guarded.h"
 #include "vector.h"
 
 using at::Tensor;
+using namespace medst;
 using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::variable_list;
@@ -49,37 +53,27 @@ FOR_EVERY_VECTOR_UNIT void factors(float* __restrict out, int64_t first, int64_t
 // Units at a time, whose factors stay near.
 constexpr int64_t kPiece = 1024;
 
-struct Rule {
-  std::vector<int64_t> seeds;  // of each report
-  int64_t place;               // in the encoder
-  double probability;
-};
-
-Tensor drop(const Tensor& given, const Rule& rule) {
-  TORCH_CHECK(int64_t(rule.seeds.size()) == given.size(0), "dropout: shape [", given.size(0), ", …] with ", rule.seeds.size(), " seeds");
-  auto x = given.contiguous();
+Tensor drop_on_host(const Tensor& x, const Tensor& seeds, const Drop& rule) {
   auto out = at::empty_like(x);
-  // Lines of `width` units; in a report, line `head·2³² + token`, whatever the batch is padded to.
-  const int64_t width = x.size(-1), tokens = x.dim() > 1 ? x.size(-2) : 1;
-  const int64_t lines = x.size(0) == 0 || width == 0 ? 0 : x.numel() / x.size(0) / width;
-  const auto limit = uint32_t(rule.probability * double(1 << 24));
+  const Lines lines(x);
   std::vector<uint64_t> keys;
-  for (auto seed : rule.seeds) keys.push_back(mix(mix(uint64_t(seed)) + uint64_t(rule.place)));
+  const auto* seed = seeds.const_data_ptr<int64_t>();
+  for (int64_t row = 0; row < x.size(0); row++) keys.push_back(mix(mix(uint64_t(seed[row])) + uint64_t(rule.place)));
   auto iterator = at::TensorIteratorConfig().add_output(out).add_const_input(x).build();
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, x.scalar_type(), "medst_dropout", [&] {
     using wide = std::conditional_t<std::is_same_v<scalar_t, double>, double, float>;
-    const auto scale = wide(1.0 / (1.0 - double(limit) / double(1 << 24)));
+    const auto scale = wide(rule.scale());
     const auto* begin = x.const_data_ptr<scalar_t>();
     iterator.for_each([&](char** data, const int64_t*, int64_t count) {
       auto* to = reinterpret_cast<scalar_t*>(data[0]);
       const auto* from = reinterpret_cast<const scalar_t*>(data[1]);
       float factor[kPiece];
       while (count > 0) {
-        const int64_t at = from - begin, unit = at % width, number = at / width;
-        const int64_t row = number / lines, within = number % lines;
-        const uint64_t place = (uint64_t(within / tokens) << 32) + uint64_t(within % tokens);
-        const int64_t here = std::min({count, width - unit, kPiece});
-        factors(factor, unit, here, mix(keys[size_t(row)] ^ mix(place)), limit);
+        const int64_t at = from - begin, unit = at % lines.width, number = at / lines.width;
+        const int64_t row = number / lines.of_row, within = number % lines.of_row;
+        const uint64_t place = (uint64_t(within / lines.tokens) << 32) + uint64_t(within % lines.tokens);
+        const int64_t here = std::min({count, lines.width - unit, kPiece});
+        factors(factor, unit, here, mix(keys[size_t(row)] ^ mix(place)), rule.limit());
         for (int64_t n = 0; n < here; n++) to[n] = scalar_t(wide(from[n]) * (wide(factor[n]) * scale));
         to += here, from += here, count -= here;
       }
@@ -88,26 +82,68 @@ Tensor drop(const Tensor& given, const Rule& rule) {
   return out;
 }
 
+// The engine shifts the sign in from the left, and has no numbers without one.
+Tensor shifted(const Tensor& bits, int64_t by) {
+  const int64_t width = bits.scalar_type() == at::kLong ? 64 : 32;
+  return at::bitwise_right_shift(bits, at::Scalar(by)).bitwise_and_(at::Scalar((int64_t(1) << (width - by)) - 1));
+}
+
+// As `mix`, of int64.
+Tensor mixed(Tensor x) {
+  x = x + int64_t(0x9e3779b97f4a7c15);
+  x = x.bitwise_xor_(shifted(x, 30)).mul_(int64_t(0xbf58476d1ce4e5b9));
+  x = x.bitwise_xor_(shifted(x, 27)).mul_(int64_t(0x94d049bb133111eb));
+  return x.bitwise_xor_(shifted(x, 31));
+}
+
+// `given`, `[B, …, tokens, units]`, with some units zeroed and the others scaled.
+Tensor drop(const Tensor& given, const Tensor& seeds, const Drop& rule) {
+  TORCH_CHECK(seeds.numel() == given.size(0), "dropout: shape [", given.size(0), ", …] with ", seeds.numel(), " seeds");
+  auto x = given.contiguous();
+  if (x.device().is_cpu()) return drop_on_host(x, seeds, rule);
+  return gpu::fit_drop(x) ? gpu::drop(x, seeds, rule) : drop_by_engine(x, seeds, rule);
+}
+
 struct Dropout : Function<Dropout> {
-  static Tensor forward(AutogradContext* context, const Tensor& x, std::vector<int64_t> seeds, int64_t place, double probability) {
-    Rule rule{std::move(seeds), place, probability};
-    auto out = drop(x, rule);
-    context->saved_data["seeds"] = std::move(rule.seeds);
+  static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& seeds, int64_t place, double probability) {
     context->saved_data["place"] = place;
     context->saved_data["probability"] = probability;
-    return out;
+    context->save_for_backward({seeds});
+    return drop(x, seeds, {place, probability});
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     auto& saved = context->saved_data;
-    Rule rule{saved["seeds"].toIntVector(), saved["place"].toInt(), saved["probability"].toDouble()};
-    return {drop(gradients[0], rule), Tensor(), Tensor(), Tensor()};
+    const Drop rule{saved["place"].toInt(), saved["probability"].toDouble()};
+    return {drop(gradients[0], context->get_saved_variables()[0], rule), Tensor(), Tensor(), Tensor()};
   }
 };
 
 }  // namespace
 
-// * seeds: one for each of the `count` rows of `x`, `[B, …, tokens, units]`.
-extern "C" Tensor* medst_dropout(const Tensor* x, const int64_t* seeds, size_t count, int64_t place, double probability, char** error) {
-  return medst::guarded(error, [&] { return Dropout::apply(*x, std::vector<int64_t>(seeds, seeds + count), place, probability); });
+namespace medst {
+
+Tensor drop_by_engine(const Tensor& x, const Tensor& seeds, const Drop& rule) {
+  const Lines lines(x);
+  if (lines.all == 0) return at::empty_like(x);
+  auto numbers = [&](int64_t count, at::ScalarType type) { return at::arange(count, x.options().dtype(type)); };
+  auto within = numbers(lines.of_row, at::kLong);
+  auto place = at::floor_divide(within, lines.tokens).mul_(int64_t(1) << 32).add_(at::remainder(within, lines.tokens));
+  auto keys = mixed(at::bitwise_xor(mixed(mixed(seeds) + rule.place).unsqueeze(1), mixed(place))).reshape({-1, 1});
+  // As `factors`, of int32.
+  auto bits = at::bitwise_xor(numbers(lines.width, at::kInt), keys.to(at::kInt)).mul_(0x7feb352d);
+  bits.bitwise_xor_(shifted(bits, 15)).add_(at::bitwise_right_shift(keys, at::Scalar(32)).to(at::kInt)).mul_(int32_t(0x846ca68b));
+  bits.bitwise_xor_(shifted(bits, 16)).mul_(0x7feb352d);
+  bits.bitwise_xor_(shifted(bits, 15));
+  auto stay = shifted(bits, 8).ge_(int64_t(rule.limit())).view(x.sizes());
+  // Scaled as wide as the host's loop does it, whatever the engine makes of a number beside sixteen bits.
+  const auto wide = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  return (x * stay).to(wide).mul_(rule.scale()).to(x.scalar_type());
+}
+
+}  // namespace medst
+
+// * seeds: int64, one for each of the rows of `x`, `[B, …, tokens, units]`, on its device.
+extern "C" Tensor* medst_dropout(const Tensor* x, const Tensor* seeds, int64_t place, double probability, char** error) {
+  return guarded(error, [&] { return Dropout::apply(*x, *seeds, place, probability); });
 }

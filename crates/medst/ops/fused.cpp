@@ -32,7 +32,7 @@ namespace {
 
 // `x` layer-normalised, in the precision of `weight`; the moments too.
 Normalised normalised_for(const Tensor& weight, const Tensor& x, const Tensor& norm_weight, const Tensor& norm_bias, double epsilon) {
-  if (gpu::fit(x, weight.scalar_type())) {
+  if (gpu::fit_norm(x, weight.scalar_type())) {
     auto sizes = x.sizes().vec();
     sizes.back() = 1;
     Normalised own{at::empty(x.sizes(), x.options().dtype(weight.scalar_type())), at::empty(sizes, x.options()), at::empty(sizes, x.options())};
@@ -84,7 +84,7 @@ struct Mlp : Function<Mlp> {
     Tensor of_expand_bias;
     if (!activated.defined()) {
       std::tie(activated, of_units) = medst::gelu_and_pull(units, std::move(of_units));
-    } else if (gpu::fit(x, units.scalar_type()) && units.size(1) % 4 == 0) {
+    } else if (gpu::fit_gelu(units)) {
       of_expand_bias = gpu::pull_gelu(units, of_units);
     } else {
       of_units = at::gelu_backward(of_units, units);
@@ -103,7 +103,7 @@ struct Mlp : Function<Mlp> {
     of_expand = product(of_units.t(), rows(normalised.value));
     normalised.value.reset();
     of_x = product(of_units, expand).view_as(x);
-    if (norm_weight.defined() && gpu::fit(x, of_x.scalar_type())) {
+    if (norm_weight.defined() && gpu::fit_norm(x, of_x.scalar_type())) {
       auto of_normalised = of_x;
       of_x = at::empty_like(x);
       std::tie(of_norm_weight, of_norm_bias) = gpu::pull_norm(of_normalised, gpu::kTogether, x, normalised.mean, normalised.deviation, norm_weight,

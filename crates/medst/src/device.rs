@@ -1,6 +1,6 @@
 //! Where to compute.
 
-use tch::{Cuda, Device};
+use tch::{Cuda, Device, Tensor};
 
 /// The libtorch that the bindings are made for; they refuse to be built against another.
 pub const ENGINE: &str = "2.11.0";
@@ -12,6 +12,17 @@ pub const ENGINE: &str = "2.11.0";
 pub fn cuda() -> Option<Device> {
     load_cuda_library();
     Cuda::is_available().then_some(Device::Cuda(0))
+}
+
+/// A tensor on a device. The host does not wait until a GPU has it; what the GPU computes with it comes after it all the same.
+pub fn send(x: &Tensor, device: Device) -> Tensor {
+    // From a GPU to the host the host has to wait: it may read at once.
+    x.to_device_(device, x.kind(), device != Device::Cpu, false)
+}
+
+/// Numbers of rows, `[n]` int64, on a device; as [`send`].
+pub fn send_rows(rows: &[i64], device: Device) -> Tensor {
+    send(&Tensor::from_slice(rows), device)
 }
 
 /// Loads `libtorch_cuda.so` for the whole process, once; does nothing where there is none.

@@ -6,6 +6,7 @@ use tch::Tensor;
 
 unsafe extern "C" {
     fn medst_whole(parts: *const *const c_void, count: usize, error: *mut *mut c_char) -> *mut c_void;
+    fn medst_pinned(x: *const c_void, error: *mut *mut c_char) -> *mut c_void;
 }
 
 /// The flat tensor, on the same memory, of which these are all parts, one behind the other; `None` where they lie apart.
@@ -14,6 +15,12 @@ pub(crate) fn whole(parts: &[Tensor]) -> Option<Tensor> {
     // SAFETY: the list is of living tensors.
     let whole = take(|error| unsafe { medst_whole(pointers.as_ptr(), pointers.len(), error) });
     whole.defined().then_some(whole)
+}
+
+/// The same values in memory that a GPU reads by itself, while the host goes on. Needs a GPU.
+pub(crate) fn pinned(x: &Tensor) -> Tensor {
+    // SAFETY: the tensor lives through the call.
+    take(|error| unsafe { medst_pinned(pointer(x), error) })
 }
 
 /// The engine's tensor behind one of the bindings.

@@ -55,7 +55,9 @@ fn batches_do_not_depend_on_the_number_of_loader_threads() {
     let crop = Crop::Random { seed: 5, epoch: 1 };
     let load = |threads| {
         std::thread::scope(|scope| {
-            Loader::start(scope, &training, numbers.clone(), crop, threads).map(Result::unwrap).collect::<Vec<_>>()
+            Loader::start(scope, &training, numbers.clone(), crop, threads, Device::Cpu)
+                .map(Result::unwrap)
+                .collect::<Vec<_>>()
         })
     };
     let (one, three) = (load(1), load(3));
@@ -68,7 +70,7 @@ fn batches_do_not_depend_on_the_number_of_loader_threads() {
         assert_eq!(a.relations.sequences, b.relations.sequences);
     }
     let other = std::thread::scope(|scope| {
-        Loader::start(scope, &training, numbers.clone(), Crop::Random { seed: 6, epoch: 1 }, 2)
+        Loader::start(scope, &training, numbers.clone(), Crop::Random { seed: 6, epoch: 1 }, 2, Device::Cpu)
             .map(Result::unwrap)
             .collect::<Vec<_>>()
     });

@@ -6,7 +6,7 @@ mod command;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::LazyLock;
 
 use command::{SMALL, difference, repository, tiny, with};
@@ -47,36 +47,45 @@ impl Machine {
 
     /// Runs the command on a device; returns what the GPU did.
     fn run(&self, device: &str, arguments: &[&str]) -> Vec<Value> {
-        self.run_with(device, arguments, "0")
+        let (output, ledger) = self.try_on(device, arguments, &[("MEDST_GPU_KERNELS", "0")]);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        ledger
     }
 
-    /// * `kernels`: 1 for those of our own.
-    fn run_with(&self, device: &str, arguments: &[&str], kernels: &str) -> Vec<Value> {
+    /// Whatever comes of it; also what the GPU did.
+    fn try_on(&self, device: &str, arguments: &[&str], environment: &[(&str, &str)]) -> (Output, Vec<Value>) {
         let ledger = self.at("ledger.jsonl");
         let _ = fs::remove_file(&ledger);
         let output = command::medst(self.folder.path())
             .env("LD_LIBRARY_PATH", self.library)
             .env("MEDST_PRETENDED_GPU", &ledger)
-            .env("MEDST_GPU_KERNELS", kernels)
+            .envs(environment.iter().copied())
             .args([arguments, &["--device", device]].concat())
             .output()
             .unwrap();
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         let text = fs::read_to_string(&ledger).unwrap_or_default();
         assert_eq!(text.is_empty(), device == "cpu", "{arguments:?} on {device}");
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        (output, text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
     }
 
     fn pretrain(&self, device: &str, output: &str, settings: &[&str]) -> Vec<Value> {
-        self.pretrain_with(device, output, settings, "0")
+        let (result, ledger) = self.try_to_pretrain(device, output, settings, &[("MEDST_GPU_KERNELS", "0")]);
+        assert!(result.status.success(), "{output}: {}", String::from_utf8_lossy(&result.stderr));
+        ledger
     }
 
-    fn pretrain_with(&self, device: &str, output: &str, settings: &[&str], kernels: &str) -> Vec<Value> {
+    fn try_to_pretrain(
+        &self,
+        device: &str,
+        output: &str,
+        settings: &[&str],
+        environment: &[(&str, &str)],
+    ) -> (Output, Vec<Value>) {
         let target = format!("train.output={output}");
         let usual = ["data.corpus=corpus", &target];
         let (configuration, settings) = (tiny(), [SMALL, EXACT, &usual, settings].concat());
         let arguments = with(&["-q", "pretrain", &configuration], &settings);
-        self.run_with(device, &arguments, kernels)
+        self.try_on(device, &arguments, environment)
     }
 
     /// The first moments after one step: a tenth of the gradient, by 128 values.
@@ -105,8 +114,8 @@ impl Machine {
     }
 }
 
-/// In float64, where rounding does not hide what a mistake would change. Dropout draws other units on a GPU.
-const EXACT: &[&str] = &["train.precision=float64", "model.text.dropout=0", "train.max_steps=4", "model.image.depth=2"];
+/// In float64, where rounding does not hide what a mistake would change; with dropout.
+const EXACT: &[&str] = &["train.precision=float64", "train.max_steps=4", "model.image.depth=2"];
 
 #[test]
 fn pre_training_on_a_gpu_is_that_on_a_cpu() {
@@ -131,6 +140,7 @@ fn pre_training_on_a_gpu_is_that_on_a_cpu() {
         });
         machine.assert_alike(&cpu, &gpu);
     }
+    machine.assert_alike("plain-cuda", "chunks-cuda");
 }
 
 /// Layers in sixteen bits: kernels of the CPU in another order of sums, so only roughly.
@@ -148,17 +158,25 @@ fn sixteen_bits_on_a_gpu() {
     }
 }
 
+/// A width that kernels of our own take, one step.
+const WIDE: &[&str] = &["model.image.width=128", "train.max_steps=1", "loss.temporal_weight=0"];
+
+/// Whether a kernel of our own was started.
+fn ran(ledger: &[Value], name: &str) -> bool {
+    ledger.iter().any(|line| line.get(name).is_some())
+}
+
 /// Kernels of our own (`ops/gpu/kernels.cu`), run on the host: the gradient is as near to float32's as with the engine's, everywhere.
 #[test]
 fn own_kernels_give_the_gradients_of_the_engines() {
     let machine = Machine::new();
     let gradient = |precision: &str, kernels: &str| {
         let (output, precision) = (format!("{precision}-{kernels}"), format!("train.precision={precision}"));
-        let settings = ["model.image.width=128", "train.max_steps=1", "loss.temporal_weight=0", &precision];
-        let ledger = machine.pretrain_with("cuda", &output, &settings, kernels);
-        let ran = |name: &str| ledger.iter().any(|line| line.get(name).is_some());
-        for name in ["medst_norm", "medst_pull_norm", "medst_pull_gelu"] {
-            assert_eq!(ran(name), kernels == "1" && !precision.contains("float32"), "{name}");
+        let settings = [WIDE, &[&precision]].concat();
+        let (result, ledger) = machine.try_to_pretrain("cuda", &output, &settings, &[("MEDST_GPU_KERNELS", kernels)]);
+        assert!(result.status.success(), "{output}: {}", String::from_utf8_lossy(&result.stderr));
+        for name in ["medst_norm", "medst_pull_norm", "medst_pull_gelu", "medst_drop"] {
+            assert_eq!(ran(&ledger, name), kernels == "1" && !precision.contains("float32"), "{name}");
         }
         machine.gradient(&output)
     };
@@ -173,6 +191,33 @@ fn own_kernels_give_the_gradients_of_the_engines() {
         let worse = (cosine(&engine, &exact) - cosine(&own, &exact)).masked_select(&large).max().double_value(&[]);
         assert!(worse < 0.005, "{precision}: {worse}");
     }
+}
+
+/// On a card where one of them is wrong none of them is used, unless one insists.
+#[test]
+fn kernels_that_are_wrong_on_a_card_are_not_used() {
+    let machine = Machine::new();
+    let settings = [WIDE, &["train.precision=bfloat16"]].concat();
+    let total = |name: &str| machine.metrics(name)[0]["total"].as_f64().unwrap();
+    let (result, right) = machine.try_to_pretrain("cuda", "right", &settings, &[]);
+    let said = String::from_utf8_lossy(&result.stderr);
+    assert!(result.status.success() && !said.contains("warning"), "{said}");
+    assert!(ran(&right, "medst_drop"));
+    let losses: Vec<f64> = ["medst_norm", "medst_pull_norm", "medst_pull_gelu", "medst_drop"]
+        .iter()
+        .map(|idle| {
+            let (result, _) = machine.try_to_pretrain("cuda", idle, &settings, &[("MEDST_PRETENDED_GPU_IDLE", idle)]);
+            let said = String::from_utf8_lossy(&result.stderr);
+            assert!(result.status.success() && said.contains("differs from the engine's"), "{idle}: {said}");
+            total(idle)
+        })
+        .collect();
+    machine.pretrain("cuda", "engine", &settings);
+    assert!(losses.iter().all(|&loss| (loss - total("engine")).abs() < 1e-3), "{losses:?}, {}", total("engine"));
+    let insisting = [("MEDST_PRETENDED_GPU_IDLE", "medst_drop"), ("MEDST_GPU_KERNELS", "1")];
+    let (result, _) = machine.try_to_pretrain("cuda", "insisting", &settings, &insisting);
+    let said = String::from_utf8_lossy(&result.stderr);
+    assert!(!result.status.success() && said.contains("dropout differs from the engine's"), "{said}");
 }
 
 #[test]

@@ -4,7 +4,8 @@
 //
 // As on a GPU,
 // * a kernel refuses tensors of both devices (but for numbers, and for indices);
-// * where a program waits for the device (it reads a number, or its next shape depends on values) is seen and counted.
+// * where a program waits for the device (it reads a number, its next shape depends on values, or it sends something without saying that it will not wait)
+//   is seen and counted.
 //
 // MEDST_PRETENDED_GPU=FILE: appends a line of JSON at each synchronisation of the device, and at the end of the program, with what has run since the line
 // before: for each operation its calls, the bytes it had to read and to write, and the multiplications (times two) of matrix products; and the most memory
@@ -157,6 +158,39 @@ struct Memory final : c10::Allocator {
 };
 
 Memory memory;
+
+// Memory of the host that a device reads by itself.
+struct Pinned final : c10::Allocator {
+  std::mutex lock;
+  std::map<const void*, c10::DataPtr> all;
+
+  c10::DataPtr allocate(size_t size) override {
+    auto host = at::getCPUAllocator()->allocate(size);
+    void* data = host.get();
+    std::lock_guard<std::mutex> guard(lock);
+    all.emplace(data, std::move(host));
+    return {data, data, &let_go, kHost};
+  }
+  static void let_go(void* data);
+  bool holds(const void* data) {
+    std::lock_guard<std::mutex> guard(lock);
+    return all.count(data) > 0;
+  }
+  void copy_data(void* to, const void* from, size_t count) const override { std::memcpy(to, from, count); }
+};
+
+Pinned& pinned() {
+  static auto* own = new Pinned;
+  return *own;
+}
+
+void Pinned::let_go(void* data) {
+  std::lock_guard<std::mutex> guard(pinned().lock);
+  pinned().all.erase(data);
+}
+
+// What the driver copies to memory of its own before it goes on.
+constexpr int64_t kStaged = 64 << 10;
 
 bool on_gpu(const Tensor& x) { return x.defined() && x.is_cuda(); }
 
@@ -318,7 +352,9 @@ Tensor& copy(Tensor& self, const Tensor& from, bool without_waiting) {
   to_host(self).copy_(to_host(from), without_waiting);
   const char* name = self.is_cuda() ? (from.is_cuda() ? "aten::copy_" : "copy to the device") : "copy from the device";
   Count what;
-  what.read = bytes(from), what.written = bytes(self), what.waits = !self.is_cuda();
+  what.read = bytes(from), what.written = bytes(self);
+  const bool goes_on = without_waiting && self.is_cuda() && (from.is_cuda() || bytes(from) <= kStaged || pinned().holds(from.storage().data()));
+  what.waits = !goes_on && !(self.is_cuda() && from.is_cuda());
   ledger().add(name, self, what);
   return self;
 }
@@ -420,7 +456,8 @@ struct CUDAHooks : CUDAHooksInterface {
   DeviceIndex exchangeDevice(DeviceIndex) const override { return 0; }
   DeviceIndex maybeExchangeDevice(DeviceIndex) const override { return 0; }
   const Generator& getDefaultGenerator(DeviceIndex) const override { return at::detail::getDefaultCPUGenerator(); }
-  Allocator* getPinnedMemoryAllocator() const override { return at::getCPUAllocator(); }
+  Allocator* getPinnedMemoryAllocator() const override { return &pinned(); }
+  bool isPinnedPtr(const void* data) const override { return pinned().holds(data); }
   Allocator* getCUDADeviceAllocator() const override { return &memory; }
   void deviceSynchronize(DeviceIndex) const override { ledger().write(); }
 };

@@ -1,12 +1,15 @@
 // A pretended `libcuda.so.1` and `libnvrtc.so.13` in one: kernels.cu, which a compiler for GPUs would have got from the program, is compiled in here (as
-// kernels_for_the_host.inc, without C names), and a launch runs it on the host. Every thread of a block is a fiber; they go on in turns from one meeting point (a shuffle among a warp, a barrier of
-// the block) to the next.
+// kernels_for_the_host.inc, without C names), and a launch runs it on the host. Every thread of a block is a fiber; they go on in turns from one meeting
+// point (a shuffle among a warp, a barrier of the block) to the next. It is compiled so that an address that a GPU would not load from ends the program.
+//
+// MEDST_PRETENDED_GPU_IDLE=NAME: that kernel does nothing.
 
 #include <dlfcn.h>
 #include <ucontext.h>
 
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <memory>
@@ -199,15 +202,23 @@ struct Kernel {
     if (name == "medst_norm") note(name.c_str(), whole(6) * width * 4, whole(6) * width * 2);
     if (name == "medst_pull_norm") note(name.c_str(), whole(9) * width * 10, whole(9) * width * 4);
     if (name == "medst_pull_gelu") note(name.c_str(), whole(3) * whole(4) * 4, whole(3) * whole(4) * 2);
+    if (name == "medst_drop") note(name.c_str(), whole(3) * whole(6) * 2, whole(3) * whole(6) * 2);
+    if (name == "medst_drop_float") note(name.c_str(), whole(3) * whole(6) * 4, whole(3) * whole(6) * 4);
   }
 };
 
 Kernel* find(const std::string& program, const std::string& name) {
-  auto made = [&](std::function<void(void**)> call) { return new Kernel{std::move(call), name, std::stoll(program.substr(program.find('_') + 1))}; };
+  const char* idle = std::getenv("MEDST_PRETENDED_GPU_IDLE");
+  auto made = [&](std::function<void(void**)> call) {
+    if (idle && name == idle) call = [](void**) {};
+    return new Kernel{std::move(call), name, std::stoll(program.substr(program.find('_') + 1))};
+  };
 #define OF(space)                                                               \
   if (program == #space && name == "medst_norm") return made(caller(space::medst_norm));                \
   if (program == #space && name == "medst_pull_norm") return made(caller(space::medst_pull_norm));      \
-  if (program == #space && name == "medst_pull_gelu") return made(caller(space::medst_pull_gelu));
+  if (program == #space && name == "medst_pull_gelu") return made(caller(space::medst_pull_gelu));      \
+  if (program == #space && name == "medst_drop") return made(caller(space::medst_drop));                \
+  if (program == #space && name == "medst_drop_float") return made(caller(space::medst_drop_float));
   OF(brain_128) OF(half_128) OF(brain_768) OF(half_768)
   return nullptr;
 }

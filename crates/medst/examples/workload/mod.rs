@@ -177,7 +177,7 @@ pub fn loading_rate(dataset: &Dataset, sequences: usize, epoch: u64, threads: us
     let batches = sampler::batches(&dataset.sequences, sequences, 0, epoch);
     let start = Instant::now();
     let studies: i64 = std::thread::scope(|scope| {
-        Loader::start(scope, dataset, batches, Crop::Random { seed: 0, epoch }, threads)
+        Loader::start(scope, dataset, batches, Crop::Random { seed: 0, epoch }, threads, Device::Cpu)
             .map(|batch| batch.map(|batch| batch.images.studies()))
             .sum::<Result<i64>>()
     })?;

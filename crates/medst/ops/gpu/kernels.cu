@@ -1,11 +1,12 @@
 // What a GPU does between matrix products in sixteen bits, in fewer passes over memory than the engine's kernels: norms that read float32 and write
-// sixteen bits where a product needs them, and their gradients with everything that would be another pass.
+// sixteen bits where a product needs them, and their gradients with everything that would be another pass; and dropout.
 //
 // Compiled while the program runs (launch.cpp), for one width of rows, WIDTH (a multiple of 128, at most 1024), and one type, bfloat16 or with HALF float16.
 // Nothing is included, so no toolkit need be installed. A warp takes a row; lane n holds values 4n … 4n + 3 of every 128.
 
 typedef unsigned short sixteen;
 typedef long long whole;
+typedef unsigned long long bits64;
 
 struct alignas(8) Four16 { sixteen at[4]; };
 struct alignas(16) Four32 { float at[4]; };
@@ -135,4 +136,51 @@ extern "C" __global__ void medst_pull_gelu(const sixteen* units, sixteen* gradie
     *at = own;
   }
   ((Four32*)(sums + (whole)blockIdx.y * columns))[quad] = sum;
+}
+
+// Dropout as ops/dropout.cpp says, to the bit. A warp takes a line.
+
+__device__ inline bits64 mix(bits64 x) {
+  x += 0x9e3779b97f4a7c15ull;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
+  return x ^ (x >> 31);
+}
+
+__device__ inline bool stays(unsigned unit, bits64 key, unsigned limit) {
+  unsigned bits = (unit ^ (unsigned)key) * 0x7feb352du;
+  bits = (bits ^ (bits >> 15)) + (unsigned)(key >> 32);
+  bits *= 0x846ca68bu;
+  bits = (bits ^ (bits >> 16)) * 0x7feb352du;
+  bits ^= bits >> 15;
+  return (bits >> 8) >= limit;
+}
+
+__device__ inline void put(float* to, float x) { *to = x; }
+__device__ inline void put(sixteen* to, float x) { *to = narrow(x); }
+__device__ inline float got(float x) { return x; }
+__device__ inline float got(sixteen x) { return wide(x); }
+
+template <typename T>
+__device__ inline void drop(const T* x, T* y, const whole* seeds, whole lines, whole lines_of_row, whole tokens, whole width, whole place, unsigned limit,
+                            float scale) {
+  const whole line = (whole)blockIdx.x * kWarps + threadIdx.x / 32;
+  if (line >= lines) return;
+  const whole within = line % lines_of_row;
+  const bits64 of_row = mix(mix((bits64)seeds[line / lines_of_row]) + (bits64)place);
+  const bits64 key = mix(of_row ^ mix(((bits64)(within / tokens) << 32) + (bits64)(within % tokens)));
+  const T* from = x + line * width;
+  T* to = y + line * width;
+  for (whole unit = threadIdx.x % 32; unit < width; unit += 32) put(to + unit, stays((unsigned)unit, key, limit) ? got(from[unit]) * scale : 0.0f);
+}
+
+// * x, y: `[lines, width]`, of which each row, with a seed of its own, has `lines_of_row`, and each of its heads `tokens`.
+extern "C" __global__ void medst_drop(const sixteen* x, sixteen* y, const whole* seeds, whole lines, whole lines_of_row, whole tokens, whole width, whole place,
+                                      unsigned limit, float scale) {
+  drop(x, y, seeds, lines, lines_of_row, tokens, width, place, limit, scale);
+}
+
+extern "C" __global__ void medst_drop_float(const float* x, float* y, const whole* seeds, whole lines, whole lines_of_row, whole tokens, whole width, whole place,
+                                            unsigned limit, float scale) {
+  drop(x, y, seeds, lines, lines_of_row, tokens, width, place, limit, scale);
 }

@@ -30,7 +30,7 @@ const char* const kSource =
 void* load(std::initializer_list<std::string> names) {
   for (auto& name : names)
     if (void* library = dlopen(name.c_str(), RTLD_NOW | RTLD_GLOBAL)) return library;
-  TORCH_CHECK(false, "MEDST_GPU_KERNELS: ", *names.begin(), " could not be loaded");
+  TORCH_CHECK(false, *names.begin(), " could not be loaded");
 }
 
 // The folder that holds libtorch and, in wheels, NVIDIA's libraries beside it.
@@ -45,7 +45,7 @@ std::string packages() {
 template <typename F>
 F* symbol(void* library, const char* name) {
   auto* found = reinterpret_cast<F*>(dlsym(library, name));
-  TORCH_CHECK(found, "MEDST_GPU_KERNELS: ", name, " is missing");
+  TORCH_CHECK(found, name, " is missing");
   return found;
 }
 
@@ -91,13 +91,15 @@ struct Libraries {
 // Of the driver's enumeration.
 constexpr int kProcessors = 16, kMajor = 75, kMinor = 76;
 
-constexpr int kThreads = 256;
+// Of a block. A warp has 32 threads.
+constexpr int kThreads = 256, kWarps = kThreads / 32;
+
 
 // The kernels for one card, width and type.
 struct Kernels {
   const Libraries& libraries;
   int processors = 0;
-  void *norm = nullptr, *pull_norm = nullptr, *pull_gelu = nullptr;
+  void *norm, *pull_norm, *pull_gelu, *drop, *drop_float;
 
   Kernels(const Libraries& libraries, int device, int64_t width, bool half) : libraries(libraries) {
     int major = 0, minor = 0;
@@ -108,9 +110,13 @@ struct Kernels {
                            half ? "-DHALF" : "-DBFLOAT16"});
     void* module = nullptr;
     check(libraries.load_module(&module, image.data()), "cuModuleLoadData");
-    check(libraries.function(&norm, module, "medst_norm"), "cuModuleGetFunction");
-    check(libraries.function(&pull_norm, module, "medst_pull_norm"), "cuModuleGetFunction");
-    check(libraries.function(&pull_gelu, module, "medst_pull_gelu"), "cuModuleGetFunction");
+    auto find = [&](const char* name) {
+      void* function = nullptr;
+      check(libraries.function(&function, module, name), name);
+      return function;
+    };
+    norm = find("medst_norm"), pull_norm = find("medst_pull_norm"), pull_gelu = find("medst_pull_gelu");
+    drop = find("medst_drop"), drop_float = find("medst_drop_float");
   }
 
   static void check(int result, const char* what) { TORCH_CHECK(result == 0, what, " failed with ", result); }
@@ -163,31 +169,24 @@ using Whole = long long;
 
 }  // namespace
 
-bool fit(const Tensor& x, at::ScalarType type) {
-  static const bool asked = [] {
-    const char* value = std::getenv("MEDST_GPU_KERNELS");
-    return value && std::string(value) == "1";
-  }();
-  const int64_t width = x.size(-1);
-  return asked && x.is_cuda() && x.scalar_type() == at::kFloat && (type == at::kHalf || type == at::kBFloat16) && width % 128 == 0 && width <= 1024;
-}
-
 void norm(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& y, Places places, const Tensor& means, const Tensor& deviations,
           double epsilon) {
   const int64_t width = x.size(-1), rows = x.numel() / width;
   if (rows == 0) return;
   auto& own = kernels(x, width, y.scalar_type());
-  own.start(own.norm, x, {(rows + 7) / 8, 1}, pointer<const float>(x), pointer<const float>(weight), pointer<const float>(bias), pointer<Sixteen>(y),
+  own.start(own.norm, x, {(rows + kWarps - 1) / kWarps, 1}, pointer<const float>(x), pointer<const float>(weight), pointer<const float>(bias), pointer<Sixteen>(y),
             pointer<float>(means), pointer<float>(deviations), Whole(rows), Whole(places.tokens), Whole(places.pitch), Whole(places.offset), float(epsilon));
 }
+
+int64_t rows_at_once(const Tensor& on, int64_t width, at::ScalarType type) { return kernels(on, width, type).processors * 2 * kWarps; }
 
 std::pair<Tensor, Tensor> pull_norm(const Tensor& of_y, Places places, const Tensor& x, const Tensor& means, const Tensor& deviations, const Tensor& weight,
                                     const Tensor& beside, const Tensor& of_x) {
   const int64_t width = x.size(-1), rows = x.numel() / width;
   if (rows == 0) return {at::zeros_like(weight), at::zeros_like(weight)};
   auto& own = kernels(x, width, of_y.scalar_type());
-  // As many as run at once: each block has sums of its own.
-  const int64_t blocks = std::min<int64_t>((rows + 7) / 8, 2 * own.processors);
+  // Each block has sums of its own.
+  const int64_t blocks = (std::min(rows, rows_at_once(x, width, of_y.scalar_type())) + kWarps - 1) / kWarps;
   auto of_weight = at::empty({blocks, width}, x.options()), of_bias = at::empty({blocks, width}, x.options());
   own.start(own.pull_norm, x, {blocks, 1}, pointer<const Sixteen>(of_y), pointer<const float>(x), pointer<const float>(means), pointer<const float>(deviations),
             pointer<const float>(weight), pointer<const float>(beside), pointer<float>(of_x), pointer<float>(of_weight), pointer<float>(of_bias), Whole(rows),
@@ -198,13 +197,30 @@ std::pair<Tensor, Tensor> pull_norm(const Tensor& of_y, Places places, const Ten
 Tensor pull_gelu(const Tensor& units, const Tensor& gradient) {
   const int64_t rows = units.size(0), columns = units.size(1);
   if (rows == 0) return gradient.sum(0);
-  // Which width is meant does not matter here.
-  auto& own = kernels(units, 128, units.scalar_type());
+  auto& own = kernels(units, kAnyWidth, units.scalar_type());
   const int64_t across = (columns / 4 + kThreads - 1) / kThreads;
   const int64_t down = std::min(rows, std::max<int64_t>(1, 8 * own.processors / across));
   auto sums = at::empty({down, columns}, units.options().dtype(at::kFloat));
   own.start(own.pull_gelu, units, {across, down}, pointer<const Sixteen>(units), pointer<Sixteen>(gradient), pointer<float>(sums), Whole(rows), Whole(columns));
   return sums.sum(0).to(units.scalar_type());
+}
+
+Tensor drop(const Tensor& x, const Tensor& seeds, const Drop& rule) {
+  auto y = at::empty_like(x);
+  const Lines lines(x);
+  if (lines.all == 0) return y;
+  auto& own = kernels(x, kAnyWidth, x.scalar_type());
+  const std::pair<int64_t, int64_t> grid{(lines.all + kWarps - 1) / kWarps, 1};
+  auto drop = [&](void* kernel, auto* from, auto* to) {
+    own.start(kernel, x, grid, from, to, pointer<const Whole>(seeds), Whole(lines.all), Whole(lines.of_row), Whole(lines.tokens), Whole(lines.width),
+              Whole(rule.place), rule.limit(), float(rule.scale()));
+  };
+  if (x.scalar_type() == at::kFloat) {
+    drop(own.drop_float, pointer<const float>(x), pointer<float>(y));
+  } else {
+    drop(own.drop, pointer<const Sixteen>(x), pointer<Sixteen>(y));
+  }
+  return y;
 }
 
 }  // namespace medst::gpu

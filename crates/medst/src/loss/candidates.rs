@@ -5,6 +5,7 @@ use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
 use super::config::{LossConfig, Negatives};
+use crate::device::send_rows;
 use crate::model::input::Relations;
 
 /// Pairs of studies that are not contrasted, `[R, B]` bool, false for a study with itself; `None` where all are.
@@ -27,13 +28,13 @@ pub fn excluded(
     };
     if config.global_parts > 1 {
         let parts: Vec<i64> = (0..studies).map(|study| study * config.global_parts / studies.max(1)).collect();
-        let parts = Tensor::from_slice(&parts).to_device(device);
+        let parts = send_rows(&parts, device);
         add(parts.unsqueeze(0).ne_tensor(&of_rows(&parts)));
     }
     if config.negatives == Negatives::OtherSubjects {
         assert_eq!(relations.subjects.len() as i64, studies, "a number of its subject for every study");
         let subjects: Vec<i64> = relations.subjects.iter().map(|&subject| subject.into()).collect();
-        let subjects = Tensor::from_slice(&subjects).to_device(device);
+        let subjects = send_rows(&subjects, device);
         let same = subjects.unsqueeze(0).eq_tensor(&of_rows(&subjects));
         add(same.logical_and(&own(rows, studies, (Kind::Bool, device)).logical_not()));
     }

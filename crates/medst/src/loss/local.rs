@@ -20,6 +20,7 @@
 use tch::{Kind, Tensor};
 
 use super::config::{ImportanceKind, LossConfig};
+use crate::device::send_rows;
 use crate::model::importance::Importance;
 use crate::model::projection::unit;
 use crate::model::{ImageEmbeddings, MedSt, ReportEmbeddings};
@@ -89,11 +90,7 @@ pub fn of_tokens(layers: &Layers<'_>, tokens: &Tokens<'_>, whole: i64, config: &
     let rows = tokens.lateral_rows;
     let alone: Vec<i64> = (0..studies).filter(|study| rows.binary_search(study).is_err()).collect();
     let select = |x: &Tensor, rows: &[i64]| {
-        if rows.len() as i64 == studies {
-            x.shallow_clone()
-        } else {
-            x.index_select(0, &Tensor::from_slice(rows).to_device(device))
-        }
+        if rows.len() as i64 == studies { x.shallow_clone() } else { x.index_select(0, &send_rows(rows, device)) }
     };
     let mut sum = Tensor::zeros([1], (tokens.words.kind(), device)).squeeze();
     let mut add = |rows: &[i64], patches: &Tensor| {

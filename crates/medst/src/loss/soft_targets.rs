@@ -14,6 +14,7 @@ use tch::{Kind, Tensor};
 
 use super::candidates;
 use super::config::{LossConfig, Similarity};
+use crate::device::send;
 use crate::model::input::Relations;
 
 /// Targets of images among reports and of reports among images, each `[R, B]` with rows that sum to 1, 0 for pairs that are `excluded` (`[R, B]`
@@ -36,7 +37,7 @@ pub fn targets(
     // Two reports are as similar one way as the other; an image to a report and its report to the other image need not be.
     let (of_images, of_reports) = match config.soft_target_similarity {
         Similarity::Embedding => (of_rows(&report.detach()).matmul(&report.detach().tr()), None),
-        Similarity::Text => (overlap(&relations.pieces, rows).to_device(report.device()), None),
+        Similarity::Text => (send(&overlap(&relations.pieces, rows), report.device()), None),
         Similarity::Momentum => {
             let [image, report] = relations.taught.as_ref()?;
             (of_rows(image).matmul(&report.tr()), Some(of_rows(report).matmul(&image.tr())))

@@ -24,6 +24,7 @@
 use tch::{Kind, Tensor};
 
 use super::config::{LossConfig, Mapping, Times};
+use crate::device::send;
 use crate::model::input::Relations;
 
 const EPSILON: f64 = 1e-7;
@@ -47,10 +48,9 @@ pub fn temporal(image: &Tensor, report: &Tensor, relations: &Relations, config: 
     }
     let exists = sequences.ge(0);
     // Asked on the host, which therefore need not wait for a GPU.
-    let exists =
-        if bool::try_from(exists.all()).unwrap_or(false) { None } else { Some(exists.to_device(image.device())) };
-    let rows =
-        if exists.is_some() { sequences.clamp_min(0) } else { sequences.shallow_clone() }.to_device(image.device());
+    let exists = if bool::try_from(exists.all()).unwrap_or(false) { None } else { Some(send(&exists, image.device())) };
+    let rows = if exists.is_some() { sequences.clamp_min(0) } else { sequences.shallow_clone() };
+    let rows = send(&rows, image.device());
     let steps = |x: &Tensor| x.index_select(0, &rows.reshape([-1])).view([size[0], size[1], -1]);
     let (image, report) = (steps(image), steps(report));
     let exists = exists.as_ref();

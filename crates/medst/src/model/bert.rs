@@ -51,13 +51,13 @@ impl ReportEncoder {
     /// last, stands one tensor `[B, N, H]`.
     pub fn stages<'a>(&'a self, input: &'a ReportInput, mode: Mode) -> Vec<Stage<'a>> {
         let keys = key_mask(input);
-        let dropout = Dropout::new(mode, self.dropout, &input.seeds);
+        let dropout = Dropout::new(mode, self.dropout, &input.seeds, input.ids.device());
         let layer = |(number, layer): (usize, &'a Layer)| -> Stage<'a> {
-            let (keys, dropout) = (keys.shallow_clone(), dropout.clone());
+            let (keys, dropout) = (keys.shallow_clone(), dropout.handle());
             let place = 1 + number as i64 * Layer::PLACES;
             Box::new(move |x| vec![layer.forward(&x[0], &keys, &dropout, place)])
         };
-        let first = dropout.clone();
+        let first = dropout.handle();
         let embed: Stage<'a> = Box::new(move |_| vec![self.embed(input, &first)]);
         std::iter::once(embed).chain(self.layers.iter().enumerate().map(layer)).collect()
     }

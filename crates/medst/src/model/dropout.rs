@@ -2,18 +2,17 @@
 //! once, in chunks, twice (in recomputation), or by several processes.
 
 use std::ffi::{c_char, c_void};
-use std::rc::Rc;
 
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::Mode;
+use crate::device::send_rows;
 use crate::ops::{pointer, take};
 
 unsafe extern "C" {
     fn medst_dropout(
         x: *const c_void,
-        seeds: *const i64,
-        count: usize,
+        seeds: *const c_void,
         place: i64,
         probability: f64,
         error: *mut *mut c_char,
@@ -21,23 +20,31 @@ unsafe extern "C" {
 }
 
 /// What is dropped of some reports.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Dropout {
     /// 0 where nothing is dropped.
     probability: f64,
-    /// Of each report.
-    seeds: Rc<[i64]>,
+    /// Of each report, `[B]` int64 on the reports' device.
+    seeds: Tensor,
 }
 
 impl Dropout {
-    /// * `seeds`: one for each of the `B` reports.
-    pub fn new(mode: Mode, probability: f64, seeds: &[i64]) -> Dropout {
-        Dropout { probability: if mode == Mode::Train { probability } else { 0.0 }, seeds: seeds.into() }
+    /// * `seeds`: one for each of the `B` reports, which lie on `device`.
+    pub fn new(mode: Mode, probability: f64, seeds: &[i64], device: Device) -> Dropout {
+        match mode {
+            Mode::Train if probability > 0.0 => Dropout { probability, seeds: send_rows(seeds, device) },
+            _ => Dropout::none(),
+        }
     }
 
     /// Drops nothing.
     pub fn none() -> Dropout {
-        Dropout { probability: 0.0, seeds: Rc::default() }
+        Dropout { probability: 0.0, seeds: Tensor::empty([0], (Kind::Int64, Device::Cpu)) }
+    }
+
+    /// The same once more.
+    pub fn handle(&self) -> Dropout {
+        Dropout { probability: self.probability, seeds: self.seeds.shallow_clone() }
     }
 
     /// Whether anything is dropped.
@@ -49,7 +56,7 @@ impl Dropout {
     ///
     /// * `place`: where in the encoder; another place drops other units.
     ///
-    /// On a GPU the engine's generator draws, seeded from the first report's seed: there it does matter how a batch is cut.
+    /// A GPU drops the same units as a CPU.
     ///
     /// # Panics
     /// When there are not as many seeds as rows.
@@ -57,26 +64,18 @@ impl Dropout {
         if !self.acts() {
             return x.shallow_clone();
         }
-        if x.device() != Device::Cpu {
-            tch::manual_seed(self.seeds.first().copied().unwrap_or(0).wrapping_add(place));
-            return x.dropout(self.probability, true);
-        }
-        // SAFETY: the tensor and the list live through the call.
-        take(|error| unsafe {
-            medst_dropout(pointer(x), self.seeds.as_ptr(), self.seeds.len(), place, self.probability, error)
-        })
+        // SAFETY: the tensors live through the call.
+        take(|error| unsafe { medst_dropout(pointer(x), pointer(&self.seeds), place, self.probability, error) })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-    use tch::Kind;
-
     use super::*;
+    use proptest::prelude::*;
 
     fn apply(x: &Tensor, seeds: &[i64], place: i64, probability: f64) -> Tensor {
-        Dropout::new(Mode::Train, probability, seeds).apply(x, place)
+        Dropout::new(Mode::Train, probability, seeds, Device::Cpu).apply(x, place)
     }
 
     fn ones(shape: &[i64], kind: Kind) -> Tensor {

@@ -6,6 +6,8 @@
 use tch::{Device, Kind, Tensor};
 
 use super::config::Semantics;
+use crate::device::{send, send_rows};
+use crate::ops::pinned;
 
 /// Radiographs of `B` studies. Pixels stay 8-bit with one channel until they are on the device.
 #[derive(Debug)]
@@ -50,8 +52,8 @@ impl ImageInput {
     /// The same batch on another device.
     pub fn to_device(&self, device: Device) -> ImageInput {
         ImageInput {
-            frontal: self.frontal.to_device(device),
-            lateral: self.lateral.to_device(device),
+            frontal: send(&self.frontal, device),
+            lateral: send(&self.lateral, device),
             lateral_rows: self.lateral_rows.clone(),
         }
     }
@@ -167,7 +169,7 @@ impl ReportInput {
     pub fn word_exists(&self) -> Tensor {
         Tensor::arange(self.words, (Kind::Int64, self.ids.device()))
             .unsqueeze(0)
-            .lt_tensor(&Tensor::from_slice(&self.word_counts).to_device(self.ids.device()).unsqueeze(1))
+            .lt_tensor(&send_rows(&self.word_counts, self.ids.device()).unsqueeze(1))
     }
 
     /// Reports `start … start + count`, as many tokens and words as the whole batch has.
@@ -187,9 +189,9 @@ impl ReportInput {
     /// The same batch on another device.
     pub fn to_device(&self, device: Device) -> ReportInput {
         ReportInput {
-            ids: self.ids.to_device(device),
-            exists: self.exists.to_device(device),
-            word_of_token: self.word_of_token.to_device(device),
+            ids: send(&self.ids, device),
+            exists: send(&self.exists, device),
+            word_of_token: send(&self.word_of_token, device),
             word_counts: self.word_counts.clone(),
             words: self.words,
             seeds: self.seeds.clone(),
@@ -236,10 +238,10 @@ impl Relations {
     pub fn to_device(&self, device: Device) -> Relations {
         Relations {
             sequences: self.sequences.shallow_clone(),
-            days: self.days.as_ref().map(|days| days.to_device(device)),
+            days: self.days.as_ref().map(|days| send(days, device)),
             subjects: self.subjects.clone(),
             pieces: self.pieces.clone(),
-            taught: self.taught.as_ref().map(|both| both.each_ref().map(|own| own.to_device(device))),
+            taught: self.taught.as_ref().map(|both| both.each_ref().map(|own| send(own, device))),
         }
     }
 }
@@ -253,6 +255,16 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// The same batch with its pictures where they are quickly sent to a device from: a GPU fetches them itself then, while the host goes on.
+    #[must_use]
+    pub fn ready_for(mut self, device: Device) -> Batch {
+        if device != Device::Cpu {
+            self.images.frontal = pinned(&self.images.frontal);
+            self.images.lateral = pinned(&self.images.lateral);
+        }
+        self
+    }
+
     /// The same batch on another device.
     pub fn to_device(&self, device: Device) -> Batch {
         Batch {

@@ -45,6 +45,7 @@ use self::projection::Projection;
 use self::stage::Stage;
 use self::view_experts::View;
 use self::vit::{ImageEncoder, ImageFeatures};
+use crate::device::send_rows;
 use crate::distributed::Group;
 use crate::{Error, Result};
 
@@ -302,7 +303,7 @@ impl MedSt {
                 let of_report =
                     |(report, &count): (usize, &i64)| (0..count).map(move |word| report as i64 * words + word);
                 let rows: Vec<i64> = input.word_counts.iter().enumerate().flat_map(of_report).collect();
-                let rows = Tensor::from_slice(&rows).to_device(states.device());
+                let rows = send_rows(&rows, states.device());
                 let local = self
                     .word_local
                     .forward(&word_features.reshape([studies * words, width]).index_select(0, &rows), mode);

@@ -19,6 +19,7 @@ use super::parameters::{Init, LayerNorm, Linear, Scope, at_least_float};
 use super::stage::Stage;
 use super::view_experts::{View, ViewExperts};
 use crate::Result;
+use crate::device::send_rows;
 
 /// Vision transformer with view experts.
 #[derive(Debug)]
@@ -85,7 +86,7 @@ impl ImageEncoder {
         let order = lateral_first(input.studies(), &input.lateral_rows);
         let reorder = !order.iter().enumerate().all(|(place, &row)| place as i64 == row);
         let back = inverse(&order);
-        let select = |x: &Tensor, rows: &[i64]| x.index_select(0, &Tensor::from_slice(rows).to_device(x.device()));
+        let select = |x: &Tensor, rows: &[i64]| x.index_select(0, &send_rows(rows, x.device()));
         let embed = move |_: &[Tensor]| {
             let pixels = if reorder { select(&input.frontal, &order) } else { input.frontal.shallow_clone() };
             let frontal = self.with_class_token(&self.embed(&self.normalise(&pixels)));
@@ -102,7 +103,7 @@ impl ImageEncoder {
     /// patches go through everything else.
     fn stages_of_all_views(&self, input: ImageInput) -> Vec<Stage<'_>> {
         let (studies, device) = (input.studies(), input.frontal.device());
-        let rows = Tensor::from_slice(&input.lateral_rows).to_device(device);
+        let rows = send_rows(&input.lateral_rows, device);
         let patches = self.positions.size()[1] - 1;
         let has_lateral = Tensor::zeros([studies], (Kind::Bool, device)).index_fill(0, &rows, 1);
         let keys = Tensor::cat(

@@ -4,6 +4,8 @@ use std::ops::Range;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::Scope;
 
+use tch::Device;
+
 use super::dataset::{Crop, Dataset};
 use crate::Result;
 use crate::model::input::Batch;
@@ -19,16 +21,17 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Starts threads that make `batches` (lists of sequence numbers) in order.
+    /// Starts threads that make `batches` (lists of sequence numbers) in order, for a device.
     pub fn start<'scope, 'env>(
         scope: &'scope Scope<'scope, 'env>,
         dataset: &'env Dataset<'env>,
         batches: Vec<Vec<usize>>,
         crop: Crop,
         threads: usize,
+        device: Device,
     ) -> Loader {
         let whole = |numbers: Vec<usize>| (0..numbers.len(), numbers);
-        Loader::of_shares(scope, dataset, batches.into_iter().map(whole).collect(), crop, threads)
+        Loader::of_shares(scope, dataset, batches.into_iter().map(whole).collect(), crop, threads, device)
     }
 
     /// As [`Loader::start`], of each batch some sequences only: `(those, the batch)`, see [`Dataset::share`].
@@ -38,6 +41,7 @@ impl Loader {
         batches: Vec<(Range<usize>, Vec<usize>)>,
         crop: Crop,
         threads: usize,
+        device: Device,
     ) -> Loader {
         let threads = threads.min(batches.len()).max(1);
         let channels = (0..threads).map(|thread| {
@@ -45,7 +49,8 @@ impl Loader {
             let (sender, receiver) = sync_channel(AHEAD);
             scope.spawn(move || {
                 for (own, numbers) in own {
-                    if sender.send(dataset.share(&numbers, own, crop)).is_err() {
+                    let batch = dataset.share(&numbers, own, crop).map(|batch| batch.ready_for(device));
+                    if sender.send(batch).is_err() {
                         return; // nobody waits for more
                     }
                 }

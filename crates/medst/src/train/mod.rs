@@ -169,7 +169,7 @@ pub fn pretrain_together(
         let shares: Vec<Share> = batches.iter().map(|numbers| Share::of(&training.lengths(numbers), group)).collect();
         let batches = shares.iter().map(|share| share.sequences.clone()).zip(batches).collect();
         let stopped = std::thread::scope(|scope| -> Result<Option<Ending>> {
-            let loader = Loader::of_shares(scope, &training, batches, crop, config.data.loader_threads);
+            let loader = Loader::of_shares(scope, &training, batches, crop, config.data.loader_threads, model.device());
             let mut loader = loader.zip(shares);
             loop {
                 // The wait for the loader counts: studies/s is what a user gets.

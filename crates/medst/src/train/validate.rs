@@ -1,6 +1,6 @@
 //! The validation split: mean losses, and retrieval over the whole split.
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::dataset::{Crop, Dataset};
 use super::log::{Parts, Retrieval};
@@ -81,8 +81,7 @@ fn retrieval_together(images: &Tensor, reports: &Tensor, group: &Group) -> Retri
         for start in (0..studies).step_by(ROWS as usize).skip(group.rank()).step_by(group.size()) {
             let rows = ROWS.min(studies - start);
             let scores = queries.narrow(0, start, rows).matmul(&candidates.tr());
-            let place =
-                Tensor::arange_start(start, start + rows, (Kind::Int64, Device::Cpu)).to_device(scores.device());
+            let place = Tensor::arange_start(start, start + rows, (Kind::Int64, scores.device()));
             let own = scores.gather(1, &place.unsqueeze(1), false);
             // Ties count against the model: a constant embedding finds nothing.
             // Counting what is lower lets a score that is not a number find nothing as well.

@@ -26,6 +26,7 @@ use tch::{Device, Kind, Tensor};
 use self::library::{Communication, Cuda, DEFAULT_STREAM, Handle, NOT_READY, Number, UniqueId};
 use super::{Communicator, Group, Traffic, broadcast_bytes};
 use crate::Result;
+use crate::device::send_rows;
 
 /// Gradients that take longer have lost a process.
 const PATIENCE: Duration = Duration::from_secs(1800);
@@ -204,7 +205,7 @@ impl Communicator for Nccl {
         });
         match places(counts) {
             None => gathered,
-            Some(rows) => gathered.index_select(0, &Tensor::from_slice(&rows).to_device(own.device())),
+            Some(rows) => gathered.index_select(0, &send_rows(&rows, own.device())),
         }
     }
 

@@ -1,4 +1,4 @@
-// Tensors that lie one behind the other.
+// Where tensors lie.
 //
 // Called from src/ops.rs.
 
@@ -20,4 +20,9 @@ extern "C" at::Tensor* medst_whole(at::Tensor* const* parts, size_t count, char*
     }
     return count == 0 ? at::Tensor() : parts[0]->as_strided({length}, {1}, parts[0]->storage_offset());
   });
+}
+
+// The same values in memory that a GPU reads by itself, while the host goes on.
+extern "C" at::Tensor* medst_pinned(const at::Tensor* x, char** error) {
+  return medst::guarded(error, [&] { return x->pin_memory(); });
 }
