@@ -29,7 +29,7 @@ use workload::Workload;
 
 fn main() -> medst::Result<()> {
     let mut workload = Workload::from_arguments()?;
-    let (subjects, rounds) = (workload.number("subjects", 300)?, workload.number("rounds", 3)?);
+    let (subjects, rounds) = (workload.number("subjects", 300)?, workload.number("rounds", 3)?.max(1));
     let folder = tempfile::tempdir().map_err(|source| medst::Error::Io { path: std::env::temp_dir(), source })?;
     let at = |name: &str| folder.path().join(name);
     phantom::generate(&at("cohort"), &PhantomOptions { subjects, size: 256, ..PhantomOptions::default() }, &Silent)?;
@@ -56,9 +56,7 @@ fn main() -> medst::Result<()> {
     let reports = studies.iter().filter_map(|study| study.report.as_deref());
     let tokens: Vec<i64> = reports.map(|report| pieces.encode(report, window).len() as i64).collect();
     let load = Load { laterals, words: vec![0; tokens.len()], tokens };
-    // Without the embeddings of patches and words, which nobody asks for here; and without those of pictures, a ten-thousandth.
-    let operations = cost::images(&config.model, &load.laterals) - cost::image_heads(&config.model, &load)
-        + cost::reports(&config.model, &load);
+    let operations = cost::whole_images(&config.model, &load.laterals) + cost::whole_reports(&config.model, &load);
     medst::memory::install_pool();
     let (mut embedded, precisions) = (Map::new(), workload.word("precisions", "float32").to_string());
     for name in precisions.split(',') {

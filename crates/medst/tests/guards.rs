@@ -247,6 +247,25 @@ proptest! {
             prop_assert!(close(&images.frontal_patches.get(row), &patches.get(row)));
         }
     }
+
+    /// Encoders that compute `[CLS]` alone in their last blocks.
+    #[test]
+    fn whole_studies_are_encoded_as_beside_their_patches_and_words(studies in studies(1..6)) {
+        for semantics in [Semantics::Corrected, Semantics::Reference] {
+            let (model, batch) = (model(semantics), batch(&studies, &[], 2, semantics));
+            let (images, reports) = embed(&model, &batch, Mode::Evaluate);
+            tch::no_grad(|| {
+                prop_assert!(close(&images.features.image, &model.encode_whole_images(&batch.images).unwrap()));
+                prop_assert!(close(&reports.global, &model.embed_whole_reports(&batch.reports).unwrap()));
+                for view in [View::Frontal, View::Lateral] {
+                    let encoder = &model.image_encoder;
+                    let (single, _) = encoder.forward_single(&batch.images.frontal, view);
+                    prop_assert!(close(&single, &encoder.class_states_single(&batch.images.frontal, view)));
+                }
+                Ok(())
+            })?;
+        }
+    }
 }
 
 fn fixed_studies(laterals: [bool; 4]) -> Vec<Study> {

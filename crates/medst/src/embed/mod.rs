@@ -109,7 +109,7 @@ impl Embedder<'_> {
     /// Pictures that are not of the model's size, an error of libtorch.
     pub fn begin(&self, given: &Given) -> Result<Begun> {
         let _guard = tch::no_grad_guard();
-        let states = self.model.encode_images(&given.images.to_device(self.model.device()))?.image;
+        let states = self.model.encode_whole_images(&given.images.to_device(self.model.device()))?;
         let reports = match &given.reports {
             Some(reports) => self.model.embed_whole_reports(&reports.to_device(self.model.device()))?,
             None => Tensor::zeros([0, self.model.config.projection.embedding], (Kind::Float, Device::Cpu)),

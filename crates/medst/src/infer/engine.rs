@@ -17,6 +17,7 @@ use super::batch;
 use super::lanes::Lanes;
 use super::sight::{Radiograph, Sight, Views};
 use super::text::{Reader, Text};
+use crate::device::send;
 use crate::embed::Embedder;
 use crate::eval::Vectors;
 use crate::eval::encode::Origin;
@@ -146,7 +147,7 @@ impl Engine {
         let mut features = vec![0.0; studies.len() * width];
         for group in groups(studies, self.limits.images) {
             let own: Vec<&Views> = group.iter().map(|&n| studies[n]).collect();
-            let state = self.states(&own)?.image;
+            let state = self.whole_states(&own)?;
             scatter(&self.model.project_image(&state, Mode::Evaluate), &group, self.width(), &mut embeddings)?;
             scatter(&state, &group, width, &mut features)?;
         }
@@ -259,8 +260,28 @@ impl Engine {
         Ok(patches)
     }
 
-    /// The encoder's states of one batch: studies with a frontal view, or lateral views alone.
+    /// The encoder's states of one batch.
     fn states(&self, studies: &[&Views]) -> Result<ImageFeatures> {
+        Ok(match self.input(studies)? {
+            Pictures::Studies(input) => self.model.encode_images(&input)?,
+            Pictures::Laterals(pixels) => {
+                let (image, patches) = self.model.image_encoder.forward_single(&pixels, View::Lateral);
+                let none = patches.narrow(0, 0, 0);
+                ImageFeatures { image, frontal_patches: patches, lateral_patches: none, lateral_rows: Vec::new() }
+            }
+        })
+    }
+
+    /// As [`Engine::states`], `[CLS]` alone, `[B, H]`.
+    fn whole_states(&self, studies: &[&Views]) -> Result<Tensor> {
+        match self.input(studies)? {
+            Pictures::Studies(input) => self.model.encode_whole_images(&input),
+            Pictures::Laterals(pixels) => Ok(self.model.image_encoder.class_states_single(&pixels, View::Lateral)),
+        }
+    }
+
+    /// One batch on the device.
+    fn input(&self, studies: &[&Views]) -> Result<Pictures> {
         let (mut frontal, mut lateral, mut single, mut rows) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (row, views) in studies.iter().enumerate() {
             match views {
@@ -275,18 +296,10 @@ impl Engine {
         }
         let device = self.model.device();
         if !single.is_empty() {
-            let pixels = self.pixels(&single)?.to_device(device);
-            let (image, patches) = self.model.image_encoder.forward_single(&pixels, View::Lateral);
-            let none = patches.narrow(0, 0, 0);
-            return Ok(ImageFeatures {
-                image,
-                frontal_patches: patches,
-                lateral_patches: none,
-                lateral_rows: Vec::new(),
-            });
+            return Ok(Pictures::Laterals(send(&self.pixels(&single)?, device)));
         }
         let input = ImageInput { frontal: self.pixels(&frontal)?, lateral: self.pixels(&lateral)?, lateral_rows: rows };
-        self.model.encode_images(&input.to_device(device))
+        Ok(Pictures::Studies(input.to_device(device)))
     }
 
     /// `[n, S, S]` uint8.
@@ -303,6 +316,14 @@ impl Engine {
         let shape = [pictures.len() as i64, side as i64, side as i64];
         Ok(Tensor::from_data_size(&all, &shape, Kind::Uint8))
     }
+}
+
+/// Pictures that are encoded together.
+enum Pictures {
+    /// Of studies with a frontal view.
+    Studies(ImageInput),
+    /// Lateral views alone, `[B, S, S]` uint8.
+    Laterals(Tensor),
 }
 
 /// Groups of studies, by number, that are computed together: at most so many pictures, and lateral views alone among themselves.

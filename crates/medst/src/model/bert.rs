@@ -62,19 +62,30 @@ impl ReportEncoder {
         std::iter::once(embed).chain(self.layers.iter().enumerate().map(layer)).collect()
     }
 
+    /// The `[CLS]` states behind the last layer alone, `[B, H]`, without dropout: what that layer makes of other tokens is not computed.
+    pub fn class_states(&self, input: &ReportInput) -> Tensor {
+        let Some((last, x, keys)) = self.before_last(input) else {
+            return self.embed(input, &Dropout::none()).select(1, 0);
+        };
+        last.class_state(&x, &keys)
+    }
+
+    /// The last layer, the states that it is given, without dropout, and where tokens exist; `None` where there is no layer.
+    fn before_last(&self, input: &ReportInput) -> Option<(&Layer, Tensor, Tensor)> {
+        let (last, earlier) = self.layers.split_last()?;
+        let (nothing, keys) = (Dropout::none(), key_mask(input));
+        let first = self.embed(input, &nothing);
+        let x = earlier.iter().fold(first, |x, layer| layer.forward(&x, &keys, &nothing, 0));
+        Some((last, x, keys))
+    }
+
     /// Attention of `[CLS]` to every token in the last layer, heads averaged, `[B, N]`; rows sum to 1. For inspection: it
     /// runs the encoder once more, without dropout.
     pub fn class_attention(&self, input: &ReportInput) -> Tensor {
-        let nothing = Dropout::none();
-        let mut x = self.embed(input, &nothing);
-        let keys = key_mask(input);
-        let Some((last, earlier)) = self.layers.split_last() else {
-            return input.exists.to_kind(x.kind());
-        };
-        for layer in earlier {
-            x = layer.forward(&x, &keys, &nothing, 0);
+        match self.before_last(input) {
+            Some((last, x, keys)) => last.class_attention(&x, &keys),
+            None => input.exists.to_kind(self.positions.kind()),
         }
-        last.class_attention(&x, &keys)
     }
 
     fn embed(&self, input: &ReportInput, dropout: &Dropout) -> Tensor {
@@ -136,6 +147,13 @@ impl Layer {
         let x = self.attention_norm.forward(&(dropout.apply(&self.projection.forward(&mixed), place + 1) + x));
         let inner = fused::mlp(&x, None, &self.expand, &self.contract);
         self.norm.forward(&(dropout.apply(&inner, place + 2) + x))
+    }
+
+    /// As [`Layer::forward`] without dropout, of the first token alone: `[B, H]`.
+    fn class_state(&self, x: &Tensor, keys: &Tensor) -> Tensor {
+        let mixed = fused::first_attention(x, &self.qkv, self.heads, Some(keys));
+        let state = self.attention_norm.forward(&(self.projection.forward(&mixed) + x.select(1, 0)));
+        self.norm.forward(&(fused::mlp(&state, None, &self.expand, &self.contract) + &state))
     }
 
     fn class_attention(&self, x: &Tensor, keys: &Tensor) -> Tensor {

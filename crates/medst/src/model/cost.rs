@@ -39,6 +39,35 @@ pub fn images(config: &ModelConfig, laterals: &[bool]) -> f64 {
     laterals.iter().map(|&lateral| study(lateral)).sum()
 }
 
+/// Of the image side what whole studies' embeddings need ([`MedSt::encode_whole_images`](super::MedSt::encode_whole_images) and the projection).
+pub fn whole_images(config: &ModelConfig, laterals: &[bool]) -> f64 {
+    let image = &config.image;
+    let (width, inner) = (image.width as f64, image.mlp as f64);
+    let saved = |&lateral: &bool| {
+        let tokens = 1.0 + if lateral { 2.0 } else { 1.0 } * image.patches() as f64;
+        let patches = projection(config, width, tokens - 1.0);
+        patches + if image.depth > 0 { unneeded(tokens, width, inner) } else { 0.0 }
+    };
+    images(config, laterals) - laterals.iter().map(saved).sum::<f64>()
+}
+
+/// Of the report side what whole reports' embeddings need.
+pub fn whole_reports(config: &ModelConfig, load: &Load) -> f64 {
+    let text = &config.text;
+    let saved = |(&tokens, &words): (&i64, &i64)| {
+        let last =
+            if text.layers > 0 { unneeded(tokens as f64, text.width as f64, text.intermediate as f64) } else { 0.0 };
+        last + projection(config, text.width as f64, words as f64)
+    };
+    reports(config, load) - load.tokens.iter().zip(&load.words).map(saved).sum::<f64>()
+}
+
+/// What a layer does for all tokens, but what it needs for the state of the first. (With many heads what replaces keys and values in
+/// [`fused::first_attention`](super::fused::first_attention) is not quite nothing: 1 % of the layer in a ViT-B, which is not counted.)
+fn unneeded(tokens: f64, width: f64, inner: f64) -> f64 {
+    transformer(tokens, width, inner) - transformer(1.0, width, inner)
+}
+
 /// The report side: encoder and projections.
 pub fn reports(config: &ModelConfig, load: &Load) -> f64 {
     let text = &config.text;
@@ -107,6 +136,19 @@ mod tests {
         let own = images(&config, &[false]) - projection(&config, 768.0, 197.0);
         // Here one channel is read instead of three: 0.08 billion pairs less.
         assert!((own / 2.0 - 17.5e9).abs() < 0.1e9, "{own}");
+    }
+
+    /// Eleven of twelve blocks; of patches' embeddings nothing.
+    #[test]
+    fn whole_studies_cost_less() {
+        let config = ModelConfig::default();
+        let (all, whole) = (images(&config, &[false]), whole_images(&config, &[false]));
+        let block = transformer(197.0, 768.0, 3072.0);
+        let expected = all - projection(&config, 768.0, 196.0) - block;
+        assert!((whole / expected - 1.0).abs() < 1e-3, "{whole}, {expected}");
+        let load = Load { laterals: vec![true], tokens: vec![80], words: vec![60] };
+        let share = whole_reports(&config, &load) / reports(&config, &load);
+        assert!((0.8..0.9).contains(&share), "{share}");
     }
 
     #[test]

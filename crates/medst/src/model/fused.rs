@@ -5,7 +5,7 @@
 use std::ffi::{c_char, c_void};
 use std::ptr::null;
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::parameters::{LayerNorm, Linear};
 use crate::ops::{check, pointer, take};
@@ -120,6 +120,45 @@ impl Attend<'_> {
             (first, second)
         }
     }
+
+    /// The states `[B, H]` of the first of the tokens `x`, `[B, N, H]`, behind it; all tokens are attended to.
+    ///
+    /// * `keys`: `[B, 1, 1, N]` bool, true where a key exists; `None`: all do.
+    ///
+    /// # Panics
+    /// Shapes that do not fit.
+    pub fn first(&self, x: &Tensor, keys: Option<&Tensor>) -> Tensor {
+        let mixed = first_attention(&self.norm.forward(x), self.qkv, self.heads, keys);
+        x.select(1, 0) + self.projection.forward(&mixed)
+    }
+}
+
+/// As [`attention`] of `qkv(x)`, of the first token alone: `x` is `[B, N, H]`, the result `[B, H]`.
+///
+/// With one query a head's score of a token is (query · `W_k`) · token (what the bias of keys adds is the same for all tokens), and its mixed value is `W_v` of the
+/// mixed tokens: neither keys nor values are made, which would cost `N` rows of products each.
+///
+/// * `keys`: as in [`attention`].
+///
+/// # Panics
+/// Shapes that do not fit.
+pub fn first_attention(x: &Tensor, qkv: &Linear, heads: i64, keys: Option<&Tensor>) -> Tensor {
+    let (batch, width) = (x.size()[0], x.size()[2]);
+    let of_head = width / heads;
+    let x = x.to_kind(qkv.weight.kind());
+    let [query, key, value] = [0, 1, 2].map(|part| qkv.weight.narrow(0, part * width, width));
+    let [query_bias, value_bias] = [0, 2].map(|part| qkv.bias.narrow(0, part * width, width));
+    // Heads first, then studies: each head has matrices of its own.
+    let by_head = |x: &Tensor| x.view([batch, heads, -1]).transpose(0, 1);
+    let asked = by_head(&linear(&x.select(1, 0), &query, &query_bias)).bmm(&key.view([heads, of_head, width]));
+    let scores = asked.transpose(0, 1).bmm(&x.transpose(1, 2)) / (of_head as f64).sqrt();
+    let scores = match keys {
+        Some(keys) => scores.masked_fill(&keys.squeeze_dim(1).logical_not(), f64::NEG_INFINITY),
+        None => scores,
+    };
+    let mixed = scores.softmax(-1, None::<Kind>).bmm(&x).transpose(0, 1);
+    let values = mixed.bmm(&value.view([heads, of_head, width]).transpose(1, 2));
+    values.transpose(0, 1).reshape([batch, width]) + value_bias
 }
 
 /// Multi-head self-attention on stacked queries, keys and values, `[B, N, 3H]` to `[B, N, H]`: `ops/attention.cpp` where it fits the processor and the

@@ -76,32 +76,63 @@ impl ImageEncoder {
     /// Between two stages stand `[B, 1+P, H]` frontal and `[L, P, H]` lateral tokens.
     ///
     /// * `all_views`: the reference's way, every study has both views, absent ones masked.
-    pub fn stages(&self, input: ImageInput, all_views: bool) -> Vec<Stage<'_>> {
-        if all_views { self.stages_of_all_views(input) } else { self.stages_of_views(input) }
+    pub fn stages<'a>(&'a self, input: ImageInput, all_views: bool) -> Vec<Stage<'a>> {
+        let Entry { embed, keys, back } = self.entry(input, all_views);
+        let block = |block: &'a Block| -> Stage<'a> {
+            let keys = keys.as_ref().map(Tensor::shallow_clone);
+            Box::new(move |tokens| {
+                let (frontal, lateral) = block.forward(&tokens[0], &tokens[1], keys.as_ref());
+                vec![frontal, lateral]
+            })
+        };
+        let leave: Stage<'a> = Box::new(move |tokens: &[Tensor]| {
+            let [frontal, lateral] = [0, 1].map(|view: usize| self.norm.forward(&tokens[view]));
+            parts(in_order(frontal, back.as_deref()), lateral)
+        });
+        std::iter::once(embed).chain(self.blocks.iter().map(block)).chain([leave]).collect()
+    }
+
+    /// [`ImageFeatures::image`] alone, `[B, H]`: what the last block makes of other tokens is not computed.
+    ///
+    /// * `all_views`: as in [`ImageEncoder::stages`].
+    pub fn class_states(&self, input: ImageInput, all_views: bool) -> Tensor {
+        let Entry { embed, keys, back } = self.entry(input, all_views);
+        let mut tokens = embed(&[]);
+        let state = match self.blocks.split_last() {
+            Some((last, earlier)) => {
+                for block in earlier {
+                    let (frontal, lateral) = block.forward(&tokens[0], &tokens[1], keys.as_ref());
+                    tokens = vec![frontal, lateral];
+                }
+                last.class_state(&tokens[0], &tokens[1], keys.as_ref())
+            }
+            None => tokens[0].select(1, 0),
+        };
+        in_order(self.norm.forward(&state), back.as_deref())
+    }
+
+    /// What comes before the blocks.
+    fn entry(&self, input: ImageInput, all_views: bool) -> Entry<'_> {
+        if all_views { self.entry_of_all_views(input) } else { self.entry_of_views(input) }
     }
 
     /// Studies are reordered so that those with a lateral view come first, and back at the end: attention then works on
     /// contiguous slices and no token is computed for a view that is not there.
-    fn stages_of_views(&self, input: ImageInput) -> Vec<Stage<'_>> {
+    fn entry_of_views(&self, input: ImageInput) -> Entry<'_> {
         let order = lateral_first(input.studies(), &input.lateral_rows);
         let reorder = !order.iter().enumerate().all(|(place, &row)| place as i64 == row);
-        let back = inverse(&order);
-        let select = |x: &Tensor, rows: &[i64]| x.index_select(0, &send_rows(rows, x.device()));
+        let back = reorder.then(|| inverse(&order));
         let embed = move |_: &[Tensor]| {
-            let pixels = if reorder { select(&input.frontal, &order) } else { input.frontal.shallow_clone() };
+            let pixels = in_order(input.frontal.shallow_clone(), reorder.then_some(order.as_slice()));
             let frontal = self.with_class_token(&self.embed(&self.normalise(&pixels)));
             vec![frontal, self.embed(&self.normalise(&input.lateral)) + self.patch_positions()]
         };
-        let leave = move |tokens: &[Tensor]| {
-            let [frontal, lateral] = [0, 1].map(|view: usize| self.norm.forward(&tokens[view]));
-            parts(if reorder { select(&frontal, &back) } else { frontal }, lateral)
-        };
-        self.chain(Box::new(embed), None, Box::new(leave))
+        Entry { embed: Box::new(embed), keys: None, back }
     }
 
     /// The reference's way: an absent lateral view is a picture of zeros (after normalisation) whose keys are masked, and its
     /// patches go through everything else.
-    fn stages_of_all_views(&self, input: ImageInput) -> Vec<Stage<'_>> {
+    fn entry_of_all_views(&self, input: ImageInput) -> Entry<'_> {
         let (studies, device) = (input.studies(), input.frontal.device());
         let rows = send_rows(&input.lateral_rows, device);
         let patches = self.positions.size()[1] - 1;
@@ -119,20 +150,7 @@ impl ImageEncoder {
             let frontal = self.with_class_token(&self.embed(&frontal));
             vec![frontal, self.embed(&lateral) + self.patch_positions()]
         };
-        let leave = |tokens: &[Tensor]| parts(self.norm.forward(&tokens[0]), self.norm.forward(&tokens[1]));
-        self.chain(Box::new(embed), Some(keys.view([studies, 1, 1, 1 + 2 * patches])), Box::new(leave))
-    }
-
-    /// * `keys`: as in [`Block::forward`].
-    fn chain<'a>(&'a self, embed: Stage<'a>, keys: Option<Tensor>, leave: Stage<'a>) -> Vec<Stage<'a>> {
-        let block = |block: &'a Block| -> Stage<'a> {
-            let keys = keys.as_ref().map(Tensor::shallow_clone);
-            Box::new(move |tokens| {
-                let (frontal, lateral) = block.forward(&tokens[0], &tokens[1], keys.as_ref());
-                vec![frontal, lateral]
-            })
-        };
-        std::iter::once(embed).chain(self.blocks.iter().map(block)).chain([leave]).collect()
+        Entry { embed: Box::new(embed), keys: Some(keys.view([studies, 1, 1, 1 + 2 * patches])), back: None }
     }
 
     /// Encodes single images `[B, S, S]` (uint8), all of one view, through that view's expert.
@@ -145,6 +163,21 @@ impl ImageEncoder {
         }
         let x = self.norm.forward(&x);
         (x.select(1, 0), x.narrow(1, 1, x.size()[1] - 1))
+    }
+
+    /// The image features of [`ImageEncoder::forward_single`] alone; as [`ImageEncoder::class_states`].
+    pub fn class_states_single(&self, pixels: &Tensor, view: View) -> Tensor {
+        let mut x = self.with_class_token(&self.embed(&self.normalise(pixels)));
+        let state = match self.blocks.split_last() {
+            Some((last, earlier)) => {
+                for block in earlier {
+                    x = block.forward_single(&x, view);
+                }
+                last.class_state_single(&x, view)
+            }
+            None => x.select(1, 0),
+        };
+        self.norm.forward(&state)
     }
 
     /// `[B, S, S]` uint8 to `[B, 1, S, S]` in `[-1, 1]`.
@@ -178,6 +211,16 @@ impl ImageEncoder {
     fn patch_positions(&self) -> Tensor {
         self.positions.narrow(1, 1, self.positions.size()[1] - 1)
     }
+}
+
+/// The way into an encoder's blocks, and what is to be known behind them.
+struct Entry<'a> {
+    /// Gives the tokens of both views.
+    embed: Stage<'a>,
+    /// As in [`Block::forward`].
+    keys: Option<Tensor>,
+    /// Where each study lies behind the blocks; `None` where they keep their order.
+    back: Option<Vec<i64>>,
 }
 
 /// One pre-norm transformer block: attention over all tokens of a study, then each view's own expert.
@@ -218,6 +261,28 @@ impl Block {
         Attend { norm: &self.norm, qkv: &self.qkv, projection: &self.projection, heads: self.heads }
     }
 
+    /// The `[CLS]` states of [`Block::forward`], `[B, H]`.
+    fn class_state(&self, frontal: &Tensor, lateral: &Tensor, keys: Option<&Tensor>) -> Tensor {
+        let (studies, paired) = (frontal.size()[0], lateral.size()[0]);
+        let mut states = Vec::new();
+        if paired > 0 {
+            let both = Tensor::cat(&[frontal.narrow(0, 0, paired), lateral.shallow_clone()], 1);
+            states.push(self.attend().first(&both, keys));
+        }
+        if paired < studies {
+            states.push(self.attend().first(&frontal.narrow(0, paired, studies - paired), None));
+        }
+        match states.as_slice() {
+            [] => frontal.select(1, 0),
+            states => self.experts.forward(&Tensor::cat(states, 0), View::Frontal),
+        }
+    }
+
+    /// The `[CLS]` states of [`Block::forward_single`], `[B, H]`.
+    fn class_state_single(&self, x: &Tensor, view: View) -> Tensor {
+        self.experts.forward(&self.attend().first(x, None), view)
+    }
+
     fn forward_single(&self, x: &Tensor, view: View) -> Tensor {
         let (x, _) = self.attend().forward(x, &x.narrow(0, 0, 0), None);
         self.experts.forward(&x, view)
@@ -228,6 +293,14 @@ impl Block {
 fn parts(frontal: Tensor, lateral: Tensor) -> Vec<Tensor> {
     let patches = frontal.size()[1] - 1;
     vec![frontal.select(1, 0), frontal.narrow(1, 1, patches), lateral]
+}
+
+/// Rows of `x` in another order.
+fn in_order(x: Tensor, rows: Option<&[i64]>) -> Tensor {
+    match rows {
+        Some(rows) => x.index_select(0, &send_rows(rows, x.device())),
+        None => x,
+    }
 }
 
 /// Study numbers with those of `rows` (ascending) first.

@@ -56,7 +56,7 @@ impl Teacher {
     /// When the batch does not fit the model.
     pub fn embed(&self, batch: &Batch, share: &Share) -> Result<[Tensor; 2]> {
         let _guard = tch::no_grad_guard();
-        let image = self.model.project_image(&self.model.encode_images(&batch.images)?.image, Mode::Evaluate);
+        let image = self.model.project_image(&self.model.encode_whole_images(&batch.images)?, Mode::Evaluate);
         let report = self.model.embed_whole_reports(&batch.reports)?;
         Ok([image, report].map(|own| share.group.gather(&own.contiguous(), &share.counts)))
     }

@@ -99,6 +99,8 @@ fn retrieval_together(images: &Tensor, reports: &Tensor, group: &Group) -> Retri
 
 #[cfg(test)]
 mod tests {
+    use tch::Device;
+
     use super::*;
 
     #[test]
