@@ -96,36 +96,10 @@ Tensor mixed(Tensor x) {
   return x.bitwise_xor_(shifted(x, 31));
 }
 
-// `given`, `[B, …, tokens, units]`, with some units zeroed and the others scaled.
-Tensor drop(const Tensor& given, const Tensor& seeds, const Drop& rule) {
-  TORCH_CHECK(seeds.numel() == given.size(0), "dropout: shape [", given.size(0), ", …] with ", seeds.numel(), " seeds");
-  auto x = given.contiguous();
-  if (x.device().is_cpu()) return drop_on_host(x, seeds, rule);
-  return gpu::fit_drop(x) ? gpu::drop(x, seeds, rule) : drop_by_engine(x, seeds, rule);
-}
-
-struct Dropout : Function<Dropout> {
-  static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& seeds, int64_t place, double probability) {
-    context->saved_data["place"] = place;
-    context->saved_data["probability"] = probability;
-    context->save_for_backward({seeds});
-    return drop(x, seeds, {place, probability});
-  }
-
-  static variable_list backward(AutogradContext* context, variable_list gradients) {
-    auto& saved = context->saved_data;
-    const Drop rule{saved["place"].toInt(), saved["probability"].toDouble()};
-    return {drop(gradients[0], context->get_saved_variables()[0], rule), Tensor(), Tensor(), Tensor()};
-  }
-};
-
-}  // namespace
-
-namespace medst {
-
-Tensor drop_by_engine(const Tensor& x, const Tensor& seeds, const Drop& rule) {
+// Which units of `x` stay, bool, by the engine's operations.
+Tensor staying(const Tensor& x, const Tensor& seeds, const Drop& rule) {
   const Lines lines(x);
-  if (lines.all == 0) return at::empty_like(x);
+  if (lines.all == 0) return at::ones_like(x, x.options().dtype(at::kBool));
   auto numbers = [&](int64_t count, at::ScalarType type) { return at::arange(count, x.options().dtype(type)); };
   auto within = numbers(lines.of_row, at::kLong);
   auto place = at::floor_divide(within, lines.tokens).mul_(int64_t(1) << 32).add_(at::remainder(within, lines.tokens));
@@ -135,11 +109,47 @@ Tensor drop_by_engine(const Tensor& x, const Tensor& seeds, const Drop& rule) {
   bits.bitwise_xor_(shifted(bits, 15)).add_(at::bitwise_right_shift(keys, at::Scalar(32)).to(at::kInt)).mul_(int32_t(0x846ca68b));
   bits.bitwise_xor_(shifted(bits, 16)).mul_(0x7feb352d);
   bits.bitwise_xor_(shifted(bits, 15));
-  auto stay = shifted(bits, 8).ge_(int64_t(rule.limit())).view(x.sizes());
-  // Scaled as wide as the host's loop does it, whatever the engine makes of a number beside sixteen bits.
+  return shifted(bits, 8).ge(int64_t(rule.limit())).view(x.sizes());
+}
+
+// Scaled as wide as the host's loop does it, whatever the engine makes of a number beside sixteen bits.
+Tensor scaled(const Tensor& x, const Tensor& stay, const Drop& rule) {
   const auto wide = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   return (x * stay).to(wide).mul_(rule.scale()).to(x.scalar_type());
 }
+
+// `[B, …, tokens, units]`, some of them zeroed and the others scaled.
+struct Dropout : Function<Dropout> {
+  static Tensor forward(AutogradContext* context, const Tensor& given, const Tensor& seeds, int64_t place, double probability) {
+    TORCH_CHECK(seeds.numel() == given.size(0), "dropout: shape [", given.size(0), ", …] with ", seeds.numel(), " seeds");
+    const Drop rule{place, probability};
+    auto x = given.contiguous();
+    // Kept only where it costs two dozen passes to make.
+    Tensor stay;
+    if (!x.device().is_cpu() && !gpu::fit_drop(x)) stay = staying(x, seeds, rule);
+    context->saved_data["place"] = place;
+    context->saved_data["probability"] = probability;
+    context->save_for_backward({seeds, stay});
+    return drop(x, seeds, stay, rule);
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    auto& data = context->saved_data;
+    auto saved = context->get_saved_variables();
+    return {drop(gradients[0].contiguous(), saved[0], saved[1], {data["place"].toInt(), data["probability"].toDouble()}), Tensor(), Tensor(), Tensor()};
+  }
+
+  static Tensor drop(const Tensor& x, const Tensor& seeds, const Tensor& stay, const Drop& rule) {
+    if (x.device().is_cpu()) return drop_on_host(x, seeds, rule);
+    return stay.defined() ? scaled(x, stay, rule) : gpu::drop(x, seeds, rule);
+  }
+};
+
+}  // namespace
+
+namespace medst {
+
+Tensor drop_by_engine(const Tensor& x, const Tensor& seeds, const Drop& rule) { return scaled(x, staying(x, seeds, rule), rule); }
 
 }  // namespace medst
 
