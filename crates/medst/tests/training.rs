@@ -15,7 +15,7 @@ use medst::train::{pretrain, validate};
 use medst_data::progress::Silent;
 use medst_data::report::WordPiece;
 use medst_data::split::Split;
-use tch::Device;
+use tch::{Device, Tensor};
 
 #[test]
 fn a_few_studies_are_learnt_by_heart() {
@@ -163,7 +163,8 @@ fn embeddings_of_a_batch_are_those_of_single_studies() {
     let read = table::read(&out, table::STUDY, &[table::IMAGE, table::FEATURE, "nothing"]).unwrap();
     assert_eq!(read.keys[3], all[3].study.0);
     let vector = |column: usize| read.columns[column].as_ref().unwrap()[3].as_ref().unwrap();
-    assert_eq!(*vector(0), Vec::<f32>::try_from(together.images.get(3)).unwrap());
+    // Products of another number of studies round otherwise.
+    assert!(Tensor::from_slice(vector(0)).allclose(&together.images.get(3), 1e-5, 1e-6, false));
     assert_eq!(vector(1).len() as i64, config.model.image.width);
     assert!(read.columns[2].is_none());
 }

@@ -57,6 +57,14 @@ pub struct Given {
     reports: Option<ReportInput>,
 }
 
+impl Given {
+    /// The same with pictures [ready](ImageInput::ready_for) for a device.
+    #[must_use]
+    pub fn ready_for(self, device: Device) -> Given {
+        Given { images: self.images.ready_for(device), ..self }
+    }
+}
+
 impl Reader<'_> {
     /// Pictures of a corpus, cropped in the middle, and reports.
     ///

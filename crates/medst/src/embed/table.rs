@@ -101,13 +101,14 @@ pub fn write(
         progress.advance(part.len() as u64);
         Ok(())
     };
-    let (reader, batch) = (embedder.reader(), options.batch.max(1));
+    let (reader, device, batch) = (embedder.reader(), embedder.model.device(), options.batch.max(1));
     std::thread::scope(|scope| -> Result<()> {
         // One thread reads the next batches, the device computes one, this thread writes the one before. The channel's far end is gone after an error.
         let (sender, batches) = mpsc::sync_channel(2);
         let chosen = &chosen;
         scope.spawn(move || {
-            chosen.chunks(batch).all(|part| sender.send((part, reader.studies(corpus, part))).is_ok());
+            let read = |part: &[&Study]| reader.studies(corpus, part).map(|given| given.ready_for(device));
+            chosen.chunks(batch).all(|part| sender.send((part, read(part))).is_ok());
         });
         let mut before: Option<(&[&Study], Begun)> = None;
         for (part, given) in batches {

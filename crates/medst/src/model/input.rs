@@ -49,6 +49,15 @@ impl ImageInput {
         ImageInput { frontal, lateral, lateral_rows: Vec::new() }
     }
 
+    /// The same pictures where they are quickly sent to a device from: a GPU fetches them itself then, while the host goes on.
+    #[must_use]
+    pub fn ready_for(self, device: Device) -> ImageInput {
+        match device {
+            Device::Cpu => self,
+            _ => ImageInput { frontal: pinned(&self.frontal), lateral: pinned(&self.lateral), ..self },
+        }
+    }
+
     /// The same batch on another device.
     pub fn to_device(&self, device: Device) -> ImageInput {
         ImageInput {
@@ -255,14 +264,10 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// The same batch with its pictures where they are quickly sent to a device from: a GPU fetches them itself then, while the host goes on.
+    /// The same batch with its pictures [ready](ImageInput::ready_for) for a device.
     #[must_use]
-    pub fn ready_for(mut self, device: Device) -> Batch {
-        if device != Device::Cpu {
-            self.images.frontal = pinned(&self.images.frontal);
-            self.images.lateral = pinned(&self.images.lateral);
-        }
-        self
+    pub fn ready_for(self, device: Device) -> Batch {
+        Batch { images: self.images.ready_for(device), ..self }
     }
 
     /// The same batch on another device.
