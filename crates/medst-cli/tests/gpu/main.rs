@@ -69,7 +69,12 @@ impl Machine {
     }
 
     fn pretrain(&self, device: &str, output: &str, settings: &[&str]) -> Vec<Value> {
-        let (result, ledger) = self.try_to_pretrain(device, output, settings, &[("MEDST_GPU_KERNELS", "0")]);
+        self.pretrain_with(device, output, settings, "0")
+    }
+
+    /// * `kernels`: 1 for those of our own.
+    fn pretrain_with(&self, device: &str, output: &str, settings: &[&str], kernels: &str) -> Vec<Value> {
+        let (result, ledger) = self.try_to_pretrain(device, output, settings, &[("MEDST_GPU_KERNELS", kernels)]);
         assert!(result.status.success(), "{output}: {}", String::from_utf8_lossy(&result.stderr));
         ledger
     }
@@ -173,8 +178,7 @@ fn own_kernels_give_the_gradients_of_the_engines() {
     let gradient = |precision: &str, kernels: &str| {
         let (output, precision) = (format!("{precision}-{kernels}"), format!("train.precision={precision}"));
         let settings = [WIDE, &[&precision]].concat();
-        let (result, ledger) = machine.try_to_pretrain("cuda", &output, &settings, &[("MEDST_GPU_KERNELS", kernels)]);
-        assert!(result.status.success(), "{output}: {}", String::from_utf8_lossy(&result.stderr));
+        let ledger = machine.pretrain_with("cuda", &output, &settings, kernels);
         for name in ["medst_norm", "medst_pull_norm", "medst_pull_gelu", "medst_drop"] {
             assert_eq!(ran(&ledger, name), kernels == "1" && !precision.contains("float32"), "{name}");
         }

@@ -104,7 +104,7 @@ impl ImageEncoder {
                     let (frontal, lateral) = block.forward(&tokens[0], &tokens[1], keys.as_ref());
                     tokens = vec![frontal, lateral];
                 }
-                last.class_state(&tokens[0], &tokens[1], keys.as_ref())
+                last.class_state(&tokens[0], &tokens[1], keys.as_ref(), View::Frontal)
             }
             None => tokens[0].select(1, 0),
         };
@@ -173,7 +173,7 @@ impl ImageEncoder {
                 for block in earlier {
                     x = block.forward_single(&x, view);
                 }
-                last.class_state_single(&x, view)
+                last.class_state(&x, &x.narrow(0, 0, 0), None, view)
             }
             None => x.select(1, 0),
         };
@@ -262,7 +262,9 @@ impl Block {
     }
 
     /// The `[CLS]` states of [`Block::forward`], `[B, H]`.
-    fn class_state(&self, frontal: &Tensor, lateral: &Tensor, keys: Option<&Tensor>) -> Tensor {
+    ///
+    /// * `view`: whose expert they go through.
+    fn class_state(&self, frontal: &Tensor, lateral: &Tensor, keys: Option<&Tensor>, view: View) -> Tensor {
         let (studies, paired) = (frontal.size()[0], lateral.size()[0]);
         let mut states = Vec::new();
         if paired > 0 {
@@ -274,13 +276,8 @@ impl Block {
         }
         match states.as_slice() {
             [] => frontal.select(1, 0),
-            states => self.experts.forward(&Tensor::cat(states, 0), View::Frontal),
+            states => self.experts.forward(&Tensor::cat(states, 0), view),
         }
-    }
-
-    /// The `[CLS]` states of [`Block::forward_single`], `[B, H]`.
-    fn class_state_single(&self, x: &Tensor, view: View) -> Tensor {
-        self.experts.forward(&self.attend().first(x, None), view)
     }
 
     fn forward_single(&self, x: &Tensor, view: View) -> Tensor {
