@@ -76,10 +76,10 @@ pub fn of_sections(
     sentences(&reading).ok_or(Rejection::TooShort)
 }
 
-/// The reference's content of a report: `None` where it drops the report.
+/// The reference's content of a report, on one line: `None` where it drops the report.
 pub fn reference_content(report: &str) -> Option<String> {
     let chosen = choose(report);
-    join(chosen.impression, chosen.findings).and_then(|text| sentences(&text))
+    join(chosen.impression, chosen.findings).and_then(|text| sentences(&text)).map(|lines| lines.replace('\n', " "))
 }
 
 /// A sentence that is compared with reports (a prompt, a query), in the words that a model reads of them.
@@ -98,20 +98,23 @@ fn join(impression: Option<String>, findings: Option<String>) -> Option<String> 
     }
 }
 
-/// Plain lower-case sentences of a text, joined by spaces; `None` when fewer than three tokens are left.
+/// Plain lower-case sentences of a text, one per line, so that training can draw some of them; `None` when fewer than three tokens
+/// are left. A tokenizer reads a line break as it reads a space.
 fn sentences(text: &str) -> Option<String> {
     let text = text.replace('\n', " ");
-    let mut kept: Vec<String> = Vec::new();
+    let (mut kept, mut count) = (Vec::new(), 0);
     for sentence in POINT.split(&text).flat_map(|point| point.split('.')) {
         let lower = sentence.to_lowercase();
         let tokens: Vec<&str> =
             lower.split(|c: char| !(c.is_alphanumeric() || c == '_')).filter(|token| !token.is_empty()).collect();
         if tokens.len() > 1 {
             let ascii = tokens.into_iter().map(|token| token.chars().filter(char::is_ascii).collect::<String>());
-            kept.extend(ascii.filter(|token| !token.is_empty()));
+            let ascii: Vec<String> = ascii.filter(|token| !token.is_empty()).collect();
+            count += ascii.len();
+            kept.extend((!ascii.is_empty()).then(|| ascii.join(" ")));
         }
     }
-    (kept.len() >= FEWEST_TOKENS).then(|| kept.join(" "))
+    (count >= FEWEST_TOKENS).then(|| kept.join("\n"))
 }
 
 #[cfg(test)]

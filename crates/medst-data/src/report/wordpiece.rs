@@ -117,6 +117,11 @@ impl WordPiece {
         self.continuation.get(id as usize).copied().unwrap_or(false)
     }
 
+    /// The id of `[CLS]`.
+    pub fn classifier(&self) -> u32 {
+        self.classifier
+    }
+
     /// The id of `[SEP]`.
     pub fn separator(&self) -> u32 {
         self.separator
