@@ -153,6 +153,11 @@ impl Default for LossConfig {
 }
 
 impl LossConfig {
+    /// Whether anything is asked of reports; without, only labels and boxes of pictures are learned.
+    pub fn reads_reports(&self) -> bool {
+        self.global_weight > 0.0 || self.local_weight > 0.0 || self.temporal_weight > 0.0
+    }
+
     /// Whether targets come from a slower model.
     pub fn has_teacher(&self) -> bool {
         self.soft_targets > 0.0 && self.soft_target_similarity == Similarity::Momentum

@@ -20,6 +20,7 @@ use self::findings::Supervision;
 use crate::Result;
 use crate::distributed::share::Share;
 use crate::model::input::Batch;
+use crate::model::vit::ImageFeatures;
 use crate::model::{ImageEmbeddings, MedSt, Mode, ReportEmbeddings};
 use config::LossConfig;
 
@@ -48,6 +49,9 @@ pub struct Losses {
 /// # Errors
 /// When the batch does not fit the model.
 pub fn med_st(model: &MedSt, batch: &Batch, config: &LossConfig, mode: Mode) -> Result<Losses> {
+    if !config.reads_reports() {
+        return Ok(supervised(model, &model.encode_images(&batch.images)?, batch, config));
+    }
     let images = model.embed_images(&batch.images, mode)?;
     let reports = model.embed_reports(&batch.reports, mode)?;
     Ok(of_embeddings(model, &images, &reports, batch, config))
@@ -79,8 +83,12 @@ pub fn of_share(
 ) -> Losses {
     let relations = &batch.relations;
     let own = images.global.size()[0];
-    let [findings, boxes] = supervision(model, images, batch, config, share);
-    let local = local::local(model, images, reports, share.map_or(own, Share::studies), config);
+    let [findings, boxes] = supervision(model, &images.features, batch, config, share);
+    // The costliest part is left out where it counts for nothing.
+    let local = match config.local_weight > 0.0 {
+        true => local::local(model, images, reports, share.map_or(own, Share::studies), config),
+        false => zero(&images.global),
+    };
     let (image, report, local, global) = match share {
         None => {
             let global = global::with_scale(&images.global, &reports.global, relations, &model.scale(config), config);
@@ -121,19 +129,41 @@ pub fn of_share(
     }
 }
 
+/// Zero, without a gradient.
+fn zero(like: &Tensor) -> Tensor {
+    Tensor::zeros([1i64; 0], (like.kind(), like.device()))
+}
+
+/// The losses of labels and boxes alone, from the states of the image encoder: what is left where
+/// [`LossConfig::reads_reports`] is false.
+pub fn supervised(model: &MedSt, features: &ImageFeatures, batch: &Batch, config: &LossConfig) -> Losses {
+    let [findings, boxes] = supervision(model, features, batch, config, None);
+    let none = || zero(&findings);
+    Losses {
+        total: &findings * config.findings_weight + &boxes * config.boxes_weight,
+        global: none(),
+        local: none(),
+        forward_mapping: none(),
+        reverse_mapping: none(),
+        accuracy_at_1: none(),
+        accuracy_at_5: none(),
+        findings,
+        boxes,
+    }
+}
+
 /// The losses of labels and of boxes over the whole batch; zero without heads or weights.
 fn supervision(
     model: &MedSt,
-    images: &ImageEmbeddings,
+    features: &ImageFeatures,
     batch: &Batch,
     config: &LossConfig,
     share: Option<&Share>,
 ) -> [Tensor; 2] {
     let asked = config.findings_weight > 0.0 || config.boxes_weight > 0.0;
-    let Some((logits, truth)) =
-        asked.then(|| model.finding_logits(&images.features)).flatten().zip(batch.truth.as_ref())
+    let Some((logits, truth)) = asked.then(|| model.finding_logits(features)).flatten().zip(batch.truth.as_ref())
     else {
-        return [(); 2].map(|()| images.global.new_zeros([1i64; 0], (images.global.kind(), images.global.device())));
+        return [(); 2].map(|()| zero(&features.image));
     };
     let own = Supervision::of(&logits, truth);
     match share {

@@ -65,12 +65,13 @@ pub(super) fn both(mut images: Vec<Tensor>, mut reports: Vec<Tensor>) -> Vec<Ten
 }
 
 /// The states of all chunks, as leaves of a new tape.
-pub(super) fn join(chunks: Vec<Vec<Tensor>>) -> [Tensor; 4] {
+pub(super) fn join(chunks: Vec<Vec<Tensor>>) -> Vec<Tensor> {
+    let parts = chunks.first().map_or(0, Vec::len);
     let whole = |part: usize| match chunks.as_slice() {
         [only] => only[part].detach(),
         several => Tensor::cat(&several.iter().map(|chunk| &chunk[part]).collect::<Vec<_>>(), 0),
     };
-    [0, 1, 2, 3].map(whole).map(|states| states.set_requires_grad(true))
+    (0..parts).map(|part| whole(part).set_requires_grad(true)).collect()
 }
 
 /// Losses of a batch and the gradient of `share` of their total, in the parameters' order.
@@ -130,12 +131,12 @@ pub fn differentiate_share(
     let states = join(states);
     let lateral_rows = model.lateral_rows(&batch.images);
 
-    let [image, frontal, lateral, tokens] = states.each_ref().map(Tensor::shallow_clone);
-    let features = ImageFeatures::from_states(vec![image, frontal, lateral], lateral_rows.clone());
+    let features =
+        ImageFeatures::from_states(states[..3].iter().map(Tensor::shallow_clone).collect(), lateral_rows.clone());
     let images = model.project_images(features, Mode::Train)?;
-    let reports = model.project_reports(&tokens, &batch.reports, Mode::Train)?;
+    let reports = model.project_reports(&states[3], &batch.reports, Mode::Train)?;
     let losses = loss::of_share(model, &images, &reports, batch, config, share);
-    drop((images, reports, tokens));
+    drop((images, reports));
     let mut gradients = Gradients::none(model);
     let of_states = gradients.add(&(&losses.total * weight), &states);
     drop(states);

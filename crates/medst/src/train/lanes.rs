@@ -64,19 +64,25 @@ pub fn differentiate(
     let chunks: Vec<Chunk> = ranges.into_iter().map(|studies| Chunk::of(batch, studies)).collect();
 
     let shared = Shared(model);
+    let reads_reports = config.reads_reports();
     let taped = in_lanes(lanes, chunks, move |chunk| {
         let [image, report] = chunk.chains(shared.get())?;
-        Ok((chunk.studies.clone(), both(image.run(), report.run())))
+        let reports = if reads_reports { report.run() } else { Vec::new() };
+        Ok((chunk.studies.clone(), both(image.run(), reports)))
     })?;
     // Cut off from the tapes, which are followed on their own threads.
     let states = join(taped.iter().map(|(_, states)| states.iter().map(Tensor::detach).collect()).collect());
 
-    let [image, frontal, lateral, tokens] = states.each_ref().map(Tensor::shallow_clone);
-    let features = ImageFeatures::from_states(vec![image, frontal, lateral], lateral_rows.clone());
-    let images = model.project_images(features, Mode::Train)?;
-    let reports = model.project_reports(&tokens, &batch.reports, Mode::Train)?;
-    let losses = loss::of_embeddings(model, &images, &reports, batch, config);
-    drop((images, reports, tokens));
+    let features =
+        ImageFeatures::from_states(states[..3].iter().map(Tensor::shallow_clone).collect(), lateral_rows.clone());
+    let losses = match states.get(3) {
+        Some(tokens) => {
+            let images = model.project_images(features, Mode::Train)?;
+            let reports = model.project_reports(tokens, &batch.reports, Mode::Train)?;
+            loss::of_embeddings(model, &images, &reports, batch, config)
+        }
+        None => loss::supervised(model, &features, batch, config),
+    };
     let mut gradients = Gradients::none(model);
     let of_states = gradients.add(&(&losses.total * weight), &states);
     drop(states);
@@ -86,8 +92,9 @@ pub fn differentiate(
         .map(|(Range { start, end }, states)| {
             let before = |row: i64| lateral_rows.partition_point(|&own| own < row) as i64;
             let narrow = |part: usize, start: i64, end: i64| of_states[part].narrow(0, start, end - start);
-            let laterals = narrow(2, before(start), before(end));
-            (states, vec![narrow(0, start, end), narrow(1, start, end), laterals, narrow(3, start, end)])
+            let mut own = vec![narrow(0, start, end), narrow(1, start, end), narrow(2, before(start), before(end))];
+            own.extend((states.len() > 3).then(|| narrow(3, start, end)));
+            (states, own)
         })
         .collect();
     let found = in_lanes(lanes, work, move |(states, of_states)| {
