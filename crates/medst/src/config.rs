@@ -314,6 +314,26 @@ mod tests {
     }
 
     #[test]
+    fn the_published_configuration_shows_every_key_with_its_default() {
+        let text = include_str!("../../../configs/pretrain.toml");
+        assert_eq!(Config::parse(text, &[]).unwrap(), Config::default());
+        let shown = |key: &str| {
+            text.lines()
+                .any(|line| line.trim_start_matches("# ").strip_prefix(key).is_some_and(|rest| rest.starts_with(" =")))
+        };
+        let table: toml::Table = toml::from_str(&Config::default().to_toml().unwrap()).unwrap();
+        let mut sections = vec![&table];
+        while let Some(section) = sections.pop() {
+            for (key, value) in section {
+                match value.as_table() {
+                    Some(inner) => sections.push(inner),
+                    None => assert!(shown(key), "`{key}` is missing"),
+                }
+            }
+        }
+    }
+
+    #[test]
     fn what_is_saved_reads_back() {
         let config =
             Config::parse("[optimizer]\nclip_norm = 1.0\n", &["train.seed=7".into(), "data.corpus=x/y".into()])
