@@ -134,7 +134,6 @@ fn sixteen_bits_on_a_gpu() {
         });
         assert!((cpu.0 / gpu.0 - 1.0).abs() < 0.02, "{precision}: {}, {}", cpu.0, gpu.0);
         let cosine = Tensor::cosine_similarity(&cpu.1, &gpu.1, 0, 1e-30).double_value(&[]);
-        eprintln!("{precision}: {} {} {cosine}", cpu.0, gpu.0);
         assert!(cosine > 0.99, "{precision}: {cosine}");
     }
 }
@@ -160,6 +159,7 @@ fn embeddings_on_a_gpu_are_those_on_a_cpu() {
     assert!(least > 0.999 && exact.values() != rounded.values(), "{least}");
 }
 
+/// Embeddings differ by 1e-7. That moves most figures as little, but those that rank pixels, which have many near-ties, by up to 2e-3.
 #[test]
 fn figures_of_an_evaluation_on_a_gpu_are_those_on_a_cpu() {
     let machine = Machine::new();
@@ -167,10 +167,21 @@ fn figures_of_an_evaluation_on_a_gpu_are_those_on_a_cpu() {
     let all = ["-q", "--json", "eval", "all", "--corpus", "corpus", "--model", "run", "--replicates", "2"];
     let [cpu, gpu] = ["cpu", "cuda"].map(|device| {
         let result: Value = serde_json::from_str(&machine.run(device, &all)).unwrap();
-        result["corpora"].clone()
+        let tasks = result["corpora"][0]["tasks"].as_array().unwrap();
+        let figures = tasks.iter().flat_map(|task| task["figures"].as_array().unwrap());
+        figures.cloned().collect::<Vec<Value>>()
     });
-    eprintln!("{cpu:#}");
-    assert_eq!(cpu, gpu);
+    assert_eq!(cpu.len(), gpu.len());
+    assert!(!cpu.is_empty());
+    for (a, b) in cpu.iter().zip(&gpu) {
+        assert_eq!((&a["group"], &a["name"]), (&b["group"], &b["name"]));
+        let off = match (a["value"].as_f64(), b["value"].as_f64()) {
+            (Some(a), Some(b)) => (a - b).abs(),
+            // A figure that the few studies leave undefined.
+            (a, b) => f64::from(u8::from(a != b)),
+        };
+        assert!(off < 0.01, "{a}\n{b}");
+    }
 }
 
 /// While the host waits for the device it sends nothing, so the device is idle afterwards. A step waits for its losses and for the length of the gradient.
