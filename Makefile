@@ -15,8 +15,7 @@ help:
 	@echo 'make test-s3      corpora in object storage, against a server on the loopback'
 	@echo 'make check        what continuous integration runs: format, lints, tests, documentation'
 	@echo 'make bench        speed and memory against PyTorch, one table'
-	@echo 'make bench-gpu    the same on a GPU'
-	@echo 'make gpu-forecast what a step asks of a GPU, counted without one; make check-kernels compiles the kernels for it'
+	@echo 'make bench-gpu    the same on a GPU (not run on one yet)'
 	@echo 'make scale        tables and figures of docs/scale.md; make scale-measure measures anew what they compare with'
 	@echo 'make wheel        the Python package, in dist; make test-python tests it'
 	@echo 'make fuzz         fuzz what reads foreign bytes (nightly compiler, cargo-fuzz)'
@@ -67,14 +66,6 @@ bench-gpu: libtorch
 	$(BUILD) build --release --workspace --examples
 	BIN=target/release/examples tools/bench_gpu.sh
 
-# The GPU kernels, by NVIDIA's compiler (PyPI, 60 MB), which needs no GPU.
-check-kernels:
-	tools/check_kernels.sh
-
-# What a step would have to multiply and move on a GPU, counted on a pretended one.
-gpu-forecast: libtorch
-	tools/gpu_forecast.sh
-
 # Draws what docs/scale.md shows, from docs/scale/measured.json.
 scale: libtorch
 	$(BUILD) build --release --workspace --example simulate_scale
@@ -103,4 +94,4 @@ fuzz:
 clean-demo:
 	rm -rf $(DEMO)
 
-.PHONY: help libtorch build test test-mpi test-s3 check demo serve-demo real-data bench bench-gpu check-kernels gpu-forecast scale scale-measure wheel test-python fuzz clean-demo
+.PHONY: help libtorch build test test-mpi test-s3 check demo serve-demo real-data bench bench-gpu scale scale-measure wheel test-python fuzz clean-demo
