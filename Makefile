@@ -4,6 +4,10 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 # Everything builds against the link that tools/bootstrap.sh makes; LIBTORCH=DIR is an argument to that script.
 BUILD := env -u LIBTORCH cargo
+# MPI=1 builds and tests everything with several processes; continuous integration does, so that nothing is built twice.
+FEATURES := $(if $(MPI),--features medst-cli/nccl)
+# The Python package's library is no test program, but `cargo test --lib` takes it for one.
+TEST_RUNNER := --config 'target."cfg(all())".runner = "tools/not_python.sh"'
 MEDST := target/release/medst
 DEMO ?= demo
 
@@ -28,15 +32,15 @@ libtorch:
 
 # With the features of the whole workspace, so that what `make test` compiled is not compiled again.
 build: libtorch
-	$(BUILD) build --release --workspace --bins
+	$(BUILD) build --release --workspace --bins $(FEATURES)
 
 test: libtorch
-	$(BUILD) test --release --workspace
+	$(BUILD) test --release --workspace $(FEATURES)
 
-# Needs Open MPI and libclang (Debian: openmpi-bin libopenmpi-dev libclang-dev). The features of the whole workspace, so that nothing else is built anew.
+# Needs Open MPI and libclang (Debian: openmpi-bin libopenmpi-dev libclang-dev). `MPI=1 make test` has these tests among all others.
 test-mpi: libtorch
 	$(BUILD) test --release --workspace --features medst-cli/nccl --test distributed --test prepare_together
-	$(BUILD) test --release --workspace --features medst-cli/nccl --lib --config 'target."cfg(all())".runner = "tools/not_python.sh"' -- distributed::
+	$(BUILD) test --release --workspace --features medst-cli/nccl --lib $(TEST_RUNNER) -- distributed::
 
 # Against an S3 server on the loopback, which tools/s3_server.sh installs (PyPI, 140 MB). `make test` has these tests too, where the server is installed.
 test-s3: libtorch
@@ -45,9 +49,9 @@ test-s3: libtorch
 
 check: libtorch
 	$(BUILD) fmt --all --check
-	$(BUILD) clippy --release --workspace --all-targets -- -D warnings
+	$(BUILD) clippy --release --workspace --all-targets $(FEATURES) -- -D warnings
 	$(MAKE) test
-	RUSTDOCFLAGS='-D warnings' $(BUILD) doc --release --workspace --no-deps
+	RUSTDOCFLAGS='-D warnings' $(BUILD) doc --release --workspace --no-deps $(FEATURES)
 
 demo: build
 	@MEDST=$(MEDST) DEMO=$(DEMO) tools/demo.sh
