@@ -62,7 +62,11 @@ impl Dialect {
     /// Why a tensor of the file is not used; `None` where nobody knows.
     fn unused(self, name: &str, config: &ModelConfig) -> Option<&'static str> {
         match self {
-            Dialect::Medst => None,
+            Dialect::Medst => match Group::of(name) {
+                Some(Group::FindingHeads) => Some("the model has no heads for these findings (model.findings)"),
+                Some(Group::Contrast) => Some("the model's temperature is not learned (model.temperature)"),
+                _ => None,
+            },
             Dialect::Reference => reference::unused(name, config.text.layers),
             Dialect::Image(_) => vit::unused(name),
             Dialect::LateralImage => Some("shared with the frontal encoder"),
