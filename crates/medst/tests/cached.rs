@@ -16,12 +16,13 @@ use medst_data::split::Split;
 use tch::{Device, Kind, Tensor};
 
 /// Every option of the model and the losses that the paper does not have.
-const BEYOND_THE_PAPER: [&str; 7] = [
+const BEYOND_THE_PAPER: [&str; 8] = [
     "model.image.stem=convolutions",
     "model.temperature=learned",
     "model.findings=[\"edema\", \"pleural effusion\", \"pneumothorax\"]",
     "loss.findings_weight=1.0",
     "loss.boxes_weight=5.0",
+    "loss.change_weight=0.5",
     "loss.local=across",
     "data.sentences=drawn",
 ];

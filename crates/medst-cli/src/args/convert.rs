@@ -43,6 +43,9 @@ pub struct Convert {
     /// Replace what an earlier conversion made.
     #[arg(long)]
     pub overwrite: bool,
+    /// Store 16 bits per value (float16), which halves the file. Needs --to medst.
+    #[arg(long)]
+    pub half: bool,
 }
 
 #[derive(Debug, Args)]

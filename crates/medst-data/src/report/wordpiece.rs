@@ -44,6 +44,14 @@ impl WordPiece {
         Self::from_vocabulary(&bytes, path)
     }
 
+    /// As [`WordPiece::from_file`], from the text of a vocabulary file; `path` is what errors call it.
+    ///
+    /// # Errors
+    /// As [`WordPiece::from_file`].
+    pub fn from_text(text: &str, path: &Path) -> Result<WordPiece> {
+        Self::from_vocabulary(text.as_bytes(), path)
+    }
+
     fn from_vocabulary(bytes: &[u8], path: &Path) -> Result<WordPiece> {
         let fail = |message: String| Error::Vocabulary { path: PathBuf::from(path), message };
         let text = std::str::from_utf8(bytes).map_err(|error| {

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use tch::{Kind, Tensor};
 
 use super::counterpart::Counterpart;
@@ -13,6 +12,7 @@ use super::input::{Input, Side};
 use super::library::{self, LibraryConfig};
 use super::vit::{Family, Pixels};
 use super::{bert, reference, transformers, vit};
+use crate::model::builtin;
 use crate::model::card::{CARD, MODEL, ModelCard, Origin};
 use crate::model::config::{ImageConfig, ModelConfig, Semantics, TextConfig};
 use crate::model::weights::TensorFile;
@@ -355,13 +355,10 @@ impl Source {
     /// # Errors
     /// A file that cannot be read.
     pub fn origin(&self) -> Result<Origin> {
-        let file = std::fs::File::open(&self.path).map_err(Error::io(&self.path))?;
-        // SAFETY: only read here; see TensorFile::read.
-        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io(&self.path))?;
         Ok(Origin {
             file: self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
             format: self.dialect.label().into(),
-            sha256: Sha256::digest(&map).iter().map(|byte| format!("{byte:02x}")).collect(),
+            sha256: builtin::checksum(&self.path)?,
         })
     }
 }

@@ -30,6 +30,8 @@ pub enum Target {
 
 /// Writes a model; what stood at `out` is replaced only when everything is written.
 ///
+/// * `half`: 16 bits for each value, in a folder of ours.
+///
 /// Returns what the user should know of it.
 ///
 /// # Errors
@@ -42,6 +44,7 @@ pub fn write(
     card: &ModelCard,
     pieces: &WordPiece,
     filled: &Filled,
+    half: bool,
 ) -> Result<Vec<String>> {
     check_free(out, overwrite)?;
     if target != Target::Medst && model.config.image.stem == StemKind::Convolutions {
@@ -67,7 +70,10 @@ pub fn write(
     let notes = match target {
         Target::Transformers => transformers::write(staged.path(), model, card, pieces, filled)?,
         _ => {
-            model.save(&staged.path().join(MODEL), Some(card))?;
+            match half {
+                true => model.save_half(&staged.path().join(MODEL), card)?,
+                false => model.save(&staged.path().join(MODEL), Some(card))?,
+            }
             let path = staged.path().join(CARD);
             let text = serde_json::to_string_pretty(card).expect("a card has no keys but text");
             fs::write(&path, text).map_err(Error::io(&path))?;

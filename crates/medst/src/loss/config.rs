@@ -13,6 +13,8 @@ pub struct LossConfig {
     pub local_weight: f64,
     /// λ₃, weight of the temporal loss.
     pub temporal_weight: f64,
+    /// Weight of the alignment of changes between visits ([`super::change`]); sequences as for the temporal loss.
+    pub change_weight: f64,
     /// Weight of the loss of study labels, for models with [`crate::model::findings`].
     pub findings_weight: f64,
     /// Weight of the loss of boxes, patch by patch.
@@ -129,6 +131,7 @@ impl Default for LossConfig {
             global_weight: 1.0,
             local_weight: 1.0,
             temporal_weight: 1.0,
+            change_weight: 0.0,
             findings_weight: 0.0,
             boxes_weight: 0.0,
             forward_mapping_weight: 1.0,
@@ -155,7 +158,9 @@ impl Default for LossConfig {
 impl LossConfig {
     /// Whether anything is asked of reports; without, only labels and boxes of pictures are learned.
     pub fn reads_reports(&self) -> bool {
-        self.global_weight > 0.0 || self.local_weight > 0.0 || self.temporal_weight > 0.0
+        [self.global_weight, self.local_weight, self.temporal_weight, self.change_weight]
+            .iter()
+            .any(|&weight| weight > 0.0)
     }
 
     /// Whether targets come from a slower model.
@@ -172,6 +177,7 @@ impl LossConfig {
             ("global_weight", self.global_weight, self.global_weight >= 0.0),
             ("local_weight", self.local_weight, self.local_weight >= 0.0),
             ("temporal_weight", self.temporal_weight, self.temporal_weight >= 0.0),
+            ("change_weight", self.change_weight, self.change_weight >= 0.0),
             ("findings_weight", self.findings_weight, self.findings_weight >= 0.0),
             ("boxes_weight", self.boxes_weight, self.boxes_weight >= 0.0),
             ("forward_mapping_weight", self.forward_mapping_weight, self.forward_mapping_weight >= 0.0),

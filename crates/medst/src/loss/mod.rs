@@ -1,10 +1,11 @@
 //! The Med-ST losses (paper, sections 3.3 and 3.4): pure functions of embeddings, masks and a small configuration.
 //!
 //! [`global`] aligns images with reports, [`local`] patches with words, [`temporal`] sequences of studies with each other.
-//! [`across`] aligns words with patches across studies, [`findings`] learns from labels and boxes, [`scale`] has the temperature. [`candidates`], [`sigmoid`] and [`soft_targets`] are variants of [`global`] beyond the paper.
+//! [`across`] aligns words with patches across studies, [`change`] what changed with what a report says of it, [`findings`] learns from labels and boxes, [`scale`] has the temperature. [`candidates`], [`sigmoid`] and [`soft_targets`] are variants of [`global`] beyond the paper.
 
 pub mod across;
 pub mod candidates;
+pub mod change;
 pub mod config;
 pub mod findings;
 pub mod global;
@@ -36,6 +37,8 @@ pub struct Losses {
     pub forward_mapping: Tensor,
     /// Reverse mapping regression, of the same mappings.
     pub reverse_mapping: Tensor,
+    /// Of changes between visits; zero where it has no weight.
+    pub change: Tensor,
     /// Of labels, and of boxes; zero for models without heads for findings.
     pub findings: Tensor,
     pub boxes: Tensor,
@@ -109,11 +112,16 @@ pub fn of_share(
         }
     };
     let temporal = temporal::temporal(&image, &report, relations, config);
+    let change = match config.change_weight > 0.0 {
+        true => change::change(&image, &report, relations, &model.scale(config)),
+        false => zero(&image),
+    };
     let total = &global.loss * config.global_weight
         + &local * config.local_weight
         + (&temporal.forward_mapping * config.forward_mapping_weight
             + &temporal.reverse_mapping * config.reverse_mapping_weight)
             * config.temporal_weight
+        + &change * config.change_weight
         + &findings * config.findings_weight
         + &boxes * config.boxes_weight;
     Losses {
@@ -122,6 +130,7 @@ pub fn of_share(
         local,
         forward_mapping: temporal.forward_mapping,
         reverse_mapping: temporal.reverse_mapping,
+        change,
         findings,
         boxes,
         accuracy_at_1: global.accuracy_at_1,
@@ -145,6 +154,7 @@ pub fn supervised(model: &MedSt, features: &ImageFeatures, batch: &Batch, config
         local: none(),
         forward_mapping: none(),
         reverse_mapping: none(),
+        change: none(),
         accuracy_at_1: none(),
         accuracy_at_5: none(),
         findings,

@@ -12,12 +12,14 @@
 //! | [`cost`] | the operations that a step needs |
 //! | [`fused`] | layers that keep less for the backward pass |
 //! | [`parameters`] | named tensors and their initialisation |
+//! | [`builtin`] | models that are part of the program |
 //! | [`weights`] | reading and writing tensors by name |
 //!
 //! Letters: `B` studies, `L` of them with a lateral view, `P` patches a view, `N` tokens, `W` words, `H` encoder width,
 //! `D` embedding width.
 
 pub mod bert;
+pub mod builtin;
 pub mod card;
 pub mod config;
 pub mod contrast;

@@ -21,7 +21,9 @@ pub struct Parts {
     pub local: f64,
     pub forward_mapping: f64,
     pub reverse_mapping: f64,
-    /// Absent in logs of earlier versions, as is the next.
+    /// Absent in logs of earlier versions, as are the next two.
+    #[serde(default)]
+    pub change: f64,
     #[serde(default)]
     pub findings: f64,
     #[serde(default)]
@@ -38,6 +40,7 @@ impl Parts {
             &losses.local,
             &losses.forward_mapping,
             &losses.reverse_mapping,
+            &losses.change,
             &losses.findings,
             &losses.boxes,
             &losses.accuracy_at_1,
@@ -45,7 +48,7 @@ impl Parts {
         ];
         // Read in one go: each time the host would wait for a GPU.
         let numbers = tch::no_grad(|| Tensor::stack(&all.map(|own| own.to_kind(Kind::Double)), 0));
-        Parts::from_values(&Vec::try_from(numbers).expect("nine numbers"))
+        Parts::from_values(&Vec::try_from(numbers).expect("ten numbers"))
     }
 
     /// Adds `weight` times another.
@@ -62,13 +65,14 @@ impl Parts {
         parts
     }
 
-    fn values_mut(&mut self) -> [&mut f64; 9] {
+    fn values_mut(&mut self) -> [&mut f64; 10] {
         [
             &mut self.total,
             &mut self.global,
             &mut self.local,
             &mut self.forward_mapping,
             &mut self.reverse_mapping,
+            &mut self.change,
             &mut self.findings,
             &mut self.boxes,
             &mut self.accuracy_at_1,
@@ -82,13 +86,14 @@ impl Parts {
     }
 
     /// Every part under its name.
-    pub fn named(&self) -> [(&'static str, f64); 9] {
+    pub fn named(&self) -> [(&'static str, f64); 10] {
         [
             ("total", self.total),
             ("global", self.global),
             ("local", self.local),
             ("forward_mapping", self.forward_mapping),
             ("reverse_mapping", self.reverse_mapping),
+            ("change", self.change),
             ("findings", self.findings),
             ("boxes", self.boxes),
             ("accuracy_at_1", self.accuracy_at_1),
