@@ -12,7 +12,7 @@ MEDST := target/release/medst
 DEMO ?= demo
 
 help:
-	@echo 'make demo         build; synthetic cohort -> corpus -> pre-trained model -> result (minutes)'
+	@echo 'make demo         build; synthetic cohort -> corpus -> pre-trained model -> result (minutes); FROM_SCRATCH=1 from random weights'
 	@echo 'make serve-demo   the service and its page with the demo model (makes the demo where there is none)'
 	@echo 'make test         every test'
 	@echo 'make test-mpi     preparation and pre-training by several processes (needs Open MPI)'
@@ -54,7 +54,7 @@ check: libtorch
 	RUSTDOCFLAGS='-D warnings' $(BUILD) doc --release --workspace --no-deps $(FEATURES)
 
 demo: build
-	@MEDST=$(MEDST) DEMO=$(DEMO) tools/demo.sh
+	@MEDST=$(MEDST) DEMO=$(DEMO) tools/demo.sh $(if $(FROM_SCRATCH),--from-scratch)
 
 serve-demo: build
 	@MEDST=$(MEDST) DEMO=$(DEMO) tools/serve_demo.sh

@@ -48,7 +48,7 @@ run() { # LOSS PICTURES
     global) weights+=(loss.global_weight=1) ;;
     temporal) weights+=(loss.temporal_weight=1) ;;
   esac
-  [ -e "$run/best" ] || "$medst" -q pretrain configs/demo.toml --set data.corpus="$out/corpus-$2" --set train.output="$run" \
+  [ -e "$run/best" ] || "$medst" -q pretrain configs/from-scratch.toml --set data.corpus="$out/corpus-$2" --set train.output="$run" \
     --set model.image.patch="$patch" --set train.max_steps="$steps" --set train.epochs=100 --set train.validate_every=$((steps / 5)) \
     "${weights[@]/#/--set=}"
 }
