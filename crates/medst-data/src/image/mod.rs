@@ -6,9 +6,12 @@ pub mod dicom;
 mod exif;
 pub mod jpeg;
 pub mod load;
+mod notes;
+mod png;
 pub mod resize;
 pub mod size;
 
+pub use notes::Notes;
 use serde::{Deserialize, Serialize};
 
 /// An 8-bit grey picture, row by row from the top.
@@ -21,7 +24,7 @@ pub struct GreyImage {
 }
 
 impl GreyImage {
-    /// From samples of 8 bit, row by row: grey, grey with alpha, RGB or RGBA, as files of that kind are read.
+    /// From samples of 8 bit, row by row: grey, grey with alpha, RGB or RGBA, as PNG files of that kind are read.
     ///
     /// # Errors
     /// A reason: another number of channels, no or too many pixels, samples that do not fill the picture.
@@ -34,11 +37,17 @@ impl GreyImage {
         let pixels = match channels {
             1 => samples,
             2 => samples.chunks_exact(2).map(|pixel| pixel[0]).collect(),
-            3 | 4 => samples.chunks_exact(channels).map(decode::luma).collect(),
+            3 | 4 => samples.chunks_exact(channels).map(png::luma).collect(),
             other => return Err(format!("{other} channels; a picture has 1 (grey) to 4 (RGBA)")),
         };
         Ok(GreyImage { width, height, pixels })
     }
+}
+
+/// The depth of values in bits, by the largest of them: the smallest of 8, 10, 12, 14 and 16 that holds it. Detectors give
+/// values of these depths, and files often keep them in words of 16 bits without saying so.
+pub(crate) fn fitting_depth(largest: u16) -> u32 {
+    [8, 10, 12, 14].into_iter().find(|&depth| u32::from(largest) < 1 << depth).unwrap_or(16)
 }
 
 /// The reference's rule for pictures deeper than 8 bit (its DICOM reader): `value · 255 / largest`, saturated to 8 bit, inverted

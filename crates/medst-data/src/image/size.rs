@@ -1,5 +1,6 @@
 //! The size that a picture file declares, without decoding it: to refuse pictures before memory is taken for them.
 
+use super::decode::unsupported;
 use super::dicom;
 
 /// Width and height in pixels of a JPEG, PNG or DICOM file.
@@ -16,7 +17,7 @@ pub fn declared(bytes: &[u8]) -> Result<[usize; 2], String> {
             let size = header.columns.zip(header.rows).map(|(width, height)| [width, height]);
             size.ok_or_else(|| "damaged DICOM: it has no size".into())
         }
-        _ => Err("neither a JPEG, a PNG nor a DICOM file".into()),
+        _ => Err(unsupported(bytes)),
     }
 }
 

@@ -1,14 +1,14 @@
 //! The stored pixels of a DICOM object, whatever they are coded by.
 
-use dicom_core::value::Value;
+use dicom_core::VR;
 use dicom_dictionary_std::tags;
-use dicom_object::InMemDicomObject;
 use hayro_jpeg2000::{self as jpeg2000, DecodeSettings, DecoderContext};
 
 use super::attributes::Format;
+use super::dataset::{DataSet, Element};
 use super::jpeg_stream::Frame;
 use super::{jpeg_lossless, jpeg_ls, rle};
-use crate::image::decode::{check_size, decode_jpeg, luma};
+use crate::image::decode::{Untagged, check_size, decode_jpeg, luma};
 
 /// How pixels are coded: the transfer syntaxes that are read, by kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,9 +22,9 @@ pub(super) enum Coding {
 }
 
 impl Coding {
-    /// Of a transfer syntax; an error names one that is not read.
-    pub fn of(transfer_syntax: &str) -> Result<Coding, String> {
-        let uid = transfer_syntax.trim_matches(|c: char| c.is_whitespace() || c == '\0');
+    /// Of a transfer syntax, native without one; an error names one that is not supported.
+    pub fn of(transfer_syntax: Option<&str>) -> Result<Coding, String> {
+        let Some(uid) = transfer_syntax else { return Ok(Coding::Native) };
         let name = match uid.strip_prefix("1.2.840.10008.1.2").unwrap_or("unknown") {
             "" | ".1" | ".1.99" | ".2" => return Ok(Coding::Native),
             ".5" => return Ok(Coding::Rle),
@@ -37,7 +37,7 @@ impl Coding {
             video if video.starts_with(".4.10") => "video",
             _ => "unknown",
         };
-        Err(format!("transfer syntax {uid} ({name}) is not read"))
+        Err(format!("unsupported transfer syntax {uid} ({name})"))
     }
 }
 
@@ -49,13 +49,28 @@ pub(super) enum Pixels {
     Luma(Vec<u8>),
 }
 
-pub(super) fn read(object: &InMemDicomObject, format: &Format, coding: Coding) -> Result<Pixels, String> {
-    let element = object.get(tags::PIXEL_DATA).ok_or("it has no pixel data")?;
-    let frame = match (element.value(), coding) {
-        (Value::Primitive(value), Coding::Native) => return native(format, &value.to_bytes()),
-        (Value::PixelSequence(sequence), coding) if coding != Coding::Native => sequence.fragments().concat(),
-        _ => return Err("damaged DICOM: its pixel data is not coded as its transfer syntax says".into()),
+/// Reads the pixels of a data set.
+///
+/// # Errors
+/// A reason: no pixels, a transfer syntax that contradicts them, damaged pixels.
+pub(super) fn read(set: &DataSet, format: &Format, coding: Coding) -> Result<Pixels, String> {
+    let Some(element) = set.get(tags::PIXEL_DATA) else {
+        let is_float = set.get(tags::FLOAT_PIXEL_DATA).or(set.get(tags::DOUBLE_FLOAT_PIXEL_DATA)).is_some();
+        let reason = if is_float { "its pixels are floating-point numbers; whole numbers can be read" } else { "it has no pixel data" };
+        return Err(reason.into());
     };
+    if element.undefined != (coding != Coding::Native) {
+        let reason = match element.undefined {
+            true => "its pixels are compressed, but it names no transfer syntax of compressed pixels",
+            false => "its pixels are not compressed, but its transfer syntax says so",
+        };
+        return Err(reason.into());
+    }
+    if coding == Coding::Native {
+        return native(format, element);
+    }
+    // The first item is the table of offsets.
+    let frame = element.items().skip(1).collect::<Vec<_>>().concat();
     match coding {
         Coding::Native => unreachable!("returned above"),
         Coding::Rle => {
@@ -73,9 +88,10 @@ pub(super) fn read(object: &InMemDicomObject, format: &Format, coding: Coding) -
         Coding::Jpeg => {
             let precision = jpeg_frame(&frame, format)?.precision;
             if precision != 8 {
-                return Err(format!("lossy JPEG of {precision} bit is not read, of 8 bit it is"));
+                return Err(format!("{precision}-bit lossy JPEG is not supported (only 8-bit is)"));
             }
-            let image = decode_jpeg(&frame)?;
+            let untagged = if format.photometric == "RGB" { Untagged::Rgb } else { Untagged::Ycbcr };
+            let image = decode_jpeg(&frame, untagged)?;
             Ok(match format.samples {
                 1 => codes(format, 8, image.pixels.into_iter().map(u16::from)),
                 _ => Pixels::Luma(image.pixels),
@@ -90,23 +106,37 @@ pub(super) fn read(object: &InMemDicomObject, format: &Format, coding: Coding) -
     }
 }
 
-fn native(format: &Format, bytes: &[u8]) -> Result<Pixels, String> {
-    let count = format.count();
-    // Colour at half resolution: two lumas, then the two colours that they share.
-    let halved = format.photometric == "YBR_FULL_422";
-    let expected = if halved { count * 2 } else { count * format.samples * format.allocated as usize / 8 };
-    let bytes = bytes
+fn native(format: &Format, element: &Element) -> Result<Pixels, String> {
+    let (count, expected) = (format.count(), format.bytes());
+    let found = element.value.len();
+    let bytes = element
+        .value
         .get(..expected)
-        .ok_or_else(|| format!("truncated: {} bytes of pixels where {expected} were expected", bytes.len()))?;
-    Ok(if halved {
+        .ok_or_else(|| format!("truncated: {found} bytes of pixels where {expected} were expected"))?;
+    let big_endian = element.encoding.big_endian;
+    if format.allocated == 16 {
+        let word = |bytes: &[u8]| match big_endian {
+            true => u16::from_be_bytes([bytes[0], bytes[1]]),
+            false => u16::from_le_bytes([bytes[0], bytes[1]]),
+        };
+        return Ok(codes(format, 16, bytes.chunks_exact(2).map(word)));
+    }
+    // Bytes that are written as big-endian words are swapped (PS3.5, 8.1.2).
+    let swapped: Vec<u8>;
+    let bytes = if big_endian && element.vr == VR::OW {
+        let pairs = element.value.chunks_exact(2);
+        swapped = pairs.flat_map(|pair| [pair[1], pair[0]]).collect();
+        swapped.get(..expected).ok_or("truncated: an odd number of bytes of pixels in words")?
+    } else {
+        bytes
+    };
+    Ok(if format.is_halved() {
         Pixels::Luma(bytes.chunks(4).flat_map(|pair| pair.iter().take(2)).copied().take(count).collect())
     } else if format.samples == 3 {
         let (pixel_step, sample_step) = if format.planar { (1, count) } else { (3, 1) };
         colour(format, |pixel| [0, 1, 2].map(|sample| bytes[pixel * pixel_step + sample * sample_step]))
-    } else if format.allocated == 8 {
-        codes(format, 8, bytes.iter().map(|&byte| u16::from(byte)))
     } else {
-        codes(format, 16, bytes.chunks_exact(2).map(|word| u16::from_le_bytes([word[0], word[1]])))
+        codes(format, 8, bytes.iter().map(|&byte| u16::from(byte)))
     })
 }
 

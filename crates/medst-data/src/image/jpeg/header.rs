@@ -40,7 +40,7 @@ struct Frame {
 }
 
 const TRUNCATED: Stop = Stop::Damaged("truncated JPEG: the file ends in its header");
-const MALFORMED: Stop = Stop::Damaged("damaged JPEG: a header segment is malformed");
+pub(super) const MALFORMED: Stop = Stop::Damaged("damaged JPEG: a header segment is malformed");
 
 /// Reads everything up to the scan.
 pub fn parse(bytes: &[u8]) -> Result<Header, Stop> {
@@ -72,7 +72,7 @@ pub fn parse(bytes: &[u8]) -> Result<Header, Stop> {
                 let [high, low] = *segment.first_chunk::<2>().ok_or(MALFORMED)?;
                 restart_interval = usize::from(u16::from_be_bytes([high, low]));
             }
-            // Without the YCbCr transform the first component is no luma.
+            // Without the YCbCr transform the first component is not luma.
             0xee if segment.starts_with(b"Adobe") && segment.get(11) != Some(&1) => return Err(Stop::NotServed),
             0xe0..=0xef | 0xfe => {}
             0xda => {
@@ -135,7 +135,7 @@ fn read_quantisation(mut segment: &[u8], tables: &mut [Option<[f32; 64]>; 4]) ->
     Ok(())
 }
 
-fn read_codes(mut segment: &[u8], tables: &mut [[Option<CodeTable>; 4]; 2]) -> Result<(), Stop> {
+pub(super) fn read_codes(mut segment: &[u8], tables: &mut [[Option<CodeTable>; 4]; 2]) -> Result<(), Stop> {
     while !segment.is_empty() {
         let (&kind, rest) = segment.split_first().ok_or(MALFORMED)?;
         let counts = rest.first_chunk::<16>().ok_or(MALFORMED)?;

@@ -206,16 +206,52 @@ impl<'a> Bits<'a> {
 
     /// Goes on behind restart marker `number`.
     pub fn restart(&mut self, number: u8) -> Result<(), Stop> {
-        let at = self.end()?;
+        const NO_RESTART: Stop = Stop::Damaged("damaged JPEG: a restart marker is missing");
+        let at = self.end().map_err(|stop| if matches!(stop, Stop::NotServed) { NO_RESTART } else { stop })?;
         let fill = self.bytes[at..].iter().take_while(|&&byte| byte == 0xff).count();
         match self.bytes.get(at + fill) {
             Some(&marker) if fill > 0 && marker == 0xd0 + number => {
                 *self = Bits::new(self.bytes, at + fill + 1);
                 Ok(())
             }
-            Some(_) => Err(Stop::Damaged("damaged JPEG: a restart marker is missing")),
+            Some(_) => Err(NO_RESTART),
             None => Err(MISSING),
         }
+    }
+
+    /// One bit.
+    pub fn bit(&mut self) -> u32 {
+        self.bits(1)
+    }
+
+    /// Up to 16 bits.
+    pub fn bits(&mut self, count: u32) -> u32 {
+        self.refill();
+        self.take(count)
+    }
+
+    /// A code and the bits of its value: the run of zeros in front of the value, and how many bits it has.
+    #[inline(always)]
+    pub fn symbol(&mut self, table: &CodeTable) -> Result<(u32, u32), Stop> {
+        self.refill();
+        let mut entry = table.look[self.peek(LOOK) as usize];
+        if entry == 0 {
+            entry = table.find(self.peek(16)).ok_or(INVALID)?;
+        }
+        self.drop(entry & 31);
+        let (run, size) = (entry >> 8 & 15, entry >> 12 & 15);
+        if entry & WITH_VALUE == 0 {
+            self.drop(size);
+        }
+        Ok((run, size))
+    }
+
+    /// Where the next marker that is no restart begins; the end of the file without one.
+    pub fn next_marker(&self) -> usize {
+        // Bytes that were taken in and not used hold no marker.
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let found = rest.windows(2).position(|pair| pair[0] == 0xff && !matches!(pair[1], 0 | 0xff | 0xd0..=0xd7));
+        self.at + found.unwrap_or(rest.len())
     }
 
     /// Where the data end; all of them must have been used.

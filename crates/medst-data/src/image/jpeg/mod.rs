@@ -10,6 +10,7 @@
 //! | `header` | what stands before the entropy-coded data |
 //! | `huffman` | code tables, bits, coefficients of a block |
 //! | `average` | coefficients to output cells |
+//! | `scans` | whether a file is whole, which the full decoder does not tell |
 //!
 //! Files that this path does not serve (progressive, arithmetic, 12 bit, four components, RGB, little or no shrinking) are
 //! left to [`super::decode`].
@@ -17,6 +18,7 @@
 mod average;
 mod header;
 mod huffman;
+mod scans;
 
 use self::average::Averages;
 use self::header::{Header, parse};
@@ -24,23 +26,27 @@ use self::huffman::Bits;
 use super::GreyImage;
 use super::exif::Orientation;
 
+pub(super) use scans::check;
+
 /// Why there is no square.
 #[derive(Debug)]
 enum Stop {
     /// The file is not one that this path serves.
     NotServed,
     Damaged(&'static str),
+    /// Bytes where a marker should be.
+    Stray {
+        count: usize,
+        at: usize,
+    },
 }
 
 /// Decodes a JPEG file into a `side`×`side` square, as `decode` and `to_square` do one after the other.
 ///
-/// `None` when this path does not serve the file.
-pub fn to_square(bytes: &[u8], side: usize) -> Option<Result<Vec<u8>, String>> {
-    match square(bytes, side) {
-        Ok(square) => Some(Ok(square)),
-        Err(Stop::NotServed) => None,
-        Err(Stop::Damaged(reason)) => Some(Err(reason.to_string())),
-    }
+/// `None` when this path does not serve the file, or cannot read it: what is damaged is for the full decoder to say, so that
+/// both ways refuse the same files for the same reasons.
+pub fn to_square(bytes: &[u8], side: usize) -> Option<Vec<u8>> {
+    square(bytes, side).ok()
 }
 
 fn square(bytes: &[u8], side: usize) -> Result<Vec<u8>, Stop> {
@@ -110,9 +116,5 @@ fn scan(bytes: &[u8], header: &Header, averages: &mut Averages) -> Result<usize,
 /// An end-of-image marker must follow the data; another scan is left to the full decoder.
 fn check_end(rest: &[u8]) -> Result<(), Stop> {
     let marker = rest.windows(2).find(|pair| pair[0] == 0xff && !matches!(pair[1], 0 | 0xff | 0xd0..=0xd7));
-    match marker {
-        Some([_, 0xd9]) => Ok(()),
-        Some(_) => Err(Stop::NotServed),
-        None => Err(Stop::Damaged("truncated JPEG: the end-of-image marker is missing")),
-    }
+    if matches!(marker, Some([_, 0xd9])) { Ok(()) } else { Err(Stop::NotServed) }
 }
