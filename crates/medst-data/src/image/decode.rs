@@ -1,6 +1,7 @@
 //! Decoding JPEG and PNG files to 8-bit grey, as OpenCV's grey reading gives it (with the exceptions of docs/data.md), turned
 //! as the Exif data say. DICOM files are left to [`super::dicom`]. Content decides on the format, not the file's name.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use zune_core::bytestream::ZCursor;
@@ -80,7 +81,8 @@ pub(super) fn decode_jpeg(bytes: &[u8], untagged: Untagged) -> Result<GreyImage,
     let fail = |error: zune_jpeg::errors::DecodeErrors| format!("damaged JPEG: {error:?}");
     let limit = MOST_PIXELS.min(usize::from(u16::MAX));
     let options = DecoderOptions::default().set_strict_mode(true).set_max_width(limit).set_max_height(limit);
-    let mut decoder = zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+    let bytes = without_short_adobe(bytes);
+    let mut decoder = zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(&*bytes), options);
     decoder.decode_headers().map_err(fail)?;
     let info = decoder.info().ok_or("damaged JPEG: it has no size")?;
     let (width, height) = (usize::from(info.width), usize::from(info.height));
@@ -88,7 +90,7 @@ pub(super) fn decode_jpeg(bytes: &[u8], untagged: Untagged) -> Result<GreyImage,
     // The samples as they are stored; of colour only the luma, where it is one of them.
     let is_rgb = match info.components {
         1 => false,
-        3 => has_rgb(bytes, untagged),
+        3 => has_rgb(&bytes, untagged),
         4 => return Err("a CMYK JPEG, which no radiograph is".into()),
         other => return Err(format!("a JPEG of {other} components; 1 (grey) and 3 (colour) are supported")),
     };
@@ -110,6 +112,15 @@ pub(super) fn decode_jpeg(bytes: &[u8], untagged: Untagged) -> Result<GreyImage,
         _ => pixels.chunks_exact(3).map(|pixel| pixel[0]).collect(),
     };
     Ok(GreyImage { width, height, pixels })
+}
+
+/// The file without an Adobe marker that is too short to have a transform, which other decoders pass over.
+fn without_short_adobe(bytes: &[u8]) -> Cow<'_, [u8]> {
+    let short = segments(bytes).find(|(marker, data)| *marker == 0xee && data.starts_with(b"Adobe") && data.len() < 12);
+    let Some((_, data)) = short else { return Cow::Borrowed(bytes) };
+    // Its marker and length precede the data.
+    let at = data.as_ptr() as usize - bytes.as_ptr() as usize;
+    Cow::Owned([&bytes[..at - 4], &bytes[at + data.len()..]].concat())
 }
 
 /// Whether the three components of a JPEG are red, green and blue, by the rules of libjpeg, which OpenCV reads with: a JFIF

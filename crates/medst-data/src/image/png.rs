@@ -119,10 +119,18 @@ impl Grey8 {
     }
 }
 
-/// Colours of 16 bits a sample to grey; grey stays as it is.
+/// Colours of 16 bits a sample to grey.
 struct Grey16 {
     /// To light and back, by the upper 11 bits of a sample.
     tables: Option<[Vec<u16>; 2]>,
+}
+
+/// A grey sample of a colour picture with gamma: libpng has it rounded to 8 bits, by its upper 11.
+fn rounded(sample: u16) -> u16 {
+    let upper = u32::from(sample >> 5);
+    let bound = |level: u32| ((level * 257 + 128) * 2047 + 32_768) / 65_535 + 1;
+    let level = (upper / 8).saturating_sub(1);
+    ((level..255).find(|&level| upper < bound(level)).unwrap_or(255) * 257) as u16
 }
 
 impl Grey16 {
@@ -136,7 +144,7 @@ impl Grey16 {
     fn of(&self, pixel: &[u16]) -> u16 {
         let &[r, g, b, ..] = pixel else { return pixel[0] };
         if r == g && g == b {
-            return r;
+            return if self.tables.is_some() { rounded(r) } else { r };
         }
         let round = |sum: u32| (sum + (1 << 14)) >> 15;
         match &self.tables {

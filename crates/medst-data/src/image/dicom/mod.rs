@@ -19,6 +19,7 @@ mod bits;
 mod dataset;
 mod file;
 mod header;
+mod jpeg_2000;
 mod jpeg_lossless;
 mod jpeg_ls;
 mod jpeg_stream;
@@ -71,8 +72,9 @@ pub fn decode_noting(bytes: &[u8], window: Window, notes: &mut Notes) -> Result<
     let picture = |set: &DataSet, syntax: Option<&str>, notes: &mut Notes| {
         // Before the attributes, since files of other syntaxes may lack them.
         let coding = Coding::of(syntax)?;
+        let element = pixels::element(set)?;
         let format = Format::of(set)?;
-        let grey = match pixels::read(set, &format, coding)? {
+        let grey = match pixels::read(element, &format, coding)? {
             Pixels::Codes(codes) => voi::apply(set, &format, window, &codes, notes)?,
             Pixels::Luma(luma) => luma,
         };

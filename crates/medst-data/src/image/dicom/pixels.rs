@@ -2,12 +2,11 @@
 
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
-use hayro_jpeg2000::{self as jpeg2000, DecodeSettings, DecoderContext};
 
 use super::attributes::Format;
 use super::dataset::{DataSet, Element};
 use super::jpeg_stream::Frame;
-use super::{jpeg_lossless, jpeg_ls, rle};
+use super::{jpeg_2000, jpeg_lossless, jpeg_ls, rle};
 use crate::image::decode::{Untagged, check_size, decode_jpeg, luma};
 
 /// How pixels are coded: the transfer syntaxes that are read, by kind.
@@ -49,16 +48,23 @@ pub(super) enum Pixels {
     Luma(Vec<u8>),
 }
 
-/// Reads the pixels of a data set.
+/// The element of the pixels.
 ///
 /// # Errors
-/// A reason: no pixels, a transfer syntax that contradicts them, damaged pixels.
-pub(super) fn read(set: &DataSet, format: &Format, coding: Coding) -> Result<Pixels, String> {
-    let Some(element) = set.get(tags::PIXEL_DATA) else {
-        let is_float = set.get(tags::FLOAT_PIXEL_DATA).or(set.get(tags::DOUBLE_FLOAT_PIXEL_DATA)).is_some();
-        let reason = if is_float { "its pixels are floating-point numbers; whole numbers can be read" } else { "it has no pixel data" };
-        return Err(reason.into());
-    };
+/// A reason: there are none, or they are of another kind.
+pub(super) fn element<'a, 'b>(set: &'b DataSet<'a>) -> Result<&'b Element<'a>, String> {
+    let is_float = || set.get(tags::FLOAT_PIXEL_DATA).or(set.get(tags::DOUBLE_FLOAT_PIXEL_DATA)).is_some();
+    set.get(tags::PIXEL_DATA).ok_or_else(|| match is_float() {
+        true => "its pixels are floating-point numbers, which are not supported".into(),
+        false => "it has no pixel data".into(),
+    })
+}
+
+/// Reads the pixels of an element.
+///
+/// # Errors
+/// A reason: a transfer syntax that contradicts them, damaged pixels.
+pub(super) fn read(element: &Element, format: &Format, coding: Coding) -> Result<Pixels, String> {
     if element.undefined != (coding != Coding::Native) {
         let reason = match element.undefined {
             true => "its pixels are compressed, but it names no transfer syntax of compressed pixels",
@@ -102,7 +108,7 @@ pub(super) fn read(set: &DataSet, format: &Format, coding: Coding) -> Result<Pix
             let decode = if coding == Coding::JpegLs { jpeg_ls::decode } else { jpeg_lossless::decode };
             Ok(codes(format, header.precision, decode(&frame, header)?.into_iter()))
         }
-        Coding::Jpeg2000 => jpeg_2000(&frame, format),
+        Coding::Jpeg2000 => jpeg_2000::decode(&frame, format),
     }
 }
 
@@ -142,14 +148,14 @@ fn native(format: &Format, element: &Element) -> Result<Pixels, String> {
 
 /// The stored bits of words of `precision` bits; what lies above them (overlays) or below is masked off. A coded frame may
 /// hold the stored bits alone, whatever the position of the highest.
-fn codes(format: &Format, precision: u32, words: impl Iterator<Item = u16>) -> Pixels {
+pub(super) fn codes(format: &Format, precision: u32, words: impl Iterator<Item = u16>) -> Pixels {
     let shift = if precision <= format.stored { 0 } else { format.high + 1 - format.stored };
     let mask = u16::MAX >> (16 - format.stored);
     Pixels::Codes(words.map(|word| (word >> shift) & mask).collect())
 }
 
 /// The luma of pixels of three samples; of YBR colours it is the first.
-fn colour(format: &Format, pixel: impl Fn(usize) -> [u8; 3]) -> Pixels {
+pub(super) fn colour(format: &Format, pixel: impl Fn(usize) -> [u8; 3]) -> Pixels {
     let rgb = format.photometric == "RGB";
     let grey = |samples: [u8; 3]| if rgb { luma(&samples) } else { samples[0] };
     Pixels::Luma((0..format.count()).map(|index| grey(pixel(index))).collect())
@@ -162,7 +168,7 @@ fn jpeg_frame(stream: &[u8], format: &Format) -> Result<Frame, String> {
 }
 
 /// A decoder allocates by what the frame itself says.
-fn check_frame(columns: usize, rows: usize, components: usize, format: &Format) -> Result<(), String> {
+pub(super) fn check_frame(columns: usize, rows: usize, components: usize, format: &Format) -> Result<(), String> {
     check_size(columns, rows)?;
     if (columns, rows, components) != (format.columns, format.rows, format.samples) {
         return Err(format!(
@@ -172,53 +178,4 @@ fn check_frame(columns: usize, rows: usize, components: usize, format: &Format) 
         ));
     }
     Ok(())
-}
-
-fn jpeg_2000(stream: &[u8], format: &Format) -> Result<Pixels, String> {
-    let fail = |what: &str| format!("damaged JPEG 2000: {what}");
-    // Some writers wrap the codestream into a JP2 file. It starts with a marker for its start and one for its size.
-    let start =
-        stream.windows(4).position(|bytes| bytes == [0xff, 0x4f, 0xff, 0x51]).ok_or_else(|| fail("no start"))?;
-    let stream = &stream[start..];
-    let number = |at: usize| Some(u32::from_be_bytes(*stream.get(at..)?.first_chunk()?) as usize);
-    let size = |end, offset| Some(number(end)?.saturating_sub(number(offset)?));
-    let components = stream.get(40..42).map(|bytes| usize::from(u16::from_be_bytes([bytes[0], bytes[1]])));
-    let (Some(columns), Some(rows), Some(components)) = (size(8, 16), size(12, 20), components) else {
-        return Err(fail("no size"));
-    };
-    check_frame(columns, rows, components, format)?;
-    // Besides the strict mode below, since its checks end with the last packet.
-    let end = stream.iter().rposition(|&byte| byte != 0).unwrap_or(0);
-    if !stream[..=end].ends_with(&[0xff, 0xd9]) {
-        return Err("truncated JPEG 2000: the end-of-codestream marker is missing".into());
-    }
-    let settings = DecodeSettings { strict: true, ..DecodeSettings::default() };
-    let mut context = DecoderContext::default();
-    let image = jpeg2000::Image::new(stream, &settings).map_err(|error| fail(&error.to_string()))?;
-    let image = image.decode(&mut context).map_err(|error| fail(&error.to_string()))?;
-    let components = image.components();
-    if components.len() != format.samples || components.iter().any(|part| part.samples().len() != columns * rows) {
-        return Err(fail("its components are not of the picture's size"));
-    }
-    if components.iter().any(|part| !(1..=16).contains(&part.bit_depth())) {
-        return Err(fail("its components have more than 16 bits"));
-    }
-    Ok(match components {
-        [grey] => {
-            // The decoder takes every component for unsigned and shifts it up; the size segment tells which are signed.
-            let precision = u32::from(grey.bit_depth());
-            let shift = if stream.get(42).is_some_and(|size| size & 0x80 != 0) { 1 << (precision - 1) } else { 0 };
-            codes(format, precision, grey.samples().iter().map(|&value| (value.round() as i32 - shift) as u16))
-        }
-        samples => {
-            let samples: Vec<&[f32]> = samples.iter().map(|sample| sample.samples()).collect();
-            let pixel = |index: usize| [0, 1, 2].map(|sample| samples[sample][index].round().clamp(0.0, 255.0) as u8);
-            // The decoder has undone the colour transformations of JPEG 2000 itself.
-            if format.photometric == "YBR_FULL" {
-                colour(format, pixel)
-            } else {
-                Pixels::Luma((0..format.count()).map(|index| luma(&pixel(index))).collect())
-            }
-        }
-    })
 }
