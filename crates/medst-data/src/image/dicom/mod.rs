@@ -23,6 +23,8 @@ mod jpeg_2000;
 mod jpeg_lossless;
 mod jpeg_ls;
 mod jpeg_stream;
+#[cfg(test)]
+mod odd_tests;
 mod pixels;
 mod rle;
 #[cfg(test)]

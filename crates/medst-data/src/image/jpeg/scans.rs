@@ -31,7 +31,6 @@ struct Markers {
     codes: [[Option<CodeTable>; 4]; 2],
     frame: Option<Frame>,
     restart_interval: usize,
-    scans: usize,
 }
 
 struct Frame {
@@ -45,6 +44,8 @@ struct Component {
     id: u8,
     horizontal: usize,
     vertical: usize,
+    /// Coefficients whose last bit has come, one bit each.
+    complete: u64,
     /// Of progressive files, for every block the coefficients that are not zero so far, one bit each; the blocks of a row one
     /// after the other, `stride` of them.
     known: Vec<u64>,
@@ -56,6 +57,8 @@ struct Component {
 struct Band {
     first: usize,
     last: usize,
+    /// The lowest bits come with it.
+    completes: bool,
     /// It makes known coefficients finer instead of bringing the first bits of others.
     refines: bool,
 }
@@ -76,8 +79,7 @@ impl Markers {
                     at += 1; // fill byte
                     continue;
                 }
-                0xd9 if self.scans > 0 => return Ok(()),
-                0xd9 => return Err(Stop::Damaged("damaged JPEG: it ends before its first scan")),
+                0xd9 => return self.end(),
                 0 | 1 | 0xd0..=0xd8 => return Err(MALFORMED),
                 marker => marker,
             };
@@ -95,10 +97,7 @@ impl Markers {
                     let [high, low] = *segment.first_chunk::<2>().ok_or(MALFORMED)?;
                     self.restart_interval = usize::from(u16::from_be_bytes([high, low]));
                 }
-                0xda => {
-                    at = self.scan(bytes, segment, at)?;
-                    self.scans += 1;
-                }
+                0xda => at = self.scan(bytes, segment, at)?,
                 // Arithmetic, hierarchical and lossless files.
                 0xc0..=0xcf | 0xdc | 0xde | 0xdf => return Err(Stop::NotServed),
                 _ => {}
@@ -106,7 +105,17 @@ impl Markers {
         }
     }
 
-    /// Reads a scan; returns where the marker behind it begins.
+    /// At the end marker: the first component, which is the luma, must be there to the last bit, the others at all.
+    fn end(&self) -> Result<(), Stop> {
+        let components = self.frame.as_ref().map(|frame| frame.components.as_slice()).unwrap_or_default();
+        let is_whole = components.first().is_some_and(|first| first.complete == u64::MAX);
+        match is_whole && components.iter().all(|component| component.complete & 1 == 1) {
+            true => Ok(()),
+            false => Err(Stop::Damaged("truncated JPEG: the end-of-image marker comes before all scans")),
+        }
+    }
+
+    /// Reads a scan; returns where the marker after it begins.
     fn scan(&mut self, bytes: &[u8], segment: &[u8], start: usize) -> Result<usize, Stop> {
         let frame = self.frame.as_mut().ok_or(Stop::Damaged("damaged JPEG: a scan without a frame"))?;
         let count = usize::from(*segment.first().ok_or(MALFORMED)?);
@@ -116,7 +125,7 @@ impl Markers {
         let (selected, parameters) = segment[1..].split_at(2 * count);
         let band = match frame.progressive {
             true => Band::of(parameters)?,
-            false => Band { first: 0, last: 63, refines: false },
+            false => Band { first: 0, last: 63, completes: true, refines: false },
         };
         if band.first > 0 && count > 1 {
             return Err(MALFORMED);
@@ -157,6 +166,10 @@ impl Markers {
             }
             bits.check()?;
         }
+        if band.completes {
+            let coefficients = (u64::MAX >> (63 - band.last)) & (u64::MAX << band.first);
+            members.iter().for_each(|&(place, _)| frame.components[place].complete |= coefficients);
+        }
         Ok(bits.next_marker())
     }
 }
@@ -172,6 +185,7 @@ impl Frame {
             id: part[0],
             horizontal: usize::from(part[1] >> 4),
             vertical: usize::from(part[1] & 15),
+            complete: 0,
             known: Vec::new(),
             stride: 0,
         });
@@ -219,7 +233,7 @@ impl Band {
         if last > 63 || first > last || (first == 0 && last > 0) {
             return Err(MALFORMED);
         }
-        Ok(Band { first, last, refines: bits >> 4 > 0 })
+        Ok(Band { first, last, completes: bits & 15 == 0, refines: bits >> 4 > 0 })
     }
 
     /// Reads what the band has of one block.
