@@ -2,8 +2,8 @@
 
     dicom_peer.py READ_GREYS TABLE [DIRECTORY …]
 
-TABLE gets one row per file: `same` (within one grey level), `refused` by medst with its reason, or `differs` with the reason that
-is known for it. A difference or refusal without a known reason ends with status 1. `tools/dicom_peer.sh` runs this.
+TABLE gets one row per file: `same` (within one grey level), or `refused` or `differs` with the reason. One without a reason ends
+with status 1. `tools/dicom_peer.sh` runs this.
 """
 
 import csv
@@ -24,23 +24,17 @@ from pydicom.uid import UncompressedTransferSyntaxes
 warnings.filterwarnings("ignore")
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 
-# What a radiograph is not, or what docs/data.md says is not supported. pydicom reads most of these.
+# What docs/data.md says is not read, and pydicom reads.
 REFUSALS = {
     r"it has \d+ frames": "several frames",
-    r"it has no pixel data": "no pixels (reports, directories, waveforms, plans)",
-    r"a colour palette": "palette",
-    r"unsupported transfer syntax": "a transfer syntax that docs/data.md does not list",
-    r"BitsAllocated is (1|32|64);": "depth",
+    r"a colour palette": "a palette",
+    r"unsupported transfer syntax": "a transfer syntax that is not supported",
+    r"BitsAllocated is (1|32|64);": "another depth than 8 or 16 bits",
     r"floating-point": "floating-point pixels",
     r"colour of \d+ bit": "colour of more than 8 bits",
     r"-bit lossy JPEG": "lossy JPEG of more than 8 bits",
     r"[23] components of \d+ bit; (lossless|JPEG-LS) grey": "colour in lossless JPEG or JPEG-LS",
-    r"(Rows|PhotometricInterpretation|Columns) is missing": "no image attributes",
 }
-# Files that are damaged on purpose, by name: the reason must match. Everything else that is refused is a difference.
-DAMAGED = {}
-# Files whose pixels differ from pydicom's: why.
-DIFFERENT = {}
 
 
 def first(value):
@@ -118,32 +112,26 @@ def interest(ds: pydicom.Dataset, values: np.ndarray):
     return np.clip((values - (center - 0.5)) / (width - 1) + 0.5, 0, 1) * 255
 
 
-def reason_of(table: dict, text: str):
-    return next((reason for pattern, reason in table.items() if re.search(pattern, text)), None)
-
-
-def compare(path: pathlib.Path, found: dict, pixels: pathlib.Path) -> tuple:
-    """Outcome, reason, and whether it is explained."""
+def compare(path: pathlib.Path, found: dict, pixels: pathlib.Path) -> tuple[str, str, str]:
+    """Outcome, details, and the reason; none where a difference has no explanation."""
     if "disagreement" in found:
-        return "differs", found["disagreement"], False
+        return "differs", found["disagreement"], ""
     try:
         expected, peer = grey(path), ""
     except Exception as error:  # pydicom raises errors of every kind
-        expected, peer = None, f"{type(error).__name__}: {error}".split("\n")[0][:100]
+        expected, peer = None, f"pydicom: {type(error).__name__}: {error}".split("\n")[0][:120]
     if "error" in found:
-        reason = reason_of(REFUSALS, found["error"]) or DAMAGED.get(path.name)
-        return "refused", found["error"] + (f" (pydicom: {peer})" if peer else ""), bool(reason) or expected is None
+        known = next((reason for pattern, reason in REFUSALS.items() if re.search(pattern, found["error"])), "")
+        return "refused", f"{found['error']} {peer}", "pydicom does not read it either" if expected is None else known
     if expected is None:
-        return "differs", f"read here, pydicom: {peer}", path.name in DIFFERENT
+        return "differs", f"read, but {peer}", ""
     shape = (found["height"], found["width"])
     if expected.shape != shape:
-        return "differs", f"size {shape}, pydicom {expected.shape}", path.name in DIFFERENT
+        return "differs", f"{shape} pixels, pydicom has {expected.shape}", ""
     values = np.fromfile(pixels, np.uint8).reshape(shape)
     off = int(np.abs(values.astype(int) - expected).max())
     notes = "; ".join(found["notes"])
-    if off <= 1:
-        return "same", notes, True
-    return "differs", f"{off} levels: {DIFFERENT.get(path.name, 'NO REASON')} {notes}", path.name in DIFFERENT
+    return ("same", notes, "within one grey level") if off <= 1 else ("differs", f"{off} levels {notes}", "")
 
 
 def main() -> int:
@@ -161,7 +149,7 @@ def main() -> int:
             root = next(root for root in roots if path.is_relative_to(root))
             rows.append([str(path.relative_to(root.parent)), *outcome])
     with open(table, "w", newline="") as file:
-        csv.writer(file).writerows([["file", "outcome", "reason", "explained"], *rows])
+        csv.writer(file).writerows([["file", "outcome", "details", "reason"], *rows])
     for outcome in ("same", "refused", "differs"):
         print(f"{sum(row[1] == outcome for row in rows):4} {outcome}")
     unexplained = [row for row in rows if not row[3]]

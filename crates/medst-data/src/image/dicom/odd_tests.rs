@@ -218,16 +218,14 @@ fn private_sequences_called_unknown_are_passed_over() {
 #[test]
 fn lengths_that_no_file_can_have_are_refused() {
     let whole = file(&regular());
+    let at = whole.windows(4).position(|bytes| bytes == [0x10, 0, 0x20, 0]).unwrap();
     for vr in [b"UN", b"OW", b"UT", b"SQ"] {
         // An element of nearly four gigabytes.
         let head = [&[9, 0, 0x0c, 0x10][..], vr, &[0, 0, 0xf0, 0xff, 0xff, 0xff]].concat();
-        let bytes = [&whole[..190], &head, &whole[190..]].concat();
-        let at = whole.windows(4).position(|bytes| bytes == [8, 0, 0x18, 0]).unwrap();
-        let bytes = if at < 190 { [&whole[..at], &head, &whole[at..]].concat() } else { bytes };
-        let error = decode(&bytes, Window::Declared).unwrap_err();
+        let error = decode(&[&whole[..at], &head, &whole[at..]].concat(), Window::Declared).unwrap_err();
         assert!(error.contains("longer than what holds it"), "{error}");
     }
-    let mut deep = whole[..whole.windows(4).position(|bytes| bytes == [8, 0, 0x18, 0]).unwrap()].to_vec();
+    let mut deep = whole[..at].to_vec();
     for _ in 0..100_000 {
         deep.extend([&[8, 0, 0x40, 0x11, b'S', b'Q', 0, 0][..], &[0xff; 4]].concat());
         deep.extend([&[0xfe, 0xff, 0, 0xe0][..], &[0xff; 4]].concat());
