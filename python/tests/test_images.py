@@ -53,6 +53,10 @@ def test_every_mode_of_pil_is_its_png_file(model):
     wide = Image.fromarray(np.asarray(deep).astype(np.int32))
     assert wide.mode == "I"
     assert torch.equal(model.embed_images([wide]), model.embed_images([png(deep)]))
+    # 12 bits in 16: neither is nearly black.
+    low = Image.fromarray((np.asarray(deep) >> 4).astype(np.uint16))
+    found = model.embed_images([low, png(low), np.asarray(low)])
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
 
 
 def test_a_picture_is_turned_as_its_exif_data_say(model, radiographs):
