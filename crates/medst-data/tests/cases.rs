@@ -66,7 +66,7 @@ fn odd_files_are_refused_or_remarked_on_for_the_true_reason() {
         return;
     }
     for (name, reason) in [
-        ("image/J01_extraneous_before_dqt.jpg", "1 stray bytes where a marker was expected, at byte 20"),
+        ("image/J01_extraneous_before_dqt.jpg", "1 stray byte where a marker was expected, at byte 20"),
         ("image/J07_truncated_half_with_eoi.jpg", "entropy-coded data are missing"),
         ("image/J30_small_half_eoi.jpg", "entropy-coded data are missing"),
         ("image/X03_tiff.tif", "TIFF files are not supported"),

@@ -83,6 +83,11 @@ impl Encoding {
         true
     }
 
+    /// The length that the element at a place declares.
+    pub fn length_at(self, bytes: &[u8], at: usize) -> Option<u32> {
+        Head::read(bytes, at, self).map(|head| head.length)
+    }
+
     pub fn number16(self, bytes: &[u8], at: usize) -> Option<u16> {
         let bytes = *bytes.get(at..)?.first_chunk()?;
         Some(if self.big_endian { u16::from_be_bytes(bytes) } else { u16::from_le_bytes(bytes) })

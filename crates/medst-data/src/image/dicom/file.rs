@@ -13,8 +13,8 @@ use super::attributes::Format;
 use super::dataset::{DataSet, Encoding, Stop};
 use crate::image::Notes;
 
-/// Where the elements in front of the pixels end at the latest, in deflated files. Pixels are inflated up to the size that
-/// these elements declare.
+/// Where the elements in front of the pixels end at the latest, in deflated files. Not much more than the pixels that these
+/// elements declare is inflated.
 const MOST_IN_FRONT: u64 = 1 << 24;
 
 /// Whether bytes, at least the first 132 of a file, are those of a DICOM file: "DICM" after a preamble of 128 bytes, or the
@@ -101,9 +101,13 @@ fn inflate(bytes: &[u8]) -> Result<Vec<u8>, Stop> {
         Stop::Short => damaged("its elements are larger than those of a radiograph"),
         damaged => damaged,
     })?;
-    let pixels = Format::of(&front).map_err(Stop::Damaged)?.bytes();
-    // A header of 12 bytes, the pixels, and one byte to make them even.
-    let end = front.end as u64 + pixels as u64 + 13;
+    let expected = Format::of(&front).map_err(Stop::Damaged)?.bytes() as u64;
+    let declared = u64::from(Encoding::EXPLICIT.length_at(&inflated, front.end).unwrap_or(0));
+    if declared > 2 * expected + MOST_IN_FRONT {
+        return Err(damaged(&format!("its pixel data has {declared} bytes where {expected} were expected")));
+    }
+    // With the 12 bytes in front of them.
+    let end = front.end as u64 + 12 + declared;
     take(end.saturating_sub(MOST_IN_FRONT), &mut inflated)?;
     Ok(inflated)
 }

@@ -1,6 +1,8 @@
 //! Files as devices and archives really write them: attributes called UN, several values of which some are bad, headers that
 //! contradict the data. Each is built byte by byte, and must show what the regular file shows.
 
+use std::io::Write;
+
 use dicom_core::Tag;
 use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry};
 use dicom_dictionary_std::{StandardDataDictionary, tags};
@@ -231,6 +233,39 @@ fn lengths_that_no_file_can_have_are_refused() {
         deep.extend([&[0xfe, 0xff, 0, 0xe0][..], &[0xff; 4]].concat());
     }
     assert!(decode(&deep, Window::Declared).unwrap_err().contains("nested too deeply"));
+}
+
+/// A deflated file whose elements are these, and zeros after them.
+fn deflated(elements: &[Element], zeros: usize) -> Vec<u8> {
+    let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(&data_set(elements, Form::Explicit)).unwrap();
+    (0..zeros >> 16).for_each(|_| encoder.write_all(&[0; 1 << 16]).unwrap());
+    let data = encoder.finish().unwrap();
+    [&[0; 128], &b"DICM"[..], &meta("1.2.840.10008.1.2.1.99", None), &data].concat()
+}
+
+#[test]
+fn deflated_data_are_inflated_as_far_as_the_picture_needs() {
+    let regular = regular();
+    assert_eq!(greys(&deflated(&regular, 0)), greys(&file(&regular)));
+    assert_eq!(greys(&deflated(&regular, 1 << 26)), greys(&file(&regular)), "zeros after the pixels");
+    // 64 MiB of private data, or of pixels for a small picture, in a small file.
+    let length = 1usize << 26;
+    let mut private = regular[..2].to_vec();
+    private.push(element(Tag(9, 0x1010), b"OB", Value::Bytes(vec![0; length])));
+    let mut pixels = regular[..regular.len() - 1].to_vec();
+    pixels.push(element(tags::PIXEL_DATA, b"OW", Value::Bytes(vec![0; length])));
+    for (elements, expected) in [(private, "larger than those of a radiograph"), (pixels, "bytes where 4200 were expected")] {
+        let bytes = deflated(&elements, 0);
+        assert!(bytes.len() < 1 << 17);
+        let error = decode(&bytes, Window::Declared).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    }
+    // A picture of more than what may be in front of it is read as a whole.
+    let mut large = with(&regular, tags::ROWS, |element| element.value = Value::Words(vec![3000]));
+    large = with(&large, tags::COLUMNS, |element| element.value = Value::Words(vec![3000]));
+    large = with(&large, tags::PIXEL_DATA, |element| element.value = Value::Words(vec![4095; 9_000_000]));
+    assert!(greys(&deflated(&large, 0)).iter().all(|&grey| grey == 0));
 }
 
 #[test]

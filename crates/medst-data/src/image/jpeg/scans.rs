@@ -20,7 +20,8 @@ pub fn check(bytes: &[u8]) -> Result<(), String> {
         Ok(()) | Err(Stop::NotServed) => Ok(()),
         Err(Stop::Damaged(reason)) => Err(reason.into()),
         Err(Stop::Stray { count, at }) => {
-            Err(format!("damaged JPEG: {count} stray bytes where a marker was expected, at byte {at}"))
+            let bytes = if count == 1 { "byte" } else { "bytes" };
+            Err(format!("damaged JPEG: {count} stray {bytes} where a marker was expected, at byte {at}"))
         }
     }
 }
