@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use medst_data::image::dicom::write::{Pixels, Wrap};
 use medst_data::image::dicom::{self, ViewSource, Window, decode, header};
-use medst_data::image::{decode as plain, scale_by_maximum};
+use medst_data::image::{Notes, decode as plain, scale_by_maximum};
 use medst_data::study::View;
 use proptest::prelude::*;
 
@@ -150,6 +150,26 @@ fn what_is_no_radiograph_is_refused_with_a_reason() {
     ] {
         let error = decode(&bytes, Window::Declared).unwrap_err();
         assert!(error.contains(expected), "{expected}: {error}");
+    }
+}
+
+/// The stream shows what it is, whatever the transfer syntax says.
+#[test]
+fn compressed_pictures_are_read_by_what_they_are() {
+    let syntaxes = ["4.50", "4.70", "4.80", "4.90", "5"];
+    for (name, own) in [("jpeg-lossless-u12", 1), ("jpeg-ls-u12", 2), ("jpeg-2000-u12", 3)] {
+        let bytes = fs::read(fixtures().join(format!("{name}.dcm"))).unwrap();
+        let expected = decode(&bytes, Window::Declared).unwrap();
+        let place = bytes.windows(20).position(|text| text == b"1.2.840.10008.1.2.4.").unwrap();
+        for (number, syntax) in syntaxes.iter().enumerate() {
+            let mut changed = bytes.clone();
+            changed[place + 18..place + 22].fill(0);
+            changed[place + 18..place + 18 + syntax.len()].copy_from_slice(syntax.as_bytes());
+            let mut notes = Notes::default();
+            let image = dicom::decode_noting(&changed, Window::Declared, &mut notes).unwrap();
+            assert_eq!(image, expected, "{name} called {syntax}");
+            assert_eq!(notes.iter().count(), usize::from(number != own), "{name} called {syntax}");
+        }
     }
 }
 

@@ -76,7 +76,7 @@ pub fn decode_noting(bytes: &[u8], window: Window, notes: &mut Notes) -> Result<
         let coding = Coding::of(syntax)?;
         let element = pixels::element(set)?;
         let format = Format::of(set)?;
-        let grey = match pixels::read(element, &format, coding)? {
+        let grey = match pixels::read(element, &format, coding, notes)? {
             Pixels::Codes(codes) => voi::apply(set, &format, window, &codes, notes)?,
             Pixels::Luma(luma) => luma,
         };

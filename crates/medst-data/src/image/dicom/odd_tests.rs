@@ -333,6 +333,13 @@ fn an_unusable_table_gives_way_to_the_next_one_or_the_window() {
         assert_eq!((pixels, notes.len()), (table.clone(), 1), "{bad:?}");
     }
     assert_eq!(shown(tables(&[])), (window, vec![]));
+    // Of the modality, too.
+    let mut elements = regular();
+    elements.insert(18, Element { tag: tags::MODALITY_LUT_SEQUENCE, ..tables(&[(&[], &[1, 2, 3])]) });
+    let note = "DICOM: an unusable modality look-up table, the rescale was applied instead";
+    assert_eq!(noted(&elements), (greys(&file(&regular())), vec![note]));
+    elements.retain(|element| element.tag != tags::RESCALE_SLOPE);
+    assert!(decode(&file(&elements), Window::Declared).unwrap_err().contains("LUTDescriptor"));
     // Entries of 12 bits in a table that says 16, or 8, or nonsense.
     let deep: &[u16] = &[0, 2048, 4095];
     let expected = shown(tables(&[(&[3, 100, 12], deep)]));

@@ -5,8 +5,9 @@ use dicom_dictionary_std::tags;
 
 use super::attributes::Format;
 use super::dataset::{DataSet, Element};
-use super::jpeg_stream::Frame;
+use super::jpeg_stream::{FRAME_LOSSLESS, FRAME_LS, Frame};
 use super::{jpeg_2000, jpeg_lossless, jpeg_ls, rle};
+use crate::image::Notes;
 use crate::image::decode::{Untagged, check_size, decode_jpeg, luma};
 
 /// How pixels are coded: the transfer syntaxes that are read, by kind.
@@ -38,6 +39,20 @@ impl Coding {
         };
         Err(format!("unsupported transfer syntax {uid} ({name})"))
     }
+
+    /// What a compressed frame shows itself to be by its first markers, if it does.
+    fn of_frame(frame: &[u8]) -> Option<Coding> {
+        match frame {
+            [0xff, 0xd8, ..] => match Frame::of(frame)?.marker {
+                0xc0..=0xc2 => Some(Coding::Jpeg),
+                FRAME_LOSSLESS => Some(Coding::JpegLossless),
+                FRAME_LS => Some(Coding::JpegLs),
+                _ => None,
+            },
+            [0xff, 0x4f, 0xff, 0x51, ..] | [0, 0, 0, 12, b'j', b'P', b' ', b' ', ..] => Some(Coding::Jpeg2000),
+            _ => None,
+        }
+    }
 }
 
 /// Pixels as they are stored.
@@ -64,7 +79,7 @@ pub(super) fn element<'a, 'b>(set: &'b DataSet<'a>) -> Result<&'b Element<'a>, S
 ///
 /// # Errors
 /// A reason: a transfer syntax that contradicts them, damaged pixels.
-pub(super) fn read(element: &Element, format: &Format, coding: Coding) -> Result<Pixels, String> {
+pub(super) fn read(element: &Element, format: &Format, coding: Coding, notes: &mut Notes) -> Result<Pixels, String> {
     if element.undefined != (coding != Coding::Native) {
         let reason = match element.undefined {
             true => "its pixels are compressed, but it names no transfer syntax of compressed pixels",
@@ -77,6 +92,11 @@ pub(super) fn read(element: &Element, format: &Format, coding: Coding) -> Result
     }
     // The first item is the table of offsets.
     let frame = element.items().skip(1).collect::<Vec<_>>().concat();
+    let shown = Coding::of_frame(&frame).unwrap_or(coding);
+    if shown != coding {
+        notes.add("DICOM: a picture that is not compressed as its transfer syntax says, read as it is");
+    }
+    let coding = shown;
     match coding {
         Coding::Native => unreachable!("returned above"),
         Coding::Rle => {

@@ -75,8 +75,13 @@ enum Modality {
 
 impl Modality {
     fn of(set: &DataSet, format: &Format, notes: &mut Notes) -> Result<Modality, String> {
-        if let Some(table) = Table::first_sound(set, tags::MODALITY_LUT_SEQUENCE, format.signed, notes) {
-            return Ok(Modality::Table(table?));
+        match Table::first_sound(set, tags::MODALITY_LUT_SEQUENCE, format.signed, notes) {
+            Some(Ok(table)) => return Ok(Modality::Table(table)),
+            Some(Err(_)) if set.has(tags::RESCALE_SLOPE) => {
+                notes.add("DICOM: an unusable modality look-up table, the rescale was applied instead");
+            }
+            Some(Err(reason)) => return Err(reason),
+            None => {}
         }
         let mut number = |tag, default| match set.decimal(tag) {
             None if set.has(tag) => {
