@@ -1,12 +1,14 @@
-//! Reads many radiographs in one process, for comparisons with other programs (`tools/dicom_peer.sh`).
+//! Reads many radiographs in one process, for comparisons with other programs
+//! (`tools/dicom_peer.sh`).
 //!
 //! ```text
 //! read_greys OUT < LIST
 //! ```
 //!
-//! LIST has a path per line. The grey values of the picture of line `n`, counted from 0, go to `OUT/n.grey`, and a line of JSON
-//! to the standard output: `{"width":…,"height":…,"notes":[…]}`, or `{"error":…}`; pictures that `--exact` and the fast way of
-//! averaging do not agree about have `{"disagreement":…}`.
+//! LIST has a path per line. The grey values of the picture of line `n`, counted from 0, go to
+//! `OUT/n.grey`, and a line of JSON to the standard output: `{"width":…,"height":…,"notes":[…]}`,
+//! or `{"error":…}`; pictures that `--exact` and the fast way of averaging do not agree about have
+//! `{"disagreement":…}`.
 
 use std::io::{BufRead, stdin};
 use std::path::PathBuf;

@@ -79,7 +79,8 @@ fn what_is_out_of_place_is_named() {
     assert_eq!(decode(&filled).unwrap(), decode(whole).unwrap());
 }
 
-/// A picture of three components, which are called by `names`, with `head` where the JFIF marker was.
+/// A picture of three components, which are called by `names`, with `head` where the JFIF marker
+/// was.
 fn colours(head: &[u8], names: [u8; 3]) -> Vec<u8> {
     let pixels: Vec<u8> = (0..64 * 48).flat_map(|n: usize| [(n % 64 * 4) as u8, (n / 64 * 5) as u8, 40]).collect();
     let mut bytes = Vec::new();

@@ -51,7 +51,8 @@ fn unused_upper_bits_are_found() {
 }
 
 proptest! {
-    /// Greys keep their order, and the depth of the values is that of the largest, whatever the others are.
+    /// Greys keep their order, and the depth of the values is that of the largest, whatever the
+    /// others are.
     #[test]
     fn greys_follow_values(mut values in proptest::collection::vec(0u16.., 1..40)) {
         values.sort_unstable();

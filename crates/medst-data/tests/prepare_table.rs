@@ -68,7 +68,8 @@ fn what_should_be_known_of_pictures_is_counted() {
     let rows: String = (0..10).map(|n| format!("s{n},PA,{n}.png,train\n")).collect();
     let summary = prepare(folder.path(), &format!("subject_id,view,image,split\n{rows}"), &options()).unwrap();
     assert_eq!(summary.counts.images, 10);
-    let notes: Vec<_> = summary.warnings.iter().filter(|(note, _)| note.contains("the upper ones are unused")).collect();
+    let notes: Vec<_> =
+        summary.warnings.iter().filter(|(note, _)| note.contains("the upper ones are unused")).collect();
     assert_eq!(notes.iter().map(|(_, count)| **count).collect::<Vec<_>>(), [4], "{summary}");
     let manifest = fs::read_to_string(folder.path().join("corpus/corpus.json")).unwrap();
     assert!(manifest.contains(notes[0].0.as_str()), "{manifest}");

@@ -160,7 +160,10 @@ mod tests {
         lines.file.write_all(b"{\"failures\":[nul").unwrap();
         Lines::open(folder.path(), 3).unwrap();
         let Found::These(stretches) = read(folder.path(), "me", 9).unwrap() else { panic!("it is this preparation's") };
-        assert_eq!(stretches.iter().map(Stretch::extent).collect::<Vec<_>>(), [Extent { first: 7, decoded: 2, stored: 1 }]);
+        assert_eq!(
+            stretches.iter().map(Stretch::extent).collect::<Vec<_>>(),
+            [Extent { first: 7, decoded: 2, stored: 1 }]
+        );
         assert_eq!(stretches[0].notes, notes);
         Lines::open(folder.path(), 7).unwrap().add(vec![None], BTreeMap::new()).unwrap();
         // More pictures than the plan has: another plan's.

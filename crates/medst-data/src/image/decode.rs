@@ -1,5 +1,6 @@
-//! Decoding JPEG and PNG files to 8-bit grey, as OpenCV's grey reading gives it (with the exceptions of docs/data.md), turned
-//! as the Exif data say. DICOM files are left to [`super::dicom`]. Content decides on the format, not the file's name.
+//! Decoding JPEG and PNG files to 8-bit grey, as OpenCV's grey reading gives it (with the
+//! exceptions of docs/data.md), turned as the Exif data say. DICOM files are left to
+//! [`super::dicom`]. Content decides on the format, not the file's name.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -12,7 +13,8 @@ use super::exif::{Orientation, segments};
 use super::{GreyImage, Notes, dicom, jpeg, png};
 use crate::{Error, Result};
 
-/// Larger pictures are refused before memory is taken for them. The largest detectors give about 25 million pixels.
+/// Larger pictures are refused before memory is taken for them. The largest detectors give about 25
+/// million pixels.
 pub(crate) const MOST_PIXELS: usize = 200_000_000;
 
 /// Reads a radiograph from a file.
@@ -24,7 +26,8 @@ pub fn read(path: &Path) -> Result<GreyImage> {
     decode(&bytes).map_err(|message| Error::Image { path: path.to_path_buf(), message })
 }
 
-/// Reads a radiograph from the bytes of a JPEG, PNG or DICOM file, the last with the window that it declares.
+/// Reads a radiograph from the bytes of a JPEG, PNG or DICOM file, the last with the window that it
+/// declares.
 ///
 /// # Errors
 /// A reason, without the file's name.
@@ -68,7 +71,8 @@ pub(super) fn unsupported(bytes: &[u8]) -> String {
     format!("{name} files are not supported; convert it to PNG, JPEG or DICOM")
 }
 
-/// What the three components of a JPEG are where it has neither a JFIF nor an Adobe marker, nor components called R, G and B.
+/// What the three components of a JPEG are where it has neither a JFIF nor an Adobe marker, nor
+/// components called R, G and B.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Untagged {
     Ycbcr,
@@ -114,7 +118,8 @@ pub(super) fn decode_jpeg(bytes: &[u8], untagged: Untagged) -> Result<GreyImage,
     Ok(GreyImage { width, height, pixels })
 }
 
-/// The file without an Adobe marker that is too short to have a transform, which other decoders pass over.
+/// The file without an Adobe marker that is too short to have a transform, which other decoders
+/// pass over.
 fn without_short_adobe(bytes: &[u8]) -> Cow<'_, [u8]> {
     let short = segments(bytes).find(|(marker, data)| *marker == 0xee && data.starts_with(b"Adobe") && data.len() < 12);
     let Some((_, data)) = short else { return Cow::Borrowed(bytes) };
@@ -123,8 +128,9 @@ fn without_short_adobe(bytes: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned([&bytes[..at - 4], &bytes[at + data.len()..]].concat())
 }
 
-/// Whether the three components of a JPEG are red, green and blue, by the rules of libjpeg, which OpenCV reads with: a JFIF
-/// marker says YCbCr, an Adobe marker has its transform, else the components' names decide.
+/// Whether the three components of a JPEG are red, green and blue, by the rules of libjpeg, which
+/// OpenCV reads with: a JFIF marker says YCbCr, an Adobe marker has its transform, else the
+/// components' names decide.
 fn has_rgb(bytes: &[u8], untagged: Untagged) -> bool {
     let mut adobe = None;
     for (marker, segment) in segments(bytes) {

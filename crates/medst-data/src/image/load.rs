@@ -6,7 +6,8 @@ use super::{Decoding, GreyImage, Notes, decode, dicom, jpeg, resize};
 use crate::storage::objects;
 use crate::{Error, Result};
 
-/// Reads a radiograph (a file, or an object where a path is an address) and fits it into a `side`×`side` square.
+/// Reads a radiograph (a file, or an object where a path is an address) and fits it into a
+/// `side`×`side` square.
 ///
 /// # Errors
 /// Names the file: not there, damaged, of an unknown format, too large or too thin.

@@ -41,8 +41,7 @@ pub fn decode(bytes: &[u8], notes: &mut Notes) -> Result<GreyImage, String> {
     let gamma = info.srgb.map(|_| 45_455).or(info.gama_chunk.map(|gamma| gamma.into_scaled()));
     let image = match frame.bit_depth {
         BitDepth::Sixteen => {
-            let words: Vec<u16> =
-                samples.chunks_exact(2).map(|word| u16::from_be_bytes([word[0], word[1]])).collect();
+            let words: Vec<u16> = samples.chunks_exact(2).map(|word| u16::from_be_bytes([word[0], word[1]])).collect();
             let grey = Grey16::new(gamma);
             let values: Vec<u16> = words.chunks_exact(channels).map(|pixel| grey.of(pixel)).collect();
             GreyImage { width, height, pixels: to_bytes(&values, notes) }
@@ -71,7 +70,8 @@ fn weighted(colour: [u32; 3]) -> u32 {
     colour.iter().zip(WEIGHTS).map(|(sample, weight)| sample * weight).sum()
 }
 
-/// Values of 16 bits to 8: their high bytes, but where the largest shows that they have fewer bits, over these.
+/// Values of 16 bits to 8: their high bytes, but where the largest shows that they have fewer bits,
+/// over these.
 fn to_bytes(values: &[u16], notes: &mut Notes) -> Vec<u8> {
     let largest = values.iter().copied().max().unwrap_or(0);
     let depth = fitting_depth(largest);
@@ -83,7 +83,8 @@ fn to_bytes(values: &[u16], notes: &mut Notes) -> Vec<u8> {
     values.iter().map(|&value| ((u32::from(value) * 255 + white / 2) / white) as u8).collect()
 }
 
-/// The exponents, in 1/100000, from samples to light and back, where a file's gamma is far enough from 1 to matter.
+/// The exponents, in 1/100000, from samples to light and back, where a file's gamma is far enough
+/// from 1 to matter.
 fn exponents(gamma: Option<u32>) -> Option<[f64; 2]> {
     let gamma = f64::from(gamma.filter(|gamma| !(95_000..=105_000).contains(gamma) && *gamma > 0)?);
     let reciprocal = |value: f64| (1e10 / value + 0.5).floor();

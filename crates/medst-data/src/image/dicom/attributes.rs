@@ -45,7 +45,8 @@ impl Format {
         let rows = size(required(tags::ROWS, "Rows")?);
         let columns = size(required(tags::COLUMNS, "Columns")?);
         check_size(columns, rows)?;
-        let photometric = set.text(tags::PHOTOMETRIC_INTERPRETATION)
+        let photometric = set
+            .text(tags::PHOTOMETRIC_INTERPRETATION)
             .ok_or("PhotometricInterpretation is missing")?
             .to_ascii_uppercase();
         let samples = match photometric.as_str() {
@@ -99,7 +100,8 @@ impl Format {
         self.photometric == "YBR_FULL_422"
     }
 
-    /// The stored value whose bits are `code`: two's complement of `stored` bits where the object is signed.
+    /// The stored value whose bits are `code`: two's complement of `stored` bits where the object
+    /// is signed.
     pub fn value(&self, code: u16) -> i32 {
         let value = i32::from(code);
         if self.signed && value >> (self.stored - 1) & 1 == 1 { value - (1 << self.stored) } else { value }

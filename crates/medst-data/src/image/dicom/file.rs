@@ -1,7 +1,8 @@
-//! From the bytes of a file to its data set: preamble, meta group, transfer syntax (PS3.10, chapter 7).
+//! From the bytes of a file to its data set: preamble, meta group, transfer syntax (PS3.10, chapter
+//! 7).
 //!
-//! Files without preamble, without meta group or without its length are read, as are those whose data set is not encoded as
-//! their transfer syntax says: the first elements show how it is.
+//! Files without preamble, without meta group or without its length are read, as are those whose
+//! data set is not encoded as their transfer syntax says: the first elements show how it is.
 
 use std::io::Read;
 
@@ -10,20 +11,22 @@ use dicom_dictionary_std::tags;
 use flate2::read::DeflateDecoder;
 
 use super::attributes::Format;
-use super::dataset::{DataSet, Encoding, Stop};
+use super::dataset::{DataSet, Stop};
+use super::encoding::Encoding;
 use crate::image::Notes;
 
-/// Where the elements in front of the pixels end at the latest, in deflated files. Not much more than the pixels that these
-/// elements declare is inflated.
+/// Where the elements in front of the pixels end at the latest, in deflated files. Not much more
+/// than the pixels that these elements declare is inflated.
 const MOST_IN_FRONT: u64 = 1 << 24;
 
-/// Whether bytes, at least the first 132 of a file, are those of a DICOM file: "DICM" after a preamble of 128 bytes, or the
-/// first element of a meta group or data set without preamble.
+/// Whether bytes, at least the first 132 of a file, are those of a DICOM file: "DICM" after a
+/// preamble of 128 bytes, or the first element of a meta group or data set without preamble.
 pub fn is_dicom(bytes: &[u8]) -> bool {
     bytes.get(128..132) == Some(b"DICM") || is_bare(bytes)
 }
 
-/// The first element is one of group 2 or 8 whose length is that of an identifier or number, not of a text.
+/// The first element is one of group 2 or 8 whose length is that of an identifier or number, not of
+/// a text.
 fn is_bare(bytes: &[u8]) -> bool {
     let Some(&[a, b, c, d, e, f, g, h]) = bytes.first_chunk() else { return false };
     let group_of = |low, high| matches!(low, 2 | 8) && high == 0;
@@ -32,7 +35,8 @@ fn is_bare(bytes: &[u8]) -> bool {
     (group_of(a, b) && d == 0 && (is_named || is_implicit)) || (group_of(b, a) && c == 0 && is_named)
 }
 
-/// Reads a file up to its pixels and hands on what it holds, with its transfer syntax where it names one.
+/// Reads a file up to its pixels and hands on what it holds, with its transfer syntax where it
+/// names one.
 ///
 /// * `length`: bytes of the whole file, of which `bytes` may be the beginning only.
 ///

@@ -15,7 +15,8 @@ use crate::{Error, Result};
 /// Bytes in which the header of a radiograph ends, as a rule.
 const START: u64 = 1 << 16;
 
-/// The attributes of a radiograph that say whose and of which visit it is. `None` where the file leaves one out.
+/// The attributes of a radiograph that say whose and of which visit it is. `None` where the file
+/// leaves one out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// PatientID.
@@ -27,7 +28,8 @@ pub struct Header {
     pub study_date: Option<String>,
     /// StudyTime as written, `HHMMSS.FFFFFF` or its start.
     pub study_time: Option<String>,
-    /// `None` where the file does not say, or names a view that is neither frontal nor lateral (oblique, decubitus).
+    /// `None` where the file does not say, or names a view that is neither frontal nor lateral
+    /// (oblique, decubitus).
     pub view: Option<View>,
     pub view_source: ViewSource,
     /// CR, DX, …
@@ -118,7 +120,8 @@ fn view(set: &DataSet) -> (Option<View>, ViewSource) {
     }
     let words = described(set);
     let orientation = set.texts(tags::PATIENT_ORIENTATION);
-    // The directions in which a row and a column run: to the left, right, front (anterior), back, head or feet.
+    // The directions in which a row and a column run: to the left, right, front (anterior), back,
+    // head or feet.
     let direction = |index: usize| orientation.get(index)?.chars().next();
     match (direction(0), direction(1)) {
         (Some('A' | 'P'), Some('F' | 'H')) => (Some(View::Lateral), ViewSource::PatientOrientation),
@@ -138,7 +141,8 @@ fn described(set: &DataSet) -> Option<View> {
     texts.into_iter().flatten().find_map(|text| view_in(&text))
 }
 
-/// The view that a text names by a word of its own; `None` where it names none or several ("PA and lateral").
+/// The view that a text names by a word of its own; `None` where it names none or several ("PA and
+/// lateral").
 fn view_in(text: &str) -> Option<View> {
     let text = text.to_ascii_lowercase();
     let words: Vec<&str> = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();

@@ -1,5 +1,5 @@
-//! JPEG 2000 (ISO 15444-1), by another project's decoder. Before it runs, the size is checked and the codestream is followed to
-//! its end: a decoder makes a picture of whatever is there.
+//! JPEG 2000 (ISO 15444-1), by another project's decoder. Before it runs, the size is checked and
+//! the codestream is followed to its end: a decoder makes a picture of whatever is there.
 
 use hayro_jpeg2000::{DecodeSettings, DecoderContext, Image};
 
@@ -19,7 +19,8 @@ fn fail(what: &str) -> String {
 /// # Errors
 /// A reason: another size than the format's, a truncated or damaged stream.
 pub(super) fn decode(stream: &[u8], format: &Format) -> Result<Pixels, String> {
-    // Some writers wrap the codestream into a JP2 file. It starts with a marker for its start and one for its size.
+    // Some writers wrap the codestream into a JP2 file. It starts with a marker for its start and
+    // one for its size.
     let start =
         stream.windows(4).position(|bytes| bytes == [0xff, 0x4f, 0xff, 0x51]).ok_or_else(|| fail("no start"))?;
     let stream = &stream[start..];
@@ -42,10 +43,12 @@ pub(super) fn decode(stream: &[u8], format: &Format) -> Result<Pixels, String> {
     }
     Ok(match components {
         [grey] => {
-            // The decoder takes every component for unsigned and shifts it up; the size segment tells which are signed.
+            // The decoder takes every component for unsigned and shifts it up; the size segment
+            // tells which are signed.
             let precision = u32::from(grey.bit_depth());
             let shift = if stream.get(42).is_some_and(|size| size & 0x80 != 0) { 1 << (precision - 1) } else { 0 };
-            // Lossy coding leaves the range of values (G.1.2 clips them back), and bits outside would wrap around.
+            // Lossy coding leaves the range of values (G.1.2 clips them back), and bits outside
+            // would wrap around.
             let largest = ((1u32 << precision) - 1) as f32;
             let value = |value: f32| (value.round().clamp(0.0, largest) as i32 - shift) as u16;
             codes(format, precision, grey.samples().iter().map(|&sample| value(sample)))
@@ -83,7 +86,8 @@ fn end(stream: &[u8]) -> Result<usize, String> {
         (tile? > 0).then(|| Some(size?.saturating_sub(start?).div_ceil(tile?)))?
     };
     let count = tiles(0).zip(tiles(1)).map(|(across, down)| across.saturating_mul(down));
-    let count = count.filter(|count| (1..=65_535).contains(count)).ok_or_else(|| fail("an impossible number of tiles"))?;
+    let count =
+        count.filter(|count| (1..=65_535).contains(count)).ok_or_else(|| fail("an impossible number of tiles"))?;
     let mut seen = vec![false; count];
     let mut at = 2;
     loop {
@@ -92,7 +96,8 @@ fn end(stream: &[u8]) -> Result<usize, String> {
             Some(&END_OF_CODESTREAM) if seen.iter().all(|&seen| seen) => return Ok(at + 2),
             Some(&END_OF_CODESTREAM) => return Err(truncated("a tile is missing")),
             Some(&START_OF_TILE_PART) => {
-                let (tile, length) = number16(stream, at + 4).zip(number32(stream, at + 6)).ok_or(truncated("a tile is missing"))?;
+                let (tile, length) =
+                    number16(stream, at + 4).zip(number32(stream, at + 6)).ok_or(truncated("a tile is missing"))?;
                 *seen.get_mut(tile).ok_or_else(|| fail("a tile outside the picture"))? = true;
                 at = match length {
                     // The last one may go on up to the end, whatever that is.

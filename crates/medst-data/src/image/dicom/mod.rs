@@ -1,8 +1,10 @@
-//! Radiographs in DICOM files: [`decode`] the picture, read what the [`header`] says of subject, study and view.
+//! Radiographs in DICOM files: [`decode`] the picture, read what the [`header`] says of subject,
+//! study and view.
 //!
 //! | file | what |
 //! |---|---|
 //! | `file` | preamble, meta group, transfer syntax |
+//! | `encoding` | how elements are written, whatever the transfer syntax says |
 //! | `dataset` | elements and items, in place |
 //! | `values` | typed values of elements |
 //! | `attributes` | the format of the pixels |
@@ -11,12 +13,14 @@
 //! | `header` | subject, study and view |
 //! | `write` | DICOM files of synthetic cohorts and tests |
 //!
-//! Decoders know the size to expect before they take memory. The reference implementation scales the stored values by their
-//! maximum and ignores what the file declares; that rule is [`Window::Reference`].
+//! Decoders know the size to expect before they take memory. The reference implementation scales
+//! the stored values by their maximum and ignores what the file declares; that rule is
+//! [`Window::Reference`].
 
 mod attributes;
 mod bits;
 mod dataset;
+mod encoding;
 mod file;
 mod header;
 mod jpeg_2000;
@@ -50,7 +54,8 @@ pub use header::{Header, ViewSource, header, header_of};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Window {
-    /// As the file declares: modality transformation, then its window or table, else the full range.
+    /// As the file declares: modality transformation, then its window or table, else the full
+    /// range.
     #[default]
     Declared,
     /// As the reference implementation: [`crate::image::scale_by_maximum`] of the stored values.
@@ -60,8 +65,8 @@ pub enum Window {
 /// Reads a radiograph from the bytes of a DICOM file.
 ///
 /// # Errors
-/// A reason, without the file's name: damaged, several frames, no pixel data, a transfer syntax or kind of pixel that is not
-/// supported, no or too many pixels.
+/// A reason, without the file's name: damaged, several frames, no pixel data, a transfer syntax or
+/// kind of pixel that is not supported, no or too many pixels.
 pub fn decode(bytes: &[u8], window: Window) -> Result<GreyImage, String> {
     decode_noting(bytes, window, &mut Notes::default())
 }
@@ -85,8 +90,8 @@ pub fn decode_noting(bytes: &[u8], window: Window, notes: &mut Notes) -> Result<
     guarded(|| with_data_set(bytes, bytes.len(), |_| false, notes, picture).map_err(Stop::reason))
 }
 
-/// Turns a panic into an error. The JPEG 2000 decoder is another project's, and holds assertions that a damaged file can
-/// break; one such file must not end the preparation of a corpus.
+/// Turns a panic into an error. The JPEG 2000 decoder is another project's, and holds assertions
+/// that a damaged file can break; one such file must not end the preparation of a corpus.
 fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err("damaged DICOM: its decoder gave up".into()))
 }

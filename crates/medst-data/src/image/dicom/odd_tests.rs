@@ -1,5 +1,6 @@
-//! Files as devices and archives really write them: attributes called UN, several values of which some are bad, headers that
-//! contradict the data. Each is built byte by byte, and must show what the regular file shows.
+//! Files as devices and archives really write them: attributes called UN, several values of which
+//! some are bad, headers that contradict the data. Each is built byte by byte, and must show what
+//! the regular file shows.
 
 use std::io::Write;
 
@@ -36,7 +37,7 @@ enum Value {
 }
 
 fn text(value: &str) -> Value {
-    Value::Bytes(if value.len() % 2 == 0 { value.into() } else { format!("{value} ").into() })
+    Value::Bytes(if value.len().is_multiple_of(2) { value.into() } else { format!("{value} ").into() })
 }
 
 #[derive(Clone, Debug)]
@@ -184,7 +185,9 @@ fn sequences_called_unknown_are_read() {
         element(tags::LUT_DATA, b"US", Value::Words(vec![10, 100, 255])),
     ];
     let mut expected = None;
-    for (vr, form) in [(b"SQ", Form::Explicit), (b"UN", Form::Implicit), (b"SQ", Form::Implicit), (b"UN", Form::Explicit)] {
+    for (vr, form) in
+        [(b"SQ", Form::Explicit), (b"UN", Form::Implicit), (b"SQ", Form::Implicit), (b"UN", Form::Explicit)]
+    {
         for (open_item, open) in [(false, false), (true, false), (false, true), (true, true)] {
             let mut value = item(&table, open_item, form);
             value.extend(if open { &SEQUENCE_END[..] } else { &[] });
@@ -255,7 +258,9 @@ fn deflated_data_are_inflated_as_far_as_the_picture_needs() {
     private.push(element(Tag(9, 0x1010), b"OB", Value::Bytes(vec![0; length])));
     let mut pixels = regular[..regular.len() - 1].to_vec();
     pixels.push(element(tags::PIXEL_DATA, b"OW", Value::Bytes(vec![0; length])));
-    for (elements, expected) in [(private, "larger than those of a radiograph"), (pixels, "bytes where 4200 were expected")] {
+    for (elements, expected) in
+        [(private, "larger than those of a radiograph"), (pixels, "bytes where 4200 were expected")]
+    {
         let bytes = deflated(&elements, 0);
         assert!(bytes.len() < 1 << 17);
         let error = decode(&bytes, Window::Declared).unwrap_err();
@@ -289,7 +294,8 @@ fn the_first_sound_window_is_applied() {
         assert_eq!(!notes.is_empty(), has_note, "{center} and {width}: {notes:?}");
     }
     let none = window("", "").0;
-    for (center, width, has_note) in [("\\", "\\", false), ("5", "0", false), ("many", "some", true), ("5", "-3", true)] {
+    for (center, width, has_note) in [("\\", "\\", false), ("5", "0", false), ("many", "some", true), ("5", "-3", true)]
+    {
         let (pixels, notes) = window(center, width);
         assert_eq!(pixels, none, "{center} and {width}");
         assert_eq!(!notes.is_empty(), has_note, "{center} and {width}: {notes:?}");
@@ -350,7 +356,8 @@ fn an_unusable_table_gives_way_to_the_next_one_or_the_window() {
     }
 }
 
-/// Preamble or not, meta group or not, and the data set in another form than the transfer syntax says.
+/// Preamble or not, meta group or not, and the data set in another form than the transfer syntax
+/// says.
 #[test]
 fn files_are_read_by_what_they_are_not_by_what_they_say() {
     let elements = regular();
@@ -384,7 +391,8 @@ fn compressed_pixels_and_their_syntax_must_agree() {
     let bytes = [&preamble[..], &meta("1.2.840.10008.1.2.4.70", None), &native].concat();
     let error = decode(&bytes, Window::Declared).unwrap_err();
     assert!(error.contains("its pixels are not compressed, but its transfer syntax says so"), "{error}");
-    let fragments = [item(&[], false, Form::Explicit), item(&regular[..1], false, Form::Explicit), SEQUENCE_END.to_vec()];
+    let fragments =
+        [item(&[], false, Form::Explicit), item(&regular[..1], false, Form::Explicit), SEQUENCE_END.to_vec()];
     let compressed = with(&regular, tags::PIXEL_DATA, |element| {
         (element.value, element.undefined) = (Value::Bytes(fragments.concat()), true);
     });
@@ -394,7 +402,9 @@ fn compressed_pixels_and_their_syntax_must_agree() {
 
 #[test]
 fn other_files_are_not_taken_for_dicom() {
-    for bytes in [&b"GIF89a and so on"[..], b"PK\x03\x04\x14\0\0\0", b"\x08\0\0\0\0\0\0\0", b"\x02\0\0\0\0\0\0\0", b"", b"\x08"] {
+    for bytes in
+        [&b"GIF89a and so on"[..], b"PK\x03\x04\x14\0\0\0", b"\x08\0\0\0\0\0\0\0", b"\x02\0\0\0\0\0\0\0", b"", b"\x08"]
+    {
         assert!(!is_dicom(bytes), "{bytes:?}");
     }
     let start = data_set(&regular(), Form::Implicit);
@@ -403,7 +413,8 @@ fn other_files_are_not_taken_for_dicom() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
-    /// A type that the dictionary does not know for a tag changes nothing as long as it can hold the value.
+    /// A type that the dictionary does not know for a tag changes nothing as long as it can hold
+    /// the value.
     #[test]
     fn any_mixture_of_types_shows_the_same(unknown in proptest::collection::vec(any::<bool>(), 19)) {
         let elements: Vec<Element> = regular()

@@ -166,8 +166,8 @@ fn native(format: &Format, element: &Element) -> Result<Pixels, String> {
     })
 }
 
-/// The stored bits of words of `precision` bits; what lies above them (overlays) or below is masked off. A coded frame may
-/// hold the stored bits alone, whatever the position of the highest.
+/// The stored bits of words of `precision` bits; what lies above them (overlays) or below is masked
+/// off. A coded frame may hold the stored bits alone, whatever the position of the highest.
 pub(super) fn codes(format: &Format, precision: u32, words: impl Iterator<Item = u16>) -> Pixels {
     let shift = if precision <= format.stored { 0 } else { format.high + 1 - format.stored };
     let mask = u16::MAX >> (16 - format.stored);

@@ -1,7 +1,8 @@
 //! Typed values of elements, whatever value representation a file gives them.
 //!
-//! A file may write a known attribute as UN (PS3.5, 6.2.2), as bytes, or as another number or text type than the standard's.
-//! Where the file's type says how to read the value, it does; otherwise the dictionary's type does.
+//! A file may write a known attribute as UN (PS3.5, 6.2.2), as bytes, or as another number or text
+//! type than the standard's. Where the file's type says how to read the value, it does; otherwise
+//! the dictionary's type does.
 
 use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry, VirtualVr};
 use dicom_core::{Tag, VR};
@@ -29,7 +30,8 @@ impl DataSet<'_> {
         self.text(tag).map(|text| text.split('\\').map(|text| trim(text).to_string()).collect()).unwrap_or_default()
     }
 
-    /// The values of a numerical attribute in their order; `None` for those that are not finite numbers.
+    /// The values of a numerical attribute in their order; `None` for those that are not finite
+    /// numbers.
     pub fn numbers(&self, tag: Tag) -> Vec<Option<f64>> {
         self.get(tag).map(Element::numbers).unwrap_or_default()
     }
@@ -113,7 +115,7 @@ fn lossy(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::dataset::Encoding;
+    use super::super::encoding::Encoding;
     use super::*;
 
     /// A data set of one element that is written with these letters and this value.

@@ -1,6 +1,8 @@
-//! From stored to grey values: modality transformation, values of interest, presentation (PS3.3, C.11).
+//! From stored to grey values: modality transformation, values of interest, presentation (PS3.3,
+//! C.11).
 //!
-//! Every step maps values one by one, so the chain is computed once for each value that occurs and looked up for each pixel.
+//! Every step maps values one by one, so the chain is computed once for each value that occurs and
+//! looked up for each pixel.
 
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
@@ -139,13 +141,9 @@ enum Interest {
 }
 
 impl Interest {
-    fn of(
-        set: &DataSet,
-        format: &Format,
-        (low, high): (f64, f64),
-        notes: &mut Notes,
-    ) -> Result<Interest, String> {
-        // The input of a table is stored values, possibly signed, or those of the modality, which may be negative.
+    fn of(set: &DataSet, format: &Format, (low, high): (f64, f64), notes: &mut Notes) -> Result<Interest, String> {
+        // The input of a table is stored values, possibly signed, or those of the modality, which
+        // may be negative.
         let signed = format.signed || low < 0.0;
         let table = Table::first_sound(set, tags::VOILUT_SEQUENCE, signed, notes);
         if let Some(Ok(table)) = table {
@@ -163,7 +161,8 @@ impl Interest {
         }
     }
 
-    /// The first sound one of the windows that a file declares; centers and widths belong together by their position.
+    /// The first sound one of the windows that a file declares; centers and widths belong together
+    /// by their position.
     fn window(set: &DataSet, notes: &mut Notes) -> Result<Option<Interest>, String> {
         let function = set.text(tags::VOILUT_FUNCTION).unwrap_or_else(|| "LINEAR".into()).to_ascii_uppercase();
         let window = |center: f64, width: f64| match function.as_str() {
@@ -223,7 +222,8 @@ struct Table {
 }
 
 impl Table {
-    /// The first sound table of a sequence, or what is wrong with its first one; `None` without items.
+    /// The first sound table of a sequence, or what is wrong with its first one; `None` without
+    /// items.
     fn first_sound(set: &DataSet, tag: Tag, signed: bool, notes: &mut Notes) -> Option<Result<Table, String>> {
         let mut first = None;
         for item in set.items(tag) {
@@ -269,8 +269,8 @@ impl Table {
         Ok(Table { first, entries, bits: bits as u32 })
     }
 
-    /// The value that is white. A table of values of interest reaches it, so where the entries do not fit the declared depth
-    /// or stay in its lower quarter, it is not theirs.
+    /// The value that is white. A table of values of interest reaches it, so where the entries do
+    /// not fit the declared depth or stay in its lower quarter, it is not theirs.
     fn white(&self, notes: &mut Notes) -> f64 {
         let largest = self.entries.iter().copied().max().unwrap_or(0);
         let fitting = fitting_depth(largest);

@@ -1,7 +1,7 @@
 //! The entropy code of a baseline JPEG (ITU-T T.81, annexes C and F).
 //!
-//! A code and the bits of its value that follow it are looked up together where both fit [`LOOK`] bits, as they do for
-//! nearly every coefficient.
+//! A code and the bits of its value that follow it are looked up together where both fit [`LOOK`]
+//! bits, as they do for nearly every coefficient.
 
 use super::Stop;
 
@@ -27,13 +27,13 @@ pub enum Kind {
     Ac,
 }
 
-/// A code table. Entries of `look`: bits 0–4 the length (0: longer than [`LOOK`]), bit 5 set where the value is included,
-/// bits 8–11 the run, bits 12–15 the size, bits 16–31 the value.
+/// A code table. Entries of `look`: bits 0–4 the length (0: longer than [`LOOK`]), bit 5 set where
+/// the value is included, bits 8–11 the run, bits 12–15 the size, bits 16–31 the value.
 #[derive(Clone)]
 pub struct CodeTable {
     look: Box<[u32; 1 << LOOK]>,
-    /// For each length the code after its last one, left-aligned to 16 bits, and what to subtract from a code to find its
-    /// symbol.
+    /// For each length the code after its last one, left-aligned to 16 bits, and what to subtract
+    /// from a code to find its symbol.
     ends: [u32; 17],
     offsets: [i32; 17],
     symbols: Vec<u8>,
@@ -230,7 +230,8 @@ impl<'a> Bits<'a> {
         self.take(count)
     }
 
-    /// A code and the bits of its value: the run of zeros in front of the value, and how many bits it has.
+    /// A code and the bits of its value: the run of zeros in front of the value, and how many bits
+    /// it has.
     #[inline(always)]
     pub fn symbol(&mut self, table: &CodeTable) -> Result<(u32, u32), Stop> {
         self.refill();

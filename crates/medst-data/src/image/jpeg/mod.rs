@@ -1,9 +1,11 @@
-//! Baseline JPEG straight to the square that a corpus stores, within one grey level of decoding every pixel first.
+//! Baseline JPEG straight to the square that a corpus stores, within one grey level of decoding
+//! every pixel first.
 //!
-//! Area averaging is linear, and so is the inverse cosine transform: what a block of 8×8 pixels adds to the few output cells
-//! that it overlaps follows from its coefficients directly, without the pixels. Only where a pixel might leave 0…255 are the
-//! pixels of a block computed, because a decoder clamps them. So nearly all of the time goes into the entropy code, of which
-//! radiographs of 3,000 pixels have megabytes.
+//! Area averaging is linear, and so is the inverse cosine transform: what a block of 8×8 pixels
+//! adds to the few output cells that it overlaps follows from its coefficients directly, without
+//! the pixels. Only where a pixel might leave 0…255 are the pixels of a block computed, because a
+//! decoder clamps them. So nearly all of the time goes into the entropy code, of which radiographs
+//! of 3,000 pixels have megabytes.
 //!
 //! | file | what |
 //! |---|---|
@@ -12,8 +14,8 @@
 //! | `average` | coefficients to output cells |
 //! | `scans` | whether a file is whole, which the full decoder does not tell |
 //!
-//! Files that this path does not serve (progressive, arithmetic, 12 bit, four components, RGB, little or no shrinking) are
-//! left to [`super::decode`].
+//! Files that this path does not serve (progressive, arithmetic, 12 bit, four components, RGB,
+//! little or no shrinking) are left to [`super::decode`].
 
 mod average;
 mod header;
@@ -41,10 +43,11 @@ enum Stop {
     },
 }
 
-/// Decodes a JPEG file into a `side`×`side` square, as `decode` and `to_square` do one after the other.
+/// Decodes a JPEG file into a `side`×`side` square, as `decode` and `to_square` do one after the
+/// other.
 ///
-/// `None` when this path does not serve the file, or cannot read it: what is damaged is for the full decoder to say, so that
-/// both ways refuse the same files for the same reasons.
+/// `None` when this path does not serve the file, or cannot read it: what is damaged is for the
+/// full decoder to say, so that both ways refuse the same files for the same reasons.
 pub fn to_square(bytes: &[u8], side: usize) -> Option<Vec<u8>> {
     square(bytes, side).ok()
 }

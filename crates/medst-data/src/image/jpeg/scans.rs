@@ -1,8 +1,10 @@
-//! Whether a JPEG file is whole: every marker in its place and every coded block there, without making a picture of them.
+//! Whether a JPEG file is whole: every marker in its place and every coded block there, without
+//! making a picture of them.
 //!
-//! Decoders fill what a damaged file lacks with grey, which must not pass for a radiograph, and an end marker proves nothing:
-//! programs that save a part of a transfer write one. So the entropy code of every scan is read to its end, of sequential and
-//! progressive files alike (ITU-T T.81, annexes B, F and G).
+//! Decoders fill what a damaged file lacks with grey, which must not pass for a radiograph, and an
+//! end marker proves nothing: programs that save a part of a transfer write one. So the entropy
+//! code of every scan is read to its end, of sequential and progressive files alike (ITU-T T.81,
+//! annexes B, F and G).
 
 use super::Stop;
 use super::header::{MALFORMED, read_codes};
@@ -11,7 +13,8 @@ use crate::image::decode::check_size;
 
 const NO_END: Stop = Stop::Damaged("truncated JPEG: the end-of-image marker is missing");
 
-/// Checks a JPEG file up to its end-of-image marker. Coding processes that no decoder here knows pass.
+/// Checks a JPEG file up to its end-of-image marker. Coding processes that no decoder here knows
+/// pass.
 ///
 /// # Errors
 /// A reason: what is missing, or out of place and where.
@@ -47,8 +50,8 @@ struct Component {
     vertical: usize,
     /// Coefficients whose last bit has come, one bit each.
     complete: u64,
-    /// Of progressive files, for every block the coefficients that are not zero so far, one bit each; the blocks of a row one
-    /// after the other, `stride` of them.
+    /// Of progressive files, for every block the coefficients that are not zero so far, one bit
+    /// each; the blocks of a row one after the other, `stride` of them.
     known: Vec<u64>,
     stride: usize,
 }
@@ -106,7 +109,8 @@ impl Markers {
         }
     }
 
-    /// At the end marker: the first component, which is the luma, must be there to the last bit, the others at all.
+    /// At the end marker: the first component, which is the luma, must be there to the last bit,
+    /// the others at all.
     fn end(&self) -> Result<(), Stop> {
         let components = self.frame.as_ref().map(|frame| frame.components.as_slice()).unwrap_or_default();
         let is_whole = components.first().is_some_and(|first| first.complete == u64::MAX);
@@ -143,7 +147,8 @@ impl Markers {
             members.push((place, [dc, ac]));
         }
         let (columns, rows) = match *members {
-            // A lone component is not interleaved: its unit is one block, and there are no more than its pixels need.
+            // A lone component is not interleaved: its unit is one block, and there are no more
+            // than its pixels need.
             [(place, _)] => frame.blocks(place),
             _ => frame.units(),
         };
@@ -287,7 +292,8 @@ impl Band {
         Ok(())
     }
 
-    /// Passes over coefficients up to the one after `zeros` that are not known, reading a bit for each that is.
+    /// Passes over coefficients up to the one after `zeros` that are not known, reading a bit for
+    /// each that is.
     fn refine(self, bits: &mut Bits, known: u64, from: usize, mut zeros: u32) -> usize {
         for place in from..=self.last {
             if known >> place & 1 == 1 {
