@@ -1,5 +1,9 @@
 //! JPEG files of the usual kinds, whole and cut.
 
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
 use medst_data::image::decode::decode;
 use medst_data::image::{Decoding, load};
 
@@ -29,6 +33,41 @@ fn a_file_cut_anywhere_is_refused() {
             let result = decode(&bytes[..length]);
             assert!(result.is_err(), "{kind}: {length} of {} bytes", bytes.len());
         }
+    }
+}
+
+/// `make.py` next to the files has the version of OpenCV.
+#[test]
+fn every_kind_of_file_is_the_grey_of_opencv_to_the_last_bit() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/jpeg");
+    let text = fs::read_to_string(folder.join("expected.json")).unwrap();
+    let expected: BTreeMap<String, Vec<u8>> = serde_json::from_str(&text).unwrap();
+    assert!(expected.len() >= 14);
+    for (name, expected) in expected {
+        let bytes = fs::read(folder.join(format!("{name}.jpg"))).unwrap();
+        let image = decode(&bytes).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!((image.width, image.height), (61, 45), "{name}");
+        let different = image.pixels.iter().zip(&expected).filter(|(a, b)| a != b).count();
+        assert_eq!(different, 0, "{name}");
+    }
+}
+
+#[test]
+fn kinds_that_are_not_supported_are_named() {
+    let whole = KINDS[0].1;
+    let frame = whole.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
+    for (at, value, expected) in [
+        (1, 0xc9, "arithmetic-coded JPEG"),
+        (1, 0xc3, "lossless JPEG"),
+        (1, 0xc5, "hierarchical JPEG"),
+        (4, 12, "12-bit JPEG"),
+        (9, 2, "2 components"),
+        (9, 4, "CMYK"),
+    ] {
+        let mut bytes = whole.to_vec();
+        bytes[frame + at] = value;
+        let error = decode(&bytes).unwrap_err();
+        assert!(error.contains(expected) && !error.contains("damaged"), "{expected}: {error}");
     }
 }
 

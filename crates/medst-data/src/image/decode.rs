@@ -2,14 +2,9 @@
 //! exceptions of docs/data.md), turned as the Exif data say. DICOM files are left to
 //! [`super::dicom`]. Content decides on the format, not the file's name.
 
-use std::borrow::Cow;
 use std::path::Path;
 
-use zune_core::bytestream::ZCursor;
-use zune_core::colorspace::ColorSpace;
-use zune_core::options::DecoderOptions;
-
-use super::exif::{Orientation, segments};
+use super::exif::Orientation;
 use super::{GreyImage, Notes, dicom, jpeg, png};
 use crate::{Error, Result};
 
@@ -42,7 +37,7 @@ pub fn decode(bytes: &[u8]) -> Result<GreyImage, String> {
 pub fn decode_noting(bytes: &[u8], notes: &mut Notes) -> Result<GreyImage, String> {
     match bytes {
         [] => Err("the file is empty".into()),
-        [0xff, 0xd8, ..] => Ok(Orientation::of_jpeg(bytes).apply(decode_jpeg(bytes, Untagged::Ycbcr)?)),
+        [0xff, 0xd8, ..] => Ok(Orientation::of_jpeg(bytes).apply(jpeg::decode(bytes, jpeg::Untagged::Ycbcr)?)),
         [0x89, b'P', b'N', b'G', ..] => png::decode(bytes, notes),
         _ if dicom::is_dicom(bytes) => dicom::decode_noting(bytes, dicom::Window::Declared, notes),
         _ => Err(unsupported(bytes)),
@@ -69,88 +64,6 @@ pub(super) fn unsupported(bytes: &[u8]) -> String {
         _ => return "neither a JPEG, a PNG nor a DICOM file".into(),
     };
     format!("{name} files are not supported; convert it to PNG, JPEG or DICOM")
-}
-
-/// What the three components of a JPEG are where it has neither a JFIF nor an Adobe marker, nor
-/// components called R, G and B.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Untagged {
-    Ycbcr,
-    Rgb,
-}
-
-/// The picture as it is stored.
-pub(super) fn decode_jpeg(bytes: &[u8], untagged: Untagged) -> Result<GreyImage, String> {
-    jpeg::check(bytes)?;
-    let fail = |error: zune_jpeg::errors::DecodeErrors| format!("damaged JPEG: {error:?}");
-    let limit = MOST_PIXELS.min(usize::from(u16::MAX));
-    let options = DecoderOptions::default().set_strict_mode(true).set_max_width(limit).set_max_height(limit);
-    let bytes = without_short_adobe(bytes);
-    let mut decoder = zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(&*bytes), options);
-    decoder.decode_headers().map_err(fail)?;
-    let info = decoder.info().ok_or("damaged JPEG: it has no size")?;
-    let (width, height) = (usize::from(info.width), usize::from(info.height));
-    check_size(width, height)?;
-    // The samples as they are stored; of colour only the luma, where it is one of them.
-    let is_rgb = match info.components {
-        1 => false,
-        3 => has_rgb(&bytes, untagged),
-        4 => return Err("a CMYK JPEG, which no radiograph is".into()),
-        other => return Err(format!("a JPEG of {other} components; 1 (grey) and 3 (colour) are supported")),
-    };
-    let stored = match decoder.input_colorspace() {
-        // The decoder's name for a transform of 0, whatever the number of components.
-        Some(ColorSpace::RGB | ColorSpace::CMYK) if info.components == 3 => ColorSpace::RGB,
-        _ if is_rgb => ColorSpace::YCbCr,
-        _ => ColorSpace::Luma,
-    };
-    decoder.set_options(options.jpeg_set_out_colorspace(stored));
-    let pixels = decoder.decode().map_err(fail)?;
-    let samples = if stored == ColorSpace::Luma { 1 } else { 3 };
-    if pixels.len() != width * height * samples {
-        return Err(format!("damaged JPEG: {} bytes for {width}×{height} pixels", pixels.len()));
-    }
-    let pixels = match samples {
-        1 => pixels,
-        _ if is_rgb => pixels.chunks_exact(3).map(luma).collect(),
-        _ => pixels.chunks_exact(3).map(|pixel| pixel[0]).collect(),
-    };
-    Ok(GreyImage { width, height, pixels })
-}
-
-/// The file without an Adobe marker that is too short to have a transform, which other decoders
-/// pass over.
-fn without_short_adobe(bytes: &[u8]) -> Cow<'_, [u8]> {
-    let short = segments(bytes).find(|(marker, data)| *marker == 0xee && data.starts_with(b"Adobe") && data.len() < 12);
-    let Some((_, data)) = short else { return Cow::Borrowed(bytes) };
-    // Its marker and length precede the data.
-    let at = data.as_ptr() as usize - bytes.as_ptr() as usize;
-    Cow::Owned([&bytes[..at - 4], &bytes[at + data.len()..]].concat())
-}
-
-/// Whether the three components of a JPEG are red, green and blue, by the rules of libjpeg, which
-/// OpenCV reads with: a JFIF marker says YCbCr, an Adobe marker has its transform, else the
-/// components' names decide.
-fn has_rgb(bytes: &[u8], untagged: Untagged) -> bool {
-    let mut adobe = None;
-    for (marker, segment) in segments(bytes) {
-        match marker {
-            0xe0 if segment.starts_with(b"JFIF\0") => return false,
-            0xee if segment.starts_with(b"Adobe") => adobe = segment.get(11).copied(),
-            0xc0..=0xc2 if adobe.is_none() => {
-                let names = [6, 9, 12].map(|at| segment.get(at).copied());
-                return names == [Some(b'R'), Some(b'G'), Some(b'B')] || untagged == Untagged::Rgb;
-            }
-            _ => {}
-        }
-    }
-    adobe == Some(0)
-}
-
-/// Rec. 601 luma in 16-bit fixed point, as libjpeg computes it.
-pub(super) fn luma(rgb: &[u8]) -> u8 {
-    let [r, g, b] = [rgb[0], rgb[1], rgb[2]].map(u32::from);
-    ((r * 19595 + g * 38470 + b * 7471 + (1 << 15)) >> 16) as u8
 }
 
 pub(super) fn check_size(width: usize, height: usize) -> Result<(), String> {

@@ -5,7 +5,7 @@ use hayro_jpeg2000::{DecodeSettings, DecoderContext, Image};
 
 use super::attributes::Format;
 use super::pixels::{Pixels, check_frame, codes, colour};
-use crate::image::decode::luma;
+use crate::image::jpeg::luma;
 
 const START_OF_TILE_PART: [u8; 2] = [0xff, 0x90];
 const END_OF_CODESTREAM: [u8; 2] = [0xff, 0xd9];

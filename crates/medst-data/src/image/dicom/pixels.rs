@@ -8,7 +8,8 @@ use super::dataset::{DataSet, Element};
 use super::jpeg_stream::{FRAME_LOSSLESS, FRAME_LS, Frame};
 use super::{jpeg_2000, jpeg_lossless, jpeg_ls, rle};
 use crate::image::Notes;
-use crate::image::decode::{Untagged, check_size, decode_jpeg, luma};
+use crate::image::decode::check_size;
+use crate::image::jpeg::{self, Untagged, luma};
 
 /// How pixels are coded: the transfer syntaxes that are read, by kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +118,7 @@ pub(super) fn read(element: &Element, format: &Format, coding: Coding, notes: &m
                 return Err(format!("{precision}-bit lossy JPEG is not supported (only 8-bit is)"));
             }
             let untagged = if format.photometric == "RGB" { Untagged::Rgb } else { Untagged::Ycbcr };
-            let image = decode_jpeg(&frame, untagged)?;
+            let image = jpeg::decode(&frame, untagged)?;
             Ok(match format.samples {
                 1 => codes(format, 8, image.pixels.into_iter().map(u16::from)),
                 _ => Pixels::Luma(image.pixels),

@@ -15,8 +15,8 @@ pub const ZIGZAG: [u8; 64] = [
     47, 55, 62, 63,
 ];
 
-const INVALID: Stop = Stop::Damaged("damaged JPEG: an invalid code");
-const MISSING: Stop = Stop::Damaged("truncated JPEG: entropy-coded data are missing");
+const INVALID: Stop = Stop::Refused("damaged JPEG: an invalid code");
+const MISSING: Stop = Stop::Refused("truncated JPEG: entropy-coded data are missing");
 
 /// What a code stands for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -206,7 +206,7 @@ impl<'a> Bits<'a> {
 
     /// Goes on behind restart marker `number`.
     pub fn restart(&mut self, number: u8) -> Result<(), Stop> {
-        const NO_RESTART: Stop = Stop::Damaged("damaged JPEG: a restart marker is missing");
+        const NO_RESTART: Stop = Stop::Refused("damaged JPEG: a restart marker is missing");
         let at = self.end().map_err(|stop| if matches!(stop, Stop::NotServed) { NO_RESTART } else { stop })?;
         let fill = self.bytes[at..].iter().take_while(|&&byte| byte == 0xff).count();
         match self.bytes.get(at + fill) {
@@ -230,10 +230,10 @@ impl<'a> Bits<'a> {
         self.take(count)
     }
 
-    /// A code and the bits of its value: the run of zeros in front of the value, and how many bits
-    /// it has.
+    /// A code with its value: the run of zeros in front of the value, how many bits it has, and
+    /// the value.
     #[inline(always)]
-    pub fn symbol(&mut self, table: &CodeTable) -> Result<(u32, u32), Stop> {
+    pub fn symbol(&mut self, table: &CodeTable) -> Result<(u32, u32, i32), Stop> {
         self.refill();
         let mut entry = table.look[self.peek(LOOK) as usize];
         if entry == 0 {
@@ -241,10 +241,8 @@ impl<'a> Bits<'a> {
         }
         self.drop(entry & 31);
         let (run, size) = (entry >> 8 & 15, entry >> 12 & 15);
-        if entry & WITH_VALUE == 0 {
-            self.drop(size);
-        }
-        Ok((run, size))
+        let value = if entry & WITH_VALUE != 0 { entry as i32 >> 16 } else { extend(self.take(size), size) };
+        Ok((run, size, value))
     }
 
     /// Where the next marker that is no restart begins; the end of the file without one.

@@ -1,25 +1,32 @@
-//! Baseline JPEG straight to the square that a corpus stores, within one grey level of decoding
-//! every pixel first.
+//! JPEG files of 8 bits, sequential and progressive: every pixel ([`decode`]), or straight to the
+//! square that a corpus stores ([`to_square`]), within one grey level of the other way.
 //!
-//! Area averaging is linear, and so is the inverse cosine transform: what a block of 8×8 pixels
-//! adds to the few output cells that it overlaps follows from its coefficients directly, without
-//! the pixels. Only where a pixel might leave 0…255 are the pixels of a block computed, because a
-//! decoder clamps them. So nearly all of the time goes into the entropy code, of which radiographs
-//! of 3,000 pixels have megabytes.
+//! Only the luma is decoded, to the last bit as OpenCV (libjpeg) has it. Files of which anything is
+//! missing are refused.
+//!
+//! The square: area averaging is linear, and so is the inverse cosine transform, so what a block of
+//! 8×8 pixels adds to the few output cells that it overlaps follows from its coefficients directly,
+//! without the pixels. Only where a pixel might leave 0…255 are the pixels of a block computed,
+//! because a decoder clamps them. So nearly all of the time goes into the entropy code, of which
+//! radiographs of 3,000 pixels have megabytes. It serves baseline files; others, and those that
+//! shrink little or not at all, are decoded first.
 //!
 //! | file | what |
 //! |---|---|
-//! | `header` | what stands before the entropy-coded data |
 //! | `huffman` | code tables, bits, coefficients of a block |
+//! | `header` | what precedes the entropy-coded data of a file for the square |
 //! | `average` | coefficients to output cells |
-//! | `scans` | whether a file is whole, which the full decoder does not tell |
-//!
-//! Files that this path does not serve (progressive, arithmetic, 12 bit, four components, RGB,
-//! little or no shrinking) are left to [`super::decode`].
+//! | `scans`, `frame`, `band` | markers, components and scans of any file, checked to its end |
+//! | `idct` | coefficients to samples |
+//! | `picture` | samples to grey |
 
 mod average;
+mod band;
+mod frame;
 mod header;
 mod huffman;
+mod idct;
+mod picture;
 mod scans;
 
 use self::average::Averages;
@@ -28,19 +35,16 @@ use self::huffman::Bits;
 use super::GreyImage;
 use super::exif::Orientation;
 
-pub(super) use scans::check;
+pub(super) use picture::{Untagged, decode, luma};
 
 /// Why there is no square.
 #[derive(Debug)]
 enum Stop {
     /// The file is not one that this path serves.
     NotServed,
-    Damaged(&'static str),
-    /// Bytes where a marker should be.
-    Stray {
-        count: usize,
-        at: usize,
-    },
+    /// Damaged, or of a kind that is not supported.
+    Refused(&'static str),
+    Other(String),
 }
 
 /// Decodes a JPEG file into a `side`×`side` square, as `decode` and `to_square` do one after the
