@@ -173,6 +173,33 @@ fn compressed_pictures_are_read_by_what_they_are() {
     }
 }
 
+/// The offset table may be empty, full or missing, and a frame may come in several fragments.
+#[test]
+fn fragments_are_put_together() {
+    for name in ["jpeg-lossless-u12", "jpeg-ls-u12", "jpeg-2000-u12"] {
+        let whole = fs::read(fixtures().join(format!("{name}.dcm"))).unwrap();
+        let expected = decode(&whole, Window::Declared).unwrap();
+        let at = whole.windows(4).rposition(|bytes| bytes == [0xe0, 0x7f, 0x10, 0]).unwrap() + 12;
+        let length = |at: usize| u32::from_le_bytes(whole[at + 4..at + 8].try_into().unwrap()) as usize;
+        let frame = at + 8 + length(at);
+        let frame = &whole[frame + 8..frame + 8 + length(frame)];
+        let item = |bytes: &[u8]| [&[0xfe, 0xff, 0, 0xe0][..], &(bytes.len() as u32).to_le_bytes(), bytes].concat();
+        let (first, second) = frame.split_at(frame.len() / 4 * 2);
+        for items in [
+            vec![item(&[]), item(frame)],
+            vec![item(&[0; 4]), item(frame)],
+            vec![item(frame)],
+            vec![item(&[]), item(first), item(second)],
+            vec![item(first), item(second)],
+        ] {
+            for end in [&[0xfe, 0xff, 0xdd, 0xe0, 0, 0, 0, 0][..], &[]] {
+                let bytes = [&whole[..at], &items.concat(), end].concat();
+                assert_eq!(decode(&bytes, Window::Declared).as_ref(), Ok(&expected), "{name}: {} items", items.len());
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]

@@ -91,8 +91,9 @@ pub(super) fn read(element: &Element, format: &Format, coding: Coding, notes: &m
     if coding == Coding::Native {
         return native(format, element);
     }
-    // The first item is the table of offsets.
-    let frame = element.items().skip(1).collect::<Vec<_>>().concat();
+    // The first item is the table of offsets, which some writers leave out.
+    let has_table = element.items().next().is_some_and(|item| Coding::of_frame(item).is_none());
+    let frame = element.items().skip(usize::from(has_table)).collect::<Vec<_>>().concat();
     let shown = Coding::of_frame(&frame).unwrap_or(coding);
     if shown != coding {
         notes.add("DICOM: a picture that is not compressed as its transfer syntax says, read as it is");

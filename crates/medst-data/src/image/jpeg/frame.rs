@@ -45,7 +45,9 @@ impl Frame {
             1 | 3 => {}
             4 => return Err(Stop::Refused("a CMYK JPEG, which no radiograph is")),
             _ => {
-                return Err(Stop::Other(format!("a JPEG of {count} components; 1 (grey) and 3 (colour) are supported")));
+                return Err(Stop::Other(format!(
+                    "a JPEG of {count} components; 1 (grey) and 3 (colour) are supported"
+                )));
             }
         }
         let components = segment[6..].chunks_exact(3).map(|part| Component {
@@ -66,16 +68,10 @@ impl Frame {
         }
         let mut frame = Frame { width, height, progressive: marker == 0xc2, components };
         let (columns, rows) = frame.units();
-        let sampling = frame.sampling();
         for (place, component) in frame.components.iter_mut().enumerate() {
             component.stride = columns * component.horizontal;
             let blocks = component.stride * rows * component.vertical;
             if place < wanted {
-                if (component.horizontal, component.vertical) != sampling {
-                    return Err(Stop::Refused(
-                        "a JPEG whose grey has fewer samples than its colour, which is not supported",
-                    ));
-                }
                 component.blocks = vec![[0; 64]; blocks];
             }
             if frame.progressive {
@@ -86,7 +82,7 @@ impl Frame {
     }
 
     /// The largest sampling factors.
-    fn sampling(&self) -> (usize, usize) {
+    pub fn sampling(&self) -> (usize, usize) {
         let largest = |factor: fn(&Component) -> usize| self.components.iter().map(factor).max().unwrap_or(1);
         (largest(|component| component.horizontal), largest(|component| component.vertical))
     }
@@ -97,11 +93,16 @@ impl Frame {
         (self.width.div_ceil(8 * horizontal), self.height.div_ceil(8 * vertical))
     }
 
-    /// Blocks that the pixels of a component need, across and down.
-    pub fn blocks(&self, place: usize) -> (usize, usize) {
+    /// Samples that the pixels need of a component, across and down.
+    pub fn samples(&self, component: &Component) -> (usize, usize) {
         let (horizontal, vertical) = self.sampling();
-        let component = &self.components[place];
-        let blocks = |size: usize, own: usize, most: usize| (size * own).div_ceil(most).div_ceil(8);
-        (blocks(self.width, component.horizontal, horizontal), blocks(self.height, component.vertical, vertical))
+        let across = (self.width * component.horizontal).div_ceil(horizontal);
+        (across, (self.height * component.vertical).div_ceil(vertical))
+    }
+
+    /// Blocks of these samples, across and down.
+    pub fn blocks(&self, component: &Component) -> (usize, usize) {
+        let (across, down) = self.samples(component);
+        (across.div_ceil(8), down.div_ceil(8))
     }
 }

@@ -18,7 +18,7 @@
 //! | `average` | coefficients to output cells |
 //! | `scans`, `frame`, `band` | markers, components and scans of any file, checked to its end |
 //! | `idct` | coefficients to samples |
-//! | `picture` | samples to grey |
+//! | `picture`, `upsample` | samples to grey |
 
 mod average;
 mod band;
@@ -28,6 +28,7 @@ mod huffman;
 mod idct;
 mod picture;
 mod scans;
+mod upsample;
 
 use self::average::Averages;
 use self::header::{Header, parse};

@@ -1,6 +1,7 @@
 //! Every pixel of a JPEG file, in grey.
 
 use super::frame::{Component, Frame};
+use super::upsample::Plane;
 use super::{Stop, idct, scans};
 use crate::image::GreyImage;
 use crate::image::exif::segments;
@@ -45,19 +46,27 @@ fn picture(bytes: &[u8], wanted: usize) -> Result<GreyImage, Stop> {
 /// The samples of a component, a pixel each.
 fn samples(frame: &Frame, component: &Component) -> Result<Vec<u8>, Stop> {
     let steps = component.steps.as_ref().ok_or(Stop::Refused("damaged JPEG: a table is missing"))?;
-    let (width, height) = (frame.width, frame.height);
-    let mut pixels = vec![0; width * height];
-    for (lines, blocks) in pixels.chunks_mut(8 * width).zip(component.blocks.chunks(component.stride)) {
+    let (width, height) = frame.samples(component);
+    let mut samples = vec![0; width * height];
+    for (lines, blocks) in samples.chunks_mut(8 * width).zip(component.blocks.chunks(component.stride)) {
         for (column, block) in blocks.iter().take(width.div_ceil(8)).enumerate() {
-            let samples = idct::samples(block, steps);
-            for (line, samples) in lines.chunks_mut(width).zip(samples.chunks_exact(8)) {
+            let square = idct::samples(block, steps);
+            for (line, square) in lines.chunks_mut(width).zip(square.chunks_exact(8)) {
                 let line = &mut line[8 * column..];
                 let visible = line.len().min(8);
-                line[..visible].copy_from_slice(&samples[..visible]);
+                line[..visible].copy_from_slice(&square[..visible]);
             }
         }
     }
-    Ok(pixels)
+    let (horizontal, vertical) = frame.sampling();
+    let factors = (horizontal / component.horizontal, vertical / component.vertical);
+    if factors == (1, 1) && (width, height) == (frame.width, frame.height) {
+        return Ok(samples);
+    }
+    if horizontal % component.horizontal != 0 || vertical % component.vertical != 0 {
+        return Err(Stop::Refused("a JPEG whose colours have a fraction of its pixels, which is not supported"));
+    }
+    Ok(Plane { width, height, samples }.spread(factors.0, factors.1, frame.width, frame.height))
 }
 
 /// Whether the three components of a JPEG are red, green and blue, by the rules of libjpeg, which

@@ -129,7 +129,7 @@ impl Markers {
         let (columns, rows) = match *members {
             // A lone component is not interleaved: its unit is one block, and there are no more
             // than its pixels need.
-            [(place, ..)] => frame.blocks(place),
+            [(place, ..)] => frame.blocks(&frame.components[place]),
             _ => frame.units(),
         };
         let mut bits = Bits::new(bytes, start);
