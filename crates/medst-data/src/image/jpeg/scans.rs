@@ -11,6 +11,9 @@ use super::frame::Frame;
 use super::header::{MALFORMED, read_codes, read_quantisation};
 use super::huffman::{Bits, CodeTable, ZIGZAG};
 
+/// Scans of a file. Progressive files have about ten; each takes time for the whole picture, however
+/// few bytes it has.
+const MOST_SCANS: usize = 256;
 const NO_END: Stop = Stop::Refused("truncated JPEG: the end-of-image marker is missing");
 
 /// Reads a JPEG file up to its end-of-image marker.
@@ -34,6 +37,7 @@ struct Markers {
     frame: Option<Frame>,
     restart_interval: usize,
     wanted: usize,
+    scans: usize,
 }
 
 impl Markers {
@@ -79,7 +83,11 @@ impl Markers {
                     let [high, low] = *segment.first_chunk::<2>().ok_or(MALFORMED)?;
                     self.restart_interval = usize::from(u16::from_be_bytes([high, low]));
                 }
-                0xda => at = self.scan(bytes, segment, at)?,
+                0xda if self.scans == MOST_SCANS => return Err(Stop::Refused("damaged JPEG: too many scans")),
+                0xda => {
+                    self.scans += 1;
+                    at = self.scan(bytes, segment, at)?;
+                }
                 0xc3 | 0xcb => return Err(Stop::Refused("lossless JPEG is not supported outside of DICOM")),
                 0xc9 | 0xca => return Err(Stop::Refused("arithmetic-coded JPEG is not supported")),
                 0xc5..=0xcf | 0xde | 0xdf => return Err(Stop::Refused("hierarchical JPEG is not supported")),
@@ -89,12 +97,12 @@ impl Markers {
         }
     }
 
-    /// At the end marker: the first component, which is the luma, must be there to the last bit,
-    /// the others at all.
+    /// At the end marker: the components that make the grey must be there to the last bit, the others
+    /// at all.
     fn end(&self) -> Result<(), Stop> {
         let components = self.frame.as_ref().map(|frame| frame.components.as_slice()).unwrap_or_default();
-        let is_whole = components.first().is_some_and(|first| first.complete == u64::MAX);
-        match is_whole && components.iter().all(|component| component.complete & 1 == 1) {
+        let is_whole = components.iter().take(self.wanted).all(|component| component.complete == u64::MAX);
+        match !components.is_empty() && is_whole && components.iter().all(|component| component.complete & 1 == 1) {
             true => Ok(()),
             false => Err(Stop::Refused("truncated JPEG: the end-of-image marker comes before all scans")),
         }
