@@ -100,7 +100,7 @@ fn inflate(bytes: &[u8]) -> Result<Vec<u8>, Stop> {
     if !take(MOST_IN_FRONT, &mut inflated)? {
         return Ok(inflated);
     }
-    let front = DataSet::read(&inflated, usize::MAX, Encoding::EXPLICIT, |tag| tag >= tags::PIXEL_DATA);
+    let front = DataSet::read(&inflated, usize::MAX, Encoding::EXPLICIT, |tag| tag == tags::PIXEL_DATA);
     let front = front.map_err(|stop| match stop {
         Stop::Short => damaged("its elements are larger than those of a radiograph"),
         damaged => damaged,

@@ -81,7 +81,8 @@ pub fn header_of(bytes: &[u8]) -> Result<Header, String> {
 
 /// * `length`: bytes of the whole file, of which `bytes` may be the beginning only.
 fn read(bytes: &[u8], length: usize) -> Result<Header, Stop> {
-    let until = |tag| tag >= tags::PIXEL_DATA;
+    // The same elements that decoding sees, so that a size that passes here is the one that is decoded.
+    let until = |tag| tag == tags::PIXEL_DATA;
     with_data_set(bytes, length, until, &mut Notes::default(), |set, _, _| Ok(Header::of(set)))
 }
 

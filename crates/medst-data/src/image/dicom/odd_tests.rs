@@ -400,6 +400,19 @@ fn compressed_pixels_and_their_syntax_must_agree() {
     assert!(error.contains("its pixels are compressed, but"), "{error}");
 }
 
+/// A size limit must look at the size that is decoded.
+#[test]
+fn the_header_has_the_size_that_is_decoded() {
+    let regular = regular();
+    // Elements out of order, and one that is there twice.
+    let mut elements = regular.clone();
+    elements.insert(7, element(Tag(0x7fe1, 0x1010), b"LO", text("early")));
+    elements.insert(7, element(tags::ROWS, b"US", Value::Words(vec![2])));
+    let bytes = file(&elements);
+    assert_eq!(greys(&bytes), greys(&file(&regular)));
+    assert_eq!(size::declared(&bytes), Ok([usize::from(COLUMNS), usize::from(ROWS)]));
+}
+
 #[test]
 fn other_files_are_not_taken_for_dicom() {
     for bytes in

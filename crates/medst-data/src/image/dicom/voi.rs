@@ -286,7 +286,7 @@ impl Table {
 
     /// The entry of a value; values outside have that of the nearer end.
     fn apply(&self, x: f64) -> f64 {
-        let index = (x.round() - self.first).max(0.0) as usize;
+        let index = (x.round_ties_even() - self.first).max(0.0) as usize;
         f64::from(self.entries[index.min(self.entries.len() - 1)])
     }
 }
