@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use medst_data::image::decode::decode;
-use medst_data::image::{Decoding, load};
+use medst_data::image::{Decoding, load, size};
 
 const KINDS: [(&str, &[u8]); 3] = [
     ("baseline colour", include_bytes!("fixtures/image/colour.jpg")),
@@ -107,6 +107,9 @@ fn what_is_out_of_place_is_named() {
     for error in both(&stray).map(Result::unwrap_err) {
         assert!(error.contains(&format!("3 stray bytes where a marker was expected, at byte {second}")), "{error}");
     }
+    let error = size::declared(&stray).unwrap_err();
+    assert!(error.contains("3 stray bytes"), "{error}");
+    assert_eq!(size::declared(whole), Ok([64, 48]));
     let unmarked = &KINDS[2].1;
     let restart = unmarked.windows(2).position(|pair| pair == [0xff, 0xd0]).unwrap();
     let without = [&unmarked[..restart], &unmarked[restart + 2..]].concat();

@@ -36,7 +36,7 @@ use self::huffman::Bits;
 use super::GreyImage;
 use super::exif::Orientation;
 
-pub(super) use picture::{Untagged, decode, luma};
+pub(super) use picture::{Untagged, decode, luma, size};
 
 /// Why there is no square.
 #[derive(Debug)]
@@ -46,6 +46,16 @@ enum Stop {
     /// Damaged, or of a kind that is not supported.
     Refused(&'static str),
     Other(String),
+}
+
+impl Stop {
+    fn reason(self) -> String {
+        match self {
+            Stop::NotServed => "damaged JPEG".into(),
+            Stop::Refused(reason) => reason.into(),
+            Stop::Other(reason) => reason,
+        }
+    }
 }
 
 /// Decodes a JPEG file into a `side`×`side` square, as `decode` and `to_square` do one after the

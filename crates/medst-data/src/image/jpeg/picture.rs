@@ -21,11 +21,15 @@ pub enum Untagged {
 /// or too many pixels.
 pub fn decode(bytes: &[u8], untagged: Untagged) -> Result<GreyImage, String> {
     let wanted = if has_rgb(bytes, untagged) { 3 } else { 1 };
-    picture(bytes, wanted).map_err(|stop| match stop {
-        Stop::NotServed => "damaged JPEG".into(),
-        Stop::Refused(reason) => reason.into(),
-        Stop::Other(reason) => reason,
-    })
+    picture(bytes, wanted).map_err(Stop::reason)
+}
+
+/// Width and height in pixels that a JPEG file declares.
+///
+/// # Errors
+/// A reason, without the file's name: damaged in front of them, or without them.
+pub fn size(bytes: &[u8]) -> Result<[usize; 2], String> {
+    scans::size(bytes).map_err(Stop::reason)
 }
 
 fn picture(bytes: &[u8], wanted: usize) -> Result<GreyImage, Stop> {

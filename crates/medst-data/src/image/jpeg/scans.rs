@@ -44,32 +44,10 @@ impl Markers {
     fn walk(&mut self, bytes: &[u8]) -> Result<(), Stop> {
         let mut at = 2;
         loop {
-            let stray = bytes.get(at..).ok_or(NO_END)?.iter().take_while(|&&byte| byte != 0xff).count();
-            if at + stray >= bytes.len() {
-                return Err(NO_END);
-            }
-            if stray > 0 {
-                let bytes = if stray == 1 { "byte" } else { "bytes" };
-                let what = format!("damaged JPEG: {stray} stray {bytes} where a marker was expected, at byte {at}");
-                return Err(Stop::Other(what));
-            }
-            let marker = match *bytes.get(at + 1).ok_or(NO_END)? {
-                0xff => {
-                    at += 1; // fill byte
-                    continue;
-                }
-                0xd9 => return self.end(),
-                0 | 1 | 0xd0..=0xd8 => return Err(MALFORMED),
-                marker => marker,
-            };
-            let length = bytes.get(at + 2..at + 4).ok_or(NO_END)?;
-            let end = at + 2 + usize::from(u16::from_be_bytes([length[0], length[1]]));
-            let segment = bytes.get(at + 4..end).ok_or(match end < at + 4 {
-                true => MALFORMED,
-                false => Stop::Refused("truncated JPEG: the file ends in its header"),
-            })?;
+            let Segment { marker, data: segment, end } = Segment::read(bytes, at)?;
             at = end;
             match marker {
+                0xd9 => return self.end(),
                 0xc0..=0xc2 if self.frame.is_none() => self.frame = Some(Frame::read(marker, segment, self.wanted)?),
                 0xc4 => read_codes(segment, &mut self.codes)?,
                 0xdb => {
@@ -168,6 +146,64 @@ impl Markers {
             members.iter().for_each(|&(place, ..)| frame.components[place].complete |= coefficients);
         }
         Ok(bits.next_marker())
+    }
+}
+
+/// Width and height that a JPEG file of any kind declares.
+///
+/// # Errors
+/// What is out of place in front of the frame, or that there is none.
+pub fn size(bytes: &[u8]) -> Result<[usize; 2], Stop> {
+    let mut at = 2;
+    loop {
+        let Segment { marker, data, end } = Segment::read(bytes, at)?;
+        at = end;
+        match marker {
+            // Huffman tables, extensions and arithmetic conditions share the range of the frames.
+            0xc4 | 0xc8 | 0xcc => {}
+            0xc0..=0xcf => {
+                let &[_, h1, h0, w1, w0] = data.first_chunk().ok_or(MALFORMED)?;
+                return Ok([[w1, w0], [h1, h0]].map(|size| usize::from(u16::from_be_bytes(size))));
+            }
+            0xd9 | 0xda => return Err(Stop::Refused("damaged JPEG: it has no size")),
+            _ => {}
+        }
+    }
+}
+
+/// A marker with its parameters.
+struct Segment<'a> {
+    marker: u8,
+    data: &'a [u8],
+    end: usize,
+}
+
+impl Segment<'_> {
+    /// The segment that begins at `at`.
+    fn read(bytes: &[u8], mut at: usize) -> Result<Segment<'_>, Stop> {
+        let stray = bytes.get(at..).ok_or(NO_END)?.iter().take_while(|&&byte| byte != 0xff).count();
+        if at + stray >= bytes.len() {
+            return Err(NO_END);
+        }
+        if stray > 0 {
+            let bytes = if stray == 1 { "byte" } else { "bytes" };
+            let what = format!("damaged JPEG: {stray} stray {bytes} where a marker was expected, at byte {at}");
+            return Err(Stop::Other(what));
+        }
+        // Fill bytes.
+        at += bytes[at..].iter().take_while(|&&byte| byte == 0xff).count() - 1;
+        let marker = match *bytes.get(at + 1).ok_or(NO_END)? {
+            0xd9 => return Ok(Segment { marker: 0xd9, data: &[], end: at + 2 }),
+            0 | 1 | 0xd0..=0xd8 => return Err(MALFORMED),
+            marker => marker,
+        };
+        let length = bytes.get(at + 2..at + 4).ok_or(NO_END)?;
+        let end = at + 2 + usize::from(u16::from_be_bytes([length[0], length[1]]));
+        if end < at + 4 {
+            return Err(MALFORMED);
+        }
+        let data = bytes.get(at + 4..end).ok_or(Stop::Refused("truncated JPEG: the file ends in its header"))?;
+        Ok(Segment { marker, data, end })
     }
 }
 
