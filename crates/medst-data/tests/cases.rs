@@ -17,7 +17,7 @@ fn shared() -> PathBuf {
     shared.join("cases")
 }
 
-/// The bytes of an 8-bit NumPy array behind its header.
+/// The values of an 8-bit NumPy array, which follow its header.
 fn npy(path: &Path) -> Vec<u8> {
     let bytes = fs::read(path).unwrap();
     assert!(bytes.windows(5).any(|word| word == b"'|u1'"), "{}", path.display());

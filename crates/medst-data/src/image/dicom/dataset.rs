@@ -1,6 +1,6 @@
 //! The elements of a data set, read in place (PS3.5, chapter 7).
 //!
-//! Values stay slices of the file and sequences are not opened until somebody asks for an item, so
+//! Values stay slices of the file and sequences are not opened until an item is asked for, so
 //! that reading takes no more memory than the file has bytes, whatever lengths it declares. Files
 //! do not always follow the transfer syntax that they name; see [`Encoding::settle`].
 

@@ -245,7 +245,7 @@ impl<'a> Bits<'a> {
         Ok((run, size, value))
     }
 
-    /// Where the next marker that is no restart begins; the end of the file without one.
+    /// Where the next marker other than a restart begins, or the end of the file.
     pub fn next_marker(&self) -> usize {
         // Bytes that were taken in and not used hold no marker.
         let rest = self.bytes.get(self.at..).unwrap_or_default();
