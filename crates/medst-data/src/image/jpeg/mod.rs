@@ -1,4 +1,4 @@
-//! JPEG files of 8 bits, sequential and progressive: every pixel ([`decode`]), or straight to the
+//! JPEG files of 8 bits, sequential and progressive: every pixel (`decode`), or straight to the
 //! square that a corpus stores ([`to_square`]), within one grey level of the other way.
 //!
 //! Only the luma is decoded, to the last bit as OpenCV (libjpeg) has it. Files of which anything is
