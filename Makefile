@@ -17,6 +17,7 @@ help:
 	@echo 'make test         every test'
 	@echo 'make test-mpi     preparation and pre-training by several processes (needs Open MPI)'
 	@echo 'make test-s3      corpora in object storage, against a server on the loopback'
+	@echo 'make test-dicom   pixels of every DICOM file of pydicom against pydicom (needs PyPI)'
 	@echo 'make check        what continuous integration runs: format, lints, tests, documentation'
 	@echo 'make bench        speed and memory against PyTorch, one table'
 	@echo 'make bench-gpu    the same on a GPU (not run on one yet)'
@@ -46,6 +47,10 @@ test-mpi: libtorch
 test-s3: libtorch
 	tools/s3_server.sh
 	MEDST_NEED_S3=1 $(BUILD) test --release --workspace --test object_storage
+
+# Every DICOM file that pydicom and pydicom-data carry, through medst and through pydicom; PyPI, 170 MB.
+test-dicom:
+	tools/dicom_peer.sh
 
 check: libtorch
 	$(BUILD) fmt --all --check
@@ -98,4 +103,4 @@ fuzz:
 clean-demo:
 	rm -rf $(DEMO)
 
-.PHONY: help libtorch build test test-mpi test-s3 check demo serve-demo real-data bench bench-gpu scale scale-measure wheel test-python fuzz clean-demo
+.PHONY: help libtorch build test test-mpi test-s3 test-dicom check demo serve-demo real-data bench bench-gpu scale scale-measure wheel test-python fuzz clean-demo

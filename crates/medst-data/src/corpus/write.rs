@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::journal::Stretch;
+use super::journal::{Stretch, add_counts};
 use super::manifest::{self, Counts, FileRecord, Manifest};
 pub use super::staging::check_target;
 use super::staging::{Staging, checksum};
@@ -122,6 +122,8 @@ pub fn write(
     let (news, files) = together::shards(&folder, &work, options, ranks, progress)?;
     together::send(out, &folder, &files, ranks, progress)?;
     let images = images(&plan);
+    let mut warnings = plan.warnings.clone();
+    known.iter().chain(&news).for_each(|stretch| add_counts(&mut warnings, &stretch.notes));
     let failures = together::failures(images.len(), known, news);
     let (stored, places) = resolve(&failures);
     let mut skipped = plan.skipped.clone();
@@ -132,7 +134,6 @@ pub fn write(
             reason,
         }));
     }
-    let mut warnings = plan.warnings;
     let (studies, rows) = studies(plan.studies, places, &mut skipped, &mut warnings);
     if studies.is_empty() {
         let reasons = Plan { skipped, ..Plan::default() };

@@ -1,6 +1,7 @@
 //! The size that a picture file declares, without decoding it: to refuse pictures before memory is taken for them.
 
-use super::dicom;
+use super::decode::unsupported;
+use super::{dicom, jpeg};
 
 /// Width and height in pixels of a JPEG, PNG or DICOM file.
 ///
@@ -9,14 +10,14 @@ use super::dicom;
 pub fn declared(bytes: &[u8]) -> Result<[usize; 2], String> {
     match bytes {
         [] => Err("the file is empty".into()),
-        [0xff, 0xd8, ..] => of_jpeg(bytes).ok_or_else(|| "damaged JPEG: it has no size".into()),
+        [0xff, 0xd8, ..] => jpeg::size(bytes),
         [0x89, b'P', b'N', b'G', ..] => of_png(bytes).ok_or_else(|| "damaged PNG: it has no size".into()),
         _ if dicom::is_dicom(bytes) => {
             let header = dicom::header_of(bytes)?;
             let size = header.columns.zip(header.rows).map(|(width, height)| [width, height]);
             size.ok_or_else(|| "damaged DICOM: it has no size".into())
         }
-        _ => Err("neither a JPEG, a PNG nor a DICOM file".into()),
+        _ => Err(unsupported(bytes)),
     }
 }
 
@@ -25,24 +26,6 @@ fn of_png(bytes: &[u8]) -> Option<[usize; 2]> {
     let number = |at: usize| Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?) as usize);
     (bytes.get(12..16)? == b"IHDR").then_some(())?;
     Some([number(16)?, number(20)?])
-}
-
-/// The first start of frame.
-fn of_jpeg(bytes: &[u8]) -> Option<[usize; 2]> {
-    let mut at = 2;
-    loop {
-        let &[0xff, marker, high, low] = bytes.get(at..at + 4)?.first_chunk::<4>()? else { return None };
-        if marker == 0xff {
-            at += 1; // fill byte
-            continue;
-        }
-        // Huffman tables, extensions and arithmetic conditions share the range of the frames.
-        if matches!(marker, 0xc0..=0xcf) && !matches!(marker, 0xc4 | 0xc8 | 0xcc) {
-            let number = |at: usize| Some(usize::from(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?)));
-            return Some([number(at + 7)?, number(at + 5)?]);
-        }
-        at += 2 + usize::from(u16::from_be_bytes([high, low]));
-    }
 }
 
 #[cfg(test)]
