@@ -1,4 +1,5 @@
-//! The folder beside the target in which a corpus grows, and its move into place.
+//! The folder beside the target in which a corpus grows, and its move into place. Only its owner can enter it, and its files
+//! are readable for their owner only ([`crate::owner_only`]).
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -8,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::journal::JOURNAL;
 use super::manifest::{self, Manifest};
+use crate::owner_only;
 #[cfg(feature = "s3")]
 use crate::storage;
 use crate::storage::Address;
@@ -29,7 +31,7 @@ impl Staging {
     /// When another program has it, or when files of others stand in its place.
     pub fn take(out: &Path) -> Result<Staging> {
         let folder = folder(out)?;
-        fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+        owner_only::create_folder(&folder)?;
         check_staging(&folder)?;
         let lock = File::create(folder.join(LOCK)).map_err(Error::io(&folder))?;
         lock.try_lock().map_err(|_| Error::Usage(format!("{} is being written by another program", out.display())))?;
@@ -58,6 +60,8 @@ impl Staging {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             if name != manifest::FILE && !manifest.files.contains_key(&*name) {
                 fs::remove_file(&path).map_err(Error::io(&path))?;
+            } else {
+                owner_only::take_away(&path)?;
             }
         }
         publish(&self.folder, &self.out)
