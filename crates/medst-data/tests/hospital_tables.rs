@@ -24,7 +24,8 @@ fn prepare(table: &[u8], options: &PrepareOptions) -> Result<(Summary, Corpus, t
     let path = folder.path().join("studies.csv");
     fs::write(&path, table).unwrap();
     let options = PrepareOptions { image_size: 32, ..options.clone() };
-    let summary = prepare_table(&path, &folder.path().join("corpus"), &options, &Silent).map_err(|error| error.to_string())?;
+    let summary =
+        prepare_table(&path, &folder.path().join("corpus"), &options, &Silent).map_err(|error| error.to_string())?;
     let corpus = Corpus::open(&folder.path().join("corpus")).unwrap();
     Ok((summary, corpus, folder))
 }
@@ -52,8 +53,12 @@ fn a_table_is_the_same_in_every_encoding_and_with_every_separator() {
     ];
     for (number, bytes) in forms.iter().enumerate() {
         let (_, corpus, _folder) = prepare(bytes, &PrepareOptions::default()).unwrap();
-        let told: Vec<_> = corpus.studies().iter().map(|study| (study.study.0.as_str(), study.report.as_deref().unwrap())).collect();
-        let expected = [("s1", "stable no pneumothorax there is a small left effusion"), ("s2", "no focal consolidation heart size is normal")];
+        let told: Vec<_> =
+            corpus.studies().iter().map(|study| (study.study.0.as_str(), study.report.as_deref().unwrap())).collect();
+        let expected = [
+            ("s1", "stable no pneumothorax there is a small left effusion"),
+            ("s2", "no focal consolidation heart size is normal"),
+        ];
         assert_eq!(told, expected, "form {number}");
     }
 }
@@ -73,7 +78,8 @@ fn impression_and_findings_are_read_and_never_the_question() {
                  FINDINGS: \n \n The lungs are clear. Heart size normal.\n \n IMPRESSION: \n \n No acute cardiopulmonary process.\n";
     let bare = mimic.replace("\n ", "\n");
     let line = mimic.split_whitespace().collect::<Vec<_>>().join(" ");
-    let cased = bare.replace("FINDINGS", "Findings").replace("IMPRESSION", "Impression").replace("INDICATION", "Indication");
+    let cased =
+        bare.replace("FINDINGS", "Findings").replace("IMPRESSION", "Impression").replace("INDICATION", "Indication");
     let read = "no acute cardiopulmonary process the lungs are clear heart size normal";
     let question = " INDICATION:  Cough, question of pneumonia.\n \n The lungs are clear and the heart is normal.\n";
     let wet = "                                 WET READ: ___ ___ ___ 9:12 PM\n  Large right pneumothorax.\n                            FINAL ADDENDUM\n \
@@ -89,7 +95,10 @@ fn impression_and_findings_are_read_and_never_the_question() {
         (question.to_string(), "the lungs are clear and the heart is normal"),
         (question.replace('\n', "\r\n"), "the lungs are clear and the heart is normal"),
         (wet.to_string(), "right pneumothorax large right pneumothorax with shift"),
-        ("x\n FINDINGS: A 1.5 cm nodule in the right lung. ET tube 3.2 cm above carina.\n".into(), "a 1.5 cm nodule in the right lung et tube 3.2 cm above carina"),
+        (
+            "x\n FINDINGS: A 1.5 cm nodule in the right lung. ET tube 3.2 cm above carina.\n".into(),
+            "a 1.5 cm nodule in the right lung et tube 3.2 cm above carina",
+        ),
     ] {
         let table = format!("subject_id,view,image,report\n1,PA,0.png,\"{report}\"\n");
         let (summary, corpus, _folder) = prepare(table.as_bytes(), &PrepareOptions::default()).unwrap();
@@ -110,10 +119,23 @@ fn columns_that_identify_patients_are_left_out_unless_asked_for() {
                   1,PA,0.png,Jane Roe,4711,1950-01-01,1,Discussed with Dr. Smith by phone.\n2,PA,1.png,,4712,1951-01-01,0,\n";
     let (summary, corpus, _folder) = prepare(table, &PrepareOptions::default()).unwrap();
     assert!(corpus.studies().iter().all(|study| study.labels.keys().eq(["Edema"])));
-    let cells = |column: &str| summary.warnings.iter().find(|(note, _)| note.starts_with(&format!("cells of column `{column}`"))).map(|(_, count)| *count);
-    assert_eq!(["PatientName", "mrn", "date_of_birth", "Edema"].map(cells), [Some(1), Some(2), Some(2), None], "{summary}");
+    let cells = |column: &str| {
+        summary
+            .warnings
+            .iter()
+            .find(|(note, _)| note.starts_with(&format!("cells of column `{column}`")))
+            .map(|(_, count)| *count)
+    };
+    assert_eq!(
+        ["PatientName", "mrn", "date_of_birth", "Edema"].map(cells),
+        [Some(1), Some(2), Some(2), None],
+        "{summary}"
+    );
     assert_eq!(summary.warnings["reports with what looks like a person's name (`Dr. …`, `Mr. …`, `Name: …`), kept"], 1);
-    let asked = |name: &str| PrepareOptions { labels: Labels::WithoutPatients { but: vec![name.into()] }, ..PrepareOptions::default() };
+    let asked = |name: &str| PrepareOptions {
+        labels: Labels::WithoutPatients { but: vec![name.into()] },
+        ..PrepareOptions::default()
+    };
     let (_, corpus, _folder) = prepare(table, &asked("mrn")).unwrap();
     assert_eq!(corpus.studies()[0].labels["mrn"], "4711");
     let error = prepare(table, &asked("MRN")).err().unwrap();

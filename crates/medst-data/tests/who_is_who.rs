@@ -14,7 +14,8 @@ fn png(path: &Path, seed: u32) {
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, 64, 64);
     encoder.set_color(png::ColorType::Grayscale);
-    let pixels: Vec<u8> = (0..64 * 64u32).map(|at| ((at % 64) * (1 + seed % 7) + (at / 64) * (2 + seed)) as u8).collect();
+    let pixels: Vec<u8> =
+        (0..64 * 64u32).map(|at| ((at % 64) * (1 + seed % 7) + (at / 64) * (2 + seed)) as u8).collect();
     encoder.write_header().unwrap().write_image_data(&pixels).unwrap();
     fs::write(path, bytes).unwrap();
 }
@@ -104,7 +105,8 @@ fn an_exclusion_list_that_keeps_nobody_out_or_is_ambiguous_is_an_error_with_both
         let error = Given { table, exclude: Some(list), splits: None }.prepare(folder.path()).err().unwrap();
         assert!(words.iter().all(|words| error.contains(words)), "{list}: {error}");
     }
-    let (summary, corpus) = Given { table: two, exclude: Some("subject_id\n7\n"), splits: None }.prepare(folder.path()).unwrap();
+    let (summary, corpus) =
+        Given { table: two, exclude: Some("subject_id\n7\n"), splits: None }.prepare(folder.path()).unwrap();
     assert_eq!(subjects(&corpus)[0].0, "007");
     assert_eq!(summary.warnings["subjects kept whose ids differ only in form from those of excluded ones"], 1);
 }
@@ -150,8 +152,11 @@ fn ids_that_differ_only_in_form_are_never_in_two_parts_and_stay_apart() {
         let words = format!("row 2: subject `{other}` is in test here and `{one}` in train in row 1");
         assert!(error.contains(&words), "{error}");
         // Together: stated, or by the hash of the first.
-        for table in [table.replace("test", "train"), table.replace(",split", "").replace(",train", "").replace(",test", "")] {
-            let (summary, corpus) = Given { table: &table, exclude: None, splits: None }.prepare(folder.path()).unwrap();
+        for table in
+            [table.replace("test", "train"), table.replace(",split", "").replace(",train", "").replace(",test", "")]
+        {
+            let (summary, corpus) =
+                Given { table: &table, exclude: None, splits: None }.prepare(folder.path()).unwrap();
             let found = subjects(&corpus);
             assert_eq!((found[0].0, found[1].0, found[0].1), (one, other, found[1].1));
             assert!(summary.warnings.keys().any(|note| note.contains("differ only in form")), "{summary}");
@@ -166,7 +171,8 @@ fn one_file_under_several_spellings_is_of_one_subject() {
     for spelling in ["./i/0.png", "i/../i/0.png", "i//0.png", "link.png"] {
         let table = format!("subject_id,view,image,split\na,PA,i/0.png,train\nb,PA,{spelling},validate\n");
         let error = Given { table: &table, exclude: None, splits: None }.prepare(folder.path()).err().unwrap();
-        let words = "row 2: the image file is that of row 1, of subject `a` in train, and here of subject `b` in validate";
+        let words =
+            "row 2: the image file is that of row 1, of subject `a` in train, and here of subject `b` in validate";
         assert!(error.contains(words), "{error}");
         let together = table.replace("validate", "train");
         let (summary, corpus) = Given { table: &together, exclude: None, splits: None }.prepare(folder.path()).unwrap();
@@ -184,7 +190,8 @@ fn equal_pictures_of_several_subjects_stay_in_the_strictest_part_only() {
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, 64, 64);
     encoder.set_color(png::ColorType::Grayscale);
-    let pixels: Vec<u8> = (0..64 * 64u32).map(|at| (((at % 64) * 3 + (at / 64) * 4) as u8) ^ u8::from(at % 5 == 0)).collect();
+    let pixels: Vec<u8> =
+        (0..64 * 64u32).map(|at| (((at % 64) * 3 + (at / 64) * 4) as u8) ^ u8::from(at % 5 == 0)).collect();
     encoder.write_header().unwrap().write_image_data(&pixels).unwrap();
     fs::write(at("near.png"), bytes).unwrap();
     let table = "subject_id,view,image,split\na,PA,i/0.png,train\nb,PA,copy.png,test\nc,PA,i/1.png,train\n\

@@ -1,13 +1,16 @@
-//! One picture of several subjects: files with other names and the same content, a picture saved again in another format,
-//! a film that was filed under two patients.
+//! One picture of several subjects: files with other names and the same content, a picture saved
+//! again in another format, a film that was filed under two patients.
 //!
-//! Found by the pixels that a corpus stores, after all are there; every other way would read each file twice.
+//! Found by the pixels that a corpus stores, after all are there; every other way would read each
+//! file twice.
 //!
-//! * *The same* pictures have the same stored pixels. In two parts of a corpus one of them would be learnt by heart and then
-//!   examined: it stays in the part that measures most strictly (test, then validate), and is left out of the others.
-//! * *Nearly the same* pictures are counted: their 256 comparisons of neighbouring areas (a difference hash) differ in at most
-//!   [`NEAR`], and their pixels correlate by [`CORRELATION`] or more. Neighbours are sought in four sorted orders of the
-//!   hashes, so a few may be missed; the time grows as that of sorting.
+//! * *The same* pictures have the same stored pixels. In two parts of a corpus one of them would be
+//!   learnt by heart and then examined: it stays in the part that measures most strictly (test,
+//!   then validate), and is left out of the others.
+//! * *Nearly the same* pictures are counted: their 256 comparisons of neighbouring areas (a
+//!   difference hash) differ in at most [`NEAR`], and their pixels correlate by [`CORRELATION`] or
+//!   more. Neighbours are sought in four sorted orders of the hashes, so a few may be missed; the
+//!   time grows as that of sorting.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -58,7 +61,9 @@ pub fn find(
     warnings: &mut BTreeMap<String, u64>,
     progress: &dyn Progress,
 ) -> Result<()> {
-    let all = studies.iter().flat_map(|study| study.frontals.iter().chain(&study.laterals).map(move |source| (study, source)));
+    let all = studies
+        .iter()
+        .flat_map(|study| study.frontals.iter().chain(&study.laterals).map(move |source| (study, source)));
     // Pictures are stored in the order of the plan.
     let (pictures, at): (Vec<Picture>, Vec<usize>) = all
         .enumerate()
@@ -97,7 +102,10 @@ pub fn find(
         subjects.extend(kept.iter().map(|&picture| pictures[picture].study.subject.0.as_str()));
         if subjects.len() > 1 {
             shared += kept.len();
-            example.get_or_insert((kept[0], kept[1..].iter().copied().find(|&other| !pictures[kept[0]].is_of(&pictures[other]))));
+            example.get_or_insert((
+                kept[0],
+                kept[1..].iter().copied().find(|&other| !pictures[kept[0]].is_of(&pictures[other])),
+            ));
         }
         for picture in group.into_iter().filter(|&picture| !stays(picture)) {
             let (own, other) = (pictures[picture].source, pictures[kept[0]].source);
@@ -112,14 +120,19 @@ pub fn find(
             let Picture { study, source } = &pictures[picture];
             format!("row {} of subject `{}`", source.row, study.subject)
         };
-        let what = format!("pictures that other subjects of their split have too, kept (such as {} and {})", told(first), told(second));
+        let what = format!(
+            "pictures that other subjects of their split have too, kept (such as {} and {})",
+            told(first),
+            told(second)
+        );
         note(warnings, what, shared);
     }
     let (mut near, mut across) = (HashSet::new(), HashSet::new());
     for (one, other) in neighbours(&prints) {
         let (own, their) = (&pictures[one], &pictures[other]);
         let apart = places[at[one]].is_some() && places[at[other]].is_some() && !own.is_of(their);
-        if apart && prints[one].digest != prints[other].digest && correlation(pixels(one), pixels(other)) >= CORRELATION {
+        if apart && prints[one].digest != prints[other].digest && correlation(pixels(one), pixels(other)) >= CORRELATION
+        {
             near.extend([one, other]);
             if own.study.split != their.study.split {
                 across.extend([one, other]);
@@ -187,7 +200,8 @@ fn neighbours(prints: &[Print]) -> Vec<(usize, usize)> {
                 hash.rotate_left(turn);
                 (hash, picture)
             });
-            let followers = |place: usize| (place + 1..order.len().min(place + 1 + FOLLOWERS)).map(move |other| (place, other));
+            let followers =
+                |place: usize| (place + 1..order.len().min(place + 1 + FOLLOWERS)).map(move |other| (place, other));
             let near = (0..order.len()).flat_map(followers).filter_map(|(one, other)| {
                 let (one, other) = (order[one].min(order[other]), order[one].max(order[other]));
                 (distance(one, other) <= NEAR).then_some((one, other))
@@ -233,7 +247,10 @@ mod tests {
         let prints: Vec<Print> = [&plain, &noisy, &waves(64, 2.0), &plain].map(|pixels| print(pixels, 64)).to_vec();
         assert_eq!(same(&prints), [vec![0, 3]]);
         let pairs = neighbours(&prints);
-        assert!(pairs.contains(&(0, 1)) && pairs.contains(&(1, 3)) && !pairs.iter().any(|pair| pair.1 == 2), "{pairs:?}");
+        assert!(
+            pairs.contains(&(0, 1)) && pairs.contains(&(1, 3)) && !pairs.iter().any(|pair| pair.1 == 2),
+            "{pairs:?}"
+        );
         assert!(correlation(&plain, &noisy) > CORRELATION);
         assert!(correlation(&plain, &waves(64, 2.0)) < 0.9);
         assert_eq!(correlation(&plain, &[7; 64 * 64]), 0.0);

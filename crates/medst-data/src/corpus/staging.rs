@@ -1,5 +1,5 @@
-//! The folder beside the target in which a corpus grows, and its move into place. Only its owner can enter it, and its files
-//! are readable for their owner only ([`crate::owner_only`]).
+//! The folder beside the target in which a corpus grows, and its move into place. Only its owner
+//! can enter it, and its files are readable for their owner only ([`crate::owner_only`]).
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -38,8 +38,8 @@ impl Staging {
         Ok(Staging { folder, out: out.to_path_buf(), _lock: lock })
     }
 
-    /// Removes what an earlier run left for another source or other settings; the journal goes last, for it tells the
-    /// folder.
+    /// Removes what an earlier run left for another source or other settings; the journal goes
+    /// last, for it tells the folder.
     pub fn empty(&self) -> Result<()> {
         let stale = entries(&self.folder)?.into_iter().filter(|path| !path.ends_with(LOCK) && !path.ends_with(JOURNAL));
         for path in stale.chain(Some(self.folder.join(JOURNAL)).filter(|journal| journal.exists())) {
@@ -68,7 +68,8 @@ impl Staging {
     }
 }
 
-/// The working folder of a target: beside it, or in the cache where the target is in object storage.
+/// The working folder of a target: beside it, or in the cache where the target is in object
+/// storage.
 ///
 /// # Errors
 /// No place for a cache; a program without object storage.
@@ -108,7 +109,8 @@ pub fn check_target(out: &Path, overwrite: bool) -> Result<()> {
     if overwrite { Ok(()) } else { Err(Error::Usage(format!("{there} is a corpus already; --overwrite replaces it"))) }
 }
 
-/// Refuses a folder in the staging folder's place that holds another's files: they would move into the corpus.
+/// Refuses a folder in the staging folder's place that holds another's files: they would move into
+/// the corpus.
 fn check_staging(staging: &Path) -> Result<()> {
     let ours = [JOURNAL, manifest::FILE].iter().any(|name| staging.join(name).exists());
     let foreign = entries(staging)?.iter().any(|path| !path.ends_with(LOCK));

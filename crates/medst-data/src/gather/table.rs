@@ -158,7 +158,8 @@ fn study(
         .filter(|(column, _)| !UNDERSTOOD.contains(column))
         .map(|(column, cell)| (column.to_string(), cell.to_string()))
         .collect();
-    let told = report.and_then(|column| row.cell(column)).map(|text| report::prepare(text, None, report::Rule::Standard));
+    let told =
+        report.and_then(|column| row.cell(column)).map(|text| report::prepare(text, None, report::Rule::Standard));
     let rejected = match told {
         Some(Ok(report)) => {
             study.report = Some(report);

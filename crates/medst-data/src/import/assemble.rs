@@ -1,9 +1,10 @@
 //! From images to studies: what every importer shares.
 //!
-//! Images of one subject and one study are one visit. The first frontal image is its frontal view, further ones are
-//! alternatives, the first lateral image is its lateral view. Importers add images, reports and labels;
-//! [`Assembly::finish`] then decides what needs all of them: who is kept out, which part each subject belongs to, and which
-//! rows speak of one patient or one file under two names.
+//! Images of one subject and one study are one visit. The first frontal image is its frontal view,
+//! further ones are alternatives, the first lateral image is its lateral view. Importers add
+//! images, reports and labels; [`Assembly::finish`] then decides what needs all of them: who is
+//! kept out, which part each subject belongs to, and which rows speak of one patient or one file
+//! under two names.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -34,7 +35,8 @@ pub struct FoundImage {
     /// The row of the source that names it, counted from 1.
     pub row: u64,
     pub acquired: Option<Day>,
-    /// The part that the source puts it in; `None` leaves that to the split file or to the subject's hash.
+    /// The part that the source puts it in; `None` leaves that to the split file or to the
+    /// subject's hash.
     pub split: Option<Split>,
 }
 
@@ -108,7 +110,8 @@ impl Assembly {
             && self.plan.studies[place].subject != subject
         {
             let (owner, first) = (&self.plan.studies[place].subject, self.first_rows[place]);
-            let message = format!("study `{study}` belongs to subject `{subject}` here and to `{owner}` in row {first}");
+            let message =
+                format!("study `{study}` belongs to subject `{subject}` here and to `{owner}` in row {first}");
             return Err(self.conflict(row, message));
         }
         let place = known.unwrap_or_else(|| self.begin(subject, study, row));
@@ -185,11 +188,12 @@ impl Assembly {
         self.plan.studies[place].labels.entry(name.to_string()).or_insert(value);
     }
 
-    /// Decides who is kept out, the parts, and which images are one; cleans the reports. Studies keep their order; the
-    /// places in `plan.sequences` are renewed where studies went.
+    /// Decides who is kept out, the parts, and which images are one; cleans the reports. Studies
+    /// keep their order; the places in `plan.sequences` are renewed where studies went.
     ///
     /// # Errors
-    /// Exclusion lists and split files that do not fit the source; a subject, or one file, in two parts.
+    /// Exclusion lists and split files that do not fit the source; a subject, or one file, in two
+    /// parts.
     pub fn finish(mut self, options: &PrepareOptions) -> Result<Plan> {
         let mut kept: Vec<bool> = vec![true; self.plan.studies.len()];
         self.keep_out(&mut kept)?;
@@ -227,8 +231,14 @@ impl Assembly {
         }
         let mut warnings = kept_out.summary(subjects.into_iter());
         let names: HashSet<String> = kept_out.subjects().map(ids::key).collect();
-        let stay: HashSet<&SubjectId> =
-            self.plan.studies.iter().zip(kept.iter()).filter(|(_, kept)| **kept).map(|(study, _)| &study.subject).collect();
+        let stay: HashSet<&SubjectId> = self
+            .plan
+            .studies
+            .iter()
+            .zip(kept.iter())
+            .filter(|(_, kept)| **kept)
+            .map(|(study, _)| &study.subject)
+            .collect();
         let alike = stay.iter().filter(|subject| names.contains(&ids::key(&subject.0))).count() as u64;
         if alike > 0 {
             warnings.push(("subjects kept whose ids differ only in form from those of excluded ones".into(), alike));
@@ -255,7 +265,8 @@ impl Assembly {
                 None => self.stated_split(&subject)?,
                 Some(parts) => {
                     let mut images = study.frontals.iter().chain(&study.laterals);
-                    let part = |image: &ImageSource| Some((parts.find(&subject.0, &study.study.0, &image.path)?, image.row));
+                    let part =
+                        |image: &ImageSource| Some((parts.find(&subject.0, &study.study.0, &image.path)?, image.row));
                     let first = images.find_map(part);
                     for (split, row) in images.filter_map(part) {
                         if let Some((other, other_row)) = first.filter(|(other, _)| *other != split) {
@@ -394,7 +405,8 @@ fn two_parts(subject: &SubjectId, split: Split, other: Split, row: u64) -> Strin
     format!("subject `{subject}` is in {split} here and in {other} in row {row}")
 }
 
-/// Sequences that a source defines, with the places that studies have now; those that lost one are left out and counted.
+/// Sequences that a source defines, with the places that studies have now; those that lost one are
+/// left out and counted.
 fn renew_sequences(plan: &mut Plan, kept: &[bool]) {
     let Some(sequences) = plan.sequences.take() else { return };
     let mut next = 0;
@@ -452,8 +464,8 @@ fn clean(text: &ReportText, study: &StudyId, rule: Rule) -> Result<String, repor
     }
 }
 
-/// Without a split of its own: 80 % train, 10 % validate, 10 % test by a hash of the subject, so that the same subject
-/// always falls into the same part.
+/// Without a split of its own: 80 % train, 10 % validate, 10 % test by a hash of the subject, so
+/// that the same subject always falls into the same part.
 pub fn split_of(subject: &SubjectId) -> Split {
     match Sha256::digest(subject.0.as_bytes())[0] {
         0..205 => Split::Train,

@@ -28,7 +28,8 @@ pub struct Delimited {
 /// Opens a table; the text begins with the header.
 ///
 /// # Errors
-/// A file that cannot be read, that is a workbook and not a CSV file, or whose encoding is not supported.
+/// A file that cannot be read, that is a workbook and not a CSV file, or whose encoding is not
+/// supported.
 pub fn open(path: &Path) -> Result<Delimited> {
     let (mut head, rest) = decoded(path)?;
     let named = separator_line(&head);
@@ -95,8 +96,7 @@ fn from_utf16(bytes: &[u8], little: bool) -> Vec<u8> {
     let (pairs, cut) = bytes.as_chunks::<2>();
     let unit = |pair: &[u8; 2]| if little { u16::from_le_bytes(*pair) } else { u16::from_be_bytes(*pair) };
     let units = pairs.iter().map(unit).chain((!cut.is_empty()).then_some(0xd800));
-    let text: String =
-        char::decode_utf16(units).map(|found| found.unwrap_or(char::REPLACEMENT_CHARACTER)).collect();
+    let text: String = char::decode_utf16(units).map(|found| found.unwrap_or(char::REPLACEMENT_CHARACTER)).collect();
     text.into_bytes()
 }
 

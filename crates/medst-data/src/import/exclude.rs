@@ -1,9 +1,10 @@
 //! Keeping the subjects of a benchmark out of a corpus.
 //!
-//! Models that have seen a benchmark's patients in training score too well on it. An exclusion list is any table that names
-//! subjects, studies or images, such as those of MS-CXR-T; all images of every subject that it names in any of these ways
-//! are left out. Ids are matched by the rule of [`super::ids`]. A list that keeps no subject out is an error: nothing else
-//! would show that its ids are written in a form that the source does not use.
+//! Models that have seen a benchmark's patients in training score too well on it. An exclusion list
+//! is any table that names subjects, studies or images, such as those of MS-CXR-T; all images of
+//! every subject that it names in any of these ways are left out. Ids are matched by the rule of
+//! [`super::ids`]. A list that keeps no subject out is an error: nothing else would show that its
+//! ids are written in a form that the source does not use.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -46,7 +47,8 @@ impl Exclusions {
     /// Reads exclusion lists.
     ///
     /// # Errors
-    /// A list that cannot be read, that has none of the columns `subject_id`, `study_id`, `dicom_id`, or that names nothing.
+    /// A list that cannot be read, that has none of the columns `subject_id`, `study_id`,
+    /// `dicom_id`, or that names nothing.
     pub fn read(paths: &[PathBuf]) -> Result<Exclusions> {
         Ok(Exclusions { lists: paths.iter().map(|path| List::read(path)).collect::<Result<_>>()? })
     }
@@ -63,7 +65,8 @@ impl Exclusions {
     /// Finds the subjects that the lists name among those of a source.
     ///
     /// # Errors
-    /// A list that names none of them, or an id that may mean several: list, row and the forms of the id are shown.
+    /// A list that names none of them, or an id that may mean several: list, row and the forms of
+    /// the id are shown.
     pub fn resolve(&self, known: &Known) -> Result<KeptOut> {
         let mut kept_out = KeptOut::default();
         for (place, list) in self.lists.iter().enumerate() {

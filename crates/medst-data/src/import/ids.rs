@@ -1,14 +1,17 @@
 //! Ids written in another form, and when they mean the same patient, study or image.
 //!
-//! Programs rewrite ids: a data frame makes `10000032.0` of `10000032`, a spreadsheet `1.0000032E+07`, or `7` of `007`;
-//! MIMIC-CXR writes a subject as `10000032` in tables and as `p10000032` in paths. An id of one file (an exclusion list, a
-//! split file, a table of reports) is looked up among the ids of another:
+//! Programs rewrite ids: a data frame makes `10000032.0` of `10000032`, a spreadsheet
+//! `1.0000032E+07`, or `7` of `007`; MIMIC-CXR writes a subject as `10000032` in tables and as
+//! `p10000032` in paths. An id of one file (an exclusion list, a split file, a table of reports) is
+//! looked up among the ids of another:
 //!
 //! 1. The identical id matches.
-//! 2. Otherwise the only id with the same [`key`] matches, and this is counted. The key ignores case, leading zeros, a `p`
-//!    or `s` in front of digits, and how a program writes a whole number.
-//! 3. Where several ids have that key, or where the id is a number that lost digits (`1.23457E+11`), it is an error that
-//!    shows the forms: a guess could put a patient into the wrong part.
+//! 2. Otherwise the only id with the same [`key`] matches, and this is counted. The key ignores
+//!    case, leading zeros, a `p` or `s` in front of digits, and how a program writes a whole
+//!    number.
+//! 3. Where several ids have that key, or where the id is a number that lost digits
+//!    (`1.23457E+11`), it is an error that shows the forms: a guess could put a patient into the
+//!    wrong part.
 //!
 //! Ids themselves are never changed.
 
@@ -47,7 +50,8 @@ enum Number {
     Rounded,
 }
 
-/// `10000032.0`, `1.0000032e+07`. Without a point or a sign `12e4` may as well be hexadecimal: not a number.
+/// `10000032.0`, `1.0000032e+07`. Without a point or a sign `12e4` may as well be hexadecimal: not
+/// a number.
 fn number(id: &str) -> Option<Number> {
     let (mantissa, exponent) = match id.split_once('e') {
         None => (id, 0),
@@ -104,10 +108,9 @@ impl Ids {
         }
         match forms {
             [only] => Ok(Some(only)),
-            [] if number(&id.to_lowercase()) == Some(Number::Rounded) => Err(format!(
-                "`{id}` is a number that lost digits; write ids as text, as in `{}`",
-                self.example()
-            )),
+            [] if number(&id.to_lowercase()) == Some(Number::Rounded) => {
+                Err(format!("`{id}` is a number that lost digits; write ids as text, as in `{}`", self.example()))
+            }
             [] => Ok(None),
             several => Err(format!("`{id}` may be any of `{}`; write ids alike in both files", several.join("`, `"))),
         }
@@ -215,8 +218,9 @@ impl Images {
         &self.names
     }
 
-    /// The files that `name` means: those of that name whose folders agree with its own for longest. (CheXpert calls the
-    /// first frontal image of each of its 65,240 patients `view1_frontal.jpg`.)
+    /// The files that `name` means: those of that name whose folders agree with its own for
+    /// longest. (CheXpert calls the first frontal image of each of its 65,240 patients
+    /// `view1_frontal.jpg`.)
     ///
     /// # Errors
     /// As [`Lookup::find`].
@@ -241,7 +245,8 @@ fn ends(name: &str, path: &Path) -> Vec<u64> {
         .collect()
 }
 
-/// A file's name without the ending of a picture. Other points belong to the name: a DICOM UID is full of them.
+/// A file's name without the ending of a picture. Other points belong to the name: a DICOM UID is
+/// full of them.
 pub fn image_name(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let endings = [".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".tif", ".tiff"];

@@ -1,6 +1,7 @@
-//! Which paths lead to one file: `i/a.png`, `./i/a.png` and `i/../i/a.png`, symbolic links, and other cases of letters where
-//! the file system ignores case. Hard links are files of their own here: programs that save space make them of any two files
-//! with equal content, of different patients too.
+//! Which paths lead to one file: `i/a.png`, `./i/a.png` and `i/../i/a.png`, symbolic links, and
+//! other cases of letters where the file system ignores case. Hard links are files of their own
+//! here: programs that save space make them of any two files with equal content, of different
+//! patients too.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};

@@ -1,8 +1,9 @@
-//! Split files: which part every subject, study or image belongs to, as a table that can be published and read again.
+//! Split files: which part every subject, study or image belongs to, as a table that can be
+//! published and read again.
 //!
-//! A split file is a CSV (gzipped or not) with the column `split` and one of `subject_id`, `patientId`, `study_id`,
-//! `dicom_id`, `image`, `filename` or `Path`. Every corpus carries one, `splits.csv`. Ids are matched by the rule of
-//! [`super::ids`].
+//! A split file is a CSV (gzipped or not) with the column `split` and one of `subject_id`,
+//! `patientId`, `study_id`, `dicom_id`, `image`, `filename` or `Path`. Every corpus carries one,
+//! `splits.csv`. Ids are matched by the rule of [`super::ids`].
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -55,7 +56,8 @@ impl SplitFile {
     /// Reads a split file.
     ///
     /// # Errors
-    /// Names what is missing, the row whose split is unknown, or the key that two rows put in different parts.
+    /// Names what is missing, the row whose split is unknown, or the key that two rows put in
+    /// different parts.
     pub fn read(path: &Path) -> Result<SplitFile> {
         let mut rows = Rows::open(path)?;
         let split = rows.column("split")?;
@@ -90,7 +92,8 @@ impl SplitFile {
     /// Finds what the file names in a source.
     ///
     /// # Errors
-    /// A file that names nothing of the source; an id that may mean several; two forms of one id in different parts.
+    /// A file that names nothing of the source; an id that may mean several; two forms of one id in
+    /// different parts.
     pub fn resolve(&self, known: &Known) -> Result<Parts> {
         let mut lookup = Lookup::new(&self.path);
         let mut parts = Parts { key: self.key, of_id: HashMap::new(), of_image: HashMap::new(), note: None };
@@ -136,4 +139,3 @@ impl Parts {
         found.copied()
     }
 }
-

@@ -9,8 +9,8 @@ pub fn day(cell: &str) -> Option<Day> {
     cell.parse::<f64>().ok().filter(|day| day.is_finite()).map(Day)
 }
 
-/// A date (`2020-03-31`, `20200331`) or a date with time (`2020-03-31T14:05:00`, a blank instead of the `T`), as days since
-/// 1970-01-01. Years have four digits and begin with 1000.
+/// A date (`2020-03-31`, `20200331`) or a date with time (`2020-03-31T14:05:00`, a blank instead of
+/// the `T`), as days since 1970-01-01. Years have four digits and begin with 1000.
 pub fn date(cell: &str) -> Option<Day> {
     let (date, time) = cell.split_once(['T', ' ']).map_or((cell, None), |(date, time)| (date, Some(time.trim())));
     let digits = |count: usize| date.len() == count && date.bytes().all(|byte| byte.is_ascii_digit());
@@ -30,8 +30,8 @@ pub fn date(cell: &str) -> Option<Day> {
     Some(Day(date.and_time(time).and_utc().timestamp() as f64 / 86_400.0))
 }
 
-/// Whether a cell is a date whose year has two digits (`20-03-31`, `31.03.20`, `3/31/20`), or is of the first century, as
-/// programs write what they read from such a date (`0020-03-31`).
+/// Whether a cell is a date whose year has two digits (`20-03-31`, `31.03.20`, `3/31/20`), or is of
+/// the first century, as programs write what they read from such a date (`0020-03-31`).
 pub fn has_short_year(cell: &str) -> bool {
     let date = cell.split(['T', ' ']).next().unwrap_or_default();
     let parts: Vec<&str> = date.split(['-', '/', '.']).collect();
@@ -46,8 +46,9 @@ pub fn has_short_year(cell: &str) -> bool {
     }
 }
 
-/// DICOM's date (`21800506`) and time (`213014.531`) as MIMIC-CXR's tables write them: as numbers, so that the zeros a time
-/// begins with are lost (`1234.5` is 00:12:34.5). Without a readable time, the date alone.
+/// DICOM's date (`21800506`) and time (`213014.531`) as MIMIC-CXR's tables write them: as numbers,
+/// so that the zeros a time begins with are lost (`1234.5` is 00:12:34.5). Without a readable time,
+/// the date alone.
 pub fn dicom_moment(date: &str, time: Option<&str>) -> Option<Day> {
     let Day(date) = date_of_digits(date)?;
     Some(Day(date + time.and_then(time_of_day).unwrap_or(0.0)))
@@ -81,7 +82,9 @@ mod tests {
         assert_eq!(date("1970-01-01T12:00:00"), Some(Day(0.5)));
         assert_eq!(date("1970-01-01 06:00"), Some(Day(0.25)));
         assert_eq!(date("19700101 060000.5"), Some(Day(0.25)));
-        for unreadable in ["2020-13-40", "1970-01-01T25:00", "2001123", "202003", "+2020-03-31", "20-03-31", "0020-04-02"] {
+        for unreadable in
+            ["2020-13-40", "1970-01-01T25:00", "2001123", "202003", "+2020-03-31", "20-03-31", "0020-04-02"]
+        {
             assert_eq!(date(unreadable), None, "{unreadable}");
         }
         assert_eq!((day("-3"), day("inf"), day("soon")), (Some(Day(-3.0)), None, None));

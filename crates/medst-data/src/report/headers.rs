@@ -1,18 +1,22 @@
 //! Impression and findings in reports as any hospital writes them.
 //!
-//! [`super::sections`] knows MIMIC-CXR's reports, whose headers are lines in capitals behind one blank. Elsewhere headers
-//! begin the line, are in mixed case (`Findings:`), stand alone on their line, follow each other on one line, carry Markdown
-//! or HTML, numbers or a typing error, and lines end with CR LF. What matters is the difference between what was seen and
-//! what was asked: the words of an indication must never be taken for a finding.
+//! [`super::sections`] knows MIMIC-CXR's reports, whose headers are lines in capitals behind one
+//! blank. Elsewhere headers begin the line, are in mixed case (`Findings:`), stand alone on their
+//! line, follow each other on one line, carry Markdown or HTML, numbers or a typing error, and
+//! lines end with CR LF. What matters is the difference between what was seen and what was asked:
+//! the words of an indication must never be taken for a finding.
 //!
 //! A header is
-//! * at the beginning of a line: a known name before a colon, in any case and with a small typing error; any words in
-//!   capitals before a colon; a known name alone on its line; a reading's name in capitals before a dash or other words;
-//! * within a line: a known name before a colon, in capitals, or capitalised at the beginning of a sentence.
+//! * at the beginning of a line: a known name before a colon, in any case and with a small typing
+//!   error; any words in capitals before a colon; a known name alone on its line; a reading's name
+//!   in capitals before a dash or other words;
+//! * within a line: a known name before a colon, in capitals, or capitalised at the beginning of a
+//!   sentence.
 //!
-//! Names of organs (`Lungs: clear.`) belong to the findings, and so does an unknown name within a reading.
+//! Names of organs (`Lungs: clear.`) belong to the findings, and so does an unknown name within a
+//! reading.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::LazyLock;
 
@@ -26,7 +30,8 @@ use crate::import::rows::meaning;
 enum Kind {
     Impression,
     Findings,
-    /// Under the name of the examination (`PORTABLE CHEST:`): findings where there are none of that name.
+    /// Under the name of the examination (`PORTABLE CHEST:`): findings where there are none of that
+    /// name.
     Examination,
     /// A part of the findings, whose name belongs to the text.
     Organ,
@@ -51,10 +56,10 @@ struct Header {
 }
 
 /// Ends of lines: real ones, the two characters `\n` that some exports write, and HTML's.
-static BREAK: LazyLock<Regex> = LazyLock::new(|| expression(r"\r\n?|\n|\\r|\\n|<\s*/?(?i:br|p|div|li|tr|td|h[1-6])\b[^<>]{0,80}>"));
+static BREAK: LazyLock<Regex> =
+    LazyLock::new(|| expression(r"\r\n?|\n|\\r|\\n|<\s*/?(?i:br|p|div|li|tr|td|h[1-6])\b[^<>]{0,80}>"));
 /// What stands in front of a header: blanks, Markdown, HTML, a number.
-static BEFORE: LazyLock<Regex> =
-    LazyLock::new(|| expression(r"^(?:[\s#*_>•·|–—-]|<[^<>]{1,80}>|\(?[0-9]{1,2}[.)])*"));
+static BEFORE: LazyLock<Regex> = LazyLock::new(|| expression(r"^(?:[\s#*_>•·|–—-]|<[^<>]{1,80}>|\(?[0-9]{1,2}[.)])*"));
 static AFTER: LazyLock<Regex> = LazyLock::new(|| expression(r"(?:[\s#*_|-]|<[^<>]{1,80}>)*$"));
 static ASIDE: LazyLock<Regex> = LazyLock::new(|| expression(r"\([^)]*\)?|[0-9]+|<[^<>]{1,80}>|[*_#]"));
 /// A reading's name without a colon, before a dash or words that are not in capitals.
@@ -70,62 +75,51 @@ fn expression(text: &str) -> Regex {
     Regex::new(text).expect("a valid expression")
 }
 
-const IMPRESSION: &[&str] = &[
-    "impression", "impressions", "conclusion", "conclusions", "opinion", "summary", "assessment", "final impression",
-    "overall impression", "radiological impression", "radiographic impression", "findings and impression",
-    "impression and findings", "findings and conclusion",
-];
-const FINDINGS: &[&str] = &[
-    "finding", "findings", "observation", "observations", "description", "result", "results", "interpretation", "report",
-    "radiographic findings", "radiological findings", "imaging findings", "image findings", "chest findings",
-    "report text", "body of report",
-];
-const OTHER: &[&str] = &[
-    "indication", "indications", "history", "clinical history", "clinical information", "clinical indication",
-    "clinical indications", "clinical data", "clinical details", "clinical question", "clinical statement",
-    "clinical background", "clinical context", "clinical notes", "clinical findings", "clinical diagnosis", "clinical",
-    "medical history", "past medical history", "relevant history", "patient history", "reason", "reason for exam",
-    "reason for examination", "reason for study", "reason for this exam", "reason for this examination",
-    "reason for request", "reason for test", "reason for visit", "question", "request", "symptoms", "complaint",
-    "chief complaint", "presenting complaint", "technique", "procedure", "protocol", "comparison", "comparisons",
-    "comparison studies", "prior studies", "prior study", "prior", "priors", "previous", "exam", "examination", "study",
-    "exam type", "exam date", "date", "date of exam", "date of study", "modality", "views", "projection",
-    "recommendation", "recommendations", "advice", "follow up", "followup", "plan", "comment", "comments", "note",
-    "notification", "communication", "addendum", "wet read", "preliminary read", "preliminary report", "final report",
-    "contrast", "medication", "medications", "allergies", "dose", "radiation dose", "quality", "technical quality",
-    "limitations", "diagnosis",
-];
+const IMPRESSION: &str = "impression, impressions, conclusion, conclusions, opinion, summary, assessment, final impression, overall \
+    impression, radiological impression, radiographic impression, findings and impression, impression and \
+    findings, findings and conclusion";
+const FINDINGS: &str = "finding, findings, observation, observations, description, result, results, interpretation, report, \
+    radiographic findings, radiological findings, imaging findings, image findings, chest findings, report text, \
+    body of report";
+const OTHER: &str = "indication, indications, history, clinical history, clinical information, clinical indication, clinical \
+    indications, clinical data, clinical details, clinical question, clinical statement, clinical background, \
+    clinical context, clinical notes, clinical findings, clinical diagnosis, clinical, medical history, past \
+    medical history, relevant history, patient history, reason, reason for exam, reason for examination, reason \
+    for study, reason for this exam, reason for this examination, reason for request, reason for test, reason for \
+    visit, question, request, symptoms, complaint, chief complaint, presenting complaint, technique, procedure, \
+    protocol, comparison, comparisons, comparison studies, prior studies, prior study, prior, priors, previous, \
+    exam, examination, study, exam type, exam date, date, date of exam, date of study, modality, views, \
+    projection, recommendation, recommendations, advice, follow up, followup, plan, comment, comments, note, \
+    notification, communication, addendum, wet read, preliminary read, preliminary report, final report, contrast, \
+    medication, medications, allergies, dose, radiation dose, quality, technical quality, limitations, diagnosis";
 /// Known within a line too, where less is between a header and a sentence.
-const WITHIN: &[&str] = &[
-    "impression", "impressions", "conclusion", "conclusions", "opinion", "findings", "finding", "interpretation",
-    "findings and impression", "indication", "indications", "history", "clinical history", "clinical information",
-    "clinical indication", "clinical data", "clinical details", "clinical question", "clinical", "medical history",
-    "past medical history", "patient history", "reason for exam", "reason for examination", "reason for study",
-    "reason for this exam", "reason for this examination", "reason for request", "reason for test", "technique",
-    "procedure", "comparison", "comparisons", "exam", "examination", "recommendation", "recommendations", "addendum",
-    "wet read",
-];
-const ORGANS: &[&str] = &[
-    "lung", "lungs", "lungs and pleura", "lungs and airways", "lungs/pleura", "airway", "airways", "trachea", "pleura",
-    "pleural space", "pleural spaces", "heart", "heart size", "cardiac", "cardiac silhouette", "cardiomediastinum",
-    "cardiomediastinal silhouette", "heart and mediastinum", "heart/mediastinum", "mediastinum",
-    "mediastinum and hila", "hila", "hilum", "aorta", "vasculature", "pulmonary vasculature", "vessels", "bones",
-    "bones and soft tissues", "bones/soft tissues", "osseous structures", "skeleton", "musculoskeletal",
-    "soft tissues", "chest wall", "diaphragm", "abdomen", "upper abdomen", "tubes", "lines", "lines and tubes",
-    "tubes and lines", "lines/tubes", "tubes/lines", "devices", "support devices", "hardware", "right lung",
-    "left lung",
-];
-/// What names that are not read contain: of what was asked or done, and of people.
-const ASKED: &[&str] = &[
-    "clinical", "indication", "reason", "history", "question", "request", "technique", "comparison", "recommend", "sign",
-    "dictat", "transcri", "radiologist", "physician", "attending", "resident", "doctor", "approved", "verified", "review",
-    "phone", "date", "time", "accession", "mrn", "patient", "birth", "dob", "location", "department", "copy", "fax",
-];
+const WITHIN: &str = "impression, impressions, conclusion, conclusions, opinion, findings, finding, interpretation, findings and \
+    impression, indication, indications, history, clinical history, clinical information, clinical indication, \
+    clinical data, clinical details, clinical question, clinical, medical history, past medical history, patient \
+    history, reason for exam, reason for examination, reason for study, reason for this exam, reason for this \
+    examination, reason for request, reason for test, technique, procedure, comparison, comparisons, exam, \
+    examination, recommendation, recommendations, addendum, wet read";
+const ORGANS: &str = "lung, lungs, lungs and pleura, lungs and airways, lungs/pleura, airway, airways, trachea, pleura, pleural \
+    space, pleural spaces, heart, heart size, cardiac, cardiac silhouette, cardiomediastinum, cardiomediastinal \
+    silhouette, heart and mediastinum, heart/mediastinum, mediastinum, mediastinum and hila, hila, hilum, aorta, \
+    vasculature, pulmonary vasculature, vessels, bones, bones and soft tissues, bones/soft tissues, osseous \
+    structures, skeleton, musculoskeletal, soft tissues, chest wall, diaphragm, abdomen, upper abdomen, tubes, \
+    lines, lines and tubes, tubes and lines, lines/tubes, tubes/lines, devices, support devices, hardware, right \
+    lung, left lung";
+/// What words of names that are not read begin with: of what was asked or done.
+const ASKED: &str = "clinical, indication, reason, history, question, request, technique, comparison, recommend, \
+    approved, verified, reviewed, phone, date, time, copy, fax";
+/// The same of people, in any case.
+const PEOPLE: &str = "signed, signature, dictat, transcri, radiologist, physician, attending, resident, doctor, \
+    accession, mrn, patient, birth, dob";
 
+/// Kinds by name; and whether a name is known within a line too.
 static KNOWN: LazyLock<HashMap<&'static str, Kind>> = LazyLock::new(|| {
-    let lists = [(OTHER, Kind::Other), (FINDINGS, Kind::Findings), (IMPRESSION, Kind::Impression), (ORGANS, Kind::Organ)];
-    lists.into_iter().flat_map(|(names, kind)| names.iter().map(move |&name| (name, kind))).collect()
+    let lists =
+        [(OTHER, Kind::Other), (FINDINGS, Kind::Findings), (IMPRESSION, Kind::Impression), (ORGANS, Kind::Organ)];
+    lists.into_iter().flat_map(|(names, kind)| names.split(", ").map(move |name| (name, kind))).collect()
 });
+static KNOWN_WITHIN: LazyLock<HashSet<&'static str>> = LazyLock::new(|| WITHIN.split(", ").collect());
 
 /// Finds impression and findings.
 pub fn readings(report: &str) -> Readings {
@@ -168,7 +162,8 @@ fn says_nothing(text: &str) -> bool {
     meaning(words).is_none()
 }
 
-/// What follows the first paragraph of a section. A blank line right behind the header ends no paragraph.
+/// What follows the first paragraph of a section. A blank line right behind the header ends no
+/// paragraph.
 fn paragraph(report: &str, start: usize) -> Option<Range<usize>> {
     let from = start + (report[start..].len() - report[start..].trim_start().len());
     let blank = BLANK_LINE.find_at(report, from)?;
@@ -197,7 +192,9 @@ fn of_line(report: &str, line: Range<usize>, found: &mut Vec<Header>) {
     for (at, colon) in text.char_indices().filter(|(_, c)| matches!(c, ':' | '：')) {
         let (at, end) = (begin + at, begin + at + colon.len_utf8());
         let Some((start, kind)) = name_before(&report[from..at], from == begin) else { continue };
-        found.push(Header { place: from + start..end, kind });
+        // Marks and numbers before the first name belong to its header.
+        let start = if from == begin && start == 0 { line.start } else { from + start };
+        found.push(Header { place: start..end, kind });
         from = end;
     }
     if found.len() > count {
@@ -206,9 +203,9 @@ fn of_line(report: &str, line: Range<usize>, found: &mut Vec<Header>) {
     if let Some(bare) = BARE.captures(text).and_then(|bare| bare.get(1)) {
         let kind = exactly(&plain(bare.as_str()), true).unwrap_or(Kind::Other);
         // A dash behind the name is dropped with other marks between words.
-        found.push(Header { place: begin..begin + bare.end(), kind });
+        found.push(Header { place: line.start..begin + bare.end(), kind });
     } else if let Some(kind) = alone(text) {
-        found.push(Header { place: begin..line.end, kind });
+        found.push(Header { place: line.start..line.end, kind });
     }
 }
 
@@ -221,7 +218,7 @@ fn alone(line: &str) -> Option<Kind> {
     let is_name = name.len() <= 40 && name.chars().next().is_some_and(char::is_uppercase);
     let kind = is_name.then(|| KNOWN.get(plain(name).as_str()).copied()).flatten()?;
     // `Lungs` or `Prior` alone on a line may be the rest of a sentence that was wrapped.
-    WITHIN.contains(&plain(name).as_str()).then_some(kind)
+    KNOWN_WITHIN.contains(plain(name).as_str()).then_some(kind)
 }
 
 /// The header that a text before a colon ends with: where it begins, and its kind.
@@ -245,12 +242,25 @@ fn name_before(text: &str, begins: bool) -> Option<(usize, Kind)> {
         let capitalised = name.chars().next().is_some_and(char::is_uppercase);
         let before = text[..start].trim_end();
         let opens = before.is_empty() || before.ends_with(['.', ';', ':', '!', '?', ')', '>', '*', '|', '：']);
-        if (upper || (capitalised && opens)) && WITHIN.contains(&plain(name).as_str()) {
+        if (upper || (capitalised && opens)) && KNOWN_WITHIN.contains(plain(name).as_str()) {
             return Some((start, exactly(&plain(name), false)?));
         }
     }
-    let upper = !text.chars().any(char::is_lowercase) && text.chars().any(char::is_alphabetic);
-    (whole && upper).then(|| in_capitals(&plain(text))).flatten().map(|kind| (0, kind))
+    if !whole || !text.chars().next().is_some_and(char::is_uppercase) {
+        return None;
+    }
+    let name = plain(text);
+    let kind = if text.chars().any(char::is_lowercase) {
+        (name.split(' ').count() <= 3 && begins_with(&name, PEOPLE)).then_some(Kind::Other)
+    } else {
+        in_capitals(&name)
+    };
+    kind.map(|kind| (0, kind))
+}
+
+/// Whether a word of a name begins with one of a list.
+fn begins_with(name: &str, list: &str) -> bool {
+    name.split(' ').any(|word| list.split(", ").any(|part| word.starts_with(part)))
 }
 
 /// A name as lists spell it: lower case, without remarks in brackets, numbers and marks.
@@ -282,12 +292,11 @@ fn exactly(name: &str, begins: bool) -> Option<Kind> {
 
 /// The kind of an unknown name in capitals; `None` where it may belong to the text.
 fn in_capitals(name: &str) -> Option<Kind> {
-    let has = |parts: &[&str]| parts.iter().any(|part| name.contains(part));
-    if has(ASKED) {
+    if begins_with(name, ASKED) || begins_with(name, PEOPLE) {
         Some(Kind::Other)
-    } else if has(&["impression", "conclusion"]) {
+    } else if name.contains("impression") || name.contains("conclusion") {
         Some(Kind::Impression)
-    } else if has(&["finding"]) {
+    } else if name.contains("finding") {
         Some(Kind::Findings)
     } else if sections::describes_study(name) {
         Some(Kind::Examination)
@@ -351,20 +360,37 @@ mod tests {
             "EXAM: XR CHEST 2 VIEWS\nREASON FOR CHEST RADIOGRAPH: Pneumonia?\nCHEST, TWO VIEWS: Lungs clear.\nOPINION: No process.",
         ] {
             let (impression, findings) = read(report);
-            let bare = |text: &str| text.replace("</p><p>", "").replace("</p>", "").replace("</b>", "").replace("<b>", "").replace("<p>", "");
+            let bare = |text: &str| {
+                text.replace("</p><p>", "")
+                    .replace("</p>", "")
+                    .replace("</b>", "")
+                    .replace("<b>", "")
+                    .replace("<p>", "")
+            };
             let plain = |text: &str| bare(text).trim_matches(|c: char| !c.is_alphanumeric() && c != '.').to_string();
-            assert_eq!((plain(&impression).as_str(), plain(&findings).as_str()), ("No process.", "Lungs clear."), "{report}");
+            assert_eq!(
+                (plain(&impression).as_str(), plain(&findings).as_str()),
+                ("No process.", "Lungs clear."),
+                "{report}"
+            );
         }
     }
 
     #[test]
     fn what_is_within_a_reading_stays_there() {
-        let (impression, findings) = read("FINDINGS:\nLUNGS: Clear.\nHeart: Normal.\nRATIO: 0.5\nIMPRESSION: Normal: yes.");
-        assert_eq!((impression.as_str(), findings.as_str()), ("Normal: yes.", "LUNGS: Clear. Heart: Normal. RATIO: 0.5"));
+        let (impression, findings) =
+            read("FINDINGS:\nLUNGS: Clear.\nHeart: Normal.\nRATIO: 0.5\nIMPRESSION: Normal: yes.");
+        assert_eq!(
+            (impression.as_str(), findings.as_str()),
+            ("Normal: yes.", "LUNGS: Clear. Heart: Normal. RATIO: 0.5")
+        );
         let (_, findings) = read("TECHNIQUE: PA.\nLungs: Clear.\nBones: Intact.\nAttending: Dr. Who");
         assert_eq!(findings, "Lungs: Clear. Bones: Intact.");
-        let (_, findings) = read("FINDINGS: Right. These findings: old. At 9:12 PM the history: unknown.\nFINDINGS: Left.");
+        let (_, findings) =
+            read("FINDINGS: Right. These findings: old. At 9:12 PM the history: unknown.\nFINDINGS: Left.");
         assert_eq!(findings, "Right. These findings: old. At 9:12 PM the history: unknown. Left.");
+        let (_, findings) = read("INDICATION: Cough.\nSIGNIFICANT FINDINGS: At that\nSame time: none.");
+        assert_eq!(findings, "At that Same time: none.");
         let (impression, _) = read("IMPRESSION: nan\nFINDINGS: None.\nCONCLUSION: No process.");
         assert_eq!(impression, "No process.");
     }
@@ -372,8 +398,14 @@ mod tests {
     #[test]
     fn without_a_reading_the_paragraph_behind_the_question_is_taken() {
         let paragraph = |report: &str| readings(report).last_paragraph.map(|place| report[place].trim().to_string());
-        assert_eq!(paragraph("INDICATION: Pneumonia?\r\n \r\n The lungs are clear.\r\n").as_deref(), Some("The lungs are clear."));
-        assert_eq!(paragraph("Indication:\n\nPneumonia?\n\nThe lungs are clear.").as_deref(), Some("The lungs are clear."));
+        assert_eq!(
+            paragraph("INDICATION: Pneumonia?\r\n \r\n The lungs are clear.\r\n").as_deref(),
+            Some("The lungs are clear.")
+        );
+        assert_eq!(
+            paragraph("Indication:\n\nPneumonia?\n\nThe lungs are clear.").as_deref(),
+            Some("The lungs are clear.")
+        );
         assert_eq!(paragraph("Indication:\n\nPneumonia?\n"), None);
         assert!(!readings("The lungs are clear.\n\nThe heart is large.").has_headers);
     }

@@ -1,4 +1,5 @@
-//! Names of people in reports. De-identified reports have none; others are counted, so that their owner looks.
+//! Names of people in reports. De-identified reports have none; others are counted, so that their
+//! owner looks.
 
 use std::sync::LazyLock;
 

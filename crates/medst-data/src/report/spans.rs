@@ -1,7 +1,9 @@
-//! The places of the sentences that a model reads in a report as it was written, to show them there.
+//! The places of the sentences that a model reads in a report as it was written, to show them
+//! there.
 //!
-//! The sections are those of [`super::prepare`]: impression and findings, else the last paragraph, else (without any header)
-//! all of it. Sentences end at a full stop before a blank, or at an empty line.
+//! The sections are those of [`super::prepare`]: impression and findings, else the last paragraph,
+//! else (without any header) all of it. Sentences end at a full stop before a blank, or at an empty
+//! line.
 
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -13,7 +15,8 @@ use super::headers::readings;
 static END: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[.!?]+(?:\s+|$)|\n\s*\n").expect("a valid expression"));
 static POINT: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^\s*\(?[0-9]+[.)]\s*$").expect("a valid expression"));
 
-/// The places of sentences in bytes of the report, in order, without the blanks around them. What is between is not read.
+/// The places of sentences in bytes of the report, in order, without the blanks around them. What
+/// is between is not read.
 pub fn sentences(report: &str) -> Vec<Range<usize>> {
     let found = readings(report);
     let read = match found.has_headers {

@@ -229,7 +229,9 @@ mod tests {
         let vocab = r###"{"lung": 4, "[PAD]": 0, "##s": 5, "[UNK]": 1, "[CLS]": 2}"###;
         let json = |kind: &str, vocab: &str| {
             let added = r#"[{"id": 3, "content": "[SEP]", "special": true}, {"id": 0, "content": "[PAD]"}]"#;
-            let text = format!(r#"{{"version": "1.0", "added_tokens": {added}, "model": {{"type": "{kind}", "vocab": {vocab}}}}}"#);
+            let text = format!(
+                r#"{{"version": "1.0", "added_tokens": {added}, "model": {{"type": "{kind}", "vocab": {vocab}}}}}"#
+            );
             std::fs::write(at("tokenizer.json"), text).unwrap();
             WordPiece::from_file(&at("tokenizer.json"))
         };

@@ -120,7 +120,8 @@ fn blocks_in_chunks() {
         tensors("deit.pth").into_iter().map(|(name, tensor)| (of(&name), tensor)).collect()
     };
     let settings = [&SMALL_TEXT[..], &["model.image.heads=2"]].concat();
-    let file = write(&path, &chunked(|name| name.replace("blocks.0.", "blocks.0.0.").replace("blocks.1.", "blocks.1.1.")));
+    let file =
+        write(&path, &chunked(|name| name.replace("blocks.0.", "blocks.0.0.").replace("blocks.1.", "blocks.1.1.")));
     let (joined, conversion) = made(&[&file], &settings);
     let (plain, _) = made(&["deit.pth"], &settings);
     for (one, other) in plain.model.parameters().iter().zip(joined.model.parameters()) {
@@ -130,7 +131,8 @@ fn blocks_in_chunks() {
     }
     let changed = conversion.filled.files[0].changed.join("; ");
     assert!(changed.contains("2 blocks in 2 chunks"), "{changed}");
-    let file = write(&path, &chunked(|name| name.replace("blocks.1.", "blocks.1.0.").replace("blocks.0.", "blocks.0.0.")));
+    let file =
+        write(&path, &chunked(|name| name.replace("blocks.1.", "blocks.1.0.").replace("blocks.0.", "blocks.0.0.")));
     let text = error(&[&file], &settings);
     assert!(text.contains("chunk"), "{text}");
 }

@@ -18,7 +18,8 @@ use crate::{Error, Result};
 /// Makes studies of the rows of a table; image paths are relative to the table.
 ///
 /// # Errors
-/// Tables that cannot be understood; a subject in two splits, or a study id that two subjects use: both rows are named.
+/// Tables that cannot be understood; a subject in two splits, or a study id that two subjects use:
+/// both rows are named.
 pub fn plan(path: &Path, options: &PrepareOptions) -> Result<Plan> {
     let Table { columns, rows, unreadable } = read::read(&objects::file(path)?).map_err(|error| error.at(path))?;
     let folder = path.parent().unwrap_or(Path::new(""));
@@ -67,7 +68,8 @@ pub fn plan(path: &Path, options: &PrepareOptions) -> Result<Plan> {
     assembly.finish(options)
 }
 
-/// The columns that are not carried along because they identify patients; each is noted with the rows that have it.
+/// The columns that are not carried along because they identify patients; each is noted with the
+/// rows that have it.
 ///
 /// # Errors
 /// A column that is asked for by name and is not there.
@@ -87,7 +89,9 @@ fn patient_columns<'a>(
     for column in columns.iter().filter(|column| !read::is_understood(column) && !but.contains(column)) {
         let cells = || rows.iter().filter_map(|row| row.cell(column));
         if let Some(what) = patient::holds(column, cells()) {
-            let what = format!("cells of column `{column}`, which seems to hold {what}: left out (--label \"{column}\" keeps them)");
+            let what = format!(
+                "cells of column `{column}`, which seems to hold {what}: left out (--label \"{column}\" keeps them)"
+            );
             *plan.warnings.entry(what).or_default() += cells().count() as u64;
             left_out.push(column.as_str());
         }

@@ -1,7 +1,9 @@
-//! Columns that identify a patient, which a corpus does not carry along unless they are asked for by name.
+//! Columns that identify a patient, which a corpus does not carry along unless they are asked for
+//! by name.
 //!
-//! A column is recognised by its name (`PatientName`, `first_name`, `MRN`, `dob`), or by cells written as DICOM writes names
-//! (`DOE^JANE`). The ids that the table declares (`subject_id`, `study_id`) are not among them.
+//! A column is recognised by its name (`PatientName`, `first_name`, `MRN`, `dob`), or by cells
+//! written as DICOM writes names (`DOE^JANE`). The ids that the table declares (`subject_id`,
+//! `study_id`) are not among them.
 
 use std::sync::LazyLock;
 
@@ -12,7 +14,9 @@ use regex::Regex;
 pub enum Labels {
     All,
     /// All but those that identify a patient, of which only the named are carried along.
-    WithoutPatients { but: Vec<String> },
+    WithoutPatients {
+        but: Vec<String>,
+    },
 }
 
 impl Default for Labels {
@@ -22,21 +26,93 @@ impl Default for Labels {
 }
 
 const NAMES: &[&str] = &[
-    "name", "surname", "forename", "lastname", "firstname", "middlename", "givenname", "familyname", "fullname",
-    "maidenname", "patientname", "patname", "patient", "physician", "doctor", "radiologist", "referringphysician",
-    "referringphysicianname", "physicianname", "operatorsname", "attending", "nachname", "vorname", "nom", "prenom",
-    "nombre", "apellido", "apellidos",
+    "name",
+    "surname",
+    "forename",
+    "lastname",
+    "firstname",
+    "middlename",
+    "givenname",
+    "familyname",
+    "fullname",
+    "maidenname",
+    "patientname",
+    "patname",
+    "patient",
+    "physician",
+    "doctor",
+    "radiologist",
+    "referringphysician",
+    "referringphysicianname",
+    "physicianname",
+    "operatorsname",
+    "attending",
+    "nachname",
+    "vorname",
+    "nom",
+    "prenom",
+    "nombre",
+    "apellido",
+    "apellidos",
 ];
 const NUMBERS: &[&str] = &[
-    "mrn", "patientid", "patientids", "patientno", "patientnr", "patientnum", "patientnumber", "patientcode",
-    "patientidentifier", "otherpatientid", "otherpatientids", "patid", "pid", "ssn", "socialsecurity",
-    "socialsecuritynumber", "nhsno", "nhsnumber", "chinumber", "hospitalid", "hospitalno", "hospitalnumber",
-    "medicalrecord", "medicalrecordno", "medicalrecordnumber", "recordnumber", "casenumber", "accession", "accessionno",
-    "accessionnumber", "insuranceid", "insurancenumber", "nationalid", "passport", "healthcardnumber", "emrid", "ehrid",
-    "empi", "uhid", "fallnummer", "patientennummer", "medicalrecordid",
+    "mrn",
+    "patientid",
+    "patientids",
+    "patientno",
+    "patientnr",
+    "patientnum",
+    "patientnumber",
+    "patientcode",
+    "patientidentifier",
+    "otherpatientid",
+    "otherpatientids",
+    "patid",
+    "pid",
+    "ssn",
+    "socialsecurity",
+    "socialsecuritynumber",
+    "nhsno",
+    "nhsnumber",
+    "chinumber",
+    "hospitalid",
+    "hospitalno",
+    "hospitalnumber",
+    "medicalrecord",
+    "medicalrecordno",
+    "medicalrecordnumber",
+    "recordnumber",
+    "casenumber",
+    "accession",
+    "accessionno",
+    "accessionnumber",
+    "insuranceid",
+    "insurancenumber",
+    "nationalid",
+    "passport",
+    "healthcardnumber",
+    "emrid",
+    "ehrid",
+    "empi",
+    "uhid",
+    "fallnummer",
+    "patientennummer",
+    "medicalrecordid",
 ];
-const CONTACTS: &[&str] =
-    &["address", "patientaddress", "street", "phone", "phonenumber", "telephone", "mobile", "email", "zip", "zipcode", "postcode", "postalcode"];
+const CONTACTS: &[&str] = &[
+    "address",
+    "patientaddress",
+    "street",
+    "phone",
+    "phonenumber",
+    "telephone",
+    "mobile",
+    "email",
+    "zip",
+    "zipcode",
+    "postcode",
+    "postalcode",
+];
 
 static PERSON_NAME: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"^[\p{L}' .-]+\^[\p{L}' .^-]*$").expect("a valid expression"));
@@ -47,7 +123,10 @@ static PERSON_NAME: LazyLock<Regex> =
 pub fn holds<'a>(column: &str, cells: impl Iterator<Item = &'a str>) -> Option<&'static str> {
     let name: String = column.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
     let name = name.as_str();
-    if NAMES.contains(&name) || (name.ends_with("name") && ["patient", "physician", "last", "first"].iter().any(|part| name.starts_with(part))) {
+    if NAMES.contains(&name)
+        || (name.ends_with("name")
+            && ["patient", "physician", "last", "first"].iter().any(|part| name.starts_with(part)))
+    {
         return Some("names");
     }
     if NUMBERS.contains(&name) || (name.starts_with("mrn") && name.len() < 8) {
@@ -91,8 +170,23 @@ mod tests {
             assert_eq!(of(column), Some(what), "{column}");
         }
         for column in [
-            "Pneumonia", "file_name", "filename", "dataset", "sex", "age", "birth_weight", "PatientSex", "PatientAge",
-            "boxes", "No Finding", "series", "protocol_name", "scanner name", "label", "covid", "Enlarged Cardiomediastinum",
+            "Pneumonia",
+            "file_name",
+            "filename",
+            "dataset",
+            "sex",
+            "age",
+            "birth_weight",
+            "PatientSex",
+            "PatientAge",
+            "boxes",
+            "No Finding",
+            "series",
+            "protocol_name",
+            "scanner name",
+            "label",
+            "covid",
+            "Enlarged Cardiomediastinum",
         ] {
             assert_eq!(of(column), None, "{column}");
         }
