@@ -366,6 +366,7 @@ mod tests {
                     .replace("</b>", "")
                     .replace("<b>", "")
                     .replace("<p>", "")
+                    .replace("\\n", "")
             };
             let plain = |text: &str| bare(text).trim_matches(|c: char| !c.is_alphanumeric() && c != '.').to_string();
             assert_eq!(
