@@ -128,15 +128,15 @@ pub fn find(
         note(warnings, what, shared);
     }
     let (mut near, mut across) = (HashSet::new(), HashSet::new());
-    for (one, other) in neighbours(&prints) {
-        let (own, their) = (&pictures[one], &pictures[other]);
-        let apart = places[at[one]].is_some() && places[at[other]].is_some() && !own.is_of(their);
-        if apart && prints[one].digest != prints[other].digest && correlation(pixels(one), pixels(other)) >= CORRELATION
-        {
-            near.extend([one, other]);
-            if own.study.split != their.study.split {
-                across.extend([one, other]);
-            }
+    let is_near = |&(one, other): &(usize, usize)| {
+        let there = places[at[one]].is_some() && places[at[other]].is_some();
+        let others = !pictures[one].is_of(&pictures[other]) && prints[one].digest != prints[other].digest;
+        there && others && correlation(pixels(one), pixels(other)) >= CORRELATION
+    };
+    for (one, other) in neighbours(&prints).into_par_iter().filter(is_near).collect::<Vec<_>>() {
+        near.extend([one, other]);
+        if pictures[one].study.split != pictures[other].study.split {
+            across.extend([one, other]);
         }
     }
     let similar = "pictures nearly the same as one of another subject";

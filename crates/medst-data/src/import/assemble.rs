@@ -351,7 +351,7 @@ impl Assembly {
         by_row.retain(|image| kept[image.study]);
         by_row.sort_by_key(|image| image.row);
         let mut first: HashMap<&FileId, &Image> = HashMap::with_capacity(by_row.len());
-        let mut repeated: HashMap<usize, Vec<usize>> = HashMap::new();
+        let mut repeated: HashMap<usize, HashSet<usize>> = HashMap::new();
         for image in &by_row {
             let Some(known) = first.get(&image.file) else {
                 first.insert(&image.file, image);
@@ -366,7 +366,7 @@ impl Assembly {
                 );
                 return Err(self.conflict(image.row, message));
             }
-            repeated.entry(image.study).or_default().push(image.number);
+            repeated.entry(image.study).or_default().insert(image.number);
         }
         let Plan { studies, skipped, .. } = &mut self.plan;
         for (place, numbers) in repeated {
