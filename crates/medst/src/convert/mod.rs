@@ -159,7 +159,8 @@ fn configuration(sources: &[Source], file: Option<&Path>, overrides: &[String]) 
     for (key, heads, width) in unknown {
         if heads == 0 && !overrides.iter().any(|text| text.trim_start().starts_with(key)) {
             return Err(Error::Config(format!(
-                "an encoder of width {width} does not tell its number of heads, and no config.json stands beside it; say it with --set {key}=N"
+                "cannot infer the number of attention heads; pass --set {key}=N (the encoder's width is {width}, and no config.json \
+                 next to the weights states its heads)"
             )));
         }
     }
