@@ -406,7 +406,7 @@ fn open_i_joins_reports_and_images() {
     };
     let (summary, corpus) = run("by-caption");
     assert_eq!(corpus.studies().len(), 1);
-    assert_eq!(corpus.studies()[0].report.as_deref(), Some("normal chest the heart is normal in size"));
+    assert_eq!(corpus.studies()[0].report.as_deref(), Some("normal chest\nthe heart is normal in size"));
     assert_eq!(summary.skipped["view is not told (indiana_projections.csv would)"], 3, "{summary}");
     assert_eq!(summary.skipped["image file does not exist"], 1);
     assert!(summary.skipped.keys().any(|reason| reason.contains("no readable XML")), "{summary}");

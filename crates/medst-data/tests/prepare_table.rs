@@ -94,7 +94,7 @@ fn visits_become_studies_and_studies_become_sequences() {
     assert_eq!(grey(studies[1].frontal), 1);
     assert_eq!(studies[1].alternative_frontals.iter().map(|&i| grey(i)).collect::<Vec<_>>(), [3]);
     assert_eq!(studies[1].lateral.map(grey), Some(2));
-    assert_eq!(studies[0].report.as_deref(), Some("no focal consolidation heart size is normal"));
+    assert_eq!(studies[0].report.as_deref(), Some("no focal consolidation\nheart size is normal"));
     assert_eq!(studies[1].labels["finding"], "y");
     assert_eq!(studies[2].split, Split::Test);
     assert_eq!(studies[2].report, None);

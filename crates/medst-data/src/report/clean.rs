@@ -165,7 +165,7 @@ pub fn query(text: &str) -> String {
 
 /// Runs of letters, digits and `_`, and numbers with a point or comma in them, such as `1.5` and
 /// `.5`.
-fn words(text: &str) -> impl Iterator<Item = &str> {
+pub fn words(text: &str) -> impl Iterator<Item = &str> {
     let belongs = |c: char| c.is_alphanumeric() || c == '_';
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -256,9 +256,9 @@ mod tests {
     fn plain_notes_and_sectioned_reports_are_both_read() {
         for rule in [Standard, Reference] {
             let plain = prepare("Severe ARDS. Person is intubated with an OG in place.", None, rule);
-            assert_eq!(plain.as_deref(), Ok("severe ards person is intubated with an og in place"));
+            assert_eq!(plain.as_deref(), Ok("severe ards\nperson is intubated with an og in place"));
             let sectioned = prepare("FINDINGS: 1. Heart is normal. Ok.\n IMPRESSION: No acute process.", None, rule);
-            assert_eq!(sectioned.as_deref(), Ok("no acute process heart is normal"));
+            assert_eq!(sectioned.as_deref(), Ok("no acute process\nheart is normal"));
         }
     }
 
@@ -280,9 +280,9 @@ mod tests {
     #[test]
     fn the_rule_says_what_a_point_is() {
         let report = "FINDINGS: A 1.5 cm nodule at T12. The tube ends 3,2 cm above; .5 is left. 2. Clear otherwise.";
-        let standard = "a 1.5 cm nodule at t12 the tube ends 3,2 cm above .5 is left clear otherwise";
+        let standard = "a 1.5 cm nodule at t12\nthe tube ends 3,2 cm above .5 is left\nclear otherwise";
         assert_eq!(prepare(report, None, Standard).as_deref(), Ok(standard));
-        let reference = "5 cm nodule at t the tube ends 3 2 cm above 5 is left clear otherwise";
+        let reference = "5 cm nodule at t\nthe tube ends 3 2 cm above\n5 is left\nclear otherwise";
         assert_eq!(prepare(report, None, Reference).as_deref(), Ok(reference));
         let html = "<p>FINDINGS:</p><p>Nodule&nbsp;&lt;5 mm, <i>stable</i>.</p>";
         assert_eq!(prepare(html, None, Standard).as_deref(), Ok("nodule 5 mm stable"));
@@ -291,11 +291,11 @@ mod tests {
     #[test]
     fn mimic_cxr_keeps_its_own_headers_under_either_rule() {
         let report = " FINAL REPORT\r\n INDICATION: Cough.\r\n FINDINGS: 1.5 cm nodule.\r\n Findings: old ones.\r\n";
-        assert_eq!(prepare_mimic_cxr(report, None, Standard).as_deref(), Ok("1.5 cm nodule findings old ones"));
-        assert_eq!(prepare_mimic_cxr(report, None, Reference).as_deref(), Ok("5 cm nodule findings old ones"));
+        assert_eq!(prepare_mimic_cxr(report, None, Standard).as_deref(), Ok("1.5 cm nodule\nfindings old ones"));
+        assert_eq!(prepare_mimic_cxr(report, None, Reference).as_deref(), Ok("5 cm nodule\nfindings old ones"));
         // A header that begins its line is none by these rules, but for the first.
         let other = "FINDINGS: Clear lungs seen.\nIMPRESSION: Normal.";
-        let told = Ok("clear lungs seen impression normal");
+        let told = Ok("clear lungs seen\nimpression normal");
         assert_eq!(prepare_mimic_cxr(other, None, Reference).as_deref(), told);
     }
 
@@ -314,9 +314,9 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_gives_clean_words_or_a_reason(report in "(\\PC|\n| |\\.|[A-Z]{2,9}: ){0,80}") {
-            for (rule, marks) in [(Standard, "_ .,"), (Reference, "_ ")] {
+            for (rule, marks) in [(Standard, "_ \n.,"), (Reference, "_ \n")] {
                 if let Ok(text) = prepare(&report, None, rule) {
-                    prop_assert!(text.split(' ').count() >= FEWEST_TOKENS);
+                    prop_assert!(text.split_whitespace().count() >= FEWEST_TOKENS);
                     prop_assert!(text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || marks.contains(c)));
                 }
             }
@@ -326,7 +326,7 @@ mod tests {
         fn numbers_stay_whole_wherever_they_are(whole in 0u32..100, part in 0u32..100, end in "\\.|,|| cm\\.| x 2 cm") {
             let report = format!("FINDINGS: Nodule of {whole}.{part}{end} It is new.");
             let text = prepare(&report, None, Standard).unwrap();
-            prop_assert!(text.split(' ').any(|word| word == format!("{whole}.{part}")), "{text}");
+            prop_assert!(text.split_whitespace().any(|word| word == format!("{whole}.{part}")), "{text}");
         }
     }
 }

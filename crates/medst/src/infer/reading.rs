@@ -5,7 +5,7 @@
 //! reaches a bound. The bound is the reader's choice: cosines of words and patches are no probabilities, and how high they are
 //! differs between models. (The peak of the heat map told sentences that affirm a finding from those that deny one worse: docs/page.md.)
 
-use medst_data::report::spans;
+use medst_data::report::{clean, spans};
 use serde::Serialize;
 
 use super::align::Alignment;
@@ -103,19 +103,18 @@ impl Reading {
     }
 }
 
-/// Cuts a sentence into words and what stands between them; a written word may be several of the model's.
+/// Cuts a sentence into words, as reports are cut, and the text between them; a written word may be several of the model's.
 fn word_pieces(text: &str, words: &[String]) -> Vec<WordPiece> {
     let (mut pieces, mut next): (Vec<WordPiece>, usize) = (Vec::new(), 0);
-    let inside = |c: char| c.is_alphanumeric() || c == '_';
-    let mut rest = text;
-    while let Some(first) = rest.chars().next() {
-        let spoken = inside(first);
-        let end = rest.find(|c: char| inside(c) != spoken).unwrap_or(rest.len());
-        let (own, other) = rest.split_at(end);
-        rest = other;
-        let mut wanted: String = own.to_lowercase().chars().filter(char::is_ascii).collect();
+    let between = |text: &str| (!text.is_empty()).then(|| WordPiece { text: text.into(), words: None });
+    let mut end = 0;
+    for written in clean::words(text) {
+        let at = written.as_ptr() as usize - text.as_ptr() as usize;
+        pieces.extend(between(&text[end..at]));
+        end = at + written.len();
+        let mut wanted: String = written.to_lowercase().chars().filter(char::is_ascii).collect();
         let start = next;
-        while spoken && !wanted.is_empty() && next < words.len() && words[next] != "[SEP]" {
+        while !wanted.is_empty() && next < words.len() && words[next] != "[SEP]" {
             match wanted.strip_prefix(words[next].as_str()) {
                 Some(left) => wanted = left.into(),
                 // A word outside of the vocabulary stands for all of it.
@@ -123,8 +122,9 @@ fn word_pieces(text: &str, words: &[String]) -> Vec<WordPiece> {
             }
             next += 1;
         }
-        pieces.push(WordPiece { text: own.into(), words: (next > start).then_some([start, next]) });
+        pieces.push(WordPiece { text: written.into(), words: (next > start).then_some([start, next]) });
     }
+    pieces.extend(between(&text[end..]));
     pieces
 }
 
