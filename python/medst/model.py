@@ -41,7 +41,8 @@ def load(
     window: Literal["declared", "reference"] = "declared",
     batch: int = 16,
 ) -> Model:
-    """Loads a model: the folder of a run or of a checkpoint, or a checkpoint file of the reference implementation.
+    """Loads a model: one that comes with the package by its name (``"phantom"``), the folder of a run or of a checkpoint, or a
+    checkpoint file of the reference implementation.
 
     Parameters
     ----------
@@ -61,8 +62,11 @@ def load(
     medst.DataError
         What is there is no model.
     """
-    if not os.path.exists(path):
-        raise MissingFileError(2, "no such run, checkpoint or weight file", os.fspath(path))
+    names = native.model_names()
+    if not os.path.exists(path) and os.fspath(path) not in names:
+        raise MissingFileError(
+            2, f"no such run, checkpoint or weight file; models known by name: {', '.join(names)}", os.fspath(path)
+        )
     if batch < 1:
         raise InputError(f"batch={batch}: must be at least 1")
     return Model(native.Engine.open(os.fspath(path), device, exact, window, batch))

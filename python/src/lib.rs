@@ -28,6 +28,12 @@ fn command(py: Python<'_>, typed: Vec<OsString>) -> u8 {
     py.detach(|| medst_cli::run(typed))
 }
 
+/// The names of the models that are part of the package.
+#[pyfunction]
+fn model_names() -> Vec<&'static str> {
+    medst::model::builtin::MODELS.map(|model| model.name).to_vec()
+}
+
 #[pymodule]
 mod _medst {
     #[pymodule_export]
@@ -42,6 +48,8 @@ mod _medst {
     use super::evaluate::{evaluate_model, evaluate_vectors, evaluation_texts};
     #[pymodule_export]
     use super::losses::{global_alignment, local_alignment, retrieval_accuracy, temporal_mapping};
+    #[pymodule_export]
+    use super::model_names;
     #[pymodule_export]
     const ENGINE: &str = medst::device::ENGINE;
     #[pymodule_export]

@@ -147,6 +147,18 @@ def test_grounding_is_in_pixels_of_the_picture(model, radiographs, corpus):
         model.ground(image, "edema", threshold=1.0)
 
 
+def test_a_model_of_the_package_is_found_by_its_name_and_has_learnt_to_tell_findings(tmp_path):
+    medst.phantom(tmp_path / "cohort", subjects=20, seed=6_000_001, size=160)
+    medst.prepare(tmp_path / "cohort" / "studies.csv", tmp_path / "corpus", image_size=72)
+    corpus = medst.Corpus(tmp_path / "corpus")
+    found = medst.load("phantom").zero_shot(corpus, ["cardiomegaly"]).probabilities[:, 0].numpy()
+    there = np.array([study.labels["cardiomegaly"] == "1" for study in corpus])
+    # Drawn at random, a pair of a patient with and one without would be in the right order half of the time.
+    assert (found[there][:, None] > found[~there]).mean() > 0.8
+    with pytest.raises(medst.MissingFileError, match="phantom"):
+        medst.load("no-such-model")
+
+
 def test_models_that_are_none_are_refused(work, tmp_path):
     with pytest.raises(FileNotFoundError) as missing:
         medst.load(tmp_path / "nowhere")

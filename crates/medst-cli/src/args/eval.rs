@@ -18,7 +18,7 @@ pub struct Eval {
     /// A corpus; may be repeated.
     #[arg(long, required = true)]
     pub corpus: Vec<PathBuf>,
-    /// A run, a checkpoint, or a weight file.
+    /// A run, a checkpoint, a weight file, or the name of a model that comes with the program (phantom).
     #[arg(long, required_unless_present_any = ["embeddings", "list_texts"], conflicts_with = "embeddings")]
     pub model: Option<PathBuf>,
     /// Score embeddings of another program in the place of a model: Parquet with study_id, image_embedding and, where there

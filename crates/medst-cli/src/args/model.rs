@@ -26,7 +26,7 @@ pub enum PrecisionName {
 /// A model to use.
 #[derive(Debug, Args)]
 pub struct UseModel {
-    /// A run, a checkpoint, or a weight file.
+    /// A run, a checkpoint, a weight file, or the name of a model that comes with the program (phantom).
     #[arg(long)]
     pub model: PathBuf,
     #[command(flatten)]
