@@ -21,8 +21,15 @@ pub enum Error {
     #[error("{0}")]
     Bad(String),
 
-    #[error("a token is needed: Authorization: Bearer TOKEN")]
+    #[error("this needs the token: send Authorization: Bearer TOKEN, or open the link that was printed at the start")]
     Unauthorized,
+
+    /// `Host` names none of the service's names.
+    #[error("this service is not called {0:?}; start it with --allow-host NAME to answer to another name")]
+    Host(String),
+
+    #[error("requests by pages of other sites are refused (Origin or Sec-Fetch-Site names one)")]
+    CrossSite,
 
     #[error("{0}")]
     NotFound(String),
@@ -73,6 +80,8 @@ impl Error {
             Error::Bad(_) => (StatusCode::BAD_REQUEST, "bad_request"),
             Error::MediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type"),
             Error::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Error::Host(_) => (StatusCode::FORBIDDEN, "host"),
+            Error::CrossSite => (StatusCode::FORBIDDEN, "cross_site"),
             Error::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
             Error::Method => (StatusCode::METHOD_NOT_ALLOWED, "method"),
             Error::Slow => (StatusCode::REQUEST_TIMEOUT, "slow_request"),

@@ -7,7 +7,7 @@
 //! | [`service`] | models, indexes and limits behind one router |
 //! | [`api`] | one file an operation |
 //! | [`upload`] | JSON and multipart bodies, pictures in them |
-//! | [`auth`], [`limits`] | who may ask, and how much |
+//! | [`auth`], [`origin`], [`limits`] | who may ask, from where, and how much |
 //! | [`metrics`] | Prometheus |
 //! | [`openapi`], [`mod@reference`] | the interface, for programs and as a page |
 //! | [`page`], [`examples`] | the page for people, and patients to try it with |
@@ -24,12 +24,13 @@ pub mod limits;
 pub mod listen;
 pub mod metrics;
 pub mod openapi;
+pub mod origin;
 pub mod page;
 pub mod reference;
 pub mod service;
 pub mod upload;
 pub mod worker;
 
-pub use config::{Limits, ServeConfig};
+pub use config::{Access, Limits, ServeConfig};
 pub use error::{Error, Result};
 pub use service::{Model, Service};

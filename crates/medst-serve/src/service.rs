@@ -18,11 +18,13 @@ use medst::infer::search::Index;
 use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 
+use crate::auth::Keys;
 use crate::config::{Limits, ServeConfig};
 use crate::examples::Examples;
 use crate::metrics::Metrics;
+use crate::origin::Hosts;
 use crate::worker::{Decoding, Worker};
-use crate::{Error, Result, api, auth, limits, openapi, page, reference};
+use crate::{Error, Result, api, auth, limits, openapi, origin, page, reference};
 
 /// Sentences that are kept embedded for each model.
 const KEPT: usize = 256;
@@ -57,7 +59,9 @@ pub struct Shared {
     models: Vec<(String, Model)>,
     indexes: BTreeMap<String, (Arc<Index>, String)>,
     pub examples: Examples,
-    pub token: Option<String>,
+    /// The names that requests may call the service by.
+    pub hosts: Hosts,
+    pub keys: Option<Keys>,
     pub limits: Limits,
     pub metrics: Arc<Metrics>,
     /// Requests that may be in progress.
@@ -81,7 +85,8 @@ impl Service {
                 models: Vec::new(),
                 indexes: BTreeMap::new(),
                 examples: Examples::default(),
-                token: config.token.clone(),
+                hosts: config.hosts.clone(),
+                keys: config.keys.clone(),
                 limits: config.limits,
                 metrics: Arc::new(Metrics::default()),
                 places: Semaphore::new(config.limits.requests),
@@ -194,6 +199,7 @@ fn router(shared: Arc<Shared>) -> Router {
         })
         .method_not_allowed_fallback(|| async { Error::Method })
         .layer(DefaultBodyLimit::max(shared.limits.body))
+        .layer(from_fn_with_state(shared.clone(), origin::check))
         .layer(CatchPanicLayer::custom(limits::panicked))
         .layer(from_fn(secure))
         .layer(from_fn_with_state(shared.clone(), limits::note))

@@ -31,12 +31,24 @@ pub fn answers_are_those_of_the_commands(at: &Path) {
         .current_dir(at)
         .args(["serve", "--model", "run", "--model", "other=other", "--bind", "127.0.0.1:0"])
         .args(options)
+        .env_remove("MEDST_TOKEN")
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(serving.stderr.take().unwrap()).lines();
-    let address = lines.find_map(|line| Some(line.unwrap().strip_prefix("serving at http://")?.to_string())).unwrap();
-    let mut client = Client::new(address.split(',').next().unwrap().parse().unwrap());
+    let mut after = |start: &str| lines.find_map(|line| Some(line.unwrap().strip_prefix(start)?.to_string())).unwrap();
+    let address = after("serving at http://").split(',').next().unwrap().to_string();
+    // By default a token is drawn, which the link and the header carry.
+    let link = after("open ");
+    let (link, token) = (link.split(' ').next().unwrap(), link.rsplit(' ').next().unwrap().to_string());
+    assert_eq!((link, token.len()), (&*format!("http://{address}/?token={token}"), 48));
+    let mut client = Client::new(address.parse().unwrap());
+    for path in ["/v1/models", "/metrics"] {
+        assert_eq!(client.get(path).unwrap().status, 401, "{path}");
+    }
+    assert_eq!(client.get(&format!("/?token={token}")).unwrap().status, 303);
+    client.token = token;
+    assert_eq!(client.get("/v1/models").unwrap().status, 200);
     let mut ask = |path: &str, body: &Body, status: u16| -> Value {
         let answer = client.post(path, body).unwrap();
         let value: Value = serde_json::from_slice(&answer.body).unwrap();

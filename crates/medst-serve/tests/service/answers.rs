@@ -1,15 +1,14 @@
 //! Good requests: answers are those of the engine, from whichever of several models.
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use medst::infer::Views;
 use medst_serve::Limits;
 use serde_json::json;
-use tower::ServiceExt;
 
-use super::setup::{close, floats, form, parts, picture, post, send, service};
+use super::setup::{close, floats, form, get, parts, picture, post, send, service};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_are_those_of_the_engine_whoever_asks_at_the_same_time() {
@@ -71,21 +70,19 @@ async fn every_operation_answers() {
     assert!(drawn.starts_with(b"\x89PNG") && answer["words"].as_array().unwrap().len() == 3);
     let (status, _) = post(&router, "/v1/search", &json!({"text": "edema"})).await;
     assert_eq!(status, StatusCode::NOT_FOUND, "there is no index");
-    let get = |path: &str| Request::get(path).body(Body::empty()).unwrap();
-    let (status, models) = send(&router, get("/v1/models")).await;
+    let ask = |path: &str| Request::get(path).body(Body::empty()).unwrap();
+    let (status, models) = send(&router, ask("/v1/models")).await;
     assert_eq!((status, models["models"].as_array().unwrap().len()), (StatusCode::OK, 2));
-    assert_eq!(send(&router, get("/health")).await.1, json!({"status": "ok"}));
-    let (_, interface) = send(&router, get("/openapi.json")).await;
+    assert_eq!(send(&router, ask("/health")).await.1, json!({"status": "ok"}));
+    let (_, interface) = send(&router, ask("/openapi.json")).await;
     for path in
         ["/v1/embed", "/v1/zero-shot", "/v1/compare", "/v1/ground", "/v1/search", "/v1/models", "/health", "/metrics"]
     {
         assert!(interface["paths"][path].is_object(), "{path}");
     }
-    let page = router.clone().oneshot(get("/reference")).await.unwrap();
-    let page = String::from_utf8(to_bytes(page.into_body(), usize::MAX).await.unwrap().to_vec()).unwrap();
+    let page = get(&router, "/reference").await;
     assert!(page.contains("/v1/compare") && page.contains("text_share") && page.contains("Retry-After"), "{page}");
     assert!(!page.contains("http://") && !page.contains("https://") && !page.contains("<script"), "loads nothing");
-    let figures = router.clone().oneshot(get("/metrics")).await.unwrap();
-    let figures = String::from_utf8(to_bytes(figures.into_body(), usize::MAX).await.unwrap().to_vec()).unwrap();
+    let figures = get(&router, "/metrics").await;
     assert!(figures.contains("medst_requests_total{route=\"/v1/ground\",status=\"200\"} 1"), "{figures}");
 }

@@ -1,5 +1,6 @@
 //! The service in-process and over real sockets.
 
+mod access;
 mod answers;
 mod overload;
 mod pictures;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,9 +11,8 @@ use medst::infer::{Radiograph, Views};
 use medst_serve::service::Shared;
 use medst_serve::{Error, Limits};
 use serde_json::json;
-use tower::ServiceExt;
 
-use super::setup::{close, floats, picture, post, send, service};
+use super::setup::{close, floats, get, picture, post, send, service};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn under_overload_clients_are_told_to_come_back() {
@@ -64,8 +63,7 @@ async fn a_full_queue_tells_clients_to_come_back_and_forgets_nobody() {
     // `post` holds every 429 to a Retry-After.
     let (status, answer) = ask("tiny").await.unwrap();
     assert_eq!((status, answer["error"]["code"].as_str()), (StatusCode::TOO_MANY_REQUESTS, Some("busy")));
-    let figures = router.clone().oneshot(Request::get("/metrics").body(Body::empty()).unwrap()).await.unwrap();
-    let figures = String::from_utf8(to_bytes(figures.into_body(), usize::MAX).await.unwrap().to_vec()).unwrap();
+    let figures = get(&router, "/metrics").await;
     for line in
         ["medst_queue_jobs{model=\"tiny\"} 3", "medst_queue_jobs{model=\"other\"} 0", "medst_requests_in_flight 3"]
     {

@@ -16,14 +16,14 @@ fn slow_and_broken_clients_over_a_socket_and_a_drain() {
     let connect = || connect(address);
     let head = |length: usize| {
         format!(
-            "POST /v1/embed HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+            "POST /v1/embed HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
         )
     };
     let body = json!({"texts": ["edema"]}).to_string();
     let whole = format!("{}{body}", head(body.len()));
     assert!(exchange(&mut connect(), whole.as_bytes()).starts_with("HTTP/1.1 200"));
     // Headers that never end: the connection is closed.
-    let answer = exchange(&mut connect(), b"GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: ");
+    let answer = exchange(&mut connect(), b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: ");
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
     // A body that never ends: an answer that says so.
     let answer = exchange(&mut connect(), format!("{}{{\"texts\"", head(4000)).as_bytes());
@@ -73,7 +73,7 @@ fn a_trickle_does_not_hold_a_place_and_others_are_answered_meanwhile() {
             })
         })
         .collect();
-    let health = "GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let health = "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     assert!(exchange(&mut connect(address), health.as_bytes()).starts_with("HTTP/1.1 200"));
     for (n, one) in slow.into_iter().enumerate() {
         let answer = one.join().unwrap();
@@ -124,7 +124,7 @@ fn bodies_that_are_cut_off_or_too_large_are_told_so() {
         let request = head(0).replace("Content-Length: 0", wrong);
         assert!(exchange(&mut connect(address), request.as_bytes()).starts_with("HTTP/1.1 400"), "{wrong}");
     }
-    let headers = format!("GET /health HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(1 << 20));
+    let headers = format!("GET /health HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(1 << 20));
     let answer = exchange(&mut connect(address), headers.as_bytes());
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
     stop.store(true, Ordering::SeqCst);
