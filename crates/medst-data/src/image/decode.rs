@@ -43,6 +43,7 @@ pub(super) fn decode_jpeg(bytes: &[u8]) -> Result<GreyImage, String> {
     if !jpeg_is_complete(bytes) {
         return Err("truncated JPEG: the end-of-image marker is missing".into());
     }
+    super::jpeg::scans::check(bytes)?;
     let fail = |error: zune_jpeg::errors::DecodeErrors| format!("damaged JPEG: {error:?}");
     let limit = MOST_PIXELS.min(usize::from(u16::MAX));
     let options = DecoderOptions::default()
@@ -88,6 +89,9 @@ fn decode_png(bytes: &[u8]) -> Result<GreyImage, String> {
         error => format!("damaged PNG: {error}"),
     };
     let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), png::Limits { bytes: MOST_PIXELS * 8 });
+    // What is packed in texts and colour profiles is not unpacked: a hundred kilobytes can hold a gigabyte.
+    decoder.set_ignore_text_chunk(true);
+    decoder.set_ignore_iccp_chunk(true);
     decoder.set_transformations(png::Transformations::EXPAND | png::Transformations::STRIP_16);
     let mut reader = decoder.read_info().map_err(fail)?;
     let (width, height) = (reader.info().width as usize, reader.info().height as usize);

@@ -20,6 +20,18 @@ pub fn declared(bytes: &[u8]) -> Result<[usize; 2], String> {
     }
 }
 
+/// Bytes of memory per pixel that decoding a file takes at most, besides the file: the picture as it is decoded, copies of it
+/// on its way to grey values, and those.
+pub fn memory_per_pixel(bytes: &[u8]) -> usize {
+    match bytes {
+        // Coefficients of 16 bits of three components, as progressive files need them, and samples.
+        [0xff, 0xd8, ..] => 10,
+        // Four samples and a grey value.
+        [0x89, b'P', b'N', b'G', ..] => 6,
+        _ => dicom::memory_per_pixel(bytes),
+    }
+}
+
 /// The header chunk comes first.
 fn of_png(bytes: &[u8]) -> Option<[usize; 2]> {
     let number = |at: usize| Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?) as usize);

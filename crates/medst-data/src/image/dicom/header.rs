@@ -9,7 +9,7 @@ use dicom_object::file::ReadPreamble;
 use dicom_object::{FileMetaTable, InMemDicomObject, OpenFileOptions};
 
 use super::attributes::{integer, item, text};
-use super::{damaged, guarded, is_dicom, lengths};
+use super::{damaged, guarded, inflate, is_dicom, lengths};
 use crate::study::View;
 use crate::{Error, Result};
 
@@ -68,11 +68,14 @@ pub fn header(path: &Path) -> Result<Header> {
         guarded(|| {
             lengths::check_meta(bytes, length)?;
             let meta = FileMetaTable::from_reader(&bytes[128..]).map_err(damaged)?;
-            lengths::check(bytes, length, meta.transfer_syntax())
+            match inflate::is_deflated(meta.transfer_syntax()) {
+                true => Ok(false),
+                false => lengths::check(bytes, length, meta.transfer_syntax()),
+            }
         })
     };
     if !check(&start).map_err(fail)? {
-        check(&std::fs::read(path).map_err(Error::io(path))?).map_err(fail)?;
+        return header_of(&std::fs::read(path).map_err(Error::io(path))?).map_err(fail);
     }
     let options = OpenFileOptions::new().read_preamble(ReadPreamble::Always).read_until(tags::PIXEL_DATA);
     guarded(|| options.open_file(path).map(|object| Header::of(&object)).map_err(damaged)).map_err(fail)
@@ -87,7 +90,7 @@ pub fn header_of(bytes: &[u8]) -> Result<Header, String> {
         if !is_dicom(bytes) {
             return Err("not a DICOM file: \"DICM\" is missing at byte 128".into());
         }
-        lengths::check_meta(bytes, bytes.len())?;
+        let bytes = &*inflate::inflated(bytes, inflate::Until::Pixels)?;
         let meta = FileMetaTable::from_reader(&bytes[128..]).map_err(damaged)?;
         lengths::check(bytes, bytes.len(), meta.transfer_syntax())?;
         let options = OpenFileOptions::new().read_preamble(ReadPreamble::Always).read_until(tags::PIXEL_DATA);

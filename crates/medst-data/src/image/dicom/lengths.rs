@@ -1,17 +1,17 @@
 //! A look at every declared length before the file is parsed: the parser takes memory for an element as soon as it has read
-//! its length, so that a file of a hundred bytes could ask for four gigabytes.
-
-use std::io::Read;
+//! its length, so that a file of a hundred bytes could ask for four gigabytes. It also takes memory for every element, item
+//! and value of a text, of which some have no bytes at all, so they are counted.
 
 use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry};
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::{StandardDataDictionary, tags};
-use flate2::read::DeflateDecoder;
 
 /// Deeper nesting is no radiograph, and would exhaust the stack.
 const DEEPEST: usize = 16;
-/// More data than the largest pictures have is not inflated.
-const MOST_INFLATED: u64 = 1 << 30;
+/// Elements and items of a file; radiographs have some hundred.
+const MOST_ELEMENTS: usize = 1 << 17;
+/// Bytes of all texts that the parser cuts into values, which are a backslash apart.
+const MOST_TEXT: usize = 1 << 20;
 const UNDEFINED: u32 = u32::MAX;
 /// Where this walk loses its way the parser might find another one.
 const OUT_OF_PLACE: &str = "damaged DICOM: items or delimiters out of place";
@@ -27,23 +27,38 @@ const OUT_OF_PLACE: &str = "damaged DICOM: items or delimiters out of place";
 /// An element that is longer than the file.
 pub fn check(bytes: &[u8], length: usize, transfer_syntax: &str) -> Result<bool, String> {
     let start = check_meta(bytes, length)?;
-    match transfer_syntax.trim_end_matches(['\0', ' ']) {
-        "1.2.840.10008.1.2.1.99" => {
-            let mut inflated = Vec::new();
-            let rest = bytes.get(start..).unwrap_or_default();
-            // What cannot be inflated is the parser's to judge; here it matters how much it could be.
-            let _ = DeflateDecoder::new(rest).take(MOST_INFLATED).read_to_end(&mut inflated);
-            if inflated.len() as u64 == MOST_INFLATED {
-                return Err("damaged DICOM: its deflated data are too large".into());
-            }
-            let end = if bytes.len() == length { inflated.len() } else { MOST_INFLATED as usize };
-            Walk { bytes: &inflated, at: 0, explicit: true, big_endian: false, seen_pixels: false }.all(end)?;
-            Ok(bytes.len() == length)
+    let syntax = transfer_syntax.trim_end_matches(['\0', ' ']);
+    let (explicit, big_endian) = (syntax != "1.2.840.10008.1.2", syntax == "1.2.840.10008.1.2.2");
+    let seen_pixels = Walk::new(bytes, start, explicit, big_endian).all(length)?;
+    Ok(seen_pixels || bytes.len() == length)
+}
+
+/// Where the pixels of a data set are.
+pub struct PixelPlace {
+    /// Where their element begins.
+    pub element: usize,
+    /// Bytes of their value.
+    pub length: u64,
+}
+
+/// Finds the pixels of an explicit little-endian data set of which the beginning is at hand.
+///
+/// # Errors
+/// Pixels without a length, items or delimiters out of place, or too many of them.
+pub fn pixels(bytes: &[u8], start: usize) -> Result<Option<PixelPlace>, String> {
+    let mut walk = Walk::new(bytes, start, true, false);
+    loop {
+        let element = walk.at;
+        let is_pixels = walk.number16(element) == Some(0x7fe0) && walk.number16(element + 2) == Some(0x0010);
+        if is_pixels && let (_, Some(length), _) = walk.explicit_length() {
+            let known = (length != UNDEFINED).then_some(PixelPlace { element, length: length.into() });
+            return known.map(Some).ok_or_else(|| "damaged DICOM: its pixels have no length".into());
         }
-        syntax => {
-            let (explicit, big_endian) = (syntax != "1.2.840.10008.1.2", syntax == "1.2.840.10008.1.2.2");
-            let seen_pixels = Walk { bytes, at: start, explicit, big_endian, seen_pixels: false }.all(length)?;
-            Ok(seen_pixels || bytes.len() == length)
+        // The whole data set may be longer than what is at hand.
+        match walk.element(usize::MAX, 0)? {
+            Seen::Element => {}
+            Seen::ItemEnd => return Err(OUT_OF_PLACE.into()),
+            Seen::End => return Ok(None),
         }
     }
 }
@@ -53,7 +68,7 @@ pub fn check(bytes: &[u8], length: usize, transfer_syntax: &str) -> Result<bool,
 /// # Errors
 /// An element that is longer than the file.
 pub fn check_meta(bytes: &[u8], length: usize) -> Result<usize, String> {
-    let mut meta = Walk { bytes, at: 132, explicit: true, big_endian: false, seen_pixels: false };
+    let mut meta = Walk::new(bytes, 132, true, false);
     // The first element tells the group's length, by which the parser finds the data set.
     let is_first = bytes.get(132..140) == Some(&[2, 0, 0, 0, b'U', b'L', 4, 0]);
     let group = meta.number32(140).filter(|_| is_first).ok_or("damaged DICOM: its meta group has no length")?;
@@ -76,6 +91,10 @@ struct Walk<'a> {
     explicit: bool,
     big_endian: bool,
     seen_pixels: bool,
+    /// Elements and items so far.
+    count: usize,
+    /// Bytes of texts of several values so far.
+    text: usize,
 }
 
 /// What an element was.
@@ -89,6 +108,19 @@ enum Seen {
 }
 
 impl Walk<'_> {
+    fn new(bytes: &[u8], at: usize, explicit: bool, big_endian: bool) -> Walk<'_> {
+        Walk { bytes, at, explicit, big_endian, seen_pixels: false, count: 0, text: 0 }
+    }
+
+    /// Counts an element or item.
+    fn count(&mut self) -> Result<(), String> {
+        self.count += 1;
+        match self.count > MOST_ELEMENTS {
+            true => Err(format!("damaged DICOM: more than {MOST_ELEMENTS} elements and items")),
+            false => Ok(()),
+        }
+    }
+
     fn all(mut self, end: usize) -> Result<bool, String> {
         loop {
             match self.element(end, 0)? {
@@ -114,6 +146,7 @@ impl Walk<'_> {
         self.seen_pixels |= depth == 0 && tag == tags::PIXEL_DATA;
         let (vr, length, value) = if self.explicit { self.explicit_length() } else { self.implicit_length(tag) };
         let Some(length) = length else { return Ok(Seen::End) };
+        self.count()?;
         self.at = value;
         if length == UNDEFINED {
             let explicit = self.explicit;
@@ -127,6 +160,14 @@ impl Walk<'_> {
         // The parser reads whole numbers, and goes on behind the last whole one.
         if stop < end && !length.is_multiple_of(unit(vr)) {
             return Err(format!("damaged DICOM: element {tag} of type {vr} has {length} bytes"));
+        }
+        if has_values(vr) {
+            self.text += length as usize;
+            if self.text > MOST_TEXT {
+                return Err(format!(
+                    "damaged DICOM: more than {MOST_TEXT} bytes of short texts, such as element {tag}"
+                ));
+            }
         }
         if vr == VR::SQ {
             self.items(stop, false, depth + 1)?;
@@ -143,6 +184,7 @@ impl Walk<'_> {
         while self.at < end {
             let header = (self.number16(self.at), self.number16(self.at + 2), self.number32(self.at + 4));
             let (Some(group), Some(number), Some(length)) = header else { return Ok(()) };
+            self.count()?;
             self.at += 8;
             match (group, number) {
                 (0xfffe, 0xe000) if length == UNDEFINED && !fragments => loop {
@@ -220,6 +262,12 @@ impl Walk<'_> {
     }
 }
 
+/// Whether a text may have several values (PS3.5, 6.4).
+fn has_values(vr: VR) -> bool {
+    use VR::{AE, AS, CS, DA, DS, DT, IS, LO, PN, SH, TM, UC, UI};
+    matches!(vr, AE | AS | CS | DA | DS | DT | IS | LO | PN | SH | TM | UC | UI)
+}
+
 /// Bytes of one number of a value representation.
 fn unit(vr: VR) -> u32 {
     match vr {
@@ -260,5 +308,34 @@ mod tests {
             bytes.extend([0xfe, 0xff, 0x00, 0xe0, 0xff, 0xff, 0xff, 0xff]);
         }
         assert!(check(&bytes, bytes.len(), EXPLICIT).unwrap_err().contains("nested too deeply"));
+    }
+
+    #[test]
+    fn elements_items_and_values_are_counted() {
+        let head = [&[0; 132][..], &[2, 0, 0, 0, b'U', b'L', 4, 0, 0, 0, 0, 0]].concat();
+        // (0008,1140) SQ with empty items; empty elements; (0008,0008) UC of backslashes.
+        let sequence = |items: usize| {
+            let length = (8 * items as u32).to_le_bytes();
+            let items = [0xfe, 0xff, 0x00, 0xe0, 0, 0, 0, 0].repeat(items);
+            [&[0x08, 0, 0x40, 0x11, b'S', b'Q', 0, 0][..], &length, &items].concat()
+        };
+        let elements = |count: usize| [0x09, 0, 0x10, 0x10, b'L', b'O', 0, 0].repeat(count);
+        let text = |bytes: usize| {
+            [&[0x08, 0, 0x08, 0, b'U', b'C', 0, 0][..], &(bytes as u32).to_le_bytes(), &vec![b'\\'; bytes]].concat()
+        };
+        let checked = |data: Vec<u8>| {
+            let bytes = [head.clone(), data].concat();
+            check(&bytes, bytes.len(), EXPLICIT)
+        };
+        assert_eq!(checked([sequence(60_000), elements(60_000), text(1 << 19), text(1 << 19)].concat()), Ok(true));
+        for (data, expected) in [
+            (sequence(1 << 17), "elements and items"),
+            (elements((1 << 17) + 1), "elements and items"),
+            (text((1 << 20) + 2), "short texts"),
+            (text(1 << 18).repeat(5), "short texts"),
+        ] {
+            let error = checked(data).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 }

@@ -7,6 +7,8 @@
 mod attributes;
 mod bits;
 mod header;
+mod inflate;
+mod jpeg_2000_header;
 mod jpeg_lossless;
 mod jpeg_ls;
 mod jpeg_stream;
@@ -63,6 +65,17 @@ pub fn decode(bytes: &[u8], window: Window) -> Result<GreyImage, String> {
     })
 }
 
+/// Bytes of memory per pixel that decoding takes at most, besides the file.
+pub(super) fn memory_per_pixel(bytes: &[u8]) -> usize {
+    let meta = guarded(|| FileMetaTable::from_reader(bytes.get(128..).unwrap_or_default()).map_err(damaged));
+    match meta.map(|meta| Coding::of(meta.transfer_syntax())) {
+        // Coefficients and samples of 32 bits.
+        Ok(Ok(Coding::Jpeg2000)) => 30,
+        // The inflated file, its elements, their bytes, 16-bit values and grey values.
+        _ => 10,
+    }
+}
+
 fn open(bytes: &[u8]) -> Result<(InMemDicomObject, Coding), String> {
     if !is_dicom(bytes) {
         return Err("not a DICOM file: \"DICM\" is missing at byte 128".into());
@@ -71,6 +84,7 @@ fn open(bytes: &[u8]) -> Result<(InMemDicomObject, Coding), String> {
     lengths::check_meta(bytes, bytes.len())?;
     let meta = FileMetaTable::from_reader(&bytes[128..]).map_err(damaged)?;
     let coding = Coding::of(meta.transfer_syntax())?;
+    let bytes = &*inflate::inflated(bytes, inflate::Until::End)?;
     lengths::check(bytes, bytes.len(), meta.transfer_syntax())?;
     let options = OpenFileOptions::new().read_preamble(ReadPreamble::Always);
     let object = options.from_reader(bytes).map_err(damaged)?;

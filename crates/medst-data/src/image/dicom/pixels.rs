@@ -7,7 +7,7 @@ use hayro_jpeg2000::{self as jpeg2000, DecodeSettings, DecoderContext};
 
 use super::attributes::Format;
 use super::jpeg_stream::Frame;
-use super::{jpeg_lossless, jpeg_ls, rle};
+use super::{jpeg_2000_header, jpeg_lossless, jpeg_ls, rle};
 use crate::image::decode::{check_size, decode_jpeg, luma};
 
 /// How pixels are coded: the transfer syntaxes that are read, by kind.
@@ -162,6 +162,7 @@ fn jpeg_2000(stream: &[u8], format: &Format) -> Result<Pixels, String> {
     if !stream[..=end].ends_with(&[0xff, 0xd9]) {
         return Err("truncated JPEG 2000: the end-of-codestream marker is missing".into());
     }
+    jpeg_2000_header::check(stream, columns, rows).map_err(fail)?;
     let settings = DecodeSettings { strict: true, ..DecodeSettings::default() };
     let mut context = DecoderContext::default();
     let image = jpeg2000::Image::new(stream, &settings).map_err(|error| fail(&error.to_string()))?;

@@ -10,6 +10,7 @@
 //! | `header` | what stands before the entropy-coded data |
 //! | `huffman` | code tables, bits, coefficients of a block |
 //! | `average` | coefficients to output cells |
+//! | `scans` | how many scans a file has, for the full decoder |
 //!
 //! Files that this path does not serve (progressive, arithmetic, 12 bit, four components, RGB, little or no shrinking) are
 //! left to [`super::decode`].
@@ -17,6 +18,7 @@
 mod average;
 mod header;
 mod huffman;
+pub(super) mod scans;
 
 use self::average::Averages;
 use self::header::{Header, parse};
