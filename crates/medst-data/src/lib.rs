@@ -15,6 +15,7 @@ pub mod image;
 pub mod import;
 pub mod permutation;
 pub mod phantom;
+pub mod printable;
 pub mod progress;
 pub mod ranks;
 pub mod report;
