@@ -86,13 +86,16 @@ pub fn enter(shared: &Shared, query: Option<&str>, headers: &HeaderMap) -> Optio
 /// Browsers send cookies to every port of a host; the port in the name keeps services on one host apart.
 fn cookie_name(headers: &HeaderMap) -> String {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let port = host.rsplit_once(':').map(|(_, port)| port).filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
+    let port =
+        host.rsplit_once(':').map(|(_, port)| port).filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
     format!("medst-{}", port.unwrap_or_default())
 }
 
 /// The value of a cookie in a `Cookie` header.
 fn cookie<'a>(value: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    value.split(|&byte| byte == b';').find_map(|pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+    value
+        .split(|&byte| byte == b';')
+        .find_map(|pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="))
 }
 
 /// The token after `Bearer`, in any case.

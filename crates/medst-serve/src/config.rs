@@ -14,6 +14,8 @@ pub struct Limits {
     pub body: usize,
     /// Pixels of a picture, as its file declares.
     pub pixels: usize,
+    /// Bytes of memory for all bodies, pictures that are decoded, and answers together.
+    pub memory: usize,
     /// Pictures of a request.
     pub images: usize,
     /// Texts of a request.
@@ -22,12 +24,18 @@ pub struct Limits {
     pub requests: usize,
     /// Jobs that wait for a model; more are told to come back.
     pub queue: usize,
-    /// Open connections; more wait to be accepted.
+    /// Open connections; a new one takes the place of the one that has waited longest for its client.
     pub connections: usize,
-    /// Time for a request's headers, and for its body.
+    /// The same for connections of one address.
+    pub peer_connections: usize,
+    /// Time for a request's headers, for its body, and between requests.
     pub receive: Duration,
     /// Time for an answer once the request was read.
     pub answer: Duration,
+    /// Time for the client to take an answer.
+    pub send: Duration,
+    /// Time after which a connection is closed once its request is answered.
+    pub lifetime: Duration,
     /// Time for the requests in progress when the service is told to end.
     pub drain: Duration,
 }
@@ -37,13 +45,17 @@ impl Default for Limits {
         Limits {
             body: 64 << 20,
             pixels: 50_000_000,
+            memory: 512 << 20,
             images: 32,
             texts: 256,
             requests: 128,
             queue: 256,
             connections: 1024,
+            peer_connections: 256,
             receive: Duration::from_secs(20),
             answer: Duration::from_secs(60),
+            send: Duration::from_secs(60),
+            lifetime: Duration::from_secs(600),
             drain: Duration::from_secs(30),
         }
     }
@@ -76,7 +88,7 @@ impl ServeConfig {
     /// A token that is too short, a host name that is none, a limit of zero.
     pub fn new(bind: SocketAddr, access: Access, names: &[String], limits: Limits) -> Result<ServeConfig> {
         let least = [limits.body, limits.pixels, limits.images, limits.texts, limits.requests, limits.queue];
-        if least.contains(&0) || limits.connections == 0 {
+        if least.contains(&0) || limits.connections.min(limits.peer_connections) == 0 {
             return Err(Error::Config("a limit of 0 lets nothing through".into()));
         }
         let keys = match access {

@@ -62,7 +62,8 @@ impl Hosts {
 /// # Errors
 /// 400 without a `Host` header, 403 for a foreign host or site.
 pub async fn check(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Result<Response> {
-    let host = host(&request).ok_or_else(|| Error::Bad("the request needs one Host header, such as localhost".into()))?;
+    let host =
+        host(&request).ok_or_else(|| Error::Bad("the request needs one Host header, such as localhost".into()))?;
     if !shared.hosts.accept(host.host()) {
         return Err(Error::Host(host.host().to_string()));
     }
@@ -113,7 +114,9 @@ mod tests {
             assert!(loopback.accept(own), "{own}");
         }
         assert!(loopback.accept("medst.example.org") && loopback.accept("medst.example.org."));
-        for foreign in ["example.org", "a.medst.example.org", "localhost.example.org", "10.0.0.1", "0.0.0.0", "[::]", "x"] {
+        for foreign in
+            ["example.org", "a.medst.example.org", "localhost.example.org", "10.0.0.1", "0.0.0.0", "[::]", "x"]
+        {
             assert!(!loopback.accept(foreign), "{foreign}");
         }
     }
@@ -139,7 +142,8 @@ mod tests {
         assert!(!post(&[]), "a program");
         assert!(!post(&[("origin", "http://localhost:8750"), ("sec-fetch-site", "same-origin")]));
         assert!(!post(&[("origin", "https://LOCALHOST:8750")]));
-        for origin in ["null", "http://localhost", "http://localhost:3000", "http://evil.example", "localhost:8750", ""] {
+        for origin in ["null", "http://localhost", "http://localhost:3000", "http://evil.example", "localhost:8750", ""]
+        {
             assert!(post(&[("origin", origin)]), "{origin}");
         }
         assert!(post(&[("origin", "http://localhost:8750"), ("origin", "http://evil.example")]));

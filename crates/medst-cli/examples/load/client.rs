@@ -71,7 +71,7 @@ impl Client {
     }
 
     /// Sends on the connection that is kept, or on a new one where that was closed meanwhile.
-    fn send(&mut self, head: &str, body: &[u8]) -> io::Result<Answer> {
+    pub fn send(&mut self, head: &str, body: &[u8]) -> io::Result<Answer> {
         let head = match self.token.as_str() {
             "" => head.to_string(),
             token => head.replacen("\r\n", &format!("\r\nAuthorization: Bearer {token}\r\n"), 1),

@@ -44,6 +44,16 @@ pub struct Serve {
     /// Largest picture in millions of pixels.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=200))]
     pub max_pixels: u32,
+    /// Memory in MiB for all bodies, pictures that are decoded, and answers together; at least six times --max-body
+    /// [default: half of what the machine or the process' control group has, at least 512].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_memory: Option<u32>,
+    /// Most open connections; the one that has waited longest for its client makes way for a new one.
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_connections: u32,
+    /// Most open connections of one address. Behind a proxy all clients have the proxy's.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_peer_connections: u32,
     /// Most requests in progress; more are told to come back.
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_requests: u32,

@@ -9,7 +9,7 @@ use anyhow::Result;
 use medst::Error;
 use medst_data::progress::Progress;
 use medst_serve::service::Calibrations;
-use medst_serve::{Access, Limits, ServeConfig, Service, auth, listen};
+use medst_serve::{Access, Limits, ServeConfig, Service, auth, listen, memory};
 
 use super::open;
 use crate::args::Serve;
@@ -18,10 +18,20 @@ use crate::progress::Reporter;
 pub fn run(arguments: &Serve, reporter: &Reporter) -> Result<()> {
     // One line of JSON an event.
     tracing_subscriber::fmt().json().with_writer(std::io::stderr).with_current_span(false).with_target(false).init();
+    // A panic's message may quote what a client sent.
+    std::panic::set_hook(Box::new(|info| {
+        tracing::error!(at = info.location().map(ToString::to_string), "panicked");
+    }));
     let (access, drawn) = access(arguments)?;
     let limits = Limits {
         body: arguments.max_body as usize * (1 << 20),
         pixels: arguments.max_pixels as usize * 1_000_000,
+        memory: match arguments.max_memory {
+            Some(mebibytes) => mebibytes as usize * (1 << 20),
+            None => (memory::of_process().unwrap_or(0) / 2).max(512 << 20),
+        },
+        connections: arguments.max_connections as usize,
+        peer_connections: arguments.max_peer_connections as usize,
         requests: arguments.max_requests as usize,
         queue: arguments.max_queue as usize,
         answer: Duration::from_secs(arguments.answer_seconds.into()),
@@ -29,7 +39,7 @@ pub fn run(arguments: &Serve, reporter: &Reporter) -> Result<()> {
         ..Limits::default()
     };
     let config = ServeConfig::new(arguments.bind, access, &arguments.allow_host, limits)?;
-    let mut service = Service::new(&config);
+    let mut service = Service::new(&config)?;
     let calibrations = Calibrations { classes: &arguments.calibration, courses: arguments.courses.as_deref() };
     for (number, text) in arguments.model.iter().enumerate() {
         let (name, path) = named(text);

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 #[path = "../../examples/load/client.rs"]
 #[allow(dead_code, reason = "the load generator uses all of it")]
-mod client;
+pub mod client;
 
 use client::{Body, Client, figure};
 
@@ -146,6 +146,9 @@ pub fn answers_are_those_of_the_commands(at: &Path) {
         ask("/v1/search", &Body::json(&body), status);
     }
 
+    who_may_ask(&mut client, &report);
+    super::bombs::take_little_memory(&mut client, serving.id(), &a);
+
     let figures = String::from_utf8(client.get("/metrics").unwrap().body).unwrap();
     for model in ["run", "other"] {
         assert!(figures.contains(&format!("medst_queue_jobs{{model=\"{model}\"}} 0")), "{figures}");
@@ -161,4 +164,23 @@ pub fn answers_are_those_of_the_commands(at: &Path) {
         !told.contains("effusion") && !told.contains("p00001") && !told.contains(".png"),
         "logs tell of nobody: {told}"
     );
+}
+
+/// Foreign hosts and pages are refused even with the token, in the one form that errors have.
+fn who_may_ask(client: &mut Client, report: &[u8]) {
+    let body = Body::parts(&[("report", &[b"[**2150-3-1**] ", report].concat(), false)]);
+    let ask = |client: &mut Client, headers: &str| {
+        let head = client::head("/v1/embed", &body.kind, body.bytes.len()).replace("Host: localhost\r\n", headers);
+        let answer = client.send(&head, &body.bytes).unwrap();
+        let value: Value = serde_json::from_slice(&answer.body).unwrap();
+        (answer.status, value["error"]["code"].as_str().unwrap_or_default().to_string())
+    };
+    for (headers, expected) in [
+        ("Host: rebound.example\r\n", (403, "host")),
+        ("Host: localhost\r\nOrigin: http://evil.example\r\n", (403, "cross_site")),
+        ("Host: localhost\r\nSec-Fetch-Site: cross-site\r\n", (403, "cross_site")),
+        ("Host: localhost\r\nOrigin: http://localhost\r\nSec-Fetch-Site: same-origin\r\n", (200, "")),
+    ] {
+        assert_eq!(ask(client, headers), (expected.0, expected.1.to_string()), "{headers}");
+    }
 }

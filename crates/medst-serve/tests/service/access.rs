@@ -46,14 +46,21 @@ async fn foreign_hosts_and_sites_are_refused_on_every_route() {
             (&[("host", "rebound.example:8750")], "host"),
             (&[("host", "localhost:8750"), ("origin", "http://localhost:3000")], "cross_site"),
             (&[("host", "localhost:8750"), ("origin", "null")], "cross_site"),
-            (&[("host", "127.0.0.1:8750"), ("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "no-cors")], "cross_site"),
+            (
+                &[("host", "127.0.0.1:8750"), ("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "no-cors")],
+                "cross_site",
+            ),
             (&[("host", "localhost:8750"), ("sec-fetch-site", "same-site"), ("sec-fetch-mode", "cors")], "cross_site"),
         ] {
             let (status, answer) = send(&router, request(method, path, headers)).await;
             let found = answer["error"]["code"].as_str();
             assert_eq!((status, found), (StatusCode::FORBIDDEN, Some(code)), "{method} {path} {headers:?}: {answer}");
         }
-        for headers in [&[("host", ""), ("origin", "")][..], &[("host", "localhost"), ("host", "localhost")], &[("host", "a@localhost")]] {
+        for headers in [
+            &[("host", ""), ("origin", "")][..],
+            &[("host", "localhost"), ("host", "localhost")],
+            &[("host", "a@localhost")],
+        ] {
             let (status, answer) = send(&router, request(method, path, headers)).await;
             assert_eq!(status, StatusCode::BAD_REQUEST, "{method} {path} {headers:?}: {answer}");
         }

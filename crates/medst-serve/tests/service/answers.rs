@@ -86,3 +86,49 @@ async fn every_operation_answers() {
     let figures = get(&router, "/metrics").await;
     assert!(figures.contains("medst_requests_total{route=\"/v1/ground\",status=\"200\"} 1"), "{figures}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_and_pictures_are_taken_as_people_write_them() {
+    let (_, router, _) = service(Limits::default(), None);
+    let bytes = picture(1, 64);
+    let (base64, report) = (STANDARD.encode(&bytes), "[**2150-3-1**] FINDINGS: The lungs are clear.");
+    let (_, expected) = post(&router, "/v1/embed", &json!({"frontal": base64, "report": report})).await;
+    let expected = &expected["studies"][0];
+    assert!(expected["image"].is_array() && expected["report"].is_array());
+    let is_expected = |(status, answer): (StatusCode, serde_json::Value), what: &str| {
+        assert_eq!(status, StatusCode::OK, "{what}: {answer}");
+        for kind in ["image", "report"] {
+            assert!(close(&floats(&answer["studies"][0][kind]), &floats(&expected[kind])), "{what}: {kind}");
+        }
+    };
+    // A report that begins as a list does, as a part and as a file.
+    for file in [None, Some("report.txt")] {
+        let body = parts(&[("frontal", Some("a.png"), &bytes), ("report", file, report.as_bytes())]);
+        is_expected(form(&router, "/v1/embed", body).await, "multipart");
+    }
+    let lines: Vec<&str> = base64.as_bytes().chunks(76).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    for text in [
+        format!("data:image/png;base64,{base64}"),
+        lines.join("\r\n"),
+        base64.trim_end_matches('=').to_string(),
+        base64.replace('+', "-").replace('/', "_"),
+    ] {
+        is_expected(post(&router, "/v1/embed", &json!({"frontal": text, "report": report})).await, &text[..30]);
+        let body = parts(&[("frontal", None, text.as_bytes()), ("report", None, report.as_bytes())]);
+        is_expected(form(&router, "/v1/embed", body).await, &text[..30]);
+    }
+    for text in ["data:image/png,%89PNG", "https://example.org/a.png", "part:0"] {
+        let (status, answer) = post(&router, "/v1/embed", &json!({"frontal": text})).await;
+        let message = answer["error"]["message"].as_str().unwrap();
+        assert!(status == StatusCode::BAD_REQUEST && message.starts_with("studies.0.frontal: "), "{message}");
+    }
+    // Lists are JSON, in a part as in a file.
+    for file in [None, Some("classes.json")] {
+        let body = parts(&[("frontal", Some("a.png"), &bytes), ("classes", file, b"[\"edema\"]")]);
+        let (status, answer) = form(&router, "/v1/zero-shot", body).await;
+        assert_eq!((status, &answer["classes"]), (StatusCode::OK, &json!(["edema"])), "{answer}");
+    }
+    let body = parts(&[("frontal", Some("a.png"), &bytes), ("classes", None, b"[edema]")]);
+    let (status, answer) = form(&router, "/v1/zero-shot", body).await;
+    assert!(status == StatusCode::BAD_REQUEST && answer.to_string().contains("classes"), "{answer}");
+}

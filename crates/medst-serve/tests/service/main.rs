@@ -2,6 +2,7 @@
 
 mod access;
 mod answers;
+mod bounds;
 mod overload;
 mod pictures;
 mod refusals;

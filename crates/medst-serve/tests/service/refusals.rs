@@ -21,7 +21,7 @@ async fn bad_requests_are_clear_and_take_nothing_with_them() {
     for (path, body, status, expected) in [
         ("/v1/embed", json!({}), 400, "nothing to embed"),
         ("/v1/embed", json!({"frontal": "%%%"}), 400, "frontal"),
-        ("/v1/embed", json!({"frontal": "part:0"}), 400, "no such part"),
+        ("/v1/embed", json!({"frontal": "part:0"}), 400, "not base64"),
         ("/v1/embed", json!({"frontal": STANDARD.encode(b"GIF89a")}), 400, "neither a JPEG"),
         ("/v1/embed", json!({"frontal": STANDARD.encode(&bomb)}), 413, "a picture may have 10000"),
         ("/v1/embed", json!({"frontal": STANDARD.encode(picture(1, 101))}), 413, "101×101"),

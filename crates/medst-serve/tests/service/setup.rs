@@ -44,7 +44,7 @@ fn config(limits: Limits, token: Option<&str>) -> ServeConfig {
 pub fn service(limits: Limits, token: Option<&str>) -> (Arc<Shared>, Router, Engine) {
     let folder = tempfile::tempdir().unwrap();
     let config = config(limits, token);
-    let mut service = Service::new(&config);
+    let mut service = Service::new(&config).unwrap();
     service.add_model("tiny", engine(folder.path()), &Calibrations::default()).unwrap();
     assert!(service.add_model("tiny", engine(folder.path()), &Calibrations::default()).is_err());
     service.add_model("other", engine(folder.path()), &Calibrations::default()).unwrap();

@@ -1,7 +1,7 @@
 //! Clients over a socket: slow, broken, and there while the service ends.
 
-use std::io::Write;
-use std::net::TcpStream;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -152,4 +152,59 @@ fn whoever_asked_before_the_end_is_answered() {
     }
     thread.join().unwrap();
     assert!(TcpStream::connect(address).is_err());
+}
+
+/// Asks for the page's largest asset many times over and reads nothing of the answers.
+fn ask_and_never_read(address: SocketAddr) -> TcpStream {
+    let mut stream = connect(address);
+    let request = "GET /reference HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let _ = stream.write_all(request.repeat(2000).as_bytes());
+    stream
+}
+
+#[test]
+fn clients_that_never_read_hold_up_nobody() {
+    let limits = Limits { connections: 40, peer_connections: 40, ..Limits::default() };
+    let (address, stop, thread) = listening(limits);
+    let silent: Vec<TcpStream> = (0..120).map(|_| ask_and_never_read(address)).collect();
+    let health = "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    for _ in 0..5 {
+        assert!(exchange(&mut connect(address), health.as_bytes()).starts_with("HTTP/1.1 200"));
+        let body = json!({"texts": ["edema"]}).to_string();
+        let whole = format!("{}{body}", head(body.len()));
+        assert!(exchange(&mut connect(address), whole.as_bytes()).starts_with("HTTP/1.1 200"));
+    }
+    drop(silent);
+    stop.store(true, Ordering::SeqCst);
+    thread.join().unwrap();
+}
+
+#[test]
+fn connections_end_when_nothing_is_taken_or_asked_and_when_they_are_old() {
+    let limits = Limits { send: Duration::from_millis(300), lifetime: Duration::from_secs(2), ..quick() };
+    let (address, stop, thread) = listening(limits);
+    let request = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    // Nothing more is asked.
+    let mut idle = connect(address);
+    let answer = exchange(&mut idle, request);
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.matches("HTTP/1.1").count() == 1, "{answer}");
+    // Nothing is taken: the connection is closed before all answers are sent.
+    let mut silent = ask_and_never_read(address);
+    std::thread::sleep(Duration::from_millis(1500));
+    let taken = exchange(&mut silent, &[]).matches("HTTP/1.1 200").count();
+    assert!(taken < 2000, "{taken} answers were kept for a client that took none");
+    // Requests come all the time: an answer says that it is the last.
+    let mut busy = connect(address);
+    let mut seen = Vec::new();
+    while !String::from_utf8_lossy(&seen).contains("connection: close") {
+        let mut piece = [0; 4096];
+        let read = busy.write_all(request).and_then(|()| busy.read(&mut piece)).unwrap_or(0);
+        if read == 0 {
+            break;
+        }
+        seen.extend_from_slice(&piece[..read]);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    stop.store(true, Ordering::SeqCst);
+    thread.join().unwrap();
 }
