@@ -191,12 +191,16 @@ impl HttpBody for Arriving {
         let polled = Pin::new(&mut self.body).poll_frame(context);
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(data) = frame.data_ref()
+            && !self.full.load(Ordering::SeqCst)
         {
             let added = self.held.lock().unwrap_or_else(PoisonError::into_inner).add(data.len() * COPIES);
-            if let Err(error) = added {
+            if added.is_err() {
                 self.full.store(true, Ordering::SeqCst);
-                return Poll::Ready(Some(Err(axum::Error::new(error))));
             }
+        }
+        if matches!(polled, Poll::Ready(Some(Ok(_)))) && self.full.load(Ordering::SeqCst) {
+            // The rest is read and forgotten: a client that is cut off while it sends may not see the answer.
+            return Poll::Ready(Some(Ok(Frame::data(Bytes::new()))));
         }
         polled
     }

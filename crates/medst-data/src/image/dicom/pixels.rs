@@ -144,6 +144,12 @@ fn check_frame(columns: usize, rows: usize, components: usize, format: &Format) 
     Ok(())
 }
 
+/// Components of the JPEG 2000 codestream in a file.
+pub(super) fn jpeg_2000_components(bytes: &[u8]) -> Option<usize> {
+    let start = bytes.windows(4).position(|window| window == [0xff, 0x4f, 0xff, 0x51])?;
+    Some(u16::from_be_bytes(*bytes.get(start + 40..)?.first_chunk()?).into())
+}
+
 fn jpeg_2000(stream: &[u8], format: &Format) -> Result<Pixels, String> {
     let fail = |what: &str| format!("damaged JPEG 2000: {what}");
     // Some writers wrap the codestream into a JP2 file. It starts with a marker for its start and one for its size.
