@@ -118,7 +118,7 @@ mod tests {
 
     fn plain(rows: u16, columns: u16) -> (Vec<u8>, usize) {
         let pixels: Vec<u8> = (0..usize::from(rows) * usize::from(columns)).map(|n| (n % 251) as u8).collect();
-        let whole = Wrap::new(Pixels::Grey8(&pixels), columns.into(), rows.into()).to_bytes().unwrap();
+        let whole = Wrap::new(Pixels::Grey8(&pixels), columns, rows).to_bytes().unwrap();
         let start = lengths::check_meta(&whole, whole.len()).unwrap();
         (whole, start)
     }
