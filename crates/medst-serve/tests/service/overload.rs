@@ -155,7 +155,11 @@ async fn what_nobody_waits_for_is_not_computed() {
     let waiting = worker.waiting();
     let (done, own) = (Arc::new(AtomicBool::new(false)), worker.clone());
     let flag = done.clone();
-    let task = tokio::spawn(async move { own.task(move |_| Ok(flag.store(true, Ordering::SeqCst))).await });
+    let set = move |_: &medst::infer::Engine| {
+        flag.store(true, Ordering::SeqCst);
+        Ok(())
+    };
+    let task = tokio::spawn(async move { own.task(set).await });
     until(&shared, waiting + 1).await;
     task.abort();
     assert!(task.await.unwrap_err().is_cancelled());
