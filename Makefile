@@ -4,19 +4,23 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 # Everything builds against the link that tools/bootstrap.sh makes; LIBTORCH=DIR is an argument to that script.
 BUILD := env -u LIBTORCH cargo
+# MPI=1 builds and tests everything with several processes; continuous integration does, so that nothing is built twice.
+FEATURES := $(if $(MPI),--features medst-cli/nccl)
+# The Python package's library is no test program, but `cargo test --lib` takes it for one.
+TEST_RUNNER := --config 'target."cfg(all())".runner = "tools/not_python.sh"'
 MEDST := target/release/medst
 DEMO ?= demo
 
 help:
-	@echo 'make demo         build; synthetic cohort -> corpus -> pre-trained model -> result (minutes)'
+	@echo 'make demo         build; synthetic cohort -> corpus -> pre-trained model -> result (minutes); FROM_SCRATCH=1 from random weights'
 	@echo 'make serve-demo   the service and its page with the demo model (makes the demo where there is none)'
 	@echo 'make test         every test'
 	@echo 'make test-mpi     preparation and pre-training by several processes (needs Open MPI)'
 	@echo 'make test-s3      corpora in object storage, against a server on the loopback'
+	@echo 'make test-dicom   pixels of every DICOM file of pydicom against pydicom (needs PyPI)'
 	@echo 'make check        what continuous integration runs: format, lints, tests, documentation'
 	@echo 'make bench        speed and memory against PyTorch, one table'
-	@echo 'make bench-gpu    the same on a GPU'
-	@echo 'make gpu-forecast what a step asks of a GPU, counted without one; make check-kernels compiles the kernels for it'
+	@echo 'make bench-gpu    the same on a GPU (not run on one yet)'
 	@echo 'make scale        tables and figures of docs/scale.md; make scale-measure measures anew what they compare with'
 	@echo 'make wheel        the Python package, in dist; make test-python tests it'
 	@echo 'make fuzz         fuzz what reads foreign bytes (nightly compiler, cargo-fuzz)'
@@ -29,29 +33,33 @@ libtorch:
 
 # With the features of the whole workspace, so that what `make test` compiled is not compiled again.
 build: libtorch
-	$(BUILD) build --release --workspace --bins
+	$(BUILD) build --release --workspace --bins $(FEATURES)
 
 test: libtorch
-	$(BUILD) test --release --workspace
+	$(BUILD) test --release --workspace $(FEATURES)
 
-# Needs Open MPI and libclang (Debian: openmpi-bin libopenmpi-dev libclang-dev). The features of the whole workspace, so that nothing else is built anew.
+# Needs Open MPI and libclang (Debian: openmpi-bin libopenmpi-dev libclang-dev). `MPI=1 make test` has these tests among all others.
 test-mpi: libtorch
 	$(BUILD) test --release --workspace --features medst-cli/nccl --test distributed --test prepare_together
-	$(BUILD) test --release --workspace --features medst-cli/nccl --lib --config 'target."cfg(all())".runner = "tools/not_python.sh"' -- distributed::
+	$(BUILD) test --release --workspace --features medst-cli/nccl --lib $(TEST_RUNNER) -- distributed::
 
 # Against an S3 server on the loopback, which tools/s3_server.sh installs (PyPI, 140 MB). `make test` has these tests too, where the server is installed.
 test-s3: libtorch
 	tools/s3_server.sh
 	MEDST_NEED_S3=1 $(BUILD) test --release --workspace --test object_storage
 
+# Every DICOM file that pydicom and pydicom-data carry, through medst and through pydicom; PyPI, 170 MB.
+test-dicom:
+	tools/dicom_peer.sh
+
 check: libtorch
 	$(BUILD) fmt --all --check
-	$(BUILD) clippy --release --workspace --all-targets -- -D warnings
+	$(BUILD) clippy --release --workspace --all-targets $(FEATURES) -- -D warnings
 	$(MAKE) test
-	RUSTDOCFLAGS='-D warnings' $(BUILD) doc --release --workspace --no-deps
+	RUSTDOCFLAGS='-D warnings' $(BUILD) doc --release --workspace --no-deps $(FEATURES)
 
 demo: build
-	@MEDST=$(MEDST) DEMO=$(DEMO) tools/demo.sh
+	@MEDST=$(MEDST) DEMO=$(DEMO) tools/demo.sh $(if $(FROM_SCRATCH),--from-scratch)
 
 serve-demo: build
 	@MEDST=$(MEDST) DEMO=$(DEMO) tools/serve_demo.sh
@@ -66,14 +74,6 @@ bench: libtorch
 bench-gpu: libtorch
 	$(BUILD) build --release --workspace --examples
 	BIN=target/release/examples tools/bench_gpu.sh
-
-# The GPU kernels, by NVIDIA's compiler (PyPI, 60 MB), which needs no GPU.
-check-kernels:
-	tools/check_kernels.sh
-
-# What a step would have to multiply and move on a GPU, counted on a pretended one.
-gpu-forecast: libtorch
-	tools/gpu_forecast.sh
 
 # Draws what docs/scale.md shows, from docs/scale/measured.json.
 scale: libtorch
@@ -103,4 +103,4 @@ fuzz:
 clean-demo:
 	rm -rf $(DEMO)
 
-.PHONY: help libtorch build test test-mpi test-s3 check demo serve-demo real-data bench bench-gpu check-kernels gpu-forecast scale scale-measure wheel test-python fuzz clean-demo
+.PHONY: help libtorch build test test-mpi test-s3 test-dicom check demo serve-demo real-data bench bench-gpu scale scale-measure wheel test-python fuzz clean-demo

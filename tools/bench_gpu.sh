@@ -38,8 +38,6 @@ if [[ $parts == *" step "* ]]; then
     # Every fourth study begins a sequence, as in a corpus of sequences.
     ours "$studies" bfloat16 >>"$work/ours.jsonl"
     ours "$studies" float16 >>"$work/ours16.jsonl"
-    # Without kernels of our own.
-    MEDST_GPU_KERNELS=0 ours "$studies" bfloat16 >>"$work/engine.jsonl" || echo null >>"$work/engine.jsonl"
     $python benches/peer/pretrain_step.py "${theirs[@]}" --studies "$studies" --best >>"$work/best.jsonl" || echo null >>"$work/best.jsonl"
     $python benches/peer/pretrain_step.py "${theirs[@]}" --studies "$studies" --best --compile >>"$work/compiled.jsonl" ||
       echo null >>"$work/compiled.jsonl"
@@ -47,8 +45,6 @@ if [[ $parts == *" step "* ]]; then
 fi
 if [[ $parts == *" precision "* ]]; then
   "$bin/bench_precision" "device=$device" "steps=${PRECISION_STEPS:-200}" >"$work/precision.json"
-  # Whether kernels of our own compute on a card what they compute elsewhere.
-  MEDST_GPU_KERNELS=0 "$bin/bench_precision" "device=$device" steps=0 >"$work/engine.json" || rm "$work/engine.json"
   $python benches/peer/pretrain_step.py --device "$device" --cosine >"$work/autocast.json"
 fi
 $python benches/peer/table_gpu.py "$work" target/bench/gpu.json

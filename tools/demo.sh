@@ -1,5 +1,9 @@
 #!/usr/bin/env bash
-# The whole path on a synthetic cohort: patients, corpus, pre-training, embeddings, and an evaluation on the benchmarks' layouts.
+# The whole path on synthetic patients: draw them, prepare a corpus, go on training from the model that comes with the program, and evaluate
+# on patients that neither has seen: an untrained model, the shipped one, and the one that was just trained.
+#
+#   tools/demo.sh                   DEMO=DIR uses another folder than `demo`
+#   tools/demo.sh --from-scratch    trains a smaller model from random weights instead (configs/from-scratch.toml)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 medst=${MEDST:-target/release/medst}
@@ -8,49 +12,54 @@ say() { printf '\n== %s\n' "$*"; }
 start=$(date +%s)
 
 if [ -e "$demo" ]; then
-  echo "$demo is left from an earlier demo; \`make clean-demo\` removes it, DEMO=DIR uses another folder" >&2
+  echo "$demo exists from an earlier demo; \`make clean-demo\` removes it, DEMO=DIR uses another folder" >&2
   exit 2
 fi
-say "1/7 drawing 1200 patients"
-"$medst" phantom "$demo/cohort" --subjects 1200 --size 160 --sheet "$demo/cohort.png"
-say "2/7 preparing the corpus"
-"$medst" prepare table "$demo/cohort/studies.csv" --out "$demo/corpus" --image-size 128
-# As docs/evidence.md found best: encoders that know frontal images and reports first, then all of Med-ST on top of them, with mild temporal losses.
-say "3/7 pre-training a tiny model: first the contrast of frontal images and reports alone …"
-"$medst" pretrain configs/demo.toml --set data.corpus="$demo/corpus" --set train.output="$demo/base" --set train.epochs=22 \
-  --set loss.local_weight=0 --set loss.temporal_weight=0 --set model.lateral=ignored --set train.log_every=100 --set train.validate_every=253
-say "3/7 … then, from its encoders, Med-ST: both views, words and patches, time"
-"$medst" pretrain configs/demo.toml --set data.corpus="$demo/corpus" --set train.output="$demo/run" \
-  --set init.weights="$demo/base/last/model.safetensors" --set init.take=encoders
-say "4/7 embedding the test patients"
-"$medst" embed "$demo/corpus" --model "$demo/run" --split test --out "$demo/embeddings.parquet"
-say "5/7 drawing 300 other patients as the benchmarks lie, and preparing those"
-"$medst" phantom "$demo/benchmarks" --subjects 300 --seed 1 --size 160 --layout mimic-cxr-jpg,ms-cxr-t,rsna,covidx
+config=configs/phantom.toml side=72 first=(--set init.weights=phantom --set train.max_steps=120 --set optimizer.lr=2e-4)
+if [ "${1:-}" = --from-scratch ]; then
+  config=configs/from-scratch.toml side=128 first=()
+fi
+untrained=(--set train.max_steps=1 --set optimizer.lr=1e-12 --set optimizer.min_lr=0.0)
+
+say "1/6 drawing 400 patients"
+"$medst" phantom "$demo/cohort" --subjects 400 --seed 4000001 --size 160 --sheet "$demo/cohort.png"
+say "2/6 preparing the corpus"
+"$medst" prepare table "$demo/cohort/studies.csv" --out "$demo/corpus" --image-size "$side"
+say "3/6 pre-training for a short while on these patients"
+"$medst" pretrain "$config" --set data.corpus="$demo/corpus" --set train.output="$demo/run" --set train.log_every=20 "${first[@]}"
+# Something to compare with: random weights, which one step of no length leaves as they are.
+"$medst" -q pretrain "$config" --set data.corpus="$demo/corpus" --set train.output="$demo/untrained" "${untrained[@]}" >/dev/null
+say "4/6 drawing 300 other patients in the benchmarks' layouts, and preparing those"
+"$medst" phantom "$demo/benchmarks" --subjects 300 --seed 4000002 --size 160 --layout table,mimic-cxr-jpg,ms-cxr-t
+"$medst" -q prepare table "$demo/benchmarks/table/studies.csv" --out "$demo/corpora/patients" --image-size "$side"
 "$medst" -q prepare ms-cxr-t "$demo/benchmarks/ms-cxr-t" --images "$demo/benchmarks/mimic-cxr-jpg" \
-  --out "$demo/corpora/ms-cxr-t" --image-size 128
-"$medst" -q prepare rsna "$demo/benchmarks/rsna" --out "$demo/corpora/rsna" --image-size 128
-"$medst" -q prepare covidx "$demo/benchmarks/covidx" --out "$demo/corpora/covidx" --image-size 128
-say "6/7 evaluating"
-"$medst" eval all --model "$demo/run" --corpus "$demo/corpus" --corpus "$demo/corpora/ms-cxr-t" \
-  --corpus "$demo/corpora/rsna" --corpus "$demo/corpora/covidx" --out "$demo/report"
+  --out "$demo/corpora/ms-cxr-t" --image-size "$side"
+say "5/6 evaluating on them"
+models=("untrained=$demo/untrained" "trained=$demo/run")
+[ "$config" = configs/phantom.toml ] && models=("untrained=$demo/untrained" "shipped=phantom" "trained=$demo/run")
+for model in "${models[@]}"; do
+  "$medst" -q eval zero-shot grounding retrieval sequence-order progression temporal-image --model "${model#*=}" --split all \
+    --corpus "$demo/corpora/patients" --corpus "$demo/corpora/ms-cxr-t" --out "$demo/report-${model%%=*}" --replicates 200
+done
 # What the model and its data are, as documents.
-"$medst" card "$demo/run" --evaluation "$demo/report/results.json" --out "$demo/model-card.md"
+"$medst" card "$demo/run" --evaluation "$demo/report-trained/results.json" --out "$demo/model-card.md"
 "$medst" card "$demo/corpus" --out "$demo/data-card.md"
-say "7/7 the run"
+say "6/6 the run"
 "$medst" inspect "$demo/run"
-cat <<EOF
+printf '\n'
+python3 tools/demo_table.py "$demo"
+cat <<MESSAGE
 
 Done in $(($(date +%s) - start)) s. What is where:
-  $demo/cohort.png          what the synthetic radiographs look like
-  $demo/cohort              radiographs, reports, and the truth about them (truth.csv)
-  $demo/corpus              the corpus that training reads
-  $demo/run                 the model (best, last), metrics.jsonl, TensorBoard events; base: what it started from
-  $demo/embeddings.parquet  image and report embeddings of the test patients
-  $demo/corpora             the benchmark corpora
-  $demo/report/report.html  the evaluation as a page (report.md, results.json beside it)
-  $demo/model-card.md       what the model is, was trained on, and scores; data-card.md: the same of the corpus
+  $demo/cohort.png            what the synthetic radiographs look like
+  $demo/cohort                radiographs, reports, and the truth about them (truth.csv)
+  $demo/corpus                the corpus that training reads
+  $demo/run                   the trained model (best, last), metrics.jsonl, TensorBoard events
+  $demo/corpora               the patients of the evaluation
+  $demo/report-trained        the evaluation as a page (report.html; report.md and results.json beside it)
+  $demo/model-card.md         what the model is, was trained on, and scores; data-card.md: the same of the corpus
 
 Next: your own radiographs. Write a table with subject_id, view, image, report and what else you know (docs/data.md), then
   $medst prepare table TABLE.csv --out CORPUS
   $medst pretrain configs/pretrain.toml --set data.corpus=CORPUS
-EOF
+MESSAGE

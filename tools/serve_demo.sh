@@ -1,44 +1,43 @@
 #!/usr/bin/env bash
-# The service and its page with all of it: the demo's model, an index of its corpus, calibrations, example patients.
-# ADDRESS=HOST:PORT serves elsewhere; DEMO=DIR uses another demo folder.
+# The service and its page with all of it: the model that comes with the program, an index and calibrations made of new patients, example
+# patients. Ready within a minute; nothing is trained.
+# ADDRESS=HOST:PORT serves elsewhere; MODEL=PATH serves another model; SERVED=DIR keeps what is made elsewhere than in `demo-served`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 medst=${MEDST:-target/release/medst}
-demo=${DEMO:-demo}
+served=${SERVED:-demo-served}
+model=${MODEL:-phantom}
 address=${ADDRESS:-127.0.0.1:8750}
 say() { printf '\n== %s\n' "$*"; }
 
-if [ ! -e "$demo" ]; then
-  say "there is no demo yet: making it (minutes)"
-  MEDST=$medst DEMO=$demo tools/demo.sh
-fi
-for part in corpus corpora/ms-cxr-t run/best; do
-  if [ ! -e "$demo/$part" ]; then
-    echo "$demo/$part is missing: the demo did not come to its end; \`make clean-demo\` removes it" >&2
-    exit 2
-  fi
-done
-served=$demo/serve
 mkdir -p "$served"
 classes=()
 for name in consolidation edema 'pleural effusion' pneumonia pneumothorax atelectasis cardiomegaly; do classes+=(--class "$name"); done
 # Each step appears whole or not at all, so what is there is kept.
-if [ ! -e "$served/corpus-index" ]; then
-  say "indexing the corpus"
-  "$medst" search index "$demo/corpus" --model "$demo/run" --out "$served/corpus-index"
+if [ ! -e "$served/corpora/pairs" ]; then
+  say "drawing and preparing 150 patients that the model has not seen"
+  rm -rf "$served/drawn" "$served/corpora"
+  "$medst" -q phantom "$served/drawn" --subjects 150 --seed 5000001 --size 160 --layout table,mimic-cxr-jpg,ms-cxr-t >/dev/null
+  "$medst" -q prepare table "$served/drawn/table/studies.csv" --out "$served/corpora/patients" --image-size 72 >/dev/null
+  "$medst" -q prepare ms-cxr-t "$served/drawn/ms-cxr-t" --images "$served/drawn/mimic-cxr-jpg" --out "$served/corpora/pairs" \
+    --image-size 72 >/dev/null
+fi
+if [ ! -e "$served/index" ]; then
+  say "indexing them"
+  "$medst" search index "$served/corpora/patients" --model "$model" --out "$served/index"
 fi
 if [ ! -e "$served/classes.json" ]; then
-  say "calibrating findings on the validation patients"
-  "$medst" zero-shot "$demo/corpus" --split validate --model "$demo/run" "${classes[@]}" --fit-calibration "$served/classes.json"
+  say "calibrating findings"
+  "$medst" zero-shot "$served/corpora/patients" --model "$model" "${classes[@]}" --fit-calibration "$served/classes.json"
 fi
 if [ ! -e "$served/courses.json" ]; then
   say "calibrating change on pairs of studies"
-  "$medst" compare "$demo/corpora/ms-cxr-t" --model "$demo/run" --fit-calibration "$served/courses.json"
+  "$medst" compare "$served/corpora/pairs" --model "$model" --fit-calibration "$served/courses.json"
 fi
 # Patients whom the model has never seen (another seed), drawn larger than it reads, as a workstation exports them.
 if [ ! -e "$served/patients" ]; then
   say "drawing example patients"
-  "$medst" -q phantom "$served/patients" --subjects 12 --seed 77 --size 512 --layout folders
+  "$medst" -q phantom "$served/patients" --subjects 12 --seed 5000002 --size 512 --layout folders
 fi
 examples=$served/examples
 if [ ! -e "$examples" ]; then
@@ -59,5 +58,5 @@ cat <<MESSAGE
              or your own: DICOM, or PNG and JPEG named like 2024-03-09_lateral.png
   programs   http://$address/reference
 MESSAGE
-exec "$medst" serve --model "demo=$demo/run" --index "corpus=$served/corpus-index" --calibration "$served/classes.json" \
+exec "$medst" serve --model "phantom=$model" --index "patients=$served/index" --calibration "$served/classes.json" \
   --courses "$served/courses.json" --examples "$examples" --bind "$address"

@@ -1,7 +1,7 @@
 """Makes the table of `make bench-gpu` from what the programs printed. Needs nothing but Python.
 
-table_gpu.py WORK OUT: reads what there is of WORK/{ours,ours16,engine,best,compiled}.jsonl and WORK/{embed,precision,autocast,engine}.json, writes OUT, prints the
-table. A program that failed (memory) has `null` for its line.
+table_gpu.py WORK OUT: reads whichever exist of WORK/{ours,ours16,best,compiled}.jsonl and WORK/{embed,precision,autocast}.json, writes OUT, prints the
+table. The line of a program that failed (for lack of memory) is `null`.
 """
 
 import json
@@ -13,14 +13,12 @@ from statistics import mean, median
 
 def main(work, out):
     lines = lambda name: [json.loads(line) for line in (work / name).read_text().splitlines()] if (work / name).exists() else []
-    steps = list(zip(*map(lines, ("ours.jsonl", "ours16.jsonl", "engine.jsonl", "best.jsonl", "compiled.jsonl"))))
+    steps = list(zip(*map(lines, ("ours.jsonl", "ours16.jsonl", "best.jsonl", "compiled.jsonl"))))
     rows = [row for own in steps for row in step(*own)]
     if (work / "embed.json").exists():
         rows += embedding(json.loads((work / "embed.json").read_text()), rates(steps[-1][0]) if steps else [])
     if (work / "precision.json").exists():
         rows += precision(*(json.loads((work / name).read_text()) for name in ("precision.json", "autocast.json")))
-    if (work / "engine.json").exists():
-        rows += precision(json.loads((work / "engine.json").read_text()), {}, ", the engine's kernels")
     try:
         query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
         print(subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip())
@@ -38,7 +36,7 @@ def rates(run):
     return [run["studies"] / second for second in run["seconds"][2:]] if run else []
 
 
-def step(ours, ours16, engine, best, compiled):
+def step(ours, ours16, best, compiled):
     studies = ours["studies"]
     taped = lambda run: f", the tape of {run['chunk']} at a time" if run["chunk"] else ""
     floor = lambda run: run["matrix_rate"] / run["operations"] * studies
@@ -48,7 +46,6 @@ def step(ours, ours16, engine, best, compiled):
     return [
         row(f"{name}, against PyTorch without waste", "studies/s", rates(ours), rates(best), floor(ours), ">= 1"),
         row(f"{name}, with torch.compile", "studies/s", rates(ours), rates(compiled), floor(ours), ">= 1, aim 1.2; share >= 0.5"),
-        row("the same, against it with the engine's kernels alone", "studies/s", rates(ours), rates(engine), floor(ours), "> 1, else off by default"),
         row("its memory a study", "MiB", memory(ours), memory(best), None, "stated"),
         row(finer, "studies/s", rates(ours16), rates(ours), floor(ours16), "stated"),
         row("rate of matrix products, bfloat16", "TFLOP/s", [ours["matrix_rate"] / 1e12], [], None, "-"),
@@ -65,12 +62,12 @@ def embedding(run, steps):
     return rows + [row("training batches from a corpus, 4 threads; the last step above", "studies/s", [run["loaded"][-1]], steps, None, ">= 1")]
 
 
-def precision(found, autocast, how="; PyTorch's autocast"):
+def precision(found, autocast):
     rows, exact = [], found["losses"].pop("float32")
     for kind, cosines in found["cosine"].items():
         for part, own in cosines.items():
             theirs = [autocast[part]] if kind == "bfloat16" and part in autocast else []
-            rows.append(row(f"cosine of gradients, {kind}, {part}{how}", "", [own], theirs, None, "> 0.999"))
+            rows.append(row(f"cosine of gradients, {kind}, {part}; PyTorch's autocast", "", [own], theirs, None, "> 0.999"))
     for kind, losses in found["losses"].items() if exact else ():
         drifts = [abs(mean(losses[n:n + 20]) / mean(exact[n:n + 20]) - 1) for n in range(0, len(exact), 20)]
         rows.append(row(f"largest difference of losses, {kind}, {len(exact)} steps, means of 20", "", [max(drifts, default=0)], [], None, "tracks"))

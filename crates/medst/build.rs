@@ -16,17 +16,11 @@ fn main() {
 /// As the bindings are compiled, which the same objects must fit.
 fn compile(libtorch: &Path) {
     let include = libtorch.join("include");
-    let out = std::path::PathBuf::from(std::env::var("OUT_DIR").expect("cargo sets it"));
-    let kernels = std::fs::read_to_string("ops/gpu/kernels.cu").expect("the kernels' source");
-    std::fs::write(out.join("kernels.inc"), format!("R\"cuda({kernels})cuda\""))
-        .expect("cargo's folder can be written");
     cc::Build::new()
         .cpp(true)
         .std("c++17")
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
-        .include("ops")
-        .include(&out)
         .define("_GLIBCXX_USE_CXX11_ABI", "1")
         .warnings(false)
         .files([
@@ -36,8 +30,6 @@ fn compile(libtorch: &Path) {
             "ops/dropout.cpp",
             "ops/fused.cpp",
             "ops/gelu.cpp",
-            "ops/gpu/launch.cpp",
-            "ops/gpu/trust.cpp",
             "ops/memory.cpp",
             "ops/pool.cpp",
             "ops/product.cpp",

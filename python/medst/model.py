@@ -133,7 +133,7 @@ class Model:
 
             * the path of a JPEG, PNG or DICOM file, or the ``bytes`` of one,
             * a PIL image (``1``, ``L``, ``LA``, ``P``, ``RGB``, ``RGBA``, ``I``, ``I;16``),
-            * an array or tensor ``[H, W]`` or ``[H, W, C]``: uint8 (0 black, 255 white), or uint16 of which the high byte counts,
+            * an array or tensor ``[H, W]`` or ``[H, W, C]``: uint8 (0 black, 255 white), or uint16 as in a 16-bit PNG file,
             * a ``pydicom`` dataset,
             * a pair ``(frontal, lateral)`` of any of these, or a :class:`medst.Study` (such as those of a :class:`medst.Corpus`).
 

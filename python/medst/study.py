@@ -108,11 +108,11 @@ def _of_pil(image: Any, name: str) -> np.ndarray:
 
 
 def _pixels(values: np.ndarray, name: str) -> tuple[Any, ...]:
-    """An array ``[H, W]`` or ``[H, W, C]``: uint8, or uint16 of which the high byte counts, as in a PNG file of 16 bit."""
+    """An array ``[H, W]`` or ``[H, W, C]`` of uint8 or uint16, the latter as in a 16-bit PNG file."""
     if values.ndim not in (2, 3):
         raise ImageError(f"{name}: an array of shape {list(values.shape)}; expected [H, W] or [H, W, C]")
     if values.dtype == np.uint16 or values.dtype == np.dtype(">u2"):
-        values = (values >> 8).astype(np.uint8)
+        values = _of_words(values)
     elif values.dtype != np.uint8:
         raise ImageError(
             f"{name}: an array of {values.dtype}; expected uint8 (0 black, 255 white) or uint16: "
@@ -121,6 +121,20 @@ def _pixels(values: np.ndarray, name: str) -> tuple[Any, ...]:
     height, width = values.shape[:2]
     channels = values.shape[2] if values.ndim == 3 else 1
     return ("pixels", name, np.ascontiguousarray(values).tobytes(), height, width, channels)
+
+
+def _of_words(values: np.ndarray) -> np.ndarray:
+    """16-bit values to 8 bits: their high bytes, unless the largest shows that they have 8, 10, 12 or 14 bits only."""
+    has_alpha = values.ndim == 3 and values.shape[2] in (2, 4)
+    largest = int((values[..., :-1] if has_alpha else values).max(initial=0))
+    depth = next((depth for depth in (8, 10, 12, 14) if largest < 1 << depth), 16)
+    if depth == 16 or largest == 0:
+        return (values >> 8).astype(np.uint8)
+    white = (1 << depth) - 1
+    grey = ((values.astype(np.uint32) * 255 + white // 2) // white).clip(max=255).astype(np.uint8)
+    if has_alpha:
+        grey[..., -1] = values[..., -1] >> 8
+    return grey
 
 
 def _dicom(dataset: Any, name: str) -> bytes:

@@ -13,6 +13,7 @@ pub mod error;
 pub mod gather;
 pub mod image;
 pub mod import;
+mod owner_only;
 pub mod permutation;
 pub mod phantom;
 pub mod printable;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use medst_data::image::dicom::write::{Pixels, Wrap};
 use medst_data::image::dicom::{self, ViewSource, Window, decode, header};
-use medst_data::image::{decode as plain, scale_by_maximum};
+use medst_data::image::{Notes, decode as plain, scale_by_maximum};
 use medst_data::study::View;
 use proptest::prelude::*;
 
@@ -150,6 +150,53 @@ fn what_is_no_radiograph_is_refused_with_a_reason() {
     ] {
         let error = decode(&bytes, Window::Declared).unwrap_err();
         assert!(error.contains(expected), "{expected}: {error}");
+    }
+}
+
+/// The stream shows what it is, whatever the transfer syntax says.
+#[test]
+fn compressed_pictures_are_read_by_what_they_are() {
+    let syntaxes = ["4.50", "4.70", "4.80", "4.90", "5"];
+    for (name, own) in [("jpeg-lossless-u12", 1), ("jpeg-ls-u12", 2), ("jpeg-2000-u12", 3)] {
+        let bytes = fs::read(fixtures().join(format!("{name}.dcm"))).unwrap();
+        let expected = decode(&bytes, Window::Declared).unwrap();
+        let place = bytes.windows(20).position(|text| text == b"1.2.840.10008.1.2.4.").unwrap();
+        for (number, syntax) in syntaxes.iter().enumerate() {
+            let mut changed = bytes.clone();
+            changed[place + 18..place + 22].fill(0);
+            changed[place + 18..place + 18 + syntax.len()].copy_from_slice(syntax.as_bytes());
+            let mut notes = Notes::default();
+            let image = dicom::decode_noting(&changed, Window::Declared, &mut notes).unwrap();
+            assert_eq!(image, expected, "{name} called {syntax}");
+            assert_eq!(notes.iter().count(), usize::from(number != own), "{name} called {syntax}");
+        }
+    }
+}
+
+/// The offset table may be empty, full or missing, and a frame may come in several fragments.
+#[test]
+fn fragments_are_put_together() {
+    for name in ["jpeg-lossless-u12", "jpeg-ls-u12", "jpeg-2000-u12"] {
+        let whole = fs::read(fixtures().join(format!("{name}.dcm"))).unwrap();
+        let expected = decode(&whole, Window::Declared).unwrap();
+        let at = whole.windows(4).rposition(|bytes| bytes == [0xe0, 0x7f, 0x10, 0]).unwrap() + 12;
+        let length = |at: usize| u32::from_le_bytes(whole[at + 4..at + 8].try_into().unwrap()) as usize;
+        let frame = at + 8 + length(at);
+        let frame = &whole[frame + 8..frame + 8 + length(frame)];
+        let item = |bytes: &[u8]| [&[0xfe, 0xff, 0, 0xe0][..], &(bytes.len() as u32).to_le_bytes(), bytes].concat();
+        let (first, second) = frame.split_at(frame.len() / 4 * 2);
+        for items in [
+            vec![item(&[]), item(frame)],
+            vec![item(&[0; 4]), item(frame)],
+            vec![item(frame)],
+            vec![item(&[]), item(first), item(second)],
+            vec![item(first), item(second)],
+        ] {
+            for end in [&[0xfe, 0xff, 0xdd, 0xe0, 0, 0, 0, 0][..], &[]] {
+                let bytes = [&whole[..at], &items.concat(), end].concat();
+                assert_eq!(decode(&bytes, Window::Declared).as_ref(), Ok(&expected), "{name}: {} items", items.len());
+            }
+        }
     }
 }
 

@@ -54,6 +54,28 @@ fn shared() -> Option<PathBuf> {
 }
 
 #[test]
+fn what_should_be_known_of_pictures_is_counted() {
+    let folder = folder();
+    for n in 0..4 {
+        // 12 bits in words of 16, as many detectors give them.
+        let file = fs::File::create(folder.path().join(format!("{n}.png"))).unwrap();
+        let mut encoder = png::Encoder::new(file, 40, 30);
+        encoder.set_color(png::ColorType::Grayscale);
+        encoder.set_depth(png::BitDepth::Sixteen);
+        let pixels: Vec<u8> = (0..40 * 30u16).flat_map(|pixel| (pixel * 3 + 400).to_be_bytes()).collect();
+        encoder.write_header().unwrap().write_image_data(&pixels).unwrap();
+    }
+    let rows: String = (0..10).map(|n| format!("s{n},PA,{n}.png,train\n")).collect();
+    let summary = prepare(folder.path(), &format!("subject_id,view,image,split\n{rows}"), &options()).unwrap();
+    assert_eq!(summary.counts.images, 10);
+    let notes: Vec<_> =
+        summary.warnings.iter().filter(|(note, _)| note.contains("the upper ones are unused")).collect();
+    assert_eq!(notes.iter().map(|(_, count)| **count).collect::<Vec<_>>(), [4], "{summary}");
+    let manifest = fs::read_to_string(folder.path().join("corpus/corpus.json")).unwrap();
+    assert!(manifest.contains(notes[0].0.as_str()), "{manifest}");
+}
+
+#[test]
 fn visits_become_studies_and_studies_become_sequences() {
     let folder = folder();
     let table = format!(

@@ -17,7 +17,6 @@
 #include <vector>
 
 #include "attention.h"
-#include "gpu/gpu.h"
 #include "guarded.h"
 #include "layers.h"
 
@@ -36,37 +35,27 @@ struct Layout {
   Layout(const Tensor& first, const Tensor& second)
       : paired(second.size(0)), single(first.size(0) - second.size(0)), tokens(first.size(1)), others(second.size(1)) {}
 
-  // Rows of tokens that attend to each other, to be filled: of the studies with both views and of the others; absent where there are none.
-  std::vector<Tensor> rows(const Tensor& first, at::ScalarType type) const {
-    std::vector<Tensor> all;
-    auto options = first.options().dtype(type);
-    if (paired > 0) all.push_back(at::empty({paired, tokens + others, first.size(2)}, options));
-    if (single > 0) all.push_back(at::empty({single, tokens, first.size(2)}, options));
-    return all;
-  }
-
-  // Some studies of one view: which they are, and where their tokens lie in the rows.
+  // The tokens of one view of some studies: which studies, and the same tokens within the joined rows.
   struct Piece {
     bool other;
     int64_t start, count;
-    Tensor row;
-    gpu::Places places;
+    Tensor in_row;
 
     Tensor of(const Tensor& first, const Tensor& second) const { return (other ? second : first).narrow(0, start, count); }
-    Tensor in_row() const { return row.narrow(1, places.offset, places.tokens); }
   };
 
   std::vector<Piece> pieces(const std::vector<Tensor>& rows) const {
     std::vector<Piece> all;
     if (paired > 0) {
-      all.push_back({false, 0, paired, rows[0], {tokens, tokens + others, 0}});
-      all.push_back({true, 0, paired, rows[0], {others, tokens + others, tokens}});
+      all.push_back({false, 0, paired, rows[0].narrow(1, 0, tokens)});
+      all.push_back({true, 0, paired, rows[0].narrow(1, tokens, others)});
     }
-    if (single > 0) all.push_back({false, paired, single, rows.back(), {tokens, tokens, 0}});
+    if (single > 0) all.push_back({false, paired, single, rows.back()});
     return all;
   }
 
-  // As `rows`, filled.
+  // Rows of tokens that attend to each other: those of the studies with both views, then those of
+  // the other studies. A group without studies is left out.
   std::vector<Tensor> join(const Tensor& first, const Tensor& second, at::ScalarType type) const {
     std::vector<Tensor> rows;
     if (paired > 0) {
@@ -84,7 +73,7 @@ struct Layout {
     // One view alone lies there already.
     if (paired == 0 && single > 0) return {rows[0].to(first.scalar_type()), at::empty_like(second)};
     auto a = at::empty_like(first), b = at::empty_like(second);
-    for (auto& piece : pieces(rows)) piece.of(a, b).copy_(piece.in_row());
+    for (auto& piece : pieces(rows)) piece.of(a, b).copy_(piece.in_row);
     return {a, b};
   }
 };
@@ -97,16 +86,6 @@ struct Norm {
 // Normalised rows of tokens that attend to each other, in the precision of the product that follows; the moments of both views go to `a` and `b`.
 std::vector<Tensor> normalised_rows(const Layout& layout, const Tensor& first, const Tensor& second, const Norm& norm, at::ScalarType type, Normalised& a,
                                     Normalised& b) {
-  if (gpu::fit_norm(first, type)) {
-    auto rows = layout.rows(first, type);
-    auto moments = [&](const Tensor& x) { return at::empty({x.size(0), x.size(1), 1}, x.options()); };
-    a = {{}, moments(first), moments(first)}, b = {{}, moments(second), moments(second)};
-    for (auto& piece : layout.pieces(rows)) {
-      gpu::norm(piece.of(first, second), norm.weight, norm.bias, piece.row, piece.places, piece.of(a.mean, b.mean), piece.of(a.deviation, b.deviation),
-                norm.epsilon);
-    }
-    return rows;
-  }
   a = normalise(first, norm.weight, norm.bias, norm.epsilon), b = {second, {}, {}};
   if (layout.paired > 0) b = normalise(second, norm.weight, norm.bias, norm.epsilon);
   auto rows = layout.join(a.value, b.value, type);
@@ -122,16 +101,6 @@ struct OfNorm {
 OfNorm pull_normalised_rows(const Layout& layout, std::vector<Tensor> of_rows, const Tensor& first, const Tensor& second, const Norm& norm, const Normalised& a,
                             const Normalised& b, const variable_list& past) {
   OfNorm of;
-  if (gpu::fit_norm(first, of_rows[0].scalar_type())) {
-    of.first = at::empty_like(first), of.second = at::empty_like(second);
-    auto past_first = past[0].contiguous(), past_second = past[1].contiguous();
-    for (auto& piece : layout.pieces(of_rows)) {
-      auto [by_weight, by_bias] = gpu::pull_norm(piece.row, piece.places, piece.of(first, second), piece.of(a.mean, b.mean), piece.of(a.deviation, b.deviation),
-                                                 norm.weight, piece.of(past_first, past_second), piece.of(of.first, of.second));
-      accumulate(of.weight, by_weight), accumulate(of.bias, by_bias);
-    }
-    return of;
-  }
   auto [of_a, of_b] = layout.part(first, second, of_rows);
   of_rows.clear();
   std::tie(of.first, of.weight, of.bias) = pull_norm(of_a, first, a, norm.weight, norm.bias);
@@ -166,7 +135,7 @@ struct Attend : Function<Attend> {
     auto x = at::empty_like(first), y = at::empty_like(second);
     for (auto& piece : layout.pieces(changes)) {
       auto sum = piece.of(x, y);
-      at::add_out(sum, piece.of(first, second), piece.in_row());
+      at::add_out(sum, piece.of(first, second), piece.in_row);
     }
     if (tape) {
       context->saved_data["epsilon"] = epsilon;

@@ -1,7 +1,7 @@
 // Dropout whose units are a function of where they stand, not of what was drawn before: of the report's seed, the layer's place, and the unit's
 // index in the report. So a report loses the same units however its batch is cut in chunks or shared out among processes, the mask need
-// not be kept for the backward pass, and all cores draw at once (the engine's generator is one serial stream on a CPU). A GPU drops the same units, by
-// a kernel of our own or, where there is none, by the engine's operations.
+// not be kept for the backward pass, and all cores draw at once (libtorch's generator is one serial stream on a CPU). On a GPU libtorch's operations
+// compute the same mask, and drop the same units.
 //
 // Called from src/model/dropout.rs.
 
@@ -15,8 +15,6 @@
 #include <type_traits>
 #include <vector>
 
-#include "dropout.h"
-#include "gpu/gpu.h"
 #include "guarded.h"
 #include "vector.h"
 
@@ -27,6 +25,26 @@ using torch::autograd::Function;
 using torch::autograd::variable_list;
 
 namespace {
+
+struct Drop {
+  int64_t place;       // in the encoder
+  double probability;
+
+  // A unit is dropped when its 24 random bits are below this.
+  uint32_t limit() const { return uint32_t(probability * double(1 << 24)); }
+  // The factor on the other units.
+  double scale() const { return 1.0 / (1.0 - double(limit()) / double(1 << 24)); }
+};
+
+// Lines of `width` units of a tensor `[B, …, tokens, units]`; within a report, line `head·2³² + token`, whatever length the batch is padded to.
+struct Lines {
+  int64_t width, tokens, of_row, all;
+
+  explicit Lines(const Tensor& x) : width(x.size(-1)), tokens(x.dim() > 1 ? x.size(-2) : 1) {
+    const bool empty = x.numel() == 0;
+    of_row = empty ? 0 : x.numel() / x.size(0) / width, all = empty ? 0 : x.numel() / width;
+  }
+};
 
 // Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014: the finaliser of SplitMix64.
 uint64_t mix(uint64_t x) {
@@ -96,7 +114,7 @@ Tensor mixed(Tensor x) {
   return x.bitwise_xor_(shifted(x, 31));
 }
 
-// Which units of `x` stay, bool, by the engine's operations.
+// Which units of `x` stay, bool, computed by libtorch's operations on any device.
 Tensor staying(const Tensor& x, const Tensor& seeds, const Drop& rule) {
   const Lines lines(x);
   if (lines.all == 0) return at::ones_like(x, x.options().dtype(at::kBool));
@@ -124,9 +142,9 @@ struct Dropout : Function<Dropout> {
     TORCH_CHECK(seeds.numel() == given.size(0), "dropout: shape [", given.size(0), ", …] with ", seeds.numel(), " seeds");
     const Drop rule{place, probability};
     auto x = given.contiguous();
-    // Kept only where it costs two dozen passes to make.
+    // On a GPU the mask takes two dozen passes over memory to compute, so it is kept for the backward pass.
     Tensor stay;
-    if (!x.device().is_cpu() && !gpu::fit_drop(x)) stay = staying(x, seeds, rule);
+    if (!x.device().is_cpu()) stay = staying(x, seeds, rule);
     context->saved_data["place"] = place;
     context->saved_data["probability"] = probability;
     context->save_for_backward({seeds, stay});
@@ -140,18 +158,11 @@ struct Dropout : Function<Dropout> {
   }
 
   static Tensor drop(const Tensor& x, const Tensor& seeds, const Tensor& stay, const Drop& rule) {
-    if (x.device().is_cpu()) return drop_on_host(x, seeds, rule);
-    return stay.defined() ? scaled(x, stay, rule) : gpu::drop(x, seeds, rule);
+    return x.device().is_cpu() ? drop_on_host(x, seeds, rule) : scaled(x, stay, rule);
   }
 };
 
 }  // namespace
-
-namespace medst {
-
-Tensor drop_by_engine(const Tensor& x, const Tensor& seeds, const Drop& rule) { return scaled(x, staying(x, seeds, rule), rule); }
-
-}  // namespace medst
 
 // * seeds: int64, one for each of the rows of `x`, `[B, …, tokens, units]`, on its device.
 extern "C" Tensor* medst_dropout(const Tensor* x, const Tensor* seeds, int64_t place, double probability, char** error) {

@@ -17,7 +17,6 @@
 #include <vector>
 
 #include "gelu.h"
-#include "gpu/gpu.h"
 #include "guarded.h"
 #include "layers.h"
 #include "tf32.h"
@@ -32,13 +31,6 @@ namespace {
 
 // `x` layer-normalised, in the precision of `weight`; the moments too.
 Normalised normalised_for(const Tensor& weight, const Tensor& x, const Tensor& norm_weight, const Tensor& norm_bias, double epsilon) {
-  if (gpu::fit_norm(x, weight.scalar_type())) {
-    auto sizes = x.sizes().vec();
-    sizes.back() = 1;
-    Normalised own{at::empty(x.sizes(), x.options().dtype(weight.scalar_type())), at::empty(sizes, x.options()), at::empty(sizes, x.options())};
-    gpu::norm(x, norm_weight, norm_bias, own.value, gpu::kTogether, own.mean, own.deviation, epsilon);
-    return own;
-  }
   auto own = normalise(x, norm_weight, norm_bias, epsilon);
   own.value = in_precision_of(weight, own.value);
   return own;
@@ -81,20 +73,17 @@ struct Mlp : Function<Mlp> {
     saved.clear();
     auto gradient = in_precision_of(contract, rows(gradients[0]));
     auto of_units = product(gradient, contract);
-    Tensor of_expand_bias;
-    if (!activated.defined()) {
-      std::tie(activated, of_units) = medst::gelu_and_pull(units, std::move(of_units));
-    } else if (gpu::fit_gelu(units)) {
-      of_expand_bias = gpu::pull_gelu(units, of_units);
-    } else {
+    if (activated.defined()) {
+      activated = rows(activated);
       of_units = at::gelu_backward(of_units, units);
+    } else {
+      std::tie(activated, of_units) = medst::gelu_and_pull(units, std::move(of_units));
     }
-    activated = rows(activated);
     units.reset();
     auto of_contract = product(gradient.t(), activated);
     activated.reset();
     auto of_contract_bias = gradient.sum(0);
-    if (!of_expand_bias.defined()) of_expand_bias = of_units.sum(0);
+    auto of_expand_bias = of_units.sum(0);
     Tensor of_x, of_norm_weight, of_norm_bias, of_expand;
     if (!normalised.value.defined()) {
       auto epsilon = context->saved_data["epsilon"].toDouble();
@@ -102,17 +91,10 @@ struct Mlp : Function<Mlp> {
     }
     of_expand = product(of_units.t(), rows(normalised.value));
     normalised.value.reset();
-    of_x = product(of_units, expand).view_as(x);
-    if (norm_weight.defined() && gpu::fit_norm(x, of_x.scalar_type())) {
-      auto of_normalised = of_x;
-      of_x = at::empty_like(x);
-      std::tie(of_norm_weight, of_norm_bias) = gpu::pull_norm(of_normalised, gpu::kTogether, x, normalised.mean, normalised.deviation, norm_weight,
-                                                              gradients[0].contiguous(), of_x);
-    } else if (norm_weight.defined()) {
-      std::tie(of_x, of_norm_weight, of_norm_bias) = pull_norm(in_precision_of(x, of_x), x, normalised, norm_weight, norm_bias);
+    of_x = in_precision_of(x, product(of_units, expand).view_as(x));
+    if (norm_weight.defined()) {
+      std::tie(of_x, of_norm_weight, of_norm_bias) = pull_norm(of_x, x, normalised, norm_weight, norm_bias);
       of_x.add_(gradients[0]);
-    } else {
-      of_x = in_precision_of(x, of_x);
     }
     return {of_x, of_norm_weight, of_norm_bias, of_expand, of_expand_bias, of_contract, of_contract_bias, Tensor(), Tensor()};
   }

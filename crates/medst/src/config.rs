@@ -36,6 +36,7 @@ pub struct DataConfig {
     pub loader_threads: usize,
     /// Draw a further frontal image of a visit, where there is one, as often as the first.
     pub alternative_frontals: bool,
+    pub sentences: SentenceChoice,
     /// Studies of a full sequence; the corpus' own where absent.
     pub sequence_length: Option<usize>,
     /// Shorter sequences of two studies or more take part in the temporal loss as well.
@@ -53,12 +54,24 @@ impl Default for DataConfig {
             vocabulary: None,
             loader_threads: 2,
             alternative_frontals: true,
+            sentences: SentenceChoice::All,
             sequence_length: None,
             short_sequences: false,
             subjects: None,
             lateral_fraction: 1.0,
         }
     }
+}
+
+/// Which sentences of a report are seen in training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SentenceChoice {
+    /// The whole report, as the paper does.
+    #[default]
+    All,
+    /// Drawn ones in a drawn order ([`crate::train::sentences`]); validation sees whole reports.
+    Drawn,
 }
 
 /// AdamW and its learning rate.
@@ -298,6 +311,26 @@ mod tests {
     #[test]
     fn an_empty_file_is_the_papers_configuration() {
         assert_eq!(Config::parse("", &[]).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn the_published_configuration_shows_every_key_with_its_default() {
+        let text = include_str!("../../../configs/pretrain.toml");
+        assert_eq!(Config::parse(text, &[]).unwrap(), Config::default());
+        let shown = |key: &str| {
+            text.lines()
+                .any(|line| line.trim_start_matches("# ").strip_prefix(key).is_some_and(|rest| rest.starts_with(" =")))
+        };
+        let table: toml::Table = toml::from_str(&Config::default().to_toml().unwrap()).unwrap();
+        let mut sections = vec![&table];
+        while let Some(section) = sections.pop() {
+            for (key, value) in section {
+                match value.as_table() {
+                    Some(inner) => sections.push(inner),
+                    None => assert!(shown(key), "`{key}` is missing"),
+                }
+            }
+        }
     }
 
     #[test]

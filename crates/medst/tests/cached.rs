@@ -1,17 +1,31 @@
-//! The gradient of a batch in chunks is that of the batch in one piece, dropout included.
+//! The gradient of a batch in chunks, or on several threads, is that of the batch in one piece, dropout included.
 
 mod bench;
 
 use bench::Bench;
-use medst::loss;
+use medst::infer::lanes::Lanes;
+use medst::loss::{self, Losses};
 use medst::model::config::Semantics;
 use medst::model::{MedSt, Mode};
 use medst::train::cached::{self, Economy};
 use medst::train::dataset::{Crop, Dataset};
 use medst::train::gradients::Gradients;
+use medst::train::lanes;
 use medst_data::report::WordPiece;
 use medst_data::split::Split;
 use tch::{Device, Kind, Tensor};
+
+/// Every option of the model and the losses that the paper does not have.
+const BEYOND_THE_PAPER: [&str; 8] = [
+    "model.image.stem=convolutions",
+    "model.temperature=learned",
+    "model.findings=[\"edema\", \"pleural effusion\", \"pneumothorax\"]",
+    "loss.findings_weight=1.0",
+    "loss.boxes_weight=5.0",
+    "loss.change_weight=0.5",
+    "loss.local=across",
+    "data.sentences=drawn",
+];
 
 fn farthest(a: &[Tensor], b: &[Tensor]) -> f64 {
     let square = |x: &Tensor| x.square().sum(Kind::Double).double_value(&[]);
@@ -28,8 +42,11 @@ fn chunks_have_the_gradient_of_the_whole_batch() {
     let bench = Bench::new(24);
     let corpus = bench.corpus();
     let pieces = WordPiece::bert_cased();
-    for semantics in [Semantics::Corrected, Semantics::Reference] {
-        let mut config = bench.config("run", &["model.text.dropout=0.3"]);
+    let paper: &[&str] = &[];
+    for (semantics, options) in
+        [(Semantics::Corrected, paper), (Semantics::Reference, paper), (Semantics::Corrected, &BEYOND_THE_PAPER)]
+    {
+        let mut config = bench.config("run", &[&["model.text.dropout=0.3"], options].concat());
         config.model.semantics = semantics;
         let dataset = Dataset::new(&corpus, &pieces, Split::Train, &config.model, &config.data).unwrap();
         let mut batch = dataset.batch(&[0, 1, 2, 3, 4], Crop::Centre).unwrap();
@@ -41,18 +58,25 @@ fn chunks_have_the_gradient_of_the_whole_batch() {
         let whole = model();
         let losses = loss::med_st(&whole, &batch, &config.loss, Mode::Train).unwrap();
         let expected = Gradients::of(&whole, &(&losses.total * 0.5));
-        for (chunk, by_block) in [(1, false), (4, false), (studies - 1, false), (studies, true), (4, true)] {
-            let own = model();
-            let economy = Economy { studies: chunk, by_block };
-            let (found, gradients) = cached::differentiate(&own, &batch, &config.loss, economy, 0.5).unwrap();
+        let check = |way: &str, own: &MedSt, (found, gradients): (Losses, Vec<Tensor>)| {
             let off = (found.total.double_value(&[]) / losses.total.double_value(&[]) - 1.0).abs();
-            assert!(off < 1e-10, "loss of {economy:?}: off by {off:.1e}");
-            // Asked for is 1e-5; what is left are sums in another order.
+            assert!(off < 1e-10, "loss of {way}: off by {off:.1e}");
+            // The limit asked for is 1e-5; what is left are sums in another order.
             let off = farthest(&gradients, &expected);
-            assert!(off < 1e-8, "gradient of {economy:?}, {semantics:?}: off by {off:.1e}");
+            assert!(off < 1e-8, "gradient of {way}, {semantics:?}, {options:?}: off by {off:.1e}");
             for (a, b) in own.buffers().iter().zip(whole.buffers()) {
                 assert!(a.tensor.allclose(&b.tensor, 1e-10, 1e-12, false), "{} moves once", a.name);
             }
+        };
+        for (chunk, by_block) in [(1, false), (4, false), (studies - 1, false), (studies, true), (4, true)] {
+            let (own, economy) = (model(), Economy { studies: chunk, by_block });
+            let found = cached::differentiate(&own, &batch, &config.loss, economy, 0.5).unwrap();
+            check(&format!("{economy:?}"), &own, found);
+        }
+        for count in [1, 2, 3] {
+            let (own, lanes) = (model(), Lanes::single_threaded(count));
+            let found = lanes::differentiate(&own, &batch, &config.loss, lanes, 0.5).unwrap();
+            check(&format!("{lanes:?}"), &own, found);
         }
     }
 }

@@ -100,6 +100,7 @@ fn batch(studies: &[Study], sequences: &[i64], steps: i64, semantics: Semantics)
         },
         reports: ReportInput::new(&reports, |id| id >= CONTINUATION, SEPARATOR, 24, semantics),
         relations: Relations::of_sequences(Tensor::from_slice(sequences).view([-1, steps])),
+        truth: None,
     }
 }
 
@@ -126,7 +127,7 @@ fn embed(model: &MedSt, batch: &Batch, mode: Mode) -> (ImageEmbeddings, ReportEm
 
 fn losses(model: &MedSt, batch: &Batch, mode: Mode) -> Losses {
     let (images, reports) = embed(model, batch, mode);
-    tch::no_grad(|| of_embeddings(model, &images, &reports, &batch.relations, &LossConfig::default()))
+    tch::no_grad(|| of_embeddings(model, &images, &reports, batch, &LossConfig::default()))
 }
 
 /// Without this the tests below could pass on a model that ignores its input.

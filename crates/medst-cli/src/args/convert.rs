@@ -24,7 +24,8 @@ pub struct Convert {
     /// Another size, such as model.image.size=384 or model.text.layers=12; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
-    /// The report encoder's word pieces [default: vocab.txt beside it, else BERT's cased vocabulary].
+    /// The report encoder's word pieces, a vocab.txt or tokenizer.json [default: the one next to the weights, else BERT's
+    /// cased vocabulary].
     #[arg(long)]
     pub vocabulary: Option<PathBuf>,
     /// Mean of the pixels, in 0 to 1, that the image encoder was trained with: one value or three [default: as
@@ -43,6 +44,9 @@ pub struct Convert {
     /// Replace what an earlier conversion made.
     #[arg(long)]
     pub overwrite: bool,
+    /// Store 16 bits per value (float16), which halves the file. Needs --to medst.
+    #[arg(long)]
+    pub half: bool,
 }
 
 #[derive(Debug, Args)]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use medst_data::phantom::{Difficulty, Layout};
+use medst_data::report::Rule;
 use medst_data::sequence::SequenceUnit;
 
 use super::DicomWindow;
@@ -51,6 +52,10 @@ pub enum Prepare {
     Table {
         /// The table; image paths in it are relative to it.
         table: PathBuf,
+        /// A column to carry along as a label although it seems to hold names, patient numbers or birth dates, which are
+        /// left out otherwise. May be repeated.
+        #[arg(long, value_name = "COLUMN")]
+        label: Vec<String>,
         #[command(flatten)]
         how: How,
     },
@@ -153,6 +158,10 @@ pub struct How {
     /// are left out. May be repeated.
     #[arg(long)]
     pub exclude: Vec<PathBuf>,
+    /// How reports become plain sentences: standard finds the headers that hospitals use and keeps `1.5 cm`; reference is the
+    /// reference implementation's, for its headers only, and ends sentences at every full stop.
+    #[arg(long, value_enum, default_value_t = ReportRule::Standard)]
+    pub report_rule: ReportRule,
     /// Decode every pixel before averaging; slower, and within one grey level of the fast way.
     #[arg(long)]
     pub exact: bool,
@@ -162,6 +171,21 @@ pub struct How {
     /// Replace a corpus that is already there.
     #[arg(long)]
     pub overwrite: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum ReportRule {
+    Standard,
+    Reference,
+}
+
+impl From<ReportRule> for Rule {
+    fn from(rule: ReportRule) -> Rule {
+        match rule {
+            ReportRule::Standard => Rule::Standard,
+            ReportRule::Reference => Rule::Reference,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

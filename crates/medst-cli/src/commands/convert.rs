@@ -31,6 +31,7 @@ pub fn run(arguments: &Convert, output: &Output) -> Result<()> {
         licence: arguments.licence.clone(),
         seed: arguments.seed,
         overwrite: arguments.overwrite,
+        half: arguments.half,
     };
     output.show(&convert(&request)?)
 }

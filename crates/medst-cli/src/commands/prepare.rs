@@ -9,7 +9,7 @@ use medst_data::import::mimic_cxr::MimicCxr;
 use medst_data::import::ms_cxr_t::MsCxrT;
 use medst_data::import::open_i::OpenI;
 use medst_data::import::rsna::Rsna;
-use medst_data::import::{PrepareOptions, Source, Summary, prepare_together};
+use medst_data::import::{Labels, PrepareOptions, Source, Summary, prepare_together};
 use medst_data::sequence::Chunks;
 
 use super::Output;
@@ -19,7 +19,10 @@ use crate::progress::Reporter;
 
 pub fn run(arguments: &Prepare, output: &Output, reporter: &Reporter) -> Result<()> {
     let (source, how) = source(arguments);
-    let options = options(how);
+    let mut options = options(how);
+    if let Prepare::Table { label, .. } = arguments {
+        options.labels = Labels::WithoutPatients { but: label.clone() };
+    }
     let Some(group) = launch::join()? else { return Ok(()) };
     let done = match how.out.as_ref().filter(|_| !how.check) {
         Some(out) => {
@@ -57,7 +60,7 @@ enum Done {
 
 fn source(arguments: &Prepare) -> (Source, &How) {
     match arguments {
-        Prepare::Table { table, how } => (Source::Table(table.clone()), how),
+        Prepare::Table { table, how, .. } => (Source::Table(table.clone()), how),
         Prepare::MimicCxr { root, reports, tables, how } => {
             let (root, tables, reports) = (root.clone(), tables.clone(), reports.clone());
             (Source::MimicCxr(MimicCxr { root, tables, reports }), how)
@@ -93,8 +96,10 @@ fn options(how: &How) -> PrepareOptions {
                 DicomWindow::Reference => Window::Reference,
             },
         },
+        report_rule: how.report_rule.into(),
         splits: how.splits.clone(),
         exclude: how.exclude.clone(),
+        labels: Labels::default(),
         overwrite: how.overwrite,
     }
 }

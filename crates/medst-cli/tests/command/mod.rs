@@ -70,6 +70,10 @@ pub fn difference(a: &Value, b: &Value, apart: fn(f64, f64) -> f64) -> f64 {
             let keys = a.keys().filter(|key| *key != "studies_per_second");
             keys.map(|key| difference(&a[key], &b[key], apart)).fold(0.0, f64::max)
         }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            a.iter().zip(b).map(|(a, b)| difference(a, b, apart)).fold(0.0, f64::max)
+        }
+        (Value::Array(_), _) | (_, Value::Array(_)) => f64::INFINITY,
         _ => apart(a.as_f64().unwrap_or(0.0), b.as_f64().unwrap_or(f64::from(u8::from(a.is_number())))),
     }
 }

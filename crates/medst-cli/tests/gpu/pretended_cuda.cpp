@@ -1,21 +1,17 @@
-// A pretended `libtorch_cuda.so`: it registers one CUDA device with libtorch whose memory is the host's and whose kernels are the CPU's. With it in
-// LD_LIBRARY_PATH a program takes the way that it takes on a GPU: it loads the library, finds a device, sends tensors there, and its tape runs
-// backwards in the device's own thread. It says nothing about speed or rounding on a GPU.
+// A stand-in for `libtorch_cuda.so`: it registers one CUDA device with libtorch whose memory is the
+// host's and whose kernels are the CPU's. With it in LD_LIBRARY_PATH a program takes the path that it
+// takes on a GPU: it loads the library, finds a device, sends tensors there, and its backward pass runs
+// in the device's own thread. It shows nothing about the speed or the rounding of a GPU.
 //
-// As on a GPU,
-// * a kernel refuses tensors of both devices (but for numbers, and for indices);
-// * where a program waits for the device (it reads a number, its next shape depends on values, or it sends something without saying that it will not wait)
-//   is seen and counted.
+// As on a GPU, a kernel refuses tensors of both devices (except for single numbers and for indices).
 //
-// MEDST_PRETENDED_GPU=FILE: appends a line of JSON at each synchronisation of the device, and at the end of the program, with what has run since the line
-// before: for each operation its calls, the bytes it had to read and to write, and the multiplications (times two) of matrix products; and the most memory
-// that tensors held at a time. With
-// MEDST_PRETENDED_GPU_SHAPES=1 for each operation and shape.
+// MEDST_PRETENDED_GPU=FILE: when the program ends, writes one JSON object to FILE: how many operations
+// ran on the device, and how often each operation made the host wait for the device, because it reads
+// a number, because the next shape depends on values, or because a copy did not allow the host to go on.
 
 #include <ATen/ATen.h>
 #include <ATen/Context.h>
 #include <ATen/EmptyTensor.h>
-#include <ATen/core/CachingHostAllocator.h>
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <ATen/native/DispatchStub.h>
 #include <ATen/native/Resize.h>
@@ -28,13 +24,12 @@
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <torch/library.h>
 
-#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <map>
 #include <mutex>
-#include <sstream>
+#include <set>
 #include <string>
 
 namespace {
@@ -46,68 +41,35 @@ const at::Device kHost(at::kCPU), kGpu(at::kCUDA, 0);
 
 // ---- What has run ----------------------------------------------------------------------------------------------------------------------------------
 
-struct Count {
-  int64_t calls = 0, read = 0, written = 0, operations = 0, waits = 0;
-};
-
 struct Ledger {
   std::mutex lock;
-  std::map<std::string, Count> counts;
-  int64_t held = 0, most = 0;
+  int64_t operations = 0;
+  std::map<std::string, int64_t> waits;
 
-  // More bytes of memory, or fewer.
-  void hold(int64_t bytes) {
+  void add(const std::string& name, bool waited) {
     std::lock_guard<std::mutex> guard(lock);
-    held += bytes;
-    most = std::max(most, held);
+    operations++;
+    if (waited) waits[name]++;
   }
 
-  // * first: the tensor whose shape tells one call from another.
-  void add(const std::string& name, const Tensor& first, const Count& count) {
-    static const bool shapes = std::getenv("MEDST_PRETENDED_GPU_SHAPES");
-    std::ostringstream key;
-    key << name;
-    if (shapes && first.defined()) key << " " << first.scalar_type() << " " << first.sizes();
-    std::lock_guard<std::mutex> guard(lock);
-    auto& own = counts[key.str()];
-    own.calls++;
-    own.read += count.read, own.written += count.written, own.operations += count.operations, own.waits += count.waits;
-  }
-
-  void write() {
+  ~Ledger() {
     const char* path = std::getenv("MEDST_PRETENDED_GPU");
-    std::lock_guard<std::mutex> guard(lock);
-    if (!path || counts.empty()) return;
-    if (FILE* file = std::fopen(path, "a")) {
-      const char* between = "";
-      std::fprintf(file, "{");
-      for (auto& [name, own] : counts) {
-        std::fprintf(file, "%s\"%s\": {\"calls\": %ld, \"read\": %ld, \"written\": %ld, \"operations\": %ld, \"waits\": %ld}", between, name.c_str(),
-                     long(own.calls), long(own.read), long(own.written), long(own.operations), long(own.waits));
-        between = ", ";
-      }
-      std::fprintf(file, ", \"memory at most\": {\"calls\": 0, \"read\": 0, \"written\": 0, \"operations\": 0, \"waits\": 0, \"bytes\": %ld}}\n", long(most));
-      std::fclose(file);
+    FILE* file = path && operations > 0 ? std::fopen(path, "w") : nullptr;
+    if (!file) return;
+    std::fprintf(file, "{\"operations\": %ld, \"waits\": {", long(operations));
+    const char* between = "";
+    for (auto& [name, count] : waits) {
+      std::fprintf(file, "%s\"%s\": %ld", between, name.c_str(), long(count));
+      between = ", ";
     }
-    counts.clear();
-    most = held;
+    std::fprintf(file, "}}\n");
+    std::fclose(file);
   }
 };
 
 Ledger& ledger() {
-  // Memory may be let go after everything else.
-  static auto* own = new Ledger;
-  static struct Last {
-    ~Last() { own->write(); }
-  } last;
-  return *own;
-}
-
-// Of values that are repeated by a stride of 0 one is read.
-int64_t bytes(const Tensor& x) {
-  int64_t count = x.numel() == 0 ? 0 : 1;
-  for (int64_t dim = 0; dim < x.dim(); dim++) count *= x.stride(dim) == 0 && x.size(dim) > 0 ? 1 : x.size(dim);
-  return count * int64_t(x.element_size());
+  static Ledger own;
+  return own;
 }
 
 // Whether `self` is what a matrix product is added to.
@@ -115,44 +77,21 @@ bool adds(const std::string& name) { return name == "aten::addmm" || name == "at
 
 bool multiplies(const std::string& name) { return name == "aten::mm" || name == "aten::bmm" || adds(name); }
 
-// Matrix products only.
-int64_t operations(const std::string& name, const std::vector<Tensor>& given, const Tensor& result) {
-  auto product = [&](size_t left) { return 2 * result.numel() * given[left].size(-1); };
-  return multiplies(name) ? product(adds(name) ? 1 : 0) : 0;
-}
-
-// The host cannot go on without a value that the device computes.
+// Operations after which the host cannot go on without a value that the device computes.
 bool waits(const std::string& name) {
-  static const std::vector<std::string> all = {"aten::_local_scalar_dense", "aten::nonzero", "aten::equal", "aten::_unique2", "aten::masked_select",
-                                               "aten::is_nonzero", "aten::repeat_interleave", "aten::unique_dim", "aten::unique_consecutive"};
-  for (auto& own : all)
-    if (name == own) return true;
-  return false;
+  static const std::set<std::string> all = {"aten::_local_scalar_dense", "aten::nonzero", "aten::equal", "aten::_unique2", "aten::masked_select",
+                                            "aten::is_nonzero", "aten::repeat_interleave", "aten::unique_dim", "aten::unique_consecutive"};
+  return all.count(name) > 0;
 }
 
 // ---- Memory ----------------------------------------------------------------------------------------------------------------------------------------
 
-// Memory of the host that counts as the device's, and what holds it there.
-struct Held {
-  Tensor tensor;
-  c10::DataPtr memory;
-  int64_t size;
-
-  static c10::DataPtr pointer(void* data, at::Device device, Held held) {
-    ledger().hold(held.size);
-    auto let_go = [](void* own) {
-      ledger().hold(-static_cast<Held*>(own)->size);
-      delete static_cast<Held*>(own);
-    };
-    return {data, new Held(std::move(held)), let_go, device};
-  }
-};
-
 struct Memory final : c10::Allocator {
   c10::DataPtr allocate(size_t size) override {
     auto host = at::getCPUAllocator()->allocate(size);
-    void* data = host.get();
-    return Held::pointer(data, kGpu, {Tensor(), std::move(host), int64_t(size)});
+    auto release = host.get_deleter();
+    void *data = host.get(), *context = host.release_context();
+    return {data, context, release, kGpu};
   }
   void copy_data(void* to, const void* from, size_t count) const override { std::memcpy(to, from, count); }
 };
@@ -197,7 +136,7 @@ bool on_gpu(const Tensor& x) { return x.defined() && x.is_cuda(); }
 // The same memory, under another device's name. Kept alive by the result.
 Tensor renamed(const Tensor& x, at::Device device) {
   auto storage = x.storage();
-  auto pointer = Held::pointer(storage.mutable_data(), device, {x, c10::DataPtr(), device == kHost ? 0 : int64_t(storage.nbytes())});
+  c10::DataPtr pointer(storage.mutable_data(), new Tensor(x), [](void* held) { delete static_cast<Tensor*>(held); }, device);
   auto* allocator = device == kHost ? at::getCPUAllocator() : static_cast<c10::Allocator*>(&memory);
   c10::Storage own(c10::Storage::use_byte_size_t(), storage.nbytes(), std::move(pointer), allocator, true);
   auto keys = c10::DispatchKeySet(device == kHost ? c10::DispatchKey::CPU : c10::DispatchKey::CUDA);
@@ -250,9 +189,7 @@ void by_the_host(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   const size_t count = schema.arguments().size(), begin = stack->size() - count;
   const bool indexes = name.find("index") != std::string::npos;
   std::vector<IValue> given(stack->begin() + long(begin), stack->end());
-  std::vector<Tensor> read;
-  std::vector<std::pair<Tensor, Tensor>> both;  // of the GPU and its host's name
-  Count what;
+  std::vector<std::pair<Tensor, Tensor>> both;  // a tensor of the GPU, and the same memory as a tensor of the host
   auto move = [&](const Tensor& x, const c10::Argument& argument) {
     if (!x.defined()) return x;
     if (x.is_cpu() && x.dim() > 0 && !(indexes && argument.name() == "indices")) {
@@ -260,8 +197,6 @@ void by_the_host(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
     }
     auto host = to_host(x);
     if (on_gpu(x)) both.emplace_back(x, host);
-    if (!(argument.alias_info() && argument.alias_info()->isWrite() && argument.is_out())) what.read += bytes(x);
-    read.push_back(x);
     return host;
   };
   for (size_t n = 0; n < count; n++) {
@@ -288,7 +223,7 @@ void by_the_host(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
     const bool factor = value.isTensor() && !argument.is_out() && !(adds(name) && argument.name() == "self");
     if (tf32 && factor && value.toTensor().scalar_type() == at::kFloat) value = as_tf32(value.toTensor());
   }
-  if (multiplies(name) && read.back().scalar_type() == at::kHalf) {
+  if (multiplies(name) && both.back().first.scalar_type() == at::kHalf) {
     multiply_half(name, schema, *stack);
   } else {
     op.callBoxed(*stack);
@@ -303,39 +238,20 @@ void by_the_host(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
       // In place: the argument itself.
       for (size_t own = 0; own < count; own++) {
         const auto* of = schema.arguments()[own].alias_info();
-        if (of && of->isWrite() && of->beforeSets() == alias->beforeSets()) {
-          value = given[own];
-          if (!value.isTensor()) continue;
-          what.written += bytes(value.toTensor());
-          what.operations += operations(name, read, value.toTensor());
-        }
+        if (of && of->isWrite() && of->beforeSets() == alias->beforeSets()) value = given[own];
       }
       continue;
     }
     TORCH_CHECK(!alias, name, ": a view that the pretended device does not know");
-    auto result = [&](const Tensor& x) {
-      if (x.defined()) what.written += bytes(x);
-      return to_gpu(x);
-    };
     if (value.isTensor()) {
-      if (value.toTensor().defined()) what.operations += operations(name, read, value.toTensor());
-      value = result(value.toTensor());
+      value = to_gpu(value.toTensor());
     } else if (value.isTensorList()) {
       c10::List<Tensor> list;
-      for (const Tensor& own : value.toTensorVector()) list.push_back(result(own));
+      for (const Tensor& own : value.toTensorVector()) list.push_back(to_gpu(own));
       value = std::move(list);
     }
   }
-  if (returns.empty()) {
-    for (size_t own = 0; own < count; own++) {
-      const auto* of = schema.arguments()[own].alias_info();
-      if (!of || !of->isWrite()) continue;
-      if (given[own].isTensorList())
-        for (const Tensor& x : given[own].toTensorVector()) what.written += bytes(x);
-    }
-  }
-  what.waits = waits(name);
-  ledger().add(name, read.empty() ? Tensor() : read[0], what);
+  ledger().add(name, waits(name));
 }
 
 Tensor empty(at::IntArrayRef size, std::optional<at::ScalarType> type, std::optional<at::Layout>, std::optional<at::Device>, std::optional<bool>,
@@ -351,11 +267,8 @@ Tensor empty_strided(at::IntArrayRef size, at::IntArrayRef stride, std::optional
 Tensor& copy(Tensor& self, const Tensor& from, bool without_waiting) {
   to_host(self).copy_(to_host(from), without_waiting);
   const char* name = self.is_cuda() ? (from.is_cuda() ? "aten::copy_" : "copy to the device") : "copy from the device";
-  Count what;
-  what.read = bytes(from), what.written = bytes(self);
-  const bool goes_on = without_waiting && self.is_cuda() && (from.is_cuda() || bytes(from) <= kStaged || pinned().holds(from.storage().data()));
-  what.waits = !goes_on && !(self.is_cuda() && from.is_cuda());
-  ledger().add(name, self, what);
+  const bool staged = int64_t(from.nbytes()) <= kStaged || pinned().holds(from.storage().data());
+  ledger().add(name, !self.is_cuda() || (from.is_cpu() && !(without_waiting && staged)));
   return self;
 }
 
@@ -384,10 +297,7 @@ using Attended = std::tuple<Tensor, Tensor, Tensor, Tensor, c10::SymInt, c10::Sy
 Attended attend(const Tensor& q, const Tensor& k, const Tensor& v, double dropout, bool causal, bool, std::optional<double> scale) {
   auto [full, sums] = at::_scaled_dot_product_flash_attention_for_cpu(quick(q), quick(k), quick(v), dropout, causal, std::nullopt, scale);
   auto out = full.to(q.scalar_type());
-  Count what;
-  what.read = bytes(q) + bytes(k) + bytes(v), what.written = bytes(out) + bytes(sums);
-  what.operations = 4 * q.numel() * k.size(2);
-  ledger().add("attention", q, what);
+  ledger().add("attention", false);
   auto none = at::empty({0}, q.options().dtype(at::kLong));
   return {to_gpu(out), to_gpu(sums), Tensor(), Tensor(), q.size(2), k.size(2), none, none, Tensor()};
 }
@@ -398,10 +308,7 @@ std::tuple<Tensor, Tensor, Tensor> attend_back(const Tensor& gradient, const Ten
   auto [of_q, of_k, of_v] = at::_scaled_dot_product_flash_attention_for_cpu_backward(quick(gradient), quick(q), quick(k), quick(v), quick(out), to_host(sums),
                                                                                      dropout, causal, std::nullopt, scale);
   for (auto* own : {&of_q, &of_k, &of_v}) *own = own->to(q.scalar_type());
-  Count what;
-  what.read = 2 * bytes(out) + bytes(q) + bytes(k) + bytes(v) + bytes(sums), what.written = bytes(of_q) + bytes(of_k) + bytes(of_v);
-  what.operations = 10 * q.numel() * k.size(2);
-  ledger().add("attention, backwards", q, what);
+  ledger().add("attention, backwards", false);
   return {to_gpu(of_q), to_gpu(of_k), to_gpu(of_v)};
 }
 
@@ -430,7 +337,7 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
   bool queryStream(const c10::Stream&) const override { return true; }
   void synchronizeStream(const c10::Stream&) const override {}
   void synchronizeEvent(void*) const override {}
-  void synchronizeDevice(const c10::DeviceIndex) const override { ledger().write(); }
+  void synchronizeDevice(const c10::DeviceIndex) const override {}
   void recordDataPtrOnStream(const c10::DataPtr&, const c10::Stream&) const override {}
 };
 
@@ -459,7 +366,7 @@ struct CUDAHooks : CUDAHooksInterface {
   Allocator* getPinnedMemoryAllocator() const override { return &pinned(); }
   bool isPinnedPtr(const void* data) const override { return pinned().holds(data); }
   Allocator* getCUDADeviceAllocator() const override { return &memory; }
-  void deviceSynchronize(DeviceIndex) const override { ledger().write(); }
+  void deviceSynchronize(DeviceIndex) const override {}
 };
 
 REGISTER_CUDA_HOOKS(CUDAHooks)
@@ -469,13 +376,6 @@ REGISTER_CUDA_DISPATCH(_fused_sdp_choice_stub, &choose_checked)
 }
 
 }  // namespace at
-
-// Of a kernel that the program itself started.
-extern "C" void medst_pretended_note(const char* name, int64_t read, int64_t written) {
-  Count what;
-  what.read = read, what.written = written;
-  ledger().add(name, Tensor(), what);
-}
 
 TORCH_LIBRARY_IMPL(_, CUDA, library) { library.fallback(torch::CppFunction::makeFromBoxedFunction<&by_the_host>()); }
 

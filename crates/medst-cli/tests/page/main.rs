@@ -119,7 +119,10 @@ async fn a_patient_is_read_by_people_and_keys() {
 }
 
 async fn studies(browser: &Browser, patient: &Patient) {
-    assert_eq!(browser.text("#problem-list").await, "broken.png: neither a JPEG, a PNG nor a DICOM file");
+    assert_eq!(
+        browser.text("#problem-list").await,
+        "broken.png: GIF files are not supported; convert it to PNG, JPEG or DICOM"
+    );
     browser.click("#problems-close").await;
     let dates = browser.value("[...document.querySelectorAll('.study input.date')].map((own) => own.value)").await;
     assert_eq!(dates, json!(patient.dates));

@@ -37,14 +37,18 @@ fn profile(png: &[u8]) -> Vec<u8> {
     [&png[..33], &length, &body, &crc.sum().to_be_bytes(), &png[33..]].concat()
 }
 
-/// A deflated DICOM file with 400 MiB after its pixels.
-fn deflated(pixels: Pixels) -> Vec<u8> {
+/// A deflated DICOM file with 400 MiB after its pixels, or of pixels by their length.
+fn deflated(pixels: Pixels, long: bool) -> Vec<u8> {
     let data = |syntax| {
         let file = Wrap { transfer_syntax: syntax, ..Wrap::new(pixels, 64, 64) }.to_bytes().unwrap();
         let start = 144 + u32::from_le_bytes(file[140..144].try_into().unwrap()) as usize;
         (file, start)
     };
-    let ((head, end), (plain, start)) = (data("1.2.840.10008.1.2.1.99"), data("1.2.840.10008.1.2.1"));
+    let ((head, end), (mut plain, start)) = (data("1.2.840.10008.1.2.1.99"), data("1.2.840.10008.1.2.1"));
+    if long {
+        let at = plain.windows(4).position(|tag| tag == [0xe0, 0x7f, 0x10, 0]).unwrap() + 8;
+        plain[at..at + 4].copy_from_slice(&(400u32 << 20).to_le_bytes());
+    }
     let mut encoder = DeflateEncoder::new(head[..end].to_vec(), Compression::fast());
     encoder.write_all(&plain[start..]).unwrap();
     zeros(&mut encoder, 400);
@@ -63,7 +67,11 @@ fn items(pixels: Pixels) -> Vec<u8> {
 /// A progressive JPEG file with a thousand scans.
 fn scans() -> Vec<u8> {
     let mut bytes = vec![0xff, 0xd8, 0xff, 0xc2, 0, 11, 8, 16, 0, 16, 0, 1, 1, 0x11, 0];
-    bytes.extend([0xff, 0xda, 0, 8, 1, 1, 0, 0, 0, 0, 0x55].repeat(1000));
+    // A table with one code, of one bit: 16384 blocks have nothing (and as many more as the next 14 bits say).
+    bytes.extend([&[0xff, 0xc4, 0, 20, 0x10, 1][..], &[0; 15], &[0xe0]].concat());
+    // Scans of 512×512 blocks: 16 of these codes with zeros.
+    let scan = [&[0xff, 0xda, 0, 8, 1, 1, 0, 1, 63, 0][..], &[0; 16 * 15 / 8]].concat();
+    bytes.extend(scan.repeat(1000));
     [bytes, vec![0xff, 0xd9]].concat()
 }
 
@@ -73,9 +81,10 @@ pub fn take_little_memory(client: &mut Client, process: u32, png: &[u8]) {
     let values = format!("{{\"studies\": [{}{{}}]}}", "{},".repeat(5_000_000));
     for (what, body, status, expected) in [
         ("profile", Body::parts(&[("frontal", &profile(png), true)]), 200, "image"),
-        ("deflated", Body::parts(&[("frontal", &deflated(pixels), true)]), 400, "larger than its picture"),
+        ("deflated", Body::parts(&[("frontal", &deflated(pixels, false), true)]), 200, "image"),
+        ("deflated pixels", Body::parts(&[("frontal", &deflated(pixels, true), true)]), 400, "4096 were expected"),
         ("items", Body::parts(&[("frontal", &items(pixels), true)]), 400, "elements and items"),
-        ("scans", Body::parts(&[("frontal", &scans(), true)]), 400, "1000 scans"),
+        ("scans", Body::parts(&[("frontal", &scans(), true)]), 400, "more than 64 scans"),
         ("values", Body { kind: "application/json".into(), bytes: values.into_bytes() }, 400, "values are more"),
     ] {
         let answer = client.post("/v1/embed", &body).unwrap();

@@ -4,6 +4,7 @@
 //! (`part-FIRST-NNNNN.npy`, like shards) and a journal of its own (`journal-FIRST.jsonl`), each line of which speaks of one block of pictures that
 //! are safely on the disk. `journal.jsonl` identifies the preparation.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,9 @@ pub struct Stretch {
     pub first: usize,
     /// Of each picture, why it was left out, if it was.
     pub failures: Vec<Option<String>>,
+    /// What should be known of pictures that were read: how many of each kind.
+    #[serde(default)]
+    pub notes: BTreeMap<String, u64>,
 }
 
 /// How far a stretch goes.
@@ -57,6 +61,15 @@ impl Extent {
 #[derive(Serialize, Deserialize)]
 struct Block {
     failures: Vec<Option<String>>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    notes: BTreeMap<String, u64>,
+}
+
+/// Adds counts to others.
+pub fn add_counts(counts: &mut BTreeMap<String, u64>, more: &BTreeMap<String, u64>) {
+    for (note, count) in more {
+        *counts.entry(note.clone()).or_default() += count;
+    }
 }
 
 fn path(folder: &Path, first: usize) -> PathBuf {
@@ -77,8 +90,8 @@ impl Lines {
     }
 
     /// Notes a block. Its pictures must be on the disk: the journal never runs ahead of what it speaks of.
-    pub fn add(&mut self, failures: Vec<Option<String>>) -> Result<()> {
-        let line = serde_json::to_string(&Block { failures }).unwrap_or_default() + "\n";
+    pub fn add(&mut self, failures: Vec<Option<String>>, notes: BTreeMap<String, u64>) -> Result<()> {
+        let line = serde_json::to_string(&Block { failures, notes }).unwrap_or_default() + "\n";
         self.file.write_all(line.as_bytes()).map_err(Error::io(&self.path))
     }
 }
@@ -107,11 +120,12 @@ pub fn read(folder: &Path, identity: &str, images: usize) -> Result<Found> {
         let number = name.strip_prefix("journal-").and_then(|rest| rest.strip_suffix(".jsonl"));
         let Some(first) = number.and_then(|number| number.parse().ok()) else { continue };
         let text = fs::read(&file).map_err(Error::io(&file))?;
-        let mut stretch = Stretch { first, failures: Vec::new() };
+        let mut stretch = Stretch { first, ..Stretch::default() };
         let mut whole = 0;
         for line in text.split_inclusive(|&byte| byte == b'\n').filter(|line| line.ends_with(b"\n")) {
             let Ok(block) = serde_json::from_slice::<Block>(line) else { break };
             stretch.failures.extend(block.failures);
+            add_counts(&mut stretch.notes, &block.notes);
             whole += line.len();
         }
         if stretch.failures.is_empty() {
@@ -141,15 +155,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(JOURNAL), "me\n").unwrap();
         let mut lines = Lines::open(folder.path(), 7).unwrap();
-        lines.add(vec![None, Some("no picture".into())]).unwrap();
+        let notes = BTreeMap::from([("a remark".to_string(), 1)]);
+        lines.add(vec![None, Some("no picture".into())], notes.clone()).unwrap();
         lines.file.write_all(b"{\"failures\":[nul").unwrap();
         Lines::open(folder.path(), 3).unwrap();
-        let read = || match read(folder.path(), "me", 9).unwrap() {
-            Found::These(stretches) => stretches.iter().map(Stretch::extent).collect::<Vec<_>>(),
-            _ => panic!("it is this preparation's"),
-        };
-        assert_eq!(read(), [Extent { first: 7, decoded: 2, stored: 1 }]);
-        Lines::open(folder.path(), 7).unwrap().add(vec![None]).unwrap();
+        let Found::These(stretches) = read(folder.path(), "me", 9).unwrap() else { panic!("it is this preparation's") };
+        assert_eq!(
+            stretches.iter().map(Stretch::extent).collect::<Vec<_>>(),
+            [Extent { first: 7, decoded: 2, stored: 1 }]
+        );
+        assert_eq!(stretches[0].notes, notes);
+        Lines::open(folder.path(), 7).unwrap().add(vec![None], BTreeMap::new()).unwrap();
         // More pictures than the plan has: another plan's.
         assert!(matches!(super::read(folder.path(), "me", 9).unwrap(), Found::Another));
         assert!(matches!(super::read(folder.path(), "you", 10).unwrap(), Found::Another));

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::write::Provenance;
 use crate::image::Decoding;
+use crate::report::Rule;
 use crate::sequence::{Sequence, SequenceUnit};
 use crate::split::Split;
 use crate::study::Study;
@@ -29,6 +30,9 @@ pub struct Manifest {
     pub sequence_stride: usize,
     pub sequence_unit: SequenceUnit,
     pub decoding: Decoding,
+    /// How its reports became plain sentences; a corpus that does not say so was made by the reference's rule.
+    #[serde(default = "Rule::of_old")]
+    pub report_rule: Rule,
     pub source: Provenance,
     pub counts: Counts,
     /// Rows and files left out, by reason; `skipped.csv` lists them.

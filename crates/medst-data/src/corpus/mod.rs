@@ -9,6 +9,7 @@
 //! | `skipped.csv` | what was left out, and why |
 //! | `splits.csv` | the part of every study |
 
+mod copies;
 mod join;
 mod journal;
 pub mod manifest;

@@ -4,15 +4,16 @@
 //! by two machines, and [`super::join`] makes shards of them. Decoding runs ahead of writing, so that cores do not wait for the disk; memory
 //! does not grow with the number of pictures.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
 use rayon::prelude::*;
 
-use super::journal::{Extent, Lines, Stretch};
+use super::journal::{Extent, Lines, Stretch, add_counts};
 use super::shards::ShardWriter;
-use crate::image::load;
+use crate::image::{Notes, load};
 use crate::import::PrepareOptions;
 use crate::progress::Progress;
 use crate::ranks::{Ranks, part};
@@ -123,12 +124,16 @@ pub fn decode(
                 let stretch = pieces[*piece].stretch;
                 let shards = ShardWriter::new(folder, &stretch.part(), options.image_size, stretch.stored)?;
                 open = Some((*piece, shards, Lines::open(folder, stretch.first)?));
-                decoded.news.push(Stretch { first: block.start, failures: Vec::new() });
+                decoded.news.push(Stretch { first: block.start, ..Stretch::default() });
                 decoded.extents.push(stretch);
             }
             let Some((_, shards, lines)) = &mut open else { continue };
             let mut failures = Vec::with_capacity(pictures.len());
-            for picture in pictures {
+            let mut notes = BTreeMap::new();
+            for (picture, remarks) in pictures {
+                for note in remarks.iter().filter(|_| picture.is_ok()) {
+                    *notes.entry(note.to_string()).or_default() += 1;
+                }
                 match picture {
                     Ok(pixels) => {
                         shards.push(&pixels)?;
@@ -142,8 +147,9 @@ pub fn decode(
                 extent.decoded += failures.len();
                 extent.stored = shards.written();
                 news.failures.extend(failures.iter().cloned());
+                add_counts(&mut news.notes, &notes);
             }
-            lines.add(failures)?;
+            lines.add(failures, notes)?;
         }
         Ok(())
     })?;
@@ -180,19 +186,23 @@ impl Meetings<'_> {
     }
 }
 
+/// A picture as it is stored, or why it is left out, with what should be known of how it was read.
+type Picture = (Result<Vec<u8>, String>, Notes);
+
 /// Decodes a block on all cores.
-fn squares(block: &[PathBuf], options: &PrepareOptions, progress: &dyn Progress) -> Vec<Result<Vec<u8>, String>> {
-    let one = |path: &PathBuf| {
-        let picture = square(path, options);
+fn squares(block: &[PathBuf], options: &PrepareOptions, progress: &dyn Progress) -> Vec<Picture> {
+    let picture = |path: &PathBuf| {
+        let mut notes = Notes::default();
+        let picture = square(path, options, &mut notes);
         progress.advance(1);
-        picture
+        (picture, notes)
     };
-    block.par_iter().map(one).collect()
+    block.par_iter().map(picture).collect()
 }
 
 /// Reads a picture as it is stored; the error is a short reason fit for counting.
-fn square(path: &Path, options: &PrepareOptions) -> Result<Vec<u8>, String> {
-    load::square(path, options.image_size, options.decoding).map_err(|error| match error {
+fn square(path: &Path, options: &PrepareOptions, notes: &mut Notes) -> Result<Vec<u8>, String> {
+    load::square_noting(path, options.image_size, options.decoding, notes).map_err(|error| match error {
         Error::Image { message, .. } => message,
         Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => "image file does not exist".into(),
         Error::Io { source, .. } => format!("image file is unreadable: {}", source.kind()),

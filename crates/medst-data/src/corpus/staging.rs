@@ -1,4 +1,5 @@
-//! The folder beside the target in which a corpus grows, and its move into place.
+//! The folder beside the target in which a corpus grows, and its move into place. Only its owner
+//! can enter it, and its files are readable for their owner only ([`crate::owner_only`]).
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -8,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::journal::JOURNAL;
 use super::manifest::{self, Manifest};
+use crate::owner_only;
 #[cfg(feature = "s3")]
 use crate::storage;
 use crate::storage::Address;
@@ -29,15 +31,15 @@ impl Staging {
     /// When another program has it, or when files of others stand in its place.
     pub fn take(out: &Path) -> Result<Staging> {
         let folder = folder(out)?;
-        fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+        owner_only::create_folder(&folder)?;
         check_staging(&folder)?;
         let lock = File::create(folder.join(LOCK)).map_err(Error::io(&folder))?;
         lock.try_lock().map_err(|_| Error::Usage(format!("{} is being written by another program", out.display())))?;
         Ok(Staging { folder, out: out.to_path_buf(), _lock: lock })
     }
 
-    /// Removes what an earlier run left for another source or other settings; the journal goes last, for it tells the
-    /// folder.
+    /// Removes what an earlier run left for another source or other settings; the journal goes
+    /// last, for it tells the folder.
     pub fn empty(&self) -> Result<()> {
         let stale = entries(&self.folder)?.into_iter().filter(|path| !path.ends_with(LOCK) && !path.ends_with(JOURNAL));
         for path in stale.chain(Some(self.folder.join(JOURNAL)).filter(|journal| journal.exists())) {
@@ -58,13 +60,16 @@ impl Staging {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             if name != manifest::FILE && !manifest.files.contains_key(&*name) {
                 fs::remove_file(&path).map_err(Error::io(&path))?;
+            } else {
+                owner_only::take_away(&path)?;
             }
         }
         publish(&self.folder, &self.out)
     }
 }
 
-/// The working folder of a target: beside it, or in the cache where the target is in object storage.
+/// The working folder of a target: beside it, or in the cache where the target is in object
+/// storage.
 ///
 /// # Errors
 /// No place for a cache; a program without object storage.
@@ -104,7 +109,8 @@ pub fn check_target(out: &Path, overwrite: bool) -> Result<()> {
     if overwrite { Ok(()) } else { Err(Error::Usage(format!("{there} is a corpus already; --overwrite replaces it"))) }
 }
 
-/// Refuses a folder in the staging folder's place that holds another's files: they would move into the corpus.
+/// Refuses a folder in the staging folder's place that holds another's files: they would move into
+/// the corpus.
 fn check_staging(staging: &Path) -> Result<()> {
     let ours = [JOURNAL, manifest::FILE].iter().any(|name| staging.join(name).exists());
     let foreign = entries(staging)?.iter().any(|path| !path.ends_with(LOCK));

@@ -151,7 +151,7 @@ fn gather<T: Serialize + DeserializeOwned + Default>(ranks: &dyn Ranks, own: &T)
 /// Of every picture of the plan, why it was left out, if it was.
 pub(super) fn failures(images: usize, known: Vec<Stretch>, news: Vec<Stretch>) -> Vec<Option<String>> {
     let mut failures = vec![None; images];
-    for Stretch { first, failures: own } in known.into_iter().chain(news) {
+    for Stretch { first, failures: own, .. } in known.into_iter().chain(news) {
         for (slot, failure) in failures[first..].iter_mut().zip(own) {
             *slot = failure;
         }

@@ -11,12 +11,14 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::journal::Stretch;
+use super::copies;
+use super::journal::{Stretch, add_counts};
 use super::manifest::{self, Counts, FileRecord, Manifest};
 pub use super::staging::check_target;
 use super::staging::{Staging, checksum};
 use super::tables::{self, SEQUENCES, STUDIES};
 use super::together::{self, Work};
+use crate::import::assemble::LOST_A_STUDY;
 use crate::import::plan::{ImageSource, Plan, Skipped, StudyPlan, TextTable};
 use crate::import::{PrepareOptions, Summary};
 use crate::progress::Progress;
@@ -122,8 +124,10 @@ pub fn write(
     let (news, files) = together::shards(&folder, &work, options, ranks, progress)?;
     together::send(out, &folder, &files, ranks, progress)?;
     let images = images(&plan);
+    let mut warnings = plan.warnings.clone();
+    known.iter().chain(&news).for_each(|stretch| add_counts(&mut warnings, &stretch.notes));
     let failures = together::failures(images.len(), known, news);
-    let (stored, places) = resolve(&failures);
+    let (stored, mut places) = resolve(&failures);
     let mut skipped = plan.skipped.clone();
     for (image, reason) in images.iter().zip(&failures) {
         skipped.extend(reason.clone().map(|reason| Skipped {
@@ -132,7 +136,8 @@ pub fn write(
             reason,
         }));
     }
-    let mut warnings = plan.warnings;
+    let side = options.image_size;
+    copies::find(&folder, side, &plan.studies, &mut places, &mut skipped, &mut warnings, progress)?;
     let (studies, rows) = studies(plan.studies, places, &mut skipped, &mut warnings);
     if studies.is_empty() {
         let reasons = Plan { skipped, ..Plan::default() };
@@ -171,6 +176,7 @@ pub fn write(
         sequence_stride: options.chunks.stride,
         sequence_unit: options.sequence_unit,
         decoding: options.decoding,
+        report_rule: options.report_rule,
         source,
         counts: Counts::of(&studies, &sequences, stored, length),
         skipped: count(skipped.iter().map(|skipped| skipped.reason.as_str())),
@@ -209,7 +215,7 @@ fn given_sequences(
                 let (subject, split) = (first.subject.clone(), first.split);
                 sequences.push(Sequence { subject, split, studies: members });
             }
-            _ => *warnings.entry("sequences that lost a study, left out".into()).or_default() += 1,
+            _ => *warnings.entry(LOST_A_STUDY.into()).or_default() += 1,
         }
     }
     sequences

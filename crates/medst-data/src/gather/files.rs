@@ -193,7 +193,7 @@ pub fn read_report(path: &Path) -> Result<String, String> {
     }
     let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
     let text = String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_string())?;
-    report::prepare(&text, None).map_err(|rejection| rejection.to_string())
+    report::prepare(&text, None, report::Rule::Standard).map_err(|rejection| rejection.to_string())
 }
 
 fn reason(error: Error) -> String {

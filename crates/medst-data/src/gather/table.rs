@@ -7,7 +7,7 @@ use std::path::Path;
 use super::files;
 use super::{DeclaredView, FoundStudy, Gathered, Picture};
 use crate::import::table::read::{Row, Table, lists_views, read_columns};
-use crate::import::{PrepareOptions, table, values};
+use crate::import::{Labels, PrepareOptions, table, values};
 use crate::report;
 use crate::study::View;
 use crate::{Error, Result};
@@ -47,7 +47,7 @@ pub fn is_table(path: &Path) -> Result<bool> {
     }
     let mut start = Vec::new();
     File::open(path).and_then(|file| file.take(4).read_to_end(&mut start)).map_err(Error::io(path))?;
-    Ok(start == b"PAR1" || [".csv", ".csv.gz", ".parquet"].iter().any(|end| name.ends_with(end)))
+    Ok(start == b"PAR1" || [".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet"].iter().any(|end| name.ends_with(end)))
 }
 
 /// Adds the studies of a table.
@@ -64,7 +64,8 @@ pub fn add(path: &Path, view: DeclaredView, gathered: &mut Gathered) -> Result<(
 
 /// One row is one image; the importer joins them.
 fn add_plan(path: &Path, gathered: &mut Gathered) -> Result<()> {
-    let plan = table::plan(path, &PrepareOptions::default())?;
+    // What is embedded stays with the caller; a corpus would be stored.
+    let plan = table::plan(path, &PrepareOptions { labels: Labels::All, ..PrepareOptions::default() })?;
     for skipped in plan.skipped {
         gathered.leave_out(format!("{}, row {}", path.display(), skipped.row), skipped.reason);
     }
@@ -157,7 +158,8 @@ fn study(
         .filter(|(column, _)| !UNDERSTOOD.contains(column))
         .map(|(column, cell)| (column.to_string(), cell.to_string()))
         .collect();
-    let told = report.and_then(|column| row.cell(column)).map(|text| report::prepare(text, None));
+    let told =
+        report.and_then(|column| row.cell(column)).map(|text| report::prepare(text, None, report::Rule::Standard));
     let rejected = match told {
         Some(Ok(report)) => {
             study.report = Some(report);

@@ -1,18 +1,15 @@
-//! Decoding JPEG and PNG files to 8-bit grey, as OpenCV's grey reading gives it: the luma channel of colour JPEGs, the high
-//! byte of 16-bit PNGs, alpha ignored, turned as the Exif data say. DICOM files by [`super::dicom`]. The format is told by content, not by the file's name.
+//! Decoding JPEG and PNG files to 8-bit grey, as OpenCV's grey reading gives it (with the
+//! exceptions of docs/data.md), turned as the Exif data say. DICOM files are left to
+//! [`super::dicom`]. Content decides on the format, not the file's name.
 
-use std::io::Cursor;
 use std::path::Path;
 
-use zune_core::bytestream::ZCursor;
-use zune_core::colorspace::ColorSpace;
-use zune_core::options::DecoderOptions;
-
 use super::exif::Orientation;
-use super::{GreyImage, dicom};
+use super::{GreyImage, Notes, dicom, jpeg, png};
 use crate::{Error, Result};
 
-/// Larger pictures are refused before memory is taken for them. The largest detectors give about 25 million pixels.
+/// Larger pictures are refused before memory is taken for them. The largest detectors give about 25
+/// million pixels.
 pub(crate) const MOST_PIXELS: usize = 200_000_000;
 
 /// Reads a radiograph from a file.
@@ -24,98 +21,49 @@ pub fn read(path: &Path) -> Result<GreyImage> {
     decode(&bytes).map_err(|message| Error::Image { path: path.to_path_buf(), message })
 }
 
-/// Reads a radiograph from the bytes of a JPEG, PNG or DICOM file, the last with the window that it declares.
+/// Reads a radiograph from the bytes of a JPEG, PNG or DICOM file, the last with the window that it
+/// declares.
 ///
 /// # Errors
 /// A reason, without the file's name.
 pub fn decode(bytes: &[u8]) -> Result<GreyImage, String> {
+    decode_noting(bytes, &mut Notes::default())
+}
+
+/// As [`decode`]; adds what should be known of how the file was read.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_noting(bytes: &[u8], notes: &mut Notes) -> Result<GreyImage, String> {
     match bytes {
         [] => Err("the file is empty".into()),
-        [0xff, 0xd8, ..] => Ok(Orientation::of_jpeg(bytes).apply(decode_jpeg(bytes)?)),
-        [0x89, b'P', b'N', b'G', ..] => decode_png(bytes),
-        _ if dicom::is_dicom(bytes) => dicom::decode(bytes, dicom::Window::Declared),
-        _ => Err("neither a JPEG, a PNG nor a DICOM file".into()),
+        [0xff, 0xd8, ..] => Ok(Orientation::of_jpeg(bytes).apply(jpeg::decode(bytes, jpeg::Untagged::Ycbcr)?)),
+        [0x89, b'P', b'N', b'G', ..] => png::decode(bytes, notes),
+        _ if dicom::is_dicom(bytes) => dicom::decode_noting(bytes, dicom::Window::Declared, notes),
+        _ => Err(unsupported(bytes)),
     }
 }
 
-/// The picture as it is stored.
-pub(super) fn decode_jpeg(bytes: &[u8]) -> Result<GreyImage, String> {
-    if !jpeg_is_complete(bytes) {
-        return Err("truncated JPEG: the end-of-image marker is missing".into());
-    }
-    super::jpeg::scans::check(bytes)?;
-    let fail = |error: zune_jpeg::errors::DecodeErrors| format!("damaged JPEG: {error:?}");
-    let limit = MOST_PIXELS.min(usize::from(u16::MAX));
-    let options = DecoderOptions::default()
-        .set_strict_mode(true)
-        .set_max_width(limit)
-        .set_max_height(limit)
-        .jpeg_set_out_colorspace(ColorSpace::Luma);
-    let mut decoder = zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-    decoder.decode_headers().map_err(fail)?;
-    let (width, height) = decoder.dimensions().ok_or("damaged JPEG: it has no size")?;
-    check_size(width, height)?;
-    if decoder.input_colorspace().is_some_and(|space| matches!(space, ColorSpace::CMYK | ColorSpace::YCCK)) {
-        return Err("a CMYK JPEG is no radiograph".into());
-    }
-    let pixels = decoder.decode().map_err(fail)?;
-    if pixels.len() != width * height {
-        return Err(format!("damaged JPEG: {} bytes for {width}×{height} pixels", pixels.len()));
-    }
-    Ok(GreyImage { width, height, pixels })
-}
-
-/// Whether an end-of-image marker follows the start of the scan. Decoders fill what a truncated file lacks with grey, which
-/// must not pass for a radiograph.
-fn jpeg_is_complete(bytes: &[u8]) -> bool {
-    let mut at = 2;
-    while let Some(&[0xff, marker, high, low]) = bytes.get(at..at + 4).and_then(|header| header.first_chunk::<4>()) {
-        if marker == 0xff {
-            at += 1; // fill byte
-            continue;
-        }
-        at += 2 + usize::from(u16::from_be_bytes([high, low]));
-        if marker == 0xda {
-            // In entropy-coded data 0xff is always followed by 0 or a restart marker.
-            return bytes.get(at..).is_some_and(|scan| scan.windows(2).rev().any(|pair| pair == [0xff, 0xd9]));
-        }
-    }
-    false
-}
-
-fn decode_png(bytes: &[u8]) -> Result<GreyImage, String> {
-    let fail = |error: png::DecodingError| match error {
-        png::DecodingError::IoError(_) => "truncated PNG".to_string(),
-        error => format!("damaged PNG: {error}"),
+/// Why a file of another format is not read, by the name of that format where it is known.
+pub(super) fn unsupported(bytes: &[u8]) -> String {
+    let name = match bytes {
+        [b'I', b'I', b'*' | b'+', 0, ..] | [b'M', b'M', 0, b'*' | b'+', ..] => "TIFF",
+        [b'G', b'I', b'F', b'8', ..] => "GIF",
+        [b'B', b'M', _, _, _, _, 0, 0, 0, 0, ..] => "BMP",
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => "WebP",
+        [0, 0, 0, 12, b'j', b'P', b' ', b' ', ..] | [0xff, 0x4f, 0xff, 0x51, ..] => "JPEG 2000",
+        [0xff, 0x0a, ..] | [0, 0, 0, 12, b'J', b'X', b'L', b' ', ..] => "JPEG XL",
+        [_, _, _, _, b'f', b't', b'y', b'p', b'a' | b'h' | b'm', ..] => "HEIF or AVIF",
+        [b'P', b'1'..=b'6', b' ' | b'\n' | b'\r' | b'\t', ..] => "PNM",
+        [b'%', b'P', b'D', b'F', ..] => "PDF",
+        [0x1f, 0x8b, ..] => "gzip",
+        [b'P', b'K', 3, 4, ..] => "zip",
+        [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => "NumPy",
+        [b'<', b'!' | b'?' | b'h' | b'H', ..] => "HTML or XML",
+        _ if bytes.get(344..348).is_some_and(|magic| magic == b"n+1\0" || magic == b"ni1\0") => "NIfTI",
+        _ => return "neither a JPEG, a PNG nor a DICOM file".into(),
     };
-    let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), png::Limits { bytes: MOST_PIXELS * 8 });
-    // What is packed in texts and colour profiles is not unpacked: a hundred kilobytes can hold a gigabyte.
-    decoder.set_ignore_text_chunk(true);
-    decoder.set_ignore_iccp_chunk(true);
-    decoder.set_transformations(png::Transformations::EXPAND | png::Transformations::STRIP_16);
-    let mut reader = decoder.read_info().map_err(fail)?;
-    let (width, height) = (reader.info().width as usize, reader.info().height as usize);
-    check_size(width, height)?;
-    let size = reader.output_buffer_size().ok_or("damaged PNG: too many pixels")?;
-    let mut pixels = vec![0; size];
-    let frame = reader.next_frame(&mut pixels).map_err(fail)?;
-    reader.finish().map_err(fail)?;
-    pixels.truncate(frame.buffer_size());
-    let channels = match frame.color_type {
-        png::ColorType::Grayscale => 1,
-        png::ColorType::GrayscaleAlpha => 2,
-        png::ColorType::Rgb => 3,
-        png::ColorType::Rgba => 4,
-        png::ColorType::Indexed => return Err("damaged PNG: its palette could not be applied".into()),
-    };
-    let orientation = Orientation::of_exif(reader.info().exif_metadata.as_deref().unwrap_or_default());
-    Ok(orientation.apply(GreyImage::of_samples(width, height, channels, pixels)?))
-}
-
-/// Rec. 601 luma in 14-bit fixed point, as OpenCV's colour conversion computes it.
-pub(super) fn luma(rgb: &[u8]) -> u8 {
-    let [r, g, b] = [rgb[0], rgb[1], rgb[2]].map(u32::from);
-    ((r * 4899 + g * 9617 + b * 1868 + (1 << 13)) >> 14) as u8
+    format!("{name} files are not supported; convert it to PNG, JPEG or DICOM")
 }
 
 pub(super) fn check_size(width: usize, height: usize) -> Result<(), String> {
@@ -131,12 +79,12 @@ pub(super) fn check_size(width: usize, height: usize) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use png::{BitDepth, ColorType};
+    use ::png::{BitDepth, ColorType};
     use proptest::prelude::*;
 
     fn png_bytes(color: ColorType, depth: BitDepth, width: u32, data: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let mut encoder = png::Encoder::new(&mut bytes, width, 1);
+        let mut encoder = ::png::Encoder::new(&mut bytes, width, 1);
         encoder.set_color(color);
         encoder.set_depth(depth);
         encoder.write_header().unwrap().write_image_data(data).unwrap();
@@ -150,7 +98,7 @@ mod tests {
         assert_eq!(grey(ColorType::Grayscale, BitDepth::Sixteen, 2, &[0x12, 0xff, 0xfe, 0]), [0x12, 0xfe]);
         assert_eq!(grey(ColorType::Grayscale, BitDepth::One, 2, &[0b0100_0000]), [0, 255]);
         assert_eq!(grey(ColorType::GrayscaleAlpha, BitDepth::Eight, 2, &[9, 0, 200, 255]), [9, 200]);
-        assert_eq!(grey(ColorType::Rgb, BitDepth::Eight, 3, &[255, 0, 0, 0, 255, 0, 0, 0, 255]), [76, 150, 29]);
+        assert_eq!(grey(ColorType::Rgb, BitDepth::Eight, 3, &[255, 0, 0, 0, 255, 0, 0, 0, 255]), [76, 149, 29]);
         assert_eq!(grey(ColorType::Rgba, BitDepth::Eight, 1, &[100, 100, 100, 3]), [100]);
     }
 
@@ -159,7 +107,9 @@ mod tests {
         let whole = png_bytes(ColorType::Grayscale, BitDepth::Eight, 200, &[90; 200]);
         for (bytes, expected) in [
             (&b""[..], "empty"),
-            (b"GIF89a", "neither"),
+            (b"GIF89a", "GIF files are not supported"),
+            (b"II*\0\x08\0\0\0", "TIFF files are not supported"),
+            (b"no picture", "neither"),
             (&whole[..whole.len() - 20], "PNG"),
             (&[0xff, 0xd8, 0xff, 0xe0], "truncated JPEG"),
         ] {

@@ -54,7 +54,7 @@ impl Orientation {
 }
 
 /// The segments of a JPEG file before its scan: markers and what they hold.
-fn segments(bytes: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+pub(super) fn segments(bytes: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     let mut rest = bytes.get(2..).unwrap_or_default();
     std::iter::from_fn(move || {
         while let [0xff, 0xff, ..] = rest {

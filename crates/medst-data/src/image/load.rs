@@ -2,17 +2,27 @@
 
 use std::path::Path;
 
-use super::{Decoding, GreyImage, decode, dicom, jpeg, resize};
+use super::{Decoding, GreyImage, Notes, decode, dicom, jpeg, resize};
 use crate::storage::objects;
 use crate::{Error, Result};
 
-/// Reads a radiograph (a file, or an object where a path is an address) and fits it into a `side`×`side` square.
+/// Reads a radiograph (a file, or an object where a path is an address) and fits it into a
+/// `side`×`side` square.
 ///
 /// # Errors
 /// Names the file: not there, damaged, of an unknown format, too large or too thin.
 pub fn square(path: &Path, side: usize, decoding: Decoding) -> Result<Vec<u8>> {
+    square_noting(path, side, decoding, &mut Notes::default())
+}
+
+/// As [`square`]; adds what should be known of how the file was read.
+///
+/// # Errors
+/// As [`square`].
+pub fn square_noting(path: &Path, side: usize, decoding: Decoding, notes: &mut Notes) -> Result<Vec<u8>> {
     let bytes = objects::read(path)?;
-    square_of(&bytes, side, decoding).map_err(|message| Error::Image { path: path.to_path_buf(), message })
+    let fail = |message| Error::Image { path: path.to_path_buf(), message };
+    fit(&bytes, side, decoding, notes).map_err(fail)
 }
 
 /// As [`square`], from the bytes of a JPEG, PNG or DICOM file.
@@ -20,12 +30,16 @@ pub fn square(path: &Path, side: usize, decoding: Decoding) -> Result<Vec<u8>> {
 /// # Errors
 /// A reason, without the file's name.
 pub fn square_of(bytes: &[u8], side: usize, decoding: Decoding) -> Result<Vec<u8>, String> {
+    fit(bytes, side, decoding, &mut Notes::default())
+}
+
+fn fit(bytes: &[u8], side: usize, decoding: Decoding, notes: &mut Notes) -> Result<Vec<u8>, String> {
     if !decoding.exact
         && let Some(square) = jpeg::to_square(bytes, side)
     {
-        return square;
+        return Ok(square);
     }
-    resize::to_square(&picture_of(bytes, decoding)?, side)
+    resize::to_square(&picture_noting(bytes, decoding, notes)?, side)
 }
 
 /// The whole picture of a JPEG, PNG or DICOM file.
@@ -33,8 +47,16 @@ pub fn square_of(bytes: &[u8], side: usize, decoding: Decoding) -> Result<Vec<u8
 /// # Errors
 /// A reason, without the file's name.
 pub fn picture_of(bytes: &[u8], decoding: Decoding) -> Result<GreyImage, String> {
+    picture_noting(bytes, decoding, &mut Notes::default())
+}
+
+/// As [`picture_of`]; adds what should be known of how the file was read.
+///
+/// # Errors
+/// As [`picture_of`].
+pub fn picture_noting(bytes: &[u8], decoding: Decoding, notes: &mut Notes) -> Result<GreyImage, String> {
     match dicom::is_dicom(bytes) {
-        true => dicom::decode(bytes, decoding.window),
-        false => decode::decode(bytes),
+        true => dicom::decode_noting(bytes, decoding.window, notes),
+        false => decode::decode_noting(bytes, notes),
     }
 }

@@ -6,9 +6,12 @@ pub mod dicom;
 mod exif;
 pub mod jpeg;
 pub mod load;
+mod notes;
+mod png;
 pub mod resize;
 pub mod size;
 
+pub use notes::Notes;
 use serde::{Deserialize, Serialize};
 
 /// An 8-bit grey picture, row by row from the top.
@@ -21,10 +24,12 @@ pub struct GreyImage {
 }
 
 impl GreyImage {
-    /// From samples of 8 bit, row by row: grey, grey with alpha, RGB or RGBA, as files of that kind are read.
+    /// From samples of 8 bit, row by row: grey, grey with alpha, RGB or RGBA, as PNG files of that
+    /// kind are read.
     ///
     /// # Errors
-    /// A reason: another number of channels, no or too many pixels, samples that do not fill the picture.
+    /// A reason: another number of channels, no or too many pixels, samples that do not fill the
+    /// picture.
     pub fn of_samples(width: usize, height: usize, channels: usize, samples: Vec<u8>) -> Result<GreyImage, String> {
         decode::check_size(width, height)?;
         if width.checked_mul(height).and_then(|pixels| pixels.checked_mul(channels)) != Some(samples.len()) {
@@ -34,15 +39,23 @@ impl GreyImage {
         let pixels = match channels {
             1 => samples,
             2 => samples.chunks_exact(2).map(|pixel| pixel[0]).collect(),
-            3 | 4 => samples.chunks_exact(channels).map(decode::luma).collect(),
+            3 | 4 => samples.chunks_exact(channels).map(png::luma).collect(),
             other => return Err(format!("{other} channels; a picture has 1 (grey) to 4 (RGBA)")),
         };
         Ok(GreyImage { width, height, pixels })
     }
 }
 
-/// The reference's rule for pictures deeper than 8 bit (its DICOM reader): `value · 255 / largest`, saturated to 8 bit, inverted
-/// for MONOCHROME1. It ignores every window and rescale the file declares.
+/// The depth of values in bits, by the largest of them: the smallest of 8, 10, 12, 14 and 16 that
+/// holds it. Detectors give values of these depths, and files often keep them in words of 16 bits
+/// without saying so.
+pub(crate) fn fitting_depth(largest: u16) -> u32 {
+    [8, 10, 12, 14].into_iter().find(|&depth| u32::from(largest) < 1 << depth).unwrap_or(16)
+}
+
+/// The reference's rule for pictures deeper than 8 bit (its DICOM reader): `value · 255 / largest`,
+/// saturated to 8 bit, inverted for MONOCHROME1. It ignores every window and rescale the file
+/// declares.
 pub fn scale_by_maximum(values: &[i32], monochrome1: bool) -> Vec<u8> {
     let largest = f64::from(values.iter().copied().max().unwrap_or(0).max(1));
     values
@@ -58,8 +71,8 @@ pub fn scale_by_maximum(values: &[i32], monochrome1: bool) -> Vec<u8> {
 /// How files become pictures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decoding {
-    /// Decode every pixel of a JPEG before averaging. Otherwise large ones are averaged while they are decoded, which is
-    /// faster and within one grey level.
+    /// Decode every pixel of a JPEG before averaging. Otherwise large ones are averaged while they
+    /// are decoded, which is faster and within one grey level.
     pub exact: bool,
     /// How DICOM values become grey.
     pub window: dicom::Window,

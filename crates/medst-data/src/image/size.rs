@@ -1,6 +1,7 @@
 //! The size that a picture file declares, without decoding it: to refuse pictures before memory is taken for them.
 
-use super::dicom;
+use super::decode::unsupported;
+use super::{dicom, jpeg};
 
 /// Width and height in pixels of a JPEG, PNG or DICOM file.
 ///
@@ -9,27 +10,24 @@ use super::dicom;
 pub fn declared(bytes: &[u8]) -> Result<[usize; 2], String> {
     match bytes {
         [] => Err("the file is empty".into()),
-        [0xff, 0xd8, ..] => jpeg_frame(bytes).map(|frame| frame.1).ok_or_else(|| "damaged JPEG: it has no size".into()),
+        [0xff, 0xd8, ..] => jpeg::size(bytes),
         [0x89, b'P', b'N', b'G', ..] => of_png(bytes).ok_or_else(|| "damaged PNG: it has no size".into()),
         _ if dicom::is_dicom(bytes) => {
             let header = dicom::header_of(bytes)?;
             let size = header.columns.zip(header.rows).map(|(width, height)| [width, height]);
             size.ok_or_else(|| "damaged DICOM: it has no size".into())
         }
-        _ => Err("neither a JPEG, a PNG nor a DICOM file".into()),
+        _ => Err(unsupported(bytes)),
     }
 }
 
-/// Bytes of memory per pixel that decoding a file takes at most, besides the file: the picture as it is decoded, copies of it
-/// on its way to grey values, and those.
+/// Bytes of memory per pixel that decoding a file takes at most, besides the file: the picture as it
+/// is decoded, copies of it on its way to grey values, and those.
 pub fn memory_per_pixel(bytes: &[u8]) -> usize {
     match bytes {
-        // Progressive files are kept as coefficients of 16 bits (measured: 7.0 with three components).
-        [0xff, 0xd8, ..] => match jpeg_frame(bytes) {
-            Some((0xc0 | 0xc1, _)) => 3,
-            _ => 9,
-        },
-        // Four samples and a grey value (measured: 5.0).
+        [0xff, 0xd8, ..] => jpeg::memory_per_pixel(bytes),
+        // Four samples of 16 bits, values of 16 bits and two of grey; or four samples and a grey value.
+        [0x89, b'P', b'N', b'G', ..] if bytes.get(24) == Some(&16) => 12,
         [0x89, b'P', b'N', b'G', ..] => 6,
         _ => dicom::memory_per_pixel(bytes),
     }
@@ -40,24 +38,6 @@ fn of_png(bytes: &[u8]) -> Option<[usize; 2]> {
     let number = |at: usize| Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?) as usize);
     (bytes.get(12..16)? == b"IHDR").then_some(())?;
     Some([number(16)?, number(20)?])
-}
-
-/// The marker and the size of the first start of frame.
-fn jpeg_frame(bytes: &[u8]) -> Option<(u8, [usize; 2])> {
-    let mut at = 2;
-    loop {
-        let &[0xff, marker, high, low] = bytes.get(at..at + 4)?.first_chunk::<4>()? else { return None };
-        if marker == 0xff {
-            at += 1; // fill byte
-            continue;
-        }
-        // Huffman tables, extensions and arithmetic conditions share the range of the frames.
-        if matches!(marker, 0xc0..=0xcf) && !matches!(marker, 0xc4 | 0xc8 | 0xcc) {
-            let number = |at: usize| Some(usize::from(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?)));
-            return Some((marker, [number(at + 7)?, number(at + 5)?]));
-        }
-        at += 2 + usize::from(u16::from_be_bytes([high, low]));
-    }
 }
 
 #[cfg(test)]
@@ -76,7 +56,7 @@ mod tests {
         encoder.set_color(png::ColorType::Grayscale);
         encoder.write_header().unwrap().write_image_data(&pixels).unwrap();
         let dicom = Wrap::new(Pixels::Grey8(&pixels), 6, 4).to_bytes().unwrap();
-        for (bytes, memory) in [(jpeg, 3), (png, 6), (dicom, 8)] {
+        for (bytes, memory) in [(jpeg, 5), (png, 6), (dicom, 8)] {
             assert_eq!(memory_per_pixel(&bytes), memory);
             assert_eq!(declared(&bytes), Ok([6, 4]));
             assert!(declared(&bytes[..20]).is_err());

@@ -1,8 +1,10 @@
 //! From images to studies: what every importer shares.
 //!
-//! Images of one subject and one study are one visit. The first frontal image is its frontal view, further ones are
-//! alternatives, the first lateral image is its lateral view. Nothing here depends on other subjects' rows, so no
-//! unreadable file can move another's data.
+//! Images of one subject and one study are one visit. The first frontal image is its frontal view,
+//! further ones are alternatives, the first lateral image is its lateral view. Importers add
+//! images, reports and labels; [`Assembly::finish`] then decides what needs all of them: who is
+//! kept out, which part each subject belongs to, and which rows speak of one patient or one file
+//! under two names.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -10,10 +12,14 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::exclude::Exclusions;
-use super::plan::{ImageSource, Plan, ReportText, StudyPlan};
-use super::splits::SplitFile;
-use crate::report;
+use super::PrepareOptions;
+use super::exclude::{Exclusions, KeptOut};
+use super::ids::{self, Lookup};
+use super::known::Known;
+use super::plan::{ImageSource, Plan, ReportText, Skipped, StudyPlan};
+use super::same_file::{FileId, file_ids};
+use super::splits::{Parts, SplitFile};
+use crate::report::{self, Rule};
 use crate::sequence::SequenceUnit;
 use crate::split::Split;
 use crate::study::{Day, StudyId, SubjectId, View};
@@ -29,7 +35,8 @@ pub struct FoundImage {
     /// The row of the source that names it, counted from 1.
     pub row: u64,
     pub acquired: Option<Day>,
-    /// The part that the source puts it in; `None` leaves that to the split file or to the subject's hash.
+    /// The part that the source puts it in; `None` leaves that to the split file or to the
+    /// subject's hash.
     pub split: Option<Split>,
 }
 
@@ -41,72 +48,73 @@ pub struct Assembly {
     pub plan: Plan,
     places: HashMap<StudyId, usize>,
     first_rows: Vec<u64>,
-    splits: HashMap<SubjectId, (Split, u64)>,
-    images: HashSet<PathBuf>,
+    stated: HashMap<SubjectId, Stated>,
     reports: HashMap<usize, ReportText>,
+    known: Known,
     split_file: Option<SplitFile>,
     exclusions: Exclusions,
 }
 
+/// The part that a source puts a subject in.
+#[derive(Debug)]
+struct Stated {
+    split: Split,
+    row: u64,
+    /// The first row that says otherwise.
+    contradiction: Option<(Split, u64)>,
+}
+
 impl Assembly {
     /// * `source`: the file that errors name.
-    /// * `split_file`: decides the split of every image, whatever the source says.
-    pub fn new(source: &Path, split_file: Option<SplitFile>, exclusions: Exclusions) -> Assembly {
-        Assembly {
+    ///
+    /// # Errors
+    /// Exclusion lists or a split file that cannot be understood.
+    pub fn new(source: &Path, options: &PrepareOptions) -> Result<Assembly> {
+        let split_file = options.splits.as_deref().map(SplitFile::read).transpose()?;
+        let exclusions = Exclusions::read(&options.exclude)?;
+        let with_images = exclusions.name_images() || split_file.as_ref().is_some_and(SplitFile::names_images);
+        Ok(Assembly {
             source: source.to_path_buf(),
             plan: Plan::default(),
             places: HashMap::new(),
             first_rows: Vec::new(),
-            splits: HashMap::new(),
-            images: HashSet::new(),
+            stated: HashMap::new(),
             reports: HashMap::new(),
+            known: Known::new(with_images),
             split_file,
             exclusions,
-        }
+        })
     }
 
-    /// Adds an image to its study; returns the study's place, or `None` when the image is left out (and noted).
+    /// Notes ids of a row that cannot be used: an exclusion list may name the subject by them.
+    pub fn know(&mut self, subject: &str, study: &str, image: &Path) {
+        self.known.insert(subject, study, image);
+    }
+
+    /// Adds an image; returns its study's place.
     ///
     /// # Errors
-    /// A subject in two splits, or a study id that two subjects use: both rows are named.
-    pub fn add(&mut self, image: FoundImage) -> Result<Option<usize>> {
+    /// A study that two subjects use.
+    pub fn add(&mut self, image: FoundImage) -> Result<usize> {
         let FoundImage { subject, study, view, path, row, acquired, split } = image;
-        let conflict = |message: String| Error::Row { path: self.source.clone(), row, message };
-        if let Some(reason) = self.exclusions.reason(&subject, &study, &path) {
-            self.plan.skip(path.display().to_string(), row, reason);
-            return Ok(None);
-        }
-        let split = match &self.split_file {
-            None => split.unwrap_or_else(|| split_of(&subject)),
-            Some(file) => match file.find(&subject, &study, &path) {
-                Some(split) => split,
-                None => {
-                    self.plan.skip(path.display().to_string(), row, "not in the split file");
-                    return Ok(None);
-                }
-            },
-        };
-        match self.splits.get(&subject) {
-            Some(&(known, first)) if known != split => {
-                return Err(conflict(format!("subject `{subject}` is in {split} here and in {known} in row {first}")));
+        self.know(&subject.0, &study.0, &path);
+        if let Some(split) = split {
+            let first = || Stated { split, row, contradiction: None };
+            let stated = self.stated.entry(subject.clone()).or_insert_with(first);
+            if stated.split != split && stated.contradiction.is_none() {
+                stated.contradiction = Some((split, row));
             }
-            Some(_) => {}
-            None => _ = self.splits.insert(subject.clone(), (split, row)),
         }
         let known = self.places.get(&study).copied();
         if let Some(place) = known
             && self.plan.studies[place].subject != subject
         {
             let (owner, first) = (&self.plan.studies[place].subject, self.first_rows[place]);
-            return Err(conflict(format!(
-                "study `{study}` belongs to subject `{subject}` here and to `{owner}` in row {first}"
-            )));
+            let message =
+                format!("study `{study}` belongs to subject `{subject}` here and to `{owner}` in row {first}");
+            return Err(self.conflict(row, message));
         }
-        if !self.images.insert(path.clone()) {
-            self.plan.skip(path.display().to_string(), row, "image is listed twice");
-            return Ok(None);
-        }
-        let place = known.unwrap_or_else(|| self.begin(subject, study, split, row));
+        let place = known.unwrap_or_else(|| self.begin(subject, study, row));
         let planned = &mut self.plan.studies[place];
         let views = if view.is_frontal() { &mut planned.frontals } else { &mut planned.laterals };
         views.push(ImageSource { path, row });
@@ -117,17 +125,21 @@ impl Assembly {
             }
             _ => {}
         }
-        Ok(Some(place))
+        Ok(place)
     }
 
-    fn begin(&mut self, subject: SubjectId, study: StudyId, split: Split, row: u64) -> usize {
+    fn conflict(&self, row: u64, message: String) -> Error {
+        Error::Row { path: self.source.clone(), row, message }
+    }
+
+    fn begin(&mut self, subject: SubjectId, study: StudyId, row: u64) -> usize {
         self.places.insert(study.clone(), self.plan.studies.len());
         self.first_rows.push(row);
         self.plan.studies.push(StudyPlan {
             subject,
             study,
             acquired: None,
-            split,
+            split: Split::Train,
             frontals: Vec::new(),
             laterals: Vec::new(),
             report: None,
@@ -139,6 +151,25 @@ impl Assembly {
     /// The place of a study, if it has an image.
     pub fn place(&self, study: &StudyId) -> Option<usize> {
         self.places.get(study).copied()
+    }
+
+    /// The place of the study that another table names, by the rule of [`super::ids`].
+    ///
+    /// # Errors
+    /// An id that may mean several studies.
+    pub fn place_by(&self, lookup: &mut Lookup, study: &str, row: u64) -> Result<Option<usize>> {
+        let own = lookup.find(&self.known.studies, study, row)?;
+        Ok(own.and_then(|own| self.places.get(&StudyId(own.to_string())).copied()))
+    }
+
+    /// Says of a table that names studies in which forms it did.
+    ///
+    /// # Errors
+    /// A table that names none of the studies.
+    pub fn looked_up(&mut self, lookup: &Lookup, what: &str) -> Result<()> {
+        lookup.check_any(what, &self.known.studies)?;
+        self.plan.warnings.extend(lookup.note());
+        Ok(())
     }
 
     /// Gives a study its report; the first one stands.
@@ -157,41 +188,284 @@ impl Assembly {
         self.plan.studies[place].labels.entry(name.to_string()).or_insert(value);
     }
 
-    /// Cleans the reports and gives what was collected.
-    pub fn finish(self, unit: SequenceUnit) -> Plan {
-        let Assembly { mut plan, mut reports, exclusions, .. } = self;
-        plan.warnings.extend(exclusions.summary());
-        let texts = (0..plan.studies.len()).map(|place| reports.remove(&place)).collect::<Vec<_>>();
-        let cleaned: Vec<Option<Result<String, report::Rejection>>> = texts
-            .into_par_iter()
-            .zip(&plan.studies)
-            .map(|(text, study)| text.map(|text| clean(&text, &study.study)))
-            .collect();
-        for (place, report) in cleaned.into_iter().enumerate() {
-            match report {
-                Some(Ok(clean)) => plan.studies[place].report = Some(clean),
-                Some(Err(reason)) => plan.warn(format!("{reason}; the study is kept for image-only jobs")),
-                None => {}
-            }
-        }
-        if unit == SequenceUnit::Image {
+    /// Decides who is kept out, the parts, and which images are one; cleans the reports. Studies
+    /// keep their order; the places in `plan.sequences` are renewed where studies went.
+    ///
+    /// # Errors
+    /// Exclusion lists and split files that do not fit the source; a subject, or one file, in two
+    /// parts.
+    pub fn finish(mut self, options: &PrepareOptions) -> Result<Plan> {
+        let mut kept: Vec<bool> = vec![true; self.plan.studies.len()];
+        self.keep_out(&mut kept)?;
+        self.divide(&mut kept)?;
+        self.drop_repeated_files(&mut kept)?;
+        let mut reports = std::mem::take(&mut self.reports);
+        let texts: Vec<Option<ReportText>> = (0..kept.len()).map(|place| reports.remove(&place)).collect();
+        let studies = std::mem::take(&mut self.plan.studies);
+        let (studies, texts): (Vec<StudyPlan>, Vec<Option<ReportText>>) =
+            studies.into_iter().zip(texts).zip(&kept).filter(|(_, kept)| **kept).map(|(study, _)| study).unzip();
+        let mut plan = self.plan;
+        plan.studies = studies;
+        renew_sequences(&mut plan, &kept);
+        clean_reports(&mut plan, texts, options.report_rule);
+        if options.sequence_unit == SequenceUnit::Image {
             plan.studies = plan.studies.into_iter().flat_map(by_image).collect();
         }
-        plan
+        Ok(plan)
+    }
+
+    /// Leaves out the subjects of exclusion lists.
+    fn keep_out(&mut self, kept: &mut [bool]) -> Result<()> {
+        if self.exclusions.is_empty() {
+            return Ok(());
+        }
+        let kept_out: KeptOut = self.exclusions.resolve(&self.known)?;
+        let mut subjects = Vec::new();
+        for (study, kept) in self.plan.studies.iter().zip(kept.iter_mut()) {
+            let Some(reason) = kept_out.reason(&study.subject.0) else { continue };
+            *kept = false;
+            for image in images_of(study) {
+                subjects.push(study.subject.0.as_str());
+                self.plan.skipped.push(Skipped::image(image, reason.as_str()));
+            }
+        }
+        let mut warnings = kept_out.summary(subjects.into_iter());
+        let names: HashSet<String> = kept_out.subjects().map(ids::key).collect();
+        let stay: HashSet<&SubjectId> = self
+            .plan
+            .studies
+            .iter()
+            .zip(kept.iter())
+            .filter(|(_, kept)| **kept)
+            .map(|(study, _)| &study.subject)
+            .collect();
+        let alike = stay.iter().filter(|subject| names.contains(&ids::key(&subject.0))).count() as u64;
+        if alike > 0 {
+            warnings.push(("subjects kept whose ids differ only in form from those of excluded ones".into(), alike));
+        }
+        warnings.extend(kept_out.notes);
+        self.plan.warnings.extend(warnings);
+        Ok(())
+    }
+
+    /// Gives every subject its part: the split file's, else the source's, else by hash.
+    fn divide(&mut self, kept: &mut [bool]) -> Result<()> {
+        let parts = self.split_file.as_ref().map(|file| file.resolve(&self.known)).transpose()?;
+        if let Some(parts) = &parts {
+            self.leave_undivided_out(parts, kept);
+            self.plan.warnings.extend(parts.note.clone());
+        }
+        let mut of_subject: HashMap<SubjectId, (Split, u64)> = HashMap::new();
+        // The first subject whose id has the key.
+        let mut by_key: HashMap<String, (SubjectId, Split, u64)> = HashMap::new();
+        for place in (0..self.plan.studies.len()).filter(|&place| kept[place]) {
+            let study = &self.plan.studies[place];
+            let (subject, row) = (study.subject.clone(), self.first_rows[place]);
+            let stated = match &parts {
+                None => self.stated_split(&subject)?,
+                Some(parts) => {
+                    let mut images = study.frontals.iter().chain(&study.laterals);
+                    let part =
+                        |image: &ImageSource| Some((parts.find(&subject.0, &study.study.0, &image.path)?, image.row));
+                    let first = images.find_map(part);
+                    for (split, row) in images.filter_map(part) {
+                        if let Some((other, other_row)) = first.filter(|(other, _)| *other != split) {
+                            return Err(self.conflict(row, two_parts(&subject, split, other, other_row)));
+                        }
+                    }
+                    first.map(|(split, _)| split)
+                }
+            };
+            let split = match of_subject.get(&subject) {
+                Some(&(known, first)) => match stated {
+                    Some(split) if split != known => {
+                        return Err(self.conflict(row, two_parts(&subject, split, known, first)));
+                    }
+                    _ => known,
+                },
+                None => {
+                    let split = match by_key.get(&ids::key(&subject.0)) {
+                        None => stated.unwrap_or_else(|| split_of(&subject)),
+                        Some((other, known, first)) => {
+                            let split = stated.unwrap_or(*known);
+                            if split != *known {
+                                let message = format!(
+                                    "subject `{subject}` is in {split} here and `{other}` in {known} in row {first}; ids that \
+                                     differ only in form may be one patient's: write them alike, or put both into one part"
+                                );
+                                return Err(self.conflict(row, message));
+                            }
+                            self.plan.warn(format!(
+                                "subjects whose ids differ only in form (such as `{other}` and `{subject}`), kept apart, in one part"
+                            ));
+                            split
+                        }
+                    };
+                    by_key.entry(ids::key(&subject.0)).or_insert_with(|| (subject.clone(), split, row));
+                    of_subject.insert(subject, (split, row));
+                    split
+                }
+            };
+            self.plan.studies[place].split = split;
+        }
+        Ok(())
+    }
+
+    fn stated_split(&self, subject: &SubjectId) -> Result<Option<Split>> {
+        let Some(stated) = self.stated.get(subject) else { return Ok(None) };
+        match stated.contradiction {
+            Some((split, row)) => Err(self.conflict(row, two_parts(subject, split, stated.split, stated.row))),
+            None => Ok(Some(stated.split)),
+        }
+    }
+
+    /// Images that a split file does not name are left out.
+    fn leave_undivided_out(&mut self, parts: &Parts, kept: &mut [bool]) {
+        let Plan { studies, skipped, .. } = &mut self.plan;
+        for (study, kept) in studies.iter_mut().zip(kept).filter(|(_, kept)| **kept) {
+            let StudyPlan { subject, study, frontals, laterals, .. } = study;
+            for images in [&mut *frontals, &mut *laterals] {
+                images.retain(|image| {
+                    let named = parts.find(&subject.0, &study.0, &image.path).is_some();
+                    if !named {
+                        skipped.push(Skipped::image(image, "not in the split file"));
+                    }
+                    named
+                });
+            }
+            *kept = !(frontals.is_empty() && laterals.is_empty());
+        }
+    }
+
+    /// One file counts once, however its path is written.
+    fn drop_repeated_files(&mut self, kept: &mut [bool]) -> Result<()> {
+        let paths: Vec<&Path> =
+            self.plan.studies.iter().flat_map(images_of).map(|image| image.path.as_path()).collect();
+        let mut files = file_ids(&paths).into_iter();
+        // The order of rows, not of studies, says which is the first.
+        let mut by_row: Vec<Image> = Vec::with_capacity(paths.len());
+        for (study, planned) in self.plan.studies.iter().enumerate() {
+            let images = images_of(planned).zip(files.by_ref()).enumerate();
+            by_row.extend(images.map(|(number, (image, file))| Image { row: image.row, study, number, file }));
+        }
+        by_row.retain(|image| kept[image.study]);
+        by_row.sort_by_key(|image| image.row);
+        let mut first: HashMap<&FileId, &Image> = HashMap::with_capacity(by_row.len());
+        let mut repeated: HashMap<usize, HashSet<usize>> = HashMap::new();
+        for image in &by_row {
+            let Some(known) = first.get(&image.file) else {
+                first.insert(&image.file, image);
+                continue;
+            };
+            let (own, other) = (&self.plan.studies[image.study], &self.plan.studies[known.study]);
+            if own.split != other.split {
+                let message = format!(
+                    "the image file is that of row {}, of subject `{}` in {}, and here of subject `{}` in {}; a picture \
+                     belongs to one patient",
+                    known.row, other.subject, other.split, own.subject, own.split
+                );
+                return Err(self.conflict(image.row, message));
+            }
+            repeated.entry(image.study).or_default().insert(image.number);
+        }
+        let Plan { studies, skipped, .. } = &mut self.plan;
+        for (place, numbers) in repeated {
+            let StudyPlan { frontals, laterals, .. } = &mut studies[place];
+            let mut number = 0;
+            for images in [&mut *frontals, &mut *laterals] {
+                images.retain(|image| {
+                    let again = numbers.contains(&number);
+                    number += 1;
+                    if again {
+                        skipped.push(Skipped::image(image, "image is listed twice"));
+                    }
+                    !again
+                });
+            }
+            kept[place] = !(frontals.is_empty() && laterals.is_empty());
+        }
+        Ok(())
     }
 }
 
-fn clean(text: &ReportText, study: &StudyId) -> Result<String, report::Rejection> {
-    match text {
-        ReportText::Whole(text) => report::prepare(text, Some(study)),
-        ReportText::Sections { impression, findings, last_paragraph } => {
-            report::of_sections(impression.as_deref(), findings.as_deref(), last_paragraph.as_deref())
+/// An image of a plan, and where it is there.
+struct Image {
+    row: u64,
+    study: usize,
+    /// Its place in [`images_of`] the study.
+    number: usize,
+    file: FileId,
+}
+
+fn images_of(study: &StudyPlan) -> impl Iterator<Item = &ImageSource> {
+    study.frontals.iter().chain(&study.laterals)
+}
+
+fn two_parts(subject: &SubjectId, split: Split, other: Split, row: u64) -> String {
+    format!("subject `{subject}` is in {split} here and in {other} in row {row}")
+}
+
+/// Sequences that a source defines, with the places that studies have now; those that lost one are
+/// left out and counted.
+fn renew_sequences(plan: &mut Plan, kept: &[bool]) {
+    let Some(sequences) = plan.sequences.take() else { return };
+    let mut next = 0;
+    let places: Vec<Option<usize>> = kept
+        .iter()
+        .map(|kept| {
+            next += usize::from(*kept);
+            kept.then(|| next - 1)
+        })
+        .collect();
+    let renewed: Vec<Option<Vec<usize>>> =
+        sequences.iter().map(|sequence| sequence.iter().map(|&place| places[place]).collect()).collect();
+    let lost = renewed.iter().filter(|sequence| sequence.is_none()).count();
+    (0..lost).for_each(|_| plan.warn(LOST_A_STUDY));
+    plan.sequences = Some(renewed.into_iter().flatten().collect());
+}
+
+/// What the summary says of sequences one of whose studies is not in the corpus.
+pub const LOST_A_STUDY: &str = "sequences that lost a study, left out";
+
+fn clean_reports(plan: &mut Plan, texts: Vec<Option<ReportText>>, rule: Rule) {
+    let cleaned: Vec<Option<Result<(String, bool), report::Rejection>>> = texts
+        .into_par_iter()
+        .zip(&plan.studies)
+        .map(|(text, study)| {
+            let text = text?;
+            let named = |clean: String| {
+                let named = report::names::holds_name(text.parts(), &clean);
+                (clean, named)
+            };
+            Some(clean(&text, &study.study, rule).map(named))
+        })
+        .collect();
+    for (place, report) in cleaned.into_iter().enumerate() {
+        match report {
+            Some(Ok((clean, named))) => {
+                plan.studies[place].report = Some(clean);
+                if named {
+                    plan.warn("reports with what looks like a person's name (`Dr. …`, `Mr. …`, `Name: …`), kept");
+                }
+            }
+            Some(Err(reason)) => plan.warn(format!("{reason}; the study is kept for image-only jobs")),
+            None => {}
         }
     }
 }
 
-/// Without a split of its own: 80 % train, 10 % validate, 10 % test by a hash of the subject, so that the same subject
-/// always falls into the same part.
+fn clean(text: &ReportText, study: &StudyId, rule: Rule) -> Result<String, report::Rejection> {
+    match text {
+        ReportText::Whole(text) => report::prepare(text, Some(study), rule),
+        ReportText::MimicCxr(text) => report::prepare_mimic_cxr(text, Some(study), rule),
+        ReportText::Sections { impression, findings, last_paragraph } => {
+            report::of_sections(impression.as_deref(), findings.as_deref(), last_paragraph.as_deref(), rule)
+        }
+    }
+}
+
+/// Without a split of its own: 80 % train, 10 % validate, 10 % test by a hash of the subject, so
+/// that the same subject always falls into the same part.
 pub fn split_of(subject: &SubjectId) -> Split {
     match Sha256::digest(subject.0.as_bytes())[0] {
         0..205 => Split::Train,

@@ -30,7 +30,7 @@ pub fn plan(root: &Path, options: &PrepareOptions) -> Result<Planned> {
             root.display()
         )));
     }
-    let mut assembly = Assembly::new(train, options.split_file()?, options.exclusions()?);
+    let mut assembly = Assembly::new(train, options)?;
     let mut files = Vec::new();
     for table in tables.iter().filter(|table| table.exists()) {
         let split = |subject: &SubjectId| match () {
@@ -43,7 +43,7 @@ pub fn plan(root: &Path, options: &PrepareOptions) -> Result<Planned> {
         read(table, root, split, &mut assembly)?;
         files.push(table.clone());
     }
-    Ok(Planned { plan: assembly.finish(options.sequence_unit), files })
+    Ok(Planned { plan: assembly.finish(options)?, files })
 }
 
 fn held_out(subject: &SubjectId) -> Split {
@@ -69,7 +69,7 @@ fn read(table: &Path, root: &Path, split: impl Fn(&SubjectId) -> Split, assembly
         let view = view(column(position), column(projection), cell);
         let split = Some(split(&subject));
         let found = FoundImage { subject, study, view, path: image, row: row.number, acquired: None, split };
-        let Some(place) = assembly.add(found)? else { return Ok(()) };
+        let place = assembly.add(found)?;
         for (column, name) in labels.iter().filter(|(_, name)| !OF_IMAGE.contains(&name.as_str())) {
             if let Some(value) = row.cell(*column) {
                 assembly.label(place, name, value.strip_suffix(".0").unwrap_or(value).to_string());

@@ -30,7 +30,7 @@ pub fn plan(root: &Path, options: &PrepareOptions) -> Result<Planned> {
         [rows.column("patientid")?, rows.column("view")?, rows.column("modality")?, rows.column("filename")?];
     let [offset, folder, notes] = ["offset", "folder", "clinical_notes"].map(|name| rows.find(name));
     let labels: Vec<(usize, String)> = rows.columns().iter().cloned().enumerate().collect();
-    let mut assembly = Assembly::new(&table, options.split_file()?, options.exclusions()?);
+    let mut assembly = Assembly::new(&table, options)?;
     rows.each(|row| {
         let optional = |column: Option<usize>| column.and_then(|column| row.cell(column));
         let [Some(patient), Some(filename)] = [patient, filename].map(|column| row.cell(column)) else {
@@ -49,6 +49,7 @@ pub fn plan(root: &Path, options: &PrepareOptions) -> Result<Planned> {
         let view = match unusable {
             Ok(view) => view,
             Err(reason) => {
+                assembly.know(patient, "", &path);
                 assembly.plan.skip(path.display().to_string(), row.number, reason);
                 return Ok(());
             }
@@ -63,7 +64,7 @@ pub fn plan(root: &Path, options: &PrepareOptions) -> Result<Planned> {
         };
         let (subject, study) = (SubjectId(patient.to_string()), StudyId(study));
         let found = FoundImage { subject, study, view, path, row: row.number, acquired, split: None };
-        let Some(place) = assembly.add(found)? else { return Ok(()) };
+        let place = assembly.add(found)?;
         if let Some(notes) = optional(notes) {
             assembly.report(place, ReportText::Whole(notes.to_string()));
         }
@@ -74,7 +75,7 @@ pub fn plan(root: &Path, options: &PrepareOptions) -> Result<Planned> {
         }
         Ok(())
     })?;
-    Ok(Planned { plan: assembly.finish(options.sequence_unit), files: vec![table] })
+    Ok(Planned { plan: assembly.finish(options)?, files: vec![table] })
 }
 
 /// `PA`, `AP`, `AP Supine`, `AP Erect`, `L`; axial and coronal are slices of computed tomography.

@@ -9,8 +9,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::assemble::{Assembly, FoundImage};
+use super::ids::image_name;
 use super::rows::Rows;
-use super::splits::stem;
 use super::{Planned, PrepareOptions};
 use crate::permutation::{rest_count, train_test_split};
 use crate::split::Split;
@@ -70,7 +70,7 @@ pub fn plan(source: &Covidx, options: &PrepareOptions) -> Result<Planned> {
             rest.into_iter().map(|place| patients[place].to_string()).collect()
         }
     };
-    let mut assembly = Assembly::new(&train, options.split_file()?, options.exclusions()?);
+    let mut assembly = Assembly::new(&train, options)?;
     assembly.plan.warn("views are not told by the lists: every image is taken as a frontal one");
     let mut taken: HashMap<String, Split> = HashMap::new();
     let lists = [("test", Some(&tested)), ("val", validated.as_ref()), ("train", Some(&training))];
@@ -87,17 +87,18 @@ pub fn plan(source: &Covidx, options: &PrepareOptions) -> Result<Planned> {
                 _ => Split::Train,
             };
             let path = image(&source.root, folder, &entry.file);
+            let study = StudyId(image_name(Path::new(&entry.file)));
+            let subject = SubjectId(if source.rule == SplitRule::Patient { own.clone() } else { study.0.clone() });
             let known = *taken.entry(own.clone()).or_insert(split);
             if known != split {
+                assembly.know(&subject.0, &study.0, &path);
                 let reason = format!("patient of the {folder} list is in {known} already");
                 assembly.plan.skip(path.display().to_string(), entry.row, reason);
                 continue;
             }
-            let study = StudyId(stem(Path::new(&entry.file)));
-            let subject = SubjectId(if source.rule == SplitRule::Patient { own.clone() } else { study.0.clone() });
             let (view, row) = (View::Pa, entry.row);
             let found = FoundImage { subject, study, view, path, row, acquired: None, split: Some(split) };
-            let Some(place) = assembly.add(found)? else { continue };
+            let place = assembly.add(found)?;
             assembly.label(place, "label", entry.label.clone());
             assembly.label(place, "patient_id", entry.patient.clone());
             if let Some(origin) = &entry.source {
@@ -106,7 +107,7 @@ pub fn plan(source: &Covidx, options: &PrepareOptions) -> Result<Planned> {
         }
     }
     let files = [Some(train), validate, Some(test)].into_iter().flatten().collect();
-    Ok(Planned { plan: assembly.finish(options.sequence_unit), files })
+    Ok(Planned { plan: assembly.finish(options)?, files })
 }
 
 /// The file of an image: beside the lists, or in a folder `data` as the construction scripts leave it.

@@ -1,19 +1,20 @@
 //! Keeping the subjects of a benchmark out of a corpus.
 //!
-//! Models that have seen a benchmark's patients in training score too well on it. An exclusion list is any CSV (gzipped or
-//! not) that names subjects, studies or images, such as the tables of MS-CXR-T; all images of every subject it touches are
-//! left out.
+//! Models that have seen a benchmark's patients in training score too well on it. An exclusion list
+//! is any table that names subjects, studies or images, such as those of MS-CXR-T; all images of
+//! every subject that it names in any of these ways are left out. Ids are matched by the rule of
+//! [`super::ids`]. A list that keeps no subject out is an error: nothing else would show that its
+//! ids are written in a form that the source does not use.
 
-use std::cell::Cell;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use super::ids::Lookup;
+use super::known::Known;
 use super::rows::Rows;
-use super::splits::stem;
 use crate::Result;
-use crate::study::{StudyId, SubjectId};
 
-/// The subjects, studies and images of exclusion lists.
+/// Exclusion lists as they were read.
 #[derive(Debug, Default)]
 pub struct Exclusions {
     lists: Vec<List>,
@@ -21,56 +22,112 @@ pub struct Exclusions {
 
 #[derive(Debug)]
 struct List {
-    name: String,
-    subjects: HashSet<String>,
-    studies: HashSet<String>,
-    images: HashSet<String>,
-    /// Images that were left out because of it.
-    left_out: Cell<u64>,
+    path: PathBuf,
+    entries: Vec<Entry>,
+}
+
+/// What one row names; at least one of them.
+#[derive(Debug, PartialEq, Eq, Hash, Clone)]
+struct Entry {
+    subject: Option<String>,
+    study: Option<String>,
+    images: Vec<String>,
+}
+
+/// The subjects of a source that are kept out, with the place of the list that names them first.
+#[derive(Debug, Default)]
+pub struct KeptOut {
+    lists: Vec<String>,
+    by_subject: HashMap<String, usize>,
+    /// What the summary says of forms of ids.
+    pub notes: Vec<(String, u64)>,
 }
 
 impl Exclusions {
-    /// Reads exclusion lists. Where a list names subjects they decide; otherwise its studies and images do, and
-    /// [`Exclusions::resolve`] finds their subjects.
+    /// Reads exclusion lists.
     ///
     /// # Errors
-    /// A list that cannot be read, or that has none of the columns `subject_id`, `study_id`, `dicom_id`.
+    /// A list that cannot be read, that has none of the columns `subject_id`, `study_id`,
+    /// `dicom_id`, or that names nothing.
     pub fn read(paths: &[PathBuf]) -> Result<Exclusions> {
         Ok(Exclusions { lists: paths.iter().map(|path| List::read(path)).collect::<Result<_>>()? })
     }
 
-    /// Whether an image's subject has to be found through its study or file name.
-    pub fn needs_resolving(&self) -> bool {
-        self.lists.iter().any(|list| list.subjects.is_empty())
+    pub fn is_empty(&self) -> bool {
+        self.lists.is_empty()
     }
 
-    /// Tells which subject an image belongs to, so that lists which name images keep out whole subjects.
-    pub fn resolve(&mut self, subject: &str, study: &str, image: &str) {
-        for list in self.lists.iter_mut().filter(|list| !list.studies.is_empty() || !list.images.is_empty()) {
-            if list.studies.contains(study) || list.images.contains(image) {
-                list.subjects.insert(subject.to_string());
+    /// Whether a list names images.
+    pub fn name_images(&self) -> bool {
+        self.lists.iter().any(|list| list.entries.iter().any(|entry| !entry.images.is_empty()))
+    }
+
+    /// Finds the subjects that the lists name among those of a source.
+    ///
+    /// # Errors
+    /// A list that names none of them, or an id that may mean several: list, row and the forms of
+    /// the id are shown.
+    pub fn resolve(&self, known: &Known) -> Result<KeptOut> {
+        let mut kept_out = KeptOut::default();
+        for (place, list) in self.lists.iter().enumerate() {
+            let [mut subjects, mut studies, mut images] = [(); 3].map(|()| Lookup::new(&list.path));
+            let mut any = false;
+            for (row, entry) in list.rows() {
+                let mut named: Vec<&str> = Vec::new();
+                if let Some(subject) = &entry.subject {
+                    named.extend(subjects.find(&known.subjects, subject, row)?);
+                }
+                if let Some(study) = entry.study.as_ref().filter(|_| named.is_empty()) {
+                    let own = studies.find(&known.studies, study, row)?;
+                    named.extend(own.and_then(|study| known.owner_of_study(study)));
+                }
+                if named.is_empty() {
+                    for image in &entry.images {
+                        let own = known.images.find(&mut images, image, row)?;
+                        named.extend(own.into_iter().filter_map(|image| known.owner_of_image(image)));
+                    }
+                }
+                any |= !named.is_empty();
+                for subject in named {
+                    kept_out.by_subject.entry(subject.to_string()).or_insert(place);
+                }
             }
+            if !any {
+                let what = "keeps no subject out";
+                subjects.check_any(what, &known.subjects)?;
+                studies.check_any(what, &known.studies)?;
+                images.check_any(what, known.images.names())?;
+            }
+            kept_out.lists.push(list.path.file_name().unwrap_or_default().to_string_lossy().into_owned());
+            kept_out.notes.extend([subjects, studies, images].iter().filter_map(Lookup::note));
         }
+        Ok(kept_out)
+    }
+}
+
+impl KeptOut {
+    /// Why the images of a subject are left out, if they are.
+    pub fn reason(&self, subject: &str) -> Option<String> {
+        let list = *self.by_subject.get(subject)?;
+        Some(format!("subject is of the excluded {}", self.lists[list]))
     }
 
-    /// Why an image is left out, if it is.
-    pub fn reason(&self, subject: &SubjectId, study: &StudyId, image: &Path) -> Option<String> {
-        let list = self.lists.iter().find(|list| {
-            list.subjects.contains(&subject.0)
-                || list.studies.contains(&study.0)
-                || (!list.images.is_empty() && list.images.contains(&stem(image)))
-        })?;
-        list.left_out.set(list.left_out.get() + 1);
-        Some(format!("subject is of the excluded {}", list.name))
+    /// The subjects that are kept out.
+    pub fn subjects(&self) -> impl Iterator<Item = &str> {
+        self.by_subject.keys().map(String::as_str)
     }
 
     /// For the summary: how many images each list kept out.
-    pub fn summary(&self) -> BTreeMap<String, u64> {
-        let said = |list: &List| {
-            let what = format!("images kept out by {} (of {} excluded subjects)", list.name, list.subjects.len());
-            (what, list.left_out.get())
+    ///
+    /// * `left_out`: the subject of every image that was left out.
+    pub fn summary<'a>(&self, left_out: impl Iterator<Item = &'a str>) -> Vec<(String, u64)> {
+        let mut images = vec![0; self.lists.len()];
+        left_out.filter_map(|subject| self.by_subject.get(subject)).for_each(|&list| images[list] += 1);
+        let subjects = |place: usize| self.by_subject.values().filter(|&&list| list == place).count();
+        let told = |(place, (list, count)): (usize, (&String, u64))| {
+            (format!("images kept out by {list} (of {} excluded subjects)", subjects(place)), count)
         };
-        self.lists.iter().map(said).collect()
+        self.lists.iter().zip(images).enumerate().map(told).collect()
     }
 }
 
@@ -82,25 +139,24 @@ impl List {
         if subject.or(study).or(image).is_none() {
             return Err(rows.fail("needs one of the columns subject_id, study_id, dicom_id".into()));
         }
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let mut list = List {
-            name,
-            subjects: HashSet::new(),
-            studies: HashSet::new(),
-            images: HashSet::new(),
-            left_out: Cell::new(0),
-        };
+        let mut list = List { path: path.to_path_buf(), entries: Vec::new() };
         rows.each(|row| {
             let cell = |column: Option<usize>| column.and_then(|column| row.cell(column)).map(str::to_string);
-            match cell(subject) {
-                Some(subject) => _ = list.subjects.insert(subject.trim_start_matches('p').to_string()),
-                None => {
-                    list.studies.extend(cell(study).map(|study| study.trim_start_matches('s').to_string()));
-                    list.images.extend([image, previous].into_iter().filter_map(cell));
-                }
-            }
+            let images = [image, previous].into_iter().filter_map(cell).collect();
+            list.entries.push(Entry { subject: cell(subject), study: cell(study), images });
             Ok(())
         })?;
+        if list.rows().next().is_none() {
+            return Err(rows.fail("names no subject, study or image to keep out".into()));
+        }
         Ok(list)
+    }
+
+    /// Rows that name something, each once, with their numbers.
+    fn rows(&self) -> impl Iterator<Item = (u64, &Entry)> {
+        let mut seen = HashSet::new();
+        let numbered = self.entries.iter().enumerate().map(|(place, entry)| (place as u64 + 1, entry));
+        let says = |entry: &Entry| entry.subject.is_some() || entry.study.is_some() || !entry.images.is_empty();
+        numbered.filter(move |(_, entry)| says(entry) && seen.insert(*entry))
     }
 }

@@ -18,13 +18,17 @@ pub mod check;
 pub mod chexpert;
 pub mod covid_chestxray;
 pub mod covidx;
+mod delimited;
 pub mod exclude;
+pub mod ids;
+pub mod known;
 pub mod mimic_cxr;
 pub mod ms_cxr_t;
 pub mod open_i;
 pub mod plan;
 pub mod rows;
 pub mod rsna;
+mod same_file;
 pub mod splits;
 pub mod summary;
 pub mod table;
@@ -33,15 +37,15 @@ pub mod values;
 use std::path::{Path, PathBuf};
 
 pub use summary::Summary;
+pub use table::patient::Labels;
 
-use self::exclude::Exclusions;
 use self::plan::Plan;
-use self::splits::SplitFile;
 use crate::corpus::together;
 use crate::corpus::write::{self, Provenance};
 use crate::image::Decoding;
 use crate::progress::{Progress, Quiet};
 use crate::ranks::{self, Alone, Ranks};
+use crate::report::Rule;
 use crate::sequence::{Chunks, SequenceUnit};
 use crate::storage::Address;
 use crate::{Error, Result};
@@ -55,10 +59,14 @@ pub struct PrepareOptions {
     /// How the studies of a subject become sequences.
     pub chunks: Chunks,
     pub decoding: Decoding,
+    /// How reports become plain sentences.
+    pub report_rule: Rule,
     /// A split file that decides instead of the source.
     pub splits: Option<PathBuf>,
     /// Tables whose subjects are left out.
     pub exclude: Vec<PathBuf>,
+    /// Which columns of a table are carried along as labels.
+    pub labels: Labels,
     /// Replace a corpus that is already there.
     pub overwrite: bool,
 }
@@ -70,20 +78,12 @@ impl Default for PrepareOptions {
             sequence_unit: SequenceUnit::Study,
             chunks: Chunks::default(),
             decoding: Decoding::default(),
+            report_rule: Rule::default(),
             splits: None,
             exclude: Vec::new(),
+            labels: Labels::default(),
             overwrite: false,
         }
-    }
-}
-
-impl PrepareOptions {
-    fn split_file(&self) -> Result<Option<SplitFile>> {
-        self.splits.as_deref().map(SplitFile::read).transpose()
-    }
-
-    fn exclusions(&self) -> Result<Exclusions> {
-        Exclusions::read(&self.exclude)
     }
 }
 

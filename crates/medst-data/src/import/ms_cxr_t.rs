@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::assemble::{Assembly, FoundImage};
-use super::exclude::Exclusions;
 use super::mimic_cxr::{self, MimicCxr};
 use super::plan::TextTable;
 use super::rows::Rows;
@@ -62,7 +61,7 @@ pub fn plan(source: &MsCxrT, options: &PrepareOptions, progress: &dyn Progress) 
         Ok(())
     })?;
 
-    let mut assembly = Assembly::new(&pairs, None, Exclusions::default());
+    let mut assembly = Assembly::new(&pairs, &PrepareOptions::default())?;
     let mut columns = vec!["previous".to_string(), "current".to_string()];
     let mut table = TextTable { name: PAIRS.into(), ..TextTable::default() };
     let mut sequences = Vec::new();
@@ -83,8 +82,8 @@ pub fn plan(source: &MsCxrT, options: &PrepareOptions, progress: &dyn Progress) 
         Ok(())
     })?;
     table.columns = columns;
-    let mut plan = assembly.finish(options.sequence_unit);
-    plan.sequences = Some(sequences);
+    assembly.plan.sequences = Some(sequences);
+    let mut plan = assembly.finish(options)?;
     plan.tables.push(table);
     let mut files = vec![pairs, main];
     match sentences {
@@ -129,7 +128,7 @@ fn place(
         acquired: listed.acquired,
         split: Some(Split::Test),
     };
-    assembly.add(image)
+    assembly.add(image).map(Some)
 }
 
 /// Visits every pair: row, `[previous, current]` DICOM ids, and the course of each finding.

@@ -58,7 +58,7 @@ pub fn plan(source: &OpenI, options: &PrepareOptions, progress: &dyn Progress) -
         let place = source.root.display();
         return Err(Error::Usage(format!("{place} is no Open-I collection: there are no XML reports below it")));
     }
-    let mut assembly = Assembly::new(&source.root, options.split_file()?, options.exclusions()?);
+    let mut assembly = Assembly::new(&source.root, options)?;
     progress.begin("reading reports", Some(reports.len() as u64));
     for (number, &path) in reports.iter().enumerate() {
         if progress.stop_requested() {
@@ -73,7 +73,7 @@ pub fn plan(source: &OpenI, options: &PrepareOptions, progress: &dyn Progress) -
                 continue;
             }
         };
-        let id = report.id.clone().unwrap_or_else(|| super::splits::stem(path));
+        let id = report.id.clone().unwrap_or_else(|| super::ids::image_name(path));
         if report.images.is_empty() {
             assembly.plan.skip(path.display().to_string(), row, "report names no image");
         }
@@ -85,6 +85,7 @@ pub fn plan(source: &OpenI, options: &PrepareOptions, progress: &dyn Progress) -
             let view = projections.get(&image_key(image)).copied().or_else(|| of_header(image));
             let view = view.or_else(|| of_caption(caption, report.images.len()));
             let Some(view) = view else {
+                assembly.know(&id, &id, image);
                 assembly.plan.skip(
                     image.display().to_string(),
                     row,
@@ -94,7 +95,7 @@ pub fn plan(source: &OpenI, options: &PrepareOptions, progress: &dyn Progress) -
             };
             let (subject, study) = (SubjectId(id.clone()), StudyId(id.clone()));
             let found = FoundImage { subject, study, view, path: image.clone(), row, acquired: None, split: None };
-            let Some(place) = assembly.add(found)? else { continue };
+            let place = assembly.add(found)?;
             let (impression, findings) = (report.impression.clone(), report.findings.clone());
             if impression.is_some() || findings.is_some() {
                 assembly.report(place, ReportText::Sections { impression, findings, last_paragraph: None });
@@ -106,7 +107,7 @@ pub fn plan(source: &OpenI, options: &PrepareOptions, progress: &dyn Progress) -
     }
     progress.end();
     let files = table.cloned().into_iter().chain(reports.into_iter().cloned()).collect();
-    Ok(Planned { plan: assembly.finish(options.sequence_unit), files })
+    Ok(Planned { plan: assembly.finish(options)?, files })
 }
 
 /// Files below a folder, a few levels deep.

@@ -19,8 +19,23 @@ pub struct ImageSource {
 pub enum ReportText {
     /// The text as written, headers and all.
     Whole(String),
+    /// A file of MIMIC-CXR, whose headers have their own rules.
+    MimicCxr(String),
     /// Sections that somebody has cut already.
     Sections { impression: Option<String>, findings: Option<String>, last_paragraph: Option<String> },
+}
+
+impl ReportText {
+    /// The texts that it consists of.
+    pub fn parts(&self) -> impl Iterator<Item = &str> {
+        let parts = match self {
+            ReportText::Whole(text) | ReportText::MimicCxr(text) => [Some(text), None, None],
+            ReportText::Sections { impression, findings, last_paragraph } => {
+                [impression.as_ref(), findings.as_ref(), last_paragraph.as_ref()]
+            }
+        };
+        parts.into_iter().flatten().map(String::as_str)
+    }
 }
 
 /// A study before its images are decoded.
@@ -43,6 +58,13 @@ pub struct Skipped {
     pub file: String,
     pub row: u64,
     pub reason: String,
+}
+
+impl Skipped {
+    /// Of an image that a study names.
+    pub fn image(image: &ImageSource, reason: impl Into<String>) -> Skipped {
+        Skipped { file: image.path.display().to_string(), row: image.row, reason: reason.into() }
+    }
 }
 
 /// A table that a corpus carries beside its studies: texts only, all rows of one length.

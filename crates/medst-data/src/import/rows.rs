@@ -1,11 +1,9 @@
-//! Streaming the rows of a CSV file, gzipped or not: memory does not grow with its length.
+//! Streaming the rows of a CSV file ([`super::delimited`] says of which forms): memory does not grow with its length.
 
-use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use flate2::read::MultiGzDecoder;
-
+use super::delimited::{self, Delimited};
 use crate::{Error, Result};
 
 /// The longest line that is believed to be one; a file without line breaks is no table.
@@ -54,9 +52,11 @@ impl Rows {
     /// # Errors
     /// A file that is not there, or has no header.
     pub fn open(path: &Path) -> Result<Rows> {
-        let mut rows = Rows::open_with(path, b',', true)?;
+        let Delimited { text, separator } = delimited::open(path)?;
+        let reader = csv::ReaderBuilder::new().delimiter(separator).from_reader(text);
+        let mut rows = Rows { path: path.to_path_buf(), columns: Vec::new(), reader };
         let header = rows.reader.headers().map_err(|error| damaged(path, 0, &error))?;
-        rows.columns = header.iter().map(|name| name.trim_start_matches('\u{feff}').trim().to_string()).collect();
+        rows.columns = header.iter().map(|name| name.trim().to_string()).collect();
         if rows.columns.iter().all(String::is_empty) {
             return Err(rows.fail("the table is empty".into()));
         }
@@ -68,18 +68,8 @@ impl Rows {
     /// # Errors
     /// A file that is not there.
     pub fn open_list(path: &Path) -> Result<Rows> {
-        Rows::open_with(path, b' ', false)
-    }
-
-    fn open_with(path: &Path, delimiter: u8, header: bool) -> Result<Rows> {
-        let mut file = File::open(path).map_err(Error::io(path))?;
-        let mut start = [0; 2];
-        let length = file.read(&mut start).map_err(Error::io(path))?;
-        let file = BufReader::with_capacity(1 << 16, File::open(path).map_err(Error::io(path))?);
-        let source: Box<dyn Read> =
-            if start[..length] == [0x1f, 0x8b] { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
-        let reader =
-            csv::ReaderBuilder::new().delimiter(delimiter).has_headers(header).flexible(!header).from_reader(source);
+        let text = delimited::open_text(path)?;
+        let reader = csv::ReaderBuilder::new().delimiter(b' ').has_headers(false).flexible(true).from_reader(text);
         Ok(Rows { path: path.to_path_buf(), columns: Vec::new(), reader })
     }
 

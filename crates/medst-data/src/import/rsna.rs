@@ -59,7 +59,7 @@ pub fn plan(source: &Rsna, options: &PrepareOptions, progress: &dyn Progress) ->
         files.push(classes);
     }
     let splits = reference_splits(patients.len());
-    let mut assembly = Assembly::new(&labels, options.split_file()?, options.exclusions()?);
+    let mut assembly = Assembly::new(&labels, options)?;
     let patients: Vec<(String, Patient)> = patients.into_iter().collect();
     progress.begin("reading DICOM headers", Some(patients.len() as u64));
     for (patients, splits) in patients.chunks(BLOCK).zip(splits.chunks(BLOCK)) {
@@ -79,13 +79,14 @@ pub fn plan(source: &Rsna, options: &PrepareOptions, progress: &dyn Progress) ->
             let Seen { view, width, height } = match seen {
                 Ok(seen) => seen,
                 Err(reason) => {
+                    assembly.know(id, id, &path);
                     assembly.plan.skip(path.display().to_string(), patient.row, reason);
                     continue;
                 }
             };
             let (subject, study) = (SubjectId(id.clone()), StudyId(id.clone()));
             let image = FoundImage { subject, study, view, path, row: patient.row, acquired: None, split: Some(split) };
-            let Some(place) = assembly.add(image)? else { continue };
+            let place = assembly.add(image)?;
             assembly.label(place, "Target", u8::from(patient.target).to_string());
             if let Some(class) = &patient.class {
                 assembly.label(place, "class", class.clone());
@@ -104,7 +105,7 @@ pub fn plan(source: &Rsna, options: &PrepareOptions, progress: &dyn Progress) ->
         }
     }
     progress.end();
-    Ok(Planned { plan: assembly.finish(options.sequence_unit), files })
+    Ok(Planned { plan: assembly.finish(options)?, files })
 }
 
 /// The part of each patient, in the order of their ids: the reference's permutation.

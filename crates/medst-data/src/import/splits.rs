@@ -1,21 +1,24 @@
-//! Split files: which part every subject, study or image belongs to, as a table that can be published and read again.
+//! Split files: which part every subject, study or image belongs to, as a table that can be
+//! published and read again.
 //!
-//! A split file is a CSV (gzipped or not) with the column `split` and one of `subject_id`, `patientId`, `study_id`,
-//! `dicom_id`, `image`, `filename` or `Path`. Every corpus carries one, `splits.csv`.
+//! A split file is a CSV (gzipped or not) with the column `split` and one of `subject_id`,
+//! `patientId`, `study_id`, `dicom_id`, `image`, `filename` or `Path`. Every corpus carries one,
+//! `splits.csv`. Ids are matched by the rule of [`super::ids`].
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use super::ids::Lookup;
+use super::known::Known;
 use super::rows::Rows;
 use crate::split::Split;
-use crate::study::{StudyId, SubjectId};
 use crate::{Error, Result};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Key {
     Subject,
     Study,
-    /// The image's file name without its extension.
+    /// The image's file name without its ending, or the end of its path.
     Image,
 }
 
@@ -30,54 +33,109 @@ const COLUMNS: [(&str, Key); 8] = [
     ("Path", Key::Image),
 ];
 
-/// A split file in memory.
+/// A split file as it was read.
 #[derive(Clone, Debug)]
 pub struct SplitFile {
+    path: PathBuf,
     key: Key,
-    splits: HashMap<String, Split>,
+    /// Each id once, with the row that names it first.
+    entries: Vec<(u64, String, Split)>,
+}
+
+/// The parts of a source's subjects, studies or images.
+#[derive(Debug)]
+pub struct Parts {
+    key: Key,
+    of_id: HashMap<String, Split>,
+    of_image: HashMap<PathBuf, Split>,
+    /// What the summary says of forms of ids.
+    pub note: Option<(String, u64)>,
 }
 
 impl SplitFile {
     /// Reads a split file.
     ///
     /// # Errors
-    /// Names what is missing, the row whose split is unknown, or the key that two rows put in different parts.
+    /// Names what is missing, the row whose split is unknown, or the key that two rows put in
+    /// different parts.
     pub fn read(path: &Path) -> Result<SplitFile> {
         let mut rows = Rows::open(path)?;
         let split = rows.column("split")?;
         let found = COLUMNS.iter().find_map(|&(name, key)| Some((rows.find(name)?, key)));
         let names = COLUMNS.map(|(name, _)| name).join(", ");
         let (column, key) = found.ok_or_else(|| rows.fail(format!("needs one of the columns {names}")))?;
-        let mut splits: HashMap<String, Split> = HashMap::new();
+        let mut seen: HashMap<String, Split> = HashMap::new();
+        let mut entries = Vec::new();
         rows.each(|row| {
             let conflict = |message: String| Error::Row { path: path.to_path_buf(), row: row.number, message };
             let cell = row.cell(split).unwrap_or_default();
             let split = Split::parse(cell)
                 .ok_or_else(|| conflict(format!("split is `{cell}`; expected train, validate or test")))?;
             let Some(name) = row.cell(column) else { return Ok(()) };
-            let name = if key == Key::Image { stem(Path::new(name)) } else { name.to_string() };
-            match splits.insert(name, split) {
+            match seen.insert(name.to_string(), split) {
                 Some(earlier) if earlier != split => {
-                    let name = row.cell(column).unwrap_or_default();
-                    Err(conflict(format!("`{name}` is in {split} here and in {earlier} before")))
+                    return Err(conflict(format!("`{name}` is in {split} here and in {earlier} before")));
                 }
-                _ => Ok(()),
+                Some(_) => {}
+                None => entries.push((row.number, name.to_string(), split)),
             }
+            Ok(())
         })?;
-        Ok(SplitFile { key, splits })
+        Ok(SplitFile { path: path.to_path_buf(), key, entries })
     }
 
-    /// The part of an image; `None` when the file does not name it.
-    pub fn find(&self, subject: &SubjectId, study: &StudyId, image: &Path) -> Option<Split> {
-        let found = match self.key {
-            Key::Subject => self.splits.get(&subject.0),
-            Key::Study => self.splits.get(&study.0),
-            Key::Image => self.splits.get(&stem(image)),
+    /// Whether it names images rather than subjects or studies.
+    pub fn names_images(&self) -> bool {
+        self.key == Key::Image
+    }
+
+    /// Finds what the file names in a source.
+    ///
+    /// # Errors
+    /// A file that names nothing of the source; an id that may mean several; two forms of one id in
+    /// different parts.
+    pub fn resolve(&self, known: &Known) -> Result<Parts> {
+        let mut lookup = Lookup::new(&self.path);
+        let mut parts = Parts { key: self.key, of_id: HashMap::new(), of_image: HashMap::new(), note: None };
+        let mut forms: HashMap<String, &str> = HashMap::new();
+        let ids = match self.key {
+            Key::Subject => &known.subjects,
+            Key::Study => &known.studies,
+            Key::Image => known.images.names(),
         };
-        found.copied()
+        for (row, id, split) in &self.entries {
+            let mut add = |own: &str, before: Option<Split>| match (before, forms.insert(own.to_string(), id)) {
+                (Some(earlier), Some(form)) if earlier != *split => Err(Error::Row {
+                    path: self.path.clone(),
+                    row: *row,
+                    message: format!(
+                        "`{id}` is in {split} here and `{form}` in {earlier} before; both mean `{own}` of the source"
+                    ),
+                }),
+                _ => Ok(()),
+            };
+            if self.key == Key::Image {
+                for image in known.images.find(&mut lookup, id, *row)? {
+                    add(&image.display().to_string(), parts.of_image.insert(image.to_path_buf(), *split))?;
+                }
+            } else if let Some(own) = lookup.find(ids, id, *row)? {
+                add(own, parts.of_id.insert(own.to_string(), *split))?;
+            }
+        }
+        lookup.check_any("divides nothing", ids)?;
+        parts.note = lookup.note();
+        Ok(parts)
     }
 }
 
-pub(super) fn stem(path: &Path) -> String {
-    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+impl Parts {
+    /// The part of an image; `None` when the file does not name it.
+    pub fn find(&self, subject: &str, study: &str, image: &Path) -> Option<Split> {
+        let found = match self.key {
+            Key::Subject => self.of_id.get(subject),
+            Key::Study => self.of_id.get(study),
+            Key::Image => self.of_image.get(image),
+        };
+        found.copied()
+    }
 }

@@ -120,6 +120,16 @@ fn is_reading(name: &str) -> bool {
     matches!(name, "impression" | "findings")
 }
 
+/// The name that the table gives a header, if it has one of this spelling in lower case.
+pub(super) fn known(name: &str) -> Option<&'static str> {
+    TABLES.names.get(name).map(String::as_str)
+}
+
+/// Whether a header names the examination, below which its findings are.
+pub(super) fn describes_study(name: &str) -> bool {
+    TABLES.describes_study.iter().any(|part| name.contains(part.as_str()))
+}
+
 /// A header's name as the table spells it.
 fn normalise(header: &str) -> String {
     let name = header.trim().to_lowercase();
@@ -129,7 +139,7 @@ fn normalise(header: &str) -> String {
     if let Some(part) = TABLES.contains.iter().find(|part| name.contains(part.as_str())) {
         return part.clone();
     }
-    if TABLES.describes_study.iter().any(|part| name.contains(part.as_str())) {
+    if describes_study(&name) {
         return "findings".into();
     }
     name

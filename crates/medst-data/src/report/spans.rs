@@ -1,71 +1,34 @@
-//! Where the sentences that a model reads stand in a report as it was written, for whoever shows it.
+//! The places of the sentences that a model reads in a report as it was written, to show them
+//! there.
 //!
-//! The sections are those of [`super::prepare`]: impression and findings, else the last paragraph, else (without any header) all of it. Text that
-//! people paste has its headers at the beginning of a line, archives' behind a blank; both are taken. Sentences end at a full stop
-//! before a blank, or at an empty line; [`super::clean`] also parts numbers at their points, which would show as two sentences here.
+//! The sections are those of [`super::prepare`]: impression and findings, else the last paragraph,
+//! else (without any header) all of it. Sentences end at a full stop before a blank, or at an empty
+//! line.
 
 use std::ops::Range;
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::sections::{has_headers, sections};
+use super::headers::readings;
 
-static LINE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^[A-Z][A-Z ()/,-]*:\s").expect("a valid expression"));
 static END: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[.!?]+(?:\s+|$)|\n\s*\n").expect("a valid expression"));
 static POINT: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^\s*\(?[0-9]+[.)]\s*$").expect("a valid expression"));
 
-/// The places of sentences in bytes of the report, in order; blanks around them left out. What lies between is not read.
+/// The places of sentences in bytes of the report, in order, without the blanks around them. What
+/// is between is not read.
 pub fn sentences(report: &str) -> Vec<Range<usize>> {
-    let (text, origin) = with_headers(report);
-    let mut found = Vec::new();
-    for part in read_parts(&text) {
-        for sentence in cut(&text, part) {
-            found.push(origin[sentence.start]..origin[sentence.end - 1] + 1);
+    let found = readings(report);
+    let read = match found.has_headers {
+        false => vec![0..report.len()],
+        true => {
+            let readings: Vec<Range<usize>> = found.impression.into_iter().chain(found.findings).collect();
+            if readings.is_empty() { found.last_paragraph.into_iter().collect() } else { readings }
         }
-    }
-    found.sort_by_key(|own: &Range<usize>| own.start);
-    found
-}
-
-/// The report with every header behind a line break and a blank, and for each of its bytes where it stood.
-fn with_headers(report: &str) -> (String, Vec<usize>) {
-    let start = report.len() - report.trim_start().len();
-    let (mut text, mut origin) = (String::from("\n "), vec![start; 2]);
-    for line in report[start..].split_inclusive('\n') {
-        let at = line.as_ptr() as usize - report.as_ptr() as usize;
-        let bare = line.trim_start_matches([' ', '\t']);
-        let own = if LINE.is_match(bare) && at > start {
-            text.push(' ');
-            origin.push(at);
-            bare
-        } else {
-            line
-        };
-        let at = own.as_ptr() as usize - report.as_ptr() as usize;
-        text.push_str(own);
-        origin.extend(at..at + own.len());
-    }
-    (text, origin)
-}
-
-/// The parts of a text that are read.
-fn read_parts(text: &str) -> Vec<Range<usize>> {
-    if !has_headers(text) {
-        return std::iter::once(0..text.len()).collect();
-    }
-    // Sections stand in order, each a part of the text.
-    let mut at = 0;
-    let mut placed: Vec<(String, Range<usize>)> = Vec::new();
-    for section in sections(text) {
-        if let Some(start) = text[at..].find(&section.text).map(|start| at + start) {
-            at = start + section.text.len();
-            placed.push((section.name, start..at));
-        }
-    }
-    let last = |name: &str| placed.iter().rev().find(|own| own.0 == name).map(|own| own.1.clone());
-    let read: Vec<Range<usize>> = [last("impression"), last("findings")].into_iter().flatten().collect();
-    if read.is_empty() { last("last_paragraph").into_iter().collect() } else { read }
+    };
+    let mut sentences: Vec<Range<usize>> = read.into_iter().flat_map(|part| cut(report, part)).collect();
+    sentences.sort_by_key(|sentence| sentence.start);
+    sentences
 }
 
 fn cut(text: &str, part: Range<usize>) -> Vec<Range<usize>> {

@@ -1,8 +1,9 @@
 //! WordPiece with the BERT cased vocabulary, as Hugging Face's `BertTokenizer(do_lower_case=False)` does it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tokenizers::models::wordpiece::WordPiece as Model;
 use tokenizers::normalizers::bert::BertNormalizer;
@@ -35,13 +36,25 @@ impl WordPiece {
         Self::from_vocabulary(BERT_CASED, Path::new("(built-in)")).expect("the built-in vocabulary is valid")
     }
 
-    /// A vocabulary file: one piece a line, the line number is the id.
+    /// A vocabulary file: `vocab.txt`, one piece per line, whose number is the id; or the `tokenizer.json` of a WordPiece
+    /// tokenizer, recognised by its content.
     ///
     /// # Errors
-    /// Unreadable, not UTF-8, an empty or repeated line, or no `[PAD]`, `[UNK]`, `[CLS]` or `[SEP]`: file and line are named.
+    /// A tokenizer of another kind; unreadable, not UTF-8, an empty or repeated line, or no `[PAD]`, `[UNK]`, `[CLS]` or `[SEP]`: file and line are named.
     pub fn from_file(path: &Path) -> Result<WordPiece> {
         let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        if bytes.trim_ascii_start().starts_with(b"{") {
+            return Self::from_vocabulary(&lines_of_tokenizer(&bytes, path)?, path);
+        }
         Self::from_vocabulary(&bytes, path)
+    }
+
+    /// As [`WordPiece::from_file`], from the text of a vocabulary file; `path` is what errors call it.
+    ///
+    /// # Errors
+    /// As [`WordPiece::from_file`].
+    pub fn from_text(text: &str, path: &Path) -> Result<WordPiece> {
+        Self::from_vocabulary(text.as_bytes(), path)
     }
 
     fn from_vocabulary(bytes: &[u8], path: &Path) -> Result<WordPiece> {
@@ -117,6 +130,11 @@ impl WordPiece {
         self.continuation.get(id as usize).copied().unwrap_or(false)
     }
 
+    /// The id of `[CLS]`.
+    pub fn classifier(&self) -> u32 {
+        self.classifier
+    }
+
     /// The id of `[SEP]`.
     pub fn separator(&self) -> u32 {
         self.separator
@@ -138,6 +156,63 @@ impl WordPiece {
     }
 }
 
+/// What matters of a `tokenizer.json`.
+#[derive(Deserialize)]
+struct TokenizerFile {
+    model: TokenizerModel,
+    #[serde(default)]
+    added_tokens: Vec<AddedToken>,
+}
+
+#[derive(Deserialize)]
+struct TokenizerModel {
+    r#type: Option<String>,
+    /// A list where the kind is Unigram.
+    vocab: serde_json::Value,
+    #[serde(default = "hashes")]
+    continuing_subword_prefix: String,
+}
+
+#[derive(Deserialize)]
+struct AddedToken {
+    id: u32,
+    content: String,
+}
+
+fn hashes() -> String {
+    "##".into()
+}
+
+/// The `vocab.txt` of a `tokenizer.json`.
+fn lines_of_tokenizer(bytes: &[u8], path: &Path) -> Result<Vec<u8>> {
+    let fail = |message: String| Error::Vocabulary { path: PathBuf::from(path), message };
+    let file: TokenizerFile =
+        serde_json::from_slice(bytes).map_err(|error| fail(format!("not a tokenizer.json: {error}")))?;
+    let kind = file.model.r#type.as_deref().unwrap_or("WordPiece");
+    if kind != "WordPiece" || file.model.continuing_subword_prefix != "##" {
+        let prefix = &file.model.continuing_subword_prefix;
+        return Err(fail(format!(
+            "holds a {kind} tokenizer (continuing pieces begin with `{prefix}`); expected BERT's WordPiece with `##`"
+        )));
+    }
+    let vocab: HashMap<String, u32> =
+        serde_json::from_value(file.model.vocab).map_err(|error| fail(format!("model.vocab: {error}")))?;
+    let added = file.added_tokens.into_iter().map(|token| (token.content, token.id));
+    let mut pieces: BTreeMap<u32, String> = BTreeMap::new();
+    for (piece, id) in vocab.into_iter().chain(added) {
+        match pieces.insert(id, piece.clone()) {
+            Some(other) if other != piece => {
+                return Err(fail(format!("`{other}` and `{piece}` have the same id, {id}")));
+            }
+            _ => {}
+        }
+    }
+    if let Some(gap) = pieces.keys().enumerate().find_map(|(place, &id)| (place as u32 != id).then_some(place)) {
+        return Err(fail(format!("has no piece of id {gap}")));
+    }
+    Ok(pieces.into_values().flat_map(|piece| (piece + "\n").into_bytes()).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,6 +231,35 @@ mod tests {
         assert_eq!(ids.len(), 112);
         assert_eq!(ids.last(), Some(&pieces.separator()));
         assert!(pieces.is_continuation(ids[2]) && !pieces.is_continuation(ids[1]));
+    }
+
+    #[test]
+    fn a_tokenizer_json_is_its_vocabulary() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let lines = "[PAD]\n[UNK]\n[CLS]\n[SEP]\nlung\n##s\n";
+        std::fs::write(at("vocab.txt"), lines).unwrap();
+        let vocab = r###"{"lung": 4, "[PAD]": 0, "##s": 5, "[UNK]": 1, "[CLS]": 2}"###;
+        let json = |kind: &str, vocab: &str| {
+            let added = r#"[{"id": 3, "content": "[SEP]", "special": true}, {"id": 0, "content": "[PAD]"}]"#;
+            let text = format!(
+                r#"{{"version": "1.0", "added_tokens": {added}, "model": {{"type": "{kind}", "vocab": {vocab}}}}}"#
+            );
+            std::fs::write(at("tokenizer.json"), text).unwrap();
+            WordPiece::from_file(&at("tokenizer.json"))
+        };
+        let (plain, read) = (WordPiece::from_file(&at("vocab.txt")).unwrap(), json("WordPiece", vocab).unwrap());
+        assert_eq!((read.checksum(), read.size()), (plain.checksum(), 6));
+        assert_eq!(read.encode("lungs", 9), plain.encode("lungs", 9));
+        for (kind, vocab, words) in [
+            ("BPE", vocab, "BPE tokenizer"),
+            ("Unigram", "[[\"a\", 0.5]]", "Unigram tokenizer"),
+            ("WordPiece", r#"{"[PAD]": 0, "[UNK]": 1, "[CLS]": 7}"#, "no piece of id 2"),
+            ("WordPiece", r#"{"[PAD]": 0, "x": 3}"#, "have the same id, 3"),
+        ] {
+            let error = json(kind, vocab).err().unwrap().to_string();
+            assert!(error.contains(words) && error.contains("tokenizer.json"), "{error}");
+        }
     }
 
     #[test]

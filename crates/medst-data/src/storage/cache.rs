@@ -25,6 +25,7 @@ use super::Address;
 use super::client::Client;
 use crate::corpus::manifest::{self, FileRecord, Manifest};
 use crate::corpus::staging::{checksum, entries, write_whole};
+use crate::owner_only;
 use crate::{Error, Result};
 
 /// GiB that corpora may take, where `MEDST_CACHE_GIB` does not say.
@@ -118,6 +119,7 @@ impl Cached {
         let id = short(&text);
         let folder = corpora.join(&id);
 
+        owner_only::create_folder(&root)?;
         fs::create_dir_all(folder.join("fetch")).map_err(Error::io(&folder))?;
         let lock = open_lock(&root.join("lock"))?;
         lock.lock().map_err(Error::io(&root))?;

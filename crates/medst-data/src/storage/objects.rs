@@ -29,7 +29,7 @@ pub fn file(path: &Path) -> Result<PathBuf> {
         Some(address) => {
             let bytes = stored(path, &address)?;
             let folder = super::cache::root()?.join("sources");
-            std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+            crate::owner_only::create_folder(&folder)?;
             // By content, and under a name of its own until it is whole, so that processes do not overwrite each other's.
             let file = folder.join(crate::corpus::staging::checksum_of(&bytes));
             if !file.exists() {

@@ -82,11 +82,19 @@ async fn deflated_files_hold_no_more_than_they_declare() {
     let group = u32::from_le_bytes(small[140..144].try_into().unwrap()) as usize;
     let plain = Wrap::new(Pixels::Grey8(&[7; 64 * 64]), 64, 64).to_bytes().unwrap();
     let start = 144 + u32::from_le_bytes(plain[140..144].try_into().unwrap()) as usize;
-    let mut encoder = DeflateEncoder::new(small[..144 + group].to_vec(), Compression::fast());
-    encoder.write_all(&plain[start..]).unwrap();
-    (0..30).for_each(|_| encoder.write_all(&vec![0; 1 << 20]).unwrap());
-    let (status, answer) = ask(encoder.finish().unwrap()).await;
-    assert!(status == StatusCode::BAD_REQUEST && answer.to_string().contains("larger than its picture"), "{answer}");
+    let deflated = |data: &[u8]| {
+        let mut encoder = DeflateEncoder::new(small[..144 + group].to_vec(), Compression::fast());
+        encoder.write_all(data).unwrap();
+        (0..30).for_each(|_| encoder.write_all(&vec![0; 1 << 20]).unwrap());
+        encoder.finish().unwrap()
+    };
+    // What follows the pixels is not inflated; pixels that are longer than their rows are refused.
+    assert_eq!(ask(deflated(&plain[start..])).await.0, StatusCode::OK);
+    let mut long = plain[start..].to_vec();
+    let at = long.windows(4).position(|bytes| bytes == [0xe0, 0x7f, 0x10, 0x00]).unwrap() + 8;
+    long[at..at + 4].copy_from_slice(&(29u32 << 20).to_le_bytes());
+    let (status, answer) = ask(deflated(&long)).await;
+    assert!(status == StatusCode::BAD_REQUEST && answer.to_string().contains("4096 were expected"), "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,25 +2,23 @@
 
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
-
 use super::{evaluation, fill, name};
+use crate::Result;
 use crate::config::Config;
-use crate::model::card::{MODEL, ModelCard, TrainingData};
+use crate::model::builtin;
+use crate::model::card::{ModelCard, TrainingData};
 use crate::model::weights::TensorFile;
 use crate::train::checkpoint::read_card;
 use crate::train::{CONFIG, Ending, RunSummary};
-use crate::{Error, Result};
 
 const TEMPLATE: &str = include_str!("../../assets/model-card.md");
 
 pub fn card(path: &Path, results: Option<&Path>) -> Result<String> {
     let (folder, card) = read_card(path)?;
-    let weights = folder.join(MODEL);
+    let weights = builtin::weights_of(&folder);
     let file = TensorFile::read(&weights)?;
     let parameters: usize = file.tensors.values().map(tch::Tensor::numel).sum();
-    let bytes = std::fs::read(&weights).map_err(Error::io(&weights))?;
-    let checksum: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let checksum = builtin::checksum(&weights)?;
     let (image, text) = (&card.model.image, &card.model.text);
     let debug = |value: &dyn std::fmt::Debug| format!("{value:?}").to_lowercase();
     let not_stated = "Not stated. Whoever publishes the weights states it with `train.licence` or `medst convert --licence`, within what the \

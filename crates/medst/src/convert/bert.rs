@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use tch::Tensor;
 
 use super::counterpart::Counterpart;
-use super::reference::HEAD_WIDTH;
 use crate::model::config::TextConfig;
 
 pub const TYPES: &str = "embeddings.token_type_embeddings.weight";
@@ -61,7 +60,8 @@ pub fn unused(name: &str, layers: i64, token_types: bool) -> Option<&'static str
     reasons.into_iter().find_map(|(found, reason)| found.then_some(reason))
 }
 
-/// Sizes by shapes, in the number of layers that the file has. Positions are sequential, heads 0 where nobody can tell.
+/// Sizes by shapes, in the number of layers that the file has. Positions are sequential; heads are 0, since no
+/// shape depends on them.
 ///
 /// # Errors
 /// Names what is missing or has no shape of a BERT.
@@ -80,12 +80,32 @@ pub fn sizes(shapes: &BTreeMap<&str, Vec<i64>>) -> Result<TextConfig, String> {
         vocabulary,
         width,
         layers,
-        heads: if width % HEAD_WIDTH == 0 { width / HEAD_WIDTH } else { 0 },
+        heads: 0,
         intermediate,
         max_positions,
         max_tokens: max_positions.min(defaults.max_tokens),
         ..defaults
     })
+}
+
+/// Why a file with BERT's names is a RoBERTa's, whose own class writes the same names without a prefix; `None` where nothing
+/// says so. For files whose `config.json` does not name the model.
+pub fn is_roberta(tensors: &BTreeMap<String, Tensor>) -> Option<String> {
+    let rows = |name: &str| tensors.get(name).and_then(|table| table.size().first().copied());
+    // It counts positions from 2, so that its table has two rows more than a power of two.
+    let positions = rows(POSITIONS).filter(|&rows| rows > 64 && (rows - 2).count_ones() == 1);
+    let reserved = || {
+        let table = tensors.get(POSITIONS).filter(|table| table.dim() == 2 && table.size()[0] > 2)?;
+        let zeros = |row: i64| table.select(0, row).count_nonzero_dim_intlist([0i64]).int64_value(&[]) == 0;
+        Some(zeros(1) && !zeros(0) && !zeros(2))
+    };
+    let signs = [
+        (tensors.keys().any(|name| name.starts_with("lm_head.")), "`lm_head` in its names".to_string()),
+        (rows(TYPES) == Some(1), "a single token type".to_string()),
+        (positions.is_some(), format!("{} positions", positions.unwrap_or_default())),
+        (reserved() == Some(true), "nothing at position 1, which RoBERTa reserves for padding".to_string()),
+    ];
+    signs.into_iter().find_map(|(found, sign)| found.then_some(sign))
 }
 
 /// Older files name scale and shift of a layer normalisation as TensorFlow does.

@@ -18,6 +18,9 @@ pub enum Group {
     WordLocal,
     WordImportance,
     PatchImportance,
+    /// Not of the paper; a model need not have the last two.
+    FindingHeads,
+    Contrast,
 }
 
 impl Group {
@@ -33,6 +36,8 @@ impl Group {
             "word_local" => Group::WordLocal,
             "word_importance" => Group::WordImportance,
             "patch_importance" => Group::PatchImportance,
+            "finding_head" => Group::FindingHeads,
+            "contrast" => Group::Contrast,
             _ => return None,
         })
     }
@@ -56,6 +61,8 @@ impl Group {
             Group::WordLocal => "local projection of words",
             Group::WordImportance => "importance of words",
             Group::PatchImportance => "importance of patches",
+            Group::FindingHeads => "heads for findings",
+            Group::Contrast => "learned temperature",
         }
     }
 }

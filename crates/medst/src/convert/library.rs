@@ -1,6 +1,6 @@
-//! What stands beside weights of transformers and timm: `config.json` and `preprocessor_config.json`.
+//! What is next to weights of transformers and timm: `config.json`, `preprocessor_config.json` and the vocabulary.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -13,6 +13,8 @@ use crate::{Error, Result};
 pub struct LibraryConfig {
     pub model_type: Option<String>,
     pub num_attention_heads: Option<i64>,
+    /// timm's name of the model, such as `vit_base_patch16_224`.
+    pub architecture: Option<String>,
     pub hidden_act: Option<String>,
     pub layer_norm_eps: Option<f64>,
     pub position_embedding_type: Option<String>,
@@ -46,6 +48,18 @@ impl LibraryConfig {
         json(&folder.join("config.json"))
     }
 
+    /// The number of attention heads, where the file states it or names a model of timm that has a fixed one.
+    pub fn heads(&self) -> Option<i64> {
+        let of_architecture = || {
+            let mut parts = self.architecture.as_deref()?.split('_');
+            let (family, size) = (parts.next()?, parts.next()?);
+            let plain = matches!(family, "vit" | "deit" | "deit3") && parts.next()?.starts_with("patch");
+            let heads = [("tiny", 3), ("small", 6), ("base", 12), ("large", 16), ("huge", 16)];
+            heads.into_iter().find_map(|(name, heads)| (plain && name == size).then_some(heads))
+        };
+        self.num_attention_heads.or_else(of_architecture)
+    }
+
     /// Refuses what is computed in another way than here.
     pub fn check(&self) -> Result<(), String> {
         if let Some(activation) = self.hidden_act.as_deref().filter(|&name| name != "gelu") {
@@ -60,6 +74,11 @@ impl LibraryConfig {
             None => Ok(()),
         }
     }
+}
+
+/// The vocabulary in the folder of the weights: `vocab.txt`, or `tokenizer.json` where newer versions save that alone.
+pub fn vocabulary(folder: &Path) -> Option<PathBuf> {
+    ["vocab.txt", "tokenizer.json"].map(|name| folder.join(name)).into_iter().find(|path| path.exists())
 }
 
 /// How the library normalises pixels, from what stands in the folder of the weights.

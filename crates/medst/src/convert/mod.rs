@@ -60,6 +60,8 @@ pub struct Request {
     /// Of the weights that no file has.
     pub seed: u64,
     pub overwrite: bool,
+    /// 16 bits for each value, in a folder of ours.
+    pub half: bool,
 }
 
 /// What a conversion did.
@@ -90,7 +92,8 @@ pub fn convert(request: &Request) -> Result<Conversion> {
     card.licence = request.licence.clone().or(card.licence);
     let mut model = MedSt::new(&config, request.seed, Device::Cpu, Kind::Float)?;
     let filled = fill::fill(&mut model, sources)?;
-    let notes = write::write(request.to, &request.out, request.overwrite, &model, &card, &pieces, &filled)?;
+    let notes =
+        write::write(request.to, &request.out, request.overwrite, &model, &card, &pieces, &filled, request.half)?;
     Ok(Conversion { out: request.out.clone(), to: request.to, model: config, filled, notes })
 }
 
@@ -156,7 +159,8 @@ fn configuration(sources: &[Source], file: Option<&Path>, overrides: &[String]) 
     for (key, heads, width) in unknown {
         if heads == 0 && !overrides.iter().any(|text| text.trim_start().starts_with(key)) {
             return Err(Error::Config(format!(
-                "an encoder of width {width} does not tell its number of heads, and no config.json stands beside it; say it with --set {key}=N"
+                "cannot infer the number of attention heads; pass --set {key}=N (the encoder's width is {width}, and no config.json \
+                 next to the weights states its heads)"
             )));
         }
     }

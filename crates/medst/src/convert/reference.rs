@@ -120,10 +120,13 @@ pub fn configuration(file: &TensorFile) -> Result<ModelConfig> {
         shape.map(|shape| shape[0]).ok_or_else(|| fail(format!("`img_encoder_q.global_embed.head.{name}` is missing")))
     };
     let text = bert::sizes(&below(TEXT)).map_err(fail)?;
+    let image = vit::sizes_of_timm(&below(IMAGE)).map_err(fail)?;
+    // Both encoders of the method have heads of one width.
+    let heads = |width: i64| if width % HEAD_WIDTH == 0 { width / HEAD_WIDTH } else { 0 };
     Ok(ModelConfig {
         semantics: Semantics::Reference,
-        image: ImageConfig { epsilon: 1e-6, ..vit::sizes_of_timm(&below(IMAGE)).map_err(fail)? },
-        text: TextConfig { positions: Positions::Zero, ..text },
+        image: ImageConfig { epsilon: 1e-6, heads: heads(image.width), ..image },
+        text: TextConfig { positions: Positions::Zero, heads: heads(text.width), ..text },
         projection: ProjectionConfig { hidden: size("0.weight")?, embedding: size("3.weight")? },
         ..ModelConfig::default()
     })
@@ -132,7 +135,7 @@ pub fn configuration(file: &TensorFile) -> Result<ModelConfig> {
 /// Reads a reference checkpoint as a model of its own sizes.
 ///
 /// # Errors
-/// As [`configuration`] and [`import`]; and for widths that are no multiple of 64, whose number of heads nobody can tell.
+/// As [`configuration`] and [`import`]; and for widths that are no multiple of 64, whose number of heads cannot be inferred.
 pub fn load(file: &TensorFile, device: Device, kind: Kind) -> Result<(MedSt, Filled)> {
     if !is_reference(&file.tensors) {
         let message = "neither a model of ours nor a checkpoint of the reference implementation; medst convert makes a model of the weights \
@@ -143,8 +146,8 @@ pub fn load(file: &TensorFile, device: Device, kind: Kind) -> Result<(MedSt, Fil
     for (width, heads) in [(config.image.width, config.image.heads), (config.text.width, config.text.heads)] {
         if heads == 0 {
             let message = format!(
-                "an encoder of width {width} does not tell its number of heads; convert it (medst convert FILE --set \
-                 model.image.heads=N --set model.text.heads=N …), or start a run from it with init.weights"
+                "cannot infer the number of attention heads of an encoder of width {width}; convert the file first (medst convert \
+                 FILE --set model.image.heads=N --set model.text.heads=N …), or start a run from it with init.weights"
             );
             return Err(Error::Weights { path: file.path.clone(), message });
         }

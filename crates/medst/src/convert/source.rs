@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use tch::{Kind, Tensor};
 
 use super::counterpart::Counterpart;
@@ -13,6 +12,7 @@ use super::input::{Input, Side};
 use super::library::{self, LibraryConfig};
 use super::vit::{Family, Pixels};
 use super::{bert, reference, transformers, vit};
+use crate::model::builtin;
 use crate::model::card::{CARD, MODEL, ModelCard, Origin};
 use crate::model::config::{ImageConfig, ModelConfig, Semantics, TextConfig};
 use crate::model::weights::TensorFile;
@@ -62,7 +62,11 @@ impl Dialect {
     /// Why a tensor of the file is not used; `None` where nobody knows.
     fn unused(self, name: &str, config: &ModelConfig) -> Option<&'static str> {
         match self {
-            Dialect::Medst => None,
+            Dialect::Medst => match Group::of(name) {
+                Some(Group::FindingHeads) => Some("the model has no heads for these findings (model.findings)"),
+                Some(Group::Contrast) => Some("the model's temperature is not learned (model.temperature)"),
+                _ => None,
+            },
             Dialect::Reference => reference::unused(name, config.text.layers),
             Dialect::Image(_) => vit::unused(name),
             Dialect::LateralImage => Some("shared with the frontal encoder"),
@@ -167,10 +171,13 @@ impl Source {
         let strip =
             |(name, tensor): (String, Tensor)| (name.strip_prefix(&prefix).unwrap_or(&name).to_string(), tensor);
         source.tensors = file.tensors.into_iter().map(strip).collect();
+        if dialect == Dialect::Image(Family::Timm) {
+            source.changed.extend(vit::join_chunks(&mut source.tensors).map_err(fail)?);
+        }
         source.sizes_of_library(library.as_ref()).map_err(fail)?;
         if let Some(folder) = beside {
             match dialect {
-                Dialect::Bert => source.vocabulary = Some(folder.join("vocab.txt")).filter(|path| path.exists()),
+                Dialect::Bert => source.vocabulary = library::vocabulary(folder),
                 _ => source.pixels = library::pixels(folder, library.as_ref())?,
             }
         }
@@ -231,8 +238,8 @@ impl Source {
         match self.dialect {
             Dialect::Image(family) => {
                 let mut image = vit::sizes(family, &shapes)?;
-                image.heads = found.num_attention_heads.unwrap_or(image.heads);
-                self.sizes.image_heads = found.num_attention_heads;
+                self.sizes.image_heads = found.heads();
+                image.heads = self.sizes.image_heads.unwrap_or(image.heads);
                 // The libraries' own defaults: ViT's is 1e-12 in transformers, DINOv2's and timm's 1e-6.
                 let default = if family == Family::Vit { 1e-12 } else { image.epsilon };
                 image.epsilon = found.layer_norm_eps.unwrap_or(default);
@@ -243,6 +250,15 @@ impl Source {
                     let name = found.model_type.unwrap_or_default();
                     return Err(format!("its model_type is `{name}`; only BERT computes what the report encoder does"));
                 }
+                if found.model_type.is_none()
+                    && let Some(sign) = bert::is_roberta(&self.tensors)
+                {
+                    return Err(format!(
+                        "it has BERT's names but is a RoBERTa by its shapes ({sign}), which counts positions from 2 and has another \
+                         vocabulary; only BERT computes what the report encoder does. If it is a BERT, put a config.json with \
+                         \"model_type\": \"bert\" next to it"
+                    ));
+                }
                 if found.layer_norm_eps.is_some_and(|epsilon| epsilon != 1e-12) {
                     let epsilon = found.layer_norm_eps.unwrap_or_default();
                     return Err(format!(
@@ -250,8 +266,8 @@ impl Source {
                     ));
                 }
                 let mut text = bert::sizes(&shapes)?;
-                text.heads = found.num_attention_heads.unwrap_or(text.heads);
-                self.sizes.text_heads = found.num_attention_heads;
+                self.sizes.text_heads = found.heads();
+                text.heads = self.sizes.text_heads.unwrap_or(text.heads);
                 // As many layers as the method has, of a file with more.
                 text.layers = text.layers.min(TextConfig::default().layers);
                 self.sizes.text = Some(text);
@@ -351,13 +367,10 @@ impl Source {
     /// # Errors
     /// A file that cannot be read.
     pub fn origin(&self) -> Result<Origin> {
-        let file = std::fs::File::open(&self.path).map_err(Error::io(&self.path))?;
-        // SAFETY: only read here; see TensorFile::read.
-        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io(&self.path))?;
         Ok(Origin {
             file: self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
             format: self.dialect.label().into(),
-            sha256: Sha256::digest(&map).iter().map(|byte| format!("{byte:02x}")).collect(),
+            sha256: builtin::checksum(&self.path)?,
         })
     }
 }

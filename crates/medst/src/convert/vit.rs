@@ -11,7 +11,6 @@ use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
 use super::counterpart::Counterpart;
-use super::reference::HEAD_WIDTH;
 use crate::model::config::ImageConfig;
 
 /// Files whose names differ.
@@ -158,6 +157,41 @@ impl Family {
     }
 }
 
+/// Renames blocks that were saved in chunks, as DINOv2 trains them (`blocks.0.3.norm1.weight`: the fourth block, in the first
+/// chunk); says so.
+///
+/// # Errors
+/// Chunks whose blocks are not numbered like those of DINOv2, through all chunks.
+pub fn join_chunks(tensors: &mut BTreeMap<String, Tensor>) -> Result<Option<String>, String> {
+    let parse = |name: &str| -> Option<(u32, u32, String)> {
+        let mut parts = name.strip_prefix("blocks.")?.splitn(3, '.');
+        let mut number = || parts.next()?.parse::<u32>().ok();
+        let (chunk, block) = (number()?, number()?);
+        Some((chunk, block, parts.next()?.to_string()))
+    };
+    let chunked: Vec<(String, (u32, u32, String))> =
+        tensors.keys().filter_map(|name| Some((name.clone(), parse(name)?))).collect();
+    if chunked.is_empty() {
+        return Ok(None);
+    }
+    let mut chunk_of: BTreeMap<u32, u32> = BTreeMap::new();
+    for (name, (chunk, block, rest)) in chunked {
+        let known = *chunk_of.entry(block).or_insert(chunk);
+        let joined = format!("blocks.{block}.{rest}");
+        if known != chunk || tensors.contains_key(&joined) {
+            return Err(format!(
+                "`{name}` is of block {block} in chunk {chunk}, and so is another tensor in chunk {known}; blocks are expected to be \
+                 numbered through all chunks, as DINOv2 does (save the model with block_chunks=0)"
+            ));
+        }
+        if let Some(tensor) = tensors.remove(&name) {
+            tensors.insert(joined, tensor);
+        }
+    }
+    let (blocks, chunks) = (chunk_of.len(), chunk_of.values().collect::<std::collections::BTreeSet<_>>().len());
+    Ok(Some(format!("{blocks} blocks in {chunks} chunks (blocks.CHUNK.BLOCK) named as one list")))
+}
+
 /// Why a file holds a tensor that is not used; `None` where nobody knows.
 pub fn unused(name: &str) -> Option<&'static str> {
     let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
@@ -202,7 +236,7 @@ pub fn sizes_of_timm(shapes: &BTreeMap<&str, Vec<i64>>) -> Result<ImageConfig, S
     sizes(Family::Timm, shapes)
 }
 
-/// Sizes by shapes; heads 0 where nobody can tell.
+/// Sizes by shapes; heads are 0, since no shape depends on them.
 ///
 /// # Errors
 /// Names what is missing or has no shape of a vision transformer.
@@ -249,7 +283,7 @@ pub fn sizes(family: Family, shapes: &BTreeMap<&str, Vec<i64>>) -> Result<ImageC
         patch: kernel[3],
         width,
         depth: super::numbered(shapes.keys().copied(), family.block()),
-        heads: if width % HEAD_WIDTH == 0 { width / HEAD_WIDTH } else { 0 },
+        heads: 0,
         mlp,
         ..ImageConfig::default()
     })

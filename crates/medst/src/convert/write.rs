@@ -7,11 +7,12 @@ use medst_data::report::WordPiece;
 use tch::{Kind, Tensor};
 
 use super::fill::Filled;
+use super::group::Group;
 use super::pickle::{self, Value};
 use super::{reference, transformers};
-use crate::model::MedSt;
 use crate::model::card::{CARD, MODEL, ModelCard, VOCABULARY};
-use crate::model::config::{ModelConfig, Positions, Semantics};
+use crate::model::config::{ModelConfig, Positions, Semantics, StemKind};
+use crate::model::{MedSt, Parameter};
 use crate::{Error, Result};
 
 /// What is written.
@@ -29,6 +30,8 @@ pub enum Target {
 
 /// Writes a model; what stood at `out` is replaced only when everything is written.
 ///
+/// * `half`: 16 bits for each value, in a folder of ours.
+///
 /// Returns what the user should know of it.
 ///
 /// # Errors
@@ -41,8 +44,16 @@ pub fn write(
     card: &ModelCard,
     pieces: &WordPiece,
     filled: &Filled,
+    half: bool,
 ) -> Result<Vec<String>> {
     check_free(out, overwrite)?;
+    if target != Target::Medst && model.config.image.stem == StemKind::Convolutions {
+        return Err(Error::Config(
+            "the model has a stem of convolutions (model.image.stem), which other programs' vision transformers do not; \
+             it can be written with --to medst only"
+                .into(),
+        ));
+    }
     let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(Error::io(folder))?;
     if target == Target::Reference {
@@ -59,7 +70,10 @@ pub fn write(
     let notes = match target {
         Target::Transformers => transformers::write(staged.path(), model, card, pieces, filled)?,
         _ => {
-            model.save(&staged.path().join(MODEL), Some(card))?;
+            match half {
+                true => model.save_half(&staged.path().join(MODEL), card)?,
+                false => model.save(&staged.path().join(MODEL), Some(card))?,
+            }
             let path = staged.path().join(CARD);
             let text = serde_json::to_string_pretty(card).expect("a card has no keys but text");
             fs::write(&path, text).map_err(Error::io(&path))?;
@@ -106,7 +120,12 @@ pub fn check_free(out: &Path, overwrite: bool) -> Result<()> {
 fn write_reference(path: &Path, model: &MedSt, card: &ModelCard) -> Result<Vec<String>> {
     let config = &model.config;
     let mut entries: Vec<(String, Value)> = Vec::new();
-    for entry in model.parameters().iter().chain(model.buffers()) {
+    let (beyond, own): (Vec<&Parameter>, Vec<&Parameter>) = model
+        .parameters()
+        .iter()
+        .chain(model.buffers())
+        .partition(|entry| matches!(Group::of(&entry.name), Some(Group::FindingHeads | Group::Contrast)));
+    for entry in own {
         let found = reference::counterpart(&entry.name, config.projection.embedding)
             .expect("every tensor of a model has a name in the reference");
         entries.extend(found.scatter(&entry.tensor).into_iter().map(|(name, tensor)| (name, Value::Tensor(tensor))));
@@ -130,6 +149,10 @@ fn write_reference(path: &Path, model: &MedSt, card: &ModelCard) -> Result<Vec<S
     }
     if config.text.positions == Positions::Sequential {
         notes.push("the model has sequential text positions; the reference gives every token position 0".into());
+    }
+    if !beyond.is_empty() {
+        let names: Vec<&str> = beyond.iter().map(|entry| entry.name.as_str()).collect();
+        notes.push(format!("left out, because the reference has no such layers: {}", names.join(", ")));
     }
     if config.image.epsilon != 1e-6 {
         let epsilon = config.image.epsilon;

@@ -90,8 +90,9 @@ impl Reader<'_> {
             let stored = corpus.image_size();
             return Err(Error::Config(format!("the model reads {side} pixels, the corpus holds pictures of {stored}")));
         }
-        let draw = |_: usize, study: &Study, stored: usize, side: usize| Drawn::centre(study, stored, side);
-        image_input(corpus, studies, side as usize, draw)
+        let (stored, side) = (corpus.image_size(), side as usize);
+        let drawn: Vec<Drawn> = studies.iter().map(|study| Drawn::centre(study, stored, side)).collect();
+        image_input(corpus, &drawn, side)
     }
 }
 

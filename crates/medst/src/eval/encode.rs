@@ -7,13 +7,13 @@ use medst_data::corpus::Corpus;
 use medst_data::progress::Progress;
 use medst_data::study::Study;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use super::Vectors;
 use crate::embed::Embedder;
 use crate::embed::heat::HeatMap;
 use crate::embed::table::{self, FEATURE, IMAGE, REPORT, STUDY};
-use crate::train::checkpoint::{MODEL, OpenedModel};
+use crate::model::builtin;
+use crate::train::checkpoint::OpenedModel;
 use crate::{Error, Result};
 
 /// What encoded the data, for whoever reads the result.
@@ -117,7 +117,8 @@ impl Origin {
         let (card, path) = (&opened.card, &opened.path);
         let config = &opened.model.config;
         let values: i64 = opened.model.parameters().iter().map(|own| own.tensor.numel() as i64).sum();
-        let weights = if path.is_file() { path.clone() } else { path.join(MODEL) };
+        let weights = builtin::weights_of(path);
+        let checksum = builtin::checksum(&weights)?;
         let text = |name: &str, value: String| (name.to_string(), value);
         Ok(Origin {
             name: path.display().to_string(),
@@ -130,7 +131,7 @@ impl Origin {
                 text("trained on corpus", card.corpus.chars().take(12).collect()),
                 text("device", format!("{:?}", opened.model.device()).to_uppercase()),
             ],
-            files: [(weights.display().to_string(), checksum(&weights)?)].into(),
+            files: [(weights.display().to_string(), checksum)].into(),
         })
     }
 }
@@ -241,7 +242,7 @@ impl FileEncoder {
         };
         let named = [Some(&files.studies), files.reports.as_ref(), files.texts.as_ref(), files.text_list.as_ref()];
         for path in named.into_iter().flatten() {
-            encoder.origin.files.insert(path.display().to_string(), checksum(path)?);
+            encoder.origin.files.insert(path.display().to_string(), builtin::checksum(path)?);
         }
         if is_npy(&files.studies) {
             encoder.images = Some(Source::Aligned(Vectors::read_npy(&files.studies)?, files.studies.clone()));
@@ -285,14 +286,6 @@ fn fail(path: &Path, message: String) -> Error {
 
 fn is_npy(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npy"))
-}
-
-/// SHA-256 of a file.
-pub fn checksum(path: &Path) -> Result<String> {
-    let mut hash = Sha256::new();
-    let mut file = std::fs::File::open(path).map_err(Error::io(path))?;
-    std::io::copy(&mut file, &mut hash).map_err(Error::io(path))?;
-    Ok(format!("{:x}", hash.finalize()))
 }
 
 /// Columns of a Parquet file by study; `None` for those it lacks.

@@ -22,6 +22,11 @@ pub struct Lanes {
 }
 
 impl Lanes {
+    /// `count` lanes of one thread each.
+    pub fn single_threaded(count: usize) -> Lanes {
+        Lanes { count, threads: 1 }
+    }
+
     /// What suits a model, with as many threads as the engine has now.
     pub fn of(model: &MedSt) -> Lanes {
         let threads = tch::get_num_threads().max(1) as usize;
@@ -29,7 +34,7 @@ impl Lanes {
         let load = Load { laterals: vec![false], tokens: window.clone(), words: window };
         let dearest = cost::images(&model.config, &load.laterals).max(cost::reports(&model.config, &load));
         match model.device() == Device::Cpu && dearest < SMALL {
-            true => Lanes { count: threads, threads: 1 },
+            true => Lanes::single_threaded(threads),
             false => Lanes { count: 1, threads },
         }
     }

@@ -3,7 +3,7 @@
 //! A prompt is read whole or refused: a sentence whose end is silently lost would answer another question. A report is cut
 //! at the model's window, as in training.
 
-use medst_data::report::{self, WordPiece, clean};
+use medst_data::report::{self, Rule, WordPiece, clean};
 
 use crate::model::config::{ModelConfig, Semantics};
 use crate::model::input::ReportInput;
@@ -96,7 +96,11 @@ impl Reader {
         if report.len() > LONGEST_REPORT {
             return Err(format!("report too long: {} bytes (limit {LONGEST_REPORT})", report.len()));
         }
-        self.cleaned(&report::prepare(report, None).map_err(|rejection| rejection.to_string())?)
+        let rule = match self.semantics {
+            Semantics::Corrected => Rule::Standard,
+            Semantics::Reference => Rule::Reference,
+        };
+        self.cleaned(&report::prepare(report, None, rule).map_err(|rejection| rejection.to_string())?)
     }
 
     /// A report that was cleaned before, such as a corpus'.
@@ -113,7 +117,8 @@ impl Reader {
             tokens.truncate(self.window - 1);
             tokens.push(self.pieces.separator());
         }
-        Ok(Text { words: words.to_string(), tokens, truncated })
+        // A corpus has a sentence per line; shown and compared it is one text.
+        Ok(Text { words: words.replace('\n', " "), tokens, truncated })
     }
 
     /// Texts as a batch of the model.

@@ -13,6 +13,12 @@ pub struct LossConfig {
     pub local_weight: f64,
     /// λ₃, weight of the temporal loss.
     pub temporal_weight: f64,
+    /// Weight of the alignment of changes between visits ([`super::change`]); sequences as for the temporal loss.
+    pub change_weight: f64,
+    /// Weight of the loss of study labels, for models with [`crate::model::findings`].
+    pub findings_weight: f64,
+    /// Weight of the loss of boxes, patch by patch.
+    pub boxes_weight: f64,
     /// Within the temporal loss, the weight of forward mapping classification …
     pub forward_mapping_weight: f64,
     /// … and of reverse mapping regression.
@@ -32,6 +38,7 @@ pub struct LossConfig {
     pub soft_target_temperature: f64,
     /// Share of itself that the momentum teacher keeps at every step.
     pub soft_target_momentum: f64,
+    pub local: LocalKind,
     pub importance: ImportanceKind,
     /// The sequences between which the temporal losses map, each `source → target`; their losses are summed.
     pub temporal_mappings: Vec<Mapping>,
@@ -71,6 +78,17 @@ pub enum Similarity {
     Embedding,
     /// How well the one's image fits the other's report, as a slower model sees it ([`crate::train::teacher`]).
     Momentum,
+}
+
+/// What the local loss tells a word's context apart from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LocalKind {
+    /// The contexts of other words of the same study, as published ([`super::local`]).
+    #[default]
+    Within,
+    /// What the report's words find in the pictures of other studies of the batch ([`super::across`]).
+    Across,
 }
 
 /// How tokens are weighted in the local loss.
@@ -113,6 +131,9 @@ impl Default for LossConfig {
             global_weight: 1.0,
             local_weight: 1.0,
             temporal_weight: 1.0,
+            change_weight: 0.0,
+            findings_weight: 0.0,
+            boxes_weight: 0.0,
             forward_mapping_weight: 1.0,
             reverse_mapping_weight: 1.0,
             global_temperature: 0.07,
@@ -126,6 +147,7 @@ impl Default for LossConfig {
             soft_target_similarity: Similarity::default(),
             soft_target_temperature: 0.1,
             soft_target_momentum: 0.995,
+            local: LocalKind::default(),
             importance: ImportanceKind::default(),
             temporal_mappings: vec![Mapping::ImageToReport, Mapping::ReportToImage],
             temporal_times: Times::default(),
@@ -134,6 +156,13 @@ impl Default for LossConfig {
 }
 
 impl LossConfig {
+    /// Whether anything is asked of reports; without, only labels and boxes of pictures are learned.
+    pub fn reads_reports(&self) -> bool {
+        [self.global_weight, self.local_weight, self.temporal_weight, self.change_weight]
+            .iter()
+            .any(|&weight| weight > 0.0)
+    }
+
     /// Whether targets come from a slower model.
     pub fn has_teacher(&self) -> bool {
         self.soft_targets > 0.0 && self.soft_target_similarity == Similarity::Momentum
@@ -148,6 +177,9 @@ impl LossConfig {
             ("global_weight", self.global_weight, self.global_weight >= 0.0),
             ("local_weight", self.local_weight, self.local_weight >= 0.0),
             ("temporal_weight", self.temporal_weight, self.temporal_weight >= 0.0),
+            ("change_weight", self.change_weight, self.change_weight >= 0.0),
+            ("findings_weight", self.findings_weight, self.findings_weight >= 0.0),
+            ("boxes_weight", self.boxes_weight, self.boxes_weight >= 0.0),
             ("forward_mapping_weight", self.forward_mapping_weight, self.forward_mapping_weight >= 0.0),
             ("reverse_mapping_weight", self.reverse_mapping_weight, self.reverse_mapping_weight >= 0.0),
             ("global_temperature", self.global_temperature, self.global_temperature > 0.0),

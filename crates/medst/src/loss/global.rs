@@ -13,6 +13,7 @@ use std::ops::Range;
 use tch::{Kind, Tensor};
 
 use super::config::{GlobalKind, LossConfig};
+use super::scale::Scale;
 use super::{candidates, sigmoid, soft_targets};
 use crate::model::input::Relations;
 
@@ -24,23 +25,42 @@ pub struct Global {
     pub accuracy_at_5: Tensor,
 }
 
+/// The loss with the configured temperature.
 pub fn global(image: &Tensor, report: &Tensor, relations: &Relations, config: &LossConfig) -> Global {
-    part(image, report, &(0..image.size()[0]), relations, config)
+    with_scale(image, report, relations, &Scale::fixed(config.global_temperature), config)
+}
+
+/// As [`global`], with a temperature that may be learned.
+pub fn with_scale(
+    image: &Tensor,
+    report: &Tensor,
+    relations: &Relations,
+    scale: &Scale<'_>,
+    config: &LossConfig,
+) -> Global {
+    part(image, report, &(0..image.size()[0]), relations, scale, config)
 }
 
 /// What some studies of a batch add to its loss and accuracies: their images among all reports, their reports among all images. Parts of all studies
 /// add up to the whole. Where processes share a batch, each computes `2·R·B` pairs instead of `B²`.
 ///
 /// * `rows`: the `R` studies.
-pub fn part(image: &Tensor, report: &Tensor, rows: &Range<i64>, relations: &Relations, config: &LossConfig) -> Global {
+pub fn part(
+    image: &Tensor,
+    report: &Tensor,
+    rows: &Range<i64>,
+    relations: &Relations,
+    scale: &Scale<'_>,
+    config: &LossConfig,
+) -> Global {
     let studies = image.size()[0];
     let of_rows = |all: &Tensor| all.narrow(0, rows.start, rows.end - rows.start);
-    let score = |own: &Tensor, others: &Tensor| own.matmul(&others.tr()) / config.global_temperature;
+    let score = |own: &Tensor, others: &Tensor| scale.logits(&own.matmul(&others.tr()));
     let images = score(&of_rows(image), report);
     let reports = if *rows == (0..studies) { images.tr() } else { score(&of_rows(report), image) };
     let excluded = candidates::excluded(rows, studies, relations, config, image.device());
     let loss = match config.global {
-        GlobalKind::Sigmoid => sigmoid::sigmoid(&images, rows, excluded.as_ref()),
+        GlobalKind::Sigmoid => sigmoid::sigmoid(&images, rows, excluded.as_ref(), scale.bias()),
         GlobalKind::Softmax => {
             let targets = soft_targets::targets(report, rows, excluded.as_ref(), relations, config);
             let [of_images, of_reports] = targets.map_or([None, None], |both| both.map(Some));
@@ -195,7 +215,7 @@ mod tests {
                 if rows.start > 6 {
                     continue;
                 }
-                let own = part(&both[0], &both[1], &(rows.start..rows.end.min(7)), &known, &config);
+                let own = part(&both[0], &both[1], &(rows.start..rows.end.min(7)), &known, &Scale::fixed(config.global_temperature), &config);
                 sum.iter_mut().zip(figures(&own)).for_each(|(sum, own)| *sum += own);
                 gradients.iter_mut().zip(pull(&own.loss)).for_each(|(sum, own)| drop(sum.g_add_(&own)));
             }

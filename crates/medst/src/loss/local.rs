@@ -19,7 +19,8 @@
 
 use tch::{Kind, Tensor};
 
-use super::config::{ImportanceKind, LossConfig};
+use super::across;
+use super::config::{ImportanceKind, LocalKind, LossConfig};
 use crate::device::send_rows;
 use crate::model::importance::Importance;
 use crate::model::projection::unit;
@@ -62,7 +63,7 @@ pub struct Tokens<'a> {
     pub lateral_rows: &'a [i64],
 }
 
-/// The local loss of a batch.
+/// The local loss of a batch, of the configured kind.
 ///
 /// * `whole`: the studies to take the mean over; more than these where other processes have the others.
 pub fn local(
@@ -79,36 +80,76 @@ pub fn local(
         lateral_patches: &images.lateral_patches,
         lateral_rows: &images.features.lateral_rows,
     };
-    of_tokens(&Layers::of(model), &tokens, whole, config)
+    match config.local {
+        LocalKind::Within => of_tokens(&Layers::of(model), &tokens, whole, config),
+        LocalKind::Across => across::of_tokens(&Layers::of(model), &tokens, &model.scale(config), config),
+    }
 }
 
-/// As [`local`], of tokens that anybody embedded. Studies with and without a lateral view have different numbers of patches and are
-/// computed as two groups.
+/// As [`local`], of given tokens.
 pub fn of_tokens(layers: &Layers<'_>, tokens: &Tokens<'_>, whole: i64, config: &LossConfig) -> Tensor {
-    let studies = tokens.frontal_patches.size()[0];
-    let device = tokens.frontal_patches.device();
-    let rows = tokens.lateral_rows;
-    let alone: Vec<i64> = (0..studies).filter(|study| rows.binary_search(study).is_err()).collect();
-    let select = |x: &Tensor, rows: &[i64]| {
-        if rows.len() as i64 == studies { x.shallow_clone() } else { x.index_select(0, &send_rows(rows, device)) }
-    };
-    let mut sum = Tensor::zeros([1], (tokens.words.kind(), device)).squeeze();
-    let mut add = |rows: &[i64], patches: &Tensor| {
-        let (words, exists) = (select(tokens.words, rows), select(tokens.word_exists, rows));
-        sum += both_directions(layers, &words, &exists, patches, config);
-    };
-    if !rows.is_empty() {
-        let frontal = select(tokens.frontal_patches, rows);
-        add(rows, &Tensor::cat(&[frontal, tokens.lateral_patches.shallow_clone()], 1));
+    let mut sum = Tensor::zeros([1], (tokens.words.kind(), tokens.words.device())).squeeze();
+    for group in groups(tokens) {
+        sum += both_directions(layers, &group.words, &group.word_exists, &group.patches, config);
     }
-    if !alone.is_empty() {
-        add(&alone, &select(tokens.frontal_patches, &alone));
-    }
-    if studies == 0 {
-        // Nothing, which depends on the embeddings all the same: the backward pass then goes the way that it goes on other processes.
+    if tokens.frontal_patches.size()[0] == 0 {
+        // Zero, but a function of the embeddings, so that the backward pass takes the same way as on other processes.
         sum = tokens.frontal_patches.sum(None::<Kind>) + tokens.words.sum(None::<Kind>);
     }
     sum / whole as f64
+}
+
+/// Studies with the same number of patches.
+pub(super) struct Group {
+    /// Their rows in the batch, ascending.
+    pub rows: Vec<i64>,
+    /// `[G, W, D]`.
+    pub words: Tensor,
+    /// `[G, W]` bool.
+    pub word_exists: Tensor,
+    /// `[G, P, D]`.
+    pub patches: Tensor,
+}
+
+impl Group {
+    /// The importance of each word in its own picture, `[G, W]`, as in the words→patches direction.
+    pub fn word_importance(&self, layers: &Layers<'_>, temperature: f64) -> Tensor {
+        let direction = Direction {
+            queries: &self.words,
+            keys: &self.patches,
+            query_exists: Some(&self.word_exists),
+            key_exists: None,
+            importance: layers.word_importance,
+            normalise_context: true,
+            temperature,
+        };
+        direction.weights(&direction.context(None))
+    }
+}
+
+/// Studies with and without a lateral view, which have different numbers of patches; groups without a study are left out.
+pub(super) fn groups(tokens: &Tokens<'_>) -> Vec<Group> {
+    let studies = tokens.frontal_patches.size()[0];
+    let device = tokens.frontal_patches.device();
+    let with_lateral = tokens.lateral_rows.to_vec();
+    let frontal_alone = (0..studies).filter(|study| with_lateral.binary_search(study).is_err()).collect();
+    let select = |x: &Tensor, rows: &[i64]| {
+        if rows.len() as i64 == studies { x.shallow_clone() } else { x.index_select(0, &send_rows(rows, device)) }
+    };
+    let group = |rows: Vec<i64>, laterals: Option<&Tensor>| {
+        let frontal = select(tokens.frontal_patches, &rows);
+        Group {
+            words: select(tokens.words, &rows),
+            word_exists: select(tokens.word_exists, &rows),
+            patches: match laterals {
+                Some(laterals) => Tensor::cat(&[&frontal, laterals], 1),
+                None => frontal,
+            },
+            rows,
+        }
+    };
+    let all = [(with_lateral, Some(tokens.lateral_patches)), (frontal_alone, None)];
+    all.into_iter().filter(|(rows, _)| !rows.is_empty()).map(|(rows, laterals)| group(rows, laterals)).collect()
 }
 
 /// Sum over the studies of a group, `words` `[B, W, D]`, `word_exists` `[B, W]`, `patches` `[B, P, D]`.

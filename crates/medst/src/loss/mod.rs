@@ -1,21 +1,27 @@
 //! The Med-ST losses (paper, sections 3.3 and 3.4): pure functions of embeddings, masks and a small configuration.
 //!
 //! [`global`] aligns images with reports, [`local`] patches with words, [`temporal`] sequences of studies with each other.
-//! [`candidates`], [`sigmoid`] and [`soft_targets`] are variants of [`global`] beyond the paper.
+//! [`across`] aligns words with patches across studies, [`change`] what changed with what a report says of it, [`findings`] learns from labels and boxes, [`scale`] has the temperature. [`candidates`], [`sigmoid`] and [`soft_targets`] are variants of [`global`] beyond the paper.
 
+pub mod across;
 pub mod candidates;
+pub mod change;
 pub mod config;
+pub mod findings;
 pub mod global;
 pub mod local;
+pub mod scale;
 pub mod sigmoid;
 pub mod soft_targets;
 pub mod temporal;
 
 use tch::Tensor;
 
+use self::findings::Supervision;
 use crate::Result;
 use crate::distributed::share::Share;
-use crate::model::input::{Batch, Relations};
+use crate::model::input::Batch;
+use crate::model::vit::ImageFeatures;
 use crate::model::{ImageEmbeddings, MedSt, Mode, ReportEmbeddings};
 use config::LossConfig;
 
@@ -31,6 +37,11 @@ pub struct Losses {
     pub forward_mapping: Tensor,
     /// Reverse mapping regression, of the same mappings.
     pub reverse_mapping: Tensor,
+    /// Of changes between visits; zero where it has no weight.
+    pub change: Tensor,
+    /// Of labels, and of boxes; zero for models without heads for findings.
+    pub findings: Tensor,
+    pub boxes: Tensor,
     /// Retrieval accuracy within the batch, both directions averaged, in `[0, 1]`.
     pub accuracy_at_1: Tensor,
     pub accuracy_at_5: Tensor,
@@ -41,40 +52,49 @@ pub struct Losses {
 /// # Errors
 /// When the batch does not fit the model.
 pub fn med_st(model: &MedSt, batch: &Batch, config: &LossConfig, mode: Mode) -> Result<Losses> {
+    if !config.reads_reports() {
+        return Ok(supervised(model, &model.encode_images(&batch.images)?, batch, config));
+    }
     let images = model.embed_images(&batch.images, mode)?;
     let reports = model.embed_reports(&batch.reports, mode)?;
-    Ok(of_embeddings(model, &images, &reports, &batch.relations, config))
+    Ok(of_embeddings(model, &images, &reports, batch, config))
 }
 
 /// All losses of embedded studies.
 ///
-/// * `relations`: the temporal parts are exactly zero when there are no sequences.
+/// * `batch`: how the studies belong together and what is known of them; the temporal parts are exactly zero when there are no sequences.
 pub fn of_embeddings(
     model: &MedSt,
     images: &ImageEmbeddings,
     reports: &ReportEmbeddings,
-    relations: &Relations,
+    batch: &Batch,
     config: &LossConfig,
 ) -> Losses {
-    of_share(model, images, reports, relations, config, None)
+    of_share(model, images, reports, batch, config, None)
 }
 
 /// All losses of a batch of which this process embedded a share: the same on every process. The gradient goes to its own studies.
 ///
-/// * `relations`: of the whole batch.
+/// * `batch`: this process's studies, and the relations of the whole batch.
 pub fn of_share(
     model: &MedSt,
     images: &ImageEmbeddings,
     reports: &ReportEmbeddings,
-    relations: &Relations,
+    batch: &Batch,
     config: &LossConfig,
     share: Option<&Share>,
 ) -> Losses {
+    let relations = &batch.relations;
     let own = images.global.size()[0];
-    let local = local::local(model, images, reports, share.map_or(own, Share::studies), config);
+    let [findings, boxes] = supervision(model, &images.features, batch, config, share);
+    // The costliest part is left out where it counts for nothing.
+    let local = match config.local_weight > 0.0 {
+        true => local::local(model, images, reports, share.map_or(own, Share::studies), config),
+        false => zero(&images.global),
+    };
     let (image, report, local, global) = match share {
         None => {
-            let global = global::global(&images.global, &reports.global, relations, config);
+            let global = global::with_scale(&images.global, &reports.global, relations, &model.scale(config), config);
             (images.global.shallow_clone(), reports.global.shallow_clone(), local, global)
         }
         Some(share) => {
@@ -82,7 +102,7 @@ pub fn of_share(
             let both = |rows: &Tensor| rows.chunk(2, 1);
             let divided = both(&rows.divided);
             let own = share.first()..share.first() + share.own();
-            let part = global::part(&divided[0], &divided[1], &own, relations, config);
+            let part = global::part(&divided[0], &divided[1], &own, relations, &model.scale(config), config);
             let parts = [local, part.loss, part.accuracy_at_1, part.accuracy_at_5];
             let all = share.total(&Tensor::stack(&parts, 0));
             let [local, loss, accuracy_at_1, accuracy_at_5] = [0, 1, 2, 3].map(|place| all.get(place));
@@ -92,18 +112,78 @@ pub fn of_share(
         }
     };
     let temporal = temporal::temporal(&image, &report, relations, config);
+    let change = match config.change_weight > 0.0 {
+        true => change::change(&image, &report, relations, &model.scale(config)),
+        false => zero(&image),
+    };
     let total = &global.loss * config.global_weight
         + &local * config.local_weight
         + (&temporal.forward_mapping * config.forward_mapping_weight
             + &temporal.reverse_mapping * config.reverse_mapping_weight)
-            * config.temporal_weight;
+            * config.temporal_weight
+        + &change * config.change_weight
+        + &findings * config.findings_weight
+        + &boxes * config.boxes_weight;
     Losses {
         total,
         global: global.loss,
         local,
         forward_mapping: temporal.forward_mapping,
         reverse_mapping: temporal.reverse_mapping,
+        change,
+        findings,
+        boxes,
         accuracy_at_1: global.accuracy_at_1,
         accuracy_at_5: global.accuracy_at_5,
+    }
+}
+
+/// Zero, without a gradient.
+fn zero(like: &Tensor) -> Tensor {
+    Tensor::zeros([1i64; 0], (like.kind(), like.device()))
+}
+
+/// The losses of labels and boxes alone, from the states of the image encoder: what is left where
+/// [`LossConfig::reads_reports`] is false.
+pub fn supervised(model: &MedSt, features: &ImageFeatures, batch: &Batch, config: &LossConfig) -> Losses {
+    let [findings, boxes] = supervision(model, features, batch, config, None);
+    let none = || zero(&findings);
+    Losses {
+        total: &findings * config.findings_weight + &boxes * config.boxes_weight,
+        global: none(),
+        local: none(),
+        forward_mapping: none(),
+        reverse_mapping: none(),
+        change: none(),
+        accuracy_at_1: none(),
+        accuracy_at_5: none(),
+        findings,
+        boxes,
+    }
+}
+
+/// The losses of labels and of boxes over the whole batch; zero without heads or weights.
+fn supervision(
+    model: &MedSt,
+    features: &ImageFeatures,
+    batch: &Batch,
+    config: &LossConfig,
+    share: Option<&Share>,
+) -> [Tensor; 2] {
+    let asked = config.findings_weight > 0.0 || config.boxes_weight > 0.0;
+    let Some((logits, truth)) = asked.then(|| model.finding_logits(features)).flatten().zip(batch.truth.as_ref())
+    else {
+        return [(); 2].map(|()| zero(&features.image));
+    };
+    let own = Supervision::of(&logits, truth);
+    match share {
+        None => own.means(),
+        Some(share) => {
+            let [a, b] = own.sums;
+            let [c, d] = own.counts;
+            let all = share.total(&Tensor::stack(&[a, b, c, d], 0));
+            let [a, b, c, d] = [0, 1, 2, 3].map(|place| all.get(place));
+            Supervision { sums: [a, b], counts: [c, d] }.means()
+        }
     }
 }

@@ -2,8 +2,8 @@
 //! every image and report are a yes or no of their own, without a normalisation over the batch.
 //!
 //! `L = −1/B Σ_ij log σ(z_ij (x_i·y_j / temperature + b))`, `z` 1 on the diagonal and −1 elsewhere. The published loss learns
-//! temperature and `b`; here the temperature is the configured one, and `b = −ln(B − 1)` says that one of `B` reports is an image's
-//! own, so that the loss has no parameters and depends on the batch alone.
+//! temperature and `b`. By default they are fixed: the temperature is the configured one, and `b = −ln(B − 1)` says that one of `B` reports is an image's
+//! own. With `model.temperature = "learned"` both are learned from there ([`super::scale`]), as published.
 //!
 //! # Shapes
 //! `image`, `report`: `[B, D]` unit vectors; `excluded`: `[R, B]` bool, pairs that are not contrasted.
@@ -16,12 +16,16 @@ use super::candidates;
 
 /// What the images `rows` of a batch add to the loss of `logits = image · reportᵀ / temperature`.
 ///
-/// * `logits`: `[R, B]`.
-pub fn sigmoid(logits: &Tensor, rows: &Range<i64>, excluded: Option<&Tensor>) -> Tensor {
+/// * `logits`: `[R, B]`; * `learned`: `[1]`, added to the bias.
+pub fn sigmoid(logits: &Tensor, rows: &Range<i64>, excluded: Option<&Tensor>, learned: Option<&Tensor>) -> Tensor {
     let studies = logits.size()[1];
     let bias = -((studies - 1).max(1) as f64).ln();
+    let logits = match learned {
+        Some(learned) => logits + bias + learned,
+        None => logits + bias,
+    };
     let signs = candidates::own(rows, studies, (logits.kind(), logits.device())) * 2.0 - 1.0;
-    let mut terms = -((logits + bias) * signs).log_sigmoid();
+    let mut terms = -(logits * signs).log_sigmoid();
     if let Some(excluded) = excluded {
         terms = terms.masked_fill(excluded, 0.0);
     }
@@ -39,16 +43,16 @@ mod tests {
         let logits = Tensor::from_slice(&[2.0, -1.0, -1.0, 2.0]).view([2, 2]);
         let minus_log = |x: f64| (1.0 + (-x).exp()).ln();
         let expected = minus_log(2.0) + minus_log(1.0);
-        assert!((sigmoid(&logits, &(0..2), None).double_value(&[]) - expected).abs() < 1e-12);
+        assert!((sigmoid(&logits, &(0..2), None, None).double_value(&[]) - expected).abs() < 1e-12);
         let others = Tensor::from_slice(&[false, true, true, false]).view([2, 2]);
-        assert!((sigmoid(&logits, &(0..2), Some(&others)).double_value(&[]) - minus_log(2.0)).abs() < 1e-12);
+        assert!((sigmoid(&logits, &(0..2), Some(&others), None).double_value(&[]) - minus_log(2.0)).abs() < 1e-12);
     }
 
     #[test]
     fn the_prior_is_where_untrained_logits_rest() {
         // At equal logits the best constant is the one at which a share of 1/B says yes: the gradient there sums to zero.
         let logits = Tensor::zeros([9, 9], (Kind::Double, Device::Cpu)).set_requires_grad(true);
-        sigmoid(&logits, &(0..9), None).backward();
+        sigmoid(&logits, &(0..9), None, None).backward();
         assert!(logits.grad().sum(None::<Kind>).double_value(&[]).abs() < 1e-12);
     }
 }

@@ -52,6 +52,17 @@ impl Precision {
     }
 }
 
+/// The temperature of the contrast between images and reports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Temperature {
+    /// As configured in `loss.global_temperature`, as in the paper.
+    #[default]
+    Fixed,
+    /// Trained from there ([`super::contrast`]).
+    Learned,
+}
+
 /// What becomes of lateral views.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -89,6 +100,9 @@ pub struct ModelConfig {
     pub initial_deviation: f64,
     pub lateral: Lateral,
     pub quirks: Quirks,
+    pub temperature: Temperature,
+    /// Findings for which the image encoder gets linear heads ([`super::findings`]); none by default.
+    pub findings: Vec<String>,
     pub image: ImageConfig,
     pub text: TextConfig,
     pub projection: ProjectionConfig,
@@ -101,11 +115,24 @@ impl Default for ModelConfig {
             initial_deviation: 0.02,
             lateral: Lateral::default(),
             quirks: Quirks::default(),
+            temperature: Temperature::default(),
+            findings: Vec::new(),
             image: ImageConfig::default(),
             text: TextConfig::default(),
             projection: ProjectionConfig::default(),
         }
     }
+}
+
+/// How pixels become patch tokens ([`super::stem`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StemKind {
+    /// A linear map of each patch, as in the paper.
+    #[default]
+    Patches,
+    /// Convolutions of stride 2 down to the patch grid; `patch` must be a power of two.
+    Convolutions,
 }
 
 /// The vision transformer.
@@ -116,6 +143,7 @@ pub struct ImageConfig {
     pub size: i64,
     /// Side of a patch in pixels; divides `size`.
     pub patch: i64,
+    pub stem: StemKind,
     pub width: i64,
     pub depth: i64,
     pub heads: i64,
@@ -127,7 +155,16 @@ pub struct ImageConfig {
 
 impl Default for ImageConfig {
     fn default() -> Self {
-        ImageConfig { size: 224, patch: 16, width: 768, depth: 12, heads: 12, mlp: 3072, epsilon: 1e-6 }
+        ImageConfig {
+            size: 224,
+            patch: 16,
+            stem: StemKind::Patches,
+            width: 768,
+            depth: 12,
+            heads: 12,
+            mlp: 3072,
+            epsilon: 1e-6,
+        }
     }
 }
 
@@ -135,6 +172,12 @@ impl ImageConfig {
     /// Patches of one view, `P`.
     pub fn patches(&self) -> i64 {
         (self.size / self.patch) * (self.size / self.patch)
+    }
+
+    /// Channels after each convolution of stride 2 of [`StemKind::Convolutions`]: they double from stage to stage up to `width`.
+    pub fn stem_channels(&self) -> Vec<i64> {
+        let stages = self.patch.max(2).ilog2();
+        (1..=stages).map(|stage| (self.width >> (stages - stage)).max(8)).collect()
     }
 }
 
@@ -229,6 +272,12 @@ impl ModelConfig {
             if whole % part != 0 {
                 return fail(format!("{key} = {whole} must be a multiple of {part_key} = {part}"));
             }
+        }
+        if self.image.stem == StemKind::Convolutions && !(self.image.patch as u64).is_power_of_two() {
+            return fail(format!(
+                "model.image.patch = {}: must be a power of two with model.image.stem = \"convolutions\"",
+                self.image.patch
+            ));
         }
         if self.text.max_tokens < 3 || self.text.max_tokens > self.text.max_positions {
             return fail(format!(

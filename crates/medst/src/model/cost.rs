@@ -2,7 +2,7 @@
 //! are not needed and not counted; neither are element-wise operations, softmax and normalisations, which a perfect program hides
 //! behind the products.
 
-use super::config::ModelConfig;
+use super::config::{ImageConfig, ModelConfig, StemKind};
 
 /// The size of a batch.
 #[derive(Clone, Debug)]
@@ -32,11 +32,29 @@ pub fn images(config: &ModelConfig, laterals: &[bool]) -> f64 {
     let views = |lateral: bool| if lateral { 2.0 } else { 1.0 };
     let study = |lateral: bool| {
         let patches = views(lateral) * patches;
-        let embed = 2.0 * patches * (image.patch * image.patch) as f64 * width;
+        let embed = views(lateral) * stem(image);
         let block = transformer(patches + 1.0, width, image.mlp as f64);
         embed + image.depth as f64 * block + projection(config, width, 1.0 + patches)
     };
     laterals.iter().map(|&lateral| study(lateral)).sum()
+}
+
+/// The stem of one picture.
+fn stem(image: &ImageConfig) -> f64 {
+    let (patches, width) = (image.patches() as f64, image.width as f64);
+    match image.stem {
+        StemKind::Patches => 2.0 * patches * (image.patch * image.patch) as f64 * width,
+        StemKind::Convolutions => {
+            let channels = image.stem_channels();
+            let stage = |(n, &outputs): (usize, &i64)| {
+                let inputs = if n == 0 { 1 } else { channels[n - 1] };
+                let side = (image.size >> (n + 1)) as f64;
+                2.0 * side * side * (9 * outputs * (inputs + outputs)) as f64
+            };
+            let convolutions: f64 = channels.iter().enumerate().map(stage).sum();
+            convolutions + 2.0 * patches * channels[channels.len() - 1] as f64 * width
+        }
+    }
 }
 
 /// Of the image side what whole studies' embeddings need ([`MedSt::encode_whole_images`](super::MedSt::encode_whole_images) and the projection).

@@ -22,7 +22,7 @@ impl Importance {
         }
     }
 
-    /// From values that somebody else trains: `weight` `[2D, D]` (query rows, then key rows), `bias` `[2D]`.
+    /// From values that are trained elsewhere: `weight` `[2D, D]` (query rows, then key rows), `bias` `[2D]`.
     pub fn of(weight: Tensor, bias: Tensor) -> Importance {
         Importance { weight, bias }
     }

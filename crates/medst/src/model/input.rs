@@ -255,12 +255,30 @@ impl Relations {
     }
 }
 
+/// What is known of the findings of `B` studies, for [`crate::loss::findings`]. `F` findings, `P` patches.
+#[derive(Debug)]
+pub struct Truth {
+    /// `[B, F]` float32: 1 where the finding is there, 0 where it is not, NaN where nobody knows.
+    pub findings: Tensor,
+    /// `[B, P, F]` float32: the share of each frontal patch that boxes of the finding cover, NaN where that is not known.
+    pub patches: Tensor,
+}
+
+impl Truth {
+    /// The same on another device.
+    pub fn to_device(&self, device: Device) -> Truth {
+        Truth { findings: send(&self.findings, device), patches: send(&self.patches, device) }
+    }
+}
+
 /// One training step's studies.
 #[derive(Debug)]
 pub struct Batch {
     pub images: ImageInput,
     pub reports: ReportInput,
     pub relations: Relations,
+    /// Present where the model has heads for findings.
+    pub truth: Option<Truth>,
 }
 
 impl Batch {
@@ -276,6 +294,7 @@ impl Batch {
             images: self.images.to_device(device),
             reports: self.reports.to_device(device),
             relations: self.relations.to_device(device),
+            truth: self.truth.as_ref().map(|truth| truth.to_device(device)),
         }
     }
 }

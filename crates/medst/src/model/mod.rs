@@ -5,29 +5,34 @@
 //! |---|---|
 //! | [`config`], [`card`] | sizes and switches; what weights say about themselves |
 //! | [`input`] | typed batches |
-//! | [`vit`], [`view_experts`] | image encoder |
+//! | [`vit`], [`stem`], [`view_experts`] | image encoder |
 //! | [`stage`] | encoders as chains |
 //! | [`bert`], [`words`] | report encoder, word features |
-//! | [`projection`], [`importance`] | heads |
+//! | [`projection`], [`importance`], [`findings`] | heads |
 //! | [`cost`] | the operations that a step needs |
 //! | [`fused`] | layers that keep less for the backward pass |
 //! | [`parameters`] | named tensors and their initialisation |
+//! | [`builtin`] | models that are part of the program |
 //! | [`weights`] | reading and writing tensors by name |
 //!
 //! Letters: `B` studies, `L` of them with a lateral view, `P` patches a view, `N` tokens, `W` words, `H` encoder width,
 //! `D` embedding width.
 
 pub mod bert;
+pub mod builtin;
 pub mod card;
 pub mod config;
+pub mod contrast;
 pub mod cost;
 pub mod dropout;
+pub mod findings;
 pub mod fused;
 pub mod importance;
 pub mod input;
 pub mod parameters;
 pub mod projection;
 pub mod stage;
+pub mod stem;
 pub mod view_experts;
 pub mod vit;
 pub mod weights;
@@ -36,7 +41,9 @@ pub mod words;
 use tch::{Device, Kind, Tensor};
 
 use self::bert::ReportEncoder;
-use self::config::{Lateral, ModelConfig, Semantics};
+use self::config::{Lateral, ModelConfig, Semantics, Temperature};
+use self::contrast::Contrast;
+use self::findings::{FindingHeads, FindingLogits};
 use self::importance::Importance;
 use self::input::{ImageInput, ReportInput};
 pub use self::parameters::{Parameter, Registry};
@@ -47,6 +54,8 @@ use self::view_experts::View;
 use self::vit::{ImageEncoder, ImageFeatures};
 use crate::device::send_rows;
 use crate::distributed::Group;
+use crate::loss::config::LossConfig;
+use crate::loss::scale::Scale;
 use crate::{Error, Result};
 
 /// Whether batch statistics and dropout behave as in training.
@@ -68,6 +77,8 @@ pub struct MedSt {
     word_local: Projection,
     pub word_importance: Importance,
     pub patch_importance: Importance,
+    finding_heads: Option<FindingHeads>,
+    contrast: Option<Contrast>,
     registry: Registry,
 }
 
@@ -141,6 +152,8 @@ impl MedSt {
             word_local: head("word_local", config.text.width),
             word_importance: Importance::new(&precise.at("word_importance"), projection.embedding),
             patch_importance: Importance::new(&precise.at("patch_importance"), projection.embedding),
+            contrast: (config.temperature == Temperature::Learned).then(|| Contrast::new(&precise.at("contrast"))),
+            finding_heads: FindingHeads::new(&precise, width, config.findings.len()),
             registry: root.into_registry(),
         })
     }
@@ -160,6 +173,11 @@ impl MedSt {
     /// Running statistics (saved, not trained), in a fixed order.
     pub fn buffers(&self) -> &[Parameter] {
         &self.registry.buffers
+    }
+
+    /// The temperature of contrasts over the batch.
+    pub fn scale(&self, config: &LossConfig) -> Scale<'_> {
+        Scale::new(config.global_temperature, self.contrast.as_ref())
     }
 
     /// Where the weights live.
@@ -245,6 +263,11 @@ impl MedSt {
                 .view([laterals, patches, embedding]),
             features,
         })
+    }
+
+    /// Logits of the configured findings from encoder states; `None` where none are configured.
+    pub fn finding_logits(&self, features: &ImageFeatures) -> Option<FindingLogits> {
+        self.finding_heads.as_ref().map(|heads| heads.forward(features))
     }
 
     /// Global embeddings `[B, D]` from the encoder's states of studies, `[B, H]`.

@@ -65,6 +65,9 @@ pub struct Registry {
 pub enum Init {
     /// Normal with the configured deviation, cut at two deviations: weight matrices, embeddings, tokens, positions.
     TruncatedNormal,
+    /// Normal with deviation `√(2 / inputs)`, cut at two deviations: kernels `[outputs, …]` that a rectifier follows, whatever the
+    /// configured deviation (He et al., *Delving Deep into Rectifiers*, 2015).
+    Rectified,
     /// Biases, shifts.
     Zeros,
     /// Scales of normalisation layers.
@@ -77,8 +80,12 @@ impl Init {
         match (self, seed) {
             (Init::Zeros, _) => Tensor::zeros(shape, options),
             (Init::Ones, _) => Tensor::ones(shape, options),
-            (Init::TruncatedNormal, None) => Tensor::empty(shape, options),
-            (Init::TruncatedNormal, Some(seed)) => {
+            (Init::TruncatedNormal | Init::Rectified, None) => Tensor::empty(shape, options),
+            (Init::TruncatedNormal | Init::Rectified, Some(seed)) => {
+                let deviation = match self {
+                    Init::Rectified => (2.0 / shape[1..].iter().product::<i64>() as f64).sqrt(),
+                    _ => deviation,
+                };
                 let mut values = vec![0f32; shape.iter().product::<i64>() as usize];
                 // Chunks have generators of their own, so that threads change nothing. The engine's generator would be
                 // shared with everything else in the process.

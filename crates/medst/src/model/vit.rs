@@ -13,10 +13,11 @@
 use tch::{Kind, Tensor};
 
 use super::config::ImageConfig;
-use super::fused::{self, Attend};
+use super::fused::Attend;
 use super::input::ImageInput;
 use super::parameters::{Init, LayerNorm, Linear, Scope, at_least_float};
 use super::stage::Stage;
+use super::stem::Stem;
 use super::view_experts::{View, ViewExperts};
 use crate::Result;
 use crate::device::send_rows;
@@ -24,9 +25,7 @@ use crate::device::send_rows;
 /// Vision transformer with view experts.
 #[derive(Debug)]
 pub struct ImageEncoder {
-    patch: i64,
-    patch_weight: Tensor,
-    patch_bias: Tensor,
+    stem: Stem,
     class_token: Tensor,
     positions: Tensor,
     blocks: Vec<Block>,
@@ -58,14 +57,12 @@ impl ImageFeatures {
 impl ImageEncoder {
     /// * `of_lateral`: the expert that lateral tokens go through.
     pub fn new(scope: &Scope, config: &ImageConfig, of_lateral: View) -> ImageEncoder {
-        let ImageConfig { patch, width, depth, .. } = *config;
+        let ImageConfig { width, depth, .. } = *config;
         ImageEncoder {
-            patch,
             class_token: scope.precise().parameter("class_token", &[1, 1, width], Init::TruncatedNormal),
             // Tokens are precise from here on, what blocks add to them need not be.
             positions: scope.precise().parameter("positions", &[1, 1 + config.patches(), width], Init::TruncatedNormal),
-            patch_weight: scope.parameter("patch_embedding.weight", &[width, 3, patch, patch], Init::TruncatedNormal),
-            patch_bias: scope.parameter("patch_embedding.bias", &[width], Init::Zeros),
+            stem: Stem::new(scope, config),
             blocks: (0..depth).map(|n| Block::new(&scope.at(format_args!("blocks.{n}")), config, of_lateral)).collect(),
             norm: LayerNorm::new(&scope.at("norm"), width, config.epsilon),
         }
@@ -124,8 +121,8 @@ impl ImageEncoder {
         let back = reorder.then(|| inverse(&order));
         let embed = move |_: &[Tensor]| {
             let pixels = in_order(input.frontal.shallow_clone(), reorder.then_some(order.as_slice()));
-            let frontal = self.with_class_token(&self.embed(&self.normalise(&pixels)));
-            vec![frontal, self.embed(&self.normalise(&input.lateral)) + self.patch_positions()]
+            let frontal = self.with_class_token(&self.stem.forward(&self.normalise(&pixels)));
+            vec![frontal, self.stem.forward(&self.normalise(&input.lateral)) + self.patch_positions()]
         };
         Entry { embed: Box::new(embed), keys: None, back }
     }
@@ -147,8 +144,8 @@ impl ImageEncoder {
         let embed = move |_: &[Tensor]| {
             let frontal = self.normalise(&input.frontal);
             let lateral = frontal.zeros_like().index_copy(0, &rows, &self.normalise(&input.lateral));
-            let frontal = self.with_class_token(&self.embed(&frontal));
-            vec![frontal, self.embed(&lateral) + self.patch_positions()]
+            let frontal = self.with_class_token(&self.stem.forward(&frontal));
+            vec![frontal, self.stem.forward(&lateral) + self.patch_positions()]
         };
         Entry { embed: Box::new(embed), keys: Some(keys.view([studies, 1, 1, 1 + 2 * patches])), back: None }
     }
@@ -157,7 +154,7 @@ impl ImageEncoder {
     ///
     /// Returns `([B, H]` image features, `[B, P, H]` patch features`)`.
     pub fn forward_single(&self, pixels: &Tensor, view: View) -> (Tensor, Tensor) {
-        let mut x = self.with_class_token(&self.embed(&self.normalise(pixels)));
+        let mut x = self.with_class_token(&self.stem.forward(&self.normalise(pixels)));
         for block in &self.blocks {
             x = block.forward_single(&x, view);
         }
@@ -167,7 +164,7 @@ impl ImageEncoder {
 
     /// The image features of [`ImageEncoder::forward_single`] alone; as [`ImageEncoder::class_states`].
     pub fn class_states_single(&self, pixels: &Tensor, view: View) -> Tensor {
-        let mut x = self.with_class_token(&self.embed(&self.normalise(pixels)));
+        let mut x = self.with_class_token(&self.stem.forward(&self.normalise(pixels)));
         let state = match self.blocks.split_last() {
             Some((last, earlier)) => {
                 for block in earlier {
@@ -182,23 +179,8 @@ impl ImageEncoder {
 
     /// `[B, S, S]` uint8 to `[B, 1, S, S]` in `[-1, 1]`.
     fn normalise(&self, pixels: &Tensor) -> Tensor {
-        let kind = self.patch_weight.kind();
+        let kind = self.stem.kind();
         ((pixels.unsqueeze(1).to_kind(at_least_float(kind)) / 255.0 - 0.5) / 0.5).to_kind(kind)
-    }
-
-    /// Patch embedding, `[B, 1, S, S]` to `[B, P, H]`. The three input channels are equal, so the kernel's sum over its
-    /// channels acts on one.
-    fn embed(&self, images: &Tensor) -> Tensor {
-        let width = self.patch_weight.size()[0];
-        let (count, side) = (images.size()[0], images.size()[2] / self.patch);
-        // Cutting the image into rows of patch pixels makes the convolution one matrix product.
-        let patches = images.view([count, side, self.patch, side, self.patch]).permute([0, 1, 3, 2, 4]).reshape([
-            count,
-            side * side,
-            self.patch * self.patch,
-        ]);
-        let kernel = self.patch_weight.sum_dim_intlist(&[1i64][..], false, None::<Kind>).view([width, -1]);
-        fused::linear(&patches, &kernel, &self.patch_bias)
     }
 
     fn with_class_token(&self, patches: &Tensor) -> Tensor {

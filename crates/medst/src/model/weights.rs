@@ -10,7 +10,7 @@ use safetensors::tensor::{Dtype, SafeTensors, View};
 use tch::{Device, Kind, Tensor};
 
 use super::card::ModelCard;
-use super::{MedSt, Parameter};
+use super::{MedSt, Parameter, builtin};
 use crate::{Error, Result, whole_file};
 
 /// The named tensors of a file, on the CPU, in the file's own precision.
@@ -38,12 +38,27 @@ impl TensorFile {
     ///
     /// # Errors
     /// Names the file, and what about it is unreadable.
+    ///
+    /// The name of a model that is part of the program ([`builtin`]) stands for its weights.
     pub fn read(path: &Path) -> Result<TensorFile> {
+        if let Some(builtin) = builtin::named(path) {
+            return builtin.tensors();
+        }
         let map = map(path)?;
         if is_pickled(&map) {
             return read_pickle(path, map.len() as u64);
         }
-        read_safetensors(path, &map, |bytes, shape, kind| Ok(Tensor::f_from_data_size(bytes, shape, kind)?))
+        TensorFile::from_bytes(path, &map)
+    }
+}
+
+impl TensorFile {
+    /// From the bytes of a safetensors file; `path` is what errors call it.
+    ///
+    /// # Errors
+    /// Bytes that are not safetensors.
+    pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<TensorFile> {
+        read_safetensors(path, bytes, |bytes, shape, kind| Ok(Tensor::f_from_data_size(bytes, shape, kind)?))
     }
 }
 
@@ -181,7 +196,7 @@ impl View for Written<'_> {
 }
 
 /// Writes named tensors as safetensors; the file appears whole or not at all. Floating-point tensors keep their
-/// precision (float64 and float32), all others must be 64-bit integers.
+/// precision (float64, float32 and float16), all others must be 64-bit integers.
 pub fn write_safetensors(
     path: &Path,
     tensors: &[(&str, &Tensor)],
@@ -194,6 +209,7 @@ pub fn write_safetensors(
                 Kind::Double => (Dtype::F64, Kind::Double),
                 Kind::Int64 => (Dtype::I64, Kind::Int64),
                 Kind::Uint8 => (Dtype::U8, Kind::Uint8),
+                Kind::Half => (Dtype::F16, Kind::Half),
                 _ => (Dtype::F32, Kind::Float),
             };
             let shape = tensor.size().iter().map(|&side| side as usize).collect();
@@ -218,6 +234,32 @@ impl MedSt {
         write_safetensors(path, &tensors, card.map(ModelCard::metadata))
     }
 
+    /// As [`MedSt::save`], with every value rounded to 16 bits (float16), which halves the file.
+    ///
+    /// # Errors
+    /// Names a tensor with values beyond float16's range; a file that cannot be written.
+    pub fn save_half(&self, path: &Path, card: &ModelCard) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        let all = self.parameters().iter().chain(self.buffers());
+        let halves: Vec<(&str, Tensor)> =
+            all.map(|entry| (entry.name.as_str(), entry.tensor.to_kind(Kind::Half))).collect();
+        if let Some((name, _)) = halves.iter().find(|(_, half)| half.isfinite().all().int64_value(&[]) == 0) {
+            return Err(unusable(path, format!("`{name}` has values beyond the range of float16")));
+        }
+        let tensors: Vec<(&str, &Tensor)> = halves.iter().map(|(name, half)| (*name, half)).collect();
+        write_safetensors(path, &tensors, Some(card.metadata()))
+    }
+
+    /// Fills the model from tensors by our names.
+    ///
+    /// # Errors
+    /// As [`MedSt::load`].
+    pub fn load_tensors(&mut self, file: &TensorFile) -> Result<()> {
+        let wanted: Vec<Parameter> = self.parameters().iter().chain(self.buffers()).cloned().collect();
+        let problems = fill(&wanted, &file.tensors);
+        if problems.is_empty() { Ok(()) } else { Err(unusable(&file.path, summary(&problems))) }
+    }
+
     /// Reads what [`MedSt::save`] wrote: from the file, which is mapped into memory, straight into the parameters.
     ///
     /// # Errors
@@ -237,10 +279,7 @@ impl MedSt {
             Ok(unsafe { Tensor::f_from_blob(bytes.as_ptr(), shape, &strides, kind, Device::Cpu)? })
         };
         let file = if is_pickled(&map) { TensorFile::read(path)? } else { read_safetensors(path, &map, in_place)? };
-        let wanted: Vec<Parameter> = self.parameters().iter().chain(self.buffers()).cloned().collect();
-        let problems = fill(&wanted, &file.tensors);
-        drop(file);
-        if problems.is_empty() { Ok(()) } else { Err(unusable(path, summary(&problems))) }
+        self.load_tensors(&file)
     }
 
     /// Fills both encoders from a file of this program, and the lateral experts with copies of its frontal ones; everything else

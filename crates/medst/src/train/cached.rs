@@ -37,21 +37,21 @@ pub struct Economy {
 }
 
 /// Some studies of a batch.
-struct Chunk {
-    studies: Range<i64>,
+pub(super) struct Chunk {
+    pub studies: Range<i64>,
     images: ImageInput,
     reports: ReportInput,
 }
 
 impl Chunk {
-    fn of(batch: &Batch, studies: Range<i64>) -> Chunk {
+    pub fn of(batch: &Batch, studies: Range<i64>) -> Chunk {
         let (start, count) = (studies.start, studies.end - studies.start);
         let (images, reports) = (batch.images.part(start, count), batch.reports.part(start, count));
         Chunk { studies, images, reports }
     }
 
     /// Both encoders.
-    fn chains<'a>(&'a self, model: &'a MedSt) -> Result<[Chain<'a>; 2]> {
+    pub fn chains<'a>(&'a self, model: &'a MedSt) -> Result<[Chain<'a>; 2]> {
         let image = model.image_stages(&self.images)?;
         let report = model.report_stages(&self.reports, Mode::Train)?;
         Ok([image, report].map(|stages| Chain { stages }))
@@ -59,18 +59,19 @@ impl Chunk {
 }
 
 /// `[CLS]`, frontal and lateral patches, tokens.
-fn both(mut images: Vec<Tensor>, mut reports: Vec<Tensor>) -> Vec<Tensor> {
+pub(super) fn both(mut images: Vec<Tensor>, mut reports: Vec<Tensor>) -> Vec<Tensor> {
     images.append(&mut reports);
     images
 }
 
 /// The states of all chunks, as leaves of a new tape.
-fn join(chunks: Vec<Vec<Tensor>>) -> [Tensor; 4] {
+pub(super) fn join(chunks: Vec<Vec<Tensor>>) -> Vec<Tensor> {
+    let parts = chunks.first().map_or(0, Vec::len);
     let whole = |part: usize| match chunks.as_slice() {
         [only] => only[part].detach(),
         several => Tensor::cat(&several.iter().map(|chunk| &chunk[part]).collect::<Vec<_>>(), 0),
     };
-    [0, 1, 2, 3].map(whole).map(|states| states.set_requires_grad(true))
+    (0..parts).map(|part| whole(part).set_requires_grad(true)).collect()
 }
 
 /// Losses of a batch and the gradient of `share` of their total, in the parameters' order.
@@ -130,12 +131,12 @@ pub fn differentiate_share(
     let states = join(states);
     let lateral_rows = model.lateral_rows(&batch.images);
 
-    let [image, frontal, lateral, tokens] = states.each_ref().map(Tensor::shallow_clone);
-    let features = ImageFeatures::from_states(vec![image, frontal, lateral], lateral_rows.clone());
+    let features =
+        ImageFeatures::from_states(states[..3].iter().map(Tensor::shallow_clone).collect(), lateral_rows.clone());
     let images = model.project_images(features, Mode::Train)?;
-    let reports = model.project_reports(&tokens, &batch.reports, Mode::Train)?;
-    let losses = loss::of_share(model, &images, &reports, &batch.relations, config, share);
-    drop((images, reports, tokens));
+    let reports = model.project_reports(&states[3], &batch.reports, Mode::Train)?;
+    let losses = loss::of_share(model, &images, &reports, batch, config, share);
+    drop((images, reports));
     let mut gradients = Gradients::none(model);
     let of_states = gradients.add(&(&losses.total * weight), &states);
     drop(states);

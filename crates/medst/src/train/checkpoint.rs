@@ -15,10 +15,10 @@ use super::loss_scale::LossScale;
 use super::optimizer::AdamW;
 use super::teacher::Teacher;
 use crate::convert::reference;
-use crate::model::MedSt;
 pub use crate::model::card::{CARD, MODEL, ModelCard, VOCABULARY};
 use crate::model::config::Precision;
 use crate::model::weights::{TensorFile, write_safetensors};
+use crate::model::{MedSt, builtin};
 use crate::{Error, Result, whole_file};
 
 const OPTIMIZER: &str = "optimizer.safetensors";
@@ -214,18 +214,24 @@ pub struct OpenedModel {
 /// # Errors
 /// Says what was looked for where.
 pub fn read_card(path: &Path) -> Result<(PathBuf, ModelCard)> {
+    if let Some(builtin) = builtin::named(path) {
+        return Ok((path.to_path_buf(), builtin.card()?));
+    }
     let candidates =
         [path.join("best"), path.join("last"), path.to_path_buf(), path.parent().unwrap_or(path).to_path_buf()];
     let folder = candidates.into_iter().find(|folder| folder.join(CARD).exists() && folder.join(MODEL).exists());
     let folder = folder.ok_or_else(|| Error::Checkpoint {
         path: path.to_path_buf(),
-        message: format!("neither a run nor a checkpoint: there is no {MODEL} with its {CARD}"),
+        message: format!(
+            "neither a run nor a checkpoint: there is no {MODEL} with its {CARD}; models known by name: {}",
+            builtin::names()
+        ),
     })?;
     let card = ModelCard::read(&folder.join(CARD))?;
     Ok((folder, card))
 }
 
-/// Opens a model for use: a run, a checkpoint or a model file of ours, or a checkpoint with the reference's names (which
+/// Opens a model for use: one that is part of the program, by its name; a run, a checkpoint or a model file of ours, or a checkpoint with the reference's names (which
 /// gets its sizes from its shapes and the reference's semantics).
 ///
 /// # Errors
@@ -239,6 +245,12 @@ pub fn open_model(path: &Path, device: Device) -> Result<OpenedModel> {
 /// # Errors
 /// As [`open_model`].
 pub fn open_model_in(path: &Path, device: Device, precision: Precision) -> Result<OpenedModel> {
+    if let Some(builtin) = builtin::named(path) {
+        let (card, pieces) = (builtin.card()?, builtin.pieces()?);
+        let mut model = MedSt::unwritten(&card.model, device, precision.kind())?;
+        model.load_tensors(&builtin.tensors()?)?;
+        return Ok(OpenedModel { model, card, pieces, path: path.to_path_buf() });
+    }
     if path.is_file() && path.file_name().is_none_or(|name| name != MODEL) {
         let file = TensorFile::read(path)?;
         let (model, _) = reference::load(&file, device, precision.kind())?;

@@ -15,9 +15,11 @@ use rayon::prelude::*;
 use tch::{Kind, Tensor};
 
 use super::sampler;
-use crate::config::DataConfig;
+use super::sentences::Sentences;
+use super::truth::{Frame, truth};
+use crate::config::{DataConfig, SentenceChoice};
 use crate::model::config::ModelConfig;
-use crate::model::input::{Batch, ImageInput, Relations, ReportInput};
+use crate::model::input::{Batch, ImageInput, Relations, ReportInput, Truth};
 use crate::{Error, Result};
 
 /// Studies of one split that have a report, as sequences.
@@ -32,8 +34,9 @@ pub struct Dataset<'a> {
     pub sequences: Vec<Vec<u32>>,
     /// Studies left out because they have no report.
     pub silent: usize,
-    /// Token ids by row of the corpus; empty for studies of other splits or without report.
-    tokens: Vec<Vec<u32>>,
+    /// Reports by row of the corpus; empty for studies of other splits or without report.
+    reports: Vec<Sentences>,
+    draw_sentences: bool,
     full: usize,
 }
 
@@ -71,13 +74,12 @@ impl<'a> Dataset<'a> {
             return Err(Error::Config(format!("model.text.vocabulary = {asked}: the vocabulary has {found} entries")));
         }
         let studies = corpus.studies();
-        let window = model.text.max_tokens as usize;
-        let encode = |study: &Study| match &study.report {
-            Some(report) if study.split == split => pieces.encode(report, window),
-            _ => Vec::new(),
+        let cut = |study: &Study| match &study.report {
+            Some(report) if study.split == split => Sentences::new(report, pieces),
+            _ => Sentences::default(),
         };
-        let tokens: Vec<Vec<u32>> = studies.par_iter().map(encode).collect();
-        let has_report = |row: &u32| !tokens[*row as usize].is_empty();
+        let reports: Vec<Sentences> = studies.par_iter().map(cut).collect();
+        let has_report = |row: &u32| !reports[*row as usize].is_empty();
         let recut: Vec<Sequence>;
         let length = data.sequence_length.unwrap_or(corpus.manifest().sequence_length);
         let sequences: Vec<&Sequence> = if length == corpus.manifest().sequence_length {
@@ -105,7 +107,8 @@ impl<'a> Dataset<'a> {
             short_sequences: data.short_sequences,
             silent: all.iter().map(|rows| rows.len()).sum::<usize>() - kept,
             sequences,
-            tokens,
+            reports,
+            draw_sentences: data.sentences == SentenceChoice::Drawn,
             full: length,
         })
     }
@@ -137,20 +140,37 @@ impl<'a> Dataset<'a> {
         let rows_of = |numbers: &[usize]| -> Vec<u32> {
             numbers.iter().flat_map(|&n| self.sequences[n].iter().copied()).collect()
         };
-        let reports_of =
-            |rows: &[u32]| -> Vec<Vec<u32>> { rows.iter().map(|&row| self.tokens[row as usize].clone()).collect() };
         let (rows, own) = (rows_of(numbers), rows_of(&numbers[own]));
+        let studies: Vec<&Study> = own.iter().map(|&row| &self.corpus.studies()[row as usize]).collect();
+        let drawn = self.draw(&own, &studies, crop);
         Ok(Batch {
-            images: self.images(&own, crop)?,
+            truth: self.truth(&studies, &drawn)?,
+            images: image_input(self.corpus, &drawn, self.model.image.size as usize)?,
             reports: ReportInput::new(
-                &reports_of(&own),
+                &self.tokens(&own, crop),
                 |id| self.pieces.is_continuation(id),
                 self.pieces.separator(),
                 self.model.text.max_tokens,
                 self.model.report_rules(),
             ),
-            relations: self.relations(numbers, &rows, reports_of(&rows)),
+            relations: self.relations(numbers, &rows, self.tokens(&rows, crop)),
         })
+    }
+
+    /// Word pieces of reports; drawn sentences where crops are drawn too and the configuration asks for it.
+    fn tokens(&self, rows: &[u32], crop: Crop) -> Vec<Vec<u32>> {
+        let window = self.model.text.max_tokens as usize;
+        let report = |&row: &u32| {
+            let sentences = &self.reports[row as usize];
+            match crop {
+                Crop::Random { seed, epoch } if self.draw_sentences => {
+                    let mut random = sampler::random([seed, epoch, u64::from(row), 7]);
+                    sentences.drawn(self.pieces, window, &mut random)
+                }
+                _ => sentences.whole(self.pieces, window),
+            }
+        };
+        rows.iter().map(report).collect()
     }
 
     /// How the studies `rows` of the sequences `numbers` belong together.
@@ -193,12 +213,13 @@ impl<'a> Dataset<'a> {
         study.lateral.filter(|_| kept)
     }
 
-    fn images(&self, rows: &[u32], crop: Crop) -> Result<ImageInput> {
-        let studies: Vec<&Study> = rows.iter().map(|&row| &self.corpus.studies()[row as usize]).collect();
-        image_input(self.corpus, &studies, self.model.image.size as usize, |place, study, stored, side| match crop {
+    /// What is drawn of each study.
+    fn draw(&self, rows: &[u32], studies: &[&Study], crop: Crop) -> Vec<Drawn> {
+        let (stored, side) = (self.corpus.image_size(), self.model.image.size as usize);
+        let draw = |(&row, study): (&u32, &&Study)| match crop {
             Crop::Centre => Drawn { lateral: self.lateral(study), ..Drawn::centre(study, stored, side) },
             Crop::Random { seed, epoch } => {
-                let mut random = sampler::random([seed, epoch, u64::from(rows[place]), 2]);
+                let mut random = sampler::random([seed, epoch, u64::from(row), 2]);
                 let choices = if self.alternative_frontals { study.alternative_frontals.len() } else { 0 };
                 let choice = random.random_range(0..=choices);
                 Drawn {
@@ -207,7 +228,22 @@ impl<'a> Dataset<'a> {
                     corners: [(); 2].map(|()| Corner::random(stored, side, &mut random)),
                 }
             }
-        })
+        };
+        rows.iter().zip(studies).map(draw).collect()
+    }
+
+    /// Labels and boxes, where the model has heads for findings. Boxes are those of the first frontal picture.
+    fn truth(&self, studies: &[&Study], drawn: &[Drawn]) -> Result<Option<Truth>> {
+        let image = &self.model.image;
+        let frame = |drawn: &Drawn| Frame {
+            stored: self.corpus.image_size(),
+            corner: drawn.corners[0],
+            side: image.size as usize,
+            grid: (image.size / image.patch) as usize,
+        };
+        let frames: Vec<Frame> = drawn.iter().map(frame).collect();
+        let findings = &self.model.findings;
+        (!findings.is_empty()).then(|| truth(studies, &frames, findings)).transpose()
     }
 }
 
@@ -248,21 +284,15 @@ impl Drawn {
     }
 }
 
-/// Reads the pictures of studies; `draw` gets the study's place, the study, the stored and the cropped side.
+/// Reads the pictures of studies, crops of `side` pixels.
 ///
 /// # Errors
 /// A picture that cannot be read.
-pub fn image_input(
-    corpus: &Corpus,
-    studies: &[&Study],
-    side: usize,
-    draw: impl Fn(usize, &Study, usize, usize) -> Drawn,
-) -> Result<ImageInput> {
+pub fn image_input(corpus: &Corpus, drawn: &[Drawn], side: usize) -> Result<ImageInput> {
     let (stored, size) = (corpus.image_size(), side * side);
-    let drawn: Vec<Drawn> = studies.iter().enumerate().map(|(place, study)| draw(place, study, stored, side)).collect();
     let lateral_rows: Vec<i64> =
         drawn.iter().enumerate().filter(|(_, drawn)| drawn.lateral.is_some()).map(|(place, _)| place as i64).collect();
-    let mut frontal = vec![0; studies.len() * size];
+    let mut frontal = vec![0; drawn.len() * size];
     let mut lateral = vec![0; lateral_rows.len() * size];
     let mut lateral_slots = lateral.chunks_exact_mut(size);
     for (drawn, slot) in drawn.iter().zip(frontal.chunks_exact_mut(size)) {
@@ -275,5 +305,5 @@ pub fn image_input(
         Tensor::from_data_size(pixels, &[count as i64, side as i64, side as i64], Kind::Uint8)
     };
     let lateral = tensor(&lateral, lateral_rows.len());
-    Ok(ImageInput { frontal: tensor(&frontal, studies.len()), lateral, lateral_rows })
+    Ok(ImageInput { frontal: tensor(&frontal, drawn.len()), lateral, lateral_rows })
 }

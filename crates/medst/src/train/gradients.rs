@@ -52,6 +52,16 @@ impl<'a> Gradients<'a> {
         of_others.into_iter().zip(others).map(defined).collect()
     }
 
+    /// Adds gradients by the parameters, in their order.
+    pub fn add_all(&mut self, gradients: Vec<Tensor>) {
+        for (number, gradient) in gradients.into_iter().enumerate() {
+            match &mut self.sum[number] {
+                Some(sum) => drop(sum.g_add_(&gradient)),
+                None => self.put(number, &gradient),
+            }
+        }
+    }
+
     /// The first gradient of a sum, which is in the precision of the parameter: in sixteen bits the sum would lose small ones.
     fn put(&mut self, number: usize, gradient: &Tensor) {
         let kind = self.parameters[number].tensor.kind();

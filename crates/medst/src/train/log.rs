@@ -21,6 +21,13 @@ pub struct Parts {
     pub local: f64,
     pub forward_mapping: f64,
     pub reverse_mapping: f64,
+    /// Absent in logs of earlier versions, as are the next two.
+    #[serde(default)]
+    pub change: f64,
+    #[serde(default)]
+    pub findings: f64,
+    #[serde(default)]
+    pub boxes: f64,
     pub accuracy_at_1: f64,
     pub accuracy_at_5: f64,
 }
@@ -33,12 +40,15 @@ impl Parts {
             &losses.local,
             &losses.forward_mapping,
             &losses.reverse_mapping,
+            &losses.change,
+            &losses.findings,
+            &losses.boxes,
             &losses.accuracy_at_1,
             &losses.accuracy_at_5,
         ];
         // Read in one go: each time the host would wait for a GPU.
         let numbers = tch::no_grad(|| Tensor::stack(&all.map(|own| own.to_kind(Kind::Double)), 0));
-        Parts::from_values(&Vec::try_from(numbers).expect("seven numbers"))
+        Parts::from_values(&Vec::try_from(numbers).expect("ten numbers"))
     }
 
     /// Adds `weight` times another.
@@ -55,13 +65,16 @@ impl Parts {
         parts
     }
 
-    fn values_mut(&mut self) -> [&mut f64; 7] {
+    fn values_mut(&mut self) -> [&mut f64; 10] {
         [
             &mut self.total,
             &mut self.global,
             &mut self.local,
             &mut self.forward_mapping,
             &mut self.reverse_mapping,
+            &mut self.change,
+            &mut self.findings,
+            &mut self.boxes,
             &mut self.accuracy_at_1,
             &mut self.accuracy_at_5,
         ]
@@ -73,13 +86,16 @@ impl Parts {
     }
 
     /// Every part under its name.
-    pub fn named(&self) -> [(&'static str, f64); 7] {
+    pub fn named(&self) -> [(&'static str, f64); 10] {
         [
             ("total", self.total),
             ("global", self.global),
             ("local", self.local),
             ("forward_mapping", self.forward_mapping),
             ("reverse_mapping", self.reverse_mapping),
+            ("change", self.change),
+            ("findings", self.findings),
+            ("boxes", self.boxes),
             ("accuracy_at_1", self.accuracy_at_1),
             ("accuracy_at_5", self.accuracy_at_5),
         ]

@@ -2,10 +2,11 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | [`sampler`], [`dataset`], [`loader`] | sequences of a corpus to batches |
+//! | [`sampler`], [`dataset`], [`sentences`], [`truth`], [`loader`] | sequences of a corpus to batches |
 //! | [`optimizer`], [`schedule`] | AdamW, learning rate |
 //! | [`gradients`], [`loss_scale`] | what backward passes give, within the range of the layers' precision |
 //! | [`teacher`] | a slower model that gives soft targets |
+//! | [`lanes`] | the encoders of a small model on a thread per core |
 //! | [`cached`], [`recompute`] | the gradient of a large batch, a few studies or one block at a time |
 //! | [`validate`] | losses and retrieval of the validation split |
 //! | [`watch`] | evaluation tasks while a model trains |
@@ -19,6 +20,7 @@ pub mod cached;
 pub mod checkpoint;
 pub mod dataset;
 pub mod gradients;
+pub mod lanes;
 pub mod loader;
 pub mod log;
 pub mod loss_scale;
@@ -26,9 +28,11 @@ pub mod optimizer;
 pub mod recompute;
 pub mod sampler;
 pub mod schedule;
+pub mod sentences;
 pub mod summary;
 pub mod teacher;
 pub mod tensorboard;
+pub mod truth;
 pub mod validate;
 pub mod watch;
 
@@ -349,6 +353,9 @@ fn differentiate(
                 cached::differentiate_share(model, &batch, &config.loss, economy, weight, Some(share), reducer)?
             }
             Some(economy) => cached::differentiate(model, &batch, &config.loss, economy, weight)?,
+            None if let Some(lanes) = lanes::lanes(model, studies) => {
+                lanes::differentiate(model, &batch, &config.loss, lanes, weight)?
+            }
             None => {
                 let losses = loss::med_st(model, &batch, &config.loss, Mode::Train)?;
                 let gradients = Gradients::of(model, &(&losses.total * weight));

@@ -91,7 +91,7 @@ fn leaves(states: &[Tensor]) -> Vec<Tensor> {
 }
 
 /// `Σ states · gradients`, whose gradient by the states is `gradients`.
-fn product(states: &[Tensor], gradients: &[Tensor]) -> Tensor {
+pub(super) fn product(states: &[Tensor], gradients: &[Tensor]) -> Tensor {
     let products = states.iter().zip(gradients).map(|(state, gradient)| (state * gradient).sum(None::<tch::Kind>));
     products.reduce(|a, b| a + b).expect("an encoder has states")
 }

@@ -47,6 +47,9 @@ pub struct Validated {
     pub retrieval: Retrieval,
 }
 
+/// Of the named parts those that are losses; the others are accuracies.
+const LOSSES: usize = 8;
+
 /// Steps that the first and the last losses are averaged over.
 const WINDOW: usize = 5;
 
@@ -105,7 +108,9 @@ impl fmt::Display for RunSummary {
         writeln!(f, "  {} of {} steps, {:.1} studies/s", self.steps, self.total_steps, self.studies_per_second)?;
         if let (Some(first), Some(last)) = (self.first, self.last) {
             writeln!(f, "  training loss      first steps   last steps")?;
-            for ((name, first), (_, last)) in first.named().into_iter().zip(last.named()).take(5) {
+            for ((name, first), (_, last)) in
+                first.named().into_iter().zip(last.named()).take(LOSSES).filter(|(_, last)| last.1 != 0.0)
+            {
                 writeln!(f, "    {name:16} {first:11.3} {last:12.3}")?;
             }
         }
@@ -143,15 +148,18 @@ pub fn brief(entry: &Entry) -> String {
 /// A step in one line.
 pub fn line(entry: &Entry) -> String {
     match entry {
-        Entry::Train { step, lr, losses, grad_norm, studies_per_second, .. } => format!(
-            "step {step}: loss {:.3} (global {:.3}, local {:.3}, forward {:.3}, reverse {:.3}), acc@1 {:.2}, |g| {grad_norm:.2}, lr {lr:.1e}, {studies_per_second:.1} studies/s",
-            losses.total,
-            losses.global,
-            losses.local,
-            losses.forward_mapping,
-            losses.reverse_mapping,
-            losses.accuracy_at_1
-        ),
+        Entry::Train { step, lr, losses, grad_norm, studies_per_second, .. } => {
+            let names = ["global", "local", "forward", "reverse", "change", "findings", "boxes"];
+            let losses_by_name = losses.named();
+            let parts = names.iter().zip(&losses_by_name[1..LOSSES]).filter(|(_, part)| part.1 != 0.0);
+            let parts: Vec<String> = parts.map(|(name, part)| format!("{name} {:.3}", part.1)).collect();
+            format!(
+                "step {step}: loss {:.3} ({}), acc@1 {:.2}, |g| {grad_norm:.2}, lr {lr:.1e}, {studies_per_second:.1} studies/s",
+                losses.total,
+                parts.join(", "),
+                losses.accuracy_at_1
+            )
+        }
         Entry::Validate { step, losses, retrieval, .. } => format!(
             "step {step}: validation loss {:.3}, recall@1 {:.1} % and @5 {:.1} % among {} studies",
             losses.total,

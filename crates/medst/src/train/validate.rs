@@ -40,7 +40,7 @@ pub fn validate_together(
         let batch = dataset.batch(&numbers, Crop::Centre)?.to_device(model.device());
         let image = model.embed_images(&batch.images, Mode::Evaluate)?;
         let report = model.embed_reports(&batch.reports, Mode::Evaluate)?;
-        let losses = loss::of_embeddings(model, &image, &report, &batch.relations, config);
+        let losses = loss::of_embeddings(model, &image, &report, &batch, config);
         let studies = batch.images.studies();
         parts.add(&Parts::of(&losses), studies as f64);
         count += studies;

@@ -7,6 +7,7 @@ mod pickles;
 mod refusals;
 mod round_trips;
 mod starts;
+mod unstated;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

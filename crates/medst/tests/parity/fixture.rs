@@ -146,6 +146,7 @@ impl Fixture {
                 tokens as i64,
                 Semantics::Reference,
             ),
+            truth: None,
             relations: Relations::of_sequences(
                 Tensor::arange(sequences * steps, (Kind::Int64, Device::Cpu)).view([sequences, steps]),
             ),

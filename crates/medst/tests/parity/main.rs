@@ -31,7 +31,7 @@ fn compare_forward(fixture: &Fixture, model: &MedSt, mode: Mode, prefix: &str, c
     let batch = fixture.batch();
     let images = model.embed_images(&batch.images, mode).unwrap();
     let reports = model.embed_reports(&batch.reports, mode).unwrap();
-    let losses = loss::of_embeddings(model, &images, &reports, &batch.relations, &fixture.loss_config());
+    let losses = loss::of_embeddings(model, &images, &reports, &batch, &fixture.loss_config());
     let patches = |frontal: &Tensor, lateral: &Tensor| Tensor::cat(&[frontal, lateral], 1);
     let found = [
         ("image_feature", images.features.image.shallow_clone()),

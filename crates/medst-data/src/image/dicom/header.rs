@@ -5,18 +5,18 @@ use std::io::Read;
 use std::path::Path;
 
 use dicom_dictionary_std::tags;
-use dicom_object::file::ReadPreamble;
-use dicom_object::{FileMetaTable, InMemDicomObject, OpenFileOptions};
 
-use super::attributes::{integer, item, text};
-use super::{damaged, guarded, inflate, is_dicom, lengths};
+use super::dataset::{DataSet, Stop};
+use super::file::with_data_set;
+use crate::image::Notes;
 use crate::study::View;
 use crate::{Error, Result};
 
 /// Bytes in which the header of a radiograph ends, as a rule.
 const START: u64 = 1 << 16;
 
-/// The attributes of a radiograph that say whose and of which visit it is. `None` where the file leaves one out.
+/// The attributes of a radiograph that say whose and of which visit it is. `None` where the file
+/// leaves one out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// PatientID.
@@ -28,7 +28,8 @@ pub struct Header {
     pub study_date: Option<String>,
     /// StudyTime as written, `HHMMSS.FFFFFF` or its start.
     pub study_time: Option<String>,
-    /// `None` where the file does not say, or names a view that is neither frontal nor lateral (oblique, decubitus).
+    /// `None` where the file does not say, or names a view that is neither frontal nor lateral
+    /// (oblique, decubitus).
     pub view: Option<View>,
     pub view_source: ViewSource,
     /// CR, DX, …
@@ -55,30 +56,19 @@ pub enum ViewSource {
 /// # Errors
 /// Names the file: not there, not DICOM, damaged.
 pub fn header(path: &Path) -> Result<Header> {
-    let fail = |message| Error::Image { path: path.to_path_buf(), message };
     let mut start = Vec::new();
     let file = File::open(path).map_err(Error::io(path))?;
     let length = file.metadata().map_err(Error::io(path))?.len();
     file.take(START).read_to_end(&mut start).map_err(Error::io(path))?;
-    if !is_dicom(&start) {
-        return Err(fail("not a DICOM file: \"DICM\" is missing at byte 128".into()));
-    }
-    let length = usize::try_from(length).unwrap_or(usize::MAX);
-    let check = |bytes: &[u8]| {
-        guarded(|| {
-            lengths::check_meta(bytes, length)?;
-            let meta = FileMetaTable::from_reader(&bytes[128..]).map_err(damaged)?;
-            match inflate::is_deflated(meta.transfer_syntax()) {
-                true => Ok(false),
-                false => lengths::check(bytes, length, meta.transfer_syntax()),
-            }
-        })
+    let length = usize::try_from(length).unwrap_or(usize::MAX).max(start.len());
+    let header = match read(&start, length) {
+        Err(Stop::Short) => {
+            let bytes = std::fs::read(path).map_err(Error::io(path))?;
+            read(&bytes, bytes.len())
+        }
+        header => header,
     };
-    if !check(&start).map_err(fail)? {
-        return header_of(&std::fs::read(path).map_err(Error::io(path))?).map_err(fail);
-    }
-    let options = OpenFileOptions::new().read_preamble(ReadPreamble::Always).read_until(tags::PIXEL_DATA);
-    guarded(|| options.open_file(path).map(|object| Header::of(&object)).map_err(damaged)).map_err(fail)
+    header.map_err(|stop| Error::Image { path: path.to_path_buf(), message: stop.reason() })
 }
 
 /// As [`header`], from the bytes of a whole file.
@@ -86,40 +76,38 @@ pub fn header(path: &Path) -> Result<Header> {
 /// # Errors
 /// A reason, without the file's name.
 pub fn header_of(bytes: &[u8]) -> Result<Header, String> {
-    guarded(|| {
-        if !is_dicom(bytes) {
-            return Err("not a DICOM file: \"DICM\" is missing at byte 128".into());
-        }
-        let bytes = &*inflate::inflated(bytes, inflate::Until::Pixels)?;
-        let meta = FileMetaTable::from_reader(&bytes[128..]).map_err(damaged)?;
-        lengths::check(bytes, bytes.len(), meta.transfer_syntax())?;
-        let options = OpenFileOptions::new().read_preamble(ReadPreamble::Always).read_until(tags::PIXEL_DATA);
-        options.from_reader(bytes).map(|object| Header::of(&object)).map_err(damaged)
-    })
+    read(bytes, bytes.len()).map_err(Stop::reason)
+}
+
+/// * `length`: bytes of the whole file, of which `bytes` may be the beginning only.
+fn read(bytes: &[u8], length: usize) -> Result<Header, Stop> {
+    // The same elements that decoding sees, so that a size that passes here is the one that is decoded.
+    let until = |tag| tag == tags::PIXEL_DATA;
+    with_data_set(bytes, length, until, &mut Notes::default(), |set, _, _| Ok(Header::of(set)))
 }
 
 impl Header {
-    fn of(object: &InMemDicomObject) -> Header {
-        let (view, view_source) = view(object);
-        let size = |tag| usize::try_from(integer(object, tag)?).ok();
+    fn of(set: &DataSet) -> Header {
+        let (view, view_source) = view(set);
+        let size = |tag| usize::try_from(set.integer(tag)?).ok();
         Header {
-            subject_id: text(object, tags::PATIENT_ID),
-            study_uid: text(object, tags::STUDY_INSTANCE_UID),
-            series_uid: text(object, tags::SERIES_INSTANCE_UID),
-            instance_uid: text(object, tags::SOP_INSTANCE_UID),
-            study_date: text(object, tags::STUDY_DATE),
-            study_time: text(object, tags::STUDY_TIME),
+            subject_id: set.text(tags::PATIENT_ID),
+            study_uid: set.text(tags::STUDY_INSTANCE_UID),
+            series_uid: set.text(tags::SERIES_INSTANCE_UID),
+            instance_uid: set.text(tags::SOP_INSTANCE_UID),
+            study_date: set.text(tags::STUDY_DATE),
+            study_time: set.text(tags::STUDY_TIME),
             view,
             view_source,
-            modality: text(object, tags::MODALITY),
+            modality: set.text(tags::MODALITY),
             rows: size(tags::ROWS),
             columns: size(tags::COLUMNS),
         }
     }
 }
 
-fn view(object: &InMemDicomObject) -> (Option<View>, ViewSource) {
-    if let Some(position) = text(object, tags::VIEW_POSITION) {
+fn view(set: &DataSet) -> (Option<View>, ViewSource) {
+    if let Some(position) = set.text(tags::VIEW_POSITION) {
         match position.to_ascii_uppercase().as_str() {
             "RL" | "LAT" => return (Some(View::Lateral), ViewSource::ViewPosition),
             // Decubitus and oblique: the file does say, and it is none of ours.
@@ -131,10 +119,11 @@ fn view(object: &InMemDicomObject) -> (Option<View>, ViewSource) {
             }
         }
     }
-    let words = described(object);
-    let orientation = object.get(tags::PATIENT_ORIENTATION).and_then(|element| element.to_multi_str().ok());
-    // The directions in which a row and a column run: to the left, right, front (anterior), back, head or feet.
-    let direction = |index: usize| orientation.as_ref()?.get(index)?.trim().chars().next();
+    let words = described(set);
+    let orientation = set.texts(tags::PATIENT_ORIENTATION);
+    // The directions in which a row and a column run: to the left, right, front (anterior), back,
+    // head or feet.
+    let direction = |index: usize| orientation.get(index)?.chars().next();
     match (direction(0), direction(1)) {
         (Some('A' | 'P'), Some('F' | 'H')) => (Some(View::Lateral), ViewSource::PatientOrientation),
         (Some('L' | 'R'), Some('F' | 'H')) => match words {
@@ -147,13 +136,14 @@ fn view(object: &InMemDicomObject) -> (Option<View>, ViewSource) {
 }
 
 /// The view that descriptions name, the most specific description first.
-fn described(object: &InMemDicomObject) -> Option<View> {
-    let code = item(object, tags::VIEW_CODE_SEQUENCE).and_then(|item| text(item, tags::CODE_MEANING));
-    let texts = [code, text(object, tags::SERIES_DESCRIPTION), text(object, tags::PROTOCOL_NAME)];
+fn described(set: &DataSet) -> Option<View> {
+    let code = set.items(tags::VIEW_CODE_SEQUENCE).next().and_then(|item| item.text(tags::CODE_MEANING));
+    let texts = [code, set.text(tags::SERIES_DESCRIPTION), set.text(tags::PROTOCOL_NAME)];
     texts.into_iter().flatten().find_map(|text| view_in(&text))
 }
 
-/// The view that a text names by a word of its own; `None` where it names none or several ("PA and lateral").
+/// The view that a text names by a word of its own; `None` where it names none or several ("PA and
+/// lateral").
 fn view_in(text: &str) -> Option<View> {
     let text = text.to_ascii_lowercase();
     let words: Vec<&str> = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();

@@ -1,8 +1,6 @@
-//! Into how many parts a JPEG 2000 codestream cuts its picture (ITU-T T.800, annex A). The decoder takes memory for every
-//! tile, precinct and code-block before it reads the first of them, and four pixels may be a code-block.
+//! Into how many parts a JPEG 2000 codestream cuts the tiles of its picture (ITU-T T.800, annex A). The decoder takes memory
+//! for every precinct and code-block before it reads the first of them, and four pixels may be a code-block.
 
-/// Tiles have numbers of 16 bits.
-const MOST_TILES: usize = 1 << 16;
 /// Bytes that the decoder takes, about, for a precinct or code-block, and for each layer of a code-block.
 const PART: usize = 150;
 const LAYER: usize = 24;
@@ -15,33 +13,16 @@ type Reason = &'static str;
 const SHORT: Reason = "truncated in a header";
 const MANY: Reason = "it is cut into too many parts";
 
-/// Checks the headers of the codestream and of its tiles.
+/// Checks the header of the codestream or of a tile's part.
 ///
 /// * `stream`: from the start-of-codestream marker on.
+/// * `at`: where the header begins: the main one with the size, a tile's with its number and length.
 ///
 /// # Errors
-/// Headers that end early, or parts so small that there would be too many of them.
-pub fn check(stream: &[u8], columns: usize, rows: usize) -> Result<(), Reason> {
-    let stream = Stream(stream);
-    let tiles = |end: usize, offset: usize, length: usize| -> Option<usize> {
-        Some(stream.number32(end)?.checked_sub(stream.number32(offset)?)?.div_ceil(stream.number32(length)?.max(1)))
-    };
-    let across = tiles(8, 32, 24).ok_or("damaged size")?;
-    let count = across.saturating_mul(tiles(12, 36, 28).ok_or("damaged size")?);
-    if count > MOST_TILES {
-        return Err(MANY);
-    }
+/// A header that ends early, or parts so small that there would be too many of them.
+pub fn check(stream: &[u8], at: usize, [columns, rows]: [usize; 2]) -> Result<(), Reason> {
     let most = columns * rows * PER_PIXEL + BESIDES;
-    // The main header begins with the size, a tile's with its number and length.
-    let mut at = stream.headers(2, |style| check_style(style, [columns, rows], most))?;
-    while stream.number16(at) == Some(0xff90) {
-        stream.headers(at, |style| check_style(style, [columns, rows], most))?;
-        match stream.number32(at + 6).ok_or(SHORT)? {
-            0 => break,
-            length => at = at.checked_add(length.max(12)).ok_or(SHORT)?,
-        }
-    }
-    Ok(())
+    Stream(stream).styles(at, |style| check_style(style, [columns, rows], most))
 }
 
 struct Stream<'a>(&'a [u8]);
@@ -51,18 +32,14 @@ impl Stream<'_> {
         Some(u16::from_be_bytes(*self.0.get(at..)?.first_chunk()?).into())
     }
 
-    fn number32(&self, at: usize) -> Option<usize> {
-        Some(u32::from_be_bytes(*self.0.get(at..)?.first_chunk()?) as usize)
-    }
-
-    /// Looks at the coding styles of a header; returns where it ends.
-    fn headers(&self, start: usize, check: impl Fn(Style) -> Result<(), Reason>) -> Result<usize, Reason> {
+    /// Looks at the coding styles of a header.
+    fn styles(&self, start: usize, check: impl Fn(Style) -> Result<(), Reason>) -> Result<(), Reason> {
         let components = self.number16(40).ok_or(SHORT)?;
         let mut at = start;
         loop {
             let marker = self.number16(at).ok_or(SHORT)?;
             if marker == 0xff93 || marker == 0xff90 && at > start {
-                return Ok(at);
+                return Ok(());
             }
             let length = self.number16(at + 2).ok_or(SHORT)?;
             let segment = self.0.get(at + 4..at + 2 + length.max(2)).ok_or(SHORT)?;
@@ -116,6 +93,7 @@ fn check_style(style: Style, [columns, rows]: [usize; 2], most: usize) -> Result
 
 #[cfg(test)]
 mod tests {
+    use super::super::jpeg_2000;
     use super::*;
     use proptest::prelude::*;
 
@@ -130,20 +108,28 @@ mod tests {
         [bytes, part].concat()
     }
 
+    /// The main header and that of the first tile, which follows.
+    fn checked(stream: &[u8], size: [usize; 2]) -> Result<(), Reason> {
+        check(stream, 2, size)?;
+        let tile = stream.windows(2).rposition(|marker| marker == [0xff, 0x90]);
+        tile.map_or(Ok(()), |at| check(stream, at, size))
+    }
+
     #[test]
     fn a_picture_is_cut_into_pieces_of_a_sound_size() {
         let usual = [0, 0, 0, 1, 0, 5, 4, 4, 0, 1];
         let precincts = [1, 0, 0, 1, 0, 5, 4, 4, 0, 1, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88];
-        assert_eq!(check(&stream(4096, &usual, &usual), 4096, 4096), Ok(()));
-        assert_eq!(check(&stream(128, &precincts, &usual), 4096, 4096), Ok(()));
+        assert_eq!(checked(&stream(4096, &usual, &usual), [4096, 4096]), Ok(()));
+        assert_eq!(checked(&stream(128, &precincts, &usual), [4096, 4096]), Ok(()));
         let small_blocks = [0, 0, 0, 1, 0, 5, 0, 0, 0, 1];
         let many_layers = [0, 0, 0xff, 0xff, 0, 5, 1, 1, 0, 1];
         let small_precincts = [1, 0, 0, 1, 0, 5, 4, 4, 0, 1, 0x88, 0x88, 0x88, 0x88, 0x88, 0];
         for style in [&small_blocks[..], &many_layers, &small_precincts] {
-            assert_eq!(check(&stream(4096, style, &usual), 4096, 4096), Err(MANY));
-            assert_eq!(check(&stream(4096, &usual, style), 4096, 4096), Err(MANY));
+            assert_eq!(checked(&stream(4096, style, &usual), [4096, 4096]), Err(MANY));
+            assert_eq!(checked(&stream(4096, &usual, style), [4096, 4096]), Err(MANY));
         }
-        assert_eq!(check(&stream(8, &usual, &usual), 4096, 4096), Err(MANY));
+        let tiles = jpeg_2000::end(&stream(8, &usual, &usual), [4096, 4096]).unwrap_err();
+        assert!(tiles.contains("impossible number of tiles"), "{tiles}");
     }
 
     proptest! {
@@ -151,7 +137,7 @@ mod tests {
         fn no_bytes_make_it_panic(tile in any::<u32>(), main in proptest::collection::vec(any::<u8>(), 0..40), cut in 0usize..200) {
             let mut bytes = stream(tile, &main, &main);
             bytes.truncate(cut);
-            let _ = check(&bytes, 60_000, 3_000);
+            let _ = checked(&bytes, [60_000, 3_000]);
         }
     }
 }

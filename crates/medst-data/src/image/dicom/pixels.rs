@@ -1,14 +1,15 @@
 //! The stored pixels of a DICOM object, whatever they are coded by.
 
-use dicom_core::value::Value;
+use dicom_core::VR;
 use dicom_dictionary_std::tags;
-use dicom_object::InMemDicomObject;
-use hayro_jpeg2000::{self as jpeg2000, DecodeSettings, DecoderContext};
 
 use super::attributes::Format;
-use super::jpeg_stream::Frame;
-use super::{jpeg_2000_header, jpeg_lossless, jpeg_ls, rle};
-use crate::image::decode::{check_size, decode_jpeg, luma};
+use super::dataset::{DataSet, Element};
+use super::jpeg_stream::{FRAME_LOSSLESS, FRAME_LS, Frame};
+use super::{jpeg_2000, jpeg_lossless, jpeg_ls, rle};
+use crate::image::Notes;
+use crate::image::decode::check_size;
+use crate::image::jpeg::{self, Untagged, luma};
 
 /// How pixels are coded: the transfer syntaxes that are read, by kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,9 +23,9 @@ pub(super) enum Coding {
 }
 
 impl Coding {
-    /// Of a transfer syntax; an error names one that is not read.
-    pub fn of(transfer_syntax: &str) -> Result<Coding, String> {
-        let uid = transfer_syntax.trim_matches(|c: char| c.is_whitespace() || c == '\0');
+    /// Of a transfer syntax, native without one; an error names one that is not supported.
+    pub fn of(transfer_syntax: Option<&str>) -> Result<Coding, String> {
+        let Some(uid) = transfer_syntax else { return Ok(Coding::Native) };
         let name = match uid.strip_prefix("1.2.840.10008.1.2").unwrap_or("unknown") {
             "" | ".1" | ".1.99" | ".2" => return Ok(Coding::Native),
             ".5" => return Ok(Coding::Rle),
@@ -37,7 +38,21 @@ impl Coding {
             video if video.starts_with(".4.10") => "video",
             _ => "unknown",
         };
-        Err(format!("transfer syntax {uid} ({name}) is not read"))
+        Err(format!("unsupported transfer syntax {uid} ({name})"))
+    }
+
+    /// What a compressed frame shows itself to be by its first markers, if it does.
+    fn of_frame(frame: &[u8]) -> Option<Coding> {
+        match frame {
+            [0xff, 0xd8, ..] => match Frame::of(frame)?.marker {
+                0xc0..=0xc2 => Some(Coding::Jpeg),
+                FRAME_LOSSLESS => Some(Coding::JpegLossless),
+                FRAME_LS => Some(Coding::JpegLs),
+                _ => None,
+            },
+            [0xff, 0x4f, 0xff, 0x51, ..] | [0, 0, 0, 12, b'j', b'P', b' ', b' ', ..] => Some(Coding::Jpeg2000),
+            _ => None,
+        }
     }
 }
 
@@ -49,13 +64,40 @@ pub(super) enum Pixels {
     Luma(Vec<u8>),
 }
 
-pub(super) fn read(object: &InMemDicomObject, format: &Format, coding: Coding) -> Result<Pixels, String> {
-    let element = object.get(tags::PIXEL_DATA).ok_or("it has no pixel data")?;
-    let frame = match (element.value(), coding) {
-        (Value::Primitive(value), Coding::Native) => return native(format, &value.to_bytes()),
-        (Value::PixelSequence(sequence), coding) if coding != Coding::Native => sequence.fragments().concat(),
-        _ => return Err("damaged DICOM: its pixel data is not coded as its transfer syntax says".into()),
-    };
+/// The element of the pixels.
+///
+/// # Errors
+/// A reason: there are none, or they are of another kind.
+pub(super) fn element<'a, 'b>(set: &'b DataSet<'a>) -> Result<&'b Element<'a>, String> {
+    let is_float = || set.get(tags::FLOAT_PIXEL_DATA).or(set.get(tags::DOUBLE_FLOAT_PIXEL_DATA)).is_some();
+    set.get(tags::PIXEL_DATA).ok_or_else(|| match is_float() {
+        true => "its pixels are floating-point numbers, which are not supported".into(),
+        false => "it has no pixel data".into(),
+    })
+}
+
+/// Reads the pixels of an element.
+///
+/// # Errors
+/// A reason: a transfer syntax that contradicts them, damaged pixels.
+pub(super) fn read(element: &Element, format: &Format, coding: Coding, notes: &mut Notes) -> Result<Pixels, String> {
+    if element.undefined != (coding != Coding::Native) {
+        let reason = match element.undefined {
+            true => "its pixels are compressed, but it names no transfer syntax of compressed pixels",
+            false => "its pixels are not compressed, but its transfer syntax says so",
+        };
+        return Err(reason.into());
+    }
+    if coding == Coding::Native {
+        return native(format, element);
+    }
+    let mut frame = Vec::with_capacity(fragments(element).map(<[u8]>::len).sum());
+    fragments(element).for_each(|fragment| frame.extend_from_slice(fragment));
+    let shown = Coding::of_frame(&frame).unwrap_or(coding);
+    if shown != coding {
+        notes.add("DICOM: a picture that is not compressed as its transfer syntax says, read as it is");
+    }
+    let coding = shown;
     match coding {
         Coding::Native => unreachable!("returned above"),
         Coding::Rle => {
@@ -73,9 +115,10 @@ pub(super) fn read(object: &InMemDicomObject, format: &Format, coding: Coding) -
         Coding::Jpeg => {
             let precision = jpeg_frame(&frame, format)?.precision;
             if precision != 8 {
-                return Err(format!("lossy JPEG of {precision} bit is not read, of 8 bit it is"));
+                return Err(format!("{precision}-bit lossy JPEG is not supported (only 8-bit is)"));
             }
-            let image = decode_jpeg(&frame)?;
+            let untagged = if format.photometric == "RGB" { Untagged::Rgb } else { Untagged::Ycbcr };
+            let image = jpeg::decode(&frame, untagged)?;
             Ok(match format.samples {
                 1 => codes(format, 8, image.pixels.into_iter().map(u16::from)),
                 _ => Pixels::Luma(image.pixels),
@@ -86,40 +129,74 @@ pub(super) fn read(object: &InMemDicomObject, format: &Format, coding: Coding) -
             let decode = if coding == Coding::JpegLs { jpeg_ls::decode } else { jpeg_lossless::decode };
             Ok(codes(format, header.precision, decode(&frame, header)?.into_iter()))
         }
-        Coding::Jpeg2000 => jpeg_2000(&frame, format),
+        Coding::Jpeg2000 => jpeg_2000::decode(&frame, format),
     }
 }
 
-fn native(format: &Format, bytes: &[u8]) -> Result<Pixels, String> {
-    let count = format.count();
-    // Colour at half resolution: two lumas, then the two colours that they share.
-    let halved = format.photometric == "YBR_FULL_422";
-    let expected = if halved { count * 2 } else { count * format.samples * format.allocated as usize / 8 };
-    let bytes = bytes
+/// The fragments of a compressed frame.
+fn fragments<'a>(element: &Element<'a>) -> impl Iterator<Item = &'a [u8]> {
+    // The first item is the table of offsets, which some writers leave out.
+    let has_table = element.items().next().is_some_and(|item| Coding::of_frame(item).is_none());
+    element.items().skip(usize::from(has_table))
+}
+
+/// Bytes of memory per pixel that [`read`] takes at most for compressed pixels, and what follows it
+/// for grey values.
+pub(super) fn memory_per_pixel(element: &Element, format: &Format, coding: Coding) -> usize {
+    let start: Vec<u8> = fragments(element).flatten().copied().take(12).collect();
+    if coding == Coding::Jpeg2000 || Coding::of_frame(&start) == Some(Coding::Jpeg2000) {
+        // Coefficients and samples of 32 bits, parts of the picture and grey values (measured: 17.4
+        // of one component).
+        return 22 * format.samples;
+    }
+    // Of colour the most is that of JPEG; see `jpeg::memory_per_pixel`.
+    if format.samples == 3 { 11 } else { 8 }
+}
+
+fn native(format: &Format, element: &Element) -> Result<Pixels, String> {
+    let (count, expected) = (format.count(), format.bytes());
+    let found = element.value.len();
+    let bytes = element
+        .value
         .get(..expected)
-        .ok_or_else(|| format!("truncated: {} bytes of pixels where {expected} were expected", bytes.len()))?;
-    Ok(if halved {
+        .ok_or_else(|| format!("truncated: {found} bytes of pixels where {expected} were expected"))?;
+    let big_endian = element.encoding.big_endian;
+    if format.allocated == 16 {
+        let word = |bytes: &[u8]| match big_endian {
+            true => u16::from_be_bytes([bytes[0], bytes[1]]),
+            false => u16::from_le_bytes([bytes[0], bytes[1]]),
+        };
+        return Ok(codes(format, 16, bytes.chunks_exact(2).map(word)));
+    }
+    // Bytes that are written as big-endian words are swapped (PS3.5, 8.1.2).
+    let swapped: Vec<u8>;
+    let bytes = if big_endian && element.vr == VR::OW {
+        let pairs = element.value.chunks_exact(2);
+        swapped = pairs.flat_map(|pair| [pair[1], pair[0]]).collect();
+        swapped.get(..expected).ok_or("truncated: an odd number of bytes of pixels in words")?
+    } else {
+        bytes
+    };
+    Ok(if format.is_halved() {
         Pixels::Luma(bytes.chunks(4).flat_map(|pair| pair.iter().take(2)).copied().take(count).collect())
     } else if format.samples == 3 {
         let (pixel_step, sample_step) = if format.planar { (1, count) } else { (3, 1) };
         colour(format, |pixel| [0, 1, 2].map(|sample| bytes[pixel * pixel_step + sample * sample_step]))
-    } else if format.allocated == 8 {
-        codes(format, 8, bytes.iter().map(|&byte| u16::from(byte)))
     } else {
-        codes(format, 16, bytes.chunks_exact(2).map(|word| u16::from_le_bytes([word[0], word[1]])))
+        codes(format, 8, bytes.iter().map(|&byte| u16::from(byte)))
     })
 }
 
-/// The stored bits of words of `precision` bits; what lies above them (overlays) or below is masked off. A coded frame may
-/// hold the stored bits alone, whatever the position of the highest.
-fn codes(format: &Format, precision: u32, words: impl Iterator<Item = u16>) -> Pixels {
+/// The stored bits of words of `precision` bits; what lies above them (overlays) or below is masked
+/// off. A coded frame may hold the stored bits alone, whatever the position of the highest.
+pub(super) fn codes(format: &Format, precision: u32, words: impl Iterator<Item = u16>) -> Pixels {
     let shift = if precision <= format.stored { 0 } else { format.high + 1 - format.stored };
     let mask = u16::MAX >> (16 - format.stored);
     Pixels::Codes(words.map(|word| (word >> shift) & mask).collect())
 }
 
 /// The luma of pixels of three samples; of YBR colours it is the first.
-fn colour(format: &Format, pixel: impl Fn(usize) -> [u8; 3]) -> Pixels {
+pub(super) fn colour(format: &Format, pixel: impl Fn(usize) -> [u8; 3]) -> Pixels {
     let rgb = format.photometric == "RGB";
     let grey = |samples: [u8; 3]| if rgb { luma(&samples) } else { samples[0] };
     Pixels::Luma((0..format.count()).map(|index| grey(pixel(index))).collect())
@@ -132,7 +209,7 @@ fn jpeg_frame(stream: &[u8], format: &Format) -> Result<Frame, String> {
 }
 
 /// A decoder allocates by what the frame itself says.
-fn check_frame(columns: usize, rows: usize, components: usize, format: &Format) -> Result<(), String> {
+pub(super) fn check_frame(columns: usize, rows: usize, components: usize, format: &Format) -> Result<(), String> {
     check_size(columns, rows)?;
     if (columns, rows, components) != (format.columns, format.rows, format.samples) {
         return Err(format!(
@@ -142,60 +219,4 @@ fn check_frame(columns: usize, rows: usize, components: usize, format: &Format) 
         ));
     }
     Ok(())
-}
-
-/// Components of the JPEG 2000 codestream in a file.
-pub(super) fn jpeg_2000_components(bytes: &[u8]) -> Option<usize> {
-    let start = bytes.windows(4).position(|window| window == [0xff, 0x4f, 0xff, 0x51])?;
-    Some(u16::from_be_bytes(*bytes.get(start + 40..)?.first_chunk()?).into())
-}
-
-fn jpeg_2000(stream: &[u8], format: &Format) -> Result<Pixels, String> {
-    let fail = |what: &str| format!("damaged JPEG 2000: {what}");
-    // Some writers wrap the codestream into a JP2 file. It starts with a marker for its start and one for its size.
-    let start =
-        stream.windows(4).position(|bytes| bytes == [0xff, 0x4f, 0xff, 0x51]).ok_or_else(|| fail("no start"))?;
-    let stream = &stream[start..];
-    let number = |at: usize| Some(u32::from_be_bytes(*stream.get(at..)?.first_chunk()?) as usize);
-    let size = |end, offset| Some(number(end)?.saturating_sub(number(offset)?));
-    let components = stream.get(40..42).map(|bytes| usize::from(u16::from_be_bytes([bytes[0], bytes[1]])));
-    let (Some(columns), Some(rows), Some(components)) = (size(8, 16), size(12, 20), components) else {
-        return Err(fail("no size"));
-    };
-    check_frame(columns, rows, components, format)?;
-    // Besides the strict mode below, since its checks end with the last packet.
-    let end = stream.iter().rposition(|&byte| byte != 0).unwrap_or(0);
-    if !stream[..=end].ends_with(&[0xff, 0xd9]) {
-        return Err("truncated JPEG 2000: the end-of-codestream marker is missing".into());
-    }
-    jpeg_2000_header::check(stream, columns, rows).map_err(fail)?;
-    let settings = DecodeSettings { strict: true, ..DecodeSettings::default() };
-    let mut context = DecoderContext::default();
-    let image = jpeg2000::Image::new(stream, &settings).map_err(|error| fail(&error.to_string()))?;
-    let image = image.decode(&mut context).map_err(|error| fail(&error.to_string()))?;
-    let components = image.components();
-    if components.len() != format.samples || components.iter().any(|part| part.samples().len() != columns * rows) {
-        return Err(fail("its components are not of the picture's size"));
-    }
-    if components.iter().any(|part| !(1..=16).contains(&part.bit_depth())) {
-        return Err(fail("its components have more than 16 bits"));
-    }
-    Ok(match components {
-        [grey] => {
-            // The decoder takes every component for unsigned and shifts it up; the size segment tells which are signed.
-            let precision = u32::from(grey.bit_depth());
-            let shift = if stream.get(42).is_some_and(|size| size & 0x80 != 0) { 1 << (precision - 1) } else { 0 };
-            codes(format, precision, grey.samples().iter().map(|&value| (value.round() as i32 - shift) as u16))
-        }
-        samples => {
-            let samples: Vec<&[f32]> = samples.iter().map(|sample| sample.samples()).collect();
-            let pixel = |index: usize| [0, 1, 2].map(|sample| samples[sample][index].round().clamp(0.0, 255.0) as u8);
-            // The decoder has undone the colour transformations of JPEG 2000 itself.
-            if format.photometric == "YBR_FULL" {
-                colour(format, pixel)
-            } else {
-                Pixels::Luma((0..format.count()).map(|index| luma(&pixel(index))).collect())
-            }
-        }
-    })
 }

@@ -212,9 +212,17 @@ fn even(bytes: &[u8]) -> Vec<u8> {
 pub(super) fn file(object: InMemDicomObject, transfer_syntax: &str) -> Result<Vec<u8>, String> {
     let object = object.with_meta(FileMetaTableBuilder::new().transfer_syntax(transfer_syntax));
     let mut bytes = Vec::new();
-    object
-        .map_err(super::damaged)?
-        .write_all(&mut bytes)
-        .map_err(|error| super::damaged(error).replace("damaged ", ""))?;
+    object.map_err(reason)?.write_all(&mut bytes).map_err(reason)?;
     Ok(bytes)
+}
+
+/// An error of dicom-rs with its causes, in one line.
+fn reason(error: impl std::error::Error) -> String {
+    let mut message = format!("cannot write DICOM: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        message = format!("{message}: {error}");
+        cause = error.source();
+    }
+    message
 }

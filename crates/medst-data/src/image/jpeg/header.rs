@@ -39,8 +39,8 @@ struct Frame {
     components: Vec<Declared>,
 }
 
-const TRUNCATED: Stop = Stop::Damaged("truncated JPEG: the file ends in its header");
-const MALFORMED: Stop = Stop::Damaged("damaged JPEG: a header segment is malformed");
+const TRUNCATED: Stop = Stop::Refused("truncated JPEG: the file ends in its header");
+pub(super) const MALFORMED: Stop = Stop::Refused("damaged JPEG: a header segment is malformed");
 
 /// Reads everything up to the scan.
 pub fn parse(bytes: &[u8]) -> Result<Header, Stop> {
@@ -72,11 +72,11 @@ pub fn parse(bytes: &[u8]) -> Result<Header, Stop> {
                 let [high, low] = *segment.first_chunk::<2>().ok_or(MALFORMED)?;
                 restart_interval = usize::from(u16::from_be_bytes([high, low]));
             }
-            // Without the YCbCr transform the first component is no luma.
+            // Without the YCbCr transform the first component is not luma.
             0xee if segment.starts_with(b"Adobe") && segment.get(11) != Some(&1) => return Err(Stop::NotServed),
             0xe0..=0xef | 0xfe => {}
             0xda => {
-                let frame = frame.ok_or(Stop::Damaged("damaged JPEG: a scan without a frame"))?;
+                let frame = frame.ok_or(Stop::Refused("damaged JPEG: a scan without a frame"))?;
                 return scan(segment, frame, &quantisation, &codes, restart_interval, end);
             }
             // Progressive, arithmetic, hierarchical and lossless files, and a second frame.
@@ -116,7 +116,7 @@ fn read_frame(segment: &[u8]) -> Result<Frame, Stop> {
 }
 
 /// Sums of quantisation steps stay small, so that values fit `f32` exactly.
-fn read_quantisation(mut segment: &[u8], tables: &mut [Option<[f32; 64]>; 4]) -> Result<(), Stop> {
+pub(super) fn read_quantisation(mut segment: &[u8], tables: &mut [Option<[f32; 64]>; 4]) -> Result<(), Stop> {
     while let Some((&kind, rest)) = segment.split_first() {
         let (wide, place) = (kind >> 4 == 1, usize::from(kind & 15));
         let length = if wide { 128 } else { 64 };
@@ -135,7 +135,7 @@ fn read_quantisation(mut segment: &[u8], tables: &mut [Option<[f32; 64]>; 4]) ->
     Ok(())
 }
 
-fn read_codes(mut segment: &[u8], tables: &mut [[Option<CodeTable>; 4]; 2]) -> Result<(), Stop> {
+pub(super) fn read_codes(mut segment: &[u8], tables: &mut [[Option<CodeTable>; 4]; 2]) -> Result<(), Stop> {
     while !segment.is_empty() {
         let (&kind, rest) = segment.split_first().ok_or(MALFORMED)?;
         let counts = rest.first_chunk::<16>().ok_or(MALFORMED)?;
@@ -147,7 +147,7 @@ fn read_codes(mut segment: &[u8], tables: &mut [[Option<CodeTable>; 4]; 2]) -> R
         }
         let kind = if class == 0 { Kind::Dc } else { Kind::Ac };
         let table =
-            CodeTable::new(counts, symbols, kind).ok_or(Stop::Damaged("damaged JPEG: an impossible code table"))?;
+            CodeTable::new(counts, symbols, kind).ok_or(Stop::Refused("damaged JPEG: an impossible code table"))?;
         tables[class][place] = Some(table);
         segment = &rest[16 + total..];
     }
@@ -169,7 +169,7 @@ fn scan(
     if segment[1 + 2 * count..] != [0, 63, 0] {
         return Err(MALFORMED);
     }
-    let missing = || Stop::Damaged("damaged JPEG: a table is missing");
+    let missing = || Stop::Refused("damaged JPEG: a table is missing");
     let mut components = Vec::with_capacity(count);
     for (declared, selected) in frame.components.iter().zip(segment[1..].chunks_exact(2)) {
         if declared.id != selected[0] {

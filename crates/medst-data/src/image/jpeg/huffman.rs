@@ -1,7 +1,7 @@
 //! The entropy code of a baseline JPEG (ITU-T T.81, annexes C and F).
 //!
-//! A code and the bits of its value that follow it are looked up together where both fit [`LOOK`] bits, as they do for
-//! nearly every coefficient.
+//! A code and the bits of its value that follow it are looked up together where both fit [`LOOK`]
+//! bits, as they do for nearly every coefficient.
 
 use super::Stop;
 
@@ -15,8 +15,8 @@ pub const ZIGZAG: [u8; 64] = [
     47, 55, 62, 63,
 ];
 
-const INVALID: Stop = Stop::Damaged("damaged JPEG: an invalid code");
-const MISSING: Stop = Stop::Damaged("truncated JPEG: entropy-coded data are missing");
+const INVALID: Stop = Stop::Refused("damaged JPEG: an invalid code");
+const MISSING: Stop = Stop::Refused("truncated JPEG: entropy-coded data are missing");
 
 /// What a code stands for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,13 +27,13 @@ pub enum Kind {
     Ac,
 }
 
-/// A code table. Entries of `look`: bits 0–4 the length (0: longer than [`LOOK`]), bit 5 set where the value is included,
-/// bits 8–11 the run, bits 12–15 the size, bits 16–31 the value.
+/// A code table. Entries of `look`: bits 0–4 the length (0: longer than [`LOOK`]), bit 5 set where
+/// the value is included, bits 8–11 the run, bits 12–15 the size, bits 16–31 the value.
 #[derive(Clone)]
 pub struct CodeTable {
     look: Box<[u32; 1 << LOOK]>,
-    /// For each length the code after its last one, left-aligned to 16 bits, and what to subtract from a code to find its
-    /// symbol.
+    /// For each length the code after its last one, left-aligned to 16 bits, and what to subtract
+    /// from a code to find its symbol.
     ends: [u32; 17],
     offsets: [i32; 17],
     symbols: Vec<u8>,
@@ -206,16 +206,51 @@ impl<'a> Bits<'a> {
 
     /// Goes on behind restart marker `number`.
     pub fn restart(&mut self, number: u8) -> Result<(), Stop> {
-        let at = self.end()?;
+        const NO_RESTART: Stop = Stop::Refused("damaged JPEG: a restart marker is missing");
+        let at = self.end().map_err(|stop| if matches!(stop, Stop::NotServed) { NO_RESTART } else { stop })?;
         let fill = self.bytes[at..].iter().take_while(|&&byte| byte == 0xff).count();
         match self.bytes.get(at + fill) {
             Some(&marker) if fill > 0 && marker == 0xd0 + number => {
                 *self = Bits::new(self.bytes, at + fill + 1);
                 Ok(())
             }
-            Some(_) => Err(Stop::Damaged("damaged JPEG: a restart marker is missing")),
+            Some(_) => Err(NO_RESTART),
             None => Err(MISSING),
         }
+    }
+
+    /// One bit.
+    pub fn bit(&mut self) -> u32 {
+        self.bits(1)
+    }
+
+    /// Up to 16 bits.
+    pub fn bits(&mut self, count: u32) -> u32 {
+        self.refill();
+        self.take(count)
+    }
+
+    /// A code with its value: the run of zeros in front of the value, how many bits it has, and
+    /// the value.
+    #[inline(always)]
+    pub fn symbol(&mut self, table: &CodeTable) -> Result<(u32, u32, i32), Stop> {
+        self.refill();
+        let mut entry = table.look[self.peek(LOOK) as usize];
+        if entry == 0 {
+            entry = table.find(self.peek(16)).ok_or(INVALID)?;
+        }
+        self.drop(entry & 31);
+        let (run, size) = (entry >> 8 & 15, entry >> 12 & 15);
+        let value = if entry & WITH_VALUE != 0 { entry as i32 >> 16 } else { extend(self.take(size), size) };
+        Ok((run, size, value))
+    }
+
+    /// Where the next marker other than a restart begins, or the end of the file.
+    pub fn next_marker(&self) -> usize {
+        // Bytes that were taken in and not used hold no marker.
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let found = rest.windows(2).position(|pair| pair[0] == 0xff && !matches!(pair[1], 0 | 0xff | 0xd0..=0xd7));
+        self.at + found.unwrap_or(rest.len())
     }
 
     /// Where the data end; all of them must have been used.

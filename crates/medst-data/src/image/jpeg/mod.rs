@@ -1,24 +1,34 @@
-//! Baseline JPEG straight to the square that a corpus stores, within one grey level of decoding every pixel first.
+//! JPEG files of 8 bits, sequential and progressive: every pixel (`decode`), or straight to the
+//! square that a corpus stores ([`to_square`]), within one grey level of the other way.
 //!
-//! Area averaging is linear, and so is the inverse cosine transform: what a block of 8×8 pixels adds to the few output cells
-//! that it overlaps follows from its coefficients directly, without the pixels. Only where a pixel might leave 0…255 are the
-//! pixels of a block computed, because a decoder clamps them. So nearly all of the time goes into the entropy code, of which
-//! radiographs of 3,000 pixels have megabytes.
+//! Only the luma is decoded, to the last bit as OpenCV (libjpeg) has it. Files of which anything is
+//! missing are refused.
+//!
+//! The square: area averaging is linear, and so is the inverse cosine transform, so what a block of
+//! 8×8 pixels adds to the few output cells that it overlaps follows from its coefficients directly,
+//! without the pixels. Only where a pixel might leave 0…255 are the pixels of a block computed,
+//! because a decoder clamps them. So nearly all of the time goes into the entropy code, of which
+//! radiographs of 3,000 pixels have megabytes. It serves baseline files; others, and those that
+//! shrink little or not at all, are decoded first.
 //!
 //! | file | what |
 //! |---|---|
-//! | `header` | what stands before the entropy-coded data |
 //! | `huffman` | code tables, bits, coefficients of a block |
+//! | `header` | what precedes the entropy-coded data of a file for the square |
 //! | `average` | coefficients to output cells |
-//! | `scans` | how many scans a file has, for the full decoder |
-//!
-//! Files that this path does not serve (progressive, arithmetic, 12 bit, four components, RGB, little or no shrinking) are
-//! left to [`super::decode`].
+//! | `scans`, `frame`, `band` | markers, components and scans of any file, checked to its end |
+//! | `idct` | coefficients to samples |
+//! | `picture`, `upsample` | samples to grey |
 
 mod average;
+mod band;
+mod frame;
 mod header;
 mod huffman;
-pub(super) mod scans;
+mod idct;
+mod picture;
+mod scans;
+mod upsample;
 
 use self::average::Averages;
 use self::header::{Header, parse};
@@ -26,23 +36,35 @@ use self::huffman::Bits;
 use super::GreyImage;
 use super::exif::Orientation;
 
+pub(super) use picture::{Untagged, decode, luma, memory_per_pixel, size};
+
 /// Why there is no square.
 #[derive(Debug)]
 enum Stop {
     /// The file is not one that this path serves.
     NotServed,
-    Damaged(&'static str),
+    /// Damaged, or of a kind that is not supported.
+    Refused(&'static str),
+    Other(String),
 }
 
-/// Decodes a JPEG file into a `side`×`side` square, as `decode` and `to_square` do one after the other.
-///
-/// `None` when this path does not serve the file.
-pub fn to_square(bytes: &[u8], side: usize) -> Option<Result<Vec<u8>, String>> {
-    match square(bytes, side) {
-        Ok(square) => Some(Ok(square)),
-        Err(Stop::NotServed) => None,
-        Err(Stop::Damaged(reason)) => Some(Err(reason.to_string())),
+impl Stop {
+    fn reason(self) -> String {
+        match self {
+            Stop::NotServed => "damaged JPEG".into(),
+            Stop::Refused(reason) => reason.into(),
+            Stop::Other(reason) => reason,
+        }
     }
+}
+
+/// Decodes a JPEG file into a `side`×`side` square, as `decode` and `to_square` do one after the
+/// other.
+///
+/// `None` when this path does not serve the file, or cannot read it: what is damaged is for the
+/// full decoder to say, so that both ways refuse the same files for the same reasons.
+pub fn to_square(bytes: &[u8], side: usize) -> Option<Vec<u8>> {
+    square(bytes, side).ok()
 }
 
 fn square(bytes: &[u8], side: usize) -> Result<Vec<u8>, Stop> {
@@ -112,9 +134,5 @@ fn scan(bytes: &[u8], header: &Header, averages: &mut Averages) -> Result<usize,
 /// An end-of-image marker must follow the data; another scan is left to the full decoder.
 fn check_end(rest: &[u8]) -> Result<(), Stop> {
     let marker = rest.windows(2).find(|pair| pair[0] == 0xff && !matches!(pair[1], 0 | 0xff | 0xd0..=0xd7));
-    match marker {
-        Some([_, 0xd9]) => Ok(()),
-        Some(_) => Err(Stop::NotServed),
-        None => Err(Stop::Damaged("truncated JPEG: the end-of-image marker is missing")),
-    }
+    if matches!(marker, Some([_, 0xd9])) { Ok(()) } else { Err(Stop::NotServed) }
 }

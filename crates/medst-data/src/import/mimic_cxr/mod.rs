@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 use self::records::Record;
 use super::assemble::{Assembly, FoundImage};
+use super::ids::{Ids, Lookup};
 use super::rows::Rows;
 use super::{Planned, PrepareOptions};
 use crate::progress::Progress;
@@ -83,29 +84,22 @@ pub fn plan(source: &MimicCxr, options: &PrepareOptions, progress: &dyn Progress
     let splits = match (source.table("split"), &options.splits) {
         (_, Some(own)) => {
             files.push(own.clone());
-            HashMap::new()
+            None
         }
         (Some(table), None) => {
-            let splits = read_splits(&table)?;
+            let splits = Splits::read(&table)?;
             files.push(table);
-            splits
+            Some(splits)
         }
-        (None, None) => HashMap::new(),
+        (None, None) => None,
     };
     let (main, listed) = records::list(source)?;
-    let mut exclusions = options.exclusions()?;
-    if exclusions.needs_resolving() {
-        listed.each(|record| {
-            exclusions.resolve(record.subject, record.study, record.dicom);
-            Ok(())
-        })?;
-    }
-    let mut assembly = Assembly::new(&main, options.split_file()?, exclusions);
-    if splits.is_empty() && options.splits.is_none() {
+    let mut assembly = Assembly::new(&main, options)?;
+    if splits.is_none() && options.splits.is_none() {
         assembly.plan.warn("split table absent: subjects are divided 80/10/10 by a hash of their id");
     }
     let seen = listed.with_views(source, progress, |record, view, acquired| {
-        add(&mut assembly, source, &splits, record, view, acquired)
+        add(&mut assembly, source, splits.as_ref(), record, view, acquired)
     });
     seen?;
     files.insert(0, main);
@@ -119,75 +113,100 @@ pub fn plan(source: &MimicCxr, options: &PrepareOptions, progress: &dyn Progress
     progress.begin("reading reports", None);
     files.extend(reports::read(source, &mut assembly, progress)?);
     progress.end();
-    Ok(Planned { plan: assembly.finish(options.sequence_unit), files })
+    Ok(Planned { plan: assembly.finish(options)?, files })
 }
 
 fn add(
     assembly: &mut Assembly,
     source: &MimicCxr,
-    splits: &HashMap<String, Split>,
+    splits: Option<&Splits>,
     record: Record,
     view: Result<View, String>,
     acquired: Option<crate::study::Day>,
 ) -> Result<()> {
     let Record { subject, study, dicom, row } = record;
-    let path = || source.image(subject, study, dicom);
-    let split = splits.get(study).copied();
-    if split.is_none() && !splits.is_empty() {
-        assembly.plan.skip(path().display().to_string(), row, "study is not in the split table");
-        return Ok(());
-    }
-    let view = match view {
+    let path = source.image(subject, study, dicom);
+    let split = splits.map(|splits| splits.find(study)).transpose()?;
+    let usable = match split {
+        Some(None) => Err("study is not in the split table".to_string()),
+        _ => view,
+    };
+    let view = match usable {
         Ok(view) => view,
         Err(reason) => {
-            assembly.plan.skip(path().display().to_string(), row, reason);
+            assembly.know(subject, study, &path);
+            assembly.plan.skip(path.display().to_string(), row, reason);
             return Ok(());
         }
     };
     if acquired.is_none() {
         assembly.plan.warn("images whose date is absent or unreadable, which join no sequence");
     }
-    let (subject, study, path) = (SubjectId(subject.into()), StudyId(study.into()), path());
+    let (subject, study, split) = (SubjectId(subject.into()), StudyId(study.into()), split.flatten());
     assembly.add(FoundImage { subject, study, view, path, row, acquired, split })?;
     Ok(())
 }
 
-/// Studies to splits; a study in two of them is an error.
-fn read_splits(path: &Path) -> Result<HashMap<String, Split>> {
-    let mut rows = Rows::open(path)?;
-    let (study, split) = (rows.column("study_id")?, rows.column("split")?);
-    let mut splits: HashMap<String, Split> = HashMap::new();
-    rows.each(|row| {
-        let fail = |message: String| Error::Row { path: path.to_path_buf(), row: row.number, message };
-        let Some(study) = row.cell(study) else { return Ok(()) };
-        let cell = row.cell(split).unwrap_or("nothing");
-        let split =
-            Split::parse(cell).ok_or_else(|| fail(format!("split is `{cell}`; expected train, validate or test")))?;
-        match splits.insert(study.to_string(), split) {
-            Some(earlier) if earlier != split => {
-                Err(fail(format!("study {study} is in {split} here and in {earlier} before")))
+/// The split table: studies to splits.
+struct Splits {
+    path: PathBuf,
+    of_study: HashMap<String, Split>,
+    ids: Ids,
+}
+
+impl Splits {
+    /// # Errors
+    /// A table that cannot be understood; a study in two splits.
+    fn read(path: &Path) -> Result<Splits> {
+        let mut rows = Rows::open(path)?;
+        let (study, split) = (rows.column("study_id")?, rows.column("split")?);
+        let mut of_study: HashMap<String, Split> = HashMap::new();
+        rows.each(|row| {
+            let fail = |message: String| Error::Row { path: path.to_path_buf(), row: row.number, message };
+            let Some(study) = row.cell(study) else { return Ok(()) };
+            let cell = row.cell(split).unwrap_or("nothing");
+            let split = Split::parse(cell)
+                .ok_or_else(|| fail(format!("split is `{cell}`; expected train, validate or test")))?;
+            match of_study.insert(study.to_string(), split) {
+                Some(earlier) if earlier != split => {
+                    Err(fail(format!("study {study} is in {split} here and in {earlier} before")))
+                }
+                _ => Ok(()),
             }
-            _ => Ok(()),
+        })?;
+        let ids = of_study.keys().map(String::as_str).collect();
+        Ok(Splits { path: path.to_path_buf(), of_study, ids })
+    }
+
+    /// # Errors
+    /// A study that the table names in several forms.
+    fn find(&self, study: &str) -> Result<Option<Split>> {
+        if let Some(&split) = self.of_study.get(study) {
+            return Ok(Some(split));
         }
-    })?;
-    Ok(splits)
+        let found = self.ids.find(study);
+        let own = found.map_err(|message| Error::Table { path: self.path.clone(), message })?;
+        Ok(own.and_then(|own| self.of_study.get(own).copied()))
+    }
 }
 
 /// CheXpert's labels: 1 positive, 0 negative, -1 uncertain, absent where the report says nothing.
 fn read_labels(path: &Path, assembly: &mut Assembly) -> Result<()> {
     let mut rows = Rows::open(path)?;
     let study = rows.column("study_id")?;
+    let mut lookup = Lookup::new(path);
     let names: Vec<(usize, String)> = rows.columns().iter().cloned().enumerate().collect();
     let findings: Vec<&(usize, String)> =
         names.iter().filter(|(_, name)| !matches!(name.as_str(), "subject_id" | "study_id")).collect();
     rows.each(|row| {
-        let place = row.cell(study).and_then(|study| assembly.place(&StudyId(study.to_string())));
-        let Some(place) = place else { return Ok(()) };
+        let Some(study) = row.cell(study) else { return Ok(()) };
+        let Some(place) = assembly.place_by(&mut lookup, study, row.number)? else { return Ok(()) };
         for (column, name) in &findings {
             if let Some(cell) = row.cell(*column) {
                 assembly.label(place, name, cell.strip_suffix(".0").unwrap_or(cell).to_string());
             }
         }
         Ok(())
-    })
+    })?;
+    assembly.looked_up(&lookup, "gives no study a label")
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::MimicCxr;
 use crate::import::assemble::Assembly;
+use crate::import::ids::Lookup;
 use crate::import::plan::ReportText;
 use crate::import::rows::Rows;
 use crate::progress::Progress;
@@ -127,7 +128,7 @@ fn from_folder(root: &Path, assembly: &mut Assembly, progress: &dyn Progress) ->
 }
 
 fn whole(assembly: &mut Assembly, place: usize, bytes: &[u8]) {
-    assembly.report(place, ReportText::Whole(String::from_utf8_lossy(bytes).into_owned()));
+    assembly.report(place, ReportText::MimicCxr(String::from_utf8_lossy(bytes).into_owned()));
 }
 
 fn from_sections(path: &Path, assembly: &mut Assembly, progress: &dyn Progress) -> Result<()> {
@@ -136,16 +137,18 @@ fn from_sections(path: &Path, assembly: &mut Assembly, progress: &dyn Progress) 
     let study = study.ok_or_else(|| rows.fail("column `study` or `study_id` is missing".into()))?;
     let (impression, findings) = (rows.column("impression")?, rows.column("findings")?);
     let last_paragraph = rows.find("last_paragraph");
+    let mut lookup = Lookup::new(path);
     rows.each(|row| {
         progress.advance(1);
-        let id = row.cell(study).map(|id| StudyId(id.trim_start_matches('s').to_string()));
-        let Some(place) = id.and_then(|id| assembly.place(&id)) else { return Ok(()) };
+        let Some(study) = row.cell(study) else { return Ok(()) };
+        let Some(place) = assembly.place_by(&mut lookup, study, row.number)? else { return Ok(()) };
         let cell = |column: usize| row.cell(column).map(str::to_string);
         let (impression, findings) = (cell(impression), cell(findings));
         let last_paragraph = last_paragraph.and_then(cell);
         assembly.report(place, ReportText::Sections { impression, findings, last_paragraph });
         Ok(())
-    })
+    })?;
+    assembly.looked_up(&lookup, "gives no study its report")
 }
 
 #[cfg(test)]

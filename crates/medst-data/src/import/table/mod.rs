@@ -1,9 +1,11 @@
 //! A table of images: one row is one image. [`read`] says which columns there are.
 
+pub mod patient;
 pub mod read;
 
 use std::path::{Path, PathBuf};
 
+use self::patient::Labels;
 use self::read::{Row, Table};
 use super::assemble::{Assembly, FoundImage};
 use super::plan::{Plan, ReportText};
@@ -16,20 +18,14 @@ use crate::{Error, Result};
 /// Makes studies of the rows of a table; image paths are relative to the table.
 ///
 /// # Errors
-/// Tables that cannot be understood; a subject in two splits, or a study id that two subjects use: both rows are named.
+/// Tables that cannot be understood; a subject in two splits, or a study id that two subjects use:
+/// both rows are named.
 pub fn plan(path: &Path, options: &PrepareOptions) -> Result<Plan> {
     let Table { columns, rows, unreadable } = read::read(&objects::file(path)?).map_err(|error| error.at(path))?;
     let folder = path.parent().unwrap_or(Path::new(""));
     let has_splits = columns.iter().any(|column| column == "split");
-    let mut exclusions = options.exclusions()?;
-    if exclusions.needs_resolving() {
-        for row in &rows {
-            let cell = |column: &str| row.cell(column).unwrap_or_default();
-            let image = super::splits::stem(Path::new(cell("image")));
-            exclusions.resolve(cell("subject_id"), cell("study_id"), &image);
-        }
-    }
-    let mut assembly = Assembly::new(path, options.split_file()?, exclusions);
+    let mut assembly = Assembly::new(path, options)?;
+    let left_out = patient_columns(path, &columns, &rows, &options.labels, &mut assembly.plan)?;
     for (row, reason) in unreadable {
         assembly.plan.skip(path.display().to_string(), row, reason);
     }
@@ -37,6 +33,10 @@ pub fn plan(path: &Path, options: &PrepareOptions) -> Result<Plan> {
         let (subject, view, image) = match required(&row) {
             Ok(found) => found,
             Err(reason) => {
+                if let Some(subject) = row.cell("subject_id") {
+                    let cell = |column: &str| row.cell(column).unwrap_or_default();
+                    assembly.know(subject, cell("study_id"), &image_path(folder, cell("image").into()));
+                }
                 assembly.plan.skip(row.cell("image").unwrap_or_default(), row.number, reason);
                 continue;
             }
@@ -54,18 +54,49 @@ pub fn plan(path: &Path, options: &PrepareOptions) -> Result<Plan> {
             (None, Some(time)) => StudyId(format!("{subject}-{time}")),
             (None, None) => StudyId(format!("{subject}-row{}", row.number)),
         };
-        let acquired = acquired(&row, &mut assembly.plan);
+        let acquired = acquired(path, &row, &mut assembly.plan)?;
         let image =
             FoundImage { subject, study, view, path: image_path(folder, image), row: row.number, acquired, split };
-        let Some(place) = assembly.add(image)? else { continue };
+        let place = assembly.add(image)?;
         if let Some(report) = row.cell("report") {
             assembly.report(place, ReportText::Whole(report.to_string()));
         }
-        for (column, cell) in row.labels() {
+        for (column, cell) in row.labels().filter(|(column, _)| !left_out.contains(column)) {
             assembly.label(place, column, cell.to_string());
         }
     }
-    Ok(assembly.finish(options.sequence_unit))
+    assembly.finish(options)
+}
+
+/// The columns that are not carried along because they identify patients; each is noted with the
+/// rows that have it.
+///
+/// # Errors
+/// A column that is asked for by name and is not there.
+fn patient_columns<'a>(
+    path: &Path,
+    columns: &'a [String],
+    rows: &[Row],
+    labels: &Labels,
+    plan: &mut Plan,
+) -> Result<Vec<&'a str>> {
+    let Labels::WithoutPatients { but } = labels else { return Ok(Vec::new()) };
+    if let Some(other) = but.iter().find(|name| !columns.contains(name)) {
+        let message = format!("has no column `{other}` (--label {other}); columns: {}", columns.join(", "));
+        return Err(Error::Table { path: path.to_path_buf(), message });
+    }
+    let mut left_out = Vec::new();
+    for column in columns.iter().filter(|column| !read::is_understood(column) && !but.contains(column)) {
+        let cells = || rows.iter().filter_map(|row| row.cell(column));
+        if let Some(what) = patient::holds(column, cells()) {
+            let what = format!(
+                "cells of column `{column}`, which seems to hold {what}: left out (--label \"{column}\" keeps them)"
+            );
+            *plan.warnings.entry(what).or_default() += cells().count() as u64;
+            left_out.push(column.as_str());
+        }
+    }
+    Ok(left_out)
 }
 
 /// Relative to the table, unless it says where it is.
@@ -80,17 +111,23 @@ fn required(row: &Row) -> Result<(SubjectId, View, PathBuf), String> {
     Ok((SubjectId(cell("subject_id")?.to_string()), view, PathBuf::from(cell("image")?)))
 }
 
-fn acquired(row: &Row, plan: &mut Plan) -> Option<Day> {
+/// # Errors
+/// A date whose year has two digits: it would be read as one of the first century.
+fn acquired(path: &Path, row: &Row, plan: &mut Plan) -> Result<Option<Day>> {
     let read = match (row.cell("day"), row.cell("acquired")) {
         (Some(cell), _) => values::day(cell),
+        (None, Some(cell)) if values::has_short_year(cell) => {
+            let message = format!("acquired is `{cell}`, whose year has two digits; write dates as 2020-03-31");
+            return Err(Error::Row { path: path.to_path_buf(), row: row.number, message });
+        }
         (None, Some(cell)) => values::date(cell),
         (None, None) => {
             plan.warn("images without a time, which join no sequence");
-            return None;
+            return Ok(None);
         }
     };
     if read.is_none() {
         plan.warn("images whose day or date is unreadable, which join no sequence");
     }
-    read
+    Ok(read)
 }

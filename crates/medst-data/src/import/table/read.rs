@@ -1,4 +1,4 @@
-//! Reading a table of images: CSV, gzipped CSV, or Parquet.
+//! Reading a table of images: CSV in any of the forms of [`super::super::delimited`], or Parquet.
 //!
 //! One row is one image. Columns: `subject_id`, `view` and `image` are required; `study_id`, `day` (a number) or `acquired`
 //! (a date), `report` and `split` are understood; every other column is carried along as a label. Cells that say nothing
@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef};
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
-use flate2::read::MultiGzDecoder;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
+use super::super::delimited::{self, Delimited};
 use super::super::rows::meaning;
 use crate::{Error, Result};
 
@@ -44,7 +44,7 @@ impl Row {
 
     /// Cells of columns that are not understood, by name.
     pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.cells().filter(|(column, _)| !UNDERSTOOD.contains(column))
+        self.cells().filter(|(column, _)| !is_understood(column))
     }
 }
 
@@ -76,6 +76,11 @@ pub fn read(path: &Path) -> Result<Table> {
     Ok(table)
 }
 
+/// Whether a column is one that importers read, and not a label.
+pub fn is_understood(column: &str) -> bool {
+    UNDERSTOOD.contains(&column)
+}
+
 /// Whether a table has all the columns that [`read()`] asks for.
 pub fn lists_views(table: &Table) -> bool {
     REQUIRED.iter().all(|required| table.columns.iter().any(|column| column == required))
@@ -91,8 +96,7 @@ pub fn read_columns(path: &Path) -> Result<Table> {
     let length = file.read(&mut start).map_err(Error::io(path))?;
     let table = match &start[..length] {
         b"PAR1" => read_parquet(path)?,
-        [0x1f, 0x8b, ..] => read_csv(path, MultiGzDecoder::new(File::open(path).map_err(Error::io(path))?))?,
-        _ => read_csv(path, File::open(path).map_err(Error::io(path))?)?,
+        _ => read_csv(path)?,
     };
     for (place, column) in table.columns.iter().enumerate() {
         if table.columns[..place].contains(column) {
@@ -113,14 +117,12 @@ fn resembles(column: &str, wanted: &str) -> bool {
     column.contains(&wanted) || (column.len() >= 4 && wanted.contains(&column))
 }
 
-fn read_csv(path: &Path, source: impl Read) -> Result<Table> {
-    let mut reader = csv::ReaderBuilder::new().from_reader(source);
+fn read_csv(path: &Path) -> Result<Table> {
+    let Delimited { text, separator } = delimited::open(path)?;
+    let mut reader = csv::ReaderBuilder::new().delimiter(separator).from_reader(text);
     let damaged = |error: csv::Error| fail(path, format!("not a readable CSV table: {error}"));
     let headers = reader.byte_headers().map_err(damaged)?.clone();
-    let columns: Vec<String> = headers
-        .iter()
-        .map(|name| String::from_utf8_lossy(name).trim().trim_start_matches('\u{feff}').to_string())
-        .collect();
+    let columns: Vec<String> = headers.iter().map(|name| String::from_utf8_lossy(name).trim().to_string()).collect();
     let names: Arc<[String]> = columns.clone().into();
     let mut table = Table { columns, ..Table::default() };
     for (index, record) in reader.byte_records().enumerate() {

@@ -189,7 +189,7 @@ pub fn build(
     };
     let path = folder.join(MANIFEST);
     fs::write(&path, serde_json::to_vec_pretty(&manifest).unwrap_or_default()).map_err(Error::io(&path))?;
-    fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o755)).map_err(Error::io(folder))?;
+    // The folder was made for its owner only, and stays so: it holds ids, reports and labels.
     if out.exists() {
         fs::remove_dir_all(out).map_err(Error::io(out))?;
     }

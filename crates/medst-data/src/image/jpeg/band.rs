@@ -1,0 +1,137 @@
+//! The part of the coefficients that a scan brings (ITU-T T.81, annexes F and G).
+
+use super::Stop;
+use super::frame::Block;
+use super::header::MALFORMED;
+use super::huffman::{Bits, CodeTable, ZIGZAG};
+
+const INVALID: Stop = Stop::Refused("damaged JPEG: an invalid code");
+
+#[derive(Clone, Copy)]
+pub struct Band {
+    pub first: usize,
+    pub last: usize,
+    /// It makes known coefficients finer instead of bringing the first bits of others.
+    pub refines: bool,
+    /// The place of the lowest bit that it brings.
+    pub low: u32,
+    /// Of a progressive file: blocks may end together.
+    progressive: bool,
+}
+
+/// A block while a scan is read.
+pub struct Target<'a> {
+    /// `None` for a component that is read and not used.
+    pub block: Option<&'a mut Block>,
+    /// Coefficients that are not zero so far, one bit each, in zigzag order.
+    pub known: &'a mut u64,
+}
+
+impl Target<'_> {
+    fn set(&mut self, place: usize, value: i32) {
+        *self.known |= u64::from(value != 0) << place;
+        if let Some(block) = &mut self.block {
+            block[usize::from(ZIGZAG[place]) & 63] = value as i16;
+        }
+    }
+
+    /// Adds a bit to a coefficient, away from zero.
+    fn refine(&mut self, place: usize, bit: i16) {
+        if let Some(block) = &mut self.block {
+            let value = &mut block[usize::from(ZIGZAG[place]) & 63];
+            *value = value.wrapping_add(if *value < 0 { -bit } else { bit });
+        }
+    }
+}
+
+impl Band {
+    /// Of a sequential file: everything.
+    pub const ALL: Band = Band { first: 0, last: 63, refines: false, low: 0, progressive: false };
+
+    /// Of a progressive file, by the last three bytes of a start of scan.
+    pub fn of(parameters: &[u8]) -> Result<Band, Stop> {
+        let &[first, last, bits] = parameters else { return Err(MALFORMED) };
+        let (first, last, low) = (usize::from(first), usize::from(last), u32::from(bits & 15));
+        if last > 63 || first > last || (first == 0 && last > 0) || low > 13 {
+            return Err(MALFORMED);
+        }
+        Ok(Band { first, last, refines: bits >> 4 > 0, low, progressive: true })
+    }
+
+    /// Reads what the band has of one block.
+    ///
+    /// * `prediction`: of the first coefficient, by the block before.
+    /// * `run`: blocks, this one included, in which nothing else begins.
+    #[inline]
+    pub fn read(
+        self,
+        bits: &mut Bits,
+        [dc, ac]: [Option<&CodeTable>; 2],
+        prediction: &mut i32,
+        run: &mut u32,
+        target: &mut Target,
+    ) -> Result<(), Stop> {
+        let mut place = self.first;
+        if place == 0 {
+            match dc {
+                Some(table) if !self.refines => {
+                    let (_, _, difference) = bits.symbol(table)?;
+                    // Twelve bits hold every prediction of a sound file; a damaged one must not
+                    // overflow.
+                    *prediction = prediction.wrapping_add(difference).clamp(-65_536, 65_536);
+                    target.set(0, *prediction << self.low);
+                }
+                _ => {
+                    let bit = (bits.bit() << self.low) as i16;
+                    if let Some(block) = &mut target.block {
+                        block[0] |= bit;
+                    }
+                }
+            }
+            place = 1;
+        }
+        let Some(ac) = ac.filter(|_| self.last > 0) else { return Ok(()) };
+        while *run == 0 && place <= self.last {
+            let (zeros, size, value) = bits.symbol(ac)?;
+            if size == 0 && zeros < 15 {
+                if zeros > 0 && !self.progressive {
+                    return Err(INVALID);
+                }
+                *run = (1 << zeros) | bits.bits(zeros);
+                break;
+            }
+            place += if self.refines { self.pass(bits, target, place, zeros) } else { zeros as usize };
+            if size > 0 {
+                if place > self.last {
+                    return Err(INVALID);
+                }
+                target.set(place, value << self.low);
+            }
+            place += 1;
+        }
+        if *run > 0 {
+            if self.refines {
+                self.pass(bits, target, place, u32::MAX);
+            }
+            *run -= 1;
+        }
+        Ok(())
+    }
+
+    /// Passes over coefficients up to the one after `zeros` that are not known, refining those that
+    /// are; how many.
+    fn pass(self, bits: &mut Bits, target: &mut Target, from: usize, mut zeros: u32) -> usize {
+        for place in from..=self.last {
+            if *target.known >> place & 1 == 1 {
+                if bits.bit() == 1 {
+                    target.refine(place, 1 << self.low);
+                }
+            } else if zeros == 0 {
+                return place - from;
+            } else {
+                zeros -= 1;
+            }
+        }
+        (self.last + 1).saturating_sub(from)
+    }
+}

@@ -1,0 +1,173 @@
+//! Local alignment across the batch (not part of the paper): the words of a report must find what they name in their own
+//! picture rather than in other studies' pictures.
+//!
+//! The published local loss ([`super::local`]) contrasts a word's context with the contexts of *other words of the same study*,
+//! which the positions of patches alone can tell apart: it reaches zero on pictures that do not belong to the reports
+//! (docs/evidence.md). Here the contrast is between studies, as in GLoRIA (Huang et al., ICCV 2021). What a word finds in a
+//! picture is a smooth maximum over patches, as in FILIP (Yao et al., ICLR 2022), which uses the maximum: it is computed in a
+//! third of the time that contexts take, and is what a heat map shows. Words count by their importance, as in the paper:
+//!
+//! ```text
+//! found_rbi = τ · log (1/P Σ_j exp(q_ri·k_bj / τ))                  word i of report r in picture b
+//! score_rb  = Σ_i w_ri found_rbi                                    w_ri: importance, from the own picture
+//! loss      = CE(score / τ_g, own picture) + CE(scoreᵀ / τ_g, own report)
+//! ```
+//!
+//! τ is `loss.local_temperature`, τ_g the temperature of the global loss. Work and memory grow with the square of the batch:
+//! `B·P` patches times all words.
+//!
+//! # Shapes
+//! `B` studies, `W` words, `N` words of all reports together, `P` patches of a study (one or two views), `D` embedding width.
+
+use tch::{Kind, Tensor};
+
+use super::config::LossConfig;
+use super::local::{Layers, Tokens, groups};
+use super::scale::Scale;
+
+/// The loss of a batch; all of it must be in this process.
+pub fn of_tokens(layers: &Layers<'_>, tokens: &Tokens<'_>, scale: &Scale<'_>, config: &LossConfig) -> Tensor {
+    let temperature = config.local_temperature;
+    let (studies, words, width) = (tokens.words.size()[0], tokens.words.size()[1], tokens.words.size()[2]);
+    let rows = tokens.word_exists.reshape([-1]).nonzero().squeeze_dim(1);
+    let asked = tokens.words.reshape([studies * words, width]).index_select(0, &rows);
+    let (mut order, mut found, mut importance) = (Vec::new(), Vec::new(), Vec::new());
+    for group in groups(tokens) {
+        let patches = group.patches.size()[1] as f64;
+        let scores = group.patches.matmul(&asked.tr()) / temperature;
+        found.push((scores.logsumexp([1i64], false) - patches.ln()) * temperature);
+        importance.push(group.word_importance(layers, temperature));
+        order.extend(group.rows);
+    }
+    let back = places(&order).to_device(asked.device());
+    let in_order = |parts: &[Tensor]| Tensor::cat(parts, 0).index_select(0, &back);
+    let weights = in_order(&importance).reshape([-1]).index_select(0, &rows);
+    let terms = in_order(&found) * weights;
+    let padded = Tensor::zeros([studies, studies * words], (terms.kind(), terms.device()));
+    let scores = padded.index_copy(1, &rows, &terms).view([studies, studies, words]);
+    let logits = scale.logits(&scores.sum_dim_intlist(&[2i64][..], false, None::<Kind>));
+    let entropy = |axis: i64| -logits.log_softmax(axis, None::<Kind>).diagonal(0, 0, 1).mean(None::<Kind>);
+    entropy(0) + entropy(1)
+}
+
+/// For each study its place in `order`.
+fn places(order: &[i64]) -> Tensor {
+    let mut places = vec![0; order.len()];
+    for (place, &row) in order.iter().enumerate() {
+        places[row as usize] = place as i64;
+    }
+    Tensor::from_slice(&places)
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+    use crate::model::importance::Importance;
+    use crate::model::projection::unit;
+
+    const DOUBLE: (Kind, Device) = (Kind::Double, Device::Cpu);
+
+    fn units(shape: &[i64], seed: i64) -> Tensor {
+        tch::manual_seed(seed);
+        unit(&Tensor::randn(shape, DOUBLE))
+    }
+
+    struct Data {
+        words: Tensor,
+        exists: Tensor,
+        frontal: Tensor,
+        lateral: Tensor,
+        rows: Vec<i64>,
+        importance: [Importance; 2],
+    }
+
+    fn data() -> Data {
+        let importance = [3, 4].map(|seed| Importance::of(units(&[16, 8], seed) * 3.0, Tensor::zeros([16], DOUBLE)));
+        Data {
+            words: units(&[3, 4, 8], 0),
+            exists: Tensor::from_slice(&[true, true, true, true, true, true, false, false, true, true, true, false])
+                .view([3, 4]),
+            frontal: units(&[3, 5, 8], 1),
+            lateral: units(&[1, 5, 8], 2),
+            rows: vec![1],
+            importance,
+        }
+    }
+
+    impl Data {
+        fn loss(&self) -> Tensor {
+            let tokens = Tokens {
+                words: &(&self.words * self.exists.unsqueeze(2).to_kind(Kind::Double)),
+                word_exists: &self.exists,
+                frontal_patches: &self.frontal,
+                lateral_patches: &self.lateral,
+                lateral_rows: &self.rows,
+            };
+            let [words, patches] = &self.importance;
+            let layers =
+                Layers { word_importance: words, patch_importance: patches, padding_words: false, raw_context: false };
+            let config = LossConfig::default();
+            of_tokens(&layers, &tokens, &Scale::fixed(config.global_temperature), &config)
+        }
+    }
+
+    /// Word by word, as the formula in the header.
+    fn by_hand(data: &Data) -> f64 {
+        let config = LossConfig::default();
+        let tau = config.local_temperature;
+        let patches = |b: i64| match b {
+            1 => Tensor::cat(&[data.frontal.get(1), data.lateral.get(0)], 0),
+            b => data.frontal.get(b),
+        };
+        let counts = [4, 2, 3];
+        let mut scores = Tensor::zeros([3, 3], DOUBLE);
+        for r in 0..3 {
+            let words = data.words.get(r).narrow(0, 0, counts[r as usize]);
+            let keys = patches(r);
+            let context = unit(&(words.matmul(&keys.tr()) / tau).softmax(1, None::<Kind>).matmul(&keys));
+            let weights = data.importance[0].weights(&unit(&(&context * &words)).unsqueeze(0), None).get(0);
+            for b in 0..3 {
+                let cosines = words.matmul(&patches(b).tr());
+                let found = (cosines / tau).exp().mean_dim(&[1i64][..], false, None::<Kind>).log() * tau;
+                let _ = scores.get(b).get(r).copy_(&(found * &weights).sum(None::<Kind>));
+            }
+        }
+        scores /= config.global_temperature;
+        let entropy = |axis: i64| -scores.log_softmax(axis, None::<Kind>).diagonal(0, 0, 1).mean(None::<Kind>);
+        (entropy(0) + entropy(1)).double_value(&[])
+    }
+
+    #[test]
+    fn the_loss_is_the_formula() {
+        let data = data();
+        let (ours, expected) = (data.loss().double_value(&[]), by_hand(&data));
+        assert!((ours - expected).abs() < 1e-10, "{ours} {expected}");
+    }
+
+    /// What the published loss does not do: pictures of other studies make it worse.
+    #[test]
+    fn pictures_that_do_not_belong_to_the_reports_cost() {
+        let mut data = data();
+        data.rows = Vec::new();
+        data.lateral = Tensor::zeros([0, 5, 8], DOUBLE);
+        // Every word is one of the patches of its own picture.
+        data.words = data.frontal.narrow(1, 0, 4);
+        let own = data.loss().double_value(&[]);
+        data.frontal = data.frontal.roll([1], [0]);
+        let others = data.loss().double_value(&[]);
+        assert!(own + 1.0 < others, "{own} {others}");
+    }
+
+    #[test]
+    fn absent_words_have_no_gradient() {
+        let mut data = data();
+        data.words = data.words.set_requires_grad(true);
+        data.loss().backward();
+        let gradient = data.words.grad();
+        assert!(gradient.isfinite().all().int64_value(&[]) == 1);
+        assert_eq!(gradient.get(1).narrow(0, 2, 2).abs().sum(None::<Kind>).double_value(&[]), 0.0);
+        assert!(gradient.get(1).narrow(0, 0, 2).abs().sum(None::<Kind>).double_value(&[]) > 0.0);
+    }
+}

@@ -1,0 +1,45 @@
+//! Heads that name findings: a linear map of the image feature and one of every frontal patch, each to a logit per finding.
+//!
+//! They are not part of the paper. From random weights image-text contrast alone teaches an encoder to see very slowly; the
+//! labels and boxes of a corpus teach it in minutes, after which the paper's losses have something to align (supervised first,
+//! then aligned, as in GreenRFM, arXiv 2603.06467). A run that starts from such an encoder takes it with
+//! `init.take = "encoders"` and needs no labels of its own.
+//!
+//! Letters: `B` studies, `P` patches a view, `F` findings, `H` encoder width.
+
+use tch::Tensor;
+
+use super::parameters::{Linear, Scope};
+use super::vit::ImageFeatures;
+
+/// Linear heads for the configured findings.
+#[derive(Debug)]
+pub struct FindingHeads {
+    study: Linear,
+    patch: Linear,
+}
+
+/// What the heads give.
+#[derive(Debug)]
+pub struct FindingLogits {
+    /// `[B, F]`.
+    pub study: Tensor,
+    /// `[B, P, F]`, of the frontal patches.
+    pub patches: Tensor,
+}
+
+impl FindingHeads {
+    /// `None` where no findings are configured.
+    pub fn new(scope: &Scope, width: i64, findings: usize) -> Option<FindingHeads> {
+        let head = |name: &str| Linear::new(&scope.at(name), width, findings as i64);
+        (findings > 0).then(|| FindingHeads { study: head("finding_head.study"), patch: head("finding_head.patch") })
+    }
+
+    pub fn forward(&self, features: &ImageFeatures) -> FindingLogits {
+        let kind = self.study.weight.kind();
+        FindingLogits {
+            study: self.study.forward(&features.image.to_kind(kind)),
+            patches: self.patch.forward(&features.frontal_patches.to_kind(kind)),
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! What a corpus knows of findings, for [`crate::loss::findings`]: label columns named after a finding (0 or 1), and the label
+//! `boxes` ([`medst_data::boxes`]), whose phrases end with the name of a finding ("left pleural effusion").
+
+use medst_data::boxes::{self, Boxes};
+use medst_data::image::crop::Corner;
+use medst_data::study::Study;
+use tch::Tensor;
+
+use crate::eval::prompts;
+use crate::model::input::Truth;
+use crate::{Error, Result};
+
+/// How a frontal picture was cut out of the stored square, in pixels of that square.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame {
+    pub stored: usize,
+    pub corner: Corner,
+    /// Side of the crop.
+    pub side: usize,
+    /// Patches per row and column of the crop.
+    pub grid: usize,
+}
+
+/// Makes the truth of studies.
+///
+/// * `findings`: names in words, as in `model.findings`.
+///
+/// # Errors
+/// Names a study whose `boxes` label cannot be read.
+pub fn truth(studies: &[&Study], frames: &[Frame], findings: &[String]) -> Result<Truth> {
+    let patches = frames.first().map_or(0, |frame| frame.grid * frame.grid);
+    let mut present: Vec<f32> = Vec::with_capacity(studies.len() * findings.len());
+    let mut covered: Vec<f32> = Vec::with_capacity(studies.len() * findings.len() * patches);
+    for (study, frame) in studies.iter().zip(frames) {
+        let labels = labels(study, findings);
+        let regions = match study.labels.get(boxes::LABEL).filter(|label| !label.is_empty()) {
+            Some(label) => Some(
+                Boxes::parse(label)
+                    .map_err(|message| Error::Training(format!("study {}: {message}", study.study.0)))?,
+            ),
+            None => None,
+        };
+        let shares: Vec<Option<Vec<f32>>> = findings
+            .iter()
+            .zip(&labels)
+            .map(|(finding, &label)| {
+                let own = regions
+                    .as_ref()
+                    .map(|boxes| coverage(boxes, finding, frame))
+                    .filter(|own| own.iter().any(|&x| x > 0.0));
+                // A finding that is absent covers nothing; one that is present without a box may be anywhere.
+                own.or_else(|| (label == 0.0).then(|| vec![0.0; patches]))
+            })
+            .collect();
+        present.extend(&labels);
+        covered.extend(
+            (0..patches).flat_map(|patch| {
+                shares.iter().map(move |share| share.as_ref().map_or(f32::NAN, |share| share[patch]))
+            }),
+        );
+    }
+    let (count, names) = (studies.len() as i64, findings.len() as i64);
+    Ok(Truth {
+        findings: Tensor::from_slice(&present).view([count, names]),
+        patches: Tensor::from_slice(&covered).view([count, patches as i64, names]),
+    })
+}
+
+/// 1, 0 or NaN for each finding.
+fn labels(study: &Study, findings: &[String]) -> Vec<f32> {
+    let mut values = vec![f32::NAN; findings.len()];
+    for (column, value) in &study.labels {
+        let Some(place) = prompts::finding(column).and_then(|name| findings.iter().position(|own| *own == name)) else {
+            continue;
+        };
+        match value.trim().parse::<f32>() {
+            Ok(value) if value == 0.0 || value == 1.0 => values[place] = value,
+            _ => {}
+        }
+    }
+    values
+}
+
+/// The share of each patch of the crop that boxes of a finding cover; boxes that overlap count once, as the largest.
+fn coverage(boxes: &Boxes, finding: &str, frame: &Frame) -> Vec<f32> {
+    let mut shares = vec![0f32; frame.grid * frame.grid];
+    let named = |phrase: &str| {
+        phrase.strip_suffix(finding).is_some_and(|before| before.is_empty() || before.ends_with(char::is_whitespace))
+    };
+    let patch = frame.side as f64 / frame.grid as f64;
+    for region in boxes.regions.iter().filter(|region| named(&region.phrase)) {
+        let [left, top, right, bottom] = boxes.in_square(region).map(|place| place * frame.stored as f64);
+        let across = |start: f64, end: f64, corner: usize, cell: usize| {
+            let (start, end) = ((start - corner as f64) / patch, (end - corner as f64) / patch);
+            (end.min(cell as f64 + 1.0) - start.max(cell as f64)).clamp(0.0, 1.0)
+        };
+        for row in 0..frame.grid {
+            let high = across(top, bottom, frame.corner.top, row);
+            for column in 0..frame.grid {
+                let share = (high * across(left, right, frame.corner.left, column)) as f32;
+                let own = &mut shares[row * frame.grid + column];
+                *own = own.max(share);
+            }
+        }
+    }
+    shares
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use medst_data::boxes::Region;
+    use medst_data::split::Split;
+    use medst_data::study::{ImageIndex, StudyId, SubjectId};
+
+    use super::*;
+
+    fn study(labels: &[(&str, &str)]) -> Study {
+        Study {
+            subject: SubjectId("a".into()),
+            study: StudyId("b".into()),
+            acquired: None,
+            split: Split::Train,
+            frontal: ImageIndex(0),
+            alternative_frontals: Vec::new(),
+            lateral: None,
+            report: None,
+            labels: labels.iter().map(|&(key, value)| (key.into(), value.into())).collect::<BTreeMap<_, _>>(),
+        }
+    }
+
+    #[test]
+    fn labels_and_boxes_become_truth_where_they_are_known() {
+        // The right half of the upper quarter of a square of 8 pixels, seen through a crop of 4 pixels that begins at (2, 0).
+        let region = Region { phrase: "left pleural effusion".into(), left: 4.0, top: 0.0, right: 8.0, bottom: 2.0 };
+        let label = Boxes { width: 8.0, height: 8.0, regions: vec![region] }.to_label();
+        let study = study(&[("Pleural Effusion", "1"), ("edema", "0"), ("pneumonia", "-1"), ("boxes", &label)]);
+        let frame = Frame { stored: 8, corner: Corner { top: 0, left: 2 }, side: 4, grid: 2 };
+        let findings = ["pleural effusion", "edema", "pneumonia"].map(String::from);
+        let truth = truth(&[&study], &[frame], &findings).unwrap();
+        let values = |x: &Tensor| Vec::<f32>::try_from(x.contiguous().view([-1])).unwrap();
+        let labels = values(&truth.findings);
+        assert_eq!(labels[..2], [1.0, 0.0]);
+        assert!(labels[2].is_nan());
+        assert_eq!(values(&truth.patches.select(2, 0)), [0.0, 1.0, 0.0, 0.0]);
+        assert_eq!(values(&truth.patches.select(2, 1)), [0.0; 4]);
+        assert!(values(&truth.patches.select(2, 2)).iter().all(|own| own.is_nan()));
+    }
+
+    #[test]
+    fn a_broken_label_names_its_study() {
+        let frame = Frame { stored: 8, corner: Corner { top: 0, left: 0 }, side: 8, grid: 2 };
+        let error = truth(&[&study(&[("boxes", "{")])], &[frame], &["edema".into()]).unwrap_err().to_string();
+        assert!(error.contains("study b"), "{error}");
+    }
+}

@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# Trains the model that comes with the program, `--model phantom`, and evaluates it on patients that nothing was chosen on.
+#
+#   runs/phantom_model.sh OUT [NAME]    about 90 minutes of one core; what is there is kept, a run that was stopped goes on
+#
+# The result is OUT/phantom (weights in 16 bits, card, configuration, log, figures). With NAME it is also copied to models/NAME.
+# Seeds of cohorts below 1,000,000 are for training; evaluations use others.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+medst=${MEDST:-target/release/medst}
+out=${1:?usage: runs/phantom_model.sh OUT [NAME]}
+mkdir -p "$out"
+say() { printf '\n== %s\n' "$*"; }
+
+# The same bytes whatever the number of threads.
+cohort() { # NAME SUBJECTS SEED
+  [ -e "$out/$1/studies.csv" ] && [ ! -e "$out/$1/unfinished" ] || { rm -rf "${out:?}/$1"; "$medst" -q phantom "$out/$1" --subjects "$2" --seed "$3" --size 160; }
+  [ -e "$out/$1-corpus/corpus.json" ] || "$medst" -q prepare table "$out/$1/studies.csv" --out "$out/$1-corpus" --image-size 72
+}
+stage() { # NAME CORPUS STEPS KEY=VALUE …
+  local run=$out/$1 corpus=$out/$2-corpus steps=$3
+  shift 3
+  [ -e "$run/done" ] && return
+  local resume=()
+  [ -e "$run/config.toml" ] && resume=(--resume)
+  "$medst" pretrain configs/phantom.toml "${resume[@]}" --set data.corpus="$corpus" --set train.output="$run" \
+    --set train.max_steps="$steps" "${@/#/--set=}"
+  touch "$run/done"
+}
+
+say "drawing 16,000 patients"
+cohort first 4000 5
+cohort second 12000 6
+say "stage 1 of 4: to see, by labels and boxes"
+stage see first 1800 train.validate_every=900 loss.global_weight=0 loss.local_weight=0 loss.temporal_weight=0 loss.change_weight=0 data.short_sequences=false
+say "stage 2 of 4: to read, by the contrast of images and reports, words and patches"
+stage read first 1500 train.validate_every=500 init.weights="$out/see/best/model.safetensors" loss.temporal_weight=0.05 loss.change_weight=0 data.short_sequences=false
+say "stage 3 of 4: to compare, by changes between visits"
+stage compare first 300 train.validate_every=150 init.weights="$out/read/best/model.safetensors" loss.temporal_weight=0.3 loss.change_weight=0.5 optimizer.lr=7e-4
+say "stage 4 of 4: all of it, on more patients"
+stage all second 4200 train.validate_every=700 init.weights="$out/compare/last/model.safetensors" optimizer.lr=7e-4 optimizer.warmup_fraction=0.03
+
+say "evaluating on 1,000 patients drawn with another seed"
+test=$out/test
+if [ ! -e "$test/done" ]; then
+  rm -rf "$test"
+  "$medst" -q phantom "$test/patients" --subjects 1000 --seed 3000001 --size 160 --layout table,mimic-cxr-jpg,ms-cxr-t
+  "$medst" -q prepare table "$test/patients/table/studies.csv" --out "$test/cohort" --image-size 72
+  "$medst" -q prepare ms-cxr-t "$test/patients/ms-cxr-t" --images "$test/patients/mimic-cxr-jpg" --out "$test/pairs" --image-size 72
+  touch "$test/done"
+fi
+evaluate() { # OUT CORPUS TASK …
+  local to=$1 corpus=$2
+  shift 2
+  [ -e "$to/results.json" ] || "$medst" -q eval "$@" --model "$out/all" --corpus "$corpus" --split all --no-pictures --out "$to"
+}
+evaluate "$out/figures-cohort" "$test/cohort" zero-shot grounding retrieval sequence-order
+# The probe trains on the training patients of this cohort and is judged on its test patients.
+[ -e "$out/figures-probe/results.json" ] ||
+  "$medst" -q eval linear-probe --model "$out/all" --corpus "$test/cohort" --no-pictures --out "$out/figures-probe"
+evaluate "$out/figures-pairs" "$test/pairs" temporal-image temporal-sentence progression
+python3 tools/phantom_figures.py "$out" | tee "$out/figures.md"
+
+say "the model"
+"$medst" -q convert "$out/all" --out "$out/phantom" --half --overwrite
+cp "$out/all/config.toml" "$out/phantom/config.toml"
+cp "$out/figures.md" "$out/phantom/figures.md"
+"$medst" card "$out/phantom" --evaluation "$out/figures-cohort/results.json" --out "$out/phantom/README.md"
+if [ -n "${2:-}" ]; then
+  mkdir -p "models/$2"
+  cp "$out"/phantom/* "models/$2/"
+  say "models/$2 is new; build again to have it in the program"
+fi

@@ -1,0 +1,49 @@
+"""The figures of the demo's models side by side, as a Markdown table.
+
+    python3 tools/demo_table.py DEMO            # the folder of tools/demo.sh
+    python3 tools/demo_table.py DEMO --check    # fails where the trained model is not clearly better than an untrained one
+"""
+
+import json
+import pathlib
+import sys
+
+# Task, group, figure; how it is called; by how much a trained model must beat an untrained one.
+ROWS = [
+    ("zero-shot", "mean", "AUROC", "zero-shot, AUROC", 0.15),
+    ("grounding", "all phrases", "AUROC of pixels", "grounding, AUROC of pixels", 0.15),
+    ("retrieval", "report to image", "recall@5", "report to image, recall@5", 0.10),
+    ("retrieval", "same subject, another time", "recall@1", "same patient at another time, recall@1", 0.10),
+    ("sequence-order", "image to report", "forward mapping accuracy", "order of visits, forward mapping accuracy", 0.03),
+    ("progression", "mean", "AUROC, worsening against improving", "progression by text, AUROC", 0.05),
+    ("temporal-image", "mean", "macro accuracy", "change between two images, macro accuracy", None),
+]
+MODELS = ["untrained", "shipped", "trained"]
+
+
+def figures(path):
+    tasks = [task for corpus in json.load(open(path))["corpora"] for task in corpus["tasks"]]
+    return {(task["task"], f["group"], f["name"]): f for task in tasks for f in task["figures"]}
+
+
+def main():
+    demo, check = pathlib.Path(sys.argv[1]), "--check" in sys.argv
+    paths = {model: demo / f"report-{model}" / "results.json" for model in MODELS}
+    found = {model: figures(path) for model, path in paths.items() if path.exists()}
+    print("| patients that no model has seen | " + " | ".join(found) + " | chance |")
+    print("|---|" + "---|" * (len(found) + 1))
+    failed = []
+    for task, group, name, label, margin in ROWS:
+        own = {model: figures.get((task, group, name), {}) for model, figures in found.items()}
+        values = {model: f.get("value") for model, f in own.items()}
+        chance = next((f.get("chance") for f in own.values()), None)
+        shown = ["–" if value is None else f"{value:.3f}" for value in [*values.values(), chance]]
+        print(f"| {label} | " + " | ".join(shown) + " |")
+        before, after = values.get("untrained"), values.get("trained")
+        if margin is not None and (before is None or after is None or after < before + margin):
+            failed.append(f"{label}: untrained {before}, trained {after}, asked for at least {margin:+}")
+    if check and failed:
+        sys.exit("training does not show:\n  " + "\n  ".join(failed))
+
+
+main()

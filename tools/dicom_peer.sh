@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Reads every DICOM file of pydicom and pydicom-data (about 290), and of the folders in the arguments, with medst and with pydicom and
+# compares the pixels: a table in target/dicom_peer.csv, status 1 where a difference has no reason. Installs pydicom and its decoders
+# into .venv-dicom (PyPI, 170 MB); half a minute without that and without compiling.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+stamp=.venv-dicom/installed
+if ! cmp -s tools/dicom_peer.txt "$stamp"; then
+  rm -rf .venv-dicom
+  python3 -m venv .venv-dicom
+  .venv-dicom/bin/pip install --quiet --disable-pip-version-check --requirement tools/dicom_peer.txt
+  cp tools/dicom_peer.txt "$stamp"
+fi
+# READ_GREYS: the compiled example, where it is elsewhere.
+if [ -z "${READ_GREYS:-}" ]; then
+  cargo build --quiet --release -p medst-data --example read_greys
+  READ_GREYS=target/release/examples/read_greys
+fi
+mkdir -p target
+fixtures=crates/medst-data/tests/fixtures
+.venv-dicom/bin/python tools/dicom_peer.py "$READ_GREYS" target/dicom_peer.csv "$fixtures/dicom" "$fixtures/cases" "$@"
