@@ -53,7 +53,7 @@ fi
 
 say "serving; Ctrl-C ends it"
 cat <<MESSAGE
-  page       http://$address/   (its first screen offers the example patients)
+  page       the link in the line that begins with "open" (its first screen offers the example patients)
   to drop    $examples/*/   (all files of one folder: PNG, DICOM, reports)
              or your own: DICOM, or PNG and JPEG named like 2024-03-09_lateral.png
   programs   http://$address/reference

@@ -1,6 +1,7 @@
 //! Errors to exit codes: 0 done, 2 wrong usage or configuration, 1 anything else, 130 stopped by Ctrl-C.
 
 use medst::Error;
+use medst_data::printable;
 
 use crate::launch;
 
@@ -25,6 +26,7 @@ pub fn code(result: anyhow::Result<()>) -> u8 {
             text += &format!(": {cause}");
         }
     }
+    let text = printable::message(&text);
     let code = code.unwrap_or(1);
     match launch::place() {
         None => eprintln!("medst: {text}"),

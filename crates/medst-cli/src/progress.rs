@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use medst_data::printable;
 use medst_data::progress::Progress;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
@@ -80,7 +81,7 @@ impl Progress for Reporter {
                 let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} {per_sec} eta {eta} {msg}");
                 bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
                 bar.reset();
-                bar.set_prefix(what.to_string());
+                bar.set_prefix(printable::one_line(what).into_owned());
                 bar.set_message("");
                 if let Some(total) = total {
                     bar.set_length(total);
@@ -89,7 +90,13 @@ impl Progress for Reporter {
             Reporter::Lines(phase, done) => {
                 done.store(0, Ordering::Relaxed);
                 let now = Instant::now();
-                let begun = Phase { what: what.to_string(), status: String::new(), total, start: now, shown: now };
+                let begun = Phase {
+                    what: printable::one_line(what).into_owned(),
+                    status: String::new(),
+                    total,
+                    start: now,
+                    shown: now,
+                };
                 if let Ok(mut phase) = phase.lock() {
                     *phase = Some(begun);
                 }
@@ -132,18 +139,19 @@ impl Progress for Reporter {
     fn status(&self, words: &str) {
         match self {
             Reporter::Silent => {}
-            Reporter::Bar(bar) => bar.set_message(words.to_string()),
+            Reporter::Bar(bar) => bar.set_message(printable::one_line(words).into_owned()),
             Reporter::Lines(phase, _) => {
                 if let Ok(mut phase) = phase.lock()
                     && let Some(phase) = phase.as_mut()
                 {
-                    phase.status = format!(", {words}");
+                    phase.status = format!(", {}", printable::one_line(words));
                 }
             }
         }
     }
 
     fn note(&self, line: &str) {
+        let line = printable::message(line);
         match self {
             Reporter::Silent => {}
             Reporter::Bar(bar) => bar.suspend(|| eprintln!("{line}")),

@@ -16,6 +16,7 @@ pub mod import;
 mod owner_only;
 pub mod permutation;
 pub mod phantom;
+pub mod printable;
 pub mod progress;
 pub mod ranks;
 pub mod report;

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::auth::Keys;
+use crate::origin::Hosts;
 use crate::{Error, Result};
 
 /// How much one client, and all of them, may ask for.
@@ -12,6 +14,8 @@ pub struct Limits {
     pub body: usize,
     /// Pixels of a picture, as its file declares.
     pub pixels: usize,
+    /// Bytes of memory for all bodies, pictures that are decoded, and answers together.
+    pub memory: usize,
     /// Pictures of a request.
     pub images: usize,
     /// Texts of a request.
@@ -20,12 +24,18 @@ pub struct Limits {
     pub requests: usize,
     /// Jobs that wait for a model; more are told to come back.
     pub queue: usize,
-    /// Open connections; more wait to be accepted.
+    /// Open connections; a new one takes the place of the one that has waited longest for its client.
     pub connections: usize,
-    /// Time for a request's headers, and for its body.
+    /// The same for connections of one address.
+    pub peer_connections: usize,
+    /// Time for a request's headers, for its body, and between requests.
     pub receive: Duration,
     /// Time for an answer once the request was read.
     pub answer: Duration,
+    /// Time for the client to take an answer.
+    pub send: Duration,
+    /// Time after which a connection is closed once its request is answered.
+    pub lifetime: Duration,
     /// Time for the requests in progress when the service is told to end.
     pub drain: Duration,
 }
@@ -35,46 +45,57 @@ impl Default for Limits {
         Limits {
             body: 64 << 20,
             pixels: 50_000_000,
+            memory: 512 << 20,
             images: 32,
             texts: 256,
             requests: 128,
             queue: 256,
             connections: 1024,
+            peer_connections: 256,
             receive: Duration::from_secs(20),
             answer: Duration::from_secs(60),
+            send: Duration::from_secs(60),
+            lifetime: Duration::from_secs(600),
             drain: Duration::from_secs(30),
         }
     }
 }
 
-/// Where and for whom.
+/// Whether requests must prove that they may ask.
+#[derive(Clone)]
+pub enum Access {
+    /// All but the page and the description of the interface require this token.
+    Token(String),
+    /// Any client that reaches the address may ask.
+    Open,
+}
+
+/// Where the service listens, and for whom.
 #[derive(Clone)]
 pub struct ServeConfig {
     pub bind: SocketAddr,
-    /// The bearer token that requests must carry; `None` asks for none.
-    pub token: Option<String>,
+    /// The names that requests may call the service by.
+    pub hosts: Hosts,
+    /// `None` lets every client ask.
+    pub keys: Option<Keys>,
     pub limits: Limits,
 }
 
 impl ServeConfig {
+    /// * `names`: host names besides the loopback's and the address' own that requests may call the service by.
+    ///
     /// # Errors
-    /// No token on an address that others can reach (`open` says that this is meant); a token too short to be one; limits of zero.
-    pub fn new(bind: SocketAddr, token: Option<String>, open: bool, limits: Limits) -> Result<ServeConfig> {
-        let fail = |message: String| Err(Error::Config(message));
-        match &token {
-            None if !bind.ip().is_loopback() && !open => {
-                return fail(format!("{bind}: others can reach this address, so a token is needed"));
-            }
-            Some(token) if token.len() < 16 || !token.bytes().all(|byte| byte.is_ascii_graphic()) => {
-                return fail("a token has at least 16 letters, digits or signs, and no blanks".into());
-            }
-            _ => {}
-        }
+    /// A token that is too short, a host name that is none, a limit of zero.
+    pub fn new(bind: SocketAddr, access: Access, names: &[String], limits: Limits) -> Result<ServeConfig> {
         let least = [limits.body, limits.pixels, limits.images, limits.texts, limits.requests, limits.queue];
-        if least.contains(&0) || limits.connections == 0 {
-            return fail("a limit of 0 lets nothing through".into());
+        if least.contains(&0) || limits.connections.min(limits.peer_connections) == 0 {
+            return Err(Error::Config("a limit of 0 lets nothing through".into()));
         }
-        Ok(ServeConfig { bind, token, limits })
+        let keys = match access {
+            Access::Token(token) => Some(Keys::new(token)?),
+            Access::Open => None,
+        };
+        Ok(ServeConfig { bind, hosts: Hosts::new(&bind, names)?, keys, limits })
     }
 }
 
@@ -83,18 +104,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_that_others_reach_need_a_token() {
-        let config = |bind: &str, token: Option<&str>, open| {
-            ServeConfig::new(bind.parse().unwrap(), token.map(str::to_string), open, Limits::default())
+    fn what_cannot_be_served_is_refused() {
+        let config = |access, names: &[String], limits| {
+            ServeConfig::new("127.0.0.1:0".parse().unwrap(), access, names, limits).is_ok()
         };
-        assert!(config("127.0.0.1:0", None, false).is_ok() && config("[::1]:0", None, false).is_ok());
-        for bind in ["0.0.0.0:80", "10.0.0.1:80", "[::]:80"] {
-            assert!(config(bind, None, false).is_err() && config(bind, None, true).is_ok());
-            assert!(config(bind, Some("0123456789abcdef"), false).is_ok());
-        }
-        assert!(config("127.0.0.1:0", Some("short"), false).is_err());
-        assert!(config("127.0.0.1:0", Some("with a blank 0123456789"), false).is_err());
-        let none = Limits { queue: 0, ..Limits::default() };
-        assert!(ServeConfig::new("127.0.0.1:0".parse().unwrap(), None, false, none).is_err());
+        assert!(config(Access::Open, &[], Limits::default()));
+        assert!(config(Access::Token("0123456789abcdef".into()), &["medst".into()], Limits::default()));
+        assert!(!config(Access::Token("short".into()), &[], Limits::default()));
+        assert!(!config(Access::Open, &["http://medst".into()], Limits::default()));
+        assert!(!config(Access::Open, &[], Limits { queue: 0, ..Limits::default() }));
     }
 }

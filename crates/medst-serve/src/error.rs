@@ -21,8 +21,15 @@ pub enum Error {
     #[error("{0}")]
     Bad(String),
 
-    #[error("a token is needed: Authorization: Bearer TOKEN")]
+    #[error("this needs the token: send Authorization: Bearer TOKEN, or open the link that was printed at the start")]
     Unauthorized,
+
+    /// `Host` names none of the service's names.
+    #[error("this service is not called {0:?}; start it with --allow-host NAME to answer to another name")]
+    Host(String),
+
+    #[error("requests by pages of other sites are refused (Origin or Sec-Fetch-Site names one)")]
+    CrossSite,
 
     #[error("{0}")]
     NotFound(String),
@@ -73,6 +80,8 @@ impl Error {
             Error::Bad(_) => (StatusCode::BAD_REQUEST, "bad_request"),
             Error::MediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type"),
             Error::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Error::Host(_) => (StatusCode::FORBIDDEN, "host"),
+            Error::CrossSite => (StatusCode::FORBIDDEN, "cross_site"),
             Error::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
             Error::Method => (StatusCode::METHOD_NOT_ALLOWED, "method"),
             Error::Slow => (StatusCode::REQUEST_TIMEOUT, "slow_request"),
@@ -97,10 +106,40 @@ impl From<medst::Error> for Error {
     }
 }
 
+/// Characters of a message; what a client sent, which messages quote, can be much longer.
+const LONGEST: usize = 500;
+/// Characters of its end, which says what was expected.
+const END: usize = 200;
+
+fn shortened(message: String) -> String {
+    let place = |index: usize| message.char_indices().map(|(at, _)| at).nth(index);
+    let back = |index: usize| message.char_indices().rev().map(|(at, _)| at).nth(index);
+    match (place(LONGEST), place(LONGEST - END), back(END - 1)) {
+        (Some(_), Some(start), Some(end)) => format!("{}…{}", &message[..start], &message[end..]),
+        _ => message,
+    }
+}
+
+/// The same form for errors that are answered before a handler is asked, such as paths that are not UTF-8.
+pub async fn as_json(mut response: Response) -> Response {
+    let status = response.status();
+    let is_json = |kind: &HeaderValue| kind.as_bytes().starts_with(b"application/json");
+    let failed = status.is_client_error() || status.is_server_error();
+    if failed && !response.headers().get(header::CONTENT_TYPE).is_some_and(is_json) {
+        let message = status.canonical_reason().unwrap_or("error").to_lowercase();
+        let code = if status.is_client_error() { "bad_request" } else { "internal" };
+        let body = Json(ErrorBody { error: ErrorDetail { code, message } }).into_response();
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        *response.body_mut() = body.into_body();
+    }
+    response
+}
+
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let (status, code) = self.status();
-        let body = ErrorBody { error: ErrorDetail { code, message: self.to_string() } };
+        let body = ErrorBody { error: ErrorDetail { code, message: shortened(self.to_string()) } };
         let mut response = (status, Json(body)).into_response();
         let headers = response.headers_mut();
         match self {
@@ -115,5 +154,18 @@ impl IntoResponse for Error {
             _ => {}
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_short_whatever_they_quote() {
+        assert_eq!(shortened("é".repeat(LONGEST)).chars().count(), LONGEST);
+        let long = shortened(format!("class {}: say it shorter", "é".repeat(1 << 20)));
+        assert_eq!(long.chars().count(), LONGEST + 1);
+        assert!(long.starts_with("class é") && long.contains("é…é") && long.ends_with(": say it shorter"));
     }
 }

@@ -7,29 +7,33 @@
 //! | [`service`] | models, indexes and limits behind one router |
 //! | [`api`] | one file an operation |
 //! | [`upload`] | JSON and multipart bodies, pictures in them |
-//! | [`auth`], [`limits`] | who may ask, and how much |
+//! | [`auth`], [`origin`], [`limits`] | who may ask, from where, and how much |
+//! | [`memory`] | what uploads and answers may take together |
 //! | [`metrics`] | Prometheus |
 //! | [`openapi`], [`mod@reference`] | the interface, for programs and as a page |
 //! | [`page`], [`examples`] | the page for people, and patients to try it with |
-//! | [`listen`] | sockets, slow clients, draining |
+//! | [`listen`], [`connections`] | sockets, slow clients, draining |
 //!
 //! Nothing that is uploaded is written to disk, and nothing of it is logged: a log line holds the route, the status, sizes and times.
 
 pub mod api;
 pub mod auth;
 pub mod config;
+pub mod connections;
 pub mod error;
 pub mod examples;
 pub mod limits;
 pub mod listen;
+pub mod memory;
 pub mod metrics;
 pub mod openapi;
+pub mod origin;
 pub mod page;
 pub mod reference;
 pub mod service;
 pub mod upload;
 pub mod worker;
 
-pub use config::{Limits, ServeConfig};
+pub use config::{Access, Limits, ServeConfig};
 pub use error::{Error, Result};
 pub use service::{Model, Service};

@@ -1,18 +1,21 @@
-//! Sockets: a bounded number of connections, slow clients, draining.
+//! Sockets: connections within their limits of time and number, and draining.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::config::ServeConfig;
+use crate::connections::Stream;
 use crate::service::Shared;
 use crate::{Error, Result};
 
@@ -20,6 +23,10 @@ use crate::{Error, Result};
 const MOST_HEADERS: usize = 64 << 10;
 /// How often the wish to stop is looked for.
 const TICK: Duration = Duration::from_millis(50);
+/// What a client gets while the service computes for as many connections as there may be.
+const BUSY: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nConnection: close\r\n\
+    Content-Type: application/json\r\nContent-Length: 55\r\n\r\n\
+    {\"error\":{\"code\":\"busy\",\"message\":\"too many requests\"}}";
 
 /// Serves until `stop` says so, then finishes the requests in progress. `ready` gets the address.
 ///
@@ -44,42 +51,78 @@ pub fn serve(
 /// As [`serve`], on a listener that is there already.
 pub async fn run(listener: TcpListener, shared: Arc<Shared>, router: Router, stop: impl Fn() -> bool) {
     let limits = shared.limits;
-    let (places, graceful) = (Arc::new(Semaphore::new(limits.connections)), GracefulShutdown::new());
+    let (drain, draining) = watch::channel(());
     let mut tick = tokio::time::interval(TICK);
     loop {
-        let accepted = async {
-            // Acquiring fails only once the semaphore is closed, which it never is.
-            let place = places.clone().acquire_owned().await.ok();
-            (listener.accept().await, place)
-        };
-        let (accepted, place) = tokio::select! {
-            accepted = accepted => accepted,
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
             () = stopped(&mut tick, &stop) => break,
         };
-        // A client that gave up before it was accepted, or no descriptor left for a moment.
-        let Ok((stream, _)) = accepted else {
-            tokio::time::sleep(TICK).await;
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // No descriptor is left, of the process or of the system.
+                if matches!(error.raw_os_error(), Some(23 | 24)) {
+                    shared.connections.close_one();
+                }
+                tokio::time::sleep(TICK).await;
+                continue;
+            }
+        };
+        let Some(open) = shared.connections.take_in(peer.ip()) else {
+            // The answer does not depend on the request, so it is not read.
+            let _ = stream.try_write(BUSY);
             continue;
         };
         let _ = stream.set_nodelay(true);
         let service = TowerToHyperService::new(router.clone());
+        let of_requests = open.connection.clone();
+        let answer = service_fn(move |request| {
+            let (connection, time) = (of_requests.clone(), limits.send);
+            connection.asked();
+            let answer = service.call(request);
+            async move {
+                let answer = answer.await;
+                connection.answered(time);
+                answer
+            }
+        });
+        let stream = Stream::new(stream, open.connection.clone(), limits.send);
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(limits.receive)
             .max_buf_size(MOST_HEADERS)
-            .serve_connection(TokioIo::new(stream), service);
-        let watched = graceful.watch(connection);
+            .serve_connection(TokioIo::new(stream), answer);
+        let mut draining = draining.clone();
         tokio::spawn(async move {
-            // Broken connections are the client's affair.
-            let _ = watched.await;
-            drop(place);
+            let mut connection = pin!(connection);
+            let mut end = pin!(tokio::time::sleep(limits.lifetime));
+            let mut closing = false;
+            loop {
+                tokio::select! {
+                    // Broken connections are the client's affair.
+                    _ = connection.as_mut() => break,
+                    () = open.connection.must_close() => break,
+                    () = end.as_mut() => {
+                        if closing {
+                            break;
+                        }
+                    }
+                    _ = draining.changed(), if !closing => {}
+                }
+                // The request in progress is answered, and is the last.
+                connection.as_mut().graceful_shutdown();
+                end.as_mut().reset(Instant::now() + limits.receive + limits.answer + limits.send);
+                closing = true;
+            }
         });
     }
     shared.ending.store(true, Ordering::SeqCst);
-    drop(listener);
+    drop((listener, draining));
     tracing::info!("draining");
+    let _ = drain.send(());
     tokio::select! {
-        () = graceful.shutdown() => {}
+        () = drain.closed() => {}
         () = tokio::time::sleep(limits.drain) => tracing::warn!("requests were still in progress at the end"),
     }
 }

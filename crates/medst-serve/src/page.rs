@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::Path;
+use axum::extract::{Path, Request, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use crate::service::Shared;
-use crate::{Error, Result};
+use crate::{Error, Result, auth};
 
 /// What the page may do: run and show what this service serves, and ask it. Pictures are drawn from answers, not loaded.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -43,7 +43,7 @@ assets![
 
 /// The page and its assets; they ask for no token, which is what the page asks people for.
 pub fn routes() -> Router<Arc<Shared>> {
-    Router::new().route("/", get(|| async { answer("index.html", include_str!("../page/index.html")) })).route(
+    Router::new().route("/", get(index)).route(
         "/page/{name}",
         get(|Path(name): Path<String>| async move {
             let found = ASSETS.iter().find(|own| own.0 == name);
@@ -53,6 +53,12 @@ pub fn routes() -> Router<Arc<Shared>> {
             found
         }),
     )
+}
+
+/// `/`, and `/?token=TOKEN`, the link that is printed at the start.
+async fn index(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let entered = auth::enter(&shared, request.uri().query(), request.headers());
+    entered.unwrap_or_else(|| answer("index.html", include_str!("../page/index.html")))
 }
 
 fn answer(name: &str, content: &'static str) -> Response {

@@ -1,5 +1,7 @@
 //! The interface as a page: the OpenAPI document, rendered here. It loads nothing from anywhere and needs no script.
 
+use std::sync::LazyLock;
+
 use axum::response::Html;
 use maud::{DOCTYPE, Markup, html};
 use serde_json::Value;
@@ -12,10 +14,15 @@ table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.25rem .
 h2{margin-top:2.5rem;border-top:1px solid #ddd;padding-top:1rem}.verb{font-weight:700}.note{color:#555}\
 @media(prefers-color-scheme:dark){body{color:#e8e8ea;background:#16161a}code,pre{background:#26262c}td,th,h2{border-color:#3a3a42}.note{color:#aaa}a{color:#8ab4ff}}";
 
-/// `GET /reference`.
-pub async fn page() -> Html<String> {
+/// Rendered once: it takes milliseconds, and asks for no token.
+static PAGE: LazyLock<String> = LazyLock::new(|| {
     let document = serde_json::to_value(openapi::document()).unwrap_or_default();
-    Html(render(&document).into_string())
+    render(&document).into_string()
+});
+
+/// `GET /reference`.
+pub async fn page() -> Html<&'static str> {
+    Html(PAGE.as_str())
 }
 
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {

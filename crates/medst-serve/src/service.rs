@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::{from_fn, from_fn_with_state, map_response};
 use axum::routing::{get, post};
 use medst::infer::Engine;
 use medst::infer::calibrate::Calibration;
@@ -18,11 +18,15 @@ use medst::infer::search::Index;
 use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 
+use crate::auth::Keys;
 use crate::config::{Limits, ServeConfig};
+use crate::connections::Connections;
 use crate::examples::Examples;
+use crate::memory::{Memory, Wanted};
 use crate::metrics::Metrics;
+use crate::origin::Hosts;
 use crate::worker::{Decoding, Worker};
-use crate::{Error, Result, api, auth, limits, openapi, page, reference};
+use crate::{Error, Result, api, auth, error, limits, openapi, origin, page, reference};
 
 /// Sentences that are kept embedded for each model.
 const KEPT: usize = 256;
@@ -57,11 +61,15 @@ pub struct Shared {
     models: Vec<(String, Model)>,
     indexes: BTreeMap<String, (Arc<Index>, String)>,
     pub examples: Examples,
-    pub token: Option<String>,
+    /// The names that requests may call the service by.
+    pub hosts: Hosts,
+    pub keys: Option<Keys>,
     pub limits: Limits,
     pub metrics: Arc<Metrics>,
     /// Requests that may be in progress.
     pub places: Semaphore,
+    pub memory: Arc<Memory>,
+    pub connections: Arc<Connections>,
     /// Pictures that are decoded at the same time.
     cores: Arc<Semaphore>,
     pub decoding: Decoding,
@@ -74,22 +82,27 @@ pub struct Service {
 }
 
 impl Service {
-    pub fn new(config: &ServeConfig) -> Service {
+    /// # Errors
+    /// Less memory than the largest body needs.
+    pub fn new(config: &ServeConfig) -> Result<Service> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Service {
+        Ok(Service {
             shared: Shared {
                 models: Vec::new(),
                 indexes: BTreeMap::new(),
                 examples: Examples::default(),
-                token: config.token.clone(),
+                hosts: config.hosts.clone(),
+                keys: config.keys.clone(),
                 limits: config.limits,
                 metrics: Arc::new(Metrics::default()),
                 places: Semaphore::new(config.limits.requests),
+                memory: Arc::new(Memory::new(config.limits.memory, config.limits.body)?),
+                connections: Arc::new(Connections::new(config.limits.connections, config.limits.peer_connections)),
                 cores: Arc::new(Semaphore::new(cores)),
                 decoding: Decoding::default(),
                 ending: AtomicBool::new(false),
             },
-        }
+        })
     }
 
     /// Adds a model; the first is what requests get that name none.
@@ -194,6 +207,8 @@ fn router(shared: Arc<Shared>) -> Router {
         })
         .method_not_allowed_fallback(|| async { Error::Method })
         .layer(DefaultBodyLimit::max(shared.limits.body))
+        .layer(map_response(error::as_json))
+        .layer(from_fn_with_state(shared.clone(), origin::check))
         .layer(CatchPanicLayer::custom(limits::panicked))
         .layer(from_fn(secure))
         .layer(from_fn_with_state(shared.clone(), limits::note))
@@ -216,18 +231,24 @@ async fn secure(request: axum::extract::Request, next: axum::middleware::Next) -
 }
 
 impl Shared {
-    /// Does what takes a core, when one is free. The core is free again when the work is done: not before, though the client may have gone, and not
-    /// only when whoever asked has noticed.
+    /// Does what takes a core, when one is free. The core is free again when the work has ended: neither when the client goes
+    /// away nor when the answer is taken. Work of several steps asks between them whether it is still wanted.
     ///
     /// # Errors
-    /// Work that panicked.
-    pub async fn on_core<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    /// Work that failed or panicked.
+    pub async fn on_core<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Wanted) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let core = self.cores.clone().acquire_owned().await.map_err(|_| Error::Ending)?;
+        let wanted = Wanted::default();
+        // This future is dropped when the client goes away or the time is over.
+        let _until = wanted.until_dropped();
         let work = move || {
             let _core = core;
-            work()
+            wanted.check().and_then(|()| work(&wanted))
         };
-        tokio::task::spawn_blocking(work).await.map_err(|_| Error::Internal)
+        tokio::task::spawn_blocking(work).await.map_err(|_| Error::Internal)?
     }
 
     /// The model of a name, or the first.

@@ -166,8 +166,10 @@ impl Worker {
     ) -> Result<T> {
         let boxed = |reply: Reply<T>| {
             let task: Task = Box::new(move |engine: &Engine| {
-                // Nobody may wait any more.
-                let _ = reply.send(task(engine).map_err(Error::from));
+                // As jobs of a batch: what is not waited for any more is not computed.
+                if !reply.is_closed() {
+                    let _ = reply.send(task(engine).map_err(Error::from));
+                }
             });
             Job::Task(task)
         };

@@ -10,6 +10,8 @@ const BOUNDARY: &str = "a-line-that-no-picture-holds";
 
 pub struct Client {
     address: SocketAddr,
+    /// Sent with every request, where it is not empty.
+    pub token: String,
     kept: Option<BufReader<TcpStream>>,
 }
 
@@ -49,7 +51,7 @@ impl Body {
 
 impl Client {
     pub fn new(address: SocketAddr) -> Client {
-        Client { address, kept: None }
+        Client { address, token: String::new(), kept: None }
     }
 
     pub fn connect(address: SocketAddr) -> io::Result<TcpStream> {
@@ -69,13 +71,17 @@ impl Client {
     }
 
     /// Sends on the connection that is kept, or on a new one where that was closed meanwhile.
-    fn send(&mut self, head: &str, body: &[u8]) -> io::Result<Answer> {
+    pub fn send(&mut self, head: &str, body: &[u8]) -> io::Result<Answer> {
+        let head = match self.token.as_str() {
+            "" => head.to_string(),
+            token => head.replacen("\r\n", &format!("\r\nAuthorization: Bearer {token}\r\n"), 1),
+        };
         if let Some(kept) = self.kept.take()
-            && let Ok(answer) = self.exchange(kept, head, body)
+            && let Ok(answer) = self.exchange(kept, &head, body)
         {
             return Ok(answer);
         }
-        self.exchange(BufReader::new(Client::connect(self.address)?), head, body)
+        self.exchange(BufReader::new(Client::connect(self.address)?), &head, body)
     }
 
     fn exchange(&mut self, mut stream: BufReader<TcpStream>, head: &str, body: &[u8]) -> io::Result<Answer> {

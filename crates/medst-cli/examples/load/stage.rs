@@ -86,7 +86,7 @@ impl Stage {
     pub fn serve(&self, more: &[&str]) -> Result<Serving> {
         let mut child = Command::new(&self.medst)
             .current_dir(self.folder.path())
-            .args(["serve", "--model", "model", "--bind", "127.0.0.1:0"])
+            .args(["serve", "--model", "model", "--bind", "127.0.0.1:0", "--no-token"])
             .args(more)
             .stderr(Stdio::piped())
             .stdout(Stdio::null())

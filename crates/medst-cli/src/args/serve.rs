@@ -24,14 +24,18 @@ pub struct Serve {
     /// A folder of example patients, a folder each, that the page offers to try it with.
     #[arg(long, value_name = "DIR")]
     pub examples: Option<PathBuf>,
-    /// Where to listen. On an address that others can reach, requests must carry a token.
+    /// Address and port to listen on.
     #[arg(long, default_value = "127.0.0.1:8750")]
     pub bind: SocketAddr,
-    /// A file with the bearer token that requests must carry [default: the variable MEDST_TOKEN; else, on an address that
-    /// others can reach, one that is drawn and shown].
+    /// A name by which browsers and programs may call the service, such as that of a proxy; may be repeated. The loopback's
+    /// names and addresses are always accepted, and on an address that others can reach all addresses.
+    #[arg(long, value_name = "NAME")]
+    pub allow_host: Vec<String>,
+    /// A file with the token that requests must carry [default: the variable MEDST_TOKEN; else a random token, which is
+    /// printed at the start with a link that opens the page].
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// Ask for no token, whoever can reach the address.
+    /// Require no token: every user and program that can reach the address may ask.
     #[arg(long, conflicts_with = "token_file")]
     pub no_token: bool,
     /// Largest body in MiB.
@@ -40,6 +44,16 @@ pub struct Serve {
     /// Largest picture in millions of pixels.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=200))]
     pub max_pixels: u32,
+    /// Memory in MiB for all bodies, pictures that are decoded, and answers together; at least six times --max-body
+    /// [default: half of what the machine or the process' control group has, at least 512].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_memory: Option<u32>,
+    /// Most open connections; the one that has waited longest for its client makes way for a new one.
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_connections: u32,
+    /// Most open connections of one address. Behind a proxy all clients have the proxy's.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_peer_connections: u32,
     /// Most requests in progress; more are told to come back.
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_requests: u32,

@@ -21,6 +21,7 @@ use std::io::Write;
 
 use anyhow::Result;
 use medst::Error;
+use medst_data::printable;
 use serde::Serialize;
 use tch::Device;
 
@@ -75,7 +76,7 @@ impl Output {
             // Text first: serde_json hides what kind of writing error it met, and a closed pipe is none of ours.
             writeln!(out, "{}", serde_json::to_string_pretty(result)?)?;
         } else {
-            write!(out, "{result}")?;
+            write!(out, "{}", printable::printable(&result.to_string()))?;
         }
         Ok(())
     }
@@ -85,7 +86,7 @@ impl Output {
         if !self.json {
             let mut out = std::io::stdout().lock();
             writeln!(out, "next:")?;
-            lines.iter().try_for_each(|line| writeln!(out, "  {line}"))?;
+            lines.iter().try_for_each(|line| writeln!(out, "  {}", printable::one_line(line)))?;
         }
         Ok(())
     }

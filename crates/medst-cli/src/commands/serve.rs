@@ -1,15 +1,15 @@
 //! `medst serve`.
 
 use std::fs;
-use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use medst::Error;
 use medst_data::progress::Progress;
 use medst_serve::service::Calibrations;
-use medst_serve::{Limits, ServeConfig, Service, listen};
+use medst_serve::{Access, Limits, ServeConfig, Service, auth, listen, memory};
 
 use super::open;
 use crate::args::Serve;
@@ -18,18 +18,28 @@ use crate::progress::Reporter;
 pub fn run(arguments: &Serve, reporter: &Reporter) -> Result<()> {
     // One line of JSON an event.
     tracing_subscriber::fmt().json().with_writer(std::io::stderr).with_current_span(false).with_target(false).init();
-    let token = token(arguments)?;
+    // A panic's message may quote what a client sent.
+    std::panic::set_hook(Box::new(|info| {
+        tracing::error!(at = info.location().map(ToString::to_string), "panicked");
+    }));
+    let (access, drawn) = access(arguments)?;
     let limits = Limits {
         body: arguments.max_body as usize * (1 << 20),
         pixels: arguments.max_pixels as usize * 1_000_000,
+        memory: match arguments.max_memory {
+            Some(mebibytes) => mebibytes as usize * (1 << 20),
+            None => (memory::of_process().unwrap_or(0) / 2).max(512 << 20),
+        },
+        connections: arguments.max_connections as usize,
+        peer_connections: arguments.max_peer_connections as usize,
         requests: arguments.max_requests as usize,
         queue: arguments.max_queue as usize,
         answer: Duration::from_secs(arguments.answer_seconds.into()),
         drain: Duration::from_secs(arguments.drain_seconds.into()),
         ..Limits::default()
     };
-    let config = ServeConfig::new(arguments.bind, token, arguments.no_token, limits)?;
-    let mut service = Service::new(&config);
+    let config = ServeConfig::new(arguments.bind, access, &arguments.allow_host, limits)?;
+    let mut service = Service::new(&config)?;
     let calibrations = Calibrations { classes: &arguments.calibration, courses: arguments.courses.as_deref() };
     for (number, text) in arguments.model.iter().enumerate() {
         let (name, path) = named(text);
@@ -44,7 +54,7 @@ pub fn run(arguments: &Serve, reporter: &Reporter) -> Result<()> {
     if let Some(folder) = &arguments.examples {
         service.set_examples(folder)?;
     }
-    let ready = |address| eprintln!("serving at http://{address}, the interface at http://{address}/reference");
+    let ready = |address| announce(address, drawn.as_deref());
     Ok(listen::serve(&config, service.finish()?, || reporter.stop_requested(), ready)?)
 }
 
@@ -59,23 +69,30 @@ fn named(text: &str) -> (&str, &str) {
     }
 }
 
-fn token(arguments: &Serve) -> Result<Option<String>> {
+/// Who may ask, and the link that opens the page where the token is a new one.
+fn access(arguments: &Serve) -> Result<(Access, Option<String>)> {
     if arguments.no_token {
-        return Ok(None);
+        return Ok((Access::Open, None));
     }
     if let Some(file) = &arguments.token_file {
-        return Ok(Some(fs::read_to_string(file).map_err(Error::io(file))?.trim().to_string()));
+        let token = fs::read_to_string(file).map_err(Error::io(file))?;
+        return Ok((Access::Token(token.trim().to_string()), None));
     }
     if let Ok(token) = std::env::var("MEDST_TOKEN") {
-        return Ok(Some(token));
+        return Ok((Access::Token(token), None));
     }
-    if arguments.bind.ip().is_loopback() {
-        return Ok(None);
-    }
-    let mut bytes = [0; 24];
-    let random = fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
-    random.context("no random token could be drawn; give --token-file")?;
-    let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    eprintln!("others can reach {}: requests must carry the token {token}", arguments.bind);
-    Ok(Some(token))
+    let token = auth::random()?;
+    Ok((Access::Token(token.clone()), Some(token)))
+}
+
+/// Says where the service is. A token that the user has chosen is not repeated.
+fn announce(address: SocketAddr, drawn: Option<&str>) {
+    eprintln!("serving at http://{address}, the interface at http://{address}/reference");
+    let Some(token) = drawn else { return };
+    let here = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port()),
+        IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::new(Ipv6Addr::LOCALHOST.into(), address.port()),
+        _ => address,
+    };
+    eprintln!("open http://{here}/?token={token} in a browser; programs send Authorization: Bearer {token}");
 }

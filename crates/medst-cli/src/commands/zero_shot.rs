@@ -7,6 +7,7 @@ use medst::infer::calibrate::Calibration;
 use medst::infer::classes::{Classes, Kind, Prototypes};
 use medst::infer::stream::{self, Wanted};
 use medst::infer::zero_shot::{Classified, classify};
+use medst_data::printable;
 
 use super::{Output, open};
 use crate::args::ZeroShot;
@@ -56,7 +57,7 @@ fn write(classified: &Classified, path: &Path) -> Result<()> {
     writer.write_record(std::iter::once("study_id").chain(classified.classes.iter().map(String::as_str)))?;
     for own in &classified.studies {
         let cells = own.probabilities.iter().map(|p| format!("{p:.6}"));
-        writer.write_record(std::iter::once(own.study.clone()).chain(cells))?;
+        writer.write_record(std::iter::once(printable::one_line(&own.study).into_owned()).chain(cells))?;
     }
     let bytes = writer.into_inner().map_err(|error| error.into_error())?;
     medst::infer::draw::write(path, &bytes).with_context(|| path.display().to_string())

@@ -38,7 +38,7 @@ fn told(reader: impl std::io::Read + Send + 'static, before: &'static str) -> St
     receiver.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| panic!("no line with {before:?}"))
 }
 
-/// The service with arguments, and its address.
+/// The service with arguments, and the link that opens its page: with the token, where one was drawn.
 pub fn serve(at: &Path, arguments: &[&str]) -> (Running, String) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_medst"))
         .current_dir(at)
@@ -49,8 +49,9 @@ pub fn serve(at: &Path, arguments: &[&str]) -> (Running, String) {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let line = told(child.stderr.take().unwrap(), "serving at ");
-    (Running(child), line.split(',').next().unwrap().to_string())
+    let drawn = !arguments.contains(&"--token-file");
+    let line = told(child.stderr.take().unwrap(), if drawn { "open " } else { "serving at " });
+    (Running(child), line.split([',', ' ']).next().unwrap().to_string())
 }
 
 /// The programs' paths, or none with the reason on standard error.

@@ -93,6 +93,8 @@ async fn a_patient_is_read_by_people_and_keys() {
     let patient = patient(at);
     browser.client.goto(&address).await.unwrap();
     browser.until("!document.getElementById('start').hidden").await;
+    // The link has let the page in and has gone from the address bar; scripts cannot read what it left.
+    assert_eq!(browser.value("[location.pathname, location.search, document.cookie]").await, json!(["/", "", ""]));
     assert!(browser.text(".warning").await.contains("Not a medical device"));
     let [frontal, lateral, report, later] = [&patient.frontal, &patient.lateral, &patient.report, &patient.later];
     browser.upload(&[later, frontal, &at.join("broken.png"), report, lateral]).await;
@@ -277,12 +279,15 @@ async fn pointer(browser: &Browser) {
 }
 
 /// A request without the page: status, headers, body.
+///
+/// * `address`: `http://HOST:PORT`, or a link with a token.
 fn send(address: &str, head: &str, body: &str) -> (u16, String, Vec<u8>) {
-    let host = address.trim_start_matches("http://");
+    let (host, token) = address.trim_start_matches("http://").split_once("/?token=").unwrap_or((address, ""));
+    let host = host.trim_start_matches("http://");
     let mut stream = TcpStream::connect(host).unwrap();
     let length = body.len();
     let head = format!(
-        "{head} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+        "{head} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
     );
     stream.write_all((head + body).as_bytes()).unwrap();
     // Not until the end of the connection: the browser's driver keeps it open.

@@ -1,5 +1,6 @@
 //! `medst embed`, `zero-shot`, `compare`, `ground` and `search` on files as people have them, with a small model.
 
+mod bombs;
 #[path = "../command/mod.rs"]
 mod command;
 mod serve;
@@ -79,6 +80,7 @@ fn a_model_is_used_on_files() {
     compare(at);
     ground(at);
     search(at);
+    names_steer_no_terminal(at);
     serve::answers_are_those_of_the_commands(at);
 }
 
@@ -386,4 +388,20 @@ fn search(at: &Path) {
         2,
     );
     assert!(err.contains("another model"), "{err}");
+}
+
+/// Whoever names files may not steer the terminals of those who list them.
+fn names_steer_no_terminal(at: &Path) {
+    fs::create_dir(at.join("names")).unwrap();
+    fs::copy(at.join(&frontals(at)[0]), at.join("names/a\u{1b}]0;title\u{7}.png")).unwrap();
+    fs::write(at.join("names/b\u{1b}[2J\u{9b}\rcut.jpg"), [0xff, 0xd8, 0xff, 0xe0]).unwrap();
+    let model = ["--model", "run"];
+    let (out, err) = run(at, &[&["embed", "names"][..], &model, &["--out", "names.npy"]].concat(), 1);
+    let (shown, more) =
+        run(at, &[&["zero-shot", "names"][..], &model, &["--class", "edema", "--out", "names-shot.csv"]].concat(), 1);
+    let read = |name: &str| fs::read_to_string(at.join(name)).unwrap();
+    for text in [out + &err, shown + &more, read("names.csv"), read("names-shot.csv")] {
+        assert!(!text.chars().any(|own| own.is_control() && own != '\n'), "{text:?}");
+        assert!(text.contains("\\u{1b}"), "{text}");
+    }
 }

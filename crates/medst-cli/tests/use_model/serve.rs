@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 #[path = "../../examples/load/client.rs"]
 #[allow(dead_code, reason = "the load generator uses all of it")]
-mod client;
+pub mod client;
 
 use client::{Body, Client, figure};
 
@@ -31,12 +31,24 @@ pub fn answers_are_those_of_the_commands(at: &Path) {
         .current_dir(at)
         .args(["serve", "--model", "run", "--model", "other=other", "--bind", "127.0.0.1:0"])
         .args(options)
+        .env_remove("MEDST_TOKEN")
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(serving.stderr.take().unwrap()).lines();
-    let address = lines.find_map(|line| Some(line.unwrap().strip_prefix("serving at http://")?.to_string())).unwrap();
-    let mut client = Client::new(address.split(',').next().unwrap().parse().unwrap());
+    let mut after = |start: &str| lines.find_map(|line| Some(line.unwrap().strip_prefix(start)?.to_string())).unwrap();
+    let address = after("serving at http://").split(',').next().unwrap().to_string();
+    // By default a token is drawn, which the link and the header carry.
+    let link = after("open ");
+    let (link, token) = (link.split(' ').next().unwrap(), link.rsplit(' ').next().unwrap().to_string());
+    assert_eq!((link, token.len()), (&*format!("http://{address}/?token={token}"), 48));
+    let mut client = Client::new(address.parse().unwrap());
+    for path in ["/v1/models", "/metrics"] {
+        assert_eq!(client.get(path).unwrap().status, 401, "{path}");
+    }
+    assert_eq!(client.get(&format!("/?token={token}")).unwrap().status, 303);
+    client.token = token;
+    assert_eq!(client.get("/v1/models").unwrap().status, 200);
     let mut ask = |path: &str, body: &Body, status: u16| -> Value {
         let answer = client.post(path, body).unwrap();
         let value: Value = serde_json::from_slice(&answer.body).unwrap();
@@ -134,6 +146,9 @@ pub fn answers_are_those_of_the_commands(at: &Path) {
         ask("/v1/search", &Body::json(&body), status);
     }
 
+    who_may_ask(&mut client, &report);
+    super::bombs::take_little_memory(&mut client, serving.id(), &a);
+
     let figures = String::from_utf8(client.get("/metrics").unwrap().body).unwrap();
     for model in ["run", "other"] {
         assert!(figures.contains(&format!("medst_queue_jobs{{model=\"{model}\"}} 0")), "{figures}");
@@ -149,4 +164,23 @@ pub fn answers_are_those_of_the_commands(at: &Path) {
         !told.contains("effusion") && !told.contains("p00001") && !told.contains(".png"),
         "logs tell of nobody: {told}"
     );
+}
+
+/// Foreign hosts and pages are refused even with the token, in the one form that errors have.
+fn who_may_ask(client: &mut Client, report: &[u8]) {
+    let body = Body::parts(&[("report", &[b"[**2150-3-1**] ", report].concat(), false)]);
+    let ask = |client: &mut Client, headers: &str| {
+        let head = client::head("/v1/embed", &body.kind, body.bytes.len()).replace("Host: localhost\r\n", headers);
+        let answer = client.send(&head, &body.bytes).unwrap();
+        let value: Value = serde_json::from_slice(&answer.body).unwrap();
+        (answer.status, value["error"]["code"].as_str().unwrap_or_default().to_string())
+    };
+    for (headers, expected) in [
+        ("Host: rebound.example\r\n", (403, "host")),
+        ("Host: localhost\r\nOrigin: http://evil.example\r\n", (403, "cross_site")),
+        ("Host: localhost\r\nSec-Fetch-Site: cross-site\r\n", (403, "cross_site")),
+        ("Host: localhost\r\nOrigin: http://localhost\r\nSec-Fetch-Site: same-origin\r\n", (200, "")),
+    ] {
+        assert_eq!(ask(client, headers), (expected.0, expected.1.to_string()), "{headers}");
+    }
 }

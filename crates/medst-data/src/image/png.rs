@@ -21,6 +21,10 @@ pub fn decode(bytes: &[u8], notes: &mut Notes) -> Result<GreyImage, String> {
         error => format!("damaged PNG: {error}"),
     };
     let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), Limits { bytes: MOST_PIXELS * 8 });
+    // What is packed in texts and colour profiles is not unpacked: a hundred kilobytes can hold a
+    // gigabyte.
+    decoder.set_ignore_text_chunk(true);
+    decoder.set_ignore_iccp_chunk(true);
     decoder.set_transformations(Transformations::EXPAND);
     let mut reader = decoder.read_info().map_err(fail)?;
     let (width, height) = (reader.info().width as usize, reader.info().height as usize);
@@ -41,9 +45,16 @@ pub fn decode(bytes: &[u8], notes: &mut Notes) -> Result<GreyImage, String> {
     let gamma = info.srgb.map(|_| 45_455).or(info.gama_chunk.map(|gamma| gamma.into_scaled()));
     let image = match frame.bit_depth {
         BitDepth::Sixteen => {
-            let words: Vec<u16> = samples.chunks_exact(2).map(|word| u16::from_be_bytes([word[0], word[1]])).collect();
             let grey = Grey16::new(gamma);
-            let values: Vec<u16> = words.chunks_exact(channels).map(|pixel| grey.of(pixel)).collect();
+            let value = |pixel: &[u8]| {
+                let mut words = [0; 4];
+                for (word, bytes) in words.iter_mut().zip(pixel.chunks_exact(2)) {
+                    *word = u16::from_be_bytes([bytes[0], bytes[1]]);
+                }
+                grey.of(&words[..channels])
+            };
+            let values: Vec<u16> = samples.chunks_exact(2 * channels).map(value).collect();
+            drop(samples);
             GreyImage { width, height, pixels: to_bytes(&values, notes) }
         }
         _ if channels >= 3 => {

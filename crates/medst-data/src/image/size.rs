@@ -21,6 +21,18 @@ pub fn declared(bytes: &[u8]) -> Result<[usize; 2], String> {
     }
 }
 
+/// Bytes of memory per pixel that decoding a file takes at most, besides the file: the picture as it
+/// is decoded, copies of it on its way to grey values, and those.
+pub fn memory_per_pixel(bytes: &[u8]) -> usize {
+    match bytes {
+        [0xff, 0xd8, ..] => jpeg::memory_per_pixel(bytes),
+        // Four samples of 16 bits, values of 16 bits and two of grey; or four samples and a grey value.
+        [0x89, b'P', b'N', b'G', ..] if bytes.get(24) == Some(&16) => 12,
+        [0x89, b'P', b'N', b'G', ..] => 6,
+        _ => dicom::memory_per_pixel(bytes),
+    }
+}
+
 /// The header chunk comes first.
 fn of_png(bytes: &[u8]) -> Option<[usize; 2]> {
     let number = |at: usize| Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?) as usize);
@@ -44,7 +56,8 @@ mod tests {
         encoder.set_color(png::ColorType::Grayscale);
         encoder.write_header().unwrap().write_image_data(&pixels).unwrap();
         let dicom = Wrap::new(Pixels::Grey8(&pixels), 6, 4).to_bytes().unwrap();
-        for bytes in [jpeg, png, dicom] {
+        for (bytes, memory) in [(jpeg, 5), (png, 6), (dicom, 8)] {
+            assert_eq!(memory_per_pixel(&bytes), memory);
             assert_eq!(declared(&bytes), Ok([6, 4]));
             assert!(declared(&bytes[..20]).is_err());
         }

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use super::StudyUpload;
 use crate::error::ErrorBody;
+use crate::memory::Wanted;
 use crate::upload::{Picture, Upload};
 use crate::{Error, Result};
 
@@ -73,13 +74,25 @@ pub async fn embed(upload: Upload<EmbedRequest>) -> Result<Json<Embeddings>> {
     let reported = studies.iter().filter(|study| study.report.is_some()).count();
     upload.check_counts(studies.iter().map(StudyUpload::pictures).sum(), request.texts.len() + reported)?;
     // Texts first: they are cheap to refuse.
-    let reader = &model.worker.reader;
-    let prompts = request.texts.iter().map(|text| reader.prompt(text)).collect::<medst::Result<Vec<Text>>>()?;
+    let reader = model.worker.reader.clone();
+    let sentences = request.texts.clone();
+    let written: Vec<Option<String>> = studies.iter().map(|study| study.report.clone()).collect();
+    let cut = move |wanted: &Wanted| -> Result<(Vec<Text>, Vec<Option<Text>>)> {
+        let prompt = |text: &String| wanted.check().and_then(|()| Ok(reader.prompt(text)?));
+        let report = |(number, text): (usize, &Option<String>)| {
+            wanted.check()?;
+            let read = text.as_ref().map(|text| reader.report(text)).transpose();
+            read.map_err(|reason| Error::Bad(format!("studies.{number}.report: {reason}")))
+        };
+        Ok((
+            sentences.iter().map(prompt).collect::<Result<_>>()?,
+            written.iter().enumerate().map(report).collect::<Result<_>>()?,
+        ))
+    };
+    let (prompts, read) = upload.shared().on_core(cut).await?;
     let (mut views, mut reports, mut answers) = (Vec::new(), Vec::new(), Vec::new());
-    for (number, study) in studies.iter().enumerate() {
+    for ((number, study), text) in studies.iter().enumerate().zip(read) {
         let what = format!("studies.{number}.");
-        let text = study.report.as_ref().map(|report| reader.report(report)).transpose();
-        let text = text.map_err(|reason| Error::Bad(format!("{what}report: {reason}")))?;
         if study.pictures() > 0 {
             views.push(upload.views(model.worker.sight, study.frontal.as_ref(), study.lateral.as_ref(), &what).await?);
         } else if text.is_none() {

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::error::ErrorBody;
-use crate::upload::{Picture, Upload, number};
+use crate::memory::Wanted;
+use crate::upload::{Picture, Upload, for_picture, number};
 use crate::{Error, Result};
 
 #[derive(Deserialize, ToSchema)]
@@ -71,15 +72,17 @@ pub async fn ground(upload: Upload<GroundRequest>) -> Result<Json<GroundAnswer>>
     let mut files = Vec::new();
     for (shown, picture) in [(Shown::Frontal, frontal), (Shown::Lateral, lateral)] {
         if let Some(picture) = picture {
-            files.push((shown, upload.bytes(picture, "picture")?));
+            files.push((shown, picture.bytes("picture")?));
         }
     }
     let alignment = model.worker.align(views, text).await?;
     let (phrase, pictures, matrices) =
         (request.phrase.clone(), request.pictures.unwrap_or(false), request.matrices.unwrap_or(false));
-    let draw = move || -> Result<GroundAnswer> {
+    let shared = upload.shared().clone();
+    let draw = move |wanted: &Wanted| -> Result<GroundAnswer> {
         let mut canvases = Vec::new();
         for (shown, bytes) in &files {
+            let _memory = for_picture(&shared, bytes, wanted, "picture")?;
             let canvas = Canvas::decode(bytes, sight.decoding, sight.side(), sight.stored());
             canvases.push((*shown, canvas.map_err(Error::Bad)?));
         }
@@ -92,5 +95,5 @@ pub async fn ground(upload: Upload<GroundRequest>) -> Result<Json<GroundAnswer>>
         });
         Ok(GroundAnswer { grounded, pictures: drawn.collect() })
     };
-    Ok(Json(upload.shared().on_core(draw).await??))
+    Ok(Json(upload.shared().on_core(draw).await?))
 }

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::error::ErrorBody;
-use crate::upload::{Picture, Upload, check_pixels};
+use crate::memory::Wanted;
+use crate::upload::{Picture, Upload, for_picture};
 use crate::{Error, Result};
 
 /// Longest side of pictures that come back.
@@ -64,10 +65,11 @@ pub async fn picture(upload: Upload<PictureRequest>) -> Result<Json<PictureAnswe
     let request = &upload.request;
     let (_, model) = upload.shared().model(request.model.as_deref())?;
     let (sight, patches) = (model.worker.sight, model.patches);
-    let bytes = upload.bytes(&request.picture, "picture")?;
-    check_pixels(&bytes, upload.shared().limits.pixels, "picture")?;
-    let show = move || -> Result<PictureAnswer> {
+    let bytes = request.picture.bytes("picture")?;
+    let shared = upload.shared().clone();
+    let show = move |wanted: &Wanted| -> Result<PictureAnswer> {
         let fail = |reason: String| Error::Bad(format!("picture: {reason}"));
+        let _memory = for_picture(&shared, &bytes, wanted, "picture")?;
         let header = match dicom::is_dicom(&bytes) {
             true => Some(PictureHeader::of(dicom::header_of(&bytes).map_err(fail)?)),
             false => None,
@@ -83,7 +85,7 @@ pub async fn picture(upload: Upload<PictureRequest>) -> Result<Json<PictureAnswe
             header,
         })
     };
-    Ok(Json(upload.shared().on_core(show).await??))
+    Ok(Json(upload.shared().on_core(show).await?))
 }
 
 impl PictureHeader {

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::error::ErrorBody;
-use crate::upload::{Picture, Upload, number};
+use crate::memory::Wanted;
+use crate::upload::{Picture, Upload, for_picture, number};
 use crate::{Error, Result};
 
 /// The lowest closeness that is a match where a request does not say.
@@ -64,15 +65,17 @@ pub async fn report(upload: Upload<ReportRequest>) -> Result<Json<ReportAnswer>>
     let mut files = Vec::new();
     for (shown, picture) in [(Shown::Frontal, frontal), (Shown::Lateral, lateral)] {
         if let Some(picture) = picture {
-            files.push((shown, upload.bytes(picture, "picture")?));
+            files.push((shown, picture.bytes("picture")?));
         }
     }
     let texts: Vec<_> = reading.texts().cloned().collect();
     let align = move |engine: &medst::infer::Engine| engine.align_texts(&views, &texts.iter().collect::<Vec<_>>());
     let alignments = model.worker.task(align).await?;
-    let tell = move || -> Result<ReportAnswer> {
+    let shared = upload.shared().clone();
+    let tell = move |wanted: &Wanted| -> Result<ReportAnswer> {
         let mut canvases = Vec::new();
         for (shown, bytes) in &files {
+            let _memory = for_picture(&shared, bytes, wanted, "picture")?;
             let canvas = Canvas::decode(bytes, sight.decoding, sight.side(), sight.stored());
             canvases.push((*shown, canvas.map_err(Error::Bad)?));
         }
@@ -80,5 +83,5 @@ pub async fn report(upload: Upload<ReportRequest>) -> Result<Json<ReportAnswer>>
         let sentences = reading.told(&alignments, &shown, share, least);
         Ok(ReportAnswer { pieces: reading.pieces, sentences, least })
     };
-    Ok(Json(upload.shared().on_core(tell).await??))
+    Ok(Json(upload.shared().on_core(tell).await?))
 }

@@ -1,15 +1,14 @@
 //! Good requests: answers are those of the engine, from whichever of several models.
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use medst::infer::Views;
 use medst_serve::Limits;
 use serde_json::json;
-use tower::ServiceExt;
 
-use super::setup::{close, floats, form, parts, picture, post, send, service};
+use super::setup::{close, floats, form, get, parts, picture, post, send, service};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_are_those_of_the_engine_whoever_asks_at_the_same_time() {
@@ -71,21 +70,65 @@ async fn every_operation_answers() {
     assert!(drawn.starts_with(b"\x89PNG") && answer["words"].as_array().unwrap().len() == 3);
     let (status, _) = post(&router, "/v1/search", &json!({"text": "edema"})).await;
     assert_eq!(status, StatusCode::NOT_FOUND, "there is no index");
-    let get = |path: &str| Request::get(path).body(Body::empty()).unwrap();
-    let (status, models) = send(&router, get("/v1/models")).await;
+    let ask = |path: &str| Request::get(path).body(Body::empty()).unwrap();
+    let (status, models) = send(&router, ask("/v1/models")).await;
     assert_eq!((status, models["models"].as_array().unwrap().len()), (StatusCode::OK, 2));
-    assert_eq!(send(&router, get("/health")).await.1, json!({"status": "ok"}));
-    let (_, interface) = send(&router, get("/openapi.json")).await;
+    assert_eq!(send(&router, ask("/health")).await.1, json!({"status": "ok"}));
+    let (_, interface) = send(&router, ask("/openapi.json")).await;
     for path in
         ["/v1/embed", "/v1/zero-shot", "/v1/compare", "/v1/ground", "/v1/search", "/v1/models", "/health", "/metrics"]
     {
         assert!(interface["paths"][path].is_object(), "{path}");
     }
-    let page = router.clone().oneshot(get("/reference")).await.unwrap();
-    let page = String::from_utf8(to_bytes(page.into_body(), usize::MAX).await.unwrap().to_vec()).unwrap();
+    let page = get(&router, "/reference").await;
     assert!(page.contains("/v1/compare") && page.contains("text_share") && page.contains("Retry-After"), "{page}");
     assert!(!page.contains("http://") && !page.contains("https://") && !page.contains("<script"), "loads nothing");
-    let figures = router.clone().oneshot(get("/metrics")).await.unwrap();
-    let figures = String::from_utf8(to_bytes(figures.into_body(), usize::MAX).await.unwrap().to_vec()).unwrap();
+    let figures = get(&router, "/metrics").await;
     assert!(figures.contains("medst_requests_total{route=\"/v1/ground\",status=\"200\"} 1"), "{figures}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_and_pictures_are_taken_as_people_write_them() {
+    let (_, router, _) = service(Limits::default(), None);
+    let bytes = picture(1, 64);
+    let (base64, report) = (STANDARD.encode(&bytes), "[**2150-3-1**] FINDINGS: The lungs are clear.");
+    let (_, expected) = post(&router, "/v1/embed", &json!({"frontal": base64, "report": report})).await;
+    let expected = &expected["studies"][0];
+    assert!(expected["image"].is_array() && expected["report"].is_array());
+    let is_expected = |(status, answer): (StatusCode, serde_json::Value), what: &str| {
+        assert_eq!(status, StatusCode::OK, "{what}: {answer}");
+        for kind in ["image", "report"] {
+            assert!(close(&floats(&answer["studies"][0][kind]), &floats(&expected[kind])), "{what}: {kind}");
+        }
+    };
+    // A report that begins as a list does, as a part and as a file.
+    for file in [None, Some("report.txt")] {
+        let body = parts(&[("frontal", Some("a.png"), &bytes), ("report", file, report.as_bytes())]);
+        is_expected(form(&router, "/v1/embed", body).await, "multipart");
+    }
+    let lines: Vec<&str> = base64.as_bytes().chunks(76).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    for text in [
+        format!("data:image/png;base64,{base64}"),
+        lines.join("\r\n"),
+        base64.trim_end_matches('=').to_string(),
+        base64.replace('+', "-").replace('/', "_"),
+    ] {
+        is_expected(post(&router, "/v1/embed", &json!({"frontal": text, "report": report})).await, &text[..30]);
+        let body = parts(&[("frontal", None, text.as_bytes()), ("report", None, report.as_bytes())]);
+        is_expected(form(&router, "/v1/embed", body).await, &text[..30]);
+    }
+    for text in ["data:image/png,%89PNG", "https://example.org/a.png", "part:0"] {
+        let (status, answer) = post(&router, "/v1/embed", &json!({"frontal": text})).await;
+        let message = answer["error"]["message"].as_str().unwrap();
+        assert!(status == StatusCode::BAD_REQUEST && message.starts_with("studies.0.frontal: "), "{message}");
+    }
+    // Lists are JSON, in a part as in a file.
+    for file in [None, Some("classes.json")] {
+        let body = parts(&[("frontal", Some("a.png"), &bytes), ("classes", file, b"[\"edema\"]")]);
+        let (status, answer) = form(&router, "/v1/zero-shot", body).await;
+        assert_eq!((status, &answer["classes"]), (StatusCode::OK, &json!(["edema"])), "{answer}");
+    }
+    let body = parts(&[("frontal", Some("a.png"), &bytes), ("classes", None, b"[edema]")]);
+    let (status, answer) = form(&router, "/v1/zero-shot", body).await;
+    assert!(status == StatusCode::BAD_REQUEST && answer.to_string().contains("classes"), "{answer}");
 }

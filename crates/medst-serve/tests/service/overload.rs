@@ -1,19 +1,21 @@
 //! More than can be computed at once, and jobs that fail beside jobs that do not.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use medst::infer::{Radiograph, Views};
+use medst_serve::memory::Wanted;
 use medst_serve::service::Shared;
 use medst_serve::{Error, Limits};
 use serde_json::json;
-use tower::ServiceExt;
 
-use super::setup::{close, floats, picture, post, send, service};
+use super::setup::{close, floats, get, picture, post, send, service};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn under_overload_clients_are_told_to_come_back() {
@@ -64,8 +66,7 @@ async fn a_full_queue_tells_clients_to_come_back_and_forgets_nobody() {
     // `post` holds every 429 to a Retry-After.
     let (status, answer) = ask("tiny").await.unwrap();
     assert_eq!((status, answer["error"]["code"].as_str()), (StatusCode::TOO_MANY_REQUESTS, Some("busy")));
-    let figures = router.clone().oneshot(Request::get("/metrics").body(Body::empty()).unwrap()).await.unwrap();
-    let figures = String::from_utf8(to_bytes(figures.into_body(), usize::MAX).await.unwrap().to_vec()).unwrap();
+    let figures = get(&router, "/metrics").await;
     for line in
         ["medst_queue_jobs{model=\"tiny\"} 3", "medst_queue_jobs{model=\"other\"} 0", "medst_requests_in_flight 3"]
     {
@@ -128,4 +129,66 @@ async fn a_client_that_goes_away_leaves_nothing_behind() {
     assert_eq!((shared.places.available_permits(), shared.metrics.in_flight.get()), (places, 0));
     assert_eq!(post(&router, "/v1/embed", &json!({"texts": ["edema"]})).await.0, StatusCode::OK);
     assert_eq!(shared.metrics.in_flight.get(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_waits_for_is_not_computed() {
+    let (shared, router, _) =
+        service(Limits { answer: Duration::ZERO, receive: Duration::from_millis(300), ..Limits::default() }, None);
+    let worker = shared.model(None).unwrap().1.worker.clone();
+    let go = hold(&shared).await;
+    // Requests whose time is over: a batch of texts, and tasks.
+    let good = STANDARD.encode(picture(1, 64));
+    for (path, body) in [
+        ("/v1/embed", json!({"texts": ["edema"]})),
+        ("/v1/zero-shot", json!({"frontal": good, "classes": ["edema"]})),
+        ("/v1/compare", json!({"time_points": [{"frontal": good}, {"frontal": good}]})),
+    ] {
+        let (status, answer) = post(&router, path, &body).await;
+        assert_eq!(
+            (status, answer["error"]["code"].as_str()),
+            (StatusCode::GATEWAY_TIMEOUT, Some("timeout")),
+            "{path}"
+        );
+    }
+    // A task of a client that goes away.
+    let waiting = worker.waiting();
+    let (done, own) = (Arc::new(AtomicBool::new(false)), worker.clone());
+    let flag = done.clone();
+    let set = move |_: &medst::infer::Engine| {
+        flag.store(true, Ordering::SeqCst);
+        Ok(())
+    };
+    let task = tokio::spawn(async move { own.task(set).await });
+    until(&shared, waiting + 1).await;
+    task.abort();
+    assert!(task.await.unwrap_err().is_cancelled());
+    drop(go);
+    // What was asked for last is computed last.
+    worker.task(|_| Ok(())).await.unwrap();
+    assert!(!done.load(Ordering::SeqCst));
+    let figures = get(&router, "/metrics").await;
+    assert!(!figures.contains("medst_batch_texts_count"), "{figures}");
+
+    // On the cores that decode, too.
+    let (done, own) = (Arc::new(AtomicBool::new(false)), shared.clone());
+    let (begun, begin) = tokio::sync::oneshot::channel();
+    let (ended, end) = channel();
+    let flag = done.clone();
+    let decoding = tokio::spawn(async move {
+        let steps = move |wanted: &Wanted| {
+            let _ = begun.send(());
+            while wanted.check().is_ok() {
+                std::thread::yield_now();
+            }
+            flag.store(true, Ordering::SeqCst);
+            let _ = ended.send(());
+            wanted.check()
+        };
+        own.on_core(steps).await
+    });
+    begin.await.unwrap();
+    assert!(!done.load(Ordering::SeqCst));
+    decoding.abort();
+    end.recv().unwrap();
 }

@@ -21,7 +21,7 @@ async fn bad_requests_are_clear_and_take_nothing_with_them() {
     for (path, body, status, expected) in [
         ("/v1/embed", json!({}), 400, "nothing to embed"),
         ("/v1/embed", json!({"frontal": "%%%"}), 400, "frontal"),
-        ("/v1/embed", json!({"frontal": "part:0"}), 400, "no such part"),
+        ("/v1/embed", json!({"frontal": "part:0"}), 400, "not base64"),
         ("/v1/embed", json!({"frontal": STANDARD.encode(b"GIF89a")}), 400, "GIF files are not supported"),
         ("/v1/embed", json!({"frontal": STANDARD.encode(&bomb)}), 413, "a picture may have 10000"),
         ("/v1/embed", json!({"frontal": STANDARD.encode(picture(1, 101))}), 413, "101×101"),
@@ -165,33 +165,4 @@ async fn texts_that_are_none() {
     // A report is cut off where the model's window ends, and the answer says so.
     let (status, answer) = post(&router, "/v1/embed", &json!({"report": "The lungs are clear. ".repeat(2000)})).await;
     assert_eq!((status, &answer["studies"][0]["truncated"]), (StatusCode::OK, &true.into()));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn without_the_token_nothing_but_health_is_told() {
-    let token = "0123456789abcdef0123";
-    let (_, router, _) = service(Limits::default(), Some(token));
-    let ask = |path: &str, value: Option<String>| {
-        let mut request = Request::get(path);
-        if let Some(value) = value {
-            request = request.header(header::AUTHORIZATION, value);
-        }
-        request.body(Body::empty()).unwrap()
-    };
-    for path in ["/v1/models", "/metrics"] {
-        for value in [
-            None,
-            Some("Bearer".into()),
-            Some(format!("Bearer {token}0")),
-            Some(format!("Basic {token}")),
-            Some("Bearer 0123456789abcdef012".into()),
-        ] {
-            let (status, answer) = send(&router, ask(path, value)).await;
-            assert_eq!((status, answer["error"]["code"].as_str()), (StatusCode::UNAUTHORIZED, Some("unauthorized")));
-        }
-        assert_eq!(send(&router, ask(path, Some(format!("Bearer {token}")))).await.0, StatusCode::OK);
-    }
-    assert_eq!(send(&router, ask("/health", None)).await.0, StatusCode::OK);
-    let (status, _) = post(&router, "/v1/embed", &json!({"texts": ["edema"]})).await;
-    assert_eq!(status, StatusCode::UNAUTHORIZED);
 }

@@ -16,7 +16,7 @@ use medst::model::{MedSt, config};
 use medst::train::checkpoint::{ModelCard, OpenedModel};
 use medst_data::report::WordPiece;
 use medst_serve::service::{Calibrations, Shared};
-use medst_serve::{Limits, ServeConfig, Service, listen};
+use medst_serve::{Access, Limits, ServeConfig, Service, listen};
 use serde_json::Value;
 use tch::{Device, Kind};
 use tower::ServiceExt;
@@ -36,10 +36,15 @@ pub fn engine(folder: &Path) -> Engine {
     Engine::new(OpenedModel { model, card, pieces, path: folder.to_path_buf() }).unwrap()
 }
 
+fn config(limits: Limits, token: Option<&str>) -> ServeConfig {
+    let access = token.map_or(Access::Open, |token| Access::Token(token.into()));
+    ServeConfig::new("127.0.0.1:0".parse().unwrap(), access, &["medst.example".into()], limits).unwrap()
+}
+
 pub fn service(limits: Limits, token: Option<&str>) -> (Arc<Shared>, Router, Engine) {
     let folder = tempfile::tempdir().unwrap();
-    let config = ServeConfig::new("127.0.0.1:0".parse().unwrap(), token.map(str::to_string), false, limits).unwrap();
-    let mut service = Service::new(&config);
+    let config = config(limits, token);
+    let mut service = Service::new(&config).unwrap();
     service.add_model("tiny", engine(folder.path()), &Calibrations::default()).unwrap();
     assert!(service.add_model("tiny", engine(folder.path()), &Calibrations::default()).is_err());
     service.add_model("other", engine(folder.path()), &Calibrations::default()).unwrap();
@@ -62,13 +67,22 @@ pub fn picture(seed: u32, side: u32) -> Vec<u8> {
     bytes
 }
 
-pub async fn send(router: &Router, request: Request<Body>) -> (StatusCode, Value) {
+pub async fn send(router: &Router, mut request: Request<Body>) -> (StatusCode, Value) {
+    // As every client of HTTP/1.1 does.
+    request.headers_mut().entry(header::HOST).or_insert("localhost".parse().unwrap());
     let response = router.clone().oneshot(request).await.unwrap();
     let status = response.status();
     let busy = response.headers().get(header::RETRY_AFTER).is_some();
     assert_eq!(status == StatusCode::TOO_MANY_REQUESTS, busy);
     let bytes = to_bytes(response.into_body(), usize::MAX).await.unwrap();
     (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+}
+
+/// The text at an address.
+pub async fn get(router: &Router, path: &str) -> String {
+    let request = Request::get(path).header(header::HOST, "localhost").body(Body::empty()).unwrap();
+    let body = router.clone().oneshot(request).await.unwrap().into_body();
+    String::from_utf8(to_bytes(body, usize::MAX).await.unwrap().to_vec()).unwrap()
 }
 
 pub async fn post(router: &Router, path: &str, body: &Value) -> (StatusCode, Value) {
@@ -110,7 +124,7 @@ pub fn listening(limits: Limits) -> (SocketAddr, Arc<AtomicBool>, std::thread::J
     let (stop, (sender, receiver)) = (Arc::new(AtomicBool::new(false)), std::sync::mpsc::channel());
     let flag = stop.clone();
     let thread = std::thread::spawn(move || {
-        let config = ServeConfig::new("127.0.0.1:0".parse().unwrap(), None, false, limits).unwrap();
+        let config = config(limits, None);
         let ready = |address| sender.send(address).unwrap();
         listen::serve(&config, (shared, router), || flag.load(Ordering::SeqCst), ready).unwrap();
     });
@@ -134,6 +148,6 @@ pub fn connect(address: SocketAddr) -> TcpStream {
 /// The head of a request to embed that is the last of its connection.
 pub fn head(length: usize) -> String {
     format!(
-        "POST /v1/embed HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+        "POST /v1/embed HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
     )
 }

@@ -1,7 +1,7 @@
 //! Clients over a socket: slow, broken, and there while the service ends.
 
-use std::io::Write;
-use std::net::TcpStream;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -16,14 +16,14 @@ fn slow_and_broken_clients_over_a_socket_and_a_drain() {
     let connect = || connect(address);
     let head = |length: usize| {
         format!(
-            "POST /v1/embed HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+            "POST /v1/embed HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
         )
     };
     let body = json!({"texts": ["edema"]}).to_string();
     let whole = format!("{}{body}", head(body.len()));
     assert!(exchange(&mut connect(), whole.as_bytes()).starts_with("HTTP/1.1 200"));
     // Headers that never end: the connection is closed.
-    let answer = exchange(&mut connect(), b"GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: ");
+    let answer = exchange(&mut connect(), b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: ");
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
     // A body that never ends: an answer that says so.
     let answer = exchange(&mut connect(), format!("{}{{\"texts\"", head(4000)).as_bytes());
@@ -73,7 +73,7 @@ fn a_trickle_does_not_hold_a_place_and_others_are_answered_meanwhile() {
             })
         })
         .collect();
-    let health = "GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let health = "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     assert!(exchange(&mut connect(address), health.as_bytes()).starts_with("HTTP/1.1 200"));
     for (n, one) in slow.into_iter().enumerate() {
         let answer = one.join().unwrap();
@@ -124,7 +124,7 @@ fn bodies_that_are_cut_off_or_too_large_are_told_so() {
         let request = head(0).replace("Content-Length: 0", wrong);
         assert!(exchange(&mut connect(address), request.as_bytes()).starts_with("HTTP/1.1 400"), "{wrong}");
     }
-    let headers = format!("GET /health HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(1 << 20));
+    let headers = format!("GET /health HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(1 << 20));
     let answer = exchange(&mut connect(address), headers.as_bytes());
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
     stop.store(true, Ordering::SeqCst);
@@ -152,4 +152,59 @@ fn whoever_asked_before_the_end_is_answered() {
     }
     thread.join().unwrap();
     assert!(TcpStream::connect(address).is_err());
+}
+
+/// Asks for the page's largest asset many times over and reads nothing of the answers.
+fn ask_and_never_read(address: SocketAddr) -> TcpStream {
+    let mut stream = connect(address);
+    let request = "GET /reference HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let _ = stream.write_all(request.repeat(2000).as_bytes());
+    stream
+}
+
+#[test]
+fn clients_that_never_read_hold_up_nobody() {
+    let limits = Limits { connections: 40, peer_connections: 40, ..Limits::default() };
+    let (address, stop, thread) = listening(limits);
+    let silent: Vec<TcpStream> = (0..120).map(|_| ask_and_never_read(address)).collect();
+    let health = "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    for _ in 0..5 {
+        assert!(exchange(&mut connect(address), health.as_bytes()).starts_with("HTTP/1.1 200"));
+        let body = json!({"texts": ["edema"]}).to_string();
+        let whole = format!("{}{body}", head(body.len()));
+        assert!(exchange(&mut connect(address), whole.as_bytes()).starts_with("HTTP/1.1 200"));
+    }
+    drop(silent);
+    stop.store(true, Ordering::SeqCst);
+    thread.join().unwrap();
+}
+
+#[test]
+fn connections_end_when_nothing_is_taken_or_asked_and_when_they_are_old() {
+    let limits = Limits { send: Duration::from_millis(300), lifetime: Duration::from_secs(2), ..quick() };
+    let (address, stop, thread) = listening(limits);
+    let request = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    // Nothing more is asked.
+    let mut idle = connect(address);
+    let answer = exchange(&mut idle, request);
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.matches("HTTP/1.1").count() == 1, "{answer}");
+    // Nothing is taken: the connection is closed before all answers are sent.
+    let mut silent = ask_and_never_read(address);
+    std::thread::sleep(Duration::from_millis(1500));
+    let taken = exchange(&mut silent, &[]).matches("HTTP/1.1 200").count();
+    assert!(taken < 2000, "{taken} answers were kept for a client that took none");
+    // Requests come all the time: an answer says that it is the last.
+    let mut busy = connect(address);
+    let mut seen = Vec::new();
+    while !String::from_utf8_lossy(&seen).contains("connection: close") {
+        let mut piece = [0; 4096];
+        let read = busy.write_all(request).and_then(|()| busy.read(&mut piece)).unwrap_or(0);
+        if read == 0 {
+            break;
+        }
+        seen.extend_from_slice(&piece[..read]);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    stop.store(true, Ordering::SeqCst);
+    thread.join().unwrap();
 }

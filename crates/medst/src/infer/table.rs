@@ -14,6 +14,7 @@ use std::sync::Arc;
 use arrow_array::builder::{FixedSizeListBuilder, Float32Builder, StringBuilder};
 use arrow_array::{ArrayRef, RecordBatch};
 use medst_data::gather::{FoundStudy, Gathered, LeftOut, Picture};
+use medst_data::printable;
 use medst_data::split::Split;
 use parquet::arrow::ArrowWriter;
 use serde::Serialize;
@@ -190,6 +191,7 @@ fn write_npy(gathered: &Gathered, collected: &Collected, out: &Path) -> Result<V
     writer.write_record(std::iter::once("row").chain(TEXTS.iter().map(|(name, _)| *name))).map_err(fail)?;
     for (row, &number) in collected.studies.iter().enumerate() {
         let texts = TEXTS.iter().map(|(_, text)| text(&gathered.studies[number]).unwrap_or_default());
+        let texts = texts.map(|text| printable::one_line(&text).into_owned());
         writer.write_record(std::iter::once(row.to_string()).chain(texts)).map_err(fail)?;
     }
     let bytes = writer.into_inner().map_err(|error| Error::io(&list)(error.into_error()))?;

@@ -9,8 +9,10 @@ use crate::model::config::{ModelConfig, Semantics};
 use crate::model::input::ReportInput;
 use crate::{Error, Result};
 
-/// The longest text that is looked at; longer ones are refused before they are cut into pieces.
-const LONGEST: usize = 1 << 20;
+/// Bytes of the longest prompt that is cut into pieces, several times what fits any window. Longer ones are refused before.
+const LONGEST_PROMPT: usize = 1 << 14;
+/// The same for reports, of which the end may be cut off.
+const LONGEST_REPORT: usize = 1 << 17;
 
 /// A text in word pieces; never without words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +73,7 @@ impl Reader {
                 format!("the prompt “{shown}…” has {length}; the model reads {window} tokens: say it shorter");
             Err(Error::Input(message))
         };
-        if sentence.len() > LONGEST {
+        if sentence.len() > LONGEST_PROMPT {
             return long(format!("{} bytes", sentence.len()));
         }
         let words = clean::query(sentence);
@@ -91,8 +93,8 @@ impl Reader {
     /// # Errors
     /// Why nothing of it can be read.
     pub fn report(&self, report: &str) -> Result<Text, String> {
-        if report.len() > LONGEST {
-            return Err(format!("{} bytes are no report", report.len()));
+        if report.len() > LONGEST_REPORT {
+            return Err(format!("report too long: {} bytes (limit {LONGEST_REPORT})", report.len()));
         }
         let rule = match self.semantics {
             Semantics::Corrected => Rule::Standard,
@@ -162,7 +164,7 @@ mod tests {
             let error = reader.prompt(prompt).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
-        assert!(reader.prompt(&"x".repeat(LONGEST + 1)).unwrap_err().to_string().contains("bytes"));
+        assert!(reader.prompt(&"x".repeat(LONGEST_PROMPT + 1)).unwrap_err().to_string().contains("bytes"));
         let report = reader.report(&"The lungs are clear. ".repeat(20)).unwrap();
         assert!(report.truncated && report.len() == 8);
         assert_eq!(report, reader.cleaned("the lungs are clear ".repeat(20).trim_end()).unwrap());

@@ -4,6 +4,8 @@
 //! that reading takes no more memory than the file has bytes, whatever lengths it declares. Files
 //! do not always follow the transfer syntax that they name; see [`Encoding::settle`].
 
+use std::cell::Cell;
+
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 
@@ -11,8 +13,12 @@ use super::encoding::{Encoding, Head, ITEM, ITEM_END, SEQUENCE_END, UNDEFINED};
 
 /// Deeper nesting is refused: a radiograph has none of it, and it would exhaust the stack.
 const DEEPEST: usize = 32;
-/// More elements than this in one data set are refused; a radiograph has a few hundred.
-const MOST_ELEMENTS: usize = 1 << 16;
+/// Elements and items of a file, at whatever depth; a radiograph has a few hundred. Some have no
+/// bytes but those of their header.
+const MOST_ELEMENTS: usize = 1 << 17;
+/// Bytes of all texts that may have several values, which are a backslash apart, and each of which
+/// takes memory when they are read.
+const MOST_TEXT: usize = 1 << 20;
 
 /// Why a data set could not be read.
 #[derive(Debug, PartialEq, Eq)]
@@ -72,8 +78,8 @@ impl<'a> DataSet<'a> {
         encoding: Encoding,
         until: impl Fn(Tag) -> bool,
     ) -> Result<DataSet<'a>, Stop> {
-        let walk = Walk { bytes, length };
-        let (mut elements, mut at) = (Vec::new(), 0);
+        let walk = Walk { bytes, length, count: Cell::new(0) };
+        let (mut elements, mut at, mut text) = (Vec::new(), 0, 0);
         while let Some(head) = Head::read(bytes, at, encoding) {
             if until(head.tag) {
                 return Ok(DataSet { elements, end: at });
@@ -97,10 +103,20 @@ impl<'a> DataSet<'a> {
             let Some(value) = bytes.get(head.value..end) else {
                 return Err(Stop::Short);
             };
-            if elements.len() == MOST_ELEMENTS {
-                return Err(Stop::Damaged(format!("damaged DICOM: more than {MOST_ELEMENTS} elements")));
+            walk.count()?;
+            let element = Element { tag: head.tag, vr: head.vr(), value, undefined, encoding: inner };
+            if !undefined && element.type_of() == VR::SQ {
+                walk.count_items(value, encoding)?;
+            } else if element.may_have_texts() {
+                text += value.len();
+                if text > MOST_TEXT {
+                    return Err(Stop::Damaged(format!(
+                        "damaged DICOM: more than {MOST_TEXT} bytes of short texts, such as element {}",
+                        head.tag
+                    )));
+                }
             }
-            elements.push(Element { tag: head.tag, vr: head.vr(), value, undefined, encoding: inner });
+            elements.push(element);
             at = end;
             if pixels {
                 return Ok(DataSet { elements, end });
@@ -131,7 +147,7 @@ impl<'a> Element<'a> {
     /// encapsulated pixels.
     pub fn items(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let (value, encoding) = (self.value, self.encoding);
-        let walk = Walk { bytes: value, length: value.len() };
+        let walk = Walk { bytes: value, length: value.len(), count: Cell::new(0) };
         let mut at = 0;
         std::iter::from_fn(move || {
             let head = Head::read(value, at, encoding).filter(|head| head.tag == ITEM)?;
@@ -146,9 +162,33 @@ struct Walk<'a> {
     bytes: &'a [u8],
     /// Of the whole data set, of which `bytes` may be the beginning only.
     length: usize,
+    /// Elements and items so far.
+    count: Cell<usize>,
 }
 
 impl Walk<'_> {
+    /// Counts an element or item.
+    fn count(&self) -> Result<(), Stop> {
+        self.count.set(self.count.get() + 1);
+        match self.count.get() > MOST_ELEMENTS {
+            true => Err(Stop::Damaged(format!("damaged DICOM: more than {MOST_ELEMENTS} elements and items"))),
+            false => Ok(()),
+        }
+    }
+
+    /// Counts the items of a sequence of defined length without looking into them.
+    fn count_items(&self, value: &[u8], encoding: Encoding) -> Result<(), Stop> {
+        let mut at = 0;
+        while let Some(head) = Head::read(value, at, encoding).filter(|head| head.tag == ITEM) {
+            self.count()?;
+            if head.length == UNDEFINED {
+                break;
+            }
+            at = head.value.saturating_add(head.length as usize);
+        }
+        Ok(())
+    }
+
     /// The encoding of the items of an element.
     fn inner(head: &Head, encoding: Encoding) -> Encoding {
         // PS3.5, 6.2.2: unknown sequences of undefined length hold implicit little-endian elements.
@@ -187,6 +227,7 @@ impl Walk<'_> {
 
     /// The end of an item.
     fn item(&self, head: &Head, encoding: Encoding, fragment: bool, depth: usize) -> Result<usize, Stop> {
+        self.count()?;
         if head.length != UNDEFINED {
             return self.end(head, self.length);
         }
@@ -201,6 +242,7 @@ impl Walk<'_> {
             if head.tag.0 == 0xfffe {
                 return if head.tag == ITEM_END { Ok(head.value) } else { Err(out_of_place(at)) };
             }
+            self.count()?;
             at = match head.length {
                 UNDEFINED => {
                     let fragments = head.tag == tags::PIXEL_DATA;
@@ -214,5 +256,42 @@ impl Walk<'_> {
     /// The bytes end within items.
     fn exhausted(&self) -> Result<usize, Stop> {
         if self.bytes.len() < self.length { Err(Stop::Short) } else { Ok(self.length) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements_items_and_values_are_counted() {
+        // (0008,1140) SQ with empty items; empty elements; (0008,0008) UC of backslashes.
+        let items = |items: usize| [0xfe, 0xff, 0x00, 0xe0, 0, 0, 0, 0].repeat(items);
+        let sequence = |count: usize| {
+            let length = (8 * count as u32).to_le_bytes();
+            [&[0x08, 0, 0x40, 0x11, b'S', b'Q', 0, 0][..], &length, &items(count)].concat()
+        };
+        let open = |count: usize| {
+            let end = [0xfe, 0xff, 0xdd, 0xe0, 0, 0, 0, 0];
+            [&[0x08, 0, 0x40, 0x11, b'S', b'Q', 0, 0][..], &[0xff; 4], &items(count), &end].concat()
+        };
+        let elements = |count: usize| [0x09, 0, 0x10, 0x10, b'L', b'O', 0, 0].repeat(count);
+        let text = |vr: &[u8; 2], bytes: usize| {
+            [&[0x08, 0, 0x08, 0][..], vr, &[0, 0], &(bytes as u32).to_le_bytes(), &vec![b'\\'; bytes]].concat()
+        };
+        let read = |bytes: &[u8]| DataSet::read(bytes, bytes.len(), Encoding::EXPLICIT, |_| false).map(|set| set.end);
+        let most = [sequence(30_000), open(30_000), elements(60_000), text(b"UC", 1 << 19), text(b"UT", 1 << 19)];
+        assert_eq!(read(&most.concat()), Ok(most.concat().len()));
+        for (data, expected) in [
+            (sequence(1 << 17), "elements and items"),
+            (open(1 << 17), "elements and items"),
+            (elements((1 << 17) + 1), "elements and items"),
+            (text(b"UC", (1 << 20) + 2), "short texts"),
+            (text(b"UN", (1 << 20) + 2), "short texts"),
+            (text(b"UT", 1 << 18).repeat(5), "short texts"),
+        ] {
+            let error = read(&data).unwrap_err().reason();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 }

@@ -4,20 +4,13 @@
 //! Files without preamble, without meta group or without its length are read, as are those whose
 //! data set is not encoded as their transfer syntax says: the first elements show how it is.
 
-use std::io::Read;
-
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
-use flate2::read::DeflateDecoder;
 
-use super::attributes::Format;
 use super::dataset::{DataSet, Stop};
 use super::encoding::Encoding;
+use super::inflate::inflate;
 use crate::image::Notes;
-
-/// Where the elements in front of the pixels end at the latest, in deflated files. Not much more
-/// than the pixels that these elements declare is inflated.
-const MOST_IN_FRONT: u64 = 1 << 24;
 
 /// Whether bytes, at least the first 132 of a file, are those of a DICOM file: "DICM" after a
 /// preamble of 128 bytes, or the first element of a meta group or data set without preamble.
@@ -71,7 +64,7 @@ pub(super) fn with_data_set<T>(
         if bytes.len() < length {
             return Err(Stop::Short);
         }
-        let inflated = inflate(bytes)?;
+        let inflated = inflate(bytes, until(tags::PIXEL_DATA))?;
         let set = DataSet::read(&inflated, inflated.len(), Encoding::EXPLICIT, until)?;
         return work(&set, notes);
     }
@@ -86,32 +79,4 @@ pub(super) fn with_data_set<T>(
     }
     let set = DataSet::read(bytes, length, encoding, until)?;
     work(&set, notes)
-}
-
-/// The elements of a deflated data set up to the end of its pixels.
-fn inflate(bytes: &[u8]) -> Result<Vec<u8>, Stop> {
-    let damaged = |what: &str| Stop::Damaged(format!("damaged DICOM: {what}"));
-    let mut decoder = DeflateDecoder::new(bytes);
-    let mut inflated = Vec::new();
-    let mut take = |limit: u64, inflated: &mut Vec<u8>| match (&mut decoder).take(limit).read_to_end(inflated) {
-        Ok(count) => Ok(count as u64 == limit),
-        Err(error) => Err(damaged(&format!("its deflated data cannot be inflated: {error}"))),
-    };
-    if !take(MOST_IN_FRONT, &mut inflated)? {
-        return Ok(inflated);
-    }
-    let front = DataSet::read(&inflated, usize::MAX, Encoding::EXPLICIT, |tag| tag == tags::PIXEL_DATA);
-    let front = front.map_err(|stop| match stop {
-        Stop::Short => damaged("its elements are larger than those of a radiograph"),
-        damaged => damaged,
-    })?;
-    let expected = Format::of(&front).map_err(Stop::Damaged)?.bytes() as u64;
-    let declared = u64::from(Encoding::EXPLICIT.length_at(&inflated, front.end).unwrap_or(0));
-    if declared > 2 * expected + MOST_IN_FRONT {
-        return Err(damaged(&format!("its pixel data has {declared} bytes where {expected} were expected")));
-    }
-    // With the 12 bytes in front of them.
-    let end = front.end as u64 + 12 + declared;
-    take(end.saturating_sub(MOST_IN_FRONT), &mut inflated)?;
-    Ok(inflated)
 }

@@ -4,6 +4,7 @@
 use hayro_jpeg2000::{DecodeSettings, DecoderContext, Image};
 
 use super::attributes::Format;
+use super::jpeg_2000_header;
 use super::pixels::{Pixels, check_frame, codes, colour};
 use crate::image::jpeg::luma;
 
@@ -29,7 +30,7 @@ pub(super) fn decode(stream: &[u8], format: &Format) -> Result<Pixels, String> {
         return Err(fail("no size"));
     };
     check_frame(columns, rows, components, format)?;
-    let stream = &stream[..end(stream)?];
+    let stream = &stream[..end(stream, [columns, rows])?];
     let settings = DecodeSettings { strict: true, ..DecodeSettings::default() };
     let mut context = DecoderContext::default();
     let image = Image::new(stream, &settings).map_err(|error| fail(&error.to_string()))?;
@@ -77,8 +78,8 @@ fn number32(stream: &[u8], at: usize) -> Option<usize> {
 /// Where the codestream ends, its marker included; what follows is padding, of whatever bytes.
 ///
 /// # Errors
-/// A tile or the marker is missing.
-fn end(stream: &[u8]) -> Result<usize, String> {
+/// A tile or the marker is missing; the picture is cut into too many parts.
+pub(super) fn end(stream: &[u8], size: [usize; 2]) -> Result<usize, String> {
     let truncated = |what: &str| format!("truncated JPEG 2000: {what}");
     let tiles = |axis: usize| {
         // Sizes of the grid and of a tile, and where both begin (A.5.1).
@@ -88,6 +89,8 @@ fn end(stream: &[u8]) -> Result<usize, String> {
     let count = tiles(0).zip(tiles(1)).map(|(across, down)| across.saturating_mul(down));
     let count =
         count.filter(|count| (1..=65_535).contains(count)).ok_or_else(|| fail("an impossible number of tiles"))?;
+    let check = |at| jpeg_2000_header::check(stream, at, size).map_err(fail);
+    check(2)?;
     let mut seen = vec![false; count];
     let mut at = 2;
     loop {
@@ -99,6 +102,7 @@ fn end(stream: &[u8]) -> Result<usize, String> {
                 let (tile, length) =
                     number16(stream, at + 4).zip(number32(stream, at + 6)).ok_or(truncated("a tile is missing"))?;
                 *seen.get_mut(tile).ok_or_else(|| fail("a tile outside the picture"))? = true;
+                check(at)?;
                 at = match length {
                     // The last one may go on up to the end, whatever that is.
                     0 => stream.windows(2).rposition(|pair| pair == END_OF_CODESTREAM).filter(|&end| end > at),

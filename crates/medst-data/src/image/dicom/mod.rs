@@ -4,11 +4,13 @@
 //! | file | what |
 //! |---|---|
 //! | `file` | preamble, meta group, transfer syntax |
+//! | `inflate` | deflated data sets, no further than their pictures need |
 //! | `encoding` | how elements are written, whatever the transfer syntax says |
 //! | `dataset` | elements and items, in place |
 //! | `values` | typed values of elements |
 //! | `attributes` | the format of the pixels |
 //! | `pixels` | stored pixels: native, RLE, JPEG (8 bit by the decoder of plain JPEG files; lossless), JPEG-LS, JPEG 2000 |
+//! | `jpeg_2000_header` | into how many parts a JPEG 2000 codestream cuts its picture |
 //! | `voi` | from stored to grey values |
 //! | `header` | subject, study and view |
 //! | `write` | DICOM files of synthetic cohorts and tests |
@@ -23,7 +25,9 @@ mod dataset;
 mod encoding;
 mod file;
 mod header;
+mod inflate;
 mod jpeg_2000;
+mod jpeg_2000_header;
 mod jpeg_lossless;
 mod jpeg_ls;
 mod jpeg_stream;
@@ -39,6 +43,7 @@ pub mod write;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use dicom_dictionary_std::tags;
 use serde::{Deserialize, Serialize};
 
 use super::{GreyImage, Notes};
@@ -88,6 +93,22 @@ pub fn decode_noting(bytes: &[u8], window: Window, notes: &mut Notes) -> Result<
         Ok(GreyImage { width: format.columns, height: format.rows, pixels: grey })
     };
     guarded(|| with_data_set(bytes, bytes.len(), |_| false, notes, picture).map_err(Stop::reason))
+}
+
+/// Bytes of memory per pixel that decoding takes at most, besides the file.
+pub(super) fn memory_per_pixel(bytes: &[u8]) -> usize {
+    // The elements or the inflated file, 16-bit values and grey values (measured: 6.1).
+    const NATIVE: usize = 8;
+    let until_pixels = |tag| tag == tags::PIXEL_DATA;
+    let coding = |_: &DataSet, syntax: Option<&str>, _: &mut Notes| Coding::of(syntax);
+    let compressed = |set: &DataSet, syntax: Option<&str>, _: &mut Notes| {
+        Ok(pixels::memory_per_pixel(pixels::element(set)?, &Format::of(set)?, Coding::of(syntax)?))
+    };
+    let mut notes = Notes::default();
+    match with_data_set(bytes, bytes.len(), until_pixels, &mut notes, coding) {
+        Err(_) | Ok(Coding::Native) => NATIVE,
+        Ok(_) => with_data_set(bytes, bytes.len(), |_| false, &mut notes, compressed).unwrap_or(NATIVE),
+    }
 }
 
 /// Turns a panic into an error. The JPEG 2000 decoder is another project's, and holds assertions

@@ -91,9 +91,8 @@ pub(super) fn read(element: &Element, format: &Format, coding: Coding, notes: &m
     if coding == Coding::Native {
         return native(format, element);
     }
-    // The first item is the table of offsets, which some writers leave out.
-    let has_table = element.items().next().is_some_and(|item| Coding::of_frame(item).is_none());
-    let frame = element.items().skip(usize::from(has_table)).collect::<Vec<_>>().concat();
+    let mut frame = Vec::with_capacity(fragments(element).map(<[u8]>::len).sum());
+    fragments(element).for_each(|fragment| frame.extend_from_slice(fragment));
     let shown = Coding::of_frame(&frame).unwrap_or(coding);
     if shown != coding {
         notes.add("DICOM: a picture that is not compressed as its transfer syntax says, read as it is");
@@ -132,6 +131,26 @@ pub(super) fn read(element: &Element, format: &Format, coding: Coding, notes: &m
         }
         Coding::Jpeg2000 => jpeg_2000::decode(&frame, format),
     }
+}
+
+/// The fragments of a compressed frame.
+fn fragments<'a>(element: &Element<'a>) -> impl Iterator<Item = &'a [u8]> {
+    // The first item is the table of offsets, which some writers leave out.
+    let has_table = element.items().next().is_some_and(|item| Coding::of_frame(item).is_none());
+    element.items().skip(usize::from(has_table))
+}
+
+/// Bytes of memory per pixel that [`read`] takes at most for compressed pixels, and what follows it
+/// for grey values.
+pub(super) fn memory_per_pixel(element: &Element, format: &Format, coding: Coding) -> usize {
+    let start: Vec<u8> = fragments(element).flatten().copied().take(12).collect();
+    if coding == Coding::Jpeg2000 || Coding::of_frame(&start) == Some(Coding::Jpeg2000) {
+        // Coefficients and samples of 32 bits, parts of the picture and grey values (measured: 17.4
+        // of one component).
+        return 22 * format.samples;
+    }
+    // Of colour the most is that of JPEG; see `jpeg::memory_per_pixel`.
+    if format.samples == 3 { 11 } else { 8 }
 }
 
 fn native(format: &Format, element: &Element) -> Result<Pixels, String> {

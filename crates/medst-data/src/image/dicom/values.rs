@@ -11,6 +11,10 @@ use dicom_encoding::text::{SpecificCharacterSet, TextCodec};
 
 use super::dataset::{DataSet, Element};
 
+/// Bytes of a value that are read as numbers. Those that are have a few; tables and pixels are read
+/// elsewhere.
+const MOST_NUMBERS: usize = 1 << 16;
+
 impl DataSet<'_> {
     /// The text of an attribute without its padding; `None` where it is missing or empty.
     pub fn text(&self, tag: Tag) -> Option<String> {
@@ -70,12 +74,22 @@ impl Element<'_> {
         }
     }
 
+    /// Whether the value may be read as a text of several values (PS3.5, 6.4), by its type or by
+    /// that of the dictionary.
+    pub fn may_have_texts(&self) -> bool {
+        use VR::{AE, AS, CS, DA, DS, DT, IS, LO, PN, SH, TM, UC, UI};
+        let has_values = |vr| matches!(vr, AE | AS | CS | DA | DS | DT | IS | LO | PN | SH | TM | UC | UI);
+        let known = StandardDataDictionary.by_tag(self.tag).map(|entry| entry.vr().relaxed());
+        has_values(self.vr) || known.is_some_and(has_values)
+    }
+
     /// The numbers of the value; `None` for those that are not finite numbers.
     fn numbers(&self) -> Vec<Option<f64>> {
+        let value = &self.value[..self.value.len().min(MOST_NUMBERS)];
         let big = self.encoding.big_endian;
         macro_rules! of {
             ($number:ty, $size:literal) => {
-                self.value
+                value
                     .chunks_exact($size)
                     .filter_map(|bytes| bytes.first_chunk::<$size>())
                     .map(|&bytes| if big { <$number>::from_be_bytes(bytes) } else { <$number>::from_le_bytes(bytes) })
@@ -94,8 +108,8 @@ impl Element<'_> {
             VR::FL | VR::OF => of!(f32, 4),
             VR::FD | VR::OD => of!(f64, 8),
             VR::SQ => Vec::new(),
-            VR::OB | VR::UN => self.value.iter().map(|&byte| Some(f64::from(byte))).collect(),
-            _ => lossy(self.value).split('\\').map(number).collect(),
+            VR::OB | VR::UN => value.iter().map(|&byte| Some(f64::from(byte))).collect(),
+            _ => lossy(value).split('\\').map(number).collect(),
         }
     }
 }

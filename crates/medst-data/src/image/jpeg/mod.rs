@@ -36,7 +36,7 @@ use self::huffman::Bits;
 use super::GreyImage;
 use super::exif::Orientation;
 
-pub(super) use picture::{Untagged, decode, luma, size};
+pub(super) use picture::{Untagged, decode, luma, memory_per_pixel, size};
 
 /// Why there is no square.
 #[derive(Debug)]

@@ -32,6 +32,13 @@ pub fn size(bytes: &[u8]) -> Result<[usize; 2], String> {
     scans::size(bytes).map_err(Stop::reason)
 }
 
+/// Bytes of memory per pixel that decoding a JPEG file takes at most, besides the file.
+pub fn memory_per_pixel(bytes: &[u8]) -> usize {
+    // Coefficients of 16 bits and samples of the components that make the grey, one of these spread to
+    // all pixels, and a bit per coefficient of every component.
+    if has_rgb(bytes, Untagged::Ycbcr) { 11 } else { 5 }
+}
+
 fn picture(bytes: &[u8], wanted: usize) -> Result<GreyImage, Stop> {
     let frame = scans::read(bytes, wanted)?;
     let [first, others @ ..] = frame.components.get(..wanted.min(frame.components.len())).unwrap_or_default() else {

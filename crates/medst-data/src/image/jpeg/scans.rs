@@ -12,8 +12,8 @@ use super::header::{MALFORMED, read_codes, read_quantisation};
 use super::huffman::{Bits, CodeTable, ZIGZAG};
 
 /// Scans of a file. Progressive files have about ten; each takes time for the whole picture, however
-/// few bytes it has.
-const MOST_SCANS: usize = 256;
+/// few bytes it has: a hundred kilobytes of them would keep a processor busy for minutes.
+const MOST_SCANS: usize = 64;
 const NO_END: Stop = Stop::Refused("truncated JPEG: the end-of-image marker is missing");
 
 /// Reads a JPEG file up to its end-of-image marker.
@@ -61,7 +61,11 @@ impl Markers {
                     let [high, low] = *segment.first_chunk::<2>().ok_or(MALFORMED)?;
                     self.restart_interval = usize::from(u16::from_be_bytes([high, low]));
                 }
-                0xda if self.scans == MOST_SCANS => return Err(Stop::Refused("damaged JPEG: too many scans")),
+                0xda if self.scans == MOST_SCANS => {
+                    return Err(Stop::Other(format!(
+                        "a JPEG of more than {MOST_SCANS} scans, which no radiograph has"
+                    )));
+                }
                 0xda => {
                     self.scans += 1;
                     at = self.scan(bytes, segment, at)?;
@@ -214,4 +218,33 @@ fn by_rows(table: [f32; 64]) -> [u16; 64] {
         rows[usize::from(place)] = step as u16;
     }
     rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Untagged, decode};
+    use super::*;
+
+    #[test]
+    fn scans_are_counted_outside_of_other_segments() {
+        // 16×16 pixels, progressive; every table has one code of one bit, which stands for nothing.
+        let segment = |marker: u8, data: &[u8]| [&[0xff, marker, 0, data.len() as u8 + 2], data].concat();
+        let table = |kind: u8| segment(0xc4, &[&[kind, 1][..], &[0; 15], &[0]].concat());
+        let quantisation = segment(0xdb, &[&[0][..], &[1; 64]].concat());
+        let frame = segment(0xc2, &[8, 0, 16, 0, 16, 1, 1, 0x11, 0]);
+        // An extension may hold a picture of its own.
+        let thumbnail = [&[0xff, 0xe1, 4, 2][..], &[0xff, 0xda].repeat(512)].concat();
+        let scan = |first: u8, last: u8| [segment(0xda, &[1, 1, 0, first, last, 0]), vec![0x0f]].concat();
+        let file = |count: usize| {
+            let head = [&[0xff, 0xd8][..], &thumbnail, &quantisation, &frame, &table(0), &table(0x10)].concat();
+            [head, scan(0, 0).repeat(count - 1), scan(1, 63), vec![0xff, 0xd9]].concat()
+        };
+        let read = |bytes: &[u8]| decode(bytes, Untagged::Ycbcr).map(|image| image.pixels);
+        assert_eq!(read(&file(MOST_SCANS)), Ok(vec![128; 256]));
+        assert!(read(&file(MOST_SCANS + 1)).unwrap_err().contains("more than 64 scans"));
+        assert!(read(&[file(2), scan(0, 0).repeat(100)].concat()).is_ok(), "what follows the end is not read");
+        for length in 0..file(2).len() {
+            assert!(read(&file(2)[..length]).is_err());
+        }
+    }
 }

@@ -1,0 +1,127 @@
+//! Uploads: typed requests from JSON with pictures in base64, or from multipart with pictures as files.
+//!
+//! | file | what |
+//! |---|---|
+//! | `body` | reads JSON or multipart, within bounds |
+//! | `parts` | the parts of a multipart body as one value |
+//! | `picture` | a picture: a file or base64 |
+//!
+//! File names are never looked at. Bodies are kept in memory only.
+
+mod body;
+mod parts;
+mod picture;
+
+use std::sync::{Arc, Mutex};
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use medst::infer::{Radiograph, Sight, Views};
+use medst_data::image::dicom;
+use medst_data::image::size;
+use serde::de::DeserializeOwned;
+
+use crate::memory::{Held, Taken, Wanted};
+use crate::service::Shared;
+use crate::{Error, Result};
+
+pub use parts::number;
+pub use picture::Picture;
+
+/// A request that was read.
+pub struct Upload<T> {
+    pub request: T,
+    shared: Arc<Shared>,
+    _held: Arc<Mutex<Held>>,
+}
+
+impl<T: DeserializeOwned> FromRequest<Arc<Shared>> for Upload<T> {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, shared: &Arc<Shared>) -> Result<Upload<T>> {
+        let read = tokio::time::timeout(shared.limits.receive, body::read(request, shared));
+        let (request, held) = read.await.map_err(|_| Error::Slow)??;
+        Ok(Upload { request, shared: shared.clone(), _held: held })
+    }
+}
+
+impl<T> Upload<T> {
+    /// Decodes the views of a study; `what` names it.
+    ///
+    /// # Errors
+    /// No picture, one that cannot be read, is too large, or is declared to be another view than its header says.
+    pub async fn views(
+        &self,
+        sight: Sight,
+        frontal: Option<&Picture>,
+        lateral: Option<&Picture>,
+        what: &str,
+    ) -> Result<Views> {
+        let named = |own: Option<&Picture>, view: &str| -> Result<Option<(Bytes, String)>> {
+            let what = format!("{what}{view}");
+            own.map(|own| Ok((own.bytes(&what)?, what))).transpose()
+        };
+        let (frontal, lateral) = (named(frontal, "frontal")?, named(lateral, "lateral")?);
+        let shared = self.shared.clone();
+        let decode = move |wanted: &Wanted| -> Result<Option<Views>> {
+            let _counted = shared.decoding.one();
+            let one = |own: Option<(Bytes, String)>, frontal: bool| {
+                own.map(|(bytes, what)| decode(&bytes, sight, (&shared, wanted), frontal, &what)).transpose()
+            };
+            Ok(Views::of(one(frontal, true)?, one(lateral, false)?))
+        };
+        let views = self.shared.on_core(decode).await?;
+        views.ok_or_else(|| Error::Bad(format!("{what}no picture: give frontal, lateral, or both")))
+    }
+
+    /// Refuses more pictures or texts than a request may hold.
+    ///
+    /// # Errors
+    /// Says how many are allowed.
+    pub fn check_counts(&self, images: usize, texts: usize) -> Result<()> {
+        let limits = &self.shared.limits;
+        for (what, count, most) in [("pictures", images, limits.images), ("texts", texts, limits.texts)] {
+            if count > most {
+                return Err(Error::TooLarge(format!("{count} {what}; a request may hold {most}")));
+            }
+        }
+        Ok(())
+    }
+
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+}
+
+/// Refuses a picture by the size that its file declares, and waits for the memory that decoding it takes.
+///
+/// # Errors
+/// No picture, one that is too large, or one that is not wanted any more; `what` names it.
+pub fn for_picture(shared: &Shared, bytes: &[u8], wanted: &Wanted, what: &str) -> Result<Taken> {
+    wanted.check()?;
+    let [width, height] = size::declared(bytes).map_err(|reason| Error::Bad(format!("{what}: {reason}")))?;
+    let (pixels, most) = (width.saturating_mul(height), shared.limits.pixels);
+    if pixels > most {
+        return Err(Error::TooLarge(format!("{what}: {width}×{height} pixels; a picture may have {most}")));
+    }
+    shared.memory.for_picture(pixels.saturating_mul(size::memory_per_pixel(bytes)), wanted)
+}
+
+fn decode(
+    bytes: &[u8],
+    sight: Sight,
+    (shared, wanted): (&Shared, &Wanted),
+    frontal: bool,
+    what: &str,
+) -> Result<Radiograph> {
+    let fail = |reason: String| Error::Bad(format!("{what}: {reason}"));
+    let _memory = for_picture(shared, bytes, wanted, what)?;
+    if dicom::is_dicom(bytes)
+        && let Some(view) = dicom::header_of(bytes).map_err(fail)?.view
+        && view.is_frontal() != frontal
+    {
+        let declared = if frontal { "frontal" } else { "lateral" };
+        return Err(fail(format!("was declared {declared}, but its header says {view:?}")));
+    }
+    sight.decode(bytes).map_err(fail)
+}
