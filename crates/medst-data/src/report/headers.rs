@@ -173,7 +173,7 @@ fn paragraph(report: &str, start: usize) -> Option<Range<usize>> {
 fn headers(report: &str) -> Vec<Header> {
     let mut found = Vec::new();
     let mut start = 0;
-    let ends = BREAK.find_iter(report).map(|end| end.range()).chain([report.len()..report.len()]);
+    let ends = BREAK.find_iter(report).map(|end| end.range()).chain(std::iter::once(report.len()..report.len()));
     for end in ends {
         of_line(report, start..end.start, &mut found);
         start = end.end;

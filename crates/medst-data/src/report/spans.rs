@@ -20,7 +20,7 @@ static POINT: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^\s*\(?[0-9]+[.)]\
 pub fn sentences(report: &str) -> Vec<Range<usize>> {
     let found = readings(report);
     let read = match found.has_headers {
-        false => vec![0..report.len()],
+        false => std::iter::once(0..report.len()).collect(),
         true => {
             let readings: Vec<Range<usize>> = found.impression.into_iter().chain(found.findings).collect();
             if readings.is_empty() { found.last_paragraph.into_iter().collect() } else { readings }

@@ -19,6 +19,7 @@ use std::time::Instant;
 use medst::config::Config;
 use medst::loss::config::LossConfig;
 use medst::loss::global;
+use medst::loss::scale::Scale;
 use medst::model::input::Relations;
 use medst::model::projection::unit;
 use medst::train::dataset::{Crop, Dataset};
@@ -87,7 +88,8 @@ fn pairs(studies: i64, own: i64) {
     for _ in 0..2 {
         let start = Instant::now();
         let relations = Relations::of_sequences(none.shallow_clone());
-        let loss = global::part(&image, &report, &(0..own), &relations, &LossConfig::default()).loss;
+        let loss =
+            global::part(&image, &report, &(0..own), &relations, &Scale::fixed(0.07), &LossConfig::default()).loss;
         let _ = Tensor::run_backward(&[loss], &[&image, &report], false, false);
         seconds = seconds.min(start.elapsed().as_secs_f64());
     }

@@ -92,8 +92,7 @@ pub fn convert(request: &Request) -> Result<Conversion> {
     card.licence = request.licence.clone().or(card.licence);
     let mut model = MedSt::new(&config, request.seed, Device::Cpu, Kind::Float)?;
     let filled = fill::fill(&mut model, sources)?;
-    let notes =
-        write::write(request.to, &request.out, request.overwrite, &model, &card, &pieces, &filled, request.half)?;
+    let notes = write::write(request, &model, &card, &pieces, &filled)?;
     Ok(Conversion { out: request.out.clone(), to: request.to, model: config, filled, notes })
 }
 

@@ -9,7 +9,7 @@ use tch::{Kind, Tensor};
 use super::fill::Filled;
 use super::group::Group;
 use super::pickle::{self, Value};
-use super::{reference, transformers};
+use super::{Request, reference, transformers};
 use crate::model::card::{CARD, MODEL, ModelCard, VOCABULARY};
 use crate::model::config::{ModelConfig, Positions, Semantics, StemKind};
 use crate::model::{MedSt, Parameter};
@@ -30,22 +30,19 @@ pub enum Target {
 
 /// Writes a model; what stood at `out` is replaced only when everything is written.
 ///
-/// * `half`: 16 bits for each value, in a folder of ours.
-///
 /// Returns what the user should know of it.
 ///
 /// # Errors
-/// Something at `out` already (unless `overwrite`), or files that cannot be written.
+/// Something at `request.out` already (unless `overwrite`), or files that cannot be written.
 pub fn write(
-    target: Target,
-    out: &Path,
-    overwrite: bool,
+    request: &Request,
     model: &MedSt,
     card: &ModelCard,
     pieces: &WordPiece,
     filled: &Filled,
-    half: bool,
 ) -> Result<Vec<String>> {
+    let Request { out, to: target, overwrite, half, .. } = request;
+    let (target, overwrite, half) = (*target, *overwrite, *half);
     check_free(out, overwrite)?;
     if target != Target::Medst && model.config.image.stem == StemKind::Convolutions {
         return Err(Error::Config(

@@ -131,7 +131,7 @@ mod tests {
             for b in 0..3 {
                 let cosines = words.matmul(&patches(b).tr());
                 let found = (cosines / tau).exp().mean_dim(&[1i64][..], false, None::<Kind>).log() * tau;
-                let _ = scores.get(b).get(r).copy_(&(found * &weights).sum(None::<Kind>));
+                scores.get(b).get(r).copy_(&(found * &weights).sum(None::<Kind>));
             }
         }
         scores /= config.global_temperature;
