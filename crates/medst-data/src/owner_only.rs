@@ -19,7 +19,7 @@ const SHARED: u32 = 0o077;
 /// A folder that cannot be made or is another user's.
 pub fn create_folder(folder: &Path) -> Result<()> {
     if let Some(parent) = folder.parent() {
-        fs::create_dir_all(parent).map_err(Error::io(parent))?;
+        fs::create_dir_all(parent).map_err(Error::io(folder))?;
     }
     match fs::DirBuilder::new().mode(0o700).create(folder) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => take_away(folder),
