@@ -15,9 +15,9 @@ classes=()
 for name in consolidation edema 'pleural effusion' pneumonia pneumothorax atelectasis cardiomegaly; do classes+=(--class "$name"); done
 # Each step appears whole or not at all, so what is there is kept.
 if [ ! -e "$served/corpora/pairs" ]; then
-  say "drawing and preparing 150 patients that the model has not seen"
+  say "drawing and preparing 600 patients that the model has not seen"
   rm -rf "$served/drawn" "$served/corpora"
-  "$medst" -q phantom "$served/drawn" --subjects 150 --seed 5000001 --size 160 --layout table,mimic-cxr-jpg,ms-cxr-t >/dev/null
+  "$medst" -q phantom "$served/drawn" --subjects 600 --seed 5000001 --size 160 --layout table,mimic-cxr-jpg,ms-cxr-t >/dev/null
   "$medst" -q prepare table "$served/drawn/table/studies.csv" --out "$served/corpora/patients" --image-size 72 >/dev/null
   "$medst" -q prepare ms-cxr-t "$served/drawn/ms-cxr-t" --images "$served/drawn/mimic-cxr-jpg" --out "$served/corpora/pairs" \
     --image-size 72 >/dev/null

@@ -17,7 +17,7 @@ pub fn holds_name<'a>(mut texts: impl Iterator<Item = &'a str>, kept: &str) -> b
     texts.any(|text| {
         NAME.captures_iter(text).any(|found| {
             let name = found.get(1).or(found.get(2)).map(|name| name.as_str().to_lowercase());
-            name.is_some_and(|name| kept.split(' ').any(|word| word == name))
+            name.is_some_and(|name| kept.split_whitespace().any(|word| word == name))
         })
     })
 }
