@@ -40,6 +40,8 @@ struct Print {
     digest: [u8; 16],
     /// Whether an area is brighter than the one to its left.
     hash: [u64; CELLS * CELLS / 64],
+    /// One grey value, apart from padding: it shows nothing, so it says nothing of whose it is.
+    flat: bool,
 }
 
 /// A stored picture and whose it is.
@@ -93,6 +95,10 @@ pub fn find(
     for group in same(&prints) {
         let first = group[0];
         if group.iter().all(|&picture| pictures[picture].study.subject == pictures[first].study.subject) {
+            continue;
+        }
+        if prints[first].flat {
+            note(warnings, "pictures of a single grey value that several subjects have, kept".into(), group.len());
             continue;
         }
         let strictest = group.iter().map(|&picture| pictures[picture].study.split).max().unwrap_or(Split::Train);
@@ -169,7 +175,9 @@ fn print(pixels: &[u8], side: usize) -> Print {
             hash[bit / 64] |= u64::from(pair[1] > pair[0]) << (bit % 64);
         }
     }
-    Print { digest, hash }
+    let grey = pixels.iter().copied().max().unwrap_or_default();
+    let flat = pixels.iter().all(|&value| value == 0 || value == grey);
+    Print { digest, hash, flat }
 }
 
 /// Pictures with the same pixels, in order, where there are several.
@@ -255,6 +263,7 @@ mod tests {
         assert!(correlation(&plain, &waves(64, 2.0)) < 0.9);
         assert_eq!(correlation(&plain, &[7; 64 * 64]), 0.0);
         // Flat pictures are like one another, which says nothing.
+        assert!(print(&[3; 4096], 64).flat && !prints[0].flat);
         assert!(neighbours(&[print(&[3; 4096], 64), print(&[4; 4096], 64)]).is_empty());
         // The smallest pictures have fewer pixels than the hash has areas.
         print(&waves(16, 1.0), 16);
