@@ -30,6 +30,11 @@ fn prepare(table: &[u8], options: &PrepareOptions) -> Result<(Summary, Corpus, t
     Ok((summary, corpus, folder))
 }
 
+/// A report of a corpus, which has a sentence per line.
+fn one_line(report: &str) -> String {
+    report.replace('\n', " ")
+}
+
 #[test]
 fn a_table_is_the_same_in_every_encoding_and_with_every_separator() {
     let plain = "\"subject_id\",\"study_id\",\"view\",\"image\",\"report\"\r\n\
@@ -53,13 +58,16 @@ fn a_table_is_the_same_in_every_encoding_and_with_every_separator() {
     ];
     for (number, bytes) in forms.iter().enumerate() {
         let (_, corpus, _folder) = prepare(bytes, &PrepareOptions::default()).unwrap();
-        let told: Vec<_> =
-            corpus.studies().iter().map(|study| (study.study.0.as_str(), study.report.as_deref().unwrap())).collect();
+        let told: Vec<_> = corpus
+            .studies()
+            .iter()
+            .map(|study| (study.study.0.as_str(), one_line(study.report.as_deref().unwrap())))
+            .collect();
         let expected = [
             ("s1", "stable no pneumothorax there is a small left effusion"),
             ("s2", "no focal consolidation heart size is normal"),
         ];
-        assert_eq!(told, expected, "form {number}");
+        assert_eq!(told, expected.map(|(study, report)| (study, report.to_string())), "form {number}");
     }
 }
 
@@ -102,7 +110,8 @@ fn impression_and_findings_are_read_and_never_the_question() {
     ] {
         let table = format!("subject_id,view,image,report\n1,PA,0.png,\"{report}\"\n");
         let (summary, corpus, _folder) = prepare(table.as_bytes(), &PrepareOptions::default()).unwrap();
-        assert_eq!(corpus.studies()[0].report.as_deref(), Some(expected), "{report}");
+        let found = corpus.studies()[0].report.as_deref().map(one_line);
+        assert_eq!(found.as_deref(), Some(expected), "{report}");
         assert!(!summary.warnings.keys().any(|note| note.contains("person's name")), "{summary}");
     }
     // As the reference does, on request; the corpus says which.
