@@ -1,4 +1,4 @@
-//! Streaming the rows of a CSV file ([`super::delimited`] says of which forms): memory does not grow with its length.
+//! Streaming the rows of a CSV file (`delimited.rs` has the forms it may have): memory does not grow with its length.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};

@@ -10,7 +10,7 @@
 //! loss = CE(δ_p · v_q / τ, p) + CE((δ_p · v_q / τ)ᵀ, p)           v_q: embedding of the later report of pair q
 //! ```
 //!
-//! This is the direction along which progression is judged without training ([`crate::eval::tasks::progression`]). The difference
+//! This is the direction along which progression is judged without training ([`crate::eval::tasks::Progression`]). The difference
 //! is not normalised: where nothing changed, it says nothing.
 //!
 //! # Shapes

@@ -1,4 +1,4 @@
-//! Reading a table of images: CSV in any of the forms of [`super::super::delimited`], or Parquet.
+//! Reading a table of images: CSV in any of the forms of `delimited.rs`, or Parquet.
 //!
 //! One row is one image. Columns: `subject_id`, `view` and `image` are required; `study_id`, `day` (a number) or `acquired`
 //! (a date), `report` and `split` are understood; every other column is carried along as a label. Cells that say nothing
