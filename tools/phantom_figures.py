@@ -27,8 +27,7 @@ ROWS = [
 def figure(out, evaluation, task, group, name):
     corpora = json.load(open(out / f"figures-{evaluation}" / "results.json"))["corpora"]
     tasks = [found for found in corpora[0]["tasks"] if found["task"] == task]
-    found = next(f for f in tasks[0]["figures"] if (f["group"], f["name"]) == (group, name))
-    return found, tasks[0]
+    return next(f for f in tasks[0]["figures"] if (f["group"], f["name"]) == (group, name))
 
 
 def shown(value):
@@ -40,7 +39,7 @@ def main():
     print("| task | figure (95 % interval) | chance | asked for |")
     print("|---|---|---|---|")
     for evaluation, task, group, name, label, asked in ROWS:
-        found, _ = figure(out, evaluation, task, group, name)
+        found = figure(out, evaluation, task, group, name)
         interval = found.get("interval")
         between = f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
         print(f"| {label} | {shown(found['value'])}{between} | {shown(found.get('chance'))} | ≥ {asked:.2f} |")

@@ -74,6 +74,18 @@ pub(super) fn join(chunks: Vec<Vec<Tensor>>) -> Vec<Tensor> {
     (0..parts).map(|part| whole(part).set_requires_grad(true)).collect()
 }
 
+/// The part that some studies have of the batch's states (or their gradients), in the order of [`both`].
+pub(super) fn of_studies(states: &[Tensor], studies: &Range<i64>, lateral_rows: &[i64]) -> Vec<Tensor> {
+    let before = |row: i64| lateral_rows.partition_point(|&own| own < row) as i64;
+    let laterals = before(studies.start)..before(studies.end);
+    let rows = |part: usize| if part == 2 { &laterals } else { studies };
+    states
+        .iter()
+        .enumerate()
+        .map(|(part, own)| own.narrow(0, rows(part).start, rows(part).end - rows(part).start))
+        .collect()
+}
+
 /// Losses of a batch and the gradient of `share` of their total, in the parameters' order.
 ///
 /// # Errors
@@ -150,11 +162,8 @@ pub fn differentiate_share(
     for (number, chunk) in chunks.iter().enumerate() {
         // What earlier chunks give is not final.
         let last = number + 1 == chunks.len();
-        let [start, end] = [chunk.studies.start, chunk.studies.end];
-        let before = |row: i64| lateral_rows.partition_point(|&own| own < row) as i64;
-        let narrow = |part: usize, start: i64, end: i64| of_states[part].narrow(0, start, end - start);
-        let of_images = vec![narrow(0, start, end), narrow(1, start, end), narrow(2, before(start), before(end))];
-        let of_reports = vec![narrow(3, start, end)];
+        let mut of_images = of_studies(&of_states, &chunk.studies, &lateral_rows);
+        let of_reports = of_images.split_off(3);
         let [image, report] = chunk.chains(model)?;
         let mut image_done = |stage: usize, gradients: &mut Gradients| {
             if last {

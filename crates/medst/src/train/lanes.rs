@@ -15,7 +15,7 @@ use std::ops::Range;
 
 use tch::{Device, Tensor};
 
-use super::cached::{Chunk, both, join};
+use super::cached::{Chunk, both, join, of_studies};
 use super::gradients::Gradients;
 use super::recompute::product;
 use crate::infer::lanes::Lanes;
@@ -87,16 +87,8 @@ pub fn differentiate(
     let of_states = gradients.add(&(&losses.total * weight), &states);
     drop(states);
 
-    let work: Vec<(Vec<Tensor>, Vec<Tensor>)> = taped
-        .into_iter()
-        .map(|(Range { start, end }, states)| {
-            let before = |row: i64| lateral_rows.partition_point(|&own| own < row) as i64;
-            let narrow = |part: usize, start: i64, end: i64| of_states[part].narrow(0, start, end - start);
-            let mut own = vec![narrow(0, start, end), narrow(1, start, end), narrow(2, before(start), before(end))];
-            own.extend((states.len() > 3).then(|| narrow(3, start, end)));
-            (states, own)
-        })
-        .collect();
+    let work: Vec<(Vec<Tensor>, Vec<Tensor>)> =
+        taped.into_iter().map(|(studies, states)| (states, of_studies(&of_states, &studies, &lateral_rows))).collect();
     let found = in_lanes(lanes, work, move |(states, of_states)| {
         Ok(Gradients::of(shared.get(), &product(&states, &of_states)))
     })?;
