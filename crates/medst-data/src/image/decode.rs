@@ -61,7 +61,7 @@ pub(super) fn unsupported(bytes: &[u8]) -> String {
         [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => "NumPy",
         [b'<', b'!' | b'?' | b'h' | b'H', ..] => "HTML or XML",
         _ if bytes.get(344..348).is_some_and(|magic| magic == b"n+1\0" || magic == b"ni1\0") => "NIfTI",
-        _ => return "neither a JPEG, a PNG nor a DICOM file".into(),
+        _ => return "not a JPEG, PNG or DICOM file".into(),
     };
     format!("{name} files are not supported; convert it to PNG, JPEG or DICOM")
 }
@@ -71,7 +71,7 @@ pub(super) fn check_size(width: usize, height: usize) -> Result<(), String> {
         return Err(format!("it has no pixels ({width}×{height})"));
     }
     if width.saturating_mul(height) > MOST_PIXELS {
-        return Err(format!("{width}×{height} pixels are more than the {MOST_PIXELS} that are read"));
+        return Err(format!("image too large: {width}×{height} pixels (limit {MOST_PIXELS})"));
     }
     Ok(())
 }
