@@ -98,7 +98,7 @@ fn a_run_that_ended_before_its_first_checkpoint_is_resumed_from_its_start() {
     // A checkpoint that was there and is damaged is another matter.
     std::fs::remove_file(config.train.output.join("last/state.json")).unwrap();
     let error = pretrain(&config, true, Device::Cpu, &Silent).unwrap_err().to_string();
-    assert!(error.contains("none to resume from"), "{error}");
+    assert!(error.contains("no checkpoint to resume from"), "{error}");
 }
 
 #[test]
