@@ -23,16 +23,16 @@ async fn bad_requests_are_clear_and_take_nothing_with_them() {
         ("/v1/embed", json!({"frontal": "%%%"}), 400, "frontal"),
         ("/v1/embed", json!({"frontal": "part:0"}), 400, "not base64"),
         ("/v1/embed", json!({"frontal": STANDARD.encode(b"GIF89a")}), 400, "GIF files are not supported"),
-        ("/v1/embed", json!({"frontal": STANDARD.encode(&bomb)}), 413, "a picture may have 10000"),
+        ("/v1/embed", json!({"frontal": STANDARD.encode(&bomb)}), 413, "(limit 10000)"),
         ("/v1/embed", json!({"frontal": STANDARD.encode(picture(1, 101))}), 413, "101×101"),
         ("/v1/embed", json!({"studies": [study, study, study]}), 413, "a request may hold 2"),
-        ("/v1/embed", json!({"studies": [{"id": "x"}]}), 400, "neither a picture nor a report"),
-        ("/v1/embed", json!({"texts": [long]}), 400, "say it shorter"),
+        ("/v1/embed", json!({"studies": [{"id": "x"}]}), 400, "give an image or a report"),
+        ("/v1/embed", json!({"texts": [long]}), 400, "shorten it"),
         ("/v1/embed", json!({"texts": ["?"]}), 400, "no words"),
         ("/v1/embed", json!({"texts": ["edema"], "model": "../tiny"}), 404, "there are tiny, other"),
         ("/v1/embed", json!({"texts": ["edema"], "file": "/etc/passwd"}), 400, "unknown field"),
-        ("/v1/zero-shot", json!({"frontal": good, "classes": []}), 400, "no classes"),
-        ("/v1/zero-shot", json!({"frontal": good, "classes": [long]}), 400, "say it shorter"),
+        ("/v1/zero-shot", json!({"frontal": good, "classes": []}), 400, "give at least one class"),
+        ("/v1/zero-shot", json!({"frontal": good, "classes": [long]}), 400, "shorten it"),
         ("/v1/compare", json!({"time_points": [study]}), 400, "two or more"),
         (
             "/v1/compare",
@@ -42,7 +42,7 @@ async fn bad_requests_are_clear_and_take_nothing_with_them() {
         ),
         ("/v1/ground", json!({"frontal": good, "phrase": ""}), 400, "no words"),
         ("/v1/ground", json!({"frontal": good, "phrase": "edema", "threshold": 7}), 400, "below 1"),
-        ("/v1/nothing", json!({}), 404, "nothing at this address"),
+        ("/v1/nothing", json!({}), 404, "not found; see /reference"),
     ] {
         let (found, answer) = post(&router, path, &body).await;
         let message = answer["error"]["message"].as_str().unwrap_or_default();
