@@ -131,7 +131,7 @@ async fn studies(browser: &Browser, patient: &Patient) {
     let named = ["frontal, View: from the file's name", "lateral, View: from the file's name"];
     assert_eq!((&views[0], &views[1]), (&json!(named[0]), &json!(named[1])));
     assert!(views[2].as_str().unwrap().starts_with("frontal, View: DICOM header: "), "{views}");
-    assert_eq!(browser.text(".study.selected .choose").await, "● chosen");
+    assert_eq!(browser.text(".study.selected .choose").await, "● selected");
     // Without calibrations the page says that scores are none.
     assert!(browser.text("#findings-result").await.contains("scores, not probabilities"));
 }
@@ -443,9 +443,9 @@ async fn a_token_is_asked_for_and_what_is_missing_is_said() {
     let patient = patient(at);
     browser.upload(&[&patient.frontal]).await;
     browser.until("document.querySelectorAll('tr[data-finding]').length === 7").await;
-    assert!(browser.text("#findings-result").await.contains("Change needs two dates."));
+    assert!(browser.text("#findings-result").await.contains("Add a second date to see changes."));
     browser.click("#tab-similar").await;
-    assert!(browser.text("#similar-none").await.contains("no index"));
+    assert!(browser.text("#similar-none").await.contains("no search index"));
     assert_eq!(browser.value("document.getElementById('similar-form').hidden").await, json!(true));
     // A service that has gone is told as that.
     drop(service);
@@ -571,7 +571,11 @@ fn the_page_and_what_it_asks_for_answer() {
         ("/v1/report", json!({"frontal": later, "report": " "}), "neither impression nor findings"),
         ("/v1/report", json!({"frontal": later, "report": "Edema. ".repeat(65)}), "65 sentences"),
         ("/v1/report", json!({"report": "Edema is there."}), "no picture"),
-        ("/v1/report", json!({"frontal": later, "report": "Edema is there.", "least": 2}), "least from -1 to 1"),
+        (
+            "/v1/report",
+            json!({"frontal": later, "report": "Edema is there.", "least": 2}),
+            "least must be between -1 and 1",
+        ),
     ] {
         let (status, answer) = post_for(&address, path, &body);
         let message = answer["error"]["message"].as_str().unwrap();
