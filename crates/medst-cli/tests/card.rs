@@ -55,7 +55,7 @@ fn cards_say_what_is_known_and_ask_the_rest() {
         "| optimiser steps | 1 |",
         "retrieval | report to image",
         &format!("{} studies of {} subjects", counts["studies"], counts["subjects"]),
-        "no medical device",
+        "not a medical device",
         "Best validation",
     ] {
         assert!(card.contains(words), "{words}:\n{card}");

@@ -65,7 +65,7 @@ fn wrong_usage_and_configuration_exit_with_2() {
         (vec!["pretrain", "range.toml"], "model.image.heads"),
         (vec!["pretrain", "range.toml", "--set", "nonsense"], "key=value"),
         (vec!["prepare", "table", "cohort/studies.csv", "--out", "corpus"], "--overwrite"),
-        (vec!["prepare", "table", "cohort/studies.csv", "--out", "cohort"], "no corpus"),
+        (vec!["prepare", "table", "cohort/studies.csv", "--out", "cohort"], "not a corpus"),
         (vec!["phantom", "cohort", "--subjects", "2"], "not empty"),
         (vec!["embed", "corpus", "--model", "run", "--out", "x", "--split", "trian"], "train, validate or test"),
     ] {

@@ -26,7 +26,7 @@ fn weights_of_two_programs_become_a_model_and_go_out_again() {
         "token type 0 added",
         "prototypes of MGCA",
         "copied        12 tensors",
-        "at random",
+        "random     ",
         "global projection of reports",
         "written    model: a model of ours",
     ] {

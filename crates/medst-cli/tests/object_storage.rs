@@ -190,7 +190,7 @@ fn what_is_wrong_is_said() {
     let mut changed = shard.clone();
     changed[5000] ^= 1;
     for (cache, bytes, expected) in [
-        ("short", shard[..shard.len() - 1].to_vec(), "bytes where"),
+        ("short", shard[..shard.len() - 1].to_vec(), "bytes, expected"),
         ("changed", changed, "its checksum differs from corpus.json"),
     ] {
         storage.replace("a/images-00000.npy", bytes);

@@ -220,7 +220,7 @@ fn mimic_cxr_partial_downloads_and_unpacked_tables_work() {
     let nothing = tempfile::tempdir().unwrap();
     let source = Source::MimicCxr(MimicCxr { root: nothing.path().to_path_buf(), ..MimicCxr::default() });
     let error = prepare(&source, &mimic.at("none"), &options(), &Silent).unwrap_err().to_string();
-    assert!(error.contains("is no MIMIC-CXR"), "{error}");
+    assert!(error.contains("is not a MIMIC-CXR folder"), "{error}");
 }
 
 #[test]

@@ -192,7 +192,7 @@ fn a_target_is_replaced_only_when_it_is_a_corpus_and_asked_for() {
     prepare(folder.path(), table, &PrepareOptions { overwrite: true, ..options() }).unwrap();
     fs::remove_file(folder.path().join("corpus/corpus.json")).unwrap();
     let error = prepare(folder.path(), table, &PrepareOptions { overwrite: true, ..options() }).unwrap_err();
-    assert!(error.contains("is no corpus"), "{error}");
+    assert!(error.contains("is not a corpus"), "{error}");
 }
 
 #[test]

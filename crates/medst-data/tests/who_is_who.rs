@@ -84,7 +84,7 @@ fn an_exclusion_list_keeps_out_who_is_meant_in_whatever_form() {
     }
     let given = Given { table: TABLE, exclude: Some("subject_id\n10000032.0\n"), splits: None };
     let (summary, corpus) = given.prepare(folder.path()).unwrap();
-    let note = "ids of exclude.csv are written in another form (`10000032.0` for `10000032`)";
+    let note = "IDs of exclude.csv are written in another form (`10000032.0` for `10000032`)";
     assert_eq!(summary.warnings[note], 1, "{summary}");
     // Ids keep their letters and zeros.
     assert_eq!(subjects(&corpus).iter().map(|(own, _)| *own).collect::<Vec<_>>(), ["10000048", "007", "P55"]);
@@ -95,8 +95,8 @@ fn an_exclusion_list_that_keeps_nobody_out_or_is_ambiguous_is_an_error_with_both
     let folder = folder();
     let two = "subject_id,view,image\n7,PA,i/0.png\n007,PA,i/1.png\n";
     for (table, list, words) in [
-        (TABLE, "subject_id\nA-1\n", &["exclude.csv: keeps no subject out", "`A-1`", "`10000032`"][..]),
-        (TABLE, "dicom_id\nabc\n", &["keeps no subject out", "`abc`", "`0`"]),
+        (TABLE, "subject_id\nA-1\n", &["exclude.csv: excludes no subject", "`A-1`", "`10000032`"][..]),
+        (TABLE, "dicom_id\nabc\n", &["excludes no subject", "`abc`", "`0`"]),
         (TABLE, "subject_id\n\n,\n", &["exclude.csv", "cells"]),
         (TABLE, "subject_id,x\n,1\n", &["lists no subject, study or image"]),
         (TABLE, "subject_id\n10000032\n1.0E+07\n", &["exclude.csv: row 2", "`1.0E+07`", "lost digits"]),
@@ -135,8 +135,8 @@ fn split_files_are_matched_by_the_same_rule() {
         assert_eq!(subjects(&given.prepare(folder.path()).unwrap().1), all, "{splits}");
     }
     for (splits, words) in [
-        ("subject_id,split\nA-1,test\n", &["splits.csv: divides nothing", "`A-1`"][..]),
-        ("subject_id,split\n007,test\n7.0,train\n", &["splits.csv: row 2", "`7.0` is in train", "`007` in test"]),
+        ("subject_id,split\nA-1,test\n", &["splits.csv: assigns no split", "`A-1`"][..]),
+        ("subject_id,split\n007,test\n7.0,train\n", &["splits.csv: row 2", "`7.0` is in train", "`007` is in test"]),
     ] {
         let error = Given { table: TABLE, exclude: None, splits: Some(splits) }.prepare(folder.path()).err().unwrap();
         assert!(words.iter().all(|words| error.contains(words)), "{error}");
@@ -202,9 +202,9 @@ fn equal_pictures_of_several_subjects_stay_in_the_strictest_part_only() {
     let listed = fs::read_to_string(at("corpus/skipped.csv")).unwrap();
     assert!(listed.contains("i/0.png (as ") && listed.contains("copy.png, row 2)"), "{listed}");
     assert!(subjects(&corpus).iter().all(|(own, _)| *own != "a") && subjects(&corpus).len() == 5);
-    let kept = "pictures that other subjects of their split have too, kept (such as row 3 of subject `c` and row 4 of subject `d`)";
+    let kept = "images identical to one of another subject in the same split, kept (such as row 3 of subject `c` and row 4 of subject `d`)";
     assert_eq!(summary.warnings[kept], 2, "{summary}");
-    assert_eq!(summary.warnings["pictures nearly the same as one of another subject in another split, kept"], 2);
+    assert_eq!(summary.warnings["images almost identical to one of another subject in another split, kept"], 2);
 }
 
 #[test]
@@ -234,5 +234,5 @@ fn sectioned_reports_are_found_by_ids_in_other_forms() {
     assert_eq!(reports, ["no acute process", "heart is large"]);
     assert_eq!(corpus.studies()[0].labels["Edema"], "1");
     let error = run("study,impression,findings\nx-1,No acute process.,\n").unwrap_err();
-    assert!(error.contains("mimic_cxr_sectioned.csv: gives no study its report") && error.contains("`x-1`"), "{error}");
+    assert!(error.contains("mimic_cxr_sectioned.csv: has reports for none of the studies") && error.contains("`x-1`"), "{error}");
 }

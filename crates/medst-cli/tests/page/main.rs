@@ -570,7 +570,7 @@ fn the_page_and_what_it_asks_for_answer() {
         ("/v1/picture", json!({}), "picture"),
         ("/v1/report", json!({"frontal": later, "report": " "}), "neither impression nor findings"),
         ("/v1/report", json!({"frontal": later, "report": "Edema. ".repeat(65)}), "65 sentences"),
-        ("/v1/report", json!({"report": "Edema is there."}), "no picture"),
+        ("/v1/report", json!({"report": "Edema is there."}), "no image"),
         (
             "/v1/report",
             json!({"frontal": later, "report": "Edema is there.", "least": 2}),

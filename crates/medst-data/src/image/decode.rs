@@ -109,7 +109,7 @@ mod tests {
             (&b""[..], "empty"),
             (b"GIF89a", "GIF files are not supported"),
             (b"II*\0\x08\0\0\0", "TIFF files are not supported"),
-            (b"no picture", "neither"),
+            (b"no picture", "not a JPEG, PNG or DICOM file"),
             (&whole[..whole.len() - 20], "PNG"),
             (&[0xff, 0xd8, 0xff, 0xe0], "truncated JPEG"),
         ] {

@@ -64,7 +64,7 @@ async fn memory_is_shared_and_never_exceeded() {
         let config = ServeConfig::new("127.0.0.1:0".parse().unwrap(), Access::Open, &[], limits).unwrap();
         Service::new(&config).map(|_| ())
     };
-    assert!(config(100 << 20).unwrap_err().to_string().contains("allow 384 MiB") && config(384 << 20).is_ok());
+    assert!(config(100 << 20).unwrap_err().to_string().contains("set it to 384 or more") && config(384 << 20).is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -355,7 +355,7 @@ mod tests {
         let all: Vec<_> = (0..20).map(|n| study(n, 0.1, n < 3)).collect();
         let scored: Vec<(&FoundStudy, Vec<f64>)> = all.iter().map(|(study, scores)| (study, scores.clone())).collect();
         let error = finding("pleural effusion", 0, &scored).unwrap_err().to_string();
-        assert!(error.contains("show it") && error.contains('3'), "{error}");
+        assert!(error.contains("`present`") && error.contains('3'), "{error}");
         assert!(finding("edema", 0, &scored).is_err());
         let classes = Classes::from_names(Kind::Exclusive, &["dry".into(), "wet".into()]).unwrap();
         assert!(exclusive(&classes, None, &scored).unwrap_err().to_string().contains("--label"));
