@@ -28,7 +28,7 @@ fn weights_of_two_programs_become_a_model_and_go_out_again() {
         "copied        12 tensors",
         "random     ",
         "global projection of reports",
-        "written    model: a model of ours",
+        "written    model: a medst model",
     ] {
         assert!(out.contains(words), "{words}:\n{out}");
     }

@@ -79,7 +79,7 @@ fn an_exclusion_list_keeps_out_who_is_meant_in_whatever_form() {
         let given = Given { table: TABLE, exclude: Some(list), splits: None };
         let (summary, corpus) = given.prepare(folder.path()).unwrap();
         assert!(corpus.studies().len() == 3 && subjects(&corpus).iter().all(|(own, _)| *own != kept_out), "{list}");
-        assert_eq!(summary.skipped["subject is of the excluded exclude.csv"], 1, "{list}\n{summary}");
+        assert_eq!(summary.skipped["subject is excluded by exclude.csv"], 1, "{list}\n{summary}");
         assert_eq!(summary.warnings["images excluded by exclude.csv (1 subjects)"], 1, "{summary}");
     }
     let given = Given { table: TABLE, exclude: Some("subject_id\n10000032.0\n"), splits: None };
@@ -234,5 +234,8 @@ fn sectioned_reports_are_found_by_ids_in_other_forms() {
     assert_eq!(reports, ["no acute process", "heart is large"]);
     assert_eq!(corpus.studies()[0].labels["Edema"], "1");
     let error = run("study,impression,findings\nx-1,No acute process.,\n").unwrap_err();
-    assert!(error.contains("mimic_cxr_sectioned.csv: has reports for none of the studies") && error.contains("`x-1`"), "{error}");
+    assert!(
+        error.contains("mimic_cxr_sectioned.csv: has reports for none of the studies") && error.contains("`x-1`"),
+        "{error}"
+    );
 }

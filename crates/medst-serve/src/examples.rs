@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn only_what_was_found_is_given() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(Examples::open(folder.path()).unwrap_err().to_string().contains("no example patient"));
+        assert!(Examples::open(folder.path()).unwrap_err().to_string().contains("contains no example patients"));
         fs::create_dir(folder.path().join("a")).unwrap();
         for name in ["x.PNG", "x.txt", "secret.key"] {
             fs::write(folder.path().join("a").join(name), "x").unwrap();

@@ -208,7 +208,7 @@ fn words_outside_the_vocabulary_and_absent_images_are_counted() {
     assert_eq!(pairs.studies, [[0, 1], [1, 2]]);
     assert_eq!(pairs.findings[0].1, [Some(Course::Improving), None]);
     assert_eq!(pairs.findings[1].1, [None, Some(Course::Stable)]);
-    assert_eq!(skipped["edema: the course `gone` is unknown"], 1);
+    assert_eq!(skipped["edema: unknown course `gone`"], 1);
     assert_eq!(skipped["an image of the pair is not in the corpus"], 1);
     let error = truth::pairs(&corpus, &table(&["previous", "edema"], Vec::new()), &mut skipped).unwrap_err();
     assert!(error.contains("current"), "{error}");

@@ -222,7 +222,7 @@ mod tests {
         for (kind, given, expected) in [
             (Kind::Findings, &[][..], "give at least one class"),
             (Kind::Findings, &["edema", "Edema"], "twice"),
-            (Kind::Findings, &["edema= | "], "edema: no positive"),
+            (Kind::Findings, &["edema= | "], "edema: give at least one positive"),
             (Kind::Findings, &[" "], "no name"),
             (Kind::Exclusive, &["edema"], "give two or more exclusive classes"),
         ] {
@@ -232,7 +232,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         for (text, expected) in [
             ("kind = \"findings\"\n[[class]]\nname = \"x\"\npositiv = [\"a\"]\n", "positiv"),
-            ("[[class]]\nname = \"x\"\npositive = [\"a\"]\n", "class x: no negative"),
+            ("[[class]]\nname = \"x\"\npositive = [\"a\"]\n", "class x: give at least one negative"),
             (
                 "kind = \"exclusive\"\n[[class]]\nname = \"x\"\npositive = [\"a\"]\nnegative = [\"b\"]\n",
                 "positive sentences only",

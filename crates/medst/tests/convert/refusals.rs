@@ -45,9 +45,9 @@ fn files_that_do_not_belong_together() {
     let twice = error(&["mgca.ckpt", "bert"], &["model.image.heads=2"]);
     assert!(twice.contains("both") && twice.contains("report encoder") && twice.contains("text="), "{twice}");
     let wrong_side = error(&["text=deit.pth"], &["model.image.heads=2"]);
-    assert!(wrong_side.contains("nothing of text") && wrong_side.contains("image encoder"), "{wrong_side}");
+    assert!(wrong_side.contains("no text weights") && wrong_side.contains("image encoder"), "{wrong_side}");
     let folder = error(&["refused"], &[]);
-    assert!(folder.contains("a folder without model.safetensors"), "{folder}");
+    assert!(folder.contains("the folder has no model.safetensors"), "{folder}");
 }
 
 /// Weights that someone made: one tensor too many, one missing, one that is no number, one of integers.
@@ -80,7 +80,7 @@ fn tensors_that_cannot_be_explained() {
             Tensor::full([32], f64::NAN, (Kind::Float, tch::Device::Cpu)),
             "`norm.bias` contains values that are not finite",
         ),
-        (Tensor::zeros([32], (Kind::Int64, tch::Device::Cpu)), "`norm.bias` holds Int64 values"),
+        (Tensor::zeros([32], (Kind::Int64, tch::Device::Cpu)), "`norm.bias` has values of type Int64"),
     ] {
         let changed: Vec<_> = whole()
             .into_iter()
@@ -101,7 +101,7 @@ fn configurations_of_a_library_that_compute_something_else() {
     let folder = tempfile::tempdir().unwrap();
     for (source, change, words) in [
         ("vit", r#""hidden_act": "relu""#, "unsupported activation `relu`"),
-        ("bert", r#""position_embedding_type": "relative_key""#, "positions are `relative_key`"),
+        ("bert", r#""position_embedding_type": "relative_key""#, "unsupported positions `relative_key`"),
         ("bert", r#""layer_norm_eps": 1e-5"#, "layer_norm_eps"),
         ("bert", r#""model_type": "distilbert""#, "unsupported model_type `distilbert`"),
         ("bert", "nonsense", "config.json"),
