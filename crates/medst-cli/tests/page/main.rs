@@ -369,7 +369,7 @@ async fn report_matches(browser: &Browser, address: &str, patient: &Patient) {
     browser.keys("#report", "INDICATION: Cough.").await;
     browser.click("#match").await;
     browser
-        .until("document.getElementById('report-error').textContent.includes('neither impression nor findings')")
+        .until("document.getElementById('report-error').textContent.includes('neither an impression nor findings')")
         .await;
 }
 
@@ -570,8 +570,8 @@ fn the_page_and_what_it_asks_for_answer() {
     for (path, body, expected) in [
         ("/v1/picture", json!({"picture": "AAAA"}), "picture: not a JPEG"),
         ("/v1/picture", json!({}), "picture"),
-        ("/v1/report", json!({"frontal": later, "report": " "}), "neither impression nor findings"),
-        ("/v1/report", json!({"frontal": later, "report": "Edema. ".repeat(65)}), "65 sentences"),
+        ("/v1/report", json!({"frontal": later, "report": " "}), "neither an impression nor findings"),
+        ("/v1/report", json!({"frontal": later, "report": "Edema. ".repeat(65)}), "too many sentences: 65"),
         ("/v1/report", json!({"report": "Edema is there."}), "no image"),
         (
             "/v1/report",
