@@ -126,7 +126,7 @@ mod tests {
         let checksum = crc(&bytes[12..29]);
         bytes[29..33].copy_from_slice(&checksum.to_be_bytes());
         let error = decode(&bytes).unwrap_err();
-        assert!(error.contains("more than the"), "{error}");
+        assert!(error.contains("image too large"), "{error}");
     }
 
     /// PNG's checksum, bit by bit.
