@@ -87,7 +87,7 @@ fn access(arguments: &Serve) -> Result<(Access, Option<String>)> {
 
 /// Prints the address of the service. Prints the token only if it is a new random one.
 fn announce(address: SocketAddr, drawn: Option<&str>) {
-    eprintln!("serving at http://{address}; API reference at http://{address}/reference");
+    eprintln!("serving at http://{address}, API reference at http://{address}/reference");
     let Some(token) = drawn else { return };
     let here = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port()),
