@@ -12,21 +12,21 @@ MEDST := target/release/medst
 DEMO ?= demo
 
 help:
-	@echo 'make demo         build; synthetic cohort -> corpus -> pre-trained model -> result (minutes); FROM_SCRATCH=1 from random weights'
-	@echo 'make serve-demo   the service and its page with the demo model (makes the demo where there is none)'
-	@echo 'make test         every test'
-	@echo 'make test-mpi     preparation and pre-training by several processes (needs Open MPI)'
-	@echo 'make test-s3      corpora in object storage, against a server on the loopback'
-	@echo 'make test-dicom   pixels of every DICOM file of pydicom against pydicom (needs PyPI)'
-	@echo 'make check        what continuous integration runs: format, lints, tests, documentation'
-	@echo 'make bench        speed and memory against PyTorch, one table'
-	@echo 'make bench-gpu    the same on a GPU (not run on one yet)'
-	@echo 'make scale        tables and figures of docs/scale.md; make scale-measure measures anew what they compare with'
-	@echo 'make wheel        the Python package, in dist; make test-python tests it'
-	@echo 'make fuzz         fuzz what reads foreign bytes (nightly compiler, cargo-fuzz)'
-	@echo 'make build        the medst command only, in target/release'
-	@echo 'make clean-demo   remove what make demo made'
-	@echo 'CUDA=1 builds for a GPU that is not recognised, LIBTORCH=DIR uses a libtorch of your own.'
+	@echo 'make demo         build medst, draw a synthetic cohort, prepare a corpus, pre-train, evaluate (minutes); FROM_SCRATCH=1 starts from random weights'
+	@echo 'make serve-demo   start the service and its page with the demo model (runs the demo first if necessary)'
+	@echo 'make test         run every test'
+	@echo 'make test-mpi     test preparation and pre-training with several processes (needs Open MPI)'
+	@echo 'make test-s3      test corpora in object storage, against a local server'
+	@echo 'make test-dicom   compare the pixels of all DICOM files of pydicom with pydicom (needs PyPI)'
+	@echo 'make check        run what continuous integration runs: format, lints, tests, documentation'
+	@echo 'make bench        compare speed and memory with PyTorch'
+	@echo 'make bench-gpu    the same on a GPU (not yet run on one)'
+	@echo 'make scale        make the tables and figures of docs/scale.md; make scale-measure repeats their measurements'
+	@echo 'make wheel        build the Python package in dist/; make test-python tests it'
+	@echo 'make fuzz         fuzz the readers of files and requests (needs a nightly compiler and cargo-fuzz)'
+	@echo 'make build        build only the medst command, in target/release'
+	@echo 'make clean-demo   remove the results of make demo'
+	@echo 'CUDA=1 builds for CUDA if no GPU is detected, LIBTORCH=DIR uses an existing libtorch.'
 
 libtorch:
 	@tools/bootstrap.sh

@@ -12,7 +12,7 @@ say() { printf '\n== %s\n' "$*"; }
 start=$(date +%s)
 
 if [ -e "$demo" ]; then
-  echo "$demo exists from an earlier demo; \`make clean-demo\` removes it, DEMO=DIR uses another folder" >&2
+  echo "$demo already exists; remove it with \`make clean-demo\`, or use another folder with DEMO=DIR" >&2
   exit 2
 fi
 config=configs/phantom.toml side=72 first=(--set init.weights=phantom --set train.max_steps=120 --set optimizer.lr=2e-4)
@@ -25,11 +25,11 @@ say "1/6 drawing 400 patients"
 "$medst" phantom "$demo/cohort" --subjects 400 --seed 4000001 --size 160 --sheet "$demo/cohort.png"
 say "2/6 preparing the corpus"
 "$medst" prepare table "$demo/cohort/studies.csv" --out "$demo/corpus" --image-size "$side"
-say "3/6 pre-training for a short while on these patients"
+say "3/6 pre-training briefly on these patients"
 "$medst" pretrain "$config" --set data.corpus="$demo/corpus" --set train.output="$demo/run" --set train.log_every=20 "${first[@]}"
 # Something to compare with: random weights, which one step of no length leaves as they are.
 "$medst" -q pretrain "$config" --set data.corpus="$demo/corpus" --set train.output="$demo/untrained" "${untrained[@]}" >/dev/null
-say "4/6 drawing 300 other patients in the benchmarks' layouts, and preparing those"
+say "4/6 drawing 300 other patients in the layouts of the benchmarks, and preparing them"
 "$medst" phantom "$demo/benchmarks" --subjects 300 --seed 4000002 --size 160 --layout table,mimic-cxr-jpg,ms-cxr-t
 "$medst" -q prepare table "$demo/benchmarks/table/studies.csv" --out "$demo/corpora/patients" --image-size "$side"
 "$medst" -q prepare ms-cxr-t "$demo/benchmarks/ms-cxr-t" --images "$demo/benchmarks/mimic-cxr-jpg" \

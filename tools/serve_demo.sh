@@ -23,7 +23,7 @@ if [ ! -e "$served/corpora/pairs" ]; then
     --image-size 72 >/dev/null
 fi
 if [ ! -e "$served/index" ]; then
-  say "indexing them"
+  say "indexing these patients"
   "$medst" search index "$served/corpora/patients" --model "$model" --out "$served/index"
 fi
 if [ ! -e "$served/classes.json" ]; then
@@ -51,7 +51,7 @@ if [ ! -e "$examples" ]; then
   mv "$examples.part" "$examples"
 fi
 
-say "serving; Ctrl-C ends it"
+say "serving; stop with Ctrl-C"
 cat <<MESSAGE
   page       the link in the line that begins with "open" (its first screen offers the example patients)
   to drop    $examples/*/   (all files of one folder: PNG, DICOM, reports)

@@ -6,10 +6,10 @@
 >>> reports = model.embed_reports(["No effusion."])    # torch, [1, D], unit vectors
 >>> (images @ reports.T).numpy()
 
-What is imported here is loaded when it is first used, so that the command ``medst``, which needs no Python half of torch, starts at
-once. Everything raises subclasses of :class:`medst.Error`, which are also the exceptions of Python that fit.
+Names are imported on first use, so that the command ``medst``, which does not need the Python part of torch, starts at once. All
+exceptions are subclasses of :class:`medst.Error` and of the matching built-in exceptions.
 
-Research software, no medical device.
+Research software, not a medical device.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from medst._errors import (
 
 __version__ = "0.1.0"
 
-# Where what is public lives.
+# The module of each public name.
 _PLACES = {
     "Model": "medst.model",
     "load": "medst.model",

@@ -1,33 +1,33 @@
-"""What can go wrong. Every message names the file, key or input, what was expected, and how to mend it."""
+"""Exceptions. Every message names the file, key or input, what was expected, and how to fix it."""
 
 
 class Error(Exception):
-    """Whatever medst raises."""
+    """Base class of all exceptions of medst."""
 
 
 class InputError(Error, ValueError):
-    """What was given cannot be used: a prompt without words, an unknown name, a wrong shape."""
+    """An argument is invalid: a prompt without words, an unknown name, a wrong shape."""
 
 
 class DataError(Error, ValueError):
-    """A file is there but is not what it should be: a damaged corpus, weights of another model."""
+    """The contents of a file are invalid: a damaged corpus, weights of another model."""
 
 
 class ImageError(DataError):
-    """A picture cannot be read: damaged, of an unknown format, too large or too thin."""
+    """An image cannot be read: it is damaged, too large, too narrow, or has an unknown format."""
 
 
 class FileError(Error, OSError):
-    """The operating system refused a file; ``errno`` and ``filename`` say why and which."""
+    """The operating system reported an error for a file; see ``errno`` and ``filename``."""
 
 
 class MissingFileError(FileError, FileNotFoundError):
-    """A file is not there."""
+    """A file does not exist."""
 
 
 class FilePermissionError(FileError, PermissionError):
-    """A file may not be read or written."""
+    """Permission to read or write a file was denied."""
 
 
 class EngineError(Error, RuntimeError):
-    """An error while computing."""
+    """An error during computation."""

@@ -1,4 +1,4 @@
-"""Loads the native module with the libtorch that it was linked against: that of the installed package torch."""
+"""Loads the native module together with the libtorch of the installed package torch, against which it was linked."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def torch_folder() -> str:
     Raises
     ------
     ImportError
-        No torch is installed.
+        torch is not installed.
     """
     found = importlib.util.find_spec("torch")
     if found is None or not found.submodule_search_locations:
-        raise ImportError("medst needs the package torch, which is not installed")
+        raise ImportError("medst requires the package torch, which is not installed; run: pip install torch")
     return next(iter(found.submodule_search_locations))
 
 
@@ -29,7 +29,8 @@ def load() -> ModuleType:
     Raises
     ------
     ImportError
-        torch is missing or of another version than the one that medst was built for: its C++ interface changes with every version.
+        torch is missing, or its version differs from the one that medst was built for: the C++ interface of torch changes with every
+        version.
     """
     # Where torch is in another folder of packages than medst, the path that is written into the module does not lead to it; a library
     # that is loaded already is taken wherever it is.
@@ -38,7 +39,7 @@ def load() -> ModuleType:
         ctypes.CDLL(library)
         from medst import _medst
     except (ImportError, OSError) as error:
-        raise ImportError(f"the libtorch of medst could not be loaded: {error}{_versions()}") from error
+        raise ImportError(f"cannot load the libtorch that medst was built for: {error}{_versions()}") from error
     return _medst
 
 

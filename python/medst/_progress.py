@@ -1,4 +1,4 @@
-"""How long work is shown: a bar on a terminal, a function of the caller's, or nothing."""
+"""Progress of long calls: a bar on a terminal, a callback, or nothing."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Optional, Union
 
-#: ``None``: a bar where standard error is a terminal; ``True``, ``False``; or ``function(what, done, total)``, ``total`` possibly ``None``.
+#: ``None``: a bar if standard error is a terminal; ``True``, ``False``; or ``function(what, done, total)``, where ``total`` may be
+#: ``None``.
 Progress = Union[None, bool, Callable[[str, int, Optional[int]], None]]
 
 _WIDTH = 30
 
 
 def shown(progress: Progress) -> Bar | _Call | None:
-    """What shows the progress of a call; ``None`` for nothing."""
+    """The object that shows the progress of a call; ``None`` to show nothing."""
     if callable(progress):
         return _Call(progress)
     if progress is None:
@@ -24,7 +25,7 @@ def shown(progress: Progress) -> Bar | _Call | None:
 
 
 class _Call:
-    """A function of the caller's, called when something changed."""
+    """Calls a function of the caller whenever the progress has changed."""
 
     def __init__(self, function: Callable[[str, int, int | None], None]) -> None:
         self._function = function

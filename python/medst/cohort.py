@@ -1,4 +1,4 @@
-"""Synthetic patients, and corpora of tables."""
+"""Synthetic cohorts, and corpora from tables."""
 
 from __future__ import annotations
 
@@ -23,25 +23,26 @@ def phantom(
     layouts: Sequence[str] = ("table",),
     progress: Progress = None,
 ) -> dict[str, Any]:
-    """Draws a phantom cohort: synthetic patients with radiographs, reports and known truth.
+    """Draws a phantom cohort: synthetic patients with radiographs and reports whose findings are known.
 
     Parameters
     ----------
     out
-        A new or empty folder. The layout ``table`` has its table at ``out/studies.csv``.
+        A new or empty folder. The layout ``table`` writes its table to ``out/studies.csv``.
     size
-        Longest side of a picture in pixels, 64 to 4096.
+        Longest side of the images in pixels, 64 to 4096.
     layouts
-        Of ``table``, ``mimic-cxr-jpg``, ``ms-cxr-t``, ``rsna``, ``covidx``, ``chexpert``; several go into folders of their names.
+        One or more of ``table``, ``mimic-cxr-jpg``, ``ms-cxr-t``, ``rsna``, ``covidx``, ``chexpert``, ``folders``; several are written to
+        sub-folders of these names.
 
     Returns
     -------
-    What was written: ``folder``, ``subjects``, ``studies``, ``laterals``, ``images``. The same arguments draw the same bytes.
+    A summary: ``folder``, ``subjects``, ``studies``, ``laterals``, ``images``. The same arguments give the same bytes.
 
     Raises
     ------
     medst.InputError
-        A folder that is not empty, or an argument out of range.
+        ``out`` is not empty, or an argument is out of range.
     """
     show = shown(progress)
     try:
@@ -62,22 +63,22 @@ def prepare(
     overwrite: bool = False,
     progress: Progress = None,
 ) -> dict[str, Any]:
-    """Makes a corpus of a table of images, such as ``studies.csv`` of :func:`phantom`. (``medst prepare`` knows more sources and options.)
+    """Builds a corpus from a table of images, such as ``studies.csv`` of :func:`phantom`. (``medst prepare`` has more sources and options.)
 
     Parameters
     ----------
     table
-        CSV, gzipped CSV or Parquet with ``subject_id``, ``view``, ``image`` and more.
+        CSV, gzipped CSV or Parquet file with the columns ``subject_id``, ``view``, ``image`` and more (see ``medst prepare table --help``).
     out
-        The corpus. It appears whole or not at all; an interrupted preparation continues where it was.
+        Folder of the corpus. It is created only when it is complete; an interrupted preparation continues where it stopped.
     image_size
-        Side of the stored pictures in pixels.
+        Side of the stored images in pixels.
     sequence_length
-        Studies of a full sequence.
+        Number of studies in a full sequence.
 
     Returns
     -------
-    What was written and what was left out, by reason.
+    A summary of what was written, and of what was left out, by reason.
     """
     show = shown(progress)
     try:

@@ -1,4 +1,4 @@
-"""A prepared corpus as a data set of torch."""
+"""A prepared corpus as a torch data set."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Corpus(Dataset, Generic[T_co]):
-    """The studies of a corpus that ``medst prepare`` or :func:`medst.prepare` made; a ``torch.utils.data.Dataset``.
+    """The studies of a corpus made by ``medst prepare`` or :func:`medst.prepare`; a ``torch.utils.data.Dataset``.
 
     >>> corpus = medst.Corpus("corpus", split="train")
     >>> corpus[0].frontal.shape, corpus[0].report
     ((256, 256), 'the lungs are clear')
 
-    Studies are :class:`medst.Study` values: ``frontal`` and ``lateral`` (``None`` where there is none) are grey pictures of
-    ``image_size`` × ``image_size`` pixels, ``report`` is cleaned text or ``None``, ``day`` is in days. Pictures stay on the disk
-    until a study is asked for; what comes is a copy that may be changed. Data loaders with several workers open the corpus once each.
+    Items are :class:`medst.Study` values: ``frontal`` and ``lateral`` (or ``None``) are grey images of ``image_size`` × ``image_size``
+    pixels, ``report`` is cleaned text or ``None``, ``day`` is in days. Images are read from disk when a study is accessed, and are
+    copies that may be modified. Each worker of a data loader opens the corpus once.
 
     Parameters
     ----------
@@ -37,14 +37,14 @@ class Corpus(Dataset, Generic[T_co]):
     images
         ``"numpy"``: uint8 arrays ``[S, S]``; ``"pil"``: images of mode ``L``.
     transform
-        A function of a :class:`medst.Study`; what it returns is what the data set gives.
+        Function that is applied to each :class:`medst.Study`; the data set returns its result.
 
     Raises
     ------
     medst.MissingFileError
-        There is nothing at ``path``.
+        ``path`` does not exist.
     medst.DataError
-        What is there is no corpus, or a damaged one.
+        ``path`` is not a corpus, or the corpus is damaged.
     """
 
     def __init__(
@@ -64,13 +64,13 @@ class Corpus(Dataset, Generic[T_co]):
         self._open()
 
     def _open(self) -> None:
-        # An address in object storage is no path; opening it says what is there.
+        # An address in object storage is not a path; opening it reports whether it exists.
         if not self.path.startswith("s3:/") and not os.path.exists(self.path):
             raise MissingFileError(2, "no such corpus", self.path)
         self._corpus = native.Corpus.open(self.path)
         self._rows = self._corpus.rows(self.split)
 
-    # What is open stays in its process.
+    # An open corpus cannot be sent to another process.
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
         del state["_corpus"], state["_rows"]
@@ -82,7 +82,7 @@ class Corpus(Dataset, Generic[T_co]):
 
     @property
     def image_size(self) -> int:
-        """Side of the pictures in pixels."""
+        """Side of the images in pixels."""
         return self._corpus.image_size
 
     @property
@@ -92,12 +92,12 @@ class Corpus(Dataset, Generic[T_co]):
 
     @property
     def fingerprint(self) -> str:
-        """Changes with any picture, study or sequence."""
+        """Hash that changes with any image, study or sequence."""
         return self._corpus.fingerprint
 
     @property
     def sequences(self) -> list[list[int]]:
-        """For each sequence (the studies of one subject in time order) the numbers of its studies in this data set."""
+        """For each sequence (studies of one subject in time order), the indices of its studies in this data set."""
         place = {row: number for number, row in enumerate(self._rows)}
         return [[place[row] for row in rows] for rows in self._corpus.sequences(self.split)]
 
@@ -112,9 +112,9 @@ class Corpus(Dataset, Generic[T_co]):
         return (self[number] for number in range(len(self)))
 
     def study(self, number: int) -> Study:
-        """As ``corpus[number]``, without the transform."""
+        """Like ``corpus[number]``, without the transform."""
         if not -len(self) <= number < len(self):
-            raise IndexError(f"study {number} of {len(self)}")
+            raise IndexError(f"index {number} is out of range for {len(self)} studies")
         told = self._corpus.study(self._rows[number])
         return Study(
             frontal=self._picture(told["frontal"]),
@@ -128,7 +128,7 @@ class Corpus(Dataset, Generic[T_co]):
         )
 
     def describe(self, number: int) -> Study:
-        """As :meth:`study`, without reading the pictures."""
+        """Like :meth:`study`, without reading the images."""
         told = self._corpus.study(self._rows[number])
         known = {key: told[key] for key in ("report", "day", "study_id", "subject_id", "split", "labels")}
         return Study(**known)

@@ -1,4 +1,4 @@
-"""Evaluation of a model or of anybody's embeddings by the tasks of ``medst eval``."""
+"""Evaluation of a model, or of embeddings of any origin, with the tasks of ``medst eval``."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ class Figure:
     """One number of a task."""
 
     task: str
-    #: What it is of: a finding, a direction, a share of the training data.
+    #: What the figure is computed on: a finding, a direction, a fraction of the training data.
     group: str
     name: str
-    #: ``None`` where it is undefined; ``undefined`` says why.
+    #: ``None`` if it is undefined; ``undefined`` then states why.
     value: float | None
-    #: 95 %, of a bootstrap over subjects.
+    #: 95 % bootstrap interval over subjects.
     interval: tuple[float, float] | None
-    #: What guessing gives on these data, where that is known.
+    #: The value that guessing gives on these data, if known.
     chance: float | None
-    #: ``"share"`` (0…1), ``"number"`` or ``"rank"`` (a place in a list, 1 is the first).
+    #: ``"share"`` (0…1), ``"number"`` or ``"rank"`` (position in a list, starting at 1).
     unit: str
-    #: Rows it is computed from.
+    #: Number of rows it is computed from.
     rows: int
     undefined: str | None
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came out; ``print`` shows the tables of ``medst eval``."""
+    """Results; ``print`` shows the tables of ``medst eval``."""
 
     figures: list[Figure]
-    #: Tasks that the corpus does not allow, with the reason.
+    #: Tasks that cannot be evaluated on the corpus, with the reason.
     refused: dict[str, str]
-    #: All of it, as ``medst eval --json`` writes it.
+    #: All results, as ``medst eval --json`` prints them.
     details: dict[str, Any] = field(repr=False)
     text: str = field(repr=False)
 
@@ -56,18 +56,18 @@ class Evaluation:
         return self.text
 
     def value(self, task: str, name: str, group: str | None = None) -> float | None:
-        """The first figure of that task, name and group.
+        """Returns the first figure with this task, name and group.
 
         Raises
         ------
         KeyError
-            There is none; lists those that there are.
+            There is no such figure; the message lists the available ones.
         """
         for figure in self.figures:
             if figure.task == task and figure.name == name and group in (None, figure.group):
                 return figure.value
         known = sorted({(own.group, own.name) for own in self.figures if own.task == task})
-        raise KeyError(f"no figure {name!r} of {task} (group {group!r}); there are {known}")
+        raise KeyError(f"no figure {name!r} of {task} (group {group!r}); available: {known}")
 
 
 def evaluate(
@@ -85,42 +85,43 @@ def evaluate(
     seed: int = 0,
     progress: Progress = None,
 ) -> Evaluation:
-    """Evaluates a model, or embeddings that any program made.
+    """Evaluates a model, or embeddings of any origin.
 
     Parameters
     ----------
     task
-        ``"all"``, or some of ``temporal-image``, ``temporal-sentence``, ``zero-shot``, ``linear-probe``, ``retrieval``, ``progression``,
-        ``sequence-order``, ``grounding`` (the last from a model only).
+        ``"all"``, or one or more of ``temporal-image``, ``temporal-sentence``, ``zero-shot``, ``linear-probe``, ``retrieval``,
+        ``progression``, ``sequence-order``, ``grounding`` (the last from a model only).
     embeddings
-        A model; or embeddings of the frontal (and lateral) images: ``[n, D]`` in the order of the whole corpus, a row of NaN for a
-        study that has none; or vectors by study id.
+        A model; or embeddings of the frontal (and lateral) images: ``[n, D]`` in the order of the whole corpus, with a row of NaN for a
+        study without an embedding; or a mapping from study ID to vector.
     corpus
-        The truth. Its ``split`` is of no consequence here; ``split`` decides what is evaluated.
+        The corpus with the ground truth. Its own ``split`` is ignored; the argument ``split`` selects what is evaluated.
     reports, features
-        As ``embeddings``: of the reports, and of what a probe is trained on (``Model.image_features``), which without it is ``embeddings``.
+        Like ``embeddings``: embeddings of the reports, and the features on which a probe is trained (``Model.image_features``; by default
+        ``embeddings``).
     texts
-        A vector for each text of :func:`evaluation_texts`, for tasks that compare texts.
+        A vector for each text of :func:`evaluation_texts`, required by tasks that compare texts.
     split
-        The studies that are evaluated; ``None``: the test split, where there is none the validation split, where there is none all.
+        The studies to evaluate; ``None``: the test split if there is one, otherwise the validation split, otherwise all.
     protocol
         ``"strict"``, or ``"reference"`` for what the reference implementation computes.
     label
-        What a linear probe learns; chosen by the labels of the corpus where absent.
+        Label that a linear probe learns; by default chosen from the labels of the corpus.
     replicates, seed
-        Of the bootstrap over subjects.
+        Number of replicates and seed of the bootstrap over subjects.
 
     Raises
     ------
     medst.InputError
-        A task that is asked for by name and that the corpus does not allow, with the reason; vectors that do not fit.
+        A task that was requested by name cannot be evaluated on the corpus, or vectors do not fit.
     """
     asked = _asked(task, split, protocol, label, replicates, seed)
     show = shown(progress)
     try:
         if isinstance(embeddings, Model):
             if reports is not None or features is not None or texts is not None:
-                raise InputError("reports, features and texts are for embeddings; a model makes its own")
+                raise InputError("reports, features and texts can only be given with embeddings; a model computes its own")
             told, text = native.evaluate_model(asked, corpus._corpus, embeddings._engine, show)
         else:
             told, text = native.evaluate_vectors(
@@ -140,7 +141,7 @@ def evaluate(
 
 
 def evaluation_texts(task: str | Sequence[str], corpus: Corpus, **options: Any) -> list[str]:
-    """The texts that tasks compare: what an encoder of texts must encode for :func:`evaluate`, whose options these are."""
+    """Returns the texts that tasks compare, which a text encoder must embed for :func:`evaluate`. Takes the options of that function."""
     defaults = {"split": None, "protocol": "strict", "label": None, "replicates": 0, "seed": 0}
     unknown = set(options) - set(defaults)
     if unknown:
@@ -170,7 +171,7 @@ def _rows(name: str, vectors: Vectors, corpus: Corpus) -> torch.Tensor:
     if foreign is not None:
         raise InputError(f"{name}: the corpus has no study {foreign!r}")
     if not vectors:
-        raise InputError(f"{name}: there are no vectors")
+        raise InputError(f"{name}: no vectors are given")
     given = _matrix(name, list(vectors.values()))
     place = {key: number for number, key in enumerate(vectors)}
     rows = torch.full((len(ids), given.shape[1]), float("nan"))
@@ -187,7 +188,7 @@ def _matrix(name: str, vectors: Any) -> torch.Tensor:
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{name}: {error}") from error
     if matrix.ndim != 2 or matrix.shape[1] == 0:
-        raise InputError(f"{name}: shape {list(matrix.shape)}; expected [n, D]")
+        raise InputError(f"{name}: expected shape [n, D], not {list(matrix.shape)}")
     return matrix
 
 

@@ -1,8 +1,9 @@
 """The Med-ST losses (paper, sections 3.3 and 3.4) as differentiable functions of tensors, for any trainer.
 
-Each function computes loss and gradients in Rust at once, on the memory of the tensors it is given, and hands the gradients to torch's
-tape: what ``backward`` gives is what ``medst pretrain`` trains with. Second derivatives are not available and raise. Embeddings must be
-unit vectors (``torch.nn.functional.normalize``); float16 and bfloat16 are computed in float32, under autocast too.
+Each function computes the loss and its gradients together in Rust, in the memory of the given tensors, and registers the gradients with
+torch's autograd: ``backward`` yields the gradients that ``medst pretrain`` uses. Second derivatives are not supported and raise an
+error. Embeddings must be
+unit vectors (``torch.nn.functional.normalize``); float16 and bfloat16 are computed in float32, also under autocast.
 
 Letters: ``B`` studies, ``D`` embedding width, ``W`` words, ``P`` patches of a view, ``L`` lateral views, ``Q`` sequences, ``T`` steps.
 
@@ -33,9 +34,9 @@ __all__ = [
 ]
 
 Mapping = Literal["image_to_report", "report_to_image", "image_to_image", "report_to_report"]
-#: The paper's: from images to reports and back.
+#: The mappings of the paper: from images to reports and back.
 BOTH: tuple[Mapping, ...] = ("image_to_report", "report_to_image")
-#: Numbers of studies, a row a sequence, in time order; rows of different lengths, or -1 where a sequence has ended.
+#: Indices of studies in time order, one row per sequence; rows of different lengths, or padded with -1.
 Sequences = Union[Tensor, Sequence[Sequence[int]]]
 
 
@@ -57,13 +58,13 @@ def global_alignment(
     image, report
         ``[B, D]`` unit vectors, row ``b`` of both from study ``b``.
     kind
-        ``"sigmoid"``: every pair a yes or no of its own (SigLIP), beyond the paper.
+        ``"sigmoid"``: binary classification of every pair (SigLIP), beyond the paper.
     subjects
-        ``B`` numbers. Where given, studies of the same number are not told apart from each other (beyond the paper).
+        ``B`` subject numbers. If given, studies of the same subject are not negatives of each other (beyond the paper).
     parts
-        The batch is contrasted in so many parts, as devices that gather no negatives from each other would.
+        Number of parts that the batch is split into for the contrast, as on devices that do not gather negatives from each other.
     soft_targets
-        Share of the target that goes to studies whose report embeddings resemble a study's own, 0…1 (beyond the paper).
+        Share of the target that is assigned to studies with similar report embeddings, 0…1 (beyond the paper).
 
     Returns
     -------
@@ -83,7 +84,7 @@ def global_alignment(
     if subjects is not None:
         given = torch.as_tensor(subjects).reshape(-1).tolist()
         if len(given) != len(image):
-            raise InputError(f"subjects: {len(given)} numbers for {len(image)} studies")
+            raise InputError(f"subjects: expected {len(image)} numbers, one per study, not {len(given)}")
         known: dict[int, int] = {}
         numbers = [known.setdefault(number, len(known)) for number in given]
     about = _known(subjects=numbers)
@@ -91,7 +92,7 @@ def global_alignment(
 
 
 def retrieval_accuracy(image: Tensor, report: Tensor) -> tuple[float, float]:
-    """Share of images and reports whose partner is among the best 1 and the best 5 of the batch, both directions averaged; 0…1.
+    """Top-1 and top-5 accuracy of retrieving the matching image or report within the batch, averaged over both directions; 0…1.
 
     ``image``, ``report``: ``[B, D]`` unit vectors.
     """
@@ -119,9 +120,9 @@ def local_alignment(
     word_exists
         ``[B, W]`` bool, true where a word exists; every report needs one.
     importance
-        The learned weights of words and patches; ``None``: all count alike.
+        Learned weights of words and patches; ``None``: all are weighted equally.
     lateral_patches, lateral_rows
-        ``[L, P, D]``, and for each of them the number of its study, ascending.
+        ``[L, P, D]``, and the index of the study of each, in ascending order.
     weight
         ``"both"`` weights keys by their importance as well (beyond the paper).
 
@@ -130,29 +131,29 @@ def local_alignment(
     A scalar.
     """
     if words.ndim != 3 or patches.ndim != 3 or words.shape[0] != patches.shape[0] or words.shape[2] != patches.shape[2]:
-        raise InputError(f"words {_shape(words)}, patches {_shape(patches)}; expected [B, W, D] and [B, P, D]")
+        raise InputError(f"expected words [B, W, D] and patches [B, P, D], not {_shape(words)} and {_shape(patches)}")
     if word_exists.dtype != torch.bool or word_exists.shape != words.shape[:2]:
         expected = list(words.shape[:2])
-        raise InputError(f"word_exists: {word_exists.dtype} {_shape(word_exists)}; expected bool {expected}")
+        raise InputError(f"word_exists: expected bool {expected}, not {word_exists.dtype} {_shape(word_exists)}")
     studies, width = words.shape[0], words.shape[2]
     if 0 in words.shape or 0 in patches.shape:
-        raise InputError(f"words {_shape(words)}, patches {_shape(patches)}: an empty batch")
+        raise InputError(f"the batch is empty: words {_shape(words)}, patches {_shape(patches)}")
     if not bool(word_exists.any(1).all()):
-        raise InputError("word_exists: a report without words; leave its study out")
+        raise InputError("word_exists: a report has no words; leave its study out")
     rows = [] if lateral_rows is None else [int(row) for row in torch.as_tensor(lateral_rows).reshape(-1)]
     if lateral_patches is None:
         lateral_patches = patches.new_zeros((0, *patches.shape[1:]))
     if lateral_patches.shape != (len(rows), *patches.shape[1:]):
-        raise InputError(f"lateral_patches {_shape(lateral_patches)}; expected {[len(rows), *patches.shape[1:]]}")
+        raise InputError(f"lateral_patches: expected shape {[len(rows), *patches.shape[1:]]}, not {_shape(lateral_patches)}")
     if rows != sorted(set(rows)) or any(not 0 <= row < studies for row in rows):
-        raise InputError(f"lateral_rows {rows}: expected ascending numbers of the {studies} studies")
+        raise InputError(f"lateral_rows {rows}: expected ascending indices of the {studies} studies")
     if importance is None:
         learned = "uniform"
         empty = words.new_zeros((2 * width, width)), words.new_zeros(2 * width)
         layers = (*empty, *empty)
     else:
         if importance.width != width:
-            raise InputError(f"importance of width {importance.width} for embeddings of {width}")
+            raise InputError(f"importance has width {importance.width}, but the embeddings have {width}")
         learned = "learned" if weight == "queries" else "both"
         layers = (importance.word_weight, importance.word_bias, importance.patch_weight, importance.patch_bias)
     if weight not in ("queries", "both"):
@@ -184,10 +185,10 @@ def forward_mapping(
     image, report
         ``[B, D]`` unit vectors.
     sequences
-        ``[Q, T]``: numbers of studies in time order, -1 where a sequence has ended; or lists of two or more numbers. Without any the
-        loss is exactly 0.
+        ``[Q, T]``: indices of studies in time order, padded with -1; or lists of two or more indices. Without sequences, the loss is
+        exactly 0.
     mappings
-        From which sequence to which; their losses are summed.
+        Directions of the mapping; their losses are summed.
 
     Returns
     -------
@@ -206,21 +207,21 @@ def reverse_mapping(
     mappings: Sequence[Mapping] = BOTH,
     days: Tensor | Sequence[Sequence[float]] | None = None,
 ) -> Tensor:
-    """Reverse mapping regression: there through a soft neighbour and back, each step finds the time it came from.
+    """Reverse mapping regression: each step is mapped to its soft neighbour in the other sequence and back, and must find its own time.
 
     Parameters
     ----------
     image, report, sequences, mappings
-        As of :func:`forward_mapping`.
+        See :func:`forward_mapping`.
     variance_weight
-        Of the logarithm of the variance.
+        Weight of the logarithm of the variance.
     days
-        Of the same shape as ``sequences``: days since any one day (only differences matter). Times are then days instead of steps
-        (beyond the paper).
+        Same shape as ``sequences``: days since any fixed day (only differences matter). Times are then in days instead of steps (beyond
+        the paper).
 
     Returns
     -------
-    A scalar. From random weights its gradients can be very steep; clip them.
+    A scalar. With random weights, its gradients can be very large; clip them.
     """
     config = {
         "temporal_temperature": temperature,
@@ -231,7 +232,7 @@ def reverse_mapping(
 
 
 class Importance(nn.Module):
-    """The learned importance of words and patches (paper, section 3.3): single-head attention, of which only the weights are used.
+    """The learned importance of words and patches (paper, section 3.3): single-head attention of which only the attention weights are used.
 
     ``word_weight``, ``patch_weight``: ``[2D, D]``, query rows, then key rows; ``word_bias``, ``patch_bias``: ``[2D]``.
     """
@@ -252,13 +253,13 @@ class Importance(nn.Module):
 
 
 class _Differentiated(torch.autograd.Function):
-    """A loss whose gradients come with it."""
+    """A loss that is computed together with its gradients."""
 
     @staticmethod
     def forward(ctx: Any, compute: Callable[[list[Any]], Any], *inputs: Tensor) -> Tensor:
         needed = [bool(need) for need in ctx.needs_input_grad[1:]]
         value, gradients = compute([(lent(own), need) for own, need in zip(inputs, needed)])
-        # One for each input; what the loss does not depend on has none.
+        # One per input; None for inputs that the loss does not depend on.
         ctx.needed = [gradient is not None for gradient in gradients]
         ctx.save_for_backward(*inputs, *[tensor(gradient) for gradient in gradients if gradient is not None])
         return tensor(value)
@@ -269,13 +270,13 @@ class _Differentiated(torch.autograd.Function):
         inputs, saved = ctx.saved_tensors[:count], iter(ctx.saved_tensors[count:])
         found = [next(saved) * outside if needed else None for needed in ctx.needed]
         if torch.is_grad_enabled():
-            # Somebody may differentiate the gradients, for which they must not pass for constants.
+            # The gradients may be differentiated again, so they must not be treated as constants.
             found = [None if own is None else _Gradient.apply(own, *inputs) for own in found]
         return (None, *found)
 
 
 class _Gradient(torch.autograd.Function):
-    """A gradient that says that it cannot be differentiated."""
+    """A gradient that raises an error when it is differentiated."""
 
     @staticmethod
     def forward(ctx: Any, gradient: Tensor, *_inputs: Tensor) -> Tensor:
@@ -283,12 +284,12 @@ class _Gradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, ...]:
-        raise EngineError("the losses of medst have first derivatives only; a gradient of them was differentiated")
+        raise EngineError("second derivatives of the losses of medst are not supported")
 
 
 def _differentiable(compute: Callable[[list[Any]], Any], *inputs: Tensor) -> Tensor:
     kind = torch.promote_types(torch.float32, inputs[0].dtype)
-    # Autocast would take the products to half precision, in Rust as well.
+    # Autocast would compute the products in half precision, in Rust as well.
     with torch.autocast(inputs[0].device.type, enabled=False):
         return _Differentiated.apply(compute, *[own.to(kind) for own in inputs])
 
@@ -310,9 +311,9 @@ def _temporal(
     for row in rows:
         lasting = [number for number in row if number != -1]
         if row[: len(lasting)] != lasting or any(not 0 <= number < len(image) for number in lasting):
-            raise InputError(f"sequences: {row}; expected numbers of the {len(image)} studies, then -1")
+            raise InputError(f"sequences: {row}: expected indices of the {len(image)} studies, then -1")
         if len(lasting) < 2:
-            raise InputError(f"sequences: {row}; a sequence has two studies or more")
+            raise InputError(f"sequences: {row}: a sequence must have two or more studies")
     times = None
     if days is not None:
         given = [[float(day) for day in row] for row in _lists(days)]
@@ -321,7 +322,7 @@ def _temporal(
             raise InputError("days: expected a day for every study of every sequence")
         times = [[day - own[0] for day in own[:length]] + [0.0] * (longest - length) for own, length in zip(given, lengths)]
         if any(later < earlier for own, length in zip(times, lengths) for earlier, later in zip(own, own[1:length])):
-            raise InputError("days: a sequence is in time order; its days must not decrease")
+            raise InputError("days: must not decrease within a sequence, which is in time order")
     text = json.dumps({**config, "temporal_mappings": list(mappings)})
     about = _known(sequences=rows, days=times)
     return _differentiable(lambda inputs: native.temporal_mapping(text, inputs, about, reverse), image, report)
@@ -339,16 +340,16 @@ def _known(
 
 def _embeddings(image: Tensor, report: Tensor) -> None:
     if image.ndim != 2 or image.shape != report.shape or 0 in image.shape:
-        raise InputError(f"image {_shape(image)}, report {_shape(report)}; expected [B, D] of both")
+        raise InputError(f"expected image and report of the same shape [B, D], not {_shape(image)} and {_shape(report)}")
     _one_device(image, report)
 
 
 def _one_device(first: Tensor, *others: Tensor) -> None:
     if not first.is_floating_point():
-        raise InputError(f"tensors of {first.dtype}; expected float16, bfloat16, float32 or float64")
+        raise InputError(f"unsupported dtype {first.dtype}; expected float16, bfloat16, float32 or float64")
     other = next((own.device for own in others if own.device != first.device), None)
     if other is not None:
-        raise InputError(f"tensors on {first.device} and on {other}; expected one device")
+        raise InputError(f"tensors must be on the same device, not on {first.device} and {other}")
 
 
 def _wide(x: Tensor) -> Tensor:

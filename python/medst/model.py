@@ -1,7 +1,7 @@
-"""A trained model in use.
+"""Use of a trained model.
 
-Letters: ``n`` inputs, ``D`` embedding width, ``H`` width of the image encoder, ``C`` classes. Embeddings are unit vectors, so that their
-products are cosines; models with other weights have other embeddings, which do not compare (``Model.checksum``).
+Letters: ``n`` inputs, ``D`` embedding width, ``H`` width of the image encoder, ``C`` classes. Embeddings are unit vectors, so their dot
+products are cosines. Embeddings of models with different weights cannot be compared (``Model.checksum``).
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from medst.results import Classification, Comparison, Grounding
 from medst.study import Picture, Study, View, given
 
 PathLike = Union[str, "os.PathLike[str]"]
-#: Sentences that say a class, or those that say and those that deny it.
+#: Sentences that state a class, or sentences that state it and sentences that deny it.
 Sentences = Union[Sequence[str], Mapping[Literal["positive", "negative"], Sequence[str]]]
 T = TypeVar("T")
 
-# Inputs that cross the border together.
+# Inputs per call of the native module.
 _TOGETHER = 32
 #: The findings of MS-CXR-T.
 FINDINGS = ("consolidation", "edema", "pleural effusion", "pneumonia", "pneumothorax")
@@ -41,31 +41,33 @@ def load(
     window: Literal["declared", "reference"] = "declared",
     batch: int = 16,
 ) -> Model:
-    """Loads a model: one that comes with the package by its name (``"phantom"``), the folder of a run or of a checkpoint, or a
-    checkpoint file of the reference implementation.
+    """Loads a model: a built-in one by its name (``"phantom"``), the folder of a run or checkpoint, or a checkpoint file of the
+    reference implementation.
 
     Parameters
     ----------
     device
-        ``"auto"`` takes a CUDA device where torch finds one.
+        ``"auto"`` uses a CUDA device if torch finds one.
     exact
-        Decode every pixel of a JPEG file. Otherwise large ones are averaged while they are decoded: faster, within one grey level.
+        Decode every pixel of JPEG files. By default, large files are averaged while decoding, which is faster and accurate within one
+        grey level.
     window
-        How DICOM values become grey: as the file declares, or scaled by their maximum as the reference implementation does.
+        How DICOM pixel values are mapped to grey levels: as the file declares, or scaled by their maximum as in the reference
+        implementation.
     batch
-        Pictures that are computed at once; decides speed and memory, not results.
+        Images per batch; affects speed and memory, not results.
 
     Raises
     ------
     medst.MissingFileError
-        There is nothing at ``path``.
+        ``path`` does not exist.
     medst.DataError
-        What is there is no model.
+        ``path`` is not a model.
     """
     names = native.model_names()
     if not os.path.exists(path) and os.fspath(path) not in names:
         raise MissingFileError(
-            2, f"no such run, checkpoint or weight file; models known by name: {', '.join(names)}", os.fspath(path)
+            2, f"no such run, checkpoint or weight file; built-in models: {', '.join(names)}", os.fspath(path)
         )
     if batch < 1:
         raise InputError(f"batch={batch}: must be at least 1")
@@ -73,9 +75,9 @@ def load(
 
 
 class Model:
-    """A trained model. Made by :func:`medst.load`.
+    """A trained model, returned by :func:`medst.load`.
 
-    Methods release the interpreter's lock; calls from several threads take turns. Ctrl-C ends any of them at the next batch.
+    Methods release the GIL; calls from several threads run one after the other. Ctrl-C interrupts a call at the next batch.
     """
 
     def __init__(self, engine: Any) -> None:
@@ -94,22 +96,22 @@ class Model:
 
     @property
     def window(self) -> int:
-        """The longest text that is read whole, in tokens."""
+        """Maximum length of a text in tokens; longer reports are cut off."""
         return self._window
 
     @property
     def image_size(self) -> int:
-        """Side in pixels of what the model sees of a picture."""
+        """Side of the model's input image in pixels."""
         return self._side
 
     @property
     def path(self) -> str:
-        """Where it was read from."""
+        """Path that it was loaded from."""
         return self._engine.about()[0]
 
     @property
     def card(self) -> dict[str, Any]:
-        """What the weights say about themselves: configuration, vocabulary, training data, licence (``config.json``)."""
+        """Metadata of the weights: configuration, vocabulary, training data, licence (``config.json``)."""
         return json.loads(self._engine.about()[1])
 
     @property
@@ -119,7 +121,7 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """Where it computes. Results are on the CPU."""
+        """Device that it computes on. Results are on the CPU."""
         return torch.device(self._engine.about()[3])
 
     def __repr__(self) -> str:
@@ -133,7 +135,7 @@ class Model:
         Parameters
         ----------
         images
-            Each of them is one of
+            Each image is one of
 
             * the path of a JPEG, PNG or DICOM file, or the ``bytes`` of one,
             * a PIL image (``1``, ``L``, ``LA``, ``P``, ``RGB``, ``RGBA``, ``I``, ``I;16``),
@@ -141,11 +143,11 @@ class Model:
             * a ``pydicom`` dataset,
             * a pair ``(frontal, lateral)`` of any of these, or a :class:`medst.Study` (such as those of a :class:`medst.Corpus`).
 
-            All take the way of a file, so the same picture gives the same embedding in whichever form. (A JPEG file is averaged while it
-            is decoded; what PIL decoded of it differs by at most one grey level. ``load(…, exact=True)`` removes that.)
+            All forms are processed like files, so the same image has the same embedding in every form. (JPEG files are averaged while
+            decoding; the same image decoded by PIL differs by at most one grey level. ``load(…, exact=True)`` removes the difference.)
         view
-            What single pictures show where their file does not tell it: ``"auto"`` takes them for frontal. One whose DICOM header says
-            lateral goes through the lateral expert alone.
+            View of single images whose file states none; ``"auto"`` assumes frontal. Images whose DICOM header says lateral use the
+            lateral experts.
 
         Returns
         -------
@@ -154,7 +156,7 @@ class Model:
         Raises
         ------
         medst.MissingFileError, medst.ImageError, medst.InputError
-            Names the input that cannot be used; nothing is left out silently.
+            An input cannot be used; the message names it. No input is skipped silently.
         """
         rows = self._images(images, view, progress, features=False)
         return tensor(rows.take())
@@ -162,9 +164,9 @@ class Model:
     def image_features(
         self, images: Iterable[Picture | tuple[Picture, Picture] | Study], *, view: View = "auto", progress: Progress = None
     ) -> torch.Tensor:
-        """The image encoder's ``[CLS]`` states before projection, which linear probes are trained on.
+        """Returns the image encoder's ``[CLS]`` states before projection, on which linear probes are trained.
 
-        Parameters and exceptions as of :meth:`embed_images`.
+        Parameters and exceptions are those of :meth:`embed_images`.
 
         Returns
         -------
@@ -174,9 +176,9 @@ class Model:
         return tensor(rows.take())
 
     def embed_reports(self, reports: Iterable[str], *, progress: Progress = None) -> torch.Tensor:
-        """Embeds reports as hospitals write them; findings and impression are found, and cleaned as in training.
+        """Embeds reports as written by radiologists; findings and impression are extracted and cleaned as in training.
 
-        The end of a report that is longer than :attr:`window` is cut off, as in training; a warning says of how many.
+        Reports longer than :attr:`window` are cut off, as in training; a warning states how many.
 
         Returns
         -------
@@ -185,12 +187,12 @@ class Model:
         Raises
         ------
         medst.InputError
-            Names a report without words.
+            A report has no words; the message names it.
         """
         return self._texts(reports, "reports", progress, prompts=False)
 
     def embed_prompts(self, prompts: Iterable[str], *, progress: Progress = None) -> torch.Tensor:
-        """Embeds sentences that are compared with images. They are read whole or refused.
+        """Embeds sentences to compare with images. Sentences are never cut off.
 
         Returns
         -------
@@ -199,7 +201,7 @@ class Model:
         Raises
         ------
         medst.InputError
-            Names a sentence without words, or one that is longer than :attr:`window`.
+            A sentence has no words or is longer than :attr:`window`; the message names it.
         """
         return self._texts(prompts, "prompts", progress, prompts=True)
 
@@ -218,12 +220,12 @@ class Model:
         Parameters
         ----------
         classes
-            Names (whose sentences are those of the zero-shot benchmark); or names with sentences, ``{"edema": ["pulmonary edema"]}`` or
-            ``{"edema": {"positive": […], "negative": […]}}``; or the path of a TOML file as ``medst zero-shot --classes`` reads it.
+            Names (with the sentences of the zero-shot benchmark); or names with sentences, ``{"edema": ["pulmonary edema"]}`` or
+            ``{"edema": {"positive": […], "negative": […]}}``; or the path of a TOML file for ``medst zero-shot --classes``.
         exclusive
-            One of the classes is true, instead of each being there or not. (A file says it itself.)
+            Exactly one of the classes applies, instead of each being present or absent independently. (A TOML file states this itself.)
         calibration
-            A file that ``medst zero-shot --fit-calibration`` wrote for this model and these classes.
+            Calibration file that ``medst zero-shot --fit-calibration`` wrote for this model and these classes.
 
         Returns
         -------
@@ -232,9 +234,9 @@ class Model:
         Raises
         ------
         medst.InputError
-            Names the class or sentence that cannot be used; a calibration of another model or other classes.
+            A class or sentence cannot be used (the message names it), or the calibration belongs to another model or other classes.
         """
-        # What was said of classes is checked before anything long begins.
+        # Check the classes before embedding, which takes long.
         file, told = _classes(classes)
         calibrated = None if calibration is None else os.fspath(calibration)
         self._engine.classify(native.Rows(self.width), file, told, exclusive, calibrated)
@@ -255,15 +257,15 @@ class Model:
         Parameters
         ----------
         time_points
-            Earliest first; where all have a ``day``, they are sorted by it. Reports of :class:`medst.Study` take part.
+            Time points, earliest first; if all have a ``day``, they are sorted by it. Reports of :class:`medst.Study` are used as well.
         findings
-            What is followed from one time point to the next.
+            Findings to follow from one time point to the next.
         calibration
-            A file that ``medst compare --fit-calibration`` wrote for this model.
+            Calibration file that ``medst compare --fit-calibration`` wrote for this model.
 
         Returns
         -------
-        Changes of findings, similarities, and the order that the model believes; ``print`` shows a table.
+        Changes of findings, similarities, and the most probable order in time; ``print`` shows a table.
         """
         points = [given(point, f"time_points[{n}]", view) for n, point in enumerate(time_points)]
         if all(point["day"] is not None for point in points):
@@ -280,16 +282,16 @@ class Model:
         threshold: float = 0.5,
         view: View = "auto",
     ) -> list[Grounding]:
-        """Finds phrases in the pictures of one study.
+        """Locates phrases in the images of one study.
 
         Parameters
         ----------
         threshold
-            Boxes hold what is hotter than this share of the way from the median to the maximum of the heat map, 0…1.
+            Boxes enclose the heat map above this fraction of the way from its median to its maximum, 0…1.
 
         Returns
         -------
-        One :class:`medst.Grounding` a phrase; boxes are in pixels of the picture as it was given.
+        One :class:`medst.Grounding` per phrase; boxes are in pixels of the given image.
         """
         if not 0 <= threshold < 1:
             raise InputError(f"threshold={threshold}: must be at least 0 and below 1")
@@ -306,7 +308,7 @@ class Model:
 
     def _images(self, images: Iterable[Any], view: View, progress: Progress, *, features: bool) -> Any:
         if isinstance(images, (str, bytes, os.PathLike)):
-            raise InputError("images: expected several, in a list; a single one is a list of one")
+            raise InputError("images: expected a list; put a single image into a list")
         rows = native.Rows(self._features if features else self._width)
 
         def embed(batch: list[tuple[int, Any]]) -> None:
@@ -318,7 +320,7 @@ class Model:
 
     def _texts(self, texts: Iterable[str], name: str, progress: Progress, *, prompts: bool) -> torch.Tensor:
         if isinstance(texts, str):
-            raise InputError(f"{name}: expected several, in a list; a single one is a list of one")
+            raise InputError(f"{name}: expected a list; put a single text into a list")
         rows = native.Rows(self._width)
         truncated = 0
 
@@ -326,20 +328,20 @@ class Model:
             nonlocal truncated
             wrong = next((n for n, text in batch if not isinstance(text, str)), None)
             if wrong is not None:
-                raise InputError(f"{name}[{wrong}]: {type(dict(batch)[wrong]).__name__} is no text")
+                raise InputError(f"{name}[{wrong}]: {type(dict(batch)[wrong]).__name__} is not a string")
             truncated += self._engine.embed_texts([(f"{name}[{n}]", text) for n, text in batch], rows, prompts)
 
         _in_batches(texts, embed, f"embedding {name}", progress)
         if truncated:
             warnings.warn(
-                f"{truncated} of {len(rows)} {name} are longer than the {self.window} tokens that the model reads; their end was cut off",
+                f"{truncated} of {len(rows)} {name} are longer than the model's maximum of {self.window} tokens and were cut off",
                 stacklevel=3,
             )
         return tensor(rows.take())
 
 
 def _in_batches(inputs: Iterable[T], work: Callable[[list[tuple[int, T]]], None], what: str, progress: Progress) -> None:
-    """Does the work batch by batch; inputs come one by one and are not kept."""
+    """Processes inputs in batches; inputs are consumed one by one and not kept."""
     total = len(inputs) if isinstance(inputs, Sized) else None
     numbered: Iterator[tuple[int, T]] = iter(enumerate(inputs))
     done, show = 0, shown(progress)
@@ -362,11 +364,11 @@ def _classes(classes: Any) -> tuple[str | None, list[tuple[str, list[str], list[
     told = []
     for name, sentences in classes.items():
         if isinstance(sentences, str):
-            raise InputError(f"class {name}: expected sentences in a list, or lists positive and negative")
+            raise InputError(f"class {name}: expected a list of sentences, or the lists positive and negative")
         if not isinstance(sentences, Mapping):
             sentences = {"positive": sentences}
         unknown = set(sentences) - {"positive", "negative"}
         if unknown:
-            raise InputError(f"class {name}: unknown {sorted(unknown)}; expected positive and negative")
+            raise InputError(f"class {name}: unknown keys {sorted(unknown)}; expected positive and negative")
         told.append((name, list(sentences.get("positive", [])), list(sentences.get("negative", []))))
     return None, told

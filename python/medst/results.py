@@ -1,4 +1,4 @@
-"""What a model says of images, as values."""
+"""Results of a model as values."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ class Classification:
 
     #: Names of the classes, ``C``.
     classes: list[str]
-    #: ``[n, C]`` float64: cosine to the sentences that say a class, for findings less that to the sentences that deny it; -2 to 2.
+    #: ``[n, C]`` float64: cosine to the sentences that state a class; for findings, minus the cosine to the sentences that deny it; -2 to
+    #: 2.
     scores: torch.Tensor
-    #: ``[n, C]`` float64 in 0…1; of exclusive classes rows sum to 1. Without a calibration they only order images.
+    #: ``[n, C]`` float64 in 0…1; for exclusive classes, rows sum to 1. Without a calibration, they only rank images.
     probabilities: torch.Tensor
-    #: The data that the probabilities were calibrated on; ``None``: they were not.
+    #: The data on which the probabilities were calibrated; ``None`` if they are not calibrated.
     calibrated_on: str | None
 
 
@@ -27,28 +28,28 @@ class FindingChange:
     """The course of a finding between two time points."""
 
     finding: str
-    #: Step of the image embedding from what tells an improvement to what tells a worsening; cosine units, above 0 is worse.
+    #: Change of the image embedding along the direction from improvement to worsening; cosine units, above 0 is worse.
     towards_worse: float
-    #: Share of pairs of sentences that say the same direction, 0…1.
+    #: Share of sentence pairs that agree on the direction, 0…1.
     agreement: float
     #: Scores of its presence, before and after; cosine units.
     presence: tuple[float, float]
     #: Probabilities of improving, stable and worsening; ``None`` without a calibration.
     courses: tuple[float, float, float] | None
-    #: ``"improving"``, ``"stable"``, ``"worsening"``, or ``None`` where the sentences do not agree.
+    #: ``"improving"``, ``"stable"``, ``"worsening"``, or ``None`` if the sentences do not agree.
     said: str | None
-    #: Of ``said``: its probability, or without a calibration the agreement; 0…1.
+    #: Confidence in ``said``: its probability, or without a calibration the agreement; 0…1.
     confidence: float
 
 
 @dataclass(frozen=True)
 class Step:
-    """Two consecutive time points, or (where there are more than two) the first and the last."""
+    """Two consecutive time points, or (if there are more than two) the first and the last."""
 
     #: Numbers of the time points.
     start: int
     end: int
-    #: ``None`` where a day is not known.
+    #: ``None`` if a day is unknown.
     days: float | None
     #: Cosines, -1…1.
     image_similarity: float
@@ -58,30 +59,30 @@ class Step:
 
 @dataclass(frozen=True)
 class Order:
-    """Which order of the time points a model believes."""
+    """The most probable order of time points."""
 
-    #: Numbers of the time points; for reports the images at the times of the reports.
+    #: Indices of the time points; for reports, the images at the times of the reports.
     order: list[int]
-    #: Of all orders, 0…1.
+    #: Its probability among all orders, 0…1.
     probability: float
-    #: Of the order in which they were given.
+    #: Probability of the given order.
     given_probability: float
-    #: Its place among all orders, 1 is the first.
+    #: Rank of the given order among all orders, starting at 1.
     given_place: int
     orders: int
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """``T`` time points of a subject against each other; ``print`` shows a table."""
+    """Comparison of ``T`` time points of a subject; ``print`` shows a table."""
 
     time_points: list[str]
     days: list[float | None]
     steps: list[Step]
-    #: Cosines ``[T, T]`` float64; NaN where a report is missing.
+    #: Cosines ``[T, T]`` float64; NaN if a report is missing.
     image_similarity: torch.Tensor
     report_similarity: torch.Tensor
-    #: Images (rows) and reports (columns).
+    #: Cosines of images (rows) and reports (columns).
     image_report_similarity: torch.Tensor
     order_by_images: Order | None
     order_by_reports: Order | None
@@ -94,9 +95,9 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Box:
-    """A region that is hotter than the threshold."""
+    """A region above the threshold."""
 
-    #: Pixels of the picture as it was given; ends exclusive.
+    #: In pixels of the given image; ends are exclusive.
     left: float
     top: float
     right: float
@@ -108,14 +109,14 @@ class Box:
 
 @dataclass(frozen=True)
 class Word:
-    """A word, and the patch that it resembles most."""
+    """A word, and the most similar patch."""
 
     word: str
     #: Share in the modality-weighted loss; all words of a phrase sum to 1.
     importance: float
     #: ``"frontal"`` or ``"lateral"``.
     view: str
-    #: Left, top, right, bottom of that patch, in pixels of the picture.
+    #: Left, top, right, bottom of that patch, in pixels of the image.
     bounds: tuple[float, float, float, float]
     #: Cosine with it, -1…1.
     similarity: float
@@ -123,17 +124,17 @@ class Word:
 
 @dataclass(frozen=True)
 class Grounding:
-    """Where a phrase of ``W`` words is in the pictures of a study.
+    """Where a phrase of ``W`` words is found in the images of a study.
 
-    ``S`` is the side in pixels of what the model sees, ``K`` the number of patches (frontal, then lateral, row by row).
+    ``S`` is the side of the model's input in pixels, ``K`` the number of patches (frontal, then lateral, row by row).
     """
 
     phrase: str
-    #: By view ``[S, S]`` float32: mean cosine of the words, bilinear between centres of patches.
+    #: By view ``[S, S]`` float32: mean cosine of the words, interpolated bilinearly between patch centres.
     heat: dict[str, torch.Tensor]
-    #: By view, the hottest first.
+    #: By view, highest peak first.
     boxes: dict[str, list[Box]]
-    #: ``W``. The last is ``[SEP]``, where the text ends and which is a word to the model.
+    #: ``W`` words. The last is ``[SEP]``, the end of the text, which is a token to the model.
     words: list[Word]
     #: ``[W, K]`` float32 cosines.
     similarity: torch.Tensor

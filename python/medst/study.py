@@ -1,4 +1,4 @@
-"""What is given to a model: pictures in any form, and studies."""
+"""Inputs of a model: images in any form, and studies."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ View = Literal["auto", "frontal", "lateral"]
 
 @dataclass
 class Study:
-    """One visit of a subject: a frontal and a lateral radiograph (at least one of them), and what is known beside them.
+    """One visit of a subject: a frontal and a lateral radiograph (at least one of them), and further data.
 
-    ``frontal`` and ``lateral`` are pictures in any form that :meth:`medst.Model.embed_images` takes; those of a corpus are
+    ``frontal`` and ``lateral`` are images in any form that :meth:`medst.Model.embed_images` accepts; those of a corpus are
     ``[S, S]`` uint8 arrays or PIL images. ``day`` is in days; only differences matter.
     """
 
@@ -36,19 +36,19 @@ class Study:
 
 
 def given(study: Any, name: str, view: View) -> dict[str, Any]:
-    """A study as the native module takes it.
+    """Converts a study for the native module.
 
-    ``study`` is a picture, a pair (frontal, lateral), or a :class:`Study`.
+    ``study`` is an image, a pair (frontal, lateral), or a :class:`Study`.
     """
     if view not in ("auto", "frontal", "lateral"):
         raise InputError(f"view={view!r}: expected auto, frontal or lateral")
     if isinstance(study, Study):
         own = study
         if own.frontal is None and own.lateral is None:
-            raise InputError(f"{own.study_id or name}: a study without an image")
+            raise InputError(f"{own.study_id or name}: the study has no image")
     elif isinstance(study, tuple):
         if len(study) != 2:
-            raise InputError(f"{name}: a tuple is a pair (frontal, lateral), this one has {len(study)} elements")
+            raise InputError(f"{name}: expected a pair (frontal, lateral), not a tuple of {len(study)} elements")
         own = Study(frontal=study[0], lateral=study[1])
     else:
         own = Study(frontal=study)
@@ -66,7 +66,7 @@ def given(study: Any, name: str, view: View) -> dict[str, Any]:
 
 
 def picture(image: Picture, name: str) -> tuple[Any, ...]:
-    """A radiograph as the native module takes it."""
+    """Converts a radiograph for the native module."""
     if isinstance(image, (str, os.PathLike)):
         return ("file", os.fspath(image))
     if isinstance(image, (bytes, bytearray, memoryview)):
@@ -81,7 +81,7 @@ def picture(image: Picture, name: str) -> tuple[Any, ...]:
     if isinstance(image, np.ndarray):
         return _pixels(image, name)
     raise InputError(
-        f"{name}: {type(image).__name__} is no picture; "
+        f"{name}: {type(image).__name__} is not an image; "
         "expected a path, bytes of a file, a PIL image, an array, a tensor or a pydicom dataset"
     )
 
@@ -89,7 +89,7 @@ def picture(image: Picture, name: str) -> tuple[Any, ...]:
 def _of_pil(image: Any, name: str) -> np.ndarray:
     from PIL import ImageOps
 
-    # As a file is turned when it is read.
+    # Apply the EXIF orientation, as for files.
     image = ImageOps.exif_transpose(image)
     if image.mode in ("1", "L", "LA", "RGB", "RGBA", "I;16", "I;16L", "I;16B"):
         pass
@@ -99,10 +99,10 @@ def _of_pil(image: Any, name: str) -> np.ndarray:
         # 32-bit integers, in which some versions of PIL hold the 16 bits of a PNG file.
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
-            raise ImageError(f"{name}: values from {values.min()} to {values.max()}; scale them to 8 or 16 bit")
+            raise ImageError(f"{name}: values from {values.min()} to {values.max()} are out of range; scale them to 8 or 16 bits")
         return values.astype(np.uint16)
     else:
-        raise ImageError(f"{name}: PIL mode {image.mode}; expected 1, L, LA, P, RGB, RGBA, I or I;16")
+        raise ImageError(f"{name}: unsupported PIL mode {image.mode}; expected 1, L, LA, P, RGB, RGBA, I or I;16")
     values = np.asarray(image)
     return values.astype(np.uint8) * 255 if image.mode == "1" else values
 
@@ -110,13 +110,13 @@ def _of_pil(image: Any, name: str) -> np.ndarray:
 def _pixels(values: np.ndarray, name: str) -> tuple[Any, ...]:
     """An array ``[H, W]`` or ``[H, W, C]`` of uint8 or uint16, the latter as in a 16-bit PNG file."""
     if values.ndim not in (2, 3):
-        raise ImageError(f"{name}: an array of shape {list(values.shape)}; expected [H, W] or [H, W, C]")
+        raise ImageError(f"{name}: expected an array of shape [H, W] or [H, W, C], not {list(values.shape)}")
     if values.dtype == np.uint16 or values.dtype == np.dtype(">u2"):
         values = _of_words(values)
     elif values.dtype != np.uint8:
         raise ImageError(
-            f"{name}: an array of {values.dtype}; expected uint8 (0 black, 255 white) or uint16: "
-            "scale it, so that it is clear what is black and what white"
+            f"{name}: expected an array of uint8 (0 black, 255 white) or uint16, not {values.dtype}; "
+            "scale it to one of these"
         )
     height, width = values.shape[:2]
     channels = values.shape[2] if values.ndim == 3 else 1
@@ -138,13 +138,13 @@ def _of_words(values: np.ndarray) -> np.ndarray:
 
 
 def _dicom(dataset: Any, name: str) -> bytes:
-    """The dataset as a file, which is then read as any other."""
+    """Writes the dataset as a file, which is then read like any other."""
     buffer = io.BytesIO()
     try:
         dataset.save_as(buffer, enforce_file_format=True)
     except Exception as error:
         raise ImageError(
             f"{name}: the dataset cannot be written as a DICOM file ({error}); "
-            "one that pydicom.dcmread gave, or one with file_meta.TransferSyntaxUID, can"
+            "use a dataset from pydicom.dcmread, or set file_meta.TransferSyntaxUID"
         ) from error
     return buffer.getvalue()

@@ -122,7 +122,8 @@ impl Array {
 
 fn element(kind: Kind) -> PyResult<DlType> {
     let known = KINDS.into_iter().find(|own| own.0 == kind);
-    let (_, code, bits) = known.ok_or_else(|| PyTypeError::new_err(format!("tensors of {kind:?} cannot cross")))?;
+    let (_, code, bits) =
+        known.ok_or_else(|| PyTypeError::new_err(format!("tensors of type {kind:?} are not supported")))?;
     Ok(DlType { code, bits, lanes: 1 })
 }
 
@@ -196,7 +197,7 @@ impl Lent {
         let pointer = capsule.pointer_checked(Some(NAME))?.cast::<DlManaged>();
         // SAFETY: a capsule of that name points to this structure, which is valid while the capsule lives.
         let tensor = unsafe { &pointer.as_ref().tensor };
-        let count = usize::try_from(tensor.dimensions).map_err(|_| PyValueError::new_err("a tensor without shape"))?;
+        let count = usize::try_from(tensor.dimensions).map_err(|_| PyValueError::new_err("the tensor has no shape"))?;
         let list = |numbers: *mut i64| match count {
             0 => Vec::new(),
             // SAFETY: the protocol has as many numbers as dimensions there.
@@ -208,11 +209,11 @@ impl Lent {
             false => list(tensor.strides),
         };
         let kind = KINDS.into_iter().find(|own| tensor.element == DlType { code: own.1, bits: own.2, lanes: 1 });
-        let (kind, _, _) = kind.ok_or_else(|| PyTypeError::new_err("tensors of this dtype cannot cross"))?;
+        let (kind, _, _) = kind.ok_or_else(|| PyTypeError::new_err("tensors of this dtype are not supported"))?;
         let device = match tensor.device {
             DlDevice { kind: CPU, .. } => Device::Cpu,
             DlDevice { kind: CUDA, id } => Device::Cuda(id as usize),
-            _ => return Err(PyTypeError::new_err("only tensors on the CPU and on CUDA devices can cross")),
+            _ => return Err(PyTypeError::new_err("only tensors on the CPU and on CUDA devices are supported")),
         };
         let data = tensor.data.cast::<u8>().wrapping_add(tensor.byte_offset as usize);
         // SAFETY: the memory is what the capsule describes, and lives as long as the capsule, which is kept beside the tensor.

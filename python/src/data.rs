@@ -76,7 +76,7 @@ impl Corpus {
     /// The pixels of a picture, `image_size · image_size` bytes row by row.
     fn image<'py>(&self, py: Python<'py>, number: u32) -> PyResult<Bound<'py, PyByteArray>> {
         if number as usize >= self.corpus.images() {
-            return Err(PyIndexError::new_err("no such picture"));
+            return Err(PyIndexError::new_err("no such image"));
         }
         // Of a corpus in object storage a picture may be a while on its way.
         let pixels = py.detach(|| self.corpus.image(ImageIndex(number)));

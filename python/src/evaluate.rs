@@ -89,13 +89,11 @@ impl Encoder for Held {
     fn texts(&self, texts: &[String]) -> Result<Vectors> {
         let Some((places, vectors)) = &self.texts else {
             return Err(Error::Evaluation(
-                "this task compares texts; give `texts`, a vector for each of `evaluation_texts`".into(),
+                "this task compares texts; give `texts`, with a vector for each text of `evaluation_texts`".into(),
             ));
         };
         let missing = |text: &String| {
-            Error::Evaluation(format!(
-                "the text “{text}” has no vector; `evaluation_texts` lists those that are needed"
-            ))
+            Error::Evaluation(format!("the text “{text}” has no vector; give one for each text of `evaluation_texts`"))
         };
         let rows = texts.iter().map(|text| places.get(text).copied().ok_or_else(|| missing(text)));
         Ok(vectors.select(&rows.collect::<Result<Vec<usize>>>()?))
@@ -123,7 +121,7 @@ pub fn evaluate_vectors(
         if vectors.len() == expected {
             return Ok(vectors);
         }
-        Err(errors::input(py, format!("{what}: {} rows; expected {expected}", vectors.len())))
+        Err(errors::input(py, format!("{what}: expected {expected} rows, not {}", vectors.len())))
     };
     let texts = texts.map(|(texts, capsule)| {
         let vectors = read("texts", capsule, texts.len())?;

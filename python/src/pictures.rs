@@ -46,7 +46,7 @@ impl FromPyObject<'_, '_> for Picture {
                 let (height, width, channels) = (height.extract()?, width.extract()?, channels.extract()?);
                 Source::Pixels(GreyImage::of_samples(width, height, channels, data))
             }
-            _ => return Err(PyTypeError::new_err(format!("a picture of kind {kind}"))),
+            _ => return Err(PyTypeError::new_err(format!("an image of kind {kind}"))),
         };
         Ok(Picture { name, source })
     }
@@ -121,7 +121,7 @@ impl Study {
             (Some(picture), lateral) if picture.is_frontal(view)? => Ok([Some(picture), lateral.as_ref()]),
             (Some(picture), None) => Ok([None, Some(picture)]),
             (Some(picture), Some(_)) => Err(Error::Input(format!(
-                "{}: a lateral view where a frontal one was expected; its partner is lateral, too",
+                "{}: expected a frontal view, but both images of the study are lateral",
                 picture.name
             ))),
             (None, lateral) => Ok([None, lateral.as_ref()]),

@@ -125,8 +125,8 @@ def test_vectors_are_evaluated_as_the_model_that_made_them(model, corpus):
 def test_vectors_that_do_not_fit_are_refused(model, corpus):
     images = np.zeros((len(corpus), 4), np.float32)
     for call, message in [
-        (lambda: medst.evaluate("retrieval", images[:3], corpus), "3 rows"),
-        (lambda: medst.evaluate("retrieval", images[0], corpus), r"expected \[n, D\]"),
+        (lambda: medst.evaluate("retrieval", images[:3], corpus), "rows, not 3"),
+        (lambda: medst.evaluate("retrieval", images[0], corpus), r"expected shape \[n, D\]"),
         (lambda: medst.evaluate("retrieval", {"nobody": [1.0]}, corpus), "nobody"),
         (lambda: medst.evaluate("retrieval", {}, corpus), "no vectors"),
         (lambda: medst.evaluate("recall", images, corpus), "recall"),
@@ -134,7 +134,7 @@ def test_vectors_that_do_not_fit_are_refused(model, corpus):
         (lambda: medst.evaluate("zero-shot", np.eye(len(corpus), 4), corpus), "evaluation_texts"),
         (lambda: medst.evaluate("retrieval", images, corpus, split="some"), "split"),
         (lambda: medst.evaluate("retrieval", images, corpus, protocol="lax"), "protocol"),
-        (lambda: medst.evaluate("retrieval", model, corpus, reports=images), "makes its own"),
+        (lambda: medst.evaluate("retrieval", model, corpus, reports=images), "computes its own"),
     ]:
         with pytest.raises(medst.InputError, match=message):
             call()

@@ -116,9 +116,9 @@ def test_what_is_no_picture_is_refused_by_name(model, radiographs, tmp_path):
         (np.zeros((0, 8), np.uint8), medst.ImageError, "no pixels"),
         (Image.new("CMYK", (8, 8)), medst.ImageError, "CMYK"),
         (Image.fromarray(np.full((8, 8), 1 << 20, np.int32)), medst.ImageError, "1048576"),
-        (3.5, medst.InputError, "float is no picture"),
+        (3.5, medst.InputError, "float is not an image"),
         ((good,), medst.InputError, "pair"),
-        (medst.Study(report="clear"), medst.InputError, "without an image"),
+        (medst.Study(report="clear"), medst.InputError, "has no image"),
     ]
     for image, kind, message in cases:
         with pytest.raises(kind, match=message):

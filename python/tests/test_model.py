@@ -84,7 +84,7 @@ def test_zero_shot_is_the_commands(model, radiographs, work):
     image, yes, no = model.embed_images(paths), model.embed_prompts(["edema"])[0], model.embed_prompts(["no edema"])[0]
     assert torch.allclose(both.scores[:, 0].float(), image @ yes - image @ no, atol=1e-5)
     for classes, message in [
-        ([], "no classes"),
+        ([], "give at least one class"),
         (["edema", "Edema"], "twice"),
         ({"edema": ["..."]}, "edema"),
         ({"edema": {"positiv": ["x"]}}, "positiv"),

@@ -1,4 +1,4 @@
-//! Errors to exit codes: 0 done, 2 wrong usage or configuration, 1 anything else, 130 stopped by Ctrl-C.
+//! Exit codes: 0 success, 2 wrong usage or configuration, 130 stopped by Ctrl-C, 1 any other error.
 
 use medst::Error;
 use medst_data::printable;
@@ -13,7 +13,7 @@ pub fn code(result: anyhow::Result<()>) -> u8 {
         let served = || cause.downcast_ref::<medst_serve::Error>().map(of_service);
         ours.or_else(|| cause.downcast_ref::<medst_data::Error>().map(of_data)).or_else(served)
     });
-    // A closed pipe (`medst inspect … | head`) is no failure worth a message.
+    // A closed pipe (`medst inspect … | head`) is not an error.
     let broken_pipe = error.chain().any(|cause| {
         cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
     });
@@ -32,7 +32,7 @@ pub fn code(result: anyhow::Result<()>) -> u8 {
         None => eprintln!("medst: {text}"),
         Some(place) => eprintln!("medst: {place}: {text}"),
     }
-    // All processes stop together; whatever else happened to this one, the others do not know.
+    // On a stop request, all processes stop together. They do not know of any other error of this process.
     if code != 130 {
         launch::end_all(code);
     }

@@ -1,5 +1,4 @@
-//! Whether this process is one of several that a launcher started (`mpirun`, `srun`), and what that changes: their number among themselves, threads,
-//! devices, messages.
+//! Several processes started by a launcher (`mpirun`, `srun`): their ranks, threads, devices and messages.
 
 use std::env;
 use std::sync::OnceLock;
@@ -9,14 +8,15 @@ use medst::Error;
 use medst::distributed::{self, Group};
 use tch::Device;
 
-/// What launchers tell their processes of how many there are, and of their number: Open MPI, PMIx and Hydra (MPICH, Intel MPI), SLURM.
+/// Variables with the number of processes and the rank, as set by Open MPI, PMIx and Hydra (MPICH, Intel MPI), and
+/// SLURM.
 const COUNTS: [&str; 3] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"];
 const NUMBERS: [&str; 3] = ["OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID"];
 
-/// `(number, all)` of this process, once it knows.
+/// `(rank, size)` of this process, once it has joined the others.
 static PLACE: OnceLock<(usize, usize)> = OnceLock::new();
 
-/// Which of several processes this is, for messages; `None` where it is the only one.
+/// Name of this process for messages; `None` if it is the only one.
 pub fn place() -> Option<String> {
     PLACE.get().filter(|(_, size)| *size > 1).map(|(rank, size)| {
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
@@ -24,7 +24,7 @@ pub fn place() -> Option<String> {
     })
 }
 
-/// How many processes a launcher started, and which of them this is.
+/// The number of processes that a launcher started, and the rank of this one.
 fn told() -> (usize, usize) {
     let of = |name: &str| env::var(name).ok()?.parse::<usize>().ok();
     let (count, number) = COUNTS
@@ -36,24 +36,24 @@ fn told() -> (usize, usize) {
     (count, number)
 }
 
-/// Whether this is one of several processes that a launcher started, and not the first.
+/// Whether this is one of several processes but not process 0.
 pub fn follows() -> bool {
     let (launched, number) = told();
     launched > 1 && number > 0
 }
 
-/// Whether a command that is made for one process may go on: where a launcher started several, all would do the same work and write the same files, so the
-/// first says why not, and the others end.
+/// Whether a single-process command may run in this process. If a launcher started several, all would do the same
+/// work and write the same files, so process 0 fails and the others end silently.
 ///
 /// # Errors
-/// Several processes, on the first of them.
+/// On process 0, if there are several.
 pub fn check_alone() -> Result<bool> {
     match told() {
         (1, _) => Ok(true),
         (launched, 0) => {
             let message = format!(
-                "this command runs in one process, and {launched} were started; several can share `medst pretrain` and `medst prepare`. Independent jobs are \
-                 started without {}",
+                "{launched} processes were started, but this command runs in one; only `medst pretrain` and `medst \
+                 prepare` can use several. To start independent jobs, unset {}",
                 COUNTS.join(", ")
             );
             Err(Error::Config(message).into())
@@ -62,10 +62,11 @@ pub fn check_alone() -> Result<bool> {
     }
 }
 
-/// Joins the other processes of the job, where a launcher started several; `None` where they cannot be joined and another process says so.
+/// Joins the other processes of the job, if there are several; `None` if they cannot be joined and process 0 reports
+/// it.
 ///
 /// # Errors
-/// A program without MPI that was started several times, whose processes would write the same files.
+/// Several processes of a program without MPI, which would write the same files.
 pub fn join() -> Result<Option<Group>> {
     if cfg!(not(feature = "mpi")) && follows() {
         return Ok(None);
@@ -93,13 +94,13 @@ fn group(launched: usize) -> Result<Group> {
         return Ok(distributed::alone());
     }
     let message = format!(
-        "{launched} processes were started, but this medst was built without MPI, so they would not know of each other; build it with \
-         `cargo build --release -p medst-cli --features mpi`, or start one"
+        "{launched} processes were started, but this medst was built without MPI and cannot connect them; build it \
+         with `cargo build --release -p medst-cli --features mpi`, or start one process"
     );
     Err(Error::Config(message).into())
 }
 
-/// Processes on one machine share its cores, unless the environment says otherwise.
+/// Divides the cores of a machine among its processes, unless the environment sets the number of threads.
 fn share_cores(processes: usize) {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = (cores / processes).max(1);
@@ -111,22 +112,23 @@ fn share_cores(processes: usize) {
     }
 }
 
-/// The device of this process: of several GPUs of a machine, that of its number there; and how tensors go from one to the other.
+/// The GPU of this process, by its rank on the machine, and the group through which tensors are exchanged.
 ///
 /// # Errors
-/// More processes than GPUs on a machine; NCCL that cannot be loaded (feature `nccl`).
+/// There are more processes than GPUs on a machine, or NCCL cannot be loaded (feature `nccl`).
 pub fn place_on(device: Device, group: Group) -> Result<(Device, Group)> {
     let (number, here) = group.local();
     let Device::Cuda(_) = device else { return Ok((device, group)) };
     let there = tch::Cuda::device_count().max(0) as usize;
     if here > there {
-        let message = format!("{here} processes were started on a machine with {there} GPUs; start one for each");
+        let message =
+            format!("{here} processes were started on a machine with {there} GPUs; start at most one process per GPU");
         return Err(Error::Config(message).into());
     }
     Ok((Device::Cuda(number), between_gpus(group, number)?))
 }
 
-/// The same processes, passing tensors from GPU to GPU.
+/// The same group, exchanging tensors directly between GPUs.
 #[cfg(feature = "nccl")]
 fn between_gpus(group: Group, number: usize) -> Result<Group> {
     if group.size() == 1 {
@@ -141,18 +143,19 @@ fn between_gpus(group: Group, number: usize) -> Result<Group> {
     }
 }
 
-/// Without the feature `nccl` tensors go through memory and MPI.
+/// Without the feature `nccl`, tensors are exchanged through host memory and MPI.
 #[cfg(not(feature = "nccl"))]
 fn between_gpus(group: Group, _number: usize) -> Result<Group> {
     Ok(group)
 }
 
-/// Lets go of a group after an error. Leaving it would wait for the others, who wait for this process: whoever shows the error ends them ([`end_all`]).
+/// Forgets a group after an error. Dropping it would deadlock, because the other processes wait for this one;
+/// [`end_all`] ends them.
 pub fn abandon(group: Group) {
     std::mem::forget(group);
 }
 
-/// Ends the other processes too, where one of several has failed: they would wait for it.
+/// Ends the other processes after an error in this one, for which they would wait.
 pub fn end_all(code: u8) {
     if place().is_some() {
         #[cfg(feature = "mpi")]

@@ -1,4 +1,4 @@
-//! The `medst` command, for the binary of that name and for the Python package, whose installation brings the same command.
+//! The `medst` command, for the binary and for the Python package, which installs the same command.
 
 mod args;
 mod commands;
@@ -10,19 +10,20 @@ use std::ffi::OsString;
 
 use clap::Parser;
 
-/// Runs what was typed and returns the exit code: 0 done, 2 wrong usage or configuration, 130 stopped by Ctrl-C, 1 anything else.
+/// Runs a command line and returns the exit code: 0 success, 2 wrong usage or configuration, 130 stopped by Ctrl-C, 1
+/// any other error.
 ///
-/// * `typed`: the name of the program, then its arguments.
+/// * `typed`: the name of the program, followed by its arguments.
 pub fn run(typed: Vec<OsString>) -> u8 {
     medst::memory::install_pool();
     let arguments = match args::Arguments::try_parse_from(&typed) {
         Ok(arguments) => arguments,
         Err(error) => {
-            // One of several processes says it for all.
+            // Only process 0 prints the message.
             if launch::follows() {
                 return 0;
             }
-            // Help and version are no errors. What cannot be printed, nobody reads.
+            // Help and version are not errors. If printing fails, there is nothing else to do.
             let _ = error.print();
             return u8::try_from(error.exit_code()).unwrap_or(1);
         }

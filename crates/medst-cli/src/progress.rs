@@ -11,14 +11,14 @@ use medst_data::progress::Progress;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
-/// Time between lines where there is no terminal.
+/// Time between lines if there is no terminal.
 const QUIET: Duration = Duration::from_secs(10);
 
 static STOP: AtomicBool = AtomicBool::new(false);
 
-/// Makes Ctrl-C and SIGTERM (which schedulers send) ask for a clean end; a second one ends at once. SIGUSR1 asks for the same,
-/// as often as it comes: `mpirun` passes it on to all processes, where SIGTERM makes it kill them. SIGHUP is left alone, so that a job under `nohup`
-/// outlives its terminal.
+/// Makes Ctrl-C and SIGTERM (sent by schedulers) request a clean stop; a second one exits at once. SIGUSR1 also
+/// requests a clean stop, however often it is received: `mpirun` forwards it to all processes, whereas on SIGTERM it
+/// kills them. SIGHUP keeps its default action, so that a job under `nohup` outlives its terminal.
 ///
 /// # Errors
 /// When the handlers cannot be set.
@@ -33,10 +33,11 @@ pub fn catch_interrupt() -> anyhow::Result<()> {
                 std::process::exit(130);
             }
             match crate::launch::place() {
-                None => eprintln!("stopping at the next safe point; once more to stop at once"),
+                None => eprintln!("stopping at the next safe point; interrupt again to stop at once"),
                 Some(place) => eprintln!(
-                    "medst: {place}: asked to end, by a scheduler or because another process was lost; stopping at the next safe point \
-                     if the others are still there; started again (pretrain: with --resume), the job goes on from there"
+                    "medst: {place}: received a signal to stop, from a scheduler or because another process was \
+                     lost; stopping at the next safe point if the other processes still run. Start the job again \
+                     (pretrain: with --resume) to continue from there"
                 ),
             }
         }
@@ -44,7 +45,7 @@ pub fn catch_interrupt() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a user sees of a long job.
+/// How the progress of a long job is shown.
 pub enum Reporter {
     Silent,
     Bar(ProgressBar),

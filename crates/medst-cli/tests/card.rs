@@ -51,11 +51,11 @@ fn cards_say_what_is_known_and_ask_the_rest() {
     for words in [
         "# Model card: run",
         "license: cc-by-4.0",
-        "From random weights.",
+        "Trained from random weights.",
         "| optimiser steps | 1 |",
         "retrieval | report to image",
         &format!("{} studies of {} subjects", counts["studies"], counts["subjects"]),
-        "no medical device",
+        "not a medical device",
         "Best validation",
     ] {
         assert!(card.contains(words), "{words}:\n{card}");
@@ -63,7 +63,7 @@ fn cards_say_what_is_known_and_ask_the_rest() {
     assert!(!card.contains("{{"), "{card}");
 
     let error = said(at, &["card", "cohort"], 1);
-    assert!(error.contains("neither a run nor a checkpoint"), "{error}");
+    assert!(error.contains("not a run or checkpoint"), "{error}");
     let error = said(at, &["card", "run", "--evaluation", "corpus/corpus.json"], 2);
-    assert!(error.contains("no results.json"), "{error}");
+    assert!(error.contains("not a results.json"), "{error}");
 }

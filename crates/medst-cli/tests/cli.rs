@@ -65,7 +65,7 @@ fn wrong_usage_and_configuration_exit_with_2() {
         (vec!["pretrain", "range.toml"], "model.image.heads"),
         (vec!["pretrain", "range.toml", "--set", "nonsense"], "key=value"),
         (vec!["prepare", "table", "cohort/studies.csv", "--out", "corpus"], "--overwrite"),
-        (vec!["prepare", "table", "cohort/studies.csv", "--out", "cohort"], "no corpus"),
+        (vec!["prepare", "table", "cohort/studies.csv", "--out", "cohort"], "not a corpus"),
         (vec!["phantom", "cohort", "--subjects", "2"], "not empty"),
         (vec!["embed", "corpus", "--model", "run", "--out", "x", "--split", "trian"], "train, validate or test"),
     ] {
@@ -89,9 +89,9 @@ fn what_is_not_there_or_damaged_exits_with_1_and_its_name() {
         (vec!["prepare", "table", "empty.csv", "--out", "x"], "empty.csv"),
         (vec!["prepare", "table", "cohort/studies.csv", "--out", "file/corpus"], "file/corpus"),
         (vec!["inspect", "absent"], "absent"),
-        (vec!["inspect", "cohort"], "neither a corpus"),
+        (vec!["inspect", "cohort"], "not a corpus"),
         (vec!["inspect", "noise.safetensors"], "noise.safetensors"),
-        (vec!["embed", "cohort", "--model", "run", "--out", "x"], "neither a run nor a checkpoint"),
+        (vec!["embed", "cohort", "--model", "run", "--out", "x"], "not a run or checkpoint"),
         (vec!["embed", "corpus", "--model", "corpus", "--out", "x"], "model.safetensors"),
         (vec!["pretrain", &config, "--set", "data.corpus=nowhere"], "nowhere"),
     ] {
@@ -156,7 +156,7 @@ fn an_interrupted_run_leaves_a_checkpoint_and_goes_on() {
         let mut out = String::new();
         std::io::Read::read_to_string(&mut child.stdout.take().unwrap(), &mut out).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(130), "{signal}");
-        assert!(out.contains("stopped; --resume goes on"), "{out}");
+        assert!(out.contains("stopped; continue with --resume"), "{out}");
         assert!(at.join("run/last/state.json").exists());
         steps = fs::read_to_string(&metrics).unwrap().lines().count();
         if signal == "-INT" {

@@ -24,11 +24,11 @@ fn weights_of_two_programs_become_a_model_and_go_out_again() {
         "the reference implementation (or MGCA):",
         "a BERT of transformers:",
         "token type 0 added",
-        "MGCA's prototypes",
+        "prototypes of MGCA",
         "copied        12 tensors",
-        "at random",
+        "random     ",
         "global projection of reports",
-        "written    model: a model of ours",
+        "written    model: a medst model",
     ] {
         assert!(out.contains(words), "{words}:\n{out}");
     }
@@ -78,7 +78,7 @@ fn what_cannot_be_done_is_said() {
     }
     let registers = fixture("convert/refused/registers.safetensors");
     let (_, err) = run(at, &["convert", &registers, "--out", "model"], 1);
-    assert!(err.contains("register tokens take part in every attention"), "{err}");
+    assert!(err.contains("register tokens are not supported"), "{err}");
     assert!(std::fs::read_dir(at).unwrap().next().is_none(), "nothing was left behind");
 
     let (out, _) = run(at, &["inspect", &deit], 0);

@@ -52,7 +52,7 @@ fn a_corpus_in_object_storage_is_that_of_a_folder() {
     }
     assert!(fs::read_dir(storage.at().join("cache/preparing")).unwrap().next().is_none(), "the working folder is left");
     let again = ["prepare", "table", "raw/studies.csv", "--image-size", "64", "--out", remote];
-    assert!(storage.run(&again, 2).1.contains("is a corpus already"));
+    assert!(storage.run(&again, 2).1.contains("is already a corpus"));
 
     let told = |corpus: &str| {
         let mut told: Value = serde_json::from_str(&storage.run(&["inspect", corpus, "--json"], 0).0).unwrap();
@@ -92,10 +92,10 @@ fn a_corpus_in_object_storage_is_that_of_a_folder() {
     storage.stop();
     assert_eq!(losses, storage.pretrain(remote, "run-alone"));
     let (_, err) = storage.run(&["inspect", remote], 0);
-    assert!(err.contains("could not be reached") && err.contains("going on with what is in"), "{err}");
+    assert!(err.contains("cannot reach") && err.contains("continuing with the copy in"), "{err}");
     damage();
     let (_, err) = storage.run(&["-q", "embed", remote, "--model", "run-local", "--out", "e.npy"], 1);
-    assert!(err.contains("images-00000.npy") && err.contains("could not be reached"), "{err}");
+    assert!(err.contains("images-00000.npy") && err.contains("cannot reach"), "{err}");
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn a_table_and_its_pictures_may_be_there_too() {
     same("local", "from-storage");
     let check = storage.run(&["prepare", "table", "s3://corpora/raw/studies.csv", "--check"], 0).0;
     let images = pictures.len() - 1;
-    assert!(check.contains(&format!("{images} of {images} images are there")), "{check}");
+    assert!(check.contains(&format!("{images} of {images} images exist")), "{check}");
 
     // A table here may name pictures there, among them one that is not there and one that is none.
     let table = fs::read_to_string(raw.join("studies.csv")).unwrap();
@@ -169,7 +169,7 @@ fn what_is_wrong_is_said() {
     for (corpus, variable, expected) in [
         ("s3://corpora/a", ("AWS_ACCESS_KEY_ID", "nobody"), &["InvalidAccessKeyId", "check AWS_ACCESS_KEY_ID"][..]),
         ("s3://corpora/a", ("AWS_SECRET_ACCESS_KEY", "wrong"), &["SignatureDoesNotMatch", "AWS_SECRET_ACCESS_KEY"]),
-        ("s3://nowhere/a", none, &["there is no bucket `nowhere`"]),
+        ("s3://nowhere/a", none, &["has no bucket `nowhere`"]),
         ("s3://corpora/b", none, &["s3://corpora/b", "has no corpus.json"]),
         ("s3://corpora/a", ("AWS_ALLOW_HTTP", "false"), &["AWS_ALLOW_HTTP"]),
     ] {
@@ -180,7 +180,7 @@ fn what_is_wrong_is_said() {
     assert!(inspect("s3://", none, 2).contains("s3://BUCKET/PREFIX"));
     assert!(inspect("s3://corpora/a", ("MEDST_CACHE_GIB", "much"), 2).contains("MEDST_CACHE_GIB=much"));
     let to_nowhere = ["prepare", "table", "raw/studies.csv", "--out", "s3://nowhere/a"];
-    assert!(storage.run(&to_nowhere, 1).1.contains("there is no bucket"));
+    assert!(storage.run(&to_nowhere, 1).1.contains("has no bucket"));
     storage.replace("theirs/thesis.txt", b"years of work".to_vec());
     let (_, err) = storage.run(&["prepare", "table", "raw/studies.csv", "--out", "s3://corpora/theirs"], 2);
     assert!(err.contains("thesis.txt"), "{err}");
@@ -190,8 +190,8 @@ fn what_is_wrong_is_said() {
     let mut changed = shard.clone();
     changed[5000] ^= 1;
     for (cache, bytes, expected) in [
-        ("short", shard[..shard.len() - 1].to_vec(), "bytes where"),
-        ("changed", changed, "its checksum is not that of corpus.json"),
+        ("short", shard[..shard.len() - 1].to_vec(), "bytes, expected"),
+        ("changed", changed, "its checksum differs from corpus.json"),
     ] {
         storage.replace("a/images-00000.npy", bytes);
         let embed = ["-q", "embed", "s3://corpora/a", "--model", "run", "--out", "e.npy"];
@@ -206,7 +206,7 @@ fn what_is_wrong_is_said() {
     assert!(inspect("s3://corpora/a", none, 0).is_empty());
     storage.stop();
     let (_, err) = finish(&mut storage.command("empty", &["inspect", "s3://corpora/a"]), 1);
-    assert!(err.contains("could not be reached"), "{err}");
+    assert!(err.contains("cannot reach"), "{err}");
 }
 
 #[test]
@@ -249,7 +249,7 @@ fn the_cache_is_bounded_and_shared() {
     embed("s3://corpora/a", &(needed * 1.1).to_string(), 0);
     assert_eq!(corpora(), 1);
     let said = embed("s3://corpora/a", &(needed * 0.9).to_string(), 2);
-    assert!(said.contains("MEDST_CACHE_GIB allows more"), "{said}");
+    assert!(said.contains("raise MEDST_CACHE_GIB"), "{said}");
 
     // Many at once: each shard is read by one of them.
     let before = storage.requests("GET /corpora/c/studies.parquet");

@@ -122,10 +122,7 @@ fn check_reports_and_writes_nothing() {
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && text.contains("images are there") && text.contains("nothing was written"),
-        "{text}"
-    );
+    assert!(output.status.success() && text.contains("images exist") && text.contains("nothing was written"), "{text}");
     assert_eq!(fs::read_dir(at).unwrap().count(), 1, "only the cohort");
     let (code, err) = finish(medst(at, &["prepare", "table", TABLE]));
     assert!(code == Some(2) && err.contains("--out"), "{err}");

@@ -174,7 +174,7 @@ fn a_process_that_dies_ends_the_job_and_another_number_goes_on_to_the_same_bytes
         again[0] = "--json";
         let (code, said, err) = finish(start(at, next, &again));
         assert_eq!(code, Some(0), "{err}");
-        assert!(!err.contains("begins anew"), "{err}");
+        assert!(!err.contains("starting from the beginning"), "{err}");
         assert_eq!(serde_json::from_str::<serde_json::Value>(&said).unwrap()["counts"]["images"], 9000 - 18 - 12);
         assert_same(at, "one", &out);
     }
@@ -192,15 +192,15 @@ fn what_cannot_be_done_is_said_once() {
     run(at, &prepare, 0);
     let before = bytes_of(&at.join("corpus"));
     for (processes, arguments, expected) in [
-        (3, &prepare[..], "is a corpus already"),
+        (3, &prepare[..], "is already a corpus"),
         (2, &["prepare", "table", "absent.csv", "--out", "other"][..], "absent.csv"),
         (
             2,
             &["embed", "corpus", "--model", "run", "--out", "e.parquet"][..],
-            "this command runs in one process, and 2",
+            "2 processes were started, but this command runs in one",
         ),
-        (4, &["phantom", "again", "--subjects", "12"][..], "this command runs in one process, and 4"),
-        (2, &["inspect", "corpus"][..], "this command runs in one process"),
+        (4, &["phantom", "again", "--subjects", "12"][..], "4 processes were started, but this command runs in one"),
+        (2, &["inspect", "corpus"][..], "this command runs in one"),
         (3, &["embed", "corpus"][..], "required arguments were not provided"),
     ] {
         let (code, out, err) = finish(start(at, processes, arguments));

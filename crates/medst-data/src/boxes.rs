@@ -48,10 +48,10 @@ impl Boxes {
                 && region.top < *height
         };
         if !(width.is_finite() && height.is_finite() && *width > 0.0 && *height > 0.0) {
-            return Err("label boxes: the picture has no size".into());
+            return Err("label boxes: the image has no size".into());
         }
         if !regions.iter().all(inside) {
-            return Err("label boxes: a box has no area in the picture".into());
+            return Err("label boxes: a box has no area inside the image".into());
         }
         Ok(boxes)
     }

@@ -214,13 +214,13 @@ fn mimic_cxr_partial_downloads_and_unpacked_tables_work() {
     let (summary, corpus) = mimic.prepare(mimic.source(), "corpus", &options());
     assert_eq!(corpus.studies().len(), 3);
     assert_eq!(summary.skipped["image file does not exist"], 2);
-    for note in ["split table absent", "chexpert table absent", "reports absent"] {
+    for note in ["split table absent", "CheXpert table absent", "reports absent"] {
         assert!(summary.warnings.keys().any(|warning| warning.starts_with(note)), "{note}\n{summary}");
     }
     let nothing = tempfile::tempdir().unwrap();
     let source = Source::MimicCxr(MimicCxr { root: nothing.path().to_path_buf(), ..MimicCxr::default() });
     let error = prepare(&source, &mimic.at("none"), &options(), &Silent).unwrap_err().to_string();
-    assert!(error.contains("is no MIMIC-CXR"), "{error}");
+    assert!(error.contains("is not a MIMIC-CXR folder"), "{error}");
 }
 
 #[test]
@@ -237,8 +237,8 @@ fn benchmark_subjects_are_kept_out_and_counted() {
         let options = PrepareOptions { exclude: vec![mimic.at(name)], ..options() };
         let (summary, corpus) = mimic.prepare(mimic.source(), &format!("{name}.corpus"), &options);
         assert!(corpus.studies().iter().all(|study| study.subject.0 == OTHER), "{name}");
-        assert_eq!(summary.skipped[&format!("subject is of the excluded {name}")], 5, "{summary}");
-        assert_eq!(summary.warnings[&format!("images kept out by {name} (of 1 excluded subjects)")], 5, "{summary}");
+        assert_eq!(summary.skipped[&format!("subject is excluded by {name}")], 5, "{summary}");
+        assert_eq!(summary.warnings[&format!("images excluded by {name} (1 subjects)")], 5, "{summary}");
     }
 }
 
@@ -298,7 +298,7 @@ fn ms_cxr_t_pairs_are_sequences_of_two() {
     let sentences = fs::read_to_string(out.join("sentences.csv")).unwrap();
     assert!(sentences.ends_with("Effusion improved.,Effusion is smaller.,paraphrase,RadGraph\n"), "{sentences}");
     assert_eq!(summary.skipped["image is not in the list of MIMIC-CXR"], 1);
-    assert_eq!(summary.warnings["sequences that lost a study, left out"], 1);
+    assert_eq!(summary.warnings["sequences with a study that was left out, left out too"], 1);
 }
 
 #[test]
@@ -407,9 +407,9 @@ fn open_i_joins_reports_and_images() {
     let (summary, corpus) = run("by-caption");
     assert_eq!(corpus.studies().len(), 1);
     assert_eq!(corpus.studies()[0].report.as_deref(), Some("normal chest\nthe heart is normal in size"));
-    assert_eq!(summary.skipped["view is not told (indiana_projections.csv would)"], 3, "{summary}");
+    assert_eq!(summary.skipped["view is unknown (indiana_projections.csv would state it)"], 3, "{summary}");
     assert_eq!(summary.skipped["image file does not exist"], 1);
-    assert!(summary.skipped.keys().any(|reason| reason.contains("no readable XML")), "{summary}");
+    assert!(summary.skipped.keys().any(|reason| reason.contains("not readable XML")), "{summary}");
     let projections = "uid,filename,projection\n1,1_IM-0001-3001.dcm.png,Lateral\n1,1_IM-0001-4001.dcm.png,Frontal\n";
     fs::write(root.join("indiana_projections.csv"), projections).unwrap();
     let (_, corpus) = run("by-table");
@@ -479,7 +479,7 @@ fn the_dicom_release_of_mimic_cxr_is_read_from_its_headers() {
     assert_eq!(corpus.studies().len(), 2);
     assert_eq!(corpus.sequences()[0].studies, [1, 0], "in order of time, not of the list");
     assert!(corpus.studies()[1].lateral.is_some());
-    assert_eq!(summary.skipped["view is not told by the DICOM header"], 1, "{summary}");
+    assert_eq!(summary.skipped["DICOM header states no view"], 1, "{summary}");
     assert_eq!(summary.skipped["image file does not exist"], 1);
     // MONOCHROME1: the first pixel has the lowest value, and is the brightest.
     let picture = corpus.image(corpus.studies()[0].frontal).unwrap();

@@ -80,12 +80,12 @@ fn odd_files_are_refused_or_remarked_on_for_the_true_reason() {
         }
     }
     for (name, remark) in [
-        ("dicom/D07_no_preamble.dcm", "without preamble"),
-        ("dicom/D08_implicit_called_explicit.dcm", "not encoded as its transfer syntax says"),
+        ("dicom/D07_no_preamble.dcm", "no preamble"),
+        ("dicom/D08_implicit_called_explicit.dcm", "encoded differently than its transfer syntax says"),
         ("dicom/D19_slope_zero.dcm", "RescaleSlope is 0"),
-        ("dicom/D26_voilut_12in16.dcm", "another depth than it says"),
-        ("dicom/D47_voilut_empty_descriptor.dcm", "unusable VOI look-up table"),
-        ("image/P13_12bit_in_16.png", "the upper ones are unused"),
+        ("dicom/D26_voilut_12in16.dcm", "declares the wrong depth"),
+        ("dicom/D47_voilut_empty_descriptor.dcm", "invalid VOI look-up table"),
+        ("image/P13_12bit_in_16.png", "are unused"),
     ] {
         let (image, notes) = read(&shared().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(notes.len() <= 2 && notes.iter().any(|note| note.contains(remark)), "{name}: {notes:?}");

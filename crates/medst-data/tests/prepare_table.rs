@@ -68,8 +68,11 @@ fn what_should_be_known_of_pictures_is_counted() {
     let rows: String = (0..10).map(|n| format!("s{n},PA,{n}.png,train\n")).collect();
     let summary = prepare(folder.path(), &format!("subject_id,view,image,split\n{rows}"), &options()).unwrap();
     assert_eq!(summary.counts.images, 10);
-    let notes: Vec<_> =
-        summary.warnings.iter().filter(|(note, _)| note.contains("the upper ones are unused")).collect();
+    let notes: Vec<_> = summary
+        .warnings
+        .iter()
+        .filter(|(note, _)| note.contains("the upper of 16 bits per pixel are unused"))
+        .collect();
     assert_eq!(notes.iter().map(|(_, count)| **count).collect::<Vec<_>>(), [4], "{summary}");
     let manifest = fs::read_to_string(folder.path().join("corpus/corpus.json")).unwrap();
     assert!(manifest.contains(notes[0].0.as_str()), "{manifest}");
@@ -131,10 +134,10 @@ fn unusable_rows_are_counted_by_reason_and_move_nobody_elses_data() {
     for reason in [
         "the file is empty",
         "truncated JPEG: entropy-coded data are missing",
-        "neither a JPEG, a PNG nor a DICOM file",
-        "1×300 pixels are too thin: a side would vanish at 32 pixels",
+        "not a JPEG, PNG or DICOM file",
+        "image too narrow: 1×300 pixels cannot be resized to 32 pixels",
         "image file does not exist",
-        "view `OBLIQUE` is unknown (PA, AP, LATERAL or LL)",
+        "unknown view `OBLIQUE` (expected PA, AP, LATERAL or LL)",
         "subject_id is missing",
         "image is listed twice",
     ] {
@@ -142,7 +145,7 @@ fn unusable_rows_are_counted_by_reason_and_move_nobody_elses_data() {
     }
     // Five studies lost their only image, one has a lateral image alone.
     assert_eq!(summary.skipped["study has no readable frontal image"], 6);
-    assert_eq!(summary.warnings["images whose day or date is unreadable, which join no sequence"], 1);
+    assert_eq!(summary.warnings["images whose day or date is unreadable, not used in sequences"], 1);
     let corpus = Corpus::open(&folder.path().join("corpus")).unwrap();
     let kept: Vec<_> = corpus
         .studies()
@@ -189,7 +192,7 @@ fn a_target_is_replaced_only_when_it_is_a_corpus_and_asked_for() {
     prepare(folder.path(), table, &PrepareOptions { overwrite: true, ..options() }).unwrap();
     fs::remove_file(folder.path().join("corpus/corpus.json")).unwrap();
     let error = prepare(folder.path(), table, &PrepareOptions { overwrite: true, ..options() }).unwrap_err();
-    assert!(error.contains("is no corpus"), "{error}");
+    assert!(error.contains("is not a corpus"), "{error}");
 }
 
 #[test]

@@ -79,12 +79,12 @@ fn an_exclusion_list_keeps_out_who_is_meant_in_whatever_form() {
         let given = Given { table: TABLE, exclude: Some(list), splits: None };
         let (summary, corpus) = given.prepare(folder.path()).unwrap();
         assert!(corpus.studies().len() == 3 && subjects(&corpus).iter().all(|(own, _)| *own != kept_out), "{list}");
-        assert_eq!(summary.skipped["subject is of the excluded exclude.csv"], 1, "{list}\n{summary}");
-        assert_eq!(summary.warnings["images kept out by exclude.csv (of 1 excluded subjects)"], 1, "{summary}");
+        assert_eq!(summary.skipped["subject is excluded by exclude.csv"], 1, "{list}\n{summary}");
+        assert_eq!(summary.warnings["images excluded by exclude.csv (1 subjects)"], 1, "{summary}");
     }
     let given = Given { table: TABLE, exclude: Some("subject_id\n10000032.0\n"), splits: None };
     let (summary, corpus) = given.prepare(folder.path()).unwrap();
-    let note = "ids of exclude.csv are written in another form (`10000032.0` for `10000032`)";
+    let note = "IDs of exclude.csv are written in another form (`10000032.0` for `10000032`)";
     assert_eq!(summary.warnings[note], 1, "{summary}");
     // Ids keep their letters and zeros.
     assert_eq!(subjects(&corpus).iter().map(|(own, _)| *own).collect::<Vec<_>>(), ["10000048", "007", "P55"]);
@@ -95,12 +95,12 @@ fn an_exclusion_list_that_keeps_nobody_out_or_is_ambiguous_is_an_error_with_both
     let folder = folder();
     let two = "subject_id,view,image\n7,PA,i/0.png\n007,PA,i/1.png\n";
     for (table, list, words) in [
-        (TABLE, "subject_id\nA-1\n", &["exclude.csv: keeps no subject out", "`A-1`", "`10000032`"][..]),
-        (TABLE, "dicom_id\nabc\n", &["keeps no subject out", "`abc`", "`0`"]),
+        (TABLE, "subject_id\nA-1\n", &["exclude.csv: excludes no subject", "`A-1`", "`10000032`"][..]),
+        (TABLE, "dicom_id\nabc\n", &["excludes no subject", "`abc`", "`0`"]),
         (TABLE, "subject_id\n\n,\n", &["exclude.csv", "cells"]),
-        (TABLE, "subject_id,x\n,1\n", &["names no subject, study or image"]),
+        (TABLE, "subject_id,x\n,1\n", &["lists no subject, study or image"]),
         (TABLE, "subject_id\n10000032\n1.0E+07\n", &["exclude.csv: row 2", "`1.0E+07`", "lost digits"]),
-        (two, "subject_id\n7.0\n", &["exclude.csv: row 1", "`7.0` may be any of `7`, `007`"]),
+        (two, "subject_id\n7.0\n", &["exclude.csv: row 1", "`7.0` may mean any of `7`, `007`"]),
     ] {
         let error = Given { table, exclude: Some(list), splits: None }.prepare(folder.path()).err().unwrap();
         assert!(words.iter().all(|words| error.contains(words)), "{list}: {error}");
@@ -108,7 +108,7 @@ fn an_exclusion_list_that_keeps_nobody_out_or_is_ambiguous_is_an_error_with_both
     let (summary, corpus) =
         Given { table: two, exclude: Some("subject_id\n7\n"), splits: None }.prepare(folder.path()).unwrap();
     assert_eq!(subjects(&corpus)[0].0, "007");
-    assert_eq!(summary.warnings["subjects kept whose ids differ only in form from those of excluded ones"], 1);
+    assert_eq!(summary.warnings["subjects kept whose IDs differ only in form from those of excluded subjects"], 1);
 }
 
 /// The benchmark names a patient by an image that cannot be used itself.
@@ -135,8 +135,8 @@ fn split_files_are_matched_by_the_same_rule() {
         assert_eq!(subjects(&given.prepare(folder.path()).unwrap().1), all, "{splits}");
     }
     for (splits, words) in [
-        ("subject_id,split\nA-1,test\n", &["splits.csv: divides nothing", "`A-1`"][..]),
-        ("subject_id,split\n007,test\n7.0,train\n", &["splits.csv: row 2", "`7.0` is in train", "`007` in test"]),
+        ("subject_id,split\nA-1,test\n", &["splits.csv: assigns no split", "`A-1`"][..]),
+        ("subject_id,split\n007,test\n7.0,train\n", &["splits.csv: row 2", "`7.0` is in train", "`007` is in test"]),
     ] {
         let error = Given { table: TABLE, exclude: None, splits: Some(splits) }.prepare(folder.path()).err().unwrap();
         assert!(words.iter().all(|words| error.contains(words)), "{error}");
@@ -172,7 +172,7 @@ fn one_file_under_several_spellings_is_of_one_subject() {
         let table = format!("subject_id,view,image,split\na,PA,i/0.png,train\nb,PA,{spelling},validate\n");
         let error = Given { table: &table, exclude: None, splits: None }.prepare(folder.path()).err().unwrap();
         let words =
-            "row 2: the image file is that of row 1, of subject `a` in train, and here of subject `b` in validate";
+            "row 2: the same image file belongs to subject `a` in train in row 1, and to subject `b` in validate here";
         assert!(error.contains(words), "{error}");
         let together = table.replace("validate", "train");
         let (summary, corpus) = Given { table: &together, exclude: None, splits: None }.prepare(folder.path()).unwrap();
@@ -197,14 +197,14 @@ fn equal_pictures_of_several_subjects_stay_in_the_strictest_part_only() {
     let table = "subject_id,view,image,split\na,PA,i/0.png,train\nb,PA,copy.png,test\nc,PA,i/1.png,train\n\
                  d,PA,other.png,train\ne,PA,i/2.png,train\nf,PA,near.png,validate\n";
     let (summary, corpus) = Given { table, exclude: None, splits: None }.prepare(folder.path()).unwrap();
-    let reason = "the same picture is another subject's in a stricter split (test, then validate)";
+    let reason = "identical to an image of another subject in a stricter split (test, then validate)";
     assert_eq!(summary.skipped[reason], 1, "{summary}");
     let listed = fs::read_to_string(at("corpus/skipped.csv")).unwrap();
     assert!(listed.contains("i/0.png (as ") && listed.contains("copy.png, row 2)"), "{listed}");
     assert!(subjects(&corpus).iter().all(|(own, _)| *own != "a") && subjects(&corpus).len() == 5);
-    let kept = "pictures that other subjects of their split have too, kept (such as row 3 of subject `c` and row 4 of subject `d`)";
+    let kept = "images identical to one of another subject in the same split, kept (such as row 3 of subject `c` and row 4 of subject `d`)";
     assert_eq!(summary.warnings[kept], 2, "{summary}");
-    assert_eq!(summary.warnings["pictures nearly the same as one of another subject in another split, kept"], 2);
+    assert_eq!(summary.warnings["images almost identical to one of another subject in another split, kept"], 2);
 }
 
 #[test]
@@ -234,5 +234,8 @@ fn sectioned_reports_are_found_by_ids_in_other_forms() {
     assert_eq!(reports, ["no acute process", "heart is large"]);
     assert_eq!(corpus.studies()[0].labels["Edema"], "1");
     let error = run("study,impression,findings\nx-1,No acute process.,\n").unwrap_err();
-    assert!(error.contains("mimic_cxr_sectioned.csv: gives no study its report") && error.contains("`x-1`"), "{error}");
+    assert!(
+        error.contains("mimic_cxr_sectioned.csv: has reports for none of the studies") && error.contains("`x-1`"),
+        "{error}"
+    );
 }

@@ -1,15 +1,17 @@
-// Requests to the service: the token, what is in progress, stopping, and errors in words.
+// Requests to the service: token, progress, cancellation, and error messages.
 
 import { byId } from "./dom.js";
 
-/** Held here and nowhere else: gone with the page. */
+/** Kept only here, so that it is gone when the page is closed. */
 let token = "";
 const running = new Map();
 
 export class ServiceError extends Error {
-  constructor(status, message) {
+  /** `code` is the stable name of the error, such as `too_large`; empty without an answer. */
+  constructor(status, message, code = "") {
     super(message);
     this.status = status;
+    this.code = code;
   }
 }
 
@@ -17,7 +19,7 @@ export function setToken(value) {
   token = value.trim();
 }
 
-/** Ends requests: those of a kind, or all. */
+/** Cancels the requests of a kind, or all. */
 export function stop(kind) {
   for (const [own, request] of running) {
     if (kind === undefined || own === kind) request.abort();
@@ -32,18 +34,18 @@ function show() {
 }
 
 const WORDS = {
-  401: "The service asks for its token.",
-  408: "The service gave up waiting for the files.",
+  401: "The service requires a token.",
+  408: "The files were received too slowly.",
   413: "Too large for this service",
   429: "The service is busy",
   500: "The service could not compute this",
-  503: "The service is ending.",
-  504: "The service had no answer in time.",
+  503: "The service is shutting down.",
+  504: "The request timed out.",
 };
 
 /**
- * Asks the service. `kind` names what is computed; a new request of a kind ends the one before.
- * Files go as multipart, everything else as JSON in the part `request`.
+ * Sends a request. `kind` names the computation; a new request cancels the previous one of the same kind.
+ * Files are sent as multipart, everything else as JSON in the part `request`.
  */
 export async function ask(kind, path, request = null, files = {}) {
   running.get(kind)?.abort();
@@ -78,16 +80,17 @@ async function send(path, request, files, signal) {
     return await fetch(path, { method: body ? "POST" : "GET", headers, body, signal });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ServiceError(0, "The service does not answer. Is it still running?");
+    throw new ServiceError(0, "The service does not respond. Is it still running?");
   }
 }
 
 async function read(answer) {
   const json = (answer.headers.get("Content-Type") ?? "").includes("json");
   if (answer.ok) return json ? answer.json() : answer.blob();
-  const told = json ? (await answer.json())?.error?.message : "";
+  const { code = "", message = "" } = (json && (await answer.json())?.error) || {};
   const words = WORDS[answer.status];
-  throw new ServiceError(answer.status, words && told ? `${words.replace(/\.$/, "")}: ${told}` : (told || words || `status ${answer.status}`));
+  const text = words && message ? `${words.replace(/\.$/, "")}: ${message}` : (message || words || `status ${answer.status}`);
+  throw new ServiceError(answer.status, text, code);
 }
 
 function pause(time, signal) {
@@ -100,5 +103,5 @@ function pause(time, signal) {
   });
 }
 
-/** Whether an error only says that somebody stopped it. */
+/** Whether an error only means that the request was stopped. */
 export const isStopped = (error) => error.name === "AbortError";

@@ -1,4 +1,4 @@
-// Making and finding elements. Text is always text: nothing that a file or the service says becomes markup.
+// Creating and finding elements. Text is inserted as text, so that nothing from a file or the service becomes markup.
 
 export const byId = (id) => document.getElementById(id);
 
@@ -16,7 +16,7 @@ export function make(tag, properties = {}, ...children) {
   return own;
 }
 
-/** Calls `act` once nothing has called again for `wait` milliseconds. */
+/** Calls `act` once there was no further call for `wait` milliseconds. */
 export function settled(wait, act) {
   let timer = 0;
   return (...given) => {
@@ -28,7 +28,7 @@ export function settled(wait, act) {
 export const number = (value, digits = 3) => (value > 0 ? "+" : value < 0 ? "−" : "") + Math.abs(value).toFixed(digits);
 export const percent = (value) => `${Math.round(value * 100)} %`;
 
-/** Bytes of base64. */
+/** Decodes base64. */
 export function bytesOf(base64) {
   const text = atob(base64);
   const bytes = new Uint8Array(text.length);

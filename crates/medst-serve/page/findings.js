@@ -9,7 +9,7 @@ const SIGNS = { worsening: "▲", improving: "▼", stable: "=" };
 
 const names = () => [...new Set(byId("classes").value.split(",").map((name) => name.trim()).filter(Boolean))];
 
-/** Headers of archives stand behind a blank, which people who paste leave out. */
+/** Section headers in archives follow a space, which is often lost in pasted reports. */
 export const asArchived = (report) => report.replace(/^[ \t]*([A-Z][A-Z ()/,-]*:\s)/gm, " $1").replace(/^\s*([[{])/, ". $1");
 
 async function classify() {
@@ -28,20 +28,20 @@ async function compare() {
   try {
     return await ask("change", "/v1/compare", request, files);
   } catch (error) {
-    // A report that cannot be read keeps nothing from being compared.
-    if (isStopped(error) || !/\.report: /.test(error.message)) throw error;
+    // The images can be compared without a report that cannot be read.
+    if (error.code !== "unreadable_report") throw error;
     for (const name of Object.keys(files)) if (name.endsWith(".report")) delete files[name];
     const answer = await ask("change", "/v1/compare", request, files);
-    return { ...answer, without: `compared without reports: ${error.message}` };
+    return { ...answer, without: `Compared without reports: ${error.message}` };
   }
 }
 
-/** What a step says of a finding: a sign for the eye, words for everyone. */
+/** The change of a finding in a step: a sign, and text for screen readers. */
 function change(found, since, calibrated) {
   if (!found) return null;
   const said = found.said ?? "unclear";
   const how = found.courses ? "probability" : "of sentence pairs agree";
-  const words = `${said} since ${since}: ${percent(found.confidence)} ${how}; change ${number(found.change.towards_worse)} (above 0 is towards worse)`;
+  const words = `${said} since ${since}: ${percent(found.confidence)} ${how}; change ${number(found.change.towards_worse)} (above 0: towards worse)`;
   return make("span", { class: `change ${said}`, dataset: { said, change: found.change.towards_worse }, title: words },
     make("span", { "aria-hidden": "true" }, said === "unclear" ? "~" : calibrated && !found.courses ? SIGNS[said] : `${SIGNS[said]} ${percent(found.confidence)}`),
     make("span", { class: "unseen" }, words));
@@ -76,7 +76,7 @@ function table(classified, compared) {
       return cell;
     });
     const phrase = make("button", {
-      type: "button", class: "link", title: `Look for “${name}” in the pictures`,
+      type: "button", class: "link", title: `Locate “${name}” in the images`,
       on: {
         click: () => {
           byId("phrase").value = name;
@@ -94,21 +94,21 @@ function table(classified, compared) {
     make("tbody", {}, ...rows)));
 }
 
-/** Where a file lies is the service's affair. */
+/** Removes the folders of the service from a path. */
 const sourceOf = (text) => text.replace(/\S*\//g, "");
 
-/** What the numbers are, and what is missing. */
+/** Explains the numbers, and what is missing. */
 function notes(classified, compared) {
   const lines = [];
   if (classified.calibrated_on) lines.push(`Percentages by date: probabilities, calibrated on ${sourceOf(classified.calibrated_on)}.`);
-  else lines.push("By date: scores, not probabilities. They order pictures of one finding; the bar is the place between this patient's lowest and highest. For probabilities start the service with --calibration (medst zero-shot --fit-calibration), and name the findings it was fitted for.");
-  if (!compared) lines.push("Change needs two dates.");
-  else if (compared.calibrated_on) lines.push(`Change: probability of the likeliest course, calibrated on ${sourceOf(compared.calibrated_on)}; a sign without a percentage, and “unclear”: what most sentence pairs say, not calibrated.`);
-  else lines.push("Change: share of sentence pairs that agree on the direction; below 75 % it is called unclear. For probabilities start the service with --courses (medst compare --fit-calibration).");
+  else lines.push("By date: scores, not probabilities. Scores of the same finding can be compared with each other; the bar shows where a score is between this patient's lowest and highest. To see probabilities, start the service with --calibration (see medst zero-shot --fit-calibration) and enter the findings that the calibration covers.");
+  if (!compared) lines.push("Add a second date to see changes.");
+  else if (compared.calibrated_on) lines.push(`Change: probability of the most likely course, calibrated on ${sourceOf(compared.calibrated_on)}. A sign without a percentage, and “unclear”, show the majority of the sentence pairs and are not calibrated.`);
+  else lines.push("Change: share of sentence pairs that agree on the direction; below 75 % it is unclear. To see probabilities, start the service with --courses (see medst compare --fit-calibration).");
   if (compared?.calibrated_on) {
     const { names: known, log_loss: losses } = store.model.courses;
     const poor = known.filter((name, n) => losses[n][1] >= losses[n][0] && names().some((own) => own.toLowerCase() === name));
-    if (poor.length > 0) lines.push(`On patients it was not fitted on, the calibration of change is no better than a guess for ${poor.join(", ")}: do not read those percentages.`);
+    if (poor.length > 0) lines.push(`On held-out patients, the calibration of change is not better than a guess for ${poor.join(", ")}: disregard these percentages.`);
   }
   if (compared?.without) lines.push(compared.without);
   return make("div", { class: "notes" }, ...lines.map((line) => make("p", {}, line)));
@@ -119,13 +119,13 @@ function order(compared) {
   const said = (what, believed, names) => {
     if (!believed) return;
     const own = believed.order.map((n) => names[n]).join(" → ");
-    list.push(make("li", {}, `Order believed from ${what}: ${own} (${(100 * believed.probability).toFixed(1)} %); the order of the dates is at place ${believed.given_place} of ${believed.orders} (${(100 * believed.given_probability).toFixed(1)} %).`));
+    list.push(make("li", {}, `Most probable order from ${what}: ${own} (${(100 * believed.probability).toFixed(1)} %); the order of the dates ranks ${believed.given_place} of ${believed.orders} (${(100 * believed.given_probability).toFixed(1)} %).`));
   };
   const points = compared.time_points;
-  said("pictures and reports", compared.order_by_reports, compared.reported.map((n) => points[n]));
-  said("pictures alone, either direction", compared.order_by_images, points);
+  said("images and reports", compared.order_by_reports, compared.reported.map((n) => points[n]));
+  said("images alone, in either direction", compared.order_by_images, points);
   compared.steps.forEach((step) => list.push(make("li", {},
-    `${points[step.from]} → ${points[step.to]}: similarity of pictures ${step.image_similarity.toFixed(3)}${step.report_similarity === null ? "" : `, of reports ${step.report_similarity.toFixed(3)}`}.`)));
+    `${points[step.from]} → ${points[step.to]}: similarity of images ${step.image_similarity.toFixed(3)}${step.report_similarity === null ? "" : `, of reports ${step.report_similarity.toFixed(3)}`}.`)));
   return make("details", { class: "more" }, make("summary", {}, "Similarity and order in time"), make("ul", {}, ...list));
 }
 
@@ -139,7 +139,7 @@ async function compute() {
     return;
   }
   if (names().length === 0) {
-    byId("findings-error").textContent = "Name at least one finding.";
+    byId("findings-error").textContent = "Enter at least one finding.";
     return;
   }
   place.setAttribute("aria-busy", "true");
@@ -156,7 +156,7 @@ async function compute() {
   }
 }
 
-/** The findings that are calibrated, where there are any. */
+/** Fills in the calibrated findings, or the usual ones. */
 export function usualFindings() {
   byId("classes").value = (store.model.calibrations[0]?.names ?? USUAL).join(", ");
 }

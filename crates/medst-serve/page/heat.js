@@ -1,4 +1,4 @@
-// Heat maps from the numbers that the service gives: cosines of words and patches, enlarged as the service enlarges them.
+// Heat maps of the cosines of words and patches from the service, interpolated as the service does it.
 
 /** Mean over rows of a matrix, of columns `from` up to `to`. */
 export function meanOf(rows, from, to) {
@@ -7,7 +7,7 @@ export function meanOf(rows, from, to) {
   return cells;
 }
 
-/** Bilinear between the centres of cells: `[side, side]` to `[pixels, pixels]`. */
+/** Interpolates bilinearly between the centres of cells: `[side, side]` to `[pixels, pixels]`. */
 export function enlarge(cells, side, pixels) {
   const place = (n) => {
     const at = Math.max(((n + 0.5) * side) / pixels - 0.5, 0);
@@ -26,20 +26,20 @@ export function enlarge(cells, side, pixels) {
   return values;
 }
 
-/** From cold to hot; lightness rises all the way, so that it reads without colour as well. */
+/** From cold to hot. Lightness rises monotonically, so that the map is readable without colour. */
 const STOPS = [[20, 11, 82], [98, 20, 128], [176, 42, 110], [229, 92, 64], [250, 160, 40], [252, 232, 120]];
 
-/** Colour of a share, `[r, g, b]`. */
+/** Colour of a value in 0…1, `[r, g, b]`. */
 export function colourOf(share) {
   const at = Math.min(Math.max(share, 0), 1) * (STOPS.length - 1);
   const low = Math.min(Math.floor(at), STOPS.length - 2);
   return STOPS[low].map((value, n) => Math.round(value + (STOPS[low + 1][n] - value) * (at - low)));
 }
 
-/** How much of a colour covers the picture: what is in the colder third lets it through. */
+/** Opacity of a value in 0…1: the coldest third is transparent. */
 export const coverOf = (share) => Math.min(Math.max((share - 0.3) / 0.45, 0), 1);
 
-/** A canvas of a map, coloured from `low` to `high`. */
+/** Draws a map on a canvas, with colours from `low` to `high`. */
 export function painted(values, pixels, low, high) {
   const canvas = document.createElement("canvas");
   canvas.width = canvas.height = pixels;

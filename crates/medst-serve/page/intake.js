@@ -1,11 +1,11 @@
-// Files come in: dropped, chosen, or of an example patient. The service reads pictures with the models' reader.
+// Adding files: dropped, chosen, or from an example patient. The service decodes images as for the models.
 
 import { ask, isStopped } from "./api.js";
 import { byId, bytesOf, make } from "./dom.js";
 import { dateOf, stemOf, viewOf } from "./names.js";
 import { changed, clear, place, placeReport, picturesOf, store } from "./store.js";
 
-/** Files that are read at the same time. */
+/** Number of files that are read concurrently. */
 const AT_ONCE = 3;
 let count = 0;
 
@@ -19,7 +19,7 @@ export function forgetProblems() {
   byId("problem-list").replaceChildren();
 }
 
-/** Reads a picture; what its header says wins over its name. */
+/** Reads an image. Its header takes precedence over its file name. */
 async function read(file) {
   count += 1;
   const answer = await ask(`files/${count}`, "/v1/picture", { model: store.model.name }, { picture: file });
@@ -34,7 +34,7 @@ async function read(file) {
     file,
     name: file.name,
     view: told ?? named ?? "frontal",
-    viewFrom: told ? `DICOM header: ${header.view}` : named ? "from the file's name" : "assumed; change it if it is lateral",
+    viewFrom: told ? `DICOM header: ${header.view}` : named ? "from the file name" : "assumed; change it if this is a lateral view",
     date: header?.date ?? dateOf(file.name),
     dateFrom: header?.date ? "DICOM header" : "file name",
     key: header?.study ?? stemOf(file.name),
@@ -49,7 +49,7 @@ async function read(file) {
   };
 }
 
-/** Takes files; each that cannot be read is named with the reason, the others come. */
+/** Adds files. Lists files that cannot be read, with the reason, and adds the others. */
 export async function take(files) {
   const pictures = [];
   const texts = [];
@@ -69,15 +69,15 @@ export async function take(files) {
   pictures.sort((a, b) => a.name.localeCompare(b.name)).forEach(place);
   for (const [file, text] of texts) {
     const known = placeReport(stemOf(file.name), dateOf(file.name), text);
-    if (!known) complain(file.name, "no picture has its date or name; paste it under Report instead");
+    if (!known) complain(file.name, "no image has the date or name of this report; paste it under Report instead");
   }
   if (fresh) store.selected = store.studies.at(-1)?.id ?? null;
   const subjects = new Set(store.studies.flatMap(picturesOf).map((own) => own.subject).filter(Boolean));
-  if (subjects.size > 1) complain("different patients", "the DICOM headers name more than one; change between dates means nothing then");
+  if (subjects.size > 1) complain("different patients", "the DICOM headers name more than one patient; changes between dates are meaningless");
   changed("studies");
 }
 
-/** Another model sees squares of another size. */
+/** Reads the images again after a change of the model, whose input size may differ. */
 export async function readAgain() {
   const own = store.studies.flatMap((study) => picturesOf(study).map((picture) => [study, picture]));
   for (const [study, picture] of own) {
@@ -141,6 +141,6 @@ export function offerExamples(patients) {
   byId("example-buttons").replaceChildren(
     ...patients.map((patient) =>
       make("button", { type: "button", class: "example", on: { click: () => takeExample(patient) } },
-        make("b", {}, patient.name), ` ${patient.files.filter((name) => !/\.txt$/i.test(name)).length} pictures`)),
+        make("b", {}, patient.name), ` ${patient.files.filter((name) => !/\.txt$/i.test(name)).length} images`)),
   );
 }

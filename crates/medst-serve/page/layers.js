@@ -1,20 +1,20 @@
-// The heat map that lies over the pictures now: of a phrase, a word, or a sentence of a report. All pictures share one scale.
+// The current heat map over the images: of a phrase, a word, or a sentence of a report. All images share one scale.
 
 import { byId, number } from "./dom.js";
 import { colourOf, coverOf, enlarge, extent, painted } from "./heat.js";
 import { changed, store } from "./store.js";
 
-/** By picture: cells, their canvas, boxes, and what a cell says. */
+/** By image: cells, their canvas, boxes, and the text of a cell. */
 let layers = new Map();
 
 export const layerOf = (picture) => layers.get(picture) ?? null;
 
 /**
- * Shows maps. An entry has `picture`, `cells` (row by row), `boxes` (pixels of the square) and `told(cell)`, what words say of a cell.
- * `title` says whose map it is.
+ * Shows maps. An entry has `picture`, `cells` (row by row), `boxes` (pixels of the square) and `told(cell)`, the text of a cell.
+ * `title` names the map.
  */
 export function showLayers(title, entries) {
-  // As large as what the model reads, so that extremes are those the service tells.
+  // As large as the model's input, so that the extremes equal those of the service.
   const { pixels } = store.model;
   const maps = entries.map((entry) => enlarge(entry.cells, entry.picture.patches, pixels));
   const [low, high] = extent(maps);

@@ -1,4 +1,4 @@
-// The beginning: what the service has, the token, panels, keys.
+// Start-up: the models of the service, the token, panels, keys.
 
 import { ask, isStopped, setToken, stop } from "./api.js";
 import { byId, make } from "./dom.js";
@@ -18,7 +18,7 @@ async function begin() {
     if (isStopped(error)) return;
     const asked = error.status === 401;
     byId("token-form").hidden = !asked;
-    byId("token-error").textContent = asked && byId("token").value ? "That is not the token." : asked ? "" : error.message;
+    byId("token-error").textContent = asked && byId("token").value ? "Wrong token." : asked ? "" : error.message;
     if (asked) byId("token").focus();
     byId("start").hidden = true;
     return;

@@ -1,9 +1,9 @@
-// What file names say of date and view. Used where no DICOM header does.
+// Date and view from file names, for files without a DICOM header.
 
 const FRONTAL = new Set(["frontal", "pa", "ap", "front"]);
 const LATERAL = new Set(["lateral", "lat", "ll", "rl", "side"]);
 
-/** The words of a name, in lower case, without its ending. */
+/** The words of a file name, in lower case, without its extension. */
 function words(name) {
   return name.replace(/\.[A-Za-z0-9]+$/, "").toLowerCase().split(/[^a-z0-9]+/).filter(Boolean);
 }
@@ -15,7 +15,7 @@ export function viewOf(name) {
   return own.some((word) => FRONTAL.has(word)) ? "frontal" : null;
 }
 
-/** `YYYY-MM-DD` where a name holds a date of a calendar, else null. */
+/** `YYYY-MM-DD` if a name contains a valid date, otherwise null. */
 export function dateOf(name) {
   for (const found of name.matchAll(/(?<!\d)((?:19|20|21)\d\d)([-_.]?)(\d\d)\2(\d\d)(?!\d)/g)) {
     const date = `${found[1]}-${found[3]}-${found[4]}`;
@@ -25,7 +25,7 @@ export function dateOf(name) {
   return null;
 }
 
-/** What a study's files share: the name without ending and without the word of its view. */
+/** The common part of a study's file names: the name without extension and view. */
 export function stemOf(name) {
   return words(name).filter((word) => !FRONTAL.has(word) && !LATERAL.has(word)).join(" ") || name;
 }

@@ -1,4 +1,4 @@
-// The phrase that is looked for in all studies, and its words.
+// The phrase that is located in all studies, and its words.
 
 import { ask, isStopped, stop } from "./api.js";
 import { byId, make, percent, settled } from "./dom.js";
@@ -13,7 +13,7 @@ let [pinned, pointed] = [null, null];
 
 export const phrase = () => byId("phrase").value.trim();
 
-/** How what the service says of a phrase lies over the pictures of a study. */
+/** The layers of a phrase over the images of a study. */
 export function entriesOf(study, grounded, word) {
   const { grid, similarity, patches_to_words: shares, words } = grounded.matrices;
   const rows = word === null ? similarity : similarity.slice(word[0], word[1]);
@@ -56,7 +56,7 @@ function chips() {
         type: "button",
         class: "chip",
         dataset: { word: n },
-        title: `${own.word === "[SEP]" ? "[SEP], where the text ends, is a word to the model" : "Heat map of this word alone"}; its share in the loss: ${percent(own.importance)}`,
+        title: `${own.word === "[SEP]" ? "[SEP], the end of the text, is a token to the model" : "Heat map of this word alone"}; its share in the loss: ${percent(own.importance)}`,
         on: {
           pointerenter: point(n),
           pointerleave: point(null),
@@ -102,7 +102,7 @@ function stopAll() {
   for (const study of store.studies) stop(`phrase/${study.id}`);
 }
 
-/** Takes the heat map back from a report. */
+/** Shows the heat map of the phrase again after one of a report. */
 export function reclaim() {
   if (answers.size > 0) draw();
   else showLayers("", []);

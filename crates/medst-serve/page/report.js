@@ -1,4 +1,4 @@
-// A report against the pictures of its study: words and regions, and sentences without one.
+// Matches a report with the images of its study: words with regions, and sentences without a region.
 
 import { ask, isStopped } from "./api.js";
 import { byId, make, number } from "./dom.js";
@@ -6,12 +6,12 @@ import { showLayers } from "./layers.js";
 import { entriesOf, reclaim } from "./phrase.js";
 import { changed, filesOf, nameOf, on, selectedStudy, store } from "./store.js";
 
-/** The answer, the report and the study it is of. */
+/** The answer, and the report and study that it belongs to. */
 let [answer, of] = [null, null];
 
 const least = () => Number(byId("least").value);
 
-/** As the service decides it, for any bound. */
+/** The decision of the service, for any threshold. */
 const matches = (sentence) => sentence.closeness !== null && sentence.closeness >= least();
 
 function point(sentence, word) {
@@ -28,8 +28,8 @@ function sentenceElement(sentence, number_) {
   let at = -1;
   const element = make("span", {
     class: own ? "sentence matched" : "sentence unmatched", tabindex: 0, role: "button", dataset: { sentence: number_, closeness: sentence.closeness },
-    "aria-label": `${sentence.text} ${own ? "Resembles a region" : "Resembles no region"}, closeness ${number(sentence.closeness)}`,
-    title: `closeness ${number(sentence.closeness)}: ${own ? "resembles a region" : "resembles no region"}`,
+    "aria-label": `${sentence.text} ${own ? "Matches a region" : "Matches no region"}, closeness ${number(sentence.closeness)}`,
+    title: `closeness ${number(sentence.closeness)}: ${own ? "matches a region" : "matches no region"}`,
     on: {
       focus: () => point(sentence, null),
       pointerenter: () => point(sentence, null),
@@ -77,14 +77,14 @@ function render() {
   }
   place.replaceChildren(
     make("p", { class: "summary" },
-      `${read.length - without.length} of ${read.length} sentences resemble a region of ${nameOf(of)}; ${without.length} resemble none.${unread ? ` ${unread} not read.` : ""}`),
+      `${read.length - without.length} of ${read.length} sentences match a region of ${nameOf(of)}; ${without.length} match none.${unread ? ` The model did not read ${unread}.` : ""}`),
     text,
-    make("h3", {}, "Sentences that resemble no region"),
+    make("h3", {}, "Sentences that match no region"),
     without.length
       ? make("ul", { class: "without" }, ...without.map((own) => make("li", {}, own.text, make("span", { class: "peak" }, ` ${number(own.closeness)}`))))
-      : make("p", {}, "None at this bound."),
+      : make("p", {}, "None at this threshold."),
     make("p", { class: "notes" },
-      "The number is the closeness of a sentence: each word's highest cosine with a patch, weighted with the importance the model gives the word. It is no probability, and the bound is your choice: models differ in how high they go, and a small model hardly tells what is there from what is not. Grey text is not read: the model reads impression and findings."),
+      "The number is the closeness of a sentence: the mean of its words' highest cosines with a patch, weighted by the importance that the model gives the words. It is not a probability, and the threshold is your choice: the range differs between models, and a small model hardly separates what the image shows from what it does not. Grey text is not read: the model reads the impression and findings."),
   );
 }
 

@@ -1,4 +1,4 @@
-// The nearest studies of an index.
+// The most similar studies of an index.
 
 import { ask, isStopped } from "./api.js";
 import { byId, make } from "./dom.js";
@@ -7,7 +7,7 @@ import { filesOf, nameOf, on, selectedStudy, store } from "./store.js";
 
 const LABELS = new Set(["1", "1.0", "yes", "true"]);
 
-/** Labels of a study that say that something is there. */
+/** Names of the findings that the labels of a study state as present. */
 const present = (labels) => Object.entries(labels ?? {}).filter(([, value]) => LABELS.has(String(value).toLowerCase())).map(([name]) => name.replaceAll("_", " "));
 
 function item(found) {
@@ -30,7 +30,7 @@ async function search() {
   byId("similar-error").textContent = "";
   if (picture && !study) return;
   if (text && !phrase()) {
-    byId("similar-error").textContent = "Type a phrase above first.";
+    byId("similar-error").textContent = "Enter a phrase above first.";
     return;
   }
   const request = { index: byId("index").value, count: Number(byId("search-count").value), among: byId("search-among").value };
@@ -40,11 +40,11 @@ async function search() {
   place.setAttribute("aria-busy", "true");
   try {
     const answer = await ask("nearest", "/v1/search", request, picture ? filesOf([study], (_, view) => view) : {});
-    const what = { picture: `the pictures of ${study && nameOf(study)}`, phrase: `“${phrase()}”`, both: `the pictures of ${study && nameOf(study)} and “${phrase()}”` }[by];
+    const what = { picture: `the images of ${study && nameOf(study)}`, phrase: `“${phrase()}”`, both: `the images of ${study && nameOf(study)} and “${phrase()}”` }[by];
     place.replaceChildren(
       make("p", { class: "summary" }, `Nearest to ${what} among ${answer.candidates} studies, by the cosine of embeddings${answer.exact ? "" : " (approximate)"}:`),
       make("ol", { class: "found" }, ...answer.found.map(item)),
-      answer.found.length === 0 && make("p", {}, "No study passes the filter."));
+      answer.found.length === 0 && make("p", {}, "No study matches the filter."));
   } catch (error) {
     if (isStopped(error)) return;
     place.replaceChildren();
@@ -54,7 +54,7 @@ async function search() {
   }
 }
 
-/** Offers the indexes of the model. */
+/** Lists the indexes of the model. */
 export function offerIndexes() {
   const own = store.service.indexes.filter((index) => index.model === store.model.name);
   byId("index").replaceChildren(...own.map((index) => make("option", { value: index.name }, `${index.name} (${index.studies} studies)`)));

@@ -1,11 +1,11 @@
-// What is on the page: studies in time order, each with at most one frontal and one lateral picture, and a report.
+// State of the page: studies in time order, each with at most one frontal and one lateral image, and a report.
 
 const listeners = new Map();
 
 export const store = {
   /** @type {{id: number, date: string|null, key: string, frontal: object|null, lateral: object|null, report: string}[]} */
   studies: [],
-  /** The study that report and search speak of. */
+  /** The study that report and search refer to. */
   selected: null,
   model: null,
   service: null,
@@ -36,7 +36,7 @@ function sort() {
   if (!selectedStudy()) store.selected = store.studies.at(-1)?.id ?? null;
 }
 
-/** Puts a picture with its study, or into one of its own where that place is taken. */
+/** Adds an image to its study, or to a new study if that view is taken. */
 export function place(picture) {
   const fits = (study) => !study[picture.view] && (study.key === picture.key || (study.date && study.date === picture.date));
   let study = store.studies.find(fits);
@@ -49,7 +49,7 @@ export function place(picture) {
   sort();
 }
 
-/** A report belongs to the study of its name or date; returns false where there is none. */
+/** Adds a report to the study with its name or date; returns false if there is none. */
 export function placeReport(key, date, text) {
   const study = store.studies.find((own) => own.key === key) ?? store.studies.find((own) => date && own.date === date);
   if (study) study.report = text;
@@ -69,7 +69,7 @@ export function clear() {
   changed("studies");
 }
 
-/** Another date; two studies of one date become one where their views allow it. */
+/** Changes the date of a study; merges two studies of the same date if their views allow it. */
 export function setDate(study, date) {
   study.date = date || null;
   const other = store.studies.find((own) => own !== study && date && own.date === date);
@@ -83,7 +83,7 @@ export function setDate(study, date) {
   changed("studies");
 }
 
-/** Another view; it changes places with the picture that is there. */
+/** Changes the view of an image; swaps it with the image in that place. */
 export function setView(study, picture, view) {
   const from = picture.view;
   if (from === view) return;

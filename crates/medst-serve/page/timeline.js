@@ -5,7 +5,7 @@ import { dateOf, daysBetween } from "./names.js";
 import { changed, nameOf, on, remove, select, setDate, setView, store, VIEWS } from "./store.js";
 import { Viewer } from "./viewer.js";
 
-/** By picture, so that a picture keeps its canvas. */
+/** By image, so that an image keeps its canvas. */
 const viewers = new Map();
 let enlarged = null;
 
@@ -29,7 +29,7 @@ function slot(study, view) {
     on: { change: (event) => setView(study, picture, event.target.value) },
   }, ...VIEWS.map((own) => make("option", { value: own, selected: own === view }, own)));
   const drop = make("button", {
-    type: "button", class: "quiet", "aria-label": `Remove ${picture.name}`, title: "Remove this picture",
+    type: "button", class: "quiet", "aria-label": `Remove ${picture.name}`, title: "Remove this image",
     on: { click: () => remove(study, view) },
   }, "×");
   const large = make("button", {
@@ -44,11 +44,11 @@ function column(study, before, laterals) {
   const selected = study.id === store.selected;
   const date = make("input", {
     type: "text", class: "date", value: study.date ?? "", placeholder: "YYYY-MM-DD", size: 10, spellcheck: "false", "aria-label": `Date of ${nameOf(study)}`,
-    title: study.date ? `Date: ${(study.frontal ?? study.lateral).dateFrom}` : "No date is known; set it",
+    title: study.date ? `Date: ${(study.frontal ?? study.lateral).dateFrom}` : "Unknown date; enter it",
     on: {
       change: (event) => {
         const text = event.target.value.trim();
-        event.target.setCustomValidity(text && dateOf(text) !== text ? "a date such as 2024-03-09" : "");
+        event.target.setCustomValidity(text && dateOf(text) !== text ? "Enter a date such as 2024-03-09." : "");
         if (event.target.reportValidity()) setDate(study, text);
       },
     },
@@ -56,8 +56,8 @@ function column(study, before, laterals) {
   const days = before?.date && study.date ? `+${daysBetween(before.date, study.date)} d` : "";
   const choose = make("button", {
     type: "button", class: "choose", "aria-pressed": String(selected),
-    title: "Report and nearest studies speak of the chosen study", on: { click: () => select(study) },
-  }, selected ? "● chosen" : "○ choose");
+    title: "The tabs Report and Nearest studies refer to the selected study", on: { click: () => select(study) },
+  }, selected ? "● selected" : "○ select");
   const head = make("header", {}, date, make("span", { class: "days" }, days), choose);
   return make("article", { class: selected ? "study selected" : "study", "aria-label": `Study ${nameOf(study)}` },
     head, slot(study, "frontal"), laterals && slot(study, "lateral"));

@@ -1,11 +1,11 @@
-// A picture on a canvas: window and level, zoom, heat map, boxes, and a cursor of patches. Everything by pointer can be done by keys.
+// An image on a canvas: window and level, zoom, heat map, boxes, and a patch cursor. Everything can be done by pointer and by keys.
 
 import { byId, make, number } from "./dom.js";
 import { layerOf } from "./layers.js";
 import { changed, on, store } from "./store.js";
 
 const whole = () => ({ window: 256, level: 128, zoom: 1, x: 0.5, y: 0.5, invert: false });
-/** How linked pictures of a view are shown. */
+/** Display settings of the linked images of a view. */
 const shared = { frontal: whole(), lateral: whole() };
 const viewers = new Set();
 
@@ -42,7 +42,7 @@ export class Viewer {
     viewers.delete(this);
   }
 
-  /** How it is shown. */
+  /** Display settings. */
   get how() {
     return store.linked ? shared[this.picture.view] : this.own;
   }
@@ -147,7 +147,7 @@ export class Viewer {
     this.draw();
   }
 
-  /** Where the whole picture lies on the canvas, in CSS pixels. */
+  /** Position of the whole image on the canvas, in CSS pixels. */
   placed() {
     const [width, height] = [this.canvas.clientWidth, this.canvas.clientHeight];
     const how = this.how;
@@ -171,7 +171,7 @@ export class Viewer {
     });
   }
 
-  /** The patch at a place of the canvas. */
+  /** The patch at a position on the canvas. */
   cellAt(x, y) {
     const place = this.placed();
     const [left, top, right, bottom] = this.picture.readBounds;
@@ -243,7 +243,7 @@ export class Viewer {
     this.tell(layer);
   }
 
-  /** Boxes come in pixels of the square. */
+  /** Boxes are in pixels of the square. */
   fromSquare([left, top, right, bottom]) {
     const [x0, y0, x1] = this.picture.squareBounds;
     const scale = (x1 - x0) / this.picture.squareSide;
@@ -254,7 +254,7 @@ export class Viewer {
     const { window: width, level, zoom, invert } = this.how;
     const shown = `W ${Math.round(width)} L ${Math.round(level)}${zoom > 1 ? ` ${zoom.toFixed(1)}×` : ""}${invert ? " inverted" : ""}`;
     let heat = "";
-    if (layer && this.cursor !== null) heat = `cosine ${number(layer.cells[this.cursor])} · looks at ${layer.told(this.cursor)}`;
+    if (layer && this.cursor !== null) heat = `cosine ${number(layer.cells[this.cursor])} · attends to ${layer.told(this.cursor)}`;
     else if (layer) heat = `highest ${number(layer.peak)}`;
     const text = heat ? `${heat} · ${shown}` : shown;
     if (this.readout.textContent !== text) this.readout.textContent = text;

@@ -29,7 +29,7 @@ impl Keys {
     /// A token that is too short or cannot be sent in a header; no random numbers.
     pub fn new(token: String) -> Result<Keys> {
         if token.len() < 16 || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            let message = "the token must have at least 16 letters, digits or signs, and no blanks";
+            let message = "the token must have at least 16 letters, digits or punctuation marks, and no spaces";
             return Err(Error::Config(message.into()));
         }
         Ok(Keys { token, session: random()? })
@@ -51,7 +51,7 @@ impl Keys {
 pub fn random() -> Result<String> {
     let mut bytes = [0; 24];
     let read = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
-    read.map_err(|error| Error::Config(format!("cannot draw a random token: /dev/urandom: {error}")))?;
+    read.map_err(|error| Error::Config(format!("cannot generate a random token: /dev/urandom: {error}")))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 

@@ -1,4 +1,4 @@
-//! What is served, to whom, within which limits.
+//! Where the service listens, who may send requests, and the limits of requests.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -89,7 +89,7 @@ impl ServeConfig {
     pub fn new(bind: SocketAddr, access: Access, names: &[String], limits: Limits) -> Result<ServeConfig> {
         let least = [limits.body, limits.pixels, limits.images, limits.texts, limits.requests, limits.queue];
         if least.contains(&0) || limits.connections.min(limits.peer_connections) == 0 {
-            return Err(Error::Config("a limit of 0 lets nothing through".into()));
+            return Err(Error::Config("limits must be at least 1".into()));
         }
         let keys = match access {
             Access::Token(token) => Some(Keys::new(token)?),

@@ -21,46 +21,53 @@ pub enum Error {
     #[error("{0}")]
     Bad(String),
 
-    #[error("this needs the token: send Authorization: Bearer TOKEN, or open the link that was printed at the start")]
+    /// A report that cannot be read. Clients may repeat the request without it.
+    #[error("{0}")]
+    Report(String),
+
+    #[error(
+        "missing or wrong token: send the header Authorization: Bearer TOKEN, or open the link that the service \
+         printed at start-up"
+    )]
     Unauthorized,
 
-    /// `Host` names none of the service's names.
-    #[error("this service is not called {0:?}; start it with --allow-host NAME to answer to another name")]
+    /// `Host` is not one of the service's names.
+    #[error("the host name {0:?} is not allowed; start the service with --allow-host NAME to allow a name")]
     Host(String),
 
-    #[error("requests by pages of other sites are refused (Origin or Sec-Fetch-Site names one)")]
+    #[error("requests from pages of other sites are not allowed (see the headers Origin and Sec-Fetch-Site)")]
     CrossSite,
 
     #[error("{0}")]
     NotFound(String),
 
-    #[error("this address answers another method; /reference lists what there is")]
+    #[error("method not allowed; see /reference")]
     Method,
 
-    #[error("the request did not arrive in time")]
+    #[error("the request was received too slowly")]
     Slow,
 
     #[error("{0}")]
     TooLarge(String),
 
-    #[error("the body must be application/json or multipart/form-data")]
+    #[error("unsupported content type; send application/json or multipart/form-data")]
     MediaType,
 
     /// Come back later.
     #[error("too many requests; try again in a moment")]
     Busy,
 
-    #[error("the service is ending")]
+    #[error("the service is shutting down")]
     Ending,
 
-    #[error("no answer in time")]
+    #[error("the request timed out")]
     Timeout,
 
-    #[error("the request could not be computed")]
+    #[error("internal error; the log of the service has details")]
     Internal,
 }
 
-/// What a client reads.
+/// Body of an error response.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ErrorBody {
     pub error: ErrorDetail,
@@ -68,9 +75,9 @@ pub struct ErrorBody {
 
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ErrorDetail {
-    /// For programs, such as `too_large`.
+    /// Stable code for programs, such as `too_large`.
     pub code: &'static str,
-    /// For people.
+    /// Explanation for people.
     pub message: String,
 }
 
@@ -78,6 +85,7 @@ impl Error {
     fn status(&self) -> (StatusCode, &'static str) {
         match self {
             Error::Bad(_) => (StatusCode::BAD_REQUEST, "bad_request"),
+            Error::Report(_) => (StatusCode::BAD_REQUEST, "unreadable_report"),
             Error::MediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type"),
             Error::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
             Error::Host(_) => (StatusCode::FORBIDDEN, "host"),
@@ -164,8 +172,8 @@ mod tests {
     #[test]
     fn messages_are_short_whatever_they_quote() {
         assert_eq!(shortened("é".repeat(LONGEST)).chars().count(), LONGEST);
-        let long = shortened(format!("class {}: say it shorter", "é".repeat(1 << 20)));
+        let long = shortened(format!("class {}: shorten it", "é".repeat(1 << 20)));
         assert_eq!(long.chars().count(), LONGEST + 1);
-        assert!(long.starts_with("class é") && long.contains("é…é") && long.ends_with(": say it shorter"));
+        assert!(long.starts_with("class é") && long.contains("é…é") && long.ends_with(": shorten it"));
     }
 }

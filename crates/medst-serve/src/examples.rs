@@ -1,4 +1,4 @@
-//! Example patients that the page offers: a folder a patient, with radiographs and texts.
+//! Example patients that the page offers: one folder per patient, with radiographs and texts.
 //!
 //! The folder is looked through once, at the start; afterwards names are looked up among those found, so that no request can name another file.
 
@@ -43,7 +43,8 @@ impl Examples {
         match patients.is_empty() {
             true => Err(fail(
                 folder,
-                "no example patient; expected a folder for each, with PNG, JPEG or DICOM files".into(),
+                "contains no example patients; expected one sub-folder per patient with PNG, JPEG or DICOM files"
+                    .into(),
             )),
             false => Ok(Examples { patients }),
         }
@@ -67,7 +68,7 @@ mod tests {
     #[test]
     fn only_what_was_found_is_given() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(Examples::open(folder.path()).unwrap_err().to_string().contains("no example patient"));
+        assert!(Examples::open(folder.path()).unwrap_err().to_string().contains("contains no example patients"));
         fs::create_dir(folder.path().join("a")).unwrap();
         for name in ["x.PNG", "x.txt", "secret.key"] {
             fs::write(folder.path().join("a").join(name), "x").unwrap();

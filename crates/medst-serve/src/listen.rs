@@ -123,7 +123,7 @@ pub async fn run(listener: TcpListener, shared: Arc<Shared>, router: Router, sto
     let _ = drain.send(());
     tokio::select! {
         () = drain.closed() => {}
-        () = tokio::time::sleep(limits.drain) => tracing::warn!("requests were still in progress at the end"),
+        () = tokio::time::sleep(limits.drain) => tracing::warn!("closed requests that were still running at shutdown"),
     }
 }
 

@@ -61,7 +61,8 @@ impl Memory {
         if bodies < largest_body * COPIES {
             let [needed, given] = [largest_body * COPIES * 3, bytes].map(|bytes| bytes.div_ceil(1 << 20));
             return Err(Error::Config(format!(
-                "--max-memory {given} MiB is too little for bodies of that size: allow {needed} MiB, or reduce --max-body"
+                "--max-memory {given} is too small for this --max-body; set it to {needed} or more, or reduce \
+                 --max-body"
             )));
         }
         let most = bytes - bodies;
@@ -82,7 +83,7 @@ impl Memory {
         if bytes > self.most {
             let [needed, most] = [bytes, self.most].map(|bytes| bytes.div_ceil(1 << 20));
             return Err(Error::TooLarge(format!(
-                "decoding the picture takes about {needed} MiB of memory; this service has {most} MiB for it"
+                "decoding the image takes about {needed} MiB of memory (limit {most} MiB)"
             )));
         }
         let mut free = self.free();

@@ -34,7 +34,7 @@ pub struct Metrics {
     batch_images: Histograms<OfModel>,
     batch_texts: Histograms<OfModel>,
     queue: Family<OfModel, Gauge>,
-    /// Requests that are read or answered.
+    /// Requests in progress.
     pub in_flight: Gauge,
 }
 
@@ -56,10 +56,10 @@ impl Default for Metrics {
         };
         registry.register("requests", "Requests by route and status", metrics.requests.clone());
         registry.register("request_seconds", "Time from the first byte read to the answer", metrics.seconds.clone());
-        registry.register("batch_images", "Images computed together", metrics.batch_images.clone());
-        registry.register("batch_texts", "Text jobs computed together", metrics.batch_texts.clone());
-        registry.register("queue_jobs", "Jobs that wait for a model", metrics.queue.clone());
-        registry.register("requests_in_flight", "Requests that are read or answered", metrics.in_flight.clone());
+        registry.register("batch_images", "Images per batch", metrics.batch_images.clone());
+        registry.register("batch_texts", "Text jobs per batch", metrics.batch_texts.clone());
+        registry.register("queue_jobs", "Jobs waiting for a model", metrics.queue.clone());
+        registry.register("requests_in_flight", "Requests in progress", metrics.in_flight.clone());
         Metrics { registry, ..metrics }
     }
 }

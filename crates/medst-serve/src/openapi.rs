@@ -1,4 +1,4 @@
-//! The interface for programs: OpenAPI, from the handlers themselves.
+//! The OpenAPI document of the service, generated from the handlers.
 
 use std::sync::LazyLock;
 
@@ -12,7 +12,7 @@ use crate::api;
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "medst", description = "Med-ST models of chest radiographs over HTTP. Research software, no medical device."),
+    info(title = "medst", description = "Med-ST models of chest radiographs over HTTP. Research software, not a medical device."),
     paths(
         api::embed::embed,
         api::zero_shot::classify,

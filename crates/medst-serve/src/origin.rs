@@ -40,7 +40,8 @@ impl Hosts {
             match !name.is_empty() && name.bytes().all(plain) {
                 true => Ok(name.trim_end_matches('.').to_ascii_lowercase()),
                 false => Err(Error::Config(format!(
-                    "allowed host {name:?}: expected a name such as medst.example.org, without scheme, port or path"
+                    "--allow-host {name:?}: expected a host name such as medst.example.org, without scheme, port \
+                     or path"
                 ))),
             }
         });
@@ -62,8 +63,7 @@ impl Hosts {
 /// # Errors
 /// 400 without a `Host` header, 403 for a foreign host or site.
 pub async fn check(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Result<Response> {
-    let host =
-        host(&request).ok_or_else(|| Error::Bad("the request needs one Host header, such as localhost".into()))?;
+    let host = host(&request).ok_or_else(|| Error::Bad("the request must have exactly one Host header".into()))?;
     if !shared.hosts.accept(host.host()) {
         return Err(Error::Host(host.host().to_string()));
     }

@@ -49,7 +49,7 @@ pub fn routes() -> Router<Arc<Shared>> {
             let found = ASSETS.iter().find(|own| own.0 == name);
             let found: Result<Response> = found
                 .map(|(name, content)| answer(name, content))
-                .ok_or_else(|| Error::NotFound("there is nothing at this address; / is the page".into()));
+                .ok_or_else(|| Error::NotFound("not found; the page is at /".into()));
             found
         }),
     )

@@ -45,7 +45,7 @@ fn render(document: &Value) -> Markup {
             body {
                 h1 { (text(info, "title")) " " (text(info, "version")) }
                 p { (text(info, "description")) }
-                p.note { "For programs: " a href="/openapi.json" { "openapi.json" } ". Errors are " code { "{\"error\": {\"code\", \"message\"}}" } "." }
+                p.note { "Machine-readable: " a href="/openapi.json" { "openapi.json" } ". Errors have the form " code { "{\"error\": {\"code\", \"message\"}}" } "." }
                 ul {
                     @for (path, operations) in paths {
                         @for (verb, _) in operations.as_object().unwrap_or(&none) {
@@ -136,7 +136,7 @@ fn kind(document: &Value, schema: &Value) -> String {
                 own["properties"].as_object().into_iter().flatten().map(|(name, _)| name.as_str()).collect();
             if names.is_empty() { name } else { format!("{{{}}}", names.join(", ")) }
         }
-        "string" if ["byte", "binary"].contains(&text(own, "format")) => "picture (file or base64)".into(),
+        "string" if ["byte", "binary"].contains(&text(own, "format")) => "image (file or base64)".into(),
         _ => name,
     }
 }

@@ -105,14 +105,14 @@ impl Service {
         })
     }
 
-    /// Adds a model; the first is what requests get that name none.
+    /// Adds a model. Requests that name no model use the first.
     ///
     /// # Errors
     /// A name that is taken, or calibrations of another model.
     pub fn add_model(&mut self, name: &str, engine: Engine, files: &Calibrations<'_>) -> Result<()> {
         let fail = |error: medst::Error| Error::Config(error.to_string());
         if name.is_empty() || self.shared.models.iter().any(|own| own.0 == name) {
-            return Err(Error::Config(format!("two models are called `{name}`; give NAME=PATH")));
+            return Err(Error::Config(format!("two models have the name `{name}`; rename one with --model NAME=PATH")));
         }
         let calibrations = files.classes.iter().map(|path| Calibration::open(path, &engine));
         let model = Model {
@@ -150,12 +150,17 @@ impl Service {
         let index = Index::open(path).map_err(|error| Error::Config(error.to_string()))?;
         let model = self.shared.models.iter().find(|own| own.1.checksum == index.model_checksum());
         let model = model.ok_or_else(|| {
-            Error::Config(format!("{}: was made with none of the models that are served", path.display()))
+            Error::Config(format!(
+                "{}: this index was made by a model that is not served; add it with --model",
+                path.display()
+            ))
         })?;
         let own = (Arc::new(index), model.0.clone());
         match self.shared.indexes.insert(name.to_string(), own) {
             None => Ok(()),
-            Some(_) => Err(Error::Config(format!("two indexes are called `{name}`; give NAME=PATH"))),
+            Some(_) => {
+                Err(Error::Config(format!("two indexes have the name `{name}`; rename one with --index NAME=PATH")))
+            }
         }
     }
 
@@ -174,7 +179,7 @@ impl Service {
     /// A service without a model.
     pub fn finish(self) -> Result<(Arc<Shared>, Router)> {
         if self.shared.models.is_empty() {
-            return Err(Error::Config("there is no model to serve".into()));
+            return Err(Error::Config("no model to serve".into()));
         }
         let shared = Arc::new(self.shared);
         Ok((shared.clone(), router(shared)))
@@ -202,9 +207,7 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/health", get(api::models::health))
         .route("/openapi.json", get(openapi::json))
         .route("/reference", get(reference::page))
-        .fallback(|| async {
-            Error::NotFound("there is nothing at this address; /reference lists what there is".into())
-        })
+        .fallback(|| async { Error::NotFound("not found; see /reference".into()) })
         .method_not_allowed_fallback(|| async { Error::Method })
         .layer(DefaultBodyLimit::max(shared.limits.body))
         .layer(map_response(error::as_json))
@@ -262,7 +265,7 @@ impl Shared {
         };
         found.map(|own| (own.0.as_str(), &own.1)).ok_or_else(|| {
             let names: Vec<&str> = self.models.iter().map(|own| own.0.as_str()).collect();
-            Error::NotFound(format!("there is no model of that name; there are {}", names.join(", ")))
+            Error::NotFound(format!("unknown model; the models are {}", names.join(", ")))
         })
     }
 
@@ -281,7 +284,7 @@ impl Shared {
         };
         found.map(|(index, model)| (index.clone(), model.as_str())).ok_or_else(|| {
             let names: Vec<&str> = self.indexes.keys().map(String::as_str).collect();
-            Error::NotFound(format!("name one of these indexes: {}", names.join(", ")))
+            Error::NotFound(format!("name one of the indexes: {}", names.join(", ")))
         })
     }
 

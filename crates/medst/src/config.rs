@@ -293,7 +293,7 @@ fn set(table: &mut toml::Table, assignment: &str) -> Result<(), String> {
     let mut place = table;
     for key in keys {
         let entry = place.entry(key).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-        place = entry.as_table_mut().ok_or_else(|| format!("`{path}`: `{key}` is no section"))?;
+        place = entry.as_table_mut().ok_or_else(|| format!("`{path}`: `{key}` is not a section"))?;
     }
     place.insert(last.to_string(), value);
     Ok(())
@@ -350,7 +350,7 @@ mod tests {
         assert!(error("", &["optimizer.lr=-1"]).contains("optimizer.lr = -1"));
         assert!(error("", &["train.accumulate=0"]).contains("train.accumulate = 0"));
         assert!(error("", &["train.seed"]).contains("expected key=value"));
-        assert!(error("", &["train.seed=1", "train.seed.x=1"]).contains("is no section"));
+        assert!(error("", &["train.seed=1", "train.seed.x=1"]).contains("is not a section"));
         assert!(error("", &["model.text.max_tokens=600"]).contains("max_positions"));
         assert!(error("", &["loss.temporal_mappings=[]"]).contains("loss.temporal_weight = 0"));
         let twice = "loss.temporal_mappings=[\"image_to_image\", \"image_to_image\"]";

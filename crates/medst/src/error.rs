@@ -26,7 +26,7 @@ pub enum Error {
     Training(String),
 
     /// Several processes at one run.
-    #[error("processes: {0}")]
+    #[error("distributed: {0}")]
     Distributed(String),
 
     #[error("evaluation: {0}")]
@@ -37,10 +37,10 @@ pub enum Error {
     Input(String),
 
     /// The rest was done.
-    #[error("{left_out} of {all} {what} could not be used; the others were")]
+    #[error("{left_out} of {all} {what} could not be used (the others were)")]
     LeftOut { left_out: usize, all: usize, what: &'static str },
 
-    #[error("engine: {0}")]
+    #[error("libtorch: {0}")]
     Engine(#[from] tch::TchError),
 
     #[error("stopped on request")]

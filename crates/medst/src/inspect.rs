@@ -81,8 +81,7 @@ pub fn inspect(path: &Path) -> Result<Inspected> {
     if !path.exists() {
         return Err(Error::Io { path: owned, source: std::io::ErrorKind::NotFound.into() });
     }
-    let message =
-        "neither a corpus (corpus.json), a run (config.toml), a checkpoint (config.json) nor a file of weights";
+    let message = "not a corpus (corpus.json), run (config.toml), checkpoint (config.json) or weight file";
     Err(Error::Checkpoint { path: owned, message: message.into() })
 }
 
@@ -100,10 +99,7 @@ impl fmt::Display for Inspected {
                 )?;
                 write!(f, "{}", manifest.counts)?;
                 let (side, length, unit) = (manifest.image_size, manifest.sequence_length, manifest.sequence_unit);
-                writeln!(
-                    f,
-                    "  pictures of {side}×{side} pixels; a full sequence has {length} steps, a step is one {unit}"
-                )?;
+                writeln!(f, "  images of {side}×{side} pixels; a full sequence has {length} steps of one {unit} each")?;
                 for (reason, count) in &manifest.skipped {
                     writeln!(f, "  skipped {count:>7}  {reason}")?;
                 }
@@ -113,7 +109,7 @@ impl fmt::Display for Inspected {
                 writeln!(f, "{}: a run", summary.folder.display())?;
                 writeln!(f, "  {} steps logged, {:.1} studies/s", summary.steps, summary.studies_per_second)?;
                 if let (Some(first), Some(last)) = (summary.first, summary.last) {
-                    writeln!(f, "  training loss {:.3} at first, {:.3} at last", first.total, last.total)?;
+                    writeln!(f, "  training loss: first {:.3}, last {:.3}", first.total, last.total)?;
                 }
                 if let Some(best) = summary.best {
                     writeln!(
@@ -160,9 +156,11 @@ impl fmt::Display for Inspected {
                         writeln!(f, "  a checkpoint of the reference implementation")?;
                         write!(f, "{}", Sizes(config))
                     }
-                    (None, Some(format)) => writeln!(f, "  names of {format}: medst convert makes a model of it"),
+                    (None, Some(format)) => {
+                        writeln!(f, "  tensors are named as in {format}; convert it with medst convert")
+                    }
                     (None, None) => {
-                        writeln!(f, "  not a Med-ST model, nor weights that medst convert reads: names of nobody's")
+                        writeln!(f, "  unknown model: neither a Med-ST model nor weights that medst convert can read")
                     }
                 }
             }

@@ -83,7 +83,7 @@ fn courses_that_cannot_be_learnt_are_undefined_with_a_reason() {
     courses[2] = Some(Course::Worsening);
     let result = task.evaluate(&rare).unwrap();
     check(&result);
-    assert!(result.notes.iter().any(|note| note.contains("lack a course")), "{result}");
+    assert!(result.notes.iter().any(|note| note.contains("do not have every course")), "{result}");
     let mut wide = pairs(30, 1.0, 10);
     wide.current = vectors(vec![vec![1.0; 5]; 30]);
     assert!(task.evaluate(&wide).unwrap_err().to_string().contains("current images"));

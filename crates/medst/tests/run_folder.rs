@@ -98,7 +98,7 @@ fn a_run_that_ended_before_its_first_checkpoint_is_resumed_from_its_start() {
     // A checkpoint that was there and is damaged is another matter.
     std::fs::remove_file(config.train.output.join("last/state.json")).unwrap();
     let error = pretrain(&config, true, Device::Cpu, &Silent).unwrap_err().to_string();
-    assert!(error.contains("none to resume from"), "{error}");
+    assert!(error.contains("no checkpoint to resume from"), "{error}");
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_run_goes_on_with_its_own_corpus_and_configuration_only() {
     std::fs::remove_dir_all(&corpus).unwrap();
     std::fs::rename(other.folder.path().join("corpus"), &corpus).unwrap();
     let error = pretrain(&config, true, Device::Cpu, &Silent).unwrap_err().to_string();
-    assert!(error.contains("another corpus") && error.contains("data.corpus"), "{error}");
+    assert!(error.contains("differs from the corpus") && error.contains("data.corpus"), "{error}");
 }
 
 /// The last save of a run is of the same step as the validation's: the checkpoint is kept, its state brought up to date.

@@ -1,4 +1,4 @@
-//! Weights of other programs, and cards: `convert`, `card`.
+//! Options of `convert` and `card`.
 
 use std::path::PathBuf;
 
@@ -7,61 +7,61 @@ use medst::convert::Input;
 
 #[derive(Debug, Args)]
 pub struct Convert {
-    /// Files or folders of weights: a run or model of ours, a checkpoint of the reference implementation or of MGCA, a vision
-    /// transformer of timm (DeiT, MAE, DINOv2) or of transformers (ViT, RAD-DINO), a BERT. Several make one model together;
-    /// image=FILE and text=FILE take one side of a file.
+    /// Files or folders of weights: a run or model of medst, a checkpoint of the reference implementation or of MGCA,
+    /// a vision transformer of timm (DeiT, MAE, DINOv2) or of transformers (ViT, RAD-DINO), or a BERT. Several are
+    /// combined into one model; image=FILE and text=FILE take only one side of a file.
     #[arg(required = true, value_name = "[image=|text=]FILE")]
     pub inputs: Vec<Input>,
-    /// The folder to make; with --to reference the file.
+    /// Folder to create; with --to reference, the file.
     #[arg(long)]
     pub out: PathBuf,
-    /// What to write.
+    /// Format to write.
     #[arg(long, value_enum, default_value_t = TargetName::Medst)]
     pub to: TargetName,
-    /// Sizes of the model, from a configuration's [model] section [default: read off the files].
+    /// Configuration file whose [model] section gives the sizes of the model [default: inferred from the weights].
     #[arg(long)]
     pub config: Option<PathBuf>,
-    /// Another size, such as model.image.size=384 or model.text.layers=12; may be repeated.
+    /// Override a size, such as model.image.size=384 or model.text.layers=12; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
-    /// The report encoder's word pieces, a vocab.txt or tokenizer.json [default: the one next to the weights, else BERT's
-    /// cased vocabulary].
+    /// Vocabulary of the report encoder, a vocab.txt or tokenizer.json [default: the one next to the weights,
+    /// otherwise BERT's cased vocabulary].
     #[arg(long)]
     pub vocabulary: Option<PathBuf>,
-    /// Mean of the pixels, in 0 to 1, that the image encoder was trained with: one value or three [default: as
-    /// preprocessor_config.json beside it says, else 0.5].
+    /// Mean of the pixels, in 0 to 1, with which the image encoder was trained: one value or three [default: from
+    /// preprocessor_config.json next to the weights, otherwise 0.5].
     #[arg(long, value_name = "R,G,B", requires = "pixel_std", value_parser = channels)]
     pub pixel_mean: Option<Channels>,
-    /// Their standard deviation.
+    /// Standard deviation of the pixels, like --pixel-mean.
     #[arg(long, value_name = "R,G,B", requires = "pixel_mean", value_parser = channels)]
     pub pixel_std: Option<Channels>,
-    /// On what terms others may use the weights, written into them.
+    /// Licence of the weights, stored in them.
     #[arg(long)]
     pub licence: Option<String>,
-    /// Of the weights that no file has.
+    /// Seed for weights that no file provides, which are initialised at random.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Replace what an earlier conversion made.
+    /// Replace the result of an earlier conversion.
     #[arg(long)]
     pub overwrite: bool,
-    /// Store 16 bits per value (float16), which halves the file. Needs --to medst.
+    /// Store 16 bits per value (float16), which halves the file. Requires --to medst.
     #[arg(long)]
     pub half: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct Card {
-    /// A run, a model, a checkpoint or a corpus.
+    /// A run, model, checkpoint or corpus.
     pub path: PathBuf,
-    /// results.json of medst eval, whose figures the card of a model then has.
+    /// results.json of medst eval; the card of a model then includes its figures.
     #[arg(long)]
     pub evaluation: Option<PathBuf>,
-    /// The file to write [default: standard output].
+    /// File to write [default: standard output].
     #[arg(long)]
     pub out: Option<PathBuf>,
 }
 
-/// A value for each colour.
+/// One value per colour channel.
 #[derive(Clone, Copy, Debug)]
 pub struct Channels(pub [f64; 3]);
 
@@ -76,10 +76,10 @@ fn channels(text: &str) -> Result<Channels, String> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum TargetName {
-    /// A folder of ours.
+    /// A model folder of medst.
     Medst,
     /// One file with the reference implementation's names, for torch.load.
     Reference,
-    /// A folder whose parts from_pretrained opens.
+    /// A folder whose parts transformers' from_pretrained opens.
     Transformers,
 }

@@ -1,4 +1,4 @@
-//! Cohorts and corpora: `phantom`, `prepare`.
+//! Options of `phantom` and `prepare`.
 
 use std::path::PathBuf;
 
@@ -11,26 +11,27 @@ use super::DicomWindow;
 
 #[derive(Debug, Args)]
 pub struct Phantom {
-    /// The folder to make.
+    /// Folder to create.
     pub out: PathBuf,
     /// Number of patients.
     #[arg(long, default_value_t = 200)]
     pub subjects: u32,
-    /// The same seed gives the same bytes.
+    /// Seed of the cohort; the same seed gives the same bytes.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Longest side of the pictures in pixels.
+    /// Longest side of the images, in pixels.
     #[arg(long, default_value_t = 512)]
     pub size: u32,
-    /// plain, or hard: subtle changes, poses and exposures that confound, reports with misleading priors, findings that only the
-    /// lateral view shows.
+    /// plain or hard. Hard has subtle changes, confounding poses and exposures, reports with misleading priors, and
+    /// findings that only the lateral view shows.
     #[arg(long, value_parser = difficulty, default_value = "plain")]
     pub difficulty: Difficulty,
-    /// How the files lie: a table of images, or real archives' names, tables and nesting. Several, separated by commas, go
-    /// into folders of their names.
+    /// How the files are laid out: as a table of images (table), or with the names, tables and nesting of an archive
+    /// (mimic-cxr-jpg, ms-cxr-t, rsna, covidx, chexpert), or as a folder per patient (folders). Several, separated by
+    /// commas, are written to sub-folders of these names.
     #[arg(long, value_delimiter = ',', value_parser = layout, default_value = "table")]
     pub layout: Vec<Layout>,
-    /// Also draw an overview of findings and courses to this PNG file.
+    /// Also draw an overview of findings and their courses to this PNG file.
     #[arg(long)]
     pub sheet: Option<PathBuf>,
 }
@@ -47,13 +48,13 @@ fn layout(name: &str) -> Result<Layout, String> {
 
 #[derive(Debug, Subcommand)]
 pub enum Prepare {
-    /// From a table of images: CSV, gzipped CSV or Parquet with the columns subject_id, view and image, and where known
-    /// study_id, day or acquired, report, split and any labels.
+    /// From a table of images: a CSV, gzipped CSV or Parquet file with the columns subject_id, view and image, and
+    /// optionally study_id, day or acquired, report, split and any labels.
     Table {
-        /// The table; image paths in it are relative to it.
+        /// The table. Image paths in it are relative to its folder.
         table: PathBuf,
-        /// A column to carry along as a label although it seems to hold names, patient numbers or birth dates, which are
-        /// left out otherwise. May be repeated.
+        /// Keep this column as a label although it seems to contain names, patient numbers or birth dates, which are
+        /// left out by default. May be repeated.
         #[arg(long, value_name = "COLUMN")]
         label: Vec<String>,
         #[command(flatten)]
@@ -61,12 +62,13 @@ pub enum Prepare {
     },
     /// From MIMIC-CXR-JPG 2.0.0 or 2.1.0, or from the DICOM release MIMIC-CXR. Partial downloads work.
     MimicCxr {
-        /// The folder with files/ and the tables.
+        /// The folder that contains files/ and the tables.
         root: PathBuf,
-        /// The reports: mimic-cxr-reports.zip, the folder it unpacks to, or a sectioned CSV; looked for in ROOT otherwise.
+        /// The reports: mimic-cxr-reports.zip, the folder it unpacks to, or a sectioned CSV [default: looked for in
+        /// ROOT].
         #[arg(long)]
         reports: Option<PathBuf>,
-        /// The folder with the metadata, split and chexpert tables, if that is not ROOT.
+        /// The folder with the metadata, split and CheXpert tables [default: ROOT].
         #[arg(long)]
         tables: Option<PathBuf>,
         #[command(flatten)]
@@ -79,7 +81,7 @@ pub enum Prepare {
         /// The MIMIC-CXR(-JPG) folder with the images.
         #[arg(long)]
         images: PathBuf,
-        /// The folder with the MIMIC-CXR tables, if that is another one.
+        /// The folder with the MIMIC-CXR tables [default: the folder with the images].
         #[arg(long)]
         tables: Option<PathBuf>,
         #[command(flatten)]
@@ -87,19 +89,19 @@ pub enum Prepare {
     },
     /// From RSNA Pneumonia Detection, stage 2: DICOM images and stage_2_train_labels.csv.
     Rsna {
-        /// The folder with stage_2_train_images and the labels.
+        /// The folder that contains stage_2_train_images/ and stage_2_train_labels.csv.
         root: PathBuf,
         #[command(flatten)]
         how: How,
     },
-    /// From COVIDx: train/, test/ and their lists.
+    /// From COVIDx: train/, test/ and their lists of images.
     Covidx {
-        /// The folder with the lists.
+        /// The folder that contains the lists.
         root: PathBuf,
-        /// How validation images are drawn where no list names them.
+        /// How to draw validation images if no list names them.
         #[arg(long, value_enum, default_value_t = Draw::Patient)]
         split_rule: Draw,
-        /// A part of the lists' names, such as COVIDx6, where there are several.
+        /// Text that the lists' names contain, such as COVIDx6, to choose among several versions.
         #[arg(long)]
         list_version: Option<String>,
         #[command(flatten)]
@@ -107,68 +109,69 @@ pub enum Prepare {
     },
     /// From CheXpert (full or small): train.csv and valid.csv.
     Chexpert {
-        /// The folder with train.csv.
+        /// The folder that contains train.csv.
         root: PathBuf,
         #[command(flatten)]
         how: How,
     },
     /// From Open-I, the Indiana University collection: XML reports and PNG or DICOM images.
     OpenI {
-        /// The folder with reports and images, in any sub-folders.
+        /// The folder that contains reports and images, in any sub-folders.
         root: PathBuf,
         #[command(flatten)]
         how: How,
     },
     /// From covid-chestxray-dataset: metadata.csv and images/.
     CovidChestxray {
-        /// The folder with metadata.csv.
+        /// The folder that contains metadata.csv.
         root: PathBuf,
         #[command(flatten)]
         how: How,
     },
 }
 
-/// What all sources share.
+/// Options that all sources share.
 #[derive(Debug, Args)]
 pub struct How {
-    /// The corpus to make: a folder, or s3://BUCKET/PREFIX in object storage (docs/data.md).
+    /// Corpus to create: a folder, or s3://BUCKET/PREFIX in object storage (see docs/data.md).
     #[arg(long, required_unless_present = "check")]
     pub out: Option<PathBuf>,
-    /// Only say what the source holds; write nothing.
+    /// Report what the source contains, and write nothing.
     #[arg(long)]
     pub check: bool,
-    /// Studies of a full sequence.
+    /// Number of studies in a full sequence.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(2..))]
     pub sequence_length: u16,
-    /// Studies between the beginnings of two sequences of a subject; fewer than the length makes them overlap [default:
-    /// the sequence length].
+    /// Number of studies from the start of one sequence of a subject to the start of the next; with fewer than the
+    /// sequence length, sequences overlap [default: the sequence length].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub sequence_stride: Option<u16>,
-    /// What counts as a step of a sequence.
+    /// What counts as one step of a sequence.
     #[arg(long, value_enum, default_value_t = Unit::Study)]
     pub sequence_unit: Unit,
-    /// Side of the stored pictures in pixels.
+    /// Side of the stored images, in pixels.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u16).range(16..=4096))]
     pub image_size: u16,
-    /// A CSV with the column split and one of subject_id, study_id, dicom_id, image: decides instead of the source. Every
-    /// corpus has one, splits.csv.
+    /// CSV file with the column split and one of subject_id, study_id, dicom_id or image, which replaces the splits
+    /// of the source. Every corpus contains such a file, splits.csv.
     #[arg(long)]
     pub splits: Option<PathBuf>,
-    /// A CSV with the column subject_id, study_id or dicom_id, such as the image table of MS-CXR-T: the subjects it names
-    /// are left out. May be repeated.
+    /// CSV file with a column subject_id, study_id or dicom_id, such as the image table of MS-CXR-T. All subjects
+    /// that it names are left out. May be repeated.
     #[arg(long)]
     pub exclude: Vec<PathBuf>,
-    /// How reports become plain sentences: standard finds the headers that hospitals use and keeps `1.5 cm`; reference is the
-    /// reference implementation's, for its headers only, and ends sentences at every full stop.
+    /// How to clean reports and split them into sentences. Standard recognises the section headers that hospitals use
+    /// and does not split at the point of `1.5 cm`; reference follows the reference implementation, which knows only
+    /// the headers of MIMIC-CXR and ends a sentence at every full stop.
     #[arg(long, value_enum, default_value_t = ReportRule::Standard)]
     pub report_rule: ReportRule,
-    /// Decode every pixel before averaging; slower, and within one grey level of the fast way.
+    /// Decode every pixel before averaging: slower, and at most one grey level away from the fast way.
     #[arg(long)]
     pub exact: bool,
-    /// How DICOM values become grey.
+    /// How DICOM pixel values are mapped to grey levels.
     #[arg(long, value_enum, default_value_t = DicomWindow::Declared)]
     pub dicom_window: DicomWindow,
-    /// Replace a corpus that is already there.
+    /// Replace an existing corpus.
     #[arg(long)]
     pub overwrite: bool,
 }
@@ -190,7 +193,7 @@ impl From<ReportRule> for Rule {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Draw {
-    /// By patient: nobody is in two parts.
+    /// By patient: no patient is in two splits.
     Patient,
     /// By image, as the reference implementation does.
     Reference,
@@ -198,7 +201,7 @@ pub enum Draw {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Unit {
-    /// A visit; further frontal images of it are alternatives.
+    /// A visit; its further frontal images are alternatives to the first.
     Study,
     /// Every frontal image, as the reference implementation does.
     Image,

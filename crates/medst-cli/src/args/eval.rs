@@ -1,4 +1,4 @@
-//! `eval`.
+//! Options of `eval`.
 
 use std::path::PathBuf;
 
@@ -11,63 +11,68 @@ use super::{DeviceName, PrecisionName};
 
 #[derive(Debug, Args)]
 pub struct Eval {
-    /// What to evaluate: temporal-image, temporal-sentence, zero-shot, linear-probe, retrieval, progression,
-    /// sequence-order, grounding; or all, which takes whatever the corpora allow and says why it leaves out the rest.
+    /// Task to evaluate: temporal-image, temporal-sentence, zero-shot, linear-probe, retrieval, progression,
+    /// sequence-order or grounding; or all, which runs every task that the corpora allow and states why it skips the
+    /// others.
     #[arg(required = true, value_name = "TASK|all", value_parser = task)]
     pub tasks: Vec<AskedTask>,
-    /// A corpus; may be repeated.
+    /// Corpus to evaluate on; may be repeated.
     #[arg(long, required = true)]
     pub corpus: Vec<PathBuf>,
-    /// A run, a checkpoint, a weight file, or the name of a model that comes with the program (phantom).
+    /// The model: a run, a checkpoint, a weight file, or the name of a built-in model (phantom).
     #[arg(long, required_unless_present_any = ["embeddings", "list_texts"], conflicts_with = "embeddings")]
     pub model: Option<PathBuf>,
-    /// Score embeddings of another program in the place of a model: Parquet with study_id, image_embedding and, where there
-    /// are any, report_embedding and image_feature; or NPY of image embeddings, a row a study in the order of the corpus.
+    /// Evaluate embeddings of another program instead of a model: Parquet with study_id, image_embedding and
+    /// optionally report_embedding and image_feature; or NPY with image embeddings, one row per study in the order of
+    /// the corpus.
     #[arg(long)]
     pub embeddings: Option<PathBuf>,
-    /// Report embeddings in a file of their own, Parquet or NPY.
+    /// Report embeddings in a separate file, Parquet or NPY.
     #[arg(long, requires = "embeddings")]
     pub report_embeddings: Option<PathBuf>,
-    /// Embeddings of the texts that the tasks compare: Parquet with text and embedding, or NPY in the order of --list-texts.
+    /// Embeddings of the texts that the tasks compare: Parquet with text and embedding, or NPY in the order of
+    /// --list-texts.
     #[arg(long, requires = "embeddings")]
     pub text_embeddings: Option<PathBuf>,
-    /// The file of texts, one a line: read with NPY --text-embeddings; without --model and --embeddings it is written, and
-    /// nothing is evaluated.
+    /// File with one text per line. With NPY --text-embeddings it is read; without --model and --embeddings the texts
+    /// that need embeddings are written to it, and nothing is evaluated.
     #[arg(long, conflicts_with = "model")]
     pub list_texts: Option<PathBuf>,
-    /// Strict: subject-grouped, with intervals. Reference: what the reference implementation computes.
+    /// strict: subjects are never split between folds, and figures have intervals. reference: what the reference
+    /// implementation computes.
     #[arg(long, value_enum, default_value_t = ProtocolName::Strict)]
     pub protocol: ProtocolName,
-    /// The split to evaluate: train, validate, test, or all [default: test; where there is none validate, else all].
+    /// Split to evaluate: train, validate, test or all [default: test if there is one, otherwise validate, otherwise
+    /// all].
     #[arg(long, value_parser = part)]
     pub split: Option<Part>,
-    /// The label that a linear probe learns [default: the corpus' class, its findings, or its diagnosis].
+    /// Label that a linear probe learns [default: the corpus' class, findings or diagnosis].
     #[arg(long)]
     pub label: Option<String>,
-    /// Bootstrap replicates for the intervals.
+    /// Number of bootstrap replicates for the intervals.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     pub replicates: u32,
-    /// The same seed gives the same intervals.
+    /// Seed of the bootstrap; the same seed gives the same intervals.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// A folder for report.html, report.md and results.json.
+    /// Folder to write report.html, report.md and results.json to.
     #[arg(long)]
     pub out: Option<PathBuf>,
-    /// No radiographs and heat maps in the report, such as when it is to be shared.
+    /// Leave radiographs and heat maps out of the report, for example to share it.
     #[arg(long)]
     pub no_pictures: bool,
-    /// Studies at a time; 16 on a CPU and 256 on a GPU where none is given.
+    /// Studies per batch [default: 16 on a CPU, 256 on a GPU].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub batch: Option<u16>,
-    /// Where to compute.
+    /// Device to compute on.
     #[arg(long, value_enum, default_value_t = DeviceName::Auto)]
     pub device: DeviceName,
-    /// What the encoders compute in.
+    /// Number format that the encoders compute in.
     #[arg(long, value_enum, default_value_t = PrecisionName::Float32)]
     pub precision: PrecisionName,
 }
 
-/// A task, or all of them.
+/// One task, or all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AskedTask {
     All,

@@ -1,4 +1,4 @@
-//! What can be typed: the options of each group of commands are in a file of their own.
+//! The command line. Each group of commands has its options in a separate file.
 
 mod convert;
 mod data;
@@ -29,7 +29,7 @@ pub struct Arguments {
     /// Print results as JSON.
     #[arg(long, global = true)]
     pub json: bool,
-    /// No progress, only results.
+    /// Print results only, without progress.
     #[arg(short, long, global = true)]
     pub quiet: bool,
     #[command(subcommand)]
@@ -38,39 +38,39 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Draw a synthetic cohort of radiographs with reports and known truth.
+    /// Draw a synthetic cohort of radiographs and reports whose findings are known.
     Phantom(Phantom),
-    /// Make a corpus of radiographs and reports.
+    /// Build a corpus of radiographs and reports.
     Prepare {
         #[command(subcommand)]
         source: Prepare,
     },
-    /// Pre-train a model as a configuration says.
+    /// Pre-train a model as described by a configuration file.
     Pretrain(Pretrain),
     /// Write embeddings of images and reports to a Parquet or NPY file.
     Embed(Embed),
-    /// Say which classes images show, by sentences about them.
+    /// Classify images by sentences that describe the classes.
     ZeroShot(ZeroShot),
     /// Compare two or more time points of a subject.
     Compare(Compare),
-    /// Show where a picture resembles a phrase, and which words match which regions.
+    /// Show where an image matches a phrase, and which words match which regions.
     Ground(Ground),
-    /// Find the nearest studies.
+    /// Find the most similar studies.
     Search {
         #[command(subcommand)]
         what: Search,
     },
-    /// Answer over HTTP what embed, zero-shot, compare, ground and search answer.
+    /// Serve embed, zero-shot, compare, ground and search over HTTP.
     Serve(Box<Serve>),
-    /// Evaluate a model, or embeddings that another program made.
+    /// Evaluate a model, or embeddings made by another program.
     Eval(Eval),
-    /// Make a model of other programs' weights, or write one for other programs.
+    /// Convert weights of other programs into a model, or a model into their formats.
     Convert(Convert),
-    /// Write the card of a model or corpus: what it is, in Markdown, and what is yet to be stated.
+    /// Write the card of a model or corpus: a description in Markdown that marks what is still to be filled in.
     Card(Card),
-    /// Say what a corpus, a run, a checkpoint or a weight file is.
+    /// Describe a corpus, a run, a checkpoint or a weight file.
     Inspect {
-        /// A folder or file.
+        /// Folder or file to describe.
         path: PathBuf,
     },
 }

@@ -1,4 +1,4 @@
-//! What the commands that use a model share: which model, how it computes, what it looks at.
+//! Options that the commands with a model share: the model, how it computes, and its inputs.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use medst_data::split::Split;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum DeviceName {
-    /// A GPU where there is one, else the CPU.
+    /// A GPU if there is one, otherwise the CPU.
     Auto,
     Cpu,
     Cuda,
@@ -15,18 +15,18 @@ pub enum DeviceName {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum PrecisionName {
-    /// Exact.
+    /// 32 bits.
     Float32,
-    /// Of the two in sixteen bits, which a GPU computes much faster in, the finer.
+    /// 16 bits with finer steps and a narrower range; much faster on a GPU.
     Float16,
-    /// That with float32's range.
+    /// 16 bits with float32's range and coarser steps; much faster on a GPU.
     Bfloat16,
 }
 
-/// A model to use.
+/// The model, and how it computes.
 #[derive(Debug, Args)]
 pub struct UseModel {
-    /// A run, a checkpoint, a weight file, or the name of a model that comes with the program (phantom).
+    /// The model: a run, a checkpoint, a weight file, or the name of a built-in model (phantom).
     #[arg(long)]
     pub model: PathBuf,
     #[command(flatten)]
@@ -36,37 +36,38 @@ pub struct UseModel {
 /// How a model computes.
 #[derive(Debug, Args)]
 pub struct Compute {
-    /// Images at a time; 16 on a CPU and 256 on a GPU where none is given.
+    /// Images per batch [default: 16 on a CPU, 256 on a GPU].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub batch: Option<u16>,
-    /// Where to compute.
+    /// Device to compute on.
     #[arg(long, value_enum, default_value_t = DeviceName::Auto)]
     pub device: DeviceName,
-    /// What the encoders compute in.
+    /// Number format that the encoders compute in.
     #[arg(long, value_enum, default_value_t = PrecisionName::Float32)]
     pub precision: PrecisionName,
-    /// How DICOM values become grey.
+    /// How DICOM pixel values are mapped to grey levels.
     #[arg(long, value_enum, default_value_t = DicomWindow::Declared)]
     pub dicom_window: DicomWindow,
 }
 
-/// What is looked at.
+/// What the model is applied to.
 #[derive(Debug, Args)]
 pub struct Inputs {
-    /// A corpus (a folder, or s3://BUCKET/PREFIX); or any files (JPEG, PNG, DICOM, reports as .txt), folders of them, and tables (CSV, Parquet).
+    /// A corpus (a folder or s3://BUCKET/PREFIX), or any mix of images (JPEG, PNG, DICOM), reports (.txt), folders of
+    /// these, and tables (CSV, Parquet).
     #[arg(required = true, value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
-    /// The view of images whose file does not tell it. A file that tells another is left out.
+    /// View to assume where a file states none; files that state another view are skipped.
     #[arg(long, value_enum, default_value_t = ViewName::Auto)]
     pub view: ViewName,
-    /// Only this split of a corpus or table: train, validate or test.
+    /// Use only this split of a corpus or table: train, validate or test.
     #[arg(long, value_parser = |name: &str| Split::parse(name).ok_or("expected train, validate or test"))]
     pub split: Option<Split>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ViewName {
-    /// As DICOM headers say, else frontal.
+    /// The view in the DICOM header; frontal where no header states one.
     Auto,
     Frontal,
     Lateral,
@@ -74,8 +75,8 @@ pub enum ViewName {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum DicomWindow {
-    /// As the object declares: rescale, then the VOI table or window.
+    /// As the file declares: the rescale, then the VOI table or window.
     Declared,
-    /// The reference implementation's rule: value · 255 / largest value, inverted for MONOCHROME1.
+    /// As the reference implementation does: value · 255 / largest value, inverted for MONOCHROME1.
     Reference,
 }

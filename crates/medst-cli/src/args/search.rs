@@ -11,9 +11,9 @@ use super::{Compute, Inputs, UseModel};
 
 #[derive(Debug, Subcommand)]
 pub enum Search {
-    /// Index studies once.
+    /// Embed studies and write them to an index.
     Index(SearchIndex),
-    /// Ask an index by image, text, image and text, or one of its studies.
+    /// Search an index by image, by text, by both, or by one of its studies.
     Find(Box<SearchFind>),
 }
 
@@ -23,20 +23,20 @@ pub struct SearchIndex {
     pub inputs: Inputs,
     #[command(flatten)]
     pub model: UseModel,
-    /// The index folder to make.
+    /// Index folder to create.
     #[arg(long)]
     pub out: PathBuf,
     /// Whether to build a graph for approximate search.
     #[arg(long, value_enum, default_value_t = GraphName::Auto)]
     pub graph: GraphName,
-    /// Replace an index that is already there.
+    /// Replace an existing index.
     #[arg(long)]
     pub overwrite: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum GraphName {
-    /// For 500,000 images and more.
+    /// Only for 500,000 images or more.
     Auto,
     Always,
     Never,
@@ -44,48 +44,48 @@ pub enum GraphName {
 
 #[derive(Debug, Args)]
 pub struct SearchFind {
-    /// The index.
+    /// Index folder to search.
     pub index: PathBuf,
-    /// Studies that resemble this image.
+    /// Find studies that resemble this image.
     #[arg(long, value_name = "FILE", required_unless_present_any = ["text", "study"])]
     pub image: Option<PathBuf>,
-    /// Its lateral view.
+    /// The lateral image of the same study.
     #[arg(long, value_name = "FILE", requires = "image")]
     pub lateral: Option<PathBuf>,
-    /// Studies that this text describes.
+    /// Find studies that match this text.
     #[arg(long)]
     pub text: Option<String>,
-    /// Studies that resemble this one of the index.
+    /// Find studies that resemble this study of the index.
     #[arg(long, value_name = "ID", conflicts_with = "image")]
     pub study: Option<String>,
-    /// With an image and a text: how much the text counts.
+    /// Weight of the text where both an image and a text are given: 0 is the image alone.
     #[arg(long, default_value_t = 0.5, value_parser = share)]
     pub text_share: f32,
-    /// How many studies to find.
+    /// Number of studies to return.
     #[arg(short = 'k', long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     pub count: u32,
-    /// What is compared with the question.
+    /// Compare the query with the images or with the reports of the index.
     #[arg(long, value_enum, default_value_t = AmongName::Images)]
     pub among: AmongName,
-    /// Only this subject; may be repeated.
+    /// Return only studies of this subject; may be repeated.
     #[arg(long, value_name = "ID")]
     pub subject: Vec<String>,
-    /// Not this subject; may be repeated.
+    /// Leave out studies of this subject; may be repeated.
     #[arg(long, value_name = "ID")]
     pub not_subject: Vec<String>,
-    /// Not before this date or day.
+    /// Return only studies on or after this date (2020-03-31) or day number.
     #[arg(long, value_name = "DATE", value_parser = Filter::day, allow_hyphen_values = true)]
     pub from: Option<f64>,
-    /// Not after this date or day.
+    /// Return only studies on or before this date or day number.
     #[arg(long, value_name = "DATE", value_parser = Filter::day, allow_hyphen_values = true)]
     pub to: Option<f64>,
-    /// Only studies labelled so: edema, edema=0, or any COLUMN=VALUE; may be repeated.
+    /// Return only studies with this label: edema, edema=0, or any COLUMN=VALUE; may be repeated.
     #[arg(long, value_name = "LABEL", value_parser = Filter::finding)]
     pub finding: Vec<(String, Wanted)>,
-    /// Search exactly also where there is a graph.
+    /// Search exactly even if the index has a graph for approximate search.
     #[arg(long)]
     pub exact: bool,
-    /// The model the index was made with, if it is no longer where it was.
+    /// The model that made the index, if it has been moved since.
     #[arg(long)]
     pub model: Option<PathBuf>,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! `medst card`: what a model or corpus is, as a document.
+//! `medst card`.
 
 use std::io::Write;
 

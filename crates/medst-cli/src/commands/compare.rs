@@ -19,7 +19,10 @@ const FINDINGS: [&str; 5] = ["consolidation", "edema", "pleural effusion", "pneu
 pub fn run(arguments: &Compare, output: &Output) -> Result<()> {
     if let Some(file) = &arguments.fit_calibration {
         let [corpus] = arguments.time_points.as_slice() else {
-            return Err(Error::Config("--fit-calibration: give one corpus with pairs".into()).into());
+            return Err(Error::Config(
+                "--fit-calibration needs exactly one argument, a corpus with labelled pairs".into(),
+            )
+            .into());
         };
         let corpus = Corpus::open(&PathBuf::from(corpus))?;
         let engine = open::model(&arguments.model)?;
@@ -54,19 +57,19 @@ pub fn run(arguments: &Compare, output: &Output) -> Result<()> {
     output.show(&compare(&engine, &points, &findings, calibration.as_ref())?)
 }
 
-/// The studies of a subject of a corpus or table.
+/// The studies of one subject of a corpus or table.
 fn of_subject(arguments: &Compare, subject: &str) -> Result<Gathered> {
     let inputs: Vec<PathBuf> = arguments.time_points.iter().map(PathBuf::from).collect();
     let mut gathered = gather(&inputs, DeclaredView::Auto)?;
     gathered.studies.retain(|study| study.subject.as_deref() == Some(subject) && study.is_seen());
     if gathered.studies.is_empty() {
         let name = arguments.time_points.join(", ");
-        return Err(Error::Input(format!("{name}: no image of a subject {subject}")).into());
+        return Err(Error::Input(format!("{name} has no image of subject {subject}")).into());
     }
     Ok(gathered)
 }
 
-/// A file of a time point that cannot be read is an error: without it the comparison would be another.
+/// Embeds the time points. An unreadable file is an error, because the comparison would differ without it.
 fn points(engine: &Engine, gathered: &Gathered) -> Result<Vec<TimePoint>> {
     let mut points = Vec::new();
     for study in &gathered.studies {

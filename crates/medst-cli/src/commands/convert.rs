@@ -14,7 +14,7 @@ pub fn run(arguments: &Convert, output: &Output) -> Result<()> {
         _ => None,
     };
     if let Some(pixels) = pixels.filter(|pixels| pixels.deviation.iter().any(|&value| value <= 0.0)) {
-        return Err(Error::Config(format!("--pixel-std {:?}: must be above 0", pixels.deviation)).into());
+        return Err(Error::Config(format!("--pixel-std {:?}: must be greater than 0", pixels.deviation)).into());
     }
     let request = Request {
         inputs: arguments.inputs.clone(),

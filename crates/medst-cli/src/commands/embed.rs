@@ -14,7 +14,7 @@ use crate::progress::Reporter;
 pub fn run(arguments: &Embed, output: &Output, reporter: &Reporter) -> Result<()> {
     let Embed { inputs, model, out, features } = arguments;
     let numpy = out.extension().is_some_and(|end| end == "npy");
-    // A corpus goes to Parquet study by study: its embeddings need not fit into memory.
+    // A corpus is written to Parquet batch by batch, because its embeddings may not fit into memory.
     if let [path] = inputs.inputs.as_slice()
         && is_corpus(path)
         && !numpy

@@ -90,9 +90,9 @@ fn evaluate(
     Ok(())
 }
 
-/// Writes the texts that an encoder of texts must encode.
+/// Writes the texts that another program must embed for the tasks.
 fn list_texts(arguments: &Eval, suite: &Suite, corpora: &[Corpus]) -> Result<()> {
-    let path = arguments.list_texts.as_ref().context("--model, --embeddings or --list-texts is needed")?;
+    let path = arguments.list_texts.as_ref().context("one of --model, --embeddings and --list-texts is required")?;
     let lines = suite.texts(corpora).join("\n") + "\n";
     std::fs::write(path, lines).with_context(|| path.display().to_string())?;
     Ok(())

@@ -24,15 +24,16 @@ pub fn run(arguments: &Ground, output: &Output, reporter: &Reporter) -> Result<(
     if let Some(lateral) = &arguments.lateral {
         if !frontal {
             let image = arguments.image.display();
-            return Err(
-                Error::Input(format!("{image}: a lateral view; --lateral is for that of a frontal image")).into()
-            );
+            return Err(Error::Input(format!(
+                "{image} is a lateral view; pass the frontal image first, and its lateral image with --lateral"
+            ))
+            .into());
         }
         check_view(lateral, DeclaredView::Lateral)?;
     }
     let many = arguments.phrase.len() > 1;
     if many && let Some(out) = arguments.out.as_ref().filter(|out| out.extension().is_some()) {
-        return Err(Error::Config(format!("--out {}: several phrases need a folder", out.display())).into());
+        return Err(Error::Config(format!("--out {} must be a folder if --phrase is repeated", out.display())).into());
     }
     let engine = open::model(&arguments.model)?;
     let texts =
@@ -62,7 +63,7 @@ pub fn run(arguments: &Ground, output: &Output, reporter: &Reporter) -> Result<(
     output.show(&Phrases { image: arguments.image.clone(), phrases: all })
 }
 
-/// Decodes the pictures, for the model and for drawing.
+/// Decodes the images, for the model and for drawing.
 fn look(engine: &Engine, files: &[(Shown, &PathBuf)]) -> Result<(Views, Vec<(Shown, Canvas)>)> {
     let sight = engine.sight();
     let (mut frontal, mut lateral, mut canvases) = (None, None, Vec::new());
@@ -124,14 +125,14 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     path.with_file_name(format!("{stem}-{suffix}.png"))
 }
 
-/// A name for a file: letters and digits only, not long.
+/// A short file name of letters and digits only.
 fn plain(text: &str) -> String {
     let name: String =
         text.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
     name.trim_matches('-').chars().take(40).collect()
 }
 
-/// All phrases on an image.
+/// Results of all phrases on an image.
 #[derive(Serialize)]
 struct Phrases {
     image: PathBuf,

@@ -1,4 +1,4 @@
-//! `medst inspect`: what a path is, in a few lines.
+//! `medst inspect`.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! One file a command: typed arguments to library calls, results to text or JSON.
+//! One file per command: from arguments to library calls, and from results to text or JSON.
 
 mod card;
 mod compare;
@@ -29,9 +29,9 @@ use crate::args::{Arguments, Command, DeviceName};
 use crate::launch;
 use crate::progress::{self, Reporter};
 
-/// Runs what was typed.
+/// Runs a command.
 ///
-/// * `typed`: the arguments as text, for results that tell how they were made.
+/// * `typed`: the arguments as text, for results that record how they were made.
 pub fn run(arguments: Arguments, typed: Vec<String>) -> Result<()> {
     let together = matches!(arguments.command, Command::Pretrain(_) | Command::Prepare { .. });
     if !together && !launch::check_alone()? {
@@ -64,7 +64,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// The command as one types it, without the path to the program.
+    /// The command line, without the path of the program.
     pub fn command(&self) -> Vec<String> {
         std::iter::once("medst".to_string()).chain(self.typed.iter().cloned()).collect()
     }
@@ -73,7 +73,8 @@ impl Output {
     pub fn show<T: Display + Serialize>(&self, result: &T) -> Result<()> {
         let mut out = std::io::stdout().lock();
         if self.json {
-            // Text first: serde_json hides what kind of writing error it met, and a closed pipe is none of ours.
+            // Serialise before writing: serde_json hides the kind of an I/O error, but a closed pipe must be
+            // recognised.
             writeln!(out, "{}", serde_json::to_string_pretty(result)?)?;
         } else {
             write!(out, "{}", printable::printable(&result.to_string()))?;
@@ -81,7 +82,7 @@ impl Output {
         Ok(())
     }
 
-    /// Prints what to do next, unless a program reads.
+    /// Prints suggestions for the next command, but not with --json.
     pub fn next(&self, lines: &[String]) -> Result<()> {
         if !self.json {
             let mut out = std::io::stdout().lock();
@@ -92,10 +93,10 @@ impl Output {
     }
 }
 
-/// The device that was asked for.
+/// The requested device.
 ///
 /// # Errors
-/// CUDA where there is none.
+/// CUDA was requested but is not available.
 pub fn device(name: DeviceName) -> Result<Device> {
     if name == DeviceName::Cpu {
         return Ok(Device::Cpu);
@@ -104,7 +105,7 @@ pub fn device(name: DeviceName) -> Result<Device> {
     match (name, found) {
         (_, Some(device)) => Ok(device),
         (DeviceName::Cuda, None) => {
-            Err(Error::Config("--device cuda: no CUDA device or CUDA build of libtorch was found".into()).into())
+            Err(Error::Config("--device cuda: found no CUDA device, or libtorch was built without CUDA".into()).into())
         }
         _ => Ok(Device::Cpu),
     }

@@ -1,4 +1,4 @@
-//! What all commands that use a model share: the model, the inputs, what was left out.
+//! What all commands with a model share: loading the model, finding the inputs, reporting what was left out.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ pub fn model(arguments: &UseModel) -> Result<Engine> {
     load(&arguments.model, &arguments.how)
 }
 
-/// As [`model`].
+/// Loads the model at a path.
 pub fn load(path: &Path, how: &Compute) -> Result<Engine> {
     let device = device(how.device)?;
     let mut engine = Engine::new(open_model_in(path, device, precision(how.precision))?)?;
@@ -33,7 +33,7 @@ pub fn load(path: &Path, how: &Compute) -> Result<Engine> {
     Ok(engine)
 }
 
-/// Images at a time: a GPU has nothing to do between few.
+/// Images per batch. A GPU is only busy with large ones.
 pub fn batch(asked: Option<u16>, device: Device) -> usize {
     asked.map_or(if device == Device::Cpu { 16 } else { 256 }, Into::into)
 }
@@ -46,13 +46,13 @@ pub fn precision(name: PrecisionName) -> Precision {
     }
 }
 
-/// Finds the studies that were asked for.
+/// Finds the studies in the inputs.
 pub fn inputs(arguments: &Inputs) -> Result<Gathered> {
     let mut gathered = gather(&arguments.inputs, view(arguments.view))?;
     if let Some(split) = arguments.split {
         gathered.studies.retain(|study| study.split == Some(split));
         if gathered.studies.is_empty() {
-            return Err(Error::Config(format!("no study is in the split {split}")).into());
+            return Err(Error::Config(format!("the inputs have no study in split {split}")).into());
         }
     }
     Ok(gathered)
@@ -66,14 +66,14 @@ pub fn view(name: ViewName) -> DeclaredView {
     }
 }
 
-/// What the inputs are called in files that are made from them.
+/// Name of the inputs, for files that are made from them.
 pub fn names(arguments: &Inputs) -> String {
     let names: Vec<String> = arguments.inputs.iter().map(|path| path.display().to_string()).collect();
     let split = arguments.split.map(|split| format!(", split {split}")).unwrap_or_default();
     format!("{}{split}", names.join(", "))
 }
 
-/// The exit code must tell a script that something was left out, once the result of the rest was shown.
+/// An error if something was left out, so that scripts notice. Called after the result of the rest has been shown.
 pub fn all_used(left_out: usize, used: usize) -> Result<()> {
     match left_out {
         0 => Ok(()),

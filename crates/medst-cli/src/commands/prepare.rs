@@ -28,14 +28,15 @@ pub fn run(arguments: &Prepare, output: &Output, reporter: &Reporter) -> Result<
         Some(out) => {
             prepare_together(&source, out, &options, &*group, reporter).map(|summary| summary.map(Done::Prepared))
         }
-        // Looking is one process' work; the others wait for it at the end of the job. (clap asks for --out or --check.)
+        // Only one process checks the source; the others wait at the end of the job. (clap requires --out or
+        // --check.)
         None if group.leads() => check(&source, &options, reporter).map(|found| Some(Done::Checked(found))),
         None => Ok(None),
     };
     let summary = match done {
         Ok(Some(Done::Prepared(summary))) => summary,
         Ok(Some(Done::Checked(found))) => return output.show(&found),
-        // One of several processes speaks for all.
+        // Only process 0 prints the summary.
         Ok(None) => return Ok(()),
         Err(error) => {
             if !matches!(error, medst_data::Error::Stopped) {

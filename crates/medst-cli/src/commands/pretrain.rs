@@ -25,10 +25,10 @@ pub fn run(arguments: &Pretrain, output: &Output, reporter: &Reporter) -> Result
             return Err(error.into());
         }
     };
-    // One of several processes speaks for all.
+    // Only process 0 prints the summary.
     let Some(summary) = summary else { return Ok(()) };
     output.show(&summary)?;
-    // A script that goes on to use the model must not take a part of the training for the whole.
+    // A stopped run is an error, so that a script does not use a partly trained model.
     if summary.ending == Ending::Stopped {
         return Err(Error::Stopped.into());
     }

@@ -45,10 +45,10 @@ fn find(arguments: &SearchFind, output: &Output) -> Result<()> {
     };
     let asked = arguments.study.as_ref().map(|id| {
         let row = index.find(id);
-        row.ok_or_else(|| Error::Input(format!("{}: has no study {id}", arguments.index.display())))
+        row.ok_or_else(|| Error::Input(format!("{} has no study {id}", arguments.index.display())))
     });
     let asked = asked.transpose()?;
-    // A study's vectors are in the index; only files and texts need the model.
+    // The index contains the embeddings of its studies; only files and texts need the model.
     let engine = match arguments.image.is_some() || arguments.text.is_some() {
         false => None,
         true => {
@@ -61,7 +61,9 @@ fn find(arguments: &SearchFind, output: &Output) -> Result<()> {
     let image = match (asked, &engine) {
         (Some(row), _) => {
             let own = index.vector_of(row, among).map(<[f32]>::to_vec);
-            Some(own.ok_or_else(|| Error::Input("the study has no vector".into()))?)
+            Some(own.ok_or_else(|| {
+                Error::Input("the index has no embedding of this kind for the study; choose another --among".into())
+            })?)
         }
         (None, Some(engine)) => image(arguments, engine)?,
         (None, None) => None,
@@ -72,7 +74,7 @@ fn find(arguments: &SearchFind, output: &Output) -> Result<()> {
     };
     let vector = together(image.as_deref(), text.as_deref(), arguments.text_share);
     let query = Query {
-        vector: vector.ok_or_else(|| Error::Input("nothing was asked: give --image, --text or --study".into()))?,
+        vector: vector.ok_or_else(|| Error::Input("give a query with --image, --text or --study".into()))?,
         count: arguments.count as usize,
         among,
         filter: Filter {
@@ -98,7 +100,11 @@ fn image(arguments: &SearchFind, engine: &Engine) -> Result<Option<Vec<f32>>> {
     });
     let lateral = lateral.transpose()?;
     if !frontal && lateral.is_some() {
-        return Err(Error::Input(format!("{}: a lateral view beside another", path.display())).into());
+        return Err(Error::Input(format!(
+            "{} is a lateral view, but --image must be frontal when --lateral is given",
+            path.display()
+        ))
+        .into());
     }
     let views = if frontal { Views::of(own, lateral) } else { Views::of(None, own) };
     let views = views.ok_or_else(|| Error::Input("no image was given".into()))?;

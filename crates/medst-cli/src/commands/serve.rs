@@ -16,9 +16,9 @@ use crate::args::Serve;
 use crate::progress::Reporter;
 
 pub fn run(arguments: &Serve, reporter: &Reporter) -> Result<()> {
-    // One line of JSON an event.
+    // Log one line of JSON per event.
     tracing_subscriber::fmt().json().with_writer(std::io::stderr).with_current_span(false).with_target(false).init();
-    // A panic's message may quote what a client sent.
+    // Do not log the message of a panic: it may quote data of a client.
     std::panic::set_hook(Box::new(|info| {
         tracing::error!(at = info.location().map(ToString::to_string), "panicked");
     }));
@@ -69,7 +69,7 @@ fn named(text: &str) -> (&str, &str) {
     }
 }
 
-/// Who may ask, and the link that opens the page where the token is a new one.
+/// The access rule, and the token if it is a new random one.
 fn access(arguments: &Serve) -> Result<(Access, Option<String>)> {
     if arguments.no_token {
         return Ok((Access::Open, None));
@@ -85,14 +85,16 @@ fn access(arguments: &Serve) -> Result<(Access, Option<String>)> {
     Ok((Access::Token(token.clone()), Some(token)))
 }
 
-/// Says where the service is. A token that the user has chosen is not repeated.
+/// Prints the address of the service. Prints the token only if it is a new random one.
 fn announce(address: SocketAddr, drawn: Option<&str>) {
-    eprintln!("serving at http://{address}, the interface at http://{address}/reference");
+    eprintln!("serving at http://{address}, API reference at http://{address}/reference");
     let Some(token) = drawn else { return };
     let here = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port()),
         IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::new(Ipv6Addr::LOCALHOST.into(), address.port()),
         _ => address,
     };
-    eprintln!("open http://{here}/?token={token} in a browser; programs send Authorization: Bearer {token}");
+    eprintln!(
+        "open http://{here}/?token={token} in a browser; API clients send the header Authorization: Bearer {token}"
+    );
 }

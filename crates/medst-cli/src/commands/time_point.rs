@@ -1,4 +1,4 @@
-//! Time points as they are typed: `frontal.png,lateral.png,report.txt,date=2020-03-31`, or a folder with one study.
+//! Time points as arguments: `frontal.png,lateral.png,report.txt,date=2020-03-31`, or a folder with one study.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use medst::infer::search::Filter;
 use medst_data::gather::{DeclaredView, FoundStudy, Picture, check_view, gather, read_report};
 use medst_data::study::Day;
 
-/// Reads a time point.
+/// Parses a time point.
 ///
 /// # Errors
 /// Names the part that cannot be understood, or the file that cannot be used.
@@ -36,7 +36,7 @@ pub fn parse(text: &str) -> Result<FoundStudy> {
         }
     }
     if !study.is_seen() {
-        return Err(fail(text, "names no image"));
+        return Err(fail(text, "has no image"));
     }
     Ok(study)
 }
@@ -51,7 +51,7 @@ fn of_folder(folder: &Path) -> Result<FoundStudy> {
         return Err(Error::Input(format!("{}: {}", left_out.file, left_out.reason)).into());
     }
     let images = found.studies.iter().filter(|study| study.is_seen()).count();
-    // One image and one text of a folder belong together, whatever they are called.
+    // One image and one text in a folder belong together, whatever their names.
     let text = found.studies.iter().position(|study| !study.is_seen());
     if found.studies.len() == 2
         && let Some(text) = text
@@ -63,10 +63,11 @@ fn of_folder(folder: &Path) -> Result<FoundStudy> {
     let name = folder.display().to_string();
     match (found.studies.pop(), found.studies.is_empty()) {
         (Some(study), true) if study.is_seen() => Ok(FoundStudy { id: name, ..study }),
-        (Some(_), true) => Err(fail(&name, "holds no image")),
-        _ => {
-            Err(fail(&name, &format!("holds {images} images of several studies; name the files, with commas between")))
-        }
+        (Some(_), true) => Err(fail(&name, "contains no image")),
+        _ => Err(fail(
+            &name,
+            &format!("contains {images} images of several studies; list the files of one study, separated by commas"),
+        )),
     }
 }
 
@@ -77,7 +78,7 @@ fn add_frontal(study: &mut FoundStudy, path: PathBuf, view: DeclaredView, text: 
     if study.frontal.is_some() {
         return Err(fail(text, "has two frontal images"));
     }
-    // A DICOM header tells when it was taken.
+    // A DICOM header states the date.
     if study.acquired.is_none() {
         study.acquired = gather(std::slice::from_ref(&path), view)?.studies.pop().and_then(|own| own.acquired);
     }
@@ -88,7 +89,7 @@ fn add_frontal(study: &mut FoundStudy, path: PathBuf, view: DeclaredView, text: 
 fn add_lateral(study: &mut FoundStudy, path: PathBuf, text: &str) -> Result<()> {
     check_view(&path, DeclaredView::Lateral)?;
     if study.lateral.is_some() {
-        return Err(fail(text, "has more images than a frontal and a lateral one"));
+        return Err(fail(text, "has more than one lateral image"));
     }
     study.lateral = Some(Picture::File(path));
     Ok(())

@@ -14,7 +14,7 @@ use crate::args::ZeroShot;
 use crate::progress::Reporter;
 
 pub fn run(arguments: &ZeroShot, output: &Output, reporter: &Reporter) -> Result<()> {
-    // What was typed is checked before anything long begins.
+    // Check the arguments before anything takes long.
     let classes = match &arguments.classes {
         Some(file) => Classes::read(file)?,
         None => {
@@ -41,7 +41,7 @@ pub fn run(arguments: &ZeroShot, output: &Output, reporter: &Reporter) -> Result
     let classified = classify(&prototypes, calibration.as_ref(), &gathered, &collected);
     if classified.studies.is_empty() {
         let first = classified.left_out.first().map(|own| format!("{}: {}", own.file, own.reason));
-        let reason = first.unwrap_or_else(|| "the inputs hold reports alone".into());
+        let reason = first.unwrap_or_else(|| "the inputs contain only reports".into());
         return Err(medst::Error::Evaluation(format!("no image could be classified; {reason}")).into());
     }
     if let Some(file) = &arguments.out {
@@ -51,7 +51,7 @@ pub fn run(arguments: &ZeroShot, output: &Output, reporter: &Reporter) -> Result
     open::all_used(left_out, classified.studies.len())
 }
 
-/// A row a study, a column a class.
+/// Writes one row per study and one column per class.
 fn write(classified: &Classified, path: &Path) -> Result<()> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record(std::iter::once("study_id").chain(classified.classes.iter().map(String::as_str)))?;

@@ -128,10 +128,10 @@ async fn studies(browser: &Browser, patient: &Patient) {
     assert_eq!(dates, json!(patient.dates));
     let views = "[...document.querySelectorAll('.slot select')].map((own) => `${own.value}, ${own.title}`)";
     let views = browser.value(views).await;
-    let named = ["frontal, View: from the file's name", "lateral, View: from the file's name"];
+    let named = ["frontal, View: from the file name", "lateral, View: from the file name"];
     assert_eq!((&views[0], &views[1]), (&json!(named[0]), &json!(named[1])));
     assert!(views[2].as_str().unwrap().starts_with("frontal, View: DICOM header: "), "{views}");
-    assert_eq!(browser.text(".study.selected .choose").await, "● chosen");
+    assert_eq!(browser.text(".study.selected .choose").await, "● selected");
     // Without calibrations the page says that scores are none.
     assert!(browser.text("#findings-result").await.contains("scores, not probabilities"));
 }
@@ -222,7 +222,9 @@ async fn keys(browser: &Browser) {
     assert_eq!(browser.value(drawn).await, before);
     // The patch cursor tells its cosine and words.
     browser.keys(canvas, &format!("{}{}", char::from(Key::Shift), char::from(Key::Right))).await;
-    browser.until("/cosine [+−][0-9.]+ · looks at .*edema/.test(document.querySelector('.readout').textContent)").await;
+    browser
+        .until("/cosine [+−][0-9.]+ · attends to .*edema/.test(document.querySelector('.readout').textContent)")
+        .await;
     // Enlarged and back; the focus stays.
     browser.keys(canvas, &char::from(Key::Enter).to_string()).await;
     browser.until("document.querySelectorAll('.slot:not([hidden])').length === 1").await;
@@ -367,7 +369,7 @@ async fn report_matches(browser: &Browser, address: &str, patient: &Patient) {
     browser.keys("#report", "INDICATION: Cough.").await;
     browser.click("#match").await;
     browser
-        .until("document.getElementById('report-error').textContent.includes('neither impression nor findings')")
+        .until("document.getElementById('report-error').textContent.includes('neither an impression nor findings')")
         .await;
 }
 
@@ -433,7 +435,7 @@ async fn a_token_is_asked_for_and_what_is_missing_is_said() {
     browser.until("!document.getElementById('token-form').hidden").await;
     assert_eq!(browser.value("document.activeElement.id").await, json!("token"));
     browser.keys("#token", &format!("a-wrong-token-0123{}", char::from(Key::Enter))).await;
-    browser.until("document.getElementById('token-error').textContent === 'That is not the token.'").await;
+    browser.until("document.getElementById('token-error').textContent === 'Wrong token.'").await;
     browser.client.execute("document.getElementById('token').value = '';", Vec::new()).await.unwrap();
     browser.keys("#token", &format!("{TOKEN}{}", char::from(Key::Enter))).await;
     browser.until("!document.getElementById('start').hidden").await;
@@ -443,9 +445,9 @@ async fn a_token_is_asked_for_and_what_is_missing_is_said() {
     let patient = patient(at);
     browser.upload(&[&patient.frontal]).await;
     browser.until("document.querySelectorAll('tr[data-finding]').length === 7").await;
-    assert!(browser.text("#findings-result").await.contains("Change needs two dates."));
+    assert!(browser.text("#findings-result").await.contains("Add a second date to see changes."));
     browser.click("#tab-similar").await;
-    assert!(browser.text("#similar-none").await.contains("no index"));
+    assert!(browser.text("#similar-none").await.contains("no search index"));
     assert_eq!(browser.value("document.getElementById('similar-form').hidden").await, json!(true));
     // A service that has gone is told as that.
     drop(service);
@@ -566,12 +568,16 @@ fn the_page_and_what_it_asks_for_answer() {
     }
     assert!(answer["sentences"].as_array().unwrap().iter().all(|own| own["matches"] == json!(false)), "none reaches 1");
     for (path, body, expected) in [
-        ("/v1/picture", json!({"picture": "AAAA"}), "picture: neither a JPEG"),
+        ("/v1/picture", json!({"picture": "AAAA"}), "picture: not a JPEG"),
         ("/v1/picture", json!({}), "picture"),
-        ("/v1/report", json!({"frontal": later, "report": " "}), "neither impression nor findings"),
-        ("/v1/report", json!({"frontal": later, "report": "Edema. ".repeat(65)}), "65 sentences"),
-        ("/v1/report", json!({"report": "Edema is there."}), "no picture"),
-        ("/v1/report", json!({"frontal": later, "report": "Edema is there.", "least": 2}), "least from -1 to 1"),
+        ("/v1/report", json!({"frontal": later, "report": " "}), "neither an impression nor findings"),
+        ("/v1/report", json!({"frontal": later, "report": "Edema. ".repeat(65)}), "too many sentences: 65"),
+        ("/v1/report", json!({"report": "Edema is there."}), "no image"),
+        (
+            "/v1/report",
+            json!({"frontal": later, "report": "Edema is there.", "least": 2}),
+            "least must be between -1 and 1",
+        ),
     ] {
         let (status, answer) = post_for(&address, path, &body);
         let message = answer["error"]["message"].as_str().unwrap();

@@ -82,10 +82,10 @@ pub fn take_little_memory(client: &mut Client, process: u32, png: &[u8]) {
     for (what, body, status, expected) in [
         ("profile", Body::parts(&[("frontal", &profile(png), true)]), 200, "image"),
         ("deflated", Body::parts(&[("frontal", &deflated(pixels, false), true)]), 200, "image"),
-        ("deflated pixels", Body::parts(&[("frontal", &deflated(pixels, true), true)]), 400, "4096 were expected"),
+        ("deflated pixels", Body::parts(&[("frontal", &deflated(pixels, true), true)]), 400, "expected 4096"),
         ("items", Body::parts(&[("frontal", &items(pixels), true)]), 400, "elements and items"),
         ("scans", Body::parts(&[("frontal", &scans(), true)]), 400, "more than 64 scans"),
-        ("values", Body { kind: "application/json".into(), bytes: values.into_bytes() }, 400, "values are more"),
+        ("values", Body { kind: "application/json".into(), bytes: values.into_bytes() }, 400, "too many values"),
     ] {
         let answer = client.post("/v1/embed", &body).unwrap();
         let text = String::from_utf8(answer.body).unwrap();

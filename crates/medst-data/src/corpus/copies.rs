@@ -98,7 +98,7 @@ pub fn find(
             continue;
         }
         if prints[first].flat {
-            note(warnings, "pictures of a single grey value that several subjects have, kept".into(), group.len());
+            note(warnings, "images of a single grey value that several subjects share, kept".into(), group.len());
             continue;
         }
         let strictest = group.iter().map(|&picture| pictures[picture].study.split).max().unwrap_or(Split::Train);
@@ -116,7 +116,7 @@ pub fn find(
         for picture in group.into_iter().filter(|&picture| !stays(picture)) {
             let (own, other) = (pictures[picture].source, pictures[kept[0]].source);
             let file = format!("{} (as {}, row {})", own.path.display(), other.path.display(), other.row);
-            let reason = "the same picture is another subject's in a stricter split (test, then validate)".into();
+            let reason = "identical to an image of another subject in a stricter split (test, then validate)".into();
             skipped.push(Skipped { file, row: own.row, reason });
             places[at[picture]] = None;
         }
@@ -127,7 +127,7 @@ pub fn find(
             format!("row {} of subject `{}`", source.row, study.subject)
         };
         let what = format!(
-            "pictures that other subjects of their split have too, kept (such as {} and {})",
+            "images identical to one of another subject in the same split, kept (such as {} and {})",
             told(first),
             told(second)
         );
@@ -145,9 +145,9 @@ pub fn find(
             across.extend([one, other]);
         }
     }
-    let similar = "pictures nearly the same as one of another subject";
+    let similar = "images almost identical to one of another subject";
     note(warnings, format!("{similar} in another split, kept"), across.len());
-    note(warnings, format!("{similar} in their split, kept"), near.difference(&across).count());
+    note(warnings, format!("{similar} in the same split, kept"), near.difference(&across).count());
     Ok(())
 }
 

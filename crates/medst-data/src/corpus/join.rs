@@ -95,8 +95,10 @@ fn shard(path: &Path, side: usize, places: std::ops::Range<usize>, parts: &[Part
         let wanted = (count * size) as u64;
         let copied = std::io::copy(&mut file.take(wanted), &mut out).map_err(Error::io(&joining))?;
         if copied != wanted {
-            let message =
-                format!("holds {copied} of {wanted} bytes that its journal speaks of; remove {}", folder_of(path));
+            let message = format!(
+                "has {copied} of the {wanted} bytes that its journal records; remove {} and start again",
+                folder_of(path)
+            );
             return Err(Error::Corpus { path: part.path.clone(), message });
         }
     }

@@ -93,7 +93,7 @@ pub fn decode(
             piece.places.clone().step_by(BLOCK).map(move |start| (number, start..end.min(start + BLOCK)))
         })
         .collect();
-    let whose = if ranks.size() > 1 { "preparing images (this process' part)" } else { "preparing images" };
+    let whose = if ranks.size() > 1 { "preparing images (part of this process)" } else { "preparing images" };
     progress.begin(whose, Some(pieces.iter().map(|piece| piece.places.len() as u64).sum()));
     let mut decoded = Decoded { news: Vec::new(), extents: Vec::new(), stopped: false };
     std::thread::scope(|scope| -> Result<()> {

@@ -57,7 +57,7 @@ impl Corpus {
         let file = path.join(manifest::FILE);
         let text = std::fs::read(&file).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => {
-                fail(format!("it has no {}; `medst prepare` makes a corpus", manifest::FILE))
+                fail(format!("it has no {}; create a corpus with `medst prepare`", manifest::FILE))
             }
             _ => Error::Io { path: file.clone(), source: error },
         })?;
@@ -65,7 +65,11 @@ impl Corpus {
         for (name, record) in &manifest.files {
             let length = std::fs::metadata(path.join(name)).map(|meta| meta.len()).ok();
             if length != Some(record.bytes) {
-                return Err(fail(format!("{name} has {length:?} bytes where {} were written", record.bytes)));
+                return Err(fail(format!(
+                    "{name} is missing or damaged: {} bytes, expected {}",
+                    length.unwrap_or(0),
+                    record.bytes
+                )));
             }
         }
         let shards = (0..manifest.shards())
@@ -118,7 +122,7 @@ impl Corpus {
                 [study.frontal].into_iter().chain(study.lateral).chain(study.alternative_frontals.iter().copied());
             for image in images {
                 if image.0 as usize >= self.images {
-                    return Err(format!("study `{}` names image {} of {}", study.study, image.0, self.images));
+                    return Err(format!("study `{}` refers to image {} of {}", study.study, image.0, self.images));
                 }
             }
         }
@@ -127,7 +131,9 @@ impl Corpus {
                 let study = self.studies.get(row as usize);
                 let belongs = study.is_some_and(|s| s.subject == sequence.subject && s.split == sequence.split);
                 if !belongs {
-                    return Err(format!("sequence {number} names study {row}, which is not its subject's"));
+                    return Err(format!(
+                        "sequence {number} contains study {row}, which belongs to another subject or split"
+                    ));
                 }
             }
         }

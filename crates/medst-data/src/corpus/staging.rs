@@ -104,9 +104,13 @@ pub fn check_target(out: &Path, overwrite: bool) -> Result<()> {
         return Ok(());
     }
     if !out.join(manifest::FILE).exists() {
-        return Err(Error::Usage(format!("{there} exists and is no corpus; choose another place")));
+        return Err(Error::Usage(format!("{there} exists and is not a corpus; choose another path")));
     }
-    if overwrite { Ok(()) } else { Err(Error::Usage(format!("{there} is a corpus already; --overwrite replaces it"))) }
+    if overwrite {
+        Ok(())
+    } else {
+        Err(Error::Usage(format!("{there} is already a corpus; pass --overwrite to replace it")))
+    }
 }
 
 /// Refuses a folder in the staging folder's place that holds another's files: they would move into
@@ -118,7 +122,7 @@ fn check_staging(staging: &Path) -> Result<()> {
         return Ok(());
     }
     let place = staging.display();
-    Err(Error::Usage(format!("{place} is needed as a working folder but holds other files; move it away")))
+    Err(Error::Usage(format!("{place} is needed as a working folder but contains other files; move them elsewhere")))
 }
 
 pub fn entries(folder: &Path) -> Result<Vec<PathBuf>> {

@@ -90,7 +90,7 @@ fn write(path: &Path, batches: impl Iterator<Item = RecordBatch>) -> Result<()> 
     };
     let mut batches = batches.peekable();
     let Some(first) = batches.peek() else {
-        return Err(Error::Corpus { path: path.to_path_buf(), message: "there is nothing to write".into() });
+        return Err(Error::Corpus { path: path.to_path_buf(), message: "nothing to write".into() });
     };
     let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
     let file = File::create(path).map_err(Error::io(path))?;
@@ -185,12 +185,14 @@ impl<'a> Columns<'a> {
     }
 
     fn split(&self, name: &str) -> Result<Split> {
-        Split::parse(name).ok_or_else(|| self.fail(format!("`{name}` is no split")))
+        Split::parse(name).ok_or_else(|| self.fail(format!("unknown split `{name}`")))
     }
 
     fn numbers(&self, lists: &ListArray, row: usize) -> Result<Vec<u32>> {
         let values = lists.value(row);
         let values: Option<&UInt32Array> = values.as_any().downcast_ref();
-        values.map(|v| v.values().to_vec()).ok_or_else(|| self.fail("a list does not hold 32-bit numbers".into()))
+        values
+            .map(|v| v.values().to_vec())
+            .ok_or_else(|| self.fail("a list contains values that are not 32-bit numbers".into()))
     }
 }

@@ -36,8 +36,8 @@ pub fn help(out: &Path, options: &PrepareOptions, ranks: &dyn Ranks, progress: &
     let folder = staging::folder(out)?;
     if !fs::read_to_string(folder.join(JOURNAL)).is_ok_and(|text| text.trim_end() == work.identity) {
         return Err(Error::Usage(format!(
-            "{}: this process does not see what the first one wrote there; several machines need a corpus folder (for object storage: \
-             MEDST_CACHE) on a file system that they share",
+            "{}: this process cannot see the files that process 0 wrote there; the corpus folder (for object \
+             storage: MEDST_CACHE) must be on a file system that all machines share",
             folder.display()
         )));
     }
@@ -109,7 +109,9 @@ impl Work {
 pub(super) fn known(staging: &Staging, identity: &str, images: usize, progress: &dyn Progress) -> Result<Vec<Stretch>> {
     match journal::read(&staging.folder, identity, images)? {
         Found::These(stretches) => return Ok(stretches),
-        Found::Another => progress.note("the sources or settings changed since the interrupted run: it begins anew"),
+        Found::Another => {
+            progress.note("the sources or settings have changed since the interrupted run; starting from the beginning")
+        }
         Found::Nothing => {}
     }
     staging.empty()?;
@@ -215,11 +217,11 @@ mod tests {
         let none = Work { images: Vec::new(), ..Work::of_bytes(&work.to_bytes()) };
         assert_eq!(Work::of_bytes(&none.to_bytes()), none);
         let help = || help(&out, &PrepareOptions::default(), &Elsewhere(work.to_bytes()), &Silent).unwrap_err();
-        assert!(help().to_string().contains("does not see what the first one wrote"));
+        assert!(help().to_string().contains("cannot see the files that process 0 wrote"));
         // Another preparation's folder is not the first one's either.
         let other = staging::folder(&out).unwrap();
         fs::create_dir(&other).unwrap();
         fs::write(other.join(JOURNAL), "another's\n").unwrap();
-        assert!(help().to_string().contains("does not see what the first one wrote"));
+        assert!(help().to_string().contains("cannot see the files that process 0 wrote"));
     }
 }

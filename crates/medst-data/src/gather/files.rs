@@ -39,7 +39,9 @@ impl Files {
             return self.add_folder(path, gathered);
         }
         match kind(path).map_err(Error::io(path))? {
-            Kind::Other => gathered.leave_out(path.display(), "neither a JPEG, a PNG, a DICOM nor a text file (.txt)"),
+            Kind::Other => {
+                gathered.leave_out(path.display(), "unsupported file type (expected JPEG, PNG, DICOM or .txt)")
+            }
             kind => self.files.push((path.to_path_buf(), kind)),
         }
         Ok(())
@@ -151,13 +153,13 @@ pub(super) fn is_frontal(header: Option<&Header>, view: DeclaredView) -> Result<
     let told = header.and_then(|header| header.view);
     let other = header.is_some_and(|header| header.view.is_none() && header.view_source != ViewSource::Unknown);
     match (view, told) {
-        (_, None) if other => Err("its header names a view that is neither frontal nor lateral".into()),
+        (_, None) if other => Err("its header states a view that is neither frontal nor lateral".into()),
         (DeclaredView::Auto, told) => Ok(told.is_none_or(|view| view.is_frontal())),
         (DeclaredView::Frontal, Some(view)) if !view.is_frontal() => {
-            Err(format!("was declared frontal, but its header says {view:?}"))
+            Err(format!("declared as frontal, but its header says {view:?}"))
         }
         (DeclaredView::Lateral, Some(view)) if view.is_frontal() => {
-            Err(format!("was declared lateral, but its header says {view:?}"))
+            Err(format!("declared as lateral, but its header says {view:?}"))
         }
         (declared, _) => Ok(declared == DeclaredView::Frontal),
     }
@@ -189,10 +191,10 @@ pub fn check_view_of(bytes: &[u8], view: DeclaredView) -> Result<bool, String> {
 pub fn read_report(path: &Path) -> Result<String, String> {
     let length = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
     if length > LONGEST_REPORT {
-        return Err(format!("{length} bytes are no report"));
+        return Err(format!("report too long: {length} bytes (limit {LONGEST_REPORT})"));
     }
     let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
-    let text = String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_string())?;
+    let text = String::from_utf8(bytes).map_err(|_| "not UTF-8 text".to_string())?;
     report::prepare(&text, None, report::Rule::Standard).map_err(|rejection| rejection.to_string())
 }
 

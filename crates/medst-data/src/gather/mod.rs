@@ -132,7 +132,7 @@ pub fn gather(inputs: &[PathBuf], view: DeclaredView) -> Result<Gathered> {
     let mut gathered = Gathered::default();
     if let Some(corpus) = inputs.iter().find(|path| is_corpus(path)) {
         if inputs.len() > 1 {
-            let message = format!("{}: a corpus is given alone, without other inputs", corpus.display());
+            let message = format!("{}: a corpus cannot be combined with other inputs", corpus.display());
             return Err(Error::Usage(message));
         }
         of_corpus(Corpus::open(corpus)?, &mut gathered);
@@ -149,7 +149,7 @@ pub fn gather(inputs: &[PathBuf], view: DeclaredView) -> Result<Gathered> {
     }
     if gathered.studies.is_empty() {
         let names: Vec<String> = inputs.iter().map(|path| path.display().to_string()).collect();
-        let mut message = format!("{}: no radiograph and no report", names.join(", "));
+        let mut message = format!("{}: no radiographs and no reports found", names.join(", "));
         if let Some(first) = gathered.left_out.first() {
             let count = gathered.left_out.len();
             message = format!("{message}; {count} left out, the first: {}: {}", first.file, first.reason);

@@ -128,7 +128,7 @@ fn study(
     let checked = |path: &Path, view| files::check_view(path, view).map_err(|error| error.to_string());
     let view = match row.cell("view") {
         None => declared,
-        Some(cell) => match View::parse(cell).ok_or_else(|| format!("view `{cell}` is unknown"))? {
+        Some(cell) => match View::parse(cell).ok_or_else(|| format!("unknown view `{cell}`"))? {
             view if view.is_frontal() => DeclaredView::Frontal,
             _ => DeclaredView::Lateral,
         },
@@ -142,7 +142,7 @@ fn study(
         && !checked(path, view)?
     {
         if lateral.is_some() {
-            return Err(format!("{} is a lateral view beside another", path.display()));
+            return Err(format!("{} is a second lateral view", path.display()));
         }
         lateral = picture.take();
     }

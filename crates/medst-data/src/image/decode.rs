@@ -61,7 +61,7 @@ pub(super) fn unsupported(bytes: &[u8]) -> String {
         [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => "NumPy",
         [b'<', b'!' | b'?' | b'h' | b'H', ..] => "HTML or XML",
         _ if bytes.get(344..348).is_some_and(|magic| magic == b"n+1\0" || magic == b"ni1\0") => "NIfTI",
-        _ => return "neither a JPEG, a PNG nor a DICOM file".into(),
+        _ => return "not a JPEG, PNG or DICOM file".into(),
     };
     format!("{name} files are not supported; convert it to PNG, JPEG or DICOM")
 }
@@ -71,7 +71,7 @@ pub(super) fn check_size(width: usize, height: usize) -> Result<(), String> {
         return Err(format!("it has no pixels ({width}×{height})"));
     }
     if width.saturating_mul(height) > MOST_PIXELS {
-        return Err(format!("{width}×{height} pixels are more than the {MOST_PIXELS} that are read"));
+        return Err(format!("image too large: {width}×{height} pixels (limit {MOST_PIXELS})"));
     }
     Ok(())
 }
@@ -109,7 +109,7 @@ mod tests {
             (&b""[..], "empty"),
             (b"GIF89a", "GIF files are not supported"),
             (b"II*\0\x08\0\0\0", "TIFF files are not supported"),
-            (b"no picture", "neither"),
+            (b"no picture", "not a JPEG, PNG or DICOM file"),
             (&whole[..whole.len() - 20], "PNG"),
             (&[0xff, 0xd8, 0xff, 0xe0], "truncated JPEG"),
         ] {
@@ -126,7 +126,7 @@ mod tests {
         let checksum = crc(&bytes[12..29]);
         bytes[29..33].copy_from_slice(&checksum.to_be_bytes());
         let error = decode(&bytes).unwrap_err();
-        assert!(error.contains("more than the"), "{error}");
+        assert!(error.contains("image too large"), "{error}");
     }
 
     /// PNG's checksum, bit by bit.

@@ -34,13 +34,15 @@ impl GreyImage {
         decode::check_size(width, height)?;
         if width.checked_mul(height).and_then(|pixels| pixels.checked_mul(channels)) != Some(samples.len()) {
             let count = samples.len();
-            return Err(format!("{count} samples are no picture of {width}×{height} pixels with {channels} channels"));
+            return Err(format!(
+                "{count} samples do not make an image of {width}×{height} pixels with {channels} channels"
+            ));
         }
         let pixels = match channels {
             1 => samples,
             2 => samples.chunks_exact(2).map(|pixel| pixel[0]).collect(),
             3 | 4 => samples.chunks_exact(channels).map(png::luma).collect(),
-            other => return Err(format!("{other} channels; a picture has 1 (grey) to 4 (RGBA)")),
+            other => return Err(format!("{other} channels; an image has 1 (grey) to 4 (RGBA)")),
         };
         Ok(GreyImage { width, height, pixels })
     }

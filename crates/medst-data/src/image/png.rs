@@ -65,7 +65,7 @@ pub fn decode(bytes: &[u8], notes: &mut Notes) -> Result<GreyImage, String> {
         _ => GreyImage::of_samples(width, height, channels, samples)?,
     };
     if image.pixels.len() != width * height {
-        return Err(format!("damaged PNG: {} of {} pixels", image.pixels.len(), width * height));
+        return Err(format!("damaged PNG: it has {} of {} pixels", image.pixels.len(), width * height));
     }
     let orientation = Orientation::of_exif(reader.info().exif_metadata.as_deref().unwrap_or_default());
     Ok(orientation.apply(image))
@@ -89,7 +89,7 @@ fn to_bytes(values: &[u16], notes: &mut Notes) -> Vec<u8> {
     if depth == 16 || largest == 0 {
         return values.iter().map(|&value| (value >> 8) as u8).collect();
     }
-    notes.add("PNG: 16 bits a pixel of which the upper ones are unused, scaled by the bits in use");
+    notes.add("PNG: the upper of 16 bits per pixel are unused; scaled by the bits in use");
     let white = (1u32 << depth) - 1;
     values.iter().map(|&value| ((u32::from(value) * 255 + white / 2) / white) as u8).collect()
 }

@@ -54,7 +54,7 @@ impl Fit {
         let fit = |length: usize| (length * side).checked_div(longest).unwrap_or(0);
         let (new_width, new_height) = (fit(width), fit(height));
         if new_width == 0 || new_height == 0 {
-            return Err(format!("{width}×{height} pixels are too thin: a side would vanish at {side} pixels"));
+            return Err(format!("image too narrow: {width}×{height} pixels cannot be resized to {side} pixels"));
         }
         let whole_scale = width.is_multiple_of(new_width) && height.is_multiple_of(new_height);
         let area = (width / new_width) * (height / new_height);
@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn a_side_that_would_vanish_is_an_error() {
         let error = to_square(&image(300, 1, |_, _| 9), 256).unwrap_err();
-        assert!(error.contains("300×1 pixels are too thin"), "{error}");
+        assert!(error.contains("image too narrow: 300×1 pixels"), "{error}");
         assert!(to_square(&image(0, 0, |_, _| 0), 256).is_err());
         assert!(to_square(&image(1, 1, |_, _| 9), 256).unwrap().iter().all(|&pixel| pixel == 9));
     }

@@ -121,7 +121,7 @@ impl Assembly {
         match (planned.acquired, acquired) {
             (None, time) => planned.acquired = time,
             (Some(known), Some(time)) if known != time => {
-                self.plan.warn("rows of one study differ in time; the first counts");
+                self.plan.warn("rows of the same study differ in time; the first one is used");
             }
             _ => {}
         }
@@ -177,7 +177,7 @@ impl Assembly {
         match self.reports.get(&place) {
             None => _ = self.reports.insert(place, text),
             Some(known) if *known != text => {
-                self.plan.warn("rows of one study differ in their report; the first counts")
+                self.plan.warn("rows of the same study differ in their report; the first one is used")
             }
             Some(_) => {}
         }
@@ -241,7 +241,8 @@ impl Assembly {
             .collect();
         let alike = stay.iter().filter(|subject| names.contains(&ids::key(&subject.0))).count() as u64;
         if alike > 0 {
-            warnings.push(("subjects kept whose ids differ only in form from those of excluded ones".into(), alike));
+            warnings
+                .push(("subjects kept whose IDs differ only in form from those of excluded subjects".into(), alike));
         }
         warnings.extend(kept_out.notes);
         self.plan.warnings.extend(warnings);
@@ -290,13 +291,15 @@ impl Assembly {
                             let split = stated.unwrap_or(*known);
                             if split != *known {
                                 let message = format!(
-                                    "subject `{subject}` is in {split} here and `{other}` in {known} in row {first}; ids that \
-                                     differ only in form may be one patient's: write them alike, or put both into one part"
+                                    "subject `{subject}` is in {split} here and `{other}` in {known} in row \
+                                     {first}; IDs that differ only in form may belong to the same patient: write \
+                                     them alike, or put both into the same split"
                                 );
                                 return Err(self.conflict(row, message));
                             }
                             self.plan.warn(format!(
-                                "subjects whose ids differ only in form (such as `{other}` and `{subject}`), kept apart, in one part"
+                                "subjects whose IDs differ only in form (such as `{other}` and `{subject}`), kept \
+                                 apart, but in the same split"
                             ));
                             split
                         }
@@ -360,8 +363,8 @@ impl Assembly {
             let (own, other) = (&self.plan.studies[image.study], &self.plan.studies[known.study]);
             if own.split != other.split {
                 let message = format!(
-                    "the image file is that of row {}, of subject `{}` in {}, and here of subject `{}` in {}; a picture \
-                     belongs to one patient",
+                    "the same image file belongs to subject `{1}` in {2} in row {0}, and to subject `{3}` in {4} \
+                     here; an image must belong to one patient",
                     known.row, other.subject, other.split, own.subject, own.split
                 );
                 return Err(self.conflict(image.row, message));
@@ -425,7 +428,7 @@ fn renew_sequences(plan: &mut Plan, kept: &[bool]) {
 }
 
 /// What the summary says of sequences one of whose studies is not in the corpus.
-pub const LOST_A_STUDY: &str = "sequences that lost a study, left out";
+pub const LOST_A_STUDY: &str = "sequences with a study that was left out, left out too";
 
 fn clean_reports(plan: &mut Plan, texts: Vec<Option<ReportText>>, rule: Rule) {
     let cleaned: Vec<Option<Result<(String, bool), report::Rejection>>> = texts

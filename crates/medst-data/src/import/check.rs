@@ -94,7 +94,7 @@ impl fmt::Display for Check {
         let (present, images) = (self.images_present, self.images);
         writeln!(
             f,
-            "  {present} of {images} images are there ({:.1} GiB); the corpus would take {:.1} GiB",
+            "  {present} of {images} images exist ({:.1} GiB); the corpus would take {:.1} GiB",
             gib(self.bytes),
             gib(self.corpus_bytes)
         )?;

@@ -26,7 +26,7 @@ pub fn plan(root: &Path, options: &PrepareOptions) -> Result<Planned> {
     let [train, valid, test] = &tables;
     if !train.exists() && !valid.exists() {
         return Err(Error::Usage(format!(
-            "{} is no CheXpert: there is neither train.csv nor valid.csv in it",
+            "{} is not a CheXpert folder: it has neither train.csv nor valid.csv",
             root.display()
         )));
     }
@@ -62,7 +62,7 @@ fn read(table: &Path, root: &Path, split: impl Fn(&SubjectId) -> Split, assembly
         };
         let image = locate(root, Path::new(cell));
         let Some((subject, study)) = ids(Path::new(cell)) else {
-            assembly.plan.skip(cell, row.number, "Path names no patient and study");
+            assembly.plan.skip(cell, row.number, "Path contains no patient and study");
             return Ok(());
         };
         let column = |column: Option<usize>| column.and_then(|column| row.cell(column)).unwrap_or_default();

@@ -23,7 +23,7 @@ pub fn plan(root: &Path, options: &PrepareOptions) -> Result<Planned> {
     let table = root.join("metadata.csv");
     if !table.exists() {
         let place = root.display();
-        return Err(Error::Usage(format!("{place} is no covid-chestxray-dataset: metadata.csv is not in it")));
+        return Err(Error::Usage(format!("{place} is not a covid-chestxray-dataset folder: it has no metadata.csv")));
     }
     let mut rows = Rows::open(&table)?;
     let [patient, view, modality, filename] =
@@ -56,7 +56,7 @@ pub fn plan(root: &Path, options: &PrepareOptions) -> Result<Planned> {
         };
         let acquired = optional(offset).and_then(values::day);
         if acquired.is_none() {
-            assembly.plan.warn("images without an offset, which join no sequence");
+            assembly.plan.warn("images without an offset, not used in sequences");
         }
         let study = match acquired {
             Some(day) => format!("{patient}-day{}", day.0),

@@ -71,7 +71,7 @@ pub fn plan(source: &Covidx, options: &PrepareOptions) -> Result<Planned> {
         }
     };
     let mut assembly = Assembly::new(&train, options)?;
-    assembly.plan.warn("views are not told by the lists: every image is taken as a frontal one");
+    assembly.plan.warn("the lists do not state views: all images are assumed to be frontal");
     let mut taken: HashMap<String, Split> = HashMap::new();
     let lists = [("test", Some(&tested)), ("val", validated.as_ref()), ("train", Some(&training))];
     for (folder, entries) in lists {
@@ -92,7 +92,7 @@ pub fn plan(source: &Covidx, options: &PrepareOptions) -> Result<Planned> {
             let known = *taken.entry(own.clone()).or_insert(split);
             if known != split {
                 assembly.know(&subject.0, &study.0, &path);
-                let reason = format!("patient of the {folder} list is in {known} already");
+                let reason = format!("patient of the {folder} list is already in {known}");
                 assembly.plan.skip(path.display().to_string(), entry.row, reason);
                 continue;
             }
@@ -167,5 +167,5 @@ fn find_list(source: &Covidx, part: &str) -> Result<Option<PathBuf>> {
 }
 
 fn missing(source: &Covidx, part: &str) -> Error {
-    Error::Usage(format!("{} is no COVIDx: there is no list {part}*.txt in it", source.root.display()))
+    Error::Usage(format!("{} is not a COVIDx folder: it has no list {part}*.txt", source.root.display()))
 }

@@ -75,7 +75,7 @@ fn decoded(path: &Path) -> Result<(Vec<u8>, Box<dyn Read>)> {
             return fail("is a workbook (or another archive), not a table; save it as CSV (UTF-8)");
         }
         head if head.iter().take(64).any(|&byte| byte == 0) => {
-            return fail("is no text in UTF-8 (it may be UTF-16 without a byte-order mark); save it as UTF-8");
+            return fail("is not UTF-8 text (it may be UTF-16 without a byte-order mark); save it as UTF-8");
         }
         _ => {}
     }

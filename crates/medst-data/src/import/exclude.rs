@@ -3,7 +3,7 @@
 //! Models that have seen a benchmark's patients in training score too well on it. An exclusion list
 //! is any table that names subjects, studies or images, such as those of MS-CXR-T; all images of
 //! every subject that it names in any of these ways are left out. Ids are matched by the rule of
-//! [`super::ids`]. A list that keeps no subject out is an error: nothing else would show that its
+//! [`super::ids`]. A list that excludes no subject is an error: nothing else would show that its
 //! ids are written in a form that the source does not use.
 
 use std::collections::{HashMap, HashSet};
@@ -93,7 +93,7 @@ impl Exclusions {
                 }
             }
             if !any {
-                let what = "keeps no subject out";
+                let what = "excludes no subject";
                 subjects.check_any(what, &known.subjects)?;
                 studies.check_any(what, &known.studies)?;
                 images.check_any(what, known.images.names())?;
@@ -109,7 +109,7 @@ impl KeptOut {
     /// Why the images of a subject are left out, if they are.
     pub fn reason(&self, subject: &str) -> Option<String> {
         let list = *self.by_subject.get(subject)?;
-        Some(format!("subject is of the excluded {}", self.lists[list]))
+        Some(format!("subject is excluded by {}", self.lists[list]))
     }
 
     /// The subjects that are kept out.
@@ -125,7 +125,7 @@ impl KeptOut {
         left_out.filter_map(|subject| self.by_subject.get(subject)).for_each(|&list| images[list] += 1);
         let subjects = |place: usize| self.by_subject.values().filter(|&&list| list == place).count();
         let told = |(place, (list, count)): (usize, (&String, u64))| {
-            (format!("images kept out by {list} (of {} excluded subjects)", subjects(place)), count)
+            (format!("images excluded by {list} ({} subjects)", subjects(place)), count)
         };
         self.lists.iter().zip(images).enumerate().map(told).collect()
     }
@@ -147,7 +147,7 @@ impl List {
             Ok(())
         })?;
         if list.rows().next().is_none() {
-            return Err(rows.fail("names no subject, study or image to keep out".into()));
+            return Err(rows.fail("lists no subject, study or image to exclude".into()));
         }
         Ok(list)
     }

@@ -109,10 +109,10 @@ impl Ids {
         match forms {
             [only] => Ok(Some(only)),
             [] if number(&id.to_lowercase()) == Some(Number::Rounded) => {
-                Err(format!("`{id}` is a number that lost digits; write ids as text, as in `{}`", self.example()))
+                Err(format!("`{id}` is a number that has lost digits; write IDs as text, such as `{}`", self.example()))
             }
             [] => Ok(None),
-            several => Err(format!("`{id}` may be any of `{}`; write ids alike in both files", several.join("`, `"))),
+            several => Err(format!("`{id}` may mean any of `{}`; write IDs alike in both files", several.join("`, `"))),
         }
     }
 }
@@ -170,7 +170,7 @@ impl<'a> Lookup<'a> {
     pub fn note(&self) -> Option<(String, u64)> {
         let (theirs, own) = self.first.as_ref()?;
         let name = self.list.file_name().unwrap_or_default().to_string_lossy();
-        Some((format!("ids of {name} are written in another form (`{theirs}` for `{own}`)"), self.reformed))
+        Some((format!("IDs of {name} are written in another form (`{theirs}` for `{own}`)"), self.reformed))
     }
 
     /// Fails where the list has ids and the source has none of them.
@@ -186,7 +186,8 @@ impl<'a> Lookup<'a> {
         let (missed, own) = (self.missed, ids.example());
         let theirs = self.stranger.as_deref().unwrap_or_default();
         let message = format!(
-            "{what}: the source has none of its {missed} ids (here `{theirs}`, there `{own}`); write ids as the source does"
+            "{what}: the source has none of its {missed} IDs (such as `{theirs}`; the source has IDs such as \
+             `{own}`); write IDs as the source does"
         );
         Err(Error::Table { path: self.list.to_path_buf(), message })
     }

@@ -138,7 +138,8 @@ impl Source {
     pub fn plan(&self, options: &PrepareOptions, progress: &dyn Progress) -> Result<Planned> {
         if let Some(root) = self.folder().filter(|root| Address::is(root)) {
             return Err(Error::Usage(format!(
-                "{}: of object storage only a table of images is read (`medst prepare table`); an archive's folder has to be on a file system",
+                "{}: only a table of images can be read from object storage (`medst prepare table`); the folder of \
+                 an archive must be on a file system",
                 root.display()
             )));
         }

@@ -116,7 +116,7 @@ fn place(
     // The benchmark holds frontal images; a view that MIMIC-CXR does not tell is one of them.
     let view = listed.view.clone().unwrap_or(View::Ap);
     if !view.is_frontal() {
-        assembly.plan.skip(path.display().to_string(), row, "image of a pair is no frontal view");
+        assembly.plan.skip(path.display().to_string(), row, "image of a pair is not a frontal view");
         return Ok(None);
     }
     let image = FoundImage {
@@ -197,6 +197,6 @@ fn find(root: &Path, task: &str) -> Result<PathBuf> {
     };
     let found = paths.iter().rev().find(fits).cloned();
     found.ok_or_else(|| {
-        Error::Usage(format!("{} is no MS-CXR-T: MS_CXR_T_{task}_v1.0.0.csv is not in it", root.display()))
+        Error::Usage(format!("{} is not an MS-CXR-T folder: it has no MS_CXR_T_{task}_v1.0.0.csv", root.display()))
     })
 }

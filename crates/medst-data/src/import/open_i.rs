@@ -56,7 +56,7 @@ pub fn plan(source: &OpenI, options: &PrepareOptions, progress: &dyn Progress) -
     let reports: Vec<&PathBuf> = with("xml").collect();
     if reports.is_empty() {
         let place = source.root.display();
-        return Err(Error::Usage(format!("{place} is no Open-I collection: there are no XML reports below it")));
+        return Err(Error::Usage(format!("{place} is not an Open-I collection: it contains no XML reports")));
     }
     let mut assembly = Assembly::new(&source.root, options)?;
     progress.begin("reading reports", Some(reports.len() as u64));
@@ -75,7 +75,7 @@ pub fn plan(source: &OpenI, options: &PrepareOptions, progress: &dyn Progress) -
         };
         let id = report.id.clone().unwrap_or_else(|| super::ids::image_name(path));
         if report.images.is_empty() {
-            assembly.plan.skip(path.display().to_string(), row, "report names no image");
+            assembly.plan.skip(path.display().to_string(), row, "report lists no image");
         }
         for (name, caption) in &report.images {
             let Some(&image) = images.get(&image_key(Path::new(name))) else {
@@ -89,7 +89,7 @@ pub fn plan(source: &OpenI, options: &PrepareOptions, progress: &dyn Progress) -
                 assembly.plan.skip(
                     image.display().to_string(),
                     row,
-                    "view is not told (indiana_projections.csv would)",
+                    "view is unknown (indiana_projections.csv would state it)",
                 );
                 continue;
             };
@@ -175,7 +175,7 @@ fn parse(text: &str) -> Result<Report, String> {
     // No document type declarations: entities could grow without bound.
     let options = roxmltree::ParsingOptions { allow_dtd: false, nodes_limit: 100_000, ..Default::default() };
     let document = roxmltree::Document::parse_with_options(text, options)
-        .map_err(|error| format!("report is no readable XML: {error}"))?;
+        .map_err(|error| format!("report is not readable XML: {error}"))?;
     let mut report = Report::default();
     for node in document.descendants().filter(roxmltree::Node::is_element) {
         let own = || {
@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(report.findings.as_deref(), Some("The heart is   normal & clear."));
         assert_eq!((report.impression, report.labels), (None, vec!["normal".to_string()]));
         assert_eq!(report.images, [("CXR1_1_IM-0001-3001".into(), "Xray Chest PA and Lateral".into())]);
-        assert!(parse("<a>").unwrap_err().contains("no readable XML"));
+        assert!(parse("<a>").unwrap_err().contains("not readable XML"));
         let bomb = "<!DOCTYPE x [<!ENTITY a \"aaaa\">]><x>&a;</x>";
         assert!(parse(bomb).is_err());
     }

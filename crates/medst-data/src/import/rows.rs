@@ -110,7 +110,7 @@ impl Rows {
             }
             number += 1;
             if bytes.as_slice().len() > LONGEST_ROW {
-                let message = "is longer than any row of a table".to_string();
+                let message = format!("is too long (limit {LONGEST_ROW} bytes)");
                 return Err(Error::Row { path: self.path.clone(), row: number, message });
             }
             // Bytes that are no UTF-8 become replacement characters, which the cleaning of reports drops.

@@ -134,8 +134,8 @@ fn look(path: &Path) -> Result<Seen, String> {
     }
     match dicom::header(path) {
         Ok(header) => {
-            let view = header.view.ok_or("view is not told by the DICOM header")?;
-            let side = |pixels: Option<usize>| pixels.map(|pixels| pixels as f64).ok_or("DICOM header tells no size");
+            let view = header.view.ok_or("DICOM header states no view")?;
+            let side = |pixels: Option<usize>| pixels.map(|pixels| pixels as f64).ok_or("DICOM header states no size");
             Ok(Seen { view, width: side(header.columns)?, height: side(header.rows)? })
         }
         Err(Error::Image { message, .. }) => Err(message),
@@ -188,7 +188,10 @@ fn read_classes(path: &Path, patients: &mut BTreeMap<String, Patient>) -> Result
 fn existing(root: &Path, name: &str) -> Result<PathBuf> {
     let candidates = [root.join(name), root.join(format!("{name}.gz"))];
     candidates.into_iter().find(|path| path.exists()).ok_or_else(|| {
-        Error::Usage(format!("{} is no RSNA Pneumonia Detection stage 2: {name} is not in it", root.display()))
+        Error::Usage(format!(
+            "{} is not an RSNA Pneumonia Detection (stage 2) folder: it has no {name}",
+            root.display()
+        ))
     })
 }
 

@@ -74,7 +74,7 @@ impl SplitFile {
             let Some(name) = row.cell(column) else { return Ok(()) };
             match seen.insert(name.to_string(), split) {
                 Some(earlier) if earlier != split => {
-                    return Err(conflict(format!("`{name}` is in {split} here and in {earlier} before")));
+                    return Err(conflict(format!("`{name}` is in {split} here but in {earlier} in an earlier row")));
                 }
                 Some(_) => {}
                 None => entries.push((row.number, name.to_string(), split)),
@@ -109,7 +109,8 @@ impl SplitFile {
                     path: self.path.clone(),
                     row: *row,
                     message: format!(
-                        "`{id}` is in {split} here and `{form}` in {earlier} before; both mean `{own}` of the source"
+                        "`{id}` is in {split} here but `{form}` is in {earlier} in an earlier row; both mean \
+                         `{own}` in the source"
                     ),
                 }),
                 _ => Ok(()),
@@ -122,7 +123,7 @@ impl SplitFile {
                 add(own, parts.of_id.insert(own.to_string(), *split))?;
             }
         }
-        lookup.check_any("divides nothing", ids)?;
+        lookup.check_any("assigns no split to the source", ids)?;
         parts.note = lookup.note();
         Ok(parts)
     }

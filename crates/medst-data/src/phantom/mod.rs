@@ -100,7 +100,7 @@ impl fmt::Display for PhantomSummary {
 const MARK: &str = "cohort.json";
 /// There while a cohort is being drawn. Only a folder that holds it with [`OURS`] inside is ever cleared.
 const UNFINISHED: &str = "unfinished";
-const OURS: &str = "medst-phantom: this cohort was not finished; drawing it again replaces it\n";
+const OURS: &str = "medst-phantom: this cohort is unfinished; `medst phantom` replaces it\n";
 
 /// Draws a cohort into a folder. The same options give the same bytes, whatever the number of threads.
 ///
@@ -112,7 +112,7 @@ pub fn generate(out: &Path, options: &PhantomOptions, progress: &dyn Progress) -
     }
     if options.subjects == 0 || !(64..=4096).contains(&options.size) {
         return Err(Error::Usage(
-            "a phantom cohort needs at least one subject, and pictures of 64 to 4096 pixels".into(),
+            "a phantom cohort needs at least one subject, and images of 64 to 4096 pixels".into(),
         ));
     }
     fs::create_dir_all(out).map_err(Error::io(out))?;
@@ -143,7 +143,7 @@ fn clear_interrupted(out: &Path) -> Result<()> {
     let files = [layout::STUDIES, layout::TRUTH, MARK, UNFINISHED];
     let folders: Vec<&str> = Layout::ALL.iter().map(|layout| layout.name()).chain([layout::IMAGES]).collect();
     if let Some(foreign) = names.iter().find(|name| !files.iter().chain(&folders).any(|own| name == own)) {
-        return refuse(&format!("holds an interrupted cohort and, not of it, {}", foreign.display()));
+        return refuse(&format!("contains an interrupted cohort and other files, such as {}", foreign.display()));
     }
     for folder in folders.into_iter().map(|name| out.join(name)).filter(|folder| folder.exists()) {
         fs::remove_dir_all(&folder).map_err(Error::io(&folder))?;

@@ -75,7 +75,7 @@ impl WordPiece {
         }
         let id = |wanted: &str| {
             let place = pieces.iter().position(|piece| piece == wanted);
-            place.map(|id| id as u32).ok_or_else(|| fail(format!("has no line `{wanted}`")))
+            place.map(|id| id as u32).ok_or_else(|| fail(format!("has no piece `{wanted}`")))
         };
         let (classifier, separator) = (id("[CLS]")?, id("[SEP]")?);
         if id("[PAD]")? != 0 {
@@ -202,13 +202,13 @@ fn lines_of_tokenizer(bytes: &[u8], path: &Path) -> Result<Vec<u8>> {
     for (piece, id) in vocab.into_iter().chain(added) {
         match pieces.insert(id, piece.clone()) {
             Some(other) if other != piece => {
-                return Err(fail(format!("`{other}` and `{piece}` have the same id, {id}")));
+                return Err(fail(format!("`{other}` and `{piece}` have the same ID, {id}")));
             }
             _ => {}
         }
     }
     if let Some(gap) = pieces.keys().enumerate().find_map(|(place, &id)| (place as u32 != id).then_some(place)) {
-        return Err(fail(format!("has no piece of id {gap}")));
+        return Err(fail(format!("has no piece with ID {gap}")));
     }
     Ok(pieces.into_values().flat_map(|piece| (piece + "\n").into_bytes()).collect())
 }
@@ -254,8 +254,8 @@ mod tests {
         for (kind, vocab, words) in [
             ("BPE", vocab, "BPE tokenizer"),
             ("Unigram", "[[\"a\", 0.5]]", "Unigram tokenizer"),
-            ("WordPiece", r#"{"[PAD]": 0, "[UNK]": 1, "[CLS]": 7}"#, "no piece of id 2"),
-            ("WordPiece", r#"{"[PAD]": 0, "x": 3}"#, "have the same id, 3"),
+            ("WordPiece", r#"{"[PAD]": 0, "[UNK]": 1, "[CLS]": 7}"#, "no piece with ID 2"),
+            ("WordPiece", r#"{"[PAD]": 0, "x": 3}"#, "have the same ID, 3"),
         ] {
             let error = json(kind, vocab).err().unwrap().to_string();
             assert!(error.contains(words) && error.contains("tokenizer.json"), "{error}");
@@ -267,7 +267,7 @@ mod tests {
         for (text, expected) in [
             (&b"[PAD]\n[UNK]\n[CLS]\n[SEP]\nlung\nlung\n"[..], "line 6 repeats"),
             (b"[PAD]\n[UNK]\n\n", "line 3 is empty"),
-            (b"[PAD]\n[UNK]\n[CLS]\nlung\n", "no line `[SEP]`"),
+            (b"[PAD]\n[UNK]\n[CLS]\nlung\n", "no piece `[SEP]`"),
             (b"[PAD]\n\xff\xfe\n", "line 2 is not UTF-8"),
             (b"[UNK]\n[PAD]\n[CLS]\n[SEP]\n", "must be the first line"),
         ] {

@@ -58,9 +58,7 @@ pub fn root() -> Result<PathBuf> {
     set("MEDST_CACHE")
         .or_else(|| set("XDG_CACHE_HOME").map(|cache| cache.join("medst")))
         .or_else(|| set("HOME").map(|home| home.join(".cache/medst")))
-        .ok_or_else(|| {
-            Error::Usage("there is no HOME; MEDST_CACHE names the folder for what is read from object storage".into())
-        })
+        .ok_or_else(|| Error::Usage("HOME is not set; set MEDST_CACHE to a folder for data from object storage".into()))
 }
 
 /// Bytes that corpora may take.
@@ -106,11 +104,11 @@ impl Cached {
         let text = match (Client::open(address, retries)?.get(&address.key(manifest::FILE)), at_hand) {
             (Ok(Some(text)), _) => text,
             (Ok(None), _) => {
-                let message = format!("it has no {}; `medst prepare` makes a corpus", manifest::FILE);
+                let message = format!("it has no {}; create a corpus with `medst prepare`", manifest::FILE);
                 return Err(Error::Corpus { path: address.to_string().into(), message });
             }
             (Err(Error::Storage { unreachable: true, message, .. }), Some(text)) => {
-                eprintln!("medst: {address}: {message}; going on with what is in {}", root.display());
+                eprintln!("medst: {address}: {message}; continuing with the copy in {}", root.display());
                 text
             }
             (Err(error), _) => return Err(error),
@@ -160,7 +158,7 @@ impl Cached {
     /// Says what is in the way: an object that is missing, cut short, or not what the manifest says.
     pub fn fetch(&self, name: &str, stop: &AtomicBool) -> Result<Option<PathBuf>> {
         let path = self.folder.join(name);
-        let record = self.manifest.files.get(name).ok_or_else(|| self.fail(name, "the manifest does not name it"))?;
+        let record = self.manifest.files.get(name).ok_or_else(|| self.fail(name, "it is not in the manifest"))?;
         if self.is_whole(name, &path, record)? {
             return Ok(Some(path));
         }
@@ -199,7 +197,11 @@ impl Cached {
             }
         }
         let _ = fs::remove_file(&arriving);
-        Err(self.fail(name, "its checksum is not that of corpus.json: the object is damaged, or the corpus was replaced meanwhile (then start again)"))
+        Err(self.fail(
+            name,
+            "its checksum differs from corpus.json: the object is damaged, or the corpus has been \
+                             replaced (then start again)",
+        ))
     }
 
     /// Whether a file is here and holds what the manifest says. Checked once a process.
@@ -238,7 +240,8 @@ fn make_room(corpora: &Path, id: &str, needed: u64, limit: u64) -> Result<()> {
     let gib = |bytes: u64| bytes as f64 / GIB;
     if needed > limit {
         return Err(Error::Usage(format!(
-            "the corpus has {:.2} GiB and the cache may have {:.2}; MEDST_CACHE_GIB allows more, MEDST_CACHE={} another place",
+            "the corpus has {:.2} GiB, but the cache is limited to {:.2} GiB; raise MEDST_CACHE_GIB, or move the \
+             cache from MEDST_CACHE={} to a larger disk",
             gib(needed),
             gib(limit),
             corpora.parent().unwrap_or(corpora).display()
@@ -265,7 +268,8 @@ fn make_room(corpora: &Path, id: &str, needed: u64, limit: u64) -> Result<()> {
     }
     if taken + needed > limit {
         return Err(Error::Usage(format!(
-            "the cache {} may have {:.2} GiB: {:.2} are of corpora in use, {:.2} are needed; MEDST_CACHE_GIB allows more",
+            "the cache {} is limited to {:.2} GiB: corpora in use take {:.2} GiB, and {:.2} GiB are needed; raise \
+             MEDST_CACHE_GIB",
             corpora.display(),
             gib(limit),
             gib(taken),

@@ -79,7 +79,7 @@ impl Client {
         let endpoint = endpoint.unwrap_or_else(|| "Amazon S3 (AWS_ENDPOINT_URL is not set)".into());
         let store = builder
             .build()
-            .map_err(|error| Error::Usage(format!("{address}: {error} (variables AWS_… of the environment)")))?;
+            .map_err(|error| Error::Usage(format!("{address}: {error} (see the environment variables AWS_…)")))?;
         Ok(Client { store: Arc::new(store), bucket: address.bucket.clone(), endpoint })
     }
 
@@ -140,7 +140,7 @@ impl Client {
             let piece = self.range(key, wanted.clone())?;
             if piece.size != size || piece.bytes.len() as u64 != wanted.end - wanted.start {
                 let found = piece.size;
-                return Err(self.error(key, format!("has {found} bytes where {size} were written")));
+                return Err(self.error(key, format!("has {found} bytes, expected {size}")));
             }
             if !take(&piece.bytes)? {
                 return Ok(());
@@ -267,7 +267,7 @@ impl Client {
         let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
         let (bucket, endpoint) = (&self.bucket, &self.endpoint);
         if says(&["NoSuchBucket"]) {
-            return self.error(key, format!("there is no bucket `{bucket}` at {endpoint}"));
+            return self.error(key, format!("{endpoint} has no bucket `{bucket}`"));
         }
         if says(&["latest/api/token", "security-credentials", "169.254.169.254"]) {
             return self.error(
@@ -280,22 +280,23 @@ impl Client {
             return self.error(
                 key,
                 format!(
-                    "{endpoint} refused access ({code}); check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, and the \
-                     rights of that key"
+                    "{endpoint} refused access ({code}); check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, \
+                     AWS_SESSION_TOKEN, AWS_REGION, and the permissions of that key"
                 ),
             );
         }
         if says(&["URL scheme is not allowed"]) {
-            return self.error(key, format!("{endpoint} is plain http, which AWS_ALLOW_HTTP=true allows"));
+            return self.error(key, format!("{endpoint} is plain http; set AWS_ALLOW_HTTP=true to allow it"));
         }
         let unreachable = says(&["error sending request", "Connect", "connect", "timed out", "dns error"]);
         if unreachable {
-            let message =
-                format!("{endpoint} could not be reached (AWS_ENDPOINT_URL; AWS_ALLOW_HTTP=true for http): {text}");
+            let message = format!(
+                "cannot reach {endpoint} (check AWS_ENDPOINT_URL; plain http needs AWS_ALLOW_HTTP=true): {text}"
+            );
             return Error::Storage { address: format!("s3://{bucket}/{key}"), message, unreachable };
         }
         match error {
-            object_store::Error::NotFound { .. } => self.error(key, "there is no such object"),
+            object_store::Error::NotFound { .. } => self.error(key, "no such object"),
             _ => self.error(key, text),
         }
     }

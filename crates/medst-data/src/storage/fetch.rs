@@ -62,7 +62,7 @@ impl Shards {
         if self.process != std::process::id() {
             // Threads do not live on in a process that was forked from theirs.
             return Err(Error::Usage(format!(
-                "{}: open the corpus in each process, after it was forked",
+                "{}: a corpus in object storage cannot be used after a fork; open it in each process",
                 inner.cached.address
             )));
         }
@@ -99,7 +99,7 @@ impl Inner {
         let fail = |message: String| Error::Corpus { path: self.cached.address.to_string().into(), message };
         match shard {
             Ok(shard) => {
-                let picture = shard.picture(place).ok_or_else(|| fail(format!("{name} holds no picture {place}")))?;
+                let picture = shard.picture(place).ok_or_else(|| fail(format!("{name} has no image {place}")))?;
                 Ok(Cow::Borrowed(picture))
             }
             Err(message) => Err(fail(message.clone())),

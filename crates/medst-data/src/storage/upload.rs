@@ -26,14 +26,14 @@ pub fn check_target(address: &Address, overwrite: bool) -> Result<()> {
         !name.contains('/') && (of("images-", ".npy") || of("", ".parquet") || of("", ".csv"))
     };
     if keys.contains(&address.key(manifest::FILE)) {
-        let message = format!("{address} is a corpus already; --overwrite replaces it");
+        let message = format!("{address} is already a corpus; pass --overwrite to replace it");
         return if overwrite { Ok(()) } else { Err(Error::Usage(message)) };
     }
     match keys.iter().find(|key| !is_ours(key)) {
         None => Ok(()),
-        Some(key) => {
-            Err(Error::Usage(format!("{address} holds other objects ({key}) and is no corpus; choose another prefix")))
-        }
+        Some(key) => Err(Error::Usage(format!(
+            "{address} contains other objects ({key}) and is not a corpus; choose another prefix"
+        ))),
     }
 }
 

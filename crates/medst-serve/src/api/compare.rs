@@ -17,12 +17,12 @@ const MOST_FINDINGS: usize = 32;
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CompareRequest {
-    /// The first model where absent.
+    /// Model name [default: the first model].
     #[serde(default)]
     model: Option<String>,
-    /// Two or more, earliest first.
+    /// Two or more time points, earliest first.
     time_points: Vec<TimePointUpload>,
-    /// The five of MS-CXR-T where absent.
+    /// Findings to follow [default: the five of MS-CXR-T].
     #[serde(default)]
     findings: Vec<String>,
 }
@@ -32,7 +32,7 @@ pub struct CompareRequest {
 struct TimePointUpload {
     #[serde(default)]
     name: Option<String>,
-    /// Days since any beginning.
+    /// Days since any fixed date.
     #[serde(default, deserialize_with = "number")]
     day: Option<f64>,
     #[serde(default)]
@@ -43,24 +43,21 @@ struct TimePointUpload {
     report: Option<String>,
 }
 
-/// Time points of a subject against each other: change of findings, similarity, the order that the model believes.
+/// Compares time points of a subject: changes of findings, similarities, and the most probable order in time.
 #[utoipa::path(post, path = "/v1/compare",
     request_body(content((CompareRequest = "application/json"), (CompareRequest = "multipart/form-data"))),
-    responses((status = 200, description = "steps with changes of findings, similarities, believed orders", body = serde_json::Value),
-        (status = 400, description = "what cannot be read, and why", body = ErrorBody), (status = 401, description = "no or another token"),
-        (status = 413, description = "more than a limit"), (status = 429, description = "come back after Retry-After seconds")))]
+    responses((status = 200, description = "changes of findings and similarities per step, and the most probable orders in time", body = serde_json::Value),
+        (status = 400, description = "invalid request; the message states why", body = ErrorBody), (status = 401, description = "missing or wrong token"),
+        (status = 413, description = "request exceeds a limit"), (status = 429, description = "too many requests; try again after Retry-After seconds")))]
 pub async fn compare(upload: Upload<CompareRequest>) -> Result<Json<Comparison>> {
     let request = &upload.request;
     let (_, model) = upload.shared().model(request.model.as_deref())?;
     let points = &request.time_points;
     if points.len() < 2 {
-        return Err(Error::Bad(format!("{} time points: a comparison needs two or more", points.len())));
+        return Err(Error::Bad(format!("a comparison needs two or more time points, not {}", points.len())));
     }
     if request.findings.len() > MOST_FINDINGS {
-        return Err(Error::TooLarge(format!(
-            "{} findings; a request may hold {MOST_FINDINGS}",
-            request.findings.len()
-        )));
+        return Err(Error::TooLarge(format!("too many findings: {} (limit {MOST_FINDINGS})", request.findings.len())));
     }
     let pictures = points.iter().map(|own| usize::from(own.frontal.is_some()) + usize::from(own.lateral.is_some()));
     upload.check_counts(pictures.sum(), points.iter().filter(|own| own.report.is_some()).count())?;
@@ -69,7 +66,7 @@ pub async fn compare(upload: Upload<CompareRequest>) -> Result<Json<Comparison>>
         let what = format!("time_points.{n}.");
         let text = own.report.as_ref().map(|report| model.worker.reader.report(report)).transpose();
         reported.push(own.report.is_some());
-        texts.extend(text.map_err(|reason| Error::Bad(format!("{what}report: {reason}")))?);
+        texts.extend(text.map_err(|reason| Error::Report(format!("{what}report: {reason}")))?);
         views.push(upload.views(model.worker.sight, own.frontal.as_ref(), own.lateral.as_ref(), &what).await?);
     }
     let findings: Vec<String> = match request.findings.is_empty() {

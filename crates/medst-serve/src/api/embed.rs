@@ -14,15 +14,15 @@ use crate::{Error, Result};
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EmbedRequest {
-    /// The first model where absent.
+    /// Model name [default: the first model].
     #[serde(default)]
     model: Option<String>,
     #[serde(default)]
     studies: Vec<StudyUpload>,
-    /// Sentences, such as prompts.
+    /// Sentences to embed, such as prompts.
     #[serde(default)]
     texts: Vec<String>,
-    /// One study, for short.
+    /// Shorthand for a single study.
     #[serde(default)]
     frontal: Option<Picture>,
     #[serde(default)]
@@ -42,19 +42,19 @@ pub struct Embeddings {
 #[derive(Serialize, ToSchema)]
 pub struct StudyEmbeddings {
     id: Option<String>,
-    /// A unit vector; null without a picture.
+    /// Unit vector; null without an image.
     image: Option<Vec<f32>>,
-    /// A unit vector; null without a report.
+    /// Unit vector; null without a report.
     report: Option<Vec<f32>>,
-    /// The report is longer than the model reads.
+    /// Whether the report was cut off at the model's maximum length.
     truncated: bool,
 }
 
-/// Embeddings of studies' pictures and reports, and of sentences.
+/// Embeds the images and reports of studies, and sentences.
 #[utoipa::path(post, path = "/v1/embed",
     request_body(content((EmbedRequest = "application/json"), (EmbedRequest = "multipart/form-data"))),
-    responses((status = 200, description = "unit vectors", body = Embeddings), (status = 400, description = "what cannot be read, and why", body = ErrorBody),
-        (status = 401, description = "no or another token"), (status = 413, description = "more than a limit"), (status = 429, description = "come back after Retry-After seconds")))]
+    responses((status = 200, description = "embeddings as unit vectors", body = Embeddings), (status = 400, description = "invalid request; the message states why", body = ErrorBody),
+        (status = 401, description = "missing or wrong token"), (status = 413, description = "request exceeds a limit"), (status = 429, description = "too many requests; try again after Retry-After seconds")))]
 pub async fn embed(upload: Upload<EmbedRequest>) -> Result<Json<Embeddings>> {
     let request = &upload.request;
     let (name, model) = upload.shared().model(request.model.as_deref())?;
@@ -82,7 +82,7 @@ pub async fn embed(upload: Upload<EmbedRequest>) -> Result<Json<Embeddings>> {
         let report = |(number, text): (usize, &Option<String>)| {
             wanted.check()?;
             let read = text.as_ref().map(|text| reader.report(text)).transpose();
-            read.map_err(|reason| Error::Bad(format!("studies.{number}.report: {reason}")))
+            read.map_err(|reason| Error::Report(format!("studies.{number}.report: {reason}")))
         };
         Ok((
             sentences.iter().map(prompt).collect::<Result<_>>()?,
@@ -96,7 +96,7 @@ pub async fn embed(upload: Upload<EmbedRequest>) -> Result<Json<Embeddings>> {
         if study.pictures() > 0 {
             views.push(upload.views(model.worker.sight, study.frontal.as_ref(), study.lateral.as_ref(), &what).await?);
         } else if text.is_none() {
-            return Err(Error::Bad(format!("{what}neither a picture nor a report")));
+            return Err(Error::Bad(format!("{what}give an image or a report")));
         }
         answers.push((study.id.clone(), study.pictures() > 0, text.as_ref().map(|text| text.truncated)));
         reports.extend(text);

@@ -1,4 +1,4 @@
-//! `GET /v1/examples`: patients to try the page with.
+//! `GET /v1/examples`: example patients for the page.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::{Error, Result};
 
 #[derive(Serialize, ToSchema)]
 pub struct ExampleList {
-    /// None where the service was started without `--examples`.
+    /// Empty if the service was started without `--examples`.
     pub patients: Vec<ExamplePatient>,
 }
 
@@ -25,8 +25,8 @@ pub struct ExamplePatient {
     pub files: Vec<String>,
 }
 
-/// Example patients, where the service offers any.
-#[utoipa::path(get, path = "/v1/examples", responses((status = 200, body = ExampleList), (status = 401, description = "no or another token")))]
+/// Lists the example patients.
+#[utoipa::path(get, path = "/v1/examples", responses((status = 200, body = ExampleList), (status = 401, description = "missing or wrong token")))]
 pub async fn list(State(shared): State<Arc<Shared>>) -> Json<ExampleList> {
     let patient = |(name, files): (&str, Vec<&str>)| ExamplePatient {
         name: name.into(),
@@ -35,16 +35,16 @@ pub async fn list(State(shared): State<Arc<Shared>>) -> Json<ExampleList> {
     Json(ExampleList { patients: shared.examples.list().map(patient).collect() })
 }
 
-/// A file of an example patient.
+/// Returns a file of an example patient.
 #[utoipa::path(get, path = "/v1/examples/{patient}/{file}", params(("patient" = String, Path), ("file" = String, Path)),
-    responses((status = 200, description = "its bytes"), (status = 401, description = "no or another token"), (status = 404, description = "no such example")))]
+    responses((status = 200, description = "contents of the file"), (status = 401, description = "missing or wrong token"), (status = 404, description = "no such example")))]
 pub async fn file(
     State(shared): State<Arc<Shared>>,
     Path((patient, file)): Path<(String, String)>,
 ) -> Result<Response> {
     let path = shared.examples.file(&patient, &file).map(std::path::Path::to_path_buf);
-    let path = path.ok_or_else(|| Error::NotFound("there is no such example".into()))?;
+    let path = path.ok_or_else(|| Error::NotFound("no such example; see /v1/examples".into()))?;
     let read = tokio::task::spawn_blocking(move || std::fs::read(path)).await.map_err(|_| Error::Internal)?;
-    let bytes = read.map_err(|_| Error::NotFound("the example's file is gone".into()))?;
+    let bytes = read.map_err(|_| Error::NotFound("the file of this example no longer exists".into()))?;
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], Body::from(bytes)).into_response())
 }

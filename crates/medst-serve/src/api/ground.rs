@@ -18,22 +18,22 @@ use crate::{Error, Result};
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GroundRequest {
-    /// The first model where absent.
+    /// Model name [default: the first model].
     #[serde(default)]
     model: Option<String>,
     #[serde(default)]
     frontal: Option<Picture>,
     #[serde(default)]
     lateral: Option<Picture>,
-    /// What to look for.
+    /// Phrase to locate.
     phrase: String,
-    /// Boxes hold what is hotter than this share of the way from the median to the maximum; 0.5 where absent.
+    /// Boxes enclose patches above this fraction of the way from the median similarity to the maximum [default: 0.5].
     #[serde(default, deserialize_with = "number")]
     threshold: Option<f32>,
-    /// Whether pictures with the heat map come back.
+    /// Whether to return images with the heat map [default: false].
     #[serde(default, deserialize_with = "number")]
     pictures: Option<bool>,
-    /// Whether all cosines and attentions of words and patches come back.
+    /// Whether to return all cosines and attention weights between words and patches [default: false].
     #[serde(default, deserialize_with = "number")]
     matrices: Option<bool>,
 }
@@ -52,18 +52,18 @@ struct DrawnView {
     png: String,
 }
 
-/// Where pictures resemble a phrase: boxes, words and patches both ways, heat maps.
+/// Shows where images match a phrase: boxes, heat maps, and which words match which patches.
 #[utoipa::path(post, path = "/v1/ground",
     request_body(content((GroundRequest = "application/json"), (GroundRequest = "multipart/form-data"))),
-    responses((status = 200, description = "views with boxes, words, patches; pictures and matrices where asked for", body = serde_json::Value),
-        (status = 400, description = "what cannot be read, and why", body = ErrorBody), (status = 401, description = "no or another token"),
-        (status = 413, description = "more than a limit"), (status = 429, description = "come back after Retry-After seconds")))]
+    responses((status = 200, description = "boxes, words and patches per view; images and matrices if requested", body = serde_json::Value),
+        (status = 400, description = "invalid request; the message states why", body = ErrorBody), (status = 401, description = "missing or wrong token"),
+        (status = 413, description = "request exceeds a limit"), (status = 429, description = "too many requests; try again after Retry-After seconds")))]
 pub async fn ground(upload: Upload<GroundRequest>) -> Result<Json<GroundAnswer>> {
     let request = &upload.request;
     let (_, model) = upload.shared().model(request.model.as_deref())?;
     let share = request.threshold.unwrap_or(0.5);
     if !(0.0..1.0).contains(&share) {
-        return Err(Error::Bad(format!("threshold {share}: expected at least 0, below 1")));
+        return Err(Error::Bad(format!("threshold must be at least 0 and below 1, not {share}")));
     }
     let text = model.worker.reader.prompt(&request.phrase)?;
     let sight = model.worker.sight;

@@ -1,4 +1,4 @@
-//! One file an operation: typed request, model, typed answer.
+//! One file per operation: typed request, model, typed answer.
 
 pub mod compare;
 pub mod embed;
@@ -15,18 +15,18 @@ use utoipa::ToSchema;
 
 use crate::upload::Picture;
 
-/// A study in a request: a frontal picture, a lateral one, or both; optionally the report.
+/// A study: a frontal image, a lateral image, or both, and optionally the report.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StudyUpload {
-    /// Comes back in the answer.
+    /// Returned in the answer.
     #[serde(default)]
     pub id: Option<String>,
     #[serde(default)]
     pub frontal: Option<Picture>,
     #[serde(default)]
     pub lateral: Option<Picture>,
-    /// As a hospital writes it.
+    /// The report as written.
     #[serde(default)]
     pub report: Option<String>,
 }

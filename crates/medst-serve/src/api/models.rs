@@ -1,4 +1,4 @@
-//! What is served, whether it works, and its figures.
+//! The models and indexes that are served, the health of the service, and its metrics.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,7 +15,7 @@ use crate::service::Shared;
 
 #[derive(Serialize, ToSchema)]
 pub struct Models {
-    /// The first is what requests get that name none.
+    /// Requests that name no model use the first.
     pub models: Vec<ModelInfo>,
     pub indexes: Vec<IndexInfo>,
 }
@@ -25,31 +25,31 @@ pub struct ModelInfo {
     pub name: String,
     /// SHA-256 of the weights.
     pub checksum: String,
-    /// Values of an embedding.
+    /// Size of an embedding.
     pub width: usize,
-    /// Side in pixels of what the model reads.
+    /// Side of the model's input, in pixels.
     pub pixels: usize,
-    /// Longest text in tokens.
+    /// Maximum length of a text, in tokens.
     pub tokens: usize,
     /// Classes whose probabilities are calibrated.
     pub calibrations: Vec<CalibrationInfo>,
-    /// Findings whose courses are calibrated; null without a calibration of courses.
+    /// Calibration of the findings' courses; null if there is none.
     pub courses: Option<CalibrationInfo>,
 }
 
 #[derive(Serialize, ToSchema)]
 pub struct CalibrationInfo {
     pub names: Vec<String>,
-    /// What it was fitted on.
+    /// The data it was fitted on.
     pub source: String,
-    /// For each name the log loss on subjects that a fit did not see, without calibration (of courses: of a guess) and with it.
+    /// For each name, the log loss on held-out subjects: without calibration (for courses: of a guess), and with it.
     pub log_loss: Vec<[f64; 2]>,
 }
 
 #[derive(Serialize, ToSchema)]
 pub struct IndexInfo {
     pub name: String,
-    /// The model that it was made with.
+    /// The model that made it.
     pub model: String,
     pub studies: usize,
 }
@@ -60,8 +60,8 @@ pub struct Health {
     pub status: &'static str,
 }
 
-/// Models and indexes that are served.
-#[utoipa::path(get, path = "/v1/models", responses((status = 200, body = Models), (status = 401, description = "no or another token")))]
+/// Lists the models and indexes that are served.
+#[utoipa::path(get, path = "/v1/models", responses((status = 200, body = Models), (status = 401, description = "missing or wrong token")))]
 pub async fn list(State(shared): State<Arc<Shared>>) -> Json<Models> {
     let models = shared.models().iter().map(|(name, own)| ModelInfo {
         name: name.clone(),
@@ -85,9 +85,9 @@ fn info(fits: &[Fit], source: &str) -> CalibrationInfo {
     }
 }
 
-/// Whether requests are answered; asks for no token.
+/// Reports whether requests are answered. Requires no token.
 #[utoipa::path(get, path = "/health", security(()), responses(
-    (status = 200, description = "they are", body = Health), (status = 503, description = "the service ends, or a model's thread is gone")))]
+    (status = 200, description = "requests are answered", body = Health), (status = 503, description = "the service is shutting down, or the thread of a model has ended")))]
 pub async fn health(State(shared): State<Arc<Shared>>) -> Response {
     let status = match (shared.ending.load(Ordering::SeqCst), shared.models().iter().all(|own| own.1.worker.is_alive()))
     {
@@ -99,8 +99,8 @@ pub async fn health(State(shared): State<Arc<Shared>>) -> Response {
     (code, Json(Health { status })).into_response()
 }
 
-/// Figures in Prometheus' format.
-#[utoipa::path(get, path = "/metrics", responses((status = 200, description = "text", body = String)))]
+/// Metrics in the format of Prometheus.
+#[utoipa::path(get, path = "/metrics", responses((status = 200, description = "metrics as text", body = String)))]
 pub async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     for (name, own) in shared.models() {
         shared.metrics.waiting(name, own.worker.waiting());

@@ -1,4 +1,4 @@
-//! `POST /v1/picture`: a picture for a screen, by the reader of the models.
+//! `POST /v1/picture`: an image for display, decoded as for the models.
 
 use axum::Json;
 use base64::Engine as _;
@@ -13,13 +13,13 @@ use crate::memory::Wanted;
 use crate::upload::{Picture, Upload, for_picture};
 use crate::{Error, Result};
 
-/// Longest side of pictures that come back.
+/// Longest side of returned images.
 const LONGEST: usize = 2048;
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PictureRequest {
-    /// The first model where absent; models see pictures of different sizes.
+    /// Model name [default: the first model]. Models read images of different sizes.
     #[serde(default)]
     model: Option<String>,
     /// A JPEG, PNG or DICOM file.
@@ -28,39 +28,39 @@ pub struct PictureRequest {
 
 #[derive(Serialize, ToSchema)]
 pub struct PictureAnswer {
-    /// Width and height of the file's picture.
+    /// Width and height of the image in the file.
     size: [usize; 2],
-    /// 8-bit grey PNG in base64, reduced to 2048 pixels where it is larger.
+    /// 8-bit grey PNG in base64, reduced to at most 2048 pixels per side.
     png: String,
-    /// The square that the model's input is cut from, as PNG in base64. Sent instead of the file it gives the same answers.
+    /// The square that the model's input is cropped from, as PNG in base64. Requests with it instead of the file get the same answers.
     square: String,
-    /// Where that square lies: left, top, right, bottom in pixels of the picture.
+    /// Position of that square: left, top, right, bottom in pixels of the image.
     square_bounds: [f64; 4],
-    /// Where the part lies that the model reads.
+    /// Position of the model's input, likewise.
     read_bounds: [f64; 4],
-    /// Patches a row and a column of that part.
+    /// Number of patches per row and column of the model's input.
     patches: usize,
     header: Option<PictureHeader>,
 }
 
-/// What a DICOM file says of itself.
+/// Fields of a DICOM header.
 #[derive(Serialize, ToSchema)]
 pub struct PictureHeader {
-    /// PA, AP, LATERAL or LL; null where the file names none or another.
+    /// PA, AP, LATERAL or LL; null if the file states no view or another one.
     view: Option<String>,
     /// `YYYY-MM-DD`.
     date: Option<String>,
-    /// Of the patient; tells whether two files are of one.
+    /// Patient ID, to see whether two files are of the same patient.
     subject: Option<String>,
     study: Option<String>,
 }
 
-/// A picture for a screen: decoded as the models' files are, with the place of the model's input and what a DICOM header says of view and date.
+/// Decodes an image for display as for the models, with the position of the model's input, and the view and date in a DICOM header.
 #[utoipa::path(post, path = "/v1/picture",
     request_body(content((PictureRequest = "application/json"), (PictureRequest = "multipart/form-data"))),
-    responses((status = 200, description = "the picture, the model's square, their places", body = PictureAnswer),
-        (status = 400, description = "what cannot be read, and why", body = ErrorBody), (status = 401, description = "no or another token"),
-        (status = 413, description = "more than a limit"), (status = 429, description = "come back after Retry-After seconds")))]
+    responses((status = 200, description = "the image, the model's square, and their positions", body = PictureAnswer),
+        (status = 400, description = "invalid request; the message states why", body = ErrorBody), (status = 401, description = "missing or wrong token"),
+        (status = 413, description = "request exceeds a limit"), (status = 429, description = "too many requests; try again after Retry-After seconds")))]
 pub async fn picture(upload: Upload<PictureRequest>) -> Result<Json<PictureAnswer>> {
     let request = &upload.request;
     let (_, model) = upload.shared().model(request.model.as_deref())?;

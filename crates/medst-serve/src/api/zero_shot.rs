@@ -14,20 +14,20 @@ use crate::{Error, Result};
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ZeroShotRequest {
-    /// The first model where absent.
+    /// Model name [default: the first model].
     #[serde(default)]
     model: Option<String>,
     #[serde(default)]
     studies: Vec<StudyUpload>,
-    /// One study, for short.
+    /// Shorthand for a single study.
     #[serde(default)]
     frontal: Option<Picture>,
     #[serde(default)]
     lateral: Option<Picture>,
-    /// Names, or objects with name, positive and (for findings) negative sentences.
+    /// Names, or objects with a name and positive and (for findings) negative sentences.
     #[schema(value_type = Vec<ClassObject>)]
     classes: Vec<ClassUpload>,
-    /// `findings` (each for itself, the default) or `exclusive`.
+    /// `findings` (independent of each other, the default) or `exclusive` (exactly one applies).
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     kind: Kind,
@@ -49,12 +49,12 @@ struct ClassObject {
     negative: Vec<String>,
 }
 
-/// Which classes pictures show. Probabilities are calibrated where the service has a calibration of these classes and sentences.
+/// Classifies images by sentences. Probabilities are calibrated if the service has a calibration for these classes and sentences.
 #[utoipa::path(post, path = "/v1/zero-shot",
     request_body(content((ZeroShotRequest = "application/json"), (ZeroShotRequest = "multipart/form-data"))),
     responses((status = 200, description = "kind, classes, calibrated_on, and for each study scores and probabilities", body = serde_json::Value),
-        (status = 400, description = "what cannot be read, and why", body = ErrorBody), (status = 401, description = "no or another token"),
-        (status = 413, description = "more than a limit"), (status = 429, description = "come back after Retry-After seconds")))]
+        (status = 400, description = "invalid request; the message states why", body = ErrorBody), (status = 401, description = "missing or wrong token"),
+        (status = 413, description = "request exceeds a limit"), (status = 429, description = "too many requests; try again after Retry-After seconds")))]
 pub async fn classify(upload: Upload<ZeroShotRequest>) -> Result<Json<Classified>> {
     let request = &upload.request;
     let (_, model) = upload.shared().model(request.model.as_deref())?;
@@ -64,7 +64,7 @@ pub async fn classify(upload: Upload<ZeroShotRequest>) -> Result<Json<Classified
         studies.push(StudyUpload { frontal, lateral, ..StudyUpload::default() });
     }
     if studies.is_empty() {
-        return Err(Error::Bad("no picture: give frontal or studies".into()));
+        return Err(Error::Bad("no image: give frontal, lateral or studies".into()));
     }
     let classes = request.classes.iter().cloned().map(|class| match class {
         ClassUpload::Name(name) => Class { name, positive: Vec::new(), negative: Vec::new() },

@@ -49,7 +49,7 @@ async fn value<T: DeserializeOwned>(request: Request, shared: &Arc<Shared>) -> R
     match kind.as_str() {
         "application/json" => {
             let bytes = Bytes::from_request(request, shared).await.map_err(|error| refused(error.status(), shared))?;
-            from_json(&bytes).map_err(|error| Error::Bad(format!("JSON: {error}")))
+            from_json(&bytes).map_err(|error| Error::Bad(format!("invalid JSON: {error}")))
         }
         "multipart/form-data" => {
             let parts = Multipart::from_request(request, shared).await;
@@ -78,24 +78,24 @@ async fn discard(mut body: Body, shared: &Shared) {
 fn refused(status: StatusCode, shared: &Shared) -> Error {
     match status {
         StatusCode::PAYLOAD_TOO_LARGE => too_large(shared),
-        _ => Error::Bad("the body ended before it was complete".into()),
+        _ => Error::Bad("the body is incomplete".into()),
     }
 }
 
 fn too_large(shared: &Shared) -> Error {
-    Error::TooLarge(format!("a body has at most {} bytes", shared.limits.body))
+    Error::TooLarge(format!("the body is too large (limit {} bytes)", shared.limits.body))
 }
 
 async fn multipart(mut parts: Multipart, shared: &Shared) -> Result<Part> {
     let fail = |error: MultipartError| match error.status() {
         StatusCode::PAYLOAD_TOO_LARGE => too_large(shared),
-        _ => Error::Bad(format!("multipart: {}", error.body_text())),
+        _ => Error::Bad(format!("invalid multipart body: {}", error.body_text())),
     };
     let (mut whole, mut count) = (Part::nothing(), 0);
     while let Some(part) = parts.next_field().await.map_err(fail)? {
         count += 1;
         if count > MOST_PARTS {
-            return Err(Error::TooLarge(format!("a body has at most {MOST_PARTS} parts")));
+            return Err(Error::TooLarge(format!("the body has too many parts (limit {MOST_PARTS})")));
         }
         let name = part.name().unwrap_or_default().to_string();
         let kind = part.content_type().unwrap_or_default().to_ascii_lowercase();

@@ -71,7 +71,7 @@ impl<T> Upload<T> {
             Ok(Views::of(one(frontal, true)?, one(lateral, false)?))
         };
         let views = self.shared.on_core(decode).await?;
-        views.ok_or_else(|| Error::Bad(format!("{what}no picture: give frontal, lateral, or both")))
+        views.ok_or_else(|| Error::Bad(format!("{what}no image: give frontal, lateral, or both")))
     }
 
     /// Refuses more pictures or texts than a request may hold.
@@ -80,9 +80,9 @@ impl<T> Upload<T> {
     /// Says how many are allowed.
     pub fn check_counts(&self, images: usize, texts: usize) -> Result<()> {
         let limits = &self.shared.limits;
-        for (what, count, most) in [("pictures", images, limits.images), ("texts", texts, limits.texts)] {
+        for (what, count, most) in [("images", images, limits.images), ("texts", texts, limits.texts)] {
             if count > most {
-                return Err(Error::TooLarge(format!("{count} {what}; a request may hold {most}")));
+                return Err(Error::TooLarge(format!("too many {what}: {count} (limit {most})")));
             }
         }
         Ok(())
@@ -102,7 +102,7 @@ pub fn for_picture(shared: &Shared, bytes: &[u8], wanted: &Wanted, what: &str) -
     let [width, height] = size::declared(bytes).map_err(|reason| Error::Bad(format!("{what}: {reason}")))?;
     let (pixels, most) = (width.saturating_mul(height), shared.limits.pixels);
     if pixels > most {
-        return Err(Error::TooLarge(format!("{what}: {width}×{height} pixels; a picture may have {most}")));
+        return Err(Error::TooLarge(format!("{what}: image too large: {width}×{height} pixels (limit {most})")));
     }
     shared.memory.for_picture(pixels.saturating_mul(size::memory_per_pixel(bytes)), wanted)
 }
@@ -121,7 +121,7 @@ fn decode(
         && view.is_frontal() != frontal
     {
         let declared = if frontal { "frontal" } else { "lateral" };
-        return Err(fail(format!("was declared {declared}, but its header says {view:?}")));
+        return Err(fail(format!("declared as {declared}, but its header says {view:?}")));
     }
     sight.decode(bytes).map_err(fail)
 }

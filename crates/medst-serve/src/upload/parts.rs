@@ -50,7 +50,7 @@ impl Part {
         };
         for (key, value) in more {
             if fields.contains_key(&key) {
-                return Err(Error::Bad(format!("{key:?} is given twice")));
+                return Err(Error::Bad(format!("{key:?} is given more than once")));
             }
             fields.insert(key, Part::from(value));
         }
@@ -62,7 +62,7 @@ impl Part {
     /// # Errors
     /// A name that is none, or a place that is taken.
     pub fn place(&mut self, name: &str, part: Part) -> Result<()> {
-        let fail = || Error::Bad(format!("part name {name:?} is none of this request"));
+        let fail = || Error::Bad(format!("unknown part {name:?}; see /reference"));
         let keys: Vec<&str> = name.split('.').collect();
         let plain = |key: &&str| {
             (1..=32).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
@@ -94,7 +94,7 @@ impl Part {
             };
         }
         if *at != Part::Absent {
-            return Err(Error::Bad(format!("{name:?} is given twice")));
+            return Err(Error::Bad(format!("{name:?} is given more than once")));
         }
         *at = part;
         Ok(())
@@ -144,7 +144,7 @@ pub fn from_json<T: DeserializeOwned>(json: &[u8]) -> Result<T, Fault> {
         }
     }
     if count > MOST_VALUES {
-        return Err(Fault::custom(format!("{count} values are more than the {MOST_VALUES} that are read")));
+        return Err(Fault::custom(format!("too many values: {count} (limit {MOST_VALUES})")));
     }
     serde_json::from_slice(json)
 }
@@ -225,7 +225,7 @@ pub fn number<'de, D: Deserializer<'de>, T: DeserializeOwned + std::str::FromStr
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
     let value = Value::deserialize(deserializer)?;
-    let wrong = |value: &Value| serde::de::Error::custom(format!("{value} is no such number"));
+    let wrong = |value: &Value| serde::de::Error::custom(format!("invalid value {value}"));
     match &value {
         Value::Null => Ok(None),
         // Rust reads words such as `inf` and `NaN` as numbers.

@@ -34,7 +34,7 @@ impl Picture {
             Content::File(bytes) => Ok(bytes.clone()),
             Content::Base64(text) => {
                 let bytes = decoded(text).map_err(|reason| {
-                    let how = "send the file's bytes in base64, or as a file in multipart/form-data";
+                    let how = "send the bytes of the file in base64, or the file itself in multipart/form-data";
                     Error::Bad(format!("{what}: {reason}; {how}"))
                 });
                 bytes.map(Bytes::from)
@@ -51,7 +51,7 @@ impl<'de> Deserialize<'de> for Picture {
             type Value = Picture;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a picture in base64, or as a file")
+                formatter.write_str("an image as base64 or as a file")
             }
 
             fn visit_str<E>(self, text: &str) -> Result<Picture, E> {
@@ -77,9 +77,9 @@ fn decoded(text: &str) -> Result<Vec<u8>, String> {
     let text = text.trim_ascii();
     let encoded = match text.split_at_checked(5) {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("data:") => {
-            let (kind, data) = rest.split_once(',').ok_or("a data URI without a comma")?;
+            let (kind, data) = rest.split_once(',').ok_or("data URI without a comma")?;
             if !kind.to_ascii_lowercase().ends_with(";base64") {
-                return Err("a data URI that is not base64 (data:image/png;base64,…)".into());
+                return Err("data URI is not base64 (expected data:image/png;base64,…)".into());
             }
             data
         }
@@ -118,7 +118,7 @@ mod tests {
             ("+//+-__-", "not base64"),
             ("+//+B", "not base64"),
             ("data:image/png;base64", "without a comma"),
-            ("data:image/png,%89PNG", "not base64 (data:"),
+            ("data:image/png,%89PNG", "not base64 (expected data:"),
         ] {
             assert!(decoded(text).unwrap_err().contains(expected), "{text}");
         }

@@ -110,7 +110,7 @@ async fn a_job_that_crashes_or_fails_takes_no_others_answer() {
     for one in good {
         one.await.unwrap();
     }
-    assert!(matches!(wrong.await.unwrap(), Err(Error::Bad(message)) if message.contains("10 pixels")));
+    assert!(matches!(wrong.await.unwrap(), Err(Error::Bad(message)) if message.contains("pixels, not 10")));
     assert!(matches!(crash.await.unwrap(), Err(Error::Internal)));
     assert!(worker.is_alive());
 }

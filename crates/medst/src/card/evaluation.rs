@@ -51,8 +51,8 @@ struct Figure {
 pub fn tables(path: &Path) -> Result<String> {
     let text = std::fs::read(path).map_err(Error::io(path))?;
     let results: Results = serde_json::from_slice(&text)
-        .map_err(|error| Error::Config(format!("{}: no results.json of medst eval: {error}", path.display())))?;
-    let mut out = format!("Protocol: {}. Intervals are 95 %, of a bootstrap over subjects.\n", results.protocol);
+        .map_err(|error| Error::Config(format!("{}: not a results.json of medst eval: {error}", path.display())))?;
+    let mut out = format!("Protocol: {}. Intervals are 95 % bootstrap intervals over subjects.\n", results.protocol);
     write(&results, &mut out).expect("writing to a string cannot fail");
     Ok(out.trim_end().to_string())
 }

@@ -21,8 +21,8 @@ pub fn card(path: &Path, results: Option<&Path>) -> Result<String> {
     let checksum = builtin::checksum(&weights)?;
     let (image, text) = (&card.model.image, &card.model.text);
     let debug = |value: &dyn std::fmt::Debug| format!("{value:?}").to_lowercase();
-    let not_stated = "Not stated. Whoever publishes the weights states it with `train.licence` or `medst convert --licence`, within what the \
-                      terms of the training data and of the files above allow.";
+    let not_stated = "Not stated. To be set by the publisher of the weights with `train.licence` or `medst convert \
+                      --licence`, within the terms of the training data and of the files above.";
     Ok(fill(
         TEMPLATE,
         &[
@@ -57,7 +57,7 @@ pub fn card(path: &Path, results: Option<&Path>) -> Result<String> {
 
 fn origin(card: &ModelCard) -> String {
     if card.origin.is_empty() {
-        return "From random weights.".into();
+        return "Trained from random weights.".into();
     }
     let line =
         |file: &crate::model::card::Origin| format!("* `{}`, {}, SHA-256 `{}`\n", file.file, file.format, file.sha256);
@@ -66,7 +66,7 @@ fn origin(card: &ModelCard) -> String {
 
 fn training_data(card: &ModelCard) -> String {
     let Some(TrainingData { source, counts }) = &card.training else {
-        return "Not known to this program, which did not train the weights. To be stated by whoever publishes them."
+        return "Unknown: the weights were not trained with medst. To be filled in by the publisher of the weights."
             .into();
     };
     let splits: Vec<String> =
@@ -90,12 +90,12 @@ fn training_data(card: &ModelCard) -> String {
 fn training(path: &Path) -> Result<String> {
     let file = path.join(CONFIG);
     if !file.exists() {
-        return Ok("Not known: there is no configuration beside the weights.".into());
+        return Ok("Unknown: there is no configuration next to the weights.".into());
     }
     let Config { optimizer, train, loss, .. } = Config::load(&file, &[])?;
     let steps = train.max_steps.map_or(String::new(), |steps| format!(", at most {steps} steps"));
     Ok(format!(
-        "{} epochs{steps}, {} sequences a batch, {} batches a step; AdamW, learning rate {:e} (warm-up over {:.0} % of the steps, then \
+        "{} epochs{steps}, {} sequences per batch, {} batches per step; AdamW, learning rate {:e} (warm-up over {:.0} % of the steps, then \
          cosine), weight decay {}; weights of the losses: global {}, local {}, temporal {}; seed {}.",
         train.epochs,
         train.sequences_per_batch,
@@ -129,7 +129,7 @@ fn evaluation(path: &Path, results: Option<&Path>) -> Result<String> {
     parts.extend(results.map(evaluation::tables).transpose()?);
     if parts.is_empty() {
         parts.push(
-            "None is known. `medst eval all` makes one; `medst card MODEL --evaluation results.json` puts it here."
+            "None. Run `medst eval all`, then `medst card MODEL --evaluation results.json`, to include one here."
                 .into(),
         );
     }

@@ -51,11 +51,11 @@ pub fn unused(name: &str, layers: i64, token_types: bool) -> Option<&'static str
     let heads = ["cls.", "cls_projection_head.", "classifier.", "qa_outputs.", "predictions."];
     let reasons = [
         (layer.is_some_and(|layer| layer >= layers), "layers beyond model.text.layers"),
-        (name.contains(".crossattention."), "cross-attention, which a report alone does not use"),
-        (name.starts_with("pooler."), "a pooler; the report feature is the [CLS] state itself"),
-        (name.ends_with("position_ids") || name.ends_with("token_type_ids"), "a list of numbers"),
-        (heads.iter().any(|head| name.starts_with(head)), "heads of other training tasks"),
-        (token_types && name == TYPES, "token types, which the reference leaves out"),
+        (name.contains(".crossattention."), "cross-attention, not used for reports alone"),
+        (name.starts_with("pooler."), "the pooler; the report feature is the [CLS] state itself"),
+        (name.ends_with("position_ids") || name.ends_with("token_type_ids"), "constant index lists"),
+        (heads.iter().any(|head| name.starts_with(head)), "heads for other training tasks"),
+        (token_types && name == TYPES, "token types, which the reference implementation does not use"),
     ];
     reasons.into_iter().find_map(|(found, reason)| found.then_some(reason))
 }
@@ -68,7 +68,7 @@ pub fn unused(name: &str, layers: i64, token_types: bool) -> Option<&'static str
 pub fn sizes(shapes: &BTreeMap<&str, Vec<i64>>) -> Result<TextConfig, String> {
     let matrix = |name: &str| match shapes.get(name) {
         Some(shape) if shape.len() == 2 => Ok((shape[0], shape[1])),
-        Some(shape) => Err(format!("`{name}` has shape {shape:?}, which is no matrix")),
+        Some(shape) => Err(format!("`{name}` has shape {shape:?}, expected a matrix")),
         None => Err(format!("`{name}` is missing")),
     };
     let (vocabulary, width) = matrix(WORDS)?;
@@ -121,7 +121,8 @@ pub fn rename(tensors: &mut BTreeMap<String, Tensor>) -> Option<String> {
             tensors.entry(renamed).or_insert(tensor);
         }
     }
-    (!old.is_empty()).then(|| format!("{} layer norms: gamma and beta read as weight and bias", old.len().div_ceil(2)))
+    (!old.is_empty())
+        .then(|| format!("gamma and beta of {} layer norms renamed to weight and bias", old.len().div_ceil(2)))
 }
 
 /// Adds the token type that every token has to the word table; says so.
@@ -132,7 +133,11 @@ pub fn fold_token_types(tensors: &mut BTreeMap<String, Tensor>) -> Result<Option
     let Some(types) = tensors.get(TYPES) else { return Ok(None) };
     let words = tensors.get(WORDS).ok_or_else(|| format!("`{WORDS}` is missing"))?;
     if types.dim() != 2 || words.dim() != 2 || types.size()[0] < 1 || types.size()[1] != words.size()[1] {
-        return Err(format!("`{TYPES}` has shape {:?} beside words of {:?}", types.size(), words.size()));
+        return Err(format!(
+            "`{TYPES}` has shape {:?}, which does not fit word embeddings of shape {:?}",
+            types.size(),
+            words.size()
+        ));
     }
     let row = types.select(0, 0);
     let zero = row.count_nonzero_dim_intlist([0i64]).int64_value(&[]) == 0;
@@ -143,6 +148,6 @@ pub fn fold_token_types(tensors: &mut BTreeMap<String, Tensor>) -> Result<Option
             tensors.insert(WORDS.into(), words);
             "token type 0 added to every word embedding (a report has no other type)".into()
         }
-        None => "token type 0 is all zeros: nothing to add to word embeddings".into(),
+        None => "token type 0 is all zeros: nothing to add to the word embeddings".into(),
     }))
 }

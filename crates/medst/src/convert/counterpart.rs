@@ -51,7 +51,7 @@ pub fn gather(source: &Counterpart, tensors: &BTreeMap<String, Tensor>, shape: &
     let whole = stack(source, tensors)?;
     if whole.size() != shape {
         let (name, found) = (&source.names[0], tensors[&source.names[0]].size());
-        return Err(format!("`{name}` has shape {found:?}, which does not make the {shape:?} of the configuration"));
+        return Err(format!("`{name}` has shape {found:?}, but the configuration requires {shape:?}"));
     }
     Ok(whole)
 }
@@ -62,13 +62,16 @@ pub fn stack(source: &Counterpart, tensors: &BTreeMap<String, Tensor>) -> Result
     for name in &source.names {
         let part = tensors.get(name).ok_or_else(|| format!("`{name}` is missing"))?;
         if !matches!(part.kind(), Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16) {
-            return Err(format!("`{name}` holds {:?} values; weights are floating-point numbers", part.kind()));
+            return Err(format!("`{name}` has values of type {:?}, expected floating-point numbers", part.kind()));
         }
         parts.push(part);
     }
     if parts.windows(2).any(|pair| pair[0].size() != pair[1].size() || pair[0].kind() != pair[1].kind()) {
         let shapes: Vec<Vec<i64>> = parts.iter().map(|part| part.size()).collect();
-        return Err(format!("`{}` and its neighbours have shapes {shapes:?}, which should be equal", source.names[0]));
+        return Err(format!(
+            "`{}` and the tensors it is concatenated with must have equal shapes, not {shapes:?}",
+            source.names[0]
+        ));
     }
     let mut whole = if parts.len() == 1 { parts[0].shallow_clone() } else { Tensor::cat(&parts, 0) };
     if let Some(rows) = source.leading_rows

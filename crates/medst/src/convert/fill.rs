@@ -99,9 +99,9 @@ pub fn fill(model: &mut MedSt, mut sources: Vec<Source>) -> Result<Filled> {
         if !problems[number].is_empty() {
             return Err(Error::Weights { path: source.path.clone(), message: summary(&problems[number]) });
         }
-        source
-            .changed
-            .extend(kinds[number].iter().map(|(from, count)| format!("{count} tensors of {from} made {kind:?}")));
+        source.changed.extend(
+            kinds[number].iter().map(|(from, count)| format!("{count} tensors converted from {from} to {kind:?}")),
+        );
     }
     copies.iter().for_each(|(ours, theirs)| ours.fill(theirs));
     filled.files = sources
@@ -135,8 +135,8 @@ fn owners(model: &MedSt, sources: &[Source]) -> Result<BTreeMap<Group, usize>> {
         }
         if !wanted {
             let labels: Vec<&str> = held.into_iter().map(Group::label).collect();
-            let side = source.side.map_or("any side", |side| side.name());
-            let message = format!("it holds nothing of {side}; what it holds: {}", labels.join(", "));
+            let side = source.side.map_or("model", |side| side.name());
+            let message = format!("it has no {side} weights that can be used; it contains: {}", labels.join(", "));
             return Err(Error::Weights { path: source.path.clone(), message });
         }
         for group in held.into_iter().filter(|group| source.allows(group.side())) {
@@ -144,7 +144,7 @@ fn owners(model: &MedSt, sources: &[Source]) -> Result<BTreeMap<Group, usize>> {
                 let (first, second): (&Source, &Source) = (&sources[first], source);
                 let (first, second, side) = (first.path.display(), second.path.display(), group.side().name());
                 return Err(Error::Config(format!(
-                    "both {first} and {second} hold the {}; say which one is meant: {side}={first} or {side}={second}",
+                    "both {first} and {second} contain the {}; choose one with {side}={first} or {side}={second}",
                     group.label()
                 )));
             }
@@ -168,10 +168,10 @@ fn take(source: &Source, name: &str, shape: &[i64], config: &ModelConfig) -> Res
     let theirs = &found.names[0];
     if tensor.size() != shape {
         let (found, note) = (source.tensors[theirs].size(), remedy(name, config));
-        return Err(format!("`{theirs}` has shape {found:?}, where the configuration asks for {shape:?}{note}"));
+        return Err(format!("`{theirs}` has shape {found:?}, but the configuration requires {shape:?}{note}"));
     }
     if !matches!(tensor.isfinite().all().int64_value(&[]), 1) {
-        return Err(format!("`{theirs}` holds values that are not finite"));
+        return Err(format!("`{theirs}` contains values that are not finite"));
     }
     Ok(Taken { tensor, names: found.names, changed })
 }
@@ -211,10 +211,7 @@ fn remedy(name: &str, config: &ModelConfig) -> String {
             format!(": model.text.vocabulary = {}; the vocabulary must be that of the weights", config.text.vocabulary)
         }
         "report_encoder.embeddings.positions" => {
-            format!(
-                ": model.text.max_positions = {}; no more positions can be made than there are",
-                config.text.max_positions
-            )
+            format!(": model.text.max_positions = {}; the weights do not have that many", config.text.max_positions)
         }
         _ => String::new(),
     }
@@ -225,15 +222,15 @@ impl Filled {
     pub fn brief(&self) -> String {
         let taken: usize = self.files.iter().map(|file| file.taken).sum();
         let dropped: usize = self.files.iter().map(|file| file.dropped.len()).sum();
-        let mut text = format!("{taken} tensors taken");
+        let mut text = format!("{taken} tensors loaded");
         if !self.copied_from_frontal.is_empty() {
             let copied = self.copied_from_frontal.len();
-            text += &format!(" ({copied} lateral-expert ones copied from the frontal expert)");
+            text += &format!(" ({copied} of lateral experts copied from the frontal experts)");
         }
         if !self.initialised.is_empty() {
             text += &format!(", {} initialised ({})", self.initialised.len(), self.initialised_parts().join(", "));
         }
-        text + &format!(", {dropped} unused ones dropped")
+        text + &format!(", {dropped} unused ones ignored")
     }
 
     /// The parts that no file has.
@@ -252,23 +249,23 @@ impl fmt::Display for Filled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for file in &self.files {
             writeln!(f, "from {}, {}:", file.path.display(), file.format)?;
-            writeln!(f, "  taken    {:>5} tensors", file.taken)?;
+            writeln!(f, "  loaded   {:>5} tensors", file.taken)?;
             file.changed.iter().try_for_each(|change| writeln!(f, "  changed        {change}"))?;
             let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
             for dropped in &file.dropped {
                 reasons.entry(&dropped.reason).or_default().push(&dropped.name);
             }
             for (reason, names) in reasons {
-                writeln!(f, "  dropped  {:>5} {reason}: {}", names.len(), shortened(&names))?;
+                writeln!(f, "  ignored  {:>5} {reason}: {}", names.len(), shortened(&names))?;
             }
         }
         if !self.copied_from_frontal.is_empty() {
             let count = self.copied_from_frontal.len();
-            writeln!(f, "copied     {count:>5} tensors of lateral experts from the frontal ones")?;
+            writeln!(f, "copied     {count:>5} tensors of lateral experts from the frontal experts")?;
         }
         if !self.initialised.is_empty() {
             let (count, parts) = (self.initialised.len(), self.initialised_parts().join(", "));
-            writeln!(f, "at random  {count:>5} tensors: {parts}")?;
+            writeln!(f, "random     {count:>5} tensors: {parts}")?;
         }
         Ok(())
     }

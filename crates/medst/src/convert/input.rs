@@ -52,7 +52,7 @@ impl FromStr for Input {
             None => (None, text),
         };
         if path.is_empty() {
-            return Err(format!("`{text}` names no file; expected FILE, image=FILE or text=FILE"));
+            return Err(format!("`{text}`: expected FILE, image=FILE or text=FILE"));
         }
         Ok(Input { side, path: path.into() })
     }
@@ -104,6 +104,6 @@ mod tests {
         let input: Input = "images=a.ckpt".parse().unwrap();
         assert_eq!((input.side, input.path.to_str()), (None, Some("images=a.ckpt")));
         assert_eq!("text=x".parse::<Input>().unwrap().to_string(), "text=x");
-        assert!("text=".parse::<Input>().unwrap_err().contains("names no file"));
+        assert!("text=".parse::<Input>().unwrap_err().contains("expected FILE, image=FILE or text=FILE"));
     }
 }

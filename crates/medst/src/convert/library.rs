@@ -64,12 +64,12 @@ impl LibraryConfig {
     pub fn check(&self) -> Result<(), String> {
         if let Some(activation) = self.hidden_act.as_deref().filter(|&name| name != "gelu") {
             return Err(format!(
-                "its activation is `{activation}` (config.json: hidden_act); here it is the exact GELU, `gelu`"
+                "unsupported activation `{activation}` (hidden_act in config.json); only the exact `gelu` is supported"
             ));
         }
         match self.position_embedding_type.as_deref().filter(|&name| name != "absolute") {
             Some(name) => Err(format!(
-                "its positions are `{name}` (config.json: position_embedding_type); here they are absolute"
+                "unsupported positions `{name}` (position_embedding_type in config.json); only `absolute` is supported"
             )),
             None => Ok(()),
         }
@@ -91,7 +91,7 @@ pub fn pixels(folder: &Path, config: Option<&LibraryConfig>) -> Result<Option<Pi
     if let Some(preprocessor) = json::<Preprocessor>(&path)? {
         let factor = preprocessor.rescale_factor.unwrap_or(1.0 / 255.0);
         if preprocessor.do_rescale == Some(false) || (factor * 255.0 - 1.0).abs() > 1e-3 {
-            return Err(fail("it does not scale pixels by 1/255, which this program does".into()));
+            return Err(fail("unsupported pixel scaling (do_rescale, rescale_factor); only 1/255 is supported".into()));
         }
         let (mean, deviation) = match preprocessor.do_normalize {
             Some(false) => ([0.0; 3], [1.0; 3]),
@@ -100,7 +100,7 @@ pub fn pixels(folder: &Path, config: Option<&LibraryConfig>) -> Result<Option<Pi
         if deviation.iter().any(|&value| value <= 0.0 || !value.is_finite())
             || mean.iter().any(|value| !value.is_finite())
         {
-            return Err(fail(format!("image_mean {mean:?} and image_std {deviation:?} are no normalisation")));
+            return Err(fail(format!("invalid normalisation: image_mean {mean:?}, image_std {deviation:?}")));
         }
         return Ok(Some(Pixels { mean, deviation }));
     }

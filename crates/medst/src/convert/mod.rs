@@ -126,7 +126,7 @@ fn read(inputs: &[Input]) -> Result<Vec<Source>> {
 fn configuration(sources: &[Source], file: Option<&Path>, overrides: &[String]) -> Result<ModelConfig> {
     if let Some(other) = overrides.iter().find(|text| !text.trim_start().starts_with("model.")) {
         return Err(Error::Config(format!(
-            "--set {other}: only keys of the model matter here, such as model.image.size"
+            "--set {other}: only keys of [model] can be set here, such as model.image.size"
         )));
     }
     if let Some(file) = file {
@@ -158,8 +158,8 @@ fn configuration(sources: &[Source], file: Option<&Path>, overrides: &[String]) 
     for (key, heads, width) in unknown {
         if heads == 0 && !overrides.iter().any(|text| text.trim_start().starts_with(key)) {
             return Err(Error::Config(format!(
-                "cannot infer the number of attention heads; pass --set {key}=N (the encoder's width is {width}, and no config.json \
-                 next to the weights states its heads)"
+                "cannot infer the number of attention heads; pass --set {key}=N (the encoder has width {width}, \
+                 and no config.json next to the weights states the number of heads)"
             )));
         }
     }
@@ -177,7 +177,8 @@ fn vocabulary(sources: &[Source], asked: Option<&Path>, config: &ModelConfig) ->
     };
     if pieces.size() as i64 != config.text.vocabulary {
         return Err(Error::Config(format!(
-            "the report encoder has {} word pieces, its vocabulary {}; --vocabulary FILE names the right one",
+            "the report encoder has {} word pieces, but the vocabulary has {}; pass the right one with \
+             --vocabulary FILE",
             config.text.vocabulary,
             pieces.size()
         )));
@@ -185,7 +186,9 @@ fn vocabulary(sources: &[Source], asked: Option<&Path>, config: &ModelConfig) ->
     let card = text.iter().find_map(|source| source.card.as_ref());
     match card {
         Some(card) if card.vocabulary_sha256 != pieces.checksum() => Err(Error::Config(
-            "the model was trained with another vocabulary, which is not beside it; --vocabulary FILE names it".into(),
+            "the model was trained with another vocabulary, which is not next to the weights; pass it with \
+             --vocabulary FILE"
+                .into(),
         )),
         _ => Ok(pieces),
     }
@@ -216,8 +219,8 @@ impl fmt::Display for Conversion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.filled)?;
         let what = match self.to {
-            Target::Medst => "a model of ours",
-            Target::Reference => "a checkpoint with the reference's names",
+            Target::Medst => "a medst model",
+            Target::Reference => "a checkpoint with the names of the reference implementation",
             Target::Transformers => "a folder for transformers",
         };
         writeln!(f, "written    {}: {what}", self.out.display())?;

@@ -75,11 +75,11 @@ pub fn counterpart(name: &str, embedding: i64) -> Option<Counterpart> {
 pub fn unused(name: &str, text_layers: i64) -> Option<&'static str> {
     let text = name.strip_prefix(TEXT).and_then(|name| bert::unused(name, text_layers, true));
     let reasons = [
-        (name.contains("_embed_la."), "projections of lateral views, which nothing reads"),
-        (name.contains("_local_atten_layer."), "an attention that nothing reads"),
-        (name.contains("_element_wise_multi_head.out_proj."), "only the weights of an importance attention are used"),
-        (name.starts_with("prototype_layer."), "MGCA's prototypes"),
-        (name.ends_with(".num_batches_tracked"), "a counter"),
+        (name.contains("_embed_la."), "projections of lateral views, not used"),
+        (name.contains("_local_atten_layer."), "an attention layer, not used"),
+        (name.contains("_element_wise_multi_head.out_proj."), "output projections of importance attentions, not used"),
+        (name.starts_with("prototype_layer."), "prototypes of MGCA"),
+        (name.ends_with(".num_batches_tracked"), "counters"),
     ];
     text.or_else(|| reasons.into_iter().find_map(|(found, reason)| found.then_some(reason)))
 }
@@ -138,8 +138,8 @@ pub fn configuration(file: &TensorFile) -> Result<ModelConfig> {
 /// As [`configuration`] and [`import`]; and for widths that are no multiple of 64, whose number of heads cannot be inferred.
 pub fn load(file: &TensorFile, device: Device, kind: Kind) -> Result<(MedSt, Filled)> {
     if !is_reference(&file.tensors) {
-        let message = "neither a model of ours nor a checkpoint of the reference implementation; medst convert makes a model of the weights \
-                       of other programs";
+        let message = "neither a medst model nor a checkpoint of the reference implementation; convert weights of \
+                       other programs with medst convert";
         return Err(Error::Weights { path: file.path.clone(), message: message.into() });
     }
     let config = configuration(file)?;

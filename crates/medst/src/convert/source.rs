@@ -212,7 +212,7 @@ impl Source {
     }
 
     fn new(file: &TensorFile, dialect: Dialect) -> Source {
-        let reason = || "stands beside the weights".to_string();
+        let reason = || "not part of the weights".to_string();
         Source {
             path: file.path.clone(),
             dialect,
@@ -248,21 +248,20 @@ impl Source {
             Dialect::Bert => {
                 if found.model_type.as_deref().is_some_and(|name| name != "bert" && !name.starts_with("cxr-bert")) {
                     let name = found.model_type.unwrap_or_default();
-                    return Err(format!("its model_type is `{name}`; only BERT computes what the report encoder does"));
+                    return Err(format!("unsupported model_type `{name}`; the report encoder is a BERT"));
                 }
                 if found.model_type.is_none()
                     && let Some(sign) = bert::is_roberta(&self.tensors)
                 {
                     return Err(format!(
-                        "it has BERT's names but is a RoBERTa by its shapes ({sign}), which counts positions from 2 and has another \
-                         vocabulary; only BERT computes what the report encoder does. If it is a BERT, put a config.json with \
+                        "its names are BERT's, but it seems to be a RoBERTa ({sign}), which is not supported: RoBERTa numbers positions from 2 and has another vocabulary. If it is a BERT, put a config.json with \
                          \"model_type\": \"bert\" next to it"
                     ));
                 }
                 if found.layer_norm_eps.is_some_and(|epsilon| epsilon != 1e-12) {
                     let epsilon = found.layer_norm_eps.unwrap_or_default();
                     return Err(format!(
-                        "layer_norm_eps of its config.json is {epsilon:e}; the report encoder's is 1e-12"
+                        "unsupported layer_norm_eps {epsilon:e} in config.json; only 1e-12 is supported"
                     ));
                 }
                 let mut text = bert::sizes(&shapes)?;
@@ -293,14 +292,14 @@ impl Source {
         ];
         for (side, key, found, wanted) in heads {
             if let Some(found) = found.filter(|&found| self.allows(side) && found != wanted) {
-                return Err(format!("its encoder has {found} heads, the configuration {wanted} ({key})"));
+                return Err(format!("its encoder has {found} heads, but the configuration requires {wanted} ({key})"));
             }
         }
         // First of all: folding in half precision would round twice.
         for kind in [Kind::Half, Kind::BFloat16] {
             let short: Vec<&mut Tensor> = self.tensors.values_mut().filter(|tensor| tensor.kind() == kind).collect();
             if !short.is_empty() {
-                self.changed.push(format!("{} tensors of {kind:?} made Float", short.len()));
+                self.changed.push(format!("{} tensors converted from {kind:?} to Float", short.len()));
             }
             short.into_iter().for_each(|tensor| *tensor = tensor.to_kind(Kind::Float));
         }
@@ -313,14 +312,14 @@ impl Source {
         if let Some(epsilon) = epsilon.filter(|&epsilon| self.allows(Side::Image) && epsilon != config.image.epsilon) {
             let ours = config.image.epsilon;
             self.changed.push(format!(
-                "layer norms of its images add {epsilon:e} to variances, here {ours:e} (model.image.epsilon)"
+                "epsilon of the image encoder's layer norms changed from {epsilon:e} to {ours:e} (model.image.epsilon)"
             ));
         }
         match self.dialect {
             Dialect::Image(family) => {
                 self.changed.extend(vit::fold(family, &mut self.tensors, &config.image, self.pixels)?);
                 if self.pixels.is_none() {
-                    let note = "pixels: the file does not say how they were normalised; here it is (x − 0.5)/0.5";
+                    let note = "pixel normalisation unknown; assumed (x − 0.5)/0.5";
                     self.changed.push(note.into());
                 }
             }
@@ -338,7 +337,7 @@ impl Source {
         for name in self.tensors.keys().filter(|name| !used.contains(*name)) {
             let aside = self.dialect.side(name).is_some_and(|side| !self.allows(side));
             let reason =
-                self.dialect.unused(name, config).or(aside.then_some("the other side, which was not asked for"));
+                self.dialect.unused(name, config).or(aside.then_some("the other side of the model, not requested"));
             match reason {
                 Some(reason) => self.dropped.push(Dropped { name: name.clone(), reason: reason.into() }),
                 None => problems.push(self.unexplained(name, config)),
@@ -354,11 +353,11 @@ impl Source {
             Dialect::Image(_)
                 if block("blocks.").or(block("encoder.layer.")).is_some_and(|n| n >= config.image.depth) =>
             {
-                format!("`{name}` is of a block beyond model.image.depth = {}", config.image.depth)
+                format!("`{name}` belongs to a block beyond model.image.depth = {}", config.image.depth)
             }
-            Dialect::Medst => format!("`{name}` is unknown"),
-            Dialect::Reference => format!("`{name}` is not known to belong to a reference checkpoint"),
-            dialect => format!("`{name}` is not known to belong to {}", dialect.label()),
+            Dialect::Medst => format!("unknown tensor `{name}`"),
+            Dialect::Reference => format!("unknown tensor `{name}` in a checkpoint of the reference implementation"),
+            dialect => format!("unknown tensor `{name}` in {}", dialect.label()),
         }
     }
 
@@ -387,10 +386,10 @@ fn weights_of(folder: &Path) -> Result<PathBuf> {
     }
     let sharded = folder.join("model.safetensors.index.json").exists();
     let message = if sharded {
-        "its weights are in several files; save them into one with save_pretrained(…, max_shard_size=\"50GB\")"
+        "the weights are split into several files; save them as one with save_pretrained(…, max_shard_size=\"50GB\")"
             .to_string()
     } else {
-        format!("a folder without {}; name the file of weights in it", LIBRARY_FILES.join(" or "))
+        format!("the folder has no {}; pass the path of the weight file in it", LIBRARY_FILES.join(" or "))
     };
     Err(Error::Weights { path: folder.to_path_buf(), message })
 }
@@ -409,8 +408,8 @@ pub fn recognise<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Result<(Di
             .collect()
     };
     if any(&|name| name.starts_with("img_encoder_q.model.layer1.") || name.ends_with("layer1.0.conv1.weight")) {
-        return Err("a convolutional network (ResNet), as the image encoder of BioViL and BioViL-T is; the image encoder here is a \
-                    vision transformer"
+        return Err("a convolutional network (ResNet), such as the image encoder of BioViL and BioViL-T, is not \
+                    supported; the image encoder is a vision transformer"
             .into());
     }
     if any(&|name| name.starts_with("img_encoder_q.") || name.starts_with("text_encoder_q.")) {
@@ -433,23 +432,26 @@ pub fn recognise<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Result<(Di
     .collect();
     match found.as_slice() {
         [(Dialect::Bert, prefix)] if prefix.contains("roberta") => {
-            Err("a RoBERTa: it counts positions from 2 and has another vocabulary; only BERT computes what the report encoder does".into())
+            Err("a RoBERTa is not supported: it numbers positions from 2 and has another vocabulary; the report \
+                 encoder is a BERT"
+                .into())
         }
         [(dialect, prefix)] => Ok((*dialect, prefix.to_string())),
         [] if any(&|name| name.contains("patch_embed.backbone") || name.contains("patch_embed.proj.0")) => {
-            Err("its patches are not embedded by one linear map".into())
+            Err("patches that are not embedded by a single linear layer are not supported".into())
         }
         [] => {
             let first: Vec<&str> = names.clone().take(3).collect();
             Err(format!(
-                "its names ({}, …) are those of no known family: medst, the reference implementation, MGCA, timm's vision \
-                 transformers, ViT, DINOv2 and BERT of transformers",
+                "unknown model: its tensors ({}, …) are not named as in medst, the reference implementation, MGCA, \
+                 vision transformers of timm, or ViT, DINOv2 or BERT of transformers",
                 first.join(", ")
             ))
         }
         several => {
-            let places: Vec<String> = several.iter().map(|(dialect, prefix)| format!("{} under `{prefix}`", dialect.label())).collect();
-            Err(format!("it holds several encoders ({}); save one of them", places.join(", ")))
+            let places: Vec<String> =
+                several.iter().map(|(dialect, prefix)| format!("{} under `{prefix}`", dialect.label())).collect();
+            Err(format!("it contains several encoders ({}); save a file with only one of them", places.join(", ")))
         }
     }
 }

@@ -53,8 +53,8 @@ pub fn write(
             write_image_encoder(&part, model, dialect)?;
         }
         notes.push(format!(
-            "{FRONTAL}: single frontal images; {LATERAL}: single lateral ones. A study with both views, whose images attend to each \
-             other, is nothing that a ViTModel computes"
+            "{FRONTAL}: single frontal images; {LATERAL}: single lateral ones. A ViTModel cannot compute studies \
+             with both views, whose images attend to each other"
         ));
     }
     let mut rest: Vec<(String, Tensor)> = Vec::new();
@@ -64,7 +64,8 @@ pub fn write(
         rest.extend(write_report_encoder(&part, model, pieces)?);
         if model.config.text.positions == Positions::Zero {
             notes.push(format!(
-                "{REPORT}: model.text.positions = \"zero\", so every row of its table of positions is row 0; the others are in {REST}"
+                "{REPORT}: model.text.positions = \"zero\", so all its position embeddings are set to row 0; the \
+                 original ones are in {REST}"
             ));
         }
     }
@@ -78,7 +79,7 @@ pub fn write(
     if rest.iter().any(|(name, _)| name != TEXT_POSITIONS) {
         let tensors: Vec<(&str, &Tensor)> = rest.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
         write_safetensors(&folder.join(REST), &tensors, Some(card.metadata()))?;
-        notes.push(format!("{REST}: projections and importance attentions, which transformers has no class for"));
+        notes.push(format!("{REST}: projections and importance attentions, for which transformers has no class"));
     }
     Ok(notes)
 }
@@ -188,8 +189,8 @@ pub fn read(folder: &Path) -> Result<Vec<Source>> {
                     && !name.contains(".attention.");
             if !expert && frontal.tensors.get(name).is_none_or(|other| !other.equal(tensor)) {
                 let message = format!(
-                    "`{name}` is another than in {FRONTAL}; the two views share everything but their experts. Name one of the folders \
-                     to take it alone"
+                    "`{name}` differs from {FRONTAL}, but the two views must share all weights except the experts. \
+                     Pass the path of one of the folders to convert only that one"
                 );
                 return Err(Error::Weights { path: lateral.path.clone(), message });
             }
@@ -201,7 +202,7 @@ pub fn read(folder: &Path) -> Result<Vec<Source>> {
             .get(bert::POSITIONS)
             .is_some_and(|table| table.size() == positions.size() && table.select(0, 0).equal(&positions.select(0, 0)));
         if !same {
-            let message = format!("`{}` is another than the one that {REST} belongs to", bert::POSITIONS);
+            let message = format!("`{}` differs from the report encoder that {REST} was written with", bert::POSITIONS);
             return Err(Error::Weights { path: report.path.clone(), message });
         }
         report.tensors.insert(bert::POSITIONS.into(), positions);

@@ -180,8 +180,8 @@ pub fn join_chunks(tensors: &mut BTreeMap<String, Tensor>) -> Result<Option<Stri
         let joined = format!("blocks.{block}.{rest}");
         if known != chunk || tensors.contains_key(&joined) {
             return Err(format!(
-                "`{name}` is of block {block} in chunk {chunk}, and so is another tensor in chunk {known}; blocks are expected to be \
-                 numbered through all chunks, as DINOv2 does (save the model with block_chunks=0)"
+                "`{name}` is in block {block} of chunk {chunk}, but chunk {known} has this block too; blocks must \
+                 be numbered across chunks, as in DINOv2 (save the model with block_chunks=0)"
             ));
         }
         if let Some(tensor) = tensors.remove(&name) {
@@ -189,7 +189,7 @@ pub fn join_chunks(tensors: &mut BTreeMap<String, Tensor>) -> Result<Option<Stri
         }
     }
     let (blocks, chunks) = (chunk_of.len(), chunk_of.values().collect::<std::collections::BTreeSet<_>>().len());
-    Ok(Some(format!("{blocks} blocks in {chunks} chunks (blocks.CHUNK.BLOCK) named as one list")))
+    Ok(Some(format!("{blocks} blocks in {chunks} chunks (blocks.CHUNK.BLOCK) renamed to a single list")))
 }
 
 /// Why a file holds a tensor that is not used; `None` where nobody knows.
@@ -197,10 +197,10 @@ pub fn unused(name: &str) -> Option<&'static str> {
     let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
     let reasons = [
         (starts(&["head.", "classifier.", "fc.", "pre_logits."]), "a classification head"),
-        (starts(&["pooler."]), "a pooler; the image feature is the [CLS] state itself"),
+        (starts(&["pooler."]), "the pooler; the image feature is the [CLS] state itself"),
         (
             starts(&["decoder", "mask_token"]) || name == "embeddings.mask_token",
-            "parts that masked pre-training alone uses",
+            "parts used only in masked pre-training",
         ),
     ];
     reasons.into_iter().find_map(|(found, reason)| found.then_some(reason))
@@ -211,18 +211,18 @@ fn inexpressible(name: &str) -> Option<&'static str> {
     let reasons: [(&[&str], &str); 9] = [
         (
             &["dist_token", "distillation_token", "head_dist", "distillation_classifier"],
-            "a distillation token takes part in every attention; DeiT's files without it can be read",
+            "distillation tokens are not supported (DeiT weights without them are)",
         ),
-        (&["reg_token", "register_tokens"], "register tokens take part in every attention"),
-        (&["fc_norm"], "the model averages patches; the image feature here is the [CLS] state"),
-        (&["norm_pre", "ln_pre"], "a normalisation before the first block"),
-        (&["q_norm", "k_norm", ".attn.norm."], "queries and keys are normalised"),
-        (&["rel_pos", "relative_position", "rope"], "positions enter the attention itself"),
-        (&["w12", "w3", "weights_in", "weights_out", "fc1_g", "fc1_x"], "a gated (SwiGLU) MLP"),
-        (&["attn_pool"], "attention pooling"),
+        (&["reg_token", "register_tokens"], "register tokens are not supported"),
+        (&["fc_norm"], "averaging patches is not supported; the image feature is the [CLS] state"),
+        (&["norm_pre", "ln_pre"], "a layer norm before the first block is not supported"),
+        (&["q_norm", "k_norm", ".attn.norm."], "normalised queries and keys are not supported"),
+        (&["rel_pos", "relative_position", "rope"], "relative or rotary positions are not supported"),
+        (&["w12", "w3", "weights_in", "weights_out", "fc1_g", "fc1_x"], "a gated (SwiGLU) MLP is not supported"),
+        (&["attn_pool"], "attention pooling is not supported"),
         (
             &["patch_embed.backbone", "patch_embed.norm", "patch_embed.proj.0"],
-            "patches are not embedded by one linear map",
+            "patches that are not embedded by a single linear layer are not supported",
         ),
     ];
     reasons.into_iter().find_map(|(parts, reason)| parts.iter().any(|part| name.contains(part)).then_some(reason))
@@ -243,11 +243,11 @@ pub fn sizes_of_timm(shapes: &BTreeMap<&str, Vec<i64>>) -> Result<ImageConfig, S
 pub fn sizes(family: Family, shapes: &BTreeMap<&str, Vec<i64>>) -> Result<ImageConfig, String> {
     // Before anything is missed or misshapen: this says more.
     if let Some((name, reason)) = shapes.keys().find_map(|name| Some((name, inexpressible(name)?))) {
-        return Err(format!("`{name}` cannot be expressed: {reason}"));
+        return Err(format!("`{name}`: {reason}"));
     }
     let find = |name: &str, axes: usize| match shapes.get(name) {
         Some(shape) if shape.len() == axes => Ok(shape),
-        Some(shape) => Err(format!("`{name}` has shape {shape:?}; a vision transformer's has {axes} axes")),
+        Some(shape) => Err(format!("`{name}` has shape {shape:?}, expected {axes} axes")),
         None => Err(format!("`{name}` is missing")),
     };
     let (kernel, positions) = (find(family.patch_kernel(), 4)?, find(family.positions(), 3)?);
@@ -263,20 +263,20 @@ pub fn sizes(family: Family, shapes: &BTreeMap<&str, Vec<i64>>) -> Result<ImageC
     let mlp = find(&expand, 2)?[0];
     if find(&contract, 2)?[1] * 2 == mlp {
         return Err(format!(
-            "`{expand}` has twice the rows that `{contract}` has columns: a gated (SwiGLU) MLP, which cannot be expressed"
+            "`{expand}` has twice as many rows as `{contract}` has columns: a gated (SwiGLU) MLP is not supported"
         ));
     }
     if kernel[2] != kernel[3] || !matches!(kernel[1], 1 | 3) {
         return Err(format!(
-            "`{}` has shape {kernel:?}; patches are square, with 1 or 3 channels",
+            "`{}` has shape {kernel:?}; patches must be square and have 1 or 3 channels",
             family.patch_kernel()
         ));
     }
     // With an entry for `[CLS]`, or (as in DeiT III) without.
     let entries = positions[1];
-    let side = square_side(entries - 1)
-        .or_else(|| square_side(entries))
-        .ok_or_else(|| format!("`{}` has {entries} entries, which make no square of patches", family.positions()))?;
+    let side = square_side(entries - 1).or_else(|| square_side(entries)).ok_or_else(|| {
+        format!("`{}` has {entries} entries, which is not a square number of patches", family.positions())
+    })?;
     let width = kernel[0];
     Ok(ImageConfig {
         size: side * kernel[3],
@@ -327,7 +327,11 @@ pub fn fold(
                 let Some(tensor) = tensors.get(&name) else { return Err(format!("`{name}` is missing")) };
                 let factor = if leaf == "weight" { scale.unsqueeze(-1) } else { scale.shallow_clone() };
                 if tensor.size()[0] != scale.size()[0] || scale.dim() != 1 {
-                    return Err(format!("`{name}` of shape {:?} has a scale of {:?}", tensor.size(), scale.size()));
+                    return Err(format!(
+                        "`{name}` has shape {:?}, which does not fit its layer scale of shape {:?}",
+                        tensor.size(),
+                        scale.size()
+                    ));
                 }
                 let product = tensor * factor;
                 tensors.insert(name, product);
@@ -336,11 +340,11 @@ pub fn fold(
         }
     }
     if scaled > 0 {
-        folded.push(format!("{scaled} layer scales multiplied into the matrices in front of them"));
+        folded.push(format!("{scaled} layer scales folded into the preceding matrices"));
     }
     let missing = missing_biases(family, tensors, config);
     if !missing.is_empty() {
-        folded.push(format!("{} missing biases of queries, keys and values are zeros", missing.len()));
+        folded.push(format!("{} missing biases of queries, keys and values set to zero", missing.len()));
         tensors.extend(missing);
     }
     if let Some(positions) = tensors.get(family.positions())
@@ -349,7 +353,7 @@ pub fn fold(
     {
         let with_class = positions.constant_pad_nd([0, 0, 1, 0]);
         tensors.insert(family.positions().into(), with_class);
-        folded.push("the table of positions has none for [CLS]: it gets zeros".into());
+        folded.push("missing position embedding of [CLS] set to zero".into());
     }
     if let Some(kernel) = tensors.get(family.patch_kernel())
         && kernel.dim() == 4
@@ -357,7 +361,7 @@ pub fn fold(
         let mut kernel = kernel.shallow_clone();
         if kernel.size()[1] == 1 {
             kernel = kernel.constant_pad_nd([0, 0, 0, 0, 0, 2]);
-            folded.push("the patch embedding's one channel is the first of three equal ones".into());
+            folded.push("patch embedding with one channel applied to the first of three equal channels".into());
         }
         if let Some(pixels) = pixels.filter(|&pixels| pixels != Pixels::OURS) {
             let name = family.patch_kernel().replace("weight", "bias");
@@ -367,7 +371,8 @@ pub fn fold(
             tensors.insert(name, bias);
             let Pixels { mean, deviation } = pixels;
             folded.push(format!(
-                "pixel mean {mean:?} and deviation {deviation:?} made those of the program, in the patch embedding"
+                "normalisation with pixel mean {mean:?} and standard deviation {deviation:?} folded into the patch \
+                 embedding"
             ));
         }
         tensors.insert(family.patch_kernel().into(), kernel);

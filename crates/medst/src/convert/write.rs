@@ -46,8 +46,8 @@ pub fn write(
     check_free(out, overwrite)?;
     if target != Target::Medst && model.config.image.stem == StemKind::Convolutions {
         return Err(Error::Config(
-            "the model has a stem of convolutions (model.image.stem), which other programs' vision transformers do not; \
-             it can be written with --to medst only"
+            "a model with a convolutional stem (model.image.stem) can only be written with --to medst: vision \
+             transformers of other programs have none"
                 .into(),
         ));
     }
@@ -55,7 +55,7 @@ pub fn write(
     fs::create_dir_all(folder).map_err(Error::io(folder))?;
     if target == Target::Reference {
         if out.is_dir() {
-            return Err(Error::Config(format!("{}: a folder; the reference's names go into one file", out.display())));
+            return Err(Error::Config(format!("{} is a folder; --to reference writes a single file", out.display())));
         }
         return write_reference(out, model, card);
     }
@@ -100,7 +100,7 @@ pub fn check_free(out: &Path, overwrite: bool) -> Result<()> {
     }
     let fail = |message: &str| Err(Error::Config(format!("{}: {message}", out.display())));
     if !overwrite {
-        return fail("is there already; --overwrite replaces it");
+        return fail("already exists; pass --overwrite to replace it");
     }
     let marks: [PathBuf; 4] = [
         out.join(MODEL),
@@ -110,7 +110,7 @@ pub fn check_free(out: &Path, overwrite: bool) -> Result<()> {
     ];
     let run = out.join("checkpoints").exists() || out.join("state.json").exists();
     let ours = out.is_file() || (marks.iter().any(|mark| mark.exists()) && !run);
-    if ours { Ok(()) } else { fail("is no folder that medst convert made, so it is not replaced") }
+    if ours { Ok(()) } else { fail("was not made by medst convert and is not replaced") }
 }
 
 /// The reference's names, as a Lightning checkpoint without an optimiser.
@@ -139,21 +139,29 @@ fn write_reference(path: &Path, model: &MedSt, card: &ModelCard) -> Result<Vec<S
     ];
     pickle::save(path, &root)?;
     let mut notes = vec![format!(
-        "{count} tensors are constants: the reference's modules want them (strict=True) and compute nothing with them"
+        "{count} constant tensors added: the reference implementation loads them (strict=True) but does not use them"
     )];
     if config.semantics == Semantics::Corrected {
-        notes.push("the model was made for model.semantics = \"corrected\"; the reference computes its own".into());
+        notes.push(
+            "the model was trained with model.semantics = \"corrected\"; the reference implementation \
+                    computes model.semantics = \"reference\""
+                .into(),
+        );
     }
     if config.text.positions == Positions::Sequential {
-        notes.push("the model has sequential text positions; the reference gives every token position 0".into());
+        notes.push(
+            "the model has sequential text positions; the reference implementation gives every token position 0".into(),
+        );
     }
     if !beyond.is_empty() {
         let names: Vec<&str> = beyond.iter().map(|entry| entry.name.as_str()).collect();
-        notes.push(format!("left out, because the reference has no such layers: {}", names.join(", ")));
+        notes.push(format!("left out, because the reference implementation has no such layers: {}", names.join(", ")));
     }
     if config.image.epsilon != 1e-6 {
         let epsilon = config.image.epsilon;
-        notes.push(format!("the model's layer norms add {epsilon:e} to variances, the reference's 1e-6"));
+        notes.push(format!(
+            "the model's layer norms have epsilon {epsilon:e}, those of the reference implementation 1e-6"
+        ));
     }
     Ok(notes)
 }

@@ -65,11 +65,9 @@ impl Mpi {
     pub fn join() -> Result<Mpi> {
         let fail = |message: &str| Error::Distributed(message.into());
         let (universe, threading) = ::mpi::initialize_with_threading(Threading::Serialized)
-            .ok_or_else(|| fail("MPI was started before in this process"))?;
+            .ok_or_else(|| fail("MPI has already been initialised in this process"))?;
         if threading < Threading::Serialized {
-            return Err(fail(
-                "this MPI allows calls from one thread only (MPI_THREAD_SERIALIZED is needed); use another build of it",
-            ));
+            return Err(fail("this build of MPI does not support MPI_THREAD_SERIALIZED; use one that does"));
         }
         let world = universe.world();
         let here = world.split_shared(world.rank());
@@ -94,8 +92,8 @@ impl Mpi {
                 let now = *waiting.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some((what, since)) = now.filter(|(_, since)| since.elapsed() > PATIENCE) {
                     eprintln!(
-                        "medst: process {rank} of {size} has waited {} s for the others in {what}: one of them is lost; --resume goes \
-                         on from the last checkpoint",
+                        "medst: process {rank} of {size} has waited {} s for the others in {what}: a process is \
+                         lost; continue from the last checkpoint with --resume",
                         since.elapsed().as_secs()
                     );
                     abort(1);
@@ -231,7 +229,7 @@ impl Communicator for Mpi {
             Kind::Float => self.sum_of::<f32>(tensor),
             Kind::Double => self.sum_of::<f64>(tensor),
             Kind::Int64 => self.sum_of::<i64>(tensor),
-            other => panic!("sums over processes are of float32, float64 and int64, not of {other:?}"),
+            other => panic!("cannot sum tensors of type {other:?} over processes (only float32, float64 and int64)"),
         }
     }
 

@@ -88,7 +88,9 @@ impl Reader<'_> {
         let side = self.config.image.size;
         if side > corpus.image_size() as i64 {
             let stored = corpus.image_size();
-            return Err(Error::Config(format!("the model reads {side} pixels, the corpus holds pictures of {stored}")));
+            return Err(Error::Config(format!(
+                "the model reads images of {side} pixels, but the images of the corpus have only {stored}"
+            )));
         }
         let (stored, side) = (corpus.image_size(), side as usize);
         let drawn: Vec<Drawn> = studies.iter().map(|study| Drawn::centre(study, stored, side)).collect();

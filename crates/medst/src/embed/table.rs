@@ -45,7 +45,7 @@ pub struct Embedded {
 impl fmt::Display for Embedded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Embedded { file, studies, with_report, width } = self;
-        writeln!(f, "{}: {studies} studies, {with_report} with a report, {width} values an embedding", file.display())
+        writeln!(f, "{}: {studies} studies, {with_report} with a report, {width} values per embedding", file.display())
     }
 }
 
@@ -208,7 +208,7 @@ pub fn read(path: &Path, key: &str, wanted: &[&str]) -> Result<Keyed> {
         let batch = batch.map_err(|error| fail(format!("damaged: {error}")))?;
         let column = |name: &str, kind: &DataType| -> Result<Option<ArrayRef>> {
             let Some(column) = batch.column_by_name(name) else { return Ok(None) };
-            let wrong = || fail(format!("column {name} holds {}", column.data_type()));
+            let wrong = || fail(format!("column {name} has type {}", column.data_type()));
             arrow_cast::cast(column, kind).map(Some).map_err(|_| wrong())
         };
         let names = batch.schema().fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>().join(", ");

@@ -271,7 +271,7 @@ impl FileEncoder {
             if width != encoder.width && width > 0 {
                 let images = encoder.width;
                 return Err(Error::Evaluation(format!(
-                    "image embeddings have {images} values, those of {what} {width}"
+                    "image embeddings have {images} values, but those of {what} have {width}"
                 )));
             }
         }
@@ -302,11 +302,11 @@ fn keyed<const N: usize>(path: &Path, columns: [&str; N]) -> Result<[Option<Sour
             if vector.len() != expected {
                 return Err(fail(
                     path,
-                    format!("{name} of study {key} has {} values, others {expected}", vector.len()),
+                    format!("{name} of study {key} has {} values, expected {expected}", vector.len()),
                 ));
             }
             if of.insert(key.clone(), vector).is_some() {
-                return Err(fail(path, format!("study {key} is there twice")));
+                return Err(fail(path, format!("study {key} occurs twice")));
             }
         }
         *source = Some(Source::Keyed(of));
@@ -321,12 +321,12 @@ fn read_texts(path: &Path, list: Option<&Path>) -> Result<HashMap<String, Vec<f3
         let vectors = vectors.ok_or_else(|| fail(path, "has no column embedding".into()))?;
         return Ok(read.keys.into_iter().zip(vectors).filter_map(|(text, vector)| Some((text, vector?))).collect());
     }
-    let list = list.ok_or_else(|| fail(path, "needs the list of its texts (--list-texts FILE)".into()))?;
+    let list = list.ok_or_else(|| fail(path, "needs the list of its texts; pass it with --list-texts FILE".into()))?;
     let texts = std::fs::read_to_string(list).map_err(Error::io(list))?;
     let vectors = Vectors::read_npy(path)?;
     let count = texts.lines().count();
     if count != vectors.len() {
-        return Err(fail(path, format!("has {} rows; {} has {count} lines", vectors.len(), list.display())));
+        return Err(fail(path, format!("has {} rows, but {} has {count} lines", vectors.len(), list.display())));
     }
     Ok(texts.lines().map(str::to_string).zip(vectors.rows().map(<[f32]>::to_vec)).collect())
 }
@@ -349,7 +349,10 @@ impl Source {
             Source::Aligned(vectors, path) => {
                 let studies = corpus.studies().len();
                 if vectors.len() != studies {
-                    return Err(fail(path, format!("has {} rows; the corpus has {studies} studies", vectors.len())));
+                    return Err(fail(
+                        path,
+                        format!("has {} rows, but the corpus has {studies} studies", vectors.len()),
+                    ));
                 }
                 Ok(Placed::new(vectors.select(rows), rows))
             }
@@ -364,7 +367,7 @@ impl Encoder for FileEncoder {
 
     fn studies(&self, corpus: &Corpus, rows: &[usize], _: &dyn Progress) -> Result<Studies> {
         let images = self.images.as_ref().map(|source| source.place(corpus, rows));
-        let images = images.unwrap_or_else(|| Err(Error::Evaluation("there are no image embeddings".into())))?;
+        let images = images.unwrap_or_else(|| Err(Error::Evaluation("no image embeddings are given".into())))?;
         let none = || Placed::new(Vectors::new(Vec::new(), self.width.max(1)).expect("no rows"), &[]);
         let reports = self.reports.as_ref().map(|source| source.place(corpus, rows)).transpose()?;
         let features = self.features.as_ref().map(|source| source.place(corpus, rows)).transpose()?;
@@ -376,7 +379,8 @@ impl Encoder for FileEncoder {
         if let Some(first) = missing.first() {
             let count = missing.len();
             let message = format!(
-                "{count} of {} texts have no embedding, such as “{first}”; --list-texts FILE writes the texts that are needed",
+                "{count} of {} texts have no embedding, such as “{first}”; write the list of required texts with \
+                 --list-texts FILE",
                 texts.len()
             );
             return Err(Error::Evaluation(message));

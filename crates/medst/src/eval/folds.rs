@@ -56,7 +56,7 @@ pub fn grouped<S: AsRef<str>>(classes: &[usize], groups: &[S], folds: usize) -> 
     let mut rows_of: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     groups.iter().enumerate().for_each(|(row, group)| rows_of.entry(group.as_ref()).or_default().push(row));
     if rows_of.len() < folds {
-        return Err(Error::Evaluation(format!("{} subjects cannot fill {folds} folds", rows_of.len())));
+        return Err(Error::Evaluation(format!("{} subjects are too few for {folds} folds", rows_of.len())));
     }
     let total = counts(classes, 0..classes.len(), kinds);
     let mut order: Vec<(&Vec<usize>, Vec<f64>)> =
@@ -116,9 +116,7 @@ fn check(classes: &[usize], folds: usize) -> Result<usize> {
     let kinds = classes.iter().max().map_or(0, |most| most + 1);
     let largest = counts(classes, 0..classes.len(), kinds).into_iter().fold(0.0, f64::max) as usize;
     if folds < 2 || largest < folds {
-        return Err(Error::Evaluation(format!(
-            "{folds} folds of {largest} rows in the largest class are not possible"
-        )));
+        return Err(Error::Evaluation(format!("{folds} folds are not possible: the largest class has {largest} rows")));
     }
     Ok(kinds)
 }

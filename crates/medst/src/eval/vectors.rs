@@ -19,7 +19,7 @@ impl Vectors {
     pub fn new(values: Vec<f32>, width: usize) -> Result<Vectors> {
         if width == 0 || !values.len().is_multiple_of(width) {
             let count = values.len();
-            return Err(Error::Evaluation(format!("{count} numbers are no rows of {width}")));
+            return Err(Error::Evaluation(format!("{count} values do not make rows of {width}")));
         }
         Ok(Vectors { values, width })
     }
@@ -36,7 +36,7 @@ impl Vectors {
                 width = row.len();
             }
             if row.len() != width {
-                return Err(Error::Evaluation(format!("row {number} has {} numbers, row 0 has {width}", row.len())));
+                return Err(Error::Evaluation(format!("row {number} has {} values, but row 0 has {width}", row.len())));
             }
             values.extend_from_slice(row);
         }
@@ -92,7 +92,7 @@ impl Vectors {
     /// Different numbers of rows.
     pub fn beside(first: &Vectors, second: &Vectors) -> Result<Vectors> {
         if first.len() != second.len() {
-            return Err(Error::Evaluation(format!("{} rows beside {}", first.len(), second.len())));
+            return Err(Error::Evaluation(format!("cannot concatenate {} rows with {}", first.len(), second.len())));
         }
         let values = first.rows().zip(second.rows()).flat_map(|(a, b)| a.iter().chain(b)).copied().collect();
         Vectors::new(values, first.width + second.width)
@@ -135,9 +135,9 @@ impl Vectors {
         let bytes = std::fs::read(path).map_err(Error::io(path))?;
         let (shape, values) = npy(&bytes).map_err(&fail)?;
         let &[_, width] = shape.as_slice() else {
-            return Err(fail(format!("has the shape {shape:?}; expected [rows, width]")));
+            return Err(fail(format!("has shape {shape:?}, expected [rows, width]")));
         };
-        Vectors::new(values, width).map_err(|_| fail("holds no rows".into()))
+        Vectors::new(values, width).map_err(|_| fail("has no rows".into()))
     }
 }
 
@@ -154,7 +154,7 @@ fn npy(bytes: &[u8]) -> std::result::Result<(Vec<usize>, Vec<f32>), String> {
     let header = rest.get(..length).and_then(|header| std::str::from_utf8(header).ok()).ok_or_else(broken)?;
     let data = &rest[length..];
     if header.contains("'fortran_order': True") {
-        return Err("is stored column by column (fortran_order); expected row by row".into());
+        return Err("is stored in column-major order (fortran_order), expected row-major".into());
     }
     let between = |start: &str, end: char| {
         let tail = &header[header.find(start)? + start.len()..];
@@ -173,10 +173,10 @@ fn npy(bytes: &[u8]) -> std::result::Result<(Vec<usize>, Vec<f32>), String> {
     let values: Vec<f32> = match kind {
         "<f4" => data.chunks_exact(4).map(|x| f32::from_le_bytes([x[0], x[1], x[2], x[3]])).collect(),
         "<f8" => data.as_chunks::<8>().0.iter().map(|&x| f64::from_le_bytes(x) as f32).collect(),
-        other => return Err(format!("holds values of type {other}; expected float32 or float64")),
+        other => return Err(format!("has values of type {other}, expected float32 or float64")),
     };
     if values.len() != count {
-        return Err(format!("is truncated: {} values where {count} are declared", values.len()));
+        return Err(format!("is truncated: {} values, expected {count}", values.len()));
     }
     Ok((shape, values))
 }

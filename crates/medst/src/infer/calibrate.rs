@@ -104,7 +104,7 @@ impl Calibration {
     pub fn read(path: &Path, engine: &Engine, classes: &Classes) -> Result<Calibration> {
         let read = Calibration::open(path, engine)?;
         if !read.belongs_to(classes) {
-            let message = "was made with other classes or sentences; make one with --fit-calibration";
+            let message = "was fitted for other classes or sentences; fit a new one with --fit-calibration";
             return Err(Error::Config(format!("{}: {message}", path.display())));
         }
         Ok(read)
@@ -128,7 +128,7 @@ impl Calibration {
             ));
         }
         if read.model != engine.checksum() {
-            return fail("was made with another model; make one with --fit-calibration".into());
+            return fail("was fitted with another model; fit a new one with --fit-calibration".into());
         }
         Ok(read)
     }
@@ -212,7 +212,7 @@ fn finding<'a>(name: &str, place: usize, scored: &[(&'a FoundStudy, Vec<f64>)]) 
     };
     let rows: Vec<Row> = scored.iter().filter_map(row).collect();
     let counts = counts(&rows, 2);
-    enough(name, &["lack it", "show it"], &counts)?;
+    enough(name, &["absent", "present"], &counts)?;
     let design = |scores: &[f64]| vec![vec![0.0, 0.0], vec![scores[0], 1.0]];
     // Platt's targets.
     let high = (counts[1] as f64 + 1.0) / (counts[1] as f64 + 2.0);
@@ -223,8 +223,8 @@ fn finding<'a>(name: &str, place: usize, scored: &[(&'a FoundStudy, Vec<f64>)]) 
 }
 
 fn exclusive<'a>(classes: &Classes, label: Option<&str>, scored: &[(&'a FoundStudy, Vec<f64>)]) -> Result<Fit> {
-    let label =
-        label.ok_or_else(|| Error::Config("--label is needed: the column whose values are the classes".into()))?;
+    let label = label
+        .ok_or_else(|| Error::Config("--label is required: the column that contains the class of each study".into()))?;
     let names: Vec<String> = classes.names().iter().map(|name| words(name)).collect();
     let row = |&(study, ref scores): &(&'a FoundStudy, Vec<f64>)| {
         let value = words(study.labels.get(label)?);
@@ -265,7 +265,7 @@ pub(super) fn enough(name: &str, sides: &[&str], counts: &[usize]) -> Result<()>
     match sides.iter().zip(counts).find(|(_, count)| **count < FEWEST) {
         None => Ok(()),
         Some((side, count)) => Err(Error::Evaluation(format!(
-            "{name}: {count} labelled rows are for `{side}`; a calibration needs at least {FEWEST} of each"
+            "{name}: only {count} rows are labelled `{side}`; a calibration needs at least {FEWEST} of each kind"
         ))),
     }
 }
@@ -355,7 +355,7 @@ mod tests {
         let all: Vec<_> = (0..20).map(|n| study(n, 0.1, n < 3)).collect();
         let scored: Vec<(&FoundStudy, Vec<f64>)> = all.iter().map(|(study, scores)| (study, scores.clone())).collect();
         let error = finding("pleural effusion", 0, &scored).unwrap_err().to_string();
-        assert!(error.contains("show it") && error.contains('3'), "{error}");
+        assert!(error.contains("`present`") && error.contains('3'), "{error}");
         assert!(finding("edema", 0, &scored).is_err());
         let classes = Classes::from_names(Kind::Exclusive, &["dry".into(), "wet".into()]).unwrap();
         assert!(exclusive(&classes, None, &scored).unwrap_err().to_string().contains("--label"));

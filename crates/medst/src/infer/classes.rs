@@ -76,7 +76,7 @@ impl Classes {
                 return fail("a class has no name".into());
             }
             if !named.insert(class.name.to_lowercase()) {
-                return fail(format!("the class {} is given twice", class.name));
+                return fail(format!("class {} is given twice", class.name));
             }
             let without = class.positive.is_empty() && class.negative.is_empty();
             if without {
@@ -86,20 +86,25 @@ impl Classes {
                 }
             }
             match kind {
-                _ if class.positive.is_empty() => return fail(format!("class {}: no positive sentence", class.name)),
+                _ if class.positive.is_empty() => {
+                    return fail(format!("class {}: give at least one positive sentence", class.name));
+                }
                 Kind::Findings if class.negative.is_empty() => {
-                    return fail(format!("class {}: no negative sentence; a finding needs both", class.name));
+                    return fail(format!(
+                        "class {}: give at least one negative sentence; a finding needs positive and negative ones",
+                        class.name
+                    ));
                 }
                 Kind::Exclusive if !class.negative.is_empty() => {
-                    return fail(format!("class {}: exclusive classes have positive sentences only", class.name));
+                    return fail(format!("class {}: exclusive classes must have positive sentences only", class.name));
                 }
                 _ => {}
             }
             checked.push(class);
         }
         match (checked.len(), kind) {
-            (0, _) => fail("there are no classes".into()),
-            (1, Kind::Exclusive) => fail("one class excludes nothing; give two or more".into()),
+            (0, _) => fail("give at least one class".into()),
+            (1, Kind::Exclusive) => fail("give two or more exclusive classes".into()),
             _ => Ok(Classes { kind, classes: checked }),
         }
     }
@@ -215,11 +220,11 @@ mod tests {
     #[test]
     fn faulty_classes_are_refused_with_their_name() {
         for (kind, given, expected) in [
-            (Kind::Findings, &[][..], "no classes"),
+            (Kind::Findings, &[][..], "give at least one class"),
             (Kind::Findings, &["edema", "Edema"], "twice"),
-            (Kind::Findings, &["edema= | "], "edema: no positive"),
+            (Kind::Findings, &["edema= | "], "edema: give at least one positive"),
             (Kind::Findings, &[" "], "no name"),
-            (Kind::Exclusive, &["edema"], "excludes nothing"),
+            (Kind::Exclusive, &["edema"], "give two or more exclusive classes"),
         ] {
             let error = Classes::from_names(kind, &names(given)).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
@@ -227,7 +232,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         for (text, expected) in [
             ("kind = \"findings\"\n[[class]]\nname = \"x\"\npositiv = [\"a\"]\n", "positiv"),
-            ("[[class]]\nname = \"x\"\npositive = [\"a\"]\n", "class x: no negative"),
+            ("[[class]]\nname = \"x\"\npositive = [\"a\"]\n", "class x: give at least one negative"),
             (
                 "kind = \"exclusive\"\n[[class]]\nname = \"x\"\npositive = [\"a\"]\nnegative = [\"b\"]\n",
                 "positive sentences only",

@@ -189,7 +189,7 @@ pub fn compare_vectors(
     calibration: Option<&CourseCalibration>,
 ) -> Result<Comparison> {
     if points.len() < 2 {
-        return Err(Error::Input(format!("{} time point: a comparison needs two or more", points.len())));
+        return Err(Error::Input(format!("a comparison needs two or more time points, not {}", points.len())));
     }
     let reported: Vec<usize> = (0..points.len()).filter(|&n| points[n].report.is_some()).collect();
     let image = |n: usize| points[n].image.as_slice();
@@ -280,7 +280,7 @@ impl fmt::Display for Comparison {
         }
         match &self.calibrated_on {
             Some(source) => writeln!(f, "percentages: probabilities, calibrated on {source}")?,
-            None => writeln!(f, "percentages: sentences that agree on the direction; not calibrated")?,
+            None => writeln!(f, "percentages: share of sentence pairs that agree on the direction; not calibrated")?,
         }
         writeln!(f, "similarity of images")?;
         for row in &self.image_similarity {
@@ -300,7 +300,8 @@ impl fmt::Display for Comparison {
             let Believed { probability, given_probability, given_place, orders, .. } = believed;
             writeln!(
                 f,
-                "order believed from {what}: {} ({:.1} %); the given order is at place {given_place} of {orders} ({:.1} %)",
+                "most probable order from {what}: {} ({:.1} %); the given order ranks {given_place} of {orders} \
+                 ({:.1} %)",
                 list(&order),
                 100.0 * probability,
                 100.0 * given_probability

@@ -71,7 +71,7 @@ impl CourseCalibration {
             ));
         }
         if read.model != engine.checksum() {
-            return fail("was made with another model; make one with --fit-calibration".into());
+            return fail("was fitted with another model; fit a new one with --fit-calibration".into());
         }
         Ok(read)
     }
@@ -92,7 +92,7 @@ impl CourseCalibration {
         let source = corpus.path().display().to_string();
         let fail = |message: String| Error::Evaluation(format!("{source}: {message}"));
         let table = corpus.table(PAIRS)?;
-        let table = table.ok_or_else(|| fail("has no pairs.csv (prepare ms-cxr-t makes one)".into()))?;
+        let table = table.ok_or_else(|| fail("has no pairs.csv (create one with medst prepare ms-cxr-t)".into()))?;
         let pairs = truth::pairs(corpus, &table, &mut truth::Skipped::new()).map_err(fail)?;
         let mut values = Vec::new();
         let studies: Vec<_> = pairs.studies.iter().flatten().map(|&row| &corpus.studies()[row]).collect();
@@ -129,7 +129,7 @@ impl CourseCalibration {
 
 impl fmt::Display for CourseCalibration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "courses calibrated on {}; on subjects that a fit did not see (5 folds):", self.source)?;
+        writeln!(f, "courses calibrated on {}; quality on held-out subjects (5 folds):", self.source)?;
         let name = self.fits.iter().map(|fit| fit.name.chars().count()).max().unwrap_or(0).max(7);
         writeln!(
             f,

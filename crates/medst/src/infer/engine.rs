@@ -179,7 +179,7 @@ impl Engine {
     /// As [`Engine::images`]; as many texts as studies are expected.
     pub fn align(&self, studies: &[&Views], texts: &[&Text]) -> Result<Vec<Alignment>> {
         if studies.len() != texts.len() {
-            return Err(Error::Input(format!("{} texts for {} studies", texts.len(), studies.len())));
+            return Err(Error::Input(format!("got {} texts for {} studies", texts.len(), studies.len())));
         }
         let _guard = tch::no_grad_guard();
         let config = &self.model.config.image;
@@ -309,7 +309,7 @@ impl Engine {
         for picture in pictures {
             if picture.side() != side {
                 let found = picture.side();
-                return Err(Error::Input(format!("a picture of {found} pixels; the model reads {side}")));
+                return Err(Error::Input(format!("the model reads images of {side} pixels, not {found}")));
             }
             all.extend_from_slice(picture.pixels());
         }

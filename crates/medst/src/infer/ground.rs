@@ -162,7 +162,7 @@ impl fmt::Display for Grounded {
             let name = shown(view.view);
             writeln!(f, "{name} ({width}×{height}): cosine {low:.3} to {high:.3}, mean {mean:.3}")?;
             if view.boxes.is_empty() {
-                writeln!(f, "  no region stands out")?;
+                writeln!(f, "  no region above the threshold")?;
             }
             for own in &view.boxes {
                 writeln!(f, "  box {}  mean {:.3}, peak {:.3}", bounds(&own.bounds), own.mean, own.peak)?;
@@ -172,13 +172,13 @@ impl fmt::Display for Grounded {
             }
         }
         let width = self.words.iter().map(|own| own.word.chars().count()).max().unwrap_or(0);
-        writeln!(f, "words, and the patch each resembles most")?;
+        writeln!(f, "words, and the most similar patch of each")?;
         for own in &self.words {
             let (similarity, importance) = (own.similarity, 100.0 * own.importance);
             let (view, place) = (shown(own.view), bounds(&own.bounds));
             writeln!(f, "  {:width$}  {similarity:.3}  {view} {place}  importance {importance:.0} %", own.word)?;
         }
-        writeln!(f, "patches that matter most, and the words each looks at")?;
+        writeln!(f, "most important patches, and the words that each attends to")?;
         for own in &self.patches {
             let words: Vec<String> =
                 own.words.iter().map(|(word, share)| format!("{word} {:.0} %", 100.0 * share)).collect();

@@ -58,8 +58,8 @@ impl Reading {
     pub fn new(report: &str, reader: &Reader) -> Result<Reading, String> {
         let places = spans::sentences(report);
         match places.len() {
-            0 => return Err("there is neither impression nor findings to read, nor a text without headers".into()),
-            many if many > MOST => return Err(format!("{many} sentences; up to {MOST} are read")),
+            0 => return Err("the report has neither an impression nor findings, nor text without headers".into()),
+            many if many > MOST => return Err(format!("too many sentences: {many} (limit {MOST})")),
             _ => {}
         }
         let (mut pieces, mut at) = (Vec::new(), 0);
@@ -148,7 +148,7 @@ mod tests {
         assert_eq!(reading.texts().map(Text::words).collect::<Vec<_>>(), ["no effusion"]);
         let refused: Vec<&String> = reading.sentences.iter().filter_map(|own| own.as_ref().err()).collect();
         assert!(refused.iter().any(|reason| reason.contains("no words")), "{refused:?}");
-        assert!(refused.iter().any(|reason| reason.contains("say it shorter")), "{refused:?}");
+        assert!(refused.iter().any(|reason| reason.contains("shorten it")), "{refused:?}");
         assert!(Reading::new("INDICATION: Cough.\n", &reader()).is_err());
         assert!(Reading::new(&"Edema. ".repeat(MOST + 1), &reader()).unwrap_err().contains("65"));
     }

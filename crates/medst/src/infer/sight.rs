@@ -25,7 +25,7 @@ impl Radiograph {
     /// Pixels that fill no square of that side.
     pub fn new(side: usize, pixels: Vec<u8>) -> Result<Radiograph, String> {
         if side == 0 || pixels.len() != side * side {
-            return Err(format!("{} pixels are no square of side {side}", pixels.len()));
+            return Err(format!("{} pixels do not make a square of side {side}", pixels.len()));
         }
         Ok(Radiograph { side, pixels: pixels.into() })
     }
@@ -87,7 +87,9 @@ impl Sight {
     /// A square that is smaller than what the model reads.
     pub fn new(stored: usize, side: usize, decoding: Decoding) -> Result<Sight> {
         if stored < side {
-            return Err(Error::Config(format!("the model reads {side} pixels, pictures of {stored} are smaller")));
+            return Err(Error::Config(format!(
+                "the model reads images of {side} pixels; images of {stored} are too small"
+            )));
         }
         Ok(Sight { stored, side, decoding })
     }
@@ -146,7 +148,9 @@ impl Sight {
         let stored = corpus.image_size();
         if stored < self.side {
             let side = self.side;
-            return Err(Error::Config(format!("the model reads {side} pixels, the corpus holds pictures of {stored}")));
+            return Err(Error::Config(format!(
+                "the model reads images of {side} pixels, but the images of the corpus have only {stored}"
+            )));
         }
         Ok(self.middle(&corpus.image(index)?, stored))
     }

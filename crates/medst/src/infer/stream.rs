@@ -113,7 +113,9 @@ pub fn embed(engine: &Engine, gathered: &Gathered, wanted: Wanted, progress: &dy
     let (sight, corpus) = (engine.sight(), gathered.corpus.as_ref());
     if let Some(corpus) = corpus.filter(|corpus| corpus.image_size() < sight.side()) {
         let (side, stored) = (sight.side(), corpus.image_size());
-        return Err(Error::Config(format!("the model reads {side} pixels, the corpus holds pictures of {stored}")));
+        return Err(Error::Config(format!(
+            "the model reads images of {side} pixels, but the images of the corpus have only {stored}"
+        )));
     }
     let decode = |(number, study): (usize, &FoundStudy)| -> Result<Decoded> {
         let mut problems = Vec::new();

@@ -46,11 +46,12 @@ impl fmt::Display for Embedded {
         let files: Vec<String> = self.files.iter().map(|file| file.display().to_string()).collect();
         writeln!(
             f,
-            "{}: {studies} studies, {with_image} with an image, {with_report} with a report, {width} values an embedding",
+            "{}: {studies} studies, {with_image} with an image, {with_report} with a report, {width} values per \
+             embedding",
             files.join(", ")
         )?;
         if *truncated > 0 {
-            writeln!(f, "  {truncated} reports are longer than the model reads; their end was cut off")?;
+            writeln!(f, "  {truncated} reports are longer than the model's maximum length and were cut off")?;
         }
         if *ignored > 0 {
             writeln!(f, "  {ignored} other files ignored")?;
@@ -84,7 +85,7 @@ pub fn write(gathered: &Gathered, collected: &Collected, out: &Path) -> Result<E
     if collected.studies.is_empty() {
         let first =
             left_out.first().map(|own| format!("; the first: {}: {}", own.file, own.reason)).unwrap_or_default();
-        return Err(Error::Evaluation(format!("nothing could be embedded, {} left out{first}", left_out.len())));
+        return Err(Error::Evaluation(format!("no input could be embedded, {} left out{first}", left_out.len())));
     }
     let numpy = out.extension().is_some_and(|end| end == "npy");
     let files = if numpy { write_npy(gathered, collected, out)? } else { write_parquet(gathered, collected, out)? };

@@ -70,7 +70,7 @@ impl Reader {
         let long = |length: String| {
             let window = self.window;
             let message =
-                format!("the prompt “{shown}…” has {length}; the model reads {window} tokens: say it shorter");
+                format!("the prompt “{shown}…” has {length}, but the model reads at most {window} tokens; shorten it");
             Err(Error::Input(message))
         };
         if sentence.len() > LONGEST_PROMPT {

@@ -79,7 +79,7 @@ impl fmt::Display for Classified {
         }
         match &self.calibrated_on {
             Some(source) => writeln!(f, "probabilities, calibrated on {source}")?,
-            None => writeln!(f, "not calibrated: the numbers order images, they are no probabilities")?,
+            None => writeln!(f, "not calibrated: the numbers rank images and are not probabilities")?,
         }
         write_left_out(f, &self.left_out)
     }
@@ -87,7 +87,7 @@ impl fmt::Display for Classified {
 
 impl fmt::Display for Calibration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "calibrated on {}; on subjects that a fit did not see (5 folds):", self.source)?;
+        writeln!(f, "calibrated on {}; quality on held-out subjects (5 folds):", self.source)?;
         let name = self.fits.iter().map(|fit| fit.name.chars().count()).max().unwrap_or(0).max(7);
         writeln!(f, "{:name$}  {:>12}  {:>18}  {:>18}", "", "images", "log loss", "calibration error")?;
         for fit in &self.fits {

@@ -82,7 +82,7 @@ impl Builtin {
             WordPiece::from_text(self.vocabulary, Path::new(self.name)).map_err(|error| self.unusable(error))?;
         match pieces.checksum() == self.card()?.vocabulary_sha256 {
             true => Ok(pieces),
-            false => Err(self.unusable("its vocabulary is not the one that its card names")),
+            false => Err(self.unusable("its vocabulary differs from that of its card")),
         }
     }
 

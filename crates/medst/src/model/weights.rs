@@ -119,7 +119,7 @@ fn read_safetensors(
 fn read_pickle(path: &Path, length: u64) -> Result<TensorFile> {
     use pytorch_reader::{DType, PickleValue, PytorchReader};
     let fail = |error: &dyn std::fmt::Display| {
-        let remedy = "if PyTorch reads it, save the weights alone: torch.save(model.state_dict(), \"weights.pt\")";
+        let remedy = "if PyTorch can load it, save only the weights: torch.save(model.state_dict(), \"weights.pt\")";
         unusable(path, format!("unreadable PyTorch checkpoint: {error}; {remedy}"))
     };
     // The whole file, of which only names and sizes are read here; and what is under a key.
@@ -161,7 +161,7 @@ fn read_pickle(path: &Path, length: u64) -> Result<TensorFile> {
         tensors.insert(name.clone(), Tensor::f_from_data_size(&bytes, &shape, kind)?);
     }
     if tensors.is_empty() {
-        return Err(unusable(path, "a PyTorch file without tensors"));
+        return Err(unusable(path, "the PyTorch file has no tensors"));
     }
     Ok(TensorFile { path: path.to_path_buf(), tensors, metadata, beside })
 }
@@ -289,8 +289,8 @@ impl MedSt {
     /// A file of the reference; missing and misshapen tensors, each by name.
     pub fn load_encoders(&mut self, file: &TensorFile) -> Result<()> {
         if crate::convert::reference::is_reference(&file.tensors) {
-            let message = "encoders alone are taken from checkpoints of this program; init.take = \"all\" reads the \
-                           reference's whole";
+            let message = "init.take = \"encoders\" needs a checkpoint of medst; load a checkpoint of the \
+                           reference implementation with init.take = \"all\"";
             return Err(unusable(&file.path, message));
         }
         let encoders = |name: &str| name.starts_with("image_encoder.") || name.starts_with("report_encoder.");
@@ -309,7 +309,7 @@ fn fill(wanted: &[Parameter], tensors: &BTreeMap<String, Tensor>) -> Vec<String>
         match tensors.get(&entry.name) {
             None => problems.push(format!("`{}` is missing", entry.name)),
             Some(tensor) if tensor.size() != entry.tensor.size() => problems.push(format!(
-                "`{}` has shape {:?} where the configuration asks for {:?}",
+                "`{}` has shape {:?}, but the configuration requires {:?}",
                 entry.name,
                 tensor.size(),
                 entry.tensor.size()
@@ -319,7 +319,7 @@ fn fill(wanted: &[Parameter], tensors: &BTreeMap<String, Tensor>) -> Vec<String>
     }
     let names: std::collections::BTreeSet<&str> = wanted.iter().map(|entry| entry.name.as_str()).collect();
     problems.extend(
-        tensors.keys().filter(|name| !names.contains(name.as_str())).map(|name| format!("`{name}` is unknown")),
+        tensors.keys().filter(|name| !names.contains(name.as_str())).map(|name| format!("unknown tensor `{name}`")),
     );
     if problems.is_empty() {
         wanted.iter().for_each(|entry| entry.fill(&tensors[&entry.name]));

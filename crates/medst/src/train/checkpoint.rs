@@ -151,13 +151,13 @@ impl Checkpoints {
     pub fn restore(&mut self, model: &mut MedSt, optimizer: &mut AdamW, corpus: &str) -> Result<State> {
         let folder = self.last().ok_or_else(|| Error::Checkpoint {
             path: self.run.clone(),
-            message: "there is none to resume from".into(),
+            message: "there is no checkpoint to resume from".into(),
         })?;
         let state: State = read_json(&folder.join(STATE))?;
         let card = ModelCard::read(&folder.join(CARD))?;
         if card.corpus != corpus {
-            let message = "data.corpus holds another corpus than the one the run was begun with; prepare that one again, \
-                           or start a new run with init.weights";
+            let message = "data.corpus differs from the corpus that the run was started with; prepare that corpus \
+                           again, or start a new run with init.weights";
             return Err(Error::Checkpoint { path: folder, message: message.into() });
         }
         model.load(&folder.join(MODEL))?;
@@ -223,7 +223,7 @@ pub fn read_card(path: &Path) -> Result<(PathBuf, ModelCard)> {
     let folder = folder.ok_or_else(|| Error::Checkpoint {
         path: path.to_path_buf(),
         message: format!(
-            "neither a run nor a checkpoint: there is no {MODEL} with its {CARD}; models known by name: {}",
+            "not a run or checkpoint: it has no {MODEL} and {CARD}; built-in models: {}",
             builtin::names()
         ),
     })?;
@@ -262,7 +262,7 @@ pub fn open_model_in(path: &Path, device: Device, precision: Precision) -> Resul
     let vocabulary = folder.join(VOCABULARY);
     let pieces = if vocabulary.exists() { WordPiece::from_file(&vocabulary)? } else { WordPiece::bert_cased() };
     if pieces.checksum() != card.vocabulary_sha256 {
-        let message = "the model was trained with another vocabulary, which is not beside it".to_string();
+        let message = "the model was trained with another vocabulary, and there is no vocab.txt next to it".to_string();
         return Err(Error::Checkpoint { path: folder, message });
     }
     let mut model = MedSt::unwritten(&card.model, device, precision.kind())?;

@@ -173,8 +173,8 @@ impl AdamW {
             return Ok(());
         }
         Err(Error::Distributed(format!(
-            "after update {} the weights of processes {others:?} are not those of process 0; the processes must run the same program on \
-             processors of one kind",
+            "after update {}, the weights of processes {others:?} differ from those of process 0; all processes \
+             must run the same program on the same kind of processor",
             self.updates
         )))
     }

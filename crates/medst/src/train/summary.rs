@@ -101,8 +101,8 @@ impl fmt::Display for RunSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ending = match self.ending {
             Ending::Finished => "finished",
-            Ending::Converged => "ended early: the validation loss no longer improves",
-            Ending::Stopped => "stopped; --resume goes on",
+            Ending::Converged => "stopped early: the validation loss no longer improves",
+            Ending::Stopped => "stopped; continue with --resume",
         };
         writeln!(f, "run {}: {ending}", self.folder.display())?;
         writeln!(f, "  {} of {} steps, {:.1} studies/s", self.steps, self.total_steps, self.studies_per_second)?;
@@ -125,12 +125,13 @@ impl fmt::Display for RunSummary {
             }
             None => writeln!(
                 f,
-                "  no validation: none was due (train.validate_every), or the split has fewer than two studies with a report"
+                "  no validation: none was due yet (train.validate_every), or the split has fewer than two studies \
+                 with a report"
             )?,
         }
         let model = if self.best.is_some() { "best" } else { "last" };
         writeln!(f, "  model    {}/{model}", self.folder.display())?;
-        writeln!(f, "  metrics  {}/{METRICS} (and TensorBoard events beside it)", self.folder.display())
+        writeln!(f, "  metrics  {}/{METRICS} (and TensorBoard events next to it)", self.folder.display())
     }
 }
 

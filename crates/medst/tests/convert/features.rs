@@ -44,13 +44,13 @@ fn timm() {
     );
     assert_eq!(conversion.filled.copied_from_frontal.len(), 2 * 6);
     assert!(conversion.filled.initialised.iter().any(|name| name == "report_encoder.embeddings.words"));
-    assert!(file.changed.iter().any(|change| change.contains("does not say how they were normalised")));
+    assert!(file.changed.iter().any(|change| change.contains("pixel normalisation unknown")));
     assert_eq!(deit.card.origin[0].file, "deit.pth");
 
     let (model, conversion) = made(&["timm-layer-scale.safetensors"], &with_heads(&[]));
     assert_images("timm-layer-scale", &model.model, "pixels");
     let changed = conversion.filled.files[0].changed.join("; ");
-    for words in ["4 layer scales", "2 missing biases", "none for [CLS]", "one channel"] {
+    for words in ["4 layer scales", "2 missing biases", "position embedding of [CLS]", "one channel"] {
         assert!(changed.contains(words), "{words}: {changed}");
     }
 }
@@ -65,7 +65,7 @@ fn every_container_and_precision_of_torch() {
     for (name, file) in [("deit-half", "deit-half.pth"), ("deit-bfloat16", "deit-bfloat16.safetensors")] {
         let (model, conversion) = made(&[file], &with_heads(&[]));
         assert_images(name, &model.model, "pixels");
-        assert!(conversion.filled.files[0].changed.iter().any(|change| change.ends_with("made Float")));
+        assert!(conversion.filled.files[0].changed.iter().any(|change| change.ends_with("to Float")));
     }
 }
 
@@ -195,7 +195,7 @@ fn two_files_make_one_model() {
     assert_images("mgca", &both.model, "pixels");
     assert_reports("bert", &both.model, "bert.states");
     assert_eq!(both.model.config.semantics, medst::model::config::Semantics::Corrected);
-    let aside = conversion.filled.files[0].dropped.iter().filter(|dropped| dropped.reason.contains("not asked for"));
+    let aside = conversion.filled.files[0].dropped.iter().filter(|dropped| dropped.reason.contains("not requested"));
     assert!(aside.clone().count() > 30 && aside.clone().all(|dropped| !dropped.name.starts_with("img_encoder_q.")));
     assert_eq!(both.card.origin.len(), 2);
     assert!(both.model.parameters().iter().all(|entry| entry.tensor.kind() == Kind::Float));

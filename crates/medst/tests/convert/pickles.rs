@@ -126,7 +126,7 @@ fn kinds_of_values_that_are_no_weights_are_named() {
     for class in ["ComplexFloatStorage", "QInt8Storage"] {
         assert!(error(&of(class)).contains(class), "{class}");
     }
-    assert!(error(&Pickle::new().raw(b"}.").file(folder.path())).contains("without tensors"));
+    assert!(error(&Pickle::new().raw(b"}.").file(folder.path())).contains("has no tensors"));
 }
 
 #[test]

@@ -105,7 +105,7 @@ fn parts_that_were_changed_are_noticed() {
     medst::model::weights::write_safetensors(&lateral, &named, None).unwrap();
     let request = Request { inputs: vec![Input::whole(at("folder"))], out: at("back"), ..Request::default() };
     let error = convert(&request).unwrap_err().to_string();
-    assert!(error.contains(name) && error.contains("another than in frontal_image_encoder"), "{error}");
+    assert!(error.contains(name) && error.contains("differs from frontal_image_encoder"), "{error}");
 }
 
 /// An encoder alone becomes a folder with that encoder alone.

@@ -54,7 +54,7 @@ fn weights_of_another_size_are_refused_before_anything_is_written() {
     let weights = format!("init.weights={}", fixture("vit").display());
     // The shapes fit; the number of heads, which no shape tells, does not.
     for (setting, words) in
-        [("model.image.heads=2", "has 4 heads, the configuration 2"), ("model.image.mlp=32", "[64, 32]")]
+        [("model.image.heads=2", "has 4 heads, but the configuration requires 2"), ("model.image.mlp=32", "[64, 32]")]
     {
         let config = bench.config("run", &[&weights, "model.image.heads=4", setting]);
         let error = pretrain(&config, false, Device::Cpu, &Silent).unwrap_err().to_string();

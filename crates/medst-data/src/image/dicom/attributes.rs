@@ -35,11 +35,11 @@ impl Format {
         };
         let small = |tag, name, values: &str, fits: &dyn Fn(i64) -> bool| {
             let value = required(tag, name)?;
-            if fits(value) { Ok(value as u32) } else { Err(format!("{name} is {value}; {values} can be read")) }
+            if fits(value) { Ok(value as u32) } else { Err(format!("{name} is {value} (expected {values})")) }
         };
         let frames = set.integer(tags::NUMBER_OF_FRAMES).unwrap_or(1);
         if frames > 1 {
-            return Err(format!("it has {frames} frames; a radiograph has one"));
+            return Err(format!("{frames} frames are not supported (only single-frame images are)"));
         }
         let size = |value: i64| usize::try_from(value).unwrap_or(0);
         let rows = size(required(tags::ROWS, "Rows")?);
@@ -52,8 +52,8 @@ impl Format {
         let samples = match photometric.as_str() {
             "MONOCHROME1" | "MONOCHROME2" => 1,
             "RGB" | "YBR_FULL" | "YBR_FULL_422" | "YBR_ICT" | "YBR_RCT" => 3,
-            "PALETTE COLOR" => return Err("a picture with a colour palette is no radiograph".into()),
-            other => return Err(format!("PhotometricInterpretation {other} is not read")),
+            "PALETTE COLOR" => return Err("palette colour is not supported".into()),
+            other => return Err(format!("unsupported PhotometricInterpretation {other}")),
         };
         let declared = set.integer(tags::SAMPLES_PER_PIXEL).unwrap_or(samples);
         if declared != samples {
@@ -76,7 +76,7 @@ impl Format {
             }
         };
         if samples == 3 && (allocated, stored) != (8, 8) {
-            return Err(format!("colour of {stored} bit in {allocated}; 8 in 8 can be read"));
+            return Err(format!("colour with {stored} of {allocated} bits is not supported (only 8 of 8 is)"));
         }
         let planar = set.integer(tags::PLANAR_CONFIGURATION) == Some(1);
         let signed = set.integer(tags::PIXEL_REPRESENTATION) == Some(1);

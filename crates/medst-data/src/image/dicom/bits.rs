@@ -68,7 +68,7 @@ impl<'a> Bits<'a> {
         if self.count < count {
             self.fill();
             if self.count < count {
-                return Err("truncated: the coded picture ends early".into());
+                return Err("truncated: the compressed data end early".into());
             }
         }
         self.next <<= count;
@@ -110,7 +110,7 @@ impl<'a> Bits<'a> {
             (self.next, self.count) = (0, 0);
             self.fill();
             if self.count == 0 {
-                return Err("truncated: the coded picture ends early".into());
+                return Err("truncated: the compressed data end early".into());
             }
         }
     }

@@ -203,7 +203,7 @@ impl Walk<'_> {
         let end = head.value.checked_add(head.length as usize).filter(|&end| end <= limit);
         end.ok_or_else(|| {
             Stop::Damaged(format!(
-                "damaged DICOM: element {} has {} bytes by its header, which is longer than what holds it; the file may be \
+                "damaged DICOM: element {} declares {} bytes, which is more than what contains it; the file may be \
                  truncated",
                 head.tag, head.length
             ))

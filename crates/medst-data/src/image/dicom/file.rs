@@ -43,7 +43,7 @@ pub(super) fn with_data_set<T>(
     work: impl FnOnce(&DataSet, Option<&str>, &mut Notes) -> Result<T, String>,
 ) -> Result<T, Stop> {
     if !is_dicom(bytes) {
-        let reason = "not a DICOM file: neither \"DICM\" at byte 128 nor a data element at its beginning";
+        let reason = "not a DICOM file: neither \"DICM\" at byte 128 nor a data element at its start";
         return Err(Stop::Damaged(reason.into()));
     }
     let start = if bytes.get(128..132) == Some(b"DICM") { 132 } else { 0 };
@@ -54,10 +54,10 @@ pub(super) fn with_data_set<T>(
     let (bytes, length) = (&bytes[meta.end..], length - meta.end);
     let syntax = meta.text(tags::TRANSFER_SYNTAX_UID);
     if start == 0 {
-        notes.add("DICOM: a file without preamble, read by its elements");
+        notes.add("DICOM: no preamble; encoding inferred from the elements");
     }
     if syntax.is_none() {
-        notes.add("DICOM: no transfer syntax, read by its elements");
+        notes.add("DICOM: no transfer syntax; encoding inferred from the elements");
     }
     let work = |set: &DataSet, notes: &mut Notes| work(set, syntax.as_deref(), notes).map_err(Stop::Damaged);
     if syntax.as_deref() == Some("1.2.840.10008.1.2.1.99") {
@@ -75,7 +75,9 @@ pub(super) fn with_data_set<T>(
     };
     let encoding = declared.settle(bytes, length);
     if syntax.is_some() && encoding != declared {
-        notes.add("DICOM: a data set that is not encoded as its transfer syntax says, read as it is");
+        notes.add(
+            "DICOM: data set encoded differently than its transfer syntax says; encoding inferred from the elements",
+        );
     }
     let set = DataSet::read(bytes, length, encoding, until)?;
     work(&set, notes)

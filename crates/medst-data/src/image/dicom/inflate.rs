@@ -35,7 +35,7 @@ pub(super) fn inflate(bytes: &[u8], in_front_only: bool) -> Result<Vec<u8>, Stop
         inflated.reserve_exact(missing);
         match (&mut decoder).take(missing as u64).read_to_end(inflated) {
             Ok(count) => Ok(count == missing),
-            Err(error) => Err(damaged(&format!("its deflated data cannot be inflated: {error}"))),
+            Err(error) => Err(damaged(&format!("its deflated data cannot be decompressed: {error}"))),
         }
     };
     for length in STEPS {
@@ -48,9 +48,7 @@ pub(super) fn inflate(bytes: &[u8], in_front_only: bool) -> Result<Vec<u8>, Stop
                 let expected = Format::of(&front).map_err(Stop::Damaged)?.bytes();
                 let declared = Encoding::EXPLICIT.length_at(&inflated, front.end).unwrap_or(0) as usize;
                 if declared > expected + MOST_SURPLUS {
-                    return Err(damaged(&format!(
-                        "its pixel data has {declared} bytes where {expected} were expected"
-                    )));
+                    return Err(damaged(&format!("its pixel data have {declared} bytes, expected {expected}")));
                 }
                 front.end + PIXELS_HEAD + declared
             }
@@ -125,8 +123,7 @@ mod tests {
         long[at..at + 4].copy_from_slice(&(39u32 << 20).to_le_bytes());
         // A large element before the pixels.
         let large = [&[0x09, 0, 0x10, 0x10, b'O', b'B', 0, 0, 0, 0, 0, 2][..], &vec![0; 40 << 20]].concat();
-        for (data, expected) in [(long, "bytes where 256 were expected"), (large, "larger than those of a radiograph")]
-        {
+        for (data, expected) in [(long, "bytes, expected 256"), (large, "larger than those of a radiograph")] {
             let bytes = deflated(&data);
             assert!(bytes.len() < 1 << 20);
             let error = decode(&bytes, Window::Declared).unwrap_err();

@@ -22,12 +22,14 @@ fn fail(what: &str) -> String {
 pub(super) fn decode(stream: &[u8], format: &Format) -> Result<Pixels, String> {
     // Some writers wrap the codestream into a JP2 file. It starts with a marker for its start and
     // one for its size.
-    let start =
-        stream.windows(4).position(|bytes| bytes == [0xff, 0x4f, 0xff, 0x51]).ok_or_else(|| fail("no start"))?;
+    let start = stream
+        .windows(4)
+        .position(|bytes| bytes == [0xff, 0x4f, 0xff, 0x51])
+        .ok_or_else(|| fail("the start marker is missing"))?;
     let stream = &stream[start..];
     let size = |end, offset| Some(number32(stream, end)?.saturating_sub(number32(stream, offset)?));
     let (Some(columns), Some(rows), Some(components)) = (size(8, 16), size(12, 20), number16(stream, 40)) else {
-        return Err(fail("no size"));
+        return Err(fail("the size marker is missing"));
     };
     check_frame(columns, rows, components, format)?;
     let stream = &stream[..end(stream, [columns, rows])?];
@@ -37,7 +39,7 @@ pub(super) fn decode(stream: &[u8], format: &Format) -> Result<Pixels, String> {
     let image = image.decode(&mut context).map_err(|error| fail(&error.to_string()))?;
     let components = image.components();
     if components.len() != format.samples || components.iter().any(|part| part.samples().len() != columns * rows) {
-        return Err(fail("its components are not of the picture's size"));
+        return Err(fail("its components differ in size from the image"));
     }
     if components.iter().any(|part| !(1..=16).contains(&part.bit_depth())) {
         return Err(fail("its components have more than 16 bits"));
@@ -101,21 +103,21 @@ pub(super) fn end(stream: &[u8], size: [usize; 2]) -> Result<usize, String> {
             Some(&START_OF_TILE_PART) => {
                 let (tile, length) =
                     number16(stream, at + 4).zip(number32(stream, at + 6)).ok_or(truncated("a tile is missing"))?;
-                *seen.get_mut(tile).ok_or_else(|| fail("a tile outside the picture"))? = true;
+                *seen.get_mut(tile).ok_or_else(|| fail("a tile is outside the image"))? = true;
                 check(at)?;
                 at = match length {
                     // The last one may go on up to the end, whatever that is.
                     0 => stream.windows(2).rposition(|pair| pair == END_OF_CODESTREAM).filter(|&end| end > at),
-                    1..12 => return Err(fail("a tile without a length")),
+                    1..12 => return Err(fail("a tile has no length")),
                     length => Some(at + length),
                 }
                 .ok_or_else(|| truncated("the end-of-codestream marker is missing"))?;
             }
             // The segments of the main header.
             Some([0xff, _]) if !seen.contains(&true) => {
-                at += 2 + number16(stream, at + 2).ok_or_else(|| truncated("it ends in its header"))?;
+                at += 2 + number16(stream, at + 2).ok_or_else(|| truncated("the file ends in its header"))?;
             }
-            Some(_) => return Err(fail("something other than a tile where one should begin")),
+            Some(_) => return Err(fail("expected the start of a tile")),
             None if at > stream.len() => return Err(truncated("the data of a tile are missing")),
             None => return Err(truncated("the end-of-codestream marker is missing")),
         }

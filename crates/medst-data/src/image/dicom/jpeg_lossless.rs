@@ -11,7 +11,8 @@ pub(super) fn decode(stream: &[u8], frame: Frame) -> Result<Vec<u16>, String> {
     if frame.marker != FRAME_LOSSLESS || frame.components != 1 || !(2..=16).contains(&frame.precision) {
         let Frame { marker, precision, components, .. } = frame;
         return Err(format!(
-            "JPEG process {marker:#x}, {components} components of {precision} bit; lossless grey is read"
+            "unsupported JPEG process {marker:#x} with {components} components of {precision} bits (only lossless \
+             grey is supported)"
         ));
     }
     let mut tables: [Option<Vec<(u8, u8)>>; 4] = [const { None }; 4];
@@ -20,12 +21,12 @@ pub(super) fn decode(stream: &[u8], frame: Frame) -> Result<Vec<u16>, String> {
         match segment.marker {
             HUFFMAN_TABLES => read_tables(segment.data, &mut tables)?,
             RESTART_INTERVAL => {
-                let &[high, low] = segment.data.first_chunk().ok_or("damaged JPEG: restart interval")?;
+                let &[high, low] = segment.data.first_chunk().ok_or("damaged JPEG: invalid restart interval")?;
                 interval = usize::from(u16::from_be_bytes([high, low]));
             }
             START_OF_SCAN => {
                 let &[1, _, table, predictor, _, transform] = segment.data else {
-                    return Err("damaged JPEG: its scan is not of one component".into());
+                    return Err("damaged JPEG: its scan has several components".into());
                 };
                 let table = tables.get(usize::from(table >> 4)).and_then(Option::as_ref);
                 let table = table.ok_or("damaged JPEG: a Huffman table is missing")?;
@@ -46,7 +47,7 @@ pub(super) fn decode(stream: &[u8], frame: Frame) -> Result<Vec<u16>, String> {
 
 /// Tables of symbol and code length by the next 16 bits; a length of 0 is no code.
 fn read_tables(mut data: &[u8], tables: &mut [Option<Vec<(u8, u8)>>; 4]) -> Result<(), String> {
-    let damaged = || "damaged JPEG: Huffman table".to_string();
+    let damaged = || "damaged JPEG: invalid Huffman table".to_string();
     while let Some((&head, rest)) = data.split_first() {
         let (counts, rest) = rest.split_first_chunk::<16>().ok_or_else(damaged)?;
         let (symbols, rest) =
@@ -112,7 +113,7 @@ fn scan(
 fn difference(bits: &mut Bits, table: &[(u8, u8)]) -> Result<i32, String> {
     let (size, length) = table[bits.peek16()];
     if length == 0 {
-        return Err("damaged JPEG: no such code".into());
+        return Err("damaged JPEG: invalid code".into());
     }
     bits.skip(u32::from(length))?;
     match size {
@@ -122,6 +123,6 @@ fn difference(bits: &mut Bits, table: &[(u8, u8)]) -> Result<i32, String> {
             Ok(if value >> (size - 1) == 0 { value - (1 << size) + 1 } else { value })
         }
         16 => Ok(32768),
-        _ => Err("damaged JPEG: no such difference".into()),
+        _ => Err("damaged JPEG: invalid difference".into()),
     }
 }

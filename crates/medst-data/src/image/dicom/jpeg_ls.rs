@@ -10,7 +10,8 @@ pub(super) fn decode(stream: &[u8], frame: Frame) -> Result<Vec<u16>, String> {
     if frame.marker != FRAME_LS || frame.components != 1 || !(2..=16).contains(&frame.precision) {
         let Frame { marker, precision, components, .. } = frame;
         return Err(format!(
-            "JPEG process {marker:#x}, {components} components of {precision} bit; JPEG-LS grey is read"
+            "unsupported JPEG process {marker:#x} with {components} components of {precision} bits (only JPEG-LS \
+             grey is supported)"
         ));
     }
     let mut preset = [0i32; 5];
@@ -21,15 +22,15 @@ pub(super) fn decode(stream: &[u8], frame: Frame) -> Result<Vec<u16>, String> {
                     *preset = i32::from(u16::from_be_bytes([value[0], value[1]]));
                 }
             }
-            (PRESET_LS, _) => return Err("JPEG-LS with a mapping table is not read".into()),
+            (PRESET_LS, _) => return Err("JPEG-LS with a mapping table is not supported".into()),
             (RESTART_INTERVAL, data) if data.iter().any(|&byte| byte != 0) => {
-                return Err("JPEG-LS with restart markers is not read".into());
+                return Err("JPEG-LS with restart markers is not supported".into());
             }
             (START_OF_SCAN, &[1, _, 0, near, _, 0]) => {
                 let coding = Coding::new(frame.precision, i32::from(near), preset)?;
                 return Scan::new(&coding, segment.rest).picture(frame.columns, frame.rows);
             }
-            (START_OF_SCAN, _) => return Err("JPEG-LS with a mapping table or point transform is not read".into()),
+            (START_OF_SCAN, _) => return Err("JPEG-LS with a mapping table or point transform is not supported".into()),
             _ => {}
         }
     }
@@ -238,7 +239,7 @@ impl<'a> Scan<'a> {
         }
         length += self.bits.take(RUN[self.run_index])? as usize;
         if length >= left {
-            return Err("damaged JPEG-LS: a run leaves its line".into());
+            return Err("damaged JPEG-LS: a run is longer than its line".into());
         }
         Ok(length)
     }
@@ -276,7 +277,7 @@ fn golomb(bits: &mut Bits, coding: &Coding, k: u32, limit: u32) -> Result<i32, S
     };
     // Twice the range is more than any error needs; a larger code would let the statistics overflow.
     if code > 2 * i64::from(coding.range) {
-        return Err("damaged JPEG-LS: an error outside the range".into());
+        return Err("damaged JPEG-LS: an error value is out of range".into());
     }
     Ok(code as i32)
 }

@@ -114,5 +114,5 @@ pub(super) fn memory_per_pixel(bytes: &[u8]) -> usize {
 /// Turns a panic into an error. The JPEG 2000 decoder is another project's, and holds assertions
 /// that a damaged file can break; one such file must not end the preparation of a corpus.
 fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err("damaged DICOM: its decoder gave up".into()))
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err("damaged DICOM: its pixels cannot be decoded".into()))
 }

@@ -83,8 +83,8 @@ pub(super) fn element<'a, 'b>(set: &'b DataSet<'a>) -> Result<&'b Element<'a>, S
 pub(super) fn read(element: &Element, format: &Format, coding: Coding, notes: &mut Notes) -> Result<Pixels, String> {
     if element.undefined != (coding != Coding::Native) {
         let reason = match element.undefined {
-            true => "its pixels are compressed, but it names no transfer syntax of compressed pixels",
-            false => "its pixels are not compressed, but its transfer syntax says so",
+            true => "its pixels are compressed, but its transfer syntax says that they are not",
+            false => "its pixels are not compressed, but its transfer syntax says that they are",
         };
         return Err(reason.into());
     }
@@ -95,7 +95,7 @@ pub(super) fn read(element: &Element, format: &Format, coding: Coding, notes: &m
     fragments(element).for_each(|fragment| frame.extend_from_slice(fragment));
     let shown = Coding::of_frame(&frame).unwrap_or(coding);
     if shown != coding {
-        notes.add("DICOM: a picture that is not compressed as its transfer syntax says, read as it is");
+        notes.add("DICOM: pixels compressed differently than the transfer syntax says; decoded as they are");
     }
     let coding = shown;
     match coding {
@@ -159,7 +159,7 @@ fn native(format: &Format, element: &Element) -> Result<Pixels, String> {
     let bytes = element
         .value
         .get(..expected)
-        .ok_or_else(|| format!("truncated: {found} bytes of pixels where {expected} were expected"))?;
+        .ok_or_else(|| format!("truncated: {found} bytes of pixels, expected {expected}"))?;
     let big_endian = element.encoding.big_endian;
     if format.allocated == 16 {
         let word = |bytes: &[u8]| match big_endian {
@@ -173,7 +173,7 @@ fn native(format: &Format, element: &Element) -> Result<Pixels, String> {
     let bytes = if big_endian && element.vr == VR::OW {
         let pairs = element.value.chunks_exact(2);
         swapped = pairs.flat_map(|pair| [pair[1], pair[0]]).collect();
-        swapped.get(..expected).ok_or("truncated: an odd number of bytes of pixels in words")?
+        swapped.get(..expected).ok_or("truncated: an odd number of bytes of 16-bit pixels")?
     } else {
         bytes
     };

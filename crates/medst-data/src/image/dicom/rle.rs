@@ -8,13 +8,13 @@ pub(super) fn decode(frame: &[u8], planes: usize, count: usize) -> Result<Vec<Ve
     };
     let declared = word(0).ok_or("truncated RLE frame")?;
     if declared != planes {
-        return Err(format!("damaged RLE frame: {declared} segments where {planes} were expected"));
+        return Err(format!("damaged RLE frame: {declared} segments, expected {planes}"));
     }
     (1..=planes)
         .map(|index| {
             let start = word(index).ok_or("truncated RLE frame")?;
             let end = if index < planes { word(index + 1).ok_or("truncated RLE frame")? } else { frame.len() };
-            unpack(frame.get(start..end).ok_or("damaged RLE frame: a segment lies outside")?, count)
+            unpack(frame.get(start..end).ok_or("damaged RLE frame: a segment is outside the frame")?, count)
         })
         .collect()
 }

@@ -78,7 +78,7 @@ fn broken_look_up_tables_are_refused() {
     });
     let bare =
         DataElement::new(tags::VOILUT_SEQUENCE, VR::SQ, DataSetSequence::from(vec![InMemDicomObject::new_empty()]));
-    for (element, expected) in [(short, "900 were expected"), (bare, "without LUTDescriptor")] {
+    for (element, expected) in [(short, "expected 900"), (bare, "without LUTDescriptor")] {
         let error = decode(&bytes(values, [element]), Window::Declared).unwrap_err();
         assert!(error.contains(expected), "{error}");
     }
@@ -114,7 +114,10 @@ fn what_is_no_single_frame_of_a_known_kind_is_refused() {
         (bytes(grey, [number(tags::BITS_ALLOCATED, 32)]), "BitsAllocated is 32"),
         (bytes(grey, [number(tags::HIGH_BIT, 9)]), "HighBit is 9"),
         (bytes(grey, [number(tags::SAMPLES_PER_PIXEL, 3)]), "SamplesPerPixel is 3"),
-        (bytes(grey, [text(tags::PHOTOMETRIC_INTERPRETATION, VR::CS, "HSV")]), "HSV is not read"),
+        (
+            bytes(grey, [text(tags::PHOTOMETRIC_INTERPRETATION, VR::CS, "HSV")]),
+            "unsupported PhotometricInterpretation HSV",
+        ),
         (
             bytes(
                 grey,

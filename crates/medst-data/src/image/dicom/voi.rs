@@ -80,14 +80,14 @@ impl Modality {
         match Table::first_sound(set, tags::MODALITY_LUT_SEQUENCE, format.signed, notes) {
             Some(Ok(table)) => return Ok(Modality::Table(table)),
             Some(Err(_)) if set.has(tags::RESCALE_SLOPE) => {
-                notes.add("DICOM: an unusable modality look-up table, the rescale was applied instead");
+                notes.add("DICOM: invalid modality look-up table; the rescale was applied instead");
             }
             Some(Err(reason)) => return Err(reason),
             None => {}
         }
         let mut number = |tag, default| match set.decimal(tag) {
             None if set.has(tag) => {
-                notes.add("DICOM: a rescale that is not a number, ignored");
+                notes.add("DICOM: the rescale is not a number; ignored");
                 default
             }
             value => value.unwrap_or(default),
@@ -95,7 +95,7 @@ impl Modality {
         let (slope, intercept) = (number(tags::RESCALE_SLOPE, 1.0), number(tags::RESCALE_INTERCEPT, 0.0));
         if slope == 0.0 {
             // It would map every pixel to the same value.
-            notes.add("DICOM: RescaleSlope is 0, taken as 1");
+            notes.add("DICOM: RescaleSlope is 0; 1 was used instead");
             return Ok(Modality::Linear { slope: 1.0, intercept });
         }
         Ok(Modality::Linear { slope, intercept })
@@ -153,7 +153,7 @@ impl Interest {
         let window = Interest::window(set, notes)?;
         match (table, window) {
             (Some(Err(_)), Some(window)) => {
-                notes.add("DICOM: an unusable VOI look-up table, the window was applied instead");
+                notes.add("DICOM: invalid VOI look-up table; the window was applied instead");
                 Ok(window)
             }
             (Some(Err(reason)), None) => Err(reason),
@@ -180,7 +180,7 @@ impl Interest {
         let sound = pairs.find_map(|(place, (center, width))| Some((place, window((*center)?, (*width)?)?)));
         if let Some((place, window)) = sound {
             if place > 0 {
-                notes.add("DICOM: the first window is not sound, the first sound one was applied");
+                notes.add("DICOM: the first window is invalid; the first valid one was applied");
             }
             return Ok(Some(window));
         }
@@ -191,10 +191,10 @@ impl Interest {
         };
         let window = apart();
         if window.is_some() {
-            notes.add("DICOM: window centers and widths do not pair, the first sound ones were applied");
+            notes.add("DICOM: window centers and widths differ in number; the first valid pair was applied");
         } else if is_declared && !widths.contains(&Some(0.0)) {
             // A width of 0 is how some devices say that there is no window.
-            notes.add("DICOM: a window that cannot be applied, the full range is shown");
+            notes.add("DICOM: no valid window; the full range was used");
         }
         Ok(window)
     }
@@ -230,7 +230,7 @@ impl Table {
             match Table::of(&item, signed) {
                 Ok(table) => {
                     if first.is_some() {
-                        notes.add("DICOM: the first look-up table is not sound, the first sound one was applied");
+                        notes.add("DICOM: the first look-up table is invalid; the first valid one was applied");
                     }
                     return Some(Ok(table));
                 }
@@ -262,7 +262,7 @@ impl Table {
             }
             _ => {
                 let found = bytes.len() / 2;
-                return Err(format!("damaged DICOM: a look-up table of {found} entries where {count} were expected"));
+                return Err(format!("damaged DICOM: a look-up table has {found} entries, expected {count}"));
             }
         };
         entries.truncate(count);
@@ -278,7 +278,7 @@ impl Table {
         let depth = if holds && (fitting + 2 > self.bits || largest == 0) {
             self.bits
         } else {
-            notes.add("DICOM: a VOI look-up table of another depth than it says, scaled by that of its entries");
+            notes.add("DICOM: a VOI look-up table declares the wrong depth; scaled by the depth of its entries");
             fitting
         };
         f64::from((1u32 << depth) - 1)

@@ -43,10 +43,10 @@ impl Frame {
         check_size(width, height).map_err(Stop::Other)?;
         match count {
             1 | 3 => {}
-            4 => return Err(Stop::Refused("a CMYK JPEG, which no radiograph is")),
+            4 => return Err(Stop::Refused("CMYK JPEG is not supported")),
             _ => {
                 return Err(Stop::Other(format!(
-                    "a JPEG of {count} components; 1 (grey) and 3 (colour) are supported"
+                    "JPEG with {count} components is not supported (only 1, grey, and 3, colour, are)"
                 )));
             }
         }

@@ -75,7 +75,7 @@ fn samples(frame: &Frame, component: &Component) -> Result<Vec<u8>, Stop> {
         return Ok(samples);
     }
     if horizontal % component.horizontal != 0 || vertical % component.vertical != 0 {
-        return Err(Stop::Refused("a JPEG whose colours have a fraction of its pixels, which is not supported"));
+        return Err(Stop::Refused("JPEG with a fractional ratio of colour to grey pixels is not supported"));
     }
     Ok(Plane { width, height, samples }.spread(factors.0, factors.1, frame.width, frame.height))
 }

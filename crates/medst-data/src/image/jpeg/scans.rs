@@ -62,9 +62,7 @@ impl Markers {
                     self.restart_interval = usize::from(u16::from_be_bytes([high, low]));
                 }
                 0xda if self.scans == MOST_SCANS => {
-                    return Err(Stop::Other(format!(
-                        "a JPEG of more than {MOST_SCANS} scans, which no radiograph has"
-                    )));
+                    return Err(Stop::Other(format!("JPEG with more than {MOST_SCANS} scans is not supported")));
                 }
                 0xda => {
                     self.scans += 1;

@@ -96,7 +96,7 @@ pub fn plan(source: &MimicCxr, options: &PrepareOptions, progress: &dyn Progress
     let (main, listed) = records::list(source)?;
     let mut assembly = Assembly::new(&main, options)?;
     if splits.is_none() && options.splits.is_none() {
-        assembly.plan.warn("split table absent: subjects are divided 80/10/10 by a hash of their id");
+        assembly.plan.warn("split table absent: subjects are split 80/10/10 by a hash of their ID");
     }
     let seen = listed.with_views(source, progress, |record, view, acquired| {
         add(&mut assembly, source, splits.as_ref(), record, view, acquired)
@@ -104,7 +104,7 @@ pub fn plan(source: &MimicCxr, options: &PrepareOptions, progress: &dyn Progress
     seen?;
     files.insert(0, main);
     match source.table("chexpert") {
-        None => assembly.plan.warn("chexpert table absent: studies carry no labels"),
+        None => assembly.plan.warn("CheXpert table absent: studies have no labels"),
         Some(table) => {
             read_labels(&table, &mut assembly)?;
             files.push(table);
@@ -140,7 +140,7 @@ fn add(
         }
     };
     if acquired.is_none() {
-        assembly.plan.warn("images whose date is absent or unreadable, which join no sequence");
+        assembly.plan.warn("images whose date is absent or unreadable, not used in sequences");
     }
     let (subject, study, split) = (SubjectId(subject.into()), StudyId(study.into()), split.flatten());
     assembly.add(FoundImage { subject, study, view, path, row, acquired, split })?;
@@ -169,7 +169,7 @@ impl Splits {
                 .ok_or_else(|| fail(format!("split is `{cell}`; expected train, validate or test")))?;
             match of_study.insert(study.to_string(), split) {
                 Some(earlier) if earlier != split => {
-                    Err(fail(format!("study {study} is in {split} here and in {earlier} before")))
+                    Err(fail(format!("study {study} is in {split} here but in {earlier} in an earlier row")))
                 }
                 _ => Ok(()),
             }
@@ -208,5 +208,5 @@ fn read_labels(path: &Path, assembly: &mut Assembly) -> Result<()> {
         }
         Ok(())
     })?;
-    assembly.looked_up(&lookup, "gives no study a label")
+    assembly.looked_up(&lookup, "has labels for none of the studies")
 }

@@ -46,7 +46,8 @@ pub fn list(source: &MimicCxr) -> Result<(PathBuf, List)> {
     match candidates.find(|path| path.exists()) {
         Some(path) => Ok((path.clone(), List { path, has_views: false })),
         None => Err(Error::Usage(format!(
-            "{} is no MIMIC-CXR: there is neither mimic-cxr-2.0.0-metadata.csv(.gz) nor cxr-record-list.csv(.gz) in it",
+            "{} is not a MIMIC-CXR folder: it has neither mimic-cxr-2.0.0-metadata.csv(.gz) nor \
+             cxr-record-list.csv(.gz)",
             source.root.display()
         ))),
     }
@@ -141,7 +142,7 @@ fn header(path: &Path) -> (Result<View, String>, Option<Day>) {
     };
     let time = header.study_time.as_deref();
     let acquired = header.study_date.as_deref().and_then(|date| values::dicom_moment(date, time));
-    (header.view.ok_or_else(|| "view is not told by the DICOM header".to_string()), acquired)
+    (header.view.ok_or_else(|| "DICOM header states no view".to_string()), acquired)
 }
 
 fn columns(rows: &Rows) -> Result<[usize; 3]> {

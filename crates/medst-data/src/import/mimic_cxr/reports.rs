@@ -96,7 +96,7 @@ fn from_zip(path: &Path, assembly: &mut Assembly, progress: &dyn Progress) -> Re
         });
         match text {
             Ok(bytes) => whole(assembly, place, &bytes),
-            Err(_) => assembly.plan.warn("reports that are damaged in the zip file, left out"),
+            Err(_) => assembly.plan.warn("reports damaged in the zip file, left out"),
         }
         progress.advance(1);
     }
@@ -120,7 +120,7 @@ fn from_folder(root: &Path, assembly: &mut Assembly, progress: &dyn Progress) ->
         match bytes {
             Ok(bytes) => whole(assembly, place, &bytes),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(_) => assembly.plan.warn("report files that are unreadable, left out"),
+            Err(_) => assembly.plan.warn("unreadable report files, left out"),
         }
         progress.advance(1);
     }
@@ -148,7 +148,7 @@ fn from_sections(path: &Path, assembly: &mut Assembly, progress: &dyn Progress) 
         assembly.report(place, ReportText::Sections { impression, findings, last_paragraph });
         Ok(())
     })?;
-    assembly.looked_up(&lookup, "gives no study its report")
+    assembly.looked_up(&lookup, "has reports for none of the studies")
 }
 
 #[cfg(test)]

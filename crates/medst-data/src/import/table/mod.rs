@@ -90,7 +90,7 @@ fn patient_columns<'a>(
         let cells = || rows.iter().filter_map(|row| row.cell(column));
         if let Some(what) = patient::holds(column, cells()) {
             let what = format!(
-                "cells of column `{column}`, which seems to hold {what}: left out (--label \"{column}\" keeps them)"
+                "cells of column `{column}`, which seems to contain {what}: left out (--label \"{column}\" keeps them)"
             );
             *plan.warnings.entry(what).or_default() += cells().count() as u64;
             left_out.push(column.as_str());
@@ -107,7 +107,7 @@ fn image_path(folder: &Path, image: PathBuf) -> PathBuf {
 fn required(row: &Row) -> Result<(SubjectId, View, PathBuf), String> {
     let cell = |column: &str| row.cell(column).ok_or_else(|| format!("{column} is missing"));
     let view = cell("view")?;
-    let view = View::parse(view).ok_or_else(|| format!("view `{view}` is unknown (PA, AP, LATERAL or LL)"))?;
+    let view = View::parse(view).ok_or_else(|| format!("unknown view `{view}` (expected PA, AP, LATERAL or LL)"))?;
     Ok((SubjectId(cell("subject_id")?.to_string()), view, PathBuf::from(cell("image")?)))
 }
 
@@ -122,12 +122,12 @@ fn acquired(path: &Path, row: &Row, plan: &mut Plan) -> Result<Option<Day>> {
         }
         (None, Some(cell)) => values::date(cell),
         (None, None) => {
-            plan.warn("images without a time, which join no sequence");
+            plan.warn("images without a time, not used in sequences");
             return Ok(None);
         }
     };
     if read.is_none() {
-        plan.warn("images whose day or date is unreadable, which join no sequence");
+        plan.warn("images whose day or date is unreadable, not used in sequences");
     }
     Ok(read)
 }

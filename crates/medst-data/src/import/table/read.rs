@@ -100,7 +100,7 @@ pub fn read_columns(path: &Path) -> Result<Table> {
     };
     for (place, column) in table.columns.iter().enumerate() {
         if table.columns[..place].contains(column) {
-            return Err(fail(path, format!("two columns are called `{column}`; rename one")));
+            return Err(fail(path, format!("two columns have the name `{column}`; rename one")));
         }
     }
     Ok(table)
@@ -207,7 +207,7 @@ mod tests {
             (&b""[..], "column `subject_id` is missing"),
             (b"subject_id,view,image\n", "no rows"),
             (b"Subject ID,view,image\n1,PA,a\n", "did you mean `Subject ID`"),
-            (b"subject_id,view,view,image\n1,PA,AP,a\n", "two columns are called `view`"),
+            (b"subject_id,view,view,image\n1,PA,AP,a\n", "two columns have the name `view`"),
             (b"subject_id,view,image\n1,PA\n", "row 1: has 2 cells where the header has 3"),
             (b"PAR1 but no more", "not a readable Parquet"),
         ] {

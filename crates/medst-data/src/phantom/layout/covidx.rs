@@ -31,7 +31,7 @@ pub fn write(folder: &Path, drawn: &Drawn) -> Result<Entries> {
     }
     let about = folder.join("LICENSE.txt");
     if patient.number == 0 {
-        write_file(&about, b"Synthetic pictures, drawn by medst. Nobody's radiographs.\n")?;
+        write_file(&about, b"Synthetic images drawn by medst, not radiographs of patients.\n")?;
     }
     Ok(entries)
 }

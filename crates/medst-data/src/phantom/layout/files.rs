@@ -113,7 +113,7 @@ pub fn jpeg(picture: &Picture) -> Result<Vec<u8>> {
         size(picture.height),
         ColorType::Luma,
     );
-    encoded.map_err(|error| Error::Usage(format!("a picture could not be encoded: {error}")))?;
+    encoded.map_err(|error| Error::Usage(format!("an image could not be encoded: {error}")))?;
     Ok(bytes)
 }
 

@@ -50,7 +50,7 @@ impl UniqueId {
     /// # Errors
     /// Bytes of another number.
     pub fn of(bytes: &[u8]) -> Result<UniqueId> {
-        let wrong = |_| Error::Distributed(format!("process 0 gave {} bytes to meet by, not 128", bytes.len()));
+        let wrong = |_| Error::Distributed(format!("the NCCL ID of process 0 has {} bytes, expected 128", bytes.len()));
         bytes.try_into().map(UniqueId).map_err(wrong)
     }
 }
@@ -63,7 +63,7 @@ impl Library {
     fn open(names: &[&str]) -> Result<Library, String> {
         let mut said = Vec::new();
         for name in names {
-            let path = CString::new(*name).map_err(|_| format!("{name:?} is no name of a file"))?;
+            let path = CString::new(*name).map_err(|_| format!("{name:?} is not a file name"))?;
             // SAFETY: a C string; the libraries named here do nothing when they are loaded but prepare themselves.
             let library = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
             match NonNull::new(library) {
@@ -83,9 +83,7 @@ impl Library {
         let address = unsafe { libc::dlsym(self.0.as_ptr(), name.as_ptr()) };
         if address.is_null() {
             let name = name.to_string_lossy();
-            return Err(Error::Distributed(format!(
-                "the library has no function `{name}`: it is another one, or too old"
-            )));
+            return Err(Error::Distributed(format!("the library has no function `{name}`; it may be too old")));
         }
         // SAFETY: not null, of a pointer's size, and of the type that the library's header declares.
         Ok(unsafe { transmute_copy(&address) })
@@ -114,7 +112,7 @@ impl Cuda {
 
     pub(super) fn open(names: &[&str]) -> Result<Cuda> {
         let missing =
-            |said| Error::Distributed(format!("CUDA's driver cannot be loaded ({said}); GPUs need NVIDIA's driver"));
+            |said| Error::Distributed(format!("cannot load the CUDA driver ({said}); install the NVIDIA driver"));
         let library = Library::open(names).map_err(missing)?;
         let init = library.symbol::<unsafe extern "C" fn(c_uint) -> c_int>(c"cuInit")?;
         let cuda = Cuda {
@@ -229,8 +227,8 @@ impl Communication {
     pub(super) fn open(names: &[&str]) -> Result<Communication> {
         let missing = |said| {
             Error::Distributed(format!(
-                "NCCL cannot be loaded ({said}); PyTorch's wheels with CUDA bring it (nvidia-nccl), Debian and Ubuntu have libnccl2, and \
-                 MEDST_NCCL=PATH names another file"
+                "cannot load NCCL ({said}); it comes with the CUDA wheels of PyTorch (nvidia-nccl) or the package \
+                 libnccl2 of Debian and Ubuntu; set MEDST_NCCL=PATH to use another file"
             ))
         };
         let library = Library::open(names).map_err(missing)?;
@@ -259,7 +257,7 @@ impl Communication {
         }
         // SAFETY: a C string of the library.
         let text = unsafe { CStr::from_ptr((self.error_string)(code)) }.to_string_lossy();
-        Err(Error::Distributed(format!("{what} failed: {text} ({code}); NCCL_DEBUG=INFO says more")))
+        Err(Error::Distributed(format!("{what} failed: {text} ({code}); set NCCL_DEBUG=INFO for details")))
     }
 
     /// What a new communicator's processes will meet by.

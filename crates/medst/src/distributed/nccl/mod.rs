@@ -68,7 +68,7 @@ impl Nccl {
         self.counters[bytes].fetch_add(length as u64, Ordering::Relaxed);
         result.unwrap_or_else(|error| {
             eprintln!(
-                "medst: process {} of {}: {error}; --resume goes on from the last checkpoint",
+                "medst: process {} of {}: {error}; continue from the last checkpoint with --resume",
                 self.rank(),
                 self.size()
             );
@@ -122,8 +122,7 @@ impl Lane {
             }
             self.nccl.check(self.communicator)?;
             if begun.elapsed() > PATIENCE {
-                let message =
-                    format!("a sum of gradients has not come back for {} s: a process is lost", PATIENCE.as_secs());
+                let message = format!("a sum of gradients has taken {} s: a process is lost", PATIENCE.as_secs());
                 return Err(crate::Error::Distributed(message));
             }
             std::thread::sleep(Duration::from_micros(20));
@@ -137,7 +136,7 @@ fn number(tensor: &Tensor) -> Number {
         Kind::Float => Number::Float32,
         Kind::Double => Number::Float64,
         Kind::Int64 => Number::Int64,
-        other => panic!("sums over processes are of float32, float64 and int64, not of {other:?}"),
+        other => panic!("cannot sum tensors of type {other:?} over processes (only float32, float64 and int64)"),
     }
 }
 

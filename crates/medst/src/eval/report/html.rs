@@ -95,7 +95,7 @@ fn overview(evaluation: &Evaluation) -> Markup {
             @for corpus in &evaluation.corpora {
                 @if !corpus.refused.is_empty() {
                     details.refused {
-                        summary { (corpus.refused.len()) " tasks are not possible on " (short(corpus)) }
+                        summary { (corpus.refused.len()) " tasks could not be evaluated on " (short(corpus)) }
                         ul {
                             @for refused in &corpus.refused {
                                 li { b { (refused.task.title()) } ": " (refused.reason) }

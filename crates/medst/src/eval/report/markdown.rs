@@ -46,7 +46,7 @@ fn write(evaluation: &Evaluation, out: &mut String) -> std::fmt::Result {
             writeln!(out)?;
         }
         for refused in &corpus.refused {
-            writeln!(out, "* not possible: {}: {}", refused.task.title(), escape(&refused.reason))?;
+            writeln!(out, "* not evaluated: {}: {}", refused.task.title(), escape(&refused.reason))?;
         }
         writeln!(out)?;
     }

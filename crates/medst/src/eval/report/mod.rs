@@ -26,11 +26,11 @@ use crate::{Error, Result};
 
 /// How figures are to be read.
 const READING: [&str; 4] = [
-    "Intervals are 95 %, of a bootstrap over subjects.",
-    "Shares are in percent.",
-    "Chance is what guessing gives on these data.",
-    "Figures “as published” are those of papers, on the data sets that they name: they compare with the figures beside them only \
-     where the data are that benchmark.",
+    "Intervals are 95 % bootstrap intervals over subjects.",
+    "Shares are percentages.",
+    "Chance is the value that guessing gives on these data.",
+    "Figures “as published” come from papers, on the data sets that the papers name; compare them only if the data \
+     are the same benchmark.",
 ];
 
 /// An evaluation with all that is needed to repeat it.
@@ -120,7 +120,7 @@ impl fmt::Display for Evaluation {
                 corpus.tasks.iter().try_for_each(|task| write!(f, "\n{task}"))?;
             }
             for refused in &corpus.refused {
-                writeln!(f, "  {} is not possible: {}", refused.task.name(), refused.reason)?;
+                writeln!(f, "  {} was not evaluated: {}", refused.task.name(), refused.reason)?;
             }
             writeln!(f)?;
         }

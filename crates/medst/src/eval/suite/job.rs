@@ -87,7 +87,7 @@ impl Job {
         let corpus = context.corpus;
         let table = |name: &str| match corpus.table(name) {
             Ok(Some(table)) => Ok(table),
-            Ok(None) => Err(format!("the corpus has no {name}.csv (prepare ms-cxr-t makes one)")),
+            Ok(None) => Err(format!("the corpus has no {name}.csv (create one with medst prepare ms-cxr-t)")),
             Err(error) => Err(error.to_string()),
         };
         let findings = |skipped: &mut Skipped| truth::findings(corpus, &context.part, skipped);
@@ -102,7 +102,7 @@ impl Job {
             Task::ZeroShot => {
                 let findings = findings(&mut skipped);
                 if findings.is_empty() {
-                    return Err("no label is a known finding with 0 or 1".into());
+                    return Err("no label column is a known finding with values 0 and 1".into());
                 }
                 Kind::ZeroShot(findings)
             }
@@ -117,7 +117,7 @@ impl Job {
                 let rows = long.map(|sequence| sequence.studies.iter().map(|&row| row as usize).collect());
                 let sequences: Vec<Vec<usize>> = rows.collect();
                 if sequences.is_empty() {
-                    return Err("no subject has a sequence of three studies".into());
+                    return Err("no subject has a sequence of three or more studies".into());
                 }
                 Kind::SequenceOrder(sequences)
             }
@@ -181,7 +181,7 @@ impl Job {
     pub fn do_without_texts(&mut self, reason: &str) {
         if let Kind::Retrieval(findings) = &mut self.kind {
             findings.clear();
-            self.notes.push(format!("no retrieval by finding: {reason}"));
+            self.notes.push(format!("retrieval by finding was left out: {reason}"));
         }
     }
 
@@ -253,7 +253,7 @@ impl Job {
             Kind::LinearProbe(plan) => {
                 let features = encoded.studies.features.as_ref().unwrap_or(images);
                 if encoded.studies.features.is_none() {
-                    notes.push("the probe reads image embeddings: there are no [CLS] features".into());
+                    notes.push("the probe was trained on image embeddings, because there are no [CLS] features".into());
                 }
                 let kept: Vec<usize> =
                     (0..plan.rows.len()).filter(|&n| usable(features, plan.rows[n], "image", &mut skipped)).collect();
@@ -381,7 +381,7 @@ fn regions<'a>(
 ) -> impl Iterator<Item = Result<Region>> + 'a {
     boxes.chunks(HEAT_MAPS).flat_map(move |part| {
         let wanted: Vec<(usize, String)> = part.iter().map(|own| (own.row, own.phrase.clone())).collect();
-        let none = || Error::Evaluation("these embeddings have no local ones: there are no heat maps".into());
+        let none = || Error::Evaluation("these embeddings have no heat maps, which need local embeddings".into());
         match encoder.heat_maps(corpus, &wanted).and_then(|maps| maps.ok_or_else(none)) {
             Ok(maps) => part
                 .iter()
@@ -407,7 +407,7 @@ fn probe(context: &Context<'_>, skipped: &mut Skipped, notes: &mut Vec<String>) 
     let corpus = context.corpus;
     let tested = context.split.unwrap_or(Split::Test);
     if tested == Split::Train {
-        return Err("a probe cannot be tested on the split that it is trained on".into());
+        return Err("a probe cannot be tested on its training split".into());
     }
     if tested == Split::Validate {
         notes.push("tested on the validation split".into());
@@ -423,7 +423,7 @@ fn probe(context: &Context<'_>, skipped: &mut Skipped, notes: &mut Vec<String>) 
     let (rows, splits): (Vec<usize>, Vec<Split>) = all.unzip();
     for (split, name) in [(Split::Train, "training"), (Split::Test, "test")] {
         if !splits.contains(&split) {
-            return Err(format!("a probe needs {name} rows; the corpus has none"));
+            return Err(format!("a probe needs {name} rows, but the corpus has none"));
         }
     }
     let column = match context.label {
@@ -437,9 +437,9 @@ fn probe(context: &Context<'_>, skipped: &mut Skipped, notes: &mut Vec<String>) 
     let fallback = || Some(DIAGNOSIS).filter(|column| has(corpus, &rows, column));
     match column.or_else(|| if findings.is_empty() { fallback() } else { None }) {
         Some(column) => classes(context, column, rows, splits, skipped, notes),
-        None if findings.is_empty() => Err("no label to learn: no column label, no known finding, no finding".into()),
+        None if findings.is_empty() => Err("no label to learn; choose a column with --label".into()),
         None => {
-            notes.push(format!("learns {}", listed(findings.iter().map(|finding| finding.name.as_str()))));
+            notes.push(format!("learned labels: {}", listed(findings.iter().map(|finding| finding.name.as_str()))));
             let of = (0..rows.len()).map(|n| findings.iter().map(|finding| finding.there[n]).collect()).collect();
             let names = findings.into_iter().map(|finding| finding.name).collect();
             Ok(ProbePlan { rows, splits, truth: ProbeTruth::Findings { names, of } })
@@ -467,7 +467,10 @@ fn classes(
     let trained = values.iter().zip(&splits).filter(|row| *row.1 == Split::Train).filter_map(|row| *row.0);
     let names: Vec<&str> = trained.collect::<BTreeSet<_>>().into_iter().collect();
     if names.len() < 2 {
-        return Err(format!("the training rows have {} classes of {column}; a probe needs two", names.len()));
+        return Err(format!(
+            "the training rows have {} classes of {column}, but a probe needs at least two",
+            names.len()
+        ));
     }
     let (mut kept, mut of) = (Vec::new(), Vec::new());
     for (n, value) in values.iter().enumerate() {
@@ -476,11 +479,11 @@ fn classes(
                 kept.push(n);
                 of.push(class);
             }
-            Some(Err(_)) => skip(skipped, format!("{column} is none of the training rows' classes")),
+            Some(Err(_)) => skip(skipped, format!("{column} is not a class of the training rows")),
             None => skip(skipped, format!("no label {column}")),
         }
     }
-    notes.push(format!("learns {column}: {}", listed(names.iter().copied())));
+    notes.push(format!("learned label {column}: {}", listed(names.iter().copied())));
     let names = names.into_iter().map(String::from).collect();
     Ok(ProbePlan {
         rows: kept.iter().map(|&n| rows[n]).collect(),

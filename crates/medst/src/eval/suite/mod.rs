@@ -95,7 +95,7 @@ impl Suite {
                 own.map(|refused| format!("{}: {}", result.data.path.display(), refused.reason))
             });
             let reasons: Vec<String> = reasons.collect();
-            return Err(Error::Evaluation(format!("{} is not possible. {}", task.name(), reasons.join("; "))));
+            return Err(Error::Evaluation(format!("{} cannot be evaluated: {}", task.name(), reasons.join("; "))));
         }
         Ok(results)
     }

@@ -84,7 +84,7 @@ pub struct PairTruth {
 pub fn pairs(corpus: &Corpus, table: &TextTable, skipped: &mut Skipped) -> Result<PairTruth, String> {
     let column = |name: &str| table.columns.iter().position(|column| column == name);
     let (Some(previous), Some(current)) = (column("previous"), column("current")) else {
-        return Err("pairs.csv lacks the column previous or current".into());
+        return Err("pairs.csv has no column previous or no column current".into());
     };
     let rows: HashMap<&str, usize> =
         corpus.studies().iter().enumerate().map(|(row, study)| (study.study.0.as_str(), row)).collect();
@@ -101,7 +101,7 @@ pub fn pairs(corpus: &Corpus, table: &TextTable, skipped: &mut Skipped) -> Resul
         for (&n, (name, courses)) in findings.iter().zip(&mut truth.findings) {
             let course = Course::parse(&cells[n].to_lowercase());
             if course.is_none() && !cells[n].is_empty() {
-                skip(skipped, format!("{name}: the course `{}` is unknown", cells[n]));
+                skip(skipped, format!("{name}: unknown course `{}`", cells[n]));
             }
             courses.push(course);
         }
@@ -128,7 +128,7 @@ pub fn sentences(table: &TextTable, skipped: &mut Skipped) -> Result<SentenceTru
         [Ok(first), Ok(second), Ok(category)] => [first, second, category],
         [a, b, c] => {
             let missing = [a, b, c].into_iter().find_map(Result::err).unwrap_or_default();
-            return Err(format!("sentences.csv lacks the column {missing}"));
+            return Err(format!("sentences.csv has no column {missing}"));
         }
     };
     let subset = column("subset");
@@ -138,7 +138,7 @@ pub fn sentences(table: &TextTable, skipped: &mut Skipped) -> Result<SentenceTru
             "paraphrase" => true,
             "contradiction" => false,
             other => {
-                skip(skipped, format!("the category `{other}` is unknown"));
+                skip(skipped, format!("unknown category `{other}`"));
                 continue;
             }
         };

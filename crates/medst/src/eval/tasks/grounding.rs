@@ -34,15 +34,15 @@ impl Grounding {
     /// # Errors
     /// No regions, a heat map of the wrong size, or an error of the caller's.
     pub fn evaluate(&self, regions: impl IntoIterator<Item = Result<Region>>) -> Result<TaskResult> {
-        let method =
-            "similarity of patches and words, bilinear; contrast-to-noise ratio inside against outside of the box";
+        let method = "similarity of patches and words, interpolated bilinearly; contrast-to-noise ratio of the \
+                      inside against the outside of the boxes";
         let mut result = TaskResult::new(Task::Grounding, Protocol::Strict, method);
         let mut scored = Vec::new();
         for region in regions {
             let mut region = region?;
             if region.heat.len() != region.side * region.side {
                 let (found, side) = (region.heat.len(), region.side);
-                return Err(Error::Evaluation(format!("a heat map of side {side} has {found} values")));
+                return Err(Error::Evaluation(format!("a heat map of side {side} must not have {found} values")));
             }
             match Contrast::of(&region) {
                 Ok(contrast) => {
@@ -53,7 +53,7 @@ impl Grounding {
             }
         }
         if scored.is_empty() && result.skipped.is_empty() {
-            return Err(Error::Evaluation("there are no boxes".into()));
+            return Err(Error::Evaluation("no boxes are given".into()));
         }
         let mut phrases: Vec<&str> = scored.iter().map(|row| row.0.phrase.as_str()).collect();
         phrases.sort_unstable();
@@ -123,10 +123,10 @@ impl Contrast {
             .collect();
         let count = inside.iter().filter(|&&inside| inside).count();
         if count == 0 {
-            return Err("box lies outside of what the model sees");
+            return Err("box is outside the model's input");
         }
         if count == inside.len() {
-            return Err("box is the whole picture");
+            return Err("box covers the whole image");
         }
         let heat: Vec<f64> = region.heat.iter().map(|&value| f64::from(value)).collect();
         let (mean_in, variance_in) = moments(heat.iter().zip(&inside).filter(|row| *row.1).map(|row| *row.0));

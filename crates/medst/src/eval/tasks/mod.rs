@@ -29,7 +29,7 @@ impl Input {
     /// There are rows, and all values are finite.
     fn check(vectors: &Vectors, what: &str) -> Result<()> {
         if vectors.is_empty() {
-            return Err(Error::Evaluation(format!("there are no {what}")));
+            return Err(Error::Evaluation(format!("no {what} are given")));
         }
         match (0..vectors.len()).find(|&row| !vectors.is_finite(row)) {
             Some(row) => Err(Error::Evaluation(format!("{what}: row {row} is not finite"))),
@@ -42,11 +42,7 @@ impl Input {
         Input::check(vectors, what)?;
         Input::check_width(vectors, other, what)?;
         if vectors.len() != other.len() {
-            return Err(Error::Evaluation(format!(
-                "{what}: {} rows where {} are expected",
-                vectors.len(),
-                other.len()
-            )));
+            return Err(Error::Evaluation(format!("{what}: {} rows, expected {}", vectors.len(), other.len())));
         }
         Ok(())
     }
@@ -54,7 +50,7 @@ impl Input {
     fn check_width(vectors: &Vectors, other: &Vectors, what: &str) -> Result<()> {
         let (found, expected) = (vectors.width(), other.width());
         if found != expected && !vectors.is_empty() && !other.is_empty() {
-            return Err(Error::Evaluation(format!("{what}: embeddings of {found} values, others of {expected}")));
+            return Err(Error::Evaluation(format!("{what}: embeddings have {found} values, expected {expected}")));
         }
         Ok(())
     }
@@ -62,7 +58,7 @@ impl Input {
     /// As many labels as rows.
     fn check_count(count: usize, vectors: &Vectors, what: &str) -> Result<()> {
         if count != vectors.len() {
-            return Err(Error::Evaluation(format!("{what}: {count} for {} rows", vectors.len())));
+            return Err(Error::Evaluation(format!("{what}: {count}, expected one for each of {} rows", vectors.len())));
         }
         Ok(())
     }

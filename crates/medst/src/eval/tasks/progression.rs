@@ -44,8 +44,8 @@ impl Progression {
     pub fn evaluate(&self, pairs: &ImagePairs, prototypes: &[Prototypes]) -> Result<TaskResult> {
         Input::check(&pairs.previous, "previous images")?;
         Input::check_like(&pairs.current, &pairs.previous, "current images")?;
-        let method = "the change of the image embedding along the direction from sentences of improvement to sentences of \
-                      worsening; the shorter half of the changes is stable";
+        let method = "change of the image embedding along the direction from sentences of improvement to sentences \
+                      of worsening; the smaller half of the changes counts as stable";
         let mut result = TaskResult::new(Task::Progression, Protocol::Strict, method);
         let (previous, current) = (pairs.previous.unit(), pairs.current.unit());
         let clusters = Clusters::of(&pairs.subjects);
@@ -62,7 +62,7 @@ impl Progression {
                 Input::check_width(sentences, &pairs.previous, "sentences")?;
             }
             if labelled.rows.is_empty() {
-                let reason = "no pair tells its course";
+                let reason = "no pair has a label";
                 result.figures.push(Figure::undefined(labelled.name, "macro accuracy", Unit::Share, 0, reason));
                 continue;
             }
@@ -83,13 +83,13 @@ impl Progression {
         for scored in &all {
             let (name, rows) = (scored.labelled.name, scored.labelled.rows.len());
             for (figure, unit, chance, statistic) in STATISTICS {
-                let reason = "no pair is worsening, or none improving";
+                let reason = "there are no worsening pairs, or no improving ones";
                 let made = meter.figure((name, figure, unit), rows, reason, |weights| statistic(scored, weights));
                 result.figures.push(Figure { chance: Some(chance), ..made });
             }
         }
         if !all.is_empty() && all.len() < pairs.findings.len() {
-            result.notes.push(format!("mean: of {} of {} findings", all.len(), pairs.findings.len()));
+            result.notes.push(format!("mean over {} of {} findings", all.len(), pairs.findings.len()));
         }
         for (figure, unit, chance, statistic) in STATISTICS.into_iter().filter(|_| !all.is_empty()) {
             let made =
@@ -161,7 +161,7 @@ impl<'a> Scored<'a> {
         let name = words(self.labelled.name);
         let example = |(kind, n): (_, usize)| {
             let (told, said) = (Course::ALL[self.labelled.truth[n]].name(), Course::ALL[self.said[n]].name());
-            let caption = format!("{name}: {told}; called {said}, change {:+.3}", self.change[n]);
+            let caption = format!("{name}: {told}; predicted {said}, change {:+.3}", self.change[n]);
             Example::new(kind, caption, pairs.studies[self.labelled.rows[n]]).looking_for(&name)
         };
         chosen.into_iter().map(example).collect()

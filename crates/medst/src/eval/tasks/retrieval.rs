@@ -69,7 +69,8 @@ impl Retrieval {
         }
         let method = match self.protocol {
             Protocol::Strict => {
-                "cosine over the whole split; equal report texts are equally right, ties count against the model"
+                "cosine over the whole split; reports with equal texts are equally correct, and ties count against \
+                 the model"
             }
             Protocol::Reference => {
                 "cosine within batches of 32 studies in the order of the corpus, both directions averaged"
@@ -88,7 +89,9 @@ impl Retrieval {
             Protocol::Reference => in_batch(data, &images, &mut result),
         }
         if result.figures.is_empty() {
-            result.notes.push("nothing to look for: no reports, no subject with two images, no labels".into());
+            result
+                .notes
+                .push("nothing to retrieve: there are no reports, no subjects with two images, and no labels".into());
         }
         Ok(result)
     }
@@ -110,12 +113,11 @@ impl Retrieval {
         }
         let distinct = sizes.len();
         if distinct < count {
-            result.notes.push(format!("{count} reports hold {distinct} different texts"));
+            result.notes.push(format!("{count} reports have {distinct} different texts"));
         }
         let ranks: Vec<f64> = to_reports.iter().map(|rank| -rank.unwrap_or(f64::NAN)).collect();
         result.examples.extend(extremes(&ranks).into_iter().map(|(kind, row)| {
-            let caption =
-                format!("its report is at place {:.0} of {count}: “{}”", -ranks[row], short(&data.texts[row]));
+            let caption = format!("its report ranks {:.0} of {count}: “{}”", -ranks[row], short(&data.texts[row]));
             Example::new(kind, caption, [data.rows[data.report_images[row]]]).looking_for(short(&data.texts[row]))
         }));
     }

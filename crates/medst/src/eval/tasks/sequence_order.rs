@@ -56,7 +56,8 @@ impl SequenceOrder {
             Input::check(&data.reports, "reports")?;
             Input::check_width(&data.reports, &data.images, "reports")?;
         }
-        let method = "nearest step of the same sequence; the time that attention over the other side expects; the same with one side in a shuffled order";
+        let method = "nearest step of the same sequence; expected time under attention over the other modality; \
+                      the same with one modality in shuffled order";
         let mut result = TaskResult::new(Task::SequenceOrder, Protocol::Strict, method);
         let sequences: Vec<&Vec<usize>> = data.sequences.iter().filter(|steps| steps.len() >= 3).collect();
         let subjects: Vec<&str> = sequences.iter().map(|steps| data.subjects[steps[0]].as_str()).collect();
@@ -114,7 +115,7 @@ impl SequenceOrder {
         }
         if told.len() < sequences.len() {
             let silent = sequences.len() - told.len();
-            result.notes.push(format!("{silent} sequences lack a report and count within images only"));
+            result.notes.push(format!("{silent} sequences have no reports and count within images only"));
         }
         Ok(result)
     }

@@ -56,8 +56,8 @@ impl TemporalImage {
     }
 
     fn reference(&self, pairs: &ImagePairs) -> Result<TaskResult> {
-        let method = "linear SVM (C = 1) on both embeddings side by side; plain accuracy, mean over stratified folds that \
-                      part no subjects";
+        let method = "linear SVM (C = 1) on the concatenated embeddings; plain accuracy, mean over stratified \
+                      folds that ignore subjects";
         let mut result = TaskResult::new(Task::TemporalImage, self.protocol, method);
         let mut means: Vec<(String, Vec<f64>)> = Vec::new();
         for labelled in pairs.labelled().filter(|labelled| !labelled.rows.is_empty()) {
@@ -90,7 +90,7 @@ impl TemporalImage {
         let told = pairs.labelled().filter(|labelled| !labelled.rows.is_empty()).count();
         for (name, values) in means.iter().filter(|mean| !mean.1.is_empty()) {
             if values.len() < told {
-                result.notes.push(format!("mean {name}: of {} of {told} findings", values.len()));
+                result.notes.push(format!("mean {name}: over {} of {told} findings", values.len()));
             }
             let mean = values.iter().sum::<f64>() / values.len() as f64;
             result.figures.push(Figure::plain("mean", name, Unit::Share, mean, pairs.subjects.len()));
@@ -99,8 +99,9 @@ impl TemporalImage {
     }
 
     fn strict(&self, pairs: &ImagePairs) -> Result<TaskResult> {
-        let method = "linear SVM (C = 1, one against one) on both embeddings side by side, subject-grouped stratified folds; \
-                      reversed: the same classifiers on exchanged pairs; unchanged: on an image beside itself";
+        let method = "linear SVM (C = 1, one against one) on the concatenated embeddings, subject-grouped \
+                      stratified folds; reversed: the same classifiers on swapped pairs; unchanged: on an image \
+                      paired with itself";
         let mut result = TaskResult::new(Task::TemporalImage, self.protocol, method);
         let clusters = Clusters::of(&pairs.subjects);
         let meter = Meter { bootstrap: self.bootstrap, clusters: &clusters };
@@ -122,7 +123,7 @@ impl TemporalImage {
         if !all.is_empty() {
             if all.len() < pairs.findings.len() {
                 let (some, count) = (all.len(), pairs.findings.len());
-                result.notes.push(format!("mean: of {some} of {count} findings"));
+                result.notes.push(format!("mean over {some} of {count} findings"));
             }
             result.figures.extend(mean_figures(&all, &meter, pairs.subjects.len()));
         }
@@ -145,13 +146,13 @@ impl TemporalImage {
         let different = Clusters::of(&subjects).count();
         let refuse = |reason: String| Ok(Err((name.to_string(), count, reason)));
         if count == 0 {
-            return refuse("no pair tells its course".into());
+            return refuse("no pair has a label".into());
         }
         if let Some(reason) = labelled.trouble() {
             return refuse(reason);
         }
         if different < 2 {
-            return refuse("all pairs are of one subject: nobody would be left to train on".into());
+            return refuse("all pairs belong to one subject, which leaves none to train on".into());
         }
         // Fewer subjects, or fewer pairs of the largest class, fill fewer folds.
         let largest = (0..Course::COUNT).map(|class| labelled.truth.iter().filter(|&&own| own == class).count()).max();
@@ -173,7 +174,7 @@ impl TemporalImage {
         }
         let lacking = lacking_classes(&labelled.truth, &of);
         if lacking > 0 {
-            notes.push(format!("in {lacking} folds the training rows lack a course"));
+            notes.push(format!("the training rows of {lacking} folds do not have every course"));
         }
         let note = (!notes.is_empty()).then(|| format!("{name}: {}", notes.join("; ")));
         let rankings = Course::ALL.map(|course| {
@@ -323,7 +324,7 @@ fn examples(decided: &Decided<'_>, pairs: &ImagePairs) -> Vec<Example> {
     let finding = super::words(decided.labelled.name);
     let example = |(kind, row): (_, usize)| {
         let (told, said) = (Course::ALL[truth[row]].name(), Course::ALL[decided.forward[row].class].name());
-        let caption = format!("{finding}: {told}; the classifier says {said}");
+        let caption = format!("{finding}: {told}; predicted {said}");
         Example::new(kind, caption, pairs.studies[decided.labelled.rows[row]]).looking_for(finding.clone())
     };
     chosen.into_iter().map(example).collect()

@@ -100,7 +100,7 @@ impl TemporalSentence {
         let clusters = Clusters::of(&part.sentences);
         let meter = Meter { bootstrap: self.bootstrap, clusters: &clusters };
         let (rows, ranking) = (part.scores.len(), Ranking::new(&part.scores, &part.positive));
-        let one_class = "all pairs are of one kind";
+        let one_class = "all pairs are paraphrases, or all are contradictions";
         let auroc = meter
             .figure((part.name, "AUROC", Unit::Number), rows, one_class, |weights| ranking.auroc(weights))
             .with_chance(0.5);

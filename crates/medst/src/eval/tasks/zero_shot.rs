@@ -57,10 +57,11 @@ impl ZeroShot {
     pub fn evaluate(&self, findings: &[BinaryFinding]) -> Result<TaskResult> {
         let method = match self.protocol {
             Protocol::Strict => {
-                "cosine to the mean direction of sentences that say a finding, less that of sentences that deny it"
+                "cosine to the mean direction of sentences that state a finding, minus that of sentences that deny it"
             }
             Protocol::Reference => {
-                "the larger cosine, to the mean of sentences that say a finding or of those that deny it, decides"
+                "the larger of two cosines decides: to the mean of sentences that state a finding, and of those \
+                 that deny it"
             }
         };
         let mut result = TaskResult::new(Task::ZeroShot, self.protocol, method);

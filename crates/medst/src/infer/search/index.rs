@@ -123,7 +123,7 @@ pub fn build(
 ) -> Result<Indexed> {
     check_target(out, overwrite)?;
     if collected.studies.is_empty() {
-        return Err(Error::Evaluation("nothing could be embedded, so there is nothing to index".into()));
+        return Err(Error::Evaluation("nothing to index: no input could be embedded".into()));
     }
     let parent = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(parent).map_err(Error::io(parent))?;
@@ -212,8 +212,8 @@ pub fn check_target(out: &Path, overwrite: bool) -> Result<()> {
     let fail = |message: &str| Err(Error::Config(format!("{}: {message}", out.display())));
     match (out.exists(), out.join(MANIFEST).is_file(), overwrite) {
         (false, ..) => Ok(()),
-        (true, false, _) => fail("is there already and no index; choose another --out"),
-        (true, true, false) => fail("is an index already; --overwrite replaces it"),
+        (true, false, _) => fail("already exists and is not an index; choose another --out"),
+        (true, true, false) => fail("is already an index; pass --overwrite to replace it"),
         (true, true, true) => Ok(()),
     }
 }
@@ -227,17 +227,25 @@ impl Index {
         let fail = |message: String| Error::Evaluation(format!("{}: not a usable index: {message}", path.display()));
         let file = path.join(MANIFEST);
         let text = fs::read(&file).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => fail(format!("it has no {MANIFEST}; `medst search index` makes one")),
+            std::io::ErrorKind::NotFound => {
+                fail(format!("it has no {MANIFEST}; create an index with `medst search index`"))
+            }
             _ => Error::io(&file)(error),
         })?;
         let manifest: Manifest = serde_json::from_slice(&text).map_err(|error| fail(format!("{MANIFEST}: {error}")))?;
         if manifest.format != FORMAT || manifest.version != 1 {
-            return Err(fail(format!("its format is `{}` version {}", manifest.format, manifest.version)));
+            return Err(fail(format!(
+                "its format is `{}` version {}; this program reads {FORMAT} version 1",
+                manifest.format, manifest.version
+            )));
         }
         for (name, &bytes) in &manifest.files {
             let found = fs::metadata(path.join(name)).map(|meta| meta.len()).ok();
             if found != Some(bytes) {
-                return Err(fail(format!("{name} has {found:?} bytes where {bytes} were written")));
+                return Err(fail(format!(
+                    "{name} is missing or damaged: {} bytes, expected {bytes}",
+                    found.unwrap_or(0)
+                )));
             }
         }
         let lines = fs::read_to_string(path.join(STUDIES)).map_err(Error::io(path.join(STUDIES)))?;
@@ -249,7 +257,7 @@ impl Index {
         let (images, reports) = (Vectors::read_npy(&path.join(IMAGES))?, Vectors::read_npy(&path.join(REPORTS))?);
         let fits = |vectors: &Vectors| vectors.len() == studies.len() && vectors.width() == manifest.width;
         if studies.len() != manifest.studies || !fits(&images) || !fits(&reports) {
-            return Err(fail("its files differ in their numbers of studies".into()));
+            return Err(fail("its files differ in the number of studies".into()));
         }
         let graph = manifest.graph_recall.map(|_| Graph::open(path, studies.len())).transpose().map_err(fail)?;
         // Looked at for every question; the vectors themselves lie far apart in memory.
@@ -295,7 +303,7 @@ impl Index {
     pub fn check_model(&self, engine: &Engine) -> Result<()> {
         if engine.checksum() != self.manifest.model {
             let message = format!(
-                "{}: its weights are not those the index was made with; index again, or give that model",
+                "{}: the index was made by a model with other weights; pass that model with --model, or index again",
                 engine.path().display()
             );
             return Err(Error::Config(message));

@@ -105,7 +105,11 @@ impl Filter {
             "0" | "no" => Wanted::Absent,
             value => Wanted::Value(value.to_string()),
         };
-        if name.trim().is_empty() { Err(format!("`{text}` names no finding")) } else { Ok((words(name), wanted)) }
+        if name.trim().is_empty() {
+            Err(format!("`{text}`: expected a label, LABEL=0 or COLUMN=VALUE"))
+        } else {
+            Ok((words(name), wanted))
+        }
     }
 
     /// Whether it lets everything through.
@@ -159,7 +163,7 @@ impl Index {
         };
         if query.vector.len() != vectors.width() {
             let (asked, width) = (query.vector.len(), vectors.width());
-            return Err(Error::Input(format!("a query of {asked} values; the index has {width}")));
+            return Err(Error::Input(format!("the query has {asked} values, but the index has {width}")));
         }
         let (has, open) = (self.has(query.among), query.filter.is_open());
         let may =
@@ -199,8 +203,8 @@ impl Index {
             None => Ok(()),
             Some((name, _)) => {
                 let known: Vec<String> = known.into_iter().take(40).collect();
-                let known = if known.is_empty() { "no labels".to_string() } else { known.join(", ") };
-                Err(Error::Input(format!("no study of the index has a label `{name}`; it has {known}")))
+                let known = if known.is_empty() { "none".to_string() } else { known.join(", ") };
+                Err(Error::Input(format!("no study of the index has a label `{name}`; labels of the index: {known}")))
             }
         }
     }
@@ -257,7 +261,7 @@ impl fmt::Display for Answer {
         match self.recall {
             None => writeln!(f, "exact"),
             Some(recall) => {
-                writeln!(f, "approximate: {:.1} % of the 10 nearest are found; --exact finds all", recall * 100.0)
+                writeln!(f, "approximate (recall@10 {:.1} %); search exactly with --exact", recall * 100.0)
             }
         }
     }

@@ -171,14 +171,14 @@ impl LinearProbe {
         let (mut training, mut validation, test) = (of(Split::Train), of(Split::Validate), of(Split::Test));
         for (rows, name) in [(&training, "training"), (&test, "test")] {
             if rows.is_empty() {
-                return Err(Error::Evaluation(format!("a linear probe needs {name} rows; the corpus has none")));
+                return Err(Error::Evaluation(format!("a linear probe needs {name} rows, but the corpus has none")));
             }
         }
         let method = match self.protocol {
             Protocol::Strict => {
-                "one linear layer on frozen features; shares of the training subjects, mean of three seeds"
+                "one linear layer on frozen features; fractions of the training subjects, mean of three seeds"
             }
-            Protocol::Reference => "one linear layer on frozen features; shares of the training rows, one seed",
+            Protocol::Reference => "one linear layer on frozen features; fractions of the training rows, one seed",
         };
         let mut result = TaskResult::new(Task::LinearProbe, self.protocol, method);
         result.rows = test.len();
@@ -193,7 +193,7 @@ impl LinearProbe {
         if validation.is_empty() {
             (training, validation) = hold_out(&training, &data.subjects);
             result.notes.push(format!(
-                "no validation split: {} training rows of other subjects end the training",
+                "no validation split: {} training rows of separate subjects are used for early stopping",
                 validation.len()
             ));
         }

@@ -71,7 +71,7 @@ impl<'a> Tested<'a> {
     pub(super) fn figures(&self, group: &str, meter: &Meter<'_>) -> Vec<Figure> {
         let rows = self.runs.first().map_or(0, |run| run.probabilities.len());
         let outputs = self.names.len();
-        let lacking = "a class does not occur, or nothing else does, among the test rows";
+        let lacking = "the test rows do not contain both positive and negative examples of a class";
         let mut figures = Vec::new();
         if let Some(classes) = &self.classes {
             let matrix = |run: &Run, weights: &[f64]| ConfusionMatrix::new(classes, &run.said, weights, outputs);
@@ -167,7 +167,7 @@ impl<'a> Tested<'a> {
                 Some(classes) => {
                     let (told, said) = (&self.names[classes[place]], &self.names[run.said[place]]);
                     let own = run.probabilities[place][classes[place]];
-                    (own, format!("{told}; called {said}, probability of {told} {:.0} %", 100.0 * own))
+                    (own, format!("{told}; predicted {said}, probability of {told} {:.0} %", 100.0 * own))
                 }
                 None => {
                     let ProbeTruth::Findings { of, .. } = &data.truth else { return (f64::NAN, String::new()) };
