@@ -1,11 +1,12 @@
-//! Heads that name findings: a linear map of the image feature and one of every frontal patch, each to a logit per finding.
+//! Heads that name findings: a linear map of the image feature and one of every frontal patch, each to a logit per finding, and one of
+//! the difference of two visits' image embeddings, to the course of each finding.
 //!
 //! They are not part of the paper. From random weights image-text contrast alone teaches an encoder to see very slowly; the
 //! labels and boxes of a corpus teach it in minutes, after which the paper's losses have something to align (supervised first,
 //! then aligned, as in GreenRFM, arXiv 2603.06467). A run that starts from such an encoder takes it with
 //! `init.take = "encoders"` and needs no labels of its own.
 //!
-//! Letters: `B` studies, `P` patches a view, `F` findings, `H` encoder width.
+//! Letters: `B` studies, `P` patches a view, `F` findings, `H` encoder width, `D` embedding width, `N` pairs of visits.
 
 use tch::Tensor;
 
@@ -17,6 +18,7 @@ use super::vit::ImageFeatures;
 pub struct FindingHeads {
     study: Linear,
     patch: Linear,
+    course: Linear,
 }
 
 /// What the heads give.
@@ -30,9 +32,13 @@ pub struct FindingLogits {
 
 impl FindingHeads {
     /// `None` where no findings are configured.
-    pub fn new(scope: &Scope, width: i64, findings: usize) -> Option<FindingHeads> {
-        let head = |name: &str| Linear::new(&scope.at(name), width, findings as i64);
-        (findings > 0).then(|| FindingHeads { study: head("finding_head.study"), patch: head("finding_head.patch") })
+    pub fn new(scope: &Scope, width: i64, embedding: i64, findings: usize) -> Option<FindingHeads> {
+        let head = |name: &str, inputs: i64| Linear::new(&scope.at(name), inputs, findings as i64);
+        (findings > 0).then(|| FindingHeads {
+            study: head("finding_head.study", width),
+            patch: head("finding_head.patch", width),
+            course: head("finding_head.course", embedding),
+        })
     }
 
     pub fn forward(&self, features: &ImageFeatures) -> FindingLogits {
@@ -41,5 +47,12 @@ impl FindingHeads {
             study: self.study.forward(&features.image.to_kind(kind)),
             patches: self.patch.forward(&features.frontal_patches.to_kind(kind)),
         }
+    }
+
+    /// The logits `[N, F]` of "worsening" and of "improving" for what changed in the image embedding, `[N, D]`. They are each
+    /// other's with time reversed, and those of an unchanged image are alike.
+    pub fn courses(&self, change: &Tensor) -> [Tensor; 2] {
+        let towards = change.to_kind(self.course.weight.kind()).matmul(&self.course.weight.tr());
+        [&towards + &self.course.bias, &self.course.bias - &towards]
     }
 }

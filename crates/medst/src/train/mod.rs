@@ -29,6 +29,7 @@ pub mod recompute;
 pub mod sampler;
 pub mod schedule;
 pub mod sentences;
+pub mod statements;
 pub mod summary;
 pub mod teacher;
 pub mod tensorboard;
