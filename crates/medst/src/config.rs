@@ -247,7 +247,9 @@ impl Config {
             ("loss.courses_weight", loss.courses_weight),
         ];
         if let Some((key, value)) = supervised.into_iter().find(|own| own.1 > 0.0 && self.model.findings.is_empty()) {
-            return Err(Error::Config(format!("{key} = {value}: model.findings must name the findings that labels tell")));
+            return Err(Error::Config(format!(
+                "{key} = {value}: model.findings must name the findings that labels tell"
+            )));
         }
         if loss.phrases_weight > 0.0 && self.data.statements == 0.0 {
             let weight = loss.phrases_weight;

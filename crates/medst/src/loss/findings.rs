@@ -96,7 +96,8 @@ fn divergence(logits: &Tensor, target: &Tensor) -> (Tensor, Tensor) {
     let target = target.to_kind(logits.kind()).nan_to_num(0.0, None::<f64>, None::<f64>);
     let target = &target / target.sum_dim_intlist(&[1i64][..], true, None::<Kind>).clamp_min(1e-6);
     let own = target.clamp_min(1e-12).log();
-    let each = (&target * (own - logits.log_softmax(1, None::<Kind>))).sum_dim_intlist(&[1i64][..], false, None::<Kind>);
+    let each =
+        (&target * (own - logits.log_softmax(1, None::<Kind>))).sum_dim_intlist(&[1i64][..], false, None::<Kind>);
     (each.masked_fill(&known.logical_not(), 0.0).sum(None::<Kind>), known.sum(logits.kind()))
 }
 

@@ -23,7 +23,7 @@ use crate::distributed::share::Share;
 use crate::model::input::Batch;
 use crate::model::vit::ImageFeatures;
 use crate::model::{ImageEmbeddings, MedSt, Mode, ReportEmbeddings};
-use config::LossConfig;
+use config::{LocalKind, LossConfig};
 
 /// Every part of one step's loss, each a scalar tensor, logged under its own name.
 #[derive(Debug)]
@@ -87,11 +87,10 @@ pub fn of_share(
     share: Option<&Share>,
 ) -> Losses {
     let relations = &batch.relations;
-    let own = images.global.size()[0];
     let [findings, boxes, phrases, courses] = supervision(model, &Seen::All(images, reports), batch, config, share);
     // The costliest part is left out where it counts for nothing.
     let local = match config.local_weight > 0.0 {
-        true => local::local(model, images, reports, share.map_or(own, Share::studies), config),
+        true => local::local(model, images, reports, share, config),
         false => zero(&images.global),
     };
     let (image, report, local, global) = match share {
@@ -105,9 +104,12 @@ pub fn of_share(
             let divided = both(&rows.divided);
             let own = share.first()..share.first() + share.own();
             let part = global::part(&divided[0], &divided[1], &own, relations, &model.scale(config), config);
-            let parts = [local, part.loss, part.accuracy_at_1, part.accuracy_at_5];
+            let across = config.local == LocalKind::Across;
+            let parts = [&local, &part.loss, &part.accuracy_at_1, &part.accuracy_at_5];
             let all = share.total(&Tensor::stack(&parts, 0));
-            let [local, loss, accuracy_at_1, accuracy_at_5] = [0, 1, 2, 3].map(|place| all.get(place));
+            let [sum, loss, accuracy_at_1, accuracy_at_5] = [0, 1, 2, 3].map(|place| all.get(place));
+            // That across the batch is the same everywhere already.
+            let local = if across { local } else { sum };
             let alike = both(&rows.alike);
             let global = global::Global { loss, accuracy_at_1, accuracy_at_5 };
             (alike[0].shallow_clone(), alike[1].shallow_clone(), local, global)
@@ -115,7 +117,10 @@ pub fn of_share(
     };
     let temporal = temporal::temporal(&image, &report, relations, config);
     let change = match config.change_weight > 0.0 {
-        true => change::change(&image, &report, relations, &model.scale(config)),
+        true => {
+            let rank = share.map_or(0, |share| share.group.rank());
+            change::change(&image, &report, relations, &model.scale(config).alike(rank))
+        }
         false => zero(&image),
     };
     let total = &global.loss * config.global_weight

@@ -21,8 +21,7 @@ pub struct Statement {
     pub phrase: Option<String>,
 }
 
-const PRESENT: [&str; 5] =
-    ["{}", "There is {}", "{} is present", "Findings of {}", "{} is seen on this study"];
+const PRESENT: [&str; 5] = ["{}", "There is {}", "{} is present", "Findings of {}", "{} is seen on this study"];
 const ABSENT: [&str; 4] = ["no {}", "{} is not seen", "without {}", "No {} on this study"];
 const IMPROVING: [&str; 8] = [
     "improved {}",
@@ -59,10 +58,10 @@ pub fn draw(study: &Study, findings: &[String], random: &mut impl Rng) -> Option
     let mut kinds: Vec<Vec<Statement>> = Vec::new();
     let say = |template: &str, finding: &str| Statement { text: template.replace("{}", finding), phrase: None };
     if let Some(boxes) = study.labels.get(boxes::LABEL).and_then(|label| Boxes::parse(label).ok()) {
-        let phrases = boxes.regions.into_iter().map(|region| Statement {
-            text: region.phrase.clone(),
-            phrase: Some(region.phrase),
-        });
+        let phrases = boxes
+            .regions
+            .into_iter()
+            .map(|region| Statement { text: region.phrase.clone(), phrase: Some(region.phrase) });
         kinds.push(phrases.collect());
     }
     let courses = findings.iter().zip(truth::courses(study, findings)).filter_map(|(finding, course)| {
@@ -134,14 +133,18 @@ mod tests {
         let findings = ["pleural effusion".to_string()];
         let mut random = ChaCha8Rng::seed_from_u64(3);
         let drawn = draw(&study(&[("boxes", label)]), &findings, &mut random).unwrap();
-        assert_eq!((drawn.text.as_str(), drawn.phrase.as_deref()), ("left pleural effusion", Some("left pleural effusion")));
+        assert_eq!(
+            (drawn.text.as_str(), drawn.phrase.as_deref()),
+            ("left pleural effusion", Some("left pleural effusion"))
+        );
     }
 
     /// Otherwise a figure would be of sentences that were trained on.
     #[test]
     fn evaluations_use_other_sentences() {
         let asked = [prompts::positive, prompts::negative, prompts::improving, prompts::worsening];
-        let asked: BTreeSet<String> = asked.iter().flat_map(|make| make("edema")).map(|own| own.to_lowercase()).collect();
+        let asked: BTreeSet<String> =
+            asked.iter().flat_map(|make| make("edema")).map(|own| own.to_lowercase()).collect();
         let said = PRESENT.iter().chain(&ABSENT).chain(&IMPROVING).chain(&STABLE).chain(&WORSENING);
         for statement in said.map(|own| own.replace("{}", "edema").to_lowercase()) {
             assert!(!asked.contains(&statement), "{statement}");

@@ -149,7 +149,7 @@ pub fn brief(entry: &Entry) -> String {
 pub fn line(entry: &Entry) -> String {
     match entry {
         Entry::Train { step, lr, losses, grad_norm, studies_per_second, .. } => {
-            let names = ["global", "local", "forward", "reverse", "change", "findings", "boxes"];
+            let names = ["global", "local", "forward", "reverse", "change", "findings", "boxes", "phrases", "courses"];
             let losses_by_name = losses.named();
             let parts = names.iter().zip(&losses_by_name[1..LOSSES]).filter(|(_, part)| part.1 != 0.0);
             let parts: Vec<String> = parts.map(|(name, part)| format!("{name} {:.3}", part.1)).collect();

@@ -66,7 +66,8 @@ pub fn truth(studies: &[Known], findings: &[String]) -> Result<Truth> {
                 own.or_else(|| (label == 0.0).then(|| vec![0.0; patches]))
             })
             .collect();
-        let of_phrase = phrase.as_ref().zip(regions.as_ref()).map(|(phrase, boxes)| coverage(boxes, frame, |own| own == phrase));
+        let of_phrase =
+            phrase.as_ref().zip(regions.as_ref()).map(|(phrase, boxes)| coverage(boxes, frame, |own| own == phrase));
         named.extend(of_phrase.filter(|own| own.iter().any(|&x| x > 0.0)).unwrap_or_else(|| vec![f32::NAN; patches]));
         courses_known.extend(courses(study, findings).into_iter().map(|course| match course.filter(|_| *follows) {
             None => f32::NAN,
@@ -173,10 +174,17 @@ mod tests {
         // The right half of the upper quarter of a square of 8 pixels, seen through a crop of 4 pixels that begins at (2, 0).
         let region = Region { phrase: "left pleural effusion".into(), left: 4.0, top: 0.0, right: 8.0, bottom: 2.0 };
         let label = Boxes { width: 8.0, height: 8.0, regions: vec![region] }.to_label();
-        let study = study(&[("Pleural Effusion", "1"), ("edema", "0"), ("pneumonia", "-1"), ("edema_progression", "worsening"), ("boxes", &label)]);
+        let study = study(&[
+            ("Pleural Effusion", "1"),
+            ("edema", "0"),
+            ("pneumonia", "-1"),
+            ("edema_progression", "worsening"),
+            ("boxes", &label),
+        ]);
         let frame = Frame { stored: 8, corner: Corner { top: 0, left: 2 }, side: 4, grid: 2 };
         let findings = ["pleural effusion", "edema", "pneumonia"].map(String::from);
-        let known = |phrase: Option<&str>, follows| Known { study: &study, frame, phrase: phrase.map(String::from), follows };
+        let known =
+            |phrase: Option<&str>, follows| Known { study: &study, frame, phrase: phrase.map(String::from), follows };
         let both = [known(Some("left pleural effusion"), true), known(None, false)];
         let truth = truth(&both, &findings).unwrap();
         let values = |x: &Tensor| Vec::<f32>::try_from(x.contiguous().view([-1])).unwrap();
