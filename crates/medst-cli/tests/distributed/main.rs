@@ -126,9 +126,10 @@ fn several_processes_compute_the_steps_of_one() {
         "data.sentences=drawn",
         "data.statements=0.5",
         "data.short_sequences=true",
-        "train.sequences_per_batch=7",
     ];
-    agree(at, "beyond", &[&long[..], &beyond[..]].concat(), &[2, 4]);
+    agree(at, "beyond", &[&long[..], &beyond[..], &["train.sequences_per_batch=7"]].concat(), &[2]);
+    // One process has no study.
+    agree(at, "empty", &[&long[..], &beyond[..], &["train.sequences_per_batch=1"]].concat(), &[2]);
     assert!(lines(&at.join("beyond-1"), "train").iter().any(|line| line["phrases"] != 0.0 && line["courses"] != 0.0));
     // Batches without a full sequence, processes without a study, processes without a lateral view.
     let sparse = ["train.sequences_per_batch=3", "data.sequence_length=6", "data.lateral_fraction=0.1"];

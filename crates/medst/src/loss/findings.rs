@@ -5,12 +5,12 @@
 //! L_findings = mean over known (b, f) of BCE(logit_bf, y_bf)
 //! L_boxes    = mean over known (b, p, f) of BCE(logit_bpf, y_bpf)      y_bpf: share of the patch that boxes of f cover
 //! L_phrases  = mean over phrases of KL(y_b / Σ_p y_bp ‖ softmax_p(mean_w q_bw·k_bp / τ))
-//! L_courses  = mean over known (n, f) of BCE(worse_nf, y_nf = 1) + BCE(better_nf, y_nf = -1)
+//! L_courses  = mean over known (n, f) of BCE(worse_nf, y_nf = 1) + BCE(better_nf, y_nf = -1)     n: pairs of visits and statements
 //! ```
 //!
 //! `q`, `k`: embeddings of the phrase's words and of the frontal patches, whose mean cosine is what a heat map shows
-//! ([`crate::embed::heat`]); τ is `loss.local_temperature`. `worse` and `better` are linear in the change of the image embedding
-//! ([`crate::model::findings`]). Unknown entries are NaN and count nowhere.
+//! ([`crate::embed::heat`]); τ is `loss.local_temperature`. `worse` and `better` are linear in the change of the image embedding and in
+//! the embedding of a statement about a course ([`crate::model::findings`]). Unknown entries are NaN and count nowhere.
 //!
 //! # Shapes
 //! `B` studies, `P` patches, `F` findings, `W` words, `D` embedding width, `N` pairs of visits.
@@ -20,9 +20,9 @@ use tch::{Kind, Reduction, Tensor};
 use super::change::pairs;
 use super::config::LossConfig;
 use crate::device::send_rows;
-use crate::model::findings::FindingLogits;
+use crate::model::findings::{FindingHeads, FindingLogits};
 use crate::model::input::Truth;
-use crate::model::{ImageEmbeddings, MedSt, ReportEmbeddings};
+use crate::model::{ImageEmbeddings, ReportEmbeddings};
 
 /// How many parts there are: findings, boxes, phrases, courses.
 pub const PARTS: usize = 4;
@@ -65,21 +65,26 @@ impl Supervision {
         self
     }
 
-    /// Adds the courses between consecutive visits.
+    /// Adds the courses between consecutive visits, and those that statements tell.
     ///
-    /// * `image`: `[B, D]`; * `sequences`: rows of it, `[Q, T]`, see [`crate::model::input::Relations`].
+    /// * `image`, `report`: `[B, D]`; * `sequences`: rows of them, `[Q, T]`, see [`crate::model::input::Relations`].
     #[must_use]
-    pub fn with_courses(mut self, model: &MedSt, image: &Tensor, sequences: &Tensor, truth: &Truth) -> Supervision {
+    pub fn with_courses(
+        mut self,
+        heads: &FindingHeads,
+        [image, report]: [&Tensor; 2],
+        sequences: &Tensor,
+        truth: &Truth,
+    ) -> Supervision {
         let (earlier, later): (Vec<i64>, Vec<i64>) = pairs(sequences).into_iter().unzip();
-        if let Some(heads) = model.finding_heads().filter(|_| !later.is_empty()) {
-            let later = send_rows(&later, image.device());
-            let change = image.index_select(0, &later) - image.index_select(0, &send_rows(&earlier, image.device()));
-            let course = truth.courses.index_select(0, &later);
-            let known = |which: f64| course.eq(which).to_kind(course.kind()).where_self(&course.isfinite(), &course);
-            let [worse, better] = heads.courses(&change);
-            let [worse, better] = [entropy(&worse, &known(1.0)), entropy(&better, &known(-1.0))];
-            [self.sums[3], self.counts[3]] = [worse.0 + better.0, worse.1];
-        }
+        let [earlier, later] = [earlier, later].map(|rows| send_rows(&rows, image.device()));
+        let change = image.index_select(0, &later) - image.index_select(0, &earlier);
+        let told = Tensor::cat(&[change, report.shallow_clone()], 0);
+        let course = Tensor::cat(&[truth.courses.index_select(0, &later), truth.told.shallow_clone()], 0);
+        let known = |which: f64| course.eq(which).to_kind(course.kind()).where_self(&course.isfinite(), &course);
+        let [worse, better] = heads.courses(&told);
+        let [worse, better] = [entropy(&worse, &known(1.0)), entropy(&better, &known(-1.0))];
+        [self.sums[3], self.counts[3]] = [worse.0 + better.0, worse.1];
         self
     }
 
@@ -123,6 +128,7 @@ mod tests {
             patches: Tensor::from_slice(patches).view([1, -1, 1]),
             named: unknown.view([1, 1]),
             courses: unknown.view([1, 1]),
+            told: unknown.view([1, 1]),
         }
     }
 

@@ -205,10 +205,10 @@ fn supervision(
         if config.phrases_weight > 0.0 {
             own = own.with_phrases(images, reports, truth, config);
         }
-        if config.courses_weight > 0.0 {
+        if let Some(heads) = model.finding_heads().filter(|_| config.courses_weight > 0.0) {
             let first = share.map_or(0, Share::first);
             let sequences = own_sequences(&batch.relations.sequences, first..first + images.global.size()[0]);
-            own = own.with_courses(model, &images.global, &sequences, truth);
+            own = own.with_courses(heads, [&images.global, &reports.global], &sequences, truth);
         }
     }
     match share {

@@ -1,5 +1,6 @@
-//! Heads that name findings: a linear map of the image feature and one of every frontal patch, each to a logit per finding, and one of
-//! the difference of two visits' image embeddings, to the course of each finding.
+//! Heads that name findings: a linear map of the image feature and one of every frontal patch, each to a logit per finding; and for
+//! each finding a direction of the embeddings, along which the image moves when the finding worsens and which sentences about its
+//! course share.
 //!
 //! They are not part of the paper. From random weights image-text contrast alone teaches an encoder to see very slowly; the
 //! labels and boxes of a corpus teach it in minutes, after which the paper's losses have something to align (supervised first,
@@ -11,7 +12,11 @@
 use tch::Tensor;
 
 use super::parameters::{Linear, Scope};
+use super::projection::unit;
 use super::vit::ImageFeatures;
+
+/// What a cosine with a direction is divided by.
+const COURSE_TEMPERATURE: f64 = 0.1;
 
 /// Linear heads for the configured findings.
 #[derive(Debug)]
@@ -49,10 +54,13 @@ impl FindingHeads {
         }
     }
 
-    /// The logits `[N, F]` of "worsening" and of "improving" for what changed in the image embedding, `[N, D]`. They are each
-    /// other's with time reversed, and those of an unchanged image are alike.
+    /// The logits `[N, F]` of "worsening" and of "improving" for what changed in the image embedding, or for the embedding of a
+    /// sentence, `[N, D]`. With time reversed they change places; those of an unchanged image are alike.
+    ///
+    /// Directions are unit vectors, so that a course has to show in the embedding rather than in the weights.
     pub fn courses(&self, change: &Tensor) -> [Tensor; 2] {
-        let towards = change.to_kind(self.course.weight.kind()).matmul(&self.course.weight.tr());
+        let directions = unit(&self.course.weight);
+        let towards = change.to_kind(directions.kind()).matmul(&directions.tr()) / COURSE_TEMPERATURE;
         [&towards + &self.course.bias, &self.course.bias - &towards]
     }
 }

@@ -267,14 +267,16 @@ pub struct Truth {
     pub named: Tensor,
     /// `[B, F]` float32: the course since the visit before, -1 improving, 0 stable, 1 worsening; NaN where that is not known.
     pub courses: Tensor,
+    /// `[B, F]` float32: the course that the text tells, where it is a statement of one; otherwise NaN.
+    pub told: Tensor,
 }
 
 impl Truth {
     /// The same on another device.
     pub fn to_device(&self, device: Device) -> Truth {
-        let [findings, patches, named, courses] =
-            [&self.findings, &self.patches, &self.named, &self.courses].map(|own| send(own, device));
-        Truth { findings, patches, named, courses }
+        let [findings, patches, named, courses, told] =
+            [&self.findings, &self.patches, &self.named, &self.courses, &self.told].map(|own| send(own, device));
+        Truth { findings, patches, named, courses, told }
     }
 }
 

@@ -274,7 +274,7 @@ impl<'a> Dataset<'a> {
             .map(|((&row, &study), frame)| Known {
                 study,
                 frame,
-                phrase: self.statement(row, crop).and_then(|own| own.phrase),
+                statement: self.statement(row, crop),
                 follows: self.follows[row as usize],
             })
             .collect();

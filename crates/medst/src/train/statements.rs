@@ -19,6 +19,8 @@ pub struct Statement {
     pub text: String,
     /// The phrase of the boxes that the text names, where it is one.
     pub phrase: Option<String>,
+    /// The place of a finding, and its course that the text tells, where it tells one.
+    pub course: Option<(usize, Course)>,
 }
 
 const PRESENT: [&str; 5] = ["{}", "There is {}", "{} is present", "Findings of {}", "{} is seen on this study"];
@@ -56,26 +58,33 @@ const WORSENING: [&str; 8] = [
 /// known. `None` where nothing is.
 pub fn draw(study: &Study, findings: &[String], random: &mut impl Rng) -> Option<Statement> {
     let mut kinds: Vec<Vec<Statement>> = Vec::new();
-    let say = |template: &str, finding: &str| Statement { text: template.replace("{}", finding), phrase: None };
+    let say = |template: &str, finding: usize| Statement {
+        text: template.replace("{}", &findings[finding]),
+        phrase: None,
+        course: None,
+    };
     if let Some(boxes) = study.labels.get(boxes::LABEL).and_then(|label| Boxes::parse(label).ok()) {
-        let phrases = boxes
-            .regions
-            .into_iter()
-            .map(|region| Statement { text: region.phrase.clone(), phrase: Some(region.phrase) });
+        let phrases = boxes.regions.into_iter().map(|region| Statement {
+            text: region.phrase.clone(),
+            phrase: Some(region.phrase),
+            course: None,
+        });
         kinds.push(phrases.collect());
     }
-    let courses = findings.iter().zip(truth::courses(study, findings)).filter_map(|(finding, course)| {
-        let templates: &[&str] = match course? {
+    let courses = truth::courses(study, findings).into_iter().enumerate().filter_map(|(finding, course)| {
+        let course = course?;
+        let templates: &[&str] = match course {
             Course::Improving => &IMPROVING,
             Course::Stable => &STABLE,
             Course::Worsening => &WORSENING,
         };
-        templates.choose(random).map(|template| say(template, finding))
+        let template = templates.choose(random)?;
+        Some(Statement { course: Some((finding, course)), ..say(template, finding) })
     });
     kinds.push(courses.collect());
     let labels = truth::labels(study, findings);
     let of_label = |value: f32, templates: &[&str], random: &mut _| -> Vec<Statement> {
-        let named = findings.iter().zip(&labels).filter(|(_, label)| **label == value);
+        let named = labels.iter().enumerate().filter(|(_, label)| **label == value);
         named.filter_map(|(finding, _)| templates.choose(random).map(|template| say(template, finding))).collect()
     };
     // What is present tells more than what is absent, which most studies share.

@@ -48,7 +48,7 @@ pub struct Validated {
 }
 
 /// Of the named parts those that are losses; the others are accuracies.
-const LOSSES: usize = 8;
+const LOSSES: usize = 10;
 
 /// Steps that the first and the last losses are averaged over.
 const WINDOW: usize = 5;

@@ -7,6 +7,7 @@ use medst_data::image::crop::Corner;
 use medst_data::study::Study;
 use tch::Tensor;
 
+use super::statements::Statement;
 use crate::eval::pairs::Course;
 use crate::eval::prompts;
 use crate::model::input::Truth;
@@ -28,8 +29,8 @@ pub struct Frame {
 pub struct Known<'a> {
     pub study: &'a Study,
     pub frame: Frame,
-    /// The phrase that its text is, where it is one.
-    pub phrase: Option<String>,
+    /// What is read in place of its report.
+    pub statement: Option<Statement>,
     /// Whether the study before it in its sequence is its visit before, to which its courses refer.
     pub follows: bool,
 }
@@ -44,8 +45,8 @@ pub fn truth(studies: &[Known], findings: &[String]) -> Result<Truth> {
     let patches = studies.first().map_or(0, |known| known.frame.grid * known.frame.grid);
     let mut present: Vec<f32> = Vec::with_capacity(studies.len() * findings.len());
     let mut covered: Vec<f32> = Vec::with_capacity(studies.len() * findings.len() * patches);
-    let (mut courses_known, mut named): (Vec<f32>, Vec<f32>) = (Vec::new(), Vec::new());
-    for Known { study, frame, phrase, follows } in studies {
+    let (mut courses_known, mut named, mut told) = (Vec::new(), Vec::new(), Vec::new());
+    for Known { study, frame, statement, follows } in studies {
         let labels = labels(study, findings);
         let regions = match study.labels.get(boxes::LABEL).filter(|label| !label.is_empty()) {
             Some(label) => Some(
@@ -66,15 +67,14 @@ pub fn truth(studies: &[Known], findings: &[String]) -> Result<Truth> {
                 own.or_else(|| (label == 0.0).then(|| vec![0.0; patches]))
             })
             .collect();
-        let of_phrase =
-            phrase.as_ref().zip(regions.as_ref()).map(|(phrase, boxes)| coverage(boxes, frame, |own| own == phrase));
+        let phrase = statement.as_ref().and_then(|own| own.phrase.as_ref());
+        let of_phrase = phrase.zip(regions.as_ref()).map(|(phrase, boxes)| coverage(boxes, frame, |own| own == phrase));
         named.extend(of_phrase.filter(|own| own.iter().any(|&x| x > 0.0)).unwrap_or_else(|| vec![f32::NAN; patches]));
-        courses_known.extend(courses(study, findings).into_iter().map(|course| match course.filter(|_| *follows) {
-            None => f32::NAN,
-            Some(Course::Improving) => -1.0,
-            Some(Course::Stable) => 0.0,
-            Some(Course::Worsening) => 1.0,
-        }));
+        courses_known.extend(courses(study, findings).into_iter().map(|course| direction(course.filter(|_| *follows))));
+        let of_text = statement.as_ref().and_then(|own| own.course);
+        told.extend(
+            (0..findings.len()).map(|finding| direction(of_text.filter(|own| own.0 == finding).map(|own| own.1))),
+        );
         present.extend(&labels);
         covered.extend(
             (0..patches).flat_map(|patch| {
@@ -88,6 +88,7 @@ pub fn truth(studies: &[Known], findings: &[String]) -> Result<Truth> {
         patches: Tensor::from_slice(&covered).view([count, patches as i64, names]),
         named: Tensor::from_slice(&named).view([count, patches as i64]),
         courses: Tensor::from_slice(&courses_known).view([count, names]),
+        told: Tensor::from_slice(&told).view([count, names]),
     })
 }
 
@@ -116,6 +117,16 @@ pub(super) fn courses(study: &Study, findings: &[String]) -> Vec<Option<Course>>
         }
     }
     values
+}
+
+/// A course as a number; NaN where none is known.
+fn direction(course: Option<Course>) -> f32 {
+    match course {
+        None => f32::NAN,
+        Some(Course::Improving) => -1.0,
+        Some(Course::Stable) => 0.0,
+        Some(Course::Worsening) => 1.0,
+    }
 }
 
 /// Whether a phrase ends with the name of a finding.
@@ -183,9 +194,11 @@ mod tests {
         ]);
         let frame = Frame { stored: 8, corner: Corner { top: 0, left: 2 }, side: 4, grid: 2 };
         let findings = ["pleural effusion", "edema", "pneumonia"].map(String::from);
-        let known =
-            |phrase: Option<&str>, follows| Known { study: &study, frame, phrase: phrase.map(String::from), follows };
-        let both = [known(Some("left pleural effusion"), true), known(None, false)];
+        let known = |statement: Option<Statement>, follows| Known { study: &study, frame, statement, follows };
+        let phrase = "left pleural effusion".to_string();
+        let said = Statement { text: phrase.clone(), phrase: Some(phrase), course: None };
+        let told = Statement { text: "stable edema".into(), phrase: None, course: Some((1, Course::Stable)) };
+        let both = [known(Some(said), true), known(Some(told), false)];
         let truth = truth(&both, &findings).unwrap();
         let values = |x: &Tensor| Vec::<f32>::try_from(x.contiguous().view([-1])).unwrap();
         let labels = values(&truth.findings);
@@ -198,6 +211,8 @@ mod tests {
         assert_eq!(values(&truth.named.get(0)), [0.0, 1.0, 0.0, 0.0]);
         assert!(values(&truth.named.get(1)).iter().all(|own| own.is_nan()));
         assert_eq!(values(&truth.courses.get(0))[1], 1.0);
+        assert_eq!(values(&truth.told.get(1))[1], 0.0);
+        assert!(values(&truth.told).iter().filter(|own| own.is_nan()).count() == 5);
         // The course of another visit's study is not that of the pair.
         assert!(values(&truth.courses.get(1)).iter().all(|own| own.is_nan()));
     }
@@ -206,7 +221,7 @@ mod tests {
     fn a_broken_label_names_its_study() {
         let frame = Frame { stored: 8, corner: Corner { top: 0, left: 0 }, side: 8, grid: 2 };
         let study = study(&[("boxes", "{")]);
-        let known = Known { study: &study, frame, phrase: None, follows: false };
+        let known = Known { study: &study, frame, statement: None, follows: false };
         let error = truth(&[known], &["edema".into()]).unwrap_err().to_string();
         assert!(error.contains("study b"), "{error}");
     }
