@@ -1,6 +1,6 @@
 """Trains a scikit-learn probe on the features of a model, and compares it with the model's own zero-shot answers.
 
-    python python/examples/probe.py --model try/run --corpus try/corpus
+    python python/examples/probe.py --model phantom --corpus try/corpus
 
 Needs scikit-learn. The cells (`# %%`) are those of a notebook.
 """

@@ -3,7 +3,7 @@
 //! A sentence is aligned by itself, as a phrase is ([`ground::ground`]), so that its heat map is that of the phrase. Its *closeness* is the mean
 //! over its words of the highest cosine with a patch, weighted with the importance that the model's local loss gives words; it *matches* where that
 //! reaches a bound. The bound is the reader's choice: cosines of words and patches are no probabilities, and how high they are
-//! differs between models. (The peak of the heat map told sentences that affirm a finding from those that deny one worse: docs/page.md.)
+//! differs between models. (The peak of the heat map told sentences that affirm a finding from those that deny one worse: docs/log.md.)
 
 use medst_data::report::{clean, spans};
 use serde::Serialize;

@@ -3,7 +3,7 @@
 //!
 //! The published local loss ([`super::local`]) contrasts a word's context with the contexts of *other words of the same study*,
 //! which the positions of patches alone can tell apart: it reaches zero on pictures that do not belong to the reports
-//! (docs/evidence.md). Here the contrast is between studies, as in GLoRIA (Huang et al., ICCV 2021). What a word finds in a
+//! (`runs/needs_pictures.sh`). Here the contrast is between studies, as in GLoRIA (Huang et al., ICCV 2021). What a word finds in a
 //! picture is a smooth maximum over patches, as in FILIP (Yao et al., ICLR 2022), which uses the maximum: it is computed in a
 //! third of the time that contexts take, and is what a heat map shows. Words count by their importance, as in the paper:
 //!
