@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains the model that comes with the program, `--model phantom`, and evaluates it on patients that nothing was chosen on.
 #
-#   runs/phantom_model.sh OUT [NAME]    about 90 minutes of one core; what is there is kept, a run that was stopped goes on
+#   runs/phantom_model.sh OUT [NAME]    about two hours of one core; what is there is kept, a run that was stopped goes on
 #
 # The result is OUT/phantom (weights in 16 bits, card, configuration, log, figures). With NAME it is also copied to models/NAME.
 # Seeds of cohorts below 1,000,000 are for training; evaluations use others.
@@ -31,18 +31,14 @@ stage() { # NAME CORPUS STEPS KEY=VALUE …
 say "drawing 16,000 patients"
 cohort first 4000 5
 cohort second 12000 6
-say "stage 1 of 4: to see, by labels and boxes"
-stage see first 1800 train.validate_every=900 loss.global_weight=0 loss.local_weight=0 loss.temporal_weight=0 loss.change_weight=0 data.short_sequences=false
-say "stage 2 of 4: to read, by the contrast of images and reports, words and patches"
-stage read first 1500 train.validate_every=500 init.weights="$out/see/best/model.safetensors" loss.temporal_weight=0.05 loss.change_weight=0 data.short_sequences=false
-say "stage 3 of 4: to compare, by changes between visits"
-stage compare first 300 train.validate_every=150 init.weights="$out/read/best/model.safetensors" loss.temporal_weight=0.3 loss.change_weight=0.5 optimizer.lr=7e-4
-say "stage 4 of 4: all of it, on more patients"
-stage all second 4200 train.validate_every=700 init.weights="$out/compare/last/model.safetensors" optimizer.lr=7e-4 optimizer.warmup_fraction=0.03
-
-# The last stage learns change at the cost of some sight (docs/log.md); half-way between it and the second stage most of both is kept. The
-# share was chosen on 300 patients of seed 2000001.
-python3 tools/average_weights.py "$out/read/best" "$out/all/best" 0.5 "$out/average"
+say "stage 1 of 3: to see, by labels and boxes"
+stage see first 1800 train.validate_every=600 loss.global_weight=0 loss.local_weight=0 loss.temporal_weight=0 loss.change_weight=0 \
+  loss.phrases_weight=0 loss.courses_weight=0 data.statements=0 loss.boxes_weight=5 data.short_sequences=false
+say "stage 2 of 3: to read, by the contrast of images and reports, words and patches"
+stage read second 1000 train.validate_every=1000 init.weights="$out/see/best/model.safetensors" loss.temporal_weight=0.05 loss.change_weight=0.3 \
+  loss.phrases_weight=1 loss.courses_weight=1 loss.boxes_weight=5 data.statements=0.4
+say "stage 3 of 3: all of it, for longer"
+stage all second 7000 train.validate_every=1000 init.weights="$out/read/last/model.safetensors" optimizer.warmup_fraction=0.02
 
 say "evaluating on 1,000 patients drawn with another seed"
 test=$out/test
@@ -56,17 +52,17 @@ fi
 evaluate() { # OUT CORPUS TASK …
   local to=$1 corpus=$2
   shift 2
-  [ -e "$to/results.json" ] || "$medst" -q eval "$@" --model "$out/average" --corpus "$corpus" --split all --no-pictures --out "$to"
+  [ -e "$to/results.json" ] || "$medst" -q eval "$@" --model "$out/all" --corpus "$corpus" --split all --no-pictures --out "$to"
 }
 evaluate "$out/figures-cohort" "$test/cohort" zero-shot grounding retrieval sequence-order
 # The probe trains on the training patients of this cohort and is judged on its test patients.
 [ -e "$out/figures-probe/results.json" ] ||
-  "$medst" -q eval linear-probe --model "$out/average" --corpus "$test/cohort" --no-pictures --out "$out/figures-probe"
+  "$medst" -q eval linear-probe --model "$out/all" --corpus "$test/cohort" --no-pictures --out "$out/figures-probe"
 evaluate "$out/figures-pairs" "$test/pairs" temporal-image temporal-sentence progression
 python3 tools/phantom_figures.py "$out" | tee "$out/figures.md"
 
 say "the model"
-"$medst" -q convert "$out/average" --out "$out/phantom" --half --overwrite
+"$medst" -q convert "$out/all" --out "$out/phantom" --half --overwrite
 cp "$out/all/config.toml" "$out/phantom/config.toml"
 cp "$out/figures.md" "$out/phantom/figures.md"
 "$medst" card "$out/phantom" --evaluation "$out/figures-cohort/results.json" --out "$out/phantom/README.md"

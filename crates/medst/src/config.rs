@@ -37,6 +37,9 @@ pub struct DataConfig {
     /// Draw a further frontal image of a visit, where there is one, as often as the first.
     pub alternative_frontals: bool,
     pub sentences: SentenceChoice,
+    /// Share of the studies that are read as a statement made from their labels ([`crate::train::statements`]) instead of their
+    /// report, in training; for models with `model.findings`.
+    pub statements: f64,
     /// Studies of a full sequence; the corpus' own where absent.
     pub sequence_length: Option<usize>,
     /// Shorter sequences of two studies or more take part in the temporal loss as well.
@@ -55,6 +58,7 @@ impl Default for DataConfig {
             loader_threads: 2,
             alternative_frontals: true,
             sentences: SentenceChoice::All,
+            statements: 0.0,
             sequence_length: None,
             short_sequences: false,
             subjects: None,
@@ -234,7 +238,25 @@ impl Config {
     pub fn validate(&self) -> Result<()> {
         self.model.validate()?;
         self.loss.validate()?;
-        let (optimizer, train) = (&self.optimizer, &self.train);
+        let (optimizer, train, loss) = (&self.optimizer, &self.train, &self.loss);
+        let supervised = [
+            ("data.statements", self.data.statements),
+            ("loss.findings_weight", loss.findings_weight),
+            ("loss.boxes_weight", loss.boxes_weight),
+            ("loss.phrases_weight", loss.phrases_weight),
+            ("loss.courses_weight", loss.courses_weight),
+        ];
+        if let Some((key, value)) = supervised.into_iter().find(|own| own.1 > 0.0 && self.model.findings.is_empty()) {
+            return Err(Error::Config(format!(
+                "{key} = {value}: model.findings must name the findings that labels tell"
+            )));
+        }
+        if loss.phrases_weight > 0.0 && self.data.statements == 0.0 {
+            let weight = loss.phrases_weight;
+            return Err(Error::Config(format!(
+                "loss.phrases_weight = {weight}: phrases are read where data.statements is above 0"
+            )));
+        }
         let at_least_one = [
             ("data.loader_threads", self.data.loader_threads as u64),
             ("data.subjects", self.data.subjects.unwrap_or(1) as u64),
@@ -256,6 +278,7 @@ impl Config {
         let lateral_fraction = self.data.lateral_fraction;
         let ranges = [
             ("data.lateral_fraction", lateral_fraction, (0.0..=1.0).contains(&lateral_fraction)),
+            ("data.statements", self.data.statements, (0.0..=1.0).contains(&self.data.statements)),
             ("optimizer.lr", optimizer.lr, optimizer.lr > 0.0),
             ("optimizer.min_lr", optimizer.min_lr, (0.0..=optimizer.lr).contains(&optimizer.min_lr)),
             ("optimizer.betas[0]", optimizer.betas[0], (0.0..1.0).contains(&optimizer.betas[0])),

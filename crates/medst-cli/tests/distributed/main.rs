@@ -113,6 +113,24 @@ fn several_processes_compute_the_steps_of_one() {
         "loss.negatives=other_subjects",
     ];
     agree(at, "taught", &[&long[..], &taught[..], &["train.sequences_per_batch=7"]].concat(), &[2]);
+    // Everything beyond the paper.
+    let beyond = [
+        "model.temperature=learned",
+        "model.findings=[\"edema\", \"pleural effusion\", \"pneumothorax\"]",
+        "loss.findings_weight=1.0",
+        "loss.boxes_weight=1.0",
+        "loss.phrases_weight=0.5",
+        "loss.courses_weight=0.5",
+        "loss.change_weight=0.5",
+        "loss.local=across",
+        "data.sentences=drawn",
+        "data.statements=0.5",
+        "data.short_sequences=true",
+    ];
+    agree(at, "beyond", &[&long[..], &beyond[..], &["train.sequences_per_batch=7"]].concat(), &[2]);
+    // One process has no study.
+    agree(at, "empty", &[&long[..], &beyond[..], &["train.sequences_per_batch=1"]].concat(), &[2]);
+    assert!(lines(&at.join("beyond-1"), "train").iter().any(|line| line["phrases"] != 0.0 && line["courses"] != 0.0));
     // Batches without a full sequence, processes without a study, processes without a lateral view.
     let sparse = ["train.sequences_per_batch=3", "data.sequence_length=6", "data.lateral_fraction=0.1"];
     agree(at, "sparse", &[&long[..], &sparse[..]].concat(), &[4]);

@@ -92,6 +92,18 @@ impl Patient {
         Patient::draw_as(seed, number, Difficulty::Plain)
     }
 
+    /// The course of a finding since the visit before, in the words of MS-CXR-T; empty where it was absent and still is, where
+    /// there is no earlier visit, and where the images do not show it.
+    pub fn progression(&self, finding: Finding, visit: usize) -> &'static str {
+        let course = self.courses.iter().find(|course| course.finding == finding && !course.hidden);
+        match course.map(|course| course.change(visit)) {
+            Some(Change::Improving | Change::Resolved) => "improving",
+            Some(Change::Stable) => "stable",
+            Some(Change::Worsening | Change::New) => "worsening",
+            Some(Change::First | Change::Absent) | None => "",
+        }
+    }
+
     /// The patient of a number in the cohort of a seed.
     pub fn draw_as(seed: u64, number: u32, difficulty: Difficulty) -> Patient {
         let mut random = random(seed, number, 0);

@@ -14,7 +14,8 @@
 //! ```
 //!
 //! τ is `loss.local_temperature`, τ_g the temperature of the global loss. Work and memory grow with the square of the batch:
-//! `B·P` patches times all words.
+//! `B·P` patches times all words. Of several processes each looks for all words in its own pictures; they pass words, and the
+//! scores of their pictures.
 //!
 //! # Shapes
 //! `B` studies, `W` words, `N` words of all reports together, `P` patches of a study (one or two views), `D` embedding width.
@@ -22,32 +23,88 @@
 use tch::{Kind, Tensor};
 
 use super::config::LossConfig;
-use super::local::{Layers, Tokens, groups};
+use super::local::{Group, Layers, Tokens, groups};
 use super::scale::Scale;
+use crate::distributed::share::Share;
 
-/// The loss of a batch; all of it must be in this process.
-pub fn of_tokens(layers: &Layers<'_>, tokens: &Tokens<'_>, scale: &Scale<'_>, config: &LossConfig) -> Tensor {
+/// The loss of a batch, the same on every process.
+///
+/// * `share`: the studies that other processes have; `None` where all are here.
+pub fn of_tokens(
+    layers: &Layers<'_>,
+    tokens: &Tokens<'_>,
+    scale: &Scale<'_>,
+    config: &LossConfig,
+    share: Option<&Share>,
+) -> Tensor {
     let temperature = config.local_temperature;
-    let (studies, words, width) = (tokens.words.size()[0], tokens.words.size()[1], tokens.words.size()[2]);
-    let rows = tokens.word_exists.reshape([-1]).nonzero().squeeze_dim(1);
-    let asked = tokens.words.reshape([studies * words, width]).index_select(0, &rows);
-    let (mut order, mut found, mut importance) = (Vec::new(), Vec::new(), Vec::new());
-    for group in groups(tokens) {
-        let patches = group.patches.size()[1] as f64;
-        let scores = group.patches.matmul(&asked.tr()) / temperature;
-        found.push((scores.logsumexp([1i64], false) - patches.ln()) * temperature);
-        importance.push(group.word_importance(layers, temperature));
-        order.extend(group.rows);
-    }
-    let back = places(&order).to_device(asked.device());
+    let groups = groups(tokens);
+    let order: Vec<i64> = groups.iter().flat_map(|group| group.rows.iter().copied()).collect();
+    let back = places(&order).to_device(tokens.words.device());
     let in_order = |parts: &[Tensor]| Tensor::cat(parts, 0).index_select(0, &back);
-    let weights = in_order(&importance).reshape([-1]).index_select(0, &rows);
-    let terms = in_order(&found) * weights;
-    let padded = Tensor::zeros([studies, studies * words], (terms.kind(), terms.device()));
-    let scores = padded.index_copy(1, &rows, &terms).view([studies, studies, words]);
-    let logits = scale.logits(&scores.sum_dim_intlist(&[2i64][..], false, None::<Kind>));
+    let importance: Vec<Tensor> = groups.iter().map(|group| group.word_importance(layers, temperature)).collect();
+    let importance = if groups.is_empty() { tokens.words.select(2, 0) } else { in_order(&importance) };
+    let asked = Words::new(tokens, &importance, share);
+    let look = |group: &Group| {
+        let patches = group.patches.size()[1] as f64;
+        let scores = group.patches.matmul(&asked.words.tr()) / temperature;
+        (scores.logsumexp([1i64], false) - patches.ln()) * temperature
+    };
+    let found: Vec<Tensor> = groups.iter().map(look).collect();
+    let found = match found.is_empty() {
+        true => {
+            tokens.frontal_patches.sum_dim_intlist(&[1i64, 2][..], false, None::<Kind>).unsqueeze(1) * &asked.importance
+        }
+        false => in_order(&found),
+    };
+    let none = Tensor::zeros([found.size()[0], asked.reports], (found.kind(), found.device()));
+    let own = none.index_add(1, &asked.report, &(found * &asked.importance));
+    let scores = share.map_or_else(|| own.shallow_clone(), |share| share.gather(&own).alike);
+    let logits = scale.alike(share.map_or(0, |share| share.group.rank())).logits(&scores);
     let entropy = |axis: i64| -logits.log_softmax(axis, None::<Kind>).diagonal(0, 0, 1).mean(None::<Kind>);
     entropy(0) + entropy(1)
+}
+
+/// The `N` words of all reports of a batch.
+struct Words {
+    /// `[N, D]`.
+    words: Tensor,
+    /// `[N]`.
+    importance: Tensor,
+    /// `[N]` int64: the report that each is of.
+    report: Tensor,
+    /// How many reports there are.
+    reports: i64,
+}
+
+impl Words {
+    /// * `importance`: of the words of this process, `[B, W]`.
+    fn new(tokens: &Tokens<'_>, importance: &Tensor, share: Option<&Share>) -> Words {
+        let exists = tokens.word_exists.to_kind(importance.kind());
+        // What is known of a word side by side, so that it is passed in one go.
+        let own = Tensor::cat(&[tokens.words, &importance.unsqueeze(2), &exists.unsqueeze(2)], 2);
+        let all = match share {
+            None => own,
+            Some(share) => {
+                let longest = share.group.gather_bytes(&own.size()[1].to_le_bytes());
+                let number = |bytes: Vec<u8>| bytes.try_into().map_or(0, i64::from_le_bytes);
+                let longest = longest.into_iter().map(number).max().unwrap_or(0);
+                let [studies, words, columns] = [own.size()[0], own.size()[1], own.size()[2]];
+                let padded = own.constant_pad_nd([0, 0, 0, longest - words]).reshape([studies, longest * columns]);
+                share.gather(&padded).divided.view([-1, longest, columns])
+            }
+        };
+        let (reports, longest, columns) = (all.size()[0], all.size()[1], all.size()[2]);
+        let all = all.reshape([reports * longest, columns]);
+        let there = all.select(1, columns - 1).gt(0.5).nonzero().squeeze_dim(1);
+        let all = all.index_select(0, &there);
+        Words {
+            words: all.narrow(1, 0, columns - 2),
+            importance: all.select(1, columns - 2),
+            report: there.floor_divide_scalar(longest),
+            reports,
+        }
+    }
 }
 
 /// For each study its place in `order`.
@@ -109,7 +166,7 @@ mod tests {
             let layers =
                 Layers { word_importance: words, patch_importance: patches, padding_words: false, raw_context: false };
             let config = LossConfig::default();
-            of_tokens(&layers, &tokens, &Scale::fixed(config.global_temperature), &config)
+            of_tokens(&layers, &tokens, &Scale::fixed(config.global_temperature), &config, None)
         }
     }
 

@@ -37,7 +37,7 @@ pub fn change(image: &Tensor, report: &Tensor, relations: &Relations, scale: &Sc
 }
 
 /// Consecutive visits `(earlier, later)` of all sequences.
-fn pairs(sequences: &Tensor) -> Vec<(i64, i64)> {
+pub(super) fn pairs(sequences: &Tensor) -> Vec<(i64, i64)> {
     let (count, steps) = sequences.size2().expect("sequences are [Q, T]");
     let rows = Vec::<i64>::try_from(sequences.contiguous().view([-1])).expect("row numbers");
     let sequence = |n: usize| &rows[n * steps as usize..(n + 1) * steps as usize];

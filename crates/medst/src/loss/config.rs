@@ -19,6 +19,10 @@ pub struct LossConfig {
     pub findings_weight: f64,
     /// Weight of the loss of boxes, patch by patch.
     pub boxes_weight: f64,
+    /// Weight of the loss of phrases, whose words are to find the patches in their boxes (`data.statements`).
+    pub phrases_weight: f64,
+    /// Weight of the loss of labelled courses between visits; sequences as for the temporal loss.
+    pub courses_weight: f64,
     /// Within the temporal loss, the weight of forward mapping classification …
     pub forward_mapping_weight: f64,
     /// … and of reverse mapping regression.
@@ -134,6 +138,8 @@ impl Default for LossConfig {
             change_weight: 0.0,
             findings_weight: 0.0,
             boxes_weight: 0.0,
+            phrases_weight: 0.0,
+            courses_weight: 0.0,
             forward_mapping_weight: 1.0,
             reverse_mapping_weight: 1.0,
             global_temperature: 0.07,
@@ -156,11 +162,10 @@ impl Default for LossConfig {
 }
 
 impl LossConfig {
-    /// Whether anything is asked of reports; without, only labels and boxes of pictures are learned.
+    /// Whether anything is asked of reports or embeddings; without, only labels and boxes of pictures are learned.
     pub fn reads_reports(&self) -> bool {
-        [self.global_weight, self.local_weight, self.temporal_weight, self.change_weight]
-            .iter()
-            .any(|&weight| weight > 0.0)
+        let of_reports = [self.global_weight, self.local_weight, self.temporal_weight, self.change_weight];
+        of_reports.iter().chain([&self.phrases_weight, &self.courses_weight]).any(|&weight| weight > 0.0)
     }
 
     /// Whether targets come from a slower model.
@@ -180,6 +185,8 @@ impl LossConfig {
             ("change_weight", self.change_weight, self.change_weight >= 0.0),
             ("findings_weight", self.findings_weight, self.findings_weight >= 0.0),
             ("boxes_weight", self.boxes_weight, self.boxes_weight >= 0.0),
+            ("phrases_weight", self.phrases_weight, self.phrases_weight >= 0.0),
+            ("courses_weight", self.courses_weight, self.courses_weight >= 0.0),
             ("forward_mapping_weight", self.forward_mapping_weight, self.forward_mapping_weight >= 0.0),
             ("reverse_mapping_weight", self.reverse_mapping_weight, self.reverse_mapping_weight >= 0.0),
             ("global_temperature", self.global_temperature, self.global_temperature > 0.0),

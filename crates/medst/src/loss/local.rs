@@ -22,6 +22,7 @@ use tch::{Kind, Tensor};
 use super::across;
 use super::config::{ImportanceKind, LocalKind, LossConfig};
 use crate::device::send_rows;
+use crate::distributed::share::Share;
 use crate::model::importance::Importance;
 use crate::model::projection::unit;
 use crate::model::{ImageEmbeddings, MedSt, ReportEmbeddings};
@@ -65,14 +66,16 @@ pub struct Tokens<'a> {
 
 /// The local loss of a batch, of the configured kind.
 ///
-/// * `whole`: the studies to take the mean over; more than these where other processes have the others.
+/// * `share`: the studies that other processes have; `None` where all are here. Of several processes each gives its part of the sum
+///   of the published loss, all give the same value of the one across the batch.
 pub fn local(
     model: &MedSt,
     images: &ImageEmbeddings,
     reports: &ReportEmbeddings,
-    whole: i64,
+    share: Option<&Share>,
     config: &LossConfig,
 ) -> Tensor {
+    let whole = share.map_or(images.global.size()[0], Share::studies);
     let tokens = Tokens {
         words: &reports.words,
         word_exists: &reports.word_exists,
@@ -82,7 +85,7 @@ pub fn local(
     };
     match config.local {
         LocalKind::Within => of_tokens(&Layers::of(model), &tokens, whole, config),
-        LocalKind::Across => across::of_tokens(&Layers::of(model), &tokens, &model.scale(config), config),
+        LocalKind::Across => across::of_tokens(&Layers::of(model), &tokens, &model.scale(config), config, share),
     }
 }
 

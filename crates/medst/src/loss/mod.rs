@@ -17,13 +17,13 @@ pub mod temporal;
 
 use tch::Tensor;
 
-use self::findings::Supervision;
+use self::findings::{PARTS, Supervision};
 use crate::Result;
 use crate::distributed::share::Share;
 use crate::model::input::Batch;
 use crate::model::vit::ImageFeatures;
 use crate::model::{ImageEmbeddings, MedSt, Mode, ReportEmbeddings};
-use config::LossConfig;
+use config::{LocalKind, LossConfig};
 
 /// Every part of one step's loss, each a scalar tensor, logged under its own name.
 #[derive(Debug)]
@@ -39,9 +39,11 @@ pub struct Losses {
     pub reverse_mapping: Tensor,
     /// Of changes between visits; zero where it has no weight.
     pub change: Tensor,
-    /// Of labels, and of boxes; zero for models without heads for findings.
+    /// Of labels, boxes, phrases and courses; zero for models without heads for findings.
     pub findings: Tensor,
     pub boxes: Tensor,
+    pub phrases: Tensor,
+    pub courses: Tensor,
     /// Retrieval accuracy within the batch, both directions averaged, in `[0, 1]`.
     pub accuracy_at_1: Tensor,
     pub accuracy_at_5: Tensor,
@@ -85,11 +87,10 @@ pub fn of_share(
     share: Option<&Share>,
 ) -> Losses {
     let relations = &batch.relations;
-    let own = images.global.size()[0];
-    let [findings, boxes] = supervision(model, &images.features, batch, config, share);
+    let [findings, boxes, phrases, courses] = supervision(model, &Seen::All(images, reports), batch, config, share);
     // The costliest part is left out where it counts for nothing.
     let local = match config.local_weight > 0.0 {
-        true => local::local(model, images, reports, share.map_or(own, Share::studies), config),
+        true => local::local(model, images, reports, share, config),
         false => zero(&images.global),
     };
     let (image, report, local, global) = match share {
@@ -103,9 +104,12 @@ pub fn of_share(
             let divided = both(&rows.divided);
             let own = share.first()..share.first() + share.own();
             let part = global::part(&divided[0], &divided[1], &own, relations, &model.scale(config), config);
-            let parts = [local, part.loss, part.accuracy_at_1, part.accuracy_at_5];
+            let across = config.local == LocalKind::Across;
+            let parts = [&local, &part.loss, &part.accuracy_at_1, &part.accuracy_at_5];
             let all = share.total(&Tensor::stack(&parts, 0));
-            let [local, loss, accuracy_at_1, accuracy_at_5] = [0, 1, 2, 3].map(|place| all.get(place));
+            let [sum, loss, accuracy_at_1, accuracy_at_5] = [0, 1, 2, 3].map(|place| all.get(place));
+            // That across the batch is the same everywhere already.
+            let local = if across { local } else { sum };
             let alike = both(&rows.alike);
             let global = global::Global { loss, accuracy_at_1, accuracy_at_5 };
             (alike[0].shallow_clone(), alike[1].shallow_clone(), local, global)
@@ -113,7 +117,10 @@ pub fn of_share(
     };
     let temporal = temporal::temporal(&image, &report, relations, config);
     let change = match config.change_weight > 0.0 {
-        true => change::change(&image, &report, relations, &model.scale(config)),
+        true => {
+            let rank = share.map_or(0, |share| share.group.rank());
+            change::change(&image, &report, relations, &model.scale(config).alike(rank))
+        }
         false => zero(&image),
     };
     let total = &global.loss * config.global_weight
@@ -123,7 +130,9 @@ pub fn of_share(
             * config.temporal_weight
         + &change * config.change_weight
         + &findings * config.findings_weight
-        + &boxes * config.boxes_weight;
+        + &boxes * config.boxes_weight
+        + &phrases * config.phrases_weight
+        + &courses * config.courses_weight;
     Losses {
         total,
         global: global.loss,
@@ -133,6 +142,8 @@ pub fn of_share(
         change,
         findings,
         boxes,
+        phrases,
+        courses,
         accuracy_at_1: global.accuracy_at_1,
         accuracy_at_5: global.accuracy_at_5,
     }
@@ -146,7 +157,7 @@ fn zero(like: &Tensor) -> Tensor {
 /// The losses of labels and boxes alone, from the states of the image encoder: what is left where
 /// [`LossConfig::reads_reports`] is false.
 pub fn supervised(model: &MedSt, features: &ImageFeatures, batch: &Batch, config: &LossConfig) -> Losses {
-    let [findings, boxes] = supervision(model, features, batch, config, None);
+    let [findings, boxes, phrases, courses] = supervision(model, &Seen::Pictures(features), batch, config, None);
     let none = || zero(&findings);
     Losses {
         total: &findings * config.findings_weight + &boxes * config.boxes_weight,
@@ -159,31 +170,61 @@ pub fn supervised(model: &MedSt, features: &ImageFeatures, batch: &Batch, config
         accuracy_at_5: none(),
         findings,
         boxes,
+        phrases,
+        courses,
     }
 }
 
-/// The losses of labels and of boxes over the whole batch; zero without heads or weights.
+/// What labels and boxes are compared with.
+enum Seen<'a> {
+    /// The states of the image encoder alone.
+    Pictures(&'a ImageFeatures),
+    All(&'a ImageEmbeddings, &'a ReportEmbeddings),
+}
+
+/// The losses of labels, boxes, phrases and courses over the whole batch; zero without heads or weights.
 fn supervision(
     model: &MedSt,
-    features: &ImageFeatures,
+    seen: &Seen<'_>,
     batch: &Batch,
     config: &LossConfig,
     share: Option<&Share>,
-) -> [Tensor; 2] {
-    let asked = config.findings_weight > 0.0 || config.boxes_weight > 0.0;
+) -> [Tensor; PARTS] {
+    let features = match seen {
+        Seen::Pictures(features) => features,
+        Seen::All(images, _) => &images.features,
+    };
+    let weights = [config.findings_weight, config.boxes_weight, config.phrases_weight, config.courses_weight];
+    let asked = weights.iter().any(|&weight| weight > 0.0);
     let Some((logits, truth)) = asked.then(|| model.finding_logits(features)).flatten().zip(batch.truth.as_ref())
     else {
-        return [(); 2].map(|()| zero(&features.image));
+        return [(); PARTS].map(|()| zero(&features.image));
     };
-    let own = Supervision::of(&logits, truth);
+    let mut own = Supervision::of(&logits, truth);
+    if let Seen::All(images, reports) = seen {
+        if config.phrases_weight > 0.0 {
+            own = own.with_phrases(images, reports, truth, config);
+        }
+        if let Some(heads) = model.finding_heads().filter(|_| config.courses_weight > 0.0) {
+            let first = share.map_or(0, Share::first);
+            let sequences = own_sequences(&batch.relations.sequences, first..first + images.global.size()[0]);
+            own = own.with_courses(heads, [&images.global, &reports.global], &sequences, truth);
+        }
+    }
     match share {
         None => own.means(),
         Some(share) => {
-            let [a, b] = own.sums;
-            let [c, d] = own.counts;
-            let all = share.total(&Tensor::stack(&[a, b, c, d], 0));
-            let [a, b, c, d] = [0, 1, 2, 3].map(|place| all.get(place));
-            Supervision { sums: [a, b], counts: [c, d] }.means()
+            let all = share.total(&Tensor::cat(&[Tensor::stack(&own.sums, 0), Tensor::stack(&own.counts, 0)], 0));
+            let part = |first: usize| std::array::from_fn(|place| all.get((first + place) as i64));
+            Supervision { sums: part(0), counts: part(PARTS) }.means()
         }
     }
+}
+
+/// The sequences of the studies `own` of a batch, which are never divided, with their rows counted from the first of these studies.
+fn own_sequences(sequences: &Tensor, own: std::ops::Range<i64>) -> Tensor {
+    let first = sequences.select(1, 0);
+    let inside = first.ge(own.start).logical_and(&first.lt(own.end)).nonzero().squeeze_dim(1);
+    let rows = sequences.index_select(0, &inside);
+    (&rows - own.start).where_scalarother(&rows.ge(0), -1)
 }

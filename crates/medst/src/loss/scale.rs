@@ -16,17 +16,26 @@ const LARGEST: f64 = 100.0;
 pub struct Scale<'a> {
     temperature: f64,
     learned: Option<&'a Contrast>,
+    /// Whether what is learned gets its gradient here.
+    taught: bool,
 }
 
 impl<'a> Scale<'a> {
     /// * `learned`: the parameters of a model that has some.
     pub fn new(temperature: f64, learned: Option<&'a Contrast>) -> Scale<'a> {
-        Scale { temperature, learned }
+        Scale { temperature, learned, taught: true }
     }
 
     /// The temperature as configured.
     pub fn fixed(temperature: f64) -> Scale<'static> {
-        Scale { temperature, learned: None }
+        Scale { temperature, learned: None, taught: true }
+    }
+
+    /// For a loss that several processes compute alike: only one of them may count the gradient of what is learned, since the
+    /// gradients of all are summed.
+    #[must_use]
+    pub fn alike(self, rank: usize) -> Scale<'a> {
+        Scale { taught: self.taught && rank == 0, ..self }
     }
 
     /// `cosines / temperature`, of any shape.
@@ -34,7 +43,9 @@ impl<'a> Scale<'a> {
         match self.learned {
             None => cosines / self.temperature,
             Some(learned) => {
-                let scale = learned.log_scale.exp() / self.temperature;
+                let log_scale =
+                    if self.taught { learned.log_scale.shallow_clone() } else { learned.log_scale.detach() };
+                let scale = log_scale.exp() / self.temperature;
                 cosines * scale.clamp_max(LARGEST.max(1.0 / self.temperature))
             }
         }

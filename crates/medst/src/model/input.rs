@@ -262,12 +262,21 @@ pub struct Truth {
     pub findings: Tensor,
     /// `[B, P, F]` float32: the share of each frontal patch that boxes of the finding cover, NaN where that is not known.
     pub patches: Tensor,
+    /// `[B, P]` float32: the share of each frontal patch that boxes of the phrase cover which is read in place of the report; NaN
+    /// where the text is none.
+    pub named: Tensor,
+    /// `[B, F]` float32: the course since the visit before, -1 improving, 0 stable, 1 worsening; NaN where that is not known.
+    pub courses: Tensor,
+    /// `[B, F]` float32: the course that the text tells, where it is a statement of one; otherwise NaN.
+    pub told: Tensor,
 }
 
 impl Truth {
     /// The same on another device.
     pub fn to_device(&self, device: Device) -> Truth {
-        Truth { findings: send(&self.findings, device), patches: send(&self.patches, device) }
+        let [findings, patches, named, courses, told] =
+            [&self.findings, &self.patches, &self.named, &self.courses, &self.told].map(|own| send(own, device));
+        Truth { findings, patches, named, courses, told }
     }
 }
 

@@ -153,7 +153,7 @@ impl MedSt {
             word_importance: Importance::new(&precise.at("word_importance"), projection.embedding),
             patch_importance: Importance::new(&precise.at("patch_importance"), projection.embedding),
             contrast: (config.temperature == Temperature::Learned).then(|| Contrast::new(&precise.at("contrast"))),
-            finding_heads: FindingHeads::new(&precise, width, config.findings.len()),
+            finding_heads: FindingHeads::new(&precise, width, projection.embedding, config.findings.len()),
             registry: root.into_registry(),
         })
     }
@@ -268,6 +268,11 @@ impl MedSt {
     /// Logits of the configured findings from encoder states; `None` where none are configured.
     pub fn finding_logits(&self, features: &ImageFeatures) -> Option<FindingLogits> {
         self.finding_heads.as_ref().map(|heads| heads.forward(features))
+    }
+
+    /// The heads of the configured findings.
+    pub(crate) fn finding_heads(&self) -> Option<&FindingHeads> {
+        self.finding_heads.as_ref()
     }
 
     /// Global embeddings `[B, D]` from the encoder's states of studies, `[B, H]`.

@@ -16,7 +16,8 @@ use tch::{Kind, Tensor};
 
 use super::sampler;
 use super::sentences::Sentences;
-use super::truth::{Frame, truth};
+use super::statements::{self, Statement};
+use super::truth::{Frame, Known, truth};
 use crate::config::{DataConfig, SentenceChoice};
 use crate::model::config::ModelConfig;
 use crate::model::input::{Batch, ImageInput, Relations, ReportInput, Truth};
@@ -37,6 +38,9 @@ pub struct Dataset<'a> {
     /// Reports by row of the corpus; empty for studies of other splits or without report.
     reports: Vec<Sentences>,
     draw_sentences: bool,
+    statements: f64,
+    /// Whether a study's visit before comes before it in its sequence, by row of the corpus.
+    follows: Vec<bool>,
     full: usize,
 }
 
@@ -92,6 +96,10 @@ impl<'a> Dataset<'a> {
         let chosen = limit.map(|limit| chosen_subjects(&sequences, limit));
         let is_chosen = |own: &&&Sequence| chosen.as_ref().is_none_or(|chosen| chosen.contains(own.subject.0.as_str()));
         let all: Vec<&Vec<u32>> = sequences.iter().filter(is_chosen).map(|own| &own.studies).collect();
+        let mut follows = vec![false; studies.len()];
+        for pair in all.iter().flat_map(|rows| rows.windows(2)) {
+            follows[pair[1] as usize] = has_report(&pair[0]);
+        }
         let sequences: Vec<Vec<u32>> = all
             .iter()
             .map(|rows| rows.iter().copied().filter(has_report).collect::<Vec<u32>>())
@@ -109,6 +117,8 @@ impl<'a> Dataset<'a> {
             sequences,
             reports,
             draw_sentences: data.sentences == SentenceChoice::Drawn,
+            statements: data.statements,
+            follows,
             full: length,
         })
     }
@@ -144,7 +154,7 @@ impl<'a> Dataset<'a> {
         let studies: Vec<&Study> = own.iter().map(|&row| &self.corpus.studies()[row as usize]).collect();
         let drawn = self.draw(&own, &studies, crop);
         Ok(Batch {
-            truth: self.truth(&studies, &drawn)?,
+            truth: self.truth(&own, &studies, &drawn, crop)?,
             images: image_input(self.corpus, &drawn, self.model.image.size as usize)?,
             reports: ReportInput::new(
                 &self.tokens(&own, crop),
@@ -157,11 +167,26 @@ impl<'a> Dataset<'a> {
         })
     }
 
-    /// Word pieces of reports; drawn sentences where crops are drawn too and the configuration asks for it.
+    /// What is read of a study in place of its report.
+    fn statement(&self, row: u32, crop: Crop) -> Option<Statement> {
+        let Crop::Random { seed, epoch } = crop else { return None };
+        if self.statements <= 0.0 {
+            return None;
+        }
+        let mut random = sampler::random([seed, epoch, u64::from(row), 8]);
+        let chosen = random.random_bool(self.statements.min(1.0));
+        let study = &self.corpus.studies()[row as usize];
+        chosen.then(|| statements::draw(study, &self.model.findings, &mut random)).flatten()
+    }
+
+    /// Word pieces of reports; drawn sentences and statements where crops are drawn too and the configuration asks for it.
     fn tokens(&self, rows: &[u32], crop: Crop) -> Vec<Vec<u32>> {
         let window = self.model.text.max_tokens as usize;
         let report = |&row: &u32| {
             let sentences = &self.reports[row as usize];
+            if let Some(statement) = self.statement(row, crop) {
+                return self.pieces.encode(&statement.text, window);
+            }
             match crop {
                 Crop::Random { seed, epoch } if self.draw_sentences => {
                     let mut random = sampler::random([seed, epoch, u64::from(row), 7]);
@@ -233,7 +258,7 @@ impl<'a> Dataset<'a> {
     }
 
     /// Labels and boxes, where the model has heads for findings. Boxes are those of the first frontal picture.
-    fn truth(&self, studies: &[&Study], drawn: &[Drawn]) -> Result<Option<Truth>> {
+    fn truth(&self, rows: &[u32], studies: &[&Study], drawn: &[Drawn], crop: Crop) -> Result<Option<Truth>> {
         let image = &self.model.image;
         let frame = |drawn: &Drawn| Frame {
             stored: self.corpus.image_size(),
@@ -242,8 +267,19 @@ impl<'a> Dataset<'a> {
             grid: (image.size / image.patch) as usize,
         };
         let frames: Vec<Frame> = drawn.iter().map(frame).collect();
+        let known: Vec<Known> = rows
+            .iter()
+            .zip(studies)
+            .zip(frames)
+            .map(|((&row, &study), frame)| Known {
+                study,
+                frame,
+                statement: self.statement(row, crop),
+                follows: self.follows[row as usize],
+            })
+            .collect();
         let findings = &self.model.findings;
-        (!findings.is_empty()).then(|| truth(studies, &frames, findings)).transpose()
+        (!findings.is_empty()).then(|| truth(&known, findings)).transpose()
     }
 }
 

@@ -21,13 +21,17 @@ pub struct Parts {
     pub local: f64,
     pub forward_mapping: f64,
     pub reverse_mapping: f64,
-    /// Absent in logs of earlier versions, as are the next two.
+    /// Absent in logs of earlier versions, as are the next four.
     #[serde(default)]
     pub change: f64,
     #[serde(default)]
     pub findings: f64,
     #[serde(default)]
     pub boxes: f64,
+    #[serde(default)]
+    pub phrases: f64,
+    #[serde(default)]
+    pub courses: f64,
     pub accuracy_at_1: f64,
     pub accuracy_at_5: f64,
 }
@@ -43,12 +47,14 @@ impl Parts {
             &losses.change,
             &losses.findings,
             &losses.boxes,
+            &losses.phrases,
+            &losses.courses,
             &losses.accuracy_at_1,
             &losses.accuracy_at_5,
         ];
         // Read in one go: each time the host would wait for a GPU.
         let numbers = tch::no_grad(|| Tensor::stack(&all.map(|own| own.to_kind(Kind::Double)), 0));
-        Parts::from_values(&Vec::try_from(numbers).expect("ten numbers"))
+        Parts::from_values(&Vec::try_from(numbers).expect("twelve numbers"))
     }
 
     /// Adds `weight` times another.
@@ -65,7 +71,7 @@ impl Parts {
         parts
     }
 
-    fn values_mut(&mut self) -> [&mut f64; 10] {
+    fn values_mut(&mut self) -> [&mut f64; 12] {
         [
             &mut self.total,
             &mut self.global,
@@ -75,6 +81,8 @@ impl Parts {
             &mut self.change,
             &mut self.findings,
             &mut self.boxes,
+            &mut self.phrases,
+            &mut self.courses,
             &mut self.accuracy_at_1,
             &mut self.accuracy_at_5,
         ]
@@ -86,7 +94,7 @@ impl Parts {
     }
 
     /// Every part under its name.
-    pub fn named(&self) -> [(&'static str, f64); 10] {
+    pub fn named(&self) -> [(&'static str, f64); 12] {
         [
             ("total", self.total),
             ("global", self.global),
@@ -96,6 +104,8 @@ impl Parts {
             ("change", self.change),
             ("findings", self.findings),
             ("boxes", self.boxes),
+            ("phrases", self.phrases),
+            ("courses", self.courses),
             ("accuracy_at_1", self.accuracy_at_1),
             ("accuracy_at_5", self.accuracy_at_5),
         ]

@@ -29,6 +29,7 @@ pub mod recompute;
 pub mod sampler;
 pub mod schedule;
 pub mod sentences;
+pub mod statements;
 pub mod summary;
 pub mod teacher;
 pub mod tensorboard;
@@ -62,7 +63,6 @@ use crate::distributed::reduce::{self, Reducer};
 use crate::distributed::share::Share;
 use crate::distributed::{self, Group, broadcast_bytes};
 use crate::loss;
-use crate::loss::config::LocalKind;
 use crate::model::card::{Origin, TrainingData};
 use crate::model::config::Positions;
 use crate::model::input::Batch;
@@ -98,13 +98,6 @@ pub fn pretrain_together(
     group: &Group,
     progress: &dyn Progress,
 ) -> Result<Option<RunSummary>> {
-    if group.size() > 1 && config.loss.local == LocalKind::Across && config.loss.local_weight > 0.0 {
-        return Err(Error::Config(
-            "loss.local = \"across\" needs all studies of a batch in one process; train with one process, or set \
-             loss.local = \"within\""
-                .into(),
-        ));
-    }
     let quiet = Quiet(progress);
     let progress: &dyn Progress = if group.leads() { progress } else { &quiet };
     let corpus = Corpus::open(&config.data.corpus)?;

@@ -48,7 +48,7 @@ pub struct Validated {
 }
 
 /// Of the named parts those that are losses; the others are accuracies.
-const LOSSES: usize = 8;
+const LOSSES: usize = 10;
 
 /// Steps that the first and the last losses are averaged over.
 const WINDOW: usize = 5;
@@ -150,7 +150,7 @@ pub fn brief(entry: &Entry) -> String {
 pub fn line(entry: &Entry) -> String {
     match entry {
         Entry::Train { step, lr, losses, grad_norm, studies_per_second, .. } => {
-            let names = ["global", "local", "forward", "reverse", "change", "findings", "boxes"];
+            let names = ["global", "local", "forward", "reverse", "change", "findings", "boxes", "phrases", "courses"];
             let losses_by_name = losses.named();
             let parts = names.iter().zip(&losses_by_name[1..LOSSES]).filter(|(_, part)| part.1 != 0.0);
             let parts: Vec<String> = parts.map(|(name, part)| format!("{name} {:.3}", part.1)).collect();

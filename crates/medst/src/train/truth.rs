@@ -1,11 +1,14 @@
-//! What a corpus knows of findings, for [`crate::loss::findings`]: label columns named after a finding (0 or 1), and the label
-//! `boxes` ([`medst_data::boxes`]), whose phrases end with the name of a finding ("left pleural effusion").
+//! What a corpus knows of findings, for [`crate::loss::findings`]: label columns named after a finding (0 or 1), their courses since
+//! the visit before (`edema_progression`: improving, stable or worsening, as in MS-CXR-T), and the label `boxes`
+//! ([`medst_data::boxes`]), whose phrases end with the name of a finding ("left pleural effusion").
 
 use medst_data::boxes::{self, Boxes};
 use medst_data::image::crop::Corner;
 use medst_data::study::Study;
 use tch::Tensor;
 
+use super::statements::Statement;
+use crate::eval::pairs::Course;
 use crate::eval::prompts;
 use crate::model::input::Truth;
 use crate::{Error, Result};
@@ -21,17 +24,29 @@ pub struct Frame {
     pub grid: usize,
 }
 
+/// A study of a batch.
+#[derive(Clone, Debug)]
+pub struct Known<'a> {
+    pub study: &'a Study,
+    pub frame: Frame,
+    /// What is read in place of its report.
+    pub statement: Option<Statement>,
+    /// Whether the study before it in its sequence is its visit before, to which its courses refer.
+    pub follows: bool,
+}
+
 /// Makes the truth of studies.
 ///
 /// * `findings`: names in words, as in `model.findings`.
 ///
 /// # Errors
 /// Names a study whose `boxes` label cannot be read.
-pub fn truth(studies: &[&Study], frames: &[Frame], findings: &[String]) -> Result<Truth> {
-    let patches = frames.first().map_or(0, |frame| frame.grid * frame.grid);
+pub fn truth(studies: &[Known], findings: &[String]) -> Result<Truth> {
+    let patches = studies.first().map_or(0, |known| known.frame.grid * known.frame.grid);
     let mut present: Vec<f32> = Vec::with_capacity(studies.len() * findings.len());
     let mut covered: Vec<f32> = Vec::with_capacity(studies.len() * findings.len() * patches);
-    for (study, frame) in studies.iter().zip(frames) {
+    let (mut courses_known, mut named, mut told) = (Vec::new(), Vec::new(), Vec::new());
+    for Known { study, frame, statement, follows } in studies {
         let labels = labels(study, findings);
         let regions = match study.labels.get(boxes::LABEL).filter(|label| !label.is_empty()) {
             Some(label) => Some(
@@ -46,12 +61,20 @@ pub fn truth(studies: &[&Study], frames: &[Frame], findings: &[String]) -> Resul
             .map(|(finding, &label)| {
                 let own = regions
                     .as_ref()
-                    .map(|boxes| coverage(boxes, finding, frame))
+                    .map(|boxes| coverage(boxes, frame, |phrase| names(phrase, finding)))
                     .filter(|own| own.iter().any(|&x| x > 0.0));
                 // A finding that is absent covers nothing; one that is present without a box may be anywhere.
                 own.or_else(|| (label == 0.0).then(|| vec![0.0; patches]))
             })
             .collect();
+        let phrase = statement.as_ref().and_then(|own| own.phrase.as_ref());
+        let of_phrase = phrase.zip(regions.as_ref()).map(|(phrase, boxes)| coverage(boxes, frame, |own| own == phrase));
+        named.extend(of_phrase.filter(|own| own.iter().any(|&x| x > 0.0)).unwrap_or_else(|| vec![f32::NAN; patches]));
+        courses_known.extend(courses(study, findings).into_iter().map(|course| direction(course.filter(|_| *follows))));
+        let of_text = statement.as_ref().and_then(|own| own.course);
+        told.extend(
+            (0..findings.len()).map(|finding| direction(of_text.filter(|own| own.0 == finding).map(|own| own.1))),
+        );
         present.extend(&labels);
         covered.extend(
             (0..patches).flat_map(|patch| {
@@ -63,11 +86,14 @@ pub fn truth(studies: &[&Study], frames: &[Frame], findings: &[String]) -> Resul
     Ok(Truth {
         findings: Tensor::from_slice(&present).view([count, names]),
         patches: Tensor::from_slice(&covered).view([count, patches as i64, names]),
+        named: Tensor::from_slice(&named).view([count, patches as i64]),
+        courses: Tensor::from_slice(&courses_known).view([count, names]),
+        told: Tensor::from_slice(&told).view([count, names]),
     })
 }
 
 /// 1, 0 or NaN for each finding.
-fn labels(study: &Study, findings: &[String]) -> Vec<f32> {
+pub(super) fn labels(study: &Study, findings: &[String]) -> Vec<f32> {
     let mut values = vec![f32::NAN; findings.len()];
     for (column, value) in &study.labels {
         let Some(place) = prompts::finding(column).and_then(|name| findings.iter().position(|own| *own == name)) else {
@@ -81,12 +107,36 @@ fn labels(study: &Study, findings: &[String]) -> Vec<f32> {
     values
 }
 
-/// The share of each patch of the crop that boxes of a finding cover; boxes that overlap count once, as the largest.
-fn coverage(boxes: &Boxes, finding: &str, frame: &Frame) -> Vec<f32> {
+/// The course of each finding since the visit before; `None` where no label tells it.
+pub(super) fn courses(study: &Study, findings: &[String]) -> Vec<Option<Course>> {
+    let mut values = vec![None; findings.len()];
+    for (column, value) in &study.labels {
+        let finding = column.strip_suffix("_progression").and_then(prompts::finding);
+        if let Some(place) = finding.and_then(|name| findings.iter().position(|own| *own == name)) {
+            values[place] = Course::parse(value.trim());
+        }
+    }
+    values
+}
+
+/// A course as a number; NaN where none is known.
+fn direction(course: Option<Course>) -> f32 {
+    match course {
+        None => f32::NAN,
+        Some(Course::Improving) => -1.0,
+        Some(Course::Stable) => 0.0,
+        Some(Course::Worsening) => 1.0,
+    }
+}
+
+/// Whether a phrase ends with the name of a finding.
+fn names(phrase: &str, finding: &str) -> bool {
+    phrase.strip_suffix(finding).is_some_and(|before| before.is_empty() || before.ends_with(char::is_whitespace))
+}
+
+/// The share of each patch of the crop that boxes of certain phrases cover; boxes that overlap count once, as the largest.
+fn coverage(boxes: &Boxes, frame: &Frame, named: impl Fn(&str) -> bool) -> Vec<f32> {
     let mut shares = vec![0f32; frame.grid * frame.grid];
-    let named = |phrase: &str| {
-        phrase.strip_suffix(finding).is_some_and(|before| before.is_empty() || before.ends_with(char::is_whitespace))
-    };
     let patch = frame.side as f64 / frame.grid as f64;
     for region in boxes.regions.iter().filter(|region| named(&region.phrase)) {
         let [left, top, right, bottom] = boxes.in_square(region).map(|place| place * frame.stored as f64);
@@ -135,23 +185,44 @@ mod tests {
         // The right half of the upper quarter of a square of 8 pixels, seen through a crop of 4 pixels that begins at (2, 0).
         let region = Region { phrase: "left pleural effusion".into(), left: 4.0, top: 0.0, right: 8.0, bottom: 2.0 };
         let label = Boxes { width: 8.0, height: 8.0, regions: vec![region] }.to_label();
-        let study = study(&[("Pleural Effusion", "1"), ("edema", "0"), ("pneumonia", "-1"), ("boxes", &label)]);
+        let study = study(&[
+            ("Pleural Effusion", "1"),
+            ("edema", "0"),
+            ("pneumonia", "-1"),
+            ("edema_progression", "worsening"),
+            ("boxes", &label),
+        ]);
         let frame = Frame { stored: 8, corner: Corner { top: 0, left: 2 }, side: 4, grid: 2 };
         let findings = ["pleural effusion", "edema", "pneumonia"].map(String::from);
-        let truth = truth(&[&study], &[frame], &findings).unwrap();
+        let known = |statement: Option<Statement>, follows| Known { study: &study, frame, statement, follows };
+        let phrase = "left pleural effusion".to_string();
+        let said = Statement { text: phrase.clone(), phrase: Some(phrase), course: None };
+        let told = Statement { text: "stable edema".into(), phrase: None, course: Some((1, Course::Stable)) };
+        let both = [known(Some(said), true), known(Some(told), false)];
+        let truth = truth(&both, &findings).unwrap();
         let values = |x: &Tensor| Vec::<f32>::try_from(x.contiguous().view([-1])).unwrap();
         let labels = values(&truth.findings);
         assert_eq!(labels[..2], [1.0, 0.0]);
         assert!(labels[2].is_nan());
-        assert_eq!(values(&truth.patches.select(2, 0)), [0.0, 1.0, 0.0, 0.0]);
-        assert_eq!(values(&truth.patches.select(2, 1)), [0.0; 4]);
-        assert!(values(&truth.patches.select(2, 2)).iter().all(|own| own.is_nan()));
+        let patches = truth.patches.get(0);
+        assert_eq!(values(&patches.select(1, 0)), [0.0, 1.0, 0.0, 0.0]);
+        assert_eq!(values(&patches.select(1, 1)), [0.0; 4]);
+        assert!(values(&patches.select(1, 2)).iter().all(|own| own.is_nan()));
+        assert_eq!(values(&truth.named.get(0)), [0.0, 1.0, 0.0, 0.0]);
+        assert!(values(&truth.named.get(1)).iter().all(|own| own.is_nan()));
+        assert_eq!(values(&truth.courses.get(0))[1], 1.0);
+        assert_eq!(values(&truth.told.get(1))[1], 0.0);
+        assert!(values(&truth.told).iter().filter(|own| own.is_nan()).count() == 5);
+        // The course of another visit's study is not that of the pair.
+        assert!(values(&truth.courses.get(1)).iter().all(|own| own.is_nan()));
     }
 
     #[test]
     fn a_broken_label_names_its_study() {
         let frame = Frame { stored: 8, corner: Corner { top: 0, left: 0 }, side: 8, grid: 2 };
-        let error = truth(&[&study(&[("boxes", "{")])], &[frame], &["edema".into()]).unwrap_err().to_string();
+        let study = study(&[("boxes", "{")]);
+        let known = Known { study: &study, frame, statement: None, follows: false };
+        let error = truth(&[known], &["edema".into()]).unwrap_err().to_string();
         assert!(error.contains("study b"), "{error}");
     }
 }

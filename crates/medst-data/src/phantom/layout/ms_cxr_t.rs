@@ -3,7 +3,6 @@
 use super::files::{Entries, Table};
 use super::ids;
 use crate::phantom::cohort::Drawn;
-use crate::phantom::course::Change;
 use crate::phantom::finding::Finding;
 use crate::split::Split;
 
@@ -29,27 +28,12 @@ const SENTENCES: [&str; 4] = ["sentence_1", "sentence_2", "category", "subset_na
 const FINDINGS: [Finding; 5] =
     [Finding::Consolidation, Finding::Edema, Finding::PleuralEffusion, Finding::Pneumonia, Finding::Pneumothorax];
 
-/// The benchmark's word for a change.
-fn course(change: Change) -> &'static str {
-    match change {
-        Change::Improving | Change::Resolved => "improving",
-        Change::Stable => "stable",
-        Change::Worsening | Change::New => "worsening",
-        Change::First | Change::Absent => "",
-    }
-}
-
 /// The pairs of a patient.
 pub fn entries(drawn: &Drawn) -> Entries {
     let patient = &drawn.patient;
     let mut rows = Vec::new();
     for visit in (1..patient.visits.len()).filter(|_| patient.split != Split::Train) {
-        let change = |finding| {
-            // Whoever labels pairs of frontal images labels what they show.
-            let own = patient.courses.iter().find(|course| course.finding == finding && !course.hidden);
-            own.map_or("", |own| course(own.change(visit)))
-        };
-        let courses = FINDINGS.map(change);
+        let courses = FINDINGS.map(|finding| patient.progression(finding, visit));
         if courses.iter().all(|course| course.is_empty()) {
             continue;
         }

@@ -12,7 +12,7 @@ pub const IMAGES: &str = "images";
 pub const STUDIES: &str = "studies.csv";
 pub const TABLES: &[Table] = &[Table { name: STUDIES, columns: &COLUMNS }];
 
-const COLUMNS: [&str; 15] = [
+const COLUMNS: [&str; 22] = [
     "subject_id",
     "study_id",
     "day",
@@ -27,6 +27,13 @@ const COLUMNS: [&str; 15] = [
     "pneumothorax",
     "atelectasis",
     "cardiomegaly",
+    "consolidation_progression",
+    "edema_progression",
+    "pleural_effusion_progression",
+    "pneumonia_progression",
+    "pneumothorax_progression",
+    "atelectasis_progression",
+    "cardiomegaly_progression",
     boxes::LABEL,
 ];
 
@@ -52,6 +59,7 @@ pub fn write(folder: &Path, drawn: &Drawn) -> Result<Entries> {
             let there = present.iter().any(|(_, present)| present.finding == finding);
             u8::from(there).to_string()
         });
+        let courses = Finding::ALL.map(|finding| patient.progression(finding, number).to_string());
         let seen = boxes_of(&present, &pictures.frontal);
         let mut add = |name: &str, view: &str, picture: &Picture| {
             let image = format!("{IMAGES}/{subject}/{study}_{name}.png");
@@ -60,6 +68,7 @@ pub fn write(folder: &Path, drawn: &Drawn) -> Result<Entries> {
             let mut row =
                 [&subject, &study, &day, view, &image, &visit.report, patient.split.name()].map(String::from).to_vec();
             row.extend(labels.clone());
+            row.extend(courses.clone());
             row.push(if name == "frontal" { seen.clone() } else { String::new() });
             rows.push(row);
             Ok(())
