@@ -68,6 +68,11 @@ pub enum Command {
     Convert(Convert),
     /// Write the card of a model or corpus: what it is, in Markdown, and what is yet to be stated.
     Card(Card),
+    /// Check every file of a corpus, run, model or index against the checksums from when it was written.
+    Verify {
+        /// A folder that medst wrote, or a file in one.
+        path: PathBuf,
+    },
     /// Say what a corpus, a run, a checkpoint or a weight file is.
     Inspect {
         /// A folder or file.
