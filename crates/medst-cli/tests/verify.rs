@@ -4,7 +4,7 @@ mod command;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use command::{SMALL, medst, run, tiny, with};
@@ -205,24 +205,45 @@ fn folders_without_checksums_are_read_and_said_to_have_none() {
     run(at, &["-q", "prepare", "table", "cohort/studies.csv", "--out", "corpus", "--overwrite"], 0);
 }
 
+/// A training that ends with its test, however that ends.
+struct Training(Child);
+
+impl Drop for Training {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Training {
+    /// Starts it and waits for its first step.
+    fn start(at: &Path, settings: &[&str]) -> Training {
+        let training = Command::new(env!("CARGO_BIN_EXE_medst"))
+            .args(train(&[&["train.output=long"], settings].concat(), &[]))
+            .current_dir(at)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut training = Training(training);
+        let begun = || fs::read_to_string(at.join("long/metrics.jsonl")).is_ok_and(|text| text.lines().count() > 0);
+        let start = Instant::now();
+        while !begun() && start.elapsed() < Duration::from_secs(600) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert!(begun() && training.0.try_wait().unwrap().is_none(), "training did not begin, or ended");
+        training
+    }
+}
+
 #[test]
 fn a_second_training_in_one_folder_is_refused_at_once() {
     let folder = prepared();
     let at = folder.path();
     let settings = ["train.epochs=200", "train.output=long"];
-    let begun = at.join("long/metrics.jsonl");
-    let mut first = Command::new(env!("CARGO_BIN_EXE_medst"))
-        .args(train(&settings, &[]))
-        .current_dir(at)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let start = Instant::now();
-    while !begun.exists() && start.elapsed() < Duration::from_secs(120) {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let signal = |name: &str| Command::new("kill").args([name, &first.id().to_string()]).status().unwrap().success();
+    let mut training = Training::start(at, &settings);
+    let id = training.0.id().to_string();
+    let signal = |name: &str| Command::new("kill").args([name, &id]).status().unwrap().success();
     // Stopped, so that it cannot end meanwhile.
     assert!(signal("-STOP"));
     let resumed = medst(at).args(train(&settings, &["--resume"])).output().unwrap();
@@ -230,14 +251,11 @@ fn a_second_training_in_one_folder_is_refused_at_once() {
     assert!(signal("-CONT") && signal("-KILL"));
     let err = String::from_utf8_lossy(&resumed.stderr).into_owned();
     assert_eq!(resumed.status.code(), Some(2), "{err}");
-    assert!(
-        err.contains("is being written by another program: process ") && err.contains(&first.id().to_string()),
-        "{err}"
-    );
+    assert!(err.contains("is being written by another program: process ") && err.contains(&id), "{err}");
     let err = String::from_utf8_lossy(&fresh.stderr).into_owned();
     assert_eq!(fresh.status.code(), Some(2), "{err}");
     assert!(err.contains("there is a run already"), "{err}");
-    first.wait().unwrap();
+    training.0.wait().unwrap();
     // The lock ended with its holder.
     let settings = [&settings[..], &["train.max_steps=1"]].concat();
     let (_, err) = run(at, &train(&settings, &["--resume"]), 2);
@@ -252,7 +270,10 @@ fn files_of_others_are_never_taken_along() {
     let at = folder.path();
     run(at, &["-q", "convert", "run", "--out", "model"], 0);
     let commands: [(&str, &[&str]); 3] = [
-        ("corpus", &["-q", "prepare", "table", "cohort/studies.csv", "--out", "corpus", "--overwrite"]),
+        (
+            "corpus",
+            &["-q", "prepare", "table", "cohort/studies.csv", "--out", "corpus", "--image-size", "64", "--overwrite"],
+        ),
         ("index", &["-q", "search", "index", "corpus", "--model", "run", "--out", "index", "--overwrite"]),
         ("model", &["-q", "convert", "run", "--out", "model", "--overwrite"]),
     ];
@@ -332,23 +353,11 @@ fn files_that_shrink_while_they_are_open_are_errors() {
     // In a training: the file shrinks between two steps.
     run(at, &["-q", "prepare", "table", "cohort/studies.csv", "--out", "other", "--image-size", "64"], 0);
     let settings = ["train.epochs=500", "train.output=long", "data.corpus=other"];
-    let mut training = Command::new(env!("CARGO_BIN_EXE_medst"))
-        .args(train(&settings, &[]))
-        .current_dir(at)
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let start = Instant::now();
-    let begun = || fs::read_to_string(at.join("long/metrics.jsonl")).is_ok_and(|text| text.lines().count() > 2);
-    while !begun() && start.elapsed() < Duration::from_secs(120) {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    assert!(begun() && training.try_wait().unwrap().is_none());
+    let mut training = Training::start(at, &settings);
     File::options().write(true).open(at.join("other/images-00000.npy")).unwrap().set_len(4096).unwrap();
-    let ended = training.wait_with_output().unwrap();
-    let err = String::from_utf8_lossy(&ended.stderr).into_owned();
-    assert_eq!(ended.status.code(), Some(1), "{err}");
+    let mut err = String::new();
+    std::io::Read::read_to_string(training.0.stderr.as_mut().unwrap(), &mut err).unwrap();
+    assert_eq!(training.0.wait().unwrap().code(), Some(1), "{err}");
     assert!(err.contains("images-00000.npy") && err.contains("cut short"), "{err}");
 }
 
