@@ -378,21 +378,24 @@ fn weights_that_are_not_finite_are_refused() {
         let end = bytes.len();
         bytes[end - 4..].copy_from_slice(&value.to_le_bytes());
         fs::write(&weights, bytes).unwrap();
-        for command in [
+        let commands = [
             &["-q", "embed", "corpus", "--model", "model", "--out", "e.npy"][..],
             &["-q", "search", "index", "corpus", "--model", "model", "--out", "nan"],
             &["-q", "zero-shot", "cohort/images/p00000/p00000-v1_frontal.png", "--model", "model", "--class", "edema"],
             &["-q", "eval", "retrieval", "--corpus", "corpus", "--model", "model", "--replicates", "2"],
             &["-q", "convert", "model", "--out", "converted"],
-        ] {
+        ];
+        // One way to open a model serves all; the others are tried once.
+        let tried = if value.is_nan() { commands.len() } else { 1 };
+        for command in &commands[..tried] {
             let (out, err) = run(at, command, 1);
             assert!(err.contains("model.safetensors") && err.contains("not finite"), "{command:?}: {err}");
             assert!(!out.contains("NaN") && !out.contains("inf"), "{out}");
         }
-        let init = train(&["train.output=from-nan", "init.weights=model"], &[]);
-        let (_, err) = run(at, &init, 1);
-        assert!(err.contains("not finite"), "{err}");
     }
+    fs::write(&weights, [&whole[..whole.len() - 4], &f32::NAN.to_le_bytes()].concat()).unwrap();
+    let (_, err) = run(at, &train(&["train.output=from-nan", "init.weights=model"], &[]), 1);
+    assert!(err.contains("not finite"), "{err}");
     assert!(!["e.npy", "nan", "converted", "from-nan"].iter().any(|name| at.join(name).exists()));
     // Finite values whose results are not: an exponent that a flip made huge, in a folder without checksums.
     let mut bytes = whole;
