@@ -22,6 +22,10 @@ pub enum Error {
     #[error("{}: not a usable corpus: {message}", path.display())]
     Corpus { path: PathBuf, message: String },
 
+    /// A file that does not hold what was written to it.
+    #[error("{}: {message}", path.display())]
+    Damaged { path: PathBuf, message: String },
+
     /// Object storage; `unreachable` where it did not answer at all.
     #[error("{address}: {message}")]
     Storage { address: String, message: String, unreachable: bool },

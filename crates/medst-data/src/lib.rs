@@ -10,6 +10,7 @@
 pub mod boxes;
 pub mod corpus;
 pub mod error;
+pub mod files;
 pub mod gather;
 pub mod image;
 pub mod import;

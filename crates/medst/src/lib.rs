@@ -28,6 +28,6 @@ pub mod memory;
 pub mod model;
 mod ops;
 pub mod train;
-mod whole_file;
+pub mod verify;
 
 pub use error::{Error, Result};

@@ -68,6 +68,11 @@ pub enum Command {
     Convert(Convert),
     /// Write the card of a model or corpus: a description in Markdown that marks what is still to be filled in.
     Card(Card),
+    /// Check every file of a corpus, run, model or index against the checksums from when it was written.
+    Verify {
+        /// A folder that medst wrote, or a file in one.
+        path: PathBuf,
+    },
     /// Describe a corpus, a run, a checkpoint or a weight file.
     Inspect {
         /// Folder or file to describe.

@@ -14,6 +14,7 @@ mod pretrain;
 mod search;
 mod serve;
 mod time_point;
+mod verify;
 mod zero_shot;
 
 use std::fmt::Display;
@@ -53,6 +54,7 @@ pub fn run(arguments: Arguments, typed: Vec<String>) -> Result<()> {
         Command::Eval(arguments) => eval::run(&arguments, &output, &reporter),
         Command::Card(arguments) => card::run(&arguments),
         Command::Convert(arguments) => convert::run(&arguments, &output),
+        Command::Verify { path } => verify::run(&path, &output, &reporter),
         Command::Inspect { path } => inspect::run(&path, &output),
     }
 }

@@ -75,14 +75,15 @@ pub fn find(
     let shards: Vec<Shard> = (0..pictures.len().div_ceil(CAPACITY))
         .map(|number| Shard::open(&folder.join(shards::name(shards::IMAGES, number)), side))
         .collect::<Result<_>>()?;
-    let pixels = |picture: usize| shards[picture / CAPACITY].picture(picture % CAPACITY).unwrap_or_default();
+    let pixels = |picture: usize| shards[picture / CAPACITY].picture(picture % CAPACITY);
     progress.begin("comparing images", Some(pictures.len() as u64));
     let mut prints: Vec<Print> = Vec::with_capacity(pictures.len());
     for block in (0..pictures.len()).collect::<Vec<_>>().chunks(CAPACITY) {
         if progress.stop_requested() {
             return Err(Error::Stopped);
         }
-        prints.par_extend(block.par_iter().map(|&picture| print(pixels(picture), side)));
+        let read = block.par_iter().map(|&picture| Ok(print(&pixels(picture)?, side)));
+        prints.extend(read.collect::<Result<Vec<Print>>>()?);
         progress.advance(block.len() as u64);
     }
     progress.end();
@@ -134,12 +135,13 @@ pub fn find(
         note(warnings, what, shared);
     }
     let (mut near, mut across) = (HashSet::new(), HashSet::new());
-    let is_near = |&(one, other): &(usize, usize)| {
+    let is_near = |(one, other): (usize, usize)| {
         let there = places[at[one]].is_some() && places[at[other]].is_some();
         let others = !pictures[one].is_of(&pictures[other]) && prints[one].digest != prints[other].digest;
-        there && others && correlation(pixels(one), pixels(other)) >= CORRELATION
+        Ok(there && others && correlation(&pixels(one)?, &pixels(other)?) >= CORRELATION)
     };
-    for (one, other) in neighbours(&prints).into_par_iter().filter(is_near).collect::<Vec<_>>() {
+    let checked = neighbours(&prints).into_par_iter().map(|pair| Ok((pair, is_near(pair)?)));
+    for ((one, other), _) in checked.collect::<Result<Vec<_>>>()?.into_iter().filter(|(_, near)| *near) {
         near.extend([one, other]);
         if pictures[one].study.split != pictures[other].study.split {
             across.extend([one, other]);

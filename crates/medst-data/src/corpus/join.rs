@@ -9,12 +9,11 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 
 use super::journal::Extent;
 use super::manifest::FileRecord;
 use super::shards::{self, CAPACITY, HEADER, header};
-use super::staging::checksum;
+use crate::files::{Hash, sha256_of_file};
 use crate::ranks::{Ranks, part};
 use crate::{Error, Result};
 
@@ -62,7 +61,7 @@ fn shard(path: &Path, side: usize, places: std::ops::Range<usize>, parts: &[Part
     let bytes = (HEADER + places.len() * size) as u64;
     // An interrupted run came so far: shards appear whole.
     if path.exists() {
-        return Ok(FileRecord { bytes, sha256: checksum(path)? });
+        return Ok(FileRecord { bytes, sha256: sha256_of_file(path)? });
     }
     let first = parts.partition_point(|part| part.start + part.count <= places.start);
     let last = parts.partition_point(|part| part.start < places.end);
@@ -80,12 +79,12 @@ fn shard(path: &Path, side: usize, places: std::ops::Range<usize>, parts: &[Part
             file.sync_all()
         };
         close().map_err(own)?;
-        let record = FileRecord { bytes, sha256: checksum(&part.path)? };
+        let record = FileRecord { bytes, sha256: sha256_of_file(&part.path)? };
         fs::rename(&part.path, path).map_err(Error::io(path))?;
         return Ok(record);
     }
     let joining = path.with_extension("joining");
-    let mut out = Hashed { file: File::create(&joining).map_err(Error::io(&joining))?, hash: Sha256::new() };
+    let mut out = Hashed { file: File::create(&joining).map_err(Error::io(&joining))?, hash: Hash::default() };
     out.write_all(&header(places.len(), side)).map_err(Error::io(&joining))?;
     for part in parts {
         let from = places.start.max(part.start);
@@ -104,7 +103,7 @@ fn shard(path: &Path, side: usize, places: std::ops::Range<usize>, parts: &[Part
     }
     out.file.sync_all().map_err(Error::io(&joining))?;
     fs::rename(&joining, path).map_err(Error::io(path))?;
-    Ok(FileRecord { bytes, sha256: format!("{:x}", out.hash.finalize()) })
+    Ok(FileRecord { bytes, sha256: out.hash.finish() })
 }
 
 fn folder_of(path: &Path) -> String {
@@ -114,13 +113,13 @@ fn folder_of(path: &Path) -> String {
 /// A file, and the checksum of what is written to it.
 struct Hashed {
     file: File,
-    hash: Sha256,
+    hash: Hash,
 }
 
 impl Write for Hashed {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let count = self.file.write(bytes)?;
-        self.hash.update(&bytes[..count]);
+        self.hash.write_all(&bytes[..count])?;
         Ok(count)
     }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::staging::{entries, write_whole};
+use crate::files::{entries, whole};
 use crate::{Error, Result};
 
 /// Identifies a preparation: a working folder has it first and loses it last.
@@ -121,19 +121,19 @@ pub fn read(folder: &Path, identity: &str, images: usize) -> Result<Found> {
         let Some(first) = number.and_then(|number| number.parse().ok()) else { continue };
         let text = fs::read(&file).map_err(Error::io(&file))?;
         let mut stretch = Stretch { first, ..Stretch::default() };
-        let mut whole = 0;
+        let mut end = 0;
         for line in text.split_inclusive(|&byte| byte == b'\n').filter(|line| line.ends_with(b"\n")) {
             let Ok(block) = serde_json::from_slice::<Block>(line) else { break };
             stretch.failures.extend(block.failures);
             add_counts(&mut stretch.notes, &block.notes);
-            whole += line.len();
+            end += line.len();
         }
         if stretch.failures.is_empty() {
             fs::remove_file(&file).map_err(Error::io(&file))?;
             continue;
         }
-        if whole < text.len() {
-            write_whole(&file, &text[..whole])?;
+        if end < text.len() {
+            whole::write(&file, &text[..end])?;
         }
         stretches.push(stretch);
     }

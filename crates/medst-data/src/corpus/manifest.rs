@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::write::Provenance;
+use crate::files::sums::Sums;
 use crate::image::Decoding;
 use crate::report::Rule;
 use crate::sequence::{Sequence, SequenceUnit};
@@ -59,6 +60,11 @@ impl Manifest {
 
     pub fn to_bytes(&self) -> Vec<u8> {
         serde_json::to_vec_pretty(self).unwrap_or_default()
+    }
+
+    /// The checksums alone.
+    pub fn sums(&self) -> Sums {
+        Sums(self.files.iter().map(|(name, file)| (name.clone(), file.sha256.clone())).collect())
     }
 
     /// How many shards of pictures there are.

@@ -5,9 +5,10 @@
 //! | `corpus.json` | [`manifest::Manifest`]: format, settings, counts, checksums |
 //! | `studies.parquet` | one row a study |
 //! | `sequences.parquet` | one row a sequence |
-//! | `images-NNNNN.npy` | uint8 `[n, side, side]`, memory-mapped; any NumPy opens it |
+//! | `images-NNNNN.npy` | uint8 `[n, side, side]`; any NumPy opens it |
 //! | `skipped.csv` | what was left out, and why |
 //! | `splits.csv` | the part of every study |
+//! | `SHA256SUMS` | checksums of all of these ([`crate::files::sums`]) |
 
 mod copies;
 mod join;

@@ -1,14 +1,17 @@
 //! Reading a corpus.
 
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 #[cfg(feature = "s3")]
 use std::sync::Arc;
+use std::sync::OnceLock;
 
-use super::manifest::{self, Manifest};
+use super::manifest::{self, FileRecord, Manifest};
 use super::shards::{self, Shard};
 use super::tables::{self, SEQUENCES, STUDIES};
+use crate::files::sha256_of;
+use crate::files::sums::{Sums, check_found, check_seen};
 use crate::import::plan::TextTable;
+use crate::progress::Progress;
 use crate::sequence::Sequence;
 use crate::split::Split;
 use crate::storage::Address;
@@ -17,7 +20,10 @@ use crate::storage::{cache::Cached, fetch::Shards};
 use crate::study::{ImageIndex, Study};
 use crate::{Error, Result};
 
-/// A prepared corpus. Studies and sequences are in memory, pictures are memory-mapped.
+/// A prepared corpus. Studies and sequences are in memory, pictures are read when they are asked for.
+///
+/// Every file is checked against its SHA-256 in the manifest before anything of it is used: tables when the corpus is opened, shards when
+/// the first of their pictures is read (once, see [`crate::files`]).
 #[derive(Debug)]
 pub struct Corpus {
     path: PathBuf,
@@ -32,9 +38,31 @@ pub struct Corpus {
 
 #[derive(Debug)]
 enum Pictures {
-    Here(Vec<Shard>),
+    Here(Vec<Checked>),
     #[cfg(feature = "s3")]
     Stored(Shards),
+}
+
+/// A shard, and once a picture of it was asked for, what its checksum says.
+#[derive(Debug)]
+struct Checked {
+    shard: Shard,
+    record: FileRecord,
+    fault: OnceLock<Option<String>>,
+}
+
+impl Checked {
+    fn picture(&self, index: usize) -> Result<Vec<u8>> {
+        let check = || match check_seen(self.shard.path(), &self.record.sha256) {
+            Ok(()) => None,
+            Err(Error::Damaged { message, .. }) => Some(message),
+            Err(error) => Some(error.to_string()),
+        };
+        match self.fault.get_or_init(check) {
+            None => self.shard.picture(index),
+            Some(message) => Err(Error::Damaged { path: self.shard.path().to_path_buf(), message: message.clone() }),
+        }
+    }
 }
 
 impl Corpus {
@@ -61,6 +89,9 @@ impl Corpus {
             }
             _ => Error::Io { path: file.clone(), source: error },
         })?;
+        if let Some(sum) = Sums::read(path)?.and_then(|sums| sums.0.get(manifest::FILE).cloned()) {
+            check_found(&file, &sha256_of(&text), &sum)?;
+        }
         let manifest = Manifest::parse(&text, path)?;
         for (name, record) in &manifest.files {
             let length = std::fs::metadata(path.join(name)).map(|meta| meta.len()).ok();
@@ -73,11 +104,22 @@ impl Corpus {
             }
         }
         let shards = (0..manifest.shards())
-            .map(|n| Shard::open(&path.join(shards::name(shards::IMAGES, n)), manifest.image_size))
-            .collect::<Result<Vec<Shard>>>()?;
+            .map(|n| {
+                let name = shards::name(shards::IMAGES, n);
+                let shard = Shard::open(&path.join(&name), manifest.image_size)?;
+                let record = manifest.files.get(&name).cloned();
+                let record = record.ok_or_else(|| fail(format!("its manifest does not name {name}")))?;
+                Ok(Checked { shard, record, fault: OnceLock::new() })
+            })
+            .collect::<Result<Vec<Checked>>>()?;
+        for table in [STUDIES, SEQUENCES] {
+            if let Some(record) = manifest.files.get(table) {
+                check_seen(&path.join(table), &record.sha256)?;
+            }
+        }
         Corpus {
             path: path.to_path_buf(),
-            images: shards.iter().map(Shard::count).sum(),
+            images: shards.iter().map(|own| own.shard.count()).sum(),
             pictures: Pictures::Here(shards),
             studies: tables::read_studies(&path.join(STUDIES))?,
             sequences: tables::read_sequences(&path.join(SEQUENCES))?,
@@ -174,17 +216,16 @@ impl Corpus {
     /// The pixels of a picture, row by row.
     ///
     /// # Errors
-    /// Of a corpus in object storage: a picture that cannot be read.
+    /// A picture that cannot be read, or whose shard is damaged.
     ///
     /// # Panics
     /// When the index is not one of this corpus' studies.
-    pub fn image(&self, index: ImageIndex) -> Result<Cow<'_, [u8]>> {
+    pub fn image(&self, index: ImageIndex) -> Result<Vec<u8>> {
         let index = index.0 as usize;
         match &self.pictures {
             Pictures::Here(shards) => {
-                let picture =
-                    shards.get(index / shards::CAPACITY).and_then(|own| own.picture(index % shards::CAPACITY));
-                Ok(Cow::Borrowed(picture.expect("indices are checked when a corpus is opened")))
+                assert!(index < self.images, "indices are checked when a corpus is opened");
+                shards[index / shards::CAPACITY].picture(index % shards::CAPACITY)
             }
             #[cfg(feature = "s3")]
             Pictures::Stored(shards) => shards.picture(index),
@@ -211,6 +252,9 @@ impl Corpus {
             return Ok(None);
         }
         let path = self.file(&file)?;
+        if let Some(record) = self.manifest.files.get(&file) {
+            check_seen(&path, &record.sha256)?;
+        }
         let fail = |error: csv::Error| Error::Table { path: path.clone(), message: error.to_string() };
         let mut reader = csv::Reader::from_path(&path).map_err(fail)?;
         let cells = |row: &csv::StringRecord| row.iter().map(str::to_string).collect::<Vec<String>>();
@@ -219,13 +263,29 @@ impl Corpus {
         Ok(Some(TextTable { name: name.into(), columns, rows }))
     }
 
+    /// Reads every file of a corpus in a folder and checks it. (Of one in object storage files are checked when they arrive, and again by
+    /// every process that finds them in the cache.)
+    ///
+    /// # Errors
+    /// A file that is missing, unreadable or damaged; a stop request.
+    pub fn check_files(&self, progress: &dyn Progress) -> Result<()> {
+        #[cfg(feature = "s3")]
+        if self.cached.is_some() {
+            return Ok(());
+        }
+        let bytes = self.manifest.files.values().map(|file| file.bytes).sum();
+        progress.begin("checking the corpus", Some(bytes));
+        let done = self.manifest.sums().check_all(&self.path, &|bytes| progress.advance(bytes));
+        progress.end();
+        done
+    }
+
     /// Tells corpora apart: changes with any picture, study or sequence.
     pub fn fingerprint(&self) -> String {
-        use sha2::{Digest, Sha256};
-        let mut hash = Sha256::new();
+        let mut text = String::new();
         for (name, record) in self.manifest.files.iter().filter(|(name, _)| name.as_str() != "skipped.csv") {
-            hash.update(format!("{name} {}\n", record.sha256));
+            text += &format!("{name} {}\n", record.sha256);
         }
-        format!("{:x}", hash.finalize())
+        sha256_of(text.as_bytes())
     }
 }

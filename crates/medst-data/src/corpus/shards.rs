@@ -5,9 +5,8 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-
-use memmap2::Mmap;
 
 use crate::{Error, Result};
 
@@ -107,28 +106,37 @@ impl ShardWriter {
     }
 }
 
-/// A memory-mapped shard.
+/// A shard whose pictures are read when they are asked for. (Not mapped into memory: a mapped file that another program cuts short
+/// ends this one with SIGBUS.)
 #[derive(Debug)]
 pub struct Shard {
-    map: Mmap,
+    path: PathBuf,
+    file: File,
     side: usize,
     count: usize,
 }
 
 impl Shard {
     /// Opens a shard and checks that it holds what its header says.
+    ///
+    /// # Errors
+    /// A file that is cut short or no shard of pictures of that side.
     pub fn open(path: &Path, side: usize) -> Result<Shard> {
         let fail = |message: String| Error::Corpus { path: path.to_path_buf(), message };
         let file = File::open(path).map_err(Error::io(path))?;
-        // SAFETY: corpus files are never written in place once a corpus is whole (they are replaced with their folder), so
-        // the map does not change under the reader.
-        let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path))?;
-        let pixels = map.len().checked_sub(HEADER).ok_or_else(|| fail("the file is truncated".into()))?;
+        let length = file.metadata().map_err(Error::io(path))?.len() as usize;
+        let pixels = length.checked_sub(HEADER).ok_or_else(|| fail("the file is truncated".into()))?;
         let count = pixels / (side * side);
-        if pixels % (side * side) != 0 || map[..HEADER] != header(count, side)[..] {
+        let mut head = [0; HEADER];
+        file.read_exact_at(&mut head, 0).map_err(Error::io(path))?;
+        if pixels % (side * side) != 0 || head[..] != header(count, side)[..] {
             return Err(fail(format!("the file is truncated or not uint8 [n, {side}, {side}]")));
         }
-        Ok(Shard { map, side, count })
+        Ok(Shard { path: path.to_path_buf(), file, side, count })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Pictures in this shard.
@@ -136,9 +144,23 @@ impl Shard {
         self.count
     }
 
-    /// The pixels of a picture, row by row; `None` past the end.
-    pub fn picture(&self, index: usize) -> Option<&[u8]> {
+    /// The pixels of a picture, row by row.
+    ///
+    /// # Errors
+    /// A picture past the end, a file that was cut short meanwhile.
+    pub fn picture(&self, index: usize) -> Result<Vec<u8>> {
         let size = self.side * self.side;
-        self.map.get(HEADER + index * size..HEADER + (index + 1) * size)
+        let mut pixels = vec![0; size];
+        match self.file.read_exact_at(&mut pixels, (HEADER + index * size) as u64) {
+            Ok(()) => Ok(pixels),
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                let message = match index < self.count {
+                    true => "the file was cut short while it was in use".into(),
+                    false => format!("it holds no picture {index}"),
+                };
+                Err(Error::Corpus { path: self.path.clone(), message })
+            }
+            Err(error) => Err(Error::io(&self.path)(error)),
+        }
     }
 }

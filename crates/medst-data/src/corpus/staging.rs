@@ -1,27 +1,33 @@
 //! The folder beside the target in which a corpus grows, and its move into place. Only its owner
 //! can enter it, and its files are readable for their owner only ([`crate::owner_only`]).
 
-use std::fs::{self, File};
-use std::io::Write;
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
-
-use sha2::{Digest, Sha256};
 
 use super::journal::JOURNAL;
 use super::manifest::{self, Manifest};
+use super::tables::{SEQUENCES, STUDIES};
+use super::write::{SKIPPED, SPLITS};
+use crate::files::folder::{Foreign, beside, check_replaceable, publish_folder, recover, seal};
+use crate::files::lock::{LOCK, Lock};
+use crate::files::sums::SUMS;
+use crate::files::{TEMPORARY, entries, whole};
+use crate::import::ms_cxr_t;
 use crate::owner_only;
 #[cfg(feature = "s3")]
 use crate::storage;
 use crate::storage::Address;
 use crate::{Error, Result};
 
-const LOCK: &str = "lock";
+/// What the list of a corpus' files does not name: the lock travels with the folder.
+const ALSO: &[&str] = &[LOCK];
 
 /// A working folder that this program alone writes, until the value is dropped.
 pub struct Staging {
     pub folder: PathBuf,
     out: PathBuf,
-    _lock: File,
+    lock: Lock,
 }
 
 impl Staging {
@@ -33,9 +39,8 @@ impl Staging {
         let folder = folder(out)?;
         owner_only::create_folder(&folder)?;
         check_staging(&folder)?;
-        let lock = File::create(folder.join(LOCK)).map_err(Error::io(&folder))?;
-        lock.try_lock().map_err(|_| Error::Usage(format!("{} is being written by another program", out.display())))?;
-        Ok(Staging { folder, out: out.to_path_buf(), _lock: lock })
+        let lock = Lock::take(&folder)?;
+        Ok(Staging { folder, out: out.to_path_buf(), lock })
     }
 
     /// Removes what an earlier run left for another source or other settings; the journal goes
@@ -43,29 +48,51 @@ impl Staging {
     pub fn empty(&self) -> Result<()> {
         let stale = entries(&self.folder)?.into_iter().filter(|path| !path.ends_with(LOCK) && !path.ends_with(JOURNAL));
         for path in stale.chain(Some(self.folder.join(JOURNAL)).filter(|journal| journal.exists())) {
-            fs::remove_file(&path).map_err(Error::io(&path))?;
+            if is_own(&path) {
+                fs::remove_file(&path).map_err(Error::io(&path))?;
+            }
         }
         Ok(())
     }
 
-    /// Writes the manifest, the last file of a corpus, and puts the folder in the target's place.
-    pub fn publish(self, manifest: &Manifest) -> Result<()> {
+    /// Writes the manifest, the last file of a corpus but for the list of checksums, and puts the folder in the target's place.
+    ///
+    /// # Errors
+    /// A target that another program made meanwhile; files that cannot be written.
+    pub fn publish(self, manifest: &Manifest, overwrite: bool) -> Result<()> {
         #[cfg(feature = "s3")]
         if let Some(address) = Address::of(&self.out)? {
             storage::upload::publish(&address, manifest)?;
             return fs::remove_dir_all(&self.folder).map_err(Error::io(&self.folder));
         }
-        write_whole(&self.folder.join(manifest::FILE), &manifest.to_bytes())?;
+        whole::write(&self.folder.join(manifest::FILE), &manifest.to_bytes())?;
         for path in entries(&self.folder)? {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if name != manifest::FILE && !manifest.files.contains_key(&*name) {
+            let kept = [manifest::FILE, LOCK].contains(&&*name) || manifest.files.contains_key(&*name);
+            if !kept && is_own(&path) {
                 fs::remove_file(&path).map_err(Error::io(&path))?;
-            } else {
-                owner_only::take_away(&path)?;
             }
         }
-        publish(&self.folder, &self.out)
+        let known: BTreeMap<String, String> =
+            manifest.files.iter().map(|(name, file)| (name.clone(), file.sha256.clone())).collect();
+        seal(&self.folder, &known)?;
+        for path in entries(&self.folder)? {
+            owner_only::take_away(&path)?;
+        }
+        check_target(&self.out, overwrite)?;
+        publish_folder(&self.folder, &self.out, ALSO, Foreign::Refuse)?;
+        self.lock.moved(&self.out).remove();
+        Ok(())
     }
+}
+
+/// Whether a file in a working folder has a name that a preparation gives.
+fn is_own(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let tables = [ms_cxr_t::PAIRS, ms_cxr_t::SENTENCES];
+    [STUDIES, SEQUENCES, SKIPPED, SPLITS, manifest::FILE, SUMS, LOCK].contains(&&*name)
+        || ["part-", "images-", "journal", TEMPORARY].iter().any(|start| name.starts_with(start))
+        || name.strip_suffix(".csv").is_some_and(|name| tables.contains(&name))
 }
 
 /// The working folder of a target: beside it, or in the cache where the target is in object
@@ -83,14 +110,6 @@ pub fn folder(out: &Path) -> Result<PathBuf> {
     }
 }
 
-/// `OUT.partial`, `OUT.replaced`: neighbours of the target, on the same file system.
-fn beside(out: &Path, suffix: &str) -> PathBuf {
-    let mut name = out.file_name().unwrap_or_default().to_os_string();
-    name.push(".");
-    name.push(suffix);
-    out.with_file_name(name)
-}
-
 /// Only a corpus may be replaced, and only when asked to.
 pub fn check_target(out: &Path, overwrite: bool) -> Result<()> {
     if let Some(address) = Address::of(out)? {
@@ -99,6 +118,7 @@ pub fn check_target(out: &Path, overwrite: bool) -> Result<()> {
         #[cfg(not(feature = "s3"))]
         return Err(address.unsupported());
     }
+    recover(out)?;
     let there = out.display();
     if !out.exists() || fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_none()) {
         return Ok(());
@@ -111,65 +131,23 @@ pub fn check_target(out: &Path, overwrite: bool) -> Result<()> {
     } else {
         Err(Error::Usage(format!("{there} is already a corpus; pass --overwrite to replace it")))
     }
+    if !overwrite {
+        return Err(Error::Usage(format!("{there} is already a corpus; pass --overwrite to replace it")));
+    }
+    check_replaceable(out, ALSO)
 }
 
 /// Refuses a folder in the staging folder's place that holds another's files: they would move into
 /// the corpus.
 fn check_staging(staging: &Path) -> Result<()> {
-    let ours = [JOURNAL, manifest::FILE].iter().any(|name| staging.join(name).exists());
-    let foreign = entries(staging)?.iter().any(|path| !path.ends_with(LOCK));
-    if ours || !foreign {
-        return Ok(());
+    match entries(staging)?.iter().find(|path| !is_own(path)) {
+        None => Ok(()),
+        Some(path) => Err(Error::Usage(format!(
+            "{} is needed as a working folder but holds other files ({}); move them away",
+            staging.display(),
+            path.file_name().unwrap_or_default().display()
+        ))),
     }
-    let place = staging.display();
-    Err(Error::Usage(format!("{place} is needed as a working folder but contains other files; move them elsewhere")))
-}
-
-pub fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(folder).map_err(Error::io(folder))?;
-    entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>().map_err(Error::io(folder))
-}
-
-/// SHA-256 of a file, in hexadecimal.
-pub fn checksum(path: &Path) -> Result<String> {
-    let mut file = File::open(path).map_err(Error::io(path))?;
-    let mut hash = Sha256::new();
-    std::io::copy(&mut file, &mut hash).map_err(Error::io(path))?;
-    Ok(format!("{:x}", hash.finalize()))
-}
-
-/// SHA-256 of bytes, in hexadecimal.
-#[cfg(feature = "s3")]
-pub fn checksum_of(bytes: &[u8]) -> String {
-    format!("{:x}", Sha256::digest(bytes))
-}
-
-/// Writes a small file; it appears whole or not at all.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    write_by(path, &path.with_extension("writing"), bytes)
-}
-
-/// As [`write_whole`], under the name `staged` until it is whole.
-pub fn write_by(path: &Path, staged: &Path, bytes: &[u8]) -> Result<()> {
-    let mut file = File::create(staged).map_err(Error::io(path))?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(Error::io(path))?;
-    fs::rename(staged, path).map_err(Error::io(path))
-}
-
-/// Puts the staging folder in the target's place.
-fn publish(staging: &Path, out: &Path) -> Result<()> {
-    let replaced = beside(out, "replaced");
-    let had = out.exists();
-    if had {
-        fs::rename(out, &replaced).map_err(Error::io(out))?;
-    }
-    if let Err(error) = fs::rename(staging, out) {
-        if had {
-            fs::rename(&replaced, out).map_err(Error::io(&replaced))?;
-        }
-        return Err(Error::io(out)(error));
-    }
-    if had { fs::remove_dir_all(&replaced).map_err(Error::io(&replaced)) } else { Ok(()) }
 }
 
 #[cfg(test)]

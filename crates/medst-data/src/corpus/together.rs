@@ -15,7 +15,8 @@ use super::join;
 use super::journal::{self, Extent, Found, JOURNAL, Stretch};
 use super::manifest::FileRecord;
 use super::pictures::{self, Decoded};
-use super::staging::{self, Staging, write_whole};
+use super::staging::{self, Staging};
+use crate::files::whole;
 use crate::import::PrepareOptions;
 use crate::import::plan::{ImageSource, Plan};
 use crate::progress::Progress;
@@ -115,7 +116,7 @@ pub(super) fn known(staging: &Staging, identity: &str, images: usize, progress: 
         Found::Nothing => {}
     }
     staging.empty()?;
-    write_whole(&staging.folder.join(JOURNAL), format!("{identity}\n").as_bytes())?;
+    whole::write(&staging.folder.join(JOURNAL), format!("{identity}\n").as_bytes())?;
     Ok(Vec::new())
 }
 

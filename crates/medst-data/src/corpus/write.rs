@@ -14,10 +14,11 @@ use serde::{Deserialize, Serialize};
 use super::copies;
 use super::journal::{Stretch, add_counts};
 use super::manifest::{self, Counts, FileRecord, Manifest};
+use super::staging::Staging;
 pub use super::staging::check_target;
-use super::staging::{Staging, checksum};
 use super::tables::{self, SEQUENCES, STUDIES};
 use super::together::{self, Work};
+use crate::files::sha256_of_file;
 use crate::import::assemble::LOST_A_STUDY;
 use crate::import::plan::{ImageSource, Plan, Skipped, StudyPlan, TextTable};
 use crate::import::{PrepareOptions, Summary};
@@ -58,7 +59,7 @@ impl Provenance {
     pub fn of(kind: &str, files: &[PathBuf]) -> Result<Provenance> {
         let record = |path: &PathBuf| {
             let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-            Ok(SourceFile { name, sha256: checksum(&objects::file(path)?)? })
+            Ok(SourceFile { name, sha256: sha256_of_file(&objects::file(path)?)? })
         };
         Ok(Provenance { kind: kind.to_string(), files: files.iter().map(record).collect::<Result<_>>()? })
     }
@@ -195,7 +196,7 @@ pub fn write(
         let tables = manifest.files.iter().filter(is_table).map(|(name, file)| (name.clone(), file.clone())).collect();
         upload::files(&address, &folder, &tables, progress)?;
     }
-    staging.publish(&manifest)?;
+    staging.publish(&manifest, options.overwrite)?;
     Ok(summary)
 }
 
@@ -315,7 +316,7 @@ fn records(folder: &Path, names: impl Iterator<Item = String>) -> Result<BTreeMa
         .map(|name| {
             let path = folder.join(&name);
             let bytes = fs::metadata(&path).map_err(Error::io(&path))?.len();
-            Ok((name, FileRecord { bytes, sha256: checksum(&path)? }))
+            Ok((name, FileRecord { bytes, sha256: sha256_of_file(&path)? }))
         })
         .collect()
 }

@@ -9,6 +9,7 @@
 //!     fetch/                         what is arriving, and the locks of those who fetch
 //!   addresses/…                      which corpus an address meant last, for when it cannot be reached
 //!   preparing/…                      working folders of `medst prepare --out s3://…`
+//!   checked/…                        files that need no second look (`crate::files`)
 //!   lock                             held while corpora are opened or evicted
 //! ```
 
@@ -19,12 +20,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
-use sha2::{Digest, Sha256};
-
-use super::Address;
 use super::client::Client;
+use super::{Address, cache_root};
 use crate::corpus::manifest::{self, FileRecord, Manifest};
-use crate::corpus::staging::{checksum, entries, write_whole};
+use crate::files::{Hash, entries, sha256_of, sha256_of_file, whole};
 use crate::owner_only;
 use crate::{Error, Result};
 
@@ -49,18 +48,6 @@ pub struct Cached {
     _used: File,
 }
 
-/// The cache's folder.
-///
-/// # Errors
-/// Neither `MEDST_CACHE` nor a home.
-pub fn root() -> Result<PathBuf> {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    set("MEDST_CACHE")
-        .or_else(|| set("XDG_CACHE_HOME").map(|cache| cache.join("medst")))
-        .or_else(|| set("HOME").map(|home| home.join(".cache/medst")))
-        .ok_or_else(|| Error::Usage("HOME is not set; set MEDST_CACHE to a folder for data from object storage".into()))
-}
-
 /// Bytes that corpora may take.
 fn limit() -> Result<u64> {
     let Ok(text) = std::env::var("MEDST_CACHE_GIB") else { return Ok((LIMIT_GIB * GIB) as u64) };
@@ -75,14 +62,14 @@ const GIB: f64 = (1u64 << 30) as f64;
 /// The working folder of a preparation for an address.
 ///
 /// # Errors
-/// As [`root`].
+/// As [`cache_root`].
 pub fn workplace(address: &Address) -> Result<PathBuf> {
     let endpoint = Client::open(address, 0)?.endpoint().to_string();
-    Ok(root()?.join("preparing").join(short(format!("{endpoint}\0{address}").as_bytes())))
+    Ok(cache_root()?.join("preparing").join(short(format!("{endpoint}\0{address}").as_bytes())))
 }
 
 fn short(bytes: &[u8]) -> String {
-    format!("{:x}", Sha256::digest(bytes))[..32].to_string()
+    sha256_of(bytes)[..32].to_string()
 }
 
 impl Cached {
@@ -93,7 +80,7 @@ impl Cached {
     /// # Errors
     /// Says what is in the way: no corpus there, no access, a corpus that is larger than the cache may be.
     pub fn open(address: &Address) -> Result<Cached> {
-        let root = root()?;
+        let root = cache_root()?;
         let limit = limit()?;
         let client = Client::open(address, RETRIES)?;
         let known = root.join("addresses").join(short(format!("{}\0{address}", client.endpoint()).as_bytes()));
@@ -126,9 +113,9 @@ impl Cached {
         let used = open_lock(&folder.join("used"))?;
         used.lock_shared().and_then(|()| used.set_modified(SystemTime::now())).map_err(Error::io(&folder))?;
         make_room(&corpora, &id, manifest.files.values().map(|file| file.bytes).sum(), limit)?;
-        write_whole(&folder.join(manifest::FILE), &text)?;
+        whole::write(&folder.join(manifest::FILE), &text)?;
         fs::create_dir_all(root.join("addresses")).map_err(Error::io(&root))?;
-        write_whole(&known, id.as_bytes())?;
+        whole::write(&known, id.as_bytes())?;
         drop(lock);
         Ok(Cached { address: address.clone(), client, manifest, folder, checked: Mutex::default(), _used: used })
     }
@@ -177,16 +164,15 @@ impl Cached {
         // Once more, because a corpus may be replaced while it is read, and lines garble.
         for attempt in 0..2 {
             let mut file = File::create(&arriving).map_err(Error::io(&arriving))?;
-            let mut hash = Sha256::new();
+            let mut hash = Hash::default();
             self.client.pieces(&self.address.key(name), record.bytes, |piece| {
-                hash.update(piece);
-                file.write_all(piece).map_err(Error::io(&arriving))?;
+                hash.write_all(piece).and_then(|()| file.write_all(piece)).map_err(Error::io(&arriving))?;
                 Ok(!stop.load(Ordering::Relaxed))
             })?;
             if stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
-            if format!("{:x}", hash.finalize()) == record.sha256 {
+            if hash.finish() == record.sha256 {
                 file.sync_all().map_err(Error::io(&arriving))?;
                 fs::rename(&arriving, &path).map_err(Error::io(&path))?;
                 self.note_checked(name);
@@ -211,7 +197,7 @@ impl Cached {
         }
         let whole = path.exists()
             && fs::metadata(path).map_err(Error::io(path))?.len() == record.bytes
-            && checksum(path)? == record.sha256;
+            && sha256_of_file(path)? == record.sha256;
         if whole {
             self.note_checked(name);
         }

@@ -2,7 +2,6 @@
 //! is read by itself, and its shard is read next. Shards are checked as a whole when they have arrived; single pictures cannot be, so a
 //! damaged shard ends the job a little later.
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, OnceLock, PoisonError};
@@ -52,12 +51,12 @@ impl Shards {
     ///
     /// # Errors
     /// A shard or picture that cannot be read.
-    pub fn picture(&self, index: usize) -> Result<Cow<'_, [u8]>> {
+    pub fn picture(&self, index: usize) -> Result<Vec<u8>> {
         let inner = &self.inner;
         let (number, place) = (index / CAPACITY, index % CAPACITY);
         let name = shards::name(shards::IMAGES, number);
         if let Some(shard) = inner.slots[number].get() {
-            return inner.of_shard(shard, &name, place);
+            return inner.of_shard(shard, place);
         }
         if self.process != std::process::id() {
             // Threads do not live on in a process that was forked from theirs.
@@ -74,16 +73,16 @@ impl Shards {
         });
         inner.hurry(number);
         if inner.cached.is_here(&name) {
-            return inner.of_shard(inner.wait(number), &name, place);
+            return inner.of_shard(inner.wait(number), place);
         }
         let size = inner.side * inner.side;
         let start = (HEADER + place * size) as u64;
         let whole = inner.cached.manifest.files.get(&name).map_or(0, |file| file.bytes);
         let key = inner.cached.address.key(&name);
         match inner.cached.client.range(&key, start..start + size as u64) {
-            Ok(piece) if piece.size == whole && piece.bytes.len() == size => Ok(Cow::Owned(piece.bytes)),
+            Ok(piece) if piece.size == whole && piece.bytes.len() == size => Ok(piece.bytes),
             // Whoever reads the whole shard finds out what is wrong, or it has arrived.
-            _ => inner.of_shard(inner.wait(number), &name, place),
+            _ => inner.of_shard(inner.wait(number), place),
         }
     }
 }
@@ -95,14 +94,12 @@ impl Drop for Shards {
 }
 
 impl Inner {
-    fn of_shard<'a>(&self, shard: &'a Result<Shard, String>, name: &str, place: usize) -> Result<Cow<'a, [u8]>> {
-        let fail = |message: String| Error::Corpus { path: self.cached.address.to_string().into(), message };
+    fn of_shard(&self, shard: &Result<Shard, String>, place: usize) -> Result<Vec<u8>> {
         match shard {
-            Ok(shard) => {
-                let picture = shard.picture(place).ok_or_else(|| fail(format!("{name} has no image {place}")))?;
-                Ok(Cow::Borrowed(picture))
+            Ok(shard) => shard.picture(place),
+            Err(message) => {
+                Err(Error::Corpus { path: self.cached.address.to_string().into(), message: message.clone() })
             }
-            Err(message) => Err(fail(message.clone())),
         }
     }
 

@@ -27,3 +27,19 @@ pub mod objects;
 pub(crate) mod upload;
 
 pub use address::Address;
+
+use std::path::PathBuf;
+
+use crate::{Error, Result};
+
+/// The cache's folder.
+///
+/// # Errors
+/// Neither `MEDST_CACHE` nor a home.
+pub fn cache_root() -> Result<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set("MEDST_CACHE")
+        .or_else(|| set("XDG_CACHE_HOME").map(|cache| cache.join("medst")))
+        .or_else(|| set("HOME").map(|home| home.join(".cache/medst")))
+        .ok_or_else(|| Error::Usage("there is no HOME; MEDST_CACHE names the folder of the cache".into()))
+}

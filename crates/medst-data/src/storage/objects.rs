@@ -28,13 +28,12 @@ pub fn file(path: &Path) -> Result<PathBuf> {
         #[cfg(feature = "s3")]
         Some(address) => {
             let bytes = stored(path, &address)?;
-            let folder = super::cache::root()?.join("sources");
+            let folder = super::cache_root()?.join("sources");
             crate::owner_only::create_folder(&folder)?;
-            // By content, and under a name of its own until it is whole, so that processes do not overwrite each other's.
-            let file = folder.join(crate::corpus::staging::checksum_of(&bytes));
+            // By content.
+            let file = folder.join(crate::files::sha256_of(&bytes));
             if !file.exists() {
-                let arriving = file.with_extension(std::process::id().to_string());
-                crate::corpus::staging::write_by(&file, &arriving, &bytes)?;
+                crate::files::whole::write(&file, &bytes)?;
             }
             Ok(file)
         }

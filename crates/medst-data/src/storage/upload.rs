@@ -84,9 +84,8 @@ pub fn files(
 pub fn publish(address: &Address, manifest: &Manifest) -> Result<()> {
     let client = Client::open(address, RETRIES)?;
     let text = manifest.to_bytes();
-    client.put(&address.key(manifest::FILE), text.len() as u64, &crate::corpus::staging::checksum_of(&text), |_| {
-        Ok(text.clone())
-    })?;
+    client
+        .put(&address.key(manifest::FILE), text.len() as u64, &crate::files::sha256_of(&text), |_| Ok(text.clone()))?;
     for key in client.list(&address.prefix)? {
         let name = key.strip_prefix(&address.key("")).unwrap_or(&key);
         if name != manifest::FILE && !name.contains('/') && !manifest.files.contains_key(name) {

@@ -32,8 +32,9 @@ pub fn engine(folder: &Path) -> Engine {
     let model = MedSt::new(&config, 1, Device::Cpu, Kind::Float).unwrap();
     model.save(&folder.join("model.safetensors"), None).unwrap();
     let pieces = WordPiece::bert_cased();
+    let checksum = medst::model::builtin::checksum(&folder.join("model.safetensors")).unwrap();
     let card = ModelCard::new(&config, &pieces, 0, "none".into());
-    Engine::new(OpenedModel { model, card, pieces, path: folder.to_path_buf() }).unwrap()
+    Engine::new(OpenedModel { model, card, pieces, path: folder.to_path_buf(), checksum }).unwrap()
 }
 
 fn config(limits: Limits, token: Option<&str>) -> ServeConfig {

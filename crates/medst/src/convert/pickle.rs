@@ -8,11 +8,12 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
+use medst_data::files::whole;
 use tch::{Device, Kind, Tensor};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
 
-use crate::{Error, Result, whole_file};
+use crate::{Error, Result};
 
 /// A value of the dictionary that is written.
 pub enum Value {
@@ -29,9 +30,9 @@ pub enum Value {
 /// # Errors
 /// Names the file that cannot be written.
 pub fn save(path: &Path, root: &[(String, Value)]) -> Result<()> {
-    let staged = whole_file::stage(path)?;
+    let staged = whole::stage(path)?;
     write(staged.as_file(), root).map_err(Error::io(path))?;
-    whole_file::publish(staged, path)
+    Ok(whole::publish(staged, path)?)
 }
 
 fn write(file: &File, root: &[(String, Value)]) -> std::io::Result<()> {

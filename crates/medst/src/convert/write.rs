@@ -1,8 +1,10 @@
 //! A model into files: ours, the reference's names, a folder for transformers.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use medst_data::files::folder::{Foreign, check_replaceable, publish_folder, recover, seal, stage_folder};
 use medst_data::report::WordPiece;
 use tch::{Kind, Tensor};
 
@@ -14,6 +16,24 @@ use crate::model::card::{CARD, MODEL, ModelCard, VOCABULARY};
 use crate::model::config::{ModelConfig, Positions, Semantics, StemKind};
 use crate::model::{MedSt, Parameter};
 use crate::{Error, Result};
+
+/// What earlier versions wrote without listing it.
+const FILES: &[&str] = &[
+    MODEL,
+    CARD,
+    VOCABULARY,
+    transformers::REST,
+    "frontal_image_encoder/model.safetensors",
+    "frontal_image_encoder/config.json",
+    "frontal_image_encoder/preprocessor_config.json",
+    "lateral_image_encoder/model.safetensors",
+    "lateral_image_encoder/config.json",
+    "lateral_image_encoder/preprocessor_config.json",
+    "report_encoder/model.safetensors",
+    "report_encoder/config.json",
+    "report_encoder/tokenizer_config.json",
+    "report_encoder/vocab.txt",
+];
 
 /// What is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -51,19 +71,15 @@ pub fn write(
                 .into(),
         ));
     }
-    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(folder).map_err(Error::io(folder))?;
     if target == Target::Reference {
         if out.is_dir() {
             return Err(Error::Config(format!("{} is a folder; --to reference writes a single file", out.display())));
         }
+        let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::create_dir_all(folder).map_err(Error::io(folder))?;
         return write_reference(out, model, card);
     }
-    let staged = tempfile::Builder::new()
-        .prefix(".converted-")
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777))
-        .tempdir_in(folder)
-        .map_err(Error::io(folder))?;
+    let staged = stage_folder(out, 0o777)?;
     let notes = match target {
         Target::Transformers => transformers::write(staged.path(), model, card, pieces, filled)?,
         _ => {
@@ -80,13 +96,9 @@ pub fn write(
             Vec::new()
         }
     };
-    if out.is_dir() {
-        fs::remove_dir_all(out).map_err(Error::io(out))?;
-    } else if out.exists() {
-        fs::remove_file(out).map_err(Error::io(out))?;
-    }
-    let staged = staged.keep();
-    fs::rename(&staged, out).map_err(Error::io(out))?;
+    seal(staged.path(), &BTreeMap::new())?;
+    publish_folder(staged.path(), out, FILES, Foreign::Refuse)?;
+    let _ = staged.keep();
     Ok(notes)
 }
 
@@ -95,6 +107,7 @@ pub fn write(
 /// # Errors
 /// Says what is in the way.
 pub fn check_free(out: &Path, overwrite: bool) -> Result<()> {
+    recover(out)?;
     if !out.exists() {
         return Ok(());
     }
@@ -110,7 +123,10 @@ pub fn check_free(out: &Path, overwrite: bool) -> Result<()> {
     ];
     let run = out.join("checkpoints").exists() || out.join("state.json").exists();
     let ours = out.is_file() || (marks.iter().any(|mark| mark.exists()) && !run);
-    if ours { Ok(()) } else { fail("was not made by medst convert and is not replaced") }
+    if !ours {
+        return fail("was not made by medst convert and is not replaced");
+    }
+    if out.is_dir() { Ok(check_replaceable(out, FILES)?) } else { Ok(()) }
 }
 
 /// The reference's names, as a Lightning checkpoint without an optimiser.

@@ -164,6 +164,17 @@ impl Begun {
     }
 }
 
+/// Refuses what would be printed or indexed as NaN.
+///
+/// # Errors
+/// A number that is not finite.
+pub(crate) fn check_finite(values: &[f32]) -> Result<()> {
+    if values.iter().all(|value| value.is_finite()) {
+        return Ok(());
+    }
+    Err(Error::Evaluation("the model gives values that are not finite; its weights may be damaged".into()))
+}
+
 /// Texts in the words of cleaned reports.
 fn words_of<S: AsRef<str>>(texts: &[S]) -> Result<Vec<String>> {
     texts

@@ -15,6 +15,7 @@ use arrow_array::types::Float32Type;
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field};
 use medst_data::corpus::Corpus;
+use medst_data::files::whole;
 use medst_data::progress::Progress;
 use medst_data::split::Split;
 use medst_data::study::Study;
@@ -23,8 +24,8 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Serialize;
 use tch::Tensor;
 
-use super::{Begun, Embedder, Embeddings};
-use crate::{Error, Result, whole_file};
+use super::{Begun, Embedder, Embeddings, check_finite};
+use crate::{Error, Result};
 
 /// The columns.
 pub const STUDY: &str = "study_id";
@@ -83,7 +84,7 @@ pub fn write(
         let name = options.split.map_or("any split", Split::name);
         return Err(Error::Config(format!("{} has no studies in {name}", corpus.path().display())));
     }
-    let staged = whole_file::stage(out)?;
+    let staged = whole::stage(out)?;
     let fail =
         |error: parquet::errors::ParquetError| Error::Io { path: out.into(), source: std::io::Error::other(error) };
     let mut writer: Option<ArrowWriter<File>> = None;
@@ -125,7 +126,7 @@ pub fn write(
     if let Some(writer) = writer {
         writer.close().map_err(fail)?;
     }
-    whole_file::publish(staged, out)?;
+    whole::publish(staged, out)?;
     progress.end();
     let with_report = chosen.iter().filter(|study| study.report.is_some()).count();
     let width = embedder.model.config.projection.embedding;
@@ -142,7 +143,9 @@ impl Lists {
     fn of(x: &Tensor) -> Result<(Lists, Vec<f32>)> {
         let width = x.size2()?.1;
         let builder = FixedSizeListBuilder::new(Float32Builder::new(), width as i32);
-        Ok((Lists { builder, width: width as usize }, Vec::<f32>::try_from(x.reshape([-1]))?))
+        let values = Vec::<f32>::try_from(x.reshape([-1]))?;
+        check_finite(&values)?;
+        Ok((Lists { builder, width: width as usize }, values))
     }
 
     fn push(&mut self, values: Option<&[f32]>) {

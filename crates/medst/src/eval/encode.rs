@@ -118,7 +118,6 @@ impl Origin {
         let config = &opened.model.config;
         let values: i64 = opened.model.parameters().iter().map(|own| own.tensor.numel() as i64).sum();
         let weights = builtin::weights_of(path);
-        let checksum = builtin::checksum(&weights)?;
         let text = |name: &str, value: String| (name.to_string(), value);
         Ok(Origin {
             name: path.display().to_string(),
@@ -131,7 +130,7 @@ impl Origin {
                 text("trained on corpus", card.corpus.chars().take(12).collect()),
                 text("device", format!("{:?}", opened.model.device()).to_uppercase()),
             ],
-            files: [(weights.display().to_string(), checksum)].into(),
+            files: [(weights.display().to_string(), opened.checksum.clone())].into(),
         })
     }
 }

@@ -103,6 +103,12 @@ impl Vectors {
         self.row(row).iter().all(|value| value.is_finite())
     }
 
+    /// The first row that holds numbers beside NaN or infinity. (A row of NaN throughout says that there is none.)
+    pub fn partial_row(&self) -> Option<usize> {
+        let is_partial = |row: &[f32]| !row.iter().all(|x| x.is_finite()) && !row.iter().all(|x| x.is_nan());
+        self.rows().position(is_partial)
+    }
+
     /// Rows scaled to unit length; rows of zeros stay zeros.
     pub fn unit(&self) -> Vectors {
         let mut values = self.values.clone();

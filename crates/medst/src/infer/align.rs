@@ -14,6 +14,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::sight::Views;
 use crate::Result;
+use crate::embed::check_finite;
 use crate::embed::heat::HeatMap;
 use crate::eval::Vectors;
 use crate::loss::config::LossConfig;
@@ -114,15 +115,18 @@ impl Aligned<'_> {
         let (to_words, patch_importance) =
             self.look(&similarity.tr(), self.patches, self.words, &self.model.patch_importance);
         let values = |x: &Tensor| -> Result<Vec<f32>> {
-            Ok(Vec::<f32>::try_from(x.to_device(Device::Cpu).to_kind(Kind::Float).contiguous().view([-1]))?)
+            let values = Vec::<f32>::try_from(x.to_device(Device::Cpu).to_kind(Kind::Float).contiguous().view([-1]))?;
+            check_finite(&values)?;
+            Ok(values)
         };
+        let vectors = |x: &Tensor| -> Result<Vectors> { Vectors::new(values(x)?, x.size2()?.1 as usize) };
         Ok(Alignment {
             words,
             grid,
             views,
-            similarity: Vectors::from_tensor(&similarity)?,
-            words_to_patches: Vectors::from_tensor(&to_patches)?,
-            patches_to_words: Vectors::from_tensor(&to_words)?,
+            similarity: vectors(&similarity)?,
+            words_to_patches: vectors(&to_patches)?,
+            patches_to_words: vectors(&to_words)?,
             word_importance: values(&word_importance)?,
             patch_importance: values(&patch_importance)?,
         })

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use medst_data::files::whole;
 use medst_data::gather::{FoundStudy, Gathered};
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +22,7 @@ use crate::eval::prompts;
 use crate::eval::suite::truth;
 use crate::eval::tasks::words;
 use crate::loss::config::LossConfig;
-use crate::{Error, Result, whole_file};
+use crate::{Error, Result};
 
 const FORMAT: &str = "medst-calibration";
 /// Fewer labelled images of a side say too little.
@@ -149,7 +150,8 @@ impl Calibration {
     /// # Errors
     /// Names the file.
     pub fn write(&self, path: &Path) -> Result<()> {
-        whole_file::write(path, &serde_json::to_vec_pretty(self).unwrap_or_default())
+        let text = serde_json::to_vec_pretty(self).map_err(|error| Error::io(path)(error.into()))?;
+        Ok(whole::write(path, &text)?)
     }
 
     /// Fits a calibration on studies whose labels tell the classes.

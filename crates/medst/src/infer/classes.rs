@@ -17,8 +17,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use medst_data::files::sha256_of;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::engine::Engine;
 use super::text::Text;
@@ -143,7 +143,7 @@ impl Classes {
 
     /// SHA-256 of kind, names and sentences: a calibration holds for these alone.
     pub fn checksum(&self) -> String {
-        format!("{:x}", Sha256::digest(serde_json::to_vec(self).unwrap_or_default()))
+        sha256_of(&serde_json::to_vec(self).unwrap_or_default())
     }
 
     /// All sentences, class by class, positive ones first.

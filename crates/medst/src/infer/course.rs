@@ -8,6 +8,7 @@ use std::fmt;
 use std::path::Path;
 
 use medst_data::corpus::Corpus;
+use medst_data::files::whole;
 use medst_data::import::ms_cxr_t::PAIRS;
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +20,7 @@ use crate::eval::Vectors;
 use crate::eval::pairs::Course;
 use crate::eval::suite::truth;
 use crate::eval::tasks::words;
-use crate::{Error, Result, whole_file};
+use crate::{Error, Result};
 
 const FORMAT: &str = "medst-course-calibration";
 
@@ -81,7 +82,8 @@ impl CourseCalibration {
     /// # Errors
     /// Names the file.
     pub fn write(&self, path: &Path) -> Result<()> {
-        whole_file::write(path, &serde_json::to_vec_pretty(self).unwrap_or_default())
+        let text = serde_json::to_vec_pretty(self).map_err(|error| Error::io(path)(error.into()))?;
+        Ok(whole::write(path, &text)?)
     }
 
     /// Fits on the pairs of a corpus, whose images are embedded here.

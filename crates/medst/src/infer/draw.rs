@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
+use medst_data::files::whole;
 use medst_data::image::{Decoding, GreyImage, load, resize};
 
 use super::boxes::{HotBox, Placement};
 use crate::embed::heat::HeatMap;
 use crate::eval::report::picture::{blend, png_bytes};
-use crate::{Error, Result, whole_file};
+use crate::{Error, Result};
 
 /// Longest side of drawn pictures: larger ones are reduced to it, and of smaller ones than the other every pixel is drawn several times.
 const LONGEST: usize = 1024;
@@ -128,7 +129,7 @@ fn frame(pixels: &mut [u8], width: usize, height: usize, bounds: [f64; 4]) {
 /// # Errors
 /// Names the file.
 pub fn write(path: &Path, png: &[u8]) -> Result<()> {
-    whole_file::write(path, png)
+    Ok(whole::write(path, png)?)
 }
 
 /// Reads a file and makes a canvas of it.

@@ -18,7 +18,7 @@ use super::lanes::Lanes;
 use super::sight::{Radiograph, Sight, Views};
 use super::text::{Reader, Text};
 use crate::device::send;
-use crate::embed::Embedder;
+use crate::embed::{Embedder, check_finite};
 use crate::eval::Vectors;
 use crate::eval::encode::Origin;
 use crate::model::input::ImageInput;
@@ -80,7 +80,7 @@ impl Engine {
     /// Weights that cannot be read again for their checksum; a card whose numbers contradict each other.
     pub fn new(opened: OpenedModel) -> Result<Engine> {
         let (sight, origin) = (Sight::of(&opened.card)?, Origin::of_model(&opened)?);
-        let OpenedModel { model, card, pieces, path } = opened;
+        let OpenedModel { model, card, pieces, path, checksum: _ } = opened;
         let reader = Arc::new(Reader::new(pieces, &model.config));
         Ok(Engine { model, reader, sight, card, origin, path, limits: Limits::default() })
     }
@@ -342,6 +342,7 @@ fn groups(studies: &[&Views], pictures: usize) -> Vec<Vec<usize>> {
 fn scatter(rows: &Tensor, places: &[usize], width: usize, target: &mut [f32]) -> Result<()> {
     let values = rows.to_device(Device::Cpu).to_kind(Kind::Float).contiguous().view([-1]);
     let values = Vec::<f32>::try_from(values)?;
+    check_finite(&values)?;
     for (row, &place) in values.chunks_exact(width).zip(places) {
         target[place * width..(place + 1) * width].copy_from_slice(row);
     }

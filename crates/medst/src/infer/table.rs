@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use arrow_array::builder::{FixedSizeListBuilder, Float32Builder, StringBuilder};
 use arrow_array::{ArrayRef, RecordBatch};
+use medst_data::files::whole;
 use medst_data::gather::{FoundStudy, Gathered, LeftOut, Picture};
 use medst_data::printable;
 use medst_data::split::Split;
@@ -22,7 +23,7 @@ use serde::Serialize;
 use super::stream::Collected;
 use crate::embed::table::{FEATURE, IMAGE, REPORT, STUDY};
 use crate::eval::Vectors;
-use crate::{Error, Result, whole_file};
+use crate::{Error, Result};
 
 /// What was embedded.
 #[derive(Clone, Debug, Serialize)]
@@ -151,12 +152,12 @@ fn write_parquet(gathered: &Gathered, collected: &Collected, out: &Path) -> Resu
         columns.push((name, lists(vectors, place), true));
     }
     let rows = RecordBatch::try_from_iter_with_nullable(columns).expect("columns of one length");
-    let staged = whole_file::stage(out)?;
+    let staged = whole::stage(out)?;
     let file = staged.reopen().map_err(Error::io(out))?;
     let mut writer = ArrowWriter::try_new(file, rows.schema(), None).map_err(fail)?;
     writer.write(&rows).map_err(fail)?;
     writer.close().map_err(fail)?;
-    whole_file::publish(staged, out)?;
+    whole::publish(staged, out)?;
     Ok(vec![out.to_path_buf()])
 }
 
@@ -183,7 +184,7 @@ fn write_npy(gathered: &Gathered, collected: &Collected, out: &Path) -> Result<V
         };
         let missing = vec![f32::NAN; vectors.width()];
         let rows = place.iter().map(|place| place.map_or(missing.as_slice(), |row| vectors.row(row)));
-        whole_file::write(&file, &npy_bytes(place.len(), vectors.width(), rows))?;
+        whole::write(&file, &npy_bytes(place.len(), vectors.width(), rows))?;
         files.push(file);
     }
     let list = out.with_extension("csv");
@@ -196,7 +197,7 @@ fn write_npy(gathered: &Gathered, collected: &Collected, out: &Path) -> Result<V
         writer.write_record(std::iter::once(row.to_string()).chain(texts)).map_err(fail)?;
     }
     let bytes = writer.into_inner().map_err(|error| Error::io(&list)(error.into_error()))?;
-    whole_file::write(&list, &bytes)?;
+    whole::write(&list, &bytes)?;
     files.push(list);
     Ok(files)
 }

@@ -3,11 +3,10 @@
 //! Their weights (`models/NAME` in the repository, 16 bits each) are compiled in, so that a name works from any folder, with
 //! nothing to download, in the command and in the Python package alike.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use medst_data::files::{sha256_of, sha256_of_file};
 use medst_data::report::WordPiece;
-use sha2::{Digest, Sha256};
 
 use super::card::{MODEL, ModelCard};
 use super::weights::TensorFile;
@@ -50,14 +49,10 @@ pub fn weights_of(path: &Path) -> PathBuf {
 /// # Errors
 /// A file that cannot be read.
 pub fn checksum(weights: &Path) -> Result<String> {
-    let hexadecimal = |bytes: &[u8]| Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    if let Some(builtin) = named(weights) {
-        return Ok(hexadecimal(builtin.weights));
+    match named(weights) {
+        Some(builtin) => Ok(sha256_of(builtin.weights)),
+        None => Ok(sha256_of_file(weights)?),
     }
-    let file = File::open(weights).map_err(Error::io(weights))?;
-    // SAFETY: the map is only read, here, once.
-    let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io(weights))?;
-    Ok(hexadecimal(&map))
 }
 
 impl Builtin {

@@ -4,14 +4,17 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use safetensors::tensor::{Dtype, SafeTensors, View};
+use medst_data::files::sums::Sums;
+use medst_data::files::whole;
+use safetensors::tensor::{Dtype, Metadata, TensorInfo, View};
 use tch::{Device, Kind, Tensor};
 
 use super::card::ModelCard;
 use super::{MedSt, Parameter, builtin};
-use crate::{Error, Result, whole_file};
+use crate::{Error, Result};
 
 /// The named tensors of a file, on the CPU, in the file's own precision.
 #[derive(Debug)]
@@ -34,21 +37,30 @@ const MAX_EXPANSION: u64 = 8;
 impl TensorFile {
     /// Reads a safetensors file, or a PyTorch checkpoint (`.ckpt`, `.pt`, `.pth`, `.bin`; since 1.6 a zip archive, before
     /// that a stream of pickles, before 0.1.10 a tar archive); recognised by content. Weights are taken from under `state_dict` (Lightning),
-    /// `model` (DeiT) or `model_state_dict` where a file has that.
+    /// `model` (DeiT) or `model_state_dict` where a file has that. Where the file's folder has checksums, it is checked first.
     ///
     /// # Errors
-    /// Names the file, and what about it is unreadable.
+    /// Names the file, and what about it is unreadable or damaged.
     ///
     /// The name of a model that is part of the program ([`builtin`]) stands for its weights.
     pub fn read(path: &Path) -> Result<TensorFile> {
         if let Some(builtin) = builtin::named(path) {
             return builtin.tensors();
         }
-        let map = map(path)?;
-        if is_pickled(&map) {
-            return read_pickle(path, map.len() as u64);
+        if let (Some(folder), Some(name)) = (path.parent(), path.file_name())
+            && let Some(sums) = Sums::read(folder)?
+        {
+            sums.check(folder, &name.to_string_lossy())?;
         }
-        TensorFile::from_bytes(path, &map)
+        TensorFile::read_checked(path)
+    }
+
+    /// As [`TensorFile::read`], of a file whose checksum was compared already.
+    pub(crate) fn read_checked(path: &Path) -> Result<TensorFile> {
+        match open(path)? {
+            Opened::Pickled(length) => read_pickle(path, length),
+            Opened::Safetensors(file) => file.all(path),
+        }
     }
 }
 
@@ -58,7 +70,7 @@ impl TensorFile {
     /// # Errors
     /// Bytes that are not safetensors.
     pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<TensorFile> {
-        read_safetensors(path, bytes, |bytes, shape, kind| Ok(Tensor::f_from_data_size(bytes, shape, kind)?))
+        Safetensors::open(path, bytes, bytes.len() as u64)?.all(path)
     }
 }
 
@@ -70,33 +82,84 @@ fn is_pickled(bytes: &[u8]) -> bool {
     bytes.starts_with(b"PK\x03\x04") || tar || (bytes.starts_with(&[0x80]) && !head)
 }
 
-/// The bytes of a file.
-fn map(path: &Path) -> Result<memmap2::Mmap> {
+/// A file of weights whose head was read.
+enum Opened {
+    /// PyTorch's, of so many bytes.
+    Pickled(u64),
+    Safetensors(Safetensors<File>),
+}
+
+fn open(path: &Path) -> Result<Opened> {
     let file = File::open(path).map_err(Error::io(path))?;
     let length = file.metadata().map_err(Error::io(path))?.len();
     if length == 0 {
         return Err(unusable(path, "the file is empty"));
     }
-    // SAFETY: the map is only read. A file that another program truncates meanwhile is outside what any reader of mapped files can
-    // defend against.
-    unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io(path))
+    let mut start = [0; 512];
+    let start = &mut start[..length.min(512) as usize];
+    file.read_exact_at(start, 0).map_err(Error::io(path))?;
+    if is_pickled(start) {
+        return Ok(Opened::Pickled(length));
+    }
+    Ok(Opened::Safetensors(Safetensors::open(path, file, length)?))
 }
 
-fn unusable(path: &Path, message: impl Into<String>) -> Error {
-    Error::Weights { path: path.to_path_buf(), message: message.into() }
+/// Bytes that can be read from any place: a file, or what is in memory.
+trait ReadAt {
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> std::io::Result<()>;
 }
 
-/// * `make`: a tensor of bytes, shape and kind.
-fn read_safetensors(
-    path: &Path,
-    bytes: &[u8],
-    make: impl Fn(&[u8], &[i64], Kind) -> Result<Tensor>,
-) -> Result<TensorFile> {
-    let file = SafeTensors::deserialize(bytes)
-        .map_err(|error| unusable(path, format!("neither safetensors nor a PyTorch checkpoint ({error})")))?;
-    let mut tensors = BTreeMap::new();
-    for (name, view) in file.iter() {
-        let kind = match view.dtype() {
+impl ReadAt for File {
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> std::io::Result<()> {
+        self.read_exact_at(bytes, offset)
+    }
+}
+
+impl ReadAt for &[u8] {
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> std::io::Result<()> {
+        let found = self.get(offset as usize..).and_then(|rest| rest.get(..bytes.len()));
+        bytes.copy_from_slice(found.ok_or(std::io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+}
+
+/// A safetensors file whose tensors are read when they are asked for. (Not mapped into memory: a mapped file that another program cuts
+/// short ends this one with SIGBUS.)
+struct Safetensors<R> {
+    source: R,
+    /// Where the tensors begin.
+    start: u64,
+    metadata: Metadata,
+}
+
+impl<R: ReadAt> Safetensors<R> {
+    /// Reads the head: its length in eight bytes, then JSON.
+    fn open(path: &Path, source: R, length: u64) -> Result<Safetensors<R>> {
+        /// As the crate `safetensors` has it.
+        const LONGEST_HEAD: u64 = 100_000_000;
+        let fail = |reason: &dyn std::fmt::Display| {
+            unusable(path, format!("neither safetensors nor a PyTorch checkpoint ({reason})"))
+        };
+        let mut size = [0; 8];
+        source.read_at(&mut size, 0).map_err(|_| fail(&"it is too short"))?;
+        let size = u64::from_le_bytes(size);
+        if size > LONGEST_HEAD || size + 8 > length {
+            return Err(fail(&"the length of its head is not one"));
+        }
+        let mut head = vec![0; size as usize];
+        source.read_at(&mut head, 8).map_err(Error::io(path))?;
+        let metadata: Metadata = serde_json::from_slice(&head).map_err(|error| fail(&error))?;
+        let start = 8 + size;
+        if start + metadata.data_len() as u64 != length {
+            let expected = start + metadata.data_len() as u64;
+            return Err(fail(&format!("it has {length} bytes where its head tells of {expected}")));
+        }
+        Ok(Safetensors { source, start, metadata })
+    }
+
+    /// One tensor, on the CPU.
+    fn tensor(&self, path: &Path, name: &str, info: &TensorInfo) -> Result<Tensor> {
+        let kind = match info.dtype {
             Dtype::F64 => Kind::Double,
             Dtype::F32 => Kind::Float,
             Dtype::F16 => Kind::Half,
@@ -109,11 +172,36 @@ fn read_safetensors(
             Dtype::BOOL => Kind::Bool,
             other => return Err(unusable(path, format!("tensor `{name}` has the unsupported type {other:?}"))),
         };
-        let shape: Vec<i64> = view.shape().iter().map(|&side| side as i64).collect();
-        tensors.insert(name.to_string(), make(view.data(), &shape, kind)?);
+        let shape: Vec<i64> = info.shape.iter().map(|&side| side as i64).collect();
+        let tensor = Tensor::f_empty(&shape, (kind, Device::Cpu))?;
+        let (from, to) = info.data_offsets;
+        if to > from {
+            // SAFETY: a new, contiguous tensor whose bytes are as many as its shape and type ask for, which is what the crate
+            // checked the offsets against. Nothing else has a handle to it.
+            let bytes = unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<u8>(), to - from) };
+            self.source.read_at(bytes, self.start + from as u64).map_err(|error| match error.kind() {
+                std::io::ErrorKind::UnexpectedEof => unusable(path, "the file was cut short while it was read"),
+                _ => Error::io(path)(error),
+            })?;
+        }
+        Ok(tensor)
     }
-    let metadata = SafeTensors::read_metadata(bytes).ok().and_then(|(_, head)| head.metadata().clone());
-    Ok(TensorFile { path: path.to_path_buf(), tensors, metadata: metadata.unwrap_or_default(), beside: Vec::new() })
+
+    fn all(&self, path: &Path) -> Result<TensorFile> {
+        let infos = self.metadata.tensors();
+        let tensors = infos.iter().map(|(name, info)| Ok((name.clone(), self.tensor(path, name, info)?)));
+        let metadata = self.metadata.metadata().clone().unwrap_or_default();
+        Ok(TensorFile {
+            path: path.to_path_buf(),
+            tensors: tensors.collect::<Result<_>>()?,
+            metadata,
+            beside: Vec::new(),
+        })
+    }
+}
+
+fn unusable(path: &Path, message: impl Into<String>) -> Error {
+    Error::Weights { path: path.to_path_buf(), message: message.into() }
 }
 
 fn read_pickle(path: &Path, length: u64) -> Result<TensorFile> {
@@ -216,14 +304,14 @@ pub fn write_safetensors(
             (name, Written { tensor, dtype, kind, shape })
         })
         .collect();
-    let staged = whole_file::stage(path)?;
+    let staged = whole::stage(path)?;
     safetensors::serialize_to_file(views, metadata, staged.path())
         .map_err(|error| unusable(path, format!("could not be written: {error}")))?;
     // The crate renames a file of its own over the staged one, so permissions and syncing are for what is there now.
     let permissions = staged.as_file().metadata().map_err(Error::io(path))?.permissions();
     let written = File::open(staged.path()).map_err(Error::io(path))?;
     written.set_permissions(permissions).and_then(|()| written.sync_all()).map_err(Error::io(path))?;
-    whole_file::publish(staged, path)
+    Ok(whole::publish(staged, path)?)
 }
 
 impl MedSt {
@@ -255,31 +343,43 @@ impl MedSt {
     /// # Errors
     /// As [`MedSt::load`].
     pub fn load_tensors(&mut self, file: &TensorFile) -> Result<()> {
-        let wanted: Vec<Parameter> = self.parameters().iter().chain(self.buffers()).cloned().collect();
-        let problems = fill(&wanted, &file.tensors);
-        if problems.is_empty() { Ok(()) } else { Err(unusable(&file.path, summary(&problems))) }
+        self.fill_by(&file.path, file.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.size())), |name| {
+            Ok(file.tensors[name].shallow_clone())
+        })
     }
 
-    /// Reads what [`MedSt::save`] wrote: from the file, which is mapped into memory, straight into the parameters.
+    /// Reads what [`MedSt::save`] wrote, one tensor at a time.
     ///
     /// # Errors
-    /// Missing, unknown and misshapen tensors are refused, each by name.
+    /// Missing, unknown and misshapen tensors are refused, each by name, and the model is as it was then. Values that are not finite
+    /// are refused by name too; the model is of no use then.
     pub fn load(&mut self, path: &Path) -> Result<()> {
-        let map = map(path)?;
-        let in_place = |bytes: &[u8], shape: &[i64], kind: Kind| {
-            if !(bytes.as_ptr() as usize).is_multiple_of(kind.elt_size_in_bytes()) {
-                return Ok(Tensor::f_from_data_size(bytes, shape, kind)?);
-            }
-            let mut strides = vec![1; shape.len()];
-            for axis in (1..shape.len()).rev() {
-                strides[axis - 1] = strides[axis] * shape[axis];
-            }
-            // SAFETY: the bytes are as many as shape and kind ask for (safetensors checked it) and aligned. The tensors are read only,
-            // and dropped before the map.
-            Ok(unsafe { Tensor::f_from_blob(bytes.as_ptr(), shape, &strides, kind, Device::Cpu)? })
+        let file = match open(path)? {
+            Opened::Pickled(length) => return self.load_tensors(&read_pickle(path, length)?),
+            Opened::Safetensors(file) => file,
         };
-        let file = if is_pickled(&map) { TensorFile::read(path)? } else { read_safetensors(path, &map, in_place)? };
-        self.load_tensors(&file)
+        let infos = file.metadata.tensors();
+        let shape = |info: &TensorInfo| info.shape.iter().map(|&side| side as i64).collect();
+        let shapes = infos.iter().map(|(name, info)| (name.as_str(), shape(info)));
+        self.fill_by(path, shapes, |name| file.tensor(path, name, infos[name]))
+    }
+
+    /// * `shapes`: of all tensors of the file; * `read`: one of them.
+    fn fill_by<'a>(
+        &self,
+        path: &Path,
+        shapes: impl Iterator<Item = (&'a str, Vec<i64>)>,
+        read: impl Fn(&str) -> Result<Tensor>,
+    ) -> Result<()> {
+        let wanted: Vec<&Parameter> = self.parameters().iter().chain(self.buffers()).collect();
+        let problems = misfits(&wanted, &shapes.collect());
+        if !problems.is_empty() {
+            return Err(unusable(path, summary(&problems)));
+        }
+        for entry in wanted {
+            fill(path, entry, &read(&entry.name)?)?;
+        }
+        Ok(())
     }
 
     /// Fills both encoders from a file of this program, and the lateral experts with copies of its frontal ones; everything else
@@ -294,37 +394,65 @@ impl MedSt {
             return Err(unusable(&file.path, message));
         }
         let encoders = |name: &str| name.starts_with("image_encoder.") || name.starts_with("report_encoder.");
-        let wanted: Vec<Parameter> = self.parameters().iter().filter(|own| encoders(&own.name)).cloned().collect();
+        let wanted: Vec<&Parameter> = self.parameters().iter().filter(|own| encoders(&own.name)).collect();
         let source = |own: &Parameter| file.tensors.get(&own.name.replace("lateral_expert", "frontal_expert"));
-        let found = wanted.iter().filter_map(|own| Some((own.name.clone(), source(own)?.shallow_clone()))).collect();
-        let problems = fill(&wanted, &found);
-        if problems.is_empty() { Ok(()) } else { Err(unusable(&file.path, summary(&problems))) }
+        let shapes = wanted.iter().filter_map(|own| Some((own.name.as_str(), source(own)?.size()))).collect();
+        let problems = misfits(&wanted, &shapes);
+        if !problems.is_empty() {
+            return Err(unusable(&file.path, summary(&problems)));
+        }
+        wanted
+            .iter()
+            .filter_map(|own| Some((own, source(own)?)))
+            .try_for_each(|(own, found)| fill(&file.path, own, found))
     }
 }
 
-/// Copies tensors into parameters of the same names; returns what does not fit, in which case nothing was copied.
-fn fill(wanted: &[Parameter], tensors: &BTreeMap<String, Tensor>) -> Vec<String> {
+/// What is missing, misshapen or unknown.
+fn misfits(wanted: &[&Parameter], shapes: &BTreeMap<&str, Vec<i64>>) -> Vec<String> {
     let mut problems = Vec::new();
     for entry in wanted {
-        match tensors.get(&entry.name) {
+        match shapes.get(entry.name.as_str()) {
             None => problems.push(format!("`{}` is missing", entry.name)),
-            Some(tensor) if tensor.size() != entry.tensor.size() => problems.push(format!(
-                "`{}` has shape {:?}, but the configuration requires {:?}",
+            Some(shape) if *shape != entry.tensor.size() => problems.push(format!(
+                "`{}` has shape {shape:?}, but the configuration requires {:?}",
                 entry.name,
-                tensor.size(),
                 entry.tensor.size()
             )),
             Some(_) => {}
         }
     }
     let names: std::collections::BTreeSet<&str> = wanted.iter().map(|entry| entry.name.as_str()).collect();
-    problems.extend(
-        tensors.keys().filter(|name| !names.contains(name.as_str())).map(|name| format!("unknown tensor `{name}`")),
-    );
-    if problems.is_empty() {
-        wanted.iter().for_each(|entry| entry.fill(&tensors[&entry.name]));
-    }
+    problems.extend(shapes.keys().filter(|name| !names.contains(*name)).map(|name| format!("unknown tensor `{name}`")));
     problems
+}
+
+/// Copies a tensor into a parameter of its shape.
+///
+/// # Errors
+/// Values that are not finite, also once they are rounded to what the layers compute with.
+fn fill(path: &Path, entry: &Parameter, tensor: &Tensor) -> Result<()> {
+    let name = &entry.name;
+    if !is_finite(tensor) {
+        return Err(unusable(path, format!("`{name}` holds values that are not finite")));
+    }
+    entry.fill(tensor);
+    let rounded = [(entry.tensor.kind() != tensor.kind(), &entry.tensor), (entry.is_copied(), &entry.working)];
+    if rounded.into_iter().all(|(is_rounded, values)| !is_rounded || is_finite(values)) {
+        return Ok(());
+    }
+    Err(unusable(path, format!("`{name}` holds values beyond the range of {:?}", entry.working.kind())))
+}
+
+/// Whether a tensor holds neither NaN nor infinity.
+pub(crate) fn is_finite(tensor: &Tensor) -> bool {
+    if tensor.numel() == 0 || !tensor.is_floating_point() {
+        return true;
+    }
+    // A NaN is the smallest and the largest of all values.
+    let (least, most) = tensor.detach().aminmax(None::<i64>, false);
+    least.to_kind(Kind::Double).double_value(&[]).is_finite()
+        && most.to_kind(Kind::Double).double_value(&[]).is_finite()
 }
 
 /// At most a few of many problems, in one line.

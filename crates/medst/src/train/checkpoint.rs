@@ -2,11 +2,17 @@
 //!
 //! `checkpoints/step-NNNNNN/` holds `model.safetensors`, `config.json` (a [`ModelCard`]), `optimizer.safetensors` and
 //! `state.json`, with a teacher also `teacher.safetensors`; a vocabulary file that is not the built-in one stands beside them. A checkpoint is written to a hidden folder and
-//! renamed, so that a half-written one never has its name. `best` and `last` are links.
+//! renamed, so that a half-written one never has its name; `SHA256SUMS` holds the checksums of all its files, which are checked when
+//! a run goes on from it. `best` and `last` are links.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use medst_data::files::folder::{Foreign, publish_folder, recover, remove_own, seal};
+use medst_data::files::sums::{Sums, check_found};
+use medst_data::files::{TEMPORARY, entries, sync_folder, whole};
+use medst_data::progress::Progress;
 use medst_data::report::WordPiece;
 use serde::{Deserialize, Serialize};
 use tch::Device;
@@ -19,8 +25,10 @@ pub use crate::model::card::{CARD, MODEL, ModelCard, VOCABULARY};
 use crate::model::config::Precision;
 use crate::model::weights::{TensorFile, write_safetensors};
 use crate::model::{MedSt, builtin};
-use crate::{Error, Result, whole_file};
+use crate::{Error, Result};
 
+/// Files of checkpoints of earlier versions, which list none.
+const FILES: &[&str] = &[MODEL, CARD, OPTIMIZER, STATE, TEACHER, VOCABULARY];
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
 const TEACHER: &str = "teacher.safetensors";
@@ -74,6 +82,12 @@ impl Checkpoints {
         self.run.join("last").symlink_metadata().is_ok()
     }
 
+    /// Puts the checkpoint that `last` names back in its place, should a crash have left it between two renames.
+    fn mend(&self) -> Result<()> {
+        let Ok(target) = fs::read_link(self.run.join("last")) else { return Ok(()) };
+        Ok(recover(&self.run.join(target))?)
+    }
+
     /// The newest whole checkpoint.
     pub fn last(&self) -> Option<PathBuf> {
         let last = self.run.join("last");
@@ -93,33 +107,36 @@ impl Checkpoints {
         vocabulary: Option<&Path>,
     ) -> Result<PathBuf> {
         let target = self.folder(state.step);
-        if self.current == Some(state.step) {
-            // No step was done since: the weights are the same, and the checkpoint that `last` names is never taken away.
-            write_json(&target.join(STATE), state)?;
-            return Ok(target);
-        }
         let parent = self.run.join("checkpoints");
         fs::create_dir_all(&parent).map_err(Error::io(&parent))?;
-        let staged = parent.join(".writing");
+        let staged = parent.join(format!("{TEMPORARY}writing"));
         if staged.exists() {
             fs::remove_dir_all(&staged).map_err(Error::io(&staged))?;
         }
         fs::create_dir(&staged).map_err(Error::io(&staged))?;
-        model.save(&staged.join(MODEL), Some(card))?;
-        let (moments, _) = optimizer.state();
-        write_safetensors(&staged.join(OPTIMIZER), &moments, None)?;
-        if let Some(teacher) = teacher {
-            teacher.save(&staged.join(TEACHER))?;
+        let mut known = BTreeMap::new();
+        if self.current == Some(state.step) {
+            // No step was done since: only the state is another. The rest is linked, not written again.
+            known = Sums::read(&target)?.unwrap_or_default().0;
+            known.remove(STATE);
+            for name in FILES.iter().filter(|name| **name != STATE && target.join(name).exists()) {
+                link_or_copy(&target.join(name), &staged.join(name))?;
+            }
+        } else {
+            model.save(&staged.join(MODEL), Some(card))?;
+            let (moments, _) = optimizer.state();
+            write_safetensors(&staged.join(OPTIMIZER), &moments, None)?;
+            if let Some(teacher) = teacher {
+                teacher.save(&staged.join(TEACHER))?;
+            }
+            write_json(&staged.join(CARD), card)?;
+            if let Some(vocabulary) = vocabulary {
+                fs::copy(vocabulary, staged.join(VOCABULARY)).map_err(Error::io(vocabulary))?;
+            }
         }
-        write_json(&staged.join(CARD), card)?;
         write_json(&staged.join(STATE), state)?;
-        if let Some(vocabulary) = vocabulary {
-            fs::copy(vocabulary, staged.join(VOCABULARY)).map_err(Error::io(vocabulary))?;
-        }
-        if target.exists() {
-            fs::remove_dir_all(&target).map_err(Error::io(&target))?;
-        }
-        fs::rename(&staged, &target).map_err(Error::io(&target))?;
+        seal(&staged, &known)?;
+        publish_folder(&staged, &target, FILES, Foreign::Keep)?;
         link(&self.run.join("last"), state.step)?;
         self.current = Some(state.step);
         if let Some(best) = state.best.first() {
@@ -129,14 +146,15 @@ impl Checkpoints {
         Ok(target)
     }
 
+    /// Removes checkpoints that are neither the best nor the last; of their folders and beside them, files of others stay.
     fn prune(&self, state: &State) -> Result<()> {
         let kept: Vec<PathBuf> =
             state.best.iter().map(|best| best.step).chain([state.step]).map(|step| self.folder(step)).collect();
-        let folder = self.run.join("checkpoints");
-        for entry in fs::read_dir(&folder).map_err(Error::io(&folder))? {
-            let path = entry.map_err(Error::io(&folder))?.path();
-            if !kept.contains(&path) {
-                fs::remove_dir_all(&path).map_err(Error::io(&path))?;
+        for path in entries(&self.run.join("checkpoints"))? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let step = name.strip_prefix("step-").and_then(|step| step.parse::<u64>().ok());
+            if step.is_some_and(|step| self.folder(step) == path) && !kept.contains(&path) {
+                remove_own(&path, FILES)?;
             }
         }
         Ok(())
@@ -147,12 +165,23 @@ impl Checkpoints {
     /// * `corpus`: fingerprint of the corpus at hand; the place in an epoch means something in that of the run alone.
     ///
     /// # Errors
-    /// Nothing to restore, files that do not fit, another corpus.
-    pub fn restore(&mut self, model: &mut MedSt, optimizer: &mut AdamW, corpus: &str) -> Result<State> {
+    /// Nothing to restore, files that are damaged or do not fit, another corpus.
+    pub fn restore(
+        &mut self,
+        model: &mut MedSt,
+        optimizer: &mut AdamW,
+        corpus: &str,
+        progress: &dyn Progress,
+    ) -> Result<State> {
+        self.mend()?;
         let folder = self.last().ok_or_else(|| Error::Checkpoint {
             path: self.run.clone(),
             message: "there is no checkpoint to resume from".into(),
         })?;
+        match Sums::read(&folder)? {
+            Some(sums) => sums.check_all(&folder, &|_| {})?,
+            None => progress.note("the checkpoint is of an earlier version and has no checksums, so it is not checked"),
+        }
         let state: State = read_json(&folder.join(STATE))?;
         let card = ModelCard::read(&folder.join(CARD))?;
         if card.corpus != corpus {
@@ -162,7 +191,7 @@ impl Checkpoints {
         }
         model.load(&folder.join(MODEL))?;
         let path = folder.join(OPTIMIZER);
-        let moments = TensorFile::read(&path)?;
+        let moments = TensorFile::read_checked(&path)?;
         let restored = optimizer.restore(&moments.tensors, state.updates);
         restored.map_err(|message| Error::Checkpoint { path, message })?;
         self.current = Some(state.step);
@@ -185,12 +214,19 @@ fn link(path: &Path, step: u64) -> Result<()> {
     let staged = path.with_extension("writing");
     let _ = fs::remove_file(&staged);
     std::os::unix::fs::symlink(format!("checkpoints/step-{step:06}"), &staged).map_err(Error::io(path))?;
-    fs::rename(&staged, path).map_err(Error::io(path))
+    fs::rename(&staged, path).map_err(Error::io(path))?;
+    Ok(sync_folder(path.parent().unwrap_or(path))?)
+}
+
+fn link_or_copy(from: &Path, to: &Path) -> Result<()> {
+    // Not every file system has links.
+    fs::hard_link(from, to).or_else(|_| fs::copy(from, to).map(|_| ())).map_err(Error::io(from))
 }
 
 /// Writes a file that appears whole or not at all.
 fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    whole_file::write(path, &serde_json::to_vec_pretty(value).unwrap_or_default())
+    let text = serde_json::to_vec_pretty(value).map_err(|error| Error::io(path)(error.into()))?;
+    Ok(whole::write(path, &text)?)
 }
 
 fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T> {
@@ -206,6 +242,8 @@ pub struct OpenedModel {
     pub pieces: WordPiece,
     /// The folder or file it was read from.
     pub path: PathBuf,
+    /// SHA-256 of the weights.
+    pub checksum: String,
 }
 
 /// Reads only what a model is: `path` may be a run (its best checkpoint, else its last), a checkpoint, or a
@@ -227,6 +265,9 @@ pub fn read_card(path: &Path) -> Result<(PathBuf, ModelCard)> {
             builtin::names()
         ),
     })?;
+    if let Some(sums) = Sums::read(&folder)? {
+        sums.check(&folder, CARD)?;
+    }
     let card = ModelCard::read(&folder.join(CARD))?;
     Ok((folder, card))
 }
@@ -234,8 +275,10 @@ pub fn read_card(path: &Path) -> Result<(PathBuf, ModelCard)> {
 /// Opens a model for use: one that is part of the program, by its name; a run, a checkpoint or a model file of ours, or a checkpoint with the reference's names (which
 /// gets its sizes from its shapes and the reference's semantics).
 ///
+/// What its folder has checksums of is checked.
+///
 /// # Errors
-/// Files that are missing or do not fit, by name.
+/// Files that are missing, damaged or do not fit, and values that are not finite, by name.
 pub fn open_model(path: &Path, device: Device) -> Result<OpenedModel> {
     open_model_in(path, device, Precision::Float32)
 }
@@ -249,16 +292,24 @@ pub fn open_model_in(path: &Path, device: Device, precision: Precision) -> Resul
         let (card, pieces) = (builtin.card()?, builtin.pieces()?);
         let mut model = MedSt::unwritten(&card.model, device, precision.kind())?;
         model.load_tensors(&builtin.tensors()?)?;
-        return Ok(OpenedModel { model, card, pieces, path: path.to_path_buf() });
+        return Ok(OpenedModel { model, card, pieces, path: path.to_path_buf(), checksum: builtin::checksum(path)? });
     }
     if path.is_file() && path.file_name().is_none_or(|name| name != MODEL) {
         let file = TensorFile::read(path)?;
         let (model, _) = reference::load(&file, device, precision.kind())?;
         let pieces = WordPiece::bert_cased();
         let card = ModelCard::new(&model.config, &pieces, 0, "unknown".into());
-        return Ok(OpenedModel { model, card, pieces, path: path.to_path_buf() });
+        return Ok(OpenedModel { model, card, pieces, path: path.to_path_buf(), checksum: builtin::checksum(path)? });
     }
     let (folder, card) = read_card(path)?;
+    let weights = folder.join(MODEL);
+    let checksum = builtin::checksum(&weights)?;
+    if let Some(sums) = Sums::read(&folder)? {
+        if let Some(recorded) = sums.0.get(MODEL) {
+            check_found(&weights, &checksum, recorded)?;
+        }
+        sums.check(&folder, VOCABULARY)?;
+    }
     let vocabulary = folder.join(VOCABULARY);
     let pieces = if vocabulary.exists() { WordPiece::from_file(&vocabulary)? } else { WordPiece::bert_cased() };
     if pieces.checksum() != card.vocabulary_sha256 {
@@ -266,6 +317,6 @@ pub fn open_model_in(path: &Path, device: Device, precision: Precision) -> Resul
         return Err(Error::Checkpoint { path: folder, message });
     }
     let mut model = MedSt::unwritten(&card.model, device, precision.kind())?;
-    model.load(&folder.join(MODEL))?;
-    Ok(OpenedModel { model, card, pieces, path: folder })
+    model.load(&weights)?;
+    Ok(OpenedModel { model, card, pieces, path: folder, checksum })
 }

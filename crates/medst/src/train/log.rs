@@ -1,10 +1,11 @@
 //! What a run reports: JSON lines for programs, TensorBoard events for eyes.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use medst_data::files::whole;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -222,7 +223,7 @@ impl Log {
         let mut kept = read(&path)?;
         kept.retain(|entry| entry.step() <= step);
         let text: String = kept.iter().map(line).collect();
-        fs::write(&path, text).map_err(Error::io(&path))?;
+        whole::write(&path, text.as_bytes())?;
         let lines = OpenOptions::new().append(true).open(&path).map_err(Error::io(&path))?;
         let events = EventWriter::create(folder, now() as u64, step + 1).map_err(Error::io(folder))?;
         Ok(Log { path, lines, events })

@@ -10,6 +10,7 @@
 //! | [`cached`], [`recompute`] | the gradient of a large batch, a few studies or one block at a time |
 //! | [`validate`] | losses and retrieval of the validation split |
 //! | [`watch`] | evaluation tasks while a model trains |
+//! | `folder` | the run's folder, which one process at a time writes |
 //! | [`checkpoint`], [`log`], [`tensorboard`] | what a run leaves |
 //! | [`summary`] | what it says at the end |
 //!
@@ -19,6 +20,7 @@
 pub mod cached;
 pub mod checkpoint;
 pub mod dataset;
+mod folder;
 pub mod gradients;
 pub mod lanes;
 pub mod loader;
@@ -41,6 +43,7 @@ use std::time::Instant;
 
 use medst_data::corpus::Corpus;
 use medst_data::progress::Progress;
+use medst_data::ranks;
 use medst_data::report::WordPiece;
 use medst_data::split::Split;
 use tch::{Device, Tensor};
@@ -48,6 +51,7 @@ use tch::{Device, Tensor};
 use self::cached::Economy;
 use self::checkpoint::{Checkpoints, ModelCard, Scored, State};
 use self::dataset::{Crop, Dataset};
+use self::folder::RunFolder;
 use self::gradients::Gradients;
 use self::loader::Loader;
 use self::log::{Entry, Log, Parts};
@@ -80,7 +84,8 @@ pub const CONFIG: &str = "config.toml";
 /// A stop request (see [`Progress`]) leaves a checkpoint and ends with [`Ending::Stopped`].
 ///
 /// # Errors
-/// An unusable configuration or corpus, a folder that cannot be written, a loss that is not finite.
+/// An unusable configuration or corpus, a folder that cannot be written or that another process writes, damaged files of a run that is
+/// resumed, a loss that is not finite.
 pub fn pretrain(config: &Config, resume: bool, device: Device, progress: &dyn Progress) -> Result<RunSummary> {
     let summary = pretrain_together(config, resume, device, &distributed::alone(), progress)?;
     Ok(summary.expect("the process that leads has the summary"))
@@ -100,25 +105,31 @@ pub fn pretrain_together(
 ) -> Result<Option<RunSummary>> {
     let quiet = Quiet(progress);
     let progress: &dyn Progress = if group.leads() { progress } else { &quiet };
+    let mut folder = if group.leads() { Some(RunFolder::take(config, resume)?) } else { None };
     let corpus = Corpus::open(&config.data.corpus)?;
     let pieces = vocabulary(config)?;
     let dataset = |split| Dataset::new(&corpus, &pieces, split, &config.model, &config.data);
     let (training, validation) = (dataset(Split::Train)?, dataset(Split::Validate)?);
-    check_alike(config, &corpus, group)?;
+    check_alike(config, resume, &corpus, group)?;
+    if resume {
+        check_files(&corpus, group, progress)?;
+    }
     let steps_per_epoch = steps_per_epoch(&training, config)?;
     let total = (config.train.epochs * steps_per_epoch).min(config.train.max_steps.unwrap_or(u64::MAX));
     let watch = if group.leads() { Watch::open(config)? } else { None };
     let kind = config.train.precision.kind();
     let (mut model, mut origin) = (MedSt::unwritten(&config.model, device, kind)?, Vec::new());
     if group.leads() {
-        check_folder(config, resume)?;
+        if resume {
+            folder::check_configuration(config)?;
+        }
         model = MedSt::new(&config.model, config.train.seed, device, kind)?;
         origin = initialise(&mut model, config, progress)?;
     }
     let mut optimizer = AdamW::new(&model, &config.optimizer);
     let mut checkpoints = Checkpoints::new(&config.train.output);
     let mut state = if group.leads() && resume && checkpoints.begun() {
-        checkpoints.restore(&mut model, &mut optimizer, &corpus.fingerprint())?
+        checkpoints.restore(&mut model, &mut optimizer, &corpus.fingerprint(), progress)?
     } else {
         State::default()
     };
@@ -127,9 +138,9 @@ pub fn pretrain_together(
     if resume && state.step == 0 {
         progress.note("the run has no checkpoint yet: it begins at its first step");
     }
-    if !resume && group.leads() {
+    if let Some(folder) = folder.as_mut().filter(|_| !resume) {
         // Only now: a start that fails leaves no folder that would stand in the way of the next one.
-        open_folder(config)?;
+        folder.begin(config)?;
     }
     let mut log = if group.leads() { Some(Log::open(&config.train.output, state.step)?) } else { None };
     let schedule = Schedule {
@@ -281,15 +292,28 @@ pub fn pretrain_together(
 }
 
 /// Refuses processes that were not given the same work.
-fn check_alike(config: &Config, corpus: &Corpus, group: &Group) -> Result<()> {
-    let own = format!("{}\0{}\0{}", env!("CARGO_PKG_VERSION"), corpus.fingerprint(), config.to_toml()?);
+fn check_alike(config: &Config, resume: bool, corpus: &Corpus, group: &Group) -> Result<()> {
+    let own = format!("{}\0{resume}\0{}\0{}", env!("CARGO_PKG_VERSION"), corpus.fingerprint(), config.to_toml()?);
     let all = group.gather_bytes(own.as_bytes());
     match all.iter().position(|other| *other != all[0]) {
         None => Ok(()),
         Some(rank) => Err(Error::Distributed(format!(
-            "process {rank} has another version, configuration or corpus than process 0; all must be started alike"
+            "process {rank} has another version, configuration, corpus or --resume than process 0; all must be started alike"
         ))),
     }
+}
+
+/// Reads the whole corpus once more before a run goes on with it; one process does, the others wait.
+fn check_files(corpus: &Corpus, group: &Group, progress: &dyn Progress) -> Result<()> {
+    if !group.leads() {
+        ranks::wait(&**group);
+        return Ok(());
+    }
+    ranks::lead(&**group, || corpus.check_files(progress))?;
+    if group.size() > 1 {
+        group.gather_bytes(b"checked");
+    }
+    Ok(())
 }
 
 /// Takes over weights, moments and place of process 0, and batch statistics of all from now on.
@@ -435,42 +459,6 @@ fn steps_per_epoch(training: &Dataset, config: &Config) -> Result<u64> {
         ))),
         batches => Ok(batches.div_ceil(config.train.accumulate) as u64),
     }
-}
-
-/// Checks that a new run has its folder to itself, and that a resumed one is configured as it was begun.
-fn check_folder(config: &Config, resume: bool) -> Result<()> {
-    let folder = &config.train.output;
-    let path = folder.join(CONFIG);
-    if !resume {
-        let there = folder.display();
-        let message = format!("train.output = {there}: there is a run already; --resume continues it");
-        return if path.exists() { Err(Error::Config(message)) } else { Ok(()) };
-    }
-    // Read as a configuration, so that a run begun before a key existed has it at its default.
-    let (begun, text) = (Config::load(&path, &[])?.to_toml()?, config.to_toml()?);
-    let (mut begun, mut now) = (begun.lines(), text.lines());
-    loop {
-        let (was, is) = (begun.next(), now.next());
-        if was != is {
-            let (was, is) = (was.unwrap_or("(nothing)"), is.unwrap_or("(nothing)"));
-            return Err(Error::Config(format!(
-                "{}: the run was begun with `{was}`, not `{is}`; a resumed run keeps its configuration",
-                path.display()
-            )));
-        }
-        if was.is_none() {
-            return Ok(());
-        }
-    }
-}
-
-/// Makes a new run's folder, with the resolved configuration in it.
-fn open_folder(config: &Config) -> Result<()> {
-    let folder = &config.train.output;
-    std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
-    let path = folder.join(CONFIG);
-    let mut file = std::fs::File::create_new(&path).map_err(Error::io(&path))?;
-    std::io::Write::write_all(&mut file, config.to_toml()?.as_bytes()).map_err(Error::io(&path))
 }
 
 fn vocabulary(config: &Config) -> Result<WordPiece> {

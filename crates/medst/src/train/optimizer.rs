@@ -13,6 +13,7 @@ use tch::{Kind, Tensor};
 
 use crate::config::OptimizerConfig;
 use crate::distributed::{Group, broadcast_bytes};
+use crate::model::weights::is_finite;
 use crate::model::{MedSt, Parameter};
 use crate::ops::{check, pointer, whole};
 use crate::{Error, Result};
@@ -187,7 +188,7 @@ impl AdamW {
     /// Restores what [`AdamW::state`] gave.
     ///
     /// # Errors
-    /// When a tensor is missing or of another length.
+    /// When a tensor is missing, of another length, or holds values that are not finite.
     pub fn restore(
         &mut self,
         tensors: &std::collections::BTreeMap<String, Tensor>,
@@ -198,6 +199,9 @@ impl AdamW {
             let tensor = tensors.get(name).ok_or_else(|| format!("`{name}` is missing"))?;
             if tensor.size() != target.size() {
                 return Err(format!("`{name}` has shape {:?}, expected {:?}", tensor.size(), target.size()));
+            }
+            if !is_finite(tensor) {
+                return Err(format!("`{name}` holds values that are not finite"));
             }
             target.copy_(tensor);
         }

@@ -119,7 +119,7 @@ fn only_what_was_taken_is_written_for_transformers() {
     let mut names: Vec<String> =
         std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
-    assert_eq!(names, ["frontal_image_encoder", "lateral_image_encoder"]);
+    assert_eq!(names, ["SHA256SUMS", "frontal_image_encoder", "lateral_image_encoder"]);
     let (before, _) = made(&["vit"], &super::SMALL_TEXT);
     let (after, _) = made(&[out.join("frontal_image_encoder").to_str().unwrap()], &super::SMALL_TEXT);
     let images = |model: &MedSt| -> Vec<Tensor> {

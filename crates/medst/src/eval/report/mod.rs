@@ -15,6 +15,7 @@ mod plot;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use medst_data::files::whole;
 use serde::Serialize;
 
 use self::picture::Pictures;
@@ -86,7 +87,7 @@ impl Evaluation {
             (page.clone(), html::render(self, pictures).into_string()),
         ];
         for (path, text) in files {
-            std::fs::write(&path, text).map_err(Error::io(&path))?;
+            whole::write(&path, text.as_bytes())?;
         }
         Ok(page)
     }

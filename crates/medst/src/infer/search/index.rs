@@ -2,13 +2,16 @@
 //!
 //! A folder: `index.json` (format, model, counts, sizes of the files), `studies.jsonl` (a line a study), `images.npy` and
 //! `reports.npy` (rows of NaN where there is none), and for large ones the two files of a [`super::graph`]. It is written beside its
-//! target and renamed.
+//! target and renamed, with checksums of all its files.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use medst_data::files::folder::{Foreign, check_replaceable, publish_folder, recover, seal, stage_folder};
+use medst_data::files::sha256_of;
+use medst_data::files::sums::{Sums, check_found};
 use medst_data::gather::{Gathered, LeftOut, Picture};
 use medst_data::progress::Progress;
 use medst_data::study::Day;
@@ -125,9 +128,7 @@ pub fn build(
     if collected.studies.is_empty() {
         return Err(Error::Evaluation("nothing to index: no input could be embedded".into()));
     }
-    let parent = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(parent).map_err(Error::io(parent))?;
-    let staged = tempfile::Builder::new().prefix(".medst-index-").tempdir_in(parent).map_err(Error::io(parent))?;
+    let staged = stage_folder(out, 0o700)?;
     let folder = staged.path();
     let mut lines = Vec::new();
     for &number in &collected.studies {
@@ -188,12 +189,12 @@ pub fn build(
         files: sizes,
     };
     let path = folder.join(MANIFEST);
-    fs::write(&path, serde_json::to_vec_pretty(&manifest).unwrap_or_default()).map_err(Error::io(&path))?;
+    let text = serde_json::to_vec_pretty(&manifest).map_err(|error| Error::io(&path)(error.into()))?;
+    fs::write(&path, text).map_err(Error::io(&path))?;
+    seal(folder, &BTreeMap::new())?;
     // The folder was made for its owner only, and stays so: it holds ids, reports and labels.
-    if out.exists() {
-        fs::remove_dir_all(out).map_err(Error::io(out))?;
-    }
-    fs::rename(staged.keep(), out).map_err(Error::io(out))?;
+    publish_folder(folder, out, &[], Foreign::Refuse)?;
+    let _ = staged.keep();
     Ok(Indexed {
         index: out.to_path_buf(),
         studies: collected.studies.len(),
@@ -210,11 +211,12 @@ pub fn build(
 /// As [`build`].
 pub fn check_target(out: &Path, overwrite: bool) -> Result<()> {
     let fail = |message: &str| Err(Error::Config(format!("{}: {message}", out.display())));
+    recover(out)?;
     match (out.exists(), out.join(MANIFEST).is_file(), overwrite) {
         (false, ..) => Ok(()),
         (true, false, _) => fail("already exists and is not an index; choose another --out"),
         (true, true, false) => fail("is already an index; pass --overwrite to replace it"),
-        (true, true, true) => Ok(()),
+        (true, true, true) => Ok(check_replaceable(out, &[])?),
     }
 }
 
@@ -232,6 +234,10 @@ impl Index {
             }
             _ => Error::io(&file)(error),
         })?;
+        let sums = Sums::read(path)?.unwrap_or_default();
+        if let Some(sum) = sums.0.get(MANIFEST) {
+            check_found(&file, &sha256_of(&text), sum)?;
+        }
         let manifest: Manifest = serde_json::from_slice(&text).map_err(|error| fail(format!("{MANIFEST}: {error}")))?;
         if manifest.format != FORMAT || manifest.version != 1 {
             return Err(fail(format!(
@@ -247,6 +253,7 @@ impl Index {
                     found.unwrap_or(0)
                 )));
             }
+            sums.check(path, name)?;
         }
         let lines = fs::read_to_string(path.join(STUDIES)).map_err(Error::io(path.join(STUDIES)))?;
         let studies: Vec<StudyRecord> = lines
@@ -258,6 +265,9 @@ impl Index {
         let fits = |vectors: &Vectors| vectors.len() == studies.len() && vectors.width() == manifest.width;
         if studies.len() != manifest.studies || !fits(&images) || !fits(&reports) {
             return Err(fail("its files differ in the number of studies".into()));
+        }
+        if let Some(row) = images.partial_row().or(reports.partial_row()) {
+            return Err(fail(format!("the vector of {} is not finite", studies[row].study)));
         }
         let graph = manifest.graph_recall.map(|_| Graph::open(path, studies.len())).transpose().map_err(fail)?;
         // Looked at for every question; the vectors themselves lie far apart in memory.

@@ -1,0 +1,19 @@
+//! `medst verify`: whether files hold what was written to them.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use medst::verify::verify;
+
+use super::Output;
+use crate::progress::Reporter;
+
+pub fn run(path: &Path, output: &Output, reporter: &Reporter) -> Result<()> {
+    let verified = verify(path, reporter)?;
+    output.show(&verified)?;
+    match (verified.faults.len(), verified.is_whole()) {
+        (_, true) => Ok(()),
+        (0, _) => bail!("{}: nothing to verify some files by: no checksums recorded", path.display()),
+        (count, _) => bail!("{}: {count} damaged or missing files", path.display()),
+    }
+}

@@ -1,0 +1,92 @@
+//! A run's folder, which one process at a time writes.
+
+use std::fs;
+use std::path::PathBuf;
+
+use medst_data::files::lock::Lock;
+use medst_data::files::sums::Sums;
+use medst_data::files::{sha256_of, whole};
+
+use super::CONFIG;
+use crate::config::Config;
+use crate::{Error, Result};
+
+/// A run's folder, locked until the value is dropped.
+pub struct RunFolder {
+    lock: Option<Lock>,
+    /// Folders that were made for the lock, the inmost first: they go again if the run does not begin.
+    made: Vec<PathBuf>,
+}
+
+impl RunFolder {
+    /// Takes the folder of a new run, or of the one to be resumed.
+    ///
+    /// # Errors
+    /// Another process that writes it; a run that is there already, or none to resume.
+    pub fn take(config: &Config, resume: bool) -> Result<RunFolder> {
+        let folder = &config.train.output;
+        // Before any folder is made, and again under the lock.
+        check_there(config, resume)?;
+        let missing = folder.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists());
+        let made = missing.map(PathBuf::from).collect();
+        fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        let folder = RunFolder { lock: Some(Lock::take(folder)?), made };
+        check_there(config, resume)?;
+        Ok(folder)
+    }
+
+    /// Writes the resolved configuration of a new run.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn begin(&mut self, config: &Config) -> Result<()> {
+        let (folder, text) = (&config.train.output, config.to_toml()?);
+        Sums([(CONFIG.to_string(), sha256_of(text.as_bytes()))].into()).write(folder)?;
+        whole::write(&folder.join(CONFIG), text.as_bytes())?;
+        self.made.clear();
+        Ok(())
+    }
+}
+
+impl Drop for RunFolder {
+    fn drop(&mut self) {
+        self.lock.take().into_iter().for_each(Lock::remove);
+        for folder in &self.made {
+            // One that is not empty stays.
+            let _ = fs::remove_dir(folder);
+        }
+    }
+}
+
+fn check_there(config: &Config, resume: bool) -> Result<()> {
+    let path = config.train.output.join(CONFIG);
+    let there = config.train.output.display();
+    match (path.exists(), resume) {
+        (true, false) => {
+            Err(Error::Config(format!("train.output = {there}: there is a run already; --resume continues it")))
+        }
+        (false, true) => Err(Error::Io { path, source: std::io::ErrorKind::NotFound.into() }),
+        _ => Ok(()),
+    }
+}
+
+/// Checks that a resumed run is configured as it was begun.
+pub fn check_configuration(config: &Config) -> Result<()> {
+    let path = config.train.output.join(CONFIG);
+    // Read as a configuration, so that a run begun before a key existed has it at its default.
+    let (begun, text) = (Config::load(&path, &[])?.to_toml()?, config.to_toml()?);
+    let (mut begun, mut now) = (begun.lines(), text.lines());
+    loop {
+        let (was, is) = (begun.next(), now.next());
+        if was != is {
+            let (was, is) = (was.unwrap_or("(nothing)"), is.unwrap_or("(nothing)"));
+            return Err(Error::Config(format!(
+                "{}: the run was begun with `{was}`, not `{is}`; a resumed run keeps its configuration",
+                path.display()
+            )));
+        }
+        if was.is_none() {
+            return Ok(());
+        }
+    }
+}
