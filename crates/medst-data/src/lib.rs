@@ -13,6 +13,7 @@ pub mod error;
 pub mod gather;
 pub mod image;
 pub mod import;
+pub mod input;
 mod owner_only;
 pub mod permutation;
 pub mod phantom;

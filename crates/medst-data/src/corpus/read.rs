@@ -9,6 +9,7 @@ use super::manifest::{self, Manifest};
 use super::shards::{self, Shard};
 use super::tables::{self, SEQUENCES, STUDIES};
 use crate::import::plan::TextTable;
+use crate::input;
 use crate::sequence::Sequence;
 use crate::split::Split;
 use crate::storage::Address;
@@ -55,7 +56,7 @@ impl Corpus {
     fn open_folder(path: &Path) -> Result<Corpus> {
         let fail = |message: String| Error::Corpus { path: path.to_path_buf(), message };
         let file = path.join(manifest::FILE);
-        let text = std::fs::read(&file).map_err(|error| match error.kind() {
+        let text = input::read(&file, input::TEXT).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => {
                 fail(format!("it has no {}; `medst prepare` makes a corpus", manifest::FILE))
             }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 
-use crate::{Error, Result};
+use crate::{Error, Result, input};
 
 /// Pictures of a full shard.
 pub const CAPACITY: usize = 4096;
@@ -119,7 +119,7 @@ impl Shard {
     /// Opens a shard and checks that it holds what its header says.
     pub fn open(path: &Path, side: usize) -> Result<Shard> {
         let fail = |message: String| Error::Corpus { path: path.to_path_buf(), message };
-        let file = File::open(path).map_err(Error::io(path))?;
+        let file = input::open(path).map_err(Error::io(path))?;
         // SAFETY: corpus files are never written in place once a corpus is whole (they are replaced with their folder), so
         // the map does not change under the reader.
         let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path))?;

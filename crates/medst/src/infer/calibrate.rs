@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use medst_data::gather::{FoundStudy, Gathered};
+use medst_data::input;
 use serde::{Deserialize, Serialize};
 
 use super::classes::{Classes, Kind, Prototypes};
@@ -116,7 +117,7 @@ impl Calibration {
     /// Names the file, and what differs.
     pub fn open(path: &Path, engine: &Engine) -> Result<Calibration> {
         let fail = |message: String| Err(Error::Config(format!("{}: {message}", path.display())));
-        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        let bytes = input::read(path, input::TEXT).map_err(Error::io(path))?;
         let read: Calibration = match serde_json::from_slice(&bytes) {
             Ok(read) => read,
             Err(error) => return fail(format!("not a calibration: {error}")),

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use medst_data::image::{Decoding, GreyImage, load, resize};
+use medst_data::input;
 
 use super::boxes::{HotBox, Placement};
 use crate::embed::heat::HeatMap;
@@ -136,7 +137,7 @@ pub fn write(path: &Path, png: &[u8]) -> Result<()> {
 /// # Errors
 /// Names the file.
 pub fn open(path: &Path, decoding: Decoding, side: usize, stored: usize) -> Result<Canvas> {
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let bytes = input::read(path, input::PICTURE).map_err(Error::io(path))?;
     let canvas = Canvas::decode(&bytes, decoding, side, stored);
     canvas.map_err(|message| medst_data::Error::Image { path: path.to_path_buf(), message }.into())
 }

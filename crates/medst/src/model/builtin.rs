@@ -3,9 +3,9 @@
 //! Their weights (`models/NAME` in the repository, 16 bits each) are compiled in, so that a name works from any folder, with
 //! nothing to download, in the command and in the Python package alike.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use medst_data::input;
 use medst_data::report::WordPiece;
 use sha2::{Digest, Sha256};
 
@@ -54,7 +54,7 @@ pub fn checksum(weights: &Path) -> Result<String> {
     if let Some(builtin) = named(weights) {
         return Ok(hexadecimal(builtin.weights));
     }
-    let file = File::open(weights).map_err(Error::io(weights))?;
+    let file = input::open(weights).map_err(Error::io(weights))?;
     // SAFETY: the map is only read, here, once.
     let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io(weights))?;
     Ok(hexadecimal(&map))

@@ -12,6 +12,7 @@ use tch::{Device, Kind, Tensor};
 use super::card::ModelCard;
 use super::{MedSt, Parameter, builtin};
 use crate::{Error, Result, whole_file};
+use medst_data::input;
 
 /// The named tensors of a file, on the CPU, in the file's own precision.
 #[derive(Debug)]
@@ -72,10 +73,16 @@ fn is_pickled(bytes: &[u8]) -> bool {
 
 /// The bytes of a file.
 fn map(path: &Path) -> Result<memmap2::Mmap> {
-    let file = File::open(path).map_err(Error::io(path))?;
+    let file = input::open(path).map_err(Error::io(path))?;
     let length = file.metadata().map_err(Error::io(path))?.len();
     if length == 0 {
         return Err(unusable(path, "the file is empty"));
+    }
+    if length > input::BULK {
+        return Err(unusable(
+            path,
+            format!("{length} bytes are more than the {} of weights that are read", input::BULK),
+        ));
     }
     // SAFETY: the map is only read. A file that another program truncates meanwhile is outside what any reader of mapped files can
     // defend against.

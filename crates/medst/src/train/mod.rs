@@ -39,6 +39,7 @@ pub mod watch;
 use std::time::Instant;
 
 use medst_data::corpus::Corpus;
+use medst_data::input;
 use medst_data::progress::Progress;
 use medst_data::report::WordPiece;
 use medst_data::split::Split;
@@ -68,7 +69,7 @@ use crate::model::config::Positions;
 use crate::model::input::Batch;
 use crate::model::weights::TensorFile;
 use crate::model::{MedSt, Mode};
-use crate::{Error, Result};
+use crate::{Error, Result, whole_file};
 
 /// The resolved configuration in a run's folder.
 pub const CONFIG: &str = "config.toml";
@@ -448,6 +449,17 @@ fn steps_per_epoch(training: &Dataset, config: &Config) -> Result<u64> {
 fn check_folder(config: &Config, resume: bool) -> Result<()> {
     let folder = &config.train.output;
     let path = folder.join(CONFIG);
+    // Such a file would be read as the default configuration. Disks that fill up or lose power leave it.
+    if input::read(&path, input::TEXT).is_ok_and(|text| text.trim_ascii().is_empty()) {
+        let remedy = match Checkpoints::new(folder).begun() {
+            true => {
+                "write the configuration that the run was begun with into it and give --resume, or start another \
+                     run with init.weights"
+            }
+            false => "the run has no checkpoint: remove the file, and start without --resume",
+        };
+        return Err(Error::Config(format!("{} is empty; {remedy}", path.display())));
+    }
     if !resume {
         let there = folder.display();
         let message = format!("train.output = {there}: there is a run already; --resume continues it");
@@ -476,8 +488,12 @@ fn open_folder(config: &Config) -> Result<()> {
     let folder = &config.train.output;
     std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
     let path = folder.join(CONFIG);
-    let mut file = std::fs::File::create_new(&path).map_err(Error::io(&path))?;
-    std::io::Write::write_all(&mut file, config.to_toml()?.as_bytes()).map_err(Error::io(&path))
+    // Whole or not at all, and never in place of another run's.
+    let mut file = whole_file::stage(&path)?;
+    let written = std::io::Write::write_all(&mut file, config.to_toml()?.as_bytes());
+    written.and_then(|()| file.as_file().sync_all()).map_err(Error::io(&path))?;
+    file.persist_noclobber(&path).map_err(|error| Error::io(&path)(error.error))?;
+    Ok(())
 }
 
 fn vocabulary(config: &Config) -> Result<WordPiece> {

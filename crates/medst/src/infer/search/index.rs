@@ -10,6 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use medst_data::gather::{Gathered, LeftOut, Picture};
+use medst_data::input;
 use medst_data::progress::Progress;
 use medst_data::study::Day;
 use serde::{Deserialize, Serialize};
@@ -226,7 +227,7 @@ impl Index {
     pub fn open(path: &Path) -> Result<Index> {
         let fail = |message: String| Error::Evaluation(format!("{}: not a usable index: {message}", path.display()));
         let file = path.join(MANIFEST);
-        let text = fs::read(&file).map_err(|error| match error.kind() {
+        let text = input::read(&file, input::TEXT).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => fail(format!("it has no {MANIFEST}; `medst search index` makes one")),
             _ => Error::io(&file)(error),
         })?;
@@ -240,7 +241,7 @@ impl Index {
                 return Err(fail(format!("{name} has {found:?} bytes where {bytes} were written")));
             }
         }
-        let lines = fs::read_to_string(path.join(STUDIES)).map_err(Error::io(path.join(STUDIES)))?;
+        let lines = input::read_to_string(&path.join(STUDIES), input::BULK).map_err(Error::io(path.join(STUDIES)))?;
         let studies: Vec<StudyRecord> = lines
             .lines()
             .map(serde_json::from_str)
