@@ -69,6 +69,18 @@ fn several_frames(at: &Path, name: &str) {
     fs::write(at.join(name), [&bytes[..rows], &frames, &bytes[rows..]].concat()).unwrap();
 }
 
+#[test]
+fn a_model_meets_what_is_no_file_and_sizes_that_cannot_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    run(at, &["-q", "phantom", "raw/table", "--subjects", "16", "--size", "64"], 0);
+    run(at, &["-q", "prepare", "table", "raw/table/studies.csv", "--out", "corpus", "--image-size", "64"], 0);
+    let settings = [SMALL, &["train.max_steps=1", "data.corpus=corpus", "train.output=run"]].concat();
+    run(at, &with(&["-q", "pretrain", &tiny()], &settings), 0);
+    odd_inputs(at);
+    sizes_that_cannot_be(at);
+}
+
 /// What is no file, or may not be read, ends nothing but itself.
 fn odd_inputs(at: &Path) {
     let odd = at.join("odd");
@@ -102,11 +114,11 @@ fn odd_inputs(at: &Path) {
     for (name, arguments) in [
         ("t.csv", &["prepare", "table", "pipes/t.csv", "--out", "never"][..]),
         ("c.toml", &["pretrain", "pipes/c.toml"]),
-        ("w.safetensors", &["inspect", "pipes/w.safetensors"]),
+        ("w.safetensors", &["convert", "pipes/w.safetensors", "--out", "never"]),
         ("classes.toml", &["zero-shot", "odd/a.png", "--model", "run", "--classes", "pipes/classes.toml"]),
     ] {
         assert!(std::process::Command::new("mkfifo").arg(at.join("pipes").join(name)).status().unwrap().success());
-        let output = medst(at).args(arguments).timeout(Duration::from_secs(60)).output().unwrap();
+        let output = medst(at).args(arguments).timeout(Duration::from_secs(300)).output().unwrap();
         let err = String::from_utf8(output.stderr).unwrap();
         assert!(matches!(output.status.code(), Some(1 | 2)) && err.contains("is a FIFO"), "{name}: {err}");
     }
@@ -180,8 +192,6 @@ fn a_model_is_used_on_files() {
     let folder = prepared();
     let at = folder.path();
     embed(at);
-    odd_inputs(at);
-    sizes_that_cannot_be(at);
     zero_shot(at);
     compare(at);
     ground(at);
