@@ -14,7 +14,7 @@ if [ ! -e .venv-peer/whole ]; then
   python3 -m venv .venv-peer
   touch .venv-peer/whole
 fi
-$peer -m pip install --quiet --disable-pip-version-check -r benches/peer/requirements.txt
+$peer -m pip install --quiet --disable-pip-version-check --require-hashes -r benches/peer/requirements.txt
 $peer benches/peer/pretrain_step.py --check crates/medst/tests/fixtures/reference >&2
 $peer benches/peer/pretrain_step.py --check-best >&2
 mkdir -p target/bench

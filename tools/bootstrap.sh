@@ -11,7 +11,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 version=$(cat tools/libtorch.version)
-cuda_runtime=(nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85)
 
 fail() { echo "bootstrap: $*" >&2; exit 1; }
 
@@ -68,15 +67,18 @@ if python3 -m venv .venv >/dev/null 2>&1; then
 else
   # Debian's python3 has no venv unless python3-venv is installed; pip alone will do.
   rm -rf .venv
+  mkdir .venv
   python3 -m pip --version >/dev/null 2>&1 || fail "pip is missing; on Debian: apt-get install python3-pip"
   pip=(python3 -m pip install --target .venv/packages)
 fi
 if [ "$cuda" = 1 ]; then
-  packages=("torch==$version")
+  packages=(--requirement tools/libtorch.txt)
 else
-  packages=(--no-deps "torch==$version" "${cuda_runtime[@]}")
+  # Of all packages these three, the last two of which it loads without a GPU as well.
+  awk '/^[a-z]/ { wanted = /^(torch|nvidia-cuda-runtime|nvidia-cuda-cupti)==/ } wanted' tools/libtorch.txt >.venv/cpu.txt
+  packages=(--no-deps --requirement .venv/cpu.txt)
 fi
-"${pip[@]}" --quiet --disable-pip-version-check "${packages[@]}" ||
+"${pip[@]}" --quiet --disable-pip-version-check --require-hashes "${packages[@]}" ||
   fail "pip could not install torch $version (above: why); it needs 64-bit Linux and Python 3.10 or newer"
 torch=$(find .venv -type d -path '*/torch/lib' -prune | head -n 1)
 torch=${torch%/lib}

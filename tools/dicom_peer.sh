@@ -8,7 +8,7 @@ stamp=.venv-dicom/installed
 if ! cmp -s tools/dicom_peer.txt "$stamp"; then
   rm -rf .venv-dicom
   python3 -m venv .venv-dicom
-  .venv-dicom/bin/pip install --quiet --disable-pip-version-check --requirement tools/dicom_peer.txt
+  .venv-dicom/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement tools/dicom_peer.txt
   cp tools/dicom_peer.txt "$stamp"
 fi
 # READ_GREYS: the compiled example, where it is elsewhere.

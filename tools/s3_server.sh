@@ -6,5 +6,5 @@ stamp=.venv-s3/installed
 cmp -s tools/s3_server.txt "$stamp" && exit 0
 rm -rf .venv-s3
 python3 -m venv .venv-s3
-.venv-s3/bin/pip install --quiet --disable-pip-version-check --requirement tools/s3_server.txt
+.venv-s3/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement tools/s3_server.txt
 cp tools/s3_server.txt "$stamp"

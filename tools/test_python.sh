@@ -6,8 +6,8 @@ unset LD_LIBRARY_PATH PYTHONPATH PYTHONHOME VIRTUAL_ENV
 wheel=$(ls dist/medst-*.whl) || { echo "test: no wheel; \`make wheel\` builds it" >&2; exit 1; }
 python=.venv-medst/bin/python
 [ -x "$python" ] || python3 -m venv .venv-medst
+$python -m pip install --quiet --disable-pip-version-check --require-hashes -r python/requirements-test.txt
 $python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps "$wheel"
-$python -m pip install --quiet --disable-pip-version-check "$wheel" -r python/requirements-test.txt
 # Not `python -m pytest`, which would find the package's sources first.
 cd python
 ../.venv-medst/bin/pytest -q -p no:cacheprovider tests "$@"

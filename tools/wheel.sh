@@ -13,7 +13,7 @@ build=.venv-wheel
 if [ ! -e "$build/whole" ]; then
   rm -rf "$build"
   python3 -m venv "$build" || { echo "wheel: python3 cannot make an environment; on Debian: apt-get install python3-venv" >&2; exit 1; }
-  "$build/bin/pip" install --quiet --disable-pip-version-check -r python/requirements-build.txt
+  "$build/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r python/requirements-build.txt
   touch "$build/whole"
 fi
 rm -f dist/medst-*.whl

@@ -17,7 +17,7 @@ impl Checkout {
         fs::create_dir(&tools).unwrap();
         fs::create_dir(&bin).unwrap();
         let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        for name in ["bootstrap.sh", "libtorch.version"] {
+        for name in ["bootstrap.sh", "libtorch.txt", "libtorch.version"] {
             fs::copy(repository.join("tools").join(name), tools.join(name)).unwrap();
         }
         let script = |name: &str, text: &str| {
@@ -74,8 +74,10 @@ esac
 fn a_machine_without_a_gpu_gets_the_small_build_once() {
     let checkout = Checkout::new(false);
     let asked = checkout.run(&[]).unwrap();
-    assert!(asked.len() == 1 && asked[0].contains("--no-deps"), "{asked:?}");
-    assert!(asked[0].contains(&format!("torch=={}", VERSION.trim())), "{asked:?}");
+    assert!(asked.len() == 1 && asked[0].contains("--require-hashes --no-deps"), "{asked:?}");
+    let packages = fs::read_to_string(checkout.0.path().join(".venv/cpu.txt")).unwrap();
+    let named: Vec<&str> = packages.lines().filter(|line| !line.trim_start().starts_with("--hash=")).collect();
+    assert!(named.len() == 3 && named[2].starts_with(&format!("torch=={} ", VERSION.trim())), "{packages}");
     assert!(!checkout.has_cuda());
     assert_eq!(checkout.run(&[]).unwrap(), Vec::<String>::new(), "done before");
 }

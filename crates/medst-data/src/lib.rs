@@ -14,6 +14,7 @@ pub mod files;
 pub mod gather;
 pub mod image;
 pub mod import;
+pub mod input;
 mod owner_only;
 pub mod permutation;
 pub mod phantom;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
-use medst_data::image::{decode, jpeg, resize};
+use medst_data::image::{Decoding, decode, jpeg, load, resize};
 
 /// What a picture shows.
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +71,29 @@ fn difference(bytes: &[u8], side: usize) -> Option<u8> {
 }
 
 #[test]
+fn one_decoding_gives_the_picture_and_the_square_of_two() {
+    let kinds = [(75, None, Some(7)), (95, None, None), (40, Some(SamplingFactor::F_2_2), Some(3))].into_iter().chain(
+        [SamplingFactor::F_1_1, SamplingFactor::F_2_1, SamplingFactor::F_1_2]
+            .map(|sampling| (90, Some(sampling), None)),
+    );
+    for (quality, colour, restarts) in kinds {
+        for content in CONTENTS {
+            for (width, height, side) in [(1013, 771, 64), (523, 299, 96), (300, 200, 256)] {
+                let file = encode(content, width, height, &Kind { quality, colour, restarts });
+                for exact in [false, true] {
+                    let decoding = Decoding { exact, ..Decoding::default() };
+                    let (picture, square) = load::picture_and_square(&file, side, decoding).unwrap();
+                    assert!(picture == load::picture_of(&file, decoding).unwrap());
+                    assert!(square == load::square_of(&file, side, decoding).unwrap(), "{content:?} {width} {quality}");
+                }
+            }
+        }
+    }
+    let damaged = encode(Content::Noise, 300, 200, &Kind { quality: 90, colour: None, restarts: None });
+    assert!(load::picture_and_square(&damaged[..2000], 64, Decoding::default()).is_err());
+}
+
+#[test]
 fn no_pixel_is_further_than_one_level_from_the_exact_one() {
     let kinds = [(30, None, None), (75, None, Some(7)), (95, None, None), (100, None, Some(1))].into_iter().chain(
         [SamplingFactor::F_1_1, SamplingFactor::F_2_1, SamplingFactor::F_2_2, SamplingFactor::F_1_2]
@@ -113,6 +136,8 @@ fn both_paths_turn_a_picture_as_its_exif_data_say() {
     let squares = [1, 2, 3, 4, 5, 6, 7, 8].map(|orientation| {
         let turned = oriented(&bytes, orientation);
         assert!(difference(&turned, 64).unwrap() <= 1, "orientation {orientation}");
+        let both = load::picture_and_square(&turned, 64, Decoding::default()).unwrap();
+        assert!(both == (decode::decode(&turned).unwrap(), jpeg::to_square(&turned, 64).unwrap()));
         jpeg::to_square(&turned, 64).unwrap()
     });
     assert_eq!(squares[0], plain);

@@ -151,12 +151,14 @@ pub struct Stream {
     time: Duration,
     /// Runs while the client takes nothing.
     patience: Option<Pin<Box<Sleep>>>,
+    /// What is written in place of an answer of hyper's own.
+    instead: Vec<u8>,
 }
 
 impl Stream {
     /// * `time`: for what is written outside of answers.
     pub fn new(stream: TcpStream, connection: Arc<Connection>, time: Duration) -> Stream {
-        Stream { stream, connection, time, patience: None }
+        Stream { stream, connection, time, patience: None, instead: Vec::new() }
     }
 
     fn limited<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -192,8 +194,24 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.limited(context, written)
+        if self.instead.is_empty() {
+            self.instead = json_answer(bytes).unwrap_or_default();
+        }
+        if self.instead.is_empty() {
+            let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+            return self.limited(context, written);
+        }
+        loop {
+            let Stream { stream, instead, .. } = &mut *self;
+            let written = Pin::new(stream).poll_write(context, instead);
+            match self.limited(context, written) {
+                Poll::Ready(Ok(count)) if count > 0 => _ = self.instead.drain(..count),
+                other => return other,
+            }
+            if self.instead.is_empty() {
+                return Poll::Ready(Ok(bytes.len()));
+            }
+        }
     }
 
     fn poll_write_vectored(
@@ -201,6 +219,11 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let Some(first) = parts.first()
+            && (!self.instead.is_empty() || json_answer(first).is_some())
+        {
+            return self.poll_write(context, first);
+        }
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
         self.limited(context, written)
     }
@@ -216,6 +239,26 @@ impl AsyncWrite for Stream {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
+}
+
+/// The answer in JSON to what hyper refuses before any handler sees it, which has a status and no body. Answers of handlers
+/// always have one.
+fn json_answer(head: &[u8]) -> Option<Vec<u8>> {
+    let head = head.strip_suffix(b"\r\n\r\n").filter(|head| head.starts_with(b"HTTP/1.1 4"))?;
+    let mut lines = std::str::from_utf8(head).ok()?.split("\r\n");
+    let status = lines.next()?;
+    if !lines.any(|line| line.eq_ignore_ascii_case("content-length: 0")) {
+        return None;
+    }
+    let (code, message) = match status.get(9..12)? {
+        "414" => ("too_large", "the address is too long"),
+        "431" => ("too_large", "the headers are too long"),
+        _ => ("bad_request", "this is not a request in HTTP/1.1"),
+    };
+    let body = format!("{{\"error\":{{\"code\":\"{code}\",\"message\":\"{message}\"}}}}");
+    let length = body.len();
+    let kind = "Connection: close\r\nContent-Type: application/json";
+    Some(format!("{status}\r\n{kind}\r\nContent-Length: {length}\r\n\r\n{body}").into_bytes())
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes, HttpBody};
 use hyper::body::{Frame, SizeHint};
+use medst_data::image::cancel;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{Error, Result};
@@ -152,6 +153,11 @@ impl Wanted {
             false => Ok(()),
             true => Err(Error::Timeout),
         }
+    }
+
+    /// Does work whose decoders give up once the client has gone.
+    pub fn during<T>(&self, work: impl FnOnce() -> T) -> T {
+        cancel::until(&self.0, work)
     }
 
     /// Wanted until what is returned is dropped.

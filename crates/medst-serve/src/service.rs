@@ -249,7 +249,7 @@ impl Shared {
         let _until = wanted.until_dropped();
         let work = move || {
             let _core = core;
-            wanted.check().and_then(|()| work(&wanted))
+            wanted.check().and_then(|()| wanted.during(|| work(&wanted)))
         };
         tokio::task::spawn_blocking(work).await.map_err(|_| Error::Internal)?
     }

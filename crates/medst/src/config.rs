@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use medst_data::input;
 use medst_data::split::Split;
 use serde::{Deserialize, Serialize};
 
@@ -215,7 +216,7 @@ impl Config {
     /// # Errors
     /// Names the file, and the key that is unknown or out of range.
     pub fn load(path: &Path, overrides: &[String]) -> Result<Config> {
-        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        let text = input::read_to_string(path, input::TEXT).map_err(Error::io(path))?;
         Config::parse(&text, overrides).map_err(|error| match error {
             Error::Config(message) => Error::Config(format!("{}: {message}", path.display())),
             other => other,

@@ -1,6 +1,7 @@
 //! `medst serve`.
 
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
@@ -14,6 +15,9 @@ use medst_serve::{Access, Limits, ServeConfig, Service, auth, listen, memory};
 use super::open;
 use crate::args::Serve;
 use crate::progress::Reporter;
+
+/// Bytes of a token's file that are read.
+const LONGEST_TOKEN: u64 = 4096;
 
 pub fn run(arguments: &Serve, reporter: &Reporter) -> Result<()> {
     // Log one line of JSON per event.
@@ -75,7 +79,10 @@ fn access(arguments: &Serve) -> Result<(Access, Option<String>)> {
         return Ok((Access::Open, None));
     }
     if let Some(file) = &arguments.token_file {
-        let token = fs::read_to_string(file).map_err(Error::io(file))?;
+        // A pipe is welcome here, as of `<(pass show medst)`; a device without end is not read to its end.
+        let mut token = String::new();
+        let read = File::open(file).and_then(|text| text.take(LONGEST_TOKEN).read_to_string(&mut token));
+        read.map_err(Error::io(file))?;
         return Ok((Access::Token(token.trim().to_string()), None));
     }
     if let Ok(token) = std::env::var("MEDST_TOKEN") {

@@ -6,9 +6,11 @@ mod command;
 mod serve;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use command::{SMALL, run, tiny, with};
+use command::{SMALL, medst, run, tiny, with};
 use medst::eval::Vectors;
 use medst_data::image::dicom::write::{Pixels, Wrap};
 use serde_json::Value;
@@ -65,6 +67,120 @@ fn several_frames(at: &Path, name: &str) {
     let rows = bytes.windows(6).position(|own| own == [0x28, 0, 0x10, 0, b'U', b'S']).unwrap();
     let frames = [0x28, 0, 0x08, 0, b'I', b'S', 2, 0, b'2', b' '];
     fs::write(at.join(name), [&bytes[..rows], &frames, &bytes[rows..]].concat()).unwrap();
+}
+
+#[test]
+fn a_model_meets_what_is_no_file_and_sizes_that_cannot_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    run(at, &["-q", "phantom", "raw/table", "--subjects", "16", "--size", "64"], 0);
+    run(at, &["-q", "prepare", "table", "raw/table/studies.csv", "--out", "corpus", "--image-size", "64"], 0);
+    let settings = [SMALL, &["train.max_steps=1", "data.corpus=corpus", "train.output=run"]].concat();
+    run(at, &with(&["-q", "pretrain", &tiny()], &settings), 0);
+    odd_inputs(at);
+    sizes_that_cannot_be(at);
+}
+
+/// What is no file, or may not be read, ends nothing but itself.
+fn odd_inputs(at: &Path) {
+    let odd = at.join("odd");
+    fs::create_dir_all(odd.join("closed")).unwrap();
+    fs::copy(at.join(&frontals(at)[0]), odd.join("a.png")).unwrap();
+    fs::copy(at.join(&frontals(at)[1]), odd.join("closed/b.png")).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(odd.join("pipe.png")).status().unwrap().success());
+    std::os::unix::fs::symlink("/dev/zero", odd.join("zero.png")).unwrap();
+    std::os::unix::fs::symlink("nowhere", odd.join("lost.png")).unwrap();
+    fs::File::create(odd.join("giant.png")).unwrap().set_len(1 << 41).unwrap();
+    fs::set_permissions(odd.join("closed"), fs::Permissions::from_mode(0o000)).unwrap();
+    // Root may list any folder, so that there is one more picture then.
+    let root = fs::read_dir(odd.join("closed")).is_ok();
+    let (out, err) = run(at, &["embed", "odd", "--model", "run", "--out", "odd.npy"], 1);
+    for expected in
+        ["pipe.png: is a FIFO", "zero.png: is a device", "lost.png: No such file", "giant.png: has 2199023255552 bytes"]
+    {
+        assert!(out.contains(expected), "{expected}\n{out}");
+    }
+    match root {
+        true => assert!(err.contains("4 of 6 inputs"), "{err}"),
+        false => assert!(out.contains("closed: cannot be listed") && err.contains("5 of 6 inputs"), "{out}\n{err}"),
+    }
+    fs::set_permissions(odd.join("closed"), fs::Permissions::from_mode(0o700)).unwrap();
+    // Named by themselves they are left out as well; one that is not there is a mistake.
+    let (out, _) = run(at, &["embed", "odd/a.png", "odd/pipe.png", "--model", "run", "--out", "odd.npy"], 1);
+    assert!(out.contains("1 studies") && out.contains("left out: 1"), "{out}");
+    run(at, &["embed", "odd/a.png", "odd/none.png", "--model", "run", "--out", "odd.npy"], 1);
+    // Tables, configurations and weights.
+    fs::create_dir(at.join("pipes")).unwrap();
+    for (name, arguments) in [
+        ("t.csv", &["prepare", "table", "pipes/t.csv", "--out", "never"][..]),
+        ("c.toml", &["pretrain", "pipes/c.toml"]),
+        ("w.safetensors", &["convert", "pipes/w.safetensors", "--out", "never"]),
+        ("classes.toml", &["zero-shot", "odd/a.png", "--model", "run", "--classes", "pipes/classes.toml"]),
+    ] {
+        assert!(std::process::Command::new("mkfifo").arg(at.join("pipes").join(name)).status().unwrap().success());
+        let output = medst(at).args(arguments).timeout(Duration::from_secs(300)).output().unwrap();
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert!(matches!(output.status.code(), Some(1 | 2)) && err.contains("is a FIFO"), "{name}: {err}");
+    }
+}
+
+/// Manifests, cards and configurations whose numbers are absurd or that are empty: errors, not panics or memory.
+fn sizes_that_cannot_be(at: &Path) {
+    let copy = |from: &str, to: &str| {
+        let status = std::process::Command::new("cp").args(["-rL", from, to]).current_dir(at).status().unwrap();
+        assert!(status.success());
+    };
+    let replaced = |file: &str, from: &str, to: &str| {
+        let text = fs::read_to_string(at.join(file)).unwrap();
+        assert!(text.contains(from), "{from}: {text}");
+        fs::write(at.join(file), text.replacen(from, to, 1)).unwrap();
+    };
+    for size in ["0", "4294967296", "18446744073709551615"] {
+        copy("corpus", "absurd");
+        replaced("absurd/corpus.json", "\"image_size\": 64", &format!("\"image_size\": {size}"));
+        let (_, err) = run(at, &["inspect", "absurd"], 1);
+        assert!(err.contains("image_size is"), "{err}");
+        fs::remove_dir_all(at.join("absurd")).unwrap();
+    }
+    copy("run", "absurd");
+    for (key, own, words) in [
+        ("width", "65536", "million parameters"),
+        ("depth", "9223372036854775807", "model.image.depth"),
+        ("size", "4611686018427387904", "model.image.size"),
+    ] {
+        let card = fs::read_to_string(at.join("run/last/config.json")).unwrap();
+        let mut card: Value = serde_json::from_str(&card).unwrap();
+        card["model"]["image"][key] = own.parse::<i64>().unwrap().into();
+        for name in ["last", "best"] {
+            fs::write(at.join("absurd").join(name).join("config.json"), card.to_string()).unwrap();
+        }
+        let (_, err) = run(at, &["embed", "odd/a.png", "--model", "absurd", "--out", "x.npy"], 2);
+        assert!(err.contains(words), "{key}: {err}");
+    }
+    fs::remove_dir_all(at.join("absurd")).unwrap();
+    // A safetensors file whose head is longer than the file, and one whose tensor is.
+    let head = br#"{"a":{"dtype":"F32","shape":[4611686018427387904],"data_offsets":[0,9223372036854775807]}}"#;
+    for (length, text) in [(u64::MAX / 2, &b"{}"[..]), (head.len() as u64, head)] {
+        fs::write(at.join("w.safetensors"), [&length.to_le_bytes(), text].concat()).unwrap();
+        let (_, err) = run(at, &["inspect", "w.safetensors"], 1);
+        assert!(err.contains("neither safetensors nor"), "{err}");
+    }
+    // A run whose configuration was lost: both ways on say what to do.
+    let settings = [SMALL, &["train.max_steps=1", "data.corpus=corpus", "train.output=lost"]].concat();
+    fs::create_dir(at.join("lost")).unwrap();
+    fs::write(at.join("lost/config.toml"), "").unwrap();
+    for arguments in [vec!["pretrain", &tiny()], vec!["pretrain", &tiny(), "--resume"]] {
+        let (_, err) = run(at, &with(&arguments, &settings), 2);
+        assert!(err.contains("config.toml is empty; the run has no checkpoint: remove the file"), "{err}");
+    }
+    fs::remove_file(at.join("lost/config.toml")).unwrap();
+    run(at, &with(&["-q", "pretrain", &tiny()], &settings), 0);
+    let whole = fs::read(at.join("lost/config.toml")).unwrap();
+    fs::write(at.join("lost/config.toml"), "\n").unwrap();
+    let (_, err) = run(at, &with(&["pretrain", &tiny(), "--resume"], &settings), 2);
+    assert!(err.contains("write the configuration that the run was begun with"), "{err}");
+    fs::write(at.join("lost/config.toml"), whole).unwrap();
+    run(at, &with(&["-q", "pretrain", &tiny(), "--resume"], &settings), 0);
 }
 
 fn close(a: &[f32], b: &[f32]) -> bool {

@@ -1,10 +1,12 @@
 //! `corpus.json`: what a corpus is. It is the last file written, so a folder without it is no corpus.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::shards;
 use super::write::Provenance;
 use crate::files::sums::Sums;
 use crate::image::Decoding;
@@ -19,6 +21,8 @@ pub const FORMAT: &str = "medst-corpus";
 pub const VERSION: u32 = 1;
 /// The manifest's file name.
 pub const FILE: &str = "corpus.json";
+/// Sides of stored pictures, in pixels.
+pub const IMAGE_SIZES: RangeInclusive<usize> = 1..=4096;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -54,6 +58,15 @@ impl Manifest {
         if manifest.format != FORMAT || manifest.version != VERSION {
             let (format, version) = (&manifest.format, manifest.version);
             return Err(fail(format!("its format is `{format}` version {version}; this program reads version 1")));
+        }
+        let side = manifest.image_size;
+        if !IMAGE_SIZES.contains(&side) {
+            let (least, most) = (IMAGE_SIZES.start(), IMAGE_SIZES.end());
+            return Err(fail(format!("{FILE}: image_size is {side}; pictures have {least} to {most} pixels a side")));
+        }
+        let shards = (0..manifest.shards()).map(|number| shards::name(shards::IMAGES, number));
+        if let Some(missing) = shards.into_iter().find(|name| !manifest.files.contains_key(name)) {
+            return Err(fail(format!("{FILE} lists {} shards of pictures, but not {missing}", manifest.shards())));
         }
         Ok(manifest)
     }

@@ -11,6 +11,7 @@ use super::tables::{self, SEQUENCES, STUDIES};
 use crate::files::sha256_of;
 use crate::files::sums::{Sums, check_found, check_seen};
 use crate::import::plan::TextTable;
+use crate::input;
 use crate::progress::Progress;
 use crate::sequence::Sequence;
 use crate::split::Split;
@@ -83,7 +84,7 @@ impl Corpus {
     fn open_folder(path: &Path) -> Result<Corpus> {
         let fail = |message: String| Error::Corpus { path: path.to_path_buf(), message };
         let file = path.join(manifest::FILE);
-        let text = std::fs::read(&file).map_err(|error| match error.kind() {
+        let text = input::read(&file, input::TEXT).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => {
                 fail(format!("it has no {}; create a corpus with `medst prepare`", manifest::FILE))
             }

@@ -8,7 +8,7 @@ use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::{Error, Result};
+use crate::{Error, Result, input};
 
 /// Pictures of a full shard.
 pub const CAPACITY: usize = 4096;
@@ -123,7 +123,7 @@ impl Shard {
     /// A file that is cut short or no shard of pictures of that side.
     pub fn open(path: &Path, side: usize) -> Result<Shard> {
         let fail = |message: String| Error::Corpus { path: path.to_path_buf(), message };
-        let file = File::open(path).map_err(Error::io(path))?;
+        let file = input::open(path).map_err(Error::io(path))?;
         let length = file.metadata().map_err(Error::io(path))?.len() as usize;
         let pixels = length.checked_sub(HEADER).ok_or_else(|| fail("the file is truncated".into()))?;
         let count = pixels / (side * side);

@@ -126,11 +126,6 @@ pub fn check_target(out: &Path, overwrite: bool) -> Result<()> {
     if !out.join(manifest::FILE).exists() {
         return Err(Error::Usage(format!("{there} exists and is not a corpus; choose another path")));
     }
-    if overwrite {
-        Ok(())
-    } else {
-        Err(Error::Usage(format!("{there} is already a corpus; pass --overwrite to replace it")))
-    }
     if !overwrite {
         return Err(Error::Usage(format!("{there} is already a corpus; pass --overwrite to replace it")));
     }

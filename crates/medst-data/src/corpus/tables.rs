@@ -15,7 +15,7 @@ use parquet::file::properties::WriterProperties;
 use crate::sequence::Sequence;
 use crate::split::Split;
 use crate::study::{Day, ImageIndex, Study, StudyId, SubjectId};
-use crate::{Error, Result};
+use crate::{Error, Result, input};
 
 pub const STUDIES: &str = "studies.parquet";
 pub const SEQUENCES: &str = "sequences.parquet";
@@ -157,7 +157,7 @@ struct Columns<'a> {
 impl<'a> Columns<'a> {
     fn of(path: &'a Path) -> Result<impl Iterator<Item = Result<Columns<'a>>>> {
         let fail = |message: String| Error::Corpus { path: path.to_path_buf(), message };
-        let file = File::open(path).map_err(Error::io(path))?;
+        let file = input::open(path).map_err(Error::io(path))?;
         let reader = ParquetRecordBatchReaderBuilder::try_new(file)
             .and_then(|builder| builder.with_batch_size(BATCH).build())
             .map_err(|error| fail(format!("not readable as Parquet: {error}")))?;

@@ -1,15 +1,14 @@
 //! Radiographs and text files, named one by one or found in folders.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use super::{DeclaredView, FoundStudy, Gathered, Picture};
 use crate::image::dicom::{self, Header, ViewSource};
 use crate::import::values;
 use crate::report;
-use crate::{Error, Result};
+use crate::{Error, Result, input};
 
 /// A text file above this size is no report.
 const LONGEST_REPORT: u64 = 1 << 20;
@@ -30,15 +29,24 @@ pub struct Files {
 }
 
 impl Files {
-    /// Adds a file, or what a folder holds.
+    /// Adds a file, or what a folder holds. What is there and cannot be read is left out.
     ///
     /// # Errors
-    /// A path that is not there or cannot be listed.
+    /// A path that is not there.
     pub fn add(&mut self, path: &Path, gathered: &mut Gathered) -> Result<()> {
         if path.is_dir() {
-            return self.add_folder(path, gathered);
+            self.add_folder(path, gathered);
+            return Ok(());
         }
-        match kind(path).map_err(Error::io(path))? {
+        let kind = match kind(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Err(Error::io(path)(error)),
+            Err(error) => {
+                gathered.leave_out(path.display(), error.to_string());
+                return Ok(());
+            }
+            Ok(kind) => kind,
+        };
+        match kind {
             Kind::Other => {
                 gathered.leave_out(path.display(), "unsupported file type (expected JPEG, PNG, DICOM or .txt)")
             }
@@ -47,29 +55,37 @@ impl Files {
         Ok(())
     }
 
-    fn add_folder(&mut self, folder: &Path, gathered: &mut Gathered) -> Result<()> {
-        let entries = std::fs::read_dir(folder).map_err(Error::io(folder))?;
-        let mut paths: Vec<PathBuf> = entries
-            .map(|entry| entry.map(|entry| entry.path()))
-            .collect::<Result<_, _>>()
-            .map_err(Error::io(folder))?;
+    /// Adds what a folder holds, at any depth; what cannot be listed or opened is left out.
+    fn add_folder(&mut self, folder: &Path, gathered: &mut Gathered) {
+        let entries = std::fs::read_dir(folder);
+        let paths = entries.and_then(|all| all.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>());
+        let mut paths = match paths {
+            Ok(paths) => paths,
+            Err(error) => return gathered.leave_out(folder.display(), format!("cannot be listed: {error}")),
+        };
         paths.sort();
         for path in paths {
             let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-            let meta = path.symlink_metadata().map_err(Error::io(&path))?;
             if hidden {
                 gathered.ignored += 1;
-            } else if meta.is_dir() {
-                self.add_folder(&path, gathered)?;
-            } else if path.is_file() {
-                match kind(&path) {
-                    Ok(Kind::Other) => gathered.ignored += 1,
-                    Ok(kind) => self.files.push((path, kind)),
-                    Err(error) => gathered.leave_out(path.display(), error.to_string()),
+                continue;
+            }
+            // A folder behind a link may be one of those above it.
+            let found = match path.symlink_metadata() {
+                Ok(meta) if meta.is_dir() => {
+                    self.add_folder(&path, gathered);
+                    continue;
                 }
+                Ok(_) if path.is_dir() => Ok(Kind::Other),
+                Ok(_) => kind(&path),
+                Err(error) => Err(error),
+            };
+            match found {
+                Ok(Kind::Other) => gathered.ignored += 1,
+                Ok(kind) => self.files.push((path, kind)),
+                Err(error) => gathered.leave_out(path.display(), error.to_string()),
             }
         }
-        Ok(())
     }
 
     /// Joins files to studies.
@@ -132,7 +148,7 @@ impl Files {
 /// What a path holds; an error where it cannot be opened.
 fn kind(path: &Path) -> std::io::Result<Kind> {
     let mut start = Vec::with_capacity(132);
-    File::open(path)?.take(132).read_to_end(&mut start)?;
+    input::open(path)?.take(132).read_to_end(&mut start)?;
     Ok(match start.as_slice() {
         [0xff, 0xd8, ..] | [0x89, b'P', b'N', b'G', ..] => Kind::Picture,
         start if dicom::is_dicom(start) => Kind::Dicom,
@@ -189,11 +205,7 @@ pub fn check_view_of(bytes: &[u8], view: DeclaredView) -> Result<bool, String> {
 /// # Errors
 /// A reason: not UTF-8, too long, or without words.
 pub fn read_report(path: &Path) -> Result<String, String> {
-    let length = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
-    if length > LONGEST_REPORT {
-        return Err(format!("report too long: {length} bytes (limit {LONGEST_REPORT})"));
-    }
-    let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+    let bytes = input::read(path, LONGEST_REPORT).map_err(|error| error.to_string())?;
     let text = String::from_utf8(bytes).map_err(|_| "not UTF-8 text".to_string())?;
     report::prepare(&text, None, report::Rule::Standard).map_err(|rejection| rejection.to_string())
 }

@@ -127,7 +127,7 @@ pub fn is_corpus(path: &Path) -> bool {
 ///
 /// # Errors
 /// A path that is not there, a table that cannot be understood, a corpus beside other inputs, or nothing that can be used.
-/// Files that cannot be used are left out instead.
+/// Files and folders that are there and cannot be used are left out instead.
 pub fn gather(inputs: &[PathBuf], view: DeclaredView) -> Result<Gathered> {
     let mut gathered = Gathered::default();
     if let Some(corpus) = inputs.iter().find(|path| is_corpus(path)) {
@@ -139,7 +139,7 @@ pub fn gather(inputs: &[PathBuf], view: DeclaredView) -> Result<Gathered> {
     } else {
         let mut found = files::Files::default();
         for input in inputs {
-            if table::is_table(input)? {
+            if table::is_table(input) {
                 table::add(input, view, &mut gathered)?;
             } else {
                 found.add(input, &mut gathered)?;

@@ -1,6 +1,5 @@
 //! Tables of studies: those of [`crate::import::table`], and looser ones with one study a row.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
@@ -10,7 +9,7 @@ use crate::import::table::read::{Row, Table, lists_views, read_columns};
 use crate::import::{Labels, PrepareOptions, table, values};
 use crate::report;
 use crate::study::View;
-use crate::{Error, Result};
+use crate::{Error, Result, input};
 
 /// Columns that name the frontal image, the first that is there.
 const FRONTAL: [&str; 4] = ["frontal", "image", "path", "file"];
@@ -38,16 +37,16 @@ const UNDERSTOOD: [&str; 14] = [
 
 /// Whether a file is a table: Parquet by its first bytes, CSV by its name.
 ///
-/// # Errors
-/// A path that is not there.
-pub fn is_table(path: &Path) -> Result<bool> {
+/// What cannot be opened is none; [`files`] says why.
+pub fn is_table(path: &Path) -> bool {
     let name = path.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
     if path.is_dir() {
-        return Ok(false);
+        return false;
     }
     let mut start = Vec::new();
-    File::open(path).and_then(|file| file.take(4).read_to_end(&mut start)).map_err(Error::io(path))?;
-    Ok(start == b"PAR1" || [".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet"].iter().any(|end| name.ends_with(end)))
+    let read = input::open(path).and_then(|file| file.take(4).read_to_end(&mut start));
+    let named = [".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet"].iter().any(|end| name.ends_with(end));
+    read.is_ok() && (start == b"PAR1" || named)
 }
 
 /// Adds the studies of a table.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::exif::Orientation;
 use super::{GreyImage, Notes, dicom, jpeg, png};
-use crate::{Error, Result};
+use crate::{Error, Result, input};
 
 /// Larger pictures are refused before memory is taken for them. The largest detectors give about 25
 /// million pixels.
@@ -17,7 +17,7 @@ pub(crate) const MOST_PIXELS: usize = 200_000_000;
 /// # Errors
 /// Names the file: not there, empty, truncated, of an unknown format, or with too many pixels.
 pub fn read(path: &Path) -> Result<GreyImage> {
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let bytes = input::read(path, input::PICTURE).map_err(Error::io(path))?;
     decode(&bytes).map_err(|message| Error::Image { path: path.to_path_buf(), message })
 }
 

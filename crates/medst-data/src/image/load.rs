@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::exif::Orientation;
 use super::{Decoding, GreyImage, Notes, decode, dicom, jpeg, resize};
 use crate::storage::objects;
 use crate::{Error, Result};
@@ -40,6 +41,22 @@ fn fit(bytes: &[u8], side: usize, decoding: Decoding, notes: &mut Notes) -> Resu
         return Ok(square);
     }
     resize::to_square(&picture_noting(bytes, decoding, notes)?, side)
+}
+
+/// The whole picture and its square, as [`picture_of`] and [`square_of`] give them, by one decoding.
+///
+/// # Errors
+/// A reason, without the file's name.
+pub fn picture_and_square(bytes: &[u8], side: usize, decoding: Decoding) -> Result<(GreyImage, Vec<u8>), String> {
+    if decoding.exact || !bytes.starts_with(&[0xff, 0xd8]) {
+        let picture = picture_of(bytes, decoding)?;
+        let square = resize::to_square(&picture, side)?;
+        return Ok((picture, square));
+    }
+    let (picture, square) = jpeg::decode_with_square(bytes, side)?;
+    let picture = Orientation::of_jpeg(bytes).apply(picture);
+    let square = square.map_or_else(|| resize::to_square(&picture, side), Ok)?;
+    Ok((picture, square))
 }
 
 /// The whole picture of a JPEG, PNG or DICOM file.

@@ -1,5 +1,6 @@
 //! Radiographs: [`decode`] a file, [`resize`] it to the stored square, [`crop`] it for the model.
 
+pub mod cancel;
 pub mod crop;
 pub mod decode;
 pub mod dicom;

@@ -1,12 +1,12 @@
 //! PNG files to 8-bit grey. Colour becomes grey as libpng converts it, which OpenCV reads with.
 
-use std::io::Cursor;
+use std::io::{BufRead, Cursor, Error, ErrorKind, Read, Result as IoResult, Seek, SeekFrom};
 
 use ::png::{BitDepth, ColorType, Decoder, DecodingError, Limits, Transformations};
 
 use super::decode::{MOST_PIXELS, check_size};
 use super::exif::Orientation;
-use super::{GreyImage, Notes, fitting_depth};
+use super::{GreyImage, Notes, cancel, fitting_depth};
 
 /// Weights of red, green and blue in 1/32768 (libpng, from 0.299 and 0.587 cut to whole numbers).
 const WEIGHTS: [u32; 3] = [9797, 19234, 3737];
@@ -17,10 +17,11 @@ const WEIGHTS: [u32; 3] = [9797, 19234, 3737];
 /// A reason, without the file's name: damaged, truncated, no or too many pixels.
 pub fn decode(bytes: &[u8], notes: &mut Notes) -> Result<GreyImage, String> {
     let fail = |error: DecodingError| match error {
+        DecodingError::IoError(error) if error.kind() == ErrorKind::Other => error.to_string(),
         DecodingError::IoError(_) => "truncated PNG".to_string(),
         error => format!("damaged PNG: {error}"),
     };
-    let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), Limits { bytes: MOST_PIXELS * 8 });
+    let mut decoder = Decoder::new_with_limits(Wanted(Cursor::new(bytes)), Limits { bytes: MOST_PIXELS * 8 });
     // What is packed in texts and colour profiles is not unpacked: a hundred kilobytes can hold a
     // gigabyte.
     decoder.set_ignore_text_chunk(true);
@@ -69,6 +70,36 @@ pub fn decode(bytes: &[u8], notes: &mut Notes) -> Result<GreyImage, String> {
     }
     let orientation = Orientation::of_exif(reader.info().exif_metadata.as_deref().unwrap_or_default());
     Ok(orientation.apply(image))
+}
+
+/// A file that ends with an error when the picture is not wanted any more.
+struct Wanted<'a>(Cursor<&'a [u8]>);
+
+/// Bytes between two questions: deflated, they hold at most eight mebibytes.
+const PIECE: usize = 8 << 10;
+
+impl BufRead for Wanted<'_> {
+    fn fill_buf(&mut self) -> IoResult<&[u8]> {
+        cancel::check().map_err(Error::other)?;
+        let rest = self.0.fill_buf()?;
+        Ok(&rest[..rest.len().min(PIECE)])
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.0.consume(amount);
+    }
+}
+
+impl Read for Wanted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> IoResult<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Seek for Wanted<'_> {
+    fn seek(&mut self, place: SeekFrom) -> IoResult<u64> {
+        self.0.seek(place)
+    }
 }
 
 /// The grey of an 8-bit colour without gamma.

@@ -8,16 +8,17 @@
 //! | Excel's line `sep=;` | the first line; it names the separator and is not data |
 //! | commas, semicolons, tabs, bars | whichever separates most cells of the header, quoted cells not counted |
 
-use std::fs::File;
 use std::io::{Cursor, Read};
 use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
 
-use crate::{Error, Result};
+use crate::{Error, Result, input};
 
 /// How much of a file is looked at to recognise its encoding and separator.
 const HEAD: u64 = 64 << 10;
+/// Most bytes without a line's end: reports fill a few thousand, and readers keep a whole line in memory.
+const LONGEST_LINE: usize = 64 << 20;
 
 /// A CSV file: UTF-8 text (or bytes of another 8-bit encoding), and the byte between its cells.
 pub struct Delimited {
@@ -55,11 +56,12 @@ pub fn open_text(path: &Path) -> Result<Box<dyn Read>> {
 /// The beginning of a file and what follows it, unpacked and without byte-order mark.
 fn decoded(path: &Path) -> Result<(Vec<u8>, Box<dyn Read>)> {
     let mut start = Vec::with_capacity(2);
-    let mut file = File::open(path).map_err(Error::io(path))?;
+    let mut file = input::open(path).map_err(Error::io(path))?;
     file.by_ref().take(2).read_to_end(&mut start).map_err(Error::io(path))?;
     let whole = Cursor::new(start.clone()).chain(file);
-    let mut source: Box<dyn Read> =
+    let unpacked: Box<dyn Read> =
         if start == [0x1f, 0x8b] { Box::new(MultiGzDecoder::new(whole)) } else { Box::new(whole) };
+    let mut source: Box<dyn Read> = Box::new(Lines { text: unpacked, since: 0 });
     let mut head = Vec::new();
     source.by_ref().take(HEAD).read_to_end(&mut head).map_err(|error| truncated(path, error))?;
     let fail = |message: &str| Err(Error::Table { path: path.to_path_buf(), message: message.into() });
@@ -80,6 +82,26 @@ fn decoded(path: &Path) -> Result<(Vec<u8>, Box<dyn Read>)> {
         _ => {}
     }
     Ok((head, source))
+}
+
+/// A text whose lines must end: a sparse or packed file of terabytes is refused before it fills the memory.
+struct Lines {
+    text: Box<dyn Read>,
+    /// Bytes since the last line's end.
+    since: usize,
+}
+
+impl Read for Lines {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.text.read(buffer)?;
+        let tail = buffer[..count].iter().rposition(|&byte| byte == b'\n');
+        self.since = tail.map_or(self.since + count, |place| count - place - 1);
+        if self.since > LONGEST_LINE {
+            let message = format!("has a line of more than {LONGEST_LINE} bytes, which no table has");
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, message));
+        }
+        Ok(count)
+    }
 }
 
 fn truncated(path: &Path, error: std::io::Error) -> Error {
@@ -175,6 +197,21 @@ mod tests {
             ("separate,b\n", ',', "separate,b\n"),
         ] {
             assert_eq!(read(text.as_bytes()).unwrap(), (rest.to_string(), separator), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_line_without_end_is_refused_and_not_kept() {
+        for start in [b"some,table\n".repeat(9), b"\xff\xfea\0,\0b\0\n\0".to_vec()] {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            file.write_all(&start).unwrap();
+            file.as_file().set_len(1 << 42).unwrap();
+            let read = open(file.path()).and_then(|mut found| {
+                let copied = std::io::copy(&mut found.text, &mut std::io::sink());
+                copied.map_err(Error::io(file.path()))
+            });
+            let error = read.unwrap_err().to_string();
+            assert!(error.contains("has a line of more than"), "{error}");
         }
     }
 

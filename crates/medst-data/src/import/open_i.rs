@@ -15,7 +15,7 @@ use super::{Planned, PrepareOptions};
 use crate::image::dicom;
 use crate::progress::Progress;
 use crate::study::{StudyId, SubjectId, View};
-use crate::{Error, Result};
+use crate::{Error, Result, input};
 
 /// A longer report file is none; the longest of the collection has 20 kB.
 const LONGEST: u64 = 4 << 20;
@@ -164,7 +164,7 @@ fn of_caption(caption: &str, images: usize) -> Option<View> {
 }
 
 fn read_report(path: &Path) -> Result<Report, String> {
-    let file = std::fs::File::open(path).map_err(|error| format!("report is unreadable: {}", error.kind()))?;
+    let file = input::open(path).map_err(|error| format!("report is unreadable: {error}"))?;
     let mut bytes = Vec::new();
     let read = std::io::Read::read_to_end(&mut std::io::Read::take(file, LONGEST), &mut bytes);
     read.map_err(|error| format!("report is unreadable: {}", error.kind()))?;

@@ -13,7 +13,7 @@ use tokenizers::{
     DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, TokenizerBuilder, TokenizerImpl,
 };
 
-use crate::{Error, Result};
+use crate::{Error, Result, input};
 
 /// The 28,996 entries of BERT's cased vocabulary (Apache-2.0, see THIRD_PARTY.md), which Bio_ClinicalBERT uses too.
 const BERT_CASED: &[u8] = include_bytes!("../../assets/bert-base-cased-vocab.txt");
@@ -42,7 +42,7 @@ impl WordPiece {
     /// # Errors
     /// A tokenizer of another kind; unreadable, not UTF-8, an empty or repeated line, or no `[PAD]`, `[UNK]`, `[CLS]` or `[SEP]`: file and line are named.
     pub fn from_file(path: &Path) -> Result<WordPiece> {
-        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        let bytes = input::read(path, input::TEXT).map_err(Error::io(path))?;
         if bytes.trim_ascii_start().starts_with(b"{") {
             return Self::from_vocabulary(&lines_of_tokenizer(&bytes, path)?, path);
         }

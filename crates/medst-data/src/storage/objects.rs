@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::Address;
 #[cfg(feature = "s3")]
 use super::client::Client;
-use crate::{Error, Result};
+use crate::{Error, Result, input};
 
 /// The bytes of a file or object.
 ///
@@ -13,7 +13,7 @@ use crate::{Error, Result};
 /// One that is not there (`NotFound`, as of a file) or cannot be read.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     match Address::of(path)? {
-        None => std::fs::read(path).map_err(Error::io(path)),
+        None => input::read(path, input::PICTURE).map_err(Error::io(path)),
         Some(address) => stored(path, &address),
     }
 }

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use crate::error::ErrorBody;
 use crate::memory::Wanted;
-use crate::upload::{Picture, Upload, for_picture, number};
+use crate::upload::{Picture, Upload, number};
 use crate::{Error, Result};
 
 #[derive(Deserialize, ToSchema)]
@@ -68,24 +68,11 @@ pub async fn ground(upload: Upload<GroundRequest>) -> Result<Json<GroundAnswer>>
     let text = model.worker.reader.prompt(&request.phrase)?;
     let sight = model.worker.sight;
     let (frontal, lateral) = (request.frontal.as_ref(), request.lateral.as_ref());
-    let views = upload.views(sight, frontal, lateral, "").await?;
-    let mut files = Vec::new();
-    for (shown, picture) in [(Shown::Frontal, frontal), (Shown::Lateral, lateral)] {
-        if let Some(picture) = picture {
-            files.push((shown, picture.bytes("picture")?));
-        }
-    }
+    let (views, canvases) = upload.drawn_views(sight, frontal, lateral).await?;
     let alignment = model.worker.align(views, text).await?;
     let (phrase, pictures, matrices) =
         (request.phrase.clone(), request.pictures.unwrap_or(false), request.matrices.unwrap_or(false));
-    let shared = upload.shared().clone();
-    let draw = move |wanted: &Wanted| -> Result<GroundAnswer> {
-        let mut canvases = Vec::new();
-        for (shown, bytes) in &files {
-            let _memory = for_picture(&shared, bytes, wanted, "picture")?;
-            let canvas = Canvas::decode(bytes, sight.decoding, sight.side(), sight.stored());
-            canvases.push((*shown, canvas.map_err(Error::Bad)?));
-        }
+    let draw = move |_: &Wanted| -> Result<GroundAnswer> {
         let shown: Vec<(Shown, &Canvas)> = canvases.iter().map(|(view, canvas)| (*view, canvas)).collect();
         let grounded = told(&phrase, &alignment, &shown, share, matrices);
         let patch = alignment.grid.pixels / alignment.grid.side;

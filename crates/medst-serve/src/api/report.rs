@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use crate::error::ErrorBody;
 use crate::memory::Wanted;
-use crate::upload::{Picture, Upload, for_picture, number};
+use crate::upload::{Picture, Upload, number};
 use crate::{Error, Result};
 
 /// Default of the lowest closeness that is a match.
@@ -61,24 +61,11 @@ pub async fn report(upload: Upload<ReportRequest>) -> Result<Json<ReportAnswer>>
     let reading = reading.map_err(|reason| Error::Report(format!("report: {reason}")))?;
     let sight = model.worker.sight;
     let (frontal, lateral) = (request.frontal.as_ref(), request.lateral.as_ref());
-    let views = upload.views(sight, frontal, lateral, "").await?;
-    let mut files = Vec::new();
-    for (shown, picture) in [(Shown::Frontal, frontal), (Shown::Lateral, lateral)] {
-        if let Some(picture) = picture {
-            files.push((shown, picture.bytes("picture")?));
-        }
-    }
+    let (views, canvases) = upload.drawn_views(sight, frontal, lateral).await?;
     let texts: Vec<_> = reading.texts().cloned().collect();
     let align = move |engine: &medst::infer::Engine| engine.align_texts(&views, &texts.iter().collect::<Vec<_>>());
     let alignments = model.worker.task(align).await?;
-    let shared = upload.shared().clone();
-    let tell = move |wanted: &Wanted| -> Result<ReportAnswer> {
-        let mut canvases = Vec::new();
-        for (shown, bytes) in &files {
-            let _memory = for_picture(&shared, bytes, wanted, "picture")?;
-            let canvas = Canvas::decode(bytes, sight.decoding, sight.side(), sight.stored());
-            canvases.push((*shown, canvas.map_err(Error::Bad)?));
-        }
+    let tell = move |_: &Wanted| -> Result<ReportAnswer> {
         let shown: Vec<(Shown, &Canvas)> = canvases.iter().map(|(view, canvas)| (*view, canvas)).collect();
         let sentences = reading.told(&alignments, &shown, share, least);
         Ok(ReportAnswer { pieces: reading.pieces, sentences, least })

@@ -16,7 +16,9 @@ use std::sync::{Arc, Mutex};
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
-use medst::infer::{Radiograph, Sight, Views};
+use medst::infer::align::Shown;
+use medst::infer::draw::Canvas;
+use medst::infer::{Sight, Views};
 use medst_data::image::dicom;
 use medst_data::image::size;
 use serde::de::DeserializeOwned;
@@ -57,21 +59,56 @@ impl<T> Upload<T> {
         lateral: Option<&Picture>,
         what: &str,
     ) -> Result<Views> {
+        let see = move |bytes: &[u8]| sight.decode(bytes);
+        let [frontal, lateral] = self.decode([frontal, lateral], what, see).await?;
+        Views::of(frontal, lateral).ok_or_else(|| no_picture(what))
+    }
+
+    /// As [`Upload::views`], with the pictures to draw on.
+    ///
+    /// # Errors
+    /// As [`Upload::views`].
+    pub async fn drawn_views(
+        &self,
+        sight: Sight,
+        frontal: Option<&Picture>,
+        lateral: Option<&Picture>,
+    ) -> Result<(Views, Vec<(Shown, Canvas)>)> {
+        let see = move |bytes: &[u8]| Canvas::decode_seen(bytes, sight);
+        let [frontal, lateral] = self.decode([frontal, lateral], "", see).await?;
+        let (frontal, frontal_canvas) = frontal.unzip();
+        let (lateral, lateral_canvas) = lateral.unzip();
+        let views = Views::of(frontal, lateral).ok_or_else(|| no_picture(""))?;
+        let canvases = [(Shown::Frontal, frontal_canvas), (Shown::Lateral, lateral_canvas)];
+        Ok((views, canvases.into_iter().filter_map(|(shown, canvas)| Some((shown, canvas?))).collect()))
+    }
+
+    /// Decodes a frontal and a lateral view.
+    async fn decode<V: Send + 'static>(
+        &self,
+        views: [Option<&Picture>; 2],
+        what: &str,
+        see: impl Fn(&[u8]) -> Result<V, String> + Send + 'static,
+    ) -> Result<[Option<V>; 2]> {
         let named = |own: Option<&Picture>, view: &str| -> Result<Option<(Bytes, String)>> {
             let what = format!("{what}{view}");
             own.map(|own| Ok((own.bytes(&what)?, what))).transpose()
         };
-        let (frontal, lateral) = (named(frontal, "frontal")?, named(lateral, "lateral")?);
+        let (frontal, lateral) = (named(views[0], "frontal")?, named(views[1], "lateral")?);
         let shared = self.shared.clone();
-        let decode = move |wanted: &Wanted| -> Result<Option<Views>> {
+        let decode = move |wanted: &Wanted| -> Result<[Option<V>; 2]> {
             let _counted = shared.decoding.one();
             let one = |own: Option<(Bytes, String)>, frontal: bool| {
-                own.map(|(bytes, what)| decode(&bytes, sight, (&shared, wanted), frontal, &what)).transpose()
+                own.map(|(bytes, what)| {
+                    let fail = |reason: String| Error::Bad(format!("{what}: {reason}"));
+                    let _memory = for_picture(&shared, &bytes, wanted, &what)?;
+                    check_view(&bytes, frontal).and_then(|()| see(&bytes)).map_err(fail)
+                })
+                .transpose()
             };
-            Ok(Views::of(one(frontal, true)?, one(lateral, false)?))
+            Ok([one(frontal, true)?, one(lateral, false)?])
         };
-        let views = self.shared.on_core(decode).await?;
-        views.ok_or_else(|| Error::Bad(format!("{what}no image: give frontal, lateral, or both")))
+        self.shared.on_core(decode).await
     }
 
     /// Refuses more pictures or texts than a request may hold.
@@ -107,21 +144,18 @@ pub fn for_picture(shared: &Shared, bytes: &[u8], wanted: &Wanted, what: &str) -
     shared.memory.for_picture(pixels.saturating_mul(size::memory_per_pixel(bytes)), wanted)
 }
 
-fn decode(
-    bytes: &[u8],
-    sight: Sight,
-    (shared, wanted): (&Shared, &Wanted),
-    frontal: bool,
-    what: &str,
-) -> Result<Radiograph> {
-    let fail = |reason: String| Error::Bad(format!("{what}: {reason}"));
-    let _memory = for_picture(shared, bytes, wanted, what)?;
+fn no_picture(what: &str) -> Error {
+    Error::Bad(format!("{what}no picture: give frontal, lateral, or both"))
+}
+
+/// Refuses a picture whose header says that it is another view.
+fn check_view(bytes: &[u8], frontal: bool) -> Result<(), String> {
     if dicom::is_dicom(bytes)
-        && let Some(view) = dicom::header_of(bytes).map_err(fail)?.view
+        && let Some(view) = dicom::header_of(bytes)?.view
         && view.is_frontal() != frontal
     {
         let declared = if frontal { "frontal" } else { "lateral" };
-        return Err(fail(format!("declared as {declared}, but its header says {view:?}")));
+        return Err(format!("declared as {declared}, but its header says {view:?}"));
     }
-    sight.decode(bytes).map_err(fail)
+    Ok(())
 }

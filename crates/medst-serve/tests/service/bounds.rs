@@ -40,20 +40,25 @@ async fn memory_is_shared_and_never_exceeded() {
     // A third for bodies, two MiB for pictures.
     let limits = Limits { memory: 3 << 20, body: 1 << 19, ..Limits::default() };
     let (shared, router, _) = service(limits, None);
-    let ask = |side: u32| {
+    let ask = |picture: Vec<u8>| {
         let router = router.clone();
-        async move { form(&router, "/v1/embed", parts(&[("frontal", Some("a"), &picture(1, side))])).await }
+        async move { form(&router, "/v1/embed", parts(&[("frontal", Some("a"), &picture)])).await }
     };
-    assert_eq!(ask(64).await.0, StatusCode::OK);
-    let (status, answer) = ask(600).await;
+    // Small to send, and three bytes of memory a pixel.
+    let mut flat = Vec::new();
+    let mut encoder = png::Encoder::new(&mut flat, 1000, 1000);
+    encoder.set_color(png::ColorType::Grayscale);
+    encoder.write_header().unwrap().write_image_data(&[7; 1_000_000]).unwrap();
+    assert_eq!(ask(picture(1, 64)).await.0, StatusCode::OK);
+    let (status, answer) = ask(flat).await;
     let message = answer["error"]["message"].as_str().unwrap();
     assert!(status == StatusCode::PAYLOAD_TOO_LARGE && message.contains("of memory"), "{answer}");
     // While others hold most of it, clients are told to come back; `send` expects Retry-After.
     let mut held = shared.memory.hold();
     held.add((1 << 20) - 1024).unwrap();
-    assert_eq!(ask(64).await.0, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(ask(picture(1, 64)).await.0, StatusCode::TOO_MANY_REQUESTS);
     drop(held);
-    assert_eq!(ask(64).await.0, StatusCode::OK);
+    assert_eq!(ask(picture(1, 64)).await.0, StatusCode::OK);
     // An answer holds memory until it is sent.
     held = shared.memory.hold();
     held.add((1 << 20) - 4096).unwrap();

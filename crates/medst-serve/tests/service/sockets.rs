@@ -31,7 +31,21 @@ fn slow_and_broken_clients_over_a_socket_and_a_drain() {
     // A length that is too large is refused at once, and a body that is cut off harms nobody.
     assert!(exchange(&mut connect(), head(1 << 40).as_bytes()).starts_with("HTTP/1.1 4"));
     drop(connect().write_all(format!("{}{{", head(4000)).as_bytes()));
-    assert!(exchange(&mut connect(), b"\x16\x03\x01 no http\r\n\r\n").starts_with("HTTP/1.1 400"));
+    // What no handler sees is answered in JSON as well.
+    let long = format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(70_000));
+    let many = format!("GET /health HTTP/1.1\r\nHost: localhost\r\n{}\r\n", "X-Many: 1\r\n".repeat(200));
+    for (request, status, code) in [
+        (&b"\x16\x03\x01 no http\r\n\r\n"[..], 400, "bad_request"),
+        (b"GET /health HTTP/9.9\r\n\r\n", 400, "bad_request"),
+        (long.as_bytes(), 414, "too_large"),
+        (many.as_bytes(), 431, "too_large"),
+    ] {
+        let answer = exchange(&mut connect(), request);
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with(&format!("HTTP/1.1 {status}")) && head.contains("application/json"), "{answer}");
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(body["error"]["code"], code);
+    }
     // A request in progress is answered while the service drains; then it ends.
     let mut slow = connect();
     slow.write_all(head(body.len()).as_bytes()).unwrap();

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::{Error, Result};
+use medst_data::input;
 
 /// What a card takes of `results.json`.
 #[derive(Deserialize)]
@@ -49,7 +50,7 @@ struct Figure {
 /// # Errors
 /// A file that is no result of `medst eval`.
 pub fn tables(path: &Path) -> Result<String> {
-    let text = std::fs::read(path).map_err(Error::io(path))?;
+    let text = input::read(path, input::TEXT).map_err(Error::io(path))?;
     let results: Results = serde_json::from_slice(&text)
         .map_err(|error| Error::Config(format!("{}: not a results.json of medst eval: {error}", path.display())))?;
     let mut out = format!("Protocol: {}. Intervals are 95 % bootstrap intervals over subjects.\n", results.protocol);

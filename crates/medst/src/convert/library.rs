@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::vit::Pixels;
 use crate::{Error, Result};
+use medst_data::input;
 
 /// The keys that decide how weights are used; all others do not matter to an encoder in use.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -112,7 +113,7 @@ fn json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<Option<T>> {
     if !path.exists() {
         return Ok(None);
     }
-    let text = std::fs::read(path).map_err(Error::io(path))?;
+    let text = input::read(path, input::TEXT).map_err(Error::io(path))?;
     let read = serde_json::from_slice(&text);
     read.map(Some).map_err(|error| Error::Weights { path: path.to_path_buf(), message: error.to_string() })
 }

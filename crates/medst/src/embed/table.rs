@@ -16,6 +16,7 @@ use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field};
 use medst_data::corpus::Corpus;
 use medst_data::files::whole;
+use medst_data::input;
 use medst_data::progress::Progress;
 use medst_data::split::Split;
 use medst_data::study::Study;
@@ -201,7 +202,7 @@ pub struct Keyed {
 /// A file that is no Parquet, or lacks the key; columns of other types.
 pub fn read(path: &Path, key: &str, wanted: &[&str]) -> Result<Keyed> {
     let fail = |message: String| Error::Evaluation(format!("{}: {message}", path.display()));
-    let file = File::open(path).map_err(Error::io(path))?;
+    let file = input::open(path).map_err(Error::io(path))?;
     let reader = ParquetRecordBatchReaderBuilder::try_new(file)
         .and_then(ParquetRecordBatchReaderBuilder::build)
         .map_err(|error| fail(format!("not a usable Parquet file: {error}")))?;

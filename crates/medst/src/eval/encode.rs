@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use medst_data::corpus::Corpus;
+use medst_data::input;
 use medst_data::progress::Progress;
 use medst_data::study::Study;
 use serde::Serialize;
@@ -321,7 +322,7 @@ fn read_texts(path: &Path, list: Option<&Path>) -> Result<HashMap<String, Vec<f3
         return Ok(read.keys.into_iter().zip(vectors).filter_map(|(text, vector)| Some((text, vector?))).collect());
     }
     let list = list.ok_or_else(|| fail(path, "needs the list of its texts; pass it with --list-texts FILE".into()))?;
-    let texts = std::fs::read_to_string(list).map_err(Error::io(list))?;
+    let texts = input::read_to_string(list, input::TEXT).map_err(Error::io(list))?;
     let vectors = Vectors::read_npy(path)?;
     let count = texts.lines().count();
     if count != vectors.len() {

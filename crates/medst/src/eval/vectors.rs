@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::{Error, Result};
+use medst_data::input;
 
 /// `n` rows of one width, float32.
 #[derive(Clone, Debug, PartialEq)]
@@ -138,7 +139,7 @@ impl Vectors {
     /// Names the file: not there, of another type or shape, truncated.
     pub fn read_npy(path: &Path) -> Result<Vectors> {
         let fail = |message: String| Error::Evaluation(format!("{}: {message}", path.display()));
-        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        let bytes = input::read(path, input::BULK).map_err(Error::io(path))?;
         let (shape, values) = npy(&bytes).map_err(&fail)?;
         let &[_, width] = shape.as_slice() else {
             return Err(fail(format!("has shape {shape:?}, expected [rows, width]")));

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use medst_data::files::whole;
 use medst_data::gather::{FoundStudy, Gathered};
+use medst_data::input;
 use serde::{Deserialize, Serialize};
 
 use super::classes::{Classes, Kind, Prototypes};
@@ -117,7 +118,7 @@ impl Calibration {
     /// Names the file, and what differs.
     pub fn open(path: &Path, engine: &Engine) -> Result<Calibration> {
         let fail = |message: String| Err(Error::Config(format!("{}: {message}", path.display())));
-        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        let bytes = input::read(path, input::TEXT).map_err(Error::io(path))?;
         let read: Calibration = match serde_json::from_slice(&bytes) {
             Ok(read) => read,
             Err(error) => return fail(format!("not a calibration: {error}")),

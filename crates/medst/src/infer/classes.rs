@@ -24,6 +24,7 @@ use super::engine::Engine;
 use super::text::Text;
 use crate::eval::prompts;
 use crate::{Error, Result};
+use medst_data::input;
 
 /// Whether classes exclude each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,7 +133,7 @@ impl Classes {
     /// Names the file.
     pub fn read(path: &Path) -> Result<Classes> {
         let fail = |message: String| Error::Config(format!("{}: {message}", path.display()));
-        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        let text = input::read_to_string(path, input::TEXT).map_err(Error::io(path))?;
         let file: File = toml::from_str(&text).map_err(|error| fail(error.to_string().trim_end().to_string()))?;
         Classes::new(file.kind, file.classes).map_err(|error| fail(error.to_string()))
     }

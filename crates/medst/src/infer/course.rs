@@ -10,6 +10,7 @@ use std::path::Path;
 use medst_data::corpus::Corpus;
 use medst_data::files::whole;
 use medst_data::import::ms_cxr_t::PAIRS;
+use medst_data::input;
 use serde::{Deserialize, Serialize};
 
 use super::calibrate::{self, Fit, Row};
@@ -60,7 +61,7 @@ impl CourseCalibration {
     /// Names the file, and what differs.
     pub fn read(path: &Path, engine: &Engine) -> Result<CourseCalibration> {
         let fail = |message: String| Err(Error::Config(format!("{}: {message}", path.display())));
-        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        let bytes = input::read(path, input::TEXT).map_err(Error::io(path))?;
         let read: CourseCalibration = match serde_json::from_slice(&bytes) {
             Ok(read) => read,
             Err(error) => return fail(format!("not a calibration of courses: {error}")),

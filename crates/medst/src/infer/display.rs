@@ -28,9 +28,8 @@ impl Display {
     /// # Errors
     /// A reason, without the file's name.
     pub fn decode(bytes: &[u8], sight: Sight, longest: usize) -> Result<Display, String> {
-        let picture = load::picture_of(bytes, sight.decoding)?;
+        let (picture, square) = load::picture_and_square(bytes, sight.stored(), sight.decoding)?;
         let original = [picture.width, picture.height];
-        let square = load::square_of(bytes, sight.stored(), sight.decoding)?;
         let bounds = |side: usize| {
             let place = Placement::of(side, sight.stored(), original[0], original[1]);
             let length = side as f64 * place.scale;

@@ -4,8 +4,10 @@ use std::path::Path;
 
 use medst_data::files::whole;
 use medst_data::image::{Decoding, GreyImage, load, resize};
+use medst_data::input;
 
 use super::boxes::{HotBox, Placement};
+use super::sight::{Radiograph, Sight};
 use crate::embed::heat::HeatMap;
 use crate::eval::report::picture::{blend, png_bytes};
 use crate::{Error, Result};
@@ -30,12 +32,21 @@ pub struct Canvas {
 impl Canvas {
     /// Decodes a picture whole.
     ///
-    /// * `side`, `stored`: of [`super::Sight`].
+    /// * `side`, `stored`: of [`Sight`].
     ///
     /// # Errors
     /// A reason, without the file's name.
     pub fn decode(bytes: &[u8], decoding: Decoding, side: usize, stored: usize) -> Result<Canvas, String> {
         Canvas::of(load::picture_of(bytes, decoding)?, side, stored)
+    }
+
+    /// As [`Canvas::decode`], with what the model sees, as [`Sight::decode`] gives it, by one decoding.
+    ///
+    /// # Errors
+    /// A reason, without the file's name.
+    pub fn decode_seen(bytes: &[u8], sight: Sight) -> Result<(Radiograph, Canvas), String> {
+        let (picture, square) = load::picture_and_square(bytes, sight.stored(), sight.decoding)?;
+        Ok((sight.middle(&square, sight.stored()), Canvas::of(picture, sight.side(), sight.stored())?))
     }
 
     /// As [`Canvas::decode`], of a picture that was decoded before.
@@ -137,7 +148,7 @@ pub fn write(path: &Path, png: &[u8]) -> Result<()> {
 /// # Errors
 /// Names the file.
 pub fn open(path: &Path, decoding: Decoding, side: usize, stored: usize) -> Result<Canvas> {
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let bytes = input::read(path, input::PICTURE).map_err(Error::io(path))?;
     let canvas = Canvas::decode(&bytes, decoding, side, stored);
     canvas.map_err(|message| medst_data::Error::Image { path: path.to_path_buf(), message }.into())
 }

@@ -155,7 +155,7 @@ impl Sight {
         Ok(self.middle(&corpus.image(index)?, stored))
     }
 
-    fn middle(&self, square: &[u8], stored: usize) -> Radiograph {
+    pub(super) fn middle(&self, square: &[u8], stored: usize) -> Radiograph {
         let mut pixels = vec![0; self.side * self.side];
         crop(square, stored, Corner::centre(stored, self.side), self.side, &mut pixels);
         Radiograph { side: self.side, pixels: pixels.into() }

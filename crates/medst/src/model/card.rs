@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use medst_data::corpus::{Corpus, Counts};
+use medst_data::input;
 use medst_data::report::WordPiece;
 use serde::{Deserialize, Serialize};
 
@@ -98,7 +99,7 @@ impl ModelCard {
     /// # Errors
     /// A file that is missing, no card, or of another version.
     pub fn read(path: &Path) -> Result<ModelCard> {
-        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        let text = input::read_to_string(path, input::TEXT).map_err(Error::io(path))?;
         ModelCard::parse(&text).map_err(|error| match error {
             Error::Checkpoint { message, .. } => Error::Checkpoint { path: path.to_path_buf(), message },
             other => other,

@@ -242,27 +242,45 @@ impl ModelConfig {
 
     /// Refuses sizes that cannot be built, naming the key.
     pub fn validate(&self) -> crate::Result<()> {
-        let positive = [
-            ("model.image.size", self.image.size),
-            ("model.image.patch", self.image.patch),
-            ("model.image.width", self.image.width),
-            ("model.image.depth", self.image.depth),
-            ("model.image.heads", self.image.heads),
-            ("model.image.mlp", self.image.mlp),
-            ("model.text.vocabulary", self.text.vocabulary),
-            ("model.text.width", self.text.width),
-            ("model.text.layers", self.text.layers),
-            ("model.text.heads", self.text.heads),
-            ("model.text.intermediate", self.text.intermediate),
-            ("model.text.max_positions", self.text.max_positions),
-            ("model.projection.hidden", self.projection.hidden),
-            ("model.projection.embedding", self.projection.embedding),
+        // Far above any Med-ST model, and low enough that no product of them overflows.
+        const SIDE: i64 = 1 << 13;
+        const LAYERS: i64 = 1 << 10;
+        const WIDTH: i64 = 1 << 16;
+        const ROWS: i64 = 1 << 22;
+        const MOST_PARAMETERS: i64 = 1 << 32;
+        let sizes = [
+            ("model.image.size", self.image.size, SIDE),
+            ("model.image.patch", self.image.patch, SIDE),
+            ("model.image.width", self.image.width, WIDTH),
+            ("model.image.depth", self.image.depth, LAYERS),
+            ("model.image.heads", self.image.heads, WIDTH),
+            ("model.image.mlp", self.image.mlp, WIDTH),
+            ("model.text.vocabulary", self.text.vocabulary, ROWS),
+            ("model.text.width", self.text.width, WIDTH),
+            ("model.text.layers", self.text.layers, LAYERS),
+            ("model.text.heads", self.text.heads, WIDTH),
+            ("model.text.intermediate", self.text.intermediate, WIDTH),
+            ("model.text.max_positions", self.text.max_positions, ROWS),
+            ("model.projection.hidden", self.projection.hidden, WIDTH),
+            ("model.projection.embedding", self.projection.embedding, WIDTH),
         ];
         let fail = |message: String| Err(crate::Error::Config(message));
-        for (key, value) in positive {
-            if value < 1 {
-                return fail(format!("{key} = {value}: must be at least 1"));
+        for (key, value, most) in sizes {
+            if value < 1 || value > most {
+                return fail(format!("{key} = {value}: must be from 1 to {most}"));
             }
+        }
+        // Most of them are in attention and MLPs, of which an image block has one for each kind of view.
+        let (image, text) = (&self.image, &self.text);
+        let parameters = image.depth * (4 * image.width * image.width + 4 * image.width * image.mlp)
+            + text.layers * (4 * text.width * text.width + 2 * text.width * text.intermediate)
+            + text.vocabulary * text.width;
+        if parameters > MOST_PARAMETERS {
+            return fail(format!(
+                "model.image and model.text ask for about {} million parameters; at most {} million are supported",
+                parameters / 1_000_000,
+                MOST_PARAMETERS / 1_000_000
+            ));
         }
         for (key, whole, part_key, part) in [
             ("model.image.size", self.image.size, "model.image.patch", self.image.patch),

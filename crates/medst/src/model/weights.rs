@@ -14,6 +14,8 @@ use tch::{Device, Kind, Tensor};
 
 use super::card::ModelCard;
 use super::{MedSt, Parameter, builtin};
+use medst_data::input;
+
 use crate::{Error, Result};
 
 /// The named tensors of a file, on the CPU, in the file's own precision.
@@ -90,10 +92,13 @@ enum Opened {
 }
 
 fn open(path: &Path) -> Result<Opened> {
-    let file = File::open(path).map_err(Error::io(path))?;
+    let file = input::open(path).map_err(Error::io(path))?;
     let length = file.metadata().map_err(Error::io(path))?.len();
     if length == 0 {
         return Err(unusable(path, "the file is empty"));
+    }
+    if length > input::BULK {
+        return Err(unusable(path, format!("weights too large: {length} bytes (limit {})", input::BULK)));
     }
     let mut start = [0; 512];
     let start = &mut start[..length.min(512) as usize];

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use medst_data::files::folder::{Foreign, publish_folder, recover, remove_own, seal};
 use medst_data::files::sums::{Sums, check_found};
 use medst_data::files::{TEMPORARY, entries, sync_folder, whole};
+use medst_data::input;
 use medst_data::progress::Progress;
 use medst_data::report::WordPiece;
 use serde::{Deserialize, Serialize};
@@ -230,7 +231,7 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
 }
 
 fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T> {
-    let text = fs::read(path).map_err(Error::io(path))?;
+    let text = input::read(path, input::TEXT).map_err(Error::io(path))?;
     serde_json::from_slice(&text)
         .map_err(|error| Error::Checkpoint { path: path.to_path_buf(), message: error.to_string() })
 }

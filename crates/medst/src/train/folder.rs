@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use medst_data::files::lock::Lock;
 use medst_data::files::sums::Sums;
 use medst_data::files::{sha256_of, whole};
+use medst_data::input;
 
 use super::CONFIG;
+use super::checkpoint::Checkpoints;
 use crate::config::Config;
 use crate::{Error, Result};
 
@@ -61,6 +63,17 @@ impl Drop for RunFolder {
 fn check_there(config: &Config, resume: bool) -> Result<()> {
     let path = config.train.output.join(CONFIG);
     let there = config.train.output.display();
+    // Such a file would be read as the default configuration. Disks that fill up or lose power leave it.
+    if input::read(&path, input::TEXT).is_ok_and(|text| text.trim_ascii().is_empty()) {
+        let remedy = match Checkpoints::new(&config.train.output).begun() {
+            true => {
+                "write the configuration that the run was begun with into it and give --resume, or start another run \
+                 with init.weights"
+            }
+            false => "the run has no checkpoint: remove the file, and start without --resume",
+        };
+        return Err(Error::Config(format!("{} is empty; {remedy}", path.display())));
+    }
     match (path.exists(), resume) {
         (true, false) => {
             Err(Error::Config(format!("train.output = {there}: there is a run already; --resume continues it")))

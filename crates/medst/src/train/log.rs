@@ -13,6 +13,7 @@ use super::tensorboard::EventWriter;
 use crate::eval::result::Task;
 use crate::loss::Losses;
 use crate::{Error, Result};
+use medst_data::input;
 
 /// The parts of a loss as numbers; means where several batches were seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -237,7 +238,7 @@ impl Log {
 
 /// Reads the lines of a run; none when the file is absent. A last line that was cut off is left out.
 pub fn read(path: &Path) -> Result<Vec<Entry>> {
-    let Ok(file) = File::open(path) else { return Ok(Vec::new()) };
+    let Ok(file) = input::open(path) else { return Ok(Vec::new()) };
     let mut entries = Vec::new();
     for text in BufReader::new(file).lines() {
         match serde_json::from_str(&text.map_err(Error::io(path))?) {

@@ -1,6 +1,5 @@
 //! What importers need of a DICOM file besides its picture. Nothing else of the patient is kept.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
@@ -10,7 +9,7 @@ use super::dataset::{DataSet, Stop};
 use super::file::with_data_set;
 use crate::image::Notes;
 use crate::study::View;
-use crate::{Error, Result};
+use crate::{Error, Result, input};
 
 /// Bytes in which the header of a radiograph ends, as a rule.
 const START: u64 = 1 << 16;
@@ -57,13 +56,13 @@ pub enum ViewSource {
 /// Names the file: not there, not DICOM, damaged.
 pub fn header(path: &Path) -> Result<Header> {
     let mut start = Vec::new();
-    let file = File::open(path).map_err(Error::io(path))?;
+    let file = input::open(path).map_err(Error::io(path))?;
     let length = file.metadata().map_err(Error::io(path))?.len();
     file.take(START).read_to_end(&mut start).map_err(Error::io(path))?;
     let length = usize::try_from(length).unwrap_or(usize::MAX).max(start.len());
     let header = match read(&start, length) {
         Err(Stop::Short) => {
-            let bytes = std::fs::read(path).map_err(Error::io(path))?;
+            let bytes = input::read(path, input::PICTURE).map_err(Error::io(path))?;
             read(&bytes, bytes.len())
         }
         header => header,

@@ -11,11 +11,14 @@ use flate2::read::DeflateDecoder;
 use super::attributes::Format;
 use super::dataset::{DataSet, Stop};
 use super::encoding::Encoding;
+use crate::image::cancel;
 
 /// Bytes that are inflated to find the pixels, until they are there. A radiograph has some thousand in front of them.
 const STEPS: [usize; 3] = [1 << 16, 1 << 20, 1 << 24];
 /// By how many bytes the pixel data may exceed what rows and columns need, such as padding at their end.
 const MOST_SURPLUS: usize = 1 << 16;
+/// Bytes that are inflated between two questions whether the picture is still wanted.
+const PIECE: usize = 1 << 20;
 /// What precedes the value of the pixels: tag, type and length.
 const PIXELS_HEAD: usize = 12;
 
@@ -31,12 +34,17 @@ pub(super) fn inflate(bytes: &[u8], in_front_only: bool) -> Result<Vec<u8>, Stop
     let mut inflated = Vec::new();
     // Inflates up to a length in all; whether there is as much.
     let mut inflate_to = |length: usize, inflated: &mut Vec<u8>| {
-        let missing = length.saturating_sub(inflated.len());
-        inflated.reserve_exact(missing);
-        match (&mut decoder).take(missing as u64).read_to_end(inflated) {
-            Ok(count) => Ok(count == missing),
-            Err(error) => Err(damaged(&format!("its deflated data cannot be decompressed: {error}"))),
+        inflated.reserve_exact(length.saturating_sub(inflated.len()));
+        while inflated.len() < length {
+            cancel::check().map_err(|reason| Stop::Damaged(reason.into()))?;
+            let missing = (length - inflated.len()).min(PIECE);
+            match (&mut decoder).take(missing as u64).read_to_end(inflated) {
+                Ok(count) if count < missing => return Ok(false),
+                Ok(_) => {}
+                Err(error) => return Err(damaged(&format!("its deflated data cannot be decompressed: {error}"))),
+            }
         }
+        Ok(true)
     };
     for length in STEPS {
         if !inflate_to(length, &mut inflated)? {

@@ -5,6 +5,7 @@
 
 use super::bits::{Bits, Stuffing};
 use super::jpeg_stream::{FRAME_LOSSLESS, Frame, HUFFMAN_TABLES, RESTART_INTERVAL, START_OF_SCAN, segments};
+use crate::image::cancel;
 
 /// Decodes a stream whose frame (size already checked) is `frame`.
 pub(super) fn decode(stream: &[u8], frame: Frame) -> Result<Vec<u16>, String> {
@@ -80,6 +81,7 @@ fn scan(
     let width = frame.columns;
     let mut values = vec![0u16; width * frame.rows];
     for y in 0..frame.rows {
+        cancel::check()?;
         let restarted = lines > 0 && y > 0 && y % lines == 0;
         if restarted {
             bits.restart()?;

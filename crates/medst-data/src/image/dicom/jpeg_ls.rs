@@ -4,6 +4,7 @@
 
 use super::bits::{Bits, Stuffing};
 use super::jpeg_stream::{FRAME_LS, Frame, PRESET_LS, RESTART_INTERVAL, START_OF_SCAN, segments};
+use crate::image::cancel;
 
 /// Decodes a stream whose frame (size already checked) is `frame`.
 pub(super) fn decode(stream: &[u8], frame: Frame) -> Result<Vec<u16>, String> {
@@ -151,6 +152,7 @@ impl<'a> Scan<'a> {
         // One value before the line and one after it: what the neighbours outside the picture count as.
         let (mut above, mut line) = (vec![0i32; width + 2], vec![0i32; width + 2]);
         for _ in 0..height {
+            cancel::check()?;
             above[width + 1] = above[width];
             line[0] = above[1];
             self.line(&above, &mut line, width)?;

@@ -150,7 +150,7 @@ pub(super) fn memory_per_pixel(element: &Element, format: &Format, coding: Codin
         return 22 * format.samples;
     }
     // Of colour the most is that of JPEG; see `jpeg::memory_per_pixel`.
-    if format.samples == 3 { 11 } else { 8 }
+    if format.samples == 3 { 10 } else { 8 }
 }
 
 fn native(format: &Format, element: &Element) -> Result<Pixels, String> {

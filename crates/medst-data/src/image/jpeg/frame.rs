@@ -11,6 +11,8 @@ pub struct Frame {
     pub width: usize,
     pub height: usize,
     pub progressive: bool,
+    /// Scans that were read.
+    pub scans: usize,
     pub components: Vec<Component>,
 }
 
@@ -66,7 +68,7 @@ impl Frame {
         if components.len() != usize::from(count) || !components.iter().all(sampled) {
             return Err(MALFORMED);
         }
-        let mut frame = Frame { width, height, progressive: marker == 0xc2, components };
+        let mut frame = Frame { width, height, progressive: marker == 0xc2, scans: 0, components };
         let (columns, rows) = frame.units();
         for (place, component) in frame.components.iter_mut().enumerate() {
             component.stride = columns * component.horizontal;

@@ -31,12 +31,13 @@ mod scans;
 mod upsample;
 
 use self::average::Averages;
+use self::frame::Frame;
 use self::header::{Header, parse};
-use self::huffman::Bits;
-use super::GreyImage;
+use self::huffman::{Bits, ZIGZAG};
 use super::exif::Orientation;
+use super::{GreyImage, cancel};
 
-pub(super) use picture::{Untagged, decode, luma, memory_per_pixel, size};
+pub(super) use picture::{Untagged, decode, decode_with_square, luma, memory_per_pixel, size};
 
 /// Why there is no square.
 #[derive(Debug)]
@@ -76,6 +77,35 @@ fn square(bytes: &[u8], side: usize) -> Result<Vec<u8>, Stop> {
     Ok(Orientation::of_jpeg(bytes).apply(square).pixels)
 }
 
+/// The square of [`to_square`] from the coefficients of a frame that was read whole, where that
+/// serves the file.
+fn square_of(bytes: &[u8], frame: &Frame, side: usize) -> Option<Vec<u8>> {
+    let header = parse(bytes).ok().filter(|_| frame.scans == 1)?;
+    let mut averages = Averages::new(header.width, header.height, side)?;
+    let (sampling, luma) = (header.components.first()?, frame.components.first()?);
+    let steps = luma.steps.as_ref()?;
+    let mut block = [0f32; 64];
+    // In the order of the file, as sums of floats depend on it.
+    for mcu in 0..header.mcu_rows * header.mcu_columns {
+        let (mcu_row, mcu_column) = (mcu / header.mcu_columns, mcu % header.mcu_columns);
+        for vertical in 0..sampling.vertical {
+            for horizontal in 0..sampling.horizontal {
+                let row = mcu_row * sampling.vertical + vertical;
+                let column = mcu_column * sampling.horizontal + horizontal;
+                let coefficients = luma.blocks.get(row * luma.stride + column)?;
+                for ((value, &coefficient), &step) in block.iter_mut().zip(coefficients).zip(steps) {
+                    *value = f32::from(coefficient) * f32::from(step);
+                }
+                let energy = ZIGZAG[1..64].iter().map(|&place| block[usize::from(place)].abs()).sum();
+                block[0] += 1024.0;
+                averages.add(&block, energy, row, column);
+            }
+        }
+    }
+    let square = GreyImage { width: side, height: side, pixels: averages.square() };
+    Some(Orientation::of_jpeg(bytes).apply(square).pixels)
+}
+
 /// Decodes the scan with the best instructions at hand; returns where its data end.
 fn run(bytes: &[u8], header: &Header, averages: &mut Averages) -> Result<usize, Stop> {
     #[cfg(target_arch = "x86_64")]
@@ -102,6 +132,7 @@ fn scan(bytes: &[u8], header: &Header, averages: &mut Averages) -> Result<usize,
     let (luma, chroma) = header.components.split_first().ok_or(Stop::NotServed)?;
     let mut block = [0f32; 64];
     for mcu_row in 0..header.mcu_rows {
+        cancel::check().map_err(Stop::Refused)?;
         for mcu_column in 0..header.mcu_columns {
             if header.restart_interval > 0 {
                 if until_restart == 0 {

@@ -10,6 +10,7 @@ use super::band::{Band, Target};
 use super::frame::Frame;
 use super::header::{MALFORMED, read_codes, read_quantisation};
 use super::huffman::{Bits, CodeTable, ZIGZAG};
+use crate::image::cancel;
 
 /// Scans of a file. Progressive files have about ten; each takes time for the whole picture, however
 /// few bytes it has: a hundred kilobytes of them would keep a processor busy for minutes.
@@ -37,7 +38,6 @@ struct Markers {
     frame: Option<Frame>,
     restart_interval: usize,
     wanted: usize,
-    scans: usize,
 }
 
 impl Markers {
@@ -61,13 +61,10 @@ impl Markers {
                     let [high, low] = *segment.first_chunk::<2>().ok_or(MALFORMED)?;
                     self.restart_interval = usize::from(u16::from_be_bytes([high, low]));
                 }
-                0xda if self.scans == MOST_SCANS => {
+                0xda if self.frame.as_ref().is_some_and(|frame| frame.scans == MOST_SCANS) => {
                     return Err(Stop::Other(format!("JPEG with more than {MOST_SCANS} scans is not supported")));
                 }
-                0xda => {
-                    self.scans += 1;
-                    at = self.scan(bytes, segment, at)?;
-                }
+                0xda => at = self.scan(bytes, segment, at)?,
                 0xc3 | 0xcb => return Err(Stop::Refused("lossless JPEG is not supported outside of DICOM")),
                 0xc9 | 0xca => return Err(Stop::Refused("arithmetic-coded JPEG is not supported")),
                 0xc5..=0xcf | 0xde | 0xdf => return Err(Stop::Refused("hierarchical JPEG is not supported")),
@@ -91,6 +88,7 @@ impl Markers {
     /// Reads a scan; returns where the marker after it begins.
     fn scan(&mut self, bytes: &[u8], segment: &[u8], start: usize) -> Result<usize, Stop> {
         let frame = self.frame.as_mut().ok_or(Stop::Refused("damaged JPEG: a scan without a frame"))?;
+        frame.scans += 1;
         let count = usize::from(*segment.first().ok_or(MALFORMED)?);
         if !(1..=4).contains(&count) || segment.len() != 4 + 2 * count {
             return Err(MALFORMED);
@@ -130,6 +128,9 @@ impl Markers {
                 members.iter_mut().for_each(|(.., prediction)| *prediction = 0);
             }
             let (x, y) = (unit % columns, unit / columns);
+            if x == 0 {
+                cancel::check().map_err(Stop::Refused)?;
+            }
             for (place, tables, prediction) in &mut members {
                 let component = &mut frame.components[*place];
                 let (across, down) = if count == 1 { (1, 1) } else { (component.horizontal, component.vertical) };

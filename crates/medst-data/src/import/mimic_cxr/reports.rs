@@ -1,7 +1,6 @@
 //! The reports of MIMIC-CXR: `mimic-cxr-reports.zip`, the folder tree it unpacks to, or a table of sections
 //! (`mimic_cxr_sectioned.csv`, as the public section scripts write it).
 
-use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -13,7 +12,7 @@ use crate::import::rows::Rows;
 use crate::progress::Progress;
 use crate::study::StudyId;
 
-use crate::{Error, Result};
+use crate::{Error, Result, input};
 
 /// A longer report is none; the longest of MIMIC-CXR has 8 kB.
 const LONGEST: u64 = 1 << 20;
@@ -80,7 +79,7 @@ fn from_zip(path: &Path, assembly: &mut Assembly, progress: &dyn Progress) -> Re
         path: path.to_path_buf(),
         message: format!("not a readable zip file: {error}"),
     };
-    let file = BufReader::with_capacity(1 << 16, File::open(path).map_err(Error::io(path))?);
+    let file = BufReader::with_capacity(1 << 16, input::open(path).map_err(Error::io(path))?);
     let mut archive = zip::ZipArchive::new(file).map_err(|error| fail(&error))?;
     for index in 0..archive.len() {
         if progress.stop_requested() {
@@ -113,7 +112,7 @@ fn from_folder(root: &Path, assembly: &mut Assembly, progress: &dyn Progress) ->
         let (subject, study) = (&planned.subject.0, &planned.study.0);
         let group: String = subject.chars().take(2).collect();
         let path = root.join(format!("p{group}/p{subject}/s{study}.txt"));
-        let bytes = File::open(&path).and_then(|file| {
+        let bytes = input::open(&path).and_then(|file| {
             let mut bytes = Vec::new();
             file.take(LONGEST).read_to_end(&mut bytes).map(|_| bytes)
         });

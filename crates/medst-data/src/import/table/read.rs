@@ -4,7 +4,6 @@
 //! (a date), `report` and `split` are understood; every other column is carried along as a label. Cells that say nothing
 //! (empty, `nan`, `null`, `none`, `n/a`, in any case) are absent.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +14,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::super::delimited::{self, Delimited};
 use super::super::rows::meaning;
-use crate::{Error, Result};
+use crate::{Error, Result, input};
 
 const REQUIRED: [&str; 3] = ["subject_id", "view", "image"];
 const UNDERSTOOD: [&str; 8] = ["subject_id", "study_id", "day", "acquired", "view", "image", "report", "split"];
@@ -92,7 +91,7 @@ pub fn lists_views(table: &Table) -> bool {
 /// Names the file: unreadable, rows of different lengths, two columns of one name.
 pub fn read_columns(path: &Path) -> Result<Table> {
     let mut start = [0; 4];
-    let mut file = File::open(path).map_err(Error::io(path))?;
+    let mut file = input::open(path).map_err(Error::io(path))?;
     let length = file.read(&mut start).map_err(Error::io(path))?;
     let table = match &start[..length] {
         b"PAR1" => read_parquet(path)?,
@@ -154,7 +153,7 @@ fn read_csv(path: &Path) -> Result<Table> {
 
 fn read_parquet(path: &Path) -> Result<Table> {
     let damaged = |error: &dyn std::fmt::Display| fail(path, format!("not a readable Parquet table: {error}"));
-    let file = File::open(path).map_err(Error::io(path))?;
+    let file = input::open(path).map_err(Error::io(path))?;
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| damaged(&error))?;
     let columns: Vec<String> = builder.schema().fields().iter().map(|field| field.name().clone()).collect();
     let names: Arc<[String]> = columns.clone().into();

@@ -13,6 +13,7 @@ use medst_data::files::folder::{Foreign, check_replaceable, publish_folder, reco
 use medst_data::files::sha256_of;
 use medst_data::files::sums::{Sums, check_found};
 use medst_data::gather::{Gathered, LeftOut, Picture};
+use medst_data::input;
 use medst_data::progress::Progress;
 use medst_data::study::Day;
 use serde::{Deserialize, Serialize};
@@ -228,7 +229,7 @@ impl Index {
     pub fn open(path: &Path) -> Result<Index> {
         let fail = |message: String| Error::Evaluation(format!("{}: not a usable index: {message}", path.display()));
         let file = path.join(MANIFEST);
-        let text = fs::read(&file).map_err(|error| match error.kind() {
+        let text = input::read(&file, input::TEXT).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => {
                 fail(format!("it has no {MANIFEST}; create an index with `medst search index`"))
             }
@@ -255,7 +256,7 @@ impl Index {
             }
             sums.check(path, name)?;
         }
-        let lines = fs::read_to_string(path.join(STUDIES)).map_err(Error::io(path.join(STUDIES)))?;
+        let lines = input::read_to_string(&path.join(STUDIES), input::BULK).map_err(Error::io(path.join(STUDIES)))?;
         let studies: Vec<StudyRecord> = lines
             .lines()
             .map(serde_json::from_str)

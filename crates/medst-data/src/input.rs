@@ -1,0 +1,97 @@
+//! Opening the files that users name.
+//!
+//! A path may name anything: a FIFO that nothing writes to, a device that never ends, a sparse file of terabytes. Reading
+//! those waits for ever or fills the memory, so only regular files are opened, and what is read as a whole has a limit.
+
+use std::fs::{self, File};
+use std::io::{Error, ErrorKind, Read, Result};
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+
+/// Most bytes of a picture's file. The largest picture that is read (200 million pixels) has 400 MB at 16 bits.
+pub const PICTURE: u64 = 1 << 30;
+/// Most bytes of a text that is read as a whole: configurations, manifests, vocabularies, lists.
+pub const TEXT: u64 = 1 << 28;
+/// Most bytes of vectors, of the records of an index, and of weights.
+pub const BULK: u64 = 1 << 36;
+
+/// Opens a regular file.
+///
+/// # Errors
+/// A path that is not there or may not be read (as [`File::open`]), and what is not a regular file.
+pub fn open(path: &Path) -> Result<File> {
+    let kind = fs::metadata(path)?.file_type();
+    let what = match () {
+        () if kind.is_file() => return File::open(path),
+        () if kind.is_dir() => return Err(Error::new(ErrorKind::IsADirectory, "is a folder, not a file")),
+        () if kind.is_fifo() => "a FIFO (pipe)",
+        () if kind.is_socket() => "a socket",
+        () => "a device",
+    };
+    Err(Error::new(ErrorKind::InvalidInput, format!("is {what}, not a regular file")))
+}
+
+/// Reads a regular file of at most `most` bytes.
+///
+/// # Errors
+/// As [`open`]; a larger file.
+pub fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
+    let file = open(path)?;
+    let too_large = |bytes: &str| {
+        Error::new(
+            ErrorKind::FileTooLarge,
+            format!("has {bytes} bytes; at most {most} of a file of this kind are read"),
+        )
+    };
+    let length = file.metadata()?.len();
+    if length > most {
+        return Err(too_large(&length.to_string()));
+    }
+    let mut bytes = Vec::with_capacity(length as usize + 1);
+    // Files of /proc and the like have bytes though their length is 0, and others may grow.
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most { Err(too_large("more")) } else { Ok(bytes) }
+}
+
+/// As [`read`], of text in UTF-8.
+///
+/// # Errors
+/// As [`read`]; other text.
+pub fn read_to_string(path: &Path, most: u64) -> Result<String> {
+    let text = String::from_utf8(read(path, most)?);
+    text.map_err(|_| Error::new(ErrorKind::InvalidData, "is not text in UTF-8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn only_regular_files_of_sensible_size_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        assert!(Command::new("mkfifo").arg(at("fifo")).status().unwrap().success());
+        let _socket = UnixListener::bind(at("socket")).unwrap();
+        File::create(at("giant")).unwrap().set_len(1 << 42).unwrap();
+        fs::write(at("text"), "lung").unwrap();
+        std::os::unix::fs::symlink(at("fifo"), at("link")).unwrap();
+        for (path, words) in [
+            (at("fifo"), "FIFO"),
+            (at("link"), "FIFO"),
+            (at("socket"), "socket"),
+            ("/dev/zero".into(), "device"),
+            (folder.path().to_path_buf(), "folder"),
+            (at("giant"), "4398046511104 bytes"),
+        ] {
+            let error = read(&path, TEXT).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+        assert_eq!(read(&at("missing"), TEXT).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(read(&at("text"), 4).unwrap(), b"lung");
+        assert!(read(&at("text"), 3).is_err());
+        assert!(!read(Path::new("/proc/self/status"), TEXT).unwrap().is_empty());
+    }
+}
