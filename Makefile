@@ -4,8 +4,10 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 # Everything builds against the link that tools/bootstrap.sh makes; LIBTORCH=DIR is an argument to that script.
 BUILD := env -u LIBTORCH cargo
-# MPI=1 builds and tests everything with several processes; continuous integration does, so that nothing is built twice.
-FEATURES := $(if $(MPI),--features medst-cli/nccl)
+comma := ,
+# ALL=1 builds and tests everything that is optional as well: several processes (needs Open MPI and libclang), corpora in object storage,
+# approximate search. Continuous integration does.
+FEATURES := $(if $(ALL),--features medst-cli/nccl$(comma)medst-cli/s3$(comma)medst-cli/approximate)
 # The Python package's library is no test program, but `cargo test --lib` takes it for one.
 TEST_RUNNER := --config 'target."cfg(all())".runner = "tools/not_python.sh"'
 MEDST := target/release/medst
@@ -38,15 +40,15 @@ build: libtorch
 test: libtorch
 	$(BUILD) test --release --workspace $(FEATURES)
 
-# Needs Open MPI and libclang (Debian: openmpi-bin libopenmpi-dev libclang-dev). `MPI=1 make test` has these tests among all others.
+# Needs Open MPI and libclang (Debian: openmpi-bin libopenmpi-dev libclang-dev). `ALL=1 make test` has these tests among all others.
 test-mpi: libtorch
 	$(BUILD) test --release --workspace --features medst-cli/nccl --test distributed --test prepare_together
 	$(BUILD) test --release --workspace --features medst-cli/nccl --lib $(TEST_RUNNER) -- distributed::
 
-# Against an S3 server on the loopback, which tools/s3_server.sh installs (PyPI, 140 MB). `make test` has these tests too, where the server is installed.
+# Against an S3 server on the loopback, which tools/s3_server.sh installs (PyPI, 140 MB). `ALL=1 make test` has these tests too, where the server is installed.
 test-s3: libtorch
 	tools/s3_server.sh
-	MEDST_NEED_S3=1 $(BUILD) test --release --workspace --test object_storage
+	MEDST_NEED_S3=1 $(BUILD) test --release --workspace --features medst-cli/s3 --test object_storage
 
 # Every DICOM file that pydicom and pydicom-data carry, through medst and through pydicom; PyPI, 170 MB.
 test-dicom:

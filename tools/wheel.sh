@@ -17,5 +17,5 @@ if [ ! -e "$build/whole" ]; then
   touch "$build/whole"
 fi
 rm -f dist/medst-*.whl
-"$build/bin/maturin" build --release --manifest-path python/Cargo.toml --auditwheel skip --out dist
+"$build/bin/maturin" build --release --features complete --manifest-path python/Cargo.toml --auditwheel skip --out dist
 echo "wheel: $(ls dist/medst-*.whl)"

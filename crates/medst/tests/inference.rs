@@ -157,9 +157,10 @@ fn search_finds_what_was_indexed(
     folder: &std::path::Path,
 ) {
     let out = folder.join("index");
-    let how = (WithGraph::Always, false);
+    let graph = cfg!(feature = "approximate");
+    let how = (if graph { WithGraph::Always } else { WithGraph::Auto }, false);
     let built = search::build(engine, gathered, collected, "test".into(), &out, how, &Silent).unwrap();
-    assert!(built.graph_recall.unwrap() > 0.95, "{built:?}");
+    assert!(built.graph_recall.map_or(!graph, |recall| recall > 0.95), "{built:?}");
     let again = search::build(engine, gathered, collected, "test".into(), &out, how, &Silent);
     assert!(again.unwrap_err().to_string().contains("--overwrite"));
     let index = Index::open(&out).unwrap();
@@ -172,7 +173,7 @@ fn search_finds_what_was_indexed(
     for row in [0, 5, index.studies.len() - 1] {
         for exact in [true, false] {
             let answer = ask(row, exact, Filter::default());
-            assert_eq!(answer.exact, exact);
+            assert_eq!(answer.exact, exact || !graph);
             assert!((answer.found[0].similarity - 1.0).abs() < 1e-5, "{answer:?}");
             assert!(answer.found.windows(2).all(|pair| pair[0].similarity >= pair[1].similarity));
         }

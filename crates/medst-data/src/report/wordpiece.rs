@@ -1,30 +1,34 @@
 //! WordPiece with the BERT cased vocabulary, as Hugging Face's `BertTokenizer(do_lower_case=False)` does it.
+//!
+//! 1. Cleaning: control characters are removed, every white space is a space, CJK characters are words of their own.
+//! 2. Words: cut at white space and around each punctuation mark (ASCII symbols such as `$` count as such).
+//! 3. Pieces: of each word the longest one in the vocabulary, again and again; a word that cannot be cut so, or has more than 100
+//!    characters, is `[UNK]` as a whole.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
-
-use serde::Deserialize;
-use sha2::{Digest, Sha256};
-use tokenizers::models::wordpiece::WordPiece as Model;
-use tokenizers::normalizers::bert::BertNormalizer;
-use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
-use tokenizers::processors::bert::BertProcessing;
-use tokenizers::{
-    DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, TokenizerBuilder, TokenizerImpl,
-};
+use std::sync::LazyLock;
 
 use crate::{Error, Result, input};
+use regex::Regex;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
 
 /// The 28,996 entries of BERT's cased vocabulary (Apache-2.0, see THIRD_PARTY.md), which Bio_ClinicalBERT uses too.
 const BERT_CASED: &[u8] = include_bytes!("../../assets/bert-base-cased-vocab.txt");
 
-type Tokenizer = TokenizerImpl<Model, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
+/// Longer words are `[UNK]`, as in BERT.
+const LONGEST_WORD: usize = 100;
+/// What pieces inside a word begin with.
+const CONTINUATION: &str = "##";
 
 /// Cuts cleaned report text into word pieces.
 pub struct WordPiece {
-    tokenizer: Tokenizer,
     pieces: Vec<String>,
-    continuation: Vec<bool>,
+    /// Pieces that begin a word, and without their prefix those that go on with one.
+    first: HashMap<String, u32>,
+    next: HashMap<String, u32>,
+    unknown: u32,
     classifier: u32,
     separator: u32,
     checksum: String,
@@ -81,30 +85,20 @@ impl WordPiece {
         if id("[PAD]")? != 0 {
             return Err(fail("`[PAD]` must be the first line: batches are padded with 0".into()));
         }
-        id("[UNK]")?;
-        let vocabulary: ahash::AHashMap<String, u32> =
-            pieces.iter().enumerate().map(|(id, piece)| (piece.clone(), id as u32)).collect();
-        let engine = |error: tokenizers::Error| fail(error.to_string());
-        let model = Model::builder()
-            .vocab(vocabulary)
-            .unk_token("[UNK]".into())
-            .continuing_subword_prefix("##".into())
-            .build()
-            .map_err(engine)?;
-        let tokenizer = TokenizerBuilder::new()
-            .with_model(model)
-            .with_normalizer(Some(BertNormalizer::new(true, true, Some(false), false).into()))
-            .with_pre_tokenizer(Some(BertPreTokenizer.into()))
-            .with_post_processor(Some(
-                BertProcessing::new(("[SEP]".into(), separator), ("[CLS]".into(), classifier)).into(),
-            ))
-            .with_decoder(None)
-            .build()
-            .map_err(engine)?;
+        let unknown = id("[UNK]")?;
+        let (mut first, mut next) = (HashMap::new(), HashMap::new());
+        for (piece, id) in pieces.iter().zip(0u32..) {
+            match piece.strip_prefix(CONTINUATION) {
+                Some(rest) if !rest.is_empty() => next.insert(rest.to_string(), id),
+                _ => None,
+            };
+            first.insert(piece.clone(), id);
+        }
         Ok(WordPiece {
-            tokenizer,
-            continuation: pieces.iter().map(|piece| piece.starts_with("##")).collect(),
             pieces,
+            first,
+            next,
+            unknown,
             classifier,
             separator,
             checksum: format!("{:x}", Sha256::digest(bytes)),
@@ -115,19 +109,41 @@ impl WordPiece {
     /// `[SEP]`.
     pub fn encode(&self, text: &str, max_tokens: usize) -> Vec<u32> {
         let room = max_tokens.saturating_sub(2);
-        // Text that the tokenizer cannot read at all (it has no such input) would be an empty report.
-        let encoding = self.tokenizer.encode(text, false);
-        let pieces = encoding.map(|encoding| encoding.get_ids().to_vec()).unwrap_or_default();
-        let mut ids = Vec::with_capacity(pieces.len().min(room) + 2);
-        ids.push(self.classifier);
-        ids.extend(pieces.into_iter().take(room));
+        let mut ids = vec![self.classifier];
+        for word in words(text) {
+            if ids.len() > room {
+                break;
+            }
+            self.cut(&word, &mut ids);
+        }
+        ids.truncate(room + 1);
         ids.push(self.separator);
         ids
     }
 
+    /// Appends the pieces of a word.
+    fn cut(&self, word: &str, ids: &mut Vec<u32>) {
+        let begun = ids.len();
+        let mut rest = word;
+        if word.chars().count() > LONGEST_WORD {
+            return ids.push(self.unknown);
+        }
+        while !rest.is_empty() {
+            let pieces = if ids.len() == begun { &self.first } else { &self.next };
+            let ends = rest.char_indices().map(|(start, letter)| start + letter.len_utf8()).rev();
+            let found = ends.into_iter().find_map(|end| Some((end, *pieces.get(&rest[..end])?)));
+            let Some((end, id)) = found else {
+                ids.truncate(begun);
+                return ids.push(self.unknown);
+            };
+            ids.push(id);
+            rest = &rest[end..];
+        }
+    }
+
     /// Whether a piece (`##…`) belongs to the word before it.
     pub fn is_continuation(&self, id: u32) -> bool {
-        self.continuation.get(id as usize).copied().unwrap_or(false)
+        self.pieces.get(id as usize).is_some_and(|piece| piece.starts_with(CONTINUATION))
     }
 
     /// The id of `[CLS]`.
@@ -154,6 +170,45 @@ impl WordPiece {
     pub fn checksum(&self) -> &str {
         &self.checksum
     }
+}
+
+/// The words of a text, punctuation marks and CJK characters as words of their own.
+fn words(text: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    for letter in text.chars().filter(|&letter| !is_removed(letter)) {
+        if letter.is_whitespace() {
+            words.push(String::new());
+        } else if is_punctuation(letter) || is_cjk(letter) {
+            words.extend([letter.to_string(), String::new()]);
+        } else if let Some(word) = words.last_mut() {
+            word.push(letter);
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+/// Control and format characters, unassigned and private ones, and the replacement character.
+fn is_removed(letter: char) -> bool {
+    static OTHER: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\p{C}").expect("a class of Unicode"));
+    match letter {
+        '\t' | '\n' | '\r' => false,
+        '\u{fffd}' => true,
+        letter if letter.is_ascii() => letter.is_ascii_control(),
+        letter => OTHER.is_match(letter.encode_utf8(&mut [0; 4])),
+    }
+}
+
+fn is_punctuation(letter: char) -> bool {
+    static PUNCTUATION: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\p{P}").expect("a class of Unicode"));
+    letter.is_ascii_punctuation() || (!letter.is_ascii() && PUNCTUATION.is_match(letter.encode_utf8(&mut [0; 4])))
+}
+
+/// Ideographs, whose words nothing separates; the blocks that BERT names.
+fn is_cjk(letter: char) -> bool {
+    matches!(u32::from(letter),
+        0x3400..=0x4dbf | 0x4e00..=0x9fff | 0xf900..=0xfaff | 0x2_0000..=0x2_a6df | 0x2_a700..=0x2_b81f
+        | 0x2_b920..=0x2_ceaf | 0x2_f800..=0x2_fa1f)
 }
 
 /// What matters of a `tokenizer.json`.
@@ -231,6 +286,17 @@ mod tests {
         assert_eq!(ids.len(), 112);
         assert_eq!(ids.last(), Some(&pieces.separator()));
         assert!(pieces.is_continuation(ids[2]) && !pieces.is_continuation(ids[1]));
+    }
+
+    /// What Hugging Face's tokenizers 0.23 makes of odd text.
+    #[test]
+    fn odd_text_is_cut_as_the_published_tokenizer_cuts_it() {
+        let pieces = WordPiece::bert_cased();
+        let rows: Vec<(String, Vec<u32>)> = serde_json::from_str(include_str!("wordpiece_odd.json")).unwrap();
+        assert!(rows.len() > 200);
+        for (text, expected) in rows {
+            assert_eq!(pieces.encode(&text, 512), expected, "{text:?}");
+        }
     }
 
     #[test]

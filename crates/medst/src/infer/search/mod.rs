@@ -9,6 +9,10 @@
 //! Exact search is a product of the query with every vector: 227,000 studies of 128 values take milliseconds, so it is what
 //! is done unless an index is large. A filter is applied first and what is left is searched exactly.
 
+#[cfg(feature = "approximate")]
+pub mod graph;
+#[cfg(not(feature = "approximate"))]
+#[path = "no_graph.rs"]
 pub mod graph;
 pub mod index;
 pub mod query;
