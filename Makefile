@@ -18,6 +18,8 @@ help:
 	@echo 'make test-mpi     preparation and pre-training by several processes (needs Open MPI)'
 	@echo 'make test-s3      corpora in object storage, against a server on the loopback'
 	@echo 'make test-dicom   pixels of every DICOM file of pydicom against pydicom (needs PyPI)'
+	@echo 'make deny         licences, sources and known vulnerabilities of dependencies (needs PyPI and GitHub)'
+	@echo 'make soak         kills, bombs, flipped bits and silent readers; see docs/reliability.md'
 	@echo 'make check        what continuous integration runs: format, lints, tests, documentation'
 	@echo 'make bench        speed and memory against PyTorch, one table'
 	@echo 'make bench-gpu    the same on a GPU (not run on one yet)'
@@ -51,6 +53,14 @@ test-s3: libtorch
 # Every DICOM file that pydicom and pydicom-data carry, through medst and through pydicom; PyPI, 170 MB.
 test-dicom:
 	tools/dicom_peer.sh
+
+# `tools/deny.sh bans licenses sources` needs no GitHub; continuous integration runs that.
+deny:
+	tools/deny.sh
+
+# SOAK='kills --kills 20' for a part, or a shorter one; see the script.
+soak: build
+	tools/soak.py $(SOAK)
 
 check: libtorch
 	$(BUILD) fmt --all --check
@@ -103,4 +113,4 @@ fuzz:
 clean-demo:
 	rm -rf $(DEMO)
 
-.PHONY: help libtorch build test test-mpi test-s3 test-dicom check demo serve-demo real-data bench bench-gpu scale scale-measure wheel test-python fuzz clean-demo
+.PHONY: help libtorch build test test-mpi test-s3 test-dicom deny soak check demo serve-demo real-data bench bench-gpu scale scale-measure wheel test-python fuzz clean-demo
