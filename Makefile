@@ -20,6 +20,8 @@ help:
 	@echo 'make test-mpi     test preparation and pre-training with several processes (needs Open MPI)'
 	@echo 'make test-s3      test corpora in object storage, against a local server'
 	@echo 'make test-dicom   compare the pixels of all DICOM files of pydicom with pydicom (needs PyPI)'
+	@echo 'make deny         check licences, sources and known vulnerabilities of dependencies (needs PyPI and GitHub)'
+	@echo 'make soak         kills, bombs, flipped bits and silent readers (docs/reliability.md)'
 	@echo 'make check        run what continuous integration runs: format, lints, tests, documentation'
 	@echo 'make bench        compare speed and memory with PyTorch'
 	@echo 'make bench-gpu    the same on a GPU (not yet run on one)'
@@ -53,6 +55,14 @@ test-s3: libtorch
 # Every DICOM file that pydicom and pydicom-data carry, through medst and through pydicom; PyPI, 170 MB.
 test-dicom:
 	tools/dicom_peer.sh
+
+# `tools/deny.sh bans licenses sources` needs no GitHub; continuous integration runs that.
+deny:
+	tools/deny.sh
+
+# SOAK='kills --kills 20' for a part, or a shorter one; see the script.
+soak: build
+	tools/soak.py $(SOAK)
 
 check: libtorch
 	$(BUILD) fmt --all --check
@@ -105,4 +115,4 @@ fuzz:
 clean-demo:
 	rm -rf $(DEMO)
 
-.PHONY: help libtorch build test test-mpi test-s3 test-dicom check demo serve-demo real-data bench bench-gpu scale scale-measure wheel test-python fuzz clean-demo
+.PHONY: help libtorch build test test-mpi test-s3 test-dicom deny soak check demo serve-demo real-data bench bench-gpu scale scale-measure wheel test-python fuzz clean-demo
