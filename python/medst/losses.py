@@ -32,9 +32,6 @@ __all__ = [
     "reverse_mapping",
 ]
 
-Mapping = Literal["image_to_report", "report_to_image", "image_to_image", "report_to_report"]
-#: The paper's: from images to reports and back.
-BOTH: tuple[Mapping, ...] = ("image_to_report", "report_to_image")
 #: Numbers of studies, a row a sequence, in time order; rows of different lengths, or -1 where a sequence has ended.
 Sequences = Union[Tensor, Sequence[Sequence[int]]]
 
@@ -46,9 +43,6 @@ def global_alignment(
     temperature: float = 0.07,
     kind: Literal["softmax", "sigmoid"] = "softmax",
     subjects: Sequence[int] | Tensor | None = None,
-    parts: int = 1,
-    soft_targets: float = 0.0,
-    soft_target_temperature: float = 0.1,
 ) -> Tensor:
     """Global alignment of images with reports: symmetric InfoNCE, the sum of both directions.
 
@@ -60,10 +54,6 @@ def global_alignment(
         ``"sigmoid"``: every pair a yes or no of its own (SigLIP), beyond the paper.
     subjects
         ``B`` numbers. Where given, studies of the same number are not told apart from each other (beyond the paper).
-    parts
-        The batch is contrasted in so many parts, as devices that gather no negatives from each other would.
-    soft_targets
-        Share of the target that goes to studies whose report embeddings resemble a study's own, 0…1 (beyond the paper).
 
     Returns
     -------
@@ -74,10 +64,6 @@ def global_alignment(
         "global_temperature": temperature,
         "global": kind,
         "negatives": "all" if subjects is None else "other_subjects",
-        "global_parts": parts,
-        "soft_targets": soft_targets,
-        "soft_target_similarity": "embedding",
-        "soft_target_temperature": soft_target_temperature,
     }
     numbers: list[int] = []
     if subjects is not None:
@@ -108,7 +94,6 @@ def local_alignment(
     lateral_patches: Tensor | None = None,
     lateral_rows: Sequence[int] | Tensor | None = None,
     temperature: float = 0.1,
-    weight: Literal["queries", "both"] = "queries",
 ) -> Tensor:
     """Modality-weighted local alignment: each word finds its context among the patches, each patch among the words.
 
@@ -122,8 +107,6 @@ def local_alignment(
         The learned weights of words and patches; ``None``: all count alike.
     lateral_patches, lateral_rows
         ``[L, P, D]``, and for each of them the number of its study, ascending.
-    weight
-        ``"both"`` weights keys by their importance as well (beyond the paper).
 
     Returns
     -------
@@ -153,10 +136,8 @@ def local_alignment(
     else:
         if importance.width != width:
             raise InputError(f"importance of width {importance.width} for embeddings of {width}")
-        learned = "learned" if weight == "queries" else "both"
+        learned = "learned"
         layers = (importance.word_weight, importance.word_bias, importance.patch_weight, importance.patch_bias)
-    if weight not in ("queries", "both"):
-        raise InputError(f"weight={weight!r}: expected queries or both")
     config = {"local_temperature": temperature, "importance": learned}
     exists = word_exists.contiguous()
     _one_device(words, patches, lateral_patches, exists, *layers)
@@ -175,9 +156,9 @@ def forward_mapping(
     sequences: Sequences,
     *,
     temperature: float = 0.1,
-    mappings: Sequence[Mapping] = BOTH,
 ) -> Tensor:
-    """Forward mapping classification: each step of one sequence finds its own among the steps of the other.
+    """Forward mapping classification: each step of one sequence finds its own among the steps of the other, from images to reports
+    and back.
 
     Parameters
     ----------
@@ -186,14 +167,12 @@ def forward_mapping(
     sequences
         ``[Q, T]``: numbers of studies in time order, -1 where a sequence has ended; or lists of two or more numbers. Without any the
         loss is exactly 0.
-    mappings
-        From which sequence to which; their losses are summed.
 
     Returns
     -------
-    A scalar.
+    A scalar, the sum of both directions.
     """
-    return _temporal(image, report, sequences, None, {"temporal_temperature": temperature}, mappings, reverse=False)
+    return _temporal(image, report, sequences, {"temporal_temperature": temperature}, reverse=False)
 
 
 def reverse_mapping(
@@ -203,31 +182,22 @@ def reverse_mapping(
     *,
     temperature: float = 0.1,
     variance_weight: float = 0.001,
-    mappings: Sequence[Mapping] = BOTH,
-    days: Tensor | Sequence[Sequence[float]] | None = None,
 ) -> Tensor:
     """Reverse mapping regression: there through a soft neighbour and back, each step finds the time it came from.
 
     Parameters
     ----------
-    image, report, sequences, mappings
+    image, report, sequences
         As of :func:`forward_mapping`.
     variance_weight
         Of the logarithm of the variance.
-    days
-        Of the same shape as ``sequences``: days since any one day (only differences matter). Times are then days instead of steps
-        (beyond the paper).
 
     Returns
     -------
-    A scalar. From random weights its gradients can be very steep; clip them.
+    A scalar, the sum of both directions. From random weights its gradients can be very steep; clip them.
     """
-    config = {
-        "temporal_temperature": temperature,
-        "variance_weight": variance_weight,
-        "temporal_times": "steps" if days is None else "days",
-    }
-    return _temporal(image, report, sequences, days, config, mappings, reverse=True)
+    config = {"temporal_temperature": temperature, "variance_weight": variance_weight}
+    return _temporal(image, report, sequences, config, reverse=True)
 
 
 class Importance(nn.Module):
@@ -297,9 +267,7 @@ def _temporal(
     image: Tensor,
     report: Tensor,
     sequences: Sequences,
-    days: Any,
     config: dict[str, Any],
-    mappings: Sequence[Mapping],
     *,
     reverse: bool,
 ) -> Tensor:
@@ -313,17 +281,7 @@ def _temporal(
             raise InputError(f"sequences: {row}; expected numbers of the {len(image)} studies, then -1")
         if len(lasting) < 2:
             raise InputError(f"sequences: {row}; a sequence has two studies or more")
-    times = None
-    if days is not None:
-        given = [[float(day) for day in row] for row in _lists(days)]
-        lengths = [sum(number != -1 for number in row) for row in rows]
-        if len(given) != len(rows) or any(len(own) < length for own, length in zip(given, lengths)):
-            raise InputError("days: expected a day for every study of every sequence")
-        times = [[day - own[0] for day in own[:length]] + [0.0] * (longest - length) for own, length in zip(given, lengths)]
-        if any(later < earlier for own, length in zip(times, lengths) for earlier, later in zip(own, own[1:length])):
-            raise InputError("days: a sequence is in time order; its days must not decrease")
-    text = json.dumps({**config, "temporal_mappings": list(mappings)})
-    about = _known(sequences=rows, days=times)
+    text, about = json.dumps(config), _known(sequences=rows)
     return _differentiable(lambda inputs: native.temporal_mapping(text, inputs, about, reverse), image, report)
 
 
@@ -331,10 +289,8 @@ def _lists(rows: Any) -> list[list[Any]]:
     return rows.tolist() if hasattr(rows, "tolist") else [list(row) for row in rows]
 
 
-def _known(
-    *, subjects: list[int] | None = None, sequences: list[list[int]] | None = None, days: list[list[float]] | None = None
-) -> dict[str, Any]:
-    return {"subjects": subjects or [], "pieces": [], "sequences": sequences or [], "days": days}
+def _known(*, subjects: list[int] | None = None, sequences: list[list[int]] | None = None) -> dict[str, Any]:
+    return {"subjects": subjects or [], "sequences": sequences or []}
 
 
 def _embeddings(image: Tensor, report: Tensor) -> None:
