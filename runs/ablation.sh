@@ -5,7 +5,7 @@
 #   runs/ablation.sh                                    two runs at once, one thread each: hours on two cores
 #   CONFIG=configs/ablation/large.toml OUT=docs/evidence-large.md DEVICE=cuda WORKERS=1 THREADS=8 runs/ablation.sh     a larger one, on a GPU
 #   MINUTES=30 runs/ablation.sh                         begins no run after half an hour
-#   runs/ablation.sh --arms full,no-move --seeds 1      a part of it
+#   runs/ablation.sh --arms full,no-local --seeds 1      a part of it
 set -euo pipefail
 cd "$(dirname "$0")/.."
 config=${CONFIG:-configs/ablation/small.toml}

@@ -31,7 +31,7 @@ for seed in $seeds; do
   if [ ! -f "$run/frontal.npy" ]; then
     rm -rf "$run"
     "$medst" -q pretrain configs/ablation/pretrain.toml --set "data.corpus=$out/mixed" --set "train.output=$run" \
-      --set "train.seed=$seed" --set data.subjects=700 --set "init.weights=$base" --set init.take=encoders > "$run.log"
+      --set "train.seed=$seed" --set "init.weights=$base" --set init.take=encoders > "$run.log"
     for corpus in mixed frontal; do
       "$medst" -q embed "$out/$corpus" --split test --model "$run/last" --out "$run/$corpus.npy" > /dev/null
     done

@@ -33,9 +33,6 @@ __all__ = [
     "reverse_mapping",
 ]
 
-Mapping = Literal["image_to_report", "report_to_image", "image_to_image", "report_to_report"]
-#: The mappings of the paper: from images to reports and back.
-BOTH: tuple[Mapping, ...] = ("image_to_report", "report_to_image")
 #: Indices of studies in time order, one row per sequence; rows of different lengths, or padded with -1.
 Sequences = Union[Tensor, Sequence[Sequence[int]]]
 
@@ -47,9 +44,6 @@ def global_alignment(
     temperature: float = 0.07,
     kind: Literal["softmax", "sigmoid"] = "softmax",
     subjects: Sequence[int] | Tensor | None = None,
-    parts: int = 1,
-    soft_targets: float = 0.0,
-    soft_target_temperature: float = 0.1,
 ) -> Tensor:
     """Global alignment of images with reports: symmetric InfoNCE, the sum of both directions.
 
@@ -61,10 +55,6 @@ def global_alignment(
         ``"sigmoid"``: binary classification of every pair (SigLIP), beyond the paper.
     subjects
         ``B`` subject numbers. If given, studies of the same subject are not negatives of each other (beyond the paper).
-    parts
-        Number of parts that the batch is split into for the contrast, as on devices that do not gather negatives from each other.
-    soft_targets
-        Share of the target that is assigned to studies with similar report embeddings, 0…1 (beyond the paper).
 
     Returns
     -------
@@ -75,10 +65,6 @@ def global_alignment(
         "global_temperature": temperature,
         "global": kind,
         "negatives": "all" if subjects is None else "other_subjects",
-        "global_parts": parts,
-        "soft_targets": soft_targets,
-        "soft_target_similarity": "embedding",
-        "soft_target_temperature": soft_target_temperature,
     }
     numbers: list[int] = []
     if subjects is not None:
@@ -109,7 +95,6 @@ def local_alignment(
     lateral_patches: Tensor | None = None,
     lateral_rows: Sequence[int] | Tensor | None = None,
     temperature: float = 0.1,
-    weight: Literal["queries", "both"] = "queries",
 ) -> Tensor:
     """Modality-weighted local alignment: each word finds its context among the patches, each patch among the words.
 
@@ -123,8 +108,6 @@ def local_alignment(
         Learned weights of words and patches; ``None``: all are weighted equally.
     lateral_patches, lateral_rows
         ``[L, P, D]``, and the index of the study of each, in ascending order.
-    weight
-        ``"both"`` weights keys by their importance as well (beyond the paper).
 
     Returns
     -------
@@ -154,10 +137,8 @@ def local_alignment(
     else:
         if importance.width != width:
             raise InputError(f"importance has width {importance.width}, but the embeddings have {width}")
-        learned = "learned" if weight == "queries" else "both"
+        learned = "learned"
         layers = (importance.word_weight, importance.word_bias, importance.patch_weight, importance.patch_bias)
-    if weight not in ("queries", "both"):
-        raise InputError(f"weight={weight!r}: expected queries or both")
     config = {"local_temperature": temperature, "importance": learned}
     exists = word_exists.contiguous()
     _one_device(words, patches, lateral_patches, exists, *layers)
@@ -176,9 +157,9 @@ def forward_mapping(
     sequences: Sequences,
     *,
     temperature: float = 0.1,
-    mappings: Sequence[Mapping] = BOTH,
 ) -> Tensor:
-    """Forward mapping classification: each step of one sequence finds its own among the steps of the other.
+    """Forward mapping classification: each step of one sequence finds its own among the steps of the other, from images to reports
+    and back.
 
     Parameters
     ----------
@@ -187,14 +168,12 @@ def forward_mapping(
     sequences
         ``[Q, T]``: indices of studies in time order, padded with -1; or lists of two or more indices. Without sequences, the loss is
         exactly 0.
-    mappings
-        Directions of the mapping; their losses are summed.
 
     Returns
     -------
-    A scalar.
+    A scalar, the sum of both directions.
     """
-    return _temporal(image, report, sequences, None, {"temporal_temperature": temperature}, mappings, reverse=False)
+    return _temporal(image, report, sequences, {"temporal_temperature": temperature}, reverse=False)
 
 
 def reverse_mapping(
@@ -204,31 +183,22 @@ def reverse_mapping(
     *,
     temperature: float = 0.1,
     variance_weight: float = 0.001,
-    mappings: Sequence[Mapping] = BOTH,
-    days: Tensor | Sequence[Sequence[float]] | None = None,
 ) -> Tensor:
     """Reverse mapping regression: each step is mapped to its soft neighbour in the other sequence and back, and must find its own time.
 
     Parameters
     ----------
-    image, report, sequences, mappings
+    image, report, sequences
         See :func:`forward_mapping`.
     variance_weight
         Weight of the logarithm of the variance.
-    days
-        Same shape as ``sequences``: days since any fixed day (only differences matter). Times are then in days instead of steps (beyond
-        the paper).
 
     Returns
     -------
-    A scalar. With random weights, its gradients can be very large; clip them.
+    A scalar, the sum of both directions. With random weights, its gradients can be very large; clip them.
     """
-    config = {
-        "temporal_temperature": temperature,
-        "variance_weight": variance_weight,
-        "temporal_times": "steps" if days is None else "days",
-    }
-    return _temporal(image, report, sequences, days, config, mappings, reverse=True)
+    config = {"temporal_temperature": temperature, "variance_weight": variance_weight}
+    return _temporal(image, report, sequences, config, reverse=True)
 
 
 class Importance(nn.Module):
@@ -298,9 +268,7 @@ def _temporal(
     image: Tensor,
     report: Tensor,
     sequences: Sequences,
-    days: Any,
     config: dict[str, Any],
-    mappings: Sequence[Mapping],
     *,
     reverse: bool,
 ) -> Tensor:
@@ -314,17 +282,7 @@ def _temporal(
             raise InputError(f"sequences: {row}: expected indices of the {len(image)} studies, then -1")
         if len(lasting) < 2:
             raise InputError(f"sequences: {row}: a sequence must have two or more studies")
-    times = None
-    if days is not None:
-        given = [[float(day) for day in row] for row in _lists(days)]
-        lengths = [sum(number != -1 for number in row) for row in rows]
-        if len(given) != len(rows) or any(len(own) < length for own, length in zip(given, lengths)):
-            raise InputError("days: expected a day for every study of every sequence")
-        times = [[day - own[0] for day in own[:length]] + [0.0] * (longest - length) for own, length in zip(given, lengths)]
-        if any(later < earlier for own, length in zip(times, lengths) for earlier, later in zip(own, own[1:length])):
-            raise InputError("days: must not decrease within a sequence, which is in time order")
-    text = json.dumps({**config, "temporal_mappings": list(mappings)})
-    about = _known(sequences=rows, days=times)
+    text, about = json.dumps(config), _known(sequences=rows)
     return _differentiable(lambda inputs: native.temporal_mapping(text, inputs, about, reverse), image, report)
 
 
@@ -332,10 +290,8 @@ def _lists(rows: Any) -> list[list[Any]]:
     return rows.tolist() if hasattr(rows, "tolist") else [list(row) for row in rows]
 
 
-def _known(
-    *, subjects: list[int] | None = None, sequences: list[list[int]] | None = None, days: list[list[float]] | None = None
-) -> dict[str, Any]:
-    return {"subjects": subjects or [], "pieces": [], "sequences": sequences or [], "days": days}
+def _known(*, subjects: list[int] | None = None, sequences: list[list[int]] | None = None) -> dict[str, Any]:
+    return {"subjects": subjects or [], "sequences": sequences or []}
 
 
 def _embeddings(image: Tensor, report: Tensor) -> None:

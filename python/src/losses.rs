@@ -5,6 +5,7 @@
 
 use medst::loss::config::LossConfig;
 use medst::loss::{global, local, temporal};
+use medst::model::config::Semantics;
 use medst::model::importance::Importance;
 use medst::model::input::Relations;
 use pyo3::prelude::*;
@@ -24,22 +25,17 @@ type Differentiated = (Array, Vec<Option<Array>>);
 #[pyo3(from_item_all)]
 pub struct Known {
     subjects: Vec<u32>,
-    pieces: Vec<Vec<u32>>,
     /// Rows of sequences, -1 where one has ended; all of one length.
     sequences: Vec<Vec<i64>>,
-    days: Option<Vec<Vec<f64>>>,
 }
 
 impl Known {
     fn relations(self, device: Device) -> Relations {
-        let table = |rows: usize, values: Tensor| values.view([rows as i64, -1]).to_device(device);
-        let count = self.sequences.len();
-        let sequences = match count {
+        let sequences = match self.sequences.len() {
             0 => Tensor::zeros([0, 2], (Kind::Int64, device)),
-            _ => table(count, Tensor::from_slice(&self.sequences.concat())),
+            count => Tensor::from_slice(&self.sequences.concat()).view([count as i64, -1]).to_device(device),
         };
-        let days = self.days.filter(|_| count > 0).map(|days| table(count, Tensor::from_slice(&days.concat())));
-        Relations { sequences, days, subjects: self.subjects, pieces: self.pieces, taught: None }
+        Relations { sequences, subjects: self.subjects }
     }
 }
 
@@ -141,12 +137,8 @@ pub fn local_alignment(
     let found = differentiate(py, inputs, move |inputs| {
         let layer = |first: usize| Importance::of(inputs[first].shallow_clone(), inputs[first + 1].shallow_clone());
         let (words, patches) = (layer(3), layer(5));
-        let layers = local::Layers {
-            word_importance: &words,
-            patch_importance: &patches,
-            padding_words: false,
-            raw_context: false,
-        };
+        let layers =
+            local::Layers { word_importance: &words, patch_importance: &patches, semantics: Semantics::Corrected };
         let tokens = local::Tokens {
             words: &inputs[0],
             word_exists: &word_exists,

@@ -12,18 +12,18 @@ use crate::unit::Unit;
 /// All records of a study that were made as it says now.
 pub struct Results<'a> {
     pub study: &'a Study,
-    /// By arm, size and seed.
-    records: BTreeMap<(String, usize, u64), Record>,
+    /// By arm and seed.
+    records: BTreeMap<(String, u64), Record>,
 }
 
-/// One arm on one outcome at one size.
+/// One arm on one outcome.
 #[derive(Clone, Debug)]
 pub struct Cell {
     pub outcome: usize,
     /// Whether the claim was declared to show here.
     pub primary: bool,
     pub difference: Difference,
-    /// Holm's, over all primary comparisons of the size; nothing for others.
+    /// Holm's, over all primary comparisons; nothing for others.
     pub corrected: Option<f64>,
 }
 
@@ -33,7 +33,7 @@ impl<'a> Results<'a> {
         for unit in units {
             let known = record::read(&study.results, &unit.arm)?;
             if let Some(found) = record::find(&known, unit, &study.fingerprint(unit)?) {
-                records.insert((unit.arm.clone(), unit.size, unit.seed), found.clone());
+                records.insert((unit.arm.clone(), unit.seed), found.clone());
             }
         }
         Ok(Results { study, records })
@@ -48,57 +48,52 @@ impl<'a> Results<'a> {
     }
 
     /// Why runs of an arm gave no figures.
-    pub fn failures(&self) -> Vec<(&str, usize, u64, &str)> {
-        let failed = self
-            .records
-            .iter()
-            .filter_map(|((arm, size, seed), record)| Some((arm.as_str(), *size, *seed, record.failed.as_deref()?)));
-        failed.collect()
+    pub fn failures(&self) -> Vec<(&str, u64, &str)> {
+        let all = self.records.iter();
+        all.filter_map(|((arm, seed), record)| Some((arm.as_str(), *seed, record.failed.as_deref()?))).collect()
     }
 
     /// Figures of an arm by seed.
-    pub fn figures(&self, arm: &str, size: usize, outcome: &Outcome) -> BTreeMap<u64, f64> {
-        let own = self.records.iter().filter(|((name, at, _), _)| name == arm && *at == size);
-        own.filter_map(|((_, _, seed), record)| Some((*seed, record.figures.get(&outcome.name)?.0))).collect()
+    pub fn figures(&self, arm: &str, outcome: &Outcome) -> BTreeMap<u64, f64> {
+        let own = self.records.iter().filter(|((name, _), _)| name == arm);
+        own.filter_map(|((_, seed), record)| Some((*seed, record.figures.get(&outcome.name)?.0))).collect()
     }
 
-    /// Which base's weights the runs of a size started from; nothing where that was not noted.
-    pub fn bases(&self, size: usize) -> BTreeSet<Option<&str>> {
-        let own = self.records.iter().filter(|((_, at, _), _)| *at == size);
-        own.map(|(_, record)| record.base.as_deref()).collect()
+    /// Which base's weights the runs started from; nothing where that was not noted.
+    pub fn bases(&self) -> BTreeSet<Option<&str>> {
+        self.all().map(|record| record.base.as_deref()).collect()
     }
 
-    fn base(&self, arm: &str, size: usize, seed: u64) -> Option<&str> {
-        self.records.get(&(arm.to_string(), size, seed))?.base.as_deref()
+    fn base(&self, arm: &str, seed: u64) -> Option<&str> {
+        self.records.get(&(arm.to_string(), seed))?.base.as_deref()
     }
 
     /// What guessing gives, where that is known.
-    pub fn chance(&self, size: usize, outcome: &Outcome) -> Option<f64> {
-        let own = self.records.iter().filter(|((_, at, _), _)| *at == size);
-        let each: Vec<f64> = own.filter_map(|(_, record)| record.figures.get(&outcome.name)?.1).collect();
+    pub fn chance(&self, outcome: &Outcome) -> Option<f64> {
+        let each: Vec<f64> = self.all().filter_map(|record| record.figures.get(&outcome.name)?.1).collect();
         (!each.is_empty()).then(|| statistics::mean(&each))
     }
 
     /// The noise of an outcome, from the arms that have every seed.
-    pub fn noise(&self, size: usize, outcome: &Outcome) -> Option<Noise> {
+    pub fn noise(&self, outcome: &Outcome) -> Option<Noise> {
         let seeds = self.study.scale.seeds.len();
-        let rows = self.study.table.arms.iter().map(|arm| self.figures(&arm.name, size, outcome));
+        let rows = self.study.table.arms.iter().map(|arm| self.figures(&arm.name, outcome));
         let whole = rows.filter(|row| row.len() == seeds).map(|row| row.into_values().collect());
         statistics::noise(&whole.collect::<Vec<Vec<f64>>>())
     }
 
-    /// All comparisons at a size, by arm, of runs that started from the same base. A positive difference is a better figure.
-    pub fn compare(&self, size: usize) -> BTreeMap<&str, Vec<Cell>> {
+    /// All comparisons, by arm, of runs that started from the same base. A positive difference is a better figure.
+    pub fn compare(&self) -> BTreeMap<&str, Vec<Cell>> {
         let table = &self.study.table;
         let mut cells: BTreeMap<&str, Vec<Cell>> = BTreeMap::new();
         for (place, outcome) in table.outcomes.iter().enumerate() {
-            let Some(noise) = self.noise(size, outcome) else { continue };
+            let Some(noise) = self.noise(outcome) else { continue };
             for arm in &table.arms {
                 let Some(other) = self.study.against(arm) else { continue };
-                let base = self.figures(other, size, outcome);
+                let base = self.figures(other, outcome);
                 let sign = if outcome.lower_is_better { -1.0 } else { 1.0 };
-                let own = self.figures(&arm.name, size, outcome);
-                let alike = |seed: u64| self.base(&arm.name, size, seed) == self.base(other, size, seed);
+                let own = self.figures(&arm.name, outcome);
+                let alike = |seed: u64| self.base(&arm.name, seed) == self.base(other, seed);
                 let paired = own.iter().filter(|(seed, _)| alike(**seed));
                 let each = paired.filter_map(|(seed, value)| Some(sign * (value - base.get(seed)?)));
                 let Some(difference) = statistics::difference(&each.collect::<Vec<_>>(), noise) else { continue };

@@ -2,10 +2,10 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | [`study`] | what a study is: arms, seeds, training sizes, cohorts, outcomes (TOML) |
+//! | [`study`] | what a study is: arms, seeds, cohorts, outcomes (TOML) |
 //! | [`base`] | the encoders that runs start from |
 //! | [`cohort`] | the phantom cohorts of a seed, prepared |
-//! | [`mod@unit`] | one arm, seed and size: pre-train, evaluate, forget the model |
+//! | [`mod@unit`] | one arm and seed: pre-train, evaluate, forget the model |
 //! | [`record`] | what a unit leaves: a line of a small file that is committed |
 //! | [`run`] | all units that have no record yet, several at once |
 //! | [`statistics`] | differences, intervals, correction |
@@ -68,9 +68,6 @@ struct Which {
     /// Only these seeds.
     #[arg(long, value_delimiter = ',')]
     seeds: Vec<u64>,
-    /// Only these training sizes.
-    #[arg(long, value_delimiter = ',')]
-    sizes: Vec<usize>,
 }
 
 #[derive(Debug, Args)]
@@ -146,7 +143,6 @@ fn chosen(which: &Which) -> Result<(study::Study, Vec<unit::Unit>)> {
     let wanted = |own: &unit::Unit| {
         (which.arms.is_empty() || which.arms.contains(&own.arm))
             && (which.seeds.is_empty() || which.seeds.contains(&own.seed))
-            && (which.sizes.is_empty() || which.sizes.contains(&own.size))
     };
     let units = study.units().into_iter().filter(wanted).collect();
     Ok((study, units))

@@ -1,9 +1,11 @@
-//! Plots as SVG files: differences with their intervals, and figures over training sizes.
+//! Plots as SVG files: differences with their intervals.
 
 use maud::{Markup, PreEscaped, html};
 
-/// Colours that stay apart for most eyes (after Okabe and Ito).
-const COLOURS: [&str; 8] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5c4b8a", "#7f7f7f"];
+/// Colours that stay apart for most eyes (after Okabe and Ito): of differences below 0, above 0, and not sure.
+const BELOW: &str = "#d55e00";
+const ABOVE: &str = "#009e73";
+const UNSURE: &str = "#7f7f7f";
 const FONT: &str = "font-family:sans-serif;font-size:11px";
 
 /// A difference to draw.
@@ -47,107 +49,12 @@ pub fn differences(title: &str, axis: &str, bars: &[Bar]) -> String {
     )
 }
 
-/// A small chart over the number of training subjects.
-pub struct Panel {
-    pub name: String,
-    pub points: Vec<Point>,
-}
-
-/// A figure at a size, with its interval.
-pub struct Point {
-    pub size: f64,
-    pub mean: f64,
-    pub low: f64,
-    pub high: f64,
-}
-
-impl Point {
-    fn colour(&self) -> &'static str {
-        shade(self.low > 0.0 || self.high < 0.0, self.mean)
-    }
-}
-
 /// Of a difference: grey where it is not sure, else by its sign.
 fn shade(sure: bool, mean: f64) -> &'static str {
     match (sure, mean < 0.0) {
-        (false, _) => COLOURS[7],
-        (true, true) => COLOURS[1],
-        (true, false) => COLOURS[2],
-    }
-}
-
-/// What the control scores, and what each arm adds to it or takes away, over the number of training subjects, which is drawn by its logarithm.
-/// Differences share one scale; coloured where their interval leaves out 0.
-pub fn curves(title: &str, control: &Panel, chance: Option<f64>, arms: &[Panel]) -> String {
-    let (width, height, columns) = (150.0, 96.0, 4);
-    let (across, down) = (width + 54.0, height + 46.0);
-    let sizes = || std::iter::once(control).chain(arms).flat_map(|panel| &panel.points).map(|point| point.size);
-    let span = (sizes().fold(f64::MAX, f64::min), sizes().fold(f64::MIN, f64::max));
-    let range = |values: &mut dyn Iterator<Item = f64>| {
-        let (low, high) =
-            values.fold((f64::MAX, f64::MIN), |(low, high), value| (f64::min(low, value), f64::max(high, value)));
-        let margin = 0.06 * (high - low).max(1e-9);
-        (low - margin, high + margin)
-    };
-    let ends = |panel: &Panel| panel.points.iter().flat_map(|point| [point.low, point.high]).collect::<Vec<_>>();
-    let absolute = range(&mut ends(control).into_iter().chain(chance));
-    let relative = range(&mut arms.iter().flat_map(ends).chain([0.0]));
-    let rows = (arms.len() + 1).div_ceil(columns);
-    let place = |number: usize| {
-        let (row, column) = (number / columns, number % columns);
-        (46.0 + across * column as f64, 44.0 + down * row as f64)
-    };
-    let first = Frame { at: place(0), width, height, span, range: absolute };
-    svg(
-        across * columns.min(arms.len() + 1) as f64 + 8.0,
-        down * rows as f64 + 40.0,
-        &html! {
-            text x="8" y="15" font-weight="bold" { (title) }
-            (first.draw(control, chance, |_| COLOURS[0]))
-            @for (number, arm) in arms.iter().enumerate() {
-                @let frame = Frame { at: place(number + 1), width, height, span, range: relative };
-                (frame.draw(arm, Some(0.0), Point::colour))
-            }
-        },
-    )
-}
-
-/// Where a panel is, and what its axes reach.
-struct Frame {
-    at: (f64, f64),
-    width: f64,
-    height: f64,
-    span: (f64, f64),
-    range: (f64, f64),
-}
-
-impl Frame {
-    fn draw(&self, panel: &Panel, across: Option<f64>, colour: impl Fn(&Point) -> &'static str) -> Markup {
-        let ((left, top), (least, most), (low, high)) = (self.at, self.span, self.range);
-        let x = |size: f64| left + 12.0 + (self.width - 24.0) * (size / least).ln() / (most / least).ln().max(1e-9);
-        let y = |value: f64| top + self.height * (high - value) / (high - low);
-        let step = nice((high - low) / 3.0);
-        let first = (low / step).ceil() as i64;
-        let ticks: Vec<f64> = (first..).map(|n| n as f64 * step).take_while(|&tick| tick <= high).collect();
-        let path: Vec<String> =
-            panel.points.iter().map(|point| format!("{},{}", n(x(point.size)), n(y(point.mean)))).collect();
-        html! {
-            text x=(n(left)) y=(n(top - 7.0)) { (panel.name) }
-            @for &tick in &ticks {
-                line x1=(n(left)) x2=(n(left + self.width)) y1=(n(y(tick))) y2=(n(y(tick))) stroke="#e4e4e4" {}
-                text x=(n(left - 4.0)) y=(n(y(tick))) dy="4" text-anchor="end" { (label(tick)) }
-            }
-            @if let Some(value) = across {
-                line x1=(n(left)) x2=(n(left + self.width)) y1=(n(y(value))) y2=(n(y(value))) stroke="#666" stroke-dasharray="4 3" {}
-            }
-            polyline points=(path.join(" ")) fill="none" stroke="#bbb" {}
-            @for point in &panel.points {
-                @let at = n(x(point.size));
-                line x1=(at) x2=(at) y1=(n(y(point.low))) y2=(n(y(point.high))) stroke=(colour(point)) stroke-width="1.5" {}
-                circle cx=(at) cy=(n(y(point.mean))) r="3" fill=(colour(point)) {}
-                text x=(at) y=(n(top + self.height + 13.0)) text-anchor="middle" { (point.size) }
-            }
-        }
+        (false, _) => UNSURE,
+        (true, true) => BELOW,
+        (true, false) => ABOVE,
     }
 }
 
@@ -195,11 +102,5 @@ mod tests {
         let bar = Bar { name: "<no> & \"x\"".into(), mean: -0.1, low: -0.2, high: 0.0, sure: true };
         let drawn = differences("Δ", "worse | better", &[bar]);
         assert!(drawn.contains("&lt;no&gt; &amp;") && drawn.trim_end().ends_with("</svg>") && !drawn.contains("NaN"));
-        let panel = |name: &str, mean: f64| Panel {
-            name: name.into(),
-            points: vec![Point { size: 100.0, mean, low: mean, high: mean }],
-        };
-        let drawn = curves("one point", &panel("full", 0.5), Some(0.5), &[panel("arm", 0.0)]);
-        assert!(!drawn.contains("NaN") && !drawn.contains("inf"), "{drawn}");
     }
 }

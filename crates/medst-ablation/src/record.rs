@@ -1,4 +1,4 @@
-//! What a unit leaves: its figures. Records of an arm are one small file, a line each, in order of size and seed, so that results
+//! What a unit leaves: its figures. Records of an arm are one small file, a line each, in order of seeds, so that results
 //! can be committed and merged.
 
 use std::collections::BTreeMap;
@@ -13,7 +13,6 @@ use crate::unit::Unit;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
-    pub size: usize,
     pub seed: u64,
     /// Of what it was made with; a unit whose record has another is done again.
     pub fingerprint: String,
@@ -57,9 +56,9 @@ pub fn read(results: &Path, arm: &str) -> Result<Vec<Record>> {
 /// Adds or replaces a record; the file is whole at any time.
 pub fn write(results: &Path, arm: &str, record: Record) -> Result<()> {
     let mut records = read(results, arm)?;
-    records.retain(|own| (own.size, own.seed) != (record.size, record.seed));
+    records.retain(|own| own.seed != record.seed);
     records.push(record);
-    records.sort_by_key(|own| (own.size, own.seed));
+    records.sort_by_key(|own| own.seed);
     fs::create_dir_all(results).with_context(|| results.display().to_string())?;
     let lines = records.iter().map(|own| Ok(serde_json::to_string(own)? + "\n")).collect::<Result<String>>()?;
     let (path, fresh) = (path(results, arm), results.join(format!("{arm}.jsonl.new")));
@@ -69,16 +68,15 @@ pub fn write(results: &Path, arm: &str, record: Record) -> Result<()> {
 
 /// A unit's record that was made as the study says now.
 pub fn find<'a>(records: &'a [Record], unit: &Unit, fingerprint: &str) -> Option<&'a Record> {
-    records.iter().find(|own| (own.size, own.seed) == (unit.size, unit.seed) && own.fingerprint == fingerprint)
+    records.iter().find(|own| own.seed == unit.seed && own.fingerprint == fingerprint)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn record(size: usize, seed: u64, value: f64) -> Record {
+    fn record(seed: u64, value: f64) -> Record {
         Record {
-            size,
             seed,
             fingerprint: "f".into(),
             base: None,
@@ -92,13 +90,13 @@ mod tests {
     #[test]
     fn records_replace_their_unit_and_keep_order() {
         let folder = tempfile::tempdir().unwrap();
-        for own in [record(200, 2, 0.1), record(100, 9, 0.2), record(200, 1, 0.3), record(200, 2, 0.4)] {
+        for own in [record(2, 0.1), record(9, 0.2), record(1, 0.3), record(2, 0.4)] {
             write(folder.path(), "full", own).unwrap();
         }
         let found = read(folder.path(), "full").unwrap();
-        assert_eq!(found, [record(100, 9, 0.2), record(200, 1, 0.3), record(200, 2, 0.4)]);
+        assert_eq!(found, [record(1, 0.3), record(2, 0.4), record(9, 0.2)]);
         assert!(read(folder.path(), "other").unwrap().is_empty());
-        let unit = Unit { arm: "full".into(), size: 200, seed: 1 };
+        let unit = Unit { arm: "full".into(), seed: 1 };
         assert!(find(&found, &unit, "f").is_some() && find(&found, &unit, "g").is_none());
         fs::write(path(folder.path(), "full"), "{}\n").unwrap();
         assert!(format!("{:#}", read(folder.path(), "full").unwrap_err()).contains("line 1"));

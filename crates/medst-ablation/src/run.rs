@@ -96,12 +96,7 @@ pub fn run(
         let _alone = records.lock();
         record::write(&study.results, &unit.arm, record)?;
         let minute = start.elapsed().as_secs_f64() / 60.0;
-        say!(
-            "{minute:6.1} min  {:<28} {:>5} subjects  seed {}  {pretrain:.0} + {evaluate:.0} s{end}",
-            unit.arm,
-            unit.size,
-            unit.seed
-        );
+        say!("{minute:6.1} min  {:<28} seed {}  {pretrain:.0} + {evaluate:.0} s{end}", unit.arm, unit.seed);
         Ok(())
     };
     std::thread::scope(|scope| {
@@ -109,7 +104,7 @@ pub fn run(
             scope.spawn(|| {
                 while let Some(unit) = take() {
                     if let Err(error) = work(&unit) {
-                        let error = error.context(format!("{}, {} subjects, seed {}", unit.arm, unit.size, unit.seed));
+                        let error = error.context(format!("{}, seed {}", unit.arm, unit.seed));
                         if let Ok(mut failure) = failure.lock() {
                             failure.get_or_insert(error);
                         }
@@ -141,7 +136,7 @@ pub fn plan(study: &Study, units: &[Unit]) -> Result<()> {
     }
     say!("{} of {} units are left", left.len(), units.len());
     if units.is_empty() {
-        bail!("nothing fits --arms, --seeds and --sizes");
+        bail!("nothing fits --arms and --seeds");
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! What a study is. Two TOML files: the scale (cohorts, seeds, training sizes, the base configuration of a run), and the table of
-//! arms and outcomes, which all scales share.
+//! What a study is. Two TOML files: the scale (cohorts, seeds, the base configuration of a run), and the table of arms and
+//! outcomes, which all scales share.
 
 use std::path::{Path, PathBuf};
 
@@ -30,8 +30,6 @@ pub struct Scale {
     /// Where records go, relative to the working directory.
     results: PathBuf,
     pub seeds: Vec<u64>,
-    /// Training subjects. Every arm runs at the first; arms with `curve = true` at all.
-    pub sizes: Vec<usize>,
     pub cohort: Cohort,
     /// Encoders that every run starts from, as the paper starts from trained ones; random weights where absent.
     pub base: Option<Base>,
@@ -105,18 +103,8 @@ pub struct Arm {
     /// Overrides as of `medst pretrain --set`.
     #[serde(default)]
     pub set: Vec<String>,
-    /// Times the base configuration's sequences of a batch, so that shorter sequences make batches of as many studies.
-    #[serde(default = "once")]
-    pub batch_factor: f64,
-    /// Whether it runs at all training sizes.
-    #[serde(default)]
-    pub curve: bool,
     /// What it is compared with, if that is not the control.
     pub against: Option<String>,
-}
-
-fn once() -> f64 {
-    1.0
 }
 
 impl Study {
@@ -138,7 +126,6 @@ impl Study {
     fn check(&self) -> Result<()> {
         let (scale, table) = (&self.scale, &self.table);
         ensure!(!scale.seeds.is_empty(), "seeds = []: at least one is needed");
-        ensure!(!scale.sizes.is_empty(), "sizes = []: at least one is needed");
         ensure!(!table.outcomes.is_empty(), "there is no [[outcome]]");
         self.arm(&table.control)?;
         let twice =
@@ -149,7 +136,6 @@ impl Study {
         for arm in &table.arms {
             let plain = |letter: char| letter.is_ascii_alphanumeric() || "-.".contains(letter);
             ensure!(arm.name.chars().all(plain), "arm `{}`: names are letters, digits, - and .", arm.name);
-            ensure!(arm.batch_factor > 0.0, "arm `{}`: batch_factor must be above 0", arm.name);
             if let Some(other) = &arm.against {
                 self.arm(other).with_context(|| format!("arm `{}`", arm.name))?;
             }
@@ -178,32 +164,17 @@ impl Study {
         (other != arm.name).then_some(other)
     }
 
-    /// All units: every arm at the first size in the table's order, all seeds of one before the next; then the other sizes.
+    /// All units: every arm in the table's order, all seeds of one before the next.
     pub fn units(&self) -> Vec<Unit> {
-        let mut units = Vec::new();
-        for (place, &size) in self.scale.sizes.iter().enumerate() {
-            for arm in self.table.arms.iter().filter(|arm| place == 0 || arm.curve) {
-                units.extend(self.scale.seeds.iter().map(|&seed| Unit { arm: arm.name.clone(), size, seed }));
-            }
-        }
-        units
+        let of =
+            |arm: &Arm| self.scale.seeds.iter().map(|&seed| Unit { arm: arm.name.clone(), seed }).collect::<Vec<_>>();
+        self.table.arms.iter().flat_map(of).collect()
     }
 
     /// The overrides of a unit's run, the run's own folders apart.
     pub fn settings(&self, unit: &Unit) -> Result<Vec<String>> {
-        let arm = self.arm(&unit.arm)?;
-        let mut settings = vec![format!("train.seed={}", unit.seed), format!("data.subjects={}", unit.size)];
-        if arm.batch_factor != 1.0 {
-            let base: toml::Table = toml::from_str(&self.pretrain_text)?;
-            let sequences = base.get("train").and_then(|train| train.get("sequences_per_batch"));
-            let sequences = sequences.and_then(toml::Value::as_integer).with_context(|| {
-                format!("{}: batch_factor needs train.sequences_per_batch", self.pretrain.display())
-            })?;
-            settings
-                .push(format!("train.sequences_per_batch={}", (sequences as f64 * arm.batch_factor).round().max(1.0)));
-        }
-        settings.extend(arm.set.iter().cloned());
-        Ok(settings)
+        let seed = format!("train.seed={}", unit.seed);
+        Ok(std::iter::once(seed).chain(self.arm(&unit.arm)?.set.iter().cloned()).collect())
     }
 
     /// Tells apart what a record was made with: everything that decides a unit's figures, the program apart.
@@ -258,13 +229,11 @@ mod tests {
 
     fn well_formed(study: &Study) {
         let units = study.units();
-        let (seeds, sizes) = (study.scale.seeds.len(), study.scale.sizes.len());
-        assert!(seeds >= 5 && sizes >= 2);
-        // All seeds of an arm before the next arm, every arm before other sizes.
-        let first = units[..seeds].iter().map(|unit| (unit.arm.as_str(), unit.size)).collect::<Vec<_>>();
-        assert_eq!(first, vec![("full", study.scale.sizes[0]); seeds]);
-        let curves = study.table.arms.iter().filter(|arm| arm.curve).count();
-        assert_eq!(units.len(), seeds * (study.table.arms.len() + curves * (sizes - 1)));
+        let seeds = study.scale.seeds.len();
+        assert!(seeds >= 5);
+        // All seeds of an arm before the next arm.
+        assert!(units[..seeds].iter().all(|unit| unit.arm == "full"));
+        assert_eq!(units.len(), seeds * study.table.arms.len());
         for arm in &study.table.arms {
             assert_eq!(arm.primary.is_empty(), arm.name == study.table.control, "{}", arm.name);
         }
@@ -275,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_fingerprint_changes_with_values_and_not_with_comments() {
-        let unit = Unit { arm: "no-local".into(), size: 10, seed: 1 };
+        let unit = Unit { arm: "no-local".into(), seed: 1 };
         let (plain, mut other) = (small(), small());
         other.pretrain_text += "\n# a remark\n";
         assert_eq!(plain.fingerprint(&unit).unwrap(), other.fingerprint(&unit).unwrap());
@@ -284,9 +253,7 @@ mod tests {
         let mut larger = small();
         larger.scale.cohort.subjects += 1;
         assert_ne!(plain.fingerprint(&unit).unwrap(), larger.fingerprint(&unit).unwrap());
-        assert!(plain.settings(&unit).unwrap().contains(&"loss.local_weight=0".to_string()));
-        let factor = plain.settings(&Unit { arm: "length-2".into(), ..unit }).unwrap();
-        assert!(factor.contains(&"train.sequences_per_batch=36".to_string()), "{factor:?}");
+        assert_eq!(plain.settings(&unit).unwrap(), ["train.seed=1", "loss.local_weight=0"]);
     }
 
     #[test]
@@ -304,7 +271,7 @@ mod tests {
         write("pretrain.toml", "");
         write(
             "study.toml",
-            "arms = \"arms.toml\"\npretrain = \"pretrain.toml\"\nresults = \"r\"\nseeds = [1]\nsizes = [1]\n[cohort]\nsubjects = 1\n\
+            "arms = \"arms.toml\"\npretrain = \"pretrain.toml\"\nresults = \"r\"\nseeds = [1]\n[cohort]\nsubjects = 1\n\
              benchmark_subjects = 1\ndifficulty = \"hard\"\npicture = 64\nimage_size = 64\n",
         );
         let full = arm("full", "primary = []");

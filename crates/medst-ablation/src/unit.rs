@@ -1,4 +1,4 @@
-//! One arm, seed and training size: pre-train, evaluate, keep the figures.
+//! One arm and seed: pre-train, evaluate, keep the figures.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,7 +17,6 @@ use crate::study::Study;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unit {
     pub arm: String,
-    pub size: usize,
     pub seed: u64,
 }
 
@@ -84,12 +83,11 @@ impl How {
 ///
 /// * `base`: weights whose encoders it starts from.
 pub fn run(study: &Study, unit: &Unit, corpora: &Corpora, base: Option<&Trained>, how: &How) -> Result<Record> {
-    let folder = how.work.join("runs").join(format!("{}-{}-{}", unit.arm, unit.size, unit.seed));
+    let folder = how.work.join("runs").join(format!("{}-{}", unit.arm, unit.seed));
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
     }
     let mut record = Record {
-        size: unit.size,
         seed: unit.seed,
         fingerprint: study.fingerprint(unit)?,
         base: base.map(|base| base.checksum.clone()),

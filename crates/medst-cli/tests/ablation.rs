@@ -58,7 +58,6 @@ fn a_study_runs_resumes_and_reports() {
         pretrain = "pretrain.toml"
         results = "results"
         seeds = [1, 2]
-        sizes = [30, 20]
         [cohort]
         subjects = 60
         benchmark_subjects = 60
@@ -73,18 +72,18 @@ fn a_study_runs_resumes_and_reports() {
         "#,
     )
     .unwrap();
-    let arms = ["--arms", "full,length-2"];
+    let arms = ["--arms", "full,no-local"];
 
     // Not even the encoders that runs start from: they are begun, and taken up again.
-    let said = study.units(&["--arms", "full", "--sizes", "30", "--minutes", "0"]);
+    let said = study.units(&["--arms", "full", "--minutes", "0"]);
     assert!(said.contains("out of time before the first unit; 2 units are left"), "{said}");
     assert!(!at.join("results").exists());
 
     // One arm after the other; what is done is not done twice.
-    let said = study.units(&["--arms", "full", "--sizes", "30"]);
+    let said = study.units(&["--arms", "full"]);
     assert!(said.contains("0 of 2 units are done") && said.contains("0 units are left"), "{said}");
     let first = fs::read_to_string(at.join("results/full.jsonl")).unwrap();
-    let said = study.units(&[&arms[..], &["--sizes", "30"]].concat());
+    let said = study.units(&arms);
     assert!(said.contains("2 of 4 units are done"), "{said}");
     assert_eq!(fs::read_to_string(at.join("results/full.jsonl")).unwrap(), first);
     assert_eq!(first.lines().count(), 2);
@@ -94,39 +93,39 @@ fn a_study_runs_resumes_and_reports() {
         assert!(record["figures"][outcome][0].is_f64(), "{outcome}: {record}");
     }
     assert!(record["losses"]["total"].as_f64().unwrap() > 0.0, "{record}");
-    assert!(!at.join("work/runs/full-30-1").exists(), "models are not kept");
+    assert!(!at.join("work/runs/full-1").exists(), "models are not kept");
 
     // No time left: nothing begins.
-    let said = study.units(&[&arms[..], &["--minutes", "0"]].concat());
+    let said = study.units(&["--arms", "no-lateral", "--minutes", "0"]);
     assert!(said.contains("2 units are left"), "{said}");
-    assert!(study.run(&["plan", "study.toml", "--arms", "full"], 0).contains("2 of   4 done"));
+    assert!(study.run(&["plan", "study.toml", "--arms", "full"], 0).contains("2 of   2 done"));
 
-    study.run(&["report", "study.toml", "--arms", "full,length-2", "--out", "evidence.md"], 0);
+    study.run(&["report", "study.toml", "--arms", "full,no-local,no-lateral", "--out", "evidence.md"], 0);
     let page = fs::read_to_string(at.join("evidence.md")).unwrap();
-    assert!(page.contains("**4 of 6 runs are in**") && page.contains("| `length-2` |"), "{page}");
+    assert!(page.contains("**4 of 6 runs are in**") && page.contains("| `no-local` |"), "{page}");
     let drawn = fs::read_to_string(at.join("evidence/difference-order.svg")).unwrap();
-    assert!(drawn.starts_with("<svg") && drawn.contains("length-2"));
+    assert!(drawn.starts_with("<svg") && drawn.contains("no-local"));
 
     // The same configuration may give other base weights elsewhere: that is noted, said, and nothing compared across.
     let base = record["base"].as_str().unwrap();
     assert!(
-        base.len() == 12 && page.contains(&format!("30 subjects `{base}`.")) && !page.contains("They differ"),
+        base.len() == 12 && page.contains(&format!("SHA-256: `{base}`.")) && !page.contains("runs of the same base"),
         "{page}"
     );
-    let own = fs::read_to_string(at.join("results/length-2.jsonl")).unwrap();
-    fs::write(at.join("results/length-2.jsonl"), own.replace(base, "0123456789ab")).unwrap();
-    study.run(&["report", "study.toml", "--arms", "full,length-2", "--out", "other.md"], 0);
+    let own = fs::read_to_string(at.join("results/no-local.jsonl")).unwrap();
+    fs::write(at.join("results/no-local.jsonl"), own.replace(base, "0123456789ab")).unwrap();
+    study.run(&["report", "study.toml", "--arms", "full,no-local", "--out", "other.md"], 0);
     let page = fs::read_to_string(at.join("other.md")).unwrap();
-    assert!(page.contains("`0123456789ab`") && page.contains("They differ"), "{page}");
+    assert!(page.contains("`0123456789ab`") && page.contains("runs of the same base"), "{page}");
     assert!(!page.contains("## Claims"), "runs of different bases are compared: {page}");
-    let said = study.units(&[&arms[..], &["--sizes", "30,20", "--minutes", "0"]].concat());
+    let said = study.units(&["--arms", "full,no-local,no-lateral", "--minutes", "0"]);
     assert!(said.contains("2 records are of another base than"), "{said}");
-    fs::write(at.join("results/length-2.jsonl"), own).unwrap();
+    fs::write(at.join("results/no-local.jsonl"), own).unwrap();
 
     // What a record was made with counts: another base configuration makes it stale.
     let warmer = with_line(&fs::read_to_string(at.join("pretrain.toml")).unwrap(), "lr = ", "lr = 3e-3");
     fs::write(at.join("pretrain.toml"), warmer).unwrap();
-    assert!(study.run(&["plan", "study.toml", "--arms", "full"], 0).contains("0 of   4 done"));
+    assert!(study.run(&["plan", "study.toml", "--arms", "full"], 0).contains("0 of   2 done"));
 
     let said = study.run(&["plan", "study.toml", "--arms", "fulll"], 1);
     assert!(said.contains("no arm `fulll`") && said.contains("no-local"), "{said}");

@@ -11,7 +11,7 @@ use crate::convert::input::{Input, one_or_many};
 use crate::eval::result::Task;
 use crate::loss::config::LossConfig;
 use crate::model::config::{ModelConfig, Precision};
-use crate::{Error, Result};
+use crate::{Error, Result, removed};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -45,10 +45,6 @@ pub struct DataConfig {
     pub sequence_length: Option<usize>,
     /// Shorter sequences of two studies or more take part in the temporal loss as well.
     pub short_sequences: bool,
-    /// Train on this many subjects, chosen by a hash of their ids (fewer are among more); all where absent.
-    pub subjects: Option<usize>,
-    /// Share of the lateral views that training and validation see, chosen by a hash of the study's id.
-    pub lateral_fraction: f64,
 }
 
 impl Default for DataConfig {
@@ -62,8 +58,6 @@ impl Default for DataConfig {
             statements: 0.0,
             sequence_length: None,
             short_sequences: false,
-            subjects: None,
-            lateral_fraction: 1.0,
         }
     }
 }
@@ -130,6 +124,8 @@ pub struct TrainConfig {
     pub checkpoint_activations: bool,
     /// What the layers compute in. Parameters, statistics and losses are float32 in any case.
     pub precision: Precision,
+    /// Decay of a moving average of the weights ([`crate::train::average`]), which is then what is validated and used; 0: none.
+    pub average: f64,
     pub seed: u64,
     /// Optimiser steps between validations; 0: at the end of every epoch.
     pub validate_every: u64,
@@ -154,6 +150,7 @@ impl Default for TrainConfig {
             encode_studies: 0,
             checkpoint_activations: false,
             precision: Precision::Float32,
+            average: 0.0,
             seed: 42,
             validate_every: 0,
             patience: 5,
@@ -214,23 +211,35 @@ impl Config {
     /// Reads a TOML file, applies `key.path=value` overrides, and validates.
     ///
     /// # Errors
-    /// Names the file, and the key that is unknown or out of range.
+    /// Names the file, and the key that is unknown, has been removed, or is out of range.
     pub fn load(path: &Path, overrides: &[String]) -> Result<Config> {
-        let text = input::read_to_string(path, input::TEXT).map_err(Error::io(path))?;
-        Config::parse(&text, overrides).map_err(|error| match error {
-            Error::Config(message) => Error::Config(format!("{}: {message}", path.display())),
-            other => other,
-        })
+        Config::parse(&read(path)?, overrides).map_err(|error| in_file(path, error))
+    }
+
+    /// Reads what a run saved, perhaps of an earlier version: removed keys at their former default are passed over.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn saved(path: &Path) -> Result<Config> {
+        let config = table(&read(path)?).and_then(|mut table| {
+            removed::drop_defaults(&mut table);
+            Config::from_table(table)
+        });
+        config.map_err(|error| in_file(path, error))
     }
 
     /// As [`Config::load`], from text.
     pub fn parse(text: &str, overrides: &[String]) -> Result<Config> {
-        let fail = |message: String| Error::Config(message.trim_end().to_string());
-        let mut table: toml::Table = toml::from_str(text).map_err(|error| fail(error.to_string()))?;
+        let mut table = table(text)?;
         for assignment in overrides {
-            set(&mut table, assignment).map_err(fail)?;
+            set(&mut table, assignment).map_err(Error::Config)?;
         }
-        let config: Config = table.try_into().map_err(|error: toml::de::Error| fail(error.to_string()))?;
+        Config::from_table(table)
+    }
+
+    fn from_table(table: toml::Table) -> Result<Config> {
+        removed::refuse(&table).map_err(Error::Config)?;
+        let config: Config = table.try_into().map_err(unreadable)?;
         config.validate()?;
         Ok(config)
     }
@@ -260,7 +269,6 @@ impl Config {
         }
         let at_least_one = [
             ("data.loader_threads", self.data.loader_threads as u64),
-            ("data.subjects", self.data.subjects.unwrap_or(1) as u64),
             ("train.epochs", train.epochs),
             ("train.max_steps", train.max_steps.unwrap_or(1)),
             ("train.sequences_per_batch", train.sequences_per_batch as u64),
@@ -276,10 +284,9 @@ impl Config {
         if let Some(length) = self.data.sequence_length.filter(|&length| length < 2) {
             return Err(Error::Config(format!("data.sequence_length = {length}: must be at least 2")));
         }
-        let lateral_fraction = self.data.lateral_fraction;
         let ranges = [
-            ("data.lateral_fraction", lateral_fraction, (0.0..=1.0).contains(&lateral_fraction)),
             ("data.statements", self.data.statements, (0.0..=1.0).contains(&self.data.statements)),
+            ("train.average", train.average, (0.0..1.0).contains(&train.average)),
             ("optimizer.lr", optimizer.lr, optimizer.lr > 0.0),
             ("optimizer.min_lr", optimizer.min_lr, (0.0..=optimizer.lr).contains(&optimizer.min_lr)),
             ("optimizer.betas[0]", optimizer.betas[0], (0.0..1.0).contains(&optimizer.betas[0])),
@@ -301,6 +308,26 @@ impl Config {
     /// Only if a path is not UTF-8.
     pub fn to_toml(&self) -> Result<String> {
         toml::to_string_pretty(self).map_err(|error| Error::Config(error.to_string()))
+    }
+}
+
+fn read(path: &Path) -> Result<String> {
+    input::read_to_string(path, input::TEXT).map_err(Error::io(path))
+}
+
+fn table(text: &str) -> Result<toml::Table> {
+    toml::from_str(text).map_err(unreadable)
+}
+
+fn unreadable(error: toml::de::Error) -> Error {
+    Error::Config(error.to_string().trim_end().to_string())
+}
+
+/// Names the file of a configuration that cannot be used.
+fn in_file(path: &Path, error: Error) -> Error {
+    match error {
+        Error::Config(message) => Error::Config(format!("{}: {message}", path.display())),
+        other => other,
     }
 }
 
@@ -376,19 +403,29 @@ mod tests {
         assert!(error("", &["train.seed"]).contains("expected key=value"));
         assert!(error("", &["train.seed=1", "train.seed.x=1"]).contains("is not a section"));
         assert!(error("", &["model.text.max_tokens=600"]).contains("max_positions"));
-        assert!(error("", &["loss.temporal_mappings=[]"]).contains("loss.temporal_weight = 0"));
-        let twice = "loss.temporal_mappings=[\"image_to_image\", \"image_to_image\"]";
-        assert!(error("", &[twice]).contains("named twice"));
-        assert!(error("", &["loss.temporal_mappings=[\"sideways\"]"]).contains("image_to_report"));
-        assert!(error("", &["loss.soft_targets=0.5", "loss.global=sigmoid"]).contains("set one of them"));
-        assert!(error("", &["loss.global_parts=0"]).contains("loss.global_parts = 0"));
-        assert!(error("", &["loss.soft_targets=1.5"]).contains("loss.soft_targets = 1.5"));
-        assert!(error("", &["loss.soft_target_momentum=1.5"]).contains("loss.soft_target_momentum = 1.5"));
+        assert!(error("", &["train.average=1"]).contains("train.average = 1"));
+        assert!(error("", &["loss.importance=both"]).contains("uniform"));
         assert!(error("", &["loss.reverse_mapping_weight=nan"]).contains("loss.reverse_mapping_weight"));
-        assert!(error("", &["data.lateral_fraction=2"]).contains("data.lateral_fraction = 2"));
         assert!(error("", &["data.sequence_length=1"]).contains("data.sequence_length = 1"));
-        assert!(error("", &["data.subjects=0"]).contains("data.subjects = 0"));
         assert!(error("", &["model.lateral=sideways"]).contains("ignored"));
-        assert!(error("", &["model.quirks.padding=true"]).contains("padding_words"));
+    }
+
+    #[test]
+    fn removed_keys_are_refused_by_name_and_passed_over_in_what_a_run_saved() {
+        assert!(
+            error("", &["data.subjects=700"]).contains("`data.subjects` has been removed: prepare a smaller corpus")
+        );
+        assert!(error("[loss]\nsoft_targets = 0.0\n", &[]).contains("`loss.soft_targets` has been removed"));
+        assert!(error("", &["model.quirks.raw_context=true"]).contains("model.semantics = \"reference\""));
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/phantom/config.toml");
+        let config = Config::saved(&shipped).unwrap();
+        assert_eq!((config.model.text.vocabulary, config.train.average), (377, 0.0));
+        assert!(Config::load(&shipped, &[]).unwrap_err().to_string().contains("phantom/config.toml"));
+        // What asks for something else than what is computed now is refused in any file.
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        std::fs::write(&path, "[loss]\nsoft_targets = 0.3\nglobal_parts = 1\n").unwrap();
+        let refused = Config::saved(&path).unwrap_err().to_string();
+        assert!(refused.contains("config.toml: `loss.soft_targets`"), "{refused}");
     }
 }

@@ -58,7 +58,7 @@ pub fn inspect(path: &Path) -> Result<Inspected> {
         return Ok(Inspected::Corpus { path: owned, manifest, fingerprint });
     }
     if path.join(CONFIG).exists() {
-        Config::load(&path.join(CONFIG), &[])?;
+        Config::saved(&path.join(CONFIG))?;
         let summary = RunSummary::read(path, Ending::Stopped, 0)?;
         let checkpoint = read_card(path).ok().map(|(_, card)| Box::new(card));
         return Ok(Inspected::Run { path: owned, summary: Box::new(summary), checkpoint });

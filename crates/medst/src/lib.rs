@@ -27,6 +27,7 @@ pub mod loss;
 pub mod memory;
 pub mod model;
 mod ops;
+mod removed;
 pub mod train;
 pub mod verify;
 

@@ -105,14 +105,10 @@ fn several_processes_compute_the_steps_of_one() {
             .iter()
             .any(|line| line["studies"] != lines(&at.join("uneven-1"), "train")[0]["studies"])
     );
-    // A teacher that follows the model, and gives the targets of the whole batch.
-    let taught = [
-        "loss.soft_targets=0.3",
-        "loss.soft_target_similarity=momentum",
-        "loss.soft_target_momentum=0.8",
-        "loss.negatives=other_subjects",
-    ];
-    agree(at, "taught", &[&long[..], &taught[..], &["train.sequences_per_batch=7"]].concat(), &[2]);
+    // An average of the weights, which is what is validated and kept.
+    let averaged = ["train.average=0.9", "loss.negatives=other_subjects", "train.sequences_per_batch=7"];
+    agree(at, "averaged", &[&long[..], &averaged[..]].concat(), &[2]);
+    assert!(at.join("averaged-2/last/trained.safetensors").exists());
     // Everything beyond the paper.
     let beyond = [
         "model.temperature=learned",
@@ -131,8 +127,8 @@ fn several_processes_compute_the_steps_of_one() {
     // One process has no study.
     agree(at, "empty", &[&long[..], &beyond[..], &["train.sequences_per_batch=1"]].concat(), &[2]);
     assert!(lines(&at.join("beyond-1"), "train").iter().any(|line| line["phrases"] != 0.0 && line["courses"] != 0.0));
-    // Batches without a full sequence, processes without a study, processes without a lateral view.
-    let sparse = ["train.sequences_per_batch=3", "data.sequence_length=6", "data.lateral_fraction=0.1"];
+    // Batches without a full sequence, processes without a study or without a lateral view.
+    let sparse = ["train.sequences_per_batch=3", "data.sequence_length=6"];
     agree(at, "sparse", &[&long[..], &sparse[..]].concat(), &[4]);
     let steps = lines(&at.join("sparse-1"), "train");
     assert!(steps.iter().any(|line| line["forward_mapping"] == 0.0), "every batch had a full sequence");

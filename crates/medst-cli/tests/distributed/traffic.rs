@@ -32,7 +32,7 @@ fn what_is_passed_follows_from_the_configuration() {
         ("float", 2, &["train.precision=float32", "model.image.depth=2", "model.text.layers=3"]),
         ("accumulated", 2, &["train.accumulate=2"]),
         ("chunks", 2, &["train.encode_studies=2"]),
-        ("taught", 2, &["loss.soft_targets=0.3", "loss.soft_target_similarity=momentum"]),
+        ("averaged", 2, &["train.average=0.9"]),
     ] {
         let (config, counted) = train(name, processes, &[&short[..], settings].concat());
         let steps = lines(&at.join(name), "train");

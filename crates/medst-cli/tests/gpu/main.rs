@@ -103,12 +103,8 @@ fn pre_training_on_a_gpu_is_that_on_a_cpu() {
         ("reference", &["model.semantics=reference"]),
         ("chunks", &["train.encode_studies=3"]),
         ("blocks", &["train.checkpoint_activations=true", "train.accumulate=2"]),
-        (
-            "teacher",
-            &["loss.soft_targets=0.3", "loss.soft_target_similarity=momentum", "loss.negatives=other_subjects"],
-        ),
-        ("texts", &["loss.soft_targets=0.3", "loss.soft_target_similarity=text", "loss.importance=both"]),
-        ("days", &["loss.global=sigmoid", "loss.temporal_times=days", "loss.importance=uniform"]),
+        ("averaged", &["train.average=0.9", "loss.negatives=other_subjects"]),
+        ("sigmoid", &["loss.global=sigmoid", "loss.importance=uniform"]),
     ];
     for (name, settings) in variants {
         let [cpu, gpu] = ["cpu", "cuda"].map(|device| {

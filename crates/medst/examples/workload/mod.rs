@@ -86,7 +86,7 @@ impl Workload {
         let model = &self.config.model;
         let batch = Batch {
             images: ImageInput { frontal: pixels(studies), lateral: pixels(lateral_rows.len() as i64), lateral_rows },
-            reports: ReportInput::new(&reports, |id| id % 5 == 0, 102, model.text.max_tokens, model.report_rules()),
+            reports: ReportInput::new(&reports, |id| id % 5 == 0, 102, model.text.max_tokens, model.semantics),
             relations: Relations::of_sequences(Tensor::from_slice(&sequences).view([-1, 4])),
             truth: None,
         };

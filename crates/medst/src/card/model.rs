@@ -92,11 +92,15 @@ fn training(path: &Path) -> Result<String> {
     if !file.exists() {
         return Ok("Unknown: there is no configuration next to the weights.".into());
     }
-    let Config { optimizer, train, loss, .. } = Config::load(&file, &[])?;
+    let Config { optimizer, train, loss, .. } = Config::saved(&file)?;
+    let average = match train.average {
+        0.0 => String::new(),
+        decay => format!(", moving average of the weights with decay {decay}"),
+    };
     let steps = train.max_steps.map_or(String::new(), |steps| format!(", at most {steps} steps"));
     Ok(format!(
         "{} epochs{steps}, {} sequences per batch, {} batches per step; AdamW, learning rate {:e} (warm-up over {:.0} % of the steps, then \
-         cosine), weight decay {}; weights of the losses: global {}, local {}, temporal {}; seed {}.",
+         cosine), weight decay {}{average}; weights of the losses: global {}, local {}, temporal {}; seed {}.",
         train.epochs,
         train.sequences_per_batch,
         train.accumulate,

@@ -11,9 +11,8 @@
 //! | the local and the global loss, two accuracies | one sum | `4 e` |
 //! | whether to stop | one sum | 8 |
 //!
-//! All but the first and the last are there once for each batch of an accumulated step. A momentum teacher gathers its embeddings as well, images and
-//! reports apart. The bytes are those of the tensors; what a network moves
-//! depends on the algorithm ([`forecast`](super::forecast)).
+//! All but the first and the last are there once for each batch of an accumulated step. The bytes are those of the tensors; what
+//! a network moves depends on the algorithm ([`forecast`](super::forecast)).
 
 use super::Traffic;
 use crate::config::Config;
@@ -94,11 +93,10 @@ pub(super) fn embeddings(config: &Config) -> u64 {
 pub fn step(config: &Config, batches: &[u64]) -> Traffic {
     let e = element(config);
     let statistics = statistics(config);
-    let teachers = u64::from(config.loss.has_teacher());
     let batch = Traffic {
         sums: statistics.len() as u64 + 2,
         summed_bytes: statistics.iter().sum::<u64>() + LOSSES * e,
-        gathers: 1 + 2 * teachers,
+        gathers: 1,
         ..Traffic::default()
     };
     let embeddings = batches.iter().sum::<u64>() * embeddings(config);
@@ -106,20 +104,20 @@ pub fn step(config: &Config, batches: &[u64]) -> Traffic {
     let gradients = Traffic {
         sums: buckets.len() as u64 + 1,
         summed_bytes: buckets.iter().sum::<u64>() * e + embeddings + 8,
-        gathered_bytes: (1 + teachers) * embeddings,
+        gathered_bytes: embeddings,
         ..Traffic::default()
     };
     batch * batches.len() as u64 + gradients
 }
 
-/// Until the first step: all processes compare their configurations and take over weights, moments, statistics and the place of the run; also
-/// those of a momentum teacher.
+/// Until the first step: all processes compare their configurations and take over weights, moments, statistics and the place of
+/// the run, and the moving average of weights and statistics where there is one.
 pub fn start(config: &Config) -> Traffic {
     let (parameters, running) = (parameters(&config.model), running(&config.model));
-    let teachers = u64::from(config.loss.has_teacher());
+    let averages = u64::from(config.train.average > 0.0);
     Traffic {
-        broadcasts: 3 + HEADS * 4 + teachers,
-        broadcast_bytes: (3 * parameters + running + teachers * (parameters + running)) * element(config),
+        broadcasts: 3 + HEADS * 4 + averages,
+        broadcast_bytes: (3 * parameters + running + averages * (parameters + running)) * element(config),
         messages: 3,
         ..Traffic::default()
     }

@@ -81,7 +81,7 @@ impl Reader<'_> {
         let window = self.config.text.max_tokens as usize;
         let tokens: Vec<Vec<u32>> = texts.iter().map(|text| self.pieces.encode(text.as_ref(), window)).collect();
         let continues = |id| self.pieces.is_continuation(id);
-        ReportInput::new(&tokens, continues, self.pieces.separator(), window as i64, self.config.report_rules())
+        ReportInput::new(&tokens, continues, self.pieces.separator(), window as i64, self.config.semantics)
     }
 
     fn pictures(&self, corpus: &Corpus, studies: &[&Study]) -> Result<ImageInput> {

@@ -121,6 +121,7 @@ mod tests {
     use tch::Device;
 
     use super::*;
+    use crate::model::config::Semantics;
     use crate::model::importance::Importance;
     use crate::model::projection::unit;
 
@@ -163,8 +164,7 @@ mod tests {
                 lateral_rows: &self.rows,
             };
             let [words, patches] = &self.importance;
-            let layers =
-                Layers { word_importance: words, patch_importance: patches, padding_words: false, raw_context: false };
+            let layers = Layers { word_importance: words, patch_importance: patches, semantics: Semantics::Corrected };
             let config = LossConfig::default();
             of_tokens(&layers, &tokens, &Scale::fixed(config.global_temperature), &config, None)
         }

@@ -34,19 +34,8 @@ pub struct LossConfig {
     pub variance_weight: f64,
     pub global: GlobalKind,
     pub negatives: Negatives,
-    /// The batch is contrasted in this many parts, as devices that gather no negatives from each other would; 1: whole.
-    pub global_parts: i64,
-    /// Share of the target that goes to studies whose reports resemble a study's own; 0: a study is its own only target.
-    pub soft_targets: f64,
-    pub soft_target_similarity: Similarity,
-    pub soft_target_temperature: f64,
-    /// Share of itself that the momentum teacher keeps at every step.
-    pub soft_target_momentum: f64,
     pub local: LocalKind,
     pub importance: ImportanceKind,
-    /// The sequences between which the temporal losses map, each `source → target`; their losses are summed.
-    pub temporal_mappings: Vec<Mapping>,
-    pub temporal_times: Times,
 }
 
 /// The form of the global loss.
@@ -71,19 +60,6 @@ pub enum Negatives {
     OtherSubjects,
 }
 
-/// What makes two reports resemble each other.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Similarity {
-    /// The word pieces they share: cosine of their sets.
-    #[default]
-    Text,
-    /// The cosine of their embeddings, as the model has them at that step.
-    Embedding,
-    /// How well the one's image fits the other's report, as a slower model sees it ([`crate::train::teacher`]).
-    Momentum,
-}
-
 /// What the local loss tells a word's context apart from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -104,29 +80,6 @@ pub enum ImportanceKind {
     Learned,
     /// All queries alike.
     Uniform,
-    /// Queries as with `learned`; and keys, by their own importance, where a query's context is drawn from them.
-    Both,
-}
-
-/// From which sequence to which.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Mapping {
-    ImageToReport,
-    ReportToImage,
-    ImageToImage,
-    ReportToReport,
-}
-
-/// What time is in reverse mapping regression.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Times {
-    /// The number of the step.
-    #[default]
-    Steps,
-    /// Days since the first study of the sequence, scaled to the range of the steps.
-    Days,
 }
 
 impl Default for LossConfig {
@@ -148,15 +101,8 @@ impl Default for LossConfig {
             variance_weight: 0.001,
             global: GlobalKind::default(),
             negatives: Negatives::default(),
-            global_parts: 1,
-            soft_targets: 0.0,
-            soft_target_similarity: Similarity::default(),
-            soft_target_temperature: 0.1,
-            soft_target_momentum: 0.995,
             local: LocalKind::default(),
             importance: ImportanceKind::default(),
-            temporal_mappings: vec![Mapping::ImageToReport, Mapping::ReportToImage],
-            temporal_times: Times::default(),
         }
     }
 }
@@ -166,11 +112,6 @@ impl LossConfig {
     pub fn reads_reports(&self) -> bool {
         let of_reports = [self.global_weight, self.local_weight, self.temporal_weight, self.change_weight];
         of_reports.iter().chain([&self.phrases_weight, &self.courses_weight]).any(|&weight| weight > 0.0)
-    }
-
-    /// Whether targets come from a slower model.
-    pub fn has_teacher(&self) -> bool {
-        self.soft_targets > 0.0 && self.soft_target_similarity == Similarity::Momentum
     }
 
     /// Refuses values that no run can have, naming the key.
@@ -193,31 +134,10 @@ impl LossConfig {
             ("local_temperature", self.local_temperature, self.local_temperature > 0.0),
             ("temporal_temperature", self.temporal_temperature, self.temporal_temperature > 0.0),
             ("variance_weight", self.variance_weight, true),
-            ("soft_targets", self.soft_targets, (0.0..=1.0).contains(&self.soft_targets)),
-            ("soft_target_temperature", self.soft_target_temperature, self.soft_target_temperature > 0.0),
-            ("soft_target_momentum", self.soft_target_momentum, (0.0..1.0).contains(&self.soft_target_momentum)),
         ];
-        if let Some((key, value, _)) = ranges.into_iter().find(|(_, value, fits)| !fits || !value.is_finite()) {
-            return Err(Error::Config(format!("loss.{key} = {value}: out of range")));
+        match ranges.into_iter().find(|(_, value, fits)| !fits || !value.is_finite()) {
+            Some((key, value, _)) => Err(Error::Config(format!("loss.{key} = {value}: out of range"))),
+            None => Ok(()),
         }
-        if self.global_parts < 1 {
-            return Err(Error::Config(format!("loss.global_parts = {}: must be at least 1", self.global_parts)));
-        }
-        if self.global == GlobalKind::Sigmoid && self.soft_targets > 0.0 {
-            return Err(Error::Config(
-                "loss.soft_targets: the sigmoid loss has no distribution over targets; set one of them only".into(),
-            ));
-        }
-        let mappings = &self.temporal_mappings;
-        if mappings.is_empty() {
-            return Err(Error::Config(
-                "loss.temporal_mappings = []: at least one is needed; loss.temporal_weight = 0 switches them off"
-                    .into(),
-            ));
-        }
-        if mappings.iter().enumerate().any(|(place, own)| mappings[..place].contains(own)) {
-            return Err(Error::Config(format!("loss.temporal_mappings = {mappings:?}: one is named twice")));
-        }
-        Ok(())
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! `logits = image · reportᵀ / temperature`, `L = CE(logits, diagonal) + CE(logitsᵀ, diagonal)` — a sum, not a mean.
 //!
-//! Beyond the paper, each off by default: [`candidates`] takes pairs out of the contrast, [`mod@soft_targets`] share the target
-//! among near-identical reports (`CE` is then `−Σ target · log softmax`), [`mod@sigmoid`] is another form of the loss.
+//! Beyond the paper, each off by default: [`candidates`] takes pairs out of the contrast, [`mod@sigmoid`] is another form of the
+//! loss.
 //!
 //! # Shapes
 //! `image`, `report`: `[B, D]` unit vectors, row `b` of both from study `b`.
@@ -14,7 +14,7 @@ use tch::{Kind, Tensor};
 
 use super::config::{GlobalKind, LossConfig};
 use super::scale::Scale;
-use super::{candidates, sigmoid, soft_targets};
+use super::{candidates, sigmoid};
 use crate::model::input::Relations;
 
 /// The loss and the retrieval accuracy of its logits.
@@ -61,35 +61,22 @@ pub fn part(
     let excluded = candidates::excluded(rows, studies, relations, config, image.device());
     let loss = match config.global {
         GlobalKind::Sigmoid => sigmoid::sigmoid(&images, rows, excluded.as_ref(), scale.bias()),
-        GlobalKind::Softmax => {
-            let targets = soft_targets::targets(report, rows, excluded.as_ref(), relations, config);
-            let [of_images, of_reports] = targets.map_or([None, None], |both| both.map(Some));
-            softmax(&images, rows, excluded.as_ref(), of_images.as_ref())
-                + softmax(&reports, rows, excluded.as_ref(), of_reports.as_ref())
-        }
+        GlobalKind::Softmax => softmax(&images, rows, excluded.as_ref()) + softmax(&reports, rows, excluded.as_ref()),
     };
     let [images, reports] = [images, reports].map(|scores| accuracies(&scores.detach(), rows));
     let [accuracy_at_1, accuracy_at_5] = [0, 1].map(|place| (&images[place] + &reports[place]) / 2.0);
     Global { loss, accuracy_at_1, accuracy_at_5 }
 }
 
-/// The sum over `rows` of the cross entropy of `logits` `[R, B]`, without the pairs that are `excluded`, towards the row's own study or towards
-/// `targets`; divided by `B`.
-fn softmax(logits: &Tensor, rows: &Range<i64>, excluded: Option<&Tensor>, targets: Option<&Tensor>) -> Tensor {
+/// The sum over `rows` of the cross entropy of `logits` `[R, B]`, without the pairs that are `excluded`, towards the row's own
+/// study; divided by `B`.
+fn softmax(logits: &Tensor, rows: &Range<i64>, excluded: Option<&Tensor>) -> Tensor {
     let studies = logits.size()[1] as f64;
     let candidates = match excluded {
         Some(excluded) => logits.masked_fill(excluded, f64::NEG_INFINITY),
         None => logits.shallow_clone(),
     };
-    let mut likelihood = candidates.log_softmax(1, None::<Kind>);
-    let Some(targets) = targets else {
-        return -likelihood.diagonal(rows.start, 0, 1).sum(None::<Kind>) / studies;
-    };
-    if let Some(excluded) = excluded {
-        // Excluded pairs have no target, and 0 · −∞ would be none either.
-        likelihood = likelihood.masked_fill(excluded, 0.0);
-    }
-    -(targets * likelihood).sum(None::<Kind>) / studies
+    -candidates.log_softmax(1, None::<Kind>).diagonal(rows.start, 0, 1).sum(None::<Kind>) / studies
 }
 
 /// Share of the batch that `rows` add whose own study is the best, and among the five best, of their row of `scores` `[R, B]`. With fewer than five
@@ -105,7 +92,7 @@ fn accuracies(scores: &Tensor, rows: &Range<i64>) -> [Tensor; 2] {
 
 #[cfg(test)]
 mod tests {
-    use super::super::config::{Negatives, Similarity};
+    use super::super::config::Negatives;
     use super::*;
     use proptest::prelude::*;
     use tch::Device;
@@ -142,15 +129,6 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_contrasted_as_batches_of_their_own() {
-        let (x, y) = (units(6, 2), units(6, 3));
-        let config = LossConfig { global_parts: 2, ..LossConfig::default() };
-        let whole = global(&x, &y, &relations(&[]), &config).loss.double_value(&[]);
-        let part = |start: i64| plain(&x.narrow(0, start, 3), &y.narrow(0, start, 3)).loss.double_value(&[]);
-        assert!((whole - (part(0) + part(3)) / 2.0).abs() < 1e-12);
-    }
-
-    #[test]
     fn another_visit_of_the_subject_is_no_negative_when_so_asked() {
         let config = LossConfig { negatives: Negatives::OtherSubjects, ..LossConfig::default() };
         let (x, y) = (units(4, 4), units(4, 5));
@@ -163,27 +141,23 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
-        /// Whatever the variant, the order of the studies is none of its business (parts apart, which are made by order).
+        /// Whatever the variant, the order of the studies is none of its business.
         #[test]
         fn order_changes_nothing(
             subjects in proptest::collection::vec(0u32..3, 6..7), seed in 0i64..1000, rotation in 1i64..6,
-            sigmoid: bool, masked: bool, soft in 0.0f64..1.0,
+            sigmoid: bool, masked: bool,
         ) {
             let config = LossConfig {
                 global: if sigmoid { GlobalKind::Sigmoid } else { GlobalKind::Softmax },
                 negatives: if masked { Negatives::OtherSubjects } else { Negatives::All },
-                soft_targets: if sigmoid { 0.0 } else { soft },
                 ..LossConfig::default()
-            };
-            let known = |subjects: Vec<u32>| Relations {
-                pieces: subjects.iter().map(|&own| vec![own, own + 1]).collect(),
-                ..relations(&subjects)
             };
             let (x, y) = (units(6, seed), units(6, seed + 1));
             let mut moved = subjects.clone();
             moved.rotate_right(rotation as usize);
-            let a = global(&x, &y, &known(subjects), &config).loss.double_value(&[]);
-            let b = global(&x.roll([rotation], [0]), &y.roll([rotation], [0]), &known(moved), &config).loss.double_value(&[]);
+            let a = global(&x, &y, &relations(&subjects), &config).loss.double_value(&[]);
+            let (x, y) = (x.roll([rotation], [0]), y.roll([rotation], [0]));
+            let b = global(&x, &y, &relations(&moved), &config).loss.double_value(&[]);
             prop_assert!(a.is_finite() && (a - b).abs() < 1e-9, "{a} {b}");
         }
 
@@ -191,21 +165,14 @@ mod tests {
         #[test]
         fn parts_add_up(
             subjects in proptest::collection::vec(0u32..3, 7..8), seed in 0i64..1000, first in 0i64..8, second in 0i64..8,
-            sigmoid: bool, masked: bool, parts in 1i64..3, similarity in 0usize..4,
+            sigmoid: bool, masked: bool,
         ) {
             let config = LossConfig {
                 global: if sigmoid { GlobalKind::Sigmoid } else { GlobalKind::Softmax },
                 negatives: if masked { Negatives::OtherSubjects } else { Negatives::All },
-                global_parts: parts,
-                soft_targets: if sigmoid || similarity == 3 { 0.0 } else { 0.4 },
-                soft_target_similarity: [Similarity::Text, Similarity::Embedding, Similarity::Momentum][similarity % 3],
                 ..LossConfig::default()
             };
-            let known = Relations {
-                pieces: subjects.iter().map(|&own| vec![own, own + 1]).collect(),
-                taught: Some([units(7, seed + 2), units(7, seed + 3)]),
-                ..relations(&subjects)
-            };
+            let known = relations(&subjects);
             let both = [units(7, seed), units(7, seed + 1)].map(|own| own.set_requires_grad(true));
             let figures = |own: &Global| [&own.loss, &own.accuracy_at_1, &own.accuracy_at_5].map(|own| own.double_value(&[]));
             let pull = |loss: &Tensor| Tensor::run_backward(&[loss], &both, true, false);

@@ -5,14 +5,11 @@
 //! `a_i = normalise(q_i ⊙ context_i)`, importance `w_i` over `a` (see [`Importance`]), `sim = q · contextᵀ / τ`,
 //! `loss = ½ · 1/B · Σ_b Σ_i w_i · [CE(sim_i, i) + CE(simᵀ_i, i)]`; the whole is words→patches + patches→words.
 //!
-//! How this differs from the reference, which [`Quirks`](crate::model::config::Quirks) reproduce: the reference normalises the context
-//! for words→patches but not for patches→words; padding words ask for patches (though no patch finds them), and the
-//! patches of absent lateral views take part.
+//! How this differs from the reference, which `semantics = "reference"` reproduces: the reference normalises the context for
+//! words→patches but not for patches→words; padding words ask for patches (though no patch finds them), and the patches of
+//! absent lateral views take part.
 //!
-//! Beyond the paper, by configuration: `importance = "uniform"` gives every query the same weight; `importance = "both"` weights the
-//! keys as well: with `v_j` the importance of key `j` (over *its* `a`, with the context that it finds among the queries) the
-//! context of the loss is `Σ_j softmax_j(q_i·k_j / τ + ln v_j) k_j`, so that a query looks for its context where the other side
-//! says that something is. (Equal `v` change nothing.)
+//! `importance = "uniform"` gives every query the same weight, which takes the paper's modality weights away.
 //!
 //! # Shapes
 //! `B` studies, `W` words, `P` patches of a study (one or two views), `D` embedding width.
@@ -23,6 +20,7 @@ use super::across;
 use super::config::{ImportanceKind, LocalKind, LossConfig};
 use crate::device::send_rows;
 use crate::distributed::share::Share;
+use crate::model::config::Semantics;
 use crate::model::importance::Importance;
 use crate::model::projection::unit;
 use crate::model::{ImageEmbeddings, MedSt, ReportEmbeddings};
@@ -32,10 +30,7 @@ use crate::model::{ImageEmbeddings, MedSt, ReportEmbeddings};
 pub struct Layers<'a> {
     pub word_importance: &'a Importance,
     pub patch_importance: &'a Importance,
-    /// Padding words ask for patches (a quirk of the reference).
-    pub padding_words: bool,
-    /// The context of patches among words is not normalised (another).
-    pub raw_context: bool,
+    pub semantics: Semantics,
 }
 
 impl Layers<'_> {
@@ -43,8 +38,7 @@ impl Layers<'_> {
         Layers {
             word_importance: &model.word_importance,
             patch_importance: &model.patch_importance,
-            padding_words: model.config.quirk(|own| own.padding_words),
-            raw_context: model.config.quirk(|own| own.raw_context),
+            semantics: model.config.semantics,
         }
     }
 }
@@ -126,7 +120,7 @@ impl Group {
             normalise_context: true,
             temperature,
         };
-        direction.weights(&direction.context(None))
+        direction.weights(&direction.context())
     }
 }
 
@@ -163,7 +157,7 @@ fn both_directions(
     patches: &Tensor,
     config: &LossConfig,
 ) -> Tensor {
-    let asking = (!layers.padding_words).then_some(word_exists);
+    let asking = (layers.semantics == Semantics::Corrected).then_some(word_exists);
     let temperature = config.local_temperature;
     let of_words = Direction {
         queries: words,
@@ -180,27 +174,18 @@ fn both_directions(
         query_exists: None,
         key_exists: Some(word_exists),
         importance: layers.patch_importance,
-        normalise_context: !layers.raw_context,
+        normalise_context: layers.semantics == Semantics::Corrected,
         temperature,
     };
-    match config.importance {
-        ImportanceKind::Learned => {
-            let own = |direction: &Direction| {
-                let context = direction.context(None);
-                direction.loss(&context, &direction.weights(&context))
-            };
-            own(&of_words) + own(&of_patches)
-        }
-        ImportanceKind::Uniform => {
-            let even = |direction: &Direction| direction.loss(&direction.context(None), &direction.even_weights());
-            even(&of_words) + even(&of_patches)
-        }
-        ImportanceKind::Both => {
-            let [words, patches] = [&of_words, &of_patches].map(|own| own.weights(&own.context(None)));
-            of_words.loss(&of_words.context(Some(&patches)), &words)
-                + of_patches.loss(&of_patches.context(Some(&words)), &patches)
-        }
-    }
+    let loss = |direction: &Direction| {
+        let context = direction.context();
+        let weights = match config.importance {
+            ImportanceKind::Learned => direction.weights(&context),
+            ImportanceKind::Uniform => direction.even_weights(),
+        };
+        direction.loss(&context, &weights)
+    };
+    loss(&of_words) + loss(&of_patches)
 }
 
 /// One direction, from queries `[B, Q, D]` to keys `[B, K, D]`, unit vectors; masks `[B, Q]` and `[B, K]`, true where a token exists.
@@ -221,13 +206,9 @@ struct Context {
 }
 
 impl Direction<'_> {
-    /// What each query finds among the keys; * `of_keys`: importance of the keys `[B, K]`.
-    fn context(&self, of_keys: Option<&Tensor>) -> Context {
+    /// What each query finds among the keys.
+    fn context(&self) -> Context {
         let mut scores = self.queries.bmm(&self.keys.transpose(1, 2)) / self.temperature;
-        if let Some(importance) = of_keys {
-            // The smallest importance that still counts keeps the logarithm, and its gradient, finite.
-            scores += importance.clamp_min(LEAST_IMPORTANCE).log().unsqueeze(1);
-        }
         if let Some(exists) = self.key_exists {
             scores = scores.masked_fill(&exists.logical_not().unsqueeze(1), f64::NEG_INFINITY);
         }
@@ -276,6 +257,3 @@ impl Direction<'_> {
         (weights * entropy).sum(None::<Kind>) * 0.5
     }
 }
-
-/// Of a key, as a share of all.
-const LEAST_IMPORTANCE: f64 = 1e-12;

@@ -1,7 +1,9 @@
 //! The Med-ST losses (paper, sections 3.3 and 3.4): pure functions of embeddings, masks and a small configuration.
 //!
 //! [`global`] aligns images with reports, [`local`] patches with words, [`temporal`] sequences of studies with each other.
-//! [`across`] aligns words with patches across studies, [`change`] what changed with what a report says of it, [`findings`] learns from labels and boxes, [`scale`] has the temperature. [`candidates`], [`sigmoid`] and [`soft_targets`] are variants of [`global`] beyond the paper.
+//! [`across`] aligns words with patches across studies, [`change`] what changed with what a report says of it, [`findings`]
+//! learns from labels and boxes, [`scale`] has the temperature. [`candidates`] and [`sigmoid`] are variants of [`global`] beyond
+//! the paper.
 
 pub mod across;
 pub mod candidates;
@@ -12,7 +14,6 @@ pub mod global;
 pub mod local;
 pub mod scale;
 pub mod sigmoid;
-pub mod soft_targets;
 pub mod temporal;
 
 use tch::Tensor;
@@ -33,9 +34,9 @@ pub struct Losses {
     pub total: Tensor,
     pub global: Tensor,
     pub local: Tensor,
-    /// Forward mapping classification, image→report and report→image (or the configured mappings).
+    /// Forward mapping classification, image→report and report→image.
     pub forward_mapping: Tensor,
-    /// Reverse mapping regression, of the same mappings.
+    /// Reverse mapping regression, image→report and report→image.
     pub reverse_mapping: Tensor,
     /// Of changes between visits; zero where it has no weight.
     pub change: Tensor,

@@ -10,7 +10,7 @@ use medst_data::report::WordPiece;
 use serde::{Deserialize, Serialize};
 
 use super::config::ModelConfig;
-use crate::{Error, Result};
+use crate::{Error, Result, removed};
 
 const FORMAT: &str = "medst-model";
 const VERSION: u32 = 1;
@@ -112,7 +112,15 @@ impl ModelCard {
     /// Text that is no card, or one of another version.
     pub fn parse(text: &str) -> Result<ModelCard> {
         let fail = |message: String| Error::Checkpoint { path: CARD.into(), message };
-        let card: ModelCard = serde_json::from_str(text).map_err(|error| fail(error.to_string()))?;
+        let mut card: serde_json::Value = serde_json::from_str(text).map_err(|error| fail(error.to_string()))?;
+        // Earlier versions listed the reference's behaviours one at a time, as null where the model follows its semantics.
+        let model = card.get_mut("model").and_then(serde_json::Value::as_object_mut);
+        let quirks = model.and_then(|model| model.remove("quirks"));
+        if quirks.and_then(|quirks| quirks.as_object().map(|own| own.values().any(|own| !own.is_null()))) == Some(true)
+        {
+            return Err(fail(removed::quirks_message()));
+        }
+        let card: ModelCard = serde_json::from_value(card).map_err(|error| fail(error.to_string()))?;
         if card.format != FORMAT || card.version != VERSION {
             let (format, version) = (&card.format, card.version);
             return Err(fail(format!(

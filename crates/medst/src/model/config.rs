@@ -3,8 +3,6 @@
 use serde::{Deserialize, Serialize};
 use tch::Kind;
 
-use super::input::ReportRules;
-
 /// Which behaviour is computed where the reference implementation has known defects. See DESIGN.md for the full table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -12,7 +10,10 @@ pub enum Semantics {
     /// What the paper means: absent views and padding words do not exist.
     #[default]
     Corrected,
-    /// What the released implementation computes, for parity and for its checkpoints.
+    /// What the released implementation computes, for parity and for its checkpoints: an absent lateral view is a picture of
+    /// zeros, whose patches enter local alignment and batch statistics; reports are padded to `text.max_tokens`, and padding
+    /// words ask for patches and enter batch statistics; the context of patches→words is not normalised; a report that fills
+    /// the window loses its last word and `[SEP]`. (Positions have [`TextConfig::positions`].)
     Reference,
 }
 
@@ -76,21 +77,6 @@ pub enum Lateral {
     Ignored,
 }
 
-/// What [`Semantics::Reference`] stands for, one behaviour at a time: each that is given decides alone, the others follow
-/// [`ModelConfig::semantics`]. (Positions have [`TextConfig::positions`].)
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Quirks {
-    /// An absent lateral view is a picture of zeros, whose patches enter local alignment and batch statistics.
-    pub absent_lateral: Option<bool>,
-    /// Reports are padded to `text.max_tokens`, and padding words ask for patches and enter batch statistics.
-    pub padding_words: Option<bool>,
-    /// The context of patches→words is not normalised.
-    pub raw_context: Option<bool>,
-    /// A report that fills the window loses its last word and `[SEP]`.
-    pub lost_word: Option<bool>,
-}
-
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelConfig {
@@ -99,7 +85,6 @@ pub struct ModelConfig {
     /// about `1/√width`.
     pub initial_deviation: f64,
     pub lateral: Lateral,
-    pub quirks: Quirks,
     pub temperature: Temperature,
     /// Findings for which the image encoder gets linear heads ([`super::findings`]); none by default.
     pub findings: Vec<String>,
@@ -114,7 +99,6 @@ impl Default for ModelConfig {
             semantics: Semantics::default(),
             initial_deviation: 0.02,
             lateral: Lateral::default(),
-            quirks: Quirks::default(),
             temperature: Temperature::default(),
             findings: Vec::new(),
             image: ImageConfig::default(),
@@ -230,16 +214,6 @@ impl Default for ProjectionConfig {
 }
 
 impl ModelConfig {
-    /// Whether the reference's behaviour is wanted that one of [`Quirks`] speaks of: `config.quirk(|own| own.raw_context)`.
-    pub fn quirk(&self, one: impl Fn(&Quirks) -> Option<bool>) -> bool {
-        one(&self.quirks).unwrap_or(self.semantics == Semantics::Reference)
-    }
-
-    /// How reports are laid out.
-    pub fn report_rules(&self) -> ReportRules {
-        ReportRules { padding_words: self.quirk(|own| own.padding_words), lost_word: self.quirk(|own| own.lost_word) }
-    }
-
     /// Refuses sizes that cannot be built, naming the key.
     pub fn validate(&self) -> crate::Result<()> {
         // Far above any Med-ST model, and low enough that no product of them overflows.

@@ -68,22 +68,6 @@ impl ImageInput {
     }
 }
 
-/// How reports are laid out; both rules are the reference's, see [`super::config::Quirks`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ReportRules {
-    /// Every report is padded to the window.
-    pub padding_words: bool,
-    /// The last token of a full window is not walked.
-    pub lost_word: bool,
-}
-
-impl From<Semantics> for ReportRules {
-    fn from(semantics: Semantics) -> ReportRules {
-        let reference = semantics == Semantics::Reference;
-        ReportRules { padding_words: reference, lost_word: reference }
-    }
-}
-
 /// Reports of `B` studies as word pieces.
 #[derive(Debug)]
 pub struct ReportInput {
@@ -108,21 +92,21 @@ impl ReportInput {
     /// * `continues`: whether a token id is a continuation piece (`##…`) and so joins the word before it.
     /// * `window`: the configured maximum number of tokens. In [`Semantics::Reference`] every report is padded to it and the
     ///   last token of a full window is not walked (its word is lost); in [`Semantics::Corrected`] the batch is padded to its
-    ///   longest report and every word is kept. [`ReportRules`] choose each alone.
+    ///   longest report and every word is kept.
     pub fn new(
         reports: &[Vec<u32>],
         continues: impl Fn(u32) -> bool,
         separator: u32,
         window: i64,
-        rules: impl Into<ReportRules>,
+        semantics: Semantics,
     ) -> ReportInput {
-        let rules: ReportRules = rules.into();
+        let reference = semantics == Semantics::Reference;
         // A process may have no report of a batch; its column then stands for nothing.
         let longest = reports.iter().map(Vec::len).max().unwrap_or(1) as i64;
-        let tokens = if rules.padding_words { window } else { longest };
+        let tokens = if reference { window } else { longest };
         let layouts: Vec<Vec<i64>> = reports
             .iter()
-            .map(|ids| match rules.lost_word {
+            .map(|ids| match reference {
                 true => {
                     let walked = ids.len().min((window - 1) as usize);
                     let mut words = words_of_tokens(&ids[..walked], &continues);
@@ -139,7 +123,7 @@ impl ReportInput {
             .collect();
         let word_counts: Vec<i64> =
             layouts.iter().map(|layout| layout.iter().copied().max().unwrap_or(0).max(0)).collect();
-        let words = match rules.padding_words {
+        let words = match reference {
             true => tokens - 1,
             false => word_counts.iter().copied().max().unwrap_or(0),
         };
@@ -227,31 +211,19 @@ pub struct Relations {
     /// `[Q, T]` int64: rows of the studies that form sequences, in time order, -1 where a sequence has ended; `Q` may be 0. On the host, whatever
     /// device the rest is on.
     pub sequences: Tensor,
-    /// `[Q, T]` float64: days since the first study of the sequence, 0 where it has ended. `None` where nobody asked.
-    pub days: Option<Tensor>,
     /// For each of the `B` studies a number of its subject; empty where nobody asked.
     pub subjects: Vec<u32>,
-    /// For each of the `B` studies the distinct word pieces of its report, ascending; empty where nobody asked.
-    pub pieces: Vec<Vec<u32>>,
-    /// What a teacher makes of the images and of the reports: unit vectors, `[B, D]` each; `None` where nobody teaches.
-    pub taught: Option<[Tensor; 2]>,
 }
 
 impl Relations {
     /// Full sequences `[Q, T]`, and nothing else known.
     pub fn of_sequences(sequences: Tensor) -> Relations {
-        Relations { sequences, days: None, subjects: Vec::new(), pieces: Vec::new(), taught: None }
+        Relations { sequences, subjects: Vec::new() }
     }
 
-    /// The same on another device.
-    pub fn to_device(&self, device: Device) -> Relations {
-        Relations {
-            sequences: self.sequences.shallow_clone(),
-            days: self.days.as_ref().map(|days| send(days, device)),
-            subjects: self.subjects.clone(),
-            pieces: self.pieces.clone(),
-            taught: self.taught.as_ref().map(|both| both.each_ref().map(|own| send(own, device))),
-        }
+    /// Another handle to the same.
+    fn handle(&self) -> Relations {
+        Relations { sequences: self.sequences.shallow_clone(), subjects: self.subjects.clone() }
     }
 }
 
@@ -302,7 +274,7 @@ impl Batch {
         Batch {
             images: self.images.to_device(device),
             reports: self.reports.to_device(device),
-            relations: self.relations.to_device(device),
+            relations: self.relations.handle(),
             truth: self.truth.as_ref().map(|truth| truth.to_device(device)),
         }
     }

@@ -225,7 +225,7 @@ impl MedSt {
     fn encoded_views(&self, input: &ImageInput) -> (ImageInput, bool) {
         match self.config.lateral {
             Lateral::Ignored => (input.frontal_only(), false),
-            _ => (input.handle(), self.config.quirk(|own| own.absent_lateral)),
+            _ => (input.handle(), self.config.semantics == Semantics::Reference),
         }
     }
 
@@ -233,7 +233,7 @@ impl MedSt {
     pub fn lateral_rows(&self, input: &ImageInput) -> Vec<i64> {
         match self.config.lateral {
             Lateral::Ignored => Vec::new(),
-            _ if self.config.quirk(|own| own.absent_lateral) => (0..input.studies()).collect(),
+            _ if self.config.semantics == Semantics::Reference => (0..input.studies()).collect(),
             _ => input.lateral_rows.clone(),
         }
     }
@@ -341,12 +341,12 @@ impl MedSt {
         let (studies, words, width) = word_features.size3()?;
         let exists = input.word_exists();
         let embedding = self.config.projection.embedding;
-        let local = match self.config.quirk(|own| own.padding_words) {
-            true => {
+        let local = match self.config.semantics {
+            Semantics::Reference => {
                 let local = self.word_local.forward(&word_features.reshape([studies * words, width]), mode);
                 local.view([studies, words, embedding])
             }
-            false => {
+            Semantics::Corrected => {
                 // Counted on the host, which knows how many words there are: it does not have to ask a GPU.
                 let of_report =
                     |(report, &count): (usize, &i64)| (0..count).map(move |word| report as i64 * words + word);

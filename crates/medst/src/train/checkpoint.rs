@@ -1,8 +1,9 @@
 //! Checkpoints: what a run needs to go on, and what others need to use its model.
 //!
 //! `checkpoints/step-NNNNNN/` holds `model.safetensors`, `config.json` (a [`ModelCard`]), `optimizer.safetensors` and
-//! `state.json`, with a teacher also `teacher.safetensors`; a vocabulary file that is not the built-in one stands beside them. A checkpoint is written to a hidden folder and
-//! renamed, so that a half-written one never has its name; `SHA256SUMS` holds the checksums of all its files, which are checked when
+//! `state.json`, and a vocabulary file that is not the built-in one. With `train.average` the model is the moving average, and
+//! `trained.safetensors` has the weights that training goes on from. A checkpoint is written to a hidden folder and renamed, so
+//! that a half-written one never has its name; `SHA256SUMS` holds the checksums of all its files, which are checked when
 //! a run goes on from it. `best` and `last` are links.
 
 use std::collections::BTreeMap;
@@ -18,9 +19,9 @@ use medst_data::report::WordPiece;
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
+use super::average::Average;
 use super::loss_scale::LossScale;
 use super::optimizer::AdamW;
-use super::teacher::Teacher;
 use crate::convert::reference;
 pub use crate::model::card::{CARD, MODEL, ModelCard, VOCABULARY};
 use crate::model::config::Precision;
@@ -29,10 +30,10 @@ use crate::model::{MedSt, builtin};
 use crate::{Error, Result};
 
 /// Files of checkpoints of earlier versions, which list none.
-const FILES: &[&str] = &[MODEL, CARD, OPTIMIZER, STATE, TEACHER, VOCABULARY];
+const FILES: &[&str] = &[MODEL, CARD, OPTIMIZER, STATE, TRAINED, VOCABULARY];
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
-const TEACHER: &str = "teacher.safetensors";
+const TRAINED: &str = "trained.safetensors";
 
 /// `state.json`: where a run is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -97,13 +98,15 @@ impl Checkpoints {
 
     /// Writes a checkpoint, points `last` (and `best`) to it, and removes those that are neither.
     ///
+    /// * `model`: what is used; * `trained`: the optimiser, and the weights that training goes on from where they are others.
+    ///
     /// # Errors
     /// Names the file that could not be written; earlier checkpoints are untouched then.
     pub fn save(
         &mut self,
         model: &MedSt,
         card: &ModelCard,
-        (optimizer, teacher): (&AdamW, Option<&Teacher>),
+        (optimizer, trained): (&AdamW, Option<&MedSt>),
         state: &State,
         vocabulary: Option<&Path>,
     ) -> Result<PathBuf> {
@@ -127,8 +130,8 @@ impl Checkpoints {
             model.save(&staged.join(MODEL), Some(card))?;
             let (moments, _) = optimizer.state();
             write_safetensors(&staged.join(OPTIMIZER), &moments, None)?;
-            if let Some(teacher) = teacher {
-                teacher.save(&staged.join(TEACHER))?;
+            if let Some(trained) = trained {
+                trained.save(&staged.join(TRAINED), None)?;
             }
             write_json(&staged.join(CARD), card)?;
             if let Some(vocabulary) = vocabulary {
@@ -164,6 +167,7 @@ impl Checkpoints {
     /// Restores model, optimiser and state from the newest checkpoint.
     ///
     /// * `corpus`: fingerprint of the corpus at hand; the place in an epoch means something in that of the run alone.
+    /// * `averaged`: whether the run keeps an average of its weights, which [`Checkpoints::restore_average`] restores.
     ///
     /// # Errors
     /// Nothing to restore, files that are damaged or do not fit, another corpus.
@@ -172,6 +176,7 @@ impl Checkpoints {
         model: &mut MedSt,
         optimizer: &mut AdamW,
         corpus: &str,
+        averaged: bool,
         progress: &dyn Progress,
     ) -> Result<State> {
         self.mend()?;
@@ -190,7 +195,7 @@ impl Checkpoints {
                            again, or start a new run with init.weights";
             return Err(Error::Checkpoint { path: folder, message: message.into() });
         }
-        model.load(&folder.join(MODEL))?;
+        model.load(&folder.join(if averaged { TRAINED } else { MODEL }))?;
         let path = folder.join(OPTIMIZER);
         let moments = TensorFile::read_checked(&path)?;
         let restored = optimizer.restore(&moments.tensors, state.updates);
@@ -201,12 +206,12 @@ impl Checkpoints {
 }
 
 impl Checkpoints {
-    /// Restores a teacher from the newest checkpoint.
+    /// Restores the average of the weights from the newest checkpoint.
     ///
     /// # Errors
     /// A checkpoint without one, or one that does not fit.
-    pub fn restore_teacher(&self, teacher: &mut Teacher) -> Result<()> {
-        teacher.load(&self.run.join("last").join(TEACHER))
+    pub fn restore_average(&self, average: &mut Average) -> Result<()> {
+        average.load(&self.run.join("last").join(MODEL))
     }
 }
 

@@ -29,7 +29,6 @@ pub struct Dataset<'a> {
     pieces: &'a WordPiece,
     model: &'a ModelConfig,
     alternative_frontals: bool,
-    lateral_fraction: f64,
     short_sequences: bool,
     /// Rows of the corpus, by sequence, studies without a report left out.
     pub sequences: Vec<Vec<u32>>,
@@ -92,10 +91,7 @@ impl<'a> Dataset<'a> {
             recut = build_sequences(studies, Chunks::apart(length));
             recut.iter().filter(|own| own.split == split).collect()
         };
-        let limit = if split == Split::Train { data.subjects } else { None };
-        let chosen = limit.map(|limit| chosen_subjects(&sequences, limit));
-        let is_chosen = |own: &&&Sequence| chosen.as_ref().is_none_or(|chosen| chosen.contains(own.subject.0.as_str()));
-        let all: Vec<&Vec<u32>> = sequences.iter().filter(is_chosen).map(|own| &own.studies).collect();
+        let all: Vec<&Vec<u32>> = sequences.iter().map(|own| &own.studies).collect();
         let mut follows = vec![false; studies.len()];
         for pair in all.iter().flat_map(|rows| rows.windows(2)) {
             follows[pair[1] as usize] = has_report(&pair[0]);
@@ -111,7 +107,6 @@ impl<'a> Dataset<'a> {
             pieces,
             model,
             alternative_frontals: data.alternative_frontals,
-            lateral_fraction: data.lateral_fraction,
             short_sequences: data.short_sequences,
             silent: all.iter().map(|rows| rows.len()).sum::<usize>() - kept,
             sequences,
@@ -161,9 +156,9 @@ impl<'a> Dataset<'a> {
                 |id| self.pieces.is_continuation(id),
                 self.pieces.separator(),
                 self.model.text.max_tokens,
-                self.model.report_rules(),
+                self.model.semantics,
             ),
-            relations: self.relations(numbers, &rows, self.tokens(&rows, crop)),
+            relations: self.relations(numbers, &rows),
         })
     }
 
@@ -199,16 +194,14 @@ impl<'a> Dataset<'a> {
     }
 
     /// How the studies `rows` of the sequences `numbers` belong together.
-    fn relations(&self, numbers: &[usize], rows: &[u32], reports: Vec<Vec<u32>>) -> Relations {
+    fn relations(&self, numbers: &[usize], rows: &[u32]) -> Relations {
         let least = if self.short_sequences { 2 } else { self.full };
         let studies = self.corpus.studies();
-        let day = |row: u32| studies[row as usize].acquired.map_or(0.0, |day| day.0);
-        let (mut steps, mut days, mut first) = (Vec::new(), Vec::new(), 0);
+        let (mut steps, mut first) = (Vec::new(), 0);
         for own in numbers.iter().map(|&n| &self.sequences[n]) {
             if own.len() >= least {
                 let place = |step: usize| if step < own.len() { (first + step) as i64 } else { -1 };
                 steps.extend((0..self.full).map(place));
-                days.extend((0..self.full).map(|step| own.get(step).map_or(0.0, |&row| day(row) - day(own[0]))));
             }
             first += own.len();
         }
@@ -217,39 +210,21 @@ impl<'a> Dataset<'a> {
             let next = known.len() as u32;
             *known.entry(&studies[row as usize].subject).or_insert(next)
         });
-        let distinct = |mut pieces: Vec<u32>| {
-            pieces.sort_unstable();
-            pieces.dedup();
-            pieces
-        };
-        let shape = [-1, self.full as i64];
-        Relations {
-            sequences: Tensor::from_slice(&steps).view(shape),
-            days: Some(Tensor::from_slice(&days).view(shape)),
-            subjects: subjects.collect(),
-            pieces: reports.into_iter().map(distinct).collect(),
-            taught: None,
-        }
-    }
-
-    /// The lateral picture, where the configured share of them includes it.
-    fn lateral(&self, study: &Study) -> Option<ImageIndex> {
-        let kept = self.lateral_fraction >= 1.0 || unit_lot(&study.study.0) < self.lateral_fraction;
-        study.lateral.filter(|_| kept)
+        Relations { sequences: Tensor::from_slice(&steps).view([-1, self.full as i64]), subjects: subjects.collect() }
     }
 
     /// What is drawn of each study.
     fn draw(&self, rows: &[u32], studies: &[&Study], crop: Crop) -> Vec<Drawn> {
         let (stored, side) = (self.corpus.image_size(), self.model.image.size as usize);
         let draw = |(&row, study): (&u32, &&Study)| match crop {
-            Crop::Centre => Drawn { lateral: self.lateral(study), ..Drawn::centre(study, stored, side) },
+            Crop::Centre => Drawn::centre(study, stored, side),
             Crop::Random { seed, epoch } => {
                 let mut random = sampler::random([seed, epoch, u64::from(row), 2]);
                 let choices = if self.alternative_frontals { study.alternative_frontals.len() } else { 0 };
                 let choice = random.random_range(0..=choices);
                 Drawn {
                     frontal: choice.checked_sub(1).map_or(study.frontal, |n| study.alternative_frontals[n]),
-                    lateral: self.lateral(study),
+                    lateral: study.lateral,
                     corners: [(); 2].map(|()| Corner::random(stored, side, &mut random)),
                 }
             }
@@ -281,29 +256,6 @@ impl<'a> Dataset<'a> {
         let findings = &self.model.findings;
         (!findings.is_empty()).then(|| truth(&known, findings)).transpose()
     }
-}
-
-/// The subjects that a smaller training set consists of.
-fn chosen_subjects<'a>(sequences: &[&'a Sequence], count: usize) -> std::collections::HashSet<&'a str> {
-    let mut subjects: Vec<&str> = sequences.iter().map(|own| own.subject.0.as_str()).collect();
-    subjects.sort_unstable();
-    subjects.dedup();
-    subjects.sort_by_key(|name| lot(name, 6));
-    subjects.into_iter().take(count).collect()
-}
-
-/// A number that a name draws, the same in every run; `purpose` tells draws apart.
-fn lot(name: &str, purpose: u64) -> u64 {
-    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
-        // FNV-1a; its value only seeds the generator.
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    sampler::random([hash, 0, 0, purpose]).random()
-}
-
-/// A number in `[0, 1)` that a study's id draws.
-fn unit_lot(name: &str) -> f64 {
-    lot(name, 5) as f64 / (u64::MAX as f64 + 1.0)
 }
 
 /// What is read of a study: which pictures, and where frontal and lateral are cropped.

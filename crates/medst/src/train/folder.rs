@@ -87,7 +87,7 @@ fn check_there(config: &Config, resume: bool) -> Result<()> {
 pub fn check_configuration(config: &Config) -> Result<()> {
     let path = config.train.output.join(CONFIG);
     // Read as a configuration, so that a run begun before a key existed has it at its default.
-    let (begun, text) = (Config::load(&path, &[])?.to_toml()?, config.to_toml()?);
+    let (begun, text) = (Config::saved(&path)?.to_toml()?, config.to_toml()?);
     let (mut begun, mut now) = (begun.lines(), text.lines());
     loop {
         let (was, is) = (begun.next(), now.next());

@@ -5,7 +5,7 @@
 //! | [`sampler`], [`dataset`], [`sentences`], [`truth`], [`loader`] | sequences of a corpus to batches |
 //! | [`optimizer`], [`schedule`] | AdamW, learning rate |
 //! | [`gradients`], [`loss_scale`] | what backward passes give, within the range of the layers' precision |
-//! | [`teacher`] | a slower model that gives soft targets |
+//! | [`average`] | a moving average of the weights |
 //! | [`lanes`] | the encoders of a small model on a thread per core |
 //! | [`cached`], [`recompute`] | the gradient of a large batch, a few studies or one block at a time |
 //! | [`validate`] | losses and retrieval of the validation split |
@@ -17,6 +17,7 @@
 //! Everything random is a function of the seed and of where the run is, so a resumed run gives the numbers of an
 //! uninterrupted one.
 
+pub mod average;
 pub mod cached;
 pub mod checkpoint;
 pub mod dataset;
@@ -33,7 +34,6 @@ pub mod schedule;
 pub mod sentences;
 pub mod statements;
 pub mod summary;
-pub mod teacher;
 pub mod tensorboard;
 pub mod truth;
 pub mod validate;
@@ -48,6 +48,7 @@ use medst_data::report::WordPiece;
 use medst_data::split::Split;
 use tch::{Device, Tensor};
 
+use self::average::Average;
 use self::cached::Economy;
 use self::checkpoint::{Checkpoints, ModelCard, Scored, State};
 use self::dataset::{Crop, Dataset};
@@ -59,7 +60,6 @@ use self::loss_scale::Scaled;
 use self::optimizer::AdamW;
 use self::schedule::Schedule;
 pub use self::summary::{Ending, RunSummary};
-use self::teacher::Teacher;
 use self::watch::{Quiet, Watch};
 use crate::config::{Config, Take};
 use crate::convert;
@@ -129,12 +129,14 @@ pub fn pretrain_together(
     let mut optimizer = AdamW::new(&model, &config.optimizer);
     let mut checkpoints = Checkpoints::new(&config.train.output);
     let mut state = if group.leads() && resume && checkpoints.begun() {
-        checkpoints.restore(&mut model, &mut optimizer, &corpus.fingerprint(), progress)?
+        checkpoints.restore(&mut model, &mut optimizer, &corpus.fingerprint(), config.train.average > 0.0, progress)?
     } else {
         State::default()
     };
     join(&mut model, &mut optimizer, &mut state, group)?;
-    let teacher = teacher(&model, config, &checkpoints, &state, group)?;
+    let average = average(&model, config, &checkpoints, &state, group)?;
+    // What is validated, evaluated and kept for use.
+    let judged = average.as_ref().map_or(&model, Average::model);
     if resume && state.step == 0 {
         progress.note("the run has no checkpoint yet: it begins at its first step");
     }
@@ -149,7 +151,7 @@ pub fn pretrain_together(
         warmup: (total as f64 * config.optimizer.warmup_fraction) as u64,
         total,
     };
-    let mut save = |model: &MedSt, optimizer: &AdamW, state: &mut State| {
+    let mut save = |optimizer: &AdamW, state: &mut State| {
         optimizer.check_weights()?;
         optimizer.check_agreement(group)?;
         state.updates = optimizer.state().1;
@@ -163,8 +165,8 @@ pub fn pretrain_together(
             origin: origin.clone(),
             ..ModelCard::new(&config.model, &pieces, state.step, corpus.fingerprint())
         };
-        let trained = (optimizer, teacher.as_ref());
-        checkpoints.save(model, &card, trained, state, config.data.vocabulary.as_deref()).map(|_| ())
+        let trained = (optimizer, average.as_ref().map(|_| &model));
+        checkpoints.save(judged, &card, trained, state, config.data.vocabulary.as_deref()).map(|_| ())
     };
     let describe = |set: &Dataset| format!("{} studies in {} sequences", set.studies(), set.sequences.len());
     progress.note(&format!("training on {}, validating on {}", describe(&training), describe(&validation)));
@@ -200,7 +202,7 @@ pub fn pretrain_together(
                 let scaled = state.loss_scale.differentiate(
                     kind,
                     |gradients| optimizer.norm(gradients),
-                    |factor| differentiate(&model, teacher.as_ref(), &micro, config, state.step, factor),
+                    |factor| differentiate(&model, &micro, config, state.step, factor),
                 )?;
                 let Scaled { losses, gradients, factor, norm } = scaled;
                 if factor < before {
@@ -212,10 +214,10 @@ pub fn pretrain_together(
                 let scale = config.optimizer.clip_norm.map_or(1.0, |limit| (limit / norm.max(1e-12)).min(1.0));
                 optimizer.step(&gradients, rate, scale / factor);
                 drop(gradients);
-                if let Some(teacher) = &teacher {
-                    teacher.follow(&model);
-                }
                 state.step += 1;
+                if let Some(average) = &average {
+                    average.follow(&model, state.step);
+                }
                 state.position += micro.len();
 
                 let studies: i64 = micro.iter().map(|(_, share)| share.studies()).sum();
@@ -239,15 +241,15 @@ pub fn pretrain_together(
                 let every = config.train.validate_every;
                 if every > 0
                     && state.step % every == 0
-                    && check(&model, &validation, config, &mut state, (log.as_mut(), group), progress)?
+                    && check(judged, &validation, config, &mut state, (log.as_mut(), group), progress)?
                 {
-                    save(&model, &optimizer, &mut state)?;
+                    save(&optimizer, &mut state)?;
                     if config.train.patience > 0 && state.stale >= config.train.patience {
                         return Ok(Some(Ending::Converged));
                     }
                 }
                 if let Some(watch) = watch.as_ref().filter(|watch| watch.is_due(state.step)) {
-                    for entry in watch.look(&model, &pieces, &state, progress)? {
+                    for entry in watch.look(judged, &pieces, &state, progress)? {
                         log.iter_mut().try_for_each(|log| log.write(&entry))?;
                     }
                 }
@@ -263,9 +265,9 @@ pub fn pretrain_together(
         state.epoch += 1;
         state.position = 0;
         if config.train.validate_every == 0
-            && check(&model, &validation, config, &mut state, (log.as_mut(), group), progress)?
+            && check(judged, &validation, config, &mut state, (log.as_mut(), group), progress)?
         {
-            save(&model, &optimizer, &mut state)?;
+            save(&optimizer, &mut state)?;
             if config.train.patience > 0 && state.stale >= config.train.patience {
                 ending = Ending::Converged;
                 break 'run;
@@ -274,10 +276,10 @@ pub fn pretrain_together(
     }
     if ending == Ending::Finished && state.validated != state.step {
         // The interval of validation need not divide the run: its final weights are judged all the same.
-        check(&model, &validation, config, &mut state, (log.as_mut(), group), progress)?;
+        check(judged, &validation, config, &mut state, (log.as_mut(), group), progress)?;
     }
     progress.end();
-    save(&model, &optimizer, &mut state)?;
+    save(&optimizer, &mut state)?;
     // Nobody leaves before the checkpoint is written.
     group.gather_bytes(&[]);
     let traffic = (group.size() > 1).then(|| group.traffic());
@@ -332,29 +334,28 @@ fn join(model: &mut MedSt, optimizer: &mut AdamW, state: &mut State, group: &Gro
     Ok(())
 }
 
-/// The teacher, where the configuration asks for one: as it was, or as the model at the start of a run.
-fn teacher(
+/// The average of the weights, where the configuration asks for one: as it was, or as the model at the start of a run.
+fn average(
     model: &MedSt,
     config: &Config,
     checkpoints: &Checkpoints,
     state: &State,
     group: &Group,
-) -> Result<Option<Teacher>> {
-    if !config.loss.has_teacher() {
+) -> Result<Option<Average>> {
+    if config.train.average == 0.0 {
         return Ok(None);
     }
-    let mut teacher = Teacher::new(model, config.train.precision.kind(), config.loss.soft_target_momentum)?;
+    let mut average = Average::new(model, config.train.precision.kind(), config.train.average)?;
     if group.leads() && state.step > 0 {
-        checkpoints.restore_teacher(&mut teacher)?;
+        checkpoints.restore_average(&mut average)?;
     }
-    teacher.broadcast(group);
-    Ok(Some(teacher))
+    average.broadcast(group);
+    Ok(Some(average))
 }
 
 /// Losses and gradients of one optimiser step: the mean over its batches; the gradients are `factor` times as large.
 fn differentiate(
     model: &MedSt,
-    teacher: Option<&Teacher>,
     micro: &[(Batch, Share)],
     config: &Config,
     step: u64,
@@ -368,7 +369,6 @@ fn differentiate(
         let seed = rand::Rng::random(&mut sampler::random([config.train.seed, step, n as u64, 3]));
         let mut batch = batch.to_device(model.device());
         batch.reports.draw(seed, share.first());
-        batch.relations.taught = teacher.map(|teacher| teacher.embed(&batch, share)).transpose()?;
         let studies = batch.images.studies();
         let (losses, gradients) = match economy(config, studies) {
             economy if share.group.size() > 1 => {
