@@ -38,7 +38,7 @@ say "5/6 evaluating on them"
 models=("untrained=$demo/untrained" "trained=$demo/run")
 [ "$config" = configs/phantom.toml ] && models=("untrained=$demo/untrained" "shipped=phantom" "trained=$demo/run")
 for model in "${models[@]}"; do
-  "$medst" -q eval zero-shot grounding retrieval sequence-order progression temporal-image --model "${model#*=}" --split all \
+  "$medst" -q eval zero-shot grounding retrieval sequence-order progression temporal-sentence --model "${model#*=}" --split all \
     --corpus "$demo/corpora/patients" --corpus "$demo/corpora/ms-cxr-t" --out "$demo/report-${model%%=*}" --replicates 200
 done
 # What the model and its data are, as documents.

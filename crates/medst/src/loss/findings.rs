@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn with_nothing_known_the_loss_is_zero_and_so_is_its_gradient() {
         let study = Tensor::from_slice(&[2.0, -1.0]).view([1, 2]).set_requires_grad(true);
-        let logits = FindingLogits { study: study.shallow_clone(), patches: study.view([1, 1, 2]) };
+        let logits = FindingLogits { study: study.shallow_clone(), patches: study.view([1, 2, 1]) };
         let unknown = [f64::NAN, f64::NAN];
         let [a, b, ..] = Supervision::of(&logits, &truth(&unknown, &unknown)).means();
         (&a + &b).backward();
