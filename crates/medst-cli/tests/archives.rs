@@ -30,5 +30,5 @@ fn what_phantom_draws_prepare_reads() {
     }
     let benchmark = "cohort/ms-cxr-t/MS_CXR_T_temporal_image_classification_v1.0.0.csv";
     let arguments = ["prepare", "mimic-cxr", "cohort/mimic-cxr-jpg", "--out", "without", "--exclude", benchmark];
-    assert!(medst(at, &arguments).contains("excluded subjects"));
+    assert!(medst(at, &arguments).contains("images excluded by MS_CXR_T_temporal_image_classification_v1.0.0.csv"));
 }
