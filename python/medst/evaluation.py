@@ -79,7 +79,7 @@ def evaluate(
     features: Vectors | None = None,
     texts: Mapping[str, Any] | None = None,
     split: Literal["train", "validate", "test", "all"] | None = None,
-    protocol: Literal["strict", "reference"] = "strict",
+    protocol: Literal["strict", "reference", "literature"] = "strict",
     label: str | None = None,
     replicates: int = 1000,
     seed: int = 0,
@@ -104,7 +104,7 @@ def evaluate(
     split
         The studies that are evaluated; ``None``: the test split, where there is none the validation split, where there is none all.
     protocol
-        ``"strict"``, or ``"reference"`` for what the reference implementation computes.
+        ``"strict"``, ``"reference"`` for what the reference implementation computes, or ``"literature"`` for what later papers compute.
     label
         What a linear probe learns; chosen by the labels of the corpus where absent.
     replicates, seed

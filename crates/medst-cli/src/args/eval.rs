@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
-use medst::eval::result::Task;
+use clap::Args;
+use medst::eval::result::{Protocol, Task};
 use medst::eval::suite::Part;
 use medst_data::split::Split;
 
@@ -18,32 +18,40 @@ pub struct Eval {
     /// A corpus; may be repeated.
     #[arg(long, required = true)]
     pub corpus: Vec<PathBuf>,
-    /// A run, a checkpoint, a weight file, or the name of a model that comes with the program (phantom).
-    #[arg(long, required_unless_present_any = ["embeddings", "list_texts"], conflicts_with = "embeddings")]
-    pub model: Option<PathBuf>,
-    /// Score embeddings of another program in the place of a model: Parquet with study_id, image_embedding and, where there
-    /// are any, report_embedding and image_feature; or NPY of image embeddings, a row a study in the order of the corpus.
+    /// A run, a checkpoint, a weight file, or the name of a model that comes with the program (phantom). Several models and
+    /// embeddings are compared with the first, on one page with paired differences.
+    #[arg(long, required_unless_present_any = ["embeddings", "list_texts"])]
+    pub model: Vec<PathBuf>,
+    /// Score embeddings of another program: Parquet with study_id, image_embedding and, where there are any,
+    /// report_embedding and image_feature; or NPY of image embeddings, a row a study in the order of the corpus. May be
+    /// repeated.
     #[arg(long)]
-    pub embeddings: Option<PathBuf>,
-    /// Report embeddings in a file of their own, Parquet or NPY.
+    pub embeddings: Vec<PathBuf>,
+    /// Report embeddings in a file of their own, Parquet or NPY; one for each --embeddings, in their order.
     #[arg(long, requires = "embeddings")]
-    pub report_embeddings: Option<PathBuf>,
-    /// Embeddings of the texts that the tasks compare: Parquet with text and embedding, or NPY in the order of --list-texts.
+    pub report_embeddings: Vec<PathBuf>,
+    /// Embeddings of the texts that the tasks compare: Parquet with text and embedding, or NPY in the order of --list-texts;
+    /// one for each --embeddings, in their order.
     #[arg(long, requires = "embeddings")]
-    pub text_embeddings: Option<PathBuf>,
+    pub text_embeddings: Vec<PathBuf>,
     /// The file of texts, one a line: read with NPY --text-embeddings; without --model and --embeddings it is written, and
     /// nothing is evaluated.
     #[arg(long, conflicts_with = "model")]
     pub list_texts: Option<PathBuf>,
-    /// Strict: subject-grouped, with intervals. Reference: what the reference implementation computes.
-    #[arg(long, value_enum, default_value_t = ProtocolName::Strict)]
-    pub protocol: ProtocolName,
+    /// Strict: subject-grouped, with intervals. Reference: what the reference implementation computes. Literature: what
+    /// later papers compute, so that their figures compare. Tasks without the protocol use the strict one.
+    #[arg(long, value_parser = Protocol::parse, default_value = "strict")]
+    pub protocol: Protocol,
     /// The split to evaluate: train, validate, test, or all [default: test; where there is none validate, else all].
     #[arg(long, value_parser = part)]
     pub split: Option<Part>,
     /// The label that a linear probe learns [default: the corpus' class, its findings, or its diagnosis].
     #[arg(long)]
     pub label: Option<String>,
+    /// Breaks every figure down by the values of a column, such as sex, age or site, and finds the largest gap; may be
+    /// repeated.
+    #[arg(long, value_name = "COLUMN")]
+    pub by: Vec<String>,
     /// Bootstrap replicates for the intervals.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     pub replicates: u32,
@@ -81,10 +89,4 @@ fn part(name: &str) -> Result<Part, &'static str> {
 
 fn task(name: &str) -> Result<AskedTask, String> {
     if name == "all" { Ok(AskedTask::All) } else { Task::parse(name).map(AskedTask::One) }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ProtocolName {
-    Strict,
-    Reference,
 }
