@@ -79,7 +79,7 @@ def evaluate(
     features: Vectors | None = None,
     texts: Mapping[str, Any] | None = None,
     split: Literal["train", "validate", "test", "all"] | None = None,
-    protocol: Literal["strict", "reference"] = "strict",
+    protocol: Literal["strict", "reference", "literature"] = "strict",
     label: str | None = None,
     replicates: int = 1000,
     seed: int = 0,
@@ -105,7 +105,7 @@ def evaluate(
     split
         The studies to evaluate; ``None``: the test split if there is one, otherwise the validation split, otherwise all.
     protocol
-        ``"strict"``, or ``"reference"`` for what the reference implementation computes.
+        ``"strict"``, ``"reference"`` for what the reference implementation computes, or ``"literature"`` for what later papers compute.
     label
         Label that a linear probe learns; by default chosen from the labels of the corpus.
     replicates, seed

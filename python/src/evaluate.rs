@@ -42,11 +42,8 @@ impl Asked {
         let task = |name: &String| {
             Task::parse(name).map_err(|expected| errors::input(py, format!("task \"{name}\": {expected}")))
         };
-        let protocol = match self.protocol.as_str() {
-            "strict" => Protocol::Strict,
-            "reference" => Protocol::Reference,
-            other => return Err(errors::input(py, format!("protocol=\"{other}\": expected strict or reference"))),
-        };
+        let protocol = Protocol::parse(&self.protocol)
+            .map_err(|expected| errors::input(py, format!("protocol=\"{}\": {expected}", self.protocol)))?;
         let part = match self.split.as_deref() {
             None => Part::HeldOut,
             Some("all") => Part::All,
@@ -58,7 +55,7 @@ impl Asked {
         tasks.sort();
         tasks.dedup();
         let bootstrap = Bootstrap { replicates: self.replicates, seed: self.seed };
-        Ok(Suite { tasks, protocol, bootstrap, part, label: self.label })
+        Ok(Suite { tasks, protocol, bootstrap, part, label: self.label, by: Vec::new() })
     }
 }
 

@@ -91,6 +91,125 @@ fn the_benchmarks_layouts_are_evaluated_and_mistakes_are_told() {
     }
 }
 
+#[test]
+fn the_literatures_protocols_and_subgroups_are_a_command_each() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let layouts = "table,mimic-cxr-jpg,ms-cxr-t,chexpert";
+    run(at, &["-q", "phantom", "raw", "--subjects", "60", "--size", "140", "--layout", layouts], 0);
+    let prepare = |arguments: &[&str]| {
+        run(at, &[&["-q", "prepare"], arguments, &["--image-size", "128"]].concat(), 0);
+    };
+    prepare(&["table", "raw/table/studies.csv", "--out", "table"]);
+    prepare(&["ms-cxr-t", "raw/ms-cxr-t", "--images", "raw/mimic-cxr-jpg", "--out", "ms-cxr-t"]);
+    prepare(&["chexpert", "raw/chexpert", "--out", "chexpert"]);
+    pretrain(at, "table", "model", &UNTRAINED);
+    let eval = |arguments: &[&str]| {
+        let own = ["-q", "--json", "eval", "--model", "model", "--replicates", "50"];
+        json(&run(at, &[&own[..], arguments].concat(), 0).0)
+    };
+
+    let literature = ["--protocol", "literature"];
+    let pairs = eval(&[&["temporal-image", "progression", "--corpus", "ms-cxr-t"], &literature[..]].concat());
+    for readout in ["concatenation", "difference"] {
+        let macro_accuracy = figure(&pairs, 0, "temporal-image", "mean", &format!("macro accuracy, {readout}"));
+        assert!((0.0..=1.0).contains(&macro_accuracy));
+    }
+    for column in ["standard", "reversed", "combined", "consistency"] {
+        assert!((0.0..=1.0).contains(&figure(&pairs, 0, "progression", "mean", column)));
+    }
+    let grounding = eval(&[&["grounding", "--corpus", "table"], &literature[..]].concat());
+    let strict = eval(&["grounding", "--corpus", "table"]);
+    let of = |result: &serde_json::Value, group: &str, name: &str| figure(result, 0, "grounding", group, name);
+    let ratio = "contrast-to-noise ratio, signed";
+    assert_eq!(of(&grounding, "words", ratio), of(&strict, "all phrases", ratio), "the same maps");
+    for variant in ["words", "words, smoothed", "sentence vector", "sentence vector, smoothed"] {
+        of(&grounding, variant, "mean IoU");
+        of(&grounding, variant, "AUROC, shown against not, by the hottest pixel");
+    }
+    let smoothed = of(&grounding, "sentence vector, smoothed", ratio);
+    assert_ne!(smoothed, of(&grounding, "sentence vector", ratio));
+
+    // Every figure of a probe by sex and by age group, from the command to the page.
+    let by = ["linear-probe", "--corpus", "chexpert", "--by", "sex", "--by", "Age", "--out", "report"];
+    let probe = eval(&[&by[..], &literature[..]].concat());
+    figure(&probe, 0, "linear-probe", "nearest neighbours", "AUROC");
+    let plain = eval(&[&["linear-probe", "--corpus", "chexpert"], &literature[..]].concat());
+    let figures = |result: &serde_json::Value| result["corpora"][0]["tasks"][0]["figures"].as_array().unwrap().clone();
+    let (broken_down, whole) = (figures(&probe), figures(&plain));
+    assert_eq!(broken_down.len(), whole.len());
+    for (a, b) in broken_down.iter().zip(&whole) {
+        assert_eq!((&a["name"], &a["value"], &a["interval"]), (&b["name"], &b["value"], &b["interval"]));
+    }
+    let accuracy = broken_down.iter().find(|own| own["group"] == "100 %" && own["name"] == "accuracy").unwrap();
+    let [sex, age] = [&accuracy["by"][0], &accuracy["by"][1]];
+    assert_eq!((sex["column"].as_str(), age["column"].as_str()), (Some("Sex"), Some("Age")));
+    let rows: u64 = sex["parts"].as_array().unwrap().iter().map(|part| part["rows"].as_u64().unwrap()).sum();
+    assert_eq!(rows, accuracy["rows"].as_u64().unwrap(), "every study has a sex");
+    assert_eq!(sex["parts"][0]["name"], "Female");
+    assert_eq!(sex["parts"][0]["small"], true, "a test split of a few subjects");
+    let page = fs::read_to_string(at.join("report/report.html")).unwrap();
+    for expected in ["By Sex", "By Age", "largest gap: ", "small group", " to under "] {
+        assert!(page.contains(expected), "{expected}");
+    }
+    let text = fs::read_to_string(at.join("report/report.md")).unwrap();
+    assert!(text.contains("| of | figure | Sex |") && text.contains("| largest gap |"), "{text}");
+
+    let wrong = ["eval", "linear-probe", "--model", "model", "--corpus", "chexpert", "--by", "colour"];
+    let (_, err) = run(at, &wrong, 1);
+    assert!(err.contains("no column colour") && err.contains("Sex"), "{err}");
+    let (_, err) = run(at, &["eval", "all", "--corpus", "table", "--model", "model", "--protocol", "lax"], 2);
+    assert!(err.contains("strict, reference, literature"), "{err}");
+    let list = ["eval", "progression", "--corpus", "ms-cxr-t", "--list-texts", "texts.txt"];
+    run(at, &[&list[..], &literature[..]].concat(), 0);
+    let texts = fs::read_to_string(at.join("texts.txt")).unwrap();
+    assert!(texts.lines().any(|line| line == "The progression of edema is improving."), "{texts}");
+}
+
+#[test]
+fn encoders_are_compared_with_the_first_on_the_same_subjects() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    run(at, &["-q", "phantom", "raw", "--subjects", "40", "--size", "140"], 0);
+    run(at, &["-q", "prepare", "table", "raw/studies.csv", "--out", "corpus", "--image-size", "128"], 0);
+    pretrain(at, "corpus", "one", &UNTRAINED);
+    pretrain(at, "corpus", "other", &[&UNTRAINED[..], &["train.seed=7"]].concat());
+    run(at, &["-q", "embed", "corpus", "--model", "one", "--features", "--out", "one.parquet"], 0);
+    let asked = ["-q", "--json", "eval", "retrieval", "linear-probe", "--corpus", "corpus", "--split", "test"];
+    let encoders =
+        ["--model", "one", "--model", "other", "--embeddings", "one.parquet", "--out", "board", "--replicates", "50"];
+    let result = json(&run(at, &[&asked[..], &encoders].concat(), 0).0);
+    assert_eq!(result["evaluations"].as_array().unwrap().len(), 3);
+    let rows = result["rows"].as_array().unwrap();
+    assert!(rows.len() >= 4, "{rows:?}");
+    for row in rows {
+        let entry = |n: usize| &row["entries"][n];
+        assert!(entry(0)["difference"].is_null(), "the first is what the others are compared with");
+        if entry(0)["value"].is_null() {
+            // A hundredth of the subjects is one, whose findings may all be alike.
+            assert_eq!(row["group"], "1 %");
+            continue;
+        }
+        // The file holds what the first model makes: no difference, and no doubt about it.
+        assert_eq!(entry(2)["value"], entry(0)["value"]);
+        assert_eq!(
+            (entry(2)["difference"].as_f64(), entry(2)["difference_interval"][1].as_f64()),
+            (Some(0.0), Some(0.0)),
+            "{row}"
+        );
+        let (value, first) = (entry(1)["value"].as_f64().unwrap(), entry(0)["value"].as_f64().unwrap());
+        assert!((entry(1)["difference"].as_f64().unwrap() - (value - first)).abs() < 1e-12);
+    }
+    let page = fs::read_to_string(at.join("board/leaderboard.html")).unwrap();
+    for expected in ["2. other", "3. embeddings in one.parquet", "3/report.html", "95 % interval of the difference"] {
+        assert!(page.contains(expected), "{expected}");
+    }
+    assert!(!page.contains("http") && at.join("board/3/report.html").exists());
+    let lacking = ["--model", "one", "--embeddings", "one.parquet", "--text-embeddings", "a", "--text-embeddings", "b"];
+    let (_, err) = run(at, &[&asked[..], &lacking].concat(), 1);
+    assert!(err.contains("--text-embeddings is given 2 times and --embeddings 1 times"), "{err}");
+}
+
 /// Real radiographs: open-cxr's reports are found by the model that learnt them, and the tasks run on both collections. Skipped
 /// where they are not at hand (`MEDST_SHARED_DIR`, by default `../shared`).
 #[test]

@@ -46,7 +46,9 @@ fn main() {
     let mut seconds = Vec::new();
     for protocol in [Protocol::Strict, Protocol::Reference] {
         let start = Instant::now();
-        TemporalImage { protocol, bootstrap: Bootstrap::default() }.evaluate(&pairs).expect("pairs of every course");
+        TemporalImage { protocol, bootstrap: Bootstrap::default(), ..TemporalImage::default() }
+            .evaluate(&pairs)
+            .expect("pairs of every course");
         seconds.push(start.elapsed().as_secs_f64());
     }
     let (images, reports) = (drawn(studies, &mut random), drawn(studies, &mut random));

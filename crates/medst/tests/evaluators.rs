@@ -4,9 +4,10 @@ use medst::eval::Vectors;
 use medst::eval::bootstrap::Bootstrap;
 use medst::eval::pairs::{Course, ImagePairs};
 use medst::eval::result::{Protocol, TaskResult};
+use medst::eval::subgroups::Subgroups;
 use medst::eval::tasks::{
-    BinaryFinding, ByFinding, Progression, Prototypes, Retrieval, RetrievalData, SentencePairs, TemporalImage,
-    TemporalSentence, ZeroShot, best_ranks,
+    BinaryFinding, ByFinding, PhraseProgression, Phrases, Progression, Prototypes, Retrieval, RetrievalData,
+    SentencePairs, TemporalImage, TemporalSentence, ZeroShot, best_ranks,
 };
 use proptest::prelude::*;
 
@@ -53,7 +54,7 @@ fn check(result: &TaskResult) {
 
 #[test]
 fn a_change_along_one_direction_is_told_and_turns_round_with_the_pair() {
-    let task = TemporalImage { protocol: Protocol::Strict, bootstrap: FEW };
+    let task = TemporalImage { protocol: Protocol::Strict, bootstrap: FEW, ..TemporalImage::default() };
     let strong = task.evaluate(&pairs(240, 2.0, 60)).unwrap();
     check(&strong);
     let of = |result: &TaskResult, name: &str| result.value("edema", name).unwrap();
@@ -66,7 +67,7 @@ fn a_change_along_one_direction_is_told_and_turns_round_with_the_pair() {
 
 #[test]
 fn courses_that_cannot_be_learnt_are_undefined_with_a_reason() {
-    let task = TemporalImage { protocol: Protocol::Strict, bootstrap: FEW };
+    let task = TemporalImage { protocol: Protocol::Strict, bootstrap: FEW, ..TemporalImage::default() };
     let reason = |result: &TaskResult| result.figures[0].text();
     let one_subject = task.evaluate(&pairs(30, 1.0, 1)).unwrap();
     assert!(reason(&one_subject).contains("one subject"), "{one_subject}");
@@ -87,15 +88,86 @@ fn courses_that_cannot_be_learnt_are_undefined_with_a_reason() {
     let mut wide = pairs(30, 1.0, 10);
     wide.current = vectors(vec![vec![1.0; 5]; 30]);
     assert!(task.evaluate(&wide).unwrap_err().to_string().contains("current images"));
-    let reference = TemporalImage { protocol: Protocol::Reference, bootstrap: FEW };
+    let reference = TemporalImage { protocol: Protocol::Reference, bootstrap: FEW, ..TemporalImage::default() };
     check(&reference.evaluate(&pairs(8, 1.0, 4)).unwrap());
+}
+
+#[test]
+fn linear_heads_read_both_images_or_their_difference() {
+    let task = TemporalImage { protocol: Protocol::Literature, bootstrap: FEW, ..TemporalImage::default() };
+    let of = |result: &TaskResult, name: &str| result.value("edema", name).unwrap();
+    let strong = task.evaluate(&pairs(240, 2.0, 60)).unwrap();
+    check(&strong);
+    for readout in ["concatenation", "difference"] {
+        assert!(of(&strong, &format!("macro accuracy, {readout}")) > 0.95, "{strong}");
+        assert!(of(&strong, &format!("deviation of macro accuracy over seeds, {readout}")) < 0.05, "{strong}");
+    }
+    assert_eq!(strong.value("mean", "macro accuracy, difference"), Some(of(&strong, "macro accuracy, difference")));
+    // A fifth of the 60 subjects for each of four seeds: some are tested twice, so fewer than 4 × 48 pairs.
+    let rows = strong.figures.iter().find(|figure| figure.name == "macro accuracy, difference").unwrap().rows;
+    assert!((48..192).contains(&rows), "{rows}");
+    let none = task.evaluate(&pairs(240, 0.0, 240)).unwrap();
+    assert!((of(&none, "macro accuracy, difference") - 1.0 / 3.0).abs() < 0.15, "{none}");
+    // A change in either direction against none: no plane through both embeddings parts them, the size of the difference does.
+    let mut either = pairs(240, 2.0, 60);
+    let courses = &mut either.findings[0].1;
+    courses
+        .iter_mut()
+        .filter(|course| **course == Some(Course::Improving))
+        .for_each(|course| *course = Some(Course::Worsening));
+    let result = task.evaluate(&either).unwrap();
+    assert!(of(&result, "macro accuracy, difference") > 0.95, "{result}");
+    assert!(of(&result, "macro accuracy, concatenation") < 0.7, "{result}");
+    // Whatever is missing is told.
+    let one_subject = task.evaluate(&pairs(30, 1.0, 1)).unwrap();
+    check(&one_subject);
+    assert!(one_subject.figures[0].text().contains("no test pair"), "{one_subject}");
+}
+
+#[test]
+fn the_most_similar_phrase_decides_in_both_orders() {
+    let unit = |n: usize| (0..5).map(|k| if k == n { 1.0 } else { 0.0 }).collect::<Vec<f32>>();
+    use Course::{Improving, Stable, Worsening};
+    // Phrases: improving at 0 and 4, stable at 2, worsening at 1; nothing is said at 3.
+    let phrases = Phrases {
+        finding: "edema".into(),
+        of: [vectors(vec![unit(0), unit(4)]), vectors(vec![unit(2)]), vectors(vec![unit(1)])],
+    };
+    // The fourth pair comes from where no phrase is: going back, nothing is ahead of stable.
+    let told = [(0, 1, Worsening), (2, 2, Stable), (1, 0, Improving), (3, 1, Worsening), (1, 4, Improving)];
+    let pairs = ImagePairs {
+        previous: vectors(told.iter().map(|pair| unit(pair.0)).collect()),
+        current: vectors(told.iter().map(|pair| unit(pair.1)).collect()),
+        subjects: (0..5).map(|n| n.to_string()).collect(),
+        studies: (0..5).map(|n| [2 * n, 2 * n + 1]).collect(),
+        findings: vec![("edema".into(), told.iter().map(|pair| Some(pair.2)).collect())],
+    };
+    let task = PhraseProgression { bootstrap: FEW, ..PhraseProgression::default() };
+    let result = task.evaluate(&pairs, std::slice::from_ref(&phrases)).unwrap();
+    check(&result);
+    let close = |name: &str, expected: f64| {
+        let found = result.value("mean", name).unwrap();
+        assert!((found - expected).abs() < 1e-12, "{name}: {found}, expected {expected}");
+    };
+    close("standard", 1.0);
+    // Exchanged: improving 1 of 2, stable 1 of 1, worsening 2 of 2.
+    close("reversed", 5.0 / 6.0);
+    // Together: improving 3 of 4, stable 2 of 2, worsening 4 of 4.
+    close("combined", 11.0 / 12.0);
+    close("consistency", 0.8);
+    close("right in both orders", 0.8);
+    assert_eq!(result.value("mean, current image alone", "standard"), Some(1.0));
+    let standard = result.figures.iter().find(|figure| figure.group == "mean" && figure.name == "standard").unwrap();
+    assert!(standard.published.iter().any(|own| own.model.contains("TILA") && own.value == 0.641), "{standard:?}");
+    let unknown = task.evaluate(&pairs, &[]).unwrap();
+    assert!(unknown.notes[0].contains("no phrases"), "{unknown}");
 }
 
 #[test]
 fn prototypes_see_the_direction_of_a_change() {
     let along = |sign: f32| vectors(vec![vec![sign, 0.0, 0.0, 0.1]]);
     let prototypes = [Prototypes { finding: "edema".into(), improving: along(-1.0), worsening: along(1.0) }];
-    let task = Progression { bootstrap: FEW };
+    let task = Progression { bootstrap: FEW, ..Progression::default() };
     let result = task.evaluate(&pairs(240, 3.0, 60), &prototypes).unwrap();
     check(&result);
     assert!(result.value("edema", "AUROC, worsening against improving").unwrap() > 0.9, "{result}");
@@ -119,12 +191,12 @@ fn zero_shot_ranks_by_the_difference_and_calls_a_missing_class_undefined() {
         subjects: (0..40).map(|n| n.to_string()).collect(),
         rows: (0..40).collect(),
     };
-    let task = ZeroShot { protocol: Protocol::Strict, bootstrap: FEW };
+    let task = ZeroShot { protocol: Protocol::Strict, bootstrap: FEW, ..ZeroShot::default() };
     let result = task.evaluate(std::slice::from_ref(&finding)).unwrap();
     assert!(result.value("edema", "AUROC").unwrap() > 0.99, "{result}");
     // Everything is called edema: the ranking is right, the decision is worth nothing. The reference reports the latter.
     assert_eq!(result.value("edema", "AUROC of the decision"), Some(0.5));
-    let reference = ZeroShot { protocol: Protocol::Reference, bootstrap: FEW };
+    let reference = ZeroShot { protocol: Protocol::Reference, bootstrap: FEW, ..ZeroShot::default() };
     let names: Vec<String> =
         reference.evaluate(std::slice::from_ref(&finding)).unwrap().figures.into_iter().map(|own| own.name).collect();
     assert_eq!(names, ["AUROC of the decision", "accuracy", "F1"]);
@@ -132,6 +204,41 @@ fn zero_shot_ranks_by_the_difference_and_calls_a_missing_class_undefined() {
     let result = task.evaluate(&[healthy]).unwrap();
     check(&result);
     assert!(result.figures[0].text().contains("every image lacks edema"), "{result}");
+}
+
+#[test]
+fn a_figure_is_broken_down_by_what_its_rows_are() {
+    // Told apart in the 30 images of women, not in those of men: there the images are all the same.
+    let truth: Vec<bool> = (0..60).map(|n| n % 2 == 0).collect();
+    let sex: Vec<Option<&str>> = (0..60).map(|n| Some(if n < 30 { "F" } else { "M" })).collect();
+    let image = |n: usize| vec![if n < 30 && n % 2 == 0 { 1.0 } else { 0.6 }, 0.5];
+    let finding = BinaryFinding {
+        name: "edema".into(),
+        images: vectors((0..60).map(image).collect()),
+        positive: vectors(vec![vec![1.0, 0.0]]),
+        negative: vectors(vec![vec![0.0, 1.0]]),
+        truth,
+        subjects: (0..60).map(|n| n.to_string()).collect(),
+        // The rows of the corpus are the other way round.
+        rows: (0..60).rev().collect(),
+    };
+    let sex = sex.into_iter().rev().collect::<Vec<_>>();
+    let by = [Subgroups::new("sex", &sex).unwrap()];
+    let plain = ZeroShot { protocol: Protocol::Strict, bootstrap: FEW, ..ZeroShot::default() };
+    let whole = plain.evaluate(std::slice::from_ref(&finding)).unwrap();
+    let result = ZeroShot { by: &by, ..plain }.evaluate(&[finding]).unwrap();
+    assert!(whole.figures.iter().all(|figure| figure.by.is_empty()));
+    for (a, b) in whole.figures.iter().zip(&result.figures) {
+        assert_eq!((a.value, a.interval, a.rows), (b.value, b.interval, b.rows), "the figure itself does not change");
+    }
+    let auroc = &result.figures[0].by[0];
+    assert_eq!(auroc.parts.iter().map(|part| part.value.unwrap()).collect::<Vec<_>>(), [1.0, 0.5]);
+    assert_eq!(auroc.parts.iter().map(|part| (part.rows, part.subjects)).collect::<Vec<_>>(), [(30, 30), (30, 30)]);
+    let gap = auroc.gap.as_ref().unwrap();
+    assert_eq!((gap.highest.as_str(), gap.value, gap.interval), ("F", 0.5, Some((0.5, 0.5))));
+    let text = result.to_string();
+    assert!(text.contains("sex F: 1.000 (1.000 to 1.000), 30 rows of 30 subjects"), "{text}");
+    assert!(text.contains("largest gap: F less M: 0.500 (0.500 to 0.500)"), "{text}");
 }
 
 #[test]
@@ -229,11 +336,11 @@ proptest! {
         let prototype = |n: usize| vectors(vec![embeddings[n].clone()]);
         let prototypes =
             [Prototypes { finding: "edema".into(), improving: prototype(0), worsening: prototype(1) }];
-        check(&Progression { bootstrap: FEW }.evaluate(&pairs, &prototypes).unwrap());
-        for protocol in [Protocol::Strict, Protocol::Reference] {
-            check(&TemporalImage { protocol, bootstrap: FEW }.evaluate(&pairs).unwrap());
+        check(&Progression { bootstrap: FEW, ..Progression::default() }.evaluate(&pairs, &prototypes).unwrap());
+        for protocol in Protocol::ALL {
+            check(&TemporalImage { protocol, bootstrap: FEW, ..TemporalImage::default() }.evaluate(&pairs).unwrap());
             let data = retrieval(&embeddings, &turned, &groups);
-            check(&Retrieval { protocol, bootstrap: FEW }.evaluate(&data).unwrap());
+            check(&Retrieval { protocol, bootstrap: FEW, ..Retrieval::default() }.evaluate(&data).unwrap());
             let finding = BinaryFinding {
                 name: "edema".into(),
                 images: vectors(embeddings.clone()),
@@ -243,7 +350,7 @@ proptest! {
                 subjects: subjects.clone(),
                 rows: (0..rows.len()).collect(),
             };
-            check(&ZeroShot { protocol, bootstrap: FEW }.evaluate(&[finding]).unwrap());
+            check(&ZeroShot { protocol, bootstrap: FEW, ..ZeroShot::default() }.evaluate(&[finding]).unwrap());
             let sentences = SentencePairs {
                 first: vectors(embeddings.clone()),
                 second: vectors(turned.clone()),

@@ -82,7 +82,11 @@ fn the_reference_protocol_is_the_mean_of_those_folds() {
             studies: (0..truth.len()).map(|row| [row, row]).collect(),
             findings: vec![("x".into(), truth.iter().map(|&class| Some(Course::ALL[class])).collect())],
         };
-        let task = TemporalImage { protocol: Protocol::Reference, bootstrap: Bootstrap::default() };
+        let task = TemporalImage {
+            protocol: Protocol::Reference,
+            bootstrap: Bootstrap::default(),
+            ..TemporalImage::default()
+        };
         let result = task.evaluate(&pairs).unwrap();
         for count in [5, 10] {
             let expected: Vec<f64> =

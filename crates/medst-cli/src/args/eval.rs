@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
-use medst::eval::result::Task;
+use clap::Args;
+use medst::eval::result::{Protocol, Task};
 use medst::eval::suite::Part;
 use medst_data::split::Split;
 
@@ -19,29 +19,31 @@ pub struct Eval {
     /// Corpus to evaluate on; may be repeated.
     #[arg(long, required = true)]
     pub corpus: Vec<PathBuf>,
-    /// The model: a run, a checkpoint, a weight file, or the name of a built-in model (phantom).
-    #[arg(long, required_unless_present_any = ["embeddings", "list_texts"], conflicts_with = "embeddings")]
-    pub model: Option<PathBuf>,
+    /// Model: a run, a checkpoint, a weight file, or the name of a built-in model (phantom). Several models and
+    /// embeddings are compared with the first, on one page with paired differences.
+    #[arg(long, required_unless_present_any = ["embeddings", "list_texts"])]
+    pub model: Vec<PathBuf>,
     /// Evaluate embeddings of another program instead of a model: Parquet with study_id, image_embedding and
     /// optionally report_embedding and image_feature; or NPY with image embeddings, one row per study in the order of
-    /// the corpus.
+    /// the corpus. May be repeated.
     #[arg(long)]
-    pub embeddings: Option<PathBuf>,
-    /// Report embeddings in a separate file, Parquet or NPY.
+    pub embeddings: Vec<PathBuf>,
+    /// Report embeddings in a separate file, Parquet or NPY; one for each --embeddings, in their order.
     #[arg(long, requires = "embeddings")]
-    pub report_embeddings: Option<PathBuf>,
+    pub report_embeddings: Vec<PathBuf>,
     /// Embeddings of the texts that the tasks compare: Parquet with text and embedding, or NPY in the order of
-    /// --list-texts.
+    /// --list-texts; one for each --embeddings, in their order.
     #[arg(long, requires = "embeddings")]
-    pub text_embeddings: Option<PathBuf>,
+    pub text_embeddings: Vec<PathBuf>,
     /// File with one text per line. With NPY --text-embeddings it is read; without --model and --embeddings the texts
     /// that need embeddings are written to it, and nothing is evaluated.
     #[arg(long, conflicts_with = "model")]
     pub list_texts: Option<PathBuf>,
     /// strict: subjects are never split between folds, and figures have intervals. reference: what the reference
-    /// implementation computes.
-    #[arg(long, value_enum, default_value_t = ProtocolName::Strict)]
-    pub protocol: ProtocolName,
+    /// implementation computes. literature: what later papers compute, so that their figures compare. Tasks without
+    /// the protocol use the strict one.
+    #[arg(long, value_parser = Protocol::parse, default_value = "strict")]
+    pub protocol: Protocol,
     /// Split to evaluate: train, validate, test or all [default: test if there is one, otherwise validate, otherwise
     /// all].
     #[arg(long, value_parser = part)]
@@ -49,6 +51,10 @@ pub struct Eval {
     /// Label that a linear probe learns [default: the corpus' class, findings or diagnosis].
     #[arg(long)]
     pub label: Option<String>,
+    /// Break every figure down by the values of a column, such as sex, age or site, and find the largest gap; may be
+    /// repeated.
+    #[arg(long, value_name = "COLUMN")]
+    pub by: Vec<String>,
     /// Number of bootstrap replicates for the intervals.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     pub replicates: u32,
@@ -86,10 +92,4 @@ fn part(name: &str) -> Result<Part, &'static str> {
 
 fn task(name: &str) -> Result<AskedTask, String> {
     if name == "all" { Ok(AskedTask::All) } else { Task::parse(name).map(AskedTask::One) }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ProtocolName {
-    Strict,
-    Reference,
 }

@@ -15,7 +15,7 @@ use clap::{Parser, Subcommand};
 
 pub use convert::{Card, Convert, TargetName};
 pub use data::{Draw, How, Phantom, Prepare};
-pub use eval::{AskedTask, Eval, ProtocolName};
+pub use eval::{AskedTask, Eval};
 pub use model::{Compute, DeviceName, DicomWindow, Inputs, PrecisionName, UseModel, ViewName};
 pub use search::{AmongName, GraphName, Search, SearchFind, SearchIndex};
 pub use serve::Serve;

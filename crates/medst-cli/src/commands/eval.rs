@@ -1,26 +1,27 @@
 //! `medst eval`.
 
-use anyhow::{Context, Result};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
 use medst::eval::bootstrap::Bootstrap;
 use medst::eval::encode::{EmbeddingFiles, Encoder, FileEncoder, ModelEncoder, Origin};
-use medst::eval::report::{Evaluation, picture};
-use medst::eval::result::{Protocol, Task};
+use medst::eval::report::picture::Pictures;
+use medst::eval::report::{Evaluation, Leaderboard, picture};
+use medst::eval::result::Task;
 use medst::eval::suite::Suite;
 use medst::train::checkpoint::open_model_in;
 use medst_data::corpus::Corpus;
 
 use super::{Output, device, open};
-use crate::args::{AskedTask, Eval, ProtocolName};
+use crate::args::{AskedTask, Eval};
 use crate::progress::Reporter;
 
 pub fn run(arguments: &Eval, output: &Output, reporter: &Reporter) -> Result<()> {
     let corpora: Vec<Corpus> = arguments.corpus.iter().map(|path| Corpus::open(path)).collect::<Result<_, _>>()?;
     let suite = suite(arguments);
-    if let Some(files) = embedding_files(arguments) {
-        let encoder = FileEncoder::open(&files)?;
-        return evaluate(arguments, &suite, &encoder, &corpora, output, reporter);
-    }
-    if let Some(model) = &arguments.model {
+    let files = embedding_files(arguments)?;
+    let mut done: Vec<(Evaluation, Vec<Pictures>)> = Vec::new();
+    for model in &arguments.model {
         let device = device(arguments.device)?;
         let opened = open_model_in(model, device, open::precision(arguments.precision))?;
         let encoder = ModelEncoder {
@@ -28,9 +29,28 @@ pub fn run(arguments: &Eval, output: &Output, reporter: &Reporter) -> Result<()>
             origin: Origin::of_model(&opened)?,
             batch: open::batch(arguments.batch, device),
         };
-        return evaluate(arguments, &suite, &encoder, &corpora, output, reporter);
+        done.push(evaluate(arguments, &suite, &encoder, &corpora, output, reporter)?);
     }
-    list_texts(arguments, &suite, &corpora)
+    for files in &files {
+        done.push(evaluate(arguments, &suite, &FileEncoder::open(files)?, &corpora, output, reporter)?);
+    }
+    if done.is_empty() {
+        return list_texts(arguments, &suite, &corpora);
+    }
+    let (mut evaluations, pictures): (Vec<Evaluation>, Vec<Vec<Pictures>>) = done.into_iter().unzip();
+    let page = if evaluations.len() == 1 {
+        let evaluation = evaluations.remove(0);
+        output.show(&evaluation)?;
+        arguments.out.as_ref().map(|folder| evaluation.write(folder, &pictures[0]))
+    } else {
+        let leaderboard = Leaderboard::new(evaluations);
+        output.show(&leaderboard)?;
+        arguments.out.as_ref().map(|folder| leaderboard.write(folder, &pictures))
+    };
+    match page {
+        Some(page) => output.next(&[format!("open {}", page?.display())]),
+        None => Ok(()),
+    }
 }
 
 fn suite(arguments: &Eval) -> Suite {
@@ -46,25 +66,34 @@ fn suite(arguments: &Eval) -> Suite {
     tasks.dedup();
     Suite {
         tasks,
-        protocol: match arguments.protocol {
-            ProtocolName::Strict => Protocol::Strict,
-            ProtocolName::Reference => Protocol::Reference,
-        },
+        protocol: arguments.protocol,
         bootstrap: Bootstrap { replicates: arguments.replicates as usize, seed: arguments.seed },
         part: arguments.split.unwrap_or_default(),
         label: arguments.label.clone(),
+        by: arguments.by.clone(),
     }
 }
 
-fn embedding_files(arguments: &Eval) -> Option<EmbeddingFiles> {
-    Some(EmbeddingFiles {
-        studies: arguments.embeddings.clone()?,
-        reports: arguments.report_embeddings.clone(),
-        texts: arguments.text_embeddings.clone(),
+/// The files of each encoder.
+fn embedding_files(arguments: &Eval) -> Result<Vec<EmbeddingFiles>> {
+    let count = arguments.embeddings.len();
+    for (name, files) in
+        [("report-embeddings", &arguments.report_embeddings), ("text-embeddings", &arguments.text_embeddings)]
+    {
+        if !files.is_empty() && files.len() != count {
+            bail!("--{name} is given {} times and --embeddings {count} times; one for each, or none", files.len());
+        }
+    }
+    let of = |(number, studies): (usize, &PathBuf)| EmbeddingFiles {
+        studies: studies.clone(),
+        reports: arguments.report_embeddings.get(number).cloned(),
+        texts: arguments.text_embeddings.get(number).cloned(),
         text_list: arguments.list_texts.clone(),
-    })
+    };
+    Ok(arguments.embeddings.iter().enumerate().map(of).collect())
 }
 
+/// An encoder's evaluation, with the pictures of its report.
 fn evaluate(
     arguments: &Eval,
     suite: &Suite,
@@ -72,7 +101,7 @@ fn evaluate(
     corpora: &[Corpus],
     output: &Output,
     reporter: &Reporter,
-) -> Result<()> {
+) -> Result<(Evaluation, Vec<Pictures>)> {
     let results = suite.run(encoder, corpora, reporter)?;
     let pictures = match (&arguments.out, arguments.no_pictures) {
         (Some(_), false) => {
@@ -82,12 +111,7 @@ fn evaluate(
         _ => Vec::new(),
     };
     let evaluation = Evaluation::new(output.command(), encoder.origin(), suite.protocol, suite.bootstrap, results);
-    output.show(&evaluation)?;
-    if let Some(folder) = &arguments.out {
-        let page = evaluation.write(folder, &pictures)?;
-        output.next(&[format!("open {}", page.display())])?;
-    }
-    Ok(())
+    Ok((evaluation, pictures))
 }
 
 /// Writes the texts that another program must embed for the tasks.

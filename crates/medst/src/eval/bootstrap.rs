@@ -3,7 +3,8 @@
 //! Studies of one subject resemble each other; drawing studies one by one would call the figures surer than they are. So
 //! subjects are drawn with replacement, with all their rows, and a statistic sees how often each row was drawn.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -19,7 +20,7 @@ pub struct Estimate {
 }
 
 /// How intervals are drawn.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Bootstrap {
     pub replicates: usize,
     pub seed: u64,
@@ -36,25 +37,50 @@ impl Default for Bootstrap {
 pub struct Clusters {
     of_row: Vec<u32>,
     count: usize,
+    /// A hash of the names in their order: the same rows of the same subjects have the same.
+    identity: u64,
+}
+
+/// A statistic in every replicate of a bootstrap; replicate `n` draws the same subjects for every statistic of the same clusters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Replicates {
+    /// Without the draws, on the data themselves.
+    pub value: f64,
+    /// `None` where the replicate does not define it; no replicates with fewer than two clusters.
+    drawn: Vec<Option<f64>>,
+    bootstrap: Bootstrap,
+    identity: u64,
 }
 
 impl Clusters {
     /// Rows of one name belong together.
     pub fn of<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> Clusters {
         let mut numbers: BTreeMap<String, u32> = BTreeMap::new();
+        let mut hash = DefaultHasher::new();
         let of_row = names
             .into_iter()
             .map(|name| {
+                name.as_ref().hash(&mut hash);
                 let next = numbers.len() as u32;
                 *numbers.entry(name.as_ref().to_string()).or_insert(next)
             })
             .collect();
-        Clusters { of_row, count: numbers.len() }
+        Clusters { of_row, count: numbers.len(), identity: hash.finish() }
     }
 
     /// Number of clusters.
     pub fn count(&self) -> usize {
         self.count
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.of_row.len()
+    }
+
+    /// Number of clusters that some rows belong to.
+    pub fn count_among(&self, rows: &[usize]) -> usize {
+        rows.iter().map(|&row| self.of_row[row]).collect::<BTreeSet<u32>>().len()
     }
 }
 
@@ -63,21 +89,20 @@ impl Bootstrap {
     ///
     /// `statistic` gets a weight for each row (how often it was drawn) and returns `None`, never NaN, where it is undefined.
     pub fn estimate(&self, clusters: &Clusters, statistic: impl Fn(&[f64]) -> Option<f64> + Sync) -> Option<Estimate> {
+        self.replicates(clusters, statistic).map(|replicates| replicates.estimate())
+    }
+
+    /// As [`Bootstrap::estimate`], with what every replicate gave.
+    pub fn replicates(
+        &self,
+        clusters: &Clusters,
+        statistic: impl Fn(&[f64]) -> Option<f64> + Sync,
+    ) -> Option<Replicates> {
         let defined = |weights: &[f64]| statistic(weights).filter(|value| value.is_finite());
         let value = defined(&vec![1.0; clusters.of_row.len()])?;
-        if clusters.count < 2 {
-            return Some(Estimate { value, interval: None });
-        }
-        let mut drawn: Vec<f64> = (0..self.replicates)
-            .into_par_iter()
-            .filter_map(|number| defined(&self.weights(clusters, number)))
-            .collect();
-        // With fewer, the interval would speak of the replicates that happened to be defined.
-        if drawn.len() * 2 < self.replicates || drawn.is_empty() {
-            return Some(Estimate { value, interval: None });
-        }
-        drawn.sort_by(f64::total_cmp);
-        Some(Estimate { value, interval: Some((percentile(&drawn, 0.025), percentile(&drawn, 0.975))) })
+        let count = if clusters.count < 2 { 0 } else { self.replicates };
+        let drawn = (0..count).into_par_iter().map(|number| defined(&self.weights(clusters, number))).collect();
+        Some(Replicates { value, drawn, bootstrap: *self, identity: clusters.identity })
     }
 
     /// How often each row is drawn in a replicate, whichever thread draws it.
@@ -87,6 +112,28 @@ impl Bootstrap {
         let mut times = vec![0.0; clusters.count];
         (0..clusters.count).for_each(|_| times[random.random_range(0..clusters.count)] += 1.0);
         clusters.of_row.iter().map(|&cluster| times[cluster as usize]).collect()
+    }
+}
+
+impl Replicates {
+    /// The value with its interval.
+    pub fn estimate(&self) -> Estimate {
+        let mut drawn: Vec<f64> = self.drawn.iter().flatten().copied().collect();
+        // With fewer, the interval would speak of the replicates that happened to be defined.
+        if drawn.len() * 2 < self.drawn.len() || drawn.is_empty() {
+            return Estimate { value: self.value, interval: None };
+        }
+        drawn.sort_by(f64::total_cmp);
+        Estimate { value: self.value, interval: Some((percentile(&drawn, 0.025), percentile(&drawn, 0.975))) }
+    }
+
+    /// This less another statistic, with the interval of the difference: both are of the same drawn subjects. There is no interval
+    /// where they are of different rows or draws.
+    pub fn less(&self, other: &Replicates) -> Estimate {
+        let paired = self.identity == other.identity && self.bootstrap == other.bootstrap;
+        let both = self.drawn.iter().zip(&other.drawn).map(|(a, b)| Some((*a)? - (*b)?));
+        let drawn = if paired { both.collect() } else { Vec::new() };
+        Replicates { value: self.value - other.value, drawn, ..*self }.estimate()
     }
 }
 
@@ -122,6 +169,25 @@ mod tests {
         let grouped = Clusters::of((0..400).map(|n| (n / 10).to_string()));
         let (low, high) = Bootstrap::default().estimate(&grouped, mean(&values)).unwrap().interval.unwrap();
         assert!((low - 0.345).abs() < 0.04 && (high - 0.655).abs() < 0.04, "{low} {high}");
+    }
+
+    #[test]
+    fn paired_differences_know_that_both_are_of_the_same_subjects() {
+        let values: Vec<f64> = (0..200).map(|n| f64::from(n % 2)).collect();
+        // Better by 0.1 on every row.
+        let better: Vec<f64> = values.iter().map(|x| x + 0.1).collect();
+        let clusters = Clusters::of((0..200).map(|n| n.to_string()));
+        let bootstrap = Bootstrap::default();
+        let of = |values: &[f64], clusters: &Clusters| bootstrap.replicates(clusters, mean(values)).unwrap();
+        let (own, other) = (of(&better, &clusters), of(&values, &clusters));
+        let (low, high) = own.less(&other).interval.unwrap();
+        assert!((low - 0.1).abs() < 1e-9 && (high - 0.1).abs() < 1e-9, "{low} {high}");
+        let alone = own.estimate().interval.unwrap();
+        assert!(alone.1 - alone.0 > 0.1, "each alone is far less sure");
+        // Other rows are no pairs.
+        let others = Clusters::of((0..200).map(|n| (n + 1).to_string()));
+        let unpaired = own.less(&of(&values, &others));
+        assert!(unpaired.interval.is_none() && (unpaired.value - 0.1).abs() < 1e-9);
     }
 
     #[test]

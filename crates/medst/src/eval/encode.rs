@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::Vectors;
 use crate::embed::Embedder;
-use crate::embed::heat::HeatMap;
+use crate::embed::heat::{HeatMap, Likeness};
 use crate::embed::table::{self, FEATURE, IMAGE, REPORT, STUDY};
 use crate::model::builtin;
 use crate::train::checkpoint::OpenedModel;
@@ -48,7 +48,21 @@ pub trait Encoder {
     ///
     /// # Errors
     /// As [`Encoder::studies`].
-    fn heat_maps(&self, _corpus: &Corpus, _wanted: &[(usize, String)]) -> Result<Option<Vec<HeatMap>>> {
+    fn heat_maps(&self, corpus: &Corpus, wanted: &[(usize, String)]) -> Result<Option<Vec<HeatMap>>> {
+        let maps = self.heat_maps_by(corpus, wanted, &[Likeness::default()])?;
+        Ok(maps.and_then(|mut maps| maps.pop()))
+    }
+
+    /// As [`Encoder::heat_maps`], by each of several likenesses: for each a map of everything that is wanted.
+    ///
+    /// # Errors
+    /// As [`Encoder::studies`].
+    fn heat_maps_by(
+        &self,
+        _corpus: &Corpus,
+        _wanted: &[(usize, String)],
+        _likenesses: &[Likeness],
+    ) -> Result<Option<Vec<Vec<HeatMap>>>> {
         Ok(None)
     }
 
@@ -182,12 +196,18 @@ impl Encoder for ModelEncoder<'_> {
         Vectors::new(values, self.embedder.model.config.projection.embedding as usize)
     }
 
-    fn heat_maps(&self, corpus: &Corpus, wanted: &[(usize, String)]) -> Result<Option<Vec<HeatMap>>> {
-        let mut maps = Vec::new();
+    fn heat_maps_by(
+        &self,
+        corpus: &Corpus,
+        wanted: &[(usize, String)],
+        likenesses: &[Likeness],
+    ) -> Result<Option<Vec<Vec<HeatMap>>>> {
+        let mut maps = vec![Vec::new(); likenesses.len()];
         for part in wanted.chunks(self.batch.max(1)) {
             let studies: Vec<&Study> = part.iter().map(|wanted| &corpus.studies()[wanted.0]).collect();
             let phrases: Vec<&str> = part.iter().map(|wanted| wanted.1.as_str()).collect();
-            maps.extend(self.embedder.heat_maps(corpus, &studies, &phrases)?);
+            let part = self.embedder.heat_maps_by(corpus, &studies, &phrases, likenesses)?;
+            maps.iter_mut().zip(part).for_each(|(maps, part)| maps.extend(part));
         }
         Ok(Some(maps))
     }
@@ -237,7 +257,7 @@ impl FileEncoder {
     /// Files that cannot be read, by name; vectors of different widths.
     pub fn open(files: &EmbeddingFiles) -> Result<FileEncoder> {
         let mut encoder = FileEncoder {
-            origin: Origin { name: "embeddings from files".into(), ..Origin::default() },
+            origin: Origin { name: format!("embeddings in {}", files.studies.display()), ..Origin::default() },
             ..FileEncoder::default()
         };
         let named = [Some(&files.studies), files.reports.as_ref(), files.texts.as_ref(), files.text_list.as_ref()];

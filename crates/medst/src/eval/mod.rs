@@ -8,18 +8,21 @@
 //! | [`result`], [`published`] | what comes out, and what papers report |
 //! | [`report`] | as a page, as Markdown, as JSON |
 //! | [`metrics`], [`bootstrap`] | figures of merit and their intervals |
-//! | [`folds`], [`svm`] | cross-validation of a linear classifier |
+//! | [`subgroups`] | figures by sex, age group, site, … and their largest gap |
+//! | [`folds`], [`svm`], [`logistic`] | cross-validation; linear classifiers |
 //! | [`prompts`], [`pairs`] | sentences about findings, courses between studies |
 
 pub mod bootstrap;
 pub mod encode;
 pub mod folds;
+pub mod logistic;
 pub mod metrics;
 pub mod pairs;
 pub mod prompts;
 pub mod published;
 pub mod report;
 pub mod result;
+pub mod subgroups;
 pub mod suite;
 pub mod svm;
 pub mod tasks;

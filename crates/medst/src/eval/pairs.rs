@@ -75,6 +75,11 @@ pub(super) struct Labelled<'a> {
 }
 
 impl ImagePairs {
+    /// Rows of the corpus of the later images, whose subgroups are those of the pairs.
+    pub(super) fn current_rows(&self) -> impl Iterator<Item = usize> + Clone {
+        self.studies.iter().map(|pair| pair[1])
+    }
+
     pub(super) fn labelled(&self) -> impl Iterator<Item = Labelled<'_>> {
         self.findings.iter().map(|(name, courses)| {
             let told = courses.iter().enumerate().filter_map(|(row, course)| Some((row, (*course)?.class())));

@@ -73,6 +73,17 @@ pub fn worsening(finding: &str) -> Vec<String> {
     ]
 }
 
+/// Sentences about a finding's course, by class number, in the form that BioViL-T, TempA-VLP and TILA compare without training.
+/// The papers do not agree on the phrases; these are ours.
+pub fn progression(finding: &str) -> [Vec<String>; 3] {
+    const PHRASES: [&[&str]; 3] = [
+        &["improving", "improved", "better", "decreasing", "decreased", "smaller", "resolving", "resolved"],
+        &["stable", "unchanged", "constant", "the same", "without change"],
+        &["worsening", "worse", "increasing", "increased", "larger", "progressing", "new"],
+    ];
+    PHRASES.map(|of| of.iter().map(|phrase| format!("The progression of {finding} is {phrase}.")).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,6 +94,14 @@ mod tests {
         assert_eq!(finding("pleural_effusion").as_deref(), Some("pleural effusion"));
         assert_eq!(finding("Target").as_deref(), Some("pneumonia"));
         assert_eq!((finding("age"), finding("boxes"), finding("No Finding")), (None, None, None));
+    }
+
+    #[test]
+    fn a_course_has_phrases_of_its_own() {
+        let [improving, stable, worsening] = progression("edema");
+        assert_eq!(improving[0], "The progression of edema is improving.");
+        assert!(stable.contains(&"The progression of edema is unchanged.".into()));
+        assert!(worsening.iter().all(|text| !improving.contains(text) && !stable.contains(text)));
     }
 
     #[test]

@@ -5,9 +5,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::bootstrap::{Bootstrap, Clusters, Estimate};
+use super::bootstrap::{Bootstrap, Clusters, Estimate, Replicates};
 use super::metrics::{Bin, Point};
 use super::published::Published;
+use super::subgroups::{Breakdown, Gap, Subgroups};
 
 /// How a task is scored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,14 +19,26 @@ pub enum Protocol {
     Strict,
     /// What the reference implementation computes, its quirks under their own names.
     Reference,
+    /// What later papers compute on the same data, so that their figures compare.
+    Literature,
 }
 
 impl Protocol {
+    pub const ALL: [Protocol; 3] = [Protocol::Strict, Protocol::Reference, Protocol::Literature];
+
     pub fn name(self) -> &'static str {
         match self {
             Protocol::Strict => "strict",
             Protocol::Reference => "reference",
+            Protocol::Literature => "literature",
         }
+    }
+
+    /// # Errors
+    /// Lists the known names.
+    pub fn parse(name: &str) -> Result<Protocol, String> {
+        let known = Protocol::ALL.into_iter().find(|protocol| protocol.name() == name);
+        known.ok_or_else(|| format!("expected one of {}", Protocol::ALL.map(Protocol::name).join(", ")))
     }
 }
 
@@ -83,6 +96,17 @@ impl Task {
         }
     }
 
+    /// The protocol that is used where another one is asked for: the strict one, if the task does not have that.
+    pub fn protocol(self, asked: Protocol) -> Protocol {
+        let has = match self {
+            Task::TemporalImage | Task::LinearProbe => true,
+            Task::TemporalSentence | Task::ZeroShot | Task::Retrieval => asked == Protocol::Reference,
+            Task::Progression | Task::Grounding => asked == Protocol::Literature,
+            Task::SequenceOrder => false,
+        };
+        if has { asked } else { Protocol::Strict }
+    }
+
     /// # Errors
     /// Lists the known names.
     pub fn parse(name: &str) -> Result<Task, String> {
@@ -123,6 +147,12 @@ pub struct Figure {
     /// What papers report for it on the real data sets.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub published: Vec<Published>,
+    /// By the columns that were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub by: Vec<Breakdown>,
+    /// What it is in every replicate, for paired differences between encoders.
+    #[serde(skip)]
+    pub replicates: Option<Replicates>,
 }
 
 impl Figure {
@@ -138,6 +168,8 @@ impl Figure {
             rows,
             undefined: None,
             published: Vec::new(),
+            by: Vec::new(),
+            replicates: None,
         }
     }
 
@@ -155,12 +187,7 @@ impl Figure {
         let Some(value) = self.value else {
             return format!("undefined: {}", self.undefined.as_deref().unwrap_or("no reason given"));
         };
-        match self.interval {
-            Some((low, high)) => {
-                format!("{} ({} to {})", self.unit.text(value), self.unit.text(low), self.unit.text(high))
-            }
-            None => self.unit.text(value),
-        }
+        self.unit.with_interval(value, self.interval)
     }
 }
 
@@ -174,7 +201,35 @@ impl Figure {
     }
 }
 
+impl Breakdown {
+    /// A line for each subgroup and one for the gap.
+    pub fn lines(&self, unit: Unit) -> Vec<String> {
+        let parts = self.parts.iter().map(|part| {
+            let value = part.value.map_or("undefined".into(), |value| unit.with_interval(value, part.interval));
+            let small = if part.small { ", a small group" } else { "" };
+            format!("{} {}: {value}, {} rows of {} subjects{small}", self.column, part.name, part.rows, part.subjects)
+        });
+        parts.chain(self.gap.as_ref().map(|gap| format!("largest gap: {}", gap.text(unit)))).collect()
+    }
+}
+
+impl Gap {
+    /// Which subgroups, how far apart, and whether one of them is small.
+    pub fn text(&self, unit: Unit) -> String {
+        let small = if self.small { ", with a small group" } else { "" };
+        format!("{} less {}: {}{small}", self.highest, self.lowest, unit.with_interval(self.value, self.interval))
+    }
+}
+
 impl Unit {
+    /// A value with its interval, where it has one.
+    pub fn with_interval(self, value: f64, interval: Option<(f64, f64)>) -> String {
+        match interval {
+            Some((low, high)) => format!("{} ({} to {})", self.text(value), self.text(low), self.text(high)),
+            None => self.text(value),
+        }
+    }
+
     pub fn text(self, value: f64) -> String {
         match self {
             Unit::Share => format!("{:.1}", 100.0 * value),
@@ -184,25 +239,52 @@ impl Unit {
     }
 }
 
-/// Draws the intervals of a task's figures.
+/// Draws the intervals of a task's figures, and breaks them down by subgroups.
 pub struct Meter<'a> {
-    pub bootstrap: Bootstrap,
-    pub clusters: &'a Clusters,
+    bootstrap: Bootstrap,
+    clusters: &'a Clusters,
+    /// With the subgroup of each row.
+    by: Vec<(&'a Subgroups, Vec<Option<usize>>)>,
 }
 
-impl Meter<'_> {
+impl<'a> Meter<'a> {
+    pub fn new(bootstrap: Bootstrap, clusters: &'a Clusters) -> Meter<'a> {
+        Meter { bootstrap, clusters, by: Vec::new() }
+    }
+
+    /// * `rows`: for each row that is weighed, that of the corpus whose subgroup it belongs to.
+    pub fn by(self, by: &'a [Subgroups], rows: impl IntoIterator<Item = usize> + Clone) -> Meter<'a> {
+        Meter { by: by.iter().map(|by| (by, by.of(rows.clone()))).collect(), ..self }
+    }
+
     /// A figure with its interval: `statistic` of a weight for each row, `None` where it is undefined, which `otherwise` explains.
     pub fn figure(
         &self,
-        (group, name, unit): (&str, &str, Unit),
+        name: (&str, &str, Unit),
         rows: usize,
         otherwise: &str,
         statistic: impl Fn(&[f64]) -> Option<f64> + Sync,
     ) -> Figure {
-        match self.bootstrap.estimate(self.clusters, statistic) {
-            Some(Estimate { value, interval }) => Figure { interval, ..Figure::plain(group, name, unit, value, rows) },
-            None => Figure::undefined(group, name, unit, rows, otherwise),
-        }
+        let all: Vec<usize> = if self.by.is_empty() { Vec::new() } else { (0..self.clusters.rows()).collect() };
+        Figure { rows, ..self.figure_of(name, &all, otherwise, statistic) }
+    }
+
+    /// As [`Meter::figure`], of the rows `used` alone: `statistic` gives no weight to the others.
+    pub fn figure_of(
+        &self,
+        (group, name, unit): (&str, &str, Unit),
+        used: &[usize],
+        otherwise: &str,
+        statistic: impl Fn(&[f64]) -> Option<f64> + Sync,
+    ) -> Figure {
+        let Some(replicates) = self.bootstrap.replicates(self.clusters, &statistic) else {
+            return Figure::undefined(group, name, unit, used.len(), otherwise);
+        };
+        let Estimate { value, interval } = replicates.estimate();
+        let by =
+            self.by.iter().map(|(by, of_row)| by.break_down(self.bootstrap, self.clusters, of_row, used, &statistic));
+        let plain = Figure::plain(group, name, unit, value, used.len());
+        Figure { interval, by: by.collect(), replicates: Some(replicates), ..plain }
     }
 }
 
@@ -312,9 +394,10 @@ impl TaskResult {
         let of_classes = self.figures.iter().any(|figure| figure.name == "macro accuracy");
         let probed: &[&str] = if of_classes { &["accuracy"] } else { &["AUROC"] };
         let wanted: &[(&[&str], &[&str])] = match self.task {
-            Task::TemporalImage => {
-                &[(&["mean"], &["macro accuracy", "accuracy, 10 folds"]), (&["mean"], &["accuracy"])]
-            }
+            Task::TemporalImage => &[
+                (&["mean"], &["macro accuracy", "accuracy, 10 folds", "macro accuracy, concatenation"]),
+                (&["mean"], &["accuracy", "macro accuracy, difference"]),
+            ],
             Task::TemporalSentence => {
                 &[(&["all"], &["AUROC"]), (&["all"], &["accuracy", "accuracy, reference threshold"])]
             }
@@ -325,17 +408,19 @@ impl TaskResult {
                 (&["report to image"], &["recall@5"]),
                 (&["same subject, another time"], &["recall@1"]),
             ],
-            Task::Progression => {
-                &[(&["mean"], &["AUROC, worsening against improving"]), (&["mean"], &["macro accuracy"])]
-            }
+            Task::Progression => &[
+                (&["mean"], &["AUROC, worsening against improving", "standard"]),
+                (&["mean"], &["macro accuracy", "consistency"]),
+            ],
             Task::SequenceOrder => &[
                 (&["image to report"], &["forward mapping accuracy"]),
                 (&["image to report"], &["right order preferred to a shuffled one"]),
                 (&["within images"], &["nearest study is next in time"]),
             ],
-            Task::Grounding => {
-                &[(&["all phrases"], &["contrast-to-noise ratio, signed"]), (&["all phrases"], &["AUROC of pixels"])]
-            }
+            Task::Grounding => &[
+                (&["all phrases", "words"], &["contrast-to-noise ratio, signed"]),
+                (&["all phrases", "words"], &["AUROC of pixels"]),
+            ],
         };
         let found = |(groups, names): &(&[&str], &[&str])| {
             let in_group = |figure: &&Figure| groups.is_empty() || groups.contains(&figure.group.as_str());
@@ -361,6 +446,11 @@ pub(super) fn write_figures(f: &mut fmt::Formatter<'_>, figures: &[(String, &Fig
     let (group, name) = (wide(|figure| &figure.group), wide(|figure| &figure.name));
     for (before, figure) in figures {
         writeln!(f, "  {before}{:group$}  {:name$}  {}", figure.group, figure.name, figure.beside_chance())?;
+        for breakdown in &figure.by {
+            for line in breakdown.lines(figure.unit) {
+                writeln!(f, "  {:indent$}  {line}", "", indent = before.chars().count() + group)?;
+            }
+        }
     }
     Ok(())
 }

@@ -4,12 +4,12 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::picture::{Picture, Pictures};
 use super::plot;
-use super::{Evaluation, READING};
+use super::{Evaluation, READING, SUBGROUPS};
 use crate::eval::published::Published;
 use crate::eval::result::{Example, ExampleKind, Figure, Plot, TaskResult, Unit};
 use crate::eval::suite::CorpusResult;
 
-const STYLE: &str = include_str!("style.css");
+pub(super) const STYLE: &str = include_str!("style.css");
 
 pub fn render(evaluation: &Evaluation, pictures: &[Pictures]) -> Markup {
     let none = Pictures::new();
@@ -118,6 +118,16 @@ fn short(corpus: &CorpusResult) -> String {
 fn cells(figure: &Figure) -> Markup {
     let unit = figure.unit;
     html! {
+        (value_cells(figure))
+        td.number.faint { @if let Some(chance) = figure.chance.filter(|_| figure.value.is_some()) { (unit.text(chance)) @if unit == Unit::Share { " %" } } }
+        td.published { @for own in &figure.published { (published(own, unit)) } }
+    }
+}
+
+/// Value, interval and drawing.
+fn value_cells(figure: &Figure) -> Markup {
+    let unit = figure.unit;
+    html! {
         @match figure.value {
             Some(value) => {
                 td.number { b { (unit.text(value)) } @if unit == Unit::Share { " %" } }
@@ -126,10 +136,8 @@ fn cells(figure: &Figure) -> Markup {
                 }
                 td { (plot::interval(figure)) }
             }
-            None => td.undefined colspan="3" { "undefined: " (figure.undefined.as_deref().unwrap_or("")) }
+            None => td.undefined colspan="3" { "undefined: " (figure.undefined.as_deref().unwrap_or("in this subgroup")) }
         }
-        td.number.faint { @if let Some(chance) = figure.chance.filter(|_| figure.value.is_some()) { (unit.text(chance)) @if unit == Unit::Share { " %" } } }
-        td.published { @for own in &figure.published { (published(own, unit)) } }
     }
 }
 
@@ -181,6 +189,7 @@ fn one(anchor: &str, task: &TaskResult, pictures: &Pictures) -> Markup {
                     }
                 }
             }
+            (subgroups(task))
             @if !task.skipped.is_empty() || !task.notes.is_empty() {
                 ul.notes {
                     @for (reason, count) in &task.skipped { li { b { (count) " skipped: " } (reason) } }
@@ -200,6 +209,64 @@ fn one(anchor: &str, task: &TaskResult, pictures: &Pictures) -> Markup {
                     h4 { (title) }
                     div.examples {
                         @for example in task.examples.iter().filter(|example| example.kind == kind) { (case(example, pictures)) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// For each column the subgroups' figures: those that stand for the task, and the others folded away.
+fn subgroups(task: &TaskResult) -> Markup {
+    let headlines = task.headlines();
+    let stands = |figure: &&Figure| headlines.iter().any(|own| std::ptr::eq(*own, *figure));
+    let columns: Vec<&str> = match task.figures.iter().find(|figure| !figure.by.is_empty()) {
+        Some(figure) => figure.by.iter().map(|own| own.column.as_str()).collect(),
+        None => return html! {},
+    };
+    html! {
+        @for column in columns {
+            @let (first, others): (Vec<&Figure>, Vec<&Figure>) =
+                task.figures.iter().filter(|figure| !figure.by.is_empty()).partition(stands);
+            h4 { "By " (column) }
+            p.method { (SUBGROUPS) }
+            (by_column(column, &first))
+            @if !others.is_empty() {
+                details { summary { (others.len()) " other figures by " (column) } (by_column(column, &others)) }
+            }
+        }
+    }
+}
+
+/// Subgroups with their intervals on one axis for each figure, and the largest gap.
+fn by_column(column: &str, figures: &[&Figure]) -> Markup {
+    html! {
+        table.figures {
+            thead { tr {
+                th { "figure" } th { (column) } th.number { "value" } th { "95 % interval" } th {} th.number { "rows" }
+                th.number { "subjects" } th {}
+            } }
+            @for figure in figures {
+                @for own in figure.by.iter().filter(|own| own.column == column) {
+                    tbody {
+                        @for (place, part) in own.parts.iter().enumerate() {
+                            @let shown = Figure { value: part.value, interval: part.interval, ..(*figure).clone() };
+                            tr {
+                                @if place == 0 {
+                                    th rowspan=(own.parts.len() + usize::from(own.gap.is_some())) {
+                                        (figure.name) small { (figure.group) }
+                                    }
+                                }
+                                td { (part.name) }
+                                (value_cells(&shown))
+                                td.number.faint { (part.rows) }
+                                td.number.faint { (part.subjects) }
+                                td.faint { @if part.small { "small group" } }
+                            }
+                        }
+                        @if let Some(gap) = &own.gap {
+                            tr { td colspan="7" { "largest gap: " (gap.text(figure.unit)) } }
+                        }
                     }
                 }
             }

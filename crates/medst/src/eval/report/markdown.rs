@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::Evaluation;
-use crate::eval::result::Figure;
+use crate::eval::result::{Figure, TaskResult};
 
 /// All figures as tables.
 pub fn render(evaluation: &Evaluation) -> String {
@@ -37,6 +37,7 @@ fn write(evaluation: &Evaluation, out: &mut String) -> std::fmt::Result {
             writeln!(out, "|---|---|---|---|---|---|")?;
             task.figures.iter().try_for_each(|figure| row(figure, out))?;
             writeln!(out)?;
+            subgroups(task, out)?;
             for (reason, count) in &task.skipped {
                 writeln!(out, "* skipped {count}: {}", escape(reason))?;
             }
@@ -53,6 +54,37 @@ fn write(evaluation: &Evaluation, out: &mut String) -> std::fmt::Result {
     writeln!(out, "## Checksums\n")?;
     for (path, checksum) in &evaluation.encoder.files {
         writeln!(out, "* `{path}` {checksum}")?;
+    }
+    Ok(())
+}
+
+/// A table for each column.
+fn subgroups(task: &TaskResult, out: &mut String) -> std::fmt::Result {
+    let columns = task.figures.iter().find(|figure| !figure.by.is_empty()).map_or(0, |figure| figure.by.len());
+    for column in 0..columns {
+        let broken_down = task.figures.iter().filter_map(|figure| Some((figure, figure.by.get(column)?)));
+        for (place, (figure, own)) in broken_down.enumerate() {
+            if place == 0 {
+                writeln!(out, "{}\n", super::SUBGROUPS)?;
+                let column = escape(&own.column);
+                writeln!(
+                    out,
+                    "| of | figure | {column} | value (95 % interval) | rows | subjects |\n|---|---|---|---|---|---|"
+                )?;
+            }
+            let [group, name] = [&figure.group, &figure.name].map(|cell| escape(cell));
+            for part in &own.parts {
+                let value =
+                    part.value.map_or("undefined".into(), |value| figure.unit.with_interval(value, part.interval));
+                let small = if part.small { " (small group)" } else { "" };
+                let (value_of, rows, subjects) = (escape(&part.name), part.rows, part.subjects);
+                writeln!(out, "| {group} | {name} | {value_of}{small} | {value} | {rows} | {subjects} |")?;
+            }
+            if let Some(gap) = &own.gap {
+                writeln!(out, "| {group} | {name} | largest gap | {} | | |", escape(&gap.text(figure.unit)))?;
+            }
+        }
+        writeln!(out)?;
     }
     Ok(())
 }

@@ -6,11 +6,15 @@
 //! | `plot` | curves and matrices as SVG |
 //! | [`picture`] | example studies and heat maps as PNG |
 //! | `markdown` | the figures as Markdown |
+//! | `leaderboard` | several encoders side by side |
 
 mod html;
+mod leaderboard;
 mod markdown;
 pub mod picture;
 mod plot;
+
+pub use leaderboard::{Entry, Leaderboard, Row};
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -33,6 +37,10 @@ const READING: [&str; 4] = [
     "Figures “as published” come from papers, on the data sets that the papers name; compare them only if the data \
      are the same benchmark.",
 ];
+
+/// How subgroups are to be read.
+const SUBGROUPS: &str = "The largest gap is between the subgroups that came out highest and lowest: with many of them it is partly luck, and its \
+                         interval is too narrow. A small group has fewer than 20 subjects.";
 
 /// An evaluation with all that is needed to repeat it.
 #[derive(Clone, Debug, Serialize)]

@@ -7,19 +7,28 @@ use medst_data::import::ms_cxr_t::{PAIRS, SENTENCES};
 use medst_data::split::Split;
 
 use super::truth::{self, FindingLabels, PairTruth, PhraseBoxes, SentenceTruth, Skipped, skip};
+use crate::embed::heat::{HeatMap, Likeness, Query};
 use crate::eval::Vectors;
 use crate::eval::bootstrap::Bootstrap;
 use crate::eval::encode::{Encoder, Placed, Studies};
 use crate::eval::pairs::ImagePairs;
 use crate::eval::prompts;
 use crate::eval::result::{Protocol, Task, TaskResult};
+use crate::eval::subgroups::Subgroups;
 use crate::eval::tasks::{
-    BinaryFinding, ByFinding, Grounding, LinearProbe, ProbeData, ProbeTruth, Progression, Prototypes, Region,
-    Retrieval, RetrievalData, SentencePairs, SequenceData, SequenceOrder, TemporalImage, TemporalSentence, ZeroShot,
-    words,
+    BinaryFinding, ByFinding, Grounding, LinearProbe, PhraseProgression, Phrases, ProbeData, ProbeTruth, Progression,
+    Prototypes, Region, Retrieval, RetrievalData, SentencePairs, SequenceData, SequenceOrder, TemporalImage,
+    TemporalSentence, ZeroShot, words,
 };
 use crate::{Error, Result};
 
+/// Heat maps that the literature compares.
+const VARIANTS: [(&str, Likeness); 4] = [
+    ("words", Likeness { query: Query::Words, smooth: false }),
+    ("words, smoothed", Likeness { query: Query::Words, smooth: true }),
+    ("sentence vector", Likeness { query: Query::Sentence, smooth: false }),
+    ("sentence vector, smoothed", Likeness { query: Query::Sentence, smooth: true }),
+];
 /// Heat maps that are held at once.
 const HEAT_MAPS: usize = 64;
 /// Column of a source's one class (COVIDx).
@@ -40,6 +49,8 @@ pub struct Context<'a> {
     pub seen: f64,
     pub protocol: Protocol,
     pub bootstrap: Bootstrap,
+    /// Columns by whose subgroups every figure is broken down.
+    pub by: Vec<Subgroups>,
 }
 
 /// A task that the corpus allows.
@@ -53,12 +64,15 @@ pub struct Job {
 enum Kind {
     TemporalImage(PairTruth),
     Progression(PairTruth),
+    PhraseProgression(PairTruth),
     TemporalSentence(SentenceTruth),
     ZeroShot(Vec<FindingLabels>),
     Retrieval(Vec<FindingLabels>),
     LinearProbe(ProbePlan),
     SequenceOrder(Vec<Vec<usize>>),
     Grounding(Vec<PhraseBoxes>),
+    /// With phrases that the picture does not show, which have no boxes.
+    GroundingVariants(Vec<PhraseBoxes>),
 }
 
 struct ProbePlan {
@@ -96,7 +110,10 @@ impl Job {
             Task::Progression => {
                 let mut pairs = truth::pairs(corpus, &table(PAIRS)?, &mut skipped)?;
                 pairs.findings.iter_mut().for_each(|finding| finding.0 = words(&finding.0));
-                Kind::Progression(pairs)
+                match task.protocol(context.protocol) {
+                    Protocol::Literature => Kind::PhraseProgression(pairs),
+                    Protocol::Strict | Protocol::Reference => Kind::Progression(pairs),
+                }
             }
             Task::TemporalSentence => Kind::TemporalSentence(truth::sentences(&table(SENTENCES)?, &mut skipped)?),
             Task::ZeroShot => {
@@ -107,7 +124,7 @@ impl Job {
                 Kind::ZeroShot(findings)
             }
             Task::Retrieval => Kind::Retrieval(match context.protocol {
-                Protocol::Strict => findings(&mut Skipped::new()),
+                Protocol::Strict | Protocol::Literature => findings(&mut Skipped::new()),
                 Protocol::Reference => Vec::new(),
             }),
             Task::LinearProbe => Kind::LinearProbe(probe(context, &mut skipped, &mut notes)?),
@@ -126,11 +143,19 @@ impl Job {
                 if boxes.is_empty() {
                     return Err("no study has boxes".into());
                 }
-                Kind::Grounding(boxes)
+                match task.protocol(context.protocol) {
+                    Protocol::Literature => {
+                        let absent = truth::absent_phrases(corpus, &context.part, &boxes);
+                        Kind::GroundingVariants(boxes.into_iter().chain(absent).collect())
+                    }
+                    Protocol::Strict | Protocol::Reference => Kind::Grounding(boxes),
+                }
             }
         };
         let empty = match &kind {
-            Kind::TemporalImage(pairs) | Kind::Progression(pairs) => pairs.studies.is_empty(),
+            Kind::TemporalImage(pairs) | Kind::Progression(pairs) | Kind::PhraseProgression(pairs) => {
+                pairs.studies.is_empty()
+            }
             Kind::TemporalSentence(sentences) => sentences.texts.is_empty(),
             _ => false,
         };
@@ -144,11 +169,13 @@ impl Job {
     /// Rows of the corpus whose studies are to be encoded.
     pub fn rows(&self, context: &Context<'_>) -> Vec<usize> {
         match &self.kind {
-            Kind::TemporalImage(pairs) | Kind::Progression(pairs) => pairs.studies.iter().flatten().copied().collect(),
+            Kind::TemporalImage(pairs) | Kind::Progression(pairs) | Kind::PhraseProgression(pairs) => {
+                pairs.studies.iter().flatten().copied().collect()
+            }
             Kind::ZeroShot(_) | Kind::Retrieval(_) => context.part.clone(),
             Kind::LinearProbe(plan) => plan.rows.clone(),
             Kind::SequenceOrder(sequences) => sequences.iter().flatten().copied().collect(),
-            Kind::TemporalSentence(_) | Kind::Grounding(_) => Vec::new(),
+            Kind::TemporalSentence(_) | Kind::Grounding(_) | Kind::GroundingVariants(_) => Vec::new(),
         }
     }
 
@@ -168,6 +195,9 @@ impl Job {
                 .flat_map(|(name, _)| [prompts::improving(name), prompts::worsening(name)])
                 .flatten()
                 .collect(),
+            Kind::PhraseProgression(pairs) => {
+                pairs.findings.iter().flat_map(|(name, _)| prompts::progression(name)).flatten().collect()
+            }
             _ => Vec::new(),
         }
     }
@@ -190,14 +220,15 @@ impl Job {
     /// # Errors
     /// What the evaluator refuses.
     pub fn evaluate(self, context: &Context<'_>, encoded: &Encoded<'_>) -> Result<TaskResult> {
-        let Job { kind, mut skipped, mut notes, .. } = self;
-        let (protocol, bootstrap, corpus) = (context.protocol, context.bootstrap, context.corpus);
+        let Job { task, kind, mut skipped, mut notes } = self;
+        let (bootstrap, by, corpus) = (context.bootstrap, context.by.as_slice(), context.corpus);
+        let protocol = task.protocol(context.protocol);
         let images = &encoded.studies.images;
         let subject = |row: usize| corpus.studies()[row].subject.0.clone();
         let mut result = match kind {
             Kind::TemporalImage(pairs) => {
                 let pairs = image_pairs(pairs, images, corpus, &mut skipped)?;
-                TemporalImage { protocol, bootstrap }.evaluate(&pairs)?
+                TemporalImage { protocol, bootstrap, by }.evaluate(&pairs)?
             }
             Kind::Progression(pairs) => {
                 let pairs = image_pairs(pairs, images, corpus, &mut skipped)?;
@@ -212,7 +243,17 @@ impl Job {
                         })
                     })
                     .collect();
-                Progression { bootstrap }.evaluate(&pairs, &prototypes?)?
+                Progression { bootstrap, by }.evaluate(&pairs, &prototypes?)?
+            }
+            Kind::PhraseProgression(pairs) => {
+                let pairs = image_pairs(pairs, images, corpus, &mut skipped)?;
+                let phrases = |(finding, _): &(String, _)| {
+                    let [improving, stable, worsening] =
+                        prompts::progression(finding).map(|sentences| encoded.of_texts(sentences));
+                    Ok(Phrases { finding: finding.clone(), of: [improving?, stable?, worsening?] })
+                };
+                let phrases = pairs.findings.iter().map(phrases).collect::<Result<Vec<Phrases>>>()?;
+                PhraseProgression { bootstrap, by }.evaluate(&pairs, &phrases)?
             }
             Kind::TemporalSentence(sentences) => {
                 let side = |which: usize| encoded.of_texts(sentences.texts.iter().map(|pair| &pair[which]));
@@ -244,11 +285,11 @@ impl Job {
                     })
                 });
                 let all = all.collect::<Result<Vec<BinaryFinding>>>()?;
-                ZeroShot { protocol, bootstrap }.evaluate(&all)?
+                ZeroShot { protocol, bootstrap, by }.evaluate(&all)?
             }
             Kind::Retrieval(findings) => {
                 let data = retrieval(context, &findings, encoded, &mut skipped)?;
-                Retrieval { protocol, bootstrap }.evaluate(&data)?
+                Retrieval { protocol, bootstrap, by }.evaluate(&data)?
             }
             Kind::LinearProbe(plan) => {
                 let features = encoded.studies.features.as_ref().unwrap_or(images);
@@ -265,15 +306,21 @@ impl Job {
                     subjects: rows.iter().map(|&row| subject(row)).collect(),
                     rows,
                 };
-                LinearProbe { protocol, bootstrap, ..LinearProbe::default() }.evaluate(&data)?
+                LinearProbe { protocol, bootstrap, by, ..LinearProbe::default() }.evaluate(&data)?
             }
             Kind::SequenceOrder(sequences) => {
                 let data = sequence_data(corpus, sequences, encoded.studies, &mut skipped)?;
-                SequenceOrder { bootstrap }.evaluate(&data)?
+                SequenceOrder { bootstrap, by }.evaluate(&data)?
             }
             Kind::Grounding(boxes) => {
-                let regions = regions(corpus, &boxes, encoded.encoder);
-                Grounding { bootstrap }.evaluate(regions)?
+                let likenesses = [Likeness::default()];
+                let regions = regions(corpus, &boxes, encoded.encoder, &likenesses);
+                Grounding { bootstrap, by }.evaluate(regions.map(|of_each| Ok(of_each?.remove(0))))?
+            }
+            Kind::GroundingVariants(boxes) => {
+                let likenesses = VARIANTS.map(|variant| variant.1);
+                let regions = regions(corpus, &boxes, encoded.encoder, &likenesses);
+                Grounding { bootstrap, by }.evaluate_variants(&VARIANTS.map(|variant| variant.0), regions)?
             }
         };
         for (reason, count) in skipped {
@@ -373,32 +420,31 @@ fn sequence_data(
     })
 }
 
-/// Boxes with their heat maps, some at a time.
+/// Boxes with their heat maps by each likeness, some at a time.
 fn regions<'a>(
     corpus: &'a Corpus,
     boxes: &'a [PhraseBoxes],
     encoder: &'a dyn Encoder,
-) -> impl Iterator<Item = Result<Region>> + 'a {
+    likenesses: &'a [Likeness],
+) -> impl Iterator<Item = Result<Vec<Region>>> + 'a {
     boxes.chunks(HEAT_MAPS).flat_map(move |part| {
         let wanted: Vec<(usize, String)> = part.iter().map(|own| (own.row, own.phrase.clone())).collect();
         let none = || Error::Evaluation("these embeddings have no heat maps, which need local embeddings".into());
-        match encoder.heat_maps(corpus, &wanted).and_then(|maps| maps.ok_or_else(none)) {
-            Ok(maps) => part
-                .iter()
-                .zip(maps)
-                .map(|(own, map)| {
-                    Ok(Region {
-                        phrase: own.phrase.clone(),
-                        heat: map.values,
-                        side: map.side,
-                        boxes: own.boxes.clone(),
-                        subject: corpus.studies()[own.row].subject.0.clone(),
-                        row: own.row,
-                    })
-                })
-                .collect(),
-            Err(error) => vec![Err(error)],
-        }
+        let mut maps = match encoder.heat_maps_by(corpus, &wanted, likenesses).and_then(|maps| maps.ok_or_else(none)) {
+            Ok(maps) => maps.into_iter().map(Vec::into_iter).collect::<Vec<_>>(),
+            Err(error) => return vec![Err(error)],
+        };
+        let region = |own: &PhraseBoxes, map: HeatMap| Region {
+            phrase: own.phrase.clone(),
+            heat: map.values,
+            side: map.side,
+            boxes: own.boxes.clone(),
+            subject: corpus.studies()[own.row].subject.0.clone(),
+            row: own.row,
+        };
+        let of_each =
+            |own: &PhraseBoxes| Ok(maps.iter_mut().filter_map(Iterator::next).map(|map| region(own, map)).collect());
+        part.iter().map(of_each).collect()
     })
 }
 

@@ -20,6 +20,7 @@ use self::job::{Context, Encoded, Job};
 use super::bootstrap::Bootstrap;
 use super::encode::Encoder;
 use super::result::{Protocol, Task, TaskResult};
+use super::subgroups::Subgroups;
 use crate::{Error, Result};
 
 /// What is to be evaluated, and how.
@@ -33,6 +34,8 @@ pub struct Suite {
     pub part: Part,
     /// The label that a linear probe learns; chosen by the corpus' labels where absent.
     pub label: Option<String>,
+    /// Columns by whose values every figure is broken down.
+    pub by: Vec<String>,
 }
 
 /// The studies of a corpus that are evaluated.
@@ -126,7 +129,23 @@ impl Suite {
             seen,
             protocol: self.protocol,
             bootstrap: self.bootstrap,
+            by: Vec::new(),
         }
+    }
+
+    /// The subgroups of a corpus.
+    fn subgroups(&self, corpus: &Corpus) -> Result<Vec<Subgroups>> {
+        let columns: BTreeSet<&String> = corpus.studies().iter().flat_map(|study| study.labels.keys()).collect();
+        let rows: Vec<usize> = (0..corpus.studies().len()).collect();
+        let of = |asked: &String| {
+            let column = columns.iter().find(|column| column.eq_ignore_ascii_case(asked)).ok_or_else(|| {
+                let known: Vec<&str> = columns.iter().map(|column| column.as_str()).collect();
+                format!("there is no column {asked}; the studies have {}", known.join(", "))
+            })?;
+            Subgroups::new(column, &truth::values(corpus, &rows, column))
+        };
+        let all: std::result::Result<Vec<Subgroups>, String> = self.by.iter().map(of).collect();
+        all.map_err(|reason| Error::Evaluation(format!("{}: {reason}", corpus.path().display())))
     }
 
     /// The tasks that are possible, and those that are not.
@@ -144,7 +163,7 @@ impl Suite {
 
     fn on(&self, encoder: &dyn Encoder, corpus: &Corpus, progress: &dyn Progress) -> Result<CorpusResult> {
         let seen = encoder.seen_side(corpus) as f64 / corpus.image_size() as f64;
-        let context = self.context(corpus, seen);
+        let context = Context { by: self.subgroups(corpus)?, ..self.context(corpus, seen) };
         let data = describe(&context);
         if context.part.is_empty() {
             let asked = context.split.map_or("any split", Split::name);

@@ -8,6 +8,7 @@ use medst_data::import::plan::TextTable;
 
 use crate::eval::pairs::Course;
 use crate::eval::prompts;
+use crate::eval::tasks::words;
 
 /// Counts by reason.
 pub type Skipped = BTreeMap<String, u64>;
@@ -184,4 +185,22 @@ pub fn phrase_boxes(corpus: &Corpus, rows: &[usize], seen: f64, skipped: &mut Sk
         all.extend(by_phrase.into_iter().map(|(phrase, boxes)| PhraseBoxes { row, phrase: phrase.into(), boxes }));
     }
     all
+}
+
+/// Phrases that pictures do not show: those with boxes elsewhere that name a finding which the row's label denies. They have no boxes.
+pub fn absent_phrases(corpus: &Corpus, rows: &[usize], shown: &[PhraseBoxes]) -> Vec<PhraseBoxes> {
+    let phrases: BTreeSet<&str> = shown.iter().map(|own| own.phrase.as_str()).collect();
+    let there: BTreeSet<(usize, &str)> = shown.iter().map(|own| (own.row, own.phrase.as_str())).collect();
+    let mut absent = Vec::new();
+    for finding in findings(corpus, rows, &mut Skipped::new()) {
+        for &phrase in phrases.iter().filter(|phrase| words(phrase) == finding.name) {
+            let denied = rows
+                .iter()
+                .zip(&finding.there)
+                .filter(|(row, label)| **label == Some(false) && !there.contains(&(**row, phrase)));
+            absent.extend(denied.map(|(&row, _)| PhraseBoxes { row, phrase: phrase.into(), boxes: Vec::new() }));
+        }
+    }
+    absent.sort_by(|a, b| (a.row, &a.phrase).cmp(&(b.row, &b.phrase)));
+    absent
 }

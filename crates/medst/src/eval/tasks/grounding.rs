@@ -2,16 +2,24 @@
 //!
 //! The contrast-to-noise ratio of Boecking et al. (ECCV 2022): `|μ_in − μ_out| / √(σ²_in + σ²_out)` over the pixels of the picture.
 //! The signed ratio tells heat inside the box from heat around it.
+//!
+//! * Strict: the model's own heat map, the mean cosine of patches and words.
+//! * Literature: that and the cosine with the sentence as a whole, each as it is and smoothed; the mean intersection over union at cosines
+//!   above 0.1, 0.2, 0.3, 0.4 and 0.5 (BioViL); phrases with one box, with several, and with none, which the picture does not show (MedGrounder):
+//!   their hottest pixel must be colder than those of phrases that it shows.
 
 use crate::eval::bootstrap::{Bootstrap, Clusters};
 use crate::eval::metrics::Ranking;
-use crate::eval::result::{Example, Figure, Meter, Protocol, Task, TaskResult, Unit, extremes};
+use crate::eval::result::{Example, ExampleKind, Figure, Meter, Protocol, Task, TaskResult, Unit, extremes};
+use crate::eval::subgroups::Subgroups;
 use crate::{Error, Result};
 
 /// The evaluator.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Grounding {
+pub struct Grounding<'a> {
     pub bootstrap: Bootstrap,
+    /// Columns by whose subgroups every figure is broken down.
+    pub by: &'a [Subgroups],
 }
 
 /// A heat map with the boxes of its phrase.
@@ -28,7 +36,7 @@ pub struct Region {
     pub row: usize,
 }
 
-impl Grounding {
+impl Grounding<'_> {
     /// Takes regions one by one: no more heat maps are held than the caller makes at once.
     ///
     /// # Errors
@@ -40,10 +48,7 @@ impl Grounding {
         let mut scored = Vec::new();
         for region in regions {
             let mut region = region?;
-            if region.heat.len() != region.side * region.side {
-                let (found, side) = (region.heat.len(), region.side);
-                return Err(Error::Evaluation(format!("a heat map of side {side} must not have {found} values")));
-            }
+            region.check()?;
             match Contrast::of(&region) {
                 Ok(contrast) => {
                     region.heat = Vec::new();
@@ -64,7 +69,8 @@ impl Grounding {
             let own: Vec<&(Region, Contrast)> =
                 scored.iter().filter(|row| group.is_none_or(|phrase| row.0.phrase == phrase)).collect();
             let clusters = Clusters::of(own.iter().map(|row| &row.0.subject));
-            let meter = Meter { bootstrap: self.bootstrap, clusters: &clusters };
+            let rows = own.iter().map(|row| row.0.row);
+            let meter = Meter::new(self.bootstrap, &clusters).by(self.by, rows);
             let name = group.unwrap_or("all phrases");
             let table: [Row; 4] = [
                 ("contrast-to-noise ratio", Unit::Number, None, |contrast| contrast.signed.abs()),
@@ -83,27 +89,155 @@ impl Grounding {
                 result.figures.push(Figure { chance, ..made });
             }
         }
-        let scores: Vec<f64> = scored.iter().map(|row| row.1.signed).collect();
-        result.examples = extremes(&scores)
-            .into_iter()
-            .map(|(kind, n)| {
-                let (region, contrast) = &scored[n];
-                let caption = format!("{}: contrast-to-noise ratio {:+.2}", region.phrase, contrast.signed);
-                let mut example = Example::new(kind, caption, [region.row]).looking_for(&region.phrase);
-                example.boxes.clone_from(&region.boxes);
-                example
-            })
-            .collect();
+        result.examples = examples(&scored.iter().map(|row| (&row.0, &row.1)).collect::<Vec<_>>());
         Ok(result)
+    }
+
+    /// The literature's figures: for each phrase of a picture a region by each of some `variants`, in their order.
+    ///
+    /// # Errors
+    /// As [`Grounding::evaluate`]; no phrase with a box.
+    pub fn evaluate_variants(
+        &self,
+        variants: &[&str],
+        regions: impl IntoIterator<Item = Result<Vec<Region>>>,
+    ) -> Result<TaskResult> {
+        let method = "cosine of patches with the words of the phrase (mean) or with the phrase as a whole (sentence vector), bilinear, as it is or \
+                      smoothed by a Gaussian of 1.5 patches; mean IoU: of cosines above 0.1, 0.2, 0.3, 0.4 and 0.5 with the box";
+        let mut result = TaskResult::new(Task::Grounding, Protocol::Literature, method);
+        let mut scored: Vec<Vec<Grounded>> = variants.iter().map(|_| Vec::new()).collect();
+        for regions in regions {
+            let found: Result<Vec<_>> = regions?.into_iter().map(Grounded::new).collect();
+            match found?.into_iter().collect::<std::result::Result<Vec<Grounded>, &'static str>>() {
+                Ok(found) => scored.iter_mut().zip(found).for_each(|(scored, own)| scored.push(own)),
+                Err(reason) => *result.skipped.entry(reason.into()).or_default() += 1,
+            }
+        }
+        let first = scored.first().map_or(&[][..], Vec::as_slice);
+        if first.iter().all(|own| own.contrast.is_none()) {
+            return Err(Error::Evaluation("no phrase has a usable box".into()));
+        }
+        let clusters = Clusters::of(first.iter().map(|own| &own.region.subject));
+        let meter = Meter::new(self.bootstrap, &clusters).by(self.by, first.iter().map(|own| own.region.row));
+        (result.rows, result.subjects) = (first.len(), clusters.count());
+        for (name, scored) in variants.iter().zip(&scored) {
+            result.figures.extend(variant_figures(name, scored, &meter));
+        }
+        let shown: Vec<(&Region, &Contrast)> =
+            first.iter().filter_map(|own| Some((&own.region, own.contrast.as_ref()?))).collect();
+        result.examples = examples(&shown);
+        let count = |boxes: fn(usize) -> bool| first.iter().filter(|own| boxes(own.region.boxes.len())).count();
+        result.notes.push(format!(
+            "{} phrases with one box, {} with several, {} with none",
+            count(|boxes| boxes == 1),
+            count(|boxes| boxes > 1),
+            count(|boxes| boxes == 0)
+        ));
+        Ok(result)
+    }
+}
+
+/// The phrases that stand out most and least in their boxes.
+fn examples(scored: &[(&Region, &Contrast)]) -> Vec<Example> {
+    let scores: Vec<f64> = scored.iter().map(|row| row.1.signed).collect();
+    let example = |(kind, n): (ExampleKind, usize)| {
+        let (region, contrast) = scored[n];
+        let caption = format!("{}: contrast-to-noise ratio {:+.2}", region.phrase, contrast.signed);
+        let mut example = Example::new(kind, caption, [region.row]).looking_for(&region.phrase);
+        example.boxes.clone_from(&region.boxes);
+        example
+    };
+    extremes(&scores).into_iter().map(example).collect()
+}
+
+/// A phrase in a picture, by one variant of the heat map.
+struct Grounded {
+    /// Without its heat map; no boxes where the picture does not show the phrase.
+    region: Region,
+    contrast: Option<Contrast>,
+    hottest: f64,
+}
+
+impl Grounded {
+    fn new(mut region: Region) -> Result<std::result::Result<Grounded, &'static str>> {
+        region.check()?;
+        if region.heat.iter().any(|value| !value.is_finite()) {
+            return Ok(Err("heat map is not finite"));
+        }
+        let contrast = if region.boxes.is_empty() { None } else { Some(Contrast::of(&region)) };
+        let contrast = match contrast.transpose() {
+            Ok(contrast) => contrast,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let heat = std::mem::take(&mut region.heat);
+        let hottest = f64::from(heat.into_iter().fold(f32::NEG_INFINITY, f32::max));
+        Ok(Ok(Grounded { region, contrast, hottest }))
+    }
+}
+
+fn variant_figures(group: &str, scored: &[Grounded], meter: &Meter<'_>) -> Vec<Figure> {
+    type Boxes = fn(usize) -> bool;
+    let kinds: [(&str, Boxes); 3] =
+        [("", |boxes| boxes > 0), (", one box", |boxes| boxes == 1), (", several boxes", |boxes| boxes > 1)];
+    let table: [Row; 5] = [
+        ("contrast-to-noise ratio", Unit::Number, None, |contrast| contrast.signed.abs()),
+        ("contrast-to-noise ratio, signed", Unit::Number, Some(0.0), |contrast| contrast.signed),
+        ("mean IoU", Unit::Share, None, |contrast| contrast.iou),
+        ("AUROC of pixels", Unit::Number, Some(0.5), |contrast| contrast.auroc),
+        ("hottest pixel inside", Unit::Share, None, |contrast| contrast.hit),
+    ];
+    let mut figures = Vec::new();
+    for (kind, of_kind) in kinds {
+        let used: Vec<usize> = (0..scored.len()).filter(|&n| of_kind(scored[n].region.boxes.len())).collect();
+        let all = kind.is_empty();
+        if used.is_empty() || (!all && used.len() == scored.iter().filter(|own| own.contrast.is_some()).count()) {
+            continue;
+        }
+        for (name, unit, chance, value) in
+            table.into_iter().filter(|row| all || ["contrast-to-noise ratio", "mean IoU"].contains(&row.0))
+        {
+            let name = format!("{name}{kind}");
+            let made = meter.figure_of((group, &name, unit), &used, "no usable box", |weights| {
+                let values = used.iter().filter_map(|&n| Some((weights[n], value(scored[n].contrast.as_ref()?))));
+                let (sum, total) = values.fold((0.0, 0.0), |sums, (weight, x)| (sums.0 + weight * x, sums.1 + weight));
+                (total > 0.0).then(|| sum / total)
+            });
+            figures.push(Figure { chance, ..made });
+        }
+    }
+    let shown: Vec<bool> = scored.iter().map(|own| own.contrast.is_some()).collect();
+    if shown.contains(&false) {
+        let ranking = Ranking::new(&scored.iter().map(|own| own.hottest).collect::<Vec<_>>(), &shown);
+        let name = (group, "AUROC, shown against not, by the hottest pixel", Unit::Number);
+        let made = meter.figure(name, scored.len(), "every phrase is shown", |weights| ranking.auroc(weights));
+        figures.push(made.with_chance(0.5));
+    }
+    figures
+}
+
+impl Region {
+    /// # Errors
+    /// A heat map that is not square.
+    fn check(&self) -> Result<()> {
+        if self.heat.len() == self.side * self.side {
+            return Ok(());
+        }
+        let (found, side) = (self.heat.len(), self.side);
+        Err(Error::Evaluation(format!("a heat map of side {side} must not have {found} values")))
     }
 }
 
 type Row = (&'static str, Unit, Option<f64>, fn(&Contrast) -> f64);
 
+/// Cosines above which a pixel counts as found, as BioViL's mean IoU has them.
+const COSINES: [f64; 5] = [0.1, 0.2, 0.3, 0.4, 0.5];
+
 struct Contrast {
     signed: f64,
     auroc: f64,
     hit: f64,
+    /// Intersection over union of the box and what is hotter than a cosine, mean over [`COSINES`].
+    iou: f64,
     /// Share of the picture that is inside.
     share: f64,
 }
@@ -132,6 +266,12 @@ impl Contrast {
         let (mean_in, variance_in) = moments(heat.iter().zip(&inside).filter(|row| *row.1).map(|row| *row.0));
         let (mean_out, variance_out) = moments(heat.iter().zip(&inside).filter(|row| !*row.1).map(|row| *row.0));
         let noise = (variance_in + variance_out).sqrt();
+        let iou = |cosine: &f64| {
+            let found = |row: &(&f64, &bool)| row.0 > cosine;
+            let all = heat.iter().zip(&inside).filter(|row| *row.1 || found(row)).count();
+            let both = heat.iter().zip(&inside).filter(|row| *row.1 && found(row)).count();
+            both as f64 / all as f64
+        };
         let most = heat.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let hottest: Vec<bool> = heat.iter().zip(&inside).filter(|row| *row.0 >= most).map(|row| *row.1).collect();
         Ok(Contrast {
@@ -139,6 +279,7 @@ impl Contrast {
             signed: if noise > 0.0 { (mean_in - mean_out) / noise } else { 0.0 },
             auroc: Ranking::new(&heat, &inside).auroc(&vec![1.0; heat.len()]).unwrap_or(0.5),
             hit: hottest.iter().filter(|&&inside| inside).count() as f64 / hottest.len() as f64,
+            iou: COSINES.iter().map(iou).sum::<f64>() / COSINES.len() as f64,
             share: count as f64 / inside.len() as f64,
         })
     }
@@ -170,6 +311,33 @@ mod tests {
         assert!(Contrast::of(&region(heat, [0.5, 0.5, 1.0, 1.0])).unwrap().signed < 0.0);
         let flat = Contrast::of(&region(vec![0.3; 16], [0.0, 0.0, 0.5, 0.5])).unwrap();
         assert_eq!((flat.signed, flat.auroc, flat.hit), (0.0, 0.5, 0.25));
+    }
+
+    #[test]
+    fn phrases_have_none_one_or_many_boxes() {
+        // Left half hot at 0.35, the rest cold: above 0.1, 0.2 and 0.3 the left half is found, above 0.4 and 0.5 nothing.
+        let heat: Vec<f32> = (0..16).map(|place| if place % 4 < 2 { 0.35 } else { 0.0 }).collect();
+        let with = |boxes: Vec<[f64; 4]>, heat: &[f32], subject: &str| {
+            vec![Region { boxes, subject: subject.into(), ..region(heat.to_vec(), [0.0; 4]) }]
+        };
+        let (top, bottom) = ([0.0, 0.0, 0.5, 0.5], [0.0, 0.5, 0.5, 1.0]);
+        let regions = [
+            with(vec![top], &heat, "a"),
+            with(vec![top, bottom], &heat, "b"),
+            with(vec![], &[0.1; 16], "c"),
+            with(vec![], &[0.4; 16], "d"),
+        ];
+        let result = Grounding::default().evaluate_variants(&["words"], regions.map(Ok)).unwrap();
+        let value = |name: &str| result.value("words", name).unwrap();
+        // Half of what is found is in the one box, all of it in the two.
+        assert!((value("mean IoU, one box") - 0.3).abs() < 1e-12, "{result}");
+        assert!((value("mean IoU, several boxes") - 0.6).abs() < 1e-12, "{result}");
+        assert!((value("mean IoU") - 0.45).abs() < 1e-12, "{result}");
+        // Hotter than one of the two pictures without it.
+        assert_eq!(value("AUROC, shown against not, by the hottest pixel"), 0.5);
+        assert!(result.notes[0].contains("1 phrases with one box, 1 with several, 2 with none"), "{result}");
+        let none = Grounding::default().evaluate_variants(&["words"], [Ok(with(vec![], &heat, "a"))]);
+        assert!(none.unwrap_err().to_string().contains("no phrase has a usable box"));
     }
 
     #[test]

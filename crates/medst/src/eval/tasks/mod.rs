@@ -2,7 +2,9 @@
 //! neither where the embeddings come from nor of training.
 
 mod grounding;
+mod linear_heads;
 mod linear_probe;
+mod phrases;
 mod progression;
 mod retrieval;
 mod sequence_order;
@@ -12,6 +14,7 @@ mod zero_shot;
 
 pub use grounding::{Grounding, Region};
 pub use linear_probe::{LinearProbe, ProbeData, ProbeTruth};
+pub use phrases::{PhraseProgression, Phrases};
 pub use progression::{Progression, Prototypes};
 pub use retrieval::{ByFinding, Retrieval, RetrievalData, best_ranks};
 pub use sequence_order::{SequenceData, SequenceOrder};

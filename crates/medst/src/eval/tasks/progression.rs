@@ -11,11 +11,14 @@ use crate::eval::bootstrap::{Bootstrap, Clusters};
 use crate::eval::metrics::{ConfusionMatrix, Ranking};
 use crate::eval::pairs::{Course, ImagePairs, Labelled};
 use crate::eval::result::{Curve, Example, Figure, Meter, Plot, Protocol, Task, TaskResult, Unit, extremes};
+use crate::eval::subgroups::Subgroups;
 
 /// The evaluator.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Progression {
+pub struct Progression<'a> {
     pub bootstrap: Bootstrap,
+    /// Columns by whose subgroups every figure is broken down.
+    pub by: &'a [Subgroups],
 }
 
 /// Sentences about a finding.
@@ -38,7 +41,7 @@ struct Scored<'a> {
     places: Vec<usize>,
 }
 
-impl Progression {
+impl Progression<'_> {
     /// # Errors
     /// No pairs, a finding without sentences, embeddings of different widths, or values that are not finite.
     pub fn evaluate(&self, pairs: &ImagePairs, prototypes: &[Prototypes]) -> Result<TaskResult> {
@@ -49,7 +52,7 @@ impl Progression {
         let mut result = TaskResult::new(Task::Progression, Protocol::Strict, method);
         let (previous, current) = (pairs.previous.unit(), pairs.current.unit());
         let clusters = Clusters::of(&pairs.subjects);
-        let meter = Meter { bootstrap: self.bootstrap, clusters: &clusters };
+        let meter = Meter::new(self.bootstrap, &clusters).by(self.by, pairs.current_rows());
         (result.rows, result.subjects) = (pairs.subjects.len(), clusters.count());
         let mut all = Vec::new();
         for labelled in pairs.labelled() {
@@ -81,10 +84,10 @@ impl Progression {
             all.push(Scored::new(labelled, change, said));
         }
         for scored in &all {
-            let (name, rows) = (scored.labelled.name, scored.labelled.rows.len());
+            let Labelled { name, rows, .. } = &scored.labelled;
             for (figure, unit, chance, statistic) in STATISTICS {
                 let reason = "there are no worsening pairs, or no improving ones";
-                let made = meter.figure((name, figure, unit), rows, reason, |weights| statistic(scored, weights));
+                let made = meter.figure_of((name, figure, unit), rows, reason, |weights| statistic(scored, weights));
                 result.figures.push(Figure { chance: Some(chance), ..made });
             }
         }

@@ -15,6 +15,7 @@ use crate::eval::Vectors;
 use crate::eval::bootstrap::{Bootstrap, Clusters};
 use crate::eval::metrics::Ranking;
 use crate::eval::result::{Example, Figure, Meter, Protocol, Task, TaskResult, Unit, extremes};
+use crate::eval::subgroups::Subgroups;
 
 /// Scores closer than this are equal: sums in another order differ in the last bits.
 const ROUNDING: f32 = 1e-6;
@@ -25,9 +26,11 @@ const REFERENCE_BATCH: usize = 32;
 
 /// The evaluator.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Retrieval {
+pub struct Retrieval<'a> {
     pub protocol: Protocol,
     pub bootstrap: Bootstrap,
+    /// Columns by whose subgroups every figure is broken down.
+    pub by: &'a [Subgroups],
 }
 
 /// Images of a split, the reports of some, and what else can be looked for.
@@ -57,7 +60,7 @@ pub struct ByFinding {
     pub truth: Vec<Option<bool>>,
 }
 
-impl Retrieval {
+impl Retrieval<'_> {
     /// # Errors
     /// No images, embeddings of different widths, or values that are not finite.
     pub fn evaluate(&self, data: &RetrievalData) -> Result<TaskResult> {
@@ -68,7 +71,7 @@ impl Retrieval {
             Input::check_width(&data.reports, &data.images, "reports")?;
         }
         let method = match self.protocol {
-            Protocol::Strict => {
+            Protocol::Strict | Protocol::Literature => {
                 "cosine over the whole split; reports with equal texts are equally correct, and ties count against \
                  the model"
             }
@@ -81,7 +84,7 @@ impl Retrieval {
         (result.rows, result.subjects) = (data.images.len(), clusters.count());
         let images = data.images.unit();
         match self.protocol {
-            Protocol::Strict => {
+            Protocol::Strict | Protocol::Literature => {
                 self.reports(data, &images, &mut result);
                 self.across_time(data, &images, &mut result);
                 self.by_finding(data, &images, &mut result)?;
@@ -104,7 +107,8 @@ impl Retrieval {
         let groups = numbered(&data.texts);
         let (to_reports, to_images) = best_ranks(&own, &reports, &groups, false);
         let clusters = Clusters::of(data.report_images.iter().map(|&image| &data.subjects[image]));
-        let meter = Meter { bootstrap: self.bootstrap, clusters: &clusters };
+        let rows = data.report_images.iter().map(|&image| data.rows[image]);
+        let meter = Meter::new(self.bootstrap, &clusters).by(self.by, rows);
         let count = reports.len();
         let sizes = sizes(&groups);
         let relevant: Vec<f64> = groups.iter().map(|&group| sizes[group as usize] as f64).collect();
@@ -132,7 +136,7 @@ impl Retrieval {
         let (ranks, _) = best_ranks(images, images, &groups, true);
         let relevant: Vec<f64> = groups.iter().map(|&group| sizes[group as usize] as f64 - 1.0).collect();
         let clusters = Clusters::of(&data.subjects);
-        let meter = Meter { bootstrap: self.bootstrap, clusters: &clusters };
+        let meter = Meter::new(self.bootstrap, &clusters).by(self.by, data.rows.iter().copied());
         let count = images.len() - 1;
         result.figures.extend(rank_figures("same subject, another time", &ranks, &relevant, count, &meter));
     }
@@ -150,7 +154,8 @@ impl Retrieval {
             let there = positive.iter().filter(|&&there| there).count();
             let chance = there as f64 / positive.len().max(1) as f64;
             let clusters = Clusters::of(told.iter().map(|&(row, _)| &data.subjects[row]));
-            let meter = Meter { bootstrap: self.bootstrap, clusters: &clusters };
+            let rows = told.iter().map(|&(row, _)| data.rows[row]);
+            let meter = Meter::new(self.bootstrap, &clusters).by(self.by, rows);
             let ranking = Ranking::new(&scores, &positive);
             if there > 0 {
                 for k in [5, 10, 50].into_iter().filter(|&k| k <= positive.len()) {
@@ -176,7 +181,7 @@ impl Retrieval {
 
 /// Recall and median rank; `relevant`: how many candidates are right for each query, out of `count`.
 fn rank_figures(group: &str, ranks: &[Option<f64>], relevant: &[f64], count: usize, meter: &Meter<'_>) -> Vec<Figure> {
-    let asked = ranks.iter().flatten().count();
+    let asked: Vec<usize> = (0..ranks.len()).filter(|&row| ranks[row].is_some()).collect();
     let mean = |values: &dyn Fn(f64) -> f64, weights: &[f64]| {
         let (mut sum, mut total) = (0.0, 0.0);
         for (rank, weight) in ranks.iter().zip(weights) {
@@ -192,7 +197,8 @@ fn rank_figures(group: &str, ranks: &[Option<f64>], relevant: &[f64], count: usi
         .map(|k| {
             let hit = |rank: f64| f64::from(u8::from(rank <= f64::from(k)));
             let name = format!("recall@{k}");
-            let figure = meter.figure((group, &name, Unit::Share), asked, "no queries", |weights| mean(&hit, weights));
+            let figure =
+                meter.figure_of((group, &name, Unit::Share), &asked, "no queries", |weights| mean(&hit, weights));
             let of = |&(_, right): &(&Option<f64>, &f64)| 1.0 - miss(count as f64, *right, f64::from(k));
             let guesses: Vec<f64> =
                 ranks.iter().zip(relevant).filter(|row| row.0.is_some()).map(|row| of(&row)).collect();
@@ -203,7 +209,7 @@ fn rank_figures(group: &str, ranks: &[Option<f64>], relevant: &[f64], count: usi
     let mut order: Vec<(f64, usize)> =
         ranks.iter().enumerate().filter_map(|(row, rank)| Some(((*rank)?, row))).collect();
     order.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let median = meter.figure((group, "median rank", Unit::Rank), asked, "no queries", |weights| {
+    let median = meter.figure_of((group, "median rank", Unit::Rank), &asked, "no queries", |weights| {
         let half = order.iter().map(|&(_, row)| weights[row]).sum::<f64>() / 2.0;
         let mut below = 0.0;
         order

@@ -18,14 +18,17 @@ use crate::Result;
 use crate::eval::Vectors;
 use crate::eval::bootstrap::{Bootstrap, Clusters};
 use crate::eval::result::{Example, Figure, Meter, Protocol, Task, TaskResult, Unit, extremes};
+use crate::eval::subgroups::Subgroups;
 
 /// The temporal losses' temperature.
 const TEMPERATURE: f64 = 0.1;
 
 /// The evaluator.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct SequenceOrder {
+pub struct SequenceOrder<'a> {
     pub bootstrap: Bootstrap,
+    /// Columns by whose subgroups every figure is broken down.
+    pub by: &'a [Subgroups],
 }
 
 /// Sequences of studies in time order.
@@ -47,7 +50,7 @@ pub struct SequenceData {
 /// The embeddings of one sequence.
 type Steps<'a> = Vec<&'a [f32]>;
 
-impl SequenceOrder {
+impl SequenceOrder<'_> {
     /// # Errors
     /// No sequences, embeddings of different widths, or values that are not finite.
     pub fn evaluate(&self, data: &SequenceData) -> Result<TaskResult> {
@@ -69,6 +72,8 @@ impl SequenceOrder {
             result.figures.push(figure);
             return Ok(result);
         }
+        // A sequence belongs to the subgroups of its last study.
+        let last = |n: usize| data.rows[sequences[n][sequences[n].len() - 1]];
         let (images, reports) = (data.images.unit(), data.reports.unit());
         let image = |steps: &[usize]| -> Steps<'_> { steps.iter().map(|&study| images.row(study)).collect() };
         let report = |steps: &[usize]| -> Option<Steps<'_>> {
@@ -78,7 +83,8 @@ impl SequenceOrder {
             sequences.iter().enumerate().filter_map(|(n, steps)| Some((n, image(steps), report(steps)?))).collect();
         if !told.is_empty() {
             let own = Clusters::of(told.iter().map(|row| subjects[row.0]));
-            let meter = Meter { bootstrap: self.bootstrap, clusters: &own };
+            let rows = told.iter().map(|row| last(row.0));
+            let meter = Meter::new(self.bootstrap, &own).by(self.by, rows);
             for (group, flip) in [("image to report", false), ("report to image", true)] {
                 let cases: Vec<Across> = told
                     .iter()
@@ -104,12 +110,13 @@ impl SequenceOrder {
                 }
             }
         }
-        let meter = Meter { bootstrap: self.bootstrap, clusters: &clusters };
+        let meter = Meter::new(self.bootstrap, &clusters).by(self.by, (0..sequences.len()).map(last));
         let within: Vec<Within> = sequences.iter().map(|steps| Within::of(&image(steps))).collect();
         result.figures.extend(Within::figures("within images", &within, &meter));
         if !told.is_empty() {
             let own = Clusters::of(told.iter().map(|row| subjects[row.0]));
-            let meter = Meter { bootstrap: self.bootstrap, clusters: &own };
+            let rows = told.iter().map(|row| last(row.0));
+            let meter = Meter::new(self.bootstrap, &own).by(self.by, rows);
             let within: Vec<Within> = told.iter().map(|(_, _, report)| Within::of(report)).collect();
             result.figures.extend(Within::figures("within reports", &within, &meter));
         }

@@ -6,8 +6,9 @@
 //!   when the pair is turned round, or when an image is compared with itself.
 //! * Reference: plain accuracy, the mean over 5 and 10 stratified folds in the order of the rows and shuffled with the seeds
 //!   42, 100 and 666. One subject's pairs are in training and test at once.
+//! * Literature: `linear_heads`.
 
-use super::{Input, mean_of_all};
+use super::{Input, linear_heads, mean_of_all};
 use crate::Result;
 use crate::eval::Vectors;
 use crate::eval::bootstrap::{Bootstrap, Clusters};
@@ -16,6 +17,7 @@ use crate::eval::metrics::{ConfusionMatrix, Ranking};
 use crate::eval::pairs::{Course, ImagePairs, Labelled};
 use crate::eval::published;
 use crate::eval::result::{Curve, Example, Figure, Meter, Plot, Protocol, Task, TaskResult, Unit, extremes};
+use crate::eval::subgroups::Subgroups;
 use crate::eval::svm::{Decision, Kernel, cross_validate};
 
 /// Folds of the strict protocol.
@@ -26,9 +28,11 @@ const REFERENCE_SEEDS: [u32; 3] = [42, 100, 666];
 
 /// The evaluator.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct TemporalImage {
+pub struct TemporalImage<'a> {
     pub protocol: Protocol,
     pub bootstrap: Bootstrap,
+    /// Columns by whose subgroups every figure is broken down.
+    pub by: &'a [Subgroups],
 }
 
 /// What the classifiers say of a finding's pairs.
@@ -43,7 +47,7 @@ struct Decided<'a> {
     rankings: [Ranking; Course::COUNT],
 }
 
-impl TemporalImage {
+impl TemporalImage<'_> {
     /// # Errors
     /// No pairs, embeddings of different widths, or values that are not finite.
     pub fn evaluate(&self, pairs: &ImagePairs) -> Result<TaskResult> {
@@ -52,6 +56,7 @@ impl TemporalImage {
         match self.protocol {
             Protocol::Strict => self.strict(pairs),
             Protocol::Reference => self.reference(pairs),
+            Protocol::Literature => Ok(finish(linear_heads::evaluate(self, pairs)?, pairs)),
         }
     }
 
@@ -104,7 +109,7 @@ impl TemporalImage {
                       paired with itself";
         let mut result = TaskResult::new(Task::TemporalImage, self.protocol, method);
         let clusters = Clusters::of(&pairs.subjects);
-        let meter = Meter { bootstrap: self.bootstrap, clusters: &clusters };
+        let meter = Meter::new(self.bootstrap, &clusters).by(self.by, pairs.current_rows());
         let mut all = Vec::new();
         for labelled in pairs.labelled() {
             match self.decide(pairs, labelled)? {
@@ -277,9 +282,9 @@ const STATISTICS: [(&str, Unit, Option<f64>, Statistic); 7] = [
 ];
 
 fn figures(decided: &Decided<'_>, meter: &Meter<'_>) -> Vec<Figure> {
-    let (name, rows) = (decided.labelled.name, decided.labelled.rows.len());
+    let Labelled { name, rows, .. } = &decided.labelled;
     let of = |&(figure, unit, chance, statistic): &(&str, Unit, Option<f64>, Statistic)| {
-        let made = meter.figure((name, figure, unit), rows, "no pairs", |weights| statistic(decided, weights));
+        let made = meter.figure_of((name, figure, unit), rows, "no pairs", |weights| statistic(decided, weights));
         Figure { chance, ..made }
     };
     STATISTICS.iter().map(of).collect()

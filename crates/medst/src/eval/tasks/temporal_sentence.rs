@@ -48,7 +48,7 @@ impl TemporalSentence {
         Input::check_like(&pairs.second, &pairs.first, "second sentences")?;
         Input::check_count(pairs.paraphrase.len(), &pairs.first, "labels of sentences")?;
         let method = match self.protocol {
-            Protocol::Strict => "cosine of both embeddings; thresholds from training folds only",
+            Protocol::Strict | Protocol::Literature => "cosine of both embeddings; thresholds from training folds only",
             Protocol::Reference => "cosine of both embeddings; the threshold of the fold with the best test accuracy",
         };
         let mut result = TaskResult::new(Task::TemporalSentence, self.protocol, method);
@@ -98,7 +98,7 @@ impl TemporalSentence {
 
     fn figures(&self, part: &Part<'_>) -> Vec<Figure> {
         let clusters = Clusters::of(&part.sentences);
-        let meter = Meter { bootstrap: self.bootstrap, clusters: &clusters };
+        let meter = Meter::new(self.bootstrap, &clusters);
         let (rows, ranking) = (part.scores.len(), Ranking::new(&part.scores, &part.positive));
         let one_class = "all pairs are paraphrases, or all are contradictions";
         let auroc = meter
@@ -106,7 +106,7 @@ impl TemporalSentence {
             .with_chance(0.5);
         let mut figures = vec![auroc];
         match self.protocol {
-            Protocol::Strict => {
+            Protocol::Strict | Protocol::Literature => {
                 let name = (part.name, "accuracy", Unit::Share);
                 figures.push(match part.decide() {
                     Ok(said) => {

@@ -9,15 +9,18 @@ use crate::eval::Vectors;
 use crate::eval::bootstrap::{Bootstrap, Clusters};
 use crate::eval::metrics::{Calibration, ConfusionMatrix, Ranking};
 use crate::eval::result::{Curve, Example, Figure, Meter, Plot, Protocol, Task, TaskResult, Unit, extremes};
+use crate::eval::subgroups::Subgroups;
 
 /// The temperature of the contrastive loss, at which similarities become probabilities.
 pub const TEMPERATURE: f64 = 0.07;
 
 /// The evaluator.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct ZeroShot {
+pub struct ZeroShot<'a> {
     pub protocol: Protocol,
     pub bootstrap: Bootstrap,
+    /// Columns by whose subgroups every figure is broken down.
+    pub by: &'a [Subgroups],
 }
 
 /// A finding in `n` images.
@@ -51,12 +54,12 @@ struct Scored<'a> {
     start: usize,
 }
 
-impl ZeroShot {
+impl ZeroShot<'_> {
     /// # Errors
     /// No finding, no images or sentences, embeddings of different widths, or values that are not finite.
     pub fn evaluate(&self, findings: &[BinaryFinding]) -> Result<TaskResult> {
         let method = match self.protocol {
-            Protocol::Strict => {
+            Protocol::Strict | Protocol::Literature => {
                 "cosine to the mean direction of sentences that state a finding, minus that of sentences that deny it"
             }
             Protocol::Reference => {
@@ -78,18 +81,19 @@ impl ZeroShot {
             start += finding.truth.len();
         }
         let clusters = Clusters::of(findings.iter().flat_map(|finding| &finding.subjects));
-        let meter = Meter { bootstrap: self.bootstrap, clusters: &clusters };
+        let rows = findings.iter().flat_map(|finding| finding.rows.iter().copied());
+        let meter = Meter::new(self.bootstrap, &clusters).by(self.by, rows);
         result.rows = findings.iter().map(|finding| finding.rows.len()).max().unwrap_or(0);
         result.subjects = clusters.count();
         let table: &[Row] = match self.protocol {
-            Protocol::Strict => &STRICT,
+            Protocol::Strict | Protocol::Literature => &STRICT,
             Protocol::Reference => &REFERENCE,
         };
         for &(name, unit, chance, statistic) in table {
             for scored in &all {
-                let own = scored.of.truth.len();
+                let own: Vec<usize> = (scored.start..scored.start + scored.of.truth.len()).collect();
                 let reason = format!("every image {} {}", scored.all_alike(), words(&scored.of.name));
-                let figure = meter.figure((&scored.of.name, name, unit), own, &reason, |weights| {
+                let figure = meter.figure_of((&scored.of.name, name, unit), &own, &reason, |weights| {
                     statistic(scored, scored.own(weights))
                 });
                 result.figures.push(Figure { chance, ..figure });

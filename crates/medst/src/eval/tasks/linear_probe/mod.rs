@@ -5,7 +5,9 @@
 //!
 //! * Strict: subjects are drawn, three seeds, intervals over test subjects.
 //! * Reference: rows are drawn, as `pandas.DataFrame.sample(frac, random_state=42)` does; one seed.
+//! * Literature: as strict, and the probes of `neighbours`, which train nothing.
 
+mod neighbours;
 mod tested;
 
 use std::collections::BTreeMap;
@@ -24,13 +26,16 @@ use crate::eval::Vectors;
 use crate::eval::bootstrap::{Bootstrap, Clusters};
 use crate::eval::published;
 use crate::eval::result::{Figure, Meter, Protocol, Task, TaskResult, Unit};
+use crate::eval::subgroups::Subgroups;
 use crate::{Error, Result};
 
 /// The evaluator, with the paper's settings by default.
 #[derive(Clone, Copy, Debug)]
-pub struct LinearProbe {
+pub struct LinearProbe<'a> {
     pub protocol: Protocol,
     pub bootstrap: Bootstrap,
+    /// Columns by whose subgroups every figure is broken down.
+    pub by: &'a [Subgroups],
     pub lr: f64,
     pub weight_decay: f64,
     pub batch: usize,
@@ -38,11 +43,12 @@ pub struct LinearProbe {
     pub patience: usize,
 }
 
-impl Default for LinearProbe {
+impl Default for LinearProbe<'_> {
     fn default() -> Self {
         LinearProbe {
             protocol: Protocol::default(),
             bootstrap: Bootstrap::default(),
+            by: &[],
             lr: 5e-4,
             weight_decay: 1e-6,
             batch: 96,
@@ -159,7 +165,7 @@ impl ProbeTruth {
     }
 }
 
-impl LinearProbe {
+impl LinearProbe<'_> {
     /// # Errors
     /// No training or no test rows, labels that do not fit, or features that are not finite.
     pub fn evaluate(&self, data: &ProbeData) -> Result<TaskResult> {
@@ -177,6 +183,10 @@ impl LinearProbe {
         let method = match self.protocol {
             Protocol::Strict => {
                 "one linear layer on frozen features; fractions of the training subjects, mean of three seeds"
+            }
+            Protocol::Literature => {
+                "one linear layer on frozen features; fractions of the training subjects, mean of three seeds; without training: \
+                 the 20 nearest training images by cosine vote, and the nearest mean of a class decides"
             }
             Protocol::Reference => "one linear layer on frozen features; fractions of the training rows, one seed",
         };
@@ -197,7 +207,7 @@ impl LinearProbe {
                 validation.len()
             ));
         }
-        let meter = Meter { bootstrap: self.bootstrap, clusters: &clusters };
+        let meter = Meter::new(self.bootstrap, &clusters).by(self.by, test.iter().map(|&row| data.rows[row]));
         let tensors = Tensors::of(data);
         for share in SHARES {
             let group = format!("{} %", (share * 100.0).round());
@@ -214,6 +224,11 @@ impl LinearProbe {
                     let name = tested_name(&data.truth);
                     result.figures.push(Figure::undefined(&group, name.0, name.1, test.len(), reason));
                 }
+            }
+        }
+        if self.protocol == Protocol::Literature {
+            for (group, probabilities) in neighbours::probes(data, &training, &test) {
+                result.figures.extend(Tested::of(data, &test, vec![probabilities]).figures(group, &meter));
             }
         }
         if data.truth.is_covidx() {
@@ -233,13 +248,13 @@ impl LinearProbe {
         (training, validation, test): (&[usize], &[usize], &[usize]),
     ) -> Result<std::result::Result<Vec<Probabilities>, String>> {
         let seeds: Vec<u64> = match self.protocol {
-            Protocol::Strict => SEEDS.to_vec(),
+            Protocol::Strict | Protocol::Literature => SEEDS.to_vec(),
             Protocol::Reference => vec![u64::from(REFERENCE_SEED)],
         };
         let mut all = Vec::new();
         for seed in seeds {
             let rows = match self.protocol {
-                Protocol::Strict => draw_subjects(training, &data.subjects, share, seed),
+                Protocol::Strict | Protocol::Literature => draw_subjects(training, &data.subjects, share, seed),
                 Protocol::Reference => draw_rows(training, share),
             };
             if let Some(reason) = data.truth.trouble(&rows) {
@@ -410,7 +425,7 @@ mod tests {
         }
     }
 
-    fn quick() -> LinearProbe {
+    fn quick() -> LinearProbe<'static> {
         LinearProbe { lr: 0.05, bootstrap: Bootstrap { replicates: 100, seed: 0 }, ..LinearProbe::default() }
     }
 
@@ -424,6 +439,21 @@ mod tests {
         assert!(noise.value("100 %", "AUROC").unwrap() < 0.65, "{noise}");
         // The same seed, the same figures.
         assert_eq!(noise.value("10 %", "AUROC"), quick().evaluate(&data(false)).unwrap().value("10 %", "AUROC"));
+    }
+
+    #[test]
+    fn the_literature_adds_probes_that_train_nothing() {
+        let probe = LinearProbe { protocol: Protocol::Literature, ..quick() };
+        let result = probe.evaluate(&data(true)).unwrap();
+        let strict = quick().evaluate(&data(true)).unwrap();
+        assert_eq!(result.value("10 %", "accuracy"), strict.value("10 %", "accuracy"));
+        for group in ["nearest neighbours", "prototypes"] {
+            assert!(result.value(group, "accuracy").unwrap() > 0.97, "{result}");
+            assert!(result.value(group, "AUROC").unwrap() > 0.99, "{result}");
+            assert_eq!(strict.value(group, "accuracy"), None);
+        }
+        let noise = probe.evaluate(&data(false)).unwrap();
+        assert!(noise.value("prototypes", "AUROC").unwrap() < 0.7, "{noise}");
     }
 
     #[test]
