@@ -18,6 +18,7 @@ help:
 	@echo 'make test-mpi     preparation and pre-training by several processes (needs Open MPI)'
 	@echo 'make test-s3      corpora in object storage, against a server on the loopback'
 	@echo 'make test-dicom   pixels of every DICOM file of pydicom against pydicom (needs PyPI)'
+	@echo 'make test-croissant   the Croissant metadata of a corpus against mlcroissant (needs PyPI)'
 	@echo 'make check        what continuous integration runs: format, lints, tests, documentation'
 	@echo 'make bench        speed and memory against PyTorch, one table'
 	@echo 'make bench-gpu    the same on a GPU (not run on one yet)'
@@ -51,6 +52,10 @@ test-s3: libtorch
 # Every DICOM file that pydicom and pydicom-data carry, through medst and through pydicom; PyPI, 170 MB.
 test-dicom:
 	tools/dicom_peer.sh
+
+# The metadata of a small corpus, judged and read by the reference program of Croissant; PyPI, 300 MB.
+test-croissant: build
+	tools/croissant_check.sh
 
 check: libtorch
 	$(BUILD) fmt --all --check
@@ -103,4 +108,4 @@ fuzz:
 clean-demo:
 	rm -rf $(DEMO)
 
-.PHONY: help libtorch build test test-mpi test-s3 test-dicom check demo serve-demo real-data bench bench-gpu scale scale-measure wheel test-python fuzz clean-demo
+.PHONY: help libtorch build test test-mpi test-s3 test-dicom test-croissant check demo serve-demo real-data bench bench-gpu scale scale-measure wheel test-python fuzz clean-demo

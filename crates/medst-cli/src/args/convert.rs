@@ -53,12 +53,21 @@ pub struct Convert {
 pub struct Card {
     /// A run, a model, a checkpoint or a corpus.
     pub path: PathBuf,
+    /// Markdown for people, or Croissant 1.0 with its vocabulary for responsible AI (JSON-LD, of a corpus only) for programs.
+    #[arg(long, value_enum, default_value_t = CardFormat::Markdown)]
+    pub format: CardFormat,
     /// results.json of medst eval, whose figures the card of a model then has.
     #[arg(long)]
     pub evaluation: Option<PathBuf>,
     /// The file to write [default: standard output].
     #[arg(long)]
     pub out: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum CardFormat {
+    Markdown,
+    Croissant,
 }
 
 /// A value for each colour.

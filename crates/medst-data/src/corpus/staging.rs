@@ -83,6 +83,14 @@ pub fn folder(out: &Path) -> Result<PathBuf> {
     }
 }
 
+/// The folder of pictures taken from an archive, beside the working folder.
+///
+/// # Errors
+/// As [`folder`].
+pub fn pictures_folder(out: &Path) -> Result<PathBuf> {
+    Ok(beside(&folder(out)?, "pictures"))
+}
+
 /// `OUT.partial`, `OUT.replaced`: neighbours of the target, on the same file system.
 fn beside(out: &Path, suffix: &str) -> PathBuf {
     let mut name = out.file_name().unwrap_or_default().to_os_string();
