@@ -20,6 +20,7 @@ help:
 	@echo 'make test-mpi     test preparation and pre-training with several processes (needs Open MPI)'
 	@echo 'make test-s3      test corpora in object storage, against a local server'
 	@echo 'make test-dicom   compare the pixels of all DICOM files of pydicom with pydicom (needs PyPI)'
+	@echo 'make test-croissant   check the Croissant metadata of a corpus with mlcroissant (needs PyPI)'
 	@echo 'make deny         check licences, sources and known vulnerabilities of dependencies (needs PyPI and GitHub)'
 	@echo 'make soak         kills, bombs, flipped bits and silent readers (docs/reliability.md)'
 	@echo 'make check        run what continuous integration runs: format, lints, tests, documentation'
@@ -63,6 +64,10 @@ deny:
 # SOAK='kills --kills 20' for a part, or a shorter one; see the script.
 soak: build
 	tools/soak.py $(SOAK)
+
+# The metadata of a small corpus, judged and read by the reference program of Croissant; PyPI, 300 MB.
+test-croissant: build
+	tools/croissant_check.sh
 
 check: libtorch
 	$(BUILD) fmt --all --check
@@ -115,4 +120,4 @@ fuzz:
 clean-demo:
 	rm -rf $(DEMO)
 
-.PHONY: help libtorch build test test-mpi test-s3 test-dicom deny soak check demo serve-demo real-data bench bench-gpu scale scale-measure wheel test-python fuzz clean-demo
+.PHONY: help libtorch build test test-mpi test-s3 test-dicom test-croissant deny soak check demo serve-demo real-data bench bench-gpu scale scale-measure wheel test-python fuzz clean-demo

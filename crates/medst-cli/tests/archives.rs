@@ -12,10 +12,11 @@ fn medst(at: &Path, arguments: &[&str]) -> String {
 fn what_phantom_draws_prepare_reads() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
-    let layouts = "table,mimic-cxr-jpg,ms-cxr-t,rsna,covidx,chexpert";
+    let layouts = "table,mimic-cxr-jpg,ms-cxr-t,rsna,covidx,chexpert,chexpert-plus,padchest,padchest-gr,rexgradient,nih,vindr,siim,\
+                   ms-cxr,cxr-lt,imagenome,mi-cxr,chextemporal";
     let said = medst(at, &["phantom", "cohort", "--subjects", "60", "--size", "96", "--layout", layouts]);
     let commands: Vec<&str> = said.lines().filter_map(|line| line.trim().strip_prefix("medst ")).collect();
-    assert_eq!(commands.len(), 6, "{said}");
+    assert_eq!(commands.len(), 18, "{said}");
     for (n, command) in commands.iter().enumerate() {
         let corpus = format!("corpus-{n}");
         let mut arguments: Vec<&str> = command.split(' ').collect();

@@ -46,6 +46,27 @@ fn cards_say_what_is_known_and_ask_the_rest() {
     assert!(card.contains("medst prepare table") && card.contains("studies.csv"), "{card}");
     assert!(!card.contains("{{"), "{card}");
 
+    // tools/croissant_check.sh has the same metadata judged by mlcroissant.
+    let croissant: serde_json::Value =
+        serde_json::from_str(&said(at, &["card", "corpus", "--format", "croissant"], 0)).unwrap();
+    assert_eq!(croissant["conformsTo"][0], "http://mlcommons.org/croissant/1.0");
+    let files = croissant["distribution"].as_array().unwrap();
+    assert_eq!(files.len(), manifest["files"].as_object().unwrap().len());
+    for file in files {
+        assert_eq!(file["sha256"], manifest["files"][file["contentUrl"].as_str().unwrap()]["sha256"], "{file}");
+    }
+    for set in croissant["recordSet"].as_array().unwrap() {
+        for field in set["field"].as_array().unwrap() {
+            let (id, column) = (field["@id"].as_str().unwrap(), field["source"]["extract"]["column"].as_str().unwrap());
+            assert_eq!(id, format!("{}/{column}", set["@id"].as_str().unwrap()));
+            assert!(files.iter().any(|file| file["@id"] == field["source"]["fileObject"]["@id"]), "{field}");
+        }
+    }
+    for property in ["dataCollection", "dataBiases", "personalSensitiveInformation", "dataLimitations", "dataUseCases"]
+    {
+        assert!(!croissant[format!("rai:{property}")].is_null(), "{property}");
+    }
+
     said(at, &["card", "run", "--evaluation", "report/results.json", "--out", "card.md"], 0);
     let card = std::fs::read_to_string(at.join("card.md")).unwrap();
     for words in [
@@ -62,6 +83,8 @@ fn cards_say_what_is_known_and_ask_the_rest() {
     }
     assert!(!card.contains("{{"), "{card}");
 
+    let error = said(at, &["card", "run", "--format", "croissant"], 1);
+    assert!(error.contains("corpus.json"), "{error}");
     let error = said(at, &["card", "cohort"], 1);
     assert!(error.contains("not a run or checkpoint"), "{error}");
     let error = said(at, &["card", "run", "--evaluation", "corpus/corpus.json"], 2);

@@ -9,6 +9,7 @@ use flate2::write::GzEncoder;
 use medst_data::corpus::Corpus;
 use medst_data::import::check::check;
 use medst_data::import::covidx::{Covidx, SplitRule};
+use medst_data::import::described::Described;
 use medst_data::import::mimic_cxr::MimicCxr;
 use medst_data::import::ms_cxr_t::MsCxrT;
 use medst_data::import::open_i::OpenI;
@@ -364,7 +365,7 @@ fn chexpert_is_read_in_both_releases() {
     let row = "CheXpert-v1.0-small/valid/patient64541/study1/view1_frontal.jpg,Male,73,Frontal,PA,0.0,1.0\n";
     fs::write(root.join("valid.csv"), format!("{header}{row}")).unwrap();
     let out = folder.path().join("corpus");
-    prepare(&Source::Chexpert(root), &out, &options(), &Silent).unwrap();
+    prepare(&Source::Described(Described::chexpert(root)), &out, &options(), &Silent).unwrap();
     let corpus = Corpus::open(&out).unwrap();
     assert_eq!(corpus.studies().len(), 4);
     assert_eq!(corpus.manifest().counts.with_lateral, 3);

@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 use medst_data::boxes::Boxes;
 use medst_data::corpus::Corpus;
 use medst_data::import::covidx::Covidx;
+use medst_data::import::described::Described;
 use medst_data::import::mimic_cxr::MimicCxr;
 use medst_data::import::ms_cxr_t::MsCxrT;
 use medst_data::import::rsna::Rsna;
@@ -202,7 +203,7 @@ fn covidx_and_chexpert_are_read() {
     let labels: BTreeSet<&str> = corpus.studies().iter().map(|study| study.labels["label"].as_str()).collect();
     assert_eq!(labels, BTreeSet::from(["COVID-19", "normal", "pneumonia"]));
     assert!(Split::ALL.iter().all(|split| summary.counts.by_split.contains_key(split)), "{summary}");
-    let (summary, corpus) = import(&Source::Chexpert(at("chexpert")), &options());
+    let (summary, corpus) = import(&Source::Described(Described::chexpert(at("chexpert"))), &options());
     assert!(summary.skipped.is_empty(), "{summary}");
     let (_, table) = import(&Source::Table(at("table/studies.csv")), &options());
     assert_eq!(corpus.studies().len(), table.studies().len());

@@ -53,12 +53,22 @@ pub struct Convert {
 pub struct Card {
     /// A run, model, checkpoint or corpus.
     pub path: PathBuf,
+    /// Markdown for people, or Croissant 1.0 with its vocabulary for responsible AI (JSON-LD, for a corpus only) for
+    /// programs.
+    #[arg(long, value_enum, default_value_t = CardFormat::Markdown)]
+    pub format: CardFormat,
     /// results.json of medst eval; the card of a model then includes its figures.
     #[arg(long)]
     pub evaluation: Option<PathBuf>,
     /// File to write [default: standard output].
     #[arg(long)]
     pub out: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum CardFormat {
+    Markdown,
+    Croissant,
 }
 
 /// One value per colour channel.

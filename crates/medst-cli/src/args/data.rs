@@ -75,18 +75,43 @@ pub enum Prepare {
         how: How,
     },
     /// From MS-CXR-T: pairs of MIMIC-CXR images with the course of five findings, and pairs of sentences.
-    MsCxrT {
-        /// The folder with the two MS_CXR_T_*.csv files.
+    MsCxrT(OnMimic),
+    /// From MS-CXR: phrases with boxes on MIMIC-CXR images.
+    MsCxr(WithImages),
+    /// From Chest ImaGenome: the gold comparisons, pairs of MIMIC-CXR images with the course of findings.
+    Imagenome(OnMimic),
+    /// From MI-CXR: questions about series of five MIMIC-CXR images.
+    MiCxr(OnMimic),
+    /// From CXR-LT 2024: long-tailed labels of MIMIC-CXR images.
+    CxrLt(WithImages),
+    /// From CheXTemporal: pairs of images of CheXpert, MIMIC-CXR and ReXGradient with five courses of findings.
+    Chextemporal {
+        /// The folder with gold_progression_pairs.parquet.
         root: PathBuf,
-        /// The MIMIC-CXR(-JPG) folder with the images.
+        /// The folder that the paths of CheXpert's images are relative to. Pairs of a data set without a folder are left out.
         #[arg(long)]
-        images: PathBuf,
-        /// The folder with the MIMIC-CXR tables [default: the folder with the images].
+        chexpert: Option<PathBuf>,
+        /// The folder that the paths of MIMIC-CXR's images are relative to.
         #[arg(long)]
-        tables: Option<PathBuf>,
+        mimic: Option<PathBuf>,
+        /// The folder that the paths of ReXGradient's images are relative to.
+        #[arg(long)]
+        rexgradient: Option<PathBuf>,
         #[command(flatten)]
         how: How,
     },
+    /// From PadChest: the table of images and images/.
+    Padchest(Folder),
+    /// From PadChest-GR: sentences with boxes and the change since a prior study.
+    PadchestGr(Folder),
+    /// From ReXGradient-160K: metadata/ and deid_png/, or the parts of its archive, which are not unpacked.
+    Rexgradient(Folder),
+    /// From NIH ChestX-ray14: Data_Entry_2017.csv, the lists, the boxes and images/.
+    Nih(Folder),
+    /// From VinDr-CXR: annotations/, train/ and test/.
+    Vindr(Folder),
+    /// From SIIM-ACR Pneumothorax: train-rle.csv and dicom-images-train/.
+    Siim(Folder),
     /// From RSNA Pneumonia Detection, stage 2: DICOM images and stage_2_train_labels.csv.
     Rsna {
         /// The folder that contains stage_2_train_images/ and stage_2_train_labels.csv.
@@ -108,12 +133,9 @@ pub enum Prepare {
         how: How,
     },
     /// From CheXpert (full or small): train.csv and valid.csv.
-    Chexpert {
-        /// The folder that contains train.csv.
-        root: PathBuf,
-        #[command(flatten)]
-        how: How,
-    },
+    Chexpert(Folder),
+    /// From CheXpert Plus: df_chexpert_plus_240401.csv, chexbert_labels/ and train/.
+    ChexpertPlus(Folder),
     /// From Open-I, the Indiana University collection: XML reports and PNG or DICOM images.
     OpenI {
         /// The folder that contains reports and images, in any sub-folders.
@@ -128,6 +150,42 @@ pub enum Prepare {
         #[command(flatten)]
         how: How,
     },
+}
+
+/// An archive in one folder.
+#[derive(Debug, Args)]
+pub struct Folder {
+    /// The folder with its files.
+    pub root: PathBuf,
+    #[command(flatten)]
+    pub how: How,
+}
+
+/// Tables about images that are elsewhere.
+#[derive(Debug, Args)]
+pub struct WithImages {
+    /// The folder with the tables.
+    pub root: PathBuf,
+    /// The MIMIC-CXR(-JPG) folder with the images.
+    #[arg(long)]
+    pub images: PathBuf,
+    #[command(flatten)]
+    pub how: How,
+}
+
+/// A benchmark on images that MIMIC-CXR's own tables list.
+#[derive(Debug, Args)]
+pub struct OnMimic {
+    /// The folder with the benchmark's files.
+    pub root: PathBuf,
+    /// The MIMIC-CXR(-JPG) folder with the images.
+    #[arg(long)]
+    pub images: PathBuf,
+    /// The folder with the MIMIC-CXR tables [default: the folder with the images].
+    #[arg(long)]
+    pub tables: Option<PathBuf>,
+    #[command(flatten)]
+    pub how: How,
 }
 
 /// Options that all sources share.

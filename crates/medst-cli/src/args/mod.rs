@@ -13,8 +13,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-pub use convert::{Card, Convert, TargetName};
-pub use data::{Draw, How, Phantom, Prepare};
+pub use convert::{Card, CardFormat, Convert, TargetName};
+pub use data::{Draw, Folder, How, OnMimic, Phantom, Prepare, WithImages};
 pub use eval::{AskedTask, Eval};
 pub use model::{Compute, DeviceName, DicomWindow, Inputs, PrecisionName, UseModel, ViewName};
 pub use search::{AmongName, GraphName, Search, SearchFind, SearchIndex};

@@ -28,13 +28,18 @@ pub fn run(arguments: &Phantom, output: &Output, reporter: &Reporter) -> Result<
         match layout {
             Layout::Table => format!("medst prepare table {folder}/studies.csv --out CORPUS"),
             Layout::MimicCxrJpg => format!("medst prepare mimic-cxr {folder} --out CORPUS"),
-            Layout::MsCxrT => {
-                format!("medst prepare ms-cxr-t {folder} --images {}/mimic-cxr-jpg --out CORPUS", out.display())
+            Layout::MsCxrT | Layout::MsCxr | Layout::CxrLt | Layout::Imagenome | Layout::MiCxr => {
+                let (name, out) = (layout.name(), out.display());
+                format!("medst prepare {name} {folder} --images {out}/mimic-cxr-jpg --out CORPUS")
             }
-            Layout::Rsna | Layout::Covidx | Layout::Chexpert => {
-                format!("medst prepare {} {folder} --out CORPUS", layout.name())
+            Layout::Chextemporal => {
+                let out = out.display();
+                format!(
+                    "medst prepare chextemporal {folder} --chexpert {out}/chexpert --mimic {out}/mimic-cxr-jpg --out CORPUS"
+                )
             }
             Layout::Folders => format!("medst serve --model RUN --examples {folder}"),
+            _ => format!("medst prepare {} {folder} --out CORPUS", layout.name()),
         }
     };
     output.next(&phantom::folders(out, layout).into_iter().map(command).collect::<Vec<_>>())

@@ -4,16 +4,22 @@ use anyhow::Result;
 use medst_data::image::Decoding;
 use medst_data::image::dicom::Window;
 use medst_data::import::check::{Check, check};
+use medst_data::import::chextemporal::CheXTemporal;
 use medst_data::import::covidx::{Covidx, SplitRule};
+use medst_data::import::described::{Described, Description, sources};
+use medst_data::import::imagenome::Imagenome;
+use medst_data::import::mi_cxr::MiCxr;
 use medst_data::import::mimic_cxr::MimicCxr;
 use medst_data::import::ms_cxr_t::MsCxrT;
 use medst_data::import::open_i::OpenI;
+use medst_data::import::padchest_gr::PadChestGr;
+use medst_data::import::rexgradient::Rexgradient;
 use medst_data::import::rsna::Rsna;
 use medst_data::import::{Labels, PrepareOptions, Source, Summary, prepare_together};
 use medst_data::sequence::Chunks;
 
 use super::Output;
-use crate::args::{DicomWindow, Draw, How, Prepare};
+use crate::args::{DicomWindow, Draw, Folder, How, OnMimic, Prepare, WithImages};
 use crate::launch;
 use crate::progress::Reporter;
 
@@ -66,10 +72,25 @@ fn source(arguments: &Prepare) -> (Source, &How) {
             let (root, tables, reports) = (root.clone(), tables.clone(), reports.clone());
             (Source::MimicCxr(MimicCxr { root, tables, reports }), how)
         }
-        Prepare::MsCxrT { root, images, tables, how } => {
-            let images = MimicCxr { root: images.clone(), tables: tables.clone(), reports: None };
-            (Source::MsCxrT(MsCxrT { root: root.clone(), images }), how)
+        Prepare::MsCxrT(own) => (Source::MsCxrT(MsCxrT { root: own.root.clone(), images: mimic(own) }), &own.how),
+        Prepare::Imagenome(own) => {
+            (Source::Imagenome(Imagenome { root: own.root.clone(), images: mimic(own) }), &own.how)
         }
+        Prepare::MiCxr(own) => (Source::MiCxr(MiCxr { root: own.root.clone(), images: mimic(own) }), &own.how),
+        Prepare::MsCxr(own) => on_images(&sources::MS_CXR, own),
+        Prepare::CxrLt(own) => on_images(&sources::CXR_LT, own),
+        Prepare::Chextemporal { root, chexpert, mimic, rexgradient, how } => {
+            let [chexpert, mimic, rexgradient] = [chexpert, mimic, rexgradient].map(Clone::clone);
+            (Source::CheXTemporal(CheXTemporal { root: root.clone(), chexpert, mimic, rexgradient }), how)
+        }
+        Prepare::Padchest(own) => in_folder(&sources::PADCHEST, own),
+        Prepare::PadchestGr(own) => (Source::PadChestGr(PadChestGr { root: own.root.clone() }), &own.how),
+        Prepare::Rexgradient(own) => (Source::Rexgradient(Rexgradient { root: own.root.clone() }), &own.how),
+        Prepare::Nih(own) => in_folder(&sources::NIH, own),
+        Prepare::Vindr(own) => in_folder(&sources::VINDR, own),
+        Prepare::Siim(own) => in_folder(&sources::SIIM, own),
+        Prepare::ChexpertPlus(own) => in_folder(&sources::CHEXPERT_PLUS, own),
+        Prepare::Chexpert(own) => (Source::Described(Described::chexpert(own.root.clone())), &own.how),
         Prepare::Rsna { root, how } => (Source::Rsna(Rsna { root: root.clone() }), how),
         Prepare::Covidx { root, split_rule, list_version, how } => {
             let rule = match split_rule {
@@ -78,10 +99,22 @@ fn source(arguments: &Prepare) -> (Source, &How) {
             };
             (Source::Covidx(Covidx { root: root.clone(), rule, version: list_version.clone() }), how)
         }
-        Prepare::Chexpert { root, how } => (Source::Chexpert(root.clone()), how),
         Prepare::OpenI { root, how } => (Source::OpenI(OpenI { root: root.clone() }), how),
         Prepare::CovidChestxray { root, how } => (Source::CovidChestxray(root.clone()), how),
     }
+}
+
+fn in_folder<'a>(description: &'static Description, own: &'a Folder) -> (Source, &'a How) {
+    (Source::Described(Described { description, root: own.root.clone(), images: None }), &own.how)
+}
+
+fn on_images<'a>(description: &'static Description, own: &'a WithImages) -> (Source, &'a How) {
+    let (root, images) = (own.root.clone(), Some(own.images.clone()));
+    (Source::Described(Described { description, root, images }), &own.how)
+}
+
+fn mimic(own: &OnMimic) -> MimicCxr {
+    MimicCxr { root: own.images.clone(), tables: own.tables.clone(), reports: None }
 }
 
 fn options(how: &How) -> PrepareOptions {

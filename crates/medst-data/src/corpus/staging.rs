@@ -110,6 +110,14 @@ pub fn folder(out: &Path) -> Result<PathBuf> {
     }
 }
 
+/// The folder of pictures taken from an archive, beside the working folder.
+///
+/// # Errors
+/// As [`folder`].
+pub fn pictures_folder(out: &Path) -> Result<PathBuf> {
+    Ok(beside(&folder(out)?, "pictures"))
+}
+
 /// Only a corpus may be replaced, and only when asked to.
 pub fn check_target(out: &Path, overwrite: bool) -> Result<()> {
     if let Some(address) = Address::of(out)? {

@@ -155,7 +155,7 @@ fn kind(path: &Path) -> std::io::Result<Kind> {
         _ => match path.extension().map(|end| end.to_string_lossy().to_ascii_lowercase()).as_deref() {
             Some("txt") => Kind::Text,
             // Its name promises a picture; decoding will say what is wrong with it.
-            Some("jpg" | "jpeg" | "png" | "dcm") => Kind::Picture,
+            Some("jpg" | "jpeg" | "png" | "dcm" | "dicom") => Kind::Picture,
             _ => Kind::Other,
         },
     })

@@ -23,7 +23,7 @@ pub fn square(path: &Path, side: usize, decoding: Decoding) -> Result<Vec<u8>> {
 pub fn square_noting(path: &Path, side: usize, decoding: Decoding, notes: &mut Notes) -> Result<Vec<u8>> {
     let bytes = objects::read(path)?;
     let fail = |message| Error::Image { path: path.to_path_buf(), message };
-    fit(&bytes, side, decoding, notes).map_err(fail)
+    square_of_noting(&bytes, side, decoding, notes).map_err(fail)
 }
 
 /// As [`square`], from the bytes of a JPEG, PNG or DICOM file.
@@ -31,10 +31,14 @@ pub fn square_noting(path: &Path, side: usize, decoding: Decoding, notes: &mut N
 /// # Errors
 /// A reason, without the file's name.
 pub fn square_of(bytes: &[u8], side: usize, decoding: Decoding) -> Result<Vec<u8>, String> {
-    fit(bytes, side, decoding, &mut Notes::default())
+    square_of_noting(bytes, side, decoding, &mut Notes::default())
 }
 
-fn fit(bytes: &[u8], side: usize, decoding: Decoding, notes: &mut Notes) -> Result<Vec<u8>, String> {
+/// As [`square_of`]; adds what should be known of how the file was read.
+///
+/// # Errors
+/// As [`square_of`].
+pub fn square_of_noting(bytes: &[u8], side: usize, decoding: Decoding, notes: &mut Notes) -> Result<Vec<u8>, String> {
     if !decoding.exact
         && let Some(square) = jpeg::to_square(bytes, side)
     {

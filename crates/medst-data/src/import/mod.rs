@@ -3,29 +3,39 @@
 //! | file | source |
 //! |---|---|
 //! | [`table`] | a table of images |
+//! | [`described`] | sources that are such a table with other names: CheXpert, CheXpert Plus, PadChest, MS-CXR, NIH, VinDr-CXR, SIIM-ACR, CXR-LT |
 //! | [`mimic_cxr`] | MIMIC-CXR-JPG and MIMIC-CXR |
-//! | [`ms_cxr_t`] | MS-CXR-T, on the images of MIMIC-CXR |
+//! | [`ms_cxr_t`], [`imagenome`], [`mi_cxr`] | MS-CXR-T, Chest ImaGenome and MI-CXR, on the images of MIMIC-CXR |
+//! | [`chextemporal`] | CheXTemporal, on the images of several sources |
+//! | [`padchest_gr`] | PadChest-GR |
+//! | [`rexgradient`] | ReXGradient-160K, whose pictures may be in an [`archive`] |
 //! | [`rsna`] | RSNA Pneumonia Detection, stage 2 |
 //! | [`covidx`] | COVIDx |
-//! | [`chexpert`] | CheXpert |
 //! | [`open_i`] | the Indiana University collection |
 //! | [`covid_chestxray`] | covid-chestxray-dataset |
 //!
 //! Each makes a [`plan::Plan`] through [`assemble`]; [`crate::corpus::write`] decodes the pictures and writes.
 
+mod archive;
 pub mod assemble;
 pub mod check;
-pub mod chexpert;
+pub mod chextemporal;
+pub mod courses;
 pub mod covid_chestxray;
 pub mod covidx;
 mod delimited;
+pub mod described;
 pub mod exclude;
 pub mod ids;
+pub mod imagenome;
 pub mod known;
+pub mod mi_cxr;
 pub mod mimic_cxr;
 pub mod ms_cxr_t;
 pub mod open_i;
+pub mod padchest_gr;
 pub mod plan;
+pub mod rexgradient;
 pub mod rows;
 pub mod rsna;
 mod same_file;
@@ -40,8 +50,8 @@ pub use summary::Summary;
 pub use table::patient::Labels;
 
 use self::plan::Plan;
-use crate::corpus::together;
 use crate::corpus::write::{self, Provenance};
+use crate::corpus::{staging, together};
 use crate::image::Decoding;
 use crate::progress::{Progress, Quiet};
 use crate::ranks::{self, Alone, Ranks};
@@ -96,8 +106,12 @@ pub enum Source {
     MsCxrT(ms_cxr_t::MsCxrT),
     Rsna(rsna::Rsna),
     Covidx(covidx::Covidx),
-    /// The folder with `train.csv` and `valid.csv`.
-    Chexpert(PathBuf),
+    Described(described::Described),
+    PadChestGr(padchest_gr::PadChestGr),
+    Rexgradient(rexgradient::Rexgradient),
+    Imagenome(imagenome::Imagenome),
+    CheXTemporal(chextemporal::CheXTemporal),
+    MiCxr(mi_cxr::MiCxr),
     OpenI(open_i::OpenI),
     /// The folder with `metadata.csv` and `images/`.
     CovidChestxray(PathBuf),
@@ -112,7 +126,12 @@ impl Source {
             Source::MsCxrT(_) => "ms-cxr-t",
             Source::Rsna(_) => "rsna",
             Source::Covidx(_) => "covidx",
-            Source::Chexpert(_) => "chexpert",
+            Source::Described(source) => source.description.kind,
+            Source::PadChestGr(_) => "padchest-gr",
+            Source::Rexgradient(_) => "rexgradient",
+            Source::Imagenome(_) => "imagenome",
+            Source::CheXTemporal(_) => "chextemporal",
+            Source::MiCxr(_) => "mi-cxr",
             Source::OpenI(_) => "open-i",
             Source::CovidChestxray(_) => "covid-chestxray",
         }
@@ -127,7 +146,13 @@ impl Source {
             Source::Rsna(source) => Some(&source.root),
             Source::Covidx(source) => Some(&source.root),
             Source::OpenI(source) => Some(&source.root),
-            Source::Chexpert(root) | Source::CovidChestxray(root) => Some(root),
+            Source::Described(source) => Some(&source.root),
+            Source::PadChestGr(source) => Some(&source.root),
+            Source::Rexgradient(source) => Some(&source.root),
+            Source::Imagenome(source) => Some(&source.root),
+            Source::CheXTemporal(source) => Some(&source.root),
+            Source::MiCxr(source) => Some(&source.root),
+            Source::CovidChestxray(root) => Some(root),
         }
     }
 
@@ -149,7 +174,12 @@ impl Source {
             Source::MsCxrT(source) => ms_cxr_t::plan(source, options, progress),
             Source::Rsna(source) => rsna::plan(source, options, progress),
             Source::Covidx(source) => covidx::plan(source, options),
-            Source::Chexpert(root) => chexpert::plan(root, options),
+            Source::Described(source) => described::plan(source, options, progress),
+            Source::PadChestGr(source) => padchest_gr::plan(source, options),
+            Source::Rexgradient(source) => rexgradient::plan(source, options),
+            Source::Imagenome(source) => imagenome::plan(source, options, progress),
+            Source::CheXTemporal(source) => chextemporal::plan(source, options),
+            Source::MiCxr(source) => mi_cxr::plan(source, options, progress),
             Source::OpenI(source) => open_i::plan(source, options, progress),
             Source::CovidChestxray(root) => covid_chestxray::plan(root, options),
         }
@@ -193,11 +223,36 @@ pub fn prepare_together(
     }
     let begun = ranks::lead(ranks, || {
         write::check_target(out, options.overwrite)?;
-        let Planned { plan, files } = source.plan(options, progress)?;
+        let Planned { mut plan, files } = source.plan(options, progress)?;
         let provenance = Provenance::of(source.kind(), &files)?;
+        if let Source::Rexgradient(source) = source {
+            let parts = source.parts()?;
+            if !parts.is_empty() {
+                let folder = staging::pictures_folder(out)?;
+                archive::pictures(&parts, &source.root, &folder, &mut plan, options, progress)?;
+            }
+        }
         write::begin(plan, provenance, out, options, progress)
     })?;
-    write::write(begun, out, options, ranks, progress).map(Some)
+    let summary = write::write(begun, out, options, ranks, progress)?;
+    archive::remove(&staging::pictures_folder(out)?)?;
+    Ok(Some(summary))
+}
+
+/// Files below a folder, a few levels deep.
+pub(crate) fn files_below(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    fn walk(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
+        for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
+            let path = entry.map_err(Error::io(folder))?.path();
+            match path.is_dir() {
+                true if depth < 4 => walk(&path, depth + 1, files)?,
+                true => {}
+                false => files.push(path),
+            }
+        }
+        Ok(())
+    }
+    walk(folder, 0, files)
 }
 
 /// Prepares a corpus from a table of images.

@@ -3,17 +3,16 @@
 //! The corpus holds every image of a pair as a study of its own (its id is the DICOM id) and every pair as a sequence
 //! of two, the previous image first. `pairs.csv` tells the courses, `sentences.csv` holds the sentence pairs.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::assemble::{Assembly, FoundImage};
-use super::mimic_cxr::{self, MimicCxr};
+use super::assemble::Assembly;
+use super::mimic_cxr::MimicCxr;
+use super::mimic_cxr::named::Named;
 use super::plan::TextTable;
 use super::rows::Rows;
 use super::{Planned, PrepareOptions};
 use crate::progress::Progress;
 use crate::split::Split;
-use crate::study::{Day, StudyId, SubjectId, View};
 use crate::{Error, Result};
 
 /// The table of pairs of images in the corpus.
@@ -32,14 +31,6 @@ pub struct MsCxrT {
     pub images: MimicCxr,
 }
 
-/// An image as MIMIC-CXR lists it.
-struct Listed {
-    subject: String,
-    study: String,
-    view: Result<View, String>,
-    acquired: Option<Day>,
-}
-
 /// Reads both tables, and where the images are.
 ///
 /// # Errors
@@ -47,19 +38,12 @@ struct Listed {
 pub fn plan(source: &MsCxrT, options: &PrepareOptions, progress: &dyn Progress) -> Result<Planned> {
     let pairs = find(&source.root, "temporal_image_classification")?;
     let sentences = find(&source.root, "temporal_sentence_similarity").ok();
-    let (main, list) = mimic_cxr::records::list(&source.images)?;
-    let mut wanted: HashMap<String, Option<Listed>> = HashMap::new();
+    let mut wanted: Vec<String> = Vec::new();
     each_pair(&pairs, |_, ids, _| {
-        wanted.extend(ids.map(|id| (id.to_string(), None)));
+        wanted.extend(ids.map(str::to_string));
         Ok(())
     })?;
-    list.with_views(&source.images, progress, |record, view, acquired| {
-        if let Some(place) = wanted.get_mut(record.dicom) {
-            let (subject, study) = (record.subject.to_string(), record.study.to_string());
-            *place = Some(Listed { subject, study, view, acquired });
-        }
-        Ok(())
-    })?;
+    let (images, main) = Named::find(&source.images, wanted.into_iter(), Split::Test, progress)?;
 
     let mut assembly = Assembly::new(&pairs, &PrepareOptions::default())?;
     let mut columns = vec!["previous".to_string(), "current".to_string()];
@@ -71,7 +55,7 @@ pub fn plan(source: &MsCxrT, options: &PrepareOptions, progress: &dyn Progress) 
         }
         let mut places = Vec::with_capacity(2);
         for id in ids {
-            match place(&mut assembly, source, &wanted, id, row)? {
+            match images.place(&mut assembly, id, row)? {
                 Some(place) => places.push(place),
                 None => return Ok(()),
             }
@@ -94,41 +78,6 @@ pub fn plan(source: &MsCxrT, options: &PrepareOptions, progress: &dyn Progress) 
         None => plan.warn("table of sentence pairs absent"),
     }
     Ok(Planned { plan, files })
-}
-
-/// The study of an image, begun where it is new; `None` when it cannot be used, which is noted.
-fn place(
-    assembly: &mut Assembly,
-    source: &MsCxrT,
-    wanted: &HashMap<String, Option<Listed>>,
-    id: &str,
-    row: u64,
-) -> Result<Option<usize>> {
-    let study = StudyId(id.to_string());
-    if let Some(place) = assembly.place(&study) {
-        return Ok(Some(place));
-    }
-    let Some(Some(listed)) = wanted.get(id) else {
-        assembly.plan.skip(id, row, "image is not in the list of MIMIC-CXR");
-        return Ok(None);
-    };
-    let path = source.images.image(&listed.subject, &listed.study, id);
-    // The benchmark holds frontal images; a view that MIMIC-CXR does not tell is one of them.
-    let view = listed.view.clone().unwrap_or(View::Ap);
-    if !view.is_frontal() {
-        assembly.plan.skip(path.display().to_string(), row, "image of a pair is not a frontal view");
-        return Ok(None);
-    }
-    let image = FoundImage {
-        subject: SubjectId(listed.subject.clone()),
-        study,
-        view,
-        path,
-        row,
-        acquired: listed.acquired,
-        split: Some(Split::Test),
-    };
-    assembly.add(image).map(Some)
 }
 
 /// Visits every pair: row, `[previous, current]` DICOM ids, and the course of each finding.

@@ -44,7 +44,7 @@ struct Report {
 /// A folder without reports.
 pub fn plan(source: &OpenI, options: &PrepareOptions, progress: &dyn Progress) -> Result<Planned> {
     let mut files = Vec::new();
-    walk(&source.root, 0, &mut files)?;
+    super::files_below(&source.root, &mut files)?;
     files.sort();
     let with = |extension: &'static str| {
         files.iter().filter(move |path| path.extension().is_some_and(|own| own.eq_ignore_ascii_case(extension)))
@@ -108,19 +108,6 @@ pub fn plan(source: &OpenI, options: &PrepareOptions, progress: &dyn Progress) -
     progress.end();
     let files = table.cloned().into_iter().chain(reports.into_iter().cloned()).collect();
     Ok(Planned { plan: assembly.finish(options)?, files })
-}
-
-/// Files below a folder, a few levels deep.
-fn walk(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
-    for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
-        let path = entry.map_err(Error::io(folder))?.path();
-        match path.is_dir() {
-            true if depth < 4 => walk(&path, depth + 1, files)?,
-            true => {}
-            false => files.push(path),
-        }
-    }
-    Ok(())
 }
 
 /// What the names of an image share: `CXR1_1_IM-0001-3001.png` and `1_IM-0001-3001.dcm.png` are the same one.

@@ -3,6 +3,7 @@
 //!
 //! The text is in `assets/model-card.md` and `assets/data-card.md`; `{{key}}` is a place to fill.
 
+mod croissant;
 mod data;
 mod evaluation;
 mod model;
@@ -25,6 +26,14 @@ pub fn of(path: &Path, results: Option<&Path>) -> Result<String> {
         return Ok(data::card(&Corpus::open(path)?, path));
     }
     model::card(path, results)
+}
+
+/// The Croissant metadata of a corpus.
+///
+/// # Errors
+/// A path that is no corpus, files that cannot be read.
+pub fn croissant(path: &Path) -> Result<String> {
+    croissant::card(&Corpus::open(path)?, path)
 }
 
 /// The name of a folder, for a title.

@@ -27,6 +27,8 @@ pub struct Wrap<'a> {
     /// The UID of a transfer syntax: native or deflated for pixels, else that of the coded frame.
     pub transfer_syntax: &'a str,
     pub bits_stored: u16,
+    /// Leaves HighBit out, as some archives do.
+    pub without_high_bit: bool,
     pub signed: bool,
     pub photometric: &'a str,
     /// CR, or DX for Digital X-Ray.
@@ -68,6 +70,7 @@ impl<'a> Wrap<'a> {
             rows,
             transfer_syntax,
             bits_stored,
+            without_high_bit: false,
             signed: false,
             photometric,
             modality: "CR",
@@ -163,7 +166,9 @@ impl<'a> Wrap<'a> {
         number(tags::COLUMNS, self.columns);
         number(tags::BITS_ALLOCATED, if self.bits_stored > 8 || self.is_wide() { 16 } else { 8 });
         number(tags::BITS_STORED, self.bits_stored);
-        number(tags::HIGH_BIT, self.bits_stored.saturating_sub(1));
+        if !self.without_high_bit {
+            number(tags::HIGH_BIT, self.bits_stored.saturating_sub(1));
+        }
         number(tags::PIXEL_REPRESENTATION, u16::from(self.signed));
         if let Some((first, last)) = self.padding {
             for (tag, value) in [(tags::PIXEL_PADDING_VALUE, first), (tags::PIXEL_PADDING_RANGE_LIMIT, last)] {

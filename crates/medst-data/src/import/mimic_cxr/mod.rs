@@ -12,6 +12,7 @@
 //! How this differs from the reference: rows are grouped by study, a study's image-free or report-free parts are counted
 //! instead of dropped silently, and no subject can be in two splits.
 
+pub mod named;
 pub mod records;
 pub mod reports;
 

@@ -85,7 +85,7 @@ pub fn finding(name: &str) -> Option<Finding> {
 
 /// What the report says of each finding: 1.0 told, -1.0 there but not told (as a labeller that is unsure), 0.0 and nothing
 /// for absent ones.
-fn labels(patient: &Patient, visit: usize) -> Vec<String> {
+pub fn labels(patient: &Patient, visit: usize) -> Vec<String> {
     let present = patient.present(visit);
     let told = &patient.visits[visit].mentioned;
     let is = |finding: Finding| present.iter().any(|(_, present)| present.finding == finding);
@@ -107,7 +107,7 @@ fn labels(patient: &Patient, visit: usize) -> Vec<String> {
 }
 
 /// Days of a patient's own century, as the archive shifts them.
-fn date(patient: &Patient, day: u32) -> String {
+pub fn date(patient: &Patient, day: u32) -> String {
     let start = NaiveDate::from_ymd_opt(2110 + (patient.number % 80) as i32, 1 + patient.number % 12, 1);
     let date = start.and_then(|start| start.checked_add_days(Days::new(day.into()))).unwrap_or_default();
     date.format("%Y%m%d").to_string()

@@ -5,15 +5,23 @@
 //! not depend on the number of threads.
 
 mod chexpert;
+mod chexpert_plus;
+mod chextemporal;
 mod covidx;
 mod files;
 mod folders;
 mod ids;
 mod mimic_cxr_jpg;
 mod ms_cxr_t;
+mod nih;
+mod on_mimic;
+mod padchest;
+mod rexgradient;
 mod rsna;
+mod siim;
 mod table;
 mod truth;
+mod vindr;
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -22,8 +30,9 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use serde::Serialize;
 
+pub use self::chexpert_plus::is_inverted;
 pub use self::files::write_png;
-use self::files::{Entries, OpenTable, Table};
+use self::files::{Entries, OpenTable, Table, Tar, create_parent};
 pub use self::table::STUDIES;
 use super::cohort::Drawn;
 use super::{PhantomOptions, PhantomSummary};
@@ -55,10 +64,34 @@ pub enum Layout {
     Chexpert,
     /// A folder a patient, files named by date and view.
     Folders,
+    /// CheXpert Plus.
+    ChexpertPlus,
+    /// PadChest.
+    Padchest,
+    /// PadChest-GR.
+    PadchestGr,
+    /// ReXGradient-160K, its pictures in the parts of one archive.
+    Rexgradient,
+    /// NIH ChestX-ray14.
+    Nih,
+    /// VinDr-CXR.
+    Vindr,
+    /// SIIM-ACR Pneumothorax.
+    Siim,
+    /// MS-CXR 1.1.0, about the images of the MIMIC-CXR-JPG layout; so are the next three.
+    MsCxr,
+    /// CXR-LT 2024.
+    CxrLt,
+    /// Chest ImaGenome's gold comparisons.
+    Imagenome,
+    /// MI-CXR.
+    MiCxr,
+    /// CheXTemporal's gold pairs, about images of the CheXpert and MIMIC-CXR-JPG layouts.
+    Chextemporal,
 }
 
 impl Layout {
-    pub const ALL: [Layout; 7] = [
+    pub const ALL: [Layout; 19] = [
         Layout::Table,
         Layout::MimicCxrJpg,
         Layout::MsCxrT,
@@ -66,6 +99,18 @@ impl Layout {
         Layout::Covidx,
         Layout::Chexpert,
         Layout::Folders,
+        Layout::ChexpertPlus,
+        Layout::Padchest,
+        Layout::PadchestGr,
+        Layout::Rexgradient,
+        Layout::Nih,
+        Layout::Vindr,
+        Layout::Siim,
+        Layout::MsCxr,
+        Layout::CxrLt,
+        Layout::Imagenome,
+        Layout::MiCxr,
+        Layout::Chextemporal,
     ];
 
     /// The name that the command line uses, and the folder where there are several layouts.
@@ -78,6 +123,18 @@ impl Layout {
             Layout::Covidx => "covidx",
             Layout::Chexpert => "chexpert",
             Layout::Folders => "folders",
+            Layout::ChexpertPlus => "chexpert-plus",
+            Layout::Padchest => "padchest",
+            Layout::PadchestGr => "padchest-gr",
+            Layout::Rexgradient => "rexgradient",
+            Layout::Nih => "nih",
+            Layout::Vindr => "vindr",
+            Layout::Siim => "siim",
+            Layout::MsCxr => "ms-cxr",
+            Layout::CxrLt => "cxr-lt",
+            Layout::Imagenome => "imagenome",
+            Layout::MiCxr => "mi-cxr",
+            Layout::Chextemporal => "chextemporal",
         }
     }
 
@@ -87,8 +144,18 @@ impl Layout {
             Layout::MimicCxrJpg => mimic_cxr_jpg::TABLES,
             Layout::MsCxrT => ms_cxr_t::TABLES,
             Layout::Rsna => rsna::TABLES,
-            Layout::Covidx | Layout::Folders => &[],
+            Layout::Covidx | Layout::Folders | Layout::Rexgradient | Layout::MiCxr => &[],
             Layout::Chexpert => chexpert::TABLES,
+            Layout::ChexpertPlus => chexpert_plus::TABLES,
+            Layout::Padchest => padchest::TABLES,
+            Layout::PadchestGr => padchest::GR_TABLES,
+            Layout::Nih => nih::TABLES,
+            Layout::Vindr => vindr::TABLES,
+            Layout::Siim => siim::TABLES,
+            Layout::MsCxr => on_mimic::MS_CXR,
+            Layout::CxrLt => on_mimic::CXR_LT,
+            Layout::Imagenome => on_mimic::IMAGENOME,
+            Layout::Chextemporal => chextemporal::TABLES,
         }
     }
 
@@ -97,7 +164,21 @@ impl Layout {
         match self {
             Layout::MimicCxrJpg => mimic_cxr_jpg::LISTS,
             Layout::Covidx => covidx::LISTS,
+            Layout::ChexpertPlus => chexpert_plus::LISTS,
+            Layout::PadchestGr => padchest::GR_LISTS,
+            Layout::Rexgradient => rexgradient::LISTS,
+            Layout::Nih => nih::LISTS,
+            Layout::MiCxr => on_mimic::MI_CXR,
             _ => &[],
+        }
+    }
+
+    /// Where the lines of the lists are the members of one JSON value, what is around them.
+    fn brackets(self) -> Option<[&'static str; 2]> {
+        match self {
+            Layout::PadchestGr => Some(["[", "]"]),
+            Layout::Rexgradient => Some(["{", "}"]),
+            _ => None,
         }
     }
 
@@ -115,6 +196,18 @@ impl Layout {
             Layout::Covidx => covidx::write(folder, drawn),
             Layout::Chexpert => chexpert::write(folder, drawn),
             Layout::Folders => folders::write(folder, drawn),
+            Layout::ChexpertPlus => chexpert_plus::write(folder, drawn),
+            Layout::Padchest => padchest::write(folder, drawn),
+            Layout::PadchestGr => padchest::write_grounded(folder, drawn),
+            Layout::Rexgradient => rexgradient::write(drawn),
+            Layout::Nih => nih::write(folder, drawn),
+            Layout::Vindr => vindr::write(folder, drawn),
+            Layout::Siim => siim::write(folder, drawn),
+            Layout::MsCxr => Ok(on_mimic::ms_cxr(drawn)),
+            Layout::CxrLt => Ok(on_mimic::cxr_lt(drawn)),
+            Layout::Imagenome => Ok(on_mimic::imagenome(drawn)),
+            Layout::MiCxr => Ok(on_mimic::mi_cxr(drawn)),
+            Layout::Chextemporal => Ok(chextemporal::entries(drawn)),
         }
     }
 }
@@ -131,8 +224,16 @@ struct Open {
     layout: Layout,
     folder: PathBuf,
     tables: Vec<OpenTable>,
-    lists: Vec<(PathBuf, BufWriter<File>)>,
+    lists: Vec<List>,
+    tar: Option<Tar>,
     archive: Option<(PathBuf, zip::ZipWriter<BufWriter<File>>)>,
+}
+
+/// A file of lines.
+struct List {
+    path: PathBuf,
+    file: BufWriter<File>,
+    lines: usize,
 }
 
 impl Open {
@@ -140,6 +241,7 @@ impl Open {
         std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
         let file = |name: &str| {
             let path = folder.join(name);
+            create_parent(&path)?;
             let file = BufWriter::new(File::create(&path).map_err(Error::io(&path))?);
             Ok((path, file))
         };
@@ -147,7 +249,12 @@ impl Open {
         Ok(Open {
             layout,
             tables: layout.tables().iter().map(|table| OpenTable::create(&folder, *table)).collect::<Result<_>>()?,
-            lists: layout.lists().iter().map(|name| file(name)).collect::<Result<_>>()?,
+            lists: layout
+                .lists()
+                .iter()
+                .map(|name| file(name).map(|(path, file)| List { path, file, lines: 0 }))
+                .collect::<Result<_>>()?,
+            tar: (layout == Layout::Rexgradient).then(|| Tar::create(&folder, rexgradient::ARCHIVE)).transpose()?,
             archive: archive.map(|(path, file)| (path, zip::ZipWriter::new(file))),
             folder,
         })
@@ -158,8 +265,18 @@ impl Open {
             rows.iter().try_for_each(|row| table.push(row))?;
         }
         for (list, line) in entries.lines {
-            let (path, file) = &mut self.lists[list];
-            writeln!(file, "{line}").map_err(Error::io(&*path))?;
+            let brackets = self.layout.brackets();
+            let List { path, file, lines } = &mut self.lists[list];
+            let before = match brackets {
+                None => "",
+                Some([open, _]) if *lines == 0 => open,
+                Some(_) => ",",
+            };
+            *lines += 1;
+            writeln!(file, "{before}{line}").map_err(Error::io(&*path))?;
+        }
+        if let Some(tar) = &mut self.tar {
+            entries.members.iter().try_for_each(|(name, bytes)| tar.push(name, bytes))?;
         }
         if let Some((path, archive)) = &mut self.archive {
             for (name, text) in entries.texts {
@@ -181,9 +298,14 @@ impl Open {
             self.append(Entries { rows: vec![Vec::new(), sentences], ..Entries::default() })?;
         }
         self.tables.into_iter().try_for_each(OpenTable::close)?;
-        for (path, mut file) in self.lists {
+        for List { path, mut file, lines } in self.lists {
+            if let Some([open, close]) = self.layout.brackets() {
+                let open = if lines == 0 { open } else { "" };
+                writeln!(file, "{open}{close}").map_err(Error::io(&path))?;
+            }
             file.flush().map_err(Error::io(&path))?;
         }
+        self.tar.map_or(Ok(()), Tar::close)?;
         if let Some((path, archive)) = self.archive {
             let closed = archive.finish().map_err(std::io::Error::other).and_then(|mut file| file.flush());
             closed.map_err(Error::io(&path))?;

@@ -4,10 +4,10 @@
 
 use std::path::Path;
 
-use super::files::{Entries, Table, jpeg, write_file};
+use super::files::{Entries, Table, jpeg, square, write_file};
 use super::ids;
 use crate::image::dicom::write::{Pixels, Wrap};
-use crate::phantom::cohort::{Drawn, Picture};
+use crate::phantom::cohort::Drawn;
 use crate::phantom::finding::Finding;
 use crate::{Error, Result};
 
@@ -70,16 +70,4 @@ pub fn write(folder: &Path, drawn: &Drawn) -> Result<Entries> {
     }
     let classes = vec![vec![id.clone(), class.to_string()]; rows];
     Ok(Entries { rows: vec![labels, classes], images: 1, ..Entries::default() })
-}
-
-/// The picture in a black square, and where it lies there.
-fn square(picture: &Picture) -> (Picture, usize, usize) {
-    let side = picture.width.max(picture.height);
-    let (left, top) = ((side - picture.width) / 2, (side - picture.height) / 2);
-    let mut pixels = vec![0; side * side];
-    for (y, row) in picture.pixels.chunks_exact(picture.width).enumerate() {
-        let start = (y + top) * side + left;
-        pixels[start..start + picture.width].copy_from_slice(row);
-    }
-    (Picture { width: side, height: side, pixels, boxes: Vec::new() }, left, top)
 }

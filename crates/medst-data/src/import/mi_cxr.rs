@@ -1,0 +1,152 @@
+//! MI-CXR: five-way questions about series of five images of MIMIC-CXR.
+//!
+//! The corpus holds every image as a study of its own (its id is the DICOM id) and every series as a sequence;
+//! `questions.csv` holds the questions, with the studies in the columns `T1` to `T5`.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::assemble::Assembly;
+use super::ids::image_name;
+use super::mimic_cxr::MimicCxr;
+use super::mimic_cxr::named::Named;
+use super::plan::TextTable;
+use super::{Planned, PrepareOptions};
+use crate::progress::Progress;
+use crate::split::Split;
+use crate::{Error, Result};
+
+/// The table of questions in the corpus.
+pub const QUESTIONS: &str = "questions";
+const FILE: &str = "micxr_test.jsonl";
+const TIMES: [&str; 5] = ["T1", "T2", "T3", "T4", "T5"];
+const CHOICES: [&str; 5] = ["A", "B", "C", "D", "E"];
+
+/// Where the parts are.
+#[derive(Clone, Debug, Default)]
+pub struct MiCxr {
+    /// The folder with `micxr_test.jsonl`.
+    pub root: PathBuf,
+    /// The MIMIC-CXR whose images the questions name.
+    pub images: MimicCxr,
+}
+
+struct Question {
+    /// The line of the file.
+    line: u64,
+    about: [String; 3],
+    images: Vec<String>,
+    question: String,
+    choices: Vec<String>,
+    answer: String,
+}
+
+/// Reads the questions, and where the images are.
+///
+/// # Errors
+/// A file that is missing, or a line that cannot be understood.
+pub fn plan(source: &MiCxr, options: &PrepareOptions, progress: &dyn Progress) -> Result<Planned> {
+    let file = source.root.join(FILE);
+    if !file.exists() {
+        return Err(Error::Usage(format!("{} is not MI-CXR: it has no {FILE}", source.root.display())));
+    }
+    let questions = read(&file)?;
+    let ids = questions.iter().flat_map(|question| question.images.clone());
+    let (images, main) = Named::find(&source.images, ids, Split::Test, progress)?;
+    let mut assembly = Assembly::new(&file, options)?;
+    let (mut sequences, mut series) = (Vec::new(), HashSet::new());
+    let fixed = ["qid", "group_type", "qtype"].into_iter().chain(TIMES).chain(["question"]).chain(CHOICES);
+    let columns = fixed.chain(["answer"]).map(String::from).collect();
+    let mut table = TextTable { name: QUESTIONS.into(), columns, rows: Vec::new() };
+    for Question { line, about, images: ids, question, choices, answer } in questions {
+        let Some(places) = images.places(&mut assembly, &ids, line)? else {
+            assembly.plan.warn("questions about an image that is not used, left out");
+            continue;
+        };
+        if series.insert(places.clone()) {
+            sequences.push(places);
+        }
+        let cells = about.into_iter().chain(ids).chain([question]).chain(choices).chain([answer]);
+        table.rows.push(cells.collect());
+    }
+    assembly.plan.sequences = Some(sequences);
+    let mut plan = assembly.finish(options)?;
+    let studies: HashSet<&str> = plan.studies.iter().map(|study| study.study.0.as_str()).collect();
+    // Those about excluded subjects go with them.
+    table.rows.retain(|row| row[3..8].iter().all(|id| studies.contains(id.as_str())));
+    plan.tables.push(table);
+    Ok(Planned { plan, files: vec![file, main] })
+}
+
+fn read(path: &Path) -> Result<Vec<Question>> {
+    let file = BufReader::new(File::open(path).map_err(Error::io(path))?);
+    let mut questions = Vec::new();
+    for (number, line) in file.lines().enumerate() {
+        let line = line.map_err(Error::io(path))?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let fail = |message: String| Error::Row { path: path.to_path_buf(), row: number as u64 + 1, message };
+        let value: Value = serde_json::from_str(&line).map_err(|error| fail(format!("not JSON: {error}")))?;
+        questions.push(question(&value, number as u64 + 1).map_err(fail)?);
+    }
+    Ok(questions)
+}
+
+fn question(value: &Value, line: u64) -> Result<Question, String> {
+    let text = |name: &str| match value.get(name) {
+        Some(Value::String(text)) => Ok(text.clone()),
+        Some(Value::Number(number)) => Ok(number.to_string()),
+        _ => Err(format!("{name} is missing")),
+    };
+    // Five things, in order or by name.
+    let five = |name: &str, keys: [&str; 5]| {
+        let all: Option<Vec<String>> = match value.get(name) {
+            Some(Value::Array(all)) => all.iter().map(|one| one.as_str().map(str::to_string)).collect(),
+            Some(Value::Object(all)) => keys.iter().map(|key| all.get(*key)?.as_str().map(str::to_string)).collect(),
+            _ => return Err(format!("{name} is missing")),
+        };
+        all.filter(|all| all.len() == 5).ok_or_else(|| format!("{name} is not five texts ({})", keys.join(", ")))
+    };
+    let answer = text("answer")?;
+    if !CHOICES.contains(&answer.as_str()) {
+        return Err(format!("answer is `{answer}`; expected A to E"));
+    }
+    Ok(Question {
+        line,
+        about: [text("qid")?, text("group_type")?, text("qtype")?],
+        images: five("images", TIMES)?.iter().map(|path| image_name(Path::new(path))).collect(),
+        question: text("question")?,
+        choices: five("choices", CHOICES)?,
+        answer,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_name_five_images_and_one_answer() {
+        let value = |images: Value, answer: &str| {
+            serde_json::json!({"qid": 7, "group_type": "TEL", "qtype": "onset", "images": images, "question": "When?",
+                "choices": {"A": "1", "B": "2", "C": "3", "D": "4", "E": "5"}, "answer": answer})
+        };
+        let listed = serde_json::json!(["files/a.jpg", "files/b.jpg", "c.jpg", "d.jpg", "e.jpg"]);
+        let named = serde_json::json!({"T2": "b.jpg", "T1": "a.jpg", "T3": "c.jpg", "T4": "d.jpg", "T5": "e.jpg"});
+        for images in [listed, named] {
+            let question = question(&value(images, "C"), 1).unwrap();
+            assert_eq!(question.images, ["a", "b", "c", "d", "e"]);
+            assert_eq!((question.about[0].as_str(), question.choices[4].as_str()), ("7", "5"));
+        }
+        let four = serde_json::json!(["a", "b", "c", "d"]);
+        for (images, answer, words) in [(four.clone(), "A", "images is not five"), (four, "F", "answer is `F`")] {
+            let error = question(&value(images, answer), 1).err().unwrap();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Images of MIMIC-CXR that a benchmark names by their DICOM ids. Each becomes a study of its own, whose id is the DICOM
+//! id.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use super::MimicCxr;
+use crate::Result;
+use crate::import::assemble::{Assembly, FoundImage};
+use crate::progress::Progress;
+use crate::split::Split;
+use crate::study::{Day, StudyId, SubjectId, View};
+
+/// The images that a benchmark names.
+#[derive(Debug)]
+pub struct Named<'a> {
+    images: &'a MimicCxr,
+    listed: HashMap<String, Option<Listed>>,
+    split: Split,
+}
+
+/// An image as MIMIC-CXR lists it.
+#[derive(Debug)]
+struct Listed {
+    subject: String,
+    study: String,
+    view: Result<View, String>,
+    acquired: Option<Day>,
+}
+
+impl<'a> Named<'a> {
+    /// Looks the ids up; returns the list of images that was read, too.
+    ///
+    /// # Errors
+    /// A folder that is no MIMIC-CXR, a list that cannot be understood.
+    pub fn find(
+        images: &'a MimicCxr,
+        ids: impl Iterator<Item = String>,
+        split: Split,
+        progress: &dyn Progress,
+    ) -> Result<(Named<'a>, PathBuf)> {
+        let (main, list) = super::records::list(images)?;
+        let mut listed: HashMap<String, Option<Listed>> = ids.map(|id| (id, None)).collect();
+        list.with_views(images, progress, |record, view, acquired| {
+            if let Some(place) = listed.get_mut(record.dicom) {
+                let (subject, study) = (record.subject.to_string(), record.study.to_string());
+                *place = Some(Listed { subject, study, view, acquired });
+            }
+            Ok(())
+        })?;
+        Ok((Named { images, listed, split }, main))
+    }
+
+    /// The study of an image, begun where it is new; `None` when it cannot be used, which is noted.
+    ///
+    /// # Errors
+    /// As [`Assembly::add`].
+    pub fn place(&self, assembly: &mut Assembly, id: &str, row: u64) -> Result<Option<usize>> {
+        let study = StudyId(id.to_string());
+        if let Some(place) = assembly.place(&study) {
+            return Ok(Some(place));
+        }
+        let Some(Some(listed)) = self.listed.get(id) else {
+            assembly.plan.skip(id, row, "image is not in the list of MIMIC-CXR");
+            return Ok(None);
+        };
+        let path = self.images.image(&listed.subject, &listed.study, id);
+        // Benchmarks hold frontal images; a view that MIMIC-CXR does not tell is one of them.
+        let view = listed.view.clone().unwrap_or(View::Ap);
+        if !view.is_frontal() {
+            assembly.plan.skip(path.display().to_string(), row, "image of a pair is no frontal view");
+            return Ok(None);
+        }
+        let image = FoundImage {
+            subject: SubjectId(listed.subject.clone()),
+            study,
+            view,
+            path,
+            row,
+            acquired: listed.acquired,
+            split: Some(self.split),
+        };
+        assembly.add(image).map(Some)
+    }
+
+    /// The studies of several images of one subject, in order; `None` when one cannot be used or is another subject's,
+    /// which is noted.
+    ///
+    /// # Errors
+    /// As [`Assembly::add`].
+    pub fn places(&self, assembly: &mut Assembly, ids: &[String], row: u64) -> Result<Option<Vec<usize>>> {
+        let mut places = Vec::with_capacity(ids.len());
+        for id in ids {
+            match self.place(assembly, id, row)? {
+                Some(place) => places.push(place),
+                None => return Ok(None),
+            }
+        }
+        let subject = |place: &usize| &assembly.plan.studies[*place].subject;
+        if places.iter().any(|place| subject(place) != subject(&places[0])) {
+            assembly.plan.skip(ids.join(" "), row, "images of one series belong to several subjects");
+            return Ok(None);
+        }
+        Ok(Some(places))
+    }
+}

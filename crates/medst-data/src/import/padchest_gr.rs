@@ -1,0 +1,247 @@
+//! PadChest-GR: sentences in English with boxes, and how findings changed since a prior study.
+//!
+//! Boxes are in fractions of the picture. The corpus holds current and prior studies; `pairs.csv` tells the courses.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use serde::Deserialize;
+
+use super::assemble::{Assembly, FoundImage};
+use super::courses::{self, Courses};
+use super::described::boxes::picture_size;
+use super::described::sources::PADCHEST;
+use super::plan::ReportText;
+use super::rows::Rows;
+use super::{Planned, PrepareOptions, files_below, values};
+use crate::boxes::{self, Boxes, Region};
+use crate::split::Split;
+use crate::study::{Day, StudyId, SubjectId, View};
+use crate::{Error, Result};
+
+const REPORTS: &str = "grounded_reports_20240819.json";
+const TABLE: &str = "master_table.csv";
+
+/// Where the collection is.
+#[derive(Clone, Debug, Default)]
+pub struct PadChestGr {
+    /// The folder with reports, table and, in any folder below, the images.
+    pub root: PathBuf,
+}
+
+#[derive(Deserialize)]
+struct Record {
+    #[serde(rename = "StudyID")]
+    study: String,
+    #[serde(rename = "ImageID")]
+    image: String,
+    #[serde(rename = "PreviousStudyID")]
+    previous_study: Option<String>,
+    #[serde(rename = "PreviousImageID")]
+    previous_image: Option<String>,
+    findings: Vec<Finding>,
+}
+
+#[derive(Deserialize)]
+struct Finding {
+    sentence_en: Option<String>,
+    #[serde(default)]
+    abnormal: bool,
+    #[serde(default)]
+    boxes: Vec<[f64; 4]>,
+    #[serde(default)]
+    extra_boxes: Vec<[f64; 4]>,
+    #[serde(default)]
+    labels: Vec<String>,
+    progression: Option<String>,
+}
+
+/// What the table says of a study.
+struct Listed {
+    subject: String,
+    split: Split,
+    acquired: Option<Day>,
+    labels: Vec<(&'static str, String)>,
+}
+
+/// Reads reports and table, and finds the images.
+///
+/// # Errors
+/// A file that is missing or cannot be understood.
+pub fn plan(source: &PadChestGr, options: &PrepareOptions) -> Result<Planned> {
+    let root = &source.root;
+    let [reports, table] = [REPORTS, TABLE].map(|name| root.join(name));
+    if let Some(missing) = [&reports, &table].into_iter().find(|path| !path.exists()) {
+        let name = missing.file_name().unwrap_or_default().display();
+        return Err(Error::Usage(format!("{} is not PadChest-GR: it has no {name}", root.display())));
+    }
+    let listed = read_table(&table)?;
+    let file = BufReader::new(File::open(&reports).map_err(Error::io(&reports))?);
+    let records: Vec<Record> = serde_json::from_reader(file).map_err(|error| {
+        let message = format!("line {}: {error}", error.line());
+        Error::Table { path: reports.clone(), message }
+    })?;
+    let mut files = Vec::new();
+    files_below(root, &mut files)?;
+    files.sort();
+    let mut images: HashMap<String, PathBuf> = HashMap::new();
+    for path in files {
+        images.entry(path.file_name().unwrap_or_default().to_string_lossy().into_owned()).or_insert(path);
+    }
+    let find = |name: &str| images.get(name).cloned().unwrap_or_else(|| root.join(name));
+
+    let mut assembly = Assembly::new(&reports, options)?;
+    let mut regions: BTreeMap<usize, Vec<Region>> = BTreeMap::new();
+    let (mut told, mut pairs) = (Courses::default(), Vec::new());
+    let add = |assembly: &mut Assembly, study: &str, image: &str, of: &Listed, row: u64, acquired: Option<Day>| {
+        let (subject, study) = (SubjectId(of.subject.clone()), StudyId(study.to_string()));
+        // All are frontal; PA or AP is not told.
+        let (view, split) = (View::Pa, Some(of.split));
+        assembly.add(FoundImage { subject, study, view, path: find(image), row, acquired, split })
+    };
+    for (number, record) in records.iter().enumerate() {
+        let row = number as u64 + 1;
+        let Some(of) = listed.get(&record.study) else {
+            assembly.plan.skip(record.image.as_str(), row, format!("study is not in {TABLE}"));
+            continue;
+        };
+        let place = add(&mut assembly, &record.study, &record.image, of, row, of.acquired)?;
+        for (name, value) in &of.labels {
+            assembly.label(place, name, value.clone());
+        }
+        let sentences: Vec<&str> = record.findings.iter().filter_map(|own| own.sentence_en.as_deref()).collect();
+        if !sentences.is_empty() {
+            let findings = Some(sentences.join(" "));
+            assembly.report(place, ReportText::Sections { impression: None, findings, last_paragraph: None });
+        }
+        let abnormal = || record.findings.iter().filter(|finding| finding.abnormal);
+        for (own, theirs) in PADCHEST.findings.iter().flat_map(|findings| findings.names) {
+            if *own != "No Finding" {
+                let there = abnormal().any(|finding| finding.is_called(theirs));
+                assembly.label(place, own, u8::from(there).to_string());
+            }
+        }
+        for finding in &record.findings {
+            let phrase = finding.sentence_en.clone().unwrap_or_default();
+            let region =
+                |[left, top, right, bottom]: [f64; 4]| Region { phrase: phrase.clone(), left, top, right, bottom };
+            if !finding.boxes.is_empty() {
+                regions.entry(place).or_default().extend(finding.boxes.iter().copied().map(region));
+            }
+            (0..finding.extra_boxes.len()).for_each(|_| assembly.plan.warn("extra_boxes, not used"));
+        }
+    }
+    // Prior studies after all current ones, for many are current ones of their own.
+    for (number, record) in records.iter().enumerate() {
+        let row = number as u64 + 1;
+        let (Some(previous), Some(current)) = (&record.previous_study, assembly.place(&StudyId(record.study.clone())))
+        else {
+            continue;
+        };
+        let known = assembly.place(&StudyId(previous.clone()));
+        let place = match (known, &record.previous_image, listed.get(&record.study)) {
+            (Some(place), ..) => place,
+            (None, Some(image), Some(of)) => add(&mut assembly, previous, image, of, row, None)?,
+            _ => {
+                assembly.plan.warn("prior studies without an image, not used");
+                continue;
+            }
+        };
+        pairs.push(vec![place, current]);
+        let pair = told.pair([previous, &record.study]);
+        for finding in record.findings.iter() {
+            let Some(word) = &finding.progression else { continue };
+            let course = courses::parse(word).ok_or_else(|| Error::Row {
+                path: reports.clone(),
+                row,
+                message: format!("progression is `{word}`; expected stable, improved or worsened"),
+            })?;
+            finding.names().iter().for_each(|name| told.tell(pair, name, course));
+        }
+    }
+    give_boxes(regions, &mut assembly);
+    let paired: HashSet<usize> = pairs.iter().flatten().copied().collect();
+    let alone = (0..assembly.plan.studies.len()).filter(|place| !paired.contains(place)).map(|place| vec![place]);
+    assembly.plan.sequences = Some(pairs.iter().cloned().chain(alone).collect());
+    let mut plan = assembly.finish(options)?;
+    told.finish(&mut plan);
+    Ok(Planned { plan, files: vec![reports, table] })
+}
+
+impl Finding {
+    fn is_called(&self, names: &[&str]) -> bool {
+        self.labels.iter().any(|label| names.iter().any(|name| name.eq_ignore_ascii_case(label.trim())))
+    }
+
+    /// What the program calls it; the source's labels where it has no name for it.
+    fn names(&self) -> Vec<String> {
+        let known = PADCHEST.findings.iter().flat_map(|findings| findings.names);
+        let own: Vec<String> =
+            known.filter(|(_, theirs)| self.is_called(theirs)).map(|(own, _)| own.to_string()).collect();
+        if own.is_empty() { self.labels.clone() } else { own }
+    }
+}
+
+/// Fractions become pixels of the pictures.
+fn give_boxes(regions: BTreeMap<usize, Vec<Region>>, assembly: &mut Assembly) {
+    let of_study: Vec<(usize, Vec<Region>)> = regions.into_iter().collect();
+    let paths: Vec<PathBuf> =
+        of_study.iter().map(|(place, _)| assembly.plan.studies[*place].frontals[0].path.clone()).collect();
+    let sizes: Vec<Option<[f64; 2]>> = paths.par_iter().map(|path| picture_size(path)).collect();
+    for ((place, regions), size) in of_study.into_iter().zip(sizes) {
+        let Some([width, height]) = size else {
+            assembly.plan.warn("pictures with boxes whose size is unknown (not there, or unreadable): boxes not used");
+            continue;
+        };
+        let scaled = |own: Region| Region {
+            left: own.left * width,
+            right: own.right * width,
+            top: own.top * height,
+            bottom: own.bottom * height,
+            ..own
+        };
+        let label = Boxes { width, height, regions: regions.into_iter().map(scaled).collect() }.to_label();
+        match Boxes::parse(&label) {
+            Ok(_) => assembly.label(place, boxes::LABEL, label),
+            Err(_) => assembly.plan.warn("pictures with a box without area or outside of the picture: boxes not used"),
+        }
+    }
+}
+
+fn read_table(path: &Path) -> Result<HashMap<String, Listed>> {
+    let mut rows = Rows::open(path)?;
+    let [study, subject, split, date] =
+        [rows.column("StudyID")?, rows.column("PatientID")?, rows.column("split")?, rows.column("StudyDate_DICOM")?];
+    let kept = [("PatientSex_DICOM", "sex"), ("PatientAge", "age")];
+    let kept: Vec<(usize, &'static str)> =
+        kept.into_iter().filter_map(|(column, label)| Some((rows.find(column)?, label))).collect();
+    let mut listed: HashMap<String, Listed> = HashMap::new();
+    rows.each(|row| {
+        let fail = |message: String| Error::Row { path: path.to_path_buf(), row: row.number, message };
+        let [Some(study), Some(subject)] = [study, subject].map(|column| row.cell(column)) else {
+            return Err(fail("StudyID or PatientID is missing".into()));
+        };
+        let cell = row.cell(split).unwrap_or_default();
+        let split =
+            Split::parse(cell).ok_or_else(|| fail(format!("split is `{cell}`; expected train, validation or test")))?;
+        let acquired = row.cell(date).and_then(|date| values::dicom_moment(date, None));
+        let labels =
+            kept.iter().filter_map(|(column, label)| Some((*label, super::described::plain(row.cell(*column)?))));
+        let own = Listed { subject: subject.to_string(), split, acquired, labels: labels.collect() };
+        match listed.get(study) {
+            // A row per finding.
+            Some(known) if (&known.subject, known.split) != (&own.subject, own.split) => {
+                Err(fail(format!("study {study} has another patient or split before")))
+            }
+            Some(_) => Ok(()),
+            None => {
+                listed.insert(study.to_string(), own);
+                Ok(())
+            }
+        }
+    })?;
+    Ok(listed)
+}

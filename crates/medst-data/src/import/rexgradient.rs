@@ -1,0 +1,212 @@
+//! ReXGradient-160K: `metadata/{train,valid,test}_metadata_view_position.json`, and pictures in `deid_png/` or, as they are
+//! published, in the parts of one tar archive, `deid_png.part00` and following ([`super::archive`]).
+
+use std::fmt;
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Component, Path, PathBuf};
+
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::Value;
+
+use super::assemble::{Assembly, FoundImage};
+use super::plan::ReportText;
+use super::{Planned, PrepareOptions, values};
+use crate::split::Split;
+use crate::study::{StudyId, SubjectId, View};
+use crate::{Error, Result};
+
+const METADATA: [(&str, Split); 3] = [
+    ("train_metadata_view_position.json", Split::Train),
+    ("valid_metadata_view_position.json", Split::Validate),
+    ("test_metadata_view_position.json", Split::Test),
+];
+/// The folder of the pictures, and how its archive is called.
+const IMAGES: &str = "deid_png";
+
+/// Where the collection is.
+#[derive(Clone, Debug, Default)]
+pub struct Rexgradient {
+    /// The folder with `metadata`, and `deid_png` or its parts.
+    pub root: PathBuf,
+}
+
+impl Rexgradient {
+    /// The parts of the archive, in order; none where the pictures are unpacked.
+    ///
+    /// # Errors
+    /// A part that is missing between others.
+    pub fn parts(&self) -> Result<Vec<PathBuf>> {
+        if self.root.join(IMAGES).is_dir() {
+            return Ok(Vec::new());
+        }
+        let mut numbers: Vec<usize> = Vec::new();
+        for entry in std::fs::read_dir(&self.root).map_err(Error::io(&self.root))? {
+            let name = entry.map_err(Error::io(&self.root))?.file_name();
+            let number = name.to_str().and_then(|name| name.strip_prefix("deid_png.part"));
+            numbers.extend(number.and_then(|number| number.parse::<usize>().ok()));
+        }
+        numbers.sort_unstable();
+        let path = |number: usize| self.root.join(format!("{IMAGES}.part{number:02}"));
+        if let Some(missing) = (0..numbers.len()).find(|number| numbers[*number] != *number) {
+            return Err(Error::Usage(format!("{} is missing", path(missing).display())));
+        }
+        Ok(numbers.into_iter().map(path).collect())
+    }
+}
+
+/// Reads the metadata.
+///
+/// # Errors
+/// Files that are missing or cannot be understood.
+pub fn plan(source: &Rexgradient, options: &PrepareOptions) -> Result<Planned> {
+    let root = &source.root;
+    let files: Vec<(PathBuf, Split)> = METADATA
+        .iter()
+        .flat_map(|(name, split)| [root.join("metadata").join(name), root.join(name)].map(|path| (path, *split)))
+        .filter(|(path, _)| path.exists())
+        .collect();
+    let Some((main, _)) = files.first() else {
+        let (root, name) = (root.display(), METADATA[0].0);
+        return Err(Error::Usage(format!("{root} is not ReXGradient-160K: it has no metadata/{name}")));
+    };
+    let mut assembly = Assembly::new(main, options)?;
+    for (path, split) in &files {
+        let mut row = 0;
+        each_study(path, |id, study| {
+            row += 1;
+            add(&mut assembly, root, (path, row), *split, &id, &study)
+        })?;
+    }
+    let parts = source.parts()?;
+    if let [first, ..] = parts.as_slice() {
+        let name = first.file_name().unwrap_or_default().display();
+        let count = parts.len();
+        assembly.plan.warn(format!("pictures are in {count} parts ({name} …), which --check does not look into"));
+    }
+    Ok(Planned { plan: assembly.finish(options)?, files: files.into_iter().map(|(path, _)| path).collect() })
+}
+
+/// Visits the studies of an object of objects, one at a time: the file has hundreds of megabytes.
+fn each_study(path: &Path, visit: impl FnMut(String, Value) -> Result<()>) -> Result<()> {
+    struct Each<F> {
+        visit: F,
+        error: Option<Error>,
+    }
+    impl<'de, F: FnMut(String, Value) -> Result<()>> Visitor<'de> for &mut Each<F> {
+        type Value = ();
+
+        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+            f.write_str("an object of studies by id")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+            while let Some((id, study)) = map.next_entry::<String, Value>()? {
+                if self.error.is_none() {
+                    self.error = (self.visit)(id, study).err();
+                }
+            }
+            Ok(())
+        }
+    }
+    let file = BufReader::new(File::open(path).map_err(Error::io(path))?);
+    let mut each = Each { visit, error: None };
+    let read = serde_json::Deserializer::from_reader(file).deserialize_map(&mut each);
+    match (each.error, read) {
+        (Some(error), _) => Err(error),
+        (None, Ok(())) => Ok(()),
+        (None, Err(error)) => {
+            let message = format!("line {}: {error}", error.line());
+            Err(Error::Table { path: path.to_path_buf(), message })
+        }
+    }
+}
+
+fn add(
+    assembly: &mut Assembly,
+    root: &Path,
+    (path, row): (&Path, u64),
+    split: Split,
+    id: &str,
+    study: &Value,
+) -> Result<()> {
+    let fail = |message: String| Error::Row { path: path.to_path_buf(), row, message };
+    let list = |name: &str| study.get(name).and_then(Value::as_array);
+    let images = list("ImagePath").ok_or_else(|| fail(format!("study {id} has no list ImagePath")))?;
+    let views = list("ImageViewPosition").ok_or_else(|| fail(format!("study {id} has no list ImageViewPosition")))?;
+    if images.len() != views.len() {
+        let (images, views) = (images.len(), views.len());
+        return Err(fail(format!("study {id} has {images} in ImagePath and {views} in ImageViewPosition")));
+    }
+    // The names of these differ between versions.
+    let text = |names: &[&str]| names.iter().find_map(|name| study.get(*name)?.as_str()).map(str::trim);
+    let text = |names: &[&str]| text(names).filter(|text| !text.is_empty()).map(str::to_string);
+    let date = text(&["StudyDate", "study_date", "Study Date"]);
+    let acquired = date.as_deref().and_then(|date| values::dicom_moment(date, None));
+    for (image, view) in images.iter().zip(views) {
+        let image = image.as_str().ok_or_else(|| fail(format!("study {id} has a path that is no text")))?;
+        // `../deid_png/<patient>/<accession>/studies/…`
+        let below: PathBuf =
+            Path::new(image).components().filter(|part| matches!(part, Component::Normal(_))).collect();
+        let mut folders = below.iter().map(|part| part.to_string_lossy().into_owned());
+        let (Some(_), Some(subject), Some(accession)) = (folders.next(), folders.next(), folders.next()) else {
+            assembly.plan.skip(image, row, "ImagePath names no patient and study");
+            continue;
+        };
+        let file = root.join(&below);
+        let name = view.as_str().unwrap_or_default();
+        let Some(view) = parse_view(name) else {
+            assembly.know(&subject, &accession, &file);
+            let told = if name.is_empty() { "nothing" } else { name };
+            assembly.plan.skip(file.display().to_string(), row, format!("ImageViewPosition is `{told}`"));
+            continue;
+        };
+        let (subject, study) = (SubjectId(subject), StudyId(accession));
+        let place = assembly.add(FoundImage { subject, study, view, path: file, row, acquired, split: Some(split) })?;
+        let (impression, findings) = (text(&["Impression"]), text(&["Findings"]));
+        if impression.is_some() || findings.is_some() {
+            assembly.report(place, ReportText::Sections { impression, findings, last_paragraph: None });
+        }
+        for (label, names) in [("sex", ["PatientSex", "sex", "Sex"]), ("age", ["PatientAge", "age", "Age"])] {
+            if let Some(value) = text(&names) {
+                assembly.label(place, label, if label == "age" { years(&value) } else { value });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `007Y` is 7 years; months and days are less than one.
+fn years(age: &str) -> String {
+    match age.strip_suffix(['Y', 'y']).unwrap_or(age).parse::<u32>() {
+        Ok(years) => years.to_string(),
+        Err(_) if age.ends_with(['M', 'W', 'D']) => "0".into(),
+        Err(_) => age.to_string(),
+    }
+}
+
+/// Oblique, decubitus and abdominal views, postures and unknown ones are not used.
+fn parse_view(name: &str) -> Option<View> {
+    match name.trim().to_uppercase().as_str() {
+        "PA" | "POSTERO_ANTERIOR" => Some(View::Pa),
+        "AP" | "ANTERO_POSTERIOR" => Some(View::Ap),
+        "LATERAL" | "LAT" => Some(View::Lateral),
+        "LL" => Some(View::Ll),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_and_views_are_read_as_they_are_written() {
+        assert_eq!(["007Y", "065Y", "42", "003M", "old"].map(years), ["7", "65", "42", "0", "old"]);
+        assert_eq!(parse_view("POSTERO_ANTERIOR"), Some(View::Pa));
+        assert_eq!(
+            (parse_view("LAT"), parse_view("UNKNOWN"), parse_view("AP AXIAL")),
+            (Some(View::Lateral), None, None)
+        );
+    }
+}

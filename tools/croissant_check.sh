@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Has mlcroissant, the reference program of Croissant, judge the metadata of a corpus and read its studies and sequences by
+# them. Installs it into .venv-croissant (PyPI, 300 MB). Without an argument it draws and prepares a small corpus.
+#   tools/croissant_check.sh [CORPUS]          MEDST: the program, by default target/release/medst
+set -euo pipefail
+cd "$(dirname "$0")/.."
+stamp=.venv-croissant/installed
+if ! cmp -s tools/croissant_check.txt "$stamp"; then
+  rm -rf .venv-croissant
+  python3 -m venv .venv-croissant
+  .venv-croissant/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement tools/croissant_check.txt
+  cp tools/croissant_check.txt "$stamp"
+fi
+medst=${MEDST:-target/release/medst}
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+corpus=${1:-$folder/corpus}
+if [ $# -eq 0 ]; then
+  "$medst" --quiet phantom "$folder/cohort" --subjects 20 --size 96 --layout mimic-cxr-jpg,ms-cxr-t > /dev/null
+  "$medst" --quiet prepare ms-cxr-t "$folder/cohort/ms-cxr-t" --images "$folder/cohort/mimic-cxr-jpg" --image-size 64 \
+    --out "$corpus" > /dev/null
+fi
+# Files are named relative to the metadata, so these go beside them, into a folder of links.
+mkdir "$folder/linked"
+ln -s "$(realpath "$corpus")"/* "$folder/linked"
+"$medst" card "$corpus" --format croissant --out "$folder/linked/croissant.json"
+.venv-croissant/bin/python - "$folder/linked/croissant.json" <<'PYTHON'
+import sys
+
+import mlcroissant
+
+dataset = mlcroissant.Dataset(sys.argv[1])
+issues = dataset.metadata.ctx.issues
+print(issues.report() or "no remarks")
+if issues.errors:
+    sys.exit(1)
+for record_set in dataset.metadata.record_sets:
+    rows = list(dataset.records(record_set.uuid))
+    print(f"{record_set.uuid}: {len(rows)} rows of {len(record_set.fields)} fields")
+    # A table without rows, such as skipped.csv of a clean corpus, is allowed; a study or sequence there must be.
+    if record_set.uuid in ("studies", "sequences") and not rows:
+        sys.exit(f"{record_set.uuid} has no rows")
+PYTHON
