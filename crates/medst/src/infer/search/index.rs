@@ -24,6 +24,7 @@ use crate::eval::Vectors;
 use crate::infer::engine::Engine;
 use crate::infer::stream::Collected;
 use crate::infer::table::{npy_bytes, write_left_out};
+use crate::model::builtin;
 use crate::{Error, Result};
 
 const FORMAT: &str = "medst-index";
@@ -182,7 +183,11 @@ pub fn build(
         format: FORMAT.into(),
         version: 1,
         model: engine.checksum().to_string(),
-        model_path: std::path::absolute(engine.path()).unwrap_or_else(|_| engine.path().to_path_buf()),
+        // The name of a built-in model is no path.
+        model_path: match builtin::named(engine.path()) {
+            Some(_) => engine.path().to_path_buf(),
+            None => std::path::absolute(engine.path()).unwrap_or_else(|_| engine.path().to_path_buf()),
+        },
         source,
         width: engine.width(),
         studies: collected.studies.len(),

@@ -252,6 +252,8 @@ impl fmt::Display for Answer {
                 write!(f, "  [{}]", there.join(", "))?;
             }
             if let Some(report) = report {
+                // Sentences are lines.
+                let report = report.replace('\n', ". ");
                 let short: String = report.chars().take(70).collect();
                 write!(f, "  “{short}{}”", if short.len() < report.len() { "…" } else { "" })?;
             }
