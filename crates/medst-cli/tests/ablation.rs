@@ -68,7 +68,7 @@ fn a_study_runs_resumes_and_reports() {
         subjects = 30
         seed = 900
         difficulty = "plain"
-        set = ["loss.temporal_weight=0", "model.lateral=ignored", "train.max_steps=40"]
+        set = ["loss.temporal_weight=0", "model.lateral=ignored"]
         "#,
     )
     .unwrap();

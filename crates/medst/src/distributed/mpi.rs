@@ -141,6 +141,15 @@ pub fn abort(code: i32) -> ! {
     std::process::exit(code)
 }
 
+impl Drop for Mpi {
+    /// A process that panics ends the job: the others wait for it in their next call, and it would wait for them at MPI's end.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            abort(101);
+        }
+    }
+}
+
 /// The elements of a contiguous tensor in memory.
 ///
 /// # Safety

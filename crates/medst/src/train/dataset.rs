@@ -254,7 +254,7 @@ impl<'a> Dataset<'a> {
             })
             .collect();
         let findings = &self.model.findings;
-        (!findings.is_empty()).then(|| truth(&known, findings)).transpose()
+        (!findings.is_empty()).then(|| truth(&known, findings, (image.size / image.patch) as usize)).transpose()
     }
 }
 

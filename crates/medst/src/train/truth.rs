@@ -37,12 +37,13 @@ pub struct Known<'a> {
 
 /// Makes the truth of studies.
 ///
-/// * `findings`: names in words, as in `model.findings`.
+/// * `findings`: names in words, as in `model.findings`;
+/// * `grid`: patches per row and column, also where there is no study (of several processes one may have none).
 ///
 /// # Errors
 /// Names a study whose `boxes` label cannot be read.
-pub fn truth(studies: &[Known], findings: &[String]) -> Result<Truth> {
-    let patches = studies.first().map_or(0, |known| known.frame.grid * known.frame.grid);
+pub fn truth(studies: &[Known], findings: &[String], grid: usize) -> Result<Truth> {
+    let patches = grid * grid;
     let mut present: Vec<f32> = Vec::with_capacity(studies.len() * findings.len());
     let mut covered: Vec<f32> = Vec::with_capacity(studies.len() * findings.len() * patches);
     let (mut courses_known, mut named, mut told) = (Vec::new(), Vec::new(), Vec::new());
@@ -199,7 +200,7 @@ mod tests {
         let said = Statement { text: phrase.clone(), phrase: Some(phrase), course: None };
         let told = Statement { text: "stable edema".into(), phrase: None, course: Some((1, Course::Stable)) };
         let both = [known(Some(said), true), known(Some(told), false)];
-        let truth = truth(&both, &findings).unwrap();
+        let truth = truth(&both, &findings, 2).unwrap();
         let values = |x: &Tensor| Vec::<f32>::try_from(x.contiguous().view([-1])).unwrap();
         let labels = values(&truth.findings);
         assert_eq!(labels[..2], [1.0, 0.0]);
@@ -222,7 +223,7 @@ mod tests {
         let frame = Frame { stored: 8, corner: Corner { top: 0, left: 0 }, side: 8, grid: 2 };
         let study = study(&[("boxes", "{")]);
         let known = Known { study: &study, frame, statement: None, follows: false };
-        let error = truth(&[known], &["edema".into()]).unwrap_err().to_string();
+        let error = truth(&[known], &["edema".into()], 2).unwrap_err().to_string();
         assert!(error.contains("study b"), "{error}");
     }
 }
