@@ -59,8 +59,9 @@ impl Logistic {
         let mut target = Array2::<f64>::zeros((training.len(), classes));
         training.iter().enumerate().for_each(|(place, &row)| target[[place, truth[row]]] = 1.0);
         let ridge = 1.0 / (c * rows);
-        // The curvature of the cross-entropy by the logits is at most ½; that of the ridge is known.
-        let steepest = 0.5 * largest_eigenvalue(&(&kernel + 1.0)) / rows + ridge;
+        // The curvature of the cross-entropy by the logits is at most ½; that of the ridge is known. Weights and bias together are bent
+        // at most twice as much as each alone, and the bias, which has no ridge, takes steps of its own: a strong ridge would slow it down.
+        let steepest = largest_eigenvalue(&kernel) / rows + ridge;
         let root = (ridge / steepest).sqrt();
         let momentum = (1.0 - root) / (1.0 + root);
         let (mut dual, mut bias) = match start {
@@ -81,7 +82,7 @@ impl Logistic {
                     break;
                 }
             }
-            let (next, next_bias) = (&ahead - &(gradient / steepest), &ahead_bias - &(of_bias / steepest));
+            let (next, next_bias) = (&ahead - &(gradient / steepest), &ahead_bias - &of_bias);
             ahead = &next + &((&next - &dual) * momentum);
             ahead_bias = &next_bias + &((&next_bias - &bias) * momentum);
             (dual, bias) = (next, next_bias);

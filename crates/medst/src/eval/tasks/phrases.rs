@@ -152,7 +152,8 @@ impl Said<'_> {
         let weights = self.labelled.weights(of_pairs);
         let total: f64 = weights.iter().sum();
         let held = |n: &usize| holds(self.forward[*n], self.backward[*n], self.labelled.truth[*n]);
-        let sum: f64 = (0..weights.len()).filter(held).map(|n| weights[n]).sum();
+        // A sum of nothing is −0.
+        let sum = (0..weights.len()).filter(held).fold(0.0, |sum, n| sum + weights[n]);
         (total > 0.0).then(|| sum / total)
     }
 }
