@@ -81,7 +81,11 @@ fn the_benchmarks_layouts_are_evaluated_and_mistakes_are_told() {
         (&on("retrieval", "nowhere")[..], 1, "nowhere"),
         (&on("temporal-image", "rsna")[..], 1, "pairs.csv"),
         (&[&on("linear-probe", "rsna")[..], &["--label", "colour"]].concat()[..], 1, "no study has a label colour"),
-        (&[&on("linear-probe", "covidx")[..], &["--split", "train"]].concat()[..], 1, "trained on"),
+        (
+            &[&on("linear-probe", "covidx")[..], &["--split", "train"]].concat()[..],
+            1,
+            "cannot be tested on its training split",
+        ),
         (&["eval", "all", "--corpus", "rsna"][..], 2, "--model"),
         (&["eval", "retrieval", "--corpus", "rsna", "--model", "rsna"][..], 1, "not a run or checkpoint"),
         (&["eval", "retrieval", "--corpus", "rsna", "--embeddings", "broken.npy"][..], 1, "broken.npy: not a NumPy"),
