@@ -249,7 +249,9 @@ fn several_processes_write_a_corpus_to_object_storage_and_train_from_it() {
     };
     let prepare = ["-q", "prepare", "table", "raw/studies.csv", "--image-size", "64", "--out", "s3://corpora/a"];
     together(&prepare);
-    for (name, bytes) in bytes_of(&storage.at().join("local")) {
+    // Objects are checked against the manifest, which has the same checksums.
+    let files = bytes_of(&storage.at().join("local")).into_iter().filter(|(name, _)| *name != "SHA256SUMS");
+    for (name, bytes) in files {
         assert!(storage.object(&format!("a/{name}")) == bytes, "{name}");
     }
     let configuration = tiny();

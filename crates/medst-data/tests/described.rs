@@ -344,7 +344,7 @@ fn rexgradient_is_read_from_its_archive_as_from_a_folder() {
     let stopped = prepare(&source, &resumed, &options(), &StopsAfter::new(70)).unwrap_err().to_string();
     assert_eq!(stopped, "stopped on request");
     let journal = fs::read_to_string(folder.path().join("resumed.partial.pictures/journal")).unwrap();
-    assert!(journal.lines().count() >= 1 + 64, "what was decoded is known");
+    assert!(journal.lines().count() > 64, "what was decoded is known");
     prepare(&source, &resumed, &options(), &Silent).unwrap();
     for entry in fs::read_dir(&packed).unwrap() {
         let name = entry.unwrap().file_name();

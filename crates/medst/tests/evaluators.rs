@@ -211,7 +211,7 @@ fn a_figure_is_broken_down_by_what_its_rows_are() {
     // Told apart in the 30 images of women, not in those of men: there the images are all the same.
     let truth: Vec<bool> = (0..60).map(|n| n % 2 == 0).collect();
     let sex: Vec<Option<&str>> = (0..60).map(|n| Some(if n < 30 { "F" } else { "M" })).collect();
-    let image = |n: usize| vec![if n < 30 && n % 2 == 0 { 1.0 } else { 0.6 }, 0.5];
+    let image = |n: usize| vec![if n < 30 && n.is_multiple_of(2) { 1.0 } else { 0.6 }, 0.5];
     let finding = BinaryFinding {
         name: "edema".into(),
         images: vectors((0..60).map(image).collect()),

@@ -389,7 +389,7 @@ async fn nearest(browser: &Browser, at: &Path, patient: &Patient) {
     }
     browser.keys("#search-finding", "=").await;
     browser.click("#search").await;
-    browser.until("document.getElementById('similar-error').textContent.includes('names no finding')").await;
+    browser.until("document.getElementById('similar-error').textContent.includes('expected a label')").await;
 }
 
 async fn by_hand(browser: &Browser, patient: &Patient) {
@@ -452,7 +452,7 @@ async fn a_token_is_asked_for_and_what_is_missing_is_said() {
     // A service that has gone is told as that.
     drop(service);
     browser.keys("#phrase", "edema").await;
-    browser.until("document.getElementById('phrase-error').textContent.includes('does not answer')").await;
+    browser.until("document.getElementById('phrase-error').textContent.includes('does not respond')").await;
     browser.client.clone().close().await.unwrap();
 }
 

@@ -50,7 +50,7 @@ impl Read for Joined {
 
 /// The members of the archive, unpacked as they are read.
 fn stream(parts: &[PathBuf]) -> io::Result<Box<dyn Read>> {
-    let joined = Joined { rest: parts.to_vec().into_iter(), open: None };
+    let joined = Joined { rest: Vec::from(parts).into_iter(), open: None };
     let mut joined = BufReader::with_capacity(1 << 20, joined);
     let start = joined.fill_buf()?;
     Ok(match start {

@@ -145,7 +145,7 @@ pub fn for_picture(shared: &Shared, bytes: &[u8], wanted: &Wanted, what: &str) -
 }
 
 fn no_picture(what: &str) -> Error {
-    Error::Bad(format!("{what}no picture: give frontal, lateral, or both"))
+    Error::Bad(format!("{what}no image: give frontal, lateral, or both"))
 }
 
 /// Refuses a picture whose header says that it is another view.

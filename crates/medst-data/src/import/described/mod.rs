@@ -50,7 +50,7 @@ pub struct Description {
     pub views: &'static [(&'static [Condition], View)],
     /// Rows left out: condition and reason.
     pub left_out: &'static [(Condition, &'static str)],
-    pub time: Option<(&'static str, fn(&str) -> Option<Day>)>,
+    pub time: Option<(&'static str, Clock)>,
     /// Columns of the impression and of the findings.
     pub report: Option<[&'static str; 2]>,
     /// The column that names the part, with what its values mean; it decides instead of the table's part.
@@ -327,6 +327,9 @@ struct Reading<'a> {
     progress: &'a dyn Progress,
 }
 
+/// Reads the time of a study from a cell.
+pub type Clock = fn(&str) -> Option<Day>;
+
 /// The columns of a table by what they are for.
 struct Meaning {
     subject: Template,
@@ -334,7 +337,7 @@ struct Meaning {
     images: Vec<Template>,
     views: Vec<(Vec<Test>, View)>,
     left_out: Vec<(Test, &'static str)>,
-    time: Option<(Option<usize>, fn(&str) -> Option<Day>)>,
+    time: Option<(Option<usize>, Clock)>,
     report: Option<[Option<usize>; 2]>,
     split: Option<Option<usize>>,
     findings: Option<Option<usize>>,

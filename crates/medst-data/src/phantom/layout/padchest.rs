@@ -144,7 +144,7 @@ pub fn write_grounded(folder: &Path, drawn: &Drawn) -> Result<Entries> {
         Split::Validate => "validation",
         Split::Test => "test",
     };
-    let only_prior = |visit: usize| visit == 0 && patient.number % 3 == 0 && patient.visits.len() > 1;
+    let only_prior = |visit: usize| visit == 0 && patient.number.is_multiple_of(3) && patient.visits.len() > 1;
     for (number, (visit, pictures)) in patient.visits.iter().zip(&drawn.visits).enumerate() {
         let picture = &pictures.frontal;
         let file = image(patient, number, "frontal");
