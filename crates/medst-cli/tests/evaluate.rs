@@ -131,7 +131,8 @@ fn the_literatures_protocols_and_subgroups_are_a_command_each() {
     let strict = eval(&["grounding", "--corpus", "table"]);
     let of = |result: &serde_json::Value, group: &str, name: &str| figure(result, 0, "grounding", group, name);
     let ratio = "contrast-to-noise ratio, signed";
-    assert_eq!(of(&grounding, "words", ratio), of(&strict, "all phrases", ratio), "the same maps");
+    // The same maps, but for the rounding of products of other shapes.
+    assert!((of(&grounding, "words", ratio) - of(&strict, "all phrases", ratio)).abs() < 1e-6);
     for variant in ["words", "words, smoothed", "sentence vector", "sentence vector, smoothed"] {
         of(&grounding, variant, "mean IoU");
         of(&grounding, variant, "AUROC, shown against not, by the hottest pixel");

@@ -219,9 +219,8 @@ impl Tested {
 impl Heads<'_> {
     /// Counts of all seeds.
     fn confusion(&self, readout: Readout) -> Plot {
-        let of = |values: fn(&Tested) -> &[usize]| -> Vec<usize> {
-            self.seeds.iter().flat_map(&values).copied().collect()
-        };
+        let of =
+            |values: fn(&Tested) -> &[usize]| -> Vec<usize> { self.seeds.iter().flat_map(&values).copied().collect() };
         let (truth, said) = (of(|tested| &tested.truth), of(|tested| &tested.said));
         let counts = ConfusionMatrix::new(&truth, &said, &vec![1.0; truth.len()], Course::COUNT).counts;
         let title = format!("{}, {}, all seeds", super::words(self.finding), readout.name());
