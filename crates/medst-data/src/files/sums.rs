@@ -94,7 +94,7 @@ impl Sums {
         whole::write(&folder.join(SUMS), text.as_bytes())
     }
 
-    /// Checks a file that is about to be used, if it is listed. Large files are read once and remembered ([`super::seen`]).
+    /// Checks a file that is about to be used, if it is listed. Large files are read once and remembered (`seen.rs`).
     ///
     /// # Errors
     /// A file that is missing, unreadable or damaged.

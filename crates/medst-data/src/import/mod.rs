@@ -8,7 +8,7 @@
 //! | [`ms_cxr_t`], [`imagenome`], [`mi_cxr`] | MS-CXR-T, Chest ImaGenome and MI-CXR, on the images of MIMIC-CXR |
 //! | [`chextemporal`] | CheXTemporal, on the images of several sources |
 //! | [`padchest_gr`] | PadChest-GR |
-//! | [`rexgradient`] | ReXGradient-160K, whose pictures may be in an [`archive`] |
+//! | [`rexgradient`] | ReXGradient-160K, whose pictures may be in an archive |
 //! | [`rsna`] | RSNA Pneumonia Detection, stage 2 |
 //! | [`covidx`] | COVIDx |
 //! | [`open_i`] | the Indiana University collection |

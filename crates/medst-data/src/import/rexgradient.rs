@@ -1,5 +1,5 @@
 //! ReXGradient-160K: `metadata/{train,valid,test}_metadata_view_position.json`, and pictures in `deid_png/` or, as they are
-//! published, in the parts of one tar archive, `deid_png.part00` and following ([`super::archive`]).
+//! published, in the parts of one tar archive, `deid_png.part00` and following.
 
 use std::fmt;
 use std::fs::File;
