@@ -9,10 +9,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use crate::{Error, Result, input};
 use regex::Regex;
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
+
+use crate::files::sha256_of;
+use crate::{Error, Result, input};
 
 /// The 28,996 entries of BERT's cased vocabulary (Apache-2.0, see THIRD_PARTY.md), which Bio_ClinicalBERT uses too.
 const BERT_CASED: &[u8] = include_bytes!("../../assets/bert-base-cased-vocab.txt");
@@ -94,15 +95,7 @@ impl WordPiece {
             };
             first.insert(piece.clone(), id);
         }
-        Ok(WordPiece {
-            pieces,
-            first,
-            next,
-            unknown,
-            classifier,
-            separator,
-            checksum: format!("{:x}", Sha256::digest(bytes)),
-        })
+        Ok(WordPiece { pieces, first, next, unknown, classifier, separator, checksum: sha256_of(bytes) })
     }
 
     /// `[CLS]`, the pieces of `text`, `[SEP]`: at most `max_tokens` ids, not padded. Longer texts lose their end and keep

@@ -5,7 +5,7 @@
 
 use medst_data::corpus::Corpus;
 use medst_data::study::Study;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::{Embedder, host, words_of};
 use crate::Result;
@@ -68,13 +68,7 @@ impl Embedder<'_> {
         let config = &self.model.config.image;
         let (grid, side) = (config.size / config.patch, config.size);
         let cosines = |query: Query| match query {
-            Query::Words => {
-                let exists = reports.word_exists.to_kind(Kind::Float).unsqueeze(2);
-                let count = exists.sum_dim_intlist([1i64].as_slice(), false, Kind::Float).clamp_min(1.0);
-                // The mean of cosines is the product with the mean of the unit vectors.
-                let mean = (&reports.words * &exists).sum_dim_intlist([1i64].as_slice(), false, Kind::Float) / count;
-                images.frontal_patches.bmm(&mean.unsqueeze(2)).squeeze_dim(2)
-            }
+            Query::Words => images.frontal_patches.bmm(&reports.mean_words().unsqueeze(2)).squeeze_dim(2),
             Query::Sentence => {
                 let states = &images.features.frontal_patches;
                 let (studies, patches) = (states.size()[0], states.size()[1]);

@@ -57,10 +57,8 @@ impl Supervision {
         truth: &Truth,
         config: &LossConfig,
     ) -> Supervision {
-        let exists = reports.word_exists.to_kind(reports.words.kind()).unsqueeze(2);
-        let count = exists.sum_dim_intlist(&[1i64][..], false, None::<Kind>).clamp_min(1.0);
-        let words = (&reports.words * exists).sum_dim_intlist(&[1i64][..], false, None::<Kind>) / count;
-        let heat = images.frontal_patches.bmm(&words.unsqueeze(2)).squeeze_dim(2) / config.local_temperature;
+        let heat =
+            images.frontal_patches.bmm(&reports.mean_words().unsqueeze(2)).squeeze_dim(2) / config.local_temperature;
         [self.sums[2], self.counts[2]] = divergence(&heat, &truth.named).into();
         self
     }

@@ -110,6 +110,15 @@ pub struct ReportEmbeddings {
     pub word_exists: Tensor,
 }
 
+impl ReportEmbeddings {
+    /// The mean of each report's words, `[B, D]`: its product with a unit vector is their mean cosine with it.
+    pub fn mean_words(&self) -> Tensor {
+        let exists = self.word_exists.to_kind(self.words.kind()).unsqueeze(2);
+        let count = exists.sum_dim_intlist(&[1i64][..], false, None::<Kind>).clamp_min(1.0);
+        (&self.words * exists).sum_dim_intlist(&[1i64][..], false, None::<Kind>) / count
+    }
+}
+
 impl MedSt {
     /// A model with random weights, which depend on `seed` alone.
     ///

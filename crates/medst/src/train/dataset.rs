@@ -148,11 +148,13 @@ impl<'a> Dataset<'a> {
         let (rows, own) = (rows_of(numbers), rows_of(&numbers[own]));
         let studies: Vec<&Study> = own.iter().map(|&row| &self.corpus.studies()[row as usize]).collect();
         let drawn = self.draw(&own, &studies, crop);
+        let statements: Vec<Option<Statement>> = own.iter().map(|&row| self.statement(row, crop)).collect();
+        let tokens = self.tokens(&own, &statements, crop);
         Ok(Batch {
-            truth: self.truth(&own, &studies, &drawn, crop)?,
+            truth: self.truth(&own, &studies, &drawn, statements)?,
             images: image_input(self.corpus, &drawn, self.model.image.size as usize)?,
             reports: ReportInput::new(
-                &self.tokens(&own, crop),
+                &tokens,
                 |id| self.pieces.is_continuation(id),
                 self.pieces.separator(),
                 self.model.text.max_tokens,
@@ -175,22 +177,20 @@ impl<'a> Dataset<'a> {
     }
 
     /// Word pieces of reports; drawn sentences and statements where crops are drawn too and the configuration asks for it.
-    fn tokens(&self, rows: &[u32], crop: Crop) -> Vec<Vec<u32>> {
+    fn tokens(&self, rows: &[u32], statements: &[Option<Statement>], crop: Crop) -> Vec<Vec<u32>> {
         let window = self.model.text.max_tokens as usize;
-        let report = |&row: &u32| {
+        let text = |(&row, statement): (&u32, &Option<Statement>)| {
             let sentences = &self.reports[row as usize];
-            if let Some(statement) = self.statement(row, crop) {
-                return self.pieces.encode(&statement.text, window);
-            }
-            match crop {
-                Crop::Random { seed, epoch } if self.draw_sentences => {
+            match (statement, crop) {
+                (Some(statement), _) => self.pieces.encode(&statement.text, window),
+                (None, Crop::Random { seed, epoch }) if self.draw_sentences => {
                     let mut random = sampler::random([seed, epoch, u64::from(row), 7]);
                     sentences.drawn(self.pieces, window, &mut random)
                 }
                 _ => sentences.whole(self.pieces, window),
             }
         };
-        rows.iter().map(report).collect()
+        rows.iter().zip(statements).map(text).collect()
     }
 
     /// How the studies `rows` of the sequences `numbers` belong together.
@@ -233,28 +233,26 @@ impl<'a> Dataset<'a> {
     }
 
     /// Labels and boxes, where the model has heads for findings. Boxes are those of the first frontal picture.
-    fn truth(&self, rows: &[u32], studies: &[&Study], drawn: &[Drawn], crop: Crop) -> Result<Option<Truth>> {
-        let image = &self.model.image;
-        let frame = |drawn: &Drawn| Frame {
-            stored: self.corpus.image_size(),
-            corner: drawn.corners[0],
-            side: image.size as usize,
-            grid: (image.size / image.patch) as usize,
-        };
-        let frames: Vec<Frame> = drawn.iter().map(frame).collect();
-        let known: Vec<Known> = rows
-            .iter()
-            .zip(studies)
-            .zip(frames)
-            .map(|((&row, &study), frame)| Known {
+    fn truth(
+        &self,
+        rows: &[u32],
+        studies: &[&Study],
+        drawn: &[Drawn],
+        statements: Vec<Option<Statement>>,
+    ) -> Result<Option<Truth>> {
+        let (image, findings) = (&self.model.image, &self.model.findings);
+        if findings.is_empty() {
+            return Ok(None);
+        }
+        let (side, grid) = (image.size as usize, (image.size / image.patch) as usize);
+        let known =
+            rows.iter().zip(studies).zip(drawn).zip(statements).map(|(((&row, &study), drawn), statement)| Known {
                 study,
-                frame,
-                statement: self.statement(row, crop),
+                frame: Frame { stored: self.corpus.image_size(), corner: drawn.corners[0], side, grid },
+                statement,
                 follows: self.follows[row as usize],
-            })
-            .collect();
-        let findings = &self.model.findings;
-        (!findings.is_empty()).then(|| truth(&known, findings, (image.size / image.patch) as usize)).transpose()
+            });
+        truth(&known.collect::<Vec<_>>(), findings, grid).map(Some)
     }
 }
 

@@ -96,29 +96,14 @@ pub fn draw(study: &Study, findings: &[String], random: &mut impl Rng) -> Option
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeSet;
 
-    use medst_data::split::Split;
-    use medst_data::study::{ImageIndex, StudyId, SubjectId};
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
 
+    use super::super::truth::tests::study;
     use super::*;
     use crate::eval::prompts;
-
-    fn study(labels: &[(&str, &str)]) -> Study {
-        Study {
-            subject: SubjectId("a".into()),
-            study: StudyId("b".into()),
-            acquired: None,
-            split: Split::Train,
-            frontal: ImageIndex(0),
-            alternative_frontals: Vec::new(),
-            lateral: None,
-            report: None,
-            labels: labels.iter().map(|&(key, value)| (key.into(), value.into())).collect::<BTreeMap<_, _>>(),
-        }
-    }
 
     fn texts(labels: &[(&str, &str)]) -> BTreeSet<String> {
         let findings = ["edema", "pleural effusion"].map(String::from);

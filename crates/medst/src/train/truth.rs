@@ -97,9 +97,7 @@ pub fn truth(studies: &[Known], findings: &[String], grid: usize) -> Result<Trut
 pub(super) fn labels(study: &Study, findings: &[String]) -> Vec<f32> {
     let mut values = vec![f32::NAN; findings.len()];
     for (column, value) in &study.labels {
-        let Some(place) = prompts::finding(column).and_then(|name| findings.iter().position(|own| *own == name)) else {
-            continue;
-        };
+        let Some(place) = place(column, findings) else { continue };
         match value.trim().parse::<f32>() {
             Ok(value) if value == 0.0 || value == 1.0 => values[place] = value,
             _ => {}
@@ -112,12 +110,17 @@ pub(super) fn labels(study: &Study, findings: &[String]) -> Vec<f32> {
 pub(super) fn courses(study: &Study, findings: &[String]) -> Vec<Option<Course>> {
     let mut values = vec![None; findings.len()];
     for (column, value) in &study.labels {
-        let finding = column.strip_suffix("_progression").and_then(prompts::finding);
-        if let Some(place) = finding.and_then(|name| findings.iter().position(|own| *own == name)) {
+        if let Some(place) = column.strip_suffix("_progression").and_then(|column| place(column, findings)) {
             values[place] = Course::parse(value.trim());
         }
     }
     values
+}
+
+/// Which of the findings a label column is about.
+fn place(column: &str, findings: &[String]) -> Option<usize> {
+    let name = prompts::finding(column)?;
+    findings.iter().position(|own| *own == name)
 }
 
 /// A course as a number; NaN where none is known.
@@ -158,7 +161,7 @@ fn coverage(boxes: &Boxes, frame: &Frame, named: impl Fn(&str) -> bool) -> Vec<f
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::BTreeMap;
 
     use medst_data::boxes::Region;
@@ -167,7 +170,7 @@ mod tests {
 
     use super::*;
 
-    fn study(labels: &[(&str, &str)]) -> Study {
+    pub fn study(labels: &[(&str, &str)]) -> Study {
         Study {
             subject: SubjectId("a".into()),
             study: StudyId("b".into()),

@@ -9,19 +9,26 @@ use crate::eval::published::Published;
 use crate::eval::result::{Example, ExampleKind, Figure, Plot, TaskResult, Unit};
 use crate::eval::suite::CorpusResult;
 
-pub(super) const STYLE: &str = include_str!("style.css");
+const STYLE: &str = include_str!("style.css");
+
+/// The head of a page.
+pub(super) fn head(title: &str) -> Markup {
+    html! {
+        head {
+            meta charset="utf-8";
+            meta name="viewport" content="width=device-width, initial-scale=1";
+            title { (title) }
+            style { (PreEscaped(STYLE)) }
+        }
+    }
+}
 
 pub fn render(evaluation: &Evaluation, pictures: &[Pictures]) -> Markup {
     let none = Pictures::new();
     html! {
         (DOCTYPE)
         html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { "Evaluation of " (evaluation.encoder.name) }
-                style { (PreEscaped(STYLE)) }
-            }
+            (head(&format!("Evaluation of {}", evaluation.encoder.name)))
             body {
                 header {
                     h1 { "Evaluation of " (evaluation.encoder.name) }

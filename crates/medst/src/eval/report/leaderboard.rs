@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{DOCTYPE, Markup, html};
 use serde::Serialize;
 
 use super::picture::Pictures;
@@ -105,12 +105,7 @@ impl Leaderboard {
         html! {
             (DOCTYPE)
             html lang="en" {
-                head {
-                    meta charset="utf-8";
-                    meta name="viewport" content="width=device-width, initial-scale=1";
-                    title { "Comparison of " (count) " encoders" }
-                    style { (PreEscaped(page::STYLE)) }
-                }
+                (page::head(&format!("Comparison of {count} encoders")))
                 body {
                     header {
                         h1 { "Comparison of " (count) " encoders" }
