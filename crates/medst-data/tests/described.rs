@@ -122,9 +122,7 @@ fn padchest_labels_are_findings_and_deep_pictures_are_scaled() {
     for reason in ["labelled `exclude`", "labelled `suboptimal study`", "Projection is `COSTAL`"] {
         assert!(summary.skipped.contains_key(reason), "{reason}: {summary}");
     }
-    assert!(
-        *note(&summary, "16 bits a pixel of which the upper ones are unused").unwrap() >= corpus.studies().len() as u64
-    );
+    assert!(*note(&summary, "the upper of 16 bits per pixel are unused").unwrap() >= corpus.studies().len() as u64);
     let brightest = |study: &Study| corpus.image(study.frontal).unwrap().iter().copied().max().unwrap();
     assert!(corpus.studies().iter().all(|study| brightest(study) > 120), "scaled by the bits in use");
     for study in corpus.studies() {
@@ -275,7 +273,7 @@ fn imagenome_tells_courses_and_leaves_a_benchmark_out() {
     let out = COHORT.path().join("without");
     let without = PrepareOptions { exclude: vec![list], ..options() };
     let summary = prepare(&source, &out, &without, &Silent).unwrap();
-    assert!(summary.skipped["subject is of the excluded MS_CXR_T_some.csv"] > 1, "{summary}");
+    assert!(summary.skipped["subject is excluded by MS_CXR_T_some.csv"] > 1, "{summary}");
     let left = Corpus::open(&out).unwrap();
     let excluded: BTreeSet<&str> = some[1..].iter().filter_map(|line| line.split(',').nth(2)).collect();
     assert!(left.studies().iter().all(|study| !excluded.contains(study.subject.0.as_str())));

@@ -34,9 +34,20 @@ fn the_plain_cohort_has_kept_its_bytes() {
     let mut files: Vec<_> = walk(folder.path());
     files.sort();
     for file in &files {
-        hash.update(fs::read(file).unwrap());
+        let bytes = fs::read(file).unwrap();
+        hash.update(if file.ends_with("studies.csv") { without_courses(&bytes) } else { bytes });
     }
     assert_eq!(format!("{:x}", hash.finalize())[..16], *PLAIN, "{} files", files.len());
+}
+
+/// A table without the columns that came later.
+fn without_courses(table: &[u8]) -> Vec<u8> {
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(table);
+    let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+    let kept: Vec<usize> = (0..rows[0].len()).filter(|&column| !rows[0][column].ends_with("_progression")).collect();
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    rows.iter().for_each(|row| writer.write_record(kept.iter().map(|&column| &row[column])).unwrap());
+    writer.into_inner().unwrap()
 }
 
 /// Of the bytes that the program wrote before there was a hard cohort.

@@ -43,8 +43,8 @@ fn at(name: &str) -> PathBuf {
 }
 
 fn import(source: &Source, options: &PrepareOptions) -> (Summary, Corpus) {
-    let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().join("corpus");
+    // Pictures are read when they are asked for, so the corpus lives as long as the cohort.
+    let out = tempfile::tempdir_in(COHORT.path()).unwrap().keep().join("corpus");
     let summary = prepare(source, &out, options, &Silent).unwrap();
     let corpus = Corpus::open(&out).unwrap();
     (summary, corpus)
