@@ -23,6 +23,7 @@ help:
 	@echo 'make test-croissant   check the Croissant metadata of a corpus with mlcroissant (needs PyPI)'
 	@echo 'make deny         check licences, sources and known vulnerabilities of dependencies (needs PyPI and GitHub)'
 	@echo 'make soak         kills, bombs, flipped bits and silent readers (docs/reliability.md)'
+	@echo 'make lab          build and test the studies about medst (lab/), which nothing else builds'
 	@echo 'make check        run what continuous integration runs: format, lints, tests, documentation'
 	@echo 'make bench        compare speed and memory with PyTorch'
 	@echo 'make bench-gpu    the same on a GPU (not yet run on one)'
@@ -68,6 +69,11 @@ soak: build
 # The metadata of a small corpus, judged and read by the reference program of Croissant; PyPI, 300 MB.
 test-croissant: build
 	tools/croissant_check.sh
+
+# Studies about medst, in a workspace of their own (lab/).
+lab: build
+	cargo clippy --release --manifest-path lab/Cargo.toml --all-targets -- -D warnings
+	cargo test --release --manifest-path lab/Cargo.toml
 
 check: libtorch
 	$(BUILD) fmt --all --check
@@ -120,4 +126,4 @@ fuzz:
 clean-demo:
 	rm -rf $(DEMO)
 
-.PHONY: help libtorch build test test-mpi test-s3 test-dicom test-croissant deny soak check demo serve-demo real-data bench bench-gpu scale scale-measure wheel test-python fuzz clean-demo
+.PHONY: help libtorch build test test-mpi test-s3 test-dicom test-croissant deny soak lab check demo serve-demo real-data bench bench-gpu scale scale-measure wheel test-python fuzz clean-demo

@@ -60,7 +60,7 @@ enum Command {
 /// Which units of which study.
 #[derive(Debug, Args)]
 struct Which {
-    /// The study, such as configs/ablation/small.toml.
+    /// The study, such as lab/ablation/study.toml.
     study: PathBuf,
     /// Only these arms.
     #[arg(long, value_delimiter = ',')]
@@ -78,7 +78,7 @@ struct Run {
     #[arg(long, default_value = "target/release/medst")]
     medst: PathBuf,
     /// Where cohorts and runs go; nothing in it is kept for the report.
-    #[arg(long, default_value = "runs/ablation")]
+    #[arg(long, default_value = "lab/target/ablation")]
     work: PathBuf,
     /// Units at once.
     #[arg(long, default_value_t = 2)]

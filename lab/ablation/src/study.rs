@@ -31,6 +31,9 @@ pub struct Scale {
     results: PathBuf,
     pub seeds: Vec<u64>,
     pub cohort: Cohort,
+    /// The patients that every run is judged on. Outcomes of the first go by their own names, those of the others with the name of the test.
+    #[serde(rename = "test")]
+    pub tests: Vec<Test>,
     /// Encoders that every run starts from, as the paper starts from trained ones; random weights where absent.
     pub base: Option<Base>,
 }
@@ -47,19 +50,31 @@ pub struct Base {
     pub set: Vec<String>,
 }
 
-/// The phantom cohorts of a seed.
+/// The phantom cohort that the runs of a seed train on.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cohort {
     /// Patients; seven of ten are for training.
     pub subjects: usize,
-    /// Patients of the second cohort, in MS-CXR-T's layout; three of ten are in its pairs.
-    pub benchmark_subjects: usize,
     pub difficulty: String,
     /// Height of the drawn pictures in pixels.
     pub picture: usize,
     /// Side of the stored pictures.
     pub image_size: usize,
+}
+
+/// Patients that no run trains on, the same for all runs.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Test {
+    pub name: String,
+    pub difficulty: String,
+    /// Patients of the plain cohort.
+    pub subjects: usize,
+    /// Patients of the cohort in MS-CXR-T's layout; three of ten are in its pairs.
+    pub pair_subjects: usize,
+    /// Far from the seeds of training.
+    pub seed: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -79,8 +94,9 @@ pub struct Table {
 pub struct Outcome {
     /// The name in tables.
     pub name: String,
-    /// Which corpus: 0 the cohort, 1 the MS-CXR-T benchmark.
-    pub corpus: usize,
+    /// Which of the tests, by place; filled in when the study is read.
+    #[serde(skip)]
+    pub test: usize,
     pub task: String,
     pub group: String,
     pub figure: String,
@@ -115,7 +131,8 @@ impl Study {
         let read = |path: &Path| std::fs::read_to_string(path).with_context(|| path.display().to_string());
         let scale: Scale = toml::from_str(&read(path)?).with_context(|| path.display().to_string())?;
         let arms = folder.join(&scale.arms);
-        let table: Table = toml::from_str(&read(&arms)?).with_context(|| arms.display().to_string())?;
+        let mut table: Table = toml::from_str(&read(&arms)?).with_context(|| arms.display().to_string())?;
+        table.outcomes = in_every_test(&table.outcomes, &scale.tests);
         let pretrain = folder.join(&scale.pretrain);
         let results = scale.results.clone();
         let study = Study { pretrain_text: read(&pretrain)?, pretrain, results, scale, table };
@@ -126,6 +143,7 @@ impl Study {
     fn check(&self) -> Result<()> {
         let (scale, table) = (&self.scale, &self.table);
         ensure!(!scale.seeds.is_empty(), "seeds = []: at least one is needed");
+        ensure!(!scale.tests.is_empty(), "there is no [[test]]");
         ensure!(!table.outcomes.is_empty(), "there is no [[outcome]]");
         self.arm(&table.control)?;
         let twice =
@@ -188,6 +206,7 @@ impl Study {
         let base: toml::Table = toml::from_str(&self.pretrain_text)?;
         add(&toml::to_string(&base)?);
         add(&self.cohort_name(unit.seed));
+        self.scale.tests.iter().for_each(|test| add(&self.test_name(test)));
         if self.scale.base.is_some() {
             add(&self.base_name());
         }
@@ -203,11 +222,32 @@ impl Study {
         format!("base-{}", &format!("{:x}", Sha256::digest(text))[..8])
     }
 
-    /// The folder name of a seed's cohorts, which changes with what they are made with.
+    /// The folder name of a seed's cohort, which changes with what it is made with.
     pub fn cohort_name(&self, seed: u64) -> String {
         let text = serde_json::to_string(&self.scale.cohort).unwrap_or_default();
         format!("cohort-{}-{seed}", &format!("{:x}", Sha256::digest(text))[..8])
     }
+
+    /// The folder name of a test's corpora, which changes with what they are made with.
+    pub fn test_name(&self, test: &Test) -> String {
+        let pictures = [self.scale.cohort.picture, self.scale.cohort.image_size];
+        let text = serde_json::to_string(&(test, pictures)).unwrap_or_default();
+        format!("test-{}-{}", test.name, &format!("{:x}", Sha256::digest(text))[..8])
+    }
+}
+
+fn in_every_test(outcomes: &[Outcome], tests: &[Test]) -> Vec<Outcome> {
+    let of = |(place, test): (usize, &Test)| {
+        let name = |outcome: &Outcome| match place {
+            0 => outcome.name.clone(),
+            _ => format!("{}, {}", outcome.name, test.name),
+        };
+        outcomes
+            .iter()
+            .map(|outcome| Outcome { name: name(outcome), test: place, ..outcome.clone() })
+            .collect::<Vec<_>>()
+    };
+    tests.iter().enumerate().flat_map(of).collect()
 }
 
 #[cfg(test)]
@@ -215,22 +255,22 @@ mod tests {
     use super::*;
 
     fn of_the_project(name: &str) -> Study {
-        Study::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/ablation").join(name)).unwrap()
+        Study::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
     }
 
     fn small() -> Study {
-        of_the_project("small.toml")
+        of_the_project("study.toml")
     }
 
     #[test]
     fn the_studies_of_the_project_are_well_formed() {
-        ["small.toml", "large.toml"].map(of_the_project).iter().for_each(well_formed);
+        well_formed(&small());
     }
 
     fn well_formed(study: &Study) {
         let units = study.units();
         let seeds = study.scale.seeds.len();
-        assert!(seeds >= 5);
+        assert!(seeds >= 3);
         // All seeds of an arm before the next arm.
         assert!(units[..seeds].iter().all(|unit| unit.arm == "full"));
         assert_eq!(units.len(), seeds * study.table.arms.len());
@@ -260,7 +300,7 @@ mod tests {
     fn mistakes_are_named() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-        let outcome = "[[outcome]]\nname = \"a\"\ncorpus = 0\ntask = \"t\"\ngroup = \"g\"\nfigure = \"f\"\n";
+        let outcome = "[[outcome]]\nname = \"a\"\ntask = \"t\"\ngroup = \"g\"\nfigure = \"f\"\n";
         let arm = |name: &str, more: &str| {
             format!("[[arm]]\nname = \"{name}\"\ngroup = \"g\"\nwhat = \"w\"\nclaim = \"c\"\n{more}\n")
         };
@@ -272,7 +312,8 @@ mod tests {
         write(
             "study.toml",
             "arms = \"arms.toml\"\npretrain = \"pretrain.toml\"\nresults = \"r\"\nseeds = [1]\n[cohort]\nsubjects = 1\n\
-             benchmark_subjects = 1\ndifficulty = \"hard\"\npicture = 64\nimage_size = 64\n",
+             difficulty = \"hard\"\npicture = 64\nimage_size = 64\n[[test]]\nname = \"hard\"\ndifficulty = \"hard\"\nsubjects = 1\n\
+             pair_subjects = 1\nseed = 2\n",
         );
         let full = arm("full", "primary = []");
         assert!(load(arm("other", "primary = []")).contains("no arm `full`; there are other"));

@@ -75,8 +75,9 @@ pub fn run(
             );
         }
     }
+    let tests = cohort::tests(study, &How { threads: workers * how.threads, ..how.clone() })?;
     let queue = Mutex::new(VecDeque::from(left));
-    // A seed's cohorts are made by whoever comes first, while the others wait.
+    // A seed's cohort is made by whoever comes first, while the others wait.
     let cohorts: HashMap<u64, Mutex<()>> = study.scale.seeds.iter().map(|&seed| (seed, Mutex::new(()))).collect();
     let records = Mutex::new(());
     let late = || deadline.is_some_and(|deadline| Instant::now() > deadline);
@@ -86,11 +87,11 @@ pub fn run(
         if failed || late() { None } else { queue.lock().ok()?.pop_front() }
     };
     let work = |unit: &Unit| -> Result<()> {
-        let corpora = {
+        let corpus = {
             let _first = cohorts[&unit.seed].lock();
-            cohort::prepare(study, unit.seed, how)?
+            cohort::training(study, unit.seed, how)?
         };
-        let record = unit::run(study, unit, &corpora, base.as_ref(), how)?;
+        let record = unit::run(study, unit, &corpus, &tests, base.as_ref(), how)?;
         let [pretrain, evaluate] = record.seconds;
         let end = record.failed.as_ref().map_or(String::new(), |why| format!("; FAILED: {why}"));
         let _alone = records.lock();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::base::Trained;
-use crate::cohort::Corpora;
+use crate::cohort::Judged;
 use crate::record::Record;
 use crate::study::Study;
 
@@ -28,6 +28,11 @@ pub struct How {
     pub threads: usize,
     pub device: String,
 }
+
+/// Tasks on all studies of a cohort.
+const WHOLE: [&str; 4] = ["zero-shot", "grounding", "retrieval", "sequence-order"];
+/// Tasks on all pairs of a cohort.
+const PAIRS: [&str; 3] = ["temporal-image", "temporal-sentence", "progression"];
 
 /// What `medst` ends with when it was asked to stop.
 pub const STOPPED: i32 = 130;
@@ -82,7 +87,14 @@ impl How {
 /// What is not the run's own doing: a stop request, files that cannot be written, figures that are not there.
 ///
 /// * `base`: weights whose encoders it starts from.
-pub fn run(study: &Study, unit: &Unit, corpora: &Corpora, base: Option<&Trained>, how: &How) -> Result<Record> {
+pub fn run(
+    study: &Study,
+    unit: &Unit,
+    corpus: &Path,
+    tests: &[Judged],
+    base: Option<&Trained>,
+    how: &How,
+) -> Result<Record> {
     let folder = how.work.join("runs").join(format!("{}-{}", unit.arm, unit.seed));
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
@@ -96,9 +108,9 @@ pub fn run(study: &Study, unit: &Unit, corpora: &Corpora, base: Option<&Trained>
         losses: BTreeMap::new(),
         failed: None,
     };
-    let [model, cohort, benchmark] = [&folder, &corpora[0], &corpora[1]].map(|path| path.display().to_string());
+    let model = folder.display().to_string();
     let config = study.pretrain.display().to_string();
-    let mut settings = vec![format!("data.corpus={cohort}"), format!("train.output={model}")];
+    let mut settings = vec![format!("data.corpus={}", corpus.display()), format!("train.output={model}")];
     if let Some(base) = base {
         settings.extend([format!("init.weights={}", base.weights.display()), "init.take=encoders".to_string()]);
     }
@@ -123,26 +135,29 @@ pub fn run(study: &Study, unit: &Unit, corpora: &Corpora, base: Option<&Trained>
     record.losses = validation_losses(&fs::read_to_string(folder.join("metrics.jsonl"))?);
 
     let start = Instant::now();
-    // One replicate: intervals come from the seeds.
-    let printed = how.medst(&[
-        "--json",
-        "eval",
-        "all",
-        "--model",
-        &model,
-        "--corpus",
-        &cohort,
-        "--corpus",
-        &benchmark,
-        "--replicates",
-        "1",
-        "--batch",
-        "64",
-        "--device",
-        &how.device,
-    ])?;
+    for (place, test) in tests.iter().enumerate() {
+        let asked = |task: &&str| study.table.outcomes.iter().any(|outcome| outcome.task == **task);
+        let evaluate = |tasks: &[&'static str], corpus: &Path, split: &str| -> Result<Option<Value>> {
+            let tasks: Vec<&str> = tasks.iter().filter(|task| asked(task)).copied().collect();
+            if tasks.is_empty() {
+                return Ok(None);
+            }
+            let corpus = corpus.display().to_string();
+            // One replicate: intervals come from the seeds.
+            let options = ["--model", &model, "--corpus", &corpus, "--split", split, "--replicates", "1"];
+            let machine = ["--batch", "64", "--device", &how.device, "--no-pictures"];
+            let printed = how.medst(&[&["--json", "eval"][..], &tasks, &options, &machine].concat())?;
+            Ok(Some(serde_json::from_str(&printed)?))
+        };
+        let printed = [
+            evaluate(&WHOLE, &test.cohort, "all")?,
+            // The probe trains on the training patients of this cohort.
+            evaluate(&["linear-probe"], &test.cohort, "test")?,
+            evaluate(&PAIRS, &test.pairs, "all")?,
+        ];
+        record.figures.extend(figures(study, place, printed.iter().flatten())?);
+    }
     record.seconds[1] = seconds(start);
-    record.figures = figures(study, &serde_json::from_str(&printed)?)?;
     fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
     Ok(record)
 }
@@ -151,13 +166,19 @@ fn seconds(start: Instant) -> f64 {
     (start.elapsed().as_secs_f64() * 10.0).round() / 10.0
 }
 
-/// The outcomes among what `medst eval` printed. One that is undefined on these data is left out.
-fn figures(study: &Study, printed: &Value) -> Result<BTreeMap<String, (f64, Option<f64>)>> {
+/// The outcomes of a test among what the calls of `medst eval` printed. One that is undefined on these data is left out.
+fn figures<'a>(
+    study: &Study,
+    test: usize,
+    printed: impl Iterator<Item = &'a Value>,
+) -> Result<BTreeMap<String, (f64, Option<f64>)>> {
+    let array = |value: &'a Value| value.as_array().map_or(&[][..], Vec::as_slice);
+    let tasks: Vec<&Value> =
+        printed.flat_map(|printed| array(&printed["corpora"])).flat_map(|corpus| array(&corpus["tasks"])).collect();
     let mut found = BTreeMap::new();
-    for outcome in &study.table.outcomes {
-        let tasks = printed["corpora"][outcome.corpus]["tasks"].as_array().map_or(&[][..], Vec::as_slice);
+    for outcome in study.table.outcomes.iter().filter(|outcome| outcome.test == test) {
         let own = tasks.iter().filter(|task| task["task"] == *outcome.task);
-        let mut figures = own.flat_map(|task| task["figures"].as_array().map_or(&[][..], Vec::as_slice));
+        let mut figures = own.flat_map(|task| array(&task["figures"]));
         let figure = figures
             .find(|figure| figure["group"] == *outcome.group && figure["name"] == *outcome.figure)
             .with_context(|| format!("outcome `{}`: medst eval printed no such figure", outcome.name))?;
