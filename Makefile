@@ -6,8 +6,8 @@ SHELL := bash
 BUILD := env -u LIBTORCH cargo
 comma := ,
 # ALL=1 builds and tests everything that is optional as well: several processes (needs Open MPI and libclang), corpora in object storage,
-# approximate search. Continuous integration does.
-FEATURES := $(if $(ALL),--features medst-cli/nccl$(comma)medst-cli/s3$(comma)medst-cli/approximate)
+# approximate search. Continuous integration does; `alike` lets its tests and its command share what is compiled.
+FEATURES := $(if $(ALL),--features medst-cli/nccl$(comma)medst-cli/s3$(comma)medst-cli/approximate$(comma)medst-cli/alike)
 # The Python package's library is no test program, but `cargo test --lib` takes it for one.
 TEST_RUNNER := --config 'target."cfg(all())".runner = "tools/not_python.sh"'
 MEDST := target/release/medst
