@@ -12,8 +12,7 @@ from PIL import Image
 
 def medst(program: str, *arguments: object, cwd: Path | None = None) -> str:
     """Runs the command and returns its standard output."""
-    words = [str(Path(program).resolve()), "--quiet", *map(str, arguments)]
-    return subprocess.run(words, cwd=cwd, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return subprocess.run([program, "--quiet", *map(str, arguments)], cwd=cwd, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 class Graphs:
@@ -28,7 +27,10 @@ class Graphs:
     def run(self, name: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         """The outputs of a graph by name."""
         if name not in self.sessions:
-            self.sessions[name] = onnxruntime.InferenceSession(self.folder / name, providers=["CPUExecutionProvider"])
+            options = onnxruntime.SessionOptions()
+            # Threads that wait for each other spin: on a busy machine one is faster than several.
+            options.intra_op_num_threads = 1
+            self.sessions[name] = onnxruntime.InferenceSession(self.folder / name, options, providers=["CPUExecutionProvider"])
         session = self.sessions[name]
         outputs = [output.name for output in session.get_outputs()]
         return dict(zip(outputs, session.run(outputs, inputs), strict=True))

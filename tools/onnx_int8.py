@@ -15,7 +15,7 @@ from onnx_graphs import Graphs, medst
 
 SUBJECTS = 300
 
-program, folder = sys.argv[1], Path(sys.argv[2])
+program, folder = str(Path(sys.argv[1]).resolve()), Path(sys.argv[2])
 
 
 def main() -> None:
