@@ -71,7 +71,7 @@ soak: build
 test-croissant: build
 	tools/croissant_check.sh
 
-# Exported graphs, checked by onnx and run in ONNX Runtime and OpenVINO; PyPI, 150 MB.
+# Exported graphs, checked by onnx and run in ONNX Runtime and OpenVINO; PyPI, 590 MB installed.
 test-onnx: build
 	tools/onnx_check.sh
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Exports models to ONNX, has ONNX's checker read the graphs, and compares what ONNX Runtime and OpenVINO compute with what medst computes
-# (tools/onnx_check.py). Installs them into .venv-onnx (PyPI, 130 MB); two minutes without that.
+# (tools/onnx_check.py). Installs them into .venv-onnx (PyPI, 590 MB installed); two minutes without that.
 #   tools/onnx_check.sh            MEDST: the program, by default target/release/medst
 #   tools/onnx_check.sh int8       measures instead what 8 bits lose on synthetic patients (docs/onnx.md)
 set -euo pipefail

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.parquet as parquet
 from onnx_graphs import Graphs, medst
 
-SUBJECTS = 300
+SUBJECTS = 200
 
 program, folder = str(Path(sys.argv[1]).resolve()), Path(sys.argv[2])
 

@@ -41,14 +41,6 @@ impl<'a> Weights<'a> {
     }
 }
 
-/// What of a layer's matrix is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stored {
-    /// In 8 bits where the graph is asked for them.
-    Quantisable,
-    Float,
-}
-
 pub struct Graph<'a> {
     pub weights: &'a Weights<'a>,
     model: Model,
@@ -179,18 +171,18 @@ impl<'a> Graph<'a> {
     /// The linear layer at `place` of the model, `[…, K]` to `[…, M]`.
     pub fn linear(&mut self, place: &str, x: &str) -> String {
         let [weight, bias] = ["weight", "bias"].map(|part| self.weights.get(&format!("{place}.{part}")));
-        self.affine(place, x, &weight.tr(), &bias, Stored::Quantisable)
+        self.affine(place, x, &weight.tr(), &bias, self.int8)
     }
 
     /// As [`Graph::linear`], of a matrix `[K, M]` that was made of the model's.
     pub fn map(&mut self, place: &str, x: &str, weight: &Tensor, bias: &Tensor) -> String {
-        self.affine(place, x, weight, bias, Stored::Quantisable)
+        self.affine(place, x, weight, bias, self.int8)
     }
 
-    fn affine(&mut self, place: &str, x: &str, weight: &Tensor, bias: &Tensor, stored: Stored) -> String {
-        let product = match stored {
-            Stored::Quantisable if self.int8 => self.quantised_product(place, x, weight),
-            _ => {
+    fn affine(&mut self, place: &str, x: &str, weight: &Tensor, bias: &Tensor, int8: bool) -> String {
+        let product = match int8 {
+            true => self.quantised_product(place, x, weight),
+            false => {
                 let weight = self.tensor(&format!("{place}.weight"), weight);
                 self.node("MatMul", &format!("{place}.product"), &[x, &weight], &[])
             }
@@ -292,9 +284,9 @@ impl<'a> Graph<'a> {
         let expand =
             (of("expand.weight").tr() * &hidden, (of("expand.bias") - of("norm.mean")) * &hidden + of("norm.bias"));
         let contract = (of("contract.weight").tr() * &output, (of("contract.bias") - of("output_norm.mean")) * &output);
-        let inner = self.affine(&format!("{place}.expand"), x, &expand.0, &expand.1, Stored::Float);
+        let inner = self.affine(&format!("{place}.expand"), x, &expand.0, &expand.1, false);
         let inner = self.node("Relu", &format!("{place}.relu"), &[&inner], &[]);
-        let outer = self.affine(&format!("{place}.contract"), &inner, &contract.0, &contract.1, Stored::Float);
+        let outer = self.affine(&format!("{place}.contract"), &inner, &contract.0, &contract.1, false);
         let length = self.node("ReduceL2", &format!("{place}.length"), &[&outer], &[("axes", Attribute::Ints(&[-1]))]);
         let shortest = self.float(SHORTEST);
         let length = self.node("Max", &format!("{place}.length.max"), &[&length, &shortest], &[]);
