@@ -22,6 +22,7 @@ help:
 	@echo 'make test-dicom   compare the pixels of all DICOM files of pydicom with pydicom (needs PyPI)'
 	@echo 'make test-croissant   check the Croissant metadata of a corpus with mlcroissant (needs PyPI)'
 	@echo 'make test-mlflow  read the MLflow file store of a run with MLflow (needs PyPI)'
+	@echo 'make test-onnx    compare exported ONNX graphs with ONNX Runtime and OpenVINO (needs PyPI)'
 	@echo 'make deny         check licences, sources and known vulnerabilities of dependencies (needs PyPI and GitHub)'
 	@echo 'make soak         kills, bombs, flipped bits and silent readers (docs/reliability.md)'
 	@echo 'make lab          build and test the studies about medst (lab/), which nothing else builds'
@@ -70,6 +71,10 @@ soak: build
 # The metadata of a small corpus, judged and read by the reference program of Croissant; PyPI, 300 MB.
 test-croissant: build
 	tools/croissant_check.sh
+
+# Exported graphs, checked by onnx and run in ONNX Runtime and OpenVINO; PyPI, 590 MB installed.
+test-onnx: build
+	tools/onnx_check.sh
 
 # Studies about medst, in a workspace of their own (lab/).
 lab: build
@@ -132,4 +137,4 @@ fuzz:
 clean-demo:
 	rm -rf $(DEMO)
 
-.PHONY: help libtorch build test test-mpi test-s3 test-dicom test-croissant test-mlflow deny soak lab check demo serve-demo real-data bench bench-gpu scale scale-measure wheel test-python fuzz clean-demo
+.PHONY: help libtorch build test test-mpi test-s3 test-dicom test-croissant test-mlflow test-onnx deny soak lab check demo serve-demo real-data bench bench-gpu scale scale-measure wheel test-python fuzz clean-demo

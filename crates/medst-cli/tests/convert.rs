@@ -84,3 +84,46 @@ fn what_cannot_be_done_is_said() {
     let (out, _) = run(at, &["inspect", &deit], 0);
     assert!(out.contains("a vision transformer of timm") && out.contains("medst convert"), "{out}");
 }
+
+#[test]
+fn a_model_becomes_graphs_for_onnx() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let export = ["convert", "phantom", "--to", "onnx", "--out", "graphs"];
+    let (out, _) = run(at, &export, 0);
+    assert!(out.contains("written    graphs: a folder of ONNX graphs"), "{out}");
+    let names = ["graphs.json", "ground.onnx", "image.onnx", "image_lateral.onnx", "text.onnx", "vocab.txt"];
+    assert!(names.iter().all(|name| at.join("graphs").join(name).exists()));
+    run(at, &["verify", "graphs"], 0);
+    let bytes = |name: &str| std::fs::read(at.join("graphs").join(name)).unwrap();
+    let first = bytes("text.onnx");
+
+    let (_, err) = run(at, &export, 2);
+    assert!(err.contains("already exists; pass --overwrite"), "{err}");
+    let (out, _) = run(at, &[&["--json"][..], &export, &["--overwrite", "--int8"]].concat(), 0);
+    let result: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&result["to"], &result["notes"]), (&"onnx".into(), &serde_json::json!([])));
+    assert!(bytes("text.onnx").len() * 3 < first.len() * 2);
+    run(at, &[&export[..], &["--overwrite"]].concat(), 0);
+    assert!(bytes("text.onnx") == first, "the same weights give the same bytes");
+}
+
+#[test]
+fn what_is_no_graph_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let (_, err) = run(at, &["convert", "phantom", "--to", "onx", "--out", "graphs"], 2);
+    assert!(err.contains("possible values") && err.contains("transformers") && err.contains("onnx"), "{err}");
+    let (_, err) = run(at, &["convert", "phantom", "--int8", "--out", "graphs"], 2);
+    assert!(err.contains("--int8 needs --to onnx"), "{err}");
+    let (_, err) = run(at, &["convert", "phantom", "--half", "--to", "onnx", "--out", "graphs"], 2);
+    assert!(err.contains("--half needs --to medst"), "{err}");
+    let image = format!("image={}", fixture("convert/vit"));
+    let (_, err) = run(at, &["convert", &image, "--to", "onnx", "--out", "graphs"], 2);
+    assert!(err.contains("global projection of images") && err.contains("medst pretrain"), "{err}");
+    assert!(std::fs::read_dir(at).unwrap().next().is_none(), "nothing was left behind");
+    std::fs::write(at.join("file"), "not a folder").unwrap();
+    let (_, err) = run(at, &["convert", "phantom", "--to", "onnx", "--out", "file/graphs"], 1);
+    assert!(err.contains("file"), "{err}");
+    assert_eq!(std::fs::read_to_string(at.join("file")).unwrap(), "not a folder");
+}

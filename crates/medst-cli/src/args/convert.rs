@@ -47,6 +47,10 @@ pub struct Convert {
     /// Store 16 bits per value (float16), which halves the file. Requires --to medst.
     #[arg(long)]
     pub half: bool,
+    /// Store 8 bits per weight of the encoders in ONNX graphs, which then compute in 8 bits (docs/onnx.md states what
+    /// that loses). Requires --to onnx.
+    #[arg(long)]
+    pub int8: bool,
 }
 
 #[derive(Debug, Args)]
@@ -92,4 +96,6 @@ pub enum TargetName {
     Reference,
     /// A folder whose parts transformers' from_pretrained opens.
     Transformers,
+    /// A folder of graphs for ONNX Runtime, OpenVINO and browsers.
+    Onnx,
 }

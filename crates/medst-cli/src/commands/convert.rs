@@ -16,6 +16,14 @@ pub fn run(arguments: &Convert, output: &Output) -> Result<()> {
     if let Some(pixels) = pixels.filter(|pixels| pixels.deviation.iter().any(|&value| value <= 0.0)) {
         return Err(Error::Config(format!("--pixel-std {:?}: must be greater than 0", pixels.deviation)).into());
     }
+    for (flag, given, only) in
+        [("--half", arguments.half, TargetName::Medst), ("--int8", arguments.int8, TargetName::Onnx)]
+    {
+        if given && arguments.to != only {
+            let only = format!("{only:?}").to_lowercase();
+            return Err(Error::Config(format!("{flag} needs --to {only}")).into());
+        }
+    }
     let request = Request {
         inputs: arguments.inputs.clone(),
         out: arguments.out.clone(),
@@ -23,6 +31,7 @@ pub fn run(arguments: &Convert, output: &Output) -> Result<()> {
             TargetName::Medst => Target::Medst,
             TargetName::Reference => Target::Reference,
             TargetName::Transformers => Target::Transformers,
+            TargetName::Onnx => Target::Onnx,
         },
         config: arguments.config.clone(),
         overrides: arguments.overrides.clone(),
@@ -32,6 +41,7 @@ pub fn run(arguments: &Convert, output: &Output) -> Result<()> {
         seed: arguments.seed,
         overwrite: arguments.overwrite,
         half: arguments.half,
+        int8: arguments.int8,
     };
     output.show(&convert(&request)?)
 }

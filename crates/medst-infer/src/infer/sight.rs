@@ -94,14 +94,13 @@ impl Sight {
         Ok(Sight { stored, side, decoding })
     }
 
-    /// As the model was trained; for cards that do not say, the paper's proportion (256 to 224).
+    /// As the model was trained.
     ///
     /// # Errors
     /// A card whose numbers contradict each other.
     pub fn of(card: &ModelCard) -> Result<Sight> {
         let side = card.model.image.size as usize;
-        let stored = card.stored_size.unwrap_or_else(|| (side * 256).div_ceil(224));
-        Sight::new(stored, side, Decoding::default())
+        Sight::new(card.stored_side(), side, Decoding::default())
     }
 
     /// Side in pixels of what the model reads.

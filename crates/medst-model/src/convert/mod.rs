@@ -6,7 +6,7 @@
 //! | [`counterpart`], [`mod@reference`], [`vit`], [`bert`] | where our tensors stand in other families' files, one table a family, read both ways |
 //! | [`positions`] | pictures of another size |
 //! | [`fill`], [`group`] | from files to a model: what is taken, initialised, dropped, refused |
-//! | [`mod@write`], [`pickle`], [`transformers`] | from a model to files |
+//! | [`mod@write`], [`pickle`], [`transformers`], [`onnx`] | from a model to files |
 //!
 //! Nothing of a file is executed: pickles are parsed by a reader that knows tensors and containers and nothing else.
 
@@ -16,6 +16,7 @@ pub mod fill;
 pub mod group;
 pub mod input;
 pub mod library;
+pub mod onnx;
 pub mod pickle;
 pub mod positions;
 pub mod reference;
@@ -37,9 +38,9 @@ use self::source::{Dialect, Source};
 use self::vit::Pixels;
 pub use self::write::Target;
 use crate::config::Config;
-use crate::model::MedSt;
 use crate::model::card::{ModelCard, Origin};
 use crate::model::config::ModelConfig;
+use crate::model::{MedSt, builtin};
 use crate::{Error, Result};
 
 /// A conversion as it was asked for.
@@ -62,6 +63,8 @@ pub struct Request {
     pub overwrite: bool,
     /// 16 bits for each value, in a folder of ours.
     pub half: bool,
+    /// 8 bits for each weight of the encoders, in ONNX graphs.
+    pub int8: bool,
 }
 
 /// What a conversion did.
@@ -171,9 +174,11 @@ fn configuration(sources: &[Source], file: Option<&Path>, overrides: &[String]) 
 fn vocabulary(sources: &[Source], asked: Option<&Path>, config: &ModelConfig) -> Result<WordPiece> {
     let text: Vec<&Source> = sources.iter().filter(|source| source.allows(Side::Text)).collect();
     let beside = text.iter().find_map(|source| source.vocabulary.clone());
-    let pieces = match asked.map(Path::to_path_buf).or(beside) {
-        Some(path) => WordPiece::from_file(&path)?,
-        None => WordPiece::bert_cased(),
+    let builtin = text.iter().find_map(|source| builtin::named(&source.path));
+    let pieces = match (asked.map(Path::to_path_buf).or(beside), builtin) {
+        (Some(path), _) => WordPiece::from_file(&path)?,
+        (None, Some(builtin)) => builtin.pieces()?,
+        (None, None) => WordPiece::bert_cased(),
     };
     if pieces.size() as i64 != config.text.vocabulary {
         return Err(Error::Config(format!(
@@ -222,6 +227,7 @@ impl fmt::Display for Conversion {
             Target::Medst => "a medst model",
             Target::Reference => "a checkpoint with the names of the reference implementation",
             Target::Transformers => "a folder for transformers",
+            Target::Onnx => "a folder of ONNX graphs",
         };
         writeln!(f, "written    {}: {what}", self.out.display())?;
         write!(f, "{}", self.model)?;

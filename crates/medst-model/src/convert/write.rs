@@ -1,4 +1,4 @@
-//! A model into files: ours, the reference's names, a folder for transformers.
+//! A model into files: ours, the reference's names, a folder for transformers, ONNX graphs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +11,7 @@ use tch::{Kind, Tensor};
 use super::fill::Filled;
 use super::group::Group;
 use super::pickle::{self, Value};
-use super::{Request, reference, transformers};
+use super::{Request, onnx, reference, transformers};
 use crate::model::card::{CARD, MODEL, ModelCard, VOCABULARY};
 use crate::model::config::{ModelConfig, Positions, Semantics, StemKind};
 use crate::model::{MedSt, Parameter};
@@ -46,6 +46,8 @@ pub enum Target {
     Reference,
     /// A folder whose parts `from_pretrained` opens.
     Transformers,
+    /// A folder of graphs that ONNX Runtime and OpenVINO run.
+    Onnx,
 }
 
 /// Writes a model; what stood at `out` is replaced only when everything is written.
@@ -64,10 +66,10 @@ pub fn write(
     let Request { out, to: target, overwrite, half, .. } = request;
     let (target, overwrite, half) = (*target, *overwrite, *half);
     check_free(out, overwrite)?;
-    if target != Target::Medst && model.config.image.stem == StemKind::Convolutions {
+    if matches!(target, Target::Reference | Target::Transformers) && model.config.image.stem == StemKind::Convolutions {
         return Err(Error::Config(
-            "a model with a convolutional stem (model.image.stem) can only be written with --to medst: vision \
-             transformers of other programs have none"
+            "a model with a convolutional stem (model.image.stem) can only be written with --to medst or --to onnx: \
+             vision transformers of other programs have none"
                 .into(),
         ));
     }
@@ -82,6 +84,7 @@ pub fn write(
     let staged = stage_folder(out, 0o777)?;
     let notes = match target {
         Target::Transformers => transformers::write(staged.path(), model, card, pieces, filled)?,
+        Target::Onnx => onnx::write(staged.path(), model, card, pieces, filled, request.int8)?,
         _ => {
             match half {
                 true => model.save_half(&staged.path().join(MODEL), card)?,
@@ -115,11 +118,12 @@ pub fn check_free(out: &Path, overwrite: bool) -> Result<()> {
     if !overwrite {
         return fail("already exists; pass --overwrite to replace it");
     }
-    let marks: [PathBuf; 4] = [
+    let marks: [PathBuf; 5] = [
         out.join(MODEL),
         out.join(transformers::REST),
         out.join(transformers::FRONTAL),
         out.join(transformers::REPORT),
+        out.join(onnx::GRAPHS),
     ];
     let run = out.join("checkpoints").exists() || out.join("state.json").exists();
     let ours = out.is_file() || (marks.iter().any(|mark| mark.exists()) && !run);

@@ -130,6 +130,11 @@ impl ModelCard {
         Ok(card)
     }
 
+    /// Side in pixels of the square whose middle the model sees; for cards that do not say, in the paper's proportion (256 to 224).
+    pub fn stored_side(&self) -> usize {
+        self.stored_size.unwrap_or_else(|| (self.model.image.size as usize * 256).div_ceil(224))
+    }
+
     /// As text.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("a card has no keys but text, and no writer that fails")

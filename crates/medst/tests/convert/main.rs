@@ -3,6 +3,7 @@
 
 mod features;
 mod live;
+mod onnx;
 mod pickles;
 mod refusals;
 mod round_trips;

@@ -1,0 +1,171 @@
+//! A model as graphs for ONNX Runtime, OpenVINO and whatever else runs ONNX: standard operators of opset 17, batches of any size.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`proto`] | the file format |
+//! | [`graph`] | layers as operators |
+//! | [`image`], [`text`], [`ground`] | the graphs |
+//!
+//! What a graph computes is what [`crate::embed`] computes; `tools/onnx_check.sh` holds ONNX Runtime to that.
+
+pub mod graph;
+pub mod ground;
+pub mod image;
+pub mod proto;
+pub mod text;
+
+use std::path::Path;
+
+use medst_data::report::WordPiece;
+use serde_json::{Map, Value, json};
+
+use self::graph::{Graph, Weights};
+use self::image::Views;
+use self::proto::{Axis, Model, OPSET, Port};
+use super::fill::Filled;
+use super::group::Group;
+use super::transformers::write_vocabulary;
+use crate::model::MedSt;
+use crate::model::card::{ModelCard, VOCABULARY};
+use crate::model::config::{Lateral, ModelConfig};
+use crate::{Error, Result};
+
+/// What the graphs take and give, and how pictures and texts become that.
+pub const GRAPHS: &str = "graphs.json";
+pub const IMAGE: &str = "image.onnx";
+pub const IMAGES: &str = "image_lateral.onnx";
+pub const TEXT: &str = "text.onnx";
+pub const GROUND: &str = "ground.onnx";
+
+const FORMAT: &str = "medst-onnx";
+const VERSION: u32 = 1;
+
+/// Writes the graphs whose weights came from a file; random projections would give embeddings that mean nothing. Returns what was left
+/// out, and why.
+///
+/// # Errors
+/// Weights for no graph at all; a graph above 2 GiB; a file that cannot be written.
+pub fn write(
+    folder: &Path,
+    model: &MedSt,
+    card: &ModelCard,
+    pieces: &WordPiece,
+    filled: &Filled,
+    int8: bool,
+) -> Result<Vec<String>> {
+    let (config, weights) = (&model.config, Weights::of(model));
+    let lacking = |groups: &[Group]| -> Vec<&str> {
+        groups.iter().filter(|group| !filled.has(**group)).map(|group| group.label()).collect()
+    };
+    let of_image = lacking(&[Group::ImageEncoder, Group::ImageGlobal, Group::PatchLocal]);
+    let of_text = lacking(&[Group::ReportEncoder, Group::ReportGlobal, Group::WordLocal]);
+    if !of_image.is_empty() && !of_text.is_empty() {
+        return Err(Error::Config(format!(
+            "--to onnx writes what maps images or texts to embeddings, but the weights have neither: for images they lack the {}; for \
+             texts they lack the {}. Train a model from them first (medst pretrain, init.weights)",
+            of_image.join(", the "),
+            of_text.join(", the ")
+        )));
+    }
+    let (mut notes, mut graphs) = (Vec::new(), Map::new());
+    let mut save = |name: &str, graph: Graph| -> Result<()> {
+        let model = Model { metadata: card.metadata().into_iter().collect(), ..graph.finish() };
+        model.save(&folder.join(name))?;
+        graphs.insert(name.into(), told(&model));
+        Ok(())
+    };
+    if of_image.is_empty() {
+        let mut graph = Graph::new("image", "embeddings of frontal radiographs and their patches", &weights, int8);
+        image::build(&mut graph, config, Views::Frontal);
+        save(IMAGE, graph)?;
+        if config.lateral == Lateral::Ignored {
+            notes.push(format!("{IMAGES} left out: the model ignores lateral views (model.lateral = \"ignored\")"));
+        } else {
+            let description = "embeddings of studies with a frontal and a lateral radiograph, and their patches";
+            let mut graph = Graph::new("image_lateral", description, &weights, int8);
+            image::build(&mut graph, config, Views::Both);
+            save(IMAGES, graph)?;
+        }
+    } else {
+        notes.push(format!("{IMAGE} and {IMAGES} left out: no file has the {}", of_image.join(", the ")));
+    }
+    if of_text.is_empty() {
+        let mut graph = Graph::new("text", "embeddings of texts and their words", &weights, int8);
+        text::build(&mut graph, config, pieces);
+        save(TEXT, graph)?;
+        write_vocabulary(&folder.join(VOCABULARY), pieces)?;
+    } else {
+        notes.push(format!("{TEXT} left out: no file has the {}", of_text.join(", the ")));
+    }
+    if of_image.is_empty() && of_text.is_empty() {
+        let mut graph = Graph::new("ground", "where patches resemble texts", &weights, int8);
+        ground::build(&mut graph, config);
+        save(GROUND, graph)?;
+    }
+    let text = description(config, card, pieces, int8, graphs);
+    let path = folder.join(GRAPHS);
+    std::fs::write(&path, format!("{text:#}\n")).map_err(Error::io(&path))?;
+    Ok(notes)
+}
+
+/// `graphs.json`.
+fn description(
+    config: &ModelConfig,
+    card: &ModelCard,
+    pieces: &WordPiece,
+    int8: bool,
+    graphs: Map<String, Value>,
+) -> Value {
+    let id = |piece: &str| (0..pieces.size() as u32).find(|&id| pieces.piece(id) == Some(piece));
+    let size = config.image.size;
+    let images = json!({
+        "size": size,
+        "resize_longest_side": card.stored_side(),
+        "interpolation": "area average when shrinking (OpenCV's INTER_AREA)",
+        "pad": "to a square of that side with 0, centred (the odd row or column below or to the right)",
+        "crop": "the middle size × size pixels",
+        "channels": 1,
+        "pixels": "uint8, black 0, white 255; DICOM files with their window and MONOCHROME1 inverted",
+        "normalisation": "in the graph: (pixel / 255 - mean) / std",
+        "mean": 0.5,
+        "std": 0.5,
+    });
+    let texts = json!({
+        "clean": "lower case; runs of letters, digits and _ (and numbers such as 1.5) separated by single spaces; other characters dropped",
+        "tokenizer": "BERT's WordPiece, case kept (BertTokenizer with do_lower_case = false)",
+        "vocabulary": VOCABULARY,
+        "vocabulary_sha256": pieces.checksum(),
+        "max_tokens": config.text.max_tokens,
+        "pad_id": 0,
+        "unknown_id": id("[UNK]"),
+        "classifier_id": pieces.classifier(),
+        "separator_id": pieces.separator(),
+    });
+    json!({
+        "format": FORMAT,
+        "version": VERSION,
+        "opset": OPSET,
+        "weights": if int8 { "int8 (encoders, per output channel), float32 (all else)" } else { "float32" },
+        "embedding": config.projection.embedding,
+        "patches_a_side": config.image.size / config.image.patch,
+        "images": images,
+        "texts": texts,
+        "embeddings": "unit vectors: the cosine of an image_embedding and a text_embedding is their product",
+        "graphs": graphs,
+        "card": card,
+    })
+}
+
+/// What a graph takes and gives.
+fn told(model: &Model) -> Value {
+    let port = |port: &Port| {
+        let axis = |axis: &Axis| match axis {
+            Axis::Fixed(size) => json!(size),
+            Axis::Any(name) => json!(name),
+        };
+        let shape: Vec<Value> = port.shape.iter().map(axis).collect();
+        (port.name.clone(), json!({ "type": port.element.name(), "shape": shape, "meaning": port.meaning }))
+    };
+    let ports = |ports: &[Port]| ports.iter().map(port).collect::<Map<String, Value>>();
+    json!({ "meaning": model.description, "inputs": ports(&model.inputs), "outputs": ports(&model.outputs) })
+}

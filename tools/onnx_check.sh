@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Exports models to ONNX, has ONNX's checker read the graphs, and compares what ONNX Runtime and OpenVINO compute with what medst computes
+# (tools/onnx_check.py). Installs them into .venv-onnx (PyPI, 590 MB installed); two minutes without that.
+#   tools/onnx_check.sh            MEDST: the program, by default target/release/medst
+#   tools/onnx_check.sh int8       measures instead what 8 bits lose on synthetic patients (docs/onnx.md)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+stamp=.venv-onnx/installed
+if ! cmp -s tools/onnx_check.txt "$stamp"; then
+  rm -rf .venv-onnx
+  python3 -m venv .venv-onnx
+  .venv-onnx/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement tools/onnx_check.txt
+  cp tools/onnx_check.txt "$stamp"
+fi
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+script=tools/onnx_check.py
+if [ "${1:-}" = int8 ]; then script=tools/onnx_int8.py; fi
+.venv-onnx/bin/python "$script" "${MEDST:-target/release/medst}" "$folder"
