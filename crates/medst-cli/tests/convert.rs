@@ -84,3 +84,13 @@ fn what_cannot_be_done_is_said() {
     let (out, _) = run(at, &["inspect", &deit], 0);
     assert!(out.contains("a vision transformer of timm") && out.contains("medst convert"), "{out}");
 }
+
+#[cfg(not(feature = "hub"))]
+#[test]
+fn without_model_hubs_a_name_says_how_to_build_them_in() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in [&["inspect", "hf://a/b"][..], &["convert", "text=hf://a/b", "--out", "model"]] {
+        let (_, err) = run(folder.path(), arguments, 2);
+        assert!(err.contains("hf://a/b: this medst was built without model hubs") && err.contains("medst-cli/hub"), "{err}");
+    }
+}

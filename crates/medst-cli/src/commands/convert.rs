@@ -23,6 +23,7 @@ pub fn run(arguments: &Convert, output: &Output) -> Result<()> {
             TargetName::Medst => Target::Medst,
             TargetName::Reference => Target::Reference,
             TargetName::Transformers => Target::Transformers,
+            TargetName::Hub => Target::Hub,
         },
         config: arguments.config.clone(),
         overrides: arguments.overrides.clone(),

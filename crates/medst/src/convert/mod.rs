@@ -222,6 +222,9 @@ impl fmt::Display for Conversion {
             Target::Medst => "a medst model",
             Target::Reference => "a checkpoint with the names of the reference implementation",
             Target::Transformers => "a folder for transformers",
+            Target::Hub => {
+                "a folder for a model hub; fill in its README.md, then: huggingface-cli upload OWNER/NAME FOLDER"
+            }
         };
         writeln!(f, "written    {}: {what}", self.out.display())?;
         write!(f, "{}", crate::inspect::Sizes(&self.model))?;

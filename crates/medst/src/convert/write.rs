@@ -33,7 +33,11 @@ const FILES: &[&str] = &[
     "report_encoder/config.json",
     "report_encoder/tokenizer_config.json",
     "report_encoder/vocab.txt",
+    README,
 ];
+
+/// The card of a model on a hub.
+const README: &str = "README.md";
 
 /// What is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -46,6 +50,8 @@ pub enum Target {
     Reference,
     /// A folder whose parts `from_pretrained` opens.
     Transformers,
+    /// A folder of ours as model hubs show it: with its vocabulary, and its card as `README.md`.
+    Hub,
 }
 
 /// Writes a model; what stood at `out` is replaced only when everything is written.
@@ -64,9 +70,9 @@ pub fn write(
     let Request { out, to: target, overwrite, half, .. } = request;
     let (target, overwrite, half) = (*target, *overwrite, *half);
     check_free(out, overwrite)?;
-    if target != Target::Medst && model.config.image.stem == StemKind::Convolutions {
+    if !matches!(target, Target::Medst | Target::Hub) && model.config.image.stem == StemKind::Convolutions {
         return Err(Error::Config(
-            "a model with a convolutional stem (model.image.stem) can only be written with --to medst: vision \
+            "a model with a convolutional stem (model.image.stem) can only be written with --to medst or --to hub: vision \
              transformers of other programs have none"
                 .into(),
         ));
@@ -90,13 +96,19 @@ pub fn write(
             let path = staged.path().join(CARD);
             let text = serde_json::to_string_pretty(card).expect("a card has no keys but text");
             fs::write(&path, text).map_err(Error::io(&path))?;
-            if pieces.checksum() != WordPiece::bert_cased().checksum() {
+            if target == Target::Hub || pieces.checksum() != WordPiece::bert_cased().checksum() {
                 transformers::write_vocabulary(&staged.path().join(VOCABULARY), pieces)?;
             }
             Vec::new()
         }
     };
     seal(staged.path(), &BTreeMap::new())?;
+    if target == Target::Hub {
+        // After the checksums, because its author goes on with it.
+        let path = staged.path().join(README);
+        let text = crate::card::for_hub(staged.path(), out, &request.inputs)?;
+        fs::write(&path, text).map_err(Error::io(&path))?;
+    }
     publish_folder(staged.path(), out, FILES, Foreign::Refuse)?;
     let _ = staged.keep();
     Ok(notes)
