@@ -91,6 +91,9 @@ fn without_model_hubs_a_name_says_how_to_build_them_in() {
     let folder = tempfile::tempdir().unwrap();
     for arguments in [&["inspect", "hf://a/b"][..], &["convert", "text=hf://a/b", "--out", "model"]] {
         let (_, err) = run(folder.path(), arguments, 2);
-        assert!(err.contains("hf://a/b: this medst was built without model hubs") && err.contains("medst-cli/hub"), "{err}");
+        assert!(
+            err.contains("hf://a/b: this medst was built without model hubs") && err.contains("medst-cli/hub"),
+            "{err}"
+        );
     }
 }

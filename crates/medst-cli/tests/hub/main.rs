@@ -244,6 +244,10 @@ fn a_broken_download_goes_on_where_it_broke() {
 #[test]
 fn contents_that_are_not_what_the_hub_says_are_refused_and_not_kept() {
     let place = Place::new();
+    place.hub.state().spoilt = Some("vocab.txt".into());
+    let err = place.fails(&[], "hf://me/phantom");
+    assert!(err.contains("vocab.txt is not what the hub says it is (git's SHA-1 differs)"), "{err}");
+    place.hub.state().spoilt = None;
     place.hub.state().damaged = true;
     let err = place.fails(&[], "hf://me/phantom");
     assert!(
@@ -297,6 +301,7 @@ fn a_gated_model_says_what_to_do_and_opens_with_a_token() {
     place.hub.asked();
     let (out, err) = place.with(&[("HF_TOKEN", secret), ("RUST_LOG", "trace")], &["inspect", "hf://me/phantom"], 0);
     assert!(!out.contains(secret) && !err.contains(secret), "{err}");
+    assert!(err.contains("downloading model.safetensors of hf://me/phantom (MB)"), "{err}");
     let asked = place.hub.asked();
     let carried = format!("Bearer {secret}");
     // To the hub alone, not to the storage that it redirects to.

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
+use sha1::{Digest, Sha1};
 
 use super::request::{Client, Listed, MEGABYTE, Settings};
 use super::{Name, WEIGHTS};
@@ -133,11 +134,21 @@ fn fetch(
         }
         downloaded?;
         out.sync_all().map_err(disk)?;
-        if about.etag.len() == 64 && sha256_of_file(&part)? != about.etag {
+        let (kind, found) = match about.etag.len() {
+            64 => ("SHA-256", sha256_of_file(&part)?),
+            40 => ("git's SHA-1", sha1_of_git(&part, about.size).map_err(disk)?),
+            // Of another kind of hub.
+            _ => ("", about.etag.clone()),
+        };
+        if found != about.etag {
             fs::remove_file(&part).map_err(disk)?;
-            let message = "is not what the hub says it is (SHA-256 differs); it was removed from the cache. Try again; if it stays so, ask who \
-                           runs the hub or the proxy";
-            return Err(name.error(format!("{file} {message}"), false));
+            return Err(name.error(
+                format!(
+                    "{file} is not what the hub says it is ({kind} differs); it was removed from the cache. Try again; if it stays so, ask who \
+                     runs the hub or the proxy"
+                ),
+                false,
+            ));
         }
         fs::rename(&part, &blob).map_err(disk)?;
     }
@@ -150,6 +161,13 @@ fn fetch(
         symlink(target, &link).or_else(|_| fs::hard_link(&blob, &link)).map_err(disk)?;
     }
     Ok(())
+}
+
+/// The checksum by which git names a file, which hubs state for small ones.
+fn sha1_of_git(path: &Path, size: u64) -> std::io::Result<String> {
+    let mut hash = Sha1::new_with_prefix(format!("blob {size}\0"));
+    std::io::copy(&mut File::open(path)?, &mut hash)?;
+    Ok(format!("{:x}", hash.finalize()))
 }
 
 /// Waits until no other process fetches the same. The outer error is a stop request.
@@ -173,6 +191,14 @@ fn lock(path: &Path, progress: &dyn Progress) -> Result<std::io::Result<File>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn small_files_have_gits_checksum() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, "what is up, doc?").unwrap();
+        assert_eq!(sha1_of_git(&path, 16).unwrap(), "bd9dbf5aae1a3862dd1526723246b20206e5fc37");
+    }
 
     #[test]
     fn of_a_repository_what_is_read_is_fetched() {
