@@ -176,9 +176,11 @@ fn a_run_starts_from_a_model_by_name() {
     place.run(&["-q", "phantom", "cohort", "--subjects", "24", "--size", "96"], 0);
     place.run(&["-q", "prepare", "table", "cohort/studies.csv", "--out", "corpus", "--image-size", "72"], 0);
     let config = repository().join("configs/phantom.toml").display().to_string();
+    let vocabulary = format!("data.vocabulary={}", place.at().join("upload/vocab.txt").display());
     for take in ["all", "encoders"] {
         let (take, out) = (format!("init.take={take}"), format!("train.output=run-{take}"));
-        let set = ["data.corpus=corpus", "train.max_steps=1", "init.weights=hf://me/phantom@v1", &take, &out];
+        let set =
+            ["data.corpus=corpus", "train.max_steps=1", "init.weights=hf://me/phantom@v1", &vocabulary, &take, &out];
         let (_, err) = place.run(&command::with(&["pretrain", &config], &set), 0);
         assert!(err.contains("started from") && err.contains("hf://me/phantom@v1"), "{err}");
         let card: serde_json::Value = serde_json::from_slice(

@@ -156,7 +156,7 @@ impl<'a> Client<'a> {
                 if answer.status() == StatusCode::NOT_FOUND {
                     return Err(Failed::Refused(format!(
                         "{} has no such model or no revision `{revision}` of it (404)",
-                        self.settings.endpoint
+                        self.shown()
                     )));
                 }
                 let mut bytes = Vec::new();
@@ -265,6 +265,12 @@ impl<'a> Client<'a> {
         Url::parse(&format!("{endpoint}/{path}")).expect("names were checked")
     }
 
+    /// The hub in messages: without a password that its address may have.
+    fn shown(&self) -> String {
+        let endpoint = &self.settings.endpoint;
+        format!("{}{}", endpoint.origin().ascii_serialization(), endpoint.path().trim_end_matches('/'))
+    }
+
     fn file(&self, commit: &str, file: &str) -> Url {
         self.url(&format!("{}/resolve/{commit}/{file}", self.name.repository))
     }
@@ -324,7 +330,7 @@ impl<'a> Client<'a> {
             return Ok(());
         }
         let number = status.as_u16();
-        let page = format!("{}/{}", self.settings.endpoint.as_str().trim_end_matches('/'), self.name.repository);
+        let page = format!("{}/{}", self.shown(), self.name.repository);
         let message = match (status, &self.settings.token) {
             (StatusCode::TOO_MANY_REQUESTS, _) => return Err(Failed::Passing("the hub asks for a pause (429)".into())),
             _ if status.is_server_error() => return Err(Failed::Passing(format!("the hub has a failure ({number})"))),
