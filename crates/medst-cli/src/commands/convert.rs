@@ -34,5 +34,12 @@ pub fn run(arguments: &Convert, output: &Output) -> Result<()> {
         overwrite: arguments.overwrite,
         half: arguments.half,
     };
-    output.show(&convert(&request)?)
+    let conversion = convert(&request)?;
+    if request.to == Target::Hub {
+        // Beside the checksums of the folder, because its author goes on with it.
+        let path = request.out.join("README.md");
+        let text = medst::card::for_hub(&request.out, &request.inputs)?;
+        std::fs::write(&path, text).map_err(Error::io(&path))?;
+    }
+    output.show(&conversion)
 }

@@ -29,19 +29,18 @@ pub fn of(path: &Path, results: Option<&Path>) -> Result<String> {
     model::card(path, results)
 }
 
-/// The card of a model that is about to be published.
+/// The card of a model that was made for a hub.
 ///
-/// * `folder`: its weights; `out`: where they will be.
 /// * `inputs`: what it was made from; of a single one, its training is told.
 ///
 /// # Errors
 /// Files that cannot be read.
-pub fn for_hub(folder: &Path, out: &Path, inputs: &[Input]) -> Result<String> {
+pub fn for_hub(folder: &Path, inputs: &[Input]) -> Result<String> {
     let run = match inputs {
         [Input { side: None, path }] => path,
         _ => folder,
     };
-    model::described(folder, &name(out), run, None)
+    model::described(folder, run, None)
 }
 
 /// The Croissant metadata of a corpus.

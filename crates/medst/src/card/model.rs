@@ -33,12 +33,11 @@ const HUB_LICENCES: [&str; 15] = [
 ];
 
 pub fn card(path: &Path, results: Option<&Path>) -> Result<String> {
-    described(path, &name(path), path, results)
+    described(path, path, results)
 }
 
-/// * `shown`: what it is called.
 /// * `run`: where its training is told.
-pub fn described(path: &Path, shown: &str, run: &Path, results: Option<&Path>) -> Result<String> {
+pub fn described(path: &Path, run: &Path, results: Option<&Path>) -> Result<String> {
     let (folder, card) = read_card(path)?;
     let weights = builtin::weights_of(&folder);
     let file = TensorFile::read(&weights)?;
@@ -52,7 +51,7 @@ pub fn described(path: &Path, shown: &str, run: &Path, results: Option<&Path>) -
         TEMPLATE,
         &[
             ("licence_tag", licence_tag(card.licence.as_deref())),
-            ("name", shown.into()),
+            ("name", name(path)),
             ("embedding", card.model.projection.embedding.to_string()),
             ("version", env!("CARGO_PKG_VERSION").into()),
             ("image_size", image.size.to_string()),

@@ -33,11 +33,8 @@ const FILES: &[&str] = &[
     "report_encoder/config.json",
     "report_encoder/tokenizer_config.json",
     "report_encoder/vocab.txt",
-    README,
+    "README.md",
 ];
-
-/// The card of a model on a hub.
-const README: &str = "README.md";
 
 /// What is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -50,7 +47,7 @@ pub enum Target {
     Reference,
     /// A folder whose parts `from_pretrained` opens.
     Transformers,
-    /// A folder of ours as model hubs show it: with its vocabulary, and its card as `README.md`.
+    /// A folder of ours with its vocabulary, for a model hub; the command adds its card as `README.md`.
     Hub,
 }
 
@@ -103,12 +100,6 @@ pub fn write(
         }
     };
     seal(staged.path(), &BTreeMap::new())?;
-    if target == Target::Hub {
-        // After the checksums, because its author goes on with it.
-        let path = staged.path().join(README);
-        let text = crate::card::for_hub(staged.path(), out, &request.inputs)?;
-        fs::write(&path, text).map_err(Error::io(&path))?;
-    }
     publish_folder(staged.path(), out, FILES, Foreign::Refuse)?;
     let _ = staged.keep();
     Ok(notes)
