@@ -79,8 +79,8 @@ test-croissant: build
 
 # Studies about medst, in a workspace of their own (lab/).
 lab: build
-	cargo clippy --release --manifest-path lab/Cargo.toml --all-targets -- -D warnings
-	cargo test --release --manifest-path lab/Cargo.toml
+	LIBTORCH=$(CURDIR)/.libtorch cargo clippy --release --manifest-path lab/Cargo.toml --all-targets -- -D warnings
+	LIBTORCH=$(CURDIR)/.libtorch cargo test --release --manifest-path lab/Cargo.toml
 
 check: libtorch
 	$(BUILD) fmt --all --check
@@ -107,13 +107,14 @@ bench-gpu: libtorch
 
 # Draws what docs/scale.md shows, from docs/scale/measured.json.
 scale: libtorch
-	$(BUILD) build --release --workspace --example simulate_scale
-	target/release/examples/simulate_scale measured=docs/scale/measured.json out=docs/scale
+	LIBTORCH=$(CURDIR)/.libtorch cargo build --release --manifest-path lab/Cargo.toml -p simulate-scale
+	lab/target/release/simulate-scale measured=docs/scale/measured.json out=docs/scale
 	python3 tools/scale_tables.py
 
 # Needs Open MPI, and a machine with nothing else to do.
 scale-measure: libtorch
-	$(BUILD) build --release --workspace --features medst-cli/mpi --bins --example simulate_scale --example bench_collectives
+	$(BUILD) build --release --workspace --features medst-cli/mpi --bins --example bench_collectives
+	LIBTORCH=$(CURDIR)/.libtorch cargo build --release --manifest-path lab/Cargo.toml -p simulate-scale
 	tools/scale.sh
 	$(MAKE) scale
 

@@ -90,7 +90,7 @@ collectives() {
 }
 
 pairs() {
-  for studies in 2048 4096 8192; do "$examples/simulate_scale" pairs=$studies && "$examples/simulate_scale" pairs=$studies own=$((studies / 8)); done > "$work/pairs.jsonl"
+  for studies in 2048 4096 8192; do lab/target/release/simulate-scale pairs=$studies && lab/target/release/simulate-scale pairs=$studies own=$((studies / 8)); done > "$work/pairs.jsonl"
 }
 
 case ${PART:-} in
@@ -100,7 +100,7 @@ case ${PART:-} in
 esac
 
 # What is there so far becomes the file.
-"$examples/simulate_scale" describe="$work/corpus" > "$work/studies.json"
+lab/target/release/simulate-scale describe="$work/corpus" > "$work/studies.json"
 declare -A said=([small]="small" [middle]="middle" [full]="full size")
 {
   for name in small middle full; do

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use medst_data::corpus;
 use medst_data::image::Decoding;
 use medst_data::import::{PrepareOptions, prepare_table as prepare};
-use medst_data::phantom::{self, Difficulty, Layout, PhantomOptions};
 use medst_data::sequence::Chunks;
 use medst_data::split::Split;
 use medst_data::study::ImageIndex;
+use medst_phantom::{Difficulty, Layout, PhantomOptions};
 use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyDict};
@@ -131,7 +131,7 @@ pub fn draw_phantom(
     };
     let layouts = layouts.iter().map(layout).collect::<PyResult<_>>()?;
     let options = PhantomOptions { subjects, seed, size, difficulty, layouts };
-    let summary = task::run(py, show.as_ref(), move |watched| Ok(phantom::generate(&out, &options, watched)?))?;
+    let summary = task::run(py, show.as_ref(), move |watched| Ok(medst_phantom::generate(&out, &options, watched)?))?;
     Ok(serde_json::to_string(&summary).unwrap_or_default())
 }
 

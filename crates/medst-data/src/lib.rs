@@ -18,7 +18,6 @@ pub mod import;
 pub mod input;
 mod owner_only;
 pub mod permutation;
-pub mod phantom;
 pub mod printable;
 pub mod progress;
 pub mod ranks;

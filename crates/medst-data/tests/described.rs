@@ -17,10 +17,10 @@ use medst_data::import::mimic_cxr::MimicCxr;
 use medst_data::import::padchest_gr::PadChestGr;
 use medst_data::import::rexgradient::Rexgradient;
 use medst_data::import::{PrepareOptions, Source, Summary, prepare};
-use medst_data::phantom::{Layout, PhantomOptions, generate, layout};
 use medst_data::progress::{Progress, Silent};
 use medst_data::split::Split;
 use medst_data::study::Study;
+use medst_phantom::{Layout, PhantomOptions, generate, layout};
 
 const SUBJECTS: u32 = 60;
 

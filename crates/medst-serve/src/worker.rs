@@ -1,5 +1,5 @@
 //! One thread a model, which computes what many clients ask for together; for small models several that share one queue
-//! ([`medst::infer::lanes`]).
+//! ([`medst::model::lanes`]).
 //!
 //! While a batch is computed, further jobs queue up; the next batch takes as many of them as fit its bounds of images and
 //! tokens (as text-embeddings-inference does). A batch that is not full waits for pictures that are being decoded at that moment, and no longer than

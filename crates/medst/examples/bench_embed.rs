@@ -20,10 +20,10 @@ use medst::model::cost::{self, Load};
 use medst::train::dataset::Dataset;
 use medst_data::corpus::Corpus;
 use medst_data::import::{PrepareOptions, prepare_table};
-use medst_data::phantom::{self, PhantomOptions};
 use medst_data::progress::Silent;
 use medst_data::report::WordPiece;
 use medst_data::split::Split;
+use medst_phantom::PhantomOptions;
 use serde_json::{Map, json};
 use workload::Workload;
 
@@ -32,7 +32,11 @@ fn main() -> medst::Result<()> {
     let (subjects, rounds) = (workload.number("subjects", 300)?, workload.number("rounds", 3)?.max(1));
     let folder = tempfile::tempdir().map_err(|source| medst::Error::Io { path: std::env::temp_dir(), source })?;
     let at = |name: &str| folder.path().join(name);
-    phantom::generate(&at("cohort"), &PhantomOptions { subjects, size: 256, ..PhantomOptions::default() }, &Silent)?;
+    medst_phantom::generate(
+        &at("cohort"),
+        &PhantomOptions { subjects, size: 256, ..PhantomOptions::default() },
+        &Silent,
+    )?;
     prepare_table(&at("cohort/studies.csv"), &at("corpus"), &PrepareOptions::default(), &Silent)?;
     let (corpus, pieces) = (Corpus::open(&at("corpus"))?, WordPiece::bert_cased());
 

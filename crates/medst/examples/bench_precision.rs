@@ -11,8 +11,8 @@ mod workload;
 use std::path::Path;
 
 use medst::loss::{self, Losses};
+use medst::model::open;
 use medst::model::{MedSt, Mode, card};
-use medst::train::checkpoint;
 use medst::train::gradients::Gradients;
 use medst::train::loss_scale::LossScale;
 use medst::train::optimizer::AdamW;
@@ -38,7 +38,7 @@ fn main() -> medst::Result<()> {
     let usual = WordPiece::bert_cased();
     let weights = match workload.word("model", "") {
         "" => None,
-        run => Some(checkpoint::open_model(Path::new(run), Device::Cpu)?),
+        run => Some(open::open_model(Path::new(run), Device::Cpu)?),
     };
     if let Some(trained) = &weights {
         workload.config.model = trained.card.model.clone();

@@ -3,32 +3,72 @@
 //! Yang, Su, Zhao, Wen: "Unlocking the Power of Spatial and Temporal Information in Medical Multimodal Pre-training",
 //! ICML 2024, arXiv 2405.19654.
 //!
-//! * [`model`] — the image encoder with its view experts, the report encoder, the projections (paper, section 3.2);
-//! * [`loss`] — global, local (modality-weighted) and temporal alignment (sections 3.3 and 3.4), as pure functions;
-//! * [`train`] — batches, optimiser, schedule, checkpoints and the one visible loop;
-//! * [`distributed`] — several processes, one run;
-//! * [`card`] — model and data cards;
-//! * [`convert`] — weights of other programs, in and out;
-//! * [`embed`] — a trained model in use: embeddings of studies and texts, heat maps;
-//! * [`infer`] — a trained model on files, texts and requests: the inference engine, and what is built on it;
-//! * [`eval`] — evaluation tasks on embeddings, from a model or from files.
+//! This crate re-exports what a program needs. The code is in `medst-data` (studies, reports, images, corpora), `medst-model` (model,
+//! losses, configuration, weights), `medst-infer` (a model in use, evaluation) and `medst-train` (pre-training).
+//!
+//! Embed a radiograph and a sentence with the model that comes with the program, or with any run or checkpoint:
+//!
+//! ```no_run
+//! use medst::tch::Device;
+//! use medst::{Engine, Views};
+//!
+//! let engine = Engine::open("phantom".as_ref(), Device::Cpu)?;
+//! let frontal = engine.sight().open("frontal.png".as_ref())?;
+//! let images = engine.images(&[&Views::Frontal(frontal)])?.embeddings; // [1, D], unit vectors
+//! let texts = engine.texts(&[&engine.reader().prompt("left pleural effusion")?])?;
+//! let cosine: f32 = images.row(0).iter().zip(texts.row(0)).map(|(a, b)| a * b).sum();
+//! println!("{cosine:.3}");
+//! # Ok::<(), medst::Error>(())
+//! ```
+//!
+//! Compare two visits of a patient:
+//!
+//! ```no_run
+//! use medst::tch::Device;
+//! use medst::{Engine, Sentences, TimePoint, Views, compare};
+//!
+//! let engine = Engine::open("phantom".as_ref(), Device::Cpu)?;
+//! let visit = |file: &str| -> medst::Result<TimePoint> {
+//!     let frontal = engine.sight().open(file.as_ref())?;
+//!     Ok(TimePoint { name: file.into(), day: None, views: Views::Frontal(frontal), report: None })
+//! };
+//! let visits = [visit("monday.png")?, visit("friday.png")?];
+//! let comparison = compare(&engine, &visits, &[Sentences::new(&engine, "edema")?], None)?;
+//! let change = &comparison.steps[0].findings[0].change;
+//! println!("{:+.3} towards worse", change.towards_worse);
+//! # Ok::<(), medst::Error>(())
+//! ```
+//!
+//! Evaluate a model on a prepared corpus:
+//!
+//! ```no_run
+//! use medst::data::{corpus::Corpus, progress::Silent};
+//! use medst::tch::Device;
+//! use medst::{Embedder, ModelEncoder, Origin, Suite, Task, open_model};
+//!
+//! let opened = open_model("runs/pretrain".as_ref(), Device::Cpu)?;
+//! let (embedder, origin) = (Embedder::from(&opened), Origin::of_model(&opened)?);
+//! let encoder = ModelEncoder { embedder, origin, batch: 64 };
+//! let suite = Suite { tasks: vec![Task::ZeroShot, Task::Retrieval], ..Suite::default() };
+//! for result in suite.run(&encoder, &[Corpus::open("corpus".as_ref())?], &Silent)? {
+//!     for figure in result.tasks.iter().flat_map(|task| &task.figures) {
+//!         println!("{} {}: {:?}", figure.group, figure.name, figure.value);
+//!     }
+//! }
+//! # Ok::<(), medst::Error>(())
+//! ```
 
-pub mod card;
-pub mod config;
-pub mod convert;
-pub mod device;
-pub mod distributed;
-pub mod embed;
-pub mod error;
-pub mod eval;
-pub mod infer;
-pub mod inspect;
-pub mod loss;
-pub mod memory;
-pub mod model;
-mod ops;
-mod removed;
-pub mod train;
-pub mod verify;
-
-pub use error::{Error, Result};
+pub use medst_data as data;
+pub use medst_infer::embed::Embedder;
+pub use medst_infer::eval::encode::{ModelEncoder, Origin};
+pub use medst_infer::eval::suite::Suite;
+pub use medst_infer::infer::compare::{Sentences, TimePoint, compare};
+pub use medst_infer::infer::{Engine, Text, Views};
+pub use medst_infer::{embed, eval, infer};
+pub use medst_model::config::Config;
+pub use medst_model::model::open::open_model;
+pub use medst_model::task::Task;
+pub use medst_model::{Error, Result, config, convert, device, distributed, error, loss, memory, model, task};
+pub use medst_train::train::pretrain;
+pub use medst_train::{card, inspect, train, verify};
+pub use tch;

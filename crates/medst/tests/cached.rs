@@ -3,9 +3,9 @@
 mod bench;
 
 use bench::Bench;
-use medst::infer::lanes::Lanes;
 use medst::loss::{self, Losses};
 use medst::model::config::Semantics;
+use medst::model::lanes::Lanes;
 use medst::model::{MedSt, Mode};
 use medst::train::cached::{self, Economy};
 use medst::train::dataset::{Crop, Dataset};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use bench::Bench;
 use medst::Error;
-use medst::embed::table;
+use medst::embed::{Embedder, table};
 use medst::eval::Vectors;
 use medst::eval::bootstrap::Bootstrap;
 use medst::eval::encode::{EmbeddingFiles, Encoder, FileEncoder, ModelEncoder, Origin};
@@ -15,7 +15,7 @@ use medst::eval::pairs::Course;
 use medst::eval::report::{Evaluation, picture};
 use medst::eval::result::{Protocol, Task};
 use medst::eval::suite::{CorpusResult, Part, Suite, truth};
-use medst::train::checkpoint::{OpenedModel, open_model};
+use medst::model::open::{OpenedModel, open_model};
 use medst::train::pretrain;
 use medst_data::corpus::Corpus;
 use medst_data::import::plan::TextTable;
@@ -30,7 +30,7 @@ fn trained(bench: &Bench) -> OpenedModel {
 }
 
 fn encoder(opened: &OpenedModel) -> ModelEncoder<'_> {
-    ModelEncoder { embedder: opened.embedder(), origin: Origin::of_model(opened).unwrap(), batch: 7 }
+    ModelEncoder { embedder: Embedder::from(opened), origin: Origin::of_model(opened).unwrap(), batch: 7 }
 }
 
 fn suite(tasks: &[Task]) -> Suite {
@@ -91,7 +91,7 @@ fn embeddings_in_files_score_as_the_model_that_made_them() {
     check(&expected);
     let at = |name: &str| bench.folder.path().join(name);
     let options = table::Options { features: true, batch: model.batch, ..table::Options::default() };
-    table::write(opened.embedder(), &corpora[0], &at("studies.parquet"), &options, &Silent).unwrap();
+    table::write(Embedder::from(&opened), &corpora[0], &at("studies.parquet"), &options, &Silent).unwrap();
     let texts = suite.texts(&corpora);
     assert!(texts.contains(&"No signs of pleural effusion".to_string()), "{texts:?}");
     std::fs::write(at("texts.txt"), texts.join("\n")).unwrap();

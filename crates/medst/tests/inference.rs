@@ -3,13 +3,14 @@
 mod bench;
 
 use bench::Bench;
+use medst::embed::Embedder;
 use medst::eval::Vectors;
 use medst::infer::align::Shown;
 use medst::infer::classes::{Classes, Kind, Prototypes};
 use medst::infer::search::{self, Among, Filter, Index, Query, WithGraph};
 use medst::infer::stream::{self, Wanted};
 use medst::infer::{Engine, Limits, Radiograph, Text, Views};
-use medst::train::checkpoint::open_model;
+use medst::model::open::open_model;
 use medst::train::pretrain;
 use medst_data::corpus::Corpus;
 use medst_data::gather::{DeclaredView, gather};
@@ -124,7 +125,7 @@ fn a_corpus_gives_what_the_embedder_of_corpora_gives() {
     assert_eq!(engine.card().stored_size, Some(engine.sight().stored()));
     let corpus = Corpus::open(&config.data.corpus).unwrap();
     let studies: Vec<&Study> = corpus.studies().iter().collect();
-    let expected = opened.embedder().studies(&corpus, &studies).unwrap();
+    let expected = Embedder::from(&opened).studies(&corpus, &studies).unwrap();
     let gathered = gather(std::slice::from_ref(&config.data.corpus), DeclaredView::Auto).unwrap();
     let wanted = Wanted { images: true, features: true, reports: true };
     let own = stream::embed(&engine, &gathered, wanted, &Silent).unwrap();
@@ -137,7 +138,7 @@ fn a_corpus_gives_what_the_embedder_of_corpora_gives() {
     assert!(matches!(stopped, Err(medst::Error::Stopped)));
     // Heat maps too.
     let phrase = "left pleural effusion";
-    let map = opened.embedder().heat_maps(&corpus, &studies[..1], &[phrase]).unwrap().remove(0);
+    let map = Embedder::from(&opened).heat_maps(&corpus, &studies[..1], &[phrase]).unwrap().remove(0);
     let frontal = engine.sight().stored_picture(&corpus, studies[0].frontal).unwrap();
     let text = engine.reader().prompt(phrase).unwrap();
     let heat = engine.align(&[&Views::Frontal(frontal)], &[&text]).unwrap()[0].heat(Shown::Frontal).unwrap();

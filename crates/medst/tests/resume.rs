@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bench::Bench;
 use medst::config::Config;
+use medst::model::open::open_model;
 use medst::model::weights::TensorFile;
-use medst::train::checkpoint::open_model;
 use medst::train::dataset::Dataset;
 use medst::train::log::{self, Entry};
 use medst::train::validate::validate;

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use bench::Bench;
 use medst::Error;
-use medst::embed::table;
+use medst::embed::{Embedder, table};
 use medst::model::MedSt;
-use medst::train::checkpoint::{open_model, read_card};
+use medst::model::open::{open_model, read_card};
 use medst::train::dataset::{Crop, Dataset};
 use medst::train::loader::Loader;
 use medst::train::{pretrain, validate};
@@ -149,16 +149,16 @@ fn embeddings_of_a_batch_are_those_of_single_studies() {
     let opened = open_model(&config.train.output, Device::Cpu).unwrap();
     let corpus = bench.corpus();
     let all: Vec<_> = corpus.studies().iter().collect();
-    let together = opened.embedder().studies(&corpus, &all).unwrap();
+    let together = Embedder::from(&opened).studies(&corpus, &all).unwrap();
     for (row, study) in all.iter().enumerate() {
-        let alone = opened.embedder().studies(&corpus, &[study]).unwrap();
+        let alone = Embedder::from(&opened).studies(&corpus, &[study]).unwrap();
         for (a, b) in [(&together.images, &alone.images), (&together.reports, &alone.reports)] {
             assert!(a.get(row as i64).allclose(&b.get(0), 1e-4, 1e-5, false));
         }
     }
     let out = bench.folder.path().join("embeddings.parquet");
     let options = table::Options { batch: 5, features: true, ..table::Options::default() };
-    let embedded = table::write(opened.embedder(), &corpus, &out, &options, &Silent).unwrap();
+    let embedded = table::write(Embedder::from(&opened), &corpus, &out, &options, &Silent).unwrap();
     assert_eq!(embedded.studies, all.len());
     let read = table::read(&out, table::STUDY, &[table::IMAGE, table::FEATURE, "nothing"]).unwrap();
     assert_eq!(read.keys[3], all[3].study.0);
@@ -235,5 +235,5 @@ fn a_run_starts_from_a_reference_checkpoint_with_its_own_vocabulary() {
     assert_eq!(opened.pieces.size(), 82);
     let corpus = bench.corpus();
     let studies: Vec<_> = corpus.studies().iter().take(3).collect();
-    assert_eq!(opened.embedder().studies(&corpus, &studies).unwrap().images.size(), [3, 32]);
+    assert_eq!(Embedder::from(&opened).studies(&corpus, &studies).unwrap().images.size(), [3, 32]);
 }

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-use medst_data::phantom::{Difficulty, Layout};
 use medst_data::report::Rule;
 use medst_data::sequence::SequenceUnit;
+use medst_phantom::{Difficulty, Layout};
 
 use super::DicomWindow;
 

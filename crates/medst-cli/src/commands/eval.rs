@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
+use medst::embed::Embedder;
 use medst::eval::bootstrap::Bootstrap;
 use medst::eval::encode::{EmbeddingFiles, Encoder, FileEncoder, ModelEncoder, Origin};
 use medst::eval::report::picture::Pictures;
 use medst::eval::report::{Evaluation, Leaderboard, picture};
 use medst::eval::result::Task;
 use medst::eval::suite::Suite;
-use medst::train::checkpoint::open_model_in;
+use medst::model::open::open_model_in;
 use medst_data::corpus::Corpus;
 
 use super::{Output, device, open};
@@ -25,7 +26,7 @@ pub fn run(arguments: &Eval, output: &Output, reporter: &Reporter) -> Result<()>
         let device = device(arguments.device)?;
         let opened = open_model_in(model, device, open::precision(arguments.precision))?;
         let encoder = ModelEncoder {
-            embedder: opened.embedder(),
+            embedder: Embedder::from(&opened),
             origin: Origin::of_model(&opened)?,
             batch: open::batch(arguments.batch, device),
         };

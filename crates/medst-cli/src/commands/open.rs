@@ -6,7 +6,7 @@ use anyhow::Result;
 use medst::Error;
 use medst::infer::{Engine, Limits};
 use medst::model::config::Precision;
-use medst::train::checkpoint::open_model_in;
+use medst::model::open::open_model_in;
 use medst_data::gather::{DeclaredView, Gathered, gather};
 use medst_data::image::Decoding;
 use medst_data::image::dicom::Window;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use medst_data::phantom::{self, Layout, PhantomOptions};
+use medst_phantom::{Layout, PhantomOptions};
 
 use super::Output;
 use crate::args::Phantom;
@@ -18,10 +18,10 @@ pub fn run(arguments: &Phantom, output: &Output, reporter: &Reporter) -> Result<
         difficulty: *difficulty,
         layouts: layout.clone(),
     };
-    let summary = phantom::generate(out, &options, reporter)?;
+    let summary = medst_phantom::generate(out, &options, reporter)?;
     output.show(&summary)?;
     if let Some(sheet) = sheet {
-        phantom::contact_sheet(sheet, options.seed)?;
+        medst_phantom::contact_sheet(sheet, options.seed)?;
     }
     let command = |(layout, folder): (Layout, PathBuf)| {
         let folder = folder.display();
@@ -42,5 +42,5 @@ pub fn run(arguments: &Phantom, output: &Output, reporter: &Reporter) -> Result<
             _ => format!("medst prepare {} {folder} --out CORPUS", layout.name()),
         }
     };
-    output.next(&phantom::folders(out, layout).into_iter().map(command).collect::<Vec<_>>())
+    output.next(&medst_phantom::folders(out, layout).into_iter().map(command).collect::<Vec<_>>())
 }

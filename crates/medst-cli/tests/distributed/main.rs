@@ -7,7 +7,6 @@ mod cluster;
 #[path = "../command/mod.rs"]
 mod command;
 mod hosts;
-mod traffic;
 
 use std::fs;
 use std::path::Path;

@@ -349,7 +349,7 @@ fn apart(model: &Path, features: &Path) -> f64 {
         Vec::<i64>::try_from(ids.get(row).narrow(0, 0, length)).unwrap().into_iter().map(|id| id as u32).collect()
     };
     let rows: Vec<Vec<u32>> = (0..ids.size()[0]).map(row).collect();
-    let model = medst::train::checkpoint::open_model(model, tch::Device::Cpu).unwrap().model;
+    let model = medst::open_model(model, tch::Device::Cpu).unwrap().model;
     let input = ReportInput::new(&rows, |_| false, 102, model.config.text.max_tokens, model.config.semantics);
     let found = model.encode_reports(&input, Mode::Evaluate).unwrap().detach().to_kind(Kind::Double);
     assert_eq!(found.size(), states.size());

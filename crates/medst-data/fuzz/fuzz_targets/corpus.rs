@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use libfuzzer_sys::fuzz_target;
 use medst_data::corpus::Corpus;
 use medst_data::import::{PrepareOptions, prepare_table};
-use medst_data::phantom::{PhantomOptions, generate};
+use medst_phantom::{PhantomOptions, generate};
 use medst_data::progress::Silent;
 
 static SOUND: LazyLock<tempfile::TempDir> = LazyLock::new(|| {

@@ -8,7 +8,7 @@ mod exif;
 pub mod jpeg;
 pub mod load;
 mod notes;
-mod png;
+pub mod png;
 pub mod resize;
 pub mod size;
 

@@ -11,6 +11,26 @@ use super::{GreyImage, Notes, cancel, fitting_depth};
 /// Weights of red, green and blue in 1/32768 (libpng, from 0.299 and 0.587 cut to whole numbers).
 const WEIGHTS: [u32; 3] = [9797, 19234, 3737];
 
+/// A grey PNG.
+///
+/// * `samples`: of 8 bits, or of 16 bits in two bytes, the larger first.
+///
+/// # Errors
+/// Samples that do not fill `width` × `height`.
+pub fn encode(width: usize, height: usize, depth: BitDepth, samples: &[u8]) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let mut encoder = ::png::Encoder::new(&mut bytes, width as u32, height as u32);
+    encoder.set_color(ColorType::Grayscale);
+    encoder.set_depth(depth);
+    encoder.set_compression(::png::Compression::Fast);
+    let encoded = encoder.write_header().and_then(|mut writer| {
+        writer.write_image_data(samples)?;
+        writer.finish()
+    });
+    encoded.map_err(|error| format!("a picture could not be encoded: {error}"))?;
+    Ok(bytes)
+}
+
 /// Reads a PNG file.
 ///
 /// # Errors

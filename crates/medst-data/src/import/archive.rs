@@ -14,9 +14,7 @@ use rayon::prelude::*;
 
 use super::PrepareOptions;
 use super::plan::{ImageSource, Plan, Skipped};
-use crate::image::{Notes, load};
-use crate::phantom::cohort::Picture;
-use crate::phantom::layout::write_png;
+use crate::image::{Notes, load, png};
 use crate::progress::Progress;
 use crate::storage::objects;
 use crate::{Error, Result, owner_only};
@@ -165,8 +163,12 @@ fn decode(
         progress.advance(1);
         let outcome = match square {
             Ok(pixels) => {
-                let (width, height) = (options.image_size, options.image_size);
-                write_png(&small(folder, &member), &Picture { width, height, pixels, boxes: Vec::new() })?;
+                let side = options.image_size;
+                let bytes = png::encode(side, side, ::png::BitDepth::Eight, &pixels).map_err(Error::Usage)?;
+                let path = small(folder, &member);
+                let parent = path.parent().unwrap_or(folder);
+                fs::create_dir_all(parent).map_err(Error::io(parent))?;
+                fs::write(&path, bytes).map_err(Error::io(&path))?;
                 Ok(notes.iter().map(str::to_string).collect())
             }
             Err(reason) => Err(reason),

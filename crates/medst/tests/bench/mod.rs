@@ -3,8 +3,8 @@
 use medst::config::Config;
 use medst_data::corpus::Corpus;
 use medst_data::import::{PrepareOptions, prepare_table};
-use medst_data::phantom::{PhantomOptions, generate};
 use medst_data::progress::Silent;
+use medst_phantom::{PhantomOptions, generate};
 
 /// A corpus of small pictures in a temporary folder, and a configuration for it.
 pub struct Bench {

@@ -2,10 +2,10 @@
 
 use medst::convert::vit::Pixels;
 use medst::convert::{convert, positions};
+use medst::model::open::open_model;
 use medst::model::view_experts::View;
 use medst::model::weights::{TensorFile, write_safetensors};
 use medst::model::{MedSt, Mode};
-use medst::train::checkpoint::open_model;
 use tch::{Device, Kind, Tensor};
 
 use super::{SMALL_IMAGE, SMALL_TEXT, assert_equal, expected, fixture, made, reports, request};

@@ -6,9 +6,9 @@ use std::process::Command;
 
 use medst::convert::{Input, Request, Target, convert};
 use medst::model::Mode;
+use medst::model::open::open_model;
 use medst::model::view_experts::View;
 use medst::model::weights::write_safetensors;
-use medst::train::checkpoint::open_model;
 use tch::{Device, Kind, Tensor};
 
 use super::round_trips::of_reference;

@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 
 use medst::convert::{Conversion, Request, convert};
 use medst::model::input::ReportInput;
+use medst::model::open::{OpenedModel, open_model};
 use medst::model::weights::TensorFile;
-use medst::train::checkpoint::{OpenedModel, open_model};
 use tch::{Device, Kind, Tensor};
 
 fn fixtures() -> PathBuf {

@@ -119,7 +119,7 @@ fn configurations_of_a_library_that_compute_something_else() {
 /// Weights that are no model yet are no model to embed with.
 #[test]
 fn a_file_of_another_program_is_not_opened_as_a_model() {
-    let error = medst::train::checkpoint::open_model(&fixture("deit.pth"), tch::Device::Cpu).err().unwrap().to_string();
+    let error = medst::model::open::open_model(&fixture("deit.pth"), tch::Device::Cpu).err().unwrap().to_string();
     assert!(error.contains("medst convert") && error.contains("deit.pth"), "{error}");
 }
 

@@ -5,8 +5,8 @@ use std::path::Path;
 use medst::convert::{Input, Request, Target, convert};
 use medst::model::MedSt;
 use medst::model::card::ModelCard;
+use medst::model::open::open_model;
 use medst::model::weights::TensorFile;
-use medst::train::checkpoint::open_model;
 use tch::{Device, Kind, Tensor};
 
 use super::{fixture, fixtures, made, request};

@@ -3,7 +3,7 @@
 #[path = "../bench/mod.rs"]
 mod bench;
 
-use medst::train::checkpoint::open_model;
+use medst::model::open::open_model;
 use medst::train::pretrain;
 use medst_data::progress::Silent;
 use tch::Device;

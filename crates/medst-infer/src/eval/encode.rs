@@ -1,0 +1,410 @@
+//! Where embeddings come from: a model, or files that any other program wrote.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use medst_data::corpus::Corpus;
+use medst_data::input;
+use medst_data::progress::Progress;
+use medst_data::study::Study;
+use serde::Serialize;
+
+use super::Vectors;
+use crate::embed::Embedder;
+use crate::embed::heat::{HeatMap, Likeness};
+use crate::embed::table::{self, FEATURE, IMAGE, REPORT, STUDY};
+use crate::model::builtin;
+use crate::model::open::OpenedModel;
+use crate::{Error, Result};
+
+/// What encoded the data, for whoever reads the result.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Origin {
+    /// In a few words.
+    pub name: String,
+    /// Properties by name, in the order in which they are shown.
+    pub properties: Vec<(String, String)>,
+    /// SHA-256 of every file, by path.
+    pub files: BTreeMap<String, String>,
+}
+
+/// Turns studies and texts into vectors.
+pub trait Encoder {
+    fn origin(&self) -> Origin;
+
+    /// The vectors of some studies; `rows`: of the corpus.
+    ///
+    /// # Errors
+    /// Pictures that do not fit the model, a stop request. What is merely missing is no error.
+    fn studies(&self, corpus: &Corpus, rows: &[usize], progress: &dyn Progress) -> Result<Studies>;
+
+    /// One vector a text.
+    ///
+    /// # Errors
+    /// Names a text that has none.
+    fn texts(&self, texts: &[String]) -> Result<Vectors>;
+
+    /// Where the frontal pictures of studies resemble phrases; `None` from an encoder that has no local embeddings.
+    ///
+    /// # Errors
+    /// As [`Encoder::studies`].
+    fn heat_maps(&self, corpus: &Corpus, wanted: &[(usize, String)]) -> Result<Option<Vec<HeatMap>>> {
+        let maps = self.heat_maps_by(corpus, wanted, &[Likeness::default()])?;
+        Ok(maps.and_then(|mut maps| maps.pop()))
+    }
+
+    /// As [`Encoder::heat_maps`], by each of several likenesses: for each a map of everything that is wanted.
+    ///
+    /// # Errors
+    /// As [`Encoder::studies`].
+    fn heat_maps_by(
+        &self,
+        _corpus: &Corpus,
+        _wanted: &[(usize, String)],
+        _likenesses: &[Likeness],
+    ) -> Result<Option<Vec<Vec<HeatMap>>>> {
+        Ok(None)
+    }
+
+    /// Side in pixels of the middle of the stored pictures that is seen; all of it by default.
+    fn seen_side(&self, corpus: &Corpus) -> usize {
+        corpus.image_size()
+    }
+}
+
+/// Vectors of a corpus' studies.
+#[derive(Clone, Debug)]
+pub struct Studies {
+    /// `[CLS]` features for probes; `None` where the encoder gives embeddings alone.
+    pub features: Option<Placed>,
+    pub images: Placed,
+    pub reports: Placed,
+}
+
+/// Vectors by the row of the corpus.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    vectors: Vectors,
+    places: HashMap<usize, Place>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Place {
+    At(usize),
+    NotFinite,
+}
+
+impl Placed {
+    /// * `vectors`: one row for each of `rows` of the corpus. Rows with NaN or infinity are set aside.
+    pub fn new(vectors: Vectors, rows: &[usize]) -> Placed {
+        let place = |(number, &row): (usize, &usize)| {
+            (row, if vectors.is_finite(number) { Place::At(number) } else { Place::NotFinite })
+        };
+        let places = rows.iter().enumerate().map(place).collect();
+        Placed { vectors, places }
+    }
+
+    /// The vector of a row of the corpus, or why it has none.
+    pub fn get(&self, row: usize) -> Result<&[f32], &'static str> {
+        match self.places.get(&row) {
+            Some(&Place::At(number)) => Ok(self.vectors.row(number)),
+            Some(Place::NotFinite) => Err("not finite"),
+            None => Err("absent"),
+        }
+    }
+
+    /// The vectors of rows of the corpus that all have one.
+    pub fn select(&self, rows: &[usize]) -> Vectors {
+        let numbers = rows.iter().map(|row| match self.places.get(row) {
+            Some(&Place::At(number)) => number,
+            _ => unreachable!("rows are chosen among those that have a vector"),
+        });
+        self.vectors.select(&numbers.collect::<Vec<usize>>())
+    }
+}
+
+impl Origin {
+    /// Of a model that was opened from a path.
+    ///
+    /// # Errors
+    /// Weights that cannot be read again for their checksum.
+    pub fn of_model(opened: &OpenedModel) -> Result<Origin> {
+        let (card, path) = (&opened.card, &opened.path);
+        let config = &opened.model.config;
+        let values: i64 = opened.model.parameters().iter().map(|own| own.tensor.numel() as i64).sum();
+        let weights = builtin::weights_of(path);
+        let text = |name: &str, value: String| (name.to_string(), value);
+        Ok(Origin {
+            name: path.display().to_string(),
+            properties: vec![
+                text("parameters", format!("{:.1} million", values as f64 / 1e6)),
+                text("image", format!("{0}×{0} pixels, patches of {1}", config.image.size, config.image.patch)),
+                text("embedding width", config.projection.embedding.to_string()),
+                text("semantics", format!("{:?}", config.semantics).to_lowercase()),
+                text("optimiser steps", card.step.to_string()),
+                text("trained on corpus", card.corpus.chars().take(12).collect()),
+                text("device", format!("{:?}", opened.model.device()).to_uppercase()),
+            ],
+            files: [(weights.display().to_string(), opened.checksum.clone())].into(),
+        })
+    }
+}
+
+/// Encodes with a model.
+pub struct ModelEncoder<'a> {
+    pub embedder: Embedder<'a>,
+    pub origin: Origin,
+    /// Studies at a time.
+    pub batch: usize,
+}
+
+impl Encoder for ModelEncoder<'_> {
+    fn origin(&self) -> Origin {
+        self.origin.clone()
+    }
+
+    fn studies(&self, corpus: &Corpus, rows: &[usize], progress: &dyn Progress) -> Result<Studies> {
+        let config = &self.embedder.model.config;
+        let widths = [config.image.width, config.projection.embedding, config.projection.embedding];
+        let mut all = [(); 3].map(|()| Vec::new());
+        let mut told = Vec::new();
+        progress.begin("encoding studies", Some(rows.len() as u64));
+        for part in rows.chunks(self.batch.max(1)) {
+            if progress.stop_requested() {
+                return Err(Error::Stopped);
+            }
+            let studies: Vec<&Study> = part.iter().map(|&row| &corpus.studies()[row]).collect();
+            let own = self.embedder.studies(corpus, &studies)?;
+            for (all, own) in all.iter_mut().zip([&own.features, &own.images, &own.reports]) {
+                all.extend(Vec::<f32>::try_from(own.reshape([-1]))?);
+            }
+            told.extend(part.iter().copied().filter(|&row| corpus.studies()[row].report.is_some()));
+            progress.advance(part.len() as u64);
+        }
+        progress.end();
+        let mut vectors = all.into_iter().zip(widths).map(|(values, width)| Vectors::new(values, width as usize));
+        let mut placed =
+            |rows: &[usize]| -> Result<Placed> { Ok(Placed::new(vectors.next().expect("three kinds")?, rows)) };
+        Ok(Studies { features: Some(placed(rows)?), images: placed(rows)?, reports: placed(&told)? })
+    }
+
+    fn texts(&self, texts: &[String]) -> Result<Vectors> {
+        let mut values = Vec::new();
+        for part in texts.chunks(self.batch.max(1)) {
+            values.extend(Vec::<f32>::try_from(self.embedder.texts(part)?.reshape([-1]))?);
+        }
+        Vectors::new(values, self.embedder.model.config.projection.embedding as usize)
+    }
+
+    fn heat_maps_by(
+        &self,
+        corpus: &Corpus,
+        wanted: &[(usize, String)],
+        likenesses: &[Likeness],
+    ) -> Result<Option<Vec<Vec<HeatMap>>>> {
+        let mut maps = vec![Vec::new(); likenesses.len()];
+        for part in wanted.chunks(self.batch.max(1)) {
+            let studies: Vec<&Study> = part.iter().map(|wanted| &corpus.studies()[wanted.0]).collect();
+            let phrases: Vec<&str> = part.iter().map(|wanted| wanted.1.as_str()).collect();
+            let part = self.embedder.heat_maps_by(corpus, &studies, &phrases, likenesses)?;
+            maps.iter_mut().zip(part).for_each(|(maps, part)| maps.extend(part));
+        }
+        Ok(Some(maps))
+    }
+
+    fn seen_side(&self, _: &Corpus) -> usize {
+        self.embedder.model.config.image.size as usize
+    }
+}
+
+/// Reads what another program encoded.
+///
+/// * studies: Parquet with `study_id` and lists of numbers `image_embedding`, `report_embedding` and `image_feature` (the
+///   latter two if there are any), or NPY `[n, D]` with one row a study in the order of the corpus;
+/// * texts: Parquet with `text` and `embedding`, or NPY in the order of a list of texts.
+#[derive(Debug, Default)]
+pub struct FileEncoder {
+    images: Option<Source>,
+    features: Option<Source>,
+    reports: Option<Source>,
+    texts: HashMap<String, Vec<f32>>,
+    width: usize,
+    origin: Origin,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// By study id.
+    Keyed(HashMap<String, Vec<f32>>),
+    /// In the order of the corpus.
+    Aligned(Vectors, PathBuf),
+}
+
+/// The files of a [`FileEncoder`].
+#[derive(Clone, Debug, Default)]
+pub struct EmbeddingFiles {
+    /// Parquet with any of the three columns, or NPY of image embeddings.
+    pub studies: PathBuf,
+    /// NPY of report embeddings, a row of NaN where there is no report; or Parquet.
+    pub reports: Option<PathBuf>,
+    pub texts: Option<PathBuf>,
+    /// One text a line, in the order of an NPY of texts.
+    pub text_list: Option<PathBuf>,
+}
+
+impl FileEncoder {
+    /// # Errors
+    /// Files that cannot be read, by name; vectors of different widths.
+    pub fn open(files: &EmbeddingFiles) -> Result<FileEncoder> {
+        let mut encoder = FileEncoder {
+            origin: Origin { name: format!("embeddings in {}", files.studies.display()), ..Origin::default() },
+            ..FileEncoder::default()
+        };
+        let named = [Some(&files.studies), files.reports.as_ref(), files.texts.as_ref(), files.text_list.as_ref()];
+        for path in named.into_iter().flatten() {
+            encoder.origin.files.insert(path.display().to_string(), builtin::checksum(path)?);
+        }
+        if is_npy(&files.studies) {
+            encoder.images = Some(Source::Aligned(Vectors::read_npy(&files.studies)?, files.studies.clone()));
+        } else {
+            let [images, reports, features] = keyed(&files.studies, [IMAGE, REPORT, FEATURE])?;
+            if images.is_none() {
+                return Err(fail(&files.studies, format!("has no column {IMAGE}")));
+            }
+            (encoder.images, encoder.reports, encoder.features) = (images, reports, features);
+        }
+        if let Some(path) = &files.reports {
+            encoder.reports = if is_npy(path) {
+                Some(Source::Aligned(Vectors::read_npy(path)?, path.clone()))
+            } else {
+                let [reports] = keyed(path, [REPORT])?;
+                reports
+            };
+        }
+        if let Some(path) = &files.texts {
+            encoder.texts = read_texts(path, files.text_list.as_deref())?;
+        }
+        encoder.width = encoder.images.as_ref().map_or(0, Source::width);
+        let others = encoder.reports.iter().map(|source| ("reports", source.width()));
+        let texts = encoder.texts.values().map(|row| ("texts", row.len()));
+        for (what, width) in others.chain(texts) {
+            if width != encoder.width && width > 0 {
+                let images = encoder.width;
+                return Err(Error::Evaluation(format!(
+                    "image embeddings have {images} values, but those of {what} have {width}"
+                )));
+            }
+        }
+        encoder.origin.properties = vec![("embedding width".into(), encoder.width.to_string())];
+        Ok(encoder)
+    }
+}
+
+fn fail(path: &Path, message: String) -> Error {
+    Error::Evaluation(format!("{}: {message}", path.display()))
+}
+
+fn is_npy(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npy"))
+}
+
+/// Columns of a Parquet file by study; `None` for those it lacks.
+fn keyed<const N: usize>(path: &Path, columns: [&str; N]) -> Result<[Option<Source>; N]> {
+    let read = table::read(path, STUDY, &columns)?;
+    let mut sources = [(); N].map(|()| None);
+    for ((values, name), source) in read.columns.into_iter().zip(columns).zip(&mut sources) {
+        let Some(values) = values else { continue };
+        let mut of: HashMap<String, Vec<f32>> = HashMap::new();
+        let mut width = None;
+        for (key, vector) in read.keys.iter().zip(values) {
+            let Some(vector) = vector else { continue };
+            let expected = *width.get_or_insert(vector.len());
+            if vector.len() != expected {
+                return Err(fail(
+                    path,
+                    format!("{name} of study {key} has {} values, expected {expected}", vector.len()),
+                ));
+            }
+            if of.insert(key.clone(), vector).is_some() {
+                return Err(fail(path, format!("study {key} occurs twice")));
+            }
+        }
+        *source = Some(Source::Keyed(of));
+    }
+    Ok(sources)
+}
+
+fn read_texts(path: &Path, list: Option<&Path>) -> Result<HashMap<String, Vec<f32>>> {
+    if !is_npy(path) {
+        let read = table::read(path, "text", &["embedding"])?;
+        let vectors = read.columns.into_iter().next().flatten();
+        let vectors = vectors.ok_or_else(|| fail(path, "has no column embedding".into()))?;
+        return Ok(read.keys.into_iter().zip(vectors).filter_map(|(text, vector)| Some((text, vector?))).collect());
+    }
+    let list = list.ok_or_else(|| fail(path, "needs the list of its texts; pass it with --list-texts FILE".into()))?;
+    let texts = input::read_to_string(list, input::TEXT).map_err(Error::io(list))?;
+    let vectors = Vectors::read_npy(path)?;
+    let count = texts.lines().count();
+    if count != vectors.len() {
+        return Err(fail(path, format!("has {} rows, but {} has {count} lines", vectors.len(), list.display())));
+    }
+    Ok(texts.lines().map(str::to_string).zip(vectors.rows().map(<[f32]>::to_vec)).collect())
+}
+
+impl Source {
+    fn width(&self) -> usize {
+        match self {
+            Source::Keyed(of) => of.values().next().map_or(0, Vec::len),
+            Source::Aligned(vectors, _) => vectors.width(),
+        }
+    }
+
+    fn place(&self, corpus: &Corpus, rows: &[usize]) -> Result<Placed> {
+        match self {
+            Source::Keyed(of) => {
+                let found = rows.iter().filter_map(|&row| Some((row, of.get(&corpus.studies()[row].study.0)?)));
+                let (rows, vectors): (Vec<usize>, Vec<&Vec<f32>>) = found.unzip();
+                Ok(Placed::new(Vectors::from_rows(vectors)?, &rows))
+            }
+            Source::Aligned(vectors, path) => {
+                let studies = corpus.studies().len();
+                if vectors.len() != studies {
+                    return Err(fail(
+                        path,
+                        format!("has {} rows, but the corpus has {studies} studies", vectors.len()),
+                    ));
+                }
+                Ok(Placed::new(vectors.select(rows), rows))
+            }
+        }
+    }
+}
+
+impl Encoder for FileEncoder {
+    fn origin(&self) -> Origin {
+        self.origin.clone()
+    }
+
+    fn studies(&self, corpus: &Corpus, rows: &[usize], _: &dyn Progress) -> Result<Studies> {
+        let images = self.images.as_ref().map(|source| source.place(corpus, rows));
+        let images = images.unwrap_or_else(|| Err(Error::Evaluation("no image embeddings are given".into())))?;
+        let none = || Placed::new(Vectors::new(Vec::new(), self.width.max(1)).expect("no rows"), &[]);
+        let reports = self.reports.as_ref().map(|source| source.place(corpus, rows)).transpose()?;
+        let features = self.features.as_ref().map(|source| source.place(corpus, rows)).transpose()?;
+        Ok(Studies { features, images, reports: reports.unwrap_or_else(none) })
+    }
+
+    fn texts(&self, texts: &[String]) -> Result<Vectors> {
+        let missing: Vec<&String> = texts.iter().filter(|text| !self.texts.contains_key(*text)).collect();
+        if let Some(first) = missing.first() {
+            let count = missing.len();
+            let message = format!(
+                "{count} of {} texts have no embedding, such as “{first}”; write the list of required texts with \
+                 --list-texts FILE",
+                texts.len()
+            );
+            return Err(Error::Evaluation(message));
+        }
+        Vectors::from_rows(texts.iter().map(|text| &self.texts[text]))
+    }
+}

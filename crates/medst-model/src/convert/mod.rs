@@ -1,0 +1,233 @@
+//! Weights of other programs, in and out: the reference implementation, MGCA, vision transformers of timm and transformers, BERT.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`input`], [`source`], [`library`] | what is typed; a file recognised; what stands beside it |
+//! | [`counterpart`], [`mod@reference`], [`vit`], [`bert`] | where our tensors stand in other families' files, one table a family, read both ways |
+//! | [`positions`] | pictures of another size |
+//! | [`fill`], [`group`] | from files to a model: what is taken, initialised, dropped, refused |
+//! | [`mod@write`], [`pickle`], [`transformers`] | from a model to files |
+//!
+//! Nothing of a file is executed: pickles are parsed by a reader that knows tensors and containers and nothing else.
+
+pub mod bert;
+pub mod counterpart;
+pub mod fill;
+pub mod group;
+pub mod input;
+pub mod library;
+pub mod pickle;
+pub mod positions;
+pub mod reference;
+pub mod source;
+pub mod transformers;
+pub mod vit;
+pub mod write;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use medst_data::report::WordPiece;
+use serde::Serialize;
+use tch::{Device, Kind};
+
+pub use self::fill::Filled;
+pub use self::input::{Input, Side};
+use self::source::{Dialect, Source};
+use self::vit::Pixels;
+pub use self::write::Target;
+use crate::config::Config;
+use crate::model::MedSt;
+use crate::model::card::{ModelCard, Origin};
+use crate::model::config::ModelConfig;
+use crate::{Error, Result};
+
+/// A conversion as it was asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    pub inputs: Vec<Input>,
+    pub out: PathBuf,
+    pub to: Target,
+    /// A configuration whose `[model]` section says the sizes; read off the files where absent.
+    pub config: Option<PathBuf>,
+    /// `model.…=value`.
+    pub overrides: Vec<String>,
+    /// The vocabulary of the report encoder, where none stands beside it and it is not the built-in one.
+    pub vocabulary: Option<PathBuf>,
+    /// How pixels were normalised in the image encoder's training, where the files do not say.
+    pub pixels: Option<Pixels>,
+    pub licence: Option<String>,
+    /// Of the weights that no file has.
+    pub seed: u64,
+    pub overwrite: bool,
+    /// 16 bits for each value, in a folder of ours.
+    pub half: bool,
+}
+
+/// What a conversion did.
+#[derive(Debug, Serialize)]
+pub struct Conversion {
+    pub out: PathBuf,
+    pub to: Target,
+    pub model: ModelConfig,
+    #[serde(flatten)]
+    pub filled: Filled,
+    pub notes: Vec<String>,
+}
+
+/// Makes a model of files and writes it.
+///
+/// # Errors
+/// Files that are unreadable or do not fit together, whatever in them cannot be explained, a target that is in the way.
+pub fn convert(request: &Request) -> Result<Conversion> {
+    write::check_free(&request.out, request.overwrite)?;
+    let mut sources = read(&request.inputs)?;
+    if let Some(pixels) = request.pixels {
+        let images = sources.iter_mut().filter(|source| matches!(source.dialect, Dialect::Image(_)));
+        images.for_each(|source| source.pixels = Some(pixels));
+    }
+    let config = configuration(&sources, request.config.as_deref(), &request.overrides)?;
+    let pieces = vocabulary(&sources, request.vocabulary.as_deref(), &config)?;
+    let mut card = card(&sources, &config, &pieces)?;
+    card.licence = request.licence.clone().or(card.licence);
+    let mut model = MedSt::new(&config, request.seed, Device::Cpu, Kind::Float)?;
+    let filled = fill::fill(&mut model, sources)?;
+    let notes = write::write(request, &model, &card, &pieces, &filled)?;
+    Ok(Conversion { out: request.out.clone(), to: request.to, model: config, filled, notes })
+}
+
+/// Fills a model that a run has configured, for `init.weights`; says what was done, and from which files.
+///
+/// # Errors
+/// As [`convert`].
+pub fn start(model: &mut MedSt, inputs: &[Input]) -> Result<(Filled, Vec<Origin>)> {
+    let sources = read(inputs)?;
+    let origin = sources.iter().map(Source::origin).collect::<Result<_>>()?;
+    Ok((fill::fill(model, sources)?, origin))
+}
+
+/// What a card says of files that weights are taken from.
+///
+/// # Errors
+/// Files that cannot be read, by name.
+pub fn origins(inputs: &[Input]) -> Result<Vec<Origin>> {
+    read(inputs)?.iter().map(Source::origin).collect()
+}
+
+fn read(inputs: &[Input]) -> Result<Vec<Source>> {
+    let mut sources = Vec::new();
+    for input in inputs {
+        sources.extend(Source::read(input)?);
+    }
+    Ok(sources)
+}
+
+/// The model's sizes: of a configuration file, else read off the files; then overridden.
+fn configuration(sources: &[Source], file: Option<&Path>, overrides: &[String]) -> Result<ModelConfig> {
+    if let Some(other) = overrides.iter().find(|text| !text.trim_start().starts_with("model.")) {
+        return Err(Error::Config(format!(
+            "--set {other}: only keys of [model] can be set here, such as model.image.size"
+        )));
+    }
+    if let Some(file) = file {
+        return Ok(Config::load(file, overrides)?.model);
+    }
+    let mut config = ModelConfig::default();
+    for source in sources {
+        if let Some(whole) = &source.sizes.whole {
+            match source.side {
+                None => config = whole.clone(),
+                Some(Side::Image) => config.image = whole.image.clone(),
+                Some(Side::Text) => config.text = whole.text.clone(),
+            }
+            config.projection = whole.projection.clone();
+        }
+    }
+    for source in sources {
+        if let Some(image) = source.sizes.image.as_ref().filter(|_| source.allows(Side::Image)) {
+            config.image = image.clone();
+        }
+        if let Some(text) = source.sizes.text.as_ref().filter(|_| source.allows(Side::Text)) {
+            config.text = text.clone();
+        }
+    }
+    let unknown = [
+        ("model.image.heads", config.image.heads, config.image.width),
+        ("model.text.heads", config.text.heads, config.text.width),
+    ];
+    for (key, heads, width) in unknown {
+        if heads == 0 && !overrides.iter().any(|text| text.trim_start().starts_with(key)) {
+            return Err(Error::Config(format!(
+                "cannot infer the number of attention heads; pass --set {key}=N (the encoder has width {width}, \
+                 and no config.json next to the weights states the number of heads)"
+            )));
+        }
+    }
+    let whole = Config { model: config, ..Config::default() };
+    Ok(Config::parse(&whole.to_toml()?, overrides)?.model)
+}
+
+/// The vocabulary of the report encoder: as asked, else what stands beside it, else the built-in one.
+fn vocabulary(sources: &[Source], asked: Option<&Path>, config: &ModelConfig) -> Result<WordPiece> {
+    let text: Vec<&Source> = sources.iter().filter(|source| source.allows(Side::Text)).collect();
+    let beside = text.iter().find_map(|source| source.vocabulary.clone());
+    let pieces = match asked.map(Path::to_path_buf).or(beside) {
+        Some(path) => WordPiece::from_file(&path)?,
+        None => WordPiece::bert_cased(),
+    };
+    if pieces.size() as i64 != config.text.vocabulary {
+        return Err(Error::Config(format!(
+            "the report encoder has {} word pieces, but the vocabulary has {}; pass the right one with \
+             --vocabulary FILE",
+            config.text.vocabulary,
+            pieces.size()
+        )));
+    }
+    let card = text.iter().find_map(|source| source.card.as_ref());
+    match card {
+        Some(card) if card.vocabulary_sha256 != pieces.checksum() => Err(Error::Config(
+            "the model was trained with another vocabulary, which is not next to the weights; pass it with \
+             --vocabulary FILE"
+                .into(),
+        )),
+        _ => Ok(pieces),
+    }
+}
+
+/// The card of what is made: that of a model of ours which is taken whole, with the files it came from.
+fn card(sources: &[Source], config: &ModelConfig, pieces: &WordPiece) -> Result<ModelCard> {
+    let whole = sources.iter().filter(|source| source.side.is_none()).find_map(|source| source.card.clone());
+    let mut card = ModelCard::new(config, pieces, 0, "unknown".into());
+    if let Some(before) = whole {
+        card = ModelCard { model: card.model, vocabulary_sha256: card.vocabulary_sha256, ..before };
+    }
+    let converted = sources.iter().filter(|source| source.card.is_none());
+    for origin in converted.map(Source::origin) {
+        card.origin.push(origin?);
+    }
+    Ok(card)
+}
+
+/// How many different numbers follow `prefix` in names: layers, which are counted from 0. (The largest number would let one name in a
+/// damaged file ask for a model of any size.)
+fn numbered<'a>(names: impl Iterator<Item = &'a str>, prefix: &str) -> i64 {
+    let numbers = names.filter_map(|name| name.strip_prefix(prefix)?.split('.').next()?.parse::<u32>().ok());
+    numbers.collect::<std::collections::BTreeSet<_>>().len() as i64
+}
+
+impl fmt::Display for Conversion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.filled)?;
+        let what = match self.to {
+            Target::Medst => "a medst model",
+            Target::Reference => "a checkpoint with the names of the reference implementation",
+            Target::Transformers => "a folder for transformers",
+            Target::Hub => {
+                "a folder for a model hub; fill in its README.md, then: huggingface-cli upload OWNER/NAME FOLDER"
+            }
+        };
+        writeln!(f, "written    {}: {what}", self.out.display())?;
+        write!(f, "{}", self.model)?;
+        self.notes.iter().try_for_each(|note| writeln!(f, "  {note}"))
+    }
+}

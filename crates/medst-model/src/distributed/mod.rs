@@ -1,0 +1,166 @@
+//! Several processes, one run: data-parallel pre-training. N processes compute the step that one process computes on the whole batch.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`share`] | which studies of a batch a process embeds; gathering what the losses need of the others |
+//! | [`sum`] | a sum over all processes, as a node of the tape: batch statistics |
+//! | `mpi` | launch, rendezvous and collectives on a CPU (feature `mpi`) |
+//! | `nccl` | collectives between GPUs (feature `nccl`) |
+//!
+//! What a step is, on every process:
+//! 1. The encoders run over the process' own studies (whole sequences, so that none is split).
+//! 2. The projections normalise with the statistics of all processes: sums of [`sum`].
+//! 3. Global embeddings are gathered. The global loss is of the own images among all reports and of the own reports among all images, the local loss of
+//!    the own studies; both are summed. The temporal losses are computed over the whole batch, by all alike.
+//! 4. Each process follows the gradient back through its own studies; what it found for others' embeddings, and statistics' gradients, are summed on
+//!    the way.
+//! 5. Gradients of the parameters are summed, and everybody makes the same update.
+//!
+//! How this differs from the reference, which trains with PyTorch's DDP: there each device has negatives and batch statistics of its own, and
+//! gradients are averaged, so that the number of devices changes what is computed. Here it changes rounding only.
+
+#[cfg(feature = "mpi")]
+pub mod mpi;
+#[cfg(feature = "nccl")]
+pub mod nccl;
+pub mod share;
+pub mod sum;
+
+use std::fmt::{self, Debug, Display};
+use std::ops::{Add, Mul};
+use std::sync::Arc;
+
+use medst_data::ranks::{Alone, Ranks};
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+/// The processes of a run, and how they pass tensors. Calls are collective: all processes make the same ones in the same order. What fails
+/// ends the whole job, with a message, because no process can go on without the others.
+pub trait Communicator: Ranks + Debug + Send {
+    /// Sums a contiguous tensor (float32, float64 or int64) over all processes, in place. All get the same bits.
+    fn sum(&self, tensor: &mut Tensor);
+
+    /// As [`Communicator::sum`], from a thread of its own, beside what else the device computes; the sum is there when it returns.
+    fn sum_beside(&self, tensor: &mut Tensor) {
+        self.sum(tensor);
+    }
+
+    /// The rows of all processes below each other, `[Σ counts, …]`.
+    ///
+    /// * `own`: contiguous, `[counts[rank], …]`.
+    fn gather(&self, own: &Tensor, counts: &[i64]) -> Tensor;
+
+    /// Overwrites a contiguous tensor by that of process 0.
+    fn broadcast(&self, tensor: &mut Tensor);
+
+    /// What was passed so far.
+    fn traffic(&self) -> Traffic;
+
+    /// Another group of the same processes on this machine would be: my number among them, and theirs.
+    fn local(&self) -> (usize, usize) {
+        (0, 1)
+    }
+}
+
+/// Collectives that a process took part in, and the bytes of its own tensors in them (what a tensor holds, not what the network moves: that depends
+/// on the algorithm).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    pub sums: u64,
+    pub summed_bytes: u64,
+    pub gathers: u64,
+    /// Of the gathered whole.
+    pub gathered_bytes: u64,
+    pub broadcasts: u64,
+    pub broadcast_bytes: u64,
+    /// Exchanges of a few bytes that are no tensors: configurations, counts, whether all are ready.
+    pub messages: u64,
+}
+
+impl Add for Traffic {
+    type Output = Traffic;
+
+    fn add(self, other: Traffic) -> Traffic {
+        Traffic {
+            sums: self.sums + other.sums,
+            summed_bytes: self.summed_bytes + other.summed_bytes,
+            gathers: self.gathers + other.gathers,
+            gathered_bytes: self.gathered_bytes + other.gathered_bytes,
+            broadcasts: self.broadcasts + other.broadcasts,
+            broadcast_bytes: self.broadcast_bytes + other.broadcast_bytes,
+            messages: self.messages + other.messages,
+        }
+    }
+}
+
+impl Mul<u64> for Traffic {
+    type Output = Traffic;
+
+    fn mul(self, times: u64) -> Traffic {
+        Traffic {
+            sums: self.sums * times,
+            summed_bytes: self.summed_bytes * times,
+            gathers: self.gathers * times,
+            gathered_bytes: self.gathered_bytes * times,
+            broadcasts: self.broadcasts * times,
+            broadcast_bytes: self.broadcast_bytes * times,
+            messages: self.messages * times,
+        }
+    }
+}
+
+impl Display for Traffic {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Traffic { sums, summed_bytes, gathers, gathered_bytes, broadcasts, broadcast_bytes, messages } = self;
+        write!(
+            out,
+            "{summed_bytes} bytes in {sums} sums, {gathered_bytes} bytes in {gathers} gatherings, {broadcast_bytes} bytes in {broadcasts} \
+             broadcasts, {messages} messages"
+        )
+    }
+}
+
+/// A handle of the processes of a run.
+pub type Group = Arc<dyn Communicator + Sync>;
+
+/// One process.
+pub fn alone() -> Group {
+    Arc::new(Alone)
+}
+
+impl Communicator for Alone {
+    fn sum(&self, _tensor: &mut Tensor) {}
+
+    fn gather(&self, own: &Tensor, _counts: &[i64]) -> Tensor {
+        own.shallow_clone()
+    }
+
+    fn broadcast(&self, _tensor: &mut Tensor) {}
+
+    fn traffic(&self) -> Traffic {
+        Traffic::default()
+    }
+}
+
+/// The sum of a few numbers over all processes.
+pub fn sum_numbers(group: &Group, numbers: &[f64]) -> Vec<f64> {
+    let mut tensor = Tensor::from_slice(numbers);
+    group.sum(&mut tensor);
+    Vec::try_from(&tensor).expect("a tensor of float64 is a list of numbers")
+}
+
+/// Threads that read and decode pictures in this process; without effect once some do.
+pub fn set_loader_threads(threads: usize) {
+    let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+}
+
+/// Whether it is true on any process.
+pub fn any(group: &Group, own: bool) -> bool {
+    sum_numbers(group, &[f64::from(u8::from(own))])[0] > 0.0
+}
+
+/// What process 0 gives, on all.
+pub fn broadcast_bytes(group: &Group, own: &[u8]) -> Vec<u8> {
+    let given: &[u8] = if group.leads() { own } else { &[] };
+    group.gather_bytes(given).swap_remove(0)
+}

@@ -1,0 +1,88 @@
+//! What passes between Rust and the C++ of `ops/`: pointers to `at::Tensor`, and messages.
+
+use std::ffi::{CStr, c_char, c_void};
+
+use tch::Tensor;
+
+unsafe extern "C" {
+    fn medst_whole(parts: *const *const c_void, count: usize, error: *mut *mut c_char) -> *mut c_void;
+    fn medst_pinned(x: *const c_void, error: *mut *mut c_char) -> *mut c_void;
+}
+
+/// The flat tensor, on the same memory, of which these are all parts, one behind the other; `None` where they lie apart.
+pub fn whole(parts: &[Tensor]) -> Option<Tensor> {
+    let pointers: Vec<*const c_void> = parts.iter().map(pointer).collect();
+    // SAFETY: the list is of living tensors.
+    let whole = take(|error| unsafe { medst_whole(pointers.as_ptr(), pointers.len(), error) });
+    whole.defined().then_some(whole)
+}
+
+/// The same values in memory that a GPU reads by itself, while the host goes on. Needs a GPU.
+pub(crate) fn pinned(x: &Tensor) -> Tensor {
+    // SAFETY: the tensor lives through the call.
+    take(|error| unsafe { medst_pinned(pointer(x), error) })
+}
+
+/// The engine's tensor behind one of the bindings.
+pub fn pointer(tensor: &Tensor) -> *const c_void {
+    tensor.as_ptr().cast()
+}
+
+/// Takes over a message.
+///
+/// # Safety
+/// `error` is a C string of `strdup` that nobody else frees.
+unsafe fn message(error: *mut c_char) -> String {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let message = CStr::from_ptr(error).to_string_lossy().into_owned();
+        libc::free(error.cast());
+        message
+    }
+}
+
+/// Panics with the message that a function returned, if it did.
+///
+/// # Safety
+/// `error` is null, or as [`message`] takes it.
+pub unsafe fn check(error: *mut c_char) {
+    if !error.is_null() {
+        // SAFETY: as the caller promises.
+        panic!("{}", unsafe { message(error) });
+    }
+}
+
+/// Takes over the tensor that a function made.
+pub(crate) fn take(call: impl FnOnce(*mut *mut c_char) -> *mut c_void) -> Tensor {
+    let mut error = std::ptr::null_mut();
+    let made = call(&mut error);
+    if made.is_null() {
+        // SAFETY: where it returns null the function leaves a C string of `strdup`, which is ours to free.
+        panic!("{}", unsafe { message(error) });
+    }
+    // SAFETY: the pointer is a new `at::Tensor` of which nobody else knows.
+    unsafe { Tensor::from_ptr(made.cast()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind, Tensor};
+
+    use super::whole;
+
+    #[test]
+    fn parts_that_lie_one_behind_the_other_are_one() {
+        let flat = Tensor::arange(12, (Kind::Float, Device::Cpu));
+        let part = |start: i64, shape: &[i64]| flat.narrow(0, start, shape.iter().product()).view(shape);
+        let all = whole(&[part(2, &[2, 2]), part(6, &[3]), part(9, &[1])]).unwrap();
+        assert_eq!(Vec::<f32>::try_from(&all).unwrap(), (2..10).map(|n| n as f32).collect::<Vec<_>>());
+        let _ = all.shallow_clone().fill_(0.0);
+        assert_eq!(flat.sum(None::<Kind>).double_value(&[]), 1.0 + 10.0 + 11.0);
+        let another = Tensor::zeros([3], (Kind::Float, Device::Cpu));
+        for apart in
+            [vec![part(2, &[2]), part(5, &[2])], vec![part(2, &[2]), another], vec![part(0, &[2, 2]).tr()], vec![]]
+        {
+            assert!(whole(&apart).is_none(), "{apart:?}");
+        }
+    }
+}

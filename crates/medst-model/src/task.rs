@@ -1,0 +1,108 @@
+//! The tasks of evaluation and their protocols, by name: a configuration asks for them, `eval` computes them.
+
+use serde::{Deserialize, Serialize};
+
+/// How a task is scored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// Subjects are never in training and test at once; intervals; the metrics that the benchmarks define.
+    #[default]
+    Strict,
+    /// What the reference implementation computes, its quirks under their own names.
+    Reference,
+    /// What later papers compute on the same data, so that their figures compare.
+    Literature,
+}
+
+impl Protocol {
+    pub const ALL: [Protocol; 3] = [Protocol::Strict, Protocol::Reference, Protocol::Literature];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Strict => "strict",
+            Protocol::Reference => "reference",
+            Protocol::Literature => "literature",
+        }
+    }
+
+    /// # Errors
+    /// Lists the known names.
+    pub fn parse(name: &str) -> Result<Protocol, String> {
+        let known = Protocol::ALL.into_iter().find(|protocol| protocol.name() == name);
+        known.ok_or_else(|| format!("expected one of {}", Protocol::ALL.map(Protocol::name).join(", ")))
+    }
+}
+
+/// What can be evaluated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Task {
+    TemporalImage,
+    TemporalSentence,
+    ZeroShot,
+    LinearProbe,
+    Retrieval,
+    Progression,
+    SequenceOrder,
+    Grounding,
+}
+
+impl Task {
+    pub const ALL: [Task; 8] = [
+        Task::TemporalImage,
+        Task::TemporalSentence,
+        Task::ZeroShot,
+        Task::LinearProbe,
+        Task::Retrieval,
+        Task::Progression,
+        Task::SequenceOrder,
+        Task::Grounding,
+    ];
+
+    /// As it is typed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Task::TemporalImage => "temporal-image",
+            Task::TemporalSentence => "temporal-sentence",
+            Task::ZeroShot => "zero-shot",
+            Task::LinearProbe => "linear-probe",
+            Task::Retrieval => "retrieval",
+            Task::Progression => "progression",
+            Task::SequenceOrder => "sequence-order",
+            Task::Grounding => "grounding",
+        }
+    }
+
+    /// As it is read.
+    pub fn title(self) -> &'static str {
+        match self {
+            Task::TemporalImage => "Temporal image classification",
+            Task::TemporalSentence => "Temporal sentence similarity",
+            Task::ZeroShot => "Zero-shot classification",
+            Task::LinearProbe => "Image classification by linear probe",
+            Task::Retrieval => "Retrieval",
+            Task::Progression => "Progression by text prototypes",
+            Task::SequenceOrder => "Order of sequences",
+            Task::Grounding => "Phrase grounding",
+        }
+    }
+
+    /// The protocol that is used where another one is asked for: the strict one, if the task does not have that.
+    pub fn protocol(self, asked: Protocol) -> Protocol {
+        let has = match self {
+            Task::TemporalImage | Task::LinearProbe => true,
+            Task::TemporalSentence | Task::ZeroShot | Task::Retrieval => asked == Protocol::Reference,
+            Task::Progression | Task::Grounding => asked == Protocol::Literature,
+            Task::SequenceOrder => false,
+        };
+        if has { asked } else { Protocol::Strict }
+    }
+
+    /// # Errors
+    /// Lists the known names.
+    pub fn parse(name: &str) -> Result<Task, String> {
+        let known = Task::ALL.into_iter().find(|task| task.name() == name);
+        known.ok_or_else(|| format!("expected all or one of {}", Task::ALL.map(Task::name).join(", ")))
+    }
+}

@@ -1,0 +1,108 @@
+//! What makes a cohort hard: the plain one is for showing that a program works, the hard one for comparing methods, where nothing may
+//! be so easy that every method does it.
+//!
+//! | | plain | hard |
+//! |---|---|---|
+//! | changes between visits | 0.11 to 0.3 of the scale | 0.1 to 0.22, little above what counts as a change |
+//! | what a finding adds to a picture | all of it | a part |
+//! | pose | nearly straight | 1.3 times as far off |
+//! | exposure | within a department's range | also darker or lighter; in the training split sick patients tend to darker pictures, elsewhere they do not |
+//! | what a report compares with | the visit before | one time in three an earlier one, or it says that there is none |
+//! | words of absent findings | denied only | also told as history |
+//! | findings that only the lateral view shows | small effusions | also consolidations, pneumonias, effusions, atelectases behind heart and diaphragm, whatever their size |
+
+use std::ops::Range;
+
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
+
+use super::film::Exposure;
+use super::finding::Present;
+use medst_data::split::Split;
+
+/// How hard a cohort is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Difficulty {
+    #[default]
+    Plain,
+    Hard,
+}
+
+/// In a hard cohort, how much of the range an exposure is off at most, and how much of that sickness decides in the training split.
+const EXPOSURE: f32 = 0.06;
+const CONFOUNDED: f32 = 0.4;
+
+impl Difficulty {
+    pub const ALL: [Difficulty; 2] = [Difficulty::Plain, Difficulty::Hard];
+
+    /// As it is typed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Difficulty::Plain => "plain",
+            Difficulty::Hard => "hard",
+        }
+    }
+
+    /// Change of severity from visit to visit, of a course that changes.
+    pub(super) fn pace(self) -> Range<f32> {
+        match self {
+            Difficulty::Plain => 0.11..0.3,
+            Difficulty::Hard => 0.1..0.22,
+        }
+    }
+
+    /// See [`Present::contrast`].
+    pub(super) fn contrast(self) -> f32 {
+        match self {
+            Difficulty::Plain => 1.0,
+            Difficulty::Hard => 0.9,
+        }
+    }
+
+    /// Share of the findings that can hide which do.
+    pub(super) fn hidden_share(self) -> f64 {
+        match self {
+            Difficulty::Plain => 0.0,
+            Difficulty::Hard => 0.35,
+        }
+    }
+
+    /// How far off a pose is, against the plain one.
+    pub(super) fn pose_factor(self) -> f32 {
+        match self {
+            Difficulty::Plain => 1.0,
+            Difficulty::Hard => 1.3,
+        }
+    }
+
+    /// The visit that a report compares with.
+    pub(super) fn prior(self, visit: usize, random: &mut impl Rng) -> Option<usize> {
+        let before = visit.checked_sub(1)?;
+        if self == Difficulty::Plain || random.random_ratio(2, 3) {
+            return Some(before);
+        }
+        // An earlier visit, each as likely; where there is none, the author had no prior at hand.
+        before.checked_sub(1).map(|last| random.random_range(0..=last))
+    }
+
+    /// How a picture is exposed. What decides beside chance is a shortcut that holds in the training split only.
+    pub(super) fn exposure(
+        self,
+        drawn: Exposure,
+        split: Split,
+        present: &[Present],
+        random: &mut ChaCha8Rng,
+    ) -> Exposure {
+        if self == Difficulty::Plain {
+            return drawn;
+        }
+        let chance: f32 = random.random_range(-1.0..1.0);
+        // What no frontal picture shows does not show through its exposure either.
+        let sickness: f32 = present.iter().filter(|own| !own.hidden).map(|own| own.severity).sum();
+        let leaning = (2.0 * sickness.min(1.0) - 1.0) * CONFOUNDED;
+        let share = if split == Split::Train { leaning + (1.0 - CONFOUNDED) * chance } else { chance };
+        drawn.shifted(EXPOSURE * share).noisier(random.random_range(1.0..1.5))
+    }
+}

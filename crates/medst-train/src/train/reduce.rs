@@ -1,0 +1,141 @@
+//! Gradients of the parameters, summed over all processes in flat buckets: one for the heads and one for each stage of an encoder. A bucket goes
+//! on its way as soon as the backward pass has left its stage, on a thread of its own, while earlier stages are computed.
+//!
+//! All processes send the same buckets in the same order, those without studies as well.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use tch::Tensor;
+
+use crate::distributed::Group;
+use crate::model::MedSt;
+use crate::train::gradients::Gradients;
+
+/// What makes a bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Projections and importance.
+    Heads,
+    /// A stage of the image encoder's chain.
+    Image(usize),
+    /// A stage of the report encoder's chain.
+    Report(usize),
+}
+
+impl Part {
+    /// Where a parameter belongs; * `last`: the number of the image encoder's final norm.
+    pub(super) fn of(name: &str, last: usize) -> Part {
+        let number = |rest: &str| rest.split('.').next().and_then(|number| number.parse::<usize>().ok()).unwrap_or(0);
+        if let Some(rest) = name.strip_prefix("image_encoder.") {
+            return Part::Image(match rest.strip_prefix("blocks.") {
+                Some(rest) => number(rest) + 1,
+                None if rest.starts_with("norm.") => last,
+                None => 0,
+            });
+        }
+        match name.strip_prefix("report_encoder.") {
+            Some(rest) => Part::Report(rest.strip_prefix("layers.").map_or(0, |rest| number(rest) + 1)),
+            None => Part::Heads,
+        }
+    }
+
+    /// All parts, in the order in which a backward pass is done with them.
+    pub(super) fn all(model: &MedSt) -> Vec<Part> {
+        let (blocks, layers) = (model.config.image.depth as usize, model.config.text.layers as usize);
+        let images = (0..blocks + 2).rev().map(Part::Image);
+        std::iter::once(Part::Heads).chain(images).chain((0..=layers).rev().map(Part::Report)).collect()
+    }
+}
+
+/// Sums buckets while others are computed.
+pub struct Reducer {
+    /// Bytes of all buckets so far.
+    pub bytes: u64,
+    parts: Vec<(Part, Vec<usize>)>,
+    buckets: Sender<Tensor>,
+    summed: Receiver<Tensor>,
+    thread: JoinHandle<()>,
+    sent: usize,
+}
+
+impl Reducer {
+    pub fn start(model: &MedSt, group: &Group) -> Reducer {
+        let last = model.config.image.depth as usize + 1;
+        let of: Vec<Part> = model.parameters().iter().map(|own| Part::of(&own.name, last)).collect();
+        let numbers = |part: Part| (0..of.len()).filter(|&number| of[number] == part).collect();
+        let parts = Part::all(model).into_iter().map(|part| (part, numbers(part))).collect();
+        let ((buckets, waiting), (done, summed)) = (channel::<Tensor>(), channel());
+        let group = Group::clone(group);
+        let thread = std::thread::spawn(move || {
+            for mut bucket in waiting {
+                group.sum_beside(&mut bucket);
+                if done.send(bucket).is_err() {
+                    return; // nobody waits any more
+                }
+            }
+        });
+        Reducer { bytes: 0, parts, buckets, summed, thread, sent: 0 }
+    }
+
+    /// Sends the buckets up to and with that of `part`, whose gradients are final.
+    pub fn ready(&mut self, part: Part, gradients: &mut Gradients) {
+        let end = self.parts.iter().position(|(own, _)| *own == part).map_or(self.sent, |place| place + 1);
+        self.send(end, gradients);
+    }
+
+    fn send(&mut self, end: usize, gradients: &mut Gradients) {
+        for (_, numbers) in self.parts.iter().take(end).skip(self.sent) {
+            let bucket = gradients.take_flat(numbers);
+            self.bytes += (bucket.numel() * bucket.kind().elt_size_in_bytes()) as u64;
+            // The thread ends with this value's `buckets` alone.
+            let _ = self.buckets.send(bucket);
+        }
+        self.sent = self.sent.max(end);
+    }
+
+    /// Sends what is left, waits for all, and puts the sums in place of the own gradients.
+    pub fn finish(mut self, gradients: &mut Gradients) {
+        self.send(self.parts.len(), gradients);
+        drop(self.buckets);
+        for ((_, numbers), bucket) in self.parts.iter().zip(self.summed.iter()) {
+            gradients.put_flat(numbers, &bucket);
+        }
+        if self.thread.join().is_err() {
+            panic!("the thread that sums gradients panicked");
+        }
+    }
+}
+
+/// Sums gradients that are there already.
+pub fn sum_all(model: &MedSt, group: &Group, gradients: Vec<Tensor>) -> Vec<Tensor> {
+    let mut gradients = Gradients::from(model, gradients);
+    Reducer::start(model, group).finish(&mut gradients);
+    gradients.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::config::ModelConfig;
+    use tch::{Device, Kind};
+
+    /// A bucket that holds a parameter of a stage which is computed later would be summed before its gradient is known.
+    #[test]
+    fn every_parameter_has_the_bucket_of_its_stage() {
+        let mut config = ModelConfig::default();
+        (config.image.depth, config.text.layers) = (11, 2);
+        let of = |name: &str| Part::of(name, 12);
+        assert_eq!(of("image_encoder.blocks.10.lateral.contract.weight"), Part::Image(11));
+        assert_eq!(of("image_encoder.norm.weight"), Part::Image(12));
+        assert_eq!(of("image_encoder.patch_embedding.bias"), Part::Image(0));
+        assert_eq!(of("report_encoder.layers.1.norm.bias"), Part::Report(2));
+        assert_eq!(of("report_encoder.embeddings.words"), Part::Report(0));
+        assert_eq!(of("patch_local.expand.weight"), Part::Heads);
+        (config.image.width, config.image.heads, config.image.mlp, config.projection.hidden) = (16, 2, 16, 16);
+        (config.text.width, config.text.heads, config.text.intermediate) = (16, 2, 16);
+        let model = MedSt::new(&config, 1, Device::Cpu, Kind::Float).unwrap();
+        let parts = Part::all(&model);
+        assert!(model.parameters().iter().all(|own| parts.contains(&Part::of(&own.name, 12))));
+    }
+}

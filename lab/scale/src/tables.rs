@@ -1,0 +1,431 @@
+//! The tables and figures.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use medst::config::Config;
+use medst::model::config::Precision;
+
+use crate::forecast::{self, Step, Studies};
+use crate::volume;
+use crate::draw::{self, Axis, COLOURS, Column, Line};
+use crate::here::{self, Measured};
+use crate::machines::{self, Cluster};
+
+const GPUS: [u64; 10] = [8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096];
+
+/// Sequences of a GPU where the batch grows with the GPUs, and of the whole batch where it does not.
+const OWN: usize = 32;
+const WHOLE: usize = 4096;
+
+/// How the loss over all pairs is computed.
+#[derive(Clone, Copy, PartialEq)]
+enum Pairs {
+    /// Each process its own images and reports, as it is.
+    Shared,
+    /// The whole by everybody, to compare with.
+    Alike,
+}
+
+struct Case<'a> {
+    config: &'a Config,
+    batch: &'a Studies,
+    /// Matrices of the own studies' pairs at once.
+    of_pairs: f64,
+}
+
+impl Case<'_> {
+    fn step(&self, cluster: &Cluster, sequences: usize, processes: u64, pairs: Pairs) -> Step {
+        let studies = sequences as f64 * self.batch.mean_length();
+        let imbalance = forecast::imbalance(self.config, self.batch, sequences, processes);
+        let step =
+            forecast::step(self.config, &cluster.device, &cluster.network, self.batch, studies, processes, imbalance);
+        match pairs {
+            Pairs::Shared => step,
+            Pairs::Alike => Step { pairs: forecast::pairs(self.config, &cluster.device, studies, 1), ..step },
+        }
+    }
+
+    /// Studies a second and GPU, over those of one GPU alone with as large a share.
+    fn weak(&self, cluster: &Cluster, processes: u64, pairs: Pairs) -> f64 {
+        let alone = self.step(cluster, OWN, 1, pairs).seconds();
+        alone / self.step(cluster, OWN * processes as usize, processes, pairs).seconds()
+    }
+
+    fn memory(&self, sequences: usize, processes: u64) -> [f64; 4] {
+        let studies = sequences as f64 * self.batch.mean_length();
+        forecast::memory(self.config, self.batch, studies, processes, self.of_pairs)
+    }
+}
+
+pub fn write(measured: &Measured, folder: &Path) -> medst::Result<()> {
+    let mut config = Config::default();
+    config.train.precision = Precision::BFloat16;
+    let batch = measured.studies.studies();
+    let parts = measured.pairs.iter().filter(|own| own.rows < own.studies);
+    let largest = parts.max_by(|a, b| a.studies.total_cmp(&b.studies));
+    let of_pairs = largest.map_or(0.0, |own| own.bytes / (4.0 * own.rows * own.studies));
+    let case = Case { config: &config, batch: &batch, of_pairs };
+    let clusters = machines::clusters();
+
+    let mut text = String::from("<!-- made by `make scale` -->\n");
+    let mut out = |part: String| text += &part;
+    out(volume_table(&case));
+    out(here_tables(measured)?);
+    out(pairs_table(measured));
+    out(machines_table(&clusters));
+    out(weak_table(&case, &clusters));
+    out(parts_table(&case, &clusters[0]));
+    out(strong_table(&case, &clusters));
+    out(reached_table(&case));
+    out(memory_table(&case));
+
+    let save = |name: &str, drawn: String| {
+        let path = folder.join(name);
+        std::fs::write(&path, drawn).map_err(medst::Error::io(&path))
+    };
+    save("tables.md", text)?;
+    save("measured.svg", draw_here(measured)?)?;
+    save("weak.svg", draw_weak(&case, &clusters, Pairs::Shared, "Weak scaling (predicted)"))?;
+    save(
+        "weak-alike.svg",
+        draw_weak(&case, &clusters, Pairs::Alike, "Weak scaling if every GPU computed all pairs (predicted)"),
+    )?;
+    save("parts.svg", draw_parts(&case, &clusters[0]))?;
+    save("strong.svg", draw_strong(&case, &clusters))?;
+    save("memory.svg", draw_memory(&case))
+}
+
+fn table(title: &str, head: &[&str], rows: Vec<Vec<String>>) -> String {
+    let mut text = format!("\n### {title}\n\n| {} |\n|{}\n", head.join(" | "), "---|".repeat(head.len()));
+    for row in rows {
+        let _ = writeln!(text, "| {} |", row.join(" | "));
+    }
+    text
+}
+
+fn percent(value: f64) -> String {
+    format!("{:.0} %", 100.0 * value)
+}
+
+fn milliseconds(seconds: f64) -> String {
+    let value = 1e3 * seconds;
+    if value < 10.0 { format!("{value:.2}") } else { draw::thousands(value.round() as u64) }
+}
+
+fn megabytes(bytes: f64) -> String {
+    format!("{:.1}", bytes / 1e6)
+}
+
+fn volume_table(case: &Case) -> String {
+    let config = case.config;
+    let element = 4.0;
+    let buckets = volume::buckets(&config.model);
+    let statistics = volume::statistics(config);
+    let studies = OWN as f64 * case.batch.mean_length();
+    let embeddings = 2.0 * element * studies * config.model.projection.embedding as f64;
+    let largest = *buckets.iter().max().unwrap_or(&0) as f64 * element;
+    table(
+        "Volume of a step at full size (derived)",
+        &["what", "collectives", "MB"],
+        vec![
+            vec![
+                format!(
+                    "gradients ({} parameters, largest bucket {} MB, the last one)",
+                    volume::parameters(&config.model),
+                    megabytes(largest)
+                ),
+                buckets.len().to_string(),
+                megabytes(buckets.iter().sum::<u64>() as f64 * element),
+            ],
+            vec![
+                "batch statistics".into(),
+                statistics.len().to_string(),
+                format!("{:.3}", statistics.iter().sum::<u64>() as f64 / 1e6),
+            ],
+            vec![
+                format!("embeddings and their gradient, for {studies:.0} studies in the batch"),
+                "2".into(),
+                format!("{:.3}", 2.0 * embeddings / 1e6),
+            ],
+            vec!["losses and accuracies, whether to stop".into(), "2".into(), "0.000".into()],
+        ],
+    )
+}
+
+fn here_tables(measured: &Measured) -> medst::Result<String> {
+    let mut text = format!("\n{}, {}.\n", measured.machine, measured.date);
+    let links = measured.collectives.iter().map(|own| {
+        let network = here::network(measured, own.processes);
+        let worst = own.sums.iter().map(|&(bytes, seconds)| network.sum(bytes, own.processes) / seconds);
+        let (low, high) = worst.fold((f64::MAX, 0.0f64), |(low, high), ratio| (low.min(ratio), high.max(ratio)));
+        vec![
+            own.processes.to_string(),
+            format!("{:.1}", 1e6 * own.sums[0].1),
+            format!("{:.2}", network.inside.bandwidth / 1e9),
+            format!("{low:.2} to {high:.2}"),
+        ]
+    });
+    text += &table(
+        "Sums of tensors among processes that do nothing else (measured)",
+        &[
+            "processes",
+            "of one number, µs",
+            "bandwidth of a ring's link, GB/s",
+            "model over measured, 4 bytes to 96 MiB",
+        ],
+        links.collect(),
+    );
+    for model in &measured.models {
+        let (overhead, per_study) = model.line();
+        let rows = model.compared(measured)?.into_iter().map(|own| {
+            let step = own.predicted;
+            let passed = step.statistics + step.gathering + step.exposed;
+            vec![
+                own.processes.to_string(),
+                format!("{:.2}", model.slowdown(own.processes)),
+                milliseconds(step.compute + step.pairs),
+                milliseconds(step.imbalance),
+                milliseconds(passed),
+                milliseconds(step.seconds()),
+                milliseconds(own.measured),
+                format!("{:+.0} %", 100.0 * (step.seconds() / own.measured - 1.0)),
+            ]
+        });
+        text += &table(
+            &format!(
+                "{}: overhead {} ms, {} ms a study (measured, one process)",
+                model.name,
+                milliseconds(overhead),
+                milliseconds(per_study)
+            ),
+            &[
+                "processes",
+                "slower beside others (measured)",
+                "work",
+                "waiting for the slowest",
+                "passing",
+                "step, predicted, ms",
+                "step, measured, ms",
+                "off",
+            ],
+            rows.collect(),
+        );
+    }
+    Ok(text)
+}
+
+fn pairs_table(measured: &Measured) -> String {
+    let rows = measured.pairs.iter().map(|own| {
+        let matrix = 4.0 * own.rows * own.studies;
+        vec![
+            draw::thousands(own.studies as u64),
+            draw::thousands(own.rows as u64),
+            milliseconds(own.seconds),
+            format!("{:.2}", own.bytes / 1e9),
+            format!("{:.1}", own.bytes / matrix),
+        ]
+    });
+    table(
+        "The loss over all pairs, forward and backward (measured on the CPU, one thread)",
+        &["studies", "of them own", "ms", "GB", "matrices at once"],
+        rows.collect(),
+    )
+}
+
+fn machines_table(clusters: &[Cluster]) -> String {
+    let rows = clusters
+        .iter()
+        .map(|own| vec![own.name.to_string(), own.source.to_string(), format!("{:.0}", own.memory / 1e9)])
+        .collect();
+    table("Machines (published)", &["name", "source", "GB of a GPU"], rows)
+}
+
+fn weak_table(case: &Case, clusters: &[Cluster]) -> String {
+    let mut rows = Vec::new();
+    for (pairs, says) in [(Pairs::Shared, "shared out, as it is"), (Pairs::Alike, "all on every GPU")] {
+        for cluster in clusters {
+            let mut row = vec![cluster.name.to_string(), says.to_string()];
+            row.extend(GPUS.iter().map(|&processes| percent(case.weak(cluster, processes, pairs))));
+            rows.push(row);
+        }
+    }
+    let numbers: Vec<String> = GPUS.iter().map(|&own| draw::thousands(own)).collect();
+    let head: Vec<&str> = ["machine", "pairs"].into_iter().chain(numbers.iter().map(String::as_str)).collect();
+    table(&format!("Weak scaling, {OWN} sequences a GPU: efficiency by GPUs (predicted)"), &head, rows)
+}
+
+fn parts_table(case: &Case, cluster: &Cluster) -> String {
+    let rows = GPUS.iter().map(|&processes| {
+        let step = case.step(cluster, OWN * processes as usize, processes, Pairs::Shared);
+        let parts = parts(&step).map(milliseconds);
+        let studies = (OWN as f64 * case.batch.mean_length() * processes as f64).round() as u64;
+        let all = [draw::thousands(processes), draw::thousands(studies)];
+        all.into_iter().chain(parts).chain([milliseconds(step.seconds())]).collect()
+    });
+    let head: Vec<&str> = ["GPUs", "batch"].into_iter().chain(PARTS).chain(["step"]).collect();
+    table(&format!("Where the milliseconds go, {} (predicted)", cluster.name), &head, rows.collect())
+}
+
+const PARTS: [&str; 6] = ["work", "slowest share", "statistics", "embeddings", "gradients left", "all pairs"];
+
+fn parts(step: &Step) -> [f64; 6] {
+    [step.compute, step.imbalance, step.statistics, step.gathering, step.exposed, step.pairs]
+}
+
+fn strong_table(case: &Case, clusters: &[Cluster]) -> String {
+    let rows = clusters.iter().map(|cluster| {
+        let of = |processes: u64| case.step(cluster, WHOLE, processes, Pairs::Shared).seconds();
+        let mut row = vec![cluster.name.to_string()];
+        row.extend(
+            GPUS.iter()
+                .filter(|&&own| own <= 1024)
+                .map(|&own| format!("{} ({})", milliseconds(of(own)), percent(of(8) * 8.0 / (of(own) * own as f64)))),
+        );
+        row
+    });
+    let numbers: Vec<String> = GPUS.iter().filter(|&&own| own <= 1024).map(|&own| draw::thousands(own)).collect();
+    let head: Vec<&str> = std::iter::once("machine").chain(numbers.iter().map(String::as_str)).collect();
+    let studies = (WHOLE as f64 * case.batch.mean_length()).round() as u64;
+    let title = format!(
+        "Strong scaling, {} sequences in all ({} studies): ms a step, efficiency over 8 GPUs (predicted)",
+        draw::thousands(WHOLE as u64),
+        draw::thousands(studies)
+    );
+    table(&title, &head, rows.collect())
+}
+
+/// What the assumed share of the matrix rate changes.
+fn reached_table(case: &Case) -> String {
+    let rows = [0.2, 0.35, 0.5].map(|reached| {
+        let mut cluster = machines::clusters().remove(0);
+        cluster.device.rate *= reached / machines::REACHED;
+        cluster.device.precise_rate *= reached / machines::REACHED;
+        let cells = [8, 64, 512, 4096].map(|own| percent(case.weak(&cluster, own, Pairs::Shared)));
+        let alone = case.step(&cluster, OWN, 1, Pairs::Shared).seconds();
+        let studies = OWN as f64 * case.batch.mean_length() / alone;
+        [vec![percent(reached), draw::thousands(studies.round() as u64)], cells.to_vec()].concat()
+    });
+    table(
+        "How the assumed share of the matrix rate changes it, H100, InfiniBand NDR (predicted)",
+        &["share reached", "studies/s, one GPU", "8", "64", "512", "4,096"],
+        rows.to_vec(),
+    )
+}
+
+fn memory_table(case: &Case) -> String {
+    let rows = GPUS.iter().map(|&processes| {
+        let parts = case.memory(OWN * processes as usize, processes);
+        let all: f64 = parts.iter().sum();
+        let cells = parts.into_iter().chain([all]).map(|bytes| format!("{:.1}", bytes / 1e9));
+        std::iter::once(draw::thousands(processes)).chain(cells).collect()
+    });
+    table(
+        &format!(
+            "Memory of a process, {OWN} sequences a GPU, GB (predicted; {:.1} matrices of the own studies' pairs at once: measured)",
+            case.of_pairs
+        ),
+        &["GPUs", "weights, moments", "gradients, buckets", "activations", "all pairs", "together"],
+        rows.collect(),
+    )
+}
+
+fn draw_here(measured: &Measured) -> medst::Result<String> {
+    let mut lines = Vec::new();
+    let (mut low, mut high) = (f64::MAX, 0.0f64);
+    for (number, model) in measured.models.iter().enumerate() {
+        let compared = model.compared(measured)?;
+        let colour = COLOURS[[0, 2, 5][number % 3]];
+        for own in &compared {
+            low = low.min(own.measured.min(own.predicted.seconds()));
+            high = high.max(own.measured.max(own.predicted.seconds()));
+        }
+        let points =
+            |of: &dyn Fn(&here::Compared) -> f64| compared.iter().map(|own| (own.processes as f64, of(own))).collect();
+        lines.push(Line {
+            name: format!("{}, measured", model.name),
+            points: points(&|own| own.measured),
+            dashed: false,
+            colour,
+        });
+        lines.push(Line {
+            name: "predicted".into(),
+            points: points(&|own| own.predicted.seconds()),
+            dashed: true,
+            colour,
+        });
+    }
+    let says = |seconds: f64| {
+        if seconds < 0.999 { format!("{} ms", (1e3 * seconds).round()) } else { format!("{} s", seconds.round()) }
+    };
+    let y = Axis::decades("a step", low, high, says);
+    Ok(draw::lines("One batch shared out on two cores", &Axis::doubling("processes", 1, 4), &y, &lines, None))
+}
+
+fn draw_weak(case: &Case, clusters: &[Cluster], pairs: Pairs, title: &str) -> String {
+    let lines: Vec<Line> = clusters
+        .iter()
+        .zip(COLOURS)
+        .map(|(cluster, colour)| {
+            let points = GPUS.iter().map(|&own| (own as f64, case.weak(cluster, own, pairs))).collect();
+            Line { name: cluster.name.into(), points, dashed: pairs == Pairs::Alike, colour }
+        })
+        .collect();
+    draw::lines(title, &Axis::doubling("GPUs", 8, 4096), &Axis::share("studies/s a GPU, of one alone"), &lines, None)
+}
+
+fn draw_parts(case: &Case, cluster: &Cluster) -> String {
+    let columns: Vec<Column> = GPUS
+        .iter()
+        .map(|&own| {
+            let step = case.step(cluster, OWN * own as usize, own, Pairs::Shared);
+            Column { name: draw::thousands(own), parts: parts(&step).map(|seconds| 1e3 * seconds).to_vec() }
+        })
+        .collect();
+    let y = even("ms a step", 200.0, 50.0);
+    draw::stacks(
+        &format!("Where a step goes as the batch grows (predicted), {}", cluster.name),
+        "GPUs",
+        &y,
+        &PARTS,
+        &columns,
+        None,
+    )
+}
+
+fn even(name: &'static str, high: f64, step: f64) -> Axis {
+    let ticks =
+        (0..=(high / step) as u32).map(|n| f64::from(n) * step).map(|value| (value, format!("{value}"))).collect();
+    Axis { name, low: 0.0, high, ticks, logarithmic: false }
+}
+
+fn draw_strong(case: &Case, clusters: &[Cluster]) -> String {
+    let gpus: Vec<u64> = GPUS.into_iter().filter(|&own| own <= 1024).collect();
+    let mut lines: Vec<Line> = clusters
+        .iter()
+        .zip(COLOURS)
+        .map(|(cluster, colour)| {
+            let of = |own: u64| case.step(cluster, WHOLE, own, Pairs::Shared).seconds();
+            let points = gpus.iter().map(|&own| (own as f64, of(8) / of(own))).collect();
+            Line { name: cluster.name.into(), points, dashed: false, colour }
+        })
+        .collect();
+    let ideal = gpus.iter().map(|&own| (own as f64, own as f64 / 8.0)).collect();
+    lines.push(Line { name: "ideal".into(), points: ideal, dashed: true, colour: "#444" });
+    let title = format!("{} sequences in all (predicted)", draw::thousands(WHOLE as u64));
+    let y = Axis { low: 1.0, high: 128.0, ..Axis::doubling("times as fast as 8 GPUs", 1, 128) };
+    draw::lines(&title, &Axis::doubling("GPUs", 8, 1024), &y, &lines, None)
+}
+
+fn draw_memory(case: &Case) -> String {
+    let names = ["weights, moments", "gradients, buckets", "activations", "all pairs"];
+    let columns: Vec<Column> = GPUS
+        .iter()
+        .map(|&own| {
+            let parts = case.memory(OWN * own as usize, own);
+            Column { name: draw::thousands(own), parts: parts.map(|bytes| bytes / 1e9).to_vec() }
+        })
+        .collect();
+    let y = even("GB of a process", 120.0, 20.0);
+    draw::stacks("Memory as the batch grows (predicted)", "GPUs", &y, &names, &columns, Some((80.0, "80 GB")))
+}

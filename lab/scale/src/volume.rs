@@ -1,0 +1,191 @@
+//! What processes pass to each other, derived from the configuration: what [`Traffic`] counts, before anything runs.
+//!
+//! A step of a model with heads of hidden width `h` and embedding width `D`, numbers of `e` bytes, on a batch of `B` studies:
+//!
+//! | what | collectives | bytes |
+//! |---|---|---|
+//! | gradients, a bucket a stage | one sum for each of `1 + (blocks + 2) + (layers + 1)` | `e` · parameters |
+//! | batch statistics: four heads with two normalisations; sums and rows, then squares; forward and backward | 32 sums | `16 e (h + D + 1)` |
+//! | global embeddings of images and reports | one gathering | `2 e B D` |
+//! | their gradient from the loss over all pairs | one sum | `2 e B D` |
+//! | the local and the global loss, two accuracies | one sum | `4 e` |
+//! | whether to stop | one sum | 8 |
+//!
+//! All but the first and the last are there once for each batch of an accumulated step. The bytes are those of the tensors; what
+//! a network moves depends on the algorithm ([`forecast`](crate::forecast)).
+
+use medst::distributed::Traffic;
+use medst::config::Config;
+use medst::model::config::ModelConfig;
+use medst::model::parameters::at_least_float;
+use medst::train::log::Parts;
+
+/// Numbers that parts of a batch add up to: local and global loss, two accuracies.
+pub(super) const LOSSES: u64 = 4;
+
+/// Projection heads: of images, patches, reports and words.
+const HEADS: u64 = 4;
+
+/// Bytes of a number in gradients, statistics and embeddings.
+pub(super) fn element(config: &Config) -> u64 {
+    at_least_float(config.train.precision.kind()).elt_size_in_bytes() as u64
+}
+
+/// Parameters in each bucket of gradients, in the order in which they are sent: heads, the image encoder's stages from the last to the first, the
+/// report encoder's.
+pub fn buckets(config: &ModelConfig) -> Vec<u64> {
+    let number = |value: i64| value as u64;
+    let linear = |inputs: u64, outputs: u64| inputs * outputs + outputs;
+    let (image, text) = (&config.image, &config.text);
+    let (hidden, embedding) = (number(config.projection.hidden), number(config.projection.embedding));
+    let attention = |width: u64| linear(width, 3 * width) + linear(width, width);
+    let perceptron = |width: u64, inner: u64| linear(width, inner) + linear(inner, width);
+
+    let head = |width: u64| linear(width, hidden) + 2 * hidden + linear(hidden, embedding);
+    let (of_image, of_text) = (number(image.width), number(text.width));
+    let importance = linear(embedding, 2 * embedding);
+    let heads = 2 * head(of_image) + 2 * head(of_text) + 2 * importance;
+
+    let expert = 2 * of_image + perceptron(of_image, number(image.mlp));
+    let block = 2 * of_image + attention(of_image) + 2 * expert;
+    // Class token and positions; three channels of a patch, and a bias.
+    let patches = of_image * (2 + number(image.patches())) + linear(3 * number(image.patch * image.patch), of_image);
+
+    let layer = attention(of_text) + perceptron(of_text, number(text.intermediate)) + 4 * of_text;
+    let words = of_text * (number(text.vocabulary) + number(text.max_positions) + 2);
+
+    let images = std::iter::once(2 * of_image).chain((0..image.depth).map(|_| block)).chain([patches]);
+    let reports = (0..text.layers).map(|_| layer).chain([words]);
+    std::iter::once(heads).chain(images).chain(reports).collect()
+}
+
+/// Trainable parameters.
+pub fn parameters(config: &ModelConfig) -> u64 {
+    buckets(config).iter().sum()
+}
+
+/// Running means and variances: two normalisations a head.
+fn running(config: &ModelConfig) -> u64 {
+    HEADS * 2 * (config.projection.hidden + config.projection.embedding) as u64
+}
+
+/// Elements of each sum of one normalisation of `width` columns, in the order of a forward pass: columns and rows, squares.
+fn of_statistics(width: i64) -> [u64; 2] {
+    [width as u64 + 1, width as u64]
+}
+
+/// The sums of the batch statistics of one batch, bytes each: as many in the backward pass.
+pub fn statistics(config: &Config) -> Vec<u64> {
+    let projection = &config.model.projection;
+    let head = [projection.hidden, projection.embedding].into_iter().flat_map(of_statistics);
+    let forward: Vec<u64> = head.map(|elements| elements * element(config)).collect();
+    forward.repeat(2 * HEADS as usize)
+}
+
+/// Bytes of a study's global embeddings, of its image and of its report.
+pub(super) fn embeddings(config: &Config) -> u64 {
+    2 * element(config) * config.model.projection.embedding as u64
+}
+
+/// One optimiser step.
+///
+/// * `batches`: studies of each of its batches; several where the run accumulates.
+pub fn step(config: &Config, batches: &[u64]) -> Traffic {
+    let e = element(config);
+    let statistics = statistics(config);
+    let batch = Traffic {
+        sums: statistics.len() as u64 + 2,
+        summed_bytes: statistics.iter().sum::<u64>() + LOSSES * e,
+        gathers: 1,
+        ..Traffic::default()
+    };
+    let embeddings = batches.iter().sum::<u64>() * embeddings(config);
+    let buckets = buckets(&config.model);
+    let gradients = Traffic {
+        sums: buckets.len() as u64 + 1,
+        summed_bytes: buckets.iter().sum::<u64>() * e + embeddings + 8,
+        gathered_bytes: embeddings,
+        ..Traffic::default()
+    };
+    batch * batches.len() as u64 + gradients
+}
+
+/// Until the first step: all processes compare their configurations and take over weights, moments, statistics and the place of
+/// the run, and the moving average of weights and statistics where there is one.
+pub fn start(config: &Config) -> Traffic {
+    let (parameters, running) = (parameters(&config.model), running(&config.model));
+    let averages = u64::from(config.train.average > 0.0);
+    Traffic {
+        broadcasts: 3 + HEADS * 4 + averages,
+        broadcast_bytes: (3 * parameters + running + averages * (parameters + running)) * element(config),
+        messages: 3,
+        ..Traffic::default()
+    }
+}
+
+/// A validation of `studies`.
+pub fn validation(config: &Config, studies: u64) -> Traffic {
+    let counts = Traffic { messages: 1, ..Traffic::default() };
+    if studies == 0 {
+        return counts;
+    }
+    let losses = Parts::default().named().len() as u64;
+    counts
+        + Traffic {
+            // Losses, and the hits of both retrievals.
+            sums: 2,
+            summed_bytes: 8 * (losses + 2),
+            gathers: 2,
+            gathered_bytes: studies * embeddings(config),
+            ..Traffic::default()
+        }
+}
+
+/// A checkpoint: whether all hold the same weights.
+pub fn checkpoint() -> Traffic {
+    Traffic { messages: 1, ..Traffic::default() }
+}
+
+/// Behind the last checkpoint: nobody leaves before it is written.
+pub fn end() -> Traffic {
+    Traffic { messages: 1, ..Traffic::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use medst::train::reduce::Part;
+    use medst::model::MedSt;
+    use medst::model::config::Lateral;
+    use tch::{Device, Kind};
+
+    #[test]
+    fn buckets_are_those_of_the_model() {
+        let mut small = ModelConfig::default();
+        (small.image.size, small.image.width, small.image.heads, small.image.mlp, small.image.depth) =
+            (64, 24, 2, 40, 3);
+        (small.text.width, small.text.heads, small.text.intermediate, small.text.layers) = (20, 2, 36, 2);
+        (small.text.vocabulary, small.projection.hidden, small.projection.embedding) = (50, 28, 12);
+        let ignored = ModelConfig { lateral: Lateral::Ignored, ..small.clone() };
+        for config in [ModelConfig::default(), small, ignored] {
+            let model = MedSt::unwritten(&config, Device::Cpu, Kind::Float).unwrap();
+            let last = config.image.depth as usize + 1;
+            let count = |part: &Part| {
+                let own = model.parameters().iter().filter(|own| Part::of(&own.name, last) == *part);
+                own.map(|own| own.tensor.numel() as u64).sum()
+            };
+            assert_eq!(buckets(&config), Part::all(&model).iter().map(count).collect::<Vec<u64>>());
+            assert_eq!(model.buffers().iter().map(|own| own.tensor.numel() as u64).sum::<u64>(), running(&config));
+        }
+    }
+
+    #[test]
+    fn accumulated_batches_share_the_gradients() {
+        let config = Config::default();
+        let [one, two] = [&[10][..], &[4, 6]].map(|batches| step(&config, batches));
+        assert_eq!(one.gathered_bytes, two.gathered_bytes);
+        assert_eq!(two.sums - one.sums, 34);
+        let statistics = 16 * 4 * (2048 + 128 + 1);
+        assert_eq!(one.summed_bytes, 4 * parameters(&config.model) + statistics + 10 * 1024 + 16 + 8);
+    }
+}
