@@ -84,7 +84,6 @@ impl Engine {
 impl Engine {
     /// * `device`: `auto`, `cpu`, `cuda`; `window`: `declared`, `reference`; `batch`: pictures computed at once.
     #[staticmethod]
-    #[expect(clippy::too_many_arguments, reason = "the options of a model, called from one place")]
     fn open(
         py: Python<'_>,
         path: PathBuf,
