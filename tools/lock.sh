@@ -14,6 +14,7 @@ rm tools/libtorch.in
 lock 3.11 tools/deny
 lock 3.11 tools/s3_server
 lock 3.11 tools/dicom_peer
+lock 3.11 tools/mlflow_check
 lock 3.10 python/requirements-build
 lock 3.11 python/requirements-test
 lock 3.11 benches/peer/requirements

@@ -135,6 +135,8 @@ pub struct TrainConfig {
     pub keep_best: usize,
     /// Optimiser steps between lines of the log.
     pub log_every: u64,
+    /// An MLflow file store that the run is logged to as well, such as `mlruns`.
+    pub mlflow: Option<PathBuf>,
     /// On what terms others may use the weights; written into them.
     pub licence: Option<String>,
 }
@@ -156,6 +158,7 @@ impl Default for TrainConfig {
             patience: 5,
             keep_best: 5,
             log_every: 10,
+            mlflow: None,
             licence: None,
         }
     }

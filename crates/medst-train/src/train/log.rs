@@ -1,4 +1,4 @@
-//! What a run reports: JSON lines for programs, TensorBoard events for eyes.
+//! What a run reports: JSON lines for programs, TensorBoard events and MLflow's file store for eyes.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
@@ -9,7 +9,10 @@ use medst_data::files::whole;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
+use super::mlflow;
+use super::summary::Ending;
 use super::tensorboard::EventWriter;
+use crate::config::Config;
 use crate::eval::result::Task;
 use crate::loss::Losses;
 use crate::{Error, Result};
@@ -212,6 +215,7 @@ pub struct Log {
     path: PathBuf,
     lines: File,
     events: EventWriter,
+    store: Option<mlflow::Run>,
 }
 
 /// The file of JSON lines in a run's folder.
@@ -219,7 +223,8 @@ pub const METRICS: &str = "metrics.jsonl";
 
 impl Log {
     /// Opens the logs of a run; lines after `step` (of a run that went further than its checkpoint) are cut off.
-    pub fn open(folder: &Path, step: u64) -> Result<Log> {
+    pub fn open(config: &Config, step: u64) -> Result<Log> {
+        let folder = &config.train.output;
         let path = folder.join(METRICS);
         let mut kept = read(&path)?;
         kept.retain(|entry| entry.step() <= step);
@@ -227,12 +232,28 @@ impl Log {
         whole::write(&path, text.as_bytes())?;
         let lines = OpenOptions::new().append(true).open(&path).map_err(Error::io(&path))?;
         let events = EventWriter::create(folder, now() as u64, step + 1).map_err(Error::io(folder))?;
-        Ok(Log { path, lines, events })
+        let store = config.train.mlflow.as_ref();
+        let store = store.map(|store| mlflow::Run::open(store, config, step, milliseconds())).transpose()?;
+        Ok(Log { path, lines, events, store })
     }
 
     pub fn write(&mut self, entry: &Entry) -> Result<()> {
         self.lines.write_all(line(entry).as_bytes()).map_err(Error::io(&self.path))?;
-        self.events.scalars(entry.step(), now(), &entry.scalars()).map_err(Error::io(&self.path))
+        let scalars = entry.scalars();
+        self.events.scalars(entry.step(), now(), &scalars).map_err(Error::io(&self.path))?;
+        self.store.as_mut().map_or(Ok(()), |store| store.write(entry.step(), milliseconds(), &scalars))
+    }
+
+    /// Notes how the run ended, where a store wants to know.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn close(&self, ending: Ending) -> Result<()> {
+        let status = match ending {
+            Ending::Finished | Ending::Converged => mlflow::Status::Finished,
+            Ending::Stopped => mlflow::Status::Killed,
+        };
+        self.store.as_ref().map_or(Ok(()), |store| store.close(status, milliseconds()))
     }
 }
 
@@ -251,6 +272,10 @@ pub fn read(path: &Path) -> Result<Vec<Entry>> {
 
 fn line(entry: &Entry) -> String {
     serde_json::to_string(entry).unwrap_or_default() + "\n"
+}
+
+fn milliseconds() -> u64 {
+    (1000.0 * now()) as u64
 }
 
 fn now() -> f64 {

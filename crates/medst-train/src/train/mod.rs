@@ -27,6 +27,7 @@ pub mod lanes;
 pub mod loader;
 pub mod log;
 pub mod loss_scale;
+pub mod mlflow;
 pub mod optimizer;
 pub mod recompute;
 pub mod reduce;
@@ -146,7 +147,7 @@ pub fn pretrain_together(
         // Only now: a start that fails leaves no folder that would stand in the way of the next one.
         folder.begin(config)?;
     }
-    let mut log = if group.leads() { Some(Log::open(&config.train.output, state.step)?) } else { None };
+    let mut log = if group.leads() { Some(Log::open(config, state.step)?) } else { None };
     let schedule = Schedule {
         max: config.optimizer.lr,
         min: config.optimizer.min_lr,
@@ -290,6 +291,9 @@ pub fn pretrain_together(
     }
     if !group.leads() {
         return Ok(None);
+    }
+    if let Some(log) = &log {
+        log.close(ending)?;
     }
     let summary = RunSummary::read(&config.train.output, ending, total)?;
     Ok(Some(RunSummary { traffic, ..summary }))

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Has MLflow's library read what a run writes with train.mlflow. Installs it into .venv-mlflow (PyPI, 90 MB).
+#   tools/mlflow_check.sh          MEDST: the program, by default target/release/medst
+set -euo pipefail
+cd "$(dirname "$0")/.."
+stamp=.venv-mlflow/installed
+if ! cmp -s tools/mlflow_check.txt "$stamp"; then
+  rm -rf .venv-mlflow
+  python3 -m venv .venv-mlflow
+  .venv-mlflow/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement tools/mlflow_check.txt
+  cp tools/mlflow_check.txt "$stamp"
+fi
+medst=${MEDST:-target/release/medst}
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+"$medst" --quiet phantom "$folder/cohort" --subjects 20 --size 112 > /dev/null
+"$medst" --quiet prepare table "$folder/cohort/studies.csv" --image-size 112 --out "$folder/corpus" > /dev/null
+"$medst" --quiet pretrain configs/tiny.toml --set data.corpus="$folder/corpus" --set train.output="$folder/run" \
+  --set train.mlflow="$folder/mlruns" --set train.max_steps=6 --set train.validate_every=3 > /dev/null
+# MLflow keeps its file store for who asks for it by this variable.
+MLFLOW_ALLOW_FILE_STORE=true .venv-mlflow/bin/python - "$folder" <<'PYTHON'
+import json
+import sys
+
+from mlflow.tracking import MlflowClient
+
+folder = sys.argv[1]
+client = MlflowClient(f"file://{folder}/mlruns")
+(experiment,) = [own for own in client.search_experiments() if own.name == "medst"]
+(run,) = client.search_runs([experiment.experiment_id])
+assert (run.info.run_name, run.info.status) == ("run", "FINISHED"), run.info
+assert run.data.params["train.max_steps"] == "6", run.data.params
+with open(f"{folder}/run/metrics.jsonl", encoding="utf-8") as file:
+    lines = [json.loads(line) for line in file]
+for kind in ("train", "validate"):
+    ours = [(own["step"], own["total"]) for own in lines if own["kind"] == kind]
+    read = [(own.step, own.value) for own in client.get_metric_history(run.info.run_id, f"{kind}/total")]
+    assert ours == read, (ours, read)
+    print(f"{kind}/total: {len(read)} values as in metrics.jsonl")
+print(f"{len(run.data.params)} parameters, {len(run.data.metrics)} metrics")
+PYTHON
