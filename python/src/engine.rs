@@ -13,6 +13,7 @@ use medst::infer::ground::ground;
 use medst::infer::zero_shot::probabilities;
 use medst::infer::{Limits, Sight, Text, Views};
 use medst::{Error, Result};
+use medst_data::hub;
 use medst_data::image::Decoding;
 use medst_data::image::dicom::Window;
 use pyo3::prelude::*;
@@ -83,7 +84,15 @@ impl Engine {
 impl Engine {
     /// * `device`: `auto`, `cpu`, `cuda`; `window`: `declared`, `reference`; `batch`: pictures computed at once.
     #[staticmethod]
-    fn open(py: Python<'_>, path: PathBuf, device: &str, exact: bool, window: &str, batch: usize) -> PyResult<Engine> {
+    fn open(
+        py: Python<'_>,
+        path: PathBuf,
+        device: &str,
+        exact: bool,
+        window: &str,
+        batch: usize,
+        show: Option<Py<PyAny>>,
+    ) -> PyResult<Engine> {
         let device = match (device, (device != "cpu").then(medst::device::cuda).flatten()) {
             ("auto" | "cpu", None) => Device::Cpu,
             ("auto" | "cuda", Some(found)) => found,
@@ -95,7 +104,8 @@ impl Engine {
             "reference" => Window::Reference,
             _ => return Err(errors::input(py, format!("window=\"{window}\": expected declared or reference"))),
         };
-        let engine = task::run(py, None, move |_| {
+        let engine = task::run(py, show.as_ref(), move |watched| {
+            let path = hub::local_with(&path, watched)?;
             let mut engine = medst::infer::Engine::open(&path, device)?;
             engine.limits = Limits { images: batch.max(1), ..Limits::default() };
             engine.set_decoding(Decoding { exact, window });

@@ -127,3 +127,16 @@ fn what_is_no_graph_is_refused() {
     assert!(err.contains("file"), "{err}");
     assert_eq!(std::fs::read_to_string(at.join("file")).unwrap(), "not a folder");
 }
+
+#[cfg(not(feature = "hub"))]
+#[test]
+fn without_model_hubs_a_name_says_how_to_build_them_in() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in [&["inspect", "hf://a/b"][..], &["convert", "text=hf://a/b", "--out", "model"]] {
+        let (_, err) = run(folder.path(), arguments, 2);
+        assert!(
+            err.contains("hf://a/b: this medst was built without model hubs") && err.contains("medst-cli/hub"),
+            "{err}"
+        );
+    }
+}

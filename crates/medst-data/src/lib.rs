@@ -12,6 +12,7 @@ pub mod corpus;
 pub mod error;
 pub mod files;
 pub mod gather;
+pub mod hub;
 pub mod image;
 pub mod import;
 pub mod input;

@@ -169,7 +169,7 @@ impl Default for TrainConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct InitConfig {
     /// Whatever `medst convert` reads, one or several that hold different parts (`image=FILE`, `text=FILE` take one side of a
-    /// file); what none of them holds, and everything where there is none, is random.
+    /// file, `hf://OWNER/NAME` one of a model hub); what none of them holds, and everything where there is none, is random.
     #[serde(deserialize_with = "one_or_many")]
     pub weights: Vec<Input>,
     /// What is taken of it.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use medst_data::corpus::{Corpus, Manifest};
 use medst_data::gather::is_corpus;
+use medst_data::hub;
 use serde::Serialize;
 use tch::Tensor;
 
@@ -51,6 +52,7 @@ pub enum Inspected {
 /// # Errors
 /// Says what was looked for.
 pub fn inspect(path: &Path) -> Result<Inspected> {
+    let path = &*hub::local(path)?;
     let owned = path.to_path_buf();
     if is_corpus(path) {
         let corpus = Corpus::open(path)?;

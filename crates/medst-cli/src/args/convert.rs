@@ -8,8 +8,9 @@ use medst::convert::Input;
 #[derive(Debug, Args)]
 pub struct Convert {
     /// Files or folders of weights: a run or model of medst, a checkpoint of the reference implementation or of MGCA,
-    /// a vision transformer of timm (DeiT, MAE, DINOv2) or of transformers (ViT, RAD-DINO), or a BERT. Several are
-    /// combined into one model; image=FILE and text=FILE take only one side of a file.
+    /// a vision transformer of timm (DeiT, MAE, DINOv2) or of transformers (ViT, RAD-DINO), or a BERT; or any of these
+    /// on a model hub, as hf://OWNER/NAME[@REVISION]. Several are combined into one model; image=FILE and text=FILE
+    /// take only one side of a file.
     #[arg(required = true, value_name = "[image=|text=]FILE")]
     pub inputs: Vec<Input>,
     /// Folder to create; with --to reference, the file.
@@ -44,7 +45,7 @@ pub struct Convert {
     /// Replace the result of an earlier conversion.
     #[arg(long)]
     pub overwrite: bool,
-    /// Store 16 bits per value (float16), which halves the file. Requires --to medst.
+    /// Store 16 bits per value (float16), which halves the file. Requires --to medst or --to hub.
     #[arg(long)]
     pub half: bool,
     /// Store 8 bits per weight of the encoders in ONNX graphs, which then compute in 8 bits (docs/onnx.md states what
@@ -98,4 +99,6 @@ pub enum TargetName {
     Transformers,
     /// A folder of graphs for ONNX Runtime, OpenVINO and browsers.
     Onnx,
+    /// A model folder of medst with a model card (README.md), to be uploaded to a model hub.
+    Hub,
 }

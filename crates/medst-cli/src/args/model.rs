@@ -26,7 +26,8 @@ pub enum PrecisionName {
 /// The model, and how it computes.
 #[derive(Debug, Args)]
 pub struct UseModel {
-    /// The model: a run, a checkpoint, a weight file, or the name of a built-in model (phantom).
+    /// The model: a run, a checkpoint, a weight file, the name of a built-in model (phantom), or a model on a hub
+    /// (hf://OWNER/NAME[@REVISION]).
     #[arg(long)]
     pub model: PathBuf,
     #[command(flatten)]

@@ -16,13 +16,11 @@ pub fn run(arguments: &Convert, output: &Output) -> Result<()> {
     if let Some(pixels) = pixels.filter(|pixels| pixels.deviation.iter().any(|&value| value <= 0.0)) {
         return Err(Error::Config(format!("--pixel-std {:?}: must be greater than 0", pixels.deviation)).into());
     }
-    for (flag, given, only) in
-        [("--half", arguments.half, TargetName::Medst), ("--int8", arguments.int8, TargetName::Onnx)]
-    {
-        if given && arguments.to != only {
-            let only = format!("{only:?}").to_lowercase();
-            return Err(Error::Config(format!("{flag} needs --to {only}")).into());
-        }
+    if arguments.half && !matches!(arguments.to, TargetName::Medst | TargetName::Hub) {
+        return Err(Error::Config("--half needs --to medst or --to hub".into()).into());
+    }
+    if arguments.int8 && arguments.to != TargetName::Onnx {
+        return Err(Error::Config("--int8 needs --to onnx".into()).into());
     }
     let request = Request {
         inputs: arguments.inputs.clone(),
@@ -32,6 +30,7 @@ pub fn run(arguments: &Convert, output: &Output) -> Result<()> {
             TargetName::Reference => Target::Reference,
             TargetName::Transformers => Target::Transformers,
             TargetName::Onnx => Target::Onnx,
+            TargetName::Hub => Target::Hub,
         },
         config: arguments.config.clone(),
         overrides: arguments.overrides.clone(),
@@ -43,5 +42,12 @@ pub fn run(arguments: &Convert, output: &Output) -> Result<()> {
         half: arguments.half,
         int8: arguments.int8,
     };
-    output.show(&convert(&request)?)
+    let conversion = convert(&request)?;
+    if request.to == Target::Hub {
+        // Beside the checksums of the folder, because its author goes on with it.
+        let path = request.out.join("README.md");
+        let text = medst::card::for_hub(&request.out, &request.inputs)?;
+        std::fs::write(&path, text).map_err(Error::io(&path))?;
+    }
+    output.show(&conversion)
 }

@@ -41,6 +41,7 @@ pub fn run(arguments: Arguments, typed: Vec<String>) -> Result<()> {
     progress::catch_interrupt()?;
     let output = Output { json: arguments.json, typed };
     let reporter = Reporter::new(arguments.quiet);
+    medst_data::hub::report_to(Box::new(Reporter::new(arguments.quiet)));
     match arguments.command {
         Command::Phantom(arguments) => phantom::run(&arguments, &output, &reporter),
         Command::Prepare { source } => prepare::run(&source, &output, &reporter),

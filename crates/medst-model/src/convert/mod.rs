@@ -228,6 +228,9 @@ impl fmt::Display for Conversion {
             Target::Reference => "a checkpoint with the names of the reference implementation",
             Target::Transformers => "a folder for transformers",
             Target::Onnx => "a folder of ONNX graphs",
+            Target::Hub => {
+                "a folder for a model hub; fill in its README.md, then: huggingface-cli upload OWNER/NAME FOLDER"
+            }
         };
         writeln!(f, "written    {}: {what}", self.out.display())?;
         write!(f, "{}", self.model)?;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use medst_data::hub;
 use serde::Serialize;
 use tch::{Kind, Tensor};
 
@@ -133,12 +134,12 @@ pub struct Source {
 }
 
 impl Source {
-    /// Reads what an input names: a file, or a folder of ours, of transformers or of timm. A folder may hold several.
+    /// Reads what an input names: a file, a folder of ours, of transformers or of timm, or such a folder at a model hub. A folder may hold several.
     ///
     /// # Errors
     /// Names the file and says what about it is unreadable, unknown, or computed in another way than here.
     pub fn read(input: &Input) -> Result<Vec<Source>> {
-        let path = &input.path;
+        let path = &*hub::local(&input.path)?;
         let mut sources = if path.join(transformers::REST).exists() {
             transformers::read(path)?
         } else if path.is_dir() {
@@ -366,8 +367,9 @@ impl Source {
     /// # Errors
     /// A file that cannot be read.
     pub fn origin(&self) -> Result<Origin> {
+        let own = || self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         Ok(Origin {
-            file: self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+            file: hub::named(&self.path).unwrap_or_else(own),
             format: self.dialect.label().into(),
             sha256: builtin::checksum(&self.path)?,
         })

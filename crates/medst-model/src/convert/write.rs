@@ -33,6 +33,7 @@ const FILES: &[&str] = &[
     "report_encoder/config.json",
     "report_encoder/tokenizer_config.json",
     "report_encoder/vocab.txt",
+    "README.md",
 ];
 
 /// What is written.
@@ -48,6 +49,8 @@ pub enum Target {
     Transformers,
     /// A folder of graphs that ONNX Runtime and OpenVINO run.
     Onnx,
+    /// A folder of ours with its vocabulary, for a model hub; the command adds its card as `README.md`.
+    Hub,
 }
 
 /// Writes a model; what stood at `out` is replaced only when everything is written.
@@ -68,7 +71,7 @@ pub fn write(
     check_free(out, overwrite)?;
     if matches!(target, Target::Reference | Target::Transformers) && model.config.image.stem == StemKind::Convolutions {
         return Err(Error::Config(
-            "a model with a convolutional stem (model.image.stem) can only be written with --to medst or --to onnx: \
+            "a model with a convolutional stem (model.image.stem) can only be written with --to medst, --to hub or --to onnx: \
              vision transformers of other programs have none"
                 .into(),
         ));
@@ -93,7 +96,7 @@ pub fn write(
             let path = staged.path().join(CARD);
             let text = serde_json::to_string_pretty(card).expect("a card has no keys but text");
             fs::write(&path, text).map_err(Error::io(&path))?;
-            if pieces.checksum() != WordPiece::bert_cased().checksum() {
+            if target == Target::Hub || pieces.checksum() != WordPiece::bert_cased().checksum() {
                 transformers::write_vocabulary(&staged.path().join(VOCABULARY), pieces)?;
             }
             Vec::new()

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use medst_data::files::sums::{Sums, check_found};
+use medst_data::hub;
 use medst_data::report::WordPiece;
 use tch::Device;
 
@@ -25,7 +26,7 @@ pub struct OpenedModel {
 }
 
 /// Reads only what a model is: `path` may be a run (its best checkpoint, else its last), a checkpoint, or a
-/// `model.safetensors` in one.
+/// `model.safetensors` in one; or a name at a model hub ([`medst_data::hub`]).
 ///
 /// # Errors
 /// Says what was looked for where.
@@ -33,6 +34,7 @@ pub fn read_card(path: &Path) -> Result<(PathBuf, ModelCard)> {
     if let Some(builtin) = builtin::named(path) {
         return Ok((path.to_path_buf(), builtin.card()?));
     }
+    let path = &*hub::local(path)?;
     let candidates =
         [path.join("best"), path.join("last"), path.to_path_buf(), path.parent().unwrap_or(path).to_path_buf()];
     let folder = candidates.into_iter().find(|folder| folder.join(CARD).exists() && folder.join(MODEL).exists());
@@ -50,7 +52,7 @@ pub fn read_card(path: &Path) -> Result<(PathBuf, ModelCard)> {
     Ok((folder, card))
 }
 
-/// Opens a model for use: one that is part of the program, by its name; a run, a checkpoint or a model file of ours, or a checkpoint with the reference's names (which
+/// Opens a model for use: one that is part of the program, or of a model hub ([`medst_data::hub`]), by its name; a run, a checkpoint or a model file of ours, or a checkpoint with the reference's names (which
 /// gets its sizes from its shapes and the reference's semantics).
 ///
 /// What its folder has checksums of is checked.
@@ -72,6 +74,7 @@ pub fn open_model_in(path: &Path, device: Device, precision: Precision) -> Resul
         model.load_tensors(&builtin.tensors()?)?;
         return Ok(OpenedModel { model, card, pieces, path: path.to_path_buf(), checksum: builtin::checksum(path)? });
     }
+    let path = &*hub::local(path)?;
     if path.is_file() && path.file_name().is_none_or(|name| name != MODEL) {
         let file = TensorFile::read(path)?;
         let (model, _) = reference::load(&file, device, precision.kind())?;

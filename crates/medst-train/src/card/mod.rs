@@ -14,6 +14,7 @@ use medst_data::corpus::Corpus;
 use medst_data::gather::is_corpus;
 
 use crate::Result;
+use crate::convert::Input;
 
 /// The card of a corpus, a run, a model or a checkpoint.
 ///
@@ -26,6 +27,20 @@ pub fn of(path: &Path, results: Option<&Path>) -> Result<String> {
         return Ok(data::card(&Corpus::open(path)?, path));
     }
     model::card(path, results)
+}
+
+/// The card of a model that was made for a hub.
+///
+/// * `inputs`: what it was made from; of a single one, its training is told.
+///
+/// # Errors
+/// Files that cannot be read.
+pub fn for_hub(folder: &Path, inputs: &[Input]) -> Result<String> {
+    let run = match inputs {
+        [Input { side: None, path }] => path,
+        _ => folder,
+    };
+    model::described(folder, run, None)
 }
 
 /// The Croissant metadata of a corpus.

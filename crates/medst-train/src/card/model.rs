@@ -13,7 +13,31 @@ use crate::train::{CONFIG, Ending, RunSummary};
 
 const TEMPLATE: &str = include_str!("../../assets/model-card.md");
 
+/// Licences by the names that model hubs give them; all others are `other` there.
+const HUB_LICENCES: [&str; 15] = [
+    "agpl-3.0",
+    "apache-2.0",
+    "bsd-2-clause",
+    "bsd-3-clause",
+    "cc-by-4.0",
+    "cc-by-nc-4.0",
+    "cc-by-nc-nd-4.0",
+    "cc-by-nc-sa-4.0",
+    "cc-by-nd-4.0",
+    "cc-by-sa-4.0",
+    "cc0-1.0",
+    "gpl-3.0",
+    "isc",
+    "lgpl-3.0",
+    "mit",
+];
+
 pub fn card(path: &Path, results: Option<&Path>) -> Result<String> {
+    described(path, path, results)
+}
+
+/// * `run`: where its training is told.
+pub fn described(path: &Path, run: &Path, results: Option<&Path>) -> Result<String> {
     let (folder, card) = read_card(path)?;
     let weights = builtin::weights_of(&folder);
     let file = TensorFile::read(&weights)?;
@@ -26,7 +50,7 @@ pub fn card(path: &Path, results: Option<&Path>) -> Result<String> {
     Ok(fill(
         TEMPLATE,
         &[
-            ("licence_tag", card.licence.as_ref().map_or("unknown".into(), |licence| licence.to_lowercase())),
+            ("licence_tag", licence_tag(card.licence.as_deref())),
             ("name", name(path)),
             ("embedding", card.model.projection.embedding.to_string()),
             ("version", env!("CARGO_PKG_VERSION").into()),
@@ -48,11 +72,22 @@ pub fn card(path: &Path, results: Option<&Path>) -> Result<String> {
             ("weights_sha256", checksum),
             ("origin", origin(&card)),
             ("training_data", training_data(&card)),
-            ("training", training(path)?),
-            ("evaluation", evaluation(path, results)?),
+            ("training", training(run)?),
+            ("evaluation", evaluation(run, results)?),
             ("licence", card.licence.clone().unwrap_or_else(|| not_stated.into())),
         ],
     ))
+}
+
+/// A licence in the header that model hubs read.
+fn licence_tag(licence: Option<&str>) -> String {
+    let Some(licence) = licence else { return "unknown".into() };
+    let choices: Vec<String> = licence.split(" OR ").map(|name| name.trim().to_lowercase()).collect();
+    match choices.iter().all(|name| HUB_LICENCES.contains(&name.as_str())) {
+        true if choices.len() == 1 => choices[0].clone(),
+        true => format!("[{}]", choices.join(", ")),
+        false => "other".into(),
+    }
 }
 
 fn origin(card: &ModelCard) -> String {
@@ -138,4 +173,22 @@ fn evaluation(path: &Path, results: Option<&Path>) -> Result<String> {
         );
     }
     Ok(parts.join("\n\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::licence_tag;
+
+    #[test]
+    fn hubs_read_licences_by_their_own_names() {
+        for (licence, tag) in [
+            (None, "unknown"),
+            (Some("CC-BY-4.0"), "cc-by-4.0"),
+            (Some("MIT OR Apache-2.0"), "[mit, apache-2.0]"),
+            (Some("MIT OR mine"), "other"),
+            (Some("PhysioNet: ask\nus"), "other"),
+        ] {
+            assert_eq!(licence_tag(licence), tag);
+        }
+    }
 }

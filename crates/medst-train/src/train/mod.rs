@@ -44,6 +44,7 @@ pub mod watch;
 use std::time::Instant;
 
 use medst_data::corpus::Corpus;
+use medst_data::hub;
 use medst_data::progress::Progress;
 use medst_data::ranks;
 use medst_data::report::WordPiece;
@@ -483,7 +484,7 @@ fn initialise(model: &mut MedSt, config: &Config, progress: &dyn Progress) -> Re
         let [input] = inputs.as_slice() else {
             return Err(Error::Config("init.take = \"encoders\" takes those of one file in init.weights".into()));
         };
-        model.load_encoders(&TensorFile::read(&input.path)?)?;
+        model.load_encoders(&TensorFile::read(&hub::local_weights(&input.path)?)?)?;
         progress.note(&format!("started from the encoders of {input}"));
         return convert::origins(inputs);
     }
