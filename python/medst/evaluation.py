@@ -91,7 +91,7 @@ def evaluate(
     ----------
     task
         ``"all"``, or one or more of ``temporal-image``, ``temporal-sentence``, ``zero-shot``, ``linear-probe``, ``retrieval``,
-        ``progression``, ``sequence-order``, ``grounding`` (the last from a model only).
+        ``progression``, ``sequence-order``, ``series-questions``, ``grounding`` (the last from a model only).
     embeddings
         A model; or embeddings of the frontal (and lateral) images: ``[n, D]`` in the order of the whole corpus, with a row of NaN for a
         study without an embedding; or a mapping from study ID to vector.

@@ -53,11 +53,12 @@ pub enum Task {
     Retrieval,
     Progression,
     SequenceOrder,
+    SeriesQuestions,
     Grounding,
 }
 
 impl Task {
-    pub const ALL: [Task; 8] = [
+    pub const ALL: [Task; 9] = [
         Task::TemporalImage,
         Task::TemporalSentence,
         Task::ZeroShot,
@@ -65,6 +66,7 @@ impl Task {
         Task::Retrieval,
         Task::Progression,
         Task::SequenceOrder,
+        Task::SeriesQuestions,
         Task::Grounding,
     ];
 
@@ -78,6 +80,7 @@ impl Task {
             Task::Retrieval => "retrieval",
             Task::Progression => "progression",
             Task::SequenceOrder => "sequence-order",
+            Task::SeriesQuestions => "series-questions",
             Task::Grounding => "grounding",
         }
     }
@@ -92,6 +95,7 @@ impl Task {
             Task::Retrieval => "Retrieval",
             Task::Progression => "Progression by text prototypes",
             Task::SequenceOrder => "Order of sequences",
+            Task::SeriesQuestions => "Questions about series",
             Task::Grounding => "Phrase grounding",
         }
     }
@@ -102,7 +106,7 @@ impl Task {
             Task::TemporalImage | Task::LinearProbe => true,
             Task::TemporalSentence | Task::ZeroShot | Task::Retrieval => asked == Protocol::Reference,
             Task::Progression | Task::Grounding => asked == Protocol::Literature,
-            Task::SequenceOrder => false,
+            Task::SequenceOrder | Task::SeriesQuestions => false,
         };
         if has { asked } else { Protocol::Strict }
     }
@@ -417,6 +421,7 @@ impl TaskResult {
                 (&["image to report"], &["right order preferred to a shuffled one"]),
                 (&["within images"], &["nearest study is next in time"]),
             ],
+            Task::SeriesQuestions => &[(&["all"], &["accuracy"])],
             Task::Grounding => &[
                 (&["all phrases", "words"], &["contrast-to-noise ratio, signed"]),
                 (&["all phrases", "words"], &["AUROC of pixels"]),

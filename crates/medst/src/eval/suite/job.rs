@@ -3,9 +3,11 @@
 use std::collections::{BTreeSet, HashMap};
 
 use medst_data::corpus::Corpus;
+use medst_data::import::mi_cxr::QUESTIONS;
 use medst_data::import::ms_cxr_t::{PAIRS, SENTENCES};
 use medst_data::split::Split;
 
+use super::questions::questions;
 use super::truth::{self, FindingLabels, PairTruth, PhraseBoxes, SentenceTruth, Skipped, skip};
 use crate::embed::heat::{HeatMap, Likeness, Query};
 use crate::eval::Vectors;
@@ -17,8 +19,8 @@ use crate::eval::result::{Protocol, Task, TaskResult};
 use crate::eval::subgroups::Subgroups;
 use crate::eval::tasks::{
     BinaryFinding, ByFinding, Grounding, LinearProbe, PhraseProgression, Phrases, ProbeData, ProbeTruth, Progression,
-    Prototypes, Region, Retrieval, RetrievalData, SentencePairs, SequenceData, SequenceOrder, TemporalImage,
-    TemporalSentence, ZeroShot, words,
+    Prototypes, Question, QuestionVectors, Region, Retrieval, RetrievalData, SentencePairs, SequenceData,
+    SequenceOrder, SeriesQuestions, TemporalImage, TemporalSentence, ZeroShot, words,
 };
 use crate::{Error, Result};
 
@@ -70,6 +72,7 @@ enum Kind {
     Retrieval(Vec<FindingLabels>),
     LinearProbe(ProbePlan),
     SequenceOrder(Vec<Vec<usize>>),
+    SeriesQuestions(Vec<Question>),
     Grounding(Vec<PhraseBoxes>),
     /// With phrases that the picture does not show, which have no boxes.
     GroundingVariants(Vec<PhraseBoxes>),
@@ -101,7 +104,10 @@ impl Job {
         let corpus = context.corpus;
         let table = |name: &str| match corpus.table(name) {
             Ok(Some(table)) => Ok(table),
-            Ok(None) => Err(format!("the corpus has no {name}.csv (create one with medst prepare ms-cxr-t)")),
+            Ok(None) => {
+                let source = if name == QUESTIONS { "mi-cxr" } else { "ms-cxr-t" };
+                Err(format!("the corpus has no {name}.csv (create one with medst prepare {source})"))
+            }
             Err(error) => Err(error.to_string()),
         };
         let findings = |skipped: &mut Skipped| truth::findings(corpus, &context.part, skipped);
@@ -137,6 +143,13 @@ impl Job {
                     return Err("no subject has a sequence of three or more studies".into());
                 }
                 Kind::SequenceOrder(sequences)
+            }
+            Task::SeriesQuestions => {
+                let found = questions(corpus, &table(QUESTIONS)?, &mut skipped)?;
+                if found.is_empty() {
+                    return Err("no usable question".into());
+                }
+                Kind::SeriesQuestions(found)
             }
             Task::Grounding => {
                 let boxes = truth::phrase_boxes(corpus, &context.part, context.seen, &mut skipped);
@@ -175,6 +188,7 @@ impl Job {
             Kind::ZeroShot(_) | Kind::Retrieval(_) => context.part.clone(),
             Kind::LinearProbe(plan) => plan.rows.clone(),
             Kind::SequenceOrder(sequences) => sequences.iter().flatten().copied().collect(),
+            Kind::SeriesQuestions(questions) => questions.iter().flat_map(|own| &own.rows).copied().collect(),
             Kind::TemporalSentence(_) | Kind::Grounding(_) | Kind::GroundingVariants(_) => Vec::new(),
         }
     }
@@ -197,6 +211,12 @@ impl Job {
                 .collect(),
             Kind::PhraseProgression(pairs) => {
                 pairs.findings.iter().flat_map(|(name, _)| prompts::progression(name)).flatten().collect()
+            }
+            Kind::SeriesQuestions(questions) => {
+                let findings: BTreeSet<&String> = questions.iter().flat_map(Question::findings).collect();
+                let of = |finding: &&String| [prompts::positive(finding), prompts::negative(finding)];
+                let own = findings.iter().flat_map(of).flatten();
+                own.chain(questions.iter().flat_map(Question::texts).cloned()).collect()
             }
             _ => Vec::new(),
         }
@@ -312,6 +332,12 @@ impl Job {
                 let data = sequence_data(corpus, sequences, encoded.studies, &mut skipped)?;
                 SequenceOrder { bootstrap, by }.evaluate(&data)?
             }
+            Kind::SeriesQuestions(questions) => {
+                let whole = |own: &Question| own.rows.iter().all(|&row| usable(images, row, "image", &mut skipped));
+                let questions: Vec<Question> = questions.into_iter().filter(whole).collect();
+                let vectors = question_vectors(&questions, images, encoded)?;
+                SeriesQuestions { bootstrap, by }.evaluate(&questions, &vectors)?
+            }
             Kind::Grounding(boxes) => {
                 let likenesses = [Likeness::default()];
                 let regions = regions(corpus, &boxes, encoded.encoder, &likenesses);
@@ -418,6 +444,25 @@ fn sequence_data(
         subjects: rows.iter().map(|&row| corpus.studies()[row].subject.0.clone()).collect(),
         rows,
     })
+}
+
+/// What the questions compare.
+fn question_vectors(questions: &[Question], images: &Placed, encoded: &Encoded<'_>) -> Result<QuestionVectors> {
+    let mut vectors = QuestionVectors::default();
+    for row in questions.iter().flat_map(|own| &own.rows) {
+        vectors.images.entry(*row).or_insert_with(|| images.select(&[*row]).unit().into_values());
+    }
+    for finding in questions.iter().flat_map(Question::findings) {
+        if !vectors.findings.contains_key(finding) {
+            let [positive, negative] = [prompts::positive(finding), prompts::negative(finding)];
+            let both = [encoded.of_texts(positive)?, encoded.of_texts(negative)?];
+            vectors.findings.insert(finding.clone(), both);
+        }
+    }
+    for text in questions.iter().flat_map(Question::texts) {
+        vectors.texts.insert(text.clone(), encoded.of_texts([text])?.unit().into_values());
+    }
+    Ok(vectors)
 }
 
 /// Boxes with their heat maps by each likeness, some at a time.

@@ -4,8 +4,10 @@
 //! |---|---|
 //! | [`truth`] | what a corpus knows |
 //! | `job` | a task on a corpus |
+//! | `questions` | the questions of a corpus |
 
 mod job;
+mod questions;
 pub mod truth;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
