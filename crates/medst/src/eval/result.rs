@@ -48,6 +48,7 @@ impl Protocol {
 pub enum Task {
     TemporalImage,
     TemporalSentence,
+    TemporalTransfer,
     ZeroShot,
     LinearProbe,
     Retrieval,
@@ -58,9 +59,10 @@ pub enum Task {
 }
 
 impl Task {
-    pub const ALL: [Task; 9] = [
+    pub const ALL: [Task; 10] = [
         Task::TemporalImage,
         Task::TemporalSentence,
+        Task::TemporalTransfer,
         Task::ZeroShot,
         Task::LinearProbe,
         Task::Retrieval,
@@ -75,6 +77,7 @@ impl Task {
         match self {
             Task::TemporalImage => "temporal-image",
             Task::TemporalSentence => "temporal-sentence",
+            Task::TemporalTransfer => "temporal-transfer",
             Task::ZeroShot => "zero-shot",
             Task::LinearProbe => "linear-probe",
             Task::Retrieval => "retrieval",
@@ -90,6 +93,7 @@ impl Task {
         match self {
             Task::TemporalImage => "Temporal image classification",
             Task::TemporalSentence => "Temporal sentence similarity",
+            Task::TemporalTransfer => "Temporal image classification, from one source to another",
             Task::ZeroShot => "Zero-shot classification",
             Task::LinearProbe => "Image classification by linear probe",
             Task::Retrieval => "Retrieval",
@@ -106,7 +110,7 @@ impl Task {
             Task::TemporalImage | Task::LinearProbe => true,
             Task::TemporalSentence | Task::ZeroShot | Task::Retrieval => asked == Protocol::Reference,
             Task::Progression | Task::Grounding => asked == Protocol::Literature,
-            Task::SequenceOrder | Task::SeriesQuestions => false,
+            Task::SequenceOrder | Task::SeriesQuestions | Task::TemporalTransfer => false,
         };
         if has { asked } else { Protocol::Strict }
     }
@@ -421,6 +425,9 @@ impl TaskResult {
                 (&["image to report"], &["right order preferred to a shuffled one"]),
                 (&["within images"], &["nearest study is next in time"]),
             ],
+            Task::TemporalTransfer => {
+                &[(ANY, &["macro accuracy, concatenation"]), (ANY, &["macro accuracy, difference"])]
+            }
             Task::SeriesQuestions => &[(&["all"], &["accuracy"])],
             Task::Grounding => &[
                 (&["all phrases", "words"], &["contrast-to-noise ratio, signed"]),

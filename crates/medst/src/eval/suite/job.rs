@@ -8,6 +8,7 @@ use medst_data::import::ms_cxr_t::{PAIRS, SENTENCES};
 use medst_data::split::Split;
 
 use super::questions::questions;
+use super::transfer::{TransferTruth, transfer};
 use super::truth::{self, FindingLabels, PairTruth, PhraseBoxes, SentenceTruth, Skipped, skip};
 use crate::embed::heat::{HeatMap, Likeness, Query};
 use crate::eval::Vectors;
@@ -20,7 +21,7 @@ use crate::eval::subgroups::Subgroups;
 use crate::eval::tasks::{
     BinaryFinding, ByFinding, Grounding, LinearProbe, PhraseProgression, Phrases, ProbeData, ProbeTruth, Progression,
     Prototypes, Question, QuestionVectors, Region, Retrieval, RetrievalData, SentencePairs, SequenceData,
-    SequenceOrder, SeriesQuestions, TemporalImage, TemporalSentence, ZeroShot, words,
+    SequenceOrder, SeriesQuestions, TemporalImage, TemporalSentence, TemporalTransfer, TransferData, ZeroShot, words,
 };
 use crate::{Error, Result};
 
@@ -65,6 +66,7 @@ pub struct Job {
 
 enum Kind {
     TemporalImage(PairTruth),
+    TemporalTransfer(TransferTruth),
     Progression(PairTruth),
     PhraseProgression(PairTruth),
     TemporalSentence(SentenceTruth),
@@ -113,6 +115,7 @@ impl Job {
         let findings = |skipped: &mut Skipped| truth::findings(corpus, &context.part, skipped);
         let kind = match task {
             Task::TemporalImage => Kind::TemporalImage(truth::pairs(corpus, &table(PAIRS)?, &mut skipped)?),
+            Task::TemporalTransfer => Kind::TemporalTransfer(transfer(corpus, &table(PAIRS)?, &mut skipped)?),
             Task::Progression => {
                 let mut pairs = truth::pairs(corpus, &table(PAIRS)?, &mut skipped)?;
                 pairs.findings.iter_mut().for_each(|finding| finding.0 = words(&finding.0));
@@ -185,6 +188,7 @@ impl Job {
             Kind::TemporalImage(pairs) | Kind::Progression(pairs) | Kind::PhraseProgression(pairs) => {
                 pairs.studies.iter().flatten().copied().collect()
             }
+            Kind::TemporalTransfer(truth) => truth.pairs.studies.iter().flatten().copied().collect(),
             Kind::ZeroShot(_) | Kind::Retrieval(_) => context.part.clone(),
             Kind::LinearProbe(plan) => plan.rows.clone(),
             Kind::SequenceOrder(sequences) => sequences.iter().flatten().copied().collect(),
@@ -249,6 +253,10 @@ impl Job {
             Kind::TemporalImage(pairs) => {
                 let pairs = image_pairs(pairs, images, corpus, &mut skipped)?;
                 TemporalImage { protocol, bootstrap, by }.evaluate(&pairs)?
+            }
+            Kind::TemporalTransfer(truth) => {
+                let data = transfer_data(truth, images, corpus, &mut skipped)?;
+                TemporalTransfer { bootstrap, by }.evaluate(&data)?
             }
             Kind::Progression(pairs) => {
                 let pairs = image_pairs(pairs, images, corpus, &mut skipped)?;
@@ -384,6 +392,25 @@ fn image_pairs(truth: PairTruth, images: &Placed, corpus: &Corpus, skipped: &mut
         findings: truth.findings.iter().map(courses).collect(),
         previous: images.select(&previous),
         current: images.select(&current),
+    })
+}
+
+fn transfer_data(
+    truth: TransferTruth,
+    images: &Placed,
+    corpus: &Corpus,
+    skipped: &mut Skipped,
+) -> Result<TransferData> {
+    let TransferTruth { pairs, sources, findings } = truth;
+    let kept: Vec<usize> = (0..pairs.studies.len())
+        .filter(|&n| pairs.studies[n].iter().all(|&row| usable(images, row, "image", skipped)))
+        .collect();
+    let pairs = image_pairs(PairTruth { findings: Vec::new(), ..pairs }, images, corpus, &mut Skipped::new())?;
+    let of_kept = |(name, classes): (String, Vec<_>)| (name, kept.iter().map(|&n| classes[n]).collect());
+    Ok(TransferData {
+        pairs,
+        sources: kept.iter().map(|&n| sources[n].clone()).collect(),
+        findings: findings.into_iter().map(of_kept).collect(),
     })
 }
 
