@@ -48,9 +48,9 @@ fn graded(cohort: &Path) {
 fn what_is_said_of_series_is_calibrated_on_some_patients_and_holds_on_others() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
-    for (name, seed) in [("some", "31"), ("others", "32")] {
+    for (name, subjects, seed) in [("some", "240", "31"), ("others", "120", "32")] {
         let layouts = ["--layout", "table,mimic-cxr-jpg,ms-cxr-t"];
-        let cohort = ["-q", "phantom", name, "--subjects", "160", "--size", "96", "--seed", seed];
+        let cohort = ["-q", "phantom", name, "--subjects", subjects, "--size", "96", "--seed", seed];
         run(at, &[&cohort[..], &layouts[..]].concat(), 0);
         graded(&at.join(name));
         let (table, corpus) = (format!("{name}/table/graded.csv"), format!("{name}-series"));
@@ -60,7 +60,7 @@ fn what_is_said_of_series_is_calibrated_on_some_patients_and_holds_on_others() {
     run(at, &[&["-q", "prepare", "ms-cxr-t", "some/ms-cxr-t"], &images[..]].concat(), 0);
     let compare = |arguments: &[&'static str]| [&["compare"], arguments, &["--model", "phantom"]].concat();
 
-    // Four of the five findings of so few pairs cannot be calibrated; the exit code says so.
+    // One of the five findings has too few pairs of a course; the exit code says so.
     let fitted = json(at, &compare(&["pairs", "some-series", "--fit-calibration", "c.json"]), 1);
     let series = &fitted["series"];
     assert_eq!(series["source"], "some-series");
@@ -141,7 +141,7 @@ fn questions_about_series_and_courses_from_source_to_source_are_a_command_each()
     };
     let answered = eval("series-questions", "questions", &["--by", "view"]);
     let all = figure(&answered, "all", "accuracy");
-    assert_eq!(all["chance"], 0.2);
+    assert!((all["chance"].as_f64().unwrap() - 0.2).abs() < 1e-9, "{all}");
     assert!(all["value"].as_f64().unwrap() > 0.4 && all["interval"].is_array(), "{all}");
     assert_eq!(all["published"][0]["value"], 0.418);
     assert_eq!(all["by"][0]["column"], "view");
