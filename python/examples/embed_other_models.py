@@ -108,17 +108,18 @@ def biovil_t(arguments: argparse.Namespace) -> Encoder:
     from health_multimodal.image.model.types import ImageEncoderType
 
     if arguments.random:
-        from health_multimodal.image.model.model import MultiImageModel
-
-        model: ImageModel = MultiImageModel(ImageEncoderType.RESNET50_MULTI_IMAGE.value, joint_feature_size=128)
+        model = ImageModel(img_encoder_type=ImageEncoderType.RESNET50_MULTI_IMAGE, joint_feature_size=128)
     else:
         model = get_biovil_t_image_encoder()
     model.eval()
 
     def images(current: torch.Tensor, previous: list[torch.Tensor | None]) -> torch.Tensor:
-        # A batch has a previous image for each study or for none.
-        rows = [model(one[None], None if before is None else before[None]) for one, before in zip(current, previous)]
-        return torch.cat([row.projected_global_embedding for row in rows])
+        rows = []
+        # A batch has a previous image for each study or for none. The published model's own call takes no previous image; its encoder does.
+        for one, before in zip(current, previous):
+            states = model.encoder(one[None], None if before is None else before[None], return_patch_embeddings=True)
+            rows.append(model.forward_post_encoder(*states).projected_global_embedding)
+        return torch.cat(rows)
 
     return Encoder(448, (0.0,) * 3, (1.0,) * 3, images)
 

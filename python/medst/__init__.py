@@ -44,6 +44,9 @@ _PLACES = {
     "Figure": "medst.evaluation",
     "Classification": "medst.results",
     "Comparison": "medst.results",
+    "FindingChange": "medst.results",
+    "FindingSeries": "medst.results",
+    "Series": "medst.results",
     "Grounding": "medst.results",
 }
 

@@ -44,7 +44,10 @@ from medst.model import Model as Model
 from medst.model import load as load
 from medst.results import Classification as Classification
 from medst.results import Comparison as Comparison
+from medst.results import FindingChange as FindingChange
+from medst.results import FindingSeries as FindingSeries
 from medst.results import Grounding as Grounding
+from medst.results import Series as Series
 from medst.study import Study as Study
 
 __version__: str

@@ -39,6 +39,9 @@ class Figure:
     #: Number of rows it is computed from.
     rows: int
     undefined: str | None
+    #: For each column of ``by=``: ``{"column", "parts", "gap"}``, as in ``results.json``; each part has ``name``, ``value``, ``interval``,
+    #: ``rows``, ``subjects`` and ``small`` (fewer than 20 subjects).
+    by: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ def evaluate(
     split: Literal["train", "validate", "test", "all"] | None = None,
     protocol: Literal["strict", "reference", "literature"] = "strict",
     label: str | None = None,
+    by: str | Sequence[str] = (),
     replicates: int = 1000,
     seed: int = 0,
     progress: Progress = None,
@@ -90,8 +94,8 @@ def evaluate(
     Parameters
     ----------
     task
-        ``"all"``, or one or more of ``temporal-image``, ``temporal-sentence``, ``zero-shot``, ``linear-probe``, ``retrieval``,
-        ``progression``, ``sequence-order``, ``grounding`` (the last from a model only).
+        ``"all"``, or one or more of ``temporal-image``, ``temporal-sentence``, ``temporal-transfer``, ``zero-shot``, ``linear-probe``,
+        ``retrieval``, ``progression``, ``sequence-order``, ``series-questions``, ``grounding`` (the last from a model only).
     embeddings
         A model; or embeddings of the frontal (and lateral) images: ``[n, D]`` in the order of the whole corpus, with a row of NaN for a
         study without an embedding; or a mapping from study ID to vector.
@@ -108,6 +112,9 @@ def evaluate(
         ``"strict"``, ``"reference"`` for what the reference implementation computes, or ``"literature"`` for what later papers compute.
     label
         Label that a linear probe learns; by default chosen from the labels of the corpus.
+    by
+        Columns, such as ``"sex"`` or ``["age", "view"]``, by whose values every figure is broken down, with the largest gap:
+        ``Figure.by``.
     replicates, seed
         Number of replicates and seed of the bootstrap over subjects.
 
@@ -116,7 +123,7 @@ def evaluate(
     medst.InputError
         A task that was requested by name cannot be evaluated on the corpus, or vectors do not fit.
     """
-    asked = _asked(task, split, protocol, label, replicates, seed)
+    asked = _asked(task, split, protocol, label, by, replicates, seed)
     show = shown(progress)
     try:
         if isinstance(embeddings, Model):
@@ -142,20 +149,29 @@ def evaluate(
 
 def evaluation_texts(task: str | Sequence[str], corpus: Corpus, **options: Any) -> list[str]:
     """Returns the texts that tasks compare, which a text encoder must embed for :func:`evaluate`. Takes the options of that function."""
-    defaults = {"split": None, "protocol": "strict", "label": None, "replicates": 0, "seed": 0}
+    defaults = {"split": None, "protocol": "strict", "label": None, "by": (), "replicates": 0, "seed": 0}
     unknown = set(options) - set(defaults)
     if unknown:
         raise TypeError(f"evaluation_texts() got unexpected arguments {sorted(unknown)}")
     return native.evaluation_texts(_asked(task, **{**defaults, **options}), corpus._corpus)
 
 
-def _asked(task: str | Sequence[str], split: str | None, protocol: str, label: str | None, replicates: int, seed: int) -> dict[str, Any]:
+def _asked(
+    task: str | Sequence[str],
+    split: str | None,
+    protocol: str,
+    label: str | None,
+    by: str | Sequence[str],
+    replicates: int,
+    seed: int,
+) -> dict[str, Any]:
     tasks = [task] if isinstance(task, str) else list(task)
     return {
         "tasks": [] if "all" in tasks else tasks,
         "protocol": protocol,
         "split": split,
         "label": label,
+        "by": [by] if isinstance(by, str) else list(by),
         "replicates": replicates,
         "seed": seed,
     }
@@ -204,6 +220,7 @@ def _figures(details: dict[str, Any]) -> list[Figure]:
             unit=own["unit"],
             rows=own["rows"],
             undefined=own.get("undefined"),
+            by=own.get("by", []),
         )
         for corpus in details["corpora"]
         for result in corpus["tasks"]

@@ -19,7 +19,7 @@ from medst import results
 from medst._engine import native, tensor
 from medst._errors import InputError, MissingFileError
 from medst._progress import Progress, shown
-from medst.results import Classification, Comparison, Grounding
+from medst.results import Classification, Comparison, FindingChange, Grounding, Series
 from medst.study import Picture, Study, View, given
 
 PathLike = Union[str, "os.PathLike[str]"]
@@ -275,11 +275,76 @@ class Model:
 
         Returns
         -------
-        Changes of findings, similarities, and the most probable order in time; ``print`` shows a table.
+        Changes of findings from step to step and over the whole series (where each is seen first and where it is worst), similarities,
+        and the most probable order in time; ``print`` shows a table.
         """
-        points = [given(point, f"time_points[{n}]", view) for n, point in enumerate(time_points)]
-        if all(point["day"] is not None for point in points):
-            points.sort(key=lambda point: point["day"])
+        points = _by_day([given(point, f"time_points[{n}]", view) for n, point in enumerate(time_points)])
+        return self._compare(points, findings, calibration)
+
+    def change(
+        self,
+        current: Picture | tuple[Picture, Picture] | Study,
+        previous: Picture | tuple[Picture, Picture] | Study,
+        findings: Sequence[str] = FINDINGS,
+        *,
+        calibration: PathLike | None = None,
+        view: View = "auto",
+    ) -> list[FindingChange]:
+        """Returns how findings changed from the previous image to the current one, as :meth:`compare` does for any number of time points.
+
+        Parameters
+        ----------
+        current, previous
+            The later and the earlier image, pair of views, or study of the same subject.
+        findings, calibration, view
+            As in :meth:`compare`.
+
+        Returns
+        -------
+        A :class:`medst.FindingChange` for each finding, in order. ``towards_worse`` is above 0 if the current image is worse; with a
+        calibration, ``courses`` are the probabilities of improving, stable and worsening.
+
+        Raises
+        ------
+        medst.InputError
+            Both have a ``day``, and that of ``current`` is the earlier one.
+        """
+        points = [given(previous, "previous", view), given(current, "current", view)]
+        days = [point["day"] for point in points]
+        if None not in days and days[0] > days[1]:
+            raise InputError(f"current is of day {days[1]}, before previous of day {days[0]}; exchange them")
+        return self._compare(points, findings, calibration).steps[0].findings
+
+    def embed_series(
+        self, time_points: Sequence[Picture | tuple[Picture, Picture] | Study], *, view: View = "auto", progress: Progress = None
+    ) -> Series:
+        """Embeds the time points of one subject in time order.
+
+        Parameters
+        ----------
+        time_points
+            As in :meth:`compare`: earliest first; if all have a ``day``, they are sorted by it. Reports of :class:`medst.Study` are
+            embedded, too.
+
+        Returns
+        -------
+        A :class:`medst.Series`: images ``[T, D]``, reports ``[T, D]`` (NaN for a time point without one), days and the order.
+        """
+        points = list(time_points)
+        if not points:
+            raise InputError("time_points: expected at least one")
+        days = [point.day if isinstance(point, Study) else None for point in points]
+        order = list(range(len(points)))
+        if None not in days:
+            order.sort(key=lambda n: days[n])
+        images = self.embed_images([points[n] for n in order], view=view, progress=progress)
+        told = [(place, points[n].report) for place, n in enumerate(order) if isinstance(points[n], Study) and points[n].report]
+        reports = torch.full_like(images, float("nan"))
+        if told:
+            reports[[place for place, _ in told]] = self.embed_reports([report for _, report in told], progress=progress)
+        return Series(images, reports, [days[n] for n in order], order)
+
+    def _compare(self, points: list[dict[str, Any]], findings: Sequence[str], calibration: PathLike | None) -> Comparison:
         calibrated = None if calibration is None else os.fspath(calibration)
         told, text = self._engine.compare(points, [name.strip().lower() for name in findings], calibrated)
         return results.comparison(json.loads(told), text)
@@ -348,6 +413,11 @@ class Model:
                 stacklevel=3,
             )
         return tensor(rows.take())
+
+
+def _by_day(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """In time order, where every day is known."""
+    return sorted(points, key=lambda point: point["day"]) if all(point["day"] is not None for point in points) else points
 
 
 def _in_batches(inputs: Iterable[T], work: Callable[[list[tuple[int, T]]], None], what: str, progress: Progress) -> None:

@@ -43,6 +43,36 @@ class FindingChange:
 
 
 @dataclass(frozen=True)
+class FindingSeries:
+    """A finding over ``T`` time points."""
+
+    finding: str
+    #: Score of its presence at each time point; cosine units.
+    presence: list[float]
+    #: Probability that it is seen first at each time point, and last that no time point shows it, ``T + 1``; ``None`` without a
+    #: calibration of series.
+    seen_first: list[float] | None
+    #: Probability that it is worst at each time point, provided that one shows it, ``T``; ``None`` without a calibration of series.
+    worst: list[float] | None
+    #: Index of the time point where it is most probably worst; without a calibration, where its presence has the highest score.
+    worst_at: int
+
+
+@dataclass(frozen=True)
+class Series:
+    """Embeddings of ``T`` time points of a subject, in time order."""
+
+    #: ``[T, D]`` float32 unit vectors.
+    images: torch.Tensor
+    #: ``[T, D]`` float32 unit vectors; NaN for a time point without a report.
+    reports: torch.Tensor
+    #: ``None`` if unknown.
+    days: list[float | None]
+    #: For each row, its place among the given time points.
+    order: list[int]
+
+
+@dataclass(frozen=True)
 class Step:
     """Two consecutive time points, or (if there are more than two) the first and the last."""
 
@@ -79,6 +109,8 @@ class Comparison:
     time_points: list[str]
     days: list[float | None]
     steps: list[Step]
+    #: Each finding over all time points.
+    series: list[FindingSeries]
     #: Cosines ``[T, T]`` float64; NaN if a report is missing.
     image_similarity: torch.Tensor
     report_similarity: torch.Tensor
@@ -190,6 +222,7 @@ def comparison(found: dict[str, Any], text: str) -> Comparison:
         time_points=found["time_points"],
         days=found["days"],
         steps=[step(own) for own in found["steps"]],
+        series=[FindingSeries(**own) for own in found["series"]],
         image_similarity=matrix(found["image_similarity"]),
         report_similarity=matrix(found["report_similarity"]),
         image_report_similarity=matrix(found["image_report_similarity"]),

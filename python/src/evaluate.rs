@@ -33,6 +33,7 @@ pub struct Asked {
     protocol: String,
     split: Option<String>,
     label: Option<String>,
+    by: Vec<String>,
     replicates: usize,
     seed: u64,
 }
@@ -55,7 +56,7 @@ impl Asked {
         tasks.sort();
         tasks.dedup();
         let bootstrap = Bootstrap { replicates: self.replicates, seed: self.seed };
-        Ok(Suite { tasks, protocol, bootstrap, part, label: self.label, by: Vec::new() })
+        Ok(Suite { tasks, protocol, bootstrap, part, label: self.label, by: self.by })
     }
 }
 

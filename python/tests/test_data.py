@@ -106,6 +106,16 @@ def test_evaluation_is_the_commands(model, corpus, work):
     assert "temporal-image" in everything.refused and "pairs" in everything.refused["temporal-image"]
 
 
+def test_figures_are_broken_down_by_columns(model, corpus):
+    found = medst.evaluate("retrieval", model, corpus, split="all", replicates=10, by="edema")
+    figure = next(own for own in found.figures if own.by)
+    assert figure.by[0]["column"] == "edema" and [part["name"] for part in figure.by[0]["parts"]] == ["0", "1"]
+    assert sum(part["rows"] for part in figure.by[0]["parts"]) <= figure.rows
+    assert not any(own.by for own in medst.evaluate("retrieval", model, corpus, split="all", replicates=0).figures)
+    with pytest.raises(medst.InputError, match="no column colour"):
+        medst.evaluate("retrieval", model, corpus, by=["edema", "colour"])
+
+
 def test_vectors_are_evaluated_as_the_model_that_made_them(model, corpus):
     images, features = model.embed_images(corpus), model.image_features(corpus)
     told = {study.study_id: study.report for study in corpus if study.report}

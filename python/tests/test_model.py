@@ -123,6 +123,37 @@ def test_comparison_is_the_commands(model, corpus, work):
         model.compare(studies[:1])
 
 
+def test_the_current_and_the_previous_image_are_compared_in_one_call(model, corpus):
+    subject = next(s.subject_id for s in corpus if sum(o.subject_id == s.subject_id for o in corpus) >= 3)
+    studies = [study for study in corpus if study.subject_id == subject]
+    changes = model.change(studies[1], studies[0], ["edema", "pneumonia"])
+    assert [own.finding for own in changes] == ["edema", "pneumonia"] and changes[0].courses is None
+    step = model.compare(studies[:2], ["edema", "pneumonia"]).steps[0]
+    assert [own.towards_worse for own in changes] == pytest.approx([own.towards_worse for own in step.findings], abs=1e-6)
+    # Images without a day are taken as they are named.
+    forwards = model.change(studies[1].frontal, studies[0].frontal, ["edema"])[0].towards_worse
+    backwards = model.change(studies[0].frontal, studies[1].frontal, ["edema"])[0].towards_worse
+    assert forwards == pytest.approx(-backwards, abs=1e-6)
+    with pytest.raises(medst.InputError, match="exchange"):
+        model.change(studies[0], studies[1])
+
+
+def test_a_series_is_embedded_in_time_order(model, corpus):
+    subject = next(s.subject_id for s in corpus if sum(o.subject_id == s.subject_id for o in corpus) >= 3)
+    studies = [study for study in corpus if study.subject_id == subject]
+    found = model.embed_series(studies[::-1])
+    assert found.order == list(range(len(studies)))[::-1] and found.days == [study.day for study in studies]
+    assert torch.allclose(found.images, model.embed_images(studies), atol=1e-6)
+    for study, report in zip(studies, found.reports):
+        assert report.isnan().all() if study.report is None else report.norm().item() == pytest.approx(1.0, abs=1e-5)
+    assert model.embed_series([studies[0].frontal]).reports.isnan().all()
+    with pytest.raises(medst.InputError, match="at least one"):
+        model.embed_series([])
+    series = model.compare(studies, ["edema"]).series[0]
+    assert len(series.presence) == len(studies) and series.seen_first is None
+    assert series.worst_at == max(range(len(studies)), key=lambda n: series.presence[n])
+
+
 def test_grounding_is_in_pixels_of_the_picture(model, radiographs, corpus):
     from PIL import Image
 

@@ -58,6 +58,16 @@ impl View {
         }
     }
 
+    /// Its name, as [`View::parse`] reads it.
+    pub fn name(self) -> &'static str {
+        match self {
+            View::Pa => "PA",
+            View::Ap => "AP",
+            View::Lateral => "LATERAL",
+            View::Ll => "LL",
+        }
+    }
+
     /// PA and AP are frontal; the others are lateral.
     pub fn is_frontal(self) -> bool {
         matches!(self, View::Pa | View::Ap)

@@ -396,6 +396,28 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[test]
+fn the_projection_of_frontal_images_is_kept_for_subgroups() {
+    let sources = [
+        Source::Table(at("table/studies.csv")),
+        Source::MimicCxr(mimic()),
+        described(&sources::CHEXPERT_PLUS),
+        described(&sources::PADCHEST),
+        described(&sources::NIH),
+        on_mimic(&sources::CXR_LT),
+        Source::Described(Described::chexpert(at("chexpert"))),
+        Source::MiCxr(MiCxr { root: at("mi-cxr"), images: mimic() }),
+    ];
+    for source in sources {
+        let (_, corpus) = import(&source);
+        let kind = &corpus.manifest().source.kind;
+        let views: BTreeSet<Option<&str>> =
+            corpus.studies().iter().map(|study| study.labels.get("view").map(String::as_str)).collect();
+        let known = views.iter().all(|view| matches!(view, Some("PA" | "AP" | "AP_horizontal")));
+        assert!(known, "{kind}: {views:?}");
+    }
+}
+
+#[test]
 fn columns_that_are_missing_or_doubled_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let text = fs::read_to_string(at("nih/Data_Entry_2017.csv")).unwrap();

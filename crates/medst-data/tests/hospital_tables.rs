@@ -127,7 +127,7 @@ fn columns_that_identify_patients_are_left_out_unless_asked_for() {
     let table = b"subject_id,view,image,PatientName,mrn,date_of_birth,Edema,report\n\
                   1,PA,0.png,Jane Roe,4711,1950-01-01,1,Discussed with Dr. Smith by phone.\n2,PA,1.png,,4712,1951-01-01,0,\n";
     let (summary, corpus, _folder) = prepare(table, &PrepareOptions::default()).unwrap();
-    assert!(corpus.studies().iter().all(|study| study.labels.keys().eq(["Edema"])));
+    assert!(corpus.studies().iter().all(|study| study.labels.keys().eq(["Edema", "view"])));
     let cells = |column: &str| {
         summary
             .warnings

@@ -40,23 +40,27 @@ impl Protocol {
 pub enum Task {
     TemporalImage,
     TemporalSentence,
+    TemporalTransfer,
     ZeroShot,
     LinearProbe,
     Retrieval,
     Progression,
     SequenceOrder,
+    SeriesQuestions,
     Grounding,
 }
 
 impl Task {
-    pub const ALL: [Task; 8] = [
+    pub const ALL: [Task; 10] = [
         Task::TemporalImage,
         Task::TemporalSentence,
+        Task::TemporalTransfer,
         Task::ZeroShot,
         Task::LinearProbe,
         Task::Retrieval,
         Task::Progression,
         Task::SequenceOrder,
+        Task::SeriesQuestions,
         Task::Grounding,
     ];
 
@@ -65,11 +69,13 @@ impl Task {
         match self {
             Task::TemporalImage => "temporal-image",
             Task::TemporalSentence => "temporal-sentence",
+            Task::TemporalTransfer => "temporal-transfer",
             Task::ZeroShot => "zero-shot",
             Task::LinearProbe => "linear-probe",
             Task::Retrieval => "retrieval",
             Task::Progression => "progression",
             Task::SequenceOrder => "sequence-order",
+            Task::SeriesQuestions => "series-questions",
             Task::Grounding => "grounding",
         }
     }
@@ -79,11 +85,13 @@ impl Task {
         match self {
             Task::TemporalImage => "Temporal image classification",
             Task::TemporalSentence => "Temporal sentence similarity",
+            Task::TemporalTransfer => "Temporal image classification, from one source to another",
             Task::ZeroShot => "Zero-shot classification",
             Task::LinearProbe => "Image classification by linear probe",
             Task::Retrieval => "Retrieval",
             Task::Progression => "Progression by text prototypes",
             Task::SequenceOrder => "Order of sequences",
+            Task::SeriesQuestions => "Questions about series",
             Task::Grounding => "Phrase grounding",
         }
     }
@@ -94,7 +102,7 @@ impl Task {
             Task::TemporalImage | Task::LinearProbe => true,
             Task::TemporalSentence | Task::ZeroShot | Task::Retrieval => asked == Protocol::Reference,
             Task::Progression | Task::Grounding => asked == Protocol::Literature,
-            Task::SequenceOrder => false,
+            Task::SequenceOrder | Task::SeriesQuestions | Task::TemporalTransfer => false,
         };
         if has { asked } else { Protocol::Strict }
     }

@@ -11,9 +11,9 @@ use super::{DeviceName, PrecisionName};
 
 #[derive(Debug, Args)]
 pub struct Eval {
-    /// Task to evaluate: temporal-image, temporal-sentence, zero-shot, linear-probe, retrieval, progression,
-    /// sequence-order or grounding; or all, which runs every task that the corpora allow and states why it skips the
-    /// others.
+    /// Task to evaluate: temporal-image, temporal-sentence, temporal-transfer, zero-shot, linear-probe, retrieval,
+    /// progression, sequence-order, series-questions or grounding; or all, which runs every task that the corpora allow
+    /// and states why it skips the others.
     #[arg(required = true, value_name = "TASK|all", value_parser = task)]
     pub tasks: Vec<AskedTask>,
     /// Corpus to evaluate on; may be repeated.

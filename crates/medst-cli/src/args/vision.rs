@@ -68,9 +68,13 @@ pub struct Compare {
     /// Calibration file (made with --fit-calibration) that turns changes into probabilities.
     #[arg(long, value_name = "FILE", conflicts_with = "fit_calibration")]
     pub calibration: Option<PathBuf>,
-    /// Fit a calibration to the labelled pairs of a corpus (see medst prepare ms-cxr-t) and write it to this file.
+    /// Fit a calibration to the labelled pairs of a corpus (see medst prepare ms-cxr-t) and write it to this file. A
+    /// second corpus whose labels tell the findings of series, and their severity, calibrates what is said of series.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["subject", "finding"])]
     pub fit_calibration: Option<PathBuf>,
+    /// Check a calibration file on the labelled pairs and series of corpora: accuracy, Brier score, calibration error.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["subject", "finding", "calibration", "fit_calibration"])]
+    pub check_calibration: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

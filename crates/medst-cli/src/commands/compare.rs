@@ -1,9 +1,12 @@
 //! `medst compare`.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::Result;
 use medst::Error;
+use medst::eval::bootstrap::Bootstrap;
+use medst::infer::check::Checked;
 use medst::infer::compare::{Sentences, TimePoint, compare};
 use medst::infer::course::CourseCalibration;
 use medst::infer::{Engine, stream};
@@ -18,21 +21,22 @@ const FINDINGS: [&str; 5] = ["consolidation", "edema", "pleural effusion", "pneu
 
 pub fn run(arguments: &Compare, output: &Output) -> Result<()> {
     if let Some(file) = &arguments.fit_calibration {
-        let [corpus] = arguments.time_points.as_slice() else {
-            return Err(Error::Config(
-                "--fit-calibration needs exactly one argument, a corpus with labelled pairs".into(),
-            )
-            .into());
-        };
-        let corpus = Corpus::open(&PathBuf::from(corpus))?;
+        let corpora = corpora(arguments)?;
         let engine = open::model(&arguments.model)?;
-        let fitted = CourseCalibration::fit(&engine, &corpus, engine.limits.images)?;
+        let fitted = CourseCalibration::fit(&engine, &corpora, engine.limits.images)?;
         fitted.write(file)?;
         output.show(&fitted)?;
         return match fitted.left_out.len() {
             0 => Ok(()),
             left_out => Err(Error::LeftOut { left_out, all: left_out + fitted.fits.len(), what: "findings" }.into()),
         };
+    }
+    if let Some(file) = &arguments.check_calibration {
+        let corpora = corpora(arguments)?;
+        let engine = open::model(&arguments.model)?;
+        let calibration = CourseCalibration::read(file, &engine)?;
+        let check = |corpus| Checked::new(&engine, &calibration, corpus, engine.limits.images, Bootstrap::default());
+        return output.show(&AllChecked(corpora.iter().map(check).collect::<medst::Result<_>>()?));
     }
     let gathered = match &arguments.subject {
         Some(subject) => of_subject(arguments, subject)?,
@@ -55,6 +59,21 @@ pub fn run(arguments: &Compare, output: &Output) -> Result<()> {
         findings.iter().map(|name| Sentences::new(&engine, name)).collect::<medst::Result<_>>()?;
     let calibration = arguments.calibration.as_ref().map(|file| CourseCalibration::read(file, &engine)).transpose()?;
     output.show(&compare(&engine, &points, &findings, calibration.as_ref())?)
+}
+
+/// What came of each corpus.
+#[derive(serde::Serialize)]
+struct AllChecked(Vec<Checked>);
+
+impl fmt::Display for AllChecked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|checked| write!(f, "{checked}"))
+    }
+}
+
+/// The corpora that calibrations are made of and checked on.
+fn corpora(arguments: &Compare) -> medst::Result<Vec<Corpus>> {
+    arguments.time_points.iter().map(|path| Ok(Corpus::open(&PathBuf::from(path))?)).collect()
 }
 
 /// The studies of one subject of a corpus or table.

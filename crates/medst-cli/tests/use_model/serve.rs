@@ -91,6 +91,10 @@ pub fn answers_are_those_of_the_commands(at: &Path) {
     let answer = ask("/v1/compare", &form, 200);
     assert!(answer["steps"][0]["findings"][0]["courses"].is_array(), "{answer}");
     assert!(same(&answer["steps"], &offline["steps"]), "{answer}\n{offline}");
+    assert!(
+        same(&answer["series"], &offline["series"]) && answer["series"][0]["worst_at"].is_u64(),
+        "{answer}\n{offline}"
+    );
 
     let offline = super::json(
         at,

@@ -25,6 +25,9 @@ use crate::split::Split;
 use crate::study::{Day, StudyId, SubjectId, View};
 use crate::{Error, Result};
 
+/// The label with the projection of a study's frontal image, PA or AP.
+pub const VIEW: &str = "view";
+
 /// One image as an importer found it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FoundImage {
@@ -186,6 +189,13 @@ impl Assembly {
     /// Gives a study a label; the first value of a name stands.
     pub fn label(&mut self, place: usize, name: &str, value: String) {
         self.plan.studies[place].labels.entry(name.to_string()).or_insert(value);
+    }
+
+    /// Notes whether the frontal image of a study is PA or AP, in the label [`VIEW`]: for sources that tell it. The first frontal image stands.
+    pub fn label_view(&mut self, place: usize, view: View) {
+        if view.is_frontal() {
+            self.label(place, VIEW, view.name().to_string());
+        }
     }
 
     /// Decides who is kept out, the parts, and which images are one; cleans the reports. Studies

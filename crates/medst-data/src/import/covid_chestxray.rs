@@ -65,6 +65,7 @@ pub fn plan(root: &Path, options: &PrepareOptions) -> Result<Planned> {
         let (subject, study) = (SubjectId(patient.to_string()), StudyId(study));
         let found = FoundImage { subject, study, view, path, row: row.number, acquired, split: None };
         let place = assembly.add(found)?;
+        assembly.label_view(place, view);
         if let Some(notes) = optional(notes) {
             assembly.report(place, ReportText::Whole(notes.to_string()));
         }

@@ -163,6 +163,7 @@ fn add(
         };
         let (subject, study) = (SubjectId(subject), StudyId(accession));
         let place = assembly.add(FoundImage { subject, study, view, path: file, row, acquired, split: Some(split) })?;
+        assembly.label_view(place, view);
         let (impression, findings) = (text(&["Impression"]), text(&["Findings"]));
         if impression.is_some() || findings.is_some() {
             assembly.report(place, ReportText::Sections { impression, findings, last_paragraph: None });

@@ -87,6 +87,7 @@ pub fn plan(source: &Rsna, options: &PrepareOptions, progress: &dyn Progress) ->
             let (subject, study) = (SubjectId(id.clone()), StudyId(id.clone()));
             let image = FoundImage { subject, study, view, path, row: patient.row, acquired: None, split: Some(split) };
             let place = assembly.add(image)?;
+            assembly.label_view(place, view);
             assembly.label(place, "Target", u8::from(patient.target).to_string());
             if let Some(class) = &patient.class {
                 assembly.label(place, "class", class.clone());

@@ -23,7 +23,7 @@ const SENTENCES: &str = "MS-CXR-T sentences";
 const MACRO: &[&str] = &["macro accuracy", "macro accuracy, concatenation", "macro accuracy, difference"];
 const COVIDX: &str = "COVIDx, accuracy of a linear probe";
 
-const TABLE: [(Task, &str, &[&str], Published); 24] = [
+const TABLE: [(Task, &str, &[&str], Published); 26] = [
     image("consolidation", 0.6057),
     image("edema", 0.6735),
     image("pleural_effusion", 0.5847),
@@ -58,6 +58,8 @@ const TABLE: [(Task, &str, &[&str], Published); 24] = [
     probe("1 %", 0.748),
     probe("10 %", 0.848),
     probe("100 %", 0.923),
+    question("best of 14 vision-language models (MI-CXR, ACL Findings 2026)", 0.418),
+    question("mean of 14 vision-language models (MI-CXR, ACL Findings 2026)", 0.293),
 ];
 
 const fn image(finding: &'static str, value: f64) -> (Task, &'static str, &'static [&'static str], Published) {
@@ -85,6 +87,11 @@ const fn order(
 
 const fn probe(share: &'static str, value: f64) -> (Task, &'static str, &'static [&'static str], Published) {
     (Task::LinearProbe, share, &["accuracy"], Published { model: MGCA, value, on: COVIDX })
+}
+
+const fn question(model: &'static str, value: f64) -> (Task, &'static str, &'static [&'static str], Published) {
+    let on = "MI-CXR, accuracy of language models that are given five images and the question's text";
+    (Task::SeriesQuestions, "all", &["accuracy"], Published { model, value, on })
 }
 
 /// What is published for a figure.

@@ -313,6 +313,10 @@ impl TaskResult {
                 (&["image to report"], &["right order preferred to a shuffled one"]),
                 (&["within images"], &["nearest study is next in time"]),
             ],
+            Task::TemporalTransfer => {
+                &[(ANY, &["macro accuracy, concatenation"]), (ANY, &["macro accuracy, difference"])]
+            }
+            Task::SeriesQuestions => &[(&["all"], &["accuracy"])],
             Task::Grounding => &[
                 (&["all phrases", "words"], &["contrast-to-noise ratio, signed"]),
                 (&["all phrases", "words"], &["AUROC of pixels"]),

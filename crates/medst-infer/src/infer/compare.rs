@@ -4,6 +4,7 @@
 //!   that tell a worsening (as the progression task, [`crate::eval::tasks::Progression`]). Confidence: calibrated probabilities of the three
 //!   courses where a calibration is given ([`super::course`]); without one, the share of sentence pairs that agree on the direction.
 //! * Similarity: cosines of all images, of all reports, and of each image with each report.
+//! * Over all time points: where a finding is seen first and where it is worst ([`super::series`]).
 //! * Order: [`super::order`].
 
 use std::fmt;
@@ -13,6 +14,7 @@ use serde::Serialize;
 use super::course::CourseCalibration;
 use super::engine::Engine;
 use super::order::{self, Believed};
+use super::series::{FindingSeries, Reading, SeriesCalibration};
 use super::sight::Views;
 use super::text::Text;
 use crate::eval::Vectors;
@@ -90,6 +92,17 @@ impl Sentences {
         Change { towards_worse, agreement }
     }
 
+    /// What images of several time points say of the finding.
+    pub fn readings<V: AsRef<[f32]>>(&self, images: &[V]) -> Vec<Reading> {
+        images.iter().map(|image| self.reading(image.as_ref())).collect()
+    }
+
+    /// Presence, and the place along the direction that [`Sentences::change`] measures steps along.
+    pub fn reading(&self, image: &[f32]) -> Reading {
+        let course = dot(image, &self.worsening.mean_direction()) - dot(image, &self.improving.mean_direction());
+        [self.presence(image), course]
+    }
+
     /// Cosine to sentences that say the finding less that to sentences that deny it.
     pub fn presence(&self, image: &[f32]) -> f64 {
         dot(image, &self.present) - dot(image, &self.absent)
@@ -129,6 +142,8 @@ pub struct Comparison {
     pub days: Vec<Option<f64>>,
     pub calibrated_on: Option<String>,
     pub steps: Vec<Step>,
+    /// Each finding over all time points.
+    pub series: Vec<FindingSeries>,
     /// Cosines; a row a time point.
     pub image_similarity: Vec<Vec<f64>>,
     /// Of the reports; `None` where one is missing.
@@ -213,17 +228,20 @@ pub fn compare_vectors(
     let images: Vec<&[f32]> = all().map(image).collect();
     let (told, reports): (Vec<&[f32]>, Vec<&[f32]>) =
         reported.iter().filter_map(|&n| Some((image(n), report(n)?))).unzip();
+    let of_series = calibration.and_then(|own| own.series.as_ref());
+    let [by_images, by_reports] = SeriesCalibration::sharpness(of_series);
     let similar = |a: Option<&[f32]>, b: Option<&[f32]>| a.zip(b).map(|(a, b)| dot(a, b));
     Ok(Comparison {
         time_points: points.iter().map(|point| point.name.clone()).collect(),
         days: points.iter().map(|point| point.day).collect(),
         calibrated_on: calibration.map(|own| own.source.clone()),
         steps,
+        series: findings.iter().map(|own| FindingSeries::of(own, &images, of_series)).collect(),
         image_similarity: all().map(|a| all().map(|b| dot(image(a), image(b))).collect()).collect(),
         report_similarity: all().map(|a| all().map(|b| similar(report(a), report(b))).collect()).collect(),
         image_report_similarity: all().map(|a| all().map(|b| similar(Some(image(a)), report(b))).collect()).collect(),
-        order_by_reports: order::of_images_and_reports(&told, &reports),
-        order_by_images: order::of_images(&images),
+        order_by_reports: order::of_images_and_reports(&told, &reports, by_reports),
+        order_by_images: order::of_images(&images, by_images),
         reported,
     })
 }
@@ -254,6 +272,31 @@ fn dot(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum()
 }
 
+impl Comparison {
+    /// Where each finding is seen first and where it is worst.
+    fn write_series(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.time_points.len() < 3 || self.series.is_empty() {
+            return Ok(());
+        }
+        writeln!(f, "over all time points")?;
+        let name = self.series.iter().map(|own| own.finding.chars().count()).max().unwrap_or(0);
+        for own in &self.series {
+            write!(f, "  {:name$}", own.finding)?;
+            if let Some(seen) = &own.seen_first {
+                let at = |n: usize| if n < self.time_points.len() { format!("{}", n + 1) } else { "none".into() };
+                let each = seen.iter().enumerate().map(|(n, p)| format!("{} {:.0} %", at(n), 100.0 * p));
+                write!(f, "  seen first at {}", each.collect::<Vec<_>>().join(", "))?;
+            }
+            write!(f, "  worst at {}", own.worst_at + 1)?;
+            match &own.worst {
+                Some(worst) => writeln!(f, " {:.0} %", 100.0 * worst[own.worst_at])?,
+                None => writeln!(f, ", by its presence; not calibrated")?,
+            }
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, name) in self.time_points.iter().enumerate() {
@@ -282,6 +325,7 @@ impl fmt::Display for Comparison {
             Some(source) => writeln!(f, "percentages: probabilities, calibrated on {source}")?,
             None => writeln!(f, "percentages: share of sentence pairs that agree on the direction; not calibrated")?,
         }
+        self.write_series(f)?;
         writeln!(f, "similarity of images")?;
         for row in &self.image_similarity {
             let cells: Vec<String> = row.iter().map(|own| format!("{own:6.3}")).collect();

@@ -2,7 +2,7 @@
 //!
 //! The change of a finding is that of [`super::compare`]. On pairs of images whose course is told (`pairs.csv` of a corpus, as
 //! `medst prepare ms-cxr-t` makes it) a multinomial logistic regression with stable as its base is fitted, finding by finding, and
-//! measured on subjects that a fit did not see.
+//! measured on subjects that a fit did not see. The same file holds the calibration of [`super::series`].
 
 use std::fmt;
 use std::path::Path;
@@ -17,6 +17,7 @@ use super::calibrate::{self, Fit, Row};
 use super::compare::Sentences;
 use super::engine::Engine;
 use super::logistic;
+use super::series::{LabelledSeries, SeriesCalibration};
 use crate::eval::Vectors;
 use crate::eval::pairs::Course;
 use crate::eval::suite::truth;
@@ -39,6 +40,9 @@ pub struct CourseCalibration {
     /// Findings with too few labelled pairs, and why.
     #[serde(default)]
     pub left_out: Vec<String>,
+    /// Of what is said of three and more time points; none where it was fitted without labelled series.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub series: Option<SeriesCalibration>,
 }
 
 /// Design of a change for improving, stable, worsening.
@@ -66,7 +70,11 @@ impl CourseCalibration {
             Ok(read) => read,
             Err(error) => return fail(format!("not a calibration of courses: {error}")),
         };
-        if read.format != FORMAT || read.version != 1 || read.fits.iter().any(|fit| fit.shifts.len() != 3) {
+        if read.format != FORMAT
+            || read.version != 1
+            || read.fits.iter().any(|fit| fit.shifts.len() != 3)
+            || read.series.as_ref().is_some_and(|series| !series.is_whole())
+        {
             return fail(format!(
                 "its format is `{}` version {}; expected {FORMAT} version 1",
                 read.format, read.version
@@ -87,46 +95,86 @@ impl CourseCalibration {
         Ok(whole::write(path, &text)?)
     }
 
-    /// Fits on the pairs of a corpus, whose images are embedded here.
+    /// Fits on the pairs of one of the corpora and on the labelled series of one of them ([`LabelledSeries::of_corpus`]), whose images are
+    /// embedded here. Without labelled series there is no calibration of series.
     ///
     /// # Errors
-    /// A corpus without pairs, or with too few of a course for every finding.
-    pub fn fit(engine: &Engine, corpus: &Corpus, batch: usize) -> Result<CourseCalibration> {
+    /// Corpora without pairs, or with too few of a course for every finding; a corpus that has neither pairs nor series.
+    pub fn fit(engine: &Engine, corpora: &[Corpus], batch: usize) -> Result<CourseCalibration> {
+        let (mut pairs, mut series) = (None, None);
+        for corpus in corpora {
+            let own = Pairs::of_corpus(engine, corpus, batch)?;
+            let told = LabelledSeries::of_corpus(engine, corpus, batch, &mut truth::Skipped::new())?;
+            let source = corpus.path().display().to_string();
+            if corpora.len() > 1 && own.is_none() && told.is_empty() {
+                return Err(Error::Evaluation(format!("{source}: has neither pairs.csv nor labelled series")));
+            }
+            pairs = pairs.or(own);
+            if series.is_none() && !told.is_empty() {
+                series = SeriesCalibration::fit(engine, &told, source)?;
+            }
+        }
+        let Some(pairs) = pairs else {
+            let names: Vec<String> = corpora.iter().map(|corpus| corpus.path().display().to_string()).collect();
+            let message = "has no pairs.csv (create one with medst prepare ms-cxr-t)";
+            return Err(Error::Evaluation(format!("{}: {message}", names.join(", "))));
+        };
+        let (mut fits, mut left_out) = (Vec::new(), Vec::new());
+        for (name, changes) in &pairs.findings {
+            let row = |(change, course, subject): &'_ (f64, Course, String)| (*change, course.class(), subject.clone());
+            let all: Vec<(f64, usize, String)> = changes.iter().map(row).collect();
+            let rows: Vec<Row> = all
+                .iter()
+                .map(|(change, truth, subject)| Row { scores: vec![*change], truth: *truth, subject })
+                .collect();
+            let names = Course::names();
+            let sides: Vec<&str> = names.iter().map(String::as_str).collect();
+            if let Err(error) = calibrate::enough(name, &sides, &calibrate::counts(&rows, Course::COUNT)) {
+                left_out.push(error.reason());
+                continue;
+            }
+            let target = |truth: usize| (0..Course::COUNT).map(|n| f64::from(u8::from(n == truth))).collect();
+            fits.push(calibrate::fitted(name, &rows, Course::COUNT, &[0.0; 4], design, target)?);
+        }
+        if fits.is_empty() {
+            return Err(Error::Evaluation(format!("{}: {}", pairs.source, left_out.join("; "))));
+        }
+        let (model, source) = (engine.checksum().to_string(), pairs.source);
+        Ok(CourseCalibration { format: FORMAT.into(), version: 1, model, source, fits, left_out, series })
+    }
+}
+
+/// Changes of findings between the labelled pairs of a corpus.
+pub(super) struct Pairs {
+    pub source: String,
+    /// By finding: change, course and subject of each pair that tells the finding's course.
+    pub findings: Vec<(String, Vec<(f64, Course, String)>)>,
+}
+
+impl Pairs {
+    /// Embeds the images; `None` for a corpus without `pairs.csv`.
+    pub fn of_corpus(engine: &Engine, corpus: &Corpus, batch: usize) -> Result<Option<Pairs>> {
         let source = corpus.path().display().to_string();
-        let fail = |message: String| Error::Evaluation(format!("{source}: {message}"));
-        let table = corpus.table(PAIRS)?;
-        let table = table.ok_or_else(|| fail("has no pairs.csv (create one with medst prepare ms-cxr-t)".into()))?;
-        let pairs = truth::pairs(corpus, &table, &mut truth::Skipped::new()).map_err(fail)?;
+        let Some(table) = corpus.table(PAIRS)? else { return Ok(None) };
+        let pairs = truth::pairs(corpus, &table, &mut truth::Skipped::new());
+        let pairs = pairs.map_err(|message| Error::Evaluation(format!("{source}: {message}")))?;
         let mut values = Vec::new();
         let studies: Vec<_> = pairs.studies.iter().flatten().map(|&row| &corpus.studies()[row]).collect();
         for part in studies.chunks(batch.max(1)) {
             values.extend(Vec::<f32>::try_from(engine.embedder().studies(corpus, part)?.images.reshape([-1]))?);
         }
         let images = Vectors::new(values, engine.width())?;
-        let (mut fits, mut left_out) = (Vec::new(), Vec::new());
+        let mut findings = Vec::new();
         for (column, courses) in &pairs.findings {
             let name = words(column);
             let sentences = Sentences::new(engine, &name)?;
-            let row = |(n, course): (usize, &Option<Course>)| {
+            let change = |(n, course): (usize, &Option<Course>)| {
                 let change = sentences.change(images.row(2 * n), images.row(2 * n + 1)).towards_worse;
-                let subject = &corpus.studies()[pairs.studies[n][0]].subject.0;
-                Some(Row { scores: vec![change], truth: (*course)?.class(), subject })
+                Some((change, (*course)?, corpus.studies()[pairs.studies[n][0]].subject.0.clone()))
             };
-            let rows: Vec<Row> = courses.iter().enumerate().filter_map(row).collect();
-            let names = Course::names();
-            let sides: Vec<&str> = names.iter().map(String::as_str).collect();
-            if let Err(error) = calibrate::enough(&name, &sides, &calibrate::counts(&rows, Course::COUNT)) {
-                left_out.push(error.reason());
-                continue;
-            }
-            let target = |truth: usize| (0..Course::COUNT).map(|n| f64::from(u8::from(n == truth))).collect();
-            fits.push(calibrate::fitted(&name, &rows, Course::COUNT, &[0.0; 4], design, target)?);
+            findings.push((name, courses.iter().enumerate().filter_map(change).collect()));
         }
-        if fits.is_empty() {
-            return Err(fail(left_out.join("; ")));
-        }
-        let model = engine.checksum().to_string();
-        Ok(CourseCalibration { format: FORMAT.into(), version: 1, model, source, fits, left_out })
+        Ok(Some(Pairs { source, findings }))
     }
 }
 
@@ -144,6 +192,7 @@ impl fmt::Display for CourseCalibration {
             let loss = fit.after.log_loss;
             writeln!(f, "{:name$}  {improving:>9}  {stable:>6}  {worsening:>9}  {loss:.3}", fit.name)?;
         }
-        self.left_out.iter().try_for_each(|reason| writeln!(f, "left out: {reason}"))
+        self.left_out.iter().try_for_each(|reason| writeln!(f, "left out: {reason}"))?;
+        self.series.as_ref().map_or(Ok(()), |series| write!(f, "{series}"))
     }
 }

@@ -9,7 +9,8 @@
 //! | [`stream`] | many studies: decoded by all cores while the model computes |
 //! | [`table`] | embeddings of files as Parquet or NPY |
 //! | [`classes`], [`zero_shot`], [`calibrate`] | any classes by their sentences, as probabilities |
-//! | [`compare`], [`course`], [`order`] | two or more time points of a subject |
+//! | [`compare`], [`course`], [`series`], [`order`] | two or more time points of a subject |
+//! | [`check`] | whether what is said of them holds on a corpus with labels |
 //! | [`align`], [`ground`], [`boxes`], [`draw`] | words and patches, both ways; boxes and pictures of heat maps |
 //! | [`reading`] | a report's sentences, each against the pictures |
 //! | [`display`] | a picture for a screen, and what the model sees of it |
@@ -21,6 +22,7 @@ pub mod align;
 pub mod batch;
 pub mod boxes;
 pub mod calibrate;
+pub mod check;
 pub mod classes;
 pub mod compare;
 pub mod course;
@@ -32,6 +34,7 @@ mod logistic;
 pub mod order;
 pub mod reading;
 pub mod search;
+pub mod series;
 pub mod sight;
 pub mod stream;
 pub mod table;

@@ -6,7 +6,8 @@
 //! * Images alone: the order in which neighbours resemble each other most, by the sum of squared distances along it. A path has
 //!   no direction, so an order and its reverse are one.
 //!
-//! Both are exact over all orders, of at most [`MOST`] studies.
+//! Both are exact over all orders, of at most [`MOST`] studies. How sure to be is a matter of the scale of the scores, which
+//! [`super::series`] fits to series whose order is known.
 
 use serde::Serialize;
 
@@ -32,7 +33,21 @@ pub struct Believed {
 }
 
 /// From `n` images and the reports of the same times, unit vectors; `None` for fewer than 2 or more than [`MOST`].
-pub fn of_images_and_reports(images: &[&[f32]], reports: &[&[f32]]) -> Option<Believed> {
+///
+/// * `sharpness`: what the scores are multiplied by; 1 leaves them at the losses' temperature.
+pub fn of_images_and_reports(images: &[&[f32]], reports: &[&[f32]], sharpness: f64) -> Option<Believed> {
+    let scores = scores_of_images_and_reports(images, reports)?;
+    Some(believed(&permutations(images.len()), &scores, sharpness))
+}
+
+/// From `n` images, unit vectors; `None` for fewer than 3 or more than [`MOST`]. `sharpness` as there.
+pub fn of_images(images: &[&[f32]], sharpness: f64) -> Option<Believed> {
+    let scores = scores_of_images(images)?;
+    Some(believed(&paths(images.len()), &scores, sharpness))
+}
+
+/// A score for each way to put the images at the reports' times, the given one first.
+pub(super) fn scores_of_images_and_reports(images: &[&[f32]], reports: &[&[f32]]) -> Option<Vec<f64>> {
     let count = images.len();
     if reports.len() != count || !(2..=MOST).contains(&count) {
         return None;
@@ -47,27 +62,30 @@ pub fn of_images_and_reports(images: &[&[f32]], reports: &[&[f32]]) -> Option<Be
     let likelihood =
         |image: usize, time: usize| 0.5 * (rows[image][time].max(1e-300).ln() + columns[time][image].max(1e-300).ln());
     // An order lists the images by time.
-    let score = |order: &[usize]| order.iter().enumerate().map(|(time, &image)| likelihood(image, time)).sum();
-    Some(believed(&permutations(count), score))
+    let score = |order: &Vec<usize>| order.iter().enumerate().map(|(time, &image)| likelihood(image, time)).sum();
+    Some(permutations(count).iter().map(score).collect())
 }
 
-/// From `n` images, unit vectors; `None` for fewer than 3 or more than [`MOST`].
-pub fn of_images(images: &[&[f32]]) -> Option<Believed> {
+/// A score for each order of the images and its reverse, the given one first.
+pub(super) fn scores_of_images(images: &[&[f32]]) -> Option<Vec<f64>> {
     let count = images.len();
     if !(3..=MOST).contains(&count) {
         return None;
     }
     let temperature = LossConfig::default().temporal_temperature;
     let distances: Vec<Vec<f64>> = images.iter().map(|a| images.iter().map(|b| distance(a, b)).collect()).collect();
-    // Of an order and its reverse, the one whose first study was given before its last.
-    let paths: Vec<Vec<usize>> = permutations(count).into_iter().filter(|order| order[0] < order[count - 1]).collect();
-    let score = |order: &[usize]| -order.windows(2).map(|pair| distances[pair[0]][pair[1]]).sum::<f64>() / temperature;
-    Some(believed(&paths, score))
+    let score =
+        |order: &Vec<usize>| -order.windows(2).map(|pair| distances[pair[0]][pair[1]]).sum::<f64>() / temperature;
+    Some(paths(count).iter().map(score).collect())
 }
 
-fn believed(orders: &[Vec<usize>], score: impl Fn(&[usize]) -> f64) -> Believed {
-    let scores: Vec<f64> = orders.iter().map(|order| score(order)).collect();
-    let probabilities = softmax(&scores);
+/// Of an order and its reverse, the one whose first study was given before its last.
+fn paths(count: usize) -> Vec<Vec<usize>> {
+    permutations(count).into_iter().filter(|order| order[0] < order[count - 1]).collect()
+}
+
+fn believed(orders: &[Vec<usize>], scores: &[f64], sharpness: f64) -> Believed {
+    let probabilities = softmax(&scores.iter().map(|score| sharpness * score).collect::<Vec<f64>>());
     // The given order is the first: permutations come sorted.
     let best = (0..orders.len()).fold(0, |best, n| if scores[n] > scores[best] + 1e-9 { n } else { best });
     Believed {
@@ -115,24 +133,26 @@ mod tests {
     #[test]
     fn studies_along_a_path_are_put_in_its_order() {
         let (images, reports) = (arc(&[0.7, 0.0, 0.3, 1.0]), arc(&[0.0, 0.3, 0.7, 1.0]));
-        let found = of_images_and_reports(&rows(&images), &rows(&reports)).unwrap();
+        let found = of_images_and_reports(&rows(&images), &rows(&reports), 1.0).unwrap();
         assert_eq!((found.order.as_slice(), found.orders), (&[1, 2, 0, 3][..], 24));
         assert!(found.given_place > 1 && found.given_probability < found.probability);
-        let found = of_images(&rows(&images)).unwrap();
+        let surer = of_images_and_reports(&rows(&images), &rows(&reports), 3.0).unwrap();
+        assert!(surer.order == found.order && surer.probability > found.probability);
+        let found = of_images(&rows(&images), 1.0).unwrap();
         assert_eq!((found.order.as_slice(), found.orders), (&[1, 2, 0, 3][..], 12));
-        let given = of_images(&rows(&reports)).unwrap();
+        let given = of_images(&rows(&reports), 1.0).unwrap();
         assert_eq!((given.given_place, given.order.as_slice()), (1, &[0, 1, 2, 3][..]));
     }
 
     #[test]
     fn what_has_no_order_has_none() {
         let images = arc(&[0.0, 1.0]);
-        assert_eq!(of_images(&rows(&images)), None);
-        assert!(of_images_and_reports(&rows(&images), &rows(&images)).is_some());
-        assert_eq!(of_images_and_reports(&rows(&images), &rows(&images[..1])), None);
+        assert_eq!(of_images(&rows(&images), 1.0), None);
+        assert!(of_images_and_reports(&rows(&images), &rows(&images), 1.0).is_some());
+        assert_eq!(of_images_and_reports(&rows(&images), &rows(&images[..1]), 1.0), None);
         let many = arc(&[0.1; 9]);
-        assert_eq!(of_images(&rows(&many)), None);
-        let same = of_images(&rows(&many[..4])).unwrap();
+        assert_eq!(of_images(&rows(&many), 1.0), None);
+        let same = of_images(&rows(&many[..4]), 1.0).unwrap();
         assert_eq!((same.order.as_slice(), same.given_place), (&[0, 1, 2, 3][..], 1));
         assert!((same.probability - 1.0 / 12.0).abs() < 1e-12);
     }
@@ -143,7 +163,7 @@ mod tests {
             let images = arc(&places);
             let shifted: Vec<f32> = places.iter().map(|place| place * 0.9 + 0.05).collect();
             let reports = arc(&shifted);
-            for found in [of_images(&rows(&images)), of_images_and_reports(&rows(&images), &rows(&reports))] {
+            for found in [of_images(&rows(&images), 1.0), of_images_and_reports(&rows(&images), &rows(&reports), 1.0)] {
                 let found = found.unwrap();
                 prop_assert!(found.given_probability <= found.probability + 1e-9 && found.probability <= 1.0 + 1e-9);
                 prop_assert!((1..=found.orders).contains(&found.given_place));

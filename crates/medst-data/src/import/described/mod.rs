@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 
 use self::boxes::BoxTable;
 use self::template::{Columns, Template};
-use super::assemble::{Assembly, FoundImage};
+use super::assemble::{Assembly, FoundImage, VIEW};
 use super::plan::ReportText;
 use super::rows::{RowView, Rows};
 use super::{Planned, PrepareOptions};
@@ -551,7 +551,14 @@ impl Reading<'_> {
         if let Some(report) = report {
             self.assembly.report(place, report);
         }
+        if self.about.headers {
+            self.assembly.label_view(place, view);
+        }
         for (name, value) in labels {
+            // A lateral image's row says nothing of the frontal one.
+            if name == VIEW && !view.is_frontal() {
+                continue;
+            }
             match (self.about.repeats, value.as_str()) {
                 (Repeats::Readers, "0" | "1") => {
                     let [yes, all] = self.votes.entry((place, name)).or_default();

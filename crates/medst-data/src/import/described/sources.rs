@@ -45,7 +45,8 @@ const OF_CHEXPERT: Description = Description {
         (&[("AP/PA", "AP")], View::Ap),
         (&[], View::Pa),
     ],
-    keep: Keep::AllBut(&["Path", "Frontal/Lateral", "AP/PA"]),
+    keep: Keep::AllBut(&["Path", "Frontal/Lateral"]),
+    renamed: &[("AP/PA", "view")],
     ..PLAIN
 };
 
@@ -373,7 +374,6 @@ pub static CXR_LT: Description = Description {
         "study_id",
         "fpath",
         "splits",
-        "ViewPosition",
         "ViewCodeSequence_CodeMeaning",
         "ProcedureCodeSequence_CodeMeaning",
         "PatientOrientationCodeSequence_CodeMeaning",
@@ -383,7 +383,7 @@ pub static CXR_LT: Description = Description {
         "StudyDate",
         "StudyTime",
     ]),
-    renamed: &[("Normal", "No Finding")],
+    renamed: &[("Normal", "No Finding"), ("ViewPosition", "view")],
     repeats: Repeats::More,
     ..PLAIN
 };

@@ -144,7 +144,8 @@ fn add(
         assembly.plan.warn("images whose date is absent or unreadable, not used in sequences");
     }
     let (subject, study, split) = (SubjectId(subject.into()), StudyId(study.into()), split.flatten());
-    assembly.add(FoundImage { subject, study, view, path, row, acquired, split })?;
+    let place = assembly.add(FoundImage { subject, study, view, path, row, acquired, split })?;
+    assembly.label_view(place, view);
     Ok(())
 }
 

@@ -80,7 +80,11 @@ impl<'a> Named<'a> {
             acquired: listed.acquired,
             split: Some(self.split),
         };
-        assembly.add(image).map(Some)
+        let place = assembly.add(image)?;
+        if listed.view.is_ok() {
+            assembly.label_view(place, view);
+        }
+        Ok(Some(place))
     }
 
     /// The studies of several images of one subject, in order; `None` when one cannot be used or is another subject's,

@@ -58,6 +58,7 @@ pub fn plan(path: &Path, options: &PrepareOptions) -> Result<Plan> {
         let image =
             FoundImage { subject, study, view, path: image_path(folder, image), row: row.number, acquired, split };
         let place = assembly.add(image)?;
+        assembly.label_view(place, view);
         if let Some(report) = row.cell("report") {
             assembly.report(place, ReportText::Whole(report.to_string()));
         }

@@ -3,9 +3,12 @@
 use std::collections::{BTreeSet, HashMap};
 
 use medst_data::corpus::Corpus;
+use medst_data::import::mi_cxr::QUESTIONS;
 use medst_data::import::ms_cxr_t::{PAIRS, SENTENCES};
 use medst_data::split::Split;
 
+use super::questions::questions;
+use super::transfer::{TransferTruth, transfer};
 use super::truth::{self, FindingLabels, PairTruth, PhraseBoxes, SentenceTruth, Skipped, skip};
 use crate::embed::heat::{HeatMap, Likeness, Query};
 use crate::eval::Vectors;
@@ -17,8 +20,8 @@ use crate::eval::result::{Protocol, Task, TaskResult};
 use crate::eval::subgroups::Subgroups;
 use crate::eval::tasks::{
     BinaryFinding, ByFinding, Grounding, LinearProbe, PhraseProgression, Phrases, ProbeData, ProbeTruth, Progression,
-    Prototypes, Region, Retrieval, RetrievalData, SentencePairs, SequenceData, SequenceOrder, TemporalImage,
-    TemporalSentence, ZeroShot, words,
+    Prototypes, Question, QuestionVectors, Region, Retrieval, RetrievalData, SentencePairs, SequenceData,
+    SequenceOrder, SeriesQuestions, TemporalImage, TemporalSentence, TemporalTransfer, TransferData, ZeroShot, words,
 };
 use crate::{Error, Result};
 
@@ -63,6 +66,7 @@ pub struct Job {
 
 enum Kind {
     TemporalImage(PairTruth),
+    TemporalTransfer(TransferTruth),
     Progression(PairTruth),
     PhraseProgression(PairTruth),
     TemporalSentence(SentenceTruth),
@@ -70,6 +74,7 @@ enum Kind {
     Retrieval(Vec<FindingLabels>),
     LinearProbe(ProbePlan),
     SequenceOrder(Vec<Vec<usize>>),
+    SeriesQuestions(Vec<Question>),
     Grounding(Vec<PhraseBoxes>),
     /// With phrases that the picture does not show, which have no boxes.
     GroundingVariants(Vec<PhraseBoxes>),
@@ -101,12 +106,16 @@ impl Job {
         let corpus = context.corpus;
         let table = |name: &str| match corpus.table(name) {
             Ok(Some(table)) => Ok(table),
-            Ok(None) => Err(format!("the corpus has no {name}.csv (create one with medst prepare ms-cxr-t)")),
+            Ok(None) => {
+                let source = if name == QUESTIONS { "mi-cxr" } else { "ms-cxr-t" };
+                Err(format!("the corpus has no {name}.csv (create one with medst prepare {source})"))
+            }
             Err(error) => Err(error.to_string()),
         };
         let findings = |skipped: &mut Skipped| truth::findings(corpus, &context.part, skipped);
         let kind = match task {
             Task::TemporalImage => Kind::TemporalImage(truth::pairs(corpus, &table(PAIRS)?, &mut skipped)?),
+            Task::TemporalTransfer => Kind::TemporalTransfer(transfer(corpus, &table(PAIRS)?, &mut skipped)?),
             Task::Progression => {
                 let mut pairs = truth::pairs(corpus, &table(PAIRS)?, &mut skipped)?;
                 pairs.findings.iter_mut().for_each(|finding| finding.0 = words(&finding.0));
@@ -137,6 +146,13 @@ impl Job {
                     return Err("no subject has a sequence of three or more studies".into());
                 }
                 Kind::SequenceOrder(sequences)
+            }
+            Task::SeriesQuestions => {
+                let found = questions(corpus, &table(QUESTIONS)?, &mut skipped)?;
+                if found.is_empty() {
+                    return Err("no usable question".into());
+                }
+                Kind::SeriesQuestions(found)
             }
             Task::Grounding => {
                 let boxes = truth::phrase_boxes(corpus, &context.part, context.seen, &mut skipped);
@@ -172,9 +188,11 @@ impl Job {
             Kind::TemporalImage(pairs) | Kind::Progression(pairs) | Kind::PhraseProgression(pairs) => {
                 pairs.studies.iter().flatten().copied().collect()
             }
+            Kind::TemporalTransfer(truth) => truth.pairs.studies.iter().flatten().copied().collect(),
             Kind::ZeroShot(_) | Kind::Retrieval(_) => context.part.clone(),
             Kind::LinearProbe(plan) => plan.rows.clone(),
             Kind::SequenceOrder(sequences) => sequences.iter().flatten().copied().collect(),
+            Kind::SeriesQuestions(questions) => questions.iter().flat_map(|own| &own.rows).copied().collect(),
             Kind::TemporalSentence(_) | Kind::Grounding(_) | Kind::GroundingVariants(_) => Vec::new(),
         }
     }
@@ -197,6 +215,12 @@ impl Job {
                 .collect(),
             Kind::PhraseProgression(pairs) => {
                 pairs.findings.iter().flat_map(|(name, _)| prompts::progression(name)).flatten().collect()
+            }
+            Kind::SeriesQuestions(questions) => {
+                let findings: BTreeSet<&String> = questions.iter().flat_map(Question::findings).collect();
+                let of = |finding: &&String| [prompts::positive(finding), prompts::negative(finding)];
+                let own = findings.iter().flat_map(of).flatten();
+                own.chain(questions.iter().flat_map(Question::texts).cloned()).collect()
             }
             _ => Vec::new(),
         }
@@ -229,6 +253,10 @@ impl Job {
             Kind::TemporalImage(pairs) => {
                 let pairs = image_pairs(pairs, images, corpus, &mut skipped)?;
                 TemporalImage { protocol, bootstrap, by }.evaluate(&pairs)?
+            }
+            Kind::TemporalTransfer(truth) => {
+                let data = transfer_data(truth, images, corpus, &mut skipped)?;
+                TemporalTransfer { bootstrap, by }.evaluate(&data)?
             }
             Kind::Progression(pairs) => {
                 let pairs = image_pairs(pairs, images, corpus, &mut skipped)?;
@@ -312,6 +340,12 @@ impl Job {
                 let data = sequence_data(corpus, sequences, encoded.studies, &mut skipped)?;
                 SequenceOrder { bootstrap, by }.evaluate(&data)?
             }
+            Kind::SeriesQuestions(questions) => {
+                let whole = |own: &Question| own.rows.iter().all(|&row| usable(images, row, "image", &mut skipped));
+                let questions: Vec<Question> = questions.into_iter().filter(whole).collect();
+                let vectors = question_vectors(&questions, images, encoded)?;
+                SeriesQuestions { bootstrap, by }.evaluate(&questions, &vectors)?
+            }
             Kind::Grounding(boxes) => {
                 let likenesses = [Likeness::default()];
                 let regions = regions(corpus, &boxes, encoded.encoder, &likenesses);
@@ -358,6 +392,25 @@ fn image_pairs(truth: PairTruth, images: &Placed, corpus: &Corpus, skipped: &mut
         findings: truth.findings.iter().map(courses).collect(),
         previous: images.select(&previous),
         current: images.select(&current),
+    })
+}
+
+fn transfer_data(
+    truth: TransferTruth,
+    images: &Placed,
+    corpus: &Corpus,
+    skipped: &mut Skipped,
+) -> Result<TransferData> {
+    let TransferTruth { pairs, sources, findings } = truth;
+    let kept: Vec<usize> = (0..pairs.studies.len())
+        .filter(|&n| pairs.studies[n].iter().all(|&row| usable(images, row, "image", skipped)))
+        .collect();
+    let pairs = image_pairs(PairTruth { findings: Vec::new(), ..pairs }, images, corpus, &mut Skipped::new())?;
+    let of_kept = |(name, classes): (String, Vec<_>)| (name, kept.iter().map(|&n| classes[n]).collect());
+    Ok(TransferData {
+        pairs,
+        sources: kept.iter().map(|&n| sources[n].clone()).collect(),
+        findings: findings.into_iter().map(of_kept).collect(),
     })
 }
 
@@ -418,6 +471,25 @@ fn sequence_data(
         subjects: rows.iter().map(|&row| corpus.studies()[row].subject.0.clone()).collect(),
         rows,
     })
+}
+
+/// What the questions compare.
+fn question_vectors(questions: &[Question], images: &Placed, encoded: &Encoded<'_>) -> Result<QuestionVectors> {
+    let mut vectors = QuestionVectors::default();
+    for row in questions.iter().flat_map(|own| &own.rows) {
+        vectors.images.entry(*row).or_insert_with(|| images.select(&[*row]).unit().into_values());
+    }
+    for finding in questions.iter().flat_map(Question::findings) {
+        if !vectors.findings.contains_key(finding) {
+            let [positive, negative] = [prompts::positive(finding), prompts::negative(finding)];
+            let both = [encoded.of_texts(positive)?, encoded.of_texts(negative)?];
+            vectors.findings.insert(finding.clone(), both);
+        }
+    }
+    for text in questions.iter().flat_map(Question::texts) {
+        vectors.texts.insert(text.clone(), encoded.of_texts([text])?.unit().into_values());
+    }
+    Ok(vectors)
 }
 
 /// Boxes with their heat maps by each likeness, some at a time.

@@ -4,8 +4,11 @@
 //! |---|---|
 //! | [`truth`] | what a corpus knows |
 //! | `job` | a task on a corpus |
+//! | `questions`, `transfer` | the questions of a corpus; its pairs of several sources |
 
 mod job;
+mod questions;
+mod transfer;
 pub mod truth;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

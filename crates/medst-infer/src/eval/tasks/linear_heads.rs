@@ -25,14 +25,14 @@ const STRENGTHS: [f64; 5] = [1e-4, 1e-3, 1e-2, 1e-1, 1.0];
 
 /// How the two embeddings of a pair become features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Readout {
+pub(super) enum Readout {
     Concatenation,
     Difference,
 }
 
 /// The part of each pair, by its subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
+pub(super) enum Part {
     Training,
     Validation,
     Test,
@@ -104,7 +104,7 @@ pub(super) fn evaluate(task: &TemporalImage<'_>, pairs: &ImagePairs) -> Result<T
 }
 
 impl Readout {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Readout::Concatenation => "concatenation",
             Readout::Difference => "difference",
@@ -112,7 +112,7 @@ impl Readout {
     }
 
     /// `[m, 2D]` of some pairs.
-    fn features(self, pairs: &ImagePairs, rows: &[usize]) -> Result<Vectors> {
+    pub(super) fn features(self, pairs: &ImagePairs, rows: &[usize]) -> Result<Vectors> {
         let (previous, current) = (pairs.previous.select(rows), pairs.current.select(rows));
         match self {
             Readout::Concatenation => Vectors::beside(&previous, &current),
@@ -127,7 +127,7 @@ impl Readout {
 }
 
 /// 70, 10 and 20 % of the subjects.
-fn parts(subjects: &[String], seed: u32) -> Vec<Part> {
+pub(super) fn parts(subjects: &[String], seed: u32) -> Vec<Part> {
     let mut order: Vec<&String> = subjects.iter().collect();
     order.sort_unstable();
     order.dedup();
@@ -175,7 +175,7 @@ fn heads<'a>(
             if training.iter().all(|&n| Some(labelled.truth[n]) == first) {
                 return Err(format!("with the seed {seed} the training pairs do not have two courses"));
             }
-            let said = said(&features, labelled, &training, &validation, &test);
+            let said = said(&features, &labelled.truth, Course::COUNT, &training, &validation, &test);
             let truth = test.iter().map(|&n| labelled.truth[n]).collect();
             Ok(Tested { rows: test.iter().map(|&n| labelled.rows[n]).collect(), truth, said })
         })
@@ -184,9 +184,12 @@ fn heads<'a>(
 }
 
 /// The classes of test pairs by the head that does best on the validation pairs; of equally good ones the most regular.
-fn said(
+///
+/// * `truth`: the class, below `count`, of each row of the features; the others are numbers of rows.
+pub(super) fn said(
     features: &Vectors,
-    labelled: &Labelled<'_>,
+    truth: &[usize],
+    count: usize,
     training: &[usize],
     validation: &[usize],
     test: &[usize],
@@ -194,12 +197,12 @@ fn said(
     let products = Products::standardised(features, training);
     let classes =
         |head: &Logistic, rows: &[usize]| -> Vec<usize> { rows.iter().map(|&n| head.class(&products, n)).collect() };
-    let judged: Vec<usize> = validation.iter().map(|&n| labelled.truth[n]).collect();
+    let judged: Vec<usize> = validation.iter().map(|&n| truth[n]).collect();
     let ones = vec![1.0; validation.len()];
     let (mut last, mut best): (Option<Logistic>, Option<(f64, Vec<usize>)>) = (None, None);
     for strength in STRENGTHS {
-        let head = Logistic::fit(&products, training, &labelled.truth, Course::COUNT, strength, last.as_ref());
-        let matrix = ConfusionMatrix::new(&judged, &classes(&head, validation), &ones, Course::COUNT);
+        let head = Logistic::fit(&products, training, truth, count, strength, last.as_ref());
+        let matrix = ConfusionMatrix::new(&judged, &classes(&head, validation), &ones, count);
         let merit = matrix.macro_accuracy().unwrap_or(0.0);
         if best.as_ref().is_none_or(|(most, _)| merit > *most) {
             best = Some((merit, classes(&head, test)));

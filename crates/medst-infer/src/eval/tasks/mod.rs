@@ -8,8 +8,10 @@ mod phrases;
 mod progression;
 mod retrieval;
 mod sequence_order;
+mod series_questions;
 mod temporal_image;
 mod temporal_sentence;
+mod temporal_transfer;
 mod zero_shot;
 
 pub use grounding::{Grounding, Region};
@@ -18,8 +20,10 @@ pub use phrases::{PhraseProgression, Phrases};
 pub use progression::{Progression, Prototypes};
 pub use retrieval::{ByFinding, Retrieval, RetrievalData, best_ranks};
 pub use sequence_order::{SequenceData, SequenceOrder};
+pub use series_questions::{Question, QuestionVectors, SeriesQuestions};
 pub use temporal_image::{TemporalImage, fold_accuracies};
 pub use temporal_sentence::{SentencePairs, TemporalSentence, reference_threshold};
+pub use temporal_transfer::{COURSES, TemporalTransfer, TransferData};
 pub use zero_shot::{BinaryFinding, ZeroShot};
 
 use super::Vectors;

@@ -1,0 +1,166 @@
+//! Series of visits: what `medst compare` says of them, calibrated and checked on patients whose truth is known; MI-CXR's questions; courses
+//! learnt at one source and judged at another. With the model that comes with the program.
+
+mod command;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use command::run;
+use serde_json::Value;
+
+fn json(at: &Path, arguments: &[&str], code: i32) -> Value {
+    serde_json::from_str(&run(at, &[&["--json"], arguments].concat(), code).0).unwrap()
+}
+
+/// A table of a cohort's frontal images with the presence and the severity of every finding, as `truth.csv` tells them.
+fn graded(cohort: &Path) {
+    let truth = fs::read_to_string(cohort.join("truth.csv")).unwrap();
+    let mut lines = truth.lines().map(|line| line.split(',').collect::<Vec<&str>>());
+    let columns = lines.next().unwrap();
+    let place = |name: &str| columns.iter().position(|column| *column == name).unwrap();
+    let names = ["subject_id", "study_id", "day", "finding", "present", "severity"];
+    let [subject, study, day, finding, present, severity] = names.map(place);
+    let mut studies: BTreeMap<&str, (Vec<String>, Vec<String>)> = BTreeMap::new();
+    let mut findings = Vec::new();
+    for cells in lines {
+        let image = format!("images/{}/{}_frontal.png", cells[subject], cells[study]);
+        let first = || {
+            (vec![cells[subject].to_string(), cells[study].into(), cells[day].into(), "PA".into(), image], Vec::new())
+        };
+        let own = studies.entry(cells[study]).or_insert_with(first);
+        own.1.extend([cells[present].to_string(), cells[severity].to_string()]);
+        if !findings.contains(&cells[finding]) {
+            findings.push(cells[finding]);
+        }
+    }
+    let of_findings = findings.iter().map(|name| format!(",{name},severity_{name}")).collect::<String>();
+    let mut table = format!("subject_id,study_id,day,view,image{of_findings}\n");
+    for (own, labels) in studies.into_values() {
+        table += &[own, labels].concat().join(",");
+        table.push('\n');
+    }
+    fs::write(cohort.join("table/graded.csv"), table).unwrap();
+}
+
+#[test]
+fn what_is_said_of_series_is_calibrated_on_some_patients_and_holds_on_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    for (name, subjects, seed) in [("some", "240", "31"), ("others", "120", "32")] {
+        let layouts = ["--layout", "table,mimic-cxr-jpg,ms-cxr-t"];
+        let cohort = ["-q", "phantom", name, "--subjects", subjects, "--size", "96", "--seed", seed];
+        run(at, &[&cohort[..], &layouts[..]].concat(), 0);
+        graded(&at.join(name));
+        let (table, corpus) = (format!("{name}/table/graded.csv"), format!("{name}-series"));
+        run(at, &["-q", "prepare", "table", &table, "--out", &corpus, "--image-size", "72"], 0);
+    }
+    let images = ["--images", "some/mimic-cxr-jpg", "--out", "pairs", "--image-size", "72"];
+    run(at, &[&["-q", "prepare", "ms-cxr-t", "some/ms-cxr-t"], &images[..]].concat(), 0);
+    let compare = |arguments: &[&'static str]| [&["compare"], arguments, &["--model", "phantom"]].concat();
+
+    // One of the five findings has too few pairs of a course; the exit code says so.
+    let fitted = json(at, &compare(&["pairs", "some-series", "--fit-calibration", "c.json"]), 1);
+    let series = &fitted["series"];
+    assert_eq!(series["source"], "some-series");
+    assert!(series["seen_first"].as_array().unwrap().len() >= 5, "{series}");
+    let loss = |own: &Value, when: &str| own[when]["log_loss"].as_f64().unwrap();
+    for own in series["seen_first"].as_array().unwrap() {
+        assert!(loss(own, "after") < loss(own, "before"), "{own}");
+    }
+    assert!(
+        series["order_by_images"]["scale"].is_f64() && series["order_by_reports"].is_null(),
+        "there are no reports"
+    );
+
+    let checked = json(at, &compare(&["others-series", "--check-calibration", "c.json"]), 0);
+    let of = |question: &str, finding: &str| {
+        let all = checked[0]["answers"].as_array().unwrap();
+        let own = all.iter().find(|own| own["question"] == question && own["finding"] == finding);
+        own.unwrap_or_else(|| panic!("no {question} {finding} in {all:?}")).clone()
+    };
+    // The model has learnt to see on other patients: on these its answers are far better than always the same one.
+    let seen = of("seen first, or never", "all findings");
+    let number = |own: &Value, key: &str| own[key].as_f64().unwrap();
+    assert!(number(&seen, "accuracy") > number(&seen, "chance") + 0.05, "{seen}");
+    assert!(number(&seen, "calibration_error") < 0.1, "{seen}");
+    assert!(seen["brier"][0].as_f64() < seen["brier"][1].as_f64() && seen["interval"].is_array(), "{seen}");
+    let order = of("order, images alone", "–");
+    assert!(number(&order, "accuracy") > 2.0 * number(&order, "chance"), "{order}");
+    let (table, _) = run(at, &compare(&["others-series", "--check-calibration", "c.json"]), 0);
+    assert!(table.contains("calibration fitted on pairs and some-series, checked on others-series"), "{table}");
+
+    // Of one patient: probabilities over the visits.
+    let studies = fs::read_to_string(at.join("others/table/graded.csv")).unwrap();
+    let subject = studies.lines().find(|line| line.contains("-v5,")).unwrap().split(',').next().unwrap();
+    let found = json(
+        at,
+        &["compare", "others-series", "--subject", subject, "--model", "phantom", "--calibration", "c.json"],
+        0,
+    );
+    let visits = found["time_points"].as_array().unwrap().len();
+    let own = &found["series"].as_array().unwrap()[2];
+    let sum = |values: &Value| values.as_array().unwrap().iter().map(|own| own.as_f64().unwrap()).sum::<f64>();
+    assert_eq!(own["seen_first"].as_array().unwrap().len(), visits + 1);
+    assert!((sum(&own["seen_first"]) - 1.0).abs() < 1e-9, "{own}");
+    let without = json(at, &["compare", "others-series", "--subject", subject, "--model", "phantom"], 0);
+    assert!(without["series"][2]["seen_first"].is_null() && without["series"][2]["worst_at"].is_u64());
+    assert_eq!(without["order_by_images"]["order"], found["order_by_images"]["order"], "only the confidence differs");
+
+    for (arguments, code, expected) in [
+        (&["others/table", "--check-calibration", "c.json"][..], 1, "others/table"),
+        (&["some-series", "--fit-calibration", "d.json"], 1, "pairs.csv"),
+        (&["pairs", "some-series", "--check-calibration", "missing.json"], 1, "missing.json"),
+    ] {
+        let (_, err) = run(at, &compare(arguments), code);
+        assert!(err.contains(expected), "{arguments:?}: {expected}\n{err}");
+    }
+}
+
+#[test]
+fn questions_about_series_and_courses_from_source_to_source_are_a_command_each() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let layouts = "mimic-cxr-jpg,mi-cxr,chexpert,rexgradient,chextemporal";
+    run(at, &["-q", "phantom", "raw", "--subjects", "120", "--size", "96", "--seed", "33", "--layout", layouts], 0);
+    let size = ["--image-size", "72"];
+    let images = ["--images", "raw/mimic-cxr-jpg", "--out", "questions"];
+    run(at, &[&["-q", "prepare", "mi-cxr", "raw/mi-cxr"], &images[..], &size].concat(), 0);
+    let folders = ["--chexpert", "raw/chexpert", "--mimic", "raw/mimic-cxr-jpg", "--out", "sites"];
+    run(at, &[&["-q", "prepare", "chextemporal", "raw/chextemporal"], &folders[..], &size].concat(), 0);
+
+    let eval = |task: &'static str, corpus: &'static str, more: &[&'static str]| {
+        let own = ["-q", "eval", task, "--model", "phantom", "--corpus", corpus, "--replicates", "50"];
+        json(at, &[&own[..], more].concat(), 0)["corpora"][0]["tasks"][0].clone()
+    };
+    let figure = |task: &Value, group: &str, name: &str| {
+        let all = task["figures"].as_array().unwrap();
+        let own = all.iter().find(|own| own["group"] == group && own["name"] == name);
+        own.unwrap_or_else(|| panic!("no {group} {name} in {all:?}")).clone()
+    };
+    let answered = eval("series-questions", "questions", &["--by", "view"]);
+    let all = figure(&answered, "all", "accuracy");
+    assert!((all["chance"].as_f64().unwrap() - 0.2).abs() < 1e-9, "{all}");
+    assert!(all["value"].as_f64().unwrap() > 0.4 && all["interval"].is_array(), "{all}");
+    assert_eq!(all["published"][0]["value"], 0.418);
+    assert_eq!(all["by"][0]["column"], "view");
+    figure(&answered, "peak", "accuracy");
+
+    let moved = eval("temporal-transfer", "sites", &[]);
+    for group in ["chexpert → mimic", "mimic → chexpert", "mean"] {
+        for readout in ["concatenation", "difference"] {
+            let own = figure(&moved, group, &format!("macro accuracy, {readout}"));
+            assert!(own["value"].is_f64(), "{own}");
+        }
+    }
+    assert!(figure(&moved, "mean", "macro accuracy, difference")["chance"].as_f64().unwrap() >= 0.2);
+
+    let on = |task: &'static str, corpus: &'static str| ["eval", task, "--model", "phantom", "--corpus", corpus];
+    for (arguments, expected) in
+        [(on("series-questions", "sites"), "medst prepare mi-cxr"), (on("temporal-transfer", "questions"), "pairs.csv")]
+    {
+        let (_, err) = run(at, &arguments, 1);
+        assert!(err.contains(expected), "{arguments:?}: {expected}\n{err}");
+    }
+}

@@ -1,0 +1,287 @@
+//! Whether what [`super::compare`] says of a finding holds on a corpus whose labels tell the truth: how often the likeliest answer is right,
+//! and whether answers that are called 80 % probable are right in 80 of 100 cases.
+//!
+//! A calibration should be checked on other subjects than those that it was fitted on.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use medst_data::corpus::Corpus;
+use serde::Serialize;
+
+use super::compare::Sentences;
+use super::course::{CourseCalibration, Pairs};
+use super::engine::Engine;
+use super::logistic::softmax;
+use super::series::LabelledSeries;
+use crate::eval::bootstrap::{Bootstrap, Clusters};
+use crate::eval::metrics;
+use crate::eval::suite::truth::Skipped;
+use crate::{Error, Result};
+
+/// The group of all findings together.
+const ALL: &str = "all findings";
+
+/// A calibration, checked.
+#[derive(Clone, Debug, Serialize)]
+pub struct Checked {
+    pub corpus: String,
+    /// What the calibration was fitted on.
+    pub fitted_on: Vec<String>,
+    pub answers: Vec<Answers>,
+    /// What the labels do not tell, counted by reason.
+    pub skipped: Skipped,
+}
+
+/// The answers to a question.
+#[derive(Clone, Debug, Serialize)]
+pub struct Answers {
+    pub question: String,
+    pub finding: String,
+    pub count: usize,
+    pub subjects: usize,
+    /// Share of likeliest answers that are right, with its 95 % interval over subjects.
+    pub accuracy: f64,
+    pub interval: Option<(f64, f64)>,
+    /// What always giving the most frequent answer would get, or guessing, whichever is more.
+    pub chance: f64,
+    /// Mean of Σ (p − truth)² over the possible answers; the second is of equal probabilities.
+    pub brier: [f64; 2],
+    /// Expected calibration error of the likeliest answer over 15 bins.
+    pub calibration_error: f64,
+}
+
+/// One answer: probabilities of all possible ones, and which is true.
+struct Answer {
+    probabilities: Vec<f64>,
+    truth: usize,
+    subject: String,
+}
+
+/// Answers to the questions, by question and finding.
+#[derive(Default)]
+struct Sheet(Vec<((&'static str, String), Vec<Answer>)>);
+
+impl Sheet {
+    fn add(&mut self, question: &'static str, finding: &str, answer: Answer) {
+        let key = (question, finding.to_string());
+        match self.0.iter_mut().find(|own| own.0 == key) {
+            Some(own) => own.1.push(answer),
+            None => self.0.push((key, vec![answer])),
+        }
+    }
+}
+
+impl Checked {
+    /// Compares what a calibration says with what the labels of a corpus tell.
+    ///
+    /// # Errors
+    /// A corpus that has neither labelled pairs nor labelled series of the calibrated findings.
+    pub fn new(
+        engine: &Engine,
+        calibration: &CourseCalibration,
+        corpus: &Corpus,
+        batch: usize,
+        bootstrap: Bootstrap,
+    ) -> Result<Checked> {
+        let mut sheet = Sheet::default();
+        if let Some(pairs) = Pairs::of_corpus(engine, corpus, batch)? {
+            for (finding, changes) in &pairs.findings {
+                for (change, course, subject) in changes {
+                    let Some(courses) = calibration.courses(finding, *change) else { continue };
+                    let (truth, subject) = (course.class(), subject.clone());
+                    sheet.add("course", finding, Answer { probabilities: courses.to_vec(), truth, subject });
+                }
+            }
+        }
+        let mut skipped = Skipped::new();
+        let series = LabelledSeries::of_corpus(engine, corpus, batch, &mut skipped)?;
+        if let Some(own) = &calibration.series {
+            let mut findings: Vec<&String> = series.iter().flat_map(|one| one.truth.keys()).collect();
+            findings.sort_unstable();
+            findings.dedup();
+            for finding in findings {
+                let sentences = Sentences::new(engine, finding)?;
+                for one in &series {
+                    let Some(told) = one.truth.get(finding) else { continue };
+                    let readings = sentences.readings(&one.images);
+                    let answer = |probabilities, truth| Answer { probabilities, truth, subject: one.subject.clone() };
+                    if let (Some(all), Some(first)) = (own.seen_first(finding, &readings), told.seen_first) {
+                        // MI-CXR's question: of those that are seen first after the first time point, at which?
+                        if (1..readings.len()).contains(&first) {
+                            let later = &all[1..readings.len()];
+                            let sum: f64 = later.iter().sum();
+                            let of_later = later.iter().map(|p| p / sum).collect();
+                            sheet.add("seen first, if later than at the first", finding, answer(of_later, first - 1));
+                        }
+                        sheet.add(NEVER, finding, answer(all, first));
+                    }
+                    if let (Some(all), Some(worst)) = (own.worst(finding, &readings), told.worst) {
+                        sheet.add("worst", finding, answer(all, worst));
+                    }
+                }
+            }
+            let orders = [
+                ("order, images alone", &own.order_by_images, LabelledSeries::orders_by_images as fn(&_) -> _),
+                ("order, at reports' times", &own.order_by_reports, LabelledSeries::orders_by_reports),
+            ];
+            for (question, fit, scores) in orders {
+                let Some(fit) = fit else { continue };
+                for one in &series {
+                    let Some(scores): Option<Vec<f64>> = scores(one) else { continue };
+                    let probabilities = softmax(&scores.iter().map(|score| fit.scale * score).collect::<Vec<f64>>());
+                    sheet.add(question, "–", Answer { probabilities, truth: 0, subject: one.subject.clone() });
+                }
+            }
+        }
+        let path = corpus.path().display().to_string();
+        if sheet.0.is_empty() {
+            let message = "has neither labelled pairs nor labelled series of the calibrated findings";
+            return Err(Error::Evaluation(format!("{path}: {message}")));
+        }
+        let source = calibration.series.as_ref().map(|series| series.source.clone());
+        let mut fitted_on: Vec<String> = [calibration.source.clone()].into_iter().chain(source).collect();
+        fitted_on.dedup();
+        Ok(Checked { corpus: path, fitted_on, answers: sheet.answers(bootstrap), skipped })
+    }
+}
+
+impl Sheet {
+    /// Every finding of a question, then all together.
+    fn answers(&self, bootstrap: Bootstrap) -> Vec<Answers> {
+        let mut questions: Vec<&str> = self.0.iter().map(|own| own.0.0).collect();
+        questions.sort_by_key(|question| QUESTIONS.iter().position(|own| own == question));
+        questions.dedup();
+        let mut all = Vec::new();
+        for question in questions {
+            let own: Vec<&((&str, String), Vec<Answer>)> = self.0.iter().filter(|own| own.0.0 == question).collect();
+            all.extend(own.iter().map(|(of, answers)| {
+                let answers: Vec<&Answer> = answers.iter().collect();
+                summary(question, &of.1, &answers, bootstrap)
+            }));
+            if own.len() > 1 {
+                let together: Vec<&Answer> = own.iter().flat_map(|own| &own.1).collect();
+                all.push(summary(question, ALL, &together, bootstrap));
+            }
+        }
+        all
+    }
+}
+
+const NEVER: &str = "seen first, or never";
+/// In the order in which they are shown.
+const QUESTIONS: [&str; 6] = [
+    "course",
+    NEVER,
+    "seen first, if later than at the first",
+    "worst",
+    "order, images alone",
+    "order, at reports' times",
+];
+
+fn summary(question: &str, finding: &str, answers: &[&Answer], bootstrap: Bootstrap) -> Answers {
+    let count = answers.len();
+    let mean = |of: &dyn Fn(&Answer) -> f64| answers.iter().map(|own| of(own)).sum::<f64>() / count as f64;
+    // Where another answer is as likely as the true one, the true one was not found.
+    let is_right = |own: &Answer| {
+        let truth = own.probabilities[own.truth];
+        own.probabilities.iter().enumerate().all(|(n, &other)| n == own.truth || other < truth)
+    };
+    let right: Vec<bool> = answers.iter().map(|own| is_right(own)).collect();
+    let clusters = Clusters::of(answers.iter().map(|own| own.subject.as_str()));
+    let share = |weights: &[f64]| {
+        let total: f64 = weights.iter().sum();
+        let held: f64 = weights.iter().zip(&right).map(|(weight, &right)| weight * f64::from(u8::from(right))).sum();
+        (total > 0.0).then(|| held / total)
+    };
+    let estimate = bootstrap.estimate(&clusters, share);
+    // "Never" is the last answer of series of any length.
+    let truth_of = |own: &Answer| match own.truth {
+        last if question == NEVER && last + 1 == own.probabilities.len() => usize::MAX,
+        truth => truth,
+    };
+    let mut times: BTreeMap<usize, usize> = BTreeMap::new();
+    answers.iter().for_each(|own| *times.entry(truth_of(own)).or_default() += 1);
+    let frequent = times.into_values().max().unwrap_or(0);
+    let guess = mean(&|own| 1.0 / own.probabilities.len() as f64);
+    // Of the orders the true one is always the first of the list, which says nothing.
+    let frequent = if question.starts_with("order") { 0.0 } else { frequent as f64 / count as f64 };
+    let squares = |own: &Answer, of: &dyn Fn(usize) -> f64| -> f64 {
+        (0..own.probabilities.len()).map(|n| (of(n) - f64::from(u8::from(n == own.truth))).powi(2)).sum()
+    };
+    let (probabilities, truth): (Vec<Vec<f64>>, Vec<usize>) =
+        answers.iter().map(|own| (own.probabilities.clone(), own.truth)).unzip();
+    Answers {
+        question: question.into(),
+        finding: finding.into(),
+        count,
+        subjects: clusters.count(),
+        accuracy: estimate.map_or(0.0, |own| own.value),
+        interval: estimate.and_then(|own| own.interval),
+        chance: guess.max(frequent),
+        brier: [
+            mean(&|own| squares(own, &|n| own.probabilities[n])),
+            mean(&|own| squares(own, &|_| 1.0 / own.probabilities.len() as f64)),
+        ],
+        calibration_error: metrics::Calibration::new(&probabilities, &truth)
+            .error(&vec![1.0; count])
+            .unwrap_or_default(),
+    }
+}
+
+impl fmt::Display for Checked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "calibration fitted on {}, checked on {}", self.fitted_on.join(" and "), self.corpus)?;
+        let name = self.answers.iter().map(|own| own.finding.chars().count()).max().unwrap_or(0);
+        let mut last = "";
+        for own in &self.answers {
+            if own.question != last {
+                last = &own.question;
+                writeln!(f, "{last}")?;
+            }
+            let interval = own
+                .interval
+                .map_or(String::new(), |(low, high)| format!(" ({:.1} to {:.1})", 100.0 * low, 100.0 * high));
+            writeln!(
+                f,
+                "  {:name$}  {:>6} of {:>5} subjects  right {:>5.1} %{interval:<16}  chance {:>5.1} %  Brier {:.3} (guess {:.3})  \
+                 calibration error {:.3}",
+                own.finding,
+                own.count,
+                own.subjects,
+                100.0 * own.accuracy,
+                100.0 * own.chance,
+                own.brier[0],
+                own.brier[1],
+                own.calibration_error
+            )?;
+        }
+        self.skipped.iter().try_for_each(|(reason, count)| writeln!(f, "skipped {count}: {reason}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(probabilities: &[f64], truth: usize, subject: &str) -> Answer {
+        Answer { probabilities: probabilities.to_vec(), truth, subject: subject.into() }
+    }
+
+    #[test]
+    fn answers_are_judged_by_their_probabilities() {
+        let mut sheet = Sheet::default();
+        sheet.add("worst", "edema", answer(&[0.75, 0.25], 0, "a"));
+        sheet.add("worst", "edema", answer(&[0.75, 0.25], 1, "b"));
+        sheet.add("worst", "pneumonia", answer(&[0.0, 1.0], 1, "a"));
+        sheet.add("course", "edema", answer(&[0.2, 0.2, 0.6], 2, "a"));
+        let found = sheet.answers(Bootstrap { replicates: 20, seed: 0 });
+        let names: Vec<(&str, &str)> = found.iter().map(|own| (own.question.as_str(), own.finding.as_str())).collect();
+        assert_eq!(names, [("course", "edema"), ("worst", "edema"), ("worst", "pneumonia"), ("worst", ALL)]);
+        let edema = &found[1];
+        assert_eq!((edema.accuracy, edema.chance, edema.count, edema.subjects), (0.5, 0.5, 2, 2));
+        assert!((edema.brier[0] - 0.625).abs() < 1e-12 && (edema.brier[1] - 0.5).abs() < 1e-12, "{edema:?}");
+        assert!((edema.calibration_error - 0.25).abs() < 1e-12);
+        assert!((found[3].accuracy - 2.0 / 3.0).abs() < 1e-12 && (found[3].chance - 2.0 / 3.0).abs() < 1e-12);
+    }
+}
