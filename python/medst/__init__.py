@@ -45,6 +45,7 @@ _PLACES = {
     "Classification": "medst.results",
     "Comparison": "medst.results",
     "Grounding": "medst.results",
+    "Prediction": "medst.results",
 }
 
 __all__ = [

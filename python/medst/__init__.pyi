@@ -45,6 +45,7 @@ from medst.model import load as load
 from medst.results import Classification as Classification
 from medst.results import Comparison as Comparison
 from medst.results import Grounding as Grounding
+from medst.results import Prediction as Prediction
 from medst.study import Study as Study
 
 __version__: str

@@ -6,6 +6,7 @@
 //! * [`model`] — the image encoder with its view experts, the report encoder, the projections (paper, section 3.2);
 //! * [`loss`] — global, local (modality-weighted) and temporal alignment (sections 3.3 and 3.4), as pure functions;
 //! * [`train`] — batches, optimiser, schedule, checkpoints and the one visible loop;
+//! * [`finetune`] — an encoder and a head, trained for one task;
 //! * [`distributed`] — several processes, one run;
 //! * [`card`] — model and data cards;
 //! * [`convert`] — weights of other programs, in and out;
@@ -21,6 +22,7 @@ pub mod distributed;
 pub mod embed;
 pub mod error;
 pub mod eval;
+pub mod finetune;
 pub mod infer;
 pub mod inspect;
 pub mod loss;

@@ -22,6 +22,7 @@ const ROUTES: [(&str, &str); 19] = [
     ("GET", "/v1/examples/a/b.png"),
     ("POST", "/v1/embed"),
     ("POST", "/v1/zero-shot"),
+    ("POST", "/v1/predict"),
     ("POST", "/v1/compare"),
     ("POST", "/v1/ground"),
     ("POST", "/v1/search"),

@@ -9,6 +9,7 @@
 //! | [`stream`] | many studies: decoded by all cores while the model computes |
 //! | [`table`] | embeddings of files as Parquet or NPY |
 //! | [`classes`], [`zero_shot`], [`calibrate`] | any classes by their sentences, as probabilities |
+//! | [`predict`] | the head of a fine-tuned model |
 //! | [`compare`], [`course`], [`order`] | two or more time points of a subject |
 //! | [`align`], [`ground`], [`boxes`], [`draw`] | words and patches, both ways; boxes and pictures of heat maps |
 //! | [`reading`] | a report's sentences, each against the pictures |
@@ -29,6 +30,7 @@ pub mod draw;
 pub mod engine;
 pub mod ground;
 pub mod lanes;
+pub mod predict;
 mod logistic;
 pub mod order;
 pub mod reading;

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use tch::Kind;
 
+use super::head::HeadConfig;
+
 /// Which behaviour is computed where the reference implementation has known defects. See DESIGN.md for the full table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -91,6 +93,9 @@ pub struct ModelConfig {
     pub image: ImageConfig,
     pub text: TextConfig,
     pub projection: ProjectionConfig,
+    /// What a fine-tuned model was tuned to tell; absent in all others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head: Option<HeadConfig>,
 }
 
 impl Default for ModelConfig {
@@ -104,6 +109,7 @@ impl Default for ModelConfig {
             image: ImageConfig::default(),
             text: TextConfig::default(),
             projection: ProjectionConfig::default(),
+            head: None,
         }
     }
 }
@@ -286,6 +292,6 @@ impl ModelConfig {
         if !(0.0..1.0).contains(&self.text.dropout) {
             return fail(format!("model.text.dropout = {}: must lie in [0, 1)", self.text.dropout));
         }
-        Ok(())
+        self.head.as_ref().map_or(Ok(()), HeadConfig::validate)
     }
 }

@@ -219,14 +219,9 @@ impl<'a> Dataset<'a> {
         let draw = |(&row, study): (&u32, &&Study)| match crop {
             Crop::Centre => Drawn::centre(study, stored, side),
             Crop::Random { seed, epoch } => {
-                let mut random = sampler::random([seed, epoch, u64::from(row), 2]);
                 let choices = if self.alternative_frontals { study.alternative_frontals.len() } else { 0 };
-                let choice = random.random_range(0..=choices);
-                Drawn {
-                    frontal: choice.checked_sub(1).map_or(study.frontal, |n| study.alternative_frontals[n]),
-                    lateral: study.lateral,
-                    corners: [(); 2].map(|()| Corner::random(stored, side, &mut random)),
-                }
+                let mut random = sampler::random([seed, epoch, u64::from(row), 2]);
+                Drawn::random(study, choices, stored, side, &mut random)
             }
         };
         rows.iter().zip(studies).map(draw).collect()
@@ -267,6 +262,18 @@ impl Drawn {
     /// The first frontal picture, both views cropped in the middle.
     pub fn centre(study: &Study, stored: usize, side: usize) -> Drawn {
         Drawn { frontal: study.frontal, lateral: study.lateral, corners: [Corner::centre(stored, side); 2] }
+    }
+
+    /// One of the frontal pictures, both views cropped at random.
+    ///
+    /// * `choices`: alternative frontal pictures that may be drawn.
+    pub fn random(study: &Study, choices: usize, stored: usize, side: usize, random: &mut impl Rng) -> Drawn {
+        let choice = random.random_range(0..=choices);
+        Drawn {
+            frontal: choice.checked_sub(1).map_or(study.frontal, |n| study.alternative_frontals[n]),
+            lateral: study.lateral,
+            corners: [(); 2].map(|()| Corner::random(stored, side, random)),
+        }
     }
 }
 

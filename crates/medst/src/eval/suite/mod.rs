@@ -5,7 +5,7 @@
 //! | [`truth`] | what a corpus knows |
 //! | `job` | a task on a corpus |
 
-mod job;
+pub(crate) mod job;
 pub mod truth;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
