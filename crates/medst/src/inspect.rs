@@ -184,6 +184,10 @@ impl fmt::Display for Sizes<'_> {
             "  report encoder: {} layers of width {}, {} tokens, {:?} positions",
             text.layers, text.width, text.max_tokens, text.positions
         )?;
-        writeln!(f, "  embeddings of {} values; {semantics:?} semantics", projection.embedding)
+        writeln!(f, "  embeddings of {} values; {semantics:?} semantics", projection.embedding)?;
+        match &self.0.head {
+            Some(head) => writeln!(f, "  fine-tuned to tell: {}", head.names().join("; ")),
+            None => Ok(()),
+        }
     }
 }

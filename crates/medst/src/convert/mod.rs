@@ -32,8 +32,8 @@ use serde::Serialize;
 use tch::{Device, Kind};
 
 pub use self::fill::Filled;
-pub use self::input::{Input, Side};
 use self::group::Group;
+pub use self::input::{Input, Side};
 use self::source::{Dialect, Source};
 use self::vit::Pixels;
 pub use self::write::Target;

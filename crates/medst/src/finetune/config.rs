@@ -146,7 +146,11 @@ impl Config {
         let ranges = [
             ("data.share", data.share, data.share > 0.0 && data.share <= 1.0),
             ("optimizer.lr", optimizer.lr, optimizer.lr > 0.0),
-            ("optimizer.layer_decay", optimizer.layer_decay, optimizer.layer_decay > 0.0 && optimizer.layer_decay <= 1.0),
+            (
+                "optimizer.layer_decay",
+                optimizer.layer_decay,
+                optimizer.layer_decay > 0.0 && optimizer.layer_decay <= 1.0,
+            ),
             ("optimizer.weight_decay", optimizer.weight_decay, optimizer.weight_decay >= 0.0),
             ("train.epochs", train.epochs as f64, train.epochs > 0),
             ("train.batch", train.batch as f64, train.batch > 1),

@@ -208,7 +208,11 @@ impl fmt::Display for Summary {
         writeln!(f, "  {:<24} {:<28} test", name(self.head.task), "validation")?;
         let groups = self.validation.iter().chain(&self.test).map(|own| own.group.as_str());
         let mut shown: Vec<&str> = Vec::new();
-        groups.for_each(|group| if !shown.contains(&group) { shown.push(group) });
+        groups.for_each(|group| {
+            if !shown.contains(&group) {
+                shown.push(group)
+            }
+        });
         for group in shown {
             let text = |figures: &[Figure]| {
                 figures.iter().find(|own| own.group == group).map_or_else(|| "–".into(), Figure::text)

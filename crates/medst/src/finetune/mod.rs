@@ -125,7 +125,9 @@ pub fn finetune(
     let (parameters, factors) = trained(&model, config, &training)?;
     let mut optimizer = AdamW::of(parameters.clone(), factors, &config.optimizer.adamw());
     let mut state = match begun && group.leads() {
-        true => checkpoints.restore(&mut model, &mut optimizer, &corpus.fingerprint(), train.average > 0.0, progress)?,
+        true => {
+            checkpoints.restore(&mut model, &mut optimizer, &corpus.fingerprint(), train.average > 0.0, progress)?
+        }
         false => State::default(),
     };
     optimizer.broadcast(group);

@@ -41,7 +41,9 @@ impl Engine {
     pub fn head(&self) -> Result<&Head> {
         self.model().head().ok_or_else(|| {
             let path = self.path().display();
-            Error::Input(format!("{path} has no head: it was not fine-tuned (medst finetune); zero-shot works without one"))
+            Error::Input(format!(
+                "{path} has no head: it was not fine-tuned (medst finetune); zero-shot works without one"
+            ))
         })
     }
 
@@ -76,8 +78,12 @@ impl Engine {
 pub fn predict(engine: &Engine, gathered: &Gathered, collected: &Collected) -> Result<Predicted> {
     let config = &engine.head()?.config;
     let left_out: Vec<LeftOut> = gathered.left_out.iter().chain(&collected.left_out).cloned().collect();
-    let seen: Vec<(usize, usize)> =
-        collected.studies.iter().zip(&collected.image_of).filter_map(|(&number, row)| Some((number, (*row)?))).collect();
+    let seen: Vec<(usize, usize)> = collected
+        .studies
+        .iter()
+        .zip(&collected.image_of)
+        .filter_map(|(&number, row)| Some((number, (*row)?)))
+        .collect();
     let id = |number: usize| gathered.studies[number].id.clone();
     let of = |group: &[(usize, usize)]| -> Result<Vec<Vec<f64>>> {
         let rows: Vec<usize> = group.iter().map(|own| own.1).collect();
@@ -91,7 +97,9 @@ pub fn predict(engine: &Engine, gathered: &Gathered, collected: &Collected) -> R
         }
         for mut group in subjects.into_values() {
             if group.iter().all(|own| gathered.studies[own.0].acquired.is_some()) {
-                group.sort_by(|a, b| gathered.studies[a.0].acquired.partial_cmp(&gathered.studies[b.0].acquired).unwrap());
+                group.sort_by(|a, b| {
+                    gathered.studies[a.0].acquired.partial_cmp(&gathered.studies[b.0].acquired).unwrap()
+                });
             }
             if group.len() > 1 {
                 studies.extend(group.windows(2).zip(of(&group)?).map(|(pair, probabilities)| PredictedStudy {
@@ -103,7 +111,11 @@ pub fn predict(engine: &Engine, gathered: &Gathered, collected: &Collected) -> R
         }
     } else {
         let all = of(&seen)?.into_iter().zip(&seen);
-        studies.extend(all.map(|(probabilities, own)| PredictedStudy { study: id(own.0), previous: None, probabilities }));
+        studies.extend(all.map(|(probabilities, own)| PredictedStudy {
+            study: id(own.0),
+            previous: None,
+            probabilities,
+        }));
     }
     if studies.is_empty() {
         let what = match config.task {
