@@ -10,7 +10,7 @@ use super::setup::{get, post, send, service};
 const TOKEN: &str = "0123456789abcdef0123";
 
 /// Every route, and what is none.
-const ROUTES: [(&str, &str); 19] = [
+const ROUTES: [(&str, &str); 20] = [
     ("GET", "/"),
     ("GET", "/page/main.js"),
     ("GET", "/health"),

@@ -192,29 +192,29 @@ impl Items<'_> {
         })
     }
 
-    /// How much each class of each label counts, `[L, C]`: all 1, or `n / (C · n_c)` of the label's `n` known items, of which `n_c` are of the class.
-    pub fn weights(&self, classes: usize, how: ClassWeights) -> Vec<Vec<f64>> {
-        let labels = self.classes.first().map_or(0, Vec::len);
-        let of = |label: usize| {
-            let mut counts = vec![0.0; classes];
-            self.classes.iter().filter_map(|own| own[label]).for_each(|class| counts[class] += 1.0);
-            let all: f64 = counts.iter().sum();
-            match how {
-                ClassWeights::None => vec![1.0; classes],
-                ClassWeights::Balanced => {
-                    counts.into_iter().map(|own: f64| all / (classes as f64 * own.max(1.0))).collect()
-                }
-            }
-        };
-        (0..labels).map(of).collect()
-    }
-
     /// Labels of which there are at least two classes.
     pub fn varied(&self) -> Vec<bool> {
         let labels = self.classes.first().map_or(0, Vec::len);
         let found = |label: usize| self.classes.iter().filter_map(|own| own[label]).collect::<BTreeSet<usize>>();
         (0..labels).map(|label| found(label).len() > 1).collect()
     }
+}
+
+/// How much each class of each label counts, `[L, C]`: all 1, or `n / (C · n_c)` of the label's `n` known items, of which `n_c` are of the class.
+///
+/// * `told`: for each item the class of each label; * `classes`: how many there are, `C`.
+pub fn weights(told: &[Vec<Option<usize>>], classes: usize, how: ClassWeights) -> Vec<Vec<f64>> {
+    let of = |label: usize| {
+        let mut counts = vec![0.0; classes];
+        told.iter().filter_map(|own| own[label]).for_each(|class| counts[class] += 1.0);
+        let all: f64 = counts.iter().sum();
+        let balanced = |own: f64| all / (classes as f64 * own.max(1.0));
+        match how {
+            ClassWeights::None => vec![1.0; classes],
+            ClassWeights::Balanced => counts.into_iter().map(balanced).collect(),
+        }
+    };
+    (0..told.first().map_or(0, Vec::len)).map(of).collect()
 }
 
 /// The study that an item is of: of a pair, the current one.
@@ -323,4 +323,19 @@ fn changes(corpus: &Corpus, config: &DataConfig, skipped: &mut Skipped) -> Resul
         cells: truth::values(corpus, &later, &column).into_iter().map(|cell| cell.map(str::to_lowercase)).collect(),
     };
     Ok((pairs, columns.into_iter().map(column).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn balanced_classes_weigh_alike_together_and_unknown_ones_do_not_count() {
+        // Of the first label three of one class and one of the other; the second is told twice.
+        let told = [[Some(0), None], [Some(0), Some(1)], [Some(0), None], [Some(1), Some(0)]].map(Vec::from);
+        assert_eq!(weights(&told, 2, ClassWeights::None), [[1.0, 1.0], [1.0, 1.0]]);
+        let balanced = weights(&told, 2, ClassWeights::Balanced);
+        assert_eq!(balanced, [[4.0 / 6.0, 2.0], [1.0, 1.0]]);
+        assert!((3.0 * balanced[0][0] - 1.0 * balanced[0][1]).abs() < 1e-12);
+    }
 }

@@ -155,7 +155,8 @@ pub fn finetune(
     let warmup = (total as f64 * adamw.warmup_fraction) as u64;
     let schedule = Schedule { max: adamw.lr, min: adamw.min_lr, warmup, total };
     let classes = labels.head.classes.len().max(2);
-    let weights = Tensor::from_slice2(&training.weights(classes, train.class_weights)).to_device(device);
+    let weights =
+        Tensor::from_slice2(&data::weights(&training.classes, classes, train.class_weights)).to_device(device);
     let mut save = |optimizer: &AdamW, state: &mut State| {
         optimizer.check_weights()?;
         optimizer.check_agreement(group)?;
