@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 medst=${MEDST:-target/release/medst} model=${MODEL:-phantom} subjects=${SUBJECTS:-2000} out=${1:-series}
 # Patients that the model has not seen, and that nothing was chosen on.
-fitted=7200001 checked=7100001
+fitted=7200001 checked=7400001
 mkdir -p "$out"
 for seed in $fitted $checked; do
   [ -e "$out/$seed-questions/corpus.json" ] && continue

@@ -48,6 +48,7 @@ _PLACES = {
     "FindingSeries": "medst.results",
     "Series": "medst.results",
     "Grounding": "medst.results",
+    "Prediction": "medst.results",
 }
 
 __all__ = [

@@ -47,6 +47,7 @@ from medst.results import Comparison as Comparison
 from medst.results import FindingChange as FindingChange
 from medst.results import FindingSeries as FindingSeries
 from medst.results import Grounding as Grounding
+from medst.results import Prediction as Prediction
 from medst.results import Series as Series
 from medst.study import Study as Study
 

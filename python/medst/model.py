@@ -19,7 +19,7 @@ from medst import results
 from medst._engine import native, tensor
 from medst._errors import InputError, MissingFileError
 from medst._progress import Progress, shown
-from medst.results import Classification, Comparison, FindingChange, Grounding, Series
+from medst.results import Classification, Comparison, FindingChange, Grounding, Prediction, Series
 from medst.study import Picture, Study, View, given
 
 PathLike = Union[str, "os.PathLike[str]"]
@@ -253,6 +253,27 @@ class Model:
         rows = self._images(images, view, progress, features=False)
         names, scores, likely, source = self._engine.classify(rows, file, told, exclusive, calibrated)
         return Classification(names, tensor(scores), tensor(likely), source)
+
+    def predict(
+        self, images: Iterable[Picture | tuple[Picture, Picture] | Study], *, view: View = "auto", progress: Progress = None
+    ) -> Prediction:
+        """Predicts by the head of a fine-tuned model (``medst finetune``).
+
+        Parameters
+        ----------
+        images
+            As for :meth:`embed_images`. For a model that tells changes: images of one patient, earliest first; each but the first is
+            compared with the one before it.
+
+        Raises
+        ------
+        medst.InputError
+            The model was not fine-tuned, or tells changes and is given a single image.
+        """
+        # Ask for the head before embedding, which takes long.
+        self._engine.predict(native.Rows(self.feature_width))
+        names, probabilities = self._engine.predict(self._images(images, view, progress, features=True))
+        return Prediction(names, tensor(probabilities))
 
     def compare(
         self,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use medst::eval::Vectors;
 use medst::infer::align::{Alignment, Shown};
 use medst::infer::calibrate::Calibration;
 use medst::infer::classes::{Class, Classes, Kind, Prototypes};
@@ -191,6 +192,19 @@ impl Engine {
             let shape = vec![scores.len() as i64, names.len() as i64];
             let (scores, likely) = (Array::of_values(scores.concat(), shape.clone()), Array::of_values(likely, shape));
             Ok((names, scores, likely, calibration.map(|own| own.source)))
+        })
+    }
+
+    /// Names and probabilities `[n, O]` by the model's head, of image features; of a change, `[n - 1, O]`.
+    fn predict(&self, py: Python<'_>, rows: &Rows) -> PyResult<(Vec<String>, Array)> {
+        let (values, width) = (std::mem::take(&mut *rows.values()), rows.width);
+        task::run(py, None, move |_| {
+            let engine = self.lock();
+            let names = engine.head()?.config.names();
+            // Without rows it is asked whether there is a head.
+            let found = if values.is_empty() { Vec::new() } else { engine.predict(&Vectors::new(values, width)?)? };
+            let shape = vec![found.len() as i64, names.len() as i64];
+            Ok((names, Array::of_values(found.concat(), shape)))
         })
     }
 

@@ -68,6 +68,11 @@ def test_reports_are_read_and_prompts_whole(model):
         model.embed_reports("the lungs are clear")
 
 
+def test_a_model_that_was_not_fine_tuned_has_no_head(model, radiographs):
+    with pytest.raises(medst.InputError, match="has no head"):
+        model.predict(radiographs[:1])
+
+
 def test_zero_shot_is_the_commands(model, radiographs, work):
     paths = radiographs[:3]
     found = model.zero_shot(paths, ["pneumonia", "edema"])

@@ -233,11 +233,7 @@ impl Config {
 
     /// As [`Config::load`], from text.
     pub fn parse(text: &str, overrides: &[String]) -> Result<Config> {
-        let mut table = table(text)?;
-        for assignment in overrides {
-            set(&mut table, assignment).map_err(Error::Config)?;
-        }
-        Config::from_table(table)
+        Config::from_table(overridden(text, overrides)?)
     }
 
     fn from_table(table: toml::Table) -> Result<Config> {
@@ -314,7 +310,7 @@ impl Config {
     }
 }
 
-fn read(path: &Path) -> Result<String> {
+pub fn read(path: &Path) -> Result<String> {
     input::read_to_string(path, input::TEXT).map_err(Error::io(path))
 }
 
@@ -322,12 +318,19 @@ fn table(text: &str) -> Result<toml::Table> {
     toml::from_str(text).map_err(unreadable)
 }
 
-fn unreadable(error: toml::de::Error) -> Error {
+/// The table of a TOML text, with `key.path=value` overrides.
+pub fn overridden(text: &str, overrides: &[String]) -> Result<toml::Table> {
+    let mut table = table(text)?;
+    overrides.iter().try_for_each(|assignment| set(&mut table, assignment)).map_err(Error::Config)?;
+    Ok(table)
+}
+
+pub fn unreadable(error: toml::de::Error) -> Error {
     Error::Config(error.to_string().trim_end().to_string())
 }
 
 /// Names the file of a configuration that cannot be used.
-fn in_file(path: &Path, error: Error) -> Error {
+pub fn in_file(path: &Path, error: Error) -> Error {
     match error {
         Error::Config(message) => Error::Config(format!("{}: {message}", path.display())),
         other => other,

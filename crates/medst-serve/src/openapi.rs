@@ -16,6 +16,7 @@ use crate::api;
     paths(
         api::embed::embed,
         api::zero_shot::classify,
+        api::predict::predict,
         api::compare::compare,
         api::ground::ground,
         api::search::search,

@@ -191,6 +191,7 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/models", get(api::models::list))
         .route("/v1/embed", post(api::embed::embed))
         .route("/v1/zero-shot", post(api::zero_shot::classify))
+        .route("/v1/predict", post(api::predict::predict))
         .route("/v1/compare", post(api::compare::compare))
         .route("/v1/ground", post(api::ground::ground))
         .route("/v1/search", post(api::search::search))

@@ -19,8 +19,8 @@ pub use eval::{AskedTask, Eval};
 pub use model::{Compute, DeviceName, DicomWindow, Inputs, PrecisionName, UseModel, ViewName};
 pub use search::{AmongName, GraphName, Search, SearchFind, SearchIndex};
 pub use serve::Serve;
-pub use train::Pretrain;
-pub use vision::{Compare, Embed, Ground, ZeroShot};
+pub use train::{Finetune, Pretrain};
+pub use vision::{Compare, Embed, Ground, Predict, ZeroShot};
 
 /// Pre-train, evaluate and use Med-ST: vision-language models of chest radiographs with several views and time.
 #[derive(Debug, Parser)]
@@ -47,10 +47,14 @@ pub enum Command {
     },
     /// Pre-train a model as described by a configuration file.
     Pretrain(Pretrain),
+    /// Train an image encoder and a linear head for one task, as described by a configuration file.
+    Finetune(Finetune),
     /// Write embeddings of images and reports to a Parquet or NPY file.
     Embed(Embed),
     /// Classify images by sentences that describe the classes.
     ZeroShot(ZeroShot),
+    /// Print what the head of a fine-tuned model says of images.
+    Predict(Predict),
     /// Compare two or more time points of a subject.
     Compare(Compare),
     /// Show where an image matches a phrase, and which words match which regions.

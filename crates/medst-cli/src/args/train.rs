@@ -1,4 +1,4 @@
-//! Options of `pretrain`.
+//! Options of `pretrain` and `finetune`.
 
 use std::path::PathBuf;
 
@@ -20,6 +20,24 @@ pub struct Pretrain {
     /// a step takes about 1.25 times as long (key train.checkpoint_activations).
     #[arg(long)]
     pub checkpoint_activations: bool,
+    /// Device to compute on.
+    #[arg(long, value_enum, default_value_t = DeviceName::Auto)]
+    pub device: DeviceName,
+}
+
+#[derive(Debug, Args)]
+pub struct Finetune {
+    /// Configuration file (TOML), such as configs/finetune.toml.
+    pub config: PathBuf,
+    /// Override a key of the configuration, such as train.epochs=5; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// Model to start from: the key init.weights.
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// Continue the run in the configured output folder.
+    #[arg(long)]
+    pub resume: bool,
     /// Device to compute on.
     #[arg(long, value_enum, default_value_t = DeviceName::Auto)]
     pub device: DeviceName,

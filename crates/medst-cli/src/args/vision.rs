@@ -1,4 +1,4 @@
-//! Options of `embed`, `zero-shot`, `compare` and `ground`.
+//! Options of `embed`, `zero-shot`, `predict`, `compare` and `ground`.
 
 use std::path::PathBuf;
 
@@ -47,6 +47,17 @@ pub struct ZeroShot {
     pub label: Option<String>,
     /// Also write the probabilities to this CSV file.
     #[arg(long, value_name = "FILE", conflicts_with = "fit_calibration")]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Predict {
+    #[command(flatten)]
+    pub inputs: Inputs,
+    #[command(flatten)]
+    pub model: UseModel,
+    /// Also write the probabilities to this CSV file.
+    #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
 }
 

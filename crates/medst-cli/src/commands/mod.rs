@@ -5,10 +5,12 @@ mod compare;
 mod convert;
 mod embed;
 mod eval;
+mod finetune;
 mod ground;
 mod inspect;
 mod open;
 mod phantom;
+mod predict;
 mod prepare;
 mod pretrain;
 mod search;
@@ -34,7 +36,7 @@ use crate::progress::{self, Reporter};
 ///
 /// * `typed`: the arguments as text, for results that record how they were made.
 pub fn run(arguments: Arguments, typed: Vec<String>) -> Result<()> {
-    let together = matches!(arguments.command, Command::Pretrain(_) | Command::Prepare { .. });
+    let together = matches!(arguments.command, Command::Pretrain(_) | Command::Finetune(_) | Command::Prepare { .. });
     if !together && !launch::check_alone()? {
         return Ok(());
     }
@@ -46,8 +48,10 @@ pub fn run(arguments: Arguments, typed: Vec<String>) -> Result<()> {
         Command::Phantom(arguments) => phantom::run(&arguments, &output, &reporter),
         Command::Prepare { source } => prepare::run(&source, &output, &reporter),
         Command::Pretrain(arguments) => pretrain::run(&arguments, &output, &reporter),
+        Command::Finetune(arguments) => finetune::run(&arguments, &output, &reporter),
         Command::Embed(arguments) => embed::run(&arguments, &output, &reporter),
         Command::ZeroShot(arguments) => zero_shot::run(&arguments, &output, &reporter),
+        Command::Predict(arguments) => predict::run(&arguments, &output, &reporter),
         Command::Compare(arguments) => compare::run(&arguments, &output),
         Command::Ground(arguments) => ground::run(&arguments, &output, &reporter),
         Command::Search { what } => search::run(&what, &output, &reporter),

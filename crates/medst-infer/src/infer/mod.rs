@@ -9,6 +9,7 @@
 //! | [`stream`] | many studies: decoded by all cores while the model computes |
 //! | [`table`] | embeddings of files as Parquet or NPY |
 //! | [`classes`], [`zero_shot`], [`calibrate`] | any classes by their sentences, as probabilities |
+//! | [`predict`] | the head of a fine-tuned model |
 //! | [`compare`], [`course`], [`series`], [`order`] | two or more time points of a subject |
 //! | [`check`] | whether what is said of them holds on a corpus with labels |
 //! | [`align`], [`ground`], [`boxes`], [`draw`] | words and patches, both ways; boxes and pictures of heat maps |
@@ -32,6 +33,7 @@ pub mod engine;
 pub mod ground;
 mod logistic;
 pub mod order;
+pub mod predict;
 pub mod reading;
 pub mod search;
 pub mod series;

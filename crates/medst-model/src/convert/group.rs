@@ -18,9 +18,10 @@ pub enum Group {
     WordLocal,
     WordImportance,
     PatchImportance,
-    /// Not of the paper; a model need not have the last two.
+    /// Not of the paper; a model need not have the last three.
     FindingHeads,
     Contrast,
+    TaskHead,
 }
 
 impl Group {
@@ -38,6 +39,7 @@ impl Group {
             "patch_importance" => Group::PatchImportance,
             "finding_head" => Group::FindingHeads,
             "contrast" => Group::Contrast,
+            "task_head" => Group::TaskHead,
             _ => return None,
         })
     }
@@ -63,6 +65,7 @@ impl Group {
             Group::PatchImportance => "importance of patches",
             Group::FindingHeads => "heads for findings",
             Group::Contrast => "learned temperature",
+            Group::TaskHead => "head of a fine-tuned model",
         }
     }
 }

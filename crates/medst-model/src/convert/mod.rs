@@ -33,6 +33,7 @@ use serde::Serialize;
 use tch::{Device, Kind};
 
 pub use self::fill::Filled;
+use self::group::Group;
 pub use self::input::{Input, Side};
 use self::source::{Dialect, Source};
 use self::vit::Pixels;
@@ -40,6 +41,7 @@ pub use self::write::Target;
 use crate::config::Config;
 use crate::model::card::{ModelCard, Origin};
 use crate::model::config::ModelConfig;
+use crate::model::head::HeadConfig;
 use crate::model::{MedSt, builtin};
 use crate::{Error, Result};
 
@@ -107,6 +109,34 @@ pub fn start(model: &mut MedSt, inputs: &[Input]) -> Result<(Filled, Vec<Origin>
     let sources = read(inputs)?;
     let origin = sources.iter().map(Source::origin).collect::<Result<_>>()?;
     Ok((fill::fill(model, sources)?, origin))
+}
+
+/// A model of files with a new head, for `finetune`: everything that they hold, but for a head that was trained before.
+///
+/// # Errors
+/// As [`convert`].
+pub fn with_head(
+    inputs: &[Input],
+    head: HeadConfig,
+    seed: u64,
+    device: Device,
+    kind: Kind,
+) -> Result<(MedSt, ModelCard, WordPiece, Filled)> {
+    let mut sources = read(inputs)?;
+    for source in &mut sources {
+        source.tensors.retain(|name, _| Group::of(name) != Some(Group::TaskHead));
+    }
+    let config = ModelConfig { head: Some(head), ..configuration(&sources, None, &[])? };
+    let pieces = match inputs.iter().find_map(|input| builtin::named(&input.path)) {
+        Some(builtin) => builtin.pieces()?,
+        None => vocabulary(&sources, None, &config)?,
+    };
+    let before = card(&sources, &config, &pieces)?;
+    let origin = sources.iter().map(Source::origin).collect::<Result<_>>()?;
+    let card = ModelCard { model: config.clone(), step: 0, origin, ..before };
+    let mut model = MedSt::new(&config, seed, device, kind)?;
+    let filled = fill::fill(&mut model, sources)?;
+    Ok((model, card, pieces, filled))
 }
 
 /// What a card says of files that weights are taken from.

@@ -66,6 +66,7 @@ impl Dialect {
             Dialect::Medst => match Group::of(name) {
                 Some(Group::FindingHeads) => Some("the model has no heads for these findings (model.findings)"),
                 Some(Group::Contrast) => Some("the model's temperature is not learned (model.temperature)"),
+                Some(Group::TaskHead) => Some("the model has no head of a fine-tuned model (medst finetune makes one)"),
                 _ => None,
             },
             Dialect::Reference => reference::unused(name, config.text.layers),

@@ -139,12 +139,13 @@ pub fn check_free(out: &Path, overwrite: bool) -> Result<()> {
 /// The reference's names, as a Lightning checkpoint without an optimiser.
 fn write_reference(path: &Path, model: &MedSt, card: &ModelCard) -> Result<Vec<String>> {
     let config = &model.config;
+    // It does not go into the file, so that nobody who reads it back may look for one.
+    let card = ModelCard { model: ModelConfig { head: None, ..card.model.clone() }, ..card.clone() };
     let mut entries: Vec<(String, Value)> = Vec::new();
-    let (beyond, own): (Vec<&Parameter>, Vec<&Parameter>) = model
-        .parameters()
-        .iter()
-        .chain(model.buffers())
-        .partition(|entry| matches!(Group::of(&entry.name), Some(Group::FindingHeads | Group::Contrast)));
+    let (beyond, own): (Vec<&Parameter>, Vec<&Parameter>) =
+        model.parameters().iter().chain(model.buffers()).partition(|entry| {
+            matches!(Group::of(&entry.name), Some(Group::FindingHeads | Group::Contrast | Group::TaskHead))
+        });
     for entry in own {
         let found = reference::counterpart(&entry.name, config.projection.embedding)
             .expect("every tensor of a model has a name in the reference");

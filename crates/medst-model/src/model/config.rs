@@ -5,6 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use tch::Kind;
 
+use super::head::HeadConfig;
+
 /// Which behaviour is computed where the reference implementation has known defects. See DESIGN.md for the full table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -93,6 +95,9 @@ pub struct ModelConfig {
     pub image: ImageConfig,
     pub text: TextConfig,
     pub projection: ProjectionConfig,
+    /// What a fine-tuned model was tuned to tell; absent in all others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head: Option<HeadConfig>,
 }
 
 impl Default for ModelConfig {
@@ -106,6 +111,7 @@ impl Default for ModelConfig {
             image: ImageConfig::default(),
             text: TextConfig::default(),
             projection: ProjectionConfig::default(),
+            head: None,
         }
     }
 }
@@ -288,7 +294,7 @@ impl ModelConfig {
         if !(0.0..1.0).contains(&self.text.dropout) {
             return fail(format!("model.text.dropout = {}: must lie in [0, 1)", self.text.dropout));
         }
-        Ok(())
+        self.head.as_ref().map_or(Ok(()), HeadConfig::validate)
     }
 }
 
@@ -306,6 +312,10 @@ impl fmt::Display for ModelConfig {
             "  report encoder: {} layers of width {}, {} tokens, {:?} positions",
             text.layers, text.width, text.max_tokens, text.positions
         )?;
-        writeln!(f, "  embeddings of {} values; {semantics:?} semantics", projection.embedding)
+        writeln!(f, "  embeddings of {} values; {semantics:?} semantics", projection.embedding)?;
+        match &self.head {
+            Some(head) => writeln!(f, "  fine-tuned to tell: {}", head.names().join("; ")),
+            None => Ok(()),
+        }
     }
 }

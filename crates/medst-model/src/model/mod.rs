@@ -8,7 +8,7 @@
 //! | [`vit`], [`stem`], [`view_experts`] | image encoder |
 //! | [`stage`] | encoders as chains |
 //! | [`bert`], [`words`] | report encoder, word features |
-//! | [`projection`], [`importance`], [`findings`] | heads |
+//! | [`projection`], [`importance`], [`findings`], [`head`] | heads |
 //! | [`cost`] | the operations that a step needs |
 //! | [`fused`] | layers that keep less for the backward pass |
 //! | [`parameters`] | named tensors and their initialisation |
@@ -30,6 +30,7 @@ pub mod cost;
 pub mod dropout;
 pub mod findings;
 pub mod fused;
+pub mod head;
 pub mod importance;
 pub mod input;
 pub mod lanes;
@@ -50,6 +51,7 @@ use self::bert::ReportEncoder;
 use self::config::{Lateral, ModelConfig, Semantics, Temperature};
 use self::contrast::Contrast;
 use self::findings::{FindingHeads, FindingLogits};
+use self::head::Head;
 use self::importance::Importance;
 use self::input::{ImageInput, ReportInput};
 pub use self::parameters::{Parameter, Registry};
@@ -85,6 +87,7 @@ pub struct MedSt {
     pub patch_importance: Importance,
     finding_heads: Option<FindingHeads>,
     contrast: Option<Contrast>,
+    head: Option<Head>,
     registry: Registry,
 }
 
@@ -169,6 +172,8 @@ impl MedSt {
             patch_importance: Importance::new(&precise.at("patch_importance"), projection.embedding),
             contrast: (config.temperature == Temperature::Learned).then(|| Contrast::new(&precise.at("contrast"))),
             finding_heads: FindingHeads::new(&precise, width, projection.embedding, config.findings.len()),
+            // Last, so that the random weights of all others do not depend on whether there is one.
+            head: config.head.as_ref().map(|own| Head::new(&precise, own, width)),
             registry: root.into_registry(),
         })
     }
@@ -288,6 +293,11 @@ impl MedSt {
     /// The heads of the configured findings.
     pub(crate) fn finding_heads(&self) -> Option<&FindingHeads> {
         self.finding_heads.as_ref()
+    }
+
+    /// The head that the model was fine-tuned with; `None` where it was not.
+    pub fn head(&self) -> Option<&Head> {
+        self.head.as_ref()
     }
 
     /// Global embeddings `[B, D]` from the encoder's states of studies, `[B, H]`.

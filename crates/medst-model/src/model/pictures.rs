@@ -3,6 +3,7 @@
 use medst_data::corpus::Corpus;
 use medst_data::image::crop::{Corner, crop};
 use medst_data::study::{ImageIndex, Study};
+use rand::Rng;
 use tch::{Kind, Tensor};
 
 use super::input::ImageInput;
@@ -19,6 +20,18 @@ impl Drawn {
     /// The first frontal picture, both views cropped in the middle.
     pub fn centre(study: &Study, stored: usize, side: usize) -> Drawn {
         Drawn { frontal: study.frontal, lateral: study.lateral, corners: [Corner::centre(stored, side); 2] }
+    }
+
+    /// One of the frontal pictures, both views cropped at random.
+    ///
+    /// * `choices`: alternative frontal pictures that may be drawn.
+    pub fn random(study: &Study, choices: usize, stored: usize, side: usize, random: &mut impl Rng) -> Drawn {
+        let choice = random.random_range(0..=choices);
+        Drawn {
+            frontal: choice.checked_sub(1).map_or(study.frontal, |n| study.alternative_frontals[n]),
+            lateral: study.lateral,
+            corners: [(); 2].map(|()| Corner::random(stored, side, random)),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ pub mod examples;
 pub mod ground;
 pub mod models;
 pub mod picture;
+pub mod predict;
 pub mod report;
 pub mod search;
 pub mod zero_shot;

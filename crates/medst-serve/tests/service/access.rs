@@ -10,7 +10,7 @@ use super::setup::{get, post, send, service};
 const TOKEN: &str = "0123456789abcdef0123";
 
 /// Every route, and what is none.
-const ROUTES: [(&str, &str); 19] = [
+const ROUTES: [(&str, &str); 20] = [
     ("GET", "/"),
     ("GET", "/page/main.js"),
     ("GET", "/health"),
@@ -22,6 +22,7 @@ const ROUTES: [(&str, &str); 19] = [
     ("GET", "/v1/examples/a/b.png"),
     ("POST", "/v1/embed"),
     ("POST", "/v1/zero-shot"),
+    ("POST", "/v1/predict"),
     ("POST", "/v1/compare"),
     ("POST", "/v1/ground"),
     ("POST", "/v1/search"),

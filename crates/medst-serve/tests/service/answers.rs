@@ -5,10 +5,11 @@ use axum::http::{Request, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use medst::infer::Views;
+use medst::model::head::{HeadConfig, HeadTask};
 use medst_serve::Limits;
 use serde_json::json;
 
-use super::setup::{close, floats, form, get, parts, picture, post, send, service};
+use super::setup::{close, floats, form, get, parts, picture, post, send, service, tuned};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_are_those_of_the_engine_whoever_asks_at_the_same_time() {
@@ -131,4 +132,41 @@ async fn texts_and_pictures_are_taken_as_people_write_them() {
     let body = parts(&[("frontal", Some("a.png"), &bytes), ("classes", None, b"[edema]")]);
     let (status, answer) = form(&router, "/v1/zero-shot", body).await;
     assert!(status == StatusCode::BAD_REQUEST && answer.to_string().contains("classes"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fine_tuned_models_head_answers() {
+    let words = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let findings = HeadConfig { task: HeadTask::Findings, labels: words(&["edema", "pneumonia"]), classes: Vec::new() };
+    let classes = words(&["improving", "stable", "worsening"]);
+    let change = HeadConfig { task: HeadTask::Change, labels: words(&["edema"]), classes };
+    let (router, engines) = tuned(&[("findings", findings), ("change", change)]);
+    let pictures = [1, 2, 3].map(|seed| picture(seed, 64));
+    let views = pictures.each_ref().map(|bytes| Views::Frontal(engines[0].sight().decode(bytes).unwrap()));
+    let features = engines[0].images(&views.each_ref()).unwrap().features;
+    let studies: Vec<_> = pictures
+        .iter()
+        .enumerate()
+        .map(|(n, own)| json!({"id": format!("s{n}"), "frontal": STANDARD.encode(own)}))
+        .collect();
+    let (status, answer) = post(&router, "/v1/predict", &json!({"studies": studies})).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    assert_eq!(answer["names"], json!(["edema", "pneumonia"]));
+    let expected = engines[0].predict(&features).unwrap();
+    for (n, own) in expected.iter().enumerate() {
+        let own: Vec<f32> = own.iter().map(|own| *own as f32).collect();
+        assert!(close(&floats(&answer["studies"][n]["probabilities"]), &own), "{answer}");
+    }
+    assert_ne!(expected[0], expected[1]);
+    let (status, answer) = post(&router, "/v1/predict", &json!({"model": "change", "studies": studies})).await;
+    assert_eq!((status, answer["studies"].as_array().unwrap().len()), (StatusCode::OK, 2), "{answer}");
+    assert_eq!(
+        (answer["studies"][1]["study"].as_str(), answer["studies"][1]["previous"].as_str()),
+        (Some("s2"), Some("s1"))
+    );
+    let own: Vec<f32> = engines[1].predict(&features).unwrap()[1].iter().map(|own| *own as f32).collect();
+    assert!(close(&floats(&answer["studies"][1]["probabilities"]), &own), "{answer}");
+    let (status, answer) = post(&router, "/v1/predict", &json!({"model": "change", "studies": [studies[0]]})).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(answer.to_string().contains("two or more studies"), "{answer}");
 }

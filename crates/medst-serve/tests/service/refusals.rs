@@ -32,6 +32,7 @@ async fn bad_requests_are_clear_and_take_nothing_with_them() {
         ("/v1/embed", json!({"texts": ["edema"], "model": "../tiny"}), 404, "the models are tiny, other"),
         ("/v1/embed", json!({"texts": ["edema"], "file": "/etc/passwd"}), 400, "unknown field"),
         ("/v1/zero-shot", json!({"frontal": good, "classes": []}), 400, "give at least one class"),
+        ("/v1/predict", json!({"frontal": good}), 400, "has no head"),
         ("/v1/zero-shot", json!({"frontal": good, "classes": [long]}), 400, "shorten it"),
         ("/v1/compare", json!({"time_points": [study]}), 400, "two or more"),
         (

@@ -13,24 +13,37 @@ use axum::http::{Request, StatusCode, header};
 use medst::infer::Engine;
 use medst::model::card::ModelCard;
 use medst::model::config::ModelConfig;
+use medst::model::head::HeadConfig;
 use medst::model::open::OpenedModel;
 use medst::model::{MedSt, config};
 use medst_data::report::WordPiece;
 use medst_serve::service::{Calibrations, Shared};
 use medst_serve::{Access, Limits, ServeConfig, Service, listen};
 use serde_json::Value;
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 use tower::ServiceExt;
 
 /// A small model with random weights.
 pub fn engine(folder: &Path) -> Engine {
-    let mut config = ModelConfig { initial_deviation: 0.2, ..ModelConfig::default() };
+    with_head(folder, None)
+}
+
+/// As [`engine`], fine-tuned by hand.
+pub fn with_head(folder: &Path, head: Option<HeadConfig>) -> Engine {
+    let tuned = head.is_some();
+    let mut config = ModelConfig { initial_deviation: 0.2, head, ..ModelConfig::default() };
     config.image =
         config::ImageConfig { size: 48, patch: 16, width: 32, depth: 1, heads: 2, mlp: 64, ..Default::default() };
     config.text.width = 32;
     (config.text.layers, config.text.heads, config.text.intermediate, config.text.max_positions) = (1, 2, 64, 112);
     config.projection = config::ProjectionConfig { hidden: 48, embedding: 32 };
     let model = MedSt::new(&config, 1, Device::Cpu, Kind::Float).unwrap();
+    // A head begins at zero, and is made last.
+    for own in model.parameters().iter().rev().take(if tuned { 2 } else { 0 }) {
+        own.fill(
+            &(Tensor::arange(own.tensor.numel() as i64, (Kind::Float, Device::Cpu)) * 1.3).sin().view_as(&own.tensor),
+        );
+    }
     model.save(&folder.join("model.safetensors"), None).unwrap();
     let pieces = WordPiece::bert_cased();
     let checksum = medst::model::builtin::checksum(&folder.join("model.safetensors")).unwrap();
@@ -52,6 +65,18 @@ pub fn service(limits: Limits, token: Option<&str>) -> (Arc<Shared>, Router, Eng
     service.add_model("other", engine(folder.path()), &Calibrations::default()).unwrap();
     let (shared, router) = service.finish().unwrap();
     (shared, router, engine(folder.path()))
+}
+
+/// A service of fine-tuned models, with their engines.
+pub fn tuned(heads: &[(&str, HeadConfig)]) -> (Router, Vec<Engine>) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut service = Service::new(&config(Limits::default(), None)).unwrap();
+    for (name, head) in heads {
+        let engine = with_head(folder.path(), Some(head.clone()));
+        service.add_model(name, engine, &Calibrations::default()).unwrap();
+    }
+    let engines = heads.iter().map(|(_, head)| with_head(folder.path(), Some(head.clone()))).collect();
+    (service.finish().unwrap().1, engines)
 }
 
 pub fn quick() -> Limits {

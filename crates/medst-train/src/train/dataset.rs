@@ -5,7 +5,6 @@
 //! own, so batches do not depend on which thread makes them.
 
 use medst_data::corpus::Corpus;
-use medst_data::image::crop::Corner;
 use medst_data::report::WordPiece;
 use medst_data::sequence::{Chunks, Sequence, build_sequences};
 use medst_data::split::Split;
@@ -220,14 +219,9 @@ impl<'a> Dataset<'a> {
         let draw = |(&row, study): (&u32, &&Study)| match crop {
             Crop::Centre => Drawn::centre(study, stored, side),
             Crop::Random { seed, epoch } => {
-                let mut random = sampler::random([seed, epoch, u64::from(row), 2]);
                 let choices = if self.alternative_frontals { study.alternative_frontals.len() } else { 0 };
-                let choice = random.random_range(0..=choices);
-                Drawn {
-                    frontal: choice.checked_sub(1).map_or(study.frontal, |n| study.alternative_frontals[n]),
-                    lateral: study.lateral,
-                    corners: [(); 2].map(|()| Corner::random(stored, side, &mut random)),
-                }
+                let mut random = sampler::random([seed, epoch, u64::from(row), 2]);
+                Drawn::random(study, choices, stored, side, &mut random)
             }
         };
         rows.iter().zip(studies).map(draw).collect()

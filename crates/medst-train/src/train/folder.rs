@@ -1,7 +1,7 @@
 //! A run's folder, which one process at a time writes.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use medst_data::files::lock::Lock;
 use medst_data::files::sums::Sums;
@@ -11,6 +11,7 @@ use medst_data::input;
 use super::CONFIG;
 use super::checkpoint::Checkpoints;
 use crate::config::Config;
+use crate::finetune;
 use crate::{Error, Result};
 
 /// A run's folder, locked until the value is dropped.
@@ -18,33 +19,35 @@ pub struct RunFolder {
     lock: Option<Lock>,
     /// Folders that were made for the lock, the inmost first: they go again if the run does not begin.
     made: Vec<PathBuf>,
+    path: PathBuf,
+    name: &'static str,
 }
 
 impl RunFolder {
     /// Takes the folder of a new run, or of the one to be resumed.
     ///
+    /// * `name`: the file of its configuration.
+    ///
     /// # Errors
     /// Another process that writes it; a run that is there already, or none to resume.
-    pub fn take(config: &Config, resume: bool) -> Result<RunFolder> {
-        let folder = &config.train.output;
+    pub fn take(folder: &Path, name: &'static str, resume: bool) -> Result<RunFolder> {
         // Before any folder is made, and again under the lock.
-        check_there(config, resume)?;
+        check_there(folder, name, resume)?;
         let missing = folder.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists());
         let made = missing.map(PathBuf::from).collect();
         fs::create_dir_all(folder).map_err(Error::io(folder))?;
-        let folder = RunFolder { lock: Some(Lock::take(folder)?), made };
-        check_there(config, resume)?;
-        Ok(folder)
+        let taken = RunFolder { lock: Some(Lock::take(folder)?), made, path: folder.to_path_buf(), name };
+        check_there(folder, name, resume)?;
+        Ok(taken)
     }
 
     /// Writes the resolved configuration of a new run.
     ///
     /// # Errors
     /// A file that cannot be written.
-    pub fn begin(&mut self, config: &Config) -> Result<()> {
-        let (folder, text) = (&config.train.output, config.to_toml()?);
-        Sums([(CONFIG.to_string(), sha256_of(text.as_bytes()))].into()).write(folder)?;
-        whole::write(&folder.join(CONFIG), text.as_bytes())?;
+    pub fn begin(&mut self, text: &str) -> Result<()> {
+        Sums([(self.name.to_string(), sha256_of(text.as_bytes()))].into()).write(&self.path)?;
+        whole::write(&self.path.join(self.name), text.as_bytes())?;
         self.made.clear();
         Ok(())
     }
@@ -60,12 +63,12 @@ impl Drop for RunFolder {
     }
 }
 
-fn check_there(config: &Config, resume: bool) -> Result<()> {
-    let path = config.train.output.join(CONFIG);
-    let there = config.train.output.display();
+fn check_there(folder: &Path, name: &str, resume: bool) -> Result<()> {
+    let path = folder.join(name);
+    let there = folder.display();
     // Such a file would be read as the default configuration. Disks that fill up or lose power leave it.
     if input::read(&path, input::TEXT).is_ok_and(|text| text.trim_ascii().is_empty()) {
-        let remedy = match Checkpoints::new(&config.train.output).begun() {
+        let remedy = match Checkpoints::new(folder).begun() {
             true => {
                 "write the configuration that the run was begun with into it and give --resume, or start another run \
                  with init.weights"
@@ -73,6 +76,10 @@ fn check_there(config: &Config, resume: bool) -> Result<()> {
             false => "the run has no checkpoint: remove the file, and start without --resume",
         };
         return Err(Error::Config(format!("{} is empty; {remedy}", path.display())));
+    }
+    let other = [CONFIG, finetune::CONFIG].into_iter().find(|own| *own != name && folder.join(own).exists());
+    if let Some(other) = other {
+        return Err(Error::Config(format!("train.output = {there}: it holds a run of another kind ({other})")));
     }
     match (path.exists(), resume) {
         (true, false) => {
@@ -87,7 +94,11 @@ fn check_there(config: &Config, resume: bool) -> Result<()> {
 pub fn check_configuration(config: &Config) -> Result<()> {
     let path = config.train.output.join(CONFIG);
     // Read as a configuration, so that a run begun before a key existed has it at its default.
-    let (begun, text) = (Config::saved(&path)?.to_toml()?, config.to_toml()?);
+    check_same(&path, &Config::saved(&path)?.to_toml()?, &config.to_toml()?)
+}
+
+/// Checks that two configurations are one, line by line.
+pub fn check_same(path: &Path, begun: &str, text: &str) -> Result<()> {
     let (mut begun, mut now) = (begun.lines(), text.lines());
     loop {
         let (was, is) = (begun.next(), now.next());

@@ -14,9 +14,9 @@ use crate::model::input::Batch;
 const AHEAD: usize = 2;
 
 /// An iterator over the batches of an epoch. Threads end when it is dropped.
-pub struct Loader {
+pub struct Loader<T = Batch> {
     /// Thread `n` makes batches `n`, `n + threads`, …
-    channels: Vec<Receiver<Result<Batch>>>,
+    channels: Vec<Receiver<Result<T>>>,
     next: usize,
 }
 
@@ -43,14 +43,30 @@ impl Loader {
         threads: usize,
         device: Device,
     ) -> Loader {
-        let threads = threads.min(batches.len()).max(1);
+        Loader::of(scope, batches, threads, move |(own, numbers)| {
+            dataset.share(&numbers, own, crop).map(|batch| batch.ready_for(device))
+        })
+    }
+}
+
+impl<T: Send> Loader<T> {
+    /// Starts threads that `make` something of each of `jobs`, in order.
+    pub fn of<'scope, 'env, J: Clone + Send + 'env>(
+        scope: &'scope Scope<'scope, 'env>,
+        jobs: Vec<J>,
+        threads: usize,
+        make: impl Fn(J) -> Result<T> + Copy + Send + 'env,
+    ) -> Loader<T>
+    where
+        T: 'env,
+    {
+        let threads = threads.min(jobs.len()).max(1);
         let channels = (0..threads).map(|thread| {
-            let own: Vec<(Range<usize>, Vec<usize>)> = batches.iter().skip(thread).step_by(threads).cloned().collect();
+            let own: Vec<J> = jobs.iter().skip(thread).step_by(threads).cloned().collect();
             let (sender, receiver) = sync_channel(AHEAD);
             scope.spawn(move || {
-                for (own, numbers) in own {
-                    let batch = dataset.share(&numbers, own, crop).map(|batch| batch.ready_for(device));
-                    if sender.send(batch).is_err() {
+                for job in own {
+                    if sender.send(make(job)).is_err() {
                         return; // nobody waits for more
                     }
                 }
@@ -61,10 +77,10 @@ impl Loader {
     }
 }
 
-impl Iterator for Loader {
-    type Item = Result<Batch>;
+impl<T> Iterator for Loader<T> {
+    type Item = Result<T>;
 
-    fn next(&mut self) -> Option<Result<Batch>> {
+    fn next(&mut self) -> Option<Result<T>> {
         let batch = self.channels[self.next].recv().ok();
         self.next = (self.next + 1) % self.channels.len();
         batch

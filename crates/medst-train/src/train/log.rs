@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use medst_data::files::whole;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -177,8 +178,17 @@ impl Retrieval {
     }
 }
 
-impl Entry {
-    pub fn step(&self) -> u64 {
+/// A line of a log.
+pub trait Logged: Serialize + DeserializeOwned {
+    /// The optimiser step after which it was written.
+    fn step(&self) -> u64;
+
+    /// What TensorBoard draws of it.
+    fn scalars(&self) -> Vec<(String, f64)>;
+}
+
+impl Logged for Entry {
+    fn step(&self) -> u64 {
         match self {
             Entry::Train { step, .. } | Entry::Validate { step, .. } | Entry::Evaluate { step, .. } => *step,
         }
@@ -224,20 +234,25 @@ pub const METRICS: &str = "metrics.jsonl";
 impl Log {
     /// Opens the logs of a run; lines after `step` (of a run that went further than its checkpoint) are cut off.
     pub fn open(config: &Config, step: u64) -> Result<Log> {
-        let folder = &config.train.output;
+        let log = Log::open_as::<Entry>(&config.train.output, step)?;
+        let store = config.train.mlflow.as_ref();
+        let store = store.map(|store| mlflow::Run::open(store, config, step, milliseconds())).transpose()?;
+        Ok(Log { store, ..log })
+    }
+
+    /// As [`Log::open`], of a run with lines of another kind.
+    pub fn open_as<E: Logged>(folder: &Path, step: u64) -> Result<Log> {
         let path = folder.join(METRICS);
-        let mut kept = read(&path)?;
+        let mut kept = read_as::<E>(&path)?;
         kept.retain(|entry| entry.step() <= step);
         let text: String = kept.iter().map(line).collect();
         whole::write(&path, text.as_bytes())?;
         let lines = OpenOptions::new().append(true).open(&path).map_err(Error::io(&path))?;
         let events = EventWriter::create(folder, now() as u64, step + 1).map_err(Error::io(folder))?;
-        let store = config.train.mlflow.as_ref();
-        let store = store.map(|store| mlflow::Run::open(store, config, step, milliseconds())).transpose()?;
-        Ok(Log { path, lines, events, store })
+        Ok(Log { path, lines, events, store: None })
     }
 
-    pub fn write(&mut self, entry: &Entry) -> Result<()> {
+    pub fn write(&mut self, entry: &impl Logged) -> Result<()> {
         self.lines.write_all(line(entry).as_bytes()).map_err(Error::io(&self.path))?;
         let scalars = entry.scalars();
         self.events.scalars(entry.step(), now(), &scalars).map_err(Error::io(&self.path))?;
@@ -259,6 +274,11 @@ impl Log {
 
 /// Reads the lines of a run; none when the file is absent. A last line that was cut off is left out.
 pub fn read(path: &Path) -> Result<Vec<Entry>> {
+    read_as(path)
+}
+
+/// As [`read`], of lines of another kind.
+pub fn read_as<E: Logged>(path: &Path) -> Result<Vec<E>> {
     let Ok(file) = input::open(path) else { return Ok(Vec::new()) };
     let mut entries = Vec::new();
     for text in BufReader::new(file).lines() {
@@ -270,7 +290,7 @@ pub fn read(path: &Path) -> Result<Vec<Entry>> {
     Ok(entries)
 }
 
-fn line(entry: &Entry) -> String {
+fn line(entry: &impl Logged) -> String {
     serde_json::to_string(entry).unwrap_or_default() + "\n"
 }
 

@@ -21,7 +21,7 @@ pub mod average;
 pub mod cached;
 pub mod checkpoint;
 pub mod dataset;
-mod folder;
+pub(crate) mod folder;
 pub mod gradients;
 pub mod lanes;
 pub mod loader;
@@ -108,12 +108,12 @@ pub fn pretrain_together(
 ) -> Result<Option<RunSummary>> {
     let quiet = Quiet(progress);
     let progress: &dyn Progress = if group.leads() { progress } else { &quiet };
-    let mut folder = if group.leads() { Some(RunFolder::take(config, resume)?) } else { None };
+    let mut folder = if group.leads() { Some(RunFolder::take(&config.train.output, CONFIG, resume)?) } else { None };
     let corpus = Corpus::open(&config.data.corpus)?;
     let pieces = vocabulary(config)?;
     let dataset = |split| Dataset::new(&corpus, &pieces, split, &config.model, &config.data);
     let (training, validation) = (dataset(Split::Train)?, dataset(Split::Validate)?);
-    check_alike(config, resume, &corpus, group)?;
+    check_alike(&config.to_toml()?, resume, &corpus, group)?;
     if resume {
         check_files(&corpus, group, progress)?;
     }
@@ -145,7 +145,7 @@ pub fn pretrain_together(
     }
     if let Some(folder) = folder.as_mut().filter(|_| !resume) {
         // Only now: a start that fails leaves no folder that would stand in the way of the next one.
-        folder.begin(config)?;
+        folder.begin(&config.to_toml()?)?;
     }
     let mut log = if group.leads() { Some(Log::open(config, state.step)?) } else { None };
     let schedule = Schedule {
@@ -300,8 +300,8 @@ pub fn pretrain_together(
 }
 
 /// Refuses processes that were not given the same work.
-fn check_alike(config: &Config, resume: bool, corpus: &Corpus, group: &Group) -> Result<()> {
-    let own = format!("{}\0{resume}\0{}\0{}", env!("CARGO_PKG_VERSION"), corpus.fingerprint(), config.to_toml()?);
+pub(crate) fn check_alike(config: &str, resume: bool, corpus: &Corpus, group: &Group) -> Result<()> {
+    let own = format!("{}\0{resume}\0{}\0{config}", env!("CARGO_PKG_VERSION"), corpus.fingerprint());
     let all = group.gather_bytes(own.as_bytes());
     match all.iter().position(|other| *other != all[0]) {
         None => Ok(()),
@@ -312,7 +312,7 @@ fn check_alike(config: &Config, resume: bool, corpus: &Corpus, group: &Group) ->
 }
 
 /// Reads the whole corpus once more before a run goes on with it; one process does, the others wait.
-fn check_files(corpus: &Corpus, group: &Group, progress: &dyn Progress) -> Result<()> {
+pub(crate) fn check_files(corpus: &Corpus, group: &Group, progress: &dyn Progress) -> Result<()> {
     if !group.leads() {
         ranks::wait(&**group);
         return Ok(());

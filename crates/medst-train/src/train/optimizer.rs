@@ -48,16 +48,24 @@ pub struct AdamW {
     second: Tensor,
     updates: u64,
     config: OptimizerConfig,
+    /// What the learning rate of each parameter is multiplied by; empty: 1 for all.
+    factors: Vec<f64>,
 }
 
 impl AdamW {
     /// Re-binds the model's parameters to flat tensors.
     pub fn new(model: &MedSt, config: &OptimizerConfig) -> AdamW {
+        AdamW::of(model.parameters().to_vec(), Vec::new(), config)
+    }
+
+    /// As [`AdamW::new`], of some of a model's parameters, at least one.
+    ///
+    /// * `factors`: what the learning rate of each is multiplied by; empty: 1 for all.
+    pub fn of(parameters: Vec<Parameter>, factors: Vec<f64>, config: &OptimizerConfig) -> AdamW {
         let _guard = tch::no_grad_guard();
-        let parameters = model.parameters().to_vec();
         let flat = |kind| {
             let count: usize = parameters.iter().map(|parameter| parameter.tensor.numel()).sum();
-            Tensor::empty([count as i64], (kind, model.device()))
+            Tensor::empty([count as i64], (kind, parameters[0].tensor.device()))
         };
         let values = flat(parameters[0].tensor.kind());
         // Those of parameters without a copy stay unused: they are some thousand, and the whole is rounded in one go.
@@ -78,7 +86,7 @@ impl AdamW {
             place += parameter.tensor.numel() as i64;
         }
         let (first, second) = (values.zeros_like(), values.zeros_like());
-        AdamW { parameters, values, working, first, second, updates: 0, config: config.clone() }
+        AdamW { parameters, values, working, first, second, updates: 0, config: config.clone(), factors }
     }
 
     /// The length of all gradients together.
@@ -108,7 +116,10 @@ impl AdamW {
         self.updates += 1;
         // `contiguous` first: a one-dimensional gradient may be a strided or repeated view, which `reshape` leaves as it is.
         let rows = || gradients.iter().map(|gradient| gradient.contiguous().reshape([-1])).collect();
-        let gradients: Vec<Tensor> = whole(gradients).map_or_else(rows, |whole| vec![whole]);
+        let gradients: Vec<Tensor> = match whole(gradients) {
+            Some(whole) if self.factors.is_empty() => vec![whole],
+            _ => rows(),
+        };
         let mut place = 0;
         let places: Vec<(i64, i64)> = gradients
             .iter()
@@ -119,12 +130,17 @@ impl AdamW {
             })
             .collect();
         let parts = |x: &Tensor| places.iter().map(|&(place, length)| x.narrow(0, place, length)).collect::<Vec<_>>();
-        update(
-            [&parts(&self.values), &gradients, &parts(&self.first), &parts(&self.second)],
-            self.updates,
-            (rate, scale),
-            &self.config,
-        );
+        let lists = [parts(&self.values), gradients, parts(&self.first), parts(&self.second)];
+        if self.factors.is_empty() {
+            update(lists.each_ref().map(Vec::as_slice), self.updates, (rate, scale), &self.config);
+        }
+        let mut start = 0;
+        for alike in self.factors.chunk_by(|a, b| a == b) {
+            let own = start..start + alike.len();
+            start = own.end;
+            let lists = lists.each_ref().map(|list| &list[own.clone()]);
+            update(lists, self.updates, (rate * alike[0], scale), &self.config);
+        }
         if let Some(working) = &mut self.working {
             working.copy_(&self.values);
         }

@@ -25,7 +25,7 @@ pub enum Part {
 
 impl Part {
     /// Where a parameter belongs; * `last`: the number of the image encoder's final norm.
-    pub(super) fn of(name: &str, last: usize) -> Part {
+    pub(crate) fn of(name: &str, last: usize) -> Part {
         let number = |rest: &str| rest.split('.').next().and_then(|number| number.parse::<usize>().ok()).unwrap_or(0);
         if let Some(rest) = name.strip_prefix("image_encoder.") {
             return Part::Image(match rest.strip_prefix("blocks.") {

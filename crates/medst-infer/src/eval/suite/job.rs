@@ -35,9 +35,9 @@ const VARIANTS: [(&str, Likeness); 4] = [
 /// Heat maps that are held at once.
 const HEAT_MAPS: usize = 64;
 /// Column of a source's one class (COVIDx).
-const CLASS: &str = "label";
+pub const CLASS: &str = "label";
 /// Column that tables use for a diagnosis.
-const DIAGNOSIS: &str = "finding";
+pub const DIAGNOSIS: &str = "finding";
 
 /// What of a corpus is evaluated.
 pub struct Context<'a> {

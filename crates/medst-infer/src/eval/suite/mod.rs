@@ -6,7 +6,7 @@
 //! | `job` | a task on a corpus |
 //! | `questions`, `transfer` | the questions of a corpus; its pairs of several sources |
 
-mod job;
+pub mod job;
 mod questions;
 mod transfer;
 pub mod truth;

@@ -15,6 +15,7 @@ mod temporal_transfer;
 mod zero_shot;
 
 pub use grounding::{Grounding, Region};
+pub use linear_probe::draw_subjects;
 pub use linear_probe::{LinearProbe, ProbeData, ProbeTruth};
 pub use phrases::{PhraseProgression, Phrases};
 pub use progression::{Progression, Prototypes};
@@ -72,7 +73,7 @@ impl Input {
 }
 
 /// The mean of figures; `None` where one of them is undefined, or there are none.
-fn mean_of_all(figures: impl IntoIterator<Item = Option<f64>>) -> Option<f64> {
+pub fn mean_of_all(figures: impl IntoIterator<Item = Option<f64>>) -> Option<f64> {
     let figures: Vec<f64> = figures.into_iter().collect::<Option<_>>()?;
     (!figures.is_empty()).then(|| figures.iter().sum::<f64>() / figures.len() as f64)
 }

@@ -358,7 +358,7 @@ fn numbers(rows: &[usize]) -> Tensor {
 }
 
 /// Rows of whole subjects, drawn until the share of rows is reached.
-fn draw_subjects(rows: &[usize], subjects: &[String], share: f64, seed: u64) -> Vec<usize> {
+pub fn draw_subjects(rows: &[usize], subjects: &[String], share: f64, seed: u64) -> Vec<usize> {
     let mut of: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     rows.iter().for_each(|&row| of.entry(&subjects[row]).or_default().push(row));
     let mut groups: Vec<Vec<usize>> = of.into_values().collect();

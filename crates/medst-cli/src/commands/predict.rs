@@ -1,0 +1,42 @@
+//! `medst predict`.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use medst::infer::predict::{Predicted, predict};
+use medst::infer::stream::{self, Wanted};
+use medst_data::printable;
+
+use super::{Output, open};
+use crate::args::Predict;
+use crate::progress::Reporter;
+
+pub fn run(arguments: &Predict, output: &Output, reporter: &Reporter) -> Result<()> {
+    let gathered = open::inputs(&arguments.inputs)?;
+    let engine = open::model(&arguments.model)?;
+    // Before anything takes long.
+    engine.head()?;
+    let wanted = Wanted { images: true, features: true, reports: false };
+    let collected = stream::embed(&engine, &gathered, wanted, reporter)?;
+    let left_out = gathered.left_out.len() + collected.left_out.len();
+    let predicted = predict(&engine, &gathered, &collected)?;
+    if let Some(file) = &arguments.out {
+        write(&predicted, file)?;
+    }
+    output.show(&predicted)?;
+    open::all_used(left_out, predicted.studies.len())
+}
+
+/// Writes one row per study, or pair of studies, and one column per output.
+fn write(predicted: &Predicted, path: &Path) -> Result<()> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let pairs = predicted.studies.iter().any(|own| own.previous.is_some());
+    let first = if pairs { &["study_id", "previous_id"][..] } else { &["study_id"] };
+    writer.write_record(first.iter().copied().chain(predicted.names.iter().map(String::as_str)))?;
+    for own in &predicted.studies {
+        let ids = std::iter::once(&own.study).chain(&own.previous).map(|id| printable::one_line(id).into_owned());
+        writer.write_record(ids.chain(own.probabilities.iter().map(|p| format!("{p:.6}"))))?;
+    }
+    let bytes = writer.into_inner().map_err(|error| error.into_error())?;
+    medst::infer::draw::write(path, &bytes).with_context(|| path.display().to_string())
+}

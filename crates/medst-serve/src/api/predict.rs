@@ -1,0 +1,69 @@
+//! `POST /v1/predict`.
+
+use axum::Json;
+use medst::infer::Views;
+use medst::infer::predict::{Predicted, PredictedStudy};
+use medst::model::head::HeadTask;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::StudyUpload;
+use crate::error::ErrorBody;
+use crate::upload::{Picture, Upload};
+use crate::{Error, Result};
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PredictRequest {
+    /// Model name [default: the first model]; it must have been fine-tuned.
+    #[serde(default)]
+    model: Option<String>,
+    /// For a model that tells changes: of one patient, earliest first.
+    #[serde(default)]
+    studies: Vec<StudyUpload>,
+    /// Shorthand for a single study.
+    #[serde(default)]
+    frontal: Option<Picture>,
+    #[serde(default)]
+    lateral: Option<Picture>,
+}
+
+/// Probabilities by the head of a fine-tuned model.
+#[utoipa::path(post, path = "/v1/predict",
+    request_body(content((PredictRequest = "application/json"), (PredictRequest = "multipart/form-data"))),
+    responses((status = 200, description = "task, names, and for each study the probability of each name; of a change, for each study but the first", body = serde_json::Value),
+        (status = 400, description = "invalid request, or a model without a head; the message states why", body = ErrorBody), (status = 401, description = "missing or wrong token"),
+        (status = 413, description = "request exceeds a limit"), (status = 429, description = "too many requests; try again after Retry-After seconds")))]
+pub async fn predict(upload: Upload<PredictRequest>) -> Result<Json<Predicted>> {
+    let request = &upload.request;
+    let (_, model) = upload.shared().model(request.model.as_deref())?;
+    let mut studies = request.studies.clone();
+    if request.frontal.is_some() || request.lateral.is_some() {
+        let (frontal, lateral) = (request.frontal.clone(), request.lateral.clone());
+        studies.push(StudyUpload { frontal, lateral, ..StudyUpload::default() });
+    }
+    if studies.is_empty() {
+        return Err(Error::Bad("no image: give frontal, lateral or studies".into()));
+    }
+    upload.check_counts(studies.iter().map(StudyUpload::pictures).sum(), 0)?;
+    let mut views: Vec<Views> = Vec::new();
+    for (number, study) in studies.iter().enumerate() {
+        let what = format!("studies.{number}.");
+        views.push(upload.views(model.worker.sight, study.frontal.as_ref(), study.lateral.as_ref(), &what).await?);
+    }
+    let ids: Vec<String> =
+        studies.into_iter().enumerate().map(|(n, own)| own.id.unwrap_or_else(|| n.to_string())).collect();
+    let predicted = model.worker.task(move |engine| {
+        let head = &engine.head()?.config;
+        let probabilities = engine.predict(&engine.images(&views.iter().collect::<Vec<_>>())?.features)?;
+        let first = usize::from(head.task == HeadTask::Change);
+        let study = |(n, probabilities): (usize, Vec<f64>)| PredictedStudy {
+            study: ids[n + first].clone(),
+            previous: (first == 1).then(|| ids[n].clone()),
+            probabilities,
+        };
+        let studies = probabilities.into_iter().enumerate().map(study).collect();
+        Ok(Predicted { task: head.task, names: head.names(), studies, left_out: Vec::new() })
+    });
+    Ok(Json(predicted.await?))
+}
