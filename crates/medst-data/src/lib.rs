@@ -15,6 +15,7 @@ pub mod gather;
 pub mod image;
 pub mod import;
 pub mod input;
+pub mod json;
 mod owner_only;
 pub mod permutation;
 pub mod printable;
@@ -25,5 +26,6 @@ pub mod sequence;
 pub mod split;
 pub mod storage;
 pub mod study;
+pub mod warning;
 
 pub use error::{Error, Result};

@@ -13,7 +13,7 @@ use super::tensorboard::EventWriter;
 use crate::eval::result::Task;
 use crate::loss::Losses;
 use crate::{Error, Result};
-use medst_data::input;
+use medst_data::{input, json};
 
 /// The parts of a loss as numbers; means where several batches were seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -250,7 +250,7 @@ pub fn read(path: &Path) -> Result<Vec<Entry>> {
 }
 
 fn line(entry: &Entry) -> String {
-    serde_json::to_string(entry).unwrap_or_default() + "\n"
+    json::text(entry) + "\n"
 }
 
 fn now() -> f64 {
