@@ -63,7 +63,15 @@ def command(typed: Sequence[str]) -> int: ...
 def model_names() -> list[str]: ...
 def draw_phantom(out: str, subjects: int, seed: int, size: int, difficulty: str, layouts: Sequence[str], show: _Show) -> str: ...
 def prepare_table(
-    table: str, out: str, image_size: int, sequence_length: int, exact: bool, overwrite: bool, show: _Show
+    table: str,
+    out: str,
+    image_size: int,
+    sequence_length: int,
+    report_rule: str,
+    labels: list[str],
+    exact: bool,
+    overwrite: bool,
+    show: _Show,
 ) -> tuple[str, str]: ...
 def evaluate_model(asked: dict[str, Any], corpus: Corpus, engine: Engine, show: _Show) -> tuple[str, str]: ...
 def evaluate_vectors(

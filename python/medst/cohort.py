@@ -59,6 +59,8 @@ def prepare(
     *,
     image_size: int = 256,
     sequence_length: int = 4,
+    report_rule: Literal["standard", "reference"] = "standard",
+    labels: Sequence[str] = (),
     exact: bool = False,
     overwrite: bool = False,
     progress: Progress = None,
@@ -75,6 +77,16 @@ def prepare(
         Side of the stored images in pixels.
     sequence_length
         Number of studies in a full sequence.
+    report_rule
+        How to clean reports and split them into sentences. ``"standard"`` recognises the section headers that hospitals use and does not
+        split at the point of ``1.5 cm``; ``"reference"`` follows the reference implementation, which knows only the headers of MIMIC-CXR
+        and ends a sentence at every full stop.
+    labels
+        Columns to keep as labels although they seem to contain names, patient numbers or birth dates, which are left out by default.
+    exact
+        Decode every pixel before averaging: slower, and at most one grey level away from the fast way.
+    overwrite
+        Replace an existing corpus.
 
     Returns
     -------
@@ -82,7 +94,9 @@ def prepare(
     """
     show = shown(progress)
     try:
-        told, _ = native.prepare_table(os.fspath(table), os.fspath(out), image_size, sequence_length, exact, overwrite, show)
+        told, _ = native.prepare_table(
+            os.fspath(table), os.fspath(out), image_size, sequence_length, report_rule, list(labels), exact, overwrite, show
+        )
     finally:
         if show is not None:
             show.__exit__(None, None, None)

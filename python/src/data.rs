@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use medst_data::corpus;
 use medst_data::image::Decoding;
-use medst_data::import::{PrepareOptions, prepare_table as prepare};
+use medst_data::import::{Labels, PrepareOptions, prepare_table as prepare};
+use medst_data::json;
+use medst_data::report::Rule;
 use medst_data::sequence::Chunks;
 use medst_data::split::Split;
 use medst_data::study::ImageIndex;
@@ -37,7 +39,7 @@ impl Corpus {
 
     /// `corpus.json`.
     fn manifest(&self) -> String {
-        serde_json::to_string(self.corpus.manifest()).unwrap_or_default()
+        json::text(self.corpus.manifest())
     }
 
     #[getter]
@@ -132,7 +134,7 @@ pub fn draw_phantom(
     let layouts = layouts.iter().map(layout).collect::<PyResult<_>>()?;
     let options = PhantomOptions { subjects, seed, size, difficulty, layouts };
     let summary = task::run(py, show.as_ref(), move |watched| Ok(medst_phantom::generate(&out, &options, watched)?))?;
-    Ok(serde_json::to_string(&summary).unwrap_or_default())
+    Ok(json::text(&summary))
 }
 
 /// Makes a corpus of a table of images; returns what was written, as JSON and as text.
@@ -144,17 +146,24 @@ pub fn prepare_table(
     out: PathBuf,
     image_size: usize,
     sequence_length: usize,
+    report_rule: &str,
+    labels: Vec<String>,
     exact: bool,
     overwrite: bool,
     show: Option<Py<PyAny>>,
 ) -> PyResult<(String, String)> {
+    let rule = Rule::parse(report_rule).ok_or_else(|| {
+        errors::input(py, format!("report_rule=\"{report_rule}\": expected {}", Rule::ALL.map(Rule::name).join(" or ")))
+    })?;
     let options = PrepareOptions {
         image_size,
         chunks: Chunks::apart(sequence_length),
+        report_rule: rule,
+        labels: Labels::WithoutPatients { but: labels },
         decoding: Decoding { exact, ..Decoding::default() },
         overwrite,
         ..PrepareOptions::default()
     };
     let summary = task::run(py, show.as_ref(), move |watched| Ok(prepare(&table, &out, &options, watched)?))?;
-    Ok((serde_json::to_string(&summary).unwrap_or_default(), summary.to_string()))
+    Ok((json::text(&summary), summary.to_string()))
 }

@@ -17,6 +17,7 @@ use medst::{Error, Result};
 use medst_data::hub;
 use medst_data::image::Decoding;
 use medst_data::image::dicom::Window;
+use medst_data::json;
 use pyo3::prelude::*;
 use rayon::prelude::*;
 use tch::Device;
@@ -119,7 +120,7 @@ impl Engine {
     /// What is known of it: path, card (JSON), checksum of the weights, device.
     fn about(&self) -> PyResult<(String, String, String, String)> {
         let engine = self.lock();
-        let card = serde_json::to_string(engine.card()).unwrap_or_default();
+        let card = json::text(engine.card());
         let device = match engine.model().device() {
             Device::Cuda(number) => format!("cuda:{number}"),
             _ => "cpu".to_string(),
@@ -233,7 +234,7 @@ impl Engine {
                 findings.iter().map(|name| Sentences::new(&engine, name)).collect::<Result<_>>()?;
             let calibration = calibration.map(|file| CourseCalibration::read(&file, &engine)).transpose()?;
             let found = compare::compare(&engine, &points, &findings, calibration.as_ref())?;
-            Ok((serde_json::to_string(&found).unwrap_or_default(), found.to_string()))
+            Ok((json::text(&found), found.to_string()))
         })
     }
 

@@ -11,6 +11,7 @@ use medst::eval::result::{Protocol, Task};
 use medst::eval::suite::{Part, Suite};
 use medst::{Error, Result};
 use medst_data::corpus::Corpus;
+use medst_data::json;
 use medst_data::progress::Progress;
 use medst_data::split::Split;
 use pyo3::prelude::*;
@@ -157,7 +158,7 @@ fn evaluate(suite: &Suite, encoder: &dyn Encoder, corpus: &Corpus, watched: &Wat
     let results = suite.run(encoder, std::slice::from_ref(corpus), watched)?;
     let command = vec!["medst.evaluate".to_string()];
     let evaluation = Evaluation::new(command, encoder.origin(), suite.protocol, suite.bootstrap, results);
-    Ok((serde_json::to_string(&evaluation).unwrap_or_default(), evaluation.to_string()))
+    Ok((json::text(&evaluation), evaluation.to_string()))
 }
 
 /// The texts that tasks compare.

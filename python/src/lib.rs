@@ -34,8 +34,20 @@ fn model_names() -> Vec<&'static str> {
     medst::model::builtin::MODELS.map(|model| model.name).to_vec()
 }
 
+/// A warning of the library as one of Python's.
+fn warn(line: &str) {
+    // Where warnings are errors there is no one to raise this one to.
+    let _ = Python::attach(|py| py.import("warnings")?.call_method1("warn", (line,)).map(drop));
+}
+
 #[pymodule]
 mod _medst {
+    #[pymodule_init]
+    fn init(_: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
+        medst_data::warning::send_to(super::warn);
+        Ok(())
+    }
+
     #[pymodule_export]
     use super::array::Array;
     #[pymodule_export]

@@ -89,6 +89,32 @@ def test_a_cohort_is_the_commands_and_is_not_overwritten(tmp_path):
         medst.prepare(tmp_path / "nowhere.csv", tmp_path / "corpus")
 
 
+def test_reports_and_labels_are_prepared_as_the_command_does(tmp_path):
+    medst.phantom(tmp_path / "cohort", subjects=3, size=64, progress=False)
+    with open(tmp_path / "cohort/studies.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for number, row in enumerate(rows):
+        row |= {"report": "FINDINGS: A nodule of 1.5 cm is seen.\nIMPRESSION: One nodule.", "patient_name": f"Doe {number}"}
+    with open(tmp_path / "cohort/table.csv", "w", newline="") as file:
+        table = csv.DictWriter(file, rows[0])
+        table.writeheader()
+        table.writerows(rows)
+    table = tmp_path / "cohort/table.csv"
+    for name, options, typed in [
+        ("plain", {}, []),
+        ("reference", {"report_rule": "reference", "labels": ["patient_name"]}, ["--report-rule", "reference", "--label", "patient_name"]),
+    ]:
+        medst.prepare(table, tmp_path / f"ours-{name}", image_size=64, progress=False, **options)
+        medst_command("-q", "prepare", "table", table, "--out", f"theirs-{name}", "--image-size", "64", *typed, cwd=tmp_path)
+        ours, theirs = (list(medst.Corpus(tmp_path / f"{whose}-{name}")) for whose in ("ours", "theirs"))
+        assert [(own.study_id, own.report, own.labels) for own in ours] == [(own.study_id, own.report, own.labels) for own in theirs]
+    plain, reference = (medst.Corpus(tmp_path / f"ours-{name}")[0] for name in ("plain", "reference"))
+    assert "1.5 cm" in plain.report and "1.5 cm" not in reference.report
+    assert "patient_name" not in plain.labels and reference.labels["patient_name"].startswith("Doe ")
+    with pytest.raises(medst.InputError, match="standard or reference"):
+        medst.prepare(table, tmp_path / "none", report_rule="other")
+
+
 def test_evaluation_is_the_commands(model, corpus, work):
     tasks = ["retrieval", "zero-shot"]
     found = medst.evaluate(tasks, model, corpus, split="all", replicates=20)

@@ -74,6 +74,11 @@ impl Reporter {
     }
 }
 
+/// Shows a warning of the library, whatever is shown of progress.
+pub fn warn(line: &str) {
+    eprintln!("medst: {}", printable::message(line));
+}
+
 impl Progress for Reporter {
     fn begin(&self, what: &str, total: Option<u64>) {
         match self {

@@ -210,6 +210,60 @@ fn what_is_wrong_is_said() {
     assert!(err.contains("cannot reach"), "{err}");
 }
 
+/// The objects themselves are read, whatever the cache holds.
+#[test]
+fn wrong_objects_are_found_by_verify() {
+    let Some(mut storage) = Storage::start(&[]) else { return };
+    storage.cohort();
+    let remote = "s3://corpora/a";
+    storage.prepare(remote);
+    storage.prepare("local");
+    storage.pretrain(remote, "run");
+    let verify = |code: i32| storage.run(&["-q", "verify", remote], code);
+    let (out, _) = verify(0);
+    // There is no list of checksums, whose place the manifest takes.
+    let count = fs::read_dir(storage.at().join("local")).unwrap().count() - 1;
+    assert!(out.contains(&format!("{count} files hold what was written")), "{out}");
+    let names = fs::read_dir(storage.at().join("local")).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    for name in names.filter(|name| name != "SHA256SUMS" && name != "corpus.json") {
+        let key = format!("a/{name}");
+        let whole = storage.object(&key);
+        let mut flipped = whole.clone();
+        flipped[whole.len() / 2] ^= 1;
+        for damaged in [flipped, whole[..whole.len() - 1].to_vec()] {
+            storage.replace(&key, damaged);
+            let (out, err) = verify(1);
+            assert!(out.contains(&format!("s3://corpora/{key}: damaged")) && err.contains("1 damaged"), "{out}{err}");
+        }
+        storage.remove(&key);
+        let (out, _) = verify(1);
+        assert!(out.contains(&format!("s3://corpora/{key}: missing")), "{out}");
+        storage.replace(&key, whole);
+    }
+    verify(0);
+    // The manifest's own checksum is metadata of its object, which keeps what it was when the bytes change.
+    let manifest = storage.object("a/corpus.json");
+    let text = String::from_utf8(manifest.clone()).unwrap();
+    let changed = text.replacen("\"studies\": ", "\"studies\": 1", 1);
+    assert_ne!(changed, text);
+    storage.replace_noting("a/corpus.json", changed.into_bytes(), &manifest);
+    let (out, _) = verify(1);
+    assert!(out.contains("s3://corpora/a/corpus.json: damaged"), "{out}");
+    // Copied there by another program, it has none.
+    storage.replace("a/corpus.json", manifest[..manifest.len() - 1].to_vec());
+    let (out, _) = verify(1);
+    assert!(out.contains("s3://corpora/a/corpus.json: not a manifest"), "{out}");
+    storage.replace("a/corpus.json", manifest);
+    let (out, _) = storage.run(&["-q", "--json", "verify", remote], 0);
+    assert!(out.contains("\"faults\": []") || out.contains("\"faults\":[]"), "{out}");
+    let (_, err) = storage.run(&["verify", "s3://corpora/none"], 1);
+    assert!(err.contains("s3://corpora/none") && err.contains("has no corpus.json"), "{err}");
+    storage.stop();
+    let (_, err) = storage.run(&["verify", remote], 1);
+    assert!(err.contains("cannot reach"), "{err}");
+}
+
 #[test]
 fn the_cache_is_bounded_and_shared() {
     let Some(storage) = Storage::start(&[]) else { return };

@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::json;
+
 /// The label's name.
 pub const LABEL: &str = "boxes";
 
@@ -29,7 +31,7 @@ pub struct Region {
 impl Boxes {
     /// The label's text.
     pub fn to_label(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default()
+        json::text(self)
     }
 
     /// Reads a label.

@@ -4,7 +4,8 @@
 //! those waits for ever or fills the memory, so only regular files are opened, and what is read as a whole has a limit.
 
 use std::fs::{self, File};
-use std::io::{Error, ErrorKind, Read, Result};
+use std::io::{Error, ErrorKind, Read, Result, Seek};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
@@ -14,21 +15,57 @@ pub const PICTURE: u64 = 1 << 30;
 pub const TEXT: u64 = 1 << 28;
 /// Most bytes of vectors, of the records of an index, and of weights.
 pub const BULK: u64 = 1 << 36;
+/// Bytes from which on a file is checked for holes: smaller ones are read in a moment, whatever they hold.
+const LARGE: u64 = 1 << 26;
+/// A file with less than one byte stored in so many is sparse.
+const SPARSE: u64 = 100;
 
 /// Opens a regular file.
 ///
 /// # Errors
-/// A path that is not there or may not be read (as [`File::open`]), and what is not a regular file.
+/// A path that is not there or may not be read (as [`File::open`]), what is not a regular file, and a large file of
+/// which hardly anything is stored.
 pub fn open(path: &Path) -> Result<File> {
     let kind = fs::metadata(path)?.file_type();
     let what = match () {
-        () if kind.is_file() => return File::open(path),
+        () if kind.is_file() => return File::open(path).and_then(refuse_sparse),
         () if kind.is_dir() => return Err(Error::new(ErrorKind::IsADirectory, "is a folder, not a file")),
         () if kind.is_fifo() => "a FIFO (pipe)",
         () if kind.is_socket() => "a socket",
         () => "a device",
     };
     Err(Error::new(ErrorKind::InvalidInput, format!("is {what}, not a regular file")))
+}
+
+/// Refuses a large file that consists of holes: reading it takes as long, and as much memory, as if it held something.
+///
+/// The system is asked where the data are. The number of blocks would not do: some file systems give it late, or not at all.
+fn refuse_sparse(mut file: File) -> Result<File> {
+    let length = file.metadata()?.len();
+    if length < LARGE {
+        return Ok(file);
+    }
+    let seek = |from: u64, whence| {
+        // SAFETY: the descriptor is open; no memory is passed.
+        let found = unsafe { libc::lseek(file.as_raw_fd(), from as libc::off_t, whence) };
+        u64::try_from(found).map_err(|_| Error::last_os_error())
+    };
+    let (mut stored, mut at) = (0, 0);
+    while stored < length / SPARSE {
+        let start = match seek(at, libc::SEEK_DATA) {
+            Ok(start) => start,
+            Err(error) if error.raw_os_error() == Some(libc::ENXIO) => {
+                let message = format!("has {length} bytes, but only {stored} of them are stored (a sparse file)");
+                return Err(Error::new(ErrorKind::InvalidData, message));
+            }
+            // A file system that does not tell.
+            Err(_) => break,
+        };
+        let Ok(end) = seek(start, libc::SEEK_HOLE) else { break };
+        (stored, at) = (stored + (end - start), end);
+    }
+    file.rewind()?;
+    Ok(file)
 }
 
 /// Reads a regular file of at most `most` bytes.
@@ -68,6 +105,33 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+
+    #[test]
+    fn files_of_holes_are_refused_before_they_are_read() {
+        use std::io::{Seek, SeekFrom, Write};
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let sparse = |name: &str, length: u64, pieces: u64| {
+            let mut file = File::create(at(name)).unwrap();
+            file.set_len(length).unwrap();
+            for piece in 0..pieces {
+                file.seek(SeekFrom::Start(piece * (length / pieces))).unwrap();
+                file.write_all(&[7; 1 << 20]).unwrap();
+            }
+            at(name)
+        };
+        let (bulk, some) = (50 << 30, LARGE);
+        for (path, stored) in [(sparse("empty", bulk, 0), "only 0"), (sparse("head", bulk, 1), "only 1048576")] {
+            let error = open(&path).unwrap_err().to_string();
+            assert!(error.contains("has 53687091200 bytes") && error.contains(stored), "{error}");
+        }
+        // Holes that are part of a file that holds something, and small files, whatever they hold.
+        for path in [sparse("some", some, 2), sparse("small", some - 1, 0)] {
+            let mut start = [1; 4];
+            open(&path).unwrap().read_exact(&mut start).unwrap();
+            assert!(start == [7; 4] || start == [0; 4]);
+        }
+    }
 
     #[test]
     fn only_regular_files_of_sensible_size_are_read() {

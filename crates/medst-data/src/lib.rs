@@ -16,6 +16,7 @@ pub mod hub;
 pub mod image;
 pub mod import;
 pub mod input;
+pub mod json;
 mod owner_only;
 pub mod permutation;
 pub mod printable;
@@ -26,5 +27,6 @@ pub mod sequence;
 pub mod split;
 pub mod storage;
 pub mod study;
+pub mod warning;
 
 pub use error::{Error, Result};

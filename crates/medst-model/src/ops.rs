@@ -1,8 +1,13 @@
 //! What passes between Rust and the C++ of `ops/`: pointers to `at::Tensor`, and messages.
 
+use std::any::Any;
+use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use tch::Tensor;
+use tch::{TchError, Tensor};
+
+use crate::{Error, Result};
 
 unsafe extern "C" {
     fn medst_whole(parts: *const *const c_void, count: usize, error: *mut *mut c_char) -> *mut c_void;
@@ -41,6 +46,47 @@ unsafe fn message(error: *mut c_char) -> String {
     }
 }
 
+thread_local! {
+    /// Whether this thread is within [`guarded`].
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What an operation of `ops/` failed with, on its way to [`guarded`].
+struct Fault(String);
+
+/// Runs work with libtorch and returns what its operations fail with as an error. Those of `tch` and those of `ops/` have no result for it,
+/// since they are parts of expressions: they panic. Other panics go on their way.
+///
+/// # Errors
+/// Those of the work; [`Error::Engine`] where an operation failed, such as for want of memory.
+pub fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let outer = GUARDED.replace(true);
+    let done = catch_unwind(AssertUnwindSafe(work));
+    GUARDED.set(outer);
+    done.unwrap_or_else(|panic| match fault(&*panic) {
+        Some(message) => Err(Error::Engine(TchError::Torch(message))),
+        None => resume_unwind(panic),
+    })
+}
+
+/// The message of an operation's panic: its first line, which a trace of C++ functions follows.
+fn fault(panic: &(dyn Any + Send)) -> Option<String> {
+    if let Some(Fault(message)) = panic.downcast_ref() {
+        return Some(message.lines().next().unwrap_or_default().to_string());
+    }
+    // `tch` unwraps its results.
+    let (_, error) = panic.downcast_ref::<String>()?.split_once("on an `Err` value: Torch(\"")?;
+    Some(error.split("\\n").next().unwrap_or(error).trim_end_matches("\")").to_string())
+}
+
+/// Ends the operation: silently where [`guarded`] turns it into an error, else as any panic.
+fn fail(message: String) -> ! {
+    if GUARDED.get() {
+        resume_unwind(Box::new(Fault(message)));
+    }
+    panic!("{message}");
+}
+
 /// Panics with the message that a function returned, if it did.
 ///
 /// # Safety
@@ -48,7 +94,7 @@ unsafe fn message(error: *mut c_char) -> String {
 pub unsafe fn check(error: *mut c_char) {
     if !error.is_null() {
         // SAFETY: as the caller promises.
-        panic!("{}", unsafe { message(error) });
+        fail(unsafe { message(error) });
     }
 }
 
@@ -58,7 +104,7 @@ pub(crate) fn take(call: impl FnOnce(*mut *mut c_char) -> *mut c_void) -> Tensor
     let made = call(&mut error);
     if made.is_null() {
         // SAFETY: where it returns null the function leaves a C string of `strdup`, which is ours to free.
-        panic!("{}", unsafe { message(error) });
+        fail(unsafe { message(error) });
     }
     // SAFETY: the pointer is a new `at::Tensor` of which nobody else knows.
     unsafe { Tensor::from_ptr(made.cast()) }
@@ -68,7 +114,25 @@ pub(crate) fn take(call: impl FnOnce(*mut *mut c_char) -> *mut c_void) -> Tensor
 mod tests {
     use tch::{Device, Kind, Tensor};
 
-    use super::whole;
+    use super::{guarded, whole};
+    use crate::Error;
+    use crate::model::fused::linear;
+
+    #[test]
+    fn what_an_operation_fails_with_is_an_error_where_work_is_guarded() {
+        let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, Device::Cpu));
+        let (x, weight, bias) = (zeros(&[2, 3]), zeros(&[4, 5]), zeros(&[4]));
+        let ours = guarded(|| Ok(linear(&x, &weight, &bias)));
+        let theirs = guarded(|| Ok(x.matmul(&weight)));
+        for failed in [ours, theirs] {
+            let Err(Error::Engine(error)) = failed else { panic!("{failed:?}") };
+            let said = error.to_string();
+            assert!(said.contains("shapes") && !said.contains('\n'), "{said}");
+        }
+        assert_eq!(guarded(|| Ok(linear(&x, &zeros(&[4, 3]), &bias))).unwrap().size(), [2, 4]);
+        let own = std::panic::catch_unwind(|| guarded(|| -> crate::Result<()> { panic!("a mistake of ours") }));
+        assert_eq!(own.unwrap_err().downcast_ref(), Some(&"a mistake of ours"));
+    }
 
     #[test]
     fn parts_that_lie_one_behind_the_other_are_one() {

@@ -51,7 +51,7 @@ pub fn document() -> Document {
 }
 
 /// Made once: it takes milliseconds, and asks for no token.
-static TEXT: LazyLock<String> = LazyLock::new(|| serde_json::to_string(&document()).unwrap_or_default());
+static TEXT: LazyLock<String> = LazyLock::new(|| medst_data::json::text(&document()));
 
 /// `GET /openapi.json`.
 pub async fn json() -> impl IntoResponse {

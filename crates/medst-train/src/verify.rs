@@ -1,4 +1,4 @@
-//! Whether the files of a corpus, a run, a checkpoint, a model or an index still hold what was written to them.
+//! Whether the files of a corpus, a run, a checkpoint, a model or an index still hold what was written to them; of a corpus, in object storage too.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -7,6 +7,7 @@ use medst_data::corpus::manifest::{self, Manifest};
 use medst_data::files::entries;
 use medst_data::files::sums::{Fault, SUMS, Sums};
 use medst_data::progress::Progress;
+use medst_data::storage::{self, Address};
 use serde::Serialize;
 
 use crate::{Error, Result};
@@ -47,12 +48,19 @@ impl fmt::Display for Verified {
 
 /// Reads every file that has a checksum.
 ///
-/// * `path`: a folder that this program wrote, or a file in one.
+/// * `path`: a folder that this program wrote, or a file in one, or the address of a corpus in object storage.
 ///
 /// # Errors
-/// A path that is not there or that this program did not write; a stop request.
+/// A path that is not there or that this program did not write; a storage that cannot be reached; a stop request.
 pub fn verify(path: &Path, progress: &dyn Progress) -> Result<Verified> {
     let mut verified = Verified { path: path.to_path_buf(), files: 0, faults: Vec::new(), unrecorded: Vec::new() };
+    if let Some(address) = Address::of(path)? {
+        (verified.files, verified.faults) = storage::faults(&address, progress).map_err(|error| match error {
+            medst_data::Error::Stopped => Error::Stopped,
+            error => error.into(),
+        })?;
+        return Ok(verified);
+    }
     let mut work: Vec<(PathBuf, Sums)> = Vec::new();
     for folder in folders(path)? {
         match sums(&folder) {

@@ -35,7 +35,7 @@ impl Trained {
 /// * `threads`: of the one run that there is at that time.
 pub fn prepare(study: &Study, how: &How, threads: usize, deadline: Option<Instant>) -> Result<Option<Trained>> {
     let Some(base) = &study.scale.base else { return Ok(None) };
-    let folder = how.work.join(study.base_name());
+    let folder = how.work.join(study.base_name()?);
     let (corpus, run) = (folder.join("corpus"), folder.join("run"));
     let weights = run.join("last/model.safetensors");
     if run.join(DONE).exists() {

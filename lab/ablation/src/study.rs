@@ -208,30 +208,30 @@ impl Study {
         add(&self.cohort_name(unit.seed));
         self.scale.tests.iter().for_each(|test| add(&self.test_name(test)));
         if self.scale.base.is_some() {
-            add(&self.base_name());
+            add(&self.base_name()?);
         }
         self.settings(unit)?.iter().for_each(|setting| add(setting));
         Ok(format!("{:x}", hash.finalize())[..12].to_string())
     }
 
     /// The folder name of the base run, which changes with what it is made with.
-    pub fn base_name(&self) -> String {
+    pub fn base_name(&self) -> Result<String> {
         let pictures = [self.scale.cohort.picture, self.scale.cohort.image_size];
-        let base: toml::Table = toml::from_str(&self.pretrain_text).unwrap_or_default();
-        let text = serde_json::to_string(&(&self.scale.base, pictures, base)).unwrap_or_default();
-        format!("base-{}", &format!("{:x}", Sha256::digest(text))[..8])
+        let base: toml::Table = toml::from_str(&self.pretrain_text)?;
+        let text = serde_json::to_string(&(&self.scale.base, pictures, base)).expect("numbers and text have a JSON");
+        Ok(format!("base-{}", &format!("{:x}", Sha256::digest(text))[..8]))
     }
 
     /// The folder name of a seed's cohort, which changes with what it is made with.
     pub fn cohort_name(&self, seed: u64) -> String {
-        let text = serde_json::to_string(&self.scale.cohort).unwrap_or_default();
+        let text = serde_json::to_string(&self.scale.cohort).expect("numbers and text have a JSON");
         format!("cohort-{}-{seed}", &format!("{:x}", Sha256::digest(text))[..8])
     }
 
     /// The folder name of a test's corpora, which changes with what they are made with.
     pub fn test_name(&self, test: &Test) -> String {
         let pictures = [self.scale.cohort.picture, self.scale.cohort.image_size];
-        let text = serde_json::to_string(&(test, pictures)).unwrap_or_default();
+        let text = serde_json::to_string(&(test, pictures)).expect("numbers and text have a JSON");
         format!("test-{}-{}", test.name, &format!("{:x}", Sha256::digest(text))[..8])
     }
 }

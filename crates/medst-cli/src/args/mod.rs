@@ -74,7 +74,7 @@ pub enum Command {
     Card(Card),
     /// Check every file of a corpus, run, model or index against the checksums from when it was written.
     Verify {
-        /// A folder that medst wrote, or a file in one.
+        /// A folder that medst wrote, a file in one, or a corpus in object storage (s3://BUCKET/PREFIX).
         path: PathBuf,
     },
     /// Describe a corpus, a run, a checkpoint or a weight file.

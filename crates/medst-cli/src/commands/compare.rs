@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use anyhow::Result;
 use medst::Error;
 use medst::eval::bootstrap::Bootstrap;
+use medst::infer::Engine;
 use medst::infer::check::Checked;
 use medst::infer::compare::{Sentences, TimePoint, compare};
 use medst::infer::course::CourseCalibration;
-use medst::infer::{Engine, stream};
+use medst::infer::stream::{self, Remarks};
 use medst_data::corpus::Corpus;
 use medst_data::gather::{DeclaredView, Gathered, gather};
 
@@ -92,9 +93,9 @@ fn of_subject(arguments: &Compare, subject: &str) -> Result<Gathered> {
 fn points(engine: &Engine, gathered: &Gathered) -> Result<Vec<TimePoint>> {
     let mut points = Vec::new();
     for study in &gathered.studies {
-        let mut problems = Vec::new();
-        let views = stream::views(engine.sight(), gathered.corpus.as_ref(), study, &mut problems)?;
-        if let Some(problem) = problems.first() {
+        let mut remarks = Remarks::default();
+        let views = stream::views(engine.sight(), gathered.corpus.as_ref(), study, &mut remarks)?;
+        if let Some(problem) = remarks.problems.first() {
             return Err(Error::Data(medst_data::Error::Image {
                 path: PathBuf::from(&problem.file),
                 message: problem.reason.clone(),

@@ -68,12 +68,12 @@ fn look(engine: &Engine, files: &[(Shown, &PathBuf)]) -> Result<(Views, Vec<(Sho
     let sight = engine.sight();
     let (mut frontal, mut lateral, mut canvases) = (None, None, Vec::new());
     for (view, path) in files {
-        let seen = Some(sight.open(path)?);
+        let (seen, canvas) = draw::open_seen(path, sight)?;
         match view {
-            Shown::Frontal => frontal = seen,
-            Shown::Lateral => lateral = seen,
+            Shown::Frontal => frontal = Some(seen),
+            Shown::Lateral => lateral = Some(seen),
         }
-        canvases.push((*view, draw::open(path, sight.decoding, sight.side(), sight.stored())?));
+        canvases.push((*view, canvas));
     }
     let views = Views::of(frontal, lateral).ok_or_else(|| Error::Input("no image was given".into()))?;
     Ok((views, canvases))

@@ -5,9 +5,9 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use object_store::ObjectStoreExt;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path as Key;
+use object_store::{Attribute, Attributes, ObjectStore, ObjectStoreExt, PutOptions};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
@@ -91,6 +91,20 @@ impl Storage {
     pub fn replace(&self, key: &str, bytes: Vec<u8>) {
         let store = self.store();
         Runtime::new().unwrap().block_on(store.put(&Key::from(key), bytes.into())).unwrap();
+    }
+
+    /// As an object changes by itself: other bytes, with the checksum that `medst` noted of the former ones.
+    pub fn replace_noting(&self, key: &str, bytes: Vec<u8>, former: &[u8]) {
+        let checksum = medst_data::files::sha256_of(former);
+        let attributes = Attributes::from_iter([(Attribute::Metadata("sha256".into()), checksum)]);
+        let options = PutOptions { attributes, ..PutOptions::default() };
+        let store = self.store();
+        Runtime::new().unwrap().block_on(store.put_opts(&Key::from(key), bytes.into(), options)).unwrap();
+    }
+
+    pub fn remove(&self, key: &str) {
+        let store = self.store();
+        Runtime::new().unwrap().block_on(store.delete(&Key::from(key))).unwrap();
     }
 
     /// How often a part of the log is there.

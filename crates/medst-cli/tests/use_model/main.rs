@@ -3,6 +3,7 @@
 mod bombs;
 #[path = "../command/mod.rs"]
 mod command;
+mod notes;
 mod serve;
 
 use std::fs;
@@ -79,6 +80,8 @@ fn a_model_meets_what_is_no_file_and_sizes_that_cannot_be() {
     run(at, &with(&["-q", "pretrain", &tiny()], &settings), 0);
     odd_inputs(at);
     sizes_that_cannot_be(at);
+    notes::odd_files_are_counted(at);
+    notes::vectors_of_holes_are_refused_at_once(at);
 }
 
 /// What is no file, or may not be read, ends nothing but itself.

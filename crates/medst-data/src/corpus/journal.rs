@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::files::{entries, whole};
-use crate::{Error, Result};
+use crate::{Error, Result, json};
 
 /// Identifies a preparation: a working folder has it first and loses it last.
 pub const JOURNAL: &str = "journal.jsonl";
@@ -91,7 +91,7 @@ impl Lines {
 
     /// Notes a block. Its pictures must be on the disk: the journal never runs ahead of what it speaks of.
     pub fn add(&mut self, failures: Vec<Option<String>>, notes: BTreeMap<String, u64>) -> Result<()> {
-        let line = serde_json::to_string(&Block { failures, notes }).unwrap_or_default() + "\n";
+        let line = json::text(&Block { failures, notes }) + "\n";
         self.file.write_all(line.as_bytes()).map_err(Error::io(&self.path))
     }
 }

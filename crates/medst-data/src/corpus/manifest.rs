@@ -14,7 +14,7 @@ use crate::report::Rule;
 use crate::sequence::{Sequence, SequenceUnit};
 use crate::split::Split;
 use crate::study::Study;
-use crate::{Error, Result};
+use crate::{Error, Result, json};
 
 /// The format this program writes; readers refuse others.
 pub const FORMAT: &str = "medst-corpus";
@@ -72,7 +72,7 @@ impl Manifest {
     }
 
     pub fn to_bytes(&self) -> Vec<u8> {
-        serde_json::to_vec_pretty(self).unwrap_or_default()
+        json::indented(self).into_bytes()
     }
 
     /// The checksums alone.

@@ -15,7 +15,7 @@ use parquet::file::properties::WriterProperties;
 use crate::sequence::Sequence;
 use crate::split::Split;
 use crate::study::{Day, ImageIndex, Study, StudyId, SubjectId};
-use crate::{Error, Result, input};
+use crate::{Error, Result, input, json};
 
 pub const STUDIES: &str = "studies.parquet";
 pub const SEQUENCES: &str = "sequences.parquet";
@@ -42,7 +42,7 @@ fn study_batch(studies: &[Study]) -> RecordBatch {
         alternatives.append_value(row.alternative_frontals.iter().map(|image| Some(image.0)));
         lateral.append_option(row.lateral.map(|image| image.0));
         report.append_option(row.report.as_deref());
-        labels.append_value(serde_json::to_string(&row.labels).unwrap_or_default());
+        labels.append_value(json::text(&row.labels));
     }
     let [mut subject, mut study, mut split, mut report, mut labels] = text;
     let columns: [(&str, ArrayRef, bool); 9] = [

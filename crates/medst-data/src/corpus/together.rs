@@ -26,14 +26,14 @@ use crate::ranks::{self, Ranks};
 use crate::storage::objects;
 #[cfg(feature = "s3")]
 use crate::storage::{Address, upload};
-use crate::{Error, Result};
+use crate::{Error, Result, json};
 
 /// Decodes and writes a share of what the process that leads has planned.
 ///
 /// # Errors
 /// As [`super::write::write`]; and where the working folder is not the one that the other processes see.
 pub fn help(out: &Path, options: &PrepareOptions, ranks: &dyn Ranks, progress: &dyn Progress) -> Result<()> {
-    let work = Work::of_bytes(&ranks::wait(ranks));
+    let work = Work::of_bytes(&ranks::wait(ranks))?;
     let folder = staging::folder(out)?;
     if !fs::read_to_string(folder.join(JOURNAL)).is_ok_and(|text| text.trim_end() == work.identity) {
         return Err(Error::Usage(format!(
@@ -67,7 +67,7 @@ pub(super) fn send(
     if !stopped {
         sent?;
     }
-    let told: Vec<bool> = gather(ranks, &stopped);
+    let told: Vec<bool> = gather(ranks, &stopped)?;
     if told.contains(&true) { Err(Error::Stopped) } else { Ok(()) }
 }
 
@@ -94,15 +94,15 @@ pub(super) struct Work {
 impl Work {
     /// Paths are any bytes but zero.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let head = serde_json::to_vec(&(&self.identity, &self.known)).unwrap_or_default();
+        let head = json::text(&(&self.identity, &self.known)).into_bytes();
         let paths = self.images.iter().map(|path| path.as_os_str().as_bytes());
         std::iter::once(&head[..]).chain(paths).collect::<Vec<_>>().join(&0)
     }
 
-    fn of_bytes(bytes: &[u8]) -> Work {
+    fn of_bytes(bytes: &[u8]) -> Result<Work> {
         let mut parts = bytes.split(|&byte| byte == 0);
-        let (identity, known) = serde_json::from_slice(parts.next().unwrap_or_default()).unwrap_or_default();
-        Work { identity, known, images: parts.map(|path| PathBuf::from(OsStr::from_bytes(path))).collect() }
+        let (identity, known) = sent(0, parts.next().unwrap_or_default())?;
+        Ok(Work { identity, known, images: parts.map(|path| PathBuf::from(OsStr::from_bytes(path))).collect() })
     }
 }
 
@@ -133,7 +133,7 @@ pub(super) fn shards(
 ) -> Result<(Vec<Stretch>, BTreeMap<String, FileRecord>)> {
     let Decoded { news, extents, stopped } =
         pictures::decode(folder, &work.images, &work.known, options, ranks, progress)?;
-    let told: Vec<Told> = gather(ranks, &(news, extents, stopped));
+    let told: Vec<Told> = gather(ranks, &(news, extents, stopped))?;
     if told.iter().any(|(.., stopped)| *stopped) {
         return Err(Error::Stopped);
     }
@@ -141,14 +141,23 @@ pub(super) fn shards(
     stretches.extend(told.iter().flat_map(|(_, extents, _)| extents).map(|extent| (extent.first, *extent)));
     let stretches: Vec<Extent> = stretches.into_values().collect();
     let files = join::join(folder, options.image_size, &stretches, ranks)?;
-    let files: Vec<BTreeMap<String, FileRecord>> = gather(ranks, &files);
+    let files: Vec<BTreeMap<String, FileRecord>> = gather(ranks, &files)?;
     Ok((told.into_iter().flat_map(|(news, ..)| news).collect(), files.into_iter().flatten().collect()))
 }
 
 /// What every process has to say, by rank.
-fn gather<T: Serialize + DeserializeOwned + Default>(ranks: &dyn Ranks, own: &T) -> Vec<T> {
-    let all = ranks.gather_bytes(&serde_json::to_vec(own).unwrap_or_default());
-    all.iter().map(|bytes| serde_json::from_slice(bytes).unwrap_or_default()).collect()
+fn gather<T: Serialize + DeserializeOwned>(ranks: &dyn Ranks, own: &T) -> Result<Vec<T>> {
+    let all = ranks.gather_bytes(json::text(own).as_bytes());
+    all.iter().enumerate().map(|(rank, bytes)| sent(rank, bytes)).collect()
+}
+
+/// What a process sent.
+fn sent<T: DeserializeOwned>(rank: usize, bytes: &[u8]) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        Error::Usage(format!(
+            "cannot read what process {rank} sent ({error}); start the same version of medst everywhere"
+        ))
+    })
 }
 
 /// Of every picture of the plan, why it was left out, if it was.
@@ -214,9 +223,14 @@ mod tests {
         let name = OsStr::from_bytes(b"\xff not UTF-8\n");
         let known = vec![Extent { first: 3, decoded: 2, stored: 1 }];
         let work = Work { identity: "mine".into(), images: vec!["a b.png".into(), name.into()], known };
-        assert_eq!(Work::of_bytes(&work.to_bytes()), work);
-        let none = Work { images: Vec::new(), ..Work::of_bytes(&work.to_bytes()) };
-        assert_eq!(Work::of_bytes(&none.to_bytes()), none);
+        assert_eq!(Work::of_bytes(&work.to_bytes()).unwrap(), work);
+        let none = Work { images: Vec::new(), ..Work::of_bytes(&work.to_bytes()).unwrap() };
+        assert_eq!(Work::of_bytes(&none.to_bytes()).unwrap(), none);
+        // What another version sends is an error, not a preparation of nothing.
+        for bytes in [&b""[..], b"{\"other\":1}\0a.png"] {
+            let said = Work::of_bytes(bytes).unwrap_err().to_string();
+            assert!(said.contains("process 0") && said.contains("same version"), "{said}");
+        }
         let help = || help(&out, &PrepareOptions::default(), &Elsewhere(work.to_bytes()), &Silent).unwrap_err();
         assert!(help().to_string().contains("cannot see the files that process 0 wrote"));
         // Another preparation's folder is not the first one's either.

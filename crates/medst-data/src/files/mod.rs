@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::{Error, Result};
+use crate::{Error, Result, input};
 
 /// What the names of temporary files and folders of this program begin with: whatever bears it may be removed.
 pub const TEMPORARY: &str = ".medst-";
@@ -28,9 +28,9 @@ pub const TEMPORARY: &str = ".medst-";
 /// SHA-256 of a file, in hexadecimal.
 ///
 /// # Errors
-/// A file that cannot be read.
+/// A file that cannot be read, as [`input::open`] refuses.
 pub fn sha256_of_file(path: &Path) -> Result<String> {
-    let mut file = File::open(path).map_err(Error::io(path))?;
+    let mut file = input::open(path).map_err(Error::io(path))?;
     let mut hash = Hash::default();
     // Large pieces: reading dominates where the processor has instructions for SHA-256.
     let mut piece = vec![0; 1 << 20];
@@ -52,6 +52,10 @@ pub fn sha256_of(bytes: &[u8]) -> String {
 pub struct Hash(Sha256);
 
 impl Hash {
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
     pub fn finish(self) -> String {
         format!("{:x}", self.0.finalize())
     }

@@ -29,6 +29,13 @@ pub enum Rule {
 }
 
 impl Rule {
+    pub const ALL: [Rule; 2] = [Rule::Standard, Rule::Reference];
+
+    /// The rule of a name, if there is one.
+    pub fn parse(name: &str) -> Option<Rule> {
+        Rule::ALL.into_iter().find(|rule| rule.name() == name)
+    }
+
     /// The only rule there was when corpora did not name it.
     pub(crate) fn of_old() -> Rule {
         Rule::Reference

@@ -24,8 +24,7 @@ use super::client::Client;
 use super::{Address, cache_root};
 use crate::corpus::manifest::{self, FileRecord, Manifest};
 use crate::files::{Hash, entries, sha256_of, sha256_of_file, whole};
-use crate::owner_only;
-use crate::{Error, Result};
+use crate::{Error, Result, owner_only, warning};
 
 /// GiB that corpora may take, where `MEDST_CACHE_GIB` does not say.
 const LIMIT_GIB: f64 = 100.0;
@@ -95,7 +94,7 @@ impl Cached {
                 return Err(Error::Corpus { path: address.to_string().into(), message });
             }
             (Err(Error::Storage { unreachable: true, message, .. }), Some(text)) => {
-                eprintln!("medst: {address}: {message}; continuing with the copy in {}", root.display());
+                warning::warn(&format!("{address}: {message}; continuing with the copy in {}", root.display()));
                 text
             }
             (Err(error), _) => return Err(error),

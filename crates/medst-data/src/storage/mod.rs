@@ -8,6 +8,7 @@
 //! | `fetch` | shards that arrive while others are used |
 //! | [`objects`] | tables and pictures that a corpus is made from |
 //! | `upload` | a prepared corpus to its address |
+//! | `verify` | whether the objects of a corpus hold what was written to them |
 //!
 //! Where and as whom is told by the variables of the environment that all programs for S3 read: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`,
 //! `AWS_SESSION_TOKEN`, `AWS_REGION`, `AWS_ENDPOINT_URL`, `AWS_ALLOW_HTTP`, … (`object_store` reads them, and asks a cloud machine for the role it runs as);
@@ -25,12 +26,28 @@ pub(crate) mod fetch;
 pub mod objects;
 #[cfg(feature = "s3")]
 pub(crate) mod upload;
+#[cfg(feature = "s3")]
+mod verify;
 
 pub use address::Address;
 
 use std::path::PathBuf;
 
 use crate::{Error, Result};
+#[cfg(not(feature = "s3"))]
+use crate::{files::sums::Fault, progress::Progress};
+
+#[cfg(feature = "s3")]
+pub use verify::faults;
+
+/// Reads every object of a corpus.
+///
+/// # Errors
+/// Always: this is the stand-in of a build without object storage.
+#[cfg(not(feature = "s3"))]
+pub fn faults(address: &Address, _: &dyn Progress) -> Result<(usize, Vec<Fault>)> {
+    Err(address.unsupported())
+}
 
 /// The cache's folder.
 ///

@@ -1,5 +1,6 @@
 //! Rows of numbers: embeddings and features, wherever they came from.
 
+use std::io::Read;
 use std::path::Path;
 
 use crate::{Error, Result};
@@ -136,11 +137,12 @@ impl Vectors {
     /// Reads a NumPy file of float32 or float64 `[n, D]`.
     ///
     /// # Errors
-    /// Names the file: not there, of another type or shape, truncated.
+    /// Names the file: not there, of another type or shape, of another size than its shape takes.
     pub fn read_npy(path: &Path) -> Result<Vectors> {
         let fail = |message: String| Error::Evaluation(format!("{}: {message}", path.display()));
-        let bytes = input::read(path, input::BULK).map_err(Error::io(path))?;
-        let (shape, values) = npy(&bytes).map_err(&fail)?;
+        let file = input::open(path).map_err(Error::io(path))?;
+        let length = file.metadata().map_err(Error::io(path))?.len();
+        let (shape, values) = npy(file, length).map_err(&fail)?;
         let &[_, width] = shape.as_slice() else {
             return Err(fail(format!("has shape {shape:?}, expected [rows, width]")));
         };
@@ -148,18 +150,27 @@ impl Vectors {
     }
 }
 
-/// Shape and values of NumPy's format, versions 1 to 3.
-fn npy(bytes: &[u8]) -> std::result::Result<(Vec<usize>, Vec<f32>), String> {
+/// Shape and values of NumPy's format, versions 1 to 3. No value is read, and no memory taken, unless the size of the file is the one
+/// that its header states.
+///
+/// * `length`: bytes of the file.
+fn npy(mut file: impl Read, length: u64) -> std::result::Result<(Vec<usize>, Vec<f32>), String> {
+    /// NumPy refuses longer headers too.
+    const LONGEST_HEADER: usize = 10_000;
     let broken = || "not a NumPy file".to_string();
-    let rest = bytes.strip_prefix(b"\x93NUMPY").ok_or_else(broken)?;
-    let (&version, rest) = rest.split_first().ok_or_else(broken)?;
-    let rest = rest.get(1..).ok_or_else(broken)?;
-    let (length, rest) = match version {
-        1 => (u16::from_le_bytes(*rest.first_chunk().ok_or_else(broken)?) as usize, &rest[2..]),
-        _ => (u32::from_le_bytes(*rest.first_chunk().ok_or_else(broken)?) as usize, &rest[4..]),
+    let mut take = |count: usize| {
+        let mut bytes = vec![0; count];
+        file.read_exact(&mut bytes).map(|()| bytes).map_err(|_| broken())
     };
-    let header = rest.get(..length).and_then(|header| std::str::from_utf8(header).ok()).ok_or_else(broken)?;
-    let data = &rest[length..];
+    let start = take(8)?;
+    let version = start.strip_prefix(b"\x93NUMPY").ok_or_else(broken)?[0];
+    let size = take(if version == 1 { 2 } else { 4 })?;
+    let header = size.iter().rev().fold(0, |size, &byte| size << 8 | usize::from(byte));
+    if header > LONGEST_HEADER {
+        return Err(broken());
+    }
+    let data = (start.len() + size.len() + header) as u64;
+    let header = String::from_utf8(take(header)?).map_err(|_| broken())?;
     if header.contains("'fortran_order': True") {
         return Err("is stored in column-major order (fortran_order), expected row-major".into());
     }
@@ -177,13 +188,32 @@ fn npy(bytes: &[u8]) -> std::result::Result<(Vec<usize>, Vec<f32>), String> {
         .collect();
     let shape = shape.ok_or_else(broken)?;
     let count = shape.iter().try_fold(1usize, |count, &side| count.checked_mul(side)).ok_or_else(broken)?;
-    let values: Vec<f32> = match kind {
-        "<f4" => data.chunks_exact(4).map(|x| f32::from_le_bytes([x[0], x[1], x[2], x[3]])).collect(),
-        "<f8" => data.as_chunks::<8>().0.iter().map(|&x| f64::from_le_bytes(x) as f32).collect(),
+    let single: fn(&[u8]) -> Vec<f32> =
+        |bytes| bytes.as_chunks::<4>().0.iter().map(|&x| f32::from_le_bytes(x)).collect();
+    let double: fn(&[u8]) -> Vec<f32> =
+        |bytes| bytes.as_chunks::<8>().0.iter().map(|&x| f64::from_le_bytes(x) as f32).collect();
+    let (bytes, convert) = match kind {
+        "<f4" => (4, single),
+        "<f8" => (8, double),
         other => return Err(format!("has values of type {other}, expected float32 or float64")),
     };
-    if values.len() != count {
-        return Err(format!("is truncated: {} values, expected {count}", values.len()));
+    let expected = (count as u64).checked_mul(bytes).and_then(|values| values.checked_add(data)).ok_or_else(broken)?;
+    if length != expected {
+        let what = if length < expected { "is truncated" } else { "has bytes after its values" };
+        return Err(format!("{what}: {length} bytes, expected {expected} for its shape {shape:?}"));
+    }
+    if length > input::BULK {
+        return Err(format!("has {length} bytes; at most {} of a file of this kind are read", input::BULK));
+    }
+    let mut values = Vec::new();
+    values.try_reserve_exact(count).map_err(|_| format!("does not fit into memory: {length} bytes"))?;
+    let mut piece = vec![0; 1 << 20];
+    let mut left = (expected - data) as usize;
+    while left > 0 {
+        let piece = &mut piece[..left.min(1 << 20)];
+        file.read_exact(piece).map_err(|error| format!("was cut short while it was read: {error}"))?;
+        values.extend(convert(piece));
+        left -= piece.len();
     }
     Ok((shape, values))
 }
@@ -201,18 +231,41 @@ mod tests {
     #[test]
     fn numpy_files_are_read_and_others_refused() {
         let data: Vec<u8> = [1f32, 2.0, 3.0, 4.0, 5.0, 6.0].iter().flat_map(|x| x.to_le_bytes()).collect();
-        let (shape, values) = npy(&npy_bytes("<f4", "(2, 3)", &data)).unwrap();
+        let read = |bytes: &[u8]| npy(bytes, bytes.len() as u64);
+        let (shape, values) = read(&npy_bytes("<f4", "(2, 3)", &data)).unwrap();
         assert_eq!((shape, values), (vec![2, 3], vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]));
         let wide: Vec<u8> = [1f64, 2.0].iter().flat_map(|x| x.to_le_bytes()).collect();
-        assert_eq!(npy(&npy_bytes("<f8", "(2,)", &wide)).unwrap().1, [1.0, 2.0]);
+        assert_eq!(read(&npy_bytes("<f8", "(2,)", &wide)).unwrap().1, [1.0, 2.0]);
         for (bytes, expected) in [
             (npy_bytes("<f4", "(2, 4)", &data), "truncated"),
+            (npy_bytes("<f4", "(2, 2)", &data), "after its values"),
+            (b"\x93NUMPY\x02\x00\xff\xff\xff\xff".to_vec(), "not a NumPy"),
             (npy_bytes("<i8", "(2, 3)", &data), "<i8"),
             (b"\x93NUMPY\x01".to_vec(), "not a NumPy"),
             (b"PK".to_vec(), "not a NumPy"),
         ] {
-            assert!(npy(&bytes).unwrap_err().contains(expected));
+            assert!(read(&bytes).unwrap_err().contains(expected));
         }
+    }
+
+    #[test]
+    fn what_a_header_promises_is_compared_with_the_size_before_values_are_read() {
+        struct Head(Vec<u8>);
+        impl Read for Head {
+            fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
+                let count = bytes.len().min(self.0.len());
+                assert!(count > 0 || bytes.is_empty(), "values are read");
+                self.0.drain(..count).zip(bytes).for_each(|(from, to)| *to = from);
+                Ok(count)
+            }
+        }
+        for (shape, length) in [("(4000000000, 4)", 4096), ("(2, 2)", 50 << 30), ("(12500000000, 1)", 50_000_000_000)] {
+            let refused = npy(Head(npy_bytes("<f4", shape, &[])), length).unwrap_err();
+            assert!(refused.contains("expected"), "{refused}");
+        }
+        let giant = npy_bytes("<f4", "(20000000000, 1)", &[]);
+        let length = giant.len() as u64 + 80_000_000_000;
+        assert!(npy(Head(giant), length).unwrap_err().contains("at most"));
     }
 
     #[test]

@@ -24,7 +24,7 @@ use super::engine::Engine;
 use super::text::Text;
 use crate::eval::prompts;
 use crate::{Error, Result};
-use medst_data::input;
+use medst_data::{input, json};
 
 /// Whether classes exclude each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,7 +144,7 @@ impl Classes {
 
     /// SHA-256 of kind, names and sentences: a calibration holds for these alone.
     pub fn checksum(&self) -> String {
-        sha256_of(&serde_json::to_vec(self).unwrap_or_default())
+        sha256_of(json::text(self).as_bytes())
     }
 
     /// All sentences, class by class, positive ones first.

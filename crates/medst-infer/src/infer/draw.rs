@@ -5,6 +5,7 @@ use std::path::Path;
 use medst_data::files::whole;
 use medst_data::image::{Decoding, GreyImage, load, resize};
 use medst_data::input;
+use medst_data::storage::objects;
 
 use super::boxes::{HotBox, Placement};
 use super::sight::{Radiograph, Sight};
@@ -141,6 +142,16 @@ fn frame(pixels: &mut [u8], width: usize, height: usize, bounds: [f64; 4]) {
 /// Names the file.
 pub fn write(path: &Path, png: &[u8]) -> Result<()> {
     Ok(whole::write(path, png)?)
+}
+
+/// Reads a file: what the model sees of it and a canvas, by one decoding.
+///
+/// # Errors
+/// Names the file.
+pub fn open_seen(path: &Path, sight: Sight) -> Result<(Radiograph, Canvas)> {
+    let bytes = objects::read(path)?;
+    let seen = Canvas::decode_seen(&bytes, sight);
+    seen.map_err(|message| medst_data::Error::Image { path: path.to_path_buf(), message }.into())
 }
 
 /// Reads a file and makes a canvas of it.

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use medst_data::corpus::Corpus;
 use medst_data::image::crop::{Corner, crop};
-use medst_data::image::{Decoding, GreyImage, load, resize};
+use medst_data::image::{Decoding, GreyImage, Notes, load, resize};
 use medst_data::study::ImageIndex;
 
 use crate::model::card::ModelCard;
@@ -135,7 +135,15 @@ impl Sight {
     /// # Errors
     /// Names the file: not there, damaged, of an unknown format, too large or too thin.
     pub fn open(&self, path: &Path) -> Result<Radiograph> {
-        let square = load::square(path, self.stored, self.decoding)?;
+        self.open_noting(path, &mut Notes::default())
+    }
+
+    /// As [`Sight::open`]; adds what should be known of how the file was read.
+    ///
+    /// # Errors
+    /// As [`Sight::open`].
+    pub fn open_noting(&self, path: &Path, notes: &mut Notes) -> Result<Radiograph> {
+        let square = load::square_noting(path, self.stored, self.decoding, notes)?;
         Ok(self.middle(&square, self.stored))
     }
 

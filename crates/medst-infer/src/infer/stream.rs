@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, mpsc};
 
 use medst_data::corpus::Corpus;
 use medst_data::gather::{FoundStudy, Gathered, LeftOut, Picture};
+use medst_data::image::Notes;
 use medst_data::progress::Progress;
 use rayon::prelude::*;
 
@@ -43,25 +44,56 @@ pub struct Collected {
     pub reports: Vectors,
     /// In addition to what was left out when the studies were gathered.
     pub left_out: Vec<LeftOut>,
+    /// How many pictures were read although their files are odd, by what was found and done.
+    pub notes: NoteCounts,
     /// Reports whose end the model's window cuts off.
     pub truncated: usize,
 }
 
-/// A decoded study; its number, and what is wrong with its files.
+/// Pictures by what should be known of how they were read.
+pub type NoteCounts = BTreeMap<&'static str, u64>;
+
+/// What is to be said of files: those that cannot be read, and how odd ones were read.
+#[derive(Debug, Default)]
+pub struct Remarks {
+    pub problems: Vec<LeftOut>,
+    pub notes: NoteCounts,
+}
+
+/// A decoded study; its number, and what is to be said of its files.
 struct Decoded {
     number: usize,
     views: Option<Views>,
     text: Option<Text>,
-    problems: Vec<LeftOut>,
+    remarks: Remarks,
 }
 
-/// Decodes one picture.
+/// Decodes one picture, and counts what should be known of how its file was read.
 ///
 /// # Errors
 /// A reason, without the file's name.
-pub fn see(sight: Sight, corpus: Option<&Corpus>, picture: &Picture) -> Result<Radiograph, String> {
+pub fn see(
+    sight: Sight,
+    corpus: Option<&Corpus>,
+    picture: &Picture,
+    counts: &mut NoteCounts,
+) -> Result<Radiograph, String> {
+    let mut notes = Notes::default();
+    let seen = see_noting(sight, corpus, picture, &mut notes);
+    if seen.is_ok() {
+        notes.iter().for_each(|note| *counts.entry(note).or_default() += 1);
+    }
+    seen
+}
+
+fn see_noting(
+    sight: Sight,
+    corpus: Option<&Corpus>,
+    picture: &Picture,
+    notes: &mut Notes,
+) -> Result<Radiograph, String> {
     match (picture, corpus) {
-        (Picture::File(path), _) => sight.open(path).map_err(|error| match error {
+        (Picture::File(path), _) => sight.open_noting(path, notes).map_err(|error| match error {
             Error::Data(medst_data::Error::Image { message, .. }) => message,
             Error::Data(medst_data::Error::Io { source, .. }) => source.to_string(),
             other => other.to_string(),
@@ -73,7 +105,7 @@ pub fn see(sight: Sight, corpus: Option<&Corpus>, picture: &Picture) -> Result<R
     }
 }
 
-/// The views of one study; files that cannot be read are added to `problems`.
+/// The views of one study; what is to be said of its files is added to `remarks`.
 ///
 /// # Errors
 /// A picture of a corpus that cannot be read: then it is the corpus that is broken.
@@ -81,17 +113,17 @@ pub fn views(
     sight: Sight,
     corpus: Option<&Corpus>,
     study: &FoundStudy,
-    problems: &mut Vec<LeftOut>,
+    remarks: &mut Remarks,
 ) -> Result<Option<Views>> {
     let mut open = |picture: &Option<Picture>| {
         let Some(picture) = picture else { return Ok(None) };
         if let (Picture::Stored(index), Some(corpus)) = (picture, corpus) {
             return sight.stored_picture(corpus, *index).map(Some);
         }
-        match see(sight, corpus, picture) {
+        match see(sight, corpus, picture, &mut remarks.notes) {
             Ok(own) => Ok(Some(own)),
             Err(reason) => {
-                problems.push(LeftOut { file: picture.to_string(), reason });
+                remarks.problems.push(LeftOut { file: picture.to_string(), reason });
                 Ok(None)
             }
         }
@@ -118,13 +150,13 @@ pub fn embed(engine: &Engine, gathered: &Gathered, wanted: Wanted, progress: &dy
         )));
     }
     let decode = |(number, study): (usize, &FoundStudy)| -> Result<Decoded> {
-        let mut problems = Vec::new();
-        let views = if wanted.images { views(sight, corpus, study, &mut problems)? } else { None };
+        let mut remarks = Remarks::default();
+        let views = if wanted.images { views(sight, corpus, study, &mut remarks)? } else { None };
         let text = study.report.as_ref().filter(|_| wanted.reports).and_then(|report| {
             let text = engine.reader().cleaned(report);
-            text.map_err(|reason| problems.push(LeftOut { file: study.id.clone(), reason })).ok()
+            text.map_err(|reason| remarks.problems.push(LeftOut { file: study.id.clone(), reason })).ok()
         });
-        Ok(Decoded { number, views, text, problems })
+        Ok(Decoded { number, views, text, remarks })
     };
     let mut collector = Collector::new(engine);
     progress.begin("embedding", Some(gathered.studies.len() as u64));
@@ -221,6 +253,7 @@ impl Collector<'_> {
             features: none(),
             reports: none(),
             left_out: Vec::new(),
+            notes: NoteCounts::new(),
             truncated: 0,
         };
         Collector { engine, all, values: [(); 3].map(|()| Vec::new()), parts: 0 }
@@ -241,7 +274,10 @@ impl Collector<'_> {
             let image = take(own.views.is_some(), &mut next_image);
             let report = take(own.text.is_some(), &mut next_report);
             self.all.truncated += usize::from(own.text.is_some_and(|text| text.truncated));
-            self.all.left_out.extend(own.problems);
+            self.all.left_out.extend(own.remarks.problems);
+            for (note, count) in own.remarks.notes {
+                *self.all.notes.entry(note).or_default() += count;
+            }
             if image.is_some() || report.is_some() {
                 self.all.studies.push(own.number);
                 self.all.image_of.push(image);

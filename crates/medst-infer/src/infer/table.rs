@@ -20,7 +20,7 @@ use medst_data::split::Split;
 use parquet::arrow::ArrowWriter;
 use serde::Serialize;
 
-use super::stream::Collected;
+use super::stream::{Collected, NoteCounts};
 use crate::embed::table::{FEATURE, IMAGE, REPORT, STUDY};
 use crate::eval::Vectors;
 use crate::{Error, Result};
@@ -37,6 +37,8 @@ pub struct Embedded {
     /// Reports that are longer than the model's window.
     pub truncated: usize,
     pub left_out: Vec<LeftOut>,
+    /// Pictures by what should be known of how they were read.
+    pub notes: NoteCounts,
     /// Files of folders that are neither radiographs nor texts.
     pub ignored: usize,
 }
@@ -57,12 +59,20 @@ impl fmt::Display for Embedded {
         if *ignored > 0 {
             writeln!(f, "  {ignored} other files ignored")?;
         }
-        write_left_out(f, &self.left_out)
+        write_remarks(f, &self.notes, &self.left_out)
     }
 }
 
+/// Says how many pictures were read by which rule, in the words of `medst prepare`, and what was left out.
+pub fn write_remarks(f: &mut fmt::Formatter<'_>, notes: &NoteCounts, left_out: &[LeftOut]) -> fmt::Result {
+    for (note, count) in notes {
+        writeln!(f, "  {:8} {count:>7}  {note}", "note")?;
+    }
+    write_left_out(f, left_out)
+}
+
 /// Lists what was left out, with the reasons.
-pub fn write_left_out(f: &mut fmt::Formatter<'_>, left_out: &[LeftOut]) -> fmt::Result {
+fn write_left_out(f: &mut fmt::Formatter<'_>, left_out: &[LeftOut]) -> fmt::Result {
     if left_out.is_empty() {
         return Ok(());
     }
@@ -98,6 +108,7 @@ pub fn write(gathered: &Gathered, collected: &Collected, out: &Path) -> Result<E
         width: collected.images.width().max(collected.reports.width()),
         truncated: collected.truncated,
         left_out,
+        notes: collected.notes.clone(),
         ignored: gathered.ignored,
     })
 }

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::calibrate::{self, Calibration};
 use super::classes::{Kind, Prototypes};
-use super::stream::Collected;
-use super::table::write_left_out;
+use super::stream::{Collected, NoteCounts};
+use super::table::write_remarks;
 
 /// What a model says of images.
 #[derive(Clone, Debug, Serialize)]
@@ -19,6 +19,8 @@ pub struct Classified {
     pub calibrated_on: Option<String>,
     pub studies: Vec<ClassifiedStudy>,
     pub left_out: Vec<LeftOut>,
+    /// Pictures by what should be known of how they were read.
+    pub notes: NoteCounts,
 }
 
 /// What it says of one study's images.
@@ -58,6 +60,7 @@ pub fn classify(
         calibrated_on: calibration.map(|own| own.source.clone()),
         studies: collected.studies.iter().zip(&collected.image_of).filter_map(one).collect(),
         left_out: gathered.left_out.iter().chain(&collected.left_out).cloned().collect(),
+        notes: collected.notes.clone(),
     }
 }
 
@@ -81,7 +84,7 @@ impl fmt::Display for Classified {
             Some(source) => writeln!(f, "probabilities, calibrated on {source}")?,
             None => writeln!(f, "not calibrated: the numbers rank images and are not probabilities")?,
         }
-        write_left_out(f, &self.left_out)
+        write_remarks(f, &self.notes, &self.left_out)
     }
 }
 

@@ -13,6 +13,7 @@ use ::mpi::environment::Universe;
 use ::mpi::topology::SimpleCommunicator;
 use ::mpi::traits::{Communicator as _, CommunicatorCollectives as _, Root as _};
 use medst_data::ranks::Ranks;
+use medst_data::warning;
 use tch::{Device, Kind, Tensor};
 
 use super::{Communicator, Traffic};
@@ -91,11 +92,11 @@ impl Mpi {
                 std::thread::sleep(Duration::from_secs(5));
                 let now = *waiting.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some((what, since)) = now.filter(|(_, since)| since.elapsed() > PATIENCE) {
-                    eprintln!(
-                        "medst: process {rank} of {size} has waited {} s for the others in {what}: a process is \
-                         lost; continue from the last checkpoint with --resume",
+                    warning::warn(&format!(
+                        "process {rank} of {size} has waited {} s for the others in {what}: a process is lost; \
+                         continue from the last checkpoint with --resume",
                         since.elapsed().as_secs()
-                    );
+                    ));
                     abort(1);
                 }
             }

@@ -64,7 +64,7 @@ use crate::device::send_rows;
 use crate::distributed::Group;
 use crate::loss::config::LossConfig;
 use crate::loss::scale::Scale;
-use crate::{Error, Result};
+use crate::{Error, Result, ops};
 
 /// Whether batch statistics and dropout behave as in training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,7 +218,9 @@ impl MedSt {
     /// # Errors
     /// As [`MedSt::embed_images`].
     pub fn encode_images(&self, input: &ImageInput) -> Result<ImageFeatures> {
-        Ok(ImageFeatures::from_states(stage::run(&self.image_stages(input)?), self.lateral_rows(input)))
+        ops::guarded(|| {
+            Ok(ImageFeatures::from_states(stage::run(&self.image_stages(input)?), self.lateral_rows(input)))
+        })
     }
 
     /// [`ImageFeatures::image`] of [`MedSt::encode_images`] alone, `[B, H]`: the last block computes nothing else, which saves a twelfth of a ViT-B.
@@ -228,7 +230,7 @@ impl MedSt {
     pub fn encode_whole_images(&self, input: &ImageInput) -> Result<Tensor> {
         vit::check_input(input, &self.config.image)?;
         let (input, all_views) = self.encoded_views(input);
-        Ok(self.image_encoder.class_states(input, all_views))
+        ops::guarded(|| Ok(self.image_encoder.class_states(input, all_views)))
     }
 
     /// The image encoder as a chain of stages.
@@ -327,7 +329,7 @@ impl MedSt {
     /// As [`MedSt::embed_reports`].
     pub fn embed_whole_reports(&self, input: &ReportInput) -> Result<Tensor> {
         self.check_length(input)?;
-        Ok(self.report_global.forward(&self.report_encoder.class_states(input), Mode::Evaluate))
+        ops::guarded(|| Ok(self.report_global.forward(&self.report_encoder.class_states(input), Mode::Evaluate)))
     }
 
     /// The encoder's states of all tokens, `[B, N, H]`. A report's do not depend on the others.
@@ -335,7 +337,7 @@ impl MedSt {
     /// # Errors
     /// As [`MedSt::embed_reports`].
     pub fn encode_reports(&self, input: &ReportInput, mode: Mode) -> Result<Tensor> {
-        Ok(stage::run(&self.report_stages(input, mode)?).remove(0))
+        ops::guarded(|| Ok(stage::run(&self.report_stages(input, mode)?).remove(0)))
     }
 
     /// The report encoder as a chain of stages.

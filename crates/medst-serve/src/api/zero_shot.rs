@@ -2,6 +2,7 @@
 
 use axum::Json;
 use medst::infer::classes::{Class, Classes, Kind};
+use medst::infer::stream::NoteCounts;
 use medst::infer::zero_shot::{Classified, ClassifiedStudy, probabilities};
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -91,5 +92,6 @@ pub async fn classify(upload: Upload<ZeroShotRequest>) -> Result<Json<Classified
         calibrated_on: calibration.map(|own| own.source.clone()),
         studies: answers.collect(),
         left_out: Vec::new(),
+        notes: NoteCounts::new(),
     }))
 }

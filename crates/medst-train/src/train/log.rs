@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::eval::result::Task;
 use crate::loss::Losses;
 use crate::{Error, Result};
-use medst_data::input;
+use medst_data::{input, json};
 
 /// The parts of a loss as numbers; means where several batches were seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -291,7 +291,7 @@ pub fn read_as<E: Logged>(path: &Path) -> Result<Vec<E>> {
 }
 
 fn line(entry: &impl Logged) -> String {
-    serde_json::to_string(entry).unwrap_or_default() + "\n"
+    json::text(entry) + "\n"
 }
 
 fn milliseconds() -> u64 {

@@ -45,6 +45,7 @@ use std::time::Instant;
 
 use medst_data::corpus::Corpus;
 use medst_data::hub;
+use medst_data::json;
 use medst_data::progress::Progress;
 use medst_data::ranks;
 use medst_data::report::WordPiece;
@@ -75,7 +76,7 @@ use crate::model::config::Positions;
 use crate::model::input::Batch;
 use crate::model::weights::TensorFile;
 use crate::model::{MedSt, Mode};
-use crate::{Error, Result};
+use crate::{Error, Result, ops};
 
 /// The resolved configuration in a run's folder.
 pub const CONFIG: &str = "config.toml";
@@ -205,7 +206,7 @@ pub fn pretrain_together(
                 let scaled = state.loss_scale.differentiate(
                     kind,
                     |gradients| optimizer.norm(gradients),
-                    |factor| differentiate(&model, &micro, config, state.step, factor),
+                    |factor| ops::guarded(|| differentiate(&model, &micro, config, state.step, factor)),
                 )?;
                 let Scaled { losses, gradients, factor, norm } = scaled;
                 if factor < before {
@@ -333,7 +334,7 @@ fn join(model: &mut MedSt, optimizer: &mut AdamW, state: &mut State, group: &Gro
     for buffer in model.buffers() {
         group.broadcast(&mut buffer.tensor.shallow_clone());
     }
-    let given = broadcast_bytes(group, &serde_json::to_vec(state).unwrap_or_default());
+    let given = broadcast_bytes(group, json::text(state).as_bytes());
     *state = serde_json::from_slice(&given)
         .map_err(|error| Error::Distributed(format!("the state of process 0 is not readable: {error}")))?;
     model.synchronise(group);

@@ -22,8 +22,8 @@ use super::graph::{self, Graph};
 use super::query::Among;
 use crate::eval::Vectors;
 use crate::infer::engine::Engine;
-use crate::infer::stream::Collected;
-use crate::infer::table::{npy_bytes, write_left_out};
+use crate::infer::stream::{Collected, NoteCounts};
+use crate::infer::table::{npy_bytes, write_remarks};
 use crate::model::builtin;
 use crate::{Error, Result};
 
@@ -100,6 +100,8 @@ pub struct Indexed {
     /// Recall@10 of the graph against exact search.
     pub graph_recall: Option<f64>,
     pub left_out: Vec<LeftOut>,
+    /// Pictures by what should be known of how they were read.
+    pub notes: NoteCounts,
 }
 
 impl fmt::Display for Indexed {
@@ -109,7 +111,7 @@ impl fmt::Display for Indexed {
         if let Some(recall) = self.graph_recall {
             writeln!(f, "  graph for approximate search: recall@10 {recall:.3} against exact search")?;
         }
-        write_left_out(f, &self.left_out)
+        write_remarks(f, &self.notes, &self.left_out)
     }
 }
 
@@ -208,6 +210,7 @@ pub fn build(
         with_report: collected.reports.len(),
         graph_recall,
         left_out: gathered.left_out.iter().chain(&collected.left_out).cloned().collect(),
+        notes: collected.notes.clone(),
     })
 }
 

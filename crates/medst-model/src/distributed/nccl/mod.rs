@@ -21,6 +21,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use medst_data::ranks::Ranks;
+use medst_data::warning;
 use tch::{Device, Kind, Tensor};
 
 use self::library::{Communication, Cuda, DEFAULT_STREAM, Handle, NOT_READY, Number, UniqueId};
@@ -67,11 +68,11 @@ impl Nccl {
         self.counters[times].fetch_add(1, Ordering::Relaxed);
         self.counters[bytes].fetch_add(length as u64, Ordering::Relaxed);
         result.unwrap_or_else(|error| {
-            eprintln!(
-                "medst: process {} of {}: {error}; continue from the last checkpoint with --resume",
+            warning::warn(&format!(
+                "process {} of {}: {error}; continue from the last checkpoint with --resume",
                 self.rank(),
                 self.size()
-            );
+            ));
             super::mpi::abort(1)
         })
     }
