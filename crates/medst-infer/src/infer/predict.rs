@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use super::engine::Engine;
 use super::stream::Collected;
-use super::table::write_left_out;
+use super::stream::NoteCounts;
+use super::table::write_remarks;
 use crate::eval::Vectors;
 use crate::model::head::{Head, HeadTask};
 use crate::{Error, Result};
@@ -21,6 +22,8 @@ pub struct Predicted {
     pub names: Vec<String>,
     pub studies: Vec<PredictedStudy>,
     pub left_out: Vec<LeftOut>,
+    /// How many images were read although their files are odd, by what was found and done.
+    pub notes: NoteCounts,
 }
 
 /// Of one study.
@@ -125,7 +128,7 @@ pub fn predict(engine: &Engine, gathered: &Gathered, collected: &Collected) -> R
         let first = left_out.first().map_or(String::new(), |own| format!("; {}: {}", own.file, own.reason));
         return Err(Error::Input(format!("{what}{first}")));
     }
-    Ok(Predicted { task: config.task, names: config.names(), studies, left_out })
+    Ok(Predicted { task: config.task, names: config.names(), studies, left_out, notes: collected.notes.clone() })
 }
 
 impl fmt::Display for Predicted {
@@ -146,6 +149,6 @@ impl fmt::Display for Predicted {
             }
             writeln!(f)?;
         }
-        write_left_out(f, &self.left_out)
+        write_remarks(f, &self.notes, &self.left_out)
     }
 }

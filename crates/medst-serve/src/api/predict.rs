@@ -3,6 +3,7 @@
 use axum::Json;
 use medst::infer::Views;
 use medst::infer::predict::{Predicted, PredictedStudy};
+use medst::infer::stream::NoteCounts;
 use medst::model::head::HeadTask;
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -63,7 +64,7 @@ pub async fn predict(upload: Upload<PredictRequest>) -> Result<Json<Predicted>> 
             probabilities,
         };
         let studies = probabilities.into_iter().enumerate().map(study).collect();
-        Ok(Predicted { task: head.task, names: head.names(), studies, left_out: Vec::new() })
+        Ok(Predicted { task: head.task, names: head.names(), studies, left_out: Vec::new(), notes: NoteCounts::new() })
     });
     Ok(Json(predicted.await?))
 }

@@ -26,6 +26,7 @@ pub mod judge;
 use std::time::Instant;
 
 use medst_data::corpus::Corpus;
+use medst_data::json;
 use medst_data::progress::{Progress, Quiet};
 use medst_data::report::WordPiece;
 use medst_data::split::Split;
@@ -360,7 +361,7 @@ fn take_over(model: MedSt, state: &mut State, group: &Group) -> Result<MedSt> {
             group.broadcast(&mut values);
             own.fill(&values);
         }
-        let given = distributed::broadcast_bytes(group, &serde_json::to_vec(state).unwrap_or_default());
+        let given = distributed::broadcast_bytes(group, json::text(state).as_bytes());
         *state = serde_json::from_slice(&given)
             .map_err(|error| Error::Distributed(format!("the state of process 0 is not readable: {error}")))?;
     }
