@@ -6,7 +6,7 @@ use std::path::Path;
 
 use medst::convert::{Input, Request, Target, convert};
 use medst::model::{MedSt, Mode};
-use medst::train::checkpoint::open_model;
+use medst::model::open::open_model;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
