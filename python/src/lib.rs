@@ -43,9 +43,8 @@ fn warn(line: &str) {
 #[pymodule]
 mod _medst {
     #[pymodule_init]
-    fn init(_module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
+    fn init() {
         medst_data::warning::send_to(super::warn);
-        Ok(())
     }
 
     #[pymodule_export]
