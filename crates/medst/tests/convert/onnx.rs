@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use medst::convert::{Input, Request, Target, convert};
-use medst::model::{MedSt, Mode};
 use medst::model::open::open_model;
+use medst::model::{MedSt, Mode};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
