@@ -84,7 +84,7 @@ fn at_hand(cache: &CacheRepo, revision: &str) -> Option<PathBuf> {
 /// The files that are read of a model, weights last.
 fn wanted(files: &[Listed]) -> Result<Vec<&'static str>, String> {
     let has = |name: &&&str| files.iter().any(|file| file.name == **name);
-    let Some(weights) = WEIGHTS.iter().find(|name| has(&name)) else {
+    let Some(weights) = WEIGHTS.iter().find(|name| has(name)) else {
         if files.iter().any(|file| file.name == "model.safetensors.index.json") {
             return Err("its weights are split into several files, which is not supported; save them as one with \
                         save_pretrained(…, max_shard_size=\"50GB\"), and pass that folder"
@@ -95,7 +95,7 @@ fn wanted(files: &[Listed]) -> Result<Vec<&'static str>, String> {
         let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
         return Err(format!("it has neither {}; its files: {}{more}", WEIGHTS.join(" nor "), shown.join(", ")));
     };
-    let beside = BESIDE.iter().filter_map(|names| names.iter().find(|name| has(&name)));
+    let beside = BESIDE.iter().filter_map(|names| names.iter().find(|name| has(name)));
     Ok(beside.chain([weights]).copied().collect())
 }
 

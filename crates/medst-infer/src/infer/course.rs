@@ -147,9 +147,12 @@ impl CourseCalibration {
 /// Changes of findings between the labelled pairs of a corpus.
 pub(super) struct Pairs {
     pub source: String,
-    /// By finding: change, course and subject of each pair that tells the finding's course.
-    pub findings: Vec<(String, Vec<(f64, Course, String)>)>,
+    /// By finding, of the pairs whose labels state the finding's course.
+    pub findings: Vec<(String, Vec<LabelledChange>)>,
 }
+
+/// How far a finding moved between two studies, its labelled course, and the subject.
+pub(super) type LabelledChange = (f64, Course, String);
 
 impl Pairs {
     /// Embeds the images; `None` for a corpus without `pairs.csv`.

@@ -151,6 +151,10 @@ impl Items<'_> {
         self.rows.len()
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     /// Subjects, item by item.
     pub fn subjects(&self) -> impl Iterator<Item = &str> {
         self.rows.iter().map(|rows| last(self.corpus, rows).subject.0.as_str())

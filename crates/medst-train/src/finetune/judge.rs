@@ -78,6 +78,9 @@ struct Known {
     probabilities: Vec<Vec<f64>>,
 }
 
+/// A figure for a weight of each item; `None` where it is undefined.
+type Weighted<'a> = dyn Fn(&[f64]) -> Option<f64> + Sync + 'a;
+
 impl Judged {
     /// Asks a model, in batches of `size` that processes share out; all get the same result.
     ///
@@ -116,7 +119,7 @@ impl Judged {
     }
 
     /// A label's figure for a weight of each item.
-    fn of_label<'a>(&'a self, head: &HeadConfig, label: usize) -> Box<dyn Fn(&[f64]) -> Option<f64> + Sync + 'a> {
+    fn of_label<'a>(&'a self, head: &HeadConfig, label: usize) -> Box<Weighted<'a>> {
         let Known { items, truth, probabilities } = &self.labels[label];
         let weights = move |of_items: &[f64]| items.iter().map(|&item| of_items[item]).collect::<Vec<f64>>();
         if head.task == HeadTask::Findings {
