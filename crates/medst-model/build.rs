@@ -1,5 +1,6 @@
-//! Compiles `ops/` against libtorch, and writes libtorch's folder into the programs (examples, tests, benches) of this crate, so that
-//! nobody has to set `LD_LIBRARY_PATH`. `crates/rpath.rs` does the latter for the other crates.
+//! Compiles `ops/` against libtorch, and writes libtorch's folder into the programs (examples,
+//! tests, benches) of this crate, so that they run without `LD_LIBRARY_PATH`. `crates/rpath.rs`
+//! does the latter for the other crates.
 
 use std::path::{Path, absolute};
 

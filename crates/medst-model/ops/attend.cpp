@@ -68,9 +68,9 @@ struct Layout {
     return rows;
   }
 
-  // The way back of `join`, into tensors of the views' type.
+  // The inverse of `join`, into tensors of the views' type.
   std::pair<Tensor, Tensor> part(const Tensor& first, const Tensor& second, const std::vector<Tensor>& rows) const {
-    // One view alone lies there already.
+    // With a single view the rows are its tensor already.
     if (paired == 0 && single > 0) return {rows[0].to(first.scalar_type()), at::empty_like(second)};
     auto a = at::empty_like(first), b = at::empty_like(second);
     for (auto& piece : pieces(rows)) piece.of(a, b).copy_(piece.in_row);

@@ -48,7 +48,7 @@ constexpr int64_t kBlock = 48;  // query rows at a time
 inline Lanes& lanes(float* at) { return *reinterpret_cast<Lanes*>(at); }
 inline const Lanes& lanes(const float* at) { return *reinterpret_cast<const Lanes*>(at); }
 
-// A matrix whose element (row, column) lies at `row * down + column * right`.
+// A matrix whose element (row, column) is at `row * down + column * right`.
 struct Matrix {
   const float* at;
   int64_t down, right;
@@ -125,11 +125,11 @@ struct Stacked {
   int64_t padded() const { return (tokens + kHead - 1) / kHead * kHead; }
   // Where a head's queries (part 0), keys (1) or values (2) begin.
   int64_t begin(int64_t study, int64_t head, int64_t part) const { return study * tokens * row() + (part * heads + head) * kHead; }
-  // The same of what attention gives, `[B, N, heads, 64]`.
+  // The same for the result, `[B, N, heads, 64]`.
   int64_t begin_result(int64_t study, int64_t head) const { return (study * tokens * heads + head) * kHead; }
 };
 
-// Keys or values as columns, `[64, padded]`; zero behind the last.
+// Keys or values as columns, `[64, padded]`; columns after the last token are zero.
 void turn(std::vector<float>& out, const float* from, const Stacked& shape, float scale) {
   const int64_t padded = shape.padded(), row = shape.row();
   out.assign(size_t(kHead * padded), 0.0f);

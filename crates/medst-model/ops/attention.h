@@ -18,13 +18,14 @@ struct Attended {
 
   using Saved = ska::flat_hash_map<std::string, at::IValue>;
 
-  // What is kept may have a tape of its own, which must not be mixed with that of who saves it. So it is held where the engine does not look.
+  // The kept tensors may be on a tape of their own, which must not be mixed with the tape of the
+  // function that saves them. So they are stored where autograd does not look.
   void save(Saved& data, const std::string& name) {
     data[name] = kept;
     data[name + ".heads"] = heads;
   }
 
-  // Once: the memory goes with what this returns.
+  // Call it once: the memory is freed with the returned value.
   static Attended take(Saved& data, const std::string& name) {
     Attended own;
     own.kept = data[name].toTensorVector();

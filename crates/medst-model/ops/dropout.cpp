@@ -1,7 +1,8 @@
-// Dropout whose units are a function of where they stand, not of what was drawn before: of the report's seed, the layer's place, and the unit's
-// index in the report. So a report loses the same units however its batch is cut in chunks or shared out among processes, the mask need
-// not be kept for the backward pass, and all cores draw at once (libtorch's generator is one serial stream on a CPU). On a GPU libtorch's operations
-// compute the same mask, and drop the same units.
+// Dropout whose units are a function of their position, not of earlier draws: of the report's seed,
+// the layer's place, and the unit's index in the report. So a report loses the same units however
+// its batch is cut into chunks or divided among processes, the mask need not be kept for the
+// backward pass, and all cores draw at once (libtorch's generator is one serial stream on a CPU).
+// On a GPU libtorch's operations compute the same mask, and drop the same units.
 //
 // Called from src/model/dropout.rs.
 
@@ -130,7 +131,8 @@ Tensor staying(const Tensor& x, const Tensor& seeds, const Drop& rule) {
   return shifted(bits, 8).ge(int64_t(rule.limit())).view(x.sizes());
 }
 
-// Scaled as wide as the host's loop does it, whatever the engine makes of a number beside sixteen bits.
+// Scaled in the precision that the host's loop uses, whatever type libtorch would choose for the
+// product of a number and a 16-bit tensor.
 Tensor scaled(const Tensor& x, const Tensor& stay, const Drop& rule) {
   const auto wide = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   return (x * stay).to(wide).mul_(rule.scale()).to(x.scalar_type());

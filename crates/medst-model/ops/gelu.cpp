@@ -1,9 +1,10 @@
-// The exact GELU, x·Φ(x), on a CPU in float32: one pass over memory where the engine's function and its gradient take three, and
-// less time in each (docs/performance.md).
+// The exact GELU, x·Φ(x), on a CPU in float32: one pass over memory where libtorch's function and
+// its gradient take three, and less time in each (docs/performance.md).
 //
-// Φ(−|x|) = ½·exp(−x²/2)·P(t) with t = 1 / (1 + c·|x|), the form of Hastings' approximations of the error function (Abramowitz and
-// Stegun, 7.1.26); P, of degree 9 and without a constant, is a fit of our own with a relative error of 1.1e-8. The exponential is that of the slope,
-// Φ(x) + x·φ(x), too. In float32 the largest error of x·Φ(x) for |x| < 3 is 2.1e-7; the engine's is 1.0e-6.
+// Φ(−|x|) = ½·exp(−x²/2)·P(t) with t = 1 / (1 + c·|x|), the form of Hastings' approximations of the
+// error function (Abramowitz and Stegun, 7.1.26); P, of degree 9 and without a constant, was fitted
+// for this file with a relative error of 1.1e-8. The slope, Φ(x) + x·φ(x), uses the same
+// exponential. In float32 the largest error of x·Φ(x) for |x| < 3 is 2.1e-7; libtorch's is 1.0e-6.
 
 #include "gelu.h"
 

@@ -11,7 +11,8 @@ namespace medst {
 // x·Φ(x), of any shape.
 at::Tensor gelu(const at::Tensor& units);
 
-// The activated units again, and their `gradient` taken back to the units. Takes `gradient` over: nobody else may hold it.
+// Recomputes the activated units, and takes their `gradient` back to the units. May overwrite
+// `gradient`: nothing else may hold it.
 std::pair<at::Tensor, at::Tensor> gelu_and_pull(const at::Tensor& units, at::Tensor gradient);
 
 }  // namespace medst

@@ -1,4 +1,4 @@
-// Where tensors lie.
+// The memory that tensors are stored in.
 //
 // Called from src/ops.rs.
 
@@ -6,7 +6,8 @@
 
 #include "guarded.h"
 
-// All of them as one flat tensor on the same memory; undefined where they do not lie in one storage one behind the other without gaps.
+// All parts as one flat tensor on the same memory; undefined unless they follow each other in one
+// storage without gaps.
 extern "C" at::Tensor* medst_whole(at::Tensor* const* parts, size_t count, char** error) {
   return medst::guarded(error, [&]() -> at::Tensor {
     int64_t length = 0;

@@ -21,7 +21,7 @@
 
 namespace {
 
-// Smaller blocks are none of ours.
+// Smaller blocks come from the heap.
 constexpr size_t kSmallest = size_t{1} << 20;
 // Sizes are rounded up to this, so that nearly equal requests share blocks.
 constexpr size_t kGrain = size_t{1} << 16;
@@ -79,9 +79,9 @@ class Pool final : public c10::Allocator {
     return block;
   }
 
-  // Keeps a block for later; false for one that is none of ours.
+  // Keeps a block for later; false for a block that is not from the pool.
   bool wait(void* block) {
-    // Ours begin a page; few of the heap's do.
+    // The pool's blocks begin at a page; few of the heap's do.
     if (reinterpret_cast<uintptr_t>(block) % 4096 != 0) return false;
     std::lock_guard<std::mutex> lock(mutex_);
     auto known = sizes_.find(block);

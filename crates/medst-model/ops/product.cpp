@@ -1,6 +1,7 @@
-// libtorch multiplies float32 matrices with MKL on a CPU, which on AMD processors stays at AVX2. The oneDNN beside it uses whatever
-// the processor has, and is faster at AVX2 too (docs/performance.md). Its product is registered as an operation for compiled graphs;
-// here it is called by name.
+// libtorch multiplies float32 matrices with MKL on a CPU, which on AMD processors stays at AVX2.
+// oneDNN, which libtorch also contains, uses whatever the processor has, and is faster at AVX2 too
+// (docs/performance.md). Its product is registered as an operation for compiled graphs; here it is
+// called by name.
 
 #include "product.h"
 
@@ -36,7 +37,8 @@ bool worthwhile(const Tensor& x, const Tensor& weight) {
          double(x.numel()) * double(weight.size(0)) >= kWorthwhile;
 }
 
-// Rows or columns one behind the other, as oneDNN's fast kernels need them: anything else is left to a loop over values.
+// Contiguous rows or columns, as oneDNN's fast kernels need them: any other layout is left to a
+// loop over values.
 Tensor dense(const Tensor& matrix) {
   return matrix.is_contiguous() || matrix.t().is_contiguous() ? matrix : matrix.contiguous();
 }

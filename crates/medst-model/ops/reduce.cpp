@@ -33,7 +33,7 @@ struct Group : torch::CustomClassHolder {
 };
 
 Tensor summed(const Group& group, const Tensor& x) {
-  // A tensor of its own: others may hold the one that came.
+  // A copy, because others may hold the tensor that was passed in.
   auto result = x.detach().clone(at::MemoryFormat::Contiguous);
   group.sum(group.handle, &result);
   return result;

@@ -1,5 +1,6 @@
-//! The configuration of a pre-training run: one TOML file, overrides, then a validated [`Config`] that is saved beside the
-//! results. Defaults are the paper's and the reference's (its command line and Lightning module).
+//! The configuration of a pre-training run: one TOML file, overrides, then a validated [`Config`]
+//! that is saved with the results. Defaults are the paper's and the reference's (its command line
+//! and Lightning module).
 
 use std::path::{Path, PathBuf};
 
@@ -168,11 +169,12 @@ impl Default for TrainConfig {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct InitConfig {
-    /// Whatever `medst convert` reads, one or several that hold different parts (`image=FILE`, `text=FILE` take one side of a
-    /// file, `hf://OWNER/NAME` one of a model hub); what none of them holds, and everything where there is none, is random.
+    /// Whatever `medst convert` reads: one input, or several with different parts (`image=FILE` and
+    /// `text=FILE` take one side of a file, `hf://OWNER/NAME` a model of a hub). Parts that no
+    /// input has are random; without inputs, everything is.
     #[serde(deserialize_with = "one_or_many")]
     pub weights: Vec<Input>,
-    /// What is taken of it.
+    /// What to take from them.
     pub take: Take,
 }
 
@@ -337,7 +339,7 @@ pub fn in_file(path: &Path, error: Error) -> Error {
     }
 }
 
-/// Sets `a.b.c=value` in a table; a value that is no TOML is taken as text.
+/// Sets `a.b.c=value` in a table; a value that is not TOML is taken as text.
 fn set(table: &mut toml::Table, assignment: &str) -> Result<(), String> {
     let (path, value) = assignment.split_once('=').ok_or_else(|| format!("`{assignment}`: expected key=value"))?;
     let value = value.trim();

@@ -5,10 +5,10 @@ use tch::{Cuda, Device, Tensor};
 /// The libtorch that the bindings are made for; they refuse to be built against another.
 pub const ENGINE: &str = "2.11.0";
 
-/// The first CUDA device, if the libtorch at hand knows CUDA and finds one.
+/// The first CUDA device, if the installed libtorch supports CUDA and finds one.
 ///
-/// The program links only the CPU part of libtorch. A wheel with CUDA has `libtorch_cuda.so` beside it, which registers
-/// itself when it is loaded, so the same binary runs on both kinds of machine.
+/// The program links only the CPU part of libtorch. A wheel with CUDA also has `libtorch_cuda.so`,
+/// which registers itself when it is loaded, so the same binary runs on both kinds of machine.
 pub fn cuda() -> Option<Device> {
     load_cuda_library();
     Cuda::is_available().then_some(Device::Cuda(0))

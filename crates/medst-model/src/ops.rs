@@ -14,7 +14,8 @@ unsafe extern "C" {
     fn medst_pinned(x: *const c_void, error: *mut *mut c_char) -> *mut c_void;
 }
 
-/// The flat tensor, on the same memory, of which these are all parts, one behind the other; `None` where they lie apart.
+/// The flat tensor, on the same memory, of which these are consecutive parts; `None` where they are
+/// not adjacent.
 pub fn whole(parts: &[Tensor]) -> Option<Tensor> {
     let pointers: Vec<*const c_void> = parts.iter().map(pointer).collect();
     // SAFETY: the list is of living tensors.
@@ -36,7 +37,7 @@ pub fn pointer(tensor: &Tensor) -> *const c_void {
 /// Takes over a message.
 ///
 /// # Safety
-/// `error` is a C string of `strdup` that nobody else frees.
+/// `error` is a C string of `strdup` that nothing else frees.
 unsafe fn message(error: *mut c_char) -> String {
     // SAFETY: as the caller promises.
     unsafe {
@@ -106,7 +107,7 @@ pub(crate) fn take(call: impl FnOnce(*mut *mut c_char) -> *mut c_void) -> Tensor
         // SAFETY: where it returns null the function leaves a C string of `strdup`, which is ours to free.
         fail(unsafe { message(error) });
     }
-    // SAFETY: the pointer is a new `at::Tensor` of which nobody else knows.
+    // SAFETY: the pointer is a new `at::Tensor` that nothing else refers to.
     unsafe { Tensor::from_ptr(made.cast()) }
 }
 

@@ -14,7 +14,7 @@ const fn removed(key: &'static str, default: Option<&'static str>, instead: &'st
     Removed { key, default, instead }
 }
 
-/// The key under which models had the reference's behaviours one at a time.
+/// The key that listed each of the reference's behaviours in earlier versions.
 const QUIRKS: &str = "model.quirks";
 
 const OWN_REPORT: &str = "a study's only target is its own report";

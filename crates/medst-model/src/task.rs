@@ -64,7 +64,7 @@ impl Task {
         Task::Grounding,
     ];
 
-    /// As it is typed.
+    /// The name that a user types.
     pub fn name(self) -> &'static str {
         match self {
             Task::TemporalImage => "temporal-image",
@@ -80,7 +80,7 @@ impl Task {
         }
     }
 
-    /// As it is read.
+    /// The title that a user reads.
     pub fn title(self) -> &'static str {
         match self {
             Task::TemporalImage => "Temporal image classification",

@@ -1,5 +1,6 @@
-//! The encoders that every run of a study starts from: a plain dual encoder of frontal images and reports, trained on a cohort of its own.
-//! The paper starts from encoders that others trained, too; from random weights a run of a minute learns too little to compare.
+//! The encoders that every run of a study starts from: a plain dual encoder of frontal images and
+//! reports, trained on a separate cohort. The paper, too, starts from encoders that others trained;
+//! from random weights a run of a minute learns too little to compare.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::study::Study;
 use crate::unit::{How, STOPPED};
 
-/// Beside a run that has come to its end.
+/// The file that marks a run as finished, in its folder.
 const DONE: &str = "finished";
 
 /// Trained weights, and which they are.
@@ -30,9 +31,10 @@ impl Trained {
     }
 }
 
-/// The weights, trained as far as they are not yet. `None` when the deadline came first: the next call goes on.
+/// Trains the weights unless they are finished, and returns them. `None` when the deadline came
+/// first: the next call continues.
 ///
-/// * `threads`: of the one run that there is at that time.
+/// * `threads`: for this run, the only one at that time.
 pub fn prepare(study: &Study, how: &How, threads: usize, deadline: Option<Instant>) -> Result<Option<Trained>> {
     let Some(base) = &study.scale.base else { return Ok(None) };
     let folder = how.work.join(study.base_name()?);

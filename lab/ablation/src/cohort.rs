@@ -15,7 +15,7 @@ pub struct Judged {
     pub pairs: PathBuf,
 }
 
-/// Told apart from the seed of the single studies.
+/// Added to a test's seed for its pairs, so that they differ from its single studies.
 const PAIRS: u64 = 100_000;
 
 /// A cohort to draw.

@@ -14,7 +14,7 @@
 //!
 //! Everything is done by the `medst` command, as a user would type it; this program links no torch.
 
-/// Prints a line. That nobody reads it any more is no reason to end a study.
+/// Prints a line. A study goes on even if nothing reads its output any more.
 macro_rules! say {
     ($($text:tt)*) => {{
         use std::io::Write as _;

@@ -144,7 +144,7 @@ fn control(page: &mut String, results: &Results) {
 
 type Cells<'a> = std::collections::BTreeMap<&'a str, Vec<Cell>>;
 
-/// One line a claim: its primary comparisons.
+/// One line per claim: its primary comparisons.
 fn claims(page: &mut String, results: &Results, cells: &Cells) {
     let study = results.study;
     let _ = writeln!(

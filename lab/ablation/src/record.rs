@@ -1,5 +1,5 @@
-//! What a unit leaves: its figures. Records of an arm are one small file, a line each, in order of seeds, so that results
-//! can be committed and merged.
+//! The record of a unit: its figures. The records of an arm are one small file, one line each, in
+//! order of seeds, so that results can be committed and merged.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +14,7 @@ use crate::unit::Unit;
 #[serde(deny_unknown_fields)]
 pub struct Record {
     pub seed: u64,
-    /// Of what it was made with; a unit whose record has another is done again.
+    /// Of what it was made with; a unit is run again if its record has another fingerprint.
     pub fingerprint: String,
     /// Which base's weights it started from ([`crate::base::Trained`]); absent where there was none, or none was noted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -25,7 +25,7 @@ pub struct Record {
     pub figures: BTreeMap<String, (f64, Option<f64>)>,
     /// Mean losses of the validation split at the end.
     pub losses: BTreeMap<String, f64>,
-    /// Why there are no figures.
+    /// Why the figures are missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
 }
@@ -35,10 +35,10 @@ pub fn path(results: &Path, arm: &str) -> PathBuf {
     results.join(format!("{arm}.jsonl"))
 }
 
-/// Reads an arm's records; none where there is no file.
+/// Reads an arm's records; none if it has no file.
 ///
 /// # Errors
-/// A line that is no record, with its number.
+/// A line that is not a record, with its number.
 pub fn read(results: &Path, arm: &str) -> Result<Vec<Record>> {
     let path = path(results, arm);
     if !path.exists() {

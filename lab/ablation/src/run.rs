@@ -77,7 +77,7 @@ pub fn run(
     }
     let tests = cohort::tests(study, &How { threads: workers * how.threads, ..how.clone() })?;
     let queue = Mutex::new(VecDeque::from(left));
-    // A seed's cohort is made by whoever comes first, while the others wait.
+    // The first worker that needs a seed's cohort makes it, while the others wait.
     let cohorts: HashMap<u64, Mutex<()>> = study.scale.seeds.iter().map(|&seed| (seed, Mutex::new(()))).collect();
     let records = Mutex::new(());
     let late = || deadline.is_some_and(|deadline| Instant::now() > deadline);
@@ -122,7 +122,7 @@ pub fn run(
     Ok(())
 }
 
-/// Says what is done, arm by arm.
+/// Prints what is done, arm by arm.
 pub fn plan(study: &Study, units: &[Unit]) -> Result<()> {
     let left = missing(study, units, false)?;
     let mut arms: Vec<&str> = Vec::new();

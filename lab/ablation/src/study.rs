@@ -108,11 +108,11 @@ pub struct Outcome {
 #[serde(deny_unknown_fields)]
 pub struct Arm {
     pub name: String,
-    /// The heading it stands under.
+    /// The heading that it is listed under.
     pub group: String,
     /// What is different, in a few words.
     pub what: String,
-    /// What the paper, or whoever proposes it, would expect.
+    /// What the paper, or the author of the idea, would expect.
     pub claim: String,
     /// The outcomes in which the claim should show most; the family that is corrected for many comparisons.
     pub primary: Vec<String>,
@@ -195,7 +195,8 @@ impl Study {
         Ok(std::iter::once(seed).chain(self.arm(&unit.arm)?.set.iter().cloned()).collect())
     }
 
-    /// Tells apart what a record was made with: everything that decides a unit's figures, the program apart.
+    /// Identifies what a record was made with: everything that determines a unit's figures, except
+    /// the program.
     pub fn fingerprint(&self, unit: &Unit) -> Result<String> {
         let mut hash = Sha256::new();
         let mut add = |text: &str| {

@@ -81,10 +81,11 @@ impl How {
     }
 }
 
-/// Runs a unit. A run that fails, such as by a loss that is not finite, is a result: a record that says so.
+/// Runs a unit. A run that fails, for example because of a loss that is not finite, is a result:
+/// its record has the error.
 ///
 /// # Errors
-/// What is not the run's own doing: a stop request, files that cannot be written, figures that are not there.
+/// What is not the run's own fault: a stop request, files that cannot be written, missing figures.
 ///
 /// * `base`: weights whose encoders it starts from.
 pub fn run(

@@ -61,7 +61,7 @@ fn n(value: f64) -> String {
     format!("{value:.1}")
 }
 
-/// Where a chart's square lies.
+/// The position and size of a chart's plotting area.
 const LEFT: f64 = 72.0;
 const TOP: f64 = 34.0;
 const WIDTH: f64 = 430.0;

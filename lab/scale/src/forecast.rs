@@ -4,11 +4,12 @@
 //!   trees between nodes and chains within them, as NCCL models its own (`src/graph/tuning.cc`), at the bandwidth of a ring (Patarasuk and Yuan,
 //!   *Bandwidth optimal all-reduce algorithms*, 2009); both levels work at the same time, the slower one decides.
 //! * A gathering of `S` bytes in all: the same with one instead of two, and a ring's latency between nodes.
-//! * Gradients: a bucket is ready when the backward pass has left its stage, and goes when the one before is through. What is under way when the
-//!   backward pass ends is waited for ([`Step::exposed`]). Where the processor that computes also passes tensors, nothing goes beside.
-//! * Batch statistics, embeddings and control sums ([`volume`]) are waited for one by one.
-//! * The loss over all pairs is shared out ([`pairs`]).
-//! * Whoever has most work in a batch is waited for ([`imbalance`]).
+//! * Gradients: a bucket is ready when the backward pass has left its stage, and starts when the
+//!   one before it is done. The step waits for what is unfinished when the backward pass ends
+//!   ([`Step::exposed`]). Where the processor that computes also passes tensors, nothing overlaps.
+//! * The step waits for batch statistics, embeddings and control sums ([`volume`]) one by one.
+//! * The loss over all pairs is divided among the processes ([`pairs`]).
+//! * All processes wait for the one with the most work in a batch ([`imbalance`]).
 //!
 //! Work is counted by [`cost`] and divided by rates. Everything here is a prediction; `docs/scale.md` compares it with what was measured.
 
@@ -41,7 +42,7 @@ pub struct Network {
     pub between: Link,
     /// Seconds before a collective begins.
     pub launch: f64,
-    /// Whether gradients travel beside the backward pass.
+    /// Whether gradients are summed in parallel with the backward pass.
     pub beside: bool,
 }
 
@@ -130,7 +131,7 @@ impl Studies {
 pub struct Step {
     /// Encoders, heads and the local loss, forward and backward, of a mean share, and the update.
     pub compute: f64,
-    /// For whoever has most work.
+    /// Waiting for the process with the most work.
     pub imbalance: f64,
     /// The loss over all pairs of the batch: the own images among all reports, the own reports among all images.
     pub pairs: f64,
@@ -138,7 +139,7 @@ pub struct Step {
     pub statistics: f64,
     /// Embeddings, and their gradient from the loss over all pairs.
     pub gathering: f64,
-    /// Gradients that are still under way behind the backward pass.
+    /// Gradients that are unfinished after the backward pass.
     pub exposed: f64,
 }
 
@@ -150,7 +151,7 @@ impl Step {
 
 /// The seconds of a step of `studies` in all.
 ///
-/// * `imbalance`: work of who has most over the mean, at least 1.
+/// * `imbalance`: the most work of a process over the mean of all, at least 1.
 pub fn step(
     config: &Config,
     device: &Device,
@@ -216,7 +217,8 @@ pub fn pairs(config: &Config, device: &Device, studies: f64, processes: u64) -> 
     products + passes * volume::element(config) as f64 * scores / device.memory
 }
 
-/// Work of whoever has most over the mean of all, the mean of some drawn batches: sequences are not split, and some studies have two views.
+/// The most work of a process over the mean of all, averaged over some random batches: sequences
+/// are not split, and some studies have two views.
 ///
 /// * `sequences`: of a batch.
 pub fn imbalance(config: &Config, batch: &Studies, sequences: usize, processes: u64) -> f64 {
@@ -309,7 +311,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
 
-        /// A faster network, and gradients that travel beside the backward pass, never cost time; no sum beats the bound of its bandwidth.
+        /// A faster network, and gradients that overlap with the backward pass, never cost time; no
+        /// sum beats the bound of its bandwidth.
         #[test]
         fn networks_are_ordered(nodes in 1u64..512, gigabytes in 1.0f64..400.0, own in 1.0f64..256.0) {
             let config = Config::default();

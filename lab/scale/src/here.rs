@@ -1,8 +1,9 @@
-//! The model beside what was measured on one machine with processes on its cores.
+//! The model compared with measurements on one machine with processes on its cores.
 //!
-//! What a prediction for `N` processes knows: steps of one process with several sizes of batches (a line through them: overhead and seconds a
-//! study), how much slower `N` such programs are that know nothing of each other (cores and memory shared), and sums of tensors among `N`
-//! processes that do nothing else (latency and bandwidth). It knows no step of several processes.
+//! What a prediction for `N` processes uses: steps of one process with several batch sizes (a line
+//! through them: overhead and seconds per study), how much slower `N` independent such programs are
+//! (cores and memory shared), and sums of tensors among `N` processes that do nothing else (latency
+//! and bandwidth). It uses no step of several processes.
 
 use medst::config::Config;
 use medst::model::cost::{self, Load};

@@ -1,4 +1,4 @@
-//! Machines that were not at hand, by published figures. What is assumed stands apart.
+//! Machines that were not available, by published figures. Assumptions are marked as such.
 
 use crate::forecast::{Device, Link, Network};
 

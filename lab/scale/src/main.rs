@@ -1,9 +1,11 @@
 //! What more processes bring, by the model of [`forecast`]: tables and figures of `docs/scale.md`.
 //!
-//! * `simulate_scale measured=docs/scale/measured.json out=docs/scale` compares the model with what `tools/scale.sh` measured, predicts for
-//!   machines that were not at hand (`machines.rs`), and writes SVG files and `tables.md` (`make scale`).
-//! * `simulate_scale describe=CORPUS` says what a corpus' training batches are made of, as JSON; `simulate_scale pairs=STUDIES [own=STUDIES]` times the loss over
-//!   all pairs and its memory. `tools/scale.sh` asks for both.
+//! * `simulate_scale measured=docs/scale/measured.json out=docs/scale` compares the model with what
+//!   `tools/scale.sh` measured, predicts for machines that were not available (`machines.rs`), and
+//!   writes SVG files and `tables.md` (`make scale`).
+//! * `simulate_scale describe=CORPUS` prints what a corpus's training batches are made of, as JSON;
+//!   `simulate_scale pairs=STUDIES [own=STUDIES]` measures the time and memory of the loss over all
+//!   pairs. `tools/scale.sh` uses both.
 
 #[path = "../../../crates/medst/examples/workload/mod.rs"]
 mod workload;

@@ -21,9 +21,9 @@ const WHOLE: usize = 4096;
 /// How the loss over all pairs is computed.
 #[derive(Clone, Copy, PartialEq)]
 enum Pairs {
-    /// Each process its own images and reports, as it is.
+    /// Each process scores its own images and reports, as in training.
     Shared,
-    /// The whole by everybody, to compare with.
+    /// Every process computes the whole loss, for comparison.
     Alike,
 }
 

@@ -146,7 +146,7 @@ pub fn checkpoint() -> Traffic {
     Traffic { messages: 1, ..Traffic::default() }
 }
 
-/// Behind the last checkpoint: nobody leaves before it is written.
+/// After the last checkpoint: no process leaves before it is written.
 pub fn end() -> Traffic {
     Traffic { messages: 1, ..Traffic::default() }
 }

@@ -1,5 +1,6 @@
-//! What processes count is what the configuration says that they pass. Needs `mpirun`, and a `medst` with the feature `mpi`
-//! (`ALL=1 make build`, or MEDST=FILE); skips, saying so, without them.
+//! The traffic that processes count is what the configuration predicts. Needs `mpirun`, and a
+//! `medst` with the feature `mpi` (`ALL=1 make build`, or MEDST=FILE); skips, with a message,
+//! without them.
 
 // The test needs a few of its functions only.
 #[allow(dead_code)]
@@ -65,7 +66,7 @@ fn what_is_passed_follows_from_the_configuration() {
         let traffic = summary.get("traffic").map(|own| serde_json::from_value::<Traffic>(own.clone()).unwrap());
         (Config::load(&at.join(name).join("config.toml"), &[]).unwrap(), traffic)
     };
-    // Two epochs, a validation and a checkpoint behind each, and a checkpoint at the end.
+    // Two epochs, a validation and a checkpoint after each, and a checkpoint at the end.
     let short = ["train.sequences_per_batch=7", "train.epochs=2"];
     for (name, processes, settings) in [
         ("one", 1, &[][..]),

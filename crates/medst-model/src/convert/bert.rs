@@ -16,7 +16,7 @@ pub const TYPES: &str = "embeddings.token_type_embeddings.weight";
 pub const WORDS: &str = "embeddings.word_embeddings.weight";
 pub const POSITIONS: &str = "embeddings.position_embeddings.weight";
 
-/// Where the tensor that we call `name` below `report_encoder` stands in a BERT.
+/// The counterpart in a BERT of our tensor `name` (a name below `report_encoder`).
 pub fn counterpart(name: &str) -> Option<Counterpart> {
     let one = |name: String| Some(Counterpart::one(name));
     if let Some(rest) = name.strip_prefix("embeddings.") {
@@ -43,7 +43,7 @@ pub fn counterpart(name: &str) -> Option<Counterpart> {
     }
 }
 
-/// Why a file holds a tensor that is not used; `None` where nobody knows.
+/// Why a tensor of a file is not used; `None` where no reason is known.
 ///
 /// * `token_types`: whether the token types are left out.
 pub fn unused(name: &str, layers: i64, token_types: bool) -> Option<&'static str> {
@@ -88,11 +88,11 @@ pub fn sizes(shapes: &BTreeMap<&str, Vec<i64>>) -> Result<TextConfig, String> {
     })
 }
 
-/// Why a file with BERT's names is a RoBERTa's, whose own class writes the same names without a prefix; `None` where nothing
-/// says so. For files whose `config.json` does not name the model.
+/// Why a file with BERT's names is a RoBERTa, whose own class writes the same names without a
+/// prefix; `None` without a sign of that. For files whose `config.json` does not name the model.
 pub fn is_roberta(tensors: &BTreeMap<String, Tensor>) -> Option<String> {
     let rows = |name: &str| tensors.get(name).and_then(|table| table.size().first().copied());
-    // It counts positions from 2, so that its table has two rows more than a power of two.
+    // RoBERTa counts positions from 2, so its table has two rows more than a power of two.
     let positions = rows(POSITIONS).filter(|&rows| rows > 64 && (rows - 2).count_ones() == 1);
     let reserved = || {
         let table = tensors.get(POSITIONS).filter(|table| table.dim() == 2 && table.size()[0] > 2)?;
@@ -125,7 +125,8 @@ pub fn rename(tensors: &mut BTreeMap<String, Tensor>) -> Option<String> {
         .then(|| format!("gamma and beta of {} layer norms renamed to weight and bias", old.len().div_ceil(2)))
 }
 
-/// Adds the token type that every token has to the word table; says so.
+/// Adds token type 0, which every token has, to the word table. Returns a note for the user; `None`
+/// where the file has no token types.
 ///
 /// # Errors
 /// A table of another width.

@@ -1,10 +1,12 @@
-//! Where a tensor of ours stands in files of another family, and the two ways between: [`gather`] and [`Counterpart::scatter`].
+//! Where files of another family have our tensors, and the two directions between them: [`gather`]
+//! and [`Counterpart::scatter`].
 
 use std::collections::BTreeMap;
 
 use tch::{Kind, Tensor};
 
-/// Tensors of another family that stacked along their first axis (and cut to `rows`) make one of ours.
+/// Tensors of another family that make one of our tensors when they are stacked along their first
+/// axis (and cut to `leading_rows`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counterpart {
     pub names: Vec<String>,
@@ -16,7 +18,7 @@ pub struct Counterpart {
 }
 
 impl Counterpart {
-    /// One tensor, as it is.
+    /// One tensor, unchanged.
     pub fn one(name: String) -> Counterpart {
         Counterpart::stacked(vec![name])
     }
@@ -26,7 +28,8 @@ impl Counterpart {
         Counterpart { names, leading_rows: None, convolution: false }
     }
 
-    /// The tensors of the other family that `ours` stands for: the inverse of [`gather`]. Rows that are not ours are zero.
+    /// The tensors of the other family for our tensor `ours`: the inverse of [`gather`]. Rows that
+    /// we do not have are zero.
     pub fn scatter(&self, ours: &Tensor) -> Vec<(String, Tensor)> {
         let mut whole = ours.detach();
         if self.leading_rows.is_some() {
@@ -43,10 +46,12 @@ impl Counterpart {
     }
 }
 
-/// The tensor of ours that a counterpart stands for, in our shape (1×1 convolutions lose their last axis).
+/// Our tensor from the tensors of its counterpart, in our shape (1×1 convolutions lose their last
+/// axis).
 ///
 /// # Errors
-/// Says which name is missing, has which shape, or holds no weights.
+/// A tensor that is missing, has another shape, or holds no floating-point numbers; the message
+/// names it.
 pub fn gather(source: &Counterpart, tensors: &BTreeMap<String, Tensor>, shape: &[i64]) -> Result<Tensor, String> {
     let whole = stack(source, tensors)?;
     if whole.size() != shape {

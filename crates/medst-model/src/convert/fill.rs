@@ -23,7 +23,7 @@ pub struct Filled {
     pub files: Vec<FromFile>,
     /// Lateral experts filled with a copy of the frontal ones, because no file has any.
     pub copied_from_frontal: Vec<String>,
-    /// Tensors that no file has: they stay as they were, random numbers in a new model.
+    /// Tensors that no file has: they keep their values, which are random in a new model.
     pub initialised: Vec<String>,
 }
 
@@ -31,11 +31,11 @@ pub struct Filled {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FromFile {
     pub path: PathBuf,
-    /// Whose format it has, in words.
+    /// The name of its format, in words.
     pub format: String,
-    /// Tensors of ours that were filled from it.
+    /// How many of the model's tensors were filled from it.
     pub taken: usize,
-    /// What was taken, but not as it stood.
+    /// What was changed when it was taken.
     pub changed: Vec<String>,
     pub dropped: Vec<Dropped>,
     /// Its report encoder was trained with every token at position 0, as the reference's are.
@@ -153,7 +153,7 @@ fn owners(model: &MedSt, sources: &[Source]) -> Result<BTreeMap<Group, usize>> {
     Ok(owners)
 }
 
-/// A tensor of ours as a file has it.
+/// One of our tensors, as read from a file.
 struct Taken {
     tensor: Tensor,
     names: Vec<String>,

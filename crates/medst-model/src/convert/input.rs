@@ -17,7 +17,7 @@ pub enum Side {
 impl Side {
     const ALL: [Side; 2] = [Side::Image, Side::Text];
 
-    /// As it is typed.
+    /// The name that a user types.
     pub fn name(self) -> &'static str {
         match self {
             Side::Image => "image",

@@ -44,7 +44,7 @@ impl LibraryConfig {
     /// `config.json` of a folder; `None` where there is none.
     ///
     /// # Errors
-    /// A file that is no JSON, or has values of other types.
+    /// A file that is not JSON, or has values of other types.
     pub fn read(folder: &Path) -> Result<Option<LibraryConfig>> {
         json(&folder.join("config.json"))
     }
@@ -82,10 +82,10 @@ pub fn vocabulary(folder: &Path) -> Option<PathBuf> {
     ["vocab.txt", "tokenizer.json"].map(|name| folder.join(name)).into_iter().find(|path| path.exists())
 }
 
-/// How the library normalises pixels, from what stands in the folder of the weights.
+/// How the library normalises pixels, from the files in the folder of the weights.
 ///
 /// # Errors
-/// An unreadable file; values that no 8-bit picture scaled to `[0, 1]` is normalised with.
+/// An unreadable file; a pixel scaling other than 1/255; an invalid normalisation.
 pub fn pixels(folder: &Path, config: Option<&LibraryConfig>) -> Result<Option<Pixels>> {
     let path = folder.join("preprocessor_config.json");
     let fail = |message: String| Error::Weights { path: path.clone(), message };

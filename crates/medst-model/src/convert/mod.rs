@@ -2,8 +2,8 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | [`input`], [`source`], [`library`] | what is typed; a file recognised; what stands beside it |
-//! | [`counterpart`], [`mod@reference`], [`vit`], [`bert`] | where our tensors stand in other families' files, one table a family, read both ways |
+//! | [`input`], [`source`], [`library`] | what a user types; recognising a file; the files next to it |
+//! | [`counterpart`], [`mod@reference`], [`vit`], [`bert`] | our tensors in other families: one table per family, read both ways |
 //! | [`positions`] | pictures of another size |
 //! | [`fill`], [`group`] | from files to a model: what is taken, initialised, dropped, refused |
 //! | [`mod@write`], [`pickle`], [`transformers`], [`onnx`] | from a model to files |
@@ -45,27 +45,29 @@ use crate::model::head::HeadConfig;
 use crate::model::{MedSt, builtin};
 use crate::{Error, Result};
 
-/// A conversion as it was asked for.
+/// A requested conversion.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
     pub inputs: Vec<Input>,
     pub out: PathBuf,
     pub to: Target,
-    /// A configuration whose `[model]` section says the sizes; read off the files where absent.
+    /// A configuration whose `[model]` section gives the sizes; inferred from the files where
+    /// absent.
     pub config: Option<PathBuf>,
     /// `model.…=value`.
     pub overrides: Vec<String>,
-    /// The vocabulary of the report encoder, where none stands beside it and it is not the built-in one.
+    /// The vocabulary of the report encoder, where there is none next to it and it is not the
+    /// built-in one.
     pub vocabulary: Option<PathBuf>,
     /// How pixels were normalised in the image encoder's training, where the files do not say.
     pub pixels: Option<Pixels>,
     pub licence: Option<String>,
-    /// Of the weights that no file has.
+    /// Seed of the weights that no file has.
     pub seed: u64,
     pub overwrite: bool,
-    /// 16 bits for each value, in a folder of ours.
+    /// 16 bits per value, in a medst folder.
     pub half: bool,
-    /// 8 bits for each weight of the encoders, in ONNX graphs.
+    /// 8 bits per weight of the encoders, in ONNX graphs.
     pub int8: bool,
 }
 
@@ -80,7 +82,7 @@ pub struct Conversion {
     pub notes: Vec<String>,
 }
 
-/// Makes a model of files and writes it.
+/// Makes a model from files and writes it.
 ///
 /// # Errors
 /// Files that are unreadable or do not fit together, whatever in them cannot be explained, a target that is in the way.
@@ -101,7 +103,8 @@ pub fn convert(request: &Request) -> Result<Conversion> {
     Ok(Conversion { out: request.out.clone(), to: request.to, model: config, filled, notes })
 }
 
-/// Fills a model that a run has configured, for `init.weights`; says what was done, and from which files.
+/// Fills a model that a run has configured, for `init.weights`; returns what was done, and from
+/// which files.
 ///
 /// # Errors
 /// As [`convert`].
@@ -200,7 +203,8 @@ fn configuration(sources: &[Source], file: Option<&Path>, overrides: &[String]) 
     Ok(Config::parse(&whole.to_toml()?, overrides)?.model)
 }
 
-/// The vocabulary of the report encoder: as asked, else what stands beside it, else the built-in one.
+/// The vocabulary of the report encoder: the requested one, else the one next to the weights, else
+/// the built-in one.
 fn vocabulary(sources: &[Source], asked: Option<&Path>, config: &ModelConfig) -> Result<WordPiece> {
     let text: Vec<&Source> = sources.iter().filter(|source| source.allows(Side::Text)).collect();
     let beside = text.iter().find_map(|source| source.vocabulary.clone());
@@ -229,7 +233,8 @@ fn vocabulary(sources: &[Source], asked: Option<&Path>, config: &ModelConfig) ->
     }
 }
 
-/// The card of what is made: that of a model of ours which is taken whole, with the files it came from.
+/// The card of the result. Where a medst model is taken whole, it is that model's card; files of
+/// other formats are added as its origin.
 fn card(sources: &[Source], config: &ModelConfig, pieces: &WordPiece) -> Result<ModelCard> {
     let whole = sources.iter().filter(|source| source.side.is_none()).find_map(|source| source.card.clone());
     let mut card = ModelCard::new(config, pieces, 0, "unknown".into());

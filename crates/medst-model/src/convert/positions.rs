@@ -5,7 +5,8 @@ use tch::{Kind, Tensor};
 
 use super::vit::square_side;
 
-/// `[1, 1 + P, H]` for another number of patches, `[1, 1 + patches, H]`; `None` where either is no square.
+/// `[1, 1 + P, H]` for another number of patches, `[1, 1 + patches, H]`; `None` where either number
+/// is not a square.
 pub fn resample(table: &Tensor, patches: i64) -> Option<Tensor> {
     let (_, entries, width) = table.size3().ok()?;
     let (old, new) = (square_side(entries - 1)?, square_side(patches)?);

@@ -25,9 +25,9 @@ pub const HEAD_WIDTH: i64 = 64;
 const IMAGE: &str = "img_encoder_q.model.";
 const TEXT: &str = "text_encoder_q.model.";
 
-/// Where the tensor we call `name` stands in a reference checkpoint.
+/// The counterpart in a reference checkpoint of our tensor `name`.
 ///
-/// `None` for names that are not ours.
+/// `None` for names that our model does not have.
 pub fn counterpart(name: &str, embedding: i64) -> Option<Counterpart> {
     let (part, rest) = name.split_once('.')?;
     let head = |prefix: &str| {
@@ -71,7 +71,7 @@ pub fn counterpart(name: &str, embedding: i64) -> Option<Counterpart> {
     }
 }
 
-/// Why a checkpoint holds a tensor that the method does not use; `None` where nobody knows.
+/// Why the method does not use a tensor of a checkpoint; `None` where no reason is known.
 pub fn unused(name: &str, text_layers: i64) -> Option<&'static str> {
     let text = name.strip_prefix(TEXT).and_then(|name| bert::unused(name, text_layers, true));
     let reasons = [
@@ -102,12 +102,13 @@ pub fn import(model: &mut MedSt, file: &TensorFile) -> Result<Filled> {
     fill::fill(model, vec![Source::reference(file)?])
 }
 
-/// The configuration that a reference checkpoint was made with, read off its shapes. What shapes do not tell is taken from
-/// the method: three input channels, 112 tokens, the reference's semantics and zero positions; heads of width 64, and 0 heads where
-/// the width is no multiple of it.
+/// The configuration that a reference checkpoint was made with, inferred from its shapes. What
+/// shapes do not show is taken from the method: three input channels, 112 tokens, the reference's
+/// semantics and zero positions; heads of width 64, and 0 heads where the width is not a multiple
+/// of it.
 ///
 /// # Errors
-/// When a tensor that tells a size is missing.
+/// When a tensor that determines a size is missing.
 pub fn configuration(file: &TensorFile) -> Result<ModelConfig> {
     let fail = |message: String| Error::Weights { path: file.path.clone(), message };
     let below = |prefix: &str| -> BTreeMap<&str, Vec<i64>> {
@@ -132,10 +133,11 @@ pub fn configuration(file: &TensorFile) -> Result<ModelConfig> {
     })
 }
 
-/// Reads a reference checkpoint as a model of its own sizes.
+/// Reads a reference checkpoint as a model of the checkpoint's sizes.
 ///
 /// # Errors
-/// As [`configuration`] and [`import`]; and for widths that are no multiple of 64, whose number of heads cannot be inferred.
+/// As [`configuration`] and [`import`]; and for widths that are not a multiple of 64, whose number
+/// of heads cannot be inferred.
 pub fn load(file: &TensorFile, device: Device, kind: Kind) -> Result<(MedSt, Filled)> {
     if !is_reference(&file.tensors) {
         let message = "neither a medst model nor a checkpoint of the reference implementation; convert weights of \

@@ -45,7 +45,7 @@ impl Dialect {
         }
     }
 
-    /// Where the tensor we call `name` stands.
+    /// The counterpart of our tensor `name`.
     pub fn counterpart(self, name: &str, embedding: i64) -> Option<Counterpart> {
         match self {
             Dialect::Medst => Some(Counterpart::one(name.to_string())),
@@ -60,7 +60,7 @@ impl Dialect {
         }
     }
 
-    /// Why a tensor of the file is not used; `None` where nobody knows.
+    /// Why a tensor of the file is not used; `None` where no reason is known.
     fn unused(self, name: &str, config: &ModelConfig) -> Option<&'static str> {
         match self {
             Dialect::Medst => match Group::of(name) {
@@ -93,20 +93,21 @@ pub struct Dropped {
     pub reason: String,
 }
 
-/// Sizes that a file tells. Heads are 0 where it does not tell them.
+/// Sizes that a file determines. Numbers of heads are 0 where it does not.
 #[derive(Clone, Debug, Default)]
 pub struct Sizes {
     pub image: Option<ImageConfig>,
     pub text: Option<TextConfig>,
-    /// Of a file that is a whole model.
+    /// Those of a file that is a whole model.
     pub whole: Option<ModelConfig>,
-    /// Numbers of heads that stand in a file, not guessed from widths: shapes do not tell a wrong one.
+    /// Numbers of heads that a file states. Never guessed from widths, since shapes do not reveal a
+    /// wrong number.
     pub image_heads: Option<i64>,
     pub text_heads: Option<i64>,
 }
 
 impl Sizes {
-    /// Of a model of ours.
+    /// The sizes of a medst model, from its card.
     pub fn of(card: &ModelCard) -> Sizes {
         let model = &card.model;
         let (image_heads, text_heads) = (Some(model.image.heads), Some(model.text.heads));
@@ -124,21 +125,23 @@ pub struct Source {
     /// By the dialect's names.
     pub tensors: BTreeMap<String, Tensor>,
     pub sizes: Sizes,
-    /// How its pixels were normalised, where it says so.
+    /// How its pixels were normalised, where the files state it.
     pub pixels: Option<Pixels>,
-    /// A vocabulary beside it.
+    /// A vocabulary next to it.
     pub vocabulary: Option<PathBuf>,
-    /// What it says about itself, where it is ours.
+    /// Its card, where medst wrote the file.
     pub card: Option<ModelCard>,
     pub changed: Vec<String>,
     pub dropped: Vec<Dropped>,
 }
 
 impl Source {
-    /// Reads what an input names: a file, a folder of ours, of transformers or of timm, or such a folder at a model hub. A folder may hold several.
+    /// Reads what an input names: a file, a folder of medst, transformers or timm, or such a folder
+    /// at a model hub. A folder may have several files of weights.
     ///
     /// # Errors
-    /// Names the file and says what about it is unreadable, unknown, or computed in another way than here.
+    /// A file that is unreadable, of an unknown model, or of one that is computed differently; the
+    /// message names the file and the problem.
     pub fn read(input: &Input) -> Result<Vec<Source>> {
         let path = &*hub::local(&input.path)?;
         let mut sources = if path.join(transformers::REST).exists() {
@@ -153,7 +156,7 @@ impl Source {
         Ok(sources)
     }
 
-    /// Reads one file. `folder`: whether what stands beside it belongs to it.
+    /// Reads one file. `folder`: whether the files next to it belong to it.
     pub fn read_file(path: &Path, folder: bool) -> Result<Source> {
         let file = TensorFile::read(path)?;
         let fail = |message: String| Error::Weights { path: path.to_path_buf(), message };
@@ -189,7 +192,7 @@ impl Source {
     /// A checkpoint with the reference's names.
     ///
     /// # Errors
-    /// When a tensor that tells a size is missing.
+    /// When a tensor that determines a size is missing.
     pub fn reference(file: &TensorFile) -> Result<Source> {
         let mut source = Source::new(file, Dialect::Reference);
         source.tensors = file.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
@@ -377,10 +380,10 @@ impl Source {
     }
 }
 
-/// Files of weights in folders of the libraries, and in ours.
+/// Names of weight files in the libraries' folders, and in those of medst.
 const LIBRARY_FILES: [&str; 2] = [MODEL, "pytorch_model.bin"];
 
-/// The file of weights of a folder: of a run or checkpoint of ours, or of a library.
+/// The weight file of a folder: of a medst run or checkpoint, or of a library.
 fn weights_of(folder: &Path) -> Result<PathBuf> {
     let places = [folder.join("best"), folder.join("last"), folder.to_path_buf()];
     let files = places.iter().flat_map(|place| LIBRARY_FILES.map(|name| place.join(name)));
@@ -397,10 +400,10 @@ fn weights_of(folder: &Path) -> Result<PathBuf> {
     Err(Error::Weights { path: folder.to_path_buf(), message })
 }
 
-/// Whose names these are, and what stands before all of them.
+/// The dialect of these names, and the prefix that all of them have.
 ///
 /// # Errors
-/// Nobody's, several encoders', or those of an encoder that computes something else.
+/// Names of an unknown model, of several encoders, or of an encoder that computes something else.
 pub fn recognise<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Result<(Dialect, String), String> {
     let any = |test: &dyn Fn(&str) -> bool| names.clone().any(test);
     let prefixes = |ending: &str| -> Vec<&'a str> {

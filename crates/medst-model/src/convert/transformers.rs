@@ -143,7 +143,7 @@ fn write_report_encoder(folder: &Path, model: &MedSt, pieces: &WordPiece) -> Res
     Ok(original)
 }
 
-/// A vocabulary, one piece a line.
+/// Writes a vocabulary, one piece per line.
 pub fn write_vocabulary(path: &Path, pieces: &WordPiece) -> Result<()> {
     let lines = (0..pieces.size() as u32)
         .filter_map(|id| pieces.piece(id))

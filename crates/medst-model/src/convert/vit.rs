@@ -1,6 +1,7 @@
 //! Vision transformers in the names of timm (DeiT, MAE, DINOv2's own files), of transformers' ViT and of its DINOv2 (RAD-DINO).
 //!
-//! What they have and ours has not, and that is a linear map beside a linear map, is folded into the weights:
+//! What they have and our encoder lacks is folded into the weights, where it is a linear map next
+//! to another linear map:
 //! * layer scale (`ls1.gamma`, `layer_scale1.lambda1`) multiplies the rows of the matrix in front of it;
 //! * another pixel normalisation than our `(x − 0.5)/0.5` is an affine map of the patch embedding's input;
 //! * a table of positions without an entry for `[CLS]` gets one of zeros; missing biases of q, k and v are zeros;
@@ -23,7 +24,7 @@ pub enum Family {
     Dinov2,
 }
 
-/// A tensor of ours below `image_encoder`.
+/// One of our tensors, below `image_encoder`.
 enum Place<'a> {
     ClassToken,
     Positions,
@@ -157,8 +158,8 @@ impl Family {
     }
 }
 
-/// Renames blocks that were saved in chunks, as DINOv2 trains them (`blocks.0.3.norm1.weight`: the fourth block, in the first
-/// chunk); says so.
+/// Renames blocks that were saved in chunks, as DINOv2 trains them (`blocks.0.3.norm1.weight`: the
+/// fourth block, in the first chunk). Returns a note for the user if there were any.
 ///
 /// # Errors
 /// Chunks whose blocks are not numbered like those of DINOv2, through all chunks.
@@ -192,7 +193,7 @@ pub fn join_chunks(tensors: &mut BTreeMap<String, Tensor>) -> Result<Option<Stri
     Ok(Some(format!("{blocks} blocks in {chunks} chunks (blocks.CHUNK.BLOCK) renamed to a single list")))
 }
 
-/// Why a file holds a tensor that is not used; `None` where nobody knows.
+/// Why a tensor of a file is not used; `None` where no reason is known.
 pub fn unused(name: &str) -> Option<&'static str> {
     let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
     let reasons = [
@@ -206,7 +207,7 @@ pub fn unused(name: &str) -> Option<&'static str> {
     reasons.into_iter().find_map(|(found, reason)| found.then_some(reason))
 }
 
-/// What about a tensor the method has no place for; `None` where nobody knows.
+/// Why the method has no place for a tensor; `None` where no reason is known.
 fn inexpressible(name: &str) -> Option<&'static str> {
     let reasons: [(&[&str], &str); 9] = [
         (
@@ -241,7 +242,7 @@ pub fn sizes_of_timm(shapes: &BTreeMap<&str, Vec<i64>>) -> Result<ImageConfig, S
 /// # Errors
 /// Names what is missing or has no shape of a vision transformer.
 pub fn sizes(family: Family, shapes: &BTreeMap<&str, Vec<i64>>) -> Result<ImageConfig, String> {
-    // Before anything is missed or misshapen: this says more.
+    // Checked before missing tensors and wrong shapes, because its message explains more.
     if let Some((name, reason)) = shapes.keys().find_map(|name| Some((name, inexpressible(name)?))) {
         return Err(format!("`{name}`: {reason}"));
     }
@@ -301,7 +302,7 @@ impl Pixels {
     pub const OURS: Pixels = Pixels { mean: [0.5; 3], deviation: [0.5; 3] };
 }
 
-/// Folds what ours has no place for into the weights; says what.
+/// Folds what our encoder lacks into the weights; returns notes for the user.
 ///
 /// # Errors
 /// Shapes that do not fit together.

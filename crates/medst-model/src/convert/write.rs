@@ -40,7 +40,8 @@ const FILES: &[&str] = &[
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Target {
-    /// A folder of ours: `model.safetensors`, `config.json`, and `vocab.txt` where it is not the built-in one.
+    /// A medst folder: `model.safetensors`, `config.json`, and `vocab.txt` where the vocabulary is
+    /// not the built-in one.
     #[default]
     Medst,
     /// One file with the reference's names, for `torch.load`.
@@ -49,13 +50,14 @@ pub enum Target {
     Transformers,
     /// A folder of graphs that ONNX Runtime and OpenVINO run.
     Onnx,
-    /// A folder of ours with its vocabulary, for a model hub; the command adds its card as `README.md`.
+    /// A medst folder with its vocabulary, for a model hub; the command adds the model's card as
+    /// `README.md`.
     Hub,
 }
 
-/// Writes a model; what stood at `out` is replaced only when everything is written.
+/// Writes a model; what is at `out` is replaced only when everything is written.
 ///
-/// Returns what the user should know of it.
+/// Returns notes for the user.
 ///
 /// # Errors
 /// Something at `request.out` already (unless `overwrite`), or files that cannot be written.
@@ -111,7 +113,7 @@ pub fn write(
 /// Refuses to replace what is there; with `overwrite` only what this command makes.
 ///
 /// # Errors
-/// Says what is in the way.
+/// A path that is in the way.
 pub fn check_free(out: &Path, overwrite: bool) -> Result<()> {
     recover(out)?;
     if !out.exists() {
@@ -139,7 +141,7 @@ pub fn check_free(out: &Path, overwrite: bool) -> Result<()> {
 /// The reference's names, as a Lightning checkpoint without an optimiser.
 fn write_reference(path: &Path, model: &MedSt, card: &ModelCard) -> Result<Vec<String>> {
     let config = &model.config;
-    // It does not go into the file, so that nobody who reads it back may look for one.
+    // The head is not written to the file, so the card must not promise readers one.
     let card = ModelCard { model: ModelConfig { head: None, ..card.model.clone() }, ..card.clone() };
     let mut entries: Vec<(String, Value)> = Vec::new();
     let (beyond, own): (Vec<&Parameter>, Vec<&Parameter>) =

@@ -8,16 +8,19 @@
 //! | `nccl` | collectives between GPUs (feature `nccl`) |
 //!
 //! What a step is, on every process:
-//! 1. The encoders run over the process' own studies (whole sequences, so that none is split).
+//! 1. The encoders run over the process's own studies (whole sequences, so that none is split).
 //! 2. The projections normalise with the statistics of all processes: sums of [`sum`].
-//! 3. Global embeddings are gathered. The global loss is of the own images among all reports and of the own reports among all images, the local loss of
-//!    the own studies; both are summed. The temporal losses are computed over the whole batch, by all alike.
-//! 4. Each process follows the gradient back through its own studies; what it found for others' embeddings, and statistics' gradients, are summed on
-//!    the way.
-//! 5. Gradients of the parameters are summed, and everybody makes the same update.
+//! 3. Global embeddings are gathered. The global loss compares the process's own images with all
+//!    reports and its own reports with all images, and the local loss covers its own studies; both
+//!    are summed over the processes. Every process computes the temporal losses over the whole
+//!    batch.
+//! 4. Each process follows the gradient back through its own studies; the gradients that it found
+//!    for other processes' embeddings, and those of the statistics, are summed on the way.
+//! 5. Gradients of the parameters are summed, and every process makes the same update.
 //!
-//! How this differs from the reference, which trains with PyTorch's DDP: there each device has negatives and batch statistics of its own, and
-//! gradients are averaged, so that the number of devices changes what is computed. Here it changes rounding only.
+//! How this differs from the reference, which trains with PyTorch's DDP: there each device has
+//! separate negatives and batch statistics, and gradients are averaged, so that the number of
+//! devices changes what is computed. Here it changes only rounding.
 
 #[cfg(feature = "mpi")]
 pub mod mpi;
@@ -40,40 +43,42 @@ pub trait Communicator: Ranks + Debug + Send {
     /// Sums a contiguous tensor (float32, float64 or int64) over all processes, in place. All get the same bits.
     fn sum(&self, tensor: &mut Tensor);
 
-    /// As [`Communicator::sum`], from a thread of its own, beside what else the device computes; the sum is there when it returns.
+    /// As [`Communicator::sum`], called from a separate thread, in parallel with other work of the
+    /// device; returns when the sum is done.
     fn sum_beside(&self, tensor: &mut Tensor) {
         self.sum(tensor);
     }
 
-    /// The rows of all processes below each other, `[Σ counts, …]`.
+    /// The rows of all processes in rank order, `[Σ counts, …]`.
     ///
     /// * `own`: contiguous, `[counts[rank], …]`.
     fn gather(&self, own: &Tensor, counts: &[i64]) -> Tensor;
 
-    /// Overwrites a contiguous tensor by that of process 0.
+    /// Overwrites a contiguous tensor with that of process 0.
     fn broadcast(&self, tensor: &mut Tensor);
 
-    /// What was passed so far.
+    /// The traffic so far.
     fn traffic(&self) -> Traffic;
 
-    /// Another group of the same processes on this machine would be: my number among them, and theirs.
+    /// This process's rank among those on the same machine, and how many there are.
     fn local(&self) -> (usize, usize) {
         (0, 1)
     }
 }
 
-/// Collectives that a process took part in, and the bytes of its own tensors in them (what a tensor holds, not what the network moves: that depends
-/// on the algorithm).
+/// Collectives that a process took part in, and the bytes of its tensors in them (the size of the
+/// tensors, not what the network moves, which depends on the algorithm).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traffic {
     pub sums: u64,
     pub summed_bytes: u64,
     pub gathers: u64,
-    /// Of the gathered whole.
+    /// Bytes of the gathered result.
     pub gathered_bytes: u64,
     pub broadcasts: u64,
     pub broadcast_bytes: u64,
-    /// Exchanges of a few bytes that are no tensors: configurations, counts, whether all are ready.
+    /// Exchanges of a few bytes that are not tensors: configurations, counts, whether all are
+    /// ready.
     pub messages: u64,
 }
 

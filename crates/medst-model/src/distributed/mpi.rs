@@ -54,8 +54,8 @@ impl std::fmt::Debug for Calls {
     }
 }
 
-// SAFETY: the handles inside are names that MPI gives its objects; it was asked to allow calls from any thread, one at a time, and the mutex
-// around this value sees to that.
+// SAFETY: the handles inside identify MPI's objects; MPI was asked to allow calls from any thread,
+// one at a time, and the mutex around this value ensures that.
 unsafe impl Send for Calls {}
 
 impl Mpi {
@@ -154,7 +154,7 @@ impl Drop for Mpi {
 /// The elements of a contiguous tensor in memory.
 ///
 /// # Safety
-/// The elements are of type `T`, and nobody else uses them meanwhile.
+/// The elements are of type `T`, and nothing else uses them meanwhile.
 #[expect(clippy::mut_from_ref, reason = "a tensor is a handle; its elements are not the handle's")]
 unsafe fn elements<T>(tensor: &Tensor) -> &mut [T] {
     assert!(tensor.is_contiguous() && tensor.device() == Device::Cpu, "a contiguous tensor in memory");
@@ -198,7 +198,7 @@ impl Ranks for Mpi {
     }
 }
 
-/// The bytes of all processes behind each other.
+/// The bytes of all processes, in rank order.
 fn gather_unevenly(world: &SimpleCommunicator, own: &[u8], lengths: &[usize]) -> Vec<u8> {
     let mut all = vec![0; lengths.iter().sum()];
     if all.is_empty() {
@@ -210,7 +210,7 @@ fn gather_unevenly(world: &SimpleCommunicator, own: &[u8], lengths: &[usize]) ->
         world.all_gather_varcount_into(own, &mut PartitionMut::new(&mut all[..], counts, displacements));
         return all;
     }
-    // Beyond what MPI counts: each process tells all others, a piece at a time.
+    // More bytes than MPI can count: each process broadcasts its bytes in pieces.
     let mut rest = &mut all[..];
     for (rank, &length) in lengths.iter().enumerate() {
         let (part, behind) = rest.split_at_mut(length);

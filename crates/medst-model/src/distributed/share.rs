@@ -40,7 +40,7 @@ impl Share {
         self.counts[self.group.rank()]
     }
 
-    /// The place of the first own study in the batch.
+    /// The index in the batch of this process's first study.
     pub fn first(&self) -> i64 {
         self.counts[..self.group.rank()].iter().sum()
     }
@@ -55,7 +55,8 @@ impl Share {
         Gathered { alike, divided: sum::gathered_rows(own, &all, first, &self.group) }
     }
 
-    /// Sums over all processes, for losses that everybody knows. The gradient goes to the own parts.
+    /// Sums a loss over all processes, so that every process has its value. The gradient goes to
+    /// this process's part.
     pub fn total(&self, own: &Tensor) -> Tensor {
         let mut all = own.detach().copy();
         self.group.sum(&mut all);
@@ -63,13 +64,15 @@ impl Share {
     }
 }
 
-/// The rows of all processes, twice: of what is computed from them, either everybody computes the whole or each its own part.
+/// The rows of all processes, twice: for what every process computes in full, and for sums of which
+/// each process computes its part.
 #[derive(Debug)]
 pub struct Gathered {
-    /// For what everybody computes alike. The gradient goes to the own rows, the others being numbers here: each process follows its own.
+    /// For what every process computes alike. The gradient goes to this process's rows; the others
+    /// are constants here, since each process follows only its own gradient.
     pub alike: Tensor,
-    /// For a sum of which each process computes its part. The gradient of the own rows is what all parts found, at the price of one more sum over
-    /// the processes.
+    /// For a sum of which each process computes its part. The gradient of this process's rows is
+    /// the sum of what all parts found, at the cost of one more sum over the processes.
     pub divided: Tensor,
 }
 
@@ -99,7 +102,8 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Every sequence has one process, in order, and nobody has more than its due and half a sequence on either side.
+        /// Every sequence has one process, in order, and no process has more than its even share
+        /// and half a sequence on either side.
         #[test]
         fn every_sequence_has_one_process(lengths in proptest::collection::vec(1usize..6, 0..40), ranks in 1usize..9) {
             let parts = shares(&lengths, ranks);

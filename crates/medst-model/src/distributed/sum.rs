@@ -26,16 +26,18 @@ unsafe extern "C" {
     ) -> *mut c_void;
 }
 
-/// `Σ_r x_r` over the processes `r`, from which each goes on to compute what concerns its own part of the batch. The gradient by a process' own
-/// `x` is the sum of the gradients that all of them found.
+/// `Σ_r x_r` over the processes `r`, from which each computes what concerns its own part of the
+/// batch. The gradient with respect to a process's own `x` is the sum of the gradients that all of
+/// them found.
 pub fn sum_over_ranks(x: &Tensor, group: &Group) -> Tensor {
     let handle = Box::into_raw(Box::new(Group::clone(group)));
     // SAFETY: the tensor lives, the handle is a box of `Group` that `release` takes over, and both functions expect that type.
     take(|error| unsafe { medst_sum_over_ranks(pointer(x), handle.cast(), sum, release, error) })
 }
 
-/// `all`, of which `own` are the rows from `first` on, for what each process computes of its own part of the batch. The gradient by `own` is the
-/// sum of the gradients that all processes found, which takes a sum of as many numbers as `all` has.
+/// `all`, whose rows from `first` on are `own`, for what each process computes for its own part of
+/// the batch. The gradient with respect to `own` is the sum of the gradients that all processes
+/// found, which takes a sum of as many numbers as `all` has.
 pub(super) fn gathered_rows(own: &Tensor, all: &Tensor, first: i64, group: &Group) -> Tensor {
     let handle = Box::into_raw(Box::new(Group::clone(group)));
     // SAFETY: as above.

@@ -209,7 +209,7 @@ mod tests {
         let mut data = data();
         data.rows = Vec::new();
         data.lateral = Tensor::zeros([0, 5, 8], DOUBLE);
-        // Every word is one of the patches of its own picture.
+        // Every word equals one of the patches of the same study's picture.
         data.words = data.frontal.narrow(1, 0, 4);
         let own = data.loss().double_value(&[]);
         data.frontal = data.frontal.roll([1], [0]);

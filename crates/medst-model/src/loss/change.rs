@@ -10,8 +10,9 @@
 //! loss = CE(δ_p · v_q / τ, p) + CE((δ_p · v_q / τ)ᵀ, p)           v_q: embedding of the later report of pair q
 //! ```
 //!
-//! This is the direction along which progression is judged without training (`eval::tasks::Progression`). The difference
-//! is not normalised: where nothing changed, it says nothing.
+//! This is the direction along which progression is judged without training
+//! (`eval::tasks::Progression`). The difference is not normalised: where nothing changed, it
+//! favours no report.
 //!
 //! # Shapes
 //! `image`, `report`: `[B, D]` unit vectors; `relations.sequences`: `[Q, T]`; `N` pairs.
@@ -66,7 +67,7 @@ mod tests {
 
     #[test]
     fn two_pairs_by_hand() {
-        // One image turns from x to y, the other from y to x; the later reports say so.
+        // One image turns from x to y, the other from y to x; the later reports match.
         let image = rows(&[(1.0, 0.0), (0.0, 1.0), (0.0, 1.0), (1.0, 0.0)]);
         let report = rows(&[(1.0, 0.0), (0.0, 1.0), (0.0, 1.0), (1.0, 0.0)]);
         let sequences = Tensor::from_slice(&[0i64, 1, -1, 2, 3, -1]).view([2, 3]);

@@ -45,11 +45,11 @@ pub enum GlobalKind {
     /// Symmetric InfoNCE, the paper's.
     #[default]
     Softmax,
-    /// Every pair a yes or no of its own (SigLIP).
+    /// Every pair is a separate yes or no (SigLIP).
     Sigmoid,
 }
 
-/// Which other studies of the batch a study is told apart from.
+/// Which other studies of the batch a study is contrasted with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Negatives {
@@ -60,7 +60,7 @@ pub enum Negatives {
     OtherSubjects,
 }
 
-/// What the local loss tells a word's context apart from.
+/// What the local loss contrasts a word's context with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LocalKind {

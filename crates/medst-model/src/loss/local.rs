@@ -199,7 +199,7 @@ struct Direction<'a> {
     temperature: f64,
 }
 
-/// The weighted mean of the keys that each query finds, `[B, Q, D]`, as it is and as a unit vector.
+/// The weighted mean of the keys that each query finds, `[B, Q, D]`, raw and as a unit vector.
 struct Context {
     raw: Tensor,
     unit: Tensor,
@@ -239,7 +239,7 @@ impl Direction<'_> {
         let target = if self.normalise_context { &context.unit } else { &context.raw };
         let similarity = self.queries.bmm(&target.transpose(1, 2)) / self.temperature;
         let diagonal_entropy = |axis: i64| {
-            // An absent token is no candidate for the others …
+            // An absent token is not a candidate for the others …
             let similarity = match self.query_exists {
                 Some(exists) => {
                     let candidates = exists.unsqueeze(if axis == 2 { 1 } else { 2 });

@@ -65,7 +65,8 @@ pub fn med_st(model: &MedSt, batch: &Batch, config: &LossConfig, mode: Mode) -> 
 
 /// All losses of embedded studies.
 ///
-/// * `batch`: how the studies belong together and what is known of them; the temporal parts are exactly zero when there are no sequences.
+/// * `batch`: how the studies belong together and what is known about them; the temporal parts are
+///   exactly zero without sequences.
 pub fn of_embeddings(
     model: &MedSt,
     images: &ImageEmbeddings,

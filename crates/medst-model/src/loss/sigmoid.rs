@@ -1,9 +1,11 @@
-//! The sigmoid form of the global loss (beyond the paper; Zhai et al., *Sigmoid Loss for Language Image Pre-Training*, 2023):
-//! every image and report are a yes or no of their own, without a normalisation over the batch.
+//! The sigmoid form of the global loss (beyond the paper; Zhai et al., *Sigmoid Loss for Language
+//! Image Pre-Training*, 2023): every pair of an image and a report is a separate yes or no, without
+//! a normalisation over the batch.
 //!
-//! `L = −1/B Σ_ij log σ(z_ij (x_i·y_j / temperature + b))`, `z` 1 on the diagonal and −1 elsewhere. The published loss learns
-//! temperature and `b`. By default they are fixed: the temperature is the configured one, and `b = −ln(B − 1)` says that one of `B` reports is an image's
-//! own. With `model.temperature = "learned"` both are learned from there ([`super::scale`]), as published.
+//! `L = −1/B Σ_ij log σ(z_ij (x_i·y_j / temperature + b))`, `z` 1 on the diagonal and −1 elsewhere.
+//! The published loss learns temperature and `b`. By default they are fixed: the temperature is the
+//! configured one, and `b = −ln(B − 1)` means that one of `B` reports belongs to an image. With
+//! `model.temperature = "learned"` both are learned from there ([`super::scale`]), as published.
 //!
 //! # Shapes
 //! `image`, `report`: `[B, D]` unit vectors; `excluded`: `[R, B]` bool, pairs that are not contrasted.

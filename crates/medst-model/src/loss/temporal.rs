@@ -164,7 +164,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
-        /// Beside longer sequences a short one counts as it does alone: the whole is the mean of the sequences' own, by steps.
+        /// Next to longer sequences a short one counts as it does alone: the whole is the mean of
+        /// the sequences' losses, weighted by their lengths.
         #[test]
         fn masked_is_shorter(lengths in proptest::collection::vec(2usize..6, 1..5), seed in 0i64..1000) {
             let studies: usize = lengths.iter().sum();

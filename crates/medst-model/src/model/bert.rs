@@ -47,8 +47,8 @@ impl ReportEncoder {
         }
     }
 
-    /// The encoder as a chain, from no state to that of all tokens: embedding, layers. Between two stages, and behind the
-    /// last, stands one tensor `[B, N, H]`.
+    /// The encoder as a chain of stages, from nothing to the states of all tokens: embedding,
+    /// layers. Each stage returns one tensor `[B, N, H]`.
     pub fn stages<'a>(&'a self, input: &'a ReportInput, mode: Mode) -> Vec<Stage<'a>> {
         let keys = key_mask(input);
         let dropout = Dropout::new(mode, self.dropout, &input.seeds, input.ids.device());
@@ -62,7 +62,8 @@ impl ReportEncoder {
         std::iter::once(embed).chain(self.layers.iter().enumerate().map(layer)).collect()
     }
 
-    /// The `[CLS]` states behind the last layer alone, `[B, H]`, without dropout: what that layer makes of other tokens is not computed.
+    /// Only the `[CLS]` states after the last layer, `[B, H]`, without dropout; that layer's states
+    /// of other tokens are not computed.
     pub fn class_states(&self, input: &ReportInput) -> Tensor {
         let Some((last, x, keys)) = self.before_last(input) else {
             return self.embed(input, &Dropout::none()).select(1, 0);
@@ -70,7 +71,8 @@ impl ReportEncoder {
         last.class_state(&x, &keys)
     }
 
-    /// The last layer, the states that it is given, without dropout, and where tokens exist; `None` where there is no layer.
+    /// The last layer, its input states, without dropout, and where tokens exist; `None` without
+    /// layers.
     fn before_last(&self, input: &ReportInput) -> Option<(&Layer, Tensor, Tensor)> {
         let (last, earlier) = self.layers.split_last()?;
         let (nothing, keys) = (Dropout::none(), key_mask(input));

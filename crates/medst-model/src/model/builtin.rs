@@ -44,7 +44,7 @@ pub fn weights_of(path: &Path) -> PathBuf {
     if path.is_file() || named(path).is_some() { path.to_path_buf() } else { path.join(MODEL) }
 }
 
-/// SHA-256 of a file of weights, or of a model that a name stands for, in hexadecimal.
+/// SHA-256 of a file of weights, or of the weights of a built-in model by its name, in hexadecimal.
 ///
 /// # Errors
 /// A file that cannot be read.

@@ -1,5 +1,6 @@
-//! What weights say about themselves: `config.json` beside them, and the same in the head of `model.safetensors`, so that a file that
-//! went astray still says how it is to be computed, with which vocabulary, what it was trained on and who may use it.
+//! What a model's files state about it: `config.json` next to the weights, and the same in the head
+//! of `model.safetensors`, so that a file separated from its folder still states how it is
+//! computed, with which vocabulary, what it was trained on and who may use it.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -30,17 +31,17 @@ pub struct ModelCard {
     pub model: ModelConfig,
     /// SHA-256 of the vocabulary the model was trained with.
     pub vocabulary_sha256: String,
-    /// Optimiser steps behind it.
+    /// Optimiser steps that it was trained for.
     pub step: u64,
     /// Fingerprint of the corpus it was trained on.
     pub corpus: String,
     /// Side in pixels of that corpus' pictures, of which the model sees the middle; older cards do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stored_size: Option<usize>,
-    /// The data behind it; absent where this program did not train it.
+    /// The data that it was trained on; absent where this program did not train it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training: Option<TrainingData>,
-    /// On what terms others may use the weights, as whoever made them stated it.
+    /// The licence of the weights, as stated by their maker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub licence: Option<String>,
     /// Files that it was converted or started from.
@@ -74,10 +75,11 @@ pub struct Origin {
 }
 
 impl ModelCard {
-    /// Under which the card stands in the head of a safetensors file, and in a file with the reference's names.
+    /// The key of the card in the head of a safetensors file, and in a file with the reference's
+    /// names.
     pub const KEY: &str = "medst";
 
-    /// A card that says nothing of training.
+    /// A card without training data, licence and origin.
     pub fn new(model: &ModelConfig, pieces: &WordPiece, step: u64, corpus: String) -> ModelCard {
         let vocabulary_sha256 = pieces.checksum().to_string();
         ModelCard {
@@ -97,7 +99,7 @@ impl ModelCard {
     /// Reads `config.json`.
     ///
     /// # Errors
-    /// A file that is missing, no card, or of another version.
+    /// A file that is missing, is not a card, or is a card of another version.
     pub fn read(path: &Path) -> Result<ModelCard> {
         let text = input::read_to_string(path, input::TEXT).map_err(Error::io(path))?;
         ModelCard::parse(&text).map_err(|error| match error {
@@ -109,11 +111,12 @@ impl ModelCard {
     /// Reads a card.
     ///
     /// # Errors
-    /// Text that is no card, or one of another version.
+    /// Text that is not a card, or a card of another version.
     pub fn parse(text: &str) -> Result<ModelCard> {
         let fail = |message: String| Error::Checkpoint { path: CARD.into(), message };
         let mut card: serde_json::Value = serde_json::from_str(text).map_err(|error| fail(error.to_string()))?;
-        // Earlier versions listed the reference's behaviours one at a time, as null where the model follows its semantics.
+        // Earlier versions listed each of the reference's behaviours, as null where the model
+        // follows its semantics.
         let model = card.get_mut("model").and_then(serde_json::Value::as_object_mut);
         let quirks = model.and_then(|model| model.remove("quirks"));
         if quirks.and_then(|quirks| quirks.as_object().map(|own| own.values().any(|own| !own.is_null()))) == Some(true)

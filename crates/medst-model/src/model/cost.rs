@@ -1,6 +1,6 @@
-//! What a step must cost: the multiplications and additions of its matrix products, two for each pair. Absent views and padding
-//! are not needed and not counted; neither are element-wise operations, softmax and normalisations, which a perfect program hides
-//! behind the products.
+//! What a step must cost: the multiplications and additions of its matrix products, two for each
+//! pair. Absent views and padding are not needed and not counted; neither are element-wise
+//! operations, softmax and normalisations, which an ideal program overlaps with the products.
 
 use super::config::{ImageConfig, ModelConfig, StemKind};
 

@@ -1,5 +1,6 @@
-//! Dropout as a function of the seed and of where a unit stands (`ops/dropout.cpp`): a report loses the same units whether its batch is computed at
-//! once, in chunks, twice (in recomputation), or by several processes.
+//! Dropout as a function of the seed and of a unit's position (`ops/dropout.cpp`): a report loses
+//! the same units whether its batch is computed at once, in chunks, twice (in recomputation), or by
+//! several processes.
 
 use std::ffi::{c_char, c_void};
 
@@ -29,7 +30,7 @@ pub struct Dropout {
 }
 
 impl Dropout {
-    /// * `seeds`: one for each of the `B` reports, which lie on `device`.
+    /// * `seeds`: one for each of the `B` reports, which are on `device`.
     pub fn new(mode: Mode, probability: f64, seeds: &[i64], device: Device) -> Dropout {
         match mode {
             Mode::Train if probability > 0.0 => Dropout { probability, seeds: send_rows(seeds, device) },
@@ -124,7 +125,7 @@ mod tests {
     }
 
     proptest! {
-        /// A report loses the same units alone, beside others, and padded to more tokens.
+        /// A report loses the same units alone, in a batch with others, and padded to more tokens.
         #[test]
         fn a_report_loses_the_same_units_whatever_is_beside_it(
             (rows, row) in (1i64..5).prop_flat_map(|rows| (Just(rows), 0..rows)),

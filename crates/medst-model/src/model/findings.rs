@@ -2,12 +2,14 @@
 //! each finding a direction of the embeddings, along which the image moves when the finding worsens and which sentences about its
 //! course share.
 //!
-//! They are not part of the paper. From random weights image-text contrast alone teaches an encoder to see very slowly; the
-//! labels and boxes of a corpus teach it in minutes, after which the paper's losses have something to align (supervised first,
-//! then aligned, as in GreenRFM, arXiv 2603.06467). A run that starts from such an encoder takes it with
-//! `init.take = "encoders"` and needs no labels of its own.
+//! They are not part of the paper. From random weights image-text contrast alone teaches an encoder
+//! to see very slowly; the labels and boxes of a corpus teach it in minutes, after which the
+//! paper's losses have something to align (supervised first, then aligned, as in GreenRFM, arXiv
+//! 2603.06467). A run that starts from such an encoder takes it with `init.take = "encoders"` and
+//! needs no labels itself.
 //!
-//! Letters: `B` studies, `P` patches a view, `F` findings, `H` encoder width, `D` embedding width, `N` pairs of visits.
+//! Letters: `B` studies, `P` patches per view, `F` findings, `H` encoder width, `D` embedding
+//! width, `N` pairs of visits.
 
 use tch::Tensor;
 

@@ -1,6 +1,7 @@
-//! Layers on the fastest matrix product at hand (`ops/product.cpp`) whose backward pass computes cheap states again instead of keeping
-//! them (`ops/fused.cpp`): normalised tokens and activated units, 40 % of what a transformer block would keep. Results and gradients
-//! are those of the plain layers.
+//! Layers on the fastest matrix product available (`ops/product.cpp`) whose backward pass
+//! recomputes cheap states instead of keeping them (`ops/fused.cpp`): normalised tokens and
+//! activated units, 40 % of what a transformer block would keep. Results and gradients are those of
+//! the plain layers.
 
 use std::ffi::{c_char, c_void};
 use std::ptr::null;
@@ -89,7 +90,8 @@ pub struct Attend<'a> {
 }
 
 impl Attend<'_> {
-    /// The states of two views' tokens behind it (`ops/attend.cpp`). Tokens of a study attend to all of its tokens.
+    /// The states of two views' tokens after the attention (`ops/attend.cpp`). Tokens of a study
+    /// attend to all of its tokens.
     ///
     /// * `first`: `[B, N, H]`.
     /// * `second`: `[L, M, H]`, of the first `L` studies; `L` may be 0.
@@ -99,7 +101,8 @@ impl Attend<'_> {
     /// Shapes that do not fit, as the engine's own layers.
     pub fn forward(&self, first: &Tensor, second: &Tensor, keys: Option<&Tensor>) -> (Tensor, Tensor) {
         let mut results = [std::ptr::null_mut(); 2];
-        // SAFETY: all pointers are of living tensors, or null where the function allows it; it fills both results or says why not.
+        // SAFETY: all pointers are of living tensors, or null where the function allows it; it
+        // fills both results or returns an error.
         unsafe {
             let error = medst_attend(
                 pointer(first),
@@ -121,7 +124,8 @@ impl Attend<'_> {
         }
     }
 
-    /// The states `[B, H]` of the first of the tokens `x`, `[B, N, H]`, behind it; all tokens are attended to.
+    /// The states `[B, H]` after the attention of the first of the tokens `x`, `[B, N, H]`; all
+    /// tokens are attended to.
     ///
     /// * `keys`: `[B, 1, 1, N]` bool, true where a key exists; `None`: all do.
     ///
@@ -133,10 +137,11 @@ impl Attend<'_> {
     }
 }
 
-/// As [`attention`] of `qkv(x)`, of the first token alone: `x` is `[B, N, H]`, the result `[B, H]`.
+/// As [`attention`] of `qkv(x)`, for the first token only: `x` is `[B, N, H]`, the result `[B, H]`.
 ///
-/// With one query a head's score of a token is (query · `W_k`) · token (what the bias of keys adds is the same for all tokens), and its mixed value is `W_v` of the
-/// mixed tokens: neither keys nor values are made, which would cost `N` rows of products each.
+/// With one query, a head's score of a token is (query · `W_k`) · token (the bias of keys adds the
+/// same to all tokens), and its mixed value is `W_v` of the mixed tokens: neither keys nor values
+/// are computed, which would cost `N` rows of products each.
 ///
 /// * `keys`: as in [`attention`].
 ///
@@ -148,7 +153,7 @@ pub fn first_attention(x: &Tensor, qkv: &Linear, heads: i64, keys: Option<&Tenso
     let x = x.to_kind(qkv.weight.kind());
     let [query, key, value] = [0, 1, 2].map(|part| qkv.weight.narrow(0, part * width, width));
     let [query_bias, value_bias] = [0, 2].map(|part| qkv.bias.narrow(0, part * width, width));
-    // Heads first, then studies: each head has matrices of its own.
+    // Heads first, then studies: each head has separate matrices.
     let by_head = |x: &Tensor| x.view([batch, heads, -1]).transpose(0, 1);
     let asked = by_head(&linear(&x.select(1, 0), &query, &query_bias)).bmm(&key.view([heads, of_head, width]));
     let scores = asked.transpose(0, 1).bmm(&x.transpose(1, 2)) / (of_head as f64).sqrt();

@@ -101,7 +101,7 @@ impl ReportInput {
         semantics: Semantics,
     ) -> ReportInput {
         let reference = semantics == Semantics::Reference;
-        // A process may have no report of a batch; its column then stands for nothing.
+        // A process may have no report of a batch; its column is then meaningless.
         let longest = reports.iter().map(Vec::len).max().unwrap_or(1) as i64;
         let tokens = if reference { window } else { longest };
         let layouts: Vec<Vec<i64>> = reports
@@ -211,7 +211,7 @@ pub struct Relations {
     /// `[Q, T]` int64: rows of the studies that form sequences, in time order, -1 where a sequence has ended; `Q` may be 0. On the host, whatever
     /// device the rest is on.
     pub sequences: Tensor,
-    /// For each of the `B` studies a number of its subject; empty where nobody asked.
+    /// For each of the `B` studies, the number of its subject; empty where not requested.
     pub subjects: Vec<u32>,
 }
 
@@ -230,7 +230,8 @@ impl Relations {
 /// What is known of the findings of `B` studies, for [`crate::loss::findings`]. `F` findings, `P` patches.
 #[derive(Debug)]
 pub struct Truth {
-    /// `[B, F]` float32: 1 where the finding is there, 0 where it is not, NaN where nobody knows.
+    /// `[B, F]` float32: 1 where the finding is present, 0 where it is absent, NaN where that is
+    /// not known.
     pub findings: Tensor,
     /// `[B, P, F]` float32: the share of each frontal patch that boxes of the finding cover, NaN where that is not known.
     pub patches: Tensor,

@@ -1,16 +1,18 @@
-//! How many threads compute batches of their own beside each other.
+//! How many threads compute separate batches at the same time.
 //!
-//! Threads that share a product wait for each other at its end. Where a model is small they wait longer than they compute, and longer still while
-//! pictures are being decoded on the same cores; there, every thread does better with a batch of its own (docs/serve.md has figures).
+//! Threads that share a matrix product wait for each other at its end. Where a model is small they
+//! wait longer than they compute, and longer still while pictures are being decoded on the same
+//! cores; there, a separate batch per thread is faster (docs/serve.md has figures).
 
 use tch::Device;
 
 use crate::model::MedSt;
 use crate::model::cost::{self, Load};
 
-/// Operations a picture, or a text that fills the window (two for each multiplication and addition), below which a model is small: where lanes gain
-/// a tenth or more on two cores. At 2.5·10⁹ (ViT-Ti/16, 224 pixels) they gain 3 %, at 9·10⁹ (ViT-S/16) nothing, and one picture alone would wait
-/// longer.
+/// Operations per picture, or per text that fills the window (two for each multiplication and
+/// addition), below which a model is small: where lanes gain a tenth or more on two cores. At
+/// 2.5·10⁹ (ViT-Ti/16, 224 pixels) they gain 3 %, at 9·10⁹ (ViT-S/16) nothing, and a single picture
+/// would take longer.
 const SMALL: f64 = 2e9;
 
 /// The threads that compute with a model, each with its share of the engine's threads.

@@ -29,7 +29,7 @@ pub struct OpenedModel {
 /// `model.safetensors` in one; or a name at a model hub ([`medst_data::hub`]).
 ///
 /// # Errors
-/// Says what was looked for where.
+/// A path that is not a model; the message names the files it lacks.
 pub fn read_card(path: &Path) -> Result<(PathBuf, ModelCard)> {
     if let Some(builtin) = builtin::named(path) {
         return Ok((path.to_path_buf(), builtin.card()?));
@@ -52,10 +52,11 @@ pub fn read_card(path: &Path) -> Result<(PathBuf, ModelCard)> {
     Ok((folder, card))
 }
 
-/// Opens a model for use: one that is part of the program, or of a model hub ([`medst_data::hub`]), by its name; a run, a checkpoint or a model file of ours, or a checkpoint with the reference's names (which
+/// Opens a model for use: a built-in model or a model of a hub ([`medst_data::hub`]) by its name;
+/// a run, a checkpoint or a model file of medst; or a checkpoint with the reference's names (which
 /// gets its sizes from its shapes and the reference's semantics).
 ///
-/// What its folder has checksums of is checked.
+/// Files that the folder has checksums of are checked.
 ///
 /// # Errors
 /// Files that are missing, damaged or do not fit, and values that are not finite, by name.

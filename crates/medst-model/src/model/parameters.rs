@@ -75,7 +75,7 @@ pub enum Init {
 }
 
 impl Init {
-    /// * `stream`: tells the parameter apart from the model's others.
+    /// * `stream`: the random stream of this parameter, another for each of the model's parameters.
     fn tensor(self, shape: &[i64], options: (Kind, Device), deviation: f64, seed: Option<u64>, stream: u64) -> Tensor {
         match (self, seed) {
             (Init::Zeros, _) => Tensor::zeros(shape, options),
@@ -106,7 +106,7 @@ impl Init {
 /// Values that one generator draws.
 const CHUNK: usize = 1 << 16;
 
-/// erf(√2), the probability that a normal variable lies within two deviations.
+/// erf(√2), the probability that a normal variable is within two deviations.
 const ERF_SQRT_2: f32 = 0.954_499_7;
 
 /// The precision of statistics, importance and losses in a model that computes in `kind`: never less than float32.
@@ -149,7 +149,8 @@ impl Scope {
         let stream = self.registry.borrow().parameters.len() as u64;
         let options = (at_least_float(self.kind), self.device);
         let tensor = init.tensor(shape, options, self.deviation, self.seed, stream);
-        // Where the kinds agree this is the same tensor, and the layer's handle is that of whoever updates it.
+        // Where the kinds agree this is the same tensor, and the layer shares the one that the
+        // optimiser updates.
         let copied = self.kind != tensor.kind();
         let working = if copied { tensor.to_kind(self.kind) } else { tensor.shallow_clone() }.set_requires_grad(true);
         let entry = Parameter::new(self.full_name(name), tensor, working.shallow_clone());

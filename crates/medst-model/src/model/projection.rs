@@ -101,11 +101,11 @@ impl Projection {
         }
     }
 
-    /// `[rows, H]` to unit vectors `[rows, D]`, both float32 at least. Every row counts in the batch statistics, so rows that stand for nothing
-    /// must not be passed. Zero rows give zero rows.
+    /// `[rows, H]` to unit vectors `[rows, D]`, both float32 at least. Every row counts in the
+    /// batch statistics, so rows of padding must not be passed. Zero rows give zero rows.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
         let met = mode == Mode::Train && self.hidden.group.is_some();
-        // Where processes meet, one without rows comes as well.
+        // A collective needs every process, even one without rows.
         if x.size()[0] == 0 && !met {
             return Tensor::zeros([0, self.contract.weight.size()[0]], (self.contract.weight.kind(), x.device()));
         }

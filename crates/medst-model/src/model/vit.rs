@@ -68,11 +68,12 @@ impl ImageEncoder {
         }
     }
 
-    /// The encoder as a chain, from no state to those of [`ImageFeatures`]: embedding, blocks, final norm.
+    /// The encoder as a chain of stages, from nothing to the states of [`ImageFeatures`]:
+    /// embedding, blocks, final norm.
     ///
-    /// Between two stages stand `[B, 1+P, H]` frontal and `[L, P, H]` lateral tokens.
+    /// Stages pass each other `[B, 1+P, H]` frontal and `[L, P, H]` lateral tokens.
     ///
-    /// * `all_views`: the reference's way, every study has both views, absent ones masked.
+    /// * `all_views`: as in the reference, every study has both views, and absent ones are masked.
     pub fn stages<'a>(&'a self, input: ImageInput, all_views: bool) -> Vec<Stage<'a>> {
         let Entry { embed, keys, back } = self.entry(input, all_views);
         let block = |block: &'a Block| -> Stage<'a> {
@@ -195,13 +196,13 @@ impl ImageEncoder {
     }
 }
 
-/// The way into an encoder's blocks, and what is to be known behind them.
+/// Tokens before the first block, and what is needed to restore the order afterwards.
 struct Entry<'a> {
     /// Gives the tokens of both views.
     embed: Stage<'a>,
     /// As in [`Block::forward`].
     keys: Option<Tensor>,
-    /// Where each study lies behind the blocks; `None` where they keep their order.
+    /// Each study's row after the blocks; `None` where studies keep their order.
     back: Option<Vec<i64>>,
 }
 

@@ -25,7 +25,7 @@ pub struct TensorFile {
     pub tensors: BTreeMap<String, Tensor>,
     /// Text in the head of the file.
     pub metadata: HashMap<String, String>,
-    /// Names of tensors that stand beside the weights, such as an optimiser's; not read.
+    /// Names of tensors that are stored next to the weights, such as an optimiser's; not read.
     pub beside: Vec<String>,
 }
 
@@ -44,7 +44,7 @@ impl TensorFile {
     /// # Errors
     /// Names the file, and what about it is unreadable or damaged.
     ///
-    /// The name of a model that is part of the program ([`builtin`]) stands for its weights.
+    /// The name of a built-in model ([`builtin`]) gives its weights.
     pub fn read(path: &Path) -> Result<TensorFile> {
         if let Some(builtin) = builtin::named(path) {
             return builtin.tensors();
@@ -312,7 +312,8 @@ pub fn write_safetensors(
     let staged = whole::stage(path)?;
     safetensors::serialize_to_file(views, metadata, staged.path())
         .map_err(|error| unusable(path, format!("could not be written: {error}")))?;
-    // The crate renames a file of its own over the staged one, so permissions and syncing are for what is there now.
+    // The crate renames another file over the staged one, so permissions and syncing apply to the
+    // file that is there now.
     let permissions = staged.as_file().metadata().map_err(Error::io(path))?.permissions();
     let written = File::open(staged.path()).map_err(Error::io(path))?;
     written.set_permissions(permissions).and_then(|()| written.sync_all()).map_err(Error::io(path))?;
@@ -356,8 +357,9 @@ impl MedSt {
     /// Reads what [`MedSt::save`] wrote, one tensor at a time.
     ///
     /// # Errors
-    /// Missing, unknown and misshapen tensors are refused, each by name, and the model is as it was then. Values that are not finite
-    /// are refused by name too; the model is of no use then.
+    /// Missing, unknown and misshapen tensors are refused, each by name, and the model is
+    /// unchanged. Values that are not finite are also refused by name, but leave the model
+    /// unusable.
     pub fn load(&mut self, path: &Path) -> Result<()> {
         let file = match open(path)? {
             Opened::Pickled(length) => return self.load_tensors(&read_pickle(path, length)?),
@@ -387,8 +389,8 @@ impl MedSt {
         Ok(())
     }
 
-    /// Fills both encoders from a file of this program, and the lateral experts with copies of its frontal ones; everything else
-    /// stays as it is.
+    /// Fills both encoders from a file of this program, and the lateral experts with copies of its
+    /// frontal ones; everything else is unchanged.
     ///
     /// # Errors
     /// A file of the reference; missing and misshapen tensors, each by name.

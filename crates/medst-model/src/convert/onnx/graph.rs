@@ -115,7 +115,7 @@ impl<'a> Graph<'a> {
         })
     }
 
-    /// A tensor of the model, as it is.
+    /// A tensor of the model, unchanged.
     pub fn weight(&mut self, name: &str) -> String {
         let tensor = self.weights.get(name);
         self.tensor(name, &tensor)

@@ -1,8 +1,9 @@
 //! ONNX files: the few messages of `onnx.proto` that a graph needs, in protobuf's wire format.
 //!
-//! A message is a list of fields. A field is a number with a wire type, then a varint, four bytes, or a length and that many bytes. Field
-//! numbers below are those of `onnx.proto` (ONNX IR version 8). Weights are written from where they lie: a file of several hundred
-//! megabytes is never held twice.
+//! A message is a list of fields. A field is a number with a wire type, then a varint, four bytes,
+//! or a length and that many bytes. Field numbers below are those of `onnx.proto` (ONNX IR version
+//! 8). Weights are written directly from their tensors: a file of several hundred megabytes is
+//! never in memory twice.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -88,7 +89,7 @@ impl Element {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Axis {
     Fixed(i64),
-    /// Any, under a name: the same name stands for the same size.
+    /// Any size, under a name: axes of the same name have the same size.
     Any(&'static str),
 }
 

@@ -1,7 +1,7 @@
 //! The functions of NCCL and of CUDA's driver that collectives need, from the libraries of the machine, loaded at run time.
 //!
-//! Sources: `nccl.h` of NCCL 2 (documentation: *NCCL API*), `cuda.h` (*CUDA Driver API*); both keep these functions as they are within a
-//! major version.
+//! Sources: `nccl.h` of NCCL 2 (documentation: *NCCL API*), `cuda.h` (*CUDA Driver API*); both keep
+//! these functions unchanged within a major version.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::mem::transmute_copy;
@@ -144,7 +144,7 @@ impl Cuda {
         Err(Error::Distributed(format!("{what} failed: {text} ({code})")))
     }
 
-    /// The context that everybody in this process uses of a GPU.
+    /// The primary context of a GPU, which all code in this process shares.
     pub fn context(&self, device: usize) -> Result<Handle> {
         let (mut number, mut context) = (0, null_mut());
         // SAFETY: each writes one value.

@@ -1,16 +1,19 @@
-//! NCCL: collectives between GPUs. Launch, rendezvous and everything that lies in memory stay with MPI.
+//! NCCL: collectives between GPUs. Launch, rendezvous and all tensors in host memory stay with MPI.
 //!
-//! **Not run on a GPU so far.** What is tested: that it compiles, what a missing library says, and which calls are made in which order (against
-//! libraries that only write them down).
+//! **Not run on a GPU so far.** What is tested: that it compiles, the message for a missing
+//! library, and which calls are made in which order (against libraries that only write them down).
 //!
-//! Which stream: what `libtorch` computes with comes from its default stream, and so do the collectives that a step waits for ([`Nccl::sum`],
-//! [`Nccl::gather`], [`Nccl::broadcast`]): they take their place between kernels, and nobody waits on the processor. Gradients ([`Nccl::sum_beside`])
-//! go through a stream of their own beside the backward pass: it begins behind what was on the default stream, and the thread that called waits
-//! until it is done. NCCL wants the same order of calls on all processes; they are the same here as with MPI: while gradients are on their way
-//! the main thread makes none.
+//! Which stream: libtorch computes on its default stream, and the collectives that a step waits for
+//! ([`Nccl::sum`], [`Nccl::gather`], [`Nccl::broadcast`]) run on the same stream, in order with its
+//! kernels, so that the host does not wait. Gradients ([`Nccl::sum_beside`]) go through a separate
+//! stream in parallel with the backward pass: it starts after the work that was on the default
+//! stream, and the calling thread waits until it is done. NCCL needs the same order of calls on all
+//! processes; the order is that of calls with MPI: while gradients are being summed the main thread
+//! makes no calls.
 //!
-//! The library is the one that `libtorch` brings, found at run time as `libnccl.so.2`. (The crate `cudarc` was tried first: 0.19.10 looks for
-//! `libnccl.so` and names with CUDA's version, which neither PyTorch's wheels nor Debian's `libnccl2` have; and seventeen functions are few.)
+//! The library is the one that libtorch brings, found at run time as `libnccl.so.2`. (The crate
+//! `cudarc` was tried first: 0.19.10 looks for `libnccl.so` and names with CUDA's version, which
+//! neither PyTorch's wheels nor Debian's `libnccl2` have; and seventeen functions are few.)
 
 mod library;
 
@@ -29,12 +32,12 @@ use super::{Communicator, Group, Traffic, broadcast_bytes};
 use crate::Result;
 use crate::device::send_rows;
 
-/// Gradients that take longer have lost a process.
+/// A sum of gradients that takes longer means that a process is lost.
 const PATIENCE: Duration = Duration::from_secs(1800);
 
 /// All processes of the job, each with a GPU.
 pub struct Nccl {
-    /// For what lies in memory.
+    /// For tensors in host memory.
     mpi: Group,
     lane: Mutex<Lane>,
     counters: [AtomicU64; 6],
@@ -78,7 +81,7 @@ impl Nccl {
     }
 }
 
-/// A communicator of NCCL and the stream beside the default one.
+/// An NCCL communicator, and a stream separate from the default one.
 struct Lane {
     cuda: Cuda,
     nccl: Communication,
@@ -88,7 +91,8 @@ struct Lane {
     communicator: Handle,
 }
 
-// SAFETY: handles are names that the libraries give their objects, valid in any thread; `Nccl`'s mutex lets one thread use them at a time.
+// SAFETY: handles identify objects of the libraries and are valid in any thread; `Nccl`'s mutex
+// lets one thread use them at a time.
 unsafe impl Send for Lane {}
 
 impl Lane {
@@ -100,7 +104,7 @@ impl Lane {
         Ok(Lane { cuda, nccl, context, stream, event, communicator })
     }
 
-    /// Makes the GPU that of the calling thread.
+    /// Makes the GPU current for the calling thread.
     fn enter(&self) -> Result<()> {
         self.cuda.enter(self.context)
     }
@@ -110,7 +114,8 @@ impl Lane {
         self.nccl.sum(data, count, number, self.communicator, DEFAULT_STREAM)
     }
 
-    /// Sums in place beside the default stream, behind what is on it now; returns when it is done.
+    /// Sums in place on the separate stream, after the work that is now on the default stream;
+    /// returns when the sum is done.
     fn sum_beside(&self, data: *mut c_void, count: usize, number: Number) -> Result<()> {
         self.cuda.follow(self.stream, DEFAULT_STREAM, self.event)?;
         self.nccl.sum(data, count, number, self.communicator, self.stream)?;
@@ -184,7 +189,8 @@ impl Communicator for Nccl {
         self.call([0, 1], bytes(tensor), |lane| lane.sum_beside(tensor.data_ptr(), tensor.numel(), number(tensor)));
     }
 
-    /// Everybody gives as many rows as who has most; what is not there is left out afterwards.
+    /// Every process passes as many rows as the process with the most; the padding is removed
+    /// afterwards.
     fn gather(&self, own: &Tensor, counts: &[i64]) -> Tensor {
         if own.device() == Device::Cpu {
             return self.mpi.gather(own, counts);
