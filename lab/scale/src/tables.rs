@@ -6,11 +6,11 @@ use std::path::Path;
 use medst::config::Config;
 use medst::model::config::Precision;
 
-use crate::forecast::{self, Step, Studies};
-use crate::volume;
 use crate::draw::{self, Axis, COLOURS, Column, Line};
+use crate::forecast::{self, Step, Studies};
 use crate::here::{self, Measured};
 use crate::machines::{self, Cluster};
+use crate::volume;
 
 const GPUS: [u64; 10] = [8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096];
 

@@ -14,8 +14,8 @@
 //! All but the first and the last are there once for each batch of an accumulated step. The bytes are those of the tensors; what
 //! a network moves depends on the algorithm ([`forecast`](crate::forecast)).
 
-use medst::distributed::Traffic;
 use medst::config::Config;
+use medst::distributed::Traffic;
 use medst::model::config::ModelConfig;
 use medst::model::parameters::at_least_float;
 use medst::train::log::Parts;
@@ -154,9 +154,9 @@ pub fn end() -> Traffic {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use medst::train::reduce::Part;
     use medst::model::MedSt;
     use medst::model::config::Lateral;
+    use medst::train::reduce::Part;
     use tch::{Device, Kind};
 
     #[test]
