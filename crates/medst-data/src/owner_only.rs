@@ -1,7 +1,7 @@
 //! Folders of patient data belong to their owner: others can neither list nor enter them.
 //!
 //! Permissions are only ever taken away, never added, so that a stricter umask stays in force.
-//! Whoever wants to share a corpus with a group says so with `chmod`.
+//! Sharing a corpus with a group takes a deliberate `chmod`.
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};

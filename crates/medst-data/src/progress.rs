@@ -10,7 +10,7 @@ pub trait Progress: Sync {
     fn advance(&self, count: u64);
     /// The phase is over.
     fn end(&self) {}
-    /// How the phase stands, in a few words that replace the last ones.
+    /// The state of the phase, in a few words that replace the last ones.
     fn status(&self, _words: &str) {}
     /// A line worth showing, such as the state of a training run.
     fn note(&self, _line: &str) {}

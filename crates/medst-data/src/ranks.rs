@@ -1,4 +1,4 @@
-//! Several processes at one job, as far as data is concerned: who of them does what, and what they tell each other.
+//! Several processes at one job, as far as data is concerned: which of them does what, and what they exchange.
 
 use std::ops::Range;
 use std::sync::mpsc;
@@ -10,7 +10,7 @@ pub trait Ranks: Sync {
     fn rank(&self) -> usize;
     /// How many processes there are.
     fn size(&self) -> usize;
-    /// What every process gives, by rank. Nobody returns before all have come here.
+    /// Gathers bytes from every process, in rank order. Blocks until all processes have called.
     fn gather_bytes(&self, own: &[u8]) -> Vec<Vec<u8>>;
 
     /// Whether this is the process that writes and speaks for all.
@@ -40,7 +40,7 @@ impl Ranks for Alone {
 /// How often processes that wait hear that the one they wait for is still there: one that is silent for longer is taken for lost.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(60);
 
-/// Does long work on the process that leads, and meanwhile tells the others, who [`wait`], that it goes on.
+/// Does long work on the process that leads, and meanwhile signals to the others, which [`wait`], that it goes on.
 pub fn lead<T: Send>(ranks: &dyn Ranks, work: impl FnOnce() -> T + Send) -> T {
     if ranks.size() == 1 {
         return work();

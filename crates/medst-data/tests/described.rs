@@ -64,7 +64,7 @@ fn note<'a>(summary: &'a Summary, words: &str) -> Option<&'a u64> {
     summary.warnings.iter().find(|(note, _)| note.contains(words)).map(|(_, count)| count)
 }
 
-/// The studies of the same cohort as the table tells them, for comparison.
+/// The studies of the same cohort as read from its table, for comparison.
 fn table() -> Corpus {
     import(&Source::Table(at("table/studies.csv"))).1
 }
@@ -156,7 +156,7 @@ fn padchest_gr_grounds_sentences_and_pairs_studies() {
     assert_eq!(words, BTreeSet::from(["", "improving", "stable", "worsening"]));
     let ids: BTreeSet<&str> = corpus.studies().iter().map(|study| study.study.0.as_str()).collect();
     assert!(pairs.rows.iter().all(|row| ids.contains(row[0].as_str()) && ids.contains(row[1].as_str())));
-    // Prior studies that are no study of their own are there, without labels.
+    // Prior studies that are not listed themselves are included, without labels.
     assert!(corpus.studies().iter().any(|study| !study.labels.contains_key("pneumonia")));
     assert!(corpus.studies().iter().filter(|study| study.report.is_some()).count() > 20, "{summary}");
     let in_sequences: usize = corpus.sequences().iter().map(|sequence| sequence.studies.len()).sum();

@@ -113,7 +113,7 @@ pub fn with_history(text: String, courses: &[Course], visit: usize, random: &mut
     text.replacen("\n IMPRESSION:", &format!(" {said}\n IMPRESSION:"), 1)
 }
 
-/// Sentences about nothing in particular, and the finding beside which each would be wrong.
+/// Sentences about nothing in particular, each with the finding that would make it wrong.
 const FILLERS: &[(&str, Option<Finding>)] = &[
     ("The cardiomediastinal silhouette is within expected limits for technique.", Some(Finding::Cardiomegaly)),
     ("Osseous structures are intact.", None),

@@ -1,8 +1,9 @@
 //! What an interrupted preparation left, so that the next one goes on from there, with any number of processes.
 //!
-//! Pictures are decoded in *stretches*: pictures one behind the other in the order of the plan, by one process. A stretch has files of its own
-//! (`part-FIRST-NNNNN.npy`, like shards) and a journal of its own (`journal-FIRST.jsonl`), each line of which speaks of one block of pictures that
-//! are safely on the disk. `journal.jsonl` identifies the preparation.
+//! Pictures are decoded in *stretches*: consecutive pictures in the order of the plan, decoded by
+//! one process. A stretch has its own files (`part-FIRST-NNNNN.npy`, like shards) and its own
+//! journal (`journal-FIRST.jsonl`), each line of which describes one block of pictures that are
+//! safely on the disk. `journal.jsonl` identifies the preparation.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};

@@ -242,8 +242,8 @@ impl Corpus {
         Ok(self.path.join(name))
     }
 
-    /// A table that a source carries beside its studies, such as the pairs of MS-CXR-T; `None` where the corpus has none of
-    /// that name.
+    /// A table that a source adds to its studies, such as the pairs of MS-CXR-T; `None` where the
+    /// corpus has none of that name.
     ///
     /// # Errors
     /// A table that cannot be read.

@@ -82,7 +82,7 @@ pub(super) fn send(
     Ok(())
 }
 
-/// What all processes know of a preparation.
+/// What every process knows about a preparation.
 #[derive(Debug, PartialEq)]
 pub(super) struct Work {
     pub identity: String,
@@ -120,7 +120,8 @@ pub(super) fn known(staging: &Staging, identity: &str, images: usize, progress: 
     Ok(Vec::new())
 }
 
-/// What a process tells the others once it has decoded its share: its outcomes, how far its stretches go, whether it was stopped.
+/// What a process sends to the others once it has decoded its share: its outcomes, how far its
+/// stretches go, whether it was stopped.
 type Told = (Vec<Stretch>, Vec<Extent>, bool);
 
 /// Decodes and joins this process' share; returns what all processes have decoded now, and the records of all shards.

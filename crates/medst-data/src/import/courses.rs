@@ -25,7 +25,7 @@ pub fn parse(word: &str) -> Option<&'static str> {
     })
 }
 
-/// Courses as a source tells them.
+/// The courses that a source gives.
 #[derive(Debug, Default)]
 pub struct Courses {
     /// Ids of studies, previous first, in the order of the source.

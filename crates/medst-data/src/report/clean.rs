@@ -56,14 +56,14 @@ static MARKUP: LazyLock<Regex> = LazyLock::new(|| {
 
 static POINT: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[0-9]+\.").expect("a valid expression"));
 
-/// Reports with fewer tokens say nothing that a model could learn.
+/// Reports with fewer tokens contain nothing that a model could learn.
 const FEWEST_TOKENS: usize = 3;
 
 /// Why a report gives no text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rejection {
     Empty,
-    /// There are sections, but none says what was seen.
+    /// The report has sections, but none with what was seen.
     NoReading,
     TooShort,
 }
@@ -80,11 +80,11 @@ impl fmt::Display for Rejection {
 
 /// The text a model reads of a report: the cleaned impression and findings.
 ///
-/// Where there is neither, the paragraph behind the first of the last section is taken, and the
-/// whole text where there is no header at all, so that plain notes of a table are usable. A report
-/// with headers never falls back to its whole text: its indication says what was asked, not what
-/// was seen. A per-study exception of MIMIC-CXR wins over all, also where it says that the study
-/// has no reading.
+/// Where there is neither, the last section after its first paragraph is taken, and the whole text
+/// where it has no header at all, so that plain notes of a table are usable. A report with headers
+/// never falls back to its whole text: its indication holds what was asked, not what was found. A
+/// per-study exception of MIMIC-CXR overrides all of this, even where it marks the study as one
+/// without a reading.
 ///
 /// # Errors
 /// Why nothing is left; meant to be counted.
@@ -186,8 +186,8 @@ pub fn words(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Whether what is at `at` is the point or comma of a number: digits on both sides, or behind a
-/// point that begins a number.
+/// Whether the character at `at` is the point or comma of a number: digits on both sides, or after
+/// a point that begins a number.
 fn is_point(text: &str, at: usize) -> bool {
     let bytes = text.as_bytes();
     let digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);

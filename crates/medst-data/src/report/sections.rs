@@ -36,7 +36,7 @@ const BLANK_LINE: &str = "\n \n";
 pub struct Section {
     /// Normalised, lower case: `impression`, `findings`, `comparison`, `indication`, …
     pub name: String,
-    /// The text after the header, as it stands.
+    /// The text after the header, unchanged.
     pub text: String,
 }
 

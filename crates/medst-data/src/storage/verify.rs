@@ -40,7 +40,7 @@ pub fn faults(address: &Address, progress: &dyn Progress) -> Result<(usize, Vec<
     let mut faults: Vec<Fault> =
         message.into_iter().map(|text| Fault { path: path(manifest::FILE), message: text.into() }).collect();
     let own = usize::from(recorded.is_some() || !faults.is_empty());
-    // A manifest that is not to be trusted says nothing of the others.
+    // A manifest that cannot be trusted does not describe the other files.
     let Some(manifest) = parsed.ok().filter(|_| faults.is_empty()) else { return Ok((own, faults)) };
 
     let fault = |(name, record): (&String, &FileRecord)| -> Option<Result<Fault>> {

@@ -19,7 +19,7 @@ pub fn study(patient: &Patient, visit: usize) -> String {
     eight_digits(5, u64::from(patient.number) * 8 + visit as u64, 7_304_951)
 }
 
-/// Bytes that nobody else has.
+/// Bytes that are unique to a patient, visit and kind.
 fn digest(patient: &Patient, visit: usize, kind: &str) -> [u8; 32] {
     Sha256::digest(format!("{} {} {visit} {kind}", patient.seed(), patient.number)).into()
 }

@@ -8,7 +8,7 @@ use super::Stop;
 /// Bits that are looked up at once.
 const LOOK: u32 = 11;
 
-/// Where the `n`th coefficient of a block stands, row by row.
+/// The row-major position of the `n`th coefficient of a block.
 pub const ZIGZAG: [u8; 64] = [
     0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14, 21,
     28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54,
@@ -18,7 +18,7 @@ pub const ZIGZAG: [u8; 64] = [
 const INVALID: Stop = Stop::Refused("damaged JPEG: an invalid code");
 const MISSING: Stop = Stop::Refused("truncated JPEG: entropy-coded data are missing");
 
-/// What a code stands for.
+/// What a code means.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// The number of bits of a difference.
@@ -119,7 +119,7 @@ pub struct Bits<'a> {
     buffer: u64,
     /// Bits in the buffer.
     count: u32,
-    /// Of these, zeros that stand for data behind a marker or the end.
+    /// Zeros among these bits that replace data after a marker or the end.
     padding: u32,
 }
 

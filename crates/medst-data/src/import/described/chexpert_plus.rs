@@ -1,5 +1,5 @@
-//! What CheXpert Plus has beside its table: labels as JSON lines, and an order of studies that its own reports
-//! contradict, which is counted.
+//! What CheXpert Plus has in addition to its table: labels as JSON lines, and an order of studies
+//! that its reports contradict; the contradictions are counted.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -1,5 +1,5 @@
-//! Images of MIMIC-CXR that a benchmark names by their DICOM ids. Each becomes a study of its own, whose id is the DICOM
-//! id.
+//! Images of MIMIC-CXR that a benchmark names by their DICOM ids. Each becomes a separate study,
+//! whose id is the DICOM id.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -32,7 +32,7 @@ impl<'a> Named<'a> {
     /// Looks the ids up; returns the list of images that was read, too.
     ///
     /// # Errors
-    /// A folder that is no MIMIC-CXR, a list that cannot be understood.
+    /// A folder that is not MIMIC-CXR, or a list that cannot be understood.
     pub fn find(
         images: &'a MimicCxr,
         ids: impl Iterator<Item = String>,
