@@ -37,7 +37,8 @@ impl Ranks for Alone {
     }
 }
 
-/// How often processes that wait hear that the one they wait for is still there: one that is silent for longer is taken for lost.
+/// How often waiting processes hear from the one that they wait for: a process that is silent for
+/// longer is taken for lost.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(60);
 
 /// Does long work on the process that leads, and meanwhile signals to the others, which [`wait`], that it goes on.
@@ -59,7 +60,8 @@ pub fn lead<T: Send>(ranks: &dyn Ranks, work: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-/// Waits until the process that leads has done what [`lead`] does, and tells all what came of it: these bytes, which are not empty.
+/// Waits until the process that leads has done the work of [`lead`] and has sent its result to all:
+/// these bytes, which are not empty.
 pub fn wait(ranks: &dyn Ranks) -> Vec<u8> {
     loop {
         let said = ranks.gather_bytes(&[]).swap_remove(0);

@@ -103,7 +103,7 @@ fn chexpert_plus_tells_the_same_studies_as_the_table() {
     assert!(
         corpus.studies().iter().all(|study| study.labels.contains_key("age") && !study.labels.contains_key("report"))
     );
-    // Two studies of every fourth patient are in the wrong order, as their reports tell.
+    // Two studies of every fourth patient are in the wrong order, as their reports show.
     let visits = |subject: &str| corpus.studies().iter().filter(|study| study.subject.0 == subject).count();
     let subjects: BTreeSet<&str> = corpus.studies().iter().map(|study| study.subject.0.as_str()).collect();
     let inverted = subjects.iter().filter(|subject| {
@@ -255,7 +255,7 @@ fn imagenome_tells_courses_and_leaves_a_benchmark_out() {
     let named = |name: &str| pairs.columns.iter().any(|column| column == name);
     assert!(named("edema") && !named("pulmonary_edema_hazy_opacity"), "{:?}", pairs.columns);
     assert_eq!(pairs.rows.len(), corpus.sequences().len());
-    // MS-CXR-T speaks of the same pairs.
+    // MS-CXR-T describes the same pairs.
     let benchmark = at("ms-cxr-t/MS_CXR_T_temporal_image_classification_v1.0.0.csv");
     let text = fs::read_to_string(&benchmark).unwrap();
     let mut compared = 0;

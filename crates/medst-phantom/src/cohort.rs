@@ -33,7 +33,7 @@ pub struct Visit {
     pub day: u32,
     pub has_lateral: bool,
     pub report: String,
-    /// Present findings that the report tells.
+    /// Present findings that the report mentions.
     pub mentioned: Vec<Finding>,
 }
 

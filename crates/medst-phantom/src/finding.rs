@@ -151,7 +151,7 @@ impl Present {
         }
     }
 
-    /// Where in its zone it is: a shift in centimetres, of the patient's own.
+    /// Where in its zone it is: a shift in centimetres, specific to the patient.
     fn shift(&self, n: f32) -> f32 {
         self.noise.at(7.3 * n + 0.37, 3.1 * n + 0.71) * 2.2
     }

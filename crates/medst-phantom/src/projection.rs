@@ -75,7 +75,7 @@ fn with_findings(
         if visible(present) {
             draw(present, &mut share);
             share.blur(1);
-            // The anatomy has drawn an enlarged heart already; its share is only told.
+            // The anatomy has drawn an enlarged heart already; its share is only recorded.
             if present.finding != Finding::Cardiomegaly {
                 share.values.iter_mut().for_each(|value| *value *= present.contrast);
                 canvas.add_canvas(&share);

@@ -1,5 +1,6 @@
-//! Reports: what a radiologist might dictate of a visit, from a grammar with negations, hedges, comparisons, findings left
-//! unsaid, and sentences about nothing in particular. What is said agrees with the picture.
+//! Reports: what a radiologist might dictate about a visit, from a grammar with negations, hedges,
+//! comparisons, unmentioned findings, and sentences about nothing in particular. The statements
+//! agree with the picture.
 
 use rand::Rng;
 use rand::seq::{IndexedRandom, SliceRandom};
@@ -36,7 +37,7 @@ pub fn write(
     for observation in observations {
         let present = &observation.present;
         let seen = present.visible_on_frontal() || (has_lateral && present.visible_on_lateral());
-        // Slight findings are missed now and then; one that no view shows is never told.
+        // Slight findings are missed now and then; one that no view shows is never mentioned.
         if !seen || (present.severity < 0.3 && random.random_bool(0.15)) {
             continue;
         }

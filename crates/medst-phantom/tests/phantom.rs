@@ -95,7 +95,7 @@ fn a_full_disk_is_noticed() {
     assert!(error.contains("/dev/full"), "{error}");
 }
 
-/// Words by which a sentence speaks of a finding.
+/// Words by which a sentence mentions a finding.
 fn speaks_of(finding: Finding) -> &'static [&'static str] {
     match finding {
         Finding::Consolidation => &["consolidation"],

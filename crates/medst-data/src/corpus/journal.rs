@@ -90,7 +90,7 @@ impl Lines {
         Ok(Lines { path, file })
     }
 
-    /// Notes a block. Its pictures must be on the disk: the journal never runs ahead of what it speaks of.
+    /// Notes a block. Its pictures must be on the disk: the journal never runs ahead of them.
     pub fn add(&mut self, failures: Vec<Option<String>>, notes: BTreeMap<String, u64>) -> Result<()> {
         let line = json::text(&Block { failures, notes }) + "\n";
         self.file.write_all(line.as_bytes()).map_err(Error::io(&self.path))
@@ -106,7 +106,7 @@ pub enum Found {
     These(Vec<Stretch>),
 }
 
-/// Reads the journals, and mends those that end in the middle of a line: what that spoke of is decoded again.
+/// Reads the journals, and repairs those that end in the middle of a line: the block of that line is decoded again.
 ///
 /// * `images`: pictures of the whole plan.
 pub fn read(folder: &Path, identity: &str, images: usize) -> Result<Found> {

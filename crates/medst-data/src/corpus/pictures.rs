@@ -180,7 +180,7 @@ impl Meetings<'_> {
         due
     }
 
-    /// Tells whether any process was stopped, which ends the meetings.
+    /// Returns whether any process was stopped, which ends the meetings.
     fn meet(&mut self, stopped: bool) -> bool {
         let any = self.ranks.gather_bytes(&[u8::from(stopped)]).iter().any(|said| said == &[1]);
         self.left = if any { 0 } else { self.left - 1 };

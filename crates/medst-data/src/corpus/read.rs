@@ -281,7 +281,7 @@ impl Corpus {
         done
     }
 
-    /// Tells corpora apart: changes with any picture, study or sequence.
+    /// Identifies the corpus: changes with any picture, study or sequence.
     pub fn fingerprint(&self) -> String {
         let mut text = String::new();
         for (name, record) in self.manifest.files.iter().filter(|(name, _)| name.as_str() != "skipped.csv") {

@@ -1,4 +1,5 @@
-//! What several processes do of a preparation, and what they tell each other: decoding pictures, making shards of them, sending these to object storage.
+//! The share of several processes in a preparation, and what they exchange: decoding pictures,
+//! making shards of them, sending these to object storage.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -31,7 +32,7 @@ use crate::{Error, Result, json};
 /// Decodes and writes a share of what the process that leads has planned.
 ///
 /// # Errors
-/// As [`super::write::write`]; and where the working folder is not the one that the other processes see.
+/// As [`super::write::write`]; also where this process does not see the working folder of the other processes.
 pub fn help(out: &Path, options: &PrepareOptions, ranks: &dyn Ranks, progress: &dyn Progress) -> Result<()> {
     let work = Work::of_bytes(&ranks::wait(ranks))?;
     let folder = staging::folder(out)?;

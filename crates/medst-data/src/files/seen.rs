@@ -34,7 +34,7 @@ pub fn sha256_unless_seen(path: &Path, sha256: &str) -> Result<String> {
     let found = sha256_of_file(path)?;
     let after = std::fs::metadata(path).map_err(Error::io(path))?;
     if found == sha256 && self::stamp(&after, sha256) == stamp && is_settled(&after) {
-        // A note that is cut short is none.
+        // A note that is cut short matches no stamp.
         let _ = note.rewind().and_then(|()| note.set_len(0)).and_then(|()| note.write_all(stamp.as_bytes()));
     }
     Ok(found)

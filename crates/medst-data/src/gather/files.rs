@@ -164,7 +164,7 @@ fn kind(path: &Path) -> std::io::Result<Kind> {
 /// Whether an image is a frontal view: by its header, else as declared.
 ///
 /// # Errors
-/// A header that says another view than was declared, or one that is neither frontal nor lateral.
+/// A header that states another view than was declared, or one that is neither frontal nor lateral.
 pub(super) fn is_frontal(header: Option<&Header>, view: DeclaredView) -> Result<bool, String> {
     let told = header.and_then(|header| header.view);
     let other = header.is_some_and(|header| header.view.is_none() && header.view_source != ViewSource::Unknown);

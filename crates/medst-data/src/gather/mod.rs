@@ -71,15 +71,15 @@ pub struct Gathered {
     pub corpus: Option<Corpus>,
 }
 
-/// How images whose file does not tell their view are taken.
+/// The view to assume for images whose file does not state it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeclaredView {
-    /// As the file says; frontal where it does not.
+    /// The view that the file states; frontal where it states none.
     #[default]
     Auto,
-    /// All are frontal; one whose file says otherwise is left out.
+    /// All are frontal; an image whose file states another view is left out.
     Frontal,
-    /// All are lateral; one whose file says otherwise is left out.
+    /// All are lateral; an image whose file states another view is left out.
     Lateral,
 }
 
@@ -93,7 +93,7 @@ impl fmt::Display for Picture {
 }
 
 impl FoundStudy {
-    /// A study of which nothing but the name is known.
+    /// A study with nothing but its name.
     pub fn new(id: String) -> FoundStudy {
         FoundStudy {
             id,

@@ -27,7 +27,7 @@ use std::sync::OnceLock;
 use crate::progress::{Progress, Silent};
 use crate::{Error, Result};
 
-/// Files of weights, of which a folder is read for one.
+/// Names of weight files; one of them is read from a folder.
 pub const WEIGHTS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
 
 /// A model on a hub.
@@ -137,7 +137,7 @@ pub fn local_weights(path: &Path) -> Result<Cow<'_, Path>> {
     }
 }
 
-/// What a file in the cache is called where its model is meant: `hf://OWNER/NAME@COMMIT`. `None` of any other path.
+/// The model that a file in the cache belongs to, as `hf://OWNER/NAME@COMMIT`. `None` for any other path.
 pub fn named(path: &Path) -> Option<String> {
     let parts: Vec<&str> = path.iter().filter_map(|part| part.to_str()).collect();
     parts.windows(3).rev().find_map(|part| {

@@ -202,7 +202,7 @@ impl<'a> Client<'a> {
         })
     }
 
-    /// Adds to `out` what it lacks of a file; goes on where a connection broke.
+    /// Appends to `out` what it lacks of a file; continues where a connection broke.
     ///
     /// # Errors
     /// Names the cause of the failure; `out` keeps what arrived before it.

@@ -3,7 +3,7 @@
 //! Images of one subject and one study are one visit. The first frontal image is its frontal view,
 //! further ones are alternatives, the first lateral image is its lateral view. Importers add
 //! images, reports and labels; [`Assembly::finish`] then decides what needs all of them: who is
-//! kept out, which part each subject belongs to, and which rows speak of one patient or one file
+//! kept out, which part each subject belongs to, and which rows refer to one patient or one file
 //! under two names.
 
 use std::collections::{BTreeMap, HashMap, HashSet};

@@ -18,7 +18,7 @@ use crate::progress::Progress;
 use crate::study::{StudyId, SubjectId, View};
 use crate::{Error, Result, input};
 
-/// A longer report file is none; the longest of the collection has 20 kB.
+/// A longer file is not taken for a report; the longest of the collection has 20 kB.
 const LONGEST: u64 = 4 << 20;
 
 /// Where the collection is.

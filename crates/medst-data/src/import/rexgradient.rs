@@ -88,8 +88,7 @@ pub fn plan(source: &Rexgradient, options: &PrepareOptions) -> Result<Planned> {
     Ok(Planned { plan: assembly.finish(options)?, files: files.into_iter().map(|(path, _)| path).collect() })
 }
 
-/// Visits the studies of a nested object one at a time, because the file has hundreds of
-/// megabytes.
+/// Visits the studies of a nested object one by one, because the file has hundreds of megabytes.
 fn each_study(path: &Path, visit: impl FnMut(String, Value) -> Result<()>) -> Result<()> {
     struct Each<F> {
         visit: F,

@@ -30,12 +30,12 @@ use crate::import::rows::meaning;
 enum Kind {
     Impression,
     Findings,
-    /// Under the name of the examination (`PORTABLE CHEST:`): findings where there are none of that
+    /// Under the name of the examination (`PORTABLE CHEST:`): findings where no section has that
     /// name.
     Examination,
     /// A part of the findings, whose name belongs to the text.
     Organ,
-    /// What was asked, compared, done, or said to whom.
+    /// What was asked, compared, done or communicated.
     Other,
 }
 
@@ -106,7 +106,7 @@ const ORGANS: &str = "lung, lungs, lungs and pleura, lungs and airways, lungs/pl
     structures, skeleton, musculoskeletal, soft tissues, chest wall, diaphragm, abdomen, upper abdomen, tubes, \
     lines, lines and tubes, tubes and lines, lines/tubes, tubes/lines, devices, support devices, hardware, right \
     lung, left lung";
-/// What words of names that are not read begin with: of what was asked or done.
+/// How words begin in names of sections that are not read: about what was asked or done.
 const ASKED: &str = "clinical, indication, reason, history, question, request, technique, comparison, recommend, \
     approved, verified, reviewed, phone, date, time, copy, fax";
 /// Likewise for words about people, in any case.

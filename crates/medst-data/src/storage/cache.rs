@@ -30,7 +30,7 @@ use crate::{Error, Result, owner_only, warning};
 const LIMIT_GIB: f64 = 100.0;
 /// Attempts of a request, with pauses that grow to ten seconds.
 const RETRIES: usize = 8;
-/// Attempts to learn whether a corpus of which the cache has a copy has changed.
+/// Attempts to learn whether a corpus has changed, where the cache has a copy.
 const RETRIES_AT_HAND: usize = 2;
 
 /// A corpus in object storage, with what the cache holds of it.

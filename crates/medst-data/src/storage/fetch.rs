@@ -1,5 +1,6 @@
-//! Shards that arrive in the background, so that a job begins with its first pictures and not with all of them: a picture whose shard is not here
-//! is read by itself, and its shard is read next. Shards are checked as a whole when they have arrived; single pictures cannot be, so a
+//! Shards that arrive in the background, so that a job begins with its first pictures and not with
+//! all of them: a picture whose shard has not arrived is read separately, and its shard is read
+//! next. Shards are checked as a whole when they have arrived; single pictures cannot be, so a
 //! damaged shard ends the job a little later.
 
 use std::collections::VecDeque;

@@ -16,8 +16,9 @@ const RETRIES: usize = 8;
 
 /// Reads every object of a corpus from the storage, not from the cache of this machine.
 ///
-/// Returns the number of objects with a checksum, and what is wrong with them. The manifest's own checksum is the one that `medst prepare`
-/// gave the object as metadata; a manifest that another program copied there has none.
+/// Returns the number of objects with a checksum, and what is wrong with them. The checksum of the
+/// manifest is the one that `medst prepare` gave the object as metadata; a manifest that another
+/// program copied there has none.
 ///
 /// # Errors
 /// No corpus there, a storage that cannot be reached, a stop request.

@@ -1,4 +1,4 @@
-//! The ids of archives: functions of seed and numbers, so that layouts of one cohort speak of the same patients.
+//! The ids of archives: functions of seed and numbers, so that the layouts of one cohort name the same patients.
 
 use sha2::{Digest, Sha256};
 
@@ -38,7 +38,7 @@ pub fn uuid(patient: &Patient, visit: usize) -> String {
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
-/// A number below `below` for decisions that need no stream of their own.
+/// A number below `below` for decisions that need no separate random stream.
 pub fn lot(patient: &Patient, visit: usize, kind: &str, below: u32) -> u32 {
     let [a, b, c, d, ..] = digest(patient, visit, kind);
     u32::from_be_bytes([a, b, c, d]) % below

@@ -78,7 +78,7 @@ pub fn header_of(bytes: &[u8]) -> Result<Header, String> {
     read(bytes, bytes.len()).map_err(Stop::reason)
 }
 
-/// * `length`: bytes of the whole file, of which `bytes` may be the beginning only.
+/// * `length`: bytes of the whole file, of which `bytes` may be only the beginning.
 fn read(bytes: &[u8], length: usize) -> Result<Header, Stop> {
     // The same elements that decoding sees, so that a size that passes here is the one that is decoded.
     let until = |tag| tag == tags::PIXEL_DATA;

@@ -1,5 +1,5 @@
-//! Attributes that few radiographs have and [`Wrap`] does not write: look-up tables, colour models, several frames, views told
-//! by other attributes than ViewPosition.
+//! Attributes that few radiographs have and [`Wrap`] does not write: look-up tables, colour models,
+//! several frames, views in attributes other than ViewPosition.
 
 use std::path::PathBuf;
 

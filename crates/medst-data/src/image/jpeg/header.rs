@@ -164,7 +164,7 @@ fn scan(
 ) -> Result<Header, Stop> {
     let count = frame.components.len();
     if segment.len() != 4 + 2 * count || usize::from(segment[0]) != count {
-        return Err(Stop::NotServed); // components in scans of their own
+        return Err(Stop::NotServed); // components in separate scans
     }
     if segment[1 + 2 * count..] != [0, 63, 0] {
         return Err(MALFORMED);

@@ -44,7 +44,7 @@ const WITH_VALUE: u32 = 1 << 5;
 impl CodeTable {
     /// * `counts`: number of codes of 1 to 16 bits.
     ///
-    /// `None` where no prefix code has these lengths, or a symbol is none of the kind's.
+    /// `None` where no prefix code has these lengths, or a symbol is not valid for the kind.
     pub fn new(counts: &[u8; 16], symbols: &[u8], kind: Kind) -> Option<CodeTable> {
         let possible = |&symbol: &u8| if kind == Kind::Dc { symbol <= 11 } else { symbol & 15 <= 10 };
         if !symbols.iter().all(possible) {
@@ -187,15 +187,15 @@ impl<'a> Bits<'a> {
     /// Bits of a value.
     #[inline(always)]
     fn take(&mut self, count: u32) -> u32 {
-        // Two shifts, for none of `count` = 0 … 16 is a shift by 64.
+        // Two shifts, so that `count` = 0 does not shift by 64.
         let value = (self.buffer >> 1 >> (63 - count)) as u32;
         self.drop(count);
         value
     }
 
-    /// Data that were used are data that were there.
+    /// Fails where more data were used than the file has.
     ///
-    /// Must be called before more zeros than the counter holds can be used: once a unit.
+    /// Must be called before more zeros than the counter holds can be used: once per unit.
     #[inline(always)]
     pub fn check(&mut self) -> Result<(), Stop> {
         if self.padding > self.count {
@@ -204,7 +204,7 @@ impl<'a> Bits<'a> {
         Ok(())
     }
 
-    /// Goes on behind restart marker `number`.
+    /// Continues after restart marker `number`.
     pub fn restart(&mut self, number: u8) -> Result<(), Stop> {
         const NO_RESTART: Stop = Stop::Refused("damaged JPEG: a restart marker is missing");
         let at = self.end().map_err(|stop| if matches!(stop, Stop::NotServed) { NO_RESTART } else { stop })?;

@@ -62,8 +62,8 @@ impl Stop {
 /// Decodes a JPEG file into a `side`×`side` square, as `decode` and `to_square` do one after the
 /// other.
 ///
-/// `None` when this path does not serve the file, or cannot read it: what is damaged is for the
-/// full decoder to say, so that both ways refuse the same files for the same reasons.
+/// `None` when this path does not serve the file, or cannot read it: the full decoder reports what
+/// is damaged, so that both ways refuse the same files for the same reasons.
 pub fn to_square(bytes: &[u8], side: usize) -> Option<Vec<u8>> {
     square(bytes, side).ok()
 }

@@ -29,7 +29,7 @@ pub fn read(bytes: &[u8], wanted: usize) -> Result<Frame, Stop> {
     markers.frame.ok_or(MALFORMED)
 }
 
-/// What the markers so far have said.
+/// What the markers so far have defined.
 #[derive(Default)]
 struct Markers {
     codes: [[Option<CodeTable>; 4]; 2],
@@ -155,7 +155,7 @@ impl Markers {
 /// Width and height that a JPEG file of any kind declares.
 ///
 /// # Errors
-/// What is out of place in front of the frame, or that there is none.
+/// What is out of place before the frame, or that the frame is missing.
 pub fn size(bytes: &[u8]) -> Result<[usize; 2], Stop> {
     let mut at = 2;
     loop {

@@ -189,7 +189,7 @@ pub static MS_CXR: Description = Description {
     subject: "{subject_id}",
     study: "{dicom_id}",
     endings: &["jpg", "dcm"],
-    // All are frontal; AP or PA is not told.
+    // All are frontal; AP or PA is not given.
     views: &[(&[], View::Ap)],
     split: Some((
         "split",
@@ -207,8 +207,8 @@ pub static MS_CXR: Description = Description {
     ..PLAIN
 };
 
-/// NIH ChestX-ray14. Every image is a study; `Follow-up #` orders those of a patient. Pictures and boxes are of the
-/// published 1024×1024 pixels, not of the original size that the table tells.
+/// NIH ChestX-ray14. Every image is a study; `Follow-up #` orders those of a patient. Pictures and
+/// boxes are of the published 1024×1024 pixels, not of the original size that the table gives.
 pub static NIH: Description = Description {
     kind: "nih",
     title: "NIH ChestX-ray14",

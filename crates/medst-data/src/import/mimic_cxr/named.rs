@@ -65,7 +65,8 @@ impl<'a> Named<'a> {
             return Ok(None);
         };
         let path = self.images.image(&listed.subject, &listed.study, id);
-        // Benchmarks hold frontal images; a view that MIMIC-CXR does not tell is one of them.
+        // Benchmarks hold frontal images, so a view that MIMIC-CXR does not give is taken for
+        // frontal.
         let view = listed.view.clone().unwrap_or(View::Ap);
         if !view.is_frontal() {
             assembly.plan.skip(path.display().to_string(), row, "image of a pair is no frontal view");
