@@ -17,7 +17,7 @@ use medst_data::import::{PrepareOptions, Source};
 use medst_data::progress::Silent;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // The tables are written by a process of their own, so that their memory is not counted.
+    // The tables are written by a separate process, so that their memory is not counted.
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let [write, folder, studies] = arguments.as_slice()
         && write == "--write"

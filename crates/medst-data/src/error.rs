@@ -1,4 +1,4 @@
-//! The one error type of this crate. Every message names the file, row or key, and says what was expected.
+//! The one error type of this crate. Every message names the file, row or key, and what was expected.
 
 use std::path::{Path, PathBuf};
 

@@ -58,7 +58,7 @@ fn refuse_sparse(mut file: File) -> Result<File> {
                 let message = format!("has {length} bytes, but only {stored} of them are stored (a sparse file)");
                 return Err(Error::new(ErrorKind::InvalidData, message));
             }
-            // A file system that does not tell.
+            // A file system that does not report holes.
             Err(_) => break,
         };
         let Ok(end) = seek(start, libc::SEEK_HOLE) else { break };

@@ -1,7 +1,8 @@
 //! The JSON of values of this program.
 //!
-//! Serialisation fails only for values that have no JSON, such as a map whose keys are not text. None of this program's does; if one came to,
-//! an empty text in its place would be written to a file, or hashed, as if it were the value.
+//! Serialisation fails only for values that have no JSON, such as a map whose keys are not text.
+//! This program has no such value; with one, an empty text would be written to a file, or hashed,
+//! as if it were the value.
 
 use serde::Serialize;
 

@@ -1,7 +1,7 @@
 //! Folders of patient data belong to their owner: others can neither list nor enter them.
 //!
 //! Permissions are only ever taken away, never added, so that a stricter umask stays in force.
-//! Whoever wants to share a corpus with a group says so with `chmod`.
+//! Sharing a corpus with a group takes a deliberate `chmod`.
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -13,7 +13,7 @@ use crate::{Error, Result};
 const SHARED: u32 = 0o077;
 
 /// Makes a folder that only its owner can enter (mode 0700 less the umask); the folders above it
-/// are made as usual. One that is there loses the permissions of others.
+/// are made as usual. An existing folder loses the permissions of others.
 ///
 /// # Errors
 /// A folder that cannot be made or is another user's.

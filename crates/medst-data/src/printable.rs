@@ -13,7 +13,8 @@ pub fn one_line(text: &str) -> Cow<'_, str> {
     replaced(text, steers)
 }
 
-/// As [`printable`], with every line but the first indented: a name with a line break cannot pass for a message of its own.
+/// As [`printable`], with every line but the first indented, so that a name with a line break
+/// cannot pass for a separate message.
 pub fn message(text: &str) -> String {
     printable(text).replace('\n', "\n  ")
 }

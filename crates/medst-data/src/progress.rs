@@ -1,8 +1,8 @@
-//! How long work reports that it goes on, and learns that it should stop, without knowing about terminals.
+//! How long work reports its progress and learns that it should stop, without depending on a terminal.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Receives the progress of a long job. Implementations must be cheap: they are called once an item.
+/// Receives the progress of a long job. Implementations must be cheap: they are called once per item.
 pub trait Progress: Sync {
     /// A phase begins: what it does and, where known, how many items it has.
     fn begin(&self, what: &str, total: Option<u64>);
@@ -10,7 +10,7 @@ pub trait Progress: Sync {
     fn advance(&self, count: u64);
     /// The phase is over.
     fn end(&self) {}
-    /// How the phase stands, in a few words that replace the last ones.
+    /// The state of the phase, in a few words that replace the last ones.
     fn status(&self, _words: &str) {}
     /// A line worth showing, such as the state of a training run.
     fn note(&self, _line: &str) {}
@@ -28,7 +28,8 @@ impl Progress for Silent {
     fn advance(&self, _count: u64) {}
 }
 
-/// Passes on a stop request and shows nothing: of work that has no place on the bar of another's, or of a process that is not the one that speaks.
+/// Passes on a stop request and shows nothing: for work that has no place on another job's progress
+/// bar, or for a process that does not report.
 pub struct Quiet<'a>(pub &'a dyn Progress);
 
 impl Progress for Quiet<'_> {

@@ -1,4 +1,4 @@
-//! Several processes at one job, as far as data is concerned: who of them does what, and what they tell each other.
+//! Several processes at one job, as far as data is concerned: which of them does what, and what they exchange.
 
 use std::ops::Range;
 use std::sync::mpsc;
@@ -10,7 +10,7 @@ pub trait Ranks: Sync {
     fn rank(&self) -> usize;
     /// How many processes there are.
     fn size(&self) -> usize;
-    /// What every process gives, by rank. Nobody returns before all have come here.
+    /// Gathers bytes from every process, in rank order. Blocks until all processes have called.
     fn gather_bytes(&self, own: &[u8]) -> Vec<Vec<u8>>;
 
     /// Whether this is the process that writes and speaks for all.
@@ -37,10 +37,11 @@ impl Ranks for Alone {
     }
 }
 
-/// How often processes that wait hear that the one they wait for is still there: one that is silent for longer is taken for lost.
+/// How often waiting processes hear from the one that they wait for: a process that is silent for
+/// longer is taken for lost.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(60);
 
-/// Does long work on the process that leads, and meanwhile tells the others, who [`wait`], that it goes on.
+/// Does long work on the process that leads, and meanwhile signals to the others, which [`wait`], that it goes on.
 pub fn lead<T: Send>(ranks: &dyn Ranks, work: impl FnOnce() -> T + Send) -> T {
     if ranks.size() == 1 {
         return work();
@@ -59,7 +60,8 @@ pub fn lead<T: Send>(ranks: &dyn Ranks, work: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-/// Waits until the process that leads has done what [`lead`] does, and tells all what came of it: these bytes, which are not empty.
+/// Waits until the process that leads has done the work of [`lead`] and has sent its result to all:
+/// these bytes, which are not empty.
 pub fn wait(ranks: &dyn Ranks) -> Vec<u8> {
     loop {
         let said = ranks.gather_bytes(&[]).swap_remove(0);

@@ -67,7 +67,7 @@ impl Chunks {
     }
 }
 
-/// A chunk of one subject's studies in time order. A study without a time forms a chunk of its own.
+/// A chunk of one subject's studies in time order. A study without a time forms a separate chunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sequence {
     pub subject: SubjectId,
@@ -76,8 +76,8 @@ pub struct Sequence {
     pub studies: Vec<u32>,
 }
 
-/// Cuts studies into sequences: per subject and split, in order of time (ties by study id), in chunks; the remainder
-/// is a shorter chunk. A study without a time is a chunk of its own.
+/// Cuts studies into sequences: per subject and split, in order of time (ties by study id), in
+/// chunks; the remainder is a shorter chunk. A study without a time is a separate chunk.
 ///
 /// Chunks come in the order in which their subjects first appear.
 pub fn build_sequences(studies: &[Study], chunks: Chunks) -> Vec<Sequence> {

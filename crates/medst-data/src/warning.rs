@@ -1,5 +1,6 @@
-//! Lines for the user from places that return no value to put them in: a copy that is used because a storage cannot be reached, why a job of
-//! several processes ends. A library does not write to the terminal; whoever uses it says where the lines go.
+//! Lines for the user from places that return no value to put them in: a copy that is used because
+//! a storage cannot be reached, why a job of several processes ends. A library does not write to
+//! the terminal; the program that uses it decides where the lines go.
 
 use std::sync::{Mutex, PoisonError};
 

@@ -21,7 +21,7 @@ use medst_data::split::Split;
 const SUBJECT: &str = "10000032";
 const OTHER: &str = "11000011";
 
-/// Any readable picture; its grey tells which.
+/// Any readable picture; its grey value identifies it.
 fn picture(path: &Path, grey: u8) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     let mut bytes = Vec::new();
@@ -47,7 +47,7 @@ fn report(impression: &str) -> String {
     )
 }
 
-/// Two subjects: one with three studies (two frontal images and a lateral in the first), one with a single study.
+/// Two subjects: one with three studies (two frontal images and a lateral in the first), the other with a single study.
 struct Mimic {
     folder: tempfile::TempDir,
 }
@@ -181,7 +181,7 @@ fn mimic_cxr_reports_come_from_zip_folder_or_sections_alike() {
     assert_eq!(studies(&mimic.prepare(mimic.source(), "sections", &options()).1), from_zip);
     fs::remove_file(mimic.at("mimic_cxr_sectioned.csv")).unwrap();
 
-    // Unpacked in place, as in the DICOM release, and in a folder of its own.
+    // Unpacked in place, as in the DICOM release, and in a separate folder.
     for (subject, study, text) in Mimic::reports() {
         for base in ["files", "elsewhere/files"] {
             let path = mimic.at(&format!("{base}/p{}/p{subject}/s{study}.txt", &subject[..2]));
@@ -443,7 +443,7 @@ fn covid_chestxray_courses_are_sequences_and_slices_are_left_out() {
     assert_eq!(summary.skipped["view is missing"], 1);
 }
 
-/// The DICOM release: no metadata table, views and dates stand in the objects.
+/// The DICOM release: it has no metadata table, and views and dates are in the objects.
 #[test]
 fn the_dicom_release_of_mimic_cxr_is_read_from_its_headers() {
     use medst_data::image::dicom::write::{Pixels, Wrap};

@@ -1,6 +1,6 @@
 //! Small files with oddities from public bug reports, against the grey values that pydicom and
-//! OpenCV read from them. Some are in `fixtures/cases`, all of them in `shared/cases` where it is
-//! at hand.
+//! OpenCV read from them. Some are in `fixtures/cases`, all of them in `shared/cases` where that
+//! exists.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -64,7 +64,7 @@ fn note<'a>(summary: &'a Summary, words: &str) -> Option<&'a u64> {
     summary.warnings.iter().find(|(note, _)| note.contains(words)).map(|(_, count)| count)
 }
 
-/// The studies of the same cohort as the table tells them, for comparison.
+/// The studies of the same cohort as read from its table, for comparison.
 fn table() -> Corpus {
     import(&Source::Table(at("table/studies.csv"))).1
 }
@@ -103,7 +103,7 @@ fn chexpert_plus_tells_the_same_studies_as_the_table() {
     assert!(
         corpus.studies().iter().all(|study| study.labels.contains_key("age") && !study.labels.contains_key("report"))
     );
-    // Two studies of every fourth patient are in the wrong order, as their reports tell.
+    // Two studies of every fourth patient are in the wrong order, as their reports show.
     let visits = |subject: &str| corpus.studies().iter().filter(|study| study.subject.0 == subject).count();
     let subjects: BTreeSet<&str> = corpus.studies().iter().map(|study| study.subject.0.as_str()).collect();
     let inverted = subjects.iter().filter(|subject| {
@@ -156,7 +156,7 @@ fn padchest_gr_grounds_sentences_and_pairs_studies() {
     assert_eq!(words, BTreeSet::from(["", "improving", "stable", "worsening"]));
     let ids: BTreeSet<&str> = corpus.studies().iter().map(|study| study.study.0.as_str()).collect();
     assert!(pairs.rows.iter().all(|row| ids.contains(row[0].as_str()) && ids.contains(row[1].as_str())));
-    // Prior studies that are no study of their own are there, without labels.
+    // Prior studies that are not listed themselves are included, without labels.
     assert!(corpus.studies().iter().any(|study| !study.labels.contains_key("pneumonia")));
     assert!(corpus.studies().iter().filter(|study| study.report.is_some()).count() > 20, "{summary}");
     let in_sequences: usize = corpus.sequences().iter().map(|sequence| sequence.studies.len()).sum();
@@ -255,7 +255,7 @@ fn imagenome_tells_courses_and_leaves_a_benchmark_out() {
     let named = |name: &str| pairs.columns.iter().any(|column| column == name);
     assert!(named("edema") && !named("pulmonary_edema_hazy_opacity"), "{:?}", pairs.columns);
     assert_eq!(pairs.rows.len(), corpus.sequences().len());
-    // MS-CXR-T speaks of the same pairs.
+    // MS-CXR-T describes the same pairs.
     let benchmark = at("ms-cxr-t/MS_CXR_T_temporal_image_classification_v1.0.0.csv");
     let text = fs::read_to_string(&benchmark).unwrap();
     let mut compared = 0;

@@ -17,7 +17,7 @@ fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/dicom")
 }
 
-/// What a file without a window shows: 8-bit values as they are, deeper ones over their range.
+/// What a file without a window shows: 8-bit values unchanged, deeper ones over their range.
 fn grey(values: &[i32], bits: u32) -> Vec<u8> {
     if bits == 8 {
         return values.iter().map(|&value| value as u8).collect();
@@ -27,7 +27,7 @@ fn grey(values: &[i32], bits: u32) -> Vec<u8> {
     values.iter().map(|&value| (f64::from(value - low) * scale).round() as u8).collect()
 }
 
-/// `make.py` beside the files says which codecs wrote them.
+/// See `make.py` next to the files for the codecs that wrote them.
 #[test]
 fn files_of_other_codecs_give_their_values() {
     let text = fs::read_to_string(fixtures().join("expected.json")).unwrap();
@@ -46,7 +46,7 @@ fn files_of_other_codecs_give_their_values() {
         let image = decode(&bytes, Window::Declared).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!((image.width, image.height), (COLUMNS, ROWS), "{name}");
         let off = image.pixels.iter().zip(grey(values, bits)).map(|(a, b)| a.abs_diff(b)).max().unwrap();
-        // A value that stands exactly between two grey levels may go either way.
+        // A value exactly between two grey levels may be rounded either way.
         assert!(off <= u8::from(bits > 8), "{name}: {off} levels");
         if !name.contains("-s") {
             let image = decode(&bytes, Window::Reference).unwrap();

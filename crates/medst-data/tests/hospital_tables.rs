@@ -17,7 +17,7 @@ fn png(path: &Path, value: u8) {
     fs::write(path, bytes).unwrap();
 }
 
-/// Prepares a table beside pictures `0.png` … `9.png`.
+/// Prepares a table next to pictures `0.png` … `9.png`.
 fn prepare(table: &[u8], options: &PrepareOptions) -> Result<(Summary, Corpus, tempfile::TempDir), String> {
     let folder = tempfile::tempdir().unwrap();
     (0..10).for_each(|n| png(&folder.path().join(format!("{n}.png")), 10 + n));
@@ -114,7 +114,7 @@ fn impression_and_findings_are_read_and_never_the_question() {
         assert_eq!(found.as_deref(), Some(expected), "{report}");
         assert!(!summary.warnings.keys().any(|note| note.contains("person's name")), "{summary}");
     }
-    // As the reference does, on request; the corpus says which.
+    // As the reference does, on request; the corpus records which.
     let table = b"subject_id,view,image,report\n1,PA,0.png,\"x\n FINDINGS: A 1.5 cm nodule in the lung.\n\"\n";
     let options = PrepareOptions { report_rule: Rule::Reference, ..PrepareOptions::default() };
     let (_, corpus, _folder) = prepare(table, &options).unwrap();

@@ -71,7 +71,7 @@ fn kinds_that_are_not_supported_are_named() {
     }
 }
 
-/// What both ways of reading a file say: the small square, or why there is none.
+/// The results of both ways of reading a file: the small square, or the error.
 fn both(bytes: &[u8]) -> [Result<Vec<u8>, String>; 2] {
     [true, false].map(|exact| load::square_of(bytes, 8, Decoding { exact, ..Decoding::default() }))
 }

@@ -191,7 +191,7 @@ proptest::proptest! {
     }
 }
 
-/// The real radiographs, where they are at hand.
+/// The real radiographs, where they are available.
 #[test]
 fn real_radiographs_agree() {
     let shared = std::env::var("MEDST_SHARED_DIR")

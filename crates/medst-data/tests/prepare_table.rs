@@ -91,7 +91,7 @@ fn visits_become_studies_and_studies_become_sequences() {
     let corpus = Corpus::open(&folder.path().join("corpus")).unwrap();
     let studies = corpus.studies();
     assert_eq!(studies.iter().map(|s| s.study.0.as_str()).collect::<Vec<_>>(), ["a2", "a1", "b1"]);
-    // The grey value of the picture's middle tells which file it came from.
+    // The grey value of the picture's middle identifies the file it came from.
     let grey = |index| corpus.image(index).unwrap()[32 * 16 + 16] - 10;
     assert_eq!(grey(studies[0].frontal), 0);
     assert_eq!(grey(studies[1].frontal), 1);
@@ -143,7 +143,7 @@ fn unusable_rows_are_counted_by_reason_and_move_nobody_elses_data() {
     ] {
         assert_eq!(summary.skipped.get(reason), Some(&1), "{reason}\n{summary}");
     }
-    // Five studies lost their only image, one has a lateral image alone.
+    // Five studies lost their only image, one has only a lateral image.
     assert_eq!(summary.skipped["study has no readable frontal image"], 6);
     assert_eq!(summary.warnings["images whose day or date is unreadable, not used in sequences"], 1);
     let corpus = Corpus::open(&folder.path().join("corpus")).unwrap();
@@ -332,7 +332,7 @@ fn several_processes_make_the_corpus_of_one_and_stop_together() {
         assert!(bytes_of(&at("one")) == bytes_of(&out));
     }
     let out = at("stopped");
-    // Nobody goes on without the one that was asked to stop.
+    // No process goes on without the one that was asked to stop.
     for stopped in prepare_by(3, &path, &out, 0) {
         assert!(stopped.unwrap_err().contains("stopped on request"));
     }

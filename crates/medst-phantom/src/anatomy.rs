@@ -85,7 +85,7 @@ impl Anatomy {
         rim * smooth(0.0, 0.9, from_diaphragm) * smooth(3.2, 7.0, y) * (0.4 + 0.6 * smooth(4.0, 11.0, y))
     }
 
-    /// Height of the diaphragm on the lateral view: highest a third behind the front, deep at the back.
+    /// Height of the diaphragm on the lateral view: highest a third of the way from front to back, deep at the back.
     pub fn diaphragm_lateral(&self, x: f32, raised: f32) -> f32 {
         let off = x + 2.5;
         self.dome + 0.6 - raised + if off > 0.0 { 0.052 * off * off } else { 0.035 * off * off }

@@ -6,7 +6,7 @@
 /// Points and lengths are in centimetres on the film: x to the right, y down.
 pub type Point = (f32, f32);
 
-/// How the patient stands before the film.
+/// The patient's position in front of the film.
 #[derive(Clone, Copy, Debug)]
 pub struct Pose {
     /// Film coordinates of the picture's centre.
@@ -111,8 +111,8 @@ impl Canvas {
         self.trace(points, radii, |value, distance| *value += profile(distance));
     }
 
-    /// As [`Canvas::tube`], but raises values to the profile instead of adding it: where tubes of one tree meet, the
-    /// joint is no denser than they are.
+    /// As [`Canvas::tube`], but raises values to the profile instead of adding it: where tubes of
+    /// one tree meet, the joint is not denser than they are.
     pub fn tube_over(&mut self, points: &[Point], radii: Point, profile: impl Fn(f32) -> f32) {
         self.trace(points, radii, |value, distance| *value = value.max(profile(distance)));
     }

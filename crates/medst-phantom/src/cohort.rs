@@ -33,7 +33,7 @@ pub struct Visit {
     pub day: u32,
     pub has_lateral: bool,
     pub report: String,
-    /// Present findings that the report tells.
+    /// Present findings that the report mentions.
     pub mentioned: Vec<Finding>,
 }
 
@@ -92,8 +92,8 @@ impl Patient {
         Patient::draw_as(seed, number, Difficulty::Plain)
     }
 
-    /// The course of a finding since the visit before, in the words of MS-CXR-T; empty where it was absent and still is, where
-    /// there is no earlier visit, and where the images do not show it.
+    /// The course of a finding since the visit before, in the words of MS-CXR-T; empty where the
+    /// finding was absent and still is, at the first visit, and where the images do not show it.
     pub fn progression(&self, finding: Finding, visit: usize) -> &'static str {
         let course = self.courses.iter().find(|course| course.finding == finding && !course.hidden);
         match course.map(|course| course.change(visit)) {
@@ -156,7 +156,7 @@ impl Patient {
         self.frontal_of(visit, size, 2 * visit as u64 + 1)
     }
 
-    /// Another frontal picture of the same visit, with a pose and an exposure of its own.
+    /// Another frontal picture of the same visit, with a different pose and exposure.
     pub fn second_frontal(&self, visit: usize, size: usize) -> Picture {
         self.frontal_of(visit, size, 64 + visit as u64)
     }
@@ -164,7 +164,7 @@ impl Patient {
     fn frontal_of(&self, visit: usize, size: usize, purpose: u64) -> Picture {
         let mut random = random(self.seed, self.number, purpose);
         let pose = pose((0.0, 17.0), self.difficulty, &mut random);
-        // The letter stands beside the patient's side that it names; the right one is on the left of the picture.
+        // The letter is next to the patient's side that it names; the patient's right is on the left of the picture.
         let right = random.random_bool(0.3);
         let (letter, across) = if right { ('R', 0.05..0.1) } else { ('L', 0.84..0.9) };
         let marker = Marker { letter, place: (random.random_range(across), random.random_range(0.03..0.12)) };
@@ -199,7 +199,7 @@ impl Patient {
 /// A pose as technicians get it: nearly straight, nearly centred; less so in a hard cohort.
 fn pose(centre: (f32, f32), difficulty: Difficulty, random: &mut ChaCha8Rng) -> Pose {
     let off = difficulty.pose_factor();
-    // A plain height as it is drawn: its sum of parts would round.
+    // A plain height is used unchanged: the sum of its parts would round.
     let distance = |height: f32| if off == 1.0 { height } else { 34.25 + off * (height - 34.25) };
     Pose {
         centre: (centre.0 + off * random.random_range(-0.9..0.9), centre.1 + off * random.random_range(-1.0..1.0)),

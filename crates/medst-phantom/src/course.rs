@@ -10,14 +10,14 @@ use super::finding::{Finding, Present, Side, Zone};
 
 /// A finding is present from this severity on.
 pub const PRESENT: f32 = 0.1;
-/// Smaller differences of severity are no change.
+/// Smaller differences of severity are not a change.
 const CHANGE: f32 = 0.08;
 
 /// A finding against the visit before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
-    /// There is no earlier visit.
+    /// The first visit.
     First,
     /// Absent before and now.
     Absent,

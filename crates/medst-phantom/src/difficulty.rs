@@ -7,8 +7,8 @@
 //! | what a finding adds to a picture | all of it | a part |
 //! | pose | nearly straight | 1.3 times as far off |
 //! | exposure | within a department's range | also darker or lighter; in the training split sick patients tend to darker pictures, elsewhere they do not |
-//! | what a report compares with | the visit before | one time in three an earlier one, or it says that there is none |
-//! | words of absent findings | denied only | also told as history |
+//! | what a report compares with | the visit before | in one report of three an earlier visit, or a statement that none exists |
+//! | words of absent findings | denied only | also mentioned as history |
 //! | findings that only the lateral view shows | small effusions | also consolidations, pneumonias, effusions, atelectases behind heart and diaphragm, whatever their size |
 
 use std::ops::Range;
@@ -37,7 +37,7 @@ const CONFOUNDED: f32 = 0.4;
 impl Difficulty {
     pub const ALL: [Difficulty; 2] = [Difficulty::Plain, Difficulty::Hard];
 
-    /// As it is typed.
+    /// The name that a user types.
     pub fn name(self) -> &'static str {
         match self {
             Difficulty::Plain => "plain",
@@ -83,11 +83,11 @@ impl Difficulty {
         if self == Difficulty::Plain || random.random_ratio(2, 3) {
             return Some(before);
         }
-        // An earlier visit, each as likely; where there is none, the author had no prior at hand.
+        // An earlier visit, each as likely; where none exists, the author had no prior.
         before.checked_sub(1).map(|last| random.random_range(0..=last))
     }
 
-    /// How a picture is exposed. What decides beside chance is a shortcut that holds in the training split only.
+    /// How a picture is exposed. Apart from chance, a shortcut decides that holds in the training split only.
     pub(super) fn exposure(
         self,
         drawn: Exposure,

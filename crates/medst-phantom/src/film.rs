@@ -67,7 +67,7 @@ fn gaussian(random: &mut impl Rng) -> f32 {
     (sum as f32 / 65535.0 - 2.0) * 1.732
 }
 
-/// The lead letter that says which side is which.
+/// The lead letter that marks which side is which.
 #[derive(Clone, Copy, Debug)]
 pub struct Marker {
     pub letter: char,

@@ -46,7 +46,7 @@ impl Finding {
         }
     }
 
-    /// Whether it can lie where only the lateral view shows it.
+    /// Whether it can be where only the lateral view shows it.
     pub fn can_hide(self) -> bool {
         matches!(self, Finding::Consolidation | Finding::PleuralEffusion | Finding::Pneumonia | Finding::Atelectasis)
     }
@@ -121,7 +121,7 @@ pub struct Present {
     pub severity: f32,
     /// Shape and place; stays with the patient, so that a finding keeps its place from visit to visit.
     pub noise: Noise,
-    /// Whether it lies where a frontal picture does not show it: behind the heart, or behind the dome of the diaphragm.
+    /// Whether it is where a frontal picture does not show it: posterior to the heart or to the dome of the diaphragm.
     pub hidden: bool,
     /// What it adds to a picture, as a share of a plain case's.
     pub contrast: f32,
@@ -137,7 +137,7 @@ impl Present {
     }
 
     pub fn visible_on_frontal(&self) -> bool {
-        // A small effusion hides behind the dome of the diaphragm, where only the lateral view looks.
+        // A small effusion is hidden posterior to the dome of the diaphragm, where only the lateral view shows it.
         let least = if self.finding == Finding::PleuralEffusion { 0.28 } else { VISIBLE };
         self.severity >= least && !self.hidden
     }
@@ -151,7 +151,7 @@ impl Present {
         }
     }
 
-    /// Where in its zone it is: a shift in centimetres, of the patient's own.
+    /// Where in its zone it is: a shift in centimetres, specific to the patient.
     fn shift(&self, n: f32) -> f32 {
         self.noise.at(7.3 * n + 0.37, 3.1 * n + 0.71) * 2.2
     }
@@ -302,7 +302,7 @@ impl Present {
                 canvas.tube(&points, (0.42, 0.28), |d| (0.28 + 0.42 * severity) * smooth(1.45, 0.2, d));
             }
             Finding::Consolidation | Finding::Pneumonia => {
-                // Lower zones lie behind the heart, upper ones nearer the front.
+                // Lower zones are posterior to the heart, upper ones nearer the front.
                 let cx = if self.zone == Zone::Lower { 4.2 } else { 1.0 } + 0.6 * self.shift(9.0);
                 let cy = self.zone.height() + 0.8 + 0.5 * self.shift(2.0);
                 let patchy = if self.finding == Finding::Pneumonia { 0.75 } else { 0.3 };

@@ -1,8 +1,8 @@
 //! The phantom cohort: synthetic patients with known truth.
 //!
-//! Real archives of radiographs with reports are credentialed. This draws what they look like: patients with bodies of
-//! their own, findings that come and go over visits, frontal and lateral radiographs, reports that agree with them, and the
-//! truth beside it all.
+//! Real archives of radiographs with reports are credentialed. This crate draws patients like
+//! theirs: individual bodies, findings that come and go over visits, frontal and lateral
+//! radiographs, reports that agree with them, and the truth next to it all.
 //!
 //! | file | what |
 //! |---|---|
@@ -96,7 +96,7 @@ impl fmt::Display for PhantomSummary {
     }
 }
 
-/// The last file written; a folder without it is no whole cohort.
+/// The last file written; a folder without it is not a complete cohort.
 const MARK: &str = "cohort.json";
 /// There while a cohort is being drawn. Only a folder that holds it with [`OURS`] inside is ever cleared.
 const UNFINISHED: &str = "unfinished";
@@ -105,7 +105,8 @@ const OURS: &str = "medst-phantom: this cohort is unfinished; `medst phantom` re
 /// Draws a cohort into a folder. The same options give the same bytes, whatever the number of threads.
 ///
 /// # Errors
-/// A folder that is not empty (unless an interrupted cohort of ours is all it holds) or cannot be written; a stop request.
+/// A folder that cannot be written, or that is not empty (unless it holds only an interrupted
+/// cohort of this program); a stop request.
 pub fn generate(out: &Path, options: &PhantomOptions, progress: &dyn Progress) -> Result<PhantomSummary> {
     if options.layouts.is_empty() {
         return Err(Error::Usage("a phantom cohort needs at least one layout".into()));
@@ -148,7 +149,7 @@ fn clear_interrupted(out: &Path) -> Result<()> {
     for folder in folders.into_iter().map(|name| out.join(name)).filter(|folder| folder.exists()) {
         fs::remove_dir_all(&folder).map_err(Error::io(&folder))?;
     }
-    // The mark of ours goes last: a clearing that is interrupted can be taken up again.
+    // Our marker is removed last, so that an interrupted clearing can be resumed.
     for name in files {
         let path = out.join(name);
         if path.exists() {

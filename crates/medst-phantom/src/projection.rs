@@ -62,7 +62,7 @@ pub fn frontal(anatomy: &Anatomy, findings: &[Present], mut canvas: Canvas) -> P
     })
 }
 
-/// Adds what each finding adds, drawn on a canvas of its own.
+/// Adds what each finding adds, drawn on a separate canvas.
 fn with_findings(
     mut canvas: Canvas,
     findings: &[Present],
@@ -75,7 +75,7 @@ fn with_findings(
         if visible(present) {
             draw(present, &mut share);
             share.blur(1);
-            // The anatomy has drawn an enlarged heart already; its share is only told.
+            // The anatomy has drawn an enlarged heart already; its share is only recorded.
             if present.finding != Finding::Cardiomegaly {
                 share.values.iter_mut().for_each(|value| *value *= present.contrast);
                 canvas.add_canvas(&share);
@@ -141,7 +141,7 @@ fn frontal_heart(anatomy: &Anatomy, canvas: &mut Canvas, factor: f32, raised: f3
     heart.ellipsoid(centre, (0.47 * width, 0.36 * width), 0.55, 1.35);
     heart.ellipsoid((-0.1 * width, bottom - 0.4 * width), (0.3 * width, 0.4 * width), -0.1, 0.6);
     heart.ellipsoid((0.9, bottom - 0.78 * width), (2.6, 3.6), 0.2, 0.36);
-    // The chest is no deeper where the heart is: it displaces lung, or tissue nearly as dense as itself.
+    // The chest is not deeper where the heart is: it displaces lung, or tissue nearly as dense as itself.
     let mut place = canvas.blank();
     let reach = 0.8 * width;
     place.add((-reach, bottom - 1.3 * width), (reach, bottom + 0.4 * width), |x, y| {
@@ -150,7 +150,7 @@ fn frontal_heart(anatomy: &Anatomy, canvas: &mut Canvas, factor: f32, raised: f3
     heart.values.iter_mut().zip(&place.values).for_each(|(value, place)| *value *= place);
     canvas.add_canvas(&heart);
     canvas.ellipsoid((2.5, 11.6), (1.7, 1.7), 0.0, 0.46);
-    // Descending aorta behind the heart.
+    // Descending aorta, posterior to the heart.
     canvas.tube(&[(2.2, 11.8), (2.0, 18.0), (1.6, 26.0), (1.3, 32.0)], (1.15, 1.0), vessel(0.24));
 }
 

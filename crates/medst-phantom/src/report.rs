@@ -1,5 +1,6 @@
-//! Reports: what a radiologist might dictate of a visit, from a grammar with negations, hedges, comparisons, findings left
-//! unsaid, and sentences about nothing in particular. What is said agrees with the picture.
+//! Reports: what a radiologist might dictate about a visit, from a grammar with negations, hedges,
+//! comparisons, unmentioned findings, and sentences about nothing in particular. The statements
+//! agree with the picture.
 
 use rand::Rng;
 use rand::seq::{IndexedRandom, SliceRandom};
@@ -36,7 +37,7 @@ pub fn write(
     for observation in observations {
         let present = &observation.present;
         let seen = present.visible_on_frontal() || (has_lateral && present.visible_on_lateral());
-        // Slight findings are missed now and then; one that no view shows is never told.
+        // Slight findings are missed now and then; one that no view shows is never mentioned.
         if !seen || (present.severity < 0.3 && random.random_bool(0.15)) {
             continue;
         }
@@ -113,7 +114,7 @@ pub fn with_history(text: String, courses: &[Course], visit: usize, random: &mut
     text.replacen("\n IMPRESSION:", &format!(" {said}\n IMPRESSION:"), 1)
 }
 
-/// Sentences about nothing in particular, and the finding beside which each would be wrong.
+/// Sentences about nothing in particular, each with the finding that would make it wrong.
 const FILLERS: &[(&str, Option<Finding>)] = &[
     ("The cardiomediastinal silhouette is within expected limits for technique.", Some(Finding::Cardiomegaly)),
     ("Osseous structures are intact.", None),

@@ -59,7 +59,7 @@ fn a_folder_that_is_not_ours_is_left_alone() {
     assert!(none.unwrap_err().to_string().contains("at least one subject"));
 }
 
-/// Another program's marker of the same name, or a stranger's file beside ours, must cost nobody a file.
+/// A folder with another program's marker of the same name, or with a foreign file next to ours, must keep every file.
 #[test]
 fn only_an_interrupted_cohort_of_ours_is_replaced() {
     let folder = tempfile::tempdir().unwrap();
@@ -95,7 +95,7 @@ fn a_full_disk_is_noticed() {
     assert!(error.contains("/dev/full"), "{error}");
 }
 
-/// Words by which a sentence speaks of a finding.
+/// Words by which a sentence mentions a finding.
 fn speaks_of(finding: Finding) -> &'static [&'static str] {
     match finding {
         Finding::Consolidation => &["consolidation"],

@@ -151,7 +151,7 @@ fn priors_mislead_and_history_names_what_is_absent() {
             let text = visit.report.to_lowercase();
             reports += 1;
             history += usize::from(["history of", "outside study", "years ago"].iter().any(|own| text.contains(own)));
-            // Nothing of the report speaks of a change, though the finding that it tells did change.
+            // Nothing in the report mentions a change, though the finding that it mentions did change.
             let changed = patient.courses.iter().any(|course| {
                 let change = course.change(number);
                 matches!(change, Change::Improving | Change::Worsening) && visit.mentioned.contains(&course.finding)

@@ -84,7 +84,8 @@ fn the_same_cohort_has_the_same_bytes_on_any_number_of_threads() {
     for (path, bytes) in &first {
         assert!(bytes == &again[path], "{} differs", path.display());
     }
-    // The table alone lies in the folder itself, and is the table among others.
+    // The table layout alone goes into the folder itself, and equals the table drawn among other
+    // layouts.
     draw(&folder.path().join("table"), &[Layout::Table]);
     assert!(fs::read(folder.path().join("table/studies.csv")).unwrap() == first[Path::new("table/studies.csv")]);
 }

@@ -1,4 +1,5 @@
-//! A corpus with one file replaced: the first byte says which, the rest is its content. Everything that opens can be read.
+//! A corpus with one file replaced: the first byte selects the file, the rest is its content.
+//! Everything that opens can be read.
 #![no_main]
 
 use std::fs;

@@ -40,7 +40,7 @@ struct Print {
     digest: [u8; 16],
     /// Whether an area is brighter than the one to its left.
     hash: [u64; CELLS * CELLS / 64],
-    /// One grey value, apart from padding: it shows nothing, so it says nothing of whose it is.
+    /// Uniform grey apart from padding: such a picture holds no information about whose it is.
     flat: bool,
 }
 
@@ -264,7 +264,7 @@ mod tests {
         assert!(correlation(&plain, &noisy) > CORRELATION);
         assert!(correlation(&plain, &waves(64, 2.0)) < 0.9);
         assert_eq!(correlation(&plain, &[7; 64 * 64]), 0.0);
-        // Flat pictures are like one another, which says nothing.
+        // Flat pictures resemble one another, which is not a sign of copies.
         assert!(print(&[3; 4096], 64).flat && !prints[0].flat);
         assert!(neighbours(&[print(&[3; 4096], 64), print(&[4; 4096], 64)]).is_empty());
         // The smallest pictures have fewer pixels than the hash has areas.

@@ -1,7 +1,9 @@
-//! From the files of stretches ([`super::journal`]) to the shards of a corpus: every shard but the last is full, whoever decoded what and whatever could
-//! not be read, so the bytes do not depend on the number of processes.
+//! From the files of stretches ([`super::journal`]) to the shards of a corpus. Every shard but the
+//! last is full, regardless of which process decoded which pictures and of which could not be read,
+//! so the bytes do not depend on the number of processes.
 //!
-//! A file that is a shard already is renamed (with one process, all are); others are copied together, each shard by one process.
+//! A file that already is a shard is renamed (with one process, all of them are); the others are
+//! copied together, each shard by one process.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -74,7 +76,7 @@ fn shard(path: &Path, side: usize, places: std::ops::Range<usize>, parts: &[Part
         let close = || {
             let mut file = OpenOptions::new().write(true).open(&part.path)?;
             file.write_all(&header(part.count, side))?;
-            // Behind the pictures may stand some that no journal speaks of.
+            // After these pictures the file may hold others that no journal records.
             file.set_len(bytes)?;
             file.sync_all()
         };

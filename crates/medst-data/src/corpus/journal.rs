@@ -1,8 +1,9 @@
 //! What an interrupted preparation left, so that the next one goes on from there, with any number of processes.
 //!
-//! Pictures are decoded in *stretches*: pictures one behind the other in the order of the plan, by one process. A stretch has files of its own
-//! (`part-FIRST-NNNNN.npy`, like shards) and a journal of its own (`journal-FIRST.jsonl`), each line of which speaks of one block of pictures that
-//! are safely on the disk. `journal.jsonl` identifies the preparation.
+//! Pictures are decoded in *stretches*: consecutive pictures in the order of the plan, decoded by
+//! one process. A stretch has its own files (`part-FIRST-NNNNN.npy`, like shards) and its own
+//! journal (`journal-FIRST.jsonl`), each line of which describes one block of pictures that are
+//! safely on the disk. `journal.jsonl` identifies the preparation.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -89,7 +90,7 @@ impl Lines {
         Ok(Lines { path, file })
     }
 
-    /// Notes a block. Its pictures must be on the disk: the journal never runs ahead of what it speaks of.
+    /// Notes a block. Its pictures must be on the disk: the journal never runs ahead of them.
     pub fn add(&mut self, failures: Vec<Option<String>>, notes: BTreeMap<String, u64>) -> Result<()> {
         let line = json::text(&Block { failures, notes }) + "\n";
         self.file.write_all(line.as_bytes()).map_err(Error::io(&self.path))
@@ -105,7 +106,7 @@ pub enum Found {
     These(Vec<Stretch>),
 }
 
-/// Reads the journals, and mends those that end in the middle of a line: what that spoke of is decoded again.
+/// Reads the journals, and repairs those that end in the middle of a line: the block of that line is decoded again.
 ///
 /// * `images`: pictures of the whole plan.
 pub fn read(folder: &Path, identity: &str, images: usize) -> Result<Found> {

@@ -1,4 +1,4 @@
-//! `corpus.json`: what a corpus is. It is the last file written, so a folder without it is no corpus.
+//! `corpus.json`: what a corpus is. It is the last file written, so a folder without it is not a corpus.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -35,7 +35,7 @@ pub struct Manifest {
     pub sequence_stride: usize,
     pub sequence_unit: SequenceUnit,
     pub decoding: Decoding,
-    /// How its reports became plain sentences; a corpus that does not say so was made by the reference's rule.
+    /// How its reports became plain sentences. A corpus that does not record this was made with the reference's rule.
     #[serde(default = "Rule::of_old")]
     pub report_rule: Rule,
     pub source: Provenance,

@@ -3,8 +3,8 @@
 //! | file | what |
 //! |---|---|
 //! | `corpus.json` | [`manifest::Manifest`]: format, settings, counts, checksums |
-//! | `studies.parquet` | one row a study |
-//! | `sequences.parquet` | one row a sequence |
+//! | `studies.parquet` | one row per study |
+//! | `sequences.parquet` | one row per sequence |
 //! | `images-NNNNN.npy` | uint8 `[n, side, side]`; any NumPy opens it |
 //! | `skipped.csv` | what was left out, and why |
 //! | `splits.csv` | the part of every study |

@@ -1,8 +1,9 @@
 //! Decoding the pictures of a plan, by one or several processes.
 //!
-//! The plan's pictures that are not decoded yet are shared out evenly, in order; each process appends to files of its own, so no file is ever written
-//! by two machines, and [`super::join`] makes shards of them. Decoding runs ahead of writing, so that cores do not wait for the disk; memory
-//! does not grow with the number of pictures.
+//! The plan's pictures that are not decoded yet are shared out evenly, in order. Each process
+//! appends to its own files, so two machines never write to the same file, and [`super::join`]
+//! makes shards of them. Decoding runs ahead of writing, so that cores do not wait for the disk;
+//! memory does not grow with the number of pictures.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -25,11 +26,12 @@ const BLOCK: usize = 128;
 /// the rest.
 const LANES: usize = 2;
 
-/// Pictures that each of several processes decodes before they meet: so that all learn of a stop request soon, and nobody waits so long for a slower one
-/// that it seems lost.
+/// Pictures that each of several processes decodes between two meetings: few enough that all learn
+/// of a stop request soon, and that no process waits so long for a slower one that it takes that
+/// one for lost.
 const ROUND: usize = 1024;
 
-/// Pictures that a process decodes behind each other, and the stretch that they continue (or begin).
+/// Consecutive pictures that a process decodes, and the stretch that they continue (or begin).
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Piece {
     stretch: Extent,
@@ -115,7 +117,7 @@ pub fn decode(
                 decoded.stopped = true;
                 break;
             }
-            // A lane that ends early was asked to: the blocks behind it are not written.
+            // A lane ends early only when asked to stop: the blocks after it are not written.
             let Ok(pictures) = lanes[number % LANES].recv() else {
                 decoded.stopped = true;
                 break;
@@ -178,7 +180,7 @@ impl Meetings<'_> {
         due
     }
 
-    /// Tells whether any process was stopped, which ends the meetings.
+    /// Returns whether any process was stopped, which ends the meetings.
     fn meet(&mut self, stopped: bool) -> bool {
         let any = self.ranks.gather_bytes(&[u8::from(stopped)]).iter().any(|said| said == &[1]);
         self.left = if any { 0 } else { self.left - 1 };
@@ -186,7 +188,7 @@ impl Meetings<'_> {
     }
 }
 
-/// A picture as it is stored, or why it is left out, with what should be known of how it was read.
+/// The pixels that a corpus stores, or why the picture is left out, with notes on how it was read.
 type Picture = (Result<Vec<u8>, String>, Notes);
 
 /// Decodes a block on all cores.
@@ -200,7 +202,7 @@ fn squares(block: &[PathBuf], options: &PrepareOptions, progress: &dyn Progress)
     block.par_iter().map(picture).collect()
 }
 
-/// Reads a picture as it is stored; the error is a short reason fit for counting.
+/// Reads a picture in the form that a corpus stores; the error is a short reason fit for counting.
 fn square(path: &Path, options: &PrepareOptions, notes: &mut Notes) -> Result<Vec<u8>, String> {
     load::square_noting(path, options.image_size, options.decoding, notes).map_err(|error| match error {
         Error::Image { message, .. } => message,

@@ -242,8 +242,8 @@ impl Corpus {
         Ok(self.path.join(name))
     }
 
-    /// A table that a source carries beside its studies, such as the pairs of MS-CXR-T; `None` where the corpus has none of
-    /// that name.
+    /// A table that a source adds to its studies, such as the pairs of MS-CXR-T; `None` where the
+    /// corpus has none of that name.
     ///
     /// # Errors
     /// A table that cannot be read.
@@ -281,7 +281,7 @@ impl Corpus {
         done
     }
 
-    /// Tells corpora apart: changes with any picture, study or sequence.
+    /// Identifies the corpus: changes with any picture, study or sequence.
     pub fn fingerprint(&self) -> String {
         let mut text = String::new();
         for (name, record) in self.manifest.files.iter().filter(|(name, _)| name.as_str() != "skipped.csv") {

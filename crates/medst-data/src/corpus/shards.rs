@@ -1,7 +1,8 @@
 //! Image shards: NumPy files of uint8 `[n, side, side]`.
 //!
-//! The header has a fixed length, so that the number of pictures can be filled in when a shard is closed and pictures are
-//! appended without moving anything. The last, unfinished one of a writer says 0 pictures until `join` makes a shard of it.
+//! The header has a fixed length, so that the number of pictures can be filled in when a shard is
+//! closed and pictures are appended without moving anything. In a writer's last, unfinished shard
+//! the number is 0 until `join` makes a shard of it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
@@ -43,7 +44,7 @@ pub struct ShardWriter {
 }
 
 impl ShardWriter {
-    /// Continues after `written` pictures; what stands behind them (of an interrupted run) is cut off.
+    /// Continues after `written` pictures; anything after them (from an interrupted run) is cut off.
     ///
     /// * `prefix`: of the files' names.
     pub fn new(folder: &Path, prefix: &str, side: usize, written: usize) -> Result<ShardWriter> {

@@ -1,4 +1,4 @@
-//! The folder beside the target in which a corpus grows, and its move into place. Only its owner
+//! The folder next to the target in which a corpus grows, and its move into place. Only its owner
 //! can enter it, and its files are readable for their owner only ([`crate::owner_only`]).
 
 use std::collections::BTreeMap;
@@ -34,7 +34,7 @@ impl Staging {
     /// Takes the working folder of a target, new or of an interrupted run.
     ///
     /// # Errors
-    /// When another program has it, or when files of others stand in its place.
+    /// When another program is using it, or when it holds files that this program did not write.
     pub fn take(out: &Path) -> Result<Staging> {
         let folder = folder(out)?;
         owner_only::create_folder(&folder)?;
@@ -43,8 +43,8 @@ impl Staging {
         Ok(Staging { folder, out: out.to_path_buf(), lock })
     }
 
-    /// Removes what an earlier run left for another source or other settings; the journal goes
-    /// last, for it tells the folder.
+    /// Removes what an earlier run left for another source or other settings. The journal is
+    /// removed last, because it identifies the folder.
     pub fn empty(&self) -> Result<()> {
         let stale = entries(&self.folder)?.into_iter().filter(|path| !path.ends_with(LOCK) && !path.ends_with(JOURNAL));
         for path in stale.chain(Some(self.folder.join(JOURNAL)).filter(|journal| journal.exists())) {
@@ -95,11 +95,11 @@ fn is_own(path: &Path) -> bool {
         || name.strip_suffix(".csv").is_some_and(|name| tables.contains(&name))
 }
 
-/// The working folder of a target: beside it, or in the cache where the target is in object
+/// The working folder of a target: next to it, or in the cache where the target is in object
 /// storage.
 ///
 /// # Errors
-/// No place for a cache; a program without object storage.
+/// No place for a cache, or a build without object storage.
 pub fn folder(out: &Path) -> Result<PathBuf> {
     match Address::of(out)? {
         None => Ok(beside(out, "partial")),
@@ -110,7 +110,7 @@ pub fn folder(out: &Path) -> Result<PathBuf> {
     }
 }
 
-/// The folder of pictures taken from an archive, beside the working folder.
+/// The folder of pictures taken from an archive, next to the working folder.
 ///
 /// # Errors
 /// As [`folder`].

@@ -23,7 +23,7 @@ pub const SEQUENCES: &str = "sequences.parquet";
 /// Rows of one record batch.
 const BATCH: usize = 65_536;
 
-/// Writes one row a study.
+/// Writes one row per study.
 pub fn write_studies(path: &Path, studies: &[Study]) -> Result<()> {
     write(path, studies.chunks(BATCH).map(study_batch))
 }
@@ -59,7 +59,7 @@ fn study_batch(studies: &[Study]) -> RecordBatch {
     RecordBatch::try_from_iter_with_nullable(columns).expect("columns of one length")
 }
 
-/// Writes one row a sequence.
+/// Writes one row per sequence.
 pub fn write_sequences(path: &Path, sequences: &[Sequence]) -> Result<()> {
     let mut next = 0;
     let batches = sequences.chunks(BATCH).map(|sequences| {

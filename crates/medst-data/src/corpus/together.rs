@@ -1,4 +1,5 @@
-//! What several processes do of a preparation, and what they tell each other: decoding pictures, making shards of them, sending these to object storage.
+//! The share of several processes in a preparation, and what they exchange: decoding pictures,
+//! making shards of them, sending these to object storage.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -31,7 +32,7 @@ use crate::{Error, Result, json};
 /// Decodes and writes a share of what the process that leads has planned.
 ///
 /// # Errors
-/// As [`super::write::write`]; and where the working folder is not the one that the other processes see.
+/// As [`super::write::write`]; also where this process does not see the working folder of the other processes.
 pub fn help(out: &Path, options: &PrepareOptions, ranks: &dyn Ranks, progress: &dyn Progress) -> Result<()> {
     let work = Work::of_bytes(&ranks::wait(ranks))?;
     let folder = staging::folder(out)?;
@@ -82,7 +83,7 @@ pub(super) fn send(
     Ok(())
 }
 
-/// What all processes know of a preparation.
+/// What every process knows about a preparation.
 #[derive(Debug, PartialEq)]
 pub(super) struct Work {
     pub identity: String,
@@ -120,7 +121,8 @@ pub(super) fn known(staging: &Staging, identity: &str, images: usize, progress: 
     Ok(Vec::new())
 }
 
-/// What a process tells the others once it has decoded its share: its outcomes, how far its stretches go, whether it was stopped.
+/// What a process sends to the others once it has decoded its share: its outcomes, how far its
+/// stretches go, whether it was stopped.
 type Told = (Vec<Stretch>, Vec<Extent>, bool);
 
 /// Decodes and joins this process' share; returns what all processes have decoded now, and the records of all shards.

@@ -1,7 +1,9 @@
-//! Writing a corpus: `pictures` fills a working folder beside the target (`staging`), `join` makes shards, this adds the
-//! tables and the manifest, and the folder is renamed when everything is there.
+//! Writing a corpus: `pictures` fills a working folder next to the target (`staging`), `join` makes
+//! shards, this module adds the tables and the manifest, and the folder is renamed when everything
+//! is there.
 //!
-//! Of several processes the first reads the sources, tells the others which pictures there are, and writes everything but the shards.
+//! With several processes, the first one reads the sources, sends the others the list of pictures,
+//! and writes everything but the shards.
 //!
 //! Bytes do not depend on the number of threads and processes, or on interruptions.
 

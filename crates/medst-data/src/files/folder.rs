@@ -1,9 +1,11 @@
 //! Folders that appear, or replace others, whole or not at all, and never take along what this program did not write.
 //!
-//! A new folder is written beside its target and *sealed*: checksums of all its files ([`super::sums`]), everything on the disk. It then
-//! changes places with the old one in one step (`renameat2` with `RENAME_EXCHANGE`). On file systems without that, the old one is first
-//! renamed to `.medst-replaced-NAME`; after a crash between the two renames [`recover`] puts it back. Of the old folder only files are
-//! removed that its list of checksums or its manifest names.
+//! A new folder is written next to its target and *sealed*: it gets checksums of all its files
+//! ([`super::sums`]), and everything is flushed to the disk. It then changes places with the old
+//! one in one step (`renameat2` with `RENAME_EXCHANGE`). On file systems without that, the old one
+//! is first renamed to `.medst-replaced-NAME`; after a crash between the two renames [`recover`]
+//! puts it back. Of the old folder only files are removed that its list of checksums or its
+//! manifest names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
@@ -21,7 +23,7 @@ use crate::{Error, Result};
 /// Manifests of this program whose key `files` names the files of their folder.
 const MANIFESTS: [&str; 2] = [manifest::FILE, "index.json"];
 
-/// A folder beside its target, to be filled and then [`publish_folder`]ed; removed if that does not happen.
+/// A folder next to its target, to be filled and then [`publish_folder`]ed; removed if that does not happen.
 ///
 /// * `mode`: its permissions, from which the umask takes away.
 ///
@@ -58,7 +60,7 @@ pub fn seal(folder: &Path, known: &BTreeMap<String, String>) -> Result<()> {
 /// * `also`: names of files that earlier versions wrote without listing them.
 ///
 /// # Errors
-/// Names such files; something that is no folder.
+/// Names such files; a path that is not a folder.
 pub fn check_replaceable(out: &Path, also: &[&str]) -> Result<()> {
     let there = out.display();
     if out.is_symlink() {
@@ -246,7 +248,8 @@ fn own(folder: &Path, also: &[&str]) -> BTreeSet<String> {
         let manifest: serde_json::Value = manifest.unwrap_or_default();
         if let Some(files) = manifest["files"].as_object() {
             own.insert(name.into());
-            // Names alone, so that a manifest of another makes nobody remove files elsewhere.
+            // Only plain names, so that a foreign manifest cannot make this program remove files
+            // elsewhere.
             own.extend(files.keys().filter(|name| !name.contains('/')).cloned());
         }
     }

@@ -45,7 +45,8 @@ impl Lock {
                 Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => {}
                 Err(TryLockError::Error(error)) => return Err(Error::io(&path)(error)),
             }
-            // The one who had it before may have removed the file meanwhile; a lock on a file without name keeps nobody out.
+            // The previous holder may have removed the file meanwhile; a lock on an unlinked file
+            // excludes no other process.
             if is_at(&file, &path) {
                 // Only for the message of others: a full disk does not matter here.
                 let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(holder().as_bytes()));

@@ -1,8 +1,10 @@
-//! Which large files this user has checked already, so that a corpus of many gigabytes is not read twice at every start: one small file
-//! for each, under `checked/` of the cache ([`crate::storage::cache_root`]), with what would be another if the file were.
+//! Which large files this user has already checked, so that a corpus of many gigabytes is not read
+//! again at every start. There is one small file for each, under `checked/` of the cache
+//! ([`crate::storage::cache_root`]), with properties that differ once the file does.
 //!
-//! What is remembered is device, inode, size and both times of a file; whoever writes to it changes the time of its inode. A disk
-//! that changes bytes by itself does not: `--resume` and `medst verify` therefore read everything.
+//! These are device, inode, size and both times of a file; any write to the file changes the time
+//! of its inode. Silent corruption on the disk does not: `--resume` and `medst verify` therefore
+//! read everything.
 
 use std::fs::{File, Metadata};
 use std::io::{Read, Seek, Write};
@@ -32,13 +34,13 @@ pub fn sha256_unless_seen(path: &Path, sha256: &str) -> Result<String> {
     let found = sha256_of_file(path)?;
     let after = std::fs::metadata(path).map_err(Error::io(path))?;
     if found == sha256 && self::stamp(&after, sha256) == stamp && is_settled(&after) {
-        // A note that is cut short is none.
+        // A note that is cut short matches no stamp.
         let _ = note.rewind().and_then(|()| note.set_len(0)).and_then(|()| note.write_all(stamp.as_bytes()));
     }
     Ok(found)
 }
 
-/// The note of a file, locked; `None` where there is no place for notes.
+/// The note of a file, locked; `None` where notes cannot be kept.
 fn note(path: &Path) -> Option<File> {
     let folder = storage::cache_root().ok()?.join("checked");
     owner_only::create_folder(&folder).ok()?;

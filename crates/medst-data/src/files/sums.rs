@@ -52,7 +52,7 @@ impl Sums {
         sums.map(Some).ok_or_else(|| Error::Damaged { path, message: "not a list of SHA-256 checksums".into() })
     }
 
-    /// `None` for text with a line that is none of ours.
+    /// `None` for text with a line in another format.
     fn parse(text: &str) -> Option<Sums> {
         if !text.ends_with('\n') {
             return None;
@@ -105,7 +105,7 @@ impl Sums {
         }
     }
 
-    /// Reads every file and says what is wrong with it.
+    /// Reads every file and reports what is wrong with it.
     ///
     /// * `done`: called after each file with its size in bytes.
     pub fn faults(&self, folder: &Path, done: &(dyn Fn(u64) + Sync)) -> Vec<Fault> {

@@ -9,7 +9,7 @@ use tempfile::NamedTempFile;
 use super::{TEMPORARY, parent, sync_folder};
 use crate::{Error, Result};
 
-/// A file beside its target, to be written and then [`publish`]ed.
+/// A file next to its target, to be written and then [`publish`]ed.
 ///
 /// # Errors
 /// A folder in which no file can be made.

@@ -10,10 +10,10 @@ use crate::import::values;
 use crate::report;
 use crate::{Error, Result, input};
 
-/// A text file above this size is no report.
+/// A text file above this size is not taken for a report.
 const LONGEST_REPORT: u64 = 1 << 20;
 
-/// What a file holds, told by its first bytes (text by its name).
+/// What a file holds, by its first bytes (text by its name).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Picture,
@@ -70,7 +70,7 @@ impl Files {
                 gathered.ignored += 1;
                 continue;
             }
-            // A folder behind a link may be one of those above it.
+            // The target of a link may be one of the folders above it.
             let found = match path.symlink_metadata() {
                 Ok(meta) if meta.is_dir() => {
                     self.add_folder(&path, gathered);
@@ -154,7 +154,7 @@ fn kind(path: &Path) -> std::io::Result<Kind> {
         start if dicom::is_dicom(start) => Kind::Dicom,
         _ => match path.extension().map(|end| end.to_string_lossy().to_ascii_lowercase()).as_deref() {
             Some("txt") => Kind::Text,
-            // Its name promises a picture; decoding will say what is wrong with it.
+            // Its name promises a picture; decoding will report what is wrong with it.
             Some("jpg" | "jpeg" | "png" | "dcm" | "dicom") => Kind::Picture,
             _ => Kind::Other,
         },
@@ -164,7 +164,7 @@ fn kind(path: &Path) -> std::io::Result<Kind> {
 /// Whether an image is a frontal view: by its header, else as declared.
 ///
 /// # Errors
-/// A header that says another view than was declared, or one that is neither frontal nor lateral.
+/// A header that states another view than was declared, or one that is neither frontal nor lateral.
 pub(super) fn is_frontal(header: Option<&Header>, view: DeclaredView) -> Result<bool, String> {
     let told = header.and_then(|header| header.view);
     let other = header.is_some_and(|header| header.view.is_none() && header.view_source != ViewSource::Unknown);

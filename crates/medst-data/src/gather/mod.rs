@@ -1,4 +1,4 @@
-//! Studies from what people have at hand: files, folders, tables, or a corpus.
+//! Studies from what users have: files, folders, tables, or a corpus.
 //!
 //! | given | becomes |
 //! |---|---|
@@ -6,11 +6,12 @@
 //! | a text file (`.txt`) | a study with a report; joined to the image of the same path but for its ending |
 //! | a folder | its radiographs and text files, at any depth, in the order of their paths |
 //! | a table of images ([`crate::import::table`]) | its studies |
-//! | any other table | one study a row: columns `image` or `frontal`, `lateral`, `report` or `text`; `study_id`, `subject_id`, `view`, `day` or `acquired` where there are any, the others as labels |
+//! | any other table | one study per row: columns `image` or `frontal`, `lateral`, `report` or `text`; `study_id`, `subject_id`, `view`, `day` or `acquired` where there are any, the others as labels |
 //! | a corpus | its studies |
 //!
-//! The view of an image is what its DICOM header says, else what the caller declares, else frontal. What cannot be used is
-//! listed with the reason and moves nothing else. No picture is decoded here.
+//! The view of an image is the one in its DICOM header, else the one that the caller declares, else
+//! frontal. What cannot be used is listed with the reason and shifts nothing else. No picture is
+//! decoded here.
 
 mod files;
 mod table;
@@ -70,15 +71,15 @@ pub struct Gathered {
     pub corpus: Option<Corpus>,
 }
 
-/// How images whose file does not tell their view are taken.
+/// The view to assume for images whose file does not state it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeclaredView {
-    /// As the file says; frontal where it does not.
+    /// The view that the file states; frontal where it states none.
     #[default]
     Auto,
-    /// All are frontal; one whose file says otherwise is left out.
+    /// All are frontal; an image whose file states another view is left out.
     Frontal,
-    /// All are lateral; one whose file says otherwise is left out.
+    /// All are lateral; an image whose file states another view is left out.
     Lateral,
 }
 
@@ -92,7 +93,7 @@ impl fmt::Display for Picture {
 }
 
 impl FoundStudy {
-    /// A study of which nothing but the name is known.
+    /// A study with nothing but its name.
     pub fn new(id: String) -> FoundStudy {
         FoundStudy {
             id,
@@ -126,8 +127,9 @@ pub fn is_corpus(path: &Path) -> bool {
 /// Finds the studies of files, folders, tables, or of one corpus.
 ///
 /// # Errors
-/// A path that is not there, a table that cannot be understood, a corpus beside other inputs, or nothing that can be used.
-/// Files and folders that are there and cannot be used are left out instead.
+/// A path that does not exist, a table that cannot be understood, a corpus combined with other
+/// inputs, or nothing that can be used. Existing files and folders that cannot be used are left out
+/// instead.
 pub fn gather(inputs: &[PathBuf], view: DeclaredView) -> Result<Gathered> {
     let mut gathered = Gathered::default();
     if let Some(corpus) = inputs.iter().find(|path| is_corpus(path)) {

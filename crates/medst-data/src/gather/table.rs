@@ -1,4 +1,4 @@
-//! Tables of studies: those of [`crate::import::table`], and looser ones with one study a row.
+//! Tables of studies: those of [`crate::import::table`], and looser ones with one study per row.
 
 use std::io::Read;
 use std::path::Path;
@@ -37,7 +37,7 @@ const UNDERSTOOD: [&str; 14] = [
 
 /// Whether a file is a table: Parquet by its first bytes, CSV by its name.
 ///
-/// What cannot be opened is none; [`files`] says why.
+/// A file that cannot be opened is not a table; [`files`] reports why.
 pub fn is_table(path: &Path) -> bool {
     let name = path.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
     if path.is_dir() {

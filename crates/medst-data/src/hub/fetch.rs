@@ -9,8 +9,9 @@
 //!   .locks/models--OWNER--NAME/ETAG.lock
 //! ```
 //!
-//! The crate `hf-hub` says where what is. It makes no requests here: its own check no checksum, know neither offline work nor time limits,
-//! append to a broken download at the wrong place, and show the hub's token to the storage that the hub redirects to.
+//! The crate `hf-hub` gives the paths. It makes no requests here: its requests verify no checksum,
+//! support neither offline use nor time limits, append to a broken download at the wrong place, and
+//! send the hub's token to the storage that the hub redirects to.
 
 use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::symlink;
@@ -26,7 +27,7 @@ use crate::files::sha256_of_file;
 use crate::progress::Progress;
 use crate::{Error, Result};
 
-/// What is read beside weights. Of several in one line the first that is there.
+/// What is read in addition to weights. Of several in one line, the first that exists.
 const BESIDE: [&[&str]; 3] = [&["config.json"], &["preprocessor_config.json"], &["vocab.txt", "tokenizer.json"]];
 /// Files that a message names.
 const SHOWN: usize = 12;

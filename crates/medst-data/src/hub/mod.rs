@@ -1,7 +1,8 @@
-//! Models by name: `hf://OWNER/NAME[@REVISION]` wherever the path of a model may stand.
+//! Models by name: `hf://OWNER/NAME[@REVISION]` wherever the path of a model is accepted.
 //!
-//! A name becomes the folder of its files in the cache that all programs for Hugging Face's hub share; whatever is read from a folder can
-//! then be read from a hub. Hub, cache and token are told by the variables of the environment that those programs read:
+//! A name becomes the folder of its files in the cache that all programs for Hugging Face's hub
+//! share, so whatever can be read from a folder can be read from a hub. Hub, cache and token come
+//! from the environment variables that those programs read:
 //!
 //! | variable | default |
 //! |---|---|
@@ -11,7 +12,7 @@
 //! | `HF_HUB_OFFLINE` | not set; `1`, `true`, `yes` or `on`: only the cache is read |
 //! | `HF_TOKEN`, `HF_TOKEN_PATH` | the file `$HF_HOME/token`, if there is one |
 //!
-//! Without the feature `hub` a name is an error that says so.
+//! Without the feature `hub`, a name is an error that explains this.
 
 #[cfg(feature = "hub")]
 mod fetch;
@@ -26,7 +27,7 @@ use std::sync::OnceLock;
 use crate::progress::{Progress, Silent};
 use crate::{Error, Result};
 
-/// Files of weights, of which a folder is read for one.
+/// Names of weight files; one of them is read from a folder.
 pub const WEIGHTS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
 
 /// A model on a hub.
@@ -89,15 +90,15 @@ impl fmt::Display for Name {
     }
 }
 
-/// Who is told of downloads that [`local`] makes.
+/// Receives the progress of downloads that [`local`] makes.
 static REPORTER: OnceLock<Box<dyn Progress + Send>> = OnceLock::new();
 
-/// Chooses who is told of downloads, once for a program.
+/// Chooses what receives the progress of downloads, once for a program.
 pub fn report_to(progress: Box<dyn Progress + Send>) {
     let _ = REPORTER.set(progress);
 }
 
-/// A path as it is, or the folder of the model that it names, whose files are fetched where they are not in the cache.
+/// A path unchanged, or the folder of the model that it names; files that are not in the cache are fetched.
 ///
 /// # Errors
 /// As [`local_with`].
@@ -108,8 +109,8 @@ pub fn local(path: &Path) -> Result<Cow<'_, Path>> {
 /// As [`local`], with the progress of this call.
 ///
 /// # Errors
-/// Says what is in the way: a hub that does not answer or refuses, a model without weights, files that are not what the hub says, a
-/// cache that cannot be written; a stop request.
+/// A hub that does not answer or refuses, a model without weights, files that differ from what the
+/// hub announced, a cache that cannot be written, or a stop request.
 pub fn local_with<'a>(path: &'a Path, progress: &dyn Progress) -> Result<Cow<'a, Path>> {
     match Name::of(path)? {
         None => Ok(Cow::Borrowed(path)),
@@ -136,7 +137,7 @@ pub fn local_weights(path: &Path) -> Result<Cow<'_, Path>> {
     }
 }
 
-/// What a file in the cache is called where its model is meant: `hf://OWNER/NAME@COMMIT`. `None` of any other path.
+/// The model that a file in the cache belongs to, as `hf://OWNER/NAME@COMMIT`. `None` for any other path.
 pub fn named(path: &Path) -> Option<String> {
     let parts: Vec<&str> = path.iter().filter_map(|part| part.to_str()).collect();
     parts.windows(3).rev().find_map(|part| {

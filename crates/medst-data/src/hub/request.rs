@@ -94,10 +94,10 @@ impl Settings {
 enum Failed {
     /// It may go better the next time.
     Passing(String),
-    /// Nobody answers.
+    /// The hub does not answer.
     Unreachable(String),
     Refused(String),
-    /// On this side.
+    /// A failure on this machine.
     Here(Error),
 }
 
@@ -136,7 +136,8 @@ impl<'a> Client<'a> {
     /// # Errors
     /// A system that gives no threads or no certificates.
     pub fn new(name: &'a Name, settings: &'a Settings, progress: &'a dyn Progress) -> Result<Client<'a>> {
-        // One provider of cryptography is compiled in; whoever installed it first is right.
+        // Only one provider of cryptography is compiled in, so a failure means that it is installed
+        // already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| name.error(error.to_string(), false))?;
@@ -147,7 +148,7 @@ impl<'a> Client<'a> {
     }
 
     /// # Errors
-    /// Says what is in the way.
+    /// Names the cause of the failure.
     pub fn list(&self, revision: &str) -> Result<List> {
         let path = format!("api/models/{}/revision/{}", self.name.repository, revision.replace('/', "%2F"));
         let bytes = self.persist(&|| 0, &|| {
@@ -181,7 +182,7 @@ impl<'a> Client<'a> {
     }
 
     /// # Errors
-    /// Says what is in the way.
+    /// Names the cause of the failure.
     pub fn about(&self, commit: &str, file: &str) -> Result<About> {
         self.persist(&|| 0, &|| {
             let answer = self.runtime.block_on(self.send(&Method::HEAD, self.file(commit, file), 0, true))?;
@@ -201,10 +202,10 @@ impl<'a> Client<'a> {
         })
     }
 
-    /// Adds to `out` what it lacks of a file; goes on where a connection broke.
+    /// Appends to `out` what it lacks of a file; continues where a connection broke.
     ///
     /// # Errors
-    /// Says what is in the way; `out` then has what came before.
+    /// Names the cause of the failure; `out` keeps what arrived before it.
     pub fn download(&self, commit: &str, file: &str, size: u64, out: &File) -> Result<()> {
         let there = || out.metadata().map_or(0, |meta| meta.len());
         let advance = |from: u64, to: u64| self.progress.advance(to / MEGABYTE - from / MEGABYTE);

@@ -1,7 +1,8 @@
-//! Ending a decode whose result is not wanted any more, such as that of a request whose time is over.
+//! Ending a decode whose result is no longer wanted, such as that of a request that has timed out.
 //!
-//! Decoders ask at every row, block of rows or piece of input. The flag belongs to the thread, since a decode stays on its
-//! own, and handing it through every decoder would put it into dozens of signatures.
+//! Decoders check at every row, block of rows or piece of input. The flag belongs to the thread,
+//! because a decode stays on one thread, and passing it through every decoder would put it into
+//! dozens of signatures.
 
 use std::cell::RefCell;
 use std::sync::Arc;

@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn a_picture_bomb_is_refused_before_memory_is_taken() {
         let mut bytes = png_bytes(ColorType::Grayscale, BitDepth::Eight, 4, &[1; 4]);
-        // Width and height stand at 16…24, their checksum at 29…33.
+        // Bytes 16…24 hold width and height, bytes 29…33 their checksum.
         bytes[16..24].copy_from_slice(&[0, 1, 0, 0, 0, 1, 0, 0]);
         let checksum = crc(&bytes[12..29]);
         bytes[29..33].copy_from_slice(&checksum.to_be_bytes());

@@ -3,8 +3,9 @@
 
 use super::GreyImage;
 
-/// How a stored picture is to be shown, by the numbers of Exif's tag 0x0112: 1 as it is, 2 mirrored, 3 turned by 180°, 4 upside
-/// down, 5 transposed, 6 turned by 90° clockwise, 7 transposed the other way, 8 turned by 90° counter-clockwise.
+/// How a stored picture must be turned for display, by the numbers of Exif's tag 0x0112: 1
+/// unchanged, 2 mirrored, 3 turned by 180°, 4 upside down, 5 transposed, 6 turned by 90° clockwise,
+/// 7 transposed the other way, 8 turned by 90° counter-clockwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Orientation(u8);
 
@@ -12,7 +13,7 @@ const ORIENTATION: u16 = 0x0112;
 const SHORT: u16 = 3;
 
 impl Orientation {
-    /// Of a JPEG file. Without Exif data, or with such as cannot be read, a picture is shown as it is.
+    /// Of a JPEG file. A picture without Exif data, or with unreadable Exif data, is shown unchanged.
     pub fn of_jpeg(bytes: &[u8]) -> Orientation {
         let found = segments(bytes).find_map(|(marker, segment)| match marker {
             0xe1 => segment.strip_prefix(b"Exif\0\0").and_then(tag),

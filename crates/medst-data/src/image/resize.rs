@@ -33,7 +33,7 @@ pub fn to_square(image: &GreyImage, side: usize) -> Result<Vec<u8>, String> {
     Ok(square)
 }
 
-/// How a picture lies in its square.
+/// How a picture fits into its square.
 pub(super) struct Fit {
     side: usize,
     /// Size of the picture in the square.
@@ -42,7 +42,7 @@ pub(super) struct Fit {
     /// Whether each output pixel covers whole source pixels; sums are then exact, and divided by their number at the end.
     pub whole_scale: bool,
     factor: f32,
-    /// OpenCV has a path of its own for halving, which rounds half up; all others round half to even.
+    /// OpenCV has a separate path for halving, which rounds half up; all others round half to even.
     halving: bool,
 }
 

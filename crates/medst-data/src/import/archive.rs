@@ -1,9 +1,11 @@
-//! Pictures inside the parts of one tar archive (zstd, gzip or plain), which is read as a stream: the archive is never
-//! unpacked, for it has hundreds of gigabytes.
+//! Pictures inside the parts of one tar archive (zstd, gzip or plain), which is read as a stream:
+//! the archive is never unpacked, because it has hundreds of gigabytes.
 //!
-//! A compressed stream cannot be entered in its middle. One pass over it therefore makes a small PNG of each picture that
-//! a plan names, as a corpus stores it (about 40 kB each), in a folder beside the corpus; the corpus is made from these,
-//! and the folder removed. An interrupted pass reads the stream again from its start, but decodes only what it lacks.
+//! A compressed stream cannot be read from its middle. One pass over it therefore makes a small PNG
+//! of each picture that a plan names, in the form that a corpus stores (about 40 kB each), in a
+//! folder next to the corpus; the corpus is made from these, and the folder is removed. An
+//! interrupted pass reads the stream again from its start, but decodes only the pictures that are
+//! missing.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
@@ -46,7 +48,7 @@ impl Read for Joined {
     }
 }
 
-/// The members of the archive, unpacked as they are read.
+/// The tar stream of the archive, decompressed while it is read.
 fn stream(parts: &[PathBuf]) -> io::Result<Box<dyn Read>> {
     let joined = Joined { rest: Vec::from(parts).into_iter(), open: None };
     let mut joined = BufReader::with_capacity(1 << 20, joined);
@@ -215,8 +217,8 @@ fn begin(parts: &[PathBuf], folder: &Path, options: &PrepareOptions) -> Result<H
     Ok(done)
 }
 
-/// Lets the plan name the small pictures. What cannot be decoded is left out with its reason; what the archive does not
-/// hold stays as it is, a file that does not exist.
+/// Points the plan at the small pictures. A picture that cannot be decoded is left out with its
+/// reason; one that the archive does not hold keeps its path, a file that does not exist.
 fn rename(plan: &mut Plan, root: &Path, folder: &Path, done: &HashMap<PathBuf, Outcome>) {
     let Plan { studies, skipped, warnings, .. } = plan;
     let mut notes: BTreeMap<&str, u64> = BTreeMap::new();

@@ -3,7 +3,7 @@
 //! Images of one subject and one study are one visit. The first frontal image is its frontal view,
 //! further ones are alternatives, the first lateral image is its lateral view. Importers add
 //! images, reports and labels; [`Assembly::finish`] then decides what needs all of them: who is
-//! kept out, which part each subject belongs to, and which rows speak of one patient or one file
+//! kept out, which part each subject belongs to, and which rows refer to one patient or one file
 //! under two names.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -175,7 +175,7 @@ impl Assembly {
         Ok(())
     }
 
-    /// Gives a study its report; the first one stands.
+    /// Gives a study its report; the first one wins.
     pub fn report(&mut self, place: usize, text: ReportText) {
         match self.reports.get(&place) {
             None => _ = self.reports.insert(place, text),
@@ -186,12 +186,13 @@ impl Assembly {
         }
     }
 
-    /// Gives a study a label; the first value of a name stands.
+    /// Gives a study a label; the first value of a name wins.
     pub fn label(&mut self, place: usize, name: &str, value: String) {
         self.plan.studies[place].labels.entry(name.to_string()).or_insert(value);
     }
 
-    /// Notes whether the frontal image of a study is PA or AP, in the label [`VIEW`]: for sources that tell it. The first frontal image stands.
+    /// Notes whether the frontal image of a study is PA or AP, in the label [`VIEW`], for sources
+    /// that state it. The first frontal image wins.
     pub fn label_view(&mut self, place: usize, view: View) {
         if view.is_frontal() {
             self.label(place, VIEW, view.name().to_string());
@@ -355,7 +356,7 @@ impl Assembly {
         let paths: Vec<&Path> =
             self.plan.studies.iter().flat_map(images_of).map(|image| image.path.as_path()).collect();
         let mut files = file_ids(&paths).into_iter();
-        // The order of rows, not of studies, says which is the first.
+        // The order of rows, not of studies, determines which is the first.
         let mut by_row: Vec<Image> = Vec::with_capacity(paths.len());
         for (study, planned) in self.plan.studies.iter().enumerate() {
             let images = images_of(planned).zip(files.by_ref()).enumerate();
@@ -477,8 +478,8 @@ fn clean(text: &ReportText, study: &StudyId, rule: Rule) -> Result<String, repor
     }
 }
 
-/// Without a split of its own: 80 % train, 10 % validate, 10 % test by a hash of the subject, so
-/// that the same subject always falls into the same part.
+/// The split where the source has none: 80 % train, 10 % validate, 10 % test by a hash of the
+/// subject, so that a subject always falls into the same part.
 pub fn split_of(subject: &SubjectId) -> Split {
     match Sha256::digest(subject.0.as_bytes())[0] {
         0..205 => Split::Train,
@@ -487,7 +488,7 @@ pub fn split_of(subject: &SubjectId) -> Split {
     }
 }
 
-/// The reference's unit: every frontal image is a step of its own.
+/// The reference's unit: every frontal image is a separate step.
 fn by_image(study: StudyPlan) -> Vec<StudyPlan> {
     if study.frontals.len() < 2 {
         return vec![study];

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use super::ms_cxr_t::PAIRS;
 use super::plan::{Plan, TextTable};
 
-/// A course by the program's word; `None` for a word that is none.
+/// The program's word for a course; `None` for an unknown word.
 pub fn parse(word: &str) -> Option<&'static str> {
     Some(match word.trim().to_lowercase().as_str() {
         "improving" | "improved" => "improving",
@@ -25,7 +25,7 @@ pub fn parse(word: &str) -> Option<&'static str> {
     })
 }
 
-/// Courses as a source tells them.
+/// The courses that a source gives.
 #[derive(Debug, Default)]
 pub struct Courses {
     /// Ids of studies, previous first, in the order of the source.
@@ -36,7 +36,7 @@ pub struct Courses {
 }
 
 impl Courses {
-    /// Notes a pair, of which nothing may be told.
+    /// Notes a pair, which may have no known course.
     pub fn pair(&mut self, ids: [&str; 2]) -> usize {
         let ids = ids.map(str::to_string);
         *self.places.entry(ids.clone()).or_insert_with(|| {

@@ -11,7 +11,7 @@ use super::{Planned, PrepareOptions, values};
 use crate::study::{StudyId, SubjectId, View};
 use crate::{Error, Result};
 
-/// Columns that are used for something else, or say nothing about the patient's chest.
+/// Columns that are used for something else, or hold nothing about the patient's chest.
 const USED: [&str; 9] =
     ["patientid", "offset", "view", "modality", "folder", "filename", "clinical_notes", "url", "Unnamed: 29"];
 

@@ -23,7 +23,7 @@ pub enum SplitRule {
     /// By patient.
     #[default]
     Patient,
-    /// By image, as the reference does. Every image is a subject of its own then, and `patient_id` a label.
+    /// By image, as the reference does. Every image is then a separate subject, and `patient_id` a label.
     Reference,
 }
 
@@ -110,7 +110,7 @@ pub fn plan(source: &Covidx, options: &PrepareOptions) -> Result<Planned> {
     Ok(Planned { plan: assembly.finish(options)?, files })
 }
 
-/// The file of an image: beside the lists, or in a folder `data` as the construction scripts leave it.
+/// The file of an image: next to the lists, or in a folder `data`, where the construction scripts put it.
 fn image(root: &Path, folder: &str, file: &str) -> PathBuf {
     let nested = root.join("data").join(folder).join(file);
     let plain = root.join(folder).join(file);

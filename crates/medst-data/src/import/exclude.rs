@@ -14,7 +14,7 @@ use super::known::Known;
 use super::rows::Rows;
 use crate::Result;
 
-/// Exclusion lists as they were read.
+/// Exclusion lists as read from their files.
 #[derive(Debug, Default)]
 pub struct Exclusions {
     lists: Vec<List>,

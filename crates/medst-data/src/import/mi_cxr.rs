@@ -1,7 +1,7 @@
 //! MI-CXR: five-way questions about series of five images of MIMIC-CXR.
 //!
-//! The corpus holds every image as a study of its own (its id is the DICOM id) and every series as a sequence;
-//! `questions.csv` holds the questions, with the studies in the columns `T1` to `T5`.
+//! The corpus holds every image as a separate study (its id is the DICOM id) and every series as a
+//! sequence; `questions.csv` holds the questions, with the studies in the columns `T1` to `T5`.
 
 use std::collections::HashSet;
 use std::fs::File;

@@ -205,11 +205,13 @@ pub fn prepare(source: &Source, out: &Path, options: &PrepareOptions, progress: 
     Ok(summary.expect("the process that leads has the summary"))
 }
 
-/// As [`prepare`], with several processes that share the pictures out. The corpus is that of one process, to the byte, and so is what an interrupted
-/// run left, whatever their number was. The process that leads reads the source, speaks, and returns the summary; a stop request to any of them stops all.
+/// As [`prepare`], with several processes that share the pictures. The corpus is that of one
+/// process, to the byte, and so is what an interrupted run left, whatever the number of its
+/// processes. The process that leads reads the source, reports progress, and returns the summary; a
+/// stop request to any process stops all of them.
 ///
 /// # Errors
-/// As [`prepare`], on the process that it happens to, which then has to end the others.
+/// As [`prepare`], on the process where it occurs, which then has to end the others.
 pub fn prepare_together(
     source: &Source,
     out: &Path,

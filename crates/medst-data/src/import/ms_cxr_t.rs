@@ -1,7 +1,8 @@
 //! MS-CXR-T 1.0.0: pairs of MIMIC-CXR images with the course of five findings between them, and pairs of sentences.
 //!
-//! The corpus holds every image of a pair as a study of its own (its id is the DICOM id) and every pair as a sequence
-//! of two, the previous image first. `pairs.csv` tells the courses, `sentences.csv` holds the sentence pairs.
+//! The corpus holds every image of a pair as a separate study (its id is the DICOM id) and every
+//! pair as a sequence of two, the previous image first. `pairs.csv` holds the courses,
+//! `sentences.csv` the sentence pairs.
 
 use std::path::{Path, PathBuf};
 

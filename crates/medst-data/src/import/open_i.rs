@@ -1,9 +1,10 @@
 //! Open-I, the Indiana University collection: XML reports (`ecgen-radiology/*.xml`) and images as PNG or DICOM.
 //!
-//! The reports do not say which image is which view. It is taken from `indiana_projections.csv` (columns `filename`,
-//! `projection`) where that is there, else from the DICOM headers, else from a caption that speaks of one frontal view
-//! beside a single image; other images are counted and left out. There are no dates, so studies join no sequence.
-//! What was blotted out (`XXXX`) is left out of the text.
+//! The reports do not state the views of their images. A view is taken from
+//! `indiana_projections.csv` (columns `filename`, `projection`) where that exists, else from the
+//! DICOM headers, else, where a report has a single image, from a caption that mentions one frontal
+//! view; other images are counted and left out. Without dates, studies join no sequence.
+//! Redacted words (`XXXX`) are left out of the text.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use crate::progress::Progress;
 use crate::study::{StudyId, SubjectId, View};
 use crate::{Error, Result, input};
 
-/// A longer report file is none; the longest of the collection has 20 kB.
+/// A longer file is not taken for a report; the longest of the collection has 20 kB.
 const LONGEST: u64 = 4 << 20;
 
 /// Where the collection is.
@@ -139,7 +140,7 @@ fn of_header(image: &Path) -> Option<View> {
     image.extension().is_some_and(|end| end == "dcm").then(|| dicom::header(image).ok()?.view)?
 }
 
-/// A caption that speaks of one frontal view, beside a single image.
+/// The view in a caption that mentions one frontal view, where the report has a single image.
 fn of_caption(caption: &str, images: usize) -> Option<View> {
     let caption = caption.to_lowercase();
     let words: Vec<&str> = caption.split(|c: char| !c.is_alphanumeric()).collect();

@@ -1,6 +1,6 @@
 //! PadChest-GR: sentences in English with boxes, and how findings changed since a prior study.
 //!
-//! Boxes are in fractions of the picture. The corpus holds current and prior studies; `pairs.csv` tells the courses.
+//! Boxes are in fractions of the picture. The corpus holds current and prior studies; `pairs.csv` holds the courses.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
@@ -98,7 +98,7 @@ pub fn plan(source: &PadChestGr, options: &PrepareOptions) -> Result<Planned> {
     let (mut told, mut pairs) = (Courses::default(), Vec::new());
     let add = |assembly: &mut Assembly, study: &str, image: &str, of: &Listed, row: u64, acquired: Option<Day>| {
         let (subject, study) = (SubjectId(of.subject.clone()), StudyId(study.to_string()));
-        // All are frontal; PA or AP is not told.
+        // All are frontal; PA or AP is not given.
         let (view, split) = (View::Pa, Some(of.split));
         assembly.add(FoundImage { subject, study, view, path: find(image), row, acquired, split })
     };
@@ -134,7 +134,8 @@ pub fn plan(source: &PadChestGr, options: &PrepareOptions) -> Result<Planned> {
             (0..finding.extra_boxes.len()).for_each(|_| assembly.plan.warn("extra_boxes, not used"));
         }
     }
-    // Prior studies after all current ones, for many are current ones of their own.
+    // Prior studies come after all current ones, because many of them are current studies
+    // themselves.
     for (number, record) in records.iter().enumerate() {
         let row = number as u64 + 1;
         let (Some(previous), Some(current)) = (&record.previous_study, assembly.place(&StudyId(record.study.clone())))

@@ -67,7 +67,7 @@ impl Skipped {
     }
 }
 
-/// A table that a corpus carries beside its studies: texts only, all rows of one length.
+/// A table that a corpus holds in addition to its studies: texts only, all rows of one length.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TextTable {
     /// The file's name in the corpus, without `.csv`.

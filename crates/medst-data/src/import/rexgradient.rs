@@ -1,5 +1,6 @@
-//! ReXGradient-160K: `metadata/{train,valid,test}_metadata_view_position.json`, and pictures in `deid_png/` or, as they are
-//! published, in the parts of one tar archive, `deid_png.part00` and following.
+//! ReXGradient-160K: `metadata/{train,valid,test}_metadata_view_position.json`, and pictures in
+//! `deid_png/` or, in the published form, in the parts of one tar archive, `deid_png.part00` and
+//! following.
 
 use std::fmt;
 use std::fs::File;
@@ -87,7 +88,7 @@ pub fn plan(source: &Rexgradient, options: &PrepareOptions) -> Result<Planned> {
     Ok(Planned { plan: assembly.finish(options)?, files: files.into_iter().map(|(path, _)| path).collect() })
 }
 
-/// Visits the studies of an object of objects, one at a time: the file has hundreds of megabytes.
+/// Visits the studies of a nested object one by one, because the file has hundreds of megabytes.
 fn each_study(path: &Path, visit: impl FnMut(String, Value) -> Result<()>) -> Result<()> {
     struct Each<F> {
         visit: F,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::delimited::{self, Delimited};
 use crate::{Error, Result};
 
-/// The longest line that is believed to be one; a file without line breaks is no table.
+/// The longest line that is taken for a row; a file without line breaks is not a table.
 const LONGEST_ROW: usize = 16 << 20;
 
 /// An open table.
@@ -16,7 +16,7 @@ pub struct Rows {
     reader: csv::Reader<Box<dyn Read>>,
 }
 
-/// One row; cells that say nothing (empty, `nan`, `null`, `none`, `n/a`) are absent.
+/// One row; cells without a value (empty, `nan`, `null`, `none`, `n/a`) are absent.
 pub struct RowView<'a> {
     /// Counted from 1, the header not counted.
     pub number: u64,
@@ -39,7 +39,7 @@ impl RowView<'_> {
     }
 }
 
-/// `None` for cells that say nothing.
+/// `None` for cells without a value.
 pub fn meaning(cell: &str) -> Option<&str> {
     let cell = cell.trim();
     let nothing = ["", "nan", "null", "none", "n/a", "<na>"].iter().any(|nothing| cell.eq_ignore_ascii_case(nothing));
@@ -85,7 +85,7 @@ impl Rows {
     /// The place of a column.
     ///
     /// # Errors
-    /// Says which columns there are.
+    /// Lists the columns of the table.
     pub fn column(&self, name: &str) -> Result<usize> {
         let found = self.columns.join(", ");
         self.find(name).ok_or_else(|| self.fail(format!("column `{name}` is missing (columns: {found})")))
@@ -113,7 +113,7 @@ impl Rows {
                 let message = format!("is too long (limit {LONGEST_ROW} bytes)");
                 return Err(Error::Row { path: self.path.clone(), row: number, message });
             }
-            // Bytes that are no UTF-8 become replacement characters, which the cleaning of reports drops.
+            // Bytes that are not UTF-8 become replacement characters, which the cleaning of reports drops.
             let record = csv::StringRecord::from_byte_record_lossy(std::mem::take(&mut bytes));
             visit(RowView { number, record: &record })?;
             bytes = record.into_byte_record();

@@ -122,7 +122,7 @@ fn reference_splits(count: usize) -> Vec<Split> {
     splits
 }
 
-/// What a header tells of a picture.
+/// What is read from the header of a picture.
 struct Seen {
     view: View,
     width: f64,

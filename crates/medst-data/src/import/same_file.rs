@@ -1,5 +1,5 @@
 //! Which paths lead to one file: `i/a.png`, `./i/a.png` and `i/../i/a.png`, symbolic links, and
-//! other cases of letters where the file system ignores case. Hard links are files of their own
+//! other cases of letters where the file system ignores case. Hard links count as separate files
 //! here: programs that save space make them of any two files with equal content, of different
 //! patients too.
 
@@ -15,7 +15,7 @@ use crate::storage::Address;
 pub enum FileId {
     /// Device and inode.
     Inode(u64, u64),
-    /// Of a file with hard links, one that is not there, or an object: the path without detours.
+    /// For a file with hard links, a missing file, or an object: the path without detours.
     Path(PathBuf),
 }
 

@@ -33,7 +33,7 @@ const COLUMNS: [(&str, Key); 8] = [
     ("Path", Key::Image),
 ];
 
-/// A split file as it was read.
+/// A split file as read.
 #[derive(Clone, Debug)]
 pub struct SplitFile {
     path: PathBuf,

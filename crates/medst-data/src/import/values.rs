@@ -4,7 +4,7 @@ use chrono::{Datelike, NaiveDate, NaiveTime};
 
 use crate::study::Day;
 
-/// A number of days; `None` for anything that is no finite number.
+/// A number of days; `None` for anything but a finite number.
 pub fn day(cell: &str) -> Option<Day> {
     cell.parse::<f64>().ok().filter(|day| day.is_finite()).map(Day)
 }
@@ -58,7 +58,7 @@ fn date_of_digits(cell: &str) -> Option<Day> {
     date(cell.strip_suffix(".0").unwrap_or(cell))
 }
 
-/// The share of a day; `None` for what is no time.
+/// A time as a fraction of a day; `None` for anything else.
 fn time_of_day(cell: &str) -> Option<f64> {
     let (whole, fraction) = cell.split_once('.').unwrap_or((cell, "0"));
     if whole.len() > 6 || !whole.bytes().all(|digit| digit.is_ascii_digit()) {

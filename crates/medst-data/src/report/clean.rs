@@ -56,14 +56,14 @@ static MARKUP: LazyLock<Regex> = LazyLock::new(|| {
 
 static POINT: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[0-9]+\.").expect("a valid expression"));
 
-/// Reports with fewer tokens say nothing that a model could learn.
+/// Reports with fewer tokens contain nothing that a model could learn.
 const FEWEST_TOKENS: usize = 3;
 
 /// Why a report gives no text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rejection {
     Empty,
-    /// There are sections, but none says what was seen.
+    /// The report has sections, but none with what was seen.
     NoReading,
     TooShort,
 }
@@ -80,11 +80,11 @@ impl fmt::Display for Rejection {
 
 /// The text a model reads of a report: the cleaned impression and findings.
 ///
-/// Where there is neither, the paragraph behind the first of the last section is taken, and the
-/// whole text where there is no header at all, so that plain notes of a table are usable. A report
-/// with headers never falls back to its whole text: its indication says what was asked, not what
-/// was seen. A per-study exception of MIMIC-CXR wins over all, also where it says that the study
-/// has no reading.
+/// Where there is neither, the last section after its first paragraph is taken, and the whole text
+/// where the report has no header, so that plain notes of a table are usable. A report with headers
+/// never falls back to its whole text: its indication holds what was asked, not what was found. A
+/// per-study exception of MIMIC-CXR overrides all of this, even where it marks the study as one
+/// without a reading.
 ///
 /// # Errors
 /// Why nothing is left; meant to be counted.
@@ -112,8 +112,8 @@ pub fn prepare(report: &str, study: Option<&StudyId>, rule: Rule) -> Result<Stri
     sentences(&reading.ok_or(Rejection::NoReading)?, rule).ok_or(Rejection::TooShort)
 }
 
-/// As [`prepare`], of a file of MIMIC-CXR: its headers are found by its own rules, whatever the
-/// rule of sentences.
+/// As [`prepare`], for a file of MIMIC-CXR: its headers are found by MIMIC-CXR's rules, whatever
+/// the rule of sentences.
 ///
 /// # Errors
 /// As [`prepare`].
@@ -135,13 +135,13 @@ pub fn prepare_mimic_cxr(report: &str, study: Option<&StudyId>, rule: Rule) -> R
     sentences(&reading.ok_or(Rejection::NoReading)?, rule).ok_or(Rejection::TooShort)
 }
 
-/// What the exception of a study of MIMIC-CXR says.
+/// The result of a MIMIC-CXR study's exception.
 fn exceptional(report: &str, study: Option<&StudyId>, rule: Rule) -> Option<Result<String, Rejection>> {
     let text = exception(report, study?)?;
     Some(if text.is_empty() { Err(Rejection::NoReading) } else { sentences(&text, rule).ok_or(Rejection::TooShort) })
 }
 
-/// The text a model reads of sections that somebody has cut already, such as those of a sectioned
+/// The text a model reads of sections that are already separated, such as those of a sectioned
 /// MIMIC-CXR table.
 ///
 /// # Errors
@@ -186,8 +186,8 @@ pub fn words(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Whether what is at `at` is the point or comma of a number: digits on both sides, or behind a
-/// point that begins a number.
+/// Whether the character at `at` is the point or comma of a number: digits on both sides, or after
+/// a point that begins a number.
 fn is_point(text: &str, at: usize) -> bool {
     let bytes = text.as_bytes();
     let digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
@@ -300,7 +300,7 @@ mod tests {
         let report = " FINAL REPORT\r\n INDICATION: Cough.\r\n FINDINGS: 1.5 cm nodule.\r\n Findings: old ones.\r\n";
         assert_eq!(prepare_mimic_cxr(report, None, Standard).as_deref(), Ok("1.5 cm nodule\nfindings old ones"));
         assert_eq!(prepare_mimic_cxr(report, None, Reference).as_deref(), Ok("5 cm nodule\nfindings old ones"));
-        // A header that begins its line is none by these rules, but for the first.
+        // By these rules a header that begins its line is not a header, except for the first.
         let other = "FINDINGS: Clear lungs seen.\nIMPRESSION: Normal.";
         let told = Ok("clear lungs seen\nimpression normal");
         assert_eq!(prepare_mimic_cxr(other, None, Reference).as_deref(), told);

@@ -1,7 +1,7 @@
 //! Impression and findings in reports as any hospital writes them.
 //!
-//! [`super::sections`] knows MIMIC-CXR's reports, whose headers are lines in capitals behind one
-//! blank. Elsewhere headers begin the line, are in mixed case (`Findings:`), stand alone on their
+//! [`super::sections`] covers MIMIC-CXR's reports, whose headers are lines in capitals after one
+//! blank. Elsewhere headers begin the line, are in mixed case (`Findings:`), are alone on their
 //! line, follow each other on one line, carry Markdown or HTML, numbers or a typing error, and
 //! lines end with CR LF. What matters is the difference between what was seen and what was asked:
 //! the words of an indication must never be taken for a finding.
@@ -30,12 +30,12 @@ use crate::import::rows::meaning;
 enum Kind {
     Impression,
     Findings,
-    /// Under the name of the examination (`PORTABLE CHEST:`): findings where there are none of that
+    /// Under the name of the examination (`PORTABLE CHEST:`): findings where no section has that
     /// name.
     Examination,
     /// A part of the findings, whose name belongs to the text.
     Organ,
-    /// What was asked, compared, done, or said to whom.
+    /// What was asked, compared, done or communicated.
     Other,
 }
 
@@ -50,7 +50,7 @@ pub struct Readings {
 }
 
 struct Header {
-    /// From the name to behind the colon.
+    /// From the start of the name to just after the colon.
     place: Range<usize>,
     kind: Kind,
 }
@@ -58,7 +58,7 @@ struct Header {
 /// Ends of lines: real ones, the two characters `\n` that some exports write, and HTML's.
 static BREAK: LazyLock<Regex> =
     LazyLock::new(|| expression(r"\r\n?|\n|\\r|\\n|<\s*/?(?i:br|p|div|li|tr|td|h[1-6])\b[^<>]{0,80}>"));
-/// What stands in front of a header: blanks, Markdown, HTML, a number.
+/// What may precede a header: blanks, Markdown, HTML, a number.
 static BEFORE: LazyLock<Regex> = LazyLock::new(|| expression(r"^(?:[\s#*_>•·|–—-]|<[^<>]{1,80}>|\(?[0-9]{1,2}[.)])*"));
 static AFTER: LazyLock<Regex> = LazyLock::new(|| expression(r"(?:[\s#*_|-]|<[^<>]{1,80}>)*$"));
 static ASIDE: LazyLock<Regex> = LazyLock::new(|| expression(r"\([^)]*\)?|[0-9]+|<[^<>]{1,80}>|[*_#]"));
@@ -106,10 +106,10 @@ const ORGANS: &str = "lung, lungs, lungs and pleura, lungs and airways, lungs/pl
     structures, skeleton, musculoskeletal, soft tissues, chest wall, diaphragm, abdomen, upper abdomen, tubes, \
     lines, lines and tubes, tubes and lines, lines/tubes, tubes/lines, devices, support devices, hardware, right \
     lung, left lung";
-/// What words of names that are not read begin with: of what was asked or done.
+/// How words begin in names of sections that are not read: about what was asked or done.
 const ASKED: &str = "clinical, indication, reason, history, question, request, technique, comparison, recommend, \
     approved, verified, reviewed, phone, date, time, copy, fax";
-/// The same of people, in any case.
+/// Likewise for words about people, in any case.
 const PEOPLE: &str = "signed, signature, dictat, transcri, radiologist, physician, attending, resident, doctor, \
     accession, mrn, patient, birth, dob";
 
@@ -162,8 +162,8 @@ fn says_nothing(text: &str) -> bool {
     meaning(words).is_none()
 }
 
-/// What follows the first paragraph of a section. A blank line right behind the header ends no
-/// paragraph.
+/// What follows the first paragraph of a section. A blank line directly after the header does not
+/// end a paragraph.
 fn paragraph(report: &str, start: usize) -> Option<Range<usize>> {
     let from = start + (report[start..].len() - report[start..].trim_start().len());
     let blank = BLANK_LINE.find_at(report, from)?;
@@ -202,7 +202,7 @@ fn of_line(report: &str, line: Range<usize>, found: &mut Vec<Header>) {
     }
     if let Some(bare) = BARE.captures(text).and_then(|bare| bare.get(1)) {
         let kind = exactly(&plain(bare.as_str()), true).unwrap_or(Kind::Other);
-        // A dash behind the name is dropped with other marks between words.
+        // A dash after the name is dropped with other marks between words.
         found.push(Header { place: line.start..begin + bare.end(), kind });
     } else if let Some(kind) = alone(text) {
         found.push(Header { place: line.start..line.end, kind });
@@ -230,7 +230,7 @@ fn name_before(text: &str, begins: bool) -> Option<(usize, Kind)> {
     if whole && let Some(kind) = exactly(&plain(text), true) {
         return Some((0, kind));
     }
-    // The last words alone, in capitals, or capitalised behind a sentence's end.
+    // Only the last words, in capitals, or capitalised after the end of a sentence.
     let starts: Vec<usize> = text
         .char_indices()
         .filter(|&(at, c)| c.is_alphabetic() && !text[..at].chars().next_back().is_some_and(char::is_alphanumeric))
@@ -258,7 +258,7 @@ fn name_before(text: &str, begins: bool) -> Option<(usize, Kind)> {
     kind.map(|kind| (0, kind))
 }
 
-/// Whether a word of a name begins with one of a list.
+/// Whether a word of a name begins with an entry of a list.
 fn begins_with(name: &str, list: &str) -> bool {
     name.split(' ').any(|word| list.split(", ").any(|part| word.starts_with(part)))
 }
@@ -270,7 +270,7 @@ fn plain(name: &str) -> String {
     words.join(" ").trim_matches(|c: char| !c.is_alphanumeric()).to_string()
 }
 
-/// The kind of a name that is known, with `begins` also of one with a typing error.
+/// The kind of a known name; with `begins`, also of a name with a typing error.
 fn exactly(name: &str, begins: bool) -> Option<Kind> {
     if let Some(kind) = KNOWN.get(name) {
         return Some(*kind);

@@ -1,8 +1,9 @@
 //! Sections of a MIMIC-CXR report.
 //!
-//! Rules and tables are those of the public MIT-LCP `mimic-cxr` project (MIT licence, see THIRD_PARTY.md): a header is a
-//! line that begins with a space and capital letters and ends with a colon; header names are normalised by a table of
-//! spellings; 54 studies have exceptions of their own.
+//! Rules and tables are those of the public MIT-LCP `mimic-cxr` project (MIT licence, see
+//! THIRD_PARTY.md): a header is a line that begins with a space and capital letters and ends with a
+//! colon; header names are normalised by a table of spellings; 54 studies have individual
+//! exceptions.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -36,7 +37,7 @@ const BLANK_LINE: &str = "\n \n";
 pub struct Section {
     /// Normalised, lower case: `impression`, `findings`, `comparison`, `indication`, …
     pub name: String,
-    /// The text after the header, as it stands.
+    /// The text after the header, unchanged.
     pub text: String,
 }
 
@@ -97,7 +98,7 @@ pub fn choose(report: &str) -> Chosen {
     }
 }
 
-/// For studies with an exception of their own: the text to use instead of impression and findings.
+/// For studies with an individual exception: the text to use instead of impression and findings.
 pub fn exception(report: &str, study: &StudyId) -> Option<String> {
     // The tables write ids as file names do, `s50413267`; MIMIC-CXR's own tables without the letter.
     let study = if study.0.starts_with('s') { study.0.clone() } else { format!("s{study}") };

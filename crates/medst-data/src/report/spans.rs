@@ -1,5 +1,4 @@
-//! The places of the sentences that a model reads in a report as it was written, to show them
-//! there.
+//! Where the sentences that a model reads are in the original report, to show them there.
 //!
 //! The sections are those of [`super::prepare`]: impression and findings, else the last paragraph,
 //! else (without any header) all of it. Sentences end at a full stop before a blank, or at an empty

@@ -1,6 +1,6 @@
 //! WordPiece with the BERT cased vocabulary, as Hugging Face's `BertTokenizer(do_lower_case=False)` does it.
 //!
-//! 1. Cleaning: control characters are removed, every white space is a space, CJK characters are words of their own.
+//! 1. Cleaning: control characters are removed, every white space is a space, CJK characters are separate words.
 //! 2. Words: cut at white space and around each punctuation mark (ASCII symbols such as `$` count as such).
 //! 3. Pieces: of each word the longest one in the vocabulary, again and again; a word that cannot be cut so, or has more than 100
 //!    characters, is `[UNK]` as a whole.
@@ -165,7 +165,7 @@ impl WordPiece {
     }
 }
 
-/// The words of a text, punctuation marks and CJK characters as words of their own.
+/// The words of a text; punctuation marks and CJK characters are separate words.
 fn words(text: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     for letter in text.chars().filter(|&letter| !is_removed(letter)) {

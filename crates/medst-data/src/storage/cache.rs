@@ -30,10 +30,10 @@ use crate::{Error, Result, owner_only, warning};
 const LIMIT_GIB: f64 = 100.0;
 /// Attempts of a request, with pauses that grow to ten seconds.
 const RETRIES: usize = 8;
-/// Attempts to learn whether a corpus that is at hand has changed.
+/// Attempts to learn whether a corpus has changed, where the cache has a copy.
 const RETRIES_AT_HAND: usize = 2;
 
-/// A corpus of object storage, as far as it is here.
+/// A corpus in object storage, with what the cache holds of it.
 #[derive(Debug)]
 pub struct Cached {
     pub address: Address,
@@ -74,10 +74,10 @@ fn short(bytes: &[u8]) -> String {
 impl Cached {
     /// Finds a corpus and makes room for it. Its tables and pictures are read when they are asked for.
     ///
-    /// Where the storage cannot be reached, what the address meant last will do.
+    /// Where the storage cannot be reached, the corpus that was last found at the address is used.
     ///
     /// # Errors
-    /// Says what is in the way: no corpus there, no access, a corpus that is larger than the cache may be.
+    /// Names the cause: no corpus there, no access, a corpus that is larger than the cache may be.
     pub fn open(address: &Address) -> Result<Cached> {
         let root = cache_root()?;
         let limit = limit()?;
@@ -141,7 +141,7 @@ impl Cached {
     /// As [`Cached::file`]; `None` where another process is reading the file, or `stop` was set meanwhile.
     ///
     /// # Errors
-    /// Says what is in the way: an object that is missing, cut short, or not what the manifest says.
+    /// Names the cause: an object that is missing, cut short, or different from what the manifest records.
     pub fn fetch(&self, name: &str, stop: &AtomicBool) -> Result<Option<PathBuf>> {
         let path = self.folder.join(name);
         let record = self.manifest.files.get(name).ok_or_else(|| self.fail(name, "it is not in the manifest"))?;
@@ -155,7 +155,7 @@ impl Cached {
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(Error::io(&fetching)(error)),
         }
-        // Whoever had the lock may have brought it.
+        // The previous holder of the lock may have fetched the file.
         if self.is_whole(name, &path, record)? {
             return Ok(Some(path));
         }
@@ -220,7 +220,7 @@ fn open_lock(path: &Path) -> Result<File> {
     File::options().create(true).truncate(false).write(true).read(true).open(path).map_err(Error::io(path))
 }
 
-/// Evicts corpora that nobody uses, the one first that was opened longest ago, until `needed` bytes of corpus `id` fit.
+/// Evicts corpora that no process uses, least recently opened first, until `needed` bytes of corpus `id` fit.
 fn make_room(corpora: &Path, id: &str, needed: u64, limit: u64) -> Result<()> {
     let gib = |bytes: u64| bytes as f64 / GIB;
     if needed > limit {

@@ -48,7 +48,8 @@ impl std::fmt::Debug for Client {
 fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| {
-        // One provider of cryptography is compiled in; whoever installed it first is right.
+        // Only one provider of cryptography is compiled in, so a failure means that it is installed
+        // already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         builder.worker_threads(2).thread_name("storage").enable_all();
@@ -103,10 +104,10 @@ impl Client {
         &self.endpoint
     }
 
-    /// A small object; `None` where there is none of that key.
+    /// A small object; `None` where no object has that key.
     ///
     /// # Errors
-    /// Says what is in the way.
+    /// Names the cause of the failure.
     pub fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
         let read = async { self.store.get(&Key::from(key)).await?.bytes().await };
         self.optional(key, runtime().block_on(read)).map(|bytes| bytes.map(|bytes| bytes.to_vec()))
@@ -115,7 +116,7 @@ impl Client {
     /// A part of an object.
     ///
     /// # Errors
-    /// Says what is in the way; an object that is not there.
+    /// Names the cause of the failure; an object that does not exist.
     pub fn range(&self, key: &str, range: Range<u64>) -> Result<Piece> {
         let read = async {
             let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
@@ -132,7 +133,7 @@ impl Client {
     /// * `take`: gets the pieces in order; false ends the reading early.
     ///
     /// # Errors
-    /// Says what is in the way; an object that is not there or has another size.
+    /// Names the cause of the failure; an object that does not exist or has another size.
     pub fn pieces(&self, key: &str, size: u64, mut take: impl FnMut(&[u8]) -> Result<bool>) -> Result<()> {
         let mut at = 0;
         while at < size {
@@ -153,7 +154,7 @@ impl Client {
     /// Size and checksum (as [`Client::put`] noted it) of an object, if it is there.
     ///
     /// # Errors
-    /// Says what is in the way.
+    /// Names the cause of the failure.
     pub fn state(&self, key: &str) -> Result<Option<(u64, Option<String>)>> {
         let read = async {
             let options = GetOptions { head: true, ..GetOptions::default() };
@@ -167,7 +168,7 @@ impl Client {
     /// Size of an object and what changes when it does, if it is there.
     ///
     /// # Errors
-    /// Says what is in the way.
+    /// Names the cause of the failure.
     pub fn version(&self, key: &str) -> Result<Option<(u64, String)>> {
         let found = self.optional(key, runtime().block_on(self.store.head(&Key::from(key))))?;
         Ok(found.map(|meta| (meta.size, meta.e_tag.unwrap_or_else(|| meta.last_modified.to_rfc3339()))))
@@ -176,7 +177,7 @@ impl Client {
     /// The keys of all objects whose key begins with a folder's.
     ///
     /// # Errors
-    /// Says what is in the way.
+    /// Names the cause of the failure.
     pub fn list(&self, prefix: &str) -> Result<Vec<String>> {
         use futures_util::TryStreamExt;
         let folder = Key::from(prefix);
@@ -190,7 +191,7 @@ impl Client {
     /// * `next`: gives the next bytes, an empty piece at the end.
     ///
     /// # Errors
-    /// Says what is in the way.
+    /// Names the cause of the failure.
     pub fn put(
         &self,
         key: &str,
@@ -229,10 +230,10 @@ impl Client {
         runtime().block_on(upload.finish()).map(drop).map_err(|error| self.fail(key, &error))
     }
 
-    /// Removes an object; one that is not there is no error.
+    /// Removes an object; a missing object is not an error.
     ///
     /// # Errors
-    /// Says what is in the way.
+    /// Names the cause of the failure.
     pub fn delete(&self, key: &str) -> Result<()> {
         let place = Key::from(key);
         let done = runtime().block_on(self.store.delete(&place));

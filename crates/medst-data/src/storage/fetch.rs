@@ -1,5 +1,6 @@
-//! Shards that arrive in the background, so that a job begins with its first pictures and not with all of them: a picture whose shard is not here
-//! is read by itself, and its shard is read next. Shards are checked as a whole when they have arrived; single pictures cannot be, so a
+//! Shards that arrive in the background, so that a job begins with its first pictures and not with
+//! all of them: a picture whose shard has not arrived is read separately, and its shard is read
+//! next. Shards are checked as a whole when they have arrived; single pictures cannot be, so a
 //! damaged shard ends the job a little later.
 
 use std::collections::VecDeque;
@@ -27,7 +28,7 @@ struct Inner {
     cached: Arc<Cached>,
     side: usize,
     slots: Vec<OnceLock<Result<Shard, String>>>,
-    /// Numbers of shards that nobody reads yet, the next one in front.
+    /// Numbers of shards that no thread reads yet, the next one in front.
     waiting: Mutex<VecDeque<usize>>,
     arrived: Condvar,
     stop: AtomicBool,
@@ -81,7 +82,8 @@ impl Shards {
         let key = inner.cached.address.key(&name);
         match inner.cached.client.range(&key, start..start + size as u64) {
             Ok(piece) if piece.size == whole && piece.bytes.len() == size => Ok(piece.bytes),
-            // Whoever reads the whole shard finds out what is wrong, or it has arrived.
+            // The thread that reads the whole shard reports what is wrong, or the shard has
+            // arrived.
             _ => inner.of_shard(inner.wait(number), place),
         }
     }
@@ -107,7 +109,7 @@ impl Inner {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a shard the next one to be read, if nobody reads it yet.
+    /// Makes a shard the next one to be read, if no thread reads it yet.
     fn hurry(&self, number: usize) {
         let mut waiting = self.waiting();
         if let Some(place) = waiting.iter().position(|&other| other == number) {

@@ -1,4 +1,4 @@
-//! Corpora in object storage: `s3://BUCKET/PREFIX` wherever a corpus folder may stand.
+//! Corpora in object storage: `s3://BUCKET/PREFIX` wherever a corpus folder is accepted.
 //!
 //! | file | what |
 //! |---|---|
@@ -10,11 +10,13 @@
 //! | `upload` | a prepared corpus to its address |
 //! | `verify` | whether the objects of a corpus hold what was written to them |
 //!
-//! Where and as whom is told by the variables of the environment that all programs for S3 read: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`,
-//! `AWS_SESSION_TOKEN`, `AWS_REGION`, `AWS_ENDPOINT_URL`, `AWS_ALLOW_HTTP`, … (`object_store` reads them, and asks a cloud machine for the role it runs as);
-//! and of the cache by `MEDST_CACHE` and `MEDST_CACHE_GIB`. This is the only part of the library that reads the environment.
+//! Location and credentials come from the environment variables that all programs for S3 read:
+//! `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_REGION`,
+//! `AWS_ENDPOINT_URL`, `AWS_ALLOW_HTTP`, … (`object_store` reads them, and asks a cloud machine for
+//! the role it runs as); those of the cache from `MEDST_CACHE` and `MEDST_CACHE_GIB`. This is the
+//! only part of the library that reads the environment.
 //!
-//! Without the feature `s3` an address is an error that says so.
+//! Without the feature `s3`, an address is an error that explains this.
 
 pub mod address;
 #[cfg(feature = "s3")]
@@ -43,7 +45,7 @@ pub use verify::faults;
 /// Reads every object of a corpus.
 ///
 /// # Errors
-/// Always: this is the stand-in of a build without object storage.
+/// Always: this replaces the real function in a build without object storage.
 #[cfg(not(feature = "s3"))]
 pub fn faults(address: &Address, _: &dyn Progress) -> Result<(usize, Vec<Fault>)> {
     Err(address.unsupported())

@@ -1,4 +1,4 @@
-//! Sources in object storage: a table, and the pictures it names. Paths that are no addresses are files.
+//! Sources in object storage: a table, and the pictures it names. Paths that are not addresses are files.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use crate::{Error, Result, input};
 /// The bytes of a file or object.
 ///
 /// # Errors
-/// One that is not there (`NotFound`, as of a file) or cannot be read.
+/// A file or object that does not exist (`NotFound`, as for a file) or cannot be read.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     match Address::of(path)? {
         None => input::read(path, input::PICTURE).map_err(Error::io(path)),

@@ -37,18 +37,18 @@ pub fn check_target(address: &Address, overwrite: bool) -> Result<()> {
     }
 }
 
-/// Takes a corpus that is to be replaced out of use: from here on nobody opens it.
+/// Takes a corpus that is to be replaced out of use: from here on it cannot be opened.
 ///
 /// # Errors
-/// Says what is in the way.
+/// Names the cause of the failure.
 pub fn retract(address: &Address) -> Result<()> {
     Client::open(address, RETRIES)?.delete(&address.key(manifest::FILE))
 }
 
-/// Writes files of a corpus, those left out that an interrupted upload has written.
+/// Writes files of a corpus, except those that an interrupted upload has already written.
 ///
 /// # Errors
-/// Says what is in the way.
+/// Names the cause of the failure.
 pub fn files(
     address: &Address,
     folder: &Path,
@@ -77,10 +77,11 @@ pub fn files(
     Ok(())
 }
 
-/// Writes the manifest, which makes it a corpus, and removes what an earlier one had more.
+/// Writes the manifest, which completes the corpus, and removes objects that only the earlier
+/// corpus had.
 ///
 /// # Errors
-/// Says what is in the way.
+/// Names the cause of the failure.
 pub fn publish(address: &Address, manifest: &Manifest) -> Result<()> {
     let client = Client::open(address, RETRIES)?;
     let text = manifest.to_bytes();

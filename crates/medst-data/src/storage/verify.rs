@@ -16,8 +16,9 @@ const RETRIES: usize = 8;
 
 /// Reads every object of a corpus from the storage, not from the cache of this machine.
 ///
-/// Returns the number of objects with a checksum, and what is wrong with them. The manifest's own checksum is the one that `medst prepare`
-/// gave the object as metadata; a manifest that another program copied there has none.
+/// Returns the number of objects with a checksum, and what is wrong with them. The checksum of the
+/// manifest is the one that `medst prepare` gave the object as metadata; a manifest that another
+/// program copied there has none.
 ///
 /// # Errors
 /// No corpus there, a storage that cannot be reached, a stop request.
@@ -40,7 +41,7 @@ pub fn faults(address: &Address, progress: &dyn Progress) -> Result<(usize, Vec<
     let mut faults: Vec<Fault> =
         message.into_iter().map(|text| Fault { path: path(manifest::FILE), message: text.into() }).collect();
     let own = usize::from(recorded.is_some() || !faults.is_empty());
-    // A manifest that is not to be trusted says nothing of the others.
+    // A manifest that cannot be trusted does not describe the other files.
     let Some(manifest) = parsed.ok().filter(|_| faults.is_empty()) else { return Ok((own, faults)) };
 
     let fault = |(name, record): (&String, &FileRecord)| -> Option<Result<Fault>> {

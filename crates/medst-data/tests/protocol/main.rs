@@ -1,8 +1,9 @@
 //! Agreement with the reference's protocol: report text, word pieces, pictures.
 //!
-//! Reads the folder `MEDST_PROTOCOL_DIR`, by default the copy beside the tests. Real radiographs, which are no part of this
-//! repository, are looked for in `MEDST_SHARED_DIR`, in `../shared`, and two folders above the protocol's; pictures that
-//! are nowhere are skipped with a line that says so.
+//! Reads the folder `MEDST_PROTOCOL_DIR`, by default the copy next to the tests. Real radiographs,
+//! which are not part of this repository, are looked for in `MEDST_SHARED_DIR`, in `../shared`, and
+//! two folders above the protocol's; pictures that are in none of these are skipped with a line
+//! that reports it.
 
 mod image;
 mod text;

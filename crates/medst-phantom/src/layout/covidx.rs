@@ -1,7 +1,7 @@
 //! COVIDx with the lists of its sixth version: `train/`, `test/`, and lines `patient file label source`.
 //!
-//! COVID-19 stands for edema, a consolidation or a pneumonia on both sides, pneumonia for one on one side, normal for no
-//! finding at all; other visits are left out.
+//! COVID-19 means edema, a consolidation or a pneumonia on both sides, pneumonia means one on one
+//! side, and normal means no finding at all; other visits are left out.
 
 use std::path::Path;
 

@@ -1,4 +1,5 @@
-//! The files of layouts: tables (gzipped where their name says so), an archive of texts, pictures.
+//! The files of layouts: tables (gzipped where their name ends in `.gz`), an archive of texts,
+//! pictures.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -245,7 +246,7 @@ fn encode(picture: &Picture, depth: BitDepth, samples: &[u8]) -> Result<Vec<u8>>
     medst_data::image::png::encode(picture.width, picture.height, depth, samples).map_err(Error::Usage)
 }
 
-/// The picture in a black square, and where it lies there.
+/// The picture in a black square, and its left and top offset there.
 pub fn square(picture: &Picture) -> (Picture, usize, usize) {
     let side = picture.width.max(picture.height);
     let (left, top) = ((side - picture.width) / 2, (side - picture.height) / 2);

@@ -1,7 +1,8 @@
-//! Folders as a workstation exports them: one a patient, a file a picture, named by date and view; every second visit as DICOM; the
-//! report as a text beside its frontal picture.
+//! Folders in the form that a workstation exports: one folder per patient, one file per picture,
+//! named by date and view; every second visit as DICOM; the report as a text file next to its
+//! frontal picture.
 //!
-//! No table says what belongs together: names and DICOM headers do.
+//! No table states what belongs together: names and DICOM headers do.
 
 use std::path::Path;
 
@@ -18,7 +19,7 @@ pub fn write(folder: &Path, drawn: &Drawn) -> Result<Entries> {
     let patient = &drawn.patient;
     let subject = table::subject(patient);
     let folder = folder.join(&subject);
-    // In the future, so that nobody takes it for a real one.
+    // In the future, so that it cannot be taken for a real date.
     let first =
         NaiveDate::from_ymd_opt(2101, 1, 1).expect("a date") + Days::new(ids::lot(patient, 0, "date", 300).into());
     let mut images = 0;

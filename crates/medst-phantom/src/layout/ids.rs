@@ -1,4 +1,4 @@
-//! The ids of archives: functions of seed and numbers, so that layouts of one cohort speak of the same patients.
+//! The ids of archives: functions of seed and numbers, so that the layouts of one cohort name the same patients.
 
 use sha2::{Digest, Sha256};
 
@@ -19,7 +19,7 @@ pub fn study(patient: &Patient, visit: usize) -> String {
     eight_digits(5, u64::from(patient.number) * 8 + visit as u64, 7_304_951)
 }
 
-/// Bytes that nobody else has.
+/// Bytes that are unique to a patient, visit and kind.
 fn digest(patient: &Patient, visit: usize, kind: &str) -> [u8; 32] {
     Sha256::digest(format!("{} {} {visit} {kind}", patient.seed(), patient.number)).into()
 }
@@ -38,7 +38,7 @@ pub fn uuid(patient: &Patient, visit: usize) -> String {
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
-/// A number below `below` for decisions that need no stream of their own.
+/// A number below `below` for decisions that need no separate random stream.
 pub fn lot(patient: &Patient, visit: usize, kind: &str, below: u32) -> u32 {
     let [a, b, c, d, ..] = digest(patient, visit, kind);
     u32::from_be_bytes([a, b, c, d]) % below

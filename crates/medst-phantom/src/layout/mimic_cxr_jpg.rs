@@ -83,8 +83,8 @@ pub fn finding(name: &str) -> Option<Finding> {
     })
 }
 
-/// What the report says of each finding: 1.0 told, -1.0 there but not told (as a labeller that is unsure), 0.0 and nothing
-/// for absent ones.
+/// The report's label for each finding: 1.0 mentioned, -1.0 present but not mentioned (like an
+/// unsure labeller), 0.0 or empty for absent findings.
 pub fn labels(patient: &Patient, visit: usize) -> Vec<String> {
     let present = patient.present(visit);
     let told = &patient.visits[visit].mentioned;
@@ -106,7 +106,7 @@ pub fn labels(patient: &Patient, visit: usize) -> Vec<String> {
         .collect()
 }
 
-/// Days of a patient's own century, as the archive shifts them.
+/// A date in a century specific to the patient, as the archive shifts them.
 pub fn date(patient: &Patient, day: u32) -> String {
     let start = NaiveDate::from_ymd_opt(2110 + (patient.number % 80) as i32, 1 + patient.number % 12, 1);
     let date = start.and_then(|start| start.checked_add_days(Days::new(day.into()))).unwrap_or_default();

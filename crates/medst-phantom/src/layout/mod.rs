@@ -1,5 +1,5 @@
 //! Writing a cohort in the layouts of real archives, so that importers meet their names, columns, compression and nesting.
-//! The truth stands beside them.
+//! The truth is stored next to them.
 //!
 //! A layout is a function from a drawn patient to files and rows; rows are appended in the patients' order, so that bytes do
 //! not depend on the number of threads.
@@ -46,7 +46,7 @@ pub const IMAGES: &str = table::IMAGES;
 /// Patients drawn between two looks at the stop request.
 const BLOCK: u32 = 64;
 
-/// How a cohort lies on the disk.
+/// The layout of a cohort on the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Layout {

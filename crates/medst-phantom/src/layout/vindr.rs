@@ -46,7 +46,7 @@ const fn labels<const IDS: usize, const ALL: usize>(ids: [&'static str; IDS]) ->
     columns
 }
 
-/// Writes a patient's frontal images, each of which is somebody else's for all that the tables tell.
+/// Writes a patient's frontal images; the tables do not show that they belong to one patient.
 pub fn write(folder: &Path, drawn: &Drawn) -> Result<Entries> {
     let patient = &drawn.patient;
     let mut entries = Entries { rows: vec![Vec::new(); 4], ..Entries::default() };

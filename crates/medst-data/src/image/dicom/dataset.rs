@@ -23,7 +23,7 @@ const MOST_TEXT: usize = 1 << 20;
 /// Why a data set could not be read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Stop {
-    /// It goes on after the bytes that were given, though not after the end of the file.
+    /// The data set continues after the bytes that were given, but not after the end of the file.
     Short,
     Damaged(String),
 }
@@ -67,7 +67,7 @@ impl<'a> DataSet<'a> {
     /// Reads the elements in front of the first that `until` holds for, and no further than the
     /// pixels.
     ///
-    /// * `length`: bytes of the whole data set, of which `bytes` may be the beginning only.
+    /// * `length`: bytes of the whole data set, of which `bytes` may be only the beginning.
     ///
     /// # Errors
     /// More is needed than is given; an element that is longer than the data set; items out of
@@ -160,7 +160,7 @@ impl<'a> Element<'a> {
 /// Passes over values of undefined length without keeping anything.
 struct Walk<'a> {
     bytes: &'a [u8],
-    /// Of the whole data set, of which `bytes` may be the beginning only.
+    /// Of the whole data set, of which `bytes` may be only the beginning.
     length: usize,
     /// Elements and items so far.
     count: Cell<usize>,

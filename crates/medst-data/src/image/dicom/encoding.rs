@@ -25,7 +25,7 @@ impl Encoding {
     /// The encoding that a data set really has: the expected one, unless the first elements cannot
     /// be read by it and can be by another.
     ///
-    /// * `length`: bytes of the whole data set, of which `bytes` may be the beginning only.
+    /// * `length`: bytes of the whole data set, of which `bytes` may be only the beginning.
     pub fn settle(self, bytes: &[u8], length: usize) -> Encoding {
         let candidates = [self, Encoding::EXPLICIT, Encoding::IMPLICIT, Encoding::BIG_ENDIAN];
         candidates.into_iter().find(|encoding| encoding.fits(bytes, length)).unwrap_or(self)

@@ -31,7 +31,7 @@ fn is_bare(bytes: &[u8]) -> bool {
 /// Reads a file up to its pixels and hands on what it holds, with its transfer syntax where it
 /// names one.
 ///
-/// * `length`: bytes of the whole file, of which `bytes` may be the beginning only.
+/// * `length`: bytes of the whole file, of which `bytes` may be only the beginning.
 ///
 /// # Errors
 /// Not a DICOM file; more is needed than is given; damaged.

@@ -37,7 +37,7 @@ pub struct Header {
     pub columns: Option<usize>,
 }
 
-/// Which attribute told the view.
+/// Which attribute gave the view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ViewSource {
     /// ViewPosition.
@@ -78,7 +78,7 @@ pub fn header_of(bytes: &[u8]) -> Result<Header, String> {
     read(bytes, bytes.len()).map_err(Stop::reason)
 }
 
-/// * `length`: bytes of the whole file, of which `bytes` may be the beginning only.
+/// * `length`: bytes of the whole file, of which `bytes` may be only the beginning.
 fn read(bytes: &[u8], length: usize) -> Result<Header, Stop> {
     // The same elements that decoding sees, so that a size that passes here is the one that is decoded.
     let until = |tag| tag == tags::PIXEL_DATA;
@@ -109,7 +109,7 @@ fn view(set: &DataSet) -> (Option<View>, ViewSource) {
     if let Some(position) = set.text(tags::VIEW_POSITION) {
         match position.to_ascii_uppercase().as_str() {
             "RL" | "LAT" => return (Some(View::Lateral), ViewSource::ViewPosition),
-            // Decubitus and oblique: the file does say, and it is none of ours.
+            // Decubitus and oblique: the file states its view, but this program has no such view.
             "LLD" | "RLD" | "LLO" | "RLO" => return (None, ViewSource::ViewPosition),
             name => {
                 if let Some(view) = View::parse(name) {
@@ -141,7 +141,7 @@ fn described(set: &DataSet) -> Option<View> {
     texts.into_iter().flatten().find_map(|text| view_in(&text))
 }
 
-/// The view that a text names by a word of its own; `None` where it names none or several ("PA and
+/// The view that a text names by a separate word; `None` where it names none or several ("PA and
 /// lateral").
 fn view_in(text: &str) -> Option<View> {
     let text = text.to_ascii_lowercase();

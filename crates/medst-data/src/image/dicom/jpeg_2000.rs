@@ -46,8 +46,8 @@ pub(super) fn decode(stream: &[u8], format: &Format) -> Result<Pixels, String> {
     }
     Ok(match components {
         [grey] => {
-            // The decoder takes every component for unsigned and shifts it up; the size segment
-            // tells which are signed.
+            // The decoder treats every component as unsigned and shifts it up; the size segment
+            // marks those that are signed.
             let precision = u32::from(grey.bit_depth());
             let shift = if stream.get(42).is_some_and(|size| size & 0x80 != 0) { 1 << (precision - 1) } else { 0 };
             // Lossy coding leaves the range of values (G.1.2 clips them back), and bits outside

@@ -1,7 +1,8 @@
 //! Lossless JPEG of one component (ISO 10918-1, annex H; processes 14 and 14 SV1 of DICOM).
 //!
-//! Own code, for the only decoder at hand ignores restart markers with the predictor that DICOM uses, and misreads the point
-//! transform; both would give a wrong picture without an error.
+//! Implemented here because the only available decoder ignores restart markers with the predictor
+//! that DICOM uses, and misreads the point transform; both would give a wrong picture without an
+//! error.
 
 use super::bits::{Bits, Stuffing};
 use super::jpeg_stream::{FRAME_LOSSLESS, Frame, HUFFMAN_TABLES, RESTART_INTERVAL, START_OF_SCAN, segments};
@@ -46,7 +47,7 @@ pub(super) fn decode(stream: &[u8], frame: Frame) -> Result<Vec<u16>, String> {
     Err("truncated JPEG: it has no scan".into())
 }
 
-/// Tables of symbol and code length by the next 16 bits; a length of 0 is no code.
+/// Tables of symbol and code length by the next 16 bits; a length of 0 means that no code matches.
 fn read_tables(mut data: &[u8], tables: &mut [Option<Vec<(u8, u8)>>; 4]) -> Result<(), String> {
     let damaged = || "damaged JPEG: invalid Huffman table".to_string();
     while let Some((&head, rest)) = data.split_first() {

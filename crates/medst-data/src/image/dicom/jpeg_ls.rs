@@ -1,6 +1,7 @@
 //! JPEG-LS of one component, lossless and near-lossless (ISO 14495-1).
 //!
-//! Own code: the bindings to CharLS, which dicom-rs offers, build C++ with cmake, and a checkout should build with cargo alone.
+//! Implemented here because the bindings to CharLS, which dicom-rs offers, build C++ with cmake,
+//! and a checkout should build with cargo alone.
 
 use super::bits::{Bits, Stuffing};
 use super::jpeg_stream::{FRAME_LS, Frame, PRESET_LS, RESTART_INTERVAL, START_OF_SCAN, segments};

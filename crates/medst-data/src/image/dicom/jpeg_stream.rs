@@ -48,7 +48,7 @@ impl Frame {
         segments(stream).find_map(|segment| Frame::parse(&segment))
     }
 
-    /// `None` where the segment is no start of frame.
+    /// `None` where the segment does not start a frame.
     pub fn parse(segment: &Segment) -> Option<Frame> {
         let frame = matches!(segment.marker, 0xc0..=0xcf | FRAME_LS) && !matches!(segment.marker, 0xc4 | 0xc8 | 0xcc);
         let &[precision, y1, y0, x1, x0, components] = segment.data.first_chunk::<6>().filter(|_| frame)?;

@@ -56,7 +56,7 @@ impl Coding {
     }
 }
 
-/// Pixels as they are stored.
+/// Pixels in the form that the file stores.
 pub(super) enum Pixels {
     /// The stored bits of grey values, which [`Format::value`] turns into numbers.
     Codes(Vec<u16>),
@@ -187,8 +187,8 @@ fn native(format: &Format, element: &Element) -> Result<Pixels, String> {
     })
 }
 
-/// The stored bits of words of `precision` bits; what lies above them (overlays) or below is masked
-/// off. A coded frame may hold the stored bits alone, whatever the position of the highest.
+/// The stored bits of words of `precision` bits; the bits above them (overlays) or below are masked
+/// off. A coded frame may hold only the stored bits, whatever the position of the highest.
 pub(super) fn codes(format: &Format, precision: u32, words: impl Iterator<Item = u16>) -> Pixels {
     let shift = if precision <= format.stored { 0 } else { format.high + 1 - format.stored };
     let mask = u16::MAX >> (16 - format.stored);

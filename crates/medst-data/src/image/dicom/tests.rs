@@ -1,5 +1,5 @@
-//! Attributes that few radiographs have and [`Wrap`] does not write: look-up tables, colour models, several frames, views told
-//! by other attributes than ViewPosition.
+//! Attributes that few radiographs have and [`Wrap`] does not write: look-up tables, colour models,
+//! several frames, views in attributes other than ViewPosition.
 
 use std::path::PathBuf;
 
@@ -52,9 +52,9 @@ fn greys(bytes: &[u8]) -> Vec<u8> {
 fn look_up_tables_are_applied() {
     let values = Pixels::Grey16(&[5, 10, 11, 12, 13, 99]);
     let interest = || table(tags::VOILUT_SEQUENCE, 10, 8, &[0, 40, 80, 255]);
-    // Values before and behind the table have its first and last entry (PS3.3, C.11.1.1.1).
+    // Values below and above the table have its first and last entry (PS3.3, C.11.1.1.1).
     assert_eq!(greys(&bytes(values, [interest()])), [0, 0, 40, 80, 255, 255]);
-    // The table has precedence over a window, and comes behind the rescale.
+    // The table has precedence over a window, and is applied after the rescale.
     let window = [text(tags::WINDOW_CENTER, VR::DS, "5"), text(tags::WINDOW_WIDTH, VR::DS, "2")];
     let rescale = [text(tags::RESCALE_SLOPE, VR::DS, "1"), text(tags::RESCALE_INTERCEPT, VR::DS, "-1")];
     let all = window.into_iter().chain(rescale).chain([interest()]);

@@ -1,8 +1,8 @@
 //! Typed values of elements, whatever value representation a file gives them.
 //!
 //! A file may write a known attribute as UN (PS3.5, 6.2.2), as bytes, or as another number or text
-//! type than the standard's. Where the file's type says how to read the value, it does; otherwise
-//! the dictionary's type does.
+//! type than the standard's. The file's type applies where it determines how to read the value;
+//! otherwise the dictionary's type does.
 
 use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry, VirtualVr};
 use dicom_core::{Tag, VR};

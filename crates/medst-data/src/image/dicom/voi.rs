@@ -57,7 +57,7 @@ fn declared(set: &DataSet, format: &Format, values: &[i32], notes: &mut Notes) -
     Ok(values.iter().map(|&value| grey(value)).collect())
 }
 
-/// The stored values that stand for "no picture here", from the lowest to the highest.
+/// The stored values that mean "no picture here", from the lowest to the highest.
 fn padding(set: &DataSet, format: &Format) -> Option<(i32, i32)> {
     // Their representation is that of the pixels, whatever the attribute's own type says.
     let value = |tag| {
@@ -193,7 +193,7 @@ impl Interest {
         if window.is_some() {
             notes.add("DICOM: window centers and widths differ in number; the first valid pair was applied");
         } else if is_declared && !widths.contains(&Some(0.0)) {
-            // A width of 0 is how some devices say that there is no window.
+            // Some devices write a width of 0 instead of a valid window.
             notes.add("DICOM: no valid window; the full range was used");
         }
         Ok(window)
@@ -245,7 +245,7 @@ impl Table {
         let &[Some(count), Some(first), Some(bits)] = descriptor.as_slice() else {
             return Err("damaged DICOM: a look-up table without LUTDescriptor".into());
         };
-        // 0 stands for 65536, and the type of the first value may be either.
+        // 0 means 65536, and the type of the first value may be either.
         let count = if count == 0.0 { 1 << 16 } else { usize::from(count as i64 as u16) };
         let first = if signed { f64::from(first as i64 as i16) } else { f64::from(first as i64 as u16) };
         let data = item.get(tags::LUT_DATA).filter(|data| !data.undefined);

@@ -51,7 +51,7 @@ pub struct Wrap<'a> {
     pub window_function: Option<&'a str>,
     /// Slope and intercept.
     pub rescale: Option<(f64, f64)>,
-    /// The stored values, first and last, that stand for "no picture here".
+    /// The stored values, first and last, that mean "no picture here".
     pub padding: Option<(i32, i32)>,
 }
 

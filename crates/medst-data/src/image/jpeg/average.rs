@@ -20,7 +20,7 @@ const LARGEST_BASIS: f32 = 0.2406;
 struct Shares {
     first: usize,
     count: usize,
-    /// `pixels[n][cell]`: the share of pixel `n` in a cell; `basis[n][cell]`: the same of the `n`th basis function.
+    /// `pixels[n][cell]`: the share of pixel `n` in a cell; `basis[n][cell]`: that of the `n`th basis function.
     pixels: [[f32; CELLS]; 8],
     basis: [[f32; CELLS]; 8],
 }
@@ -69,7 +69,7 @@ impl Averages {
     /// * `energy`: sum of the absolute values of all but the first.
     #[inline(always)]
     pub fn add(&mut self, block: &[f32; 64], energy: f32, row: usize, column: usize) {
-        // Blocks beyond the last full one may lie outside the picture.
+        // Blocks beyond the last full one may be outside the picture.
         let (Some(rows), Some(columns)) = (self.rows.get(row), self.columns.get(column)) else { return };
         let (mean, reach) = (block[0] / 8.0, energy * LARGEST_BASIS);
         if energy == 0.0 {

@@ -1,4 +1,4 @@
-//! What stands before the entropy-coded data of a baseline JPEG (ITU-T T.81, annex B).
+//! What precedes the entropy-coded data of a baseline JPEG (ITU-T T.81, annex B).
 
 use super::Stop;
 use super::huffman::{CodeTable, Kind, Tables};
@@ -93,7 +93,7 @@ fn read_frame(segment: &[u8]) -> Result<Frame, Stop> {
     if precision != 8 || !matches!(count, 1 | 3) || height == 0 {
         return Err(Stop::NotServed);
     }
-    check_size(width, height).map_err(|_| Stop::NotServed)?; // the full decoder says why
+    check_size(width, height).map_err(|_| Stop::NotServed)?; // the full decoder reports why
     let declared = segment[6..].chunks_exact(3).map(|part| Declared {
         id: part[0],
         horizontal: usize::from(part[1] >> 4),
@@ -164,7 +164,7 @@ fn scan(
 ) -> Result<Header, Stop> {
     let count = frame.components.len();
     if segment.len() != 4 + 2 * count || usize::from(segment[0]) != count {
-        return Err(Stop::NotServed); // components in scans of their own
+        return Err(Stop::NotServed); // components in separate scans
     }
     if segment[1 + 2 * count..] != [0, 63, 0] {
         return Err(MALFORMED);

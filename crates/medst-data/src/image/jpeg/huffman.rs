@@ -8,7 +8,7 @@ use super::Stop;
 /// Bits that are looked up at once.
 const LOOK: u32 = 11;
 
-/// Where the `n`th coefficient of a block stands, row by row.
+/// The row-major position of the `n`th coefficient of a block.
 pub const ZIGZAG: [u8; 64] = [
     0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14, 21,
     28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54,
@@ -18,7 +18,7 @@ pub const ZIGZAG: [u8; 64] = [
 const INVALID: Stop = Stop::Refused("damaged JPEG: an invalid code");
 const MISSING: Stop = Stop::Refused("truncated JPEG: entropy-coded data are missing");
 
-/// What a code stands for.
+/// What a code means.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// The number of bits of a difference.
@@ -44,7 +44,7 @@ const WITH_VALUE: u32 = 1 << 5;
 impl CodeTable {
     /// * `counts`: number of codes of 1 to 16 bits.
     ///
-    /// `None` where no prefix code has these lengths, or a symbol is none of the kind's.
+    /// `None` where no prefix code has these lengths, or a symbol is not valid for the kind.
     pub fn new(counts: &[u8; 16], symbols: &[u8], kind: Kind) -> Option<CodeTable> {
         let possible = |&symbol: &u8| if kind == Kind::Dc { symbol <= 11 } else { symbol & 15 <= 10 };
         if !symbols.iter().all(possible) {
@@ -119,7 +119,7 @@ pub struct Bits<'a> {
     buffer: u64,
     /// Bits in the buffer.
     count: u32,
-    /// Of these, zeros that stand for data behind a marker or the end.
+    /// Zeros among these bits that replace data after a marker or the end.
     padding: u32,
 }
 
@@ -187,15 +187,15 @@ impl<'a> Bits<'a> {
     /// Bits of a value.
     #[inline(always)]
     fn take(&mut self, count: u32) -> u32 {
-        // Two shifts, for none of `count` = 0 … 16 is a shift by 64.
+        // Two shifts, so that `count` = 0 does not shift by 64.
         let value = (self.buffer >> 1 >> (63 - count)) as u32;
         self.drop(count);
         value
     }
 
-    /// Data that were used are data that were there.
+    /// Fails where more data were used than the file has.
     ///
-    /// Must be called before more zeros than the counter holds can be used: once a unit.
+    /// Must be called before more zeros than the counter holds can be used: once per unit.
     #[inline(always)]
     pub fn check(&mut self) -> Result<(), Stop> {
         if self.padding > self.count {
@@ -204,7 +204,7 @@ impl<'a> Bits<'a> {
         Ok(())
     }
 
-    /// Goes on behind restart marker `number`.
+    /// Continues after restart marker `number`.
     pub fn restart(&mut self, number: u8) -> Result<(), Stop> {
         const NO_RESTART: Stop = Stop::Refused("damaged JPEG: a restart marker is missing");
         let at = self.end().map_err(|stop| if matches!(stop, Stop::NotServed) { NO_RESTART } else { stop })?;

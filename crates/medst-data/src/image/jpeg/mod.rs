@@ -39,7 +39,7 @@ use super::{GreyImage, cancel};
 
 pub(super) use picture::{Untagged, decode, decode_with_square, luma, memory_per_pixel, size};
 
-/// Why there is no square.
+/// Why a file gives no square.
 #[derive(Debug)]
 enum Stop {
     /// The file is not one that this path serves.
@@ -62,8 +62,8 @@ impl Stop {
 /// Decodes a JPEG file into a `side`×`side` square, as `decode` and `to_square` do one after the
 /// other.
 ///
-/// `None` when this path does not serve the file, or cannot read it: what is damaged is for the
-/// full decoder to say, so that both ways refuse the same files for the same reasons.
+/// `None` when this path does not serve the file, or cannot read it: the full decoder reports what
+/// is damaged, so that both ways refuse the same files for the same reasons.
 pub fn to_square(bytes: &[u8], side: usize) -> Option<Vec<u8>> {
     square(bytes, side).ok()
 }
@@ -106,7 +106,7 @@ fn square_of(bytes: &[u8], frame: &Frame, side: usize) -> Option<Vec<u8>> {
     Some(Orientation::of_jpeg(bytes).apply(square).pixels)
 }
 
-/// Decodes the scan with the best instructions at hand; returns where its data end.
+/// Decodes the scan with the best instructions that the processor has; returns where its data end.
 fn run(bytes: &[u8], header: &Header, averages: &mut Averages) -> Result<usize, Stop> {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("bmi2") {

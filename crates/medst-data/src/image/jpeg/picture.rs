@@ -14,7 +14,8 @@ pub enum Untagged {
     Rgb,
 }
 
-/// Decodes a JPEG file as it is stored: the luma of colour, to the last bit as OpenCV has it.
+/// Decodes a JPEG file in its stored orientation: the luma of colour, exactly as OpenCV computes
+/// it, to the last bit.
 ///
 /// # Errors
 /// A reason, without the file's name: truncated, damaged, of a kind that is not supported, with no

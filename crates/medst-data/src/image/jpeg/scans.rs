@@ -29,7 +29,7 @@ pub fn read(bytes: &[u8], wanted: usize) -> Result<Frame, Stop> {
     markers.frame.ok_or(MALFORMED)
 }
 
-/// What the markers so far have said.
+/// What the markers so far have defined.
 #[derive(Default)]
 struct Markers {
     codes: [[Option<CodeTable>; 4]; 2],
@@ -113,8 +113,8 @@ impl Markers {
             members.push((place, [dc, ac], 0));
         }
         let (columns, rows) = match *members {
-            // A lone component is not interleaved: its unit is one block, and there are no more
-            // than its pixels need.
+            // A lone component is not interleaved: its unit is one block, and there are only as
+            // many as its pixels need.
             [(place, ..)] => frame.blocks(&frame.components[place]),
             _ => frame.units(),
         };
@@ -155,7 +155,7 @@ impl Markers {
 /// Width and height that a JPEG file of any kind declares.
 ///
 /// # Errors
-/// What is out of place in front of the frame, or that there is none.
+/// What is out of place before the frame, or that the frame is missing.
 pub fn size(bytes: &[u8]) -> Result<[usize; 2], Stop> {
     let mut at = 2;
     loop {
@@ -226,12 +226,12 @@ mod tests {
 
     #[test]
     fn scans_are_counted_outside_of_other_segments() {
-        // 16×16 pixels, progressive; every table has one code of one bit, which stands for nothing.
+        // 16×16 pixels, progressive; every table has a single code of one bit, for symbol 0.
         let segment = |marker: u8, data: &[u8]| [&[0xff, marker, 0, data.len() as u8 + 2], data].concat();
         let table = |kind: u8| segment(0xc4, &[&[kind, 1][..], &[0; 15], &[0]].concat());
         let quantisation = segment(0xdb, &[&[0][..], &[1; 64]].concat());
         let frame = segment(0xc2, &[8, 0, 16, 0, 16, 1, 1, 0x11, 0]);
-        // An extension may hold a picture of its own.
+        // An extension may embed another picture.
         let thumbnail = [&[0xff, 0xe1, 4, 2][..], &[0xff, 0xda].repeat(512)].concat();
         let scan = |first: u8, last: u8| [segment(0xda, &[1, 1, 0, first, last, 0]), vec![0x0f]].concat();
         let file = |count: usize| {

@@ -1,4 +1,4 @@
-//! Boxes of a described source: a table of their own, or columns of the table of images.
+//! Boxes of a described source: a separate table, or columns of the table of images.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -56,10 +56,10 @@ pub enum Size {
     Picture,
 }
 
-/// Gives studies the label `boxes`; returns the tables read that are not the images' own.
+/// Gives studies the label `boxes`; returns the tables read in addition to those of the images.
 ///
 /// # Errors
-/// A column that is missing, a number that is none: file and row.
+/// A missing column or an invalid number; names file and row.
 pub fn read(
     table: &BoxTable,
     about: &Description,

@@ -1,5 +1,5 @@
-//! What CheXpert Plus has beside its table: labels as JSON lines, and an order of studies that its own reports
-//! contradict, which is counted.
+//! What CheXpert Plus has in addition to its table: labels as JSON lines, and an order of studies
+//! that its reports contradict; the contradictions are counted.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -67,7 +67,7 @@ fn study_of(image: &str) -> Option<StudyId> {
     Some(StudyId(format!("{patient}-{study}")))
 }
 
-/// The order, and the day that the report tells, of a patient's studies.
+/// By patient: the order of each study, and the day in its report.
 type Told = BTreeMap<String, Vec<(f64, i32)>>;
 
 /// Counts neighbouring studies that the table orders the other way than the dates in their reports.

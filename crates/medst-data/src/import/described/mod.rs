@@ -1,12 +1,12 @@
-//! Sources whose importer is a table with column names of its own: a [`Description`] per source ([`sources`]), and one
-//! assembly for all of them.
+//! Sources whose importer is a table with its own column names: a [`Description`] per source
+//! ([`sources`]), and one assembly for all of them.
 //!
 //! | file | what |
 //! |---|---|
 //! | [`sources`] | the descriptions |
 //! | [`template`] | ids and paths made from the cells of a row |
 //! | [`boxes`] | the table of boxes of a source |
-//! | `chexpert_plus` | what CheXpert Plus has beside its table |
+//! | `chexpert_plus` | what CheXpert Plus has in addition to its table |
 
 pub mod boxes;
 mod chexpert_plus;
@@ -66,11 +66,11 @@ pub struct Description {
     pub repeats: Repeats,
     /// Subject and view are those of the DICOM header.
     pub headers: bool,
-    /// What else the source has beside its tables.
+    /// What the source has in addition to its tables.
     pub more: Option<More>,
 }
 
-/// Reads what a source has beside its tables; returns the files read.
+/// Reads what a source has in addition to its tables; returns the files read.
 pub type More = fn(&Path, &[PathBuf], &mut Assembly) -> Result<Vec<PathBuf>>;
 
 /// A column and what its cell must be: a value, nothing (`""`), or a part of the cell (`"*part*"`).
@@ -118,11 +118,11 @@ pub enum Repeats {
     No,
     /// More of the same image, such as a box each.
     More,
-    /// Readers, of whom most decide on a finding.
+    /// Readers, whose majority decides on a finding.
     Readers,
 }
 
-/// A column that lists findings: each known one becomes a label, 1 or 0.
+/// A column that lists findings: each known finding becomes a label, 1 or 0.
 #[derive(Debug)]
 pub struct Findings {
     pub column: &'static str,
@@ -142,7 +142,7 @@ pub enum Written {
     Mask(&'static str),
 }
 
-/// Which columns become labels as they are.
+/// Which columns become labels unchanged.
 #[derive(Debug)]
 pub enum Keep {
     AllBut(&'static [&'static str]),
@@ -555,7 +555,7 @@ impl Reading<'_> {
             self.assembly.label_view(place, view);
         }
         for (name, value) in labels {
-            // A lateral image's row says nothing of the frontal one.
+            // A lateral image's row does not describe the frontal view.
             if name == VIEW && !view.is_frontal() {
                 continue;
             }

@@ -1,4 +1,4 @@
-//! The descriptions, one per source. docs/data.md says how sure each is.
+//! The descriptions, one per source. See docs/data.md for how certain each one is.
 
 use super::boxes::{BoxTable, Corners, Phrase, Size};
 use super::{Description, Findings, ImageTable, Keep, Part, Repeats, Written, chexpert_plus};
@@ -29,14 +29,14 @@ const PLAIN: Description = Description {
     more: None,
 };
 
-/// What CheXpert's releases share. There are no dates.
+/// What CheXpert's releases have in common. They contain no dates.
 const OF_CHEXPERT: Description = Description {
     kind: "chexpert",
     title: "CheXpert",
     optional: &["Frontal/Lateral", "AP/PA"],
     subject: "{Path^2}",
     study: "{Path^2}-{Path^1}",
-    // The table tells the view; where it does not (the test set), the file's name does.
+    // The table gives the view; where it does not (the test set), the file's name does.
     views: &[
         (&[("Frontal/Lateral", "Lateral"), ("AP/PA", "LL")], View::Ll),
         (&[("Frontal/Lateral", "Lateral")], View::Lateral),
@@ -189,7 +189,7 @@ pub static MS_CXR: Description = Description {
     subject: "{subject_id}",
     study: "{dicom_id}",
     endings: &["jpg", "dcm"],
-    // All are frontal; AP or PA is not told.
+    // All are frontal; AP or PA is not given.
     views: &[(&[], View::Ap)],
     split: Some((
         "split",
@@ -207,8 +207,8 @@ pub static MS_CXR: Description = Description {
     ..PLAIN
 };
 
-/// NIH ChestX-ray14. Every image is a study; `Follow-up #` orders those of a patient. Pictures and boxes are of the
-/// published 1024×1024 pixels, not of the original size that the table tells.
+/// NIH ChestX-ray14. Every image is a study; `Follow-up #` orders those of a patient. Pictures and
+/// boxes are of the published 1024×1024 pixels, not of the original size that the table gives.
 pub static NIH: Description = Description {
     kind: "nih",
     title: "NIH ChestX-ray14",
@@ -256,8 +256,8 @@ pub static NIH: Description = Description {
     ..PLAIN
 };
 
-/// VinDr-CXR. Nothing tells patients apart: every image is a subject. Three readers labelled an image of the training
-/// set, of whom two decide; the boxes of all are kept.
+/// VinDr-CXR. Nothing identifies the patients: every image is a subject. Three readers labelled an
+/// image of the training set, and two of them decide; the boxes of all are kept.
 pub static VINDR: Description = Description {
     kind: "vindr",
     title: "VinDr-CXR",

@@ -62,7 +62,7 @@ impl MimicCxr {
         files.join(format!("p{group}")).join(format!("p{subject}")).join(format!("s{study}"))
     }
 
-    /// The file of an image: the JPEG, or the DICOM object where there is no JPEG.
+    /// The file of an image: the JPEG, or the DICOM object where the JPEG does not exist.
     pub fn image(&self, subject: &str, study: &str, dicom: &str) -> PathBuf {
         let folder = self.study_folder(subject, study);
         let jpeg = folder.join(format!("{dicom}.jpg"));
@@ -79,7 +79,7 @@ impl MimicCxr {
 /// Reads tables and reports.
 ///
 /// # Errors
-/// A folder that is no MIMIC-CXR, tables that cannot be understood.
+/// A folder that is not MIMIC-CXR, or tables that cannot be understood.
 pub fn plan(source: &MimicCxr, options: &PrepareOptions, progress: &dyn Progress) -> Result<Planned> {
     let mut files = Vec::new();
     let splits = match (source.table("split"), &options.splits) {
@@ -192,7 +192,8 @@ impl Splits {
     }
 }
 
-/// CheXpert's labels: 1 positive, 0 negative, -1 uncertain, absent where the report says nothing.
+/// CheXpert's labels: 1 positive, 0 negative, -1 uncertain, absent where the report does not
+/// mention the finding.
 fn read_labels(path: &Path, assembly: &mut Assembly) -> Result<()> {
     let mut rows = Rows::open(path)?;
     let study = rows.column("study_id")?;

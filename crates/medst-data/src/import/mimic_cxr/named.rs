@@ -1,5 +1,5 @@
-//! Images of MIMIC-CXR that a benchmark names by their DICOM ids. Each becomes a study of its own, whose id is the DICOM
-//! id.
+//! Images of MIMIC-CXR that a benchmark names by their DICOM ids. Each becomes a separate study,
+//! whose id is the DICOM id.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -32,7 +32,7 @@ impl<'a> Named<'a> {
     /// Looks the ids up; returns the list of images that was read, too.
     ///
     /// # Errors
-    /// A folder that is no MIMIC-CXR, a list that cannot be understood.
+    /// A folder that is not MIMIC-CXR, or a list that cannot be understood.
     pub fn find(
         images: &'a MimicCxr,
         ids: impl Iterator<Item = String>,
@@ -65,7 +65,8 @@ impl<'a> Named<'a> {
             return Ok(None);
         };
         let path = self.images.image(&listed.subject, &listed.study, id);
-        // Benchmarks hold frontal images; a view that MIMIC-CXR does not tell is one of them.
+        // Benchmarks hold frontal images, so a view that MIMIC-CXR does not give is taken for
+        // frontal.
         let view = listed.view.clone().unwrap_or(View::Ap);
         if !view.is_frontal() {
             assembly.plan.skip(path.display().to_string(), row, "image of a pair is no frontal view");

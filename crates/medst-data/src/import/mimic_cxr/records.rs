@@ -35,7 +35,7 @@ pub struct List {
 /// Finds the list of images.
 ///
 /// # Errors
-/// Says what was looked for.
+/// Names the tables that were looked for.
 pub fn list(source: &MimicCxr) -> Result<(PathBuf, List)> {
     if let Some(path) = source.table("metadata") {
         return Ok((path.clone(), List { path, has_views: true }));
@@ -102,7 +102,7 @@ impl List {
         Ok(())
     }
 
-    /// The DICOM release: views and dates stand in the objects.
+    /// The DICOM release: views and dates are in the headers of the objects.
     fn with_headers(
         &self,
         source: &MimicCxr,

@@ -14,7 +14,7 @@ use crate::study::StudyId;
 
 use crate::{Error, Result, input};
 
-/// A longer report is none; the longest of MIMIC-CXR has 8 kB.
+/// A longer file is not taken for a report; the longest of MIMIC-CXR has 8 kB.
 const LONGEST: u64 = 1 << 20;
 
 /// Gives every study its report; returns the files that were read.
@@ -67,7 +67,7 @@ fn has_texts(root: &Path) -> bool {
     texts.any(|entry| entry.path().extension().is_some_and(|extension| extension == "txt"))
 }
 
-/// The study that a report's name tells: `…/s50414267.txt`.
+/// The study that a report's file name gives: `…/s50414267.txt`.
 fn study_of(name: &str) -> Option<StudyId> {
     let file = name.rsplit('/').next()?;
     let id = file.strip_prefix('s')?.strip_suffix(".txt")?;

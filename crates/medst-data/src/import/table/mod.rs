@@ -1,4 +1,4 @@
-//! A table of images: one row is one image. [`read`] says which columns there are.
+//! A table of images: one row is one image. See [`read`] for the columns.
 
 pub mod patient;
 pub mod read;

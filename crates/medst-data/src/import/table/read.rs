@@ -1,8 +1,9 @@
 //! Reading a table of images: CSV in any of the forms of `delimited.rs`, or Parquet.
 //!
-//! One row is one image. Columns: `subject_id`, `view` and `image` are required; `study_id`, `day` (a number) or `acquired`
-//! (a date), `report` and `split` are understood; every other column is carried along as a label. Cells that say nothing
-//! (empty, `nan`, `null`, `none`, `n/a`, in any case) are absent.
+//! One row is one image. Columns: `subject_id`, `view` and `image` are required; `study_id`, `day`
+//! (a number) or `acquired` (a date), `report` and `split` are understood; every other column is
+//! carried along as a label. Cells without a value (empty, `nan`, `null`, `none`, `n/a`, in any
+//! case) are absent.
 
 use std::io::Read;
 use std::path::Path;
@@ -47,7 +48,7 @@ impl Row {
     }
 }
 
-/// A table as read; rows whose cells are no text are listed with the reason.
+/// A table as read; rows with cells that are not text are listed with the reason.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     pub columns: Vec<String>,
@@ -55,7 +56,7 @@ pub struct Table {
     pub unreadable: Vec<(u64, String)>,
 }
 
-/// Reads a table; the format is told by content.
+/// Reads a table; its content determines the format.
 ///
 /// # Errors
 /// Names the file: unreadable, empty, rows of different lengths, a required column missing (and which there are).
