@@ -1,4 +1,5 @@
-//! `medst card`: documents of a model and a corpus, from what the program knows of them.
+//! `medst card`: the cards of a model and of a corpus, filled in from what the program has recorded
+//! about them.
 
 mod command;
 

@@ -221,7 +221,7 @@ fn wrong_objects_are_found_by_verify() {
     storage.pretrain(remote, "run");
     let verify = |code: i32| storage.run(&["-q", "verify", remote], code);
     let (out, _) = verify(0);
-    // There is no list of checksums, whose place the manifest takes.
+    // Object storage has no list of checksums; the manifest replaces it.
     let count = fs::read_dir(storage.at().join("local")).unwrap().count() - 1;
     assert!(out.contains(&format!("{count} files hold what was written")), "{out}");
     let names = fs::read_dir(storage.at().join("local")).unwrap();

@@ -84,7 +84,8 @@ fn host(request: &Request) -> Option<Authority> {
 fn is_foreign(method: &Method, headers: &HeaderMap, host: &Authority) -> bool {
     let value = |name: &str| headers.get(name).map(|value| value.as_bytes());
     let same = |origin: &[u8]| {
-        // A proxy in front of the service may have removed the encryption, so the scheme says nothing.
+        // A proxy in front of the service may have removed the encryption, so the scheme is not
+        // compared.
         let authority = origin.strip_prefix(b"https://").or_else(|| origin.strip_prefix(b"http://"));
         authority.and_then(|authority| Authority::try_from(authority).ok()).is_some_and(|authority| authority == *host)
     };

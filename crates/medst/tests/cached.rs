@@ -56,7 +56,7 @@ fn chunks_have_the_gradient_of_the_whole_batch() {
         batch.reports.draw(7, 0);
         let studies = batch.images.studies();
         assert!(studies > 9 && !batch.images.lateral_rows.is_empty() && batch.relations.sequences.size()[0] > 0);
-        // Each way on a model of its own, because both move the running statistics.
+        // Each way uses a separate model, because both update the running statistics.
         let model = || MedSt::new(&config.model, 5, Device::Cpu, Kind::Double).unwrap();
         let whole = model();
         let losses = loss::med_st(&whole, &batch, &config.loss, Mode::Train).unwrap();

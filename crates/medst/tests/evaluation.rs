@@ -46,7 +46,7 @@ fn figures(results: &[CorpusResult]) -> BTreeMap<(Task, String, String), Option<
         .collect()
 }
 
-/// Nothing that is printed may be NaN, and what has no value says why.
+/// No printed number may be NaN, and a figure without a value must give the reason.
 fn check(results: &[CorpusResult]) {
     for figure in results.iter().flat_map(|result| &result.tasks).flat_map(|task| &task.figures) {
         match figure.value {
@@ -234,7 +234,7 @@ fn words_outside_the_vocabulary_and_absent_images_are_counted() {
     assert!(names.contains(&"pleural effusion".to_string()) && skipped.is_empty(), "{names:?} {skipped:?}");
 }
 
-/// A model that says the same of everything finds nothing: ties count against it.
+/// A model that gives the same vector for every input finds nothing: ties count against it.
 #[test]
 fn constant_embeddings_are_at_chance_or_below() {
     let bench = Bench::new(24);

@@ -234,7 +234,7 @@ fn linger(address: SocketAddr) -> std::io::Result<()> {
     stream.read_to_end(&mut Vec::new()).map(|_| ())
 }
 
-/// With nobody asking, nothing may wait or be in progress.
+/// Without new requests, no request may be in progress and no job may wait.
 fn settle(address: SocketAddr, problems: &mut Vec<String>) -> Result<()> {
     let start = Instant::now();
     loop {
@@ -276,7 +276,7 @@ fn verdict(asked: &Asked, idle: Usage, seen: &[(f64, Usage)], last: Usage, probl
     let (middle, end) = (&seen[third..2 * third], &seen[2 * third..]);
     let growth = median(end) - median(middle);
     println!("resident memory from the middle third to the last: {growth:+.1} MiB");
-    // A growth that is no number is no proof.
+    // A growth that is NaN proves nothing.
     if growth.is_nan() || growth > asked.growth_mib {
         problems.push(format!("the memory grew by {growth:.1} MiB"));
     }

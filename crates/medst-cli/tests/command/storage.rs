@@ -75,7 +75,7 @@ impl Storage {
     }
 
     pub fn store(&self) -> AmazonS3 {
-        // Whoever was first is right.
+        // An error only means that a provider is installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let builder = AmazonS3Builder::new().with_bucket_name("corpora").with_endpoint(self.said("endpoint"));
         let builder = builder.with_region("us-east-1").with_allow_http(true).with_access_key_id(self.said("key"));

@@ -121,7 +121,7 @@ fn the_script_of_one_machine_stops_on_request_and_goes_on() {
     assert_eq!(steps, (1..=80).collect::<Vec<u64>>());
 }
 
-/// With commands that stand in for SLURM's: what the script does about each way in which a job ends.
+/// With fakes of SLURM's commands: what the script does for each way in which a job can end.
 #[test]
 fn the_slurm_script_requeues_what_can_go_on() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
 //! Two hosts, each a network namespace, joined by a cable that can be cut (a pair of virtual interfaces). Open MPI starts processes and passes
-//! tensors over TCP, as between machines; a script stands in for ssh.
+//! tensors over TCP, as between machines; a script replaces ssh.
 //!
 //! Needs root and `ip` (Debian: iproute2). Where namespaces cannot be made these tests skip, saying so, unless `MEDST_NEED_NETNS` is set.
 
@@ -66,7 +66,8 @@ impl Hosts {
         let [a, b] = [0, 1].map(|host| self.namespace(host));
         ip(&["netns", "add", &a])?;
         ip(&["netns", "add", &b])?;
-        // Made within them, so that names meet nobody else's.
+        // Created inside the namespaces, so that the interfaces' names cannot clash with others on
+        // this machine.
         ip(&["link", "add", "cable", "netns", &a, "type", "veth", "peer", "name", "cable", "netns", &b])?;
         for (host, address) in ADDRESSES.iter().enumerate() {
             let namespace = self.namespace(host);
@@ -98,7 +99,8 @@ impl Hosts {
             ["--mca", "btl_tcp_if_include", network],
             ["--mca", "oob_tcp_if_include", network],
         ];
-        // A host has a name of its own, by which Open MPI tells what lies on one machine.
+        // Each host has a different hostname, by which Open MPI recognises which processes share a
+        // machine.
         let named = format!("hostname {}; exec mpirun \"$@\"", ADDRESSES[0]);
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.namespace(0), "unshare", "--uts", "sh", "-c", &named, "mpirun"]);

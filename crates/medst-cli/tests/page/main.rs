@@ -132,7 +132,7 @@ async fn studies(browser: &Browser, patient: &Patient) {
     assert_eq!((&views[0], &views[1]), (&json!(named[0]), &json!(named[1])));
     assert!(views[2].as_str().unwrap().starts_with("frontal, View: DICOM header: "), "{views}");
     assert_eq!(browser.text(".study.selected .choose").await, "● selected");
-    // Without calibrations the page says that scores are none.
+    // Without calibrations the page states that the numbers are scores, not probabilities.
     assert!(browser.text("#findings-result").await.contains("scores, not probabilities"));
 }
 
@@ -171,7 +171,7 @@ async fn phrase(browser: &Browser, at: &Path, patient: &Patient) {
     let most = expected.iter().filter_map(|own| own.as_f64()).fold(f64::MIN, f64::max);
     let shown: f64 = browser.text("#legend-high").await.replace('−', "-").parse().unwrap();
     assert!((shown - most).abs() < 6e-4, "{shown} {most}");
-    // A word that is pointed at has a map of its own; leaving it brings the phrase's back.
+    // A word in focus shows its own map; leaving the word restores the map of the phrase.
     assert_eq!(
         browser.value("[...document.querySelectorAll('#words .chip')].map((own) => own.textContent)").await,
         json!(["left", "effusion", "[SEP]"])
@@ -362,7 +362,7 @@ async fn report_matches(browser: &Browser, address: &str, patient: &Patient) {
         browser.text("#legend-title").await,
         format!("word “{}”", word["text"].as_str().unwrap().to_lowercase())
     );
-    // No report is no silence.
+    // A missing report leads to a message.
     browser.click(".study:last-child .choose").await;
     browser.click("#match").await;
     assert_eq!(browser.text("#report-error").await, "Paste a report first.");
@@ -556,7 +556,7 @@ fn the_page_and_what_it_asks_for_answer() {
     let plain = STANDARD.encode(fs::read(&patient.frontal).unwrap());
     assert_eq!(post(&address, "/v1/picture", &json!({"picture": plain}))["header"], Value::Null);
 
-    // A sentence lies where the phrase lies.
+    // A sentence is aligned exactly as the same text is as a phrase.
     let asked = json!({"frontal": later, "report": "FINDINGS: No edema. IMPRESSION: Small left effusion.", "least": 1});
     let answer = post(&address, "/v1/report", &asked);
     let phrase = json!({"frontal": later, "phrase": "No edema.", "matrices": true});

@@ -90,7 +90,7 @@ impl ImagePairs {
 }
 
 impl Labelled<'_> {
-    /// Why the classes cannot be told apart, where that is so.
+    /// Why the classes cannot be distinguished; `None` if they can be.
     pub fn trouble(&self) -> Option<String> {
         let first = *self.truth.first()?;
         let alone = self.truth.iter().all(|&class| class == first);

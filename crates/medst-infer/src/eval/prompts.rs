@@ -33,7 +33,7 @@ pub fn finding(column: &str) -> Option<String> {
     FINDINGS.contains(&words.as_str()).then_some(words)
 }
 
-/// Sentences that say that a finding is there.
+/// Sentences that state that a finding is present.
 pub fn positive(finding: &str) -> Vec<String> {
     vec![
         format!("Findings consistent with {finding}"),

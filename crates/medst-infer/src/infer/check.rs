@@ -204,7 +204,8 @@ fn summary(question: &str, finding: &str, answers: &[&Answer], bootstrap: Bootst
     answers.iter().for_each(|own| *times.entry(truth_of(own)).or_default() += 1);
     let frequent = times.into_values().max().unwrap_or(0);
     let guess = mean(&|own| 1.0 / own.probabilities.len() as f64);
-    // Of the orders the true one is always the first of the list, which says nothing.
+    // The true order is always the first in the list of orders, so how frequent it is has no
+    // meaning.
     let frequent = if question.starts_with("order") { 0.0 } else { frequent as f64 / count as f64 };
     let squares = |own: &Answer, of: &dyn Fn(usize) -> f64| -> f64 {
         (0..own.probabilities.len()).map(|n| (of(n) - f64::from(u8::from(n == own.truth))).powi(2)).sum()

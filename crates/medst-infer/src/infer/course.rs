@@ -96,7 +96,7 @@ impl CourseCalibration {
     }
 
     /// Fits on the pairs of one of the corpora and on the labelled series of one of them ([`LabelledSeries::of_corpus`]), whose images are
-    /// embedded here. Without labelled series there is no calibration of series.
+    /// embedded here. Without labelled series, series are not calibrated.
     ///
     /// # Errors
     /// Corpora without pairs, or with too few of a course for every finding; a corpus that has neither pairs nor series.
@@ -147,7 +147,7 @@ impl CourseCalibration {
 /// Changes of findings between the labelled pairs of a corpus.
 pub(super) struct Pairs {
     pub source: String,
-    /// By finding: change, course and subject of each pair that tells the finding's course.
+    /// By finding: change, course and subject of each pair for which the finding's course is known.
     pub findings: Vec<(String, Vec<(f64, Course, String)>)>,
 }
 

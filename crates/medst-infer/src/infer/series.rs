@@ -1,7 +1,8 @@
 //! A finding over all time points of a subject: at which it is seen first, and at which it is worst.
 //!
-//! What an image says of a finding is two numbers ([`Sentences::reading`]): the score of its presence, and how far the image lies along the
-//! direction from sentences about an improvement to sentences about a worsening. [`SeriesCalibration`] turns the numbers of a series into
+//! For a finding, an image gives two numbers ([`Sentences::reading`]): the score of the finding's
+//! presence, and how far along the direction from sentences about an improvement to sentences about
+//! a worsening the image is. [`SeriesCalibration`] turns the numbers of a series into
 //! probabilities:
 //!
 //! * Seen first: the probability that a time point shows the finding, provided that no earlier one does, is a logistic regression on its own
@@ -9,7 +10,8 @@
 //! * Worst: a conditional logit; each time point competes with its reading and the mean presence of its neighbours.
 //! * Order: the scores of [`super::order`], multiplied by one number.
 //!
-//! Each is fitted by maximum likelihood on series whose labels tell the answer ([`LabelledSeries`]).
+//! Each is fitted by maximum likelihood on series whose labels contain the answer
+//! ([`LabelledSeries`]).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -30,7 +32,8 @@ use crate::eval::tasks::words;
 const FEWEST: usize = 20;
 /// Time points of a series whose orders are compared to calibrate what is said of orders; all longer ones are judged by their first.
 const ORDERED: usize = 5;
-/// A label of this name and a finding's tells how severe the finding is: any numbers whose order means something.
+/// A label whose name is this prefix and a finding's name states how severe the finding is: any
+/// numbers whose order is meaningful.
 pub const SEVERITY: &str = "severity ";
 const ORDER_BY_IMAGES: &str = "order of images";
 const ORDER_BY_REPORTS: &str = "order of images at their reports' times";
@@ -283,7 +286,7 @@ impl fmt::Display for SeriesCalibration {
     }
 }
 
-/// The class alone is true; classes behind the last are not looked at.
+/// A one-hot target; entries after the last class are ignored.
 fn one_of(truth: usize) -> Vec<f64> {
     // Five time points have 120 orders.
     let mut target = vec![0.0; (1..=ORDERED).product()];

@@ -1,4 +1,4 @@
-//! More than can be computed at once, and jobs that fail beside jobs that do not.
+//! More requests than can be computed at once, and jobs that fail together with jobs that do not.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

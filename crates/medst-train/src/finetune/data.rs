@@ -1,7 +1,8 @@
 //! From a corpus' label columns to what a head learns: studies, or pairs of consecutive studies, with the class of each label.
 //!
-//! Findings are read as `medst eval linear-probe` reads them, and the training subjects of a share are the same as there. Changes come from columns
-//! such as `edema_progression` (MS-CXR-T's classes, or whatever classes the training studies have), or from the corpus' table of pairs.
+//! Findings are read as in `medst eval linear-probe`, and a share selects the training subjects
+//! that it selects there. Changes come from columns such as `edema_progression` (MS-CXR-T's
+//! classes, or whatever classes the training studies have), or from the corpus' table of pairs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -27,14 +28,14 @@ use crate::train::dataset::Crop;
 use crate::train::sampler;
 use crate::{Error, Result};
 
-/// The ending of columns that tell a change.
+/// The suffix of columns that state a change.
 const PROGRESSION: &str = " progression";
 
 /// A label's column.
 struct Column {
-    /// In words, without what says that it is a change.
+    /// In words, without the suffix of changes.
     name: String,
-    /// The value for each item; `None` where it is not told.
+    /// The value for each item; `None` where it is unknown.
     cells: Vec<Option<String>>,
 }
 
@@ -297,7 +298,7 @@ fn studies(corpus: &Corpus, config: &DataConfig, skipped: &mut Skipped) -> Resul
     Ok((rows.iter().map(|&row| vec![row as u32]).collect(), columns))
 }
 
-/// Consecutive studies of a subject, the later of which tells how labels have changed.
+/// Consecutive studies of a subject, where the later study's columns state how labels have changed.
 fn changes(corpus: &Corpus, config: &DataConfig, skipped: &mut Skipped) -> Result<(Vec<Vec<u32>>, Vec<Column>)> {
     let implied = |column: &str| prompts::finding(words(column).strip_suffix(PROGRESSION)?);
     let columns = choose(corpus, config, implied);

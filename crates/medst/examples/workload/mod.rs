@@ -64,7 +64,7 @@ impl Workload {
     }
 
     /// # Errors
-    /// Names the key whose value is no number.
+    /// A value that is not a number; the message names its key.
     pub fn number<T: FromStr>(&self, key: &str, default: T) -> Result<T> {
         match self.arguments.iter().find(|(own, _)| own == key) {
             None => Ok(default),
@@ -126,8 +126,8 @@ impl Workload {
         Load { laterals, tokens: lengths(&batch.reports.exists), words: lengths(&batch.reports.word_exists()) }
     }
 
-    /// The device's rate of matrix products of the model's largest shapes in the precision of the layers, by the fastest library at hand,
-    /// operations/s: the median of several.
+    /// The device's rate of matrix products of the model's largest shapes in the precision of the
+    /// layers, by the fastest available library, operations/s: the median of several.
     pub fn matrix_rate(&self) -> f64 {
         let _guard = tch::no_grad_guard();
         // A GPU needs more rows to be busy.

@@ -11,7 +11,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::{fixture, fixtures, made, request};
 
-/// The reference's own checkpoint as a model of ours.
+/// Converts the reference's own checkpoint to a medst model.
 pub fn of_reference(out: &Path) {
     let request = Request {
         inputs: vec![Input::whole(fixtures().join("reference/lightning.ckpt"))],
@@ -131,7 +131,7 @@ fn only_what_was_taken_is_written_for_transformers() {
     }
 }
 
-/// A file of weights that lost its folder still says what it is.
+/// A file of weights without its folder still contains its card.
 #[test]
 fn weights_carry_their_card() {
     let folder = tempfile::tempdir().unwrap();

@@ -24,7 +24,7 @@ pub struct TransferTruth {
 /// # Errors
 /// Columns that are missing; pairs of fewer than two sources.
 pub fn transfer(corpus: &Corpus, table: &TextTable, skipped: &mut Skipped) -> Result<TransferTruth, String> {
-    // The names of courses beyond the three are no mistake here.
+    // Names of courses other than the three are not mistakes here.
     let pairs = truth::pairs(corpus, table, &mut Skipped::new())?;
     let known = |id: &str| corpus.studies().iter().any(|study| study.study.0 == id);
     let column = |name: &str| table.columns.iter().position(|column| column == name);

@@ -206,7 +206,7 @@ impl Mapped {
             let logits: Vec<f64> = target.iter().map(|other| (2.0 * dot(own, other) - 2.0) / TEMPERATURE).collect();
             let attention = softmax(&logits);
             loss -= attention[step].max(f64::MIN_POSITIVE).ln();
-            // A tie is no answer.
+            // A tie counts as wrong.
             let ahead =
                 logits.iter().enumerate().filter(|&(other, &logit)| other != step && logit >= logits[step]).count();
             right += f64::from(u8::from(ahead == 0));

@@ -133,7 +133,8 @@ mod tests {
 
     #[test]
     fn findings_are_judged_by_the_rows_that_tell_them() {
-        // The first finding is told by rows 0 (shown) and 2 (not); row 1, the nearest of all, does not tell it.
+        // The first finding is known for rows 0 (shown) and 2 (not shown); for row 1, the nearest
+        // of all, it is unknown.
         let told = vec![vec![Some(true)], vec![None], vec![Some(false)], vec![None], vec![None], vec![None]];
         let data = ProbeData { truth: ProbeTruth::Findings { names: vec!["x".into()], of: told }, ..data() };
         for (name, found) in probes(&data, &[0, 1, 2, 3], &[1, 5]) {
