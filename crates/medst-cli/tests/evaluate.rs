@@ -201,7 +201,8 @@ fn encoders_are_compared_with_the_first_on_the_same_subjects() {
             assert_eq!(row["group"], "1 %");
             continue;
         }
-        // The file holds what the first model makes: no difference, and no doubt about it.
+        // The file holds the embeddings of the first model, so the difference is zero, and so is
+        // its interval.
         assert_eq!(entry(2)["value"], entry(0)["value"]);
         assert_eq!(
             (entry(2)["difference"].as_f64(), entry(2)["difference_interval"][1].as_f64()),

@@ -36,7 +36,7 @@ fn tuned(at: &Path, settings: &[&str]) -> Value {
     serde_json::from_str(&out).unwrap()
 }
 
-/// What it says where it refuses, with the exit code of a user's mistake.
+/// The error of a refusal, with the exit code of a user's mistake.
 fn refused(at: &Path, settings: &[&str], more: &[&str]) -> String {
     let mut arguments = finetune(settings);
     arguments.extend(more.iter().map(ToString::to_string));
@@ -165,7 +165,8 @@ fn several_processes_compute_the_steps_of_one() {
     }
     let folder = corpus("24");
     let at = folder.path();
-    // 7 items a batch; the last batch of an epoch is smaller than the number of processes now and then.
+    // 7 items per batch; the last batch of an epoch is sometimes smaller than the number of
+    // processes.
     for (name, more) in [
         ("plain", &["data.task=findings", "train.average=0.9"][..]),
         ("change", &["data.task=change", "train.class_weights=balanced"]),

@@ -115,7 +115,7 @@ fn every_flipped_bit_is_found_and_named() {
     assert_eq!(told["faults"].as_array().unwrap().len(), 2);
 }
 
-/// What is damaged is refused where it is used, before anything comes of it.
+/// Damaged files are refused where they are used, before anything is made from them.
 #[test]
 fn damaged_files_are_refused_in_use_and_on_resume() {
     let folder = prepared();
@@ -173,7 +173,7 @@ fn large_files_are_remembered_until_they_change() {
     let (before, text) = (written(note), fs::read_to_string(note).unwrap());
     embed(0);
     assert_eq!((written(note), fs::read_to_string(note).unwrap()), (before, text));
-    // What a note says decides, until the file is written to: one of another checksum is none.
+    // A stored note is trusted until the file is written to; then it no longer applies.
     flip(&shard, &mut Random(3));
     File::options().write(true).open(&shard).unwrap().set_modified(before).unwrap();
     let err = embed(1);

@@ -16,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use crate::service::Shared;
 use crate::{Error, Result};
 
-/// What a client can prove with that it may ask.
+/// Secrets with which a client can prove that it has access.
 #[derive(Clone)]
 pub struct Keys {
     token: String,

@@ -1,8 +1,8 @@
 //! How much memory uploads and answers may take together, whatever clients ask for.
 //!
-//! A third is for bodies and answers, which count from their first byte until the last is sent; a request that would exceed
-//! it is told to come back. The rest is for pictures while they are decoded, by the size that they declare; those wait for
-//! each other.
+//! A third is for bodies and answers, which count from their first byte until the last is sent; a
+//! request that would exceed it is refused with a time to retry after. The rest is for pictures
+//! while they are decoded, by the size that they declare; those wait for each other.
 
 use std::fs;
 use std::path::Path;

@@ -92,7 +92,8 @@ fn is_foreign(method: &Method, headers: &HeaderMap, host: &Authority) -> bool {
     if headers.get_all(header::ORIGIN).iter().any(|origin| !same(origin.as_bytes())) {
         return true;
     }
-    // To follow a link from elsewhere to the page is harmless: the page is shown by itself and tells its site nothing.
+    // Following a link from another site to the page is harmless: the other site learns nothing
+    // from it.
     let opened = matches!(*method, Method::GET | Method::HEAD)
         && value("sec-fetch-mode") == Some(b"navigate")
         && value("sec-fetch-dest") == Some(b"document");

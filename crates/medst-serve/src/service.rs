@@ -1,4 +1,4 @@
-//! Models, indexes and limits behind one router.
+//! Models, indexes and limits, and the router.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -40,7 +40,7 @@ pub struct Model {
     pub width: usize,
     pub side: usize,
     pub window: usize,
-    /// Patches a row and a column of what the model reads.
+    /// Patches per row and per column of the model's input.
     pub patches: usize,
     calibrations: Vec<Calibration>,
     courses: Option<Arc<CourseCalibration>>,

@@ -52,7 +52,7 @@ impl Decoding {
 type Reply<T> = oneshot::Sender<Result<T>>;
 type Task = Box<dyn FnOnce(&Engine) + Send>;
 
-/// What a model is asked.
+/// A job for a model.
 enum Job {
     Images(Vec<Views>, Reply<Vectors>),
     Texts(Vec<Text>, Reply<Vectors>),
@@ -137,7 +137,7 @@ impl Worker {
     /// Embeddings of studies' pictures.
     ///
     /// # Errors
-    /// A full queue, or what the engine refuses.
+    /// A full queue, or input that the engine refuses.
     pub async fn images(&self, views: Vec<Views>) -> Result<Vectors> {
         self.ask(|reply| Job::Images(views, reply)).await
     }
@@ -168,7 +168,7 @@ impl Worker {
     ) -> Result<T> {
         let boxed = |reply: Reply<T>| {
             let task: Task = Box::new(move |engine: &Engine| {
-                // As jobs of a batch: what is not waited for any more is not computed.
+                // As for jobs of a batch: a result that is no longer wanted is not computed.
                 if !reply.is_closed() {
                     let _ = reply.send(task(engine).map_err(Error::from));
                 }

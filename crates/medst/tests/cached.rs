@@ -64,7 +64,8 @@ fn chunks_have_the_gradient_of_the_whole_batch() {
         let check = |way: &str, own: &MedSt, (found, gradients): (Losses, Vec<Tensor>)| {
             let off = (found.total.double_value(&[]) / losses.total.double_value(&[]) - 1.0).abs();
             assert!(off < 1e-10, "loss of {way}: off by {off:.1e}");
-            // The limit asked for is 1e-5; what is left are sums in another order.
+            // The required limit is 1e-5; the remaining differences come from sums in another
+            // order.
             let off = farthest(&gradients, &expected);
             assert!(off < 1e-8, "gradient of {way}, {semantics:?}, {options:?}: off by {off:.1e}");
             for (a, b) in own.buffers().iter().zip(whole.buffers()) {

@@ -112,7 +112,7 @@ fn embeddings_in_files_score_as_the_model_that_made_them() {
         // The same batches, so the same bits.
         assert_eq!(*value, found[key], "{key:?}");
     }
-    // Without texts a task that needs them is refused by name, and the way out told.
+    // Without texts a task that needs them is refused; the error names the task and the remedy.
     let silent = FileEncoder::open(&EmbeddingFiles { texts: None, ..files }).unwrap();
     let error = suite.run(&silent, &corpora, &Silent).unwrap_err().to_string();
     assert!(error.contains("zero-shot") && error.contains("--list-texts"), "{error}");
@@ -225,7 +225,7 @@ fn words_outside_the_vocabulary_and_absent_images_are_counted() {
     assert_eq!(sentences.paraphrase, [true, false]);
     assert_eq!((skipped["unknown category `neutral`"], skipped["a sentence is empty"]), (1, 1));
 
-    // The phantom tells its seven findings with 0 and 1.
+    // The phantom's labels state its seven findings as 0 and 1.
     let all: Vec<usize> = (0..corpus.studies().len()).collect();
     let mut skipped = truth::Skipped::new();
     let names: Vec<String> =

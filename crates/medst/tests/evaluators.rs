@@ -118,7 +118,7 @@ fn linear_heads_read_both_images_or_their_difference() {
     let result = task.evaluate(&either).unwrap();
     assert!(of(&result, "macro accuracy, difference") > 0.95, "{result}");
     assert!(of(&result, "macro accuracy, concatenation") < 0.7, "{result}");
-    // Whatever is missing is told.
+    // The result states what is missing.
     let one_subject = task.evaluate(&pairs(30, 1.0, 1)).unwrap();
     check(&one_subject);
     assert!(one_subject.figures[0].text().contains("no test pair"), "{one_subject}");

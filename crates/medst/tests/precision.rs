@@ -106,7 +106,7 @@ fn losses_track_those_of_float32_over_200_steps() {
     }
 }
 
-/// What one update adds is smaller than what bfloat16 can tell apart.
+/// One update changes the weights by less than a step of bfloat16.
 #[test]
 fn small_updates_add_up_in_the_parameters_and_reach_the_layers() {
     let Both { config, batches, .. } = both();

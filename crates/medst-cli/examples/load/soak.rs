@@ -1,5 +1,5 @@
 //! Good, bad, oversized and aborted requests for a while. Every request gets the answer that it should get, or is one that its client gave up;
-//! the service's memory, threads and descriptors stay what they were; told to end, it ends with 0.
+//! the service's memory, threads and descriptors do not grow; on a stop request it exits with 0.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -227,7 +227,7 @@ fn leave(address: SocketAddr, path: &str, body: &Body, after: usize) -> std::io:
     stream.shutdown(Shutdown::Both)
 }
 
-/// Begins headers and waits for the service to close by itself.
+/// Sends the start of a request's headers and waits for the service to close the connection.
 fn linger(address: SocketAddr) -> std::io::Result<()> {
     let mut stream = Client::connect(address)?;
     stream.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")?;

@@ -93,7 +93,8 @@ impl Storage {
         Runtime::new().unwrap().block_on(store.put(&Key::from(key), bytes.into())).unwrap();
     }
 
-    /// As an object changes by itself: other bytes, with the checksum that `medst` noted of the former ones.
+    /// Corrupts an object: other bytes, with the checksum that `medst` recorded for the former
+    /// ones.
     pub fn replace_noting(&self, key: &str, bytes: Vec<u8>, former: &[u8]) {
         let checksum = medst_data::files::sha256_of(former);
         let attributes = Attributes::from_iter([(Attribute::Metadata("sha256".into()), checksum)]);

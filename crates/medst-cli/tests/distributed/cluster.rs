@@ -128,7 +128,7 @@ fn the_slurm_script_requeues_what_can_go_on() {
     let at = folder.path();
     fs::create_dir_all(at.join("corpus")).unwrap();
     fs::create_dir(at.join("bin")).unwrap();
-    // The first is the copying of the corpus, which is done; the second ends as told.
+    // The first call of srun copies the corpus and is executed; the second exits with `$CODE`.
     let srun =
         "#!/bin/bash\necho \"srun $*\" >> said\ncase \"$*\" in *medst*) exit $CODE;; *) shift 2; exec \"$@\";; esac\n";
     write_script(&at.join("bin"), "srun", srun);

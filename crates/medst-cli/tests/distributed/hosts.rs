@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::{corpus, difference, done, launcher, lines, pretrain, start};
 
-/// Of the hosts, in a network of their own.
+/// Addresses of the hosts, in a separate network.
 const ADDRESSES: [&str; 2] = ["10.93.0.1", "10.93.0.2"];
 
 /// An idle connection between Open MPI's daemons is looked after so often, and given up after 5 + 3 · 2 s without an answer.
@@ -45,7 +45,7 @@ fn ip(arguments: &[&str]) -> Result<String, String> {
 }
 
 impl Hosts {
-    /// `None`, said why, where there can be none.
+    /// `None`, after printing the reason, if namespaces cannot be made.
     fn make() -> Option<Hosts> {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -185,7 +185,7 @@ fn a_cut_cable_ends_the_job_on_both_hosts() {
     assert!(!output.status.success());
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("lost communication with a remote daemon") && said.contains(ADDRESSES[1]), "{said}");
-    // The other host cannot be told: it finds out for itself.
+    // The other host cannot be notified: it has to notice by itself.
     while (0..2).any(|host| !hosts.processes(host).is_empty()) {
         assert!(cut.elapsed() < STATED, "left on the hosts: {:?}", [0, 1].map(|host| hosts.processes(host)));
         std::thread::sleep(Duration::from_millis(200));

@@ -228,7 +228,7 @@ fn a_broken_download_goes_on_where_it_broke() {
     assert!(online == place.embedded(&[], "upload"));
     assert_eq!(contents(&place.hub.asked()), [0, size / 4, size / 2]);
 
-    // It breaks for good; another run goes on.
+    // The download fails for good; another run resumes it.
     fs::remove_dir_all(place.at().join("home")).unwrap();
     place.hub.state().cuts = vec![size / 3; 6];
     let err = place.fails(&[], "hf://me/phantom");

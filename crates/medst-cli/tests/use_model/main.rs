@@ -131,7 +131,7 @@ fn odd_inputs(at: &Path) {
 /// Manifests, cards and configurations whose numbers are absurd or that are empty: errors, not panics or memory.
 fn sizes_that_cannot_be(at: &Path) {
     let copy = |from: &str, to: &str| {
-        // Without checksums, which would be what is noticed first.
+        // Without checksums, which would otherwise be reported first.
         for (program, arguments) in [("cp", &["-rL", from, to][..]), ("find", &[to, "-name", "SHA256SUMS", "-delete"])]
         {
             let status = std::process::Command::new(program).args(arguments).current_dir(at).status().unwrap();

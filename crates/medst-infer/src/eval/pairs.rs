@@ -61,7 +61,7 @@ pub struct ImagePairs {
     pub subjects: Vec<String>,
     /// Rows of the corpus, previous first.
     pub studies: Vec<[usize; 2]>,
-    /// The course of each finding in each pair; `None` where it is not told.
+    /// The course of each finding in each pair; `None` where it is unknown.
     pub findings: Vec<(String, Vec<Option<Course>>)>,
 }
 

@@ -340,7 +340,7 @@ impl TaskResult {
 /// Whatever the group is.
 const ANY: &[&str] = &[];
 
-/// Figures in columns, each behind what is put before it.
+/// Figures in columns, each after its prefix.
 pub(super) fn write_figures(f: &mut fmt::Formatter<'_>, figures: &[(String, &Figure)]) -> fmt::Result {
     let wide = |text: fn(&Figure) -> &str| figures.iter().map(|own| text(own.1).chars().count()).max().unwrap_or(0);
     let (group, name) = (wide(|figure| &figure.group), wide(|figure| &figure.name));

@@ -1,8 +1,9 @@
 //! Calibrated courses: from the change of an embedding to probabilities of improving, stable and worsening.
 //!
-//! The change of a finding is that of [`super::compare`]. On pairs of images whose course is told (`pairs.csv` of a corpus, as
-//! `medst prepare ms-cxr-t` makes it) a multinomial logistic regression with stable as its base is fitted, finding by finding, and
-//! measured on subjects that a fit did not see. The same file holds the calibration of [`super::series`].
+//! The change of a finding is that of [`super::compare`]. On pairs of images whose course is known
+//! (`pairs.csv` of a corpus, as `medst prepare ms-cxr-t` makes it) a multinomial logistic
+//! regression with stable as its base is fitted per finding, and evaluated on subjects that were
+//! not used in the fit. The same file holds the calibration of [`super::series`].
 
 use std::fmt;
 use std::path::Path;
@@ -40,7 +41,7 @@ pub struct CourseCalibration {
     /// Findings with too few labelled pairs, and why.
     #[serde(default)]
     pub left_out: Vec<String>,
-    /// Of what is said of three and more time points; none where it was fitted without labelled series.
+    /// For three and more time points; `None` if it was fitted without labelled series.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub series: Option<SeriesCalibration>,
 }

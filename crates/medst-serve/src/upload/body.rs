@@ -60,7 +60,8 @@ async fn value<T: DeserializeOwned>(request: Request, shared: &Arc<Shared>) -> R
     }
 }
 
-/// Reads what a client is sending and keeps nothing: one that is cut off while it sends may not see the answer.
+/// Reads what a client is sending and keeps nothing: a client that is cut off while it sends may
+/// not see the answer.
 async fn discard(mut body: Body, shared: &Shared) {
     let mut seen = 0;
     let all = async {

@@ -60,7 +60,7 @@ impl Part {
     /// Puts a part at `a.0.b`.
     ///
     /// # Errors
-    /// A name that is none, or a place that is taken.
+    /// An invalid name, or a place that is taken.
     pub fn place(&mut self, name: &str, part: Part) -> Result<()> {
         let fail = || Error::Bad(format!("unknown part {name:?}; see /reference"));
         let keys: Vec<&str> = name.split('.').collect();

@@ -19,7 +19,7 @@ pub struct Config {
     pub train: TrainConfig,
 }
 
-/// What is learnt from what.
+/// The task, and the data to learn it from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DataConfig {

@@ -45,7 +45,7 @@ pub struct Labels<'a> {
     pub head: HeadConfig,
     /// Rows of the corpus: of a study, or of the previous and the current study.
     items: Vec<Vec<u32>>,
-    /// The class of each label of each item; `None` where it is not told.
+    /// The class of each label of each item; `None` where it is unknown.
     classes: Vec<Vec<Option<usize>>>,
 }
 
@@ -59,7 +59,7 @@ pub struct Items<'a> {
 /// Pictures and targets of some items.
 pub struct Batch {
     pub images: ImageInput,
-    /// `[B, L]` int64: class numbers, -1 where a label is not told.
+    /// `[B, L]` int64: class numbers, -1 where a label is unknown.
     pub targets: Tensor,
 }
 
@@ -162,7 +162,7 @@ impl Items<'_> {
         self.rows.iter().flatten().any(|&row| self.corpus.studies()[row as usize].lateral.is_some())
     }
 
-    /// Labels that are told, of some items.
+    /// Number of known labels of some items.
     pub fn known(&self, numbers: &[usize]) -> usize {
         numbers.iter().map(|&item| self.classes[item].iter().flatten().count()).sum()
     }
@@ -333,7 +333,8 @@ mod tests {
 
     #[test]
     fn balanced_classes_weigh_alike_together_and_unknown_ones_do_not_count() {
-        // Of the first label three of one class and one of the other; the second is told twice.
+        // The first label has three items of one class and one of the other; the second is known
+        // for two items.
         let told = [[Some(0), None], [Some(0), Some(1)], [Some(0), None], [Some(1), Some(0)]].map(Vec::from);
         assert_eq!(weights(&told, 2, ClassWeights::None), [[1.0, 1.0], [1.0, 1.0]]);
         let balanced = weights(&told, 2, ClassWeights::Balanced);

@@ -414,7 +414,7 @@ fn loss(head: &Head, logits: &Tensor, targets: &Tensor, weights: &Tensor) -> Ten
 
 /// The loss of a step and `factor` times its gradient by the trained parameters, both of the whole batch, of which this process has a share.
 ///
-/// * `known`: labels of the whole batch that are told.
+/// * `known`: number of known labels in the whole batch.
 fn differentiate(
     model: &MedSt,
     parameters: &[Parameter],

@@ -94,10 +94,12 @@ impl Checkpoints {
 
     /// Writes a checkpoint, points `last` (and `best`) to it, and removes those that are neither.
     ///
-    /// * `model`: what is used; * `trained`: the optimiser, and the weights that training goes on from where they are others.
+    /// * `model`: for use; * `trained`: the optimiser, and the weights from which training
+    ///   continues if they differ.
     ///
     /// # Errors
-    /// Names the file that could not be written; earlier checkpoints are untouched then.
+    /// A file that cannot be written, which the message names; earlier checkpoints are untouched
+    /// then.
     pub fn save(
         &mut self,
         model: &MedSt,

@@ -95,8 +95,9 @@ pub fn pretrain(config: &Config, resume: bool, device: Device, progress: &dyn Pr
     Ok(summary.expect("the process that leads has the summary"))
 }
 
-/// As [`pretrain`], with several processes that share the batches out ([`distributed`]). The numbers are those of one process, up to rounding.
-/// Process 0 reads and writes the run's folder, speaks, and returns the summary; a stop request to any of them stops all.
+/// As [`pretrain`], with several processes that share the batches out ([`distributed`]). The
+/// numbers are those of one process, up to rounding. Process 0 reads and writes the run's folder,
+/// prints messages, and returns the summary; a stop request to any process stops all.
 ///
 /// # Errors
 /// As [`pretrain`], on the process that it happens to, which then has to end the others.

@@ -95,7 +95,8 @@ impl Reducer {
         self.sent = self.sent.max(end);
     }
 
-    /// Sends what is left, waits for all, and puts the sums in place of the own gradients.
+    /// Sends the remaining buckets, waits for all, and replaces this process' gradients by the
+    /// sums.
     pub fn finish(mut self, gradients: &mut Gradients) {
         self.send(self.parts.len(), gradients);
         drop(self.buckets);

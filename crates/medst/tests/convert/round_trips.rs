@@ -71,7 +71,8 @@ fn there_and_back() {
     }
 }
 
-/// What the reference's modules hold, `strict=True` wants: the same names, shapes and kinds as in a file that the reference wrote.
+/// Everything that `strict=True` requires: the same names, shapes and kinds as in a file that the
+/// reference wrote.
 #[test]
 fn the_references_names_are_all_there() {
     let folder = tempfile::tempdir().unwrap();

@@ -9,9 +9,9 @@ use crate::eval::tasks::COURSES;
 /// The column that names the source of a study.
 const SOURCE: &str = "dataset";
 
-/// What the pairs of several sources tell.
+/// The truth about the pairs of several sources.
 pub struct TransferTruth {
-    /// Its findings are those of three courses, which are not used here.
+    /// Its findings have three courses and are not used here.
     pub pairs: PairTruth,
     /// The source of each pair.
     pub sources: Vec<String>,

@@ -117,7 +117,7 @@ impl Filter {
         *self == Filter::default()
     }
 
-    /// Whether a study may answer. What is not told does not pass.
+    /// Whether a study may answer. An unknown value does not pass a filter.
     pub fn passes(&self, study: &StudyRecord) -> bool {
         let of = |subjects: &[String]| study.subject.as_ref().is_some_and(|own| subjects.contains(own));
         let day = study.acquired.map(|day| day.0);

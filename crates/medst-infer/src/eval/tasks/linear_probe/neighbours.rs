@@ -26,7 +26,7 @@ pub(super) fn probes(data: &ProbeData, training: &[usize], test: &[usize]) -> [(
     ]
 }
 
-/// For each output, the training places that tell it, with 1 where they show it.
+/// For each training row, whether it shows an output (1 or 0); `None` where that is unknown.
 fn told(data: &ProbeData, training: &[usize], output: usize) -> Vec<Option<f64>> {
     let share = |there: bool| f64::from(u8::from(there));
     let label = |&row: &usize| match &data.truth {
@@ -59,7 +59,7 @@ fn view(vectors: &Vectors) -> ArrayView2<'_, f32> {
     ArrayView2::from_shape((vectors.len(), vectors.width()), vectors.values()).expect("rows of one width")
 }
 
-/// The weighted share of the most similar told rows that show it.
+/// The weighted share of rows that show it among the most similar rows for which that is known.
 fn vote(cosines: &[f32], told: &[Option<f64>]) -> f64 {
     let mut near: Vec<(f32, f64)> =
         cosines.iter().zip(told).filter_map(|(&cosine, label)| Some((cosine, (*label)?))).collect();
