@@ -3,9 +3,9 @@
 //! precision. Full-size model with random weights, or a trained one; prints one JSON object.
 //!
 //! `cargo run --release -p medst --example bench_precision -- [corpus=FOLDER] [model=RUN] [steps=0]
-//! [studies=8] [device=cpu|cuda] [tf32=1]`: the first `studies` of a corpus, or random pixels and tokens; `steps` of training in each
-//! precision, at the paper's learning rate. With `tf32=0` a GPU multiplies the float32 parts of
-//! 16-bit models exactly in the backward pass too.
+//! [studies=8] [device=cpu|cuda] [tf32=1]`: the first `studies` of a corpus, or random pixels and
+//! tokens; `steps` of training in each precision, at the paper's learning rate. With `tf32=0` a GPU
+//! multiplies the float32 parts of 16-bit models exactly in the backward pass too.
 
 #[path = "workload/mod.rs"]
 mod workload;

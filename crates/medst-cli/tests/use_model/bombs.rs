@@ -1,4 +1,4 @@
-//! Files that are small to send and large to decode: the service answers what is wrong with them,
+//! Files that are small to send and large to decode: the service reports what is wrong with them,
 //! and its memory hardly grows.
 
 use std::fs;

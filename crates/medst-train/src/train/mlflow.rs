@@ -2,7 +2,7 @@
 //!
 //! The layout is that of MLflow's `FileStore`: `<store>/<experiment>/<run>/` with `meta.yaml`, a file for each parameter, and a file for each
 //! metric with a line `milliseconds value step` for each time it was written. Plain files need no library; Weights & Biases' offline format is a
-//! protobuf log in a format of W&B's.
+//! protobuf log with a special format.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};

@@ -30,7 +30,7 @@ pub struct TemporalTransfer<'a> {
 /// Pairs of several sources.
 #[derive(Clone, Debug)]
 pub struct TransferData {
-    /// Its own `findings` are not used.
+    /// Its own `findings` are empty.
     pub pairs: ImagePairs,
     /// The source of each pair.
     pub sources: Vec<String>,
