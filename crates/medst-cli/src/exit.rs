@@ -32,7 +32,8 @@ pub fn code(result: anyhow::Result<()>) -> u8 {
         None => eprintln!("medst: {text}"),
         Some(place) => eprintln!("medst: {place}: {text}"),
     }
-    // On a stop request, all processes stop together. They do not know of any other error of this process.
+    // On a stop request, all processes stop together. The others do not notice any other error of
+    // this process, so they are ended.
     if code != 130 {
         launch::end_all(code);
     }

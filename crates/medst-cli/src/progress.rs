@@ -11,7 +11,7 @@ use medst_data::progress::Progress;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
-/// Time between lines if there is no terminal.
+/// Time between lines of progress without a terminal.
 const QUIET: Duration = Duration::from_secs(10);
 
 static STOP: AtomicBool = AtomicBool::new(false);

@@ -5,7 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-/// A checkout with the script alone, and stand-ins first on the path. `gpu` decides what nvidia-smi says.
+/// A checkout that contains only the script, with fake programs first on the path. `gpu`: whether
+/// nvidia-smi finds a GPU.
 struct Checkout(tempfile::TempDir);
 
 const VERSION: &str = include_str!("../../../tools/libtorch.version");
@@ -50,7 +51,7 @@ esac
         Checkout(folder)
     }
 
-    /// Runs the script; what pip was asked since the last time, one line a call.
+    /// Runs the script; returns the arguments of its calls of pip, one line per call.
     fn run(&self, settings: &[(&str, &str)]) -> Result<Vec<String>, String> {
         let at = self.0.path();
         let log = at.join("pip.log");

@@ -1,4 +1,5 @@
-//! `medst card`: documents of a model and a corpus, from what the program knows of them.
+//! `medst card`: the cards of a model and of a corpus, filled in from what the program has recorded
+//! about them.
 
 mod command;
 
@@ -6,7 +7,7 @@ use std::path::Path;
 
 use command::{SMALL, run, tiny, with};
 
-/// What it prints; where it fails, what it says of that.
+/// What it prints; if it fails, its error.
 fn said(folder: &Path, arguments: &[&str], code: i32) -> String {
     let (out, err) = run(folder, arguments, code);
     if code == 0 { out } else { err }

@@ -167,7 +167,7 @@ fn an_interrupted_run_leaves_a_checkpoint_and_goes_on() {
     assert!(out.contains("finished"), "{out}");
 }
 
-/// `medst … | head`: nobody reads any more, which is no error.
+/// `medst … | head`: the reader closes the pipe early, which is not an error.
 #[test]
 fn a_reader_that_went_away_is_no_error() {
     let folder = prepared();
@@ -186,7 +186,8 @@ fn a_reader_that_went_away_is_no_error() {
     }
 }
 
-/// On a file system that is full, each writer says so and leaves nothing that passes for whole. Needs the right to mount.
+/// On a full file system, each command reports the error and leaves nothing that could pass for a
+/// complete result. Needs permission to mount.
 #[test]
 fn a_full_disk_is_a_clear_error() {
     let folder = prepared();

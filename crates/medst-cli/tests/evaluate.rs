@@ -115,7 +115,8 @@ fn the_literatures_protocols_and_subgroups_are_a_command_each() {
 
     let literature = ["--protocol", "literature"];
     let pairs = eval(&[&["temporal-image", "progression", "--corpus", "ms-cxr-t"], &literature[..]].concat());
-    // So few pairs that some seeds leave a finding none to test: then the figure says so.
+    // There are so few pairs that some seeds leave a finding without pairs to test on; its figure
+    // then gives that reason.
     let tasks = pairs["corpora"][0]["tasks"].as_array().unwrap();
     let heads = tasks.iter().find(|own| own["task"] == "temporal-image").unwrap()["figures"].as_array().unwrap();
     for readout in ["concatenation", "difference"] {
@@ -200,7 +201,8 @@ fn encoders_are_compared_with_the_first_on_the_same_subjects() {
             assert_eq!(row["group"], "1 %");
             continue;
         }
-        // The file holds what the first model makes: no difference, and no doubt about it.
+        // The file holds the embeddings of the first model, so the difference is zero, and so is
+        // its interval.
         assert_eq!(entry(2)["value"], entry(0)["value"]);
         assert_eq!(
             (entry(2)["difference"].as_f64(), entry(2)["difference_interval"][1].as_f64()),
@@ -220,8 +222,9 @@ fn encoders_are_compared_with_the_first_on_the_same_subjects() {
     assert!(err.contains("--text-embeddings is given 2 times and --embeddings 1 times"), "{err}");
 }
 
-/// Real radiographs: open-cxr's reports are found by the model that learnt them, and the tasks run on both collections. Skipped
-/// where they are not at hand (`MEDST_SHARED_DIR`, by default `../shared`).
+/// Real radiographs: the model that was trained on open-cxr retrieves its reports, and the tasks
+/// run on both collections. Skipped if the collections are not available (`MEDST_SHARED_DIR`, by
+/// default `../shared`).
 #[test]
 fn training_shows_on_real_radiographs() {
     let shared = shared();

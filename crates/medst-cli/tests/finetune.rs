@@ -37,7 +37,7 @@ fn tuned(at: &Path, settings: &[&str]) -> Value {
     serde_json::from_str(&out).unwrap()
 }
 
-/// What it says where it refuses, with the exit code of a user's mistake.
+/// The error of a refusal, with the exit code of a user's mistake.
 fn refused(at: &Path, settings: &[&str], more: &[&str]) -> String {
     let mut arguments = finetune(settings);
     arguments.extend(more.iter().map(ToString::to_string));
@@ -76,7 +76,8 @@ fn it_learns_and_the_result_is_a_model_for_every_command() {
             .any(|own| { own.unwrap().file_name().to_string_lossy().starts_with("events.out.tfevents") })
     );
 
-    // Frozen stages, the report encoder and the projections stayed as they were; the head and what lies below it did not.
+    // Frozen stages, the report encoder and the projections are unchanged; the trained stages and
+    // the head are not.
     let shipped = weights(&repository().join("models/phantom/model.safetensors"));
     let own = weights(&at.join("run/last/model.safetensors"));
     let is_head = |name: &str| name.starts_with("task_head.");
@@ -100,11 +101,11 @@ fn it_learns_and_the_result_is_a_model_for_every_command() {
     run(at, &["-q", "embed", "corpus", "--model", "run", "--features", "--out", "e.parquet"], 0);
     let (out, _) = run(at, &["--json", "-q", "eval", "linear-probe", "--model", "run", "--corpus", "corpus"], 0);
     assert!(out.contains("AUROC"), "{out}");
-    // A model without a head says so, before anything is read.
+    // A model without a head is refused before any input is read.
     let (_, error) = run(at, &["-q", "predict", "corpus", "--model", "phantom"], 2);
     assert!(error.contains("has no head") && error.contains("medst finetune"), "{error}");
 
-    // Another task from it: the old head is no obstacle.
+    // Fine-tuning for another task can start from it: the old head is replaced.
     let change =
         tuned(at, &["data.task=change", "init.weights=run", "train.output=change", "train.class_weights=balanced"]);
     assert_eq!(change["head"]["classes"], serde_json::json!(["improving", "stable", "worsening"]));
@@ -165,7 +166,8 @@ fn several_processes_compute_the_steps_of_one() {
     }
     let folder = corpus("24");
     let at = folder.path();
-    // 7 items a batch; the last batch of an epoch is smaller than the number of processes now and then.
+    // 7 items per batch; the last batch of an epoch is sometimes smaller than the number of
+    // processes.
     for (name, more) in [
         ("plain", &["data.task=findings", "train.average=0.9"][..]),
         ("change", &["data.task=change", "train.class_weights=balanced"]),

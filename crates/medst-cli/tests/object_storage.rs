@@ -129,7 +129,8 @@ fn a_table_and_its_pictures_may_be_there_too() {
     let images = pictures.len() - 1;
     assert!(check.contains(&format!("{images} of {images} images exist")), "{check}");
 
-    // A table here may name pictures there, among them one that is not there and one that is none.
+    // A local table may name pictures in object storage, among them a missing one and a file that
+    // is not a picture.
     let table = fs::read_to_string(raw.join("studies.csv")).unwrap();
     let mut table = table.replace("images/", "s3://corpora/raw/images/");
     storage.replace("raw/words.png", b"no picture".to_vec());
@@ -221,7 +222,7 @@ fn wrong_objects_are_found_by_verify() {
     storage.pretrain(remote, "run");
     let verify = |code: i32| storage.run(&["-q", "verify", remote], code);
     let (out, _) = verify(0);
-    // There is no list of checksums, whose place the manifest takes.
+    // Object storage has no list of checksums; the manifest replaces it.
     let count = fs::read_dir(storage.at().join("local")).unwrap().count() - 1;
     assert!(out.contains(&format!("{count} files hold what was written")), "{out}");
     let names = fs::read_dir(storage.at().join("local")).unwrap();

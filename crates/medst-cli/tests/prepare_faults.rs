@@ -54,7 +54,7 @@ fn killed_anywhere_it_ends_with_the_bytes_of_an_uninterrupted_run() {
         child.wait().unwrap();
         kills += 1;
         halfway += usize::from(at.join("killed.partial/part-000000000-00000.npy").exists());
-        // Never anything at the target that passes for a corpus and is none.
+        // The target never contains anything that could pass for a corpus without being one.
         if at.join("killed").exists() {
             break;
         }

@@ -112,7 +112,7 @@ fn every_source_gives_the_same_bytes_whatever_the_number_of_processes() {
     }
 }
 
-/// Three shards, whose borders lie elsewhere than those of what the processes decode.
+/// Three shards, whose borders differ from those of the parts that the processes decode.
 #[test]
 fn a_process_that_dies_ends_the_job_and_another_number_goes_on_to_the_same_bytes() {
     if !launcher() {
@@ -211,7 +211,7 @@ fn what_cannot_be_done_is_said_once() {
     }
     assert!(!at.join("again").exists() && !at.join("other").exists() && !at.join("e.parquet").exists());
     assert!(before == bytes_of(&at.join("corpus")));
-    // One process looks, nobody is left waiting.
+    // Only one process checks the data, and no other process is left waiting.
     let said = done(at, 3, &["prepare", "table", "raw/studies.csv", "--check"]);
     assert_eq!(said.matches("nothing was written").count(), 1, "{said}");
     // And what was prepared together can be trained on together.

@@ -1,5 +1,5 @@
 //! The main job on real radiographs: table, corpus, pre-training, embeddings, inspection, with the real binary. Skipped
-//! where the open collection is not at hand (`MEDST_SHARED_DIR`, by default `../shared`).
+//! if the open collection is not available (`MEDST_SHARED_DIR`, by default `../shared`).
 
 mod command;
 

@@ -14,7 +14,8 @@ fn json(at: &Path, arguments: &[&str], code: i32) -> Value {
     serde_json::from_str(&run(at, &[&["--json"], arguments].concat(), code).0).unwrap()
 }
 
-/// A table of a cohort's frontal images with the presence and the severity of every finding, as `truth.csv` tells them.
+/// A table of a cohort's frontal images with the presence and the severity of every finding, taken
+/// from `truth.csv`.
 fn graded(cohort: &Path) {
     let truth = fs::read_to_string(cohort.join("truth.csv")).unwrap();
     let mut lines = truth.lines().map(|line| line.split(',').collect::<Vec<&str>>());
@@ -60,7 +61,7 @@ fn what_is_said_of_series_is_calibrated_on_some_patients_and_holds_on_others() {
     run(at, &[&["-q", "prepare", "ms-cxr-t", "some/ms-cxr-t"], &images[..]].concat(), 0);
     let compare = |arguments: &[&'static str]| [&["compare"], arguments, &["--model", "phantom"]].concat();
 
-    // One of the five findings has too few pairs of a course; the exit code says so.
+    // One of the five findings has too few pairs of a course, which the exit code reports.
     let fitted = json(at, &compare(&["pairs", "some-series", "--fit-calibration", "c.json"]), 1);
     let series = &fitted["series"];
     assert_eq!(series["source"], "some-series");

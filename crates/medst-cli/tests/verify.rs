@@ -104,7 +104,7 @@ fn every_flipped_bit_is_found_and_named() {
             fs::write(path, whole).unwrap();
         }
     }
-    // The command says which, and its exit code that something is wrong.
+    // The command names the files, and its exit code reports that there are faults.
     fs::remove_file(at.join("corpus/splits.csv")).unwrap();
     flip(&at.join("corpus/studies.parquet"), &mut random);
     let (out, err) = run(at, &["-q", "verify", "corpus"], 1);
@@ -115,7 +115,7 @@ fn every_flipped_bit_is_found_and_named() {
     assert_eq!(told["faults"].as_array().unwrap().len(), 2);
 }
 
-/// What is damaged is refused where it is used, before anything comes of it.
+/// Damaged files are refused where they are used, before anything is made from them.
 #[test]
 fn damaged_files_are_refused_in_use_and_on_resume() {
     let folder = prepared();
@@ -148,7 +148,7 @@ fn damaged_files_are_refused_in_use_and_on_resume() {
     run(at, &find, 0);
 }
 
-/// A large file is read for its checksum once, and again as soon as anybody has written to it.
+/// A large file is read for its checksum once, and again as soon as it has been written to.
 #[test]
 fn large_files_are_remembered_until_they_change() {
     let folder = tempfile::tempdir().unwrap();
@@ -173,14 +173,15 @@ fn large_files_are_remembered_until_they_change() {
     let (before, text) = (written(note), fs::read_to_string(note).unwrap());
     embed(0);
     assert_eq!((written(note), fs::read_to_string(note).unwrap()), (before, text));
-    // What a note says decides, until the file is written to: one of another checksum is none.
+    // A stored note is trusted until the file is written to; then it no longer applies.
     flip(&shard, &mut Random(3));
     File::options().write(true).open(&shard).unwrap().set_modified(before).unwrap();
     let err = embed(1);
     assert!(err.contains("images-00000.npy") && err.contains("SHA-256 is not the recorded one"), "{err}");
 }
 
-/// Folders of earlier versions have no lists: they are used, and whoever asks learns that nothing vouches for them.
+/// Folders of earlier versions have no checksum lists: they can be used, and `medst verify` reports
+/// that they have none.
 #[test]
 fn folders_without_checksums_are_read_and_said_to_have_none() {
     let folder = prepared();
@@ -262,8 +263,8 @@ fn a_second_training_in_one_folder_is_refused_at_once() {
     assert!(err.contains("a resumed run keeps its configuration"), "{err}");
 }
 
-/// Notes that people put into folders of ours are theirs: nothing is replaced until they are moved away, and training, which goes on
-/// in its folder, leaves them.
+/// Notes that users put into medst's folders are kept: no folder is replaced until they are moved
+/// away, and training, which continues in its folder, leaves them there.
 #[test]
 fn files_of_others_are_never_taken_along() {
     let folder = prepared();

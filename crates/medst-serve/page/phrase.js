@@ -102,7 +102,7 @@ function stopAll() {
   for (const study of store.studies) stop(`phrase/${study.id}`);
 }
 
-/** Shows the heat map of the phrase again after one of a report. */
+/** Shows the heat map of the phrase again, in place of a report's. */
 export function reclaim() {
   if (answers.size > 0) draw();
   else showLayers("", []);

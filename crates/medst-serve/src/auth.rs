@@ -16,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use crate::service::Shared;
 use crate::{Error, Result};
 
-/// What a client can prove with that it may ask.
+/// Secrets with which a client can prove that it has access.
 #[derive(Clone)]
 pub struct Keys {
     token: String,
@@ -73,7 +73,7 @@ pub fn enter(shared: &Shared, query: Option<&str>, headers: &HeaderMap) -> Optio
     let given = query?.split('&').find_map(|pair| pair.strip_prefix("token="))?;
     let mut response = (StatusCode::SEE_OTHER, [(header::LOCATION, "/")]).into_response();
     if let Some(keys) = shared.keys.as_ref().filter(|keys| is_same(given.as_bytes(), keys.token.as_bytes())) {
-        // Behind a proxy that encrypts, the browser must never send the cookie in the clear.
+        // If a proxy encrypts the connection, the browser must never send the cookie in the clear.
         let encrypted = headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
         let name = cookie_name(headers);
         let secure = if encrypted { "; Secure" } else { "" };

@@ -20,9 +20,10 @@ pub struct Limits {
     pub images: usize,
     /// Texts of a request.
     pub texts: usize,
-    /// Requests that are read or answered at the same time; more are told to come back.
+    /// Requests that are read or answered at the same time; further ones are refused with a time to
+    /// retry after.
     pub requests: usize,
-    /// Jobs that wait for a model; more are told to come back.
+    /// Jobs that wait for a model; further ones are refused with a time to retry after.
     pub queue: usize,
     /// Open connections; a new one takes the place of the one that has waited longest for its client.
     pub connections: usize,
@@ -36,7 +37,7 @@ pub struct Limits {
     pub send: Duration,
     /// Time after which a connection is closed once its request is answered.
     pub lifetime: Duration,
-    /// Time for the requests in progress when the service is told to end.
+    /// Time for the requests in progress to finish on shutdown.
     pub drain: Duration,
 }
 
@@ -85,7 +86,7 @@ impl ServeConfig {
     /// * `names`: host names besides the loopback's and the address' own that requests may call the service by.
     ///
     /// # Errors
-    /// A token that is too short, a host name that is none, a limit of zero.
+    /// A token that is too short, an invalid host name, a limit of zero.
     pub fn new(bind: SocketAddr, access: Access, names: &[String], limits: Limits) -> Result<ServeConfig> {
         let least = [limits.body, limits.pixels, limits.images, limits.texts, limits.requests, limits.queue];
         if least.contains(&0) || limits.connections.min(limits.peer_connections) == 0 {

@@ -56,7 +56,8 @@ impl Connections {
         close_stalest(&mut self.open(), |_| true);
     }
 
-    /// Closes those whose answers nobody takes, where their memory is needed.
+    /// Closes connections whose clients do not read their answers; called when the memory of those
+    /// answers is needed.
     pub fn close_stalled(&self) {
         let open = self.open();
         let stalled = |state: &State| !state.busy && state.until.is_some() && state.last.elapsed() > STALLED;
@@ -80,7 +81,8 @@ fn close_stalest(open: &mut HashMap<u64, Arc<Connection>>, among: impl Fn(&Conne
     true
 }
 
-/// Whoever has an address of IPv6 has a network of 2⁶⁴ of them.
+/// A client with one IPv6 address has a whole network of 2⁶⁴ addresses, so all of them count as
+/// one.
 fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),

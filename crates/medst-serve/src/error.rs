@@ -108,7 +108,7 @@ impl From<medst::Error> for Error {
     fn from(error: medst::Error) -> Error {
         match error {
             medst::Error::Input(message) | medst::Error::Config(message) => Error::Bad(message),
-            // Paths and tensors of ours are nothing to a client.
+            // Other messages name internal paths and tensors, which clients must not see.
             _ => Error::Internal,
         }
     }
@@ -116,7 +116,7 @@ impl From<medst::Error> for Error {
 
 /// Characters of a message; what a client sent, which messages quote, can be much longer.
 const LONGEST: usize = 500;
-/// Characters of its end, which says what was expected.
+/// Characters kept of its end, which states what was expected.
 const END: usize = 200;
 
 fn shortened(message: String) -> String {

@@ -55,7 +55,7 @@ impl Examples {
         self.patients.iter().map(|(name, files)| (name.as_str(), files.keys().map(String::as_str).collect()))
     }
 
-    /// Where a file lies.
+    /// The path of a file.
     pub fn file(&self, patient: &str, file: &str) -> Option<&Path> {
         self.patients.get(patient)?.get(file).map(PathBuf::as_path)
     }

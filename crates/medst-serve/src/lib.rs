@@ -3,9 +3,9 @@
 //! | file | what |
 //! |---|---|
 //! | [`config`] | what is served, to whom, within which limits |
-//! | [`worker`] | one thread a model, which computes what many clients ask for together |
-//! | [`service`] | models, indexes and limits behind one router |
-//! | [`api`] | one file an operation |
+//! | [`worker`] | one thread per model, which computes the requests of many clients together |
+//! | [`service`] | models, indexes and limits, and the router |
+//! | [`api`] | one file per operation |
 //! | [`upload`] | JSON and multipart bodies, pictures in them |
 //! | [`auth`], [`origin`], [`limits`] | who may ask, from where, and how much |
 //! | [`memory`] | what uploads and answers may take together |

@@ -28,7 +28,8 @@ const BUSY: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nConnec
     Content-Type: application/json\r\nContent-Length: 55\r\n\r\n\
     {\"error\":{\"code\":\"busy\",\"message\":\"too many requests\"}}";
 
-/// Serves until `stop` says so, then finishes the requests in progress. `ready` gets the address.
+/// Serves until `stop` returns true, then finishes the requests in progress. `ready` gets the
+/// address.
 ///
 /// # Errors
 /// An address that cannot be listened at.

@@ -1,8 +1,8 @@
 //! How much memory uploads and answers may take together, whatever clients ask for.
 //!
-//! A third is for bodies and answers, which count from their first byte until the last is sent; a request that would exceed
-//! it is told to come back. The rest is for pictures while they are decoded, by the size that they declare; those wait for
-//! each other.
+//! A third is for bodies and answers, which count from their first byte until the last is sent; a
+//! request that would exceed it is refused with a time to retry after. The rest is for pictures
+//! while they are decoded, by the size that they declare; those wait for each other.
 
 use std::fs;
 use std::path::Path;
@@ -79,7 +79,8 @@ impl Memory {
     /// Waits for memory to decode a picture. It blocks the thread, which must not be one that serves connections.
     ///
     /// # Errors
-    /// More than there is even if nothing else is decoded, or nobody wants the picture any more.
+    /// More memory than there is even if nothing else is decoded, or a picture that is no longer
+    /// wanted.
     pub fn for_picture(self: &Arc<Self>, bytes: usize, wanted: &Wanted) -> Result<Taken> {
         if bytes > self.most {
             let [needed, most] = [bytes, self.most].map(|bytes| bytes.div_ceil(1 << 20));
@@ -125,7 +126,7 @@ impl Held {
     /// Adds bytes.
     ///
     /// # Errors
-    /// 429 while there is no room for them.
+    /// 429 while too little memory is free for them.
     pub fn add(&mut self, bytes: usize) -> Result<()> {
         self.bytes += bytes;
         let has = self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
@@ -180,7 +181,8 @@ pub struct Arriving {
 }
 
 impl Arriving {
-    /// The body, and what it holds. The switch turns on when there is no room for it.
+    /// The body, the memory that it holds, and a flag that is set when too little memory is free
+    /// for the body.
     pub fn new(body: Body, held: Held) -> (Arriving, Arc<Mutex<Held>>, Arc<AtomicBool>) {
         let (held, full) = (Arc::new(Mutex::new(held)), Arc::<AtomicBool>::default());
         (Arriving { body, held: held.clone(), full: full.clone() }, held, full)

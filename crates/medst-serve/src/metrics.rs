@@ -80,7 +80,7 @@ impl Metrics {
         }
     }
 
-    /// Says how many jobs wait for a model.
+    /// Sets the number of jobs that wait for a model.
     pub fn waiting(&self, model: &str, jobs: usize) {
         self.queue.get_or_create(&OfModel { model: model.into() }).set(jobs as i64);
     }

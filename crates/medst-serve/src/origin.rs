@@ -84,14 +84,16 @@ fn host(request: &Request) -> Option<Authority> {
 fn is_foreign(method: &Method, headers: &HeaderMap, host: &Authority) -> bool {
     let value = |name: &str| headers.get(name).map(|value| value.as_bytes());
     let same = |origin: &[u8]| {
-        // A proxy in front of the service may have removed the encryption, so the scheme says nothing.
+        // A proxy in front of the service may have removed the encryption, so the scheme is not
+        // compared.
         let authority = origin.strip_prefix(b"https://").or_else(|| origin.strip_prefix(b"http://"));
         authority.and_then(|authority| Authority::try_from(authority).ok()).is_some_and(|authority| authority == *host)
     };
     if headers.get_all(header::ORIGIN).iter().any(|origin| !same(origin.as_bytes())) {
         return true;
     }
-    // To follow a link from elsewhere to the page is harmless: the page is shown by itself and tells its site nothing.
+    // Following a link from another site to the page is harmless: the other site learns nothing
+    // from it.
     let opened = matches!(*method, Method::GET | Method::HEAD)
         && value("sec-fetch-mode") == Some(b"navigate")
         && value("sec-fetch-dest") == Some(b"document");

@@ -41,7 +41,8 @@ assets![
     "viewer.js",
 ];
 
-/// The page and its assets; they ask for no token, which is what the page asks people for.
+/// The page and its assets; they need no token, because the page itself asks the user for the
+/// token.
 pub fn routes() -> Router<Arc<Shared>> {
     Router::new().route("/", get(index)).route(
         "/page/{name}",

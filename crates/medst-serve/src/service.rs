@@ -1,4 +1,4 @@
-//! Models, indexes and limits behind one router.
+//! Models, indexes and limits, and the router.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -40,7 +40,7 @@ pub struct Model {
     pub width: usize,
     pub side: usize,
     pub window: usize,
-    /// Patches a row and a column of what the model reads.
+    /// Patches per row and per column of the model's input.
     pub patches: usize,
     calibrations: Vec<Calibration>,
     courses: Option<Arc<CourseCalibration>>,
@@ -227,7 +227,7 @@ async fn secure(request: axum::extract::Request, next: axum::middleware::Next) -
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    // The page has a policy of its own.
+    // The page sets its own policy.
     headers
         .entry(header::CONTENT_SECURITY_POLICY)
         .or_insert(HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"));
@@ -258,7 +258,7 @@ impl Shared {
     /// The model of a name, or the first.
     ///
     /// # Errors
-    /// Says which there are.
+    /// An unknown name; the message lists the models.
     pub fn model(&self, name: Option<&str>) -> Result<(&str, &Model)> {
         let found = match name {
             None => self.models.first(),
@@ -277,7 +277,8 @@ impl Shared {
     /// The index of a name, or the only one, with the name of its model.
     ///
     /// # Errors
-    /// Says which there are.
+    /// An unknown name, or no name unless there is exactly one index; the message lists the
+    /// indexes.
     pub fn index(&self, name: Option<&str>) -> Result<(Arc<Index>, &str)> {
         let found = match name {
             Some(name) => self.indexes.get(name),

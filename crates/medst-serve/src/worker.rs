@@ -1,11 +1,13 @@
-//! One thread a model, which computes what many clients ask for together; for small models several that share one queue
-//! ([`medst::model::lanes`]).
+//! One thread per model, which computes the requests of many clients together; small models have
+//! several threads that share one queue ([`medst::model::lanes`]).
 //!
-//! While a batch is computed, further jobs queue up; the next batch takes as many of them as fit its bounds of images and
-//! tokens (as text-embeddings-inference does). A batch that is not full waits for pictures that are being decoded at that moment, and no longer than
-//! `PATIENCE`: without, where decoding is what takes the time, every picture is a batch of its own, whose threads take the decoders' cores. With nothing
-//! being decoded nothing waits. A job that makes a batch fail is found by computing its jobs
-//! one by one, so that it takes no other's answer; one whose client has gone is not computed.
+//! While a batch is computed, further jobs queue up; the next batch takes as many of them as fit
+//! its bounds of images and tokens (as text-embeddings-inference does). A batch that is not full
+//! waits for pictures that are being decoded at that moment, but no longer than `PATIENCE`.
+//! Otherwise, when decoding takes most of the time, every picture would form a separate batch,
+//! whose threads would take the decoders' cores. If no picture is being decoded, no batch waits. A
+//! job that makes a batch fail is found by computing the batch's jobs one by one, so that no other
+//! job loses its answer. A job whose client has disconnected is not computed.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -50,7 +52,7 @@ impl Decoding {
 type Reply<T> = oneshot::Sender<Result<T>>;
 type Task = Box<dyn FnOnce(&Engine) + Send>;
 
-/// What a model is asked.
+/// A job for a model.
 enum Job {
     Images(Vec<Views>, Reply<Vectors>),
     Texts(Vec<Text>, Reply<Vectors>),
@@ -79,7 +81,7 @@ impl Job {
     }
 }
 
-/// A model's front: what any thread may know of it, and the way to ask it.
+/// A handle to a model: what any thread may read of it, and the queue of its jobs.
 #[derive(Clone)]
 pub struct Worker {
     jobs: mpsc::Sender<Job>,
@@ -88,7 +90,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts the thread; it ends when the last front is dropped.
+    /// Starts the thread; it ends when the last handle is dropped.
     ///
     /// * `name`: of the model, in figures.
     ///
@@ -108,7 +110,7 @@ impl Worker {
             let (metrics, decoding) = (metrics.clone(), decoding.clone());
             std::thread::Builder::new().name("model".into()).spawn(move || {
                 lanes.enter();
-                // Whoever holds the queue puts a whole batch together.
+                // The thread that holds the queue gathers a whole batch.
                 let next = || {
                     let mut waiting = waiting.lock().ok()?;
                     let first = waiting.blocking_recv()?;
@@ -135,7 +137,7 @@ impl Worker {
     /// Embeddings of studies' pictures.
     ///
     /// # Errors
-    /// A full queue, or what the engine refuses.
+    /// A full queue, or input that the engine refuses.
     pub async fn images(&self, views: Vec<Views>) -> Result<Vectors> {
         self.ask(|reply| Job::Images(views, reply)).await
     }
@@ -166,7 +168,7 @@ impl Worker {
     ) -> Result<T> {
         let boxed = |reply: Reply<T>| {
             let task: Task = Box::new(move |engine: &Engine| {
-                // As jobs of a batch: what is not waited for any more is not computed.
+                // As for jobs of a batch: a result that is no longer wanted is not computed.
                 if !reply.is_closed() {
                     let _ = reply.send(task(engine).map_err(Error::from));
                 }
@@ -194,7 +196,7 @@ fn gather(first: Job, waiting: &mut mpsc::Receiver<Job>, limits: Limits, decodin
     let mut batch = vec![first];
     while images < limits.images && tokens < limits.tokens {
         let Ok(next) = waiting.try_recv() else {
-            // Texts and tasks alone wait for nobody's pictures.
+            // A batch without images does not wait for pictures.
             if images == 0 || !decoding.any() || start.elapsed() > PATIENCE {
                 break;
             }

@@ -36,12 +36,13 @@ pub enum Inspected {
         path: PathBuf,
         card: Box<ModelCard>,
     },
-    /// A file of tensors that is no model folder; with sizes where it has the reference's names.
+    /// A file of tensors rather than a model folder; with sizes if its tensors have the reference's
+    /// names.
     Weights {
         path: PathBuf,
         tensors: usize,
         values: usize,
-        /// Whose names it has; absent where nobody's.
+        /// The format whose tensor names it has; absent if none matches.
         format: Option<String>,
         reference: Option<Box<ModelConfig>>,
     },
@@ -50,7 +51,7 @@ pub enum Inspected {
 /// Recognises a path.
 ///
 /// # Errors
-/// Says what was looked for.
+/// A path that is none of these; the message lists what was looked for.
 pub fn inspect(path: &Path) -> Result<Inspected> {
     let path = &*hub::local(path)?;
     let owned = path.to_path_buf();

@@ -1,4 +1,5 @@
-//! Whether the files of a corpus, a run, a checkpoint, a model or an index still hold what was written to them; of a corpus, in object storage too.
+//! Whether the files of a corpus, a run, a checkpoint, a model or an index still hold what was
+//! written to them; for a corpus, in object storage too.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -93,7 +94,7 @@ pub fn verify(path: &Path, progress: &dyn Progress) -> Result<Verified> {
     Ok(verified)
 }
 
-/// The folders that make up what a path is: a run's and those of its checkpoints, or one.
+/// The folders to verify for a path: a run's and those of its checkpoints, or the folder itself.
 fn folders(path: &Path) -> Result<Vec<PathBuf>> {
     if path.is_file() {
         let parent = path.parent().filter(|folder| !folder.as_os_str().is_empty());

@@ -1,9 +1,11 @@
-//! Whether layers in bfloat16 and in float16 give what float32 gives: the cosine of their gradients with its for each part of the loss, and the losses
-//! of the same steps in each precision. Full-size model with random weights, or a trained one; prints one JSON object.
+//! Whether layers in bfloat16 and in float16 agree with float32: for each part of the loss the
+//! cosine of their gradients with those of float32, and the losses of the same steps in each
+//! precision. Full-size model with random weights, or a trained one; prints one JSON object.
 //!
-//! `cargo run --release -p medst --example bench_precision -- [corpus=FOLDER] [model=RUN] [steps=0] [studies=8] [device=cpu|cuda]
-//! [tf32=1]`: the first `studies` of a corpus, or random pixels and tokens; `steps` of training beside each other, at the paper's learning rate. With
-//! `tf32=0` a GPU multiplies the float32 parts of models in sixteen bits exactly in the backward pass too.
+//! `cargo run --release -p medst --example bench_precision -- [corpus=FOLDER] [model=RUN] [steps=0]
+//! [studies=8] [device=cpu|cuda] [tf32=1]`: the first `studies` of a corpus, or random pixels and
+//! tokens; `steps` of training in each precision, at the paper's learning rate. With `tf32=0` a GPU
+//! multiplies the float32 parts of 16-bit models exactly in the backward pass too.
 
 #[path = "workload/mod.rs"]
 mod workload;

@@ -2,7 +2,7 @@
 //!
 //! The batch is the one every comparison uses: 8 studies, one sequence of four, half with a lateral view, reports of 86
 //! tokens. Prints one JSON object: seconds of each step, the peak memory, the operations that a step needs, and the device's rate of matrix
-//! products measured beside the steps.
+//! products, measured in the same run.
 //!
 //! `cargo run --release -p medst --example bench_step -- [key=value …]`; keys and what they are by default: `steps=3`, `studies=8`,
 //! `side=224` (pixels), `tokens=86`, `precision=float32|bfloat16|float16`, `device=cpu|cuda`, `chunk=0` (`train.encode_studies`), `by_block=0`

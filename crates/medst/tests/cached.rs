@@ -56,7 +56,7 @@ fn chunks_have_the_gradient_of_the_whole_batch() {
         batch.reports.draw(7, 0);
         let studies = batch.images.studies();
         assert!(studies > 9 && !batch.images.lateral_rows.is_empty() && batch.relations.sequences.size()[0] > 0);
-        // Each way on a model of its own, because both move the running statistics.
+        // Each way uses a separate model, because both update the running statistics.
         let model = || MedSt::new(&config.model, 5, Device::Cpu, Kind::Double).unwrap();
         let whole = model();
         let losses = loss::med_st(&whole, &batch, &config.loss, Mode::Train).unwrap();
@@ -64,7 +64,8 @@ fn chunks_have_the_gradient_of_the_whole_batch() {
         let check = |way: &str, own: &MedSt, (found, gradients): (Losses, Vec<Tensor>)| {
             let off = (found.total.double_value(&[]) / losses.total.double_value(&[]) - 1.0).abs();
             assert!(off < 1e-10, "loss of {way}: off by {off:.1e}");
-            // The limit asked for is 1e-5; what is left are sums in another order.
+            // The required limit is 1e-5; the remaining differences come from sums in another
+            // order.
             let off = farthest(&gradients, &expected);
             assert!(off < 1e-8, "gradient of {way}, {semantics:?}, {options:?}: off by {off:.1e}");
             for (a, b) in own.buffers().iter().zip(whole.buffers()) {

@@ -46,7 +46,7 @@ fn figures(results: &[CorpusResult]) -> BTreeMap<(Task, String, String), Option<
         .collect()
 }
 
-/// Nothing that is printed may be NaN, and what has no value says why.
+/// No printed number may be NaN, and a figure without a value must give the reason.
 fn check(results: &[CorpusResult]) {
     for figure in results.iter().flat_map(|result| &result.tasks).flat_map(|task| &task.figures) {
         match figure.value {
@@ -112,7 +112,7 @@ fn embeddings_in_files_score_as_the_model_that_made_them() {
         // The same batches, so the same bits.
         assert_eq!(*value, found[key], "{key:?}");
     }
-    // Without texts a task that needs them is refused by name, and the way out told.
+    // Without texts a task that needs them is refused; the error names the task and the remedy.
     let silent = FileEncoder::open(&EmbeddingFiles { texts: None, ..files }).unwrap();
     let error = suite.run(&silent, &corpora, &Silent).unwrap_err().to_string();
     assert!(error.contains("zero-shot") && error.contains("--list-texts"), "{error}");
@@ -226,7 +226,7 @@ fn words_outside_the_vocabulary_and_absent_images_are_counted() {
     assert_eq!(sentences.paraphrase, [true, false]);
     assert_eq!((skipped["unknown category `neutral`"], skipped["a sentence is empty"]), (1, 1));
 
-    // The phantom tells its seven findings with 0 and 1.
+    // The phantom's labels state its seven findings as 0 and 1.
     let all: Vec<usize> = (0..corpus.studies().len()).collect();
     let mut skipped = truth::Skipped::new();
     let names: Vec<String> =
@@ -235,7 +235,7 @@ fn words_outside_the_vocabulary_and_absent_images_are_counted() {
     assert!(names.contains(&"pleural effusion".to_string()) && skipped.is_empty(), "{names:?} {skipped:?}");
 }
 
-/// A model that says the same of everything finds nothing: ties count against it.
+/// A model that gives the same vector for every input finds nothing: ties count against it.
 #[test]
 fn constant_embeddings_are_at_chance_or_below() {
     let bench = Bench::new(24);

@@ -118,7 +118,7 @@ fn linear_heads_read_both_images_or_their_difference() {
     let result = task.evaluate(&either).unwrap();
     assert!(of(&result, "macro accuracy, difference") > 0.95, "{result}");
     assert!(of(&result, "macro accuracy, concatenation") < 0.7, "{result}");
-    // Whatever is missing is told.
+    // The result states what is missing.
     let one_subject = task.evaluate(&pairs(30, 1.0, 1)).unwrap();
     check(&one_subject);
     assert!(one_subject.figures[0].text().contains("no test pair"), "{one_subject}");
@@ -208,7 +208,8 @@ fn zero_shot_ranks_by_the_difference_and_calls_a_missing_class_undefined() {
 
 #[test]
 fn a_figure_is_broken_down_by_what_its_rows_are() {
-    // Told apart in the 30 images of women, not in those of men: there the images are all the same.
+    // The classes can be separated in the 30 images of women, but not in those of men, which are
+    // all the same.
     let truth: Vec<bool> = (0..60).map(|n| n % 2 == 0).collect();
     let sex: Vec<Option<&str>> = (0..60).map(|n| Some(if n < 30 { "F" } else { "M" })).collect();
     let image = |n: usize| vec![if n < 30 && n.is_multiple_of(2) { 1.0 } else { 0.6 }, 0.5];
@@ -317,7 +318,8 @@ proptest! {
         }
     }
 
-    /// Whatever the embeddings and labels: a figure is a number, or says why it is none.
+    /// Whatever the embeddings and labels, a figure is a number or gives the reason why it has
+    /// none.
     #[test]
     fn no_figure_is_ever_nan(
         rows in proptest::collection::vec((proptest::collection::vec(-2i8..3, 3), 0u8..7, proptest::option::of(0usize..3)), 2..40),

@@ -42,7 +42,8 @@ fn config(semantics: Semantics) -> ModelConfig {
 /// all studies to nearly one point), running statistics that are not those of a fresh one.
 fn model(semantics: Semantics) -> MedSt {
     let model = MedSt::new(&config(semantics), 7, Device::Cpu, Kind::Double).unwrap();
-    // Of its own: the engine's generator is shared with the other threads, and now and then drew a model that does not.
+    // A separate generator: libtorch's is shared with the other threads, and occasionally drew a
+    // model in which some part does not matter.
     let mut random = ChaCha8Rng::seed_from_u64(11);
     let mut uniform = |like: &Tensor, low: f64, high: f64| {
         let values: Vec<f64> = (0..like.numel()).map(|_| random.random_range(low..high)).collect();

@@ -1,5 +1,6 @@
-//! Layers that compute in bfloat16 or float16: parameters stay float32, losses and gradients stay near those of float32. A program of its own: the
-//! engine's generator is one for all threads.
+//! Layers that compute in bfloat16 or float16: parameters stay float32, losses and gradients stay
+//! near those of float32. This is a separate test program, because libtorch has one random
+//! generator for all threads.
 
 mod bench;
 
@@ -105,7 +106,7 @@ fn losses_track_those_of_float32_over_200_steps() {
     }
 }
 
-/// What one update adds is smaller than what bfloat16 can tell apart.
+/// One update changes the weights by less than a step of bfloat16.
 #[test]
 fn small_updates_add_up_in_the_parameters_and_reach_the_layers() {
     let Both { config, batches, .. } = both();
@@ -128,7 +129,7 @@ fn small_updates_add_up_in_the_parameters_and_reach_the_layers() {
     assert!(own.working.equal(&own.tensor.to_kind(Kind::BFloat16)), "layers compute with the rounded parameters");
     let precise: Vec<&str> =
         model.parameters().iter().filter(|own| !own.is_copied()).map(|own| own.name.as_str()).collect();
-    // Norms, tokens and positions, and all behind the encoders.
+    // Norms, tokens and positions, and everything after the encoders.
     let stay = ["norm.", "class_token", "positions", "_global.", "_local.", "_importance."];
     assert!(precise.iter().all(|name| stay.iter().any(|part| name.contains(part))), "{precise:?}");
     assert!(precise.len() < model.parameters().len() / 2 + 20);

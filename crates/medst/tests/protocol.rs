@@ -1,7 +1,8 @@
 //! Evaluation against scikit-learn's (libsvm's) numbers on the same features: fold scores of the linear support vector
 //! classifier, areas under the curve, the reference's threshold.
 //!
-//! Reads `evaluation.json` and `evaluation.safetensors` in `MEDST_PROTOCOL_DIR`, by default the copy beside the tests.
+//! Reads `evaluation.json` and `evaluation.safetensors` in `MEDST_PROTOCOL_DIR`, by default the
+//! copy next to the tests.
 
 use std::path::PathBuf;
 

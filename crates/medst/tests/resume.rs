@@ -56,7 +56,7 @@ fn a_resumed_run_gives_the_numbers_of_an_uninterrupted_one() {
     let error = pretrain(&config, true, Device::Cpu, &Silent).unwrap_err().to_string();
     assert!(error.contains("trained.safetensors"), "{error}");
 
-    // It leaves training as it is, and changes what validation measures.
+    // Averaging does not change training, but it does change what validation measures.
     let plain = bench.config("plain", &["train.epochs=3"]);
     pretrain(&plain, false, Device::Cpu, &Silent).unwrap();
     let whole = bench.config("whole", &["train.epochs=3"]);

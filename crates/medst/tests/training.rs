@@ -200,7 +200,8 @@ fn a_reference_checkpoint_of_other_sizes_is_refused_by_name() {
     assert!(error.contains("lightning.ckpt") && error.contains("img_encoder_q.model.cls_token"), "{error}");
 }
 
-/// Fine-tuning from the reference's checkpoint, with its semantics and a vocabulary of its own, which the model keeps.
+/// Training from the reference's checkpoint, with the reference's semantics and vocabulary file,
+/// which the model keeps.
 #[test]
 fn a_run_starts_from_a_reference_checkpoint_with_its_own_vocabulary() {
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/reference");

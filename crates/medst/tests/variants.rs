@@ -1,4 +1,5 @@
-//! The variants of losses, model and data that ablations are made of: each does what it says, and none breaks what holds on any batch.
+//! The variants of losses, model and data that ablations are made of: each has its documented
+//! effect, and none breaks what holds on any batch.
 
 mod bench;
 

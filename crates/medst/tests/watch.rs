@@ -1,4 +1,5 @@
-//! Evaluation while a model trains. A program of its own: the engine's generator is one for all threads.
+//! Evaluation while a model trains. This is a separate test program, because libtorch has one
+//! random generator for all threads.
 
 mod bench;
 

@@ -1,11 +1,11 @@
-//! Tries the service as many clients do, over sockets, with the real `medst serve` beside it.
+//! Tests the real `medst serve` over sockets, as many clients would use it.
 //!
 //!     cargo run --release -p medst-cli --example load -- throughput model=full images=192
 //!     cargo run --release -p medst-cli --example load -- soak minutes=30 rate=4
 //!
 //! `throughput`: images/s of offline `medst embed` and of the service with `clients=64` on the same files of `layout=mimic-cxr-jpg` (JPEG),
 //! `table` (PNG) or `rsna` (DICOM), `side=` pixels, or of `folder=` (each under `copies=` names). `soak`: good, bad, oversized and aborted requests for a while; every one is accounted for.
-//! Both end with 0 only if what must hold held.
+//! Both exit with 0 only if every requirement was met.
 
 mod client;
 mod soak;
@@ -38,7 +38,7 @@ fn run() -> Result<bool> {
     fn number<T: FromStr>(text: String) -> Result<T> {
         text.parse().map_err(|_| format!("{text}: expected a number").into())
     }
-    // Beside the examples' folder.
+    // `medst` is stored next to the folder of examples.
     let medst = std::env::current_exe()?.parent().and_then(|folder| folder.parent()).map(|at| at.join("medst"));
     let stage = Stage::new(medst.ok_or("no folder of programs")?)?;
     match mode.as_str() {

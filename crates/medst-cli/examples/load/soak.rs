@@ -1,5 +1,5 @@
 //! Good, bad, oversized and aborted requests for a while. Every request gets the answer that it should get, or is one that its client gave up;
-//! the service's memory, threads and descriptors stay what they were; told to end, it ends with 0.
+//! the service's memory, threads and descriptors do not grow; on a stop request it exits with 0.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -227,14 +227,14 @@ fn leave(address: SocketAddr, path: &str, body: &Body, after: usize) -> std::io:
     stream.shutdown(Shutdown::Both)
 }
 
-/// Begins headers and waits for the service to close by itself.
+/// Sends the start of a request's headers and waits for the service to close the connection.
 fn linger(address: SocketAddr) -> std::io::Result<()> {
     let mut stream = Client::connect(address)?;
     stream.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")?;
     stream.read_to_end(&mut Vec::new()).map(|_| ())
 }
 
-/// With nobody asking, nothing may wait or be in progress.
+/// Without new requests, no request may be in progress and no job may wait.
 fn settle(address: SocketAddr, problems: &mut Vec<String>) -> Result<()> {
     let start = Instant::now();
     loop {
@@ -276,7 +276,7 @@ fn verdict(asked: &Asked, idle: Usage, seen: &[(f64, Usage)], last: Usage, probl
     let (middle, end) = (&seen[third..2 * third], &seen[2 * third..]);
     let growth = median(end) - median(middle);
     println!("resident memory from the middle third to the last: {growth:+.1} MiB");
-    // A growth that is no number is no proof.
+    // A growth that is NaN proves nothing.
     if growth.is_nan() || growth > asked.growth_mib {
         problems.push(format!("the memory grew by {growth:.1} MiB"));
     }

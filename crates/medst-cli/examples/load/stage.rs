@@ -176,7 +176,7 @@ impl Serving {
         cpu_seconds(&format!("/proc/{}", self.child.id()))
     }
 
-    /// Lines that are no requests.
+    /// Lines of its log that are not about requests.
     pub fn said(&self) -> String {
         self.said.lock().map(|own| own.clone()).unwrap_or_default()
     }
@@ -185,7 +185,8 @@ impl Serving {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Tells it to end, as a service manager does; its exit code, if it ended in time.
+    /// Sends SIGTERM, as a service manager does; returns the exit code if the service ended in
+    /// time.
     pub fn terminate(&mut self, within: Duration) -> Result<Option<i32>> {
         Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
         let start = Instant::now();

@@ -44,7 +44,7 @@ pub fn run(arguments: &Convert, output: &Output) -> Result<()> {
     };
     let conversion = convert(&request)?;
     if request.to == Target::Hub {
-        // Beside the checksums of the folder, because its author goes on with it.
+        // Not covered by the folder's checksums, because its author will edit it further.
         let path = request.out.join("README.md");
         let text = medst::card::for_hub(&request.out, &request.inputs)?;
         std::fs::write(&path, text).map_err(Error::io(&path))?;

@@ -58,7 +58,7 @@ pub fn with<'a>(arguments: &[&'a str], settings: &[&'a str]) -> Vec<&'a str> {
     arguments.iter().copied().chain(settings.iter().flat_map(|setting| ["--set", *setting])).collect()
 }
 
-/// What does not lie in the repository, such as real radiographs.
+/// The folder of inputs that are not in the repository, such as real radiographs.
 pub fn shared() -> PathBuf {
     std::env::var_os("MEDST_SHARED_DIR").map_or_else(|| repository().join("../shared"), PathBuf::from)
 }

@@ -75,7 +75,7 @@ impl Storage {
     }
 
     pub fn store(&self) -> AmazonS3 {
-        // Whoever was first is right.
+        // An error only means that a provider is installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let builder = AmazonS3Builder::new().with_bucket_name("corpora").with_endpoint(self.said("endpoint"));
         let builder = builder.with_region("us-east-1").with_allow_http(true).with_access_key_id(self.said("key"));
@@ -93,7 +93,8 @@ impl Storage {
         Runtime::new().unwrap().block_on(store.put(&Key::from(key), bytes.into())).unwrap();
     }
 
-    /// As an object changes by itself: other bytes, with the checksum that `medst` noted of the former ones.
+    /// Corrupts an object: other bytes, with the checksum that `medst` recorded for the former
+    /// ones.
     pub fn replace_noting(&self, key: &str, bytes: Vec<u8>, former: &[u8]) {
         let checksum = medst_data::files::sha256_of(former);
         let attributes = Attributes::from_iter([(Attribute::Metadata("sha256".into()), checksum)]);

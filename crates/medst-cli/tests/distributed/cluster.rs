@@ -121,14 +121,14 @@ fn the_script_of_one_machine_stops_on_request_and_goes_on() {
     assert_eq!(steps, (1..=80).collect::<Vec<u64>>());
 }
 
-/// With commands that stand in for SLURM's: what the script does about each way in which a job ends.
+/// With fakes of SLURM's commands: what the script does for each way in which a job can end.
 #[test]
 fn the_slurm_script_requeues_what_can_go_on() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     fs::create_dir_all(at.join("corpus")).unwrap();
     fs::create_dir(at.join("bin")).unwrap();
-    // The first is the copying of the corpus, which is done; the second ends as told.
+    // The first call of srun copies the corpus and is executed; the second exits with `$CODE`.
     let srun =
         "#!/bin/bash\necho \"srun $*\" >> said\ncase \"$*\" in *medst*) exit $CODE;; *) shift 2; exec \"$@\";; esac\n";
     write_script(&at.join("bin"), "srun", srun);

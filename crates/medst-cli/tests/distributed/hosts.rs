@@ -1,5 +1,5 @@
 //! Two hosts, each a network namespace, joined by a cable that can be cut (a pair of virtual interfaces). Open MPI starts processes and passes
-//! tensors over TCP, as between machines; a script stands in for ssh.
+//! tensors over TCP, as between machines; a script replaces ssh.
 //!
 //! Needs root and `ip` (Debian: iproute2). Where namespaces cannot be made these tests skip, saying so, unless `MEDST_NEED_NETNS` is set.
 
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::{corpus, difference, done, launcher, lines, pretrain, start};
 
-/// Of the hosts, in a network of their own.
+/// Addresses of the hosts, in a separate network.
 const ADDRESSES: [&str; 2] = ["10.93.0.1", "10.93.0.2"];
 
 /// An idle connection between Open MPI's daemons is looked after so often, and given up after 5 + 3 · 2 s without an answer.
@@ -45,7 +45,7 @@ fn ip(arguments: &[&str]) -> Result<String, String> {
 }
 
 impl Hosts {
-    /// `None`, said why, where there can be none.
+    /// `None`, after printing the reason, if namespaces cannot be made.
     fn make() -> Option<Hosts> {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -66,7 +66,8 @@ impl Hosts {
         let [a, b] = [0, 1].map(|host| self.namespace(host));
         ip(&["netns", "add", &a])?;
         ip(&["netns", "add", &b])?;
-        // Made within them, so that names meet nobody else's.
+        // Created inside the namespaces, so that the interfaces' names cannot clash with others on
+        // this machine.
         ip(&["link", "add", "cable", "netns", &a, "type", "veth", "peer", "name", "cable", "netns", &b])?;
         for (host, address) in ADDRESSES.iter().enumerate() {
             let namespace = self.namespace(host);
@@ -98,7 +99,8 @@ impl Hosts {
             ["--mca", "btl_tcp_if_include", network],
             ["--mca", "oob_tcp_if_include", network],
         ];
-        // A host has a name of its own, by which Open MPI tells what lies on one machine.
+        // Each host has a different hostname, by which Open MPI recognises which processes share a
+        // machine.
         let named = format!("hostname {}; exec mpirun \"$@\"", ADDRESSES[0]);
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.namespace(0), "unshare", "--uts", "sh", "-c", &named, "mpirun"]);
@@ -183,7 +185,7 @@ fn a_cut_cable_ends_the_job_on_both_hosts() {
     assert!(!output.status.success());
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("lost communication with a remote daemon") && said.contains(ADDRESSES[1]), "{said}");
-    // The other host cannot be told: it finds out for itself.
+    // The other host cannot be notified: it has to notice by itself.
     while (0..2).any(|host| !hosts.processes(host).is_empty()) {
         assert!(cut.elapsed() < STATED, "left on the hosts: {:?}", [0, 1].map(|host| hosts.processes(host)));
         std::thread::sleep(Duration::from_millis(200));

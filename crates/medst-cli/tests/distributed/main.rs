@@ -26,8 +26,9 @@ fn corpus() -> tempfile::TempDir {
     folder
 }
 
-/// Rounding is all that the number of processes changes. In float64 it stays below what a mistake would change; in float32 the steep reverse
-/// mapping makes of it what cannot be told from one after some steps (docs/performance.md).
+/// The number of processes changes only rounding. In float64 rounding stays below what a mistake
+/// would change; in float32 the steep reverse mapping amplifies it within some steps until it
+/// cannot be distinguished from a mistake (docs/performance.md).
 const EXACT: &[&str] = &["train.precision=float64", "model.text.dropout=0.2", "data.corpus=corpus"];
 
 fn pretrain(settings: &[&str], more: &[&str]) -> Vec<String> {

@@ -1,4 +1,4 @@
-// A stand-in for `libtorch_cuda.so`: it registers one CUDA device with libtorch whose memory is the
+// A substitute for `libtorch_cuda.so`: it registers one CUDA device with libtorch whose memory is the
 // host's and whose kernels are the CPU's. With it in LD_LIBRARY_PATH a program takes the path that it
 // takes on a GPU: it loads the library, finds a device, sends tensors there, and its backward pass runs
 // in the device's own thread. It shows nothing about the speed or the rounding of a GPU.
@@ -128,7 +128,8 @@ void Pinned::let_go(void* data) {
   pinned().all.erase(data);
 }
 
-// What the driver copies to memory of its own before it goes on.
+// Copies of at most this size go through the driver's own memory, so that the host does not
+// wait for them.
 constexpr int64_t kStaged = 64 << 10;
 
 bool on_gpu(const Tensor& x) { return x.defined() && x.is_cuda(); }

@@ -81,7 +81,7 @@ fn contents(asked: &[Asked]) -> Vec<usize> {
     asked.iter().filter(|one| one.storage).map(|one| one.from.unwrap_or(0)).collect()
 }
 
-/// No port that anybody listens at.
+/// The address of a port on which no process listens.
 fn nobody() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     format!("http://{}", listener.local_addr().unwrap())
@@ -228,7 +228,7 @@ fn a_broken_download_goes_on_where_it_broke() {
     assert!(online == place.embedded(&[], "upload"));
     assert_eq!(contents(&place.hub.asked()), [0, size / 4, size / 2]);
 
-    // It breaks for good; another run goes on.
+    // The download fails for good; another run resumes it.
     fs::remove_dir_all(place.at().join("home")).unwrap();
     place.hub.state().cuts = vec![size / 3; 6];
     let err = place.fails(&[], "hf://me/phantom");
@@ -353,7 +353,7 @@ fn apart(model: &Path, features: &Path) -> f64 {
     let input = ReportInput::new(&rows, |_| false, 102, model.config.text.max_tokens, model.config.semantics);
     let found = model.encode_reports(&input, Mode::Evaluate).unwrap().detach().to_kind(Kind::Double);
     assert_eq!(found.size(), states.size());
-    // What a library computes at padding is nobody's.
+    // What a library computes at padding positions does not matter.
     let padding = mask.eq(0).unsqueeze(-1);
     let (found, states) = (found.masked_fill(&padding, 0.0), states.to_kind(Kind::Double).masked_fill(&padding, 0.0));
     (found - &states).abs().max().double_value(&[]) / states.abs().max().double_value(&[])

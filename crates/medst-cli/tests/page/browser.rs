@@ -1,4 +1,4 @@
-//! A headless Chromium behind chromedriver, and a service of the real binary.
+//! A headless Chromium controlled by chromedriver, and a service run by the real binary.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -14,7 +14,7 @@ pub struct Running(pub Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Asked to end first: a driver that is killed leaves its browser behind.
+        // SIGTERM first: a driver that is killed does not stop its browser.
         let _ = Command::new("kill").arg(self.0.id().to_string()).status();
         let end = Instant::now() + Duration::from_secs(5);
         while matches!(self.0.try_wait(), Ok(None)) && Instant::now() < end {

@@ -132,7 +132,7 @@ async fn studies(browser: &Browser, patient: &Patient) {
     assert_eq!((&views[0], &views[1]), (&json!(named[0]), &json!(named[1])));
     assert!(views[2].as_str().unwrap().starts_with("frontal, View: DICOM header: "), "{views}");
     assert_eq!(browser.text(".study.selected .choose").await, "● selected");
-    // Without calibrations the page says that scores are none.
+    // Without calibrations the page states that the numbers are scores, not probabilities.
     assert!(browser.text("#findings-result").await.contains("scores, not probabilities"));
 }
 
@@ -171,7 +171,7 @@ async fn phrase(browser: &Browser, at: &Path, patient: &Patient) {
     let most = expected.iter().filter_map(|own| own.as_f64()).fold(f64::MIN, f64::max);
     let shown: f64 = browser.text("#legend-high").await.replace('−', "-").parse().unwrap();
     assert!((shown - most).abs() < 6e-4, "{shown} {most}");
-    // A word that is pointed at has a map of its own; leaving it brings the phrase's back.
+    // A word in focus shows its own map; leaving the word restores the map of the phrase.
     assert_eq!(
         browser.value("[...document.querySelectorAll('#words .chip')].map((own) => own.textContent)").await,
         json!(["left", "effusion", "[SEP]"])
@@ -220,7 +220,7 @@ async fn keys(browser: &Browser) {
     assert_ne!(browser.value(drawn).await, before, "without the heat map");
     browser.keys(canvas, "h").await;
     assert_eq!(browser.value(drawn).await, before);
-    // The patch cursor tells its cosine and words.
+    // The patch cursor shows the cosine and the words of its patch.
     browser.keys(canvas, &format!("{}{}", char::from(Key::Shift), char::from(Key::Right))).await;
     browser
         .until("/cosine [+−][0-9.]+ · attends to .*edema/.test(document.querySelector('.readout').textContent)")
@@ -343,7 +343,8 @@ async fn report_matches(browser: &Browser, address: &str, patient: &Patient) {
         json!(report),
         "nothing of the report is lost"
     );
-    // Any bound; with one that nothing reaches, every sentence is told as matching none.
+    // Any bound can be set; with one that nothing reaches, every sentence is shown as matching no
+    // region.
     let bound = |value: &str| {
         format!(
             "(() => {{ const own = document.getElementById('least'); own.value = '{value}'; own.dispatchEvent(new Event('input')); return document.querySelectorAll('.sentence.unmatched').length; }})()"
@@ -362,7 +363,7 @@ async fn report_matches(browser: &Browser, address: &str, patient: &Patient) {
         browser.text("#legend-title").await,
         format!("word “{}”", word["text"].as_str().unwrap().to_lowercase())
     );
-    // No report is no silence.
+    // A missing report leads to a message.
     browser.click(".study:last-child .choose").await;
     browser.click("#match").await;
     assert_eq!(browser.text("#report-error").await, "Paste a report first.");
@@ -393,7 +394,8 @@ async fn nearest(browser: &Browser, at: &Path, patient: &Patient) {
 }
 
 async fn by_hand(browser: &Browser, patient: &Patient) {
-    // A date that is none is refused; the other's date makes one study of two where views allow it.
+    // An invalid date is refused; giving two studies the same date merges them if their views allow
+    // it.
     let date = ".study:last-child input.date";
     let clear = "document.querySelector('.study:last-child input.date').value = '';";
     browser.client.execute(clear, Vec::new()).await.unwrap();
@@ -449,14 +451,15 @@ async fn a_token_is_asked_for_and_what_is_missing_is_said() {
     browser.click("#tab-similar").await;
     assert!(browser.text("#similar-none").await.contains("no search index"));
     assert_eq!(browser.value("document.getElementById('similar-form').hidden").await, json!(true));
-    // A service that has gone is told as that.
+    // The page reports that the service has gone.
     drop(service);
     browser.keys("#phrase", "edema").await;
     browser.until("document.getElementById('phrase-error').textContent.includes('does not respond')").await;
     browser.client.clone().close().await.unwrap();
 }
 
-/// Whether the page is light or dark is the system's choice until somebody chooses; a model is one of several; what takes long can be stopped.
+/// The page follows the system's light or dark mode until the user chooses one; the user can choose
+/// a model, and stop what takes long.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_chooses_light_models_and_when_to_stop() {
     let Some(browser) = Browser::start().await else { return };
@@ -556,7 +559,7 @@ fn the_page_and_what_it_asks_for_answer() {
     let plain = STANDARD.encode(fs::read(&patient.frontal).unwrap());
     assert_eq!(post(&address, "/v1/picture", &json!({"picture": plain}))["header"], Value::Null);
 
-    // A sentence lies where the phrase lies.
+    // A sentence is aligned exactly as the same text is as a phrase.
     let asked = json!({"frontal": later, "report": "FINDINGS: No edema. IMPRESSION: Small left effusion.", "least": 1});
     let answer = post(&address, "/v1/report", &asked);
     let phrase = json!({"frontal": later, "phrase": "No edema.", "matrices": true});

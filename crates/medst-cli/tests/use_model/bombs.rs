@@ -1,4 +1,5 @@
-//! Files that are small to send and large to read: the service that gets them says what is wrong, and its memory stays what it was.
+//! Files that are small to send and large to decode: the service reports what is wrong with them,
+//! and its memory hardly grows.
 
 use std::fs;
 use std::io::Write;

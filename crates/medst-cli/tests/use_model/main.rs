@@ -84,7 +84,8 @@ fn a_model_meets_what_is_no_file_and_sizes_that_cannot_be() {
     notes::vectors_of_holes_are_refused_at_once(at);
 }
 
-/// What is no file, or may not be read, ends nothing but itself.
+/// Inputs that are not regular files, or may not be read, do not prevent the others from being
+/// read.
 fn odd_inputs(at: &Path) {
     let odd = at.join("odd");
     fs::create_dir_all(odd.join("closed")).unwrap();
@@ -130,7 +131,7 @@ fn odd_inputs(at: &Path) {
 /// Manifests, cards and configurations whose numbers are absurd or that are empty: errors, not panics or memory.
 fn sizes_that_cannot_be(at: &Path) {
     let copy = |from: &str, to: &str| {
-        // Without checksums, which would be what is noticed first.
+        // Without checksums, which would otherwise be reported first.
         for (program, arguments) in [("cp", &["-rL", from, to][..]), ("find", &[to, "-name", "SHA256SUMS", "-delete"])]
         {
             let status = std::process::Command::new(program).args(arguments).current_dir(at).status().unwrap();
@@ -172,7 +173,7 @@ fn sizes_that_cannot_be(at: &Path) {
         let (_, err) = run(at, &["inspect", "w.safetensors"], 1);
         assert!(err.contains("neither safetensors nor"), "{err}");
     }
-    // A run whose configuration was lost: both ways on say what to do.
+    // A run whose configuration was lost: starting anew and resuming both name the remedy.
     let settings = [SMALL, &["train.max_steps=1", "data.corpus=corpus", "train.output=lost"]].concat();
     fs::create_dir(at.join("lost")).unwrap();
     fs::write(at.join("lost/config.toml"), "").unwrap();
@@ -224,7 +225,8 @@ fn embed(at: &Path) {
     let list = fs::read_to_string(at.join("table.csv")).unwrap();
     assert!(list.starts_with("row,study_id,subject_id,split,frontal,lateral\n0,"), "{list}");
     assert_eq!(list.lines().count() as u64, count + 1);
-    // The same picture as a file of its own, without its lateral view: found by its row of the list.
+    // The picture of a study without a lateral view, given as a single file: the list names the row
+    // to compare with.
     let alone: Vec<&str> = list.lines().skip(1).filter(|line| line.ends_with(',')).take(1).collect();
     let cells: Vec<&str> = alone[0].split(',').collect();
     write(&[cells[4]], "one.npy", 0);
@@ -267,7 +269,7 @@ fn embed(at: &Path) {
     let line = rows.lines().find(|line| line.contains("pa.dcm")).unwrap();
     assert!(line.contains("ll.dcm"), "{rows}");
 
-    // A looser table: one study a row.
+    // A less strict table: one study per row.
     let table = format!(
         "id,frontal,text,edema\nx,../{image},The heart is enlarged.,1\ny,absent.png,,0\nz,,Clear lungs are seen.,0\n"
     );
@@ -469,7 +471,8 @@ fn search(at: &Path) {
         assert!(run(at, &with_graph, 2).1.contains("built without approximate search"));
     }
     assert_eq!(find(&["--study", study, "--exact"])["exact"], true);
-    // A filter leaves as many as there are, graph or no graph, and the answer says how it was searched.
+    // A filtered search finds every matching study, with or without a graph, and the answer tells
+    // how the index was searched.
     let rare = find(&["--study", study, "--finding", "pneumothorax", "--not-subject", "p00000", "-k", "1000"]);
     let all = rare["candidates"].as_u64().unwrap();
     assert!(all > 0 && all < built["studies"].as_u64().unwrap(), "{all}");
@@ -522,7 +525,7 @@ fn search(at: &Path) {
     assert!(err.contains("another model"), "{err}");
 }
 
-/// Whoever names files may not steer the terminals of those who list them.
+/// Control sequences in file names must not reach the terminals of users who list the files.
 fn names_steer_no_terminal(at: &Path) {
     fs::create_dir(at.join("names")).unwrap();
     fs::copy(at.join(&frontals(at)[0]), at.join("names/a\u{1b}]0;title\u{7}.png")).unwrap();

@@ -69,7 +69,7 @@ pub fn answers_are_those_of_the_commands(at: &Path) {
     for key in ["scores", "probabilities"] {
         assert!(same(&answer["studies"][0][key], &offline["studies"][0][key]), "{answer}\n{offline}");
     }
-    // Of other weights the calibration says nothing.
+    // The calibration does not apply to other weights.
     let form = Body::parts(&[
         ("frontal", &a, true),
         ("classes", classes.to_string().as_bytes(), false),

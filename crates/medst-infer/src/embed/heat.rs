@@ -39,7 +39,7 @@ pub enum Query {
 }
 
 impl Embedder<'_> {
-    /// Heat maps of phrases in the frontal pictures of studies, one phrase a study.
+    /// Heat maps of phrases in the frontal pictures of studies, one phrase per study.
     ///
     /// # Errors
     /// A phrase without words; pictures smaller than the model's input.

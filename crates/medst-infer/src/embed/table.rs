@@ -1,8 +1,8 @@
 //! Parquet files of embeddings.
 //!
-//! One row a study: `subject_id`, `study_id`, `split`, `image_embedding` and `report_embedding` (lists of `D` float32, unit
-//! vectors; the latter null for studies without a report), and where asked for `image_feature` (a list of `H` float32, the
-//! image encoder's `[CLS]` state).
+//! One row per study: `subject_id`, `study_id`, `split`, `image_embedding` and `report_embedding`
+//! (lists of `D` float32, unit vectors; the latter null for studies without a report), and where
+//! asked for `image_feature` (a list of `H` float32, the image encoder's `[CLS]` state).
 
 use std::fmt;
 use std::fs::File;
@@ -199,7 +199,7 @@ pub struct Keyed {
 /// numbers. Empty elements are read as NaN.
 ///
 /// # Errors
-/// A file that is no Parquet, or lacks the key; columns of other types.
+/// A file that is not Parquet, or lacks the key; columns of other types.
 pub fn read(path: &Path, key: &str, wanted: &[&str]) -> Result<Keyed> {
     let fail = |message: String| Error::Evaluation(format!("{}: {message}", path.display()));
     let file = input::open(path).map_err(Error::io(path))?;

@@ -127,8 +127,9 @@ impl Replicates {
         Estimate { value: self.value, interval: Some((percentile(&drawn, 0.025), percentile(&drawn, 0.975))) }
     }
 
-    /// This less another statistic, with the interval of the difference: both are of the same drawn subjects. There is no interval
-    /// where they are of different rows or draws.
+    /// This statistic minus another, with the interval of the difference, which is paired: each
+    /// replicate takes both from the same drawn subjects. Statistics of different rows or draws get
+    /// no interval.
     pub fn less(&self, other: &Replicates) -> Estimate {
         let paired = self.identity == other.identity && self.bootstrap == other.bootstrap;
         let both = self.drawn.iter().zip(&other.drawn).map(|(a, b)| Some((*a)? - (*b)?));
@@ -184,7 +185,7 @@ mod tests {
         assert!((low - 0.1).abs() < 1e-9 && (high - 0.1).abs() < 1e-9, "{low} {high}");
         let alone = own.estimate().interval.unwrap();
         assert!(alone.1 - alone.0 > 0.1, "each alone is far less sure");
-        // Other rows are no pairs.
+        // Statistics of different rows are not paired.
         let others = Clusters::of((0..200).map(|n| (n + 1).to_string()));
         let unpaired = own.less(&of(&values, &others));
         assert!(unpaired.interval.is_none() && (unpaired.value - 0.1).abs() < 1e-9);

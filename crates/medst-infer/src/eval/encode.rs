@@ -17,7 +17,7 @@ use crate::model::builtin;
 use crate::model::open::OpenedModel;
 use crate::{Error, Result};
 
-/// What encoded the data, for whoever reads the result.
+/// What encoded the data, for readers of the result.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Origin {
     /// In a few words.
@@ -35,13 +35,14 @@ pub trait Encoder {
     /// The vectors of some studies; `rows`: of the corpus.
     ///
     /// # Errors
-    /// Pictures that do not fit the model, a stop request. What is merely missing is no error.
+    /// Pictures that do not fit the model, a stop request. Missing pictures, reports or vectors are
+    /// not an error.
     fn studies(&self, corpus: &Corpus, rows: &[usize], progress: &dyn Progress) -> Result<Studies>;
 
-    /// One vector a text.
+    /// One vector per text.
     ///
     /// # Errors
-    /// Names a text that has none.
+    /// A text without a vector, which the message names.
     fn texts(&self, texts: &[String]) -> Result<Vectors>;
 
     /// Where the frontal pictures of studies resemble phrases; `None` from an encoder that has no local embeddings.
@@ -219,8 +220,9 @@ impl Encoder for ModelEncoder<'_> {
 
 /// Reads what another program encoded.
 ///
-/// * studies: Parquet with `study_id` and lists of numbers `image_embedding`, `report_embedding` and `image_feature` (the
-///   latter two if there are any), or NPY `[n, D]` with one row a study in the order of the corpus;
+/// * studies: Parquet with `study_id` and lists of numbers `image_embedding`, `report_embedding`
+///   and `image_feature` (the latter two if there are any), or NPY `[n, D]` with one row per study
+///   in the order of the corpus;
 /// * texts: Parquet with `text` and `embedding`, or NPY in the order of a list of texts.
 #[derive(Debug, Default)]
 pub struct FileEncoder {
@@ -245,10 +247,10 @@ enum Source {
 pub struct EmbeddingFiles {
     /// Parquet with any of the three columns, or NPY of image embeddings.
     pub studies: PathBuf,
-    /// NPY of report embeddings, a row of NaN where there is no report; or Parquet.
+    /// NPY of report embeddings, with a row of NaN for each study without a report; or Parquet.
     pub reports: Option<PathBuf>,
     pub texts: Option<PathBuf>,
-    /// One text a line, in the order of an NPY of texts.
+    /// One text per line, in the order of an NPY of texts.
     pub text_list: Option<PathBuf>,
 }
 

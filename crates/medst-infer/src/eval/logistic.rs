@@ -59,8 +59,10 @@ impl Logistic {
         let mut target = Array2::<f64>::zeros((training.len(), classes));
         training.iter().enumerate().for_each(|(place, &row)| target[[place, truth[row]]] = 1.0);
         let ridge = 1.0 / (c * rows);
-        // The curvature of the cross-entropy by the logits is at most ½; that of the ridge is known. Weights and bias together are bent
-        // at most twice as much as each alone, and the bias, which has no ridge, takes steps of its own: a strong ridge would slow it down.
+        // The curvature of the cross-entropy with respect to the logits is at most ½, and that of
+        // the ridge is known. The curvature for weights and bias together is at most twice that for
+        // each alone. The bias has no ridge and a separate step size, because a strong ridge would
+        // slow it down.
         let steepest = largest_eigenvalue(&kernel) / rows + ridge;
         let root = (ridge / steepest).sqrt();
         let momentum = (1.0 - root) / (1.0 + root);

@@ -3,7 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`suite`] | which tasks corpora allow; runs them |
-//! | [`tasks`] | one evaluator a task |
+//! | [`tasks`] | one evaluator per task |
 //! | [`encode`] | embeddings from a model or from files |
 //! | [`result`], [`published`] | what comes out, and what papers report |
 //! | [`report`] | as a page, as Markdown, as JSON |

@@ -61,7 +61,7 @@ pub struct ImagePairs {
     pub subjects: Vec<String>,
     /// Rows of the corpus, previous first.
     pub studies: Vec<[usize; 2]>,
-    /// The course of each finding in each pair; `None` where it is not told.
+    /// The course of each finding in each pair; `None` where it is unknown.
     pub findings: Vec<(String, Vec<Option<Course>>)>,
 }
 
@@ -90,7 +90,7 @@ impl ImagePairs {
 }
 
 impl Labelled<'_> {
-    /// Why the classes cannot be told apart, where that is so.
+    /// Why the classes cannot be distinguished; `None` if they can be.
     pub fn trouble(&self) -> Option<String> {
         let first = *self.truth.first()?;
         let alone = self.truth.iter().all(|&class| class == first);

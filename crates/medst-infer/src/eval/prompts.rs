@@ -1,4 +1,4 @@
-//! Sentences that say and deny a finding, and that tell its course.
+//! Sentences that affirm and deny a finding, and that state its course.
 //!
 //! Those of a finding's presence are the reference's for RSNA pneumonia (its zero-shot script), with the finding's name in
 //! the place of pneumonia.
@@ -33,7 +33,7 @@ pub fn finding(column: &str) -> Option<String> {
     FINDINGS.contains(&words.as_str()).then_some(words)
 }
 
-/// Sentences that say that a finding is there.
+/// Sentences that state that a finding is present.
 pub fn positive(finding: &str) -> Vec<String> {
     vec![
         format!("Findings consistent with {finding}"),
@@ -53,7 +53,7 @@ pub fn negative(finding: &str) -> Vec<String> {
     ]
 }
 
-/// Sentences that tell an improvement.
+/// Sentences that state an improvement.
 pub fn improving(finding: &str) -> Vec<String> {
     vec![
         format!("{finding} has improved compared to the prior study"),
@@ -63,7 +63,7 @@ pub fn improving(finding: &str) -> Vec<String> {
     ]
 }
 
-/// Sentences that tell a worsening.
+/// Sentences that state a worsening.
 pub fn worsening(finding: &str) -> Vec<String> {
     vec![
         format!("{finding} has worsened compared to the prior study"),

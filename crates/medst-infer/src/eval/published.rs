@@ -1,5 +1,5 @@
-//! Figures of papers, printed beside ours "as published": other data sets' figures than those of the corpus at hand, unless
-//! that is the benchmark itself.
+//! Figures from papers, printed next to ours "as published". They were measured on other data than
+//! the evaluated corpus, unless the corpus is the benchmark itself.
 
 use serde::Serialize;
 

@@ -30,7 +30,7 @@ pub struct Figure {
     pub group: String,
     pub name: String,
     pub unit: Unit,
-    /// `None` where it is undefined; `undefined` then says why.
+    /// `None` if it is undefined; `undefined` then holds the reason.
     pub value: Option<f64>,
     /// 95 %, of a bootstrap over subjects.
     pub interval: Option<(f64, f64)>,
@@ -211,7 +211,7 @@ pub struct Example {
     /// Rows of the corpus, in the order in which they are to be shown.
     #[serde(skip)]
     pub rows: Vec<usize>,
-    /// Their ids; filled by whoever knows the corpus.
+    /// Their ids; filled in by callers that have the corpus.
     pub studies: Vec<String>,
     /// What a heat map should look for.
     pub phrase: Option<String>,
@@ -284,7 +284,7 @@ impl TaskResult {
         }
     }
 
-    /// The figures that stand for a task in an overview.
+    /// The figures that represent a task in an overview.
     pub fn headlines(&self) -> Vec<&Figure> {
         // A probe of classes has an accuracy over all of them, one of findings an area for each.
         let of_classes = self.figures.iter().any(|figure| figure.name == "macro accuracy");
@@ -324,7 +324,7 @@ impl TaskResult {
         };
         let found = |(groups, names): &(&[&str], &[&str])| {
             let in_group = |figure: &&Figure| groups.is_empty() || groups.contains(&figure.group.as_str());
-            // The mean of several stands behind them.
+            // The mean of several figures comes after them.
             let named = |name: &&str| self.figures.iter().rev().filter(in_group).find(|figure| figure.name == *name);
             names.iter().find_map(named)
         };
@@ -340,7 +340,7 @@ impl TaskResult {
 /// Whatever the group is.
 const ANY: &[&str] = &[];
 
-/// Figures in columns, each behind what is put before it.
+/// Figures in columns, each after its prefix.
 pub(super) fn write_figures(f: &mut fmt::Formatter<'_>, figures: &[(String, &Figure)]) -> fmt::Result {
     let wide = |text: fn(&Figure) -> &str| figures.iter().map(|own| text(own.1).chars().count()).max().unwrap_or(0);
     let (group, name) = (wide(|figure| &figure.group), wide(|figure| &figure.name));

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::bootstrap::{Bootstrap, Clusters, Estimate};
 
-/// Fewer subjects than this make a subgroup small, and its figure says so.
+/// A subgroup with fewer subjects than this is small, and its figure is marked as such.
 pub const SMALL: usize = 20;
 /// More values than this are not shown one by one: numbers become ranges, other values are refused.
 const MOST: usize = 12;
@@ -65,7 +65,8 @@ pub struct Gap {
 impl Subgroups {
     /// * `values`: of the column, one for each study of the corpus.
     ///
-    /// Few values are subgroups as they are. Of more, ages become age groups and other numbers quarters of their order.
+    /// Ages become age groups. In other columns each value is a subgroup, unless there are many:
+    /// many numbers become quartiles.
     ///
     /// # Errors
     /// No values, one value, or many that are not numbers.

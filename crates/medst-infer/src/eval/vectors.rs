@@ -105,7 +105,8 @@ impl Vectors {
         self.row(row).iter().all(|value| value.is_finite())
     }
 
-    /// The first row that holds numbers beside NaN or infinity. (A row of NaN throughout says that there is none.)
+    /// The first row that is neither finite nor NaN throughout. (A row of NaN throughout marks a
+    /// missing vector.)
     pub fn partial_row(&self) -> Option<usize> {
         let is_partial = |row: &[f32]| !row.iter().all(|x| x.is_finite()) && !row.iter().all(|x| x.is_nan());
         self.rows().position(is_partial)

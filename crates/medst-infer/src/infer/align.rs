@@ -25,10 +25,10 @@ use crate::model::projection::unit;
 /// The local loss' temperature.
 static TEMPERATURE: LazyLock<f64> = LazyLock::new(|| LossConfig::default().local_temperature);
 
-/// How patches lie in a view.
+/// The grid of patches of a view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct PatchGrid {
-    /// Patches a row and a column.
+    /// Patches per row and per column.
     pub side: usize,
     /// Side in pixels of what the model reads.
     pub pixels: usize,

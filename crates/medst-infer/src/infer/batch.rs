@@ -5,7 +5,8 @@
 
 /// Groups of texts of similar length; together they hold every number below `lengths.len()` once.
 ///
-/// * `tokens`: the most that a group may hold, padding included. A longer text is a group of its own.
+/// * `tokens`: the most that a group may hold, padding included. A longer text forms a separate
+///   group.
 pub fn by_tokens(lengths: &[usize], tokens: usize) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..lengths.len()).collect();
     order.sort_by_key(|&n| lengths[n]);
@@ -20,7 +21,8 @@ pub fn by_tokens(lengths: &[usize], tokens: usize) -> Vec<Vec<usize>> {
     groups
 }
 
-/// Groups of inputs in their order, each of which costs at most `most`; dearer inputs are groups of their own.
+/// Groups of inputs in their order, each of which costs at most `most`; an input that costs more
+/// forms a separate group.
 pub fn by_cost(costs: &[usize], most: usize) -> Vec<Vec<usize>> {
     let mut groups: Vec<Vec<usize>> = Vec::new();
     let mut sum = 0;

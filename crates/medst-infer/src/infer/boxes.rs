@@ -1,7 +1,7 @@
 //! Boxes from a heat map: connected regions that are hotter than a threshold.
 //!
-//! The threshold lies between the median and the maximum of the map, so that it takes no label and no scale; regions
-//! smaller than a patch are left out, because the map knows nothing finer.
+//! The threshold is between the median and the maximum of the map, so that it needs neither labels
+//! nor a scale; regions smaller than a patch are left out, because the map has no finer detail.
 
 use serde::Serialize;
 
@@ -94,7 +94,7 @@ impl Region {
     }
 }
 
-/// How what the model reads lies in a picture of any size.
+/// Position and scale of the model's input in a picture of any size.
 #[derive(Clone, Copy, Debug)]
 pub struct Placement {
     /// Pixels of the picture for a pixel of the model's input.

@@ -155,12 +155,12 @@ impl Calibration {
         Ok(whole::write(path, &text)?)
     }
 
-    /// Fits a calibration on studies whose labels tell the classes.
+    /// Fits a calibration on studies whose labels state the classes.
     ///
     /// * `label`: for exclusive classes, the column whose values are their names.
     ///
     /// # Errors
-    /// Names a class that no label tells, or that too few images show or lack.
+    /// A class that no label states, or that too few images show or lack; the message names it.
     pub fn fit(
         engine: &Engine,
         prototypes: &Prototypes,

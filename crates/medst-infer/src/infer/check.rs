@@ -1,5 +1,6 @@
-//! Whether what [`super::compare`] says of a finding holds on a corpus whose labels tell the truth: how often the likeliest answer is right,
-//! and whether answers that are called 80 % probable are right in 80 of 100 cases.
+//! Whether the answers of [`super::compare`] about a finding are right on a corpus whose labels
+//! state the truth: how often the most probable answer is right, and whether answers with a
+//! probability of 80 % are right in 80 of 100 cases.
 //!
 //! A calibration should be checked on other subjects than those that it was fitted on.
 
@@ -29,7 +30,7 @@ pub struct Checked {
     /// What the calibration was fitted on.
     pub fitted_on: Vec<String>,
     pub answers: Vec<Answers>,
-    /// What the labels do not tell, counted by reason.
+    /// Questions for which the labels give no truth, counted by reason.
     pub skipped: Skipped,
 }
 
@@ -73,7 +74,7 @@ impl Sheet {
 }
 
 impl Checked {
-    /// Compares what a calibration says with what the labels of a corpus tell.
+    /// Compares the answers of a calibration with the labels of a corpus.
     ///
     /// # Errors
     /// A corpus that has neither labelled pairs nor labelled series of the calibrated findings.
@@ -204,7 +205,8 @@ fn summary(question: &str, finding: &str, answers: &[&Answer], bootstrap: Bootst
     answers.iter().for_each(|own| *times.entry(truth_of(own)).or_default() += 1);
     let frequent = times.into_values().max().unwrap_or(0);
     let guess = mean(&|own| 1.0 / own.probabilities.len() as f64);
-    // Of the orders the true one is always the first of the list, which says nothing.
+    // The true order is always the first in the list of orders, so how frequent it is has no
+    // meaning.
     let frequent = if question.starts_with("order") { 0.0 } else { frequent as f64 / count as f64 };
     let squares = |own: &Answer, of: &dyn Fn(usize) -> f64| -> f64 {
         (0..own.probabilities.len()).map(|n| (of(n) - f64::from(u8::from(n == own.truth))).powi(2)).sum()

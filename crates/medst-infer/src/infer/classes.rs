@@ -1,7 +1,8 @@
-//! Classes that are told by sentences.
+//! Classes that are described by sentences.
 //!
-//! Findings are there or not, each for itself: sentences that say it, sentences that deny it. Exclusive classes are
-//! alternatives of which one is true: sentences that say each. A class that comes without sentences gets those of the zero-shot
+//! Findings are present or absent independently of each other: each has sentences that affirm it
+//! and sentences that deny it. Exclusive classes are alternatives of which exactly one is true:
+//! each has sentences that affirm it. A class without sentences gets those of the zero-shot
 //! benchmark (paper, section 4; [`crate::eval::prompts`]).
 //!
 //! A file of classes:

@@ -1,8 +1,10 @@
 //! Two or more time points of a subject, against each other.
 //!
-//! * Change of a finding: the step of the image embedding along the direction from sentences that tell an improvement to sentences
-//!   that tell a worsening (as the progression task, [`crate::eval::tasks::Progression`]). Confidence: calibrated probabilities of the three
-//!   courses where a calibration is given ([`super::course`]); without one, the share of sentence pairs that agree on the direction.
+//! * Change of a finding: the step of the image embedding along the direction from sentences that
+//!   state an improvement to sentences that state a worsening (as in the progression task,
+//!   [`crate::eval::tasks::Progression`]). Confidence: calibrated probabilities of the three
+//!   courses where a calibration is given ([`super::course`]); without one, the share of sentence
+//!   pairs that agree on the direction.
 //! * Similarity: cosines of all images, of all reports, and of each image with each report.
 //! * Over all time points: where a finding is seen first and where it is worst ([`super::series`]).
 //! * Order: [`super::order`].
@@ -150,7 +152,7 @@ pub struct Comparison {
     pub report_similarity: Vec<Vec<Option<f64>>>,
     /// Of images (rows) and reports (columns).
     pub image_report_similarity: Vec<Vec<Option<f64>>>,
-    /// Numbers of the time points with a report, which [`Comparison::order_by_reports`] speaks of.
+    /// Numbers of the time points with a report, to which [`Comparison::order_by_reports`] refers.
     pub reported: Vec<usize>,
     pub order_by_reports: Option<Believed>,
     pub order_by_images: Option<Believed>,

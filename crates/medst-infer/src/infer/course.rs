@@ -1,8 +1,9 @@
 //! Calibrated courses: from the change of an embedding to probabilities of improving, stable and worsening.
 //!
-//! The change of a finding is that of [`super::compare`]. On pairs of images whose course is told (`pairs.csv` of a corpus, as
-//! `medst prepare ms-cxr-t` makes it) a multinomial logistic regression with stable as its base is fitted, finding by finding, and
-//! measured on subjects that a fit did not see. The same file holds the calibration of [`super::series`].
+//! The change of a finding is that of [`super::compare`]. On pairs of images whose course is known
+//! (`pairs.csv` of a corpus, as `medst prepare ms-cxr-t` makes it) a multinomial logistic
+//! regression with stable as its base is fitted per finding, and evaluated on subjects that were
+//! not used in the fit. The same file holds the calibration of [`super::series`].
 
 use std::fmt;
 use std::path::Path;
@@ -40,7 +41,7 @@ pub struct CourseCalibration {
     /// Findings with too few labelled pairs, and why.
     #[serde(default)]
     pub left_out: Vec<String>,
-    /// Of what is said of three and more time points; none where it was fitted without labelled series.
+    /// For three and more time points; `None` if it was fitted without labelled series.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub series: Option<SeriesCalibration>,
 }
@@ -96,7 +97,7 @@ impl CourseCalibration {
     }
 
     /// Fits on the pairs of one of the corpora and on the labelled series of one of them ([`LabelledSeries::of_corpus`]), whose images are
-    /// embedded here. Without labelled series there is no calibration of series.
+    /// embedded here. Without labelled series, series are not calibrated.
     ///
     /// # Errors
     /// Corpora without pairs, or with too few of a course for every finding; a corpus that has neither pairs nor series.
@@ -147,8 +148,13 @@ impl CourseCalibration {
 /// Changes of findings between the labelled pairs of a corpus.
 pub(super) struct Pairs {
     pub source: String,
+<<<<<<< HEAD
     /// By finding, of the pairs whose labels state the finding's course.
     pub findings: Vec<(String, Vec<LabelledChange>)>,
+=======
+    /// By finding: change, course and subject of each pair for which the finding's course is known.
+    pub findings: Vec<(String, Vec<(f64, Course, String)>)>,
+>>>>>>> w3
 }
 
 /// How far a finding moved between two studies, its labelled course, and the subject.

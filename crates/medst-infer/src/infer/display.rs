@@ -1,4 +1,5 @@
-//! A picture for a screen, and the square that the model sees of it: both by the reader of the models' files.
+//! A picture for a screen, and the square of it that the model reads: both decoded by the same code
+//! as the models' inputs.
 
 use medst_data::image::load;
 
@@ -14,11 +15,13 @@ pub struct Display {
     pub original: [usize; 2],
     /// The picture as an 8-bit grey PNG, as large as the file's or reduced.
     pub png: Vec<u8>,
-    /// The square that it is fitted into, as an 8-bit grey PNG. As a file of its own it is seen as the file itself is, value by value.
+    /// The square that it is fitted into, as an 8-bit grey PNG. Read as an input, this PNG gives
+    /// the model exactly the values that the original file gives.
     pub square: Vec<u8>,
-    /// Where that square lies, `[left, top, right, bottom]` in pixels of the file's picture; it begins outside where it is padded.
+    /// The bounds of that square, `[left, top, right, bottom]` in pixels of the file's picture;
+    /// padding is outside of the picture.
     pub square_bounds: [f64; 4],
-    /// Where the middle of it lies that the model reads.
+    /// The bounds of its middle part, which the model reads.
     pub read_bounds: [f64; 4],
 }
 

@@ -1,10 +1,11 @@
-//! The inference engine: a model that was loaded once, and nothing that knows of files, requests or commands.
+//! The inference engine: a model that is loaded once; it is independent of files, requests and
+//! commands.
 //!
 //! Decoded studies and texts come in, vectors go out, computed in batches within [`Limits`]. What comes out for an input
 //! does not depend on the others of its batch (but for the last bits of float32): `tests/inference.rs` holds it to that.
 //!
-//! Letters: `B` studies, `L` lateral views, `S` side in pixels, `P` patches a view, `W` words, `D` embedding width, `H`
-//! encoder width.
+//! Letters: `B` studies, `L` lateral views, `S` side in pixels, `P` patches per view, `W` words,
+//! `D` embedding width, `H` encoder width.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -55,8 +56,10 @@ pub struct Engine {
     pub limits: Limits,
 }
 
-// SAFETY: with a shared engine layers only read their tensors (evaluation mode is all it has), which libtorch allows from any number of threads;
-// handles to tensors are counted atomically. (Whoever wants to write to them from several threads can do so without this: handles may be sent.)
+// SAFETY: the layers of a shared engine only read their tensors (the engine has evaluation mode
+// only), which libtorch allows from any number of threads, and references to tensors are counted
+// atomically. (Code that writes to tensors from several threads does not need this impl for it:
+// handles are `Send`.)
 unsafe impl Sync for Engine {}
 
 /// The image side of `B` studies.
@@ -99,17 +102,17 @@ impl Engine {
         &self.path
     }
 
-    /// What the model is, for whoever reads a result.
+    /// What the model is, for readers of a result.
     pub fn origin(&self) -> &Origin {
         &self.origin
     }
 
-    /// SHA-256 of the weights: vectors of two models with one are comparable, others are not.
+    /// SHA-256 of the weights: only vectors of models with the same checksum are comparable.
     pub fn checksum(&self) -> &str {
         self.origin.files.values().next().map_or("", String::as_str)
     }
 
-    /// How many threads do best to compute batches with it beside each other.
+    /// How many threads should compute batches with it at the same time.
     pub fn lanes(&self) -> Lanes {
         Lanes::of(&self.model)
     }
@@ -174,7 +177,8 @@ impl Engine {
         Vectors::new(values, self.width())
     }
 
-    /// Aligns the words of texts with the patches of studies' pictures, one text a study (paper, section 3.3).
+    /// Aligns the words of texts with the patches of studies' pictures, one text per study (paper,
+    /// section 3.3).
     ///
     /// # Errors
     /// As [`Engine::images`]; as many texts as studies are expected.

@@ -11,9 +11,9 @@ use super::draw::Canvas;
 use crate::embed::heat::HeatMap;
 use crate::eval::Vectors;
 
-/// Patches that are told with their words.
+/// Number of patches that are reported with their words.
 const PATCHES: usize = 5;
-/// Words that are told of a patch.
+/// Number of words that are reported per patch.
 const WORDS: usize = 3;
 
 /// A phrase on the pictures of a study.
@@ -71,18 +71,18 @@ pub struct GroundedPatch {
 #[derive(Clone, Debug, Serialize)]
 pub struct Matrices {
     pub words: Vec<String>,
-    /// Patches a row of a view.
+    /// Patches per row of a view.
     pub grid: usize,
     pub similarity: Vec<Vec<f32>>,
     pub words_to_patches: Vec<Vec<f32>>,
-    /// A row a patch.
+    /// One row per patch.
     pub patches_to_words: Vec<Vec<f32>>,
 }
 
-/// A view with the canvas that tells where its patches lie.
+/// A view with the canvas that maps its patches to the picture.
 pub type Shows<'a> = (Shown, &'a Canvas);
 
-/// Tells an alignment in pixels of the pictures.
+/// Expresses an alignment in pixels of the pictures.
 ///
 /// * `canvases`: of the views of the alignment, in its order; `share`: of [`hot_boxes`].
 pub fn ground(phrase: &str, alignment: &Alignment, canvases: &[Shows<'_>], share: f32, matrices: bool) -> Grounded {

@@ -1,8 +1,10 @@
-//! Which order in time a model believes a subject's studies to have.
+//! The order in time of a subject's studies that is most likely according to a model.
 //!
-//! * Images with reports: the temporal losses train forward mapping, that an image finds the report of its own time (paper,
-//!   section 3.4). For every way to put the images at the reports' times the likelihood is `exp(−½ · Σ (CE image→report + CE
-//!   report→image))`, with squared distances over the losses' temperature 0.1; over all orders it becomes a probability.
+//! * Images with reports: the temporal losses train forward mapping, in which an image finds the
+//!   report of the same time (paper, section 3.4). For every way to assign the images to the
+//!   reports' times, the likelihood is `exp(−½ · Σ (CE image→report + CE report→image))`, with
+//!   squared distances over the losses' temperature 0.1; normalised over all orders it is a
+//!   probability.
 //! * Images alone: the order in which neighbours resemble each other most, by the sum of squared distances along it. A path has
 //!   no direction, so an order and its reverse are one.
 //!
@@ -20,7 +22,7 @@ pub const MOST: usize = 8;
 /// What is believed of an order.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Believed {
-    /// Numbers of the time points as they were given, in the order that is believed.
+    /// Indexes of the given time points, in the most likely order.
     pub order: Vec<usize>,
     /// Probability of that order among all.
     pub probability: f64,

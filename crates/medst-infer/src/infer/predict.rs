@@ -73,8 +73,9 @@ impl Engine {
     }
 }
 
-/// Predicts for studies that were embedded with their features. Changes are told between consecutive studies of a subject, by their time where all
-/// have one; studies without a subject are those of one, in the order in which they were given.
+/// Predicts for studies that were embedded with their features. Changes are predicted between
+/// consecutive studies of a subject, ordered by time if all have one; studies without a subject
+/// count as one subject's, in the order in which they were given.
 ///
 /// # Errors
 /// As [`Engine::predict`]; no image, or no subject with two.

@@ -1,9 +1,11 @@
 //! A report against the pictures of its study: each sentence that a model reads, its words, and whether it resembles a region.
 //!
-//! A sentence is aligned by itself, as a phrase is ([`ground::ground`]), so that its heat map is that of the phrase. Its *closeness* is the mean
-//! over its words of the highest cosine with a patch, weighted with the importance that the model's local loss gives words; it *matches* where that
-//! reaches a bound. The bound is the reader's choice: cosines of words and patches are no probabilities, and how high they are
-//! differs between models. (The peak of the heat map told sentences that affirm a finding from those that deny one worse: docs/log.md.)
+//! A sentence is aligned by itself, as a phrase is ([`ground::ground`]), so that its heat map is
+//! that of the phrase. Its *closeness* is the mean over its words of the highest cosine with a
+//! patch, weighted with the importance that the model's local loss gives words; it *matches* where
+//! that reaches a bound. The bound is the reader's choice: cosines of words and patches are not
+//! probabilities, and how high they are differs between models. (The peak of the heat map separated
+//! sentences that affirm a finding from those that deny one less well: see docs/log.md.)
 
 use medst_data::report::{clean, spans};
 use serde::Serialize;
@@ -35,7 +37,7 @@ pub struct Piece {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WordPiece {
     pub text: String,
-    /// The model's words of it, first and behind the last; none for signs.
+    /// The model's words in it, as start and exclusive end; `None` for signs between words.
     pub words: Option<[usize; 2]>,
 }
 
@@ -79,7 +81,7 @@ impl Reading {
         self.sentences.iter().flatten()
     }
 
-    /// Tells the alignments of [`Reading::texts`], in their order.
+    /// The sentences with the alignments of [`Reading::texts`], which are given in the same order.
     ///
     /// * `share`: of [`super::boxes::hot_boxes`]; `least`: the lowest closeness that is a match.
     pub fn told(&self, alignments: &[Alignment], canvases: &[Shows<'_>], share: f32, least: f32) -> Vec<ReadSentence> {
@@ -117,7 +119,7 @@ fn word_pieces(text: &str, words: &[String]) -> Vec<WordPiece> {
         while !wanted.is_empty() && next < words.len() && words[next] != "[SEP]" {
             match wanted.strip_prefix(words[next].as_str()) {
                 Some(left) => wanted = left.into(),
-                // A word outside of the vocabulary stands for all of it.
+                // A word outside of the vocabulary represents all of it.
                 None => wanted.clear(),
             }
             next += 1;

@@ -1,7 +1,8 @@
 //! A finding over all time points of a subject: at which it is seen first, and at which it is worst.
 //!
-//! What an image says of a finding is two numbers ([`Sentences::reading`]): the score of its presence, and how far the image lies along the
-//! direction from sentences about an improvement to sentences about a worsening. [`SeriesCalibration`] turns the numbers of a series into
+//! For a finding, an image gives two numbers ([`Sentences::reading`]): the score of the finding's
+//! presence, and how far along the direction from sentences about an improvement to sentences about
+//! a worsening the image is. [`SeriesCalibration`] turns the numbers of a series into
 //! probabilities:
 //!
 //! * Seen first: the probability that a time point shows the finding, provided that no earlier one does, is a logistic regression on its own
@@ -9,7 +10,8 @@
 //! * Worst: a conditional logit; each time point competes with its reading and the mean presence of its neighbours.
 //! * Order: the scores of [`super::order`], multiplied by one number.
 //!
-//! Each is fitted by maximum likelihood on series whose labels tell the answer ([`LabelledSeries`]).
+//! Each is fitted by maximum likelihood on series whose labels contain the answer
+//! ([`LabelledSeries`]).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,11 +28,13 @@ use crate::Result;
 use crate::eval::suite::truth::{self, FindingLabels, Skipped, skip};
 use crate::eval::tasks::words;
 
-/// Fewer series of a kind say too little.
+/// Fewest series of a kind that allow a fit.
 const FEWEST: usize = 20;
-/// Time points of a series whose orders are compared to calibrate what is said of orders; all longer ones are judged by their first.
+/// Time points of a series whose orders are compared to calibrate probabilities of orders; longer
+/// series use their first time points.
 const ORDERED: usize = 5;
-/// A label of this name and a finding's tells how severe the finding is: any numbers whose order means something.
+/// A label whose name is this prefix and a finding's name states how severe the finding is: any
+/// numbers whose order is meaningful.
 pub const SEVERITY: &str = "severity ";
 const ORDER_BY_IMAGES: &str = "order of images";
 const ORDER_BY_REPORTS: &str = "order of images at their reports' times";
@@ -55,7 +59,7 @@ pub struct FindingSeries {
     pub worst_at: usize,
 }
 
-/// Calibrations of what is said of series.
+/// Calibrations of the answers about series.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SeriesCalibration {
     /// What it was fitted on.
@@ -72,7 +76,7 @@ pub struct SeriesCalibration {
     pub left_out: Vec<String>,
 }
 
-/// A series of a corpus, embedded, with what its labels tell.
+/// A series of a corpus, embedded, with the truth from its labels.
 #[derive(Clone, Debug)]
 pub struct LabelledSeries {
     pub subject: String,
@@ -84,12 +88,12 @@ pub struct LabelledSeries {
     pub truth: BTreeMap<String, Told>,
 }
 
-/// What labels tell of a finding in a series.
+/// The truth about a finding in a series, from its labels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Told {
     /// The first time point that shows it; the number of time points where none does.
     pub seen_first: Option<usize>,
-    /// The time point with the highest severity, where that is one.
+    /// The single time point with the highest severity, if there is one.
     pub worst: Option<usize>,
 }
 
@@ -98,7 +102,7 @@ fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     (count > 0).then(|| sum / f64::from(count))
 }
 
-/// What speaks for it that a time point shows a finding that no earlier one does.
+/// Features for the probability that a time point shows a finding that no earlier one shows.
 fn seen_first(readings: &[Reading], at: usize) -> Vec<f64> {
     let presence = |own: &Reading| own[0];
     let [own, course] = readings[at];
@@ -108,7 +112,7 @@ fn seen_first(readings: &[Reading], at: usize) -> Vec<f64> {
     vec![own, course, before, after, f64::from(u8::from(at == 0)), 1.0 / (at + 1) as f64]
 }
 
-/// What speaks for it that a finding is worst at a time point.
+/// Features for the probability that a finding is worst at a time point.
 fn worst(readings: &[Reading], at: usize) -> Vec<f64> {
     let [own, course] = readings[at];
     let beside = [at.checked_sub(1), Some(at + 1)].into_iter().flatten().filter_map(|n| readings.get(n));
@@ -167,7 +171,7 @@ impl SeriesCalibration {
         Some(logistic::probabilities(&worst_design(&scores), &parameters))
     }
 
-    /// Fits what the labelled series allow; `None` where they tell nothing.
+    /// Fits what the labelled series allow; `None` if they allow no fit.
     pub fn fit(engine: &Engine, series: &[LabelledSeries], source: String) -> Result<Option<SeriesCalibration>> {
         let mut own = SeriesCalibration {
             source,
@@ -283,7 +287,7 @@ impl fmt::Display for SeriesCalibration {
     }
 }
 
-/// The class alone is true; classes behind the last are not looked at.
+/// A one-hot target; entries after the last class are ignored.
 fn one_of(truth: usize) -> Vec<f64> {
     // Five time points have 120 orders.
     let mut target = vec![0.0; (1..=ORDERED).product()];
@@ -291,7 +295,7 @@ fn one_of(truth: usize) -> Vec<f64> {
     target
 }
 
-/// The series that tell something of each finding.
+/// The series with known truth, by finding.
 fn by_finding(series: &[LabelledSeries]) -> BTreeMap<String, Vec<(&LabelledSeries, Told)>> {
     let mut all: BTreeMap<String, Vec<(&LabelledSeries, Told)>> = BTreeMap::new();
     for one in series {
@@ -323,8 +327,8 @@ fn highest(values: &[f64]) -> usize {
 impl LabelledSeries {
     /// Embeds the series of a corpus: the studies of each subject in time order, of at least three and at most [`MOST`] (the first).
     ///
-    /// Labels that are findings, with 1 and 0, tell where a finding is seen; labels that are called `severity` and the finding's name tell
-    /// where it is worst.
+    /// Labels named after findings, with values 1 and 0, state where a finding is seen; labels
+    /// named `severity` and the finding's name state where it is worst.
     ///
     /// # Errors
     /// Pictures that cannot be read.
@@ -385,7 +389,7 @@ fn first(vectors: &[Vec<f32>]) -> Vec<&[f32]> {
     vectors.iter().take(ORDERED).map(Vec::as_slice).collect()
 }
 
-/// What labels tell of the findings of a series.
+/// The truth about the findings of a series, from its labels.
 fn told(corpus: &Corpus, rows: &[usize], skipped: &mut Skipped) -> BTreeMap<String, Told> {
     let mut all = BTreeMap::new();
     for FindingLabels { name, there } in truth::findings(corpus, rows, skipped) {
@@ -400,7 +404,7 @@ fn told(corpus: &Corpus, rows: &[usize], skipped: &mut Skipped) -> BTreeMap<Stri
     all
 }
 
-/// The severities of a finding at each time point, where all are told.
+/// The severities of a finding at each time point; `None` unless all are known.
 fn severities(corpus: &Corpus, rows: &[usize], finding: &str) -> Option<Vec<f64>> {
     let of = |row: &usize| {
         let labels = &corpus.studies()[*row].labels;

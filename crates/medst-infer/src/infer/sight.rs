@@ -1,4 +1,4 @@
-//! From files to what the model sees of them: the stored square of a corpus, then the middle of it.
+//! From files to the model's input: the stored square of a corpus, then the middle of it.
 //!
 //! A model was trained on the middle of squares of its corpus' size (paper: 224 of 256 pixels). A file is treated as
 //! `medst prepare` and the centre crop treat it, so its embedding is that of the same picture in a corpus.

@@ -53,14 +53,14 @@ pub struct Collected {
 /// Pictures by what should be known of how they were read.
 pub type NoteCounts = BTreeMap<&'static str, u64>;
 
-/// What is to be said of files: those that cannot be read, and how odd ones were read.
+/// What to report about files: those that cannot be read, and how unusual ones were read.
 #[derive(Debug, Default)]
 pub struct Remarks {
     pub problems: Vec<LeftOut>,
     pub notes: NoteCounts,
 }
 
-/// A decoded study; its number, and what is to be said of its files.
+/// A decoded study; its number, and what to report about its files.
 struct Decoded {
     number: usize,
     views: Option<Views>,
@@ -105,7 +105,7 @@ fn see_noting(
     }
 }
 
-/// The views of one study; what is to be said of its files is added to `remarks`.
+/// The views of one study; what to report about its files is added to `remarks`.
 ///
 /// # Errors
 /// A picture of a corpus that cannot be read: then it is the corpus that is broken.

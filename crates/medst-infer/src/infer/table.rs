@@ -1,11 +1,13 @@
 //! Embeddings of files as Parquet or NPY.
 //!
-//! Parquet, one row a study: `study_id`, `subject_id`, `split`, `frontal`, `lateral` (paths), `image_embedding` and
-//! `report_embedding` (lists of `D` float32, unit vectors), and where asked for `image_feature`; what a study lacks is null. The
-//! columns that [`crate::embed::table`] writes have the same names.
+//! Parquet, one row per study: `study_id`, `subject_id`, `split`, `frontal`, `lateral` (paths),
+//! `image_embedding` and `report_embedding` (lists of `D` float32, unit vectors), and where asked
+//! for `image_feature`; what a study lacks is null. The columns that [`crate::embed::table`] writes
+//! have the same names.
 //!
-//! NPY: `OUT.npy` with image embeddings `[n, D]`, `OUT.reports.npy` and `OUT.features.npy` beside it, rows of NaN where there is none, and
-//! `OUT.csv`, which says which study each row is.
+//! NPY: `OUT.npy` with image embeddings `[n, D]`, next to it `OUT.reports.npy` and
+//! `OUT.features.npy`, with rows of NaN where a study has none, and `OUT.csv`, which names the
+//! study of each row.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -63,7 +65,8 @@ impl fmt::Display for Embedded {
     }
 }
 
-/// Says how many pictures were read by which rule, in the words of `medst prepare`, and what was left out.
+/// Writes how many pictures were read by which rule, in the words of `medst prepare`, and what was
+/// left out.
 pub fn write_remarks(f: &mut fmt::Formatter<'_>, notes: &NoteCounts, left_out: &[LeftOut]) -> fmt::Result {
     for (note, count) in notes {
         writeln!(f, "  {:8} {count:>7}  {note}", "note")?;

@@ -80,7 +80,7 @@ impl Reader {
         if words.is_empty() {
             return Err(Error::Input(format!("the prompt “{shown}” has no words")));
         }
-        // One more than fits tells whether it all did.
+        // All tokens, to see whether the whole sentence fits.
         let tokens = self.pieces.encode(&words, usize::MAX);
         if tokens.len() > self.window {
             return long(format!("{} tokens", tokens.len()));

@@ -27,7 +27,8 @@ pub struct Classified {
 #[derive(Clone, Debug, Serialize)]
 pub struct ClassifiedStudy {
     pub study: String,
-    /// By class: cosine to what says it, for findings less that to what denies it.
+    /// By class: cosine to the sentences that affirm it; for findings, minus the cosine to those
+    /// that deny it.
     pub scores: Vec<f64>,
     /// By class; of exclusive classes they sum to 1.
     pub probabilities: Vec<f64>,

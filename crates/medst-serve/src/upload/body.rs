@@ -25,7 +25,7 @@ const MOST_PARTS: usize = 256;
 /// Reads a request of either kind; with it comes the memory that it holds.
 ///
 /// # Errors
-/// Another kind, a body that is too large, or what is wrong with it; 429 while there is no memory for it.
+/// A body of another kind, too large, or invalid; 429 while too little memory is free for it.
 pub async fn read<T: DeserializeOwned>(request: Request, shared: &Arc<Shared>) -> Result<(T, Arc<Mutex<Held>>)> {
     let (parts, body) = request.into_parts();
     let (body, held, full) = Arriving::new(body, shared.memory.hold());
@@ -60,7 +60,8 @@ async fn value<T: DeserializeOwned>(request: Request, shared: &Arc<Shared>) -> R
     }
 }
 
-/// Reads what a client is sending and keeps nothing: one that is cut off while it sends may not see the answer.
+/// Reads what a client is sending and keeps nothing: a client that is cut off while it sends may
+/// not see the answer.
 async fn discard(mut body: Body, shared: &Shared) {
     let mut seen = 0;
     let all = async {

@@ -114,7 +114,7 @@ impl<T> Upload<T> {
     /// Refuses more pictures or texts than a request may hold.
     ///
     /// # Errors
-    /// Says how many are allowed.
+    /// Too many of either; the message states the limit.
     pub fn check_counts(&self, images: usize, texts: usize) -> Result<()> {
         let limits = &self.shared.limits;
         for (what, count, most) in [("images", images, limits.images), ("texts", texts, limits.texts)] {
@@ -148,7 +148,7 @@ fn no_picture(what: &str) -> Error {
     Error::Bad(format!("{what}no image: give frontal, lateral, or both"))
 }
 
-/// Refuses a picture whose header says that it is another view.
+/// Refuses a picture whose header names another view.
 fn check_view(bytes: &[u8], frontal: bool) -> Result<(), String> {
     if dicom::is_dicom(bytes)
         && let Some(view) = dicom::header_of(bytes)?.view

@@ -60,7 +60,7 @@ impl Part {
     /// Puts a part at `a.0.b`.
     ///
     /// # Errors
-    /// A name that is none, or a place that is taken.
+    /// An invalid name, or a place that is taken.
     pub fn place(&mut self, name: &str, part: Part) -> Result<()> {
         let fail = || Error::Bad(format!("unknown part {name:?}; see /reference"));
         let keys: Vec<&str> = name.split('.').collect();
@@ -100,7 +100,7 @@ impl Part {
         Ok(())
     }
 
-    /// The JSON of a part; any other value as it is.
+    /// Parses a part that is text or a file as JSON; returns any other part unchanged.
     fn parsed(self, expected: &str) -> Result<Part, Fault> {
         let (name, json) = match &self {
             Part::Text { name, text } => (name, text.as_bytes()),
@@ -298,7 +298,7 @@ mod tests {
             let found = asked(vec![("report", text("report", report)), ("names", text("names", "[\"a\"]"))]).unwrap();
             assert_eq!((&*found.report, found.names), (report, vec!["a".to_string()]));
         }
-        // The same as files, such as `-F report=@report.txt`.
+        // The parts may also be sent as files, such as `-F report=@report.txt`.
         let found =
             asked(vec![("report", file(b"[** a **]")), ("names", file(b"[]")), ("count", text("", "3"))]).unwrap();
         assert_eq!(found, Asked { report: "[** a **]".into(), note: None, names: vec![], count: Some(3) });

@@ -71,8 +71,8 @@ impl<'de> Deserialize<'de> for Picture {
     }
 }
 
-/// The bytes that base64 stands for: padded or not, of either alphabet (RFC 4648, sections 4 and 5), broken into lines or not
-/// (MIME), by itself or in a data URI (RFC 2397).
+/// Decodes base64: with or without padding, in either alphabet (RFC 4648, sections 4 and 5), with
+/// or without line breaks (MIME), alone or in a data URI (RFC 2397).
 fn decoded(text: &str) -> Result<Vec<u8>, String> {
     let text = text.trim_ascii();
     let encoded = match text.split_at_checked(5) {

@@ -9,7 +9,7 @@ use super::setup::{get, post, send, service};
 
 const TOKEN: &str = "0123456789abcdef0123";
 
-/// Every route, and what is none.
+/// Every route, and an address that is not a route.
 const ROUTES: [(&str, &str); 20] = [
     ("GET", "/"),
     ("GET", "/page/main.js"),

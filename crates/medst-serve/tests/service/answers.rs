@@ -40,7 +40,7 @@ async fn answers_are_those_of_the_engine_whoever_asks_at_the_same_time() {
     let (_, answer) = post(&router, "/v1/embed", &json!({"texts": [text], "model": "other"})).await;
     let own = engine.texts(&[&engine.reader().prompt(text).unwrap()]).unwrap();
     assert!(close(&floats(&answer["texts"][0]), own.row(0)));
-    // The same as multipart, with both views and a report.
+    // A multipart request, with both views and a report.
     let (a, b) = (picture(1, 64), picture(2, 70));
     let report = b"FINDINGS: The lungs are clear.".as_slice();
     let body =

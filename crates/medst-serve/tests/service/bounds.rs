@@ -53,7 +53,7 @@ async fn memory_is_shared_and_never_exceeded() {
     let (status, answer) = ask(flat).await;
     let message = answer["error"]["message"].as_str().unwrap();
     assert!(status == StatusCode::PAYLOAD_TOO_LARGE && message.contains("of memory"), "{answer}");
-    // While others hold most of it, clients are told to come back; `send` expects Retry-After.
+    // While others hold most of the memory, clients are asked to retry; `send` expects Retry-After.
     let mut held = shared.memory.hold();
     held.add((1 << 20) - 1024).unwrap();
     assert_eq!(ask(picture(1, 64)).await.0, StatusCode::TOO_MANY_REQUESTS);

@@ -1,4 +1,4 @@
-//! More than can be computed at once, and jobs that fail beside jobs that do not.
+//! More requests than can be computed at once, and jobs that fail together with jobs that do not.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,7 +29,8 @@ async fn under_overload_clients_are_told_to_come_back() {
     assert_eq!(post(&router, "/v1/embed", &json!({"texts": ["edema"]})).await.0, StatusCode::OK);
 }
 
-/// Keeps a model's thread busy until told to go on, or dropped. Returns once it is.
+/// Keeps a model's thread busy until the sender signals or is dropped. Returns once the thread is
+/// busy.
 async fn hold(shared: &Arc<Shared>) -> Sender<()> {
     let (go, wait): (Sender<()>, Receiver<()>) = channel();
     let (begun, begin) = tokio::sync::oneshot::channel();

@@ -1,4 +1,4 @@
-//! Pictures that are no pictures, or declare more than they hold.
+//! Files that are not pictures, or that declare more than they contain.
 
 use std::io::Write;
 
@@ -99,7 +99,7 @@ async fn what_a_picture_holds_and_declares_must_agree() {
         let message = answer["error"]["message"].as_str().unwrap();
         assert!(message.contains("frontal") && message.len() < 300, "{what}: {message}");
     }
-    // Zeros after the last row are nobody's pixels, and not unpacked.
+    // Zeros after the last row are not pixels, and are not unpacked.
     let (status, _) = form(&router, "/v1/embed", parts(&[("frontal", Some("a"), &zeros(64, 64, 200_000_000))])).await;
     assert!(status == StatusCode::OK || status == StatusCode::BAD_REQUEST, "{status}");
     assert_eq!(form(&router, "/v1/embed", parts(&[("frontal", Some("a"), &good)])).await.0, StatusCode::OK);

@@ -163,7 +163,7 @@ async fn texts_that_are_none() {
         assert_eq!(status, StatusCode::BAD_REQUEST, "{path}: {answer}");
         assert!(answer.to_string().len() < 2000, "{path}: the answer repeats the text");
     }
-    // A report is cut off where the model's window ends, and the answer says so.
+    // A report is truncated at the end of the model's window, which the answer reports.
     let (status, answer) = post(&router, "/v1/embed", &json!({"report": "The lungs are clear. ".repeat(2000)})).await;
     assert_eq!((status, &answer["studies"][0]["truncated"]), (StatusCode::OK, &true.into()));
 }

@@ -25,10 +25,10 @@ fn slow_and_broken_clients_over_a_socket_and_a_drain() {
     // Headers that never end: the connection is closed.
     let answer = exchange(&mut connect(), b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: ");
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
-    // A body that never ends: an answer that says so.
+    // A body that never ends: the answer names the slow request.
     let answer = exchange(&mut connect(), format!("{}{{\"texts\"", head(4000)).as_bytes());
     assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("slow_request"), "{answer}");
-    // A length that is too large is refused at once, and a body that is cut off harms nobody.
+    // A length that is too large is refused at once, and a body that is cut off does no harm.
     assert!(exchange(&mut connect(), head(1 << 40).as_bytes()).starts_with("HTTP/1.1 4"));
     drop(connect().write_all(format!("{}{{", head(4000)).as_bytes()));
     // What no handler sees is answered in JSON as well.
@@ -207,7 +207,7 @@ fn connections_end_when_nothing_is_taken_or_asked_and_when_they_are_old() {
     std::thread::sleep(Duration::from_millis(1500));
     let taken = exchange(&mut silent, &[]).matches("HTTP/1.1 200").count();
     assert!(taken < 2000, "{taken} answers were kept for a client that took none");
-    // Requests come all the time: an answer says that it is the last.
+    // Requests keep coming: one of the answers announces that it is the last.
     let mut busy = connect(address);
     let mut seen = Vec::new();
     while !String::from_utf8_lossy(&seen).contains("connection: close") {

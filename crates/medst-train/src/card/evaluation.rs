@@ -48,7 +48,7 @@ struct Figure {
 /// The figures as tables.
 ///
 /// # Errors
-/// A file that is no result of `medst eval`.
+/// A file that is not a result of `medst eval`.
 pub fn tables(path: &Path) -> Result<String> {
     let text = input::read(path, input::TEXT).map_err(Error::io(path))?;
     let results: Results = serde_json::from_slice(&text)

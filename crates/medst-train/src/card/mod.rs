@@ -1,5 +1,5 @@
-//! Model and data cards: Markdown that says what a model or corpus is, filled in from what the program knows, with the questions that
-//! only whoever publishes it can answer.
+//! Model and data cards: Markdown that describes a model or corpus, filled in from what the program
+//! has recorded, with the questions that only its publisher can answer.
 //!
 //! The text is in `assets/model-card.md` and `assets/data-card.md`; `{{key}}` is a place to fill.
 
@@ -31,7 +31,7 @@ pub fn of(path: &Path, results: Option<&Path>) -> Result<String> {
 
 /// The card of a model that was made for a hub.
 ///
-/// * `inputs`: what it was made from; of a single one, its training is told.
+/// * `inputs`: what it was made from; if there is a single one, the card describes its training.
 ///
 /// # Errors
 /// Files that cannot be read.
@@ -46,7 +46,7 @@ pub fn for_hub(folder: &Path, inputs: &[Input]) -> Result<String> {
 /// The Croissant metadata of a corpus.
 ///
 /// # Errors
-/// A path that is no corpus, files that cannot be read.
+/// A path that is not a corpus, files that cannot be read.
 pub fn croissant(path: &Path) -> Result<String> {
     croissant::card(&Corpus::open(path)?, path)
 }

@@ -36,7 +36,7 @@ pub fn card(path: &Path, results: Option<&Path>) -> Result<String> {
     described(path, path, results)
 }
 
-/// * `run`: where its training is told.
+/// * `run`: the folder that describes its training.
 pub fn described(path: &Path, run: &Path, results: Option<&Path>) -> Result<String> {
     let (folder, card) = read_card(path)?;
     let weights = builtin::weights_of(&folder);

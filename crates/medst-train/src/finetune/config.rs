@@ -19,7 +19,7 @@ pub struct Config {
     pub train: TrainConfig,
 }
 
-/// What is learnt from what.
+/// The task, and the data to learn it from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DataConfig {
@@ -45,8 +45,9 @@ pub struct InitConfig {
     /// Whatever `medst convert` reads, or the name of a model that comes with the program.
     #[serde(deserialize_with = "one_or_many")]
     pub weights: Vec<Input>,
-    /// Stages of the image encoder that stay as they are, counted from the pixels: 1 is the embedding of patches, 1 + n also the first n blocks, and
-    /// with depth + 2 the head alone is trained.
+    /// Number of stages of the image encoder that are frozen, counted from the pixels: 1 freezes
+    /// the patch embedding, 1 + n also the first n blocks, and with depth + 2 only the head is
+    /// trained.
     pub frozen: usize,
 }
 

@@ -1,7 +1,8 @@
 //! From a corpus' label columns to what a head learns: studies, or pairs of consecutive studies, with the class of each label.
 //!
-//! Findings are read as `medst eval linear-probe` reads them, and the training subjects of a share are the same as there. Changes come from columns
-//! such as `edema_progression` (MS-CXR-T's classes, or whatever classes the training studies have), or from the corpus' table of pairs.
+//! Findings are read as in `medst eval linear-probe`, and a share selects the training subjects
+//! that it selects there. Changes come from columns such as `edema_progression` (MS-CXR-T's
+//! classes, or whatever classes the training studies have), or from the corpus' table of pairs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -27,14 +28,14 @@ use crate::train::dataset::Crop;
 use crate::train::sampler;
 use crate::{Error, Result};
 
-/// The ending of columns that tell a change.
+/// The suffix of columns that state a change.
 const PROGRESSION: &str = " progression";
 
 /// A label's column.
 struct Column {
-    /// In words, without what says that it is a change.
+    /// In words, without the suffix of changes.
     name: String,
-    /// The value for each item; `None` where it is not told.
+    /// The value for each item; `None` where it is unknown.
     cells: Vec<Option<String>>,
 }
 
@@ -44,7 +45,7 @@ pub struct Labels<'a> {
     pub head: HeadConfig,
     /// Rows of the corpus: of a study, or of the previous and the current study.
     items: Vec<Vec<u32>>,
-    /// The class of each label of each item; `None` where it is not told.
+    /// The class of each label of each item; `None` where it is unknown.
     classes: Vec<Vec<Option<usize>>>,
 }
 
@@ -58,7 +59,7 @@ pub struct Items<'a> {
 /// Pictures and targets of some items.
 pub struct Batch {
     pub images: ImageInput,
-    /// `[B, L]` int64: class numbers, -1 where a label is not told.
+    /// `[B, L]` int64: class numbers, -1 where a label is unknown.
     pub targets: Tensor,
 }
 
@@ -165,7 +166,7 @@ impl Items<'_> {
         self.rows.iter().flatten().any(|&row| self.corpus.studies()[row as usize].lateral.is_some())
     }
 
-    /// Labels that are told, of some items.
+    /// Number of known labels of some items.
     pub fn known(&self, numbers: &[usize]) -> usize {
         numbers.iter().map(|&item| self.classes[item].iter().flatten().count()).sum()
     }
@@ -301,7 +302,7 @@ fn studies(corpus: &Corpus, config: &DataConfig, skipped: &mut Skipped) -> Resul
     Ok((rows.iter().map(|&row| vec![row as u32]).collect(), columns))
 }
 
-/// Consecutive studies of a subject, the later of which tells how labels have changed.
+/// Consecutive studies of a subject, where the later study's columns state how labels have changed.
 fn changes(corpus: &Corpus, config: &DataConfig, skipped: &mut Skipped) -> Result<(Vec<Vec<u32>>, Vec<Column>)> {
     let implied = |column: &str| prompts::finding(words(column).strip_suffix(PROGRESSION)?);
     let columns = choose(corpus, config, implied);
@@ -336,7 +337,8 @@ mod tests {
 
     #[test]
     fn balanced_classes_weigh_alike_together_and_unknown_ones_do_not_count() {
-        // Of the first label three of one class and one of the other; the second is told twice.
+        // The first label has three items of one class and one of the other; the second is known
+        // for two items.
         let told = [[Some(0), None], [Some(0), Some(1)], [Some(0), None], [Some(1), Some(0)]].map(Vec::from);
         assert_eq!(weights(&told, 2, ClassWeights::None), [[1.0, 1.0], [1.0, 1.0]]);
         let balanced = weights(&told, 2, ClassWeights::Balanced);

@@ -157,7 +157,8 @@ impl Judged {
         Entry::Validate { step, epoch, loss: self.loss, figure, labels }
     }
 
-    /// Figures with intervals over subjects: the mean, then each label's. None where there are no items.
+    /// Figures with intervals over subjects: the mean, then each label's. Without items, no
+    /// figures.
     pub fn figures(&self, head: &HeadConfig, items: &Items, bootstrap: Bootstrap) -> Vec<Figure> {
         if self.items == 0 {
             return Vec::new();

@@ -10,9 +10,11 @@
 //! L = 1/K Σ over known (b, l) of -w_l(y_bl) · log p_bl(y_bl)      K: known labels of the batch
 //! ```
 //!
-//! `p`: sigmoid for findings, otherwise softmax over the classes of a label; `w`: 1, or `n / (C · n_c)` with balanced class weights.
-//! AdamW with the learning rate `lr · layer_decay^(depth + 1 - stage)`, where stage 0 is the embedding of patches, `1 + n` block `n`, and the
-//! final norm and the head have `lr` (as BEiT and MAE are fine-tuned). The report encoder and the projections are not used and stay as they were.
+//! `p`: sigmoid for findings, otherwise softmax over the classes of a label; `w`: 1, or
+//! `n / (C · n_c)` with balanced class weights. AdamW with the learning rate
+//! `lr · layer_decay^(depth + 1 - stage)`, where stage 0 is the embedding of patches, `1 + n` block
+//! `n`, and the final norm and the head have `lr` (as BEiT and MAE are fine-tuned). The report
+//! encoder and the projections are neither used nor changed.
 //!
 //! Sampling, loading, optimiser, loss scale, average, checkpoints and logs are those of [`crate::train`]. A run of several processes computes
 //! the steps of one: each takes its share of a batch, and the gradients are summed.
@@ -245,7 +247,7 @@ pub fn finetune(
     }
     progress.end();
     save(&optimizer, &mut state)?;
-    // Nobody leaves before the checkpoint is written.
+    // No process leaves before the checkpoint is written.
     group.gather_bytes(&[]);
     if !group.leads() {
         return Ok(None);
@@ -347,7 +349,7 @@ fn factor(name: &str, depth: usize, lateral: bool, config: &Config) -> Option<f6
         return Some(1.0);
     }
     let Part::Image(stage) = Part::of(name, depth + 1) else { return None };
-    // Behind the last block only the state of [CLS] is used, which is a frontal token.
+    // After the last block only the state of [CLS] is used, which is a frontal token.
     let unused = name.contains(".lateral_expert.") && (!lateral || stage == depth);
     (stage >= config.init.frozen && !unused).then(|| config.optimizer.layer_decay.powi((depth + 1 - stage) as i32))
 }
@@ -368,7 +370,8 @@ fn take_over(model: MedSt, state: &mut State, group: &Group) -> Result<MedSt> {
     Ok(model)
 }
 
-/// The average of the weights, where the configuration asks for one: as it was, or as the model at the start of a run.
+/// The average of the weights, if the configuration asks for one: restored on resume, otherwise
+/// equal to the model.
 fn average(
     model: &MedSt,
     config: &Config,
@@ -399,7 +402,7 @@ fn logits(model: &MedSt, batch: &Batch) -> Result<Tensor> {
 
 /// The sum of the losses of known labels.
 ///
-/// * `logits`: `[B, O]`; * `targets`: `[B, L]` int64, -1 where nobody knows; * `weights`: `[L, C]`.
+/// * `logits`: `[B, O]`; * `targets`: `[B, L]` int64, -1 where the label is unknown; * `weights`: `[L, C]`.
 fn loss(head: &Head, logits: &Tensor, targets: &Tensor, weights: &Tensor) -> Tensor {
     let all = head.log_probabilities(logits);
     let known = targets.ge(0);
@@ -411,7 +414,7 @@ fn loss(head: &Head, logits: &Tensor, targets: &Tensor, weights: &Tensor) -> Ten
 
 /// The loss of a step and `factor` times its gradient by the trained parameters, both of the whole batch, of which this process has a share.
 ///
-/// * `known`: labels of the whole batch that are told.
+/// * `known`: number of known labels in the whole batch.
 fn differentiate(
     model: &MedSt,
     parameters: &[Parameter],
@@ -471,7 +474,7 @@ mod tests {
             ("image_encoder.stem.0.weight", Some(0.0625)),
             ("image_encoder.class_token", Some(0.0625)),
             ("image_encoder.blocks.1.lateral_expert.norm.weight", Some(0.25)),
-            // Nothing behind it is used.
+            // Its output is not used.
             ("image_encoder.blocks.2.lateral_expert.norm.weight", None),
             ("report_encoder.layers.0.norm.weight", None),
             ("image_global.expand.weight", None),

@@ -6,10 +6,12 @@
 //! 2. Projections and losses run over all studies at once, with a tape that begins at those states.
 //! 3. The encoders run over each chunk again, with a tape, which is given the states' gradients.
 //!
-//! The cut lies between encoders and projections, not behind the projections, because the projections normalise over the batch: there a study
-//! depends on all others, and chunks would have statistics of their own. So the batch statistics are those of the whole batch,
-//! the running ones move once, and the gradient is that of the batch in one piece. The price is the encoders' forward pass a second time.
-//! Dropout is a function of the report, so that both passes of a chunk agree.
+//! The cut is between encoders and projections, not after the projections, because the projections
+//! normalise over the batch: after them a study depends on all others, and each chunk would have
+//! separate statistics. With this cut, the batch statistics are those of the whole batch, the
+//! running statistics are updated once, and the gradient is that of the undivided batch. The price
+//! is a second forward pass of the encoders. Dropout is a function of the report, so that both
+//! passes of a chunk agree.
 
 use std::ops::Range;
 

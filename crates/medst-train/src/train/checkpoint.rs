@@ -94,10 +94,12 @@ impl Checkpoints {
 
     /// Writes a checkpoint, points `last` (and `best`) to it, and removes those that are neither.
     ///
-    /// * `model`: what is used; * `trained`: the optimiser, and the weights that training goes on from where they are others.
+    /// * `model`: for use; * `trained`: the optimiser, and the weights from which training
+    ///   continues if they differ.
     ///
     /// # Errors
-    /// Names the file that could not be written; earlier checkpoints are untouched then.
+    /// A file that cannot be written, which the message names; earlier checkpoints are untouched
+    /// then.
     pub fn save(
         &mut self,
         model: &MedSt,
@@ -146,7 +148,8 @@ impl Checkpoints {
         Ok(target)
     }
 
-    /// Removes checkpoints that are neither the best nor the last; of their folders and beside them, files of others stay.
+    /// Removes checkpoints that are neither the best nor the last. Files that training did not
+    /// write are kept, inside their folders and next to them.
     fn prune(&self, state: &State) -> Result<()> {
         let kept: Vec<PathBuf> =
             state.best.iter().map(|best| best.step).chain([state.step]).map(|step| self.folder(step)).collect();
@@ -162,7 +165,8 @@ impl Checkpoints {
 
     /// Restores model, optimiser and state from the newest checkpoint.
     ///
-    /// * `corpus`: fingerprint of the corpus at hand; the place in an epoch means something in that of the run alone.
+    /// * `corpus`: fingerprint of the current corpus; the position in an epoch is meaningful only
+    ///   in the corpus of the run.
     /// * `averaged`: whether the run keeps an average of its weights, which [`Checkpoints::restore_average`] restores.
     ///
     /// # Errors

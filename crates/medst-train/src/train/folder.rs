@@ -90,7 +90,7 @@ fn check_there(folder: &Path, name: &str, resume: bool) -> Result<()> {
     }
 }
 
-/// Checks that a resumed run is configured as it was begun.
+/// Checks that a resumed run has the configuration with which it started.
 pub fn check_configuration(config: &Config) -> Result<()> {
     let path = config.train.output.join(CONFIG);
     // Read as a configuration, so that a run begun before a key existed has it at its default.

@@ -6,8 +6,9 @@ use crate::model::{MedSt, Parameter};
 
 /// A sum of gradients, in the parameters' order and in the precision in which parameters are updated.
 ///
-/// On a GPU they lie one behind the other in one tensor from the beginning, where one kernel over everything is faster than hundreds. On a CPU they
-/// stay the tensors that the backward pass makes, one after the other: all at once would be 0.8 GB more.
+/// On a GPU they are stored one after another in one tensor from the beginning, because one kernel
+/// over everything is faster than hundreds. On a CPU they remain the separate tensors that the
+/// backward pass makes: one tensor for all would take 0.8 GB more.
 pub struct Gradients<'a> {
     parameters: &'a [Parameter],
     sum: Vec<Option<Tensor>>,
@@ -74,7 +75,8 @@ impl<'a> Gradients<'a> {
         });
     }
 
-    /// Takes the sums of some parameters out, behind each other, `[n]`; zero where there is none.
+    /// Takes the sums of some parameters out, concatenated, `[n]`; zero for a parameter without a
+    /// sum.
     pub fn take_flat(&mut self, numbers: &[usize]) -> Tensor {
         let parts: Vec<Tensor> = numbers
             .iter()
@@ -118,7 +120,7 @@ impl<'a> Gradients<'a> {
     }
 }
 
-/// One behind the other.
+/// Views of one flat tensor, one per parameter; none on a CPU.
 fn places(parameters: &[Parameter], device: Device) -> Vec<Tensor> {
     if device == Device::Cpu {
         return Vec::new();

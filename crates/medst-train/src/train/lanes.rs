@@ -98,7 +98,7 @@ pub fn differentiate(
     Ok((losses, gradients.finish()))
 }
 
-/// Does each piece of work on a thread of its own; results in order.
+/// Does each piece of work on a separate thread; returns the results in order.
 fn in_lanes<W: Send, R: Send>(
     lanes: Lanes,
     work: Vec<W>,

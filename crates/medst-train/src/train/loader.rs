@@ -67,7 +67,7 @@ impl<T: Send> Loader<T> {
             scope.spawn(move || {
                 for job in own {
                     if sender.send(make(job)).is_err() {
-                        return; // nobody waits for more
+                        return; // the receiver was dropped
                     }
                 }
             });

@@ -1,4 +1,5 @@
-//! What a run reports: JSON lines for programs, TensorBoard events and MLflow's file store for eyes.
+//! What a run reports: JSON lines for programs, TensorBoard events and MLflow's file store for
+//! people.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};

@@ -1,8 +1,9 @@
 //! The factor that keeps gradients within float16's range (Micikevicius et al., *Mixed Precision Training*, 2018).
 //!
-//! Float16 tells apart eight times finer steps than bfloat16, but nothing below 6e-8: gradients of layers would vanish. The loss is multiplied before
-//! the backward pass and the gradients divided after it, by a power of two, which rounds nothing. Where one overflows, the step is computed
-//! again with half the factor; after many steps without, it is tried at twice.
+//! Float16 has eight times finer steps than bfloat16, but nothing below 6e-8: gradients of layers
+//! would vanish. The loss is multiplied before the backward pass and the gradients are divided
+//! after it, by a power of two, which rounds nothing. If a gradient overflows, the step is computed
+//! again with half the factor; after many steps without overflow, the factor is doubled.
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};

@@ -2,7 +2,7 @@
 //!
 //! The layout is that of MLflow's `FileStore`: `<store>/<experiment>/<run>/` with `meta.yaml`, a file for each parameter, and a file for each
 //! metric with a line `milliseconds value step` for each time it was written. Plain files need no library; Weights & Biases' offline format is a
-//! protobuf log of its own.
+//! protobuf log with a special format.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -224,7 +224,7 @@ mod tests {
         let meta = read("meta.yaml");
         assert!(meta.contains("run_name: 'it''s a run'\n") && meta.contains("start_time: 1000\nstatus: 3\n"), "{meta}");
         assert!(meta.contains("end_time: 4000\n"), "{meta}");
-        // Another run is beside it, in the same experiment.
+        // Another run is stored next to it, in the same experiment.
         config.train.output = folder.path().join("other");
         let other = Run::open(&store, &config, 0, 5000).unwrap();
         assert_eq!(other.folder.parent(), run.folder.parent());

@@ -95,8 +95,9 @@ pub fn pretrain(config: &Config, resume: bool, device: Device, progress: &dyn Pr
     Ok(summary.expect("the process that leads has the summary"))
 }
 
-/// As [`pretrain`], with several processes that share the batches out ([`distributed`]). The numbers are those of one process, up to rounding.
-/// Process 0 reads and writes the run's folder, speaks, and returns the summary; a stop request to any of them stops all.
+/// As [`pretrain`], with several processes that share the batches out ([`distributed`]). The
+/// numbers are those of one process, up to rounding. Process 0 reads and writes the run's folder,
+/// prints messages, and returns the summary; a stop request to any process stops all.
 ///
 /// # Errors
 /// As [`pretrain`], on the process that it happens to, which then has to end the others.
@@ -145,7 +146,7 @@ pub fn pretrain_together(
         progress.note("the run has no checkpoint yet: it begins at its first step");
     }
     if let Some(folder) = folder.as_mut().filter(|_| !resume) {
-        // Only now: a start that fails leaves no folder that would stand in the way of the next one.
+        // Only now: a start that fails must not leave a folder that would block the next start.
         folder.begin(&config.to_toml()?)?;
     }
     let mut log = if group.leads() { Some(Log::open(config, state.step)?) } else { None };
@@ -284,7 +285,7 @@ pub fn pretrain_together(
     }
     progress.end();
     save(&optimizer, &mut state)?;
-    // Nobody leaves before the checkpoint is written.
+    // No process leaves before the checkpoint is written.
     group.gather_bytes(&[]);
     let traffic = (group.size() > 1).then(|| group.traffic());
     if let Some(traffic) = traffic {
@@ -341,7 +342,8 @@ fn join(model: &mut MedSt, optimizer: &mut AdamW, state: &mut State, group: &Gro
     Ok(())
 }
 
-/// The average of the weights, where the configuration asks for one: as it was, or as the model at the start of a run.
+/// The average of the weights, if the configuration asks for one: restored on resume, otherwise
+/// equal to the model.
 fn average(
     model: &MedSt,
     config: &Config,
@@ -432,7 +434,8 @@ fn check(
         return Ok(false);
     };
     if !losses.total.is_finite() {
-        // The update before it broke the weights. No checkpoint is made of them; earlier ones stay as they are.
+        // The update before it broke the weights. They are not written to a checkpoint; earlier
+        // checkpoints are kept.
         return Err(Error::Training(format!(
             "the validation loss after step {} is not finite: {}; a lower optimizer.lr or optimizer.clip_norm may help",
             state.step,

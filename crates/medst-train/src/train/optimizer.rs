@@ -1,7 +1,8 @@
 //! AdamW over flat buffers.
 //!
-//! All parameters are views of one flat tensor, the two moments are flat as well, and so are the rounded copies that the layers of a
-//! bfloat16 model compute with: one pass over memory updates everything, and one copy saves or sends it. Gradients lie flat on a GPU, and apart on a CPU
+//! All parameters are views of one flat tensor, the two moments are flat as well, and so are the
+//! rounded copies that the layers of a bfloat16 model compute with: one pass over memory updates
+//! everything, and one copy saves or sends it. Gradients are flat on a GPU, and separate on a CPU
 //! ([`gradients`](super::gradients)).
 //!
 //! The arithmetic is PyTorch's `torch.optim.AdamW`, fused (`ops/adamw.cpp`): decoupled weight decay, bias-corrected moments.
@@ -114,7 +115,8 @@ impl AdamW {
     pub fn step(&mut self, gradients: &[Tensor], rate: f64, scale: f64) {
         let _guard = tch::no_grad_guard();
         self.updates += 1;
-        // `contiguous` first: a one-dimensional gradient may be a strided or repeated view, which `reshape` leaves as it is.
+        // `contiguous` first: a one-dimensional gradient may be a strided or repeated view, which
+        // `reshape` returns unchanged.
         let rows = || gradients.iter().map(|gradient| gradient.contiguous().reshape([-1])).collect();
         let gradients: Vec<Tensor> = match whole(gradients) {
             Some(whole) if self.factors.is_empty() => vec![whole],

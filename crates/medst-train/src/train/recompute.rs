@@ -1,7 +1,9 @@
-//! Activation checkpointing (Chen et al., *Training Deep Nets with Sublinear Memory Cost*, 2016): an encoder is run without a tape, the states
-//! between its blocks are kept, and in the backward pass one block after the other is computed again with a tape of its own.
+//! Activation checkpointing (Chen et al., *Training Deep Nets with Sublinear Memory Cost*, 2016):
+//! an encoder is run without a tape, the states between its blocks are kept, and in the backward
+//! pass one block after another is computed again with a separate tape.
 //!
-//! A block then keeps its input instead of ten times as much; the price is the encoders' forward pass a second time.
+//! A block then keeps its input instead of ten times as much; the price is a second forward pass of
+//! the encoders.
 
 use tch::Tensor;
 
@@ -14,14 +16,15 @@ pub struct Chain<'a> {
     pub stages: Vec<Stage<'a>>,
 }
 
-/// The tapes of all stages of a chain, each with a beginning of its own: the states before it, and those behind it.
+/// The tapes of all stages of a chain; per stage the states before it, at which its tape begins,
+/// and the states after it.
 pub struct Tapes(Vec<[Vec<Tensor>; 2]>);
 
-/// The states in front of each stage of a chain that was run.
+/// The states before each stage of a chain that was run.
 pub struct Kept(Vec<Vec<Tensor>>);
 
 impl Chain<'_> {
-    /// The states behind the last stage.
+    /// The states after the last stage.
     pub fn run(&self) -> Vec<Tensor> {
         stage::run(&self.stages)
     }
@@ -48,7 +51,7 @@ impl Chain<'_> {
         (states, Tapes(tapes))
     }
 
-    /// Adds the parameters' gradient, a stage at a time; `done` hears of each.
+    /// Adds the parameters' gradient, a stage at a time; calls `done` after each.
     pub fn pull_by_tape(
         &self,
         Tapes(mut tapes): Tapes,
@@ -67,7 +70,7 @@ impl Chain<'_> {
         gradients.add(&product(&self.run(), of_states), &[]);
     }
 
-    /// As [`Chain::pull`], with the tape of one stage at a time; `done` hears of each.
+    /// As [`Chain::pull`], with the tape of one stage at a time; calls `done` after each.
     pub fn pull_by_stage(
         &self,
         Kept(mut kept): Kept,
@@ -85,7 +88,8 @@ impl Chain<'_> {
     }
 }
 
-/// Where a tape begins. The tensors are kept elsewhere too; a leaf must be a handle of its own.
+/// The states at which a tape begins. The tensors are kept elsewhere too, so a leaf must be a
+/// separate handle.
 fn leaves(states: &[Tensor]) -> Vec<Tensor> {
     states.iter().map(|state| state.detach().set_requires_grad(true)).collect()
 }

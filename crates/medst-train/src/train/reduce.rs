@@ -1,7 +1,8 @@
-//! Gradients of the parameters, summed over all processes in flat buckets: one for the heads and one for each stage of an encoder. A bucket goes
-//! on its way as soon as the backward pass has left its stage, on a thread of its own, while earlier stages are computed.
+//! Gradients of the parameters, summed over all processes in flat buckets: one for the heads and
+//! one for each stage of an encoder. A separate thread sends a bucket as soon as the backward pass
+//! has left its stage, while earlier stages are computed.
 //!
-//! All processes send the same buckets in the same order, those without studies as well.
+//! All processes send the same buckets in the same order, including processes without studies.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
@@ -71,7 +72,7 @@ impl Reducer {
             for mut bucket in waiting {
                 group.sum_beside(&mut bucket);
                 if done.send(bucket).is_err() {
-                    return; // nobody waits any more
+                    return; // the receiver was dropped
                 }
             }
         });
@@ -94,7 +95,8 @@ impl Reducer {
         self.sent = self.sent.max(end);
     }
 
-    /// Sends what is left, waits for all, and puts the sums in place of the own gradients.
+    /// Sends the remaining buckets, waits for all, and replaces this process' gradients by the
+    /// sums.
     pub fn finish(mut self, gradients: &mut Gradients) {
         self.send(self.parts.len(), gradients);
         drop(self.buckets);

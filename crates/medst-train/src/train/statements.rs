@@ -1,9 +1,10 @@
 //! Statements made from a study's labels, which training may show in place of its report (`data.statements`).
 //!
-//! A report rarely says one thing in few words, and what it says of change is spread over many wordings. Labels do: a finding
-//! that is present or absent, the phrase of a box, the course of a finding since the visit before (`edema_progression`, as in
-//! MS-CXR-T). As captions made from class names do for CLIP (Radford et al., ICML 2021), they teach the words that prompts and
-//! phrases are made of. The sentences are none of those that evaluations use ([`crate::eval::prompts`]).
+//! A report rarely states one thing in few words, and it describes change in many wordings. Labels
+//! are short: a finding that is present or absent, the phrase of a box, the course of a finding
+//! since the visit before (`edema_progression`, as in MS-CXR-T). As captions made from class names
+//! do for CLIP (Radford et al., ICML 2021), they teach the words that prompts and phrases are made
+//! of. The sentences differ from those that evaluations use ([`crate::eval::prompts`]).
 
 use medst_data::boxes::{self, Boxes};
 use medst_data::study::Study;
@@ -13,13 +14,13 @@ use rand::seq::IndexedRandom;
 use super::truth;
 use crate::eval::pairs::Course;
 
-/// What is said of a study.
+/// A statement about a study.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statement {
     pub text: String,
     /// The phrase of the boxes that the text names, where it is one.
     pub phrase: Option<String>,
-    /// The place of a finding, and its course that the text tells, where it tells one.
+    /// The index of a finding and its course, if the text states a course.
     pub course: Option<(usize, Course)>,
 }
 
@@ -87,7 +88,7 @@ pub fn draw(study: &Study, findings: &[String], random: &mut impl Rng) -> Option
         let named = labels.iter().enumerate().filter(|(_, label)| **label == value);
         named.filter_map(|(finding, _)| templates.choose(random).map(|template| say(template, finding))).collect()
     };
-    // What is present tells more than what is absent, which most studies share.
+    // What is present is more informative than what is absent, which most studies share.
     let (present, absent) = (of_label(1.0, &PRESENT, random), of_label(0.0, &ABSENT, random));
     kinds.push(if present.is_empty() || random.random_bool(0.3) { absent } else { present });
     kinds.retain(|kind| !kind.is_empty());

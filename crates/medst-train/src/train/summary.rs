@@ -1,4 +1,4 @@
-//! What a run says: a line a step, and a closing text.
+//! What a run prints: one line per step, and a closing text.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,7 @@
-//! What a corpus knows of findings, for [`crate::loss::findings`]: label columns named after a finding (0 or 1), their courses since
-//! the visit before (`edema_progression`: improving, stable or worsening, as in MS-CXR-T), and the label `boxes`
-//! ([`medst_data::boxes`]), whose phrases end with the name of a finding ("left pleural effusion").
+//! What a corpus states about findings, for [`crate::loss::findings`]: label columns named after a
+//! finding (0 or 1), their courses since the visit before (`edema_progression`: improving, stable
+//! or worsening, as in MS-CXR-T), and the label `boxes` ([`medst_data::boxes`]), whose phrases end
+//! with the name of a finding ("left pleural effusion").
 
 use medst_data::boxes::{self, Boxes};
 use medst_data::image::crop::Corner;
@@ -38,10 +39,11 @@ pub struct Known<'a> {
 /// Makes the truth of studies.
 ///
 /// * `findings`: names in words, as in `model.findings`;
-/// * `grid`: patches per row and column, also where there is no study (of several processes one may have none).
+/// * `grid`: patches per row and column, needed even without studies (one of several processes may
+///   have none).
 ///
 /// # Errors
-/// Names a study whose `boxes` label cannot be read.
+/// A study whose `boxes` label cannot be read; the message names it.
 pub fn truth(studies: &[Known], findings: &[String], grid: usize) -> Result<Truth> {
     let patches = grid * grid;
     let mut present: Vec<f32> = Vec::with_capacity(studies.len() * findings.len());
@@ -106,7 +108,7 @@ pub(super) fn labels(study: &Study, findings: &[String]) -> Vec<f32> {
     values
 }
 
-/// The course of each finding since the visit before; `None` where no label tells it.
+/// The course of each finding since the visit before; `None` where no label states it.
 pub(super) fn courses(study: &Study, findings: &[String]) -> Vec<Option<Course>> {
     let mut values = vec![None; findings.len()];
     for (column, value) in &study.labels {

@@ -54,7 +54,8 @@ impl Watch {
         step.is_multiple_of(self.every)
     }
 
-    /// Evaluates the model as it is: one entry a corpus and task. A stop request ends it early, without entries.
+    /// Evaluates the current model: one entry per corpus and task. A stop request ends it early,
+    /// without entries.
     ///
     /// # Errors
     /// A task that no corpus allows.
@@ -93,7 +94,7 @@ fn measured(figure: &Figure) -> Measured {
     Measured { group: figure.group.clone(), name: figure.name.clone(), value: figure.value, interval: figure.interval }
 }
 
-/// The figures that stand for a task.
+/// The headline figures of a task.
 fn line(step: u64, corpus: &str, task: &TaskResult) -> String {
     let figure = |own: &&Figure| format!("{} {} {}", own.group, own.name, own.text());
     let figures: Vec<String> = task.headlines().iter().map(figure).collect();

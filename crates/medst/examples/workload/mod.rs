@@ -1,4 +1,5 @@
-//! What the benches compute on: the full-size model, random pixels and tokens, on a device and in a precision that are told as `key=value`.
+//! What the benches compute on: the full-size model, random pixels and tokens, on a device and in a
+//! precision given as `key=value`.
 
 #![allow(dead_code)] // Each bench uses a part.
 
@@ -29,7 +30,8 @@ pub struct Workload {
 
 impl Workload {
     /// # Errors
-    /// What is no `key=value`, a device that is not there, sizes that make no model.
+    /// An argument that is not `key=value`, a device that does not exist, sizes that do not make a
+    /// model.
     pub fn from_arguments() -> Result<Workload> {
         let wrong = |text: String| Error::Config(format!("`{text}`: expected key=value"));
         let arguments = std::env::args()
@@ -64,7 +66,7 @@ impl Workload {
     }
 
     /// # Errors
-    /// Names the key whose value is no number.
+    /// A value that is not a number; the message names its key.
     pub fn number<T: FromStr>(&self, key: &str, default: T) -> Result<T> {
         match self.arguments.iter().find(|(own, _)| own == key) {
             None => Ok(default),
@@ -126,8 +128,8 @@ impl Workload {
         Load { laterals, tokens: lengths(&batch.reports.exists), words: lengths(&batch.reports.word_exists()) }
     }
 
-    /// The device's rate of matrix products of the model's largest shapes in the precision of the layers, by the fastest library at hand,
-    /// operations/s: the median of several.
+    /// The device's rate of matrix products of the model's largest shapes in the precision of the
+    /// layers, by the fastest available library, operations/s: the median of several.
     pub fn matrix_rate(&self) -> f64 {
         let _guard = tch::no_grad_guard();
         // A GPU needs more rows to be busy.
@@ -163,7 +165,7 @@ impl Workload {
     }
 }
 
-/// A line of what the system says of this process' memory.
+/// A line of the system's figures on this process' memory.
 pub fn resident_bytes(line: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|text| text.strip_prefix(line));

@@ -23,12 +23,12 @@ fn assert_images(name: &str, model: &MedSt, pixels: &str) {
 fn assert_reports(name: &str, model: &MedSt, key: &str) {
     let (input, exists) = reports();
     let states = model.encode_reports(&input, Mode::Evaluate).unwrap();
-    // What a library computes at padding is nobody's.
+    // What a library computes at padding positions does not matter.
     let expected = expected()[key].masked_fill(&exists.logical_not(), 0.0);
     assert_equal(name, &states.masked_fill(&exists.logical_not(), 0.0), &expected);
 }
 
-/// timm's width tells no number of heads when it is no multiple of 64.
+/// The number of heads cannot be inferred from timm's width if the width is not a multiple of 64.
 fn with_heads<'a>(more: &[&'a str]) -> Vec<&'a str> {
     [&SMALL_TEXT[..], &["model.image.heads=2"], more].concat()
 }
@@ -142,7 +142,7 @@ fn berts() {
     assert!(conversion.filled.files[0].changed.iter().any(|change| change.contains("gamma and beta")));
 }
 
-/// BioViL's text encoder, CXR-BERT, is a BERT with a projection head of its own.
+/// BioViL's text encoder, CXR-BERT, is a BERT with an additional projection head.
 #[test]
 fn cxr_bert() {
     let folder = tempfile::tempdir().unwrap();

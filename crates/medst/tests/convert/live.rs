@@ -1,5 +1,6 @@
-//! What is written, read by others: by Python's own pickle and zip modules wherever there is a python3; by the real torch and transformers
-//! where they are installed (`.venv-peer` of `make bench`, or `MEDST_PEER_PYTHON`).
+//! Written files, read by other programs: by Python's own pickle and zip modules wherever there is
+//! a python3; by the real torch and transformers where they are installed (`.venv-peer` of
+//! `make bench`, or `MEDST_PEER_PYTHON`).
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

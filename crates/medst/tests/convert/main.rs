@@ -69,7 +69,7 @@ const SMALL_IMAGE: [&str; 6] = [
     "model.image.mlp=8",
 ];
 
-/// Converts to a model of ours and opens it.
+/// Converts to a medst model and opens it.
 fn made(inputs: &[&str], overrides: &[&str]) -> (OpenedModel, Conversion) {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("model");

@@ -235,7 +235,7 @@ fn weights_are_the_models() {
         let steps = ((small * &scale - ours) / &scale).abs().max().double_value(&[]);
         assert!(steps < 0.501, "{name}: {steps} steps");
     }
-    // The batch normalisations are folded into what stands in front of them.
+    // The batch normalisations are folded into the layers before them.
     let states = Tensor::randn([5, 128], (Kind::Float, Device::Cpu));
     let at = |leaf: &str| float[0].tensor(&format!("image_global.{leaf}"));
     let hidden = (states.matmul(&at("expand.weight")) + at("expand.bias")).relu();

@@ -91,7 +91,7 @@ fn nothing_is_executed() {
     let shape =
         shape.raw(b"ctorch\nFloatStorage\n").text("0").text("cpu").number(2).raw(b"tQ").number(0).system(&command);
     error(&shape.raw(b"(").number(1).raw(b"t\x89ccollections\nOrderedDict\n)RtRu.").file(folder.path()));
-    // Beside weights: those are read, and that is all.
+    // A command next to weights: the weights are read, and the command is not executed.
     let beside =
         Pickle::new().raw(b"}(").text("x").tensor("FloatStorage", 2, 2, 1).text("y").system(&command).raw(b"u.");
     let file = TensorFile::read(&beside.file(folder.path())).unwrap();
@@ -114,7 +114,7 @@ fn declared_sizes_are_not_believed() {
     for (declared, length) in [(1 << 40, 1 << 40), (2, 3), (1 << 33, 1 << 33), (i64::MAX, i64::MAX), (2, -1)] {
         error(&tensor(declared, length, 1));
     }
-    // One value a thousand million times.
+    // A single value, repeated a thousand million times.
     let text = error(&tensor(2, 1_000_000_000, 0));
     assert!(text.contains("declares tensors of 4000000000 bytes"), "{text}");
 }

@@ -50,7 +50,7 @@ fn files_that_do_not_belong_together() {
     assert!(folder.contains("the folder has no model.safetensors"), "{folder}");
 }
 
-/// Weights that someone made: one tensor too many, one missing, one that is no number, one of integers.
+/// Modified weights: one tensor too many, one missing, one of NaN, one of integers.
 #[test]
 fn tensors_that_cannot_be_explained() {
     let (model, _) = made(&["vit"], &SMALL_TEXT);
@@ -90,7 +90,7 @@ fn tensors_that_cannot_be_explained() {
         assert!(text.contains(words), "{text}");
     }
 
-    // A name of nobody's.
+    // A name that no known model uses.
     let text = write(&[("weight".to_string(), Tensor::zeros([1], (Kind::Float, tch::Device::Cpu)))]);
     assert!(text.contains("unknown model"), "{text}");
     drop(model);
@@ -116,7 +116,7 @@ fn configurations_of_a_library_that_compute_something_else() {
     }
 }
 
-/// Weights that are no model yet are no model to embed with.
+/// Weights that have not been converted yet cannot be opened as a model.
 #[test]
 fn a_file_of_another_program_is_not_opened_as_a_model() {
     let error = medst::model::open::open_model(&fixture("deit.pth"), tch::Device::Cpu).err().unwrap().to_string();

@@ -11,7 +11,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::{fixture, fixtures, made, request};
 
-/// The reference's own checkpoint as a model of ours.
+/// Converts the reference's own checkpoint to a medst model.
 pub fn of_reference(out: &Path) {
     let request = Request {
         inputs: vec![Input::whole(fixtures().join("reference/lightning.ckpt"))],
@@ -71,7 +71,8 @@ fn there_and_back() {
     }
 }
 
-/// What the reference's modules hold, `strict=True` wants: the same names, shapes and kinds as in a file that the reference wrote.
+/// Everything that `strict=True` requires: the same names, shapes and kinds as in a file that the
+/// reference wrote.
 #[test]
 fn the_references_names_are_all_there() {
     let folder = tempfile::tempdir().unwrap();
@@ -131,7 +132,7 @@ fn only_what_was_taken_is_written_for_transformers() {
     }
 }
 
-/// A file of weights that lost its folder still says what it is.
+/// A file of weights without its folder still contains its card.
 #[test]
 fn weights_carry_their_card() {
     let folder = tempfile::tempdir().unwrap();

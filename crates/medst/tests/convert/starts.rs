@@ -52,7 +52,7 @@ fn a_run_starts_from_an_image_encoder_and_a_bert() {
 fn weights_of_another_size_are_refused_before_anything_is_written() {
     let bench = Bench::new(8);
     let weights = format!("init.weights={}", fixture("vit").display());
-    // The shapes fit; the number of heads, which no shape tells, does not.
+    // The shapes fit; the number of heads, which shapes do not reveal, does not.
     for (setting, words) in
         [("model.image.heads=2", "has 4 heads, but the configuration requires 2"), ("model.image.mlp=32", "[64, 32]")]
     {

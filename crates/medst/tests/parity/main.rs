@@ -1,9 +1,9 @@
 //! Agreement with the reference implementation, number by number.
 //!
-//! Reads a folder that the reference produced (`MEDST_REFERENCE_DIR`; by default the one kept beside this file): weights,
-//! a batch, and the activations, losses, gradients and ten optimiser steps it computed in float64. All sizes come from
-//! the folder. Tolerances: 1e-6 for activations and losses, 1e-5 for gradients and the curve in float64; 1e-4, 1e-3 and
-//! 1e-2 in float32.
+//! Reads a folder that the reference produced (`MEDST_REFERENCE_DIR`; by default the one stored
+//! next to this file): weights, a batch, and the activations, losses, gradients and ten optimiser
+//! steps it computed in float64. All sizes come from the folder. Tolerances: 1e-6 for activations
+//! and losses, 1e-5 for gradients and the curve in float64; 1e-4, 1e-3 and 1e-2 in float32.
 
 mod fixture;
 

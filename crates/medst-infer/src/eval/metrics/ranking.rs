@@ -51,7 +51,8 @@ impl Ranking {
     pub fn auroc(&self, weights: &[f64]) -> Option<f64> {
         let (mut positives, mut negatives, mut area) = (0.0, 0.0, 0.0);
         for (positive, negative) in self.steps(weights) {
-            // Negative rows of this score lie below all positive ones before, and beside those of the same score.
+            // Negative rows of this score rank below all earlier positive rows, and tie with the
+            // positive rows of the same score.
             area += negative * (positives + positive / 2.0);
             positives += positive;
             negatives += negative;

@@ -72,7 +72,7 @@ fn anchor(corpus: usize, task: &TaskResult) -> String {
     format!("c{corpus}-{}", task.task.name())
 }
 
-/// All tasks in one table, beside what papers report.
+/// All tasks in one table, next to what papers report.
 fn overview(evaluation: &Evaluation) -> Markup {
     html! {
         section.overview {
@@ -204,7 +204,7 @@ fn one(anchor: &str, task: &TaskResult, pictures: &Pictures) -> Markup {
                 }
             }
             @if !task.plots.is_empty() {
-                // Alike beside alike.
+                // Plots of the same kind are next to each other.
                 @for kind in [is_roc, is_confusion, is_calibration] {
                     @if task.plots.iter().any(kind) {
                         div.plots { @for own in task.plots.iter().filter(|own| kind(own)) { (plot::draw(own)) } }
@@ -223,7 +223,7 @@ fn one(anchor: &str, task: &TaskResult, pictures: &Pictures) -> Markup {
     }
 }
 
-/// For each column the subgroups' figures: those that stand for the task, and the others folded away.
+/// For each column the subgroups' figures: the headline figures, and the others folded away.
 fn subgroups(task: &TaskResult) -> Markup {
     let headlines = task.headlines();
     let stands = |figure: &&Figure| headlines.iter().any(|own| std::ptr::eq(*own, *figure));

@@ -18,7 +18,7 @@ pub struct Leaderboard {
     pub rows: Vec<Row>,
 }
 
-/// A figure that stands for a task, of every encoder.
+/// A headline figure of a task, for every encoder.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
     pub corpus: PathBuf,

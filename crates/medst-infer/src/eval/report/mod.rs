@@ -113,7 +113,7 @@ impl Evaluation {
 
 impl fmt::Display for Evaluation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A few tasks are shown whole; of many the figures that stand for them.
+        // A few tasks are shown in full; of many, only the headline figures.
         let brief = self.corpora.iter().map(|corpus| corpus.tasks.len()).sum::<usize>() > WHOLE;
         for corpus in &self.corpora {
             writeln!(f, "{} ({}), {}", corpus.data.path.display(), corpus.data.source, corpus.data.part)?;

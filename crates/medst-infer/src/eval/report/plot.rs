@@ -142,7 +142,7 @@ pub fn interval(figure: &Figure) -> Markup {
     let Some(value) = figure.value else { return html! {} };
     let (low, high) = figure.interval.unwrap_or((value, value));
     let fits = figure.unit != Unit::Rank && [value, low, high].iter().all(|x| (0.0..=1.0).contains(x));
-    // Errors and thresholds are no merits: a line up to 1 would say so.
+    // Higher is not better for errors and thresholds, as a line up to 1 would suggest.
     if !fits || figure.name.contains("error") || figure.name.contains("ratio") || figure.name == "threshold" {
         return html! {};
     }

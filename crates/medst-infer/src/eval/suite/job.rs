@@ -100,7 +100,8 @@ impl Encoded<'_> {
 }
 
 impl Job {
-    /// Reads the truth that a task needs, or says why the corpus does not allow it.
+    /// Reads the truth that a task needs; fails with the reason if the corpus does not allow the
+    /// task.
     pub fn plan(task: Task, context: &Context<'_>) -> Result<Job, String> {
         let (mut skipped, mut notes) = (Skipped::new(), Vec::new());
         let corpus = context.corpus;

@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | [`truth`] | what a corpus knows |
+//! | [`truth`] | the truth in a corpus |
 //! | `job` | a task on a corpus |
 //! | `questions`, `transfer` | the questions of a corpus; its pairs of several sources |
 
@@ -44,7 +44,7 @@ pub struct Suite {
 /// The studies of a corpus that are evaluated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Part {
-    /// The test split, where there is none the validation split, where there is none all.
+    /// The test split; without one, the validation split; without either, all studies.
     #[default]
     HeldOut,
     Of(Split),

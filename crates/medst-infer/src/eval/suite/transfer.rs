@@ -9,9 +9,9 @@ use crate::eval::tasks::COURSES;
 /// The column that names the source of a study.
 const SOURCE: &str = "dataset";
 
-/// What the pairs of several sources tell.
+/// The truth about the pairs of several sources.
 pub struct TransferTruth {
-    /// Its findings are those of three courses, which are not used here.
+    /// Its findings have three courses and are not used here.
     pub pairs: PairTruth,
     /// The source of each pair.
     pub sources: Vec<String>,
@@ -24,7 +24,7 @@ pub struct TransferTruth {
 /// # Errors
 /// Columns that are missing; pairs of fewer than two sources.
 pub fn transfer(corpus: &Corpus, table: &TextTable, skipped: &mut Skipped) -> Result<TransferTruth, String> {
-    // The names of courses beyond the three are no mistake here.
+    // Names of courses other than the three are not mistakes here.
     let pairs = truth::pairs(corpus, table, &mut Skipped::new())?;
     let known = |id: &str| corpus.studies().iter().any(|study| study.study.0 == id);
     let column = |name: &str| table.columns.iter().position(|column| column == name);

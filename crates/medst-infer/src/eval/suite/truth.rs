@@ -1,4 +1,5 @@
-//! What a corpus knows: labels, classes, pairs, sentences, boxes. Cells that cannot be used are counted, by reason.
+//! The truth in a corpus: labels, classes, pairs, sentences, boxes. Cells that cannot be used are
+//! counted, by reason.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

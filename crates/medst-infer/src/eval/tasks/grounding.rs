@@ -1,11 +1,13 @@
-//! Phrase grounding: how much a heat map stands out inside the box of what the phrase names.
+//! Phrase grounding: how strongly a heat map contrasts inside the box of what the phrase names with
+//! the rest of the picture.
 //!
 //! The contrast-to-noise ratio of Boecking et al. (ECCV 2022): `|μ_in − μ_out| / √(σ²_in + σ²_out)` over the pixels of the picture.
-//! The signed ratio tells heat inside the box from heat around it.
+//! The sign of the ratio distinguishes heat inside the box from heat around it.
 //!
 //! * Strict: the model's own heat map, the mean cosine of patches and words.
-//! * Literature: that and the cosine with the sentence as a whole, each as it is and smoothed; the mean intersection over union at cosines
-//!   above 0.1, 0.2, 0.3, 0.4 and 0.5 (BioViL); phrases with one box, with several, and with none, which the picture does not show (MedGrounder):
+//! * Literature: that and the cosine with the sentence as a whole, each unsmoothed and smoothed;
+//!   the mean intersection over union at cosines above 0.1, 0.2, 0.3, 0.4 and 0.5 (BioViL); phrases
+//!   with one box, with several, and with none, which the picture does not show (MedGrounder):
 //!   their hottest pixel must be colder than those of phrases that it shows.
 
 use crate::eval::bootstrap::{Bootstrap, Clusters};
@@ -137,7 +139,7 @@ impl Grounding<'_> {
     }
 }
 
-/// The phrases that stand out most and least in their boxes.
+/// The phrases with the highest and the lowest contrast of their boxes.
 fn examples(scored: &[(&Region, &Contrast)]) -> Vec<Example> {
     let scores: Vec<f64> = scored.iter().map(|row| row.1.signed).collect();
     let example = |(kind, n): (ExampleKind, usize)| {

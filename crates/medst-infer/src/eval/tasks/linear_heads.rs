@@ -97,7 +97,7 @@ pub(super) fn evaluate(task: &TemporalImage<'_>, pairs: &ImagePairs) -> Result<T
             result.figures.extend(figures("mean", readout, &all, &meter));
         }
     }
-    // By finding, as they are read; the mean after them.
+    // In the order of the findings; the mean comes last.
     let place = |figure: &Figure| pairs.findings.iter().position(|finding| finding.0 == figure.group);
     result.figures.sort_by_key(|figure| place(figure).unwrap_or(pairs.findings.len()));
     Ok(result)

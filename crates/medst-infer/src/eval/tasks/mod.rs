@@ -1,5 +1,6 @@
-//! One file a task: an evaluator takes embeddings and truth, and returns a [`TaskResult`](super::result::TaskResult). It knows
-//! neither where the embeddings come from nor of training.
+//! One file per task: an evaluator takes embeddings and truth, and returns a
+//! [`TaskResult`](super::result::TaskResult). It depends neither on the source of the embeddings
+//! nor on training.
 
 mod grounding;
 mod linear_heads;
@@ -83,7 +84,7 @@ fn dot(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum()
 }
 
-/// A label as it is read in a sentence: `pleural_effusion` is pleural effusion.
+/// A label in the words of a sentence: `pleural_effusion` becomes "pleural effusion".
 pub fn words(label: &str) -> String {
     label.replace('_', " ").trim().to_lowercase()
 }

@@ -130,7 +130,7 @@ fn nearest(vector: &[f32], phrases: &[Vectors; Course::COUNT]) -> usize {
 }
 
 impl Said<'_> {
-    /// Of pairs as they are, of exchanged pairs with reversed courses, or of both.
+    /// Of pairs in the given order, of exchanged pairs with reversed courses, or of both.
     fn matrix(&self, of_pairs: &[f64], forward: bool, backward: bool) -> ConfusionMatrix {
         let weights = self.labelled.weights(of_pairs);
         let (mut truth, mut said, mut own): (Vec<usize>, Vec<usize>, Vec<f64>) = Default::default();

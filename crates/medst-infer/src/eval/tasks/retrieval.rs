@@ -1,7 +1,8 @@
 //! Retrieval: the report of an image, the image of a report, images of a finding, other images of the same subject.
 //!
-//! Scores are compared as they are computed, a block at a time: the matrix of all scores is never held. A candidate whose score
-//! is not lower than the right one's by more than a rounding error is ahead of it, so a model that says the same of everything finds nothing.
+//! Scores are compared while they are computed, a block at a time: the matrix of all scores is
+//! never held in memory. A candidate ranks ahead of the right one unless its score is lower by more
+//! than a rounding error, so a model that gives the same vector for every input finds nothing.
 
 use std::collections::BTreeMap;
 
@@ -160,7 +161,8 @@ impl Retrieval<'_> {
             if there > 0 {
                 for k in [5, 10, 50].into_iter().filter(|&k| k <= positive.len()) {
                     let name = format!("precision@{k}");
-                    // The first places of a drawn sample: rows count as often as they are drawn.
+                    // The first places in a bootstrap sample: a row counts as many times as it was
+                    // drawn.
                     let figure =
                         meter.figure((&group, &name, Unit::Share), positive.len(), "too few images", |weights| {
                             ranking.precision_at(k, weights)
@@ -250,7 +252,7 @@ fn sizes(groups: &[u32]) -> Vec<usize> {
 /// For rows of `a` the rank of their best right row of `b`, and for rows of `b` that of their best right row of `a`; ranks count from 1.
 ///
 /// * `a`, `b`: `[n, D]` unit vectors; rows of one group are right for each other. With `others_only` (`a` and `b` are the same
-///   rows) a row is no answer to itself, and rows alone in their group have no rank.
+///   rows) a row does not answer itself, and a row that is alone in its group has no rank.
 ///
 /// Wrong rows with the score of the best right one are ahead of it. Time `n²·D`, memory `n·D`.
 pub fn best_ranks(a: &Vectors, b: &Vectors, groups: &[u32], others_only: bool) -> (Vec<Option<f64>>, Vec<Option<f64>>) {

@@ -1,10 +1,13 @@
-//! Order of sequences: do embeddings of a subject's studies tell when each was?
+//! Order of sequences: whether embeddings of a subject's studies reveal the order in which they
+//! were made.
 //!
-//! Across images and reports, with the temporal losses' distances and temperature (paper, section 3.4): forward mapping is
-//! right where the nearest report of the sequence is the own one; the time error is how far, in steps, the time that the
-//! attention over the other side expects is from the own. As a control the same is done with the other side in a shuffled
-//! order, and each sequence's forward mapping loss is compared with that of the shuffled one. (The cycle back of the
-//! reverse mapping does not change when the other side is shuffled, so it cannot be the test.)
+//! Across images and reports, with the temporal losses' distances and temperature (paper, section
+//! 3.4): forward mapping is right where the nearest report of the sequence is that of the same
+//! study; the time error is how far, in steps, the time that the attention over the other side
+//! expects is from the true time. As a control the same is done with the other side in a shuffled
+//! order, and each sequence's forward mapping loss is compared with that of the shuffled one. (The
+//! cycle back of the reverse mapping does not change when the other side is shuffled, so it cannot
+//! be the test.)
 //!
 //! Within images and within reports: is the nearest other study of the sequence a neighbour in time, and how many steps is
 //! it away.
@@ -206,7 +209,7 @@ impl Mapped {
             let logits: Vec<f64> = target.iter().map(|other| (2.0 * dot(own, other) - 2.0) / TEMPERATURE).collect();
             let attention = softmax(&logits);
             loss -= attention[step].max(f64::MIN_POSITIVE).ln();
-            // A tie is no answer.
+            // A tie counts as wrong.
             let ahead =
                 logits.iter().enumerate().filter(|&(other, &logit)| other != step && logit >= logits[step]).count();
             right += f64::from(u8::from(ahead == 0));

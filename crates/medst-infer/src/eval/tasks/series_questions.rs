@@ -1,8 +1,10 @@
-//! Questions about series of images with a few choices (MI-CXR), answered by the embeddings of the series: no language model reads the
-//! question. What it asks and what its choices are is told from its words ([`Asked`], [`Choice`]); each choice then gets a score, and the
+//! Questions about series of images with a few choices (MI-CXR), answered by the embeddings of the
+//! series: no language model reads the question. What it asks and what its choices are is
+//! recognised from its words ([`Asked`], [`Choice`]); each choice then gets a score, and the
 //! highest one is the answer.
 //!
-//! With `s_v` the presence of the finding at visit `v` (cosine to sentences that state it less that to sentences that deny it):
+//! With `s_v` the presence of the finding at visit `v` (cosine to sentences that state it minus
+//! cosine to sentences that deny it):
 //!
 //! | choices | question | score |
 //! |---|---|---|
@@ -34,7 +36,7 @@ pub struct SeriesQuestions<'a> {
     pub by: &'a [Subgroups],
 }
 
-/// What a question wants to know.
+/// What a question asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
     Appears,
@@ -44,7 +46,7 @@ pub enum Asked {
     Worsens,
     Improves,
     Stable,
-    /// Its words do not tell.
+    /// Not recognised from its words.
     Unknown,
 }
 
@@ -155,7 +157,7 @@ impl Choice {
 }
 
 impl Question {
-    /// Tells from the words what is asked.
+    /// Recognises from the words what is asked.
     ///
     /// * `rows`: of the corpus, in the order of the visits; `kinds`: those that the source puts it in, of which the last is read with the
     ///   question's words.

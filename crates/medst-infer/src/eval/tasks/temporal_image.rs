@@ -41,7 +41,7 @@ struct Decided<'a> {
     forward: Vec<Decision>,
     /// Of the pair with its images exchanged.
     backward: Vec<Decision>,
-    /// Of the current image beside itself.
+    /// Of the current image paired with itself.
     alone: Vec<Decision>,
     /// Of each course against the others; sorted once for all replicates.
     rankings: [Ranking; Course::COUNT],
@@ -191,7 +191,8 @@ impl TemporalImage<'_> {
     }
 }
 
-/// `[m, 2D]`: current beside previous as the reference has them, or exchanged.
+/// `[m, 2D]`: the current image's vector followed by the previous one's, as in the reference, or
+/// exchanged.
 fn beside(pairs: &ImagePairs, rows: &[usize], exchanged: bool) -> Vectors {
     let (previous, current) = (pairs.previous.select(rows), pairs.current.select(rows));
     let (first, second) = if exchanged { (&previous, &current) } else { (&current, &previous) };
@@ -243,7 +244,7 @@ impl Decided<'_> {
         self.share(of_pairs, |row| self.backward[row].class == reversed(self.forward[row].class))
     }
 
-    /// How often an image beside itself is called stable.
+    /// How often an image paired with itself is called stable.
     fn unchanged(&self, of_pairs: &[f64]) -> Option<f64> {
         self.share(of_pairs, |row| self.alone[row].class == Course::Stable.class())
     }

@@ -30,11 +30,11 @@ pub struct TemporalTransfer<'a> {
 /// Pairs of several sources.
 #[derive(Clone, Debug)]
 pub struct TransferData {
-    /// Without findings of its own.
+    /// Its own `findings` are empty.
     pub pairs: ImagePairs,
     /// The source of each pair.
     pub sources: Vec<String>,
-    /// By finding, the class of each pair; `None` where it is not told.
+    /// By finding, the class of each pair; `None` where it is unknown.
     pub findings: Vec<(String, Vec<Option<usize>>)>,
 }
 
@@ -103,7 +103,7 @@ impl TemporalTransfer<'_> {
                 result.figures.extend(figures("mean", readout, &said, &meter));
             }
         }
-        // By pair of sources, as they are read; the mean after them.
+        // In alphabetical order of the pairs of sources; the mean comes last.
         result.figures.sort_by_key(|figure| (figure.group == "mean", figure.group.clone()));
         Ok(result)
     }

@@ -1,4 +1,5 @@
-//! Zero-shot classification: is a finding there, by the similarity of an image to sentences that say so and that deny it?
+//! Zero-shot classification: whether a finding is present, judged by the similarity of an image to
+//! sentences that affirm it and to sentences that deny it.
 //!
 //! * Strict: AUROC and average precision of the difference of the two similarities, accuracy and F1 where the larger one decides, calibration.
 //! * Reference: the figures of the decision alone; its "AUROC" is the area under the curve of a yes or no.
@@ -105,7 +106,7 @@ impl ZeroShot<'_> {
                 result.figures.push(Figure { chance, ..figure });
             }
         }
-        // By finding, as they are read.
+        // In the order of the findings.
         let order = |figure: &Figure| findings.iter().position(|finding| finding.name == figure.group);
         result.figures.sort_by_key(|figure| order(figure).unwrap_or(findings.len()));
         let curves: Vec<Curve> = all.iter().filter_map(Scored::curve).collect();

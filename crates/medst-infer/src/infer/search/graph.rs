@@ -1,7 +1,9 @@
 //! Approximate search by a navigable small world graph (Malkov and Yashunin, 2018).
 //!
-//! `hnsw_rs`: pure Rust, MIT or Apache-2.0, maintained. (USearch is C++ with a kernel library of its own; instant-distance had no release since 2023
-//! and cannot be asked for a width of search.) Vectors have unit length, so Euclidean order is that of the cosine.
+//! `hnsw_rs`: pure Rust, MIT or Apache-2.0, maintained. (USearch is C++ and brings a separate
+//! kernel library; instant-distance has had no release since 2023 and does not allow the width of a
+//! search to be set.) Vectors have unit length, so the order by Euclidean distance is the order by
+//! cosine.
 
 use std::path::Path;
 
@@ -61,7 +63,8 @@ pub fn build(images: &Vectors, places: &[Option<usize>], folder: &Path, progress
     let study_of: Vec<usize> = rows.iter().map(|row| row.1).collect();
     let (mut found, mut asked) = (0, 0);
     for (query, study) in rows.iter().step_by(step) {
-        // Rows of `images` come in the order of the studies. That an image finds itself is no merit.
+        // Rows of `images` are in the order of the studies. That an image finds itself is not
+        // counted.
         let exact = nearest(images, &all, query, 11).into_iter().map(|(row, _)| study_of[row]);
         let exact: Vec<usize> = exact.filter(|found| found != study).take(10).collect();
         let own = graph.nearest(query, 11);

@@ -1,8 +1,9 @@
 //! An index on disk: vectors of studies, and what filters ask of them.
 //!
-//! A folder: `index.json` (format, model, counts, sizes of the files), `studies.jsonl` (a line a study), `images.npy` and
-//! `reports.npy` (rows of NaN where there is none), and for large ones the two files of a [`super::graph`]. It is written beside its
-//! target and renamed, with checksums of all its files.
+//! A folder: `index.json` (format, model, counts, sizes of the files), `studies.jsonl` (one line
+//! per study), `images.npy` and `reports.npy` (rows of NaN where a study has none), and for large
+//! indexes the two files of a [`super::graph`]. The folder is written next to its target and then
+//! renamed, with checksums of all its files.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -185,7 +186,7 @@ pub fn build(
         format: FORMAT.into(),
         version: 1,
         model: engine.checksum().to_string(),
-        // The name of a built-in model is no path.
+        // The name of a built-in model is not a path.
         model_path: match builtin::named(engine.path()) {
             Some(_) => engine.path().to_path_buf(),
             None => std::path::absolute(engine.path()).unwrap_or_else(|_| engine.path().to_path_buf()),
@@ -279,7 +280,8 @@ impl Index {
             return Err(fail(format!("the vector of {} is not finite", studies[row].study)));
         }
         let graph = manifest.graph_recall.map(|_| Graph::open(path, studies.len())).transpose().map_err(fail)?;
-        // Looked at for every question; the vectors themselves lie far apart in memory.
+        // Needed for every question; in the matrices, the first values of the vectors are far apart
+        // in memory.
         let [has_image, has_report] = [&images, &reports]
             .map(|vectors| vectors.rows().map(|own| own.first().is_some_and(|x| x.is_finite())).collect());
         Ok(Index { manifest, studies, images, reports, graph, has_image, has_report })

@@ -56,7 +56,7 @@ pub struct Query {
     pub filter: Filter,
     /// Search exactly also where there is a graph.
     pub exact: bool,
-    /// A study that is no answer, such as the one that was asked with.
+    /// A study to leave out of the answers, such as the one that the question came from.
     pub not: Option<usize>,
 }
 
@@ -87,7 +87,7 @@ impl Filter {
     /// Reads a day: a number of days, or a date.
     ///
     /// # Errors
-    /// Says what is expected.
+    /// Text that is neither; the message states what is expected.
     pub fn day(text: &str) -> Result<f64, String> {
         let day = values::date(text).or_else(|| values::day(text));
         day.map(|day| day.0)
@@ -117,7 +117,7 @@ impl Filter {
         *self == Filter::default()
     }
 
-    /// Whether a study may answer. What is not told does not pass.
+    /// Whether a study may answer. An unknown value does not pass a filter.
     pub fn passes(&self, study: &StudyRecord) -> bool {
         let of = |subjects: &[String]| study.subject.as_ref().is_some_and(|own| subjects.contains(own));
         let day = study.acquired.map(|day| day.0);

@@ -69,7 +69,7 @@ const REFERENCE_SEED: u32 = 42;
 pub enum ProbeTruth {
     /// One of several classes.
     Classes { names: Vec<String>, of: Vec<usize> },
-    /// Each of several findings, there or not; `None` where that is not told.
+    /// Each of several findings, present or absent; `None` where that is unknown.
     Findings { names: Vec<String>, of: Vec<Vec<Option<bool>>> },
 }
 

@@ -26,7 +26,7 @@ pub(super) fn probes(data: &ProbeData, training: &[usize], test: &[usize]) -> [(
     ]
 }
 
-/// For each output, the training places that tell it, with 1 where they show it.
+/// For each training row, whether it shows an output (1 or 0); `None` where that is unknown.
 fn told(data: &ProbeData, training: &[usize], output: usize) -> Vec<Option<f64>> {
     let share = |there: bool| f64::from(u8::from(there));
     let label = |&row: &usize| match &data.truth {
@@ -59,7 +59,7 @@ fn view(vectors: &Vectors) -> ArrayView2<'_, f32> {
     ArrayView2::from_shape((vectors.len(), vectors.width()), vectors.values()).expect("rows of one width")
 }
 
-/// The weighted share of the most similar told rows that show it.
+/// The weighted share of rows that show it among the most similar rows for which that is known.
 fn vote(cosines: &[f32], told: &[Option<f64>]) -> f64 {
     let mut near: Vec<(f32, f64)> =
         cosines.iter().zip(told).filter_map(|(&cosine, label)| Some((cosine, (*label)?))).collect();
@@ -133,7 +133,8 @@ mod tests {
 
     #[test]
     fn findings_are_judged_by_the_rows_that_tell_them() {
-        // The first finding is told by rows 0 (shown) and 2 (not); row 1, the nearest of all, does not tell it.
+        // The first finding is known for rows 0 (shown) and 2 (not shown); for row 1, the nearest
+        // of all, it is unknown.
         let told = vec![vec![Some(true)], vec![None], vec![Some(false)], vec![None], vec![None], vec![None]];
         let data = ProbeData { truth: ProbeTruth::Findings { names: vec!["x".into()], of: told }, ..data() };
         for (name, found) in probes(&data, &[0, 1, 2, 3], &[1, 5]) {
