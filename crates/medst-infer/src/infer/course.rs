@@ -148,13 +148,8 @@ impl CourseCalibration {
 /// Changes of findings between the labelled pairs of a corpus.
 pub(super) struct Pairs {
     pub source: String,
-<<<<<<< HEAD
     /// By finding, of the pairs whose labels state the finding's course.
     pub findings: Vec<(String, Vec<LabelledChange>)>,
-=======
-    /// By finding: change, course and subject of each pair for which the finding's course is known.
-    pub findings: Vec<(String, Vec<(f64, Course, String)>)>,
->>>>>>> w3
 }
 
 /// How far a finding moved between two studies, its labelled course, and the subject.
