@@ -35,7 +35,7 @@ if [ -n "${LIBTORCH:-}" ] && [ "$(readlink -f "$LIBTORCH")" != "$(readlink -f .l
   link "$(readlink -f "$LIBTORCH")"
   exit 0
 fi
-# Done before. `.venv/whole` tells a finished installation from an interrupted one, and which build it is: CUDA=1 is not
+# Already installed. `.venv/whole` exists only after a complete installation and names the build: CUDA=1 is not
 # satisfied by the build for a CPU.
 if [ "$(version_of .libtorch)" = "$version" ]; then
   case "$(readlink .libtorch)" in

@@ -20,7 +20,7 @@ if [ $# -eq 0 ]; then
   "$medst" --quiet prepare ms-cxr-t "$folder/cohort/ms-cxr-t" --images "$folder/cohort/mimic-cxr-jpg" --image-size 64 \
     --out "$corpus" > /dev/null
 fi
-# Files are named relative to the metadata, so these go beside them, into a folder of links.
+# The metadata name files relative to their own folder, so they are written to a folder of links to those files.
 mkdir "$folder/linked"
 ln -s "$(realpath "$corpus")"/* "$folder/linked"
 "$medst" card "$corpus" --format croissant --out "$folder/linked/croissant.json"

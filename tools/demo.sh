@@ -27,7 +27,7 @@ say "2/6 preparing the corpus"
 "$medst" prepare table "$demo/cohort/studies.csv" --out "$demo/corpus" --image-size "$side"
 say "3/6 pre-training briefly on these patients"
 "$medst" pretrain "$config" --set data.corpus="$demo/corpus" --set train.output="$demo/run" --set train.log_every=20 "${first[@]}"
-# Something to compare with: random weights, which one step of no length leaves as they are.
+# A baseline: random weights, which one step with a negligible learning rate leaves practically unchanged.
 "$medst" -q pretrain "$config" --set data.corpus="$demo/corpus" --set train.output="$demo/untrained" "${untrained[@]}" >/dev/null
 say "4/6 drawing 300 other patients in the layouts of the benchmarks, and preparing them"
 "$medst" phantom "$demo/benchmarks" --subjects 300 --seed 4000002 --size 160 --layout table,mimic-cxr-jpg,ms-cxr-t

@@ -2,8 +2,8 @@
 
     dicom_peer.py READ_GREYS TABLE [DIRECTORY …]
 
-TABLE gets one row per file: `same` (within one grey level), or `refused` or `differs` with the reason. One without a reason ends
-with status 1. `tools/dicom_peer.sh` runs this.
+TABLE gets one row per file: `same` (within one grey level), or `refused` or `differs` with the reason. A file without a
+reason makes the exit status 1. `tools/dicom_peer.sh` runs this.
 """
 
 import csv

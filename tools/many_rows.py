@@ -3,8 +3,8 @@
 
     tools/many_rows.py [OUT] [--rows N] [--only SOURCE …]     MEDST: the program, by default target/release/medst
 
-The tables are written in the layouts of the sources; there are no pictures, which the check reports as missing. A second run with a
-tenth of the rows tells how memory grows.
+The tables are written in the layouts of the sources, without pictures, which the check reports as missing. A second run with a
+tenth of the rows shows how memory grows.
 """
 
 from __future__ import annotations

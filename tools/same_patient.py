@@ -3,9 +3,9 @@
 
     tools/same_patient.py TRAINED.npy … [--against UNTRAINED.npy …] [--k 1]
 
-Each NPY is what `medst embed --out FILE.npy` writes, FILE.csv beside it says which study a row is; all are of the same studies, one a seed. A
-query's figure is its mean over the seeds. Intervals are 95 % percentiles of a bootstrap over patients, so they are of these patients and not of
-seeds; the difference is of the same patients. Studies that are as near as the right one are ahead of it. The standard library alone.
+Each NPY is the output of `medst embed --out FILE.npy`; FILE.csv next to it names the study of each row. All have the same studies, one file per seed. A
+query's figure is its mean over the seeds. Intervals are 95 % percentiles of a bootstrap over patients, so they cover the choice of patients and not
+that of seeds; the difference is between the same patients. Studies that are as near as the right one count as nearer. Needs the standard library only.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def vectors(path):
 
 
 def studies(path):
-    """The rows of the list beside an NPY file."""
+    """The rows of the list next to an NPY file."""
     with open(Path(path).with_suffix(".csv"), newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Measures what docs/scale.md compares its model with, into docs/scale/measured.json: steps of one process, of several programs beside each
-# other, and of 1, 2 and 4 processes, each with one thread; sums of tensors among processes; the loss over all pairs.
+# Measures what docs/scale.md compares its model with, into docs/scale/measured.json: steps of one process, of several programs at the
+# same time, and of 1, 2 and 4 processes, each with one thread; sums of tensors among processes; the loss over all pairs.
 # Needs the programs that `make scale-measure` builds, Open MPI, and a machine with nothing else to do; takes some minutes.
 # MODELS="small middle full" are the sizes; PART=collectives|pairs|small|middle|full measures one part, into WORK.
 set -euo pipefail
@@ -44,7 +44,7 @@ pretrain() {
     --set train.patience=0 --set data.loader_threads=1 >/dev/null
 }
 
-# step MODEL PROCESSES COPIES SEQUENCES STEPS: one run, or so many beside each other.
+# step MODEL PROCESSES COPIES SEQUENCES STEPS: COPIES runs at the same time.
 step() {
   for copy in $(seq "$3"); do pretrain "$1" "$2" "$copy" "$4" "$5" & done
   wait
@@ -76,7 +76,7 @@ model() {
     done
     return
   fi
-  # Of a batch; the shares of 2 and 4 processes are what programs beside each other compute.
+  # Sequences of a batch; concurrent programs compute the shares of 2 and 4 processes.
   local whole=16
   [ "$1" = small ] || whole=8
   for run in "1 1 1" "1 1 2" "1 1 4" "1 2 2" "1 4 4" "2 1 1" "4 1 1"; do

@@ -12,7 +12,7 @@ for seed in $fitted $checked; do
   [ -e "$out/$seed-questions/corpus.json" ] && continue
   rm -rf "$out/$seed" "$out/$seed"-*
   "$medst" -q phantom "$out/$seed" --subjects "$subjects" --seed $seed --size 160 --layout table,mimic-cxr-jpg,ms-cxr-t,mi-cxr > /dev/null
-  # The table tells which findings there are; truth.csv beside it, how severe they are.
+  # The table has the findings; truth.csv next to it has their severities.
   python3 - "$out/$seed" <<'PYTHON'
 import csv
 import sys

@@ -42,7 +42,7 @@ BUILTIN = "phantom"
 # The list of checksums in every folder.
 SUMS = "SHA256SUMS"
 problems = []
-# Threads that wait for each other would make the small model slow beside other work.
+# Threads that wait for each other would make the small model slow while other programs run.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
@@ -149,7 +149,7 @@ def kills(arguments, chance):
     for name, (whole, out, command, names) in stages.items():
         own = folder
         if name == "pretrain":
-            # A run's configuration names its output, so both have the same name, in a folder of its own.
+            # A run's configuration names its output, so both outputs have the same name, in separate folders.
             own, out = folder / "killed", "run"
             own.mkdir()
             (own / "corpus").symlink_to(folder / "corpus")
@@ -239,7 +239,7 @@ def killed_services(folder, each, counts, chance):
 def flips(arguments, chance):
     """One bit of every file of a corpus, a checkpoint or an index is flipped; `medst verify` must name each of them.
 
-    The list of checksums is flipped in rounds of its own, since it may hide which of the others are wrong.
+    The list of checksums is flipped in separate rounds, since a wrong list may hide which of the others are wrong.
     """
     folder = prepared()
     targets = [folder / "corpus", (folder / "run/last").resolve(), folder / "index"]
@@ -262,7 +262,7 @@ def flips(arguments, chance):
         try:
             named = {Path(fault["path"]).name for fault in json.loads(done.stdout)["faults"]}
         except ValueError:
-            # Nothing can be read, which is noticed for one file; it says nothing of others.
+            # Nothing can be read: with one flipped file that is a detection; with several it does not show which.
             named = {file.name for file in flipped} if len(flipped) == 1 else set()
         for file, place, bit in places:
             by_file[file.name] = by_file.get(file.name, 0) + 1

@@ -1,8 +1,8 @@
-"""Fine-tuning in plain PyTorch, beside `medst finetune`: the same data, weights, schedule and steps.
+"""Fine-tuning in plain PyTorch, compared with `medst finetune`: the same data, weights, schedule and steps.
 
     finetune.py MEDST MODEL CORPUS [--epochs 5] [--seeds 3] [--labels edema,pneumonia]
 
-MODEL is a folder with config.json and model.safetensors, CORPUS a corpus whose labels are findings. Needs pyarrow beside requirements.txt.
+MODEL is a folder with config.json and model.safetensors, CORPUS a corpus whose labels are findings. Needs pyarrow in addition to requirements.txt.
 
 1. Losses: both train on all training studies of CORPUS in one batch, without crops where the corpus has the model's size. Order and crops then
    decide nothing, and the losses of all steps must agree; the largest difference is printed.

@@ -33,7 +33,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Shared attention, then one expert a view."""
+    """Shared attention, then one expert per view."""
 
     def __init__(self, dim, heads, hidden):
         super().__init__()

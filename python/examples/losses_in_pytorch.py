@@ -1,4 +1,4 @@
-"""The Med-ST losses in a plain PyTorch loop, with encoders that medst knows nothing of.
+"""The Med-ST losses in a plain PyTorch loop, with encoders that are not part of medst.
 
     python python/examples/losses_in_pytorch.py --corpus try/corpus
 

@@ -107,7 +107,7 @@ impl Array {
         Array { owner, address, shape, strides, element: element(kind).expect("a kind that crosses"), device }
     }
 
-    /// A tensor that nobody else changes.
+    /// A tensor that no other code modifies.
     pub fn of_tensor(tensor: Tensor) -> PyResult<Array> {
         let element = element(tensor.kind())?;
         let device = match tensor.device() {
@@ -115,7 +115,7 @@ impl Array {
             _ => DlDevice { kind: CPU, id: 0 },
         };
         let (address, shape, strides) = (tensor.data_ptr() as usize, tensor.size(), tensor.stride());
-        // A tensor may be sent to other threads but not be used by two; behind the lock nobody uses it at all.
+        // A tensor may be sent to another thread but not used by two at once; the mutex is never locked, it only keeps the tensor alive.
         Ok(Array { owner: Arc::new(Mutex::new(tensor)), address, shape, strides, element, device })
     }
 }
@@ -153,8 +153,8 @@ impl Array {
         handed.managed.tensor.shape = handed.shape.as_mut_ptr();
         handed.managed.tensor.strides = handed.strides.as_mut_ptr();
         let pointer = NonNull::from(Box::leak(handed)).cast();
-        // SAFETY: the pointer is that of a `DlManaged` (the first field), as the name of the capsule says; whoever consumes the capsule
-        // renames it and calls the deleter, else `drop_capsule` does.
+        // SAFETY: the pointer is that of a `DlManaged` (the first field), as the name of the capsule states; a consumer of the capsule
+        // renames it and calls the deleter, otherwise `drop_capsule` does.
         unsafe { PyCapsule::new_with_pointer_and_destructor(py, pointer, NAME, Some(drop_capsule)) }
     }
 
@@ -176,7 +176,7 @@ unsafe extern "C" fn delete(managed: *mut DlManaged) {
 }
 
 unsafe extern "C" fn drop_capsule(capsule: *mut ffi::PyObject) {
-    // SAFETY: called by Python with a capsule of ours; one that still has its first name was consumed by nobody.
+    // SAFETY: Python calls this with a capsule that this module made; a capsule that still has its first name was not consumed.
     unsafe {
         if ffi::PyCapsule_IsValid(capsule, NAME.as_ptr()) == 1 {
             delete(ffi::PyCapsule_GetPointer(capsule, NAME.as_ptr()).cast());
@@ -216,7 +216,7 @@ impl Lent {
             _ => return Err(PyTypeError::new_err("only tensors on the CPU and on CUDA devices are supported")),
         };
         let data = tensor.data.cast::<u8>().wrapping_add(tensor.byte_offset as usize);
-        // SAFETY: the memory is what the capsule describes, and lives as long as the capsule, which is kept beside the tensor.
+        // SAFETY: the memory is what the capsule describes, and lives as long as the capsule, which is kept together with the tensor.
         let tensor = unsafe { Tensor::from_blob(data, &shape, &strides, kind, device) };
         Ok(Lent { tensor, _capsule: capsule.clone().unbind() })
     }

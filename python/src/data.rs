@@ -59,7 +59,7 @@ impl Corpus {
         Ok(studies.filter(|(_, own)| split.is_none_or(|split| own.split == split)).map(|(row, _)| row).collect())
     }
 
-    /// What is known of a study beside its pictures; of those, their numbers.
+    /// All that is known about a study except its pictures, which are given by their numbers.
     fn study<'py>(&self, py: Python<'py>, row: usize) -> PyResult<Bound<'py, PyDict>> {
         let study = self.corpus.studies().get(row).ok_or_else(|| PyIndexError::new_err("no such study"))?;
         let told = PyDict::new(py);

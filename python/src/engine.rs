@@ -68,7 +68,7 @@ impl Rows {
 type Told = (String, Vec<String>, Vec<String>);
 /// Of a view: its name and its heat map `[S, S]`.
 type Heat = (String, Array);
-/// A phrase: what is told of it as JSON; heat maps; cosines and attention, `[W, K]`, `[W, K]`, `[K, W]`.
+/// A phrase: its description as JSON; heat maps; cosines and attention, `[W, K]`, `[W, K]`, `[K, W]`.
 type Phrase = (String, Vec<Heat>, [Array; 3]);
 
 impl Engine {

@@ -34,9 +34,9 @@ fn model_names() -> Vec<&'static str> {
     medst::model::builtin::MODELS.map(|model| model.name).to_vec()
 }
 
-/// A warning of the library as one of Python's.
+/// Passes a warning of the library to Python's `warnings`.
 fn warn(line: &str) {
-    // Where warnings are errors there is no one to raise this one to.
+    // Where Python turns warnings into errors, no caller could receive the exception, so it is dropped.
     let _ = Python::attach(|py| py.import("warnings")?.call_method1("warn", (line,)).map(drop));
 }
 

@@ -20,7 +20,7 @@ type Given<'py> = (Bound<'py, PyCapsule>, bool);
 /// The loss, and for each input its gradient where it was asked for and there is one.
 type Differentiated = (Array, Vec<Option<Array>>);
 
-/// What of the batch a loss needs to know beside embeddings.
+/// What a loss needs to know about the batch besides embeddings.
 #[derive(Default, FromPyObject)]
 #[pyo3(from_item_all)]
 pub struct Known {

@@ -52,7 +52,7 @@ impl FromPyObject<'_, '_> for Picture {
     }
 }
 
-/// An error of a picture that is told by a name.
+/// An error about a picture that is identified by a name.
 fn named(name: &str, message: String) -> Error {
     medst_data::Error::Image { path: name.into(), message }.into()
 }

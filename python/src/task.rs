@@ -1,4 +1,4 @@
-//! Long work: on a thread of its own without the interpreter's lock, while the thread that asked looks after Ctrl-C and shows progress.
+//! Long work runs on a separate thread without the interpreter's lock, while the calling thread checks for Ctrl-C and shows progress.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -11,10 +11,10 @@ use pyo3::prelude::*;
 
 use crate::errors;
 
-/// Between two looks at signals and progress.
+/// The interval between two checks of signals and progress.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// How the work stands; written by it, read by the thread that waits.
+/// Progress of the work; written by it, read by the waiting thread.
 #[derive(Default)]
 pub struct Watched {
     phase: Mutex<(String, Option<u64>)>,

@@ -1,4 +1,4 @@
-"""The same picture, in whatever form, gives the same embedding; what is no picture is refused by name."""
+"""The same picture gives the same embedding in every form; input that is not a picture is refused by name."""
 
 from __future__ import annotations
 

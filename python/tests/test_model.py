@@ -135,7 +135,7 @@ def test_the_current_and_the_previous_image_are_compared_in_one_call(model, corp
     assert [own.finding for own in changes] == ["edema", "pneumonia"] and changes[0].courses is None
     step = model.compare(studies[:2], ["edema", "pneumonia"]).steps[0]
     assert [own.towards_worse for own in changes] == pytest.approx([own.towards_worse for own in step.findings], abs=1e-6)
-    # Images without a day are taken as they are named.
+    # Images without a day are taken in the order of the arguments.
     forwards = model.change(studies[1].frontal, studies[0].frontal, ["edema"])[0].towards_worse
     backwards = model.change(studies[0].frontal, studies[1].frontal, ["edema"])[0].towards_worse
     assert forwards == pytest.approx(-backwards, abs=1e-6)

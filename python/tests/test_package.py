@@ -108,7 +108,7 @@ def test_a_bar_is_drawn_and_cleared(radiographs, model, capsys):
 
 
 def test_other_threads_run_while_it_computes(tmp_path):
-    """A call that held the lock would let nobody count."""
+    """If the call held the lock, no other thread could count."""
     counted, done = 0, threading.Event()
 
     def count() -> None:
