@@ -34,7 +34,7 @@ LENGTH = 4
 
 
 def said(report):
-    """What the findings section says of each finding: None where it is absent, otherwise the class of its size, or "some"."""
+    """The findings section's statement about each finding: None if it is absent, otherwise the class of its size, or "some"."""
     section = report.split("FINDINGS:")[1].split("IMPRESSION:")[0].lower()
     found = {}
     for sentence in re.split(r"\.\s", section):
@@ -47,7 +47,7 @@ def said(report):
 
 
 def agreement(severities, report):
-    """How well severities fit what a report says; contradictions count most."""
+    """How well severities fit a report; contradictions count most."""
     score = 0
     for finding, severity in severities.items():
         there = severity >= PRESENT

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Same-patient retrieval of embeddings: is the study nearest to a study another one of the same patient?
+"""Same-patient retrieval of embeddings: is the nearest other study of a study one of the same patient?
 
     tools/same_patient.py TRAINED.npy … [--against UNTRAINED.npy …] [--k 1]
 
@@ -42,7 +42,7 @@ def cosine(a, b):
 
 
 def hits(embeddings, subjects, k):
-    """For each study whether one of the `k` nearest others is of its patient; None where the patient has no other."""
+    """For each study, whether one of the `k` nearest others is of the same patient; None if the patient has no other."""
     found = []
     for row, own in enumerate(embeddings):
         scores = [cosine(own, other) for other in embeddings]
@@ -56,7 +56,7 @@ def hits(embeddings, subjects, k):
 
 
 def guess(subjects, k):
-    """What guessing would reach, over the same queries."""
+    """The figure that guessing would reach, over the same queries."""
     each = []
     for row, subject in enumerate(subjects):
         right = subjects.count(subject) - 1

@@ -52,7 +52,7 @@ class Data:
 
 
 class Tuned(torch.nn.Module):
-    """The image encoder by the names of its file, and a linear head that begins at zero."""
+    """The image encoder by the names of its file, and a linear head initialised with zeros."""
 
     def __init__(self, folder, outputs):
         super().__init__()
@@ -134,7 +134,7 @@ class Tuned(torch.nn.Module):
 
 
 def auroc(scores, truth):
-    """The mean over labels, ties counted half."""
+    """The mean AUROC over labels; ties count half."""
     figures = []
     for score, there in zip(scores.T, truth.T):
         positive, negative = score[there == 1], np.sort(score[there == 0])

@@ -91,7 +91,7 @@ def check_best():
 
 
 def cosine(device):
-    """Of the gradients under autocast to bfloat16 and in float32: what PyTorch's own mixed precision gives on this batch."""
+    """Cosine of the gradients under autocast to bfloat16 with those in float32: the figure of PyTorch's own mixed precision on this batch."""
     torch.manual_seed(0)
     model = BestMedST(FULL | {"dropout": 0.0}).train()
     for parameter in model.parameters():

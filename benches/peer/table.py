@@ -1,4 +1,4 @@
-"""Makes the table of `make bench` from what the programs printed.
+"""Makes the table of `make bench` from the output of the programs.
 
 table.py WORK OUT [EARLIER]: reads WORK/{ours,peer,best}.jsonl and WORK/loader.json, writes OUT, prints the table.
 """

@@ -1,8 +1,8 @@
-//! The native half of the Python package `medst`. People read `medst/*.py`; this is what those files call.
+//! The native half of the Python package `medst`, called by `medst/*.py`, which have the user documentation.
 //!
 //! | file | what |
 //! |---|---|
-//! | `array` | numbers across the border, uncopied |
+//! | `array` | numbers passed to and from Python without copying |
 //! | `task` | long work: without the interpreter's lock, with Ctrl-C and progress |
 //! | `errors` | errors to exceptions |
 //! | `pictures`, `engine` | a model in use |

@@ -39,12 +39,12 @@ impl Progress for Watched {
 
 impl Watched {
     /// # Errors
-    /// [`medst::Error::Stopped`] once a stop was asked for.
+    /// [`medst::Error::Stopped`] once a stop was requested.
     pub fn go_on(&self) -> Result<()> {
         if self.stop_requested() { Err(medst::Error::Stopped) } else { Ok(()) }
     }
 
-    /// Tells `show(what, done, total)`.
+    /// Calls `show(what, done, total)`.
     fn tell(&self, py: Python<'_>, show: Option<&Py<PyAny>>) -> PyResult<()> {
         let Some(show) = show else { return Ok(()) };
         let (what, total) = self.phase.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -56,7 +56,7 @@ impl Watched {
 }
 
 /// Does the work and waits for it. After Ctrl-C (or another exception of a signal handler or of `show`) the work is asked to stop, and
-/// once it has, the exception goes on its way.
+/// once it has stopped, the exception is raised.
 pub fn run<T: Send>(
     py: Python<'_>,
     show: Option<&Py<PyAny>>,
@@ -66,7 +66,7 @@ pub fn run<T: Send>(
     std::thread::scope(|scope| {
         let (sender, mut receiver) = mpsc::channel::<()>();
         let worker = scope.spawn(|| {
-            // Dropped at the end, whatever the end is: that is what the other side waits for.
+            // Dropped at the end, also after a panic: the other side waits for that.
             let _sender = sender;
             work(&watched)
         });
