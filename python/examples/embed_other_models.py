@@ -9,9 +9,9 @@ For a model with a text encoder (MedSigLIP) the texts that the tasks compare are
     python python/examples/embed_other_models.py medsiglip --corpus corpora/chexpert --out s.parquet --texts texts.txt --text-out t.parquet
     medst eval all --embeddings s.parquet --text-embeddings t.parquet --corpus corpora/chexpert
 
-Needs pyarrow and, by model, transformers (rad-dino, medsiglip), timm (ark) or hi-ml-multimodal (biovil-t). Weights come from where their
-authors publish them and under their terms; RAD-DINO and MedSigLIP by name, Ark+ from a file (`--weights`). `--random` makes the same
-architecture with random weights, without a download: a trial of the whole path, whose figures are those of guessing.
+Needs pyarrow and, by model, transformers (rad-dino, medsiglip), timm (ark) or hi-ml-multimodal (biovil-t). Weights come from their
+authors and under their terms: RAD-DINO and MedSigLIP by name, Ark+ from a file (`--weights`). `--random` makes the same
+architecture with random weights, without a download: a test of the whole workflow, with figures at the level of guessing.
 """
 
 from __future__ import annotations
