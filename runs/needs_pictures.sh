@@ -3,7 +3,7 @@
 # the pictures exchanged among studies of the same view and split. A loss that falls as far with other people's pictures as with the
 # right ones teaches an image encoder nothing about pictures.
 #
-#   runs/needs_pictures.sh OUT            about 20 minutes on two cores; what is there already is kept
+#   runs/needs_pictures.sh OUT            about 20 minutes on two cores; existing results are kept
 #   STEPS=250 PATCH=8 LOSSES="within across global temporal" runs/needs_pictures.sh OUT
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Trains the model that comes with the program, `--model phantom`, and evaluates it on patients that nothing was chosen on.
+# Trains the shipped model, `--model phantom`, and evaluates it on patients on which no choice was based.
 #
-#   runs/phantom_model.sh OUT [NAME]    about two hours of one core; what is there is kept, a run that was stopped goes on
+#   runs/phantom_model.sh OUT [NAME]    about two hours of one core; existing results are kept, a stopped run continues
 #
 # The result is OUT/phantom (weights in 16 bits, card, configuration, log, figures). With NAME it is also copied to models/NAME.
 # Seeds of cohorts below 1,000,000 are for training; evaluations use others.
@@ -49,7 +49,7 @@ if [ ! -e "$test/done" ]; then
   # The classifiers of change are trained within the benchmark, so that it has to be larger: more than 500 pairs for each finding.
   "$medst" -q phantom "$test/visits" --subjects 4000 --seed 3000002 --size 160 --layout mimic-cxr-jpg,ms-cxr-t
   "$medst" -q prepare ms-cxr-t "$test/visits/ms-cxr-t" --images "$test/visits/mimic-cxr-jpg" --out "$test/pairs" --image-size 72
-  # Retrieval is easier among fewer: as many studies as the test splits of the field have.
+  # Retrieval is easier among fewer studies: this has as many as common test splits.
   "$medst" -q phantom "$test/few-patients" --subjects 190 --seed 3000003 --size 160
   "$medst" -q prepare table "$test/few-patients/studies.csv" --out "$test/few" --image-size 72
   touch "$test/done"

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# What a small model learns from the small open collections of real radiographs, as far as their size allows to say. Two questions, several seeds:
+# Measures what a small model learns from the small open collections of real radiographs, as far as their size allows. Two questions, several seeds:
 #
-# * Can it learn its training set by heart? Image-to-report retrieval among the 45 subjects of `open-cxr` that it was trained on.
-# * Does it find other visits of a patient of another hospital? `hannover` (71 subjects, no reports), of which it has seen nothing, against
+# * Can it memorise its training set? Image-to-report retrieval among the 45 subjects of `open-cxr` that it was trained on.
+# * Does it find other visits of a patient of another hospital? `hannover` (71 subjects, no reports), which it has never seen, against
 #   chance and against the same model before training.
 #
 #   runs/real_data.sh                       SEEDS="1 2 3 4 5" STEPS=400
 #
-# Neither says anything about accuracy. The collections are expected in ../shared/data (or MEDST_SHARED_DIR/data).
+# Neither answers questions about accuracy. The collections are expected in ../shared/data (or MEDST_SHARED_DIR/data).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 medst=${MEDST:-target/release/medst}
@@ -20,7 +20,7 @@ for name in open-cxr hannover; do
 done
 mkdir -p "$out"
 
-# Nothing is held out of the first collection: what is held out is the second. (Both come with splits of their own.)
+# All of the first collection is used for training; the second is held out. (Both have their own splits.)
 python3 - "$data/open-cxr/studies.csv" "$out/all-train.csv" <<'PY'
 import csv, sys
 with open(sys.argv[1], newline="", encoding="utf-8") as source, open(sys.argv[2], "w", newline="") as target:
@@ -43,7 +43,7 @@ for seed in $seeds; do
         --set train.sequences_per_batch=32)
       case $run in
         trained) settings+=(--set "train.max_steps=$steps" --set train.validate_every=1000000) ;;
-        # One step that is too small to change a weight by more than a rounding error.
+        # One step, too small to change a weight by more than a rounding error.
         untrained) settings+=(--set train.max_steps=1 --set optimizer.lr=1e-12 --set optimizer.min_lr=0.0) ;;
       esac
       "$medst" -q pretrain configs/tiny.toml "${settings[@]}" > "$at.log"

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Makes `.libtorch` (at the root of the checkout) point at the libtorch that the engine's bindings need.
+# Links `.libtorch` (at the root of the checkout) to the libtorch that the bindings need.
 #
 #   LIBTORCH=DIR   use this libtorch (a folder with include/ and lib/) of the pinned version
-#   CUDA=1         install the build for NVIDIA GPUs; without it, it is chosen where a GPU is found
-#   CUDA=0         never
+#   CUDA=1         install the build for NVIDIA GPUs; by default it is installed if a GPU is found
+#   CUDA=0         never install it
 #
-# Otherwise: a torch of the pinned version that python3 has; else one is installed into a private environment `.venv` (for a CPU
-# 1.3 GB, of which nothing outside the checkout is touched).
+# Otherwise it uses python3's torch if that has the pinned version; else it installs one into a private environment `.venv` (1.3 GB
+# for a CPU; nothing outside the checkout is touched).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,7 +14,7 @@ version=$(cat tools/libtorch.version)
 
 fail() { echo "bootstrap: $*" >&2; exit 1; }
 
-# The version of the libtorch in a folder, without a suffix such as +cu130; nothing where it is none.
+# The version of the libtorch in a folder, without a suffix such as +cu130; nothing if the folder has none.
 version_of() {
   [ -e "$1/lib/libtorch_cpu.so" ] && [ -d "$1/include/torch" ] || return 0
   if [ -f "$1/version.py" ]; then
@@ -35,7 +35,7 @@ if [ -n "${LIBTORCH:-}" ] && [ "$(readlink -f "$LIBTORCH")" != "$(readlink -f .l
   link "$(readlink -f "$LIBTORCH")"
   exit 0
 fi
-# Done before. `.venv/whole` tells a finished installation from an interrupted one, and which build it is: CUDA=1 is not
+# Already installed. `.venv/whole` exists only after a complete installation and names the build: CUDA=1 is not
 # satisfied by the build for a CPU.
 if [ "$(version_of .libtorch)" = "$version" ]; then
   case "$(readlink .libtorch)" in
@@ -56,7 +56,7 @@ cuda=${CUDA:-}
 if [ -z "$cuda" ]; then
   if command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; then cuda=1; else cuda=0; fi
 fi
-# MiB that the installation needs at its peak: what is unpacked, and the wheels while they are.
+# MiB that the installation needs at its peak: the unpacked files, and the wheels during unpacking.
 if [ "$cuda" = 1 ]; then needed=10000; else needed=2500; fi
 free=$(df -Pm . | awk 'NR == 2 { print $4 }')
 [ "$free" -ge "$needed" ] || fail "$needed MiB of disk are needed here, $free are free; LIBTORCH=DIR uses a libtorch elsewhere"
@@ -65,7 +65,7 @@ rm -rf .venv
 if python3 -m venv .venv >/dev/null 2>&1; then
   pip=(.venv/bin/python -m pip install)
 else
-  # Debian's python3 has no venv unless python3-venv is installed; pip alone will do.
+  # Debian's python3 has no venv unless python3-venv is installed; pip alone is enough.
   rm -rf .venv
   mkdir .venv
   python3 -m pip --version >/dev/null 2>&1 || fail "pip is missing; on Debian: apt-get install python3-pip"
@@ -74,7 +74,7 @@ fi
 if [ "$cuda" = 1 ]; then
   packages=(--requirement tools/libtorch.txt)
 else
-  # Of all packages these three, the last two of which it loads without a GPU as well.
+  # Only these three packages are needed; libtorch loads the last two without a GPU as well.
   awk '/^[a-z]/ { wanted = /^(torch|nvidia-cuda-runtime|nvidia-cuda-cupti)==/ } wanted' tools/libtorch.txt >.venv/cpu.txt
   packages=(--no-deps --requirement .venv/cpu.txt)
 fi

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Has mlcroissant, the reference program of Croissant, judge the metadata of a corpus and read its studies and sequences by
+# Checks the metadata of a corpus with mlcroissant, Croissant's reference implementation, and reads its studies and sequences through
 # them. Installs it into .venv-croissant (PyPI, 300 MB). Without an argument it draws and prepares a small corpus.
 #   tools/croissant_check.sh [CORPUS]          MEDST: the program, by default target/release/medst
 set -euo pipefail
@@ -20,7 +20,7 @@ if [ $# -eq 0 ]; then
   "$medst" --quiet prepare ms-cxr-t "$folder/cohort/ms-cxr-t" --images "$folder/cohort/mimic-cxr-jpg" --image-size 64 \
     --out "$corpus" > /dev/null
 fi
-# Files are named relative to the metadata, so these go beside them, into a folder of links.
+# The metadata name files relative to their own folder, so they are written to a folder of links to those files.
 mkdir "$folder/linked"
 ln -s "$(realpath "$corpus")"/* "$folder/linked"
 "$medst" card "$corpus" --format croissant --out "$folder/linked/croissant.json"
@@ -37,7 +37,7 @@ if issues.errors:
 for record_set in dataset.metadata.record_sets:
     rows = list(dataset.records(record_set.uuid))
     print(f"{record_set.uuid}: {len(rows)} rows of {len(record_set.fields)} fields")
-    # A table without rows, such as skipped.csv of a clean corpus, is allowed; a study or sequence there must be.
+    # A table without rows, such as skipped.csv of a clean corpus, is allowed; studies and sequences must have rows.
     if record_set.uuid in ("studies", "sequences") and not rows:
         sys.exit(f"{record_set.uuid} has no rows")
 PYTHON

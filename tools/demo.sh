@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The whole path on synthetic patients: draw them, prepare a corpus, go on training from the model that comes with the program, and evaluate
-# on patients that neither has seen: an untrained model, the shipped one, and the one that was just trained.
+# The whole workflow on synthetic patients: draw them, prepare a corpus, continue training from the shipped model, and evaluate
+# on patients that no model has seen: an untrained model, the shipped one, and the one that was just trained.
 #
 #   tools/demo.sh                   DEMO=DIR uses another folder than `demo`
 #   tools/demo.sh --from-scratch    trains a smaller model from random weights instead (configs/from-scratch.toml)
@@ -27,7 +27,7 @@ say "2/6 preparing the corpus"
 "$medst" prepare table "$demo/cohort/studies.csv" --out "$demo/corpus" --image-size "$side"
 say "3/6 pre-training briefly on these patients"
 "$medst" pretrain "$config" --set data.corpus="$demo/corpus" --set train.output="$demo/run" --set train.log_every=20 "${first[@]}"
-# Something to compare with: random weights, which one step of no length leaves as they are.
+# A baseline: random weights, which one step with a negligible learning rate leaves practically unchanged.
 "$medst" -q pretrain "$config" --set data.corpus="$demo/corpus" --set train.output="$demo/untrained" "${untrained[@]}" >/dev/null
 say "4/6 drawing 300 other patients in the layouts of the benchmarks, and preparing them"
 "$medst" phantom "$demo/benchmarks" --subjects 300 --seed 4000002 --size 160 --layout table,mimic-cxr-jpg,ms-cxr-t
@@ -41,7 +41,7 @@ for model in "${models[@]}"; do
   "$medst" -q eval zero-shot grounding retrieval sequence-order progression temporal-sentence --model "${model#*=}" --split all \
     --corpus "$demo/corpora/patients" --corpus "$demo/corpora/ms-cxr-t" --out "$demo/report-${model%%=*}" --replicates 200
 done
-# What the model and its data are, as documents.
+# Cards of the model and of its data.
 "$medst" card "$demo/run" --evaluation "$demo/report-trained/results.json" --out "$demo/model-card.md"
 "$medst" card "$demo/corpus" --out "$demo/data-card.md"
 say "6/6 the run"

@@ -8,7 +8,7 @@ import json
 import pathlib
 import sys
 
-# Task, group, figure; how it is called; by how much a trained model must beat an untrained one; the bound, where one is known
+# Task, group, figure; its name in the table; by how much a trained model must beat an untrained one; the bound, where one is known
 # (models/phantom/figures.md).
 ROWS = [
     ("zero-shot", "mean", "AUROC", "zero-shot, AUROC", 0.15, 0.98),

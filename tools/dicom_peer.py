@@ -2,8 +2,8 @@
 
     dicom_peer.py READ_GREYS TABLE [DIRECTORY …]
 
-TABLE gets one row per file: `same` (within one grey level), or `refused` or `differs` with the reason. One without a reason ends
-with status 1. `tools/dicom_peer.sh` runs this.
+TABLE gets one row per file: `same` (within one grey level), or `refused` or `differs` with the reason. A file without a
+reason makes the exit status 1. `tools/dicom_peer.sh` runs this.
 """
 
 import csv
@@ -24,7 +24,7 @@ from pydicom.uid import UncompressedTransferSyntaxes
 warnings.filterwarnings("ignore")
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 
-# What docs/data.md says is not read, and pydicom reads.
+# Formats that docs/data.md lists as unsupported and that pydicom reads.
 REFUSALS = {
     r"it has \d+ frames": "several frames",
     r"a colour palette": "a palette",
@@ -38,7 +38,7 @@ REFUSALS = {
 
 
 def first(value):
-    """The first sound number of one or several values."""
+    """The first valid number of one or several values."""
     values = value if isinstance(value, pydicom.multival.MultiValue) else [value]
     for value in values:
         try:
@@ -54,7 +54,7 @@ def grey(path: pathlib.Path) -> np.ndarray:
     if "TransferSyntaxUID" not in ds.file_meta:
         little, implicit = ds.original_encoding[1], ds.original_encoding[0]
         ds.file_meta.TransferSyntaxUID = UncompressedTransferSyntaxes[1 if implicit else 0 if little else 3]
-    # Of colour as luma and chroma the luma is the grey; turned to RGB and back, colours outside of RGB change it.
+    # In luma and chroma images the luma is the grey value; conversion to RGB and back would change it for colours outside RGB.
     is_luma = str(ds.get("PhotometricInterpretation", "")).startswith("YBR_FULL")
     stored = pixel_array(ds, raw=is_luma)
     if is_luma:
@@ -113,7 +113,7 @@ def interest(ds: pydicom.Dataset, values: np.ndarray):
 
 
 def compare(path: pathlib.Path, found: dict, pixels: pathlib.Path) -> tuple[str, str, str]:
-    """Outcome, details, and the reason; none where a difference has no explanation."""
+    """Outcome, details, and the reason, which is empty if a difference has no explanation."""
     if "disagreement" in found:
         return "differs", found["disagreement"], ""
     try:

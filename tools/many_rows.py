@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Times `medst prepare SOURCE --check` on made-up tables of 100,000 rows for each kind of importer, with the memory that it takes.
+"""Measures time and memory of `medst prepare SOURCE --check` on generated tables of 100,000 rows for each kind of importer.
 
     tools/many_rows.py [OUT] [--rows N] [--only SOURCE …]     MEDST: the program, by default target/release/medst
 
-The tables are written in the layouts of the sources; there are no pictures, which the check reports as missing. A second run with a
-tenth of the rows tells how memory grows.
+The tables are written in the layouts of the sources, without pictures, which the check reports as missing. A second run with a
+tenth of the rows shows how memory grows.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def labels(n: int) -> list[str]:
 
 
 def person(n: int) -> int:
-    """Four images a patient, two a study."""
+    """Four images per patient, two per study."""
     return n // 4
 
 
@@ -174,7 +174,7 @@ def nih(out: Path, rows: int) -> list[str]:
 def vindr(out: Path, rows: int) -> list[str]:
     folder = out / "annotations"
     names = ["Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural effusion", "Pneumonia", "Pneumothorax", "No finding"]
-    # Three readers an image.
+    # Three readers per image.
     readers = ([f"{n // 3:032x}", f"R{n % 3}", *labels(n)] for n in range(rows))
     write(folder / "image_labels_train.csv", ["image_id", "rad_id", *names], readers)
     write(folder / "image_labels_test.csv", ["image_id", *names], iter([]))
@@ -287,7 +287,7 @@ def chextemporal(out: Path, rows: int) -> list[str]:
     return ["chextemporal", str(out), "--chexpert", str(out)]
 
 
-# mimic-cxr first: others are about its images.
+# mimic-cxr first, because other sources refer to its images.
 SOURCES: dict[str, Callable[[Path, int], list[str]]] = {
     "mimic-cxr": mimic,
     "table": table,

@@ -1,4 +1,4 @@
-"""Holds exported graphs to what medst computes: `tools/onnx_check.sh` runs it."""
+"""Compares the results of exported graphs with medst's; `tools/onnx_check.sh` runs it."""
 
 import csv
 import json
@@ -12,10 +12,10 @@ import onnx
 import openvino
 from onnx_graphs import Graphs, medst
 
-#: The largest difference of two values in float32.
+#: The largest allowed difference of two values in float32.
 TOLERANCE = 1e-4
-#: The smallest cosine of an embedding in 8 bits with that in 32. (A few steps of training leave embeddings that resemble each other; how much is lost on
-#: a task is `tools/onnx_check.sh int8`'s question.)
+#: The smallest allowed cosine of an embedding in 8 bits with that in 32. (After a few steps of training embeddings still resemble each other;
+#: `tools/onnx_check.sh int8` measures the loss on tasks.)
 SIMILAR = 0.97
 TEXTS = [
     "there is a large consolidation in the right lung",
@@ -42,7 +42,7 @@ def worst(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 def check(name: str, model: str, cohort: Path, options: list[str]) -> None:
-    """Exports a model and compares everything it gives for the studies of a cohort."""
+    """Exports a model and compares all its outputs for the studies of a cohort."""
     print(f"{name}: medst convert {model} --to onnx")
     exported = folder / f"{name}-onnx"
     medst(program, "convert", model, "--to", "onnx", "--out", exported, *options, cwd=folder)

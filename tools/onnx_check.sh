@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Exports models to ONNX, has ONNX's checker read the graphs, and compares what ONNX Runtime and OpenVINO compute with what medst computes
+# Exports models to ONNX, runs ONNX's checker on the graphs, and compares the results of ONNX Runtime and OpenVINO with medst's
 # (tools/onnx_check.py). Installs them into .venv-onnx (PyPI, 590 MB installed); two minutes without that.
 #   tools/onnx_check.sh            MEDST: the program, by default target/release/medst
-#   tools/onnx_check.sh int8       measures instead what 8 bits lose on synthetic patients (docs/onnx.md)
+#   tools/onnx_check.sh int8       measures the loss of 8 bits on synthetic patients instead (docs/onnx.md)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 stamp=.venv-onnx/installed

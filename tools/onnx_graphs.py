@@ -1,4 +1,4 @@
-"""What `medst convert --to onnx` writes, in ONNX Runtime, with the pictures and texts that it wants made by nothing of medst's."""
+"""Runs the graphs of `medst convert --to onnx` in ONNX Runtime; pictures and texts are prepared without medst's code."""
 
 import json
 import re

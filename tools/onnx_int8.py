@@ -1,7 +1,7 @@
 """Measures what 8 bits lose: the shipped model's tasks on new synthetic patients, embedded by ONNX Runtime in float32 and in int8.
 
 `tools/onnx_check.sh int8` runs it. Retrieval and zero-shot classification are scored by `medst eval --embeddings`; grounding, which needs a model there,
-here: the mean over phrases and their boxes of the AUROC of pixels, and how often the hottest pixel lies in the box.
+is scored here: the mean over phrases and their boxes of the AUROC of pixels, and how often the hottest pixel is in the box.
 """
 
 import csv
@@ -117,7 +117,7 @@ def ground(graphs: Graphs, patches: np.ndarray, studies: list[dict], regions: di
 
 
 def show(results: dict) -> None:
-    """Prints the figures that stand for zero-shot classification and retrieval."""
+    """Prints the main figures of zero-shot classification and retrieval."""
     for task in results["corpora"][0]["tasks"]:
         for figure in task["figures"]:
             if figure["name"] in ("recall@1", "recall@5") or (figure["group"], figure["name"]) == ("mean", "AUROC"):

@@ -1,10 +1,10 @@
-"""How well anybody could tell which report belongs to which visit of a synthetic patient, from the images alone.
+"""An upper bound on how well reports can be matched to the visits of a synthetic patient from the images alone.
 
     python3 tools/order_bound.py COHORT     # what `medst phantom --layout table` wrote: truth.csv and table/studies.csv
 
 Prints the bounds of two figures of `medst eval sequence-order`. An oracle knows the severity of every finding at every visit, as the best
-possible reader of an image would, and matches it with what each report says is there, is absent, and of what size. What it cannot use is
-what a report says of *change*: a single image does not show it. Visits whose reports say the same it can only guess.
+possible reader of an image would, and matches them with the findings that each report states or denies and with their sizes. It cannot use a
+report's statements about *change*, because a single image does not show them. It can only guess between visits whose reports state the same.
 """
 
 import collections
@@ -34,7 +34,7 @@ LENGTH = 4
 
 
 def said(report):
-    """What the findings section says of each finding: None where it is absent, otherwise the class of its size, or "some"."""
+    """The findings section's statement about each finding: None if it is absent, otherwise the class of its size, or "some"."""
     section = report.split("FINDINGS:")[1].split("IMPRESSION:")[0].lower()
     found = {}
     for sentence in re.split(r"\.\s", section):
@@ -47,7 +47,7 @@ def said(report):
 
 
 def agreement(severities, report):
-    """How well severities fit what a report says; contradictions count most."""
+    """How well severities fit a report; contradictions count most."""
     score = 0
     for finding, severity in severities.items():
         there = severity >= PRESENT

@@ -1,4 +1,4 @@
-"""The figures of the shipped model beside chance and bounds, as a Markdown table.
+"""The figures of the shipped model next to chance and bounds, as a Markdown table.
 
     python3 tools/phantom_figures.py OUT     # a folder of runs/phantom_model.sh
 """
@@ -7,7 +7,7 @@ import json
 import pathlib
 import sys
 
-# Evaluation, task, group, figure; how it is called; the bound, where one is known (docs/log.md says how it was measured).
+# Evaluation, task, group, figure; its name in the table; the bound, where one is known (see docs/log.md for how it was measured).
 ROWS = [
     ("probe", "linear-probe", "100 %", "AUROC", "linear probe, AUROC, mean of seven findings", 0.98),
     ("cohort", "zero-shot", "mean", "AUROC", "zero-shot, AUROC, mean of seven findings", 0.98),

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the stand-in for libtorch_cuda.so that computes on the host (crates/medst-cli/tests/gpu) into a folder. A program started with the folder in
+# Builds a replacement for libtorch_cuda.so that computes on the host (crates/medst-cli/tests/gpu) into a folder. A program started with the folder in
 # LD_LIBRARY_PATH takes the path that it takes on a GPU.
 #
 #   tools/pretended_gpu.sh FOLDER

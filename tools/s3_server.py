@@ -1,7 +1,7 @@
 """An S3 server on the loopback that checks signatures, for the tests: `s3_server.py LOG`.
 
-Prints one line of JSON (endpoint, key, secret), has one bucket, `corpora`, appends a line a request to LOG, and ends when its standard input does.
-Variables of the environment make it worse: answers of a megabyte or more take SLOW seconds, every request in FAULTY is refused as if there were
+Prints one line of JSON (endpoint, key, secret), has one bucket, `corpora`, appends a line per request to LOG, and ends when its standard input is closed.
+Environment variables simulate faults: answers of a megabyte or more take SLOW seconds, and every request in FAULTY is refused as if there were
 too many.
 """
 
@@ -12,7 +12,7 @@ import os
 import sys
 import time
 
-# The first three requests, which make the user, are not checked.
+# The first three requests, which create the user, are not checked.
 os.environ["INITIAL_NO_AUTH_ACTION_COUNT"] = "3"
 
 import boto3

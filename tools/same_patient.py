@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Same-patient retrieval of embeddings: is the study nearest to a study another one of the same patient?
+"""Same-patient retrieval of embeddings: is the nearest other study of a study one of the same patient?
 
     tools/same_patient.py TRAINED.npy … [--against UNTRAINED.npy …] [--k 1]
 
-Each NPY is what `medst embed --out FILE.npy` writes, FILE.csv beside it says which study a row is; all are of the same studies, one a seed. A
-query's figure is its mean over the seeds. Intervals are 95 % percentiles of a bootstrap over patients, so they are of these patients and not of
-seeds; the difference is of the same patients. Studies that are as near as the right one are ahead of it. The standard library alone.
+Each NPY is the output of `medst embed --out FILE.npy`; FILE.csv next to it names the study of each row. All have the same studies, one file per seed. A
+query's figure is its mean over the seeds. Intervals are 95 % percentiles of a bootstrap over patients, so they cover the choice of patients and not
+that of seeds; the difference is between the same patients. Studies that are as near as the right one count as nearer. Needs the standard library only.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def vectors(path):
 
 
 def studies(path):
-    """The rows of the list beside an NPY file."""
+    """The rows of the list next to an NPY file."""
     with open(Path(path).with_suffix(".csv"), newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
@@ -42,7 +42,7 @@ def cosine(a, b):
 
 
 def hits(embeddings, subjects, k):
-    """For each study whether one of the `k` nearest others is of its patient; None where the patient has no other."""
+    """For each study, whether one of the `k` nearest others is of the same patient; None if the patient has no other."""
     found = []
     for row, own in enumerate(embeddings):
         scores = [cosine(own, other) for other in embeddings]
@@ -56,7 +56,7 @@ def hits(embeddings, subjects, k):
 
 
 def guess(subjects, k):
-    """What guessing would reach, over the same queries."""
+    """The figure that guessing would reach, over the same queries."""
     each = []
     for row, subject in enumerate(subjects):
         right = subjects.count(subject) - 1

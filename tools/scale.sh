@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Measures what docs/scale.md compares its model with, into docs/scale/measured.json: steps of one process, of several programs beside each
-# other, and of 1, 2 and 4 processes, each with one thread; sums of tensors among processes; the loss over all pairs.
+# Makes the measurements that docs/scale.md compares its model with, and writes docs/scale/measured.json: steps of one process, of several programs at the
+# same time, and of 1, 2 and 4 processes, each with one thread; sums of tensors among processes; the loss over all pairs.
 # Needs the programs that `make scale-measure` builds, Open MPI, and a machine with nothing else to do; takes some minutes.
 # MODELS="small middle full" are the sizes; PART=collectives|pairs|small|middle|full measures one part, into WORK.
 set -euo pipefail
@@ -14,7 +14,7 @@ mkdir -p "$work"
 export OMP_NUM_THREADS=1 RAYON_NUM_THREADS=1
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 
-# A small one for the full size, whose validation is long.
+# A small validation split for the full size, whose validation is slow.
 for corpus in corpus:300 few:40; do
   name=${corpus%:*}
   [ -d "$work/$name" ] && continue
@@ -32,7 +32,7 @@ settings() {
   esac
 }
 
-# pretrain MODEL PROCESSES COPY SEQUENCES STEPS: seconds of the steps but the first two, and studies, as JSON in WORK.
+# pretrain MODEL PROCESSES COPY SEQUENCES STEPS: seconds of all steps except the first two, and the studies, as JSON in WORK.
 pretrain() {
   local run=$work/run-$1-$2-$3 arguments=() launch=() corpus=$work/corpus
   [ "$1" != full ] || corpus=$work/few
@@ -44,7 +44,7 @@ pretrain() {
     --set train.patience=0 --set data.loader_threads=1 >/dev/null
 }
 
-# step MODEL PROCESSES COPIES SEQUENCES STEPS: one run, or so many beside each other.
+# step MODEL PROCESSES COPIES SEQUENCES STEPS: COPIES runs at the same time.
 step() {
   for copy in $(seq "$3"); do pretrain "$1" "$2" "$copy" "$4" "$5" & done
   wait
@@ -58,7 +58,7 @@ for copy in range(1, copies + 1):
         if line["kind"] == "train" and line["step"] > 2:
             studies.append(line["studies"])
             seconds.append(line["studies"] / line["studies_per_second"])
-# Seconds a study by their median: a step that something else disturbed is left out of it.
+# Seconds per study by the median, which ignores steps that other work disturbed.
 rate = statistics.median(s / n for s, n in zip(seconds, studies))
 mean = statistics.mean(studies)
 run = dict(processes=processes, copies=copies, sequences=sequences, studies=mean, seconds=rate * mean)
@@ -76,7 +76,7 @@ model() {
     done
     return
   fi
-  # Of a batch; the shares of 2 and 4 processes are what programs beside each other compute.
+  # Sequences of a batch; concurrent programs compute the shares of 2 and 4 processes.
   local whole=16
   [ "$1" = small ] || whole=8
   for run in "1 1 1" "1 1 2" "1 1 4" "1 2 2" "1 4 4" "2 1 1" "4 1 1"; do
@@ -99,7 +99,7 @@ case ${PART:-} in
   *) collectives; pairs; for name in ${MODELS:-small middle full}; do model "$name"; done ;;
 esac
 
-# What is there so far becomes the file.
+# The results so far become the file.
 lab/target/release/simulate-scale describe="$work/corpus" > "$work/studies.json"
 declare -A said=([small]="small" [middle]="middle" [full]="full size")
 {

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Puts the tables of docs/scale/tables.md in the place of those with the same heads, in the same order, in docs/scale.md."""
+"""Replaces the tables of docs/scale.md by those of docs/scale/tables.md with the same heads, in the same order."""
 import collections
 import pathlib
 import sys

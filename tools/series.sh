@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Calibrates what `medst compare` says of series on some synthetic patients, whose severities are known, and checks it on others; then
+# Calibrates the answers of `medst compare` about series on synthetic patients, whose severities are known, and checks them on others; then
 # answers MI-CXR's questions about those others. Prints the tables of docs/use.md and docs/evaluation.md.
-#   tools/series.sh [OUT]          MEDST: the program; MODEL [phantom]; SUBJECTS [2000] of each cohort. What is there is kept.
+#   tools/series.sh [OUT]          MEDST: the program; MODEL [phantom]; SUBJECTS [2000] of each cohort. Existing results are kept.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 medst=${MEDST:-target/release/medst} model=${MODEL:-phantom} subjects=${SUBJECTS:-2000} out=${1:-series}
-# Patients that the model has not seen, and that nothing was chosen on.
+# Patients that the model has not seen and on which no choice was based.
 fitted=7200001 checked=7400001
 mkdir -p "$out"
 for seed in $fitted $checked; do
   [ -e "$out/$seed-questions/corpus.json" ] && continue
   rm -rf "$out/$seed" "$out/$seed"-*
   "$medst" -q phantom "$out/$seed" --subjects "$subjects" --seed $seed --size 160 --layout table,mimic-cxr-jpg,ms-cxr-t,mi-cxr > /dev/null
-  # The table tells which findings there are; truth.csv beside it, how severe they are.
+  # The table has the findings; truth.csv next to it has their severities.
   python3 - "$out/$seed" <<'PYTHON'
 import csv
 import sys

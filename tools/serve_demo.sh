@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The service and its page with all of it: the model that comes with the program, an index and calibrations made of new patients, example
+# Starts the service and its page with the shipped model, an index and calibrations made from new patients, and example
 # patients. Ready within a minute; nothing is trained.
-# ADDRESS=HOST:PORT serves elsewhere; MODEL=PATH serves another model; SERVED=DIR keeps what is made elsewhere than in `demo-served`.
+# ADDRESS=HOST:PORT serves elsewhere; MODEL=PATH serves another model; SERVED=DIR keeps the generated files in DIR instead of `demo-served`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 medst=${MEDST:-target/release/medst}
@@ -13,7 +13,7 @@ say() { printf '\n== %s\n' "$*"; }
 mkdir -p "$served"
 classes=()
 for name in consolidation edema 'pleural effusion' pneumonia pneumothorax atelectasis cardiomegaly; do classes+=(--class "$name"); done
-# Each step appears whole or not at all, so what is there is kept.
+# Each result appears completely or not at all, so existing results are kept.
 if [ ! -e "$served/corpora/pairs" ]; then
   say "drawing and preparing 600 patients that the model has not seen"
   rm -rf "$served/drawn" "$served/corpora"
@@ -34,7 +34,7 @@ if [ ! -e "$served/courses.json" ]; then
   say "calibrating change on pairs of studies"
   "$medst" compare "$served/corpora/pairs" --model "$model" --fit-calibration "$served/courses.json"
 fi
-# Patients whom the model has never seen (another seed), drawn larger than it reads, as a workstation exports them.
+# Patients that the model has never seen (another seed), drawn larger than the model's input, like exports of a workstation.
 if [ ! -e "$served/patients" ]; then
   say "drawing example patients"
   "$medst" -q phantom "$served/patients" --subjects 12 --seed 5000002 --size 512 --layout folders
@@ -45,7 +45,7 @@ if [ ! -e "$examples" ]; then
   for patient in "$served"/patients/folders/*/; do
     dates=$(find "$patient" -name '*_frontal.txt' | wc -l)
     laterals=$(find "$patient" -name '*_lateral.*' | wc -l)
-    # Several dates, of which some have a lateral view, and no more than fit side by side.
+    # Patients with several dates, some with a lateral view, and no more dates than fit side by side.
     if [ "$dates" -ge 2 ] && [ "$dates" -le 4 ] && [ "$laterals" -ge 1 ]; then cp -r "$patient" "$examples.part/"; fi
   done
   mv "$examples.part" "$examples"

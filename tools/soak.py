@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""What docs/reliability.md promises, tried on the real command: kills, flipped bits, bombs, and clients that never read.
+"""Tests the promises of docs/reliability.md on the real command: kills, flipped bits, bombs, and clients that never read.
 
     tools/soak.py [kills|flips|bombs|readers ...] [--kills 1000] [--flips 10000] [--bombs 100] [--readers 1024] [--seed 1]
 
-Without names all four. Everything is synthetic and in a temporary folder; the service listens on the loopback only. Exits with 0 only if
+Without names, all four parts run. Everything is synthetic and in a temporary folder; the service listens on the loopback only. Exits with 0 only if
 everything held. Needs nothing but Python 3.9 and Linux. `make soak` builds and runs it; SOAK='kills --kills 20' passes arguments.
 """
 
@@ -42,7 +42,7 @@ BUILTIN = "phantom"
 # The list of checksums in every folder.
 SUMS = "SHA256SUMS"
 problems = []
-# Threads that wait for each other would make the small model slow beside other work.
+# Threads that wait for each other would make the small model slow while other programs run.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
@@ -65,7 +65,7 @@ def pretrain(output):
 
 
 def checksums(path, names=None):
-    """Of every file of a folder, or of one file."""
+    """Checksums of every file of a folder, or of one file."""
     files = [path] if path.is_file() else sorted(own for own in path.rglob("*") if own.is_file())
     kept = (own for own in files if names is None or own.name in names)
     return {str(own.relative_to(path.parent)): hashlib.sha256(own.read_bytes()).hexdigest() for own in kept}
@@ -82,11 +82,11 @@ def prepared():
 
 
 class Service:
-    """`medst serve` with a model; `before` is done in the new process."""
+    """`medst serve` with a model; `before` runs in the new process."""
 
     def __init__(self, folder, model, *more, before=None):
         command = [MEDST, "serve", "--model", model, "--bind", "127.0.0.1:0", "--no-token", *more]
-        # The process itself is in the group, not this script.
+        # The new process joins the group, this script does not.
         self.process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True, preexec_fn=before)
         self.lines, self.address = [], None
         for line in self.process.stderr:
@@ -94,11 +94,11 @@ class Service:
             if found := re.search(r"serving at http://([0-9.]+):(\d+)", line):
                 self.address = (found[1], int(found[2]))
                 break
-        # What it writes later must be taken, or it would wait for this script.
+        # Its later output must be read, or it would block.
         threading.Thread(target=self.lines.extend, args=(self.process.stderr,), daemon=True).start()
 
     def ask(self, path, body=None, kind="application/json", patience=120):
-        """Status and body; 0 where there was no answer."""
+        """Status and body; status 0 without an answer."""
         request = urllib.request.Request(f"http://{self.address[0]}:{self.address[1]}{path}", data=body)
         if body is not None:
             request.add_header("Content-Type", kind)
@@ -111,7 +111,7 @@ class Service:
             return 0, str(error).encode()
 
     def memory(self):
-        """The most that the process has had, MiB."""
+        """The peak memory of the process, MiB."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
 
@@ -130,12 +130,12 @@ def upload(picture):
 
 
 def kills(arguments, chance):
-    """SIGKILL at random moments; what is there afterwards must be a former or a whole result, and the end result the same bytes."""
+    """SIGKILL at random moments; afterwards the target must be a previous or a complete result, and the end result must have the same bytes."""
     folder = prepared()
     embed = ["embed", "corpus", "--model", "run", "--out"]
     index = ["search", "index", "corpus", "--model", "run", "--out"]
     medst(folder, *embed, "whole.parquet")
-    # Weights, optimiser and place; a log has times in it.
+    # Weights, optimiser and position; logs are excluded because they contain times.
     lasting = {"model.safetensors", "optimizer.safetensors", "state.json", "config.toml", "config.json"}
     stages = {
         "prepare": ("corpus", "again", lambda out: ["prepare", "table", "raw/studies.csv", "--out", out, "--image-size", "64"], None),
@@ -149,7 +149,7 @@ def kills(arguments, chance):
     for name, (whole, out, command, names) in stages.items():
         own = folder
         if name == "pretrain":
-            # A run's configuration names its output, so both have the same name, in a folder of its own.
+            # A run's configuration names its output, so both outputs have the same name, in separate folders.
             own, out = folder / "killed", "run"
             own.mkdir()
             (own / "corpus").symlink_to(folder / "corpus")
@@ -168,7 +168,7 @@ def kills(arguments, chance):
                 process.kill()
                 process.communicate()
                 counts[name] += 1
-                # What appears whole or not at all must be whole now.
+                # A target that appears completely or not at all must be complete now.
                 if name == "pretrain" or not target.exists():
                     continue
             else:
@@ -177,7 +177,7 @@ def kills(arguments, chance):
                     break
             found = {key.split("/", 1)[-1]: value for key, value in checksums(target, names).items()}
             if name == "pretrain":
-                # Links have the same files twice, and older checkpoints go at other moments.
+                # Links list the same files twice, and older checkpoints are removed at other moments.
                 found, wanted = ({key: value for key, value in all.items() if "checkpoints" not in key} for all in (found, expected))
             else:
                 wanted = expected
@@ -195,7 +195,7 @@ def kills(arguments, chance):
 
 
 def killed_services(folder, each, counts, chance):
-    """Every answer that a killed service still gave is right, and nothing that it reads has changed."""
+    """Every answer that a service gave before it was killed is right, and no file that it reads has changed."""
     before = checksums(folder / "run"), checksums(folder / "index")
     picture = next(iter(sorted((folder / "raw").rglob("*.png")))).read_bytes()
     body, kind = upload(picture)
@@ -217,7 +217,7 @@ def killed_services(folder, each, counts, chance):
                         different += 1
                         problem("serve: another answer than before")
 
-        # One client: in a batch with another's, an answer's last bits are others.
+        # One client only: in a batch with another client's inputs, the last bits of an answer differ.
         client = threading.Thread(target=asking)
         client.start()
         time.sleep(chance.uniform(0, 0.5))
@@ -239,7 +239,7 @@ def killed_services(folder, each, counts, chance):
 def flips(arguments, chance):
     """One bit of every file of a corpus, a checkpoint or an index is flipped; `medst verify` must name each of them.
 
-    The list of checksums is flipped in rounds of its own, since it may hide which of the others are wrong.
+    The list of checksums is flipped in separate rounds, since a wrong list may hide which of the others are wrong.
     """
     folder = prepared()
     targets = [folder / "corpus", (folder / "run/last").resolve(), folder / "index"]
@@ -262,7 +262,7 @@ def flips(arguments, chance):
         try:
             named = {Path(fault["path"]).name for fault in json.loads(done.stdout)["faults"]}
         except ValueError:
-            # Nothing can be read, which is noticed for one file; it says nothing of others.
+            # Nothing can be read: with one flipped file that is a detection; with several it does not show which.
             named = {file.name for file in flipped} if len(flipped) == 1 else set()
         for file, place, bit in places:
             by_file[file.name] = by_file.get(file.name, 0) + 1
@@ -294,7 +294,7 @@ def chunk(kind, data):
 
 
 def zeros(count, raw=False, before=b""):
-    """Deflated: bytes, then so many zeros."""
+    """Deflates bytes followed by that many zeros."""
     packer = zlib.compressobj(1, zlib.DEFLATED, -15 if raw else 15)
     parts = [packer.compress(before)]
     block = bytes(1 << 20)
@@ -345,7 +345,7 @@ def kinds_of_bombs():
     values = b'{"studies": [' + b"{}," * 5_000_000 + b"{}]}"
     nested = b'{"texts": ' + b"[" * 200_000 + b"]" * 200_000 + b"}"
     encoded = json.dumps({"frontal": base64.b64encode(png(6000, 5600, 16, 6)).decode()}).encode()
-    # As large as a service with the half of 1 GiB still decodes.
+    # The largest size that a service with half of 1 GiB still decodes.
     pictures = {
         "PNG, 49 million pixels of 8 bits": png(7000, 7000, 8, 0),
         "PNG, 34 million pixels of 16-bit RGBA": png(6000, 5600, 16, 6),
@@ -365,7 +365,7 @@ def kinds_of_bombs():
 
 
 class Group:
-    """A control group below this process' own, with a limit of memory; of version 1 or 2. None where it cannot be made."""
+    """A control group (version 1 or 2) below that of this process, with a memory limit. None if it cannot be made."""
 
     def __init__(self, limit):
         self.path = None
@@ -393,7 +393,7 @@ class Group:
 
 
 def bombs(arguments, chance):
-    """Uploads that are small to send and large to read, four at a time, against a service that may have 1 GiB."""
+    """Uploads that are small to send and large to decode, four at a time, against a service limited to 1 GiB."""
     folder = Path(tempfile.mkdtemp(prefix="medst-soak-"))
     group = Group(1 << 30)
     if group.path is None:
@@ -453,7 +453,7 @@ def bombs(arguments, chance):
 
 
 def readers(arguments, chance):
-    """Clients that ask for something large and never read it, from eight addresses; others must be answered meanwhile."""
+    """Clients from eight addresses that request large answers and never read them; other clients must be answered meanwhile."""
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 2 * arguments.readers + 256), most))
     folder = Path(tempfile.mkdtemp(prefix="medst-soak-"))
@@ -468,7 +468,7 @@ def readers(arguments, chance):
     request = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20
     for number in range(arguments.readers):
         client = socket.socket()
-        # Room for little, so that the answers stay with the service.
+        # A small buffer, so that the answers stay with the service.
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         try:
             client.bind((f"127.0.0.{2 + number % 8}", 0))

@@ -1,4 +1,4 @@
-"""Med-ST in PyTorch, as fast as plain PyTorch makes it: the corrected mathematics without waste.
+"""Med-ST in PyTorch, as fast as plain PyTorch allows: the corrected mathematics without waste.
 
 Absent lateral views are not computed (two streams that meet in attention only), reports are cut to the longest of the batch, attention is
 `scaled_dot_product_attention`, words are one `scatter_add`, token heads are one matrix product over all tokens. Parameters are those of

@@ -51,7 +51,7 @@ def main(medst, cohort, file, rounds):
 
 
 def weights(medst, folder):
-    """Random ones: as the command reads them, and in the reference's names."""
+    """Writes random weights in the command's form and under the reference's names."""
     python("make", folder / "parts")
     model, reference = folder / "model", folder / "model.ckpt"
     parts = [f"image={folder}/parts/vit.safetensors", f"text={folder}/parts/bert"]
@@ -68,7 +68,7 @@ def table(path, studies):
 
 
 def run(*command):
-    """Seconds of it."""
+    """Runs a command and returns its seconds."""
     start = time.perf_counter()
     subprocess.run([str(word) for word in command], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start

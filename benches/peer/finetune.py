@@ -1,8 +1,8 @@
-"""Fine-tuning in plain PyTorch, beside `medst finetune`: the same data, weights, schedule and steps.
+"""Fine-tuning in plain PyTorch, compared with `medst finetune`: the same data, weights, schedule and steps.
 
     finetune.py MEDST MODEL CORPUS [--epochs 5] [--seeds 3] [--labels edema,pneumonia]
 
-MODEL is a folder with config.json and model.safetensors, CORPUS a corpus whose labels are findings. Needs pyarrow beside requirements.txt.
+MODEL is a folder with config.json and model.safetensors, CORPUS a corpus whose labels are findings. Needs pyarrow in addition to requirements.txt.
 
 1. Losses: both train on all training studies of CORPUS in one batch, without crops where the corpus has the model's size. Order and crops then
    decide nothing, and the losses of all steps must agree; the largest difference is printed.
@@ -52,7 +52,7 @@ class Data:
 
 
 class Tuned(torch.nn.Module):
-    """The image encoder by the names of its file, and a linear head that begins at zero."""
+    """The image encoder by the names of its file, and a linear head initialised with zeros."""
 
     def __init__(self, folder, outputs):
         super().__init__()
@@ -134,7 +134,7 @@ class Tuned(torch.nn.Module):
 
 
 def auroc(scores, truth):
-    """The mean over labels, ties counted half."""
+    """The mean AUROC over labels; ties count half."""
     figures = []
     for score, there in zip(scores.T, truth.T):
         positive, negative = score[there == 1], np.sort(score[there == 0])

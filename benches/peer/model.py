@@ -1,4 +1,4 @@
-"""Med-ST in PyTorch, the way its reference implementation computes it.
+"""Med-ST in PyTorch, computed as in the reference implementation.
 
 Written from the paper and from the observed behaviour of the released program: every study runs 393 image tokens (an absent
 lateral view is a picture of zeros whose keys are masked), every report is padded to the window, attention materialises its
@@ -33,7 +33,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Shared attention, then one expert a view."""
+    """Shared attention, then one expert per view."""
 
     def __init__(self, dim, heads, hidden):
         super().__init__()
@@ -121,7 +121,7 @@ class MedST(nn.Module):
         self.word_importance, self.patch_importance = Importance(c["embedding"]), Importance(c["embedding"])
 
     def words(self, states, ids, pieces):
-        """Sums the pieces of each word; the reference's loop, which walks all tokens but the last."""
+        """Sums the pieces of each word by the reference's loop, which visits all tokens except the last."""
         rows, masks = [], []
         for report_states, report_ids in zip(states, ids):
             row, bank = [], []

@@ -1,4 +1,4 @@
-"""Reads a radiograph as the reference does (OpenCV, grey, area resizing to 256), on one core: pictures a second.
+"""Reads a radiograph as the reference does (OpenCV, grey, area resizing to 256), on one core: pictures per second.
 
 read_images.py FILE
 """

@@ -1,4 +1,4 @@
-"""Makes the table of `make bench` from what the programs printed.
+"""Makes the table of `make bench` from the output of the programs.
 
 table.py WORK OUT [EARLIER]: reads WORK/{ours,peer,best}.jsonl and WORK/loader.json, writes OUT, prints the table.
 """
@@ -12,10 +12,10 @@ from statistics import median
 def main(work, out, earlier):
     lines = lambda name: [json.loads(line) for line in (work / name).read_text().splitlines()]
     ours, peer = lines("ours.jsonl"), lines("peer.jsonl")
-    # The first step of a process allocates; it is no sample.
+    # The first step of a process allocates memory, so it is not a sample.
     rates = lambda runs: [run["studies"] / second for run in runs for second in run["seconds"][1:]]
     best = lines("best.jsonl")
-    # What the machine's rate of matrix products, measured beside the steps, allows.
+    # The best that the machine's rate of matrix products, measured along with the steps, allows.
     floor = median(run["matrix_rate"] / run["operations"] * run["studies"] for run in ours)
     gib = lambda runs: [run["peak_bytes"] / 2**30 for run in runs]
     compiled = []

@@ -1,4 +1,4 @@
-"""Makes the table of `make bench-gpu` from what the programs printed. Needs nothing but Python.
+"""Makes the table of `make bench-gpu` from the output of the programs. Needs only Python.
 
 table_gpu.py WORK OUT: reads whichever exist of WORK/{ours,ours16,best,compiled}.jsonl and WORK/{embed,precision,autocast}.json, writes OUT, prints the
 table. The line of a program that failed (for lack of memory) is `null`.
@@ -32,7 +32,7 @@ def main(work, out):
 
 
 def rates(run):
-    """Studies a second. The first steps of a process compile and allocate."""
+    """Studies per second. The first steps of a process compile and allocate."""
     return [run["studies"] / second for second in run["seconds"][2:]] if run else []
 
 

@@ -9,9 +9,9 @@ For a model with a text encoder (MedSigLIP) the texts that the tasks compare are
     python python/examples/embed_other_models.py medsiglip --corpus corpora/chexpert --out s.parquet --texts texts.txt --text-out t.parquet
     medst eval all --embeddings s.parquet --text-embeddings t.parquet --corpus corpora/chexpert
 
-Needs pyarrow and, by model, transformers (rad-dino, medsiglip), timm (ark) or hi-ml-multimodal (biovil-t). Weights come from where their
-authors publish them and under their terms; RAD-DINO and MedSigLIP by name, Ark+ from a file (`--weights`). `--random` makes the same
-architecture with random weights, without a download: a trial of the whole path, whose figures are those of guessing.
+Needs pyarrow and, by model, transformers (rad-dino, medsiglip), timm (ark) or hi-ml-multimodal (biovil-t). Weights come from their
+authors and under their terms: RAD-DINO and MedSigLIP by name, Ark+ from a file (`--weights`). `--random` makes the same
+architecture with random weights, without a download: a test of the whole workflow, with figures at the level of guessing.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ import medst
 
 @dataclass
 class Encoder:
-    """A model with what it expects of a picture."""
+    """A model, and the form in which it expects a picture."""
 
-    #: Side of the input in pixels, and what its values in 0…1 are standardised with.
+    #: Side of the input in pixels, and the mean and deviation with which values in 0…1 are standardised.
     side: int
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
     #: ``[B, 3, side, side]`` and those of the same patients' previous studies (``None`` where a picture has none) to ``[B, D]``.
     images: Callable[[torch.Tensor, list[torch.Tensor | None]], torch.Tensor]
-    #: Sentences to ``[n, D]``; ``None`` for a model of images alone.
+    #: Sentences to ``[n, D]``; ``None`` for a model of images only.
     texts: Callable[[list[str]], torch.Tensor] | None = None
 
 
@@ -61,7 +61,7 @@ def medsiglip(arguments: argparse.Namespace) -> Encoder:
     from transformers import AutoTokenizer, SiglipConfig, SiglipModel
 
     if arguments.random:
-        # A tokenizer is learnt: without a download there is none, so only images are embedded.
+        # A tokenizer needs a download; without one, only images are embedded.
         wide = {"hidden_size": 1152, "intermediate_size": 4304, "num_attention_heads": 16}
         layers = {"num_hidden_layers": arguments.layers or 27}
         model = SiglipModel(SiglipConfig(text_config={**wide, **layers}, vision_config={**wide, **layers, "image_size": 448, "patch_size": 14}))
@@ -128,7 +128,7 @@ MODELS = {"rad-dino": rad_dino, "medsiglip": medsiglip, "ark": ark, "biovil-t": 
 
 
 def prepared(picture: np.ndarray, encoder: Encoder) -> torch.Tensor:
-    """A grey square ``[side, side]`` as ``[3, side, side]`` of what the model expects."""
+    """A grey square ``[side, side]`` as ``[3, side, side]`` in the form that the model expects."""
     grey = torch.from_numpy(np.ascontiguousarray(picture)).float()[None, None] / 255
     size = (encoder.side, encoder.side)
     grey = torch.nn.functional.interpolate(grey, size, mode="bilinear", antialias=True, align_corners=False)

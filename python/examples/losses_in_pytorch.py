@@ -1,4 +1,4 @@
-"""The Med-ST losses in a plain PyTorch loop, with encoders that medst knows nothing of.
+"""The Med-ST losses in a plain PyTorch loop, with encoders that are not part of medst.
 
     python python/examples/losses_in_pytorch.py --corpus try/corpus
 
@@ -32,7 +32,7 @@ vocabulary = {word: 1 + n for n, word in enumerate(sorted({word for own in repor
 
 
 def batch(chosen: list[list[int]]) -> tuple[Tensor, Tensor, list[list[int]]]:
-    """Pictures [B, 1, S, S], word numbers [B, W] (0 where there is none), and where the sequences are in the batch."""
+    """Pictures [B, 1, S, S], word numbers [B, W] (0 for padding), and the rows of each sequence in the batch."""
     rows = [row for sequence in chosen for row in sequence]
     studies = [corpus[row] for row in rows]
     pictures = torch.stack([torch.from_numpy(study.frontal) for study in studies])[:, None].float() / 255
@@ -82,7 +82,7 @@ for step in range(1, arguments.steps + 1):
         "forward": losses.forward_mapping(image, report, in_time),
         "reverse": losses.reverse_mapping(image, report, in_time),
     }
-    # From random weights the temporal gradients would drown the others.
+    # From random weights the temporal gradients would dominate the others.
     total = parts["global"] + parts["local"] + 0.05 * (parts["forward"] + parts["reverse"])
     optimizer.zero_grad()
     total.backward()

@@ -30,7 +30,7 @@ print(model, train, test, sep="\n")
 features = {name: model.image_features(part).numpy() for name, part in (("train", train), ("test", test))}
 
 
-# %% One probe a finding
+# %% One probe per finding
 def truth(corpus: medst.Corpus, finding: str) -> np.ndarray:
     return np.array([corpus.describe(n).labels.get(finding) == "1" for n in range(len(corpus))])
 

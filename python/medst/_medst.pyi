@@ -1,4 +1,4 @@
-"""The native module; what is documented for people is in the modules that call it. A capsule is a DLPack capsule."""
+"""The native module; see the modules that call it for the user documentation. A capsule is a DLPack capsule."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ ENGINE: str
 VERSION: str
 
 class Array:
-    """Numbers that Rust computed, for ``torch.from_dlpack`` and ``numpy.from_dlpack``, which read them where they are."""
+    """Numbers that Rust computed, for ``torch.from_dlpack`` and ``numpy.from_dlpack``, which read them without a copy."""
 
     @property
     def address(self) -> int: ...
@@ -20,7 +20,7 @@ class Array:
     def __dlpack_device__(self) -> tuple[int, int]: ...
 
 class Rows:
-    """Rows of float32 that come batch by batch."""
+    """Rows of float32 that arrive batch by batch."""
 
     def __init__(self, width: int) -> None: ...
     def __len__(self) -> int: ...

@@ -64,7 +64,7 @@ class Evaluation:
         Raises
         ------
         KeyError
-            There is no such figure; the message lists the available ones.
+            The result has no such figure; the message lists the available ones.
         """
         for figure in self.figures:
             if figure.task == task and figure.name == name and group in (None, figure.group):

@@ -25,9 +25,9 @@ class Classification:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the head of a fine-tuned model says of ``n`` images, or of ``n`` consecutive pairs of them."""
+    """Predictions of the head of a fine-tuned model for ``n`` images, or for ``n`` consecutive pairs of them."""
 
-    #: What each probability is of, ``O``: findings, classes, or a label and its class.
+    #: What each probability refers to, ``O``: findings, classes, or a label and its class.
     names: list[str]
     #: ``[n, O]`` float64 in 0…1; those of one label's classes sum to 1.
     probabilities: torch.Tensor

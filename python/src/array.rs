@@ -1,7 +1,7 @@
-//! Numbers that cross between Rust and Python without being copied, by the DLPack protocol (its C structures, unversioned, as
+//! Passes numbers between Rust and Python without copying, by the DLPack protocol (its C structures, unversioned, as
 //! `torch.from_dlpack`, `torch.utils.dlpack.to_dlpack` and NumPy understand them).
 //!
-//! Nothing here touches Python's side of torch, whose symbols differ from one Python to the next: this keeps the module to the stable ABI.
+//! Nothing here touches Python's side of torch, whose symbols differ from one Python to the next: so the module only needs the stable ABI.
 
 use std::any::Any;
 use std::ffi::{CStr, c_void};
@@ -51,7 +51,7 @@ struct DlManaged {
     deleter: Option<unsafe extern "C" fn(*mut DlManaged)>,
 }
 
-/// What a capsule points to: the structure of the protocol first, then what keeps it valid.
+/// The target of a capsule: first the structure of the protocol, then the owner that keeps it valid.
 #[repr(C)]
 struct Handed {
     managed: DlManaged,
@@ -60,7 +60,7 @@ struct Handed {
     owner: Arc<dyn Any + Send + Sync>,
 }
 
-/// Kinds of numbers that cross: code and bits of DLPack.
+/// Supported kinds of numbers: code and bits of DLPack.
 const KINDS: [(Kind, u8, u8); 8] = [
     (Kind::Float, 2, 32),
     (Kind::Double, 2, 64),
@@ -72,10 +72,10 @@ const KINDS: [(Kind, u8, u8); 8] = [
     (Kind::Bool, 6, 8),
 ];
 
-/// Numbers that Rust computed. `torch.from_dlpack` and `numpy.from_dlpack` read them where they are.
+/// Numbers that Rust computed. `torch.from_dlpack` and `numpy.from_dlpack` read them without a copy.
 #[pyclass(frozen, module = "medst._medst")]
 pub struct Array {
-    /// Keeps the memory; nothing is read through it.
+    /// Keeps the memory alive; nothing is read through it.
     owner: Arc<dyn Any + Send + Sync>,
     address: usize,
     shape: Vec<i64>,
@@ -94,7 +94,7 @@ impl Array {
     /// Float64 of any shape.
     ///
     /// # Panics
-    /// When the shape does not hold as many values.
+    /// If the shape does not have that many values.
     pub fn of_values(values: Vec<f64>, shape: Vec<i64>) -> Array {
         assert_eq!(values.len() as i64, shape.iter().product::<i64>(), "a shape of as many values");
         Array::new(Arc::new(values), |own| own.as_ptr() as usize, shape, Kind::Double)
@@ -107,7 +107,7 @@ impl Array {
         Array { owner, address, shape, strides, element: element(kind).expect("a kind that crosses"), device }
     }
 
-    /// A tensor that nobody else changes.
+    /// A tensor that no other code modifies.
     pub fn of_tensor(tensor: Tensor) -> PyResult<Array> {
         let element = element(tensor.kind())?;
         let device = match tensor.device() {
@@ -115,7 +115,7 @@ impl Array {
             _ => DlDevice { kind: CPU, id: 0 },
         };
         let (address, shape, strides) = (tensor.data_ptr() as usize, tensor.size(), tensor.stride());
-        // A tensor may be sent to other threads but not be used by two; behind the lock nobody uses it at all.
+        // A tensor may be sent to another thread but not used by two at once; the mutex is never locked, it only keeps the tensor alive.
         Ok(Array { owner: Arc::new(Mutex::new(tensor)), address, shape, strides, element, device })
     }
 }
@@ -153,8 +153,8 @@ impl Array {
         handed.managed.tensor.shape = handed.shape.as_mut_ptr();
         handed.managed.tensor.strides = handed.strides.as_mut_ptr();
         let pointer = NonNull::from(Box::leak(handed)).cast();
-        // SAFETY: the pointer is that of a `DlManaged` (the first field), as the name of the capsule says; whoever consumes the capsule
-        // renames it and calls the deleter, else `drop_capsule` does.
+        // SAFETY: the pointer is that of a `DlManaged` (the first field), as the name of the capsule states; a consumer of the capsule
+        // renames it and calls the deleter, otherwise `drop_capsule` does.
         unsafe { PyCapsule::new_with_pointer_and_destructor(py, pointer, NAME, Some(drop_capsule)) }
     }
 
@@ -162,7 +162,7 @@ impl Array {
         (self.device.kind, self.device.id)
     }
 
-    /// Where the first number is.
+    /// Address of the first number.
     #[getter]
     fn address(&self) -> usize {
         self.address
@@ -170,13 +170,13 @@ impl Array {
 }
 
 unsafe extern "C" fn delete(managed: *mut DlManaged) {
-    // SAFETY: `managed` is the first field of a `Handed` that `__dlpack__` leaked, and the protocol has this called once.
+    // SAFETY: `managed` is the first field of a `Handed` that `__dlpack__` leaked, and the protocol calls this once.
     let handed = unsafe { Box::from_raw(managed.cast::<Handed>()) };
     drop(handed.owner);
 }
 
 unsafe extern "C" fn drop_capsule(capsule: *mut ffi::PyObject) {
-    // SAFETY: called by Python with a capsule of ours; one that still has its first name was consumed by nobody.
+    // SAFETY: Python calls this with a capsule that this module made; a capsule that still has its first name was not consumed.
     unsafe {
         if ffi::PyCapsule_IsValid(capsule, NAME.as_ptr()) == 1 {
             delete(ffi::PyCapsule_GetPointer(capsule, NAME.as_ptr()).cast());
@@ -184,15 +184,15 @@ unsafe extern "C" fn drop_capsule(capsule: *mut ffi::PyObject) {
     }
 }
 
-/// A tensor of Python's, read where it is for as long as this lives.
+/// A borrowed tensor of Python, valid as long as this value lives.
 pub struct Lent {
     pub tensor: Tensor,
-    /// Holds the memory.
+    /// Keeps the memory alive.
     _capsule: Py<PyCapsule>,
 }
 
 impl Lent {
-    /// * `capsule`: of `torch.utils.dlpack.to_dlpack`; it is not consumed.
+    /// * `capsule`: made by `torch.utils.dlpack.to_dlpack`; it is not consumed.
     pub fn new(capsule: &Bound<'_, PyCapsule>) -> PyResult<Lent> {
         let pointer = capsule.pointer_checked(Some(NAME))?.cast::<DlManaged>();
         // SAFETY: a capsule of that name points to this structure, which is valid while the capsule lives.
@@ -200,7 +200,7 @@ impl Lent {
         let count = usize::try_from(tensor.dimensions).map_err(|_| PyValueError::new_err("the tensor has no shape"))?;
         let list = |numbers: *mut i64| match count {
             0 => Vec::new(),
-            // SAFETY: the protocol has as many numbers as dimensions there.
+            // SAFETY: by the protocol, the array there has one number per dimension.
             _ => unsafe { std::slice::from_raw_parts(numbers, count) }.to_vec(),
         };
         let shape = list(tensor.shape);
@@ -216,7 +216,7 @@ impl Lent {
             _ => return Err(PyTypeError::new_err("only tensors on the CPU and on CUDA devices are supported")),
         };
         let data = tensor.data.cast::<u8>().wrapping_add(tensor.byte_offset as usize);
-        // SAFETY: the memory is what the capsule describes, and lives as long as the capsule, which is kept beside the tensor.
+        // SAFETY: the memory is what the capsule describes, and lives as long as the capsule, which is kept together with the tensor.
         let tensor = unsafe { Tensor::from_blob(data, &shape, &strides, kind, device) };
         Ok(Lent { tensor, _capsule: capsule.clone().unbind() })
     }

@@ -1,4 +1,4 @@
-//! Corpora, phantom cohorts and the making of corpora, for `medst/corpus.py` and `medst/cohort.py`.
+//! Corpora, phantom cohorts and the preparation of corpora, for `medst/corpus.py` and `medst/cohort.py`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use pyo3::types::{PyByteArray, PyDict};
 use crate::errors;
 use crate::task;
 
-/// A corpus on disk; its pictures stay there until they are asked for.
+/// A corpus on disk; pictures are read on request.
 #[pyclass(frozen, module = "medst._medst")]
 pub struct Corpus {
     pub(crate) corpus: Arc<corpus::Corpus>,
@@ -59,7 +59,7 @@ impl Corpus {
         Ok(studies.filter(|(_, own)| split.is_none_or(|split| own.split == split)).map(|(row, _)| row).collect())
     }
 
-    /// What is known of a study beside its pictures; of those, their numbers.
+    /// All that is known about a study except its pictures, which are given by their numbers.
     fn study<'py>(&self, py: Python<'py>, row: usize) -> PyResult<Bound<'py, PyDict>> {
         let study = self.corpus.studies().get(row).ok_or_else(|| PyIndexError::new_err("no such study"))?;
         let told = PyDict::new(py);
@@ -80,7 +80,7 @@ impl Corpus {
         if number as usize >= self.corpus.images() {
             return Err(PyIndexError::new_err("no such image"));
         }
-        // Of a corpus in object storage a picture may be a while on its way.
+        // A picture of a corpus in object storage may take a while to arrive.
         let pixels = py.detach(|| self.corpus.image(ImageIndex(number)));
         let pixels = pixels.map_err(|error| errors::exception(py, error.into()))?;
         Ok(PyByteArray::new(py, &pixels))
@@ -137,7 +137,7 @@ pub fn draw_phantom(
     Ok(json::text(&summary))
 }
 
-/// Makes a corpus of a table of images; returns what was written, as JSON and as text.
+/// Makes a corpus from a table of images; returns what was written, as JSON and as text.
 #[pyfunction]
 #[expect(clippy::too_many_arguments, reason = "the options of a corpus, called by name from one place")]
 pub fn prepare_table(

@@ -1,4 +1,4 @@
-//! A model in use, for `medst.Model`: what is documented for people is in `medst/model.py`, which calls this.
+//! A model in use, for `medst.Model`; see `medst/model.py`, which calls this, for the user documentation.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -27,14 +27,14 @@ use crate::errors;
 use crate::pictures::Study;
 use crate::task;
 
-/// A model that was loaded once. Calls from several threads take turns.
+/// A loaded model. Calls from several threads take turns.
 #[pyclass(frozen, module = "medst._medst")]
 pub struct Engine {
     pub(crate) engine: Mutex<medst::infer::Engine>,
     sight: Sight,
 }
 
-/// Rows of float32 that come batch by batch.
+/// Rows of float32 that arrive batch by batch.
 #[pyclass(frozen, module = "medst._medst")]
 pub struct Rows {
     values: Mutex<Vec<f32>>,
@@ -58,7 +58,7 @@ impl Rows {
         self.values().len() / self.width
     }
 
-    /// All of them, which this then no longer holds.
+    /// Returns all rows and leaves this empty.
     fn take(&self) -> Array {
         Array::of_rows(std::mem::take(&mut *self.values()), self.width)
     }
@@ -66,14 +66,14 @@ impl Rows {
 
 /// A class with its positive and negative sentences.
 type Told = (String, Vec<String>, Vec<String>);
-/// Of a view: its name and its heat map `[S, S]`.
+/// The name of a view and its heat map `[S, S]`.
 type Heat = (String, Array);
-/// A phrase: what is told of it as JSON; heat maps; cosines and attention, `[W, K]`, `[W, K]`, `[K, W]`.
+/// A phrase: its description as JSON; heat maps; cosines and attention, `[W, K]`, `[W, K]`, `[K, W]`.
 type Phrase = (String, Vec<Heat>, [Array; 3]);
 
 impl Engine {
     fn lock(&self) -> MutexGuard<'_, medst::infer::Engine> {
-        // A model has no state that a panic could leave half changed.
+        // A model has no state that a panic could leave inconsistent.
         self.engine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -117,7 +117,7 @@ impl Engine {
         Ok(Engine { engine: Mutex::new(engine), sight })
     }
 
-    /// What is known of it: path, card (JSON), checksum of the weights, device.
+    /// Its description: path, card (JSON), checksum of the weights, device.
     fn about(&self) -> PyResult<(String, String, String, String)> {
         let engine = self.lock();
         let card = json::text(engine.card());
@@ -128,7 +128,7 @@ impl Engine {
         Ok((engine.path().display().to_string(), card, engine.checksum().to_string(), device))
     }
 
-    /// Widths of embeddings and of features; the longest text in tokens; the side of what the model sees.
+    /// Widths of embeddings and of features; the longest text in tokens; the side of the model's input in pixels.
     fn sizes(&self) -> (usize, usize, usize, usize) {
         let engine = self.lock();
         (engine.width(), engine.model().config.image.width as usize, engine.reader().window(), self.sight.side())
@@ -146,7 +146,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Adds embeddings of texts to `rows`; returns how many were cut off. `prompts`: texts are read whole or refused.
+    /// Adds embeddings of texts to `rows`; returns how many were cut off. `prompts`: texts are never cut off; a text that is too long is refused.
     fn embed_texts(&self, py: Python<'_>, texts: Vec<(String, String)>, rows: &Rows, prompts: bool) -> PyResult<usize> {
         let (vectors, truncated) = task::run(py, None, |watched| {
             let reader = self.lock().reader().clone();
@@ -196,13 +196,13 @@ impl Engine {
         })
     }
 
-    /// Names and probabilities `[n, O]` by the model's head, of image features; of a change, `[n - 1, O]`.
+    /// Names and probabilities `[n, O]` of the model's head for image features; `[n - 1, O]` for a change.
     fn predict(&self, py: Python<'_>, rows: &Rows) -> PyResult<(Vec<String>, Array)> {
         let (values, width) = (std::mem::take(&mut *rows.values()), rows.width);
         task::run(py, None, move |_| {
             let engine = self.lock();
             let names = engine.head()?.config.names();
-            // Without rows it is asked whether there is a head.
+            // A call without rows asks whether the model has a head.
             let found = if values.is_empty() { Vec::new() } else { engine.predict(&Vectors::new(values, width)?)? };
             let shape = vec![found.len() as i64, names.len() as i64];
             Ok((names, Array::of_values(found.concat(), shape)))
@@ -238,7 +238,7 @@ impl Engine {
         })
     }
 
-    /// Phrases on the pictures of a study.
+    /// Grounds phrases in the pictures of a study.
     fn ground(&self, py: Python<'_>, study: Study, phrases: Vec<String>, threshold: f32) -> PyResult<Vec<Phrase>> {
         task::run(py, None, |watched| {
             let (views, canvases) = (study.views(self.sight)?, study.canvases(self.sight)?);

@@ -1,4 +1,4 @@
-//! Errors of the library to the exceptions of `medst/_errors.py`.
+//! Converts errors of the library to the exceptions of `medst/_errors.py`.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -8,7 +8,7 @@ use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-/// The exception that says it.
+/// The Python exception for an error.
 pub fn exception(py: Python<'_>, error: Error) -> PyErr {
     let text = error.to_string();
     match error {
@@ -30,13 +30,13 @@ fn file(py: Python<'_>, path: &Path, source: &std::io::Error) -> PyErr {
         ErrorKind::PermissionDenied => "FilePermissionError",
         _ => "FileError",
     };
-    // Rust's text ends in "(os error 2)", which the number says already.
+    // Rust's text ends in "(os error 2)", which repeats the number.
     let text = source.to_string();
     let text = text.split(" (os error").next().unwrap_or_default().to_string();
     named(py, name, (source.raw_os_error(), text, path.display().to_string()))
 }
 
-/// What was given cannot be used.
+/// An error about an unusable argument.
 pub fn input(py: Python<'_>, message: impl Into<String>) -> PyErr {
     named(py, "InputError", (message.into(),))
 }

@@ -61,7 +61,7 @@ impl Asked {
     }
 }
 
-/// Vectors in memory: a row a study of the corpus, a row of NaN where it has none.
+/// Vectors in memory: one row per study of the corpus, NaN for a study without a vector.
 struct Held {
     images: Vectors,
     reports: Option<Vectors>,

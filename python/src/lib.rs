@@ -1,8 +1,8 @@
-//! The native half of the Python package `medst`. People read `medst/*.py`; this is what those files call.
+//! The native half of the Python package `medst`, called by `medst/*.py`, which have the user documentation.
 //!
 //! | file | what |
 //! |---|---|
-//! | `array` | numbers across the border, uncopied |
+//! | `array` | numbers passed to and from Python without copying |
 //! | `task` | long work: without the interpreter's lock, with Ctrl-C and progress |
 //! | `errors` | errors to exceptions |
 //! | `pictures`, `engine` | a model in use |
@@ -34,9 +34,9 @@ fn model_names() -> Vec<&'static str> {
     medst::model::builtin::MODELS.map(|model| model.name).to_vec()
 }
 
-/// A warning of the library as one of Python's.
+/// Passes a warning of the library to Python's `warnings`.
 fn warn(line: &str) {
-    // Where warnings are errors there is no one to raise this one to.
+    // Where Python turns warnings into errors, no caller could receive the exception, so it is dropped.
     let _ = Python::attach(|py| py.import("warnings")?.call_method1("warn", (line,)).map(drop));
 }
 

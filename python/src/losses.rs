@@ -1,7 +1,7 @@
 //! The losses on tensors of Python, with their gradients.
 //!
-//! A call computes a loss and at once what its gradients with respect to the inputs are; `medst/losses.py` makes a node of torch's tape of
-//! it, which multiplies them by what comes from behind. What Python differentiates is thus what Rust differentiated.
+//! A call computes a loss together with its gradients with respect to the inputs; `medst/losses.py` wraps it in a node of torch's autograd
+//! graph, which multiplies them by the incoming gradient. Python thus uses the derivatives that Rust computed.
 
 use medst::loss::config::LossConfig;
 use medst::loss::{global, local, temporal};
@@ -15,17 +15,17 @@ use tch::{Device, Kind, Tensor};
 use crate::array::{Array, Lent};
 use crate::errors;
 
-/// An input with whether its gradient is asked for.
+/// An input, and whether its gradient is required.
 type Given<'py> = (Bound<'py, PyCapsule>, bool);
-/// The loss, and for each input its gradient where it was asked for and there is one.
+/// The loss, and for each input its gradient if it was required and exists.
 type Differentiated = (Array, Vec<Option<Array>>);
 
-/// What of the batch a loss needs to know beside embeddings.
+/// What a loss needs to know about the batch besides embeddings.
 #[derive(Default, FromPyObject)]
 #[pyo3(from_item_all)]
 pub struct Known {
     subjects: Vec<u32>,
-    /// Rows of sequences, -1 where one has ended; all of one length.
+    /// Rows of sequences, padded with -1 to equal length.
     sequences: Vec<Vec<i64>>,
 }
 
@@ -59,7 +59,7 @@ fn differentiate(
         tch::with_grad(|| {
             let value = loss(&leaves);
             let sources: Vec<&Tensor> = leaves.iter().zip(&wanted).filter(|own| *own.1).map(|own| own.0).collect();
-            // A loss that depends on no input, such as that of no sequences, has no tape.
+            // A loss that depends on no input, such as that of no sequences, has no autograd graph.
             let found = match value.requires_grad() && !sources.is_empty() {
                 true => Tensor::f_run_backward(&[&value], &sources, false, false)?,
                 false => Vec::new(),

@@ -1,5 +1,5 @@
-//! Radiographs as Python has them: files, their bytes, or decoded pixels. All take the way of a file (`infer::sight`), so the same
-//! picture gives the same embedding however it was given.
+//! Radiographs in the forms that Python passes: files, their bytes, or decoded pixels. All are processed like a file (`infer::sight`), so the
+//! same picture gives the same embedding in every form.
 
 use std::path::PathBuf;
 
@@ -22,7 +22,7 @@ enum Source {
     File(PathBuf),
     /// The bytes of a JPEG, PNG or DICOM file.
     Encoded(Vec<u8>),
-    /// Decoded; what is wrong with it is told when it is used.
+    /// Decoded pixels; an error in them is reported on use.
     Pixels(Result<GreyImage, String>),
 }
 
@@ -52,7 +52,7 @@ impl FromPyObject<'_, '_> for Picture {
     }
 }
 
-/// An error of a picture that is told by a name.
+/// An error about a picture that is identified by a name.
 fn named(name: &str, message: String) -> Error {
     medst_data::Error::Image { path: name.into(), message }.into()
 }
@@ -70,7 +70,7 @@ impl Picture {
         seen.map_err(|message| named(&self.name, message))
     }
 
-    /// Where its parts are, for boxes in its own pixels.
+    /// The position of its parts, for boxes in the pixels of the original picture.
     fn canvas(&self, sight: Sight) -> Result<Canvas> {
         let (side, stored) = (sight.side(), sight.stored());
         let canvas = match &self.source {
@@ -92,14 +92,14 @@ impl Picture {
     }
 }
 
-/// One visit: up to two views, and what else is known of it.
+/// One visit: up to two views, and other data about it.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 pub struct Study {
     pub name: String,
     frontal: Option<Picture>,
     lateral: Option<Picture>,
-    /// `auto`, `frontal` or `lateral`: of the first picture, where its file does not tell.
+    /// `auto`, `frontal` or `lateral`: the view of the first picture if its file does not state one.
     view: String,
     pub report: Option<String>,
     /// Days.
@@ -107,7 +107,7 @@ pub struct Study {
 }
 
 impl Study {
-    /// Its frontal and its lateral view, as their files tell them. A lone picture may turn out to be lateral.
+    /// Its frontal and its lateral view, according to their files. A single picture may turn out to be lateral.
     fn placed(&self) -> Result<[Option<&Picture>; 2]> {
         let view = match self.view.as_str() {
             "frontal" => DeclaredView::Frontal,

@@ -1,4 +1,4 @@
-//! Long work: on a thread of its own without the interpreter's lock, while the thread that asked looks after Ctrl-C and shows progress.
+//! Long work runs on a separate thread without the interpreter's lock, while the calling thread checks for Ctrl-C and shows progress.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -11,10 +11,10 @@ use pyo3::prelude::*;
 
 use crate::errors;
 
-/// Between two looks at signals and progress.
+/// The interval between two checks of signals and progress.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// How the work stands; written by it, read by the thread that waits.
+/// Progress of the work; written by it, read by the waiting thread.
 #[derive(Default)]
 pub struct Watched {
     phase: Mutex<(String, Option<u64>)>,
@@ -39,12 +39,12 @@ impl Progress for Watched {
 
 impl Watched {
     /// # Errors
-    /// [`medst::Error::Stopped`] once a stop was asked for.
+    /// [`medst::Error::Stopped`] once a stop was requested.
     pub fn go_on(&self) -> Result<()> {
         if self.stop_requested() { Err(medst::Error::Stopped) } else { Ok(()) }
     }
 
-    /// Tells `show(what, done, total)`.
+    /// Calls `show(what, done, total)`.
     fn tell(&self, py: Python<'_>, show: Option<&Py<PyAny>>) -> PyResult<()> {
         let Some(show) = show else { return Ok(()) };
         let (what, total) = self.phase.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -56,7 +56,7 @@ impl Watched {
 }
 
 /// Does the work and waits for it. After Ctrl-C (or another exception of a signal handler or of `show`) the work is asked to stop, and
-/// once it has, the exception goes on its way.
+/// once it has stopped, the exception is raised.
 pub fn run<T: Send>(
     py: Python<'_>,
     show: Option<&Py<PyAny>>,
@@ -66,7 +66,7 @@ pub fn run<T: Send>(
     std::thread::scope(|scope| {
         let (sender, mut receiver) = mpsc::channel::<()>();
         let worker = scope.spawn(|| {
-            // Dropped at the end, whatever the end is: that is what the other side waits for.
+            // Dropped at the end, also after a panic: the other side waits for that.
             let _sender = sender;
             work(&watched)
         });

@@ -1,4 +1,4 @@
-"""A phantom cohort, its corpus and a model that was trained for some steps: small, drawn once a run, by the commands of the wheel."""
+"""A small phantom cohort, its corpus and a model trained for some steps, made once per run by the commands of the wheel."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-# The tensors of these tests are too small for threads to share.
+# The tensors of these tests are too small for several threads.
 torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,7 +34,7 @@ SMALL = [
 
 
 def medst_command(*arguments: str, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """Runs the command as the console script of the wheel does."""
+    """Runs the command like the console script of the wheel."""
     done = subprocess.run([sys.executable, "-m", "medst._command", *arguments], cwd=cwd, capture_output=True, text=True, check=False)
     assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done

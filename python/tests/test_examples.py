@@ -1,4 +1,4 @@
-"""The examples run as they are shown, and what they train learns."""
+"""The examples run unchanged, and the models that they train learn."""
 
 from __future__ import annotations
 

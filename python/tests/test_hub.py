@@ -1,4 +1,4 @@
-"""Models by name. What is fetched, kept and refused is tested with the command (crates/medst-cli/tests/hub)."""
+"""Models by name. Tests of the command cover downloads, the cache and refusals (crates/medst-cli/tests/hub)."""
 
 from __future__ import annotations
 

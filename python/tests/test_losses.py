@@ -1,4 +1,4 @@
-"""The losses: their values by torch's own operations, their gradients by finite differences, and what they refuse."""
+"""The losses: values against torch's own operations, gradients against finite differences, and invalid inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Embedding, classification, comparison, grounding: as the command has them."""
+"""Embedding, classification, comparison and grounding agree with the command."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_the_current_and_the_previous_image_are_compared_in_one_call(model, corp
     assert [own.finding for own in changes] == ["edema", "pneumonia"] and changes[0].courses is None
     step = model.compare(studies[:2], ["edema", "pneumonia"]).steps[0]
     assert [own.towards_worse for own in changes] == pytest.approx([own.towards_worse for own in step.findings], abs=1e-6)
-    # Images without a day are taken as they are named.
+    # Images without a day are taken in the order of the arguments.
     forwards = model.change(studies[1].frontal, studies[0].frontal, ["edema"])[0].towards_worse
     backwards = model.change(studies[0].frontal, studies[1].frontal, ["edema"])[0].towards_worse
     assert forwards == pytest.approx(-backwards, abs=1e-6)
@@ -189,7 +189,7 @@ def test_a_model_of_the_package_is_found_by_its_name_and_has_learnt_to_tell_find
     corpus = medst.Corpus(tmp_path / "corpus")
     found = medst.load("phantom").zero_shot(corpus, ["cardiomegaly"]).probabilities[:, 0].numpy()
     there = np.array([study.labels["cardiomegaly"] == "1" for study in corpus])
-    # Drawn at random, a pair of a patient with and one without would be in the right order half of the time.
+    # By chance, a patient with the finding would score higher than one without in half of all pairs.
     assert (found[there][:, None] > found[~there]).mean() > 0.8
     with pytest.raises(medst.MissingFileError, match="phantom"):
         medst.load("no-such-model")

@@ -44,7 +44,7 @@ def interrupted(code: str, cwd: Path, wait_for: str) -> tuple[int, str]:
 
 
 def test_ctrl_c_ends_a_long_call_with_keyboard_interrupt(tmp_path):
-    # Far more than a test would wait for.
+    # Far more patients than could be drawn within the test.
     code = (
         "import medst\n"
         "def show(what, done, total): print(what, done, flush=True)\n"
@@ -53,7 +53,7 @@ def test_ctrl_c_ends_a_long_call_with_keyboard_interrupt(tmp_path):
     )
     status, out = interrupted(code, tmp_path, " 1")
     assert status == 0 and "interrupted" in out, out
-    # What was begun can be drawn anew in the same folder.
+    # After the interruption a cohort can be drawn in the same folder.
     assert medst.phantom(tmp_path / "cohort", subjects=1, size=64)["subjects"] == 1
 
 
@@ -108,7 +108,7 @@ def test_a_bar_is_drawn_and_cleared(radiographs, model, capsys):
 
 
 def test_other_threads_run_while_it_computes(tmp_path):
-    """A call that held the lock would let nobody count."""
+    """If the call held the lock, no other thread could count."""
     counted, done = 0, threading.Event()
 
     def count() -> None:
@@ -120,7 +120,7 @@ def test_other_threads_run_while_it_computes(tmp_path):
     counter = threading.Thread(target=count)
     counter.start()
     before = counted
-    # Nothing of it calls back into Python.
+    # None of this calls back into Python.
     medst.phantom(tmp_path / "cohort", subjects=40, size=256, progress=False)
     during = counted - before
     done.set()
