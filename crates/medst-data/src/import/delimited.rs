@@ -205,7 +205,9 @@ mod tests {
         for start in [b"some,table\n".repeat(9), b"\xff\xfea\0,\0b\0\n\0".to_vec()] {
             let mut file = tempfile::NamedTempFile::new().unwrap();
             file.write_all(&start).unwrap();
-            file.as_file().set_len(1 << 42).unwrap();
+            // More than a hundredth is stored, so that the file is not refused as a sparse one.
+            file.write_all(&vec![b'a'; 4 << 20]).unwrap();
+            file.as_file().set_len(1 << 28).unwrap();
             let read = open(file.path()).and_then(|mut found| {
                 let copied = std::io::copy(&mut found.text, &mut std::io::sink());
                 copied.map_err(Error::io(file.path()))
