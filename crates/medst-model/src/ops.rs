@@ -91,7 +91,7 @@ fn fail(message: String) -> ! {
 /// Panics with the message that a function returned, if it did.
 ///
 /// # Safety
-/// `error` is null, or as [`message`] takes it.
+/// `error` is null, or as `message` takes it.
 pub unsafe fn check(error: *mut c_char) {
     if !error.is_null() {
         // SAFETY: as the caller promises.

@@ -64,9 +64,9 @@ pub struct FindingSeries {
 pub struct SeriesCalibration {
     /// What it was fitted on.
     pub source: String,
-    /// By finding: `scale` and `shifts` are the weights of [`seen_first`] and a constant.
+    /// By finding: `scale` and `shifts` are the weights of `seen_first` and a constant.
     pub seen_first: Vec<Fit>,
-    /// By finding: the weights of [`worst`].
+    /// By finding: the weights of `worst`.
     pub worst: Vec<Fit>,
     /// `scale` is what the scores of orders are multiplied by.
     pub order_by_images: Option<Fit>,

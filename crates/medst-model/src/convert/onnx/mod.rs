@@ -6,7 +6,7 @@
 //! | [`graph`] | layers as operators |
 //! | [`image`], [`text`], [`ground`] | the graphs |
 //!
-//! What a graph computes is what [`crate::embed`] computes; `tools/onnx_check.sh` holds ONNX Runtime to that.
+//! What a graph computes is what `embed` computes; `tools/onnx_check.sh` holds ONNX Runtime to that.
 
 pub mod graph;
 pub mod ground;
