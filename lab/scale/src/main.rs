@@ -15,6 +15,8 @@ mod forecast;
 mod here;
 mod machines;
 mod tables;
+// The test of traffic needs all of it.
+#[allow(dead_code)]
 mod volume;
 
 use std::path::Path;

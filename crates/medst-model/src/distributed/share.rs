@@ -77,7 +77,7 @@ pub struct Gathered {
 }
 
 /// Contiguous sequences for each of `ranks` processes; the borders are those nearest to equal numbers of studies.
-pub(super) fn shares(lengths: &[usize], ranks: usize) -> Vec<Range<usize>> {
+pub fn shares(lengths: &[usize], ranks: usize) -> Vec<Range<usize>> {
     let before: Vec<usize> = std::iter::once(0)
         .chain(lengths.iter().scan(0, |sum, &length| {
             *sum += length;

@@ -26,7 +26,7 @@ pub enum Part {
 
 impl Part {
     /// Where a parameter belongs; * `last`: the number of the image encoder's final norm.
-    pub(crate) fn of(name: &str, last: usize) -> Part {
+    pub fn of(name: &str, last: usize) -> Part {
         let number = |rest: &str| rest.split('.').next().and_then(|number| number.parse::<usize>().ok()).unwrap_or(0);
         if let Some(rest) = name.strip_prefix("image_encoder.") {
             return Part::Image(match rest.strip_prefix("blocks.") {
@@ -42,7 +42,7 @@ impl Part {
     }
 
     /// All parts, in the order in which a backward pass is done with them.
-    pub(super) fn all(model: &MedSt) -> Vec<Part> {
+    pub fn all(model: &MedSt) -> Vec<Part> {
         let (blocks, layers) = (model.config.image.depth as usize, model.config.text.layers as usize);
         let images = (0..blocks + 2).rev().map(Part::Image);
         std::iter::once(Part::Heads).chain(images).chain((0..=layers).rev().map(Part::Report)).collect()
