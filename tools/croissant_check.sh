@@ -4,13 +4,7 @@
 #   tools/croissant_check.sh [CORPUS]          MEDST: the program, by default target/release/medst
 set -euo pipefail
 cd "$(dirname "$0")/.."
-stamp=.venv-croissant/installed
-if ! cmp -s tools/croissant_check.txt "$stamp"; then
-  rm -rf .venv-croissant
-  python3 -m venv .venv-croissant
-  .venv-croissant/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement tools/croissant_check.txt
-  cp tools/croissant_check.txt "$stamp"
-fi
+tools/environment.sh croissant croissant_check
 medst=${MEDST:-target/release/medst}
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

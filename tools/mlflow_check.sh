@@ -3,13 +3,7 @@
 #   tools/mlflow_check.sh          MEDST: the program, by default target/release/medst
 set -euo pipefail
 cd "$(dirname "$0")/.."
-stamp=.venv-mlflow/installed
-if ! cmp -s tools/mlflow_check.txt "$stamp"; then
-  rm -rf .venv-mlflow
-  python3 -m venv .venv-mlflow
-  .venv-mlflow/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement tools/mlflow_check.txt
-  cp tools/mlflow_check.txt "$stamp"
-fi
+tools/environment.sh mlflow mlflow_check
 medst=${MEDST:-target/release/medst}
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

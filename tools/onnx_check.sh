@@ -5,13 +5,7 @@
 #   tools/onnx_check.sh int8       measures the loss of 8 bits on synthetic patients instead (docs/onnx.md)
 set -euo pipefail
 cd "$(dirname "$0")/.."
-stamp=.venv-onnx/installed
-if ! cmp -s tools/onnx_check.txt "$stamp"; then
-  rm -rf .venv-onnx
-  python3 -m venv .venv-onnx
-  .venv-onnx/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement tools/onnx_check.txt
-  cp tools/onnx_check.txt "$stamp"
-fi
+tools/environment.sh onnx onnx_check
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 script=tools/onnx_check.py

@@ -52,8 +52,8 @@ pub fn check_alone() -> Result<bool> {
         (1, _) => Ok(true),
         (launched, 0) => {
             let message = format!(
-                "{launched} processes were started, but this command runs in one; only `medst pretrain` and `medst \
-                 prepare` can use several. To start independent jobs, unset {}",
+                "{launched} processes were started, but this command runs in one; only `medst pretrain`, `medst \
+                 finetune` and `medst prepare` can use several. To start independent jobs, unset {}",
                 COUNTS.join(", ")
             );
             Err(Error::Config(message).into())
@@ -147,6 +147,23 @@ fn between_gpus(group: Group, number: usize) -> Result<Group> {
 #[cfg(not(feature = "nccl"))]
 fn between_gpus(group: Group, _number: usize) -> Result<Group> {
     Ok(group)
+}
+
+/// Runs a training that several processes share; `None` on all processes but process 0, which has the result.
+///
+/// # Errors
+/// As of [`join`], [`place_on`] and the training.
+pub fn together<S>(
+    device: Device,
+    train: impl FnOnce(Device, &Group) -> medst::Result<Option<S>>,
+) -> Result<Option<S>> {
+    let Some(group) = join()? else { return Ok(None) };
+    let (device, group) = place_on(device, group)?;
+    let result = train(device, &group);
+    if result.is_err() {
+        abandon(group);
+    }
+    Ok(result?)
 }
 
 /// Forgets a group after an error. Dropping it would deadlock, because the other processes wait for this one;

@@ -14,17 +14,10 @@ pub fn run(arguments: &Finetune, output: &Output, reporter: &Reporter) -> Result
     let mut overrides = arguments.overrides.clone();
     overrides.extend(arguments.model.iter().map(|model| format!("init.weights={model}")));
     let config = Config::load(&arguments.config, &overrides)?;
-    let Some(group) = launch::join()? else { return Ok(()) };
-    let (device, group) = launch::place_on(device(arguments.device)?, group)?;
-    let summary = match finetune(&config, arguments.resume, device, &group, reporter) {
-        Ok(summary) => summary,
-        Err(error) => {
-            launch::abandon(group);
-            return Err(error.into());
-        }
-    };
+    let device = device(arguments.device)?;
+    let train = |device, group: &_| finetune(&config, arguments.resume, device, group, reporter);
     // Only process 0 prints the summary.
-    let Some(summary) = summary else { return Ok(()) };
+    let Some(summary) = launch::together(device, train)? else { return Ok(()) };
     output.show(&summary)?;
     if summary.ending == Ending::Stopped {
         return Err(Error::Stopped.into());

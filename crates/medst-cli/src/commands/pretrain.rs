@@ -16,17 +16,10 @@ pub fn run(arguments: &Pretrain, output: &Output, reporter: &Reporter) -> Result
         overrides.push("train.checkpoint_activations=true".into());
     }
     let config = Config::load(&arguments.config, &overrides)?;
-    let Some(group) = launch::join()? else { return Ok(()) };
-    let (device, group) = launch::place_on(device(arguments.device)?, group)?;
-    let summary = match medst::train::pretrain_together(&config, arguments.resume, device, &group, reporter) {
-        Ok(summary) => summary,
-        Err(error) => {
-            launch::abandon(group);
-            return Err(error.into());
-        }
-    };
+    let device = device(arguments.device)?;
+    let train = |device, group: &_| medst::train::pretrain_together(&config, arguments.resume, device, group, reporter);
     // Only process 0 prints the summary.
-    let Some(summary) = summary else { return Ok(()) };
+    let Some(summary) = launch::together(device, train)? else { return Ok(()) };
     output.show(&summary)?;
     // A stopped run is an error, so that a script does not use a partly trained model.
     if summary.ending == Ending::Stopped {

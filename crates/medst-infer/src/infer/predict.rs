@@ -1,5 +1,6 @@
 //! What the head of a fine-tuned model says of images ([`crate::model::head`]).
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -102,7 +103,8 @@ pub fn predict(engine: &Engine, gathered: &Gathered, collected: &Collected) -> R
         for mut group in subjects.into_values() {
             if group.iter().all(|own| gathered.studies[own.0].acquired.is_some()) {
                 group.sort_by(|a, b| {
-                    gathered.studies[a.0].acquired.partial_cmp(&gathered.studies[b.0].acquired).unwrap()
+                    let [a, b] = [a, b].map(|own| gathered.studies[own.0].acquired);
+                    a.partial_cmp(&b).unwrap_or(Ordering::Equal)
                 });
             }
             if group.len() > 1 {

@@ -17,7 +17,7 @@ use super::input::ReportInput;
 use super::parameters::{Init, LayerNorm, Linear, Scope};
 use super::stage::Stage;
 
-const EPSILON: f64 = 1e-12;
+pub(crate) const EPSILON: f64 = 1e-12;
 
 #[derive(Debug)]
 pub struct ReportEncoder {

@@ -12,7 +12,10 @@ use crate::distributed::Group;
 use crate::distributed::sum::sum_over_ranks;
 
 const MOMENTUM: f64 = 0.1;
-const EPSILON: f64 = 1e-5;
+/// Added to the variance in batch normalisations.
+pub(crate) const EPSILON: f64 = 1e-5;
+/// [`unit`] divides vectors that are shorter than this by it, not by their length.
+pub(crate) const SHORTEST: f64 = 1e-12;
 
 #[derive(Debug)]
 pub struct Projection {
@@ -119,6 +122,6 @@ impl Projection {
 
 /// Vectors along the last axis at length 1 (lengths below 1e-12 are left alone).
 pub fn unit(x: &Tensor) -> Tensor {
-    let length = x.norm_scalaropt_dim(2.0, &[-1i64][..], true).clamp_min(1e-12);
+    let length = x.norm_scalaropt_dim(2.0, &[-1i64][..], true).clamp_min(SHORTEST);
     x / length
 }

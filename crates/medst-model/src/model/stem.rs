@@ -49,7 +49,7 @@ struct Convolution {
 }
 
 /// Added to the variance.
-const EPSILON: f64 = 1e-5;
+pub(crate) const EPSILON: f64 = 1e-5;
 
 impl Stem {
     pub fn new(scope: &Scope, config: &ImageConfig) -> Stem {

@@ -11,10 +11,12 @@ pub mod report;
 pub mod search;
 pub mod zero_shot;
 
+use medst::infer::{Sight, Views};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use crate::upload::Picture;
+use crate::upload::{Picture, Upload};
+use crate::{Error, Result};
 
 /// A study: a frontal image, a lateral image, or both, and optionally the report.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
@@ -36,4 +38,33 @@ impl StudyUpload {
     fn pictures(&self) -> usize {
         usize::from(self.frontal.is_some()) + usize::from(self.lateral.is_some())
     }
+}
+
+/// The studies of a request that is about images, of which one may be given without a list.
+///
+/// # Errors
+/// No study.
+fn pictured(studies: &[StudyUpload], frontal: Option<&Picture>, lateral: Option<&Picture>) -> Result<Vec<StudyUpload>> {
+    let mut studies = studies.to_vec();
+    if frontal.is_some() || lateral.is_some() {
+        let (frontal, lateral) = (frontal.cloned(), lateral.cloned());
+        studies.push(StudyUpload { frontal, lateral, ..StudyUpload::default() });
+    }
+    if studies.is_empty() {
+        return Err(Error::Bad("no image: give frontal, lateral or studies".into()));
+    }
+    Ok(studies)
+}
+
+/// Decodes the images of studies, one after the other.
+///
+/// # Errors
+/// As of [`Upload::views`], with the number of the study.
+async fn views<T>(upload: &Upload<T>, sight: Sight, studies: &[StudyUpload]) -> Result<Vec<Views>> {
+    let mut views = Vec::new();
+    for (number, study) in studies.iter().enumerate() {
+        let what = format!("studies.{number}.");
+        views.push(upload.views(sight, study.frontal.as_ref(), study.lateral.as_ref(), &what).await?);
+    }
+    Ok(views)
 }

@@ -1,17 +1,16 @@
 //! `POST /v1/predict`.
 
 use axum::Json;
-use medst::infer::Views;
 use medst::infer::predict::{Predicted, PredictedStudy};
 use medst::infer::stream::NoteCounts;
 use medst::model::head::HeadTask;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::StudyUpload;
+use super::{StudyUpload, pictured, views};
+use crate::Result;
 use crate::error::ErrorBody;
 use crate::upload::{Picture, Upload};
-use crate::{Error, Result};
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -38,20 +37,9 @@ pub struct PredictRequest {
 pub async fn predict(upload: Upload<PredictRequest>) -> Result<Json<Predicted>> {
     let request = &upload.request;
     let (_, model) = upload.shared().model(request.model.as_deref())?;
-    let mut studies = request.studies.clone();
-    if request.frontal.is_some() || request.lateral.is_some() {
-        let (frontal, lateral) = (request.frontal.clone(), request.lateral.clone());
-        studies.push(StudyUpload { frontal, lateral, ..StudyUpload::default() });
-    }
-    if studies.is_empty() {
-        return Err(Error::Bad("no image: give frontal, lateral or studies".into()));
-    }
+    let studies = pictured(&request.studies, request.frontal.as_ref(), request.lateral.as_ref())?;
     upload.check_counts(studies.iter().map(StudyUpload::pictures).sum(), 0)?;
-    let mut views: Vec<Views> = Vec::new();
-    for (number, study) in studies.iter().enumerate() {
-        let what = format!("studies.{number}.");
-        views.push(upload.views(model.worker.sight, study.frontal.as_ref(), study.lateral.as_ref(), &what).await?);
-    }
+    let views = views(&upload, model.worker.sight, &studies).await?;
     let ids: Vec<String> =
         studies.into_iter().enumerate().map(|(n, own)| own.id.unwrap_or_else(|| n.to_string())).collect();
     let predicted = model.worker.task(move |engine| {

@@ -7,10 +7,10 @@ use medst::infer::zero_shot::{Classified, ClassifiedStudy, probabilities};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::StudyUpload;
+use super::{StudyUpload, pictured, views};
+use crate::Result;
 use crate::error::ErrorBody;
 use crate::upload::{Picture, Upload};
-use crate::{Error, Result};
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -59,25 +59,14 @@ struct ClassObject {
 pub async fn classify(upload: Upload<ZeroShotRequest>) -> Result<Json<Classified>> {
     let request = &upload.request;
     let (_, model) = upload.shared().model(request.model.as_deref())?;
-    let mut studies = request.studies.clone();
-    if request.frontal.is_some() || request.lateral.is_some() {
-        let (frontal, lateral) = (request.frontal.clone(), request.lateral.clone());
-        studies.push(StudyUpload { frontal, lateral, ..StudyUpload::default() });
-    }
-    if studies.is_empty() {
-        return Err(Error::Bad("no image: give frontal, lateral or studies".into()));
-    }
+    let studies = pictured(&request.studies, request.frontal.as_ref(), request.lateral.as_ref())?;
     let classes = request.classes.iter().cloned().map(|class| match class {
         ClassUpload::Name(name) => Class { name, positive: Vec::new(), negative: Vec::new() },
         ClassUpload::Full(class) => class,
     });
     let classes = Classes::new(request.kind, classes.collect())?;
     upload.check_counts(studies.iter().map(StudyUpload::pictures).sum(), classes.sentences().count())?;
-    let mut views = Vec::new();
-    for (number, study) in studies.iter().enumerate() {
-        let what = format!("studies.{number}.");
-        views.push(upload.views(model.worker.sight, study.frontal.as_ref(), study.lateral.as_ref(), &what).await?);
-    }
+    let views = views(&upload, model.worker.sight, &studies).await?;
     let calibration = model.calibration(&classes);
     let prototypes = model.prototypes(classes).await?;
     let images = model.worker.images(views).await?;

@@ -28,7 +28,6 @@ pub mod judge;
 use std::time::Instant;
 
 use medst_data::corpus::Corpus;
-use medst_data::json;
 use medst_data::progress::{Progress, Quiet};
 use medst_data::report::WordPiece;
 use medst_data::split::Split;
@@ -136,7 +135,7 @@ pub fn finetune(
     };
     optimizer.broadcast(group);
     let model = take_over(model, &mut state, group)?;
-    let average = average(&model, config, &checkpoints, &state, group)?;
+    let average = checkpoints.average(&model, kind, train.average, &state, group)?;
     // What is validated and kept for use.
     let judged = average.as_ref().map_or(&model, Average::model);
     if let Some(folder) = folder.as_mut().filter(|_| !resume) {
@@ -363,31 +362,9 @@ fn take_over(model: MedSt, state: &mut State, group: &Group) -> Result<MedSt> {
             group.broadcast(&mut values);
             own.fill(&values);
         }
-        let given = distributed::broadcast_bytes(group, json::text(state).as_bytes());
-        *state = serde_json::from_slice(&given)
-            .map_err(|error| Error::Distributed(format!("the state of process 0 is not readable: {error}")))?;
+        state.take_over(group)?;
     }
     Ok(model)
-}
-
-/// The average of the weights, if the configuration asks for one: restored on resume, otherwise
-/// equal to the model.
-fn average(
-    model: &MedSt,
-    config: &Config,
-    checkpoints: &Checkpoints,
-    state: &State,
-    group: &Group,
-) -> Result<Option<Average>> {
-    if config.train.average == 0.0 {
-        return Ok(None);
-    }
-    let mut average = Average::new(model, config.train.precision.kind(), config.train.average)?;
-    if group.leads() && state.step > 0 {
-        checkpoints.restore_average(&mut average)?;
-    }
-    average.broadcast(group);
-    Ok(Some(average))
 }
 
 /// The head of a model that is being fine-tuned.

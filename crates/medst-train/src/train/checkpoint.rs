@@ -13,13 +13,15 @@ use std::path::{Path, PathBuf};
 use medst_data::files::folder::{Foreign, publish_folder, recover, remove_own, seal};
 use medst_data::files::sums::Sums;
 use medst_data::files::{TEMPORARY, entries, sync_folder, whole};
-use medst_data::input;
 use medst_data::progress::Progress;
+use medst_data::{input, json};
 use serde::{Deserialize, Serialize};
+use tch::Kind;
 
 use super::average::Average;
 use super::loss_scale::LossScale;
 use super::optimizer::AdamW;
+use crate::distributed::{Group, broadcast_bytes};
 use crate::model::MedSt;
 use crate::model::card::{CARD, MODEL, ModelCard, VOCABULARY};
 use crate::model::weights::{TensorFile, write_safetensors};
@@ -50,6 +52,19 @@ pub struct State {
     /// Absent in runs of earlier versions.
     #[serde(default)]
     pub loss_scale: LossScale,
+}
+
+impl State {
+    /// Takes over the state of process 0.
+    ///
+    /// # Errors
+    /// What process 0 sends cannot be read.
+    pub fn take_over(&mut self, group: &Group) -> Result<()> {
+        let given = broadcast_bytes(group, json::text(self).as_bytes());
+        *self = serde_json::from_slice(&given)
+            .map_err(|error| Error::Distributed(format!("the state of process 0 is not readable: {error}")))?;
+        Ok(())
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -167,7 +182,7 @@ impl Checkpoints {
     ///
     /// * `corpus`: fingerprint of the current corpus; the position in an epoch is meaningful only
     ///   in the corpus of the run.
-    /// * `averaged`: whether the run keeps an average of its weights, which [`Checkpoints::restore_average`] restores.
+    /// * `averaged`: whether the run keeps an average of its weights, which [`Checkpoints::average`] restores.
     ///
     /// # Errors
     /// Nothing to restore, files that are damaged or do not fit, another corpus.
@@ -203,15 +218,29 @@ impl Checkpoints {
         self.current = Some(state.step);
         Ok(state)
     }
-}
 
-impl Checkpoints {
-    /// Restores the average of the weights from the newest checkpoint.
+    /// The average of a run's weights, the same on all processes: restored on resume, otherwise
+    /// equal to the model; `None` if `decay` is 0.
     ///
     /// # Errors
-    /// A checkpoint without one, or one that does not fit.
-    pub fn restore_average(&self, average: &mut Average) -> Result<()> {
-        average.load(&self.run.join("last").join(MODEL))
+    /// A checkpoint without an average, or with one that does not fit.
+    pub fn average(
+        &self,
+        model: &MedSt,
+        kind: Kind,
+        decay: f64,
+        state: &State,
+        group: &Group,
+    ) -> Result<Option<Average>> {
+        if decay == 0.0 {
+            return Ok(None);
+        }
+        let mut average = Average::new(model, kind, decay)?;
+        if group.leads() && state.step > 0 {
+            average.load(&self.run.join("last").join(MODEL))?;
+        }
+        average.broadcast(group);
+        Ok(Some(average))
     }
 }
 

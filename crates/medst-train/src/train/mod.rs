@@ -45,7 +45,6 @@ use std::time::Instant;
 
 use medst_data::corpus::Corpus;
 use medst_data::hub;
-use medst_data::json;
 use medst_data::progress::Progress;
 use medst_data::ranks;
 use medst_data::report::WordPiece;
@@ -69,7 +68,7 @@ use self::watch::{Quiet, Watch};
 use crate::config::{Config, Take};
 use crate::convert;
 use crate::distributed::share::Share;
-use crate::distributed::{self, Group, broadcast_bytes};
+use crate::distributed::{self, Group};
 use crate::loss;
 use crate::model::card::{ModelCard, Origin, TrainingData};
 use crate::model::config::Positions;
@@ -139,7 +138,7 @@ pub fn pretrain_together(
         State::default()
     };
     join(&mut model, &mut optimizer, &mut state, group)?;
-    let average = average(&model, config, &checkpoints, &state, group)?;
+    let average = checkpoints.average(&model, kind, config.train.average, &state, group)?;
     // What is validated, evaluated and kept for use.
     let judged = average.as_ref().map_or(&model, Average::model);
     if resume && state.step == 0 {
@@ -335,31 +334,9 @@ fn join(model: &mut MedSt, optimizer: &mut AdamW, state: &mut State, group: &Gro
     for buffer in model.buffers() {
         group.broadcast(&mut buffer.tensor.shallow_clone());
     }
-    let given = broadcast_bytes(group, json::text(state).as_bytes());
-    *state = serde_json::from_slice(&given)
-        .map_err(|error| Error::Distributed(format!("the state of process 0 is not readable: {error}")))?;
+    state.take_over(group)?;
     model.synchronise(group);
     Ok(())
-}
-
-/// The average of the weights, if the configuration asks for one: restored on resume, otherwise
-/// equal to the model.
-fn average(
-    model: &MedSt,
-    config: &Config,
-    checkpoints: &Checkpoints,
-    state: &State,
-    group: &Group,
-) -> Result<Option<Average>> {
-    if config.train.average == 0.0 {
-        return Ok(None);
-    }
-    let mut average = Average::new(model, config.train.precision.kind(), config.train.average)?;
-    if group.leads() && state.step > 0 {
-        checkpoints.restore_average(&mut average)?;
-    }
-    average.broadcast(group);
-    Ok(Some(average))
 }
 
 /// Losses and gradients of one optimiser step: the mean over its batches; the gradients are `factor` times as large.

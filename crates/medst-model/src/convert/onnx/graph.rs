@@ -12,12 +12,8 @@ use std::collections::{BTreeSet, HashMap};
 use tch::{Kind, Tensor};
 
 use super::proto::{Attribute, Axis, Element, Initializer, Model, Port, node};
-use crate::model::MedSt;
+use crate::model::{MedSt, projection};
 
-/// Added to the variance in batch normalisations ([`crate::model::projection`]).
-const PROJECTION_EPSILON: f64 = 1e-5;
-/// Lengths below this are left alone ([`crate::model::projection::unit`]).
-const SHORTEST: f32 = 1e-12;
 /// The largest weight in 8 bits. With more than 7 bits, processors without VNNI saturate sums of two products, and give other results.
 const LARGEST_WEIGHT: f64 = 63.0;
 
@@ -279,8 +275,8 @@ impl<'a> Graph<'a> {
     /// A projection head, `[…, H]` to unit vectors `[…, D]`. Its batch normalisations are folded into the matrices in front of them.
     pub fn projection(&mut self, place: &str, x: &str) -> String {
         let of = |leaf: &str| self.weights.exact(&format!("{place}.{leaf}"));
-        let hidden = of("norm.weight") / (of("norm.variance") + PROJECTION_EPSILON).sqrt();
-        let output = (of("output_norm.variance") + PROJECTION_EPSILON).rsqrt();
+        let hidden = of("norm.weight") / (of("norm.variance") + projection::EPSILON).sqrt();
+        let output = (of("output_norm.variance") + projection::EPSILON).rsqrt();
         let expand =
             (of("expand.weight").tr() * &hidden, (of("expand.bias") - of("norm.mean")) * &hidden + of("norm.bias"));
         let contract = (of("contract.weight").tr() * &output, (of("contract.bias") - of("output_norm.mean")) * &output);
@@ -288,7 +284,7 @@ impl<'a> Graph<'a> {
         let inner = self.node("Relu", &format!("{place}.relu"), &[&inner], &[]);
         let outer = self.affine(&format!("{place}.contract"), &inner, &contract.0, &contract.1, false);
         let length = self.node("ReduceL2", &format!("{place}.length"), &[&outer], &[("axes", Attribute::Ints(&[-1]))]);
-        let shortest = self.float(SHORTEST);
+        let shortest = self.float(projection::SHORTEST as f32);
         let length = self.node("Max", &format!("{place}.length.max"), &[&length, &shortest], &[]);
         self.node("Div", place, &[&outer, &length], &[])
     }

@@ -11,10 +11,9 @@ use tch::{Kind, Tensor};
 use super::graph::Graph;
 use super::proto::{Attribute, Axis, Element};
 use crate::model::config::{ImageConfig, Lateral, ModelConfig, StemKind};
+use crate::model::stem;
 
 const ENCODER: &str = "image_encoder";
-/// Of the stem's normalisations ([`crate::model::stem`]).
-const STEM_EPSILON: f32 = 1e-5;
 
 /// The views that a graph takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,7 +151,7 @@ fn convolution(graph: &mut Graph, place: &str, x: &str, stride: i64, shape: [i64
     let [one, zero] =
         [1.0f32, 0.0].map(|value| graph.tensor(&format!("floats[{value:?}]"), &Tensor::from_slice(&[value])));
     let flat = graph.reshape(&format!("{place}.flat"), &x, &[0, 1, -1]);
-    let epsilon = [("epsilon", Attribute::Float(STEM_EPSILON))];
+    let epsilon = [("epsilon", Attribute::Float(stem::EPSILON as f32))];
     let flat = graph.node("InstanceNormalization", &format!("{place}.normalised"), &[&flat, &one, &zero], &epsilon);
     let x = graph.reshape(&format!("{place}.pictures"), &flat, &[0, shape[0], shape[1], shape[2]]);
     let [scale, shift] = ["weight", "bias"].map(|part| {

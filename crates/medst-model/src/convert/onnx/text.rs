@@ -10,11 +10,10 @@ use tch::Tensor;
 
 use super::graph::Graph;
 use super::proto::{Attribute, Axis, Element};
+use crate::model::bert::EPSILON;
 use crate::model::config::{ModelConfig, Positions, Semantics, TextConfig};
 
 const ENCODER: &str = "report_encoder";
-/// Of the layer normalisations ([`crate::model::bert`]).
-const EPSILON: f64 = 1e-12;
 
 /// Adds the whole graph: token ids in, embeddings out.
 pub fn build(graph: &mut Graph, config: &ModelConfig, pieces: &WordPiece) {
