@@ -14,8 +14,8 @@ MEDST := target/release/medst
 DEMO ?= demo
 
 help:
-	@echo 'make demo         build medst, draw a synthetic cohort, prepare a corpus, pre-train, evaluate (minutes); FROM_SCRATCH=1 starts from random weights'
-	@echo 'make serve-demo   start the service and its page with the demo model (runs the demo first if necessary)'
+	@echo 'make demo         build medst and run medst demo: draw patients, prepare a corpus, pre-train, evaluate (minutes); FROM_SCRATCH=1 starts from random weights'
+	@echo 'make serve-demo   start the service and its page with the shipped model and example patients; nothing is trained'
 	@echo 'make test         run every test'
 	@echo 'make test-mpi     test preparation and pre-training with several processes (needs Open MPI)'
 	@echo 'make test-s3      test corpora in object storage, against a local server'
@@ -99,10 +99,10 @@ check: libtorch
 	RUSTDOCFLAGS='-D warnings' $(BUILD) doc --release --workspace --no-deps $(FEATURES)
 
 demo: build
-	@MEDST=$(MEDST) DEMO=$(DEMO) tools/demo.sh $(if $(FROM_SCRATCH),--from-scratch)
+	@$(MEDST) demo $(DEMO) $(if $(FROM_SCRATCH),--from-scratch)
 
 serve-demo: build
-	@MEDST=$(MEDST) DEMO=$(DEMO) tools/serve_demo.sh
+	@MEDST=$(MEDST) tools/serve_demo.sh
 
 real-data: build
 	@MEDST=$(MEDST) tools/real_data.sh

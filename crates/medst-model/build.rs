@@ -31,6 +31,7 @@ fn compile(libtorch: &Path) {
             "ops/dropout.cpp",
             "ops/fused.cpp",
             "ops/gelu.cpp",
+            "ops/int8.cpp",
             "ops/memory.cpp",
             "ops/pool.cpp",
             "ops/product.cpp",

@@ -72,6 +72,11 @@ impl Reporter {
         }
         Reporter::Lines(Mutex::new(None), AtomicU64::new(0))
     }
+
+    /// Whether `--quiet` was given.
+    pub fn is_silent(&self) -> bool {
+        matches!(self, Reporter::Silent)
+    }
 }
 
 /// Shows a warning of the library, whatever is shown of progress.

@@ -122,7 +122,7 @@ struct Attend : Function<Attend> {
     auto first = given_first.contiguous(), second = given_second.contiguous();
     const Layout layout(first, second);
     Normalised a, b;
-    auto normalised = normalised_rows(layout, first, second, {norm_weight, norm_bias, epsilon}, weight.scalar_type(), a, b);
+    auto normalised = normalised_rows(layout, first, second, {norm_weight, norm_bias, epsilon}, type_of(weight), a, b);
     std::vector<Tensor> mixed, changes;
     for (size_t n = 0; n < normalised.size(); n++) {
       // Keys are given where every study has both views.

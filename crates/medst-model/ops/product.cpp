@@ -4,6 +4,7 @@
 // called by name.
 
 #include "product.h"
+#include "int8.h"
 
 #include <ATen/core/dispatch/Dispatcher.h>
 
@@ -50,6 +51,7 @@ std::optional<Tensor> optional(const Tensor& tensor) {
 }  // namespace
 
 Tensor affine(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  if (is_int8(weight)) return affine_int8(x, weight, bias, false);
   // The engine multiplies float16 on a CPU value by value. Products of rounded values, summed in float32 and rounded, are what a GPU computes.
   if (x.device().is_cpu() && x.scalar_type() == at::kHalf) {
     return affine(x.to(at::kFloat), weight.to(at::kFloat), bias.defined() ? bias.to(at::kFloat) : bias).to(at::kHalf);
@@ -59,6 +61,7 @@ Tensor affine(const Tensor& x, const Tensor& weight, const Tensor& bias) {
 }
 
 Tensor affine_gelu(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  if (is_int8(weight)) return affine_int8(x, weight, bias, true);
   if (worthwhile(x, weight)) return one_dnn()->call(x, dense(weight), optional(bias), "gelu", Scalars(), "none");
   return at::gelu(affine(x, weight, bias));
 }

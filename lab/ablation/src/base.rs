@@ -38,10 +38,20 @@ impl Trained {
 pub fn prepare(study: &Study, how: &How, threads: usize, deadline: Option<Instant>) -> Result<Option<Trained>> {
     let Some(base) = &study.scale.base else { return Ok(None) };
     let folder = how.work.join(study.base_name()?);
+    if let Some(kept) = base.weights.as_ref().filter(|kept| kept.exists()) {
+        return Trained::read(kept.clone()).map(Some);
+    }
     let (corpus, run) = (folder.join("corpus"), folder.join("run"));
-    let weights = run.join("last/model.safetensors");
+    let finish = || {
+        let mut weights = run.join("last/model.safetensors");
+        if let Some(kept) = &base.weights {
+            fs::copy(&weights, kept).with_context(|| kept.display().to_string())?;
+            weights.clone_from(kept);
+        }
+        Trained::read(weights).map(Some)
+    };
     if run.join(DONE).exists() {
-        return Trained::read(weights).map(Some);
+        return finish();
     }
     let how = &How { threads, ..how.clone() };
     let text = |path: &Path| path.display().to_string();
@@ -86,7 +96,7 @@ pub fn prepare(study: &Study, how: &How, threads: usize, deadline: Option<Instan
     match status.code() {
         Some(0) => {
             fs::write(run.join(DONE), "").with_context(|| text(&run))?;
-            Trained::read(weights).map(Some)
+            finish()
         }
         // Without a code it was stopped before it could listen.
         Some(STOPPED) | None if asked => Ok(None),

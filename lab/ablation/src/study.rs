@@ -48,6 +48,10 @@ pub struct Base {
     pub difficulty: String,
     /// Overrides of the base configuration.
     pub set: Vec<String>,
+    /// Where the trained weights are kept, relative to this file. Runs on any machine start from the same weights if this file is
+    /// in the repository; without it, they are trained and written there.
+    #[serde(skip_serializing)]
+    pub weights: Option<PathBuf>,
 }
 
 /// The phantom cohort that the runs of a seed train on.
@@ -129,7 +133,10 @@ impl Study {
     pub fn load(path: &Path) -> Result<Study> {
         let folder = path.parent().unwrap_or(Path::new(""));
         let read = |path: &Path| std::fs::read_to_string(path).with_context(|| path.display().to_string());
-        let scale: Scale = toml::from_str(&read(path)?).with_context(|| path.display().to_string())?;
+        let mut scale: Scale = toml::from_str(&read(path)?).with_context(|| path.display().to_string())?;
+        if let Some(weights) = scale.base.as_mut().and_then(|base| base.weights.as_mut()) {
+            *weights = folder.join(&weights);
+        }
         let arms = folder.join(&scale.arms);
         let mut table: Table = toml::from_str(&read(&arms)?).with_context(|| arms.display().to_string())?;
         table.outcomes = in_every_test(&table.outcomes, &scale.tests);

@@ -2,6 +2,7 @@
 
 mod convert;
 mod data;
+mod demo;
 mod eval;
 mod model;
 mod search;
@@ -15,6 +16,7 @@ use clap::{Parser, Subcommand};
 
 pub use convert::{Card, CardFormat, Convert, TargetName};
 pub use data::{Draw, Folder, How, OnMimic, Phantom, Prepare, WithImages};
+pub use demo::Demo;
 pub use eval::{AskedTask, Eval};
 pub use model::{Compute, DeviceName, DicomWindow, Inputs, PrecisionName, UseModel, ViewName};
 pub use search::{AmongName, GraphName, Search, SearchFind, SearchIndex};
@@ -38,6 +40,8 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Show the whole workflow on synthetic patients, in about three minutes.
+    Demo(Demo),
     /// Draw a synthetic cohort of radiographs and reports whose findings are known.
     Phantom(Phantom),
     /// Build a corpus of radiographs and reports.

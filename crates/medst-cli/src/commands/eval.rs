@@ -10,7 +10,6 @@ use medst::eval::report::picture::Pictures;
 use medst::eval::report::{Evaluation, Leaderboard, picture};
 use medst::eval::result::Task;
 use medst::eval::suite::Suite;
-use medst::model::open::open_model_in;
 use medst_data::corpus::Corpus;
 
 use super::{Output, device, open};
@@ -24,7 +23,7 @@ pub fn run(arguments: &Eval, output: &Output, reporter: &Reporter) -> Result<()>
     let mut done: Vec<(Evaluation, Vec<Pictures>)> = Vec::new();
     for model in &arguments.model {
         let device = device(arguments.device)?;
-        let opened = open_model_in(model, device, open::precision(arguments.precision))?;
+        let opened = open::opened(model, device, arguments.precision)?;
         let encoder = ModelEncoder {
             embedder: Embedder::from(&opened),
             origin: Origin::of_model(&opened)?,

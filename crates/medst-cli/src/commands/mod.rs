@@ -3,6 +3,7 @@
 mod card;
 mod compare;
 mod convert;
+mod demo;
 mod embed;
 mod eval;
 mod finetune;
@@ -41,32 +42,39 @@ pub fn run(arguments: Arguments, typed: Vec<String>) -> Result<()> {
         return Ok(());
     }
     progress::catch_interrupt()?;
-    let output = Output { json: arguments.json, typed };
+    let output = Output { json: arguments.json, silent: false, typed };
     let reporter = Reporter::new(arguments.quiet);
     medst_data::hub::report_to(Box::new(Reporter::new(arguments.quiet)));
-    match arguments.command {
-        Command::Phantom(arguments) => phantom::run(&arguments, &output, &reporter),
-        Command::Prepare { source } => prepare::run(&source, &output, &reporter),
-        Command::Pretrain(arguments) => pretrain::run(&arguments, &output, &reporter),
-        Command::Finetune(arguments) => finetune::run(&arguments, &output, &reporter),
-        Command::Embed(arguments) => embed::run(&arguments, &output, &reporter),
-        Command::ZeroShot(arguments) => zero_shot::run(&arguments, &output, &reporter),
-        Command::Predict(arguments) => predict::run(&arguments, &output, &reporter),
-        Command::Compare(arguments) => compare::run(&arguments, &output),
-        Command::Ground(arguments) => ground::run(&arguments, &output, &reporter),
-        Command::Search { what } => search::run(&what, &output, &reporter),
-        Command::Serve(arguments) => serve::run(&arguments, &reporter),
-        Command::Eval(arguments) => eval::run(&arguments, &output, &reporter),
+    dispatch(arguments.command, &output, &reporter)
+}
+
+fn dispatch(command: Command, output: &Output, reporter: &Reporter) -> Result<()> {
+    match command {
+        Command::Demo(arguments) => demo::run(&arguments, output, reporter),
+        Command::Phantom(arguments) => phantom::run(&arguments, output, reporter),
+        Command::Prepare { source } => prepare::run(&source, output, reporter),
+        Command::Pretrain(arguments) => pretrain::run(&arguments, output, reporter),
+        Command::Finetune(arguments) => finetune::run(&arguments, output, reporter),
+        Command::Embed(arguments) => embed::run(&arguments, output, reporter),
+        Command::ZeroShot(arguments) => zero_shot::run(&arguments, output, reporter),
+        Command::Predict(arguments) => predict::run(&arguments, output, reporter),
+        Command::Compare(arguments) => compare::run(&arguments, output),
+        Command::Ground(arguments) => ground::run(&arguments, output, reporter),
+        Command::Search { what } => search::run(&what, output, reporter),
+        Command::Serve(arguments) => serve::run(&arguments, reporter),
+        Command::Eval(arguments) => eval::run(&arguments, output, reporter),
         Command::Card(arguments) => card::run(&arguments),
-        Command::Convert(arguments) => convert::run(&arguments, &output),
-        Command::Verify { path } => verify::run(&path, &output, &reporter),
-        Command::Inspect { path } => inspect::run(&path, &output),
+        Command::Convert(arguments) => convert::run(&arguments, output),
+        Command::Verify { path } => verify::run(&path, output, reporter),
+        Command::Inspect { path } => inspect::run(&path, output),
     }
 }
 
 /// Where results go.
 pub struct Output {
     json: bool,
+    /// Prints nothing; for commands that `medst demo` runs.
+    silent: bool,
     typed: Vec<String>,
 }
 
@@ -78,6 +86,9 @@ impl Output {
 
     /// Prints a result as text or JSON.
     pub fn show<T: Display + Serialize>(&self, result: &T) -> Result<()> {
+        if self.silent {
+            return Ok(());
+        }
         let mut out = std::io::stdout().lock();
         if self.json {
             // Serialise before writing: serde_json hides the kind of an I/O error, but a closed pipe must be
@@ -91,7 +102,7 @@ impl Output {
 
     /// Prints suggestions for the next command, but not with --json.
     pub fn next(&self, lines: &[String]) -> Result<()> {
-        if !self.json {
+        if !self.json && !self.silent {
             let mut out = std::io::stdout().lock();
             writeln!(out, "next:")?;
             lines.iter().try_for_each(|line| writeln!(out, "  {}", printable::one_line(line)))?;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use medst::Error;
 use medst::infer::{Engine, Limits};
 use medst::model::config::Precision;
-use medst::model::open::open_model_in;
+use medst::model::open::{OpenedModel, open_model_in};
 use medst_data::gather::{DeclaredView, Gathered, gather};
 use medst_data::image::Decoding;
 use medst_data::image::dicom::Window;
@@ -23,7 +23,7 @@ pub fn model(arguments: &UseModel) -> Result<Engine> {
 /// Loads the model at a path.
 pub fn load(path: &Path, how: &Compute) -> Result<Engine> {
     let device = device(how.device)?;
-    let mut engine = Engine::new(open_model_in(path, device, precision(how.precision))?)?;
+    let mut engine = Engine::new(opened(path, device, how.precision)?)?;
     engine.limits = Limits { images: batch(how.batch, device), ..Limits::default() };
     let window = match how.dicom_window {
         DicomWindow::Declared => Window::Declared,
@@ -38,12 +38,18 @@ pub fn batch(asked: Option<u16>, device: Device) -> usize {
     asked.map_or(if device == Device::Cpu { 16 } else { 256 }, Into::into)
 }
 
-pub fn precision(name: PrecisionName) -> Precision {
-    match name {
-        PrecisionName::Float32 => Precision::Float32,
+/// Reads the model at a path, to compute in a number format.
+pub fn opened(path: &Path, device: Device, numbers: PrecisionName) -> Result<OpenedModel> {
+    let precision = match numbers {
+        PrecisionName::Float32 | PrecisionName::Int8 => Precision::Float32,
         PrecisionName::Float16 => Precision::Float16,
         PrecisionName::Bfloat16 => Precision::BFloat16,
+    };
+    let mut opened = open_model_in(path, device, precision)?;
+    if numbers == PrecisionName::Int8 {
+        opened.model.compute_in_int8()?;
     }
+    Ok(opened)
 }
 
 /// Finds the studies in the inputs.

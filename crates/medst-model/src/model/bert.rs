@@ -47,6 +47,20 @@ impl ReportEncoder {
         }
     }
 
+    /// As [`Linear::compute_in_int8`], of all layers.
+    pub fn compute_in_int8(&mut self) {
+        let last = self.layers.len().saturating_sub(1);
+        for (number, layer) in self.layers.iter_mut().enumerate() {
+            // The last layer's query of `[CLS]` alone needs parts of this weight.
+            if number < last {
+                layer.qkv.compute_in_int8();
+            }
+            for linear in [&mut layer.projection, &mut layer.expand, &mut layer.contract] {
+                linear.compute_in_int8();
+            }
+        }
+    }
+
     /// The encoder as a chain of stages, from nothing to the states of all tokens: embedding,
     /// layers. Each stage returns one tensor `[B, N, H]`.
     pub fn stages<'a>(&'a self, input: &'a ReportInput, mode: Mode) -> Vec<Stage<'a>> {

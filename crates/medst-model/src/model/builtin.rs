@@ -56,6 +56,11 @@ pub fn checksum(weights: &Path) -> Result<String> {
 }
 
 impl Builtin {
+    /// Its vocabulary, one word piece per line.
+    pub fn vocabulary(&self) -> &'static str {
+        self.vocabulary
+    }
+
     /// # Errors
     /// A card of another version than this program reads, by the model's name.
     pub fn card(&self) -> Result<ModelCard> {

@@ -31,6 +31,8 @@ unsafe extern "C" {
         error: *mut *mut c_char,
     ) -> *mut c_void;
 
+    fn medst_int8_pack(weight: *const c_void, bias: *const c_void, results: *mut *mut c_void) -> *mut c_char;
+
     fn medst_attention(qkv: *const c_void, heads: i64, keys: *const c_void, error: *mut *mut c_char) -> *mut c_void;
 
     fn medst_attend(
@@ -78,6 +80,24 @@ pub fn mlp(x: &Tensor, norm: Option<&LayerNorm>, expand: &Linear, contract: &Lin
 pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Tensor {
     // SAFETY: all pointers are of living tensors.
     take(|error| unsafe { medst_linear(pointer(x), pointer(weight), pointer(bias), error) })
+}
+
+/// A layer's weight, `[N, K]` float32, and bias, `[N]`, in the form in which [`linear`], [`mlp`] and
+/// [`Attend::forward`] multiply in eight bits: weights rounded to 255 levels per output, inputs to
+/// 255 levels per token.
+///
+/// # Panics
+/// Where libtorch was built without oneDNN.
+pub fn pack_int8(weight: &Tensor, bias: &Tensor) -> (Tensor, Tensor) {
+    let _guard = tch::no_grad_guard();
+    let (weight, bias) = (weight.detach(), bias.detach());
+    let mut results = [std::ptr::null_mut(); 2];
+    // SAFETY: both pointers are of living tensors; it fills both results or returns an error.
+    unsafe {
+        check(medst_int8_pack(pointer(&weight), pointer(&bias), results.as_mut_ptr()));
+        let [weight, bias] = results.map(|made| Tensor::from_ptr(made.cast()));
+        (weight, bias)
+    }
 }
 
 /// The first half of a transformer block: `x + projection(attention(qkv(norm(x))))`.
@@ -328,6 +348,30 @@ mod tests {
             let off = (ours - engine_attention(&exact, 1, None)).abs().max().double_value(&[]);
             assert!(off < 1e-4 * (1.0 + scale), "{scale}: {off:e}");
         }
+    }
+
+    /// A token of zeros, one with an outlier, and a batch without tokens; a weight with a row of zeros.
+    #[test]
+    fn layers_in_int8_are_near_those_in_float32() {
+        let Layers { norm, mut expand, mut contract, .. } = layers(Kind::Float);
+        let _guard = tch::no_grad_guard();
+        let _ = expand.weight.get(0).zero_();
+        let x = wave(&[2, 5, WIDTH], Kind::Float, 0.0);
+        let _ = x.get(0).get(0).zero_();
+        let _ = x.get(1).get(0).get(0).fill_(30.0);
+        let exact = [expand.forward(&x), mlp(&x, Some(&norm), &expand, &contract), mlp(&x, None, &expand, &contract)];
+        expand.compute_in_int8();
+        contract.compute_in_int8();
+        let rounded = [expand.forward(&x), mlp(&x, Some(&norm), &expand, &contract), mlp(&x, None, &expand, &contract)];
+        for (exact, rounded) in exact.iter().zip(&rounded) {
+            assert_eq!(exact.size(), rounded.size());
+            // Per token: steps of a token do not depend on those of others.
+            let off = (exact - rounded).norm_scalaropt_dim(2, [2i64], false)
+                / (exact.norm_scalaropt_dim(2, [2i64], false) + 1e-6);
+            let worst = off.max().double_value(&[]);
+            assert!(worst > 0.0 && worst < 0.02, "{worst}");
+        }
+        assert_eq!(expand.forward(&x.narrow(0, 0, 0)).size(), [0, 5, 4 * WIDTH]);
     }
 
     /// Part of a larger tensor, as the paired studies of a batch are.

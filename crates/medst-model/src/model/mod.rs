@@ -129,6 +129,24 @@ impl ReportEmbeddings {
 }
 
 impl MedSt {
+    /// Lets the layers of both encoders multiply in eight bits from now on, for inference on a CPU:
+    /// about twice as fast as float32 on processors with VNNI, at a cosine of 0.999 or more to its
+    /// embeddings (docs/performance.md). The parameters themselves do not change.
+    ///
+    /// # Errors
+    /// A model that is not in float32 on a CPU; a libtorch without oneDNN.
+    pub fn compute_in_int8(&mut self) -> Result<()> {
+        let parameter = &self.registry.parameters[0].tensor;
+        if parameter.device() != tch::Device::Cpu || parameter.kind() != Kind::Float {
+            return Err(Error::Config("int8 is for float32 models on a CPU; a GPU computes fast in float16".into()));
+        }
+        ops::guarded(|| {
+            self.image_encoder.compute_in_int8();
+            self.report_encoder.compute_in_int8();
+            Ok(())
+        })
+    }
+
     /// A model with random weights, which depend on `seed` alone.
     ///
     /// * `kind`: float64, float32, or bfloat16 or float16: the encoders then compute in that, with rounded copies of float32 parameters;

@@ -195,6 +195,12 @@ impl Linear {
     pub fn forward(&self, x: &Tensor) -> Tensor {
         fused::linear(x, &self.weight, &self.bias)
     }
+
+    /// Multiplies in eight bits from now on, for inference on a CPU (`ops/int8.cpp`). Only functions
+    /// of [`fused`] that take a whole layer can use it then; the registry keeps the float32 weight.
+    pub fn compute_in_int8(&mut self) {
+        (self.weight, self.bias) = fused::pack_int8(&self.weight, &self.bias);
+    }
 }
 
 /// Layer normalisation over the last axis.

@@ -32,6 +32,14 @@ impl ViewExperts {
         }
     }
 
+    /// As [`Linear::compute_in_int8`], of all layers.
+    pub fn compute_in_int8(&mut self) {
+        for expert in [&mut self.frontal, &mut self.lateral] {
+            expert.expand.compute_in_int8();
+            expert.contract.compute_in_int8();
+        }
+    }
+
     /// `x + mlp(norm(x))` with the expert of `view`; `x` is `[…, H]`.
     pub fn forward(&self, x: &Tensor, view: View) -> Tensor {
         match (view, self.of_lateral) {

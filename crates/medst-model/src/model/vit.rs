@@ -68,6 +68,19 @@ impl ImageEncoder {
         }
     }
 
+    /// As [`Linear::compute_in_int8`], of all blocks.
+    pub fn compute_in_int8(&mut self) {
+        let last = self.blocks.len().saturating_sub(1);
+        for (number, block) in self.blocks.iter_mut().enumerate() {
+            // The last block's query of `[CLS]` alone needs parts of this weight.
+            if number < last {
+                block.qkv.compute_in_int8();
+            }
+            block.projection.compute_in_int8();
+            block.experts.compute_in_int8();
+        }
+    }
+
     /// The encoder as a chain of stages, from nothing to the states of [`ImageFeatures`]:
     /// embedding, blocks, final norm.
     ///
