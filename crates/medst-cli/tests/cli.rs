@@ -62,7 +62,7 @@ fn wrong_usage_and_configuration_exit_with_2() {
         (vec!["pretrain"], "required"),
         (vec!["pretrian", "x.toml"], "unrecognized"),
         (vec!["pretrain", "typo.toml"], "learning_rate"),
-        (vec!["pretrain", "range.toml"], "model.image.heads"),
+        (vec!["pretrain", "range.toml"], "model.image.num_heads"),
         (vec!["pretrain", "range.toml", "--set", "nonsense"], "key=value"),
         (vec!["prepare", "table", "cohort/studies.csv", "--out", "corpus"], "--overwrite"),
         (vec!["prepare", "table", "cohort/studies.csv", "--out", "cohort"], "not a corpus"),

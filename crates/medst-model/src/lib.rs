@@ -15,7 +15,7 @@ pub mod loss;
 pub mod memory;
 pub mod model;
 pub mod ops;
-mod removed;
+mod former;
 pub mod task;
 
 pub use error::{Error, Result};

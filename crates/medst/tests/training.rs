@@ -165,7 +165,7 @@ fn embeddings_of_a_batch_are_those_of_single_studies() {
     let vector = |column: usize| read.columns[column].as_ref().unwrap()[3].as_ref().unwrap();
     // Products of another number of studies round otherwise.
     assert!(Tensor::from_slice(vector(0)).allclose(&together.images.get(3), 1e-5, 1e-6, false));
-    assert_eq!(vector(1).len() as i64, config.model.image.width);
+    assert_eq!(vector(1).len() as i64, config.model.image.hidden_size);
     assert!(read.columns[2].is_none());
 }
 
@@ -215,15 +215,15 @@ fn a_run_starts_from_a_reference_checkpoint_with_its_own_vocabulary() {
         "train.max_steps=2",
         "model.semantics=reference",
         "model.image.size=224",
-        "model.image.width=48",
-        "model.image.heads=3",
-        "model.image.mlp=192",
+        "model.image.hidden_size=48",
+        "model.image.num_heads=3",
+        "model.image.intermediate_size=192",
         "model.text.vocabulary=82",
         "model.text.positions=zero",
-        "model.text.width=48",
-        "model.text.layers=2",
-        "model.text.heads=3",
-        "model.text.intermediate=192",
+        "model.text.hidden_size=48",
+        "model.text.num_layers=2",
+        "model.text.num_heads=3",
+        "model.text.intermediate_size=192",
         "model.text.max_positions=64",
         "model.text.max_tokens=40",
         "model.projection.hidden=64",

@@ -42,20 +42,20 @@ pub fn buckets(config: &ModelConfig) -> Vec<u64> {
     let perceptron = |width: u64, inner: u64| linear(width, inner) + linear(inner, width);
 
     let head = |width: u64| linear(width, hidden) + 2 * hidden + linear(hidden, embedding);
-    let (of_image, of_text) = (number(image.width), number(text.width));
+    let (of_image, of_text) = (number(image.hidden_size), number(text.hidden_size));
     let importance = linear(embedding, 2 * embedding);
     let heads = 2 * head(of_image) + 2 * head(of_text) + 2 * importance;
 
-    let expert = 2 * of_image + perceptron(of_image, number(image.mlp));
+    let expert = 2 * of_image + perceptron(of_image, number(image.intermediate_size));
     let block = 2 * of_image + attention(of_image) + 2 * expert;
     // Class token and positions; three channels of a patch, and a bias.
     let patches = of_image * (2 + number(image.patches())) + linear(3 * number(image.patch * image.patch), of_image);
 
-    let layer = attention(of_text) + perceptron(of_text, number(text.intermediate)) + 4 * of_text;
+    let layer = attention(of_text) + perceptron(of_text, number(text.intermediate_size)) + 4 * of_text;
     let words = of_text * (number(text.vocabulary) + number(text.max_positions) + 2);
 
-    let images = std::iter::once(2 * of_image).chain((0..image.depth).map(|_| block)).chain([patches]);
-    let reports = (0..text.layers).map(|_| layer).chain([words]);
+    let images = std::iter::once(2 * of_image).chain((0..image.num_layers).map(|_| block)).chain([patches]);
+    let reports = (0..text.num_layers).map(|_| layer).chain([words]);
     std::iter::once(heads).chain(images).chain(reports).collect()
 }
 
@@ -162,14 +162,14 @@ mod tests {
     #[test]
     fn buckets_are_those_of_the_model() {
         let mut small = ModelConfig::default();
-        (small.image.size, small.image.width, small.image.heads, small.image.mlp, small.image.depth) =
+        (small.image.size, small.image.hidden_size, small.image.num_heads, small.image.intermediate_size, small.image.num_layers) =
             (64, 24, 2, 40, 3);
-        (small.text.width, small.text.heads, small.text.intermediate, small.text.layers) = (20, 2, 36, 2);
+        (small.text.hidden_size, small.text.num_heads, small.text.intermediate_size, small.text.num_layers) = (20, 2, 36, 2);
         (small.text.vocabulary, small.projection.hidden, small.projection.embedding) = (50, 28, 12);
         let ignored = ModelConfig { lateral: Lateral::Ignored, ..small.clone() };
         for config in [ModelConfig::default(), small, ignored] {
             let model = MedSt::unwritten(&config, Device::Cpu, Kind::Float).unwrap();
-            let last = config.image.depth as usize + 1;
+            let last = config.image.num_layers as usize + 1;
             let count = |part: &Part| {
                 let own = model.parameters().iter().filter(|own| Part::of(&own.name, last) == *part);
                 own.map(|own| own.tensor.numel() as u64).sum()

@@ -72,7 +72,7 @@ fn what_is_passed_follows_from_the_configuration() {
         ("one", 1, &[][..]),
         ("two", 2, &[][..]),
         ("four", 4, &[]),
-        ("float", 2, &["train.precision=float32", "model.image.depth=2", "model.text.layers=3"]),
+        ("float", 2, &["train.precision=float32", "model.image.num_layers=2", "model.text.num_layers=3"]),
         ("accumulated", 2, &["train.accumulate=2"]),
         ("chunks", 2, &["train.encode_studies=2"]),
         ("averaged", 2, &["train.average=0.9"]),

@@ -93,7 +93,7 @@ impl Machine {
 }
 
 /// In float64, where rounding does not hide what a mistake would change; with dropout.
-const EXACT: &[&str] = &["train.precision=float64", "train.max_steps=4", "model.image.depth=2"];
+const EXACT: &[&str] = &["train.precision=float64", "train.max_steps=4", "model.image.num_layers=2"];
 
 #[test]
 fn pre_training_on_a_gpu_is_that_on_a_cpu() {

@@ -23,10 +23,10 @@ fn a_run_starts_from_an_image_encoder_and_a_bert() {
         "train.max_steps=1",
         "train.licence=none yet",
         "model.image.patch=8",
-        "model.image.mlp=64",
+        "model.image.intermediate_size=64",
         "model.text.vocabulary=82",
-        "model.text.layers=3",
-        "model.text.heads=4",
+        "model.text.num_layers=3",
+        "model.text.num_heads=4",
         "model.text.max_positions=40",
         "model.text.max_tokens=40",
         "model.projection.hidden=24",
@@ -54,9 +54,9 @@ fn weights_of_another_size_are_refused_before_anything_is_written() {
     let weights = format!("init.weights={}", fixture("vit").display());
     // The shapes fit; the number of heads, which shapes do not reveal, does not.
     for (setting, words) in
-        [("model.image.heads=2", "has 4 heads, but the configuration requires 2"), ("model.image.mlp=32", "[64, 32]")]
+        [("model.image.num_heads=2", "has 4 heads, but the configuration requires 2"), ("model.image.intermediate_size=32", "[64, 32]")]
     {
-        let config = bench.config("run", &[&weights, "model.image.heads=4", setting]);
+        let config = bench.config("run", &[&weights, "model.image.num_heads=4", setting]);
         let error = pretrain(&config, false, Device::Cpu, &Silent).unwrap_err().to_string();
         assert!(error.contains("model.safetensors") && error.contains(words), "{error}");
         assert!(!config.train.output.exists());
