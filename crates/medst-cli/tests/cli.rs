@@ -131,7 +131,7 @@ fn an_interrupted_run_leaves_a_checkpoint_and_goes_on() {
     let folder = prepared();
     let at = folder.path();
     let config = tiny();
-    let settings = ["data.corpus=corpus", "train.output=run", "train.epochs=20", "train.log_every=1"];
+    let settings = ["data.corpus=corpus", "train.output=run", "train.epochs=20"];
     let mut arguments = with_settings(&["pretrain", &config], &settings);
     let metrics = at.join("run/metrics.jsonl");
     let mut steps = 0;

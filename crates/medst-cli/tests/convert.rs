@@ -17,7 +17,8 @@ fn weights_of_two_programs_become_a_model_and_go_out_again() {
     let at = folder.path();
     let image = format!("image={}", fixture("convert/mgca.ckpt"));
     let text = format!("text={}", fixture("convert/bert"));
-    let convert = ["convert", &image, &text, "--out", "model", "--set", "model.image.num_heads=2", "--licence", "CC0-1.0"];
+    let convert =
+        ["convert", &image, &text, "--out", "model", "--set", "model.image.num_heads=2", "--licence", "CC0-1.0"];
     let (out, _) = run(at, &convert, 0);
     for words in [
         "from ",

@@ -84,12 +84,7 @@ pub struct OptimizerConfig {
 
 impl Default for OptimizerConfig {
     fn default() -> Self {
-        OptimizerConfig {
-            lr: 4e-5,
-            weight_decay: 0.05,
-            warmup_fraction: 0.4,
-            clip_norm: None,
-        }
+        OptimizerConfig { lr: 4e-5, weight_decay: 0.05, warmup_fraction: 0.4, clip_norm: None }
     }
 }
 
@@ -221,10 +216,8 @@ impl Config {
                 "loss.phrases_weight = {weight}: phrases are read where data.statements is above 0"
             )));
         }
-        let at_least_one = [
-            ("train.epochs", train.epochs),
-            ("train.sequences_per_batch", train.sequences_per_batch as u64),
-        ];
+        let at_least_one =
+            [("train.epochs", train.epochs), ("train.sequences_per_batch", train.sequences_per_batch as u64)];
         for (key, value) in at_least_one {
             if value == 0 {
                 return Err(Error::Config(format!("{key} = 0: must be at least 1")));
@@ -358,7 +351,9 @@ mod tests {
     fn mistakes_are_named() {
         let typo = error("[optimizer]\nlearning_rate = 1.0\n", &[]);
         assert!(typo.contains("learning_rate") && typo.contains("`lr`"), "{typo}");
-        assert!(error("", &["model.image.num_heads=7"]).contains("model.image.hidden_size = 768 must be a multiple of"));
+        assert!(
+            error("", &["model.image.num_heads=7"]).contains("model.image.hidden_size = 768 must be a multiple of")
+        );
         assert!(error("", &["model.image.heads=7"]).contains("`model.image.heads` is now `model.image.num_heads`"));
         assert!(error("", &["optimizer.lr=-1"]).contains("optimizer.lr = -1"));
         assert!(error("", &["train.epochs=0"]).contains("train.epochs = 0"));
@@ -377,7 +372,8 @@ mod tests {
 
     #[test]
     fn what_is_not_a_key_follows_from_what_is() {
-        let config = Config::parse("", &["loss.global_temperature=learned".into(), "model.text.max_tokens=64".into()]).unwrap();
+        let config =
+            Config::parse("", &["loss.global_temperature=learned".into(), "model.text.max_tokens=64".into()]).unwrap();
         assert_eq!((config.model.temperature, config.model.text.max_positions), (Temperature::Learned, 64));
         let again = Config::parse(&config.to_toml().unwrap(), &[]).unwrap();
         assert_eq!(again, config);

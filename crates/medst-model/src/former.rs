@@ -348,14 +348,8 @@ mod tests {
                 "[model]\ntemperature = 'fixed'\n[loss]\nglobal_temperature = 0.1\n",
                 "[model]\n[loss]\nglobal_temperature = 0.1\n",
             ),
-            (
-                "[loss]\nforward_mapping_weight = 0.0\nreverse_mapping_weight = 1.0\n",
-                "[loss]\ntemporal = 'reverse'\n",
-            ),
-            (
-                "[loss]\nforward_mapping_weight = 1.0\nreverse_mapping_weight = 0.0\n",
-                "[loss]\ntemporal = 'forward'\n",
-            ),
+            ("[loss]\nforward_mapping_weight = 0.0\nreverse_mapping_weight = 1.0\n", "[loss]\ntemporal = 'reverse'\n"),
+            ("[loss]\nforward_mapping_weight = 1.0\nreverse_mapping_weight = 0.0\n", "[loss]\ntemporal = 'forward'\n"),
             ("[init]\nweights = ['a.ckpt']\ntake = 'encoders'\n", "[init]\nweights = ['encoders=a.ckpt']\n"),
             ("[evaluate]\nevery = 0\ntasks = ['retrieval']\n", "[evaluate]\ntasks = []\n"),
             ("[evaluate]\nevery = 5\ntasks = ['retrieval']\n", "[evaluate]\ntasks = ['retrieval']\n"),

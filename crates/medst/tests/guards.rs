@@ -21,7 +21,15 @@ fn config(semantics: Semantics) -> ModelConfig {
     ModelConfig {
         semantics,
         initial_deviation: 0.02,
-        image: ImageConfig { size: SIDE, patch: 8, hidden_size: 24, num_layers: 2, num_heads: 3, intermediate_size: 48, ..ImageConfig::default() },
+        image: ImageConfig {
+            size: SIDE,
+            patch: 8,
+            hidden_size: 24,
+            num_layers: 2,
+            num_heads: 3,
+            intermediate_size: 48,
+            ..ImageConfig::default()
+        },
         text: TextConfig {
             vocabulary: 40,
             hidden_size: 24,

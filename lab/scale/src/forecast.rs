@@ -171,7 +171,7 @@ pub fn step(
     let of_heads = 2.0 * own * heads / device.precise_rate;
     let [of_image, of_report] = [image, report].map(|operations| 2.0 * own * operations / device.rate);
 
-    let traffic = volume::step(config, &[studies as u64]);
+    let traffic = volume::step(config, studies as u64);
     let buckets = volume::buckets(model);
     let parameters: u64 = buckets.iter().sum();
     let element = volume::element(config) as f64;
@@ -268,7 +268,9 @@ pub fn memory(config: &Config, batch: &Studies, studies: f64, processes: u64, of
     let rows = tokens + 1.0 + batch.words as f64;
     // Heads keep what goes into the normalisations, what comes out, and the rows themselves, in full precision.
     let heads = rows
-        * (3.0 * model.projection.hidden as f64 + 3.0 * model.projection.embedding as f64 + model.image.hidden_size as f64);
+        * (3.0 * model.projection.hidden as f64
+            + 3.0 * model.projection.embedding as f64
+            + model.image.hidden_size as f64);
     let activations = studies / processes as f64 * ((image + report) * kept + heads * element);
     let pairs = of_pairs * element * studies * studies / processes as f64;
     [3.0 * element * parameters + copy, 2.0 * element * parameters, activations, pairs]

@@ -63,7 +63,8 @@ impl Stage {
                 config.projection = ProjectionConfig { hidden: 128, embedding: 64 };
             }
             "medium" => {
-                config.image = ImageConfig { hidden_size: 384, num_heads: 6, intermediate_size: 1536, ..Default::default() };
+                config.image =
+                    ImageConfig { hidden_size: 384, num_heads: 6, intermediate_size: 1536, ..Default::default() };
             }
             other => return Err(format!("model={other}: expected full, medium or small").into()),
         }

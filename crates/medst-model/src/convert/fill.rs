@@ -123,7 +123,10 @@ fn aside(model: &MedSt, source: &Source) -> BTreeSet<String> {
     let embedding = model.config.projection.embedding;
     let entries = model.parameters().iter().chain(model.buffers());
     let others = entries.filter(|entry| Group::of(&entry.name).is_some_and(|group| !source.gives(group)));
-    others.filter_map(|entry| source.dialect.counterpart(&entry.name, embedding)).flat_map(|found| found.names).collect()
+    others
+        .filter_map(|entry| source.dialect.counterpart(&entry.name, embedding))
+        .flat_map(|found| found.names)
+        .collect()
 }
 
 /// Which file has which part.

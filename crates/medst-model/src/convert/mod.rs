@@ -231,7 +231,8 @@ fn configuration(sources: &[Source], file: Option<&Path>, overrides: &[String]) 
 
 /// With `model.…=value` overrides.
 fn changed(config: ModelConfig, overrides: &[String]) -> Result<ModelConfig> {
-    let text = toml::to_string(&BTreeMap::from([("model", config)])).map_err(|error| Error::Config(error.to_string()))?;
+    let text =
+        toml::to_string(&BTreeMap::from([("model", config)])).map_err(|error| Error::Config(error.to_string()))?;
     let mut table = config::overridden(&text, overrides)?;
     let config: ModelConfig = match table.remove("model") {
         Some(model) => model.try_into().map_err(config::unreadable)?,
@@ -252,7 +253,8 @@ fn vocabulary(sources: &[Source], asked: Option<&Path>, config: &mut ModelConfig
         (None, Some(builtin)) => builtin.pieces()?,
         (None, None) => WordPiece::bert_cased(),
     };
-    let sizes = text.iter().find_map(|source| source.sizes.text.as_ref().or(source.sizes.whole.as_ref().map(|own| &own.text)));
+    let sizes =
+        text.iter().find_map(|source| source.sizes.text.as_ref().or(source.sizes.whole.as_ref().map(|own| &own.text)));
     // Without a report encoder any vocabulary will do.
     config.text.vocabulary = sizes.map_or(pieces.size() as i64, |own| own.vocabulary);
     if pieces.size() as i64 != config.text.vocabulary {

@@ -145,7 +145,9 @@ pub fn load(file: &TensorFile, device: Device, kind: Kind) -> Result<(MedSt, Fil
         return Err(Error::Weights { path: file.path.clone(), message: message.into() });
     }
     let config = configuration(file)?;
-    for (width, heads) in [(config.image.hidden_size, config.image.num_heads), (config.text.hidden_size, config.text.num_heads)] {
+    for (width, heads) in
+        [(config.image.hidden_size, config.image.num_heads), (config.text.hidden_size, config.text.num_heads)]
+    {
         if heads == 0 {
             let message = format!(
                 "cannot infer the number of attention heads of an encoder of width {width}; convert the file first (medst convert \

@@ -297,7 +297,9 @@ impl Source {
 
     fn has_encoder(&self) -> bool {
         match self.dialect {
-            Dialect::Medst => self.tensors.keys().filter_map(|name| Group::of(name)).any(|group| Part::Encoders.has(group)),
+            Dialect::Medst => {
+                self.tensors.keys().filter_map(|name| Group::of(name)).any(|group| Part::Encoders.has(group))
+            }
             Dialect::LateralImage => false,
             Dialect::Reference | Dialect::Image(_) | Dialect::Bert => true,
         }
@@ -356,12 +358,7 @@ impl Source {
     /// Sorts the tensors that nothing used into explained ones, which are dropped, and problems, which are returned.
     ///
     /// * `aside`: those of parts that were not requested.
-    pub fn explain(
-        &mut self,
-        used: &BTreeSet<String>,
-        aside: &BTreeSet<String>,
-        config: &ModelConfig,
-    ) -> Vec<String> {
+    pub fn explain(&mut self, used: &BTreeSet<String>, aside: &BTreeSet<String>, config: &ModelConfig) -> Vec<String> {
         let mut problems = Vec::new();
         for name in self.tensors.keys().filter(|name| !used.contains(*name)) {
             let other = self.dialect.side(name).is_some_and(|side| !self.allows(side));

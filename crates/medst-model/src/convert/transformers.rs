@@ -118,8 +118,12 @@ fn write_report_encoder(folder: &Path, model: &MedSt, pieces: &WordPiece) -> Res
     for entry in model.parameters() {
         let Some(found) = Dialect::Bert.counterpart(&entry.name, 0) else { continue };
         if entry.name == TEXT_POSITIONS && text.positions == Positions::Zero {
-            let first =
-                entry.tensor.detach().narrow(0, 0, 1).expand([text.max_positions, text.hidden_size], false).contiguous();
+            let first = entry
+                .tensor
+                .detach()
+                .narrow(0, 0, 1)
+                .expand([text.max_positions, text.hidden_size], false)
+                .contiguous();
             tensors.push((bert::POSITIONS.to_string(), first));
             original = Some((entry.name.clone(), entry.tensor.shallow_clone()));
         } else {

@@ -37,13 +37,7 @@ pub fn with_scale(image: &Tensor, report: &Tensor, scale: &Scale<'_>, config: &L
 /// add up to the whole. Where processes share a batch, each computes `2·R·B` pairs instead of `B²`.
 ///
 /// * `rows`: the `R` studies.
-pub fn part(
-    image: &Tensor,
-    report: &Tensor,
-    rows: &Range<i64>,
-    scale: &Scale<'_>,
-    config: &LossConfig,
-) -> Global {
+pub fn part(image: &Tensor, report: &Tensor, rows: &Range<i64>, scale: &Scale<'_>, config: &LossConfig) -> Global {
     let studies = image.size()[0];
     let of_rows = |all: &Tensor| all.narrow(0, rows.start, rows.end - rows.start);
     let score = |own: &Tensor, others: &Tensor| scale.logits(&own.matmul(&others.tr()));

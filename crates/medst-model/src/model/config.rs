@@ -262,8 +262,10 @@ impl ModelConfig {
         }
         // Most of them are in attention and MLPs, of which an image block has one for each kind of view.
         let (image, text) = (&self.image, &self.text);
-        let parameters = image.num_layers * (4 * image.hidden_size * image.hidden_size + 4 * image.hidden_size * image.intermediate_size)
-            + text.num_layers * (4 * text.hidden_size * text.hidden_size + 2 * text.hidden_size * text.intermediate_size)
+        let parameters = image.num_layers
+            * (4 * image.hidden_size * image.hidden_size + 4 * image.hidden_size * image.intermediate_size)
+            + text.num_layers
+                * (4 * text.hidden_size * text.hidden_size + 2 * text.hidden_size * text.intermediate_size)
             + text.vocabulary * text.hidden_size;
         if parameters > MOST_PARAMETERS {
             return fail(format!(

@@ -73,8 +73,11 @@ pub fn whole_images(config: &ModelConfig, laterals: &[bool]) -> f64 {
 pub fn whole_reports(config: &ModelConfig, load: &Load) -> f64 {
     let text = &config.text;
     let saved = |(&tokens, &words): (&i64, &i64)| {
-        let last =
-            if text.num_layers > 0 { unneeded(tokens as f64, text.hidden_size as f64, text.intermediate_size as f64) } else { 0.0 };
+        let last = if text.num_layers > 0 {
+            unneeded(tokens as f64, text.hidden_size as f64, text.intermediate_size as f64)
+        } else {
+            0.0
+        };
         last + projection(config, text.hidden_size as f64, words as f64)
     };
     reports(config, load) - load.tokens.iter().zip(&load.words).map(saved).sum::<f64>()

@@ -93,7 +93,15 @@ mod tests {
 
     fn model(seed: u64) -> MedSt {
         let config = ModelConfig {
-            image: ImageConfig { size: 32, patch: 16, hidden_size: 8, num_layers: 1, num_heads: 1, intermediate_size: 8, ..ImageConfig::default() },
+            image: ImageConfig {
+                size: 32,
+                patch: 16,
+                hidden_size: 8,
+                num_layers: 1,
+                num_heads: 1,
+                intermediate_size: 8,
+                ..ImageConfig::default()
+            },
             text: TextConfig {
                 hidden_size: 8,
                 num_layers: 1,

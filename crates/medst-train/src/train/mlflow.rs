@@ -308,7 +308,10 @@ mod tests {
             ["http://127.0.0.1:5000", "sqlite:///mlflow.db", "databricks", "file://server/runs", "file:", "file:///%zz"]
         {
             let error = store_of(uri).unwrap_err().to_string();
-            assert!(error.contains(VARIABLE) && error.contains(uri) && error.contains("a path or a file: URI"), "{error}");
+            assert!(
+                error.contains(VARIABLE) && error.contains(uri) && error.contains("a path or a file: URI"),
+                "{error}"
+            );
         }
     }
 }

@@ -253,10 +253,7 @@ pub fn pretrain_together(
                     progress.note(&summary::line(&entry));
                 }
                 let every = config.train.validate_every;
-                if every > 0
-                    && state.step.is_multiple_of(every)
-                    && judge.look(judged, &mut state, log.as_mut())?
-                {
+                if every > 0 && state.step.is_multiple_of(every) && judge.look(judged, &mut state, log.as_mut())? {
                     save(&optimizer, &mut state)?;
                     if config.train.patience > 0 && state.stale >= config.train.patience {
                         return Ok(Some(Ending::Converged));

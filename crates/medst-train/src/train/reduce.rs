@@ -127,7 +127,8 @@ mod tests {
         assert_eq!(of("report_encoder.layers.1.norm.bias"), Part::Report(2));
         assert_eq!(of("report_encoder.embeddings.words"), Part::Report(0));
         assert_eq!(of("patch_local.expand.weight"), Part::Heads);
-        (config.image.hidden_size, config.image.num_heads, config.image.intermediate_size, config.projection.hidden) = (16, 2, 16, 16);
+        (config.image.hidden_size, config.image.num_heads, config.image.intermediate_size, config.projection.hidden) =
+            (16, 2, 16, 16);
         (config.text.hidden_size, config.text.num_heads, config.text.intermediate_size) = (16, 2, 16);
         let model = MedSt::new(&config, 1, Device::Cpu, Kind::Float).unwrap();
         let parts = Part::all(&model);

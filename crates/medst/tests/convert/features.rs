@@ -123,8 +123,9 @@ fn berts() {
     assert!(file.changed.iter().any(|change| change.contains("token type 0 added")));
     assert!(file.dropped.iter().all(|dropped| dropped.name.starts_with("cls.") || dropped.name.starts_with("pooler.")));
 
-    let two = [&SMALL_IMAGE[..], &["model.text.num_layers=2", "model.text.max_positions=20", "model.text.max_tokens=20"]]
-        .concat();
+    let two =
+        [&SMALL_IMAGE[..], &["model.text.num_layers=2", "model.text.max_positions=20", "model.text.max_tokens=20"]]
+            .concat();
     let (shallow, conversion) = made(&["bert"], &two);
     assert_reports("bert, two layers", &shallow.model, "bert.two_layers");
     let dropped = &conversion.filled.files[0].dropped;

@@ -28,6 +28,7 @@ fn sizes_that_do_not_fit() {
         ("deit.pth", vec!["model.image.num_heads=2", "model.image.num_layers=3"], "`blocks.2.norm1.weight` is missing"),
         ("deit.pth", vec!["model.image.num_heads=2", "model.image.patch=16"], "model.image.patch = 16"),
         ("deit.pth", vec!["model.image.num_heads=2", "data.corpus=x"], "only keys of [model]"),
+        ("deit.pth", vec!["model.image.heads=2"], "`model.image.heads` is now `model.image.num_heads`"),
         ("bert", vec!["model.text.num_layers=4"], "`encoder.layer.3.attention.self.query.weight` is missing"),
         ("bert", vec!["model.text.max_positions=41"], "the weights do not have that many"),
         ("mgca.ckpt", vec!["model.image.num_heads=2", "model.text.num_heads=4"], "--vocabulary FILE"),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use medst::convert::reference;
-use medst::loss::config::LossConfig;
+use medst::loss::config::{GlobalTemperature, LossConfig};
 use medst::model::MedSt;
 use medst::model::config::{ImageConfig, ModelConfig, Positions, ProjectionConfig, Semantics, TextConfig};
 use medst::model::input::{Batch, ImageInput, Relations, ReportInput};
@@ -99,7 +99,7 @@ impl Fixture {
     pub fn loss_config(&self) -> LossConfig {
         let c = &self.config;
         LossConfig {
-            global_temperature: c.softmax_temperature,
+            global_temperature: GlobalTemperature::Fixed(c.softmax_temperature),
             local_temperature: c.local_temperature,
             temporal_temperature: c.temporal_temperature,
             variance_weight: c.variance_lambda,
