@@ -88,7 +88,7 @@ lab: build
 	LIBTORCH=$(CURDIR)/.libtorch cargo clippy --release --manifest-path lab/Cargo.toml --all-targets -- -D warnings
 	LIBTORCH=$(CURDIR)/.libtorch cargo test --release --manifest-path lab/Cargo.toml
 
-# What train.mlflow writes, read by MLflow's library; PyPI, 90 MB.
+# What a run with MLFLOW_TRACKING_URI writes, read by MLflow's library; PyPI, 90 MB.
 test-mlflow: build
 	tools/mlflow_check.sh
 

@@ -68,7 +68,7 @@ evaluate "$out/figures-few" "$test/few" retrieval
 python3 tools/phantom_figures.py "$out" | tee "$out/figures.md"
 
 say "the model"
-"$medst" -q convert "$out/all" --out "$out/phantom" --half --overwrite
+"$medst" -q convert "$out/all" --out "$out/phantom" --half --overwrite --licence "MIT OR Apache-2.0"
 cp "$out/all/config.toml" "$out/phantom/config.toml"
 cp "$out/figures.md" "$out/phantom/figures.md"
 "$medst" card "$out/phantom" --evaluation "$out/figures-cohort/results.json" --out "$out/phantom/README.md"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Reads the file store that a run writes with train.mlflow, by MLflow's own library. Installs it into .venv-mlflow (PyPI, 90 MB).
+# Reads the file store that a run writes with MLFLOW_TRACKING_URI, by MLflow's own library. Installs it into .venv-mlflow (PyPI, 90 MB).
 #   tools/mlflow_check.sh          MEDST: the program, by default target/release/medst
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -9,8 +9,8 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 "$medst" --quiet phantom "$folder/cohort" --subjects 20 --size 112 > /dev/null
 "$medst" --quiet prepare table "$folder/cohort/studies.csv" --image-size 112 --out "$folder/corpus" > /dev/null
-"$medst" --quiet pretrain configs/tiny.toml --set data.corpus="$folder/corpus" --set train.output="$folder/run" \
-  --set train.mlflow="$folder/mlruns" --set train.max_steps=6 --set train.validate_every=3 > /dev/null
+MLFLOW_TRACKING_URI="file://$folder/mlruns" "$medst" --quiet pretrain configs/tiny.toml --set data.corpus="$folder/corpus" --set train.output="$folder/run" \
+  --set train.max_steps=6 --set train.validate_every=3 > /dev/null
 # MLflow enables its file store only with this variable.
 MLFLOW_ALLOW_FILE_STORE=true .venv-mlflow/bin/python - "$folder" <<'PYTHON'
 import json

@@ -24,10 +24,10 @@ done
 
 settings() {
   case $1 in
-    small) echo "model.image.size=64 model.image.width=128 model.image.depth=2 model.image.heads=2 model.image.mlp=512
-      model.text.vocabulary=28996 model.text.width=128 model.text.layers=2 model.text.heads=2 model.text.intermediate=512 model.projection.hidden=256" ;;
-    middle) echo "model.image.size=128 model.image.width=384 model.image.depth=6 model.image.heads=6 model.image.mlp=1536
-      model.text.width=384 model.text.layers=3 model.text.heads=6 model.text.intermediate=1536" ;;
+    small) echo "model.image.size=64 model.image.hidden_size=128 model.image.num_layers=2 model.image.num_heads=2 model.image.intermediate_size=512
+      model.text.hidden_size=128 model.text.num_layers=2 model.text.num_heads=2 model.text.intermediate_size=512 model.projection.hidden=256" ;;
+    middle) echo "model.image.size=128 model.image.hidden_size=384 model.image.num_layers=6 model.image.num_heads=6 model.image.intermediate_size=1536
+      model.text.hidden_size=384 model.text.num_layers=3 model.text.num_heads=6 model.text.intermediate_size=1536" ;;
     full) echo "" ;;
   esac
 }
@@ -41,7 +41,7 @@ pretrain() {
   [ "$2" -eq 1 ] || launch=(mpirun --oversubscribe -n "$2")
   "${launch[@]}" "$medst" -q pretrain configs/pretrain.toml "${arguments[@]}" --device cpu --set data.corpus="$corpus" \
     --set train.output="$run" --set train.sequences_per_batch="$4" --set train.max_steps="$5" --set train.validate_every=100000 \
-    --set train.patience=0 --set data.loader_threads=1 >/dev/null
+    --set train.patience=0 >/dev/null
 }
 
 # step MODEL PROCESSES COPIES SEQUENCES STEPS: COPIES runs at the same time.

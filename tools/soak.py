@@ -32,8 +32,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 MEDST = os.environ.get("MEDST", str(ROOT / "target/release/medst"))
 SMALL = [
-    "model.image.size=48", "model.image.patch=16", "model.image.width=32", "model.image.depth=1", "model.image.heads=2",
-    "model.image.mlp=64", "model.text.width=32", "model.text.layers=1", "model.text.heads=2", "model.text.intermediate=64",
+    "model.image.size=48", "model.image.patch=16", "model.image.hidden_size=32", "model.image.num_layers=1", "model.image.num_heads=2",
+    "model.image.intermediate_size=64", "model.text.hidden_size=32", "model.text.num_layers=1", "model.text.num_heads=2", "model.text.intermediate_size=64",
     "model.projection.hidden=48", "model.projection.embedding=32", "train.sequences_per_batch=4", "train.max_steps=6",
     "train.validate_every=2", "data.corpus=corpus",
 ]  # fmt: skip

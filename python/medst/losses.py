@@ -14,7 +14,6 @@ Letters: ``B`` studies, ``D`` embedding width, ``W`` words, ``P`` patches of a v
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Union
 
@@ -36,6 +35,9 @@ __all__ = [
 #: Indices of studies in time order, one row per sequence; rows of different lengths, or padded with -1.
 Sequences = Union[Tensor, Sequence[Sequence[int]]]
 
+#: The paper's weight of the logarithm of the variance.
+_VARIANCE_WEIGHT = 0.001
+
 
 def global_alignment(
     image: Tensor,
@@ -43,7 +45,6 @@ def global_alignment(
     *,
     temperature: float = 0.07,
     kind: Literal["softmax", "sigmoid"] = "softmax",
-    subjects: Sequence[int] | Tensor | None = None,
 ) -> Tensor:
     """Global alignment of images with reports: symmetric InfoNCE, the sum of both directions.
 
@@ -53,28 +54,13 @@ def global_alignment(
         ``[B, D]`` unit vectors, row ``b`` of both from study ``b``.
     kind
         ``"sigmoid"``: binary classification of every pair (SigLIP), beyond the paper.
-    subjects
-        ``B`` subject numbers. If given, studies of the same subject are not negatives of each other (beyond the paper).
 
     Returns
     -------
     A scalar.
     """
     _embeddings(image, report)
-    config = {
-        "global_temperature": temperature,
-        "global": kind,
-        "negatives": "all" if subjects is None else "other_subjects",
-    }
-    numbers: list[int] = []
-    if subjects is not None:
-        given = torch.as_tensor(subjects).reshape(-1).tolist()
-        if len(given) != len(image):
-            raise InputError(f"subjects: expected {len(image)} numbers, one per study, not {len(given)}")
-        known: dict[int, int] = {}
-        numbers = [known.setdefault(number, len(known)) for number in given]
-    about = _known(subjects=numbers)
-    return _differentiable(lambda inputs: native.global_alignment(json.dumps(config), inputs, about), image, report)
+    return _differentiable(lambda inputs: native.global_alignment(inputs, temperature, kind), image, report)
 
 
 def retrieval_accuracy(image: Tensor, report: Tensor) -> tuple[float, float]:
@@ -90,7 +76,7 @@ def local_alignment(
     words: Tensor,
     word_exists: Tensor,
     patches: Tensor,
-    importance: Importance | None = None,
+    importance: Importance,
     *,
     lateral_patches: Tensor | None = None,
     lateral_rows: Sequence[int] | Tensor | None = None,
@@ -105,7 +91,7 @@ def local_alignment(
     word_exists
         ``[B, W]`` bool, true where a word exists; every report needs one.
     importance
-        Learned weights of words and patches; ``None``: all are weighted equally.
+        Learned weights of words and patches.
     lateral_patches, lateral_rows
         ``[L, P, D]``, and the index of the study of each, in ascending order.
 
@@ -130,20 +116,13 @@ def local_alignment(
         raise InputError(f"lateral_patches: expected shape {[len(rows), *patches.shape[1:]]}, not {_shape(lateral_patches)}")
     if rows != sorted(set(rows)) or any(not 0 <= row < studies for row in rows):
         raise InputError(f"lateral_rows {rows}: expected ascending indices of the {studies} studies")
-    if importance is None:
-        learned = "uniform"
-        empty = words.new_zeros((2 * width, width)), words.new_zeros(2 * width)
-        layers = (*empty, *empty)
-    else:
-        if importance.width != width:
-            raise InputError(f"importance has width {importance.width}, but the embeddings have {width}")
-        learned = "learned"
-        layers = (importance.word_weight, importance.word_bias, importance.patch_weight, importance.patch_bias)
-    config = {"local_temperature": temperature, "importance": learned}
+    if importance.width != width:
+        raise InputError(f"importance has width {importance.width}, but the embeddings have {width}")
+    layers = (importance.word_weight, importance.word_bias, importance.patch_weight, importance.patch_bias)
     exists = word_exists.contiguous()
     _one_device(words, patches, lateral_patches, exists, *layers)
     return _differentiable(
-        lambda inputs: native.local_alignment(json.dumps(config), inputs, lent(exists), rows),
+        lambda inputs: native.local_alignment(inputs, lent(exists), rows, temperature),
         words,
         patches,
         lateral_patches,
@@ -173,7 +152,7 @@ def forward_mapping(
     -------
     A scalar, the sum of both directions.
     """
-    return _temporal(image, report, sequences, {"temporal_temperature": temperature}, reverse=False)
+    return _temporal(image, report, sequences, temperature, _VARIANCE_WEIGHT, reverse=False)
 
 
 def reverse_mapping(
@@ -182,7 +161,7 @@ def reverse_mapping(
     sequences: Sequences,
     *,
     temperature: float = 0.1,
-    variance_weight: float = 0.001,
+    variance_weight: float = _VARIANCE_WEIGHT,
 ) -> Tensor:
     """Reverse mapping regression: each step is mapped to its soft neighbour in the other sequence and back, and must find its own time.
 
@@ -197,8 +176,7 @@ def reverse_mapping(
     -------
     A scalar, the sum of both directions. With random weights, its gradients can be very large; clip them.
     """
-    config = {"temporal_temperature": temperature, "variance_weight": variance_weight}
-    return _temporal(image, report, sequences, config, reverse=True)
+    return _temporal(image, report, sequences, temperature, variance_weight, reverse=True)
 
 
 class Importance(nn.Module):
@@ -268,7 +246,8 @@ def _temporal(
     image: Tensor,
     report: Tensor,
     sequences: Sequences,
-    config: dict[str, Any],
+    temperature: float,
+    variance_weight: float,
     *,
     reverse: bool,
 ) -> Tensor:
@@ -282,16 +261,13 @@ def _temporal(
             raise InputError(f"sequences: {row}: expected indices of the {len(image)} studies, then -1")
         if len(lasting) < 2:
             raise InputError(f"sequences: {row}: a sequence must have two or more studies")
-    text, about = json.dumps(config), _known(sequences=rows)
-    return _differentiable(lambda inputs: native.temporal_mapping(text, inputs, about, reverse), image, report)
+    return _differentiable(
+        lambda inputs: native.temporal_mapping(inputs, rows, temperature, variance_weight, reverse), image, report
+    )
 
 
 def _lists(rows: Any) -> list[list[Any]]:
     return rows.tolist() if hasattr(rows, "tolist") else [list(row) for row in rows]
-
-
-def _known(*, subjects: list[int] | None = None, sequences: list[list[int]] | None = None) -> dict[str, Any]:
-    return {"subjects": subjects or [], "sequences": sequences or []}
 
 
 def _embeddings(image: Tensor, report: Tensor) -> None:

@@ -131,7 +131,7 @@ impl Engine {
     /// Widths of embeddings and of features; the longest text in tokens; the side of the model's input in pixels.
     fn sizes(&self) -> (usize, usize, usize, usize) {
         let engine = self.lock();
-        (engine.width(), engine.model().config.image.width as usize, engine.reader().window(), self.sight.side())
+        (engine.width(), engine.model().config.image.hidden_size as usize, engine.reader().window(), self.sight.side())
     }
 
     /// Adds embeddings (or features) of studies to `rows`.

@@ -3,7 +3,7 @@
 //! A call computes a loss together with its gradients with respect to the inputs; `medst/losses.py` wraps it in a node of torch's autograd
 //! graph, which multiplies them by the incoming gradient. Python thus uses the derivatives that Rust computed.
 
-use medst::loss::config::LossConfig;
+use medst::loss::config::{GlobalKind, GlobalTemperature, LossConfig};
 use medst::loss::{global, local, temporal};
 use medst::model::config::Semantics;
 use medst::model::importance::Importance;
@@ -20,27 +20,16 @@ type Given<'py> = (Bound<'py, PyCapsule>, bool);
 /// The loss, and for each input its gradient if it was required and exists.
 type Differentiated = (Array, Vec<Option<Array>>);
 
-/// What a loss needs to know about the batch besides embeddings.
-#[derive(Default, FromPyObject)]
-#[pyo3(from_item_all)]
-pub struct Known {
-    subjects: Vec<u32>,
-    /// Rows of sequences, padded with -1 to equal length.
-    sequences: Vec<Vec<i64>>,
+/// Rows of sequences, padded with -1 to equal length.
+fn relations(sequences: &[Vec<i64>], device: Device) -> Relations {
+    Relations::of_sequences(match sequences.len() {
+        0 => Tensor::zeros([0, 2], (Kind::Int64, device)),
+        count => Tensor::from_slice(&sequences.concat()).view([count as i64, -1]).to_device(device),
+    })
 }
 
-impl Known {
-    fn relations(self, device: Device) -> Relations {
-        let sequences = match self.sequences.len() {
-            0 => Tensor::zeros([0, 2], (Kind::Int64, device)),
-            count => Tensor::from_slice(&self.sequences.concat()).view([count as i64, -1]).to_device(device),
-        };
-        Relations { sequences, subjects: self.subjects }
-    }
-}
-
-fn config(py: Python<'_>, text: &str) -> PyResult<LossConfig> {
-    let config: LossConfig = serde_json::from_str(text).map_err(|error| errors::input(py, error.to_string()))?;
+/// Refuses values that no loss can have.
+fn valid(py: Python<'_>, config: LossConfig) -> PyResult<LossConfig> {
     config.validate().map_err(|error| errors::exception(py, error))?;
     Ok(config)
 }
@@ -82,15 +71,18 @@ fn differentiate(
 #[pyfunction]
 pub fn global_alignment(
     py: Python<'_>,
-    settings: &str,
     inputs: Vec<Given<'_>>,
-    known: Known,
+    temperature: f64,
+    kind: &str,
 ) -> PyResult<Differentiated> {
-    let config = config(py, settings)?;
-    differentiate(py, inputs, move |inputs| {
-        let relations = known.relations(inputs[0].device());
-        global::global(&inputs[0], &inputs[1], &relations, &config).loss
-    })
+    let global = match kind {
+        "softmax" => GlobalKind::Softmax,
+        "sigmoid" => GlobalKind::Sigmoid,
+        other => return Err(errors::input(py, format!("kind = {other}: expected softmax or sigmoid"))),
+    };
+    let global_temperature = GlobalTemperature::Fixed(temperature);
+    let config = valid(py, LossConfig { global, global_temperature, ..LossConfig::default() })?;
+    differentiate(py, inputs, move |inputs| global::global(&inputs[0], &inputs[1], &config).loss)
 }
 
 /// Share of images and reports whose partner is among the best 1 and 5.
@@ -99,8 +91,7 @@ pub fn retrieval_accuracy(py: Python<'_>, inputs: Vec<Given<'_>>) -> PyResult<(f
     let lent: Vec<Lent> = inputs.iter().map(|own| Lent::new(&own.0)).collect::<PyResult<_>>()?;
     let (image, report) = (lent[0].tensor.shallow_clone(), lent[1].tensor.shallow_clone());
     Ok(py.detach(move || {
-        let relations = Known::default().relations(image.device());
-        let found = tch::no_grad(|| global::global(&image, &report, &relations, &LossConfig::default()));
+        let found = tch::no_grad(|| global::global(&image, &report, &LossConfig::default()));
         (found.accuracy_at_1.double_value(&[]), found.accuracy_at_5.double_value(&[]))
     }))
 }
@@ -109,14 +100,16 @@ pub fn retrieval_accuracy(py: Python<'_>, inputs: Vec<Given<'_>>) -> PyResult<(f
 #[pyfunction]
 pub fn temporal_mapping(
     py: Python<'_>,
-    settings: &str,
     inputs: Vec<Given<'_>>,
-    known: Known,
+    sequences: Vec<Vec<i64>>,
+    temperature: f64,
+    variance_weight: f64,
     reverse: bool,
 ) -> PyResult<Differentiated> {
-    let config = config(py, settings)?;
+    let config = LossConfig { temporal_temperature: temperature, variance_weight, ..LossConfig::default() };
+    let config = valid(py, config)?;
     differentiate(py, inputs, move |inputs| {
-        let relations = known.relations(inputs[0].device());
+        let relations = relations(&sequences, inputs[0].device());
         let found = temporal::temporal(&inputs[0], &inputs[1], &relations, &config);
         if reverse { found.reverse_mapping } else { found.forward_mapping }
     })
@@ -126,12 +119,12 @@ pub fn temporal_mapping(
 #[pyfunction]
 pub fn local_alignment(
     py: Python<'_>,
-    settings: &str,
     inputs: Vec<Given<'_>>,
     word_exists: Bound<'_, PyCapsule>,
     lateral_rows: Vec<i64>,
+    temperature: f64,
 ) -> PyResult<Differentiated> {
-    let config = config(py, settings)?;
+    let config = valid(py, LossConfig { local_temperature: temperature, ..LossConfig::default() })?;
     let exists = Lent::new(&word_exists)?;
     let word_exists = exists.tensor.shallow_clone();
     let found = differentiate(py, inputs, move |inputs| {

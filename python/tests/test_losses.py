@@ -105,7 +105,6 @@ def test_local_alignment_is_the_formula():
     [
         lambda x, y: losses.global_alignment(x, y, temperature=0.5),
         lambda x, y: losses.global_alignment(x, y, kind="sigmoid", temperature=0.5),
-        lambda x, y: losses.global_alignment(x, y, subjects=[7, 7, 1, 2, 3], temperature=0.5),
         lambda x, y: losses.forward_mapping(x, y, SEQUENCES, temperature=0.5),
         lambda x, y: losses.reverse_mapping(x, y, SEQUENCES, temperature=0.5),
     ],
@@ -115,14 +114,11 @@ def test_gradients_are_those_of_finite_differences(loss):
     assert torch.autograd.gradcheck(loss, (image, report))
 
 
-@pytest.mark.parametrize("learned", [True, False])
-def test_gradients_of_local_alignment_are_those_of_finite_differences(learned):
+def test_gradients_of_local_alignment_are_those_of_finite_differences():
     words, exists, patches, lateral = tokens()
     layer = importance()
 
     def loss(words, patches, lateral, *parameters):
-        if not learned:
-            return losses.local_alignment(words, exists, patches, lateral_patches=lateral, lateral_rows=[1, 3], temperature=0.5)
         own = losses.Importance(6).double()
         for name, value in zip(("word_weight", "word_bias", "patch_weight", "patch_bias"), parameters):
             del own._parameters[name]
@@ -190,23 +186,22 @@ def test_accuracy_of_aligned_and_of_shifted_pairs():
 
 def test_what_does_not_fit_is_refused():
     x, y = units(5, 6, seed=1), units(5, 6, seed=2)
-    words, exists, patches, lateral = tokens()
+    (words, exists, patches, lateral), layer = tokens(), importance()
     wrong = [
         (lambda: losses.global_alignment(x, y[:4]), "same shape \\[B, D\\]"),
         (lambda: losses.global_alignment(x[:0], y[:0]), "same shape \\[B, D\\]"),
         (lambda: losses.global_alignment(x.long(), y.long()), "int64"),
         (lambda: losses.global_alignment(x, y, temperature=0.0), "global_temperature"),
         (lambda: losses.global_alignment(x, y, kind="hinge"), "hinge"),
-        (lambda: losses.global_alignment(x, y, subjects=[1]), "subjects"),
         (lambda: losses.forward_mapping(x, y, [[0, 9]]), "9"),
         (lambda: losses.forward_mapping(x, y, [[0]]), "two or more studies"),
         (lambda: losses.forward_mapping(x, y, [[0, -1, 2]]), "then -1"),
-        (lambda: losses.local_alignment(words, exists.long(), patches), "bool"),
-        (lambda: losses.local_alignment(words, torch.zeros_like(exists), patches), "has no words"),
-        (lambda: losses.local_alignment(words, exists, patches[:2]), "patches"),
+        (lambda: losses.local_alignment(words, exists.long(), patches, layer), "bool"),
+        (lambda: losses.local_alignment(words, torch.zeros_like(exists), patches, layer), "has no words"),
+        (lambda: losses.local_alignment(words, exists, patches[:2], layer), "patches"),
         (lambda: losses.local_alignment(words, exists, patches, losses.Importance(3)), "width 3"),
-        (lambda: losses.local_alignment(words, exists, patches, lateral_patches=lateral, lateral_rows=[3, 1]), "ascending"),
-        (lambda: losses.local_alignment(words, exists, patches, lateral_patches=lateral, lateral_rows=[1]), "lateral_patches"),
+        (lambda: losses.local_alignment(words, exists, patches, layer, lateral_patches=lateral, lateral_rows=[3, 1]), "ascending"),
+        (lambda: losses.local_alignment(words, exists, patches, layer, lateral_patches=lateral, lateral_rows=[1]), "lateral_patches"),
     ]
     for call, message in wrong:
         with pytest.raises(medst.InputError, match=message):

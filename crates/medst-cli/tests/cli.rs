@@ -62,7 +62,7 @@ fn wrong_usage_and_configuration_exit_with_2() {
         (vec!["pretrain"], "required"),
         (vec!["pretrian", "x.toml"], "unrecognized"),
         (vec!["pretrain", "typo.toml"], "learning_rate"),
-        (vec!["pretrain", "range.toml"], "model.image.heads"),
+        (vec!["pretrain", "range.toml"], "model.image.num_heads"),
         (vec!["pretrain", "range.toml", "--set", "nonsense"], "key=value"),
         (vec!["prepare", "table", "cohort/studies.csv", "--out", "corpus"], "--overwrite"),
         (vec!["prepare", "table", "cohort/studies.csv", "--out", "cohort"], "not a corpus"),
@@ -131,7 +131,7 @@ fn an_interrupted_run_leaves_a_checkpoint_and_goes_on() {
     let folder = prepared();
     let at = folder.path();
     let config = tiny();
-    let settings = ["data.corpus=corpus", "train.output=run", "train.epochs=20", "train.log_every=1"];
+    let settings = ["data.corpus=corpus", "train.output=run", "train.epochs=20"];
     let mut arguments = with_settings(&["pretrain", &config], &settings);
     let metrics = at.join("run/metrics.jsonl");
     let mut steps = 0;

@@ -17,7 +17,8 @@ fn weights_of_two_programs_become_a_model_and_go_out_again() {
     let at = folder.path();
     let image = format!("image={}", fixture("convert/mgca.ckpt"));
     let text = format!("text={}", fixture("convert/bert"));
-    let convert = ["convert", &image, &text, "--out", "model", "--set", "model.image.heads=2", "--licence", "CC0-1.0"];
+    let convert =
+        ["convert", &image, &text, "--out", "model", "--set", "model.image.num_heads=2", "--licence", "CC0-1.0"];
     let (out, _) = run(at, &convert, 0);
     for words in [
         "from ",
@@ -63,7 +64,7 @@ fn what_cannot_be_done_is_said() {
     let at = folder.path();
     let deit = fixture("convert/deit.pth");
     let (_, err) = run(at, &["convert", &deit, "--out", "model"], 2);
-    assert!(err.contains("--set model.image.heads=N"), "{err}");
+    assert!(err.contains("--set model.image.num_heads=N"), "{err}");
     let (_, err) = run(at, &["convert", "absent.pth", "--out", "model"], 1);
     assert!(err.contains("absent.pth"), "{err}");
     let (_, err) = run(at, &["convert", &deit], 2);

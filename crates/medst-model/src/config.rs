@@ -5,15 +5,19 @@
 use std::path::{Path, PathBuf};
 
 use medst_data::input;
-use medst_data::split::Split;
 use serde::{Deserialize, Serialize};
 
 use crate::convert::input::{Input, one_or_many};
-use crate::loss::config::LossConfig;
-use crate::model::config::{ModelConfig, Precision};
+use crate::loss::config::{GlobalTemperature, LossConfig};
+use crate::model::config::{ModelConfig, Precision, Temperature};
 use crate::task::Task;
-use crate::{Error, Result, removed};
+use crate::{Error, Result, former};
 
+/// What a run is configured with.
+///
+/// Five fields of `model` are not keys of the file: `temperature` follows from `loss.global_temperature`, `text.vocabulary` from
+/// `data.vocabulary`, and `text.max_positions`, `text.positions` and `image.epsilon` from the weights that a run starts from
+/// ([`crate::convert::Start`]).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
@@ -34,16 +38,10 @@ pub struct DataConfig {
     pub corpus: PathBuf,
     /// A vocabulary file; the built-in cased BERT vocabulary where absent.
     pub vocabulary: Option<PathBuf>,
-    /// Threads that prepare batches ahead of the model.
-    pub loader_threads: usize,
-    /// Draw a further frontal image of a visit, where there is one, as often as the first.
-    pub alternative_frontals: bool,
     pub sentences: SentenceChoice,
     /// Share of the studies that are read as a statement made from their labels (`train::statements`) instead of their
     /// report, in training; for models with `model.findings`.
     pub statements: f64,
-    /// Studies of a full sequence; the corpus' own where absent.
-    pub sequence_length: Option<usize>,
     /// Shorter sequences of two studies or more take part in the temporal loss as well.
     pub short_sequences: bool,
 }
@@ -53,11 +51,8 @@ impl Default for DataConfig {
         DataConfig {
             corpus: "corpus".into(),
             vocabulary: None,
-            loader_threads: 2,
-            alternative_frontals: true,
             sentences: SentenceChoice::All,
             statements: 0.0,
-            sequence_length: None,
             short_sequences: false,
         }
     }
@@ -74,15 +69,12 @@ pub enum SentenceChoice {
     Drawn,
 }
 
-/// AdamW and its learning rate.
+/// AdamW and its learning rate; the constants of both are the reference's (`train::optimizer`, `train::schedule`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OptimizerConfig {
     /// Highest learning rate.
     pub lr: f64,
-    pub min_lr: f64,
-    pub betas: [f64; 2],
-    pub eps: f64,
     pub weight_decay: f64,
     /// Share of all steps in which the learning rate rises.
     pub warmup_fraction: f64,
@@ -92,15 +84,7 @@ pub struct OptimizerConfig {
 
 impl Default for OptimizerConfig {
     fn default() -> Self {
-        OptimizerConfig {
-            lr: 4e-5,
-            min_lr: 1e-8,
-            betas: [0.9, 0.999],
-            eps: 1e-8,
-            weight_decay: 0.05,
-            warmup_fraction: 0.4,
-            clip_norm: None,
-        }
+        OptimizerConfig { lr: 4e-5, weight_decay: 0.05, warmup_fraction: 0.4, clip_norm: None }
     }
 }
 
@@ -111,12 +95,10 @@ pub struct TrainConfig {
     /// The run's folder.
     pub output: PathBuf,
     pub epochs: u64,
-    /// Ends after this many optimiser steps, whatever `epochs` says.
+    /// Ends after this many optimiser steps, whatever `epochs` says; 0 saves the untrained model.
     pub max_steps: Option<u64>,
     /// Sequences (full or shorter) of a batch.
     pub sequences_per_batch: usize,
-    /// Batches whose gradients are averaged for one optimiser step.
-    pub accumulate: usize,
     /// Studies that the encoders keep for the backward pass at once; the loss is over the whole batch all the same, at the price of a second
     /// forward pass. 0: the whole batch.
     pub encode_studies: usize,
@@ -132,14 +114,6 @@ pub struct TrainConfig {
     pub validate_every: u64,
     /// Validations without improvement after which training ends; 0: never.
     pub patience: u64,
-    /// Checkpoints with the lowest validation loss that are kept.
-    pub keep_best: usize,
-    /// Optimiser steps between lines of the log.
-    pub log_every: u64,
-    /// An MLflow file store that the run is logged to as well, such as `mlruns`.
-    pub mlflow: Option<PathBuf>,
-    /// On what terms others may use the weights; written into them.
-    pub licence: Option<String>,
 }
 
 impl Default for TrainConfig {
@@ -149,7 +123,6 @@ impl Default for TrainConfig {
             epochs: 8,
             max_steps: None,
             sequences_per_batch: 10,
-            accumulate: 1,
             encode_studies: 0,
             checkpoint_activations: false,
             precision: Precision::Float32,
@@ -157,10 +130,6 @@ impl Default for TrainConfig {
             seed: 42,
             validate_every: 0,
             patience: 5,
-            keep_best: 5,
-            log_every: 10,
-            mlflow: None,
-            licence: None,
         }
     }
 }
@@ -170,46 +139,20 @@ impl Default for TrainConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct InitConfig {
     /// Whatever `medst convert` reads: one input, or several with different parts (`image=FILE` and
-    /// `text=FILE` take one side of a file, `hf://OWNER/NAME` a model of a hub). Parts that no
-    /// input has are random; without inputs, everything is.
+    /// `text=FILE` take one side of a file, `encoders=FILE` both encoders alone, `hf://OWNER/NAME` a
+    /// model of a hub). Parts that no input has are random; without inputs, everything is.
     #[serde(deserialize_with = "one_or_many")]
     pub weights: Vec<Input>,
-    /// What to take from them.
-    pub take: Take,
 }
 
-/// What a run takes of the weights that it starts from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Take {
-    #[default]
-    All,
-    /// The image and the report encoder, with the lateral experts as copies of the frontal ones; heads and importance stay
-    /// random. How the paper starts, from encoders that others trained on frontal images.
-    Encoders,
-}
-
-/// Evaluation while the model trains.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Tasks on the validation split, with each validation.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvaluateConfig {
-    /// Optimiser steps between evaluations; 0: never.
-    pub every: u64,
-    /// Empty: whatever the corpora allow.
+    /// Empty: none.
     pub tasks: Vec<Task>,
     /// Empty: the training corpus.
     pub corpora: Vec<PathBuf>,
-    /// The test split is for afterwards.
-    pub split: Split,
-    /// Bootstrap replicates; 0: no intervals.
-    pub replicates: usize,
-}
-
-impl Default for EvaluateConfig {
-    fn default() -> Self {
-        let (tasks, corpora) = (vec![Task::Retrieval], Vec::new());
-        EvaluateConfig { every: 0, tasks, corpora, split: Split::Validate, replicates: 0 }
-    }
 }
 
 impl Config {
@@ -221,13 +164,14 @@ impl Config {
         Config::parse(&read(path)?, overrides).map_err(|error| in_file(path, error))
     }
 
-    /// Reads what a run saved, perhaps of an earlier version: removed keys at their former default are passed over.
+    /// Reads what a run saved, perhaps of an earlier version: former keys are translated, or passed over where they asked for
+    /// what is computed now.
     ///
     /// # Errors
     /// As [`Config::load`].
     pub fn saved(path: &Path) -> Result<Config> {
         let config = table(&read(path)?).and_then(|mut table| {
-            removed::drop_defaults(&mut table);
+            former::upgrade(&mut table);
             Config::from_table(table)
         });
         config.map_err(|error| in_file(path, error))
@@ -239,8 +183,12 @@ impl Config {
     }
 
     fn from_table(table: toml::Table) -> Result<Config> {
-        removed::refuse(&table).map_err(Error::Config)?;
-        let config: Config = table.try_into().map_err(unreadable)?;
+        former::refuse(&table).map_err(Error::Config)?;
+        let mut config: Config = table.try_into().map_err(unreadable)?;
+        config.model.text.max_positions = config.model.text.max_tokens;
+        if config.loss.global_temperature == GlobalTemperature::Learned {
+            config.model.temperature = Temperature::Learned;
+        }
         config.validate()?;
         Ok(config)
     }
@@ -268,31 +216,17 @@ impl Config {
                 "loss.phrases_weight = {weight}: phrases are read where data.statements is above 0"
             )));
         }
-        let at_least_one = [
-            ("data.loader_threads", self.data.loader_threads as u64),
-            ("train.epochs", train.epochs),
-            ("train.max_steps", train.max_steps.unwrap_or(1)),
-            ("train.sequences_per_batch", train.sequences_per_batch as u64),
-            ("train.accumulate", train.accumulate as u64),
-            ("train.keep_best", train.keep_best as u64),
-            ("train.log_every", train.log_every),
-        ];
+        let at_least_one =
+            [("train.epochs", train.epochs), ("train.sequences_per_batch", train.sequences_per_batch as u64)];
         for (key, value) in at_least_one {
             if value == 0 {
                 return Err(Error::Config(format!("{key} = 0: must be at least 1")));
             }
         }
-        if let Some(length) = self.data.sequence_length.filter(|&length| length < 2) {
-            return Err(Error::Config(format!("data.sequence_length = {length}: must be at least 2")));
-        }
         let ranges = [
             ("data.statements", self.data.statements, (0.0..=1.0).contains(&self.data.statements)),
             ("train.average", train.average, (0.0..1.0).contains(&train.average)),
             ("optimizer.lr", optimizer.lr, optimizer.lr > 0.0),
-            ("optimizer.min_lr", optimizer.min_lr, (0.0..=optimizer.lr).contains(&optimizer.min_lr)),
-            ("optimizer.betas[0]", optimizer.betas[0], (0.0..1.0).contains(&optimizer.betas[0])),
-            ("optimizer.betas[1]", optimizer.betas[1], (0.0..1.0).contains(&optimizer.betas[1])),
-            ("optimizer.eps", optimizer.eps, optimizer.eps > 0.0),
             ("optimizer.weight_decay", optimizer.weight_decay, optimizer.weight_decay >= 0.0),
             ("optimizer.warmup_fraction", optimizer.warmup_fraction, (0.0..1.0).contains(&optimizer.warmup_fraction)),
             ("optimizer.clip_norm", optimizer.clip_norm.unwrap_or(1.0), optimizer.clip_norm.unwrap_or(1.0) > 0.0),
@@ -308,7 +242,10 @@ impl Config {
     /// # Errors
     /// Only if a path is not UTF-8.
     pub fn to_toml(&self) -> Result<String> {
-        toml::to_string_pretty(self).map_err(|error| Error::Config(error.to_string()))
+        let unwritable = |error: toml::ser::Error| Error::Config(error.to_string());
+        let mut table = toml::Table::try_from(self).map_err(unwritable)?;
+        former::drop_derived(&mut table);
+        toml::to_string_pretty(&table).map_err(unwritable)
     }
 }
 
@@ -376,20 +313,29 @@ mod tests {
     fn the_published_configuration_shows_every_key_with_its_default() {
         let text = include_str!("../../../configs/pretrain.toml");
         assert_eq!(Config::parse(text, &[]).unwrap(), Config::default());
-        let shown = |key: &str| {
-            text.lines()
-                .any(|line| line.trim_start_matches("# ").strip_prefix(key).is_some_and(|rest| rest.starts_with(" =")))
-        };
-        let table: toml::Table = toml::from_str(&Config::default().to_toml().unwrap()).unwrap();
-        let mut sections = vec![&table];
+        let shown: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.trim_start_matches("# ").split_once(" =").map(|(key, _)| key))
+            .filter(|key| !key.contains(' '))
+            .collect();
+        let mut config = Config::default();
+        // What is absent by default is a key all the same.
+        (config.data.vocabulary, config.optimizer.clip_norm) = (Some("vocab.txt".into()), Some(1.0));
+        config.train.max_steps = Some(1);
+        let table: toml::Table = toml::from_str(&config.to_toml().unwrap()).unwrap();
+        let (mut sections, mut count) = (vec![&table], 0);
         while let Some(section) = sections.pop() {
             for (key, value) in section {
                 match value.as_table() {
                     Some(inner) => sections.push(inner),
-                    None => assert!(shown(key), "`{key}` is missing"),
+                    None => {
+                        count += 1;
+                        assert!(shown.contains(&key.as_str()), "`{key}` is missing");
+                    }
                 }
             }
         }
+        assert_eq!((count, shown.len()), (54, 54), "{shown:?}");
     }
 
     #[test]
@@ -405,17 +351,34 @@ mod tests {
     fn mistakes_are_named() {
         let typo = error("[optimizer]\nlearning_rate = 1.0\n", &[]);
         assert!(typo.contains("learning_rate") && typo.contains("`lr`"), "{typo}");
-        assert!(error("", &["model.image.heads=7"]).contains("model.image.width = 768 must be a multiple of"));
+        assert!(
+            error("", &["model.image.num_heads=7"]).contains("model.image.hidden_size = 768 must be a multiple of")
+        );
+        assert!(error("", &["model.image.heads=7"]).contains("`model.image.heads` is now `model.image.num_heads`"));
         assert!(error("", &["optimizer.lr=-1"]).contains("optimizer.lr = -1"));
-        assert!(error("", &["train.accumulate=0"]).contains("train.accumulate = 0"));
+        assert!(error("", &["train.epochs=0"]).contains("train.epochs = 0"));
         assert!(error("", &["train.seed"]).contains("expected key=value"));
         assert!(error("", &["train.seed=1", "train.seed.x=1"]).contains("is not a section"));
-        assert!(error("", &["model.text.max_tokens=600"]).contains("max_positions"));
+        assert!(error("", &["model.text.max_tokens=2"]).contains("model.text.max_tokens = 2"));
         assert!(error("", &["train.average=1"]).contains("train.average = 1"));
-        assert!(error("", &["loss.importance=both"]).contains("uniform"));
-        assert!(error("", &["loss.reverse_mapping_weight=nan"]).contains("loss.reverse_mapping_weight"));
-        assert!(error("", &["data.sequence_length=1"]).contains("data.sequence_length = 1"));
+        assert!(error("", &["loss.temporal=neither"]).contains("reverse"));
+        assert!(error("", &["loss.temporal_weight=nan"]).contains("loss.temporal_weight"));
+        for wrong in ["0.0", "-1", "taught"] {
+            let refused = error("", &[&format!("loss.global_temperature={wrong}")]);
+            assert!(refused.contains("global_temperature"), "{refused}");
+        }
         assert!(error("", &["model.lateral=sideways"]).contains("ignored"));
+    }
+
+    #[test]
+    fn what_is_not_a_key_follows_from_what_is() {
+        let config =
+            Config::parse("", &["loss.global_temperature=learned".into(), "model.text.max_tokens=64".into()]).unwrap();
+        assert_eq!((config.model.temperature, config.model.text.max_positions), (Temperature::Learned, 64));
+        let again = Config::parse(&config.to_toml().unwrap(), &[]).unwrap();
+        assert_eq!(again, config);
+        let whole = Config::parse("", &["loss.global_temperature=1".into()]).unwrap();
+        assert_eq!(whole.loss.global_temperature, GlobalTemperature::Fixed(1.0));
     }
 
     #[test]
@@ -426,9 +389,11 @@ mod tests {
         assert!(error("[loss]\nsoft_targets = 0.0\n", &[]).contains("`loss.soft_targets` has been removed"));
         assert!(error("", &["model.quirks.raw_context=true"]).contains("model.semantics = \"reference\""));
         let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/phantom/config.toml");
-        let config = Config::saved(&shipped).unwrap();
-        assert_eq!((config.model.text.vocabulary, config.train.average), (377, 0.0));
-        assert!(Config::load(&shipped, &[]).unwrap_err().to_string().contains("phantom/config.toml"));
+        let now = Config::load(&shipped, &[]).unwrap();
+        // The same run's, as version 0.1 saved it.
+        let earlier = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/earlier/config.toml");
+        assert_eq!(Config::saved(&earlier).unwrap(), now);
+        assert!(Config::load(&earlier, &[]).unwrap_err().to_string().contains("earlier/config.toml"));
         // What asks for something else than what is computed now is refused in any file.
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.toml");

@@ -11,11 +11,11 @@ pub mod convert;
 pub mod device;
 pub mod distributed;
 pub mod error;
+mod former;
 pub mod loss;
 pub mod memory;
 pub mod model;
 pub mod ops;
-mod removed;
 pub mod task;
 
 pub use error::{Error, Result};

@@ -9,7 +9,7 @@ use medst_data::hub;
 use serde::Serialize;
 use tch::Tensor;
 
-use crate::config::Config;
+use crate::config;
 use crate::convert::{reference, source};
 use crate::model::card::{ModelCard, TrainingData};
 use crate::model::config::ModelConfig;
@@ -61,7 +61,9 @@ pub fn inspect(path: &Path) -> Result<Inspected> {
         return Ok(Inspected::Corpus { path: owned, manifest, fingerprint });
     }
     if path.join(CONFIG).exists() {
-        Config::saved(&path.join(CONFIG))?;
+        // Of any version: what it asks for need not be what this one could go on with.
+        config::overridden(&config::read(&path.join(CONFIG))?, &[])
+            .map_err(|error| config::in_file(&path.join(CONFIG), error))?;
         let summary = RunSummary::read(path, Ending::Stopped, 0)?;
         let checkpoint = read_card(path).ok().map(|(_, card)| Box::new(card));
         return Ok(Inspected::Run { path: owned, summary: Box::new(summary), checkpoint });

@@ -18,7 +18,7 @@ use tch::{Device, Kind, Tensor};
 /// Every option of the model and the losses that the paper does not have.
 const BEYOND_THE_PAPER: [&str; 11] = [
     "model.image.stem=convolutions",
-    "model.temperature=learned",
+    "loss.global_temperature=learned",
     "model.findings=[\"edema\", \"pleural effusion\", \"pneumothorax\"]",
     "loss.findings_weight=1.0",
     "loss.boxes_weight=5.0",

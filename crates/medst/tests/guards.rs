@@ -21,13 +21,21 @@ fn config(semantics: Semantics) -> ModelConfig {
     ModelConfig {
         semantics,
         initial_deviation: 0.02,
-        image: ImageConfig { size: SIDE, patch: 8, width: 24, depth: 2, heads: 3, mlp: 48, ..ImageConfig::default() },
+        image: ImageConfig {
+            size: SIDE,
+            patch: 8,
+            hidden_size: 24,
+            num_layers: 2,
+            num_heads: 3,
+            intermediate_size: 48,
+            ..ImageConfig::default()
+        },
         text: TextConfig {
             vocabulary: 40,
-            width: 24,
-            layers: 2,
-            heads: 3,
-            intermediate: 48,
+            hidden_size: 24,
+            num_layers: 2,
+            num_heads: 3,
+            intermediate_size: 48,
             max_positions: 32,
             max_tokens: 24,
             dropout: 0.0,

@@ -120,6 +120,30 @@ fn a_run_goes_on_with_its_own_corpus_and_configuration_only() {
 
 /// The last save of a run is of the same step as the validation's: the checkpoint is kept, its state brought up to date.
 #[test]
+fn a_run_of_an_earlier_version_goes_on_or_says_why_not() {
+    let bench = Bench::new(24);
+    let config = bench.config("run", &["train.max_steps=2"]);
+    pretrain(&config, false, Device::Cpu, &Silent).unwrap();
+    let saved = |more: &str| {
+        let (corpus, output) = (config.data.corpus.display(), config.train.output.display());
+        let text = format!(
+            "[data]\ncorpus = '{corpus}'\nloader_threads = 2\n[model]\ntemperature = 'fixed'\n\
+             [model.image]\nsize = 48\npatch = 16\nwidth = 32\ndepth = 2\nheads = 2\nmlp = 64\nepsilon = 1e-6\n\
+             [model.text]\nvocabulary = 28996\nwidth = 32\nlayers = 1\nheads = 2\nintermediate = 64\nmax_positions = 112\n\
+             [model.projection]\nhidden = 48\nembedding = 32\n[optimizer]\nlr = 1e-3\nmin_lr = 1e-8\n\
+             [evaluate]\nevery = 0\ntasks = ['retrieval']\n[init]\nweights = []\ntake = 'all'\n\
+             [train]\noutput = '{output}'\nepochs = 2\nmax_steps = 2\nsequences_per_batch = 4\nkeep_best = 5\n{more}\n"
+        );
+        std::fs::write(config.train.output.join("config.toml"), text).unwrap();
+    };
+    saved("accumulate = 1");
+    assert_eq!(pretrain(&config, true, Device::Cpu, &Silent).unwrap().ending, Ending::Finished);
+    saved("accumulate = 2");
+    let error = pretrain(&config, true, Device::Cpu, &Silent).unwrap_err().to_string();
+    assert!(error.contains("config.toml: `train.accumulate` has been removed: train.encode_studies"), "{error}");
+}
+
+#[test]
 fn files_are_readable_as_others_are_and_resuming_a_finished_run_changes_nothing() {
     let bench = Bench::new(24);
     let config = bench.config("run", &["train.max_steps=2"]);

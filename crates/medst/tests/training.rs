@@ -8,6 +8,7 @@ use bench::Bench;
 use medst::Error;
 use medst::embed::{Embedder, table};
 use medst::model::MedSt;
+use medst::model::config::Positions;
 use medst::model::open::{open_model, read_card};
 use medst::train::dataset::{Crop, Dataset};
 use medst::train::loader::Loader;
@@ -117,14 +118,20 @@ fn every_lateral_stands_beside_its_own_frontal() {
 #[test]
 fn runs_leave_what_they_promise_and_only_the_best_checkpoints() {
     let bench = Bench::new(24);
-    let config = bench.config("run", &["train.epochs=4", "train.keep_best=2", "train.accumulate=2"]);
+    let config = bench.config("run", &["train.epochs=4"]);
     let summary = pretrain(&config, false, Device::Cpu, &Silent).unwrap();
     let run = &config.train.output;
     for file in ["config.toml", "metrics.jsonl", "best/model.safetensors", "last/state.json", "last/config.json"] {
         assert!(run.join(file).exists(), "{file} is missing");
     }
-    let kept = std::fs::read_dir(run.join("checkpoints")).unwrap().count();
-    assert!((1..=3).contains(&kept), "{kept} checkpoints are kept");
+    let whole = |path: std::path::PathBuf| path.canonicalize().unwrap();
+    let folders = std::fs::read_dir(run.join("checkpoints")).unwrap();
+    let mut kept: Vec<_> = folders.map(|own| whole(own.unwrap().path())).collect();
+    let mut named = ["best", "last"].map(|name| whole(run.join(name))).to_vec();
+    kept.sort();
+    named.sort();
+    named.dedup();
+    assert_eq!(kept, named);
     assert!(
         std::fs::read_dir(run).unwrap().any(|entry| entry.unwrap().file_name().to_string_lossy().contains("tfevents"))
     );
@@ -139,6 +146,21 @@ fn runs_leave_what_they_promise_and_only_the_best_checkpoints() {
     other.optimizer.lr = 0.5;
     let error = pretrain(&other, true, Device::Cpu, &Silent).unwrap_err().to_string();
     assert!(error.contains("lr = 0.001") && error.contains("lr = 0.5"), "{error}");
+}
+
+#[test]
+fn no_step_saves_the_untrained_model() {
+    let bench = Bench::new(8);
+    let config = bench.config("run", &["train.max_steps=0"]);
+    let summary = pretrain(&config, false, Device::Cpu, &Silent).unwrap();
+    assert_eq!((summary.steps, summary.total_steps), (0, 0));
+    let opened = open_model(&config.train.output, Device::Cpu).unwrap();
+    assert_eq!(opened.card.step, 0);
+    let fresh = MedSt::new(&config.model, config.train.seed, Device::Cpu, tch::Kind::Float).unwrap();
+    for (own, other) in opened.model.parameters().iter().zip(fresh.parameters()) {
+        assert_eq!(own.tensor, other.tensor, "{}", own.name);
+    }
+    assert_eq!(pretrain(&config, true, Device::Cpu, &Silent).unwrap().steps, 0);
 }
 
 #[test]
@@ -165,7 +187,7 @@ fn embeddings_of_a_batch_are_those_of_single_studies() {
     let vector = |column: usize| read.columns[column].as_ref().unwrap()[3].as_ref().unwrap();
     // Products of another number of studies round otherwise.
     assert!(Tensor::from_slice(vector(0)).allclose(&together.images.get(3), 1e-5, 1e-6, false));
-    assert_eq!(vector(1).len() as i64, config.model.image.width);
+    assert_eq!(vector(1).len() as i64, config.model.image.hidden_size);
     assert!(read.columns[2].is_none());
 }
 
@@ -178,9 +200,11 @@ fn training_that_cannot_go_on_says_why() {
     let large = bench.config("large", &["model.image.size=96"]);
     let error = pretrain(&large, false, Device::Cpu, &Silent).unwrap_err().to_string();
     assert!(error.contains("model.image.size = 96") && error.contains("64"), "{error}");
-    let words = bench.config("words", &["model.text.vocabulary=100"]);
+    let phantom = ["model.text.hidden_size=128", "model.text.num_layers=2", "model.text.num_heads=4"];
+    let sizes = ["model.text.intermediate_size=256", "model.projection.hidden=256", "model.projection.embedding=128"];
+    let words = bench.config("words", &[&["init.weights=text=phantom"], &phantom[..], &sizes].concat());
     let error = pretrain(&words, false, Device::Cpu, &Silent).unwrap_err().to_string();
-    assert!(error.contains("28996"), "{error}");
+    assert!(error.contains("the vocabulary has 28996 entries"), "{error}");
     let absent = bench.config("absent", &["data.corpus=nowhere"]);
     assert!(pretrain(&absent, false, Device::Cpu, &Silent).unwrap_err().to_string().contains("medst prepare"));
     let start = bench.config("start", &["init.weights=nothing.ckpt"]);
@@ -215,16 +239,13 @@ fn a_run_starts_from_a_reference_checkpoint_with_its_own_vocabulary() {
         "train.max_steps=2",
         "model.semantics=reference",
         "model.image.size=224",
-        "model.image.width=48",
-        "model.image.heads=3",
-        "model.image.mlp=192",
-        "model.text.vocabulary=82",
-        "model.text.positions=zero",
-        "model.text.width=48",
-        "model.text.layers=2",
-        "model.text.heads=3",
-        "model.text.intermediate=192",
-        "model.text.max_positions=64",
+        "model.image.hidden_size=48",
+        "model.image.num_heads=3",
+        "model.image.intermediate_size=192",
+        "model.text.hidden_size=48",
+        "model.text.num_layers=2",
+        "model.text.num_heads=3",
+        "model.text.intermediate_size=192",
         "model.text.max_tokens=40",
         "model.projection.hidden=64",
         "model.projection.embedding=32",
@@ -234,6 +255,9 @@ fn a_run_starts_from_a_reference_checkpoint_with_its_own_vocabulary() {
     assert!(summary.last.unwrap().total.is_finite());
     let opened = open_model(&config.train.output, Device::Cpu).unwrap();
     assert_eq!(opened.pieces.size(), 82);
+    // What the weights decide.
+    let text = &opened.card.model.text;
+    assert_eq!((text.vocabulary, text.max_positions, text.positions), (82, 64, Positions::Zero));
     let corpus = bench.corpus();
     let studies: Vec<_> = corpus.studies().iter().take(3).collect();
     assert_eq!(Embedder::from(&opened).studies(&corpus, &studies).unwrap().images.size(), [3, 32]);

@@ -113,7 +113,7 @@ pub fn run(
     let config = study.pretrain.display().to_string();
     let mut settings = vec![format!("data.corpus={}", corpus.display()), format!("train.output={model}")];
     if let Some(base) = base {
-        settings.extend([format!("init.weights={}", base.weights.display()), "init.take=encoders".to_string()]);
+        settings.push(format!("init.weights=encoders={}", base.weights.display()));
     }
     settings.extend(study.settings(unit)?);
     let mut arguments = vec!["pretrain", &config, "--device", &how.device];

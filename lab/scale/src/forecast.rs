@@ -171,7 +171,7 @@ pub fn step(
     let of_heads = 2.0 * own * heads / device.precise_rate;
     let [of_image, of_report] = [image, report].map(|operations| 2.0 * own * operations / device.rate);
 
-    let traffic = volume::step(config, &[studies as u64]);
+    let traffic = volume::step(config, studies as u64);
     let buckets = volume::buckets(model);
     let parameters: u64 = buckets.iter().sum();
     let element = volume::element(config) as f64;
@@ -179,7 +179,7 @@ pub fn step(
     let update = 7.0 * element * parameters as f64 / device.memory;
 
     // The heads' bucket is ready at once, those of an encoder's stages one after the other.
-    let (stages, layers) = (model.image.depth as usize + 2, model.text.layers as usize + 1);
+    let (stages, layers) = (model.image.num_layers as usize + 2, model.text.num_layers as usize + 1);
     let of_image = of_image * imbalance;
     let of_report = of_report * imbalance;
     let end = of_image + of_report;
@@ -263,12 +263,14 @@ pub fn memory(config: &Config, batch: &Studies, studies: f64, processes: u64, of
     let copy = if kept < element { kept * parameters } else { 0.0 };
     let views = 1.0 + batch.laterals;
     let tokens = 1.0 + views * model.image.patches() as f64;
-    let image = 10.0 * tokens * (model.image.width * model.image.depth) as f64;
-    let report = 10.0 * (batch.tokens * model.text.width * model.text.layers) as f64;
+    let image = 10.0 * tokens * (model.image.hidden_size * model.image.num_layers) as f64;
+    let report = 10.0 * (batch.tokens * model.text.hidden_size * model.text.num_layers) as f64;
     let rows = tokens + 1.0 + batch.words as f64;
     // Heads keep what goes into the normalisations, what comes out, and the rows themselves, in full precision.
     let heads = rows
-        * (3.0 * model.projection.hidden as f64 + 3.0 * model.projection.embedding as f64 + model.image.width as f64);
+        * (3.0 * model.projection.hidden as f64
+            + 3.0 * model.projection.embedding as f64
+            + model.image.hidden_size as f64);
     let activations = studies / processes as f64 * ((image + report) * kept + heads * element);
     let pairs = of_pairs * element * studies * studies / processes as f64;
     [3.0 * element * parameters + copy, 2.0 * element * parameters, activations, pairs]

@@ -11,6 +11,9 @@ use medst::model::cost::{self, Load};
 use crate::forecast::{self, Device, Link, Network, Step, Studies};
 use serde::Deserialize;
 
+/// Rows of BERT's table of positions, which a run that starts from one has, and the measured models had.
+pub const BERT_POSITIONS: i64 = 512;
+
 #[derive(Deserialize)]
 pub struct Measured {
     pub machine: String,
@@ -80,7 +83,9 @@ pub struct Compared {
 
 impl Model {
     pub fn config(&self) -> medst::Result<Config> {
-        Config::parse("", &self.settings)
+        let mut config = Config::parse("", &self.settings)?;
+        config.model.text.max_positions = BERT_POSITIONS;
+        Ok(config)
     }
 
     fn run(&self, processes: u64, copies: u64, sequences: usize) -> Option<&Run> {

@@ -8,7 +8,7 @@ use medst::model::config::Precision;
 
 use crate::draw::{self, Axis, COLOURS, Column, Line};
 use crate::forecast::{self, Step, Studies};
-use crate::here::{self, Measured};
+use crate::here::{self, BERT_POSITIONS, Measured};
 use crate::machines::{self, Cluster};
 use crate::volume;
 
@@ -61,6 +61,7 @@ impl Case<'_> {
 pub fn write(measured: &Measured, folder: &Path) -> medst::Result<()> {
     let mut config = Config::default();
     config.train.precision = Precision::BFloat16;
+    config.model.text.max_positions = BERT_POSITIONS;
     let batch = measured.studies.studies();
     let parts = measured.pairs.iter().filter(|own| own.rows < own.studies);
     let largest = parts.max_by(|a, b| a.studies.total_cmp(&b.studies));

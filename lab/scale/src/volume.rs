@@ -11,7 +11,7 @@
 //! | the local and the global loss, two accuracies | one sum | `4 e` |
 //! | whether to stop | one sum | 8 |
 //!
-//! All but the first and the last are there once for each batch of an accumulated step. The bytes are those of the tensors; what
+//! The bytes are those of the tensors; what
 //! a network moves depends on the algorithm ([`forecast`](crate::forecast)).
 
 use medst::config::Config;
@@ -42,20 +42,20 @@ pub fn buckets(config: &ModelConfig) -> Vec<u64> {
     let perceptron = |width: u64, inner: u64| linear(width, inner) + linear(inner, width);
 
     let head = |width: u64| linear(width, hidden) + 2 * hidden + linear(hidden, embedding);
-    let (of_image, of_text) = (number(image.width), number(text.width));
+    let (of_image, of_text) = (number(image.hidden_size), number(text.hidden_size));
     let importance = linear(embedding, 2 * embedding);
     let heads = 2 * head(of_image) + 2 * head(of_text) + 2 * importance;
 
-    let expert = 2 * of_image + perceptron(of_image, number(image.mlp));
+    let expert = 2 * of_image + perceptron(of_image, number(image.intermediate_size));
     let block = 2 * of_image + attention(of_image) + 2 * expert;
     // Class token and positions; three channels of a patch, and a bias.
     let patches = of_image * (2 + number(image.patches())) + linear(3 * number(image.patch * image.patch), of_image);
 
-    let layer = attention(of_text) + perceptron(of_text, number(text.intermediate)) + 4 * of_text;
+    let layer = attention(of_text) + perceptron(of_text, number(text.intermediate_size)) + 4 * of_text;
     let words = of_text * (number(text.vocabulary) + number(text.max_positions) + 2);
 
-    let images = std::iter::once(2 * of_image).chain((0..image.depth).map(|_| block)).chain([patches]);
-    let reports = (0..text.layers).map(|_| layer).chain([words]);
+    let images = std::iter::once(2 * of_image).chain((0..image.num_layers).map(|_| block)).chain([patches]);
+    let reports = (0..text.num_layers).map(|_| layer).chain([words]);
     std::iter::once(heads).chain(images).chain(reports).collect()
 }
 
@@ -87,30 +87,21 @@ pub(super) fn embeddings(config: &Config) -> u64 {
     2 * element(config) * config.model.projection.embedding as u64
 }
 
-/// One optimiser step.
-///
-/// * `batches`: studies of each of its batches; several where the run accumulates.
-pub fn step(config: &Config, batches: &[u64]) -> Traffic {
+/// One optimiser step on so many studies.
+pub fn step(config: &Config, studies: u64) -> Traffic {
     let e = element(config);
-    let statistics = statistics(config);
-    let batch = Traffic {
-        sums: statistics.len() as u64 + 2,
-        summed_bytes: statistics.iter().sum::<u64>() + LOSSES * e,
+    let (statistics, buckets, embeddings) = (statistics(config), buckets(&config.model), studies * embeddings(config));
+    Traffic {
+        sums: statistics.len() as u64 + 2 + buckets.len() as u64 + 1,
+        summed_bytes: (statistics.iter().sum::<u64>() + LOSSES * e)
+            + (buckets.iter().sum::<u64>() * e + embeddings + 8),
         gathers: 1,
-        ..Traffic::default()
-    };
-    let embeddings = batches.iter().sum::<u64>() * embeddings(config);
-    let buckets = buckets(&config.model);
-    let gradients = Traffic {
-        sums: buckets.len() as u64 + 1,
-        summed_bytes: buckets.iter().sum::<u64>() * e + embeddings + 8,
         gathered_bytes: embeddings,
         ..Traffic::default()
-    };
-    batch * batches.len() as u64 + gradients
+    }
 }
 
-/// Until the first step: all processes compare their configurations and take over weights, moments, statistics and the place of
+/// Until the first step: all processes compare their configurations and take over what the model is, weights, moments, statistics and the place of
 /// the run, and the moving average of weights and statistics where there is one.
 pub fn start(config: &Config) -> Traffic {
     let (parameters, running) = (parameters(&config.model), running(&config.model));
@@ -118,7 +109,7 @@ pub fn start(config: &Config) -> Traffic {
     Traffic {
         broadcasts: 3 + HEADS * 4 + averages,
         broadcast_bytes: (3 * parameters + running + averages * (parameters + running)) * element(config),
-        messages: 3,
+        messages: 4,
         ..Traffic::default()
     }
 }
@@ -162,14 +153,20 @@ mod tests {
     #[test]
     fn buckets_are_those_of_the_model() {
         let mut small = ModelConfig::default();
-        (small.image.size, small.image.width, small.image.heads, small.image.mlp, small.image.depth) =
-            (64, 24, 2, 40, 3);
-        (small.text.width, small.text.heads, small.text.intermediate, small.text.layers) = (20, 2, 36, 2);
+        (
+            small.image.size,
+            small.image.hidden_size,
+            small.image.num_heads,
+            small.image.intermediate_size,
+            small.image.num_layers,
+        ) = (64, 24, 2, 40, 3);
+        (small.text.hidden_size, small.text.num_heads, small.text.intermediate_size, small.text.num_layers) =
+            (20, 2, 36, 2);
         (small.text.vocabulary, small.projection.hidden, small.projection.embedding) = (50, 28, 12);
         let ignored = ModelConfig { lateral: Lateral::Ignored, ..small.clone() };
         for config in [ModelConfig::default(), small, ignored] {
             let model = MedSt::unwritten(&config, Device::Cpu, Kind::Float).unwrap();
-            let last = config.image.depth as usize + 1;
+            let last = config.image.num_layers as usize + 1;
             let count = |part: &Part| {
                 let own = model.parameters().iter().filter(|own| Part::of(&own.name, last) == *part);
                 own.map(|own| own.tensor.numel() as u64).sum()
@@ -180,11 +177,9 @@ mod tests {
     }
 
     #[test]
-    fn accumulated_batches_share_the_gradients() {
+    fn a_step_is_the_sum_of_its_parts() {
         let config = Config::default();
-        let [one, two] = [&[10][..], &[4, 6]].map(|batches| step(&config, batches));
-        assert_eq!(one.gathered_bytes, two.gathered_bytes);
-        assert_eq!(two.sums - one.sums, 34);
+        let one = step(&config, 10);
         let statistics = 16 * 4 * (2048 + 128 + 1);
         assert_eq!(one.summed_bytes, 4 * parameters(&config.model) + statistics + 10 * 1024 + 16 + 8);
     }

@@ -52,18 +52,19 @@ impl Stage {
                 config.image = ImageConfig {
                     size: 112,
                     patch: 16,
-                    width: 128,
-                    depth: 4,
-                    heads: 4,
-                    mlp: 512,
+                    hidden_size: 128,
+                    num_layers: 4,
+                    num_heads: 4,
+                    intermediate_size: 512,
                     ..Default::default()
                 };
-                config.text.width = 128;
-                (config.text.layers, config.text.heads, config.text.intermediate) = (2, 4, 512);
+                config.text.hidden_size = 128;
+                (config.text.num_layers, config.text.num_heads, config.text.intermediate_size) = (2, 4, 512);
                 config.projection = ProjectionConfig { hidden: 128, embedding: 64 };
             }
             "medium" => {
-                config.image = ImageConfig { width: 384, heads: 6, mlp: 1536, ..Default::default() };
+                config.image =
+                    ImageConfig { hidden_size: 384, num_heads: 6, intermediate_size: 1536, ..Default::default() };
             }
             other => return Err(format!("model={other}: expected full, medium or small").into()),
         }

@@ -22,7 +22,7 @@ pub struct Convert {
     /// Configuration file whose [model] section gives the sizes of the model [default: inferred from the weights].
     #[arg(long)]
     pub config: Option<PathBuf>,
-    /// Override a size, such as model.image.size=384 or model.text.layers=12; may be repeated.
+    /// Override a size, such as model.image.size=384 or model.text.num_layers=12; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
     /// Vocabulary of the report encoder, a vocab.txt or tokenizer.json [default: the one next to the weights,

@@ -106,12 +106,12 @@ fn several_processes_compute_the_steps_of_one() {
             .any(|line| line["studies"] != lines(&at.join("uneven-1"), "train")[0]["studies"])
     );
     // An average of the weights, which is what is validated and kept.
-    let averaged = ["train.average=0.9", "loss.negatives=other_subjects", "train.sequences_per_batch=7"];
+    let averaged = ["train.average=0.9", "train.sequences_per_batch=7"];
     agree(at, "averaged", &[&long[..], &averaged[..]].concat(), &[2]);
     assert!(at.join("averaged-2/last/trained.safetensors").exists());
     // Everything beyond the paper.
     let beyond = [
-        "model.temperature=learned",
+        "loss.global_temperature=learned",
         "model.findings=[\"edema\", \"pleural effusion\", \"pneumothorax\"]",
         "loss.findings_weight=1.0",
         "loss.boxes_weight=1.0",
@@ -128,7 +128,9 @@ fn several_processes_compute_the_steps_of_one() {
     agree(at, "empty", &[&long[..], &beyond[..], &["train.sequences_per_batch=1"]].concat(), &[2]);
     assert!(lines(&at.join("beyond-1"), "train").iter().any(|line| line["phrases"] != 0.0 && line["courses"] != 0.0));
     // Batches without a full sequence, processes without a study or without a lateral view.
-    let sparse = ["train.sequences_per_batch=3", "data.sequence_length=6"];
+    let longer = ["--out", "longer", "--image-size", "64", "--sequence-length", "6"];
+    run(at, &[&["-q", "prepare", "table", "raw/studies.csv"][..], &longer].concat(), 0);
+    let sparse = ["train.sequences_per_batch=3", "data.corpus=longer"];
     agree(at, "sparse", &[&long[..], &sparse[..]].concat(), &[4]);
     let steps = lines(&at.join("sparse-1"), "train");
     assert!(steps.iter().any(|line| line["forward_mapping"] == 0.0), "every batch had a full sequence");

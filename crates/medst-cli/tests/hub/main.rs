@@ -177,16 +177,14 @@ fn a_run_starts_from_a_model_by_name() {
     place.run(&["-q", "prepare", "table", "cohort/studies.csv", "--out", "corpus", "--image-size", "72"], 0);
     let config = repository().join("configs/phantom.toml").display().to_string();
     let vocabulary = format!("data.vocabulary={}", place.at().join("upload/vocab.txt").display());
-    for take in ["all", "encoders"] {
-        let (take, out) = (format!("init.take={take}"), format!("train.output=run-{take}"));
-        let set =
-            ["data.corpus=corpus", "train.max_steps=1", "init.weights=hf://me/phantom@v1", &vocabulary, &take, &out];
+    for (name, part) in [("all", ""), ("encoders", "encoders=")] {
+        let (weights, out) = (format!("init.weights={part}hf://me/phantom@v1"), format!("train.output=run-{name}"));
+        let set = ["data.corpus=corpus", "train.max_steps=1", &weights, &vocabulary, &out];
         let (_, err) = place.run(&command::with(&["pretrain", &config], &set), 0);
         assert!(err.contains("started from") && err.contains("hf://me/phantom@v1"), "{err}");
-        let card: serde_json::Value = serde_json::from_slice(
-            &fs::read(place.at().join(format!("run-{}/best/config.json", &take[10..]))).unwrap(),
-        )
-        .unwrap();
+        let card: serde_json::Value =
+            serde_json::from_slice(&fs::read(place.at().join(format!("run-{name}/best/config.json"))).unwrap())
+                .unwrap();
         assert_eq!(card["origin"][0]["file"], format!("hf://me/phantom@{COMMIT}"));
     }
 }
@@ -372,10 +370,10 @@ fn pretrained_weights_of_a_library_come_through_the_hub() {
     let small = [
         "model.image.size=48",
         "model.image.patch=16",
-        "model.image.width=32",
-        "model.image.depth=1",
-        "model.image.heads=2",
-        "model.image.mlp=64",
+        "model.image.hidden_size=32",
+        "model.image.num_layers=1",
+        "model.image.num_heads=2",
+        "model.image.intermediate_size=64",
         "model.projection.hidden=48",
         "model.projection.embedding=32",
     ];
@@ -398,13 +396,10 @@ fn pretrained_weights_of_a_library_come_through_the_hub() {
         "train.max_steps=2",
         "train.sequences_per_batch=4",
         "optimizer.lr=1e-9",
-        "optimizer.min_lr=1e-10",
-        "model.text.width=384",
-        "model.text.layers=6",
-        "model.text.heads=12",
-        "model.text.intermediate=1536",
-        "model.text.max_positions=512",
-        "model.text.vocabulary=30522",
+        "model.text.hidden_size=384",
+        "model.text.num_layers=6",
+        "model.text.num_heads=12",
+        "model.text.intermediate_size=1536",
         &vocabulary,
     ];
     let (_, err) = place.run(&command::with(&["pretrain", &command::tiny()], &[&small[..], &set].concat()), 0);

@@ -152,8 +152,8 @@ fn sizes_that_cannot_be(at: &Path) {
     }
     copy("run", "absurd");
     for (key, own, words) in [
-        ("width", "65536", "million parameters"),
-        ("depth", "9223372036854775807", "model.image.depth"),
+        ("hidden_size", "65536", "million parameters"),
+        ("num_layers", "9223372036854775807", "model.image.num_layers"),
         ("size", "4611686018427387904", "model.image.size"),
     ] {
         let card = fs::read_to_string(at.join("run/last/config.json")).unwrap();

@@ -124,19 +124,6 @@ pub fn local_with<'a>(path: &'a Path, progress: &dyn Progress) -> Result<Cow<'a,
     }
 }
 
-/// As [`local`], of what reads a file: the file of weights of a named model.
-///
-/// # Errors
-/// As [`local`].
-pub fn local_weights(path: &Path) -> Result<Cow<'_, Path>> {
-    let found = local(path)?;
-    let file = WEIGHTS.map(|name| found.join(name)).into_iter().find(|file| file.exists());
-    match (found, file) {
-        (Cow::Owned(_), Some(file)) => Ok(Cow::Owned(file)),
-        (found, _) => Ok(found),
-    }
-}
-
 /// The model that a file in the cache belongs to, as `hf://OWNER/NAME@COMMIT`. `None` for any other path.
 pub fn named(path: &Path) -> Option<String> {
     let parts: Vec<&str> = path.iter().filter_map(|part| part.to_str()).collect();

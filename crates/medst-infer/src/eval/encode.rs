@@ -166,7 +166,7 @@ impl Encoder for ModelEncoder<'_> {
 
     fn studies(&self, corpus: &Corpus, rows: &[usize], progress: &dyn Progress) -> Result<Studies> {
         let config = &self.embedder.model.config;
-        let widths = [config.image.width, config.projection.embedding, config.projection.embedding];
+        let widths = [config.image.hidden_size, config.projection.embedding, config.projection.embedding];
         let mut all = [(); 3].map(|()| Vec::new());
         let mut told = Vec::new();
         progress.begin("encoding studies", Some(rows.len() as u64));

@@ -22,7 +22,7 @@ use crate::eval::metrics;
 use crate::eval::prompts;
 use crate::eval::suite::truth;
 use crate::eval::tasks::words;
-use crate::loss::config::LossConfig;
+use crate::loss::config::GlobalTemperature;
 use crate::{Error, Result};
 
 const FORMAT: &str = "medst-calibration";
@@ -73,7 +73,7 @@ pub struct Quality {
 
 /// Probabilities of classes from their scores, without calibration: at the contrastive loss' temperature.
 pub fn uncalibrated(kind: Kind, scores: &[f64]) -> Vec<f64> {
-    let temperature = LossConfig::default().global_temperature;
+    let temperature = GlobalTemperature::START;
     match kind {
         Kind::Findings => scores.iter().map(|score| sigmoid(score / temperature)).collect(),
         Kind::Exclusive => softmax(&scores.iter().map(|score| score / temperature).collect::<Vec<f64>>()),
@@ -221,7 +221,7 @@ fn finding<'a>(name: &str, place: usize, scored: &[(&'a FoundStudy, Vec<f64>)]) 
     let high = (counts[1] as f64 + 1.0) / (counts[1] as f64 + 2.0);
     let low = 1.0 / (counts[0] as f64 + 2.0);
     let target = |truth: usize| if truth == 1 { vec![1.0 - high, high] } else { vec![1.0 - low, low] };
-    let start = [1.0 / LossConfig::default().global_temperature, 0.0];
+    let start = [1.0 / GlobalTemperature::START, 0.0];
     fitted(name, &rows, 2, &start, design, target)
 }
 
@@ -248,7 +248,7 @@ fn exclusive<'a>(classes: &Classes, label: Option<&str>, scored: &[(&'a FoundStu
     };
     let target = |truth: usize| (0..count).map(|class| f64::from(u8::from(class == truth))).collect();
     let mut start = vec![0.0; count + 1];
-    start[0] = 1.0 / LossConfig::default().global_temperature;
+    start[0] = 1.0 / GlobalTemperature::START;
     fitted(label, &rows, count, &start, design, target)
 }
 

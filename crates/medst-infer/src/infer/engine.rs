@@ -146,7 +146,7 @@ impl Engine {
     /// A picture of another size than the model reads.
     pub fn images(&self, studies: &[&Views]) -> Result<ImageVectors> {
         let _guard = tch::no_grad_guard();
-        let width = self.model.config.image.width as usize;
+        let width = self.model.config.image.hidden_size as usize;
         let mut embeddings = vec![0.0; studies.len() * self.width()];
         let mut features = vec![0.0; studies.len() * width];
         for group in groups(studies, self.limits.images) {

@@ -288,7 +288,7 @@ impl Collector<'_> {
 
     fn finish(self) -> Result<Collected> {
         let [images, features, reports] = self.values;
-        let (width, feature_width) = (self.engine.width(), self.engine.model().config.image.width as usize);
+        let (width, feature_width) = (self.engine.width(), self.engine.model().config.image.hidden_size as usize);
         Ok(Collected {
             images: Vectors::new(images, width)?,
             features: Vectors::new(features, feature_width)?,

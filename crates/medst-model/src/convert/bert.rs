@@ -50,7 +50,7 @@ pub fn unused(name: &str, layers: i64, token_types: bool) -> Option<&'static str
     let layer = name.strip_prefix("encoder.layer.").and_then(|rest| rest.split('.').next()?.parse::<i64>().ok());
     let heads = ["cls.", "cls_projection_head.", "classifier.", "qa_outputs.", "predictions."];
     let reasons = [
-        (layer.is_some_and(|layer| layer >= layers), "layers beyond model.text.layers"),
+        (layer.is_some_and(|layer| layer >= layers), "layers beyond model.text.num_layers"),
         (name.contains(".crossattention."), "cross-attention, not used for reports alone"),
         (name.starts_with("pooler."), "the pooler; the report feature is the [CLS] state itself"),
         (name.ends_with("position_ids") || name.ends_with("token_type_ids"), "constant index lists"),
@@ -71,17 +71,16 @@ pub fn sizes(shapes: &BTreeMap<&str, Vec<i64>>) -> Result<TextConfig, String> {
         Some(shape) => Err(format!("`{name}` has shape {shape:?}, expected a matrix")),
         None => Err(format!("`{name}` is missing")),
     };
-    let (vocabulary, width) = matrix(WORDS)?;
+    let (vocabulary, hidden_size) = matrix(WORDS)?;
     let (max_positions, _) = matrix(POSITIONS)?;
-    let (intermediate, _) = matrix("encoder.layer.0.intermediate.dense.weight")?;
-    let layers = super::numbered(shapes.keys().copied(), "encoder.layer.");
+    let (intermediate_size, _) = matrix("encoder.layer.0.intermediate.dense.weight")?;
     let defaults = TextConfig::default();
     Ok(TextConfig {
         vocabulary,
-        width,
-        layers,
-        heads: 0,
-        intermediate,
+        hidden_size,
+        num_layers: super::numbered(shapes.keys().copied(), "encoder.layer."),
+        num_heads: 0,
+        intermediate_size,
         max_positions,
         max_tokens: max_positions.min(defaults.max_tokens),
         ..defaults

@@ -10,10 +10,11 @@ use tch::Tensor;
 
 use super::counterpart::stack;
 use super::group::Group;
+use super::input::Part;
 use super::positions;
 use super::source::{Dropped, Source};
 use crate::model::MedSt;
-use crate::model::config::{ModelConfig, Positions};
+use crate::model::config::ModelConfig;
 use crate::model::weights::summary;
 use crate::{Error, Result};
 
@@ -38,8 +39,6 @@ pub struct FromFile {
     /// What was changed when it was taken.
     pub changed: Vec<String>,
     pub dropped: Vec<Dropped>,
-    /// Its report encoder was trained with every token at position 0, as the reference's are.
-    pub zero_positions: bool,
 }
 
 /// Fills a model from files that hold different parts of it.
@@ -56,6 +55,7 @@ pub fn fill(model: &mut MedSt, mut sources: Vec<Source>) -> Result<Filled> {
     let mut filled = Filled::default();
     let mut problems: Vec<Vec<String>> = sources.iter().map(|_| Vec::new()).collect();
     let mut used: Vec<BTreeSet<String>> = sources.iter().map(|_| BTreeSet::new()).collect();
+    let aside: Vec<BTreeSet<String>> = sources.iter().map(|source| aside(&model, source)).collect();
     let mut taken = vec![0; sources.len()];
     let mut kinds: Vec<BTreeMap<String, usize>> = sources.iter().map(|_| BTreeMap::new()).collect();
     let mut copies = Vec::new();
@@ -95,7 +95,7 @@ pub fn fill(model: &mut MedSt, mut sources: Vec<Source>) -> Result<Filled> {
     }
     let kind = model.parameters()[0].tensor.kind();
     for (number, source) in sources.iter_mut().enumerate() {
-        problems[number].extend(source.explain(&used[number], &config));
+        problems[number].extend(source.explain(&used[number], &aside[number], &config));
         if !problems[number].is_empty() {
             return Err(Error::Weights { path: source.path.clone(), message: summary(&problems[number]) });
         }
@@ -111,12 +111,22 @@ pub fn fill(model: &mut MedSt, mut sources: Vec<Source>) -> Result<Filled> {
             path: source.path,
             format: source.dialect.label().into(),
             taken,
-            zero_positions: source.sizes.whole.is_some_and(|config| config.text.positions == Positions::Zero),
             changed: source.changed,
             dropped: source.dropped,
         })
         .collect();
     Ok(filled)
+}
+
+/// The names in a file of what the model has and was not requested of it.
+fn aside(model: &MedSt, source: &Source) -> BTreeSet<String> {
+    let embedding = model.config.projection.embedding;
+    let entries = model.parameters().iter().chain(model.buffers());
+    let others = entries.filter(|entry| Group::of(&entry.name).is_some_and(|group| !source.gives(group)));
+    others
+        .filter_map(|entry| source.dialect.counterpart(&entry.name, embedding))
+        .flat_map(|found| found.names)
+        .collect()
 }
 
 /// Which file has which part.
@@ -129,17 +139,21 @@ fn owners(model: &MedSt, sources: &[Source]) -> Result<BTreeMap<Group, usize>> {
             let Some(group) = Group::of(&entry.name) else { continue };
             let found = source.dialect.counterpart(&entry.name, embedding);
             if found.is_some_and(|found| found.names.iter().any(|name| source.tensors.contains_key(name))) {
-                wanted |= source.allows(group.side());
+                wanted |= source.gives(group);
                 held.insert(group);
             }
         }
         if !wanted {
             let labels: Vec<&str> = held.into_iter().map(Group::label).collect();
-            let side = source.side.map_or("model", |side| side.name());
-            let message = format!("it has no {side} weights that can be used; it contains: {}", labels.join(", "));
+            let part = match source.part {
+                None => "model",
+                Some(Part::Side(side)) => side.name(),
+                Some(Part::Encoders) => "encoder",
+            };
+            let message = format!("it has no {part} weights that can be used; it contains: {}", labels.join(", "));
             return Err(Error::Weights { path: source.path.clone(), message });
         }
-        for group in held.into_iter().filter(|group| source.allows(group.side())) {
+        for group in held.into_iter().filter(|&group| source.gives(group)) {
             if let Some(first) = owners.insert(group, number) {
                 let (first, second): (&Source, &Source) = (&sources[first], source);
                 let (first, second, side) = (first.path.display(), second.path.display(), group.side().name());
@@ -208,7 +222,7 @@ fn remedy(name: &str, config: &ModelConfig) -> String {
             format!(": model.image.patch = {}; patches of another size cannot be resampled", config.image.patch)
         }
         "report_encoder.embeddings.words" => {
-            format!(": model.text.vocabulary = {}; the vocabulary must be that of the weights", config.text.vocabulary)
+            format!(": the vocabulary has {} entries; it must be that of the weights", config.text.vocabulary)
         }
         "report_encoder.embeddings.positions" => {
             format!(": model.text.max_positions = {}; the weights do not have that many", config.text.max_positions)

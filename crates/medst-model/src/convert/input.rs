@@ -1,10 +1,12 @@
-//! What is typed for a file of weights: its path, and which side of the model to take from it.
+//! What is typed for a file of weights: its path, and which part of the model to take from it.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::group::Group;
 
 /// A side of the model: an encoder with its projections and its importance attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -15,8 +17,6 @@ pub enum Side {
 }
 
 impl Side {
-    const ALL: [Side; 2] = [Side::Image, Side::Text];
-
     /// The name that a user types.
     pub fn name(self) -> &'static str {
         match self {
@@ -26,18 +26,47 @@ impl Side {
     }
 }
 
-/// `FILE`, `image=FILE` or `text=FILE`; a folder in the place of a file where one belongs to the format.
+/// What is taken of a file, where it is not all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Side(Side),
+    /// Both encoders, with the lateral experts as copies of the frontal ones, and nothing that is trained on top of them: how
+    /// the paper starts, from encoders that others trained on frontal images.
+    Encoders,
+}
+
+impl Part {
+    const ALL: [Part; 3] = [Part::Side(Side::Image), Part::Side(Side::Text), Part::Encoders];
+
+    /// The name that a user types.
+    pub fn name(self) -> &'static str {
+        match self {
+            Part::Side(side) => side.name(),
+            Part::Encoders => "encoders",
+        }
+    }
+
+    /// Whether a part of the model is in it.
+    pub fn has(self, group: Group) -> bool {
+        match self {
+            Part::Side(side) => group.side() == side,
+            Part::Encoders => matches!(group, Group::ImageEncoder | Group::ReportEncoder),
+        }
+    }
+}
+
+/// `FILE`, `image=FILE`, `text=FILE` or `encoders=FILE`; a folder in the place of a file where one belongs to the format.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Input {
-    /// Only this side is taken.
-    pub side: Option<Side>,
+    /// Only this is taken.
+    pub part: Option<Part>,
     pub path: PathBuf,
 }
 
 impl Input {
     /// Everything that the file holds.
     pub fn whole(path: impl Into<PathBuf>) -> Input {
-        Input { side: None, path: path.into() }
+        Input { part: None, path: path.into() }
     }
 }
 
@@ -46,22 +75,22 @@ impl FromStr for Input {
 
     fn from_str(text: &str) -> Result<Input, String> {
         let typed =
-            Side::ALL.into_iter().find_map(|side| Some((side, text.strip_prefix(side.name())?.strip_prefix('=')?)));
-        let (side, path) = match typed {
-            Some((side, path)) => (Some(side), path),
+            Part::ALL.into_iter().find_map(|part| Some((part, text.strip_prefix(part.name())?.strip_prefix('=')?)));
+        let (part, path) = match typed {
+            Some((part, path)) => (Some(part), path),
             None => (None, text),
         };
         if path.is_empty() {
-            return Err(format!("`{text}`: expected FILE, image=FILE or text=FILE"));
+            return Err(format!("`{text}`: expected FILE, image=FILE, text=FILE or encoders=FILE"));
         }
-        Ok(Input { side, path: path.into() })
+        Ok(Input { part, path: path.into() })
     }
 }
 
 impl fmt::Display for Input {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.side {
-            Some(side) => write!(f, "{}={}", side.name(), self.path.display()),
+        match self.part {
+            Some(part) => write!(f, "{}={}", part.name(), self.path.display()),
             None => write!(f, "{}", self.path.display()),
         }
     }
@@ -98,12 +127,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_side_is_read_off_its_prefix_alone() {
+    fn a_part_is_read_off_its_prefix_alone() {
         let input: Input = "image=runs/a=b.ckpt".parse().unwrap();
-        assert_eq!((input.side, input.path.to_str()), (Some(Side::Image), Some("runs/a=b.ckpt")));
+        assert_eq!((input.part, input.path.to_str()), (Some(Part::Side(Side::Image)), Some("runs/a=b.ckpt")));
         let input: Input = "images=a.ckpt".parse().unwrap();
-        assert_eq!((input.side, input.path.to_str()), (None, Some("images=a.ckpt")));
+        assert_eq!((input.part, input.path.to_str()), (None, Some("images=a.ckpt")));
+        let input: Input = "encoders=run".parse().unwrap();
+        assert_eq!((input.part, input.path.to_str()), (Some(Part::Encoders), Some("run")));
         assert_eq!("text=x".parse::<Input>().unwrap().to_string(), "text=x");
-        assert!("text=".parse::<Input>().unwrap_err().contains("expected FILE, image=FILE or text=FILE"));
+        assert!("text=".parse::<Input>().unwrap_err().contains("expected FILE, image=FILE, text=FILE"));
     }
 }

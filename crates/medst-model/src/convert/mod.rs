@@ -25,6 +25,7 @@ pub mod transformers;
 pub mod vit;
 pub mod write;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -34,16 +35,16 @@ use tch::{Device, Kind};
 
 pub use self::fill::Filled;
 use self::group::Group;
-pub use self::input::{Input, Side};
+pub use self::input::{Input, Part, Side};
 use self::source::{Dialect, Source};
 use self::vit::Pixels;
 pub use self::write::Target;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::model::card::{ModelCard, Origin};
 use crate::model::config::ModelConfig;
 use crate::model::head::HeadConfig;
 use crate::model::{MedSt, builtin};
-use crate::{Error, Result};
+use crate::{Error, Result, former};
 
 /// A requested conversion.
 #[derive(Clone, Debug, Default)]
@@ -93,8 +94,8 @@ pub fn convert(request: &Request) -> Result<Conversion> {
         let images = sources.iter_mut().filter(|source| matches!(source.dialect, Dialect::Image(_)));
         images.for_each(|source| source.pixels = Some(pixels));
     }
-    let config = configuration(&sources, request.config.as_deref(), &request.overrides)?;
-    let pieces = vocabulary(&sources, request.vocabulary.as_deref(), &config)?;
+    let mut config = configuration(&sources, request.config.as_deref(), &request.overrides)?;
+    let pieces = vocabulary(&sources, request.vocabulary.as_deref(), &mut config)?;
     let mut card = card(&sources, &config, &pieces)?;
     card.licence = request.licence.clone().or(card.licence);
     let mut model = MedSt::new(&config, request.seed, Device::Cpu, Kind::Float)?;
@@ -103,15 +104,44 @@ pub fn convert(request: &Request) -> Result<Conversion> {
     Ok(Conversion { out: request.out.clone(), to: request.to, model: config, filled, notes })
 }
 
-/// Fills a model that a run has configured, for `init.weights`; returns what was done, and from
-/// which files.
-///
-/// # Errors
-/// As [`convert`].
-pub fn start(model: &mut MedSt, inputs: &[Input]) -> Result<(Filled, Vec<Origin>)> {
-    let sources = read(inputs)?;
-    let origin = sources.iter().map(Source::origin).collect::<Result<_>>()?;
-    Ok((fill::fill(model, sources)?, origin))
+/// The weights that a run starts from, `init.weights`.
+#[derive(Debug)]
+pub struct Start(Vec<Source>);
+
+impl Start {
+    /// # Errors
+    /// Files that are unreadable, by name.
+    pub fn read(inputs: &[Input]) -> Result<Start> {
+        Ok(Start(read(inputs)?))
+    }
+
+    /// Sets what the weights decide of a model: how many positions a report can have and which ones tokens get, and the epsilon
+    /// of the image encoder.
+    pub fn decide(&self, model: &mut ModelConfig) {
+        Start::decide_all(&self.0, model);
+    }
+
+    fn decide_all(sources: &[Source], model: &mut ModelConfig) {
+        for source in sources {
+            let whole = source.sizes.whole.as_ref();
+            let (image, text) = (source.sizes.image.as_ref(), source.sizes.text.as_ref());
+            if let Some(image) = image.or(whole.map(|own| &own.image)).filter(|_| source.allows(Side::Image)) {
+                model.image.epsilon = image.epsilon;
+            }
+            if let Some(text) = text.or(whole.map(|own| &own.text)).filter(|_| source.allows(Side::Text)) {
+                (model.text.max_positions, model.text.positions) = (text.max_positions, text.positions);
+            }
+        }
+    }
+
+    /// Fills a model; returns what was done, and from which files.
+    ///
+    /// # Errors
+    /// As [`convert`].
+    pub fn fill(self, model: &mut MedSt) -> Result<(Filled, Vec<Origin>)> {
+        let origin = self.0.iter().map(Source::origin).collect::<Result<_>>()?;
+        Ok((fill::fill(model, self.0)?, origin))
+    }
 }
 
 /// A model of files with a new head, for `finetune`: everything that they hold, but for a head that was trained before.
@@ -129,10 +159,10 @@ pub fn with_head(
     for source in &mut sources {
         source.tensors.retain(|name, _| Group::of(name) != Some(Group::TaskHead));
     }
-    let config = ModelConfig { head: Some(head), ..configuration(&sources, None, &[])? };
+    let mut config = ModelConfig { head: Some(head), ..configuration(&sources, None, &[])? };
     let pieces = match inputs.iter().find_map(|input| builtin::named(&input.path)) {
         Some(builtin) => builtin.pieces()?,
-        None => vocabulary(&sources, None, &config)?,
+        None => vocabulary(&sources, None, &mut config)?,
     };
     let before = card(&sources, &config, &pieces)?;
     let origin = sources.iter().map(Source::origin).collect::<Result<_>>()?;
@@ -140,14 +170,6 @@ pub fn with_head(
     let mut model = MedSt::new(&config, seed, device, kind)?;
     let filled = fill::fill(&mut model, sources)?;
     Ok((model, card, pieces, filled))
-}
-
-/// What a card says of files that weights are taken from.
-///
-/// # Errors
-/// Files that cannot be read, by name.
-pub fn origins(inputs: &[Input]) -> Result<Vec<Origin>> {
-    read(inputs)?.iter().map(Source::origin).collect()
 }
 
 fn read(inputs: &[Input]) -> Result<Vec<Source>> {
@@ -158,23 +180,28 @@ fn read(inputs: &[Input]) -> Result<Vec<Source>> {
     Ok(sources)
 }
 
-/// The model's sizes: of a configuration file, else read off the files; then overridden.
+/// The model's sizes: of a configuration file, else read off the files; then overridden. (Unlike the configuration of a run,
+/// overrides may set whatever a model's card states.)
 fn configuration(sources: &[Source], file: Option<&Path>, overrides: &[String]) -> Result<ModelConfig> {
     if let Some(other) = overrides.iter().find(|text| !text.trim_start().starts_with("model.")) {
         return Err(Error::Config(format!(
             "--set {other}: only keys of [model] can be set here, such as model.image.size"
         )));
     }
+    let typed = config::overridden("", overrides)?;
+    former::refuse_in_model(&typed).map_err(Error::Config)?;
     if let Some(file) = file {
-        return Ok(Config::load(file, overrides)?.model);
+        let mut config = Config::load(file, &[])?.model;
+        Start::decide_all(sources, &mut config);
+        return changed(config, overrides);
     }
     let mut config = ModelConfig::default();
     for source in sources {
         if let Some(whole) = &source.sizes.whole {
-            match source.side {
-                None => config = whole.clone(),
-                Some(Side::Image) => config.image = whole.image.clone(),
-                Some(Side::Text) => config.text = whole.text.clone(),
+            match source.part {
+                None | Some(Part::Encoders) => config = whole.clone(),
+                Some(Part::Side(Side::Image)) => config.image = whole.image.clone(),
+                Some(Part::Side(Side::Text)) => config.text = whole.text.clone(),
             }
             config.projection = whole.projection.clone();
         }
@@ -188,8 +215,8 @@ fn configuration(sources: &[Source], file: Option<&Path>, overrides: &[String]) 
         }
     }
     let unknown = [
-        ("model.image.heads", config.image.heads, config.image.width),
-        ("model.text.heads", config.text.heads, config.text.width),
+        ("model.image.num_heads", config.image.num_heads, config.image.hidden_size),
+        ("model.text.num_heads", config.text.num_heads, config.text.hidden_size),
     ];
     for (key, heads, width) in unknown {
         if heads == 0 && !overrides.iter().any(|text| text.trim_start().starts_with(key)) {
@@ -199,13 +226,25 @@ fn configuration(sources: &[Source], file: Option<&Path>, overrides: &[String]) 
             )));
         }
     }
-    let whole = Config { model: config, ..Config::default() };
-    Ok(Config::parse(&whole.to_toml()?, overrides)?.model)
+    changed(config, overrides)
+}
+
+/// With `model.…=value` overrides.
+fn changed(config: ModelConfig, overrides: &[String]) -> Result<ModelConfig> {
+    let text =
+        toml::to_string(&BTreeMap::from([("model", config)])).map_err(|error| Error::Config(error.to_string()))?;
+    let mut table = config::overridden(&text, overrides)?;
+    let config: ModelConfig = match table.remove("model") {
+        Some(model) => model.try_into().map_err(config::unreadable)?,
+        None => ModelConfig::default(),
+    };
+    config.validate()?;
+    Ok(config)
 }
 
 /// The vocabulary of the report encoder: the requested one, else the one next to the weights, else
 /// the built-in one.
-fn vocabulary(sources: &[Source], asked: Option<&Path>, config: &ModelConfig) -> Result<WordPiece> {
+fn vocabulary(sources: &[Source], asked: Option<&Path>, config: &mut ModelConfig) -> Result<WordPiece> {
     let text: Vec<&Source> = sources.iter().filter(|source| source.allows(Side::Text)).collect();
     let beside = text.iter().find_map(|source| source.vocabulary.clone());
     let builtin = text.iter().find_map(|source| builtin::named(&source.path));
@@ -214,6 +253,10 @@ fn vocabulary(sources: &[Source], asked: Option<&Path>, config: &ModelConfig) ->
         (None, Some(builtin)) => builtin.pieces()?,
         (None, None) => WordPiece::bert_cased(),
     };
+    let sizes =
+        text.iter().find_map(|source| source.sizes.text.as_ref().or(source.sizes.whole.as_ref().map(|own| &own.text)));
+    // Without a report encoder any vocabulary will do.
+    config.text.vocabulary = sizes.map_or(pieces.size() as i64, |own| own.vocabulary);
     if pieces.size() as i64 != config.text.vocabulary {
         return Err(Error::Config(format!(
             "the report encoder has {} word pieces, but the vocabulary has {}; pass the right one with \
@@ -236,7 +279,7 @@ fn vocabulary(sources: &[Source], asked: Option<&Path>, config: &ModelConfig) ->
 /// The card of the result. Where a medst model is taken whole, it is that model's card; files of
 /// other formats are added as its origin.
 fn card(sources: &[Source], config: &ModelConfig, pieces: &WordPiece) -> Result<ModelCard> {
-    let whole = sources.iter().filter(|source| source.side.is_none()).find_map(|source| source.card.clone());
+    let whole = sources.iter().filter(|source| source.part.is_none()).find_map(|source| source.card.clone());
     let mut card = ModelCard::new(config, pieces, 0, "unknown".into());
     if let Some(before) = whole {
         card = ModelCard { model: card.model, vocabulary_sha256: card.vocabulary_sha256, ..before };

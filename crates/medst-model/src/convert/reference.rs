@@ -126,8 +126,8 @@ pub fn configuration(file: &TensorFile) -> Result<ModelConfig> {
     let heads = |width: i64| if width % HEAD_WIDTH == 0 { width / HEAD_WIDTH } else { 0 };
     Ok(ModelConfig {
         semantics: Semantics::Reference,
-        image: ImageConfig { epsilon: 1e-6, heads: heads(image.width), ..image },
-        text: TextConfig { positions: Positions::Zero, heads: heads(text.width), ..text },
+        image: ImageConfig { epsilon: 1e-6, num_heads: heads(image.hidden_size), ..image },
+        text: TextConfig { positions: Positions::Zero, num_heads: heads(text.hidden_size), ..text },
         projection: ProjectionConfig { hidden: size("0.weight")?, embedding: size("3.weight")? },
         ..ModelConfig::default()
     })
@@ -145,11 +145,13 @@ pub fn load(file: &TensorFile, device: Device, kind: Kind) -> Result<(MedSt, Fil
         return Err(Error::Weights { path: file.path.clone(), message: message.into() });
     }
     let config = configuration(file)?;
-    for (width, heads) in [(config.image.width, config.image.heads), (config.text.width, config.text.heads)] {
+    for (width, heads) in
+        [(config.image.hidden_size, config.image.num_heads), (config.text.hidden_size, config.text.num_heads)]
+    {
         if heads == 0 {
             let message = format!(
                 "cannot infer the number of attention heads of an encoder of width {width}; convert the file first (medst convert \
-                 FILE --set model.image.heads=N --set model.text.heads=N …), or start a run from it with init.weights"
+                 FILE --set model.image.num_heads=N --set model.text.num_heads=N …), or start a run from it with init.weights"
             );
             return Err(Error::Weights { path: file.path.clone(), message });
         }

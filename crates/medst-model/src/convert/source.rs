@@ -9,7 +9,7 @@ use tch::{Kind, Tensor};
 
 use super::counterpart::Counterpart;
 use super::group::Group;
-use super::input::{Input, Side};
+use super::input::{Input, Part, Side};
 use super::library::{self, LibraryConfig};
 use super::vit::{Family, Pixels};
 use super::{bert, reference, transformers, vit};
@@ -65,14 +65,14 @@ impl Dialect {
         match self {
             Dialect::Medst => match Group::of(name) {
                 Some(Group::FindingHeads) => Some("the model has no heads for these findings (model.findings)"),
-                Some(Group::Contrast) => Some("the model's temperature is not learned (model.temperature)"),
+                Some(Group::Contrast) => Some("the model's temperature is not learned (loss.global_temperature)"),
                 Some(Group::TaskHead) => Some("the model has no head of a fine-tuned model (medst finetune makes one)"),
                 _ => None,
             },
-            Dialect::Reference => reference::unused(name, config.text.layers),
+            Dialect::Reference => reference::unused(name, config.text.num_layers),
             Dialect::Image(_) => vit::unused(name),
             Dialect::LateralImage => Some("shared with the frontal encoder"),
-            Dialect::Bert => bert::unused(name, config.text.layers, config.semantics == Semantics::Reference),
+            Dialect::Bert => bert::unused(name, config.text.num_layers, config.semantics == Semantics::Reference),
         }
     }
 
@@ -110,7 +110,7 @@ impl Sizes {
     /// The sizes of a medst model, from its card.
     pub fn of(card: &ModelCard) -> Sizes {
         let model = &card.model;
-        let (image_heads, text_heads) = (Some(model.image.heads), Some(model.text.heads));
+        let (image_heads, text_heads) = (Some(model.image.num_heads), Some(model.text.num_heads));
         Sizes { whole: Some(model.clone()), image_heads, text_heads, ..Sizes::default() }
     }
 }
@@ -120,8 +120,8 @@ impl Sizes {
 pub struct Source {
     pub path: PathBuf,
     pub dialect: Dialect,
-    /// Only this side is taken.
-    pub side: Option<Side>,
+    /// Only this is taken.
+    pub part: Option<Part>,
     /// By the dialect's names.
     pub tensors: BTreeMap<String, Tensor>,
     pub sizes: Sizes,
@@ -152,7 +152,11 @@ impl Source {
             let named = path.file_name().is_some_and(|name| LIBRARY_FILES.iter().any(|&known| name == known));
             vec![Source::read_file(path, named)?]
         };
-        sources.iter_mut().for_each(|source| source.side = input.side);
+        sources.iter_mut().for_each(|source| source.part = input.part);
+        if input.part == Some(Part::Encoders) && sources.len() > 1 {
+            // Of a folder with a file for each part.
+            sources.retain(Source::has_encoder);
+        }
         Ok(sources)
     }
 
@@ -221,7 +225,7 @@ impl Source {
         Source {
             path: file.path.clone(),
             dialect,
-            side: None,
+            part: None,
             tensors: BTreeMap::new(),
             sizes: Sizes::default(),
             pixels: None,
@@ -244,7 +248,7 @@ impl Source {
             Dialect::Image(family) => {
                 let mut image = vit::sizes(family, &shapes)?;
                 self.sizes.image_heads = found.heads();
-                image.heads = self.sizes.image_heads.unwrap_or(image.heads);
+                image.num_heads = self.sizes.image_heads.unwrap_or(image.num_heads);
                 // The libraries' own defaults: ViT's is 1e-12 in transformers, DINOv2's and timm's 1e-6.
                 let default = if family == Family::Vit { 1e-12 } else { image.epsilon };
                 image.epsilon = found.layer_norm_eps.unwrap_or(default);
@@ -271,9 +275,9 @@ impl Source {
                 }
                 let mut text = bert::sizes(&shapes)?;
                 self.sizes.text_heads = found.heads();
-                text.heads = self.sizes.text_heads.unwrap_or(text.heads);
+                text.num_heads = self.sizes.text_heads.unwrap_or(text.num_heads);
                 // As many layers as the method has, of a file with more.
-                text.layers = text.layers.min(TextConfig::default().layers);
+                text.num_layers = text.num_layers.min(TextConfig::default().layers);
                 self.sizes.text = Some(text);
             }
             _ => {}
@@ -281,9 +285,24 @@ impl Source {
         Ok(())
     }
 
-    /// Whether tensors of this part may be taken from it.
+    /// Whether tensors of this side may be taken from it.
     pub fn allows(&self, side: Side) -> bool {
-        self.side.is_none_or(|only| only == side)
+        !matches!(self.part, Some(Part::Side(only)) if only != side)
+    }
+
+    /// Whether this part of the model may be taken from it.
+    pub fn gives(&self, group: Group) -> bool {
+        self.part.is_none_or(|part| part.has(group))
+    }
+
+    fn has_encoder(&self) -> bool {
+        match self.dialect {
+            Dialect::Medst => {
+                self.tensors.keys().filter_map(|name| Group::of(name)).any(|group| Part::Encoders.has(group))
+            }
+            Dialect::LateralImage => false,
+            Dialect::Reference | Dialect::Image(_) | Dialect::Bert => true,
+        }
     }
 
     /// Folds what a model of this configuration has no place for into the weights.
@@ -292,8 +311,8 @@ impl Source {
     /// Shapes that do not fit together.
     pub fn settle(&mut self, config: &ModelConfig) -> Result<(), String> {
         let heads = [
-            (Side::Image, "model.image.heads", self.sizes.image_heads, config.image.heads),
-            (Side::Text, "model.text.heads", self.sizes.text_heads, config.text.heads),
+            (Side::Image, "model.image.num_heads", self.sizes.image_heads, config.image.num_heads),
+            (Side::Text, "model.text.num_heads", self.sizes.text_heads, config.text.num_heads),
         ];
         for (side, key, found, wanted) in heads {
             if let Some(found) = found.filter(|&found| self.allows(side) && found != wanted) {
@@ -337,12 +356,17 @@ impl Source {
     }
 
     /// Sorts the tensors that nothing used into explained ones, which are dropped, and problems, which are returned.
-    pub fn explain(&mut self, used: &BTreeSet<String>, config: &ModelConfig) -> Vec<String> {
+    ///
+    /// * `aside`: those of parts that were not requested.
+    pub fn explain(&mut self, used: &BTreeSet<String>, aside: &BTreeSet<String>, config: &ModelConfig) -> Vec<String> {
         let mut problems = Vec::new();
         for name in self.tensors.keys().filter(|name| !used.contains(*name)) {
-            let aside = self.dialect.side(name).is_some_and(|side| !self.allows(side));
-            let reason =
-                self.dialect.unused(name, config).or(aside.then_some("the other side of the model, not requested"));
+            let other = self.dialect.side(name).is_some_and(|side| !self.allows(side));
+            let reason = self
+                .dialect
+                .unused(name, config)
+                .or(other.then_some("the other side of the model, not requested"))
+                .or(aside.contains(name).then_some("a part of the model that was not requested"));
             match reason {
                 Some(reason) => self.dropped.push(Dropped { name: name.clone(), reason: reason.into() }),
                 None => problems.push(self.unexplained(name, config)),
@@ -356,9 +380,9 @@ impl Source {
             |prefix: &str| name.split_once(prefix).and_then(|(_, rest)| rest.split('.').next()?.parse::<i64>().ok());
         match self.dialect {
             Dialect::Image(_)
-                if block("blocks.").or(block("encoder.layer.")).is_some_and(|n| n >= config.image.depth) =>
+                if block("blocks.").or(block("encoder.layer.")).is_some_and(|n| n >= config.image.num_layers) =>
             {
-                format!("`{name}` belongs to a block beyond model.image.depth = {}", config.image.depth)
+                format!("`{name}` belongs to a block beyond model.image.num_layers = {}", config.image.num_layers)
             }
             Dialect::Medst => format!("unknown tensor `{name}`"),
             Dialect::Reference => format!("unknown tensor `{name}` in a checkpoint of the reference implementation"),

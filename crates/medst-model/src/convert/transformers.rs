@@ -98,8 +98,8 @@ fn write_image_encoder(folder: &Path, model: &MedSt, dialect: Dialect) -> Result
     }
     let image = &model.config.image;
     let config = json!({
-        "architectures": ["ViTModel"], "model_type": "vit", "hidden_size": image.width, "num_hidden_layers": image.depth,
-        "num_attention_heads": image.heads, "intermediate_size": image.mlp, "hidden_act": "gelu", "hidden_dropout_prob": 0.0,
+        "architectures": ["ViTModel"], "model_type": "vit", "hidden_size": image.hidden_size, "num_hidden_layers": image.num_layers,
+        "num_attention_heads": image.num_heads, "intermediate_size": image.intermediate_size, "hidden_act": "gelu", "hidden_dropout_prob": 0.0,
         "attention_probs_dropout_prob": 0.0, "layer_norm_eps": image.epsilon, "image_size": image.size, "patch_size": image.patch,
         "num_channels": 3, "qkv_bias": true, "torch_dtype": "float32",
     });
@@ -118,18 +118,22 @@ fn write_report_encoder(folder: &Path, model: &MedSt, pieces: &WordPiece) -> Res
     for entry in model.parameters() {
         let Some(found) = Dialect::Bert.counterpart(&entry.name, 0) else { continue };
         if entry.name == TEXT_POSITIONS && text.positions == Positions::Zero {
-            let first =
-                entry.tensor.detach().narrow(0, 0, 1).expand([text.max_positions, text.width], false).contiguous();
+            let first = entry
+                .tensor
+                .detach()
+                .narrow(0, 0, 1)
+                .expand([text.max_positions, text.hidden_size], false)
+                .contiguous();
             tensors.push((bert::POSITIONS.to_string(), first));
             original = Some((entry.name.clone(), entry.tensor.shallow_clone()));
         } else {
             tensors.extend(found.scatter(&entry.tensor));
         }
     }
-    tensors.push((bert::TYPES.into(), Tensor::zeros([2, text.width], (Kind::Float, model.device()))));
+    tensors.push((bert::TYPES.into(), Tensor::zeros([2, text.hidden_size], (Kind::Float, model.device()))));
     let config = json!({
-        "architectures": ["BertModel"], "model_type": "bert", "vocab_size": text.vocabulary, "hidden_size": text.width,
-        "num_hidden_layers": text.layers, "num_attention_heads": text.heads, "intermediate_size": text.intermediate,
+        "architectures": ["BertModel"], "model_type": "bert", "vocab_size": text.vocabulary, "hidden_size": text.hidden_size,
+        "num_hidden_layers": text.num_layers, "num_attention_heads": text.num_heads, "intermediate_size": text.intermediate_size,
         "hidden_act": "gelu", "hidden_dropout_prob": text.dropout, "attention_probs_dropout_prob": text.dropout,
         "max_position_embeddings": text.max_positions, "type_vocab_size": 2, "layer_norm_eps": 1e-12, "pad_token_id": 0,
         "position_embedding_type": "absolute", "torch_dtype": "float32",

@@ -278,14 +278,13 @@ pub fn sizes(family: Family, shapes: &BTreeMap<&str, Vec<i64>>) -> Result<ImageC
     let side = square_side(entries - 1).or_else(|| square_side(entries)).ok_or_else(|| {
         format!("`{}` has {entries} entries, which is not a square number of patches", family.positions())
     })?;
-    let width = kernel[0];
     Ok(ImageConfig {
         size: side * kernel[3],
         patch: kernel[3],
-        width,
-        depth: super::numbered(shapes.keys().copied(), family.block()),
-        heads: 0,
-        mlp,
+        hidden_size: kernel[0],
+        num_layers: super::numbered(shapes.keys().copied(), family.block()),
+        num_heads: 0,
+        intermediate_size: mlp,
         ..ImageConfig::default()
     })
 }
@@ -314,7 +313,7 @@ pub fn fold(
 ) -> Result<Vec<String>, String> {
     let mut folded = Vec::new();
     let mut scaled = 0;
-    for number in 0..config.depth {
+    for number in 0..config.num_layers {
         let block = format!("{}{number}.", family.block());
         let scales: [(&str, &str); 2] = match family {
             Family::Timm => [("ls1.gamma", "attn.proj"), ("ls2.gamma", "mlp.fc2")],
@@ -389,7 +388,7 @@ pub fn square_side(patches: i64) -> Option<i64> {
 
 fn missing_biases(family: Family, tensors: &BTreeMap<String, Tensor>, config: &ImageConfig) -> Vec<(String, Tensor)> {
     let mut missing = Vec::new();
-    for number in 0..config.depth {
+    for number in 0..config.num_layers {
         let names = family
             .counterpart(&format!("blocks.{number}.attention.qkv.weight"))
             .map_or(Vec::new(), |found| found.names);

@@ -194,7 +194,7 @@ fn write_reference(path: &Path, model: &MedSt, card: &ModelCard) -> Result<Vec<S
 
 /// Tensors of the reference's modules that its forward pass does not use: zeros, and ones where they scale or are variances.
 fn fillers(config: &ModelConfig) -> Vec<(String, Value)> {
-    let (image, text) = (config.image.width, config.text.width);
+    let (image, text) = (config.image.hidden_size, config.text.hidden_size);
     let (hidden, embedding) = (config.projection.hidden, config.projection.embedding);
     let mut entries: Vec<(String, Value)> = Vec::new();
     let zeros = |name: String, shape: &[i64]| (name, Value::Constant(0.0, shape.to_vec()));
@@ -226,7 +226,7 @@ fn fillers(config: &ModelConfig) -> Vec<(String, Value)> {
     let model = |name: &str| format!("text_encoder_q.model.{name}");
     let positions = Tensor::arange(config.text.max_positions, (Kind::Int64, tch::Device::Cpu)).unsqueeze(0);
     entries.push((model("embeddings.position_ids"), Value::Tensor(positions)));
-    for layer in 0..config.text.layers {
+    for layer in 0..config.text.num_layers {
         let at = |leaf: &str| model(&format!("encoder.layer.{layer}.crossattention.{leaf}"));
         for dense in ["self.query", "self.key", "self.value", "output.dense"] {
             entries.push(zeros(at(&format!("{dense}.weight")), &[text, text]));

@@ -13,7 +13,7 @@
 //! loss      = CE(score / τ_g, own picture) + CE(scoreᵀ / τ_g, own report)
 //! ```
 //!
-//! τ is `loss.local_temperature`, τ_g the temperature of the global loss. Work and memory grow with the square of the batch:
+//! τ is 0.1 as in the published loss, τ_g the temperature of the global loss. Work and memory grow with the square of the batch:
 //! `B·P` patches times all words. Of several processes each looks for all words in its own pictures; they pass words, and the
 //! scores of their pictures.
 //!
@@ -166,7 +166,7 @@ mod tests {
             let [words, patches] = &self.importance;
             let layers = Layers { word_importance: words, patch_importance: patches, semantics: Semantics::Corrected };
             let config = LossConfig::default();
-            of_tokens(&layers, &tokens, &Scale::fixed(config.global_temperature), &config, None)
+            of_tokens(&layers, &tokens, &Scale::fixed(config.global_temperature.first()), &config, None)
         }
     }
 
@@ -191,7 +191,7 @@ mod tests {
                 scores.get(b).get(r).copy_(&(found * &weights).sum(None::<Kind>));
             }
         }
-        scores /= config.global_temperature;
+        scores /= config.global_temperature.first();
         let entropy = |axis: i64| -scores.log_softmax(axis, None::<Kind>).diagonal(0, 0, 1).mean(None::<Kind>);
         (entropy(0) + entropy(1)).double_value(&[])
     }

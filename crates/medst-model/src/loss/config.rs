@@ -1,8 +1,11 @@
 //! Temperatures, weights and variants of the losses; defaults are the paper's.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
 
-use crate::{Error, Result};
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::Error;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -23,19 +26,86 @@ pub struct LossConfig {
     pub phrases_weight: f64,
     /// Weight of the loss of labelled courses between visits; sequences as for the temporal loss.
     pub courses_weight: f64,
-    /// Within the temporal loss, the weight of forward mapping classification …
-    pub forward_mapping_weight: f64,
-    /// … and of reverse mapping regression.
-    pub reverse_mapping_weight: f64,
-    pub global_temperature: f64,
+    pub global_temperature: GlobalTemperature,
+    pub global: GlobalKind,
+    pub local: LocalKind,
+    pub temporal: TemporalKind,
+    /// A constant of the method, which heat maps use as well: no key of a configuration, as are the next two.
+    #[serde(skip)]
     pub local_temperature: f64,
+    #[serde(skip)]
     pub temporal_temperature: f64,
     /// Weight of the log-variance in reverse mapping regression.
+    #[serde(skip)]
     pub variance_weight: f64,
-    pub global: GlobalKind,
-    pub negatives: Negatives,
-    pub local: LocalKind,
-    pub importance: ImportanceKind,
+}
+
+/// The temperature of the contrast between images and reports: a number, or `"learned"`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum GlobalTemperature {
+    /// As in the paper.
+    Fixed(f64),
+    /// Trained with the model, from [`GlobalTemperature::START`] on (CLIP; [`super::scale`]).
+    Learned,
+}
+
+impl GlobalTemperature {
+    /// The paper's temperature, and where a learned one begins.
+    pub const START: f64 = 0.07;
+
+    /// The fixed temperature, or the first one.
+    pub fn first(self) -> f64 {
+        match self {
+            GlobalTemperature::Fixed(temperature) => temperature,
+            GlobalTemperature::Learned => GlobalTemperature::START,
+        }
+    }
+}
+
+const LEARNED: &str = "learned";
+
+impl Serialize for GlobalTemperature {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            GlobalTemperature::Fixed(temperature) => serializer.serialize_f64(*temperature),
+            GlobalTemperature::Learned => serializer.serialize_str(LEARNED),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for GlobalTemperature {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<GlobalTemperature, D::Error> {
+        struct Either;
+
+        impl Visitor<'_> for Either {
+            type Value = GlobalTemperature;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a number or \"{LEARNED}\" as global_temperature")
+            }
+
+            fn visit_f64<E>(self, temperature: f64) -> Result<GlobalTemperature, E> {
+                Ok(GlobalTemperature::Fixed(temperature))
+            }
+
+            fn visit_i64<E>(self, temperature: i64) -> Result<GlobalTemperature, E> {
+                Ok(GlobalTemperature::Fixed(temperature as f64))
+            }
+
+            fn visit_u64<E>(self, temperature: u64) -> Result<GlobalTemperature, E> {
+                Ok(GlobalTemperature::Fixed(temperature as f64))
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<GlobalTemperature, E> {
+                match text {
+                    LEARNED => Ok(GlobalTemperature::Learned),
+                    other => Err(E::invalid_value(serde::de::Unexpected::Str(other), &self)),
+                }
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
 }
 
 /// The form of the global loss.
@@ -49,17 +119,6 @@ pub enum GlobalKind {
     Sigmoid,
 }
 
-/// Which other studies of the batch a study is contrasted with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Negatives {
-    /// All, other visits of the same subject among them.
-    #[default]
-    All,
-    /// Those of other subjects.
-    OtherSubjects,
-}
-
 /// What the local loss contrasts a word's context with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -71,15 +130,28 @@ pub enum LocalKind {
     Across,
 }
 
-/// How tokens are weighted in the local loss.
+/// Which parts of the temporal loss are trained.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum ImportanceKind {
-    /// Queries by the learned importance attention, the paper's.
+pub enum TemporalKind {
+    /// The paper's.
     #[default]
-    Learned,
-    /// All queries alike.
-    Uniform,
+    Both,
+    /// Forward mapping classification alone.
+    Forward,
+    /// Reverse mapping regression alone.
+    Reverse,
+}
+
+impl TemporalKind {
+    /// Factors of forward mapping classification and of reverse mapping regression.
+    pub fn factors(self) -> [f64; 2] {
+        match self {
+            TemporalKind::Both => [1.0, 1.0],
+            TemporalKind::Forward => [1.0, 0.0],
+            TemporalKind::Reverse => [0.0, 1.0],
+        }
+    }
 }
 
 impl Default for LossConfig {
@@ -93,16 +165,13 @@ impl Default for LossConfig {
             boxes_weight: 0.0,
             phrases_weight: 0.0,
             courses_weight: 0.0,
-            forward_mapping_weight: 1.0,
-            reverse_mapping_weight: 1.0,
-            global_temperature: 0.07,
+            global_temperature: GlobalTemperature::Fixed(GlobalTemperature::START),
+            global: GlobalKind::default(),
+            local: LocalKind::default(),
+            temporal: TemporalKind::default(),
             local_temperature: 0.1,
             temporal_temperature: 0.1,
             variance_weight: 0.001,
-            global: GlobalKind::default(),
-            negatives: Negatives::default(),
-            local: LocalKind::default(),
-            importance: ImportanceKind::default(),
         }
     }
 }
@@ -118,7 +187,8 @@ impl LossConfig {
     ///
     /// # Errors
     /// Names the key.
-    pub fn validate(&self) -> Result<()> {
+    pub fn validate(&self) -> crate::Result<()> {
+        let global_temperature = self.global_temperature.first();
         let ranges = [
             ("global_weight", self.global_weight, self.global_weight >= 0.0),
             ("local_weight", self.local_weight, self.local_weight >= 0.0),
@@ -128,9 +198,7 @@ impl LossConfig {
             ("boxes_weight", self.boxes_weight, self.boxes_weight >= 0.0),
             ("phrases_weight", self.phrases_weight, self.phrases_weight >= 0.0),
             ("courses_weight", self.courses_weight, self.courses_weight >= 0.0),
-            ("forward_mapping_weight", self.forward_mapping_weight, self.forward_mapping_weight >= 0.0),
-            ("reverse_mapping_weight", self.reverse_mapping_weight, self.reverse_mapping_weight >= 0.0),
-            ("global_temperature", self.global_temperature, self.global_temperature > 0.0),
+            ("global_temperature", global_temperature, global_temperature > 0.0),
             ("local_temperature", self.local_temperature, self.local_temperature > 0.0),
             ("temporal_temperature", self.temporal_temperature, self.temporal_temperature > 0.0),
             ("variance_weight", self.variance_weight, true),

@@ -2,8 +2,7 @@
 //!
 //! `logits = image · reportᵀ / temperature`, `L = CE(logits, diagonal) + CE(logitsᵀ, diagonal)` — a sum, not a mean.
 //!
-//! Beyond the paper, each off by default: [`candidates`] takes pairs out of the contrast, [`mod@sigmoid`] is another form of the
-//! loss.
+//! Beyond the paper and off by default: [`mod@sigmoid`] is another form of the loss.
 //!
 //! # Shapes
 //! `image`, `report`: `[B, D]` unit vectors, row `b` of both from study `b`.
@@ -14,8 +13,7 @@ use tch::{Kind, Tensor};
 
 use super::config::{GlobalKind, LossConfig};
 use super::scale::Scale;
-use super::{candidates, sigmoid};
-use crate::model::input::Relations;
+use super::sigmoid;
 
 /// The loss and the retrieval accuracy of its logits.
 #[derive(Debug)]
@@ -25,58 +23,39 @@ pub struct Global {
     pub accuracy_at_5: Tensor,
 }
 
-/// The loss with the configured temperature.
-pub fn global(image: &Tensor, report: &Tensor, relations: &Relations, config: &LossConfig) -> Global {
-    with_scale(image, report, relations, &Scale::fixed(config.global_temperature), config)
+/// The loss with the configured temperature, or the first one where it is learned.
+pub fn global(image: &Tensor, report: &Tensor, config: &LossConfig) -> Global {
+    with_scale(image, report, &Scale::fixed(config.global_temperature.first()), config)
 }
 
 /// As [`global`], with a temperature that may be learned.
-pub fn with_scale(
-    image: &Tensor,
-    report: &Tensor,
-    relations: &Relations,
-    scale: &Scale<'_>,
-    config: &LossConfig,
-) -> Global {
-    part(image, report, &(0..image.size()[0]), relations, scale, config)
+pub fn with_scale(image: &Tensor, report: &Tensor, scale: &Scale<'_>, config: &LossConfig) -> Global {
+    part(image, report, &(0..image.size()[0]), scale, config)
 }
 
 /// What some studies of a batch add to its loss and accuracies: their images among all reports, their reports among all images. Parts of all studies
 /// add up to the whole. Where processes share a batch, each computes `2·R·B` pairs instead of `B²`.
 ///
 /// * `rows`: the `R` studies.
-pub fn part(
-    image: &Tensor,
-    report: &Tensor,
-    rows: &Range<i64>,
-    relations: &Relations,
-    scale: &Scale<'_>,
-    config: &LossConfig,
-) -> Global {
+pub fn part(image: &Tensor, report: &Tensor, rows: &Range<i64>, scale: &Scale<'_>, config: &LossConfig) -> Global {
     let studies = image.size()[0];
     let of_rows = |all: &Tensor| all.narrow(0, rows.start, rows.end - rows.start);
     let score = |own: &Tensor, others: &Tensor| scale.logits(&own.matmul(&others.tr()));
     let images = score(&of_rows(image), report);
     let reports = if *rows == (0..studies) { images.tr() } else { score(&of_rows(report), image) };
-    let excluded = candidates::excluded(rows, studies, relations, config, image.device());
     let loss = match config.global {
-        GlobalKind::Sigmoid => sigmoid::sigmoid(&images, rows, excluded.as_ref(), scale.bias()),
-        GlobalKind::Softmax => softmax(&images, rows, excluded.as_ref()) + softmax(&reports, rows, excluded.as_ref()),
+        GlobalKind::Sigmoid => sigmoid::sigmoid(&images, rows, scale.bias()),
+        GlobalKind::Softmax => softmax(&images, rows) + softmax(&reports, rows),
     };
     let [images, reports] = [images, reports].map(|scores| accuracies(&scores.detach(), rows));
     let [accuracy_at_1, accuracy_at_5] = [0, 1].map(|place| (&images[place] + &reports[place]) / 2.0);
     Global { loss, accuracy_at_1, accuracy_at_5 }
 }
 
-/// The sum over `rows` of the cross entropy of `logits` `[R, B]`, without the pairs that are `excluded`, towards the row's own
-/// study; divided by `B`.
-fn softmax(logits: &Tensor, rows: &Range<i64>, excluded: Option<&Tensor>) -> Tensor {
+/// The sum over `rows` of the cross entropy of `logits` `[R, B]` towards the row's own study; divided by `B`.
+fn softmax(logits: &Tensor, rows: &Range<i64>) -> Tensor {
     let studies = logits.size()[1] as f64;
-    let candidates = match excluded {
-        Some(excluded) => logits.masked_fill(excluded, f64::NEG_INFINITY),
-        None => logits.shallow_clone(),
-    };
-    -candidates.log_softmax(1, None::<Kind>).diagonal(rows.start, 0, 1).sum(None::<Kind>) / studies
+    -logits.log_softmax(1, None::<Kind>).diagonal(rows.start, 0, 1).sum(None::<Kind>) / studies
 }
 
 /// Share of the batch that `rows` add whose own study is the best, and among the five best, of their row of `scores` `[R, B]`. With fewer than five
@@ -92,18 +71,17 @@ fn accuracies(scores: &Tensor, rows: &Range<i64>) -> [Tensor; 2] {
 
 #[cfg(test)]
 mod tests {
-    use super::super::config::Negatives;
     use super::*;
     use proptest::prelude::*;
     use tch::Device;
 
-    fn relations(subjects: &[u32]) -> Relations {
-        let none = Tensor::zeros([0, 2], (Kind::Int64, Device::Cpu));
-        Relations { subjects: subjects.to_vec(), ..Relations::of_sequences(none) }
+    fn plain(image: &Tensor, report: &Tensor) -> Global {
+        global(image, report, &LossConfig::default())
     }
 
-    fn plain(image: &Tensor, report: &Tensor) -> Global {
-        global(image, report, &relations(&[]), &LossConfig::default())
+    fn of_kind(sigmoid: bool) -> LossConfig {
+        let global = if sigmoid { GlobalKind::Sigmoid } else { GlobalKind::Softmax };
+        LossConfig { global, ..LossConfig::default() }
     }
 
     fn units(studies: i64, seed: i64) -> Tensor {
@@ -128,61 +106,35 @@ mod tests {
         assert!((loss - 2.0 * 5f64.ln()).abs() < 1e-12, "{loss}");
     }
 
-    #[test]
-    fn another_visit_of_the_subject_is_no_negative_when_so_asked() {
-        let config = LossConfig { negatives: Negatives::OtherSubjects, ..LossConfig::default() };
-        let (x, y) = (units(4, 4), units(4, 5));
-        let loss = |subjects: &[u32]| global(&x, &y, &relations(subjects), &config).loss.double_value(&[]);
-        assert!((loss(&[1, 2, 3, 4]) - plain(&x, &y).loss.double_value(&[])).abs() < 1e-12);
-        assert!(loss(&[1, 1, 3, 4]) < loss(&[1, 2, 3, 4]), "fewer candidates, less to tell apart");
-        assert!(loss(&[5; 4]).abs() < 1e-12, "nothing to tell apart");
-    }
-
     proptest! {
         #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
         /// Whatever the variant, the order of the studies is none of its business.
         #[test]
-        fn order_changes_nothing(
-            subjects in proptest::collection::vec(0u32..3, 6..7), seed in 0i64..1000, rotation in 1i64..6,
-            sigmoid: bool, masked: bool,
-        ) {
-            let config = LossConfig {
-                global: if sigmoid { GlobalKind::Sigmoid } else { GlobalKind::Softmax },
-                negatives: if masked { Negatives::OtherSubjects } else { Negatives::All },
-                ..LossConfig::default()
-            };
+        fn order_changes_nothing(seed in 0i64..1000, rotation in 1i64..6, sigmoid: bool) {
+            let config = of_kind(sigmoid);
             let (x, y) = (units(6, seed), units(6, seed + 1));
-            let mut moved = subjects.clone();
-            moved.rotate_right(rotation as usize);
-            let a = global(&x, &y, &relations(&subjects), &config).loss.double_value(&[]);
+            let a = global(&x, &y, &config).loss.double_value(&[]);
             let (x, y) = (x.roll([rotation], [0]), y.roll([rotation], [0]));
-            let b = global(&x, &y, &relations(&moved), &config).loss.double_value(&[]);
+            let b = global(&x, &y, &config).loss.double_value(&[]);
             prop_assert!(a.is_finite() && (a - b).abs() < 1e-9, "{a} {b}");
         }
 
         /// However a batch is divided, parts of it add up to its loss, its accuracies and its gradients.
         #[test]
-        fn parts_add_up(
-            subjects in proptest::collection::vec(0u32..3, 7..8), seed in 0i64..1000, first in 0i64..8, second in 0i64..8,
-            sigmoid: bool, masked: bool,
-        ) {
-            let config = LossConfig {
-                global: if sigmoid { GlobalKind::Sigmoid } else { GlobalKind::Softmax },
-                negatives: if masked { Negatives::OtherSubjects } else { Negatives::All },
-                ..LossConfig::default()
-            };
-            let known = relations(&subjects);
+        fn parts_add_up(seed in 0i64..1000, first in 0i64..8, second in 0i64..8, sigmoid: bool) {
+            let config = of_kind(sigmoid);
+            let scale = Scale::fixed(config.global_temperature.first());
             let both = [units(7, seed), units(7, seed + 1)].map(|own| own.set_requires_grad(true));
             let figures = |own: &Global| [&own.loss, &own.accuracy_at_1, &own.accuracy_at_5].map(|own| own.double_value(&[]));
             let pull = |loss: &Tensor| Tensor::run_backward(&[loss], &both, true, false);
-            let whole = global(&both[0], &both[1], &known, &config);
+            let whole = global(&both[0], &both[1], &config);
             let (mut sum, mut gradients) = ([0.0; 3], both.each_ref().map(Tensor::zeros_like));
             for rows in [0..first.min(second), first.min(second)..first.max(second), first.max(second)..7] {
                 if rows.start > 6 {
                     continue;
                 }
-                let own = part(&both[0], &both[1], &(rows.start..rows.end.min(7)), &known, &Scale::fixed(config.global_temperature), &config);
+                let own = part(&both[0], &both[1], &(rows.start..rows.end.min(7)), &scale, &config);
                 sum.iter_mut().zip(figures(&own)).for_each(|(sum, own)| *sum += own);
                 gradients.iter_mut().zip(pull(&own.loss)).for_each(|(sum, own)| drop(sum.g_add_(&own)));
             }

@@ -9,15 +9,13 @@
 //! words→patches but not for patches→words; padding words ask for patches (though no patch finds them), and the patches of
 //! absent lateral views take part.
 //!
-//! `importance = "uniform"` gives every query the same weight, which takes the paper's modality weights away.
-//!
 //! # Shapes
 //! `B` studies, `W` words, `P` patches of a study (one or two views), `D` embedding width.
 
 use tch::{Kind, Tensor};
 
 use super::across;
-use super::config::{ImportanceKind, LocalKind, LossConfig};
+use super::config::{LocalKind, LossConfig};
 use crate::device::send_rows;
 use crate::distributed::share::Share;
 use crate::model::config::Semantics;
@@ -179,11 +177,7 @@ fn both_directions(
     };
     let loss = |direction: &Direction| {
         let context = direction.context();
-        let weights = match config.importance {
-            ImportanceKind::Learned => direction.weights(&context),
-            ImportanceKind::Uniform => direction.even_weights(),
-        };
-        direction.loss(&context, &weights)
+        direction.loss(&context, &direction.weights(&context))
     };
     loss(&of_words) + loss(&of_patches)
 }
@@ -219,19 +213,6 @@ impl Direction<'_> {
     /// Learned importance of the queries `[B, Q]`.
     fn weights(&self, context: &Context) -> Tensor {
         self.importance.weights(&unit(&(self.queries * &context.unit)), self.query_exists)
-    }
-
-    /// The same weight for every query that exists, `[B, Q]`; they sum to 1.
-    fn even_weights(&self) -> Tensor {
-        let size = &self.queries.size()[..2];
-        let ones = Tensor::ones(size, (self.queries.kind(), self.queries.device()));
-        match self.query_exists {
-            None => ones / size[1] as f64,
-            Some(exists) => {
-                let exists = exists.to_kind(self.queries.kind());
-                &exists / exists.sum_dim_intlist(&[1i64][..], true, None::<Kind>).clamp_min(1.0)
-            }
-        }
     }
 
     /// Summed over studies.

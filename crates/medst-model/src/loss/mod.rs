@@ -2,11 +2,9 @@
 //!
 //! [`global`] aligns images with reports, [`local`] patches with words, [`temporal`] sequences of studies with each other.
 //! [`across`] aligns words with patches across studies, [`change`] what changed with what a report says of it, [`findings`]
-//! learns from labels and boxes, [`scale`] has the temperature. [`candidates`] and [`sigmoid`] are variants of [`global`] beyond
-//! the paper.
+//! learns from labels and boxes, [`scale`] has the temperature. [`sigmoid`] is a form of [`global`] beyond the paper.
 
 pub mod across;
-pub mod candidates;
 pub mod change;
 pub mod config;
 pub mod findings;
@@ -29,8 +27,8 @@ use config::{LocalKind, LossConfig};
 /// Every part of one step's loss, each a scalar tensor, logged under its own name.
 #[derive(Debug)]
 pub struct Losses {
-    /// `λ₁·global + λ₂·local + λ₃·(forward_mapping + reverse_mapping)`: what is differentiated. (The two have weights of their
-    /// own within λ₃, 1 in the paper.)
+    /// `λ₁·global + λ₂·local + λ₃·(forward_mapping + reverse_mapping)`: what is differentiated.
+    /// ([`config::TemporalKind`] leaves one of the last two out.)
     pub total: Tensor,
     pub global: Tensor,
     pub local: Tensor,
@@ -97,7 +95,7 @@ pub fn of_share(
     };
     let (image, report, local, global) = match share {
         None => {
-            let global = global::with_scale(&images.global, &reports.global, relations, &model.scale(config), config);
+            let global = global::with_scale(&images.global, &reports.global, &model.scale(config), config);
             (images.global.shallow_clone(), reports.global.shallow_clone(), local, global)
         }
         Some(share) => {
@@ -105,7 +103,7 @@ pub fn of_share(
             let both = |rows: &Tensor| rows.chunk(2, 1);
             let divided = both(&rows.divided);
             let own = share.first()..share.first() + share.own();
-            let part = global::part(&divided[0], &divided[1], &own, relations, &model.scale(config), config);
+            let part = global::part(&divided[0], &divided[1], &own, &model.scale(config), config);
             let across = config.local == LocalKind::Across;
             let parts = [&local, &part.loss, &part.accuracy_at_1, &part.accuracy_at_5];
             let all = share.total(&Tensor::stack(&parts, 0));
@@ -125,11 +123,10 @@ pub fn of_share(
         }
         false => zero(&image),
     };
+    let [forward, reverse] = config.temporal.factors();
     let total = &global.loss * config.global_weight
         + &local * config.local_weight
-        + (&temporal.forward_mapping * config.forward_mapping_weight
-            + &temporal.reverse_mapping * config.reverse_mapping_weight)
-            * config.temporal_weight
+        + (&temporal.forward_mapping * forward + &temporal.reverse_mapping * reverse) * config.temporal_weight
         + &change * config.change_weight
         + &findings * config.findings_weight
         + &boxes * config.boxes_weight

@@ -5,33 +5,29 @@
 //! `L = −1/B Σ_ij log σ(z_ij (x_i·y_j / temperature + b))`, `z` 1 on the diagonal and −1 elsewhere.
 //! The published loss learns temperature and `b`. By default they are fixed: the temperature is the
 //! configured one, and `b = −ln(B − 1)` means that one of `B` reports belongs to an image. With
-//! `model.temperature = "learned"` both are learned from there ([`super::scale`]), as published.
+//! `loss.global_temperature = "learned"` both are learned from there ([`super::scale`]), as published.
 //!
 //! # Shapes
-//! `image`, `report`: `[B, D]` unit vectors; `excluded`: `[R, B]` bool, pairs that are not contrasted.
+//! `image`, `report`: `[B, D]` unit vectors.
 
 use std::ops::Range;
 
 use tch::{Kind, Tensor};
 
-use super::candidates;
-
 /// What the images `rows` of a batch add to the loss of `logits = image · reportᵀ / temperature`.
 ///
 /// * `logits`: `[R, B]`; * `learned`: `[1]`, added to the bias.
-pub fn sigmoid(logits: &Tensor, rows: &Range<i64>, excluded: Option<&Tensor>, learned: Option<&Tensor>) -> Tensor {
+pub fn sigmoid(logits: &Tensor, rows: &Range<i64>, learned: Option<&Tensor>) -> Tensor {
     let studies = logits.size()[1];
     let bias = -((studies - 1).max(1) as f64).ln();
     let logits = match learned {
         Some(learned) => logits + bias + learned,
         None => logits + bias,
     };
-    let signs = candidates::own(rows, studies, (logits.kind(), logits.device())) * 2.0 - 1.0;
-    let mut terms = -(logits * signs).log_sigmoid();
-    if let Some(excluded) = excluded {
-        terms = terms.masked_fill(excluded, 0.0);
-    }
-    terms.sum(None::<Kind>) / studies as f64
+    let own = Tensor::zeros([rows.end - rows.start, studies], (logits.kind(), logits.device()));
+    let _ = own.diagonal(rows.start, 0, 1).fill_(1);
+    let signs = own * 2.0 - 1.0;
+    -(logits * signs).log_sigmoid().sum(None::<Kind>) / studies as f64
 }
 
 #[cfg(test)]
@@ -45,16 +41,14 @@ mod tests {
         let logits = Tensor::from_slice(&[2.0, -1.0, -1.0, 2.0]).view([2, 2]);
         let minus_log = |x: f64| (1.0 + (-x).exp()).ln();
         let expected = minus_log(2.0) + minus_log(1.0);
-        assert!((sigmoid(&logits, &(0..2), None, None).double_value(&[]) - expected).abs() < 1e-12);
-        let others = Tensor::from_slice(&[false, true, true, false]).view([2, 2]);
-        assert!((sigmoid(&logits, &(0..2), Some(&others), None).double_value(&[]) - minus_log(2.0)).abs() < 1e-12);
+        assert!((sigmoid(&logits, &(0..2), None).double_value(&[]) - expected).abs() < 1e-12);
     }
 
     #[test]
     fn the_prior_is_where_untrained_logits_rest() {
         // At equal logits the best constant is the one at which a share of 1/B says yes: the gradient there sums to zero.
         let logits = Tensor::zeros([9, 9], (Kind::Double, Device::Cpu)).set_requires_grad(true);
-        sigmoid(&logits, &(0..9), None, None).backward();
+        sigmoid(&logits, &(0..9), None).backward();
         assert!(logits.grad().sum(None::<Kind>).double_value(&[]).abs() < 1e-12);
     }
 }

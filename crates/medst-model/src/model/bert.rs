@@ -31,7 +31,7 @@ pub struct ReportEncoder {
 
 impl ReportEncoder {
     pub fn new(scope: &Scope, config: &TextConfig) -> ReportEncoder {
-        let width = config.width;
+        let width = config.hidden_size;
         let embeddings = scope.at("embeddings");
         ReportEncoder {
             words: embeddings.parameter("words", &[config.vocabulary, width], Init::TruncatedNormal),
@@ -41,7 +41,7 @@ impl ReportEncoder {
                 Init::TruncatedNormal,
             ),
             norm: LayerNorm::new(&embeddings.at("norm"), width, EPSILON),
-            layers: (0..config.layers).map(|n| Layer::new(&scope.at(format_args!("layers.{n}")), config)).collect(),
+            layers: (0..config.num_layers).map(|n| Layer::new(&scope.at(format_args!("layers.{n}")), config)).collect(),
             position_rule: config.positions,
             dropout: config.dropout,
         }
@@ -137,15 +137,15 @@ impl Layer {
     const PLACES: i64 = 3;
 
     fn new(scope: &Scope, config: &TextConfig) -> Layer {
-        let width = config.width;
+        let width = config.hidden_size;
         Layer {
             qkv: Linear::new(&scope.at("attention.qkv"), width, 3 * width),
             projection: Linear::new(&scope.at("attention.projection"), width, width),
             attention_norm: LayerNorm::new(&scope.at("attention.norm"), width, EPSILON),
-            expand: Linear::new(&scope.at("expand"), width, config.intermediate),
-            contract: Linear::new(&scope.at("contract"), config.intermediate, width),
+            expand: Linear::new(&scope.at("expand"), width, config.intermediate_size),
+            contract: Linear::new(&scope.at("contract"), config.intermediate_size, width),
             norm: LayerNorm::new(&scope.at("norm"), width, EPSILON),
-            heads: config.heads,
+            heads: config.num_heads,
         }
     }
 

@@ -11,7 +11,7 @@ use medst_data::report::WordPiece;
 use serde::{Deserialize, Serialize};
 
 use super::config::ModelConfig;
-use crate::{Error, Result, removed};
+use crate::{Error, Result, former};
 
 const FORMAT: &str = "medst-model";
 const VERSION: u32 = 1;
@@ -115,13 +115,8 @@ impl ModelCard {
     pub fn parse(text: &str) -> Result<ModelCard> {
         let fail = |message: String| Error::Checkpoint { path: CARD.into(), message };
         let mut card: serde_json::Value = serde_json::from_str(text).map_err(|error| fail(error.to_string()))?;
-        // Earlier versions listed each of the reference's behaviours, as null where the model
-        // follows its semantics.
-        let model = card.get_mut("model").and_then(serde_json::Value::as_object_mut);
-        let quirks = model.and_then(|model| model.remove("quirks"));
-        if quirks.and_then(|quirks| quirks.as_object().map(|own| own.values().any(|own| !own.is_null()))) == Some(true)
-        {
-            return Err(fail(removed::quirks_message()));
+        if let Some(model) = card.get_mut("model").and_then(serde_json::Value::as_object_mut) {
+            former::upgrade_model(model).map_err(fail)?;
         }
         let card: ModelCard = serde_json::from_value(card).map_err(|error| fail(error.to_string()))?;
         if card.format != FORMAT || card.version != VERSION {
@@ -146,5 +141,28 @@ impl ModelCard {
     /// The head of a safetensors file. One key: the order of several would differ from file to file.
     pub fn metadata(&self) -> HashMap<String, String> {
         HashMap::from([(ModelCard::KEY.to_string(), self.to_json())])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The shipped model's, as version 0.1 wrote it.
+    const EARLIER: &str = include_str!("../../tests/fixtures/earlier/config.json");
+
+    #[test]
+    fn cards_of_earlier_versions_have_the_same_meaning() {
+        let card = ModelCard::parse(EARLIER).unwrap();
+        let (image, text) = (&card.model.image, &card.model.text);
+        assert_eq!((image.hidden_size, image.num_layers, image.num_heads, image.intermediate_size), (128, 3, 4, 256));
+        assert_eq!((text.hidden_size, text.num_layers, text.num_heads, text.intermediate_size), (128, 2, 4, 256));
+        assert_eq!((text.vocabulary, text.max_positions), (377, 112));
+        assert_eq!(ModelCard::parse(&card.to_json()).unwrap(), card);
+        assert!(!card.to_json().contains("\"depth\""), "{}", card.to_json());
+        let odd = EARLIER.replacen("\"depth\": 3", "\"depth\": \"three\"", 1);
+        assert!(ModelCard::parse(&odd).is_err());
+        let single = EARLIER.replacen("\"lost_word\": null", "\"lost_word\": true", 1);
+        assert!(ModelCard::parse(&single).unwrap_err().to_string().contains("model.semantics"));
     }
 }

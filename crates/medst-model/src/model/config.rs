@@ -57,14 +57,15 @@ impl Precision {
     }
 }
 
-/// The temperature of the contrast between images and reports.
+/// The temperature of the contrast between images and reports, which a run sets with
+/// `loss.global_temperature`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Temperature {
-    /// As configured in `loss.global_temperature`, as in the paper.
+    /// A number, as in the paper.
     #[default]
     Fixed,
-    /// Trained from there ([`super::contrast`]).
+    /// A parameter of the model ([`super::contrast`]).
     Learned,
 }
 
@@ -136,12 +137,14 @@ pub struct ImageConfig {
     /// Side of a patch in pixels; divides `size`.
     pub patch: i64,
     pub stem: StemKind,
-    pub width: i64,
-    pub depth: i64,
-    pub heads: i64,
-    /// Hidden width of an expert's MLP.
-    pub mlp: i64,
-    /// Added to the variance in every layer normalisation: 1e-6 as in timm and DINOv2; some ViTs of transformers have 1e-12.
+    pub hidden_size: i64,
+    /// Blocks.
+    pub num_layers: i64,
+    pub num_heads: i64,
+    /// Inner width of an expert's MLP.
+    pub intermediate_size: i64,
+    /// Added to the variance in every layer normalisation: 1e-6 as in timm and DINOv2; some ViTs of
+    /// transformers have 1e-12. A run takes it from the weights that it starts from.
     pub epsilon: f64,
 }
 
@@ -151,10 +154,10 @@ impl Default for ImageConfig {
             size: 224,
             patch: 16,
             stem: StemKind::Patches,
-            width: 768,
-            depth: 12,
-            heads: 12,
-            mlp: 3072,
+            hidden_size: 768,
+            num_layers: 12,
+            num_heads: 12,
+            intermediate_size: 3072,
             epsilon: 1e-6,
         }
     }
@@ -166,10 +169,10 @@ impl ImageConfig {
         (self.size / self.patch) * (self.size / self.patch)
     }
 
-    /// Channels after each convolution of stride 2 of [`StemKind::Convolutions`]: they double from stage to stage up to `width`.
+    /// Channels after each convolution of stride 2 of [`StemKind::Convolutions`]: they double from stage to stage up to `hidden_size`.
     pub fn stem_channels(&self) -> Vec<i64> {
         let stages = self.patch.max(2).ilog2();
-        (1..=stages).map(|stage| (self.width >> (stages - stage)).max(8)).collect()
+        (1..=stages).map(|stage| (self.hidden_size >> (stages - stage)).max(8)).collect()
     }
 }
 
@@ -177,16 +180,20 @@ impl ImageConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TextConfig {
+    /// Rows of the word table: entries of the vocabulary.
     pub vocabulary: i64,
-    pub width: i64,
-    pub layers: i64,
-    pub heads: i64,
-    pub intermediate: i64,
-    /// Rows of the position table.
+    pub hidden_size: i64,
+    pub num_layers: i64,
+    pub num_heads: i64,
+    /// Inner width of a layer's MLP.
+    pub intermediate_size: i64,
+    /// Rows of the position table. A run takes it from the weights that it starts from, and has
+    /// `max_tokens` rows without any.
     pub max_positions: i64,
     /// Longest report in tokens, `[CLS]` and `[SEP]` included; longer ones are truncated.
     pub max_tokens: i64,
     pub dropout: f64,
+    /// A run takes it from the weights that it starts from; sequential without any.
     pub positions: Positions,
 }
 
@@ -194,11 +201,11 @@ impl Default for TextConfig {
     fn default() -> Self {
         TextConfig {
             vocabulary: 28996,
-            width: 768,
-            layers: 6,
-            heads: 12,
-            intermediate: 3072,
-            max_positions: 512,
+            hidden_size: 768,
+            num_layers: 6,
+            num_heads: 12,
+            intermediate_size: 3072,
+            max_positions: 112,
             max_tokens: 112,
             dropout: 0.1,
             positions: Positions::Sequential,
@@ -233,15 +240,16 @@ impl ModelConfig {
         let sizes = [
             ("model.image.size", self.image.size, SIDE),
             ("model.image.patch", self.image.patch, SIDE),
-            ("model.image.width", self.image.width, WIDTH),
-            ("model.image.depth", self.image.depth, LAYERS),
-            ("model.image.heads", self.image.heads, WIDTH),
-            ("model.image.mlp", self.image.mlp, WIDTH),
+            ("model.image.hidden_size", self.image.hidden_size, WIDTH),
+            ("model.image.num_layers", self.image.num_layers, LAYERS),
+            ("model.image.num_heads", self.image.num_heads, WIDTH),
+            ("model.image.intermediate_size", self.image.intermediate_size, WIDTH),
             ("model.text.vocabulary", self.text.vocabulary, ROWS),
-            ("model.text.width", self.text.width, WIDTH),
-            ("model.text.layers", self.text.layers, LAYERS),
-            ("model.text.heads", self.text.heads, WIDTH),
-            ("model.text.intermediate", self.text.intermediate, WIDTH),
+            ("model.text.hidden_size", self.text.hidden_size, WIDTH),
+            ("model.text.num_layers", self.text.num_layers, LAYERS),
+            ("model.text.num_heads", self.text.num_heads, WIDTH),
+            ("model.text.intermediate_size", self.text.intermediate_size, WIDTH),
+            ("model.text.max_tokens", self.text.max_tokens, ROWS),
             ("model.text.max_positions", self.text.max_positions, ROWS),
             ("model.projection.hidden", self.projection.hidden, WIDTH),
             ("model.projection.embedding", self.projection.embedding, WIDTH),
@@ -254,9 +262,11 @@ impl ModelConfig {
         }
         // Most of them are in attention and MLPs, of which an image block has one for each kind of view.
         let (image, text) = (&self.image, &self.text);
-        let parameters = image.depth * (4 * image.width * image.width + 4 * image.width * image.mlp)
-            + text.layers * (4 * text.width * text.width + 2 * text.width * text.intermediate)
-            + text.vocabulary * text.width;
+        let parameters = image.num_layers
+            * (4 * image.hidden_size * image.hidden_size + 4 * image.hidden_size * image.intermediate_size)
+            + text.num_layers
+                * (4 * text.hidden_size * text.hidden_size + 2 * text.hidden_size * text.intermediate_size)
+            + text.vocabulary * text.hidden_size;
         if parameters > MOST_PARAMETERS {
             return fail(format!(
                 "model.image and model.text ask for about {} million parameters; at most {} million are supported",
@@ -266,8 +276,8 @@ impl ModelConfig {
         }
         for (key, whole, part_key, part) in [
             ("model.image.size", self.image.size, "model.image.patch", self.image.patch),
-            ("model.image.width", self.image.width, "model.image.heads", self.image.heads),
-            ("model.text.width", self.text.width, "model.text.heads", self.text.heads),
+            ("model.image.hidden_size", self.image.hidden_size, "model.image.num_heads", self.image.num_heads),
+            ("model.text.hidden_size", self.text.hidden_size, "model.text.num_heads", self.text.num_heads),
         ] {
             if whole % part != 0 {
                 return fail(format!("{key} = {whole} must be a multiple of {part_key} = {part}"));
@@ -281,7 +291,7 @@ impl ModelConfig {
         }
         if self.text.max_tokens < 3 || self.text.max_tokens > self.text.max_positions {
             return fail(format!(
-                "model.text.max_tokens = {}: must lie between 3 and model.text.max_positions = {}",
+                "model.text.max_tokens = {}: must lie between 3 and the {} positions of the report encoder",
                 self.text.max_tokens, self.text.max_positions
             ));
         }
@@ -305,12 +315,12 @@ impl fmt::Display for ModelConfig {
         writeln!(
             f,
             "  image encoder: {}×{} pixels, patches of {}, {} blocks of width {}, two view experts",
-            image.size, image.size, image.patch, image.depth, image.width
+            image.size, image.size, image.patch, image.num_layers, image.hidden_size
         )?;
         writeln!(
             f,
             "  report encoder: {} layers of width {}, {} tokens, {:?} positions",
-            text.layers, text.width, text.max_tokens, text.positions
+            text.num_layers, text.hidden_size, text.max_tokens, text.positions
         )?;
         writeln!(f, "  embeddings of {} values; {semantics:?} semantics", projection.embedding)?;
         match &self.head {

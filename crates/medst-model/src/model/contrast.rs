@@ -7,7 +7,7 @@ use super::parameters::{Init, Scope};
 /// Scalars `[1]` that are trained with the model.
 #[derive(Debug)]
 pub struct Contrast {
-    /// The logarithm of a factor on `1 / loss.global_temperature`; begins at 0.
+    /// The logarithm of a factor on the inverse of the first temperature; begins at 0.
     pub log_scale: Tensor,
     /// Added to the bias of the sigmoid loss; begins at 0 and stays there with the softmax loss.
     pub bias: Tensor,

@@ -28,20 +28,20 @@ pub fn step(config: &ModelConfig, load: &Load) -> f64 {
 /// The image side: encoder and projections.
 pub fn images(config: &ModelConfig, laterals: &[bool]) -> f64 {
     let image = &config.image;
-    let (patches, width) = (image.patches() as f64, image.width as f64);
+    let (patches, width) = (image.patches() as f64, image.hidden_size as f64);
     let views = |lateral: bool| if lateral { 2.0 } else { 1.0 };
     let study = |lateral: bool| {
         let patches = views(lateral) * patches;
         let embed = views(lateral) * stem(image);
-        let block = transformer(patches + 1.0, width, image.mlp as f64);
-        embed + image.depth as f64 * block + projection(config, width, 1.0 + patches)
+        let block = transformer(patches + 1.0, width, image.intermediate_size as f64);
+        embed + image.num_layers as f64 * block + projection(config, width, 1.0 + patches)
     };
     laterals.iter().map(|&lateral| study(lateral)).sum()
 }
 
 /// The stem of one picture.
 fn stem(image: &ImageConfig) -> f64 {
-    let (patches, width) = (image.patches() as f64, image.width as f64);
+    let (patches, width) = (image.patches() as f64, image.hidden_size as f64);
     match image.stem {
         StemKind::Patches => 2.0 * patches * (image.patch * image.patch) as f64 * width,
         StemKind::Convolutions => {
@@ -60,11 +60,11 @@ fn stem(image: &ImageConfig) -> f64 {
 /// Of the image side what whole studies' embeddings need ([`MedSt::encode_whole_images`](super::MedSt::encode_whole_images) and the projection).
 pub fn whole_images(config: &ModelConfig, laterals: &[bool]) -> f64 {
     let image = &config.image;
-    let (width, inner) = (image.width as f64, image.mlp as f64);
+    let (width, inner) = (image.hidden_size as f64, image.intermediate_size as f64);
     let saved = |&lateral: &bool| {
         let tokens = 1.0 + if lateral { 2.0 } else { 1.0 } * image.patches() as f64;
         let patches = projection(config, width, tokens - 1.0);
-        patches + if image.depth > 0 { unneeded(tokens, width, inner) } else { 0.0 }
+        patches + if image.num_layers > 0 { unneeded(tokens, width, inner) } else { 0.0 }
     };
     images(config, laterals) - laterals.iter().map(saved).sum::<f64>()
 }
@@ -73,9 +73,12 @@ pub fn whole_images(config: &ModelConfig, laterals: &[bool]) -> f64 {
 pub fn whole_reports(config: &ModelConfig, load: &Load) -> f64 {
     let text = &config.text;
     let saved = |(&tokens, &words): (&i64, &i64)| {
-        let last =
-            if text.layers > 0 { unneeded(tokens as f64, text.width as f64, text.intermediate as f64) } else { 0.0 };
-        last + projection(config, text.width as f64, words as f64)
+        let last = if text.num_layers > 0 {
+            unneeded(tokens as f64, text.hidden_size as f64, text.intermediate_size as f64)
+        } else {
+            0.0
+        };
+        last + projection(config, text.hidden_size as f64, words as f64)
     };
     reports(config, load) - load.tokens.iter().zip(&load.words).map(saved).sum::<f64>()
 }
@@ -89,10 +92,10 @@ fn unneeded(tokens: f64, width: f64, inner: f64) -> f64 {
 /// The report side: encoder and projections.
 pub fn reports(config: &ModelConfig, load: &Load) -> f64 {
     let text = &config.text;
-    let width = text.width as f64;
-    let layers = text.layers as f64;
+    let width = text.hidden_size as f64;
+    let layers = text.num_layers as f64;
     let report = |(&tokens, &words): (&i64, &i64)| {
-        layers * transformer(tokens as f64, width, text.intermediate as f64)
+        layers * transformer(tokens as f64, width, text.intermediate_size as f64)
             + projection(config, width, 1.0 + words as f64)
     };
     load.tokens.iter().zip(&load.words).map(report).sum()
@@ -107,12 +110,12 @@ pub fn heads(config: &ModelConfig, load: &Load) -> f64 {
 pub fn image_heads(config: &ModelConfig, load: &Load) -> f64 {
     let views = |lateral: bool| if lateral { 2.0 } else { 1.0 };
     let rows = |&lateral: &bool| 1.0 + views(lateral) * config.image.patches() as f64;
-    load.laterals.iter().map(|lateral| projection(config, config.image.width as f64, rows(lateral))).sum()
+    load.laterals.iter().map(|lateral| projection(config, config.image.hidden_size as f64, rows(lateral))).sum()
 }
 
 /// The projections of the report side, a part of [`reports`].
 pub fn report_heads(config: &ModelConfig, load: &Load) -> f64 {
-    load.words.iter().map(|&words| projection(config, config.text.width as f64, 1.0 + words as f64)).sum()
+    load.words.iter().map(|&words| projection(config, config.text.hidden_size as f64, 1.0 + words as f64)).sum()
 }
 
 /// A layer over the tokens of one sequence.

@@ -5,7 +5,7 @@
 //! They are not part of the paper. From random weights image-text contrast alone teaches an encoder
 //! to see very slowly; the labels and boxes of a corpus teach it in minutes, after which the
 //! paper's losses have something to align (supervised first, then aligned, as in GreenRFM, arXiv
-//! 2603.06467). A run that starts from such an encoder takes it with `init.take = "encoders"` and
+//! 2603.06467). A run that starts from such an encoder takes it with `init.weights = "encoders=FILE"` and
 //! needs no labels itself.
 //!
 //! Letters: `B` studies, `P` patches per view, `F` findings, `H` encoder width, `D` embedding

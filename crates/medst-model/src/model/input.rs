@@ -211,19 +211,17 @@ pub struct Relations {
     /// `[Q, T]` int64: rows of the studies that form sequences, in time order, -1 where a sequence has ended; `Q` may be 0. On the host, whatever
     /// device the rest is on.
     pub sequences: Tensor,
-    /// For each of the `B` studies, the number of its subject; empty where not requested.
-    pub subjects: Vec<u32>,
 }
 
 impl Relations {
-    /// Full sequences `[Q, T]`, and nothing else known.
+    /// Sequences `[Q, T]`.
     pub fn of_sequences(sequences: Tensor) -> Relations {
-        Relations { sequences, subjects: Vec::new() }
+        Relations { sequences }
     }
 
     /// Another handle to the same.
     fn handle(&self) -> Relations {
-        Relations { sequences: self.sequences.shallow_clone(), subjects: self.subjects.clone() }
+        Relations { sequences: self.sequences.shallow_clone() }
     }
 }
 

@@ -171,7 +171,7 @@ impl MedSt {
             crate::device::allow_tf32(at_least_float(kind) != kind);
         }
         let root = Scope::root(config.initial_deviation, seed, kind, device);
-        let (width, projection) = (config.image.width, &config.projection);
+        let (width, projection) = (config.image.hidden_size, &config.projection);
         let precise = root.precise();
         let head = |name: &str, inputs: i64| Projection::new(&precise.at(name), inputs, projection);
         Ok(MedSt {
@@ -184,8 +184,8 @@ impl MedSt {
             report_encoder: ReportEncoder::new(&root.at("report_encoder"), &config.text),
             image_global: head("image_global", width),
             patch_local: head("patch_local", width),
-            report_global: head("report_global", config.text.width),
-            word_local: head("word_local", config.text.width),
+            report_global: head("report_global", config.text.hidden_size),
+            word_local: head("word_local", config.text.hidden_size),
             word_importance: Importance::new(&precise.at("word_importance"), projection.embedding),
             patch_importance: Importance::new(&precise.at("patch_importance"), projection.embedding),
             contrast: (config.temperature == Temperature::Learned).then(|| Contrast::new(&precise.at("contrast"))),
@@ -215,7 +215,7 @@ impl MedSt {
 
     /// The temperature of contrasts over the batch.
     pub fn scale(&self, config: &LossConfig) -> Scale<'_> {
-        Scale::new(config.global_temperature, self.contrast.as_ref())
+        Scale::new(config.global_temperature.first(), self.contrast.as_ref())
     }
 
     /// Where the weights live.

@@ -53,7 +53,7 @@ pub(crate) const EPSILON: f64 = 1e-5;
 
 impl Stem {
     pub fn new(scope: &Scope, config: &ImageConfig) -> Stem {
-        let ImageConfig { patch, width, .. } = *config;
+        let ImageConfig { patch, hidden_size: width, .. } = *config;
         let layers = match config.stem {
             StemKind::Patches => Layers::Patches {
                 weight: scope.parameter("patch_embedding.weight", &[width, 3, patch, patch], Init::TruncatedNormal),

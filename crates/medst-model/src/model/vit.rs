@@ -57,7 +57,7 @@ impl ImageFeatures {
 impl ImageEncoder {
     /// * `of_lateral`: the expert that lateral tokens go through.
     pub fn new(scope: &Scope, config: &ImageConfig, of_lateral: View) -> ImageEncoder {
-        let ImageConfig { width, depth, .. } = *config;
+        let ImageConfig { hidden_size: width, num_layers: depth, .. } = *config;
         ImageEncoder {
             class_token: scope.precise().parameter("class_token", &[1, 1, width], Init::TruncatedNormal),
             // Tokens are precise from here on, what blocks add to them need not be.
@@ -231,13 +231,13 @@ struct Block {
 
 impl Block {
     fn new(scope: &Scope, config: &ImageConfig, of_lateral: View) -> Block {
-        let width = config.width;
+        let width = config.hidden_size;
         Block {
             norm: LayerNorm::new(&scope.at("norm"), width, config.epsilon),
             qkv: Linear::new(&scope.at("attention.qkv"), width, 3 * width),
             projection: Linear::new(&scope.at("attention.projection"), width, width),
-            experts: ViewExperts::new(scope, width, config.mlp, config.epsilon, of_lateral),
-            heads: config.heads,
+            experts: ViewExperts::new(scope, width, config.intermediate_size, config.epsilon, of_lateral),
+            heads: config.num_heads,
         }
     }
 

@@ -388,31 +388,6 @@ impl MedSt {
         }
         Ok(())
     }
-
-    /// Fills both encoders from a file of this program, and the lateral experts with copies of its
-    /// frontal ones; everything else is unchanged.
-    ///
-    /// # Errors
-    /// A file of the reference; missing and misshapen tensors, each by name.
-    pub fn load_encoders(&mut self, file: &TensorFile) -> Result<()> {
-        if crate::convert::reference::is_reference(&file.tensors) {
-            let message = "init.take = \"encoders\" needs a checkpoint of medst; load a checkpoint of the \
-                           reference implementation with init.take = \"all\"";
-            return Err(unusable(&file.path, message));
-        }
-        let encoders = |name: &str| name.starts_with("image_encoder.") || name.starts_with("report_encoder.");
-        let wanted: Vec<&Parameter> = self.parameters().iter().filter(|own| encoders(&own.name)).collect();
-        let source = |own: &Parameter| file.tensors.get(&own.name.replace("lateral_expert", "frontal_expert"));
-        let shapes = wanted.iter().filter_map(|own| Some((own.name.as_str(), source(own)?.size()))).collect();
-        let problems = misfits(&wanted, &shapes);
-        if !problems.is_empty() {
-            return Err(unusable(&file.path, summary(&problems)));
-        }
-        wanted
-            .iter()
-            .filter_map(|own| Some((own, source(own)?)))
-            .try_for_each(|(own, found)| fill(&file.path, own, found))
-    }
 }
 
 /// What is missing, misshapen or unknown.

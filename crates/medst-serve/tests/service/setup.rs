@@ -32,10 +32,18 @@ pub fn engine(folder: &Path) -> Engine {
 pub fn with_head(folder: &Path, head: Option<HeadConfig>) -> Engine {
     let tuned = head.is_some();
     let mut config = ModelConfig { initial_deviation: 0.2, head, ..ModelConfig::default() };
-    config.image =
-        config::ImageConfig { size: 48, patch: 16, width: 32, depth: 1, heads: 2, mlp: 64, ..Default::default() };
-    config.text.width = 32;
-    (config.text.layers, config.text.heads, config.text.intermediate, config.text.max_positions) = (1, 2, 64, 112);
+    config.image = config::ImageConfig {
+        size: 48,
+        patch: 16,
+        hidden_size: 32,
+        num_layers: 1,
+        num_heads: 2,
+        intermediate_size: 64,
+        ..Default::default()
+    };
+    config.text.hidden_size = 32;
+    (config.text.num_layers, config.text.num_heads, config.text.intermediate_size, config.text.max_positions) =
+        (1, 2, 64, 112);
     config.projection = config::ProjectionConfig { hidden: 48, embedding: 32 };
     let model = MedSt::new(&config, 1, Device::Cpu, Kind::Float).unwrap();
     // A head begins at zero, and is made last.

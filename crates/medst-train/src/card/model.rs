@@ -45,8 +45,8 @@ pub fn described(path: &Path, run: &Path, results: Option<&Path>) -> Result<Stri
     let checksum = builtin::checksum(&weights)?;
     let (image, text) = (&card.model.image, &card.model.text);
     let debug = |value: &dyn std::fmt::Debug| format!("{value:?}").to_lowercase();
-    let not_stated = "Not stated. To be set by the publisher of the weights with `train.licence` or `medst convert \
-                      --licence`, within the terms of the training data and of the files above.";
+    let not_stated = "Not stated. To be set by the publisher of the weights with `medst convert --licence`, \
+                      within the terms of the training data and of the files above.";
     Ok(fill(
         TEMPLATE,
         &[
@@ -56,12 +56,12 @@ pub fn described(path: &Path, run: &Path, results: Option<&Path>) -> Result<Stri
             ("version", env!("CARGO_PKG_VERSION").into()),
             ("image_size", image.size.to_string()),
             ("patch", image.patch.to_string()),
-            ("depth", image.depth.to_string()),
-            ("image_width", image.width.to_string()),
-            ("image_heads", image.heads.to_string()),
-            ("layers", text.layers.to_string()),
-            ("text_width", text.width.to_string()),
-            ("text_heads", text.heads.to_string()),
+            ("depth", image.num_layers.to_string()),
+            ("image_width", image.hidden_size.to_string()),
+            ("image_heads", image.num_heads.to_string()),
+            ("layers", text.num_layers.to_string()),
+            ("text_width", text.hidden_size.to_string()),
+            ("text_heads", text.num_heads.to_string()),
             ("max_tokens", text.max_tokens.to_string()),
             ("positions", debug(&text.positions)),
             ("semantics", debug(&card.model.semantics)),
@@ -134,11 +134,10 @@ fn training(path: &Path) -> Result<String> {
     };
     let steps = train.max_steps.map_or(String::new(), |steps| format!(", at most {steps} steps"));
     Ok(format!(
-        "{} epochs{steps}, {} sequences per batch, {} batches per step; AdamW, learning rate {:e} (warm-up over {:.0} % of the steps, then \
+        "{} epochs{steps}, {} sequences per batch; AdamW, learning rate {:e} (warm-up over {:.0} % of the steps, then \
          cosine), weight decay {}{average}; weights of the losses: global {}, local {}, temporal {}; seed {}.",
         train.epochs,
         train.sequences_per_batch,
-        train.accumulate,
         optimizer.lr,
         100.0 * optimizer.warmup_fraction,
         optimizer.weight_decay,

@@ -72,7 +72,7 @@ impl RatesConfig {
     /// For the optimiser.
     pub(super) fn adamw(&self) -> OptimizerConfig {
         let (lr, weight_decay) = (self.lr, self.weight_decay);
-        OptimizerConfig { lr, weight_decay, min_lr: 0.0, warmup_fraction: 0.1, ..OptimizerConfig::default() }
+        OptimizerConfig { lr, weight_decay, warmup_fraction: 0.1, ..OptimizerConfig::default() }
     }
 }
 

@@ -52,7 +52,7 @@ use crate::train::average::Average;
 use crate::train::checkpoint::{Checkpoints, Scored, State};
 use crate::train::dataset::Crop;
 use crate::train::folder::{RunFolder, check_same};
-use crate::train::loader::Loader;
+use crate::train::loader::{self, Loader};
 use crate::train::log::Log;
 use crate::train::loss_scale::Scaled;
 use crate::train::optimizer::AdamW;
@@ -63,9 +63,6 @@ use crate::{Error, Result};
 
 /// The resolved configuration in the folder of a fine-tuning run.
 pub const CONFIG: &str = "finetune.toml";
-
-/// Threads that make batches ahead of the model.
-const LOADER_THREADS: usize = 2;
 
 /// Fine-tunes as configured; several processes share the batches out. Process 0 reads and writes the run's folder, and returns the summary.
 ///
@@ -156,7 +153,7 @@ pub fn finetune(
     let total = train.epochs * steps_per_epoch;
     let adamw = config.optimizer.adamw();
     let warmup = (total as f64 * adamw.warmup_fraction) as u64;
-    let schedule = Schedule { max: adamw.lr, min: adamw.min_lr, warmup, total };
+    let schedule = Schedule { max: adamw.lr, min: 0.0, warmup, total };
     let classes = labels.head.classes.len().max(2);
     let weights =
         Tensor::from_slice2(&data::weights(&training.classes, classes, train.class_weights)).to_device(device);
@@ -185,7 +182,7 @@ pub fn finetune(
         let (jobs, training) = (jobs.collect(), &training);
         let stopped = std::thread::scope(|scope| -> Result<bool> {
             let make = |(own, numbers)| training.batch(numbers, own, crop, side);
-            let mut loader = Loader::of(scope, jobs, LOADER_THREADS, make);
+            let mut loader = Loader::of(scope, jobs, loader::THREADS, make);
             for numbers in &batches {
                 let start = Instant::now();
                 let Some(batch) = loader.next() else { break };
@@ -316,7 +313,7 @@ fn begun_model(config: &Config, wanted: &HeadConfig) -> Result<ModelConfig> {
 /// # Errors
 /// More frozen stages than there are.
 fn trained(model: &MedSt, config: &Config, training: &Items) -> Result<(Vec<Parameter>, Vec<f64>)> {
-    let depth = model.config.image.depth as usize;
+    let depth = model.config.image.num_layers as usize;
     if config.init.frozen > depth + 2 {
         return Err(Error::Config(format!(
             "init.frozen = {}: the image encoder has {} stages ({depth} blocks, the embedding of patches before them, a norm behind them)",

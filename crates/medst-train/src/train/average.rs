@@ -93,12 +93,20 @@ mod tests {
 
     fn model(seed: u64) -> MedSt {
         let config = ModelConfig {
-            image: ImageConfig { size: 32, patch: 16, width: 8, depth: 1, heads: 1, mlp: 8, ..ImageConfig::default() },
+            image: ImageConfig {
+                size: 32,
+                patch: 16,
+                hidden_size: 8,
+                num_layers: 1,
+                num_heads: 1,
+                intermediate_size: 8,
+                ..ImageConfig::default()
+            },
             text: TextConfig {
-                width: 8,
-                layers: 1,
-                heads: 1,
-                intermediate: 8,
+                hidden_size: 8,
+                num_layers: 1,
+                num_heads: 1,
+                intermediate_size: 8,
                 vocabulary: 50,
                 ..TextConfig::default()
             },

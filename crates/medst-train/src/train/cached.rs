@@ -99,11 +99,11 @@ pub fn differentiate(
     economy: Economy,
     share: f64,
 ) -> Result<(Losses, Vec<Tensor>)> {
-    differentiate_share(model, batch, config, economy, share, None, None)
+    differentiate_share(model, batch, config, economy, share, None)
 }
 
-/// As [`differentiate`], of a batch of which this process has a share: the losses are those of the whole batch, the gradients what its own studies
-/// give, or with `reducer` the sum over all processes.
+/// As [`differentiate`], of a batch of which this process has a share: losses and gradients are those of the whole batch, the same on every
+/// process.
 ///
 /// A tape that is kept whole is kept stage by stage here, so that gradients are sent on their way while earlier stages are computed.
 ///
@@ -116,8 +116,8 @@ pub fn differentiate_share(
     economy: Economy,
     weight: f64,
     share: Option<&Share>,
-    mut reducer: Option<Reducer>,
 ) -> Result<(Losses, Vec<Tensor>)> {
+    let mut reducer = share.map(|share| Reducer::start(model, &share.group));
     let studies = batch.images.studies();
     let starts = (0..studies).step_by(economy.studies.max(1) as usize);
     let ranges = starts.map(|start| start..(start + economy.studies).min(studies));
@@ -205,6 +205,6 @@ fn no_states(model: &MedSt) -> Vec<Tensor> {
     let (image, text) = (&model.config.image, &model.config.text);
     let zeros =
         |shape: &[i64]| Tensor::zeros(shape, (at_least_float(model.parameters()[0].tensor.kind()), model.device()));
-    let patches = zeros(&[0, image.patches(), image.width]);
-    vec![zeros(&[0, image.width]), patches.shallow_clone(), patches, zeros(&[0, 1, text.width])]
+    let patches = zeros(&[0, image.patches(), image.hidden_size]);
+    vec![zeros(&[0, image.hidden_size]), patches.shallow_clone(), patches, zeros(&[0, 1, text.hidden_size])]
 }

@@ -47,7 +47,7 @@ pub struct State {
     pub stale: u64,
     /// The step of the last validation; 0 before the first.
     pub validated: u64,
-    /// Checkpoints with the lowest validation losses, best first.
+    /// The checkpoint with the lowest validation loss; earlier versions kept several, best first.
     pub best: Vec<Scored>,
     /// Absent in runs of earlier versions.
     #[serde(default)]
@@ -105,6 +105,30 @@ impl Checkpoints {
     pub fn last(&self) -> Option<PathBuf> {
         let last = self.run.join("last");
         last.join(STATE).exists().then_some(last)
+    }
+
+    /// What the model of the newest whole checkpoint is; `None` for a run without any.
+    ///
+    /// # Errors
+    /// Nothing to restore, a card that is damaged.
+    pub fn card(&self) -> Result<Option<ModelCard>> {
+        if !self.begun() {
+            return Ok(None);
+        }
+        let folder = self.newest()?;
+        if let Some(sums) = Sums::read(&folder)? {
+            sums.check(&folder, CARD)?;
+        }
+        ModelCard::read(&folder.join(CARD)).map(Some)
+    }
+
+    /// The newest whole checkpoint, put back in its place if need be.
+    fn newest(&self) -> Result<PathBuf> {
+        self.mend()?;
+        self.last().ok_or_else(|| Error::Checkpoint {
+            path: self.run.clone(),
+            message: "there is no checkpoint to resume from".into(),
+        })
     }
 
     /// Writes a checkpoint, points `last` (and `best`) to it, and removes those that are neither.
@@ -194,11 +218,7 @@ impl Checkpoints {
         averaged: bool,
         progress: &dyn Progress,
     ) -> Result<State> {
-        self.mend()?;
-        let folder = self.last().ok_or_else(|| Error::Checkpoint {
-            path: self.run.clone(),
-            message: "there is no checkpoint to resume from".into(),
-        })?;
+        let folder = self.newest()?;
         match Sums::read(&folder)? {
             Some(sums) => sums.check_all(&folder, &|_| {})?,
             None => progress.note("the checkpoint is of an earlier version and has no checksums, so it is not checked"),

@@ -6,7 +6,6 @@
 
 use medst_data::corpus::Corpus;
 use medst_data::report::WordPiece;
-use medst_data::sequence::{Chunks, Sequence, build_sequences};
 use medst_data::split::Split;
 use medst_data::study::Study;
 use rand::Rng;
@@ -28,7 +27,6 @@ pub struct Dataset<'a> {
     corpus: &'a Corpus,
     pieces: &'a WordPiece,
     model: &'a ModelConfig,
-    alternative_frontals: bool,
     short_sequences: bool,
     /// Rows of the corpus, by sequence, studies without a report left out.
     pub sequences: Vec<Vec<u32>>,
@@ -74,7 +72,7 @@ impl<'a> Dataset<'a> {
         }
         if pieces.size() as i64 != model.text.vocabulary {
             let (asked, found) = (model.text.vocabulary, pieces.size());
-            return Err(Error::Config(format!("model.text.vocabulary = {asked}: the vocabulary has {found} entries")));
+            return Err(Error::Config(format!("the model has {asked} word pieces, but the vocabulary has {found}")));
         }
         let studies = corpus.studies();
         let cut = |study: &Study| match &study.report {
@@ -83,15 +81,7 @@ impl<'a> Dataset<'a> {
         };
         let reports: Vec<Sentences> = studies.par_iter().map(cut).collect();
         let has_report = |row: &u32| !reports[*row as usize].is_empty();
-        let recut: Vec<Sequence>;
-        let length = data.sequence_length.unwrap_or(corpus.manifest().sequence_length);
-        let sequences: Vec<&Sequence> = if length == corpus.manifest().sequence_length {
-            corpus.sequences_of(split).collect()
-        } else {
-            recut = build_sequences(studies, Chunks::apart(length));
-            recut.iter().filter(|own| own.split == split).collect()
-        };
-        let all: Vec<&Vec<u32>> = sequences.iter().map(|own| &own.studies).collect();
+        let all: Vec<&Vec<u32>> = corpus.sequences_of(split).map(|own| &own.studies).collect();
         let mut follows = vec![false; studies.len()];
         for pair in all.iter().flat_map(|rows| rows.windows(2)) {
             follows[pair[1] as usize] = has_report(&pair[0]);
@@ -106,7 +96,6 @@ impl<'a> Dataset<'a> {
             corpus,
             pieces,
             model,
-            alternative_frontals: data.alternative_frontals,
             short_sequences: data.short_sequences,
             silent: all.iter().map(|rows| rows.len()).sum::<usize>() - kept,
             sequences,
@@ -114,7 +103,7 @@ impl<'a> Dataset<'a> {
             draw_sentences: data.sentences == SentenceChoice::Drawn,
             statements: data.statements,
             follows,
-            full: length,
+            full: corpus.manifest().sequence_length,
         })
     }
 
@@ -145,7 +134,7 @@ impl<'a> Dataset<'a> {
         let rows_of = |numbers: &[usize]| -> Vec<u32> {
             numbers.iter().flat_map(|&n| self.sequences[n].iter().copied()).collect()
         };
-        let (rows, own) = (rows_of(numbers), rows_of(&numbers[own]));
+        let own = rows_of(&numbers[own]);
         let studies: Vec<&Study> = own.iter().map(|&row| &self.corpus.studies()[row as usize]).collect();
         let drawn = self.draw(&own, &studies, crop);
         let statements: Vec<Option<Statement>> = own.iter().map(|&row| self.statement(row, crop)).collect();
@@ -160,7 +149,7 @@ impl<'a> Dataset<'a> {
                 self.model.text.max_tokens,
                 self.model.semantics,
             ),
-            relations: self.relations(numbers, &rows),
+            relations: self.relations(numbers),
         })
     }
 
@@ -193,10 +182,9 @@ impl<'a> Dataset<'a> {
         rows.iter().zip(statements).map(text).collect()
     }
 
-    /// How the studies `rows` of the sequences `numbers` belong together.
-    fn relations(&self, numbers: &[usize], rows: &[u32]) -> Relations {
+    /// How the studies of the sequences `numbers` belong together.
+    fn relations(&self, numbers: &[usize]) -> Relations {
         let least = if self.short_sequences { 2 } else { self.full };
-        let studies = self.corpus.studies();
         let (mut steps, mut first) = (Vec::new(), 0);
         for own in numbers.iter().map(|&n| &self.sequences[n]) {
             if own.len() >= least {
@@ -205,12 +193,7 @@ impl<'a> Dataset<'a> {
             }
             first += own.len();
         }
-        let mut known = std::collections::HashMap::new();
-        let subjects = rows.iter().map(|&row| {
-            let next = known.len() as u32;
-            *known.entry(&studies[row as usize].subject).or_insert(next)
-        });
-        Relations { sequences: Tensor::from_slice(&steps).view([-1, self.full as i64]), subjects: subjects.collect() }
+        Relations::of_sequences(Tensor::from_slice(&steps).view([-1, self.full as i64]))
     }
 
     /// What is drawn of each study.
@@ -219,7 +202,8 @@ impl<'a> Dataset<'a> {
         let draw = |(&row, study): (&u32, &&Study)| match crop {
             Crop::Centre => Drawn::centre(study, stored, side),
             Crop::Random { seed, epoch } => {
-                let choices = if self.alternative_frontals { study.alternative_frontals.len() } else { 0 };
+                // A further frontal image of a visit as often as the first.
+                let choices = study.alternative_frontals.len();
                 let mut random = sampler::random([seed, epoch, u64::from(row), 2]);
                 Drawn::random(study, choices, stored, side, &mut random)
             }

@@ -10,6 +10,9 @@ use super::dataset::{Crop, Dataset};
 use crate::Result;
 use crate::model::input::Batch;
 
+/// Threads that make batches of a run ahead of the model.
+pub const THREADS: usize = 2;
+
 /// Batches that each thread holds ready.
 const AHEAD: usize = 2;
 

@@ -234,9 +234,10 @@ pub const METRICS: &str = "metrics.jsonl";
 
 impl Log {
     /// Opens the logs of a run; lines after `step` (of a run that went further than its checkpoint) are cut off.
-    pub fn open(config: &Config, step: u64) -> Result<Log> {
+    ///
+    /// * `store`: an MLflow file store that the run is logged to as well.
+    pub fn open(config: &Config, store: Option<&Path>, step: u64) -> Result<Log> {
         let log = Log::open_as::<Entry>(&config.train.output, step)?;
-        let store = config.train.mlflow.as_ref();
         let store = store.map(|store| mlflow::Run::open(store, config, step, milliseconds())).transpose()?;
         Ok(Log { store, ..log })
     }

@@ -1,4 +1,4 @@
-//! Runs in an MLflow file store (`mlruns/`), which MLflow's page and library read.
+//! Runs in the MLflow file store that `MLFLOW_TRACKING_URI` names, which MLflow's page and library read.
 //!
 //! The layout is that of MLflow's `FileStore`: `<store>/<experiment>/<run>/` with `meta.yaml`, a file for each parameter, and a file for each
 //! metric with a line `milliseconds value step` for each time it was written. Plain files need no library; Weights & Biases' offline format is a
@@ -17,6 +17,59 @@ use crate::{Error, Result};
 
 /// The experiment that runs are put in.
 const EXPERIMENT: &str = "medst";
+
+/// The variable that MLflow's own library reads, too.
+const VARIABLE: &str = "MLFLOW_TRACKING_URI";
+
+/// The store that the environment names; `None` where it names none.
+///
+/// # Errors
+/// One that is not a folder: a server or a database.
+pub fn store() -> Result<Option<PathBuf>> {
+    match std::env::var_os(VARIABLE).map(|uri| uri.into_string()) {
+        None => Ok(None),
+        Some(Ok(uri)) => store_of(&uri),
+        Some(Err(_)) => Err(Error::Config(format!("{VARIABLE} is not UTF-8"))),
+    }
+}
+
+fn store_of(uri: &str) -> Result<Option<PathBuf>> {
+    let refused = || {
+        Err(Error::Config(format!(
+            "{VARIABLE} = {uri}: a run can be logged to a folder only; set it to a path or a file: URI, or unset it, and send the \
+             folder to a server afterwards (mlflow migrate-filestore)"
+        )))
+    };
+    if uri.is_empty() {
+        return Ok(None);
+    }
+    let Some((scheme, rest)) = uri.split_once(':').filter(|(scheme, _)| !scheme.contains(['/', '.'])) else {
+        return if uri.starts_with("databricks") { refused() } else { Ok(Some(uri.into())) };
+    };
+    // `file:path`, `file:/path` or `file://host/path`, of which only this computer's can be written.
+    let path = match rest.strip_prefix("//") {
+        Some(rest) => rest.strip_prefix("localhost").unwrap_or(rest),
+        None => rest,
+    };
+    if scheme != "file" || path.is_empty() || (rest.starts_with("//") && !path.starts_with('/')) {
+        return refused();
+    }
+    match unescaped(path) {
+        Some(path) => Ok(Some(path.into())),
+        None => refused(),
+    }
+}
+
+/// With `%41` as `A`.
+fn unescaped(text: &str) -> Option<String> {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        bytes.push(u8::from_str_radix(part.get(..2)?, 16).ok()?);
+        bytes.extend(&part.as_bytes()[2..]);
+    }
+    String::from_utf8(bytes).ok()
+}
 
 /// How a run ended, in MLflow's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -234,5 +287,31 @@ mod tests {
         let again = Run::open(&store, &config, 0, 6000).unwrap();
         assert_eq!(again.folder, run.folder);
         assert!(!again.folder.join("metrics/train").exists());
+    }
+
+    #[test]
+    fn the_environment_names_a_folder_as_for_mlflow() {
+        let of = |uri: &str| store_of(uri).unwrap().map(|path| path.display().to_string());
+        assert_eq!(of(""), None);
+        for (uri, path) in [
+            ("mlruns", "mlruns"),
+            ("/data/ml:runs", "/data/ml:runs"),
+            ("./a:b", "./a:b"),
+            ("file:mlruns", "mlruns"),
+            ("file:/data/runs", "/data/runs"),
+            ("file:///data/my%20runs", "/data/my runs"),
+            ("file://localhost/data/runs", "/data/runs"),
+        ] {
+            assert_eq!(of(uri).as_deref(), Some(path), "{uri}");
+        }
+        for uri in
+            ["http://127.0.0.1:5000", "sqlite:///mlflow.db", "databricks", "file://server/runs", "file:", "file:///%zz"]
+        {
+            let error = store_of(uri).unwrap_err().to_string();
+            assert!(
+                error.contains(VARIABLE) && error.contains(uri) && error.contains("a path or a file: URI"),
+                "{error}"
+            );
+        }
     }
 }

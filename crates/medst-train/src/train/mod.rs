@@ -44,7 +44,7 @@ pub mod watch;
 use std::time::Instant;
 
 use medst_data::corpus::Corpus;
-use medst_data::hub;
+use medst_data::json;
 use medst_data::progress::Progress;
 use medst_data::ranks;
 use medst_data::report::WordPiece;
@@ -61,24 +61,25 @@ use self::loader::Loader;
 use self::log::{Entry, Log, Parts};
 use self::loss_scale::Scaled;
 use self::optimizer::AdamW;
-use self::reduce::Reducer;
 use self::schedule::Schedule;
 pub use self::summary::{Ending, RunSummary};
 use self::watch::{Quiet, Watch};
-use crate::config::{Config, Take};
-use crate::convert;
+use crate::config::Config;
+use crate::convert::Start;
 use crate::distributed::share::Share;
-use crate::distributed::{self, Group};
+use crate::distributed::{self, Group, broadcast_bytes};
 use crate::loss;
 use crate::model::card::{ModelCard, Origin, TrainingData};
-use crate::model::config::Positions;
+use crate::model::config::{ModelConfig, Positions};
 use crate::model::input::Batch;
-use crate::model::weights::TensorFile;
 use crate::model::{MedSt, Mode};
 use crate::{Error, Result, ops};
 
 /// The resolved configuration in a run's folder.
 pub const CONFIG: &str = "config.toml";
+
+/// A run prints a line about every hundredth of its steps, and at least about one step in a hundred.
+const LINES: u64 = 100;
 
 /// Pre-trains as configured.
 ///
@@ -112,27 +113,38 @@ pub fn pretrain_together(
     let mut folder = if group.leads() { Some(RunFolder::take(&config.train.output, CONFIG, resume)?) } else { None };
     let corpus = Corpus::open(&config.data.corpus)?;
     let pieces = vocabulary(config)?;
-    let dataset = |split| Dataset::new(&corpus, &pieces, split, &config.model, &config.data);
-    let (training, validation) = (dataset(Split::Train)?, dataset(Split::Validate)?);
     check_alike(&config.to_toml()?, resume, &corpus, group)?;
+    let mut checkpoints = Checkpoints::new(&config.train.output);
+    let (mut begun, mut start) = (None, None);
+    if group.leads() {
+        if resume {
+            folder::check_configuration(config)?;
+            begun = checkpoints.card()?;
+        }
+        if begun.is_none() {
+            start = Some(Start::read(&config.init.weights)?);
+        }
+    }
+    let begun_model = begun.as_ref().map(|card| &card.model);
+    let what = model_of(config, &pieces, begun_model, start.as_ref(), group)?;
+    let dataset = |split| Dataset::new(&corpus, &pieces, split, &what, &config.data);
+    let (training, validation) = (dataset(Split::Train)?, dataset(Split::Validate)?);
     if resume {
         check_files(&corpus, group, progress)?;
     }
     let steps_per_epoch = steps_per_epoch(&training, config)?;
     let total = (config.train.epochs * steps_per_epoch).min(config.train.max_steps.unwrap_or(u64::MAX));
     let watch = if group.leads() { Watch::open(config)? } else { None };
+    let store = if group.leads() { mlflow::store()? } else { None };
     let kind = config.train.precision.kind();
-    let (mut model, mut origin) = (MedSt::unwritten(&config.model, device, kind)?, Vec::new());
-    if group.leads() {
-        if resume {
-            folder::check_configuration(config)?;
-        }
-        model = MedSt::new(&config.model, config.train.seed, device, kind)?;
-        origin = initialise(&mut model, config, progress)?;
+    let (mut model, mut origin) = (MedSt::unwritten(&what, device, kind)?, Vec::new());
+    if let Some(start) = start {
+        model = MedSt::new(&what, config.train.seed, device, kind)?;
+        origin = initialise(&mut model, start, config, progress)?;
     }
     let mut optimizer = AdamW::new(&model, &config.optimizer);
-    let mut checkpoints = Checkpoints::new(&config.train.output);
-    let mut state = if group.leads() && resume && checkpoints.begun() {
+    let mut state = if let Some(card) = begun {
+        origin = card.origin;
         checkpoints.restore(&mut model, &mut optimizer, &corpus.fingerprint(), config.train.average > 0.0, progress)?
     } else {
         State::default()
@@ -141,17 +153,17 @@ pub fn pretrain_together(
     let average = checkpoints.average(&model, kind, config.train.average, &state, group)?;
     // What is validated, evaluated and kept for use.
     let judged = average.as_ref().map_or(&model, Average::model);
-    if resume && state.step == 0 {
+    if resume && !checkpoints.begun() {
         progress.note("the run has no checkpoint yet: it begins at its first step");
     }
     if let Some(folder) = folder.as_mut().filter(|_| !resume) {
         // Only now: a start that fails must not leave a folder that would block the next start.
         folder.begin(&config.to_toml()?)?;
     }
-    let mut log = if group.leads() { Some(Log::open(config, state.step)?) } else { None };
+    let mut log = if group.leads() { Some(Log::open(config, store.as_deref(), state.step)?) } else { None };
     let schedule = Schedule {
         max: config.optimizer.lr,
-        min: config.optimizer.min_lr,
+        min: schedule::LEAST.min(config.optimizer.lr),
         warmup: (total as f64 * config.optimizer.warmup_fraction) as u64,
         total,
     };
@@ -165,9 +177,8 @@ pub fn pretrain_together(
         let card = ModelCard {
             stored_size: Some(corpus.image_size()),
             training: Some(TrainingData::of(&corpus)),
-            licence: config.train.licence.clone(),
             origin: origin.clone(),
-            ..ModelCard::new(&config.model, &pieces, state.step, corpus.fingerprint())
+            ..ModelCard::new(&what, &pieces, state.step, corpus.fingerprint())
         };
         let trained = (optimizer, average.as_ref().map(|_| &model));
         checkpoints.save(judged, &card, trained, state, config.data.vocabulary.as_deref()).map(|_| ())
@@ -183,6 +194,8 @@ pub fn pretrain_together(
     progress.begin("pre-training", Some(total));
     progress.advance(state.step);
 
+    let judge = Judge { validation: &validation, watch: watch.as_ref(), pieces: &pieces, config, group, progress };
+    let line_every = (total / LINES).clamp(1, LINES);
     let mut ending = Ending::Finished;
     'run: while state.step < total {
         let crop = Crop::Random { seed: config.train.seed, epoch: state.epoch };
@@ -191,22 +204,19 @@ pub fn pretrain_together(
         let shares: Vec<Share> = batches.iter().map(|numbers| Share::of(&training.lengths(numbers), group)).collect();
         let batches = shares.iter().map(|share| share.sequences.clone()).zip(batches).collect();
         let stopped = std::thread::scope(|scope| -> Result<Option<Ending>> {
-            let loader = Loader::of_shares(scope, &training, batches, crop, config.data.loader_threads, model.device());
+            let loader = Loader::of_shares(scope, &training, batches, crop, loader::THREADS, model.device());
             let mut loader = loader.zip(shares);
             loop {
                 // The wait for the loader counts: studies/s is what a user gets.
                 let start = Instant::now();
-                let read = loader.by_ref().take(config.train.accumulate).map(|(batch, share)| Ok((batch?, share)));
-                let micro = read.collect::<Result<Vec<(Batch, Share)>>>()?;
-                if micro.is_empty() || state.step >= total {
-                    return Ok(None);
-                }
+                let Some((batch, share)) = loader.next().filter(|_| state.step < total) else { return Ok(None) };
+                let batch = batch?;
                 let rate = schedule.rate(state.step);
                 let before = state.loss_scale.factor(kind);
                 let scaled = state.loss_scale.differentiate(
                     kind,
                     |gradients| optimizer.norm(gradients),
-                    |factor| ops::guarded(|| differentiate(&model, &micro, config, state.step, factor)),
+                    |factor| ops::guarded(|| differentiate(&model, (&batch, &share), config, state.step, factor)),
                 )?;
                 let Scaled { losses, gradients, factor, norm } = scaled;
                 if factor < before {
@@ -222,9 +232,9 @@ pub fn pretrain_together(
                 if let Some(average) = &average {
                     average.follow(&model, state.step);
                 }
-                state.position += micro.len();
+                state.position += 1;
 
-                let studies: i64 = micro.iter().map(|(_, share)| share.studies()).sum();
+                let studies = share.studies();
                 let entry = Entry::Train {
                     step: state.step,
                     epoch: state.epoch,
@@ -239,22 +249,14 @@ pub fn pretrain_together(
                 }
                 progress.status(&summary::brief(&entry));
                 progress.advance(1);
-                if state.step % config.train.log_every == 0 {
+                if state.step.is_multiple_of(line_every) {
                     progress.note(&summary::line(&entry));
                 }
                 let every = config.train.validate_every;
-                if every > 0
-                    && state.step % every == 0
-                    && check(judged, &validation, config, &mut state, (log.as_mut(), group), progress)?
-                {
+                if every > 0 && state.step.is_multiple_of(every) && judge.look(judged, &mut state, log.as_mut())? {
                     save(&optimizer, &mut state)?;
                     if config.train.patience > 0 && state.stale >= config.train.patience {
                         return Ok(Some(Ending::Converged));
-                    }
-                }
-                if let Some(watch) = watch.as_ref().filter(|watch| watch.is_due(state.step)) {
-                    for entry in watch.look(judged, &pieces, &state, progress)? {
-                        log.iter_mut().try_for_each(|log| log.write(&entry))?;
                     }
                 }
                 if distributed::any(group, progress.stop_requested()) {
@@ -268,9 +270,7 @@ pub fn pretrain_together(
         }
         state.epoch += 1;
         state.position = 0;
-        if config.train.validate_every == 0
-            && check(judged, &validation, config, &mut state, (log.as_mut(), group), progress)?
-        {
+        if config.train.validate_every == 0 && judge.look(judged, &mut state, log.as_mut())? {
             save(&optimizer, &mut state)?;
             if config.train.patience > 0 && state.stale >= config.train.patience {
                 ending = Ending::Converged;
@@ -280,7 +280,7 @@ pub fn pretrain_together(
     }
     if ending == Ending::Finished && state.validated != state.step {
         // The interval of validation need not divide the run: its final weights are judged all the same.
-        check(judged, &validation, config, &mut state, (log.as_mut(), group), progress)?;
+        judge.look(judged, &mut state, log.as_mut())?;
     }
     progress.end();
     save(&optimizer, &mut state)?;
@@ -339,55 +339,39 @@ fn join(model: &mut MedSt, optimizer: &mut AdamW, state: &mut State, group: &Gro
     Ok(())
 }
 
-/// Losses and gradients of one optimiser step: the mean over its batches; the gradients are `factor` times as large.
+/// Losses and gradients of one optimiser step; the gradients are `factor` times as large.
 fn differentiate(
     model: &MedSt,
-    micro: &[(Batch, Share)],
+    (batch, share): (&Batch, &Share),
     config: &Config,
     step: u64,
     factor: f64,
 ) -> Result<(Parts, Vec<Tensor>)> {
-    let share_of_step = 1.0 / micro.len() as f64;
-    let weight = share_of_step * factor;
-    let (mut parts, mut sum) = (Parts::default(), Vec::<Tensor>::new());
-    for (n, (batch, share)) in micro.iter().enumerate() {
-        // Dropout depends on the step alone, not on what ran before.
-        let seed = rand::Rng::random(&mut sampler::random([config.train.seed, step, n as u64, 3]));
-        let mut batch = batch.to_device(model.device());
-        batch.reports.draw(seed, share.first());
-        let studies = batch.images.studies();
-        let (losses, gradients) = match economy(config, studies) {
-            economy if share.group.size() > 1 => {
-                let economy = economy.unwrap_or(Economy { studies: studies.max(1), by_block: false });
-                // Gradients of several batches go on their way when all are there.
-                let reducer = (micro.len() == 1).then(|| Reducer::start(model, &share.group));
-                cached::differentiate_share(model, &batch, &config.loss, economy, weight, Some(share), reducer)?
-            }
-            Some(economy) => cached::differentiate(model, &batch, &config.loss, economy, weight)?,
-            None if let Some(lanes) = lanes::lanes(model, studies) => {
-                lanes::differentiate(model, &batch, &config.loss, lanes, weight)?
-            }
-            None => {
-                let losses = loss::med_st(model, &batch, &config.loss, Mode::Train)?;
-                let gradients = Gradients::of(model, &(&losses.total * weight));
-                (losses, gradients)
-            }
-        };
-        let own = Parts::of(&losses);
-        if !own.total.is_finite() {
-            return Err(Error::Training(format!("the loss of step {} is not finite: {}", step + 1, own.listed())));
+    // Dropout depends on the step alone, not on what ran before.
+    let seed = rand::Rng::random(&mut sampler::random([config.train.seed, step, 0, 3]));
+    let mut batch = batch.to_device(model.device());
+    batch.reports.draw(seed, share.first());
+    let studies = batch.images.studies();
+    let (losses, gradients) = match economy(config, studies) {
+        economy if share.group.size() > 1 => {
+            let economy = economy.unwrap_or(Economy { studies: studies.max(1), by_block: false });
+            cached::differentiate_share(model, &batch, &config.loss, economy, factor, Some(share))?
         }
-        parts.add(&own, share_of_step);
-        if sum.is_empty() {
-            sum = gradients;
-        } else {
-            sum.iter_mut().zip(&gradients).for_each(|(sum, gradient)| drop(sum.g_add_(gradient)));
+        Some(economy) => cached::differentiate(model, &batch, &config.loss, economy, factor)?,
+        None if let Some(lanes) = lanes::lanes(model, studies) => {
+            lanes::differentiate(model, &batch, &config.loss, lanes, factor)?
         }
+        None => {
+            let losses = loss::med_st(model, &batch, &config.loss, Mode::Train)?;
+            let gradients = Gradients::of(model, &(&losses.total * factor));
+            (losses, gradients)
+        }
+    };
+    let parts = Parts::of(&losses);
+    if !parts.total.is_finite() {
+        return Err(Error::Training(format!("the loss of step {} is not finite: {}", step + 1, parts.listed())));
     }
-    match micro {
-        [(_, share), _, ..] if share.group.size() > 1 => Ok((parts, reduce::sum_all(model, &share.group, sum))),
-        _ => Ok((parts, sum)),
-    }
+    Ok((parts, gradients))
 }
 
 /// How a batch of so many studies is to save memory; `None` where its tape is kept whole.
@@ -397,40 +381,54 @@ fn economy(config: &Config, studies: i64) -> Option<Economy> {
     (chunked || by_block).then_some(Economy { studies: if chunked { chunk } else { studies }, by_block })
 }
 
-/// Validates, logs, and updates the list of best checkpoints; false when there is nothing to validate on.
-fn check(
-    model: &MedSt,
-    validation: &Dataset,
-    config: &Config,
-    state: &mut State,
-    (log, group): (Option<&mut Log>, &Group),
-    progress: &dyn Progress,
-) -> Result<bool> {
-    let size = config.train.sequences_per_batch;
-    let Some((losses, retrieval)) = validate::validate_together(model, validation, &config.loss, size, group)? else {
-        return Ok(false);
-    };
-    if !losses.total.is_finite() {
-        // The update before it broke the weights. They are not written to a checkpoint; earlier
-        // checkpoints are kept.
-        return Err(Error::Training(format!(
-            "the validation loss after step {} is not finite: {}; a lower optimizer.lr or optimizer.clip_norm may help",
-            state.step,
-            losses.listed()
-        )));
+/// What a model is judged by while it trains.
+struct Judge<'a> {
+    validation: &'a Dataset<'a>,
+    watch: Option<&'a Watch>,
+    pieces: &'a WordPiece,
+    config: &'a Config,
+    group: &'a Group,
+    progress: &'a dyn Progress,
+}
+
+impl Judge<'_> {
+    /// Validates, evaluates, logs, and notes whether this is the best model so far; false when there is nothing to validate on.
+    fn look(&self, model: &MedSt, state: &mut State, mut log: Option<&mut Log>) -> Result<bool> {
+        let validated = self.validate(model, state, log.as_deref_mut())?;
+        state.validated = state.step;
+        if let Some(watch) = self.watch {
+            for entry in watch.look(model, self.pieces, state, self.progress)? {
+                log.iter_mut().try_for_each(|log| log.write(&entry))?;
+            }
+        }
+        Ok(validated)
     }
-    let entry = Entry::Validate { step: state.step, epoch: state.epoch, losses, retrieval };
-    if let Some(log) = log {
-        log.write(&entry)?;
+
+    fn validate(&self, model: &MedSt, state: &mut State, log: Option<&mut Log>) -> Result<bool> {
+        let (config, size) = (self.config, self.config.train.sequences_per_batch);
+        let found = validate::validate_together(model, self.validation, &config.loss, size, self.group)?;
+        let Some((losses, retrieval)) = found else { return Ok(false) };
+        if !losses.total.is_finite() {
+            // The update before it broke the weights. They are not written to a checkpoint; earlier
+            // checkpoints are kept.
+            return Err(Error::Training(format!(
+                "the validation loss after step {} is not finite: {}; a lower optimizer.lr or optimizer.clip_norm may help",
+                state.step,
+                losses.listed()
+            )));
+        }
+        let entry = Entry::Validate { step: state.step, epoch: state.epoch, losses, retrieval };
+        if let Some(log) = log {
+            log.write(&entry)?;
+        }
+        self.progress.note(&summary::line(&entry));
+        let improved = state.best.first().is_none_or(|best| losses.total < best.loss);
+        state.stale = if improved { 0 } else { state.stale + 1 };
+        if improved {
+            state.best = vec![Scored { step: state.step, loss: losses.total }];
+        }
+        Ok(true)
     }
-    progress.note(&summary::line(&entry));
-    let improved = state.best.first().is_none_or(|best| losses.total < best.loss);
-    state.validated = state.step;
-    state.stale = if improved { 0 } else { state.stale + 1 };
-    let place = state.best.partition_point(|best| best.loss <= losses.total);
-    state.best.insert(place, Scored { step: state.step, loss: losses.total });
-    state.best.truncate(config.train.keep_best);
-    Ok(true)
 }
 
 fn epoch_batches(training: &Dataset, config: &Config, epoch: u64) -> Vec<Vec<usize>> {
@@ -444,7 +442,7 @@ fn steps_per_epoch(training: &Dataset, config: &Config) -> Result<u64> {
             config.data.corpus.display(),
             training.studies()
         ))),
-        batches => Ok(batches.div_ceil(config.train.accumulate) as u64),
+        batches => Ok(batches as u64),
     }
 }
 
@@ -455,29 +453,44 @@ fn vocabulary(config: &Config) -> Result<WordPiece> {
     })
 }
 
+/// What the run's model is: as configured, with what its vocabulary and the weights that it starts from decide, or as its last
+/// checkpoint states. The same on all processes; process 0 has the weights.
+fn model_of(
+    config: &Config,
+    pieces: &WordPiece,
+    begun: Option<&ModelConfig>,
+    start: Option<&Start>,
+    group: &Group,
+) -> Result<ModelConfig> {
+    let mut own = config.model.clone();
+    own.text.vocabulary = pieces.size() as i64;
+    if let Some(start) = start {
+        start.decide(&mut own);
+    }
+    let own = begun.unwrap_or(&own);
+    own.validate()?;
+    if group.size() == 1 {
+        return Ok(own.clone());
+    }
+    let given = broadcast_bytes(group, json::text(own).as_bytes());
+    serde_json::from_slice(&given)
+        .map_err(|error| Error::Distributed(format!("the model of process 0 is not readable: {error}")))
+}
+
 /// Fills the new model from the configured files; returns which they were.
-fn initialise(model: &mut MedSt, config: &Config, progress: &dyn Progress) -> Result<Vec<Origin>> {
+fn initialise(model: &mut MedSt, start: Start, config: &Config, progress: &dyn Progress) -> Result<Vec<Origin>> {
     let inputs = &config.init.weights;
     if inputs.is_empty() {
         return Ok(Vec::new());
     }
-    if config.init.take == Take::Encoders {
-        let [input] = inputs.as_slice() else {
-            return Err(Error::Config("init.take = \"encoders\" takes those of one file in init.weights".into()));
-        };
-        model.load_encoders(&TensorFile::read(&hub::local_weights(&input.path)?)?)?;
-        progress.note(&format!("started from the encoders of {input}"));
-        return convert::origins(inputs);
-    }
-    let (filled, origin) = convert::start(model, inputs)?;
+    let (filled, origin) = start.fill(model)?;
     let names: Vec<String> = inputs.iter().map(ToString::to_string).collect();
     progress.note(&format!("started from {}: {}", names.join(", "), filled.brief()));
     for change in filled.files.iter().flat_map(|file| &file.changed) {
         progress.note(&format!("  {change}"));
     }
-    let reference = filled.files.iter().any(|file| file.zero_positions);
-    if reference && config.model.text.positions == Positions::Sequential {
-        progress.note("the checkpoint was trained with model.text.positions = \"zero\"; this run uses \"sequential\"");
+    if model.config.text.positions == Positions::Zero {
+        progress.note("  every token has position 0, as in the training of these weights");
     }
     Ok(origin)
 }

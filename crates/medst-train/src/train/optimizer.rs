@@ -5,6 +5,8 @@
 //! everything, and one copy saves or sends it. Gradients are flat on a GPU, and separate on a CPU
 //! ([`gradients`](super::gradients)).
 //!
+//! Decays of the moments and the smallest divisor are those of the paper and of PyTorch.
+//!
 //! The arithmetic is PyTorch's `torch.optim.AdamW`, fused (`ops/adamw.cpp`): decoupled weight decay, bias-corrected moments.
 
 use std::ffi::{c_char, c_void};
@@ -18,6 +20,11 @@ use crate::model::weights::is_finite;
 use crate::model::{MedSt, Parameter};
 use crate::ops::{check, pointer, whole};
 use crate::{Error, Result};
+
+/// Decay of the first and of the second moment.
+const BETAS: [f64; 2] = [0.9, 0.999];
+/// Added to the root of the second moment.
+const EPSILON: f64 = 1e-8;
 
 unsafe extern "C" {
     fn medst_adamw(
@@ -239,7 +246,7 @@ fn update(lists: [&[Tensor]; 4], updates: u64, (rate, scale): (f64, f64), config
         list.iter().map(pointer).collect::<Vec<_>>()
     });
     let [values, gradients, first, second] = pointers.each_ref().map(|list| list.as_ptr());
-    let [beta1, beta2] = config.betas;
+    let [beta1, beta2] = BETAS;
     // SAFETY: the lists are of one length and of living tensors, as are the scalars; `scale` may be null.
     let error = unsafe {
         medst_adamw(
@@ -254,7 +261,7 @@ fn update(lists: [&[Tensor]; 4], updates: u64, (rate, scale): (f64, f64), config
             beta1,
             beta2,
             config.weight_decay,
-            config.eps,
+            EPSILON,
         )
     };
     // SAFETY: null, or a C string of `strdup`, which is ours to free.
@@ -280,11 +287,11 @@ mod tests {
         let (rate, scale, updates) = (0.02, 0.5, 3);
         for (kind, tolerance) in [(Kind::Double, 1e-6), (Kind::Float, 1e-5)] {
             let ([values, gradient, first, second], [v, g, m, s]) = (tensors(kind), tensors(Kind::Double));
-            let (g, [beta1, beta2]) = (g * scale, config.betas);
+            let (g, [beta1, beta2]) = (g * scale, BETAS);
             let m = m * beta1 + &g * (1.0 - beta1);
             let s = s * beta2 + g.square() * (1.0 - beta2);
             let correction = |beta: f64| 1.0 - beta.powi(updates);
-            let root = (&s / correction(beta2)).sqrt() + config.eps;
+            let root = (&s / correction(beta2)).sqrt() + EPSILON;
             let v = v * (1.0 - rate * config.weight_decay) - &m / correction(beta1) / root * rate;
             let lists = [&values, &gradient, &first, &second].map(std::slice::from_ref);
             update(lists, updates as u64, (rate, scale), &config);

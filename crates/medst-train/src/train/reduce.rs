@@ -43,7 +43,7 @@ impl Part {
 
     /// All parts, in the order in which a backward pass is done with them.
     pub fn all(model: &MedSt) -> Vec<Part> {
-        let (blocks, layers) = (model.config.image.depth as usize, model.config.text.layers as usize);
+        let (blocks, layers) = (model.config.image.num_layers as usize, model.config.text.num_layers as usize);
         let images = (0..blocks + 2).rev().map(Part::Image);
         std::iter::once(Part::Heads).chain(images).chain((0..=layers).rev().map(Part::Report)).collect()
     }
@@ -62,7 +62,7 @@ pub struct Reducer {
 
 impl Reducer {
     pub fn start(model: &MedSt, group: &Group) -> Reducer {
-        let last = model.config.image.depth as usize + 1;
+        let last = model.config.image.num_layers as usize + 1;
         let of: Vec<Part> = model.parameters().iter().map(|own| Part::of(&own.name, last)).collect();
         let numbers = |part: Part| (0..of.len()).filter(|&number| of[number] == part).collect();
         let parts = Part::all(model).into_iter().map(|part| (part, numbers(part))).collect();
@@ -109,13 +109,6 @@ impl Reducer {
     }
 }
 
-/// Sums gradients that are there already.
-pub fn sum_all(model: &MedSt, group: &Group, gradients: Vec<Tensor>) -> Vec<Tensor> {
-    let mut gradients = Gradients::from(model, gradients);
-    Reducer::start(model, group).finish(&mut gradients);
-    gradients.finish()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,7 +119,7 @@ mod tests {
     #[test]
     fn every_parameter_has_the_bucket_of_its_stage() {
         let mut config = ModelConfig::default();
-        (config.image.depth, config.text.layers) = (11, 2);
+        (config.image.num_layers, config.text.num_layers) = (11, 2);
         let of = |name: &str| Part::of(name, 12);
         assert_eq!(of("image_encoder.blocks.10.lateral.contract.weight"), Part::Image(11));
         assert_eq!(of("image_encoder.norm.weight"), Part::Image(12));
@@ -134,8 +127,9 @@ mod tests {
         assert_eq!(of("report_encoder.layers.1.norm.bias"), Part::Report(2));
         assert_eq!(of("report_encoder.embeddings.words"), Part::Report(0));
         assert_eq!(of("patch_local.expand.weight"), Part::Heads);
-        (config.image.width, config.image.heads, config.image.mlp, config.projection.hidden) = (16, 2, 16, 16);
-        (config.text.width, config.text.heads, config.text.intermediate) = (16, 2, 16);
+        (config.image.hidden_size, config.image.num_heads, config.image.intermediate_size, config.projection.hidden) =
+            (16, 2, 16, 16);
+        (config.text.hidden_size, config.text.num_heads, config.text.intermediate_size) = (16, 2, 16);
         let model = MedSt::new(&config, 1, Device::Cpu, Kind::Float).unwrap();
         let parts = Part::all(&model);
         assert!(model.parameters().iter().all(|own| parts.contains(&Part::of(&own.name, 12))));

@@ -1,5 +1,8 @@
 //! The learning rate: linear warm-up, then a cosine (the reference's scheduler).
 
+/// The least learning rate of pre-training, the reference's; less where the highest one is less.
+pub const LEAST: f64 = 1e-8;
+
 /// Warm-up from `min` to `max`, then a half cosine back to `min`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Schedule {

@@ -1,4 +1,4 @@
-//! Evaluation tasks while a model trains. Nothing of them flows back into the training.
+//! Evaluation tasks with each validation of a run, on the validation split. Nothing of them flows back into the training.
 
 use std::path::PathBuf;
 
@@ -6,6 +6,7 @@ use medst_data::corpus::Corpus;
 use medst_data::progress::Progress;
 pub(super) use medst_data::progress::Quiet;
 use medst_data::report::WordPiece;
+use medst_data::split::Split;
 
 use super::checkpoint::State;
 use super::log::{Entry, Measured};
@@ -21,21 +22,20 @@ use crate::{Error, Result};
 /// Studies that are encoded at once.
 const BATCH: usize = 32;
 
-/// What is evaluated, and when.
+/// What is evaluated.
 pub struct Watch {
     suite: Suite,
     corpora: Vec<Corpus>,
-    every: u64,
 }
 
 impl Watch {
-    /// As the section `evaluate` of a configuration says; `None` where it says never.
+    /// As the section `evaluate` of a configuration says; `None` without tasks.
     ///
     /// # Errors
     /// A corpus that cannot be read.
     pub fn open(config: &Config) -> Result<Option<Watch>> {
         let asked = &config.evaluate;
-        if asked.every == 0 {
+        if asked.tasks.is_empty() {
             return Ok(None);
         }
         let own = vec![config.data.corpus.clone()];
@@ -43,15 +43,11 @@ impl Watch {
         let corpora = paths.iter().map(|path| Ok(Corpus::open(path)?)).collect::<Result<_>>()?;
         let suite = Suite {
             tasks: asked.tasks.clone(),
-            bootstrap: Bootstrap { replicates: asked.replicates, seed: config.train.seed },
-            part: Part::Of(asked.split),
+            bootstrap: Bootstrap { replicates: 0, seed: config.train.seed },
+            part: Part::Of(Split::Validate),
             ..Suite::default()
         };
-        Ok(Some(Watch { suite, corpora, every: asked.every }))
-    }
-
-    pub fn is_due(&self, step: u64) -> bool {
-        step.is_multiple_of(self.every)
+        Ok(Some(Watch { suite, corpora }))
     }
 
     /// Evaluates the current model: one entry per corpus and task. A stop request ends it early,

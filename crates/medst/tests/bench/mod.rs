@@ -34,9 +34,9 @@ impl Bench {
     pub fn config(&self, run: &str, overrides: &[&str]) -> Config {
         let at = |name: &str| self.folder.path().join(name).display().to_string();
         let text = format!(
-            "[data]\ncorpus = '{}'\n[train]\noutput = '{}'\nepochs = 2\nsequences_per_batch = 4\nlog_every = 1000\n\
-             [model.image]\nsize = 48\npatch = 16\nwidth = 32\ndepth = 2\nheads = 2\nmlp = 64\n\
-             [model.text]\nwidth = 32\nlayers = 1\nheads = 2\nintermediate = 64\nmax_positions = 112\n\
+            "[data]\ncorpus = '{}'\n[train]\noutput = '{}'\nepochs = 2\nsequences_per_batch = 4\n\
+             [model.image]\nsize = 48\npatch = 16\nhidden_size = 32\nnum_layers = 2\nnum_heads = 2\nintermediate_size = 64\n\
+             [model.text]\nhidden_size = 32\nnum_layers = 1\nnum_heads = 2\nintermediate_size = 64\n\
              [model.projection]\nhidden = 48\nembedding = 32\n[optimizer]\nlr = 1e-3\n",
             at("corpus"),
             at(run)

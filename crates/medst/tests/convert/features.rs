@@ -30,7 +30,7 @@ fn assert_reports(name: &str, model: &MedSt, key: &str) {
 
 /// The number of heads cannot be inferred from timm's width if the width is not a multiple of 64.
 fn with_heads<'a>(more: &[&'a str]) -> Vec<&'a str> {
-    [&SMALL_TEXT[..], &["model.image.heads=2"], more].concat()
+    [&SMALL_TEXT[..], &["model.image.num_heads=2"], more].concat()
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn pixels_normalised_another_way() {
 #[test]
 fn transformers_image_encoders() {
     let (vit, conversion) = made(&["vit"], &SMALL_TEXT);
-    assert_eq!((vit.model.config.image.heads, vit.model.config.image.epsilon), (4, 1e-12));
+    assert_eq!((vit.model.config.image.num_heads, vit.model.config.image.epsilon), (4, 1e-12));
     assert_images("vit", &vit.model, "pixels");
     let dropped = &conversion.filled.files[0].dropped;
     assert!(dropped.iter().all(|dropped| dropped.name.starts_with("classifier.")) && dropped.len() == 2);
@@ -117,18 +117,19 @@ fn transformers_image_encoders() {
 #[test]
 fn berts() {
     let (bert, conversion) = made(&["bert"], &SMALL_IMAGE);
-    assert_eq!((bert.model.config.text.layers, bert.model.config.text.heads, bert.pieces.size()), (3, 4, 82));
+    assert_eq!((bert.model.config.text.num_layers, bert.model.config.text.num_heads, bert.pieces.size()), (3, 4, 82));
     assert_reports("bert", &bert.model, "bert.states");
     let file = &conversion.filled.files[0];
     assert!(file.changed.iter().any(|change| change.contains("token type 0 added")));
     assert!(file.dropped.iter().all(|dropped| dropped.name.starts_with("cls.") || dropped.name.starts_with("pooler.")));
 
-    let two = [&SMALL_IMAGE[..], &["model.text.layers=2", "model.text.max_positions=20", "model.text.max_tokens=20"]]
-        .concat();
+    let two =
+        [&SMALL_IMAGE[..], &["model.text.num_layers=2", "model.text.max_positions=20", "model.text.max_tokens=20"]]
+            .concat();
     let (shallow, conversion) = made(&["bert"], &two);
     assert_reports("bert, two layers", &shallow.model, "bert.two_layers");
     let dropped = &conversion.filled.files[0].dropped;
-    assert_eq!(dropped.iter().filter(|dropped| dropped.reason.contains("model.text.layers")).count(), 16);
+    assert_eq!(dropped.iter().filter(|dropped| dropped.reason.contains("model.text.num_layers")).count(), 16);
 
     // With the reference's semantics token types are left out, as the reference leaves them out.
     let reference = [&SMALL_IMAGE[..], &["model.semantics=reference", "model.text.positions=zero"]].concat();
@@ -137,7 +138,7 @@ fn berts() {
 
     // Seven layers: the method has six.
     let (old, conversion) = made(&["bert-old"], &SMALL_IMAGE);
-    assert_eq!(old.model.config.text.layers, 6);
+    assert_eq!(old.model.config.text.num_layers, 6);
     assert_reports("bert-old", &old.model, "bert-old.states");
     assert!(conversion.filled.files[0].changed.iter().any(|change| change.contains("gamma and beta")));
 }
@@ -165,7 +166,7 @@ fn mgca_with_lateral_experts_that_are_copies() {
     let vocabulary = super::fixtures().join("reference/vocab.txt");
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("model");
-    let mut request = request(&["mgca.ckpt"], &out, &["model.image.heads=2", "model.text.heads=4"]);
+    let mut request = request(&["mgca.ckpt"], &out, &["model.image.num_heads=2", "model.text.num_heads=4"]);
     request.vocabulary = Some(vocabulary);
     let conversion = convert(&request).unwrap();
     let model = open_model(&out, Device::Cpu).unwrap().model;
@@ -191,7 +192,7 @@ fn mgca_with_lateral_experts_that_are_copies() {
 /// The paper's start: the image side of one file, the text side of another.
 #[test]
 fn two_files_make_one_model() {
-    let (both, conversion) = made(&["image=mgca.ckpt", "text=bert"], &["model.image.heads=2"]);
+    let (both, conversion) = made(&["image=mgca.ckpt", "text=bert"], &["model.image.num_heads=2"]);
     assert_images("mgca", &both.model, "pixels");
     assert_reports("bert", &both.model, "bert.states");
     assert_eq!(both.model.config.semantics, medst::model::config::Semantics::Corrected);

@@ -52,10 +52,10 @@ fn request(inputs: &[&str], out: &Path, overrides: &[&str]) -> Request {
 
 /// A small report side, so that a model that has only an image side is small.
 const SMALL_TEXT: [&str; 5] = [
-    "model.text.width=8",
-    "model.text.heads=2",
-    "model.text.layers=1",
-    "model.text.intermediate=8",
+    "model.text.hidden_size=8",
+    "model.text.num_heads=2",
+    "model.text.num_layers=1",
+    "model.text.intermediate_size=8",
     "model.projection.hidden=8",
 ];
 
@@ -63,10 +63,10 @@ const SMALL_TEXT: [&str; 5] = [
 const SMALL_IMAGE: [&str; 6] = [
     "model.image.size=16",
     "model.image.patch=8",
-    "model.image.width=8",
-    "model.image.heads=2",
-    "model.image.depth=1",
-    "model.image.mlp=8",
+    "model.image.hidden_size=8",
+    "model.image.num_heads=2",
+    "model.image.num_layers=1",
+    "model.image.intermediate_size=8",
 ];
 
 /// Converts to a medst model and opens it.

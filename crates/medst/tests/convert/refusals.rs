@@ -15,7 +15,7 @@ fn encoders_that_compute_something_else() {
     assert!(reasons.len() >= 10);
     for (name, reason) in reasons {
         let input = format!("refused/{name}");
-        let error = error(&[&input], &[&SMALL_TEXT[..], &["model.image.heads=1"]].concat());
+        let error = error(&[&input], &[&SMALL_TEXT[..], &["model.image.num_heads=1"]].concat());
         assert!(error.contains(&reason) && error.contains(&name), "{name} should say `{reason}`: {error}");
     }
 }
@@ -23,15 +23,16 @@ fn encoders_that_compute_something_else() {
 #[test]
 fn sizes_that_do_not_fit() {
     for (input, settings, words) in [
-        ("deit.pth", vec![], "--set model.image.heads=N"),
-        ("deit.pth", vec!["model.image.heads=2", "model.image.depth=1"], "beyond model.image.depth = 1"),
-        ("deit.pth", vec!["model.image.heads=2", "model.image.depth=3"], "`blocks.2.norm1.weight` is missing"),
-        ("deit.pth", vec!["model.image.heads=2", "model.image.patch=16"], "model.image.patch = 16"),
-        ("deit.pth", vec!["model.image.heads=2", "data.corpus=x"], "only keys of [model]"),
-        ("bert", vec!["model.text.layers=4"], "`encoder.layer.3.attention.self.query.weight` is missing"),
+        ("deit.pth", vec![], "--set model.image.num_heads=N"),
+        ("deit.pth", vec!["model.image.num_heads=2", "model.image.num_layers=1"], "beyond model.image.num_layers = 1"),
+        ("deit.pth", vec!["model.image.num_heads=2", "model.image.num_layers=3"], "`blocks.2.norm1.weight` is missing"),
+        ("deit.pth", vec!["model.image.num_heads=2", "model.image.patch=16"], "model.image.patch = 16"),
+        ("deit.pth", vec!["model.image.num_heads=2", "data.corpus=x"], "only keys of [model]"),
+        ("deit.pth", vec!["model.image.heads=2"], "`model.image.heads` is now `model.image.num_heads`"),
+        ("bert", vec!["model.text.num_layers=4"], "`encoder.layer.3.attention.self.query.weight` is missing"),
         ("bert", vec!["model.text.max_positions=41"], "the weights do not have that many"),
-        ("mgca.ckpt", vec!["model.image.heads=2", "model.text.heads=4"], "--vocabulary FILE"),
-        ("vit", vec!["model.image.width=64"], "[64]"),
+        ("mgca.ckpt", vec!["model.image.num_heads=2", "model.text.num_heads=4"], "--vocabulary FILE"),
+        ("vit", vec!["model.image.hidden_size=64"], "[64]"),
     ] {
         let small = if input == "bert" { &SMALL_IMAGE[..] } else { &SMALL_TEXT[..] };
         let settings = if input == "mgca.ckpt" { settings } else { [small, &settings].concat() };
@@ -42,9 +43,9 @@ fn sizes_that_do_not_fit() {
 
 #[test]
 fn files_that_do_not_belong_together() {
-    let twice = error(&["mgca.ckpt", "bert"], &["model.image.heads=2"]);
+    let twice = error(&["mgca.ckpt", "bert"], &["model.image.num_heads=2"]);
     assert!(twice.contains("both") && twice.contains("report encoder") && twice.contains("text="), "{twice}");
-    let wrong_side = error(&["text=deit.pth"], &["model.image.heads=2"]);
+    let wrong_side = error(&["text=deit.pth"], &["model.image.num_heads=2"]);
     assert!(wrong_side.contains("no text weights") && wrong_side.contains("image encoder"), "{wrong_side}");
     let folder = error(&["refused"], &[]);
     assert!(folder.contains("the folder has no model.safetensors"), "{folder}");
@@ -63,7 +64,7 @@ fn tensors_that_cannot_be_explained() {
     let write = |tensors: &[(String, Tensor)]| {
         let tensors: Vec<(&str, &Tensor)> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
         write_safetensors(&path, &tensors, None).unwrap();
-        let settings = [&SMALL_TEXT[..], &["model.image.heads=2"]].concat();
+        let settings = [&SMALL_TEXT[..], &["model.image.num_heads=2"]].concat();
         error(&[path.to_str().unwrap()], &settings)
     };
     let mut more = whole();

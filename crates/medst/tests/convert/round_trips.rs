@@ -16,7 +16,9 @@ pub fn of_reference(out: &Path) {
     let request = Request {
         inputs: vec![Input::whole(fixtures().join("reference/lightning.ckpt"))],
         out: out.to_path_buf(),
-        overrides: ["model.image.heads=3", "model.text.heads=3", "model.text.max_tokens=40"].map(String::from).to_vec(),
+        overrides: ["model.image.num_heads=3", "model.text.num_heads=3", "model.text.max_tokens=40"]
+            .map(String::from)
+            .to_vec(),
         vocabulary: Some(fixtures().join("reference/vocab.txt")),
         licence: Some("for tests".into()),
         ..Request::default()

@@ -3,6 +3,7 @@
 #[path = "../bench/mod.rs"]
 mod bench;
 
+use medst::model::config::Positions;
 use medst::model::open::open_model;
 use medst::train::pretrain;
 use medst_data::progress::Silent;
@@ -21,13 +22,10 @@ fn a_run_starts_from_an_image_encoder_and_a_bert() {
         weights.as_str(),
         vocabulary.as_str(),
         "train.max_steps=1",
-        "train.licence=none yet",
         "model.image.patch=8",
-        "model.image.mlp=64",
-        "model.text.vocabulary=82",
-        "model.text.layers=3",
-        "model.text.heads=4",
-        "model.text.max_positions=40",
+        "model.image.intermediate_size=64",
+        "model.text.num_layers=3",
+        "model.text.num_heads=4",
         "model.text.max_tokens=40",
         "model.projection.hidden=24",
         "model.projection.embedding=16",
@@ -43,7 +41,8 @@ fn a_run_starts_from_an_image_encoder_and_a_bert() {
         opened.card.origin.iter().map(|origin| origin.file.as_str()).collect::<Vec<_>>(),
         ["mgca.ckpt", "model.safetensors"]
     );
-    assert_eq!(opened.card.licence.as_deref(), Some("none yet"));
+    let text = &opened.card.model.text;
+    assert_eq!((text.vocabulary, text.max_positions, text.positions), (82, 40, Positions::Sequential));
     let training = opened.card.training.unwrap();
     assert_eq!((training.source.as_str(), training.counts), ("table", bench.corpus().manifest().counts.clone()));
 }
@@ -53,12 +52,32 @@ fn weights_of_another_size_are_refused_before_anything_is_written() {
     let bench = Bench::new(8);
     let weights = format!("init.weights={}", fixture("vit").display());
     // The shapes fit; the number of heads, which shapes do not reveal, does not.
-    for (setting, words) in
-        [("model.image.heads=2", "has 4 heads, but the configuration requires 2"), ("model.image.mlp=32", "[64, 32]")]
-    {
-        let config = bench.config("run", &[&weights, "model.image.heads=4", setting]);
+    for (setting, words) in [
+        ("model.image.num_heads=2", "has 4 heads, but the configuration requires 2"),
+        ("model.image.intermediate_size=32", "[64, 32]"),
+    ] {
+        let config = bench.config("run", &[&weights, "model.image.num_heads=4", setting]);
         let error = pretrain(&config, false, Device::Cpu, &Silent).unwrap_err().to_string();
         assert!(error.contains("model.safetensors") && error.contains(words), "{error}");
         assert!(!config.train.output.exists());
     }
+}
+
+/// The epsilon of its norms belongs to an encoder, and so does the number of positions.
+#[test]
+fn a_run_computes_as_the_encoders_that_it_starts_from() {
+    let bench = Bench::new(8);
+    let weights = format!("init.weights=[\"{}\", \"{}\"]", fixture("vit").display(), fixture("bert").display());
+    let vocabulary = format!("data.vocabulary={}", fixtures().join("reference/vocab.txt").display());
+    let own = [&weights, &vocabulary, "model.image.patch=8", "model.image.num_heads=4", "model.text.num_layers=3"];
+    let heads = ["model.text.num_heads=4", "train.max_steps=0"];
+    let long = bench.config("long", &[&own[..], &heads].concat());
+    let error = pretrain(&long, false, Device::Cpu, &Silent).unwrap_err().to_string();
+    assert!(error.contains("model.text.max_tokens = 112") && error.contains("40 positions"), "{error}");
+    let config = bench.config("run", &[&own[..], &heads, &["model.text.max_tokens=40"]].concat());
+    assert_eq!(config.model.image.epsilon, 1e-6);
+    pretrain(&config, false, Device::Cpu, &Silent).unwrap();
+    assert_eq!(open_model(&config.train.output, Device::Cpu).unwrap().card.model.image.epsilon, 1e-12);
+    // It goes on as it began, whatever has become of the weights.
+    pretrain(&config, true, Device::Cpu, &Silent).unwrap();
 }

@@ -48,13 +48,13 @@ fn the_number_of_heads_is_asked_for_whatever_the_width() {
     write(&folder.path().join("model.safetensors"), &wide_bert());
     let path = folder.path().to_str().unwrap();
     let text = error(&[path], &SMALL_IMAGE);
-    assert!(text.contains("cannot infer the number of attention heads; pass --set model.text.heads=N"), "{text}");
-    let (model, _) = made(&[path], &[&SMALL_IMAGE[..], &["model.text.heads=2"]].concat());
-    assert_eq!(model.model.config.text.heads, 2);
+    assert!(text.contains("cannot infer the number of attention heads; pass --set model.text.num_heads=N"), "{text}");
+    let (model, _) = made(&[path], &[&SMALL_IMAGE[..], &["model.text.num_heads=2"]].concat());
+    assert_eq!(model.model.config.text.num_heads, 2);
     // A configuration next to the weights states it.
     std::fs::write(folder.path().join("config.json"), r#"{"model_type": "bert", "num_attention_heads": 4}"#).unwrap();
-    assert_eq!(made(&[path], &SMALL_IMAGE).0.model.config.text.heads, 4);
-    let text = error(&[path], &[&SMALL_IMAGE[..], &["model.text.heads=2"]].concat());
+    assert_eq!(made(&[path], &SMALL_IMAGE).0.model.config.text.num_heads, 4);
+    let text = error(&[path], &[&SMALL_IMAGE[..], &["model.text.num_heads=2"]].concat());
     assert!(text.contains("has 4 heads, but the configuration requires 2"), "{text}");
 }
 
@@ -66,9 +66,9 @@ fn the_architecture_of_timm_states_its_heads() {
     let path = folder.path().to_str().unwrap();
     let config = |text: &str| std::fs::write(folder.path().join("config.json"), text).unwrap();
     config(r#"{"architecture": "vit_large_patch16_224"}"#);
-    assert_eq!(made(&[path], &SMALL_TEXT).0.model.config.image.heads, 16);
+    assert_eq!(made(&[path], &SMALL_TEXT).0.model.config.image.num_heads, 16);
     config(r#"{"architecture": "vit_giant_patch14_dinov2"}"#);
-    assert!(error(&[path], &SMALL_TEXT).contains("--set model.image.heads=N"));
+    assert!(error(&[path], &SMALL_TEXT).contains("--set model.image.num_heads=N"));
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn a_roberta_without_prefix_is_not_taken_for_a_bert() {
         (with("lm_head.bias", random(1)), "lm_head"),
     ] {
         let path = write(&folder.path().join("weights.safetensors"), &changed);
-        let text = error(&[&path], &[&SMALL_IMAGE[..], &["model.text.heads=4"]].concat());
+        let text = error(&[&path], &[&SMALL_IMAGE[..], &["model.text.num_heads=4"]].concat());
         assert!(text.contains("seems to be a RoBERTa") && text.contains(sign), "{sign}: {text}");
     }
 }
@@ -119,7 +119,7 @@ fn blocks_in_chunks() {
     let chunked = |of: fn(&str) -> String| -> BTreeMap<String, Tensor> {
         tensors("deit.pth").into_iter().map(|(name, tensor)| (of(&name), tensor)).collect()
     };
-    let settings = [&SMALL_TEXT[..], &["model.image.heads=2"]].concat();
+    let settings = [&SMALL_TEXT[..], &["model.image.num_heads=2"]].concat();
     let file =
         write(&path, &chunked(|name| name.replace("blocks.0.", "blocks.0.0.").replace("blocks.1.", "blocks.1.1.")));
     let (joined, conversion) = made(&[&file], &settings);

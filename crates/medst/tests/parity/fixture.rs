@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use medst::convert::reference;
-use medst::loss::config::LossConfig;
+use medst::loss::config::{GlobalTemperature, LossConfig};
 use medst::model::MedSt;
 use medst::model::config::{ImageConfig, ModelConfig, Positions, ProjectionConfig, Semantics, TextConfig};
 use medst::model::input::{Batch, ImageInput, Relations, ReportInput};
@@ -74,18 +74,18 @@ impl Fixture {
             image: ImageConfig {
                 size: c.image,
                 patch: c.patch,
-                width: c.dim,
-                depth: c.depth,
-                heads: c.heads,
-                mlp: rows("img_encoder_q.model.blocks.0.mlp.fc1.weight"),
+                hidden_size: c.dim,
+                num_layers: c.depth,
+                num_heads: c.heads,
+                intermediate_size: rows("img_encoder_q.model.blocks.0.mlp.fc1.weight"),
                 ..ImageConfig::default()
             },
             text: TextConfig {
                 vocabulary: rows("text_encoder_q.model.embeddings.word_embeddings.weight"),
-                width: c.dim,
-                layers: c.bert_layers,
-                heads: c.heads,
-                intermediate: c.bert_intermediate,
+                hidden_size: c.dim,
+                num_layers: c.bert_layers,
+                num_heads: c.heads,
+                intermediate_size: c.bert_intermediate,
                 max_positions: c.bert_max_positions,
                 max_tokens: c.max_tokens,
                 dropout: c.dropout,
@@ -99,7 +99,7 @@ impl Fixture {
     pub fn loss_config(&self) -> LossConfig {
         let c = &self.config;
         LossConfig {
-            global_temperature: c.softmax_temperature,
+            global_temperature: GlobalTemperature::Fixed(c.softmax_temperature),
             local_temperature: c.local_temperature,
             temporal_temperature: c.temporal_temperature,
             variance_weight: c.variance_lambda,

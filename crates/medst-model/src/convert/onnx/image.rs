@@ -37,7 +37,7 @@ pub fn build(graph: &mut Graph, config: &ModelConfig, views: Views) {
         tokens = graph.node("Concat", "tokens", &[&tokens, &lateral], &[("axis", Attribute::Int(1))]);
     }
     let separate = views == Views::Both && config.lateral == Lateral::Expert;
-    for number in 0..image.depth {
+    for number in 0..image.num_layers {
         tokens = block(graph, image, &format!("{ENCODER}.blocks.{number}"), &tokens, separate);
     }
     let states = graph.layer_norm(&format!("{ENCODER}.norm"), &tokens, image.epsilon);
@@ -55,7 +55,7 @@ pub fn build(graph: &mut Graph, config: &ModelConfig, views: Views) {
         "image_feature",
         &class,
         Element::Float,
-        &row(image.width),
+        &row(image.hidden_size),
         "[CLS] states, for probes and classifiers",
     );
     let all = 1 + patches * if views == Views::Both { 2 } else { 1 };
@@ -114,7 +114,7 @@ fn stem(graph: &mut Graph, config: &ImageConfig, pixels: &str) -> String {
             // The three input channels are equal, so the kernel's sum over its channels acts on one.
             let place = format!("{ENCODER}.patch_embedding");
             let [weight, bias] = ["weight", "bias"].map(|part| graph.weights.get(&format!("{place}.{part}")));
-            let kernel = weight.sum_dim_intlist(&[1i64][..], false, None::<Kind>).view([config.width, -1]);
+            let kernel = weight.sum_dim_intlist(&[1i64][..], false, None::<Kind>).view([config.hidden_size, -1]);
             graph.map(&place, &rows, &kernel.tr(), &bias)
         }
         StemKind::Convolutions => {
@@ -168,7 +168,7 @@ fn convolution(graph: &mut Graph, place: &str, x: &str, stride: i64, shape: [i64
 /// * `separate`: whether lateral tokens go through an expert of their own.
 fn block(graph: &mut Graph, config: &ImageConfig, place: &str, x: &str, separate: bool) -> String {
     let normalised = graph.layer_norm(&format!("{place}.norm"), x, config.epsilon);
-    let mixed = graph.attention(&format!("{place}.attention"), &normalised, config.width, config.heads, None);
+    let mixed = graph.attention(&format!("{place}.attention"), &normalised, config.hidden_size, config.num_heads, None);
     let x = graph.node("Add", &format!("{place}.attended"), &[x, &mixed], &[]);
     if !separate {
         return expert(graph, config, &format!("{place}.frontal_expert"), &x);

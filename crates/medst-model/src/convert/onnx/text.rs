@@ -25,7 +25,7 @@ pub fn build(graph: &mut Graph, config: &ModelConfig, pieces: &WordPiece) {
     let keys = graph.unsqueeze("keys", &exists, &[1, 2]);
     let count = graph.node("Shape", "count", &[&ids], &[("start", Attribute::Int(1)), ("end", Attribute::Int(2))]);
     let mut x = embed(graph, text, &ids, &count);
-    for number in 0..text.layers {
+    for number in 0..text.num_layers {
         x = layer(graph, text, &format!("{ENCODER}.layers.{number}"), &x, &keys);
     }
     let class = graph.token("class_state", &x, 0);
@@ -57,7 +57,7 @@ fn embed(graph: &mut Graph, config: &TextConfig, ids: &str, count: &str) -> Stri
 /// A post-norm layer.
 fn layer(graph: &mut Graph, config: &TextConfig, place: &str, x: &str, keys: &str) -> String {
     let attention = format!("{place}.attention");
-    let mixed = graph.attention(&attention, x, config.width, config.heads, Some(keys));
+    let mixed = graph.attention(&attention, x, config.hidden_size, config.num_heads, Some(keys));
     let sum = graph.node("Add", &format!("{place}.attended"), &[&mixed, x], &[]);
     let x = graph.layer_norm(&format!("{attention}.norm"), &sum, EPSILON);
     let inner = graph.mlp(place, &x);
