@@ -132,7 +132,7 @@ impl Model {
 /// Latency and bandwidth of sums among so many processes of one machine: of the smallest tensor, and of the largest.
 pub fn network(measured: &Measured, processes: u64) -> Network {
     let nothing = Link { latency: 0.0, bandwidth: f64::INFINITY };
-    let none = Network { per_node: processes, inside: nothing, between: nothing, launch: 0.0, beside: false };
+    let none = Network { per_node: processes, inside: nothing, between: nothing, launch: 0.0, overlapped: false };
     let Some(own) = measured.collectives.iter().find(|own| own.processes == processes) else { return none };
     let (first, last) = (own.sums[0], own.sums[own.sums.len() - 1]);
     let others = (processes - 1) as f64;
