@@ -56,8 +56,8 @@ Done in $(($(date +%s) - start)) s. What is where:
   $demo/corpus                the corpus that training reads
   $demo/run                   the trained model (best, last), metrics.jsonl, TensorBoard events
   $demo/corpora               the patients of the evaluation
-  $demo/report-trained        the evaluation as a page (report.html; report.md and results.json beside it)
-  $demo/model-card.md         what the model is, was trained on, and scores; data-card.md: the same of the corpus
+  $demo/report-trained        the evaluation as a page (report.html), with report.md and results.json
+  $demo/model-card.md         the model, its training data and its scores; data-card.md describes the corpus
 
 Next: your own radiographs. Write a table with subject_id, view, image, report and what else you know (docs/data.md), then
   $medst prepare table TABLE.csv --out CORPUS

@@ -101,7 +101,8 @@ struct Run {
 struct Report {
     #[command(flatten)]
     which: Which,
-    /// Page to write. Plots are written to a folder next to it with the same name, which also holds discussion.md.
+    /// Page to write. Plots are written to a folder next to it with the same name, which also holds
+    /// discussion.md.
     #[arg(long, default_value = "docs/evidence.md")]
     out: PathBuf,
 }

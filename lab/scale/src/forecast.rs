@@ -258,7 +258,7 @@ pub fn memory(config: &Config, batch: &Studies, studies: f64, processes: u64, of
     let model = &config.model;
     let element = volume::element(config) as f64;
     let parameters = volume::parameters(model) as f64;
-    // Layers keep 7,680 values a token at a width of 768 (docs/performance.md): ten widths.
+    // Layers keep 7,680 values per token at a width of 768 (docs/performance.md): ten widths.
     let kept = (config.train.precision.kind().elt_size_in_bytes() as f64).min(element);
     let copy = if kept < element { kept * parameters } else { 0.0 };
     let views = 1.0 + batch.laterals;

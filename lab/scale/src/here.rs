@@ -87,7 +87,7 @@ impl Model {
         self.runs.iter().find(|run| (run.processes, run.copies, run.sequences) == (processes, copies, sequences))
     }
 
-    /// Overhead of a step and seconds a study of one process alone: a line through its runs.
+    /// Overhead of a step and seconds per study, of one process alone: a line through its runs.
     pub fn line(&self) -> (f64, f64) {
         let alone: Vec<&Run> = self.runs.iter().filter(|run| run.processes == 1 && run.copies == 1).collect();
         let mean = |of: &dyn Fn(&Run) -> f64| alone.iter().map(|run| of(run)).sum::<f64>() / alone.len() as f64;

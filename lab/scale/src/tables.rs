@@ -46,7 +46,8 @@ impl Case<'_> {
         }
     }
 
-    /// Weak-scaling efficiency: studies/s per GPU, relative to one GPU with a share of the same size.
+    /// Weak-scaling efficiency: studies/s per GPU, relative to one GPU with a share of the same
+    /// size.
     fn weak(&self, cluster: &Cluster, processes: u64, pairs: Pairs) -> f64 {
         let alone = self.step(cluster, OWN, 1, pairs).seconds();
         alone / self.step(cluster, OWN * processes as usize, processes, pairs).seconds()

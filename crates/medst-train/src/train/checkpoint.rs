@@ -197,7 +197,7 @@ impl Checkpoints {
         self.mend()?;
         let folder = self.last().ok_or_else(|| Error::Checkpoint {
             path: self.run.clone(),
-            message: "there is no checkpoint to resume from".into(),
+            message: "the run has no checkpoint to resume from; start it without --resume".into(),
         })?;
         match Sums::read(&folder)? {
             Some(sums) => sums.check_all(&folder, &|_| {})?,
