@@ -5,8 +5,8 @@
 #   CUDA=1         install the build for NVIDIA GPUs; by default it is installed if a GPU is found
 #   CUDA=0         never install it
 #
-# Otherwise it uses python3's torch if that has the pinned version; else it installs one into a private environment `.venv` (1.3 GB
-# for a CPU; nothing outside the checkout is touched).
+# Without LIBTORCH, it uses the torch of python3 if that has the pinned version. Otherwise it installs torch into a private environment
+# `.venv` (1.3 GB for a CPU); nothing outside the checkout is changed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

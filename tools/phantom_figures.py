@@ -17,7 +17,7 @@ ROWS = [
     ("few", "retrieval", "report to image", "recall@5", "the same among fewer", None),
     ("pairs", "temporal-image", "mean", "macro accuracy", "change between two images, macro accuracy", 0.87),
     ("pairs", "temporal-image", "mean", "reversal consistency", "… exchanged pairs swap", None),
-    ("pairs", "temporal-image", "mean", "unchanged called stable", "… an image beside itself is stable", None),
+    ("pairs", "temporal-image", "mean", "unchanged called stable", "… an image compared with itself is stable", None),
     ("pairs", "progression", "mean", "AUROC, worsening against improving", "progression by text, AUROC", None),
     ("pairs", "temporal-sentence", "all", "AUROC", "sentence pairs, AUROC", 1.0),
     ("cohort", "sequence-order", "image to report", "forward mapping accuracy", "order of visits, forward mapping accuracy", 0.44),

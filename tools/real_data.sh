@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 medst=${MEDST:-target/release/medst}
 table=${1:-../shared/data/open-cxr/studies.csv}
 out=${2:-runs/real-data}
-[ -f "$table" ] || { echo "there is no table at $table; name one: tools/real_data.sh TABLE" >&2; exit 2; }
+[ -f "$table" ] || { echo "$table does not exist; pass the path of a table: tools/real_data.sh TABLE" >&2; exit 2; }
 mkdir -p "$out"
 "$medst" prepare table "$table" --out "$out/corpus" --image-size 128 --overwrite
 "$medst" pretrain configs/tiny.toml --set data.corpus="$out/corpus" --set train.output="$out/run" \

@@ -107,7 +107,7 @@ declare -A said=([small]="small" [middle]="middle" [full]="full size")
     [ -s "$work/$name.jsonl" ] && printf '%s\t%s\t%s\n' "${said[$name]}" "$work/$name.jsonl" "$(settings "$name" | tr -s '\n ' ' ')"
   done || true
 } > "$work/models.tsv"
-python3 - "$work" "$out" "$(date -u +%F)" "$(lscpu | sed -n 's/^Model name: *//p'), $(nproc --all) cores, one thread a process" <<'PYTHON'
+python3 - "$work" "$out" "$(date -u +%F)" "$(lscpu | sed -n 's/^Model name: *//p'), $(nproc --all) cores, one thread per process" <<'PYTHON'
 import json, os, sys
 work, out, date, machine = sys.argv[1:]
 read = lambda path: [json.loads(line) for line in open(path)] if os.path.exists(path) else []

@@ -478,13 +478,13 @@ def readers(arguments, chance):
         except OSError:
             refused += 1
         silent.append(client)
-    beside = []
+    meanwhile = []
     for _ in range(20):
         start = time.monotonic()
         status, answer = service.ask("/v1/embed", body, kind, patience=30)
-        beside.append(time.monotonic() - start)
+        meanwhile.append(time.monotonic() - start)
         if (status, answer) != expected:
-            problem(f"a client beside the silent ones: {status} {answer[:200]!r}")
+            problem(f"a client next to the silent ones: {status} {answer[:200]!r}")
     peak = service.memory()
     for client in silent:
         client.close()
@@ -493,8 +493,8 @@ def readers(arguments, chance):
     code = service.end()
     if code != 0 or descriptors > 64:
         problem(f"ended with {code}; {descriptors} descriptors after all had gone")
-    alone, beside = (sorted(own)[len(own) // 2] * 1000 for own in (alone, beside))
-    print(f"readers: {arguments.readers} silent ({refused} refused); median answer {alone:.0f} ms alone, {beside:.0f} ms beside them; {peak:.0f} MiB at the peak")
+    alone, meanwhile = (sorted(times)[len(times) // 2] * 1000 for times in (alone, meanwhile))
+    print(f"readers: {arguments.readers} silent ({refused} refused); median answer {alone:.0f} ms alone, {meanwhile:.0f} ms next to them; {peak:.0f} MiB at the peak")
     shutil.rmtree(folder)
 
 

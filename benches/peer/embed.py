@@ -4,7 +4,7 @@
     embed.py run WEIGHTS TABLE --views 1|2     WEIGHTS is the model in the reference's names; TABLE has a row a picture
     embed.py compare OURS.npy THEIRS.npy       the smallest cosine of two files of embeddings
 
-`run` prints one JSON object: pictures a second without the first batch, seconds from start to end, peak resident memory.
+`run` prints one JSON object: pictures per second without the first batch, seconds from start to end, peak resident memory.
 """
 
 import argparse

@@ -159,7 +159,7 @@ def main() -> None:
     parser.add_argument("--corpus", required=True, help="a corpus of medst prepare")
     parser.add_argument("--out", required=True, help="Parquet file of study_id and image_embedding")
     parser.add_argument("--weights", help="a name, folder or file instead of the authors' name")
-    parser.add_argument("--texts", help="one text a line, from medst eval --list-texts")
+    parser.add_argument("--texts", help="file with one text per line, from medst eval --list-texts")
     parser.add_argument("--text-out", help="Parquet file of text and embedding")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--random", action="store_true", help="random weights, no download")
@@ -186,7 +186,7 @@ def main() -> None:
             pa.table({"study_id": [corpus.describe(n).study_id for n in range(len(corpus))], "image_embedding": lists(embeddings)}),
             arguments.out,
         )
-        print(f"{arguments.out}: {embeddings.shape[0]} studies, {embeddings.shape[1]} values an embedding")
+        print(f"{arguments.out}: {embeddings.shape[0]} studies, {embeddings.shape[1]} values per embedding")
         if arguments.texts:
             with open(arguments.texts, encoding="utf-8") as file:
                 texts = file.read().splitlines()

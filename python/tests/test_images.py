@@ -23,7 +23,7 @@ def test_a_path_bytes_pil_an_array_and_a_tensor_are_one_picture(model, radiograp
     image = Image.open(path)
     pixels = np.asarray(image)
     forms = [path, str(path), path.read_bytes(), image, pixels, torch.from_numpy(pixels.copy()), pixels[:, :, None]]
-    # One at a time, because the last bits of float32 depend on the position in a batch.
+    # Each form alone, because the last bits of float32 depend on the position in a batch.
     found = [model.embed_images([form]) for form in forms]
     assert found[0].shape == (1, model.width) and found[0].dtype == torch.float32
     for other in found[1:]:

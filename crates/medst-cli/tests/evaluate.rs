@@ -57,7 +57,7 @@ fn the_benchmarks_layouts_are_evaluated_and_mistakes_are_told() {
     let page = fs::read_to_string(at.join("report/report.html")).unwrap();
     assert!(
         page.contains("as published") && page.contains("60.57") == page.contains("60.6 %"),
-        "published beside ours"
+        "the published figure is shown where one exists"
     );
     assert!(page.contains("medst eval all --model model"), "the command");
     let written = json(&fs::read_to_string(at.join("report/results.json")).unwrap());

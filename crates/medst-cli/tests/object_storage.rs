@@ -88,7 +88,7 @@ fn a_corpus_in_object_storage_is_that_of_a_folder() {
     };
     damage();
     assert_eq!(losses, storage.pretrain(remote, "run-mended"));
-    assert!(storage.requests("GET /corpora/chest/phantom/images") > read, "the damage was not seen");
+    assert!(storage.requests("GET /corpora/chest/phantom/images") > read, "the damaged shard was not fetched again");
     assert!(fs::read(storage.cached("cache", "images-00000.npy")).unwrap() == whole);
     storage.stop();
     assert_eq!(losses, storage.pretrain(remote, "run-alone"));
@@ -129,8 +129,8 @@ fn a_table_and_its_pictures_may_be_there_too() {
     let images = pictures.len() - 1;
     assert!(check.contains(&format!("{images} of {images} images exist")), "{check}");
 
-    // A local table may name pictures in object storage, among them a missing one and a file that
-    // is not a picture.
+    // A local table may name pictures in object storage. One of these is missing, and one is not a
+    // picture.
     let table = fs::read_to_string(raw.join("studies.csv")).unwrap();
     let mut table = table.replace("images/", "s3://corpora/raw/images/");
     storage.replace("raw/words.png", b"no picture".to_vec());

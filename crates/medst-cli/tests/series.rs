@@ -72,7 +72,7 @@ fn what_is_said_of_series_is_calibrated_on_some_patients_and_holds_on_others() {
     }
     assert!(
         series["order_by_images"]["scale"].is_f64() && series["order_by_reports"].is_null(),
-        "there are no reports"
+        "without reports there is only the order from images"
     );
 
     let checked = json(at, &compare(&["others-series", "--check-calibration", "c.json"]), 0);

@@ -289,14 +289,14 @@ fn files_of_others_are_never_taken_along() {
         run(at, command, 0);
         run(at, &["-q", "verify", out], 0);
     }
-    let (note, beside) = (at.join("run/last/notes.txt"), at.join("run/checkpoints/keep/notes.txt"));
+    let (note, kept) = (at.join("run/last/notes.txt"), at.join("run/checkpoints/keep/notes.txt"));
     fs::create_dir(at.join("run/checkpoints/keep")).unwrap();
-    for path in [&note, &beside] {
+    for path in [&note, &kept] {
         fs::write(path, "mine").unwrap();
     }
     let note = fs::canonicalize(note).unwrap();
     run(at, &train(&["train.max_steps=2"], &["--resume"]), 0);
-    assert!(note.exists() && beside.exists());
+    assert!(note.exists() && kept.exists());
     let left: Vec<PathBuf> = fs::read_dir(at).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert!(left.iter().all(|path| !path.file_name().unwrap().to_str().unwrap().starts_with(".medst-")), "{left:?}");
 }

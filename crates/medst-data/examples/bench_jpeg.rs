@@ -1,8 +1,8 @@
 //! Times the way from a radiograph of 3056×2544 pixels to the corpus, on one core.
 //!
-//! `cargo run --release -p medst-data --example bench_jpeg -- [FILE]` writes the picture to FILE, so that another program can be
-//! timed on it, and prints one JSON object: its size, pictures a second the fast way and the exact way, and the largest
-//! difference between both in grey levels.
+//! `cargo run --release -p medst-data --example bench_jpeg -- [FILE]` writes the picture to FILE,
+//! so that another program can be timed on it, and prints one JSON object: its size, pictures per
+//! second the fast way and the exact way, and the largest difference between both in grey levels.
 
 use std::time::Instant;
 

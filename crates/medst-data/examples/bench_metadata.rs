@@ -47,7 +47,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// About three studies a subject and 1.7 images a study, as in MIMIC-CXR.
+/// About three studies per subject and 1.7 images per study, as in MIMIC-CXR.
 fn synthesise(folder: &Path, studies: u32) -> Result<(), Box<dyn std::error::Error>> {
     let table = |name: &str| -> std::io::Result<_> {
         let file = BufWriter::new(File::create(folder.join(format!("mimic-cxr-2.0.0-{name}.csv.gz")))?);

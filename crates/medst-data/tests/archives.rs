@@ -150,7 +150,7 @@ fn mimic_cxr_jpg_becomes_studies_in_time_order() {
     let days = |row: usize| corpus.studies()[row].acquired.unwrap().0;
     assert!((days(2) - days(1) - 0.25).abs() < 1e-9);
     assert_eq!(corpus.studies()[3].split, Split::Validate);
-    assert_eq!(corpus.studies()[3].report, None, "one word is no report");
+    assert_eq!(corpus.studies()[3].report, None, "a single word does not count as a report");
     for (reason, count) in [
         ("ViewPosition is `LAO`", 1),
         ("ViewPosition is absent", 1),

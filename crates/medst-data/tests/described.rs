@@ -319,7 +319,7 @@ fn rexgradient_is_read_from_its_archive_as_from_a_folder() {
     assert!(summary.skipped.keys().any(|reason| reason == "ImageViewPosition is `UNKNOWN`"), "{summary}");
     assert!(summary.skipped.keys().any(|reason| reason == "ImageViewPosition is `nothing`"), "{summary}");
     assert!(!summary.skipped.contains_key("image file does not exist"), "{summary}");
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside the corpus");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no files are left next to the corpus");
 
     // The same, unpacked.
     let root = folder.path().join("unpacked");

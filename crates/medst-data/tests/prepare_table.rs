@@ -124,7 +124,7 @@ fn unusable_rows_are_counted_by_reason_and_move_nobody_elses_data() {
     fs::write(at("empty.jpg"), b"").unwrap();
     let whole = include_bytes!("fixtures/image/grey.jpg");
     fs::write(at("cut.jpg"), &whole[..whole.len() * 2 / 3]).unwrap();
-    fs::write(at("text.png"), b"this is no picture").unwrap();
+    fs::write(at("text.png"), b"this is not a picture").unwrap();
     png(&at("thin.png"), 1, 300, 9);
     let table = "subject_id,day,view,image,split\n\
          a,1,PA,empty.jpg,train\nb,1,PA,cut.jpg,train\nc,1,PA,text.png,train\nd,1,PA,thin.png,train\n\

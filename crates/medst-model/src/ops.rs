@@ -131,8 +131,8 @@ mod tests {
             assert!(said.contains("shapes") && !said.contains('\n'), "{said}");
         }
         assert_eq!(guarded(|| Ok(linear(&x, &zeros(&[4, 3]), &bias))).unwrap().size(), [2, 4]);
-        let own = std::panic::catch_unwind(|| guarded(|| -> crate::Result<()> { panic!("a mistake of ours") }));
-        assert_eq!(own.unwrap_err().downcast_ref(), Some(&"a mistake of ours"));
+        let own = std::panic::catch_unwind(|| guarded(|| -> crate::Result<()> { panic!("a bug in medst") }));
+        assert_eq!(own.unwrap_err().downcast_ref(), Some(&"a bug in medst"));
     }
 
     #[test]

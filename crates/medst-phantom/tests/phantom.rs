@@ -131,7 +131,10 @@ fn reports_agree_with_the_truth() {
                         assert!(!present.contains(&finding), "{finding:?} is there but denied: {sentence}");
                     } else if !resolved.contains(&finding) {
                         told += 1;
-                        assert!(visit.mentioned.contains(&finding), "{finding:?} is told but not marked: {sentence}");
+                        assert!(
+                            visit.mentioned.contains(&finding),
+                            "{finding:?} is mentioned but not marked: {sentence}"
+                        );
                     }
                 }
             }

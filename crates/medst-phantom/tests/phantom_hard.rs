@@ -159,8 +159,8 @@ fn priors_mislead_and_history_names_what_is_absent() {
             stale += usize::from(changed && !words.iter().any(|own| text.contains(own)));
         }
     }
-    assert!(history * 5 > reports && history * 2 < reports, "{history} of {reports} tell history");
-    assert!(stale > 30, "{stale} reports know nothing of a change");
+    assert!(history * 5 > reports && history * 2 < reports, "{history} of {reports} reports mention history");
+    assert!(stale > 30, "{stale} reports omit a change of a finding that they mention");
     let plain = patients(Difficulty::Plain, 100);
     assert!(plain.iter().flat_map(|patient| &patient.visits).all(|visit| !visit.report.contains("History of")));
 }

@@ -76,11 +76,11 @@ impl Memory {
         Held { bodies: self.bodies.clone(), permit: None, bytes: 0 }
     }
 
-    /// Waits for memory to decode a picture. It blocks the thread, which must not be one that serves connections.
+    /// Waits for memory to decode a picture. Blocks, so it must not be called on a thread that
+    /// serves connections.
     ///
     /// # Errors
-    /// More memory than there is even if nothing else is decoded, or a picture that is no longer
-    /// wanted.
+    /// A picture that needs more than the whole memory for decoding, or whose request has ended.
     pub fn for_picture(self: &Arc<Self>, bytes: usize, wanted: &Wanted) -> Result<Taken> {
         if bytes > self.most {
             let [needed, most] = [bytes, self.most].map(|bytes| bytes.div_ceil(1 << 20));

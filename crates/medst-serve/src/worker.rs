@@ -158,7 +158,7 @@ impl Worker {
         self.ask(|reply| Job::Align(views, text, reply)).await
     }
 
-    /// Anything, on the model's thread.
+    /// Runs any task on the model's thread.
     ///
     /// # Errors
     /// As [`Worker::images`].
@@ -168,7 +168,7 @@ impl Worker {
     ) -> Result<T> {
         let boxed = |reply: Reply<T>| {
             let task: Task = Box::new(move |engine: &Engine| {
-                // As for jobs of a batch: a result that is no longer wanted is not computed.
+                // As for jobs of a batch: if the request has ended, nothing is computed.
                 if !reply.is_closed() {
                     let _ = reply.send(task(engine).map_err(Error::from));
                 }

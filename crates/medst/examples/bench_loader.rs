@@ -1,4 +1,5 @@
-//! Measures how many studies a second one thread turns from a corpus into training batches. Prints one JSON object.
+//! Measures how many studies per second one thread reads from a corpus and turns into training
+//! batches. Prints one JSON object.
 //!
 //! `cargo run --release -p medst --example bench_loader -- CORPUS`
 

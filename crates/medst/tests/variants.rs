@@ -76,7 +76,7 @@ fn lateral_views_go_where_the_configuration_sends_them() {
     let (_, _, frontal) = embed("model.lateral=frontal");
     let (model, batch, ignored) = embed("model.lateral=ignored");
     assert_eq!(expert.lateral_patches.size(), frontal.lateral_patches.size());
-    assert!(!expert.global.allclose(&frontal.global, 1e-6, 1e-6, false), "an expert of its own differs");
+    assert!(!expert.global.allclose(&frontal.global, 1e-6, 1e-6, false), "a separate expert gives other vectors");
     assert_eq!(ignored.lateral_patches.size()[0], 0);
     assert!(ignored.features.lateral_rows.is_empty());
     // Ignored is as if there were none.

@@ -5,16 +5,16 @@
 //! | [`study`] | what a study is: arms, seeds, cohorts, outcomes (TOML) |
 //! | [`base`] | the encoders that runs start from |
 //! | [`cohort`] | the phantom cohorts of a seed, prepared |
-//! | [`mod@unit`] | one arm and seed: pre-train, evaluate, forget the model |
-//! | [`record`] | what a unit leaves: a line of a small file that is committed |
+//! | [`mod@unit`] | one arm and seed: pre-train, evaluate, delete the model |
+//! | [`record`] | the result of a unit: a line in a small file that is committed |
 //! | [`run`] | all units that have no record yet, several at once |
 //! | [`statistics`] | differences, intervals, correction |
-//! | [`comparison`] | records to numbers |
-//! | [`page`], [`plot`] | numbers to `docs/evidence.md` and SVG |
+//! | [`comparison`] | from records to differences |
+//! | [`page`], [`plot`] | from differences to `docs/evidence.md` and SVG |
 //!
 //! Everything is done by the `medst` command, as a user would type it; this program links no torch.
 
-/// Prints a line. A study goes on even if nothing reads its output any more.
+/// Prints a line, and ignores a closed standard output: the study must not end because of it.
 macro_rules! say {
     ($($text:tt)*) => {{
         use std::io::Write as _;
@@ -49,9 +49,9 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Do what is not done yet.
+    /// Run all units that have no record yet.
     Run(Run),
-    /// Say what is done and what is not.
+    /// List which units are complete and which are not.
     Plan(Which),
     /// Write the page with tables and plots.
     Report(Report),
@@ -77,22 +77,22 @@ struct Run {
     /// The medst command.
     #[arg(long, default_value = "target/release/medst")]
     medst: PathBuf,
-    /// Where cohorts and runs go; nothing in it is kept for the report.
+    /// Folder for cohorts and runs; the report needs none of its files.
     #[arg(long, default_value = "lab/target/ablation")]
     work: PathBuf,
-    /// Units at once.
+    /// Number of units to run at once.
     #[arg(long, default_value_t = 2)]
     workers: usize,
-    /// Threads of each.
+    /// Threads per unit.
     #[arg(long, default_value_t = 1)]
     threads: usize,
-    /// Where to compute, as of medst pretrain.
+    /// Device to compute on, as for medst pretrain.
     #[arg(long, default_value = "cpu")]
     device: String,
-    /// Begin no unit later than this many minutes after the start.
+    /// Start no further unit after this many minutes.
     #[arg(long)]
     minutes: Option<f64>,
-    /// Try units again that failed.
+    /// Retry units that failed.
     #[arg(long)]
     retry: bool,
 }
@@ -101,7 +101,8 @@ struct Run {
 struct Report {
     #[command(flatten)]
     which: Which,
-    /// The page; plots go into a folder of its name beside it, which also holds discussion.md.
+    /// Page to write. Plots are written to a folder next to it with the same name, which also holds
+    /// discussion.md.
     #[arg(long, default_value = "docs/evidence.md")]
     out: PathBuf,
 }

@@ -53,7 +53,7 @@ pub fn run(
     minutes: Option<f64>,
     retry: bool,
 ) -> Result<()> {
-    ensure!(how.medst.exists(), "{}: there is no medst command; make build", how.medst.display());
+    ensure!(how.medst.exists(), "{}: medst command not found; run `make build`", how.medst.display());
     let (start, total) = (Instant::now(), units.len());
     let left = missing(study, &units, retry)?;
     say!("{} of {total} units are done", total - left.len());

@@ -166,7 +166,7 @@ impl Study {
             }
             for name in &arm.primary {
                 let known = table.outcomes.iter().any(|outcome| outcome.name == *name);
-                ensure!(known, "arm `{}`: there is no outcome `{name}`", arm.name);
+                ensure!(known, "arm `{}`: unknown outcome `{name}`", arm.name);
             }
         }
         Ok(())
@@ -287,7 +287,7 @@ mod tests {
         }
         let marks: std::collections::BTreeSet<String> =
             units.iter().map(|unit| study.fingerprint(unit).unwrap()).collect();
-        assert_eq!(marks.len(), units.len(), "every unit has a fingerprint of its own");
+        assert_eq!(marks.len(), units.len(), "no two units have the same fingerprint");
     }
 
     #[test]
@@ -326,7 +326,7 @@ mod tests {
         let full = arm("full", "primary = []");
         assert!(load(arm("other", "primary = []")).contains("no arm `full`; there are other"));
         assert!(load(format!("{full}{full}")).contains("two arms are named `full`"));
-        assert!(load(format!("{full}{}", arm("b", "primary = [\"x\"]"))).contains("arm `b`: there is no outcome `x`"));
+        assert!(load(format!("{full}{}", arm("b", "primary = [\"x\"]"))).contains("arm `b`: unknown outcome `x`"));
         assert!(load(arm("full", "primary = []\nsets = []")).contains("sets"));
     }
 }

@@ -42,8 +42,8 @@ pub struct Network {
     pub between: Link,
     /// Seconds before a collective begins.
     pub launch: f64,
-    /// Whether gradients are summed in parallel with the backward pass.
-    pub beside: bool,
+    /// Whether gradients are summed while the backward pass runs.
+    pub overlapped: bool,
 }
 
 impl Network {
@@ -189,10 +189,10 @@ pub fn step(
         number => of_image + of_report * (number - stages) as f64 / layers as f64,
     };
     let through = buckets.iter().enumerate().fold(0.0f64, |through, (number, &elements)| {
-        let begin = if network.beside { through.max(ready(number)) } else { through };
+        let begin = if network.overlapped { through.max(ready(number)) } else { through };
         begin + network.sum(elements as f64 * element, processes)
     });
-    let exposed = if network.beside { (through - end).max(0.0) } else { through };
+    let exposed = if network.overlapped { (through - end).max(0.0) } else { through };
 
     let compute = forward + of_heads + (of_image + of_report) / imbalance;
     let control = network.sum(volume::LOSSES as f64 * element, processes) + network.sum(8.0, processes);
@@ -258,7 +258,7 @@ pub fn memory(config: &Config, batch: &Studies, studies: f64, processes: u64, of
     let model = &config.model;
     let element = volume::element(config) as f64;
     let parameters = volume::parameters(model) as f64;
-    // Layers keep 7,680 values a token at a width of 768 (docs/performance.md): ten widths.
+    // Layers keep 7,680 values per token at a width of 768 (docs/performance.md): ten widths.
     let kept = (config.train.precision.kind().elt_size_in_bytes() as f64).min(element);
     let copy = if kept < element { kept * parameters } else { 0.0 };
     let views = 1.0 + batch.laterals;
@@ -287,9 +287,9 @@ mod tests {
 
     const DEVICE: Device = Device { rate: 3e14, precise_rate: 3e13, memory: 3e12, overhead: 0.0 };
 
-    fn network(bandwidth: f64, beside: bool) -> Network {
+    fn network(bandwidth: f64, overlapped: bool) -> Network {
         let inside = Link { latency: 1e-6, bandwidth: 4e11 };
-        Network { per_node: 8, inside, between: Link { latency: 8e-6, bandwidth }, launch: 6e-6, beside }
+        Network { per_node: 8, inside, between: Link { latency: 8e-6, bandwidth }, launch: 6e-6, overlapped }
     }
 
     #[test]

@@ -92,7 +92,7 @@ impl Model {
         self.runs.iter().find(|run| (run.processes, run.copies, run.sequences) == (processes, copies, sequences))
     }
 
-    /// Overhead of a step and seconds a study of one process alone: a line through its runs.
+    /// Overhead of a step and seconds per study, of one process alone: a line through its runs.
     pub fn line(&self) -> (f64, f64) {
         let alone: Vec<&Run> = self.runs.iter().filter(|run| run.processes == 1 && run.copies == 1).collect();
         let mean = |of: &dyn Fn(&Run) -> f64| alone.iter().map(|run| of(run)).sum::<f64>() / alone.len() as f64;
@@ -137,7 +137,7 @@ impl Model {
 /// Latency and bandwidth of sums among so many processes of one machine: of the smallest tensor, and of the largest.
 pub fn network(measured: &Measured, processes: u64) -> Network {
     let nothing = Link { latency: 0.0, bandwidth: f64::INFINITY };
-    let none = Network { per_node: processes, inside: nothing, between: nothing, launch: 0.0, beside: false };
+    let none = Network { per_node: processes, inside: nothing, between: nothing, launch: 0.0, overlapped: false };
     let Some(own) = measured.collectives.iter().find(|own| own.processes == processes) else { return none };
     let (first, last) = (own.sums[0], own.sums[own.sums.len() - 1]);
     let others = (processes - 1) as f64;

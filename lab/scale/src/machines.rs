@@ -56,7 +56,7 @@ fn cluster(
             inside: Link { latency: NVLINK, bandwidth: LINE * inside },
             between: Link { latency: between.0, bandwidth: LINE * between.1 / 8.0 },
             launch: LAUNCH,
-            beside: true,
+            overlapped: true,
         },
         memory,
     }
@@ -66,28 +66,28 @@ pub fn clusters() -> Vec<Cluster> {
     vec![
         cluster(
             "H100, InfiniBand NDR",
-            "NVIDIA DGX H100 data sheet: NVLink 4, 900 GB/s a GPU in both directions; eight ConnectX-7 of 400 Gb/s a node",
+            "NVIDIA DGX H100 data sheet: NVLink 4, 900 GB/s per GPU in both directions together; eight ConnectX-7 of 400 Gb/s per node",
             H100,
             450e9,
             (NET, 3200e9),
         ),
         cluster(
             "H100, EFA (p5)",
-            "AWS EC2 p5.48xlarge: eight H100, NVSwitch, 3,200 Gb/s of EFA a node",
+            "AWS EC2 p5.48xlarge: eight H100, NVSwitch, 3,200 Gb/s of EFA per node",
             H100,
             450e9,
             (EFA, 3200e9),
         ),
         cluster(
             "A100, InfiniBand HDR",
-            "NVIDIA DGX A100 data sheet: NVLink 3, 600 GB/s a GPU in both directions; eight ConnectX-6 of 200 Gb/s a node",
+            "NVIDIA DGX A100 data sheet: NVLink 3, 600 GB/s per GPU in both directions together; eight ConnectX-6 of 200 Gb/s per node",
             A100,
             300e9,
             (NET, 1600e9),
         ),
         cluster(
             "A100, EFA (p4d)",
-            "AWS EC2 p4d.24xlarge: eight A100, NVSwitch, 400 Gb/s of EFA a node",
+            "AWS EC2 p4d.24xlarge: eight A100, NVSwitch, 400 Gb/s of EFA per node",
             A100,
             300e9,
             (EFA, 400e9),

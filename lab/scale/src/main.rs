@@ -76,7 +76,7 @@ fn describe(path: &Path, workload: &Workload) -> medst::Result<()> {
     let lengths: Vec<f64> = (1..=longest).map(share).collect();
     let described = serde_json::json!({
         "lengths": lengths, "laterals": laterals as f64 / studies as f64, "tokens": tokens / studies, "words": words / studies,
-        "studies": corpus.studies().len(), "resident_bytes_a_study": held,
+        "studies": corpus.studies().len(), "resident_bytes_per_study": held,
     });
     println!("{described}");
     Ok(())

@@ -46,7 +46,8 @@ impl Case<'_> {
         }
     }
 
-    /// Studies a second and GPU, over those of one GPU alone with as large a share.
+    /// Weak-scaling efficiency: studies/s per GPU, relative to one GPU with a share of the same
+    /// size.
     fn weak(&self, cluster: &Cluster, processes: u64, pairs: Pairs) -> f64 {
         let alone = self.step(cluster, OWN, 1, pairs).seconds();
         alone / self.step(cluster, OWN * processes as usize, processes, pairs).seconds()
@@ -168,12 +169,12 @@ fn here_tables(measured: &Measured) -> medst::Result<String> {
         ]
     });
     text += &table(
-        "Sums of tensors among processes that do nothing else (measured)",
+        "Sums of tensors among otherwise idle processes (measured)",
         &[
             "processes",
-            "of one number, µs",
+            "sum of one number, µs",
             "bandwidth of a ring's link, GB/s",
-            "model over measured, 4 bytes to 96 MiB",
+            "predicted / measured time, 4 bytes to 96 MiB",
         ],
         links.collect(),
     );
@@ -195,20 +196,20 @@ fn here_tables(measured: &Measured) -> medst::Result<String> {
         });
         text += &table(
             &format!(
-                "{}: overhead {} ms, {} ms a study (measured, one process)",
+                "{}: overhead {} ms, {} ms per study (measured, one process)",
                 model.name,
                 milliseconds(overhead),
                 milliseconds(per_study)
             ),
             &[
                 "processes",
-                "slower beside others (measured)",
+                "slowdown by the other programs (measured)",
                 "work",
-                "waiting for the slowest",
-                "passing",
+                "waiting for the slowest process",
+                "communication",
                 "step, predicted, ms",
                 "step, measured, ms",
-                "off",
+                "error of the prediction",
             ],
             rows.collect(),
         );
@@ -229,7 +230,7 @@ fn pairs_table(measured: &Measured) -> String {
     });
     table(
         "The loss over all pairs, forward and backward (measured on the CPU, one thread)",
-        &["studies", "of them own", "ms", "GB", "matrices at once"],
+        &["studies", "studies of the process", "ms", "GB", "matrices held at once"],
         rows.collect(),
     )
 }
@@ -239,12 +240,12 @@ fn machines_table(clusters: &[Cluster]) -> String {
         .iter()
         .map(|own| vec![own.name.to_string(), own.source.to_string(), format!("{:.0}", own.memory / 1e9)])
         .collect();
-    table("Machines (published)", &["name", "source", "GB of a GPU"], rows)
+    table("Machines (published)", &["name", "source", "GB per GPU"], rows)
 }
 
 fn weak_table(case: &Case, clusters: &[Cluster]) -> String {
     let mut rows = Vec::new();
-    for (pairs, says) in [(Pairs::Shared, "shared out, as it is"), (Pairs::Alike, "all on every GPU")] {
+    for (pairs, says) in [(Pairs::Shared, "shared (as implemented)"), (Pairs::Alike, "all pairs on every GPU")] {
         for cluster in clusters {
             let mut row = vec![cluster.name.to_string(), says.to_string()];
             row.extend(GPUS.iter().map(|&processes| percent(case.weak(cluster, processes, pairs))));
@@ -253,7 +254,7 @@ fn weak_table(case: &Case, clusters: &[Cluster]) -> String {
     }
     let numbers: Vec<String> = GPUS.iter().map(|&own| draw::thousands(own)).collect();
     let head: Vec<&str> = ["machine", "pairs"].into_iter().chain(numbers.iter().map(String::as_str)).collect();
-    table(&format!("Weak scaling, {OWN} sequences a GPU: efficiency by GPUs (predicted)"), &head, rows)
+    table(&format!("Weak scaling, {OWN} sequences per GPU: efficiency by number of GPUs (predicted)"), &head, rows)
 }
 
 fn parts_table(case: &Case, cluster: &Cluster) -> String {
@@ -268,7 +269,7 @@ fn parts_table(case: &Case, cluster: &Cluster) -> String {
     table(&format!("Where the milliseconds go, {} (predicted)", cluster.name), &head, rows.collect())
 }
 
-const PARTS: [&str; 6] = ["work", "slowest share", "statistics", "embeddings", "gradients left", "all pairs"];
+const PARTS: [&str; 6] = ["work", "slowest share", "statistics", "embeddings", "gradients, exposed", "all pairs"];
 
 fn parts(step: &Step) -> [f64; 6] {
     [step.compute, step.imbalance, step.statistics, step.gathering, step.exposed, step.pairs]
@@ -289,7 +290,7 @@ fn strong_table(case: &Case, clusters: &[Cluster]) -> String {
     let head: Vec<&str> = std::iter::once("machine").chain(numbers.iter().map(String::as_str)).collect();
     let studies = (WHOLE as f64 * case.batch.mean_length()).round() as u64;
     let title = format!(
-        "Strong scaling, {} sequences in all ({} studies): ms a step, efficiency over 8 GPUs (predicted)",
+        "Strong scaling, {} sequences in all ({} studies): ms per step and efficiency relative to 8 GPUs (predicted)",
         draw::thousands(WHOLE as u64),
         draw::thousands(studies)
     );
@@ -308,7 +309,7 @@ fn reached_table(case: &Case) -> String {
         [vec![percent(reached), draw::thousands(studies.round() as u64)], cells.to_vec()].concat()
     });
     table(
-        "How the assumed share of the matrix rate changes it, H100, InfiniBand NDR (predicted)",
+        "Efficiency for other shares of the matrix rate, H100, InfiniBand NDR (predicted)",
         &["share reached", "studies/s, one GPU", "8", "64", "512", "4,096"],
         rows.to_vec(),
     )
@@ -323,10 +324,10 @@ fn memory_table(case: &Case) -> String {
     });
     table(
         &format!(
-            "Memory of a process, {OWN} sequences a GPU, GB (predicted; {:.1} matrices of the own studies' pairs at once: measured)",
+            "Memory per process, {OWN} sequences per GPU, GB (predicted; {:.1} matrices of the pairs of its own studies held at once: measured)",
             case.of_pairs
         ),
-        &["GPUs", "weights, moments", "gradients, buckets", "activations", "all pairs", "together"],
+        &["GPUs", "weights, moments", "gradients, buckets", "activations", "all pairs", "total"],
         rows.collect(),
     )
 }
@@ -359,8 +360,14 @@ fn draw_here(measured: &Measured) -> medst::Result<String> {
     let says = |seconds: f64| {
         if seconds < 0.999 { format!("{} ms", (1e3 * seconds).round()) } else { format!("{} s", seconds.round()) }
     };
-    let y = Axis::decades("a step", low, high, says);
-    Ok(draw::lines("One batch shared out on two cores", &Axis::doubling("processes", 1, 4), &y, &lines, None))
+    let y = Axis::decades("time per step", low, high, says);
+    Ok(draw::lines(
+        "One batch divided among processes on two cores",
+        &Axis::doubling("processes", 1, 4),
+        &y,
+        &lines,
+        None,
+    ))
 }
 
 fn draw_weak(case: &Case, clusters: &[Cluster], pairs: Pairs, title: &str) -> String {
@@ -372,7 +379,13 @@ fn draw_weak(case: &Case, clusters: &[Cluster], pairs: Pairs, title: &str) -> St
             Line { name: cluster.name.into(), points, dashed: pairs == Pairs::Alike, colour }
         })
         .collect();
-    draw::lines(title, &Axis::doubling("GPUs", 8, 4096), &Axis::share("studies/s a GPU, of one alone"), &lines, None)
+    draw::lines(
+        title,
+        &Axis::doubling("GPUs", 8, 4096),
+        &Axis::share("studies/s per GPU, relative to one GPU"),
+        &lines,
+        None,
+    )
 }
 
 fn draw_parts(case: &Case, cluster: &Cluster) -> String {
@@ -383,7 +396,7 @@ fn draw_parts(case: &Case, cluster: &Cluster) -> String {
             Column { name: draw::thousands(own), parts: parts(&step).map(|seconds| 1e3 * seconds).to_vec() }
         })
         .collect();
-    let y = even("ms a step", 200.0, 50.0);
+    let y = even("ms per step", 200.0, 50.0);
     draw::stacks(
         &format!("Where a step goes as the batch grows (predicted), {}", cluster.name),
         "GPUs",
@@ -427,6 +440,6 @@ fn draw_memory(case: &Case) -> String {
             Column { name: draw::thousands(own), parts: parts.map(|bytes| bytes / 1e9).to_vec() }
         })
         .collect();
-    let y = even("GB of a process", 120.0, 20.0);
+    let y = even("GB per process", 120.0, 20.0);
     draw::stacks("Memory as the batch grows (predicted)", "GPUs", &y, &names, &columns, Some((80.0, "80 GB")))
 }

@@ -1,6 +1,7 @@
-//! What `tch` and `torch-sys` name of the crate `zip` 0.6. They use it to read and write `.npz` files and to unpack a libtorch that they
-//! download; medst does neither. The real crate brings ciphers, bzip2, a second zstd and a calendar: twenty crates, some of them C. Here every
-//! archive is an error that says so.
+//! A stub with the items of the crate `zip` 0.6 that `tch` and `torch-sys` refer to. They use it to
+//! read and write `.npz` files and to unpack a libtorch that they download; medst does neither. The
+//! real crate brings ciphers, bzip2, a second zstd and a calendar: twenty crates, some of them in
+//! C. Here, opening any archive returns an error that explains this.
 
 use std::io::{self, Read, Write};
 

@@ -68,7 +68,7 @@ pub fn run(stage: &Stage, asked: &Asked) -> Result<bool> {
         worst = worst.max(difference(stage, &files, &own.vectors)?);
         let at = |share: f64| own.latencies[((own.latencies.len() - 1) as f64 * share) as usize] * 1e3;
         println!(
-            "{}  offline {:7.2} images/s   service {:7.2} images/s   ratio {:.3}   p50 {:.0} ms  p95 {:.0} ms  p99 {:.0} ms   {:.1} images a batch   CPU an image: service {:.2} ms, clients {:.2} ms   {} told to come back",
+            "{}  offline {:7.2} images/s   service {:7.2} images/s   ratio {:.3}   p50 {:.0} ms  p95 {:.0} ms  p99 {:.0} ms   {:.1} images per batch   CPU per image: service {:.2} ms, clients {:.2} ms   {} told to come back",
             round + 1,
             offline[round],
             online[round],

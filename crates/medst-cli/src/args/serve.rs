@@ -53,7 +53,8 @@ pub struct Serve {
     /// its client.
     #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections: u32,
-    /// Maximum number of open connections per client address. Behind a proxy, all clients share the proxy's address.
+    /// Maximum number of open connections per client address. With a proxy in front of the service,
+    /// all clients share the proxy's address.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_peer_connections: u32,
     /// Maximum number of requests in progress; further ones are answered with status 429 and Retry-After.

@@ -90,7 +90,7 @@ fn draw_phrase(
     let patch = alignment.grid.pixels / alignment.grid.side;
     for (number, (view, canvas)) in canvases.iter().enumerate() {
         let Some(map) = alignment.heat(*view) else { continue };
-        let path = if number == 0 { path.to_path_buf() } else { beside(path, "lateral") };
+        let path = if number == 0 { path.to_path_buf() } else { suffixed(path, "lateral") };
         draw::write(&path, &canvas.png(&map, &hot_boxes(&map, threshold, patch)))?;
         if let Some(own) = grounded.views.iter_mut().find(|own| own.view == *view) {
             own.picture = Some(path);
@@ -105,7 +105,7 @@ fn draw_words(alignment: &Alignment, canvases: &[(Shown, Canvas)], folder: &Path
         for (place, (view, canvas)) in canvases.iter().enumerate() {
             let Some(map) = alignment.heat_of(*view, number) else { continue };
             let path = folder.join(format!("{:02}-{}.png", number + 1, plain(word)));
-            let path = if place == 0 { path } else { beside(&path, "lateral") };
+            let path = if place == 0 { path } else { suffixed(&path, "lateral") };
             draw::write(&path, &canvas.png(&map, &[]))?;
         }
     }
@@ -119,8 +119,8 @@ fn make_folder(folder: Option<&Path>) -> Result<()> {
     }
 }
 
-/// `a.png` to `a-lateral.png`.
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+/// Appends a suffix to the name: `a.png` becomes `a-lateral.png`.
+fn suffixed(path: &Path, suffix: &str) -> PathBuf {
     let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     path.with_file_name(format!("{stem}-{suffix}.png"))
 }

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 /// Whether several processes can be started here.
 pub fn launcher() -> bool {
     let there = Command::new("mpirun").arg("--version").output().is_ok_and(|output| output.status.success());
-    assert!(there || std::env::var_os("MEDST_NEED_MPI").is_none(), "MEDST_NEED_MPI is set, and there is no mpirun");
+    assert!(there || std::env::var_os("MEDST_NEED_MPI").is_none(), "MEDST_NEED_MPI is set, but mpirun was not found");
     if !there {
         eprintln!("skipped: no mpirun (Debian: openmpi-bin)");
     }

@@ -25,7 +25,7 @@ impl Storage {
     pub fn start(variables: &[(&str, &str)]) -> Option<Storage> {
         let python = repository().join(".venv-s3/bin/python");
         if !python.exists() {
-            assert!(std::env::var_os("MEDST_NEED_S3").is_none(), "MEDST_NEED_S3 is set, and there is no server");
+            assert!(std::env::var_os("MEDST_NEED_S3").is_none(), "MEDST_NEED_S3 is set, but no S3 server is installed");
             eprintln!("skipped: no S3 server (tools/s3_server.sh installs it)");
             return None;
         }

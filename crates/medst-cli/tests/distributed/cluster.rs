@@ -59,7 +59,7 @@ fn scripts_are_bash_and_the_manifest_hangs_together() {
     assert!(text.contains(&format!("mpirun -n {processes} ")), "{text}");
     assert_bash(&text);
     let gpus = number(&container(worker)["resources"]["limits"]["nvidia.com/gpu"]);
-    assert_eq!(gpus, number(&spec["slotsPerWorker"]), "a process a GPU");
+    assert_eq!(gpus, number(&spec["slotsPerWorker"]), "one process per GPU");
     for replica in [launcher, worker] {
         let volumes = &replica["template"]["spec"]["volumes"];
         let names: Vec<_> =

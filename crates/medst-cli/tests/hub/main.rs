@@ -82,7 +82,7 @@ fn contents(asked: &[Asked]) -> Vec<usize> {
 }
 
 /// The address of a port on which no process listens.
-fn nobody() -> String {
+fn unused_address() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     format!("http://{}", listener.local_addr().unwrap())
 }
@@ -192,7 +192,7 @@ fn a_run_starts_from_a_model_by_name() {
 #[test]
 fn without_the_hub_the_cache_will_do() {
     let place = Place::new();
-    let closed = nobody();
+    let closed = unused_address();
     let err = place.fails(&[("HF_HUB_OFFLINE", "1")], "hf://me/phantom");
     assert!(
         err.contains("hf://me/phantom: HF_HUB_OFFLINE is set") && err.contains("home/hub does not have it"),

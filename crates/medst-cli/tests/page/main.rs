@@ -212,7 +212,7 @@ async fn keys(browser: &Browser) {
         browser.keys(canvas, keys).await;
         assert_eq!(browser.value(&data(name)).await, json!(expected), "{keys}");
     }
-    assert_eq!(browser.value(drawn).await, before, "as it was");
+    assert_eq!(browser.value(drawn).await, before, "the display is restored");
     browser.keys(canvas, "i").await;
     assert_ne!(browser.value(drawn).await, before, "inverted");
     browser.keys(canvas, "i").await;
@@ -356,7 +356,7 @@ async fn report_matches(browser: &Browser, address: &str, patient: &Patient) {
     // A sentence, then its words by keys.
     browser.client.execute("document.querySelector('.sentence').focus();", Vec::new()).await.unwrap();
     assert!(browser.text("#legend-title").await.starts_with("sentence “"));
-    assert_eq!(browser.value(&format!("{PEAKS}.length")).await, json!(2), "the pictures of its own study alone");
+    assert_eq!(browser.value(&format!("{PEAKS}.length")).await, json!(2), "only the pictures of the sentence's study");
     browser.keys(".sentence", &char::from(Key::Right).to_string()).await;
     let word = sentences[0]["pieces"].as_array().unwrap().iter().find(|own| !own["words"].is_null()).unwrap();
     assert_eq!(
@@ -516,7 +516,7 @@ async fn a_reader_chooses_light_models_and_when_to_stop() {
         }
         browser.until("document.getElementById('computing').textContent === 'ready'").await;
         assert_eq!(browser.value("document.getElementById('stop').hidden").await, json!(true));
-        assert_eq!(browser.text("#phrase-error").await, "", "to stop is no error");
+        assert_eq!(browser.text("#phrase-error").await, "", "stopping shows no error");
     }
     browser.client.clone().close().await.unwrap();
 }

@@ -136,7 +136,7 @@ pub fn answers_are_those_of_the_commands(at: &Path) {
     let of =
         |value: &Value| value["found"].as_array().unwrap().iter().map(|own| own["study"].clone()).collect::<Vec<_>>();
     assert_eq!((of(&answer), of(&answer).len()), (of(&offline), 5));
-    assert!(answer["found"][0].get("frontal").is_none(), "where files lie is not told");
+    assert!(answer["found"][0].get("frontal").is_none(), "paths of files are not disclosed");
     for (body, status) in [
         (json!({"text": "edema", "index": "../index"}), 404),
         (json!({"study": "nobody"}), 400),
@@ -163,10 +163,10 @@ pub fn answers_are_those_of_the_commands(at: &Path) {
     // Lines are read on, so that it can write them.
     let rest: Vec<String> = lines.map(Result::unwrap).collect();
     assert_eq!(serving.wait().unwrap().code(), Some(0), "{rest:?}");
-    let told = rest.join("\n");
+    let log = rest.join("\n");
     assert!(
-        !told.contains("effusion") && !told.contains("p00001") && !told.contains(".png"),
-        "logs tell of nobody: {told}"
+        !log.contains("effusion") && !log.contains("p00001") && !log.contains(".png"),
+        "the log contains patient data: {log}"
     );
 }
 

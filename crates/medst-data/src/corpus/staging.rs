@@ -9,7 +9,7 @@ use super::journal::JOURNAL;
 use super::manifest::{self, Manifest};
 use super::tables::{SEQUENCES, STUDIES};
 use super::write::{SKIPPED, SPLITS};
-use crate::files::folder::{Foreign, beside, check_replaceable, publish_folder, recover, seal};
+use crate::files::folder::{Foreign, check_replaceable, publish_folder, recover, seal, sibling};
 use crate::files::lock::{LOCK, Lock};
 use crate::files::sums::SUMS;
 use crate::files::{TEMPORARY, entries, whole};
@@ -102,7 +102,7 @@ fn is_own(path: &Path) -> bool {
 /// No place for a cache, or a build without object storage.
 pub fn folder(out: &Path) -> Result<PathBuf> {
     match Address::of(out)? {
-        None => Ok(beside(out, "partial")),
+        None => Ok(sibling(out, "partial")),
         #[cfg(feature = "s3")]
         Some(address) => storage::cache::workplace(&address),
         #[cfg(not(feature = "s3"))]
@@ -115,7 +115,7 @@ pub fn folder(out: &Path) -> Result<PathBuf> {
 /// # Errors
 /// As [`folder`].
 pub fn pictures_folder(out: &Path) -> Result<PathBuf> {
-    Ok(beside(&folder(out)?, "pictures"))
+    Ok(sibling(&folder(out)?, "pictures"))
 }
 
 /// Only a corpus may be replaced, and only when asked to.

@@ -125,11 +125,11 @@ pub fn publish_folder(sealed: &Path, out: &Path, also: &[&str], foreign: Foreign
         return Ok(());
     }
     // Not under a temporary name, which may be removed.
-    let mut kept = (1..).map(|number| beside(out, &format!("kept-{number}")));
+    let mut kept = (1..).map(|number| sibling(out, &format!("kept-{number}")));
     let kept = kept.find(|path| !path.exists()).unwrap_or_default();
     fs::rename(&old, &kept).map_err(Error::io(&old))?;
     Err(Error::Usage(format!(
-        "{} was replaced; files that others wrote into the old one meanwhile are now in {}",
+        "{} was replaced; files that other programs wrote into the old folder in the meantime were moved to {}",
         out.display(),
         kept.display()
     )))
@@ -165,8 +165,8 @@ fn exchange(one: &Path, other: &Path) -> std::io::Result<()> {
     if done == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
-/// `OUT.SUFFIX`: a neighbour of a path, on the same file system.
-pub fn beside(out: &Path, suffix: &str) -> PathBuf {
+/// `OUT.SUFFIX`: a path in the same folder, and so on the same file system.
+pub fn sibling(out: &Path, suffix: &str) -> PathBuf {
     let mut name = out.file_name().unwrap_or_default().to_os_string();
     name.push(".");
     name.push(suffix);

@@ -27,9 +27,9 @@ use crate::files::sha256_of_file;
 use crate::progress::Progress;
 use crate::{Error, Result};
 
-/// What is read in addition to weights. Of several in one line, the first that exists.
-const BESIDE: [&[&str]; 3] = [&["config.json"], &["preprocessor_config.json"], &["vocab.txt", "tokenizer.json"]];
-/// Files that a message names.
+/// Files that are read in addition to the weights: of each group, the first that exists.
+const COMPANIONS: [&[&str]; 3] = [&["config.json"], &["preprocessor_config.json"], &["vocab.txt", "tokenizer.json"]];
+/// How many files an error message lists at most.
 const SHOWN: usize = 12;
 
 /// The folder of a model's files.
@@ -41,15 +41,15 @@ pub fn folder(name: &Name, progress: &dyn Progress) -> Result<PathBuf> {
     let revision = name.revision.as_deref().unwrap_or("main");
     let repository = Repo::with_revision(name.repository.clone(), RepoType::Model, revision.into());
     let cache = Cache::new(settings.cache.clone()).repo(repository);
-    let at_hand = at_hand(&cache, revision);
+    let cached = cached_folder(&cache, revision);
     if settings.offline {
-        return at_hand.ok_or_else(|| {
+        return cached.ok_or_else(|| {
             let cache = settings.cache.display();
             name.error(format!("HF_HUB_OFFLINE is set, and the cache {cache} does not have it"), false)
         });
     }
     let client = Client::new(name, &settings, progress)?;
-    let list = match (client.list(revision), at_hand) {
+    let list = match (client.list(revision), cached) {
         (Err(Error::Storage { unreachable: true, message, .. }), Some(folder)) => {
             progress.note(&format!("{name}: {message}; continuing with the copy in {}", folder.display()));
             return Ok(folder);
@@ -66,14 +66,14 @@ pub fn folder(name: &Name, progress: &dyn Progress) -> Result<PathBuf> {
         }
     }
     match cache.create_ref(&list.commit) {
-        // A complete cache may be one that only others can write.
+        // If everything was cached, the cache may well be read-only.
         Err(error) if fetched => Err(client.disk(error)),
         _ => Ok(snapshot),
     }
 }
 
-/// The folder that a revision meant last.
-fn at_hand(cache: &CacheRepo, revision: &str) -> Option<PathBuf> {
+/// The cached folder of the commit that a revision last referred to, if it has weights.
+fn cached_folder(cache: &CacheRepo, revision: &str) -> Option<PathBuf> {
     let commit = cache.pointer_path(revision);
     let file = WEIGHTS.iter().find_map(|file| {
         let direct = commit.join(file);
@@ -82,7 +82,7 @@ fn at_hand(cache: &CacheRepo, revision: &str) -> Option<PathBuf> {
     file.and_then(|file| file.parent().map(Path::to_path_buf))
 }
 
-/// The files that are read of a model, weights last.
+/// The files that medst reads of a model, weights last.
 fn wanted(files: &[Listed]) -> Result<Vec<&'static str>, String> {
     let has = |name: &&&str| files.iter().any(|file| file.name == **name);
     let Some(weights) = WEIGHTS.iter().find(|name| has(name)) else {
@@ -96,8 +96,8 @@ fn wanted(files: &[Listed]) -> Result<Vec<&'static str>, String> {
         let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
         return Err(format!("it has neither {}; its files: {}{more}", WEIGHTS.join(" nor "), shown.join(", ")));
     };
-    let beside = BESIDE.iter().filter_map(|names| names.iter().find(|name| has(name)));
-    Ok(beside.chain([weights]).copied().collect())
+    let companions = COMPANIONS.iter().filter_map(|names| names.iter().find(|name| has(name)));
+    Ok(companions.chain([weights]).copied().collect())
 }
 
 /// Brings a file into the folder of its commit.

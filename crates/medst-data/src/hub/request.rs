@@ -68,8 +68,9 @@ impl Settings {
             .or_else(|| set("HOME").map(|home| PathBuf::from(home).join(".cache")));
         let home = set("HF_HOME").map(PathBuf::from).or_else(|| cache.map(|cache| cache.join("huggingface")));
         let cache = set("HF_HUB_CACHE").map(PathBuf::from).or_else(|| home.as_ref().map(|home| home.join("hub")));
-        let cache =
-            cache.ok_or_else(|| Error::Usage("there is no HOME; HF_HOME names the folder of the cache".into()))?;
+        let cache = cache.ok_or_else(|| {
+            Error::Usage("cannot locate the cache of models: HOME is not set; set it, or HF_HOME".into())
+        })?;
         let offline =
             set("HF_HUB_OFFLINE").is_some_and(|on| ["1", "true", "yes", "on"].contains(&on.to_lowercase().as_str()));
         let file = set("HF_TOKEN_PATH").map(PathBuf::from).or_else(|| home.map(|home| home.join("token")));

@@ -1,4 +1,4 @@
-//! Ending a decode whose result is no longer wanted, such as that of a request that has timed out.
+//! Cancels a decode whose result has become useless, such as that of a request that has timed out.
 //!
 //! Decoders check at every row, block of rows or piece of input. The flag belongs to the thread,
 //! because a decode stays on one thread, and passing it through every decoder would put it into
@@ -29,7 +29,7 @@ pub fn until<T>(cancelled: &Arc<AtomicBool>, work: impl FnOnce() -> T) -> T {
 /// The flag was set.
 pub(crate) fn check() -> Result<(), &'static str> {
     let cancelled = CANCELLED.with_borrow(|flag| flag.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed)));
-    if cancelled { Err("cancelled: nobody waits for the picture any more") } else { Ok(()) }
+    if cancelled { Err("cancelled: the picture is not needed any more") } else { Ok(()) }
 }
 
 #[cfg(test)]

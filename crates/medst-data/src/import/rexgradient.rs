@@ -145,7 +145,7 @@ fn add(
     let date = text(&["StudyDate", "study_date", "Study Date"]);
     let acquired = date.as_deref().and_then(|date| values::dicom_moment(date, None));
     for (image, view) in images.iter().zip(views) {
-        let image = image.as_str().ok_or_else(|| fail(format!("study {id} has a path that is no text")))?;
+        let image = image.as_str().ok_or_else(|| fail(format!("study {id} has an ImagePath that is not text")))?;
         // `../deid_png/<patient>/<accession>/studies/…`
         let below: PathBuf =
             Path::new(image).components().filter(|part| matches!(part, Component::Normal(_))).collect();

@@ -31,7 +31,7 @@ const LIMIT_GIB: f64 = 100.0;
 /// Attempts of a request, with pauses that grow to ten seconds.
 const RETRIES: usize = 8;
 /// Attempts to learn whether a corpus has changed, where the cache has a copy.
-const RETRIES_AT_HAND: usize = 2;
+const RETRIES_IF_CACHED: usize = 2;
 
 /// A corpus in object storage, with what the cache holds of it.
 #[derive(Debug)]
@@ -84,10 +84,10 @@ impl Cached {
         let client = Client::open(address, RETRIES)?;
         let known = root.join("addresses").join(short(format!("{}\0{address}", client.endpoint()).as_bytes()));
         let corpora = root.join("corpora");
-        let at_hand = fs::read_to_string(&known).ok().map(|id| corpora.join(id.trim()).join(manifest::FILE));
-        let at_hand = at_hand.and_then(|path| fs::read(path).ok());
-        let retries = if at_hand.is_some() { RETRIES_AT_HAND } else { RETRIES };
-        let text = match (Client::open(address, retries)?.get(&address.key(manifest::FILE)), at_hand) {
+        let cached = fs::read_to_string(&known).ok().map(|id| corpora.join(id.trim()).join(manifest::FILE));
+        let cached = cached.and_then(|path| fs::read(path).ok());
+        let retries = if cached.is_some() { RETRIES_IF_CACHED } else { RETRIES };
+        let text = match (Client::open(address, retries)?.get(&address.key(manifest::FILE)), cached) {
             (Ok(Some(text)), _) => text,
             (Ok(None), _) => {
                 let message = format!("it has no {}; create a corpus with `medst prepare`", manifest::FILE);

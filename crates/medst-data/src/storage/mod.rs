@@ -60,5 +60,7 @@ pub fn cache_root() -> Result<PathBuf> {
     set("MEDST_CACHE")
         .or_else(|| set("XDG_CACHE_HOME").map(|cache| cache.join("medst")))
         .or_else(|| set("HOME").map(|home| home.join(".cache/medst")))
-        .ok_or_else(|| Error::Usage("there is no HOME; MEDST_CACHE names the folder of the cache".into()))
+        .ok_or_else(|| {
+            Error::Usage("cannot locate the cache of corpora: HOME is not set; set it, or MEDST_CACHE".into())
+        })
 }

@@ -89,10 +89,11 @@ impl Vectors {
         Vectors { values: rows.iter().flat_map(|&row| self.row(row)).copied().collect(), width: self.width }
     }
 
-    /// `[n, D₁ + D₂]`: the rows of two side by side.
+    /// Concatenates the rows of two sets of vectors: `[n, D₁ + D₂]`.
+    ///
     /// # Errors
     /// Different numbers of rows.
-    pub fn beside(first: &Vectors, second: &Vectors) -> Result<Vectors> {
+    pub fn concatenate(first: &Vectors, second: &Vectors) -> Result<Vectors> {
         if first.len() != second.len() {
             return Err(Error::Evaluation(format!("cannot concatenate {} rows with {}", first.len(), second.len())));
         }

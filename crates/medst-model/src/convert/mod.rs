@@ -246,9 +246,9 @@ fn changed(config: ModelConfig, overrides: &[String]) -> Result<ModelConfig> {
 /// the built-in one.
 fn vocabulary(sources: &[Source], asked: Option<&Path>, config: &mut ModelConfig) -> Result<WordPiece> {
     let text: Vec<&Source> = sources.iter().filter(|source| source.allows(Side::Text)).collect();
-    let beside = text.iter().find_map(|source| source.vocabulary.clone());
+    let stored = text.iter().find_map(|source| source.vocabulary.clone());
     let builtin = text.iter().find_map(|source| builtin::named(&source.path));
-    let pieces = match (asked.map(Path::to_path_buf).or(beside), builtin) {
+    let pieces = match (asked.map(Path::to_path_buf).or(stored), builtin) {
         (Some(path), _) => WordPiece::from_file(&path)?,
         (None, Some(builtin)) => builtin.pieces()?,
         (None, None) => WordPiece::bert_cased(),

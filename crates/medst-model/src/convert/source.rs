@@ -160,19 +160,21 @@ impl Source {
         Ok(sources)
     }
 
-    /// Reads one file. `folder`: whether the files next to it belong to it.
+    /// Reads one file.
+    ///
+    /// * `folder`: whether the other files in its folder belong to the same model.
     pub fn read_file(path: &Path, folder: bool) -> Result<Source> {
         let file = TensorFile::read(path)?;
         let fail = |message: String| Error::Weights { path: path.to_path_buf(), message };
         let (dialect, prefix) = recognise(file.tensors.keys().map(String::as_str)).map_err(fail)?;
-        let beside = path.parent().filter(|_| folder);
+        let siblings = path.parent().filter(|_| folder);
         if dialect == Dialect::Medst {
-            return Source::medst(file, beside);
+            return Source::medst(file, siblings);
         }
         if dialect == Dialect::Reference {
             return Source::reference(&file);
         }
-        let library = match beside {
+        let library = match siblings {
             Some(folder) => LibraryConfig::read(folder)?,
             None => None,
         };
@@ -184,7 +186,7 @@ impl Source {
             source.changed.extend(vit::join_chunks(&mut source.tensors).map_err(fail)?);
         }
         source.sizes_of_library(library.as_ref()).map_err(fail)?;
-        if let Some(folder) = beside {
+        if let Some(folder) = siblings {
             match dialect {
                 Dialect::Bert => source.vocabulary = library::vocabulary(folder),
                 _ => source.pixels = library::pixels(folder, library.as_ref())?,
@@ -208,15 +210,15 @@ impl Source {
         Ok(source)
     }
 
-    fn medst(mut file: TensorFile, beside: Option<&Path>) -> Result<Source> {
+    fn medst(mut file: TensorFile, siblings: Option<&Path>) -> Result<Source> {
         let mut source = Source::new(&file, Dialect::Medst);
         source.tensors = std::mem::take(&mut file.tensors);
-        source.card = match beside.map(|folder| folder.join(CARD)).filter(|path| path.exists()) {
+        source.card = match siblings.map(|folder| folder.join(CARD)).filter(|path| path.exists()) {
             Some(path) => Some(ModelCard::read(&path)?),
             None => file.metadata.get(ModelCard::KEY).map(|text| ModelCard::parse(text)).transpose()?,
         };
         source.sizes = source.card.as_ref().map(Sizes::of).unwrap_or_default();
-        source.vocabulary = beside.map(|folder| folder.join("vocab.txt")).filter(|path| path.exists());
+        source.vocabulary = siblings.map(|folder| folder.join("vocab.txt")).filter(|path| path.exists());
         Ok(source)
     }
 
@@ -232,7 +234,7 @@ impl Source {
             vocabulary: None,
             card: None,
             changed: Vec::new(),
-            dropped: file.beside.iter().map(|name| Dropped { name: name.clone(), reason: reason() }).collect(),
+            dropped: file.unread.iter().map(|name| Dropped { name: name.clone(), reason: reason() }).collect(),
         }
     }
 

@@ -45,7 +45,7 @@ pub trait Communicator: Ranks + Debug + Send {
 
     /// As [`Communicator::sum`], called from a separate thread, in parallel with other work of the
     /// device; returns when the sum is done.
-    fn sum_beside(&self, tensor: &mut Tensor) {
+    fn sum_overlapped(&self, tensor: &mut Tensor) {
         self.sum(tensor);
     }
 

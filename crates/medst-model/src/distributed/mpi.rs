@@ -54,8 +54,8 @@ impl std::fmt::Debug for Calls {
     }
 }
 
-// SAFETY: the handles inside identify MPI's objects; MPI was asked to allow calls from any thread,
-// one at a time, and the mutex around this value ensures that.
+// SAFETY: the handles inside identify MPI's objects. MPI was initialised to allow calls from any
+// thread as long as they do not overlap, and the mutex around this value prevents overlap.
 unsafe impl Send for Calls {}
 
 impl Mpi {

@@ -95,7 +95,7 @@ pub fn open_model_in(path: &Path, device: Device, precision: Precision) -> Resul
     let vocabulary = folder.join(VOCABULARY);
     let pieces = if vocabulary.exists() { WordPiece::from_file(&vocabulary)? } else { WordPiece::bert_cased() };
     if pieces.checksum() != card.vocabulary_sha256 {
-        let message = "the model was trained with another vocabulary, and there is no vocab.txt next to it".to_string();
+        let message = "the model was trained with another vocabulary than the built-in one; put its vocab.txt next to the weights".to_string();
         return Err(Error::Checkpoint { path: folder, message });
     }
     let mut model = MedSt::unwritten(&card.model, device, precision.kind())?;

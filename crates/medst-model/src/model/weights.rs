@@ -23,17 +23,17 @@ use crate::{Error, Result};
 pub struct TensorFile {
     pub path: PathBuf,
     pub tensors: BTreeMap<String, Tensor>,
-    /// Text in the head of the file.
+    /// Text in the header of the file.
     pub metadata: HashMap<String, String>,
     /// Names of tensors that are stored next to the weights, such as an optimiser's; not read.
-    pub beside: Vec<String>,
+    pub unread: Vec<String>,
 }
 
 /// Under which key training programs save weights: Lightning, DeiT and MAE, others.
 const WRAPPERS: [&str; 3] = ["state_dict", "model", "model_state_dict"];
 
-/// How many times larger than its file tensors may be together. Tensors may share their values, which is what a file would use that
-/// is made to fill memory.
+/// Largest ratio of the size of all tensors to the size of their file. Tensors may share their
+/// values, so without this limit a small malicious file could fill the memory.
 const MAX_EXPANSION: u64 = 8;
 
 impl TensorFile {
@@ -149,7 +149,7 @@ impl<R: ReadAt> Safetensors<R> {
         source.read_at(&mut size, 0).map_err(|_| fail(&"it is too short"))?;
         let size = u64::from_le_bytes(size);
         if size > LONGEST_HEAD || size + 8 > length {
-            return Err(fail(&"the length of its head is not one"));
+            return Err(fail(&"it is not a safetensors file: the stated length of its header is impossible"));
         }
         let mut head = vec![0; size as usize];
         source.read_at(&mut head, 8).map_err(Error::io(path))?;
@@ -157,7 +157,9 @@ impl<R: ReadAt> Safetensors<R> {
         let start = 8 + size;
         if start + metadata.data_len() as u64 != length {
             let expected = start + metadata.data_len() as u64;
-            return Err(fail(&format!("it has {length} bytes where its head tells of {expected}")));
+            return Err(fail(&format!(
+                "it has {length} bytes, but its header describes {expected}; the file is damaged or was cut short"
+            )));
         }
         Ok(Safetensors { source, start, metadata })
     }
@@ -200,7 +202,7 @@ impl<R: ReadAt> Safetensors<R> {
             path: path.to_path_buf(),
             tensors: tensors.collect::<Result<_>>()?,
             metadata,
-            beside: Vec::new(),
+            unread: Vec::new(),
         })
     }
 }
@@ -221,11 +223,11 @@ fn read_pickle(path: &Path, length: u64) -> Result<TensorFile> {
         let reader = PytorchReader::with_top_level_key(path, key).ok().filter(|reader| !reader.is_empty())?;
         Some((reader, format!("{key}.")))
     };
-    let (reader, mut beside) = match WRAPPERS.into_iter().find_map(under) {
+    let (reader, mut unread) = match WRAPPERS.into_iter().find_map(under) {
         Some((reader, prefix)) => (reader, all.keys().into_iter().filter(|name| !name.starts_with(&prefix)).collect()),
         None => (all, Vec::new()),
     };
-    beside.sort();
+    unread.sort();
     let declared: u64 = reader.tensors().values().map(|tensor| tensor.byte_len() as u64).sum();
     if declared > length.saturating_mul(MAX_EXPANSION).saturating_add(1 << 20) {
         return Err(unusable(path, format!("a file of {length} bytes declares tensors of {declared} bytes")));
@@ -256,7 +258,7 @@ fn read_pickle(path: &Path, length: u64) -> Result<TensorFile> {
     if tensors.is_empty() {
         return Err(unusable(path, "the PyTorch file has no tensors"));
     }
-    Ok(TensorFile { path: path.to_path_buf(), tensors, metadata, beside })
+    Ok(TensorFile { path: path.to_path_buf(), tensors, metadata, unread })
 }
 
 /// A tensor that is copied to bytes only while it is being written.

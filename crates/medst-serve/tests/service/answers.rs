@@ -12,7 +12,7 @@ use serde_json::json;
 use super::setup::{close, floats, form, get, parts, picture, post, send, service, tuned};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_are_those_of_the_engine_whoever_asks_at_the_same_time() {
+async fn answers_are_those_of_the_engine_also_for_concurrent_requests() {
     let (_, router, engine) = service(Limits::default(), None);
     let expected = |bytes: &[u8]| {
         let views = Views::Frontal(engine.sight().decode(bytes).unwrap());
@@ -70,7 +70,7 @@ async fn every_operation_answers() {
     let drawn = STANDARD.decode(answer["pictures"][0]["png"].as_str().unwrap()).unwrap();
     assert!(drawn.starts_with(b"\x89PNG") && answer["words"].as_array().unwrap().len() == 3);
     let (status, _) = post(&router, "/v1/search", &json!({"text": "edema"})).await;
-    assert_eq!(status, StatusCode::NOT_FOUND, "there is no index");
+    assert_eq!(status, StatusCode::NOT_FOUND, "the service has no index");
     let ask = |path: &str| Request::get(path).body(Body::empty()).unwrap();
     let (status, models) = send(&router, ask("/v1/models")).await;
     assert_eq!((status, models["models"].as_array().unwrap().len()), (StatusCode::OK, 2));

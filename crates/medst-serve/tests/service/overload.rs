@@ -24,7 +24,7 @@ async fn under_overload_clients_are_told_to_come_back() {
     let (status, answer) = post(&router, "/v1/embed", &json!({"texts": ["edema"]})).await;
     assert_eq!((status, answer["error"]["code"].as_str()), (StatusCode::TOO_MANY_REQUESTS, Some("busy")));
     let health = Request::get("/health").body(Body::empty()).unwrap();
-    assert_eq!(send(&router, health).await.0, StatusCode::OK, "health is told all the same");
+    assert_eq!(send(&router, health).await.0, StatusCode::OK, "health is reported even under overload");
     drop(held);
     assert_eq!(post(&router, "/v1/embed", &json!({"texts": ["edema"]})).await.0, StatusCode::OK);
 }
@@ -73,7 +73,7 @@ async fn a_full_queue_tells_clients_to_come_back_and_forgets_nobody() {
     {
         assert!(figures.lines().any(|own| own == line), "{line}\n{figures}");
     }
-    assert_eq!(ask("other").await.unwrap().0, StatusCode::OK, "another model has a queue of its own");
+    assert_eq!(ask("other").await.unwrap().0, StatusCode::OK, "each model has a separate queue");
     drop(go);
     for one in waiting {
         assert_eq!(one.await.unwrap().0, StatusCode::OK);

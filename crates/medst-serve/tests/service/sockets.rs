@@ -56,7 +56,7 @@ fn slow_and_broken_clients_over_a_socket_and_a_drain() {
     assert!(exchange(&mut slow, body.as_bytes()).starts_with("HTTP/1.1 200"));
     thread.join().unwrap();
     assert!(start.elapsed() < Duration::from_secs(20));
-    assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
+    assert!(TcpStream::connect(address).is_err(), "the service still listens");
 }
 
 /// Sends bytes one by one, more slowly than the service waits; what it answers.
@@ -146,7 +146,7 @@ fn bodies_that_are_cut_off_or_too_large_are_told_so() {
 }
 
 #[test]
-fn whoever_asked_before_the_end_is_answered() {
+fn requests_that_came_before_the_end_are_answered() {
     let (address, stop, thread) = listening(Limits::default());
     let body = json!({"texts": ["edema", "a large left pleural effusion"]}).to_string();
     let asked: Vec<TcpStream> = (0..32)

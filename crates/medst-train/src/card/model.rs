@@ -125,7 +125,7 @@ fn training_data(card: &ModelCard) -> String {
 fn training(path: &Path) -> Result<String> {
     let file = path.join(CONFIG);
     if !file.exists() {
-        return Ok("Unknown: there is no configuration next to the weights.".into());
+        return Ok("Unknown: the folder of the weights has no configuration.".into());
     }
     let Config { optimizer, train, loss, .. } = Config::saved(&file)?;
     let average = match train.average {

@@ -316,7 +316,7 @@ fn trained(model: &MedSt, config: &Config, training: &Items) -> Result<(Vec<Para
     let depth = model.config.image.num_layers as usize;
     if config.init.frozen > depth + 2 {
         return Err(Error::Config(format!(
-            "init.frozen = {}: the image encoder has {} stages ({depth} blocks, the embedding of patches before them, a norm behind them)",
+            "init.frozen = {}: the image encoder has {} stages (the patch embedding, {depth} blocks and the final norm); freeze at most that many",
             config.init.frozen,
             depth + 2
         )));

@@ -129,13 +129,16 @@ mod tests {
     }
 
     #[test]
-    fn it_begins_as_the_model_and_follows_with_storage_of_its_own() {
+    fn it_begins_as_the_model_and_follows_in_separate_storage() {
         let trained = model(1);
         let average = Average::new(&trained, Kind::Float, 0.25).unwrap();
         let begun = values(&trained);
         assert!(values(average.model()).iter().zip(&begun).all(|(own, model)| own == model));
         overwrite(&trained, 2);
-        assert!(values(average.model()).iter().zip(&begun).all(|(own, model)| own == model), "storage of its own");
+        assert!(
+            values(average.model()).iter().zip(&begun).all(|(own, model)| own == model),
+            "the average shares no storage with the model"
+        );
         // 2/11 of the beginning are left of the first update, a quarter each of the two after it.
         let mut left = 1.0;
         for update in 1..=3 {

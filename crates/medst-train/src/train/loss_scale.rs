@@ -105,7 +105,7 @@ mod tests {
         scale.done(Kind::Half);
         assert_eq!(scale.factor(Kind::Half), 65536.0);
         (0..16).for_each(|_| assert!(scale.lower(Kind::Half)));
-        assert!(!scale.lower(Kind::Half), "a factor of 1 is no factor");
+        assert!(!scale.lower(Kind::Half), "the factor is never below 1");
     }
 
     /// A gradient of 1e35, 2^116.3, of which float32 holds 2^11 times as much.

@@ -70,7 +70,7 @@ impl Reducer {
         let group = Group::clone(group);
         let thread = std::thread::spawn(move || {
             for mut bucket in waiting {
-                group.sum_beside(&mut bucket);
+                group.sum_overlapped(&mut bucket);
                 if done.send(bucket).is_err() {
                     return; // the receiver was dropped
                 }

@@ -172,7 +172,7 @@ pub fn resident_bytes(line: &str) -> u64 {
     line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
-/// Studies a second that threads make training batches of, in one epoch.
+/// Studies per second that threads turn into training batches, over one epoch.
 ///
 /// # Errors
 /// A corpus that cannot be read.

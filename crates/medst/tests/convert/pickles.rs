@@ -92,9 +92,9 @@ fn nothing_is_executed() {
         shape.raw(b"ctorch\nFloatStorage\n").text("0").text("cpu").number(2).raw(b"tQ").number(0).system(&command);
     error(&shape.raw(b"(").number(1).raw(b"t\x89ccollections\nOrderedDict\n)RtRu.").file(folder.path()));
     // A command next to weights: the weights are read, and the command is not executed.
-    let beside =
+    let mixed =
         Pickle::new().raw(b"}(").text("x").tensor("FloatStorage", 2, 2, 1).text("y").system(&command).raw(b"u.");
-    let file = TensorFile::read(&beside.file(folder.path())).unwrap();
+    let file = TensorFile::read(&mixed.file(folder.path())).unwrap();
     assert_eq!(file.tensors.keys().collect::<Vec<_>>(), ["x"]);
     assert!(!mark.exists(), "the command was executed");
 }

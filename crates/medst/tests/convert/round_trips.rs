@@ -69,7 +69,7 @@ fn there_and_back() {
         assert_same(&first.model, &second.model);
         let ModelCard { licence, vocabulary_sha256, .. } = &second.card;
         assert_eq!((licence, vocabulary_sha256), (&first.card.licence, &first.card.vocabulary_sha256));
-        assert_eq!(first.card.origin, second.card.origin, "what a model of ours went through leaves no trace");
+        assert_eq!(first.card.origin, second.card.origin, "a round trip leaves the origin unchanged");
     }
 }
 

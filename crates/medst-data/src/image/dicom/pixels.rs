@@ -83,8 +83,8 @@ pub(super) fn element<'a, 'b>(set: &'b DataSet<'a>) -> Result<&'b Element<'a>, S
 pub(super) fn read(element: &Element, format: &Format, coding: Coding, notes: &mut Notes) -> Result<Pixels, String> {
     if element.undefined != (coding != Coding::Native) {
         let reason = match element.undefined {
-            true => "its pixels are compressed, but its transfer syntax says that they are not",
-            false => "its pixels are not compressed, but its transfer syntax says that they are",
+            true => "its pixels are compressed, but its transfer syntax is an uncompressed one",
+            false => "its pixels are not compressed, but its transfer syntax is a compressed one",
         };
         return Err(reason.into());
     }

@@ -150,7 +150,7 @@ fn read_table(
             (Phrase::Text(_), Some(text)) => text.to_string(),
             (Phrase::Finding(_), Some(name)) => renamed(about, name).replace('_', " ").to_lowercase(),
             (_, None) => {
-                assembly.plan.warn("boxes of which nothing says what is in them");
+                assembly.plan.warn("boxes without a phrase or a finding");
                 return Ok(());
             }
         };
@@ -192,7 +192,7 @@ fn ends(
 fn number(row: &RowView, column: Option<usize>, name: &str) -> Result<f64, String> {
     let cell = column.and_then(|column| row.cell(column)).unwrap_or_default();
     let value = cell.parse::<f64>().ok().filter(|value| value.is_finite());
-    value.ok_or_else(|| format!("{name} of a box is `{cell}`, which is no number"))
+    value.ok_or_else(|| format!("{name} of a box is `{cell}`, which is not a number"))
 }
 
 /// The bounds of a mask. Each run begins a number of pixels after the end of the one before; pixels are counted down the

@@ -587,7 +587,7 @@ fn of_header(found: &mut Found) {
     }
     match dicom::header(&found.path) {
         Ok(header) => {
-            found.view = header.view.ok_or_else(|| "view is not told by the DICOM header".to_string());
+            found.view = header.view.ok_or_else(|| "the DICOM header states no view".to_string());
             if let Some(subject) = header.subject_id.filter(|id| !id.is_empty()) {
                 found.subject = subject;
             }

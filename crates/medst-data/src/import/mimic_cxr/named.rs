@@ -65,11 +65,11 @@ impl<'a> Named<'a> {
             return Ok(None);
         };
         let path = self.images.image(&listed.subject, &listed.study, id);
-        // Benchmarks hold frontal images, so a view that MIMIC-CXR does not give is taken for
-        // frontal.
+        // Benchmarks contain frontal images, so an image whose view MIMIC-CXR does not state is
+        // assumed to be frontal.
         let view = listed.view.clone().unwrap_or(View::Ap);
         if !view.is_frontal() {
-            assembly.plan.skip(path.display().to_string(), row, "image of a pair is no frontal view");
+            assembly.plan.skip(path.display().to_string(), row, "image of a pair is not a frontal view");
             return Ok(None);
         }
         let image = FoundImage {

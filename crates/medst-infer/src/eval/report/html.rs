@@ -223,10 +223,10 @@ fn one(anchor: &str, task: &TaskResult, pictures: &Pictures) -> Markup {
     }
 }
 
-/// For each column the subgroups' figures: the headline figures, and the others folded away.
+/// The figures of the subgroups, for each column: headline figures first, the others collapsed.
 fn subgroups(task: &TaskResult) -> Markup {
     let headlines = task.headlines();
-    let stands = |figure: &&Figure| headlines.iter().any(|own| std::ptr::eq(*own, *figure));
+    let is_headline = |figure: &&Figure| headlines.iter().any(|own| std::ptr::eq(*own, *figure));
     let columns: Vec<&str> = match task.figures.iter().find(|figure| !figure.by.is_empty()) {
         Some(figure) => figure.by.iter().map(|own| own.column.as_str()).collect(),
         None => return html! {},
@@ -234,7 +234,7 @@ fn subgroups(task: &TaskResult) -> Markup {
     html! {
         @for column in columns {
             @let (first, others): (Vec<&Figure>, Vec<&Figure>) =
-                task.figures.iter().filter(|figure| !figure.by.is_empty()).partition(stands);
+                task.figures.iter().filter(|figure| !figure.by.is_empty()).partition(is_headline);
             h4 { "By " (column) }
             p.method { (SUBGROUPS) }
             (by_column(column, &first))

@@ -143,7 +143,7 @@ impl Suite {
         let of = |asked: &String| {
             let column = columns.iter().find(|column| column.eq_ignore_ascii_case(asked)).ok_or_else(|| {
                 let known: Vec<&str> = columns.iter().map(|column| column.as_str()).collect();
-                format!("there is no column {asked}; the studies have {}", known.join(", "))
+                format!("unknown column {asked}; the columns of the studies are {}", known.join(", "))
             })?;
             Subgroups::new(column, &truth::values(corpus, &rows, column))
         };

@@ -104,8 +104,8 @@ impl Grounding<'_> {
         variants: &[&str],
         regions: impl IntoIterator<Item = Result<Vec<Region>>>,
     ) -> Result<TaskResult> {
-        let method = "cosine of patches with the words of the phrase (mean) or with the phrase as a whole (sentence vector), bilinear, as it is or \
-                      smoothed by a Gaussian of 1.5 patches; mean IoU: of cosines above 0.1, 0.2, 0.3, 0.4 and 0.5 with the box";
+        let method = "cosine of patches with the words of the phrase (mean) or with the phrase as a whole (sentence vector), bilinear, \
+                      unsmoothed or smoothed by a Gaussian of 1.5 patches; mean IoU: of cosines above 0.1, 0.2, 0.3, 0.4 and 0.5 with the box";
         let mut result = TaskResult::new(Task::Grounding, Protocol::Literature, method);
         let mut scored: Vec<Vec<Grounded>> = variants.iter().map(|_| Vec::new()).collect();
         for regions in regions {

@@ -115,12 +115,12 @@ impl Readout {
     pub(super) fn features(self, pairs: &ImagePairs, rows: &[usize]) -> Result<Vectors> {
         let (previous, current) = (pairs.previous.select(rows), pairs.current.select(rows));
         match self {
-            Readout::Concatenation => Vectors::beside(&previous, &current),
+            Readout::Concatenation => Vectors::concatenate(&previous, &current),
             Readout::Difference => {
                 let values = current.values().iter().zip(previous.values()).map(|(c, p)| c - p);
                 let change = Vectors::new(values.collect(), current.width())?;
                 let size = Vectors::new(change.values().iter().map(|x| x.abs()).collect(), current.width())?;
-                Vectors::beside(&change, &size)
+                Vectors::concatenate(&change, &size)
             }
         }
     }

@@ -86,7 +86,7 @@ impl Progression<'_> {
         for scored in &all {
             let Labelled { name, rows, .. } = &scored.labelled;
             for (figure, unit, chance, statistic) in STATISTICS {
-                let reason = "there are no worsening pairs, or no improving ones";
+                let reason = "needs both worsening and improving pairs";
                 let made = meter.figure_of((name, figure, unit), rows, reason, |weights| statistic(scored, weights));
                 result.figures.push(Figure { chance: Some(chance), ..made });
             }

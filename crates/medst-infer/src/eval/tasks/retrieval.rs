@@ -93,9 +93,9 @@ impl Retrieval<'_> {
             Protocol::Reference => in_batch(data, &images, &mut result),
         }
         if result.figures.is_empty() {
-            result
-                .notes
-                .push("nothing to retrieve: there are no reports, no subjects with two images, and no labels".into());
+            result.notes.push(
+                "nothing to retrieve: the corpus has neither reports nor subjects with two images nor labels".into(),
+            );
         }
         Ok(result)
     }
@@ -161,8 +161,8 @@ impl Retrieval<'_> {
             if there > 0 {
                 for k in [5, 10, 50].into_iter().filter(|&k| k <= positive.len()) {
                     let name = format!("precision@{k}");
-                    // The first places in a bootstrap sample: a row counts as many times as it was
-                    // drawn.
+                    // In a bootstrap sample, a row occupies as many of the first k places as it was
+                    // drawn times.
                     let figure =
                         meter.figure((&group, &name, Unit::Share), positive.len(), "too few images", |weights| {
                             ranking.precision_at(k, weights)

@@ -66,7 +66,7 @@ impl TemporalImage<'_> {
         let mut result = TaskResult::new(Task::TemporalImage, self.protocol, method);
         let mut means: Vec<(String, Vec<f64>)> = Vec::new();
         for labelled in pairs.labelled().filter(|labelled| !labelled.rows.is_empty()) {
-            let kernel = Kernel::linear(&beside(pairs, &labelled.rows, false))?;
+            let kernel = Kernel::linear(&concatenated_pairs(pairs, &labelled.rows, false))?;
             let count = labelled.rows.len();
             for folds in REFERENCE_FOLDS {
                 for seed in [None].into_iter().chain(REFERENCE_SEEDS.map(Some)) {
@@ -166,11 +166,11 @@ impl TemporalImage<'_> {
             Ok(of) => of,
             Err(error) => return refuse(error.reason()),
         };
-        let features = beside(pairs, &labelled.rows, false);
+        let features = concatenated_pairs(pairs, &labelled.rows, false);
         let kernel = Kernel::linear(&features)?;
         let current = pairs.current.select(&labelled.rows);
-        let swapped = Kernel::against(&features, &beside(pairs, &labelled.rows, true));
-        let same = Kernel::against(&features, &Vectors::beside(&current, &current)?);
+        let swapped = Kernel::against(&features, &concatenated_pairs(pairs, &labelled.rows, true));
+        let same = Kernel::against(&features, &Vectors::concatenate(&current, &current)?);
         let mut decisions = cross_validate(&kernel, &[&swapped, &same], &labelled.truth, &of, Course::COUNT)?;
         let [alone, backward, forward] = [(); 3].map(|()| decisions.pop().unwrap_or_default());
         let mut notes = Vec::new();
@@ -193,10 +193,10 @@ impl TemporalImage<'_> {
 
 /// `[m, 2D]`: the current image's vector followed by the previous one's, as in the reference, or
 /// exchanged.
-fn beside(pairs: &ImagePairs, rows: &[usize], exchanged: bool) -> Vectors {
+fn concatenated_pairs(pairs: &ImagePairs, rows: &[usize], exchanged: bool) -> Vectors {
     let (previous, current) = (pairs.previous.select(rows), pairs.current.select(rows));
     let (first, second) = if exchanged { (&previous, &current) } else { (&current, &previous) };
-    Vectors::beside(first, second).expect("both were checked to have one width and length")
+    Vectors::concatenate(first, second).expect("both were checked to have the same width and length")
 }
 
 /// Folds whose training rows lack a class that occurs.

@@ -20,7 +20,8 @@ pub fn build(graph: &mut Graph, config: &ModelConfig, pieces: &WordPiece) {
     let (text, embedding) = (&config.text, config.projection.embedding);
     let tokens = [Axis::Any("batch"), Axis::Any("tokens")];
     let ids = graph.input("input_ids", Element::Int64, &tokens, "word pieces: [CLS] … [SEP], then 0");
-    let mask = graph.input("attention_mask", Element::Int64, &tokens, "1 where a token exists, 0 behind the end");
+    let mask =
+        graph.input("attention_mask", Element::Int64, &tokens, "1 where a token exists, 0 after the end of the text");
     let exists = graph.cast("exists", &mask, Element::Bool);
     let keys = graph.unsqueeze("keys", &exists, &[1, 2]);
     let count = graph.node("Shape", "count", &[&ids], &[("start", Attribute::Int(1)), ("end", Attribute::Int(2))]);
@@ -113,7 +114,8 @@ fn words(graph: &mut Graph, config: &ModelConfig, pieces: &WordPiece, tokens: &T
     let (batch, places) = (Axis::Any("batch"), Axis::Any("words"));
     let meaning = "mean of the words' vectors, to be compared with patches";
     graph.output("phrase", &phrase, Element::Float, &[batch.clone(), embedding.clone()], meaning);
-    let meaning = "unit vectors of the words ([SEP] is the last), zero behind them; one place less than tokens";
+    let meaning =
+        "unit vectors of the words ([SEP] is the last), then zeros; one row fewer than tokens, because [CLS] has none";
     graph.output("words", &local, Element::Float, &[batch.clone(), places.clone(), embedding], meaning);
     graph.output("word_exists", &exists, Element::Bool, &[batch, places], "whether there is a word");
 }

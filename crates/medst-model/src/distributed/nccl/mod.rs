@@ -5,11 +5,11 @@
 //!
 //! Which stream: libtorch computes on its default stream, and the collectives that a step waits for
 //! ([`Nccl::sum`], [`Nccl::gather`], [`Nccl::broadcast`]) run on the same stream, in order with its
-//! kernels, so that the host does not wait. Gradients ([`Nccl::sum_beside`]) go through a separate
-//! stream in parallel with the backward pass: it starts after the work that was on the default
-//! stream, and the calling thread waits until it is done. NCCL needs the same order of calls on all
-//! processes; the order is that of calls with MPI: while gradients are being summed the main thread
-//! makes no calls.
+//! kernels, so that the host does not wait. Gradients ([`Nccl::sum_overlapped`]) go through a
+//! separate stream in parallel with the backward pass: it starts after the work that was on the
+//! default stream, and the calling thread waits until it is done. NCCL needs the same order of
+//! calls on all processes; the order is that of calls with MPI: while gradients are being summed
+//! the main thread makes no calls.
 //!
 //! The library is the one that libtorch brings, found at run time as `libnccl.so.2`. (The crate
 //! `cudarc` was tried first: 0.19.10 looks for `libnccl.so` and names with CUDA's version, which
@@ -116,7 +116,7 @@ impl Lane {
 
     /// Sums in place on the separate stream, after the work that is now on the default stream;
     /// returns when the sum is done.
-    fn sum_beside(&self, data: *mut c_void, count: usize, number: Number) -> Result<()> {
+    fn sum_overlapped(&self, data: *mut c_void, count: usize, number: Number) -> Result<()> {
         self.cuda.follow(self.stream, DEFAULT_STREAM, self.event)?;
         self.nccl.sum(data, count, number, self.communicator, self.stream)?;
         self.cuda.record(self.event, self.stream)?;
@@ -181,12 +181,12 @@ impl Communicator for Nccl {
         self.call([0, 1], bytes(tensor), |lane| lane.sum(tensor.data_ptr(), tensor.numel(), number(tensor)));
     }
 
-    fn sum_beside(&self, tensor: &mut Tensor) {
+    fn sum_overlapped(&self, tensor: &mut Tensor) {
         if tensor.device() == Device::Cpu {
             return self.mpi.sum(tensor);
         }
         assert!(tensor.is_contiguous(), "a contiguous tensor");
-        self.call([0, 1], bytes(tensor), |lane| lane.sum_beside(tensor.data_ptr(), tensor.numel(), number(tensor)));
+        self.call([0, 1], bytes(tensor), |lane| lane.sum_overlapped(tensor.data_ptr(), tensor.numel(), number(tensor)));
     }
 
     /// Every process passes as many rows as the process with the most; the padding is removed
@@ -269,7 +269,7 @@ mod tests {
         let lane = Lane::join(cuda, nccl, id, (1, 3), 2).unwrap();
         let mut values = [1f32, 2.0, 3.0];
         lane.enter().unwrap();
-        lane.sum_beside(values.as_mut_ptr().cast(), values.len(), Number::Float32).unwrap();
+        lane.sum_overlapped(values.as_mut_ptr().cast(), values.len(), Number::Float32).unwrap();
         lane.sum(values.as_mut_ptr().cast(), values.len(), Number::Float32).unwrap();
         // Three processes that all have the same.
         assert_eq!(values, [9.0, 18.0, 27.0]);
@@ -290,9 +290,9 @@ mod tests {
             "join 1 of 3",
             "enter",
             "record default",
-            "wait beside",
-            "sum 3 of type 7 beside",
-            "record beside",
+            "wait separate",
+            "sum 3 of type 7 separate",
+            "record separate",
             "query",
             "query",
             "sum 3 of type 7 default",

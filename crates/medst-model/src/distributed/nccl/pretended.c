@@ -1,11 +1,12 @@
-/* For a test: what medst asks of NCCL and of CUDA's driver, written down, and done for processes that all hold the same, in memory. */
+/* For a test: records the calls to NCCL and to the driver of CUDA, and computes their results in
+ * host memory, as if all processes held the same values. */
 #include <stdio.h>
 #include <string.h>
 
 static char calls[4096];
 static int ranks, queries;
 static int one; /* its address is every handle */
-static const char *name(void *stream) { return stream ? "beside" : "default"; }
+static const char *name(void *stream) { return stream ? "separate" : "default"; }
 #define WRITE(...) snprintf(calls + strlen(calls), sizeof calls - strlen(calls), __VA_ARGS__)
 
 const char *pretended_calls(void) { return calls; }
