@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::data::Items;
-use super::{head, logits};
+use super::step::{head, logits};
 use crate::Result;
 use crate::distributed::Group;
 use crate::distributed::share::Share;

@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use medst_data::corpus::Corpus;
-use medst_data::progress::Progress;
-pub(super) use medst_data::progress::Quiet;
+use medst_data::progress::{Progress, Quiet};
 use medst_data::report::WordPiece;
 
 use super::checkpoint::State;

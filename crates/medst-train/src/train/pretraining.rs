@@ -1,0 +1,393 @@
+//! A run of pre-training: what a step computes, how the validation split judges the model, and what is left at the end.
+
+use std::thread::Scope;
+use std::time::Instant;
+
+use medst_data::corpus::Corpus;
+use medst_data::hub;
+use medst_data::progress::Progress;
+use medst_data::report::WordPiece;
+use medst_data::split::Split;
+use tch::{Device, Tensor};
+
+use super::cached::{self, Economy};
+use super::dataset::{Crop, Dataset};
+use super::folder::{self, RunFolder};
+use super::gradients::Gradients;
+use super::loader::Loader;
+use super::log::{Entry, Log, Parts};
+use super::optimizer::AdamW;
+use super::reduce::{self, Reducer};
+use super::run::{Opening, TrainingRun, Update, check_alike, check_files};
+use super::schedule::Schedule;
+use super::summary::{self, Ending, RunSummary};
+use super::watch::Watch;
+use super::{lanes, sampler, validate};
+use crate::config::{Config, Take};
+use crate::convert;
+use crate::distributed::Group;
+use crate::distributed::share::Share;
+use crate::loss;
+use crate::model::card::{ModelCard, Origin, TrainingData};
+use crate::model::config::Positions;
+use crate::model::input::Batch;
+use crate::model::weights::TensorFile;
+use crate::model::{MedSt, Mode};
+use crate::{Error, Result};
+
+/// What a run reads.
+pub(super) struct Data<'a> {
+    config: &'a Config,
+    corpus: &'a Corpus,
+    pieces: &'a WordPiece,
+    training: Dataset<'a>,
+    validation: Dataset<'a>,
+}
+
+/// This process's share of a batch.
+pub(super) struct BatchShare {
+    batch: Batch,
+    share: Share,
+}
+
+/// A run in progress.
+pub(super) struct Pretraining<'a> {
+    data: &'a Data<'a>,
+    run: TrainingRun<'a>,
+    /// On process 0, where the configuration asks for it.
+    watch: Option<Watch>,
+}
+
+impl<'a> Data<'a> {
+    pub fn read(config: &'a Config, corpus: &'a Corpus, pieces: &'a WordPiece) -> Result<Data<'a>> {
+        let dataset = |split| Dataset::new(corpus, pieces, split, &config.model, &config.data);
+        let (training, validation) = (dataset(Split::Train)?, dataset(Split::Validate)?);
+        Ok(Data { config, corpus, pieces, training, validation })
+    }
+
+    fn batches(&self, epoch: u64) -> Vec<Vec<usize>> {
+        let train = &self.config.train;
+        sampler::batches(&self.training.sequences, train.sequences_per_batch, train.seed, epoch)
+    }
+
+    /// The learning rate, and how many steps there are.
+    fn schedule(&self) -> Result<Schedule> {
+        let Config { data, train, optimizer, .. } = self.config;
+        let steps_per_epoch = match self.batches(0).len() {
+            0 => {
+                return Err(Error::Training(format!(
+                    "{} holds {} training studies with a report; pre-training needs at least two in a batch",
+                    data.corpus.display(),
+                    self.training.studies()
+                )));
+            }
+            batches => batches.div_ceil(train.accumulate) as u64,
+        };
+        let total = (train.epochs * steps_per_epoch).min(train.max_steps.unwrap_or(u64::MAX));
+        let warmup = (total as f64 * optimizer.warmup_fraction) as u64;
+        Ok(Schedule { max: optimizer.lr, min: optimizer.min_lr, warmup, total })
+    }
+}
+
+impl<'a> Pretraining<'a> {
+    /// Restores the run, or initialises a new one.
+    pub fn open(
+        data: &'a Data<'a>,
+        folder: Option<RunFolder>,
+        resume: bool,
+        device: Device,
+        group: &'a Group,
+        progress: &'a dyn Progress,
+    ) -> Result<Pretraining<'a>> {
+        let Data { config, corpus, pieces, .. } = *data;
+        let (configuration, train) = (config.to_toml()?, &config.train);
+        check_alike(&configuration, resume, corpus, group)?;
+        if resume {
+            check_files(corpus, group, progress)?;
+        }
+        let schedule = data.schedule()?;
+        let watch = if group.leads() { Watch::open(config)? } else { None };
+        let kind = train.precision.kind();
+        let (mut model, mut origin) = (MedSt::unwritten(&config.model, device, kind)?, Vec::new());
+        if group.leads() {
+            if resume {
+                folder::check_configuration(config)?;
+            }
+            model = MedSt::new(&config.model, train.seed, device, kind)?;
+            origin = initialise(&mut model, config, progress)?;
+        }
+        let opening = Opening {
+            group,
+            progress,
+            folder,
+            output: &train.output,
+            configuration: &configuration,
+            resume,
+            optimizer: AdamW::new(&model, &config.optimizer),
+            model,
+            kind,
+            schedule,
+            clip_norm: config.optimizer.clip_norm,
+            average: train.average,
+            card: ModelCard {
+                stored_size: Some(corpus.image_size()),
+                training: Some(TrainingData::of(corpus)),
+                licence: train.licence.clone(),
+                origin,
+                ..ModelCard::new(&config.model, pieces, 0, corpus.fingerprint())
+            },
+            vocabulary: config.data.vocabulary.clone(),
+            keep_best: train.keep_best,
+            patience: train.patience,
+        };
+        let mut run = TrainingRun::open(opening, |step| Log::open(config, step))?;
+        // Batch statistics are those of all processes from now on.
+        if group.size() > 1 {
+            run.model.synchronise(group);
+        }
+        let run = Pretraining { data, run, watch };
+        run.announce();
+        Ok(run)
+    }
+
+    /// What is trained on, and from where.
+    fn announce(&self) {
+        let (Data { training, validation, .. }, progress) = (self.data, self.run.progress);
+        let describe = |set: &Dataset| format!("{} studies in {} sequences", set.studies(), set.sequences.len());
+        progress.note(&format!("training on {}, validating on {}", describe(training), describe(validation)));
+        if training.silent + validation.silent > 0 {
+            progress.note(&format!("{} studies have no report and are left out", training.silent + validation.silent));
+        }
+        if self.run.group.size() > 1 {
+            progress.note(&format!("{} processes share each batch", self.run.group.size()));
+        }
+        progress.begin("pre-training", Some(self.run.schedule.total));
+        progress.advance(self.run.state.step);
+    }
+
+    pub fn is_finished(&self) -> bool {
+        self.run.is_finished()
+    }
+
+    pub fn stop_requested(&self) -> bool {
+        self.run.stop_requested()
+    }
+
+    /// This process's shares of the batches that are left of the epoch, read ahead by threads.
+    pub fn batches<'scope, 'env>(
+        &self,
+        scope: &'scope Scope<'scope, 'env>,
+    ) -> impl Iterator<Item = Result<BatchShare>> + use<'a, 'scope, 'env>
+    where
+        'a: 'env,
+    {
+        let Data { config, training, .. } = self.data;
+        let state = &self.run.state;
+        let mut batches = self.data.batches(state.epoch);
+        let batches = batches.split_off(state.position.min(batches.len()));
+        let shares: Vec<Share> =
+            batches.iter().map(|numbers| Share::of(&training.lengths(numbers), self.run.group)).collect();
+        let jobs = shares.iter().map(|share| share.sequences.clone()).zip(batches).collect();
+        let crop = Crop::Random { seed: config.train.seed, epoch: state.epoch };
+        let (threads, device) = (config.data.loader_threads, self.run.model.device());
+        let loader = Loader::of_shares(scope, training, jobs, crop, threads, device);
+        loader.zip(shares).map(|(batch, share)| Ok(BatchShare { batch: batch?, share }))
+    }
+
+    /// Makes an optimiser step of some batches.
+    ///
+    /// * `start`: when reading them began.
+    pub fn step(&mut self, batches: &[BatchShare], start: Instant) -> Result<()> {
+        let config = self.data.config;
+        let Update { losses, rate, norm } = self.run.update(batches.len(), |model, step, factor| {
+            differentiate(model, batches, config, step, factor)
+        })?;
+        let studies: i64 = batches.iter().map(|own| own.share.studies()).sum();
+        let entry = Entry::Train {
+            step: self.run.state.step,
+            epoch: self.run.state.epoch,
+            lr: rate,
+            losses,
+            grad_norm: norm,
+            studies: studies as u64,
+            studies_per_second: studies as f64 / start.elapsed().as_secs_f64(),
+        };
+        self.run.record(&entry)?;
+        self.run.progress.status(&summary::brief(&entry));
+        self.run.progress.advance(1);
+        if self.run.state.step.is_multiple_of(config.train.log_every) {
+            self.run.progress.note(&summary::line(&entry));
+        }
+        Ok(())
+    }
+
+    /// Whether the interval of validation ends here.
+    pub fn validation_is_due(&self) -> bool {
+        let every = self.data.config.train.validate_every;
+        every > 0 && self.run.state.step.is_multiple_of(every)
+    }
+
+    /// Ends an epoch; without an interval of validation it is validated.
+    ///
+    /// Returns whether the run has converged.
+    pub fn end_epoch(&mut self) -> Result<bool> {
+        self.run.end_epoch();
+        if self.data.config.train.validate_every == 0 { self.validate_and_save() } else { Ok(false) }
+    }
+
+    /// Validates and writes a checkpoint, where there is something to validate on.
+    ///
+    /// Returns whether the run has converged.
+    pub fn validate_and_save(&mut self) -> Result<bool> {
+        if !self.validate()? {
+            return Ok(false);
+        }
+        self.run.save()?;
+        Ok(self.run.has_converged())
+    }
+
+    /// Validates; false where there is nothing to validate on.
+    fn validate(&mut self) -> Result<bool> {
+        let Data { config, validation, .. } = self.data;
+        let (model, size) = (self.run.judged(), config.train.sequences_per_batch);
+        let found = validate::validate_together(model, validation, &config.loss, size, self.run.group)?;
+        let Some((losses, retrieval)) = found else { return Ok(false) };
+        let (step, epoch) = (self.run.state.step, self.run.state.epoch);
+        if !losses.total.is_finite() {
+            // The update before it broke the weights. They are not written to a checkpoint; earlier
+            // checkpoints are kept.
+            return Err(Error::Training(format!(
+                "the validation loss after step {step} is not finite: {}; a lower optimizer.lr or optimizer.clip_norm \
+                 may help",
+                losses.listed()
+            )));
+        }
+        let entry = Entry::Validate { step, epoch, losses, retrieval };
+        self.run.record(&entry)?;
+        self.run.progress.note(&summary::line(&entry));
+        self.run.judge(losses.total);
+        Ok(true)
+    }
+
+    /// Runs the evaluation tasks that are due.
+    pub fn evaluate(&mut self) -> Result<()> {
+        let state = &self.run.state;
+        let Some(watch) = self.watch.as_ref().filter(|watch| watch.is_due(state.step)) else { return Ok(()) };
+        let entries = watch.look(self.run.judged(), self.data.pieces, state, self.run.progress)?;
+        entries.iter().try_for_each(|entry| self.run.record(entry))
+    }
+
+    /// Writes the last checkpoint; process 0 returns the summary.
+    pub fn close(mut self, ending: Ending) -> Result<Option<RunSummary>> {
+        if ending == Ending::Finished && self.run.state.validated != self.run.state.step {
+            // The interval of validation need not divide the run: its final weights are judged all the same.
+            self.validate()?;
+        }
+        self.run.close(ending)?;
+        let group = self.run.group;
+        let traffic = (group.size() > 1).then(|| group.traffic());
+        if let Some(traffic) = traffic {
+            self.run.progress.note(&format!("passed between processes: {traffic}"));
+        }
+        if !group.leads() {
+            return Ok(None);
+        }
+        let summary = RunSummary::read(&self.data.config.train.output, ending, self.run.schedule.total)?;
+        Ok(Some(RunSummary { traffic, ..summary }))
+    }
+}
+
+/// The tokenizer that a configuration asks for.
+pub(super) fn vocabulary(config: &Config) -> Result<WordPiece> {
+    Ok(match &config.data.vocabulary {
+        Some(path) => WordPiece::from_file(path)?,
+        None => WordPiece::bert_cased(),
+    })
+}
+
+/// Losses and gradients of one optimiser step: the mean over its batches; the gradients are `factor` times as large.
+fn differentiate(
+    model: &MedSt,
+    batches: &[BatchShare],
+    config: &Config,
+    step: u64,
+    factor: f64,
+) -> Result<(Parts, Vec<Tensor>)> {
+    let share_of_step = 1.0 / batches.len() as f64;
+    let weight = share_of_step * factor;
+    let (mut parts, mut sum) = (Parts::default(), Vec::<Tensor>::new());
+    for (n, BatchShare { batch, share }) in batches.iter().enumerate() {
+        // Dropout depends on the step alone, not on what ran before.
+        let seed = rand::Rng::random(&mut sampler::random([config.train.seed, step, n as u64, 3]));
+        let mut batch = batch.to_device(model.device());
+        batch.reports.draw(seed, share.first());
+        let studies = batch.images.studies();
+        let (losses, gradients) = match economy(config, studies) {
+            economy if share.group.size() > 1 => {
+                let economy = economy.unwrap_or(Economy { studies: studies.max(1), by_block: false });
+                // Gradients of several batches go on their way when all are there.
+                let reducer = (batches.len() == 1).then(|| Reducer::start(model, &share.group));
+                cached::differentiate_share(model, &batch, &config.loss, economy, weight, Some(share), reducer)?
+            }
+            Some(economy) => cached::differentiate(model, &batch, &config.loss, economy, weight)?,
+            None if let Some(lanes) = lanes::lanes(model, studies) => {
+                lanes::differentiate(model, &batch, &config.loss, lanes, weight)?
+            }
+            None => {
+                let losses = loss::med_st(model, &batch, &config.loss, Mode::Train)?;
+                let gradients = Gradients::of(model, &(&losses.total * weight));
+                (losses, gradients)
+            }
+        };
+        let of_batch = Parts::of(&losses);
+        if !of_batch.total.is_finite() {
+            return Err(Error::Training(format!("the loss of step {} is not finite: {}", step + 1, of_batch.listed())));
+        }
+        parts.add(&of_batch, share_of_step);
+        if sum.is_empty() {
+            sum = gradients;
+        } else {
+            sum.iter_mut().zip(&gradients).for_each(|(sum, gradient)| drop(sum.g_add_(gradient)));
+        }
+    }
+    match batches {
+        [BatchShare { share, .. }, _, ..] if share.group.size() > 1 => {
+            Ok((parts, reduce::sum_all(model, &share.group, sum)))
+        }
+        _ => Ok((parts, sum)),
+    }
+}
+
+/// How a batch of so many studies is to save memory; `None` where its tape is kept whole.
+fn economy(config: &Config, studies: i64) -> Option<Economy> {
+    let (chunk, by_block) = (config.train.encode_studies as i64, config.train.checkpoint_activations);
+    let chunked = chunk > 0 && chunk < studies;
+    (chunked || by_block).then_some(Economy { studies: if chunked { chunk } else { studies }, by_block })
+}
+
+/// Fills the new model from the configured files; returns which they were.
+fn initialise(model: &mut MedSt, config: &Config, progress: &dyn Progress) -> Result<Vec<Origin>> {
+    let inputs = &config.init.weights;
+    if inputs.is_empty() {
+        return Ok(Vec::new());
+    }
+    if config.init.take == Take::Encoders {
+        let [input] = inputs.as_slice() else {
+            return Err(Error::Config("init.take = \"encoders\" takes those of one file in init.weights".into()));
+        };
+        model.load_encoders(&TensorFile::read(&hub::local_weights(&input.path)?)?)?;
+        progress.note(&format!("started from the encoders of {input}"));
+        return convert::origins(inputs);
+    }
+    let (filled, origin) = convert::start(model, inputs)?;
+    let names: Vec<String> = inputs.iter().map(ToString::to_string).collect();
+    progress.note(&format!("started from {}: {}", names.join(", "), filled.brief()));
+    for change in filled.files.iter().flat_map(|file| &file.changed) {
+        progress.note(&format!("  {change}"));
+    }
+    let reference = filled.files.iter().any(|file| file.zero_positions);
+    if reference && config.model.text.positions == Positions::Sequential {
+        progress.note("the checkpoint was trained with model.text.positions = \"zero\"; this run uses \"sequential\"");
+    }
+    Ok(origin)
+}
