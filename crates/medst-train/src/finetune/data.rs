@@ -18,7 +18,7 @@ use tch::Tensor;
 use super::config::{ClassWeights, DataConfig};
 use crate::eval::pairs::Course;
 use crate::eval::prompts;
-use crate::eval::suite::job::{CLASS, DIAGNOSIS};
+use crate::eval::suite::linear_probe::{CLASS, DIAGNOSIS};
 use crate::eval::suite::truth::{self, Skipped, skip};
 use crate::eval::tasks::{draw_subjects, words};
 use crate::model::head::{HeadConfig, HeadTask};
