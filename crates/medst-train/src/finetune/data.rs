@@ -25,7 +25,7 @@ use crate::model::head::{HeadConfig, HeadTask};
 use crate::model::input::ImageInput;
 use crate::model::pictures::{Drawn, image_input};
 use crate::train::dataset::Crop;
-use crate::train::sampler;
+use crate::train::sampler::{self, Purpose};
 use crate::{Error, Result};
 
 /// The suffix of columns that state a change.
@@ -183,7 +183,7 @@ impl Items<'_> {
             match crop {
                 Crop::Centre => Drawn::centre(study, stored, side),
                 Crop::Random { seed, epoch } => {
-                    let mut random = sampler::random([seed, epoch, u64::from(row), 2]);
+                    let mut random = sampler::random(seed, [epoch, u64::from(row)], Purpose::Pictures);
                     Drawn::random(study, study.alternative_frontals.len(), stored, side, &mut random)
                 }
             }

@@ -13,7 +13,7 @@ use rand::Rng;
 use rayon::prelude::*;
 use tch::Tensor;
 
-use super::sampler;
+use super::sampler::{self, Purpose};
 use super::sentences::Sentences;
 use super::statements::{self, Statement};
 use super::truth::{Frame, Known, truth};
@@ -170,7 +170,7 @@ impl<'a> Dataset<'a> {
         if self.statements <= 0.0 {
             return None;
         }
-        let mut random = sampler::random([seed, epoch, u64::from(row), 8]);
+        let mut random = sampler::random(seed, [epoch, u64::from(row)], Purpose::Statements);
         let chosen = random.random_bool(self.statements.min(1.0));
         let study = &self.corpus.studies()[row as usize];
         chosen.then(|| statements::draw(study, &self.model.findings, &mut random)).flatten()
@@ -184,7 +184,7 @@ impl<'a> Dataset<'a> {
             match (statement, crop) {
                 (Some(statement), _) => self.pieces.encode(&statement.text, window),
                 (None, Crop::Random { seed, epoch }) if self.draw_sentences => {
-                    let mut random = sampler::random([seed, epoch, u64::from(row), 7]);
+                    let mut random = sampler::random(seed, [epoch, u64::from(row)], Purpose::Sentences);
                     sentences.drawn(self.pieces, window, &mut random)
                 }
                 _ => sentences.whole(self.pieces, window),
@@ -220,7 +220,7 @@ impl<'a> Dataset<'a> {
             Crop::Centre => Drawn::centre(study, stored, side),
             Crop::Random { seed, epoch } => {
                 let choices = if self.alternative_frontals { study.alternative_frontals.len() } else { 0 };
-                let mut random = sampler::random([seed, epoch, u64::from(row), 2]);
+                let mut random = sampler::random(seed, [epoch, u64::from(row)], Purpose::Pictures);
                 Drawn::random(study, choices, stored, side, &mut random)
             }
         };

@@ -19,10 +19,11 @@ use super::log::{Entry, Log, Parts};
 use super::optimizer::AdamW;
 use super::reduce::{self, Reducer};
 use super::run::{Opening, TrainingRun, Update, check_alike, check_files};
+use super::sampler::{self, Purpose};
 use super::schedule::Schedule;
 use super::summary::{self, Ending, RunSummary};
 use super::watch::Watch;
-use super::{lanes, sampler, validate};
+use super::{lanes, validate};
 use crate::config::{Config, Take};
 use crate::convert;
 use crate::distributed::Group;
@@ -318,7 +319,7 @@ fn differentiate(
     let (mut parts, mut sum) = (Parts::default(), Vec::<Tensor>::new());
     for (n, BatchShare { batch, share }) in batches.iter().enumerate() {
         // Dropout depends on the step alone, not on what ran before.
-        let seed = rand::Rng::random(&mut sampler::random([config.train.seed, step, n as u64, 3]));
+        let seed = rand::Rng::random(&mut sampler::random(config.train.seed, [step, n as u64], Purpose::Dropout));
         let mut batch = batch.to_device(model.device());
         batch.reports.draw(seed, share.first());
         let studies = batch.images.studies();
