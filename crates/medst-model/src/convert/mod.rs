@@ -114,6 +114,14 @@ pub fn start(model: &mut MedSt, inputs: &[Input]) -> Result<(Filled, Vec<Origin>
     Ok((fill::fill(model, sources)?, origin))
 }
 
+/// A model with a new head.
+pub struct Headed {
+    pub model: MedSt,
+    pub card: ModelCard,
+    pub pieces: WordPiece,
+    pub filled: Filled,
+}
+
 /// A model of files with a new head, for `finetune`: everything that they hold, but for a head that was trained before.
 ///
 /// # Errors
@@ -124,7 +132,7 @@ pub fn with_head(
     seed: u64,
     device: Device,
     kind: Kind,
-) -> Result<(MedSt, ModelCard, WordPiece, Filled)> {
+) -> Result<Headed> {
     let mut sources = read(inputs)?;
     for source in &mut sources {
         source.tensors.retain(|name, _| Group::of(name) != Some(Group::TaskHead));
@@ -139,7 +147,7 @@ pub fn with_head(
     let card = ModelCard { model: config.clone(), step: 0, origin, ..before };
     let mut model = MedSt::new(&config, seed, device, kind)?;
     let filled = fill::fill(&mut model, sources)?;
-    Ok((model, card, pieces, filled))
+    Ok(Headed { model, card, pieces, filled })
 }
 
 /// What a card says of files that weights are taken from.

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::files::{Entries, Table, square, write_png};
+use super::files::{Entries, Squared, Table, square, write_png};
 use super::ids;
 use crate::cohort::{Drawn, Picture};
 use crate::finding::Finding;
@@ -54,7 +54,7 @@ pub fn write(folder: &Path, drawn: &Drawn) -> Result<Entries> {
     let list = usize::from(patient.split == Split::Test);
     for (number, (visit, pictures)) in patient.visits.iter().zip(&drawn.visits).enumerate() {
         let file = format!("{:08}_{number:03}.png", patient.number + 1);
-        let (picture, left, top) = square(&pictures.frontal);
+        let Squared { picture, left, top } = square(&pictures.frontal);
         let place = format!("images_{:03}/images", patient.number % 12 + 1);
         write_png(&folder.join(place).join(&file), &picture)?;
         entries.images += 1;

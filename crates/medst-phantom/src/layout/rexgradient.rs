@@ -15,7 +15,9 @@ pub const LISTS: &[&str] = &[
     "metadata/test_metadata_view_position.json",
 ];
 /// The stem of the archive's parts, and the size of each.
-pub const ARCHIVE: (&str, u64) = ("deid_png.part", 100_000);
+pub const ARCHIVE: &str = "deid_png.part";
+/// Bytes of each part but the last.
+pub const PART: u64 = 100_000;
 
 /// A picture's place in the archive.
 pub fn member(patient: &Patient, visit: usize, kind: &str) -> String {

@@ -174,10 +174,10 @@ impl Judged {
             self.each(head).iter().enumerate().filter_map(|(label, own)| own.map(|_| label)).collect();
         let own: Vec<_> = defined.iter().map(|&label| self.of_label(head, label)).collect();
         let mean = |weights: &[f64]| mean_of_all(own.iter().map(|of| of(weights)));
-        let mut figures = vec![meter.figure(("mean", name, unit), self.items, lacking, mean)];
+        let mut figures = vec![meter.figure("mean", name, unit, self.items, lacking, mean)];
         for (label, of) in defined.iter().zip(&own).filter(|_| head.labels.len() > 1) {
             let rows = &self.labels[*label].items;
-            figures.push(meter.figure_of((&head.labels[*label], name, unit), rows, lacking, of));
+            figures.push(meter.figure_of(&head.labels[*label], name, unit, rows, lacking, of));
         }
         figures
     }

@@ -9,6 +9,7 @@ use crate::distributed::{self, Group};
 use crate::model::config::{Lateral, Semantics};
 use crate::model::head::Head;
 use crate::model::{MedSt, Parameter};
+use crate::train::gradients::Differentiated;
 use crate::train::reduce::Part;
 use crate::{Error, Result};
 
@@ -109,7 +110,7 @@ impl Objective {
         share: &BatchShare,
         factor: f64,
         group: &Group,
-    ) -> Result<(f64, Vec<Tensor>)> {
+    ) -> Result<Differentiated<f64>> {
         let working: Vec<&Tensor> = self.parameters.iter().map(|parameter| &parameter.working).collect();
         let targets = send(&share.batch.targets, model.device());
         let (loss, found) = match share.batch.images.studies() {
@@ -128,14 +129,14 @@ impl Objective {
         };
         let gradients: Vec<Tensor> = found.into_iter().zip(&self.parameters).map(precise).collect();
         if group.size() == 1 {
-            return Ok((loss, gradients));
+            return Ok(Differentiated { losses: loss, gradients });
         }
         let mut flat = Tensor::cat(&gradients.iter().map(|gradient| gradient.reshape([-1])).collect::<Vec<_>>(), 0);
         group.sum(&mut flat);
         let lengths: Vec<i64> = gradients.iter().map(|gradient| gradient.numel() as i64).collect();
         let parts = flat.split_with_sizes(&lengths, 0).into_iter().zip(&gradients);
-        let summed = parts.map(|(part, gradient)| part.view_as(gradient)).collect();
-        Ok((distributed::sum_numbers(group, &[loss])[0], summed))
+        let gradients = parts.map(|(part, gradient)| part.view_as(gradient)).collect();
+        Ok(Differentiated { losses: distributed::sum_numbers(group, &[loss])[0], gradients })
     }
 }
 

@@ -13,7 +13,7 @@ use super::data::{self, Items, Labels};
 use super::judge::{self, Entry, Judged, Summary};
 use super::step::{BatchShare, Objective, Trained, trained};
 use super::{CONFIG, Config};
-use crate::convert;
+use crate::convert::{self, Headed};
 use crate::convert::group::Group as Layers;
 use crate::convert::transformers::write_vocabulary;
 use crate::distributed::share::Share;
@@ -281,7 +281,7 @@ struct Start {
 /// The configured model, with a new head.
 fn converted(config: &Config, head: &HeadConfig, device: Device, progress: &dyn Progress) -> Result<Start> {
     let (inputs, kind) = (&config.init.weights, config.train.precision.kind());
-    let (model, card, pieces, filled) = convert::with_head(inputs, head.clone(), config.train.seed, device, kind)?;
+    let Headed { model, card, pieces, filled } = convert::with_head(inputs, head.clone(), config.train.seed, device, kind)?;
     let names: Vec<String> = inputs.iter().map(ToString::to_string).collect();
     if !filled.has(Layers::ImageEncoder) {
         return Err(Error::Config(format!("init.weights = {}: it has no image encoder", names.join(", "))));

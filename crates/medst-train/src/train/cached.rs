@@ -17,7 +17,7 @@ use std::ops::Range;
 
 use tch::Tensor;
 
-use super::gradients::Gradients;
+use super::gradients::{Differentiated, Gradients};
 use super::recompute::Chain;
 use crate::Result;
 use crate::distributed::share::Share;
@@ -88,7 +88,19 @@ pub(super) fn of_studies(states: &[Tensor], studies: &Range<i64>, lateral_rows: 
         .collect()
 }
 
-/// Losses of a batch and the gradient of `share` of their total, in the parameters' order.
+/// The other processes that a batch is shared with.
+pub struct Together<'a> {
+    pub share: &'a Share,
+    /// Sums the gradients over all processes; without, they are what this process's studies give.
+    pub reducer: Option<Reducer>,
+}
+
+/// Losses of a batch and the gradient of `weight` times their total.
+///
+/// * `together`: the batch has this process's share of the studies; the losses are those of the whole batch.
+///
+/// A tape that is kept whole is kept stage by stage here, so that gradients are sent on their way while earlier stages
+/// are computed.
 ///
 /// # Errors
 /// When the batch does not fit the model.
@@ -97,27 +109,10 @@ pub fn differentiate(
     batch: &Batch,
     config: &LossConfig,
     economy: Economy,
-    share: f64,
-) -> Result<(Losses, Vec<Tensor>)> {
-    differentiate_share(model, batch, config, economy, share, None, None)
-}
-
-/// As [`differentiate`], of a batch of which this process has a share: the losses are those of the whole batch, the gradients what its own studies
-/// give, or with `reducer` the sum over all processes.
-///
-/// A tape that is kept whole is kept stage by stage here, so that gradients are sent on their way while earlier stages are computed.
-///
-/// # Errors
-/// When the batch does not fit the model.
-pub fn differentiate_share(
-    model: &MedSt,
-    batch: &Batch,
-    config: &LossConfig,
-    economy: Economy,
     weight: f64,
-    share: Option<&Share>,
-    mut reducer: Option<Reducer>,
-) -> Result<(Losses, Vec<Tensor>)> {
+    together: Option<Together<'_>>,
+) -> Result<Differentiated<Losses>> {
+    let (share, mut reducer) = together.map_or((None, None), |own| (Some(own.share), own.reducer));
     let studies = batch.images.studies();
     let starts = (0..studies).step_by(economy.studies.max(1) as usize);
     let ranges = starts.map(|start| start..(start + economy.studies).min(studies));
@@ -197,7 +192,7 @@ pub fn differentiate_share(
     if let Some(reducer) = reducer {
         reducer.finish(&mut gradients);
     }
-    Ok((losses, gradients.finish()))
+    Ok(Differentiated { losses, gradients: gradients.finish() })
 }
 
 /// The states of a process that has no study of a batch.

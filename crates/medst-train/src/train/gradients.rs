@@ -4,6 +4,13 @@ use tch::{Device, Tensor};
 
 use crate::model::{MedSt, Parameter};
 
+/// Losses and their gradients, one for each parameter in their order.
+#[derive(Debug)]
+pub struct Differentiated<T> {
+    pub losses: T,
+    pub gradients: Vec<Tensor>,
+}
+
 /// A sum of gradients, in the parameters' order and in the precision in which parameters are updated.
 ///
 /// On a GPU they are stored one after another in one tensor from the beginning, because one kernel

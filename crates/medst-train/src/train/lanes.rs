@@ -16,7 +16,7 @@ use std::ops::Range;
 use tch::{Device, Tensor};
 
 use super::cached::{Chunk, both, join, of_studies};
-use super::gradients::Gradients;
+use super::gradients::{Differentiated, Gradients};
 use super::recompute::product;
 use crate::loss::config::LossConfig;
 use crate::loss::{self, Losses};
@@ -58,7 +58,7 @@ pub fn differentiate(
     config: &LossConfig,
     lanes: Lanes,
     weight: f64,
-) -> Result<(Losses, Vec<Tensor>)> {
+) -> Result<Differentiated<Losses>> {
     let lateral_rows = model.lateral_rows(&batch.images);
     let ranges = divide(batch.images.studies(), &lateral_rows, lanes.count);
     let chunks: Vec<Chunk> = ranges.into_iter().map(|studies| Chunk::of(batch, studies)).collect();
@@ -95,7 +95,7 @@ pub fn differentiate(
     for own in found {
         gradients.add_all(own);
     }
-    Ok((losses, gradients.finish()))
+    Ok(Differentiated { losses, gradients: gradients.finish() })
 }
 
 /// Does each piece of work on a separate thread; returns the results in order.

@@ -55,32 +55,23 @@ use self::pretraining::{BatchShare, Data, Pretraining, vocabulary};
 pub use self::summary::{Ending, RunSummary};
 use crate::Result;
 use crate::config::Config;
-use crate::distributed::{self, Group};
+use crate::distributed::Group;
 
 /// The resolved configuration in a run's folder.
 pub const CONFIG: &str = "config.toml";
 
-/// Pre-trains as configured.
+/// Pre-trains as configured; several processes share the batches out ([`distributed`](crate::distributed)), and the
+/// numbers are those of one process, up to rounding. Process 0 reads and writes the run's folder, prints messages, and
+/// returns the summary.
 ///
 /// * `resume`: continue the run that is in the configured folder.
 ///
-/// A stop request (see [`Progress`]) leaves a checkpoint and ends with [`Ending::Stopped`].
+/// A stop request to any process (see [`Progress`]) leaves a checkpoint and ends with [`Ending::Stopped`].
 ///
 /// # Errors
 /// An unusable configuration or corpus, a folder that cannot be written or that another process writes, damaged files of a run that is
-/// resumed, a loss that is not finite.
-pub fn pretrain(config: &Config, resume: bool, device: Device, progress: &dyn Progress) -> Result<RunSummary> {
-    let summary = pretrain_together(config, resume, device, &distributed::alone(), progress)?;
-    Ok(summary.expect("the process that leads has the summary"))
-}
-
-/// As [`pretrain`], with several processes that share the batches out ([`distributed`]). The
-/// numbers are those of one process, up to rounding. Process 0 reads and writes the run's folder,
-/// prints messages, and returns the summary; a stop request to any process stops all.
-///
-/// # Errors
-/// As [`pretrain`], on the process that it happens to, which then has to end the others.
-pub fn pretrain_together(
+/// resumed, a loss that is not finite. They are returned by the process that they happen to, which then has to end the others.
+pub fn pretrain(
     config: &Config,
     resume: bool,
     device: Device,

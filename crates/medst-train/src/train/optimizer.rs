@@ -133,15 +133,16 @@ impl AdamW {
             .collect();
         let parts = |x: &Tensor| places.iter().map(|&(place, length)| x.narrow(0, place, length)).collect::<Vec<_>>();
         let lists = [parts(&self.values), gradients, parts(&self.first), parts(&self.second)];
+        let step = Step { updates: self.updates, rate, scale };
         if self.factors.is_empty() {
-            update(lists.each_ref().map(Vec::as_slice), self.updates, (rate, scale), &self.config);
+            update(lists.each_ref().map(Vec::as_slice), step, &self.config);
         }
         let mut start = 0;
         for alike in self.factors.chunk_by(|a, b| a == b) {
             let own = start..start + alike.len();
             start = own.end;
             let lists = lists.each_ref().map(|list| &list[own.clone()]);
-            update(lists, self.updates, (rate * alike[0], scale), &self.config);
+            update(lists, Step { rate: rate * alike[0], ..step }, &self.config);
         }
         if let Some(working) = &mut self.working {
             working.copy_(&self.values);
@@ -228,8 +229,19 @@ impl AdamW {
     }
 }
 
+/// How far an update goes.
+#[derive(Clone, Copy)]
+struct Step {
+    /// Its number, from 1, for the corrections of bias.
+    updates: u64,
+    rate: f64,
+    /// What gradients are multiplied by.
+    scale: f64,
+}
+
 /// Updates values and moments: `[values, gradients, first, second]`, lists of tensors of one type on one device.
-fn update(lists: [&[Tensor]; 4], updates: u64, (rate, scale): (f64, f64), config: &OptimizerConfig) {
+fn update(lists: [&[Tensor]; 4], step: Step, config: &OptimizerConfig) {
+    let Step { updates, rate, scale } = step;
     let device = lists[0][0].device();
     // Exact up to 16 million updates, as in PyTorch.
     let number = |value: f64| Tensor::full([1i64; 0], value, (Kind::Float, device));
@@ -287,7 +299,7 @@ mod tests {
             let root = (&s / correction(beta2)).sqrt() + config.eps;
             let v = v * (1.0 - rate * config.weight_decay) - &m / correction(beta1) / root * rate;
             let lists = [&values, &gradient, &first, &second].map(std::slice::from_ref);
-            update(lists, updates as u64, (rate, scale), &config);
+            update(lists, Step { updates: updates as u64, rate, scale }, &config);
             for (ours, expected) in [(values, v), (first, m), (second, s)] {
                 let off = (ours.to_kind(Kind::Double) - expected).abs().max().double_value(&[]);
                 // The divisor of a scaled gradient is float32 in any case.

@@ -10,10 +10,10 @@ use medst_data::report::WordPiece;
 use medst_data::split::Split;
 use tch::{Device, Tensor};
 
-use super::cached::{self, Economy};
+use super::cached::{self, Economy, Together};
 use super::dataset::{Crop, Dataset};
 use super::folder::{self, RunFolder};
-use super::gradients::Gradients;
+use super::gradients::{Differentiated, Gradients};
 use super::loader::Loader;
 use super::log::{Entry, Log, Parts};
 use super::optimizer::AdamW;
@@ -22,8 +22,9 @@ use super::run::{Opening, TrainingRun, Update, check_alike, check_files};
 use super::sampler::{self, Purpose};
 use super::schedule::Schedule;
 use super::summary::{self, Ending, RunSummary};
+use super::lanes;
+use super::validate::{self, Validation};
 use super::watch::Watch;
-use super::{lanes, validate};
 use crate::config::{Config, Take};
 use crate::convert;
 use crate::distributed::Group;
@@ -251,8 +252,8 @@ impl<'a> Pretraining<'a> {
     fn validate(&mut self) -> Result<bool> {
         let Data { config, validation, .. } = self.data;
         let (model, size) = (self.run.judged(), config.train.sequences_per_batch);
-        let found = validate::validate_together(model, validation, &config.loss, size, self.run.group)?;
-        let Some((losses, retrieval)) = found else { return Ok(false) };
+        let found = validate::validate(model, validation, &config.loss, size, self.run.group)?;
+        let Some(Validation { losses, retrieval }) = found else { return Ok(false) };
         let (step, epoch) = (self.run.state.step, self.run.state.epoch);
         if !losses.total.is_finite() {
             // The update before it broke the weights. They are not written to a checkpoint; earlier
@@ -313,7 +314,7 @@ fn differentiate(
     config: &Config,
     step: u64,
     factor: f64,
-) -> Result<(Parts, Vec<Tensor>)> {
+) -> Result<Differentiated<Parts>> {
     let share_of_step = 1.0 / batches.len() as f64;
     let weight = share_of_step * factor;
     let (mut parts, mut sum) = (Parts::default(), Vec::<Tensor>::new());
@@ -323,21 +324,22 @@ fn differentiate(
         let mut batch = batch.to_device(model.device());
         batch.reports.draw(seed, share.first());
         let studies = batch.images.studies();
-        let (losses, gradients) = match economy(config, studies) {
+        let Differentiated { losses, gradients } = match economy(config, studies) {
             economy if share.group.size() > 1 => {
                 let economy = economy.unwrap_or(Economy { studies: studies.max(1), by_block: false });
                 // Gradients of several batches go on their way when all are there.
                 let reducer = (batches.len() == 1).then(|| Reducer::start(model, &share.group));
-                cached::differentiate_share(model, &batch, &config.loss, economy, weight, Some(share), reducer)?
+                let together = Some(Together { share, reducer });
+                cached::differentiate(model, &batch, &config.loss, economy, weight, together)?
             }
-            Some(economy) => cached::differentiate(model, &batch, &config.loss, economy, weight)?,
+            Some(economy) => cached::differentiate(model, &batch, &config.loss, economy, weight, None)?,
             None if let Some(lanes) = lanes::lanes(model, studies) => {
                 lanes::differentiate(model, &batch, &config.loss, lanes, weight)?
             }
             None => {
                 let losses = loss::med_st(model, &batch, &config.loss, Mode::Train)?;
                 let gradients = Gradients::of(model, &(&losses.total * weight));
-                (losses, gradients)
+                Differentiated { losses, gradients }
             }
         };
         let of_batch = Parts::of(&losses);
@@ -351,12 +353,11 @@ fn differentiate(
             sum.iter_mut().zip(&gradients).for_each(|(sum, gradient)| drop(sum.g_add_(gradient)));
         }
     }
-    match batches {
-        [BatchShare { share, .. }, _, ..] if share.group.size() > 1 => {
-            Ok((parts, reduce::sum_all(model, &share.group, sum)))
-        }
-        _ => Ok((parts, sum)),
-    }
+    let gradients = match batches {
+        [BatchShare { share, .. }, _, ..] if share.group.size() > 1 => reduce::sum_all(model, &share.group, sum),
+        _ => sum,
+    };
+    Ok(Differentiated { losses: parts, gradients })
 }
 
 /// How a batch of so many studies is to save memory; `None` where its tape is kept whole.

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use medst_data::corpus::Corpus;
 use medst_data::progress::Progress;
 use medst_data::ranks;
-use tch::{Kind, Tensor};
+use tch::Kind;
 
 use super::average::Average;
-use super::checkpoint::{Checkpoints, Scored, State};
+use super::checkpoint::{Checkpoints, Scored, Snapshot, State};
 use super::folder::RunFolder;
+use super::gradients::Differentiated;
 use super::log::{Log, Logged};
 use super::loss_scale::Scaled;
 use super::optimizer::AdamW;
@@ -145,7 +146,7 @@ impl<'a> TrainingRun<'a> {
     pub fn update<T>(
         &mut self,
         batches: usize,
-        differentiate: impl Fn(&MedSt, u64, f64) -> Result<(T, Vec<Tensor>)>,
+        differentiate: impl Fn(&MedSt, u64, f64) -> Result<Differentiated<T>>,
     ) -> Result<Update<T>> {
         let TrainingRun { model, state, optimizer, kind, .. } = self;
         let (rate, step) = (self.schedule.rate(state.step), state.step);
@@ -218,9 +219,15 @@ impl<'a> TrainingRun<'a> {
             return Ok(());
         }
         let card = ModelCard { step: self.state.step, ..self.card.clone() };
-        let judged = self.average.as_ref().map_or(&self.model, Average::model);
-        let trained = (&self.optimizer, self.average.as_ref().map(|_| &self.model));
-        self.checkpoints.save(judged, &card, trained, &self.state, self.vocabulary.as_deref()).map(|_| ())
+        let snapshot = Snapshot {
+            model: self.average.as_ref().map_or(&self.model, Average::model),
+            card: &card,
+            optimizer: &self.optimizer,
+            trained: self.average.as_ref().map(|_| &self.model),
+            state: &self.state,
+            vocabulary: self.vocabulary.as_deref(),
+        };
+        self.checkpoints.save(&snapshot).map(|_| ())
     }
 
     /// Writes the last checkpoint and closes the log. No process returns before the checkpoint is written.

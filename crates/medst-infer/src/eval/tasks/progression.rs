@@ -87,7 +87,7 @@ impl Progression<'_> {
             let Labelled { name, rows, .. } = &scored.labelled;
             for (figure, unit, chance, statistic) in STATISTICS {
                 let reason = "there are no worsening pairs, or no improving ones";
-                let made = meter.figure_of((name, figure, unit), rows, reason, |weights| statistic(scored, weights));
+                let made = meter.figure_of(name, figure, unit, rows, reason, |weights| statistic(scored, weights));
                 result.figures.push(Figure { chance: Some(chance), ..made });
             }
         }
@@ -96,7 +96,7 @@ impl Progression<'_> {
         }
         for (figure, unit, chance, statistic) in STATISTICS.into_iter().filter(|_| !all.is_empty()) {
             let made =
-                meter.figure(("mean", figure, unit), pairs.subjects.len(), "undefined for a finding", |weights| {
+                meter.figure("mean", figure, unit, pairs.subjects.len(), "undefined for a finding", |weights| {
                     mean_of_all(all.iter().map(|scored| statistic(scored, weights)))
                 });
             result.figures.push(Figure { chance: Some(chance), ..made });
