@@ -265,6 +265,7 @@ impl MedSt {
     /// # Errors
     /// States of another shape.
     pub fn project_images(&self, features: ImageFeatures, mode: Mode) -> Result<ImageEmbeddings> {
+        ops::guarded(|| {
         let (studies, patches, width) = features.frontal_patches.size3()?;
         let laterals = features.lateral_patches.size()[0];
         // One projection over the patches of both views: they share weights and batch statistics.
@@ -284,6 +285,7 @@ impl MedSt {
                 .narrow(0, studies * patches, laterals * patches)
                 .view([laterals, patches, embedding]),
             features,
+        })
         })
     }
 
@@ -363,6 +365,7 @@ impl MedSt {
     /// # Errors
     /// States of another shape.
     pub fn project_reports(&self, states: &Tensor, input: &ReportInput, mode: Mode) -> Result<ReportEmbeddings> {
+        ops::guarded(|| {
         let feature = states.select(1, 0);
         let word_features = words::sum_pieces(states, input);
         let (studies, words, width) = word_features.size3()?;
@@ -388,6 +391,7 @@ impl MedSt {
         };
         let global = self.report_global.forward(&feature, mode);
         Ok(ReportEmbeddings { feature, word_features, global, words: local, word_exists: exists })
+        })
     }
 
     /// How much `[CLS]` attends to each word in the last layer, `[B, W]`, for inspection.
