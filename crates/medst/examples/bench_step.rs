@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use medst::loss;
 use medst::model::{MedSt, Mode, cost};
-use medst::train::cached::{self, Economy};
+use medst::train::grad_cache::{self, ActivationBudget};
 use medst::train::gradients::{Differentiated, Gradients};
 use medst::train::loss_scale::LossScale;
 use medst::train::optimizer::AdamW;
@@ -41,8 +41,8 @@ fn main() -> medst::Result<()> {
             |gradients| optimizer.norm(gradients),
             |factor| {
                 if chunk > 0 || by_block {
-                    let economy = Economy { studies: if chunk > 0 { chunk } else { studies }, by_block };
-                    return cached::differentiate(&model, &batch, &config.loss, economy, factor, None);
+                    let budget = ActivationBudget { studies: if chunk > 0 { chunk } else { studies }, by_block };
+                    return grad_cache::differentiate(&model, &batch, &config.loss, budget, factor, None);
                 }
                 let losses = loss::med_st(&model, &batch, &config.loss, Mode::Train)?;
                 let gradients = Gradients::of(&model, &(&losses.total * factor));

@@ -5,7 +5,7 @@
 //! of the batch, forwards and backwards, and the threads meet three times a step:
 //!
 //! 1. Each runs the encoders over its studies and keeps their tape.
-//! 2. Projections and losses run over all studies at once, as in [`cached`](super::cached), so that batch statistics, negatives
+//! 2. Projections and losses run over all studies at once, as in [`grad_cache`](super::grad_cache), so that batch statistics, negatives
 //!    and sequences are those of the whole batch.
 //! 3. Each follows the gradient of its studies' states back through its tape; the sums are added in the order of the studies.
 //!
@@ -15,7 +15,7 @@ use std::ops::Range;
 
 use tch::{Device, Tensor};
 
-use super::cached::{Chunk, both, join, of_studies};
+use super::grad_cache::{Chunk, both, join, of_studies};
 use super::gradients::{Differentiated, Gradients};
 use super::recompute::product;
 use crate::loss::config::LossConfig;

@@ -7,7 +7,7 @@
 //! | [`gradients`], [`loss_scale`] | what backward passes give, within the range of the layers' precision |
 //! | [`average`] | a moving average of the weights |
 //! | [`lanes`] | the encoders of a small model on a thread per core |
-//! | [`cached`], [`recompute`] | the gradient of a large batch, a few studies or one block at a time |
+//! | [`grad_cache`], [`recompute`] | the gradient of a large batch, a few studies or one block at a time |
 //! | [`validate`] | losses and retrieval of the validation split |
 //! | [`watch`] | evaluation tasks while a model trains |
 //! | `run`, `pretraining` | what every run has; what pre-training adds: open, step, validate, save, close |
@@ -19,7 +19,7 @@
 //! uninterrupted one.
 
 pub mod average;
-pub mod cached;
+pub mod grad_cache;
 pub mod checkpoint;
 pub mod dataset;
 pub(crate) mod folder;

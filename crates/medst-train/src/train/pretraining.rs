@@ -10,7 +10,7 @@ use medst_data::report::WordPiece;
 use medst_data::split::Split;
 use tch::{Device, Tensor};
 
-use super::cached::{self, Economy, Together};
+use super::grad_cache::{self, ActivationBudget, Together};
 use super::dataset::{Crop, Dataset};
 use super::folder::{self, RunFolder};
 use super::gradients::{Differentiated, Gradients};
@@ -324,15 +324,15 @@ fn differentiate(
         let mut batch = batch.to_device(model.device());
         batch.reports.draw(seed, share.first());
         let studies = batch.images.studies();
-        let Differentiated { losses, gradients } = match economy(config, studies) {
-            economy if share.group.size() > 1 => {
-                let economy = economy.unwrap_or(Economy { studies: studies.max(1), by_block: false });
+        let Differentiated { losses, gradients } = match budget(config, studies) {
+            budget if share.group.size() > 1 => {
+                let budget = budget.unwrap_or(ActivationBudget { studies: studies.max(1), by_block: false });
                 // Gradients of several batches go on their way when all are there.
                 let reducer = (batches.len() == 1).then(|| Reducer::start(model, &share.group));
                 let together = Some(Together { share, reducer });
-                cached::differentiate(model, &batch, &config.loss, economy, weight, together)?
+                grad_cache::differentiate(model, &batch, &config.loss, budget, weight, together)?
             }
-            Some(economy) => cached::differentiate(model, &batch, &config.loss, economy, weight, None)?,
+            Some(budget) => grad_cache::differentiate(model, &batch, &config.loss, budget, weight, None)?,
             None if let Some(lanes) = lanes::lanes(model, studies) => {
                 lanes::differentiate(model, &batch, &config.loss, lanes, weight)?
             }
@@ -361,10 +361,10 @@ fn differentiate(
 }
 
 /// How a batch of so many studies is to save memory; `None` where its tape is kept whole.
-fn economy(config: &Config, studies: i64) -> Option<Economy> {
+fn budget(config: &Config, studies: i64) -> Option<ActivationBudget> {
     let (chunk, by_block) = (config.train.encode_studies as i64, config.train.checkpoint_activations);
     let chunked = chunk > 0 && chunk < studies;
-    (chunked || by_block).then_some(Economy { studies: if chunked { chunk } else { studies }, by_block })
+    (chunked || by_block).then_some(ActivationBudget { studies: if chunked { chunk } else { studies }, by_block })
 }
 
 /// Fills the new model from the configured files; returns which they were.

@@ -7,7 +7,7 @@ use medst::loss::{self, Losses};
 use medst::model::config::Semantics;
 use medst::model::lanes::Lanes;
 use medst::model::{MedSt, Mode};
-use medst::train::cached::{self, Economy};
+use medst::train::grad_cache::{self, ActivationBudget};
 use medst::train::dataset::{Crop, Dataset};
 use medst::train::gradients::{Differentiated, Gradients};
 use medst::train::lanes;
@@ -73,9 +73,9 @@ fn chunks_have_the_gradient_of_the_whole_batch() {
             }
         };
         for (chunk, by_block) in [(1, false), (4, false), (studies - 1, false), (studies, true), (4, true)] {
-            let (own, economy) = (model(), Economy { studies: chunk, by_block });
-            let found = cached::differentiate(&own, &batch, &config.loss, economy, 0.5, None).unwrap();
-            check(&format!("{economy:?}"), &own, found);
+            let (own, budget) = (model(), ActivationBudget { studies: chunk, by_block });
+            let found = grad_cache::differentiate(&own, &batch, &config.loss, budget, 0.5, None).unwrap();
+            check(&format!("{budget:?}"), &own, found);
         }
         for count in [1, 2, 3] {
             let (own, lanes) = (model(), Lanes::single_threaded(count));

@@ -31,7 +31,7 @@ use crate::train::reduce::{Part, Reducer};
 
 /// How much of the encoders' tape exists at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Economy {
+pub struct ActivationBudget {
     /// Studies.
     pub studies: i64,
     /// One block at a time.
@@ -108,21 +108,21 @@ pub fn differentiate(
     model: &MedSt,
     batch: &Batch,
     config: &LossConfig,
-    economy: Economy,
+    budget: ActivationBudget,
     weight: f64,
     together: Option<Together<'_>>,
 ) -> Result<Differentiated<Losses>> {
     let (share, mut reducer) = together.map_or((None, None), |own| (Some(own.share), own.reducer));
     let studies = batch.images.studies();
-    let starts = (0..studies).step_by(economy.studies.max(1) as usize);
-    let ranges = starts.map(|start| start..(start + economy.studies).min(studies));
+    let starts = (0..studies).step_by(budget.studies.max(1) as usize);
+    let ranges = starts.map(|start| start..(start + budget.studies).min(studies));
     let chunks: Vec<Chunk> = ranges.map(|range| Chunk::of(batch, range)).collect();
     let alone = chunks.len() == 1;
 
     let (mut states, mut kept, mut tapes) = (Vec::new(), None, None);
     for chunk in &chunks {
         let [image, report] = chunk.chains(model)?;
-        if alone && economy.by_block {
+        if alone && budget.by_block {
             let ((images, of_image), (reports, of_report)) = (image.run_keeping(), report.run_keeping());
             states.push(both(images, reports));
             kept = Some([of_image, of_report]);
@@ -172,7 +172,7 @@ pub fn differentiate(
             report.pull_by_tape(of_report, of_reports, &mut gradients, &mut |stage, gradients| {
                 done(Part::Report(stage), gradients);
             });
-        } else if economy.by_block {
+        } else if budget.by_block {
             let [of_image, of_report] = kept.take().unwrap_or_else(|| {
                 // Those of the first pass were not kept: with several chunks they would be those of the whole batch.
                 [image.run_keeping().1, report.run_keeping().1]
