@@ -1,6 +1,6 @@
 //! Large contrastive batches on little memory: the gradient of a whole batch, with the encoders' tape of a few studies at a time (after Gao
 //! et al., *Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup*, 2021), or of one block at a time
-//! ([`recompute`](super::recompute)), or both.
+//! ([`activation_checkpointing`](super::activation_checkpointing)), or both.
 //!
 //! 1. The encoders run over the batch in chunks without a tape; only their states are kept.
 //! 2. Projections and losses run over all studies at once, with a tape that begins at those states.
@@ -18,7 +18,7 @@ use std::ops::Range;
 use tch::Tensor;
 
 use super::gradients::{Differentiated, Gradients};
-use super::recompute::Chain;
+use super::activation_checkpointing::Chain;
 use crate::Result;
 use crate::distributed::share::Share;
 use crate::loss::config::LossConfig;
@@ -168,8 +168,8 @@ pub fn differentiate(
             }
         };
         if let Some([of_image, of_report]) = tapes.take() {
-            image.pull_by_tape(of_image, of_images, &mut gradients, &mut image_done);
-            report.pull_by_tape(of_report, of_reports, &mut gradients, &mut |stage, gradients| {
+            image.backward_by_tape(of_image, of_images, &mut gradients, &mut image_done);
+            report.backward_by_tape(of_report, of_reports, &mut gradients, &mut |stage, gradients| {
                 done(Part::Report(stage), gradients);
             });
         } else if budget.by_block {
@@ -177,16 +177,16 @@ pub fn differentiate(
                 // Those of the first pass were not kept: with several chunks they would be those of the whole batch.
                 [image.run_keeping().1, report.run_keeping().1]
             });
-            image.pull_by_stage(of_image, of_images, &mut gradients, &mut image_done);
-            report.pull_by_stage(of_report, of_reports, &mut gradients, &mut |stage, gradients| {
+            image.backward_by_stage(of_image, of_images, &mut gradients, &mut image_done);
+            report.backward_by_stage(of_report, of_reports, &mut gradients, &mut |stage, gradients| {
                 if last {
                     done(Part::Report(stage), gradients);
                 }
             });
         } else {
-            image.pull(&of_images, &mut gradients);
+            image.backward(&of_images, &mut gradients);
             image_done(0, &mut gradients);
-            report.pull(&of_reports, &mut gradients);
+            report.backward(&of_reports, &mut gradients);
         }
     }
     if let Some(reducer) = reducer {

@@ -17,7 +17,7 @@ use tch::{Device, Tensor};
 
 use super::grad_cache::{Chunk, both, join, of_studies};
 use super::gradients::{Differentiated, Gradients};
-use super::recompute::product;
+use super::activation_checkpointing::product;
 use crate::loss::config::LossConfig;
 use crate::loss::{self, Losses};
 use crate::model::input::Batch;

@@ -7,7 +7,7 @@
 //! | [`gradients`], [`loss_scale`] | what backward passes give, within the range of the layers' precision |
 //! | [`average`] | a moving average of the weights |
 //! | [`lanes`] | the encoders of a small model on a thread per core |
-//! | [`grad_cache`], [`recompute`] | the gradient of a large batch, a few studies or one block at a time |
+//! | [`grad_cache`], [`activation_checkpointing`] | the gradient of a large batch, a few studies or one block at a time |
 //! | [`validate`] | losses and retrieval of the validation split |
 //! | [`watch`] | evaluation tasks while a model trains |
 //! | `run`, `pretraining` | what every run has; what pre-training adds: open, step, validate, save, close |
@@ -31,7 +31,7 @@ pub mod loss_scale;
 pub mod mlflow;
 pub mod optimizer;
 mod pretraining;
-pub mod recompute;
+pub mod activation_checkpointing;
 pub mod reduce;
 pub(crate) mod run;
 pub mod sampler;
