@@ -33,7 +33,7 @@ pub struct Dataset<'a> {
     /// Rows of the corpus, by sequence, studies without a report left out.
     pub sequences: Vec<Vec<u32>>,
     /// Studies left out because they have no report.
-    pub silent: usize,
+    pub without_report: usize,
     /// Reports by row of the corpus; empty for studies of other splits or without report.
     reports: Vec<Sentences>,
     draw_sentences: bool,
@@ -108,7 +108,7 @@ impl<'a> Dataset<'a> {
             model,
             alternative_frontals: data.alternative_frontals,
             short_sequences: data.short_sequences,
-            silent: all.iter().map(|rows| rows.len()).sum::<usize>() - kept,
+            without_report: all.iter().map(|rows| rows.len()).sum::<usize>() - kept,
             sequences,
             reports,
             draw_sentences: data.sentences == SentenceChoice::Drawn,

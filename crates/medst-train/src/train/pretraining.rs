@@ -157,8 +157,8 @@ impl<'a> Pretraining<'a> {
         let (Data { training, validation, .. }, progress) = (self.data, self.run.progress);
         let describe = |set: &Dataset| format!("{} studies in {} sequences", set.studies(), set.sequences.len());
         progress.note(&format!("training on {}, validating on {}", describe(training), describe(validation)));
-        if training.silent + validation.silent > 0 {
-            progress.note(&format!("{} studies have no report and are left out", training.silent + validation.silent));
+        if training.without_report + validation.without_report > 0 {
+            progress.note(&format!("{} studies have no report and are left out", training.without_report + validation.without_report));
         }
         if self.run.group.size() > 1 {
             progress.note(&format!("{} processes share each batch", self.run.group.size()));
