@@ -9,7 +9,7 @@
 //! | [`lanes`] | the encoders of a small model on a thread per core |
 //! | [`grad_cache`], [`activation_checkpointing`] | the gradient of a large batch, a few studies or one block at a time |
 //! | [`validate`] | losses and retrieval of the validation split |
-//! | [`watch`] | evaluation tasks while a model trains |
+//! | [`periodic_evaluation`] | evaluation tasks while a model trains |
 //! | `run`, `pretraining` | what every run has; what pre-training adds: open, step, validate, save, close |
 //! | `folder` | the run's folder, which one process at a time writes |
 //! | [`checkpoint`], [`log`], [`tensorboard`] | what a run leaves |
@@ -42,7 +42,7 @@ pub mod summary;
 pub mod tensorboard;
 pub mod truth;
 pub mod validate;
-pub mod watch;
+pub mod periodic_evaluation;
 
 use std::time::Instant;
 

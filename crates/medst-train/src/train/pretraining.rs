@@ -24,7 +24,7 @@ use super::schedule::Schedule;
 use super::summary::{self, Ending, RunSummary};
 use super::lanes;
 use super::validate::{self, Validation};
-use super::watch::Watch;
+use super::periodic_evaluation::PeriodicEvaluation;
 use crate::config::{Config, Take};
 use crate::convert;
 use crate::distributed::Group;
@@ -57,7 +57,7 @@ pub(super) struct Pretraining<'a> {
     data: &'a Data<'a>,
     run: TrainingRun<'a>,
     /// On process 0, where the configuration asks for it.
-    watch: Option<Watch>,
+    evaluation: Option<PeriodicEvaluation>,
 }
 
 impl<'a> Data<'a> {
@@ -108,7 +108,7 @@ impl<'a> Pretraining<'a> {
             check_files(corpus, group, progress)?;
         }
         let schedule = data.schedule()?;
-        let watch = if group.leads() { Watch::open(config)? } else { None };
+        let evaluation = if group.leads() { PeriodicEvaluation::open(config)? } else { None };
         let kind = train.precision.kind();
         let (mut model, mut origin) = (MedSt::unwritten(&config.model, device, kind)?, Vec::new());
         if group.leads() {
@@ -147,7 +147,7 @@ impl<'a> Pretraining<'a> {
         if group.size() > 1 {
             run.model.synchronise(group);
         }
-        let run = Pretraining { data, run, watch };
+        let run = Pretraining { data, run, evaluation };
         run.announce();
         Ok(run)
     }
@@ -274,8 +274,8 @@ impl<'a> Pretraining<'a> {
     /// Runs the evaluation tasks that are due.
     pub fn evaluate(&mut self) -> Result<()> {
         let state = &self.run.state;
-        let Some(watch) = self.watch.as_ref().filter(|watch| watch.is_due(state.step)) else { return Ok(()) };
-        let entries = watch.look(self.run.judged(), self.data.pieces, state, self.run.progress)?;
+        let Some(evaluation) = self.evaluation.as_ref().filter(|evaluation| evaluation.is_due(state.step)) else { return Ok(()) };
+        let entries = evaluation.run(self.run.judged(), self.data.pieces, state, self.run.progress)?;
         entries.iter().try_for_each(|entry| self.run.record(entry))
     }
 

@@ -21,18 +21,18 @@ use crate::{Error, Result};
 const BATCH: usize = 32;
 
 /// What is evaluated, and when.
-pub struct Watch {
+pub struct PeriodicEvaluation {
     suite: Suite,
     corpora: Vec<Corpus>,
     every: u64,
 }
 
-impl Watch {
+impl PeriodicEvaluation {
     /// As the section `evaluate` of a configuration says; `None` where it says never.
     ///
     /// # Errors
     /// A corpus that cannot be read.
-    pub fn open(config: &Config) -> Result<Option<Watch>> {
+    pub fn open(config: &Config) -> Result<Option<PeriodicEvaluation>> {
         let asked = &config.evaluate;
         if asked.every == 0 {
             return Ok(None);
@@ -46,7 +46,7 @@ impl Watch {
             part: Part::Of(asked.split),
             ..Suite::default()
         };
-        Ok(Some(Watch { suite, corpora, every: asked.every }))
+        Ok(Some(PeriodicEvaluation { suite, corpora, every: asked.every }))
     }
 
     pub fn is_due(&self, step: u64) -> bool {
@@ -58,7 +58,7 @@ impl Watch {
     ///
     /// # Errors
     /// A task that no corpus allows.
-    pub fn look(
+    pub fn run(
         &self,
         model: &MedSt,
         pieces: &WordPiece,
