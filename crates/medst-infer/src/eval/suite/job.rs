@@ -16,7 +16,7 @@ use super::{
 use crate::Result;
 use crate::eval::Vectors;
 use crate::eval::bootstrap::Bootstrap;
-use crate::eval::encode::{Encoder, Placed, Studies};
+use crate::eval::encode::{Encoder, RowVectors, Studies};
 use crate::eval::pairs::ImagePairs;
 use crate::eval::result::{Protocol, Task, TaskResult};
 use crate::eval::subgroups::Subgroups;
@@ -80,7 +80,7 @@ pub struct Remarks {
 
 impl Remarks {
     /// Whether a row has a vector; counts it otherwise.
-    pub fn usable(&mut self, vectors: &Placed, row: usize, what: &str) -> bool {
+    pub fn usable(&mut self, vectors: &RowVectors, row: usize, what: &str) -> bool {
         match vectors.get(row) {
             Ok(_) => true,
             Err(reason) => {
@@ -196,7 +196,7 @@ pub fn check_pairs(count: usize, skipped: &Skipped) -> Result<(), String> {
 pub fn image_pairs(
     truth: PairTruth,
     context: &Context<'_>,
-    images: &Placed,
+    images: &RowVectors,
     remarks: &mut Remarks,
 ) -> Result<ImagePairs> {
     let kept: Vec<usize> = (0..truth.studies.len())

@@ -9,7 +9,7 @@ use medst_data::import::plan::TextTable;
 use super::job::{Context, Encoded, Plan, Remarks};
 use super::truth::{Skipped, skip};
 use crate::Result;
-use crate::eval::encode::Placed;
+use crate::eval::encode::RowVectors;
 use crate::eval::prompts;
 use crate::eval::result::TaskResult;
 use crate::eval::tasks::{Question, QuestionVectors, SeriesQuestions};
@@ -55,7 +55,7 @@ impl Plan for Questions {
 }
 
 /// What the questions compare.
-fn question_vectors(questions: &[Question], images: &Placed, encoded: &Encoded<'_>) -> Result<QuestionVectors> {
+fn question_vectors(questions: &[Question], images: &RowVectors, encoded: &Encoded<'_>) -> Result<QuestionVectors> {
     let mut vectors = QuestionVectors::default();
     for row in questions.iter().flat_map(|question| &question.rows) {
         vectors.images.entry(*row).or_insert_with(|| images.select(&[*row]).unit().into_values());
