@@ -87,7 +87,7 @@ Tensor gelu(const Tensor& units) {
   return out;
 }
 
-std::pair<Tensor, Tensor> gelu_and_pull(const Tensor& units, Tensor gradient) {
+std::pair<Tensor, Tensor> gelu_and_backward(const Tensor& units, Tensor gradient) {
   if (!ours(units) || !ours(gradient)) return {at::gelu(units), at::gelu_backward(gradient, units)};
   auto out = at::empty_like(units);
   auto iterator = at::TensorIteratorConfig().add_output(out).add_output(gradient).add_const_input(units).build();
