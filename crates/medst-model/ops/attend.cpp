@@ -98,7 +98,7 @@ struct OfNorm {
 };
 
 // The way back, from gradients by those rows to those by the states; `past` are those of the states' own way past the layer.
-OfNorm pull_normalised_rows(const Layout& layout, std::vector<Tensor> of_rows, const Tensor& first, const Tensor& second, const Norm& norm, const Normalised& a,
+OfNorm normalised_rows_backward(const Layout& layout, std::vector<Tensor> of_rows, const Tensor& first, const Tensor& second, const Norm& norm, const Normalised& a,
                             const Normalised& b, const variable_list& past) {
   OfNorm of;
   auto [of_a, of_b] = layout.part(first, second, of_rows);
@@ -183,7 +183,7 @@ struct Attend : Function<Attend> {
       of_normalised.push_back(product(gradient, weight).view_as(normalised[n]));
       grad_qkv[n].reset(), normalised[n].reset();
     }
-    auto of = pull_normalised_rows(layout, std::move(of_normalised), first, second, norm, a, b, gradients);
+    auto of = normalised_rows_backward(layout, std::move(of_normalised), first, second, norm, a, b, gradients);
     return {of.first, of.second, of.weight, of.bias, grad_weight, grad_bias, grad_projection, grad_projection_bias, {}, {}, {}, {}};
   }
 };

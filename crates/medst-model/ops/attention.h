@@ -41,6 +41,6 @@ struct Attended {
 Attended attend(const at::Tensor& qkv, int64_t heads, const std::optional<at::Tensor>& keys, bool tape);
 
 // The gradient by `qkv`, `[B, N, 3H]` without gaps. Once for each `attend`.
-at::Tensor attention_backward(const Attended& attended, const at::Tensor& of_result);
+at::Tensor attention_backward(const Attended& attended, const at::Tensor& grad_result);
 
 }  // namespace medst

@@ -77,17 +77,13 @@ impl Task {
         use Protocol::{Literature, Reference};
         let row = |name, title, protocols| Description { name, title, protocols };
         match self {
-            Task::TemporalImage => {
-                row("temporal-image", "Temporal image classification", &[Reference, Literature][..])
-            }
+            Task::TemporalImage => row("temporal-image", "Temporal image classification", &[Reference, Literature][..]),
             Task::TemporalSentence => row("temporal-sentence", "Temporal sentence similarity", &[Reference]),
             Task::TemporalTransfer => {
                 row("temporal-transfer", "Temporal image classification, from one source to another", &[])
             }
             Task::ZeroShot => row("zero-shot", "Zero-shot classification", &[Reference]),
-            Task::LinearProbe => {
-                row("linear-probe", "Image classification by linear probe", &[Reference, Literature])
-            }
+            Task::LinearProbe => row("linear-probe", "Image classification by linear probe", &[Reference, Literature]),
             Task::Retrieval => row("retrieval", "Retrieval", &[Reference]),
             Task::Progression => row("progression", "Progression by text prototypes", &[Literature]),
             Task::SequenceOrder => row("sequence-order", "Order of sequences", &[]),

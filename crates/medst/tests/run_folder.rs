@@ -106,7 +106,10 @@ fn a_run_that_ended_before_its_first_checkpoint_is_resumed_from_its_start() {
 fn a_run_goes_on_with_its_own_corpus_and_configuration_only() {
     let (bench, other) = (Bench::new(24), Bench::new(30));
     let config = bench.config("run", &["train.max_steps=6"]);
-    assert_eq!(pretrain(&config, false, Device::Cpu, &alone(), &Stoppable(true.into())).unwrap().unwrap().ending, Ending::Stopped);
+    assert_eq!(
+        pretrain(&config, false, Device::Cpu, &alone(), &Stoppable(true.into())).unwrap().unwrap().ending,
+        Ending::Stopped
+    );
 
     let added = bench.config("run", &["train.max_steps=6", "init.weights=late.ckpt"]);
     let error = pretrain(&added, true, Device::Cpu, &alone(), &Silent).unwrap_err().to_string();

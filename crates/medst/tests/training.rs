@@ -184,7 +184,9 @@ fn training_that_cannot_go_on_says_why() {
     let error = pretrain(&words, false, Device::Cpu, &alone(), &Silent).unwrap_err().to_string();
     assert!(error.contains("28996"), "{error}");
     let absent = bench.config("absent", &["data.corpus=nowhere"]);
-    assert!(pretrain(&absent, false, Device::Cpu, &alone(), &Silent).unwrap_err().to_string().contains("medst prepare"));
+    assert!(
+        pretrain(&absent, false, Device::Cpu, &alone(), &Silent).unwrap_err().to_string().contains("medst prepare")
+    );
     let start = bench.config("start", &["init.weights=nothing.ckpt"]);
     assert!(pretrain(&start, false, Device::Cpu, &alone(), &Silent).unwrap_err().to_string().contains("nothing.ckpt"));
 }

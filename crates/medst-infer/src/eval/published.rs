@@ -83,10 +83,7 @@ const fn course(model: &'static str, value: f64) -> Row {
 }
 
 /// TILA's columns. What exactly its consistency counts is not known to us.
-const fn order(
-    column: &'static [&'static str],
-    value: f64,
-) -> Row {
+const fn order(column: &'static [&'static str], value: f64) -> Row {
     let on = "MS-CXR-T images, encoder of both at once, no training";
     let published = Published { model: "TILA (CVPR 2026)", value, on };
     Row { task: Task::Progression, group: "mean", names: column, published }

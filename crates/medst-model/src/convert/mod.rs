@@ -126,13 +126,7 @@ pub struct Headed {
 ///
 /// # Errors
 /// As [`convert`].
-pub fn with_head(
-    inputs: &[Input],
-    head: HeadConfig,
-    seed: u64,
-    device: Device,
-    kind: Kind,
-) -> Result<Headed> {
+pub fn with_head(inputs: &[Input], head: HeadConfig, seed: u64, device: Device, kind: Kind) -> Result<Headed> {
     let mut sources = read(inputs)?;
     for source in &mut sources {
         source.tensors.retain(|name, _| Group::of(name) != Some(Group::TaskHead));

@@ -96,7 +96,9 @@ pub fn write(folder: &Path, drawn: &Drawn) -> Result<Entries> {
                     "section_comparison" => read.comparison.clone()?,
                     "age" => (20 + ids::hashed_draw(patient, 0, "age", 70)).to_string(),
                     "sex" => ["Female", "Male"][ids::hashed_draw(patient, 0, "sex", 2) as usize].into(),
-                    "race" => ["White", "Asian", "Other", "Unknown"][ids::hashed_draw(patient, 0, "race", 4) as usize].into(),
+                    "race" => {
+                        ["White", "Asian", "Other", "Unknown"][ids::hashed_draw(patient, 0, "race", 4) as usize].into()
+                    }
                     "deceased" => "No".into(),
                     "split" => split.into(),
                     _ => return None,

@@ -13,9 +13,9 @@ use super::data::{self, Items, Labels};
 use super::judge::{self, Entry, Judged, Summary};
 use super::step::{BatchShare, Objective, Trained, trained};
 use super::{CONFIG, Config};
-use crate::convert::{self, Headed};
 use crate::convert::group::Group as Layers;
 use crate::convert::transformers::write_vocabulary;
+use crate::convert::{self, Headed};
 use crate::distributed::share::Share;
 use crate::distributed::{self, Group};
 use crate::eval::bootstrap::Bootstrap;
@@ -135,10 +135,8 @@ impl<'a> FineTuning<'a> {
         let Trained { parameters, factors } = trained(&model, config, &data.training)?;
         let classes = data.labels.head.classes.len().max(2);
         let weights = data::weights(&data.training.classes, classes, train.class_weights);
-        let objective = Objective {
-            parameters: parameters.clone(),
-            weights: Tensor::from_slice2(&weights).to_device(device),
-        };
+        let objective =
+            Objective { parameters: parameters.clone(), weights: Tensor::from_slice2(&weights).to_device(device) };
         let adamw = config.optimizer.adamw();
         let opening = Opening {
             group,
@@ -281,7 +279,8 @@ struct Start {
 /// The configured model, with a new head.
 fn converted(config: &Config, head: &HeadConfig, device: Device, progress: &dyn Progress) -> Result<Start> {
     let (inputs, kind) = (&config.init.weights, config.train.precision.kind());
-    let Headed { model, card, pieces, filled } = convert::with_head(inputs, head.clone(), config.train.seed, device, kind)?;
+    let Headed { model, card, pieces, filled } =
+        convert::with_head(inputs, head.clone(), config.train.seed, device, kind)?;
     let names: Vec<String> = inputs.iter().map(ToString::to_string).collect();
     if !filled.has(Layers::ImageEncoder) {
         return Err(Error::Config(format!("init.weights = {}: it has no image encoder", names.join(", "))));

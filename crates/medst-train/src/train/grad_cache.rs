@@ -17,8 +17,8 @@ use std::ops::Range;
 
 use tch::Tensor;
 
-use super::gradients::{Differentiated, Gradients};
 use super::activation_checkpointing::Chain;
+use super::gradients::{Differentiated, Gradients};
 use crate::Result;
 use crate::distributed::share::Share;
 use crate::loss::config::LossConfig;

@@ -15,9 +15,9 @@ use std::ops::Range;
 
 use tch::{Device, Tensor};
 
+use super::activation_checkpointing::product;
 use super::grad_cache::{Chunk, both, join, of_studies};
 use super::gradients::{Differentiated, Gradients};
-use super::activation_checkpointing::product;
 use crate::loss::config::LossConfig;
 use crate::loss::{self, Losses};
 use crate::model::input::Batch;

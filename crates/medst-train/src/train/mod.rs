@@ -18,11 +18,12 @@
 //! Everything random is a function of the seed and of where the run is, so a resumed run gives the numbers of an
 //! uninterrupted one.
 
+pub mod activation_checkpointing;
 pub mod average;
-pub mod grad_cache;
 pub mod checkpoint;
 pub mod dataset;
 pub(crate) mod folder;
+pub mod grad_cache;
 pub mod gradients;
 pub mod lanes;
 pub mod loader;
@@ -30,8 +31,8 @@ pub mod log;
 pub mod loss_scale;
 pub mod mlflow;
 pub mod optimizer;
+pub mod periodic_evaluation;
 mod pretraining;
-pub mod activation_checkpointing;
 pub mod reduce;
 pub(crate) mod run;
 pub mod sampler;
@@ -42,7 +43,6 @@ pub mod summary;
 pub mod tensorboard;
 pub mod truth;
 pub mod validate;
-pub mod periodic_evaluation;
 
 use std::time::Instant;
 

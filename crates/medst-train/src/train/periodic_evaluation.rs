@@ -58,13 +58,7 @@ impl PeriodicEvaluation {
     ///
     /// # Errors
     /// A task that no corpus allows.
-    pub fn run(
-        &self,
-        model: &MedSt,
-        pieces: &WordPiece,
-        state: &State,
-        progress: &dyn Progress,
-    ) -> Result<Vec<Entry>> {
+    pub fn run(&self, model: &MedSt, pieces: &WordPiece, state: &State, progress: &dyn Progress) -> Result<Vec<Entry>> {
         let encoder = ModelEncoder { embedder: Embedder { model, pieces }, origin: Origin::default(), batch: BATCH };
         let results = match self.suite.run(&encoder, &self.corpora, &Quiet(progress)) {
             Err(Error::Stopped) => return Ok(Vec::new()),

@@ -10,21 +10,21 @@ use medst_data::report::WordPiece;
 use medst_data::split::Split;
 use tch::{Device, Tensor};
 
-use super::grad_cache::{self, ActivationBudget, Together};
 use super::dataset::{Crop, Dataset};
 use super::folder::{self, RunFolder};
+use super::grad_cache::{self, ActivationBudget, Together};
 use super::gradients::{Differentiated, Gradients};
+use super::lanes;
 use super::loader::Loader;
 use super::log::{Entry, Log, Parts};
 use super::optimizer::AdamW;
+use super::periodic_evaluation::PeriodicEvaluation;
 use super::reduce::{self, Reducer};
 use super::run::{Opening, TrainingRun, Update, check_alike, check_files};
 use super::sampler::{self, Purpose};
 use super::schedule::Schedule;
 use super::summary::{self, Ending, RunSummary};
-use super::lanes;
 use super::validate::{self, Validation};
-use super::periodic_evaluation::PeriodicEvaluation;
 use crate::config::{Config, Take};
 use crate::convert;
 use crate::distributed::Group;
@@ -158,7 +158,10 @@ impl<'a> Pretraining<'a> {
         let describe = |set: &Dataset| format!("{} studies in {} sequences", set.studies(), set.sequences.len());
         progress.note(&format!("training on {}, validating on {}", describe(training), describe(validation)));
         if training.without_report + validation.without_report > 0 {
-            progress.note(&format!("{} studies have no report and are left out", training.without_report + validation.without_report));
+            progress.note(&format!(
+                "{} studies have no report and are left out",
+                training.without_report + validation.without_report
+            ));
         }
         if self.run.group.size() > 1 {
             progress.note(&format!("{} processes share each batch", self.run.group.size()));
@@ -201,9 +204,9 @@ impl<'a> Pretraining<'a> {
     /// * `start`: when reading them began.
     pub fn step(&mut self, batches: &[BatchShare], start: Instant) -> Result<()> {
         let config = self.data.config;
-        let Update { losses, rate, norm } = self.run.update(batches.len(), |model, step, factor| {
-            differentiate(model, batches, config, step, factor)
-        })?;
+        let Update { losses, rate, norm } = self
+            .run
+            .update(batches.len(), |model, step, factor| differentiate(model, batches, config, step, factor))?;
         let studies: i64 = batches.iter().map(|own| own.share.studies()).sum();
         let entry = Entry::Train {
             step: self.run.state.step,
@@ -274,7 +277,9 @@ impl<'a> Pretraining<'a> {
     /// Runs the evaluation tasks that are due.
     pub fn evaluate(&mut self) -> Result<()> {
         let state = &self.run.state;
-        let Some(evaluation) = self.evaluation.as_ref().filter(|evaluation| evaluation.is_due(state.step)) else { return Ok(()) };
+        let Some(evaluation) = self.evaluation.as_ref().filter(|evaluation| evaluation.is_due(state.step)) else {
+            return Ok(());
+        };
         let entries = evaluation.run(self.run.judged(), self.data.pieces, state, self.run.progress)?;
         entries.iter().try_for_each(|entry| self.run.record(entry))
     }

@@ -88,7 +88,8 @@ impl<'a> TrainingRun<'a> {
     /// # Errors
     /// A checkpoint that does not fit, a folder that cannot be written.
     pub fn open(opening: Opening<'a>, log: impl FnOnce(u64) -> Result<Log>) -> Result<TrainingRun<'a>> {
-        let Opening { group, progress, mut folder, resume, mut model, mut optimizer, kind, card, average, .. } = opening;
+        let Opening { group, progress, mut folder, resume, mut model, mut optimizer, kind, card, average, .. } =
+            opening;
         let mut checkpoints = Checkpoints::new(opening.output);
         let mut state = if group.leads() && resume && checkpoints.begun() {
             checkpoints.restore(&mut model, &mut optimizer, &card.corpus, average > 0.0, progress)?
@@ -158,7 +159,8 @@ impl<'a> TrainingRun<'a> {
         )?;
         if factor < before {
             let step = step + 1;
-            let message = format!("gradients of step {step} exceeded float16: the loss is multiplied by {factor} from now on");
+            let message =
+                format!("gradients of step {step} exceeded float16: the loss is multiplied by {factor} from now on");
             self.progress.note(&message);
         }
         let scale = self.clip_norm.map_or(1.0, |limit| (limit / norm.max(1e-12)).min(1.0));

@@ -91,7 +91,9 @@ pub fn plan(context: &Context<'_>, remarks: &mut Remarks) -> Result<Box<dyn Plan
         Some(column) => classes(context, column, rows, splits, remarks),
         None if findings.is_empty() => Err("no label to learn; choose a column with --label".into()),
         None => {
-            remarks.notes.push(format!("learned labels: {}", listed(findings.iter().map(|finding| finding.name.as_str()))));
+            remarks
+                .notes
+                .push(format!("learned labels: {}", listed(findings.iter().map(|finding| finding.name.as_str()))));
             let of = (0..rows.len()).map(|n| findings.iter().map(|finding| finding.there[n]).collect()).collect();
             let names = findings.into_iter().map(|finding| finding.name).collect();
             Ok(Box::new(Probe { rows, splits, truth: ProbeTruth::Findings { names, of } }))

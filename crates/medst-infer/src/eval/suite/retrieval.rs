@@ -15,9 +15,7 @@ struct Search {
 /// Reads the labels.
 pub fn plan(context: &Context<'_>, _: &mut Remarks) -> Result<Box<dyn Plan>, String> {
     let findings = match context.protocol {
-        Protocol::Strict | Protocol::Literature => {
-            truth::findings(context.corpus, &context.part, &mut Skipped::new())
-        }
+        Protocol::Strict | Protocol::Literature => truth::findings(context.corpus, &context.part, &mut Skipped::new()),
         Protocol::Reference => Vec::new(),
     };
     Ok(Box::new(Search { findings }))

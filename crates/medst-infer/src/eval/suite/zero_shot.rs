@@ -24,8 +24,7 @@ impl Plan for Findings {
     }
 
     fn texts(&self) -> Vec<String> {
-        let of_finding =
-            |finding: &FindingLabels| [prompts::positive(&finding.name), prompts::negative(&finding.name)];
+        let of_finding = |finding: &FindingLabels| [prompts::positive(&finding.name), prompts::negative(&finding.name)];
         self.0.iter().flat_map(of_finding).flatten().collect()
     }
 

@@ -171,10 +171,9 @@ impl Retrieval<'_> {
                 }
             }
             let reason = format!("no image shows {}", words(&finding.name));
-            let figure =
-                meter.figure(&group, "average precision", Unit::Number, positive.len(), &reason, |weights| {
-                    ranking.average_precision(weights)
-                });
+            let figure = meter.figure(&group, "average precision", Unit::Number, positive.len(), &reason, |weights| {
+                ranking.average_precision(weights)
+            });
             result.figures.push(figure.with_chance(chance));
         }
         Ok(())

@@ -272,10 +272,9 @@ impl Within {
     fn figures(group: &str, cases: &[Within], meter: &Meter<'_>) -> Vec<Figure> {
         let ones = vec![1.0; cases.len()];
         let chance = |value: fn(&Within) -> f64| mean(cases, &ones, value);
-        let adjacent =
-            meter.figure(group, "nearest study is next in time", Unit::Share, cases.len(), "", |weights| {
-                mean(cases, weights, |case| case.adjacent)
-            });
+        let adjacent = meter.figure(group, "nearest study is next in time", Unit::Share, cases.len(), "", |weights| {
+            mean(cases, weights, |case| case.adjacent)
+        });
         let error = meter.figure(group, "steps to the nearest study", Unit::Number, cases.len(), "", |weights| {
             mean(cases, weights, |case| case.error)
         });

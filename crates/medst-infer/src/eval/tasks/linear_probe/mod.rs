@@ -266,13 +266,7 @@ impl LinearProbe<'_> {
         Ok(Ok(all))
     }
 
-    fn train(
-        &self,
-        data: &ProbeData,
-        tensors: &Tensors,
-        rows: &Rows<'_>,
-        seed: u64,
-    ) -> Result<Probabilities> {
+    fn train(&self, data: &ProbeData, tensors: &Tensors, rows: &Rows<'_>, seed: u64) -> Result<Probabilities> {
         let Rows { training, validation, test } = *rows;
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let (inputs, outputs) = (data.features.width(), data.truth.names().len());
