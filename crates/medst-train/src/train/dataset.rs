@@ -89,9 +89,9 @@ impl<'a> Dataset<'a> {
             corpus.sequences_of(split).collect()
         } else {
             recut = build_sequences(studies, Chunks::apart(length));
-            recut.iter().filter(|own| own.split == split).collect()
+            recut.iter().filter(|sequence| sequence.split == split).collect()
         };
-        let all: Vec<&Vec<u32>> = sequences.iter().map(|own| &own.studies).collect();
+        let all: Vec<&Vec<u32>> = sequences.iter().map(|sequence| &sequence.studies).collect();
         let mut follows = vec![false; studies.len()];
         for pair in all.iter().flat_map(|rows| rows.windows(2)) {
             follows[pair[1] as usize] = has_report(&pair[0]);
@@ -137,21 +137,21 @@ impl<'a> Dataset<'a> {
         self.share(numbers, 0..numbers.len(), crop)
     }
 
-    /// As [`Dataset::batch`], with pictures and reports of some of its sequences only: `own` into `numbers`. The relations are those of the whole batch.
+    /// As [`Dataset::batch`], with pictures and reports of some of its sequences only: `share` into `numbers`. The relations are those of the whole batch.
     ///
     /// # Errors
     /// A picture that cannot be read.
-    pub fn share(&self, numbers: &[usize], own: std::ops::Range<usize>, crop: Crop) -> Result<Batch> {
+    pub fn share(&self, numbers: &[usize], share: std::ops::Range<usize>, crop: Crop) -> Result<Batch> {
         let rows_of = |numbers: &[usize]| -> Vec<u32> {
             numbers.iter().flat_map(|&n| self.sequences[n].iter().copied()).collect()
         };
-        let (rows, own) = (rows_of(numbers), rows_of(&numbers[own]));
-        let studies: Vec<&Study> = own.iter().map(|&row| &self.corpus.studies()[row as usize]).collect();
-        let drawn = self.draw(&own, &studies, crop);
-        let statements: Vec<Option<Statement>> = own.iter().map(|&row| self.statement(row, crop)).collect();
-        let tokens = self.tokens(&own, &statements, crop);
+        let (whole, rows) = (rows_of(numbers), rows_of(&numbers[share]));
+        let studies: Vec<&Study> = rows.iter().map(|&row| &self.corpus.studies()[row as usize]).collect();
+        let drawn = self.draw(&rows, &studies, crop);
+        let statements: Vec<Option<Statement>> = rows.iter().map(|&row| self.statement(row, crop)).collect();
+        let tokens = self.tokens(&rows, &statements, crop);
         Ok(Batch {
-            truth: self.truth(&own, &studies, &drawn, statements)?,
+            truth: self.truth(&rows, &studies, &drawn, statements)?,
             images: image_input(self.corpus, &drawn, self.model.image.size as usize)?,
             reports: ReportInput::new(
                 &tokens,
@@ -160,7 +160,7 @@ impl<'a> Dataset<'a> {
                 self.model.text.max_tokens,
                 self.model.semantics,
             ),
-            relations: self.relations(numbers, &rows),
+            relations: self.relations(numbers, &whole),
         })
     }
 
@@ -198,12 +198,12 @@ impl<'a> Dataset<'a> {
         let least = if self.short_sequences { 2 } else { self.full };
         let studies = self.corpus.studies();
         let (mut steps, mut first) = (Vec::new(), 0);
-        for own in numbers.iter().map(|&n| &self.sequences[n]) {
-            if own.len() >= least {
-                let place = |step: usize| if step < own.len() { (first + step) as i64 } else { -1 };
-                steps.extend((0..self.full).map(place));
+        for sequence in numbers.iter().map(|&n| &self.sequences[n]) {
+            if sequence.len() >= least {
+                let study_of = |step: usize| if step < sequence.len() { (first + step) as i64 } else { -1 };
+                steps.extend((0..self.full).map(study_of));
             }
-            first += own.len();
+            first += sequence.len();
         }
         let mut known = std::collections::HashMap::new();
         let subjects = rows.iter().map(|&row| {

@@ -78,13 +78,13 @@ pub(super) fn join(chunks: Vec<Vec<Tensor>>) -> Vec<Tensor> {
 
 /// The part that some studies have of the batch's states (or their gradients), in the order of [`both`].
 pub(super) fn of_studies(states: &[Tensor], studies: &Range<i64>, lateral_rows: &[i64]) -> Vec<Tensor> {
-    let before = |row: i64| lateral_rows.partition_point(|&own| own < row) as i64;
+    let before = |row: i64| lateral_rows.partition_point(|&lateral| lateral < row) as i64;
     let laterals = before(studies.start)..before(studies.end);
     let rows = |part: usize| if part == 2 { &laterals } else { studies };
     states
         .iter()
         .enumerate()
-        .map(|(part, own)| own.narrow(0, rows(part).start, rows(part).end - rows(part).start))
+        .map(|(part, state)| state.narrow(0, rows(part).start, rows(part).end - rows(part).start))
         .collect()
 }
 
@@ -112,7 +112,7 @@ pub fn differentiate(
     weight: f64,
     together: Option<Together<'_>>,
 ) -> Result<Differentiated<Losses>> {
-    let (share, mut reducer) = together.map_or((None, None), |own| (Some(own.share), own.reducer));
+    let (share, mut reducer) = together.map_or((None, None), |together| (Some(together.share), together.reducer));
     let studies = batch.images.studies();
     let starts = (0..studies).step_by(budget.studies.max(1) as usize);
     let ranges = starts.map(|start| start..(start + budget.studies).min(studies));

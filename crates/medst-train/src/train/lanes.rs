@@ -92,8 +92,8 @@ pub fn differentiate(
     let found = in_lanes(lanes, work, move |(states, of_states)| {
         Ok(Gradients::of(shared.get(), &product(&states, &of_states)))
     })?;
-    for own in found {
-        gradients.add_all(own);
+    for of_lane in found {
+        gradients.add_all(of_lane);
     }
     Ok(Differentiated { losses, gradients: gradients.finish() })
 }
@@ -107,10 +107,10 @@ fn in_lanes<W: Send, R: Send>(
     let results = std::thread::scope(|scope| {
         let threads: Vec<_> = work
             .into_iter()
-            .map(|own| {
+            .map(|piece| {
                 scope.spawn(move || {
                     lanes.enter();
-                    each(own)
+                    each(piece)
                 })
             })
             .collect();

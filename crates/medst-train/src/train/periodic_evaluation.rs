@@ -37,8 +37,8 @@ impl PeriodicEvaluation {
         if asked.every == 0 {
             return Ok(None);
         }
-        let own = vec![config.data.corpus.clone()];
-        let paths: &[PathBuf] = if asked.corpora.is_empty() { &own } else { &asked.corpora };
+        let training = vec![config.data.corpus.clone()];
+        let paths: &[PathBuf] = if asked.corpora.is_empty() { &training } else { &asked.corpora };
         let corpora = paths.iter().map(|path| Ok(Corpus::open(path)?)).collect::<Result<_>>()?;
         let suite = Suite {
             tasks: asked.tasks.clone(),
@@ -89,7 +89,7 @@ fn measured(figure: &Figure) -> Measured {
 
 /// The headline figures of a task.
 fn line(step: u64, corpus: &str, task: &TaskResult) -> String {
-    let figure = |own: &&Figure| format!("{} {} {}", own.group, own.name, own.text());
+    let figure = |figure: &&Figure| format!("{} {} {}", figure.group, figure.name, figure.text());
     let figures: Vec<String> = task.headlines().iter().map(figure).collect();
     format!("step {step}: {} on {corpus}: {}", task.task.name(), figures.join(", "))
 }
