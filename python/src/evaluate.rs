@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use medst::eval::Vectors;
 use medst::eval::bootstrap::Bootstrap;
-use medst::eval::encode::{Encoder, ModelEncoder, Origin, Placed, Studies};
+use medst::eval::encode::{Encoder, ModelEncoder, Origin, RowVectors, Studies};
 use medst::eval::report::Evaluation;
 use medst::eval::result::{Protocol, Task};
 use medst::eval::suite::{Part, Suite};
@@ -76,8 +76,8 @@ impl Encoder for Held {
     }
 
     fn studies(&self, _: &Corpus, rows: &[usize], _: &dyn Progress) -> Result<Studies> {
-        let place = |own: &Vectors| Placed::new(own.select(rows), rows);
-        let none = || Placed::new(self.images.select(&[]), &[]);
+        let place = |own: &Vectors| RowVectors::new(own.select(rows), rows);
+        let none = || RowVectors::new(self.images.select(&[]), &[]);
         Ok(Studies {
             features: self.features.as_ref().map(place),
             images: place(&self.images),

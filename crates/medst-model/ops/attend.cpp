@@ -98,17 +98,17 @@ struct OfNorm {
 };
 
 // The way back, from gradients by those rows to those by the states; `past` are those of the states' own way past the layer.
-OfNorm pull_normalised_rows(const Layout& layout, std::vector<Tensor> of_rows, const Tensor& first, const Tensor& second, const Norm& norm, const Normalised& a,
+OfNorm normalised_rows_backward(const Layout& layout, std::vector<Tensor> of_rows, const Tensor& first, const Tensor& second, const Norm& norm, const Normalised& a,
                             const Normalised& b, const variable_list& past) {
   OfNorm of;
   auto [of_a, of_b] = layout.part(first, second, of_rows);
   of_rows.clear();
-  std::tie(of.first, of.weight, of.bias) = pull_norm(of_a, first, a, norm.weight, norm.bias);
+  std::tie(of.first, of.weight, of.bias) = norm_backward(of_a, first, a, norm.weight, norm.bias);
   of_a.reset();
   of.first.add_(past[0]);
   of.second = past[1];
   if (layout.paired > 0) {
-    auto [by_second, by_weight, by_bias] = pull_norm(of_b, second, b, norm.weight, norm.bias);
+    auto [by_second, by_weight, by_bias] = norm_backward(of_b, second, b, norm.weight, norm.bias);
     of.second = by_second.add_(past[1]);
     of.weight = of.weight + by_weight, of.bias = of.bias + by_bias;
   }
@@ -157,34 +157,34 @@ struct Attend : Function<Attend> {
     const size_t count = of_changes.size();
     if (count == 0) {
       auto zeros = [](const Tensor& of) { return std::pair(at::zeros_like(of), at::zeros({of.size(0)}, of.options())); };
-      auto [of_weight, of_bias] = zeros(weight);
-      auto [of_projection, of_projection_bias] = zeros(projection);
-      return {gradients[0], gradients[1], at::zeros_like(norm_weight), at::zeros_like(norm_bias), of_weight, of_bias, of_projection, of_projection_bias, {}, {}, {}, {}};
+      auto [grad_weight, grad_bias] = zeros(weight);
+      auto [grad_projection, grad_projection_bias] = zeros(projection);
+      return {gradients[0], gradients[1], at::zeros_like(norm_weight), at::zeros_like(norm_bias), grad_weight, grad_bias, grad_projection, grad_projection_bias, {}, {}, {}, {}};
     }
     std::vector<Tensor> mixed(saved.begin() + 10, saved.begin() + 10 + long(count));
     std::vector<Tensor> normalised(saved.begin() + 10 + long(count), saved.end());
     saved.clear();
-    Tensor of_weight, of_bias, of_projection, of_projection_bias;
-    std::vector<Tensor> of_qkv;
+    Tensor grad_weight, grad_bias, grad_projection, grad_projection_bias;
+    std::vector<Tensor> grad_qkv;
     for (size_t n = 0; n < count; n++) {
       auto gradient = rows(of_changes[n]);
-      accumulate_product(of_projection, gradient.t(), rows(mixed[n]));
-      accumulate(of_projection_bias, gradient.sum(0));
-      auto of_mixed = product(gradient, projection).view_as(mixed[n]);
+      accumulate_product(grad_projection, gradient.t(), rows(mixed[n]));
+      accumulate(grad_projection_bias, gradient.sum(0));
+      auto grad_mixed = product(gradient, projection).view_as(mixed[n]);
       of_changes[n].reset(), mixed[n].reset();
-      of_qkv.push_back(pull_attention(Attended::take(context->saved_data, "attention." + std::to_string(n)), of_mixed));
+      grad_qkv.push_back(attention_backward(Attended::take(context->saved_data, "attention." + std::to_string(n)), grad_mixed));
     }
     if (normalised.empty()) normalised = normalised_rows(layout, first, second, norm, weight.scalar_type(), a, b);
     std::vector<Tensor> of_normalised;
     for (size_t n = 0; n < count; n++) {
-      auto gradient = rows(of_qkv[n]);
-      accumulate_product(of_weight, gradient.t(), rows(normalised[n]));
-      accumulate(of_bias, gradient.sum(0));
+      auto gradient = rows(grad_qkv[n]);
+      accumulate_product(grad_weight, gradient.t(), rows(normalised[n]));
+      accumulate(grad_bias, gradient.sum(0));
       of_normalised.push_back(product(gradient, weight).view_as(normalised[n]));
-      of_qkv[n].reset(), normalised[n].reset();
+      grad_qkv[n].reset(), normalised[n].reset();
     }
-    auto of = pull_normalised_rows(layout, std::move(of_normalised), first, second, norm, a, b, gradients);
-    return {of.first, of.second, of.weight, of.bias, of_weight, of_bias, of_projection, of_projection_bias, {}, {}, {}, {}};
+    auto of = normalised_rows_backward(layout, std::move(of_normalised), first, second, norm, a, b, gradients);
+    return {of.first, of.second, of.weight, of.bias, grad_weight, grad_bias, grad_projection, grad_projection_bias, {}, {}, {}, {}};
   }
 };
 

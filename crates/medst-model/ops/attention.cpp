@@ -185,18 +185,18 @@ void attend(const float* qkv, float* result, float* logarithms, const Stacked& s
 }
 
 // The gradients by queries, keys and values of one head of one study.
-void pull(float* of_qkv, const float* qkv, const float* result, const float* of_result, const float* logarithms, const Stacked& shape,
+void backward(float* grad_qkv, const float* qkv, const float* result, const float* grad_result, const float* logarithms, const Stacked& shape,
           int64_t study, int64_t head, Scratch& own) {
   const int64_t tokens = shape.tokens, row = shape.row(), padded = shape.padded(), width = shape.heads * kHead;
   const float scale = 1.0f / std::sqrt(float(kHead));
   const float* query = qkv + shape.begin(study, head, 0);
   const float* key = qkv + shape.begin(study, head, 1);
   result += shape.begin_result(study, head);
-  of_result += shape.begin_result(study, head);
+  grad_result += shape.begin_result(study, head);
   logarithms += (study * shape.heads + head) * tokens;
-  float* of_query = of_qkv + shape.begin(study, head, 0);
-  float* of_key = of_qkv + shape.begin(study, head, 1);
-  float* of_value = of_qkv + shape.begin(study, head, 2);
+  float* grad_query = grad_qkv + shape.begin(study, head, 0);
+  float* grad_key = grad_qkv + shape.begin(study, head, 1);
+  float* grad_value = grad_qkv + shape.begin(study, head, 2);
   turn(own.keys, key, shape, scale);
   turn(own.values, qkv + shape.begin(study, head, 2), shape, 1.0f);
   own.weights.resize(size_t(kBlock * padded));
@@ -204,7 +204,7 @@ void pull(float* of_qkv, const float* qkv, const float* result, const float* of_
   for (int64_t first = 0; first < tokens; first += kBlock) {
     const int64_t rows = std::min(kBlock, tokens - first);
     const bool add = first > 0;
-    const float* of = of_result + first * width;
+    const float* of = grad_result + first * width;
     scores(own.weights, {query + first * row, row, 1}, own.keys, padded, rows);
     scores(own.others, {of, width, 1}, own.values, padded, rows);
     for (int64_t r = 0; r < rows; r++) {
@@ -212,7 +212,7 @@ void pull(float* of_qkv, const float* qkv, const float* result, const float* of_
       const Lanes logarithm = Lanes{} + logarithms[first + r];
       for (int64_t n = 0; n < padded; n += kWide) lanes(weights + n) = exponential(lanes(weights + n) - logarithm);
     }
-    product(of_value, row, {own.weights.data(), 1, padded}, of, width, tokens, rows, add);
+    product(grad_value, row, {own.weights.data(), 1, padded}, of, width, tokens, rows, add);
     for (int64_t r = 0; r < rows; r++) {
       Lanes sum{};
       for (int64_t n = 0; n < kHead; n += kWide) sum += lanes(of + r * width + n) * lanes(result + (first + r) * width + n);
@@ -221,8 +221,8 @@ void pull(float* of_qkv, const float* qkv, const float* result, const float* of_
       const float* others = own.others.data() + r * padded;
       for (int64_t n = 0; n < padded; n += kWide) lanes(weights + n) *= (lanes(others + n) - mean) * scale;
     }
-    product(of_query + first * row, row, {own.weights.data(), padded, 1}, key, row, rows, tokens, false);
-    product(of_key, row, {own.weights.data(), 1, padded}, query + first * row, row, tokens, rows, add);
+    product(grad_query + first * row, row, {own.weights.data(), padded, 1}, key, row, rows, tokens, false);
+    product(grad_key, row, {own.weights.data(), 1, padded}, query + first * row, row, tokens, rows, add);
   }
 }
 
@@ -257,16 +257,16 @@ std::pair<Tensor, Tensor> attend_here(const Tensor& qkv, int64_t heads) {
   return {result, logarithms};
 }
 
-Tensor pull_here(const Tensor& qkv, const Tensor& result, const Tensor& logarithms, const Tensor& of_result, int64_t heads) {
+Tensor backward_here(const Tensor& qkv, const Tensor& result, const Tensor& logarithms, const Tensor& grad_result, int64_t heads) {
   const Stacked shape{qkv.size(1), heads};
-  auto of_qkv = at::empty_like(qkv);
-  float* to = of_qkv.mutable_data_ptr<float>();
+  auto grad_qkv = at::empty_like(qkv);
+  float* to = grad_qkv.mutable_data_ptr<float>();
   on_all_threads(qkv.size(0) * heads, [&](int64_t n) {
     thread_local Scratch own;
-    pull(to, qkv.const_data_ptr<float>(), result.const_data_ptr<float>(), of_result.const_data_ptr<float>(),
+    backward(to, qkv.const_data_ptr<float>(), result.const_data_ptr<float>(), grad_result.const_data_ptr<float>(),
          logarithms.const_data_ptr<float>(), shape, n / heads, n % heads, own);
   });
-  return of_qkv;
+  return grad_qkv;
 }
 
 }  // namespace
@@ -326,15 +326,15 @@ Attended attend(const Tensor& given, int64_t heads, const std::optional<Tensor>&
   return own;
 }
 
-Tensor pull_attention(const Attended& own, const Tensor& of_result) {
+Tensor attention_backward(const Attended& own, const Tensor& grad_result) {
   const auto& kept = own.kept;
-  auto gradient = of_result.to(kept[0].scalar_type()).contiguous();
-  Tensor of_qkv;
+  auto gradient = grad_result.to(kept[0].scalar_type()).contiguous();
+  Tensor grad_qkv;
 #ifdef HERE_IS_AVX512
-  if (kept.size() == 3) of_qkv = pull_here(kept[0], kept[1], kept[2], gradient, own.heads);
+  if (kept.size() == 3) grad_qkv = backward_here(kept[0], kept[1], kept[2], gradient, own.heads);
 #endif
-  if (kept.size() == 2) of_qkv = torch::autograd::grad({kept[1]}, {kept[0]}, {gradient})[0];
-  return of_qkv.to(of_result.scalar_type());
+  if (kept.size() == 2) grad_qkv = torch::autograd::grad({kept[1]}, {kept[0]}, {gradient})[0];
+  return grad_qkv.to(grad_result.scalar_type());
 }
 
 }  // namespace medst
@@ -350,7 +350,7 @@ struct Attention : Function<Attention> {
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     auto own = medst::Attended::take(context->saved_data, "attention");
-    return {medst::pull_attention(own, gradients[0]), Tensor(), Tensor(), Tensor()};
+    return {medst::attention_backward(own, gradients[0]), Tensor(), Tensor(), Tensor()};
   }
 };
 

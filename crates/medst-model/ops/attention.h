@@ -37,10 +37,10 @@ struct Attended {
 
 // * qkv: `[B, N, 3H]`.
 // * keys: `[B, 1, 1, N]` bool, true where a key exists; absent where all do.
-// * tape: whether `pull_attention` will be called.
+// * tape: whether `attention_backward` will be called.
 Attended attend(const at::Tensor& qkv, int64_t heads, const std::optional<at::Tensor>& keys, bool tape);
 
 // The gradient by `qkv`, `[B, N, 3H]` without gaps. Once for each `attend`.
-at::Tensor pull_attention(const Attended& attended, const at::Tensor& of_result);
+at::Tensor attention_backward(const Attended& attended, const at::Tensor& grad_result);
 
 }  // namespace medst

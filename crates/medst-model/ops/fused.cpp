@@ -72,31 +72,31 @@ struct Mlp : Function<Mlp> {
     Normalised normalised{saved[8], saved[1], saved[2]};
     saved.clear();
     auto gradient = in_precision_of(contract, rows(gradients[0]));
-    auto of_units = product(gradient, contract);
+    auto grad_units = product(gradient, contract);
     if (activated.defined()) {
       activated = rows(activated);
-      of_units = at::gelu_backward(of_units, units);
+      grad_units = at::gelu_backward(grad_units, units);
     } else {
-      std::tie(activated, of_units) = medst::gelu_and_pull(units, std::move(of_units));
+      std::tie(activated, grad_units) = medst::gelu_and_backward(units, std::move(grad_units));
     }
     units.reset();
-    auto of_contract = product(gradient.t(), activated);
+    auto grad_contract = product(gradient.t(), activated);
     activated.reset();
-    auto of_contract_bias = gradient.sum(0);
-    auto of_expand_bias = of_units.sum(0);
-    Tensor of_x, of_norm_weight, of_norm_bias, of_expand;
+    auto grad_contract_bias = gradient.sum(0);
+    auto grad_expand_bias = grad_units.sum(0);
+    Tensor grad_x, grad_norm_weight, grad_norm_bias, grad_expand;
     if (!normalised.value.defined()) {
       auto epsilon = context->saved_data["epsilon"].toDouble();
       normalised.value = norm_weight.defined() ? normalised_for(expand, x, norm_weight, norm_bias, epsilon).value : in_precision_of(expand, x);
     }
-    of_expand = product(of_units.t(), rows(normalised.value));
+    grad_expand = product(grad_units.t(), rows(normalised.value));
     normalised.value.reset();
-    of_x = in_precision_of(x, product(of_units, expand).view_as(x));
+    grad_x = in_precision_of(x, product(grad_units, expand).view_as(x));
     if (norm_weight.defined()) {
-      std::tie(of_x, of_norm_weight, of_norm_bias) = pull_norm(of_x, x, normalised, norm_weight, norm_bias);
-      of_x.add_(gradients[0]);
+      std::tie(grad_x, grad_norm_weight, grad_norm_bias) = norm_backward(grad_x, x, normalised, norm_weight, norm_bias);
+      grad_x.add_(gradients[0]);
     }
-    return {of_x, of_norm_weight, of_norm_bias, of_expand, of_expand_bias, of_contract, of_contract_bias, Tensor(), Tensor()};
+    return {grad_x, grad_norm_weight, grad_norm_bias, grad_expand, grad_expand_bias, grad_contract, grad_contract_bias, Tensor(), Tensor()};
   }
 };
 
@@ -113,11 +113,11 @@ struct Linear : Function<Linear> {
     auto saved = context->get_saved_variables();
     auto x = saved[0], weight = saved[1], gradient = rows(gradients[0]);
     const Tf32 while_here(x);
-    Tensor of_x;
+    Tensor grad_x;
     if (context->needs_input_grad(0)) {
-      of_x = product(gradient, weight).view_as(x).to(at::ScalarType(context->saved_data["precision"].toInt()));
+      grad_x = product(gradient, weight).view_as(x).to(at::ScalarType(context->saved_data["precision"].toInt()));
     }
-    return {of_x, product(gradient.t(), rows(x)), gradient.sum(0)};
+    return {grad_x, product(gradient.t(), rows(x)), gradient.sum(0)};
   }
 };
 

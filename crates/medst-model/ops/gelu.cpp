@@ -61,7 +61,7 @@ FOR_EVERY_VECTOR_UNIT void activate(float* __restrict out, const float* __restri
 }
 
 // `gradient` is that of the activated units, then that of `x`.
-FOR_EVERY_VECTOR_UNIT void activate_and_pull(float* __restrict out, float* __restrict gradient, const float* __restrict x, int64_t count) {
+FOR_EVERY_VECTOR_UNIT void activate_and_backward(float* __restrict out, float* __restrict gradient, const float* __restrict x, int64_t count) {
   for (int64_t n = 0; n < count; n++) {
     Normal at = normal(x[n]);
     out[n] = x[n] * at.distribution;
@@ -87,12 +87,12 @@ Tensor gelu(const Tensor& units) {
   return out;
 }
 
-std::pair<Tensor, Tensor> gelu_and_pull(const Tensor& units, Tensor gradient) {
+std::pair<Tensor, Tensor> gelu_and_backward(const Tensor& units, Tensor gradient) {
   if (!ours(units) || !ours(gradient)) return {at::gelu(units), at::gelu_backward(gradient, units)};
   auto out = at::empty_like(units);
   auto iterator = at::TensorIteratorConfig().add_output(out).add_output(gradient).add_const_input(units).build();
   iterator.for_each([](char** data, const int64_t*, int64_t count) {
-    activate_and_pull(reinterpret_cast<float*>(data[0]), reinterpret_cast<float*>(data[1]), reinterpret_cast<const float*>(data[2]), count);
+    activate_and_backward(reinterpret_cast<float*>(data[0]), reinterpret_cast<float*>(data[1]), reinterpret_cast<const float*>(data[2]), count);
   }, kGrain);
   return {out, gradient};
 }

@@ -13,6 +13,6 @@ at::Tensor gelu(const at::Tensor& units);
 
 // Recomputes the activated units, and takes their `gradient` back to the units. May overwrite
 // `gradient`: nothing else may hold it.
-std::pair<at::Tensor, at::Tensor> gelu_and_pull(const at::Tensor& units, at::Tensor gradient);
+std::pair<at::Tensor, at::Tensor> gelu_and_backward(const at::Tensor& units, at::Tensor gradient);
 
 }  // namespace medst

@@ -28,7 +28,7 @@ inline Normalised normalise(const at::Tensor& x, const at::Tensor& weight, const
 }
 
 // The gradients of a layer norm by tokens, weight and bias.
-inline std::tuple<at::Tensor, at::Tensor, at::Tensor> pull_norm(const at::Tensor& gradient, const at::Tensor& x, const Normalised& moments,
+inline std::tuple<at::Tensor, at::Tensor, at::Tensor> norm_backward(const at::Tensor& gradient, const at::Tensor& x, const Normalised& moments,
                                                                const at::Tensor& weight, const at::Tensor& bias) {
   return at::native_layer_norm_backward(gradient, x, weight.sizes(), moments.mean, moments.deviation, weight, bias, {true, true, true});
 }

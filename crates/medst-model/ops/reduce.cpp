@@ -10,6 +10,10 @@
 #include <ATen/core/ivalue.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <cstdlib>
+#include <memory>
+#include <stdexcept>
+
 #include "guarded.h"
 
 using at::Tensor;
@@ -19,8 +23,8 @@ using torch::autograd::variable_list;
 
 namespace {
 
-// Sums a contiguous tensor over all processes, in place.
-using Sum = void (*)(const void* group, const void* tensor);
+// Sums a contiguous tensor over all processes, in place. Returns null, or a message, which the caller frees.
+using Sum = char* (*)(const void* group, const void* tensor);
 using Release = void (*)(void* group);
 
 // A handle of the group, which lives as long as the tape.
@@ -35,7 +39,9 @@ struct Group : torch::CustomClassHolder {
 Tensor summed(const Group& group, const Tensor& x) {
   // A copy, because others may hold the tensor that was passed in.
   auto result = x.detach().clone(at::MemoryFormat::Contiguous);
-  group.sum(group.handle, &result);
+  if (std::unique_ptr<char, decltype(&free)> message{group.sum(group.handle, &result), &free}) {
+    throw std::runtime_error(message.get());
+  }
   return result;
 }
 
@@ -73,14 +79,16 @@ extern "C" {
 
 // * group: a handle that `release` frees. Sets a message where it fails.
 void* medst_sum_over_ranks(const void* x, void* group, Sum sum, Release release, char** error) {
-  auto handle = c10::make_intrusive<Group>(group, sum, release);
-  return medst::guarded(error, [&] { return SumOverRanks::apply(*static_cast<const Tensor*>(x), std::move(handle)); });
+  return medst::guarded(error, [&] {
+    auto handle = c10::make_intrusive<Group>(group, sum, release);
+    return SumOverRanks::apply(*static_cast<const Tensor*>(x), std::move(handle));
+  });
 }
 
 // `all` as a function of `own`, which are its rows from `first` on. As above.
 void* medst_gathered_rows(const void* own, const void* all, int64_t first, void* group, Sum sum, Release release, char** error) {
-  auto handle = c10::make_intrusive<Group>(group, sum, release);
   return medst::guarded(error, [&] {
+    auto handle = c10::make_intrusive<Group>(group, sum, release);
     return GatheredRows::apply(*static_cast<const Tensor*>(own), *static_cast<const Tensor*>(all), first, std::move(handle));
   });
 }

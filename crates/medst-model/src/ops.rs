@@ -80,6 +80,15 @@ fn fault(panic: &(dyn Any + Send)) -> Option<String> {
     Some(error.split("\\n").next().unwrap_or(error).trim_end_matches("\")").to_string())
 }
 
+/// What a panic says.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    match (panic.downcast_ref::<Fault>(), panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
+        (Some(Fault(message)), ..) | (_, Some(message), _) => message,
+        (.., Some(message)) => message,
+        _ => "it panicked",
+    }
+}
+
 /// Ends the operation: silently where [`guarded`] turns it into an error, else as any panic.
 fn fail(message: String) -> ! {
     if GUARDED.get() {

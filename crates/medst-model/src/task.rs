@@ -34,6 +34,14 @@ impl Protocol {
     }
 }
 
+/// What is known of a task apart from its computation.
+struct Description {
+    name: &'static str,
+    title: &'static str,
+    /// Those it has in addition to the strict one.
+    protocols: &'static [Protocol],
+}
+
 /// What can be evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -64,47 +72,39 @@ impl Task {
         Task::Grounding,
     ];
 
+    /// A row per task.
+    fn description(self) -> Description {
+        use Protocol::{Literature, Reference};
+        let row = |name, title, protocols| Description { name, title, protocols };
+        match self {
+            Task::TemporalImage => row("temporal-image", "Temporal image classification", &[Reference, Literature][..]),
+            Task::TemporalSentence => row("temporal-sentence", "Temporal sentence similarity", &[Reference]),
+            Task::TemporalTransfer => {
+                row("temporal-transfer", "Temporal image classification, from one source to another", &[])
+            }
+            Task::ZeroShot => row("zero-shot", "Zero-shot classification", &[Reference]),
+            Task::LinearProbe => row("linear-probe", "Image classification by linear probe", &[Reference, Literature]),
+            Task::Retrieval => row("retrieval", "Retrieval", &[Reference]),
+            Task::Progression => row("progression", "Progression by text prototypes", &[Literature]),
+            Task::SequenceOrder => row("sequence-order", "Order of sequences", &[]),
+            Task::SeriesQuestions => row("series-questions", "Questions about series", &[]),
+            Task::Grounding => row("grounding", "Phrase grounding", &[Literature]),
+        }
+    }
+
     /// The name that a user types.
     pub fn name(self) -> &'static str {
-        match self {
-            Task::TemporalImage => "temporal-image",
-            Task::TemporalSentence => "temporal-sentence",
-            Task::TemporalTransfer => "temporal-transfer",
-            Task::ZeroShot => "zero-shot",
-            Task::LinearProbe => "linear-probe",
-            Task::Retrieval => "retrieval",
-            Task::Progression => "progression",
-            Task::SequenceOrder => "sequence-order",
-            Task::SeriesQuestions => "series-questions",
-            Task::Grounding => "grounding",
-        }
+        self.description().name
     }
 
     /// The title that a user reads.
     pub fn title(self) -> &'static str {
-        match self {
-            Task::TemporalImage => "Temporal image classification",
-            Task::TemporalSentence => "Temporal sentence similarity",
-            Task::TemporalTransfer => "Temporal image classification, from one source to another",
-            Task::ZeroShot => "Zero-shot classification",
-            Task::LinearProbe => "Image classification by linear probe",
-            Task::Retrieval => "Retrieval",
-            Task::Progression => "Progression by text prototypes",
-            Task::SequenceOrder => "Order of sequences",
-            Task::SeriesQuestions => "Questions about series",
-            Task::Grounding => "Phrase grounding",
-        }
+        self.description().title
     }
 
     /// The protocol that is used where another one is asked for: the strict one, if the task does not have that.
     pub fn protocol(self, asked: Protocol) -> Protocol {
-        let has = match self {
-            Task::TemporalImage | Task::LinearProbe => true,
-            Task::TemporalSentence | Task::ZeroShot | Task::Retrieval => asked == Protocol::Reference,
-            Task::Progression | Task::Grounding => asked == Protocol::Literature,
-            Task::SequenceOrder | Task::SeriesQuestions | Task::TemporalTransfer => false,
-        };
-        if has { asked } else { Protocol::Strict }
+        if self.description().protocols.contains(&asked) { asked } else { Protocol::Strict }
     }
 
     /// # Errors

@@ -79,10 +79,35 @@ impl Drawn {
 /// A finding's box holds the pixels where it adds this share of its most.
 const BOX_SHARE: f32 = 0.3;
 
+/// What a random stream of a patient is for; pictures have one for each visit.
+#[derive(Clone, Copy, Debug)]
+enum Purpose {
+    /// Anatomy, courses and reports.
+    Patient,
+    Frontal(usize),
+    Lateral(usize),
+    SecondFrontal(usize),
+    /// Whether a visit has a second frontal picture.
+    HasSecond(usize),
+}
+
+impl Purpose {
+    /// Part of what a seed means, so the numbers stay. No patient has 32 visits.
+    fn number(self) -> u64 {
+        match self {
+            Purpose::Patient => 0,
+            Purpose::Frontal(visit) => 2 * visit as u64 + 1,
+            Purpose::Lateral(visit) => 2 * visit as u64 + 2,
+            Purpose::SecondFrontal(visit) => 64 + visit as u64,
+            Purpose::HasSecond(visit) => 96 + visit as u64,
+        }
+    }
+}
+
 /// An independent stream of random numbers for each purpose.
-fn random(seed: u64, patient: u32, purpose: u64) -> ChaCha8Rng {
+fn random(seed: u64, patient: u32, purpose: Purpose) -> ChaCha8Rng {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    random.set_stream(u64::from(patient) << 16 | purpose);
+    random.set_stream(u64::from(patient) << 16 | purpose.number());
     random
 }
 
@@ -106,7 +131,7 @@ impl Patient {
 
     /// The patient of a number in the cohort of a seed.
     pub fn draw_as(seed: u64, number: u32, difficulty: Difficulty) -> Patient {
-        let mut random = random(seed, number, 0);
+        let mut random = random(seed, number, Purpose::Patient);
         let split = match random.random_range(0..100) {
             0..70 => Split::Train,
             70..85 => Split::Validate,
@@ -148,20 +173,20 @@ impl Patient {
 
     /// Whether a second frontal picture was taken at a visit: at one of eight.
     fn has_second(&self, visit: usize) -> bool {
-        random(self.seed, self.number, 96 + visit as u64).random_ratio(1, 8)
+        random(self.seed, self.number, Purpose::HasSecond(visit)).random_ratio(1, 8)
     }
 
     /// The frontal picture of a visit, `size` pixels high.
     pub fn frontal(&self, visit: usize, size: usize) -> Picture {
-        self.frontal_of(visit, size, 2 * visit as u64 + 1)
+        self.frontal_of(visit, size, Purpose::Frontal(visit))
     }
 
     /// Another frontal picture of the same visit, with a different pose and exposure.
     pub fn second_frontal(&self, visit: usize, size: usize) -> Picture {
-        self.frontal_of(visit, size, 64 + visit as u64)
+        self.frontal_of(visit, size, Purpose::SecondFrontal(visit))
     }
 
-    fn frontal_of(&self, visit: usize, size: usize, purpose: u64) -> Picture {
+    fn frontal_of(&self, visit: usize, size: usize, purpose: Purpose) -> Picture {
         let mut random = random(self.seed, self.number, purpose);
         let pose = pose((0.0, 17.0), self.difficulty, &mut random);
         // The letter is next to the patient's side that it names; the patient's right is on the left of the picture.
@@ -173,7 +198,7 @@ impl Patient {
 
     /// The lateral picture of a visit, `size` pixels high.
     pub fn lateral(&self, visit: usize, size: usize) -> Picture {
-        let mut random = random(self.seed, self.number, 2 * visit as u64 + 2);
+        let mut random = random(self.seed, self.number, Purpose::Lateral(visit));
         let pose = pose((0.6, 17.4), self.difficulty, &mut random);
         let marker = Marker { letter: 'L', place: (random.random_range(0.05..0.1), random.random_range(0.03..0.1)) };
         self.picture(visit, (size * 13 / 16, size), pose, Some(marker), &mut random, projection::lateral)

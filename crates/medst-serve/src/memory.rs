@@ -181,11 +181,19 @@ pub struct Arriving {
 }
 
 impl Arriving {
-    /// The body, the memory that it holds, and a flag that is set when too little memory is free
-    /// for the body.
-    pub fn new(body: Body, held: Held) -> (Arriving, Arc<Mutex<Held>>, Arc<AtomicBool>) {
-        let (held, full) = (Arc::new(Mutex::new(held)), Arc::<AtomicBool>::default());
-        (Arriving { body, held: held.clone(), full: full.clone() }, held, full)
+    /// A body, none of which has arrived.
+    pub fn new(body: Body, held: Held) -> Arriving {
+        Arriving { body, held: Arc::new(Mutex::new(held)), full: Arc::default() }
+    }
+
+    /// The memory that it holds.
+    pub fn held(&self) -> Arc<Mutex<Held>> {
+        self.held.clone()
+    }
+
+    /// A flag that is set when too little memory is free for it.
+    pub fn full(&self) -> Arc<AtomicBool> {
+        self.full.clone()
     }
 }
 

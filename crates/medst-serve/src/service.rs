@@ -132,7 +132,8 @@ impl Service {
                 name,
                 engine,
                 self.shared.limits.queue,
-                (self.shared.metrics.clone(), self.shared.decoding.clone()),
+                self.shared.metrics.clone(),
+                self.shared.decoding.clone(),
             )
             .map_err(|source| Error::Listen { address: "a thread for the model".into(), source })?,
             prototypes: Mutex::default(),

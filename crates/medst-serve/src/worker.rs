@@ -100,7 +100,8 @@ impl Worker {
         name: &str,
         engine: Engine,
         queue: usize,
-        (metrics, decoding): (Arc<Metrics>, Decoding),
+        metrics: Arc<Metrics>,
+        decoding: Decoding,
     ) -> std::io::Result<Worker> {
         let (jobs, waiting) = mpsc::channel(queue);
         let worker = Worker { jobs, reader: engine.reader().clone(), sight: engine.sight() };

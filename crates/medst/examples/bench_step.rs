@@ -15,8 +15,8 @@ use std::time::Instant;
 
 use medst::loss;
 use medst::model::{MedSt, Mode, cost};
-use medst::train::cached::{self, Economy};
-use medst::train::gradients::Gradients;
+use medst::train::grad_cache::{self, ActivationBudget};
+use medst::train::gradients::{Differentiated, Gradients};
 use medst::train::loss_scale::LossScale;
 use medst::train::optimizer::AdamW;
 use workload::Workload;
@@ -41,11 +41,12 @@ fn main() -> medst::Result<()> {
             |gradients| optimizer.norm(gradients),
             |factor| {
                 if chunk > 0 || by_block {
-                    let economy = Economy { studies: if chunk > 0 { chunk } else { studies }, by_block };
-                    return Ok(((), cached::differentiate(&model, &batch, &config.loss, economy, factor)?.1));
+                    let budget = ActivationBudget { studies: if chunk > 0 { chunk } else { studies }, by_block };
+                    return grad_cache::differentiate(&model, &batch, &config.loss, budget, factor, None);
                 }
                 let losses = loss::med_st(&model, &batch, &config.loss, Mode::Train)?;
-                Ok(((), Gradients::of(&model, &(&losses.total * factor))))
+                let gradients = Gradients::of(&model, &(&losses.total * factor));
+                Ok(Differentiated { losses, gradients })
             },
         )?;
         optimizer.step(&scaled.gradients, config.optimizer.lr, 1.0 / scaled.factor);

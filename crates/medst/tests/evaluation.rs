@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use bench::Bench;
 use medst::Error;
+use medst::distributed::alone;
 use medst::embed::{Embedder, table};
 use medst::eval::Vectors;
 use medst::eval::bootstrap::Bootstrap;
@@ -25,7 +26,7 @@ use tch::Device;
 
 fn trained(bench: &Bench) -> OpenedModel {
     let config = bench.config("run", &["train.max_steps=3"]);
-    pretrain(&config, false, Device::Cpu, &Silent).unwrap();
+    pretrain(&config, false, Device::Cpu, &alone(), &Silent).unwrap();
     open_model(&config.train.output, Device::Cpu).unwrap()
 }
 

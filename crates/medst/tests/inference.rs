@@ -3,6 +3,7 @@
 mod bench;
 
 use bench::Bench;
+use medst::distributed::alone;
 use medst::embed::Embedder;
 use medst::eval::Vectors;
 use medst::infer::align::Shown;
@@ -22,7 +23,7 @@ use tch::Device;
 fn engine(bench: &Bench, settings: &[&str]) -> Engine {
     let steps = ["train.max_steps=3"];
     let config = bench.config("run", &[&steps, settings].concat());
-    pretrain(&config, false, Device::Cpu, &Silent).unwrap();
+    pretrain(&config, false, Device::Cpu, &alone(), &Silent).unwrap();
     Engine::open(&config.train.output, Device::Cpu).unwrap()
 }
 
@@ -119,7 +120,7 @@ fn alignments_are_distributions_over_what_is_there() {
 fn a_corpus_gives_what_the_embedder_of_corpora_gives() {
     let bench = Bench::new(14);
     let config = bench.config("run", &["train.max_steps=3"]);
-    pretrain(&config, false, Device::Cpu, &Silent).unwrap();
+    pretrain(&config, false, Device::Cpu, &alone(), &Silent).unwrap();
     let opened = open_model(&config.train.output, Device::Cpu).unwrap();
     let engine = Engine::open(&config.train.output, Device::Cpu).unwrap();
     assert_eq!(engine.card().stored_size, Some(engine.sight().stored()));

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bench::Bench;
 use medst::config::Config;
+use medst::distributed::alone;
 use medst::model::open::open_model;
 use medst::model::weights::TensorFile;
 use medst::train::dataset::Dataset;
@@ -53,12 +54,12 @@ fn a_resumed_run_gives_the_numbers_of_an_uninterrupted_one() {
     let bench = resumes(&averaged, &[&files[..], &["last/trained.safetensors"]].concat());
     let config = bench.config("broken", &[&["train.epochs=3"], &averaged[..]].concat());
     std::fs::remove_file(config.train.output.join("last/trained.safetensors")).unwrap();
-    let error = pretrain(&config, true, Device::Cpu, &Silent).unwrap_err().to_string();
+    let error = pretrain(&config, true, Device::Cpu, &alone(), &Silent).unwrap_err().to_string();
     assert!(error.contains("trained.safetensors"), "{error}");
 
     // Averaging does not change training, but it does change what validation measures.
     let plain = bench.config("plain", &["train.epochs=3"]);
-    pretrain(&plain, false, Device::Cpu, &Silent).unwrap();
+    pretrain(&plain, false, Device::Cpu, &alone(), &Silent).unwrap();
     let whole = bench.config("whole", &["train.epochs=3"]);
     let read = |config: &Config, file: &str| std::fs::read(config.train.output.join(file)).unwrap();
     assert_eq!(weights(&plain, "model.safetensors"), weights(&whole, "trained.safetensors"));
@@ -75,9 +76,9 @@ fn a_resumed_run_gives_the_numbers_of_an_uninterrupted_one() {
     let opened = open_model(&whole.train.output.join("last"), Device::Cpu).unwrap();
     let corpus = bench.corpus();
     let validation = Dataset::new(&corpus, &opened.pieces, Split::Validate, &whole.model, &whole.data).unwrap();
-    let found = validate(&opened.model, &validation, &whole.loss, whole.train.sequences_per_batch).unwrap();
+    let found = validate(&opened.model, &validation, &whole.loss, whole.train.sequences_per_batch, &alone()).unwrap();
     let last = of(&whole, "validate").pop().unwrap();
-    assert_eq!(Some(found.unwrap().0.total), last["total"].as_f64());
+    assert_eq!(Some(found.unwrap().losses.total), last["total"].as_f64());
 }
 
 /// The tensors of a file of the last checkpoint, by name.
@@ -90,16 +91,16 @@ fn resumes(settings: &[&str], files: &[&str]) -> Bench {
     let bench = Bench::new(24);
     let config = |name: &str| bench.config(name, &[&["train.epochs=3"], settings].concat());
     let whole = config("whole");
-    pretrain(&whole, false, Device::Cpu, &Silent).unwrap();
+    pretrain(&whole, false, Device::Cpu, &alone(), &Silent).unwrap();
     let broken = config("broken");
     // Twice: within the first epoch, and later, each time at another place.
     let mut resume = false;
     for steps in [2, 3] {
         let stop = StopAfter(steps + if resume { 2 } else { 0 }, AtomicU64::new(0));
-        assert_eq!(pretrain(&broken, resume, Device::Cpu, &stop).unwrap().ending, Ending::Stopped);
+        assert_eq!(pretrain(&broken, resume, Device::Cpu, &alone(), &stop).unwrap().unwrap().ending, Ending::Stopped);
         resume = true;
     }
-    assert_eq!(pretrain(&broken, true, Device::Cpu, &Silent).unwrap().ending, Ending::Finished);
+    assert_eq!(pretrain(&broken, true, Device::Cpu, &alone(), &Silent).unwrap().unwrap().ending, Ending::Finished);
     let (a, b) = (numbers(&whole.train.output), numbers(&broken.train.output));
     assert!(a.len() > 6, "the run is long enough to be interrupted");
     assert_eq!(a.len(), b.len());

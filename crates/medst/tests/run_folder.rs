@@ -5,6 +5,7 @@ mod bench;
 use std::os::unix::fs::PermissionsExt;
 
 use bench::Bench;
+use medst::distributed::alone;
 use medst::train::{Ending, log, pretrain};
 use medst_data::import::{PrepareOptions, prepare_table};
 use medst_data::progress::{Silent, Stoppable};
@@ -16,7 +17,7 @@ fn broken_weights_become_no_checkpoint_and_no_score() {
     let bench = Bench::new(24);
     let settings = ["optimizer.lr=1e30", "optimizer.warmup_fraction=0.0", "train.max_steps=1"];
     let config = bench.config("run", &settings);
-    let error = pretrain(&config, false, Device::Cpu, &Silent).unwrap_err().to_string();
+    let error = pretrain(&config, false, Device::Cpu, &alone(), &Silent).unwrap_err().to_string();
     assert!(error.contains("validation loss after step 1 is not finite") && error.contains("optimizer.lr"), "{error}");
     assert!(!config.train.output.join("best").exists() && !config.train.output.join("last").exists());
     assert_eq!(log::read(&config.train.output.join("metrics.jsonl")).unwrap().len(), 1);
@@ -33,7 +34,7 @@ fn broken_weights_are_noticed_without_a_validation() {
     prepare_table(&table, &corpus, &options, &Silent).unwrap();
     let settings = ["optimizer.lr=1e39", "optimizer.warmup_fraction=0.0", "train.max_steps=1"];
     let config = bench.config("run", &settings);
-    let error = pretrain(&config, false, Device::Cpu, &Silent).unwrap_err().to_string();
+    let error = pretrain(&config, false, Device::Cpu, &alone(), &Silent).unwrap_err().to_string();
     assert!(error.contains("is not finite after update 1"), "{error}");
     assert!(!config.train.output.join("last").exists());
 }
@@ -42,7 +43,7 @@ fn broken_weights_are_noticed_without_a_validation() {
 fn the_last_weights_are_validated_wherever_the_run_ends() {
     let bench = Bench::new(24);
     let config = bench.config("run", &["train.max_steps=5", "train.validate_every=3"]);
-    pretrain(&config, false, Device::Cpu, &Silent).unwrap();
+    pretrain(&config, false, Device::Cpu, &alone(), &Silent).unwrap();
     let entries = log::read(&config.train.output.join("metrics.jsonl")).unwrap();
     let validated = entries.iter().filter_map(|entry| match entry {
         log::Entry::Validate { step, .. } => Some(*step),
@@ -57,7 +58,7 @@ fn a_run_that_stopped_improving_ends_early() {
     let bench = Bench::new(24);
     let settings = ["optimizer.lr=0.5", "train.validate_every=1", "train.patience=2", "train.epochs=40"];
     let config = bench.config("run", &settings);
-    let summary = pretrain(&config, false, Device::Cpu, &Silent).unwrap();
+    let summary = pretrain(&config, false, Device::Cpu, &alone(), &Silent).unwrap().unwrap();
     assert_eq!(summary.ending, Ending::Converged);
     let text = std::fs::read_to_string(config.train.output.join("last/state.json")).unwrap();
     let state: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -81,10 +82,10 @@ fn a_run_that_stopped_improving_ends_early() {
 fn a_start_that_failed_stands_in_nobodys_way() {
     let bench = Bench::new(12);
     let mistaken = bench.config("run", &["init.weights=nothing.ckpt"]);
-    assert!(pretrain(&mistaken, false, Device::Cpu, &Silent).is_err());
+    assert!(pretrain(&mistaken, false, Device::Cpu, &alone(), &Silent).is_err());
     assert!(!mistaken.train.output.exists());
     let mended = bench.config("run", &["train.max_steps=1"]);
-    assert_eq!(pretrain(&mended, false, Device::Cpu, &Silent).unwrap().ending, Ending::Finished);
+    assert_eq!(pretrain(&mended, false, Device::Cpu, &alone(), &Silent).unwrap().unwrap().ending, Ending::Finished);
 }
 
 #[test]
@@ -93,11 +94,11 @@ fn a_run_that_ended_before_its_first_checkpoint_is_resumed_from_its_start() {
     let config = bench.config("run", &["train.max_steps=1"]);
     std::fs::create_dir(&config.train.output).unwrap();
     std::fs::write(config.train.output.join("config.toml"), config.to_toml().unwrap()).unwrap();
-    assert_eq!(pretrain(&config, true, Device::Cpu, &Silent).unwrap().steps, 1);
+    assert_eq!(pretrain(&config, true, Device::Cpu, &alone(), &Silent).unwrap().unwrap().steps, 1);
 
     // A checkpoint that was there and is damaged is another matter.
     std::fs::remove_file(config.train.output.join("last/state.json")).unwrap();
-    let error = pretrain(&config, true, Device::Cpu, &Silent).unwrap_err().to_string();
+    let error = pretrain(&config, true, Device::Cpu, &alone(), &Silent).unwrap_err().to_string();
     assert!(error.contains("no checkpoint to resume from"), "{error}");
 }
 
@@ -105,16 +106,19 @@ fn a_run_that_ended_before_its_first_checkpoint_is_resumed_from_its_start() {
 fn a_run_goes_on_with_its_own_corpus_and_configuration_only() {
     let (bench, other) = (Bench::new(24), Bench::new(30));
     let config = bench.config("run", &["train.max_steps=6"]);
-    assert_eq!(pretrain(&config, false, Device::Cpu, &Stoppable(true.into())).unwrap().ending, Ending::Stopped);
+    assert_eq!(
+        pretrain(&config, false, Device::Cpu, &alone(), &Stoppable(true.into())).unwrap().unwrap().ending,
+        Ending::Stopped
+    );
 
     let added = bench.config("run", &["train.max_steps=6", "init.weights=late.ckpt"]);
-    let error = pretrain(&added, true, Device::Cpu, &Silent).unwrap_err().to_string();
+    let error = pretrain(&added, true, Device::Cpu, &alone(), &Silent).unwrap_err().to_string();
     assert!(error.contains("was begun with") && error.contains("late.ckpt"), "{error}");
 
     let corpus = bench.folder.path().join("corpus");
     std::fs::remove_dir_all(&corpus).unwrap();
     std::fs::rename(other.folder.path().join("corpus"), &corpus).unwrap();
-    let error = pretrain(&config, true, Device::Cpu, &Silent).unwrap_err().to_string();
+    let error = pretrain(&config, true, Device::Cpu, &alone(), &Silent).unwrap_err().to_string();
     assert!(error.contains("differs from the corpus") && error.contains("data.corpus"), "{error}");
 }
 
@@ -147,12 +151,12 @@ fn a_run_of_an_earlier_version_goes_on_or_says_why_not() {
 fn files_are_readable_as_others_are_and_resuming_a_finished_run_changes_nothing() {
     let bench = Bench::new(24);
     let config = bench.config("run", &["train.max_steps=2"]);
-    pretrain(&config, false, Device::Cpu, &Silent).unwrap();
+    pretrain(&config, false, Device::Cpu, &alone(), &Silent).unwrap();
     let run = &config.train.output;
     let mode = |name: &str| std::fs::metadata(run.join(name)).unwrap().permissions().mode();
     assert_eq!(mode("last/model.safetensors"), mode("config.toml"));
     let all = || ["last/model.safetensors", "last/state.json"].map(|name| std::fs::read(run.join(name)).unwrap());
     let before = all();
-    pretrain(&config, true, Device::Cpu, &Silent).unwrap();
+    pretrain(&config, true, Device::Cpu, &alone(), &Silent).unwrap();
     assert!(before == all());
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use bench::Bench;
 use medst::Error;
+use medst::distributed::alone;
 use medst::embed::{Embedder, table};
 use medst::model::MedSt;
 use medst::model::config::Positions;
@@ -35,13 +36,14 @@ fn a_few_studies_are_learnt_by_heart() {
         "loss.temporal_weight=0.05",
     ];
     let config = bench.config("run", &settings);
-    let summary = pretrain(&config, false, Device::Cpu, &Silent).unwrap();
+    let summary = pretrain(&config, false, Device::Cpu, &alone(), &Silent).unwrap().unwrap();
     let (first, last) = (summary.first.unwrap().total, summary.last.unwrap().total);
     assert!(last < 0.5 * first, "loss {first} to {last}");
     let (corpus, pieces) = (bench.corpus(), WordPiece::bert_cased());
     let training = Dataset::new(&corpus, &pieces, Split::Train, &config.model, &config.data).unwrap();
     let opened = open_model(&config.train.output.join("last"), Device::Cpu).unwrap();
-    let (_, retrieval) = validate::validate(&opened.model, &training, &config.loss, 64).unwrap().unwrap();
+    let found = validate::validate(&opened.model, &training, &config.loss, 64, &alone()).unwrap().unwrap();
+    let retrieval = found.retrieval;
     assert!(retrieval.studies >= 8);
     assert!(retrieval.recall_at_1 > 0.9, "recall@1 {} among {}", retrieval.recall_at_1, retrieval.studies);
 }
@@ -119,7 +121,7 @@ fn every_lateral_stands_beside_its_own_frontal() {
 fn runs_leave_what_they_promise_and_only_the_best_checkpoints() {
     let bench = Bench::new(24);
     let config = bench.config("run", &["train.epochs=4"]);
-    let summary = pretrain(&config, false, Device::Cpu, &Silent).unwrap();
+    let summary = pretrain(&config, false, Device::Cpu, &alone(), &Silent).unwrap().unwrap();
     let run = &config.train.output;
     for file in ["config.toml", "metrics.jsonl", "best/model.safetensors", "last/state.json", "last/config.json"] {
         assert!(run.join(file).exists(), "{file} is missing");
@@ -140,11 +142,11 @@ fn runs_leave_what_they_promise_and_only_the_best_checkpoints() {
     let text = summary.to_string();
     assert!(text.contains("recall@1") && text.contains("chance"), "{text}");
 
-    let again = pretrain(&config, false, Device::Cpu, &Silent).unwrap_err();
+    let again = pretrain(&config, false, Device::Cpu, &alone(), &Silent).unwrap_err();
     assert!(matches!(&again, Error::Config(message) if message.contains("--resume")), "{again}");
     let mut other = config.clone();
     other.optimizer.lr = 0.5;
-    let error = pretrain(&other, true, Device::Cpu, &Silent).unwrap_err().to_string();
+    let error = pretrain(&other, true, Device::Cpu, &alone(), &Silent).unwrap_err().to_string();
     assert!(error.contains("lr = 0.001") && error.contains("lr = 0.5"), "{error}");
 }
 
@@ -167,7 +169,7 @@ fn no_step_saves_the_untrained_model() {
 fn embeddings_of_a_batch_are_those_of_single_studies() {
     let bench = Bench::new(12);
     let config = bench.config("run", &["train.epochs=1"]);
-    pretrain(&config, false, Device::Cpu, &Silent).unwrap();
+    pretrain(&config, false, Device::Cpu, &alone(), &Silent).unwrap();
     let opened = open_model(&config.train.output, Device::Cpu).unwrap();
     let corpus = bench.corpus();
     let all: Vec<_> = corpus.studies().iter().collect();
@@ -195,20 +197,22 @@ fn embeddings_of_a_batch_are_those_of_single_studies() {
 fn training_that_cannot_go_on_says_why() {
     let bench = Bench::new(12);
     let explode = bench.config("explode", &["optimizer.lr=1e30", "optimizer.warmup_fraction=0.0"]);
-    let error = pretrain(&explode, false, Device::Cpu, &Silent).unwrap_err().to_string();
+    let error = pretrain(&explode, false, Device::Cpu, &alone(), &Silent).unwrap_err().to_string();
     assert!(error.contains("not finite"), "{error}");
     let large = bench.config("large", &["model.image.size=96"]);
-    let error = pretrain(&large, false, Device::Cpu, &Silent).unwrap_err().to_string();
+    let error = pretrain(&large, false, Device::Cpu, &alone(), &Silent).unwrap_err().to_string();
     assert!(error.contains("model.image.size = 96") && error.contains("64"), "{error}");
     let phantom = ["model.text.hidden_size=128", "model.text.num_layers=2", "model.text.num_heads=4"];
     let sizes = ["model.text.intermediate_size=256", "model.projection.hidden=256", "model.projection.embedding=128"];
     let words = bench.config("words", &[&["init.weights=text=phantom"], &phantom[..], &sizes].concat());
-    let error = pretrain(&words, false, Device::Cpu, &Silent).unwrap_err().to_string();
+    let error = pretrain(&words, false, Device::Cpu, &alone(), &Silent).unwrap_err().to_string();
     assert!(error.contains("the vocabulary has 28996 entries"), "{error}");
     let absent = bench.config("absent", &["data.corpus=nowhere"]);
-    assert!(pretrain(&absent, false, Device::Cpu, &Silent).unwrap_err().to_string().contains("medst prepare"));
+    assert!(
+        pretrain(&absent, false, Device::Cpu, &alone(), &Silent).unwrap_err().to_string().contains("medst prepare")
+    );
     let start = bench.config("start", &["init.weights=nothing.ckpt"]);
-    assert!(pretrain(&start, false, Device::Cpu, &Silent).unwrap_err().to_string().contains("nothing.ckpt"));
+    assert!(pretrain(&start, false, Device::Cpu, &alone(), &Silent).unwrap_err().to_string().contains("nothing.ckpt"));
 }
 
 #[test]
@@ -251,7 +255,7 @@ fn a_run_starts_from_a_reference_checkpoint_with_its_own_vocabulary() {
         "model.projection.embedding=32",
     ];
     let config = bench.config("run", &settings);
-    let summary = pretrain(&config, false, Device::Cpu, &Silent).unwrap();
+    let summary = pretrain(&config, false, Device::Cpu, &alone(), &Silent).unwrap().unwrap();
     assert!(summary.last.unwrap().total.is_finite());
     let opened = open_model(&config.train.output, Device::Cpu).unwrap();
     assert_eq!(opened.pieces.size(), 82);

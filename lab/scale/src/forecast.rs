@@ -18,7 +18,7 @@ use rand::Rng as _;
 use medst::config::Config;
 use medst::distributed::share;
 use medst::model::cost::{self, Load};
-use medst::train::sampler;
+use medst::train::sampler::{self, Purpose};
 
 use crate::volume;
 
@@ -225,7 +225,7 @@ pub fn imbalance(config: &Config, batch: &Studies, sequences: usize, processes: 
     let images = |lateral| cost::images(&config.model, &[lateral]);
     let report = batch.mean(|load| cost::reports(&config.model, load));
     let draws = 8;
-    let mut random = sampler::random([7, sequences as u64, processes, 0]);
+    let mut random = sampler::random(7, [sequences as u64, processes], Purpose::Simulation);
     let mut one = || {
         let lengths: Vec<usize> = (0..sequences)
             .map(|_| {

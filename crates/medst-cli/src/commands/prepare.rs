@@ -15,7 +15,7 @@ use medst_data::import::open_i::OpenI;
 use medst_data::import::padchest_gr::PadChestGr;
 use medst_data::import::rexgradient::Rexgradient;
 use medst_data::import::rsna::Rsna;
-use medst_data::import::{Labels, PrepareOptions, Source, Summary, prepare_together};
+use medst_data::import::{Labels, PrepareOptions, Source, Summary, prepare};
 use medst_data::sequence::Chunks;
 
 use super::Output;
@@ -31,9 +31,7 @@ pub fn run(arguments: &Prepare, output: &Output, reporter: &Reporter) -> Result<
     }
     let Some(group) = launch::join()? else { return Ok(()) };
     let done = match how.out.as_ref().filter(|_| !how.check) {
-        Some(out) => {
-            prepare_together(&source, out, &options, &*group, reporter).map(|summary| summary.map(Done::Prepared))
-        }
+        Some(out) => prepare(&source, out, &options, &*group, reporter).map(|summary| summary.map(Done::Prepared)),
         // Only one process checks the source; the others wait at the end of the job. (clap requires --out or
         // --check.)
         None if group.leads() => check(&source, &options, reporter).map(|found| Some(Done::Checked(found))),

@@ -17,7 +17,7 @@ pub fn run(arguments: &Pretrain, output: &Output, reporter: &Reporter) -> Result
     }
     let config = Config::load(&arguments.config, &overrides)?;
     let device = device(arguments.device)?;
-    let train = |device, group: &_| medst::train::pretrain_together(&config, arguments.resume, device, group, reporter);
+    let train = |device, group: &_| medst::train::pretrain(&config, arguments.resume, device, group, reporter);
     // Only process 0 prints the summary.
     let Some(summary) = launch::together(device, train)? else { return Ok(()) };
     output.show(&summary)?;

@@ -193,26 +193,16 @@ pub struct Planned {
     pub files: Vec<PathBuf>,
 }
 
-/// Prepares a corpus.
+/// Prepares a corpus; several processes share the pictures. The corpus is that of one process, to the byte, and so is
+/// what an interrupted run left, whatever the number of its processes. The process that leads reads the source, reports
+/// progress, and returns the summary; a stop request to any process stops all of them.
 ///
 /// An interrupted run continues where it was; a finished one appears at `out` at once.
 ///
 /// # Errors
-/// Sources that cannot be understood, subjects in two splits, an `out` that cannot be written. Rows that cannot be used
-/// are counted and listed in `skipped.csv` instead.
-pub fn prepare(source: &Source, out: &Path, options: &PrepareOptions, progress: &dyn Progress) -> Result<Summary> {
-    let summary = prepare_together(source, out, options, &Alone, progress)?;
-    Ok(summary.expect("the process that leads has the summary"))
-}
-
-/// As [`prepare`], with several processes that share the pictures. The corpus is that of one
-/// process, to the byte, and so is what an interrupted run left, whatever the number of its
-/// processes. The process that leads reads the source, reports progress, and returns the summary; a
-/// stop request to any process stops all of them.
-///
-/// # Errors
-/// As [`prepare`], on the process where it occurs, which then has to end the others.
-pub fn prepare_together(
+/// Sources that cannot be understood, subjects in two splits, an `out` that cannot be written; on the process where it
+/// occurs, which then has to end the others. Rows that cannot be used are counted and listed in `skipped.csv` instead.
+pub fn prepare(
     source: &Source,
     out: &Path,
     options: &PrepareOptions,
@@ -262,5 +252,6 @@ pub(crate) fn files_below(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()>
 /// # Errors
 /// See [`prepare`].
 pub fn prepare_table(table: &Path, out: &Path, options: &PrepareOptions, progress: &dyn Progress) -> Result<Summary> {
-    prepare(&Source::Table(table.to_path_buf()), out, options, progress)
+    let summary = prepare(&Source::Table(table.to_path_buf()), out, options, &Alone, progress)?;
+    Ok(summary.expect("a process alone leads"))
 }

@@ -77,14 +77,14 @@ pub trait Encoder {
 #[derive(Clone, Debug)]
 pub struct Studies {
     /// `[CLS]` features for probes; `None` where the encoder gives embeddings alone.
-    pub features: Option<Placed>,
-    pub images: Placed,
-    pub reports: Placed,
+    pub features: Option<RowVectors>,
+    pub images: RowVectors,
+    pub reports: RowVectors,
 }
 
 /// Vectors by the row of the corpus.
 #[derive(Clone, Debug)]
-pub struct Placed {
+pub struct RowVectors {
     vectors: Vectors,
     places: HashMap<usize, Place>,
 }
@@ -95,14 +95,14 @@ enum Place {
     NotFinite,
 }
 
-impl Placed {
+impl RowVectors {
     /// * `vectors`: one row for each of `rows` of the corpus. Rows with NaN or infinity are set aside.
-    pub fn new(vectors: Vectors, rows: &[usize]) -> Placed {
+    pub fn new(vectors: Vectors, rows: &[usize]) -> RowVectors {
         let place = |(number, &row): (usize, &usize)| {
             (row, if vectors.is_finite(number) { Place::At(number) } else { Place::NotFinite })
         };
         let places = rows.iter().enumerate().map(place).collect();
-        Placed { vectors, places }
+        RowVectors { vectors, places }
     }
 
     /// The vector of a row of the corpus, or why it has none.
@@ -185,7 +185,7 @@ impl Encoder for ModelEncoder<'_> {
         progress.end();
         let mut vectors = all.into_iter().zip(widths).map(|(values, width)| Vectors::new(values, width as usize));
         let mut placed =
-            |rows: &[usize]| -> Result<Placed> { Ok(Placed::new(vectors.next().expect("three kinds")?, rows)) };
+            |rows: &[usize]| -> Result<RowVectors> { Ok(RowVectors::new(vectors.next().expect("three kinds")?, rows)) };
         Ok(Studies { features: Some(placed(rows)?), images: placed(rows)?, reports: placed(&told)? })
     }
 
@@ -361,12 +361,12 @@ impl Source {
         }
     }
 
-    fn place(&self, corpus: &Corpus, rows: &[usize]) -> Result<Placed> {
+    fn place(&self, corpus: &Corpus, rows: &[usize]) -> Result<RowVectors> {
         match self {
             Source::Keyed(of) => {
                 let found = rows.iter().filter_map(|&row| Some((row, of.get(&corpus.studies()[row].study.0)?)));
                 let (rows, vectors): (Vec<usize>, Vec<&Vec<f32>>) = found.unzip();
-                Ok(Placed::new(Vectors::from_rows(vectors)?, &rows))
+                Ok(RowVectors::new(Vectors::from_rows(vectors)?, &rows))
             }
             Source::Aligned(vectors, path) => {
                 let studies = corpus.studies().len();
@@ -376,7 +376,7 @@ impl Source {
                         format!("has {} rows, but the corpus has {studies} studies", vectors.len()),
                     ));
                 }
-                Ok(Placed::new(vectors.select(rows), rows))
+                Ok(RowVectors::new(vectors.select(rows), rows))
             }
         }
     }
@@ -390,7 +390,7 @@ impl Encoder for FileEncoder {
     fn studies(&self, corpus: &Corpus, rows: &[usize], _: &dyn Progress) -> Result<Studies> {
         let images = self.images.as_ref().map(|source| source.place(corpus, rows));
         let images = images.unwrap_or_else(|| Err(Error::Evaluation("no image embeddings are given".into())))?;
-        let none = || Placed::new(Vectors::new(Vec::new(), self.width.max(1)).expect("no rows"), &[]);
+        let none = || RowVectors::new(Vectors::new(Vec::new(), self.width.max(1)).expect("no rows"), &[]);
         let reports = self.reports.as_ref().map(|source| source.place(corpus, rows)).transpose()?;
         let features = self.features.as_ref().map(|source| source.place(corpus, rows)).transpose()?;
         Ok(Studies { features, images, reports: reports.unwrap_or_else(none) })

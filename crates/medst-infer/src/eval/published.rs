@@ -15,6 +15,15 @@ pub struct Published {
     pub on: &'static str,
 }
 
+/// Which of our figures a paper's figure is printed next to.
+struct Row {
+    task: Task,
+    group: &'static str,
+    /// Any of these.
+    names: &'static [&'static str],
+    published: Published,
+}
+
 const MED_ST: &str = "Med-ST (Yang et al., ICML 2024)";
 const BIOVIL_T: &str = "BioViL-T (Bannur et al., CVPR 2023)";
 const MGCA: &str = "MGCA-ViT (Wang et al., NeurIPS 2022)";
@@ -23,26 +32,21 @@ const SENTENCES: &str = "MS-CXR-T sentences";
 const MACRO: &[&str] = &["macro accuracy", "macro accuracy, concatenation", "macro accuracy, difference"];
 const COVIDX: &str = "COVIDx, accuracy of a linear probe";
 
-const TABLE: [(Task, &str, &[&str], Published); 26] = [
+const TABLE: [Row; 26] = [
     image("consolidation", 0.6057),
     image("edema", 0.6735),
     image("pleural_effusion", 0.5847),
     image("pneumonia", 0.65),
     image("pneumothorax", 0.5418),
     image("mean", 0.611),
-    (
-        Task::TemporalImage,
-        "mean",
-        MACRO,
-        Published { model: BIOVIL_T, value: 0.602, on: "MS-CXR-T images, macro accuracy" },
-    ),
-    (
-        Task::TemporalSentence,
-        "all",
-        &["accuracy", "accuracy, reference threshold"],
-        Published { model: BIOVIL_T, value: 0.8777, on: SENTENCES },
-    ),
-    (Task::TemporalSentence, "all", &["AUROC"], Published { model: BIOVIL_T, value: 0.933, on: SENTENCES }),
+    Row {
+        task: Task::TemporalImage,
+        group: "mean",
+        names: MACRO,
+        published: Published { model: BIOVIL_T, value: 0.602, on: "MS-CXR-T images, macro accuracy" },
+    },
+    sentence(&["accuracy", "accuracy, reference threshold"], 0.8777),
+    sentence(&["AUROC"], 0.933),
     course("CheXRelNet", 0.452),
     course("BioViL", 0.578),
     course("TempA-VLP", 0.636),
@@ -62,40 +66,42 @@ const TABLE: [(Task, &str, &[&str], Published); 26] = [
     question("mean of 14 vision-language models (MI-CXR, ACL Findings 2026)", 0.293),
 ];
 
-const fn image(finding: &'static str, value: f64) -> (Task, &'static str, &'static [&'static str], Published) {
-    (Task::TemporalImage, finding, &["accuracy", "accuracy, 10 folds"], Published { model: MED_ST, value, on: SVM })
+const fn sentence(names: &'static [&'static str], value: f64) -> Row {
+    let published = Published { model: BIOVIL_T, value, on: SENTENCES };
+    Row { task: Task::TemporalSentence, group: "all", names, published }
+}
+
+const fn image(finding: &'static str, value: f64) -> Row {
+    let published = Published { model: MED_ST, value, on: SVM };
+    Row { task: Task::TemporalImage, group: finding, names: &["accuracy", "accuracy, 10 folds"], published }
 }
 
 /// Macro accuracies on one benchmark by protocols that differ: fine-tuned, trained heads, or without training.
-const fn course(model: &'static str, value: f64) -> (Task, &'static str, &'static [&'static str], Published) {
-    (
-        Task::TemporalImage,
-        "mean",
-        MACRO,
-        Published { model, value, on: "MS-CXR-T images, macro accuracy, by its own protocol" },
-    )
+const fn course(model: &'static str, value: f64) -> Row {
+    let published = Published { model, value, on: "MS-CXR-T images, macro accuracy, by its own protocol" };
+    Row { task: Task::TemporalImage, group: "mean", names: MACRO, published }
 }
 
 /// TILA's columns. What exactly its consistency counts is not known to us.
-const fn order(
-    column: &'static [&'static str],
-    value: f64,
-) -> (Task, &'static str, &'static [&'static str], Published) {
+const fn order(column: &'static [&'static str], value: f64) -> Row {
     let on = "MS-CXR-T images, encoder of both at once, no training";
-    (Task::Progression, "mean", column, Published { model: "TILA (CVPR 2026)", value, on })
+    let published = Published { model: "TILA (CVPR 2026)", value, on };
+    Row { task: Task::Progression, group: "mean", names: column, published }
 }
 
-const fn probe(share: &'static str, value: f64) -> (Task, &'static str, &'static [&'static str], Published) {
-    (Task::LinearProbe, share, &["accuracy"], Published { model: MGCA, value, on: COVIDX })
+const fn probe(share: &'static str, value: f64) -> Row {
+    let published = Published { model: MGCA, value, on: COVIDX };
+    Row { task: Task::LinearProbe, group: share, names: &["accuracy"], published }
 }
 
-const fn question(model: &'static str, value: f64) -> (Task, &'static str, &'static [&'static str], Published) {
+const fn question(model: &'static str, value: f64) -> Row {
     let on = "MI-CXR, accuracy of language models that are given five images and the question's text";
-    (Task::SeriesQuestions, "all", &["accuracy"], Published { model, value, on })
+    let published = Published { model, value, on };
+    Row { task: Task::SeriesQuestions, group: "all", names: &["accuracy"], published }
 }
 
 /// What is published for a figure.
 pub fn of(task: Task, group: &str, name: &str) -> Vec<Published> {
-    let fits = |row: &&(Task, &str, &[&str], Published)| row.0 == task && row.1 == group && row.2.contains(&name);
-    TABLE.iter().filter(fits).map(|row| row.3).collect()
+    let fits = |row: &&Row| row.task == task && row.group == group && row.names.contains(&name);
+    TABLE.iter().filter(fits).map(|row| row.published).collect()
 }

@@ -156,19 +156,23 @@ impl<'a> Meter<'a> {
     /// A figure with its interval: `statistic` of a weight for each row, `None` where it is undefined, which `otherwise` explains.
     pub fn figure(
         &self,
-        name: (&str, &str, Unit),
+        group: &str,
+        name: &str,
+        unit: Unit,
         rows: usize,
         otherwise: &str,
         statistic: impl Fn(&[f64]) -> Option<f64> + Sync,
     ) -> Figure {
         let all: Vec<usize> = if self.by.is_empty() { Vec::new() } else { (0..self.clusters.rows()).collect() };
-        Figure { rows, ..self.figure_of(name, &all, otherwise, statistic) }
+        Figure { rows, ..self.figure_of(group, name, unit, &all, otherwise, statistic) }
     }
 
     /// As [`Meter::figure`], of the rows `used` alone: `statistic` gives no weight to the others.
     pub fn figure_of(
         &self,
-        (group, name, unit): (&str, &str, Unit),
+        group: &str,
+        name: &str,
+        unit: Unit,
         used: &[usize],
         otherwise: &str,
         statistic: impl Fn(&[f64]) -> Option<f64> + Sync,

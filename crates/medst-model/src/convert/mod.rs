@@ -144,17 +144,19 @@ impl Start {
     }
 }
 
+/// A model with a new head.
+pub struct Headed {
+    pub model: MedSt,
+    pub card: ModelCard,
+    pub pieces: WordPiece,
+    pub filled: Filled,
+}
+
 /// A model of files with a new head, for `finetune`: everything that they hold, but for a head that was trained before.
 ///
 /// # Errors
 /// As [`convert`].
-pub fn with_head(
-    inputs: &[Input],
-    head: HeadConfig,
-    seed: u64,
-    device: Device,
-    kind: Kind,
-) -> Result<(MedSt, ModelCard, WordPiece, Filled)> {
+pub fn with_head(inputs: &[Input], head: HeadConfig, seed: u64, device: Device, kind: Kind) -> Result<Headed> {
     let mut sources = read(inputs)?;
     for source in &mut sources {
         source.tensors.retain(|name, _| Group::of(name) != Some(Group::TaskHead));
@@ -169,7 +171,7 @@ pub fn with_head(
     let card = ModelCard { model: config.clone(), step: 0, origin, ..before };
     let mut model = MedSt::new(&config, seed, device, kind)?;
     let filled = fill::fill(&mut model, sources)?;
-    Ok((model, card, pieces, filled))
+    Ok(Headed { model, card, pieces, filled })
 }
 
 fn read(inputs: &[Input]) -> Result<Vec<Source>> {

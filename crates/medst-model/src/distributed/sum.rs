@@ -1,17 +1,19 @@
 //! The sum of a tensor over all processes, and rows gathered of all, with gradient (`ops/reduce.cpp`).
 
-use std::ffi::{c_char, c_void};
+use std::ffi::{CString, c_char, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::null_mut;
 
 use tch::Tensor;
 
 use super::Group;
-use crate::ops::{pointer, take};
+use crate::ops::{panic_message, pointer, take};
 
 unsafe extern "C" {
     fn medst_sum_over_ranks(
         x: *const c_void,
         group: *mut c_void,
-        sum: extern "C" fn(*const c_void, *const c_void),
+        sum: extern "C" fn(*const c_void, *const c_void) -> *mut c_char,
         release: extern "C" fn(*mut c_void),
         error: *mut *mut c_char,
     ) -> *mut c_void;
@@ -20,7 +22,7 @@ unsafe extern "C" {
         all: *const c_void,
         first: i64,
         group: *mut c_void,
-        sum: extern "C" fn(*const c_void, *const c_void),
+        sum: extern "C" fn(*const c_void, *const c_void) -> *mut c_char,
         release: extern "C" fn(*mut c_void),
         error: *mut *mut c_char,
     ) -> *mut c_void;
@@ -44,13 +46,75 @@ pub(super) fn gathered_rows(own: &Tensor, all: &Tensor, first: i64, group: &Grou
     take(|error| unsafe { medst_gathered_rows(pointer(own), pointer(all), first, handle.cast(), sum, release, error) })
 }
 
-extern "C" fn sum(group: *const c_void, tensor: *const c_void) {
+/// Returns null, or a message of `strdup` where the sum panicked: a panic must not unwind through C++.
+extern "C" fn sum(group: *const c_void, tensor: *const c_void) -> *mut c_char {
     // SAFETY: what `sum_over_ranks` gave, and a tensor that lives through this call, of which the handle made here is a further one.
     let (group, mut tensor) = unsafe { (&*group.cast::<Group>(), Tensor::clone_from_ptr(tensor.cast_mut().cast())) };
-    group.sum(&mut tensor);
+    let Err(panic) = catch_unwind(AssertUnwindSafe(|| group.sum(&mut tensor))) else { return null_mut() };
+    let message = CString::new(format!("a sum over all processes: {}", panic_message(&*panic))).unwrap_or_default();
+    // SAFETY: copies a C string.
+    unsafe { libc::strdup(message.as_ptr()) }
 }
 
 extern "C" fn release(group: *mut c_void) {
     // SAFETY: the box that `sum_over_ranks` let go of; called once.
     drop(unsafe { Box::from_raw(group.cast::<Group>()) });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use medst_data::ranks::Ranks;
+    use tch::{Device, Kind};
+
+    use super::*;
+    use crate::distributed::{Communicator, Traffic};
+    use crate::ops::guarded;
+
+    /// A group whose sums fail.
+    #[derive(Debug)]
+    struct Broken;
+
+    impl Ranks for Broken {
+        fn rank(&self) -> usize {
+            0
+        }
+
+        fn size(&self) -> usize {
+            2
+        }
+
+        fn gather_bytes(&self, bytes: &[u8]) -> Vec<Vec<u8>> {
+            vec![bytes.to_vec(); 2]
+        }
+    }
+
+    impl Communicator for Broken {
+        fn sum(&self, _: &mut Tensor) {
+            panic!("the network is gone");
+        }
+
+        fn gather(&self, own: &Tensor, _: &[i64]) -> Tensor {
+            own.shallow_clone()
+        }
+
+        fn broadcast(&self, _: &mut Tensor) {}
+
+        fn traffic(&self) -> Traffic {
+            Traffic::default()
+        }
+    }
+
+    #[test]
+    fn a_sum_that_panics_is_an_error_forwards_and_backwards() {
+        let group: Group = Arc::new(Broken);
+        let x = Tensor::ones([2, 3], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+        let forwards = guarded(|| Ok(sum_over_ranks(&x, &group)));
+        let gathered = gathered_rows(&x, &Tensor::ones([4, 3], (Kind::Float, Device::Cpu)), 0, &group);
+        let backwards = guarded(|| Ok(Tensor::run_backward(&[gathered.sum(None::<Kind>)], &[&x], false, false)));
+        for message in [forwards.unwrap_err().to_string(), backwards.unwrap_err().to_string()] {
+            assert!(message.contains("the network is gone"), "{message}");
+        }
+    }
 }

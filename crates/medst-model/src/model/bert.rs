@@ -79,27 +79,26 @@ impl ReportEncoder {
     /// Only the `[CLS]` states after the last layer, `[B, H]`, without dropout; that layer's states
     /// of other tokens are not computed.
     pub fn class_states(&self, input: &ReportInput) -> Tensor {
-        let Some((last, x, keys)) = self.before_last(input) else {
+        let Some(BeforeLast { last, x, keys }) = self.before_last(input) else {
             return self.embed(input, &Dropout::none()).select(1, 0);
         };
         last.class_state(&x, &keys)
     }
 
-    /// The last layer, its input states, without dropout, and where tokens exist; `None` without
-    /// layers.
-    fn before_last(&self, input: &ReportInput) -> Option<(&Layer, Tensor, Tensor)> {
+    /// Runs all layers but the last, without dropout; `None` without layers.
+    fn before_last(&self, input: &ReportInput) -> Option<BeforeLast<'_>> {
         let (last, earlier) = self.layers.split_last()?;
         let (nothing, keys) = (Dropout::none(), key_mask(input));
         let first = self.embed(input, &nothing);
         let x = earlier.iter().fold(first, |x, layer| layer.forward(&x, &keys, &nothing, 0));
-        Some((last, x, keys))
+        Some(BeforeLast { last, x, keys })
     }
 
     /// Attention of `[CLS]` to every token in the last layer, heads averaged, `[B, N]`; rows sum to 1. For inspection: it
     /// runs the encoder once more, without dropout.
     pub fn class_attention(&self, input: &ReportInput) -> Tensor {
         match self.before_last(input) {
-            Some((last, x, keys)) => last.class_attention(&x, &keys),
+            Some(BeforeLast { last, x, keys }) => last.class_attention(&x, &keys),
             None => input.exists.to_kind(self.positions.kind()),
         }
     }
@@ -113,6 +112,15 @@ impl ReportEncoder {
         let x = Tensor::embedding(&self.words, &input.ids, -1, false, false) + positions.unsqueeze(0);
         dropout.apply(&self.norm.forward(&x), 0)
     }
+}
+
+/// The last layer, and what it works on.
+struct BeforeLast<'a> {
+    last: &'a Layer,
+    /// `[B, N, H]`: the states before it.
+    x: Tensor,
+    /// As of [`key_mask`].
+    keys: Tensor,
 }
 
 /// `[B, 1, 1, N]` bool, true where a token exists.

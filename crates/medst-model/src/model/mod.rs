@@ -283,25 +283,27 @@ impl MedSt {
     /// # Errors
     /// States of another shape.
     pub fn project_images(&self, features: ImageFeatures, mode: Mode) -> Result<ImageEmbeddings> {
-        let (studies, patches, width) = features.frontal_patches.size3()?;
-        let laterals = features.lateral_patches.size()[0];
-        // One projection over the patches of both views: they share weights and batch statistics.
-        let rows = Tensor::cat(
-            &[
-                features.frontal_patches.reshape([studies * patches, width]),
-                features.lateral_patches.reshape([laterals * patches, width]),
-            ],
-            0,
-        );
-        let local = self.patch_local.forward(&rows, mode);
-        let embedding = self.config.projection.embedding;
-        Ok(ImageEmbeddings {
-            global: self.project_image(&features.image, mode),
-            frontal_patches: local.narrow(0, 0, studies * patches).view([studies, patches, embedding]),
-            lateral_patches: local
-                .narrow(0, studies * patches, laterals * patches)
-                .view([laterals, patches, embedding]),
-            features,
+        ops::guarded(|| {
+            let (studies, patches, width) = features.frontal_patches.size3()?;
+            let laterals = features.lateral_patches.size()[0];
+            // One projection over the patches of both views: they share weights and batch statistics.
+            let rows = Tensor::cat(
+                &[
+                    features.frontal_patches.reshape([studies * patches, width]),
+                    features.lateral_patches.reshape([laterals * patches, width]),
+                ],
+                0,
+            );
+            let local = self.patch_local.forward(&rows, mode);
+            let embedding = self.config.projection.embedding;
+            Ok(ImageEmbeddings {
+                global: self.project_image(&features.image, mode),
+                frontal_patches: local.narrow(0, 0, studies * patches).view([studies, patches, embedding]),
+                lateral_patches: local
+                    .narrow(0, studies * patches, laterals * patches)
+                    .view([laterals, patches, embedding]),
+                features,
+            })
         })
     }
 
@@ -381,31 +383,33 @@ impl MedSt {
     /// # Errors
     /// States of another shape.
     pub fn project_reports(&self, states: &Tensor, input: &ReportInput, mode: Mode) -> Result<ReportEmbeddings> {
-        let feature = states.select(1, 0);
-        let word_features = words::sum_pieces(states, input);
-        let (studies, words, width) = word_features.size3()?;
-        let exists = input.word_exists();
-        let embedding = self.config.projection.embedding;
-        let local = match self.config.semantics {
-            Semantics::Reference => {
-                let local = self.word_local.forward(&word_features.reshape([studies * words, width]), mode);
-                local.view([studies, words, embedding])
-            }
-            Semantics::Corrected => {
-                // Counted on the host, which knows how many words there are: it does not have to ask a GPU.
-                let of_report =
-                    |(report, &count): (usize, &i64)| (0..count).map(move |word| report as i64 * words + word);
-                let rows: Vec<i64> = input.word_counts.iter().enumerate().flat_map(of_report).collect();
-                let rows = send_rows(&rows, states.device());
-                let local = self
-                    .word_local
-                    .forward(&word_features.reshape([studies * words, width]).index_select(0, &rows), mode);
-                let padded = Tensor::zeros([studies * words, local.size()[1]], (local.kind(), local.device()));
-                padded.index_copy(0, &rows, &local).view([studies, words, embedding])
-            }
-        };
-        let global = self.report_global.forward(&feature, mode);
-        Ok(ReportEmbeddings { feature, word_features, global, words: local, word_exists: exists })
+        ops::guarded(|| {
+            let feature = states.select(1, 0);
+            let word_features = words::sum_pieces(states, input);
+            let (studies, words, width) = word_features.size3()?;
+            let exists = input.word_exists();
+            let embedding = self.config.projection.embedding;
+            let local = match self.config.semantics {
+                Semantics::Reference => {
+                    let local = self.word_local.forward(&word_features.reshape([studies * words, width]), mode);
+                    local.view([studies, words, embedding])
+                }
+                Semantics::Corrected => {
+                    // Counted on the host, which knows how many words there are: it does not have to ask a GPU.
+                    let of_report =
+                        |(report, &count): (usize, &i64)| (0..count).map(move |word| report as i64 * words + word);
+                    let rows: Vec<i64> = input.word_counts.iter().enumerate().flat_map(of_report).collect();
+                    let rows = send_rows(&rows, states.device());
+                    let local = self
+                        .word_local
+                        .forward(&word_features.reshape([studies * words, width]).index_select(0, &rows), mode);
+                    let padded = Tensor::zeros([studies * words, local.size()[1]], (local.kind(), local.device()));
+                    padded.index_copy(0, &rows, &local).view([studies, words, embedding])
+                }
+            };
+            let global = self.report_global.forward(&feature, mode);
+            Ok(ReportEmbeddings { feature, word_features, global, words: local, word_exists: exists })
+        })
     }
 
     /// How much `[CLS]` attends to each word in the last layer, `[B, W]`, for inspection.

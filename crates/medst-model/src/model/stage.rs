@@ -1,5 +1,5 @@
 //! An encoder as a chain of stages: its caller can keep the states between them and drop the rest
-//! (activation checkpointing, `train/recompute.rs`).
+//! (activation checkpointing, `train/activation_checkpointing.rs`).
 
 use tch::Tensor;
 

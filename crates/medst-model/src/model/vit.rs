@@ -16,7 +16,7 @@ use super::config::ImageConfig;
 use super::fused::Attend;
 use super::input::ImageInput;
 use super::parameters::{Init, LayerNorm, Linear, Scope, at_least_float};
-use super::stage::Stage;
+use super::stage::{self, Stage};
 use super::stem::Stem;
 use super::view_experts::{View, ViewExperts};
 use crate::Result;
@@ -84,42 +84,63 @@ impl ImageEncoder {
     /// The encoder as a chain of stages, from nothing to the states of [`ImageFeatures`]:
     /// embedding, blocks, final norm.
     ///
-    /// Stages pass each other `[B, 1+P, H]` frontal and `[L, P, H]` lateral tokens.
-    ///
     /// * `all_views`: as in the reference, every study has both views, and absent ones are masked.
     pub fn stages<'a>(&'a self, input: ImageInput, all_views: bool) -> Vec<Stage<'a>> {
-        let Entry { embed, keys, back } = self.entry(input, all_views);
-        let block = |block: &'a Block| -> Stage<'a> {
-            let keys = keys.as_ref().map(Tensor::shallow_clone);
-            Box::new(move |tokens| {
-                let (frontal, lateral) = block.forward(&tokens[0], &tokens[1], keys.as_ref());
-                vec![frontal, lateral]
-            })
-        };
-        let leave: Stage<'a> = Box::new(move |tokens: &[Tensor]| {
-            let [frontal, lateral] = [0, 1].map(|view: usize| self.norm.forward(&tokens[view]));
-            parts(in_order(frontal, back.as_deref()), lateral)
-        });
-        std::iter::once(embed).chain(self.blocks.iter().map(block)).chain([leave]).collect()
+        self.chain(self.entry(input, all_views), Wanted::Features)
     }
 
     /// [`ImageFeatures::image`] alone, `[B, H]`: what the last block makes of other tokens is not computed.
     ///
     /// * `all_views`: as in [`ImageEncoder::stages`].
     pub fn class_states(&self, input: ImageInput, all_views: bool) -> Tensor {
-        let Entry { embed, keys, back } = self.entry(input, all_views);
-        let mut tokens = embed(&[]);
-        let state = match self.blocks.split_last() {
-            Some((last, earlier)) => {
-                for block in earlier {
-                    let (frontal, lateral) = block.forward(&tokens[0], &tokens[1], keys.as_ref());
-                    tokens = vec![frontal, lateral];
-                }
-                last.class_state(&tokens[0], &tokens[1], keys.as_ref(), View::Frontal)
-            }
-            None => tokens[0].select(1, 0),
+        stage::run(&self.chain(self.entry(input, all_views), Wanted::ClassState)).remove(0)
+    }
+
+    /// Encodes single images `[B, S, S]` (uint8), all of one view, through that view's expert.
+    ///
+    /// Returns `([B, H]` image features, `[B, P, H]` patch features`)`.
+    pub fn forward_single(&self, pixels: &Tensor, view: View) -> (Tensor, Tensor) {
+        let states = stage::run(&self.chain(self.entry_of_single(pixels, view), Wanted::Features));
+        let ImageFeatures { image, frontal_patches, .. } = ImageFeatures::from_states(states, Vec::new());
+        (image, frontal_patches)
+    }
+
+    /// The image features of [`ImageEncoder::forward_single`] alone; as [`ImageEncoder::class_states`].
+    pub fn class_states_single(&self, pixels: &Tensor, view: View) -> Tensor {
+        stage::run(&self.chain(self.entry_of_single(pixels, view), Wanted::ClassState)).remove(0)
+    }
+
+    /// The one loop over the blocks, as a chain of stages that pass each other [`Tokens`]; the last stage gives what is
+    /// wanted.
+    fn chain<'a>(&'a self, entry: Entry<'a>, wanted: Wanted) -> Vec<Stage<'a>> {
+        let Entry { embed, keys, back, view } = entry;
+        let whole = match wanted {
+            Wanted::Features => self.blocks.len(),
+            Wanted::ClassState => self.blocks.len().saturating_sub(1),
         };
-        in_order(self.norm.forward(&state), back.as_deref())
+        let mut stages = vec![embed];
+        for block in &self.blocks[..whole] {
+            let keys = keys.as_ref().map(Tensor::shallow_clone);
+            stages.push(Box::new(move |states| {
+                block.forward(&Tokens::from_states(states), keys.as_ref(), view).into_states()
+            }));
+        }
+        stages.push(match wanted {
+            Wanted::Features => Box::new(move |states| {
+                let Tokens { frontal, lateral } = Tokens::from_states(states).map(|tokens| self.norm.forward(tokens));
+                let frontal = in_order(frontal, back.as_deref());
+                vec![frontal.select(1, 0), frontal.narrow(1, 1, frontal.size()[1] - 1), lateral]
+            }),
+            Wanted::ClassState => Box::new(move |states| {
+                let tokens = Tokens::from_states(states);
+                let state = match self.blocks.last() {
+                    Some(last) => last.class_state(&tokens, keys.as_ref(), view),
+                    None => tokens.frontal.select(1, 0),
+                };
+                vec![in_order(self.norm.forward(&state), back.as_deref())]
+            }),
+        });
+        stages
     }
 
     /// What comes before the blocks.
@@ -136,9 +157,10 @@ impl ImageEncoder {
         let embed = move |_: &[Tensor]| {
             let pixels = in_order(input.frontal.shallow_clone(), reorder.then_some(order.as_slice()));
             let frontal = self.with_class_token(&self.stem.forward(&self.normalise(&pixels)));
-            vec![frontal, self.stem.forward(&self.normalise(&input.lateral)) + self.patch_positions()]
+            let lateral = self.stem.forward(&self.normalise(&input.lateral)) + self.patch_positions();
+            Tokens { frontal, lateral }.into_states()
         };
-        Entry { embed: Box::new(embed), keys: None, back }
+        Entry { embed: Box::new(embed), keys: None, back, view: View::Frontal }
     }
 
     /// The reference's way: an absent lateral view is a picture of zeros (after normalisation) whose keys are masked, and its
@@ -159,36 +181,20 @@ impl ImageEncoder {
             let frontal = self.normalise(&input.frontal);
             let lateral = frontal.zeros_like().index_copy(0, &rows, &self.normalise(&input.lateral));
             let frontal = self.with_class_token(&self.stem.forward(&frontal));
-            vec![frontal, self.stem.forward(&lateral) + self.patch_positions()]
+            Tokens { frontal, lateral: self.stem.forward(&lateral) + self.patch_positions() }.into_states()
         };
-        Entry { embed: Box::new(embed), keys: Some(keys.view([studies, 1, 1, 1 + 2 * patches])), back: None }
+        let keys = Some(keys.view([studies, 1, 1, 1 + 2 * patches]));
+        Entry { embed: Box::new(embed), keys, back: None, view: View::Frontal }
     }
 
-    /// Encodes single images `[B, S, S]` (uint8), all of one view, through that view's expert.
-    ///
-    /// Returns `([B, H]` image features, `[B, P, H]` patch features`)`.
-    pub fn forward_single(&self, pixels: &Tensor, view: View) -> (Tensor, Tensor) {
-        let mut x = self.with_class_token(&self.stem.forward(&self.normalise(pixels)));
-        for block in &self.blocks {
-            x = block.forward_single(&x, view);
-        }
-        let x = self.norm.forward(&x);
-        (x.select(1, 0), x.narrow(1, 1, x.size()[1] - 1))
-    }
-
-    /// The image features of [`ImageEncoder::forward_single`] alone; as [`ImageEncoder::class_states`].
-    pub fn class_states_single(&self, pixels: &Tensor, view: View) -> Tensor {
-        let mut x = self.with_class_token(&self.stem.forward(&self.normalise(pixels)));
-        let state = match self.blocks.split_last() {
-            Some((last, earlier)) => {
-                for block in earlier {
-                    x = block.forward_single(&x, view);
-                }
-                last.class_state(&x, &x.narrow(0, 0, 0), None, view)
-            }
-            None => x.select(1, 0),
+    /// Images of one view take the frontal tokens' way, through their own view's expert.
+    fn entry_of_single(&self, pixels: &Tensor, view: View) -> Entry<'_> {
+        let pixels = pixels.shallow_clone();
+        let embed = move |_: &[Tensor]| {
+            let frontal = self.with_class_token(&self.stem.forward(&self.normalise(&pixels)));
+            Tokens { lateral: frontal.narrow(0, 0, 0), frontal }.into_states()
         };
-        self.norm.forward(&state)
+        Entry { embed: Box::new(embed), keys: None, back: None, view }
     }
 
     /// `[B, S, S]` uint8 to `[B, 1, S, S]` in `[-1, 1]`.
@@ -209,14 +215,47 @@ impl ImageEncoder {
     }
 }
 
+/// The tokens between two blocks.
+struct Tokens {
+    /// `[B, 1+P, H]`, studies with a lateral view first.
+    frontal: Tensor,
+    /// `[L, P, H]`, of the first `L` studies.
+    lateral: Tensor,
+}
+
+impl Tokens {
+    fn from_states(states: &[Tensor]) -> Tokens {
+        Tokens { frontal: states[0].shallow_clone(), lateral: states[1].shallow_clone() }
+    }
+
+    fn into_states(self) -> Vec<Tensor> {
+        vec![self.frontal, self.lateral]
+    }
+
+    fn map(self, each: impl Fn(&Tensor) -> Tensor) -> Tokens {
+        Tokens { frontal: each(&self.frontal), lateral: each(&self.lateral) }
+    }
+}
+
+/// What the last stage of a chain gives.
+#[derive(Clone, Copy)]
+enum Wanted {
+    /// The states of [`ImageFeatures`].
+    Features,
+    /// The `[CLS]` state alone.
+    ClassState,
+}
+
 /// Tokens before the first block, and what is needed to restore the order afterwards.
 struct Entry<'a> {
-    /// Gives the tokens of both views.
+    /// Gives the [`Tokens`].
     embed: Stage<'a>,
     /// As in [`Block::forward`].
     keys: Option<Tensor>,
     /// Each study's row after the blocks; `None` where studies keep their order.
     back: Option<Vec<i64>>,
+    /// Whose expert the frontal tokens go through.
+    view: View,
 }
 
 /// One pre-norm transformer block: attention over all tokens of a study, then each view's own expert.
@@ -241,16 +280,15 @@ impl Block {
         }
     }
 
-    /// * `frontal`: `[B, 1+P, H]`, studies with a lateral view first.
-    /// * `lateral`: `[L, P, H]`, of the first `L` studies.
     /// * `keys`: `[L, 1, 1, 1+2P]` bool, true where a key exists; `None` when all do.
-    fn forward(&self, frontal: &Tensor, lateral: &Tensor, keys: Option<&Tensor>) -> (Tensor, Tensor) {
-        let (frontal, lateral) = self.attend().forward(frontal, lateral, keys);
-        let frontal = self.experts.forward(&frontal, View::Frontal);
+    /// * `view`: whose expert the frontal tokens go through.
+    fn forward(&self, tokens: &Tokens, keys: Option<&Tensor>, view: View) -> Tokens {
+        let (frontal, lateral) = self.attend().forward(&tokens.frontal, &tokens.lateral, keys);
+        let frontal = self.experts.forward(&frontal, view);
         if lateral.size()[0] == 0 {
-            return (frontal, lateral);
+            return Tokens { frontal, lateral };
         }
-        (frontal, self.experts.forward(&lateral, View::Lateral))
+        Tokens { frontal, lateral: self.experts.forward(&lateral, View::Lateral) }
     }
 
     fn attend(&self) -> Attend<'_> {
@@ -258,9 +296,8 @@ impl Block {
     }
 
     /// The `[CLS]` states of [`Block::forward`], `[B, H]`.
-    ///
-    /// * `view`: whose expert they go through.
-    fn class_state(&self, frontal: &Tensor, lateral: &Tensor, keys: Option<&Tensor>, view: View) -> Tensor {
+    fn class_state(&self, tokens: &Tokens, keys: Option<&Tensor>, view: View) -> Tensor {
+        let Tokens { frontal, lateral } = tokens;
         let (studies, paired) = (frontal.size()[0], lateral.size()[0]);
         let mut states = Vec::new();
         if paired > 0 {
@@ -275,17 +312,6 @@ impl Block {
             states => self.experts.forward(&Tensor::cat(states, 0), view),
         }
     }
-
-    fn forward_single(&self, x: &Tensor, view: View) -> Tensor {
-        let (x, _) = self.attend().forward(x, &x.narrow(0, 0, 0), None);
-        self.experts.forward(&x, view)
-    }
-}
-
-/// `[CLS]` and patch states of normalised tokens.
-fn parts(frontal: Tensor, lateral: Tensor) -> Vec<Tensor> {
-    let patches = frontal.size()[1] - 1;
-    vec![frontal.select(1, 0), frontal.narrow(1, 1, patches), lateral]
 }
 
 /// Rows of `x` in another order.

@@ -63,8 +63,8 @@ pub fn write(folder: &Path, drawn: &Drawn) -> Result<Entries> {
         for (n, (name, position, view, picture)) in there.enumerate() {
             let image = format!("{part}/patient{:05}/study{}/view{}_{name}.jpg", patient.number + 1, number + 1, n + 1);
             write_file(&folder.join(&image), &jpeg(picture)?)?;
-            let age = (20 + ids::lot(patient, 0, "age", 70)).to_string();
-            let sex = ["Female", "Male"][ids::lot(patient, 0, "sex", 2) as usize];
+            let age = (20 + ids::hashed_draw(patient, 0, "age", 70)).to_string();
+            let sex = ["Female", "Male"][ids::hashed_draw(patient, 0, "sex", 2) as usize];
             let mut row = [&format!("{RELEASE}/{image}"), sex, &age, position, view].map(String::from).to_vec();
             row.extend(labels.clone());
             entries.rows[table].push(row);

@@ -67,7 +67,7 @@ pub fn write(folder: &Path, drawn: &Drawn) -> Result<Entries> {
             number => number + 1,
         };
         let frontal = if visit.has_lateral { "PA" } else { "AP" };
-        let side = ["LL", "RL"][ids::lot(patient, number, "side", 2) as usize];
+        let side = ["LL", "RL"][ids::hashed_draw(patient, number, "side", 2) as usize];
         let views = [
             ("frontal", "Frontal", frontal, Some(&pictures.frontal)),
             ("lateral", "Lateral", side, pictures.lateral.as_ref()),
@@ -94,9 +94,11 @@ pub fn write(folder: &Path, drawn: &Drawn) -> Result<Entries> {
                     "section_findings" => read.findings.clone()?,
                     "section_impression" => read.impression.clone()?,
                     "section_comparison" => read.comparison.clone()?,
-                    "age" => (20 + ids::lot(patient, 0, "age", 70)).to_string(),
-                    "sex" => ["Female", "Male"][ids::lot(patient, 0, "sex", 2) as usize].into(),
-                    "race" => ["White", "Asian", "Other", "Unknown"][ids::lot(patient, 0, "race", 4) as usize].into(),
+                    "age" => (20 + ids::hashed_draw(patient, 0, "age", 70)).to_string(),
+                    "sex" => ["Female", "Male"][ids::hashed_draw(patient, 0, "sex", 2) as usize].into(),
+                    "race" => {
+                        ["White", "Asian", "Other", "Unknown"][ids::hashed_draw(patient, 0, "race", 4) as usize].into()
+                    }
                     "deceased" => "No".into(),
                     "split" => split.into(),
                     _ => return None,

@@ -20,7 +20,7 @@ pub fn write(folder: &Path, drawn: &Drawn) -> Result<Entries> {
     let patient = &drawn.patient;
     let mut entries = Entries::default();
     let (list, part) = if patient.split == Split::Test { (1, "test") } else { (0, "train") };
-    let source = SOURCES[ids::lot(patient, 0, "source", 4) as usize];
+    let source = SOURCES[ids::hashed_draw(patient, 0, "source", 4) as usize];
     for (visit, pictures) in drawn.visits.iter().enumerate() {
         let present: Vec<Present> = patient.present(visit).into_iter().map(|(_, present)| present).collect();
         let Some(label) = label(&present) else { continue };

@@ -175,7 +175,7 @@ impl Write for Parts {
 }
 
 impl Tar {
-    pub fn create(folder: &Path, (stem, size): (&str, u64)) -> Result<Tar> {
+    pub fn create(folder: &Path, stem: &str, size: u64) -> Result<Tar> {
         let stem = folder.join(stem);
         let parts = Parts { stem: stem.clone(), size, number: 0, left: 0, file: None };
         let packed = zstd::stream::write::Encoder::new(parts, 1).map_err(Error::io(&stem))?;
@@ -246,8 +246,16 @@ fn encode(picture: &Picture, depth: BitDepth, samples: &[u8]) -> Result<Vec<u8>>
     medst_data::image::png::encode(picture.width, picture.height, depth, samples).map_err(Error::Usage)
 }
 
-/// The picture in a black square, and its left and top offset there.
-pub fn square(picture: &Picture) -> (Picture, usize, usize) {
+/// A picture in the middle of a black square.
+pub struct Squared {
+    pub picture: Picture,
+    /// The offset of the picture in the square.
+    pub left: usize,
+    pub top: usize,
+}
+
+/// Fills a picture up to a square.
+pub fn square(picture: &Picture) -> Squared {
     let side = picture.width.max(picture.height);
     let (left, top) = ((side - picture.width) / 2, (side - picture.height) / 2);
     let mut pixels = vec![0; side * side];
@@ -255,5 +263,5 @@ pub fn square(picture: &Picture) -> (Picture, usize, usize) {
         let start = (y + top) * side + left;
         pixels[start..start + picture.width].copy_from_slice(row);
     }
-    (Picture { width: side, height: side, pixels, boxes: Vec::new() }, left, top)
+    Squared { picture: Picture { width: side, height: side, pixels, boxes: Vec::new() }, left, top }
 }

@@ -20,8 +20,8 @@ pub fn write(folder: &Path, drawn: &Drawn) -> Result<Entries> {
     let subject = table::subject(patient);
     let folder = folder.join(&subject);
     // In the future, so that it cannot be taken for a real date.
-    let first =
-        NaiveDate::from_ymd_opt(2101, 1, 1).expect("a date") + Days::new(ids::lot(patient, 0, "date", 300).into());
+    let first = NaiveDate::from_ymd_opt(2101, 1, 1).expect("a date")
+        + Days::new(ids::hashed_draw(patient, 0, "date", 300).into());
     let mut images = 0;
     for (number, (visit, pictures)) in patient.visits.iter().zip(&drawn.visits).enumerate() {
         let date = first + Days::new(visit.day.into());

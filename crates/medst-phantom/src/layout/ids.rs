@@ -39,7 +39,7 @@ pub fn uuid(patient: &Patient, visit: usize) -> String {
 }
 
 /// A number below `below` for decisions that need no separate random stream.
-pub fn lot(patient: &Patient, visit: usize, kind: &str, below: u32) -> u32 {
+pub fn hashed_draw(patient: &Patient, visit: usize, kind: &str, below: u32) -> u32 {
     let [a, b, c, d, ..] = digest(patient, visit, kind);
     u32::from_be_bytes([a, b, c, d]) % below
 }

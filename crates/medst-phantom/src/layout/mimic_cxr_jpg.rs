@@ -96,7 +96,7 @@ pub fn labels(patient: &Patient, visit: usize) -> Vec<String> {
             let label = match (finding(name), *name) {
                 (Some(finding), _) if told.contains(&finding) => "1.0",
                 (Some(finding), _) if is(finding) => "-1.0",
-                (Some(finding), _) if ids::lot(patient, visit, finding.name(), 3) == 0 => "0.0",
+                (Some(finding), _) if ids::hashed_draw(patient, visit, finding.name(), 3) == 0 => "0.0",
                 (_, "Lung Opacity") if opaque.iter().any(|&finding| is(finding)) => "1.0",
                 (_, "No Finding") if present.is_empty() => "1.0",
                 _ => "",
@@ -115,9 +115,9 @@ pub fn date(patient: &Patient, day: u32) -> String {
 
 /// A time of day as a number: the zeros it begins with are lost.
 fn time(patient: &Patient, visit: usize) -> String {
-    let lot = |kind, below| ids::lot(patient, visit, kind, below);
-    let digits = lot("hour", 24) * 10_000 + lot("minute", 60) * 100 + lot("second", 60);
-    format!("{digits}.{}", lot("milli", 1000))
+    let draw = |kind, below| ids::hashed_draw(patient, visit, kind, below);
+    let digits = draw("hour", 24) * 10_000 + draw("minute", 60) * 100 + draw("second", 60);
+    format!("{digits}.{}", draw("milli", 1000))
 }
 
 /// Writes a patient's pictures and texts.
@@ -129,12 +129,12 @@ pub fn write(folder: &Path, drawn: &Drawn) -> Result<Entries> {
         let study = ids::study(patient, number);
         let place = format!("files/p{}/p{subject}/s{study}", &subject[..2]);
         let frontal = if visit.has_lateral { ("PA", "postero-anterior") } else { ("AP", "antero-posterior") };
-        let side = ["LATERAL", "LL"][ids::lot(patient, number, "side", 2) as usize];
+        let side = ["LATERAL", "LL"][ids::hashed_draw(patient, number, "side", 2) as usize];
         let mut images = vec![("frontal", frontal, &pictures.frontal)];
         images.extend(pictures.lateral.as_ref().map(|lateral| ("lateral", (side, "lateral"), lateral)));
         images.extend(pictures.second.as_ref().map(|second| ("second", ("AP", "antero-posterior"), second)));
         // A few images that no one can use: without a view, or of another one.
-        match ids::lot(patient, number, "odd", 40) {
+        match ids::hashed_draw(patient, number, "odd", 40) {
             0 => images.push(("odd", ("", ""), &pictures.frontal)),
             1 => images.push(("odd", ("LAO", "left anterior oblique"), &pictures.frontal)),
             _ => {}

@@ -254,7 +254,9 @@ impl Open {
                 .iter()
                 .map(|name| file(name).map(|(path, file)| List { path, file, lines: 0 }))
                 .collect::<Result<_>>()?,
-            tar: (layout == Layout::Rexgradient).then(|| Tar::create(&folder, rexgradient::ARCHIVE)).transpose()?,
+            tar: (layout == Layout::Rexgradient)
+                .then(|| Tar::create(&folder, rexgradient::ARCHIVE, rexgradient::PART))
+                .transpose()?,
             archive: archive.map(|(path, file)| (path, zip::ZipWriter::new(file))),
             folder,
         })

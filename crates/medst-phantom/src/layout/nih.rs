@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::files::{Entries, Table, square, write_png};
+use super::files::{Entries, Squared, Table, square, write_png};
 use super::ids;
 use crate::cohort::{Drawn, Picture};
 use crate::finding::Finding;
@@ -54,7 +54,7 @@ pub fn write(folder: &Path, drawn: &Drawn) -> Result<Entries> {
     let list = usize::from(patient.split == Split::Test);
     for (number, (visit, pictures)) in patient.visits.iter().zip(&drawn.visits).enumerate() {
         let file = format!("{:08}_{number:03}.png", patient.number + 1);
-        let (picture, left, top) = square(&pictures.frontal);
+        let Squared { picture, left, top } = square(&pictures.frontal);
         let place = format!("images_{:03}/images", patient.number % 12 + 1);
         write_png(&folder.join(place).join(&file), &picture)?;
         entries.images += 1;
@@ -68,8 +68,8 @@ pub fn write(folder: &Path, drawn: &Drawn) -> Result<Entries> {
             &labels,
             &number.to_string(),
             &(patient.number + 1).to_string(),
-            &(20 + ids::lot(patient, 0, "age", 70)).to_string(),
-            ["F", "M"][ids::lot(patient, 0, "sex", 2) as usize],
+            &(20 + ids::hashed_draw(patient, 0, "age", 70)).to_string(),
+            ["F", "M"][ids::hashed_draw(patient, 0, "sex", 2) as usize],
             if visit.has_lateral { "PA" } else { "AP" },
             &(width * 5).to_string(),
             &(height * 5).to_string(),

@@ -78,7 +78,7 @@ fn study(patient: &Patient, visit: usize) -> String {
 }
 
 fn image(patient: &Patient, visit: usize, kind: &str) -> String {
-    format!("{}_{}.png", study(patient, visit), ids::lot(patient, visit, kind, 1_000_000))
+    format!("{}_{}.png", study(patient, visit), ids::hashed_draw(patient, visit, kind, 1_000_000))
 }
 
 fn date(patient: &Patient, visit: usize) -> String {
@@ -96,7 +96,7 @@ pub fn write(folder: &Path, drawn: &Drawn) -> Result<Entries> {
         if labels.is_empty() {
             labels.push("normal".into());
         }
-        let odd = ids::lot(patient, number, "odd", 20);
+        let odd = ids::hashed_draw(patient, number, "odd", 20);
         match odd {
             0 => labels.push("exclude".into()),
             1 => labels.push("suboptimal study".into()),
@@ -122,7 +122,7 @@ pub fn write(folder: &Path, drawn: &Drawn) -> Result<Entries> {
                 &study(patient, number),
                 &format!("8398604886942303316{}", ids::subject(patient)),
                 "2050.0",
-                ["F", "M"][ids::lot(patient, 0, "sex", 2) as usize],
+                ["F", "M"][ids::hashed_draw(patient, 0, "sex", 2) as usize],
                 projection,
                 "sin alteracion pulmonar agud .",
                 if odd == 3 { "" } else { &labels },
@@ -191,9 +191,9 @@ pub fn write_grounded(folder: &Path, drawn: &Drawn) -> Result<Entries> {
                 "sentence_en" => finding["sentence_en"].as_str().unwrap_or_default().into(),
                 "split" => split.into(),
                 "PatientID" => format!("8398604886942303316{}", ids::subject(patient)),
-                "PatientSex_DICOM" => ["F", "M"][ids::lot(patient, 0, "sex", 2) as usize].into(),
+                "PatientSex_DICOM" => ["F", "M"][ids::hashed_draw(patient, 0, "sex", 2) as usize].into(),
                 "StudyDate_DICOM" => date(patient, number),
-                "PatientAge" => format!("{}.0", 20 + ids::lot(patient, 0, "age", 70)),
+                "PatientAge" => format!("{}.0", 20 + ids::hashed_draw(patient, 0, "age", 70)),
                 _ => String::new(),
             };
             entries.rows[0].push(GR_COLUMNS.iter().map(|column| cell(column)).collect());

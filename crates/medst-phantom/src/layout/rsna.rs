@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use super::files::{Entries, Table, jpeg, square, write_file};
+use super::files::{Entries, Squared, Table, jpeg, square, write_file};
 use super::ids;
 use crate::cohort::Drawn;
 use crate::finding::Finding;
@@ -23,7 +23,7 @@ pub fn write(folder: &Path, drawn: &Drawn) -> Result<Entries> {
         return Ok(Entries { rows: vec![Vec::new(); 2], ..Entries::default() });
     };
     let id = ids::uuid(patient, 0);
-    let (square, left, top) = square(&pictures.frontal);
+    let Squared { picture: square, left, top } = square(&pictures.frontal);
     let side = u16::try_from(square.width).unwrap_or(u16::MAX);
     let frame = jpeg(&square)?;
     let view = if visit.has_lateral { "PA" } else { "AP" };

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use super::files::{Entries, Table, jpeg, square, write_file};
+use super::files::{Entries, Squared, Table, jpeg, square, write_file};
 use super::ids;
 use crate::cohort::Drawn;
 use crate::finding::Finding;
@@ -19,7 +19,7 @@ pub fn write(folder: &Path, drawn: &Drawn) -> Result<Entries> {
     let patient = &drawn.patient;
     let mut entries = Entries { rows: vec![Vec::new()], ..Entries::default() };
     for (number, (visit, pictures)) in patient.visits.iter().zip(&drawn.visits).enumerate() {
-        let (picture, left, top) = square(&pictures.frontal);
+        let Squared { picture, left, top } = square(&pictures.frontal);
         let uid = |kind: u32| format!("1.2.276.0.7230010.3.1.{kind}.8323329.{}.{number}", patient.number);
         let [study_uid, series_uid, instance_uid] = [2, 3, 4].map(uid);
         let (subject, side) = (ids::uuid(patient, 0), u16::try_from(picture.width).unwrap_or(u16::MAX));

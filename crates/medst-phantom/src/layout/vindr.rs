@@ -54,7 +54,7 @@ pub fn write(folder: &Path, drawn: &Drawn) -> Result<Entries> {
     for (number, pictures) in drawn.visits.iter().enumerate() {
         let (picture, id) = (&pictures.frontal, ids::uuid(patient, number).replace('-', ""));
         let part = if is_test { "test" } else { "train" };
-        let inverted = ids::lot(patient, number, "inverted", 5) == 0;
+        let inverted = ids::hashed_draw(patient, number, "inverted", 5) == 0;
         write_file(&folder.join(part).join(format!("{id}.dicom")), &dicom(picture, inverted)?)?;
         entries.images += 1;
         let present = patient.present(number);

@@ -28,7 +28,8 @@ const MOST_PARTS: usize = 256;
 /// A body of another kind, too large, or invalid; 429 while too little memory is free for it.
 pub async fn read<T: DeserializeOwned>(request: Request, shared: &Arc<Shared>) -> Result<(T, Arc<Mutex<Held>>)> {
     let (parts, body) = request.into_parts();
-    let (body, held, full) = Arriving::new(body, shared.memory.hold());
+    let body = Arriving::new(body, shared.memory.hold());
+    let (held, full) = (body.held(), body.full());
     match value(Request::from_parts(parts, Body::new(body)), shared).await {
         Err(_) if full.load(Ordering::SeqCst) => {
             shared.connections.close_stalled();

@@ -18,14 +18,14 @@ use tch::Tensor;
 use super::config::{ClassWeights, DataConfig};
 use crate::eval::pairs::Course;
 use crate::eval::prompts;
-use crate::eval::suite::job::{CLASS, DIAGNOSIS};
+use crate::eval::suite::linear_probe::{CLASS, DIAGNOSIS};
 use crate::eval::suite::truth::{self, Skipped, skip};
 use crate::eval::tasks::{draw_subjects, words};
 use crate::model::head::{HeadConfig, HeadTask};
 use crate::model::input::ImageInput;
 use crate::model::pictures::{Drawn, image_input};
 use crate::train::dataset::Crop;
-use crate::train::sampler;
+use crate::train::sampler::{self, Purpose};
 use crate::{Error, Result};
 
 /// The suffix of columns that state a change.
@@ -171,19 +171,19 @@ impl Items<'_> {
         numbers.iter().map(|&item| self.classes[item].iter().flatten().count()).sum()
     }
 
-    /// Pictures of `side` pixels and targets of the items `own` among `numbers`.
+    /// Pictures of `side` pixels and targets of the items `share` among `numbers`.
     ///
     /// # Errors
     /// A picture that cannot be read.
-    pub fn batch(&self, numbers: &[usize], own: Range<usize>, crop: Crop, side: i64) -> Result<Batch> {
+    pub fn batch(&self, numbers: &[usize], share: Range<usize>, crop: Crop, side: i64) -> Result<Batch> {
         let (stored, side) = (self.corpus.image_size(), side as usize);
-        let numbers = &numbers[own];
+        let numbers = &numbers[share];
         let draw = |&row: &u32| {
             let study = &self.corpus.studies()[row as usize];
             match crop {
                 Crop::Centre => Drawn::centre(study, stored, side),
                 Crop::Random { seed, epoch } => {
-                    let mut random = sampler::random([seed, epoch, u64::from(row), 2]);
+                    let mut random = sampler::random(seed, [epoch, u64::from(row)], Purpose::Pictures);
                     Drawn::random(study, study.alternative_frontals.len(), stored, side, &mut random)
                 }
             }
@@ -201,7 +201,8 @@ impl Items<'_> {
     /// Labels of which there are at least two classes.
     pub fn varied(&self) -> Vec<bool> {
         let labels = self.classes.first().map_or(0, Vec::len);
-        let found = |label: usize| self.classes.iter().filter_map(|own| own[label]).collect::<BTreeSet<usize>>();
+        let found =
+            |label: usize| self.classes.iter().filter_map(|classes| classes[label]).collect::<BTreeSet<usize>>();
         (0..labels).map(|label| found(label).len() > 1).collect()
     }
 }
@@ -212,9 +213,9 @@ impl Items<'_> {
 pub fn weights(told: &[Vec<Option<usize>>], classes: usize, how: ClassWeights) -> Vec<Vec<f64>> {
     let of = |label: usize| {
         let mut counts = vec![0.0; classes];
-        told.iter().filter_map(|own| own[label]).for_each(|class| counts[class] += 1.0);
+        told.iter().filter_map(|classes| classes[label]).for_each(|class| counts[class] += 1.0);
         let all: f64 = counts.iter().sum();
-        let balanced = |own: f64| all / (classes as f64 * own.max(1.0));
+        let balanced = |of_class: f64| all / (classes as f64 * of_class.max(1.0));
         match how {
             ClassWeights::None => vec![1.0; classes],
             ClassWeights::Balanced => counts.into_iter().map(balanced).collect(),
@@ -310,7 +311,7 @@ fn changes(corpus: &Corpus, config: &DataConfig, skipped: &mut Skipped) -> Resul
         && let Some(table) = corpus.table(PAIRS)?
     {
         let pairs = truth::pairs(corpus, &table, skipped).map_err(Error::Training)?;
-        let asked = |name: &String| config.labels.is_empty() || config.labels.iter().any(|own| words(own) == *name);
+        let asked = |name: &String| config.labels.is_empty() || config.labels.iter().any(|label| words(label) == *name);
         let named = pairs.findings.into_iter().map(|(column, courses)| Column {
             name: words(&column).trim_end_matches(PROGRESSION).to_string(),
             cells: courses.into_iter().map(|course| course.map(|course| course.name().to_string())).collect(),
@@ -322,7 +323,8 @@ fn changes(corpus: &Corpus, config: &DataConfig, skipped: &mut Skipped) -> Resul
     }
     let columns = columns?;
     let sequences = build_sequences(corpus.studies(), Chunks::apart(u32::MAX as usize));
-    let pairs: Vec<Vec<u32>> = sequences.iter().flat_map(|own| own.studies.windows(2).map(<[u32]>::to_vec)).collect();
+    let pairs: Vec<Vec<u32>> =
+        sequences.iter().flat_map(|sequence| sequence.studies.windows(2).map(<[u32]>::to_vec)).collect();
     let later: Vec<usize> = pairs.iter().map(|pair| pair[1] as usize).collect();
     let column = |(column, name): (String, String)| Column {
         name,

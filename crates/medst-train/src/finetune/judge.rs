@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::data::Items;
-use super::{head, logits};
+use super::step::{head, logits};
 use crate::Result;
 use crate::distributed::Group;
 use crate::distributed::share::Share;
@@ -41,16 +41,16 @@ impl Logged for Entry {
     }
 
     fn scalars(&self) -> Vec<(String, f64)> {
-        let own = |kind: &str, values: &[(&str, f64)]| {
+        let tagged = |kind: &str, values: &[(&str, f64)]| {
             values.iter().map(|(name, value)| (format!("{kind}/{name}"), *value)).collect::<Vec<_>>()
         };
         match self {
-            Entry::Train { lr, loss, grad_norm, studies_per_second, .. } => own(
+            Entry::Train { lr, loss, grad_norm, studies_per_second, .. } => tagged(
                 "train",
                 &[("loss", *loss), ("lr", *lr), ("grad_norm", *grad_norm), ("studies_per_second", *studies_per_second)],
             ),
             Entry::Validate { loss, figure, labels, .. } => {
-                let mut all = own("validate", &[("loss", *loss), ("figure", *figure)]);
+                let mut all = tagged("validate", &[("loss", *loss), ("figure", *figure)]);
                 all.extend(labels.iter().map(|(label, value)| (format!("validate/{label}"), *value)));
                 all
             }
@@ -90,9 +90,9 @@ impl Judged {
         let _guard = tch::no_grad_guard();
         let (head, side) = (head(model), model.config.image.size);
         let share = Share::of(&vec![1; items.len()], group);
-        let own: Vec<usize> = share.sequences.clone().collect();
+        let numbers_here: Vec<usize> = share.sequences.clone().collect();
         let mut found = vec![Tensor::zeros([0, head.config.outputs() as i64], (head.kind(), model.device()))];
-        for numbers in own.chunks(size) {
+        for numbers in numbers_here.chunks(size) {
             found.push(logits(model, &items.batch(numbers, 0..numbers.len(), Crop::Centre, side)?)?);
         }
         let all = group.gather(&Tensor::cat(&found, 0).contiguous(), &share.counts);
@@ -101,18 +101,18 @@ impl Judged {
         let values: Vec<f64> = Vec::try_from(all.contiguous().view([-1]))?;
         let (mut loss, mut count) = (0.0, 0);
         let mut known = |label: usize| {
-            let mut own = Known { items: Vec::new(), truth: Vec::new(), probabilities: Vec::new() };
+            let mut known = Known { items: Vec::new(), truth: Vec::new(), probabilities: Vec::new() };
             for (item, told) in items.classes.iter().enumerate() {
                 let Some(class) = told[label] else { continue };
                 let start = (item * each + label) * classes;
                 let row = &values[start..start + classes];
                 loss -= row[class];
                 count += 1;
-                own.items.push(item);
-                own.truth.push(class);
-                own.probabilities.push(row.iter().map(|own| own.exp()).collect());
+                known.items.push(item);
+                known.truth.push(class);
+                known.probabilities.push(row.iter().map(|log| log.exp()).collect());
             }
-            own
+            known
         };
         let labels = (0..each).map(&mut known).collect();
         Ok(Judged { loss: loss / f64::from(count.max(1)), labels, items: items.len() })
@@ -171,13 +171,13 @@ impl Judged {
         let clusters = Clusters::of(items.subjects());
         let meter = Meter::new(bootstrap, &clusters);
         let defined: Vec<usize> =
-            self.each(head).iter().enumerate().filter_map(|(label, own)| own.map(|_| label)).collect();
-        let own: Vec<_> = defined.iter().map(|&label| self.of_label(head, label)).collect();
-        let mean = |weights: &[f64]| mean_of_all(own.iter().map(|of| of(weights)));
-        let mut figures = vec![meter.figure(("mean", name, unit), self.items, lacking, mean)];
-        for (label, of) in defined.iter().zip(&own).filter(|_| head.labels.len() > 1) {
+            self.each(head).iter().enumerate().filter_map(|(label, figure)| figure.map(|_| label)).collect();
+        let by_label: Vec<_> = defined.iter().map(|&label| self.of_label(head, label)).collect();
+        let mean = |weights: &[f64]| mean_of_all(by_label.iter().map(|of| of(weights)));
+        let mut figures = vec![meter.figure("mean", name, unit, self.items, lacking, mean)];
+        for (label, of) in defined.iter().zip(&by_label).filter(|_| head.labels.len() > 1) {
             let rows = &self.labels[*label].items;
-            figures.push(meter.figure_of((&head.labels[*label], name, unit), rows, lacking, of));
+            figures.push(meter.figure_of(&head.labels[*label], name, unit, rows, lacking, of));
         }
         figures
     }
@@ -210,7 +210,7 @@ impl fmt::Display for Summary {
         let (steps, total, used, items) = (self.steps, self.total_steps, self.used, self.trained_on);
         writeln!(f, "  {steps} of {total} steps on {items} items; the weights of step {used} are used")?;
         writeln!(f, "  {:<24} {:<28} test", name(self.head.task), "validation")?;
-        let groups = self.validation.iter().chain(&self.test).map(|own| own.group.as_str());
+        let groups = self.validation.iter().chain(&self.test).map(|figure| figure.group.as_str());
         let mut shown: Vec<&str> = Vec::new();
         groups.for_each(|group| {
             if !shown.contains(&group) {
@@ -219,7 +219,7 @@ impl fmt::Display for Summary {
         });
         for group in shown {
             let text = |figures: &[Figure]| {
-                figures.iter().find(|own| own.group == group).map_or_else(|| "–".into(), Figure::text)
+                figures.iter().find(|figure| figure.group == group).map_or_else(|| "–".into(), Figure::text)
             };
             writeln!(f, "  {group:<24} {:<28} {}", text(&self.validation), text(&self.test))?;
         }

@@ -27,9 +27,9 @@ impl Average {
     /// # Errors
     /// A configuration that makes no model.
     pub fn new(model: &MedSt, kind: Kind, decay: f64) -> Result<Average> {
-        let own = MedSt::unwritten(&model.config, model.device(), kind)?;
-        let average = Average { model: own, decay };
-        average.pairs(model).for_each(|(own, other)| own.fill(&other.tensor));
+        let copy = MedSt::unwritten(&model.config, model.device(), kind)?;
+        let average = Average { model: copy, decay };
+        average.pairs(model).for_each(|(averaged, other)| averaged.fill(&other.tensor));
         Ok(average)
     }
 
@@ -50,8 +50,8 @@ impl Average {
     pub fn follow(&self, model: &MedSt, update: u64) {
         let _guard = tch::no_grad_guard();
         let share = 1.0 - self.kept(update);
-        for (own, other) in self.pairs(model) {
-            own.fill(&own.tensor.lerp(&other.tensor, share));
+        for (averaged, other) in self.pairs(model) {
+            averaged.fill(&averaged.tensor.lerp(&other.tensor, share));
         }
     }
 
@@ -76,11 +76,12 @@ impl Average {
         }
         let _guard = tch::no_grad_guard();
         let all: Vec<&Parameter> = self.model.parameters().iter().chain(self.model.buffers()).collect();
-        let mut values = Tensor::cat(&all.iter().map(|own| own.tensor.flatten(0, -1)).collect::<Vec<_>>(), 0);
+        let mut values =
+            Tensor::cat(&all.iter().map(|parameter| parameter.tensor.flatten(0, -1)).collect::<Vec<_>>(), 0);
         group.broadcast(&mut values);
-        let sizes: Vec<i64> = all.iter().map(|own| own.tensor.numel() as i64).collect();
-        for (own, values) in all.iter().zip(values.split_with_sizes(&sizes, 0)) {
-            own.fill(&values.view_as(&own.tensor));
+        let sizes: Vec<i64> = all.iter().map(|parameter| parameter.tensor.numel() as i64).collect();
+        for (parameter, values) in all.iter().zip(values.split_with_sizes(&sizes, 0)) {
+            parameter.fill(&values.view_as(&parameter.tensor));
         }
     }
 }
@@ -117,15 +118,15 @@ mod tests {
     }
 
     fn values(model: &MedSt) -> Vec<Tensor> {
-        model.parameters().iter().chain(model.buffers()).map(|own| own.tensor.detach().copy()).collect()
+        model.parameters().iter().chain(model.buffers()).map(|parameter| parameter.tensor.detach().copy()).collect()
     }
 
     /// Another model's parameters and running statistics in this one's storage.
     fn overwrite(model: &MedSt, seed: u64) {
         let other = self::model(seed);
-        other.buffers().iter().for_each(|own| own.fill(&own.tensor.full_like(3.0)));
+        other.buffers().iter().for_each(|parameter| parameter.fill(&parameter.tensor.full_like(3.0)));
         let all = |model: &'_ MedSt| model.parameters().iter().chain(model.buffers()).cloned().collect::<Vec<_>>();
-        all(model).iter().zip(all(&other)).for_each(|(own, other)| own.fill(&other.tensor));
+        all(model).iter().zip(all(&other)).for_each(|(parameter, other)| parameter.fill(&other.tensor));
     }
 
     #[test]

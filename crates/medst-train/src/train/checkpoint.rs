@@ -73,6 +73,19 @@ pub struct Scored {
     pub loss: f64,
 }
 
+/// What a checkpoint is made of.
+pub struct Snapshot<'a> {
+    /// For use.
+    pub model: &'a MedSt,
+    pub card: &'a ModelCard,
+    pub optimizer: &'a AdamW,
+    /// The weights from which training continues, where they are not those of `model`.
+    pub trained: Option<&'a MedSt>,
+    pub state: &'a State,
+    /// A vocabulary file that is not the built-in one.
+    pub vocabulary: Option<&'a Path>,
+}
+
 /// The checkpoints of a run.
 #[derive(Debug)]
 pub struct Checkpoints {
@@ -133,20 +146,11 @@ impl Checkpoints {
 
     /// Writes a checkpoint, points `last` (and `best`) to it, and removes those that are neither.
     ///
-    /// * `model`: for use; * `trained`: the optimiser, and the weights from which training
-    ///   continues if they differ.
-    ///
     /// # Errors
     /// A file that cannot be written, which the message names; earlier checkpoints are untouched
     /// then.
-    pub fn save(
-        &mut self,
-        model: &MedSt,
-        card: &ModelCard,
-        (optimizer, trained): (&AdamW, Option<&MedSt>),
-        state: &State,
-        vocabulary: Option<&Path>,
-    ) -> Result<PathBuf> {
+    pub fn save(&mut self, snapshot: &Snapshot<'_>) -> Result<PathBuf> {
+        let Snapshot { model, card, optimizer, trained, state, vocabulary } = *snapshot;
         let target = self.folder(state.step);
         let parent = self.run.join("checkpoints");
         fs::create_dir_all(&parent).map_err(Error::io(&parent))?;

@@ -12,7 +12,7 @@ use rand::Rng;
 use rayon::prelude::*;
 use tch::Tensor;
 
-use super::sampler;
+use super::sampler::{self, Purpose};
 use super::sentences::Sentences;
 use super::statements::{self, Statement};
 use super::truth::{Frame, Known, truth};
@@ -31,7 +31,7 @@ pub struct Dataset<'a> {
     /// Rows of the corpus, by sequence, studies without a report left out.
     pub sequences: Vec<Vec<u32>>,
     /// Studies left out because they have no report.
-    pub silent: usize,
+    pub without_report: usize,
     /// Reports by row of the corpus; empty for studies of other splits or without report.
     reports: Vec<Sentences>,
     draw_sentences: bool,
@@ -81,7 +81,7 @@ impl<'a> Dataset<'a> {
         };
         let reports: Vec<Sentences> = studies.par_iter().map(cut).collect();
         let has_report = |row: &u32| !reports[*row as usize].is_empty();
-        let all: Vec<&Vec<u32>> = corpus.sequences_of(split).map(|own| &own.studies).collect();
+        let all: Vec<&Vec<u32>> = corpus.sequences_of(split).map(|sequence| &sequence.studies).collect();
         let mut follows = vec![false; studies.len()];
         for pair in all.iter().flat_map(|rows| rows.windows(2)) {
             follows[pair[1] as usize] = has_report(&pair[0]);
@@ -97,7 +97,7 @@ impl<'a> Dataset<'a> {
             pieces,
             model,
             short_sequences: data.short_sequences,
-            silent: all.iter().map(|rows| rows.len()).sum::<usize>() - kept,
+            without_report: all.iter().map(|rows| rows.len()).sum::<usize>() - kept,
             sequences,
             reports,
             draw_sentences: data.sentences == SentenceChoice::Drawn,
@@ -126,21 +126,21 @@ impl<'a> Dataset<'a> {
         self.share(numbers, 0..numbers.len(), crop)
     }
 
-    /// As [`Dataset::batch`], with pictures and reports of some of its sequences only: `own` into `numbers`. The relations are those of the whole batch.
+    /// As [`Dataset::batch`], with pictures and reports of some of its sequences only: `share` into `numbers`. The relations are those of the whole batch.
     ///
     /// # Errors
     /// A picture that cannot be read.
-    pub fn share(&self, numbers: &[usize], own: std::ops::Range<usize>, crop: Crop) -> Result<Batch> {
+    pub fn share(&self, numbers: &[usize], share: std::ops::Range<usize>, crop: Crop) -> Result<Batch> {
         let rows_of = |numbers: &[usize]| -> Vec<u32> {
             numbers.iter().flat_map(|&n| self.sequences[n].iter().copied()).collect()
         };
-        let own = rows_of(&numbers[own]);
-        let studies: Vec<&Study> = own.iter().map(|&row| &self.corpus.studies()[row as usize]).collect();
-        let drawn = self.draw(&own, &studies, crop);
-        let statements: Vec<Option<Statement>> = own.iter().map(|&row| self.statement(row, crop)).collect();
-        let tokens = self.tokens(&own, &statements, crop);
+        let rows = rows_of(&numbers[share]);
+        let studies: Vec<&Study> = rows.iter().map(|&row| &self.corpus.studies()[row as usize]).collect();
+        let drawn = self.draw(&rows, &studies, crop);
+        let statements: Vec<Option<Statement>> = rows.iter().map(|&row| self.statement(row, crop)).collect();
+        let tokens = self.tokens(&rows, &statements, crop);
         Ok(Batch {
-            truth: self.truth(&own, &studies, &drawn, statements)?,
+            truth: self.truth(&rows, &studies, &drawn, statements)?,
             images: image_input(self.corpus, &drawn, self.model.image.size as usize)?,
             reports: ReportInput::new(
                 &tokens,
@@ -159,7 +159,7 @@ impl<'a> Dataset<'a> {
         if self.statements <= 0.0 {
             return None;
         }
-        let mut random = sampler::random([seed, epoch, u64::from(row), 8]);
+        let mut random = sampler::random(seed, [epoch, u64::from(row)], Purpose::Statements);
         let chosen = random.random_bool(self.statements.min(1.0));
         let study = &self.corpus.studies()[row as usize];
         chosen.then(|| statements::draw(study, &self.model.findings, &mut random)).flatten()
@@ -173,7 +173,7 @@ impl<'a> Dataset<'a> {
             match (statement, crop) {
                 (Some(statement), _) => self.pieces.encode(&statement.text, window),
                 (None, Crop::Random { seed, epoch }) if self.draw_sentences => {
-                    let mut random = sampler::random([seed, epoch, u64::from(row), 7]);
+                    let mut random = sampler::random(seed, [epoch, u64::from(row)], Purpose::Sentences);
                     sentences.drawn(self.pieces, window, &mut random)
                 }
                 _ => sentences.whole(self.pieces, window),
@@ -186,12 +186,12 @@ impl<'a> Dataset<'a> {
     fn relations(&self, numbers: &[usize]) -> Relations {
         let least = if self.short_sequences { 2 } else { self.full };
         let (mut steps, mut first) = (Vec::new(), 0);
-        for own in numbers.iter().map(|&n| &self.sequences[n]) {
-            if own.len() >= least {
-                let place = |step: usize| if step < own.len() { (first + step) as i64 } else { -1 };
-                steps.extend((0..self.full).map(place));
+        for sequence in numbers.iter().map(|&n| &self.sequences[n]) {
+            if sequence.len() >= least {
+                let study_of = |step: usize| if step < sequence.len() { (first + step) as i64 } else { -1 };
+                steps.extend((0..self.full).map(study_of));
             }
-            first += own.len();
+            first += sequence.len();
         }
         Relations::of_sequences(Tensor::from_slice(&steps).view([-1, self.full as i64]))
     }
@@ -204,7 +204,7 @@ impl<'a> Dataset<'a> {
             Crop::Random { seed, epoch } => {
                 // A further frontal image of a visit as often as the first.
                 let choices = study.alternative_frontals.len();
-                let mut random = sampler::random([seed, epoch, u64::from(row), 2]);
+                let mut random = sampler::random(seed, [epoch, u64::from(row)], Purpose::Pictures);
                 Drawn::random(study, choices, stored, side, &mut random)
             }
         };

@@ -4,6 +4,13 @@ use tch::{Device, Tensor};
 
 use crate::model::{MedSt, Parameter};
 
+/// Losses and their gradients, one for each parameter in their order.
+#[derive(Debug)]
+pub struct Differentiated<T> {
+    pub losses: T,
+    pub gradients: Vec<Tensor>,
+}
+
 /// A sum of gradients, in the parameters' order and in the precision in which parameters are updated.
 ///
 /// On a GPU they are stored one after another in one tensor from the beginning, because one kernel
@@ -39,8 +46,8 @@ impl<'a> Gradients<'a> {
         if !loss.requires_grad() {
             return others.iter().map(Tensor::zeros_like).collect();
         }
-        let own = self.parameters.iter().map(|parameter| &parameter.working);
-        let tensors: Vec<&Tensor> = own.chain(others).collect();
+        let parameters = self.parameters.iter().map(|parameter| &parameter.working);
+        let tensors: Vec<&Tensor> = parameters.chain(others).collect();
         let mut found = Tensor::run_backward(&[loss], &tensors, false, false);
         let of_others = found.split_off(self.parameters.len());
         for (number, gradient) in found.into_iter().enumerate().filter(|(_, gradient)| gradient.defined()) {
@@ -90,13 +97,13 @@ impl<'a> Gradients<'a> {
 
     /// Puts back what [`Gradients::take_flat`] took.
     pub fn put_flat(&mut self, numbers: &[usize], flat: &Tensor) {
-        let mut place = 0;
+        let mut offset = 0;
         for &number in numbers {
             let like = &self.parameters[number].tensor;
             let length = like.numel() as i64;
-            let part = flat.narrow(0, place, length).view_as(like);
+            let part = flat.narrow(0, offset, length).view_as(like);
             self.put(number, &part);
-            place += length;
+            offset += length;
         }
     }
 

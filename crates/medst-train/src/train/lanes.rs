@@ -5,7 +5,7 @@
 //! of the batch, forwards and backwards, and the threads meet three times a step:
 //!
 //! 1. Each runs the encoders over its studies and keeps their tape.
-//! 2. Projections and losses run over all studies at once, as in [`cached`](super::cached), so that batch statistics, negatives
+//! 2. Projections and losses run over all studies at once, as in [`grad_cache`](super::grad_cache), so that batch statistics, negatives
 //!    and sequences are those of the whole batch.
 //! 3. Each follows the gradient of its studies' states back through its tape; the sums are added in the order of the studies.
 //!
@@ -15,9 +15,9 @@ use std::ops::Range;
 
 use tch::{Device, Tensor};
 
-use super::cached::{Chunk, both, join, of_studies};
-use super::gradients::Gradients;
-use super::recompute::product;
+use super::activation_checkpointing::product;
+use super::grad_cache::{Chunk, both, join, of_studies};
+use super::gradients::{Differentiated, Gradients};
 use crate::loss::config::LossConfig;
 use crate::loss::{self, Losses};
 use crate::model::input::Batch;
@@ -58,7 +58,7 @@ pub fn differentiate(
     config: &LossConfig,
     lanes: Lanes,
     weight: f64,
-) -> Result<(Losses, Vec<Tensor>)> {
+) -> Result<Differentiated<Losses>> {
     let lateral_rows = model.lateral_rows(&batch.images);
     let ranges = divide(batch.images.studies(), &lateral_rows, lanes.count);
     let chunks: Vec<Chunk> = ranges.into_iter().map(|studies| Chunk::of(batch, studies)).collect();
@@ -92,10 +92,10 @@ pub fn differentiate(
     let found = in_lanes(lanes, work, move |(states, of_states)| {
         Ok(Gradients::of(shared.get(), &product(&states, &of_states)))
     })?;
-    for own in found {
-        gradients.add_all(own);
+    for of_lane in found {
+        gradients.add_all(of_lane);
     }
-    Ok((losses, gradients.finish()))
+    Ok(Differentiated { losses, gradients: gradients.finish() })
 }
 
 /// Does each piece of work on a separate thread; returns the results in order.
@@ -107,10 +107,10 @@ fn in_lanes<W: Send, R: Send>(
     let results = std::thread::scope(|scope| {
         let threads: Vec<_> = work
             .into_iter()
-            .map(|own| {
+            .map(|piece| {
                 scope.spawn(move || {
                     lanes.enter();
-                    each(own)
+                    each(piece)
                 })
             })
             .collect();

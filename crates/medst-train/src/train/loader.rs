@@ -46,8 +46,8 @@ impl Loader {
         threads: usize,
         device: Device,
     ) -> Loader {
-        Loader::of(scope, batches, threads, move |(own, numbers)| {
-            dataset.share(&numbers, own, crop).map(|batch| batch.ready_for(device))
+        Loader::of(scope, batches, threads, move |(share, numbers)| {
+            dataset.share(&numbers, share, crop).map(|batch| batch.ready_for(device))
         })
     }
 }
@@ -65,10 +65,10 @@ impl<T: Send> Loader<T> {
     {
         let threads = threads.min(jobs.len()).max(1);
         let channels = (0..threads).map(|thread| {
-            let own: Vec<J> = jobs.iter().skip(thread).step_by(threads).cloned().collect();
+            let of_thread: Vec<J> = jobs.iter().skip(thread).step_by(threads).cloned().collect();
             let (sender, receiver) = sync_channel(AHEAD);
             scope.spawn(move || {
-                for job in own {
+                for job in of_thread {
                     if sender.send(make(job)).is_err() {
                         return; // the receiver was dropped
                     }

@@ -60,21 +60,21 @@ impl Parts {
             &losses.accuracy_at_5,
         ];
         // Read in one go: each time the host would wait for a GPU.
-        let numbers = tch::no_grad(|| Tensor::stack(&all.map(|own| own.to_kind(Kind::Double)), 0));
+        let numbers = tch::no_grad(|| Tensor::stack(&all.map(|value| value.to_kind(Kind::Double)), 0));
         Parts::from_values(&Vec::try_from(numbers).expect("twelve numbers"))
     }
 
     /// Adds `weight` times another.
     pub fn add(&mut self, other: &Parts, weight: f64) {
-        for (own, other) in self.values_mut().into_iter().zip(other.named()) {
-            *own += weight * other.1;
+        for (part, other) in self.values_mut().into_iter().zip(other.named()) {
+            *part += weight * other.1;
         }
     }
 
     /// From the values in the order of [`Parts::named`].
     pub fn from_values(values: &[f64]) -> Parts {
         let mut parts = Parts::default();
-        parts.values_mut().into_iter().zip(values).for_each(|(own, value)| *own = *value);
+        parts.values_mut().into_iter().zip(values).for_each(|(part, value)| *part = *value);
         parts
     }
 
@@ -213,8 +213,8 @@ impl Logged for Entry {
                 all
             }
             Entry::Evaluate { corpus, task, figures, .. } => {
-                let tag = |own: &Measured| format!("{corpus}/{}/{}/{}", task.name(), own.group, own.name);
-                figures.iter().filter_map(|own| Some((tag(own), own.value?))).collect()
+                let tag = |figure: &Measured| format!("{corpus}/{}/{}/{}", task.name(), figure.group, figure.name);
+                figures.iter().filter_map(|figure| Some((tag(figure), figure.value?))).collect()
             }
         }
     }

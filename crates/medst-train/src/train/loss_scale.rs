@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
+use super::gradients::Differentiated;
 use crate::Result;
 
 /// Steps without an overflow after which a larger factor is tried.
@@ -53,11 +54,11 @@ impl LossScale {
         &mut self,
         kind: Kind,
         norm: impl Fn(&[Tensor]) -> Result<f64>,
-        mut differentiate: impl FnMut(f64) -> Result<(T, Vec<Tensor>)>,
+        mut differentiate: impl FnMut(f64) -> Result<Differentiated<T>>,
     ) -> Result<Scaled<T>> {
         loop {
             let factor = self.factor(kind);
-            let (losses, gradients) = differentiate(factor)?;
+            let Differentiated { losses, gradients } = differentiate(factor)?;
             match norm(&gradients) {
                 Ok(norm) => {
                     self.done(kind);
@@ -120,7 +121,7 @@ mod tests {
         let mut ask = |kind, value: f64| {
             scale.differentiate(kind, norm, |factor| {
                 tried.push(factor);
-                Ok((7, vec![Tensor::from((value * factor) as f32)]))
+                Ok(Differentiated { losses: 7, gradients: vec![Tensor::from((value * factor) as f32)] })
             })
         };
         let scaled = ask(Kind::Half, 1e35).unwrap();

@@ -79,19 +79,19 @@ impl AdamW {
         // Those of parameters without a copy stay unused: they are some thousand, and the whole is rounded in one go.
         let copied = parameters.iter().find(|parameter| parameter.is_copied());
         let working = copied.map(|parameter| flat(parameter.working.kind()));
-        let bind = |buffer: &Tensor, place: i64, tensor: &Tensor| {
-            let mut view = buffer.narrow(0, place, tensor.numel() as i64).view_as(tensor);
+        let bind = |buffer: &Tensor, offset: i64, tensor: &Tensor| {
+            let mut view = buffer.narrow(0, offset, tensor.numel() as i64).view_as(tensor);
             view.copy_(tensor);
             // Handles of the layers share the tensor's identity, so they see the new storage.
             tensor.shallow_clone().set_data(&view);
         };
-        let mut place = 0;
+        let mut offset = 0;
         for parameter in &parameters {
-            bind(&values, place, &parameter.tensor);
+            bind(&values, offset, &parameter.tensor);
             if let Some(working) = working.as_ref().filter(|_| parameter.is_copied()) {
-                bind(working, place, &parameter.working);
+                bind(working, offset, &parameter.working);
             }
-            place += parameter.tensor.numel() as i64;
+            offset += parameter.tensor.numel() as i64;
         }
         let (first, second) = (values.zeros_like(), values.zeros_like());
         AdamW { parameters, values, working, first, second, updates: 0, config: config.clone(), factors }
@@ -129,26 +129,28 @@ impl AdamW {
             Some(whole) if self.factors.is_empty() => vec![whole],
             _ => rows(),
         };
-        let mut place = 0;
-        let places: Vec<(i64, i64)> = gradients
+        let mut offset = 0;
+        let offsets: Vec<(i64, i64)> = gradients
             .iter()
             .map(|gradient| {
                 let length = gradient.numel() as i64;
-                place += length;
-                (place - length, length)
+                offset += length;
+                (offset - length, length)
             })
             .collect();
-        let parts = |x: &Tensor| places.iter().map(|&(place, length)| x.narrow(0, place, length)).collect::<Vec<_>>();
+        let parts =
+            |x: &Tensor| offsets.iter().map(|&(offset, length)| x.narrow(0, offset, length)).collect::<Vec<_>>();
         let lists = [parts(&self.values), gradients, parts(&self.first), parts(&self.second)];
+        let step = Step { updates: self.updates, rate, scale };
         if self.factors.is_empty() {
-            update(lists.each_ref().map(Vec::as_slice), self.updates, (rate, scale), &self.config);
+            update(lists.each_ref().map(Vec::as_slice), step, &self.config);
         }
         let mut start = 0;
         for alike in self.factors.chunk_by(|a, b| a == b) {
-            let own = start..start + alike.len();
-            start = own.end;
-            let lists = lists.each_ref().map(|list| &list[own.clone()]);
-            update(lists, self.updates, (rate * alike[0], scale), &self.config);
+            let range = start..start + alike.len();
+            start = range.end;
+            let lists = lists.each_ref().map(|list| &list[range.clone()]);
+            update(lists, Step { rate: rate * alike[0], ..step }, &self.config);
         }
         if let Some(working) = &mut self.working {
             working.copy_(&self.values);
@@ -190,9 +192,9 @@ impl AdamW {
     /// # Errors
     /// Names the processes.
     pub fn check_agreement(&self, group: &Group) -> Result<()> {
-        let own = self.values.sum(Kind::Double).double_value(&[]).to_le_bytes();
+        let sum = self.values.sum(Kind::Double).double_value(&[]).to_le_bytes();
         let others: Vec<usize> = {
-            let all = group.gather_bytes(&own);
+            let all = group.gather_bytes(&sum);
             (0..all.len()).filter(|&rank| all[rank] != all[0]).collect()
         };
         if others.is_empty() {
@@ -235,8 +237,19 @@ impl AdamW {
     }
 }
 
+/// How far an update goes.
+#[derive(Clone, Copy)]
+struct Step {
+    /// Its number, from 1, for the corrections of bias.
+    updates: u64,
+    rate: f64,
+    /// What gradients are multiplied by.
+    scale: f64,
+}
+
 /// Updates values and moments: `[values, gradients, first, second]`, lists of tensors of one type on one device.
-fn update(lists: [&[Tensor]; 4], updates: u64, (rate, scale): (f64, f64), config: &OptimizerConfig) {
+fn update(lists: [&[Tensor]; 4], step: Step, config: &OptimizerConfig) {
+    let Step { updates, rate, scale } = step;
     let device = lists[0][0].device();
     // Exact up to 16 million updates, as in PyTorch.
     let number = |value: f64| Tensor::full([1i64; 0], value, (Kind::Float, device));
@@ -294,7 +307,7 @@ mod tests {
             let root = (&s / correction(beta2)).sqrt() + EPSILON;
             let v = v * (1.0 - rate * config.weight_decay) - &m / correction(beta1) / root * rate;
             let lists = [&values, &gradient, &first, &second].map(std::slice::from_ref);
-            update(lists, updates as u64, (rate, scale), &config);
+            update(lists, Step { updates: updates as u64, rate, scale }, &config);
             for (ours, expected) in [(values, v), (first, m), (second, s)] {
                 let off = (ours.to_kind(Kind::Double) - expected).abs().max().double_value(&[]);
                 // The divisor of a scaled gradient is float32 in any case.

@@ -63,7 +63,7 @@ pub struct Reducer {
 impl Reducer {
     pub fn start(model: &MedSt, group: &Group) -> Reducer {
         let last = model.config.image.num_layers as usize + 1;
-        let of: Vec<Part> = model.parameters().iter().map(|own| Part::of(&own.name, last)).collect();
+        let of: Vec<Part> = model.parameters().iter().map(|parameter| Part::of(&parameter.name, last)).collect();
         let numbers = |part: Part| (0..of.len()).filter(|&number| of[number] == part).collect();
         let parts = Part::all(model).into_iter().map(|part| (part, numbers(part))).collect();
         let ((buckets, waiting), (done, summed)) = (channel::<Tensor>(), channel());
@@ -81,7 +81,7 @@ impl Reducer {
 
     /// Sends the buckets up to and with that of `part`, whose gradients are final.
     pub fn ready(&mut self, part: Part, gradients: &mut Gradients) {
-        let end = self.parts.iter().position(|(own, _)| *own == part).map_or(self.sent, |place| place + 1);
+        let end = self.parts.iter().position(|(sent, _)| *sent == part).map_or(self.sent, |number| number + 1);
         self.send(end, gradients);
     }
 
@@ -132,6 +132,6 @@ mod tests {
         (config.text.hidden_size, config.text.num_heads, config.text.intermediate_size) = (16, 2, 16);
         let model = MedSt::new(&config, 1, Device::Cpu, Kind::Float).unwrap();
         let parts = Part::all(&model);
-        assert!(model.parameters().iter().all(|own| parts.contains(&Part::of(&own.name, 12))));
+        assert!(model.parameters().iter().all(|parameter| parts.contains(&Part::of(&parameter.name, 12))));
     }
 }

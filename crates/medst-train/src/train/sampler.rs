@@ -4,13 +4,32 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-/// A random generator for one purpose, decided by its numbers alone.
-pub fn random(numbers: [u64; 4]) -> ChaCha8Rng {
-    let mut seed = [0; 32];
-    for (place, number) in seed.chunks_exact_mut(8).zip(numbers) {
-        place.copy_from_slice(&number.to_le_bytes());
+/// What a random stream is for. The numbers are part of what a seed means, so they stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Traffic of imagined runs (lab/scale).
+    Simulation = 0,
+    /// Sequences of an epoch's batches.
+    Order = 1,
+    /// Pictures of a study, and how they are cropped.
+    Pictures = 2,
+    /// Dropout of a batch.
+    Dropout = 3,
+    /// Sentences of a report.
+    Sentences = 7,
+    /// Statements in place of a report.
+    Statements = 8,
+}
+
+/// The random stream of a purpose, decided by these numbers alone.
+///
+/// * `place`: for example the epoch and the row of a study.
+pub fn random(seed: u64, place: [u64; 2], purpose: Purpose) -> ChaCha8Rng {
+    let mut bytes = [0; 32];
+    for (slot, number) in bytes.chunks_exact_mut(8).zip([seed, place[0], place[1], purpose as u64]) {
+        slot.copy_from_slice(&number.to_le_bytes());
     }
-    ChaCha8Rng::from_seed(seed)
+    ChaCha8Rng::from_seed(bytes)
 }
 
 /// The batches of an epoch: shuffled sequences, `size` to a batch, the last one as small as it comes.
@@ -20,7 +39,7 @@ pub fn random(numbers: [u64; 4]) -> ChaCha8Rng {
 /// A batch of a single study is left out: batch statistics and contrast need at least two.
 pub fn batches(sequences: &[Vec<u32>], size: usize, seed: u64, epoch: u64) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..sequences.len()).collect();
-    order.shuffle(&mut random([seed, epoch, 0, 1]));
+    order.shuffle(&mut random(seed, [epoch, 0], Purpose::Order));
     in_order(&order, sequences, size)
 }
 

@@ -62,21 +62,25 @@ pub fn truth(studies: &[Known], findings: &[String], grid: usize) -> Result<Trut
             .iter()
             .zip(&labels)
             .map(|(finding, &label)| {
-                let own = regions
+                let covered = regions
                     .as_ref()
                     .map(|boxes| coverage(boxes, frame, |phrase| names(phrase, finding)))
-                    .filter(|own| own.iter().any(|&x| x > 0.0));
+                    .filter(|covered| covered.iter().any(|&x| x > 0.0));
                 // A finding that is absent covers nothing; one that is present without a box may be anywhere.
-                own.or_else(|| (label == 0.0).then(|| vec![0.0; patches]))
+                covered.or_else(|| (label == 0.0).then(|| vec![0.0; patches]))
             })
             .collect();
-        let phrase = statement.as_ref().and_then(|own| own.phrase.as_ref());
-        let of_phrase = phrase.zip(regions.as_ref()).map(|(phrase, boxes)| coverage(boxes, frame, |own| own == phrase));
-        named.extend(of_phrase.filter(|own| own.iter().any(|&x| x > 0.0)).unwrap_or_else(|| vec![f32::NAN; patches]));
+        let phrase = statement.as_ref().and_then(|statement| statement.phrase.as_ref());
+        let of_phrase =
+            phrase.zip(regions.as_ref()).map(|(phrase, boxes)| coverage(boxes, frame, |named| named == phrase));
+        named.extend(
+            of_phrase.filter(|covered| covered.iter().any(|&x| x > 0.0)).unwrap_or_else(|| vec![f32::NAN; patches]),
+        );
         courses_known.extend(courses(study, findings).into_iter().map(|course| direction(course.filter(|_| *follows))));
-        let of_text = statement.as_ref().and_then(|own| own.course);
+        let of_text = statement.as_ref().and_then(|statement| statement.course);
         told.extend(
-            (0..findings.len()).map(|finding| direction(of_text.filter(|own| own.0 == finding).map(|own| own.1))),
+            (0..findings.len())
+                .map(|finding| direction(of_text.filter(|course| course.0 == finding).map(|course| course.1))),
         );
         present.extend(&labels);
         covered.extend(
@@ -99,9 +103,9 @@ pub fn truth(studies: &[Known], findings: &[String], grid: usize) -> Result<Trut
 pub(super) fn labels(study: &Study, findings: &[String]) -> Vec<f32> {
     let mut values = vec![f32::NAN; findings.len()];
     for (column, value) in &study.labels {
-        let Some(place) = place(column, findings) else { continue };
+        let Some(index) = index_of(column, findings) else { continue };
         match value.trim().parse::<f32>() {
-            Ok(value) if value == 0.0 || value == 1.0 => values[place] = value,
+            Ok(value) if value == 0.0 || value == 1.0 => values[index] = value,
             _ => {}
         }
     }
@@ -112,17 +116,17 @@ pub(super) fn labels(study: &Study, findings: &[String]) -> Vec<f32> {
 pub(super) fn courses(study: &Study, findings: &[String]) -> Vec<Option<Course>> {
     let mut values = vec![None; findings.len()];
     for (column, value) in &study.labels {
-        if let Some(place) = column.strip_suffix("_progression").and_then(|column| place(column, findings)) {
-            values[place] = Course::parse(value.trim());
+        if let Some(index) = column.strip_suffix("_progression").and_then(|column| index_of(column, findings)) {
+            values[index] = Course::parse(value.trim());
         }
     }
     values
 }
 
 /// Which of the findings a label column is about.
-fn place(column: &str, findings: &[String]) -> Option<usize> {
+fn index_of(column: &str, findings: &[String]) -> Option<usize> {
     let name = prompts::finding(column)?;
-    findings.iter().position(|own| *own == name)
+    findings.iter().position(|finding| *finding == name)
 }
 
 /// A course as a number; NaN where none is known.
@@ -145,7 +149,7 @@ fn coverage(boxes: &Boxes, frame: &Frame, named: impl Fn(&str) -> bool) -> Vec<f
     let mut shares = vec![0f32; frame.grid * frame.grid];
     let patch = frame.side as f64 / frame.grid as f64;
     for region in boxes.regions.iter().filter(|region| named(&region.phrase)) {
-        let [left, top, right, bottom] = boxes.in_square(region).map(|place| place * frame.stored as f64);
+        let [left, top, right, bottom] = boxes.in_square(region).map(|border| border * frame.stored as f64);
         let across = |start: f64, end: f64, corner: usize, cell: usize| {
             let (start, end) = ((start - corner as f64) / patch, (end - corner as f64) / patch);
             (end.min(cell as f64 + 1.0) - start.max(cell as f64)).clamp(0.0, 1.0)
@@ -154,8 +158,8 @@ fn coverage(boxes: &Boxes, frame: &Frame, named: impl Fn(&str) -> bool) -> Vec<f
             let high = across(top, bottom, frame.corner.top, row);
             for column in 0..frame.grid {
                 let share = (high * across(left, right, frame.corner.left, column)) as f32;
-                let own = &mut shares[row * frame.grid + column];
-                *own = own.max(share);
+                let cell = &mut shares[row * frame.grid + column];
+                *cell = cell.max(share);
             }
         }
     }

@@ -6,7 +6,7 @@ use super::dataset::{Crop, Dataset};
 use super::log::{Parts, Retrieval};
 use super::sampler;
 use crate::Result;
-use crate::distributed::{Group, alone, sum_numbers};
+use crate::distributed::{Group, sum_numbers};
 use crate::loss;
 use crate::loss::config::LossConfig;
 use crate::model::{MedSt, Mode};
@@ -14,24 +14,23 @@ use crate::model::{MedSt, Mode};
 /// Scores queries against candidates this many rows at a time, so that memory does not grow with the square of the split.
 const ROWS: i64 = 1024;
 
-/// Losses (weighted by studies) and retrieval; `None` when the split has fewer than two studies with a report.
+/// What the validation split says of a model.
+#[derive(Clone, Copy, Debug)]
+pub struct Validation {
+    /// Means, weighted by studies.
+    pub losses: Parts,
+    pub retrieval: Retrieval,
+}
+
+/// Validates; `None` when the split has fewer than two studies with a report. Processes share whole batches out, and all
+/// get the same result.
 pub fn validate(
     model: &MedSt,
     dataset: &Dataset,
     config: &LossConfig,
     batch_size: usize,
-) -> Result<Option<(Parts, Retrieval)>> {
-    validate_together(model, dataset, config, batch_size, &alone())
-}
-
-/// As [`validate`], whole batches shared out among processes; all get the same result.
-pub fn validate_together(
-    model: &MedSt,
-    dataset: &Dataset,
-    config: &LossConfig,
-    batch_size: usize,
     group: &Group,
-) -> Result<Option<(Parts, Retrieval)>> {
+) -> Result<Option<Validation>> {
     let order: Vec<usize> = (0..dataset.sequences.len()).collect();
     let batches = sampler::in_order(&order, &dataset.sequences, batch_size);
     let (mut parts, mut images, mut reports, mut count) = (Parts::default(), Vec::new(), Vec::new(), 0);
@@ -61,20 +60,16 @@ pub fn validate_together(
         own => Tensor::cat(own, 0),
     };
     let [images, reports] = [&images, &reports].map(|own| group.gather(&joined(own), &counts));
-    Ok(Some((mean, retrieval_together(&images, &reports, group))))
+    Ok(Some(Validation { losses: mean, retrieval: retrieval(&images, &reports, group) }))
 }
 
 fn number(bytes: Vec<u8>) -> i64 {
     i64::from_le_bytes(bytes.try_into().expect("eight bytes were sent"))
 }
 
-/// Recall at 1 and 5 of `[n, D]` unit vectors of images and reports, row by row of the same study; both directions averaged.
-pub fn retrieval(images: &Tensor, reports: &Tensor) -> Retrieval {
-    retrieval_together(images, reports, &alone())
-}
-
-/// As [`retrieval`] of embeddings that all processes hold, each scoring some of the rows.
-fn retrieval_together(images: &Tensor, reports: &Tensor, group: &Group) -> Retrieval {
+/// Recall at 1 and 5 of `[n, D]` unit vectors of images and reports, row by row of the same study; both directions
+/// averaged. All processes hold all rows, and each scores some.
+pub fn retrieval(images: &Tensor, reports: &Tensor, group: &Group) -> Retrieval {
     let studies = images.size()[0];
     let (mut at_1, mut at_5) = (0.0, 0.0);
     for (queries, candidates) in [(images, reports), (reports, images)] {
@@ -102,17 +97,18 @@ mod tests {
     use tch::Device;
 
     use super::*;
+    use crate::distributed::alone;
 
     #[test]
     fn retrieval_finds_its_own_and_a_constant_finds_nothing() {
         let eye = Tensor::eye(8, (Kind::Float, Device::Cpu));
-        assert_eq!(retrieval(&eye, &eye).recall_at_1, 1.0);
-        let shifted = retrieval(&eye, &eye.roll([1], [0]));
+        assert_eq!(retrieval(&eye, &eye, &alone()).recall_at_1, 1.0);
+        let shifted = retrieval(&eye, &eye.roll([1], [0]), &alone());
         assert_eq!(shifted.recall_at_1, 0.0);
         let constant = Tensor::ones([8, 4], (Kind::Float, Device::Cpu));
-        assert_eq!(retrieval(&constant, &constant).recall_at_5, 0.0);
-        assert_eq!(retrieval(&eye, &eye).chance(5), 5.0 / 8.0);
+        assert_eq!(retrieval(&constant, &constant, &alone()).recall_at_5, 0.0);
+        assert_eq!(retrieval(&eye, &eye, &alone()).chance(5), 5.0 / 8.0);
         let broken = constant * f64::NAN;
-        assert_eq!(retrieval(&broken, &broken).recall_at_5, 0.0);
+        assert_eq!(retrieval(&broken, &broken, &alone()).recall_at_5, 0.0);
     }
 }

@@ -3,6 +3,7 @@
 #[path = "../bench/mod.rs"]
 mod bench;
 
+use medst::distributed::alone;
 use medst::model::config::Positions;
 use medst::model::open::open_model;
 use medst::train::pretrain;
@@ -35,7 +36,7 @@ fn a_run_starts_from_an_image_encoder_and_a_bert() {
     // What is saved of the configuration reads back.
     let text = config.to_toml().unwrap();
     assert_eq!(medst::config::Config::parse(&text, &[]).unwrap(), config);
-    pretrain(&config, false, Device::Cpu, &Silent).unwrap();
+    pretrain(&config, false, Device::Cpu, &alone(), &Silent).unwrap();
     let opened = open_model(&config.train.output, Device::Cpu).unwrap();
     assert_eq!(
         opened.card.origin.iter().map(|origin| origin.file.as_str()).collect::<Vec<_>>(),
@@ -57,7 +58,7 @@ fn weights_of_another_size_are_refused_before_anything_is_written() {
         ("model.image.intermediate_size=32", "[64, 32]"),
     ] {
         let config = bench.config("run", &[&weights, "model.image.num_heads=4", setting]);
-        let error = pretrain(&config, false, Device::Cpu, &Silent).unwrap_err().to_string();
+        let error = pretrain(&config, false, Device::Cpu, &alone(), &Silent).unwrap_err().to_string();
         assert!(error.contains("model.safetensors") && error.contains(words), "{error}");
         assert!(!config.train.output.exists());
     }

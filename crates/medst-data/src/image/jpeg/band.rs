@@ -3,7 +3,7 @@
 use super::Stop;
 use super::frame::Block;
 use super::header::MALFORMED;
-use super::huffman::{Bits, CodeTable, ZIGZAG};
+use super::huffman::{Bits, CodeTable, Symbol, ZIGZAG};
 
 const INVALID: Stop = Stop::Refused("damaged JPEG: an invalid code");
 
@@ -75,7 +75,7 @@ impl Band {
         if place == 0 {
             match dc {
                 Some(table) if !self.refines => {
-                    let (_, _, difference) = bits.symbol(table)?;
+                    let difference = bits.symbol(table)?.value;
                     // Twelve bits hold every prediction of a sound file; a damaged one must not
                     // overflow.
                     *prediction = prediction.wrapping_add(difference).clamp(-65_536, 65_536);
@@ -92,7 +92,7 @@ impl Band {
         }
         let Some(ac) = ac.filter(|_| self.last > 0) else { return Ok(()) };
         while *run == 0 && place <= self.last {
-            let (zeros, size, value) = bits.symbol(ac)?;
+            let Symbol { zeros, size, value } = bits.symbol(ac)?;
             if size == 0 && zeros < 15 {
                 if zeros > 0 && !self.progressive {
                     return Err(INVALID);

@@ -230,19 +230,18 @@ impl<'a> Bits<'a> {
         self.take(count)
     }
 
-    /// A code with its value: the run of zeros in front of the value, how many bits it has, and
-    /// the value.
+    /// A code with its value.
     #[inline(always)]
-    pub fn symbol(&mut self, table: &CodeTable) -> Result<(u32, u32, i32), Stop> {
+    pub fn symbol(&mut self, table: &CodeTable) -> Result<Symbol, Stop> {
         self.refill();
         let mut entry = table.look[self.peek(LOOK) as usize];
         if entry == 0 {
             entry = table.find(self.peek(16)).ok_or(INVALID)?;
         }
         self.drop(entry & 31);
-        let (run, size) = (entry >> 8 & 15, entry >> 12 & 15);
+        let (zeros, size) = (entry >> 8 & 15, entry >> 12 & 15);
         let value = if entry & WITH_VALUE != 0 { entry as i32 >> 16 } else { extend(self.take(size), size) };
-        Ok((run, size, value))
+        Ok(Symbol { zeros, size, value })
     }
 
     /// Where the next marker other than a restart begins, or the end of the file.
@@ -260,6 +259,15 @@ impl<'a> Bits<'a> {
         // Whole bytes of data that belong to no block: the full decoder may judge.
         if unused > 0 { Err(Stop::NotServed) } else { Ok(self.at) }
     }
+}
+
+/// A value in the stream.
+pub struct Symbol {
+    /// Zeros before it.
+    pub zeros: u32,
+    /// Its bits.
+    pub size: u32,
+    pub value: i32,
 }
 
 /// The tables of a component.

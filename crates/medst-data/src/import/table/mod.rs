@@ -30,7 +30,7 @@ pub fn plan(path: &Path, options: &PrepareOptions) -> Result<Plan> {
         assembly.plan.skip(path.display().to_string(), row, reason);
     }
     for row in rows {
-        let (subject, view, image) = match required(&row) {
+        let Required { subject, view, image } = match required(&row) {
             Ok(found) => found,
             Err(reason) => {
                 if let Some(subject) = row.cell("subject_id") {
@@ -105,11 +105,19 @@ fn image_path(folder: &Path, image: PathBuf) -> PathBuf {
     if Address::is(&image) { image } else { folder.join(image) }
 }
 
-fn required(row: &Row) -> Result<(SubjectId, View, PathBuf), String> {
+/// Cells that every row has.
+struct Required {
+    subject: SubjectId,
+    view: View,
+    image: PathBuf,
+}
+
+fn required(row: &Row) -> Result<Required, String> {
     let cell = |column: &str| row.cell(column).ok_or_else(|| format!("{column} is missing"));
     let view = cell("view")?;
     let view = View::parse(view).ok_or_else(|| format!("unknown view `{view}` (expected PA, AP, LATERAL or LL)"))?;
-    Ok((SubjectId(cell("subject_id")?.to_string()), view, PathBuf::from(cell("image")?)))
+    let (subject, image) = (SubjectId(cell("subject_id")?.to_string()), PathBuf::from(cell("image")?));
+    Ok(Required { subject, view, image })
 }
 
 /// # Errors

@@ -3,13 +3,21 @@
 //! | file | what |
 //! |---|---|
 //! | [`truth`] | the truth in a corpus |
-//! | `job` | a task on a corpus |
-//! | `questions`, `transfer` | the questions of a corpus; its pairs of several sources |
+//! | `job` | a task on a corpus: `Plan` is what each task implements |
+//! | `temporal_image`, …: one per task | its truth, and what is to be encoded |
 
-pub mod job;
-mod questions;
-mod transfer;
+mod grounding;
+mod job;
+pub mod linear_probe;
+mod progression;
+mod retrieval;
+mod sequence_order;
+mod series_questions;
+mod temporal_image;
+mod temporal_sentence;
+mod temporal_transfer;
 pub mod truth;
+mod zero_shot;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -184,10 +192,7 @@ impl Suite {
             }
             let task = job.task;
             let known = match add_texts(encoder, &job.texts(), &mut texts) {
-                Err(Error::Evaluation(reason)) if job.can_do_without_texts() => {
-                    job.do_without_texts(&reason);
-                    Ok(())
-                }
+                Err(Error::Evaluation(reason)) if job.do_without_texts(&reason) => Ok(()),
                 known => known,
             };
             let encoded = Encoded { studies: &studies, texts: &texts, encoder };

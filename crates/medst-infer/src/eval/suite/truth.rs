@@ -79,6 +79,13 @@ pub struct PairTruth {
     pub findings: Vec<(String, Vec<Option<Course>>)>,
 }
 
+impl PairTruth {
+    /// Rows of the corpus of all pairs.
+    pub fn rows(&self) -> Vec<usize> {
+        self.studies.iter().flatten().copied().collect()
+    }
+}
+
 /// Reads the pairs.
 ///
 /// # Errors

@@ -102,7 +102,7 @@ impl TemporalSentence {
         let (rows, ranking) = (part.scores.len(), Ranking::new(&part.scores, &part.positive));
         let one_class = "all pairs are paraphrases, or all are contradictions";
         let auroc = meter
-            .figure((part.name, "AUROC", Unit::Number), rows, one_class, |weights| ranking.auroc(weights))
+            .figure(part.name, "AUROC", Unit::Number, rows, one_class, |weights| ranking.auroc(weights))
             .with_chance(0.5);
         let mut figures = vec![auroc];
         match self.protocol {

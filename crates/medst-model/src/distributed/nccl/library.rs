@@ -269,7 +269,7 @@ impl Communication {
     }
 
     /// Meets the others; the GPU is that of the calling thread's context.
-    pub fn join(&self, id: UniqueId, (rank, size): (usize, usize)) -> Result<Handle> {
+    pub fn join(&self, id: UniqueId, rank: usize, size: usize) -> Result<Handle> {
         let mut communicator = null_mut();
         // SAFETY: writes one value.
         let code = unsafe { (self.init_rank)(&raw mut communicator, size as c_int, id, rank as c_int) };

@@ -60,7 +60,7 @@ impl Nccl {
         let (cuda, nccl) = (Cuda::load()?, Communication::load()?);
         let id = if mpi.leads() { nccl.unique_id()?.to_vec() } else { Vec::new() };
         let id = broadcast_bytes(&mpi, &id);
-        let lane = Lane::join(cuda, nccl, UniqueId::of(&id)?, (mpi.rank(), mpi.size()), device)?;
+        let lane = Lane::join(cuda, nccl, UniqueId::of(&id)?, mpi.rank(), mpi.size(), device)?;
         Ok(Nccl { mpi, lane: Mutex::new(lane), counters: Default::default() })
     }
 
@@ -96,11 +96,11 @@ struct Lane {
 unsafe impl Send for Lane {}
 
 impl Lane {
-    fn join(cuda: Cuda, nccl: Communication, id: UniqueId, place: (usize, usize), device: usize) -> Result<Lane> {
+    fn join(cuda: Cuda, nccl: Communication, id: UniqueId, rank: usize, size: usize, device: usize) -> Result<Lane> {
         let context = cuda.context(device)?;
         cuda.enter(context)?;
         let (stream, event) = (cuda.stream()?, cuda.event()?);
-        let communicator = nccl.join(id, place)?;
+        let communicator = nccl.join(id, rank, size)?;
         Ok(Lane { cuda, nccl, context, stream, event, communicator })
     }
 
@@ -266,7 +266,7 @@ mod tests {
         let (_folder, cuda, nccl) = pretended();
         let written = nccl.symbol::<unsafe extern "C" fn() -> *const std::ffi::c_char>(c"pretended_calls").unwrap();
         let id = UniqueId::of(&nccl.unique_id().unwrap()).unwrap();
-        let lane = Lane::join(cuda, nccl, id, (1, 3), 2).unwrap();
+        let lane = Lane::join(cuda, nccl, id, 1, 3, 2).unwrap();
         let mut values = [1f32, 2.0, 3.0];
         lane.enter().unwrap();
         lane.sum_overlapped(values.as_mut_ptr().cast(), values.len(), Number::Float32).unwrap();
@@ -306,7 +306,7 @@ mod tests {
     fn an_error_of_the_library_is_told_in_its_words() {
         let (_folder, cuda, nccl) = pretended();
         let id = UniqueId::of(&nccl.unique_id().unwrap()).unwrap();
-        let said = Lane::join(cuda, nccl, id, (0, 99), 0).err().unwrap().to_string();
+        let said = Lane::join(cuda, nccl, id, 0, 99, 0).err().unwrap().to_string();
         assert!(said.contains("ncclCommInitRank") && said.contains("pretended error 3"), "{said}");
     }
 

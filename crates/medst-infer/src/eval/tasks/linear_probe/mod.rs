@@ -209,9 +209,10 @@ impl LinearProbe<'_> {
         }
         let meter = Meter::new(self.bootstrap, &clusters).by(self.by, test.iter().map(|&row| data.rows[row]));
         let tensors = Tensors::of(data);
+        let rows = Rows { training: &training, validation: &validation, test: &test };
         for share in SHARES {
             let group = format!("{} %", (share * 100.0).round());
-            match self.train_all(data, &tensors, share, (&training, &validation, &test))? {
+            match self.train_all(data, &tensors, share, &rows)? {
                 Ok(probabilities) => {
                     let tested = Tested::of(data, &test, probabilities);
                     result.figures.extend(tested.figures(&group, &meter));
@@ -245,7 +246,7 @@ impl LinearProbe<'_> {
         data: &ProbeData,
         tensors: &Tensors,
         share: f64,
-        (training, validation, test): (&[usize], &[usize], &[usize]),
+        rows: &Rows<'_>,
     ) -> Result<std::result::Result<Vec<Probabilities>, String>> {
         let seeds: Vec<u64> = match self.protocol {
             Protocol::Strict | Protocol::Literature => SEEDS.to_vec(),
@@ -253,27 +254,20 @@ impl LinearProbe<'_> {
         };
         let mut all = Vec::new();
         for seed in seeds {
-            let rows = match self.protocol {
-                Protocol::Strict | Protocol::Literature => draw_subjects(training, &data.subjects, share, seed),
-                Protocol::Reference => draw_rows(training, share),
+            let training = match self.protocol {
+                Protocol::Strict | Protocol::Literature => draw_subjects(rows.training, &data.subjects, share, seed),
+                Protocol::Reference => draw_rows(rows.training, share),
             };
-            if let Some(reason) = data.truth.trouble(&rows) {
+            if let Some(reason) = data.truth.trouble(&training) {
                 return Ok(Err(reason));
             }
-            all.push(self.train(data, tensors, &rows, validation, test, seed)?);
+            all.push(self.train(data, tensors, &Rows { training: &training, ..*rows }, seed)?);
         }
         Ok(Ok(all))
     }
 
-    fn train(
-        &self,
-        data: &ProbeData,
-        tensors: &Tensors,
-        training: &[usize],
-        validation: &[usize],
-        test: &[usize],
-        seed: u64,
-    ) -> Result<Probabilities> {
+    fn train(&self, data: &ProbeData, tensors: &Tensors, rows: &Rows<'_>, seed: u64) -> Result<Probabilities> {
+        let Rows { training, validation, test } = *rows;
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let (inputs, outputs) = (data.features.width(), data.truth.names().len());
         let bound = 1.0 / (inputs as f32).sqrt();
@@ -338,6 +332,14 @@ impl LinearProbe<'_> {
         let values = Vec::<f64>::try_from(probabilities.contiguous().view([-1]))?;
         Ok(values.chunks_exact(outputs).map(<[f64]>::to_vec).collect())
     }
+}
+
+/// Rows of the data by their part.
+struct Rows<'a> {
+    training: &'a [usize],
+    /// Empty: the training rows end the training.
+    validation: &'a [usize],
+    test: &'a [usize],
 }
 
 struct Tensors {

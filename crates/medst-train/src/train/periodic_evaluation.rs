@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use medst_data::corpus::Corpus;
-use medst_data::progress::Progress;
-pub(super) use medst_data::progress::Quiet;
+use medst_data::progress::{Progress, Quiet};
 use medst_data::report::WordPiece;
 use medst_data::split::Split;
 
@@ -23,23 +22,23 @@ use crate::{Error, Result};
 const BATCH: usize = 32;
 
 /// What is evaluated.
-pub struct Watch {
+pub struct PeriodicEvaluation {
     suite: Suite,
     corpora: Vec<Corpus>,
 }
 
-impl Watch {
+impl PeriodicEvaluation {
     /// As the section `evaluate` of a configuration says; `None` without tasks.
     ///
     /// # Errors
     /// A corpus that cannot be read.
-    pub fn open(config: &Config) -> Result<Option<Watch>> {
+    pub fn open(config: &Config) -> Result<Option<PeriodicEvaluation>> {
         let asked = &config.evaluate;
         if asked.tasks.is_empty() {
             return Ok(None);
         }
-        let own = vec![config.data.corpus.clone()];
-        let paths: &[PathBuf] = if asked.corpora.is_empty() { &own } else { &asked.corpora };
+        let training = vec![config.data.corpus.clone()];
+        let paths: &[PathBuf] = if asked.corpora.is_empty() { &training } else { &asked.corpora };
         let corpora = paths.iter().map(|path| Ok(Corpus::open(path)?)).collect::<Result<_>>()?;
         let suite = Suite {
             tasks: asked.tasks.clone(),
@@ -47,7 +46,7 @@ impl Watch {
             part: Part::Of(Split::Validate),
             ..Suite::default()
         };
-        Ok(Some(Watch { suite, corpora }))
+        Ok(Some(PeriodicEvaluation { suite, corpora }))
     }
 
     /// Evaluates the current model: one entry per corpus and task. A stop request ends it early,
@@ -55,13 +54,7 @@ impl Watch {
     ///
     /// # Errors
     /// A task that no corpus allows.
-    pub fn look(
-        &self,
-        model: &MedSt,
-        pieces: &WordPiece,
-        state: &State,
-        progress: &dyn Progress,
-    ) -> Result<Vec<Entry>> {
+    pub fn run(&self, model: &MedSt, pieces: &WordPiece, state: &State, progress: &dyn Progress) -> Result<Vec<Entry>> {
         let encoder = ModelEncoder { embedder: Embedder { model, pieces }, origin: Origin::default(), batch: BATCH };
         let results = match self.suite.run(&encoder, &self.corpora, &Quiet(progress)) {
             Err(Error::Stopped) => return Ok(Vec::new()),
@@ -92,7 +85,7 @@ fn measured(figure: &Figure) -> Measured {
 
 /// The headline figures of a task.
 fn line(step: u64, corpus: &str, task: &TaskResult) -> String {
-    let figure = |own: &&Figure| format!("{} {} {}", own.group, own.name, own.text());
+    let figure = |figure: &&Figure| format!("{} {} {}", figure.group, figure.name, figure.text());
     let figures: Vec<String> = task.headlines().iter().map(figure).collect();
     format!("step {step}: {} on {corpus}: {}", task.task.name(), figures.join(", "))
 }

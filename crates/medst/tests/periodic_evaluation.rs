@@ -4,6 +4,7 @@
 mod bench;
 
 use bench::Bench;
+use medst::distributed::alone;
 use medst::eval::result::Task;
 use medst::train::log::{self, Entry};
 use medst::train::pretrain;
@@ -18,7 +19,7 @@ fn a_run_can_be_watched_and_stays_what_it_is() {
     let tasks = "evaluate.tasks=['zero-shot', 'linear-probe', 'retrieval']";
     let watched = bench.config("watched", &["train.max_steps=4", "train.validate_every=2", tasks]);
     for config in [&alone, &watched] {
-        pretrain(config, false, Device::Cpu, &Silent).unwrap();
+        pretrain(config, false, Device::Cpu, &alone(), &Silent).unwrap();
     }
     let entries = |run: &str| log::read(&bench.folder.path().join(run).join(log::METRICS)).unwrap();
     let losses = |run: &str| -> Vec<f64> {
@@ -42,5 +43,5 @@ fn a_run_can_be_watched_and_stays_what_it_is() {
     let each = [Task::ZeroShot, Task::LinearProbe, Task::Retrieval];
     assert_eq!(seen, [2, 4].iter().flat_map(|&step| each.map(|task| (step, task))).collect::<Vec<_>>());
     let lost = bench.config("lost", &["evaluate.tasks=['retrieval']", "evaluate.corpora=['nowhere']"]);
-    assert!(pretrain(&lost, false, Device::Cpu, &Silent).unwrap_err().to_string().contains("nowhere"));
+    assert!(pretrain(&lost, false, Device::Cpu, &alone(), &Silent).unwrap_err().to_string().contains("nowhere"));
 }

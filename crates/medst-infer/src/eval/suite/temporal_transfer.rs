@@ -1,29 +1,63 @@
 //! Pairs of several sources in one corpus, as `medst prepare chextemporal` writes it.
 
 use medst_data::corpus::Corpus;
+use medst_data::import::ms_cxr_t::PAIRS;
 use medst_data::import::plan::TextTable;
 
+use super::job::{Context, Encoded, Plan, Remarks, image_pairs};
 use super::truth::{self, PairTruth, Skipped};
-use crate::eval::tasks::COURSES;
+use crate::Result;
+use crate::eval::result::TaskResult;
+use crate::eval::tasks::{COURSES, TemporalTransfer, TransferData};
 
 /// The column that names the source of a study.
 const SOURCE: &str = "dataset";
 
 /// The truth about the pairs of several sources.
-pub struct TransferTruth {
+struct Pairs {
     /// Its findings have three courses and are not used here.
-    pub pairs: PairTruth,
+    pairs: PairTruth,
     /// The source of each pair.
-    pub sources: Vec<String>,
+    sources: Vec<String>,
     /// By finding, the class of each pair.
-    pub findings: Vec<(String, Vec<Option<usize>>)>,
+    findings: Vec<(String, Vec<Option<usize>>)>,
 }
 
 /// Reads the pairs.
-///
-/// # Errors
-/// Columns that are missing; pairs of fewer than two sources.
-pub fn transfer(corpus: &Corpus, table: &TextTable, skipped: &mut Skipped) -> Result<TransferTruth, String> {
+pub fn plan(context: &Context<'_>, remarks: &mut Remarks) -> Result<Box<dyn Plan>, String> {
+    Ok(Box::new(pairs(context.corpus, &context.table(PAIRS)?, &mut remarks.skipped)?))
+}
+
+impl Plan for Pairs {
+    fn rows(&self, _: &Context<'_>) -> Vec<usize> {
+        self.pairs.rows()
+    }
+
+    fn evaluate(
+        self: Box<Self>,
+        context: &Context<'_>,
+        encoded: &Encoded<'_>,
+        remarks: &mut Remarks,
+    ) -> Result<TaskResult> {
+        let images = &encoded.studies.images;
+        let Pairs { pairs, sources, findings } = *self;
+        let kept: Vec<usize> = (0..pairs.studies.len())
+            .filter(|&n| pairs.studies[n].iter().all(|&row| remarks.usable(images, row, "image")))
+            .collect();
+        let without_courses = PairTruth { findings: Vec::new(), ..pairs };
+        let pairs = image_pairs(without_courses, context, images, &mut Remarks::default())?;
+        let of_kept = |(name, classes): (String, Vec<_>)| (name, kept.iter().map(|&n| classes[n]).collect());
+        let data = TransferData {
+            pairs,
+            sources: kept.iter().map(|&n| sources[n].clone()).collect(),
+            findings: findings.into_iter().map(of_kept).collect(),
+        };
+        TemporalTransfer { bootstrap: context.bootstrap, by: &context.by }.evaluate(&data)
+    }
+}
+
+/// Fails on columns that are missing, and on pairs of fewer than two sources.
+fn pairs(corpus: &Corpus, table: &TextTable, skipped: &mut Skipped) -> Result<Pairs, String> {
     // Names of courses other than the three are not mistakes here.
     let pairs = truth::pairs(corpus, table, &mut Skipped::new())?;
     let known = |id: &str| corpus.studies().iter().any(|study| study.study.0 == id);
@@ -50,5 +84,5 @@ pub fn transfer(corpus: &Corpus, table: &TextTable, skipped: &mut Skipped) -> Re
         let class = |cells: &&Vec<String>| COURSES.iter().position(|course| *course == cells[n].to_lowercase());
         (table.columns[n].clone(), rows.iter().map(class).collect())
     });
-    Ok(TransferTruth { findings: findings.collect(), pairs, sources })
+    Ok(Pairs { findings: findings.collect(), pairs, sources })
 }

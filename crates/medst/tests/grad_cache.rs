@@ -7,9 +7,9 @@ use medst::loss::{self, Losses};
 use medst::model::config::Semantics;
 use medst::model::lanes::Lanes;
 use medst::model::{MedSt, Mode};
-use medst::train::cached::{self, Economy};
 use medst::train::dataset::{Crop, Dataset};
-use medst::train::gradients::Gradients;
+use medst::train::grad_cache::{self, ActivationBudget};
+use medst::train::gradients::{Differentiated, Gradients};
 use medst::train::lanes;
 use medst_data::report::WordPiece;
 use medst_data::split::Split;
@@ -61,21 +61,21 @@ fn chunks_have_the_gradient_of_the_whole_batch() {
         let whole = model();
         let losses = loss::med_st(&whole, &batch, &config.loss, Mode::Train).unwrap();
         let expected = Gradients::of(&whole, &(&losses.total * 0.5));
-        let check = |way: &str, own: &MedSt, (found, gradients): (Losses, Vec<Tensor>)| {
-            let off = (found.total.double_value(&[]) / losses.total.double_value(&[]) - 1.0).abs();
+        let check = |way: &str, own: &MedSt, found: Differentiated<Losses>| {
+            let off = (found.losses.total.double_value(&[]) / losses.total.double_value(&[]) - 1.0).abs();
             assert!(off < 1e-10, "loss of {way}: off by {off:.1e}");
             // The required limit is 1e-5; the remaining differences come from sums in another
             // order.
-            let off = farthest(&gradients, &expected);
+            let off = farthest(&found.gradients, &expected);
             assert!(off < 1e-8, "gradient of {way}, {semantics:?}, {options:?}: off by {off:.1e}");
             for (a, b) in own.buffers().iter().zip(whole.buffers()) {
                 assert!(a.tensor.allclose(&b.tensor, 1e-10, 1e-12, false), "{} moves once", a.name);
             }
         };
         for (chunk, by_block) in [(1, false), (4, false), (studies - 1, false), (studies, true), (4, true)] {
-            let (own, economy) = (model(), Economy { studies: chunk, by_block });
-            let found = cached::differentiate(&own, &batch, &config.loss, economy, 0.5).unwrap();
-            check(&format!("{economy:?}"), &own, found);
+            let (own, budget) = (model(), ActivationBudget { studies: chunk, by_block });
+            let found = grad_cache::differentiate(&own, &batch, &config.loss, budget, 0.5, None).unwrap();
+            check(&format!("{budget:?}"), &own, found);
         }
         for count in [1, 2, 3] {
             let (own, lanes) = (model(), Lanes::single_threaded(count));

@@ -29,7 +29,7 @@ impl Chain<'_> {
         stage::run(&self.stages)
     }
 
-    /// As [`Chain::run`], without a tape; also what [`Chain::pull_by_stage`] needs.
+    /// As [`Chain::run`], without a tape; also what [`Chain::backward_by_stage`] needs.
     pub fn run_keeping(&self) -> (Vec<Tensor>, Kept) {
         let _guard = tch::no_grad_guard();
         let (mut kept, mut states) = (Vec::new(), Vec::new());
@@ -52,7 +52,7 @@ impl Chain<'_> {
     }
 
     /// Adds the parameters' gradient, a stage at a time; calls `done` after each.
-    pub fn pull_by_tape(
+    pub fn backward_by_tape(
         &self,
         Tapes(mut tapes): Tapes,
         mut of_states: Vec<Tensor>,
@@ -66,12 +66,12 @@ impl Chain<'_> {
     }
 
     /// Adds the parameters' gradient, where the last states have the gradients `of_states`. The tape is that of the whole chain.
-    pub fn pull(&self, of_states: &[Tensor], gradients: &mut Gradients) {
+    pub fn backward(&self, of_states: &[Tensor], gradients: &mut Gradients) {
         gradients.add(&product(&self.run(), of_states), &[]);
     }
 
-    /// As [`Chain::pull`], with the tape of one stage at a time; calls `done` after each.
-    pub fn pull_by_stage(
+    /// As [`Chain::backward`], with the tape of one stage at a time; calls `done` after each.
+    pub fn backward_by_stage(
         &self,
         Kept(mut kept): Kept,
         of_states: Vec<Tensor>,

@@ -1,6 +1,6 @@
 //! Large contrastive batches on little memory: the gradient of a whole batch, with the encoders' tape of a few studies at a time (after Gao
 //! et al., *Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup*, 2021), or of one block at a time
-//! ([`recompute`](super::recompute)), or both.
+//! ([`activation_checkpointing`](super::activation_checkpointing)), or both.
 //!
 //! 1. The encoders run over the batch in chunks without a tape; only their states are kept.
 //! 2. Projections and losses run over all studies at once, with a tape that begins at those states.
@@ -17,8 +17,8 @@ use std::ops::Range;
 
 use tch::Tensor;
 
-use super::gradients::Gradients;
-use super::recompute::Chain;
+use super::activation_checkpointing::Chain;
+use super::gradients::{Differentiated, Gradients};
 use crate::Result;
 use crate::distributed::share::Share;
 use crate::loss::config::LossConfig;
@@ -31,7 +31,7 @@ use crate::train::reduce::{Part, Reducer};
 
 /// How much of the encoders' tape exists at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Economy {
+pub struct ActivationBudget {
     /// Studies.
     pub studies: i64,
     /// One block at a time.
@@ -78,17 +78,23 @@ pub(super) fn join(chunks: Vec<Vec<Tensor>>) -> Vec<Tensor> {
 
 /// The part that some studies have of the batch's states (or their gradients), in the order of [`both`].
 pub(super) fn of_studies(states: &[Tensor], studies: &Range<i64>, lateral_rows: &[i64]) -> Vec<Tensor> {
-    let before = |row: i64| lateral_rows.partition_point(|&own| own < row) as i64;
+    let before = |row: i64| lateral_rows.partition_point(|&lateral| lateral < row) as i64;
     let laterals = before(studies.start)..before(studies.end);
     let rows = |part: usize| if part == 2 { &laterals } else { studies };
     states
         .iter()
         .enumerate()
-        .map(|(part, own)| own.narrow(0, rows(part).start, rows(part).end - rows(part).start))
+        .map(|(part, state)| state.narrow(0, rows(part).start, rows(part).end - rows(part).start))
         .collect()
 }
 
-/// Losses of a batch and the gradient of `share` of their total, in the parameters' order.
+/// Losses of a batch and the gradient of `weight` times their total.
+///
+/// * `share`: what this process has of a batch that several processes share; losses and gradients are those of the whole
+///   batch, the same on every process.
+///
+/// A tape that is kept whole is kept stage by stage here, so that gradients are sent on their way while earlier stages
+/// are computed.
 ///
 /// # Errors
 /// When the batch does not fit the model.
@@ -96,38 +102,21 @@ pub fn differentiate(
     model: &MedSt,
     batch: &Batch,
     config: &LossConfig,
-    economy: Economy,
-    share: f64,
-) -> Result<(Losses, Vec<Tensor>)> {
-    differentiate_share(model, batch, config, economy, share, None)
-}
-
-/// As [`differentiate`], of a batch of which this process has a share: losses and gradients are those of the whole batch, the same on every
-/// process.
-///
-/// A tape that is kept whole is kept stage by stage here, so that gradients are sent on their way while earlier stages are computed.
-///
-/// # Errors
-/// When the batch does not fit the model.
-pub fn differentiate_share(
-    model: &MedSt,
-    batch: &Batch,
-    config: &LossConfig,
-    economy: Economy,
+    budget: ActivationBudget,
     weight: f64,
     share: Option<&Share>,
-) -> Result<(Losses, Vec<Tensor>)> {
+) -> Result<Differentiated<Losses>> {
     let mut reducer = share.map(|share| Reducer::start(model, &share.group));
     let studies = batch.images.studies();
-    let starts = (0..studies).step_by(economy.studies.max(1) as usize);
-    let ranges = starts.map(|start| start..(start + economy.studies).min(studies));
+    let starts = (0..studies).step_by(budget.studies.max(1) as usize);
+    let ranges = starts.map(|start| start..(start + budget.studies).min(studies));
     let chunks: Vec<Chunk> = ranges.map(|range| Chunk::of(batch, range)).collect();
     let alone = chunks.len() == 1;
 
     let (mut states, mut kept, mut tapes) = (Vec::new(), None, None);
     for chunk in &chunks {
         let [image, report] = chunk.chains(model)?;
-        if alone && economy.by_block {
+        if alone && budget.by_block {
             let ((images, of_image), (reports, of_report)) = (image.run_keeping(), report.run_keeping());
             states.push(both(images, reports));
             kept = Some([of_image, of_report]);
@@ -173,31 +162,31 @@ pub fn differentiate_share(
             }
         };
         if let Some([of_image, of_report]) = tapes.take() {
-            image.pull_by_tape(of_image, of_images, &mut gradients, &mut image_done);
-            report.pull_by_tape(of_report, of_reports, &mut gradients, &mut |stage, gradients| {
+            image.backward_by_tape(of_image, of_images, &mut gradients, &mut image_done);
+            report.backward_by_tape(of_report, of_reports, &mut gradients, &mut |stage, gradients| {
                 done(Part::Report(stage), gradients);
             });
-        } else if economy.by_block {
+        } else if budget.by_block {
             let [of_image, of_report] = kept.take().unwrap_or_else(|| {
                 // Those of the first pass were not kept: with several chunks they would be those of the whole batch.
                 [image.run_keeping().1, report.run_keeping().1]
             });
-            image.pull_by_stage(of_image, of_images, &mut gradients, &mut image_done);
-            report.pull_by_stage(of_report, of_reports, &mut gradients, &mut |stage, gradients| {
+            image.backward_by_stage(of_image, of_images, &mut gradients, &mut image_done);
+            report.backward_by_stage(of_report, of_reports, &mut gradients, &mut |stage, gradients| {
                 if last {
                     done(Part::Report(stage), gradients);
                 }
             });
         } else {
-            image.pull(&of_images, &mut gradients);
+            image.backward(&of_images, &mut gradients);
             image_done(0, &mut gradients);
-            report.pull(&of_reports, &mut gradients);
+            report.backward(&of_reports, &mut gradients);
         }
     }
     if let Some(reducer) = reducer {
         reducer.finish(&mut gradients);
     }
-    Ok((losses, gradients.finish()))
+    Ok(Differentiated { losses, gradients: gradients.finish() })
 }
 
 /// The states of a process that has no study of a batch.
