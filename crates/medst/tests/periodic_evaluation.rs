@@ -15,10 +15,10 @@ use tch::Device;
 #[test]
 fn a_run_can_be_watched_and_stays_what_it_is() {
     let bench = Bench::new(24);
-    let alone = bench.config("alone", &["train.max_steps=4", "train.validate_every=2"]);
+    let plain = bench.config("plain", &["train.max_steps=4", "train.validate_every=2"]);
     let tasks = "evaluate.tasks=['zero-shot', 'linear-probe', 'retrieval']";
     let watched = bench.config("watched", &["train.max_steps=4", "train.validate_every=2", tasks]);
-    for config in [&alone, &watched] {
+    for config in [&plain, &watched] {
         pretrain(config, false, Device::Cpu, &alone(), &Silent).unwrap();
     }
     let entries = |run: &str| log::read(&bench.folder.path().join(run).join(log::METRICS)).unwrap();
@@ -29,7 +29,7 @@ fn a_run_can_be_watched_and_stays_what_it_is() {
         };
         entries(run).into_iter().filter_map(total).collect()
     };
-    assert_eq!(losses("alone"), losses("watched"));
+    assert_eq!(losses("plain"), losses("watched"));
     let seen: Vec<(u64, Task)> = entries("watched")
         .into_iter()
         .filter_map(|entry| match entry {

@@ -127,7 +127,7 @@ fn a_run_goes_on_with_its_own_corpus_and_configuration_only() {
 fn a_run_of_an_earlier_version_goes_on_or_says_why_not() {
     let bench = Bench::new(24);
     let config = bench.config("run", &["train.max_steps=2"]);
-    pretrain(&config, false, Device::Cpu, &Silent).unwrap();
+    pretrain(&config, false, Device::Cpu, &alone(), &Silent).unwrap();
     let saved = |more: &str| {
         let (corpus, output) = (config.data.corpus.display(), config.train.output.display());
         let text = format!(
@@ -141,9 +141,9 @@ fn a_run_of_an_earlier_version_goes_on_or_says_why_not() {
         std::fs::write(config.train.output.join("config.toml"), text).unwrap();
     };
     saved("accumulate = 1");
-    assert_eq!(pretrain(&config, true, Device::Cpu, &Silent).unwrap().ending, Ending::Finished);
+    assert_eq!(pretrain(&config, true, Device::Cpu, &alone(), &Silent).unwrap().unwrap().ending, Ending::Finished);
     saved("accumulate = 2");
-    let error = pretrain(&config, true, Device::Cpu, &Silent).unwrap_err().to_string();
+    let error = pretrain(&config, true, Device::Cpu, &alone(), &Silent).unwrap_err().to_string();
     assert!(error.contains("config.toml: `train.accumulate` has been removed: train.encode_studies"), "{error}");
 }
 

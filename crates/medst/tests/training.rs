@@ -154,7 +154,7 @@ fn runs_leave_what_they_promise_and_only_the_best_checkpoints() {
 fn no_step_saves_the_untrained_model() {
     let bench = Bench::new(8);
     let config = bench.config("run", &["train.max_steps=0"]);
-    let summary = pretrain(&config, false, Device::Cpu, &Silent).unwrap();
+    let summary = pretrain(&config, false, Device::Cpu, &alone(), &Silent).unwrap().unwrap();
     assert_eq!((summary.steps, summary.total_steps), (0, 0));
     let opened = open_model(&config.train.output, Device::Cpu).unwrap();
     assert_eq!(opened.card.step, 0);
@@ -162,7 +162,7 @@ fn no_step_saves_the_untrained_model() {
     for (own, other) in opened.model.parameters().iter().zip(fresh.parameters()) {
         assert_eq!(own.tensor, other.tensor, "{}", own.name);
     }
-    assert_eq!(pretrain(&config, true, Device::Cpu, &Silent).unwrap().steps, 0);
+    assert_eq!(pretrain(&config, true, Device::Cpu, &alone(), &Silent).unwrap().unwrap().steps, 0);
 }
 
 #[test]

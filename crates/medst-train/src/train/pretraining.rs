@@ -255,7 +255,7 @@ impl<'a> Pretraining<'a> {
             batches.iter().map(|numbers| Share::of(&training.lengths(numbers), self.run.group)).collect();
         let jobs = shares.iter().map(|share| share.sequences.clone()).zip(batches).collect();
         let crop = Crop::Random { seed: config.train.seed, epoch: state.epoch };
-                let loader = Loader::of_shares(scope, training, jobs, crop, loader::THREADS, self.run.model.device());
+        let loader = Loader::of_shares(scope, training, jobs, crop, loader::THREADS, self.run.model.device());
         loader.zip(shares).map(|(batch, share)| Ok(BatchShare { batch: batch?, share }))
     }
 

@@ -73,12 +73,12 @@ fn a_run_computes_as_the_encoders_that_it_starts_from() {
     let own = [&weights, &vocabulary, "model.image.patch=8", "model.image.num_heads=4", "model.text.num_layers=3"];
     let heads = ["model.text.num_heads=4", "train.max_steps=0"];
     let long = bench.config("long", &[&own[..], &heads].concat());
-    let error = pretrain(&long, false, Device::Cpu, &Silent).unwrap_err().to_string();
+    let error = pretrain(&long, false, Device::Cpu, &alone(), &Silent).unwrap_err().to_string();
     assert!(error.contains("model.text.max_tokens = 112") && error.contains("40 positions"), "{error}");
     let config = bench.config("run", &[&own[..], &heads, &["model.text.max_tokens=40"]].concat());
     assert_eq!(config.model.image.epsilon, 1e-6);
-    pretrain(&config, false, Device::Cpu, &Silent).unwrap();
+    pretrain(&config, false, Device::Cpu, &alone(), &Silent).unwrap();
     assert_eq!(open_model(&config.train.output, Device::Cpu).unwrap().card.model.image.epsilon, 1e-12);
     // It goes on as it began, whatever has become of the weights.
-    pretrain(&config, true, Device::Cpu, &Silent).unwrap();
+    pretrain(&config, true, Device::Cpu, &alone(), &Silent).unwrap();
 }
