@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use medst::eval::Vectors;
 use medst::eval::bootstrap::Bootstrap;
-use medst::eval::encode::{Encoder, ModelEncoder, Origin, Placed, Studies};
+use medst::eval::encode::{Encoder, ModelEncoder, Origin, RowVectors, Studies};
 use medst::eval::report::Evaluation;
 use medst::eval::result::{Protocol, Task};
 use medst::eval::suite::{Part, Suite};
@@ -22,9 +22,6 @@ use crate::data;
 use crate::engine::Engine;
 use crate::errors;
 use crate::task::{self, Watched};
-
-/// Studies that a model encodes at once.
-const BATCH: usize = 32;
 
 /// What is to be evaluated, and how; the names are those of `medst.evaluate`.
 #[derive(FromPyObject)]
@@ -76,8 +73,8 @@ impl Encoder for Held {
     }
 
     fn studies(&self, _: &Corpus, rows: &[usize], _: &dyn Progress) -> Result<Studies> {
-        let place = |own: &Vectors| Placed::new(own.select(rows), rows);
-        let none = || Placed::new(self.images.select(&[]), &[]);
+        let place = |own: &Vectors| RowVectors::new(own.select(rows), rows);
+        let none = || RowVectors::new(self.images.select(&[]), &[]);
         Ok(Studies {
             features: self.features.as_ref().map(place),
             images: place(&self.images),
@@ -149,8 +146,7 @@ pub fn evaluate_model(
     let corpus: Arc<Corpus> = corpus.corpus.clone();
     task::run(py, show.as_ref(), |watched| {
         let engine = engine.engine.lock().unwrap_or_else(PoisonError::into_inner);
-        let encoder = ModelEncoder { embedder: engine.embedder(), origin: engine.origin().clone(), batch: BATCH };
-        evaluate(&suite, &encoder, &corpus, watched)
+        evaluate(&suite, &ModelEncoder::from(&*engine), &corpus, watched)
     })
 }
 

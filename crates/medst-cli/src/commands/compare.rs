@@ -10,7 +10,7 @@ use medst::infer::Engine;
 use medst::infer::check::Checked;
 use medst::infer::compare::{Sentences, TimePoint, compare};
 use medst::infer::course::CourseCalibration;
-use medst::infer::stream::{self, Remarks};
+use medst::infer::stream::{self, Remarks, StudyInput};
 use medst_data::corpus::Corpus;
 use medst_data::gather::{DeclaredView, Gathered, gather};
 
@@ -24,7 +24,7 @@ pub fn run(arguments: &Compare, output: &Output) -> Result<()> {
     if let Some(file) = &arguments.fit_calibration {
         let corpora = corpora(arguments)?;
         let engine = open::model(&arguments.model)?;
-        let fitted = CourseCalibration::fit(&engine, &corpora, engine.limits.images)?;
+        let fitted = CourseCalibration::fit(&engine, &corpora)?;
         fitted.write(file)?;
         output.show(&fitted)?;
         return match fitted.left_out.len() {
@@ -36,7 +36,7 @@ pub fn run(arguments: &Compare, output: &Output) -> Result<()> {
         let corpora = corpora(arguments)?;
         let engine = open::model(&arguments.model)?;
         let calibration = CourseCalibration::read(file, &engine)?;
-        let check = |corpus| Checked::new(&engine, &calibration, corpus, engine.limits.images, Bootstrap::default());
+        let check = |corpus| Checked::new(&engine, &calibration, corpus, Bootstrap::default());
         return output.show(&AllChecked(corpora.iter().map(check).collect::<medst::Result<_>>()?));
     }
     let gathered = match &arguments.subject {
@@ -94,7 +94,8 @@ fn points(engine: &Engine, gathered: &Gathered) -> Result<Vec<TimePoint>> {
     let mut points = Vec::new();
     for study in &gathered.studies {
         let mut remarks = Remarks::default();
-        let views = stream::views(engine.sight(), gathered.corpus.as_ref(), study, &mut remarks)?;
+        let input = StudyInput::found(study, gathered.corpus.as_ref());
+        let views = stream::views(input, engine.preprocessing(), &mut remarks)?;
         if let Some(problem) = remarks.problems.first() {
             return Err(Error::Data(medst_data::Error::Image {
                 path: PathBuf::from(&problem.file),

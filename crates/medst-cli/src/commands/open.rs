@@ -6,7 +6,6 @@ use anyhow::Result;
 use medst::Error;
 use medst::infer::{Engine, Limits};
 use medst::model::config::Precision;
-use medst::model::open::open_model_in;
 use medst_data::gather::{DeclaredView, Gathered, gather};
 use medst_data::image::Decoding;
 use medst_data::image::dicom::Window;
@@ -23,8 +22,8 @@ pub fn model(arguments: &UseModel) -> Result<Engine> {
 /// Loads the model at a path.
 pub fn load(path: &Path, how: &Compute) -> Result<Engine> {
     let device = device(how.device)?;
-    let mut engine = Engine::new(open_model_in(path, device, precision(how.precision))?)?;
-    engine.limits = Limits { images: batch(how.batch, device), ..Limits::default() };
+    let mut engine = Engine::open_in(path, device, precision(how.precision))?;
+    engine.limits = Limits::of_images(batch(how.batch, device));
     let window = match how.dicom_window {
         DicomWindow::Declared => Window::Declared,
         DicomWindow::Reference => Window::Reference,

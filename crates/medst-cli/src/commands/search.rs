@@ -93,10 +93,10 @@ fn find(arguments: &SearchFind, output: &Output) -> Result<()> {
 fn image(arguments: &SearchFind, engine: &Engine) -> Result<Option<Vec<f32>>> {
     let Some(path) = &arguments.image else { return Ok(None) };
     let frontal = check_view(path, DeclaredView::Auto)?;
-    let own = Some(engine.sight().open(path)?);
+    let own = Some(engine.preprocessing().open(path)?);
     let lateral = arguments.lateral.as_ref().map(|path| {
         check_view(path, DeclaredView::Lateral)?;
-        engine.sight().open(path)
+        engine.preprocessing().open(path)
     });
     let lateral = lateral.transpose()?;
     if !frontal && lateral.is_some() {

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use medst_data::corpus::Corpus;
 use medst_data::input;
 use medst_data::progress::Progress;
-use medst_data::study::Study;
+use rayon::prelude::*;
 use serde::Serialize;
 
 use super::Vectors;
-use crate::embed::Embedder;
-use crate::embed::heat::{HeatMap, Likeness};
-use crate::embed::table::{self, FEATURE, IMAGE, REPORT, STUDY};
+use crate::infer::heat::{HeatMap, Likeness};
+use crate::infer::stream::{self, StudyInput, Wanted};
+use crate::infer::table::{self, FEATURE, IMAGE, REPORT, STUDY};
+use crate::infer::{Engine, EngineRef, Text, Views};
 use crate::model::builtin;
 use crate::model::open::OpenedModel;
 use crate::{Error, Result};
@@ -77,14 +78,14 @@ pub trait Encoder {
 #[derive(Clone, Debug)]
 pub struct Studies {
     /// `[CLS]` features for probes; `None` where the encoder gives embeddings alone.
-    pub features: Option<Placed>,
-    pub images: Placed,
-    pub reports: Placed,
+    pub features: Option<RowVectors>,
+    pub images: RowVectors,
+    pub reports: RowVectors,
 }
 
 /// Vectors by the row of the corpus.
 #[derive(Clone, Debug)]
-pub struct Placed {
+pub struct RowVectors {
     vectors: Vectors,
     places: HashMap<usize, Place>,
 }
@@ -95,14 +96,14 @@ enum Place {
     NotFinite,
 }
 
-impl Placed {
+impl RowVectors {
     /// * `vectors`: one row for each of `rows` of the corpus. Rows with NaN or infinity are set aside.
-    pub fn new(vectors: Vectors, rows: &[usize]) -> Placed {
+    pub fn new(vectors: Vectors, rows: &[usize]) -> RowVectors {
         let place = |(number, &row): (usize, &usize)| {
             (row, if vectors.is_finite(number) { Place::At(number) } else { Place::NotFinite })
         };
         let places = rows.iter().enumerate().map(place).collect();
-        Placed { vectors, places }
+        RowVectors { vectors, places }
     }
 
     /// The vector of a row of the corpus, or why it has none.
@@ -153,10 +154,14 @@ impl Origin {
 
 /// Encodes with a model.
 pub struct ModelEncoder<'a> {
-    pub embedder: Embedder<'a>,
+    pub engine: EngineRef<'a>,
     pub origin: Origin,
-    /// Studies at a time.
-    pub batch: usize,
+}
+
+impl<'a> From<&'a Engine> for ModelEncoder<'a> {
+    fn from(engine: &'a Engine) -> ModelEncoder<'a> {
+        ModelEncoder { engine: engine.into(), origin: engine.origin().clone() }
+    }
 }
 
 impl Encoder for ModelEncoder<'_> {
@@ -165,36 +170,26 @@ impl Encoder for ModelEncoder<'_> {
     }
 
     fn studies(&self, corpus: &Corpus, rows: &[usize], progress: &dyn Progress) -> Result<Studies> {
-        let config = &self.embedder.model.config;
-        let widths = [config.image.width, config.projection.embedding, config.projection.embedding];
-        let mut all = [(); 3].map(|()| Vec::new());
-        let mut told = Vec::new();
         progress.begin("encoding studies", Some(rows.len() as u64));
-        for part in rows.chunks(self.batch.max(1)) {
-            if progress.stop_requested() {
-                return Err(Error::Stopped);
-            }
-            let studies: Vec<&Study> = part.iter().map(|&row| &corpus.studies()[row]).collect();
-            let own = self.embedder.studies(corpus, &studies)?;
-            for (all, own) in all.iter_mut().zip([&own.features, &own.images, &own.reports]) {
-                all.extend(Vec::<f32>::try_from(own.reshape([-1]))?);
-            }
-            told.extend(part.iter().copied().filter(|&row| corpus.studies()[row].report.is_some()));
-            progress.advance(part.len() as u64);
-        }
+        let inputs: Vec<StudyInput> =
+            rows.iter().map(|&row| StudyInput::stored(corpus, &corpus.studies()[row])).collect();
+        let collected = stream::collect(self.engine, &inputs, Wanted::ALL, progress)?;
         progress.end();
-        let mut vectors = all.into_iter().zip(widths).map(|(values, width)| Vectors::new(values, width as usize));
-        let mut placed =
-            |rows: &[usize]| -> Result<Placed> { Ok(Placed::new(vectors.next().expect("three kinds")?, rows)) };
-        Ok(Studies { features: Some(placed(rows)?), images: placed(rows)?, reports: placed(&told)? })
+        let rows_with = |row_of: &[Option<usize>]| -> Vec<usize> {
+            let studies = collected.studies.iter().zip(row_of);
+            studies.filter(|(_, row)| row.is_some()).map(|(&number, _)| rows[number]).collect()
+        };
+        let (with_image, with_report) = (rows_with(&collected.image_of), rows_with(&collected.report_of));
+        Ok(Studies {
+            features: Some(RowVectors::new(collected.features, &with_image)),
+            images: RowVectors::new(collected.images, &with_image),
+            reports: RowVectors::new(collected.reports, &with_report),
+        })
     }
 
     fn texts(&self, texts: &[String]) -> Result<Vectors> {
-        let mut values = Vec::new();
-        for part in texts.chunks(self.batch.max(1)) {
-            values.extend(Vec::<f32>::try_from(self.embedder.texts(part)?.reshape([-1]))?);
-        }
-        Vectors::new(values, self.embedder.model.config.projection.embedding as usize)
+        let texts = texts.iter().map(|text| self.engine.reader.sentence(text)).collect::<Result<Vec<Text>>>()?;
+        self.engine.texts(&texts.iter().collect::<Vec<_>>())
     }
 
     fn heat_maps_by(
@@ -203,18 +198,17 @@ impl Encoder for ModelEncoder<'_> {
         wanted: &[(usize, String)],
         likenesses: &[Likeness],
     ) -> Result<Option<Vec<Vec<HeatMap>>>> {
-        let mut maps = vec![Vec::new(); likenesses.len()];
-        for part in wanted.chunks(self.batch.max(1)) {
-            let studies: Vec<&Study> = part.iter().map(|wanted| &corpus.studies()[wanted.0]).collect();
-            let phrases: Vec<&str> = part.iter().map(|wanted| wanted.1.as_str()).collect();
-            let part = self.embedder.heat_maps_by(corpus, &studies, &phrases, likenesses)?;
-            maps.iter_mut().zip(part).for_each(|(maps, part)| maps.extend(part));
-        }
-        Ok(Some(maps))
+        let read = |(row, phrase): &(usize, String)| {
+            let views = self.engine.preprocessing.stored_views(corpus, &corpus.studies()[*row])?;
+            Ok((views, self.engine.reader.sentence(phrase)?))
+        };
+        let read = wanted.par_iter().map(read).collect::<Result<Vec<(Views, Text)>>>()?;
+        let (views, texts): (Vec<&Views>, Vec<&Text>) = read.iter().map(|(views, text)| (views, text)).unzip();
+        self.engine.heat_maps(&views, &texts, likenesses).map(Some)
     }
 
     fn seen_side(&self, _: &Corpus) -> usize {
-        self.embedder.model.config.image.size as usize
+        self.engine.preprocessing.side()
     }
 }
 
@@ -361,12 +355,12 @@ impl Source {
         }
     }
 
-    fn place(&self, corpus: &Corpus, rows: &[usize]) -> Result<Placed> {
+    fn place(&self, corpus: &Corpus, rows: &[usize]) -> Result<RowVectors> {
         match self {
             Source::Keyed(of) => {
                 let found = rows.iter().filter_map(|&row| Some((row, of.get(&corpus.studies()[row].study.0)?)));
                 let (rows, vectors): (Vec<usize>, Vec<&Vec<f32>>) = found.unzip();
-                Ok(Placed::new(Vectors::from_rows(vectors)?, &rows))
+                Ok(RowVectors::new(Vectors::from_rows(vectors)?, &rows))
             }
             Source::Aligned(vectors, path) => {
                 let studies = corpus.studies().len();
@@ -376,7 +370,7 @@ impl Source {
                         format!("has {} rows, but the corpus has {studies} studies", vectors.len()),
                     ));
                 }
-                Ok(Placed::new(vectors.select(rows), rows))
+                Ok(RowVectors::new(vectors.select(rows), rows))
             }
         }
     }
@@ -390,7 +384,7 @@ impl Encoder for FileEncoder {
     fn studies(&self, corpus: &Corpus, rows: &[usize], _: &dyn Progress) -> Result<Studies> {
         let images = self.images.as_ref().map(|source| source.place(corpus, rows));
         let images = images.unwrap_or_else(|| Err(Error::Evaluation("no image embeddings are given".into())))?;
-        let none = || Placed::new(Vectors::new(Vec::new(), self.width.max(1)).expect("no rows"), &[]);
+        let none = || RowVectors::new(Vectors::new(Vec::new(), self.width.max(1)).expect("no rows"), &[]);
         let reports = self.reports.as_ref().map(|source| source.place(corpus, rows)).transpose()?;
         let features = self.features.as_ref().map(|source| source.place(corpus, rows)).transpose()?;
         Ok(Studies { features, images, reports: reports.unwrap_or_else(none) })

@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use crate::embed::heat::HeatMap;
+use super::heat::HeatMap;
 
 /// A hot region.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -105,7 +105,7 @@ pub struct Placement {
 }
 
 impl Placement {
-    /// * `side`, `stored`: of [`super::Sight`]; `width`, `height`: of the picture.
+    /// * `side`, `stored`: of [`super::Preprocessing`]; `width`, `height`: of the picture.
     pub fn of(side: usize, stored: usize, width: usize, height: usize) -> Placement {
         let longest = width.max(height) as f64;
         let scale = longest / stored as f64;

@@ -82,11 +82,10 @@ impl Checked {
         engine: &Engine,
         calibration: &CourseCalibration,
         corpus: &Corpus,
-        batch: usize,
         bootstrap: Bootstrap,
     ) -> Result<Checked> {
         let mut sheet = Sheet::default();
-        if let Some(pairs) = Pairs::of_corpus(engine, corpus, batch)? {
+        if let Some(pairs) = Pairs::of_corpus(engine, corpus)? {
             for (finding, changes) in &pairs.findings {
                 for (change, course, subject) in changes {
                     let Some(courses) = calibration.courses(finding, *change) else { continue };
@@ -96,7 +95,7 @@ impl Checked {
             }
         }
         let mut skipped = Skipped::new();
-        let series = LabelledSeries::of_corpus(engine, corpus, batch, &mut skipped)?;
+        let series = LabelledSeries::of_corpus(engine, corpus, &mut skipped)?;
         if let Some(own) = &calibration.series {
             let mut findings: Vec<&String> = series.iter().flat_map(|one| one.truth.keys()).collect();
             findings.sort_unstable();

@@ -8,8 +8,8 @@ use medst_data::input;
 use medst_data::storage::objects;
 
 use super::boxes::{HotBox, Placement};
-use super::sight::{Radiograph, Sight};
-use crate::embed::heat::HeatMap;
+use super::heat::HeatMap;
+use super::preprocessing::{Preprocessing, Radiograph};
 use crate::eval::report::picture::{blend, png_bytes};
 use crate::{Error, Result};
 
@@ -33,7 +33,7 @@ pub struct Canvas {
 impl Canvas {
     /// Decodes a picture whole.
     ///
-    /// * `side`, `stored`: of [`Sight`].
+    /// * `side`, `stored`: of [`Preprocessing`].
     ///
     /// # Errors
     /// A reason, without the file's name.
@@ -41,13 +41,16 @@ impl Canvas {
         Canvas::of(load::picture_of(bytes, decoding)?, side, stored)
     }
 
-    /// As [`Canvas::decode`], with what the model sees, as [`Sight::decode`] gives it, by one decoding.
+    /// As [`Canvas::decode`], with what the model sees, as [`Preprocessing::decode`] gives it, by one decoding.
     ///
     /// # Errors
     /// A reason, without the file's name.
-    pub fn decode_seen(bytes: &[u8], sight: Sight) -> Result<(Radiograph, Canvas), String> {
-        let (picture, square) = load::picture_and_square(bytes, sight.stored(), sight.decoding)?;
-        Ok((sight.middle(&square, sight.stored()), Canvas::of(picture, sight.side(), sight.stored())?))
+    pub fn decode_seen(bytes: &[u8], preprocessing: Preprocessing) -> Result<(Radiograph, Canvas), String> {
+        let (picture, square) = load::picture_and_square(bytes, preprocessing.stored(), preprocessing.decoding)?;
+        Ok((
+            preprocessing.middle(&square, preprocessing.stored()),
+            Canvas::of(picture, preprocessing.side(), preprocessing.stored())?,
+        ))
     }
 
     /// As [`Canvas::decode`], of a picture that was decoded before.
@@ -148,9 +151,9 @@ pub fn write(path: &Path, png: &[u8]) -> Result<()> {
 ///
 /// # Errors
 /// Names the file.
-pub fn open_seen(path: &Path, sight: Sight) -> Result<(Radiograph, Canvas)> {
+pub fn open_seen(path: &Path, preprocessing: Preprocessing) -> Result<(Radiograph, Canvas)> {
     let bytes = objects::read(path)?;
-    let seen = Canvas::decode_seen(&bytes, sight);
+    let seen = Canvas::decode_seen(&bytes, preprocessing);
     seen.map_err(|message| medst_data::Error::Image { path: path.to_path_buf(), message }.into())
 }
 

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::align::{Alignment, Shown};
+use super::align::Alignment;
 use super::boxes::{HotBox, hot_boxes};
 use super::draw::Canvas;
-use crate::embed::heat::HeatMap;
+use super::heat::HeatMap;
 use crate::eval::Vectors;
+use crate::model::view_experts::View;
 
 /// Number of patches that are reported with their words.
 const PATCHES: usize = 5;
@@ -31,7 +32,7 @@ pub struct Grounded {
 /// A phrase on one picture.
 #[derive(Clone, Debug, Serialize)]
 pub struct GroundedView {
-    pub view: Shown,
+    pub view: View,
     /// Width and height of the picture in pixels.
     pub size: [usize; 2],
     /// In pixels of the picture, the hottest first.
@@ -48,7 +49,7 @@ pub struct GroundedWord {
     pub word: String,
     /// Share in the modality-weighted loss, all words together 1.
     pub importance: f32,
-    pub view: Shown,
+    pub view: View,
     /// The box in pixels of the picture of the patch it resembles most.
     pub bounds: [f64; 4],
     /// Cosine with that patch.
@@ -58,7 +59,7 @@ pub struct GroundedWord {
 /// A patch, and the words it looks at.
 #[derive(Clone, Debug, Serialize)]
 pub struct GroundedPatch {
-    pub view: Shown,
+    pub view: View,
     pub row: usize,
     pub column: usize,
     pub bounds: [f64; 4],
@@ -80,7 +81,7 @@ pub struct Matrices {
 }
 
 /// A view with the canvas that maps its patches to the picture.
-pub type Shows<'a> = (Shown, &'a Canvas);
+pub type Shows<'a> = (View, &'a Canvas);
 
 /// Expresses an alignment in pixels of the pictures.
 ///
@@ -131,7 +132,7 @@ pub fn ground(phrase: &str, alignment: &Alignment, canvases: &[Shows<'_>], share
 }
 
 /// View, row, column and box of a patch by its number among those of all views.
-fn place(alignment: &Alignment, canvases: &[Shows<'_>], number: usize) -> Option<(Shown, usize, usize, [f64; 4])> {
+fn place(alignment: &Alignment, canvases: &[Shows<'_>], number: usize) -> Option<(View, usize, usize, [f64; 4])> {
     let side = alignment.grid.side;
     let view = *alignment.views.get(number / (side * side))?;
     let canvas = canvases.iter().find(|own| own.0 == view)?.1;
@@ -154,7 +155,7 @@ fn extent(map: &HeatMap) -> [f32; 3] {
 
 impl fmt::Display for Grounded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = |view: Shown| format!("{view:?}").to_lowercase();
+        let shown = |view: View| format!("{view:?}").to_lowercase();
         let bounds = |own: &[f64; 4]| format!("{:.0},{:.0} – {:.0},{:.0}", own[0], own[1], own[2], own[3]);
         writeln!(f, "“{}”", self.phrase)?;
         for view in &self.views {

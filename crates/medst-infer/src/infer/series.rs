@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use medst_data::corpus::Corpus;
+use medst_data::progress::Silent;
 use serde::{Deserialize, Serialize};
 
 use super::calibrate::{self, Fit, Row};
@@ -24,7 +25,9 @@ use super::compare::Sentences;
 use super::engine::Engine;
 use super::logistic;
 use super::order::{self, MOST};
+use super::stream::{self, StudyInput, Wanted};
 use crate::Result;
+use crate::eval::Vectors;
 use crate::eval::suite::truth::{self, FindingLabels, Skipped, skip};
 use crate::eval::tasks::words;
 
@@ -332,12 +335,7 @@ impl LabelledSeries {
     ///
     /// # Errors
     /// Pictures that cannot be read.
-    pub fn of_corpus(
-        engine: &Engine,
-        corpus: &Corpus,
-        batch: usize,
-        skipped: &mut Skipped,
-    ) -> Result<Vec<LabelledSeries>> {
+    pub fn of_corpus(engine: &Engine, corpus: &Corpus, skipped: &mut Skipped) -> Result<Vec<LabelledSeries>> {
         let mut by_subject: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (row, study) in corpus.studies().iter().enumerate().filter(|(_, study)| study.acquired.is_some()) {
             by_subject.entry(study.subject.0.as_str()).or_default().push(row);
@@ -350,28 +348,28 @@ impl LabelledSeries {
         }
         series.retain(|rows| rows.len() >= 3);
         let told: Vec<BTreeMap<String, Told>> = series.iter().map(|rows| told(corpus, rows, skipped)).collect();
-        let mut found = Vec::with_capacity(series.len());
         let chosen: Vec<(&Vec<usize>, BTreeMap<String, Told>)> =
             series.iter().zip(told).filter(|(_, told)| !told.is_empty()).collect();
-        for part in chosen.chunks(batch.max(1)) {
-            let studies: Vec<_> = part.iter().flat_map(|(rows, _)| *rows).map(|&row| &corpus.studies()[row]).collect();
-            let embedded = engine.embedder().studies(corpus, &studies)?;
-            let vectors = |tensor: &tch::Tensor| crate::eval::Vectors::from_tensor(tensor);
-            let (images, reports) = (vectors(&embedded.images)?, vectors(&embedded.reports)?);
-            let (mut images, mut reports) = (images.rows(), reports.rows());
-            for (rows, truth) in part {
-                let own: Vec<Vec<f32>> = images.by_ref().take(rows.len()).map(<[f32]>::to_vec).collect();
-                let told = rows.iter().filter(|&&row| corpus.studies()[row].report.is_some()).count();
-                let texts: Vec<Vec<f32>> = reports.by_ref().take(told).map(<[f32]>::to_vec).collect();
-                found.push(LabelledSeries {
-                    subject: corpus.studies()[rows[0]].subject.0.clone(),
-                    images: own,
-                    reports: (told == rows.len()).then_some(texts),
-                    truth: truth.clone(),
-                });
+        let inputs = chosen.iter().flat_map(|(rows, _)| *rows);
+        let inputs: Vec<StudyInput> = inputs.map(|&row| StudyInput::stored(corpus, &corpus.studies()[row])).collect();
+        let wanted = Wanted { images: true, features: false, reports: true };
+        let embedded = stream::collect(engine, &inputs, wanted, &Silent)?;
+        let vectors = |vectors: &Vectors, row_of: &[Option<usize>]| -> Option<Vec<Vec<f32>>> {
+            row_of.iter().map(|row| row.map(|row| vectors.row(row).to_vec())).collect()
+        };
+        let mut start = 0;
+        let series = |(rows, truth): (&Vec<usize>, BTreeMap<String, Told>)| {
+            // Every study of a corpus has an image, so none was left out.
+            let of_series = start..start + rows.len();
+            start = of_series.end;
+            LabelledSeries {
+                subject: corpus.studies()[rows[0]].subject.0.clone(),
+                images: vectors(&embedded.images, &embedded.image_of[of_series.clone()]).unwrap_or_default(),
+                reports: vectors(&embedded.reports, &embedded.report_of[of_series]),
+                truth,
             }
-        }
-        Ok(found)
+        };
+        Ok(chosen.into_iter().map(series).collect())
     }
 
     /// Scores of the orders of its first images, the true one first.

@@ -88,6 +88,16 @@ impl Reader {
         Ok(Text { words, tokens, truncated: false })
     }
 
+    /// As [`Reader::prompt`], but what exceeds the model's window is cut off: evaluations compare the texts that their data
+    /// hold.
+    ///
+    /// # Errors
+    /// A text without words, which is named.
+    pub fn sentence(&self, text: &str) -> Result<Text> {
+        let cut = self.cleaned(&clean::query(text));
+        cut.map_err(|_| Error::Evaluation(format!("the text “{text}” has no words")))
+    }
+
     /// A report as a hospital writes it.
     ///
     /// # Errors

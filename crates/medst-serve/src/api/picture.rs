@@ -64,7 +64,7 @@ pub struct PictureHeader {
 pub async fn picture(upload: Upload<PictureRequest>) -> Result<Json<PictureAnswer>> {
     let request = &upload.request;
     let (_, model) = upload.shared().model(request.model.as_deref())?;
-    let (sight, patches) = (model.worker.sight, model.patches);
+    let (preprocessing, patches) = (model.worker.preprocessing, model.patches);
     let bytes = request.picture.bytes("picture")?;
     let shared = upload.shared().clone();
     let show = move |wanted: &Wanted| -> Result<PictureAnswer> {
@@ -74,7 +74,7 @@ pub async fn picture(upload: Upload<PictureRequest>) -> Result<Json<PictureAnswe
             true => Some(PictureHeader::of(dicom::header_of(&bytes).map_err(fail)?)),
             false => None,
         };
-        let shown = Display::decode(&bytes, sight, LONGEST).map_err(fail)?;
+        let shown = Display::decode(&bytes, preprocessing, LONGEST).map_err(fail)?;
         Ok(PictureAnswer {
             size: shown.original,
             png: STANDARD.encode(shown.png),

@@ -16,9 +16,9 @@ use std::sync::{Arc, Mutex};
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
-use medst::infer::align::Shown;
 use medst::infer::draw::Canvas;
-use medst::infer::{Sight, Views};
+use medst::infer::{Preprocessing, Views};
+use medst::model::view_experts::View;
 use medst_data::image::dicom;
 use medst_data::image::size;
 use serde::de::DeserializeOwned;
@@ -54,12 +54,12 @@ impl<T> Upload<T> {
     /// No picture, one that cannot be read, is too large, or is declared to be another view than its header says.
     pub async fn views(
         &self,
-        sight: Sight,
+        preprocessing: Preprocessing,
         frontal: Option<&Picture>,
         lateral: Option<&Picture>,
         what: &str,
     ) -> Result<Views> {
-        let see = move |bytes: &[u8]| sight.decode(bytes);
+        let see = move |bytes: &[u8]| preprocessing.decode(bytes);
         let [frontal, lateral] = self.decode([frontal, lateral], what, see).await?;
         Views::of(frontal, lateral).ok_or_else(|| no_picture(what))
     }
@@ -70,16 +70,16 @@ impl<T> Upload<T> {
     /// As [`Upload::views`].
     pub async fn drawn_views(
         &self,
-        sight: Sight,
+        preprocessing: Preprocessing,
         frontal: Option<&Picture>,
         lateral: Option<&Picture>,
-    ) -> Result<(Views, Vec<(Shown, Canvas)>)> {
-        let see = move |bytes: &[u8]| Canvas::decode_seen(bytes, sight);
+    ) -> Result<(Views, Vec<(View, Canvas)>)> {
+        let see = move |bytes: &[u8]| Canvas::decode_seen(bytes, preprocessing);
         let [frontal, lateral] = self.decode([frontal, lateral], "", see).await?;
         let (frontal, frontal_canvas) = frontal.unzip();
         let (lateral, lateral_canvas) = lateral.unzip();
         let views = Views::of(frontal, lateral).ok_or_else(|| no_picture(""))?;
-        let canvases = [(Shown::Frontal, frontal_canvas), (Shown::Lateral, lateral_canvas)];
+        let canvases = [(View::Frontal, frontal_canvas), (View::Lateral, lateral_canvas)];
         Ok((views, canvases.into_iter().filter_map(|(shown, canvas)| Some((shown, canvas?))).collect()))
     }
 

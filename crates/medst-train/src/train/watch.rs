@@ -10,16 +10,16 @@ use medst_data::report::WordPiece;
 use super::checkpoint::State;
 use super::log::{Entry, Measured};
 use crate::config::Config;
-use crate::embed::Embedder;
 use crate::eval::bootstrap::Bootstrap;
 use crate::eval::encode::{ModelEncoder, Origin};
 use crate::eval::result::{Figure, TaskResult};
 use crate::eval::suite::{Part, Suite};
+use crate::infer::{EngineRef, Limits, Reader};
 use crate::model::MedSt;
 use crate::{Error, Result};
 
-/// Studies that are encoded at once.
-const BATCH: usize = 32;
+/// Pictures that are encoded at once.
+const IMAGES: usize = 48;
 
 /// What is evaluated, and when.
 pub struct Watch {
@@ -66,7 +66,9 @@ impl Watch {
         state: &State,
         progress: &dyn Progress,
     ) -> Result<Vec<Entry>> {
-        let encoder = ModelEncoder { embedder: Embedder { model, pieces }, origin: Origin::default(), batch: BATCH };
+        let reader = Reader::new(pieces.clone(), &model.config);
+        let engine = EngineRef { limits: Limits::of_images(IMAGES), ..EngineRef::new(model, &reader) };
+        let encoder = ModelEncoder { engine, origin: Origin::default() };
         let results = match self.suite.run(&encoder, &self.corpora, &Quiet(progress)) {
             Err(Error::Stopped) => return Ok(Vec::new()),
             results => results?,

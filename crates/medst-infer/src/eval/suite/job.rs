@@ -10,10 +10,9 @@ use medst_data::split::Split;
 use super::questions::questions;
 use super::transfer::{TransferTruth, transfer};
 use super::truth::{self, FindingLabels, PairTruth, PhraseBoxes, SentenceTruth, Skipped, skip};
-use crate::embed::heat::{HeatMap, Likeness, Query};
 use crate::eval::Vectors;
 use crate::eval::bootstrap::Bootstrap;
-use crate::eval::encode::{Encoder, Placed, Studies};
+use crate::eval::encode::{Encoder, RowVectors, Studies};
 use crate::eval::pairs::ImagePairs;
 use crate::eval::prompts;
 use crate::eval::result::{Protocol, Task, TaskResult};
@@ -23,6 +22,7 @@ use crate::eval::tasks::{
     Prototypes, Question, QuestionVectors, Region, Retrieval, RetrievalData, SentencePairs, SequenceData,
     SequenceOrder, SeriesQuestions, TemporalImage, TemporalSentence, TemporalTransfer, TransferData, ZeroShot, words,
 };
+use crate::infer::heat::{HeatMap, Likeness, Query};
 use crate::{Error, Result};
 
 /// Heat maps that the literature compares.
@@ -370,7 +370,7 @@ impl Job {
 }
 
 /// Whether a row has a vector; counts it otherwise.
-fn usable(placed: &Placed, row: usize, what: &str, skipped: &mut Skipped) -> bool {
+fn usable(placed: &RowVectors, row: usize, what: &str, skipped: &mut Skipped) -> bool {
     match placed.get(row) {
         Ok(_) => true,
         Err(reason) => {
@@ -380,7 +380,7 @@ fn usable(placed: &Placed, row: usize, what: &str, skipped: &mut Skipped) -> boo
     }
 }
 
-fn image_pairs(truth: PairTruth, images: &Placed, corpus: &Corpus, skipped: &mut Skipped) -> Result<ImagePairs> {
+fn image_pairs(truth: PairTruth, images: &RowVectors, corpus: &Corpus, skipped: &mut Skipped) -> Result<ImagePairs> {
     let kept: Vec<usize> = (0..truth.studies.len())
         .filter(|&n| truth.studies[n].iter().all(|&row| usable(images, row, "image", skipped)))
         .collect();
@@ -398,7 +398,7 @@ fn image_pairs(truth: PairTruth, images: &Placed, corpus: &Corpus, skipped: &mut
 
 fn transfer_data(
     truth: TransferTruth,
-    images: &Placed,
+    images: &RowVectors,
     corpus: &Corpus,
     skipped: &mut Skipped,
 ) -> Result<TransferData> {
@@ -475,7 +475,7 @@ fn sequence_data(
 }
 
 /// What the questions compare.
-fn question_vectors(questions: &[Question], images: &Placed, encoded: &Encoded<'_>) -> Result<QuestionVectors> {
+fn question_vectors(questions: &[Question], images: &RowVectors, encoded: &Encoded<'_>) -> Result<QuestionVectors> {
     let mut vectors = QuestionVectors::default();
     for row in questions.iter().flat_map(|own| &own.rows) {
         vectors.images.entry(*row).or_insert_with(|| images.select(&[*row]).unit().into_values());
