@@ -252,7 +252,7 @@ impl Engine {
             let alignments = {
                 let engine = self.lock();
                 let texts: Vec<Text> =
-                    phrases.iter().map(|phrase| engine.reader().prompt(phrase)).collect::<Result<_>>()?;
+                    phrases.iter().map(|phrase| engine.reader().prompt(phrase)).collect::<Result<_, _>>()?;
                 engine.align(&vec![&views; texts.len()], &texts.iter().collect::<Vec<_>>())?
             };
             let shown: Vec<(View, &Canvas)> = [View::Frontal, View::Lateral]

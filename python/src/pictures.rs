@@ -7,7 +7,7 @@ use medst::infer::draw::{self, Canvas};
 use medst::infer::{Preprocessing, Radiograph, Views};
 use medst::{Error, Result};
 use medst_data::gather::{DeclaredView, check_view, check_view_of};
-use medst_data::image::{GreyImage, load};
+use medst_data::image::{GreyImage, ImageError, load};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
@@ -23,7 +23,7 @@ enum Source {
     /// The bytes of a JPEG, PNG or DICOM file.
     Encoded(Vec<u8>),
     /// Decoded pixels; an error in them is reported on use.
-    Pixels(Result<GreyImage, String>),
+    Pixels(Result<GreyImage, ImageError>),
 }
 
 /// From `("file", path)`, `("bytes", name, data)` or `("pixels", name, data, height, width, channels)`.
@@ -53,8 +53,8 @@ impl FromPyObject<'_, '_> for Picture {
 }
 
 /// An error about a picture that is identified by a name.
-fn named(name: &str, message: String) -> Error {
-    medst_data::Error::Image { path: name.into(), message }.into()
+fn named(name: &str, reason: ImageError) -> Error {
+    medst_data::Error::Image { path: name.into(), reason }.into()
 }
 
 impl Picture {
@@ -64,10 +64,10 @@ impl Picture {
             Source::File(path) => return preprocessing.open(path),
             Source::Encoded(bytes) => preprocessing.decode(bytes),
             Source::Pixels(picture) => {
-                picture.as_ref().map_err(String::clone).and_then(|picture| preprocessing.picture(picture))
+                picture.as_ref().map_err(ImageError::clone).and_then(|picture| preprocessing.picture(picture))
             }
         };
-        seen.map_err(|message| named(&self.name, message))
+        seen.map_err(|reason| named(&self.name, reason))
     }
 
     /// The position of its parts, for boxes in the pixels of the original picture.
@@ -80,13 +80,13 @@ impl Picture {
             }
             Source::Pixels(picture) => picture.clone().and_then(|picture| Canvas::of(picture, side, stored)),
         };
-        canvas.map_err(|message| named(&self.name, message))
+        canvas.map_err(|reason| named(&self.name, reason))
     }
 
     fn is_frontal(&self, view: DeclaredView) -> Result<bool> {
         match &self.source {
             Source::File(path) => Ok(check_view(path, view)?),
-            Source::Encoded(bytes) => check_view_of(bytes, view).map_err(|message| named(&self.name, message)),
+            Source::Encoded(bytes) => check_view_of(bytes, view).map_err(|reason| named(&self.name, reason)),
             Source::Pixels(_) => Ok(view != DeclaredView::Lateral),
         }
     }

@@ -1,6 +1,8 @@
 //! Keys of the configuration that earlier versions had. A configuration that names one is refused with what replaces it. Files
 //! that a run has saved list every key, so there a key at its former default, which is what every run computes now, is dropped.
 
+use crate::{Error, Result};
+
 /// A key that the configuration no longer has.
 struct Removed {
     key: &'static str,
@@ -53,12 +55,12 @@ impl Removed {
 }
 
 /// Refuses a configuration that names a removed key.
-pub(crate) fn refuse(table: &toml::Table) -> Result<(), String> {
+pub(crate) fn refuse(table: &toml::Table) -> Result<()> {
     let named = |own: &&Removed| {
         let (section, name) = own.place();
         table.get(section).and_then(toml::Value::as_table).is_some_and(|section| section.contains_key(name))
     };
-    REMOVED.iter().find(named).map_or(Ok(()), |own| Err(own.message()))
+    REMOVED.iter().find(named).map_or(Ok(()), |own| Err(Error::Config(own.message())))
 }
 
 /// Takes removed keys out that have their former default.
@@ -92,7 +94,7 @@ mod tests {
                 drop_defaults(&mut table);
                 table[section].as_table().unwrap().contains_key(name)
             };
-            let error = refuse(&table("7")).unwrap_err();
+            let error = refuse(&table("7")).unwrap_err().to_string();
             assert!(error.contains(own.key) && error.contains(own.instead), "{error}");
             assert!(left("7"), "{}", own.key);
             if let Some(default) = own.default {

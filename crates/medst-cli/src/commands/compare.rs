@@ -10,7 +10,7 @@ use medst::infer::Engine;
 use medst::infer::check::Checked;
 use medst::infer::compare::{Sentences, TimePoint, compare};
 use medst::infer::course::CourseCalibration;
-use medst::infer::stream::{self, Remarks, StudyInput};
+use medst::infer::stream::{self, StudyInput};
 use medst_data::corpus::Corpus;
 use medst_data::gather::{DeclaredView, Gathered, gather};
 
@@ -93,16 +93,7 @@ fn of_subject(arguments: &Compare, subject: &str) -> Result<Gathered> {
 fn points(engine: &Engine, gathered: &Gathered) -> Result<Vec<TimePoint>> {
     let mut points = Vec::new();
     for study in &gathered.studies {
-        let mut remarks = Remarks::default();
-        let input = StudyInput::found(study, gathered.corpus.as_ref());
-        let views = stream::views(input, engine.preprocessing(), &mut remarks)?;
-        if let Some(problem) = remarks.problems.first() {
-            return Err(Error::Data(medst_data::Error::Image {
-                path: PathBuf::from(&problem.file),
-                message: problem.reason.clone(),
-            })
-            .into());
-        }
+        let views = stream::views(StudyInput::found(study, gathered.corpus.as_ref()), engine.preprocessing())?;
         let Some(views) = views else { continue };
         let report = study.report.as_ref().and_then(|report| engine.reader().cleaned(report).ok());
         points.push(TimePoint { name: study.id.clone(), day: study.acquired.map(|day| day.0), views, report });

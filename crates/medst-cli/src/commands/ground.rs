@@ -38,7 +38,7 @@ pub fn run(arguments: &Ground, output: &Output, reporter: &Reporter) -> Result<(
     }
     let engine = open::model(&arguments.model)?;
     let texts =
-        arguments.phrase.iter().map(|phrase| engine.reader().prompt(phrase)).collect::<medst::Result<Vec<_>>>()?;
+        arguments.phrase.iter().map(|phrase| Ok(engine.reader().prompt(phrase)?)).collect::<medst::Result<Vec<_>>>()?;
     let mut files = vec![(if frontal { View::Frontal } else { View::Lateral }, &arguments.image)];
     files.extend(arguments.lateral.as_ref().map(|path| (View::Lateral, path)));
     let (views, canvases) = look(&engine, &files)?;

@@ -69,7 +69,9 @@ fn find(arguments: &SearchFind, output: &Output) -> Result<()> {
         (None, None) => None,
     };
     let text = match (&arguments.text, &engine) {
-        (Some(text), Some(engine)) => Some(engine.texts(&[&engine.reader().prompt(text)?])?.row(0).to_vec()),
+        (Some(text), Some(engine)) => {
+            Some(engine.texts(&[&engine.reader().prompt(text).map_err(medst::Error::from)?])?.row(0).to_vec())
+        }
         _ => None,
     };
     let vector = together(image.as_deref(), text.as_deref(), arguments.text_share);

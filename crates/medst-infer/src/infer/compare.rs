@@ -67,7 +67,7 @@ impl Sentences {
     pub fn new(engine: &Engine, finding: &str) -> Result<Sentences> {
         let embed = |sentences: Vec<String>| -> Result<Vectors> {
             let texts: Vec<Text> =
-                sentences.iter().map(|sentence| engine.reader().prompt(sentence)).collect::<Result<_>>()?;
+                sentences.iter().map(|sentence| engine.reader().prompt(sentence)).collect::<Result<_, _>>()?;
             Ok(engine.texts(&texts.iter().collect::<Vec<_>>())?.unit())
         };
         if finding.trim().is_empty() {

@@ -1,7 +1,7 @@
 //! A picture for a screen, and the square of it that the model reads: both decoded by the same code
 //! as the models' inputs.
 
-use medst_data::image::load;
+use medst_data::image::{ImageError, load};
 
 use super::boxes::Placement;
 use super::draw::reduce;
@@ -30,7 +30,7 @@ impl Display {
     ///
     /// # Errors
     /// A reason, without the file's name.
-    pub fn decode(bytes: &[u8], preprocessing: Preprocessing, longest: usize) -> Result<Display, String> {
+    pub fn decode(bytes: &[u8], preprocessing: Preprocessing, longest: usize) -> Result<Display, ImageError> {
         let (picture, square) = load::picture_and_square(bytes, preprocessing.stored(), preprocessing.decoding)?;
         let original = [picture.width, picture.height];
         let bounds = |side: usize| {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use medst_data::files::whole;
-use medst_data::image::{Decoding, GreyImage, load, resize};
+use medst_data::image::{Decoding, GreyImage, ImageError, load, resize};
 use medst_data::input;
 use medst_data::storage::objects;
 
@@ -37,7 +37,7 @@ impl Canvas {
     ///
     /// # Errors
     /// A reason, without the file's name.
-    pub fn decode(bytes: &[u8], decoding: Decoding, side: usize, stored: usize) -> Result<Canvas, String> {
+    pub fn decode(bytes: &[u8], decoding: Decoding, side: usize, stored: usize) -> Result<Canvas, ImageError> {
         Canvas::of(load::picture_of(bytes, decoding)?, side, stored)
     }
 
@@ -45,7 +45,7 @@ impl Canvas {
     ///
     /// # Errors
     /// A reason, without the file's name.
-    pub fn decode_seen(bytes: &[u8], preprocessing: Preprocessing) -> Result<(Radiograph, Canvas), String> {
+    pub fn decode_seen(bytes: &[u8], preprocessing: Preprocessing) -> Result<(Radiograph, Canvas), ImageError> {
         let (picture, square) = load::picture_and_square(bytes, preprocessing.stored(), preprocessing.decoding)?;
         Ok((
             preprocessing.middle(&square, preprocessing.stored()),
@@ -57,7 +57,7 @@ impl Canvas {
     ///
     /// # Errors
     /// A reason: too thin.
-    pub fn of(picture: GreyImage, side: usize, stored: usize) -> Result<Canvas, String> {
+    pub fn of(picture: GreyImage, side: usize, stored: usize) -> Result<Canvas, ImageError> {
         let original = [picture.width, picture.height];
         let longest = picture.width.max(picture.height);
         let grey = match longest {
@@ -105,7 +105,7 @@ impl Canvas {
 }
 
 /// Shrinks to a longest side of `target` by area averaging, without the padding.
-pub(super) fn reduce(picture: &GreyImage, target: usize) -> Result<GreyImage, String> {
+pub(super) fn reduce(picture: &GreyImage, target: usize) -> Result<GreyImage, ImageError> {
     let square = resize::to_square(picture, target)?;
     let longest = picture.width.max(picture.height);
     let fit = |length: usize| (length * target / longest).max(1);
@@ -154,7 +154,7 @@ pub fn write(path: &Path, png: &[u8]) -> Result<()> {
 pub fn open_seen(path: &Path, preprocessing: Preprocessing) -> Result<(Radiograph, Canvas)> {
     let bytes = objects::read(path)?;
     let seen = Canvas::decode_seen(&bytes, preprocessing);
-    seen.map_err(|message| medst_data::Error::Image { path: path.to_path_buf(), message }.into())
+    seen.map_err(|reason| medst_data::Error::Image { path: path.to_path_buf(), reason }.into())
 }
 
 /// Reads a file and makes a canvas of it.
@@ -164,7 +164,7 @@ pub fn open_seen(path: &Path, preprocessing: Preprocessing) -> Result<(Radiograp
 pub fn open(path: &Path, decoding: Decoding, side: usize, stored: usize) -> Result<Canvas> {
     let bytes = input::read(path, input::PICTURE).map_err(Error::io(path))?;
     let canvas = Canvas::decode(&bytes, decoding, side, stored);
-    canvas.map_err(|message| medst_data::Error::Image { path: path.to_path_buf(), message }.into())
+    canvas.map_err(|reason| medst_data::Error::Image { path: path.to_path_buf(), reason }.into())
 }
 
 #[cfg(test)]

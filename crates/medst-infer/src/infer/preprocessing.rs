@@ -7,7 +7,7 @@ use std::path::Path;
 
 use medst_data::corpus::Corpus;
 use medst_data::image::crop::{Corner, crop};
-use medst_data::image::{Decoding, GreyImage, Notes, load, resize};
+use medst_data::image::{Decoding, GreyImage, ImageError, Notes, load, resize};
 use medst_data::study::{ImageIndex, Study};
 
 use crate::model::card::ModelCard;
@@ -23,9 +23,10 @@ pub struct Radiograph {
 impl Radiograph {
     /// # Errors
     /// Pixels that fill no square of that side.
-    pub fn new(side: usize, pixels: Vec<u8>) -> Result<Radiograph, String> {
+    pub fn new(side: usize, pixels: Vec<u8>) -> Result<Radiograph, ImageError> {
         if side == 0 || pixels.len() != side * side {
-            return Err(format!("{} pixels do not make a square of side {side}", pixels.len()));
+            let message = format!("{} pixels do not make a square of side {side}", pixels.len());
+            return Err(ImageError::Samples(message.into()));
         }
         Ok(Radiograph { side, pixels: pixels.into() })
     }
@@ -122,7 +123,7 @@ impl Preprocessing {
     ///
     /// # Errors
     /// A reason, without the file's name.
-    pub fn decode(&self, bytes: &[u8]) -> Result<Radiograph, String> {
+    pub fn decode(&self, bytes: &[u8]) -> Result<Radiograph, ImageError> {
         let square = load::square_of(bytes, self.stored, self.decoding)?;
         Ok(self.middle(&square, self.stored))
     }
@@ -131,7 +132,7 @@ impl Preprocessing {
     ///
     /// # Errors
     /// A reason: too thin.
-    pub fn picture(&self, picture: &GreyImage) -> Result<Radiograph, String> {
+    pub fn picture(&self, picture: &GreyImage) -> Result<Radiograph, ImageError> {
         Ok(self.middle(&resize::to_square(picture, self.stored)?, self.stored))
     }
 

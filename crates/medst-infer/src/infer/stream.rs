@@ -109,10 +109,10 @@ pub struct Collected {
 pub type NoteCounts = BTreeMap<&'static str, u64>;
 
 /// What to report about files: those that cannot be read, and how unusual ones were read.
-#[derive(Debug, Default)]
-pub struct Remarks {
-    pub problems: Vec<LeftOut>,
-    pub notes: NoteCounts,
+#[derive(Default)]
+struct Remarks {
+    problems: Vec<LeftOut>,
+    notes: NoteCounts,
 }
 
 /// Decodes one picture, and counts what should be known of how its file was read. A file that cannot be read is a remark.
@@ -130,7 +130,7 @@ fn decode(source: ImageSource<'_>, preprocessing: Preprocessing, remarks: &mut R
             notes.iter().for_each(|note| *remarks.notes.entry(note).or_default() += 1);
             return Ok(Some(picture));
         }
-        Err(Error::Data(medst_data::Error::Image { message, .. })) => message,
+        Err(Error::Data(medst_data::Error::Image { reason, .. })) => reason.to_string(),
         Err(Error::Data(medst_data::Error::Io { source, .. })) => source.to_string(),
         Err(other) => other.to_string(),
     };
@@ -138,15 +138,22 @@ fn decode(source: ImageSource<'_>, preprocessing: Preprocessing, remarks: &mut R
     Ok(None)
 }
 
-/// The views of one study; what to report about its files is added to `remarks`.
+/// The views of a study of which every file has to be readable.
 ///
 /// # Errors
-/// A picture of a corpus that cannot be read: then it is the corpus that is broken.
-pub fn views(study: StudyInput<'_>, preprocessing: Preprocessing, remarks: &mut Remarks) -> Result<Option<Views>> {
-    let mut open = |source: Option<ImageSource<'_>>| match source {
-        Some(source) => decode(source, preprocessing, remarks),
-        None => Ok(None),
-    };
+/// Names the first picture that cannot be read.
+pub fn views(study: StudyInput<'_>, preprocessing: Preprocessing) -> Result<Option<Views>> {
+    views_by(study, |source| match source {
+        ImageSource::File(path) => preprocessing.open(path).map(Some),
+        ImageSource::Stored(corpus, index) => preprocessing.stored_picture(corpus, index).map(Some),
+    })
+}
+
+fn views_by(
+    study: StudyInput<'_>,
+    mut open: impl FnMut(ImageSource<'_>) -> Result<Option<Radiograph>>,
+) -> Result<Option<Views>> {
+    let mut open = |source: Option<ImageSource<'_>>| source.map_or(Ok(None), &mut open);
     let frontal = open(study.frontal)?;
     if study.frontal.is_some() && frontal.is_none() {
         // Its lateral view alone would be another kind of study.
@@ -286,11 +293,14 @@ impl Part<Prepared> {
     ) -> Result<Part<Prepared>> {
         let decode = |&number: &usize| -> Result<(Outcome, Option<Views>, Option<Text>)> {
             let (study, mut remarks) = (studies[number], Remarks::default());
-            let views = if wanted.images { views(study, engine.preprocessing, &mut remarks)? } else { None };
+            let views = match wanted.images {
+                true => views_by(study, |source| decode(source, engine.preprocessing, &mut remarks))?,
+                false => None,
+            };
             let text = study.report.filter(|_| wanted.reports).and_then(|report| {
                 let text = engine.reader.cleaned(report);
-                let problem = |reason| remarks.problems.push(LeftOut { file: study.id.to_string(), reason });
-                text.map_err(problem).ok()
+                let left_out = |reason: String| LeftOut { file: study.id.to_string(), reason };
+                text.map_err(|error| remarks.problems.push(left_out(error.to_string()))).ok()
             });
             let outcome = Outcome {
                 number,

@@ -19,8 +19,7 @@ use axum::extract::{FromRequest, Request};
 use medst::infer::draw::Canvas;
 use medst::infer::{Preprocessing, Views};
 use medst::model::view_experts::View;
-use medst_data::image::dicom;
-use medst_data::image::size;
+use medst_data::image::{ImageError, dicom, size};
 use serde::de::DeserializeOwned;
 
 use crate::memory::{Held, Taken, Wanted};
@@ -88,7 +87,7 @@ impl<T> Upload<T> {
         &self,
         views: [Option<&Picture>; 2],
         what: &str,
-        see: impl Fn(&[u8]) -> Result<V, String> + Send + 'static,
+        see: impl Fn(&[u8]) -> Result<V, ImageError> + Send + 'static,
     ) -> Result<[Option<V>; 2]> {
         let named = |own: Option<&Picture>, view: &str| -> Result<Option<(Bytes, String)>> {
             let what = format!("{what}{view}");
@@ -100,7 +99,7 @@ impl<T> Upload<T> {
             let _counted = shared.decoding.one();
             let one = |own: Option<(Bytes, String)>, frontal: bool| {
                 own.map(|(bytes, what)| {
-                    let fail = |reason: String| Error::Bad(format!("{what}: {reason}"));
+                    let fail = |reason: ImageError| Error::Bad(format!("{what}: {reason}"));
                     let _memory = for_picture(&shared, &bytes, wanted, &what)?;
                     check_view(&bytes, frontal).and_then(|()| see(&bytes)).map_err(fail)
                 })
@@ -149,13 +148,13 @@ fn no_picture(what: &str) -> Error {
 }
 
 /// Refuses a picture whose header names another view.
-fn check_view(bytes: &[u8], frontal: bool) -> Result<(), String> {
+fn check_view(bytes: &[u8], frontal: bool) -> Result<(), ImageError> {
     if dicom::is_dicom(bytes)
         && let Some(view) = dicom::header_of(bytes)?.view
         && view.is_frontal() != frontal
     {
         let declared = if frontal { "frontal" } else { "lateral" };
-        return Err(format!("declared as {declared}, but its header says {view:?}"));
+        return Err(ImageError::OtherView { declared, found: view });
     }
     Ok(())
 }

@@ -46,7 +46,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use dicom_dictionary_std::tags;
 use serde::{Deserialize, Serialize};
 
-use super::{GreyImage, Notes};
+use super::{GreyImage, ImageError, Notes};
 use attributes::Format;
 use dataset::{DataSet, Stop};
 use file::with_data_set;
@@ -114,5 +114,6 @@ pub(super) fn memory_per_pixel(bytes: &[u8]) -> usize {
 /// Turns a panic into an error. The JPEG 2000 decoder is another project's, and holds assertions
 /// that a damaged file can break; one such file must not end the preparation of a corpus.
 fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err("damaged DICOM: its pixels cannot be decoded".into()))
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(ImageError::damaged("damaged DICOM: its pixels cannot be decoded")))
 }

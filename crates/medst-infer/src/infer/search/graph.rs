@@ -13,6 +13,7 @@ use hnsw_rs::hnswio::HnswIo;
 use hnsw_rs::prelude::DistL2;
 use medst_data::progress::Progress;
 
+use super::GraphError;
 use super::query::nearest;
 use crate::eval::Vectors;
 use crate::{Error, Result};
@@ -79,12 +80,13 @@ impl Graph {
     ///
     /// # Errors
     /// A reason: files that are missing or damaged.
-    pub fn open(folder: &Path, studies: usize) -> Result<Graph, String> {
+    pub fn open(folder: &Path, studies: usize) -> Result<Graph, GraphError> {
         // The reader must outlive the graph; it holds a few paths, and an index is opened once.
         let reader: &'static mut HnswIo = Box::leak(Box::new(HnswIo::new(folder, NAME)));
-        let inner: Hnsw<'static, f32, DistL2> = reader.load_hnsw().map_err(|error| format!("{NAME}: {error}"))?;
+        let inner: Hnsw<'static, f32, DistL2> =
+            reader.load_hnsw().map_err(|error| GraphError::Unreadable(error.to_string()))?;
         if inner.get_nb_point() > studies {
-            return Err(format!("{NAME}: links {} studies of {studies}", inner.get_nb_point()));
+            return Err(GraphError::OtherIndex { linked: inner.get_nb_point(), studies });
         }
         Ok(Graph { inner })
     }

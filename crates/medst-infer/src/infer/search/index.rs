@@ -279,7 +279,8 @@ impl Index {
         if let Some(row) = images.partial_row().or(reports.partial_row()) {
             return Err(fail(format!("the vector of {} is not finite", studies[row].study)));
         }
-        let graph = manifest.graph_recall.map(|_| Graph::open(path, studies.len())).transpose().map_err(fail)?;
+        let graph = manifest.graph_recall.map(|_| Graph::open(path, studies.len())).transpose();
+        let graph = graph.map_err(|error| fail(error.to_string()))?;
         // Needed for every question; in the matrices, the first values of the vectors are far apart
         // in memory.
         let [has_image, has_report] = [&images, &reports]
