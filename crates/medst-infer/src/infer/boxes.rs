@@ -163,14 +163,14 @@ mod tests {
             let most = values.iter().copied().fold(f32::MIN, f32::max);
             let found = hot_boxes(&HeatMap { side: 6, values: values.clone() }, share, 1);
             prop_assert!(found.windows(2).all(|pair| pair[0].peak >= pair[1].peak));
-            for own in &found {
-                let [left, top, right, bottom] = own.bounds;
+            for hot in &found {
+                let [left, top, right, bottom] = hot.bounds;
                 prop_assert!(left < right && top < bottom && right <= 6.0 && bottom <= 6.0 && left >= 0.0 && top >= 0.0);
-                prop_assert!(own.mean <= own.peak + 1e-6 && own.peak <= most);
+                prop_assert!(hot.mean <= hot.peak + 1e-6 && hot.peak <= most);
             }
             let mut sorted = values;
             sorted.sort_by(f32::total_cmp);
-            prop_assert_eq!(found.first().map(|own| own.peak), (sorted[18] < most).then_some(most));
+            prop_assert_eq!(found.first().map(|hot| hot.peak), (sorted[18] < most).then_some(most));
         }
     }
 }

@@ -105,15 +105,15 @@ impl CourseCalibration {
     pub fn fit(engine: &Engine, corpora: &[Corpus]) -> Result<CourseCalibration> {
         let (mut pairs, mut series) = (None, None);
         for corpus in corpora {
-            let own = Pairs::of_corpus(engine, corpus)?;
-            let told = LabelledSeries::of_corpus(engine, corpus, &mut truth::Skipped::new())?;
+            let of_corpus = Pairs::of_corpus(engine, corpus)?;
+            let labelled = LabelledSeries::of_corpus(engine, corpus, &mut truth::Skipped::new())?;
             let source = corpus.path().display().to_string();
-            if corpora.len() > 1 && own.is_none() && told.is_empty() {
+            if corpora.len() > 1 && of_corpus.is_none() && labelled.is_empty() {
                 return Err(Error::Evaluation(format!("{source}: has neither pairs.csv nor labelled series")));
             }
-            pairs = pairs.or(own);
-            if series.is_none() && !told.is_empty() {
-                series = SeriesCalibration::fit(engine, &told, source)?;
+            pairs = pairs.or(of_corpus);
+            if series.is_none() && !labelled.is_empty() {
+                series = SeriesCalibration::fit(engine, &labelled, source)?;
             }
         }
         let Some(pairs) = pairs else {

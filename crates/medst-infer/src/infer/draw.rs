@@ -120,7 +120,7 @@ pub(super) fn reduce(picture: &GreyImage, target: usize) -> Result<GreyImage, Im
 fn magnify(picture: &GreyImage, times: usize) -> GreyImage {
     let row = |row: &[u8]| row.iter().flat_map(|&grey| std::iter::repeat_n(grey, times)).collect::<Vec<u8>>();
     let rows = picture.pixels.chunks_exact(picture.width.max(1));
-    let pixels = rows.flat_map(|own| row(own).repeat(times)).collect();
+    let pixels = rows.flat_map(|pixels| row(pixels).repeat(times)).collect();
     GreyImage { width: picture.width * times, height: picture.height * times, pixels }
 }
 

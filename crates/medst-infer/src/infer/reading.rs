@@ -173,15 +173,15 @@ mod tests {
         let count = reader.input(&[&text]).word_counts[0] as usize;
         let words = reader.spelled(&text, count);
         let pieces = word_pieces(sentence, &words);
-        assert_eq!(pieces.iter().map(|own| own.text.as_str()).collect::<String>(), sentence);
+        assert_eq!(pieces.iter().map(|piece| piece.text.as_str()).collect::<String>(), sentence);
         let spelled = |text: &str| {
-            let own = pieces.iter().find(|own| own.text == text).unwrap();
-            own.words.map(|[start, end]| words[start..end].concat())
+            let piece = pieces.iter().find(|piece| piece.text == text).unwrap();
+            piece.words.map(|[start, end]| words[start..end].concat())
         };
         assert_eq!(spelled("pneumothorax").as_deref(), Some("pneumothorax"));
         assert_eq!(spelled("___").as_deref(), Some("___"));
         assert_eq!((spelled("größe").as_deref(), spelled(", ")), (Some("gre"), None));
-        let last = pieces.iter().filter_map(|own| own.words).next_back().unwrap();
+        let last = pieces.iter().filter_map(|piece| piece.words).next_back().unwrap();
         assert_eq!(last[1], words.len() - 1, "all but [SEP]");
     }
 }

@@ -296,7 +296,7 @@ mod tests {
             (text(b"UN", (1 << 20) + 2), "short texts"),
             (text(b"UT", 1 << 18).repeat(5), "short texts"),
         ] {
-            let error = read(&data).unwrap_err().reason();
+            let error = read(&data).unwrap_err().reason().to_string();
             assert!(error.contains(expected), "{error}");
         }
     }

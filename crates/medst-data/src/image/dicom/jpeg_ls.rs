@@ -33,7 +33,9 @@ pub(super) fn decode(stream: &[u8], frame: Frame) -> Result<Vec<u16>, ImageError
                 return Scan::new(&coding, segment.rest).picture(frame.columns, frame.rows);
             }
             (START_OF_SCAN, _) => {
-                return Err(ImageError::unsupported("JPEG-LS with a mapping table or point transform is not supported"));
+                return Err(ImageError::unsupported(
+                    "JPEG-LS with a mapping table or point transform is not supported",
+                ));
             }
             _ => {}
         }

@@ -241,7 +241,7 @@ mod tests {
         };
         let read = |bytes: &[u8]| decode(bytes, Untagged::Ycbcr).map(|image| image.pixels);
         assert_eq!(read(&file(MOST_SCANS)), Ok(vec![128; 256]));
-        assert!(read(&file(MOST_SCANS + 1)).unwrap_err().contains("more than 64 scans"));
+        assert!(read(&file(MOST_SCANS + 1)).unwrap_err().to_string().contains("more than 64 scans"));
         assert!(read(&[file(2), scan(0, 0).repeat(100)].concat()).is_ok(), "what follows the end is not read");
         for length in 0..file(2).len() {
             assert!(read(&file(2)[..length]).is_err());

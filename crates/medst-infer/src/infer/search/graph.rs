@@ -68,8 +68,8 @@ pub fn build(images: &Vectors, places: &[Option<usize>], folder: &Path, progress
         // counted.
         let exact = nearest(images, &all, query, 11).into_iter().map(|(row, _)| study_of[row]);
         let exact: Vec<usize> = exact.filter(|found| found != study).take(10).collect();
-        let own = graph.nearest(query, 11);
-        found += exact.iter().filter(|study| own.contains(study)).count();
+        let approximate = graph.nearest(query, 11);
+        found += exact.iter().filter(|study| approximate.contains(study)).count();
         asked += exact.len();
     }
     Ok(found as f64 / asked.max(1) as f64)
