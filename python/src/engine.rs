@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use medst::eval::Vectors;
-use medst::infer::align::{Alignment, Shown};
+use medst::infer::align::Alignment;
 use medst::infer::calibrate::Calibration;
 use medst::infer::classes::{Class, Classes, Kind, Prototypes};
 use medst::infer::compare::{self, Sentences, TimePoint};
@@ -12,7 +12,8 @@ use medst::infer::course::CourseCalibration;
 use medst::infer::draw::Canvas;
 use medst::infer::ground::ground;
 use medst::infer::zero_shot::probabilities;
-use medst::infer::{Limits, Sight, Text, Views};
+use medst::infer::{Limits, Preprocessing, Text, Views};
+use medst::model::view_experts::View;
 use medst::{Error, Result};
 use medst_data::hub;
 use medst_data::image::Decoding;
@@ -31,7 +32,7 @@ use crate::task;
 #[pyclass(frozen, module = "medst._medst")]
 pub struct Engine {
     pub(crate) engine: Mutex<medst::infer::Engine>,
-    sight: Sight,
+    preprocessing: Preprocessing,
 }
 
 /// Rows of float32 that arrive batch by batch.
@@ -78,7 +79,7 @@ impl Engine {
     }
 
     fn decoded(&self, studies: &[Study]) -> Result<Vec<Views>> {
-        studies.par_iter().map(|study| study.views(self.sight)).collect()
+        studies.par_iter().map(|study| study.views(self.preprocessing)).collect()
     }
 }
 
@@ -109,12 +110,12 @@ impl Engine {
         let engine = task::run(py, show.as_ref(), move |watched| {
             let path = hub::local_with(&path, watched)?;
             let mut engine = medst::infer::Engine::open(&path, device)?;
-            engine.limits = Limits { images: batch.max(1), ..Limits::default() };
+            engine.limits = Limits::of_images(batch);
             engine.set_decoding(Decoding { exact, window });
             Ok(engine)
         })?;
-        let sight = engine.sight();
-        Ok(Engine { engine: Mutex::new(engine), sight })
+        let preprocessing = engine.preprocessing();
+        Ok(Engine { engine: Mutex::new(engine), preprocessing })
     }
 
     /// Its description: path, card (JSON), checksum of the weights, device.
@@ -131,7 +132,12 @@ impl Engine {
     /// Widths of embeddings and of features; the longest text in tokens; the side of the model's input in pixels.
     fn sizes(&self) -> (usize, usize, usize, usize) {
         let engine = self.lock();
-        (engine.width(), engine.model().config.image.hidden_size as usize, engine.reader().window(), self.sight.side())
+        (
+            engine.width(),
+            engine.model().config.image.hidden_size as usize,
+            engine.reader().window(),
+            self.preprocessing.side(),
+        )
     }
 
     /// Adds embeddings (or features) of studies to `rows`.
@@ -241,15 +247,15 @@ impl Engine {
     /// Grounds phrases in the pictures of a study.
     fn ground(&self, py: Python<'_>, study: Study, phrases: Vec<String>, threshold: f32) -> PyResult<Vec<Phrase>> {
         task::run(py, None, |watched| {
-            let (views, canvases) = (study.views(self.sight)?, study.canvases(self.sight)?);
+            let (views, canvases) = (study.views(self.preprocessing)?, study.canvases(self.preprocessing)?);
             watched.go_on()?;
             let alignments = {
                 let engine = self.lock();
                 let texts: Vec<Text> =
-                    phrases.iter().map(|phrase| engine.reader().prompt(phrase)).collect::<Result<_>>()?;
+                    phrases.iter().map(|phrase| engine.reader().prompt(phrase)).collect::<Result<_, _>>()?;
                 engine.align(&vec![&views; texts.len()], &texts.iter().collect::<Vec<_>>())?
             };
-            let shown: Vec<(Shown, &Canvas)> = [Shown::Frontal, Shown::Lateral]
+            let shown: Vec<(View, &Canvas)> = [View::Frontal, View::Lateral]
                 .into_iter()
                 .zip(&canvases)
                 .filter_map(|(view, canvas)| Some((view, canvas.as_ref()?)))
@@ -259,7 +265,7 @@ impl Engine {
     }
 }
 
-fn told(phrase: &str, alignment: &Alignment, shown: &[(Shown, &Canvas)], threshold: f32) -> Phrase {
+fn told(phrase: &str, alignment: &Alignment, shown: &[(View, &Canvas)], threshold: f32) -> Phrase {
     let grounded = ground(phrase, alignment, shown, threshold, false);
     let text = serde_json::json!({
         "grounded": grounded,
@@ -267,9 +273,9 @@ fn told(phrase: &str, alignment: &Alignment, shown: &[(Shown, &Canvas)], thresho
         "patch_importance": alignment.patch_importance,
         "grid": alignment.grid.side,
     });
-    let heat = |view: &Shown| {
+    let heat = |view: &View| {
         let map = alignment.heat(*view)?;
-        let name = if *view == Shown::Frontal { "frontal" } else { "lateral" };
+        let name = if *view == View::Frontal { "frontal" } else { "lateral" };
         Some((name.to_string(), Array::of_rows(map.values, map.side)))
     };
     let matrices = [&alignment.similarity, &alignment.words_to_patches, &alignment.patches_to_words];

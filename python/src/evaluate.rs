@@ -23,9 +23,6 @@ use crate::engine::Engine;
 use crate::errors;
 use crate::task::{self, Watched};
 
-/// Studies that a model encodes at once.
-const BATCH: usize = 32;
-
 /// What is to be evaluated, and how; the names are those of `medst.evaluate`.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
@@ -149,8 +146,7 @@ pub fn evaluate_model(
     let corpus: Arc<Corpus> = corpus.corpus.clone();
     task::run(py, show.as_ref(), |watched| {
         let engine = engine.engine.lock().unwrap_or_else(PoisonError::into_inner);
-        let encoder = ModelEncoder { embedder: engine.embedder(), origin: engine.origin().clone(), batch: BATCH };
-        evaluate(&suite, &encoder, &corpus, watched)
+        evaluate(&suite, &ModelEncoder::from(&*engine), &corpus, watched)
     })
 }
 

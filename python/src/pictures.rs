@@ -1,13 +1,13 @@
-//! Radiographs in the forms that Python passes: files, their bytes, or decoded pixels. All are processed like a file (`infer::sight`), so the
+//! Radiographs in the forms that Python passes: files, their bytes, or decoded pixels. All are processed like a file (`infer::preprocessing`), so the
 //! same picture gives the same embedding in every form.
 
 use std::path::PathBuf;
 
 use medst::infer::draw::{self, Canvas};
-use medst::infer::{Radiograph, Sight, Views};
+use medst::infer::{Preprocessing, Radiograph, Views};
 use medst::{Error, Result};
 use medst_data::gather::{DeclaredView, check_view, check_view_of};
-use medst_data::image::{GreyImage, load};
+use medst_data::image::{GreyImage, ImageError, load};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
@@ -23,7 +23,7 @@ enum Source {
     /// The bytes of a JPEG, PNG or DICOM file.
     Encoded(Vec<u8>),
     /// Decoded pixels; an error in them is reported on use.
-    Pixels(Result<GreyImage, String>),
+    Pixels(Result<GreyImage, ImageError>),
 }
 
 /// From `("file", path)`, `("bytes", name, data)` or `("pixels", name, data, height, width, channels)`.
@@ -53,40 +53,40 @@ impl FromPyObject<'_, '_> for Picture {
 }
 
 /// An error about a picture that is identified by a name.
-fn named(name: &str, message: String) -> Error {
-    medst_data::Error::Image { path: name.into(), message }.into()
+fn named(name: &str, reason: ImageError) -> Error {
+    medst_data::Error::Image { path: name.into(), reason }.into()
 }
 
 impl Picture {
     /// As the model sees it.
-    fn see(&self, sight: Sight) -> Result<Radiograph> {
+    fn see(&self, preprocessing: Preprocessing) -> Result<Radiograph> {
         let seen = match &self.source {
-            Source::File(path) => return sight.open(path),
-            Source::Encoded(bytes) => sight.decode(bytes),
+            Source::File(path) => return preprocessing.open(path),
+            Source::Encoded(bytes) => preprocessing.decode(bytes),
             Source::Pixels(picture) => {
-                picture.as_ref().map_err(String::clone).and_then(|picture| sight.picture(picture))
+                picture.as_ref().map_err(ImageError::clone).and_then(|picture| preprocessing.picture(picture))
             }
         };
-        seen.map_err(|message| named(&self.name, message))
+        seen.map_err(|reason| named(&self.name, reason))
     }
 
     /// The position of its parts, for boxes in the pixels of the original picture.
-    fn canvas(&self, sight: Sight) -> Result<Canvas> {
-        let (side, stored) = (sight.side(), sight.stored());
+    fn canvas(&self, preprocessing: Preprocessing) -> Result<Canvas> {
+        let (side, stored) = (preprocessing.side(), preprocessing.stored());
         let canvas = match &self.source {
-            Source::File(path) => return draw::open(path, sight.decoding, side, stored),
+            Source::File(path) => return draw::open(path, preprocessing.decoding, side, stored),
             Source::Encoded(bytes) => {
-                load::picture_of(bytes, sight.decoding).and_then(|picture| Canvas::of(picture, side, stored))
+                load::picture_of(bytes, preprocessing.decoding).and_then(|picture| Canvas::of(picture, side, stored))
             }
             Source::Pixels(picture) => picture.clone().and_then(|picture| Canvas::of(picture, side, stored)),
         };
-        canvas.map_err(|message| named(&self.name, message))
+        canvas.map_err(|reason| named(&self.name, reason))
     }
 
     fn is_frontal(&self, view: DeclaredView) -> Result<bool> {
         match &self.source {
             Source::File(path) => Ok(check_view(path, view)?),
-            Source::Encoded(bytes) => check_view_of(bytes, view).map_err(|message| named(&self.name, message)),
+            Source::Encoded(bytes) => check_view_of(bytes, view).map_err(|reason| named(&self.name, reason)),
             Source::Pixels(_) => Ok(view != DeclaredView::Lateral),
         }
     }
@@ -132,8 +132,8 @@ impl Study {
     ///
     /// # Errors
     /// Names the picture that cannot be read; a study without pictures.
-    pub fn views(&self, sight: Sight) -> Result<Views> {
-        let [frontal, lateral] = self.placed()?.map(|own| own.map(|picture| picture.see(sight)).transpose());
+    pub fn views(&self, preprocessing: Preprocessing) -> Result<Views> {
+        let [frontal, lateral] = self.placed()?.map(|own| own.map(|picture| picture.see(preprocessing)).transpose());
         Views::of(frontal?, lateral?).ok_or_else(|| Error::Input(format!("{}: no image", self.name)))
     }
 
@@ -141,8 +141,8 @@ impl Study {
     ///
     /// # Errors
     /// As [`Study::views`].
-    pub fn canvases(&self, sight: Sight) -> Result<[Option<Canvas>; 2]> {
-        let [frontal, lateral] = self.placed()?.map(|own| own.map(|picture| picture.canvas(sight)).transpose());
+    pub fn canvases(&self, preprocessing: Preprocessing) -> Result<[Option<Canvas>; 2]> {
+        let [frontal, lateral] = self.placed()?.map(|own| own.map(|picture| picture.canvas(preprocessing)).transpose());
         Ok([frontal?, lateral?])
     }
 }

@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 let notes: Vec<&str> = notes.iter().collect();
                 serde_json::json!({"width": image.width, "height": image.height, "notes": notes})
             }
-            (Err(error), _) => serde_json::json!({"error": error}),
+            (Err(error), _) => serde_json::json!({"error": error.to_string()}),
         };
         println!("{line}");
     }

@@ -28,6 +28,17 @@ pub struct Region {
     pub bottom: f64,
 }
 
+/// Why a label gives no boxes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BoxesError {
+    #[error("label boxes: {0}")]
+    Syntax(String),
+    #[error("label boxes: the image has no size")]
+    NoSize,
+    #[error("label boxes: a box has no area inside the image")]
+    Outside,
+}
+
 impl Boxes {
     /// The label's text.
     pub fn to_label(&self) -> String {
@@ -38,8 +49,8 @@ impl Boxes {
     ///
     /// # Errors
     /// What is wrong with it: no such JSON, a picture without pixels, a box without area or outside of the picture.
-    pub fn parse(label: &str) -> Result<Boxes, String> {
-        let boxes: Boxes = serde_json::from_str(label).map_err(|error| format!("label boxes: {error}"))?;
+    pub fn parse(label: &str) -> Result<Boxes, BoxesError> {
+        let boxes: Boxes = serde_json::from_str(label).map_err(|error| BoxesError::Syntax(error.to_string()))?;
         let Boxes { width, height, regions } = &boxes;
         let inside = |region: &Region| {
             region.left < region.right
@@ -50,10 +61,10 @@ impl Boxes {
                 && region.top < *height
         };
         if !(width.is_finite() && height.is_finite() && *width > 0.0 && *height > 0.0) {
-            return Err("label boxes: the image has no size".into());
+            return Err(BoxesError::NoSize);
         }
         if !regions.iter().all(inside) {
-            return Err("label boxes: a box has no area inside the image".into());
+            return Err(BoxesError::Outside);
         }
         Ok(boxes)
     }
@@ -83,10 +94,10 @@ mod tests {
         assert_eq!(Boxes::parse(&boxes.to_label()), Ok(boxes.clone()));
         assert_eq!(boxes.in_square(&region), [0.35, 0.0, 0.55, 0.4]);
         let with = |region: Region| Boxes { regions: vec![region], ..boxes.clone() }.to_label();
-        assert!(Boxes::parse(&with(Region { right: 5.0, ..region.clone() })).unwrap_err().contains("area"));
+        assert_eq!(Boxes::parse(&with(Region { right: 5.0, ..region.clone() })), Err(BoxesError::Outside));
         assert!(Boxes::parse(&with(Region { left: 60.0, right: 70.0, ..region.clone() })).is_err());
         let sizeless = Boxes { width: 0.0, ..boxes };
-        assert!(Boxes::parse(&sizeless.to_label()).unwrap_err().contains("size"));
-        assert!(Boxes::parse("[[1,2,3,4]]").unwrap_err().contains("boxes"));
+        assert_eq!(Boxes::parse(&sizeless.to_label()), Err(BoxesError::NoSize));
+        assert!(Boxes::parse("[[1,2,3,4]]").unwrap_err().to_string().contains("boxes"));
     }
 }

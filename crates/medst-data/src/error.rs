@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::image::ImageError;
+
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 #[derive(Debug, thiserror::Error)]
@@ -16,8 +18,8 @@ pub enum Error {
     #[error("{}: row {row}: {message}", path.display())]
     Row { path: PathBuf, row: u64, message: String },
 
-    #[error("{}: not a readable radiograph: {message}", path.display())]
-    Image { path: PathBuf, message: String },
+    #[error("{}: not a readable radiograph: {reason}", path.display())]
+    Image { path: PathBuf, reason: ImageError },
 
     #[error("{}: not a usable corpus: {message}", path.display())]
     Corpus { path: PathBuf, message: String },

@@ -148,7 +148,7 @@ fn what_is_no_radiograph_is_refused_with_a_reason() {
         (bytes(&|wrap| wrap.photometric = "PALETTE COLOR"), "palette"),
         (whole[..200].to_vec(), "DICOM"),
     ] {
-        let error = decode(&bytes, Window::Declared).unwrap_err();
+        let error = decode(&bytes, Window::Declared).unwrap_err().to_string();
         assert!(error.contains(expected), "{expected}: {error}");
     }
 }

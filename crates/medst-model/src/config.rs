@@ -183,7 +183,7 @@ impl Config {
     }
 
     fn from_table(table: toml::Table) -> Result<Config> {
-        former::refuse(&table).map_err(Error::Config)?;
+        former::refuse(&table)?;
         let mut config: Config = table.try_into().map_err(unreadable)?;
         config.model.text.max_positions = config.model.text.max_tokens;
         if config.loss.global_temperature == GlobalTemperature::Learned {
@@ -260,7 +260,7 @@ fn table(text: &str) -> Result<toml::Table> {
 /// The table of a TOML text, with `key.path=value` overrides.
 pub fn overridden(text: &str, overrides: &[String]) -> Result<toml::Table> {
     let mut table = table(text)?;
-    overrides.iter().try_for_each(|assignment| set(&mut table, assignment)).map_err(Error::Config)?;
+    overrides.iter().try_for_each(|assignment| set(&mut table, assignment))?;
     Ok(table)
 }
 
@@ -277,8 +277,9 @@ pub fn in_file(path: &Path, error: Error) -> Error {
 }
 
 /// Sets `a.b.c=value` in a table; a value that is not TOML is taken as text.
-fn set(table: &mut toml::Table, assignment: &str) -> Result<(), String> {
-    let (path, value) = assignment.split_once('=').ok_or_else(|| format!("`{assignment}`: expected key=value"))?;
+fn set(table: &mut toml::Table, assignment: &str) -> Result<()> {
+    let (path, value) =
+        assignment.split_once('=').ok_or_else(|| Error::Config(format!("`{assignment}`: expected key=value")))?;
     let value = value.trim();
     let value = toml::from_str::<toml::Table>(&format!("value = {value}"))
         .ok()
@@ -289,7 +290,8 @@ fn set(table: &mut toml::Table, assignment: &str) -> Result<(), String> {
     let mut place = table;
     for key in keys {
         let entry = place.entry(key).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-        place = entry.as_table_mut().ok_or_else(|| format!("`{path}`: `{key}` is not a section"))?;
+        let section = entry.as_table_mut();
+        place = section.ok_or_else(|| Error::Config(format!("`{path}`: `{key}` is not a section")))?;
     }
     place.insert(last.to_string(), value);
     Ok(())

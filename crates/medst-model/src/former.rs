@@ -4,6 +4,8 @@
 
 use toml::{Table, Value};
 
+use crate::{Error, Result};
+
 /// A key that was given another name.
 struct Renamed {
     section: &'static str,
@@ -174,19 +176,19 @@ impl Removed {
 }
 
 /// Refuses a configuration of a run that names a key which it no longer has.
-pub(crate) fn refuse(table: &Table) -> Result<(), String> {
+pub(crate) fn refuse(table: &Table) -> Result<()> {
     refuse_in_model(table)?;
     if let Some((key, instead)) = DERIVED.iter().find(|(key, _)| has(table, place(key))) {
-        return Err(format!("`{key}` is not a key of a run: {instead}"));
+        return Err(Error::Config(format!("`{key}` is not a key of a run: {instead}")));
     }
-    REMOVED.iter().find(|own| has(table, place(own.key))).map_or(Ok(()), |own| Err(own.message()))
+    REMOVED.iter().find(|own| has(table, place(own.key))).map_or(Ok(()), |own| Err(Error::Config(own.message())))
 }
 
 /// Refuses former names of what a model's card states.
-pub(crate) fn refuse_in_model(table: &Table) -> Result<(), String> {
+pub(crate) fn refuse_in_model(table: &Table) -> Result<()> {
     RENAMED.iter().find(|own| has(table, (own.section, own.before))).map_or(Ok(()), |own| {
         let Renamed { section, before, now } = own;
-        Err(format!("`{section}.{before}` is now `{section}.{now}`"))
+        Err(Error::Config(format!("`{section}.{before}` is now `{section}.{now}`")))
     })
 }
 
@@ -306,7 +308,7 @@ mod tests {
                 upgrade(&mut table);
                 has(&table, place(own.key))
             };
-            let error = refuse(&of(own.key, "7")).unwrap_err();
+            let error = refuse(&of(own.key, "7")).unwrap_err().to_string();
             assert!(error.contains(own.key) && error.contains(own.instead), "{error}");
             assert_eq!(left("7"), !matches!(own.passed, Passed::All), "{}", own.key);
             if let Passed::Default(default) = own.passed {
@@ -320,8 +322,8 @@ mod tests {
     fn every_key_of_another_name_is_refused_with_it_and_translated_in_what_a_run_saved() {
         for Renamed { section, before, now } in RENAMED {
             let text = format!("[{section}]\n{before} = 7\n");
-            let error = refuse(&toml::from_str(&text).unwrap()).unwrap_err();
-            assert_eq!(error, format!("`{section}.{before}` is now `{section}.{now}`"));
+            let error = refuse(&toml::from_str(&text).unwrap()).unwrap_err().to_string();
+            assert_eq!(error, format!("configuration: `{section}.{before}` is now `{section}.{now}`"));
             assert_eq!(upgraded(&text), toml::from_str(&format!("[{section}]\n{now} = 7\n")).unwrap());
         }
     }
@@ -329,7 +331,7 @@ mod tests {
     #[test]
     fn what_follows_from_other_keys_is_refused_and_left_out_of_what_a_run_saved() {
         for (key, instead) in DERIVED {
-            let error = refuse(&of(key, "7")).unwrap_err();
+            let error = refuse(&of(key, "7")).unwrap_err().to_string();
             assert!(error.contains(key) && error.contains(instead), "{error}");
             let mut table = of(key, "7");
             drop_derived(&mut table);

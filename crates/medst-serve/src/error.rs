@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use medst::infer::text::TextError;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -111,6 +112,12 @@ impl From<medst::Error> for Error {
             // Other messages name internal paths and tensors, which clients must not see.
             _ => Error::Internal,
         }
+    }
+}
+
+impl From<TextError> for Error {
+    fn from(error: TextError) -> Error {
+        Error::Bad(error.to_string())
     }
 }
 

@@ -125,7 +125,7 @@ impl Service {
                 .map(Arc::new),
             checksum: engine.checksum().to_string(),
             width: engine.width(),
-            side: engine.sight().side(),
+            side: engine.preprocessing().side(),
             window: engine.reader().window(),
             patches: (engine.model().config.image.size / engine.model().config.image.patch) as usize,
             worker: Worker::start(

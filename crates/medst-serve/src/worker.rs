@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use medst::eval::Vectors;
 use medst::infer::align::Alignment;
-use medst::infer::{Engine, Limits, Reader, Sight, Text, Views};
+use medst::infer::{Engine, Limits, Preprocessing, Reader, Text, Views};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::metrics::Metrics;
@@ -86,7 +86,7 @@ impl Job {
 pub struct Worker {
     jobs: mpsc::Sender<Job>,
     pub reader: Arc<Reader>,
-    pub sight: Sight,
+    pub preprocessing: Preprocessing,
 }
 
 impl Worker {
@@ -104,7 +104,7 @@ impl Worker {
         decoding: Decoding,
     ) -> std::io::Result<Worker> {
         let (jobs, waiting) = mpsc::channel(queue);
-        let worker = Worker { jobs, reader: engine.reader().clone(), sight: engine.sight() };
+        let worker = Worker { jobs, reader: engine.reader().clone(), preprocessing: engine.preprocessing() };
         let (lanes, engine, waiting) = (engine.lanes(), Arc::new(engine), Arc::new(Mutex::new(waiting)));
         for _ in 0..lanes.count {
             let (name, engine, waiting) = (name.to_string(), engine.clone(), waiting.clone());

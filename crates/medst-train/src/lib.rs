@@ -12,5 +12,5 @@ pub mod inspect;
 pub mod train;
 pub mod verify;
 
-use medst_infer::{embed, eval};
+use medst_infer::{eval, infer};
 use medst_model::{Error, Result, config, convert, device, distributed, loss, model, ops};

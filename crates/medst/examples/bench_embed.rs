@@ -14,12 +14,12 @@ mod workload;
 
 use std::time::Instant;
 
-use medst::embed::Embedder;
-use medst::embed::table::{self, Options};
+use medst::infer::{EngineRef, Limits, Reader, table};
 use medst::model::MedSt;
 use medst::model::cost::{self, Load};
 use medst::train::dataset::Dataset;
 use medst_data::corpus::Corpus;
+use medst_data::gather::{DeclaredView, gather};
 use medst_data::import::{PrepareOptions, prepare_table};
 use medst_data::progress::Silent;
 use medst_data::report::WordPiece;
@@ -53,7 +53,7 @@ fn main() -> medst::Result<()> {
     let loaded = [1, 2, 4].map(load).into_iter().collect::<medst::Result<Vec<f64>>>()?;
 
     let batch = workload.number("batch", 256)?;
-    let options = Options { batch, ..Options::default() };
+    let gathered = gather(&[at("corpus")], DeclaredView::Auto)?;
     let studies = corpus.studies();
     let laterals: Vec<bool> = studies.iter().map(|study| study.lateral.is_some()).collect();
     let pictures = studies.len() + laterals.iter().filter(|lateral| **lateral).count();
@@ -67,11 +67,12 @@ fn main() -> medst::Result<()> {
     for name in precisions.split(',') {
         workload.set_precision(name)?;
         let model = MedSt::new(&workload.config.model, 0, workload.device, workload.kind)?;
-        let embedder = Embedder { model: &model, pieces: &pieces };
+        let reader = Reader::new(pieces.clone(), &model.config);
+        let engine = EngineRef { limits: Limits::of_images(batch), ..EngineRef::new(&model, &reader) };
         let mut seconds = Vec::new();
         for _ in 0..=rounds {
             let start = Instant::now();
-            table::write(embedder, &corpus, &at("embeddings.parquet"), &options, &Silent)?;
+            table::write(engine, &gathered, &at("embeddings.parquet"), false, &Silent)?;
             seconds.push(start.elapsed().as_secs_f64());
         }
         // The first time is that of choosing kernels and taking memory.

@@ -13,7 +13,7 @@
 //! use medst::{Engine, Views};
 //!
 //! let engine = Engine::open("phantom".as_ref(), Device::Cpu)?;
-//! let frontal = engine.sight().open("frontal.png".as_ref())?;
+//! let frontal = engine.preprocessing().open("frontal.png".as_ref())?;
 //! let images = engine.images(&[&Views::Frontal(frontal)])?.embeddings; // [1, D], unit vectors
 //! let texts = engine.texts(&[&engine.reader().prompt("left pleural effusion")?])?;
 //! let cosine: f32 = images.row(0).iter().zip(texts.row(0)).map(|(a, b)| a * b).sum();
@@ -29,7 +29,7 @@
 //!
 //! let engine = Engine::open("phantom".as_ref(), Device::Cpu)?;
 //! let visit = |file: &str| -> medst::Result<TimePoint> {
-//!     let frontal = engine.sight().open(file.as_ref())?;
+//!     let frontal = engine.preprocessing().open(file.as_ref())?;
 //!     Ok(TimePoint { name: file.into(), day: None, views: Views::Frontal(frontal), report: None })
 //! };
 //! let visits = [visit("monday.png")?, visit("friday.png")?];
@@ -44,11 +44,10 @@
 //! ```no_run
 //! use medst::data::{corpus::Corpus, progress::Silent};
 //! use medst::tch::Device;
-//! use medst::{Embedder, ModelEncoder, Origin, Suite, Task, open_model};
+//! use medst::{Engine, ModelEncoder, Suite, Task};
 //!
-//! let opened = open_model("runs/pretrain".as_ref(), Device::Cpu)?;
-//! let (embedder, origin) = (Embedder::from(&opened), Origin::of_model(&opened)?);
-//! let encoder = ModelEncoder { embedder, origin, batch: 64 };
+//! let engine = Engine::open("runs/pretrain".as_ref(), Device::Cpu)?;
+//! let encoder = ModelEncoder::from(&engine);
 //! let suite = Suite { tasks: vec![Task::ZeroShot, Task::Retrieval], ..Suite::default() };
 //! for result in suite.run(&encoder, &[Corpus::open("corpus".as_ref())?], &Silent)? {
 //!     for figure in result.tasks.iter().flat_map(|task| &task.figures) {
@@ -59,12 +58,11 @@
 //! ```
 
 pub use medst_data as data;
-pub use medst_infer::embed::Embedder;
 pub use medst_infer::eval::encode::{ModelEncoder, Origin};
 pub use medst_infer::eval::suite::Suite;
 pub use medst_infer::infer::compare::{Sentences, TimePoint, compare};
-pub use medst_infer::infer::{Engine, Text, Views};
-pub use medst_infer::{embed, eval, infer};
+pub use medst_infer::infer::{Engine, EngineRef, Text, Views};
+pub use medst_infer::{eval, infer};
 pub use medst_model::config::Config;
 pub use medst_model::model::open::open_model;
 pub use medst_model::task::Task;

@@ -8,30 +8,28 @@ use std::path::{Path, PathBuf};
 use bench::Bench;
 use medst::Error;
 use medst::distributed::alone;
-use medst::embed::{Embedder, table};
 use medst::eval::Vectors;
 use medst::eval::bootstrap::Bootstrap;
-use medst::eval::encode::{EmbeddingFiles, Encoder, FileEncoder, ModelEncoder, Origin};
+use medst::eval::encode::{EmbeddingFiles, Encoder, FileEncoder, ModelEncoder};
 use medst::eval::pairs::Course;
 use medst::eval::report::{Evaluation, picture};
 use medst::eval::result::{Protocol, Task};
 use medst::eval::suite::{CorpusResult, Part, Suite, truth};
-use medst::model::open::{OpenedModel, open_model};
+use medst::infer::{Engine, Limits, table};
 use medst::train::pretrain;
 use medst_data::corpus::Corpus;
+use medst_data::gather::{DeclaredView, gather};
 use medst_data::import::plan::TextTable;
 use medst_data::progress::Silent;
 use medst_data::split::Split;
 use tch::Device;
 
-fn trained(bench: &Bench) -> OpenedModel {
+fn trained(bench: &Bench) -> Engine {
     let config = bench.config("run", &["train.max_steps=3"]);
     pretrain(&config, false, Device::Cpu, &alone(), &Silent).unwrap();
-    open_model(&config.train.output, Device::Cpu).unwrap()
-}
-
-fn encoder(opened: &OpenedModel) -> ModelEncoder<'_> {
-    ModelEncoder { embedder: Embedder::from(opened), origin: Origin::of_model(opened).unwrap(), batch: 7 }
+    let mut engine = Engine::open(&config.train.output, Device::Cpu).unwrap();
+    engine.limits = Limits::of_images(7);
+    engine
 }
 
 fn suite(tasks: &[Task]) -> Suite {
@@ -83,16 +81,16 @@ fn score(bench: &Bench, corpus: Corpus, tasks: &[Task], rows: &[Vec<f32>]) -> Re
 #[test]
 fn embeddings_in_files_score_as_the_model_that_made_them() {
     let bench = Bench::new(24);
-    let opened = trained(&bench);
-    let model = encoder(&opened);
+    let engine = trained(&bench);
+    let model = ModelEncoder::from(&engine);
     let corpora = [bench.corpus()];
     let tasks = [Task::ZeroShot, Task::LinearProbe, Task::Retrieval, Task::SequenceOrder];
     let suite = suite(&tasks);
     let expected = suite.run(&model, &corpora, &Silent).unwrap();
     check(&expected);
     let at = |name: &str| bench.folder.path().join(name);
-    let options = table::Options { features: true, batch: model.batch, ..table::Options::default() };
-    table::write(Embedder::from(&opened), &corpora[0], &at("studies.parquet"), &options, &Silent).unwrap();
+    let gathered = gather(&[corpora[0].path().to_path_buf()], DeclaredView::Auto).unwrap();
+    table::write(&engine, &gathered, &at("studies.parquet"), true, &Silent).unwrap();
     let texts = suite.texts(&corpora);
     assert!(texts.contains(&"No signs of pleural effusion".to_string()), "{texts:?}");
     std::fs::write(at("texts.txt"), texts.join("\n")).unwrap();
@@ -122,8 +120,8 @@ fn embeddings_in_files_score_as_the_model_that_made_them() {
 #[test]
 fn a_report_shows_tasks_cases_and_what_was_left_out() {
     let bench = Bench::new(24);
-    let opened = trained(&bench);
-    let model = encoder(&opened);
+    let engine = trained(&bench);
+    let model = ModelEncoder::from(&engine);
     let corpora = [bench.corpus()];
     let suite = suite(&[]);
     let results = suite.run(&model, &corpora, &Silent).unwrap();

@@ -4,19 +4,16 @@ mod bench;
 
 use bench::Bench;
 use medst::distributed::alone;
-use medst::embed::Embedder;
 use medst::eval::Vectors;
-use medst::infer::align::Shown;
 use medst::infer::classes::{Classes, Kind, Prototypes};
+use medst::infer::heat::Likeness;
 use medst::infer::search::{self, Among, Filter, Index, Query, WithGraph};
 use medst::infer::stream::{self, Wanted};
-use medst::infer::{Engine, Limits, Radiograph, Text, Views};
-use medst::model::open::open_model;
+use medst::infer::{Engine, EngineRef, Limits, Radiograph, Text, Views, table};
+use medst::model::view_experts::View;
 use medst::train::pretrain;
-use medst_data::corpus::Corpus;
 use medst_data::gather::{DeclaredView, gather};
 use medst_data::progress::{Silent, Stoppable};
-use medst_data::study::Study;
 use tch::Device;
 
 /// A small model that was trained for a few steps.
@@ -62,7 +59,7 @@ fn batched_equals_single() {
         let setting = format!("model.semantics=\"{semantics}\"");
         let out = format!("train.output={}", bench.folder.path().join(semantics).display());
         let mut engine = engine(&bench, &[&setting, &out]);
-        let all = studies(engine.sight().side());
+        let all = studies(engine.preprocessing().side());
         let texts: Vec<Text> = SENTENCES.iter().map(|text| engine.reader().prompt(text).unwrap()).collect();
         let (views, words): (Vec<&Views>, Vec<&Text>) = (all.iter().collect(), texts.iter().collect());
         engine.limits = Limits { images: 1, tokens: 1 };
@@ -96,7 +93,7 @@ fn batched_equals_single() {
 fn alignments_are_distributions_over_what_is_there() {
     let bench = Bench::new(14);
     let engine = engine(&bench, &[]);
-    let all = studies(engine.sight().side());
+    let all = studies(engine.preprocessing().side());
     let text = engine.reader().prompt("no pneumothorax seen").unwrap();
     let found = engine.align(&[&all[0], &all[1], &all[2]], &[&text, &text, &text]).unwrap();
     let patches = engine.model().config.image.patches() as usize;
@@ -107,9 +104,9 @@ fn alignments_are_distributions_over_what_is_there() {
         assert!(own.words_to_patches.rows().chain(own.patches_to_words.rows()).all(one));
         assert!(one(&own.word_importance) && one(&own.patch_importance));
     }
-    assert_eq!(found[0].views, [Shown::Frontal, Shown::Lateral]);
-    assert!(found[1].heat(Shown::Lateral).is_none() && found[2].heat(Shown::Lateral).is_some());
-    assert!(found[1].heat_of(Shown::Frontal, 9).is_none());
+    assert_eq!(found[0].views, [View::Frontal, View::Lateral]);
+    assert!(found[1].heat(View::Lateral).is_none() && found[2].heat(View::Lateral).is_some());
+    assert!(found[1].heat_of(View::Frontal, 9).is_none());
     let small = Views::Frontal(Radiograph::new(8, vec![0; 64]).unwrap());
     assert!(engine.images(&[&small]).unwrap_err().to_string().contains("8 pixels"));
     assert!(engine.align(&[&small], &[]).is_err());
@@ -117,38 +114,55 @@ fn alignments_are_distributions_over_what_is_there() {
 }
 
 #[test]
-fn a_corpus_gives_what_the_embedder_of_corpora_gives() {
+fn a_corpus_gives_in_parallel_what_its_pictures_give_alone() {
     let bench = Bench::new(14);
-    let config = bench.config("run", &["train.max_steps=3"]);
-    pretrain(&config, false, Device::Cpu, &alone(), &Silent).unwrap();
-    let opened = open_model(&config.train.output, Device::Cpu).unwrap();
-    let engine = Engine::open(&config.train.output, Device::Cpu).unwrap();
-    assert_eq!(engine.card().stored_size, Some(engine.sight().stored()));
-    let corpus = Corpus::open(&config.data.corpus).unwrap();
-    let studies: Vec<&Study> = corpus.studies().iter().collect();
-    let expected = Embedder::from(&opened).studies(&corpus, &studies).unwrap();
-    let gathered = gather(std::slice::from_ref(&config.data.corpus), DeclaredView::Auto).unwrap();
-    let wanted = Wanted { images: true, features: true, reports: true };
-    let own = stream::embed(&engine, &gathered, wanted, &Silent).unwrap();
-    close(&own.images, &Vectors::from_tensor(&expected.images).unwrap());
-    close(&own.features, &Vectors::from_tensor(&expected.features).unwrap());
-    close(&own.reports, &Vectors::from_tensor(&expected.reports).unwrap());
-    // Chunks that several threads compute come back in order, and a stop ends all of them.
-    assert!(own.studies.len() > 32 && own.studies.is_sorted());
-    let stopped = stream::embed(&engine, &gathered, wanted, &Stoppable(true.into()));
+    let engine = engine(&bench, &[]);
+    let preprocessing = engine.preprocessing();
+    assert_eq!(engine.card().stored_size, Some(preprocessing.stored()));
+    let corpus = bench.corpus();
+    let gathered = gather(&[corpus.path().to_path_buf()], DeclaredView::Auto).unwrap();
+    let embedded = stream::embed(&engine, &gathered, Wanted::ALL, &Silent).unwrap();
+    // Parts that several threads compute come back in order, and a stop ends all of them.
+    assert!(embedded.studies.len() > 32 && embedded.studies == (0..corpus.studies().len()).collect::<Vec<_>>());
+    let stopped = stream::embed(&engine, &gathered, Wanted::ALL, &Stoppable(true.into()));
     assert!(matches!(stopped, Err(medst::Error::Stopped)));
-    // Heat maps too.
-    let phrase = "left pleural effusion";
-    let map = Embedder::from(&opened).heat_maps(&corpus, &studies[..1], &[phrase]).unwrap().remove(0);
-    let frontal = engine.sight().stored_picture(&corpus, studies[0].frontal).unwrap();
-    let text = engine.reader().prompt(phrase).unwrap();
-    let heat = engine.align(&[&Views::Frontal(frontal)], &[&text]).unwrap()[0].heat(Shown::Frontal).unwrap();
-    // The embedder of corpora sees the lateral view as well, where there is one.
-    if studies[0].lateral.is_none() {
-        let off = heat.values.iter().zip(&map.values).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(off < 1e-5, "{off}");
+    let (mut images, mut features, mut reports) = (Vec::new(), Vec::new(), Vec::new());
+    for study in corpus.studies() {
+        let alone = engine.images(&[&preprocessing.stored_views(&corpus, study).unwrap()]).unwrap();
+        images.push(alone.embeddings.row(0).to_vec());
+        features.push(alone.features.row(0).to_vec());
+        let text = study.report.as_ref().map(|report| engine.reader().cleaned(report).unwrap());
+        reports.extend(text.map(|text| engine.texts(&[&text]).unwrap().row(0).to_vec()));
     }
-    search_finds_what_was_indexed(&engine, &gathered, &own, bench.folder.path());
+    close(&embedded.images, &Vectors::from_rows(&images).unwrap());
+    close(&embedded.features, &Vectors::from_rows(&features).unwrap());
+    close(&embedded.reports, &Vectors::from_rows(&reports).unwrap());
+    // A table holds the same, whether it is written while the model computes or afterwards.
+    let (parquet, npy) = (bench.folder.path().join("all.parquet"), bench.folder.path().join("all.npy"));
+    let written = table::write(&engine, &gathered, &parquet, true, &Silent).unwrap();
+    table::write(&engine, &gathered, &npy, true, &Silent).unwrap();
+    assert_eq!((written.studies, written.with_report), (images.len(), reports.len()));
+    let read = table::read(&parquet, table::STUDY, &[table::IMAGE, table::FEATURE, table::REPORT, "nothing"]).unwrap();
+    assert_eq!(read.keys, corpus.studies().iter().map(|study| study.study.0.clone()).collect::<Vec<_>>());
+    let column = |n: usize| Vectors::from_rows(read.columns[n].iter().flatten().flatten()).unwrap();
+    assert_eq!(
+        (column(0), column(1), column(2)),
+        (embedded.images.clone(), embedded.features.clone(), embedded.reports.clone())
+    );
+    assert_eq!(
+        read.columns[2].as_ref().unwrap().iter().filter(|row| row.is_none()).count(),
+        images.len() - reports.len()
+    );
+    assert!(read.columns[3].is_none());
+    assert_eq!(Vectors::read_npy(&npy).unwrap(), embedded.images);
+    // The heat map of a phrase is that of its alignment.
+    let text = engine.reader().prompt("left pleural effusion").unwrap();
+    let views = preprocessing.stored_views(&corpus, &corpus.studies()[0]).unwrap();
+    let maps = EngineRef::from(&engine).heat_maps(&[&views], &[&text], &[Likeness::default()]).unwrap();
+    let heat = engine.align(&[&views], &[&text]).unwrap()[0].heat(View::Frontal).unwrap();
+    let off = heat.values.iter().zip(&maps[0][0].values).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(off < 1e-5 && heat.side == maps[0][0].side, "{off}");
+    search_finds_what_was_indexed(&engine, &gathered, &embedded, bench.folder.path());
 }
 
 /// Exact search, the graph and filters on the corpus' own embeddings.

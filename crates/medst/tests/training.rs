@@ -7,7 +7,8 @@ use std::path::Path;
 use bench::Bench;
 use medst::Error;
 use medst::distributed::alone;
-use medst::embed::{Embedder, table};
+use medst::infer::Engine;
+use medst::infer::stream::{self, StudyInput, Wanted};
 use medst::model::MedSt;
 use medst::model::config::Positions;
 use medst::model::open::{open_model, read_card};
@@ -166,34 +167,6 @@ fn no_step_saves_the_untrained_model() {
 }
 
 #[test]
-fn embeddings_of_a_batch_are_those_of_single_studies() {
-    let bench = Bench::new(12);
-    let config = bench.config("run", &["train.epochs=1"]);
-    pretrain(&config, false, Device::Cpu, &alone(), &Silent).unwrap();
-    let opened = open_model(&config.train.output, Device::Cpu).unwrap();
-    let corpus = bench.corpus();
-    let all: Vec<_> = corpus.studies().iter().collect();
-    let together = Embedder::from(&opened).studies(&corpus, &all).unwrap();
-    for (row, study) in all.iter().enumerate() {
-        let alone = Embedder::from(&opened).studies(&corpus, &[study]).unwrap();
-        for (a, b) in [(&together.images, &alone.images), (&together.reports, &alone.reports)] {
-            assert!(a.get(row as i64).allclose(&b.get(0), 1e-4, 1e-5, false));
-        }
-    }
-    let out = bench.folder.path().join("embeddings.parquet");
-    let options = table::Options { batch: 5, features: true, ..table::Options::default() };
-    let embedded = table::write(Embedder::from(&opened), &corpus, &out, &options, &Silent).unwrap();
-    assert_eq!(embedded.studies, all.len());
-    let read = table::read(&out, table::STUDY, &[table::IMAGE, table::FEATURE, "nothing"]).unwrap();
-    assert_eq!(read.keys[3], all[3].study.0);
-    let vector = |column: usize| read.columns[column].as_ref().unwrap()[3].as_ref().unwrap();
-    // Products of another number of studies round otherwise.
-    assert!(Tensor::from_slice(vector(0)).allclose(&together.images.get(3), 1e-5, 1e-6, false));
-    assert_eq!(vector(1).len() as i64, config.model.image.hidden_size);
-    assert!(read.columns[2].is_none());
-}
-
-#[test]
 fn training_that_cannot_go_on_says_why() {
     let bench = Bench::new(12);
     let explode = bench.config("explode", &["optimizer.lr=1e30", "optimizer.warmup_fraction=0.0"]);
@@ -257,12 +230,13 @@ fn a_run_starts_from_a_reference_checkpoint_with_its_own_vocabulary() {
     let config = bench.config("run", &settings);
     let summary = pretrain(&config, false, Device::Cpu, &alone(), &Silent).unwrap().unwrap();
     assert!(summary.last.unwrap().total.is_finite());
-    let opened = open_model(&config.train.output, Device::Cpu).unwrap();
-    assert_eq!(opened.pieces.size(), 82);
+    let engine = Engine::open(&config.train.output, Device::Cpu).unwrap();
+    assert_eq!(engine.reader().pieces().size(), 82);
     // What the weights decide.
-    let text = &opened.card.model.text;
+    let text = &engine.card().model.text;
     assert_eq!((text.vocabulary, text.max_positions, text.positions), (82, 64, Positions::Zero));
     let corpus = bench.corpus();
-    let studies: Vec<_> = corpus.studies().iter().take(3).collect();
-    assert_eq!(Embedder::from(&opened).studies(&corpus, &studies).unwrap().images.size(), [3, 32]);
+    let studies: Vec<_> = corpus.studies().iter().take(3).map(|study| StudyInput::stored(&corpus, study)).collect();
+    let embedded = stream::collect(&engine, &studies, Wanted::ALL, &Silent).unwrap();
+    assert_eq!((embedded.images.len(), embedded.images.width()), (3, 32));
 }

@@ -67,7 +67,7 @@ pub struct Eval {
     /// Leave radiographs and heat maps out of the report, for example to share it.
     #[arg(long)]
     pub no_pictures: bool,
-    /// Studies per batch [default: 16 on a CPU, 256 on a GPU].
+    /// Images per batch [default: 16 on a CPU, 256 on a GPU].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub batch: Option<u16>,
     /// Device to compute on.

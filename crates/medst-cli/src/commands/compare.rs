@@ -10,7 +10,7 @@ use medst::infer::Engine;
 use medst::infer::check::Checked;
 use medst::infer::compare::{Sentences, TimePoint, compare};
 use medst::infer::course::CourseCalibration;
-use medst::infer::stream::{self, Remarks};
+use medst::infer::stream::{self, StudyInput};
 use medst_data::corpus::Corpus;
 use medst_data::gather::{DeclaredView, Gathered, gather};
 
@@ -24,7 +24,7 @@ pub fn run(arguments: &Compare, output: &Output) -> Result<()> {
     if let Some(file) = &arguments.fit_calibration {
         let corpora = corpora(arguments)?;
         let engine = open::model(&arguments.model)?;
-        let fitted = CourseCalibration::fit(&engine, &corpora, engine.limits.images)?;
+        let fitted = CourseCalibration::fit(&engine, &corpora)?;
         fitted.write(file)?;
         output.show(&fitted)?;
         return match fitted.left_out.len() {
@@ -36,7 +36,7 @@ pub fn run(arguments: &Compare, output: &Output) -> Result<()> {
         let corpora = corpora(arguments)?;
         let engine = open::model(&arguments.model)?;
         let calibration = CourseCalibration::read(file, &engine)?;
-        let check = |corpus| Checked::new(&engine, &calibration, corpus, engine.limits.images, Bootstrap::default());
+        let check = |corpus| Checked::new(&engine, &calibration, corpus, Bootstrap::default());
         return output.show(&AllChecked(corpora.iter().map(check).collect::<medst::Result<_>>()?));
     }
     let gathered = match &arguments.subject {
@@ -93,15 +93,7 @@ fn of_subject(arguments: &Compare, subject: &str) -> Result<Gathered> {
 fn points(engine: &Engine, gathered: &Gathered) -> Result<Vec<TimePoint>> {
     let mut points = Vec::new();
     for study in &gathered.studies {
-        let mut remarks = Remarks::default();
-        let views = stream::views(engine.sight(), gathered.corpus.as_ref(), study, &mut remarks)?;
-        if let Some(problem) = remarks.problems.first() {
-            return Err(Error::Data(medst_data::Error::Image {
-                path: PathBuf::from(&problem.file),
-                message: problem.reason.clone(),
-            })
-            .into());
-        }
+        let views = stream::views(StudyInput::found(study, gathered.corpus.as_ref()), engine.preprocessing())?;
         let Some(views) = views else { continue };
         let report = study.report.as_ref().and_then(|report| engine.reader().cleaned(report).ok());
         points.push(TimePoint { name: study.id.clone(), day: study.acquired.map(|day| day.0), views, report });

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use medst::embed::Embedder;
 use medst::eval::bootstrap::Bootstrap;
-use medst::eval::encode::{EmbeddingFiles, Encoder, FileEncoder, ModelEncoder, Origin};
+use medst::eval::encode::{EmbeddingFiles, Encoder, FileEncoder, ModelEncoder};
 use medst::eval::report::picture::Pictures;
 use medst::eval::report::{Evaluation, Leaderboard, picture};
 use medst::eval::result::Task;
 use medst::eval::suite::Suite;
+use medst::infer::{Engine, Limits};
 use medst_data::corpus::Corpus;
 
 use super::{Output, device, open};
@@ -23,12 +23,9 @@ pub fn run(arguments: &Eval, output: &Output, reporter: &Reporter) -> Result<()>
     let mut done: Vec<(Evaluation, Vec<Pictures>)> = Vec::new();
     for model in &arguments.model {
         let device = device(arguments.device)?;
-        let opened = open::opened(model, device, arguments.precision)?;
-        let encoder = ModelEncoder {
-            embedder: Embedder::from(&opened),
-            origin: Origin::of_model(&opened)?,
-            batch: open::batch(arguments.batch, device),
-        };
+        let mut engine = Engine::new(open::opened(model, device, arguments.precision)?)?;
+        engine.limits = Limits::of_images(open::batch(arguments.batch, device));
+        let encoder = ModelEncoder::from(&engine);
         done.push(evaluate(arguments, &suite, &encoder, &corpora, output, reporter)?);
     }
     for files in &files {

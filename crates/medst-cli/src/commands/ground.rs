@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use medst::Error;
-use medst::infer::align::{Alignment, Shown};
+use medst::infer::align::Alignment;
 use medst::infer::boxes::hot_boxes;
 use medst::infer::draw::{self, Canvas};
 use medst::infer::ground::{Grounded, ground};
 use medst::infer::{Engine, Views};
+use medst::model::view_experts::View;
 use medst_data::gather::{DeclaredView, check_view};
 use medst_data::progress::Progress;
 use serde::Serialize;
@@ -37,12 +38,12 @@ pub fn run(arguments: &Ground, output: &Output, reporter: &Reporter) -> Result<(
     }
     let engine = open::model(&arguments.model)?;
     let texts =
-        arguments.phrase.iter().map(|phrase| engine.reader().prompt(phrase)).collect::<medst::Result<Vec<_>>>()?;
-    let mut files = vec![(if frontal { Shown::Frontal } else { Shown::Lateral }, &arguments.image)];
-    files.extend(arguments.lateral.as_ref().map(|path| (Shown::Lateral, path)));
+        arguments.phrase.iter().map(|phrase| Ok(engine.reader().prompt(phrase)?)).collect::<medst::Result<Vec<_>>>()?;
+    let mut files = vec![(if frontal { View::Frontal } else { View::Lateral }, &arguments.image)];
+    files.extend(arguments.lateral.as_ref().map(|path| (View::Lateral, path)));
     let (views, canvases) = look(&engine, &files)?;
     let alignments = engine.align(&vec![&views; texts.len()], &texts.iter().collect::<Vec<_>>())?;
-    let shown: Vec<(Shown, &Canvas)> = canvases.iter().map(|(view, canvas)| (*view, canvas)).collect();
+    let shown: Vec<(View, &Canvas)> = canvases.iter().map(|(view, canvas)| (*view, canvas)).collect();
     let mut all = Vec::new();
     reporter.begin("drawing", Some(alignments.len() as u64));
     for (number, (phrase, alignment)) in arguments.phrase.iter().zip(&alignments).enumerate() {
@@ -64,14 +65,14 @@ pub fn run(arguments: &Ground, output: &Output, reporter: &Reporter) -> Result<(
 }
 
 /// Decodes the images, for the model and for drawing.
-fn look(engine: &Engine, files: &[(Shown, &PathBuf)]) -> Result<(Views, Vec<(Shown, Canvas)>)> {
-    let sight = engine.sight();
+fn look(engine: &Engine, files: &[(View, &PathBuf)]) -> Result<(Views, Vec<(View, Canvas)>)> {
+    let preprocessing = engine.preprocessing();
     let (mut frontal, mut lateral, mut canvases) = (None, None, Vec::new());
     for (view, path) in files {
-        let (seen, canvas) = draw::open_seen(path, sight)?;
+        let (seen, canvas) = draw::open_seen(path, preprocessing)?;
         match view {
-            Shown::Frontal => frontal = Some(seen),
-            Shown::Lateral => lateral = Some(seen),
+            View::Frontal => frontal = Some(seen),
+            View::Lateral => lateral = Some(seen),
         }
         canvases.push((*view, canvas));
     }
@@ -82,7 +83,7 @@ fn look(engine: &Engine, files: &[(Shown, &PathBuf)]) -> Result<(Views, Vec<(Sho
 fn draw_phrase(
     grounded: &mut Grounded,
     alignment: &Alignment,
-    canvases: &[(Shown, Canvas)],
+    canvases: &[(View, Canvas)],
     threshold: f32,
     path: &Path,
 ) -> Result<()> {
@@ -99,7 +100,7 @@ fn draw_phrase(
     Ok(())
 }
 
-fn draw_words(alignment: &Alignment, canvases: &[(Shown, Canvas)], folder: &Path) -> Result<()> {
+fn draw_words(alignment: &Alignment, canvases: &[(View, Canvas)], folder: &Path) -> Result<()> {
     make_folder(Some(folder))?;
     for (number, word) in alignment.spoken() {
         for (place, (view, canvas)) in canvases.iter().enumerate() {

@@ -24,7 +24,7 @@ pub fn model(arguments: &UseModel) -> Result<Engine> {
 pub fn load(path: &Path, how: &Compute) -> Result<Engine> {
     let device = device(how.device)?;
     let mut engine = Engine::new(opened(path, device, how.precision)?)?;
-    engine.limits = Limits { images: batch(how.batch, device), ..Limits::default() };
+    engine.limits = Limits::of_images(batch(how.batch, device));
     let window = match how.dicom_window {
         DicomWindow::Declared => Window::Declared,
         DicomWindow::Reference => Window::Reference,

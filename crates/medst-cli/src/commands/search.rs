@@ -69,7 +69,9 @@ fn find(arguments: &SearchFind, output: &Output) -> Result<()> {
         (None, None) => None,
     };
     let text = match (&arguments.text, &engine) {
-        (Some(text), Some(engine)) => Some(engine.texts(&[&engine.reader().prompt(text)?])?.row(0).to_vec()),
+        (Some(text), Some(engine)) => {
+            Some(engine.texts(&[&engine.reader().prompt(text).map_err(medst::Error::from)?])?.row(0).to_vec())
+        }
         _ => None,
     };
     let vector = together(image.as_deref(), text.as_deref(), arguments.text_share);
@@ -93,10 +95,10 @@ fn find(arguments: &SearchFind, output: &Output) -> Result<()> {
 fn image(arguments: &SearchFind, engine: &Engine) -> Result<Option<Vec<f32>>> {
     let Some(path) = &arguments.image else { return Ok(None) };
     let frontal = check_view(path, DeclaredView::Auto)?;
-    let own = Some(engine.sight().open(path)?);
+    let own = Some(engine.preprocessing().open(path)?);
     let lateral = arguments.lateral.as_ref().map(|path| {
         check_view(path, DeclaredView::Lateral)?;
-        engine.sight().open(path)
+        engine.preprocessing().open(path)
     });
     let lateral = lateral.transpose()?;
     if !frontal && lateral.is_some() {

@@ -205,7 +205,7 @@ fn squares(block: &[PathBuf], options: &PrepareOptions, progress: &dyn Progress)
 /// Reads a picture in the form that a corpus stores; the error is a short reason fit for counting.
 fn square(path: &Path, options: &PrepareOptions, notes: &mut Notes) -> Result<Vec<u8>, String> {
     load::square_noting(path, options.image_size, options.decoding, notes).map_err(|error| match error {
-        Error::Image { message, .. } => message,
+        Error::Image { reason, .. } => reason.to_string(),
         Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => "image file does not exist".into(),
         Error::Io { source, .. } => format!("image file is unreadable: {}", source.kind()),
         other => other.to_string(),

@@ -154,18 +154,19 @@ impl Corpus {
     }
 
     fn checked(self) -> Result<Corpus> {
-        self.check().map_err(|message| Error::Corpus { path: self.path.clone(), message })?;
+        self.check()?;
         Ok(self)
     }
 
     /// Indices in range, sequences within one subject and split.
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<()> {
+        let fail = |message| Err(Error::Corpus { path: self.path.clone(), message });
         for study in &self.studies {
             let images =
                 [study.frontal].into_iter().chain(study.lateral).chain(study.alternative_frontals.iter().copied());
             for image in images {
                 if image.0 as usize >= self.images {
-                    return Err(format!("study `{}` refers to image {} of {}", study.study, image.0, self.images));
+                    return fail(format!("study `{}` refers to image {} of {}", study.study, image.0, self.images));
                 }
             }
         }
@@ -174,7 +175,7 @@ impl Corpus {
                 let study = self.studies.get(row as usize);
                 let belongs = study.is_some_and(|s| s.subject == sequence.subject && s.split == sequence.split);
                 if !belongs {
-                    return Err(format!(
+                    return fail(format!(
                         "sequence {number} contains study {row}, which belongs to another subject or split"
                     ));
                 }

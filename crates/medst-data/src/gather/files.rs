@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use super::{DeclaredView, FoundStudy, Gathered, Picture};
+use crate::image::ImageError;
 use crate::image::dicom::{self, Header, ViewSource};
 use crate::import::values;
 use crate::report;
@@ -105,7 +106,7 @@ impl Files {
             let frontal = match is_frontal(header.as_ref(), view) {
                 Ok(frontal) => frontal,
                 Err(reason) => {
-                    gathered.leave_out(path.display(), reason);
+                    gathered.leave_out(path.display(), reason.to_string());
                     continue;
                 }
             };
@@ -139,7 +140,7 @@ impl Files {
                         .studies
                         .push(FoundStudy { report: Some(report), ..FoundStudy::new(path.display().to_string()) }),
                 },
-                Err(reason) => gathered.leave_out(path.display(), reason),
+                Err(error) => gathered.leave_out(path.display(), error.to_string()),
             }
         }
     }
@@ -165,17 +166,17 @@ fn kind(path: &Path) -> std::io::Result<Kind> {
 ///
 /// # Errors
 /// A header that states another view than was declared, or one that is neither frontal nor lateral.
-pub(super) fn is_frontal(header: Option<&Header>, view: DeclaredView) -> Result<bool, String> {
+pub(super) fn is_frontal(header: Option<&Header>, view: DeclaredView) -> Result<bool, ImageError> {
     let told = header.and_then(|header| header.view);
     let other = header.is_some_and(|header| header.view.is_none() && header.view_source != ViewSource::Unknown);
     match (view, told) {
-        (_, None) if other => Err("its header states a view that is neither frontal nor lateral".into()),
+        (_, None) if other => Err(ImageError::NeitherView),
         (DeclaredView::Auto, told) => Ok(told.is_none_or(|view| view.is_frontal())),
         (DeclaredView::Frontal, Some(view)) if !view.is_frontal() => {
-            Err(format!("declared as frontal, but its header says {view:?}"))
+            Err(ImageError::OtherView { declared: "frontal", found: view })
         }
         (DeclaredView::Lateral, Some(view)) if view.is_frontal() => {
-            Err(format!("declared as lateral, but its header says {view:?}"))
+            Err(ImageError::OtherView { declared: "lateral", found: view })
         }
         (declared, _) => Ok(declared == DeclaredView::Frontal),
     }
@@ -186,7 +187,7 @@ pub(super) fn is_frontal(header: Option<&Header>, view: DeclaredView) -> Result<
 /// # Errors
 /// A file that is not there; a header that says otherwise: the file is named.
 pub fn check_view(path: &Path, view: DeclaredView) -> Result<bool> {
-    let fail = |message| Error::Image { path: path.to_path_buf(), message };
+    let fail = |reason| Error::Image { path: path.to_path_buf(), reason };
     let header = (kind(path).map_err(Error::io(path))? == Kind::Dicom).then(|| dicom::header(path)).transpose()?;
     is_frontal(header.as_ref(), view).map_err(fail)
 }
@@ -195,7 +196,7 @@ pub fn check_view(path: &Path, view: DeclaredView) -> Result<bool> {
 ///
 /// # Errors
 /// A reason, without the file's name.
-pub fn check_view_of(bytes: &[u8], view: DeclaredView) -> Result<bool, String> {
+pub fn check_view_of(bytes: &[u8], view: DeclaredView) -> Result<bool, ImageError> {
     let header = dicom::is_dicom(bytes).then(|| dicom::header_of(bytes)).transpose()?;
     is_frontal(header.as_ref(), view)
 }
@@ -204,15 +205,26 @@ pub fn check_view_of(bytes: &[u8], view: DeclaredView) -> Result<bool, String> {
 ///
 /// # Errors
 /// A reason: not UTF-8, too long, or without words.
-pub fn read_report(path: &Path) -> Result<String, String> {
-    let bytes = input::read(path, LONGEST_REPORT).map_err(|error| error.to_string())?;
-    let text = String::from_utf8(bytes).map_err(|_| "not UTF-8 text".to_string())?;
-    report::prepare(&text, None, report::Rule::Standard).map_err(|rejection| rejection.to_string())
+pub fn read_report(path: &Path) -> Result<String, ReportError> {
+    let text = String::from_utf8(input::read(path, LONGEST_REPORT)?).map_err(|_| ReportError::NotText)?;
+    report::prepare(&text, None, report::Rule::Standard).map_err(ReportError::Rejected)
+}
+
+/// Why a text file gives no report; the message does not name the file.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// Not there, unreadable or too long.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    #[error("not UTF-8 text")]
+    NotText,
+    #[error("{0}")]
+    Rejected(report::Rejection),
 }
 
 fn reason(error: Error) -> String {
     match error {
-        Error::Image { message, .. } => message,
+        Error::Image { reason, .. } => reason.to_string(),
         Error::Io { source, .. } => source.to_string(),
         other => other.to_string(),
     }

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-pub use files::{check_view, check_view_of, read_report};
+pub use files::{ReportError, check_view, check_view_of, read_report};
 
 use crate::corpus::Corpus;
 use crate::split::Split;

@@ -59,7 +59,7 @@ pub fn folder(name: &Name, progress: &dyn Progress) -> Result<PathBuf> {
     let snapshot = cache.pointer_path(&list.commit);
     let mut fetched = false;
     // Weights come last, so that a folder with weights has everything.
-    for file in wanted(&list.files).map_err(|message| name.error(message, false))? {
+    for file in wanted(&list.files).map_err(|reason| name.error(reason.to_string(), false))? {
         if !snapshot.join(file).exists() {
             fetch(name, &client, &list.commit, file, &snapshot, progress)?;
             fetched = true;
@@ -82,19 +82,30 @@ fn cached_folder(cache: &CacheRepo, revision: &str) -> Option<PathBuf> {
     file.and_then(|file| file.parent().map(Path::to_path_buf))
 }
 
+/// Why a model has no weights that can be read.
+#[derive(Debug, thiserror::Error)]
+enum NoWeights {
+    #[error(
+        "its weights are split into several files, which is not supported; save them as one with save_pretrained(…, \
+         max_shard_size=\"50GB\"), and pass that folder"
+    )]
+    Split,
+    /// The files that it has.
+    #[error("it has neither {weights}; its files: {0}", weights = WEIGHTS.join(" nor "))]
+    Other(String),
+}
+
 /// The files that medst reads of a model, weights last.
-fn wanted(files: &[Listed]) -> Result<Vec<&'static str>, String> {
+fn wanted(files: &[Listed]) -> Result<Vec<&'static str>, NoWeights> {
     let has = |name: &&&str| files.iter().any(|file| file.name == **name);
     let Some(weights) = WEIGHTS.iter().find(|name| has(name)) else {
         if files.iter().any(|file| file.name == "model.safetensors.index.json") {
-            return Err("its weights are split into several files, which is not supported; save them as one with \
-                        save_pretrained(…, max_shard_size=\"50GB\"), and pass that folder"
-                .into());
+            return Err(NoWeights::Split);
         }
         let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
         let (shown, more) = names.split_at(names.len().min(SHOWN));
         let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
-        return Err(format!("it has neither {}; its files: {}{more}", WEIGHTS.join(" nor "), shown.join(", ")));
+        return Err(NoWeights::Other(format!("{}{more}", shown.join(", "))));
     };
     let companions = COMPANIONS.iter().filter_map(|names| names.iter().find(|name| has(name)));
     Ok(companions.chain([weights]).copied().collect())
@@ -209,12 +220,14 @@ mod tests {
         assert_eq!(found.unwrap(), ["vocab.txt", "model.safetensors"]);
         let found = wanted(&files(&["pytorch_model.bin", "tokenizer.json", "config.json", "preprocessor_config.json"]));
         assert_eq!(found.unwrap(), ["config.json", "preprocessor_config.json", "tokenizer.json", "pytorch_model.bin"]);
-        let error = wanted(&files(&["README.md", "tf_model.h5"])).unwrap_err();
+        let error = wanted(&files(&["README.md", "tf_model.h5"])).unwrap_err().to_string();
         assert!(
             error.contains("neither model.safetensors nor pytorch_model.bin; its files: README.md, tf_model.h5"),
             "{error}"
         );
-        let error = wanted(&files(&["model.safetensors.index.json", "model-00001-of-00002.safetensors"])).unwrap_err();
+        let error = wanted(&files(&["model.safetensors.index.json", "model-00001-of-00002.safetensors"]))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("split into several files"), "{error}");
     }
 }

@@ -8,6 +8,8 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::ImageError;
+
 thread_local! {
     static CANCELLED: RefCell<Option<Arc<AtomicBool>>> = const { RefCell::new(None) };
 }
@@ -27,9 +29,9 @@ pub fn until<T>(cancelled: &Arc<AtomicBool>, work: impl FnOnce() -> T) -> T {
 
 /// # Errors
 /// The flag was set.
-pub(crate) fn check() -> Result<(), &'static str> {
+pub(crate) fn check() -> Result<(), ImageError> {
     let cancelled = CANCELLED.with_borrow(|flag| flag.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed)));
-    if cancelled { Err("cancelled: the picture is not needed any more") } else { Ok(()) }
+    if cancelled { Err(ImageError::Cancelled) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -55,7 +57,7 @@ mod tests {
             flag.store(false, Ordering::Relaxed);
             let picture = decode().unwrap();
             flag.store(true, Ordering::Relaxed);
-            assert!(decode().unwrap_err().contains("cancelled"));
+            assert_eq!(decode(), Err(ImageError::Cancelled));
             // The flag holds for that work alone.
             assert_eq!(picture_of(&file, Decoding::default()), Ok(picture));
         }

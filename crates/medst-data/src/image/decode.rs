@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use super::exif::Orientation;
-use super::{GreyImage, Notes, dicom, jpeg, png};
+use super::{GreyImage, ImageError, Notes, dicom, jpeg, png};
 use crate::{Error, Result, input};
 
 /// Larger pictures are refused before memory is taken for them. The largest detectors give about 25
@@ -18,7 +18,7 @@ pub(crate) const MOST_PIXELS: usize = 200_000_000;
 /// Names the file: not there, empty, truncated, of an unknown format, or with too many pixels.
 pub fn read(path: &Path) -> Result<GreyImage> {
     let bytes = input::read(path, input::PICTURE).map_err(Error::io(path))?;
-    decode(&bytes).map_err(|message| Error::Image { path: path.to_path_buf(), message })
+    decode(&bytes).map_err(|reason| Error::Image { path: path.to_path_buf(), reason })
 }
 
 /// Reads a radiograph from the bytes of a JPEG, PNG or DICOM file, the last with the window that it
@@ -26,7 +26,7 @@ pub fn read(path: &Path) -> Result<GreyImage> {
 ///
 /// # Errors
 /// A reason, without the file's name.
-pub fn decode(bytes: &[u8]) -> Result<GreyImage, String> {
+pub fn decode(bytes: &[u8]) -> Result<GreyImage, ImageError> {
     decode_noting(bytes, &mut Notes::default())
 }
 
@@ -34,9 +34,9 @@ pub fn decode(bytes: &[u8]) -> Result<GreyImage, String> {
 ///
 /// # Errors
 /// As [`decode`].
-pub fn decode_noting(bytes: &[u8], notes: &mut Notes) -> Result<GreyImage, String> {
+pub fn decode_noting(bytes: &[u8], notes: &mut Notes) -> Result<GreyImage, ImageError> {
     match bytes {
-        [] => Err("the file is empty".into()),
+        [] => Err(ImageError::Empty),
         [0xff, 0xd8, ..] => Ok(Orientation::of_jpeg(bytes).apply(jpeg::decode(bytes, jpeg::Untagged::Ycbcr)?)),
         [0x89, b'P', b'N', b'G', ..] => png::decode(bytes, notes),
         _ if dicom::is_dicom(bytes) => dicom::decode_noting(bytes, dicom::Window::Declared, notes),
@@ -45,7 +45,7 @@ pub fn decode_noting(bytes: &[u8], notes: &mut Notes) -> Result<GreyImage, Strin
 }
 
 /// Why a file of another format is not read, by the name of that format where it is known.
-pub(super) fn unsupported(bytes: &[u8]) -> String {
+pub(super) fn unsupported(bytes: &[u8]) -> ImageError {
     let name = match bytes {
         [b'I', b'I', b'*' | b'+', 0, ..] | [b'M', b'M', 0, b'*' | b'+', ..] => "TIFF",
         [b'G', b'I', b'F', b'8', ..] => "GIF",
@@ -61,17 +61,17 @@ pub(super) fn unsupported(bytes: &[u8]) -> String {
         [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => "NumPy",
         [b'<', b'!' | b'?' | b'h' | b'H', ..] => "HTML or XML",
         _ if bytes.get(344..348).is_some_and(|magic| magic == b"n+1\0" || magic == b"ni1\0") => "NIfTI",
-        _ => return "not a JPEG, PNG or DICOM file".into(),
+        _ => return ImageError::unsupported("not a JPEG, PNG or DICOM file"),
     };
-    format!("{name} files are not supported; convert it to PNG, JPEG or DICOM")
+    ImageError::unsupported(format!("{name} files are not supported; convert it to PNG, JPEG or DICOM"))
 }
 
-pub(super) fn check_size(width: usize, height: usize) -> Result<(), String> {
+pub(super) fn check_size(width: usize, height: usize) -> Result<(), ImageError> {
     if width == 0 || height == 0 {
-        return Err(format!("it has no pixels ({width}×{height})"));
+        return Err(ImageError::NoPixels { width, height });
     }
     if width.saturating_mul(height) > MOST_PIXELS {
-        return Err(format!("image too large: {width}×{height} pixels (limit {MOST_PIXELS})"));
+        return Err(ImageError::TooLarge { width, height });
     }
     Ok(())
 }
@@ -113,7 +113,7 @@ mod tests {
             (&whole[..whole.len() - 20], "PNG"),
             (&[0xff, 0xd8, 0xff, 0xe0], "truncated JPEG"),
         ] {
-            let error = decode(bytes).unwrap_err();
+            let error = decode(bytes).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
     }
@@ -125,8 +125,7 @@ mod tests {
         bytes[16..24].copy_from_slice(&[0, 1, 0, 0, 0, 1, 0, 0]);
         let checksum = crc(&bytes[12..29]);
         bytes[29..33].copy_from_slice(&checksum.to_be_bytes());
-        let error = decode(&bytes).unwrap_err();
-        assert!(error.contains("image too large"), "{error}");
+        assert_eq!(decode(&bytes), Err(ImageError::TooLarge { width: 65_536, height: 65_536 }));
     }
 
     /// PNG's checksum, bit by bit.

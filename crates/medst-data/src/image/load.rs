@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::exif::Orientation;
-use super::{Decoding, GreyImage, Notes, decode, dicom, jpeg, resize};
+use super::{Decoding, GreyImage, ImageError, Notes, decode, dicom, jpeg, resize};
 use crate::storage::objects;
 use crate::{Error, Result};
 
@@ -22,7 +22,7 @@ pub fn square(path: &Path, side: usize, decoding: Decoding) -> Result<Vec<u8>> {
 /// As [`square`].
 pub fn square_noting(path: &Path, side: usize, decoding: Decoding, notes: &mut Notes) -> Result<Vec<u8>> {
     let bytes = objects::read(path)?;
-    let fail = |message| Error::Image { path: path.to_path_buf(), message };
+    let fail = |reason| Error::Image { path: path.to_path_buf(), reason };
     square_of_noting(&bytes, side, decoding, notes).map_err(fail)
 }
 
@@ -30,7 +30,7 @@ pub fn square_noting(path: &Path, side: usize, decoding: Decoding, notes: &mut N
 ///
 /// # Errors
 /// A reason, without the file's name.
-pub fn square_of(bytes: &[u8], side: usize, decoding: Decoding) -> Result<Vec<u8>, String> {
+pub fn square_of(bytes: &[u8], side: usize, decoding: Decoding) -> Result<Vec<u8>, ImageError> {
     square_of_noting(bytes, side, decoding, &mut Notes::default())
 }
 
@@ -38,7 +38,12 @@ pub fn square_of(bytes: &[u8], side: usize, decoding: Decoding) -> Result<Vec<u8
 ///
 /// # Errors
 /// As [`square_of`].
-pub fn square_of_noting(bytes: &[u8], side: usize, decoding: Decoding, notes: &mut Notes) -> Result<Vec<u8>, String> {
+pub fn square_of_noting(
+    bytes: &[u8],
+    side: usize,
+    decoding: Decoding,
+    notes: &mut Notes,
+) -> Result<Vec<u8>, ImageError> {
     if !decoding.exact
         && let Some(square) = jpeg::to_square(bytes, side)
     {
@@ -51,7 +56,7 @@ pub fn square_of_noting(bytes: &[u8], side: usize, decoding: Decoding, notes: &m
 ///
 /// # Errors
 /// A reason, without the file's name.
-pub fn picture_and_square(bytes: &[u8], side: usize, decoding: Decoding) -> Result<(GreyImage, Vec<u8>), String> {
+pub fn picture_and_square(bytes: &[u8], side: usize, decoding: Decoding) -> Result<(GreyImage, Vec<u8>), ImageError> {
     if decoding.exact || !bytes.starts_with(&[0xff, 0xd8]) {
         let picture = picture_of(bytes, decoding)?;
         let square = resize::to_square(&picture, side)?;
@@ -67,7 +72,7 @@ pub fn picture_and_square(bytes: &[u8], side: usize, decoding: Decoding) -> Resu
 ///
 /// # Errors
 /// A reason, without the file's name.
-pub fn picture_of(bytes: &[u8], decoding: Decoding) -> Result<GreyImage, String> {
+pub fn picture_of(bytes: &[u8], decoding: Decoding) -> Result<GreyImage, ImageError> {
     picture_noting(bytes, decoding, &mut Notes::default())
 }
 
@@ -75,7 +80,7 @@ pub fn picture_of(bytes: &[u8], decoding: Decoding) -> Result<GreyImage, String>
 ///
 /// # Errors
 /// As [`picture_of`].
-pub fn picture_noting(bytes: &[u8], decoding: Decoding, notes: &mut Notes) -> Result<GreyImage, String> {
+pub fn picture_noting(bytes: &[u8], decoding: Decoding, notes: &mut Notes) -> Result<GreyImage, ImageError> {
     match dicom::is_dicom(bytes) {
         true => dicom::decode_noting(bytes, decoding.window, notes),
         false => decode::decode_noting(bytes, notes),

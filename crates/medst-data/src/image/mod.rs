@@ -4,6 +4,7 @@ pub mod cancel;
 pub mod crop;
 pub mod decode;
 pub mod dicom;
+mod error;
 mod exif;
 pub mod jpeg;
 pub mod load;
@@ -12,6 +13,7 @@ pub mod png;
 pub mod resize;
 pub mod size;
 
+pub use error::ImageError;
 pub use notes::Notes;
 use serde::{Deserialize, Serialize};
 
@@ -31,19 +33,22 @@ impl GreyImage {
     /// # Errors
     /// A reason: another number of channels, no or too many pixels, samples that do not fill the
     /// picture.
-    pub fn of_samples(width: usize, height: usize, channels: usize, samples: Vec<u8>) -> Result<GreyImage, String> {
+    pub fn of_samples(width: usize, height: usize, channels: usize, samples: Vec<u8>) -> Result<GreyImage, ImageError> {
         decode::check_size(width, height)?;
         if width.checked_mul(height).and_then(|pixels| pixels.checked_mul(channels)) != Some(samples.len()) {
             let count = samples.len();
-            return Err(format!(
-                "{count} samples do not make an image of {width}×{height} pixels with {channels} channels"
+            return Err(ImageError::Samples(
+                format!("{count} samples do not make an image of {width}×{height} pixels with {channels} channels")
+                    .into(),
             ));
         }
         let pixels = match channels {
             1 => samples,
             2 => samples.chunks_exact(2).map(|pixel| pixel[0]).collect(),
             3 | 4 => samples.chunks_exact(channels).map(png::luma).collect(),
-            other => return Err(format!("{other} channels; an image has 1 (grey) to 4 (RGBA)")),
+            other => {
+                return Err(ImageError::Samples(format!("{other} channels; an image has 1 (grey) to 4 (RGBA)").into()));
+            }
         };
         Ok(GreyImage { width, height, pixels })
     }

@@ -6,7 +6,7 @@ use ::png::{BitDepth, ColorType, Decoder, DecodingError, Limits, Transformations
 
 use super::decode::{MOST_PIXELS, check_size};
 use super::exif::Orientation;
-use super::{GreyImage, Notes, cancel, fitting_depth};
+use super::{GreyImage, ImageError, Notes, cancel, fitting_depth};
 
 /// Weights of red, green and blue in 1/32768 (libpng, from 0.299 and 0.587 cut to whole numbers).
 const WEIGHTS: [u32; 3] = [9797, 19234, 3737];
@@ -17,7 +17,7 @@ const WEIGHTS: [u32; 3] = [9797, 19234, 3737];
 ///
 /// # Errors
 /// Samples that do not fill `width` × `height`.
-pub fn encode(width: usize, height: usize, depth: BitDepth, samples: &[u8]) -> Result<Vec<u8>, String> {
+pub fn encode(width: usize, height: usize, depth: BitDepth, samples: &[u8]) -> Result<Vec<u8>, ImageError> {
     let mut bytes = Vec::new();
     let mut encoder = ::png::Encoder::new(&mut bytes, width as u32, height as u32);
     encoder.set_color(ColorType::Grayscale);
@@ -27,7 +27,7 @@ pub fn encode(width: usize, height: usize, depth: BitDepth, samples: &[u8]) -> R
         writer.write_image_data(samples)?;
         writer.finish()
     });
-    encoded.map_err(|error| format!("a picture could not be encoded: {error}"))?;
+    encoded.map_err(|error| ImageError::Samples(format!("a picture could not be encoded: {error}").into()))?;
     Ok(bytes)
 }
 
@@ -35,11 +35,11 @@ pub fn encode(width: usize, height: usize, depth: BitDepth, samples: &[u8]) -> R
 ///
 /// # Errors
 /// A reason, without the file's name: damaged, truncated, no or too many pixels.
-pub fn decode(bytes: &[u8], notes: &mut Notes) -> Result<GreyImage, String> {
+pub fn decode(bytes: &[u8], notes: &mut Notes) -> Result<GreyImage, ImageError> {
     let fail = |error: DecodingError| match error {
-        DecodingError::IoError(error) if error.kind() == ErrorKind::Other => error.to_string(),
-        DecodingError::IoError(_) => "truncated PNG".to_string(),
-        error => format!("damaged PNG: {error}"),
+        DecodingError::IoError(error) if error.kind() == ErrorKind::Other => ImageError::Cancelled,
+        DecodingError::IoError(_) => ImageError::truncated("truncated PNG"),
+        error => ImageError::damaged(format!("damaged PNG: {error}")),
     };
     let mut decoder = Decoder::new_with_limits(Wanted(Cursor::new(bytes)), Limits { bytes: MOST_PIXELS * 8 });
     // What is packed in texts and colour profiles is not unpacked: a hundred kilobytes can hold a
@@ -50,7 +50,7 @@ pub fn decode(bytes: &[u8], notes: &mut Notes) -> Result<GreyImage, String> {
     let mut reader = decoder.read_info().map_err(fail)?;
     let (width, height) = (reader.info().width as usize, reader.info().height as usize);
     check_size(width, height)?;
-    let size = reader.output_buffer_size().ok_or("damaged PNG: too many pixels")?;
+    let size = reader.output_buffer_size().ok_or_else(|| ImageError::damaged("damaged PNG: too many pixels"))?;
     let mut samples = vec![0; size];
     let frame = reader.next_frame(&mut samples).map_err(fail)?;
     reader.finish().map_err(fail)?;
@@ -60,7 +60,7 @@ pub fn decode(bytes: &[u8], notes: &mut Notes) -> Result<GreyImage, String> {
         ColorType::GrayscaleAlpha => 2,
         ColorType::Rgb => 3,
         ColorType::Rgba => 4,
-        ColorType::Indexed => return Err("damaged PNG: its palette could not be applied".into()),
+        ColorType::Indexed => return Err(ImageError::damaged("damaged PNG: its palette could not be applied")),
     };
     let info = reader.info();
     let gamma = info.srgb.map(|_| 45_455).or(info.gama_chunk.map(|gamma| gamma.into_scaled()));
@@ -86,7 +86,11 @@ pub fn decode(bytes: &[u8], notes: &mut Notes) -> Result<GreyImage, String> {
         _ => GreyImage::of_samples(width, height, channels, samples)?,
     };
     if image.pixels.len() != width * height {
-        return Err(format!("damaged PNG: it has {} of {} pixels", image.pixels.len(), width * height));
+        return Err(ImageError::damaged(format!(
+            "damaged PNG: it has {} of {} pixels",
+            image.pixels.len(),
+            width * height
+        )));
     }
     let orientation = Orientation::of_exif(reader.info().exif_metadata.as_deref().unwrap_or_default());
     Ok(orientation.apply(image))

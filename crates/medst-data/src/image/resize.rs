@@ -6,7 +6,7 @@
 //! fixed point. OpenCV sums along rows first; here columns come first, because whole rows are then added with vector
 //! instructions. Sums differ in the last bits of float32 only, results by one grey level at most.
 
-use super::GreyImage;
+use super::{GreyImage, ImageError};
 
 /// Fits `image` into a `side`×`side` square.
 ///
@@ -15,7 +15,7 @@ use super::GreyImage;
 ///
 /// # Panics
 /// When `image.pixels` does not hold `width * height` pixels.
-pub fn to_square(image: &GreyImage, side: usize) -> Result<Vec<u8>, String> {
+pub fn to_square(image: &GreyImage, side: usize) -> Result<Vec<u8>, ImageError> {
     let (width, height) = (image.width, image.height);
     assert_eq!(image.pixels.len(), width * height, "pixels of a {width}x{height} image");
     let fit = Fit::new(width, height, side)?;
@@ -49,12 +49,12 @@ pub(super) struct Fit {
 impl Fit {
     /// # Errors
     /// A picture so thin that its short side would vanish.
-    pub fn new(width: usize, height: usize, side: usize) -> Result<Fit, String> {
+    pub fn new(width: usize, height: usize, side: usize) -> Result<Fit, ImageError> {
         let longest = width.max(height);
         let fit = |length: usize| (length * side).checked_div(longest).unwrap_or(0);
         let (new_width, new_height) = (fit(width), fit(height));
         if new_width == 0 || new_height == 0 {
-            return Err(format!("image too narrow: {width}×{height} pixels cannot be resized to {side} pixels"));
+            return Err(ImageError::TooNarrow { width, height, side });
         }
         let whole_scale = width.is_multiple_of(new_width) && height.is_multiple_of(new_height);
         let area = (width / new_width) * (height / new_height);
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_side_that_would_vanish_is_an_error() {
-        let error = to_square(&image(300, 1, |_, _| 9), 256).unwrap_err();
+        let error = to_square(&image(300, 1, |_, _| 9), 256).unwrap_err().to_string();
         assert!(error.contains("image too narrow: 300×1 pixels"), "{error}");
         assert!(to_square(&image(0, 0, |_, _| 0), 256).is_err());
         assert!(to_square(&image(1, 1, |_, _| 9), 256).unwrap().iter().all(|&pixel| pixel == 9));

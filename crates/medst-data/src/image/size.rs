@@ -1,21 +1,21 @@
 //! The size that a picture file declares, without decoding it: to refuse pictures before memory is taken for them.
 
 use super::decode::unsupported;
-use super::{dicom, jpeg};
+use super::{ImageError, dicom, jpeg};
 
 /// Width and height in pixels of a JPEG, PNG or DICOM file.
 ///
 /// # Errors
 /// A reason, without the file's name: of an unknown format, or without a size where it should be.
-pub fn declared(bytes: &[u8]) -> Result<[usize; 2], String> {
+pub fn declared(bytes: &[u8]) -> Result<[usize; 2], ImageError> {
     match bytes {
-        [] => Err("the file is empty".into()),
+        [] => Err(ImageError::Empty),
         [0xff, 0xd8, ..] => jpeg::size(bytes),
-        [0x89, b'P', b'N', b'G', ..] => of_png(bytes).ok_or_else(|| "damaged PNG: it has no size".into()),
+        [0x89, b'P', b'N', b'G', ..] => of_png(bytes).ok_or_else(|| ImageError::damaged("damaged PNG: it has no size")),
         _ if dicom::is_dicom(bytes) => {
             let header = dicom::header_of(bytes)?;
             let size = header.columns.zip(header.rows).map(|(width, height)| [width, height]);
-            size.ok_or_else(|| "damaged DICOM: it has no size".into())
+            size.ok_or_else(|| ImageError::damaged("damaged DICOM: it has no size"))
         }
         _ => Err(unsupported(bytes)),
     }

@@ -166,14 +166,15 @@ fn decode(
         let outcome = match square {
             Ok(pixels) => {
                 let side = options.image_size;
-                let bytes = png::encode(side, side, ::png::BitDepth::Eight, &pixels).map_err(Error::Usage)?;
+                let bytes = png::encode(side, side, ::png::BitDepth::Eight, &pixels)
+                    .map_err(|error| Error::Usage(error.to_string()))?;
                 let path = small(folder, &member);
                 let parent = path.parent().unwrap_or(folder);
                 fs::create_dir_all(parent).map_err(Error::io(parent))?;
                 fs::write(&path, bytes).map_err(Error::io(&path))?;
                 Ok(notes.iter().map(str::to_string).collect())
             }
-            Err(reason) => Err(reason),
+            Err(reason) => Err(reason.to_string()),
         };
         Ok((member, outcome))
     };

@@ -139,7 +139,7 @@ fn look(path: &Path) -> Result<Seen, String> {
             let side = |pixels: Option<usize>| pixels.map(|pixels| pixels as f64).ok_or("DICOM header states no size");
             Ok(Seen { view, width: side(header.columns)?, height: side(header.rows)? })
         }
-        Err(Error::Image { message, .. }) => Err(message),
+        Err(Error::Image { reason, .. }) => Err(reason.to_string()),
         Err(error) => Err(error.to_string()),
     }
 }

@@ -24,6 +24,7 @@ const LONGEST_WORD: usize = 100;
 const CONTINUATION: &str = "##";
 
 /// Cuts cleaned report text into word pieces.
+#[derive(Clone)]
 pub struct WordPiece {
     pieces: Vec<String>,
     /// Pieces that begin a word, and without their prefix those that go on with one.

@@ -27,7 +27,7 @@ pub struct Shards {
 struct Inner {
     cached: Arc<Cached>,
     side: usize,
-    slots: Vec<OnceLock<Result<Shard, String>>>,
+    slots: Vec<OnceLock<Result<Shard>>>,
     /// Numbers of shards that no thread reads yet, the next one in front.
     waiting: Mutex<VecDeque<usize>>,
     arrived: Condvar,
@@ -96,11 +96,11 @@ impl Drop for Shards {
 }
 
 impl Inner {
-    fn of_shard(&self, shard: &Result<Shard, String>, place: usize) -> Result<Vec<u8>> {
+    fn of_shard(&self, shard: &Result<Shard>, place: usize) -> Result<Vec<u8>> {
         match shard {
             Ok(shard) => shard.picture(place),
-            Err(message) => {
-                Err(Error::Corpus { path: self.cached.address.to_string().into(), message: message.clone() })
+            Err(error) => {
+                Err(Error::Corpus { path: self.cached.address.to_string().into(), message: error.to_string() })
             }
         }
     }
@@ -118,7 +118,7 @@ impl Inner {
         }
     }
 
-    fn wait(&self, number: usize) -> &Result<Shard, String> {
+    fn wait(&self, number: usize) -> &Result<Shard> {
         let mut waiting = self.waiting();
         loop {
             if let Some(shard) = self.slots[number].get() {
@@ -142,7 +142,7 @@ impl Inner {
                     std::thread::sleep(Duration::from_millis(50));
                     continue;
                 }
-                Err(error) => Err(error.to_string()),
+                Err(error) => Err(error),
             };
             let waiting = self.waiting();
             let _ = self.slots[number].set(shard);

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use medst_data::corpus::Corpus;
 use medst_data::input;
 use medst_data::progress::Progress;
-use medst_data::study::Study;
+use rayon::prelude::*;
 use serde::Serialize;
 
 use super::Vectors;
-use crate::embed::Embedder;
-use crate::embed::heat::{HeatMap, Likeness};
-use crate::embed::table::{self, FEATURE, IMAGE, REPORT, STUDY};
+use crate::infer::heat::{HeatMap, Likeness};
+use crate::infer::stream::{self, StudyInput, Wanted};
+use crate::infer::table::{self, FEATURE, IMAGE, REPORT, STUDY};
+use crate::infer::{Engine, EngineRef, Text, Views};
 use crate::model::builtin;
 use crate::model::open::OpenedModel;
 use crate::{Error, Result};
@@ -153,10 +154,14 @@ impl Origin {
 
 /// Encodes with a model.
 pub struct ModelEncoder<'a> {
-    pub embedder: Embedder<'a>,
+    pub engine: EngineRef<'a>,
     pub origin: Origin,
-    /// Studies at a time.
-    pub batch: usize,
+}
+
+impl<'a> From<&'a Engine> for ModelEncoder<'a> {
+    fn from(engine: &'a Engine) -> ModelEncoder<'a> {
+        ModelEncoder { engine: engine.into(), origin: engine.origin().clone() }
+    }
 }
 
 impl Encoder for ModelEncoder<'_> {
@@ -165,36 +170,26 @@ impl Encoder for ModelEncoder<'_> {
     }
 
     fn studies(&self, corpus: &Corpus, rows: &[usize], progress: &dyn Progress) -> Result<Studies> {
-        let config = &self.embedder.model.config;
-        let widths = [config.image.hidden_size, config.projection.embedding, config.projection.embedding];
-        let mut all = [(); 3].map(|()| Vec::new());
-        let mut told = Vec::new();
         progress.begin("encoding studies", Some(rows.len() as u64));
-        for part in rows.chunks(self.batch.max(1)) {
-            if progress.stop_requested() {
-                return Err(Error::Stopped);
-            }
-            let studies: Vec<&Study> = part.iter().map(|&row| &corpus.studies()[row]).collect();
-            let own = self.embedder.studies(corpus, &studies)?;
-            for (all, own) in all.iter_mut().zip([&own.features, &own.images, &own.reports]) {
-                all.extend(Vec::<f32>::try_from(own.reshape([-1]))?);
-            }
-            told.extend(part.iter().copied().filter(|&row| corpus.studies()[row].report.is_some()));
-            progress.advance(part.len() as u64);
-        }
+        let inputs: Vec<StudyInput> =
+            rows.iter().map(|&row| StudyInput::stored(corpus, &corpus.studies()[row])).collect();
+        let collected = stream::collect(self.engine, &inputs, Wanted::ALL, progress)?;
         progress.end();
-        let mut vectors = all.into_iter().zip(widths).map(|(values, width)| Vectors::new(values, width as usize));
-        let mut placed =
-            |rows: &[usize]| -> Result<RowVectors> { Ok(RowVectors::new(vectors.next().expect("three kinds")?, rows)) };
-        Ok(Studies { features: Some(placed(rows)?), images: placed(rows)?, reports: placed(&told)? })
+        let rows_with = |row_of: &[Option<usize>]| -> Vec<usize> {
+            let studies = collected.studies.iter().zip(row_of);
+            studies.filter(|(_, row)| row.is_some()).map(|(&number, _)| rows[number]).collect()
+        };
+        let (with_image, with_report) = (rows_with(&collected.image_of), rows_with(&collected.report_of));
+        Ok(Studies {
+            features: Some(RowVectors::new(collected.features, &with_image)),
+            images: RowVectors::new(collected.images, &with_image),
+            reports: RowVectors::new(collected.reports, &with_report),
+        })
     }
 
     fn texts(&self, texts: &[String]) -> Result<Vectors> {
-        let mut values = Vec::new();
-        for part in texts.chunks(self.batch.max(1)) {
-            values.extend(Vec::<f32>::try_from(self.embedder.texts(part)?.reshape([-1]))?);
-        }
-        Vectors::new(values, self.embedder.model.config.projection.embedding as usize)
+        let texts = texts.iter().map(|text| self.engine.reader.sentence(text)).collect::<Result<Vec<Text>>>()?;
+        self.engine.texts(&texts.iter().collect::<Vec<_>>())
     }
 
     fn heat_maps_by(
@@ -203,18 +198,17 @@ impl Encoder for ModelEncoder<'_> {
         wanted: &[(usize, String)],
         likenesses: &[Likeness],
     ) -> Result<Option<Vec<Vec<HeatMap>>>> {
-        let mut maps = vec![Vec::new(); likenesses.len()];
-        for part in wanted.chunks(self.batch.max(1)) {
-            let studies: Vec<&Study> = part.iter().map(|wanted| &corpus.studies()[wanted.0]).collect();
-            let phrases: Vec<&str> = part.iter().map(|wanted| wanted.1.as_str()).collect();
-            let part = self.embedder.heat_maps_by(corpus, &studies, &phrases, likenesses)?;
-            maps.iter_mut().zip(part).for_each(|(maps, part)| maps.extend(part));
-        }
-        Ok(Some(maps))
+        let read = |(row, phrase): &(usize, String)| {
+            let views = self.engine.preprocessing.stored_views(corpus, &corpus.studies()[*row])?;
+            Ok((views, self.engine.reader.sentence(phrase)?))
+        };
+        let read = wanted.par_iter().map(read).collect::<Result<Vec<(Views, Text)>>>()?;
+        let (views, texts): (Vec<&Views>, Vec<&Text>) = read.iter().map(|(views, text)| (views, text)).unzip();
+        self.engine.heat_maps(&views, &texts, likenesses).map(Some)
     }
 
     fn seen_side(&self, _: &Corpus) -> usize {
-        self.embedder.model.config.image.size as usize
+        self.engine.preprocessing.side()
     }
 }
 

@@ -62,6 +62,17 @@ pub struct Gap {
     pub small: bool,
 }
 
+/// Why a column makes no subgroups.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ColumnError {
+    #[error("no study has a value in the column {0}")]
+    Empty(String),
+    #[error("the column {column} has {count} values that are not numbers; subgroups need at most {MOST}")]
+    TooManyValues { column: String, count: usize },
+    #[error("the column {column} has one value, {value}: there is nothing to compare")]
+    OneValue { column: String, value: String },
+}
+
 impl Subgroups {
     /// * `values`: of the column, one for each study of the corpus.
     ///
@@ -70,18 +81,16 @@ impl Subgroups {
     ///
     /// # Errors
     /// No values, one value, or many that are not numbers.
-    pub fn new(column: &str, values: &[Option<&str>]) -> Result<Subgroups, String> {
+    pub fn new(column: &str, values: &[Option<&str>]) -> Result<Subgroups, ColumnError> {
         let distinct: BTreeSet<&str> = values.iter().flatten().copied().collect();
         let is_age = is_age(column);
         let number =
             |value: &str| if is_age { years(value) } else { value.parse().ok().filter(|x: &f64| x.is_finite()) };
         let numbers: Option<Vec<f64>> = distinct.iter().map(|value| number(value)).collect();
         let (names, of_value): (Vec<String>, BTreeMap<&str, usize>) = match (distinct.len(), numbers) {
-            (0, _) => return Err(format!("no study has a value in the column {column}")),
+            (0, _) => return Err(ColumnError::Empty(column.into())),
             (count, None) if count > MOST => {
-                return Err(format!(
-                    "the column {column} has {count} values that are not numbers; subgroups need at most {MOST}"
-                ));
+                return Err(ColumnError::TooManyValues { column: column.into(), count });
             }
             (_, Some(numbers)) if is_age => bands(&distinct, &numbers, &AGES),
             (count, Some(numbers)) if count > MOST => bands(&distinct, &numbers, &quarters(values, number)),
@@ -91,7 +100,7 @@ impl Subgroups {
             }
         };
         if names.len() < 2 {
-            return Err(format!("the column {column} has one value, {}: there is nothing to compare", names[0]));
+            return Err(ColumnError::OneValue { column: column.into(), value: names[0].clone() });
         }
         let of_study = values.iter().map(|value| value.map(|value| of_value[value])).collect();
         Ok(Subgroups { column: column.into(), names, of_study })
@@ -210,7 +219,7 @@ fn bands<'a>(values: &BTreeSet<&'a str>, numbers: &[f64], starts: &[f64]) -> (Ve
 mod tests {
     use super::*;
 
-    fn subgroups(column: &str, values: &[&str]) -> Result<Subgroups, String> {
+    fn subgroups(column: &str, values: &[&str]) -> Result<Subgroups, ColumnError> {
         let values: Vec<Option<&str>> =
             values.iter().map(|&value| Some(value).filter(|value| !value.is_empty())).collect();
         Subgroups::new(column, &values)
@@ -233,9 +242,9 @@ mod tests {
         assert_eq!(bmi.of([9, 10, 39, 400]), [Some(0), Some(1), Some(3), None]);
         let words: Vec<String> = (0..40).map(|n| format!("w{n}")).collect();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        assert!(subgroups("note", &words).unwrap_err().contains("40 values"));
-        assert!(subgroups("site", &["a", "a"]).unwrap_err().contains("one value, a"));
-        assert!(subgroups("site", &["", ""]).unwrap_err().contains("no study"));
+        assert!(subgroups("note", &words).unwrap_err().to_string().contains("40 values"));
+        assert!(subgroups("site", &["a", "a"]).unwrap_err().to_string().contains("one value, a"));
+        assert_eq!(subgroups("site", &["", ""]).unwrap_err(), ColumnError::Empty("site".into()));
     }
 
     #[test]

@@ -89,6 +89,12 @@ impl Vectors {
         Vectors { values: rows.iter().flat_map(|&row| self.row(row)).copied().collect(), width: self.width }
     }
 
+    /// Adds the rows of others, which must have the same width.
+    pub(crate) fn append(&mut self, others: Vectors) {
+        debug_assert_eq!(self.width, others.width);
+        self.values.extend(others.values);
+    }
+
     /// Concatenates the rows of two sets of vectors: `[n, D₁ + D₂]`.
     ///
     /// # Errors

@@ -9,38 +9,24 @@
 
 use std::sync::LazyLock;
 
-use serde::Serialize;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
-use super::sight::Views;
-use crate::Result;
-use crate::embed::check_finite;
-use crate::embed::heat::HeatMap;
+use super::batch;
+use super::forward::{EngineRef, Pictures, check_finite, host_values};
+use super::heat::{HeatMap, PatchGrid};
+use super::preprocessing::Views;
+use super::text::Text;
 use crate::eval::Vectors;
 use crate::loss::config::LossConfig;
-use crate::model::MedSt;
 use crate::model::importance::Importance;
 use crate::model::projection::unit;
+use crate::model::view_experts::View;
+use crate::model::vit::ImageFeatures;
+use crate::model::{MedSt, Mode};
+use crate::{Error, Result};
 
 /// The local loss' temperature.
 static TEMPERATURE: LazyLock<f64> = LazyLock::new(|| LossConfig::default().local_temperature);
-
-/// The grid of patches of a view.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct PatchGrid {
-    /// Patches per row and per column.
-    pub side: usize,
-    /// Side in pixels of what the model reads.
-    pub pixels: usize,
-}
-
-/// Which picture of a study.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Shown {
-    Frontal,
-    Lateral,
-}
 
 /// Words against patches.
 #[derive(Clone, Debug)]
@@ -49,7 +35,7 @@ pub struct Alignment {
     pub words: Vec<String>,
     pub grid: PatchGrid,
     /// The views whose patches these are, in order.
-    pub views: Vec<Shown>,
+    pub views: Vec<View>,
     /// `[W, K]` cosines.
     pub similarity: Vectors,
     /// `[W, K]`: how much a word looks at each patch; rows sum to 1.
@@ -68,46 +54,129 @@ impl Alignment {
         self.words.iter().enumerate().map(|(n, word)| (n, word.as_str())).filter(|(_, word)| *word != "[SEP]")
     }
 
-    /// Where a view resembles the whole text: the mean cosine of its words, as [`crate::embed::heat`] has it.
-    pub fn heat(&self, view: Shown) -> Option<HeatMap> {
+    /// Where a view resembles the whole text: the mean cosine of its words.
+    pub fn heat(&self, view: View) -> Option<HeatMap> {
         let all: Vec<usize> = (0..self.words.len()).collect();
         self.mean(view, &all)
     }
 
     /// Where a view resembles one word.
-    pub fn heat_of(&self, view: Shown, word: usize) -> Option<HeatMap> {
+    pub fn heat_of(&self, view: View, word: usize) -> Option<HeatMap> {
         (word < self.words.len()).then(|| self.mean(view, &[word])).flatten()
     }
 
     /// The cosines of a word with the patches of a view, row by row.
-    pub fn cells(&self, view: Shown, word: usize) -> Option<&[f32]> {
+    pub fn cells(&self, view: View, word: usize) -> Option<&[f32]> {
         let patches = self.grid.side * self.grid.side;
-        let start = self.views.iter().position(|own| *own == view)? * patches;
+        let start = self.views.iter().position(|shown| *shown == view)? * patches;
         Some(&self.similarity.row(word)[start..start + patches])
     }
 
-    fn mean(&self, view: Shown, words: &[usize]) -> Option<HeatMap> {
+    fn mean(&self, view: View, words: &[usize]) -> Option<HeatMap> {
         let mut cells = vec![0.0; self.grid.side * self.grid.side];
         for &word in words {
-            cells.iter_mut().zip(self.cells(view, word)?).for_each(|(sum, own)| *sum += own / words.len() as f32);
+            cells.iter_mut().zip(self.cells(view, word)?).for_each(|(sum, cell)| *sum += cell / words.len() as f32);
         }
-        Some(HeatMap { side: self.grid.pixels, values: enlarge(&cells, self.grid.side, self.grid.pixels) })
+        Some(HeatMap::from_cells(&cells, self.grid))
+    }
+}
+
+impl EngineRef<'_> {
+    /// Aligns the words of texts with the patches of studies' pictures, one text per study (paper,
+    /// section 3.3).
+    ///
+    /// # Errors
+    /// A picture of another size than the model reads, values that are not finite; as many texts as studies are expected.
+    pub fn align(&self, studies: &[&Views], texts: &[&Text]) -> Result<Vec<Alignment>> {
+        if studies.len() != texts.len() {
+            return Err(Error::Input(format!("got {} texts for {} studies", texts.len(), studies.len())));
+        }
+        let _guard = tch::no_grad_guard();
+        let mut aligned: Vec<Option<Alignment>> = studies.iter().map(|_| None).collect();
+        for group in self.image_groups(studies) {
+            let group = group?;
+            let views: Vec<&Views> = group.rows.iter().map(|&row| studies[row]).collect();
+            let patches = self.patches(&views, &group.content)?;
+            let group_texts: Vec<&Text> = group.rows.iter().map(|&row| texts[row]).collect();
+            let alignments = self.align_encoded(&views, &patches.iter().collect::<Vec<_>>(), &group_texts)?;
+            group.rows.iter().zip(alignments).for_each(|(&row, alignment)| aligned[row] = Some(alignment));
+        }
+        Ok(aligned.into_iter().flatten().collect())
+    }
+
+    /// As [`EngineRef::align`], many texts with the pictures of one study, which are encoded once.
+    ///
+    /// # Errors
+    /// As [`EngineRef::align`].
+    pub fn align_texts(&self, study: &Views, texts: &[&Text]) -> Result<Vec<Alignment>> {
+        let _guard = tch::no_grad_guard();
+        let lengths: Vec<usize> = texts.iter().map(|text| text.len()).collect();
+        let mut aligned: Vec<Option<Alignment>> = texts.iter().map(|_| None).collect();
+        for group in self.image_groups(&[study]) {
+            let patches = self.patches(&[study], &group?.content)?.remove(0);
+            for rows in batch::by_tokens(&lengths, self.limits.tokens) {
+                let group_texts: Vec<&Text> = rows.iter().map(|&row| texts[row]).collect();
+                let (views, patches) = (vec![study; rows.len()], vec![&patches; rows.len()]);
+                let alignments = self.align_encoded(&views, &patches, &group_texts)?;
+                rows.iter().zip(alignments).for_each(|(&row, alignment)| aligned[row] = Some(alignment));
+            }
+        }
+        Ok(aligned.into_iter().flatten().collect())
+    }
+
+    /// One batch of texts, each with the patches `[K, D]` of its study.
+    fn align_encoded(&self, studies: &[&Views], patches: &[&Tensor], texts: &[&Text]) -> Result<Vec<Alignment>> {
+        let input = self.reader.input(texts).to_device(self.model.device());
+        let reports = self.model.embed_reports(&input, Mode::Evaluate)?;
+        let align = |(row, text): (usize, &&Text)| {
+            let count = input.word_counts[row];
+            let words = reports.words.get(row as i64).narrow(0, 0, count);
+            let matrix = Aligned { model: self.model, words: &words, patches: patches[row] };
+            matrix.alignment(self.reader.spelled(text, count as usize), studies[row], self.grid())
+        };
+        texts.iter().enumerate().map(align).collect()
+    }
+
+    /// The patches' embeddings of one batch, for each study `[P or 2P, D]`: frontal ones, then lateral ones. Studies with a frontal
+    /// view, or lateral views alone.
+    fn patches(&self, studies: &[&Views], pictures: &Pictures) -> Result<Vec<Tensor>> {
+        let images = self.model.project_images(self.states(pictures)?, Mode::Evaluate)?;
+        let mut patches: Vec<Tensor> = (0..studies.len() as i64).map(|row| images.frontal_patches.get(row)).collect();
+        for (number, &row) in images.features.lateral_rows.iter().enumerate() {
+            // Reference semantics gives patches of views that are not there.
+            if matches!(studies[row as usize], Views::Both { .. }) {
+                let of_study = &mut patches[row as usize];
+                *of_study = Tensor::cat(&[of_study.shallow_clone(), images.lateral_patches.get(number as i64)], 0);
+            }
+        }
+        Ok(patches)
+    }
+
+    /// The encoder's states of one batch. Those of lateral views alone are in the place of the frontal ones.
+    pub(super) fn states(&self, pictures: &Pictures) -> Result<ImageFeatures> {
+        let input = pictures.input.to_device(self.model.device());
+        if !pictures.lateral_alone {
+            return self.model.encode_images(&input);
+        }
+        let (image, patches) = self.model.image_encoder.forward_single(&input.frontal, View::Lateral);
+        let none = patches.narrow(0, 0, 0);
+        Ok(ImageFeatures { image, frontal_patches: patches, lateral_patches: none, lateral_rows: Vec::new() })
     }
 }
 
 /// The embeddings of one study's words `[W, D]` and patches `[K, D]`.
-pub(super) struct Aligned<'a> {
-    pub model: &'a MedSt,
-    pub words: &'a Tensor,
-    pub patches: &'a Tensor,
+struct Aligned<'a> {
+    model: &'a MedSt,
+    words: &'a Tensor,
+    patches: &'a Tensor,
 }
 
 impl Aligned<'_> {
-    pub fn alignment(&self, words: Vec<String>, views: &Views, grid: PatchGrid) -> Result<Alignment> {
+    fn alignment(&self, words: Vec<String>, views: &Views, grid: PatchGrid) -> Result<Alignment> {
         let views = match views {
-            Views::Frontal(_) => vec![Shown::Frontal],
-            Views::Lateral(_) => vec![Shown::Lateral],
-            Views::Both { .. } => vec![Shown::Frontal, Shown::Lateral],
+            Views::Frontal(_) => vec![View::Frontal],
+            Views::Lateral(_) => vec![View::Lateral],
+            Views::Both { .. } => vec![View::Frontal, View::Lateral],
         };
         let similarity = self.words.matmul(&self.patches.tr());
         let (to_patches, word_importance) =
@@ -115,7 +184,7 @@ impl Aligned<'_> {
         let (to_words, patch_importance) =
             self.look(&similarity.tr(), self.patches, self.words, &self.model.patch_importance);
         let values = |x: &Tensor| -> Result<Vec<f32>> {
-            let values = Vec::<f32>::try_from(x.to_device(Device::Cpu).to_kind(Kind::Float).contiguous().view([-1]))?;
+            let values = host_values(x)?;
             check_finite(&values)?;
             Ok(values)
         };
@@ -138,37 +207,5 @@ impl Aligned<'_> {
         let aligned = unit(&(queries * unit(&attention.matmul(keys)))).unsqueeze(0);
         let weights = importance.weights(&aligned, None).squeeze_dim(0);
         (attention, weights)
-    }
-}
-
-/// Bilinear between the centres of cells, as libtorch does it (`align_corners` false): `[side, side]` to `[pixels, pixels]`.
-pub fn enlarge(cells: &[f32], side: usize, pixels: usize) -> Vec<f32> {
-    let scale = side as f32 / pixels as f32;
-    let place = |n: usize| {
-        let at = ((n as f32 + 0.5) * scale - 0.5).max(0.0);
-        let low = (at as usize).min(side - 1);
-        (low, (low + 1).min(side - 1), at - low as f32)
-    };
-    let mut values = Vec::with_capacity(pixels * pixels);
-    for (top, bottom, down) in (0..pixels).map(place) {
-        for (left, right, along) in (0..pixels).map(place) {
-            let row = |y: usize| cells[y * side + left] * (1.0 - along) + cells[y * side + right] * along;
-            values.push(row(top) * (1.0 - down) + row(bottom) * down);
-        }
-    }
-    values
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn enlarging_is_libtorchs() {
-        let cells: Vec<f32> = (0..9).map(|n| (n * n % 7) as f32).collect();
-        let expected = Tensor::from_slice(&cells).view([1, 1, 3, 3]).upsample_bilinear2d([8, 8], false, None, None);
-        let expected = Vec::<f32>::try_from(expected.view([-1])).unwrap();
-        let own = enlarge(&cells, 3, 8);
-        assert!(own.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-5), "{own:?} {expected:?}");
     }
 }

@@ -58,8 +58,8 @@ mod tests {
                 all.sort_unstable();
                 prop_assert_eq!(all, (0..lengths.len()).collect::<Vec<_>>());
                 for group in &groups {
-                    let own = group.iter().map(|&n| lengths[n]);
-                    let cost = if padded { own.max().unwrap_or(0) * group.len() } else { own.sum() };
+                    let costs = group.iter().map(|&n| lengths[n]);
+                    let cost = if padded { costs.max().unwrap_or(0) * group.len() } else { costs.sum() };
                     prop_assert!(group.len() == 1 || cost <= most);
                 }
             }

@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use crate::embed::heat::HeatMap;
+use super::heat::HeatMap;
 
 /// A hot region.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -105,7 +105,7 @@ pub struct Placement {
 }
 
 impl Placement {
-    /// * `side`, `stored`: of [`super::Sight`]; `width`, `height`: of the picture.
+    /// * `side`, `stored`: of [`super::Preprocessing`]; `width`, `height`: of the picture.
     pub fn of(side: usize, stored: usize, width: usize, height: usize) -> Placement {
         let longest = width.max(height) as f64;
         let scale = longest / stored as f64;
@@ -163,14 +163,14 @@ mod tests {
             let most = values.iter().copied().fold(f32::MIN, f32::max);
             let found = hot_boxes(&HeatMap { side: 6, values: values.clone() }, share, 1);
             prop_assert!(found.windows(2).all(|pair| pair[0].peak >= pair[1].peak));
-            for own in &found {
-                let [left, top, right, bottom] = own.bounds;
+            for hot in &found {
+                let [left, top, right, bottom] = hot.bounds;
                 prop_assert!(left < right && top < bottom && right <= 6.0 && bottom <= 6.0 && left >= 0.0 && top >= 0.0);
-                prop_assert!(own.mean <= own.peak + 1e-6 && own.peak <= most);
+                prop_assert!(hot.mean <= hot.peak + 1e-6 && hot.peak <= most);
             }
             let mut sorted = values;
             sorted.sort_by(f32::total_cmp);
-            prop_assert_eq!(found.first().map(|own| own.peak), (sorted[18] < most).then_some(most));
+            prop_assert_eq!(found.first().map(|hot| hot.peak), (sorted[18] < most).then_some(most));
         }
     }
 }

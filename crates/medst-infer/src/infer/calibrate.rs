@@ -89,8 +89,8 @@ impl Calibration {
     pub fn probabilities(&self, scores: &[f64]) -> Vec<f64> {
         match self.kind {
             Kind::Findings => {
-                let one = |(score, fit): (&f64, &Fit)| sigmoid(fit.scale * score + fit.shifts[0]);
-                scores.iter().zip(&self.fits).map(one).collect()
+                let probability = |(score, fit): (&f64, &Fit)| sigmoid(fit.scale * score + fit.shifts[0]);
+                scores.iter().zip(&self.fits).map(probability).collect()
             }
             Kind::Exclusive => {
                 let fit = &self.fits[0];
@@ -239,12 +239,12 @@ fn exclusive<'a>(classes: &Classes, label: Option<&str>, scored: &[(&'a FoundStu
     let shown: Vec<&str> = classes.names();
     enough(label, &shown, &counts(&rows, count))?;
     let design = |scores: &[f64]| {
-        let one = |(class, score): (usize, &f64)| {
+        let probability = |(class, score): (usize, &f64)| {
             let mut row = vec![0.0; count + 1];
             (row[0], row[class + 1]) = (*score, 1.0);
             row
         };
-        scores.iter().enumerate().map(one).collect()
+        scores.iter().enumerate().map(probability).collect()
     };
     let target = |truth: usize| (0..count).map(|class| f64::from(u8::from(class == truth))).collect();
     let mut start = vec![0.0; count + 1];
@@ -284,8 +284,8 @@ pub(super) fn fitted(
 ) -> Result<Fit> {
     let observation = |row: &Row| Observation { design: design(&row.scores), target: target(row.truth) };
     let of = |chosen: &dyn Fn(&Row) -> bool| -> Vec<f64> {
-        let own: Vec<Observation> = rows.iter().filter(|row| chosen(row)).map(observation).collect();
-        logistic::fit(&own, start, RIDGE)
+        let observations: Vec<Observation> = rows.iter().filter(|row| chosen(row)).map(observation).collect();
+        logistic::fit(&observations, start, RIDGE)
     };
     let mut folds: BTreeMap<&str, usize> = rows.iter().map(|row| (row.subject, 0)).collect();
     folds.values_mut().enumerate().for_each(|(n, fold)| *fold = n % FOLDS);

@@ -66,8 +66,8 @@ struct Sheet(Vec<((&'static str, String), Vec<Answer>)>);
 impl Sheet {
     fn add(&mut self, question: &'static str, finding: &str, answer: Answer) {
         let key = (question, finding.to_string());
-        match self.0.iter_mut().find(|own| own.0 == key) {
-            Some(own) => own.1.push(answer),
+        match self.0.iter_mut().find(|entry| entry.0 == key) {
+            Some(entry) => entry.1.push(answer),
             None => self.0.push((key, vec![answer])),
         }
     }
@@ -82,11 +82,10 @@ impl Checked {
         engine: &Engine,
         calibration: &CourseCalibration,
         corpus: &Corpus,
-        batch: usize,
         bootstrap: Bootstrap,
     ) -> Result<Checked> {
         let mut sheet = Sheet::default();
-        if let Some(pairs) = Pairs::of_corpus(engine, corpus, batch)? {
+        if let Some(pairs) = Pairs::of_corpus(engine, corpus)? {
             for (finding, changes) in &pairs.findings {
                 for (change, course, subject) in changes {
                     let Some(courses) = calibration.courses(finding, *change) else { continue };
@@ -96,18 +95,19 @@ impl Checked {
             }
         }
         let mut skipped = Skipped::new();
-        let series = LabelledSeries::of_corpus(engine, corpus, batch, &mut skipped)?;
-        if let Some(own) = &calibration.series {
-            let mut findings: Vec<&String> = series.iter().flat_map(|one| one.truth.keys()).collect();
+        let series = LabelledSeries::of_corpus(engine, corpus, &mut skipped)?;
+        if let Some(calibrated) = &calibration.series {
+            let mut findings: Vec<&String> = series.iter().flat_map(|series| series.truth.keys()).collect();
             findings.sort_unstable();
             findings.dedup();
             for finding in findings {
                 let sentences = Sentences::new(engine, finding)?;
-                for one in &series {
-                    let Some(told) = one.truth.get(finding) else { continue };
-                    let readings = sentences.readings(&one.images);
-                    let answer = |probabilities, truth| Answer { probabilities, truth, subject: one.subject.clone() };
-                    if let (Some(all), Some(first)) = (own.seen_first(finding, &readings), told.seen_first) {
+                for labelled in &series {
+                    let Some(known) = labelled.truth.get(finding) else { continue };
+                    let readings = sentences.readings(&labelled.images);
+                    let answer =
+                        |probabilities, truth| Answer { probabilities, truth, subject: labelled.subject.clone() };
+                    if let (Some(all), Some(first)) = (calibrated.seen_first(finding, &readings), known.seen_first) {
                         // MI-CXR's question: of those that are seen first after the first time point, at which?
                         if (1..readings.len()).contains(&first) {
                             let later = &all[1..readings.len()];
@@ -117,21 +117,21 @@ impl Checked {
                         }
                         sheet.add(NEVER, finding, answer(all, first));
                     }
-                    if let (Some(all), Some(worst)) = (own.worst(finding, &readings), told.worst) {
+                    if let (Some(all), Some(worst)) = (calibrated.worst(finding, &readings), known.worst) {
                         sheet.add("worst", finding, answer(all, worst));
                     }
                 }
             }
             let orders = [
-                ("order, images alone", &own.order_by_images, LabelledSeries::orders_by_images as fn(&_) -> _),
-                ("order, at reports' times", &own.order_by_reports, LabelledSeries::orders_by_reports),
+                ("order, images alone", &calibrated.order_by_images, LabelledSeries::orders_by_images as fn(&_) -> _),
+                ("order, at reports' times", &calibrated.order_by_reports, LabelledSeries::orders_by_reports),
             ];
             for (question, fit, scores) in orders {
                 let Some(fit) = fit else { continue };
-                for one in &series {
-                    let Some(scores): Option<Vec<f64>> = scores(one) else { continue };
+                for labelled in &series {
+                    let Some(scores): Option<Vec<f64>> = scores(labelled) else { continue };
                     let probabilities = softmax(&scores.iter().map(|score| fit.scale * score).collect::<Vec<f64>>());
-                    sheet.add(question, "–", Answer { probabilities, truth: 0, subject: one.subject.clone() });
+                    sheet.add(question, "–", Answer { probabilities, truth: 0, subject: labelled.subject.clone() });
                 }
             }
         }
@@ -150,18 +150,19 @@ impl Checked {
 impl Sheet {
     /// Every finding of a question, then all together.
     fn answers(&self, bootstrap: Bootstrap) -> Vec<Answers> {
-        let mut questions: Vec<&str> = self.0.iter().map(|own| own.0.0).collect();
-        questions.sort_by_key(|question| QUESTIONS.iter().position(|own| own == question));
+        let mut questions: Vec<&str> = self.0.iter().map(|entry| entry.0.0).collect();
+        questions.sort_by_key(|question| QUESTIONS.iter().position(|known| known == question));
         questions.dedup();
         let mut all = Vec::new();
         for question in questions {
-            let own: Vec<&((&str, String), Vec<Answer>)> = self.0.iter().filter(|own| own.0.0 == question).collect();
-            all.extend(own.iter().map(|(of, answers)| {
+            let entries: Vec<&((&str, String), Vec<Answer>)> =
+                self.0.iter().filter(|entry| entry.0.0 == question).collect();
+            all.extend(entries.iter().map(|(of, answers)| {
                 let answers: Vec<&Answer> = answers.iter().collect();
                 summary(question, &of.1, &answers, bootstrap)
             }));
-            if own.len() > 1 {
-                let together: Vec<&Answer> = own.iter().flat_map(|own| &own.1).collect();
+            if entries.len() > 1 {
+                let together: Vec<&Answer> = entries.iter().flat_map(|entry| &entry.1).collect();
                 all.push(summary(question, ALL, &together, bootstrap));
             }
         }
@@ -182,14 +183,14 @@ const QUESTIONS: [&str; 6] = [
 
 fn summary(question: &str, finding: &str, answers: &[&Answer], bootstrap: Bootstrap) -> Answers {
     let count = answers.len();
-    let mean = |of: &dyn Fn(&Answer) -> f64| answers.iter().map(|own| of(own)).sum::<f64>() / count as f64;
+    let mean = |of: &dyn Fn(&Answer) -> f64| answers.iter().map(|answer| of(answer)).sum::<f64>() / count as f64;
     // Where another answer is as likely as the true one, the true one was not found.
-    let is_right = |own: &Answer| {
-        let truth = own.probabilities[own.truth];
-        own.probabilities.iter().enumerate().all(|(n, &other)| n == own.truth || other < truth)
+    let is_right = |answer: &Answer| {
+        let truth = answer.probabilities[answer.truth];
+        answer.probabilities.iter().enumerate().all(|(n, &other)| n == answer.truth || other < truth)
     };
-    let right: Vec<bool> = answers.iter().map(|own| is_right(own)).collect();
-    let clusters = Clusters::of(answers.iter().map(|own| own.subject.as_str()));
+    let right: Vec<bool> = answers.iter().map(|answer| is_right(answer)).collect();
+    let clusters = Clusters::of(answers.iter().map(|answer| answer.subject.as_str()));
     let share = |weights: &[f64]| {
         let total: f64 = weights.iter().sum();
         let held: f64 = weights.iter().zip(&right).map(|(weight, &right)| weight * f64::from(u8::from(right))).sum();
@@ -197,33 +198,33 @@ fn summary(question: &str, finding: &str, answers: &[&Answer], bootstrap: Bootst
     };
     let estimate = bootstrap.estimate(&clusters, share);
     // "Never" is the last answer of series of any length.
-    let truth_of = |own: &Answer| match own.truth {
-        last if question == NEVER && last + 1 == own.probabilities.len() => usize::MAX,
+    let truth_of = |answer: &Answer| match answer.truth {
+        last if question == NEVER && last + 1 == answer.probabilities.len() => usize::MAX,
         truth => truth,
     };
     let mut times: BTreeMap<usize, usize> = BTreeMap::new();
-    answers.iter().for_each(|own| *times.entry(truth_of(own)).or_default() += 1);
+    answers.iter().for_each(|answer| *times.entry(truth_of(answer)).or_default() += 1);
     let frequent = times.into_values().max().unwrap_or(0);
-    let guess = mean(&|own| 1.0 / own.probabilities.len() as f64);
+    let guess = mean(&|answer| 1.0 / answer.probabilities.len() as f64);
     // The true order is always the first in the list of orders, so how frequent it is has no
     // meaning.
     let frequent = if question.starts_with("order") { 0.0 } else { frequent as f64 / count as f64 };
-    let squares = |own: &Answer, of: &dyn Fn(usize) -> f64| -> f64 {
-        (0..own.probabilities.len()).map(|n| (of(n) - f64::from(u8::from(n == own.truth))).powi(2)).sum()
+    let squares = |answer: &Answer, of: &dyn Fn(usize) -> f64| -> f64 {
+        (0..answer.probabilities.len()).map(|n| (of(n) - f64::from(u8::from(n == answer.truth))).powi(2)).sum()
     };
     let (probabilities, truth): (Vec<Vec<f64>>, Vec<usize>) =
-        answers.iter().map(|own| (own.probabilities.clone(), own.truth)).unzip();
+        answers.iter().map(|answer| (answer.probabilities.clone(), answer.truth)).unzip();
     Answers {
         question: question.into(),
         finding: finding.into(),
         count,
         subjects: clusters.count(),
-        accuracy: estimate.map_or(0.0, |own| own.value),
-        interval: estimate.and_then(|own| own.interval),
+        accuracy: estimate.map_or(0.0, |estimate| estimate.value),
+        interval: estimate.and_then(|estimate| estimate.interval),
         chance: guess.max(frequent),
         brier: [
-            mean(&|own| squares(own, &|n| own.probabilities[n])),
-            mean(&|own| squares(own, &|_| 1.0 / own.probabilities.len() as f64)),
+            mean(&|answer| squares(answer, &|n| answer.probabilities[n])),
+            mean(&|answer| squares(answer, &|_| 1.0 / answer.probabilities.len() as f64)),
         ],
         calibration_error: metrics::Calibration::new(&probabilities, &truth)
             .error(&vec![1.0; count])
@@ -234,28 +235,28 @@ fn summary(question: &str, finding: &str, answers: &[&Answer], bootstrap: Bootst
 impl fmt::Display for Checked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "calibration fitted on {}, checked on {}", self.fitted_on.join(" and "), self.corpus)?;
-        let name = self.answers.iter().map(|own| own.finding.chars().count()).max().unwrap_or(0);
+        let name = self.answers.iter().map(|answers| answers.finding.chars().count()).max().unwrap_or(0);
         let mut last = "";
-        for own in &self.answers {
-            if own.question != last {
-                last = &own.question;
+        for answers in &self.answers {
+            if answers.question != last {
+                last = &answers.question;
                 writeln!(f, "{last}")?;
             }
-            let interval = own
+            let interval = answers
                 .interval
                 .map_or(String::new(), |(low, high)| format!(" ({:.1} to {:.1})", 100.0 * low, 100.0 * high));
             writeln!(
                 f,
                 "  {:name$}  {:>6} of {:>5} subjects  right {:>5.1} %{interval:<16}  chance {:>5.1} %  Brier {:.3} (guess {:.3})  \
                  calibration error {:.3}",
-                own.finding,
-                own.count,
-                own.subjects,
-                100.0 * own.accuracy,
-                100.0 * own.chance,
-                own.brier[0],
-                own.brier[1],
-                own.calibration_error
+                answers.finding,
+                answers.count,
+                answers.subjects,
+                100.0 * answers.accuracy,
+                100.0 * answers.chance,
+                answers.brier[0],
+                answers.brier[1],
+                answers.calibration_error
             )?;
         }
         self.skipped.iter().try_for_each(|(reason, count)| writeln!(f, "skipped {count}: {reason}"))
@@ -278,7 +279,8 @@ mod tests {
         sheet.add("worst", "pneumonia", answer(&[0.0, 1.0], 1, "a"));
         sheet.add("course", "edema", answer(&[0.2, 0.2, 0.6], 2, "a"));
         let found = sheet.answers(Bootstrap { replicates: 20, seed: 0 });
-        let names: Vec<(&str, &str)> = found.iter().map(|own| (own.question.as_str(), own.finding.as_str())).collect();
+        let names: Vec<(&str, &str)> =
+            found.iter().map(|answers| (answers.question.as_str(), answers.finding.as_str())).collect();
         assert_eq!(names, [("course", "edema"), ("worst", "edema"), ("worst", "pneumonia"), ("worst", ALL)]);
         let edema = &found[1];
         assert_eq!((edema.accuracy, edema.chance, edema.count, edema.subjects), (0.5, 0.5, 2, 2));

@@ -119,8 +119,12 @@ impl Classes {
         let class = |name: &String| match name.split_once('=') {
             None => Class { name: name.clone(), positive: Vec::new(), negative: Vec::new() },
             Some((name, sentences)) => {
-                let positive: Vec<String> =
-                    sentences.split('|').map(str::trim).filter(|own| !own.is_empty()).map(str::to_string).collect();
+                let positive: Vec<String> = sentences
+                    .split('|')
+                    .map(str::trim)
+                    .filter(|sentence| !sentence.is_empty())
+                    .map(str::to_string)
+                    .collect();
                 let negative = if kind == Kind::Findings { prompts::negative(name.trim()) } else { Vec::new() };
                 Class { name: name.into(), positive, negative }
             }

@@ -16,8 +16,8 @@ use serde::Serialize;
 use super::course::CourseCalibration;
 use super::engine::Engine;
 use super::order::{self, Believed};
+use super::preprocessing::Views;
 use super::series::{FindingSeries, Reading, SeriesCalibration};
-use super::sight::Views;
 use super::text::Text;
 use crate::eval::Vectors;
 use crate::eval::pairs::Course;
@@ -67,7 +67,7 @@ impl Sentences {
     pub fn new(engine: &Engine, finding: &str) -> Result<Sentences> {
         let embed = |sentences: Vec<String>| -> Result<Vectors> {
             let texts: Vec<Text> =
-                sentences.iter().map(|sentence| engine.reader().prompt(sentence)).collect::<Result<_>>()?;
+                sentences.iter().map(|sentence| engine.reader().prompt(sentence)).collect::<Result<_, _>>()?;
             Ok(engine.texts(&texts.iter().collect::<Vec<_>>())?.unit())
         };
         if finding.trim().is_empty() {
@@ -89,7 +89,7 @@ impl Sentences {
         let (worse, better): (Vec<f64>, Vec<f64>) =
             (self.worsening.rows().map(step).collect(), self.improving.rows().map(step).collect());
         let pairs = worse.iter().flat_map(|worse| better.iter().map(move |better| worse - better));
-        let same = pairs.filter(|own| own * towards_worse > 0.0).count();
+        let same = pairs.filter(|change| change * towards_worse > 0.0).count();
         let agreement = same as f64 / (worse.len() * better.len()).max(1) as f64;
         Change { towards_worse, agreement }
     }
@@ -213,7 +213,7 @@ pub fn compare_vectors(
     let report = |n: usize| points[n].report.as_deref();
     let all = || 0..points.len();
     let step = |from: usize, to: usize| {
-        let of = |own: &Sentences| finding(own, image(from), image(to), calibration);
+        let of = |sentences: &Sentences| finding(sentences, image(from), image(to), calibration);
         Step {
             from,
             to,
@@ -228,34 +228,34 @@ pub fn compare_vectors(
         steps.push(step(0, points.len() - 1));
     }
     let images: Vec<&[f32]> = all().map(image).collect();
-    let (told, reports): (Vec<&[f32]>, Vec<&[f32]>) =
+    let (known, reports): (Vec<&[f32]>, Vec<&[f32]>) =
         reported.iter().filter_map(|&n| Some((image(n), report(n)?))).unzip();
-    let of_series = calibration.and_then(|own| own.series.as_ref());
+    let of_series = calibration.and_then(|calibration| calibration.series.as_ref());
     let [by_images, by_reports] = SeriesCalibration::sharpness(of_series);
     let similar = |a: Option<&[f32]>, b: Option<&[f32]>| a.zip(b).map(|(a, b)| dot(a, b));
     Ok(Comparison {
         time_points: points.iter().map(|point| point.name.clone()).collect(),
         days: points.iter().map(|point| point.day).collect(),
-        calibrated_on: calibration.map(|own| own.source.clone()),
+        calibrated_on: calibration.map(|calibration| calibration.source.clone()),
         steps,
-        series: findings.iter().map(|own| FindingSeries::of(own, &images, of_series)).collect(),
+        series: findings.iter().map(|sentences| FindingSeries::of(sentences, &images, of_series)).collect(),
         image_similarity: all().map(|a| all().map(|b| dot(image(a), image(b))).collect()).collect(),
         report_similarity: all().map(|a| all().map(|b| similar(report(a), report(b))).collect()).collect(),
         image_report_similarity: all().map(|a| all().map(|b| similar(Some(image(a)), report(b))).collect()).collect(),
-        order_by_reports: order::of_images_and_reports(&told, &reports, by_reports),
+        order_by_reports: order::of_images_and_reports(&known, &reports, by_reports),
         order_by_images: order::of_images(&images, by_images),
         reported,
     })
 }
 
 fn finding(
-    own: &Sentences,
+    sentences: &Sentences,
     previous: &[f32],
     current: &[f32],
     calibration: Option<&CourseCalibration>,
 ) -> FindingChange {
-    let change = own.change(previous, current);
-    let courses = calibration.and_then(|calibration| calibration.courses(&own.finding, change.towards_worse));
+    let change = sentences.change(previous, current);
+    let courses = calibration.and_then(|calibration| calibration.courses(&sentences.finding, change.towards_worse));
     let (said, confidence) = match courses {
         Some(courses) => {
             let best = Course::ALL.into_iter().max_by(|a, b| courses[a.class()].total_cmp(&courses[b.class()]));
@@ -266,8 +266,8 @@ fn finding(
             ((change.agreement >= AGREEMENT).then_some(direction), change.agreement)
         }
     };
-    let presence = [own.presence(previous), own.presence(current)];
-    FindingChange { finding: own.finding.clone(), change, presence, courses, said, confidence }
+    let presence = [sentences.presence(previous), sentences.presence(current)];
+    FindingChange { finding: sentences.finding.clone(), change, presence, courses, said, confidence }
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f64 {
@@ -281,17 +281,17 @@ impl Comparison {
             return Ok(());
         }
         writeln!(f, "over all time points")?;
-        let name = self.series.iter().map(|own| own.finding.chars().count()).max().unwrap_or(0);
-        for own in &self.series {
-            write!(f, "  {:name$}", own.finding)?;
-            if let Some(seen) = &own.seen_first {
+        let name = self.series.iter().map(|finding| finding.finding.chars().count()).max().unwrap_or(0);
+        for finding in &self.series {
+            write!(f, "  {:name$}", finding.finding)?;
+            if let Some(seen) = &finding.seen_first {
                 let at = |n: usize| if n < self.time_points.len() { format!("{}", n + 1) } else { "none".into() };
                 let each = seen.iter().enumerate().map(|(n, p)| format!("{} {:.0} %", at(n), 100.0 * p));
                 write!(f, "  seen first at {}", each.collect::<Vec<_>>().join(", "))?;
             }
-            write!(f, "  worst at {}", own.worst_at + 1)?;
-            match &own.worst {
-                Some(worst) => writeln!(f, " {:.0} %", 100.0 * worst[own.worst_at])?,
+            write!(f, "  worst at {}", finding.worst_at + 1)?;
+            match &finding.worst {
+                Some(worst) => writeln!(f, " {:.0} %", 100.0 * worst[finding.worst_at])?,
                 None => writeln!(f, ", by its presence; not calibrated")?,
             }
         }
@@ -308,18 +308,19 @@ impl fmt::Display for Comparison {
         }
         for step in &self.steps {
             let days = step.days.map(|days| format!(", {days:+} days")).unwrap_or_default();
-            let reports = step.report_similarity.map(|own| format!(", reports {own:.3}")).unwrap_or_default();
+            let reports =
+                step.report_similarity.map(|similarity| format!(", reports {similarity:.3}")).unwrap_or_default();
             let (from, to) = (step.from + 1, step.to + 1);
             writeln!(f, "{from} → {to}{days}: similarity of images {:.3}{reports}", step.image_similarity)?;
-            let name = step.findings.iter().map(|own| own.finding.chars().count()).max().unwrap_or(0);
-            for own in &step.findings {
-                let [before, after] = own.presence;
-                let course = own.said.map_or("unclear", Course::name);
-                write!(f, "  {:name$}  {course:9}  {:>3.0} %", own.finding, 100.0 * own.confidence)?;
-                if let Some([improving, stable, worsening]) = own.courses {
+            let name = step.findings.iter().map(|finding| finding.finding.chars().count()).max().unwrap_or(0);
+            for finding in &step.findings {
+                let [before, after] = finding.presence;
+                let course = finding.said.map_or("unclear", Course::name);
+                write!(f, "  {:name$}  {course:9}  {:>3.0} %", finding.finding, 100.0 * finding.confidence)?;
+                if let Some([improving, stable, worsening]) = finding.courses {
                     write!(f, "  (improving {improving:.2}, stable {stable:.2}, worsening {worsening:.2})")?;
                 }
-                let change = own.change.towards_worse;
+                let change = finding.change.towards_worse;
                 writeln!(f, "  change {change:+.3}, presence {before:+.2} → {after:+.2}")?;
             }
         }
@@ -330,7 +331,7 @@ impl fmt::Display for Comparison {
         self.write_series(f)?;
         writeln!(f, "similarity of images")?;
         for row in &self.image_similarity {
-            let cells: Vec<String> = row.iter().map(|own| format!("{own:6.3}")).collect();
+            let cells: Vec<String> = row.iter().map(|cell| format!("{cell:6.3}")).collect();
             writeln!(f, "  {}", cells.join("  "))?;
         }
         let list = |order: &[usize]| order.iter().map(|n| (n + 1).to_string()).collect::<Vec<_>>().join(" ");

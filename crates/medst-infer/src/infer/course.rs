@@ -12,6 +12,7 @@ use medst_data::corpus::Corpus;
 use medst_data::files::whole;
 use medst_data::import::ms_cxr_t::PAIRS;
 use medst_data::input;
+use medst_data::progress::Silent;
 use serde::{Deserialize, Serialize};
 
 use super::calibrate::{self, Fit, Row};
@@ -19,7 +20,7 @@ use super::compare::Sentences;
 use super::engine::Engine;
 use super::logistic;
 use super::series::{LabelledSeries, SeriesCalibration};
-use crate::eval::Vectors;
+use super::stream::{self, StudyInput, Wanted};
 use crate::eval::pairs::Course;
 use crate::eval::suite::truth;
 use crate::eval::tasks::words;
@@ -101,18 +102,18 @@ impl CourseCalibration {
     ///
     /// # Errors
     /// Corpora without pairs, or with too few of a course for every finding; a corpus that has neither pairs nor series.
-    pub fn fit(engine: &Engine, corpora: &[Corpus], batch: usize) -> Result<CourseCalibration> {
+    pub fn fit(engine: &Engine, corpora: &[Corpus]) -> Result<CourseCalibration> {
         let (mut pairs, mut series) = (None, None);
         for corpus in corpora {
-            let own = Pairs::of_corpus(engine, corpus, batch)?;
-            let told = LabelledSeries::of_corpus(engine, corpus, batch, &mut truth::Skipped::new())?;
+            let of_corpus = Pairs::of_corpus(engine, corpus)?;
+            let labelled = LabelledSeries::of_corpus(engine, corpus, &mut truth::Skipped::new())?;
             let source = corpus.path().display().to_string();
-            if corpora.len() > 1 && own.is_none() && told.is_empty() {
+            if corpora.len() > 1 && of_corpus.is_none() && labelled.is_empty() {
                 return Err(Error::Evaluation(format!("{source}: has neither pairs.csv nor labelled series")));
             }
-            pairs = pairs.or(own);
-            if series.is_none() && !told.is_empty() {
-                series = SeriesCalibration::fit(engine, &told, source)?;
+            pairs = pairs.or(of_corpus);
+            if series.is_none() && !labelled.is_empty() {
+                series = SeriesCalibration::fit(engine, &labelled, source)?;
             }
         }
         let Some(pairs) = pairs else {
@@ -157,17 +158,14 @@ pub(super) type LabelledChange = (f64, Course, String);
 
 impl Pairs {
     /// Embeds the images; `None` for a corpus without `pairs.csv`.
-    pub fn of_corpus(engine: &Engine, corpus: &Corpus, batch: usize) -> Result<Option<Pairs>> {
+    pub fn of_corpus(engine: &Engine, corpus: &Corpus) -> Result<Option<Pairs>> {
         let source = corpus.path().display().to_string();
         let Some(table) = corpus.table(PAIRS)? else { return Ok(None) };
         let pairs = truth::pairs(corpus, &table, &mut truth::Skipped::new());
         let pairs = pairs.map_err(|message| Error::Evaluation(format!("{source}: {message}")))?;
-        let mut values = Vec::new();
-        let studies: Vec<_> = pairs.studies.iter().flatten().map(|&row| &corpus.studies()[row]).collect();
-        for part in studies.chunks(batch.max(1)) {
-            values.extend(Vec::<f32>::try_from(engine.embedder().studies(corpus, part)?.images.reshape([-1]))?);
-        }
-        let images = Vectors::new(values, engine.width())?;
+        let studies = pairs.studies.iter().flatten().map(|&row| StudyInput::stored(corpus, &corpus.studies()[row]));
+        let wanted = Wanted { images: true, features: false, reports: false };
+        let images = stream::collect(engine, &studies.collect::<Vec<_>>(), wanted, &Silent)?.images;
         let mut findings = Vec::new();
         for (column, courses) in &pairs.findings {
             let name = words(column);

@@ -1,11 +1,11 @@
 //! A picture for a screen, and the square of it that the model reads: both decoded by the same code
 //! as the models' inputs.
 
-use medst_data::image::load;
+use medst_data::image::{ImageError, load};
 
 use super::boxes::Placement;
 use super::draw::reduce;
-use super::sight::Sight;
+use super::preprocessing::Preprocessing;
 use crate::eval::report::picture::png_bytes;
 
 /// A picture to show.
@@ -30,11 +30,11 @@ impl Display {
     ///
     /// # Errors
     /// A reason, without the file's name.
-    pub fn decode(bytes: &[u8], sight: Sight, longest: usize) -> Result<Display, String> {
-        let (picture, square) = load::picture_and_square(bytes, sight.stored(), sight.decoding)?;
+    pub fn decode(bytes: &[u8], preprocessing: Preprocessing, longest: usize) -> Result<Display, ImageError> {
+        let (picture, square) = load::picture_and_square(bytes, preprocessing.stored(), preprocessing.decoding)?;
         let original = [picture.width, picture.height];
         let bounds = |side: usize| {
-            let place = Placement::of(side, sight.stored(), original[0], original[1]);
+            let place = Placement::of(side, preprocessing.stored(), original[0], original[1]);
             let length = side as f64 * place.scale;
             [place.left, place.top, place.left + length, place.top + length]
         };
@@ -43,9 +43,9 @@ impl Display {
         Ok(Display {
             original,
             png: png_bytes(&shown.pixels, shown.width, shown.height, grey),
-            square: png_bytes(&square, sight.stored(), sight.stored(), grey),
-            square_bounds: bounds(sight.stored()),
-            read_bounds: bounds(sight.side()),
+            square: png_bytes(&square, preprocessing.stored(), preprocessing.stored(), grey),
+            square_bounds: bounds(preprocessing.stored()),
+            read_bounds: bounds(preprocessing.side()),
         })
     }
 }
@@ -59,13 +59,13 @@ mod tests {
     fn the_square_is_seen_as_the_file_is_and_lies_where_it_was_cut() {
         let pixels: Vec<u8> = (0..300 * 200).map(|n: u32| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
         let file = png_bytes(&pixels, 300, 200, png::ColorType::Grayscale);
-        let sight = Sight::new(60, 48, Decoding::default()).unwrap();
-        let display = Display::decode(&file, sight, 150).unwrap();
-        assert_eq!(sight.decode(&display.square).unwrap(), sight.decode(&file).unwrap());
+        let preprocessing = Preprocessing::new(60, 48, Decoding::default()).unwrap();
+        let display = Display::decode(&file, preprocessing, 150).unwrap();
+        assert_eq!(preprocessing.decode(&display.square).unwrap(), preprocessing.decode(&file).unwrap());
         assert_eq!(display.original, [300, 200]);
         assert_eq!(display.square_bounds, [0.0, -50.0, 300.0, 250.0]);
         assert_eq!(display.read_bounds, [30.0, -20.0, 270.0, 220.0]);
         assert_eq!(medst_data::image::size::declared(&display.png), Ok([150, 100]));
-        assert!(Display::decode(b"GIF89a", sight, 150).is_err());
+        assert!(Display::decode(b"GIF89a", preprocessing, 150).is_err());
     }
 }

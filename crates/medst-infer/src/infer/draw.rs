@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use medst_data::files::whole;
-use medst_data::image::{Decoding, GreyImage, load, resize};
+use medst_data::image::{Decoding, GreyImage, ImageError, load, resize};
 use medst_data::input;
 use medst_data::storage::objects;
 
 use super::boxes::{HotBox, Placement};
-use super::sight::{Radiograph, Sight};
-use crate::embed::heat::HeatMap;
+use super::heat::HeatMap;
+use super::preprocessing::{Preprocessing, Radiograph};
 use crate::eval::report::picture::{blend, png_bytes};
 use crate::{Error, Result};
 
@@ -33,28 +33,31 @@ pub struct Canvas {
 impl Canvas {
     /// Decodes a picture whole.
     ///
-    /// * `side`, `stored`: of [`Sight`].
+    /// * `side`, `stored`: of [`Preprocessing`].
     ///
     /// # Errors
     /// A reason, without the file's name.
-    pub fn decode(bytes: &[u8], decoding: Decoding, side: usize, stored: usize) -> Result<Canvas, String> {
+    pub fn decode(bytes: &[u8], decoding: Decoding, side: usize, stored: usize) -> Result<Canvas, ImageError> {
         Canvas::of(load::picture_of(bytes, decoding)?, side, stored)
     }
 
-    /// As [`Canvas::decode`], with what the model sees, as [`Sight::decode`] gives it, by one decoding.
+    /// As [`Canvas::decode`], with what the model sees, as [`Preprocessing::decode`] gives it, by one decoding.
     ///
     /// # Errors
     /// A reason, without the file's name.
-    pub fn decode_seen(bytes: &[u8], sight: Sight) -> Result<(Radiograph, Canvas), String> {
-        let (picture, square) = load::picture_and_square(bytes, sight.stored(), sight.decoding)?;
-        Ok((sight.middle(&square, sight.stored()), Canvas::of(picture, sight.side(), sight.stored())?))
+    pub fn decode_seen(bytes: &[u8], preprocessing: Preprocessing) -> Result<(Radiograph, Canvas), ImageError> {
+        let (picture, square) = load::picture_and_square(bytes, preprocessing.stored(), preprocessing.decoding)?;
+        Ok((
+            preprocessing.middle(&square, preprocessing.stored()),
+            Canvas::of(picture, preprocessing.side(), preprocessing.stored())?,
+        ))
     }
 
     /// As [`Canvas::decode`], of a picture that was decoded before.
     ///
     /// # Errors
     /// A reason: too thin.
-    pub fn of(picture: GreyImage, side: usize, stored: usize) -> Result<Canvas, String> {
+    pub fn of(picture: GreyImage, side: usize, stored: usize) -> Result<Canvas, ImageError> {
         let original = [picture.width, picture.height];
         let longest = picture.width.max(picture.height);
         let grey = match longest {
@@ -102,7 +105,7 @@ impl Canvas {
 }
 
 /// Shrinks to a longest side of `target` by area averaging, without the padding.
-pub(super) fn reduce(picture: &GreyImage, target: usize) -> Result<GreyImage, String> {
+pub(super) fn reduce(picture: &GreyImage, target: usize) -> Result<GreyImage, ImageError> {
     let square = resize::to_square(picture, target)?;
     let longest = picture.width.max(picture.height);
     let fit = |length: usize| (length * target / longest).max(1);
@@ -117,7 +120,7 @@ pub(super) fn reduce(picture: &GreyImage, target: usize) -> Result<GreyImage, St
 fn magnify(picture: &GreyImage, times: usize) -> GreyImage {
     let row = |row: &[u8]| row.iter().flat_map(|&grey| std::iter::repeat_n(grey, times)).collect::<Vec<u8>>();
     let rows = picture.pixels.chunks_exact(picture.width.max(1));
-    let pixels = rows.flat_map(|own| row(own).repeat(times)).collect();
+    let pixels = rows.flat_map(|pixels| row(pixels).repeat(times)).collect();
     GreyImage { width: picture.width * times, height: picture.height * times, pixels }
 }
 
@@ -148,10 +151,10 @@ pub fn write(path: &Path, png: &[u8]) -> Result<()> {
 ///
 /// # Errors
 /// Names the file.
-pub fn open_seen(path: &Path, sight: Sight) -> Result<(Radiograph, Canvas)> {
+pub fn open_seen(path: &Path, preprocessing: Preprocessing) -> Result<(Radiograph, Canvas)> {
     let bytes = objects::read(path)?;
-    let seen = Canvas::decode_seen(&bytes, sight);
-    seen.map_err(|message| medst_data::Error::Image { path: path.to_path_buf(), message }.into())
+    let seen = Canvas::decode_seen(&bytes, preprocessing);
+    seen.map_err(|reason| medst_data::Error::Image { path: path.to_path_buf(), reason }.into())
 }
 
 /// Reads a file and makes a canvas of it.
@@ -161,7 +164,7 @@ pub fn open_seen(path: &Path, sight: Sight) -> Result<(Radiograph, Canvas)> {
 pub fn open(path: &Path, decoding: Decoding, side: usize, stored: usize) -> Result<Canvas> {
     let bytes = input::read(path, input::PICTURE).map_err(Error::io(path))?;
     let canvas = Canvas::decode(&bytes, decoding, side, stored);
-    canvas.map_err(|message| medst_data::Error::Image { path: path.to_path_buf(), message }.into())
+    canvas.map_err(|reason| medst_data::Error::Image { path: path.to_path_buf(), reason }.into())
 }
 
 #[cfg(test)]

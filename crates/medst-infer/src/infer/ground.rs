@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::align::{Alignment, Shown};
+use super::align::Alignment;
 use super::boxes::{HotBox, hot_boxes};
 use super::draw::Canvas;
-use crate::embed::heat::HeatMap;
+use super::heat::HeatMap;
 use crate::eval::Vectors;
+use crate::model::view_experts::View;
 
 /// Number of patches that are reported with their words.
 const PATCHES: usize = 5;
@@ -31,7 +32,7 @@ pub struct Grounded {
 /// A phrase on one picture.
 #[derive(Clone, Debug, Serialize)]
 pub struct GroundedView {
-    pub view: Shown,
+    pub view: View,
     /// Width and height of the picture in pixels.
     pub size: [usize; 2],
     /// In pixels of the picture, the hottest first.
@@ -48,7 +49,7 @@ pub struct GroundedWord {
     pub word: String,
     /// Share in the modality-weighted loss, all words together 1.
     pub importance: f32,
-    pub view: Shown,
+    pub view: View,
     /// The box in pixels of the picture of the patch it resembles most.
     pub bounds: [f64; 4],
     /// Cosine with that patch.
@@ -58,7 +59,7 @@ pub struct GroundedWord {
 /// A patch, and the words it looks at.
 #[derive(Clone, Debug, Serialize)]
 pub struct GroundedPatch {
-    pub view: Shown,
+    pub view: View,
     pub row: usize,
     pub column: usize,
     pub bounds: [f64; 4],
@@ -80,7 +81,7 @@ pub struct Matrices {
 }
 
 /// A view with the canvas that maps its patches to the picture.
-pub type Shows<'a> = (Shown, &'a Canvas);
+pub type Shows<'a> = (View, &'a Canvas);
 
 /// Expresses an alignment in pixels of the pictures.
 ///
@@ -89,7 +90,7 @@ pub fn ground(phrase: &str, alignment: &Alignment, canvases: &[Shows<'_>], share
     let patch = alignment.grid.pixels / alignment.grid.side;
     let views = canvases.iter().filter_map(|&(view, canvas)| {
         let map = alignment.heat(view)?;
-        let boxes = hot_boxes(&map, share, patch).into_iter().map(|own| canvas.in_original(own)).collect();
+        let boxes = hot_boxes(&map, share, patch).into_iter().map(|found| canvas.in_original(found)).collect();
         Some(GroundedView { view, size: canvas.original, boxes, heat: extent(&map), picture: None })
     });
     let place = |column: usize| place(alignment, canvases, column);
@@ -106,7 +107,7 @@ pub fn ground(phrase: &str, alignment: &Alignment, canvases: &[Shows<'_>], share
     };
     let mut order: Vec<usize> = (0..alignment.patch_importance.len()).collect();
     order.sort_by(|&a, &b| alignment.patch_importance[b].total_cmp(&alignment.patch_importance[a]));
-    let told = |&column: &usize| {
+    let describe = |&column: &usize| {
         let (view, row, at, bounds) = place(column)?;
         let shares = alignment.patches_to_words.row(column).iter().copied();
         let mut words: Vec<(String, f32)> = alignment.words.iter().cloned().zip(shares).collect();
@@ -119,7 +120,7 @@ pub fn ground(phrase: &str, alignment: &Alignment, canvases: &[Shows<'_>], share
         phrase: phrase.to_string(),
         views: views.collect(),
         words: alignment.words.iter().map(String::as_str).enumerate().filter_map(word).collect(),
-        patches: order.iter().take(PATCHES).filter_map(told).collect(),
+        patches: order.iter().take(PATCHES).filter_map(describe).collect(),
         matrices: matrices.then(|| Matrices {
             words: alignment.words.clone(),
             grid: alignment.grid.side,
@@ -131,10 +132,10 @@ pub fn ground(phrase: &str, alignment: &Alignment, canvases: &[Shows<'_>], share
 }
 
 /// View, row, column and box of a patch by its number among those of all views.
-fn place(alignment: &Alignment, canvases: &[Shows<'_>], number: usize) -> Option<(Shown, usize, usize, [f64; 4])> {
+fn place(alignment: &Alignment, canvases: &[Shows<'_>], number: usize) -> Option<(View, usize, usize, [f64; 4])> {
     let side = alignment.grid.side;
     let view = *alignment.views.get(number / (side * side))?;
-    let canvas = canvases.iter().find(|own| own.0 == view)?.1;
+    let canvas = canvases.iter().find(|shown| shown.0 == view)?.1;
     let (row, column) = (number % (side * side) / side, number % side);
     let pixels = (alignment.grid.pixels / side) as f64;
     let (left, top) = (column as f64 * pixels, row as f64 * pixels);
@@ -154,8 +155,9 @@ fn extent(map: &HeatMap) -> [f32; 3] {
 
 impl fmt::Display for Grounded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = |view: Shown| format!("{view:?}").to_lowercase();
-        let bounds = |own: &[f64; 4]| format!("{:.0},{:.0} – {:.0},{:.0}", own[0], own[1], own[2], own[3]);
+        let shown = |view: View| format!("{view:?}").to_lowercase();
+        let bounds =
+            |corners: &[f64; 4]| format!("{:.0},{:.0} – {:.0},{:.0}", corners[0], corners[1], corners[2], corners[3]);
         writeln!(f, "“{}”", self.phrase)?;
         for view in &self.views {
             let ([low, mean, high], [width, height]) = (view.heat, view.size);
@@ -164,25 +166,25 @@ impl fmt::Display for Grounded {
             if view.boxes.is_empty() {
                 writeln!(f, "  no region above the threshold")?;
             }
-            for own in &view.boxes {
-                writeln!(f, "  box {}  mean {:.3}, peak {:.3}", bounds(&own.bounds), own.mean, own.peak)?;
+            for found in &view.boxes {
+                writeln!(f, "  box {}  mean {:.3}, peak {:.3}", bounds(&found.bounds), found.mean, found.peak)?;
             }
             if let Some(picture) = &view.picture {
                 writeln!(f, "  {}", picture.display())?;
             }
         }
-        let width = self.words.iter().map(|own| own.word.chars().count()).max().unwrap_or(0);
+        let width = self.words.iter().map(|word| word.word.chars().count()).max().unwrap_or(0);
         writeln!(f, "words, and the most similar patch of each")?;
-        for own in &self.words {
-            let (similarity, importance) = (own.similarity, 100.0 * own.importance);
-            let (view, place) = (shown(own.view), bounds(&own.bounds));
-            writeln!(f, "  {:width$}  {similarity:.3}  {view} {place}  importance {importance:.0} %", own.word)?;
+        for word in &self.words {
+            let (similarity, importance) = (word.similarity, 100.0 * word.importance);
+            let (view, place) = (shown(word.view), bounds(&word.bounds));
+            writeln!(f, "  {:width$}  {similarity:.3}  {view} {place}  importance {importance:.0} %", word.word)?;
         }
         writeln!(f, "most important patches, and the words that each attends to")?;
-        for own in &self.patches {
+        for patch in &self.patches {
             let words: Vec<String> =
-                own.words.iter().map(|(word, share)| format!("{word} {:.0} %", 100.0 * share)).collect();
-            writeln!(f, "  {} {}  {}", shown(own.view), bounds(&own.bounds), words.join(", "))?;
+                patch.words.iter().map(|(word, share)| format!("{word} {:.0} %", 100.0 * share)).collect();
+            writeln!(f, "  {} {}  {}", shown(patch.view), bounds(&patch.bounds), words.join(", "))?;
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ pub struct Observation {
 
 /// Probabilities of the classes under parameters.
 pub fn probabilities(design: &[Vec<f64>], parameters: &[f64]) -> Vec<f64> {
-    let logit = |row: &Vec<f64>| row.iter().zip(parameters).map(|(x, own)| x * own).sum::<f64>();
+    let logit = |row: &Vec<f64>| row.iter().zip(parameters).map(|(x, parameter)| x * parameter).sum::<f64>();
     softmax(&design.iter().map(logit).collect::<Vec<f64>>())
 }
 
@@ -36,7 +36,8 @@ pub fn fit(observations: &[Observation], start: &[f64], ridge: f64) -> Vec<f64> 
         // A whole step may overshoot far from the optimum.
         let mut length = 1.0;
         let better = loop {
-            let next: Vec<f64> = parameters.iter().zip(&step).map(|(own, step)| own - length * step).collect();
+            let next: Vec<f64> =
+                parameters.iter().zip(&step).map(|(parameter, step)| parameter - length * step).collect();
             let value = penalised(observations, &next, start, ridge);
             if value < loss {
                 break Some((next, value));
@@ -57,10 +58,10 @@ pub fn fit(observations: &[Observation], start: &[f64], ridge: f64) -> Vec<f64> 
 }
 
 fn penalised(observations: &[Observation], parameters: &[f64], start: &[f64], ridge: f64) -> f64 {
-    let penalty: f64 = parameters.iter().zip(start).map(|(own, start)| (own - start).powi(2)).sum();
-    let of = |own: &Observation| -> f64 {
-        let probabilities = probabilities(&own.design, parameters);
-        -own.target.iter().zip(&probabilities).map(|(t, p)| t * p.max(1e-300).ln()).sum::<f64>()
+    let penalty: f64 = parameters.iter().zip(start).map(|(parameter, start)| (parameter - start).powi(2)).sum();
+    let of = |observation: &Observation| -> f64 {
+        let probabilities = probabilities(&observation.design, parameters);
+        -observation.target.iter().zip(&probabilities).map(|(t, p)| t * p.max(1e-300).ln()).sum::<f64>()
     };
     observations.iter().map(of).sum::<f64>() + ridge / 2.0 * penalty
 }
@@ -72,19 +73,20 @@ fn derivatives(
     ridge: f64,
 ) -> (Vec<f64>, Vec<Vec<f64>>) {
     let count = parameters.len();
-    let mut gradient: Vec<f64> = parameters.iter().zip(start).map(|(own, start)| ridge * (own - start)).collect();
+    let mut gradient: Vec<f64> =
+        parameters.iter().zip(start).map(|(parameter, start)| ridge * (parameter - start)).collect();
     let mut hessian = vec![vec![0.0; count]; count];
     (0..count).for_each(|n| hessian[n][n] = ridge);
-    for own in observations {
-        let probabilities = probabilities(&own.design, parameters);
+    for observation in observations {
+        let probabilities = probabilities(&observation.design, parameters);
         let mut mean = vec![0.0; count];
-        for ((row, p), target) in own.design.iter().zip(&probabilities).zip(&own.target) {
+        for ((row, p), target) in observation.design.iter().zip(&probabilities).zip(&observation.target) {
             for (n, x) in row.iter().enumerate() {
                 mean[n] += p * x;
                 gradient[n] += (p - target) * x;
             }
         }
-        for (row, p) in own.design.iter().zip(&probabilities) {
+        for (row, p) in observation.design.iter().zip(&probabilities) {
             for n in 0..count {
                 for m in 0..count {
                     hessian[n][m] += p * (row[n] - mean[n]) * (row[m] - mean[m]);
@@ -107,9 +109,9 @@ fn solve(mut a: Vec<Vec<f64>>, mut b: Vec<f64>) -> Option<Vec<f64>> {
         b.swap(column, pivot);
         for row in column + 1..count {
             let (above, below) = a.split_at_mut(row);
-            let (pivot, own) = (&above[column], &mut below[0]);
-            let factor = own[column] / pivot[column];
-            own.iter_mut().zip(pivot).skip(column).for_each(|(own, pivot)| *own -= factor * pivot);
+            let (pivot, cells) = (&above[column], &mut below[0]);
+            let factor = cells[column] / pivot[column];
+            cells.iter_mut().zip(pivot).skip(column).for_each(|(cell, pivot)| *cell -= factor * pivot);
             b[row] -= factor * b[column];
         }
     }
@@ -137,7 +139,7 @@ mod tests {
             [0, 0, 1, 0, 1, 0, 1, 1].iter().enumerate().map(|(x, &y)| binary(x as f64, y == 1)).collect();
         let parameters = fit(&rows, &[0.0, 0.0], 1e-9);
         let (gradient, _) = derivatives(&rows, &parameters, &[0.0, 0.0], 1e-9);
-        assert!(gradient.iter().all(|own| own.abs() < 1e-5), "{gradient:?}");
+        assert!(gradient.iter().all(|slope| slope.abs() < 1e-5), "{gradient:?}");
         assert!(parameters[0] > 0.3 && parameters[1] < 0.0, "{parameters:?}");
     }
 
@@ -145,7 +147,7 @@ mod tests {
     fn separable_rows_give_a_finite_answer() {
         let rows: Vec<Observation> = (0..10).map(|x| binary(f64::from(x), x > 4)).collect();
         let parameters = fit(&rows, &[0.0, 0.0], 0.01);
-        assert!(parameters.iter().all(|own| own.is_finite()));
+        assert!(parameters.iter().all(|parameter| parameter.is_finite()));
         assert!(probabilities(&rows[9].design, &parameters)[1] > 0.9);
     }
 

@@ -94,7 +94,7 @@ fn believed(orders: &[Vec<usize>], scores: &[f64], sharpness: f64) -> Believed {
         order: orders[best].clone(),
         probability: probabilities[best],
         given_probability: probabilities[0],
-        given_place: 1 + scores.iter().filter(|&&own| own > scores[0] + 1e-9).count(),
+        given_place: 1 + scores.iter().filter(|&&score| score > scores[0] + 1e-9).count(),
         orders: orders.len(),
     }
 }

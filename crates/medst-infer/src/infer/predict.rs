@@ -91,19 +91,19 @@ pub fn predict(engine: &Engine, gathered: &Gathered, collected: &Collected) -> R
         .collect();
     let id = |number: usize| gathered.studies[number].id.clone();
     let of = |group: &[(usize, usize)]| -> Result<Vec<Vec<f64>>> {
-        let rows: Vec<usize> = group.iter().map(|own| own.1).collect();
+        let rows: Vec<usize> = group.iter().map(|study| study.1).collect();
         engine.predict(&collected.features.select(&rows))
     };
     let mut studies = Vec::new();
     if config.task == HeadTask::Change {
         let mut subjects: BTreeMap<Option<&String>, Vec<(usize, usize)>> = BTreeMap::new();
-        for &own in &seen {
-            subjects.entry(gathered.studies[own.0].subject.as_ref()).or_default().push(own);
+        for &study in &seen {
+            subjects.entry(gathered.studies[study.0].subject.as_ref()).or_default().push(study);
         }
         for mut group in subjects.into_values() {
-            if group.iter().all(|own| gathered.studies[own.0].acquired.is_some()) {
+            if group.iter().all(|study| gathered.studies[study.0].acquired.is_some()) {
                 group.sort_by(|a, b| {
-                    let [a, b] = [a, b].map(|own| gathered.studies[own.0].acquired);
+                    let [a, b] = [a, b].map(|study| gathered.studies[study.0].acquired);
                     a.partial_cmp(&b).unwrap_or(Ordering::Equal)
                 });
             }
@@ -117,8 +117,8 @@ pub fn predict(engine: &Engine, gathered: &Gathered, collected: &Collected) -> R
         }
     } else {
         let all = of(&seen)?.into_iter().zip(&seen);
-        studies.extend(all.map(|(probabilities, own)| PredictedStudy {
-            study: id(own.0),
+        studies.extend(all.map(|(probabilities, study)| PredictedStudy {
+            study: id(study.0),
             previous: None,
             probabilities,
         }));
@@ -128,7 +128,8 @@ pub fn predict(engine: &Engine, gathered: &Gathered, collected: &Collected) -> R
             HeadTask::Change => "the model tells changes, and no subject has two studies with an image",
             _ => "no image could be used",
         };
-        let first = left_out.first().map_or(String::new(), |own| format!("; {}: {}", own.file, own.reason));
+        let first =
+            left_out.first().map_or(String::new(), |left_out| format!("; {}: {}", left_out.file, left_out.reason));
         return Err(Error::Input(format!("{what}{first}")));
     }
     Ok(Predicted { task: config.task, names: config.names(), studies, left_out, notes: collected.notes.clone() })
@@ -136,18 +137,18 @@ pub fn predict(engine: &Engine, gathered: &Gathered, collected: &Collected) -> R
 
 impl fmt::Display for Predicted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let label = |own: &PredictedStudy| match &own.previous {
-            Some(previous) => format!("{previous} → {}", own.study),
-            None => own.study.clone(),
+        let label = |study: &PredictedStudy| match &study.previous {
+            Some(previous) => format!("{previous} → {}", study.study),
+            None => study.study.clone(),
         };
-        let name = self.studies.iter().map(|own| label(own).chars().count()).max().unwrap_or(0).clamp(5, 60);
+        let name = self.studies.iter().map(|study| label(study).chars().count()).max().unwrap_or(0).clamp(5, 60);
         let widths: Vec<usize> = self.names.iter().map(|class| class.chars().count().max(7)).collect();
         write!(f, "{:name$}", "study")?;
         self.names.iter().zip(&widths).try_for_each(|(class, width)| write!(f, "  {class:>width$}"))?;
         writeln!(f)?;
-        for own in &self.studies {
-            write!(f, "{:name$}", label(own))?;
-            for (p, width) in own.probabilities.iter().zip(&widths) {
+        for study in &self.studies {
+            write!(f, "{:name$}", label(study))?;
+            for (p, width) in study.probabilities.iter().zip(&widths) {
                 write!(f, "  {:>width$}", format!("{:.1} %", 100.0 * p))?;
             }
             writeln!(f)?;

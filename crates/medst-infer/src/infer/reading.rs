@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::align::Alignment;
 use super::ground::{self, Grounded, Shows};
-use super::text::{Reader, Text};
+use super::text::{Reader, Text, TextError};
 
 /// Most sentences of a report.
 pub const MOST: usize = 64;
@@ -23,7 +23,16 @@ pub struct Reading {
     /// The whole report, piece by piece; pieces that are read name their sentence.
     pub pieces: Vec<Piece>,
     /// Sentences, or why one is not read.
-    pub sentences: Vec<Result<Text, String>>,
+    pub sentences: Vec<Result<Text, TextError>>,
+}
+
+/// Why a report cannot be read sentence by sentence.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadingError {
+    #[error("the report has neither an impression nor findings, nor text without headers")]
+    Nothing,
+    #[error("too many sentences: {0} (limit {MOST})")]
+    TooManySentences(usize),
 }
 
 /// A piece of a report.
@@ -57,11 +66,11 @@ pub struct ReadSentence {
 impl Reading {
     /// # Errors
     /// A report without anything to read, or with too many sentences.
-    pub fn new(report: &str, reader: &Reader) -> Result<Reading, String> {
+    pub fn new(report: &str, reader: &Reader) -> Result<Reading, ReadingError> {
         let places = spans::sentences(report);
         match places.len() {
-            0 => return Err("the report has neither an impression nor findings, nor text without headers".into()),
-            many if many > MOST => return Err(format!("too many sentences: {many} (limit {MOST})")),
+            0 => return Err(ReadingError::Nothing),
+            many if many > MOST => return Err(ReadingError::TooManySentences(many)),
             _ => {}
         }
         let (mut pieces, mut at) = (Vec::new(), 0);
@@ -72,7 +81,7 @@ impl Reading {
         }
         pieces.push(Piece { text: report[at..].into(), sentence: None });
         pieces.retain(|piece| !piece.text.is_empty());
-        let read = |place: std::ops::Range<usize>| reader.prompt(&report[place]).map_err(|error| error.to_string());
+        let read = |place: std::ops::Range<usize>| reader.prompt(&report[place]);
         Ok(Reading { pieces, sentences: places.into_iter().map(read).collect() })
     }
 
@@ -87,12 +96,12 @@ impl Reading {
     pub fn told(&self, alignments: &[Alignment], canvases: &[Shows<'_>], share: f32, least: f32) -> Vec<ReadSentence> {
         let mut alignments = alignments.iter();
         let of = |piece: &&Piece| piece.sentence.is_some();
-        let one = |(piece, read): (&Piece, &Result<Text, String>)| {
+        let sentence = |(piece, read): (&Piece, &Result<Text, TextError>)| {
             let text = piece.text.clone();
             let alignment = read.as_ref().ok().and_then(|_| alignments.next());
             let Some(alignment) = alignment else {
                 let pieces = vec![WordPiece { text: text.clone(), words: None }];
-                let left_out = read.as_ref().err().cloned();
+                let left_out = read.as_ref().err().map(TextError::to_string);
                 return ReadSentence { text, pieces, left_out, grounded: None, closeness: None, matches: false };
             };
             let grounded = ground::ground(&text, alignment, canvases, share, true);
@@ -101,7 +110,7 @@ impl Reading {
             let (matches, closeness) = (closeness >= least, Some(closeness));
             ReadSentence { text, pieces, left_out: None, grounded: Some(grounded), closeness, matches }
         };
-        self.pieces.iter().filter(of).zip(&self.sentences).map(one).collect()
+        self.pieces.iter().filter(of).zip(&self.sentences).map(sentence).collect()
     }
 }
 
@@ -148,11 +157,12 @@ mod tests {
         let all: String = reading.pieces.iter().map(|piece| piece.text.as_str()).collect();
         assert_eq!(all, text);
         assert_eq!(reading.texts().map(Text::words).collect::<Vec<_>>(), ["no effusion"]);
-        let refused: Vec<&String> = reading.sentences.iter().filter_map(|own| own.as_ref().err()).collect();
-        assert!(refused.iter().any(|reason| reason.contains("no words")), "{refused:?}");
-        assert!(refused.iter().any(|reason| reason.contains("shorten it")), "{refused:?}");
+        let refused: Vec<&TextError> = reading.sentences.iter().filter_map(|read| read.as_ref().err()).collect();
+        assert!(refused.iter().any(|error| matches!(error, TextError::PromptWithoutWords { .. })), "{refused:?}");
+        assert!(refused.iter().any(|error| matches!(error, TextError::PromptTooLong { .. })), "{refused:?}");
         assert!(Reading::new("INDICATION: Cough.\n", &reader()).is_err());
-        assert!(Reading::new(&"Edema. ".repeat(MOST + 1), &reader()).unwrap_err().contains("65"));
+        let many = Reading::new(&"Edema. ".repeat(MOST + 1), &reader()).unwrap_err();
+        assert_eq!(many, ReadingError::TooManySentences(65));
     }
 
     #[test]
@@ -163,15 +173,15 @@ mod tests {
         let count = reader.input(&[&text]).word_counts[0] as usize;
         let words = reader.spelled(&text, count);
         let pieces = word_pieces(sentence, &words);
-        assert_eq!(pieces.iter().map(|own| own.text.as_str()).collect::<String>(), sentence);
+        assert_eq!(pieces.iter().map(|piece| piece.text.as_str()).collect::<String>(), sentence);
         let spelled = |text: &str| {
-            let own = pieces.iter().find(|own| own.text == text).unwrap();
-            own.words.map(|[start, end]| words[start..end].concat())
+            let piece = pieces.iter().find(|piece| piece.text == text).unwrap();
+            piece.words.map(|[start, end]| words[start..end].concat())
         };
         assert_eq!(spelled("pneumothorax").as_deref(), Some("pneumothorax"));
         assert_eq!(spelled("___").as_deref(), Some("___"));
         assert_eq!((spelled("größe").as_deref(), spelled(", ")), (Some("gre"), None));
-        let last = pieces.iter().filter_map(|own| own.words).next_back().unwrap();
+        let last = pieces.iter().filter_map(|piece| piece.words).next_back().unwrap();
         assert_eq!(last[1], words.len() - 1, "all but [SEP]");
     }
 }

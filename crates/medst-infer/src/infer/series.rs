@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use medst_data::corpus::Corpus;
+use medst_data::progress::Silent;
 use serde::{Deserialize, Serialize};
 
 use super::calibrate::{self, Fit, Row};
@@ -24,7 +25,9 @@ use super::compare::Sentences;
 use super::engine::Engine;
 use super::logistic;
 use super::order::{self, MOST};
+use super::stream::{self, StudyInput, Wanted};
 use crate::Result;
+use crate::eval::Vectors;
 use crate::eval::suite::truth::{self, FindingLabels, Skipped, skip};
 use crate::eval::tasks::words;
 
@@ -104,19 +107,19 @@ fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
 
 /// Features for the probability that a time point shows a finding that no earlier one shows.
 fn seen_first(readings: &[Reading], at: usize) -> Vec<f64> {
-    let presence = |own: &Reading| own[0];
-    let [own, course] = readings[at];
-    let before = mean(readings[..at].iter().map(presence)).map_or(0.0, |before| own - before);
-    let after = mean(readings[at + 1..].iter().map(presence)).map_or(0.0, |after| after - own);
+    let presence = |reading: &Reading| reading[0];
+    let [presence_here, course] = readings[at];
+    let before = mean(readings[..at].iter().map(presence)).map_or(0.0, |before| presence_here - before);
+    let after = mean(readings[at + 1..].iter().map(presence)).map_or(0.0, |after| after - presence_here);
     // A finding that was not there at first comes sooner or later, not at every time point alike.
-    vec![own, course, before, after, f64::from(u8::from(at == 0)), 1.0 / (at + 1) as f64]
+    vec![presence_here, course, before, after, f64::from(u8::from(at == 0)), 1.0 / (at + 1) as f64]
 }
 
 /// Features for the probability that a finding is worst at a time point.
 fn worst(readings: &[Reading], at: usize) -> Vec<f64> {
-    let [own, course] = readings[at];
+    let [presence, course] = readings[at];
     let beside = [at.checked_sub(1), Some(at + 1)].into_iter().flatten().filter_map(|n| readings.get(n));
-    vec![own, course, mean(beside.map(|reading| reading[0])).unwrap_or(own)]
+    vec![presence, course, mean(beside.map(|reading| reading[0])).unwrap_or(presence)]
 }
 
 /// Design of the scores of [`seen_first`] for "not yet" and "seen".
@@ -173,7 +176,7 @@ impl SeriesCalibration {
 
     /// Fits what the labelled series allow; `None` if they allow no fit.
     pub fn fit(engine: &Engine, series: &[LabelledSeries], source: String) -> Result<Option<SeriesCalibration>> {
-        let mut own = SeriesCalibration {
+        let mut calibration = SeriesCalibration {
             source,
             seen_first: Vec::new(),
             worst: Vec::new(),
@@ -187,25 +190,27 @@ impl SeriesCalibration {
         for (finding, told) in by_finding(series) {
             let sentences = Sentences::new(engine, &finding)?;
             let told: Vec<(&LabelledSeries, Told, Vec<Reading>)> =
-                told.into_iter().map(|(one, told)| (one, told, sentences.readings(&one.images))).collect();
-            own.fit_seen_first(&finding, &told)?;
-            own.fit_worst(&finding, &told)?;
+                told.into_iter().map(|(series, told)| (series, told, sentences.readings(&series.images))).collect();
+            calibration.fit_seen_first(&finding, &told)?;
+            calibration.fit_worst(&finding, &told)?;
         }
-        own.order_by_images = own.fit_order(ORDER_BY_IMAGES, series, LabelledSeries::orders_by_images)?;
-        own.order_by_reports = own.fit_order(ORDER_BY_REPORTS, series, LabelledSeries::orders_by_reports)?;
-        Ok(Some(own))
+        calibration.order_by_images =
+            calibration.fit_order(ORDER_BY_IMAGES, series, LabelledSeries::orders_by_images)?;
+        calibration.order_by_reports =
+            calibration.fit_order(ORDER_BY_REPORTS, series, LabelledSeries::orders_by_reports)?;
+        Ok(Some(calibration))
     }
 
     fn fit_seen_first(&mut self, finding: &str, told: &[(&LabelledSeries, Told, Vec<Reading>)]) -> Result<()> {
         let rows: Vec<Row> = told
             .iter()
-            .filter_map(|(one, told, readings)| Some((one, told.seen_first?, readings)))
-            .flat_map(|(one, first, readings)| {
+            .filter_map(|(series, told, readings)| Some((series, told.seen_first?, readings)))
+            .flat_map(|(series, first, readings)| {
                 let at_risk = 0..readings.len().min(first + 1);
                 at_risk.map(move |at| Row {
                     scores: seen_first(readings, at),
                     truth: usize::from(at == first),
-                    subject: &one.subject,
+                    subject: &series.subject,
                 })
             })
             .collect();
@@ -225,9 +230,9 @@ impl SeriesCalibration {
     }
 
     fn fit_worst(&mut self, finding: &str, told: &[(&LabelledSeries, Told, Vec<Reading>)]) -> Result<()> {
-        let row = |(one, told, readings): &'_ (&'_ LabelledSeries, Told, Vec<Reading>)| {
+        let row = |(series, told, readings): &'_ (&'_ LabelledSeries, Told, Vec<Reading>)| {
             let scores = (0..readings.len()).flat_map(|at| worst(readings, at)).collect();
-            Some((scores, told.worst?, one.subject.clone()))
+            Some((scores, told.worst?, series.subject.clone()))
         };
         let all: Vec<(Vec<f64>, usize, String)> = told.iter().filter_map(row).collect();
         if all.len() < FEWEST {
@@ -247,10 +252,10 @@ impl SeriesCalibration {
         series: &[LabelledSeries],
         scores: impl Fn(&LabelledSeries) -> Option<Vec<f64>>,
     ) -> Result<Option<Fit>> {
-        let scored = series.iter().filter_map(|one| Some((one, scores(one)?)));
+        let scored = series.iter().filter_map(|series| Some((series, scores(series)?)));
         // The order in which the studies were made is the first of all.
         let rows: Vec<Row> =
-            scored.map(|(one, scores)| Row { scores, truth: 0, subject: one.subject.as_str() }).collect();
+            scored.map(|(series, scores)| Row { scores, truth: 0, subject: series.subject.as_str() }).collect();
         if rows.len() < FEWEST {
             self.left_out.push(format!("{name}: {} series; a calibration needs {FEWEST}", rows.len()));
             return Ok(None);
@@ -259,9 +264,12 @@ impl SeriesCalibration {
     }
 
     /// What the scores of orders by images, and by images and reports, are multiplied by.
-    pub fn sharpness(own: Option<&SeriesCalibration>) -> [f64; 2] {
+    pub fn sharpness(calibration: Option<&SeriesCalibration>) -> [f64; 2] {
         let of = |fit: Option<&Fit>| fit.map_or(1.0, |fit| fit.scale);
-        [of(own.and_then(|own| own.order_by_images.as_ref())), of(own.and_then(|own| own.order_by_reports.as_ref()))]
+        [
+            of(calibration.and_then(|calibration| calibration.order_by_images.as_ref())),
+            of(calibration.and_then(|calibration| calibration.order_by_reports.as_ref())),
+        ]
     }
 }
 
@@ -298,9 +306,9 @@ fn one_of(truth: usize) -> Vec<f64> {
 /// The series with known truth, by finding.
 fn by_finding(series: &[LabelledSeries]) -> BTreeMap<String, Vec<(&LabelledSeries, Told)>> {
     let mut all: BTreeMap<String, Vec<(&LabelledSeries, Told)>> = BTreeMap::new();
-    for one in series {
-        for (finding, told) in &one.truth {
-            all.entry(finding.clone()).or_default().push((one, *told));
+    for series in series {
+        for (finding, told) in &series.truth {
+            all.entry(finding.clone()).or_default().push((series, *told));
         }
     }
     all
@@ -312,8 +320,8 @@ impl FindingSeries {
         let readings: Vec<Reading> = images.iter().map(|image| sentences.reading(image)).collect();
         let presence: Vec<f64> = readings.iter().map(|reading| reading[0]).collect();
         let finding = sentences.finding.clone();
-        let seen_first = calibration.and_then(|own| own.seen_first(&finding, &readings));
-        let worst = calibration.and_then(|own| own.worst(&finding, &readings));
+        let seen_first = calibration.and_then(|calibration| calibration.seen_first(&finding, &readings));
+        let worst = calibration.and_then(|calibration| calibration.worst(&finding, &readings));
         let worst_at = highest(worst.as_ref().unwrap_or(&presence));
         FindingSeries { finding, presence, seen_first, worst, worst_at }
     }
@@ -332,12 +340,7 @@ impl LabelledSeries {
     ///
     /// # Errors
     /// Pictures that cannot be read.
-    pub fn of_corpus(
-        engine: &Engine,
-        corpus: &Corpus,
-        batch: usize,
-        skipped: &mut Skipped,
-    ) -> Result<Vec<LabelledSeries>> {
+    pub fn of_corpus(engine: &Engine, corpus: &Corpus, skipped: &mut Skipped) -> Result<Vec<LabelledSeries>> {
         let mut by_subject: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (row, study) in corpus.studies().iter().enumerate().filter(|(_, study)| study.acquired.is_some()) {
             by_subject.entry(study.subject.0.as_str()).or_default().push(row);
@@ -350,28 +353,28 @@ impl LabelledSeries {
         }
         series.retain(|rows| rows.len() >= 3);
         let told: Vec<BTreeMap<String, Told>> = series.iter().map(|rows| told(corpus, rows, skipped)).collect();
-        let mut found = Vec::with_capacity(series.len());
         let chosen: Vec<(&Vec<usize>, BTreeMap<String, Told>)> =
             series.iter().zip(told).filter(|(_, told)| !told.is_empty()).collect();
-        for part in chosen.chunks(batch.max(1)) {
-            let studies: Vec<_> = part.iter().flat_map(|(rows, _)| *rows).map(|&row| &corpus.studies()[row]).collect();
-            let embedded = engine.embedder().studies(corpus, &studies)?;
-            let vectors = |tensor: &tch::Tensor| crate::eval::Vectors::from_tensor(tensor);
-            let (images, reports) = (vectors(&embedded.images)?, vectors(&embedded.reports)?);
-            let (mut images, mut reports) = (images.rows(), reports.rows());
-            for (rows, truth) in part {
-                let own: Vec<Vec<f32>> = images.by_ref().take(rows.len()).map(<[f32]>::to_vec).collect();
-                let told = rows.iter().filter(|&&row| corpus.studies()[row].report.is_some()).count();
-                let texts: Vec<Vec<f32>> = reports.by_ref().take(told).map(<[f32]>::to_vec).collect();
-                found.push(LabelledSeries {
-                    subject: corpus.studies()[rows[0]].subject.0.clone(),
-                    images: own,
-                    reports: (told == rows.len()).then_some(texts),
-                    truth: truth.clone(),
-                });
+        let inputs = chosen.iter().flat_map(|(rows, _)| *rows);
+        let inputs: Vec<StudyInput> = inputs.map(|&row| StudyInput::stored(corpus, &corpus.studies()[row])).collect();
+        let wanted = Wanted { images: true, features: false, reports: true };
+        let embedded = stream::collect(engine, &inputs, wanted, &Silent)?;
+        let vectors = |vectors: &Vectors, row_of: &[Option<usize>]| -> Option<Vec<Vec<f32>>> {
+            row_of.iter().map(|row| row.map(|row| vectors.row(row).to_vec())).collect()
+        };
+        let mut start = 0;
+        let series = |(rows, truth): (&Vec<usize>, BTreeMap<String, Told>)| {
+            // Every study of a corpus has an image, so none was left out.
+            let of_series = start..start + rows.len();
+            start = of_series.end;
+            LabelledSeries {
+                subject: corpus.studies()[rows[0]].subject.0.clone(),
+                images: vectors(&embedded.images, &embedded.image_of[of_series.clone()]).unwrap_or_default(),
+                reports: vectors(&embedded.reports, &embedded.report_of[of_series]),
+                truth,
             }
-        }
-        Ok(found)
+        };
+        Ok(chosen.into_iter().map(series).collect())
     }
 
     /// Scores of the orders of its first images, the true one first.
@@ -408,8 +411,8 @@ fn told(corpus: &Corpus, rows: &[usize], skipped: &mut Skipped) -> BTreeMap<Stri
 fn severities(corpus: &Corpus, rows: &[usize], finding: &str) -> Option<Vec<f64>> {
     let of = |row: &usize| {
         let labels = &corpus.studies()[*row].labels;
-        let own = labels.iter().find(|(name, _)| words(name).strip_prefix(SEVERITY) == Some(finding))?;
-        own.1.trim().parse::<f64>().ok().filter(|value| value.is_finite())
+        let label = labels.iter().find(|(name, _)| words(name).strip_prefix(SEVERITY) == Some(finding))?;
+        label.1.trim().parse::<f64>().ok().filter(|value| value.is_finite())
     };
     rows.iter().map(of).collect()
 }
@@ -417,7 +420,7 @@ fn severities(corpus: &Corpus, rows: &[usize], finding: &str) -> Option<Vec<f64>
 /// The one time point with the highest severity; `None` where several have it.
 fn where_worst(severities: &[f64]) -> Option<usize> {
     let best = highest(severities);
-    let alone = severities.iter().filter(|&&own| own >= severities[best]).count() == 1;
+    let alone = severities.iter().filter(|&&severity| severity >= severities[best]).count() == 1;
     alone.then_some(best)
 }
 

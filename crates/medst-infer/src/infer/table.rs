@@ -1,31 +1,49 @@
-//! Embeddings of files as Parquet or NPY.
+//! Tables of embeddings: Parquet or NPY.
 //!
-//! Parquet, one row per study: `study_id`, `subject_id`, `split`, `frontal`, `lateral` (paths),
-//! `image_embedding` and `report_embedding` (lists of `D` float32, unit vectors), and where asked
-//! for `image_feature`; what a study lacks is null. The columns that [`crate::embed::table`] writes
-//! have the same names.
+//! Parquet, one row per study: `study_id`, `subject_id`, `split`, `frontal`, `lateral` (paths; null
+//! for pictures of a corpus), `image_embedding` and `report_embedding` (lists of `D` float32, unit
+//! vectors; a column only where some study has an image, or a report), and where asked for
+//! `image_feature` (a list of `H` float32, the image encoder's `[CLS]` state); what a study lacks is
+//! null. It is written while the model computes, because the embeddings of a corpus may not fit
+//! into memory.
 //!
 //! NPY: `OUT.npy` with image embeddings `[n, D]`, next to it `OUT.reports.npy` and
 //! `OUT.features.npy`, with rows of NaN where a study has none, and `OUT.csv`, which names the
 //! study of each row.
 
 use std::fmt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::builder::{FixedSizeListBuilder, Float32Builder, StringBuilder};
-use arrow_array::{ArrayRef, RecordBatch};
+use arrow_array::cast::AsArray;
+use arrow_array::types::Float32Type;
+use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_schema::{DataType, Field};
 use medst_data::files::whole;
 use medst_data::gather::{FoundStudy, Gathered, LeftOut, Picture};
-use medst_data::printable;
+use medst_data::progress::Progress;
 use medst_data::split::Split;
+use medst_data::{input, printable};
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::errors::ParquetError;
 use serde::Serialize;
 
-use super::stream::{Collected, NoteCounts};
-use crate::embed::table::{FEATURE, IMAGE, REPORT, STUDY};
+use super::forward::EngineRef;
+use super::stream::{self, Collected, NoteCounts, Wanted};
 use crate::eval::Vectors;
 use crate::{Error, Result};
+
+/// The columns.
+pub const STUDY: &str = "study_id";
+pub const IMAGE: &str = "image_embedding";
+pub const REPORT: &str = "report_embedding";
+pub const FEATURE: &str = "image_feature";
+
+/// Bytes of encoded rows that are held before they are written.
+const HELD: usize = 1 << 27;
 
 /// What was embedded.
 #[derive(Clone, Debug, Serialize)]
@@ -81,8 +99,8 @@ fn write_left_out(f: &mut fmt::Formatter<'_>, left_out: &[LeftOut]) -> fmt::Resu
     }
     writeln!(f, "left out: {}", left_out.len())?;
     const SHOWN: usize = 20;
-    for own in left_out.iter().take(SHOWN) {
-        writeln!(f, "  {}: {}", own.file, own.reason)?;
+    for LeftOut { file, reason } in left_out.iter().take(SHOWN) {
+        writeln!(f, "  {file}: {reason}")?;
     }
     match left_out.len().checked_sub(SHOWN) {
         Some(more) if more > 0 => writeln!(f, "  and {more} more (--json lists all)"),
@@ -90,30 +108,97 @@ fn write_left_out(f: &mut fmt::Formatter<'_>, left_out: &[LeftOut]) -> fmt::Resu
     }
 }
 
-/// Writes a Parquet file, or NPY files where `out` ends so. Each appears whole or not at all.
+impl Embedded {
+    fn new(gathered: &Gathered, width: usize) -> Embedded {
+        Embedded {
+            files: Vec::new(),
+            studies: 0,
+            with_image: 0,
+            with_report: 0,
+            width,
+            truncated: 0,
+            left_out: gathered.left_out.clone(),
+            notes: NoteCounts::new(),
+            ignored: gathered.ignored,
+        }
+    }
+
+    fn count(&mut self, part: &Collected) {
+        self.studies += part.studies.len();
+        self.with_image += part.images.len();
+        self.with_report += part.reports.len();
+        self.truncated += part.truncated;
+        self.left_out.extend_from_slice(&part.left_out);
+        stream::add_notes(&mut self.notes, &part.notes);
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.studies > 0 {
+            return Ok(());
+        }
+        let first =
+            self.left_out.first().map(|left_out| format!("; the first: {}: {}", left_out.file, left_out.reason));
+        let (count, first) = (self.left_out.len(), first.unwrap_or_default());
+        Err(Error::Evaluation(format!("no input could be embedded, {count} left out{first}")))
+    }
+}
+
+/// Embeds studies into a Parquet file, or into NPY files where `out` ends so. Each appears whole or not at all.
+///
+/// * `features`: with the encoder's states.
 ///
 /// # Errors
-/// Nothing to write, or a file that cannot be written.
-pub fn write(gathered: &Gathered, collected: &Collected, out: &Path) -> Result<Embedded> {
-    let left_out: Vec<LeftOut> = gathered.left_out.iter().chain(&collected.left_out).cloned().collect();
-    if collected.studies.is_empty() {
-        let first =
-            left_out.first().map(|own| format!("; the first: {}: {}", own.file, own.reason)).unwrap_or_default();
-        return Err(Error::Evaluation(format!("no input could be embedded, {} left out{first}", left_out.len())));
+/// As [`stream::embed`]; nothing to write, or a file that cannot be written.
+pub fn write<'a>(
+    engine: impl Into<EngineRef<'a>>,
+    gathered: &Gathered,
+    out: &Path,
+    features: bool,
+    progress: &dyn Progress,
+) -> Result<Embedded> {
+    let engine = engine.into();
+    let wanted = Wanted { features, ..Wanted::ALL };
+    let mut embedded = Embedded::new(gathered, engine.width());
+    if out.extension().is_some_and(|end| end == "npy") {
+        let collected = stream::embed(engine, gathered, wanted, progress)?;
+        embedded.count(&collected);
+        embedded.check()?;
+        embedded.files = write_npy(gathered, &collected, out)?;
+        return Ok(embedded);
     }
-    let numpy = out.extension().is_some_and(|end| end == "npy");
-    let files = if numpy { write_npy(gathered, collected, out)? } else { write_parquet(gathered, collected, out)? };
-    Ok(Embedded {
-        files,
-        studies: collected.studies.len(),
-        with_image: collected.images.len(),
-        with_report: collected.reports.len(),
-        width: collected.images.width().max(collected.reports.width()),
-        truncated: collected.truncated,
-        left_out,
-        notes: collected.notes.clone(),
-        ignored: gathered.ignored,
-    })
+    let has_image = gathered.studies.iter().any(FoundStudy::is_seen);
+    let has_report = gathered.studies.iter().any(|study| study.report.is_some());
+    let columns = [(IMAGE, has_image), (REPORT, has_report), (FEATURE, has_image && features)];
+    let columns: Vec<&str> = columns.into_iter().filter_map(|(name, there)| there.then_some(name)).collect();
+    let staged = whole::stage(out)?;
+    let fail = |error: ParquetError| Error::Io { path: out.into(), source: std::io::Error::other(error) };
+    let mut writer: Option<ArrowWriter<File>> = None;
+    progress.begin("embedding", Some(gathered.studies.len() as u64));
+    stream::each_part(engine, &stream::inputs(gathered), wanted, progress, |part| {
+        part.check_finite()?;
+        embedded.count(&part);
+        let rows = rows(gathered, &part, &columns);
+        let writer = match &mut writer {
+            Some(writer) => writer,
+            none => {
+                let file = staged.reopen().map_err(Error::io(out))?;
+                none.insert(ArrowWriter::try_new(file, rows.schema(), None).map_err(fail)?)
+            }
+        };
+        writer.write(&rows).map_err(fail)?;
+        if writer.in_progress_size() > HELD {
+            writer.flush().map_err(fail)?;
+        }
+        Ok(())
+    })?;
+    embedded.check()?;
+    if let Some(writer) = writer {
+        writer.close().map_err(fail)?;
+    }
+    whole::publish(staged, out)?;
+    progress.end();
+    embedded.files = vec![out.to_path_buf()];
+    Ok(embedded)
 }
 
 /// Where a picture is, for a table.
@@ -129,76 +214,63 @@ type Rows<'a> = (&'static str, &'a Vectors, &'a [Option<usize>]);
 
 /// The text columns of a study.
 const TEXTS: [(&str, Text); 5] = [
-    (STUDY, |own| Some(own.id.clone())),
-    ("subject_id", |own| own.subject.clone()),
-    ("split", |own| own.split.map(Split::name).map(str::to_string)),
-    ("frontal", |own| path(own.frontal.as_ref())),
-    ("lateral", |own| path(own.lateral.as_ref())),
+    (STUDY, |study| Some(study.id.clone())),
+    ("subject_id", |study| study.subject.clone()),
+    ("split", |study| study.split.map(Split::name).map(str::to_string)),
+    ("frontal", |study| path(study.frontal.as_ref())),
+    ("lateral", |study| path(study.lateral.as_ref())),
 ];
 
 impl Collected {
-    /// The kinds of vectors that there are.
-    fn kinds(&self) -> Vec<Rows<'_>> {
-        let mut kinds: Vec<Rows> = Vec::new();
-        if !self.images.is_empty() {
-            kinds.push((IMAGE, &self.images, &self.image_of));
+    /// A column of vectors by its name.
+    fn column(&self, name: &'static str) -> Rows<'_> {
+        match name {
+            IMAGE => (name, &self.images, &self.image_of),
+            REPORT => (name, &self.reports, &self.report_of),
+            _ => (name, &self.features, &self.image_of),
         }
-        if !self.reports.is_empty() {
-            kinds.push((REPORT, &self.reports, &self.report_of));
-        }
-        if !self.features.is_empty() {
-            kinds.push((FEATURE, &self.features, &self.image_of));
-        }
-        kinds
     }
 }
 
-fn write_parquet(gathered: &Gathered, collected: &Collected, out: &Path) -> Result<Vec<PathBuf>> {
-    let fail =
-        |error: parquet::errors::ParquetError| Error::Io { path: out.into(), source: std::io::Error::other(error) };
+/// Rows of the table, with columns of vectors.
+fn rows(gathered: &Gathered, part: &Collected, vectors: &[&'static str]) -> RecordBatch {
     let mut columns: Vec<(&str, ArrayRef, bool)> = Vec::new();
     for (name, text) in TEXTS {
         let mut column = StringBuilder::new();
-        collected.studies.iter().for_each(|&n| column.append_option(text(&gathered.studies[n])));
+        part.studies.iter().for_each(|&n| column.append_option(text(&gathered.studies[n])));
         columns.push((name, Arc::new(column.finish()), name != STUDY));
     }
-    for (name, vectors, place) in collected.kinds() {
-        columns.push((name, lists(vectors, place), true));
+    for (name, vectors, row_of) in vectors.iter().map(|name| part.column(name)) {
+        columns.push((name, lists(vectors, row_of), true));
     }
-    let rows = RecordBatch::try_from_iter_with_nullable(columns).expect("columns of one length");
-    let staged = whole::stage(out)?;
-    let file = staged.reopen().map_err(Error::io(out))?;
-    let mut writer = ArrowWriter::try_new(file, rows.schema(), None).map_err(fail)?;
-    writer.write(&rows).map_err(fail)?;
-    writer.close().map_err(fail)?;
-    whole::publish(staged, out)?;
-    Ok(vec![out.to_path_buf()])
+    RecordBatch::try_from_iter_with_nullable(columns).expect("columns of one length")
 }
 
-fn lists(vectors: &Vectors, place: &[Option<usize>]) -> ArrayRef {
+fn lists(vectors: &Vectors, row_of: &[Option<usize>]) -> ArrayRef {
     let width = vectors.width();
     let mut column = FixedSizeListBuilder::new(Float32Builder::new(), width as i32);
-    for place in place {
-        match place {
+    for row in row_of {
+        match row {
             Some(row) => column.values().append_slice(vectors.row(*row)),
             None => column.values().append_nulls(width),
         }
-        column.append(place.is_some());
+        column.append(row.is_some());
     }
     Arc::new(column.finish())
 }
 
 fn write_npy(gathered: &Gathered, collected: &Collected, out: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    for (kind, vectors, place) in collected.kinds() {
-        let file = match kind {
+    let all = [IMAGE, REPORT, FEATURE].map(|name| collected.column(name));
+    for (name, vectors, row_of) in all.into_iter().filter(|(_, vectors, _)| !vectors.is_empty()) {
+        let file = match name {
             IMAGE => out.to_path_buf(),
             REPORT => out.with_extension("reports.npy"),
             _ => out.with_extension("features.npy"),
         };
         let missing = vec![f32::NAN; vectors.width()];
-        let rows = place.iter().map(|place| place.map_or(missing.as_slice(), |row| vectors.row(row)));
-        whole::write(&file, &npy_bytes(place.len(), vectors.width(), rows))?;
+        let rows = row_of.iter().map(|row| row.map_or(missing.as_slice(), |row| vectors.row(row)));
+        whole::write(&file, &npy_bytes(row_of.len(), vectors.width(), rows))?;
         files.push(file);
     }
     let list = out.with_extension("csv");
@@ -229,6 +301,51 @@ pub(super) fn npy_bytes<'a>(count: usize, width: usize, rows: impl Iterator<Item
     bytes.extend_from_slice(header.as_bytes());
     rows.flatten().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
     bytes
+}
+
+/// Rows of a Parquet file of vectors.
+#[derive(Clone, Debug, Default)]
+pub struct Keyed {
+    /// What each row is of.
+    pub keys: Vec<String>,
+    /// For each column that was asked for its vectors; `None` where the file lacks the column.
+    pub columns: Vec<Option<Vec<Option<Vec<f32>>>>>,
+}
+
+/// Reads vectors that any program wrote: lists (of any or of fixed size) of numbers, with a key column of text or whole
+/// numbers. Empty elements are read as NaN.
+///
+/// # Errors
+/// A file that is not Parquet, or lacks the key; columns of other types.
+pub fn read(path: &Path, key: &str, wanted: &[&str]) -> Result<Keyed> {
+    let fail = |message: String| Error::Evaluation(format!("{}: {message}", path.display()));
+    let file = input::open(path).map_err(Error::io(path))?;
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file)
+        .and_then(ParquetRecordBatchReaderBuilder::build)
+        .map_err(|error| fail(format!("not a usable Parquet file: {error}")))?;
+    let mut read = Keyed { keys: Vec::new(), columns: vec![None; wanted.len()] };
+    let lists = DataType::List(Arc::new(Field::new_list_field(DataType::Float32, true)));
+    for batch in reader {
+        let batch = batch.map_err(|error| fail(format!("damaged: {error}")))?;
+        let column = |name: &str, kind: &DataType| -> Result<Option<ArrayRef>> {
+            let Some(column) = batch.column_by_name(name) else { return Ok(None) };
+            let wrong = || fail(format!("column {name} has type {}", column.data_type()));
+            arrow_cast::cast(column, kind).map(Some).map_err(|_| wrong())
+        };
+        let names = batch.schema().fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>().join(", ");
+        let keys = column(key, &DataType::Utf8)?
+            .ok_or_else(|| fail(format!("has no column {key}; its columns are {names}")))?;
+        read.keys.extend(keys.as_string::<i32>().iter().map(|key| key.unwrap_or_default().to_string()));
+        for (name, rows) in wanted.iter().zip(&mut read.columns) {
+            let Some(vectors) = column(name, &lists)? else { continue };
+            let vectors = vectors.as_list::<i32>().clone();
+            let vector = |row: ArrayRef| -> Vec<f32> {
+                row.as_primitive::<Float32Type>().iter().map(|value| value.unwrap_or(f32::NAN)).collect()
+            };
+            rows.get_or_insert_default().extend(vectors.iter().map(|row| row.map(vector)));
+        }
+    }
+    Ok(read)
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 //! A prompt is read whole or refused: a sentence whose end is silently lost would answer another question. A report is cut
 //! at the model's window, as in training.
 
+use std::fmt;
+
 use medst_data::report::{self, Rule, WordPiece, clean};
 
 use crate::model::config::{ModelConfig, Semantics};
@@ -13,6 +15,45 @@ use crate::{Error, Result};
 const LONGEST_PROMPT: usize = 1 << 14;
 /// The same for reports, of which the end may be cut off.
 const LONGEST_REPORT: usize = 1 << 17;
+
+/// Why a text cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TextError {
+    #[error("has no words")]
+    NoWords,
+    /// `start`: how the prompt begins.
+    #[error("the prompt “{start}” has no words")]
+    PromptWithoutWords { start: String },
+    #[error("the prompt “{start}…” has {length}, but the model reads at most {window} tokens; shorten it")]
+    PromptTooLong { start: String, length: Length, window: usize },
+    #[error("report too long: {bytes} bytes (limit {LONGEST_REPORT})")]
+    ReportTooLong { bytes: usize },
+    /// Nothing of the report can be read.
+    #[error("{0}")]
+    Rejected(report::Rejection),
+}
+
+/// How long a prompt is. One that is far too long is not cut into tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Length {
+    Bytes(usize),
+    Tokens(usize),
+}
+
+impl fmt::Display for Length {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Length::Bytes(count) => write!(f, "{count} bytes"),
+            Length::Tokens(count) => write!(f, "{count} tokens"),
+        }
+    }
+}
+
+impl From<TextError> for Error {
+    fn from(error: TextError) -> Error {
+        Error::Input(error.to_string())
+    }
+}
 
 /// A text in word pieces; never without words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,51 +106,56 @@ impl Reader {
     ///
     /// # Errors
     /// No words, or more of them than the model reads at once: the sentence is named.
-    pub fn prompt(&self, sentence: &str) -> Result<Text> {
-        let shown: String = sentence.chars().take(60).collect();
-        let long = |length: String| {
-            let window = self.window;
-            let message =
-                format!("the prompt “{shown}…” has {length}, but the model reads at most {window} tokens; shorten it");
-            Err(Error::Input(message))
-        };
+    pub fn prompt(&self, sentence: &str) -> Result<Text, TextError> {
+        let start = || sentence.chars().take(60).collect::<String>();
+        let too_long = |length: Length| TextError::PromptTooLong { start: start(), length, window: self.window };
         if sentence.len() > LONGEST_PROMPT {
-            return long(format!("{} bytes", sentence.len()));
+            return Err(too_long(Length::Bytes(sentence.len())));
         }
         let words = clean::query(sentence);
         if words.is_empty() {
-            return Err(Error::Input(format!("the prompt “{shown}” has no words")));
+            return Err(TextError::PromptWithoutWords { start: start() });
         }
         // All tokens, to see whether the whole sentence fits.
         let tokens = self.pieces.encode(&words, usize::MAX);
         if tokens.len() > self.window {
-            return long(format!("{} tokens", tokens.len()));
+            return Err(too_long(Length::Tokens(tokens.len())));
         }
         Ok(Text { words, tokens, truncated: false })
+    }
+
+    /// As [`Reader::prompt`], but what exceeds the model's window is cut off: evaluations compare the texts that their data
+    /// hold.
+    ///
+    /// # Errors
+    /// A text without words, which is named.
+    pub fn sentence(&self, text: &str) -> Result<Text> {
+        let cut = self.cleaned(&clean::query(text));
+        cut.map_err(|_| Error::Evaluation(format!("the text “{text}” has no words")))
     }
 
     /// A report as a hospital writes it.
     ///
     /// # Errors
     /// Why nothing of it can be read.
-    pub fn report(&self, report: &str) -> Result<Text, String> {
+    pub fn report(&self, report: &str) -> Result<Text, TextError> {
         if report.len() > LONGEST_REPORT {
-            return Err(format!("report too long: {} bytes (limit {LONGEST_REPORT})", report.len()));
+            return Err(TextError::ReportTooLong { bytes: report.len() });
         }
         let rule = match self.semantics {
             Semantics::Corrected => Rule::Standard,
             Semantics::Reference => Rule::Reference,
         };
-        self.cleaned(&report::prepare(report, None, rule).map_err(|rejection| rejection.to_string())?)
+        self.cleaned(&report::prepare(report, None, rule).map_err(TextError::Rejected)?)
     }
 
     /// A report that was cleaned before, such as a corpus'.
     ///
     /// # Errors
     /// A report without words.
-    pub fn cleaned(&self, words: &str) -> Result<Text, String> {
+    pub fn cleaned(&self, words: &str) -> Result<Text, TextError> {
         if words.trim().is_empty() {
-            return Err("has no words".into());
+            return Err(TextError::NoWords);
         }
         let mut tokens = self.pieces.encode(words, usize::MAX);
         let truncated = tokens.len() > self.window;

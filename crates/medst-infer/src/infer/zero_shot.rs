@@ -50,7 +50,7 @@ pub fn classify(
     collected: &Collected,
 ) -> Classified {
     let kind = prototypes.classes.kind;
-    let one = |(&number, row): (&usize, &Option<usize>)| {
+    let classify = |(&number, row): (&usize, &Option<usize>)| {
         let scores = prototypes.scores(collected.images.row((*row)?));
         let probabilities = probabilities(kind, calibration, &scores);
         Some(ClassifiedStudy { study: gathered.studies[number].id.clone(), scores, probabilities })
@@ -58,8 +58,8 @@ pub fn classify(
     Classified {
         kind,
         classes: prototypes.classes.names().into_iter().map(str::to_string).collect(),
-        calibrated_on: calibration.map(|own| own.source.clone()),
-        studies: collected.studies.iter().zip(&collected.image_of).filter_map(one).collect(),
+        calibrated_on: calibration.map(|calibration| calibration.source.clone()),
+        studies: collected.studies.iter().zip(&collected.image_of).filter_map(classify).collect(),
         left_out: gathered.left_out.iter().chain(&collected.left_out).cloned().collect(),
         notes: collected.notes.clone(),
     }
@@ -67,16 +67,16 @@ pub fn classify(
 
 impl fmt::Display for Classified {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.studies.iter().map(|own| own.study.chars().count()).max().unwrap_or(0).clamp(5, 60);
+        let name = self.studies.iter().map(|study| study.study.chars().count()).max().unwrap_or(0).clamp(5, 60);
         let widths: Vec<usize> = self.classes.iter().map(|class| class.chars().count().max(7)).collect();
         write!(f, "{:name$}", "study")?;
         for (class, width) in self.classes.iter().zip(&widths) {
             write!(f, "  {class:>width$}")?;
         }
         writeln!(f)?;
-        for own in &self.studies {
-            write!(f, "{:name$}", own.study)?;
-            for (p, width) in own.probabilities.iter().zip(&widths) {
+        for study in &self.studies {
+            write!(f, "{:name$}", study.study)?;
+            for (p, width) in study.probabilities.iter().zip(&widths) {
                 write!(f, "  {:>width$}", format!("{:.1} %", 100.0 * p))?;
             }
             writeln!(f)?;

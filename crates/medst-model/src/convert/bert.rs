@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use tch::Tensor;
 
+use super::Misfit;
 use super::counterpart::Counterpart;
 use crate::model::config::TextConfig;
 
@@ -65,11 +66,11 @@ pub fn unused(name: &str, layers: i64, token_types: bool) -> Option<&'static str
 ///
 /// # Errors
 /// Names what is missing or has no shape of a BERT.
-pub fn sizes(shapes: &BTreeMap<&str, Vec<i64>>) -> Result<TextConfig, String> {
+pub fn sizes(shapes: &BTreeMap<&str, Vec<i64>>) -> Result<TextConfig, Misfit> {
     let matrix = |name: &str| match shapes.get(name) {
         Some(shape) if shape.len() == 2 => Ok((shape[0], shape[1])),
-        Some(shape) => Err(format!("`{name}` has shape {shape:?}, expected a matrix")),
-        None => Err(format!("`{name}` is missing")),
+        Some(shape) => Err(Misfit::Shape(format!("`{name}` has shape {shape:?}, expected a matrix"))),
+        None => Err(Misfit::Missing(name.to_string())),
     };
     let (vocabulary, hidden_size) = matrix(WORDS)?;
     let (max_positions, _) = matrix(POSITIONS)?;
@@ -129,15 +130,15 @@ pub fn rename(tensors: &mut BTreeMap<String, Tensor>) -> Option<String> {
 ///
 /// # Errors
 /// A table of another width.
-pub fn fold_token_types(tensors: &mut BTreeMap<String, Tensor>) -> Result<Option<String>, String> {
+pub fn fold_token_types(tensors: &mut BTreeMap<String, Tensor>) -> Result<Option<String>, Misfit> {
     let Some(types) = tensors.get(TYPES) else { return Ok(None) };
-    let words = tensors.get(WORDS).ok_or_else(|| format!("`{WORDS}` is missing"))?;
+    let words = tensors.get(WORDS).ok_or_else(|| Misfit::Missing(WORDS.to_string()))?;
     if types.dim() != 2 || words.dim() != 2 || types.size()[0] < 1 || types.size()[1] != words.size()[1] {
-        return Err(format!(
+        return Err(Misfit::Shape(format!(
             "`{TYPES}` has shape {:?}, which does not fit word embeddings of shape {:?}",
             types.size(),
             words.size()
-        ));
+        )));
     }
     let row = types.select(0, 0);
     let zero = row.count_nonzero_dim_intlist([0i64]).int64_value(&[]) == 0;

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use tch::{Kind, Tensor};
 
+use super::Misfit;
+
 /// Tensors of another family that make one of our tensors when they are stacked along their first
 /// axis (and cut to `leading_rows`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,31 +54,34 @@ impl Counterpart {
 /// # Errors
 /// A tensor that is missing, has another shape, or holds no floating-point numbers; the message
 /// names it.
-pub fn gather(source: &Counterpart, tensors: &BTreeMap<String, Tensor>, shape: &[i64]) -> Result<Tensor, String> {
+pub fn gather(source: &Counterpart, tensors: &BTreeMap<String, Tensor>, shape: &[i64]) -> Result<Tensor, Misfit> {
     let whole = stack(source, tensors)?;
     if whole.size() != shape {
         let (name, found) = (&source.names[0], tensors[&source.names[0]].size());
-        return Err(format!("`{name}` has shape {found:?}, but the configuration requires {shape:?}"));
+        return Err(Misfit::Shape(format!("`{name}` has shape {found:?}, but the configuration requires {shape:?}")));
     }
     Ok(whole)
 }
 
 /// As [`gather`], in the shape that the file's tensors make.
-pub fn stack(source: &Counterpart, tensors: &BTreeMap<String, Tensor>) -> Result<Tensor, String> {
+pub fn stack(source: &Counterpart, tensors: &BTreeMap<String, Tensor>) -> Result<Tensor, Misfit> {
     let mut parts = Vec::new();
     for name in &source.names {
-        let part = tensors.get(name).ok_or_else(|| format!("`{name}` is missing"))?;
+        let part = tensors.get(name).ok_or_else(|| Misfit::Missing(name.to_string()))?;
         if !matches!(part.kind(), Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16) {
-            return Err(format!("`{name}` has values of type {:?}, expected floating-point numbers", part.kind()));
+            return Err(Misfit::Values(format!(
+                "`{name}` has values of type {:?}, expected floating-point numbers",
+                part.kind()
+            )));
         }
         parts.push(part);
     }
     if parts.windows(2).any(|pair| pair[0].size() != pair[1].size() || pair[0].kind() != pair[1].kind()) {
         let shapes: Vec<Vec<i64>> = parts.iter().map(|part| part.size()).collect();
-        return Err(format!(
+        return Err(Misfit::Shape(format!(
             "`{}` and the tensors it is concatenated with must have equal shapes, not {shapes:?}",
             source.names[0]
-        ));
+        )));
     }
     let mut whole = if parts.len() == 1 { parts[0].shallow_clone() } else { Tensor::cat(&parts, 0) };
     if let Some(rows) = source.leading_rows

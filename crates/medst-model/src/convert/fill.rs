@@ -11,8 +11,8 @@ use tch::Tensor;
 use super::counterpart::stack;
 use super::group::Group;
 use super::input::Part;
-use super::positions;
 use super::source::{Dropped, Source};
+use super::{Misfit, positions};
 use crate::model::MedSt;
 use crate::model::config::ModelConfig;
 use crate::model::weights::summary;
@@ -49,7 +49,7 @@ pub fn fill(model: &mut MedSt, mut sources: Vec<Source>) -> Result<Filled> {
     let config = model.config.clone();
     for source in &mut sources {
         let path = source.path.clone();
-        source.settle(&config).map_err(|message| Error::Weights { path, message })?;
+        source.settle(&config).map_err(|misfit| Error::Weights { path, message: misfit.to_string() })?;
     }
     let owners = owners(model, &sources)?;
     let mut filled = Filled::default();
@@ -83,7 +83,8 @@ pub fn fill(model: &mut MedSt, mut sources: Vec<Source>) -> Result<Filled> {
                 source.changed.extend(part.changed);
                 copies.push((entry.clone(), part.tensor));
             }
-            Err(problem) => {
+            Err(misfit) => {
+                let problem = misfit.to_string();
                 // One complaint is enough: the same tensor is not unexplained as well.
                 let found = source.dialect.counterpart(&name, config.projection.embedding);
                 used[owner].extend(found.into_iter().flat_map(|found| found.names));
@@ -174,24 +175,26 @@ struct Taken {
     changed: Option<String>,
 }
 
-fn take(source: &Source, name: &str, shape: &[i64], config: &ModelConfig) -> Result<Taken, String> {
+fn take(source: &Source, name: &str, shape: &[i64], config: &ModelConfig) -> Result<Taken, Misfit> {
     let found = source.dialect.counterpart(name, config.projection.embedding);
-    let found = found.ok_or_else(|| format!("`{name}` has no counterpart"))?;
+    let found = found.ok_or_else(|| Misfit::NoCounterpart(name.to_string()))?;
     let tensor = stack(&found, &source.tensors)?;
     let (tensor, changed) = fit(name, tensor, shape)?;
     let theirs = &found.names[0];
     if tensor.size() != shape {
         let (found, note) = (source.tensors[theirs].size(), remedy(name, config));
-        return Err(format!("`{theirs}` has shape {found:?}, but the configuration requires {shape:?}{note}"));
+        return Err(Misfit::Shape(format!(
+            "`{theirs}` has shape {found:?}, but the configuration requires {shape:?}{note}"
+        )));
     }
     if !matches!(tensor.isfinite().all().int64_value(&[]), 1) {
-        return Err(format!("`{theirs}` contains values that are not finite"));
+        return Err(Misfit::Values(format!("`{theirs}` contains values that are not finite")));
     }
     Ok(Taken { tensor, names: found.names, changed })
 }
 
 /// Tables of positions of another length, made to fit.
-fn fit(name: &str, tensor: Tensor, shape: &[i64]) -> Result<(Tensor, Option<String>), String> {
+fn fit(name: &str, tensor: Tensor, shape: &[i64]) -> Result<(Tensor, Option<String>), Misfit> {
     let size = tensor.size();
     let same_width = size.len() == shape.len() && size.last() == shape.last();
     if size == shape || !same_width {

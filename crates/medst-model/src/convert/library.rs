@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::Misfit;
 use super::vit::Pixels;
 use crate::{Error, Result};
 use medst_data::input;
@@ -62,16 +63,16 @@ impl LibraryConfig {
     }
 
     /// Refuses what is computed in another way than here.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), Misfit> {
         if let Some(activation) = self.hidden_act.as_deref().filter(|&name| name != "gelu") {
-            return Err(format!(
+            return Err(Misfit::Unsupported(format!(
                 "unsupported activation `{activation}` (hidden_act in config.json); only the exact `gelu` is supported"
-            ));
+            )));
         }
         match self.position_embedding_type.as_deref().filter(|&name| name != "absolute") {
-            Some(name) => Err(format!(
+            Some(name) => Err(Misfit::Unsupported(format!(
                 "unsupported positions `{name}` (position_embedding_type in config.json); only `absolute` is supported"
-            )),
+            ))),
             None => Ok(()),
         }
     }

@@ -16,6 +16,7 @@ pub mod fill;
 pub mod group;
 pub mod input;
 pub mod library;
+pub mod misfit;
 pub mod onnx;
 pub mod pickle;
 pub mod positions;
@@ -36,6 +37,7 @@ use tch::{Device, Kind};
 pub use self::fill::Filled;
 use self::group::Group;
 pub use self::input::{Input, Part, Side};
+pub use self::misfit::Misfit;
 use self::source::{Dialect, Source};
 use self::vit::Pixels;
 pub use self::write::Target;
@@ -191,7 +193,7 @@ fn configuration(sources: &[Source], file: Option<&Path>, overrides: &[String]) 
         )));
     }
     let typed = config::overridden("", overrides)?;
-    former::refuse_in_model(&typed).map_err(Error::Config)?;
+    former::refuse_in_model(&typed)?;
     if let Some(file) = file {
         let mut config = Config::load(file, &[])?.model;
         Start::decide_all(sources, &mut config);

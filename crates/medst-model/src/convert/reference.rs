@@ -120,8 +120,8 @@ pub fn configuration(file: &TensorFile) -> Result<ModelConfig> {
         let shape = projection.get(name).filter(|shape| shape.len() == 2);
         shape.map(|shape| shape[0]).ok_or_else(|| fail(format!("`img_encoder_q.global_embed.head.{name}` is missing")))
     };
-    let text = bert::sizes(&below(TEXT)).map_err(fail)?;
-    let image = vit::sizes_of_timm(&below(IMAGE)).map_err(fail)?;
+    let text = bert::sizes(&below(TEXT)).map_err(|misfit| fail(misfit.to_string()))?;
+    let image = vit::sizes_of_timm(&below(IMAGE)).map_err(|misfit| fail(misfit.to_string()))?;
     // Both encoders of the method have heads of one width.
     let heads = |width: i64| if width % HEAD_WIDTH == 0 { width / HEAD_WIDTH } else { 0 };
     Ok(ModelConfig {

@@ -12,7 +12,7 @@ use super::group::Group;
 use super::input::{Input, Part, Side};
 use super::library::{self, LibraryConfig};
 use super::vit::{Family, Pixels};
-use super::{bert, reference, transformers, vit};
+use super::{Misfit, bert, reference, transformers, vit};
 use crate::model::builtin;
 use crate::model::card::{CARD, MODEL, ModelCard, Origin};
 use crate::model::config::{ImageConfig, ModelConfig, Semantics, TextConfig};
@@ -165,7 +165,7 @@ impl Source {
     /// * `folder`: whether the other files in its folder belong to the same model.
     pub fn read_file(path: &Path, folder: bool) -> Result<Source> {
         let file = TensorFile::read(path)?;
-        let fail = |message: String| Error::Weights { path: path.to_path_buf(), message };
+        let fail = |misfit: Misfit| Error::Weights { path: path.to_path_buf(), message: misfit.to_string() };
         let (dialect, prefix) = recognise(file.tensors.keys().map(String::as_str)).map_err(fail)?;
         let siblings = path.parent().filter(|_| folder);
         if dialect == Dialect::Medst {
@@ -238,7 +238,7 @@ impl Source {
         }
     }
 
-    fn sizes_of_library(&mut self, library: Option<&LibraryConfig>) -> Result<(), String> {
+    fn sizes_of_library(&mut self, library: Option<&LibraryConfig>) -> Result<(), Misfit> {
         let found = library.cloned().unwrap_or_default();
         found.check()?;
         if self.dialect == Dialect::Bert {
@@ -259,27 +259,29 @@ impl Source {
             Dialect::Bert => {
                 if found.model_type.as_deref().is_some_and(|name| name != "bert" && !name.starts_with("cxr-bert")) {
                     let name = found.model_type.unwrap_or_default();
-                    return Err(format!("unsupported model_type `{name}`; the report encoder is a BERT"));
+                    return Err(Misfit::Unsupported(format!(
+                        "unsupported model_type `{name}`; the report encoder is a BERT"
+                    )));
                 }
                 if found.model_type.is_none()
                     && let Some(sign) = bert::is_roberta(&self.tensors)
                 {
-                    return Err(format!(
+                    return Err(Misfit::Unsupported(format!(
                         "its names are BERT's, but it seems to be a RoBERTa ({sign}), which is not supported: RoBERTa numbers positions from 2 and has another vocabulary. If it is a BERT, put a config.json with \
                          \"model_type\": \"bert\" next to it"
-                    ));
+                    )));
                 }
                 if found.layer_norm_eps.is_some_and(|epsilon| epsilon != 1e-12) {
                     let epsilon = found.layer_norm_eps.unwrap_or_default();
-                    return Err(format!(
+                    return Err(Misfit::Unsupported(format!(
                         "unsupported layer_norm_eps {epsilon:e} in config.json; only 1e-12 is supported"
-                    ));
+                    )));
                 }
                 let mut text = bert::sizes(&shapes)?;
                 self.sizes.text_heads = found.heads();
                 text.num_heads = self.sizes.text_heads.unwrap_or(text.num_heads);
                 // As many layers as the method has, of a file with more.
-                text.num_layers = text.num_layers.min(TextConfig::default().layers);
+                text.num_layers = text.num_layers.min(TextConfig::default().num_layers);
                 self.sizes.text = Some(text);
             }
             _ => {}
@@ -311,14 +313,16 @@ impl Source {
     ///
     /// # Errors
     /// Shapes that do not fit together.
-    pub fn settle(&mut self, config: &ModelConfig) -> Result<(), String> {
+    pub fn settle(&mut self, config: &ModelConfig) -> Result<(), Misfit> {
         let heads = [
             (Side::Image, "model.image.num_heads", self.sizes.image_heads, config.image.num_heads),
             (Side::Text, "model.text.num_heads", self.sizes.text_heads, config.text.num_heads),
         ];
         for (side, key, found, wanted) in heads {
             if let Some(found) = found.filter(|&found| self.allows(side) && found != wanted) {
-                return Err(format!("its encoder has {found} heads, but the configuration requires {wanted} ({key})"));
+                return Err(Misfit::Shape(format!(
+                    "its encoder has {found} heads, but the configuration requires {wanted} ({key})"
+                )));
             }
         }
         // First of all: folding in half precision would round twice.
@@ -430,7 +434,7 @@ fn weights_of(folder: &Path) -> Result<PathBuf> {
 ///
 /// # Errors
 /// Names of an unknown model, of several encoders, or of an encoder that computes something else.
-pub fn recognise<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Result<(Dialect, String), String> {
+pub fn recognise<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Result<(Dialect, String), Misfit> {
     let any = |test: &dyn Fn(&str) -> bool| names.clone().any(test);
     let prefixes = |ending: &str| -> Vec<&'a str> {
         names
@@ -440,9 +444,11 @@ pub fn recognise<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Result<(Di
             .collect()
     };
     if any(&|name| name.starts_with("img_encoder_q.model.layer1.") || name.ends_with("layer1.0.conv1.weight")) {
-        return Err("a convolutional network (ResNet), such as the image encoder of BioViL and BioViL-T, is not \
+        return Err(Misfit::Unsupported(
+            "a convolutional network (ResNet), such as the image encoder of BioViL and BioViL-T, is not \
                     supported; the image encoder is a vision transformer"
-            .into());
+                .into(),
+        ));
     }
     if any(&|name| name.starts_with("img_encoder_q.") || name.starts_with("text_encoder_q.")) {
         return Ok((Dialect::Reference, String::new()));
@@ -463,27 +469,30 @@ pub fn recognise<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Result<(Di
     .flat_map(|(dialect, ending)| prefixes(ending).into_iter().map(move |prefix| (dialect, prefix)))
     .collect();
     match found.as_slice() {
-        [(Dialect::Bert, prefix)] if prefix.contains("roberta") => {
-            Err("a RoBERTa is not supported: it numbers positions from 2 and has another vocabulary; the report \
+        [(Dialect::Bert, prefix)] if prefix.contains("roberta") => Err(Misfit::Unsupported(
+            "a RoBERTa is not supported: it numbers positions from 2 and has another vocabulary; the report \
                  encoder is a BERT"
-                .into())
-        }
+                .into(),
+        )),
         [(dialect, prefix)] => Ok((*dialect, prefix.to_string())),
         [] if any(&|name| name.contains("patch_embed.backbone") || name.contains("patch_embed.proj.0")) => {
-            Err("patches that are not embedded by a single linear layer are not supported".into())
+            Err(Misfit::Unsupported("patches that are not embedded by a single linear layer are not supported".into()))
         }
         [] => {
             let first: Vec<&str> = names.clone().take(3).collect();
-            Err(format!(
+            Err(Misfit::Unknown(format!(
                 "unknown model: its tensors ({}, …) are not named as in medst, the reference implementation, MGCA, \
                  vision transformers of timm, or ViT, DINOv2 or BERT of transformers",
                 first.join(", ")
-            ))
+            )))
         }
         several => {
             let places: Vec<String> =
                 several.iter().map(|(dialect, prefix)| format!("{} under `{prefix}`", dialect.label())).collect();
-            Err(format!("it contains several encoders ({}); save a file with only one of them", places.join(", ")))
+            Err(Misfit::Unknown(format!(
+                "it contains several encoders ({}); save a file with only one of them",
+                places.join(", ")
+            )))
         }
     }
 }

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use tch::{Kind, Tensor};
 
+use super::Misfit;
 use super::counterpart::Counterpart;
 use crate::model::config::ImageConfig;
 
@@ -163,7 +164,7 @@ impl Family {
 ///
 /// # Errors
 /// Chunks whose blocks are not numbered like those of DINOv2, through all chunks.
-pub fn join_chunks(tensors: &mut BTreeMap<String, Tensor>) -> Result<Option<String>, String> {
+pub fn join_chunks(tensors: &mut BTreeMap<String, Tensor>) -> Result<Option<String>, Misfit> {
     let parse = |name: &str| -> Option<(u32, u32, String)> {
         let mut parts = name.strip_prefix("blocks.")?.splitn(3, '.');
         let mut number = || parts.next()?.parse::<u32>().ok();
@@ -180,10 +181,10 @@ pub fn join_chunks(tensors: &mut BTreeMap<String, Tensor>) -> Result<Option<Stri
         let known = *chunk_of.entry(block).or_insert(chunk);
         let joined = format!("blocks.{block}.{rest}");
         if known != chunk || tensors.contains_key(&joined) {
-            return Err(format!(
+            return Err(Misfit::Shape(format!(
                 "`{name}` is in block {block} of chunk {chunk}, but chunk {known} has this block too; blocks must \
                  be numbered across chunks, as in DINOv2 (save the model with block_chunks=0)"
-            ));
+            )));
         }
         if let Some(tensor) = tensors.remove(&name) {
             tensors.insert(joined, tensor);
@@ -233,7 +234,7 @@ fn inexpressible(name: &str) -> Option<&'static str> {
 ///
 /// # Errors
 /// Names what is missing or has no shape of a vision transformer.
-pub fn sizes_of_timm(shapes: &BTreeMap<&str, Vec<i64>>) -> Result<ImageConfig, String> {
+pub fn sizes_of_timm(shapes: &BTreeMap<&str, Vec<i64>>) -> Result<ImageConfig, Misfit> {
     sizes(Family::Timm, shapes)
 }
 
@@ -241,15 +242,15 @@ pub fn sizes_of_timm(shapes: &BTreeMap<&str, Vec<i64>>) -> Result<ImageConfig, S
 ///
 /// # Errors
 /// Names what is missing or has no shape of a vision transformer.
-pub fn sizes(family: Family, shapes: &BTreeMap<&str, Vec<i64>>) -> Result<ImageConfig, String> {
+pub fn sizes(family: Family, shapes: &BTreeMap<&str, Vec<i64>>) -> Result<ImageConfig, Misfit> {
     // Checked before missing tensors and wrong shapes, because its message explains more.
     if let Some((name, reason)) = shapes.keys().find_map(|name| Some((name, inexpressible(name)?))) {
-        return Err(format!("`{name}`: {reason}"));
+        return Err(Misfit::Unsupported(format!("`{name}`: {reason}")));
     }
     let find = |name: &str, axes: usize| match shapes.get(name) {
         Some(shape) if shape.len() == axes => Ok(shape),
-        Some(shape) => Err(format!("`{name}` has shape {shape:?}, expected {axes} axes")),
-        None => Err(format!("`{name}` is missing")),
+        Some(shape) => Err(Misfit::Shape(format!("`{name}` has shape {shape:?}, expected {axes} axes"))),
+        None => Err(Misfit::Missing(name.to_string())),
     };
     let (kernel, positions) = (find(family.patch_kernel(), 4)?, find(family.positions(), 3)?);
     let first = format!("{}0.", family.block());
@@ -263,20 +264,22 @@ pub fn sizes(family: Family, shapes: &BTreeMap<&str, Vec<i64>>) -> Result<ImageC
     };
     let mlp = find(&expand, 2)?[0];
     if find(&contract, 2)?[1] * 2 == mlp {
-        return Err(format!(
+        return Err(Misfit::Unsupported(format!(
             "`{expand}` has twice as many rows as `{contract}` has columns: a gated (SwiGLU) MLP is not supported"
-        ));
+        )));
     }
     if kernel[2] != kernel[3] || !matches!(kernel[1], 1 | 3) {
-        return Err(format!(
+        return Err(Misfit::Shape(format!(
             "`{}` has shape {kernel:?}; patches must be square and have 1 or 3 channels",
             family.patch_kernel()
-        ));
+        )));
     }
     // With an entry for `[CLS]`, or (as in DeiT III) without.
     let entries = positions[1];
     let side = square_side(entries - 1).or_else(|| square_side(entries)).ok_or_else(|| {
-        format!("`{}` has {entries} entries, which is not a square number of patches", family.positions())
+        let message =
+            format!("`{}` has {entries} entries, which is not a square number of patches", family.positions());
+        Misfit::Shape(message)
     })?;
     Ok(ImageConfig {
         size: side * kernel[3],
@@ -310,7 +313,7 @@ pub fn fold(
     tensors: &mut BTreeMap<String, Tensor>,
     config: &ImageConfig,
     pixels: Option<Pixels>,
-) -> Result<Vec<String>, String> {
+) -> Result<Vec<String>, Misfit> {
     let mut folded = Vec::new();
     let mut scaled = 0;
     for number in 0..config.num_layers {
@@ -324,14 +327,14 @@ pub fn fold(
             let Some(scale) = tensors.remove(&format!("{block}{scale}")) else { continue };
             for leaf in ["weight", "bias"] {
                 let name = format!("{block}{layer}.{leaf}");
-                let Some(tensor) = tensors.get(&name) else { return Err(format!("`{name}` is missing")) };
+                let Some(tensor) = tensors.get(&name) else { return Err(Misfit::Missing(name.to_string())) };
                 let factor = if leaf == "weight" { scale.unsqueeze(-1) } else { scale.shallow_clone() };
                 if tensor.size()[0] != scale.size()[0] || scale.dim() != 1 {
-                    return Err(format!(
+                    return Err(Misfit::Shape(format!(
                         "`{name}` has shape {:?}, which does not fit its layer scale of shape {:?}",
                         tensor.size(),
                         scale.size()
-                    ));
+                    )));
                 }
                 let product = tensor * factor;
                 tensors.insert(name, product);
@@ -365,7 +368,7 @@ pub fn fold(
         }
         if let Some(pixels) = pixels.filter(|&pixels| pixels != Pixels::OURS) {
             let name = family.patch_kernel().replace("weight", "bias");
-            let bias = tensors.get(&name).ok_or_else(|| format!("`{name}` is missing"))?;
+            let bias = tensors.get(&name).ok_or_else(|| Misfit::Missing(name.to_string()))?;
             let (scaled, bias) = fold_pixels(&kernel, bias, pixels);
             kernel = scaled;
             tensors.insert(name, bias);

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! `q`, `k`: embeddings of the phrase's words and of the frontal patches, whose mean cosine is what a heat map shows
-//! (`embed::heat`); τ is that of the local loss. `worse` and `better` are linear in the change of the image embedding and in
+//! (`infer::heat`); τ is that of the local loss. `worse` and `better` are linear in the change of the image embedding and in
 //! the embedding of a statement about a course ([`crate::model::findings`]). Unknown entries are NaN and count nowhere.
 //!
 //! # Shapes

@@ -1,13 +1,15 @@
 //! Mixture of View Experts (paper, section 3.2): after the shared attention, frontal tokens (with `[CLS]`) go through the
 //! frontal expert and lateral tokens through the lateral expert, each a residual MLP with its own LayerNorm.
 
+use serde::Serialize;
 use tch::Tensor;
 
 use super::fused;
 use super::parameters::{LayerNorm, Linear, Scope};
 
-/// Which expert a token goes through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A view of a study, and the expert that its tokens go through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum View {
     Frontal,
     Lateral,

@@ -127,5 +127,5 @@ fn dicom(picture: &Picture, subject: &str, view: &str) -> Result<Vec<u8>> {
         view_position: Some(view),
         ..Wrap::new(Pixels::Grey16(&values), side(picture.width), side(picture.height))
     };
-    wrap.to_bytes().map_err(Error::Usage)
+    wrap.to_bytes().map_err(|error| Error::Usage(error.to_string()))
 }

@@ -243,7 +243,8 @@ pub fn write_png16(path: &Path, picture: &Picture, bits: u32) -> Result<()> {
 }
 
 fn encode(picture: &Picture, depth: BitDepth, samples: &[u8]) -> Result<Vec<u8>> {
-    medst_data::image::png::encode(picture.width, picture.height, depth, samples).map_err(Error::Usage)
+    medst_data::image::png::encode(picture.width, picture.height, depth, samples)
+        .map_err(|error| Error::Usage(error.to_string()))
 }
 
 /// A picture in the middle of a black square.

@@ -46,7 +46,7 @@ pub fn write(folder: &Path, drawn: &Drawn) -> Result<Entries> {
                 modality: "DX",
                 ..Wrap::new(Pixels::Grey8(&picture.pixels), size(picture.width), size(picture.height))
             };
-            write_file(&stem.with_extension("dcm"), &wrap.to_bytes().map_err(Error::Usage)?)
+            write_file(&stem.with_extension("dcm"), &wrap.to_bytes().map_err(|error| Error::Usage(error.to_string()))?)
         };
         add("frontal", if visit.has_lateral { "PA" } else { "AP" }, &pictures.frontal)?;
         if let Some(lateral) = &pictures.lateral {

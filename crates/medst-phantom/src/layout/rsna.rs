@@ -42,7 +42,7 @@ pub fn write(folder: &Path, drawn: &Drawn) -> Result<Entries> {
         series_description: Some(&series),
         ..Wrap::new(Pixels::Coded(&frame), side, side)
     };
-    let bytes = wrap.to_bytes().map_err(Error::Usage)?;
+    let bytes = wrap.to_bytes().map_err(|error| Error::Usage(error.to_string()))?;
     write_file(&folder.join("stage_2_train_images").join(format!("{id}.dcm")), &bytes)?;
 
     let present = patient.present(0);

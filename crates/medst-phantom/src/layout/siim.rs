@@ -33,7 +33,10 @@ pub fn write(folder: &Path, drawn: &Drawn) -> Result<Entries> {
             ..Wrap::new(Pixels::Coded(&frame), side, side)
         };
         let place = folder.join("dicom-images-train").join(&study_uid).join(&series_uid);
-        write_file(&place.join(format!("{instance_uid}.dcm")), &wrap.to_bytes().map_err(Error::Usage)?)?;
+        write_file(
+            &place.join(format!("{instance_uid}.dcm")),
+            &wrap.to_bytes().map_err(|error| Error::Usage(error.to_string()))?,
+        )?;
         entries.images += 1;
         let present = patient.present(number);
         let own =

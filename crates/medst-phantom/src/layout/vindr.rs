@@ -100,5 +100,5 @@ fn dicom(picture: &Picture, inverted: bool) -> Result<Vec<u8>> {
         subject_id: "",
         ..Wrap::new(Pixels::Grey16(&values), side(picture.width), side(picture.height))
     };
-    wrap.to_bytes().map_err(Error::Usage)
+    wrap.to_bytes().map_err(|error| Error::Usage(error.to_string()))
 }

@@ -67,7 +67,7 @@ pub async fn compare(upload: Upload<CompareRequest>) -> Result<Json<Comparison>>
         let text = own.report.as_ref().map(|report| model.worker.reader.report(report)).transpose();
         reported.push(own.report.is_some());
         texts.extend(text.map_err(|reason| Error::Report(format!("{what}report: {reason}")))?);
-        views.push(upload.views(model.worker.sight, own.frontal.as_ref(), own.lateral.as_ref(), &what).await?);
+        views.push(upload.views(model.worker.preprocessing, own.frontal.as_ref(), own.lateral.as_ref(), &what).await?);
     }
     let findings: Vec<String> = match request.findings.is_empty() {
         true => FINDINGS.map(str::to_string).to_vec(),

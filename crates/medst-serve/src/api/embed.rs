@@ -94,7 +94,9 @@ pub async fn embed(upload: Upload<EmbedRequest>) -> Result<Json<Embeddings>> {
     for ((number, study), text) in studies.iter().enumerate().zip(read) {
         let what = format!("studies.{number}.");
         if study.pictures() > 0 {
-            views.push(upload.views(model.worker.sight, study.frontal.as_ref(), study.lateral.as_ref(), &what).await?);
+            views.push(
+                upload.views(model.worker.preprocessing, study.frontal.as_ref(), study.lateral.as_ref(), &what).await?,
+            );
         } else if text.is_none() {
             return Err(Error::Bad(format!("{what}give an image or a report")));
         }

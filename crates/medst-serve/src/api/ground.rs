@@ -3,10 +3,10 @@
 use axum::Json;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use medst::infer::align::Shown;
 use medst::infer::boxes::hot_boxes;
 use medst::infer::draw::Canvas;
 use medst::infer::ground::{Grounded, ground as told};
+use medst::model::view_experts::View;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -48,7 +48,7 @@ pub struct GroundAnswer {
 
 #[derive(Serialize)]
 struct DrawnView {
-    view: Shown,
+    view: View,
     png: String,
 }
 
@@ -66,14 +66,14 @@ pub async fn ground(upload: Upload<GroundRequest>) -> Result<Json<GroundAnswer>>
         return Err(Error::Bad(format!("threshold must be at least 0 and below 1, not {share}")));
     }
     let text = model.worker.reader.prompt(&request.phrase)?;
-    let sight = model.worker.sight;
+    let preprocessing = model.worker.preprocessing;
     let (frontal, lateral) = (request.frontal.as_ref(), request.lateral.as_ref());
-    let (views, canvases) = upload.drawn_views(sight, frontal, lateral).await?;
+    let (views, canvases) = upload.drawn_views(preprocessing, frontal, lateral).await?;
     let alignment = model.worker.align(views, text).await?;
     let (phrase, pictures, matrices) =
         (request.phrase.clone(), request.pictures.unwrap_or(false), request.matrices.unwrap_or(false));
     let draw = move |_: &Wanted| -> Result<GroundAnswer> {
-        let shown: Vec<(Shown, &Canvas)> = canvases.iter().map(|(view, canvas)| (*view, canvas)).collect();
+        let shown: Vec<(View, &Canvas)> = canvases.iter().map(|(view, canvas)| (*view, canvas)).collect();
         let grounded = told(&phrase, &alignment, &shown, share, matrices);
         let patch = alignment.grid.pixels / alignment.grid.side;
         let drawn = shown.iter().filter(|_| pictures).filter_map(|(view, canvas)| {

@@ -11,7 +11,7 @@ pub mod report;
 pub mod search;
 pub mod zero_shot;
 
-use medst::infer::{Sight, Views};
+use medst::infer::{Preprocessing, Views};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -60,11 +60,11 @@ fn pictured(studies: &[StudyUpload], frontal: Option<&Picture>, lateral: Option<
 ///
 /// # Errors
 /// As of [`Upload::views`], with the number of the study.
-async fn views<T>(upload: &Upload<T>, sight: Sight, studies: &[StudyUpload]) -> Result<Vec<Views>> {
+async fn views<T>(upload: &Upload<T>, preprocessing: Preprocessing, studies: &[StudyUpload]) -> Result<Vec<Views>> {
     let mut views = Vec::new();
     for (number, study) in studies.iter().enumerate() {
         let what = format!("studies.{number}.");
-        views.push(upload.views(sight, study.frontal.as_ref(), study.lateral.as_ref(), &what).await?);
+        views.push(upload.views(preprocessing, study.frontal.as_ref(), study.lateral.as_ref(), &what).await?);
     }
     Ok(views)
 }

@@ -4,7 +4,7 @@ use axum::Json;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use medst::infer::display::Display;
-use medst_data::image::dicom;
+use medst_data::image::{ImageError, dicom};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -64,17 +64,17 @@ pub struct PictureHeader {
 pub async fn picture(upload: Upload<PictureRequest>) -> Result<Json<PictureAnswer>> {
     let request = &upload.request;
     let (_, model) = upload.shared().model(request.model.as_deref())?;
-    let (sight, patches) = (model.worker.sight, model.patches);
+    let (preprocessing, patches) = (model.worker.preprocessing, model.patches);
     let bytes = request.picture.bytes("picture")?;
     let shared = upload.shared().clone();
     let show = move |wanted: &Wanted| -> Result<PictureAnswer> {
-        let fail = |reason: String| Error::Bad(format!("picture: {reason}"));
+        let fail = |reason: ImageError| Error::Bad(format!("picture: {reason}"));
         let _memory = for_picture(&shared, &bytes, wanted, "picture")?;
         let header = match dicom::is_dicom(&bytes) {
             true => Some(PictureHeader::of(dicom::header_of(&bytes).map_err(fail)?)),
             false => None,
         };
-        let shown = Display::decode(&bytes, sight, LONGEST).map_err(fail)?;
+        let shown = Display::decode(&bytes, preprocessing, LONGEST).map_err(fail)?;
         Ok(PictureAnswer {
             size: shown.original,
             png: STANDARD.encode(shown.png),

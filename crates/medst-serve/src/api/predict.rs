@@ -39,7 +39,7 @@ pub async fn predict(upload: Upload<PredictRequest>) -> Result<Json<Predicted>> 
     let (_, model) = upload.shared().model(request.model.as_deref())?;
     let studies = pictured(&request.studies, request.frontal.as_ref(), request.lateral.as_ref())?;
     upload.check_counts(studies.iter().map(StudyUpload::pictures).sum(), 0)?;
-    let views = views(&upload, model.worker.sight, &studies).await?;
+    let views = views(&upload, model.worker.preprocessing, &studies).await?;
     let ids: Vec<String> =
         studies.into_iter().enumerate().map(|(n, own)| own.id.unwrap_or_else(|| n.to_string())).collect();
     let predicted = model.worker.task(move |engine| {

@@ -1,9 +1,9 @@
 //! `POST /v1/report`: matches a report with the images of its study.
 
 use axum::Json;
-use medst::infer::align::Shown;
 use medst::infer::draw::Canvas;
 use medst::infer::reading::{Piece, ReadSentence, Reading};
+use medst::model::view_experts::View;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -59,14 +59,14 @@ pub async fn report(upload: Upload<ReportRequest>) -> Result<Json<ReportAnswer>>
     }
     let reading = Reading::new(&request.report, &model.worker.reader);
     let reading = reading.map_err(|reason| Error::Report(format!("report: {reason}")))?;
-    let sight = model.worker.sight;
+    let preprocessing = model.worker.preprocessing;
     let (frontal, lateral) = (request.frontal.as_ref(), request.lateral.as_ref());
-    let (views, canvases) = upload.drawn_views(sight, frontal, lateral).await?;
+    let (views, canvases) = upload.drawn_views(preprocessing, frontal, lateral).await?;
     let texts: Vec<_> = reading.texts().cloned().collect();
     let align = move |engine: &medst::infer::Engine| engine.align_texts(&views, &texts.iter().collect::<Vec<_>>());
     let alignments = model.worker.task(align).await?;
     let tell = move |_: &Wanted| -> Result<ReportAnswer> {
-        let shown: Vec<(Shown, &Canvas)> = canvases.iter().map(|(view, canvas)| (*view, canvas)).collect();
+        let shown: Vec<(View, &Canvas)> = canvases.iter().map(|(view, canvas)| (*view, canvas)).collect();
         let sentences = reading.told(&alignments, &shown, share, least);
         Ok(ReportAnswer { pieces: reading.pieces, sentences, least })
     };

@@ -101,7 +101,7 @@ pub async fn search(upload: Upload<SearchRequest>) -> Result<Json<Answer>> {
         ),
         (None, true) => {
             let (frontal, lateral) = (request.frontal.as_ref(), request.lateral.as_ref());
-            let views = upload.views(model.worker.sight, frontal, lateral, "").await?;
+            let views = upload.views(model.worker.preprocessing, frontal, lateral, "").await?;
             Some(model.worker.images(vec![views]).await?.row(0).to_vec())
         }
         (None, false) => None,

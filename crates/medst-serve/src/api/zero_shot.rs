@@ -66,7 +66,7 @@ pub async fn classify(upload: Upload<ZeroShotRequest>) -> Result<Json<Classified
     });
     let classes = Classes::new(request.kind, classes.collect())?;
     upload.check_counts(studies.iter().map(StudyUpload::pictures).sum(), classes.sentences().count())?;
-    let views = views(&upload, model.worker.sight, &studies).await?;
+    let views = views(&upload, model.worker.preprocessing, &studies).await?;
     let calibration = model.calibration(&classes);
     let prototypes = model.prototypes(classes).await?;
     let images = model.worker.images(views).await?;

@@ -16,11 +16,10 @@ use std::sync::{Arc, Mutex};
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
-use medst::infer::align::Shown;
 use medst::infer::draw::Canvas;
-use medst::infer::{Sight, Views};
-use medst_data::image::dicom;
-use medst_data::image::size;
+use medst::infer::{Preprocessing, Views};
+use medst::model::view_experts::View;
+use medst_data::image::{ImageError, dicom, size};
 use serde::de::DeserializeOwned;
 
 use crate::memory::{Held, Taken, Wanted};
@@ -54,12 +53,12 @@ impl<T> Upload<T> {
     /// No picture, one that cannot be read, is too large, or is declared to be another view than its header says.
     pub async fn views(
         &self,
-        sight: Sight,
+        preprocessing: Preprocessing,
         frontal: Option<&Picture>,
         lateral: Option<&Picture>,
         what: &str,
     ) -> Result<Views> {
-        let see = move |bytes: &[u8]| sight.decode(bytes);
+        let see = move |bytes: &[u8]| preprocessing.decode(bytes);
         let [frontal, lateral] = self.decode([frontal, lateral], what, see).await?;
         Views::of(frontal, lateral).ok_or_else(|| no_picture(what))
     }
@@ -70,16 +69,16 @@ impl<T> Upload<T> {
     /// As [`Upload::views`].
     pub async fn drawn_views(
         &self,
-        sight: Sight,
+        preprocessing: Preprocessing,
         frontal: Option<&Picture>,
         lateral: Option<&Picture>,
-    ) -> Result<(Views, Vec<(Shown, Canvas)>)> {
-        let see = move |bytes: &[u8]| Canvas::decode_seen(bytes, sight);
+    ) -> Result<(Views, Vec<(View, Canvas)>)> {
+        let see = move |bytes: &[u8]| Canvas::decode_seen(bytes, preprocessing);
         let [frontal, lateral] = self.decode([frontal, lateral], "", see).await?;
         let (frontal, frontal_canvas) = frontal.unzip();
         let (lateral, lateral_canvas) = lateral.unzip();
         let views = Views::of(frontal, lateral).ok_or_else(|| no_picture(""))?;
-        let canvases = [(Shown::Frontal, frontal_canvas), (Shown::Lateral, lateral_canvas)];
+        let canvases = [(View::Frontal, frontal_canvas), (View::Lateral, lateral_canvas)];
         Ok((views, canvases.into_iter().filter_map(|(shown, canvas)| Some((shown, canvas?))).collect()))
     }
 
@@ -88,7 +87,7 @@ impl<T> Upload<T> {
         &self,
         views: [Option<&Picture>; 2],
         what: &str,
-        see: impl Fn(&[u8]) -> Result<V, String> + Send + 'static,
+        see: impl Fn(&[u8]) -> Result<V, ImageError> + Send + 'static,
     ) -> Result<[Option<V>; 2]> {
         let named = |own: Option<&Picture>, view: &str| -> Result<Option<(Bytes, String)>> {
             let what = format!("{what}{view}");
@@ -100,7 +99,7 @@ impl<T> Upload<T> {
             let _counted = shared.decoding.one();
             let one = |own: Option<(Bytes, String)>, frontal: bool| {
                 own.map(|(bytes, what)| {
-                    let fail = |reason: String| Error::Bad(format!("{what}: {reason}"));
+                    let fail = |reason: ImageError| Error::Bad(format!("{what}: {reason}"));
                     let _memory = for_picture(&shared, &bytes, wanted, &what)?;
                     check_view(&bytes, frontal).and_then(|()| see(&bytes)).map_err(fail)
                 })
@@ -149,13 +148,13 @@ fn no_picture(what: &str) -> Error {
 }
 
 /// Refuses a picture whose header names another view.
-fn check_view(bytes: &[u8], frontal: bool) -> Result<(), String> {
+fn check_view(bytes: &[u8], frontal: bool) -> Result<(), ImageError> {
     if dicom::is_dicom(bytes)
         && let Some(view) = dicom::header_of(bytes)?.view
         && view.is_frontal() != frontal
     {
         let declared = if frontal { "frontal" } else { "lateral" };
-        return Err(format!("declared as {declared}, but its header says {view:?}"));
+        return Err(ImageError::OtherView { declared, found: view });
     }
     Ok(())
 }

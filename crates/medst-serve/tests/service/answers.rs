@@ -15,7 +15,7 @@ use super::setup::{close, floats, form, get, parts, picture, post, send, service
 async fn answers_are_those_of_the_engine_also_for_concurrent_requests() {
     let (_, router, engine) = service(Limits::default(), None);
     let expected = |bytes: &[u8]| {
-        let views = Views::Frontal(engine.sight().decode(bytes).unwrap());
+        let views = Views::Frontal(engine.preprocessing().decode(bytes).unwrap());
         engine.images(&[&views]).unwrap().embeddings.row(0).to_vec()
     };
     let mut waiting = Vec::new();
@@ -142,7 +142,7 @@ async fn a_fine_tuned_models_head_answers() {
     let change = HeadConfig { task: HeadTask::Change, labels: words(&["edema"]), classes };
     let (router, engines) = tuned(&[("findings", findings), ("change", change)]);
     let pictures = [1, 2, 3].map(|seed| picture(seed, 64));
-    let views = pictures.each_ref().map(|bytes| Views::Frontal(engines[0].sight().decode(bytes).unwrap()));
+    let views = pictures.each_ref().map(|bytes| Views::Frontal(engines[0].preprocessing().decode(bytes).unwrap()));
     let features = engines[0].images(&views.each_ref()).unwrap().features;
     let studies: Vec<_> = pictures
         .iter()

@@ -85,7 +85,7 @@ async fn a_full_queue_tells_clients_to_come_back_and_forgets_nobody() {
 async fn a_job_that_crashes_or_fails_takes_no_others_answer() {
     let (shared, router, engine) = service(Limits::default(), None);
     let expected = |n: u32| {
-        let views = Views::Frontal(engine.sight().decode(&picture(n, 64)).unwrap());
+        let views = Views::Frontal(engine.preprocessing().decode(&picture(n, 64)).unwrap());
         engine.images(&[&views]).unwrap().embeddings.row(0).to_vec()
     };
     let worker = shared.model(None).unwrap().1.worker.clone();

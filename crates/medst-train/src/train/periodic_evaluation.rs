@@ -10,16 +10,16 @@ use medst_data::split::Split;
 use super::checkpoint::State;
 use super::log::{Entry, Measured};
 use crate::config::Config;
-use crate::embed::Embedder;
 use crate::eval::bootstrap::Bootstrap;
 use crate::eval::encode::{ModelEncoder, Origin};
 use crate::eval::result::{Figure, TaskResult};
 use crate::eval::suite::{Part, Suite};
+use crate::infer::{EngineRef, Limits, Reader};
 use crate::model::MedSt;
 use crate::{Error, Result};
 
-/// Studies that are encoded at once.
-const BATCH: usize = 32;
+/// Pictures that are encoded at once.
+const IMAGES: usize = 48;
 
 /// What is evaluated.
 pub struct PeriodicEvaluation {
@@ -55,7 +55,9 @@ impl PeriodicEvaluation {
     /// # Errors
     /// A task that no corpus allows.
     pub fn run(&self, model: &MedSt, pieces: &WordPiece, state: &State, progress: &dyn Progress) -> Result<Vec<Entry>> {
-        let encoder = ModelEncoder { embedder: Embedder { model, pieces }, origin: Origin::default(), batch: BATCH };
+        let reader = Reader::new(pieces.clone(), &model.config);
+        let engine = EngineRef { limits: Limits::of_images(IMAGES), ..EngineRef::new(model, &reader) };
+        let encoder = ModelEncoder { engine, origin: Origin::default() };
         let results = match self.suite.run(&encoder, &self.corpora, &Quiet(progress)) {
             Err(Error::Stopped) => return Ok(Vec::new()),
             results => results?,

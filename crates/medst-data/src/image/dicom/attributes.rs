@@ -4,6 +4,7 @@ use dicom_core::Tag;
 use dicom_dictionary_std::tags;
 
 use super::dataset::DataSet;
+use crate::image::ImageError;
 use crate::image::decode::check_size;
 
 /// What the attributes say of the pixels.
@@ -26,20 +27,26 @@ pub(super) struct Format {
 
 impl Format {
     /// Reads and checks the attributes; nothing is allocated by them before.
-    pub fn of(set: &DataSet) -> Result<Format, String> {
+    pub fn of(set: &DataSet) -> Result<Format, ImageError> {
         let required = |tag: Tag, name: &str| {
             set.integer(tag).ok_or_else(|| {
                 let what = if set.has(tag) { "not a whole number" } else { "missing" };
-                format!("{name} is {what}")
+                ImageError::damaged(format!("{name} is {what}"))
             })
         };
         let small = |tag, name, values: &str, fits: &dyn Fn(i64) -> bool| {
             let value = required(tag, name)?;
-            if fits(value) { Ok(value as u32) } else { Err(format!("{name} is {value} (expected {values})")) }
+            if fits(value) {
+                Ok(value as u32)
+            } else {
+                Err(ImageError::damaged(format!("{name} is {value} (expected {values})")))
+            }
         };
         let frames = set.integer(tags::NUMBER_OF_FRAMES).unwrap_or(1);
         if frames > 1 {
-            return Err(format!("{frames} frames are not supported (only single-frame images are)"));
+            return Err(ImageError::unsupported(format!(
+                "{frames} frames are not supported (only single-frame images are)"
+            )));
         }
         let size = |value: i64| usize::try_from(value).unwrap_or(0);
         let rows = size(required(tags::ROWS, "Rows")?);
@@ -47,17 +54,17 @@ impl Format {
         check_size(columns, rows)?;
         let photometric = set
             .text(tags::PHOTOMETRIC_INTERPRETATION)
-            .ok_or("PhotometricInterpretation is missing")?
+            .ok_or_else(|| ImageError::damaged("PhotometricInterpretation is missing"))?
             .to_ascii_uppercase();
         let samples = match photometric.as_str() {
             "MONOCHROME1" | "MONOCHROME2" => 1,
             "RGB" | "YBR_FULL" | "YBR_FULL_422" | "YBR_ICT" | "YBR_RCT" => 3,
-            "PALETTE COLOR" => return Err("palette colour is not supported".into()),
-            other => return Err(format!("unsupported PhotometricInterpretation {other}")),
+            "PALETTE COLOR" => return Err(ImageError::unsupported("palette colour is not supported")),
+            other => return Err(ImageError::unsupported(format!("unsupported PhotometricInterpretation {other}"))),
         };
         let declared = set.integer(tags::SAMPLES_PER_PIXEL).unwrap_or(samples);
         if declared != samples {
-            return Err(format!("SamplesPerPixel is {declared}, but {photometric} has {samples}"));
+            return Err(ImageError::damaged(format!("SamplesPerPixel is {declared}, but {photometric} has {samples}")));
         }
         let allocated = small(tags::BITS_ALLOCATED, "BitsAllocated", "8 or 16", &|bits| bits == 8 || bits == 16)?;
         let limit = i64::from(allocated);
@@ -76,7 +83,9 @@ impl Format {
             }
         };
         if samples == 3 && (allocated, stored) != (8, 8) {
-            return Err(format!("colour with {stored} of {allocated} bits is not supported (only 8 of 8 is)"));
+            return Err(ImageError::unsupported(format!(
+                "colour with {stored} of {allocated} bits is not supported (only 8 of 8 is)"
+            )));
         }
         let planar = set.integer(tags::PLANAR_CONFIGURATION) == Some(1);
         let signed = set.integer(tags::PIXEL_REPRESENTATION) == Some(1);

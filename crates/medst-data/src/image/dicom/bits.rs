@@ -1,5 +1,7 @@
 //! Bits of an entropy-coded scan. JPEG and JPEG-LS keep markers out of it in two ways: a zero byte, or a zero bit, after 0xff.
 
+use crate::image::ImageError;
+
 /// What follows a byte of 0xff in the coded data.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stuffing {
@@ -64,11 +66,11 @@ impl<'a> Bits<'a> {
     }
 
     /// Drops bits, at most 32.
-    pub fn skip(&mut self, count: u32) -> Result<(), String> {
+    pub fn skip(&mut self, count: u32) -> Result<(), ImageError> {
         if self.count < count {
             self.fill();
             if self.count < count {
-                return Err("truncated: the compressed data end early".into());
+                return Err(ImageError::truncated("truncated: the compressed data end early"));
             }
         }
         self.next <<= count;
@@ -77,7 +79,7 @@ impl<'a> Bits<'a> {
     }
 
     /// Takes bits, at most 32.
-    pub fn take(&mut self, count: u32) -> Result<u32, String> {
+    pub fn take(&mut self, count: u32) -> Result<u32, ImageError> {
         if count == 0 {
             return Ok(0);
         }
@@ -90,7 +92,7 @@ impl<'a> Bits<'a> {
     }
 
     /// Takes zeros and the one after them; how many zeros. More than `most` are an error.
-    pub fn zeros(&mut self, most: u32) -> Result<u32, String> {
+    pub fn zeros(&mut self, most: u32) -> Result<u32, ImageError> {
         let mut zeros = 0;
         loop {
             if self.count < 32 {
@@ -98,7 +100,7 @@ impl<'a> Bits<'a> {
             }
             let here = self.next.leading_zeros().min(self.count);
             if zeros + here > most {
-                return Err("damaged: a code is too long".into());
+                return Err(ImageError::damaged("damaged: a code is too long"));
             }
             zeros += here;
             if here < self.count {
@@ -110,13 +112,13 @@ impl<'a> Bits<'a> {
             (self.next, self.count) = (0, 0);
             self.fill();
             if self.count == 0 {
-                return Err("truncated: the compressed data end early".into());
+                return Err(ImageError::truncated("truncated: the compressed data end early"));
             }
         }
     }
 
     /// Goes past the next restart marker (JPEG only).
-    pub fn restart(&mut self) -> Result<(), String> {
+    pub fn restart(&mut self) -> Result<(), ImageError> {
         (self.next, self.count) = (0, 0);
         while let Some(&[first, second]) = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk::<2>()) {
             if first == 0xff && (0xd0..=0xd7).contains(&second) {
@@ -128,6 +130,6 @@ impl<'a> Bits<'a> {
             }
             self.at += 1;
         }
-        Err("damaged: a restart marker is missing".into())
+        Err(ImageError::damaged("damaged: a restart marker is missing"))
     }
 }

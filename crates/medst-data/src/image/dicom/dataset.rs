@@ -4,12 +4,14 @@
 //! that reading takes no more memory than the file has bytes, whatever lengths it declares. Files
 //! do not always follow the transfer syntax that they name; see [`Encoding::settle`].
 
+use std::borrow::Cow;
 use std::cell::Cell;
 
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 
 use super::encoding::{Encoding, Head, ITEM, ITEM_END, SEQUENCE_END, UNDEFINED};
+use crate::image::ImageError;
 
 /// Deeper nesting is refused: a radiograph has none of it, and it would exhaust the stack.
 const DEEPEST: usize = 32;
@@ -25,20 +27,24 @@ const MOST_TEXT: usize = 1 << 20;
 pub(super) enum Stop {
     /// The data set continues after the bytes that were given, but not after the end of the file.
     Short,
-    Damaged(String),
+    Refused(ImageError),
 }
 
 impl Stop {
-    pub fn reason(self) -> String {
+    pub fn reason(self) -> ImageError {
         match self {
-            Stop::Short => "truncated DICOM: its data set ends early".into(),
-            Stop::Damaged(reason) => reason,
+            Stop::Short => ImageError::truncated("truncated DICOM: its data set ends early"),
+            Stop::Refused(reason) => reason,
         }
     }
 }
 
+fn damaged(what: impl Into<Cow<'static, str>>) -> Stop {
+    Stop::Refused(ImageError::damaged(what))
+}
+
 fn out_of_place(at: usize) -> Stop {
-    Stop::Damaged(format!("damaged DICOM: an item or delimiter is out of place (byte {at} of the data set)"))
+    damaged(format!("damaged DICOM: an item or delimiter is out of place (byte {at} of the data set)"))
 }
 
 /// An element of a data set.
@@ -110,7 +116,7 @@ impl<'a> DataSet<'a> {
             } else if element.may_have_texts() {
                 text += value.len();
                 if text > MOST_TEXT {
-                    return Err(Stop::Damaged(format!(
+                    return Err(damaged(format!(
                         "damaged DICOM: more than {MOST_TEXT} bytes of short texts, such as element {}",
                         head.tag
                     )));
@@ -171,7 +177,7 @@ impl Walk<'_> {
     fn count(&self) -> Result<(), Stop> {
         self.count.set(self.count.get() + 1);
         match self.count.get() > MOST_ELEMENTS {
-            true => Err(Stop::Damaged(format!("damaged DICOM: more than {MOST_ELEMENTS} elements and items"))),
+            true => Err(damaged(format!("damaged DICOM: more than {MOST_ELEMENTS} elements and items"))),
             false => Ok(()),
         }
     }
@@ -202,7 +208,7 @@ impl Walk<'_> {
     fn end(&self, head: &Head, limit: usize) -> Result<usize, Stop> {
         let end = head.value.checked_add(head.length as usize).filter(|&end| end <= limit);
         end.ok_or_else(|| {
-            Stop::Damaged(format!(
+            damaged(format!(
                 "damaged DICOM: element {} declares {} bytes, which is more than what contains it; the file may be \
                  truncated",
                 head.tag, head.length
@@ -213,7 +219,7 @@ impl Walk<'_> {
     /// The end of the items that begin at `at`, their delimiter included.
     fn items(&self, mut at: usize, encoding: Encoding, fragments: bool, depth: usize) -> Result<usize, Stop> {
         if depth > DEEPEST {
-            return Err(Stop::Damaged("damaged DICOM: its sequences are nested too deeply".into()));
+            return Err(damaged("damaged DICOM: its sequences are nested too deeply"));
         }
         loop {
             let Some(head) = Head::read(self.bytes, at, encoding) else { return self.exhausted() };
@@ -290,7 +296,7 @@ mod tests {
             (text(b"UN", (1 << 20) + 2), "short texts"),
             (text(b"UT", 1 << 18).repeat(5), "short texts"),
         ] {
-            let error = read(&data).unwrap_err().reason();
+            let error = read(&data).unwrap_err().reason().to_string();
             assert!(error.contains(expected), "{error}");
         }
     }

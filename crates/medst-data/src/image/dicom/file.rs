@@ -10,7 +10,7 @@ use dicom_dictionary_std::tags;
 use super::dataset::{DataSet, Stop};
 use super::encoding::Encoding;
 use super::inflate::inflate;
-use crate::image::Notes;
+use crate::image::{ImageError, Notes};
 
 /// Whether bytes, at least the first 132 of a file, are those of a DICOM file: "DICM" after a
 /// preamble of 128 bytes, or the first element of a meta group or data set without preamble.
@@ -40,11 +40,11 @@ pub(super) fn with_data_set<T>(
     length: usize,
     until: impl Fn(Tag) -> bool,
     notes: &mut Notes,
-    work: impl FnOnce(&DataSet, Option<&str>, &mut Notes) -> Result<T, String>,
+    work: impl FnOnce(&DataSet, Option<&str>, &mut Notes) -> Result<T, ImageError>,
 ) -> Result<T, Stop> {
     if !is_dicom(bytes) {
         let reason = "not a DICOM file: neither \"DICM\" at byte 128 nor a data element at its start";
-        return Err(Stop::Damaged(reason.into()));
+        return Err(Stop::Refused(ImageError::unsupported(reason)));
     }
     let start = if bytes.get(128..132) == Some(b"DICM") { 132 } else { 0 };
     let (bytes, length) = (&bytes[start..], length - start);
@@ -59,7 +59,7 @@ pub(super) fn with_data_set<T>(
     if syntax.is_none() {
         notes.add("DICOM: no transfer syntax; encoding inferred from the elements");
     }
-    let work = |set: &DataSet, notes: &mut Notes| work(set, syntax.as_deref(), notes).map_err(Stop::Damaged);
+    let work = |set: &DataSet, notes: &mut Notes| work(set, syntax.as_deref(), notes).map_err(Stop::Refused);
     if syntax.as_deref() == Some("1.2.840.10008.1.2.1.99") {
         if bytes.len() < length {
             return Err(Stop::Short);

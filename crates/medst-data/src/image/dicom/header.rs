@@ -7,7 +7,7 @@ use dicom_dictionary_std::tags;
 
 use super::dataset::{DataSet, Stop};
 use super::file::with_data_set;
-use crate::image::Notes;
+use crate::image::{ImageError, Notes};
 use crate::study::View;
 use crate::{Error, Result, input};
 
@@ -67,14 +67,14 @@ pub fn header(path: &Path) -> Result<Header> {
         }
         header => header,
     };
-    header.map_err(|stop| Error::Image { path: path.to_path_buf(), message: stop.reason() })
+    header.map_err(|stop| Error::Image { path: path.to_path_buf(), reason: stop.reason() })
 }
 
 /// As [`header`], from the bytes of a whole file.
 ///
 /// # Errors
 /// A reason, without the file's name.
-pub fn header_of(bytes: &[u8]) -> Result<Header, String> {
+pub fn header_of(bytes: &[u8]) -> Result<Header, ImageError> {
     read(bytes, bytes.len()).map_err(Stop::reason)
 }
 

@@ -6,20 +6,21 @@ use hayro_jpeg2000::{DecodeSettings, DecoderContext, Image};
 use super::attributes::Format;
 use super::jpeg_2000_header;
 use super::pixels::{Pixels, check_frame, codes, colour};
+use crate::image::ImageError;
 use crate::image::jpeg::luma;
 
 const START_OF_TILE_PART: [u8; 2] = [0xff, 0x90];
 const END_OF_CODESTREAM: [u8; 2] = [0xff, 0xd9];
 
-fn fail(what: &str) -> String {
-    format!("damaged JPEG 2000: {what}")
+fn fail(what: &str) -> ImageError {
+    ImageError::damaged(format!("damaged JPEG 2000: {what}"))
 }
 
 /// Decodes a codestream, or a JP2 file that holds one.
 ///
 /// # Errors
 /// A reason: another size than the format's, a truncated or damaged stream.
-pub(super) fn decode(stream: &[u8], format: &Format) -> Result<Pixels, String> {
+pub(super) fn decode(stream: &[u8], format: &Format) -> Result<Pixels, ImageError> {
     // Some writers wrap the codestream into a JP2 file. It starts with a marker for its start and
     // one for its size.
     let start = stream
@@ -81,8 +82,8 @@ fn number32(stream: &[u8], at: usize) -> Option<usize> {
 ///
 /// # Errors
 /// A tile or the marker is missing; the picture is cut into too many parts.
-pub(super) fn end(stream: &[u8], size: [usize; 2]) -> Result<usize, String> {
-    let truncated = |what: &str| format!("truncated JPEG 2000: {what}");
+pub(super) fn end(stream: &[u8], size: [usize; 2]) -> Result<usize, ImageError> {
+    let truncated = |what: &str| ImageError::truncated(format!("truncated JPEG 2000: {what}"));
     let tiles = |axis: usize| {
         // Sizes of the grid and of a tile, and where both begin (A.5.1).
         let [size, tile, start] = [8, 24, 32].map(|at| number32(stream, at + 4 * axis));
@@ -101,8 +102,9 @@ pub(super) fn end(stream: &[u8], size: [usize; 2]) -> Result<usize, String> {
             Some(&END_OF_CODESTREAM) if seen.iter().all(|&seen| seen) => return Ok(at + 2),
             Some(&END_OF_CODESTREAM) => return Err(truncated("a tile is missing")),
             Some(&START_OF_TILE_PART) => {
-                let (tile, length) =
-                    number16(stream, at + 4).zip(number32(stream, at + 6)).ok_or(truncated("a tile is missing"))?;
+                let (tile, length) = number16(stream, at + 4)
+                    .zip(number32(stream, at + 6))
+                    .ok_or_else(|| truncated("a tile is missing"))?;
                 *seen.get_mut(tile).ok_or_else(|| fail("a tile is outside the image"))? = true;
                 check(at)?;
                 at = match length {

@@ -6,16 +6,16 @@
 
 use super::bits::{Bits, Stuffing};
 use super::jpeg_stream::{FRAME_LOSSLESS, Frame, HUFFMAN_TABLES, RESTART_INTERVAL, START_OF_SCAN, segments};
-use crate::image::cancel;
+use crate::image::{ImageError, cancel};
 
 /// Decodes a stream whose frame (size already checked) is `frame`.
-pub(super) fn decode(stream: &[u8], frame: Frame) -> Result<Vec<u16>, String> {
+pub(super) fn decode(stream: &[u8], frame: Frame) -> Result<Vec<u16>, ImageError> {
     if frame.marker != FRAME_LOSSLESS || frame.components != 1 || !(2..=16).contains(&frame.precision) {
         let Frame { marker, precision, components, .. } = frame;
-        return Err(format!(
+        return Err(ImageError::unsupported(format!(
             "unsupported JPEG process {marker:#x} with {components} components of {precision} bits (only lossless \
              grey is supported)"
-        ));
+        )));
     }
     let mut tables: [Option<Vec<(u8, u8)>>; 4] = [const { None }; 4];
     let mut interval = 0;
@@ -23,18 +23,23 @@ pub(super) fn decode(stream: &[u8], frame: Frame) -> Result<Vec<u16>, String> {
         match segment.marker {
             HUFFMAN_TABLES => read_tables(segment.data, &mut tables)?,
             RESTART_INTERVAL => {
-                let &[high, low] = segment.data.first_chunk().ok_or("damaged JPEG: invalid restart interval")?;
+                let &[high, low] = segment
+                    .data
+                    .first_chunk()
+                    .ok_or_else(|| ImageError::damaged("damaged JPEG: invalid restart interval"))?;
                 interval = usize::from(u16::from_be_bytes([high, low]));
             }
             START_OF_SCAN => {
                 let &[1, _, table, predictor, _, transform] = segment.data else {
-                    return Err("damaged JPEG: its scan has several components".into());
+                    return Err(ImageError::damaged("damaged JPEG: its scan has several components"));
                 };
                 let table = tables.get(usize::from(table >> 4)).and_then(Option::as_ref);
-                let table = table.ok_or("damaged JPEG: a Huffman table is missing")?;
+                let table = table.ok_or_else(|| ImageError::damaged("damaged JPEG: a Huffman table is missing"))?;
                 let transform = u32::from(transform & 15);
                 if !(1..=7).contains(&predictor) || transform >= frame.precision || interval % frame.columns != 0 {
-                    return Err("damaged JPEG: impossible predictor, point transform or restart interval".into());
+                    return Err(ImageError::damaged(
+                        "damaged JPEG: impossible predictor, point transform or restart interval",
+                    ));
                 }
                 let mut bits = Bits::new(segment.rest, Stuffing::Byte);
                 let mut values = scan(&mut bits, table, frame, predictor, transform, interval / frame.columns)?;
@@ -44,12 +49,12 @@ pub(super) fn decode(stream: &[u8], frame: Frame) -> Result<Vec<u16>, String> {
             _ => {}
         }
     }
-    Err("truncated JPEG: it has no scan".into())
+    Err(ImageError::truncated("truncated JPEG: it has no scan"))
 }
 
 /// Tables of symbol and code length by the next 16 bits; a length of 0 means that no code matches.
-fn read_tables(mut data: &[u8], tables: &mut [Option<Vec<(u8, u8)>>; 4]) -> Result<(), String> {
-    let damaged = || "damaged JPEG: invalid Huffman table".to_string();
+fn read_tables(mut data: &[u8], tables: &mut [Option<Vec<(u8, u8)>>; 4]) -> Result<(), ImageError> {
+    let damaged = || ImageError::damaged("damaged JPEG: invalid Huffman table");
     while let Some((&head, rest)) = data.split_first() {
         let (counts, rest) = rest.split_first_chunk::<16>().ok_or_else(damaged)?;
         let (symbols, rest) =
@@ -78,7 +83,7 @@ fn scan(
     predictor: u8,
     transform: u32,
     lines: usize,
-) -> Result<Vec<u16>, String> {
+) -> Result<Vec<u16>, ImageError> {
     let width = frame.columns;
     let mut values = vec![0u16; width * frame.rows];
     for y in 0..frame.rows {
@@ -113,10 +118,10 @@ fn scan(
     Ok(values)
 }
 
-fn difference(bits: &mut Bits, table: &[(u8, u8)]) -> Result<i32, String> {
+fn difference(bits: &mut Bits, table: &[(u8, u8)]) -> Result<i32, ImageError> {
     let (size, length) = table[bits.peek16()];
     if length == 0 {
-        return Err("damaged JPEG: invalid code".into());
+        return Err(ImageError::damaged("damaged JPEG: invalid code"));
     }
     bits.skip(u32::from(length))?;
     match size {
@@ -126,6 +131,6 @@ fn difference(bits: &mut Bits, table: &[(u8, u8)]) -> Result<i32, String> {
             Ok(if value >> (size - 1) == 0 { value - (1 << size) + 1 } else { value })
         }
         16 => Ok(32768),
-        _ => Err("damaged JPEG: invalid difference".into()),
+        _ => Err(ImageError::damaged("damaged JPEG: invalid difference")),
     }
 }

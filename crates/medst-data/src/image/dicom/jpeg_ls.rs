@@ -5,16 +5,16 @@
 
 use super::bits::{Bits, Stuffing};
 use super::jpeg_stream::{FRAME_LS, Frame, PRESET_LS, RESTART_INTERVAL, START_OF_SCAN, segments};
-use crate::image::cancel;
+use crate::image::{ImageError, cancel};
 
 /// Decodes a stream whose frame (size already checked) is `frame`.
-pub(super) fn decode(stream: &[u8], frame: Frame) -> Result<Vec<u16>, String> {
+pub(super) fn decode(stream: &[u8], frame: Frame) -> Result<Vec<u16>, ImageError> {
     if frame.marker != FRAME_LS || frame.components != 1 || !(2..=16).contains(&frame.precision) {
         let Frame { marker, precision, components, .. } = frame;
-        return Err(format!(
+        return Err(ImageError::unsupported(format!(
             "unsupported JPEG process {marker:#x} with {components} components of {precision} bits (only JPEG-LS \
              grey is supported)"
-        ));
+        )));
     }
     let mut preset = [0i32; 5];
     for segment in segments(stream) {
@@ -24,19 +24,23 @@ pub(super) fn decode(stream: &[u8], frame: Frame) -> Result<Vec<u16>, String> {
                     *preset = i32::from(u16::from_be_bytes([value[0], value[1]]));
                 }
             }
-            (PRESET_LS, _) => return Err("JPEG-LS with a mapping table is not supported".into()),
+            (PRESET_LS, _) => return Err(ImageError::unsupported("JPEG-LS with a mapping table is not supported")),
             (RESTART_INTERVAL, data) if data.iter().any(|&byte| byte != 0) => {
-                return Err("JPEG-LS with restart markers is not supported".into());
+                return Err(ImageError::unsupported("JPEG-LS with restart markers is not supported"));
             }
             (START_OF_SCAN, &[1, _, 0, near, _, 0]) => {
                 let coding = Coding::new(frame.precision, i32::from(near), preset)?;
                 return Scan::new(&coding, segment.rest).picture(frame.columns, frame.rows);
             }
-            (START_OF_SCAN, _) => return Err("JPEG-LS with a mapping table or point transform is not supported".into()),
+            (START_OF_SCAN, _) => {
+                return Err(ImageError::unsupported(
+                    "JPEG-LS with a mapping table or point transform is not supported",
+                ));
+            }
             _ => {}
         }
     }
-    Err("truncated JPEG-LS: it has no scan".into())
+    Err(ImageError::truncated("truncated JPEG-LS: it has no scan"))
 }
 
 /// The parameters of a scan, by the standard's names (its annex C.2.4.1.1 and A.2.1).
@@ -51,7 +55,7 @@ struct Coding {
 }
 
 impl Coding {
-    fn new(precision: u32, near: i32, preset: [i32; 5]) -> Result<Coding, String> {
+    fn new(precision: u32, near: i32, preset: [i32; 5]) -> Result<Coding, ImageError> {
         let [maxval, t1, t2, t3, reset] = preset;
         let or = |value: i32, default: i32| if value == 0 { default } else { value };
         let maxval = or(maxval, (1 << precision) - 1);
@@ -72,7 +76,7 @@ impl Coding {
         let possible =
             maxval < 1 << precision && near <= maxval / 2 && near < t1 && t1 <= t2 && t2 <= t3 && t3 <= maxval;
         if !possible || !(3..=255.max(maxval)).contains(&reset) {
-            return Err("damaged JPEG-LS: impossible coding parameters".into());
+            return Err(ImageError::damaged("damaged JPEG-LS: impossible coding parameters"));
         }
         let log2 = |value: i32| 32 - (value - 1).leading_zeros(); // rounded up
         let bpp = log2(maxval + 1).max(2);
@@ -148,7 +152,7 @@ impl<'a> Scan<'a> {
         Scan { coding, bits, regular: [start; 365], run: [start; 2], run_index: 0 }
     }
 
-    fn picture(mut self, width: usize, height: usize) -> Result<Vec<u16>, String> {
+    fn picture(mut self, width: usize, height: usize) -> Result<Vec<u16>, ImageError> {
         let mut values = Vec::with_capacity(width * height);
         // One value before the line and one after it: what the neighbours outside the picture count as.
         let (mut above, mut line) = (vec![0i32; width + 2], vec![0i32; width + 2]);
@@ -163,7 +167,7 @@ impl<'a> Scan<'a> {
         Ok(values)
     }
 
-    fn line(&mut self, above: &[i32], line: &mut [i32], width: usize) -> Result<(), String> {
+    fn line(&mut self, above: &[i32], line: &mut [i32], width: usize) -> Result<(), ImageError> {
         let mut x = 1;
         while x <= width {
             let (a, b, c, d) = (line[x - 1], above[x], above[x - 1], above[x + 1]);
@@ -186,7 +190,7 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    fn regular(&mut self, a: i32, b: i32, c: i32, context: i32) -> Result<i32, String> {
+    fn regular(&mut self, a: i32, b: i32, c: i32, context: i32) -> Result<i32, ImageError> {
         let coding = self.coding;
         let sign = context.signum();
         let state = &mut self.regular[context.unsigned_abs() as usize];
@@ -227,7 +231,7 @@ impl<'a> Scan<'a> {
     }
 
     /// The pixels of a run, at most those left in the line.
-    fn run_length(&mut self, left: usize) -> Result<usize, String> {
+    fn run_length(&mut self, left: usize) -> Result<usize, ImageError> {
         let mut length = 0;
         while self.bits.take(1)? == 1 {
             let step = 1 << RUN[self.run_index];
@@ -242,13 +246,13 @@ impl<'a> Scan<'a> {
         }
         length += self.bits.take(RUN[self.run_index])? as usize;
         if length >= left {
-            return Err("damaged JPEG-LS: a run is longer than its line".into());
+            return Err(ImageError::damaged("damaged JPEG-LS: a run is longer than its line"));
         }
         Ok(length)
     }
 
     /// The pixel that ends a run.
-    fn interruption(&mut self, a: i32, b: i32) -> Result<i32, String> {
+    fn interruption(&mut self, a: i32, b: i32) -> Result<i32, ImageError> {
         let coding = self.coding;
         let kind = i32::from((a - b).abs() <= coding.near);
         let state = &mut self.run[kind as usize];
@@ -270,7 +274,7 @@ impl<'a> Scan<'a> {
 }
 
 /// A code of the limited-length Golomb code of order `k`.
-fn golomb(bits: &mut Bits, coding: &Coding, k: u32, limit: u32) -> Result<i32, String> {
+fn golomb(bits: &mut Bits, coding: &Coding, k: u32, limit: u32) -> Result<i32, ImageError> {
     let longest = limit.saturating_sub(coding.qbpp + 1);
     let zeros = bits.zeros(longest)?;
     let code = if zeros < longest {
@@ -280,7 +284,7 @@ fn golomb(bits: &mut Bits, coding: &Coding, k: u32, limit: u32) -> Result<i32, S
     };
     // Twice the range is more than any error needs; a larger code would let the statistics overflow.
     if code > 2 * i64::from(coding.range) {
-        return Err("damaged JPEG-LS: an error value is out of range".into());
+        return Err(ImageError::damaged("damaged JPEG-LS: an error value is out of range"));
     }
     Ok(code as i32)
 }

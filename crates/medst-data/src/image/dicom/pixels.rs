@@ -7,9 +7,9 @@ use super::attributes::Format;
 use super::dataset::{DataSet, Element};
 use super::jpeg_stream::{FRAME_LOSSLESS, FRAME_LS, Frame};
 use super::{jpeg_2000, jpeg_lossless, jpeg_ls, rle};
-use crate::image::Notes;
 use crate::image::decode::check_size;
 use crate::image::jpeg::{self, Untagged, luma};
+use crate::image::{ImageError, Notes};
 
 /// How pixels are coded: the transfer syntaxes that are read, by kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(super) enum Coding {
 
 impl Coding {
     /// Of a transfer syntax, native without one; an error names one that is not supported.
-    pub fn of(transfer_syntax: Option<&str>) -> Result<Coding, String> {
+    pub fn of(transfer_syntax: Option<&str>) -> Result<Coding, ImageError> {
         let Some(uid) = transfer_syntax else { return Ok(Coding::Native) };
         let name = match uid.strip_prefix("1.2.840.10008.1.2").unwrap_or("unknown") {
             "" | ".1" | ".1.99" | ".2" => return Ok(Coding::Native),
@@ -38,7 +38,7 @@ impl Coding {
             video if video.starts_with(".4.10") => "video",
             _ => "unknown",
         };
-        Err(format!("unsupported transfer syntax {uid} ({name})"))
+        Err(ImageError::unsupported(format!("unsupported transfer syntax {uid} ({name})")))
     }
 
     /// What a compressed frame shows itself to be by its first markers, if it does.
@@ -68,11 +68,11 @@ pub(super) enum Pixels {
 ///
 /// # Errors
 /// A reason: there are none, or they are of another kind.
-pub(super) fn element<'a, 'b>(set: &'b DataSet<'a>) -> Result<&'b Element<'a>, String> {
+pub(super) fn element<'a, 'b>(set: &'b DataSet<'a>) -> Result<&'b Element<'a>, ImageError> {
     let is_float = || set.get(tags::FLOAT_PIXEL_DATA).or(set.get(tags::DOUBLE_FLOAT_PIXEL_DATA)).is_some();
     set.get(tags::PIXEL_DATA).ok_or_else(|| match is_float() {
-        true => "its pixels are floating-point numbers, which are not supported".into(),
-        false => "it has no pixel data".into(),
+        true => ImageError::unsupported("its pixels are floating-point numbers, which are not supported"),
+        false => ImageError::damaged("it has no pixel data"),
     })
 }
 
@@ -80,13 +80,18 @@ pub(super) fn element<'a, 'b>(set: &'b DataSet<'a>) -> Result<&'b Element<'a>, S
 ///
 /// # Errors
 /// A reason: a transfer syntax that contradicts them, damaged pixels.
-pub(super) fn read(element: &Element, format: &Format, coding: Coding, notes: &mut Notes) -> Result<Pixels, String> {
+pub(super) fn read(
+    element: &Element,
+    format: &Format,
+    coding: Coding,
+    notes: &mut Notes,
+) -> Result<Pixels, ImageError> {
     if element.undefined != (coding != Coding::Native) {
         let reason = match element.undefined {
             true => "its pixels are compressed, but its transfer syntax is an uncompressed one",
             false => "its pixels are not compressed, but its transfer syntax is a compressed one",
         };
-        return Err(reason.into());
+        return Err(ImageError::damaged(reason));
     }
     if coding == Coding::Native {
         return native(format, element);
@@ -115,7 +120,9 @@ pub(super) fn read(element: &Element, format: &Format, coding: Coding, notes: &m
         Coding::Jpeg => {
             let precision = jpeg_frame(&frame, format)?.precision;
             if precision != 8 {
-                return Err(format!("{precision}-bit lossy JPEG is not supported (only 8-bit is)"));
+                return Err(ImageError::unsupported(format!(
+                    "{precision}-bit lossy JPEG is not supported (only 8-bit is)"
+                )));
             }
             let untagged = if format.photometric == "RGB" { Untagged::Rgb } else { Untagged::Ycbcr };
             let image = jpeg::decode(&frame, untagged)?;
@@ -153,13 +160,13 @@ pub(super) fn memory_per_pixel(element: &Element, format: &Format, coding: Codin
     if format.samples == 3 { 10 } else { 8 }
 }
 
-fn native(format: &Format, element: &Element) -> Result<Pixels, String> {
+fn native(format: &Format, element: &Element) -> Result<Pixels, ImageError> {
     let (count, expected) = (format.count(), format.bytes());
     let found = element.value.len();
     let bytes = element
         .value
         .get(..expected)
-        .ok_or_else(|| format!("truncated: {found} bytes of pixels, expected {expected}"))?;
+        .ok_or_else(|| ImageError::truncated(format!("truncated: {found} bytes of pixels, expected {expected}")))?;
     let big_endian = element.encoding.big_endian;
     if format.allocated == 16 {
         let word = |bytes: &[u8]| match big_endian {
@@ -173,7 +180,9 @@ fn native(format: &Format, element: &Element) -> Result<Pixels, String> {
     let bytes = if big_endian && element.vr == VR::OW {
         let pairs = element.value.chunks_exact(2);
         swapped = pairs.flat_map(|pair| [pair[1], pair[0]]).collect();
-        swapped.get(..expected).ok_or("truncated: an odd number of bytes of 16-bit pixels")?
+        swapped
+            .get(..expected)
+            .ok_or_else(|| ImageError::truncated("truncated: an odd number of bytes of 16-bit pixels"))?
     } else {
         bytes
     };
@@ -202,21 +211,21 @@ pub(super) fn colour(format: &Format, pixel: impl Fn(usize) -> [u8; 3]) -> Pixel
     Pixels::Luma((0..format.count()).map(|index| grey(pixel(index))).collect())
 }
 
-fn jpeg_frame(stream: &[u8], format: &Format) -> Result<Frame, String> {
-    let frame = Frame::of(stream).ok_or("damaged JPEG: it has no frame")?;
+fn jpeg_frame(stream: &[u8], format: &Format) -> Result<Frame, ImageError> {
+    let frame = Frame::of(stream).ok_or_else(|| ImageError::damaged("damaged JPEG: it has no frame"))?;
     check_frame(frame.columns, frame.rows, frame.components, format)?;
     Ok(frame)
 }
 
 /// A decoder allocates by what the frame itself says.
-pub(super) fn check_frame(columns: usize, rows: usize, components: usize, format: &Format) -> Result<(), String> {
+pub(super) fn check_frame(columns: usize, rows: usize, components: usize, format: &Format) -> Result<(), ImageError> {
     check_size(columns, rows)?;
     if (columns, rows, components) != (format.columns, format.rows, format.samples) {
-        return Err(format!(
+        return Err(ImageError::damaged(format!(
             "its coded frame has {columns}×{rows} pixels of {components} samples, but Columns, Rows and SamplesPerPixel \
              say {}×{} of {}",
             format.columns, format.rows, format.samples
-        ));
+        )));
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use dicom_dictionary_std::tags;
 use super::Window;
 use super::attributes::Format;
 use super::dataset::DataSet;
-use crate::image::{Notes, fitting_depth, scale_by_maximum};
+use crate::image::{ImageError, Notes, fitting_depth, scale_by_maximum};
 
 /// The grey values of pixels with the given stored bits.
 pub(super) fn apply(
@@ -19,7 +19,7 @@ pub(super) fn apply(
     window: Window,
     codes: &[u16],
     notes: &mut Notes,
-) -> Result<Vec<u8>, String> {
+) -> Result<Vec<u8>, ImageError> {
     let mut occurs = vec![false; 1 << format.stored];
     codes.iter().for_each(|&code| occurs[usize::from(code)] = true);
     let present: Vec<u16> = (0..=u16::MAX).zip(&occurs).filter(|(_, occurs)| **occurs).map(|(code, _)| code).collect();
@@ -35,7 +35,7 @@ pub(super) fn apply(
     Ok(codes.iter().map(|&code| table[usize::from(code)]).collect())
 }
 
-fn declared(set: &DataSet, format: &Format, values: &[i32], notes: &mut Notes) -> Result<Vec<u8>, String> {
+fn declared(set: &DataSet, format: &Format, values: &[i32], notes: &mut Notes) -> Result<Vec<u8>, ImageError> {
     let inverse = format.photometric == "MONOCHROME1"
         || set.text(tags::PRESENTATION_LUT_SHAPE).is_some_and(|shape| shape.eq_ignore_ascii_case("INVERSE"));
     let modality = Modality::of(set, format, notes)?;
@@ -76,7 +76,7 @@ enum Modality {
 }
 
 impl Modality {
-    fn of(set: &DataSet, format: &Format, notes: &mut Notes) -> Result<Modality, String> {
+    fn of(set: &DataSet, format: &Format, notes: &mut Notes) -> Result<Modality, ImageError> {
         match Table::first_sound(set, tags::MODALITY_LUT_SEQUENCE, format.signed, notes) {
             Some(Ok(table)) => return Ok(Modality::Table(table)),
             Some(Err(_)) if set.has(tags::RESCALE_SLOPE) => {
@@ -141,7 +141,7 @@ enum Interest {
 }
 
 impl Interest {
-    fn of(set: &DataSet, format: &Format, (low, high): (f64, f64), notes: &mut Notes) -> Result<Interest, String> {
+    fn of(set: &DataSet, format: &Format, (low, high): (f64, f64), notes: &mut Notes) -> Result<Interest, ImageError> {
         // The input of a table is stored values, possibly signed, or those of the modality, which
         // may be negative.
         let signed = format.signed || low < 0.0;
@@ -163,7 +163,7 @@ impl Interest {
 
     /// The first sound one of the windows that a file declares; centers and widths belong together
     /// by their position.
-    fn window(set: &DataSet, notes: &mut Notes) -> Result<Option<Interest>, String> {
+    fn window(set: &DataSet, notes: &mut Notes) -> Result<Option<Interest>, ImageError> {
         let function = set.text(tags::VOILUT_FUNCTION).unwrap_or_else(|| "LINEAR".into()).to_ascii_uppercase();
         let window = |center: f64, width: f64| match function.as_str() {
             "LINEAR" if width >= 1.0 => Some(Interest::Linear { center, width }),
@@ -174,7 +174,8 @@ impl Interest {
         let (centers, widths) = (set.numbers(tags::WINDOW_CENTER), set.numbers(tags::WINDOW_WIDTH));
         let is_declared = set.has(tags::WINDOW_CENTER) || set.has(tags::WINDOW_WIDTH);
         if is_declared && !matches!(function.as_str(), "LINEAR" | "LINEAR_EXACT" | "SIGMOID") {
-            return Err(format!("VOILUTFunction {function} is not one of LINEAR, LINEAR_EXACT, SIGMOID"));
+            let message = format!("VOILUTFunction {function} is not one of LINEAR, LINEAR_EXACT, SIGMOID");
+            return Err(ImageError::unsupported(message));
         }
         let mut pairs = centers.iter().zip(&widths).enumerate();
         let sound = pairs.find_map(|(place, (center, width))| Some((place, window((*center)?, (*width)?)?)));
@@ -224,7 +225,7 @@ struct Table {
 impl Table {
     /// The first sound table of a sequence, or what is wrong with its first one; `None` without
     /// items.
-    fn first_sound(set: &DataSet, tag: Tag, signed: bool, notes: &mut Notes) -> Option<Result<Table, String>> {
+    fn first_sound(set: &DataSet, tag: Tag, signed: bool, notes: &mut Notes) -> Option<Result<Table, ImageError>> {
         let mut first = None;
         for item in set.items(tag) {
             match Table::of(&item, signed) {
@@ -240,10 +241,10 @@ impl Table {
         first
     }
 
-    fn of(item: &DataSet, signed: bool) -> Result<Table, String> {
+    fn of(item: &DataSet, signed: bool) -> Result<Table, ImageError> {
         let descriptor = item.numbers(tags::LUT_DESCRIPTOR);
         let &[Some(count), Some(first), Some(bits)] = descriptor.as_slice() else {
-            return Err("damaged DICOM: a look-up table without LUTDescriptor".into());
+            return Err(ImageError::damaged("damaged DICOM: a look-up table without LUTDescriptor"));
         };
         // 0 means 65536, and the type of the first value may be either.
         let count = if count == 0.0 { 1 << 16 } else { usize::from(count as i64 as u16) };
@@ -262,7 +263,9 @@ impl Table {
             }
             _ => {
                 let found = bytes.len() / 2;
-                return Err(format!("damaged DICOM: a look-up table has {found} entries, expected {count}"));
+                return Err(ImageError::damaged(format!(
+                    "damaged DICOM: a look-up table has {found} entries, expected {count}"
+                )));
             }
         };
         entries.truncate(count);

@@ -94,7 +94,7 @@ impl<'a> Wrap<'a> {
     ///
     /// # Errors
     /// A transfer syntax that does not exist, or cannot hold these pixels.
-    pub fn to_bytes(&self) -> Result<Vec<u8>, String> {
+    pub fn to_bytes(&self) -> Result<Vec<u8>, WriteError> {
         file(self.object(), self.transfer_syntax)
     }
 
@@ -214,7 +214,7 @@ fn even(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// The bytes of a file with these attributes.
-pub(super) fn file(object: InMemDicomObject, transfer_syntax: &str) -> Result<Vec<u8>, String> {
+pub(super) fn file(object: InMemDicomObject, transfer_syntax: &str) -> Result<Vec<u8>, WriteError> {
     let object = object.with_meta(FileMetaTableBuilder::new().transfer_syntax(transfer_syntax));
     let mut bytes = Vec::new();
     object.map_err(reason)?.write_all(&mut bytes).map_err(reason)?;
@@ -222,12 +222,17 @@ pub(super) fn file(object: InMemDicomObject, transfer_syntax: &str) -> Result<Ve
 }
 
 /// An error of dicom-rs with its causes, in one line.
-fn reason(error: impl std::error::Error) -> String {
-    let mut message = format!("cannot write DICOM: {error}");
+fn reason(error: impl std::error::Error) -> WriteError {
+    let mut message = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         message = format!("{message}: {error}");
         cause = error.source();
     }
-    message
+    WriteError(message)
 }
+
+/// Why a file cannot be written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot write DICOM: {0}")]
+pub struct WriteError(String);

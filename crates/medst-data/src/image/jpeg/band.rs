@@ -5,7 +5,7 @@ use super::frame::Block;
 use super::header::MALFORMED;
 use super::huffman::{Bits, CodeTable, Symbol, ZIGZAG};
 
-const INVALID: Stop = Stop::Refused("damaged JPEG: an invalid code");
+const INVALID: Stop = Stop::damaged("damaged JPEG: an invalid code");
 
 #[derive(Clone, Copy)]
 pub struct Band {

@@ -2,6 +2,7 @@
 
 use super::Stop;
 use super::header::MALFORMED;
+use crate::image::ImageError;
 use crate::image::decode::check_size;
 
 /// The coefficients of a block, row by row.
@@ -40,16 +41,17 @@ impl Frame {
         let [precision, h1, h0, w1, w0, count] = *segment.first_chunk::<6>().ok_or(MALFORMED)?;
         let (height, width) = (u16::from_be_bytes([h1, h0]).into(), u16::from_be_bytes([w1, w0]).into());
         if precision != 8 {
-            return Err(Stop::Other(format!("{precision}-bit JPEG is not supported (only 8-bit is)")));
+            let message = format!("{precision}-bit JPEG is not supported (only 8-bit is)");
+            return Err(Stop::Refused(ImageError::unsupported(message)));
         }
-        check_size(width, height).map_err(Stop::Other)?;
+        check_size(width, height).map_err(Stop::Refused)?;
         match count {
             1 | 3 => {}
-            4 => return Err(Stop::Refused("CMYK JPEG is not supported")),
+            4 => return Err(Stop::unsupported("CMYK JPEG is not supported")),
             _ => {
-                return Err(Stop::Other(format!(
-                    "JPEG with {count} components is not supported (only 1, grey, and 3, colour, are)"
-                )));
+                let message =
+                    format!("JPEG with {count} components is not supported (only 1, grey, and 3, colour, are)");
+                return Err(Stop::Refused(ImageError::unsupported(message)));
             }
         }
         let components = segment[6..].chunks_exact(3).map(|part| Component {

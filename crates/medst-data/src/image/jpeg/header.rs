@@ -39,8 +39,8 @@ struct Frame {
     components: Vec<Declared>,
 }
 
-const TRUNCATED: Stop = Stop::Refused("truncated JPEG: the file ends in its header");
-pub(super) const MALFORMED: Stop = Stop::Refused("damaged JPEG: a header segment is malformed");
+const TRUNCATED: Stop = Stop::truncated("truncated JPEG: the file ends in its header");
+pub(super) const MALFORMED: Stop = Stop::damaged("damaged JPEG: a header segment is malformed");
 
 /// Reads everything up to the scan.
 pub fn parse(bytes: &[u8]) -> Result<Header, Stop> {
@@ -76,7 +76,7 @@ pub fn parse(bytes: &[u8]) -> Result<Header, Stop> {
             0xee if segment.starts_with(b"Adobe") && segment.get(11) != Some(&1) => return Err(Stop::NotServed),
             0xe0..=0xef | 0xfe => {}
             0xda => {
-                let frame = frame.ok_or(Stop::Refused("damaged JPEG: a scan without a frame"))?;
+                let frame = frame.ok_or(Stop::damaged("damaged JPEG: a scan without a frame"))?;
                 return scan(segment, frame, &quantisation, &codes, restart_interval, end);
             }
             // Progressive, arithmetic, hierarchical and lossless files, and a second frame.
@@ -147,7 +147,7 @@ pub(super) fn read_codes(mut segment: &[u8], tables: &mut [[Option<CodeTable>; 4
         }
         let kind = if class == 0 { Kind::Dc } else { Kind::Ac };
         let table =
-            CodeTable::new(counts, symbols, kind).ok_or(Stop::Refused("damaged JPEG: an impossible code table"))?;
+            CodeTable::new(counts, symbols, kind).ok_or(Stop::damaged("damaged JPEG: an impossible code table"))?;
         tables[class][place] = Some(table);
         segment = &rest[16 + total..];
     }
@@ -169,7 +169,7 @@ fn scan(
     if segment[1 + 2 * count..] != [0, 63, 0] {
         return Err(MALFORMED);
     }
-    let missing = || Stop::Refused("damaged JPEG: a table is missing");
+    let missing = || Stop::damaged("damaged JPEG: a table is missing");
     let mut components = Vec::with_capacity(count);
     for (declared, selected) in frame.components.iter().zip(segment[1..].chunks_exact(2)) {
         if declared.id != selected[0] {

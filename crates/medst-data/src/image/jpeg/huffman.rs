@@ -15,8 +15,8 @@ pub const ZIGZAG: [u8; 64] = [
     47, 55, 62, 63,
 ];
 
-const INVALID: Stop = Stop::Refused("damaged JPEG: an invalid code");
-const MISSING: Stop = Stop::Refused("truncated JPEG: entropy-coded data are missing");
+const INVALID: Stop = Stop::damaged("damaged JPEG: an invalid code");
+const MISSING: Stop = Stop::truncated("truncated JPEG: entropy-coded data are missing");
 
 /// What a code means.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -206,7 +206,7 @@ impl<'a> Bits<'a> {
 
     /// Continues after restart marker `number`.
     pub fn restart(&mut self, number: u8) -> Result<(), Stop> {
-        const NO_RESTART: Stop = Stop::Refused("damaged JPEG: a restart marker is missing");
+        const NO_RESTART: Stop = Stop::damaged("damaged JPEG: a restart marker is missing");
         let at = self.end().map_err(|stop| if matches!(stop, Stop::NotServed) { NO_RESTART } else { stop })?;
         let fill = self.bytes[at..].iter().take_while(|&&byte| byte == 0xff).count();
         match self.bytes.get(at + fill) {

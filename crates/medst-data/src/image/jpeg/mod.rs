@@ -30,12 +30,15 @@ mod picture;
 mod scans;
 mod upsample;
 
+use std::borrow::Cow;
+
 use self::average::Averages;
 use self::frame::Frame;
 use self::header::{Header, parse};
 use self::huffman::{Bits, ZIGZAG};
 use super::exif::Orientation;
 use super::{GreyImage, cancel};
+use crate::image::ImageError;
 
 pub(super) use picture::{Untagged, decode, decode_with_square, luma, memory_per_pixel, size};
 
@@ -45,16 +48,26 @@ enum Stop {
     /// The file is not one that this path serves.
     NotServed,
     /// Damaged, or of a kind that is not supported.
-    Refused(&'static str),
-    Other(String),
+    Refused(ImageError),
 }
 
 impl Stop {
-    fn reason(self) -> String {
+    const fn damaged(what: &'static str) -> Stop {
+        Stop::Refused(ImageError::Damaged(Cow::Borrowed(what)))
+    }
+
+    const fn truncated(what: &'static str) -> Stop {
+        Stop::Refused(ImageError::Truncated(Cow::Borrowed(what)))
+    }
+
+    const fn unsupported(what: &'static str) -> Stop {
+        Stop::Refused(ImageError::Unsupported(Cow::Borrowed(what)))
+    }
+
+    fn reason(self) -> ImageError {
         match self {
-            Stop::NotServed => "damaged JPEG".into(),
-            Stop::Refused(reason) => reason.into(),
-            Stop::Other(reason) => reason,
+            Stop::NotServed => ImageError::damaged("damaged JPEG"),
+            Stop::Refused(reason) => reason,
         }
     }
 }

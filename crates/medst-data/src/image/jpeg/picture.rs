@@ -3,8 +3,8 @@
 use super::frame::{Component, Frame};
 use super::upsample::Plane;
 use super::{Stop, idct, scans, square_of};
-use crate::image::GreyImage;
 use crate::image::exif::segments;
+use crate::image::{GreyImage, ImageError};
 
 /// What the three components of a JPEG are where it has neither a JFIF nor an Adobe marker, nor
 /// components called R, G and B.
@@ -20,7 +20,7 @@ pub enum Untagged {
 /// # Errors
 /// A reason, without the file's name: truncated, damaged, of a kind that is not supported, with no
 /// or too many pixels.
-pub fn decode(bytes: &[u8], untagged: Untagged) -> Result<GreyImage, String> {
+pub fn decode(bytes: &[u8], untagged: Untagged) -> Result<GreyImage, ImageError> {
     let wanted = if has_rgb(bytes, untagged) { 3 } else { 1 };
     picture(bytes, wanted).map_err(Stop::reason)
 }
@@ -30,7 +30,7 @@ pub fn decode(bytes: &[u8], untagged: Untagged) -> Result<GreyImage, String> {
 ///
 /// # Errors
 /// As [`decode`].
-pub fn decode_with_square(bytes: &[u8], side: usize) -> Result<(GreyImage, Option<Vec<u8>>), String> {
+pub fn decode_with_square(bytes: &[u8], side: usize) -> Result<(GreyImage, Option<Vec<u8>>), ImageError> {
     let wanted = if has_rgb(bytes, Untagged::Ycbcr) { 3 } else { 1 };
     let frame = scans::read(bytes, wanted).map_err(Stop::reason)?;
     let square = square_of(bytes, &frame, side);
@@ -41,7 +41,7 @@ pub fn decode_with_square(bytes: &[u8], side: usize) -> Result<(GreyImage, Optio
 ///
 /// # Errors
 /// A reason, without the file's name: damaged in front of them, or without them.
-pub fn size(bytes: &[u8]) -> Result<[usize; 2], String> {
+pub fn size(bytes: &[u8]) -> Result<[usize; 2], ImageError> {
     scans::size(bytes).map_err(Stop::reason)
 }
 
@@ -72,7 +72,7 @@ fn grey(frame: &Frame, wanted: usize) -> Result<GreyImage, Stop> {
 
 /// The samples of a component, a pixel each.
 fn samples(frame: &Frame, component: &Component) -> Result<Vec<u8>, Stop> {
-    let steps = component.steps.as_ref().ok_or(Stop::Refused("damaged JPEG: a table is missing"))?;
+    let steps = component.steps.as_ref().ok_or(Stop::damaged("damaged JPEG: a table is missing"))?;
     let (width, height) = frame.samples(component);
     let mut samples = vec![0; width * height];
     for (lines, blocks) in samples.chunks_mut(8 * width).zip(component.blocks.chunks(component.stride)) {
@@ -91,7 +91,7 @@ fn samples(frame: &Frame, component: &Component) -> Result<Vec<u8>, Stop> {
         return Ok(samples);
     }
     if horizontal % component.horizontal != 0 || vertical % component.vertical != 0 {
-        return Err(Stop::Refused("JPEG with a fractional ratio of colour to grey pixels is not supported"));
+        return Err(Stop::unsupported("JPEG with a fractional ratio of colour to grey pixels is not supported"));
     }
     Ok(Plane { width, height, samples }.spread(factors.0, factors.1, frame.width, frame.height))
 }

@@ -10,12 +10,12 @@ use super::band::{Band, Target};
 use super::frame::Frame;
 use super::header::{MALFORMED, read_codes, read_quantisation};
 use super::huffman::{Bits, CodeTable, ZIGZAG};
-use crate::image::cancel;
+use crate::image::{ImageError, cancel};
 
 /// Scans of a file. Progressive files have about ten; each takes time for the whole picture, however
 /// few bytes it has: a hundred kilobytes of them would keep a processor busy for minutes.
 const MOST_SCANS: usize = 64;
-const NO_END: Stop = Stop::Refused("truncated JPEG: the end-of-image marker is missing");
+const NO_END: Stop = Stop::truncated("truncated JPEG: the end-of-image marker is missing");
 
 /// Reads a JPEG file up to its end-of-image marker.
 ///
@@ -62,13 +62,14 @@ impl Markers {
                     self.restart_interval = usize::from(u16::from_be_bytes([high, low]));
                 }
                 0xda if self.frame.as_ref().is_some_and(|frame| frame.scans == MOST_SCANS) => {
-                    return Err(Stop::Other(format!("JPEG with more than {MOST_SCANS} scans is not supported")));
+                    let message = format!("JPEG with more than {MOST_SCANS} scans is not supported");
+                    return Err(Stop::Refused(ImageError::unsupported(message)));
                 }
                 0xda => at = self.scan(bytes, segment, at)?,
-                0xc3 | 0xcb => return Err(Stop::Refused("lossless JPEG is not supported outside of DICOM")),
-                0xc9 | 0xca => return Err(Stop::Refused("arithmetic-coded JPEG is not supported")),
-                0xc5..=0xcf | 0xde | 0xdf => return Err(Stop::Refused("hierarchical JPEG is not supported")),
-                0xc0..=0xc2 => return Err(Stop::Refused("damaged JPEG: a second frame")),
+                0xc3 | 0xcb => return Err(Stop::unsupported("lossless JPEG is not supported outside of DICOM")),
+                0xc9 | 0xca => return Err(Stop::unsupported("arithmetic-coded JPEG is not supported")),
+                0xc5..=0xcf | 0xde | 0xdf => return Err(Stop::unsupported("hierarchical JPEG is not supported")),
+                0xc0..=0xc2 => return Err(Stop::damaged("damaged JPEG: a second frame")),
                 _ => {}
             }
         }
@@ -81,13 +82,13 @@ impl Markers {
         let is_whole = components.iter().take(self.wanted).all(|component| component.complete == u64::MAX);
         match !components.is_empty() && is_whole && components.iter().all(|component| component.complete & 1 == 1) {
             true => Ok(()),
-            false => Err(Stop::Refused("truncated JPEG: the end-of-image marker comes before all scans")),
+            false => Err(Stop::truncated("truncated JPEG: the end-of-image marker comes before all scans")),
         }
     }
 
     /// Reads a scan; returns where the marker after it begins.
     fn scan(&mut self, bytes: &[u8], segment: &[u8], start: usize) -> Result<usize, Stop> {
-        let frame = self.frame.as_mut().ok_or(Stop::Refused("damaged JPEG: a scan without a frame"))?;
+        let frame = self.frame.as_mut().ok_or(Stop::damaged("damaged JPEG: a scan without a frame"))?;
         frame.scans += 1;
         let count = usize::from(*segment.first().ok_or(MALFORMED)?);
         if !(1..=4).contains(&count) || segment.len() != 4 + 2 * count {
@@ -105,7 +106,7 @@ impl Markers {
             let (dc, ac) = (table(0, pair[1] >> 4), table(1, pair[1] & 15));
             let needs = [band.first == 0 && !band.refines, band.last > 0];
             if (needs[0] && dc.is_none()) || (needs[1] && ac.is_none()) {
-                return Err(Stop::Refused("damaged JPEG: a table is missing"));
+                return Err(Stop::damaged("damaged JPEG: a table is missing"));
             }
             let component = &mut frame.components[place];
             let steps = self.quantisation.get(usize::from(component.quantisation)).copied().flatten();
@@ -168,7 +169,7 @@ pub fn size(bytes: &[u8]) -> Result<[usize; 2], Stop> {
                 let &[_, h1, h0, w1, w0] = data.first_chunk().ok_or(MALFORMED)?;
                 return Ok([[w1, w0], [h1, h0]].map(|size| usize::from(u16::from_be_bytes(size))));
             }
-            0xd9 | 0xda => return Err(Stop::Refused("damaged JPEG: it has no size")),
+            0xd9 | 0xda => return Err(Stop::damaged("damaged JPEG: it has no size")),
             _ => {}
         }
     }
@@ -191,7 +192,7 @@ impl Segment<'_> {
         if stray > 0 {
             let bytes = if stray == 1 { "byte" } else { "bytes" };
             let what = format!("damaged JPEG: {stray} stray {bytes} where a marker was expected, at byte {at}");
-            return Err(Stop::Other(what));
+            return Err(Stop::Refused(ImageError::damaged(what)));
         }
         // Fill bytes.
         at += bytes[at..].iter().take_while(|&&byte| byte == 0xff).count() - 1;
@@ -205,7 +206,7 @@ impl Segment<'_> {
         if end < at + 4 {
             return Err(MALFORMED);
         }
-        let data = bytes.get(at + 4..end).ok_or(Stop::Refused("truncated JPEG: the file ends in its header"))?;
+        let data = bytes.get(at + 4..end).ok_or(Stop::truncated("truncated JPEG: the file ends in its header"))?;
         Ok(Segment { marker, data, end })
     }
 }
@@ -240,7 +241,7 @@ mod tests {
         };
         let read = |bytes: &[u8]| decode(bytes, Untagged::Ycbcr).map(|image| image.pixels);
         assert_eq!(read(&file(MOST_SCANS)), Ok(vec![128; 256]));
-        assert!(read(&file(MOST_SCANS + 1)).unwrap_err().contains("more than 64 scans"));
+        assert!(read(&file(MOST_SCANS + 1)).unwrap_err().to_string().contains("more than 64 scans"));
         assert!(read(&[file(2), scan(0, 0).repeat(100)].concat()).is_ok(), "what follows the end is not read");
         for length in 0..file(2).len() {
             assert!(read(&file(2)[..length]).is_err());

@@ -592,7 +592,7 @@ fn of_header(found: &mut Found) {
                 found.subject = subject;
             }
         }
-        Err(Error::Image { message, .. }) => found.view = Err(message),
+        Err(Error::Image { reason, .. }) => found.view = Err(reason.to_string()),
         Err(error) => found.view = Err(error.to_string()),
     }
 }

@@ -137,7 +137,7 @@ fn header(path: &Path) -> (Result<View, String>, Option<Day>) {
     }
     let header = match dicom::header(path) {
         Ok(header) => header,
-        Err(Error::Image { message, .. }) => return (Err(message), None),
+        Err(Error::Image { reason, .. }) => return (Err(reason.to_string()), None),
         Err(error) => return (Err(error.to_string()), None),
     };
     let time = header.study_time.as_deref();

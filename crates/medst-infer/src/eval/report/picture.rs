@@ -8,9 +8,9 @@ use medst_data::corpus::Corpus;
 use medst_data::image::crop::{Corner, crop};
 
 use crate::Result;
-use crate::embed::heat::HeatMap;
 use crate::eval::encode::Encoder;
 use crate::eval::suite::CorpusResult;
+use crate::infer::heat::HeatMap;
 
 /// A picture, ready for a page.
 #[derive(Clone, Debug)]

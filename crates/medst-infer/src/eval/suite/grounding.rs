@@ -4,10 +4,10 @@ use medst_data::corpus::Corpus;
 
 use super::job::{Context, Encoded, Plan, Remarks};
 use super::truth::{self, PhraseBoxes};
-use crate::embed::heat::{HeatMap, Likeness, Query};
 use crate::eval::encode::Encoder;
 use crate::eval::result::{Protocol, Task, TaskResult};
 use crate::eval::tasks::{Grounding, Region};
+use crate::infer::heat::{HeatMap, Likeness, Query};
 use crate::{Error, Result};
 
 /// Heat maps that the literature compares.

@@ -148,15 +148,16 @@ impl Suite {
     fn subgroups(&self, corpus: &Corpus) -> Result<Vec<Subgroups>> {
         let columns: BTreeSet<&String> = corpus.studies().iter().flat_map(|study| study.labels.keys()).collect();
         let rows: Vec<usize> = (0..corpus.studies().len()).collect();
-        let of = |asked: &String| {
+        let fail = |reason: String| Error::Evaluation(format!("{}: {reason}", corpus.path().display()));
+        let subgroups = |asked: &String| {
             let column = columns.iter().find(|column| column.eq_ignore_ascii_case(asked)).ok_or_else(|| {
                 let known: Vec<&str> = columns.iter().map(|column| column.as_str()).collect();
-                format!("unknown column {asked}; the columns of the studies are {}", known.join(", "))
+                fail(format!("unknown column {asked}; the columns of the studies are {}", known.join(", ")))
             })?;
-            Subgroups::new(column, &truth::values(corpus, &rows, column))
+            let subgroups = Subgroups::new(column, &truth::values(corpus, &rows, column));
+            subgroups.map_err(|error| fail(error.to_string()))
         };
-        let all: std::result::Result<Vec<Subgroups>, String> = self.by.iter().map(of).collect();
-        all.map_err(|reason| Error::Evaluation(format!("{}: {reason}", corpus.path().display())))
+        self.by.iter().map(subgroups).collect()
     }
 
     /// The tasks that are possible, and those that are not.

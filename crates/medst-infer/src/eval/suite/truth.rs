@@ -181,7 +181,7 @@ pub fn phrase_boxes(corpus: &Corpus, rows: &[usize], seen: f64, skipped: &mut Sk
         let boxes = match Boxes::parse(label) {
             Ok(boxes) => boxes,
             Err(reason) => {
-                skip(skipped, reason);
+                skip(skipped, reason.to_string());
                 continue;
             }
         };

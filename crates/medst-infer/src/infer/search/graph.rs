@@ -13,6 +13,7 @@ use hnsw_rs::hnswio::HnswIo;
 use hnsw_rs::prelude::DistL2;
 use medst_data::progress::Progress;
 
+use super::GraphError;
 use super::query::nearest;
 use crate::eval::Vectors;
 use crate::{Error, Result};
@@ -67,8 +68,8 @@ pub fn build(images: &Vectors, places: &[Option<usize>], folder: &Path, progress
         // counted.
         let exact = nearest(images, &all, query, 11).into_iter().map(|(row, _)| study_of[row]);
         let exact: Vec<usize> = exact.filter(|found| found != study).take(10).collect();
-        let own = graph.nearest(query, 11);
-        found += exact.iter().filter(|study| own.contains(study)).count();
+        let approximate = graph.nearest(query, 11);
+        found += exact.iter().filter(|study| approximate.contains(study)).count();
         asked += exact.len();
     }
     Ok(found as f64 / asked.max(1) as f64)
@@ -79,12 +80,13 @@ impl Graph {
     ///
     /// # Errors
     /// A reason: files that are missing or damaged.
-    pub fn open(folder: &Path, studies: usize) -> Result<Graph, String> {
+    pub fn open(folder: &Path, studies: usize) -> Result<Graph, GraphError> {
         // The reader must outlive the graph; it holds a few paths, and an index is opened once.
         let reader: &'static mut HnswIo = Box::leak(Box::new(HnswIo::new(folder, NAME)));
-        let inner: Hnsw<'static, f32, DistL2> = reader.load_hnsw().map_err(|error| format!("{NAME}: {error}"))?;
+        let inner: Hnsw<'static, f32, DistL2> =
+            reader.load_hnsw().map_err(|error| GraphError::Unreadable(error.to_string()))?;
         if inner.get_nb_point() > studies {
-            return Err(format!("{NAME}: links {} studies of {studies}", inner.get_nb_point()));
+            return Err(GraphError::OtherIndex { linked: inner.get_nb_point(), studies });
         }
         Ok(Graph { inner })
     }

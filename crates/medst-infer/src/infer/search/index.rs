@@ -137,17 +137,17 @@ pub fn build(
     let folder = staged.path();
     let mut lines = Vec::new();
     for &number in &collected.studies {
-        let own = &gathered.studies[number];
+        let study = &gathered.studies[number];
         let record = StudyRecord {
-            study: own.id.clone(),
-            subject: own.subject.clone(),
-            acquired: own.acquired,
-            frontal: own.frontal.as_ref().or(own.lateral.as_ref()).and_then(|picture| match picture {
+            study: study.id.clone(),
+            subject: study.subject.clone(),
+            acquired: study.acquired,
+            frontal: study.frontal.as_ref().or(study.lateral.as_ref()).and_then(|picture| match picture {
                 Picture::File(path) => Some(path.clone()),
                 Picture::Stored(_) => None,
             }),
-            report: own.report.clone(),
-            labels: own.labels.clone(),
+            report: study.report.clone(),
+            labels: study.labels.clone(),
         };
         serde_json::to_writer(&mut lines, &record).map_err(|error| Error::io(folder)(error.into()))?;
         lines.push(b'\n');
@@ -279,11 +279,12 @@ impl Index {
         if let Some(row) = images.partial_row().or(reports.partial_row()) {
             return Err(fail(format!("the vector of {} is not finite", studies[row].study)));
         }
-        let graph = manifest.graph_recall.map(|_| Graph::open(path, studies.len())).transpose().map_err(fail)?;
+        let graph = manifest.graph_recall.map(|_| Graph::open(path, studies.len())).transpose();
+        let graph = graph.map_err(|error| fail(error.to_string()))?;
         // Needed for every question; in the matrices, the first values of the vectors are far apart
         // in memory.
         let [has_image, has_report] = [&images, &reports]
-            .map(|vectors| vectors.rows().map(|own| own.first().is_some_and(|x| x.is_finite())).collect());
+            .map(|vectors| vectors.rows().map(|vector| vector.first().is_some_and(|x| x.is_finite())).collect());
         Ok(Index { manifest, studies, images, reports, graph, has_image, has_report })
     }
 
@@ -311,7 +312,7 @@ impl Index {
             Among::Images => [&self.images, &self.reports],
             Among::Reports => [&self.reports, &self.images],
         };
-        choices.into_iter().map(|vectors| vectors.row(row)).find(|own| own[0].is_finite())
+        choices.into_iter().map(|vectors| vectors.row(row)).find(|vector| vector[0].is_finite())
     }
 
     /// Where the model was with which it was made.
@@ -334,6 +335,6 @@ impl Index {
 
     /// The row of a study.
     pub fn find(&self, study: &str) -> Option<usize> {
-        self.studies.iter().position(|own| own.study == study)
+        self.studies.iter().position(|record| record.study == study)
     }
 }

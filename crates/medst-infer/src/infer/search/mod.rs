@@ -19,3 +19,16 @@ pub mod query;
 
 pub use index::{Index, Indexed, StudyRecord, WithGraph, build, check_target};
 pub use query::{Among, Answer, Filter, Found, Query, together};
+
+const MISSING: &str = "this medst was built without approximate search; build it with --features medst-cli/approximate";
+
+/// Why the graph of an index cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum GraphError {
+    #[error("graph: {0}")]
+    Unreadable(String),
+    #[error("graph: links {linked} studies of {studies}")]
+    OtherIndex { linked: usize, studies: usize },
+    #[error("its graph needs approximate search: {MISSING}")]
+    NotCompiled,
+}

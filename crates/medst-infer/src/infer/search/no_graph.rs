@@ -4,10 +4,9 @@ use std::path::Path;
 
 use medst_data::progress::Progress;
 
+use super::{GraphError, MISSING};
 use crate::eval::Vectors;
 use crate::{Error, Result};
-
-const MISSING: &str = "this medst was built without approximate search; build it with --features medst-cli/approximate";
 
 /// No number of images is worth a graph that cannot be built.
 pub const WORTHWHILE: usize = usize::MAX;
@@ -24,8 +23,8 @@ pub fn build(_images: &Vectors, _places: &[Option<usize>], _folder: &Path, _prog
 impl Graph {
     /// # Errors
     /// Always.
-    pub fn open(_folder: &Path, _studies: usize) -> Result<Graph, String> {
-        Err(format!("its graph needs approximate search: {MISSING}"))
+    pub fn open(_folder: &Path, _studies: usize) -> Result<Graph, GraphError> {
+        Err(GraphError::NotCompiled)
     }
 
     pub fn nearest(&self, _query: &[f32], _count: usize) -> Vec<usize> {

@@ -119,7 +119,7 @@ impl Filter {
 
     /// Whether a study may answer. An unknown value does not pass a filter.
     pub fn passes(&self, study: &StudyRecord) -> bool {
-        let of = |subjects: &[String]| study.subject.as_ref().is_some_and(|own| subjects.contains(own));
+        let of = |subjects: &[String]| study.subject.as_ref().is_some_and(|subject| subjects.contains(subject));
         let day = study.acquired.map(|day| day.0);
         let label = |(name, wanted): &(String, Wanted)| {
             let cell = study.labels.iter().find(|(column, _)| words(column) == *name).map(|cell| cell.1.as_str());
@@ -236,10 +236,10 @@ pub fn nearest(vectors: &Vectors, rows: &[usize], query: &[f32], count: usize) -
 
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let id = self.found.iter().map(|own| own.study.study.chars().count()).max().unwrap_or(0).clamp(5, 60);
-        for own in &self.found {
-            let StudyRecord { study, subject, acquired, report, labels, .. } = &own.study;
-            write!(f, "{:>3}  {:.3}  {study:id$}", own.place, own.similarity)?;
+        let id = self.found.iter().map(|found| found.study.study.chars().count()).max().unwrap_or(0).clamp(5, 60);
+        for found in &self.found {
+            let StudyRecord { study, subject, acquired, report, labels, .. } = &found.study;
+            write!(f, "{:>3}  {:.3}  {study:id$}", found.place, found.similarity)?;
             if let Some(subject) = subject {
                 write!(f, "  subject {subject}")?;
             }

@@ -1,4 +1,4 @@
-//! Where patches resemble texts, as a graph: cosines on the grid of patches, and bilinear between patch centres (`embed::heat`).
+//! Where patches resemble texts, as a graph: cosines on the grid of patches, and bilinear between patch centres (`infer::heat`).
 //!
 //! Letters: `B` studies, `T` texts, `P` patches, `G` patches a side, `S` pixels a side, `D` embedding width.
 

@@ -60,10 +60,13 @@ struct Library(NonNull<c_void>);
 
 impl Library {
     /// The first of these that there is.
-    fn open(names: &[&str]) -> Result<Library, String> {
+    ///
+    /// * `missing`: what is said where there is none, given what the system says.
+    fn open(names: &[&str], missing: impl Fn(&str) -> String) -> Result<Library> {
         let mut said = Vec::new();
         for name in names {
-            let path = CString::new(*name).map_err(|_| format!("{name:?} is not a file name"))?;
+            let path = CString::new(*name)
+                .map_err(|_| Error::Distributed(missing(&format!("{name:?} is not a file name"))))?;
             // SAFETY: a C string; the libraries named here do nothing when they are loaded but prepare themselves.
             let library = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
             match NonNull::new(library) {
@@ -73,7 +76,7 @@ impl Library {
             }
         }
         let said: Vec<_> = said.into_iter().flatten().map(CStr::to_string_lossy).collect();
-        Err(said.join("; "))
+        Err(Error::Distributed(missing(&said.join("; "))))
     }
 
     /// A function of the library. `F` must be its type.
@@ -111,9 +114,8 @@ impl Cuda {
     }
 
     pub(super) fn open(names: &[&str]) -> Result<Cuda> {
-        let missing =
-            |said| Error::Distributed(format!("cannot load the CUDA driver ({said}); install the NVIDIA driver"));
-        let library = Library::open(names).map_err(missing)?;
+        let missing = |said: &str| format!("cannot load the CUDA driver ({said}); install the NVIDIA driver");
+        let library = Library::open(names, missing)?;
         let init = library.symbol::<unsafe extern "C" fn(c_uint) -> c_int>(c"cuInit")?;
         let cuda = Cuda {
             get_device: library.symbol(c"cuDeviceGet")?,
@@ -225,13 +227,13 @@ impl Communication {
     }
 
     pub(super) fn open(names: &[&str]) -> Result<Communication> {
-        let missing = |said| {
-            Error::Distributed(format!(
+        let missing = |said: &str| {
+            format!(
                 "cannot load NCCL ({said}); it comes with the CUDA wheels of PyTorch (nvidia-nccl) or the package \
                  libnccl2 of Debian and Ubuntu; set MEDST_NCCL=PATH to use another file"
-            ))
+            )
         };
-        let library = Library::open(names).map_err(missing)?;
+        let library = Library::open(names, missing)?;
         Ok(Communication {
             get_unique_id: library.symbol(c"ncclGetUniqueId")?,
             init_rank: library.symbol(c"ncclCommInitRank")?,

@@ -1,4 +1,4 @@
-//! From files to the model's input: the stored square of a corpus, then the middle of it.
+//! From pictures to the model's input: the stored square of a corpus, then the middle of it.
 //!
 //! A model was trained on the middle of squares of its corpus' size (paper: 224 of 256 pixels). A file is treated as
 //! `medst prepare` and the centre crop treat it, so its embedding is that of the same picture in a corpus.
@@ -7,8 +7,8 @@ use std::path::Path;
 
 use medst_data::corpus::Corpus;
 use medst_data::image::crop::{Corner, crop};
-use medst_data::image::{Decoding, GreyImage, Notes, load, resize};
-use medst_data::study::ImageIndex;
+use medst_data::image::{Decoding, GreyImage, ImageError, Notes, load, resize};
+use medst_data::study::{ImageIndex, Study};
 
 use crate::model::card::ModelCard;
 use crate::{Error, Result};
@@ -23,9 +23,10 @@ pub struct Radiograph {
 impl Radiograph {
     /// # Errors
     /// Pixels that fill no square of that side.
-    pub fn new(side: usize, pixels: Vec<u8>) -> Result<Radiograph, String> {
+    pub fn new(side: usize, pixels: Vec<u8>) -> Result<Radiograph, ImageError> {
         if side == 0 || pixels.len() != side * side {
-            return Err(format!("{} pixels do not make a square of side {side}", pixels.len()));
+            let message = format!("{} pixels do not make a square of side {side}", pixels.len());
+            return Err(ImageError::Samples(message.into()));
         }
         Ok(Radiograph { side, pixels: pixels.into() })
     }
@@ -72,9 +73,9 @@ impl Views {
     }
 }
 
-/// How a model sees files.
+/// What is done to a picture before the model reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sight {
+pub struct Preprocessing {
     /// Side of the square that a picture is fitted into.
     stored: usize,
     /// Side of its middle, which the model reads.
@@ -82,25 +83,30 @@ pub struct Sight {
     pub decoding: Decoding,
 }
 
-impl Sight {
+impl Preprocessing {
     /// # Errors
     /// A square that is smaller than what the model reads.
-    pub fn new(stored: usize, side: usize, decoding: Decoding) -> Result<Sight> {
+    pub fn new(stored: usize, side: usize, decoding: Decoding) -> Result<Preprocessing> {
         if stored < side {
             return Err(Error::Config(format!(
                 "the model reads images of {side} pixels; images of {stored} are too small"
             )));
         }
-        Ok(Sight { stored, side, decoding })
+        Ok(Preprocessing { stored, side, decoding })
+    }
+
+    /// For pictures of corpora: the middle of what they store.
+    pub fn of_corpora(side: usize) -> Preprocessing {
+        Preprocessing { stored: side, side, decoding: Decoding::default() }
     }
 
     /// As the model was trained.
     ///
     /// # Errors
     /// A card whose numbers contradict each other.
-    pub fn of(card: &ModelCard) -> Result<Sight> {
+    pub fn of(card: &ModelCard) -> Result<Preprocessing> {
         let side = card.model.image.size as usize;
-        Sight::new(card.stored_side(), side, Decoding::default())
+        Preprocessing::new(card.stored_side(), side, Decoding::default())
     }
 
     /// Side in pixels of what the model reads.
@@ -117,7 +123,7 @@ impl Sight {
     ///
     /// # Errors
     /// A reason, without the file's name.
-    pub fn decode(&self, bytes: &[u8]) -> Result<Radiograph, String> {
+    pub fn decode(&self, bytes: &[u8]) -> Result<Radiograph, ImageError> {
         let square = load::square_of(bytes, self.stored, self.decoding)?;
         Ok(self.middle(&square, self.stored))
     }
@@ -126,7 +132,7 @@ impl Sight {
     ///
     /// # Errors
     /// A reason: too thin.
-    pub fn picture(&self, picture: &GreyImage) -> Result<Radiograph, String> {
+    pub fn picture(&self, picture: &GreyImage) -> Result<Radiograph, ImageError> {
         Ok(self.middle(&resize::to_square(picture, self.stored)?, self.stored))
     }
 
@@ -138,16 +144,28 @@ impl Sight {
         self.open_noting(path, &mut Notes::default())
     }
 
-    /// As [`Sight::open`]; adds what should be known of how the file was read.
+    /// As [`Preprocessing::open`]; adds what should be known of how the file was read.
     ///
     /// # Errors
-    /// As [`Sight::open`].
+    /// As [`Preprocessing::open`].
     pub fn open_noting(&self, path: &Path, notes: &mut Notes) -> Result<Radiograph> {
         let square = load::square_noting(path, self.stored, self.decoding, notes)?;
         Ok(self.middle(&square, self.stored))
     }
 
-    /// A picture of a corpus, whatever size it stores, as [`crate::embed`] sees it.
+    /// The pictures of a corpus' study.
+    ///
+    /// # Errors
+    /// As [`Preprocessing::stored_picture`].
+    pub fn stored_views(&self, corpus: &Corpus, study: &Study) -> Result<Views> {
+        let frontal = self.stored_picture(corpus, study.frontal)?;
+        Ok(match study.lateral {
+            Some(index) => Views::Both { frontal, lateral: self.stored_picture(corpus, index)? },
+            None => Views::Frontal(frontal),
+        })
+    }
+
+    /// A picture of a corpus, whatever size it stores.
     ///
     /// # Errors
     /// A corpus whose pictures are smaller than what the model reads.
@@ -179,6 +197,6 @@ mod tests {
         let view = Radiograph::new(2, vec![1, 2, 3, 4]).unwrap();
         assert_eq!(Views::of(Some(view.clone()), Some(view)).unwrap().count(), 2);
         assert!(Radiograph::new(2, vec![0; 5]).is_err() && Radiograph::new(0, Vec::new()).is_err());
-        assert!(Sight::new(100, 112, Decoding::default()).unwrap_err().to_string().contains("112"));
+        assert!(Preprocessing::new(100, 112, Decoding::default()).unwrap_err().to_string().contains("112"));
     }
 }
