@@ -91,7 +91,7 @@ impl Subgroups {
             }
         };
         if names.len() < 2 {
-            return Err(format!("the column {column} has one value, {}: there is nothing to compare", names[0]));
+            return Err(format!("the column {column} has one value, {}: nothing can be compared", names[0]));
         }
         let of_study = values.iter().map(|value| value.map(|value| of_value[value])).collect();
         Ok(Subgroups { column: column.into(), names, of_study })
@@ -280,7 +280,8 @@ mod tests {
         let gap = found.gap.unwrap();
         assert_eq!((gap.highest.as_str(), gap.lowest.as_str(), gap.interval), ("M", "F", None));
         assert!((gap.value - 0.6).abs() < 1e-12);
-        // A figure of the first two rows alone: the others are not counted, and there is nothing to compare.
+        // A figure of the first two rows alone: the others are not counted, and nothing can be
+        // compared.
         let first = |weights: &[f64]| (weights[0] + weights[1] > 0.0).then_some(1.0);
         let found = by.break_down(Bootstrap::default(), &clusters, &by.of(0..5), &[0, 1], first);
         assert_eq!((found.parts.len(), found.gap), (1, None));

@@ -117,13 +117,13 @@ pub fn finetune(
     let varied = training.varied();
     if batches_of(0).is_empty() || !varied.contains(&true) {
         return Err(Error::Training(format!(
-            "{} labelled training items (data.share = {}) have one class of every label; there is nothing to learn",
+            "{} labelled training items (data.share = {}) have only one class of each label; there is nothing to learn",
             training.len(),
             config.data.share
         )));
     }
     for (label, _) in labels.head.labels.iter().zip(&varied).filter(|(_, varied)| !**varied) {
-        progress.note(&format!("{label}: the labels that are used have one class"));
+        progress.note(&format!("{label}: the labels that are used have only one class"));
     }
     let (parameters, factors) = trained(&model, config, &training)?;
     let mut optimizer = AdamW::of(parameters.clone(), factors, &config.optimizer.adamw());
@@ -198,7 +198,10 @@ pub fn finetune(
                 )?;
                 let Scaled { losses: loss, gradients, factor, norm } = scaled;
                 if !loss.is_finite() {
-                    return Err(Error::Training(format!("the loss of step {} is not finite", state.step + 1)));
+                    return Err(Error::Training(format!(
+                        "the loss of step {} is not finite; a lower optimizer.lr may help",
+                        state.step + 1
+                    )));
                 }
                 optimizer.step(&gradients, rate, 1.0 / factor);
                 state.step += 1;
