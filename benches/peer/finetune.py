@@ -59,9 +59,9 @@ class Tuned(torch.nn.Module):
         self.config = json.loads((folder / "config.json").read_text())["model"]["image"]
         tensors = load_file(folder / "model.safetensors")
         own = {name.removeprefix("image_encoder."): x.float() for name, x in tensors.items() if name.startswith("image_encoder.")}
-        last = f"blocks.{self.config['depth'] - 1}.lateral_expert"
+        last = f"blocks.{self.config['num_layers'] - 1}.lateral_expert"
         self.names = [name for name in own if not name.startswith(last)] + ["head.weight", "head.bias"]
-        own |= {"head.weight": torch.zeros(outputs, self.config["width"]), "head.bias": torch.zeros(outputs)}
+        own |= {"head.weight": torch.zeros(outputs, self.config["hidden_size"]), "head.bias": torch.zeros(outputs)}
         self.x = torch.nn.ParameterDict({name.replace(".", "/"): torch.nn.Parameter(own[name]) for name in self.names})
 
     def __getitem__(self, name):
@@ -88,7 +88,7 @@ class Tuned(torch.nn.Module):
         return self.linear("stem.projection", x.flatten(2).transpose(1, 2))
 
     def attend(self, block, x):
-        heads = self.config["heads"]
+        heads = self.config["num_heads"]
         batch, tokens, width = x.shape
         q, k, v = self.linear(f"{block}.attention.qkv", x).view(batch, tokens, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, tokens, width)
@@ -98,7 +98,7 @@ class Tuned(torch.nn.Module):
         return x + self.linear(f"{name}.contract", F.gelu(self.linear(f"{name}.expand", self.normed(f"{name}.norm", x))))
 
     def forward(self, frontal, lateral, paired):
-        count, depth = len(frontal), self.config["depth"]
+        count, depth = len(frontal), self.config["num_layers"]
         alone = torch.tensor([n for n in range(count) if n not in set(paired.tolist())], dtype=torch.long)
         order = torch.cat([paired.long(), alone])
         x = torch.cat([self["class_token"].expand(count, -1, -1), self.embed(frontal[order])], 1) + self["positions"]
@@ -120,7 +120,7 @@ class Tuned(torch.nn.Module):
         return self.linear("head", torch.empty_like(state).index_copy(0, order, state))
 
     def groups(self):
-        depth = self.config["depth"]
+        depth = self.config["num_layers"]
 
         def stage(name):
             if name.startswith("blocks."):

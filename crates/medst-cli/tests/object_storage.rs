@@ -224,7 +224,7 @@ fn wrong_objects_are_found_by_verify() {
     let (out, _) = verify(0);
     // Object storage has no list of checksums; the manifest replaces it.
     let count = fs::read_dir(storage.at().join("local")).unwrap().count() - 1;
-    assert!(out.contains(&format!("{count} files hold what was written")), "{out}");
+    assert!(out.contains(&format!("{count} files are intact")), "{out}");
     let names = fs::read_dir(storage.at().join("local")).unwrap();
     let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     for name in names.filter(|name| name != "SHA256SUMS" && name != "corpus.json") {

@@ -64,7 +64,7 @@ fn every_flipped_bit_is_found_and_named() {
     let at = folder.path();
     for whole in ["corpus", "run", "run/last", "run/last/model.safetensors", "index"] {
         let (out, _) = run(at, &["-q", "verify", whole], 0);
-        assert!(out.contains("files hold what was written"), "{out}");
+        assert!(out.contains("files are intact"), "{out}");
     }
     let last = fs::canonicalize(at.join("run/last")).unwrap();
     let kinds: [(&str, &str, Vec<PathBuf>); 5] = [
@@ -193,7 +193,10 @@ fn folders_without_checksums_are_read_and_said_to_have_none() {
     run(at, &["-q", "verify", "corpus"], 0);
     for path in ["run", "index", "run/last/model.safetensors"] {
         let (out, err) = run(at, &["-q", "verify", path], 1);
-        assert!(out.contains("no checksums recorded") && err.contains("no checksums recorded"), "{path}: {out}{err}");
+        assert!(
+            out.contains("no checksums recorded") && err.contains("no checksums are recorded"),
+            "{path}: {out}{err}"
+        );
     }
     let mut resume = train(&["train.max_steps=2"], &["--resume"]);
     resume.retain(|word| *word != "-q");
@@ -255,12 +258,12 @@ fn a_second_training_in_one_folder_is_refused_at_once() {
     assert!(err.contains("is being written by another program: process ") && err.contains(&id), "{err}");
     let err = String::from_utf8_lossy(&fresh.stderr).into_owned();
     assert_eq!(fresh.status.code(), Some(2), "{err}");
-    assert!(err.contains("there is a run already"), "{err}");
+    assert!(err.contains("it already contains a run"), "{err}");
     training.0.wait().unwrap();
     // The lock ended with its holder.
     let settings = [&settings[..], &["train.max_steps=1"]].concat();
     let (_, err) = run(at, &train(&settings, &["--resume"]), 2);
-    assert!(err.contains("a resumed run keeps its configuration"), "{err}");
+    assert!(err.contains("a resumed run must keep its configuration"), "{err}");
 }
 
 /// Notes that users put into medst's folders are kept: no folder is replaced until they are moved

@@ -81,7 +81,7 @@ fn odd_files_are_refused_or_remarked_on_for_the_true_reason() {
     }
     for (name, remark) in [
         ("dicom/D07_no_preamble.dcm", "no preamble"),
-        ("dicom/D08_implicit_called_explicit.dcm", "encoded differently than its transfer syntax says"),
+        ("dicom/D08_implicit_called_explicit.dcm", "encoded differently than its transfer syntax states"),
         ("dicom/D19_slope_zero.dcm", "RescaleSlope is 0"),
         ("dicom/D26_voilut_12in16.dcm", "declares the wrong depth"),
         ("dicom/D47_voilut_empty_descriptor.dcm", "invalid VOI look-up table"),

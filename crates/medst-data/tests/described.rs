@@ -301,7 +301,7 @@ fn chextemporal_has_five_courses_of_two_sources() {
         rexgradient: None,
     };
     let (summary, corpus) = import(&Source::CheXTemporal(source));
-    assert!(summary.skipped.keys().eq(["the folder of rexgradient is not given"]), "{summary}");
+    assert!(summary.skipped.keys().eq(["no folder was given for rexgradient"]), "{summary}");
     let pairs = corpus.table("pairs").unwrap().unwrap();
     let words: BTreeSet<&str> = pairs.rows.iter().flat_map(|row| &row[2..]).map(String::as_str).collect();
     assert_eq!(words, BTreeSet::from(["", "improving", "new", "resolved", "stable", "worsening"]));
@@ -357,7 +357,7 @@ fn rexgradient_is_read_from_its_archive_as_from_a_folder() {
     fs::write(broken.join("deid_png.part01"), b"cut").unwrap();
     let cut = Source::Rexgradient(Rexgradient { root: broken.clone() });
     let error = prepare(&cut, &folder.path().join("cut"), &options(), &Silent).unwrap_err().to_string();
-    assert!(error.contains("deid_png.part00") && error.contains("cut or damaged"), "{error}");
+    assert!(error.contains("deid_png.part00") && error.contains("truncated or damaged"), "{error}");
     fs::remove_file(broken.join("deid_png.part01")).unwrap();
     let error = prepare(&cut, &folder.path().join("lost"), &options(), &Silent).unwrap_err().to_string();
     assert!(error.contains("deid_png.part01 is missing"), "{error}");

@@ -41,7 +41,7 @@ impl fmt::Display for Verified {
         }
         let (path, files) = (self.path.display(), self.files);
         match self.faults.len() {
-            0 => writeln!(f, "{path}: {files} files hold what was written to them"),
+            0 => writeln!(f, "{path}: {files} files are intact"),
             wrong => writeln!(f, "{path}: {wrong} of {files} files are damaged or missing"),
         }
     }

@@ -113,7 +113,7 @@ fn a_run_goes_on_with_its_own_corpus_and_configuration_only() {
 
     let added = bench.config("run", &["train.max_steps=6", "init.weights=late.ckpt"]);
     let error = pretrain(&added, true, Device::Cpu, &alone(), &Silent).unwrap_err().to_string();
-    assert!(error.contains("was begun with") && error.contains("late.ckpt"), "{error}");
+    assert!(error.contains("was started with") && error.contains("late.ckpt"), "{error}");
 
     let corpus = bench.folder.path().join("corpus");
     std::fs::remove_dir_all(&corpus).unwrap();

@@ -120,7 +120,7 @@ fn bases(page: &mut String, results: &Results) {
     let names = names.collect::<Vec<_>>().join(" and ");
     let _ = writeln!(page, "* **Base**, by the first digits of its weights' SHA-256: {names}.");
     if bases.len() > 1 {
-        let _ = writeln!(page, "  Arms are compared only between runs that start from the same base.");
+        let _ = writeln!(page, "  Differences are computed only between runs of the same base.");
     }
 }
 

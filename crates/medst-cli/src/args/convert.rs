@@ -9,8 +9,8 @@ use medst::convert::Input;
 pub struct Convert {
     /// Files or folders of weights: a run or model of medst, a checkpoint of the reference implementation or of MGCA,
     /// a vision transformer of timm (DeiT, MAE, DINOv2) or of transformers (ViT, RAD-DINO), or a BERT; or any of these
-    /// on a model hub, as hf://OWNER/NAME[@REVISION]. Several are combined into one model; image=FILE and text=FILE
-    /// take only one side of a file.
+    /// on a model hub, as hf://OWNER/NAME[@REVISION]. Several are combined into one model. With
+    /// image=FILE or text=FILE, only the image or the text encoder of a file is used.
     #[arg(required = true, value_name = "[image=|text=]FILE")]
     pub inputs: Vec<Input>,
     /// Folder to create; with --to reference, the file.
@@ -36,10 +36,10 @@ pub struct Convert {
     /// Standard deviation of the pixels, like --pixel-mean.
     #[arg(long, value_name = "R,G,B", requires = "pixel_mean", value_parser = channels)]
     pub pixel_std: Option<Channels>,
-    /// Licence of the weights, stored in them.
+    /// Licence of the weights, which is stored in the card of the model.
     #[arg(long)]
     pub licence: Option<String>,
-    /// Seed for weights that no file provides, which are initialised at random.
+    /// Seed of the weights that no input provides; they are initialised at random.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     /// Replace the result of an earlier conversion.
@@ -48,8 +48,8 @@ pub struct Convert {
     /// Store 16 bits per value (float16), which halves the file. Requires --to medst or --to hub.
     #[arg(long)]
     pub half: bool,
-    /// Store 8 bits per weight of the encoders in ONNX graphs, which then compute in 8 bits (docs/onnx.md states what
-    /// that loses). Requires --to onnx.
+    /// Store 8 bits per weight of the encoders in ONNX graphs, which then compute in 8 bits
+    /// (docs/onnx.md states how much accuracy that costs). Requires --to onnx.
     #[arg(long)]
     pub int8: bool,
 }

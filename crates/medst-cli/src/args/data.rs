@@ -53,8 +53,8 @@ pub enum Prepare {
     Table {
         /// The table. Image paths in it are relative to its folder.
         table: PathBuf,
-        /// Keep this column as a label although it seems to contain names, patient numbers or birth dates, which are
-        /// left out by default. May be repeated.
+        /// Keep this column as a label although it seems to identify patients (names, patient
+        /// numbers, birth dates). Such columns are left out by default. May be repeated.
         #[arg(long, value_name = "COLUMN")]
         label: Vec<String>,
         #[command(flatten)]
@@ -155,7 +155,7 @@ pub enum Prepare {
 /// An archive in one folder.
 #[derive(Debug, Args)]
 pub struct Folder {
-    /// The folder with its files.
+    /// The folder of the archive.
     pub root: PathBuf,
     #[command(flatten)]
     pub how: How,
@@ -200,8 +200,8 @@ pub struct How {
     /// Number of studies in a full sequence.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(2..))]
     pub sequence_length: u16,
-    /// Number of studies from the start of one sequence of a subject to the start of the next; with fewer than the
-    /// sequence length, sequences overlap [default: the sequence length].
+    /// Number of studies between the starts of consecutive sequences of a subject. Sequences
+    /// overlap if it is less than the sequence length [default: the sequence length].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub sequence_stride: Option<u16>,
     /// What counts as one step of a sequence.
@@ -223,7 +223,7 @@ pub struct How {
     /// the headers of MIMIC-CXR and ends a sentence at every full stop.
     #[arg(long, value_enum, default_value_t = ReportRule::Standard)]
     pub report_rule: ReportRule,
-    /// Decode every pixel before averaging: slower, and at most one grey level away from the fast way.
+    /// Decode every pixel before averaging. This is slower, and changes grey levels by at most 1.
     #[arg(long)]
     pub exact: bool,
     /// How DICOM pixel values are mapped to grey levels.

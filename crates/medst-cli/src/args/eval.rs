@@ -39,9 +39,9 @@ pub struct Eval {
     /// that need embeddings are written to it, and nothing is evaluated.
     #[arg(long, conflicts_with = "model")]
     pub list_texts: Option<PathBuf>,
-    /// strict: subjects are never split between folds, and figures have intervals. reference: what the reference
-    /// implementation computes. literature: what later papers compute, so that their figures compare. Tasks without
-    /// the protocol use the strict one.
+    /// strict: subjects are never split between folds, and figures have intervals. reference: as in
+    /// the reference implementation. literature: as in later papers, so that figures can be
+    /// compared with theirs. Tasks that lack the chosen protocol use the strict one.
     #[arg(long, value_parser = Protocol::parse, default_value = "strict")]
     pub protocol: Protocol,
     /// Split to evaluate: train, validate, test or all [default: test if there is one, otherwise validate, otherwise

@@ -42,7 +42,7 @@ pub struct Arguments {
 pub enum Command {
     /// Show the whole workflow on synthetic patients, in about three minutes.
     Demo(Demo),
-    /// Draw a synthetic cohort of radiographs and reports whose findings are known.
+    /// Draw a cohort of synthetic patients: radiographs and reports with known findings.
     Phantom(Phantom),
     /// Build a corpus of radiographs and reports.
     Prepare {
@@ -57,24 +57,25 @@ pub enum Command {
     Embed(Embed),
     /// Classify images by sentences that describe the classes.
     ZeroShot(ZeroShot),
-    /// Print what the head of a fine-tuned model says of images.
+    /// Print the predictions of a fine-tuned model for images.
     Predict(Predict),
     /// Compare two or more time points of a subject.
     Compare(Compare),
     /// Show where an image matches a phrase, and which words match which regions.
     Ground(Ground),
-    /// Find the most similar studies.
+    /// Build an index of studies, and find the most similar ones.
     Search {
         #[command(subcommand)]
         what: Search,
     },
-    /// Serve embed, zero-shot, compare, ground and search over HTTP.
+    /// Serve embed, zero-shot, predict, compare, ground and search over HTTP, with a web page.
     Serve(Box<Serve>),
     /// Evaluate a model, or embeddings made by another program.
     Eval(Eval),
     /// Convert weights of other programs into a model, or a model into their formats.
     Convert(Convert),
-    /// Write the card of a model or corpus: a description in Markdown that marks what is still to be filled in.
+    /// Write the card of a model or corpus: a description in Markdown with marks where information
+    /// is missing.
     Card(Card),
     /// Check every file of a corpus, run, model or index against the checksums from when it was written.
     Verify {

@@ -33,7 +33,8 @@ pub struct ZeroShot {
     /// TOML file of classes and their sentences.
     #[arg(long, value_name = "FILE")]
     pub classes: Option<PathBuf>,
-    /// Exactly one of the classes applies to each image, as with normal, pneumonia and covid-19.
+    /// Treat the classes as mutually exclusive: exactly one applies to each image, as with normal,
+    /// pneumonia and covid-19.
     #[arg(long, conflicts_with = "classes")]
     pub exclusive: bool,
     /// Calibration file (made with --fit-calibration) that turns scores into probabilities.
@@ -79,8 +80,9 @@ pub struct Compare {
     /// Calibration file (made with --fit-calibration) that turns changes into probabilities.
     #[arg(long, value_name = "FILE", conflicts_with = "fit_calibration")]
     pub calibration: Option<PathBuf>,
-    /// Fit a calibration to the labelled pairs of a corpus (see medst prepare ms-cxr-t) and write it to this file. A
-    /// second corpus whose labels tell the findings of series, and their severity, calibrates what is said of series.
+    /// Fit a calibration to the labelled pairs of a corpus (see medst prepare ms-cxr-t) and write
+    /// it to this file. A second corpus, whose labels state the findings of every study in a series
+    /// and their severity, calibrates the answers about series.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["subject", "finding"])]
     pub fit_calibration: Option<PathBuf>,
     /// Check a calibration file on the labelled pairs and series of corpora: accuracy, Brier score, calibration error.
@@ -103,13 +105,14 @@ pub struct Ground {
     /// View of the image if its file states none.
     #[arg(long, value_enum, default_value_t = ViewName::Auto)]
     pub view: ViewName,
-    /// PNG file to draw, or a folder if there are several phrases.
+    /// PNG file for the heat map, or a folder for those of several phrases.
     #[arg(long)]
     pub out: Option<PathBuf>,
-    /// Folder to draw one PNG file per word in.
+    /// Folder for heat maps of the single words, one PNG file each.
     #[arg(long, value_name = "FOLDER")]
     pub word_maps: Option<PathBuf>,
-    /// Boxes enclose patches above this fraction of the way from the median similarity to the maximum.
+    /// Height of the bound that boxes enclose, as a fraction of the way from the median similarity
+    /// (0) to the maximum (1).
     #[arg(long, default_value_t = 0.5, value_parser = share)]
     pub threshold: f32,
     /// With --json: include all cosines and attention weights between words and patches.

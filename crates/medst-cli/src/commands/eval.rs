@@ -78,7 +78,7 @@ fn embedding_files(arguments: &Eval) -> Result<Vec<EmbeddingFiles>> {
         [("report-embeddings", &arguments.report_embeddings), ("text-embeddings", &arguments.text_embeddings)]
     {
         if !files.is_empty() && files.len() != count {
-            bail!("--{name} is given {} times and --embeddings {count} times; one for each, or none", files.len());
+            bail!("--{name} is given {} times and --embeddings {count} times; give one for each, or none", files.len());
         }
     }
     let of = |(number, studies): (usize, &PathBuf)| EmbeddingFiles {

@@ -1,4 +1,4 @@
-//! `medst verify`: whether files hold what was written to them.
+//! `medst verify`: compares files with the checksums from when they were written.
 
 use std::path::Path;
 
@@ -13,7 +13,9 @@ pub fn run(path: &Path, output: &Output, reporter: &Reporter) -> Result<()> {
     output.show(&verified)?;
     match (verified.faults.len(), verified.is_whole()) {
         (_, true) => Ok(()),
-        (0, _) => bail!("{}: nothing to verify some files by: no checksums recorded", path.display()),
+        (0, _) => {
+            bail!("{}: some files could not be checked, because no checksums are recorded for them", path.display())
+        }
         (count, _) => bail!("{}: {count} damaged or missing files", path.display()),
     }
 }

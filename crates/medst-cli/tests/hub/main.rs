@@ -242,16 +242,16 @@ fn a_broken_download_goes_on_where_it_broke() {
 }
 
 #[test]
-fn contents_that_are_not_what_the_hub_says_are_refused_and_not_kept() {
+fn contents_that_differ_from_what_the_hub_describes_are_refused_and_not_kept() {
     let place = Place::new();
     place.hub.state().spoilt = Some("vocab.txt".into());
     let err = place.fails(&[], "hf://me/phantom");
-    assert!(err.contains("vocab.txt is not what the hub says it is (git's SHA-1 differs)"), "{err}");
+    assert!(err.contains("vocab.txt is not the file that the hub describes (git's SHA-1 differs)"), "{err}");
     place.hub.state().spoilt = None;
     place.hub.state().damaged = true;
     let err = place.fails(&[], "hf://me/phantom");
     assert!(
-        err.contains("hf://me/phantom: model.safetensors is not what the hub says it is (SHA-256 differs)"),
+        err.contains("hf://me/phantom: model.safetensors is not the file that the hub describes (SHA-256 differs)"),
         "{err}"
     );
     let sum = medst_data::files::sha256_of(&place.weights());
@@ -296,7 +296,7 @@ fn a_gated_model_says_what_to_do_and_opens_with_a_token() {
     assert!(err.contains("the token in HF_TOKEN has no access (403)") && err.contains(&page), "{err}");
     assert!(!err.contains(wrong), "{err}");
     let err = place.with(&[("HF_TOKEN", "hf_\u{1}x")], &["inspect", "hf://me/phantom"], 2).1;
-    assert!(err.contains("HF_TOKEN: a token is one line") && !err.contains("hf_"), "{err}");
+    assert!(err.contains("HF_TOKEN: expected a token, which is one line") && !err.contains("hf_"), "{err}");
 
     place.hub.asked();
     let (out, err) = place.with(&[("HF_TOKEN", secret), ("RUST_LOG", "trace")], &["inspect", "hf://me/phantom"], 0);

@@ -186,7 +186,7 @@ fn sizes_that_cannot_be(at: &Path) {
     let whole = fs::read(at.join("lost/config.toml")).unwrap();
     fs::write(at.join("lost/config.toml"), "\n").unwrap();
     let (_, err) = run(at, &with(&["pretrain", &tiny(), "--resume"], &settings), 2);
-    assert!(err.contains("write the configuration that the run was begun with"), "{err}");
+    assert!(err.contains("write the configuration of the run into it"), "{err}");
     fs::write(at.join("lost/config.toml"), whole).unwrap();
     run(at, &with(&["-q", "pretrain", &tiny(), "--resume"], &settings), 0);
 }

@@ -97,7 +97,7 @@ fn shard(path: &Path, side: usize, places: std::ops::Range<usize>, parts: &[Part
         let copied = std::io::copy(&mut file.take(wanted), &mut out).map_err(Error::io(&joining))?;
         if copied != wanted {
             let message = format!(
-                "has {copied} of the {wanted} bytes that its journal records; remove {} and start again",
+                "has only {copied} of the {wanted} bytes that its journal records; remove {} and start again",
                 folder_of(path)
             );
             return Err(Error::Corpus { path: part.path.clone(), message });

@@ -62,7 +62,7 @@ impl Manifest {
         let side = manifest.image_size;
         if !IMAGE_SIZES.contains(&side) {
             let (least, most) = (IMAGE_SIZES.start(), IMAGE_SIZES.end());
-            return Err(fail(format!("{FILE}: image_size is {side}; pictures have {least} to {most} pixels a side")));
+            return Err(fail(format!("{FILE}: image_size is {side}; expected {least} to {most} pixels")));
         }
         let shards = (0..manifest.shards()).map(|number| shards::name(shards::IMAGES, number));
         if let Some(missing) = shards.into_iter().find(|name| !manifest.files.contains_key(name)) {

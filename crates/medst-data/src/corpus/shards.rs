@@ -157,7 +157,7 @@ impl Shard {
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
                 let message = match index < self.count {
                     true => "the file was cut short while it was in use".into(),
-                    false => format!("it holds no picture {index}"),
+                    false => format!("it has no picture {index}"),
                 };
                 Err(Error::Corpus { path: self.path.clone(), message })
             }

@@ -64,13 +64,13 @@ pub fn seal(folder: &Path, known: &BTreeMap<String, String>) -> Result<()> {
 pub fn check_replaceable(out: &Path, also: &[&str]) -> Result<()> {
     let there = out.display();
     if out.is_symlink() {
-        return Err(Error::Usage(format!("{there} is a symbolic link; name the folder it points to")));
+        return Err(Error::Usage(format!("{there} is a symbolic link; pass the folder it points to")));
     }
     if !out.exists() {
         return Ok(());
     }
     if !out.is_dir() {
-        return Err(Error::Usage(format!("{there} is a file; a folder does not replace it")));
+        return Err(Error::Usage(format!("{there} is a file and is not replaced by a folder; choose another path")));
     }
     let own = own(out, also);
     let mut foreign: Vec<String> = files(out)?.into_iter().filter(|name| !own.contains(name)).collect();

@@ -156,8 +156,8 @@ fn fetch(
             fs::remove_file(&part).map_err(disk)?;
             return Err(name.error(
                 format!(
-                    "{file} is not what the hub says it is ({kind} differs); it was removed from the cache. Try again; if it stays so, ask who \
-                     runs the hub or the proxy"
+                    "{file} is not the file that the hub describes ({kind} differs), and was removed from the cache. Try again; if this \
+                     persists, contact the operator of the hub or of the proxy"
                 ),
                 false,
             ));

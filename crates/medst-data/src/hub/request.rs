@@ -82,8 +82,9 @@ impl Settings {
         };
         let token = set("HF_TOKEN").map(|token| (token, "HF_TOKEN".to_string())).or_else(stored);
         let token = token.map(|(text, from)| {
-            let mut header = HeaderValue::from_str(&format!("Bearer {text}"))
-                .map_err(|_| Error::Usage(format!("{from}: a token is one line of letters, digits and signs")))?;
+            let mut header = HeaderValue::from_str(&format!("Bearer {text}")).map_err(|_| {
+                Error::Usage(format!("{from}: expected a token, which is one line of letters, digits and punctuation"))
+            })?;
             header.set_sensitive(true);
             Ok::<Token, Error>(Token { header, from })
         });
@@ -177,7 +178,7 @@ impl<'a> Client<'a> {
             |list: &List| list.commit.len() == 40 && list.commit.bytes().all(|byte| byte.is_ascii_hexdigit());
         match list {
             Ok(list) if hexadecimal(&list) => Ok(list),
-            Ok(_) => Err(self.name.error("the hub names no commit", false)),
+            Ok(_) => Err(self.name.error("the hub does not state the commit", false)),
             Err(error) => Err(self.name.error(format!("not a hub's list of files: {error}"), false)),
         }
     }

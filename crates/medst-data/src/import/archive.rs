@@ -85,7 +85,7 @@ pub fn pictures(
     let mut done = begin(parts, folder, options)?;
     let mut journal = Journal::open(folder)?;
     let fail = |error: io::Error| {
-        let message = format!("the archive is cut or damaged, or a part is missing: {error}");
+        let message = format!("the archive is truncated or damaged, or a part is missing: {error}");
         Error::Table { path: parts[0].clone(), message }
     };
     if wanted.iter().any(|member| !done.contains_key(member)) {

@@ -69,7 +69,7 @@ pub fn plan(source: &CheXTemporal, options: &PrepareOptions) -> Result<Planned> 
             fail(format!("progression is `{word}`; expected Stable, New, Worse, Improved or Resolved"))
         })?;
         let Some(folder) = folder else {
-            assembly.plan.skip(cell("img_path_curr")?, row.number, format!("the folder of {dataset} is not given"));
+            assembly.plan.skip(cell("img_path_curr")?, row.number, format!("no folder was given for {dataset}"));
             continue;
         };
         let mut places = [0; 2];

@@ -97,7 +97,7 @@ impl Read for Lines {
         let tail = buffer[..count].iter().rposition(|&byte| byte == b'\n');
         self.since = tail.map_or(self.since + count, |place| count - place - 1);
         if self.since > LONGEST_LINE {
-            let message = format!("has a line of more than {LONGEST_LINE} bytes, which no table has");
+            let message = format!("has a line of more than {LONGEST_LINE} bytes, so it is probably not a table");
             return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, message));
         }
         Ok(count)

@@ -194,7 +194,7 @@ fn give_boxes(regions: BTreeMap<usize, Vec<Region>>, assembly: &mut Assembly) {
     let sizes: Vec<Option<[f64; 2]>> = paths.par_iter().map(|path| picture_size(path)).collect();
     for ((place, regions), size) in of_study.into_iter().zip(sizes) {
         let Some([width, height]) = size else {
-            assembly.plan.warn("pictures with boxes whose size is unknown (not there, or unreadable): boxes not used");
+            assembly.plan.warn("boxes not used: the picture is missing or unreadable, so its size is unknown");
             continue;
         };
         let scaled = |own: Region| Region {
@@ -207,7 +207,7 @@ fn give_boxes(regions: BTreeMap<usize, Vec<Region>>, assembly: &mut Assembly) {
         let label = Boxes { width, height, regions: regions.into_iter().map(scaled).collect() }.to_label();
         match Boxes::parse(&label) {
             Ok(_) => assembly.label(place, boxes::LABEL, label),
-            Err(_) => assembly.plan.warn("pictures with a box without area or outside of the picture: boxes not used"),
+            Err(_) => assembly.plan.warn("boxes not used: a box is empty or outside the picture"),
         }
     }
 }
@@ -235,7 +235,7 @@ fn read_table(path: &Path) -> Result<HashMap<String, Listed>> {
         match listed.get(study) {
             // A row per finding.
             Some(known) if (&known.subject, known.split) != (&own.subject, own.split) => {
-                Err(fail(format!("study {study} has another patient or split before")))
+                Err(fail(format!("study {study} has a different patient or split in an earlier entry")))
             }
             Some(_) => Ok(()),
             None => {

@@ -83,7 +83,9 @@ pub fn plan(source: &Rexgradient, options: &PrepareOptions) -> Result<Planned> {
     if let [first, ..] = parts.as_slice() {
         let name = first.file_name().unwrap_or_default().display();
         let count = parts.len();
-        assembly.plan.warn(format!("pictures are in {count} parts ({name} …), which --check does not look into"));
+        assembly
+            .plan
+            .warn(format!("pictures are in {count} parts of an archive ({name} …), which --check does not read"));
     }
     Ok(Planned { plan: assembly.finish(options)?, files: files.into_iter().map(|(path, _)| path).collect() })
 }

@@ -166,7 +166,7 @@ fn read_labels(path: &Path) -> Result<BTreeMap<String, Patient>> {
         match numbers {
             [Some(x), Some(y), Some(width), Some(height)] => patient.boxes.push([x, y, width, height]),
             [None, None, None, None] => {}
-            _ => return Err(fail("a box lacks a number")),
+            _ => return Err(fail("a box has a missing or invalid number")),
         }
         Ok(())
     })?;

@@ -241,7 +241,7 @@ fn lines_of_tokenizer(bytes: &[u8], path: &Path) -> Result<Vec<u8>> {
     if kind != "WordPiece" || file.model.continuing_subword_prefix != "##" {
         let prefix = &file.model.continuing_subword_prefix;
         return Err(fail(format!(
-            "holds a {kind} tokenizer (continuing pieces begin with `{prefix}`); expected BERT's WordPiece with `##`"
+            "contains a {kind} tokenizer (continuing pieces begin with `{prefix}`); expected BERT's WordPiece with `##`"
         )));
     }
     let vocab: HashMap<String, u32> =

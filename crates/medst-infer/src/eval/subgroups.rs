@@ -69,7 +69,7 @@ pub enum ColumnError {
     Empty(String),
     #[error("the column {column} has {count} values that are not numbers; subgroups need at most {MOST}")]
     TooManyValues { column: String, count: usize },
-    #[error("the column {column} has one value, {value}: there is nothing to compare")]
+    #[error("the column {column} has one value, {value}: nothing can be compared")]
     OneValue { column: String, value: String },
 }
 
@@ -289,7 +289,8 @@ mod tests {
         let gap = found.gap.unwrap();
         assert_eq!((gap.highest.as_str(), gap.lowest.as_str(), gap.interval), ("M", "F", None));
         assert!((gap.value - 0.6).abs() < 1e-12);
-        // A figure of the first two rows alone: the others are not counted, and there is nothing to compare.
+        // A figure of the first two rows alone: the others are not counted, and nothing can be
+        // compared.
         let first = |weights: &[f64]| (weights[0] + weights[1] > 0.0).then_some(1.0);
         let found = by.break_down(Bootstrap::default(), &clusters, &by.of(0..5), &[0, 1], first);
         assert_eq!((found.parts.len(), found.gap), (1, None));

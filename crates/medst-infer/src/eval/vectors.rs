@@ -219,7 +219,7 @@ fn npy(mut file: impl Read, length: u64) -> std::result::Result<(Vec<usize>, Vec
     let mut left = (expected - data) as usize;
     while left > 0 {
         let piece = &mut piece[..left.min(1 << 20)];
-        file.read_exact(piece).map_err(|error| format!("was cut short while it was read: {error}"))?;
+        file.read_exact(piece).map_err(|error| format!("was truncated while it was read: {error}"))?;
         values.extend(convert(piece));
         left -= piece.len();
     }

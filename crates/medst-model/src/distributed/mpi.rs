@@ -93,8 +93,8 @@ impl Mpi {
                 let now = *waiting.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some((what, since)) = now.filter(|(_, since)| since.elapsed() > PATIENCE) {
                     warning::warn(&format!(
-                        "process {rank} of {size} has waited {} s for the others in {what}: a process is lost; \
-                         continue from the last checkpoint with --resume",
+                        "process {rank} of {size} has waited {} s for the others in {what}; another process \
+                         has probably failed. Continue from the last checkpoint with --resume",
                         since.elapsed().as_secs()
                     ));
                     abort(1);

@@ -158,7 +158,7 @@ impl<R: ReadAt> Safetensors<R> {
         if start + metadata.data_len() as u64 != length {
             let expected = start + metadata.data_len() as u64;
             return Err(fail(&format!(
-                "it has {length} bytes, but its header describes {expected}; the file is damaged or was cut short"
+                "it has {length} bytes, but its header describes {expected}; the file is damaged or truncated"
             )));
         }
         Ok(Safetensors { source, start, metadata })
@@ -187,7 +187,7 @@ impl<R: ReadAt> Safetensors<R> {
             // checked the offsets against. Nothing else has a handle to it.
             let bytes = unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<u8>(), to - from) };
             self.source.read_at(bytes, self.start + from as u64).map_err(|error| match error.kind() {
-                std::io::ErrorKind::UnexpectedEof => unusable(path, "the file was cut short while it was read"),
+                std::io::ErrorKind::UnexpectedEof => unusable(path, "the file was truncated while it was read"),
                 _ => Error::io(path)(error),
             })?;
         }

@@ -13,7 +13,7 @@ use super::name;
 use crate::Result;
 
 /// What only the publisher can state.
-const ASK: &str = "To be stated by whoever publishes the corpus";
+const ASK: &str = "To be stated by the publisher of the corpus";
 
 /// The metadata of a corpus, a file to be put into its folder: names of files are relative to it.
 ///

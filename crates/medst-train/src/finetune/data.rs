@@ -276,7 +276,7 @@ fn studies(corpus: &Corpus, config: &DataConfig, skipped: &mut Skipped) -> Resul
     let class = [CLASS, DIAGNOSIS].into_iter().find(|column| has(column));
     let findings = config.task == HeadTask::Findings;
     if !findings && config.labels.len() > 1 {
-        let message = "data.labels: task = \"exclusive\" learns the classes of one column; name one";
+        let message = "data.labels: task = \"exclusive\" learns the classes of one column; name exactly one";
         return Err(Error::Config(message.into()));
     }
     let chosen = choose(corpus, config, |column| match findings {

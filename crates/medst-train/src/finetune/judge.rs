@@ -167,7 +167,7 @@ impl Judged {
             HeadTask::Findings => (name(head.task), Unit::Number),
             _ => (name(head.task), Unit::Share),
         };
-        let lacking = "the labels have one class";
+        let lacking = "the labels have only one class";
         let clusters = Clusters::of(items.subjects());
         let meter = Meter::new(bootstrap, &clusters);
         let defined: Vec<usize> =

@@ -68,13 +68,14 @@ impl<'a> Data<'a> {
         let varied = self.training.varied();
         if self.batches(0).is_empty() || !varied.contains(&true) {
             return Err(Error::Training(format!(
-                "{} labelled training items (data.share = {}) have one class of every label; there is nothing to learn",
+                "{} labelled training items (data.share = {}) have only one class of each label; there is nothing \
+                 to learn",
                 self.training.len(),
                 self.config.data.share
             )));
         }
         for (label, _) in self.labels.head.labels.iter().zip(&varied).filter(|(_, varied)| !**varied) {
-            progress.note(&format!("{label}: the labels that are used have one class"));
+            progress.note(&format!("{label}: the labels that are used have only one class"));
         }
         Ok(())
     }
@@ -208,7 +209,9 @@ impl<'a> FineTuning<'a> {
         let Update { losses: loss, rate, norm } = update;
         let (step, epoch) = (self.run.state.step, self.run.state.epoch);
         if !loss.is_finite() {
-            return Err(Error::Training(format!("the loss of step {step} is not finite")));
+            return Err(Error::Training(format!(
+                "the loss of step {step} is not finite; a lower optimizer.lr may help"
+            )));
         }
         let studies_per_second = share.studies as f64 / start.elapsed().as_secs_f64();
         let studies = share.studies as u64;

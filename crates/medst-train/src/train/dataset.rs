@@ -67,7 +67,7 @@ impl<'a> Dataset<'a> {
         if model.image.size > corpus.image_size() as i64 {
             let (asked, stored) = (model.image.size, corpus.image_size());
             return Err(Error::Config(format!(
-                "model.image.size = {asked}: the corpus holds pictures of {stored} pixels"
+                "model.image.size = {asked}: the pictures of the corpus have only {stored} pixels; prepare it with --image-size {asked} or more"
             )));
         }
         if pieces.size() as i64 != model.text.vocabulary {

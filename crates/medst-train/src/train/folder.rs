@@ -70,8 +70,7 @@ fn check_there(folder: &Path, name: &str, resume: bool) -> Result<()> {
     if input::read(&path, input::TEXT).is_ok_and(|text| text.trim_ascii().is_empty()) {
         let remedy = match Checkpoints::new(folder).begun() {
             true => {
-                "write the configuration that the run was begun with into it and give --resume, or start another run \
-                 with init.weights"
+                "write the configuration of the run into it and pass --resume, or start another run with init.weights"
             }
             false => "the run has no checkpoint: remove the file, and start without --resume",
         };
@@ -79,12 +78,14 @@ fn check_there(folder: &Path, name: &str, resume: bool) -> Result<()> {
     }
     let other = [CONFIG, finetune::CONFIG].into_iter().find(|own| *own != name && folder.join(own).exists());
     if let Some(other) = other {
-        return Err(Error::Config(format!("train.output = {there}: it holds a run of another kind ({other})")));
+        return Err(Error::Config(format!(
+            "train.output = {there}: it contains a run of another kind ({other}); choose another folder"
+        )));
     }
     match (path.exists(), resume) {
-        (true, false) => {
-            Err(Error::Config(format!("train.output = {there}: there is a run already; --resume continues it")))
-        }
+        (true, false) => Err(Error::Config(format!(
+            "train.output = {there}: it already contains a run; pass --resume to continue it, or choose another folder"
+        ))),
         (false, true) => Err(Error::Io { path, source: std::io::ErrorKind::NotFound.into() }),
         _ => Ok(()),
     }
@@ -105,7 +106,7 @@ pub fn check_same(path: &Path, begun: &str, text: &str) -> Result<()> {
         if was != is {
             let (was, is) = (was.unwrap_or("(nothing)"), is.unwrap_or("(nothing)"));
             return Err(Error::Config(format!(
-                "{}: the run was begun with `{was}`, not `{is}`; a resumed run keeps its configuration",
+                "{}: the run was started with `{was}`, not `{is}`; a resumed run must keep its configuration",
                 path.display()
             )));
         }

@@ -76,7 +76,7 @@ pub(super) fn with_data_set<T>(
     let encoding = declared.settle(bytes, length);
     if syntax.is_some() && encoding != declared {
         notes.add(
-            "DICOM: data set encoded differently than its transfer syntax says; encoding inferred from the elements",
+            "DICOM: data set encoded differently than its transfer syntax states; encoding inferred from the elements",
         );
     }
     let set = DataSet::read(bytes, length, encoding, until)?;

@@ -11,7 +11,7 @@ const BESIDES: usize = 16 << 20;
 /// What is wrong with a codestream, in words.
 type Reason = &'static str;
 const SHORT: Reason = "truncated in a header";
-const MANY: Reason = "it has too many parts";
+const MANY: Reason = "too many tiles, precincts or code-blocks";
 
 /// Checks the header of the codestream or of a tile's part.
 ///

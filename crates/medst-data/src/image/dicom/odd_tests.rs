@@ -373,7 +373,7 @@ fn files_are_read_by_what_they_are_not_by_what_they_say() {
                     let image = decode_noting(&bytes, Window::Declared, &mut notes).unwrap();
                     assert_eq!(image.pixels, expected, "{form:?} called {declared}, preamble of {}", start.len());
                     let is_said =
-                        notes.iter().any(|note| note.contains("encoded differently than its transfer syntax says"));
+                        notes.iter().any(|note| note.contains("encoded differently than its transfer syntax states"));
                     assert_eq!(is_said, own != declared, "{form:?} called {declared}");
                     assert_eq!(header_of(&bytes).unwrap().subject_id.as_deref(), Some("p7"));
                 }

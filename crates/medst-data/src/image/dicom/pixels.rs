@@ -100,7 +100,7 @@ pub(super) fn read(
     fragments(element).for_each(|fragment| frame.extend_from_slice(fragment));
     let shown = Coding::of_frame(&frame).unwrap_or(coding);
     if shown != coding {
-        notes.add("DICOM: pixels compressed differently than the transfer syntax says; decoded as they are");
+        notes.add("DICOM: pixels compressed differently than the transfer syntax states; decoded by their own header");
     }
     let coding = shown;
     match coding {
@@ -217,13 +217,13 @@ fn jpeg_frame(stream: &[u8], format: &Format) -> Result<Frame, ImageError> {
     Ok(frame)
 }
 
-/// A decoder allocates by what the frame itself says.
+/// Checks the size in the coded frame itself, by which the decoder allocates.
 pub(super) fn check_frame(columns: usize, rows: usize, components: usize, format: &Format) -> Result<(), ImageError> {
     check_size(columns, rows)?;
     if (columns, rows, components) != (format.columns, format.rows, format.samples) {
         return Err(ImageError::damaged(format!(
             "its coded frame has {columns}×{rows} pixels of {components} samples, but Columns, Rows and SamplesPerPixel \
-             say {}×{} of {}",
+             state {}×{} of {}",
             format.columns, format.rows, format.samples
         )));
     }

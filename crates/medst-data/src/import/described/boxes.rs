@@ -88,13 +88,13 @@ pub fn read(
     }
     for (place, (size, regions)) in of_study {
         let Some([width, height]) = size else {
-            assembly.plan.warn("pictures with boxes whose size is unknown (not there, or unreadable): boxes not used");
+            assembly.plan.warn("boxes not used: the picture is missing or unreadable, so its size is unknown");
             continue;
         };
         let label = Boxes { width, height, regions };
         match Boxes::parse(&label.to_label()) {
             Ok(_) => assembly.label(place, boxes::LABEL, label.to_label()),
-            Err(_) => assembly.plan.warn("pictures with a box without area or outside of the picture: boxes not used"),
+            Err(_) => assembly.plan.warn("boxes not used: a box is empty or outside the picture"),
         }
     }
     Ok(own)
@@ -203,14 +203,14 @@ fn runs(cell: &str, height: u64) -> Result<Option<[f64; 4]>, String> {
         cell => cell.split_whitespace().map(|number| number.parse().ok()).collect(),
     };
     let numbers = numbers.filter(|numbers| numbers.len() % 2 == 0 && !numbers.is_empty());
-    let numbers = numbers.ok_or("a mask is not pairs of numbers")?;
+    let numbers = numbers.ok_or("a mask must consist of pairs of numbers")?;
     let (mut at, mut bounds) = (0u64, [u64::MAX, u64::MAX, 0, 0]);
     for pair in numbers.chunks_exact(2) {
         let [gap, length] = [pair[0], pair[1]];
         at = at.saturating_add(gap);
         let end = at.saturating_add(length);
         if length == 0 || end > height * height {
-            return Err("a run of a mask is empty or leaves the picture".into());
+            return Err("a run of a mask is empty or extends beyond the picture".into());
         }
         let last = end - 1;
         let (first_column, last_column) = (at / height, last / height);

@@ -28,7 +28,7 @@ pub fn more(root: &Path, tables: &[PathBuf], assembly: &mut Assembly) -> Result<
     let folders = [root.join("chexbert_labels"), root.to_path_buf()];
     let found = folders.iter().flat_map(|folder| LABELS.map(|name| folder.join(name))).find(|path| path.exists());
     let Some(path) = found else {
-        assembly.plan.warn("chexbert_labels/report_fixed.json absent: studies carry no findings");
+        assembly.plan.warn("chexbert_labels/report_fixed.json absent: studies have no findings");
         return Ok(Vec::new());
     };
     read_labels(&path, assembly)?;
@@ -96,9 +96,8 @@ fn count_contradictions(table: &Path, assembly: &mut Assembly) -> Result<()> {
         }
     }
     if pairs > 0 {
-        let what = format!(
-            "neighbouring studies whose order contradicts the dates in their reports (of {pairs} that tell dates)"
-        );
+        let what =
+            format!("neighbouring studies whose order contradicts the dates in their reports (of {pairs} with dates)");
         *assembly.plan.warnings.entry(what).or_default() += contradicted;
     }
     Ok(())

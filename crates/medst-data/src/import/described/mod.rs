@@ -238,7 +238,7 @@ impl Lists {
                 let Some(image) = row.cell(0) else { return Ok(()) };
                 match lists.of_image.insert(image.to_string(), *part) {
                     Some(other) if other != *part => {
-                        let message = format!("`{image}` is in another list, too");
+                        let message = format!("`{image}` is also in another list");
                         Err(Error::Row { path: path.clone(), row: row.number, message })
                     }
                     _ => Ok(()),
@@ -470,7 +470,7 @@ impl Reading<'_> {
             Some((column, read)) => {
                 let time = cell(column).and_then(read);
                 if time.is_none() {
-                    self.assembly.plan.warn("images without a readable time, which join no sequence");
+                    self.assembly.plan.warn("images without a readable time, not used in sequences");
                 }
                 time
             }

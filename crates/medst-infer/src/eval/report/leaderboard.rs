@@ -142,8 +142,8 @@ impl Leaderboard {
                         h2 { "How this was made" }
                         @if let Some(first) = self.evaluations.first() { pre { (first.command_line()) } }
                         p {
-                            "Differences are paired: in each replicate of the bootstrap both encoders are scored on the same drawn subjects. An \
-                             interval that leaves out 0 is a difference that these subjects bear out; with many rows some do by luck. "
+                            "Differences are paired: in each replicate of the bootstrap both encoders are scored on the same drawn subjects. These \
+                             subjects support a difference whose interval excludes 0; with many rows, some intervals exclude 0 by chance. "
                             @for line in READING { (line) " " }
                         }
                     }

@@ -38,9 +38,9 @@ const READING: [&str; 4] = [
      are the same benchmark.",
 ];
 
-/// How subgroups are to be read.
-const SUBGROUPS: &str = "The largest gap is between the subgroups that came out highest and lowest: with many of them it is partly luck, and its \
-                         interval is too narrow. A small group has fewer than 20 subjects.";
+/// How to read the figures of subgroups.
+const SUBGROUPS: &str = "The largest gap is between the subgroups with the highest and the lowest figure. With many subgroups it is partly due \
+                         to chance, and its interval is too narrow. A small group has fewer than 20 subjects.";
 
 /// An evaluation with all that is needed to repeat it.
 #[derive(Clone, Debug, Serialize)]

@@ -154,7 +154,7 @@ fn heads<'a>(
     parts: &[Vec<Part>],
 ) -> Result<std::result::Result<Heads<'a>, String>> {
     if labelled.rows.is_empty() {
-        return Ok(Err("no pair tells its course".into()));
+        return Ok(Err("no pair has a course".into()));
     }
     if let Some(reason) = labelled.trouble() {
         return Ok(Err(reason));

@@ -81,7 +81,7 @@ impl PhraseProgression<'_> {
                 Input::check_width(sentences, &pairs.previous, "phrases")?;
             }
             if labelled.rows.is_empty() {
-                let reason = "no pair tells its course";
+                let reason = "no pair has a course";
                 result.figures.push(Figure::undefined(labelled.name, "standard", Unit::Share, 0, reason));
                 continue;
             }

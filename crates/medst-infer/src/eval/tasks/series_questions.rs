@@ -346,9 +346,9 @@ impl SeriesQuestions<'_> {
         for (count, what) in [
             (
                 by_words,
-                "questions answered by the words of their choices, because these name no visits, findings or orders alike",
+                "questions answered by the words of their choices, because these are not all visits, all findings or all orders",
             ),
-            (unknown, "questions whose words do not tell what is asked; the highest presence answered"),
+            (unknown, "questions whose type was not recognised; answered by the highest presence"),
         ] {
             if count > 0 {
                 result.notes.push(format!("{count} {what}"));

@@ -128,7 +128,10 @@ impl Lane {
             }
             self.nccl.check(self.communicator)?;
             if begun.elapsed() > PATIENCE {
-                let message = format!("a sum of gradients has taken {} s: a process is lost", PATIENCE.as_secs());
+                let message = format!(
+                    "a sum of gradients has taken more than {} s; another process has probably failed",
+                    PATIENCE.as_secs()
+                );
                 return Err(crate::Error::Distributed(message));
             }
             std::thread::sleep(Duration::from_micros(20));
