@@ -15,6 +15,7 @@ use medst_data::import::ms_cxr_t::MsCxrT;
 use medst_data::import::open_i::OpenI;
 use medst_data::import::{PrepareOptions, Source, Summary, prepare};
 use medst_data::progress::Silent;
+use medst_data::ranks::Alone;
 use medst_data::sequence::SequenceUnit;
 use medst_data::split::Split;
 
@@ -123,7 +124,7 @@ impl Mimic {
 
     fn prepare(&self, source: MimicCxr, out: &str, options: &PrepareOptions) -> (Summary, Corpus) {
         let out = self.at(out);
-        let summary = prepare(&Source::MimicCxr(source), &out, options, &Silent).unwrap();
+        let summary = prepare(&Source::MimicCxr(source), &out, options, &Alone, &Silent).unwrap().unwrap();
         (summary, Corpus::open(&out).unwrap())
     }
 }
@@ -220,7 +221,7 @@ fn mimic_cxr_partial_downloads_and_unpacked_tables_work() {
     }
     let nothing = tempfile::tempdir().unwrap();
     let source = Source::MimicCxr(MimicCxr { root: nothing.path().to_path_buf(), ..MimicCxr::default() });
-    let error = prepare(&source, &mimic.at("none"), &options(), &Silent).unwrap_err().to_string();
+    let error = prepare(&source, &mimic.at("none"), &options(), &Alone, &Silent).unwrap_err().to_string();
     assert!(error.contains("is not a MIMIC-CXR folder"), "{error}");
 }
 
@@ -285,7 +286,7 @@ fn ms_cxr_t_pairs_are_sequences_of_two() {
     .unwrap();
     let source = Source::MsCxrT(MsCxrT { root, images: mimic.source() });
     let out = mimic.at("corpus");
-    let summary = prepare(&source, &out, &options(), &Silent).unwrap();
+    let summary = prepare(&source, &out, &options(), &Alone, &Silent).unwrap().unwrap();
     let corpus = Corpus::open(&out).unwrap();
     let pairs: Vec<Vec<&str>> = corpus
         .sequences()
@@ -318,7 +319,7 @@ fn covidx_patients_stay_in_one_part_unless_the_reference_is_asked_for() {
     fs::write(root.join("test_COVIDx6.txt"), &test).unwrap();
     let run = |rule, out: &str| {
         let source = Source::Covidx(Covidx { root: root.to_path_buf(), rule, version: None });
-        prepare(&source, &root.join(out), &options(), &Silent).unwrap();
+        prepare(&source, &root.join(out), &options(), &Alone, &Silent).unwrap();
         Corpus::open(&root.join(out)).unwrap()
     };
     let of = |corpus: &Corpus, split: Split| {
@@ -342,7 +343,7 @@ fn covidx_patients_stay_in_one_part_unless_the_reference_is_asked_for() {
     assert_eq!(of(&corpus, Split::Validate).len(), 6);
     fs::write(root.join("train_COVIDx7.txt"), &train).unwrap();
     let source = Source::Covidx(Covidx { root: root.to_path_buf(), ..Covidx::default() });
-    let error = prepare(&source, &root.join("both"), &options(), &Silent).unwrap_err().to_string();
+    let error = prepare(&source, &root.join("both"), &options(), &Alone, &Silent).unwrap_err().to_string();
     assert!(error.contains("train_COVIDx6.txt, train_COVIDx7.txt") && error.contains("--list-version"), "{error}");
 }
 
@@ -365,7 +366,7 @@ fn chexpert_is_read_in_both_releases() {
     let row = "CheXpert-v1.0-small/valid/patient64541/study1/view1_frontal.jpg,Male,73,Frontal,PA,0.0,1.0\n";
     fs::write(root.join("valid.csv"), format!("{header}{row}")).unwrap();
     let out = folder.path().join("corpus");
-    prepare(&Source::Described(Described::chexpert(root)), &out, &options(), &Silent).unwrap();
+    prepare(&Source::Described(Described::chexpert(root)), &out, &options(), &Alone, &Silent).unwrap();
     let corpus = Corpus::open(&out).unwrap();
     assert_eq!(corpus.studies().len(), 4);
     assert_eq!(corpus.manifest().counts.with_lateral, 3);
@@ -402,7 +403,7 @@ fn open_i_joins_reports_and_images() {
     fs::write(root.join("ecgen-radiology/4.xml"), "<eCitation><no").unwrap();
     let run = |out: &str| {
         let source = Source::OpenI(OpenI { root: root.clone() });
-        let summary = prepare(&source, &folder.path().join(out), &options(), &Silent).unwrap();
+        let summary = prepare(&source, &folder.path().join(out), &options(), &Alone, &Silent).unwrap().unwrap();
         (summary, Corpus::open(&folder.path().join(out)).unwrap())
     };
     let (summary, corpus) = run("by-caption");
@@ -434,7 +435,8 @@ fn covid_chestxray_courses_are_sequences_and_slices_are_left_out() {
     )
     .unwrap();
     let out = root.join("corpus");
-    let summary = prepare(&Source::CovidChestxray(root.to_path_buf()), &out, &options(), &Silent).unwrap();
+    let summary =
+        prepare(&Source::CovidChestxray(root.to_path_buf()), &out, &options(), &Alone, &Silent).unwrap().unwrap();
     let corpus = Corpus::open(&out).unwrap();
     assert_eq!(corpus.sequences()[0].studies, [1, 0]);
     assert!(corpus.studies()[0].lateral.is_some());
@@ -475,7 +477,7 @@ fn the_dicom_release_of_mimic_cxr_is_read_from_its_headers() {
     gzip(&root.join("cxr-record-list.csv.gz"), &list);
     let source = Source::MimicCxr(MimicCxr { root: root.to_path_buf(), ..MimicCxr::default() });
     let out = root.join("corpus");
-    let summary = prepare(&source, &out, &options(), &Silent).unwrap();
+    let summary = prepare(&source, &out, &options(), &Alone, &Silent).unwrap().unwrap();
     let corpus = Corpus::open(&out).unwrap();
     assert_eq!(corpus.studies().len(), 2);
     assert_eq!(corpus.sequences()[0].studies, [1, 0], "in order of time, not of the list");

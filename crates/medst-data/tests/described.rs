@@ -18,6 +18,7 @@ use medst_data::import::padchest_gr::PadChestGr;
 use medst_data::import::rexgradient::Rexgradient;
 use medst_data::import::{PrepareOptions, Source, Summary, prepare};
 use medst_data::progress::{Progress, Silent};
+use medst_data::ranks::Alone;
 use medst_data::split::Split;
 use medst_data::study::Study;
 use medst_phantom::{Layout, PhantomOptions, generate, layout};
@@ -44,7 +45,7 @@ fn options() -> PrepareOptions {
 fn import(source: &Source) -> (Summary, Corpus) {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let out = COHORT.path().join(format!("corpus-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
-    let summary = prepare(source, &out, &options(), &Silent).unwrap();
+    let summary = prepare(source, &out, &options(), &Alone, &Silent).unwrap().unwrap();
     (summary, Corpus::open(&out).unwrap())
 }
 
@@ -272,7 +273,7 @@ fn imagenome_tells_courses_and_leaves_a_benchmark_out() {
     fs::write(&list, some.join("\n")).unwrap();
     let out = COHORT.path().join("without");
     let without = PrepareOptions { exclude: vec![list], ..options() };
-    let summary = prepare(&source, &out, &without, &Silent).unwrap();
+    let summary = prepare(&source, &out, &without, &Alone, &Silent).unwrap().unwrap();
     assert!(summary.skipped["subject is excluded by MS_CXR_T_some.csv"] > 1, "{summary}");
     let left = Corpus::open(&out).unwrap();
     let excluded: BTreeSet<&str> = some[1..].iter().filter_map(|line| line.split(',').nth(2)).collect();
@@ -315,7 +316,7 @@ fn rexgradient_is_read_from_its_archive_as_from_a_folder() {
     let source = Source::Rexgradient(Rexgradient { root: at("rexgradient") });
     assert!(at("rexgradient/deid_png.part02").exists(), "several parts");
     let packed = folder.path().join("packed");
-    let summary = prepare(&source, &packed, &options(), &Silent).unwrap();
+    let summary = prepare(&source, &packed, &options(), &Alone, &Silent).unwrap().unwrap();
     assert!(summary.skipped.keys().any(|reason| reason == "ImageViewPosition is `UNKNOWN`"), "{summary}");
     assert!(summary.skipped.keys().any(|reason| reason == "ImageViewPosition is `nothing`"), "{summary}");
     assert!(!summary.skipped.contains_key("image file does not exist"), "{summary}");
@@ -328,7 +329,7 @@ fn rexgradient_is_read_from_its_archive_as_from_a_folder() {
     tar::Archive::new(zstd::Decoder::new(&joined[..]).unwrap()).unpack(&root).unwrap();
     copy(&at("rexgradient/metadata"), &root.join("metadata"));
     let plain = folder.path().join("plain");
-    prepare(&Source::Rexgradient(Rexgradient { root: root.clone() }), &plain, &options(), &Silent).unwrap();
+    prepare(&Source::Rexgradient(Rexgradient { root: root.clone() }), &plain, &options(), &Alone, &Silent).unwrap();
     for file in ["studies.parquet", "sequences.parquet", "images-00000.npy", "splits.csv"] {
         assert!(fs::read(packed.join(file)).unwrap() == fs::read(plain.join(file)).unwrap(), "{file}");
     }
@@ -339,11 +340,11 @@ fn rexgradient_is_read_from_its_archive_as_from_a_folder() {
 
     // Stopped within the archive and taken up again: the same bytes, and the small pictures are gone at the end.
     let resumed = folder.path().join("resumed");
-    let stopped = prepare(&source, &resumed, &options(), &StopsAfter::new(70)).unwrap_err().to_string();
+    let stopped = prepare(&source, &resumed, &options(), &Alone, &StopsAfter::new(70)).unwrap_err().to_string();
     assert_eq!(stopped, "stopped on request");
     let journal = fs::read_to_string(folder.path().join("resumed.partial.pictures/journal")).unwrap();
     assert!(journal.lines().count() > 64, "what was decoded is known");
-    prepare(&source, &resumed, &options(), &Silent).unwrap();
+    prepare(&source, &resumed, &options(), &Alone, &Silent).unwrap();
     for entry in fs::read_dir(&packed).unwrap() {
         let name = entry.unwrap().file_name();
         assert!(fs::read(packed.join(&name)).unwrap() == fs::read(resumed.join(&name)).unwrap(), "{}", name.display());
@@ -356,10 +357,10 @@ fn rexgradient_is_read_from_its_archive_as_from_a_folder() {
     copy(&at("rexgradient/metadata"), &broken.join("metadata"));
     fs::write(broken.join("deid_png.part01"), b"cut").unwrap();
     let cut = Source::Rexgradient(Rexgradient { root: broken.clone() });
-    let error = prepare(&cut, &folder.path().join("cut"), &options(), &Silent).unwrap_err().to_string();
+    let error = prepare(&cut, &folder.path().join("cut"), &options(), &Alone, &Silent).unwrap_err().to_string();
     assert!(error.contains("deid_png.part00") && error.contains("truncated or damaged"), "{error}");
     fs::remove_file(broken.join("deid_png.part01")).unwrap();
-    let error = prepare(&cut, &folder.path().join("lost"), &options(), &Silent).unwrap_err().to_string();
+    let error = prepare(&cut, &folder.path().join("lost"), &options(), &Alone, &Silent).unwrap_err().to_string();
     assert!(error.contains("deid_png.part01 is missing"), "{error}");
 }
 

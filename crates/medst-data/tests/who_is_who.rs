@@ -7,6 +7,7 @@ use medst_data::corpus::Corpus;
 use medst_data::import::mimic_cxr::MimicCxr;
 use medst_data::import::{PrepareOptions, Source, Summary, prepare, prepare_table};
 use medst_data::progress::Silent;
+use medst_data::ranks::Alone;
 
 /// A picture with structure that `seed` moves.
 fn png(path: &Path, seed: u32) {
@@ -226,7 +227,7 @@ fn sectioned_reports_are_found_by_ids_in_other_forms() {
         fs::write(at("mimic_cxr_sectioned.csv"), sections).unwrap();
         let options = PrepareOptions { image_size: 32, overwrite: true, ..PrepareOptions::default() };
         let source = Source::MimicCxr(source.clone());
-        prepare(&source, &at("corpus"), &options, &Silent).map_err(|error| error.to_string())
+        prepare(&source, &at("corpus"), &options, &Alone, &Silent).map_err(|error| error.to_string())
     };
     run("study,impression,findings\n50414267.0,No acute process.,\n5.3189527e7,,Heart is large.\n").unwrap();
     let corpus = Corpus::open(&at("corpus")).unwrap();

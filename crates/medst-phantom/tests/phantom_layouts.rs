@@ -15,6 +15,7 @@ use medst_data::import::ms_cxr_t::MsCxrT;
 use medst_data::import::rsna::Rsna;
 use medst_data::import::{PrepareOptions, Source, Summary, prepare};
 use medst_data::progress::Silent;
+use medst_data::ranks::Alone;
 use medst_data::split::Split;
 use medst_phantom::{Layout, PhantomOptions, PhantomSummary, generate};
 
@@ -45,7 +46,7 @@ fn at(name: &str) -> PathBuf {
 fn import(source: &Source, options: &PrepareOptions) -> (Summary, Corpus) {
     // Pictures are read when they are asked for, so the corpus lives as long as the cohort.
     let out = tempfile::tempdir_in(COHORT.path()).unwrap().keep().join("corpus");
-    let summary = prepare(source, &out, options, &Silent).unwrap();
+    let summary = prepare(source, &out, options, &Alone, &Silent).unwrap().unwrap();
     let corpus = Corpus::open(&out).unwrap();
     (summary, corpus)
 }
