@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use super::{DeclaredView, FoundStudy, Gathered, Picture};
+use crate::image::ImageError;
 use crate::image::dicom::{self, Header, ViewSource};
 use crate::import::values;
 use crate::report;
@@ -169,7 +170,7 @@ pub(super) fn is_frontal(header: Option<&Header>, view: DeclaredView) -> Result<
     let told = header.and_then(|header| header.view);
     let other = header.is_some_and(|header| header.view.is_none() && header.view_source != ViewSource::Unknown);
     match (view, told) {
-        (_, None) if other => Err("its header states a view that is neither frontal nor lateral".into()),
+        (_, None) if other => Err(ImageError::NeitherView),
         (DeclaredView::Auto, told) => Ok(told.is_none_or(|view| view.is_frontal())),
         (DeclaredView::Frontal, Some(view)) if !view.is_frontal() => {
             Err(ImageError::OtherView { declared: "frontal", found: view })

@@ -91,7 +91,7 @@ enum NoWeights {
     )]
     Split,
     /// The files that it has.
-    #[error("it has neither {}; its files: {0}", WEIGHTS.join(" nor "))]
+    #[error("it has neither {weights}; its files: {0}", weights = WEIGHTS.join(" nor "))]
     Other(String),
 }
 

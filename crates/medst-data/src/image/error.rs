@@ -37,6 +37,8 @@ pub enum ImageError {
     },
     /// Samples that do not make the picture that they are said to make.
     Samples(Text),
+    /// The header names a view that is neither frontal nor lateral.
+    NeitherView,
     /// The header names another view than the file was declared to have.
     OtherView {
         declared: &'static str,
@@ -75,6 +77,7 @@ impl fmt::Display for ImageError {
             ImageError::TooNarrow { width, height, side } => {
                 write!(f, "image too narrow: {width}×{height} pixels cannot be resized to {side} pixels")
             }
+            ImageError::NeitherView => f.write_str("its header states a view that is neither frontal nor lateral"),
             ImageError::OtherView { declared, found } => {
                 write!(f, "declared as {declared}, but its header says {found:?}")
             }

@@ -109,9 +109,9 @@ fn solve(mut a: Vec<Vec<f64>>, mut b: Vec<f64>) -> Option<Vec<f64>> {
         b.swap(column, pivot);
         for row in column + 1..count {
             let (above, below) = a.split_at_mut(row);
-            let (pivot, row) = (&above[column], &mut below[0]);
-            let factor = row[column] / pivot[column];
-            row.iter_mut().zip(pivot).skip(column).for_each(|(row, pivot)| *row -= factor * pivot);
+            let (pivot, cells) = (&above[column], &mut below[0]);
+            let factor = cells[column] / pivot[column];
+            cells.iter_mut().zip(pivot).skip(column).for_each(|(cell, pivot)| *cell -= factor * pivot);
             b[row] -= factor * b[column];
         }
     }

@@ -72,7 +72,7 @@ pub enum Window {
 /// # Errors
 /// A reason, without the file's name: damaged, several frames, no pixel data, a transfer syntax or
 /// kind of pixel that is not supported, no or too many pixels.
-pub fn decode(bytes: &[u8], window: Window) -> Result<GreyImage, String> {
+pub fn decode(bytes: &[u8], window: Window) -> Result<GreyImage, ImageError> {
     decode_noting(bytes, window, &mut Notes::default())
 }
 
@@ -80,7 +80,7 @@ pub fn decode(bytes: &[u8], window: Window) -> Result<GreyImage, String> {
 ///
 /// # Errors
 /// As [`decode`].
-pub fn decode_noting(bytes: &[u8], window: Window, notes: &mut Notes) -> Result<GreyImage, String> {
+pub fn decode_noting(bytes: &[u8], window: Window, notes: &mut Notes) -> Result<GreyImage, ImageError> {
     let picture = |set: &DataSet, syntax: Option<&str>, notes: &mut Notes| {
         // Before the attributes, since files of other syntaxes may lack them.
         let coding = Coding::of(syntax)?;
@@ -113,7 +113,7 @@ pub(super) fn memory_per_pixel(bytes: &[u8]) -> usize {
 
 /// Turns a panic into an error. The JPEG 2000 decoder is another project's, and holds assertions
 /// that a damaged file can break; one such file must not end the preparation of a corpus.
-fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+fn guarded<T>(work: impl FnOnce() -> Result<T, ImageError>) -> Result<T, ImageError> {
     catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|_| Err(ImageError::damaged("damaged DICOM: its pixels cannot be decoded")))
 }
