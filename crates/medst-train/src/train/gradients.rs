@@ -107,11 +107,6 @@ impl<'a> Gradients<'a> {
         }
     }
 
-    /// Parameters and sums as they came from [`Gradients::finish`].
-    pub fn from(model: &'a MedSt, gradients: Vec<Tensor>) -> Gradients<'a> {
-        Gradients { sum: gradients.into_iter().map(Some).collect(), ..Gradients::none(model) }
-    }
-
     /// The names of the parameters, in their order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.parameters.iter().map(|parameter| parameter.name.as_str())
