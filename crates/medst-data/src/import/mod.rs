@@ -97,7 +97,7 @@ impl Default for PrepareOptions {
     }
 }
 
-/// What a corpus is made from.
+/// The source of a corpus.
 #[derive(Clone, Debug)]
 pub enum Source {
     /// CSV, gzipped CSV or Parquet, a file or an object; see [`table::read`] for the columns.
@@ -205,13 +205,13 @@ pub fn prepare(source: &Source, out: &Path, options: &PrepareOptions, progress: 
     Ok(summary.expect("the process that leads has the summary"))
 }
 
-/// As [`prepare`], with several processes that share the pictures. The corpus is that of one
-/// process, to the byte, and so is what an interrupted run left, whatever the number of its
-/// processes. The process that leads reads the source, reports progress, and returns the summary; a
-/// stop request to any process stops all of them.
+/// Like [`prepare`], with several processes that share the pictures. The corpus is identical, byte
+/// for byte, to that of one process, and an interrupted run can be continued with another number of
+/// processes. Process 0 reads the source, reports progress and returns the summary. A stop request
+/// to any process stops all of them.
 ///
 /// # Errors
-/// As [`prepare`], on the process where it occurs, which then has to end the others.
+/// Like [`prepare`], on the process where the error occurs; the caller must then end the others.
 pub fn prepare_together(
     source: &Source,
     out: &Path,

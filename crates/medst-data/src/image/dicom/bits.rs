@@ -1,6 +1,6 @@
 //! Bits of an entropy-coded scan. JPEG and JPEG-LS keep markers out of it in two ways: a zero byte, or a zero bit, after 0xff.
 
-/// What follows a byte of 0xff in the coded data.
+/// The meaning of the byte after 0xff in the coded data.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stuffing {
     /// A byte of zero, which is dropped (JPEG).
