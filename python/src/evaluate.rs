@@ -26,7 +26,7 @@ use crate::task::{self, Watched};
 /// Studies that a model encodes at once.
 const BATCH: usize = 32;
 
-/// What is to be evaluated, and how; the names are those of `medst.evaluate`.
+/// The options of an evaluation, with the names of `medst.evaluate`.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 pub struct Asked {

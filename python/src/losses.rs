@@ -20,7 +20,7 @@ type Given<'py> = (Bound<'py, PyCapsule>, bool);
 /// The loss, and for each input its gradient if it was required and exists.
 type Differentiated = (Array, Vec<Option<Array>>);
 
-/// What a loss needs to know about the batch besides embeddings.
+/// Information about the batch that a loss needs in addition to embeddings.
 #[derive(Default, FromPyObject)]
 #[pyo3(from_item_all)]
 pub struct Known {

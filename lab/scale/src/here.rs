@@ -21,7 +21,7 @@ pub struct Measured {
     pub models: Vec<Model>,
 }
 
-/// What batches are made of.
+/// The composition of batches.
 #[derive(Deserialize)]
 pub struct Made {
     pub lengths: Vec<f64>,
@@ -46,7 +46,7 @@ pub struct Collectives {
 #[derive(Deserialize)]
 pub struct Pairs {
     pub studies: f64,
-    /// The own ones among them.
+    /// Number of studies of the process itself.
     pub rows: f64,
     pub seconds: f64,
     pub bytes: f64,
@@ -55,7 +55,7 @@ pub struct Pairs {
 #[derive(Deserialize)]
 pub struct Model {
     pub name: String,
-    /// Of the configuration, `key=value`.
+    /// Overrides of the configuration, `key=value`.
     pub settings: Vec<String>,
     pub runs: Vec<Run>,
 }
@@ -66,7 +66,7 @@ pub struct Run {
     /// Programs that ran at the same time and knew nothing of each other.
     pub copies: u64,
     pub sequences: usize,
-    /// Of a step, the mean.
+    /// Mean number of studies per step.
     pub studies: f64,
     pub seconds: f64,
 }

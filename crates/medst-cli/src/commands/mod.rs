@@ -64,7 +64,7 @@ pub fn run(arguments: Arguments, typed: Vec<String>) -> Result<()> {
     }
 }
 
-/// Where results go.
+/// Prints results, as text or as JSON.
 pub struct Output {
     json: bool,
     typed: Vec<String>,

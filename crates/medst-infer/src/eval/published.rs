@@ -94,7 +94,7 @@ const fn question(model: &'static str, value: f64) -> (Task, &'static str, &'sta
     (Task::SeriesQuestions, "all", &["accuracy"], Published { model, value, on })
 }
 
-/// What is published for a figure.
+/// The published values of a figure.
 pub fn of(task: Task, group: &str, name: &str) -> Vec<Published> {
     let fits = |row: &&(Task, &str, &[&str], Published)| row.0 == task && row.1 == group && row.2.contains(&name);
     TABLE.iter().filter(fits).map(|row| row.3).collect()

@@ -71,7 +71,7 @@ pub struct Request {
     pub int8: bool,
 }
 
-/// What a conversion did.
+/// The result of a conversion.
 #[derive(Debug, Serialize)]
 pub struct Conversion {
     pub out: PathBuf,
@@ -142,7 +142,7 @@ pub fn with_head(
     Ok((model, card, pieces, filled))
 }
 
-/// What a card says of files that weights are taken from.
+/// The entries of a model's card for the files that its weights come from.
 ///
 /// # Errors
 /// Files that cannot be read, by name.

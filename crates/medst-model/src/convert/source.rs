@@ -122,7 +122,7 @@ pub struct Source {
     pub dialect: Dialect,
     /// Only this side is taken.
     pub side: Option<Side>,
-    /// By the dialect's names.
+    /// By their names in the dialect.
     pub tensors: BTreeMap<String, Tensor>,
     pub sizes: Sizes,
     /// How its pixels were normalised, where the files state it.
@@ -274,7 +274,7 @@ impl Source {
                 let mut text = bert::sizes(&shapes)?;
                 self.sizes.text_heads = found.heads();
                 text.heads = self.sizes.text_heads.unwrap_or(text.heads);
-                // As many layers as the method has, of a file with more.
+                // If the file has more layers than the method, only the first ones are used.
                 text.layers = text.layers.min(TextConfig::default().layers);
                 self.sizes.text = Some(text);
             }

@@ -30,7 +30,7 @@ pub fn global(image: &Tensor, report: &Tensor, relations: &Relations, config: &L
     with_scale(image, report, relations, &Scale::fixed(config.global_temperature), config)
 }
 
-/// As [`global`], with a temperature that may be learned.
+/// Like [`global`], with a temperature that may be learned.
 pub fn with_scale(
     image: &Tensor,
     report: &Tensor,
@@ -41,8 +41,9 @@ pub fn with_scale(
     part(image, report, &(0..image.size()[0]), relations, scale, config)
 }
 
-/// What some studies of a batch add to its loss and accuracies: their images among all reports, their reports among all images. Parts of all studies
-/// add up to the whole. Where processes share a batch, each computes `2·R·B` pairs instead of `B²`.
+/// The contribution of some studies of a batch to its loss and accuracies: their images against all
+/// reports, and their reports against all images. The contributions of all studies add up to the
+/// whole. Processes that share a batch each compute `2·R·B` pairs instead of `B²`.
 ///
 /// * `rows`: the `R` studies.
 pub fn part(

@@ -136,7 +136,7 @@ pub fn finetune(
     optimizer.broadcast(group);
     let model = take_over(model, &mut state, group)?;
     let average = checkpoints.average(&model, kind, train.average, &state, group)?;
-    // What is validated and kept for use.
+    // The model that is validated and saved.
     let judged = average.as_ref().map_or(&model, Average::model);
     if let Some(folder) = folder.as_mut().filter(|_| !resume) {
         folder.begin(&text)?;
@@ -343,9 +343,9 @@ fn trained(model: &MedSt, config: &Config, training: &Items) -> Result<(Vec<Para
     Ok((parameters, factors))
 }
 
-/// What the learning rate of a parameter is multiplied by; `None` where it is not trained.
+/// The factor of a parameter's learning rate; `None` if the parameter is not trained.
 ///
-/// * `lateral`: whether there are lateral views that go through experts of their own.
+/// * `lateral`: whether lateral views go through separate experts.
 fn factor(name: &str, depth: usize, lateral: bool, config: &Config) -> Option<f64> {
     if name.starts_with("task_head.") {
         return Some(1.0);

@@ -102,10 +102,12 @@ pub fn differentiate(
     differentiate_share(model, batch, config, economy, share, None, None)
 }
 
-/// As [`differentiate`], of a batch of which this process has a share: the losses are those of the whole batch, the gradients what its own studies
-/// give, or with `reducer` the sum over all processes.
+/// Like [`differentiate`], for a batch that several processes share. The losses are those of the
+/// whole batch. The gradients are those of this process's studies or, with `reducer`, the sum over
+/// all processes.
 ///
-/// A tape that is kept whole is kept stage by stage here, so that gradients are sent on their way while earlier stages are computed.
+/// Here even a tape that fits into memory is kept stage by stage, so that gradients can be sent
+/// while earlier stages are still being computed.
 ///
 /// # Errors
 /// When the batch does not fit the model.
@@ -162,7 +164,7 @@ pub fn differentiate_share(
     done(Part::Heads, &mut gradients);
 
     for (number, chunk) in chunks.iter().enumerate() {
-        // What earlier chunks give is not final.
+        // The gradients are final only after the last chunk.
         let last = number + 1 == chunks.len();
         let mut of_images = of_studies(&of_states, &chunk.studies, &lateral_rows);
         let of_reports = of_images.split_off(3);

@@ -24,7 +24,7 @@ pub fn validate(
     validate_together(model, dataset, config, batch_size, &alone())
 }
 
-/// As [`validate`], whole batches shared out among processes; all get the same result.
+/// Like [`validate`], with the batches divided among the processes. All get the same result.
 pub fn validate_together(
     model: &MedSt,
     dataset: &Dataset,
@@ -73,7 +73,8 @@ pub fn retrieval(images: &Tensor, reports: &Tensor) -> Retrieval {
     retrieval_together(images, reports, &alone())
 }
 
-/// As [`retrieval`] of embeddings that all processes hold, each scoring some of the rows.
+/// Like [`retrieval`], for embeddings that all processes have; each process scores some of the
+/// rows.
 fn retrieval_together(images: &Tensor, reports: &Tensor, group: &Group) -> Retrieval {
     let studies = images.size()[0];
     let (mut at_1, mut at_5) = (0.0, 0.0);

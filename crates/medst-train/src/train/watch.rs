@@ -21,7 +21,7 @@ use crate::{Error, Result};
 /// Studies that are encoded at once.
 const BATCH: usize = 32;
 
-/// What is evaluated, and when.
+/// The evaluations during a run, and when they are due.
 pub struct Watch {
     suite: Suite,
     corpora: Vec<Corpus>,
@@ -29,7 +29,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// As the section `evaluate` of a configuration says; `None` where it says never.
+    /// Reads the section `evaluate` of a configuration; `None` if evaluation is off.
     ///
     /// # Errors
     /// A corpus that cannot be read.

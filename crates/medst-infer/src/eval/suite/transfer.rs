@@ -15,7 +15,7 @@ pub struct TransferTruth {
     pub pairs: PairTruth,
     /// The source of each pair.
     pub sources: Vec<String>,
-    /// By finding, the class of each pair.
+    /// For each finding, the class of each pair.
     pub findings: Vec<(String, Vec<Option<usize>>)>,
 }
 
