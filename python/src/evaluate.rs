@@ -23,7 +23,7 @@ use crate::engine::Engine;
 use crate::errors;
 use crate::task::{self, Watched};
 
-/// What is to be evaluated, and how; the names are those of `medst.evaluate`.
+/// The options of an evaluation, with the names of `medst.evaluate`.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 pub struct Asked {

@@ -36,7 +36,8 @@ fn model_names() -> Vec<&'static str> {
 
 /// Passes a warning of the library to Python's `warnings`.
 fn warn(line: &str) {
-    // Where Python turns warnings into errors, no caller could receive the exception, so it is dropped.
+    // If Python turns warnings into errors, no caller could receive the exception, so it is
+    // dropped.
     let _ = Python::attach(|py| py.import("warnings")?.call_method1("warn", (line,)).map(drop));
 }
 

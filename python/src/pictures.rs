@@ -58,7 +58,7 @@ fn named(name: &str, reason: ImageError) -> Error {
 }
 
 impl Picture {
-    /// As the model sees it.
+    /// Preprocesses the picture for the model.
     fn see(&self, preprocessing: Preprocessing) -> Result<Radiograph> {
         let seen = match &self.source {
             Source::File(path) => return preprocessing.open(path),
@@ -128,7 +128,7 @@ impl Study {
         }
     }
 
-    /// As the model sees it.
+    /// Preprocesses the pictures for the model.
     ///
     /// # Errors
     /// Names the picture that cannot be read; a study without pictures.

@@ -152,7 +152,7 @@ fn between_gpus(group: Group, _number: usize) -> Result<Group> {
 /// Runs a training that several processes share; `None` on all processes but process 0, which has the result.
 ///
 /// # Errors
-/// As of [`join`], [`place_on`] and the training.
+/// Those of [`join`], [`place_on`] and the training.
 pub fn together<S>(
     device: Device,
     train: impl FnOnce(Device, &Group) -> medst::Result<Option<S>>,

@@ -9,10 +9,10 @@ use crate::json;
 /// The label's name.
 pub const LABEL: &str = "boxes";
 
-/// What a study's frontal picture shows where.
+/// The boxes on the frontal picture of a study, each with a phrase.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Boxes {
-    /// Of the picture, in pixels.
+    /// Width of the picture in pixels.
     pub width: f64,
     pub height: f64,
     pub regions: Vec<Region>,
@@ -48,7 +48,7 @@ impl Boxes {
     /// Reads a label.
     ///
     /// # Errors
-    /// What is wrong with it: no such JSON, a picture without pixels, a box without area or outside of the picture.
+    /// Malformed JSON, a picture without pixels, or a box that is empty or outside the picture.
     pub fn parse(label: &str) -> Result<Boxes, BoxesError> {
         let boxes: Boxes = serde_json::from_str(label).map_err(|error| BoxesError::Syntax(error.to_string()))?;
         let Boxes { width, height, regions } = &boxes;

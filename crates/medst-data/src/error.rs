@@ -53,7 +53,7 @@ impl Error {
         }
     }
 
-    /// For `map_err`: an I/O error together with the file it happened to.
+    /// For `map_err`: adds the path of the file to an I/O error.
     pub fn io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Error {
         let path = path.as_ref().to_path_buf();
         move |source| Error::Io { path, source }

@@ -71,7 +71,7 @@ fn refuse_sparse(mut file: File) -> Result<File> {
 /// Reads a regular file of at most `most` bytes.
 ///
 /// # Errors
-/// As [`open`]; a larger file.
+/// Like [`open`]; also a file above the limit.
 pub fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
     let file = open(path)?;
     let too_large = |bytes: &str| {
@@ -90,10 +90,10 @@ pub fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
     if bytes.len() as u64 > most { Err(too_large("more")) } else { Ok(bytes) }
 }
 
-/// As [`read`], of text in UTF-8.
+/// Like [`read`], for UTF-8 text.
 ///
 /// # Errors
-/// As [`read`]; other text.
+/// Like [`read`]; also text that is not UTF-8.
 pub fn read_to_string(path: &Path, most: u64) -> Result<String> {
     let text = String::from_utf8(read(path, most)?);
     text.map_err(|_| Error::new(ErrorKind::InvalidData, "is not text in UTF-8"))

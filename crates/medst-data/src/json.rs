@@ -14,7 +14,7 @@ pub fn text<T: Serialize + ?Sized>(value: &T) -> String {
     serde_json::to_string(value).unwrap_or_else(|error| no_json::<T>(&error))
 }
 
-/// As [`text`], for people to read: with line breaks and indents.
+/// Like [`text`], with line breaks and indentation for readers.
 ///
 /// # Panics
 /// As [`text`].

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use crate::{Error, Result};
 
-/// What others and the group may do.
+/// The permission bits of the group and of others.
 const SHARED: u32 = 0o077;
 
 /// Makes a folder that only its owner can enter (mode 0700 less the umask); the folders above it

@@ -8,12 +8,12 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     replaced(text, |own| own != '\n' && steers(own))
 }
 
-/// As [`printable`], in one line.
+/// Like [`printable`], on one line.
 pub fn one_line(text: &str) -> Cow<'_, str> {
     replaced(text, steers)
 }
 
-/// As [`printable`], with every line but the first indented, so that a name with a line break
+/// Like [`printable`], with every line but the first indented, so that a name with a line break
 /// cannot pass for a separate message.
 pub fn message(text: &str) -> String {
     printable(text).replace('\n', "\n  ")

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::split::Split;
 use crate::study::{Study, SubjectId};
 
-/// What counts as one time step.
+/// The unit of one time step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SequenceUnit {

@@ -32,7 +32,7 @@ pub enum Error {
     #[error("evaluation: {0}")]
     Evaluation(String),
 
-    /// What was asked for cannot be answered, such as a prompt without words.
+    /// A request that cannot be answered, such as a prompt without words.
     #[error("{0}")]
     Input(String),
 
@@ -48,7 +48,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What is wrong, without saying in which part of the program.
+    /// The message without the prefix that names the part of the program.
     pub fn reason(self) -> String {
         match self {
             Error::Evaluation(message) => message,
@@ -56,7 +56,7 @@ impl Error {
         }
     }
 
-    /// For `map_err`: an I/O error together with the file it happened to.
+    /// For `map_err`: adds the path of the file to an I/O error.
     pub fn io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Error {
         let path = path.as_ref().to_path_buf();
         move |source| Error::Io { path, source }

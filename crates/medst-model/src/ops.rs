@@ -52,7 +52,7 @@ thread_local! {
     static GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What an operation of `ops/` failed with, on its way to [`guarded`].
+/// The error of an operation of `ops/`, on its way to [`guarded`].
 struct Fault(String);
 
 /// Runs work with libtorch and returns what its operations fail with as an error. Those of `tch` and those of `ops/` have no result for it,

@@ -9,9 +9,9 @@ pub enum Protocol {
     /// Subjects are never in training and test at once; intervals; the metrics that the benchmarks define.
     #[default]
     Strict,
-    /// What the reference implementation computes, its quirks under their own names.
+    /// As the reference implementation computes it, with its deviations named as such.
     Reference,
-    /// What later papers compute on the same data, so that their figures compare.
+    /// As later papers compute it on the same data, so that figures can be compared with theirs.
     Literature,
 }
 
@@ -42,7 +42,7 @@ struct Description {
     protocols: &'static [Protocol],
 }
 
-/// What can be evaluated.
+/// The evaluation tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Task {

@@ -41,7 +41,7 @@ impl Anatomy {
         }
     }
 
-    /// Where the rib cage ends at a height, from the spine.
+    /// Distance of the rib cage's inner wall from the spine at a height.
     pub fn wall(&self, y: f32) -> f32 {
         let up = ((23.0 - y) / 18.6).clamp(0.0, 1.0);
         let narrowing = (1.0 - up.powf(2.3)).powf(0.62);

@@ -111,8 +111,8 @@ impl Canvas {
         self.trace(points, radii, |value, distance| *value += profile(distance));
     }
 
-    /// As [`Canvas::tube`], but raises values to the profile instead of adding it: where tubes of
-    /// one tree meet, the joint is not denser than they are.
+    /// Like [`Canvas::tube`], but raises values to the profile instead of adding it, so that the
+    /// joints of a branching tree are not denser than its branches.
     pub fn tube_over(&mut self, points: &[Point], radii: Point, profile: impl Fn(f32) -> f32) {
         self.trace(points, radii, |value, distance| *value = value.max(profile(distance)));
     }

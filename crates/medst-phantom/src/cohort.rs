@@ -42,8 +42,8 @@ pub struct Picture {
     pub width: usize,
     pub height: usize,
     pub pixels: Vec<u8>,
-    /// For each present finding the box `[left, top, right, bottom]` (ends exclusive) of what it adds; `None` where it does
-    /// not show.
+    /// For each present finding, the box `[left, top, right, bottom]` (ends exclusive) of its
+    /// effect on the picture; `None` if it does not show.
     pub boxes: Vec<Option<[u32; 4]>>,
 }
 
@@ -156,7 +156,7 @@ impl Patient {
         Patient { number, split, anatomy, courses, visits, seed, difficulty }
     }
 
-    /// What is there at a visit, with the number of its course.
+    /// The findings that are present at a visit, each with the number of its course.
     pub fn present(&self, visit: usize) -> Vec<(usize, Present)> {
         self.courses.iter().enumerate().filter_map(|(n, course)| Some((n, course.at(visit)?))).collect()
     }

@@ -71,7 +71,7 @@ pub struct Course {
 }
 
 impl Course {
-    /// What there is at a visit; `None` below [`PRESENT`].
+    /// The state of the finding at a visit; `None` below [`PRESENT`].
     pub fn at(&self, visit: usize) -> Option<Present> {
         let Course { finding, side, zone, noise, hidden, contrast, .. } = *self;
         let severity = self.severities[visit];

@@ -99,7 +99,7 @@ impl Difficulty {
             return drawn;
         }
         let chance: f32 = random.random_range(-1.0..1.0);
-        // What no frontal picture shows does not show through its exposure either.
+        // Findings that no frontal picture shows must not show through the exposure either.
         let sickness: f32 = present.iter().filter(|own| !own.hidden).map(|own| own.severity).sum();
         let leaning = (2.0 * sickness.min(1.0) - 1.0) * CONFOUNDED;
         let share = if split == Split::Train { leaning + (1.0 - CONFOUNDED) * chance } else { chance };

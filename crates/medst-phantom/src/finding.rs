@@ -9,7 +9,7 @@ use super::anatomy::Anatomy;
 use super::canvas::{Canvas, Noise, smooth};
 use super::projection::AIR;
 
-/// What a radiograph can show here.
+/// The findings that a phantom radiograph can show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Finding {
@@ -123,7 +123,7 @@ pub struct Present {
     pub noise: Noise,
     /// Whether it is where a frontal picture does not show it: posterior to the heart or to the dome of the diaphragm.
     pub hidden: bool,
-    /// What it adds to a picture, as a share of a plain case's.
+    /// Strength of its effect on the picture, relative to a plain case.
     pub contrast: f32,
 }
 
@@ -151,7 +151,7 @@ impl Present {
         }
     }
 
-    /// Where in its zone it is: a shift in centimetres, specific to the patient.
+    /// Shift within its zone in centimetres, specific to the patient.
     fn shift(&self, n: f32) -> f32 {
         self.noise.at(7.3 * n + 0.37, 3.1 * n + 0.71) * 2.2
     }

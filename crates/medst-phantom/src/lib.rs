@@ -38,7 +38,7 @@ pub use sheet::contact_sheet;
 use medst_data::progress::Progress;
 use medst_data::{Error, Result};
 
-/// What decides a cohort's bytes.
+/// The options that determine the bytes of a cohort.
 #[derive(Clone, Debug, Serialize)]
 pub struct PhantomOptions {
     pub subjects: u32,
@@ -72,7 +72,7 @@ impl Default for PhantomOptions {
     }
 }
 
-/// What [`generate`] wrote.
+/// Counts of what [`generate`] wrote.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct PhantomSummary {
     pub folder: PathBuf,

@@ -15,7 +15,7 @@ pub struct Projected {
     pub shares: Vec<Canvas>,
 }
 
-/// What the deepest lung takes away from the body's attenuation.
+/// Attenuation that the deepest lung removes from that of the body.
 pub const AIR: f32 = 1.5;
 
 /// A bone's wall is dense, its marrow is not.
@@ -86,7 +86,7 @@ fn with_findings(
     Projected { canvas, shares }
 }
 
-/// What an enlarged heart has more than a normal one.
+/// The excess of an enlarged heart over a normal one.
 fn enlargement(share: &mut Canvas, present: &Present, heart: impl Fn(&mut Canvas, f32)) {
     heart(share, 1.0);
     share.values.iter_mut().for_each(|value| *value = -*value);
@@ -129,7 +129,8 @@ fn frontal_soft_tissue(anatomy: &Anatomy, canvas: &mut Canvas, raised: f32) {
     }
 }
 
-/// What the heart adds where it takes the place of soft tissue, as a share of what it adds in the place of air.
+/// Attenuation that the heart adds where it replaces soft tissue, relative to where it replaces
+/// air.
 const IN_TISSUE: f32 = 0.2;
 
 /// Aortic knob, right atrium and left ventricle as ellipsoids, sized to the heart's width.

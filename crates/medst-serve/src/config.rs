@@ -71,7 +71,7 @@ pub enum Access {
     Open,
 }
 
-/// Where the service listens, and for whom.
+/// The address of the service, and who may use it.
 #[derive(Clone)]
 pub struct ServeConfig {
     pub bind: SocketAddr,

@@ -153,7 +153,7 @@ pub struct Stream {
     time: Duration,
     /// Runs while the client takes nothing.
     patience: Option<Pin<Box<Sleep>>>,
-    /// What is written in place of an answer of hyper's own.
+    /// The response to send instead of hyper's default.
     instead: Vec<u8>,
 }
 
@@ -286,7 +286,7 @@ mod tests {
         b.connection.state().last = Instant::now();
         let _e = take("10.0.0.3").unwrap();
         assert_eq!(numbers(), [1, 2, 4], "the one that had waited longest has gone");
-        // What has made way is not counted twice when it ends.
+        // A connection that was closed to make room is not counted twice when it ends.
         drop(a);
         assert_eq!(numbers(), [1, 2, 4]);
         b.connection.asked();

@@ -162,7 +162,7 @@ impl IntoResponse for Error {
             Error::Unauthorized => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            // What is left of the body is not read.
+            // The rest of the body is not read.
             Error::Slow | Error::TooLarge(_) => {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }

@@ -23,7 +23,7 @@ use crate::{Error, Result};
 const MOST_HEADERS: usize = 64 << 10;
 /// How often the wish to stop is looked for.
 const TICK: Duration = Duration::from_millis(50);
-/// What a client gets while the service computes for as many connections as there may be.
+/// The response when the maximum number of connections are all being computed for.
 const BUSY: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nConnection: close\r\n\
     Content-Type: application/json\r\nContent-Length: 55\r\n\r\n\
     {\"error\":{\"code\":\"busy\",\"message\":\"too many requests\"}}";
@@ -49,7 +49,7 @@ pub fn serve(
     })
 }
 
-/// As [`serve`], on a listener that is there already.
+/// Like [`serve`], for an existing listener.
 pub async fn run(listener: TcpListener, shared: Arc<Shared>, router: Router, stop: impl Fn() -> bool) {
     let limits = shared.limits;
     let (drain, draining) = watch::channel(());

@@ -18,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{Error, Result};
 
-/// What [`Semaphore`]s count.
+/// Bytes per permit of a [`Semaphore`].
 const UNIT: usize = 1024;
 /// A body is in memory twice while it is read: as it came, and as the values that are made of it.
 const COPIES: usize = 2;

@@ -11,7 +11,8 @@ use axum::routing::get;
 use crate::service::Shared;
 use crate::{Error, Result, auth};
 
-/// What the page may do: run and show what this service serves, and ask it. Pictures are drawn from answers, not loaded.
+/// The page may run only the scripts and styles of this service, and connect only to it. Pictures
+/// are drawn from its answers, not loaded.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 

@@ -55,13 +55,13 @@ pub struct Calibrations<'a> {
     pub courses: Option<&'a Path>,
 }
 
-/// What all requests share.
+/// State that all requests share.
 pub struct Shared {
-    /// By name, the first is what requests get that name none.
+    /// Models by name. Requests that name no model use the first.
     models: Vec<(String, Model)>,
     indexes: BTreeMap<String, (Arc<Index>, String)>,
     pub examples: Examples,
-    /// The names that requests may call the service by.
+    /// Host names by which requests may address the service.
     pub hosts: Hosts,
     pub keys: Option<Keys>,
     pub limits: Limits,
@@ -220,7 +220,7 @@ fn router(shared: Arc<Shared>) -> Router {
         .with_state(shared)
 }
 
-/// What browsers must not do with answers.
+/// Adds headers that tell browsers what they must not do with responses.
 async fn secure(request: axum::extract::Request, next: axum::middleware::Next) -> axum::response::Response {
     use axum::http::{HeaderValue, header};
     let mut response = next.run(request).await;

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::{Error, Result};
 
-/// What was found.
+/// The result of the check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Verified {
     pub path: PathBuf,

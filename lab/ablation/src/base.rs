@@ -88,7 +88,7 @@ pub fn prepare(study: &Study, how: &How, threads: usize, deadline: Option<Instan
             break status;
         }
         if !asked && deadline.is_some_and(|deadline| Instant::now() > deadline) {
-            // As Ctrl-C: it leaves a checkpoint.
+            // Like Ctrl-C: the run leaves a checkpoint.
             asked = Command::new("kill").args(["-INT", &child.id().to_string()]).status()?.success();
         }
         std::thread::sleep(Duration::from_millis(100));

@@ -12,7 +12,7 @@ use crate::unit::Unit;
 /// All records of a study that were made as it says now.
 pub struct Results<'a> {
     pub study: &'a Study,
-    /// By arm and seed.
+    /// Records by arm and seed.
     records: BTreeMap<(String, u64), Record>,
 }
 
@@ -68,7 +68,7 @@ impl<'a> Results<'a> {
         self.records.get(&(arm.to_string(), seed))?.base.as_deref()
     }
 
-    /// What guessing gives, where that is known.
+    /// The expected value of guessing, if known.
     pub fn chance(&self, outcome: &Outcome) -> Option<f64> {
         let each: Vec<f64> = self.all().filter_map(|record| record.figures.get(&outcome.name)?.1).collect();
         (!each.is_empty()).then(|| statistics::mean(&each))

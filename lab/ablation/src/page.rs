@@ -124,7 +124,7 @@ fn bases(page: &mut String, results: &Results) {
     }
 }
 
-/// What the control scores, against chance.
+/// The scores of the control, with chance.
 fn control(page: &mut String, results: &Results) {
     let study = results.study;
     let name = &study.table.control;
@@ -225,7 +225,7 @@ fn bars(study: &Study, outcome: usize, cells: &Cells) -> Vec<Bar> {
     own.collect()
 }
 
-/// What each arm is.
+/// The table of arms.
 fn arms(page: &mut String, study: &Study) {
     let _ =
         writeln!(page, "## Arms\n\n| arm | group | what is different | expected | settings |\n|---|---|---|---|---|");

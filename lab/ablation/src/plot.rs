@@ -49,7 +49,7 @@ pub fn differences(title: &str, axis: &str, bars: &[Bar]) -> String {
     )
 }
 
-/// Of a difference: grey where it is not sure, else by its sign.
+/// The colour of a difference: grey if it is not significant, otherwise by its sign.
 fn shade(sure: bool, mean: f64) -> &'static str {
     match (sure, mean < 0.0) {
         (false, _) => UNSURE,

@@ -14,14 +14,15 @@ use crate::unit::Unit;
 #[serde(deny_unknown_fields)]
 pub struct Record {
     pub seed: u64,
-    /// Of what it was made with; a unit is run again if its record has another fingerprint.
+    /// Fingerprint of everything the unit was made with. A unit is run again if its record has
+    /// another fingerprint.
     pub fingerprint: String,
     /// Which base's weights it started from ([`crate::base::Trained`]); absent where there was none, or none was noted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
     /// Seconds of pre-training and of evaluation.
     pub seconds: [f64; 2],
-    /// By outcome: the figure, and what guessing gives where that is known.
+    /// For each outcome, the figure and, if known, the value of guessing.
     pub figures: BTreeMap<String, (f64, Option<f64>)>,
     /// Mean losses of the validation split at the end.
     pub losses: BTreeMap<String, f64>,

@@ -19,7 +19,7 @@ pub struct Difference {
     pub seeds: usize,
 }
 
-/// What is left of figures when arms and seeds are taken away.
+/// The noise of an outcome: the residual after removing the effects of arms and seeds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Noise {
     /// Standard deviation of one run's figure around its arm's and its seed's mean.

@@ -27,7 +27,7 @@ pub struct Scale {
     arms: PathBuf,
     /// The base configuration, relative to this file.
     pretrain: PathBuf,
-    /// Where records go, relative to the working directory.
+    /// Path of the records, relative to the working directory.
     results: PathBuf,
     pub seeds: Vec<u64>,
     pub cohort: Cohort,
@@ -43,7 +43,7 @@ pub struct Scale {
 #[serde(deny_unknown_fields)]
 pub struct Base {
     pub subjects: usize,
-    /// Of the cohort and of the run; far from the seeds of the study.
+    /// Seed of the cohort and of the run; far from the seeds of the study.
     pub seed: u64,
     pub difficulty: String,
     /// Overrides of the base configuration.
@@ -114,16 +114,16 @@ pub struct Arm {
     pub name: String,
     /// The heading that it is listed under.
     pub group: String,
-    /// What is different, in a few words.
+    /// The difference from the control, in a few words.
     pub what: String,
-    /// What the paper, or the author of the idea, would expect.
+    /// The result that the paper, or the author of the idea, would expect.
     pub claim: String,
     /// The outcomes in which the claim should show most; the family that is corrected for many comparisons.
     pub primary: Vec<String>,
     /// Overrides as of `medst pretrain --set`.
     #[serde(default)]
     pub set: Vec<String>,
-    /// What it is compared with, if that is not the control.
+    /// The arm that it is compared with, if not the control.
     pub against: Option<String>,
 }
 
@@ -183,7 +183,7 @@ impl Study {
             .with_context(|| format!("no arm `{name}`; there are {}", names()))
     }
 
-    /// What an arm is compared with; nothing for the control.
+    /// The arm that an arm is compared with; `None` for the control.
     pub fn against<'a>(&'a self, arm: &'a Arm) -> Option<&'a str> {
         let other = arm.against.as_deref().unwrap_or(&self.table.control);
         (other != arm.name).then_some(other)
@@ -210,7 +210,7 @@ impl Study {
             hash.update((text.len() as u64).to_le_bytes());
             hash.update(text);
         };
-        // As values, so that a comment in the file changes nothing.
+        // Parsed values, so that changing a comment in the file does not matter.
         let base: toml::Table = toml::from_str(&self.pretrain_text)?;
         add(&toml::to_string(&base)?);
         add(&self.cohort_name(unit.seed));

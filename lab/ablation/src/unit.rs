@@ -34,7 +34,7 @@ const WHOLE: [&str; 4] = ["zero-shot", "grounding", "retrieval", "sequence-order
 /// Tasks on all pairs of a cohort.
 const PAIRS: [&str; 3] = ["temporal-image", "temporal-sentence", "progression"];
 
-/// What `medst` ends with when it was asked to stop.
+/// Exit code of `medst` after a request to stop.
 pub const STOPPED: i32 = 130;
 
 /// The command ended as it should not have.
@@ -85,7 +85,8 @@ impl How {
 /// its record has the error.
 ///
 /// # Errors
-/// What is not the run's own fault: a stop request, files that cannot be written, missing figures.
+/// Failures that the run did not cause: a request to stop, files that cannot be written, missing
+/// figures.
 ///
 /// * `base`: weights whose encoders it starts from.
 pub fn run(

@@ -128,7 +128,7 @@ fn a_study_runs_resumes_and_reports() {
     assert!(said.contains("2 records are of another base than"), "{said}");
     fs::write(at.join("results/no-local.jsonl"), own).unwrap();
 
-    // What a record was made with counts: another base configuration makes it stale.
+    // Everything that a record was made with counts: another base configuration makes it stale.
     let warmer = with_line(&fs::read_to_string(at.join("pretrain.toml")).unwrap(), "lr = ", "lr = 3e-3");
     fs::write(at.join("pretrain.toml"), warmer).unwrap();
     assert!(study.run(&["plan", "study.toml", "--arms", "full"], 0).contains("0 of   2 done"));

@@ -73,7 +73,7 @@ impl Network {
         self.launch + latency + self.passing(bytes, processes)
     }
 
-    /// Of one way round a ring.
+    /// Seconds of one pass around a ring.
     fn passing(&self, bytes: f64, processes: u64) -> f64 {
         let (inside, nodes) = self.shape(processes);
         let of = |members: f64, link: &Link| (members - 1.0) / members * bytes / link.bandwidth;
@@ -81,7 +81,7 @@ impl Network {
     }
 }
 
-/// What computes.
+/// The rates of a device.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Device {
     /// Operations/s of the encoders.
@@ -101,12 +101,12 @@ pub const PASSES_OF_SCORES: f64 = 7.0;
 /// read them five times.
 pub const PASSES_OF_A_DIRECTION: f64 = 14.5;
 
-/// What a batch is made of.
+/// The composition of a batch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Studies {
     /// Share of them with a lateral view.
     pub laterals: f64,
-    /// Of a report.
+    /// Tokens of a report.
     pub tokens: i64,
     pub words: i64,
     /// Share of the sequences that have one study, two, ….
@@ -126,7 +126,7 @@ impl Studies {
     }
 }
 
-/// Where the seconds of a step go.
+/// The seconds of a step, by cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Step {
     /// Encoders, heads and the local loss, forward and backward, of a mean share, and the update.

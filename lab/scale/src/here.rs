@@ -24,7 +24,7 @@ pub struct Measured {
     pub models: Vec<Model>,
 }
 
-/// What batches are made of.
+/// The composition of batches.
 #[derive(Deserialize)]
 pub struct Made {
     pub lengths: Vec<f64>,
@@ -49,7 +49,7 @@ pub struct Collectives {
 #[derive(Deserialize)]
 pub struct Pairs {
     pub studies: f64,
-    /// The own ones among them.
+    /// Number of studies of the process itself.
     pub rows: f64,
     pub seconds: f64,
     pub bytes: f64,
@@ -58,7 +58,7 @@ pub struct Pairs {
 #[derive(Deserialize)]
 pub struct Model {
     pub name: String,
-    /// Of the configuration, `key=value`.
+    /// Overrides of the configuration, `key=value`.
     pub settings: Vec<String>,
     pub runs: Vec<Run>,
 }
@@ -69,7 +69,7 @@ pub struct Run {
     /// Programs that ran at the same time and knew nothing of each other.
     pub copies: u64,
     pub sequences: usize,
-    /// Of a step, the mean.
+    /// Mean number of studies per step.
     pub studies: f64,
     pub seconds: f64,
 }

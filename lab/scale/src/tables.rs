@@ -297,7 +297,7 @@ fn strong_table(case: &Case, clusters: &[Cluster]) -> String {
     table(&title, &head, rows.collect())
 }
 
-/// What the assumed share of the matrix rate changes.
+/// The effect of the assumed share of the matrix rate.
 fn reached_table(case: &Case) -> String {
     let rows = [0.2, 0.35, 0.5].map(|reached| {
         let mut cluster = machines::clusters().remove(0);

@@ -251,9 +251,9 @@ impl From<ReportRule> for Rule {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Draw {
-    /// By patient: no patient is in two splits.
+    /// By patient, so that no patient is in two splits.
     Patient,
-    /// By image, as the reference implementation does.
+    /// By image, as in the reference implementation.
     Reference,
 }
 

@@ -53,7 +53,7 @@ pub struct Compute {
     pub dicom_window: DicomWindow,
 }
 
-/// What the model is applied to.
+/// Inputs of a command that uses a model.
 #[derive(Debug, Args)]
 pub struct Inputs {
     /// A corpus (a folder or s3://BUCKET/PREFIX), or any mix of images (JPEG, PNG, DICOM), reports (.txt), folders of
@@ -78,8 +78,8 @@ pub enum ViewName {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum DicomWindow {
-    /// As the file declares: the rescale, then the VOI table or window.
+    /// As the file declares: the rescale, then the VOI table or the window.
     Declared,
-    /// As the reference implementation does: value · 255 / largest value, inverted for MONOCHROME1.
+    /// As in the reference implementation: value · 255 / largest value, inverted for MONOCHROME1.
     Reference,
 }

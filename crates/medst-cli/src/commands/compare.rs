@@ -62,7 +62,7 @@ pub fn run(arguments: &Compare, output: &Output) -> Result<()> {
     output.show(&compare(&engine, &points, &findings, calibration.as_ref())?)
 }
 
-/// What came of each corpus.
+/// The result for each corpus.
 #[derive(serde::Serialize)]
 struct AllChecked(Vec<Checked>);
 

@@ -70,7 +70,7 @@ fn dispatch(command: Command, output: &Output, reporter: &Reporter) -> Result<()
     }
 }
 
-/// Where results go.
+/// Prints results, as text or as JSON.
 pub struct Output {
     json: bool,
     /// Prints nothing; for commands that `medst demo` runs.

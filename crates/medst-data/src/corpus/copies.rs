@@ -27,16 +27,16 @@ use crate::{Error, Result};
 
 /// Cells of a side of the difference hash.
 const CELLS: usize = 16;
-/// Of 256 comparisons, how many may differ.
+/// Largest number of differing bits, of 256, at which two pictures count as almost identical.
 const NEAR: u32 = 10;
 const CORRELATION: f64 = 0.99;
 /// How many followers in each order a hash is compared with.
 const FOLLOWERS: usize = 8;
 
-/// What pictures are compared by.
+/// The fingerprint by which pictures are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Print {
-    /// Of the pixels.
+    /// Digest of the pixels.
     digest: [u8; 16],
     /// Whether an area is brighter than the one to its left.
     hash: [u64; CELLS * CELLS / 64],

@@ -23,9 +23,9 @@ pub const JOURNAL: &str = "journal.jsonl";
 pub struct Stretch {
     /// The place of its first picture in the plan.
     pub first: usize,
-    /// Of each picture, why it was left out, if it was.
+    /// For each picture, the reason why it was left out, if it was.
     pub failures: Vec<Option<String>>,
-    /// What should be known of pictures that were read: how many of each kind.
+    /// Remarks on pictures that were read, counted by kind.
     #[serde(default)]
     pub notes: BTreeMap<String, u64>,
 }
@@ -52,7 +52,7 @@ impl Extent {
         self.first + self.decoded
     }
 
-    /// What the names of its files begin with.
+    /// Prefix of the names of its files.
     pub fn part(&self) -> String {
         format!("part-{:09}", self.first)
     }
@@ -97,7 +97,7 @@ impl Lines {
     }
 }
 
-/// What a working folder holds.
+/// The state of a working folder.
 pub enum Found {
     Nothing,
     /// A preparation from other sources or with other settings.

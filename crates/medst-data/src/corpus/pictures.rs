@@ -62,10 +62,11 @@ fn pieces(known: &[Extent], images: usize, rank: usize, size: usize) -> Vec<Piec
     pieces
 }
 
-/// What a process did.
+/// The work of one process.
 #[derive(Debug)]
 pub struct Decoded {
-    /// Of pictures that were decoded now only; a stretch that was continued has the place of its continuation.
+    /// The pictures that were decoded in this run. A stretch that was continued starts where the
+    /// continuation did.
     pub news: Vec<Stretch>,
     /// How far the stretches go that it began or continued.
     pub extents: Vec<Extent>,

@@ -15,7 +15,7 @@ use crate::{Error, Result, input};
 pub const CAPACITY: usize = 4096;
 /// Bytes before the pictures.
 pub const HEADER: usize = 128;
-/// What the names of a corpus' shards begin with.
+/// Prefix of the names of a corpus' shards.
 pub const IMAGES: &str = "images";
 
 /// The file name of shard `number`, those of a corpus with [`IMAGES`].

@@ -20,7 +20,7 @@ use crate::storage;
 use crate::storage::Address;
 use crate::{Error, Result};
 
-/// What the list of a corpus' files does not name: the lock travels with the folder.
+/// Files that the manifest does not list: the lock is moved together with the folder.
 const ALSO: &[&str] = &[LOCK];
 
 /// A working folder that this program alone writes, until the value is dropped.

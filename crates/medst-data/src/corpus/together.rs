@@ -32,7 +32,8 @@ use crate::{Error, Result, json};
 /// Decodes and writes a share of what the process that leads has planned.
 ///
 /// # Errors
-/// As [`super::write::write`]; also where this process does not see the working folder of the other processes.
+/// Like [`super::write::write`]; also if this process does not see the working folder of the other
+/// processes.
 pub fn help(out: &Path, options: &PrepareOptions, ranks: &dyn Ranks, progress: &dyn Progress) -> Result<()> {
     let work = Work::of_bytes(&ranks::wait(ranks))?;
     let folder = staging::folder(out)?;
@@ -83,12 +84,12 @@ pub(super) fn send(
     Ok(())
 }
 
-/// What every process knows about a preparation.
+/// The state of a preparation that every process knows.
 #[derive(Debug, PartialEq)]
 pub(super) struct Work {
     pub identity: String,
     pub images: Vec<PathBuf>,
-    /// What an interrupted run has decoded.
+    /// The pictures that an interrupted run has decoded.
     pub known: Vec<Extent>,
 }
 
@@ -107,7 +108,8 @@ impl Work {
     }
 }
 
-/// What an interrupted run has left in the working folder, which belongs to this preparation from here on.
+/// Reads what an interrupted run of this preparation has left in the working folder, and claims the
+/// folder.
 pub(super) fn known(staging: &Staging, identity: &str, images: usize, progress: &dyn Progress) -> Result<Vec<Stretch>> {
     match journal::read(&staging.folder, identity, images)? {
         Found::These(stretches) => return Ok(stretches),
@@ -121,8 +123,8 @@ pub(super) fn known(staging: &Staging, identity: &str, images: usize, progress: 
     Ok(Vec::new())
 }
 
-/// What a process sends to the others once it has decoded its share: its outcomes, how far its
-/// stretches go, whether it was stopped.
+/// The message of a process to the others after decoding its share: its outcomes, how far its
+/// stretches reach, and whether it was stopped.
 type Told = (Vec<Stretch>, Vec<Extent>, bool);
 
 /// Decodes and joins this process' share; returns what all processes have decoded now, and the records of all shards.
@@ -147,13 +149,13 @@ pub(super) fn shards(
     Ok((told.into_iter().flat_map(|(news, ..)| news).collect(), files.into_iter().flatten().collect()))
 }
 
-/// What every process has to say, by rank.
+/// Gathers a value from every process, in rank order.
 fn gather<T: Serialize + DeserializeOwned>(ranks: &dyn Ranks, own: &T) -> Result<Vec<T>> {
     let all = ranks.gather_bytes(json::text(own).as_bytes());
     all.iter().enumerate().map(|(rank, bytes)| sent(rank, bytes)).collect()
 }
 
-/// What a process sent.
+/// Parses the message of a process.
 fn sent<T: DeserializeOwned>(rank: usize, bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|error| {
         Error::Usage(format!(
@@ -162,7 +164,7 @@ fn sent<T: DeserializeOwned>(rank: usize, bytes: &[u8]) -> Result<T> {
     })
 }
 
-/// Of every picture of the plan, why it was left out, if it was.
+/// For every picture of the plan, the reason why it was left out, if it was.
 pub(super) fn failures(images: usize, known: Vec<Stretch>, news: Vec<Stretch>) -> Vec<Option<String>> {
     let mut failures = vec![None; images];
     for Stretch { first, failures: own, .. } in known.into_iter().chain(news) {
@@ -173,8 +175,9 @@ pub(super) fn failures(images: usize, known: Vec<Stretch>, news: Vec<Stretch>) -
     failures
 }
 
-/// What a run must share with an interrupted one to continue it: the program, the settings, everything the sources say,
-/// and every picture file's size and time of change.
+/// Fingerprint of everything that must be unchanged for an interrupted run to be continued: the
+/// program, the settings, the contents of the sources, and the size and modification time of every
+/// picture file.
 pub(super) fn identity(plan: &Plan, images: &[&ImageSource], options: &PrepareOptions) -> String {
     let mut hash = Sha256::new();
     let version = env!("CARGO_PKG_VERSION");
@@ -228,7 +231,7 @@ mod tests {
         assert_eq!(Work::of_bytes(&work.to_bytes()).unwrap(), work);
         let none = Work { images: Vec::new(), ..Work::of_bytes(&work.to_bytes()).unwrap() };
         assert_eq!(Work::of_bytes(&none.to_bytes()).unwrap(), none);
-        // What another version sends is an error, not a preparation of nothing.
+        // A message from another version is an error, not an empty preparation.
         for bytes in [&b""[..], b"{\"other\":1}\0a.png"] {
             let said = Work::of_bytes(bytes).unwrap_err().to_string();
             assert!(said.contains("process 0") && said.contains("same version"), "{said}");

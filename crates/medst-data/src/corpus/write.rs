@@ -38,7 +38,7 @@ pub const SKIPPED: &str = "skipped.csv";
 /// The part of every study, to be published and read again with `--splits`.
 pub const SPLITS: &str = "splits.csv";
 
-/// Where a corpus came from.
+/// The source of a corpus.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provenance {
     /// The importer's name.
@@ -73,7 +73,7 @@ pub struct Begun {
     source: Provenance,
     staging: Staging,
     work: Work,
-    /// What an interrupted run has decoded.
+    /// The pictures that an interrupted run has decoded.
     known: Vec<Stretch>,
 }
 

@@ -85,7 +85,7 @@ pub fn check_replaceable(out: &Path, also: &[&str]) -> Result<()> {
     )))
 }
 
-/// What becomes of files in an old folder that this program did not write.
+/// How to treat files in an old folder that this program did not write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Foreign {
     /// The folder is not replaced.
@@ -99,7 +99,8 @@ pub enum Foreign {
 /// * `also`: as of [`check_replaceable`].
 ///
 /// # Errors
-/// As [`check_replaceable`]; a folder that cannot be renamed, in which case the old one is where it was.
+/// Like [`check_replaceable`]; also a folder that cannot be renamed, in which case the old one is
+/// restored.
 pub fn publish_folder(sealed: &Path, out: &Path, also: &[&str], foreign: Foreign) -> Result<()> {
     recover(out)?;
     if foreign == Foreign::Refuse {
@@ -173,7 +174,7 @@ pub fn sibling(out: &Path, suffix: &str) -> PathBuf {
     out.with_file_name(name)
 }
 
-/// Where an old folder is between the two renames.
+/// The name of an old folder between the two renames.
 fn replaced(out: &Path) -> PathBuf {
     let mut name = std::ffi::OsString::from(format!("{TEMPORARY}replaced-"));
     name.push(out.file_name().unwrap_or_default());

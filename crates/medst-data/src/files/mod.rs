@@ -22,7 +22,8 @@ use sha2::{Digest, Sha256};
 
 use crate::{Error, Result, input};
 
-/// What the names of temporary files and folders of this program begin with: whatever bears it may be removed.
+/// Prefix of the names of this program's temporary files and folders. Anything with this prefix may
+/// be removed.
 pub const TEMPORARY: &str = ".medst-";
 
 /// SHA-256 of a file, in hexadecimal.

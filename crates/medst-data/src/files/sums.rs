@@ -18,7 +18,7 @@ pub const SUMS: &str = "SHA256SUMS";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sums(pub BTreeMap<String, String>);
 
-/// What is wrong with a file.
+/// A file that is damaged or missing, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Fault {
     pub path: PathBuf,

@@ -16,7 +16,7 @@ use crate::{Error, Result};
 pub fn stage(out: &Path) -> Result<NamedTempFile> {
     tempfile::Builder::new()
         .prefix(TEMPORARY)
-        // As any new file; temporary ones are for their owner only.
+        // The usual permissions of a new file; those of temporary files are for their owner only.
         .permissions(PermissionsExt::from_mode(0o666))
         .tempfile_in(parent(out))
         .map_err(Error::io(out))

@@ -14,7 +14,7 @@ use crate::{Error, Result, input};
 /// A text file above this size is not taken for a report.
 const LONGEST_REPORT: u64 = 1 << 20;
 
-/// What a file holds, by its first bytes (text by its name).
+/// The type of a file, by its first bytes (by its name if it is text).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Picture,
@@ -91,7 +91,8 @@ impl Files {
 
     /// Joins files to studies.
     pub fn finish(self, view: DeclaredView, gathered: &mut Gathered) {
-        // Of studies by the path of their image without its ending, and by the id in their DICOM headers.
+        // Studies by the path of their image without its extension, and by the ID in their DICOM
+        // headers.
         let mut by_stem: HashMap<PathBuf, usize> = HashMap::new();
         let mut by_uid: HashMap<String, usize> = HashMap::new();
         let (texts, pictures): (Vec<_>, Vec<_>) = self.files.into_iter().partition(|file| file.1 == Kind::Text);
@@ -146,7 +147,7 @@ impl Files {
     }
 }
 
-/// What a path holds; an error where it cannot be opened.
+/// Determines the type of a file; an error if it cannot be opened.
 fn kind(path: &Path) -> std::io::Result<Kind> {
     let mut start = Vec::with_capacity(132);
     input::open(path)?.take(132).read_to_end(&mut start)?;
@@ -192,7 +193,7 @@ pub fn check_view(path: &Path, view: DeclaredView) -> Result<bool> {
     is_frontal(header.as_ref(), view).map_err(fail)
 }
 
-/// As [`check_view`], from the bytes of a file.
+/// Like [`check_view`], for the bytes of a file.
 ///
 /// # Errors
 /// A reason, without the file's name.

@@ -30,7 +30,7 @@ use crate::storage::Address;
 use crate::study::{Day, ImageIndex};
 use crate::{Error, Result};
 
-/// Where a picture is.
+/// The location of a picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Picture {
     File(PathBuf),
@@ -60,7 +60,7 @@ pub struct LeftOut {
     pub reason: String,
 }
 
-/// What was found.
+/// The studies that were found, and the files that were left out.
 #[derive(Debug, Default)]
 pub struct Gathered {
     pub studies: Vec<FoundStudy>,

@@ -63,7 +63,7 @@ pub fn add(path: &Path, view: DeclaredView, gathered: &mut Gathered) -> Result<(
 
 /// One row is one image; the importer joins them.
 fn add_plan(path: &Path, gathered: &mut Gathered) -> Result<()> {
-    // What is embedded stays with the caller; a corpus would be stored.
+    // Every column is kept as a label: unlike a corpus, the result is not stored.
     let plan = table::plan(path, &PrepareOptions { labels: Labels::All, ..PrepareOptions::default() })?;
     for skipped in plan.skipped {
         gathered.leave_out(format!("{}, row {}", path.display(), skipped.row), skipped.reason);

@@ -149,7 +149,7 @@ fn fetch(
         let (kind, found) = match about.etag.len() {
             64 => ("SHA-256", sha256_of_file(&part)?),
             40 => ("git's SHA-1", sha1_of_git(&part, about.size).map_err(disk)?),
-            // Of another kind of hub.
+            // A hub that uses another kind of checksum.
             _ => ("", about.etag.clone()),
         };
         if found != about.etag {

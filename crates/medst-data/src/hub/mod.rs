@@ -106,7 +106,7 @@ pub fn local(path: &Path) -> Result<Cow<'_, Path>> {
     local_with(path, REPORTER.get().map_or(&Silent as &dyn Progress, |own| own.as_ref()))
 }
 
-/// As [`local`], with the progress of this call.
+/// Like [`local`], reporting progress to `progress`.
 ///
 /// # Errors
 /// A hub that does not answer or refuses, a model without weights, files that differ from what the

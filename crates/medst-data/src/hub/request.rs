@@ -35,7 +35,7 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// Between two looks whether to stop.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// What the environment says.
+/// Settings from environment variables.
 pub struct Settings {
     endpoint: Url,
     pub cache: PathBuf,
@@ -46,7 +46,7 @@ pub struct Settings {
 /// A secret: not to be shown.
 struct Token {
     header: HeaderValue,
-    /// Where it was found.
+    /// The variable or file that it comes from.
     from: String,
 }
 
@@ -127,7 +127,7 @@ pub struct Listed {
     pub name: String,
 }
 
-/// What a hub says about a file.
+/// The description of a file by the hub.
 pub struct About {
     /// Names the content: SHA-256 of a large file, git's checksum of a small one.
     pub etag: String,
@@ -368,7 +368,8 @@ impl<'a> Client<'a> {
                 Ok(value) => return Ok(value),
                 Err(Failed::Here(error)) => return Err(error),
                 Err(Failed::Refused(message)) => return Err(self.name.error(message, false)),
-                // Of a download, the hub answered a moment ago.
+                // If a download has begun, the hub was reachable a moment ago, so it is worth
+                // trying again.
                 Err(Failed::Unreachable(message)) if before == 0 => return Err(self.name.error(message, true)),
                 Err(Failed::Passing(message) | Failed::Unreachable(message)) => message,
             };
@@ -393,7 +394,7 @@ fn file_of(url: &Url) -> String {
     url.path_segments().and_then(|mut parts| parts.next_back()).unwrap_or_default().to_string()
 }
 
-/// What is at the bottom of an error: why, rather than doing what.
+/// The innermost source of an error, which names the cause instead of the action that failed.
 fn innermost(error: &dyn std::error::Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {

@@ -2,7 +2,7 @@
 
 use rand::Rng;
 
-/// Where a crop begins.
+/// The upper left corner of a crop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Corner {
     pub top: usize,

@@ -30,7 +30,7 @@ pub fn decode(bytes: &[u8]) -> Result<GreyImage, ImageError> {
     decode_noting(bytes, &mut Notes::default())
 }
 
-/// As [`decode`]; adds what should be known of how the file was read.
+/// Like [`decode`]; adds remarks on how the file was read to `notes`.
 ///
 /// # Errors
 /// As [`decode`].

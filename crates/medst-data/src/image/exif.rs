@@ -13,7 +13,7 @@ const ORIENTATION: u16 = 0x0112;
 const SHORT: u16 = 3;
 
 impl Orientation {
-    /// Of a JPEG file. A picture without Exif data, or with unreadable Exif data, is shown unchanged.
+    /// The orientation of a JPEG file. A picture without readable Exif data is shown unchanged.
     pub fn of_jpeg(bytes: &[u8]) -> Orientation {
         let found = segments(bytes).find_map(|(marker, segment)| match marker {
             0xe1 => segment.strip_prefix(b"Exif\0\0").and_then(tag),
@@ -22,7 +22,8 @@ impl Orientation {
         Orientation(found.unwrap_or(1))
     }
 
-    /// Of Exif data themselves, which start with the byte order, as PNG's `eXIf` chunk holds them.
+    /// The orientation in Exif data, which start with the byte order, as in the `eXIf` chunk of
+    /// PNG.
     pub fn of_exif(data: &[u8]) -> Orientation {
         Orientation(tag(data).unwrap_or(1))
     }

@@ -16,7 +16,7 @@ pub fn square(path: &Path, side: usize, decoding: Decoding) -> Result<Vec<u8>> {
     square_noting(path, side, decoding, &mut Notes::default())
 }
 
-/// As [`square`]; adds what should be known of how the file was read.
+/// Like [`square`]; adds remarks on how the file was read to `notes`.
 ///
 /// # Errors
 /// As [`square`].
@@ -26,7 +26,7 @@ pub fn square_noting(path: &Path, side: usize, decoding: Decoding, notes: &mut N
     square_of_noting(&bytes, side, decoding, notes).map_err(fail)
 }
 
-/// As [`square`], from the bytes of a JPEG, PNG or DICOM file.
+/// Like [`square`], for the bytes of a JPEG, PNG or DICOM file.
 ///
 /// # Errors
 /// A reason, without the file's name.
@@ -34,7 +34,7 @@ pub fn square_of(bytes: &[u8], side: usize, decoding: Decoding) -> Result<Vec<u8
     square_of_noting(bytes, side, decoding, &mut Notes::default())
 }
 
-/// As [`square_of`]; adds what should be known of how the file was read.
+/// Like [`square_of`]; adds remarks on how the file was read to `notes`.
 ///
 /// # Errors
 /// As [`square_of`].
@@ -76,7 +76,7 @@ pub fn picture_of(bytes: &[u8], decoding: Decoding) -> Result<GreyImage, ImageEr
     picture_noting(bytes, decoding, &mut Notes::default())
 }
 
-/// As [`picture_of`]; adds what should be known of how the file was read.
+/// Like [`picture_of`]; adds remarks on how the file was read to `notes`.
 ///
 /// # Errors
 /// As [`picture_of`].

@@ -42,7 +42,7 @@ pub fn decode(bytes: &[u8], notes: &mut Notes) -> Result<GreyImage, ImageError> 
         error => ImageError::damaged(format!("damaged PNG: {error}")),
     };
     let mut decoder = Decoder::new_with_limits(Wanted(Cursor::new(bytes)), Limits { bytes: MOST_PIXELS * 8 });
-    // What is packed in texts and colour profiles is not unpacked: a hundred kilobytes can hold a
+    // Compressed texts and colour profiles are not inflated, because a hundred kilobytes can hold a
     // gigabyte.
     decoder.set_ignore_text_chunk(true);
     decoder.set_ignore_iccp_chunk(true);

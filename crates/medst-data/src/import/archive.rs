@@ -150,7 +150,7 @@ fn small(folder: &Path, member: &Path) -> PathBuf {
     folder.join(member).with_extension("png")
 }
 
-/// What became of a member: remarks on it, or why it is left out.
+/// The outcome for a member of the archive: remarks on it, or the reason why it is left out.
 type Outcome = Result<Vec<String>, String>;
 
 fn decode(
@@ -199,7 +199,7 @@ impl Journal {
     }
 }
 
-/// What an interrupted pass over the same archive, with the same settings, has done.
+/// The members that an interrupted pass over the same archive with the same settings has finished.
 fn begin(parts: &[PathBuf], folder: &Path, options: &PrepareOptions) -> Result<HashMap<PathBuf, Outcome>> {
     let states: Vec<_> = parts.iter().map(|part| objects::state(part)).collect();
     let version = env!("CARGO_PKG_VERSION");

@@ -438,7 +438,7 @@ fn renew_sequences(plan: &mut Plan, kept: &[bool]) {
     plan.sequences = Some(renewed.into_iter().flatten().collect());
 }
 
-/// What the summary says of sequences one of whose studies is not in the corpus.
+/// The text in the summary for sequences that lost a study.
 pub const LOST_A_STUDY: &str = "sequences with a study that was left out, left out too";
 
 fn clean_reports(plan: &mut Plan, texts: Vec<Option<ReportText>>, rule: Rule) {

@@ -24,7 +24,7 @@ const COLUMNS: [&str; 8] = [
     "dataset",
 ];
 
-/// Where the parts are.
+/// The folders of the parts.
 #[derive(Clone, Debug, Default)]
 pub struct CheXTemporal {
     /// The folder with `gold_progression_pairs.parquet`.

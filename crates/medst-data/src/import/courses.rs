@@ -31,7 +31,7 @@ pub struct Courses {
     /// Ids of studies, previous first, in the order of the source.
     pairs: Vec<[String; 2]>,
     places: HashMap<[String; 2], usize>,
-    /// By pair and finding; `None` where a source contradicts itself.
+    /// The course by pair and finding; `None` if the source contradicts itself.
     told: BTreeMap<(usize, String), Option<&'static str>>,
 }
 

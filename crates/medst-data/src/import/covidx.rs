@@ -20,14 +20,15 @@ use crate::{Error, Result};
 /// How validation images are drawn from the training list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SplitRule {
-    /// By patient.
+    /// By patient: no patient is in two splits.
     #[default]
     Patient,
-    /// By image, as the reference does. Every image is then a separate subject, and `patient_id` a label.
+    /// By image, as in the reference implementation. Every image then becomes a separate subject,
+    /// and `patient_id` a label.
     Reference,
 }
 
-/// Where the collection is.
+/// The folder of the collection, and how to read it.
 #[derive(Clone, Debug, Default)]
 pub struct Covidx {
     /// The folder with the lists, `train/` and `test/`.

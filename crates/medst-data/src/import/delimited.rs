@@ -135,7 +135,7 @@ fn separator_line(head: &[u8]) -> Option<(u8, usize)> {
     }
 }
 
-/// What separates most cells of the first line; a comma where there is one cell.
+/// The separator that splits the first line into the most cells; a comma if none does.
 fn separator_of(head: &[u8]) -> u8 {
     let mut counts = [(b',', 0), (b';', 0), (b'\t', 0), (b'|', 0)];
     let mut quoted = false;

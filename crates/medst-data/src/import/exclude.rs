@@ -26,7 +26,7 @@ struct List {
     entries: Vec<Entry>,
 }
 
-/// What one row names; at least one of them.
+/// The IDs in one row; at least one is present.
 #[derive(Debug, PartialEq, Eq, Hash, Clone)]
 struct Entry {
     subject: Option<String>,
@@ -39,7 +39,7 @@ struct Entry {
 pub struct KeptOut {
     lists: Vec<String>,
     by_subject: HashMap<String, usize>,
-    /// What the summary says of forms of ids.
+    /// Remarks for the summary on IDs that were matched in another form.
     pub notes: Vec<(String, u64)>,
 }
 
@@ -117,7 +117,7 @@ impl KeptOut {
         self.by_subject.keys().map(String::as_str)
     }
 
-    /// For the summary: how many images each list kept out.
+    /// For the summary: the number of images that each list excluded.
     ///
     /// * `left_out`: the subject of every image that was left out.
     pub fn summary<'a>(&self, left_out: impl Iterator<Item = &'a str>) -> Vec<(String, u64)> {

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
 
-/// What an id is compared by where it is not written identically.
+/// The normalised form by which IDs are compared if they are not identical.
 pub fn key(id: &str) -> String {
     let id = id.trim().to_lowercase();
     // The way to keep zeros in a spreadsheet's CSV file: `="007"`.
@@ -166,7 +166,7 @@ impl<'a> Lookup<'a> {
         Ok(found)
     }
 
-    /// For the summary: ids that were matched in another form.
+    /// For the summary: the number of IDs that were matched in another form.
     pub fn note(&self) -> Option<(String, u64)> {
         let (theirs, own) = self.first.as_ref()?;
         let name = self.list.file_name().unwrap_or_default().to_string_lossy();

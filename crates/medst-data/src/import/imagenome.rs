@@ -20,7 +20,7 @@ const GOLD: &str = "gold_object_comparison_with_coordinates.txt";
 const NAMES: [(&str, &str); 2] =
     [("pulmonary edema/hazy opacity", "edema"), ("enlarged cardiac silhouette", "cardiomegaly")];
 
-/// Where the parts are.
+/// The folders of the parts.
 #[derive(Clone, Debug, Default)]
 pub struct Imagenome {
     /// The folder with `gold_dataset`.

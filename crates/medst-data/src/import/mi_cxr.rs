@@ -26,7 +26,7 @@ const FILE: &str = "micxr_test.jsonl";
 const TIMES: [&str; 5] = ["T1", "T2", "T3", "T4", "T5"];
 const CHOICES: [&str; 5] = ["A", "B", "C", "D", "E"];
 
-/// Where the parts are.
+/// The folders of the parts.
 #[derive(Clone, Debug, Default)]
 pub struct MiCxr {
     /// The folder with `micxr_test.jsonl`.

@@ -97,7 +97,7 @@ impl Default for PrepareOptions {
     }
 }
 
-/// What a corpus is made from.
+/// The source of a corpus.
 #[derive(Clone, Debug)]
 pub enum Source {
     /// CSV, gzipped CSV or Parquet, a file or an object; see [`table::read`] for the columns.

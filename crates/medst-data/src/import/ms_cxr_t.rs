@@ -20,10 +20,10 @@ use crate::{Error, Result};
 pub const PAIRS: &str = "pairs";
 /// The table of pairs of sentences in the corpus.
 pub const SENTENCES: &str = "sentences";
-/// What a finding's column of the source ends with.
+/// Suffix of a finding's column in the source.
 const PROGRESSION: &str = "_progression";
 
-/// Where the parts of the benchmark are.
+/// The folders of the parts of the benchmark.
 #[derive(Clone, Debug, Default)]
 pub struct MsCxrT {
     /// The folder with the two CSV files.

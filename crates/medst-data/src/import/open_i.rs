@@ -21,14 +21,14 @@ use crate::{Error, Result, input};
 /// A longer file is not taken for a report; the longest of the collection has 20 kB.
 const LONGEST: u64 = 4 << 20;
 
-/// Where the collection is.
+/// The folder of the collection.
 #[derive(Clone, Debug, Default)]
 pub struct OpenI {
     /// The folder with reports and images, in any sub-folders.
     pub root: PathBuf,
 }
 
-/// What a report's file says.
+/// The contents of a report file.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Report {
     id: Option<String>,
@@ -111,7 +111,8 @@ pub fn plan(source: &OpenI, options: &PrepareOptions, progress: &dyn Progress) -
     Ok(Planned { plan: assembly.finish(options)?, files })
 }
 
-/// What the names of an image share: `CXR1_1_IM-0001-3001.png` and `1_IM-0001-3001.dcm.png` are the same one.
+/// The part of a file name that identifies the image: `CXR1_1_IM-0001-3001.png` and
+/// `1_IM-0001-3001.dcm.png` are the same one.
 fn image_key(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let name = [".png", ".jpg", ".dcm"].iter().fold(&*name, |name, end| name.strip_suffix(end).unwrap_or(name));

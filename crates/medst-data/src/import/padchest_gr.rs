@@ -25,7 +25,7 @@ use crate::{Error, Result};
 const REPORTS: &str = "grounded_reports_20240819.json";
 const TABLE: &str = "master_table.csv";
 
-/// Where the collection is.
+/// The folder of the collection.
 #[derive(Clone, Debug, Default)]
 pub struct PadChestGr {
     /// The folder with reports, table and, in any folder below, the images.
@@ -59,7 +59,7 @@ struct Finding {
     progression: Option<String>,
 }
 
-/// What the table says of a study.
+/// The row of a study in the table.
 struct Listed {
     subject: String,
     split: Split,
@@ -177,7 +177,7 @@ impl Finding {
         self.labels.iter().any(|label| names.iter().any(|name| name.eq_ignore_ascii_case(label.trim())))
     }
 
-    /// What the program calls it; the source's labels where it has no name for it.
+    /// Names of the findings in medst, or the source's labels where medst has no name for them.
     fn names(&self) -> Vec<String> {
         let known = PADCHEST.findings.iter().flat_map(|findings| findings.names);
         let own: Vec<String> =

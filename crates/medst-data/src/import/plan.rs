@@ -61,7 +61,7 @@ pub struct Skipped {
 }
 
 impl Skipped {
-    /// Of an image that a study names.
+    /// An image of a study that was skipped.
     pub fn image(image: &ImageSource, reason: impl Into<String>) -> Skipped {
         Skipped { file: image.path.display().to_string(), row: image.row, reason: reason.into() }
     }
@@ -84,7 +84,7 @@ pub struct Plan {
     pub sequences: Option<Vec<Vec<usize>>>,
     pub tables: Vec<TextTable>,
     pub skipped: Vec<Skipped>,
-    /// What was used but should be known, counted by kind.
+    /// Remarks on data that were used nevertheless, counted by kind.
     pub warnings: BTreeMap<String, u64>,
 }
 

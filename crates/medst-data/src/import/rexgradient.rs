@@ -25,7 +25,7 @@ const METADATA: [(&str, Split); 3] = [
 /// The folder of the pictures, and how its archive is called.
 const IMAGES: &str = "deid_png";
 
-/// Where the collection is.
+/// The folder of the collection.
 #[derive(Clone, Debug, Default)]
 pub struct Rexgradient {
     /// The folder with `metadata`, and `deid_png` or its parts.

@@ -24,19 +24,19 @@ use crate::{Error, Result};
 const LABELS: &str = "stage_2_train_labels.csv";
 const CLASSES: &str = "stage_2_detailed_class_info.csv";
 const IMAGES: &str = "stage_2_train_images";
-/// What the boxes of the challenge show.
+/// The finding in the boxes of the challenge.
 const PHRASE: &str = "pneumonia";
 /// Headers that are read between two looks at the stop request.
 const BLOCK: usize = 1024;
 
-/// Where the challenge's data are.
+/// The folder of the challenge's data.
 #[derive(Clone, Debug, Default)]
 pub struct Rsna {
     /// The folder with the labels and `stage_2_train_images`.
     pub root: PathBuf,
 }
 
-/// What the tables say of a patient.
+/// The entries of a patient in the tables.
 #[derive(Default)]
 struct Patient {
     row: u64,
@@ -122,7 +122,7 @@ fn reference_splits(count: usize) -> Vec<Split> {
     splits
 }
 
-/// What is read from the header of a picture.
+/// The attributes that are read from the header of a picture.
 struct Seen {
     view: View,
     width: f64,

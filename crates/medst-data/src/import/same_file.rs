@@ -15,7 +15,7 @@ use crate::storage::Address;
 pub enum FileId {
     /// Device and inode.
     Inode(u64, u64),
-    /// For a file with hard links, a missing file, or an object: the path without detours.
+    /// For a file with hard links, a missing file, or an object: the normalised path.
     Path(PathBuf),
 }
 

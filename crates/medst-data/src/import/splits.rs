@@ -48,7 +48,7 @@ pub struct Parts {
     key: Key,
     of_id: HashMap<String, Split>,
     of_image: HashMap<PathBuf, Split>,
-    /// What the summary says of forms of ids.
+    /// A remark for the summary on IDs that were matched in another form.
     pub note: Option<(String, u64)>,
 }
 

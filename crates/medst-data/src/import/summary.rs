@@ -16,7 +16,7 @@ pub struct Summary {
     pub counts: Counts,
     /// Rows and files left out, by reason.
     pub skipped: BTreeMap<String, u64>,
-    /// What was used but should be known.
+    /// Remarks on data that were used nevertheless, counted by kind.
     pub warnings: BTreeMap<String, u64>,
 }
 

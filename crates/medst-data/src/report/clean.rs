@@ -80,11 +80,11 @@ impl fmt::Display for Rejection {
 
 /// The text a model reads of a report: the cleaned impression and findings.
 ///
-/// Where there is neither, the last section after its first paragraph is taken, and the whole text
-/// where the report has no header, so that plain notes of a table are usable. A report with headers
-/// never falls back to its whole text: its indication holds what was asked, not what was found. A
-/// per-study exception of MIMIC-CXR overrides all of this, even where it marks the study as one
-/// without a reading.
+/// If the report has neither, the last section after its first paragraph is taken. If it has no
+/// header at all, the whole text is taken, so that plain notes in a table are usable. A report with
+/// headers never falls back to its whole text, because the indication contains the question, not
+/// the findings. An exception of MIMIC-CXR for a single study overrides all of this, even if it
+/// marks the study as one without a reading.
 ///
 /// # Errors
 /// Why nothing is left; meant to be counted.
@@ -112,8 +112,8 @@ pub fn prepare(report: &str, study: Option<&StudyId>, rule: Rule) -> Result<Stri
     sentences(&reading.ok_or(Rejection::NoReading)?, rule).ok_or(Rejection::TooShort)
 }
 
-/// As [`prepare`], for a file of MIMIC-CXR: its headers are found by MIMIC-CXR's rules, whatever
-/// the rule of sentences.
+/// Like [`prepare`], for a file of MIMIC-CXR: headers are found by MIMIC-CXR's rules, whichever
+/// rule is used for sentences.
 ///
 /// # Errors
 /// As [`prepare`].
@@ -300,7 +300,7 @@ mod tests {
         let report = " FINAL REPORT\r\n INDICATION: Cough.\r\n FINDINGS: 1.5 cm nodule.\r\n Findings: old ones.\r\n";
         assert_eq!(prepare_mimic_cxr(report, None, Standard).as_deref(), Ok("1.5 cm nodule\nfindings old ones"));
         assert_eq!(prepare_mimic_cxr(report, None, Reference).as_deref(), Ok("5 cm nodule\nfindings old ones"));
-        // By these rules a header that begins its line is not a header, except for the first.
+        // By these rules, a header at the start of a line is not recognised, except for the first.
         let other = "FINDINGS: Clear lungs seen.\nIMPRESSION: Normal.";
         let told = Ok("clear lungs seen\nimpression normal");
         assert_eq!(prepare_mimic_cxr(other, None, Reference).as_deref(), told);

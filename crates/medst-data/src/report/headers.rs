@@ -25,26 +25,26 @@ use regex::Regex;
 use super::sections;
 use crate::import::rows::meaning;
 
-/// What a section is to a reader of pictures.
+/// The role of a section of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Impression,
     Findings,
-    /// Under the name of the examination (`PORTABLE CHEST:`): findings where no section has that
-    /// name.
+    /// Text after the name of the examination (`PORTABLE CHEST:`): it counts as findings if no
+    /// section is named so.
     Examination,
     /// A part of the findings, whose name belongs to the text.
     Organ,
-    /// What was asked, compared, done or communicated.
+    /// Sections about indication, comparison, technique or communication.
     Other,
 }
 
-/// Where the readings of a report are, as ranges of bytes, in order.
+/// The readings of a report, as ranges of bytes, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Readings {
     pub impression: Vec<Range<usize>>,
     pub findings: Vec<Range<usize>>,
-    /// Where there is neither: what follows the first paragraph of the last section.
+    /// If the report has neither: the text after the first paragraph of the last section.
     pub last_paragraph: Option<Range<usize>>,
     pub has_headers: bool,
 }
@@ -58,7 +58,7 @@ struct Header {
 /// Ends of lines: real ones, the two characters `\n` that some exports write, and HTML's.
 static BREAK: LazyLock<Regex> =
     LazyLock::new(|| expression(r"\r\n?|\n|\\r|\\n|<\s*/?(?i:br|p|div|li|tr|td|h[1-6])\b[^<>]{0,80}>"));
-/// What may precede a header: blanks, Markdown, HTML, a number.
+/// The characters that may precede a header: blanks, Markdown, HTML, a number.
 static BEFORE: LazyLock<Regex> = LazyLock::new(|| expression(r"^(?:[\s#*_>•·|–—-]|<[^<>]{1,80}>|\(?[0-9]{1,2}[.)])*"));
 static AFTER: LazyLock<Regex> = LazyLock::new(|| expression(r"(?:[\s#*_|-]|<[^<>]{1,80}>)*$"));
 static ASIDE: LazyLock<Regex> = LazyLock::new(|| expression(r"\([^)]*\)?|[0-9]+|<[^<>]{1,80}>|[*_#]"));
@@ -162,7 +162,7 @@ fn says_nothing(text: &str) -> bool {
     meaning(words).is_none()
 }
 
-/// What follows the first paragraph of a section. A blank line directly after the header does not
+/// The text after the first paragraph of a section. A blank line directly after the header does not
 /// end a paragraph.
 fn paragraph(report: &str, start: usize) -> Option<Range<usize>> {
     let from = start + (report[start..].len() - report[start..].trim_start().len());

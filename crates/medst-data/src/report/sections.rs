@@ -46,14 +46,16 @@ pub struct Section {
 pub struct Chosen {
     pub impression: Option<String>,
     pub findings: Option<String>,
-    /// Where there is neither impression nor findings: what follows the first blank line of the last section.
+    /// If there is neither impression nor findings: the text after the first blank line of the last
+    /// section.
     pub last_paragraph: Option<String>,
     pub comparison: Option<String>,
 }
 
 /// Cuts a report into sections, empty impressions and findings left out.
 ///
-/// What precedes the first header is `preamble`; a report without headers is one `full report`.
+/// The text before the first header becomes `preamble`; a report without headers becomes one
+/// section, `full report`.
 pub fn sections(report: &str) -> Vec<Section> {
     let mut found = Vec::new();
     let mut header = HEADER.captures(report);
@@ -98,7 +100,7 @@ pub fn choose(report: &str) -> Chosen {
     }
 }
 
-/// For studies with an individual exception: the text to use instead of impression and findings.
+/// For a study that is listed as an exception: the text to use instead of impression and findings.
 pub fn exception(report: &str, study: &StudyId) -> Option<String> {
     // The tables write ids as file names do, `s50413267`; MIMIC-CXR's own tables without the letter.
     let study = if study.0.starts_with('s') { study.0.clone() } else { format!("s{study}") };

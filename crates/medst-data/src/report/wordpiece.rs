@@ -20,7 +20,7 @@ const BERT_CASED: &[u8] = include_bytes!("../../assets/bert-base-cased-vocab.txt
 
 /// Longer words are `[UNK]`, as in BERT.
 const LONGEST_WORD: usize = 100;
-/// What pieces inside a word begin with.
+/// Prefix of pieces inside a word.
 const CONTINUATION: &str = "##";
 
 /// Cuts cleaned report text into word pieces.
@@ -55,7 +55,8 @@ impl WordPiece {
         Self::from_vocabulary(&bytes, path)
     }
 
-    /// As [`WordPiece::from_file`], from the text of a vocabulary file; `path` is what errors call it.
+    /// Like [`WordPiece::from_file`], for the text of a vocabulary file. Errors refer to it as
+    /// `path`.
     ///
     /// # Errors
     /// As [`WordPiece::from_file`].
@@ -205,7 +206,7 @@ fn is_cjk(letter: char) -> bool {
         | 0x2_b920..=0x2_ceaf | 0x2_f800..=0x2_fa1f)
 }
 
-/// What matters of a `tokenizer.json`.
+/// The parts of a `tokenizer.json` that are used.
 #[derive(Deserialize)]
 struct TokenizerFile {
     model: TokenizerModel,
@@ -282,7 +283,7 @@ mod tests {
         assert!(pieces.is_continuation(ids[2]) && !pieces.is_continuation(ids[1]));
     }
 
-    /// What Hugging Face's tokenizers 0.23 makes of odd text.
+    /// The output of Hugging Face's tokenizers 0.23 for unusual text.
     #[test]
     fn odd_text_is_cut_as_the_published_tokenizer_cuts_it() {
         let pieces = WordPiece::bert_cased();

@@ -39,7 +39,7 @@ pub struct Cached {
     pub address: Address,
     pub client: Client,
     pub manifest: Manifest,
-    /// As in the corpus; complete once every file was asked for.
+    /// Laid out like the corpus; complete once every file has been requested.
     folder: PathBuf,
     /// Files that this process has checked.
     checked: Mutex<std::collections::BTreeSet<String>>,
@@ -74,7 +74,7 @@ fn short(bytes: &[u8]) -> String {
 impl Cached {
     /// Finds a corpus and makes room for it. Its tables and pictures are read when they are asked for.
     ///
-    /// Where the storage cannot be reached, the corpus that was last found at the address is used.
+    /// If the storage cannot be reached, the corpus that was last found at the address is used.
     ///
     /// # Errors
     /// Names the cause: no corpus there, no access, a corpus that is larger than the cache may be.
@@ -138,7 +138,8 @@ impl Cached {
         }
     }
 
-    /// As [`Cached::file`]; `None` where another process is reading the file, or `stop` was set meanwhile.
+    /// Like [`Cached::file`]; `None` if another process is fetching the file, or if `stop` was set
+    /// in the meantime.
     ///
     /// # Errors
     /// Names the cause: an object that is missing, cut short, or different from what the manifest records.
@@ -267,7 +268,7 @@ fn make_room(corpora: &Path, id: &str, needed: u64, limit: u64) -> Result<()> {
 fn size_of(folder: &Path) -> Result<u64> {
     let mut bytes: u64 = 0;
     for path in entries(folder)? {
-        // What arrives may be renamed meanwhile.
+        // A file that is being fetched may be renamed in the meantime.
         let Ok(meta) = fs::metadata(&path) else { continue };
         bytes += if meta.is_dir() { size_of(&path)? } else { meta.len() };
     }

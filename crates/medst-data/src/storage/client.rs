@@ -34,7 +34,7 @@ pub struct Client {
 /// A piece of an object.
 pub struct Piece {
     pub bytes: Vec<u8>,
-    /// Of the whole object.
+    /// Size of the whole object.
     pub size: u64,
 }
 
@@ -84,7 +84,8 @@ impl Client {
         Ok(Client { store: Arc::new(store), bucket: address.bucket.clone(), endpoint })
     }
 
-    /// As [`Client::open`], the same for all who ask: of many small objects each is a request, not a connection.
+    /// Like [`Client::open`], but shared by all callers, because reading many small objects should
+    /// not open many connections.
     ///
     /// # Errors
     /// As [`Client::open`].
@@ -99,7 +100,7 @@ impl Client {
         Ok(client)
     }
 
-    /// Where the bucket is.
+    /// Address of the storage service.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
@@ -255,7 +256,7 @@ impl Client {
         Error::Storage { address, message: message.into(), unreachable: false }
     }
 
-    /// What went wrong, and how to mend it.
+    /// Explains the cause of an error and what to do.
     fn fail(&self, key: &str, error: &object_store::Error) -> Error {
         let mut text = error.to_string();
         let mut source = std::error::Error::source(error);

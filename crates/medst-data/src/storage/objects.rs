@@ -21,7 +21,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
 /// A file with the bytes of a file or object, for what reads files only.
 ///
 /// # Errors
-/// As [`read`]; no place for a cache.
+/// Like [`read`]; also if there is no place for a cache.
 pub fn file(path: &Path) -> Result<PathBuf> {
     match Address::of(path)? {
         None => Ok(path.to_path_buf()),
@@ -30,7 +30,7 @@ pub fn file(path: &Path) -> Result<PathBuf> {
             let bytes = stored(path, &address)?;
             let folder = super::cache_root()?.join("sources");
             crate::owner_only::create_folder(&folder)?;
-            // By content.
+            // Named by content.
             let file = folder.join(crate::files::sha256_of(&bytes));
             if !file.exists() {
                 crate::files::whole::write(&file, &bytes)?;
@@ -42,7 +42,8 @@ pub fn file(path: &Path) -> Result<PathBuf> {
     }
 }
 
-/// What changes when a file or object changes, with its size in bytes; `None` where it is not there.
+/// A value that changes when a file or object changes, with its size in bytes; `None` if it does
+/// not exist.
 pub fn state(path: &Path) -> Option<(u64, String)> {
     if !Address::is(path) {
         let meta = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;

@@ -63,7 +63,7 @@ pub fn faults(address: &Address, progress: &dyn Progress) -> Result<(usize, Vec<
     Ok((own + manifest.files.len(), faults))
 }
 
-/// What is wrong with an object, if anything is.
+/// The reason why an object is damaged or missing, if it is.
 fn fault_of(client: &Client, key: &str, record: &FileRecord) -> Result<Option<String>> {
     let Some((bytes, _)) = client.state(key)? else { return Ok(Some("missing".into())) };
     if bytes != record.bytes {

@@ -92,7 +92,7 @@ impl Bootstrap {
         self.replicates(clusters, statistic).map(|replicates| replicates.estimate())
     }
 
-    /// As [`Bootstrap::estimate`], with what every replicate gave.
+    /// Like [`Bootstrap::estimate`], together with the value of every replicate.
     pub fn replicates(
         &self,
         clusters: &Clusters,

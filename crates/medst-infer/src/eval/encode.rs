@@ -18,7 +18,7 @@ use crate::model::builtin;
 use crate::model::open::OpenedModel;
 use crate::{Error, Result};
 
-/// What encoded the data, for readers of the result.
+/// The model or file that the vectors come from, for readers of the results.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Origin {
     /// In a few words.
@@ -46,7 +46,8 @@ pub trait Encoder {
     /// A text without a vector, which the message names.
     fn texts(&self, texts: &[String]) -> Result<Vectors>;
 
-    /// Where the frontal pictures of studies resemble phrases; `None` from an encoder that has no local embeddings.
+    /// Similarity maps of frontal pictures with phrases; `None` if the encoder has no local
+    /// embeddings.
     ///
     /// # Errors
     /// As [`Encoder::studies`].
@@ -55,7 +56,7 @@ pub trait Encoder {
         Ok(maps.and_then(|mut maps| maps.pop()))
     }
 
-    /// As [`Encoder::heat_maps`], by each of several likenesses: for each a map of everything that is wanted.
+    /// Like [`Encoder::heat_maps`], for several similarity measures: one list of maps for each.
     ///
     /// # Errors
     /// As [`Encoder::studies`].
@@ -126,7 +127,7 @@ impl RowVectors {
 }
 
 impl Origin {
-    /// Of a model that was opened from a path.
+    /// Describes a model that was opened from a path.
     ///
     /// # Errors
     /// Weights that cannot be read again for their checksum.
@@ -230,7 +231,7 @@ pub struct FileEncoder {
 
 #[derive(Debug)]
 enum Source {
-    /// By study id.
+    /// Vectors by study ID.
     Keyed(HashMap<String, Vec<f32>>),
     /// In the order of the corpus.
     Aligned(Vectors, PathBuf),

@@ -14,7 +14,7 @@ pub enum Course {
 }
 
 impl Course {
-    /// By class number.
+    /// All courses, in the order of their class numbers.
     pub const ALL: [Course; 3] = [Course::Improving, Course::Stable, Course::Worsening];
     /// How many there are.
     pub const COUNT: usize = Course::ALL.len();
@@ -36,7 +36,7 @@ impl Course {
         self as usize
     }
 
-    /// What it is when time runs backwards.
+    /// The course of the pair in reverse order.
     pub fn reversed(self) -> Course {
         match self {
             Course::Improving => Course::Worsening,

@@ -100,7 +100,7 @@ const fn question(model: &'static str, value: f64) -> Row {
     Row { task: Task::SeriesQuestions, group: "all", names: &["accuracy"], published }
 }
 
-/// What is published for a figure.
+/// The published values of a figure.
 pub fn of(task: Task, group: &str, name: &str) -> Vec<Published> {
     let fits = |row: &&Row| row.task == task && row.group == group && row.names.contains(&name);
     TABLE.iter().filter(fits).map(|row| row.published).collect()

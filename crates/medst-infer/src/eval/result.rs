@@ -26,7 +26,7 @@ pub enum Unit {
 /// One number of a task.
 #[derive(Clone, Debug, Serialize)]
 pub struct Figure {
-    /// What it is of: a finding, a direction, a share of the training data.
+    /// The subject of the figure: a finding, a direction, or a share of the training data.
     pub group: String,
     pub name: String,
     pub unit: Unit,
@@ -34,19 +34,19 @@ pub struct Figure {
     pub value: Option<f64>,
     /// 95 %, of a bootstrap over subjects.
     pub interval: Option<(f64, f64)>,
-    /// What guessing gives, where that is known.
+    /// The expected value of guessing, if known.
     pub chance: Option<f64>,
     /// Rows it is computed from.
     pub rows: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub undefined: Option<String>,
-    /// What papers report for it on the real data sets.
+    /// Values that papers report for it on the real data sets.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub published: Vec<Published>,
-    /// By the columns that were asked for.
+    /// Values for the subgroups of the requested columns.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub by: Vec<Breakdown>,
-    /// What it is in every replicate, for paired differences between encoders.
+    /// Its value in every replicate, for paired differences between encoders.
     #[serde(skip)]
     pub replicates: Option<Replicates>,
 }
@@ -88,7 +88,7 @@ impl Figure {
 }
 
 impl Figure {
-    /// As [`Figure::text`], with what guessing gives.
+    /// Like [`Figure::text`], with the value of guessing.
     pub fn beside_chance(&self) -> String {
         match self.chance.filter(|_| self.value.is_some()) {
             Some(chance) => format!("{}  [chance {}]", self.text(), self.unit.text(chance)),
@@ -167,7 +167,7 @@ impl<'a> Meter<'a> {
         Figure { rows, ..self.figure_of(group, name, unit, &all, otherwise, statistic) }
     }
 
-    /// As [`Meter::figure`], of the rows `used` alone: `statistic` gives no weight to the others.
+    /// Like [`Meter::figure`], for the rows `used` only: `statistic` gives no weight to the others.
     pub fn figure_of(
         &self,
         group: &str,
@@ -217,7 +217,7 @@ pub struct Example {
     pub rows: Vec<usize>,
     /// Their ids; filled in by callers that have the corpus.
     pub studies: Vec<String>,
-    /// What a heat map should look for.
+    /// The phrase for the heat map.
     pub phrase: Option<String>,
     /// `[left, top, right, bottom]` in fractions of the picture.
     pub boxes: Vec<[f64; 4]>,
@@ -254,12 +254,12 @@ pub fn extremes(scores: &[f64]) -> Vec<(ExampleKind, usize)> {
     best.chain(worst).collect()
 }
 
-/// What a task gave on a data set.
+/// The result of a task on a data set.
 #[derive(Clone, Debug, Serialize)]
 pub struct TaskResult {
     pub task: Task,
     pub protocol: Protocol,
-    /// What was evaluated and how, in words.
+    /// The method, in words.
     pub method: String,
     pub rows: usize,
     pub subjects: usize,
@@ -268,7 +268,7 @@ pub struct TaskResult {
     pub examples: Vec<Example>,
     /// Rows that could not be used, counted by reason.
     pub skipped: BTreeMap<String, u64>,
-    /// What should be known when reading the figures.
+    /// Remarks that readers of the figures should know.
     pub notes: Vec<String>,
 }
 

@@ -14,7 +14,7 @@ use super::bootstrap::{Bootstrap, Clusters, Estimate};
 pub const SMALL: usize = 20;
 /// More values than this are not shown one by one: numbers become ranges, other values are refused.
 const MOST: usize = 12;
-/// Where the age groups begin, in years; the first begins at birth.
+/// Lower bounds of the age groups in years; the first group begins at birth.
 const AGES: [f64; 4] = [18.0, 40.0, 60.0, 80.0];
 
 /// The subgroup of every study of a corpus, by the values of one column.
@@ -189,7 +189,7 @@ fn years(value: &str) -> Option<f64> {
     (number.is_finite() && number >= 0.0).then_some(number / per_year)
 }
 
-/// Where the second, third and fourth quarter of all values begin.
+/// The quartiles of all values, which begin the second, third and fourth quarter.
 fn quarters(values: &[Option<&str>], number: impl Fn(&str) -> Option<f64>) -> Vec<f64> {
     let mut all: Vec<f64> = values.iter().flatten().filter_map(|value| number(value)).collect();
     all.sort_by(f64::total_cmp);

@@ -52,7 +52,7 @@ pub struct Classifier {
     classes: Vec<usize>,
 }
 
-/// What a classifier says of a row.
+/// The decision of a classifier about a row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
     pub class: usize,

@@ -63,7 +63,7 @@ pub fn gather(source: &Counterpart, tensors: &BTreeMap<String, Tensor>, shape: &
     Ok(whole)
 }
 
-/// As [`gather`], in the shape that the file's tensors make.
+/// Like [`gather`], in the shape of the stacked tensors of the file.
 pub fn stack(source: &Counterpart, tensors: &BTreeMap<String, Tensor>) -> Result<Tensor, Misfit> {
     let mut parts = Vec::new();
     for name in &source.names {

@@ -18,7 +18,7 @@ use crate::model::config::ModelConfig;
 use crate::model::weights::summary;
 use crate::{Error, Result};
 
-/// What was done, for the user.
+/// Report on a conversion, for the user.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Filled {
     pub files: Vec<FromFile>,
@@ -28,7 +28,7 @@ pub struct Filled {
     pub initialised: Vec<String>,
 }
 
-/// What was done with one file.
+/// Report on one file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FromFile {
     pub path: PathBuf,
@@ -36,7 +36,7 @@ pub struct FromFile {
     pub format: String,
     /// How many of the model's tensors were filled from it.
     pub taken: usize,
-    /// What was changed when it was taken.
+    /// The changes that were made to its tensors.
     pub changed: Vec<String>,
     pub dropped: Vec<Dropped>,
 }

@@ -108,7 +108,7 @@ impl<'de> Deserialize<'de> for Input {
     }
 }
 
-/// For serde: one input or a list of them.
+/// For serde: accepts one input or a list of them.
 pub fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Input>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]

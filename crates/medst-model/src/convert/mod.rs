@@ -74,7 +74,7 @@ pub struct Request {
     pub int8: bool,
 }
 
-/// What a conversion did.
+/// The result of a conversion.
 #[derive(Debug, Serialize)]
 pub struct Conversion {
     pub out: PathBuf,

@@ -136,8 +136,8 @@ pub fn configuration(file: &TensorFile) -> Result<ModelConfig> {
 /// Reads a reference checkpoint as a model of the checkpoint's sizes.
 ///
 /// # Errors
-/// As [`configuration`] and [`import`]; and for widths that are not a multiple of 64, whose number
-/// of heads cannot be inferred.
+/// Like [`configuration`] and [`import`]; also a width that is not a multiple of 64, for which the
+/// number of heads cannot be inferred.
 pub fn load(file: &TensorFile, device: Device, kind: Kind) -> Result<(MedSt, Filled)> {
     if !is_reference(&file.tensors) {
         let message = "neither a medst model nor a checkpoint of the reference implementation; convert weights of \

@@ -122,7 +122,7 @@ pub struct Source {
     pub dialect: Dialect,
     /// Only this is taken.
     pub part: Option<Part>,
-    /// By the dialect's names.
+    /// By their names in the dialect.
     pub tensors: BTreeMap<String, Tensor>,
     pub sizes: Sizes,
     /// How its pixels were normalised, where the files state it.
@@ -280,7 +280,7 @@ impl Source {
                 let mut text = bert::sizes(&shapes)?;
                 self.sizes.text_heads = found.heads();
                 text.num_heads = self.sizes.text_heads.unwrap_or(text.num_heads);
-                // As many layers as the method has, of a file with more.
+                // If the file has more layers than the method, only the first ones are used.
                 text.num_layers = text.num_layers.min(TextConfig::default().num_layers);
                 self.sizes.text = Some(text);
             }

@@ -26,7 +26,7 @@ use crate::model::weights::write_safetensors;
 use crate::{Error, Result};
 use medst_data::report::WordPiece;
 
-/// What transformers has no class for.
+/// File for the weights for which transformers has no class.
 pub const REST: &str = "medst.safetensors";
 pub const FRONTAL: &str = "frontal_image_encoder";
 pub const LATERAL: &str = "lateral_image_encoder";

@@ -17,7 +17,7 @@ use crate::model::config::{ModelConfig, Positions, Semantics, StemKind};
 use crate::model::{MedSt, Parameter};
 use crate::{Error, Result};
 
-/// What earlier versions wrote without listing it.
+/// Files that earlier versions wrote without listing them.
 const FILES: &[&str] = &[
     MODEL,
     CARD,
@@ -36,7 +36,7 @@ const FILES: &[&str] = &[
     "README.md",
 ];
 
-/// What is written.
+/// The format to write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Target {

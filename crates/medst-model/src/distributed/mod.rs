@@ -43,8 +43,8 @@ pub trait Communicator: Ranks + Debug + Send {
     /// Sums a contiguous tensor (float32, float64 or int64) over all processes, in place. All get the same bits.
     fn sum(&self, tensor: &mut Tensor);
 
-    /// As [`Communicator::sum`], called from a separate thread, in parallel with other work of the
-    /// device; returns when the sum is done.
+    /// Like [`Communicator::sum`], but called from a separate thread while the device does other
+    /// work. Returns when the sum is done.
     fn sum_overlapped(&self, tensor: &mut Tensor) {
         self.sum(tensor);
     }
@@ -164,7 +164,7 @@ pub fn any(group: &Group, own: bool) -> bool {
     sum_numbers(group, &[f64::from(u8::from(own))])[0] > 0.0
 }
 
-/// What process 0 gives, on all.
+/// Sends the bytes of process 0 to all processes.
 pub fn broadcast_bytes(group: &Group, own: &[u8]) -> Vec<u8> {
     let given: &[u8] = if group.leads() { own } else { &[] };
     group.gather_bytes(given).swap_remove(0)

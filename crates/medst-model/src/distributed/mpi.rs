@@ -37,11 +37,11 @@ pub struct Mpi {
     size: usize,
     local: (usize, usize),
     counters: [AtomicU64; 7],
-    /// What this process waits in, and since when.
+    /// The collective that this process is waiting in, and since when.
     waiting: Arc<Mutex<Option<(&'static str, Instant)>>>,
 }
 
-/// What may be called by one thread at a time.
+/// State of MPI that only one thread at a time may use.
 struct Calls {
     world: SimpleCommunicator,
     /// Ends MPI when it is dropped.
@@ -223,7 +223,7 @@ fn gather_unevenly(world: &SimpleCommunicator, own: &[u8], lengths: &[usize]) ->
     all
 }
 
-/// Where each of the parts begins.
+/// The position at which each part begins.
 fn places(counts: &[i32]) -> Vec<i32> {
     counts.iter().scan(0, |next, &count| Some(std::mem::replace(next, *next + count))).collect()
 }

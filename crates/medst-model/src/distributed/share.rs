@@ -12,7 +12,7 @@ pub struct Share {
     pub group: Group,
     /// Studies of each process.
     pub counts: Vec<i64>,
-    /// The own sequences among those of the batch.
+    /// This process's sequences among those of the batch.
     pub sequences: Range<usize>,
 }
 
@@ -68,11 +68,11 @@ impl Share {
 /// each process computes its part.
 #[derive(Debug)]
 pub struct Gathered {
-    /// For what every process computes alike. The gradient goes to this process's rows; the others
-    /// are constants here, since each process follows only its own gradient.
+    /// For terms that every process computes identically. The gradient flows only to this process's
+    /// rows; the others are constants here, because each process computes only its own gradient.
     pub alike: Tensor,
-    /// For a sum of which each process computes its part. The gradient of this process's rows is
-    /// the sum of what all parts found, at the cost of one more sum over the processes.
+    /// For sums of which each process computes one part. The gradient of this process's rows is the
+    /// sum over all parts, at the cost of one more sum over the processes.
     pub divided: Tensor,
 }
 

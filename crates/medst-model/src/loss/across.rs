@@ -81,7 +81,7 @@ impl Words {
     /// * `importance`: of the words of this process, `[B, W]`.
     fn new(tokens: &Tokens<'_>, importance: &Tensor, share: Option<&Share>) -> Words {
         let exists = tokens.word_exists.to_kind(importance.kind());
-        // What is known of a word side by side, so that it is passed in one go.
+        // The values of a word are concatenated so that they can be passed as one tensor.
         let own = Tensor::cat(&[tokens.words, &importance.unsqueeze(2), &exists.unsqueeze(2)], 2);
         let all = match share {
             None => own,
@@ -107,7 +107,7 @@ impl Words {
     }
 }
 
-/// For each study its place in `order`.
+/// For each study, its position in `order`.
 fn places(order: &[i64]) -> Tensor {
     let mut places = vec![0; order.len()];
     for (place, &row) in order.iter().enumerate() {
@@ -203,7 +203,7 @@ mod tests {
         assert!((ours - expected).abs() < 1e-10, "{ours} {expected}");
     }
 
-    /// What the published loss does not do: pictures of other studies make it worse.
+    /// Unlike the published loss, this one gets worse with pictures of other studies.
     #[test]
     fn pictures_that_do_not_belong_to_the_reports_cost() {
         let mut data = data();

@@ -119,14 +119,15 @@ pub enum GlobalKind {
     Sigmoid,
 }
 
-/// What the local loss contrasts a word's context with.
+/// The contrast of the local loss.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LocalKind {
     /// The contexts of other words of the same study, as published ([`super::local`]).
     #[default]
     Within,
-    /// What the report's words find in the pictures of other studies of the batch ([`super::across`]).
+    /// A word is contrasted with its context in the pictures of the other studies in the batch
+    /// ([`super::across`]).
     Across,
 }
 

@@ -37,7 +37,7 @@ pub struct Supervision {
 }
 
 impl Supervision {
-    /// Of labels and boxes alone; the other parts are zero.
+    /// The loss of labels and boxes only; the other parts are zero.
     pub fn of(logits: &FindingLogits, truth: &Truth) -> Supervision {
         let none = || {
             let zero = Tensor::zeros([1i64; 0], (logits.study.kind(), logits.study.device()));

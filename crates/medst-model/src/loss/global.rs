@@ -28,13 +28,14 @@ pub fn global(image: &Tensor, report: &Tensor, config: &LossConfig) -> Global {
     with_scale(image, report, &Scale::fixed(config.global_temperature.first()), config)
 }
 
-/// As [`global`], with a temperature that may be learned.
+/// Like [`global`], with a temperature that may be learned.
 pub fn with_scale(image: &Tensor, report: &Tensor, scale: &Scale<'_>, config: &LossConfig) -> Global {
     part(image, report, &(0..image.size()[0]), scale, config)
 }
 
-/// What some studies of a batch add to its loss and accuracies: their images among all reports, their reports among all images. Parts of all studies
-/// add up to the whole. Where processes share a batch, each computes `2·R·B` pairs instead of `B²`.
+/// The contribution of some studies of a batch to its loss and accuracies: their images against all
+/// reports, and their reports against all images. The contributions of all studies add up to the
+/// whole. Processes that share a batch each compute `2·R·B` pairs instead of `B²`.
 ///
 /// * `rows`: the `R` studies.
 pub fn part(image: &Tensor, report: &Tensor, rows: &Range<i64>, scale: &Scale<'_>, config: &LossConfig) -> Global {

@@ -23,7 +23,7 @@ use crate::model::importance::Importance;
 use crate::model::projection::unit;
 use crate::model::{ImageEmbeddings, MedSt, ReportEmbeddings};
 
-/// What of a model the local loss depends on.
+/// The layers of a model that the local loss uses.
 #[derive(Clone, Copy, Debug)]
 pub struct Layers<'a> {
     pub word_importance: &'a Importance,
@@ -52,7 +52,7 @@ pub struct Tokens<'a> {
     pub frontal_patches: &'a Tensor,
     /// `[L, P, D]`.
     pub lateral_patches: &'a Tensor,
-    /// For each lateral view the row of its study; ascending.
+    /// For each lateral view, the row of its study; ascending.
     pub lateral_rows: &'a [i64],
 }
 
@@ -81,7 +81,7 @@ pub fn local(
     }
 }
 
-/// As [`local`], of given tokens.
+/// Like [`local`], for given tokens.
 pub fn of_tokens(layers: &Layers<'_>, tokens: &Tokens<'_>, whole: i64, config: &LossConfig) -> Tensor {
     let mut sum = Tensor::zeros([1], (tokens.words.kind(), tokens.words.device())).squeeze();
     for group in groups(tokens) {
@@ -200,7 +200,7 @@ struct Context {
 }
 
 impl Direction<'_> {
-    /// What each query finds among the keys.
+    /// Computes the context of each query among the keys.
     fn context(&self) -> Context {
         let mut scores = self.queries.bmm(&self.keys.transpose(1, 2)) / self.temperature;
         if let Some(exists) = self.key_exists {

@@ -36,9 +36,9 @@ pub struct Losses {
     pub forward_mapping: Tensor,
     /// Reverse mapping regression, image→report and report→image.
     pub reverse_mapping: Tensor,
-    /// Of changes between visits; zero where it has no weight.
+    /// The loss of changes between visits; zero if its weight is zero.
     pub change: Tensor,
-    /// Of labels, boxes, phrases and courses; zero for models without heads for findings.
+    /// The loss of labels, boxes, phrases and courses; zero for models without heads for findings.
     pub findings: Tensor,
     pub boxes: Tensor,
     pub phrases: Tensor,
@@ -174,7 +174,7 @@ pub fn supervised(model: &MedSt, features: &ImageFeatures, batch: &Batch, config
     }
 }
 
-/// What labels and boxes are compared with.
+/// The outputs that labels and boxes are compared with.
 enum Seen<'a> {
     /// The states of the image encoder alone.
     Pictures(&'a ImageFeatures),

@@ -31,8 +31,8 @@ impl<'a> Scale<'a> {
         Scale { temperature, learned: None, taught: true }
     }
 
-    /// For a loss that several processes compute alike: only one of them may count the gradient of what is learned, since the
-    /// gradients of all are summed.
+    /// For a loss that several processes compute identically. Only one of them may contribute the
+    /// gradient of the learned values, because the gradients of all processes are summed.
     #[must_use]
     pub fn alike(self, rank: usize) -> Scale<'a> {
         Scale { taught: self.taught && rank == 0, ..self }
@@ -51,7 +51,7 @@ impl<'a> Scale<'a> {
         }
     }
 
-    /// What is added to the bias of the sigmoid loss.
+    /// The learned value that is added to the bias of the sigmoid loss.
     pub fn bias(&self) -> Option<&Tensor> {
         self.learned.map(|learned| &learned.bias)
     }

@@ -14,7 +14,8 @@ use std::ops::Range;
 
 use tch::{Kind, Tensor};
 
-/// What the images `rows` of a batch add to the loss of `logits = image · reportᵀ / temperature`.
+/// The contribution of the images `rows` of a batch to the loss of `logits = image · reportᵀ /
+/// temperature`.
 ///
 /// * `logits`: `[R, B]`; * `learned`: `[1]`, added to the bias.
 pub fn sigmoid(logits: &Tensor, rows: &Range<i64>, learned: Option<&Tensor>) -> Tensor {

@@ -173,7 +173,7 @@ impl Layer {
         self.norm.forward(&(dropout.apply(&inner, place + 2) + x))
     }
 
-    /// As [`Layer::forward`] without dropout, of the first token alone: `[B, H]`.
+    /// Like [`Layer::forward`] without dropout, for the first token only: `[B, H]`.
     fn class_state(&self, x: &Tensor, keys: &Tensor) -> Tensor {
         let mixed = fused::first_attention(x, &self.qkv, self.heads, Some(keys));
         let state = self.attention_norm.forward(&(self.projection.forward(&mixed) + x.select(1, 0)));

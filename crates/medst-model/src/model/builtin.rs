@@ -34,12 +34,13 @@ pub fn named(path: &Path) -> Option<&'static Builtin> {
     if path.exists() { None } else { MODELS.iter().find(|model| model.name == name) }
 }
 
-/// For messages about a path that names nothing.
+/// The names of the built-in models, for error messages.
 pub fn names() -> String {
     MODELS.map(|model| format!("`{}`", model.name)).join(", ")
 }
 
-/// Where the weights of an opened model are: `path` itself where it is a file or a name, else the file in that folder.
+/// The weights of an opened model: `path` itself if it is a file or a name, otherwise the file in
+/// that folder.
 pub fn weights_of(path: &Path) -> PathBuf {
     if path.is_file() || named(path).is_some() { path.to_path_buf() } else { path.join(MODEL) }
 }

@@ -54,7 +54,7 @@ pub struct ModelCard {
 pub struct TrainingData {
     /// The importer: `table`, `mimic-cxr`, …
     pub source: String,
-    /// Of all splits.
+    /// Counts over all splits.
     pub counts: Counts,
 }
 
@@ -133,7 +133,7 @@ impl ModelCard {
         self.stored_size.unwrap_or_else(|| (self.model.image.size as usize * 256).div_ceil(224))
     }
 
-    /// As text.
+    /// Serialises the card.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("a card has no keys but text, and no writer that fails")
     }

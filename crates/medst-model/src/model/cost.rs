@@ -57,7 +57,8 @@ fn stem(image: &ImageConfig) -> f64 {
     }
 }
 
-/// Of the image side what whole studies' embeddings need ([`MedSt::encode_whole_images`](super::MedSt::encode_whole_images) and the projection).
+/// Operations of the image side for the embeddings of whole studies
+/// ([`MedSt::encode_whole_images`](super::MedSt::encode_whole_images) and the projection).
 pub fn whole_images(config: &ModelConfig, laterals: &[bool]) -> f64 {
     let image = &config.image;
     let (width, inner) = (image.hidden_size as f64, image.intermediate_size as f64);
@@ -69,7 +70,7 @@ pub fn whole_images(config: &ModelConfig, laterals: &[bool]) -> f64 {
     images(config, laterals) - laterals.iter().map(saved).sum::<f64>()
 }
 
-/// Of the report side what whole reports' embeddings need.
+/// Operations of the report side for the embeddings of whole reports.
 pub fn whole_reports(config: &ModelConfig, load: &Load) -> f64 {
     let text = &config.text;
     let saved = |(&tokens, &words): (&i64, &i64)| {
@@ -83,8 +84,9 @@ pub fn whole_reports(config: &ModelConfig, load: &Load) -> f64 {
     reports(config, load) - load.tokens.iter().zip(&load.words).map(saved).sum::<f64>()
 }
 
-/// What a layer does for all tokens, but what it needs for the state of the first. (With many heads what replaces keys and values in
-/// [`fused::first_attention`](super::fused::first_attention) is not quite nothing: 1 % of the layer in a ViT-B, which is not counted.)
+/// Operations of a layer for all tokens that the state of the first one does not need.
+/// ([`fused::first_attention`](super::fused::first_attention) replaces keys and values by a small
+/// extra product: 1 % of the layer in a ViT-B, which is not counted.)
 fn unneeded(tokens: f64, width: f64, inner: f64) -> f64 {
     transformer(tokens, width, inner) - transformer(1.0, width, inner)
 }

@@ -20,12 +20,12 @@ unsafe extern "C" {
     ) -> *mut c_void;
 }
 
-/// What is dropped of some reports.
+/// Decides which units of some reports are dropped.
 #[derive(Debug)]
 pub struct Dropout {
     /// 0 where nothing is dropped.
     probability: f64,
-    /// Of each report, `[B]` int64 on the reports' device.
+    /// Seed of each report, `[B]` int64 on the reports' device.
     seeds: Tensor,
 }
 
@@ -83,7 +83,7 @@ mod tests {
         Tensor::ones(shape, (kind, Device::Cpu))
     }
 
-    /// Of 600,000 units; 5 standard deviations.
+    /// Over 600,000 units, with a margin of 5 standard deviations.
     #[test]
     fn as_many_units_go_as_asked_for_and_the_mean_stays() {
         for probability in [0.1, 0.5, 0.9] {

@@ -17,7 +17,7 @@ use super::parameters::{Linear, Scope};
 use super::projection::unit;
 use super::vit::ImageFeatures;
 
-/// What a cosine with a direction is divided by.
+/// Temperature that divides the cosine with a direction.
 const COURSE_TEMPERATURE: f64 = 0.1;
 
 /// Linear heads for the configured findings.
@@ -28,7 +28,7 @@ pub struct FindingHeads {
     course: Linear,
 }
 
-/// What the heads give.
+/// Outputs of the heads.
 #[derive(Debug)]
 pub struct FindingLogits {
     /// `[B, F]`.

@@ -14,7 +14,7 @@ use tch::{Kind, Tensor};
 
 use super::parameters::{Init, Linear, Scope};
 
-/// What a head tells.
+/// The kind of answer that a head gives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HeadTask {
@@ -55,7 +55,7 @@ impl HeadConfig {
         if self.task == HeadTask::Change { 3 } else { 1 }
     }
 
-    /// What each output is called.
+    /// Names of the outputs.
     pub fn names(&self) -> Vec<String> {
         let of = |label: &String| match self.task {
             HeadTask::Findings => vec![label.clone()],

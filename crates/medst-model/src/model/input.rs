@@ -16,7 +16,7 @@ pub struct ImageInput {
     pub frontal: Tensor,
     /// `[L, S, S]` uint8, only the lateral views that exist (`L` may be 0).
     pub lateral: Tensor,
-    /// For each of the `L` lateral views the row of its study in `frontal`; strictly ascending.
+    /// For each of the `L` lateral views, the row of its study in `frontal`; strictly ascending.
     pub lateral_rows: Vec<i64>,
 }
 
@@ -81,7 +81,8 @@ pub struct ReportInput {
     pub word_counts: Vec<i64>,
     /// Columns `W` of the word features.
     pub words: i64,
-    /// For each report what decides which of its units dropout takes; the report's number in the batch until [`ReportInput::draw`].
+    /// For each report, the seed that decides which of its units are dropped; the report's number
+    /// in the batch until [`ReportInput::draw`] sets it.
     pub seeds: Vec<i64>,
 }
 
@@ -225,7 +226,7 @@ impl Relations {
     }
 }
 
-/// What is known of the findings of `B` studies, for [`crate::loss::findings`]. `F` findings, `P` patches.
+/// Known findings of `B` studies, for [`crate::loss::findings`]. `F` findings, `P` patches.
 #[derive(Debug)]
 pub struct Truth {
     /// `[B, F]` float32: 1 where the finding is present, 0 where it is absent, NaN where that is

@@ -19,7 +19,7 @@ const SMALL: f64 = 2e9;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lanes {
     pub count: usize,
-    /// Of the engine, for one lane.
+    /// Number of the engine's threads per lane.
     threads: usize,
 }
 
@@ -29,7 +29,7 @@ impl Lanes {
         Lanes { count, threads: 1 }
     }
 
-    /// What suits a model, with as many threads as the engine has now.
+    /// The lanes that suit a model, given the current number of threads of the engine.
     pub fn of(model: &MedSt) -> Lanes {
         let threads = tch::get_num_threads().max(1) as usize;
         let window = vec![model.config.text.max_tokens];

@@ -218,7 +218,7 @@ impl MedSt {
         Scale::new(config.global_temperature.first(), self.contrast.as_ref())
     }
 
-    /// Where the weights live.
+    /// The device of the weights.
     pub fn device(&self) -> Device {
         self.registry.parameters[0].tensor.device()
     }

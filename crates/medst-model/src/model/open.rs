@@ -64,7 +64,7 @@ pub fn open_model(path: &Path, device: Device) -> Result<OpenedModel> {
     open_model_in(path, device, Precision::Float32)
 }
 
-/// As [`open_model`], to compute in `precision`.
+/// Like [`open_model`], for computing in `precision`.
 ///
 /// # Errors
 /// As [`open_model`].

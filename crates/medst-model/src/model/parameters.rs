@@ -17,10 +17,10 @@ use super::fused;
 #[derive(Debug)]
 pub struct Parameter {
     pub name: String,
-    /// What is loaded, updated and saved.
+    /// The values that are loaded, updated and saved.
     pub tensor: Tensor,
-    /// What the layers compute with and are differentiated by: `tensor` itself, or its rounded copy in a model that computes
-    /// in bfloat16 or float16.
+    /// The values that the layers compute with and that get the gradient: `tensor` itself, or a
+    /// rounded copy if the model computes in bfloat16 or float16.
     pub working: Tensor,
 }
 
@@ -119,7 +119,7 @@ pub fn at_least_float(kind: Kind) -> Kind {
 pub struct Scope {
     registry: Rc<RefCell<Registry>>,
     path: String,
-    /// In which precision layers compute.
+    /// Number format in which the layers compute.
     kind: Kind,
     device: Device,
     deviation: f64,
@@ -149,8 +149,8 @@ impl Scope {
         let stream = self.registry.borrow().parameters.len() as u64;
         let options = (at_least_float(self.kind), self.device);
         let tensor = init.tensor(shape, options, self.deviation, self.seed, stream);
-        // Where the kinds agree this is the same tensor, and the layer shares the one that the
-        // optimiser updates.
+        // If the formats are equal, this is the same tensor, which the layer shares with the
+        // optimiser.
         let copied = self.kind != tensor.kind();
         let working = if copied { tensor.to_kind(self.kind) } else { tensor.shallow_clone() }.set_requires_grad(true);
         let entry = Parameter::new(self.full_name(name), tensor, working.shallow_clone());

@@ -9,7 +9,8 @@ use tch::{Kind, Tensor};
 use super::input::ImageInput;
 use crate::Result;
 
-/// What is read of a study: which pictures, and where frontal and lateral are cropped.
+/// The pictures that were selected for a study, and the corners at which frontal and lateral are
+/// cropped.
 pub struct Drawn {
     pub frontal: ImageIndex,
     pub lateral: Option<ImageIndex>,

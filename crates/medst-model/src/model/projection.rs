@@ -57,10 +57,11 @@ impl Statistics {
 }
 
 impl Statistics {
-    /// As [`Statistics::normalise`] in training, with the statistics of the rows of all processes. Some may have no rows, not all.
+    /// Like [`Statistics::normalise`] in training, with the statistics of the rows of all
+    /// processes. Single processes may have no rows.
     ///
-    /// The variance is taken around the mean of all, in a second sum: differences of large numbers would be rounding only, because the states of
-    /// studies resemble each other.
+    /// The variance is computed around the common mean, in a second sum. Since the states of
+    /// studies resemble each other, differences of large numbers would consist of rounding errors.
     fn normalise_over_ranks(&self, x: &Tensor, affine: Option<(&Tensor, &Tensor)>, group: &Group) -> Tensor {
         let width = x.size()[1];
         let column_sums = |x: &Tensor| x.sum_dim_intlist(&[0i64][..], false, None::<Kind>);
@@ -71,7 +72,7 @@ impl Statistics {
         let centred = x - &mean;
         let variance = sum_over_ranks(&column_sums(&centred.square()), group) / &rows;
         tch::no_grad(|| {
-            // As the engine's: the running variance is the unbiased one.
+            // As in libtorch, the running variance is the unbiased one.
             let unbiased = &variance * (&rows / (&rows - 1.0).clamp_min(1.0));
             for (running, now) in [(&self.mean, &mean), (&self.variance, &unbiased)] {
                 drop(running.shallow_clone().lerp_(now, MOMENTUM));

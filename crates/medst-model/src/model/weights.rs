@@ -29,7 +29,7 @@ pub struct TensorFile {
     pub unread: Vec<String>,
 }
 
-/// Under which key training programs save weights: Lightning, DeiT and MAE, others.
+/// Keys under which training programs save weights: Lightning, DeiT and MAE, others.
 const WRAPPERS: [&str; 3] = ["state_dict", "model", "model_state_dict"];
 
 /// Largest ratio of the size of all tensors to the size of their file. Tensors may share their
@@ -57,7 +57,7 @@ impl TensorFile {
         TensorFile::read_checked(path)
     }
 
-    /// As [`TensorFile::read`], of a file whose checksum was compared already.
+    /// Like [`TensorFile::read`], for a file whose checksum has already been compared.
     pub fn read_checked(path: &Path) -> Result<TensorFile> {
         match open(path)? {
             Opened::Pickled(length) => read_pickle(path, length),
@@ -132,7 +132,7 @@ impl ReadAt for &[u8] {
 /// short ends this one with SIGBUS.)
 struct Safetensors<R> {
     source: R,
-    /// Where the tensors begin.
+    /// Position at which the tensors begin.
     start: u64,
     metadata: Metadata,
 }
@@ -140,7 +140,7 @@ struct Safetensors<R> {
 impl<R: ReadAt> Safetensors<R> {
     /// Reads the head: its length in eight bytes, then JSON.
     fn open(path: &Path, source: R, length: u64) -> Result<Safetensors<R>> {
-        /// As the crate `safetensors` has it.
+        /// The limit of the crate `safetensors`.
         const LONGEST_HEAD: u64 = 100_000_000;
         let fail = |reason: &dyn std::fmt::Display| {
             unusable(path, format!("neither safetensors nor a PyTorch checkpoint ({reason})"))
@@ -330,7 +330,7 @@ impl MedSt {
         write_safetensors(path, &tensors, card.map(ModelCard::metadata))
     }
 
-    /// As [`MedSt::save`], with every value rounded to 16 bits (float16), which halves the file.
+    /// Like [`MedSt::save`], with every value rounded to 16 bits (float16), which halves the file.
     ///
     /// # Errors
     /// Names a tensor with values beyond float16's range; a file that cannot be written.
@@ -392,7 +392,7 @@ impl MedSt {
     }
 }
 
-/// What is missing, misshapen or unknown.
+/// Lists tensors that are missing, misshapen or unknown.
 fn misfits(wanted: &[&Parameter], shapes: &BTreeMap<&str, Vec<i64>>) -> Vec<String> {
     let mut problems = Vec::new();
     for entry in wanted {

@@ -23,10 +23,10 @@ pub struct Table {
     pub columns: &'static [&'static str],
 }
 
-/// What a layout says of one patient.
+/// The rows and files of one patient in a layout.
 #[derive(Debug, Default)]
 pub struct Entries {
-    /// For each table of the layout its rows.
+    /// For each table of the layout, its rows.
     pub rows: Vec<Vec<Vec<String>>>,
     /// Name and content of texts that go into the layout's archive.
     pub texts: Vec<(String, String)>,

@@ -173,7 +173,7 @@ impl Layout {
         }
     }
 
-    /// Where the lines of the lists are the members of one JSON value, what is around them.
+    /// The brackets around the lines of a list whose lines are members of one JSON value.
     fn brackets(self) -> Option<[&'static str; 2]> {
         match self {
             Layout::PadchestGr => Some(["[", "]"]),
@@ -212,7 +212,8 @@ impl Layout {
     }
 }
 
-/// Where each layout goes: into the folder itself when it is the table alone, else into a folder of its name.
+/// The folder of each layout: `out` itself if the table is the only one, otherwise a sub-folder
+/// with the layout's name.
 pub fn folders(out: &Path, layouts: &[Layout]) -> Vec<(Layout, PathBuf)> {
     let alone = layouts == [Layout::Table];
     let place = |layout: &Layout| if alone { out.to_path_buf() } else { out.join(layout.name()) };
@@ -363,11 +364,11 @@ pub fn write(out: &Path, options: &PhantomOptions, progress: &dyn Progress) -> R
     Ok(summary)
 }
 
-/// What came of one patient.
+/// The result for one patient.
 struct Written {
     studies: usize,
     laterals: usize,
     truth: Vec<Vec<String>>,
-    /// Of each layout.
+    /// The entries for each layout.
     entries: Vec<Entries>,
 }

@@ -27,7 +27,7 @@ pub fn member(patient: &Patient, visit: usize, kind: &str) -> String {
     format!("deid_png/{subject}/{study}/studies/{}/series/{}/instances/{image}.png", uid(1), uid(2))
 }
 
-/// What goes into the metadata and the archive.
+/// The entries of the metadata and of the archive.
 pub fn write(drawn: &Drawn) -> Result<Entries> {
     let patient = &drawn.patient;
     let mut entries = Entries::default();

@@ -81,7 +81,7 @@ pub fn write(folder: &Path, drawn: &Drawn) -> Result<Entries> {
     Ok(Entries { images: rows.len(), rows: vec![rows], ..Entries::default() })
 }
 
-/// Where the findings show on the frontal picture; nothing where none does.
+/// The boxes of the findings on the frontal picture; empty if none shows.
 fn boxes_of(present: &[(usize, Present)], picture: &Picture) -> String {
     let regions: Vec<Region> = present
         .iter()

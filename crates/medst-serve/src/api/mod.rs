@@ -59,7 +59,7 @@ fn pictured(studies: &[StudyUpload], frontal: Option<&Picture>, lateral: Option<
 /// Decodes the images of studies, one after the other.
 ///
 /// # Errors
-/// As of [`Upload::views`], with the number of the study.
+/// Like [`Upload::views`], for several studies; errors name the number of the study.
 async fn views<T>(upload: &Upload<T>, preprocessing: Preprocessing, studies: &[StudyUpload]) -> Result<Vec<Views>> {
     let mut views = Vec::new();
     for (number, study) in studies.iter().enumerate() {

@@ -42,7 +42,8 @@ pub struct CalibrationInfo {
     pub names: Vec<String>,
     /// The data it was fitted on.
     pub source: String,
-    /// For each name, the log loss on held-out subjects: without calibration (for courses: of a guess), and with it.
+    /// For each name, the log loss on held-out subjects: without calibration (for courses, of
+    /// guessing) and with it.
     pub log_loss: Vec<[f64; 2]>,
 }
 

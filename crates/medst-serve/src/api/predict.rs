@@ -18,7 +18,7 @@ pub struct PredictRequest {
     /// Model name [default: the first model]; it must have been fine-tuned.
     #[serde(default)]
     model: Option<String>,
-    /// For a model that tells changes: of one patient, earliest first.
+    /// For a model of changes: the studies of one patient, earliest first.
     #[serde(default)]
     studies: Vec<StudyUpload>,
     /// Shorthand for a single study.

@@ -63,7 +63,7 @@ impl<T> Upload<T> {
         Views::of(frontal, lateral).ok_or_else(|| no_picture(what))
     }
 
-    /// As [`Upload::views`], with the pictures to draw on.
+    /// Like [`Upload::views`], together with the pictures to draw on.
     ///
     /// # Errors
     /// As [`Upload::views`].

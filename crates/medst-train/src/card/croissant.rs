@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::name;
 use crate::Result;
 
-/// What only the publisher can state.
+/// Placeholder for information that only the publisher has.
 const ASK: &str = "To be stated by the publisher of the corpus";
 
 /// The metadata of a corpus, a file to be put into its folder: names of files are relative to it.

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::{Error, Result};
 use medst_data::input;
 
-/// What a card takes of `results.json`.
+/// The parts of `results.json` that a card uses.
 #[derive(Deserialize)]
 struct Results {
     protocol: String,

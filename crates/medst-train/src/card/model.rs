@@ -121,7 +121,7 @@ fn training_data(card: &ModelCard) -> String {
     )
 }
 
-/// What a run's configuration says.
+/// Describes the training from the run's configuration.
 fn training(path: &Path) -> Result<String> {
     let file = path.join(CONFIG);
     if !file.exists() {

@@ -38,7 +38,7 @@ impl Default for DataConfig {
     }
 }
 
-/// Where training starts.
+/// The model that training starts from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct InitConfig {
@@ -57,7 +57,7 @@ pub struct InitConfig {
 pub struct RatesConfig {
     /// Highest learning rate of the head. It rises over the first tenth of the steps and falls to 0 as a cosine.
     pub lr: f64,
-    /// What the rate of each stage is multiplied by, compared with the stage above it.
+    /// Ratio of the learning rate of a stage to that of the stage above it.
     pub layer_decay: f64,
     pub weight_decay: f64,
 }
@@ -69,7 +69,7 @@ impl Default for RatesConfig {
 }
 
 impl RatesConfig {
-    /// For the optimiser.
+    /// The same settings, in the form that the optimiser takes.
     pub(super) fn adamw(&self) -> OptimizerConfig {
         let (lr, weight_decay) = (self.lr, self.weight_decay);
         OptimizerConfig { lr, weight_decay, warmup_fraction: 0.1, ..OptimizerConfig::default() }
@@ -97,7 +97,7 @@ pub struct TrainConfig {
     /// Studies of a batch, or pairs of studies for a change.
     pub batch: usize,
     pub class_weights: ClassWeights,
-    /// What the layers compute in, as in pre-training.
+    /// Number format that the encoders compute in, as in pre-training.
     pub precision: Precision,
     /// Decay of a moving average of the weights, which is then what is validated and used; 0: none.
     pub average: f64,
@@ -130,7 +130,7 @@ impl Config {
         Config::parse(&read(path)?, overrides).map_err(|error| in_file(path, error))
     }
 
-    /// As [`Config::load`], from text.
+    /// Like [`Config::load`], for a text.
     pub fn parse(text: &str, overrides: &[String]) -> Result<Config> {
         let config: Config = overridden(text, overrides)?.try_into().map_err(unreadable)?;
         config.validate()?;

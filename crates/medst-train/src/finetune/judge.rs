@@ -63,11 +63,11 @@ pub fn name(task: HeadTask) -> &'static str {
     if task == HeadTask::Findings { "AUROC" } else { "macro accuracy" }
 }
 
-/// What a model says of items.
+/// Predictions of a model for items with known labels.
 pub struct Judged {
     /// The mean loss of known labels, without class weights.
     pub loss: f64,
-    /// For each label its known items, their classes, and the probabilities of its classes.
+    /// For each label, its known items, their classes, and the predicted probabilities.
     labels: Vec<Known>,
     items: usize,
 }

@@ -58,9 +58,9 @@ pub(super) fn trained(model: &MedSt, config: &Config, training: &Items) -> Resul
     Ok(Trained { parameters, factors })
 }
 
-/// What the learning rate of a parameter is multiplied by; `None` where it is not trained.
+/// The factor of a parameter's learning rate; `None` if the parameter is not trained.
 ///
-/// * `lateral`: whether there are lateral views that go through experts of their own.
+/// * `lateral`: whether lateral views go through separate experts.
 fn factor(name: &str, depth: usize, lateral: bool, config: &Config) -> Option<f64> {
     if name.starts_with("task_head.") {
         return Some(1.0);

@@ -29,7 +29,7 @@ impl Chain<'_> {
         stage::run(&self.stages)
     }
 
-    /// As [`Chain::run`], without a tape; also what [`Chain::backward_by_stage`] needs.
+    /// Like [`Chain::run`], without a tape. [`Chain::backward_by_stage`] needs the kept states.
     pub fn run_keeping(&self) -> (Vec<Tensor>, Kept) {
         let _guard = tch::no_grad_guard();
         let (mut kept, mut states) = (Vec::new(), Vec::new());
@@ -40,7 +40,7 @@ impl Chain<'_> {
         (states, Kept(kept))
     }
 
-    /// As [`Chain::run`], with a tape for each stage.
+    /// Like [`Chain::run`], with a separate tape for each stage.
     pub fn run_taping(&self) -> (Vec<Tensor>, Tapes) {
         let (mut tapes, mut states) = (Vec::new(), Vec::new());
         for stage in &self.stages {
@@ -70,7 +70,7 @@ impl Chain<'_> {
         gradients.add(&product(&self.run(), of_states), &[]);
     }
 
-    /// As [`Chain::backward`], with the tape of one stage at a time; calls `done` after each.
+    /// Like [`Chain::backward`], one stage's tape at a time. Calls `done` after each stage.
     pub fn backward_by_stage(
         &self,
         Kept(mut kept): Kept,

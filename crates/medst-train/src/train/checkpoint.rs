@@ -58,7 +58,7 @@ impl State {
     /// Takes over the state of process 0.
     ///
     /// # Errors
-    /// What process 0 sends cannot be read.
+    /// A message of process 0 that cannot be read.
     pub fn take_over(&mut self, group: &Group) -> Result<()> {
         let given = broadcast_bytes(group, json::text(self).as_bytes());
         *self = serde_json::from_slice(&given)

@@ -126,7 +126,8 @@ impl<'a> Dataset<'a> {
         self.share(numbers, 0..numbers.len(), crop)
     }
 
-    /// As [`Dataset::batch`], with pictures and reports of some of its sequences only: `share` into `numbers`. The relations are those of the whole batch.
+    /// Like [`Dataset::batch`], but reads the pictures and reports of some of its sequences only:
+    /// the range `share` of `numbers`. The relations are those of the whole batch.
     ///
     /// # Errors
     /// A picture that cannot be read.
@@ -153,7 +154,7 @@ impl<'a> Dataset<'a> {
         })
     }
 
-    /// What is read of a study in place of its report.
+    /// The statement that is read in place of the report, if any.
     fn statement(&self, row: u32, crop: Crop) -> Option<Statement> {
         let Crop::Random { seed, epoch } = crop else { return None };
         if self.statements <= 0.0 {
@@ -196,7 +197,7 @@ impl<'a> Dataset<'a> {
         Relations::of_sequences(Tensor::from_slice(&steps).view([-1, self.full as i64]))
     }
 
-    /// What is drawn of each study.
+    /// Draws pictures and crops for each study.
     fn draw(&self, rows: &[u32], studies: &[&Study], crop: Crop) -> Vec<Drawn> {
         let (stored, side) = (self.corpus.image_size(), self.model.image.size as usize);
         let draw = |(&row, study): (&u32, &&Study)| match crop {

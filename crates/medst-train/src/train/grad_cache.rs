@@ -93,8 +93,8 @@ pub(super) fn of_studies(states: &[Tensor], studies: &Range<i64>, lateral_rows: 
 /// * `share`: what this process has of a batch that several processes share; losses and gradients are those of the whole
 ///   batch, the same on every process.
 ///
-/// A tape that is kept whole is kept stage by stage here, so that gradients are sent on their way while earlier stages
-/// are computed.
+/// Here even a tape that fits into memory is kept stage by stage, so that gradients can be sent
+/// while earlier stages are still being computed.
 ///
 /// # Errors
 /// When the batch does not fit the model.
@@ -151,7 +151,7 @@ pub fn differentiate(
     done(Part::Heads, &mut gradients);
 
     for (number, chunk) in chunks.iter().enumerate() {
-        // What earlier chunks give is not final.
+        // The gradients are final only after the last chunk.
         let last = number + 1 == chunks.len();
         let mut of_images = of_studies(&of_states, &chunk.studies, &lateral_rows);
         let of_reports = of_images.split_off(3);

@@ -37,7 +37,8 @@ impl Loader {
         Loader::of_shares(scope, dataset, batches.into_iter().map(whole).collect(), crop, threads, device)
     }
 
-    /// As [`Loader::start`], of each batch some sequences only: `(those, the batch)`, see [`Dataset::share`].
+    /// Like [`Loader::start`], but reads only some sequences of each batch, given as pairs `(range,
+    /// batch)`; see [`Dataset::share`].
     pub fn of_shares<'scope, 'env>(
         scope: &'scope Scope<'scope, 'env>,
         dataset: &'env Dataset<'env>,

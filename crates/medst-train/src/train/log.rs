@@ -173,7 +173,7 @@ pub struct Retrieval {
 }
 
 impl Retrieval {
-    /// What guessing would reach at `k`.
+    /// Expected recall of guessing at `k`.
     pub fn chance(&self, k: u64) -> f64 {
         k.min(self.studies) as f64 / self.studies.max(1) as f64
     }
@@ -184,7 +184,7 @@ pub trait Logged: Serialize + DeserializeOwned {
     /// The optimiser step after which it was written.
     fn step(&self) -> u64;
 
-    /// What TensorBoard draws of it.
+    /// The scalars that TensorBoard shows.
     fn scalars(&self) -> Vec<(String, f64)>;
 }
 
@@ -242,7 +242,7 @@ impl Log {
         Ok(Log { store, ..log })
     }
 
-    /// As [`Log::open`], of a run with lines of another kind.
+    /// Like [`Log::open`], for a log with another type of lines.
     pub fn open_as<E: Logged>(folder: &Path, step: u64) -> Result<Log> {
         let path = folder.join(METRICS);
         let mut kept = read_as::<E>(&path)?;
@@ -279,7 +279,7 @@ pub fn read(path: &Path) -> Result<Vec<Entry>> {
     read_as(path)
 }
 
-/// As [`read`], of lines of another kind.
+/// Like [`read`], for a log with another type of lines.
 pub fn read_as<E: Logged>(path: &Path) -> Result<Vec<E>> {
     let Ok(file) = input::open(path) else { return Ok(Vec::new()) };
     let mut entries = Vec::new();

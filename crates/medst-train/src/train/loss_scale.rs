@@ -82,7 +82,7 @@ impl LossScale {
 /// Gradients that are `factor` times as large as they should be.
 #[derive(Debug)]
 pub struct Scaled<T> {
-    /// What was differentiated.
+    /// The losses, from which the gradients were computed.
     pub losses: T,
     pub gradients: Vec<Tensor>,
     pub factor: f64,
@@ -127,7 +127,7 @@ mod tests {
         let scaled = ask(Kind::Half, 1e35).unwrap();
         assert_eq!((scaled.losses, scaled.factor), (7, 2048.0));
         assert!((scaled.norm / 1e35 - 1.0).abs() < 1e-6);
-        // What is infinite without a factor is reported.
+        // A value that is infinite without the factor is an error.
         assert!(ask(Kind::Half, f64::INFINITY).is_err());
         assert!(ask(Kind::Float, f64::INFINITY).is_err());
         let halves = |from: f64, count: i32| (0..count).map(move |n| from / f64::from(n).exp2());

@@ -49,14 +49,15 @@ pub struct AdamW {
     parameters: Vec<Parameter>,
     /// All parameters, `[n]`.
     values: Tensor,
-    /// What layers compute with, `[n]` bfloat16 or float16, where that is not `values`.
+    /// The values that the layers compute with, `[n]` bfloat16 or float16, if these are not
+    /// `values`.
     working: Option<Tensor>,
     /// First and second moments, `[n]`.
     first: Tensor,
     second: Tensor,
     updates: u64,
     config: OptimizerConfig,
-    /// What the learning rate of each parameter is multiplied by; empty: 1 for all.
+    /// The factor of each parameter's learning rate; empty means 1 for all.
     factors: Vec<f64>,
 }
 
@@ -66,9 +67,9 @@ impl AdamW {
         AdamW::of(model.parameters().to_vec(), Vec::new(), config)
     }
 
-    /// As [`AdamW::new`], of some of a model's parameters, at least one.
+    /// Like [`AdamW::new`], for some of a model's parameters, at least one.
     ///
-    /// * `factors`: what the learning rate of each is multiplied by; empty: 1 for all.
+    /// * `factors`: the factor of each parameter's learning rate; empty means 1 for all.
     pub fn of(parameters: Vec<Parameter>, factors: Vec<f64>, config: &OptimizerConfig) -> AdamW {
         let _guard = tch::no_grad_guard();
         let flat = |kind| {

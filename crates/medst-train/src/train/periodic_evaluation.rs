@@ -21,14 +21,14 @@ use crate::{Error, Result};
 /// Pictures that are encoded at once.
 const IMAGES: usize = 48;
 
-/// What is evaluated.
+/// The evaluations during a run.
 pub struct PeriodicEvaluation {
     suite: Suite,
     corpora: Vec<Corpus>,
 }
 
 impl PeriodicEvaluation {
-    /// As the section `evaluate` of a configuration says; `None` without tasks.
+    /// Reads the section `evaluate` of a configuration; `None` without tasks.
     ///
     /// # Errors
     /// A corpus that cannot be read.

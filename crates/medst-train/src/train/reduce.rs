@@ -13,7 +13,7 @@ use crate::distributed::Group;
 use crate::model::MedSt;
 use crate::train::gradients::Gradients;
 
-/// What makes a bucket.
+/// The group of parameters that form one bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// Projections and importance.
@@ -25,7 +25,9 @@ pub enum Part {
 }
 
 impl Part {
-    /// Where a parameter belongs; * `last`: the number of the image encoder's final norm.
+    /// The group of a parameter.
+    ///
+    /// * `last`: the number of the image encoder's final norm.
     pub fn of(name: &str, last: usize) -> Part {
         let number = |rest: &str| rest.split('.').next().and_then(|number| number.parse::<usize>().ok()).unwrap_or(0);
         if let Some(rest) = name.strip_prefix("image_encoder.") {

@@ -128,7 +128,7 @@ impl<'a> TrainingRun<'a> {
         self.state.step >= self.schedule.total
     }
 
-    /// What is validated, evaluated and kept for use: the average of the weights, where there is one.
+    /// The model that is validated, evaluated and saved: the average of the weights, where there is one.
     pub fn judged(&self) -> &MedSt {
         self.average.as_ref().map_or(&self.model, Average::model)
     }

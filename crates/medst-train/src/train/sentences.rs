@@ -32,7 +32,7 @@ impl Sentences {
         framed(self.0.iter(), pieces, window)
     }
 
-    /// As [`Sentences::whole`], of drawn sentences in a drawn order.
+    /// Like [`Sentences::whole`], for randomly drawn sentences in random order.
     pub fn drawn(&self, pieces: &WordPiece, window: usize, random: &mut impl Rng) -> Vec<u32> {
         let mut order: Vec<&Vec<u32>> = self.0.iter().collect();
         order.shuffle(random);

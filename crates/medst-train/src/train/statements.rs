@@ -88,7 +88,7 @@ pub fn draw(study: &Study, findings: &[String], random: &mut impl Rng) -> Option
         let named = labels.iter().enumerate().filter(|(_, label)| **label == value);
         named.filter_map(|(finding, _)| templates.choose(random).map(|template| say(template, finding))).collect()
     };
-    // What is present is more informative than what is absent, which most studies share.
+    // Present findings are more informative than absent ones, which most studies have in common.
     let (present, absent) = (of_label(1.0, &PRESENT, random), of_label(0.0, &ABSENT, random));
     kinds.push(if present.is_empty() || random.random_bool(0.3) { absent } else { present });
     kinds.retain(|kind| !kind.is_empty());

@@ -34,7 +34,7 @@ pub struct RunSummary {
     /// The validation with the lowest loss.
     pub best: Option<Validated>,
     pub studies_per_second: f64,
-    /// What a run of several processes has passed between them.
+    /// The traffic between the processes of a run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traffic: Option<Traffic>,
 }
@@ -47,7 +47,7 @@ pub struct Validated {
     pub retrieval: Retrieval,
 }
 
-/// Of the named parts those that are losses; the others are accuracies.
+/// The first parts in the list are losses, the others accuracies.
 const LOSSES: usize = 10;
 
 /// Steps that the first and the last losses are averaged over.

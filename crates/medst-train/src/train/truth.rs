@@ -30,7 +30,7 @@ pub struct Frame {
 pub struct Known<'a> {
     pub study: &'a Study,
     pub frame: Frame,
-    /// What is read in place of its report.
+    /// The statement that is read in place of the report.
     pub statement: Option<Statement>,
     /// Whether the study before it in its sequence is its visit before, to which its courses refer.
     pub follows: bool,

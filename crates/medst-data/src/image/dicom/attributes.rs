@@ -7,7 +7,7 @@ use super::dataset::DataSet;
 use crate::image::ImageError;
 use crate::image::decode::check_size;
 
-/// What the attributes say of the pixels.
+/// The format of the pixels according to the attributes.
 pub(super) struct Format {
     pub rows: usize,
     pub columns: usize,

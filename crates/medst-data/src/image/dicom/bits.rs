@@ -2,7 +2,7 @@
 
 use crate::image::ImageError;
 
-/// What follows a byte of 0xff in the coded data.
+/// The meaning of the byte after 0xff in the coded data.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stuffing {
     /// A byte of zero, which is dropped (JPEG).

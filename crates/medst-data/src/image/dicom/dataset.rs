@@ -51,13 +51,13 @@ fn out_of_place(at: usize) -> Stop {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Element<'a> {
     pub tag: Tag,
-    /// As the file names it; UN where it does not.
+    /// The value representation in the file; UN if the file states none.
     pub vr: VR,
     /// The value. Of sequences and encapsulated pixels: items with their headers.
     pub value: &'a [u8],
     /// A value of undefined length, which consists of items.
     pub undefined: bool,
-    /// Of the element, and of its items unless they show another.
+    /// Encoding of the element, and of its items unless they turn out to use another.
     pub encoding: Encoding,
 }
 
@@ -149,7 +149,7 @@ impl<'a> DataSet<'a> {
 }
 
 impl<'a> Element<'a> {
-    /// What the items hold: those of a sequence, or the offset table and the fragments of
+    /// The contents of the items: of a sequence, or the offset table and the fragments of
     /// encapsulated pixels.
     pub fn items(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let (value, encoding) = (self.value, self.encoding);
@@ -166,7 +166,7 @@ impl<'a> Element<'a> {
 /// Passes over values of undefined length without keeping anything.
 struct Walk<'a> {
     bytes: &'a [u8],
-    /// Of the whole data set, of which `bytes` may be only the beginning.
+    /// Length of the whole data set; `bytes` may be only its beginning.
     length: usize,
     /// Elements and items so far.
     count: Cell<usize>,
@@ -204,7 +204,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Where a value of defined length ends.
+    /// The end of a value of defined length.
     fn end(&self, head: &Head, limit: usize) -> Result<usize, Stop> {
         let end = head.value.checked_add(head.length as usize).filter(|&end| end <= limit);
         end.ok_or_else(|| {

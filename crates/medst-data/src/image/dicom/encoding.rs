@@ -70,13 +70,13 @@ impl Encoding {
     }
 }
 
-/// What precedes a value.
+/// The header of an element, which precedes its value.
 pub(super) struct Head {
     pub tag: Tag,
     /// The two letters of the value representation, where the element names it.
     pub named: Option<[u8; 2]>,
     pub length: u32,
-    /// Where the value begins.
+    /// Position of the value.
     pub value: usize,
 }
 

@@ -70,7 +70,7 @@ pub fn header(path: &Path) -> Result<Header> {
     header.map_err(|stop| Error::Image { path: path.to_path_buf(), reason: stop.reason() })
 }
 
-/// As [`header`], from the bytes of a whole file.
+/// Like [`header`], for the bytes of a whole file.
 ///
 /// # Errors
 /// A reason, without the file's name.

@@ -15,16 +15,17 @@ use crate::image::{ImageError, cancel};
 
 /// Bytes that are inflated to find the pixels, until they are there. A radiograph has some thousand in front of them.
 const STEPS: [usize; 3] = [1 << 16, 1 << 20, 1 << 24];
-/// By how many bytes the pixel data may exceed what rows and columns need, such as padding at their end.
+/// Number of bytes by which the pixel data may exceed what rows and columns require, for example
+/// because of padding.
 const MOST_SURPLUS: usize = 1 << 16;
 /// Bytes that are inflated between two questions whether the picture is still wanted.
 const PIECE: usize = 1 << 20;
-/// What precedes the value of the pixels: tag, type and length.
+/// Length of the header of the pixel data: tag, type and length.
 const PIXELS_HEAD: usize = 12;
 
 /// The elements of a deflated data set up to the end of its pixels, or up to these.
 ///
-/// What follows the pixels is not looked at.
+/// Anything after the pixels is ignored.
 ///
 /// # Errors
 /// Data that cannot be inflated; too much in front of the pixels; more pixels than rows and columns declare.
@@ -83,7 +84,7 @@ mod tests {
 
     const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
 
-    /// Where the data set of a file begins.
+    /// Position at which the data set of a file begins.
     fn start(file: &[u8]) -> usize {
         144 + u32::from_le_bytes(file[140..144].try_into().unwrap()) as usize
     }

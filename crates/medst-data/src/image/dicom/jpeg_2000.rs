@@ -78,7 +78,7 @@ fn number32(stream: &[u8], at: usize) -> Option<usize> {
     Some(u32::from_be_bytes(*stream.get(at..)?.first_chunk()?) as usize)
 }
 
-/// Where the codestream ends, its marker included; what follows is padding, of whatever bytes.
+/// The end of the codestream, including its marker. Any bytes after it are padding.
 ///
 /// # Errors
 /// A tile or the marker is missing; the picture is cut into too many parts.

@@ -8,7 +8,7 @@ const LAYER: usize = 24;
 const PER_PIXEL: usize = 4;
 const BESIDES: usize = 16 << 20;
 
-/// What is wrong with a codestream, in words.
+/// The reason for refusing a codestream, as text.
 type Reason = &'static str;
 const SHORT: Reason = "truncated in a header";
 const MANY: Reason = "too many tiles, precincts or code-blocks";
@@ -44,13 +44,15 @@ impl Stream<'_> {
             let length = self.number16(at + 2).ok_or(SHORT)?;
             let segment = self.0.get(at + 4..at + 2 + length.max(2)).ok_or(SHORT)?;
             match marker {
-                // Of all components: precincts or not, the order, layers, transform; then the style.
+                // COD, for all components: whether precincts are given, order, layers, transform,
+                // then the style.
                 0xff52 => {
                     let (&flags, rest) = segment.split_first().ok_or(SHORT)?;
                     let layers = rest.get(1..3).map(|two| usize::from(u16::from_be_bytes([two[0], two[1]])));
                     check(Style { flags, layers: layers.ok_or(SHORT)?, values: rest.get(4..).ok_or(SHORT)? })?;
                 }
-                // Of one component: its number, of two bytes where there are many; precincts or not; then the style.
+                // COC, for one component: its number (two bytes if there are many), whether
+                // precincts are given, then the style.
                 0xff53 => {
                     let rest = segment.get(if components < 257 { 1 } else { 2 }..).ok_or(SHORT)?;
                     let (&flags, values) = rest.split_first().ok_or(SHORT)?;

@@ -31,7 +31,7 @@ pub(super) fn segments(stream: &[u8]) -> impl Iterator<Item = Segment<'_>> {
     })
 }
 
-/// What a start of frame says.
+/// The contents of a start-of-frame marker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Frame {
     /// The process: the start-of-frame marker.
@@ -43,7 +43,7 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    /// Of the first start of frame in a stream.
+    /// Reads the first start of frame in a stream.
     pub fn of(stream: &[u8]) -> Option<Frame> {
         segments(stream).find_map(|segment| Frame::parse(&segment))
     }

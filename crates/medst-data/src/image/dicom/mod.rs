@@ -59,11 +59,11 @@ pub use header::{Header, ViewSource, header, header_of};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Window {
-    /// As the file declares: modality transformation, then its window or table, else the full
-    /// range.
+    /// As the file declares: the modality transformation, then the file's window or table, or the
+    /// full range if it has neither.
     #[default]
     Declared,
-    /// As the reference implementation: [`crate::image::scale_by_maximum`] of the stored values.
+    /// As in the reference implementation: [`crate::image::scale_by_maximum`] of the stored values.
     Reference,
 }
 
@@ -76,7 +76,7 @@ pub fn decode(bytes: &[u8], window: Window) -> Result<GreyImage, ImageError> {
     decode_noting(bytes, window, &mut Notes::default())
 }
 
-/// As [`decode`]; adds what should be known of how the file was read.
+/// Like [`decode`]; adds remarks on how the file was read to `notes`.
 ///
 /// # Errors
 /// As [`decode`].

@@ -337,7 +337,7 @@ fn an_unusable_table_gives_way_to_the_next_one_or_the_window() {
         assert_eq!((pixels, notes.len()), (table.clone(), 1), "{bad:?}");
     }
     assert_eq!(shown(tables(&[])), (window, vec![]));
-    // Of the modality, too.
+    // The same for the look-up table of the modality.
     let mut elements = regular();
     elements.insert(18, Element { tag: tags::MODALITY_LUT_SEQUENCE, ..tables(&[(&[], &[1, 2, 3])]) });
     let note = "DICOM: invalid modality look-up table; the rescale was applied instead";

@@ -23,7 +23,8 @@ pub(super) enum Coding {
 }
 
 impl Coding {
-    /// Of a transfer syntax, native without one; an error names one that is not supported.
+    /// The coding of a transfer syntax; native if there is none. The error names an unsupported
+    /// one.
     pub fn of(transfer_syntax: Option<&str>) -> Result<Coding, ImageError> {
         let Some(uid) = transfer_syntax else { return Ok(Coding::Native) };
         let name = match uid.strip_prefix("1.2.840.10008.1.2").unwrap_or("unknown") {
@@ -41,7 +42,7 @@ impl Coding {
         Err(ImageError::unsupported(format!("unsupported transfer syntax {uid} ({name})")))
     }
 
-    /// What a compressed frame shows itself to be by its first markers, if it does.
+    /// The coding that the first markers of a compressed frame indicate, if they do.
     fn of_frame(frame: &[u8]) -> Option<Coding> {
         match frame {
             [0xff, 0xd8, ..] => match Frame::of(frame)?.marker {
@@ -156,7 +157,7 @@ pub(super) fn memory_per_pixel(element: &Element, format: &Format, coding: Codin
         // of one component).
         return 22 * format.samples;
     }
-    // Of colour the most is that of JPEG; see `jpeg::memory_per_pixel`.
+    // Among the colour codings JPEG needs the most; see `jpeg::memory_per_pixel`.
     if format.samples == 3 { 10 } else { 8 }
 }
 

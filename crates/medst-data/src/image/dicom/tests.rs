@@ -97,7 +97,7 @@ fn colour_is_read_as_its_luma() {
     // Plane by plane: all reds, all greens, all blues.
     let planes = [255, 0, 0, 90, 0, 255, 0, 90, 0, 0, 255, 90];
     close(greys(&bytes(Pixels::Colour(&planes), [number(tags::PLANAR_CONFIGURATION, 1)])), &luma);
-    // Of YBR the first sample is the luma.
+    // In YBR, the first sample is the luma.
     let ybr = |name| text(tags::PHOTOMETRIC_INTERPRETATION, VR::CS, name);
     assert_eq!(greys(&bytes(pixels, [ybr("YBR_FULL")])), [255, 0, 0, 90]);
     // At half resolution: two lumas, then the two colours that they share.

@@ -15,7 +15,8 @@ const LEAST_SHRINKING: f64 = 2.0;
 /// No product of two basis functions exceeds this.
 const LARGEST_BASIS: f32 = 0.2406;
 
-/// What 8 rows (or columns) of pixels share with the cells they overlap.
+/// How much each of 8 rows (or columns) of pixels contributes to the output cells that they
+/// overlap.
 #[derive(Clone)]
 struct Shares {
     first: usize,
@@ -159,7 +160,7 @@ fn round(value: f32) -> f32 {
     (value + 12_582_912.0) - 12_582_912.0
 }
 
-/// For each run of 8 pixels its shares in the output cells.
+/// For each run of 8 pixels, its contributions to the output cells.
 fn shares(source: usize, target: usize, counts: bool, transform: &[[f32; 8]; 8]) -> Option<Vec<Shares>> {
     let mut blocks = vec![
         Shares { first: usize::MAX, count: 0, pixels: [[0.0; CELLS]; 8], basis: [[0.0; CELLS]; 8] };
@@ -177,7 +178,7 @@ fn shares(source: usize, target: usize, counts: bool, transform: &[[f32; 8]; 8])
         }
     }
     for block in &mut blocks {
-        // Where no cell takes anything (slivers), nothing is added anywhere.
+        // A sliver that contributes to no cell adds nothing.
         block.first = if block.count == 0 { 0 } else { block.first };
         for (basis, function) in block.basis.iter_mut().zip(transform) {
             for (pixels, value) in block.pixels.iter().zip(function) {

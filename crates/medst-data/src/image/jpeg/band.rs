@@ -15,7 +15,7 @@ pub struct Band {
     pub refines: bool,
     /// The place of the lowest bit that it brings.
     pub low: u32,
-    /// Of a progressive file: blocks may end together.
+    /// Whether the file is progressive, so that several blocks can end together.
     progressive: bool,
 }
 
@@ -45,10 +45,10 @@ impl Target<'_> {
 }
 
 impl Band {
-    /// Of a sequential file: everything.
+    /// The band of a sequential file: all coefficients.
     pub const ALL: Band = Band { first: 0, last: 63, refines: false, low: 0, progressive: false };
 
-    /// Of a progressive file, by the last three bytes of a start of scan.
+    /// The band of a progressive scan, from the last three bytes of its start-of-scan marker.
     pub fn of(parameters: &[u8]) -> Result<Band, Stop> {
         let &[first, last, bits] = parameters else { return Err(MALFORMED) };
         let (first, last, low) = (usize::from(first), usize::from(last), u32::from(bits & 15));

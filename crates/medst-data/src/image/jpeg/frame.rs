@@ -30,7 +30,7 @@ pub struct Component {
     pub stride: usize,
     /// The blocks of a component that makes the grey; else none.
     pub blocks: Vec<Block>,
-    /// Of progressive files, for every block the coefficients that are not zero so far, one bit
+    /// In progressive files, the coefficients of every block that are nonzero so far, as one bit
     /// each, in zigzag order.
     pub known: Vec<u64>,
 }

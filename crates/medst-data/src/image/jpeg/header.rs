@@ -14,7 +14,7 @@ pub struct Header {
     pub mcu_rows: usize,
     /// Units between two restart markers; 0 without any.
     pub restart_interval: usize,
-    /// Where the entropy-coded data begin.
+    /// Position at which the entropy-coded data begin.
     pub data: usize,
 }
 

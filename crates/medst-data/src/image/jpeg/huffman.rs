@@ -18,7 +18,7 @@ pub const ZIGZAG: [u8; 64] = [
 const INVALID: Stop = Stop::damaged("damaged JPEG: an invalid code");
 const MISSING: Stop = Stop::truncated("truncated JPEG: entropy-coded data are missing");
 
-/// What a code means.
+/// The meaning of a code.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// The number of bits of a difference.
@@ -32,8 +32,8 @@ pub enum Kind {
 #[derive(Clone)]
 pub struct CodeTable {
     look: Box<[u32; 1 << LOOK]>,
-    /// For each length the code after its last one, left-aligned to 16 bits, and what to subtract
-    /// from a code to find its symbol.
+    /// For each code length, the value after its last code, left-aligned to 16 bits, and the number
+    /// to subtract from a code to get the index of its symbol.
     ends: [u32; 17],
     offsets: [i32; 17],
     symbols: Vec<u8>,
@@ -244,7 +244,7 @@ impl<'a> Bits<'a> {
         Ok(Symbol { zeros, size, value })
     }
 
-    /// Where the next marker other than a restart begins, or the end of the file.
+    /// Position of the next marker other than a restart marker, or the end of the file.
     pub fn next_marker(&self) -> usize {
         // Bytes that were taken in and not used hold no marker.
         let rest = self.bytes.get(self.at..).unwrap_or_default();
@@ -252,7 +252,7 @@ impl<'a> Bits<'a> {
         self.at + found.unwrap_or(rest.len())
     }
 
-    /// Where the data end; all of them must have been used.
+    /// The end of the data. Fails unless all of them have been used.
     pub fn end(&mut self) -> Result<usize, Stop> {
         self.check()?;
         let unused = (self.count - self.padding) / 8;

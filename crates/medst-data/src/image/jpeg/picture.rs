@@ -6,8 +6,8 @@ use super::{Stop, idct, scans, square_of};
 use crate::image::exif::segments;
 use crate::image::{GreyImage, ImageError};
 
-/// What the three components of a JPEG are where it has neither a JFIF nor an Adobe marker, nor
-/// components called R, G and B.
+/// The meaning of the three components of a JPEG that has neither a JFIF nor an Adobe marker, nor
+/// components named R, G and B.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Untagged {
     Ycbcr,
@@ -25,8 +25,8 @@ pub fn decode(bytes: &[u8], untagged: Untagged) -> Result<GreyImage, ImageError>
     picture(bytes, wanted).map_err(Stop::reason)
 }
 
-/// As [`decode`], and the square of [`super::to_square`] where that serves the file: its
-/// coefficients are read once.
+/// Like [`decode`], together with the square of [`super::to_square`] if that supports the file. The
+/// coefficients are read only once.
 ///
 /// # Errors
 /// As [`decode`].

@@ -22,14 +22,14 @@ const NO_END: Stop = Stop::truncated("truncated JPEG: the end-of-image marker is
 /// * `wanted`: how many components make the grey, from the first on.
 ///
 /// # Errors
-/// What is missing, or out of place and where; a coding process that is not supported.
+/// Names what is missing or out of place, and where, or an unsupported coding process.
 pub fn read(bytes: &[u8], wanted: usize) -> Result<Frame, Stop> {
     let mut markers = Markers { wanted, ..Markers::default() };
     markers.walk(bytes)?;
     markers.frame.ok_or(MALFORMED)
 }
 
-/// What the markers so far have defined.
+/// The definitions in the markers so far.
 #[derive(Default)]
 struct Markers {
     codes: [[Option<CodeTable>; 4]; 2],
@@ -156,7 +156,7 @@ impl Markers {
 /// Width and height that a JPEG file of any kind declares.
 ///
 /// # Errors
-/// What is out of place before the frame, or that the frame is missing.
+/// Names what is out of place before the frame; a missing frame.
 pub fn size(bytes: &[u8]) -> Result<[usize; 2], Stop> {
     let mut at = 2;
     loop {

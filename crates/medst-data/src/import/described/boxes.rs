@@ -14,7 +14,7 @@ use crate::import::rows::{RowView, Rows};
 use crate::study::StudyId;
 use crate::{Error, Result};
 
-/// Where boxes are.
+/// How the tables of a source describe boxes.
 #[derive(Debug)]
 pub struct BoxTable {
     /// The tables that exist are read; none are named where the table of images holds the boxes.
@@ -26,7 +26,7 @@ pub struct BoxTable {
     pub size: Size,
 }
 
-/// What is in a box.
+/// The source of the phrase of a box.
 #[derive(Debug)]
 pub enum Phrase {
     /// The text of a column.

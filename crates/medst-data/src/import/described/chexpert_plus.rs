@@ -67,7 +67,7 @@ fn study_of(image: &str) -> Option<StudyId> {
     Some(StudyId(format!("{patient}-{study}")))
 }
 
-/// By patient: the order of each study, and the day in its report.
+/// For each patient, the order of each study and the day in its report.
 type Told = BTreeMap<String, Vec<(f64, i32)>>;
 
 /// Counts neighbouring studies that the table orders the other way than the dates in their reports.

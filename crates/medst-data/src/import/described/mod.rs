@@ -31,7 +31,8 @@ use crate::split::Split;
 use crate::study::{Day, StudyId, SubjectId, View};
 use crate::{Error, Result};
 
-/// What a source calls things. Ids and paths are templates ([`template`]) over the cells of a row.
+/// The names that a source uses. IDs and paths are templates ([`template`]) over the cells of a
+/// row.
 #[derive(Debug)]
 pub struct Description {
     /// The name that the command line and `corpus.json` use.
@@ -66,7 +67,7 @@ pub struct Description {
     pub repeats: Repeats,
     /// Subject and view are those of the DICOM header.
     pub headers: bool,
-    /// What the source has in addition to its tables.
+    /// Parts of the source other than its tables.
     pub more: Option<More>,
 }
 
@@ -82,7 +83,8 @@ pub struct ImageTable {
     /// Its names, of which the first that exists is read; `.gz` is tried too.
     pub names: &'static [&'static str],
     pub part: Part,
-    /// Where an image may be, relative to the folder. `**/` finds a file of that name in any folder below.
+    /// Possible paths of an image, relative to the folder. `**/` finds a file with that name in any
+    /// sub-folder.
     pub images: &'static [&'static str],
 }
 
@@ -111,7 +113,7 @@ impl Part {
     }
 }
 
-/// What several rows of one image are.
+/// The meaning of several rows with the same image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Repeats {
     /// A mistake: the image is listed twice.
@@ -155,7 +157,7 @@ pub enum Keep {
 pub struct Described {
     pub description: &'static Description,
     pub root: PathBuf,
-    /// Where its images are, if not in `root`.
+    /// The folder of the images, if not `root`.
     pub images: Option<PathBuf>,
 }
 
@@ -250,7 +252,7 @@ impl Lists {
     }
 }
 
-/// Where images are.
+/// The locations of images.
 struct Places<'a> {
     root: &'a Path,
     /// Files below a folder by their names, for templates with `**/`.
@@ -321,7 +323,7 @@ struct Reading<'a> {
     assembly: Assembly,
     lists: &'a Lists,
     places: Places<'a>,
-    /// Of a study's finding: readers that see it, and readers.
+    /// For a study and finding: the number of readers who see it, and the number of readers.
     votes: BTreeMap<(usize, String), [u64; 2]>,
     pending: Vec<Found>,
     progress: &'a dyn Progress,

@@ -5,7 +5,7 @@ use super::{Description, Findings, ImageTable, Keep, Part, Repeats, Written, che
 use crate::import::values;
 use crate::study::View;
 
-/// What most sources do not have.
+/// Defaults for the parts that most sources lack.
 const PLAIN: Description = Description {
     kind: "",
     title: "",
@@ -29,7 +29,7 @@ const PLAIN: Description = Description {
     more: None,
 };
 
-/// What CheXpert's releases have in common. They contain no dates.
+/// The common parts of CheXpert's releases. They contain no dates.
 const OF_CHEXPERT: Description = Description {
     kind: "chexpert",
     title: "CheXpert",

@@ -29,7 +29,7 @@ use crate::split::Split;
 use crate::study::{StudyId, SubjectId, View};
 use crate::{Error, Result};
 
-/// Where the parts of MIMIC-CXR are.
+/// The folders of the parts of MIMIC-CXR.
 #[derive(Clone, Debug, Default)]
 pub struct MimicCxr {
     /// The folder with `files/`.

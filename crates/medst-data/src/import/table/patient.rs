@@ -41,9 +41,9 @@ const CONTACTS: &str = "address, patientaddress, street, phone, phonenumber, tel
 static PERSON_NAME: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"^[\p{L}' .-]+\^[\p{L}' .^-]*$").expect("a valid expression"));
 
-/// What a column seems to hold of a patient; `None` for any other.
+/// What kind of information about a patient a column seems to contain; `None` if none.
 ///
-/// * `cells`: what is in it.
+/// * `cells`: the cells of the column.
 pub fn holds<'a>(column: &str, cells: impl Iterator<Item = &'a str>) -> Option<&'static str> {
     let name: String = column.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
     let name = name.as_str();

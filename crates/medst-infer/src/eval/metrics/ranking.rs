@@ -7,7 +7,7 @@ use serde::Serialize;
 pub struct Ranking {
     /// Row and label, highest score first.
     order: Vec<(usize, bool)>,
-    /// Where a new score begins in `order`.
+    /// Positions in `order` at which a new score begins.
     starts: Vec<usize>,
     scores: Vec<f64>,
 }

@@ -58,7 +58,7 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    /// Of results that were made now by this program.
+    /// An evaluation that this program has just made.
     pub fn new(
         command: Vec<String>,
         encoder: Origin,
@@ -100,7 +100,7 @@ impl Evaluation {
         Ok(page)
     }
 
-    /// What was typed, with quotes where a shell needs them.
+    /// The command as typed, with quotes where a shell needs them.
     fn command_line(&self) -> String {
         let plain = |c: char| c.is_alphanumeric() || "-_./=,:+%@".contains(c);
         let quoted = self.command.iter().map(|word| match word.is_empty() || !word.chars().all(plain) {

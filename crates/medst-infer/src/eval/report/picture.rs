@@ -27,7 +27,7 @@ pub type Pictures = BTreeMap<(usize, Option<String>), Picture>;
 /// Draws what the examples of a corpus' tasks name.
 ///
 /// # Errors
-/// Of the encoder; a picture that cannot be read.
+/// An error of the encoder; a picture that cannot be read.
 pub fn draw(result: &CorpusResult, corpus: &Corpus, encoder: &dyn Encoder) -> Result<Pictures> {
     let examples = result.tasks.iter().flat_map(|task| &task.examples);
     let mut wanted: Vec<(usize, Option<String>)> =
@@ -88,7 +88,7 @@ pub(crate) fn blend(grey: u8, heat: f32) -> [u8; 3] {
     let place = heat * (STOPS.len() - 1) as f32;
     let first = (place as usize).min(STOPS.len() - 2);
     let part = place - first as f32;
-    // Where it is cold the radiograph stays.
+    // Where the map is cold, the radiograph stays visible.
     let cover = 0.15 + 0.5 * heat;
     std::array::from_fn(|n| {
         let colour = STOPS[first][n] + (STOPS[first + 1][n] - STOPS[first][n]) * part;

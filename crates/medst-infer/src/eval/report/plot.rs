@@ -7,7 +7,7 @@ use crate::eval::result::{Curve, Figure, Plot, Unit};
 
 /// Colours that stay apart for most eyes (after Okabe and Ito).
 const COLOURS: [&str; 8] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5c4b8a", "#7f7f7f"];
-/// Of the square that is drawn in, and left and above of it.
+/// Side of the plotted square, and the margins to its left and above it.
 const SIDE: f64 = 220.0;
 const LEFT: f64 = 42.0;
 const TOP: f64 = 10.0;

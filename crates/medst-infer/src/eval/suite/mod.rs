@@ -34,7 +34,7 @@ use super::result::{Protocol, Task, TaskResult};
 use super::subgroups::Subgroups;
 use crate::{Error, Result};
 
-/// What is to be evaluated, and how.
+/// The options of an evaluation.
 #[derive(Clone, Debug, Default)]
 pub struct Suite {
     /// Empty: whatever the corpora allow.
@@ -59,7 +59,7 @@ pub enum Part {
     All,
 }
 
-/// What came out on a corpus.
+/// The results on one corpus.
 #[derive(Clone, Debug, Serialize)]
 pub struct CorpusResult {
     pub data: DataDescription,

@@ -19,7 +19,7 @@ struct Pairs {
     pairs: PairTruth,
     /// The source of each pair.
     sources: Vec<String>,
-    /// By finding, the class of each pair.
+    /// For each finding, the class of each pair.
     findings: Vec<(String, Vec<Option<usize>>)>,
 }
 

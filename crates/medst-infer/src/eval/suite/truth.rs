@@ -24,7 +24,7 @@ pub fn skip(skipped: &mut Skipped, reason: impl Into<String>) {
 pub struct FindingLabels {
     /// The finding in words.
     pub name: String,
-    /// For each row that was asked for; `None` where it is not told.
+    /// For each requested row, whether it shows the finding; `None` if unknown.
     pub there: Vec<Option<bool>>,
 }
 

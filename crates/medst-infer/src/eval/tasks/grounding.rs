@@ -98,7 +98,7 @@ impl Grounding<'_> {
     /// The literature's figures: for each phrase of a picture a region by each of some `variants`, in their order.
     ///
     /// # Errors
-    /// As [`Grounding::evaluate`]; no phrase with a box.
+    /// Like [`Grounding::evaluate`]; also if no phrase has a box.
     pub fn evaluate_variants(
         &self,
         variants: &[&str],

@@ -38,7 +38,7 @@ pub(super) enum Part {
     Test,
 }
 
-/// What the head of a seed says of its test pairs.
+/// Predictions of the head of one seed for its test pairs.
 struct Tested {
     /// Rows of the pairs.
     rows: Vec<usize>,

@@ -31,7 +31,7 @@ pub use zero_shot::{BinaryFinding, ZeroShot};
 use super::Vectors;
 use crate::{Error, Result};
 
-/// What every evaluator asks of embeddings.
+/// Checks that every evaluator makes of its embeddings.
 struct Input;
 
 impl Input {
@@ -46,7 +46,8 @@ impl Input {
         }
     }
 
-    /// As [`Input::check`], with as many rows of the same width as others.
+    /// Like [`Input::check`]; also checks that there are as many rows, of the same width, as in
+    /// `other`.
     fn check_like(vectors: &Vectors, other: &Vectors, what: &str) -> Result<()> {
         Input::check(vectors, what)?;
         Input::check_width(vectors, other, what)?;
@@ -64,7 +65,7 @@ impl Input {
         Ok(())
     }
 
-    /// As many labels as rows.
+    /// Checks that there is one label per row.
     fn check_count(count: usize, vectors: &Vectors, what: &str) -> Result<()> {
         if count != vectors.len() {
             return Err(Error::Evaluation(format!("{what}: {count}, expected one for each of {} rows", vectors.len())));

@@ -31,7 +31,7 @@ pub struct Phrases {
     pub of: [Vectors; Course::COUNT],
 }
 
-/// What the phrases say of a finding's pairs in both orders.
+/// Answers of the phrases for the pairs of a finding, in both orders.
 struct Said<'a> {
     labelled: &'a Labelled<'a>,
     forward: Vec<usize>,
@@ -130,7 +130,8 @@ fn nearest(vector: &[f32], phrases: &[Vectors; Course::COUNT]) -> usize {
 }
 
 impl Said<'_> {
-    /// Of pairs in the given order, of exchanged pairs with reversed courses, or of both.
+    /// Confusion matrix of the pairs in the given order, of exchanged pairs with reversed courses,
+    /// or of both.
     fn matrix(&self, of_pairs: &[f64], forward: bool, backward: bool) -> ConfusionMatrix {
         let weights = self.labelled.weights(of_pairs);
         let (mut truth, mut said, mut own): (Vec<usize>, Vec<usize>, Vec<f64>) = Default::default();

@@ -36,7 +36,7 @@ struct Scored<'a> {
     /// Towards worse above zero.
     change: Vec<f64>,
     said: Vec<usize>,
-    /// Of the pairs that are not stable, with their places; sorted once for all replicates.
+    /// Ranking of the pairs that are not stable, with their places; sorted once for all replicates.
     ranking: Ranking,
     places: Vec<usize>,
 }

@@ -44,9 +44,9 @@ pub struct RetrievalData {
     pub rows: Vec<usize>,
     /// `[m, D]` reports; no rows where the corpus has none.
     pub reports: Vectors,
-    /// For each report the number of its image.
+    /// For each report, the number of its image.
     pub report_images: Vec<usize>,
-    /// For each report its text: equal texts are equally right.
+    /// For each report, its text; reports with equal texts are equally correct.
     pub texts: Vec<String>,
     pub findings: Vec<ByFinding>,
 }
@@ -248,12 +248,15 @@ fn sizes(groups: &[u32]) -> Vec<usize> {
     sizes
 }
 
-/// For rows of `a` the rank of their best right row of `b`, and for rows of `b` that of their best right row of `a`; ranks count from 1.
+/// For each row of `a`, the rank of its best correct row of `b`, and the other way round; ranks
+/// count from 1.
 ///
-/// * `a`, `b`: `[n, D]` unit vectors; rows of one group are right for each other. With `others_only` (`a` and `b` are the same
-///   rows) a row does not answer itself, and a row that is alone in its group has no rank.
+/// * `a`, `b`: `[n, D]` unit vectors; rows of the same group are correct answers to each other.
+///   With `others_only` (`a` and `b` are the same rows), a row is not an answer to itself, and a
+///   row that is alone in its group has no rank.
 ///
-/// Wrong rows with the score of the best right one are ahead of it. Time `n²·D`, memory `n·D`.
+/// An incorrect row with the same score as the best correct one ranks above it. Time `n²·D`, memory
+/// `n·D`.
 pub fn best_ranks(a: &Vectors, b: &Vectors, groups: &[u32], others_only: bool) -> (Vec<Option<f64>>, Vec<Option<f64>>) {
     let mut members: Vec<Vec<u32>> = vec![Vec::new(); sizes(groups).len()];
     groups.iter().enumerate().for_each(|(row, &group)| members[group as usize].push(row as u32));
@@ -270,7 +273,7 @@ pub fn best_ranks(a: &Vectors, b: &Vectors, groups: &[u32], others_only: bool) -
     (ranks(&rows, &row_counts), ranks(&columns, &column_counts))
 }
 
-/// What a row's right candidates score.
+/// Scores of the correct candidates of a row.
 struct Own {
     best: f32,
     /// Right candidates (and the row itself) that are not lower than the best.
@@ -294,7 +297,8 @@ fn product(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// For each row of `a · bᵀ` how many columns reach its threshold, and for each column how many rows reach that one's.
+/// For each row of `a · bᵀ`, the number of columns that reach its threshold; for each column, the
+/// number of rows that reach the column's threshold.
 fn count_not_lower(a: &Vectors, b: &Vectors, of_rows: &[f32], of_columns: &[f32]) -> (Vec<u32>, Vec<u32>) {
     let view = |x: &'_ Vectors| (x.len(), x.width());
     let matrix = |shape, values| ArrayView2::from_shape(shape, values).expect("rows of one width");

@@ -41,7 +41,7 @@ pub struct SequenceData {
     pub images: Vectors,
     /// `[m, D]` of those with a report; no rows without.
     pub reports: Vectors,
-    /// For each study its row in `reports`.
+    /// For each study, its row in `reports`.
     pub report_of: Vec<Option<usize>>,
     /// Rows of the corpus.
     pub rows: Vec<usize>,

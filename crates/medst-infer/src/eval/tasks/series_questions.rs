@@ -36,7 +36,7 @@ pub struct SeriesQuestions<'a> {
     pub by: &'a [Subgroups],
 }
 
-/// What a question asks.
+/// The kind of a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
     Appears,
@@ -50,7 +50,7 @@ pub enum Asked {
     Unknown,
 }
 
-/// What a choice says. Visits count from 0.
+/// The meaning of a choice. Visits count from 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Choice {
     Visit(usize),
@@ -79,11 +79,11 @@ pub struct Question {
 /// Vectors of what the questions are about.
 #[derive(Clone, Debug, Default)]
 pub struct QuestionVectors {
-    /// By row of the corpus, unit vectors.
+    /// Unit vectors by row of the corpus.
     pub images: HashMap<usize, Vec<f32>>,
     /// Sentences that state and that deny each finding.
     pub findings: HashMap<String, [Vectors; 2]>,
-    /// Of the choices that are words.
+    /// Vectors of the choices that are words.
     pub texts: HashMap<String, Vec<f32>>,
 }
 
@@ -288,7 +288,7 @@ fn moved(asked: Asked, by: f64, distance: impl Fn() -> f64) -> f64 {
     }
 }
 
-/// Of a finding, over the whole series.
+/// The score of a finding over the whole series.
 fn over_all(asked: Asked, presence: &[f64]) -> f64 {
     let most = |values: &[f64]| values.iter().copied().fold(f64::MIN, f64::max);
     let largest_rise = |values: &[f64]| (1..values.len()).map(|visit| rise(values, visit)).fold(f64::MIN, f64::max);

@@ -35,15 +35,15 @@ pub struct TemporalImage<'a> {
     pub by: &'a [Subgroups],
 }
 
-/// What the classifiers say of a finding's pairs.
+/// Decisions of the classifiers about the pairs of a finding.
 struct Decided<'a> {
     labelled: Labelled<'a>,
     forward: Vec<Decision>,
-    /// Of the pair with its images exchanged.
+    /// Decisions about the pairs with their images exchanged.
     backward: Vec<Decision>,
-    /// Of the current image paired with itself.
+    /// Decisions about the current image paired with itself.
     alone: Vec<Decision>,
-    /// Of each course against the others; sorted once for all replicates.
+    /// For each course, the ranking against the others; sorted once for all replicates.
     rankings: [Ranking; Course::COUNT],
 }
 

@@ -34,11 +34,11 @@ pub struct TransferData {
     pub pairs: ImagePairs,
     /// The source of each pair.
     pub sources: Vec<String>,
-    /// By finding, the class of each pair; `None` where it is unknown.
+    /// For each finding, the class of each pair; `None` if unknown.
     pub findings: Vec<(String, Vec<Option<usize>>)>,
 }
 
-/// What heads say of the findings of pairs.
+/// Predictions of heads for the findings of pairs.
 #[derive(Default)]
 struct Said {
     rows: Vec<usize>,

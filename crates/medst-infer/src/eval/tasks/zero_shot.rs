@@ -40,18 +40,18 @@ pub struct BinaryFinding {
     pub rows: Vec<usize>,
 }
 
-/// What is known of a finding's images, once scored.
+/// The scored images of a finding.
 struct Scored<'a> {
     of: &'a BinaryFinding,
     /// Similarity to the positive sentences less that to the negative ones.
     difference: Vec<f64>,
     ranking: Ranking,
-    /// Of the decision as a score of 0 or 1.
+    /// Ranking by the decision, as a score of 0 or 1.
     decided: Ranking,
     truth: Vec<usize>,
     said: Vec<usize>,
     calibration: Calibration,
-    /// Where its rows begin among those of all findings.
+    /// Position of its first row among those of all findings.
     start: usize,
 }
 

@@ -170,7 +170,7 @@ impl<'a> Graph<'a> {
         self.affine(place, x, &weight.tr(), &bias, self.int8)
     }
 
-    /// As [`Graph::linear`], of a matrix `[K, M]` that was made of the model's.
+    /// Like [`Graph::linear`], for a matrix `[K, M]` that is derived from the model's.
     pub fn map(&mut self, place: &str, x: &str, weight: &Tensor, bias: &Tensor) -> String {
         self.affine(place, x, weight, bias, self.int8)
     }

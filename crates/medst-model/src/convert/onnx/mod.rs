@@ -30,7 +30,8 @@ use crate::model::card::{ModelCard, VOCABULARY};
 use crate::model::config::{Lateral, ModelConfig};
 use crate::{Error, Result};
 
-/// What the graphs take and give, and how pictures and texts become that.
+/// File that describes the inputs and outputs of the graphs, and how pictures and texts are
+/// prepared for them.
 pub const GRAPHS: &str = "graphs.json";
 pub const IMAGE: &str = "image.onnx";
 pub const IMAGES: &str = "image_lateral.onnx";
@@ -156,7 +157,7 @@ fn description(
     })
 }
 
-/// What a graph takes and gives.
+/// Describes the inputs and outputs of a graph.
 fn told(model: &Model) -> Value {
     let port = |port: &Port| {
         let axis = |axis: &Axis| match axis {

@@ -62,7 +62,7 @@ impl Message {
     }
 }
 
-/// What a tensor holds, with its number in `TensorProto.DataType`.
+/// The element type of a tensor, with its number in `TensorProto.DataType`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Element {
     Float = 1,
@@ -73,7 +73,7 @@ pub enum Element {
 }
 
 impl Element {
-    /// As NumPy calls it.
+    /// The name of the type in NumPy.
     pub fn name(self) -> &'static str {
         match self {
             Element::Float => "float32",

@@ -66,7 +66,7 @@ fn layer(graph: &mut Graph, config: &TextConfig, place: &str, x: &str, keys: &st
     graph.layer_norm(&format!("{place}.norm"), &sum, EPSILON)
 }
 
-/// What words are made of.
+/// The tokens that words are made of.
 struct Tokens<'a> {
     /// `[B, N]` int64.
     ids: &'a str,

@@ -9,7 +9,7 @@ use std::ptr::{NonNull, null_mut};
 
 use crate::{Error, Result};
 
-/// What the libraries name their objects by.
+/// An opaque handle of a library's object.
 pub type Handle = *mut c_void;
 
 /// The stream that `libtorch` computes on: the legacy default stream.
@@ -184,7 +184,7 @@ impl Cuda {
         self.check("cuEventRecord", unsafe { (self.record_event)(event, stream) })
     }
 
-    /// What comes on `stream` from now on begins when everything is done that is on `other` now.
+    /// Makes later work on `stream` wait for all work that has been submitted to `other` so far.
     pub fn follow(&self, stream: Handle, other: Handle, event: Handle) -> Result<()> {
         self.record(event, other)?;
         // SAFETY: handles of this value.
@@ -262,7 +262,7 @@ impl Communication {
         Err(Error::Distributed(format!("{what} failed: {text} ({code}); set NCCL_DEBUG=INFO for details")))
     }
 
-    /// What a new communicator's processes will meet by.
+    /// Makes the identifier by which the processes of a new communicator find each other.
     pub fn unique_id(&self) -> Result<[u8; UniqueId::BYTES]> {
         let mut id = UniqueId([0; UniqueId::BYTES]);
         // SAFETY: writes one value.

@@ -37,7 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(1800);
 
 /// All processes of the job, each with a GPU.
 pub struct Nccl {
-    /// For tensors in host memory.
+    /// Handles tensors in host memory.
     mpi: Group,
     lane: Mutex<Lane>,
     counters: [AtomicU64; 6],

@@ -64,7 +64,7 @@ const SEEDS: [u64; 3] = [0, 1, 2];
 /// pandas' `random_state` in the reference.
 const REFERENCE_SEED: u32 = 42;
 
-/// What is learnt.
+/// The labels to learn.
 #[derive(Clone, Debug)]
 pub enum ProbeTruth {
     /// One of several classes.
@@ -377,7 +377,7 @@ pub fn draw_subjects(rows: &[usize], subjects: &[String], share: f64, seed: u64)
     drawn
 }
 
-/// As `pandas.DataFrame.sample(frac, random_state=42)`.
+/// Draws the same rows as `pandas.DataFrame.sample(frac, random_state=42)`.
 fn draw_rows(rows: &[usize], share: f64) -> Vec<usize> {
     if share >= 1.0 {
         return rows.to_vec();

@@ -26,7 +26,7 @@ pub(super) fn probes(data: &ProbeData, training: &[usize], test: &[usize]) -> [(
     ]
 }
 
-/// For each training row, whether it shows an output (1 or 0); `None` where that is unknown.
+/// For each training row, whether it shows an output (1 or 0); `None` if unknown.
 fn told(data: &ProbeData, training: &[usize], output: usize) -> Vec<Option<f64>> {
     let share = |there: bool| f64::from(u8::from(there));
     let label = |&row: &usize| match &data.truth {

@@ -8,7 +8,7 @@ use crate::eval::tasks::{mean_of_all, words};
 /// Test rows with what the probes of all seeds say of them.
 pub(super) struct Tested<'a> {
     names: &'a [String],
-    /// Of one of several classes.
+    /// For exclusive classes: the true class of each row.
     classes: Option<Vec<usize>>,
     runs: Vec<Run>,
 }
@@ -17,9 +17,9 @@ pub(super) struct Tested<'a> {
 struct Run {
     probabilities: Probabilities,
     said: Vec<usize>,
-    /// For each output its ranking, and the test rows it is of.
+    /// For each output, its ranking and the test rows in it.
     rankings: Vec<(Ranking, Vec<usize>)>,
-    /// For findings: truth and decision of those rows.
+    /// For findings: truth and decision for those rows.
     decisions: Vec<(Vec<usize>, Vec<usize>)>,
     calibration: Calibration,
 }
@@ -134,7 +134,7 @@ impl<'a> Tested<'a> {
         figures
     }
 
-    /// Of the first seed.
+    /// The plots of the first seed.
     pub(super) fn plots(&self) -> Vec<Plot> {
         let Some(run) = self.runs.first() else { return Vec::new() };
         let ones = vec![1.0; run.probabilities.len()];
