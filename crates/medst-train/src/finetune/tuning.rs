@@ -141,7 +141,7 @@ impl<'a> FineTuning<'a> {
             progress,
             folder,
             output,
-            configuration: &configuration,
+            configuration,
             resume,
             optimizer: AdamW::of(parameters, factors, &adamw),
             model,
