@@ -15,7 +15,7 @@ use std::path::Path;
 use medst::loss::{self, Losses};
 use medst::model::open;
 use medst::model::{MedSt, Mode, card};
-use medst::train::gradients::Gradients;
+use medst::train::gradients::{Differentiated, Gradients};
 use medst::train::loss_scale::LossScale;
 use medst::train::optimizer::AdamW;
 use medst_data::report::WordPiece;
@@ -75,7 +75,8 @@ fn main() -> medst::Result<()> {
         let model = model(kind)?;
         let scaled = scale.differentiate(kind, norm, |factor| {
             let losses = loss::med_st(&model, &batch, &config.loss, Mode::Train)?;
-            Ok(((), Gradients::of(&model, &(part(&losses) * factor))))
+            let gradients = Gradients::of(&model, &(part(&losses) * factor));
+            Ok(Differentiated { losses: (), gradients })
         })?;
         Ok(scaled.gradients)
     };
@@ -100,7 +101,7 @@ fn main() -> medst::Result<()> {
                 |factor| {
                     let losses = loss::med_st(&model, &batch, &config.loss, Mode::Train)?;
                     let gradients = Gradients::of(&model, &(&losses.total * factor));
-                    Ok((losses.total.double_value(&[]), gradients))
+                    Ok(Differentiated { losses: losses.total.double_value(&[]), gradients })
                 },
             )?;
             optimizer.step(&scaled.gradients, config.optimizer.lr, (1.0 / scaled.norm).min(1.0) / scaled.factor);

@@ -86,7 +86,7 @@ fn losses_track_those_of_float32_over_200_steps() {
             let scaled = scale.differentiate(kind, norm, |factor| {
                 let losses = loss::med_st(&model, batch, &config.loss, Mode::Train)?;
                 let gradients = Gradients::of(&model, &(&losses.total * factor));
-                Ok((losses.total.double_value(&[]), gradients))
+                Ok(Differentiated { losses: losses.total.double_value(&[]), gradients })
             });
             let scaled = scaled.unwrap();
             optimizer.step(&scaled.gradients, 3e-4, (1.0 / scaled.norm).min(1.0) / scaled.factor);
