@@ -277,7 +277,7 @@ impl Source {
                 self.sizes.text_heads = found.heads();
                 text.num_heads = self.sizes.text_heads.unwrap_or(text.num_heads);
                 // As many layers as the method has, of a file with more.
-                text.num_layers = text.num_layers.min(TextConfig::default().layers);
+                text.num_layers = text.num_layers.min(TextConfig::default().num_layers);
                 self.sizes.text = Some(text);
             }
             _ => {}
