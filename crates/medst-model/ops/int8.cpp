@@ -71,13 +71,13 @@ Tensor affine_int8(const Tensor& given, const Tensor& weight, const Tensor& bias
   static const auto product = operation<Product>("onednn::qlinear_pointwise", "");
   const auto bias = bias_and_scales.select(0, 0), scales = bias_and_scales.select(0, 1);
   auto zeros = at::zeros({outputs}, x.options().dtype(at::kLong));
-  auto y = product.call(rounded, 1.0, kZero, weight, scales, zeros, std::nullopt, 1.0, 0, at::kFloat, "none", {}, "");
+  auto y = product.call(rounded, 1.0, kZero, weight, scales, zeros, std::nullopt, 1.0, 0, at::kFloat, "none", c10::List<std::optional<at::Scalar>>(), "");
   at::parallel_for(0, count, std::max<int64_t>(1, 16384 / outputs), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; row++) {
       scale_row(y.data_ptr<float>() + row * outputs, steps.data_ptr<float>()[row], bias.data_ptr<float>(), outputs);
     }
   });
-  return (with_gelu ? gelu(y) : y).view(shape);
+  return (with_gelu ? medst::gelu(y) : y).view(shape);
 }
 
 }  // namespace medst

@@ -101,8 +101,8 @@ pub fn step(config: &Config, studies: u64) -> Traffic {
     }
 }
 
-/// Until the first step: all processes compare their configurations and take over what the model is, weights, moments, statistics and the place of
-/// the run, and the moving average of weights and statistics where there is one.
+/// Until the first step: all processes compare their configurations and take over what the model is,
+/// weights, moments, statistics and the place of the run, and the moving average of weights and statistics where there is one.
 pub fn start(config: &Config) -> Traffic {
     let (parameters, running) = (parameters(&config.model), running(&config.model));
     let averages = u64::from(config.train.average > 0.0);

@@ -37,7 +37,7 @@ pub fn of(path: &Path, results: Option<&Path>) -> Result<String> {
 /// Files that cannot be read.
 pub fn for_hub(folder: &Path, inputs: &[Input]) -> Result<String> {
     let run = match inputs {
-        [Input { side: None, path }] => path,
+        [Input { part: None, path }] => path,
         _ => folder,
     };
     model::described(folder, run, None)

@@ -70,7 +70,7 @@ fn a_run_computes_as_the_encoders_that_it_starts_from() {
     let bench = Bench::new(8);
     let weights = format!("init.weights=[\"{}\", \"{}\"]", fixture("vit").display(), fixture("bert").display());
     let vocabulary = format!("data.vocabulary={}", fixtures().join("reference/vocab.txt").display());
-    let own = [&weights, &vocabulary, "model.image.patch=8", "model.image.num_heads=4", "model.text.num_layers=3"];
+    let own = [weights.as_str(), &vocabulary, "model.image.num_heads=4", "model.text.num_layers=3"];
     let heads = ["model.text.num_heads=4", "train.max_steps=0"];
     let long = bench.config("long", &[&own[..], &heads].concat());
     let error = pretrain(&long, false, Device::Cpu, &alone(), &Silent).unwrap_err().to_string();
