@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use medst_data::image::decode::decode;
-use medst_data::image::{Decoding, load, size};
+use medst_data::image::{Decoding, ImageError, load, size};
 
 const KINDS: [(&str, &[u8]); 3] = [
     ("baseline colour", include_bytes!("fixtures/image/colour.jpg")),
@@ -72,7 +72,7 @@ fn kinds_that_are_not_supported_are_named() {
 }
 
 /// The results of both ways of reading a file: the small square, or the error.
-fn both(bytes: &[u8]) -> [Result<Vec<u8>, String>; 2] {
+fn both(bytes: &[u8]) -> [Result<Vec<u8>, ImageError>; 2] {
     [true, false].map(|exact| load::square_of(bytes, 8, Decoding { exact, ..Decoding::default() }))
 }
 
@@ -104,7 +104,7 @@ fn what_is_out_of_place_is_named() {
     let whole = KINDS[0].1;
     let second = whole.windows(2).skip(2).position(|pair| pair == [0xff, 0xdb]).unwrap() + 2;
     let stray = [&whole[..second], &[7, 7, 7], &whole[second..]].concat();
-    for error in both(&stray).map(Result::unwrap_err) {
+    for error in both(&stray).map(|result| result.unwrap_err().to_string()) {
         assert!(error.contains(&format!("3 stray bytes where a marker was expected, at byte {second}")), "{error}");
     }
     let error = size::declared(&stray).unwrap_err().to_string();
@@ -113,7 +113,7 @@ fn what_is_out_of_place_is_named() {
     let unmarked = &KINDS[2].1;
     let restart = unmarked.windows(2).position(|pair| pair == [0xff, 0xd0]).unwrap();
     let without = [&unmarked[..restart], &unmarked[restart + 2..]].concat();
-    for error in both(&without).map(Result::unwrap_err) {
+    for error in both(&without).map(|result| result.unwrap_err().to_string()) {
         assert!(error.contains("restart marker is missing"), "{error}");
     }
     // Fill bytes in front of a marker belong to it (B.1.1.2).

@@ -18,7 +18,7 @@ use medst::train::{pretrain, validate};
 use medst_data::progress::Silent;
 use medst_data::report::WordPiece;
 use medst_data::split::Split;
-use tch::{Device, Tensor};
+use tch::Device;
 
 #[test]
 fn a_few_studies_are_learnt_by_heart() {

@@ -24,7 +24,7 @@ pub enum ImageError {
         width: usize,
         height: usize,
     },
-    /// More than [`MOST_PIXELS`].
+    /// More pixels than are read; the message has the limit.
     TooLarge {
         width: usize,
         height: usize,
