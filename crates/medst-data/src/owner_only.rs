@@ -1,6 +1,6 @@
 //! Folders of patient data belong to their owner: others can neither list nor enter them.
 //!
-//! Permissions are only ever taken away, never added, so that a stricter umask stays in force.
+//! Permissions are only ever removed, never added, so that a stricter umask stays in force.
 //! Sharing a corpus with a group takes a deliberate `chmod`.
 
 use std::fs;

@@ -102,7 +102,7 @@ const MARK: &str = "cohort.json";
 const UNFINISHED: &str = "unfinished";
 const OURS: &str = "medst-phantom: this cohort is unfinished; `medst phantom` replaces it\n";
 
-/// Draws a cohort into a folder. The same options give the same bytes, whatever the number of threads.
+/// Draws a cohort into a folder. The same options give the same bytes, with any number of threads.
 ///
 /// # Errors
 /// A folder that cannot be written, or that is not empty (unless it holds only an interrupted

@@ -9,7 +9,7 @@ use crate::statistics::{self, Difference, Noise};
 use crate::study::{Outcome, Study};
 use crate::unit::Unit;
 
-/// All records of a study that were made as it says now.
+/// All records of a study that match its present configuration.
 pub struct Results<'a> {
     pub study: &'a Study,
     /// Records by arm and seed.

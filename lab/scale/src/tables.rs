@@ -30,7 +30,7 @@ enum Pairs {
 struct Case<'a> {
     config: &'a Config,
     batch: &'a Studies,
-    /// Matrices of the own studies' pairs at once.
+    /// Number of matrices of the process's own pairs that exist at once.
     of_pairs: f64,
 }
 

@@ -10,7 +10,8 @@ use medst_data::image::dicom::write::{Pixels, Wrap};
 
 use super::serve::client::{Body, Client};
 
-/// What all of the files together may add to the highest use of memory. Each of them took several times as much.
+/// Largest increase of the peak memory by all of the files together. Without limits, each of them
+/// took several times as much.
 const MOST_MIB: f64 = 150.0;
 
 /// The most memory that a process has had, MiB.

@@ -1,5 +1,5 @@
-//! The share of several processes in a preparation, and what they exchange: decoding pictures,
-//! making shards of them, sending these to object storage.
+//! The share of one of several processes in a preparation (decoding pictures, assembling shards,
+//! sending them to object storage), and the messages between the processes.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

@@ -25,7 +25,7 @@ const MANIFESTS: [&str; 2] = [manifest::FILE, "index.json"];
 
 /// A folder next to its target, to be filled and then [`publish_folder`]ed; removed if that does not happen.
 ///
-/// * `mode`: its permissions, from which the umask takes away.
+/// * `mode`: its permissions, before the umask is applied.
 ///
 /// # Errors
 /// A place in which no folder can be made.
@@ -181,8 +181,8 @@ fn replaced(out: &Path) -> PathBuf {
     out.with_file_name(name)
 }
 
-/// Mends what a crash between or after the renames of [`publish_folder`] left: the old folder goes back to its place, or, where the
-/// new one is there already, is removed.
+/// Repairs the state after a crash between or after the renames of [`publish_folder`]: the old
+/// folder is moved back, or removed if the new one is already in place.
 ///
 /// # Errors
 /// A folder that cannot be renamed or removed.
@@ -198,7 +198,8 @@ pub fn recover(out: &Path) -> Result<()> {
     remove_own(&replaced, &[])
 }
 
-/// Removes the files of a folder that this program wrote, and the folders that are empty then, itself among them. Others stay.
+/// Removes those files of a folder that this program wrote, and the folders that are empty
+/// afterwards, including the folder itself. Other files are kept.
 ///
 /// * `also`: as of [`check_replaceable`].
 ///

@@ -182,10 +182,10 @@ pub(super) fn is_frontal(header: Option<&Header>, view: DeclaredView) -> Result<
     }
 }
 
-/// The view of one file, against what it was declared to be.
+/// Checks the view of one file against the declared one.
 ///
 /// # Errors
-/// A file that is not there; a header that says otherwise: the file is named.
+/// A file that does not exist; a header that states another view. The error names the file.
 pub fn check_view(path: &Path, view: DeclaredView) -> Result<bool> {
     let fail = |message| Error::Image { path: path.to_path_buf(), message };
     let header = (kind(path).map_err(Error::io(path))? == Kind::Dicom).then(|| dicom::header(path)).transpose()?;

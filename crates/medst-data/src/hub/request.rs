@@ -1,7 +1,8 @@
-//! Requests to a hub, and their failures in words.
+//! Requests to a hub, and explanations of their failures.
 //!
-//! Redirects are followed here: the first answer of a file, not that of the storage it sends to, has the file's checksum, and the token goes
-//! to the hub alone.
+//! Redirects are followed here, not by the client, for two reasons: the hub's first response has
+//! the checksum of a file (the response of the storage that it redirects to does not), and the
+//! token must be sent only to the hub.
 
 use std::env;
 use std::fs::{self, File};

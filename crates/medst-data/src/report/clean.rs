@@ -87,7 +87,7 @@ impl fmt::Display for Rejection {
 /// marks the study as one without a reading.
 ///
 /// # Errors
-/// Why nothing is left; meant to be counted.
+/// The reason why nothing is left, for counting.
 pub fn prepare(report: &str, study: Option<&StudyId>, rule: Rule) -> Result<String, Rejection> {
     if rule == Rule::Reference {
         return prepare_mimic_cxr(report, study, rule);

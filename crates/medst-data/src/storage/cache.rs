@@ -190,7 +190,7 @@ impl Cached {
         ))
     }
 
-    /// Whether a file is here and holds what the manifest says. Checked once a process.
+    /// Whether a file exists locally and matches the manifest. Checked once per process.
     fn is_whole(&self, name: &str, path: &Path, record: &FileRecord) -> Result<bool> {
         if self.checked.lock().is_ok_and(|checked| checked.contains(name)) {
             return Ok(true);

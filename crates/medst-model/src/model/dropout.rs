@@ -96,7 +96,7 @@ mod tests {
         }
     }
 
-    /// Neighbours along every axis, places and seeds agree as often as chance lets them.
+    /// Neighbours along every axis, places and seeds agree as often as expected by chance.
     #[test]
     fn units_go_independently_of_each_other() {
         let (probability, shape) = (0.3, [4i64, 6, 50, 500]);

@@ -6,7 +6,7 @@ use tch::Tensor;
 use super::fused;
 use super::parameters::{LayerNorm, Linear, Scope};
 
-/// Which expert a token goes through.
+/// The expert that a token goes through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum View {
     Frontal,

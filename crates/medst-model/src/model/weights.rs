@@ -86,7 +86,7 @@ fn is_pickled(bytes: &[u8]) -> bool {
 
 /// A file of weights whose head was read.
 enum Opened {
-    /// PyTorch's, of so many bytes.
+    /// Reads a PyTorch file of `length` bytes.
     Pickled(u64),
     Safetensors(Safetensors<File>),
 }
@@ -373,7 +373,7 @@ impl MedSt {
         self.fill_by(path, shapes, |name| file.tensor(path, name, infos[name]))
     }
 
-    /// * `shapes`: of all tensors of the file; * `read`: one of them.
+    /// * `shapes`: the shapes of all tensors in the file; * `read`: reads one of them.
     fn fill_by<'a>(
         &self,
         path: &Path,

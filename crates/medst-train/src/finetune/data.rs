@@ -39,7 +39,7 @@ struct Column {
     cells: Vec<Option<String>>,
 }
 
-/// The labelled items of a corpus, and the head that they ask for.
+/// The labelled items of a corpus, and the head that they require.
 pub struct Labels<'a> {
     corpus: &'a Corpus,
     pub head: HeadConfig,
@@ -64,7 +64,7 @@ pub struct Batch {
 }
 
 impl<'a> Labels<'a> {
-    /// Reads the labels that a configuration asks for.
+    /// Reads the labels that a configuration names.
     ///
     /// # Errors
     /// Columns that are not there (those that are, are named); labels whose training studies are all of one class.
@@ -208,7 +208,7 @@ impl Items<'_> {
 
 /// How much each class of each label counts, `[L, C]`: all 1, or `n / (C · n_c)` of the label's `n` known items, of which `n_c` are of the class.
 ///
-/// * `told`: for each item the class of each label; * `classes`: how many there are, `C`.
+/// * `told`: for each item, the class of each label; * `classes`: the number of classes, `C`.
 pub fn weights(told: &[Vec<Option<usize>>], classes: usize, how: ClassWeights) -> Vec<Vec<f64>> {
     let of = |label: usize| {
         let mut counts = vec![0.0; classes];

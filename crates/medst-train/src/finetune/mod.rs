@@ -292,10 +292,10 @@ fn start(
     Ok((model, card, pieces))
 }
 
-/// The model of a run that has begun.
+/// The model of a run that has been started before.
 ///
 /// # Errors
-/// A head for other labels or classes than the corpus and the configuration ask for now.
+/// A head for other labels or classes than those of the corpus and the configuration.
 fn begun_model(config: &Config, wanted: &HeadConfig) -> Result<ModelConfig> {
     let folder = config.train.output.join("last");
     let (_, card) = read_card(&folder)?;

@@ -149,7 +149,7 @@ impl AdamW {
         }
     }
 
-    /// Refuses weights that an update has made useless, before a checkpoint is made of them.
+    /// Refuses weights that an update has made useless, before a checkpoint is written.
     ///
     /// # Errors
     /// Names the first parameter that holds a value which is not finite.

@@ -68,7 +68,8 @@ fn number(bytes: Vec<u8>) -> i64 {
     i64::from_le_bytes(bytes.try_into().expect("eight bytes were sent"))
 }
 
-/// Recall at 1 and 5 of `[n, D]` unit vectors of images and reports, row by row of the same study; both directions averaged.
+/// Recall at 1 and 5 of `[n, D]` unit vectors of images and reports, where equal rows are of the
+/// same study; both directions averaged.
 pub fn retrieval(images: &Tensor, reports: &Tensor) -> Retrieval {
     retrieval_together(images, reports, &alone())
 }

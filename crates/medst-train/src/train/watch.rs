@@ -1,4 +1,4 @@
-//! Evaluation tasks while a model trains. Nothing of them flows back into the training.
+//! Evaluation tasks while a model trains. They do not influence the training.
 
 use std::path::PathBuf;
 

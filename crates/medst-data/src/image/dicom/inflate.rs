@@ -13,7 +13,8 @@ use super::dataset::{DataSet, Stop};
 use super::encoding::Encoding;
 use crate::image::cancel;
 
-/// Bytes that are inflated to find the pixels, until they are there. A radiograph has some thousand in front of them.
+/// Numbers of bytes to inflate, one after the other, until the pixels are found. In a radiograph, a
+/// few thousand bytes precede them.
 const STEPS: [usize; 3] = [1 << 16, 1 << 20, 1 << 24];
 /// Number of bytes by which the pixel data may exceed what rows and columns require, for example
 /// because of padding.

@@ -354,8 +354,8 @@ fn an_unusable_table_gives_way_to_the_next_one_or_the_window() {
     }
 }
 
-/// Preamble or not, meta group or not, and the data set in another form than the transfer syntax
-/// says.
+/// With and without a preamble or meta group, and with the data set in another encoding than the
+/// transfer syntax states.
 #[test]
 fn files_are_read_by_what_they_are_not_by_what_they_say() {
     let elements = regular();

@@ -1,5 +1,5 @@
-//! Sources whose importer is a table with its own column names: a [`Description`] per source
-//! ([`sources`]), and one assembly for all of them.
+//! Sources that are described by a table with its own column names: one [`Description`] per source
+//! ([`sources`]), and a common importer.
 //!
 //! | file | what |
 //! |---|---|

@@ -57,7 +57,7 @@ pub struct ByFinding {
     pub name: String,
     /// `[p, D]` sentences that say it is there.
     pub prompts: Vectors,
-    /// Whether each of the `n` images shows it; `None` where that is not told.
+    /// Whether each of the `n` images shows it; `None` if unknown.
     pub truth: Vec<Option<bool>>,
 }
 
