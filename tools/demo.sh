@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The whole workflow on synthetic patients: draw them, prepare a corpus, continue training from the shipped model, and evaluate
-# on patients that no model has seen: an untrained model, the shipped one, and the one that was just trained.
+# on patients unseen in training: an untrained model, the shipped one, and the one that was just trained.
 #
 #   tools/demo.sh                   DEMO=DIR uses another folder than `demo`
 #   tools/demo.sh --from-scratch    trains a smaller model from random weights instead (configs/from-scratch.toml)

@@ -31,7 +31,7 @@ def main():
     demo, check = pathlib.Path(sys.argv[1]), "--check" in sys.argv
     paths = {model: demo / f"report-{model}" / "results.json" for model in MODELS}
     found = {model: figures(path) for model, path in paths.items() if path.exists()}
-    print("| patients that no model has seen | " + " | ".join(found) + " | chance | bound |")
+    print("| on patients unseen in training | " + " | ".join(found) + " | chance | bound |")
     print("|---|" + "---|" * (len(found) + 2))
     failed = []
     for task, group, name, label, margin, bound in ROWS:

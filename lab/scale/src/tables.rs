@@ -323,7 +323,7 @@ fn memory_table(case: &Case) -> String {
     });
     table(
         &format!(
-            "Memory per process, {OWN} sequences per GPU, GB (predicted; {:.1} matrices of the pairs of its own studies held at once: measured)",
+            "Memory per process, {OWN} sequences per GPU, GB (predicted; {:.1} matrices of its pairs held at once: measured)",
             case.of_pairs
         ),
         &["GPUs", "weights, moments", "gradients, buckets", "activations", "all pairs", "total"],
