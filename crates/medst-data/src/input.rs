@@ -126,7 +126,7 @@ mod tests {
             let error = open(&path).unwrap_err().to_string();
             assert!(error.contains("has 53687091200 bytes") && error.contains(stored), "{error}");
         }
-        // Holes that are part of a file that holds something, and small files, whatever they hold.
+        // Holes in a file that also contains data, and small files with any contents.
         for path in [sparse("some", some, 2), sparse("small", some - 1, 0)] {
             let mut start = [1; 4];
             open(&path).unwrap().read_exact(&mut start).unwrap();

@@ -30,7 +30,7 @@ pub fn create_folder(folder: &Path) -> Result<()> {
 /// Takes the permissions of the group and of others away from a file or folder.
 ///
 /// # Errors
-/// A file that is not there or is another user's.
+/// A file that does not exist or belongs to another user.
 pub fn take_away(path: &Path) -> Result<()> {
     let mode = fs::metadata(path).map_err(Error::io(path))?.permissions().mode();
     if mode & SHARED == 0 {

@@ -136,7 +136,7 @@ impl Connection {
         *self.state() = State { busy: true, last: Instant::now(), until: None };
     }
 
-    /// Its answer is there, and must be taken in time.
+    /// Its answer is ready, and must be taken in time.
     pub fn answered(&self, time: Duration) {
         let now = Instant::now();
         *self.state() = State { busy: false, last: now, until: Some(now + time) };

@@ -1,4 +1,5 @@
-//! Records to numbers: what each arm scores, and how it differs from what it is compared with.
+//! From records to numbers: the scores of each arm, and its differences from the arm that it is
+//! compared with.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -229,7 +229,7 @@ impl Study {
         format!("cohort-{}-{seed}", &format!("{:x}", Sha256::digest(text))[..8])
     }
 
-    /// The folder name of a test's corpora, which changes with what they are made with.
+    /// The folder name of a test's corpora, which depends on everything they are made with.
     pub fn test_name(&self, test: &Test) -> String {
         let pictures = [self.scale.cohort.picture, self.scale.cohort.image_size];
         let text = serde_json::to_string(&(test, pictures)).expect("numbers and text have a JSON");

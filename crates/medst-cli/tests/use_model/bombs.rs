@@ -21,7 +21,7 @@ fn peak(process: u32) -> f64 {
     line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
 }
 
-/// Writes so many MiB of zeros.
+/// Writes a number of MiB of zeros.
 fn zeros(mut to: impl Write, mebibytes: usize) {
     let block = vec![0; 1 << 20];
     (0..mebibytes).for_each(|_| to.write_all(&block).unwrap());

@@ -1,8 +1,8 @@
 //! One picture of several subjects: files with other names and the same content, a picture saved
 //! again in another format, a film that was filed under two patients.
 //!
-//! Found by the pixels that a corpus stores, after all are there; every other way would read each
-//! file twice.
+//! They are found by the pixels that a corpus stores, once all of these are written; any other
+//! method would read each file twice.
 //!
 //! * *The same* pictures have the same stored pixels. If they were in two splits, a model could
 //!   learn one by heart and then be tested on the other. The picture therefore stays in the

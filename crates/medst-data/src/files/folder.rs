@@ -55,7 +55,7 @@ pub fn seal(folder: &Path, known: &BTreeMap<String, String>) -> Result<()> {
     folders.iter().try_for_each(|folder| sync_folder(folder))
 }
 
-/// Refuses to replace a folder that holds files which this program did not write there.
+/// Refuses to replace a folder that contains files that this program did not write.
 ///
 /// * `also`: names of files that earlier versions wrote without listing them.
 ///
@@ -238,7 +238,8 @@ fn remove_if_empty(folder: &Path) -> Result<()> {
     }
 }
 
-/// Names of what this program wrote into a folder: those in its list of checksums, in its manifest, in `also`, and temporary ones.
+/// Names of the files that this program wrote into a folder: those in its list of checksums, in its
+/// manifest or in `also`, and temporary ones.
 fn own(folder: &Path, also: &[&str]) -> BTreeSet<String> {
     let mut own: BTreeSet<String> = also.iter().map(ToString::to_string).collect();
     if let Ok(Some(sums)) = Sums::read(folder) {
@@ -334,7 +335,7 @@ mod tests {
         let old = sealed(folder.path(), ".medst-replaced-out", "old");
         recover(&out).unwrap();
         assert_eq!((fs::read_to_string(out.join("part/a")).unwrap().as_str(), old.exists()), ("old", false));
-        // After: both are there.
+        // After the rename: both exist.
         sealed(folder.path(), ".medst-replaced-out", "old");
         publish_folder(&sealed(folder.path(), "new", "new"), &out, &[], Foreign::Refuse).unwrap();
         assert_eq!(fs::read_to_string(out.join("part/a")).unwrap(), "new");

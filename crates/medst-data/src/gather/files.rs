@@ -1,4 +1,4 @@
-//! Radiographs and text files, named one by one or found in folders.
+//! Radiographs and text files, named individually or found in folders.
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read};
@@ -29,10 +29,10 @@ pub struct Files {
 }
 
 impl Files {
-    /// Adds a file, or what a folder holds. What is there and cannot be read is left out.
+    /// Adds a file, or the files of a folder. Anything that exists but cannot be read is left out.
     ///
     /// # Errors
-    /// A path that is not there.
+    /// A path that does not exist.
     pub fn add(&mut self, path: &Path, gathered: &mut Gathered) -> Result<()> {
         if path.is_dir() {
             self.add_folder(path, gathered);
@@ -55,7 +55,8 @@ impl Files {
         Ok(())
     }
 
-    /// Adds what a folder holds, at any depth; what cannot be listed or opened is left out.
+    /// Adds the files of a folder, at any depth. Anything that cannot be listed or opened is left
+    /// out.
     fn add_folder(&mut self, folder: &Path, gathered: &mut Gathered) {
         let entries = std::fs::read_dir(folder);
         let paths = entries.and_then(|all| all.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>());

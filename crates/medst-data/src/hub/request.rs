@@ -287,7 +287,7 @@ impl<'a> Client<'a> {
         for _ in 0..REDIRECTS {
             let home = url.origin() == self.settings.endpoint.origin();
             let mut headers = HeaderMap::new();
-            // Sizes are those of the files, not of what is sent.
+            // Sizes are those of the files, not of a compressed transfer.
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             if from > 0 {
                 headers.insert(RANGE, HeaderValue::from_str(&format!("bytes={from}-")).expect("digits"));

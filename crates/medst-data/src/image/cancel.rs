@@ -56,7 +56,7 @@ mod tests {
             let picture = decode().unwrap();
             flag.store(true, Ordering::Relaxed);
             assert!(decode().unwrap_err().contains("cancelled"));
-            // The flag holds for that work alone.
+            // The flag applies only to that work.
             assert_eq!(picture_of(&file, Decoding::default()), Ok(picture));
         }
     }

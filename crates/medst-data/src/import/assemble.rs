@@ -402,7 +402,7 @@ impl Assembly {
     }
 }
 
-/// An image of a plan, and where it is there.
+/// An image of a plan, and its position there.
 struct Image {
     row: u64,
     study: usize,

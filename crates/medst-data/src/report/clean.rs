@@ -63,7 +63,7 @@ const FEWEST_TOKENS: usize = 3;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rejection {
     Empty,
-    /// The report has sections, but none with what was seen.
+    /// The report has sections, but none with findings or an impression.
     NoReading,
     TooShort,
 }

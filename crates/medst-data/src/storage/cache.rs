@@ -33,7 +33,7 @@ const RETRIES: usize = 8;
 /// Attempts to learn whether a corpus has changed, where the cache has a copy.
 const RETRIES_IF_CACHED: usize = 2;
 
-/// A corpus in object storage, with what the cache holds of it.
+/// A corpus in object storage, with the part of it that the cache has.
 #[derive(Debug)]
 pub struct Cached {
     pub address: Address,

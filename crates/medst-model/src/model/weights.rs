@@ -439,7 +439,7 @@ fn misfits(wanted: &[&Parameter], shapes: &BTreeMap<&str, Vec<i64>>) -> Vec<Stri
 /// Copies a tensor into a parameter of its shape.
 ///
 /// # Errors
-/// Values that are not finite, also once they are rounded to what the layers compute with.
+/// Values that are not finite, or would not be after rounding to the precision of the layers.
 fn fill(path: &Path, entry: &Parameter, tensor: &Tensor) -> Result<()> {
     let name = &entry.name;
     if !is_finite(tensor) {
@@ -453,7 +453,7 @@ fn fill(path: &Path, entry: &Parameter, tensor: &Tensor) -> Result<()> {
     Err(unusable(path, format!("`{name}` holds values beyond the range of {:?}", entry.working.kind())))
 }
 
-/// Whether a tensor holds neither NaN nor infinity.
+/// Whether a tensor is free of NaN and infinity.
 pub fn is_finite(tensor: &Tensor) -> bool {
     if tensor.numel() == 0 || !tensor.is_floating_point() {
         return true;

@@ -1,4 +1,5 @@
-//! From a corpus' label columns to what a head learns: studies, or pairs of consecutive studies, with the class of each label.
+//! Turns the label columns of a corpus into the items that a head learns from: studies, or pairs of
+//! consecutive studies, with the class of each label.
 //!
 //! Findings are read as in `medst eval linear-probe`, and a share selects the training subjects
 //! that it selects there. Changes come from columns such as `edema_progression` (MS-CXR-T's
@@ -67,7 +68,8 @@ impl<'a> Labels<'a> {
     /// Reads the labels that a configuration names.
     ///
     /// # Errors
-    /// Columns that are not there (those that are, are named); labels whose training studies are all of one class.
+    /// Columns that do not exist (the message lists the existing ones); labels whose training
+    /// studies all have the same class.
     pub fn read(corpus: &'a Corpus, config: &DataConfig, progress: &dyn Progress) -> Result<Labels<'a>> {
         let mut skipped = Skipped::new();
         let (items, mut columns) = match config.task {

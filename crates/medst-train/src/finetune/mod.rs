@@ -314,7 +314,8 @@ fn begun_model(config: &Config, wanted: &HeadConfig) -> Result<ModelConfig> {
     }
 }
 
-/// The parameters that are trained, each with what its learning rate is multiplied by; all others take no part from here on.
+/// The trained parameters, each with the factor of its learning rate. All others are ignored from
+/// here on.
 ///
 /// # Errors
 /// More frozen stages than there are.

@@ -29,7 +29,7 @@ impl RunFolder {
     /// * `name`: the file of its configuration.
     ///
     /// # Errors
-    /// Another process that writes it; a run that is there already, or none to resume.
+    /// Another process that writes it; a run that already exists, or none to resume.
     pub fn take(folder: &Path, name: &'static str, resume: bool) -> Result<RunFolder> {
         // Checked before any folder is made, and again under the lock.
         check_there(folder, name, resume)?;

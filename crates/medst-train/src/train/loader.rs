@@ -10,7 +10,7 @@ use super::dataset::{Crop, Dataset};
 use crate::Result;
 use crate::model::input::Batch;
 
-/// Batches that each thread holds ready.
+/// Number of batches that each thread keeps ready.
 const AHEAD: usize = 2;
 
 /// An iterator over the batches of an epoch. Threads end when it is dropped.

@@ -15,7 +15,7 @@ use medst_data::input;
 use crate::config::Config;
 use crate::{Error, Result};
 
-/// The experiment that runs are put in.
+/// The name of the experiment that contains the runs.
 const EXPERIMENT: &str = "medst";
 
 /// How a run ended, in MLflow's numbers.

@@ -111,7 +111,7 @@ impl Reducer {
     }
 }
 
-/// Sums gradients that are there already.
+/// Sums gradients that already exist.
 pub fn sum_all(model: &MedSt, group: &Group, gradients: Vec<Tensor>) -> Vec<Tensor> {
     let mut gradients = Gradients::from(model, gradients);
     Reducer::start(model, group).finish(&mut gradients);
@@ -124,7 +124,8 @@ mod tests {
     use crate::model::config::ModelConfig;
     use tch::{Device, Kind};
 
-    /// A bucket that holds a parameter of a stage which is computed later would be summed before its gradient is known.
+    /// A bucket with a parameter of a stage that is computed later would be summed before its
+    /// gradient is known.
     #[test]
     fn every_parameter_has_the_bucket_of_its_stage() {
         let mut config = ModelConfig::default();

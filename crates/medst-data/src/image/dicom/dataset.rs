@@ -162,7 +162,7 @@ struct Walk<'a> {
     bytes: &'a [u8],
     /// Length of the whole data set; `bytes` may be only its beginning.
     length: usize,
-    /// Elements and items so far.
+    /// Number of elements and items so far.
     count: Cell<usize>,
 }
 

@@ -34,7 +34,7 @@ pub(super) fn inflate(bytes: &[u8], in_front_only: bool) -> Result<Vec<u8>, Stop
     let damaged = |what: &str| Stop::Damaged(format!("damaged DICOM: {what}"));
     let mut decoder = DeflateDecoder::new(bytes);
     let mut inflated = Vec::new();
-    // Inflates up to a length in all; whether there is as much.
+    // Inflates up to a total length. Returns whether there was that much.
     let mut inflate_to = |length: usize, inflated: &mut Vec<u8>| {
         inflated.reserve_exact(length.saturating_sub(inflated.len()));
         while inflated.len() < length {

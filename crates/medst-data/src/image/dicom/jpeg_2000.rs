@@ -16,7 +16,7 @@ fn fail(what: &str) -> String {
     format!("damaged JPEG 2000: {what}")
 }
 
-/// Decodes a codestream, or a JP2 file that holds one.
+/// Decodes a codestream, or a JP2 file that contains one.
 ///
 /// # Errors
 /// A reason: another size than the format's, a truncated or damaged stream.

@@ -403,7 +403,7 @@ fn compressed_pixels_and_their_syntax_must_agree() {
 #[test]
 fn the_header_has_the_size_that_is_decoded() {
     let regular = regular();
-    // Elements out of order, and one that is there twice.
+    // Elements out of order, and a duplicate.
     let mut elements = regular.clone();
     elements.insert(7, element(Tag(0x7fe1, 0x1010), b"LO", text("early")));
     elements.insert(7, element(tags::ROWS, b"US", Value::Words(vec![2])));

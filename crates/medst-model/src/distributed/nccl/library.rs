@@ -30,7 +30,7 @@ const BYTE: c_int = 1;
 /// `ncclSum`.
 const SUM: c_int = 0;
 
-/// `ncclDataType_t`, of what is summed.
+/// `ncclDataType_t` of the summed values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum Number {
@@ -59,7 +59,7 @@ impl UniqueId {
 struct Library(NonNull<c_void>);
 
 impl Library {
-    /// The first of these that there is.
+    /// The first of these libraries that exists.
     fn open(names: &[&str]) -> Result<Library, String> {
         let mut said = Vec::new();
         for name in names {
