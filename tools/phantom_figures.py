@@ -35,8 +35,8 @@ def shown(value):
     return "–" if value is None else f"{value:.3f}"
 
 NOTE = """
-Patients are synthetic and of seeds that nothing was chosen on. The model was trained with labels, boxes and courses of other patients
-(`configs/phantom.toml`), and with statements made from them: "zero-shot" means that the sentences of the prompts were not trained on,
+Patients are synthetic, from seeds that were not used for any choice. The model was trained with labels, boxes and courses of other patients
+(`configs/phantom.toml`), and with statements made from them: "zero-shot" means that the model was not trained on the sentences of the prompts,
 not that the labels were unseen. Classifiers of change are trained within the benchmark, by folds. Bounds: findings, a convolutional
 network trained on labels alone; change, logistic regression on the differences of this model's embeddings with 2,100 labelled pairs for
 each finding; order, a reader who knows every severity (`tools/order_bound.py`).

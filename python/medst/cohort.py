@@ -82,9 +82,10 @@ def prepare(
         split at the point of ``1.5 cm``; ``"reference"`` follows the reference implementation, which knows only the headers of MIMIC-CXR
         and ends a sentence at every full stop.
     labels
-        Columns to keep as labels although they seem to contain names, patient numbers or birth dates, which are left out by default.
+        Columns to keep as labels although they seem to identify patients (names, patient numbers, birth dates). Such columns are left out
+        by default.
     exact
-        Decode every pixel before averaging: slower, and at most one grey level away from the fast way.
+        Decode every pixel before averaging. This is slower, and changes grey levels by at most 1.
     overwrite
         Replace an existing corpus.
 

@@ -262,13 +262,13 @@ class Model:
         Parameters
         ----------
         images
-            As for :meth:`embed_images`. For a model that tells changes: images of one patient, earliest first; each but the first is
+            As for :meth:`embed_images`. For a model of changes: images of one patient, earliest first; each but the first is
             compared with the one before it.
 
         Raises
         ------
         medst.InputError
-            The model was not fine-tuned, or tells changes and is given a single image.
+            The model was not fine-tuned, or it is a model of changes and only one image was given.
         """
         # Ask for the head before embedding, which takes long.
         self._engine.predict(native.Rows(self.feature_width))

@@ -1,4 +1,5 @@
-//! The decisions of `tools/bootstrap.sh`, with programs in place of python3, pip and nvidia-smi that only note what they were asked.
+//! The decisions of `tools/bootstrap.sh`, with programs in place of python3, pip and nvidia-smi
+//! that only record their arguments.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

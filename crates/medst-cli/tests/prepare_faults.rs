@@ -102,7 +102,7 @@ fn a_second_writer_is_refused() {
     while !at.join("corpus.partial/journal.jsonl").exists() && start.elapsed() < Duration::from_secs(20) {
         std::thread::sleep(Duration::from_millis(1));
     }
-    // Stopped, so that it cannot finish meanwhile.
+    // Paused, so that it cannot finish in the meantime.
     let signal = |name: &str| Command::new("kill").args([name, &first.id().to_string()]).status().unwrap().success();
     assert!(signal("-STOP"));
     let (code, err) = finish(medst(at, &arguments));

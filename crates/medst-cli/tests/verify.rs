@@ -248,7 +248,7 @@ fn a_second_training_in_one_folder_is_refused_at_once() {
     let mut training = Training::start(at, &settings);
     let id = training.0.id().to_string();
     let signal = |name: &str| Command::new("kill").args([name, &id]).status().unwrap().success();
-    // Stopped, so that it cannot end meanwhile.
+    // Paused, so that it cannot end in the meantime.
     assert!(signal("-STOP"));
     let resumed = medst(at).args(train(&settings, &["--resume"])).output().unwrap();
     let fresh = medst(at).args(train(&settings, &[])).output().unwrap();

@@ -15,9 +15,9 @@ pub const PICTURE: u64 = 1 << 30;
 pub const TEXT: u64 = 1 << 28;
 /// Most bytes of vectors, of the records of an index, and of weights.
 pub const BULK: u64 = 1 << 36;
-/// Bytes from which on a file is checked for holes: smaller ones are read in a moment, whatever they hold.
+/// Size in bytes from which a file is checked for holes; smaller ones are read in a moment anyway.
 const LARGE: u64 = 1 << 26;
-/// A file with less than one byte stored in so many is sparse.
+/// A file of which less than one byte in this many is stored counts as sparse.
 const SPARSE: u64 = 100;
 
 /// Opens a regular file.
@@ -39,7 +39,8 @@ pub fn open(path: &Path) -> Result<File> {
 
 /// Refuses a large file that consists of holes: reading it takes as long, and as much memory, as if it held something.
 ///
-/// The system is asked where the data are. The number of blocks would not do: some file systems give it late, or not at all.
+/// The system is asked where the data are, because some file systems report the number of blocks
+/// late or not at all.
 fn refuse_sparse(mut file: File) -> Result<File> {
     let length = file.metadata()?.len();
     if length < LARGE {
@@ -125,7 +126,7 @@ mod tests {
             let error = open(&path).unwrap_err().to_string();
             assert!(error.contains("has 53687091200 bytes") && error.contains(stored), "{error}");
         }
-        // Holes that are part of a file that holds something, and small files, whatever they hold.
+        // Holes in a file that also contains data, and small files with any contents.
         for path in [sparse("some", some, 2), sparse("small", some - 1, 0)] {
             let mut start = [1; 4];
             open(&path).unwrap().read_exact(&mut start).unwrap();

@@ -1,6 +1,6 @@
 //! Folders of patient data belong to their owner: others can neither list nor enter them.
 //!
-//! Permissions are only ever taken away, never added, so that a stricter umask stays in force.
+//! Permissions are only ever removed, never added, so that a stricter umask stays in force.
 //! Sharing a corpus with a group takes a deliberate `chmod`.
 
 use std::fs;
@@ -30,7 +30,7 @@ pub fn create_folder(folder: &Path) -> Result<()> {
 /// Takes the permissions of the group and of others away from a file or folder.
 ///
 /// # Errors
-/// A file that is not there or is another user's.
+/// A file that does not exist or belongs to another user.
 pub fn take_away(path: &Path) -> Result<()> {
     let mode = fs::metadata(path).map_err(Error::io(path))?.permissions().mode();
     if mode & SHARED == 0 {

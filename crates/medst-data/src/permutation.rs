@@ -5,7 +5,7 @@
 
 use rand_mt::Mt;
 
-/// NumPy's `RandomState(seed)`, as far as shuffling goes.
+/// NumPy's `RandomState(seed)`, as far as shuffling needs it.
 #[derive(Debug)]
 pub struct NumpyRandom(Mt);
 

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// A text without characters that steer a terminal: each is replaced by its escape, such as `\u{1b}`. Line breaks stay.
+/// A text without characters that control a terminal: each is replaced by its escape, such as
+/// `\u{1b}`. Line breaks are kept.
 pub fn printable(text: &str) -> Cow<'_, str> {
     replaced(text, |own| own != '\n' && steers(own))
 }

@@ -1,4 +1,5 @@
-//! Several processes at one job, as far as data is concerned: which of them does what, and what they exchange.
+//! Several processes that share a job, as far as data are concerned: the division of work, and the
+//! messages.
 
 use std::ops::Range;
 use std::sync::mpsc;
@@ -41,7 +42,8 @@ impl Ranks for Alone {
 /// longer is taken for lost.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(60);
 
-/// Does long work on the process that leads, and meanwhile signals to the others, which [`wait`], that it goes on.
+/// Runs a long task on the process that leads, and regularly tells the others, which [`wait`], that
+/// it is still running.
 pub fn lead<T: Send>(ranks: &dyn Ranks, work: impl FnOnce() -> T + Send) -> T {
     if ranks.size() == 1 {
         return work();

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 static SINK: Mutex<Option<fn(&str)>> = Mutex::new(None);
 
-/// Sends lines from now on to a function. Until this is called they are dropped.
+/// Directs warnings to a function from now on. Until this is called they are dropped.
 pub fn send_to(sink: fn(&str)) {
     *SINK.lock().unwrap_or_else(PoisonError::into_inner) = Some(sink);
 }

@@ -297,7 +297,8 @@ impl Ranks for Thread<'_> {
     }
 }
 
-/// Prepares with several processes, the last of which is asked to stop after so many pictures; what each came to.
+/// Prepares with several processes, the last of which is asked to stop after a number of pictures.
+/// Returns the result of each.
 fn prepare_by(processes: usize, table: &Path, out: &Path, stop: u64) -> Vec<Result<Option<Summary>, String>> {
     let said: Vec<Mutex<Vec<u8>>> = (0..processes).map(|_| Mutex::default()).collect();
     let meeting = Barrier::new(processes);

@@ -1,10 +1,12 @@
 // The first half of a transformer block, `x + projection(attention(qkv(norm(x))))`, on the tokens of one view, or of two views that attend to each
 // other where a study has both.
 //
-// As one function, because its parts overlap: studies with both views are attended to as one row of tokens, those with one view as another, and
-// the tape of the plain layers would cut and join whole states (of float32) where here halves of them (of the products' precision) are copied
-// to where they are needed. It keeps the states it begins with, queries, keys and values, and what attention gave. Normalised tokens are
-// computed again on a CPU and kept on a GPU (`keeps_cheap_states`).
+// It is one function because its parts overlap: studies with both views are attended to as one
+// sequence of tokens, those with one view as another. The tape of the plain layers would split and
+// join whole states (in float32), where this function copies halves of them (in the precision of
+// the products) to where they are needed. It keeps its input states, queries, keys and values, and
+// the output of attention. Normalised tokens are computed again on a CPU and kept on a GPU
+// (`keeps_cheap_states`).
 //
 // Called from src/model/fused.rs.
 

@@ -55,7 +55,8 @@ uint64_t mix(uint64_t x) {
   return x ^ (x >> 31);
 }
 
-// Which of the units `first …` of a line stay: 1, and 0 for those that go.
+// Factors of the units `first …` of a line: 1 for units that are kept, 0 for those that are
+// dropped.
 FOR_EVERY_VECTOR_UNIT void factors(float* __restrict out, int64_t first, int64_t count, uint64_t key, uint32_t limit) {
   const uint32_t low = uint32_t(key), high = uint32_t(key >> 32), start = uint32_t(first);
   for (uint32_t n = 0; n < uint32_t(count); n++) {
@@ -69,7 +70,7 @@ FOR_EVERY_VECTOR_UNIT void factors(float* __restrict out, int64_t first, int64_t
   }
 }
 
-// Units at a time, whose factors stay near.
+// Units per piece; small enough for their factors to stay in the cache.
 constexpr int64_t kPiece = 1024;
 
 Tensor drop_on_host(const Tensor& x, const Tensor& seeds, const Drop& rule) {

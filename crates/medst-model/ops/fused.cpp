@@ -1,9 +1,11 @@
 // Layers whose backward pass computes cheap intermediate states again instead of keeping them.
 //
-// libtorch's tape keeps the input of every operation. In a transformer two of those inputs are cheap functions of what is kept
-// anyway: the normalised tokens (from the tokens) and the activated units (from the units before the activation). Together they
-// are 40 % of what a block keeps. On a CPU the functions here keep neither; on a GPU, whose time goes by passes over memory, they do
-// (`keeps_cheap_states`). Their results and gradients are those of the plain layers.
+// libtorch's tape keeps the input of every operation. In a transformer two of those inputs are
+// cheap functions of values that are kept anyway: the normalised tokens (from the tokens) and the
+// activated units (from the units before the activation). Together they are 40 % of what a block
+// keeps. On a CPU the functions here keep neither. On a GPU, where time is determined by passes
+// over memory, they keep both (`keeps_cheap_states`). Results and gradients are those of the plain
+// layers.
 //
 // Without a tape (in inference) nothing is kept, and the activation is a part of the product.
 //
@@ -38,7 +40,8 @@ Normalised normalised_for(const Tensor& weight, const Tensor& x, const Tensor& n
 
 // `contract(gelu(expand(x)))`; where `norm_weight` is defined, `x + contract(gelu(expand(norm(x))))`.
 //
-// Keeps the tokens and the units before the activation; what is computed from them, as `keeps_cheap_states` says.
+// Keeps the tokens and the units before the activation, and their functions if
+// `keeps_cheap_states`.
 struct Mlp : Function<Mlp> {
   static Tensor forward(AutogradContext* context, const Tensor& given, const std::optional<Tensor>& norm_weight,
                         const std::optional<Tensor>& norm_bias, const Tensor& expand, const Tensor& expand_bias,

@@ -33,7 +33,7 @@ inline std::tuple<at::Tensor, at::Tensor, at::Tensor> norm_backward(const at::Te
   return at::native_layer_norm_backward(gradient, x, weight.sizes(), moments.mean, moments.deviation, weight, bias, {true, true, true});
 }
 
-// Adds to a sum that may not have begun.
+// Adds to a sum, which may still be undefined.
 inline void accumulate(at::Tensor& sum, const at::Tensor& more) {
   if (sum.defined()) {
     sum.add_(more);

@@ -23,7 +23,7 @@ extern "C" at::Tensor* medst_whole(at::Tensor* const* parts, size_t count, char*
   });
 }
 
-// The same values in memory that a GPU reads by itself, while the host goes on.
+// A copy in pinned memory, which a GPU reads directly while the host continues.
 extern "C" at::Tensor* medst_pinned(const at::Tensor* x, char** error) {
   return medst::guarded(error, [&] { return x->pin_memory(); });
 }

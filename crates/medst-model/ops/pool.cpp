@@ -1,9 +1,11 @@
 // A pool for the large blocks of CPU tensors.
 //
-// A training step takes and gives back tens of thousands of large blocks of some dozen sizes. From glibc's heap they come fast, but holes of
-// the wrong size stay in memory: half a gibibyte of a step's peak. Mapped one by one they leave no holes, and every page is cleared again
-// each time, which costs a tenth of the step. Here a returned block waits for the next request of its size; what waits is
-// bounded, and the block that has waited longest goes back to the system.
+// A training step allocates and frees tens of thousands of large blocks of some dozen sizes.
+// glibc's heap is fast, but leaves holes of the wrong sizes in memory: half a gibibyte at the peak
+// of a step. Blocks that are mapped one by one leave no holes, but every page is cleared again each
+// time, which costs a tenth of the step. Here a freed block waits for the next request of its size.
+// The total size of waiting blocks is bounded, and the block that has waited longest is returned to
+// the system.
 //
 // Called from src/memory.rs. Small blocks come from the heap, as before.
 
@@ -37,7 +39,7 @@ class Pool final : public c10::Allocator {
     return {block, block, &give_back, c10::Device(c10::DeviceType::CPU)};
   }
 
-  // One way back for blocks of both kinds: kernels of oneDNN ask for it.
+  // The same deleter for blocks of both kinds, because kernels of oneDNN require one.
   c10::DeleterFnPtr raw_deleter() const override { return &give_back; }
 
   void copy_data(void* to, const void* from, size_t bytes) const override { default_copy_data(to, from, bytes); }

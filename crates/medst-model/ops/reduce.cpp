@@ -1,10 +1,12 @@
-// The sum of a tensor over all processes of a job, and rows gathered of all of them, as nodes of the tape.
+// The sum of a tensor over all processes of a job, and the gathered rows of all processes, as nodes
+// of the tape.
 //
-// Every process has the sum, or the rows, and computes from it what concerns its own studies; so the gradient of a process' own part is the sum of
-// what all of them found. Each pass is one collective, whose doing is Rust's (src/distributed).
+// Every process gets the sum, or the rows, and computes the terms of its own studies from them. The
+// gradient of a process's own part is therefore the sum of what all processes found. Each pass is
+// one collective, which Rust performs (src/distributed).
 //
-// All processes meet in the same collectives in the same order: the engine computes a tape backwards in exactly the order of its making,
-// and all make the same nodes.
+// All processes call the same collectives in the same order: libtorch runs a tape backwards in
+// exactly the order in which it was recorded, and all processes record the same nodes.
 
 #include <ATen/ATen.h>
 #include <ATen/core/ivalue.h>

@@ -6,9 +6,11 @@
 
 namespace medst {
 
-// As long as it lives, products of float32 on the device of `x` may take factors with 10 bits after the point, as float16 has them; sums stay float32.
-// Only where a model in sixteen bits has allowed it. In a backward pass that changes nothing that its sixteen bits have not (docs/performance.md); in a forward
-// pass it would: projections take away what states have in common, and are left with the rounding.
+// While it exists, float32 products on the device of `x` may use factors with 10 bits after the
+// point, like float16; sums stay float32. Only if a model in sixteen bits has allowed it. In a
+// backward pass this adds no error to that of the sixteen bits (docs/performance.md). In a forward
+// pass it would: projections remove what states have in common, and what remains would be rounding
+// error.
 class Tf32 {
  public:
   explicit Tf32(const at::Tensor& x);

@@ -23,7 +23,7 @@ pub fn whole(parts: &[Tensor]) -> Option<Tensor> {
     whole.defined().then_some(whole)
 }
 
-/// The same values in memory that a GPU reads by itself, while the host goes on. Needs a GPU.
+/// A copy in pinned memory, which a GPU reads directly while the host continues. Needs a GPU.
 pub(crate) fn pinned(x: &Tensor) -> Tensor {
     // SAFETY: the tensor lives through the call.
     take(|error| unsafe { medst_pinned(pointer(x), error) })

@@ -1,4 +1,4 @@
-//! The tasks of evaluation and their protocols, by name: a configuration asks for them, `eval` computes them.
+//! Evaluation tasks and their protocols, by name. Configurations name them; `eval` computes them.
 
 use serde::{Deserialize, Serialize};
 
@@ -102,7 +102,8 @@ impl Task {
         self.description().title
     }
 
-    /// The protocol that is used where another one is asked for: the strict one, if the task does not have that.
+    /// The protocol that is used if another one is requested: the strict one, if the task lacks the
+    /// requested one.
     pub fn protocol(self, asked: Protocol) -> Protocol {
         if self.description().protocols.contains(&asked) { asked } else { Protocol::Strict }
     }

@@ -76,7 +76,7 @@ impl Drawn {
     }
 }
 
-/// A finding's box holds the pixels where it adds this share of its most.
+/// A finding's box encloses the pixels where its effect is at least this share of its maximum.
 const BOX_SHARE: f32 = 0.3;
 
 /// What a random stream of a patient is for; pictures have one for each visit.

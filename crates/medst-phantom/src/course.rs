@@ -66,7 +66,7 @@ pub struct Course {
     pub hidden: bool,
     /// See [`Present::contrast`].
     pub contrast: f32,
-    /// Severity at each visit; below [`PRESENT`] it is not there.
+    /// Severity at each visit; the finding counts as absent below [`PRESENT`].
     pub severities: Vec<f32>,
 }
 

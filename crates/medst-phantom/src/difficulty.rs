@@ -87,7 +87,8 @@ impl Difficulty {
         before.checked_sub(1).map(|last| random.random_range(0..=last))
     }
 
-    /// How a picture is exposed. Apart from chance, a shortcut decides that holds in the training split only.
+    /// Exposure of a picture. Apart from chance, it follows a shortcut that holds only in the
+    /// training split.
     pub(super) fn exposure(
         self,
         drawn: Exposure,

@@ -119,7 +119,7 @@ pub struct Present {
     pub side: Side,
     pub zone: Zone,
     pub severity: f32,
-    /// Shape and place; stays with the patient, so that a finding keeps its place from visit to visit.
+    /// Shape and place; the same at all visits of a patient.
     pub noise: Noise,
     /// Whether it is where a frontal picture does not show it: posterior to the heart or to the dome of the diaphragm.
     pub hidden: bool,

@@ -98,11 +98,12 @@ impl fmt::Display for PhantomSummary {
 
 /// The last file written; a folder without it is not a complete cohort.
 const MARK: &str = "cohort.json";
-/// There while a cohort is being drawn. Only a folder that holds it with [`OURS`] inside is ever cleared.
+/// Exists while a cohort is being drawn. Only a folder that contains it, with [`OURS`] inside, is
+/// ever cleared.
 const UNFINISHED: &str = "unfinished";
 const OURS: &str = "medst-phantom: this cohort is unfinished; `medst phantom` replaces it\n";
 
-/// Draws a cohort into a folder. The same options give the same bytes, whatever the number of threads.
+/// Draws a cohort into a folder. The same options give the same bytes, with any number of threads.
 ///
 /// # Errors
 /// A folder that cannot be written, or that is not empty (unless it holds only an interrupted
@@ -128,7 +129,8 @@ pub fn generate(out: &Path, options: &PhantomOptions, progress: &dyn Progress) -
     Ok(summary)
 }
 
-/// Empties a folder in which drawing was interrupted; refuses one that holds anything else, and touches nothing then.
+/// Empties a folder in which drawing was interrupted. Refuses a folder that contains anything else,
+/// without changing it.
 fn clear_interrupted(out: &Path) -> Result<()> {
     let refuse = |what: &str| Err(Error::Usage(format!("{} {what}; choose another folder", out.display())));
     let mut names = Vec::new();

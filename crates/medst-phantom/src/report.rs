@@ -22,7 +22,8 @@ pub struct Written {
 
 /// Writes the report of a visit.
 ///
-/// * `observations`: findings that are there; * `resolved`: findings that were there at the visit before;
+/// * `observations`: findings that are present; * `resolved`: findings that were present at the
+///   previous visit;
 /// * `days_since_prior`: `None` for a first visit.
 pub fn write(
     observations: &[Observation],

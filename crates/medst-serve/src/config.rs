@@ -7,7 +7,7 @@ use crate::auth::Keys;
 use crate::origin::Hosts;
 use crate::{Error, Result};
 
-/// How much one client, and all of them, may ask for.
+/// Limits for one client and for all of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Bytes of a request's body.
@@ -77,7 +77,7 @@ pub struct ServeConfig {
     pub bind: SocketAddr,
     /// The names that requests may call the service by.
     pub hosts: Hosts,
-    /// `None` lets every client ask.
+    /// `None` gives every client access.
     pub keys: Option<Keys>,
     pub limits: Limits,
 }

@@ -36,7 +36,8 @@ impl Connections {
         Connections { most, most_of_peer, open: Mutex::default(), next: AtomicU64::new(0) }
     }
 
-    /// Takes a connection in, if need be in place of another; `None` while the service computes for all of them.
+    /// Accepts a connection, if necessary in place of another one; `None` if the service is
+    /// computing for all of them.
     pub fn take_in(self: &Arc<Self>, peer: IpAddr) -> Option<Open> {
         let peer = network(peer);
         let mut open = self.open();
@@ -135,7 +136,7 @@ impl Connection {
         *self.state() = State { busy: true, last: Instant::now(), until: None };
     }
 
-    /// Its answer is there, and must be taken in time.
+    /// Its answer is ready, and must be taken in time.
     pub fn answered(&self, time: Duration) {
         let now = Instant::now();
         *self.state() = State { busy: false, last: now, until: Some(now + time) };
@@ -169,7 +170,7 @@ impl Stream {
             self.connection.state().last = Instant::now();
             return written;
         }
-        // The end of the time for an answer stays where it is, however many small pieces are taken.
+        // The deadline for an answer does not move, however many small pieces the client takes.
         let until = self.connection.state().until.unwrap_or_else(|| Instant::now() + self.time);
         let patience = self.patience.get_or_insert_with(|| Box::pin(sleep_until(until)));
         match patience.as_mut().poll(context) {
@@ -279,7 +280,8 @@ mod tests {
         };
         let (a, b) = (take("10.0.0.1").unwrap(), take("10.0.0.1").unwrap());
         let c = take("10.0.0.2").unwrap();
-        // A third of the same peer takes the place of its stalest, another peer's that of the stalest of all.
+        // A third connection of the same peer replaces that peer's stalest one; one of another peer
+        // replaces the stalest of all.
         let _d = take("::ffff:10.0.0.1").unwrap();
         assert_eq!(numbers(), [1, 2, 3]);
         c.connection.asked();

@@ -135,7 +135,8 @@ fn shortened(message: String) -> String {
     }
 }
 
-/// The same form for errors that are answered before a handler is asked, such as paths that are not UTF-8.
+/// The same form for errors that occur before a handler is called, such as paths that are not
+/// UTF-8.
 pub async fn as_json(mut response: Response) -> Response {
     let status = response.status();
     let is_json = |kind: &HeaderValue| kind.as_bytes().starts_with(b"application/json");

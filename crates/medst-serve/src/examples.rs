@@ -19,7 +19,7 @@ pub struct Examples {
 
 impl Examples {
     /// # Errors
-    /// A folder that cannot be read, or holds no patient.
+    /// A folder that cannot be read, or contains no patient.
     pub fn open(folder: &Path) -> Result<Examples> {
         let fail = |path: &Path, reason: String| Error::Config(format!("{}: {reason}", path.display()));
         let entries = |path: &Path| -> Result<Vec<PathBuf>> {

@@ -14,7 +14,8 @@
 //! | [`page`], [`examples`] | the page for people, and patients to try it with |
 //! | [`listen`], [`connections`] | sockets, slow clients, draining |
 //!
-//! Nothing that is uploaded is written to disk, and nothing of it is logged: a log line holds the route, the status, sizes and times.
+//! Uploads are never written to disk or logged: a log line has the route, the status, sizes and
+//! times.
 
 pub mod api;
 pub mod auth;

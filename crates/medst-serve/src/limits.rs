@@ -34,7 +34,8 @@ pub async fn admit(State(shared): State<Arc<Shared>>, request: Request, next: Ne
     Ok(answer.map(|body| Body::new(Leaving::new(body, held))))
 }
 
-/// A request in progress, until it is answered or its client has gone, in which case nothing after the wait is run.
+/// A request in progress, until it is answered or its client disconnects. In the latter case
+/// nothing after the wait is run.
 struct Counted<'a>(&'a Metrics);
 
 impl Counted<'_> {

@@ -1,4 +1,4 @@
-//! How much memory uploads and answers may take together, whatever clients ask for.
+//! Limits the memory of uploads and answers together, whatever clients request.
 //!
 //! A third is for bodies and answers, which count from their first byte until the last is sent; a
 //! request that would exceed it is refused with a time to retry after. The rest is for pictures
@@ -148,7 +148,7 @@ pub struct Wanted(Arc<AtomicBool>);
 
 impl Wanted {
     /// # Errors
-    /// The client has gone, or its time is over.
+    /// The client has disconnected, or its time is over.
     pub fn check(&self) -> Result<()> {
         match self.0.load(Ordering::SeqCst) {
             false => Ok(()),
@@ -156,7 +156,7 @@ impl Wanted {
         }
     }
 
-    /// Does work whose decoders give up once the client has gone.
+    /// Runs work whose decoders stop once the client has disconnected.
     pub fn during<T>(&self, work: impl FnOnce() -> T) -> T {
         cancel::until(&self.0, work)
     }

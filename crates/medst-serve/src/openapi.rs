@@ -50,7 +50,7 @@ pub fn document() -> Document {
     Interface::openapi()
 }
 
-/// Made once: it takes milliseconds, and asks for no token.
+/// Built once, because it takes milliseconds and requires no token.
 static TEXT: LazyLock<String> = LazyLock::new(|| medst_data::json::text(&document()));
 
 /// `GET /openapi.json`.

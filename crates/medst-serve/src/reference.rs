@@ -14,7 +14,7 @@ table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.25rem .
 h2{margin-top:2.5rem;border-top:1px solid #ddd;padding-top:1rem}.verb{font-weight:700}.note{color:#555}\
 @media(prefers-color-scheme:dark){body{color:#e8e8ea;background:#16161a}code,pre{background:#26262c}td,th,h2{border-color:#3a3a42}.note{color:#aaa}a{color:#8ab4ff}}";
 
-/// Rendered once: it takes milliseconds, and asks for no token.
+/// Rendered once, because it takes milliseconds and requires no token.
 static PAGE: LazyLock<String> = LazyLock::new(|| {
     let document = serde_json::to_value(openapi::document()).expect("the document is text and maps by text");
     render(&document).into_string()

@@ -247,7 +247,7 @@ impl Shared {
     ) -> Result<T> {
         let core = self.cores.clone().acquire_owned().await.map_err(|_| Error::Ending)?;
         let wanted = Wanted::default();
-        // This future is dropped when the client goes away or the time is over.
+        // This future is dropped when the client disconnects or the time is over.
         let _until = wanted.until_dropped();
         let work = move || {
             let _core = core;

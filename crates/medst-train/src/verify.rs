@@ -52,7 +52,8 @@ impl fmt::Display for Verified {
 /// * `path`: a folder that this program wrote, or a file in one, or the address of a corpus in object storage.
 ///
 /// # Errors
-/// A path that is not there or that this program did not write; a storage that cannot be reached; a stop request.
+/// A path that does not exist or that this program did not write; unreachable storage; a stop
+/// request.
 pub fn verify(path: &Path, progress: &dyn Progress) -> Result<Verified> {
     let mut verified = Verified { path: path.to_path_buf(), files: 0, faults: Vec::new(), unrecorded: Vec::new() };
     if let Some(address) = Address::of(path)? {

@@ -20,7 +20,7 @@ fn drawn(rows: usize, random: &mut ChaCha8Rng) -> Vectors {
     Vectors::new(values, WIDTH).expect("whole rows").unit()
 }
 
-/// Most memory of this process so far, MiB.
+/// Peak memory of this process so far, MiB.
 fn peak() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default();

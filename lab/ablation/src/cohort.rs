@@ -76,7 +76,7 @@ fn text(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// Draws and prepares what the runs of a seed train on, if it is not there yet.
+/// Draws and prepares the training cohort of a seed, if it does not exist yet.
 pub fn training(study: &Study, seed: u64, how: &How) -> Result<PathBuf> {
     let cohort = &study.scale.cohort;
     let corpus = how.work.join(study.cohort_name(seed));
@@ -86,7 +86,7 @@ pub fn training(study: &Study, seed: u64, how: &How) -> Result<PathBuf> {
     Ok(corpus)
 }
 
-/// Draws and prepares what all runs are judged on, if it is not there yet.
+/// Draws and prepares the test cohorts of all runs, if they do not exist yet.
 pub fn tests(study: &Study, how: &How) -> Result<Vec<Judged>> {
     let (picture, image_size) = (study.scale.cohort.picture, study.scale.cohort.image_size);
     let one = |test: &Test| {

@@ -1,4 +1,5 @@
-//! Records to numbers: what each arm scores, and how it differs from what it is compared with.
+//! From records to numbers: the scores of each arm, and its differences from the arm that it is
+//! compared with.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +10,7 @@ use crate::statistics::{self, Difference, Noise};
 use crate::study::{Outcome, Study};
 use crate::unit::Unit;
 
-/// All records of a study that were made as it says now.
+/// All records of a study that match its present configuration.
 pub struct Results<'a> {
     pub study: &'a Study,
     /// Records by arm and seed.

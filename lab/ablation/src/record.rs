@@ -67,7 +67,7 @@ pub fn write(results: &Path, arm: &str, record: Record) -> Result<()> {
     fs::rename(&fresh, &path).with_context(|| path.display().to_string())
 }
 
-/// A unit's record that was made as the study says now.
+/// The record of a unit, if it matches the study's present configuration.
 pub fn find<'a>(records: &'a [Record], unit: &Unit, fingerprint: &str) -> Option<&'a Record> {
     records.iter().find(|own| own.seed == unit.seed && own.fingerprint == fingerprint)
 }

@@ -28,7 +28,8 @@ fn missing(study: &Study, units: &[Unit], retry: bool) -> Result<Vec<Unit>> {
     Ok(left)
 }
 
-/// How many units have a record of other base weights. Fingerprints are of configurations and do not tell.
+/// The number of units whose record has other base weights. Fingerprints cover only configurations
+/// and do not show this.
 fn strangers(study: &Study, units: &[Unit], checksum: &str) -> Result<usize> {
     let mut count = 0;
     for unit in units {

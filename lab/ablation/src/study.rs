@@ -222,7 +222,7 @@ impl Study {
         Ok(format!("{:x}", hash.finalize())[..12].to_string())
     }
 
-    /// The folder name of the base run, which changes with what it is made with.
+    /// The folder name of the base run, which depends on everything the run is made with.
     pub fn base_name(&self) -> Result<String> {
         let pictures = [self.scale.cohort.picture, self.scale.cohort.image_size];
         let base: toml::Table = toml::from_str(&self.pretrain_text)?;
@@ -230,13 +230,13 @@ impl Study {
         Ok(format!("base-{}", &format!("{:x}", Sha256::digest(text))[..8]))
     }
 
-    /// The folder name of a seed's cohort, which changes with what it is made with.
+    /// The folder name of a seed's cohort, which depends on everything the cohort is made with.
     pub fn cohort_name(&self, seed: u64) -> String {
         let text = serde_json::to_string(&self.scale.cohort).expect("numbers and text have a JSON");
         format!("cohort-{}-{seed}", &format!("{:x}", Sha256::digest(text))[..8])
     }
 
-    /// The folder name of a test's corpora, which changes with what they are made with.
+    /// The folder name of a test's corpora, which depends on everything they are made with.
     pub fn test_name(&self, test: &Test) -> String {
         let pictures = [self.scale.cohort.picture, self.scale.cohort.image_size];
         let text = serde_json::to_string(&(test, pictures)).expect("numbers and text have a JSON");

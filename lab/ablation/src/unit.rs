@@ -185,7 +185,7 @@ fn figures<'a>(
             .find(|figure| figure["group"] == *outcome.group && figure["name"] == *outcome.figure)
             .with_context(|| format!("outcome `{}`: medst eval printed no such figure", outcome.name))?;
         if let Some(value) = figure["value"].as_f64() {
-            // Enough digits to tell figures apart, few enough for a file that is committed.
+            // Enough digits to distinguish figures, few enough for a file that is committed.
             let round = |value: f64| (value * 1e5).round() / 1e5;
             found.insert(outcome.name.clone(), (round(value), figure["chance"].as_f64().map(round)));
         }

@@ -67,7 +67,9 @@ const TOP: f64 = 34.0;
 const WIDTH: f64 = 430.0;
 const HEIGHT: f64 = 250.0;
 
-/// Lines over two axes; what is out of reach of the axes is left out. * `bound`: a line across, with what it says.
+/// Lines over two axes; points outside the axes are left out.
+///
+/// * `bound`: a line across, with its label.
 pub fn lines(title: &str, x: &Axis, y: &Axis, lines: &[Line], bound: Option<(f64, &str)>) -> String {
     let at = |point: &(f64, f64)| (LEFT + WIDTH * x.place(point.0), TOP + HEIGHT * (1.0 - y.place(point.1)));
     let inside = |point: &&(f64, f64)| (-0.001..=1.001).contains(&y.place(point.1));

@@ -1,4 +1,5 @@
-//! How long a step should take on so many processes: an α–β model. A message of `S` bytes takes `α + S/β`, a latency and a bandwidth.
+//! Predicts the time of a step on a number of processes with an α–β model. A message of `S` bytes
+//! takes `α + S/β`, a latency and a bandwidth.
 //!
 //! * A sum over `N = g·n` processes, `g` on each of `n` nodes: `launch + 2((g−1)α_in + ⌈log₂ n⌉α_out) + max(2(g−1)/g·S/β_in, 2(n−1)/n·S/β_node)`:
 //!   trees between nodes and chains within them, as NCCL models its own (`src/graph/tuning.cc`), at the bandwidth of a ring (Patarasuk and Yuan,
@@ -86,7 +87,7 @@ impl Network {
 pub struct Device {
     /// Operations/s of the encoders.
     pub rate: f64,
-    /// Operations/s of heads and losses, which are float32 whatever the encoders are.
+    /// Operations/s of heads and losses, which are float32 at any precision of the encoders.
     pub precise_rate: f64,
     /// Bytes/s of its memory.
     pub memory: f64,
@@ -133,7 +134,8 @@ pub struct Step {
     pub compute: f64,
     /// Waiting for the process with the most work.
     pub imbalance: f64,
-    /// The loss over all pairs of the batch: the own images among all reports, the own reports among all images.
+    /// The loss over all pairs of the batch: the process's own images with all reports, its own
+    /// reports with all images.
     pub pairs: f64,
     /// Statistics and control sums.
     pub statistics: f64,
@@ -253,7 +255,7 @@ pub fn imbalance(config: &Config, batch: &Studies, sequences: usize, processes: 
 
 /// Bytes of what each process holds: `[weights and moments, gradients and buckets, activations of its share, the pairs]`.
 ///
-/// * `of_pairs`: matrices of the own studies' pairs that exist at once.
+/// * `of_pairs`: number of matrices of the process's own pairs that exist at once.
 pub fn memory(config: &Config, batch: &Studies, studies: f64, processes: u64, of_pairs: f64) -> [f64; 4] {
     let model = &config.model;
     let element = volume::element(config) as f64;
@@ -266,7 +268,8 @@ pub fn memory(config: &Config, batch: &Studies, studies: f64, processes: u64, of
     let image = 10.0 * tokens * (model.image.hidden_size * model.image.num_layers) as f64;
     let report = 10.0 * (batch.tokens * model.text.hidden_size * model.text.num_layers) as f64;
     let rows = tokens + 1.0 + batch.words as f64;
-    // Heads keep what goes into the normalisations, what comes out, and the rows themselves, in full precision.
+    // Heads keep the inputs and outputs of the normalisations, and the rows themselves, in full
+    // precision.
     let heads = rows
         * (3.0 * model.projection.hidden as f64
             + 3.0 * model.projection.embedding as f64

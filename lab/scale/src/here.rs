@@ -102,7 +102,7 @@ impl Model {
         if y < slope * x { (0.0, y / x) } else { (y - slope * x, slope) }
     }
 
-    /// How much slower a program is among so many.
+    /// The slowdown of a program that runs together with others, `copies` in all.
     pub fn slowdown(&self, copies: u64) -> f64 {
         let of = |run: &&Run| run.processes == 1 && run.copies == copies && copies > 1;
         let Some(together) = self.runs.iter().find(of) else { return 1.0 };
@@ -134,7 +134,8 @@ impl Model {
     }
 }
 
-/// Latency and bandwidth of sums among so many processes of one machine: of the smallest tensor, and of the largest.
+/// Latency and bandwidth of sums among processes of one machine, from the smallest and the largest
+/// tensor.
 pub fn network(measured: &Measured, processes: u64) -> Network {
     let nothing = Link { latency: 0.0, bandwidth: f64::INFINITY };
     let none = Network { per_node: processes, inside: nothing, between: nothing, launch: 0.0, overlapped: false };

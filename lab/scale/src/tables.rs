@@ -30,7 +30,7 @@ enum Pairs {
 struct Case<'a> {
     config: &'a Config,
     batch: &'a Studies,
-    /// Matrices of the own studies' pairs at once.
+    /// Number of matrices of the process's own pairs that exist at once.
     of_pairs: f64,
 }
 
@@ -324,7 +324,7 @@ fn memory_table(case: &Case) -> String {
     });
     table(
         &format!(
-            "Memory per process, {OWN} sequences per GPU, GB (predicted; {:.1} matrices of the pairs of its own studies held at once: measured)",
+            "Memory per process, {OWN} sequences per GPU, GB (predicted; {:.1} matrices of its pairs held at once: measured)",
             case.of_pairs
         ),
         &["GPUs", "weights, moments", "gradients, buckets", "activations", "all pairs", "total"],

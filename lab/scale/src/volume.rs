@@ -74,7 +74,8 @@ fn of_statistics(width: i64) -> [u64; 2] {
     [width as u64 + 1, width as u64]
 }
 
-/// The sums of the batch statistics of one batch, bytes each: as many in the backward pass.
+/// Sums of the batch statistics of one batch, in bytes each. The backward pass has the same number
+/// of sums.
 pub fn statistics(config: &Config) -> Vec<u64> {
     let projection = &config.model.projection;
     let head = [projection.hidden, projection.embedding].into_iter().flat_map(of_statistics);

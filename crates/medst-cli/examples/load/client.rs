@@ -70,7 +70,7 @@ impl Client {
         self.send(&head(path, &body.kind, body.bytes.len()), &body.bytes)
     }
 
-    /// Sends on the connection that is kept, or on a new one where that was closed meanwhile.
+    /// Sends on the kept connection, or on a new one if that was closed in the meantime.
     pub fn send(&mut self, head: &str, body: &[u8]) -> io::Result<Answer> {
         let head = match self.token.as_str() {
             "" => head.to_string(),

@@ -1,4 +1,4 @@
-//! Tests the real `medst serve` over sockets, as many clients would use it.
+//! Tests the real `medst serve` over sockets, with many clients.
 //!
 //!     cargo run --release -p medst-cli --example load -- throughput model=full images=192
 //!     cargo run --release -p medst-cli --example load -- soak minutes=30 rate=4

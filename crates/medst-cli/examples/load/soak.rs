@@ -29,7 +29,7 @@ const LINGER: Duration = Duration::from_secs(25);
 enum Deed {
     /// Sends a request, and expects an answer of this status.
     Ask { path: &'static str, body: Body, status: u16 },
-    /// Goes away after so many bytes of the request, or without reading the answer.
+    /// Disconnects after a number of bytes of the request, or without reading the answer.
     Leave { path: &'static str, body: Body, after: usize },
     /// Declares a body that is larger than allowed and begins to send it.
     Declare { bytes: usize },
@@ -123,7 +123,7 @@ pub fn run(stage: &Stage, asked: &Asked) -> Result<bool> {
     let tally = Mutex::new(Tally::default());
     let (start, end) = (Instant::now(), Duration::from_secs_f64(asked.seconds));
     let pause = Duration::from_secs_f64(asked.clients as f64 / asked.rate);
-    // The first of each is slower and takes memory that stays.
+    // The first request of each kind is slower and allocates memory that is kept.
     perform_all(&deeds, address, &tally);
     let idle = serving.usage();
     let mut seen: Vec<(f64, Usage)> = Vec::new();

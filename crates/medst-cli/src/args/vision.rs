@@ -111,7 +111,7 @@ pub struct Ground {
     /// Folder for heat maps of the single words, one PNG file each.
     #[arg(long, value_name = "FOLDER")]
     pub word_maps: Option<PathBuf>,
-    /// Height of the bound that boxes enclose, as a fraction of the way from the median similarity
+    /// Boxes enclose the regions whose similarity exceeds this fraction of the way from the median
     /// (0) to the maximum (1).
     #[arg(long, default_value_t = 0.5, value_parser = share)]
     pub threshold: f32,

@@ -108,7 +108,7 @@ impl Storage {
         Runtime::new().unwrap().block_on(store.delete(&Key::from(key))).unwrap();
     }
 
-    /// How often a part of the log is there.
+    /// Number of occurrences of a text in the log.
     pub fn requests(&self, part: &str) -> usize {
         fs::read_to_string(self.at().join("requests")).unwrap().lines().filter(|line| line.contains(part)).count()
     }

@@ -82,8 +82,9 @@ fn agree(at: &Path, name: &str, settings: &[&str], several: &[usize]) {
         for ((name, a), (other, b)) in weights(&one).iter().zip(&weights(&other)) {
             assert_eq!(name, other);
             let off = (a - b).abs().max().double_value(&[]);
-            // A step moves a weight by the learning rate (1e-3) whatever the size of its gradient: where that is zero but for rounding, AdamW
-            // divides rounding by its own size. Biases in front of a batch normalisation are such weights.
+            // AdamW moves a weight by the learning rate (1e-3) regardless of the size of its
+            // gradient. If the gradient is zero except for rounding, AdamW divides the rounding
+            // error by its own size. This happens to biases in front of a batch normalisation.
             let bound = if name.ends_with(".bias") { 2e-2 } else { 1e-5 };
             assert!(off < bound, "{processes} processes, {name} off by {off:e}");
         }

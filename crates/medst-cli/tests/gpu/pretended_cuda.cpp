@@ -164,7 +164,7 @@ Tensor as_tf32(const Tensor& x) {
 
 // ---- Kernels ---------------------------------------------------------------------------------------------------------------------------------------
 
-// A product in float16, summed in float32 as on a GPU: the CPU's kernel goes value by value.
+// A float16 product, summed in float32 as on a GPU. (The CPU's kernel sums value by value.)
 void multiply_half(const std::string& name, const c10::FunctionSchema& schema, torch::jit::Stack& stack) {
   const size_t count = schema.arguments().size(), begin = stack.size() - count;
   auto factor = [&](size_t n) { return stack[begin + n].toTensor().to(at::kFloat); };

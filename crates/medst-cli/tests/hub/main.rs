@@ -141,7 +141,7 @@ fn a_folder_for_a_hub_has_a_card_and_the_same_weights() {
         "{card}"
     );
 
-    // Its author goes on with the card; the checksums stay right, and so does what can be replaced.
+    // The author edits the card; the checksums stay valid, and the folder can still be replaced.
     fs::write(place.at().join("upload/README.md"), "mine").unwrap();
     place.run(&["verify", "upload"], 0);
     let (out, _) = place.run(&["convert", "hf://me/phantom", "--to", "hub", "--out", "again"], 0);

@@ -40,7 +40,7 @@ pub struct State {
     pub damaged: bool,
     /// A small file whose letters are not those of the checksum.
     pub spoilt: Option<String>,
-    /// A file that is listed and not there.
+    /// A file that is listed but missing.
     pub missing: Option<String>,
 }
 

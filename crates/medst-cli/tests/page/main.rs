@@ -185,7 +185,7 @@ async fn phrase(browser: &Browser, at: &Path, patient: &Patient) {
     assert!(shown <= highest + 1e-4 && shown > highest - 0.2, "{shown} {highest}");
     browser.client.execute("document.activeElement.blur();", Vec::new()).await.unwrap();
     assert_eq!(browser.text("#legend-title").await, "“left effusion”");
-    // A phrase without words is refused in words.
+    // A phrase without words is refused with an explanation.
     browser.client.execute("document.getElementById('phrase').value = '';", Vec::new()).await.unwrap();
     browser.keys("#phrase", "???").await;
     browser.until("document.getElementById('phrase-error').textContent.includes('no words')").await;

@@ -10,7 +10,8 @@ use medst_data::image::dicom::write::{Pixels, Wrap};
 
 use super::serve::client::{Body, Client};
 
-/// What all of the files together may add to the highest use of memory. Each of them took several times as much.
+/// Largest increase of the peak memory by all of the files together. Without limits, each of them
+/// took several times as much.
 const MOST_MIB: f64 = 150.0;
 
 /// The most memory that a process has had, MiB.
@@ -20,7 +21,7 @@ fn peak(process: u32) -> f64 {
     line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
 }
 
-/// Writes so many MiB of zeros.
+/// Writes a number of MiB of zeros.
 fn zeros(mut to: impl Write, mebibytes: usize) {
     let block = vec![0; 1 << 20];
     (0..mebibytes).for_each(|_| to.write_all(&block).unwrap());

@@ -96,7 +96,7 @@ fn odd_inputs(at: &Path) {
     std::os::unix::fs::symlink("nowhere", odd.join("lost.png")).unwrap();
     fs::File::create(odd.join("giant.png")).unwrap().set_len(1 << 41).unwrap();
     fs::set_permissions(odd.join("closed"), fs::Permissions::from_mode(0o000)).unwrap();
-    // Root may list any folder, so that there is one more picture then.
+    // Root may list any folder, and then finds one more picture.
     let root = fs::read_dir(odd.join("closed")).is_ok();
     let (out, err) = run(at, &["embed", "odd", "--model", "run", "--out", "odd.npy"], 1);
     for expected in
@@ -109,7 +109,7 @@ fn odd_inputs(at: &Path) {
         false => assert!(out.contains("closed: cannot be listed") && err.contains("5 of 6 inputs"), "{out}\n{err}"),
     }
     fs::set_permissions(odd.join("closed"), fs::Permissions::from_mode(0o700)).unwrap();
-    // Named by themselves they are left out as well; one that is not there is a mistake.
+    // Files that are named themselves are left out as well; a path that does not exist is an error.
     let (out, _) = run(at, &["embed", "odd/a.png", "odd/pipe.png", "--model", "run", "--out", "odd.npy"], 1);
     assert!(out.contains("1 studies") && out.contains("left out: 1"), "{out}");
     run(at, &["embed", "odd/a.png", "odd/none.png", "--model", "run", "--out", "odd.npy"], 1);

@@ -1,12 +1,12 @@
 //! One picture of several subjects: files with other names and the same content, a picture saved
 //! again in another format, a film that was filed under two patients.
 //!
-//! Found by the pixels that a corpus stores, after all are there; every other way would read each
-//! file twice.
+//! They are found by the pixels that a corpus stores, once all of these are written; any other
+//! method would read each file twice.
 //!
-//! * *The same* pictures have the same stored pixels. In two parts of a corpus one of them would be
-//!   learnt by heart and then examined: it stays in the part that measures most strictly (test,
-//!   then validate), and is left out of the others.
+//! * *The same* pictures have the same stored pixels. If they were in two splits, a model could
+//!   learn one by heart and then be tested on the other. The picture therefore stays in the
+//!   strictest split (test, then validate) and is left out of the others.
 //! * *Nearly the same* pictures are counted: their 256 comparisons of neighbouring areas (a
 //!   difference hash) differ in at most [`NEAR`], and their pixels correlate by [`CORRELATION`] or
 //!   more. Neighbours are sought in four sorted orders of the hashes, so a few may be missed; the
@@ -40,7 +40,7 @@ struct Print {
     digest: [u8; 16],
     /// Whether an area is brighter than the one to its left.
     hash: [u64; CELLS * CELLS / 64],
-    /// Uniform grey apart from padding: such a picture holds no information about whose it is.
+    /// Uniform grey apart from padding: such a picture does not identify a patient.
     flat: bool,
 }
 

@@ -61,7 +61,7 @@ pub fn join(
 fn shard(path: &Path, side: usize, places: std::ops::Range<usize>, parts: &[Part]) -> Result<FileRecord> {
     let size = side * side;
     let bytes = (HEADER + places.len() * size) as u64;
-    // An interrupted run came so far: shards appear whole.
+    // An interrupted run got this far: shards appear only when complete.
     if path.exists() {
         return Ok(FileRecord { bytes, sha256: sha256_of_file(path)? });
     }
@@ -112,7 +112,7 @@ fn folder_of(path: &Path) -> String {
     path.parent().unwrap_or(path).display().to_string()
 }
 
-/// A file, and the checksum of what is written to it.
+/// A file, and the checksum of the bytes written to it.
 struct Hashed {
     file: File,
     hash: Hash,

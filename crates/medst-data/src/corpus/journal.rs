@@ -1,4 +1,5 @@
-//! What an interrupted preparation left, so that the next one goes on from there, with any number of processes.
+//! Records the progress of a preparation, so that a later run, with any number of processes, can
+//! continue an interrupted one.
 //!
 //! Pictures are decoded in *stretches*: consecutive pictures in the order of the plan, decoded by
 //! one process. A stretch has its own files (`part-FIRST-NNNNN.npy`, like shards) and its own
@@ -30,7 +31,7 @@ pub struct Stretch {
     pub notes: BTreeMap<String, u64>,
 }
 
-/// How far a stretch goes.
+/// The length of a stretch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Extent {
     pub first: usize,
@@ -90,7 +91,8 @@ impl Lines {
         Ok(Lines { path, file })
     }
 
-    /// Notes a block. Its pictures must be on the disk: the journal never runs ahead of them.
+    /// Records a block. Its pictures must already be on the disk, because the journal must never be
+    /// ahead of them.
     pub fn add(&mut self, failures: Vec<Option<String>>, notes: BTreeMap<String, u64>) -> Result<()> {
         let line = json::text(&Block { failures, notes }) + "\n";
         self.file.write_all(line.as_bytes()).map_err(Error::io(&self.path))

@@ -165,7 +165,7 @@ pub fn decode(
     Ok(decoded)
 }
 
-/// When processes meet: all as often, whatever share each has.
+/// When processes meet: equally often for all, however large their shares are.
 struct Meetings<'a> {
     ranks: &'a dyn Ranks,
     left: usize,

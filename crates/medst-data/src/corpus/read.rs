@@ -44,7 +44,8 @@ enum Pictures {
     Stored(Shards),
 }
 
-/// A shard, and once a picture of it was asked for, what its checksum says.
+/// A shard with the result of its checksum, which is computed when one of its pictures is first
+/// requested.
 #[derive(Debug)]
 struct Checked {
     shard: Shard,

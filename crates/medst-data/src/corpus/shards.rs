@@ -118,7 +118,7 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Opens a shard and checks that it holds what its header says.
+    /// Opens a shard and checks that its size matches its header.
     ///
     /// # Errors
     /// A file that is cut short or no shard of pictures of that side.
@@ -148,7 +148,7 @@ impl Shard {
     /// The pixels of a picture, row by row.
     ///
     /// # Errors
-    /// A picture past the end, a file that was cut short meanwhile.
+    /// A picture past the end, or a file that was truncated in the meantime.
     pub fn picture(&self, index: usize) -> Result<Vec<u8>> {
         let size = self.side * self.side;
         let mut pixels = vec![0; size];

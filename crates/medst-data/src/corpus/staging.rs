@@ -34,7 +34,7 @@ impl Staging {
     /// Takes the working folder of a target, new or of an interrupted run.
     ///
     /// # Errors
-    /// When another program is using it, or when it holds files that this program did not write.
+    /// When another program is using it, or when it contains files that this program did not write.
     pub fn take(out: &Path) -> Result<Staging> {
         let folder = folder(out)?;
         owner_only::create_folder(&folder)?;
@@ -58,7 +58,7 @@ impl Staging {
     /// Writes the manifest, the last file of a corpus but for the list of checksums, and puts the folder in the target's place.
     ///
     /// # Errors
-    /// A target that another program made meanwhile; files that cannot be written.
+    /// A target that another program created in the meantime; files that cannot be written.
     pub fn publish(self, manifest: &Manifest, overwrite: bool) -> Result<()> {
         #[cfg(feature = "s3")]
         if let Some(address) = Address::of(&self.out)? {

@@ -1,5 +1,5 @@
-//! The share of several processes in a preparation, and what they exchange: decoding pictures,
-//! making shards of them, sending these to object storage.
+//! The share of one of several processes in a preparation (decoding pictures, assembling shards,
+//! sending them to object storage), and the messages between the processes.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -29,7 +29,7 @@ use crate::storage::objects;
 use crate::storage::{Address, upload};
 use crate::{Error, Result, json};
 
-/// Decodes and writes a share of what the process that leads has planned.
+/// Decodes and writes this process's share of the plan that the leading process has made.
 ///
 /// # Errors
 /// Like [`super::write::write`]; also if this process does not see the working folder of the other

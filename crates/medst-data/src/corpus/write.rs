@@ -108,7 +108,7 @@ fn images(plan: &Plan) -> Vec<&ImageSource> {
     plan.studies.iter().flat_map(|study| study.frontals.iter().chain(&study.laterals)).collect()
 }
 
-/// Decodes and writes what a plan holds, as the process that leads.
+/// Decodes and writes the pictures of a plan, as the leading process.
 ///
 /// # Errors
 /// Names the file that cannot be written. With a stop request the working folder stays for the next run.

@@ -25,7 +25,7 @@ const MANIFESTS: [&str; 2] = [manifest::FILE, "index.json"];
 
 /// A folder next to its target, to be filled and then [`publish_folder`]ed; removed if that does not happen.
 ///
-/// * `mode`: its permissions, from which the umask takes away.
+/// * `mode`: its permissions, before the umask is applied.
 ///
 /// # Errors
 /// A place in which no folder can be made.
@@ -55,7 +55,7 @@ pub fn seal(folder: &Path, known: &BTreeMap<String, String>) -> Result<()> {
     folders.iter().try_for_each(|folder| sync_folder(folder))
 }
 
-/// Refuses to replace a folder that holds files which this program did not write there.
+/// Refuses to replace a folder that contains files that this program did not write.
 ///
 /// * `also`: names of files that earlier versions wrote without listing them.
 ///
@@ -181,8 +181,8 @@ fn replaced(out: &Path) -> PathBuf {
     out.with_file_name(name)
 }
 
-/// Mends what a crash between or after the renames of [`publish_folder`] left: the old folder goes back to its place, or, where the
-/// new one is there already, is removed.
+/// Repairs the state after a crash between or after the renames of [`publish_folder`]: the old
+/// folder is moved back, or removed if the new one is already in place.
 ///
 /// # Errors
 /// A folder that cannot be renamed or removed.
@@ -198,7 +198,8 @@ pub fn recover(out: &Path) -> Result<()> {
     remove_own(&replaced, &[])
 }
 
-/// Removes the files of a folder that this program wrote, and the folders that are empty then, itself among them. Others stay.
+/// Removes those files of a folder that this program wrote, and the folders that are empty
+/// afterwards, including the folder itself. Other files are kept.
 ///
 /// * `also`: as of [`check_replaceable`].
 ///
@@ -237,7 +238,8 @@ fn remove_if_empty(folder: &Path) -> Result<()> {
     }
 }
 
-/// Names of what this program wrote into a folder: those in its list of checksums, in its manifest, in `also`, and temporary ones.
+/// Names of the files that this program wrote into a folder: those in its list of checksums, in its
+/// manifest or in `also`, and temporary ones.
 fn own(folder: &Path, also: &[&str]) -> BTreeSet<String> {
     let mut own: BTreeSet<String> = also.iter().map(ToString::to_string).collect();
     if let Ok(Some(sums)) = Sums::read(folder) {
@@ -333,7 +335,7 @@ mod tests {
         let old = sealed(folder.path(), ".medst-replaced-out", "old");
         recover(&out).unwrap();
         assert_eq!((fs::read_to_string(out.join("part/a")).unwrap().as_str(), old.exists()), ("old", false));
-        // After: both are there.
+        // After the rename: both exist.
         sealed(folder.path(), ".medst-replaced-out", "old");
         publish_folder(&sealed(folder.path(), "new", "new"), &out, &[], Foreign::Refuse).unwrap();
         assert_eq!(fs::read_to_string(out.join("part/a")).unwrap(), "new");

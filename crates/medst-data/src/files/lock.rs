@@ -1,4 +1,5 @@
-//! A folder with a single writer: an advisory lock (`flock`) on a file in it, which ends with the process that holds it, however that ends.
+//! A folder with a single writer: an advisory lock (`flock`) on a file in it, which ends with the
+//! process that holds it, however that process ends.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -21,7 +22,8 @@ impl Lock {
     /// Locks a folder, which must be there.
     ///
     /// # Errors
-    /// Another process holds it: which one and since when, as far as that is known. A folder that cannot be written.
+    /// Another process holds the lock: the message names it and since when, as far as known. A
+    /// folder that cannot be written.
     pub fn take(folder: &Path) -> Result<Lock> {
         let path = folder.join(LOCK);
         loop {

@@ -73,7 +73,8 @@ impl Write for Hash {
     }
 }
 
-/// Makes the names in a folder durable: a file that was renamed into it is there after a loss of power.
+/// Makes the names in a folder durable: a file that was renamed into it still exists after a loss
+/// of power.
 ///
 /// # Errors
 /// A folder that cannot be opened.

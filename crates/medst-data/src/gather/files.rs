@@ -1,4 +1,4 @@
-//! Radiographs and text files, named one by one or found in folders.
+//! Radiographs and text files, named individually or found in folders.
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read};
@@ -30,10 +30,10 @@ pub struct Files {
 }
 
 impl Files {
-    /// Adds a file, or what a folder holds. What is there and cannot be read is left out.
+    /// Adds a file, or the files of a folder. Anything that exists but cannot be read is left out.
     ///
     /// # Errors
-    /// A path that is not there.
+    /// A path that does not exist.
     pub fn add(&mut self, path: &Path, gathered: &mut Gathered) -> Result<()> {
         if path.is_dir() {
             self.add_folder(path, gathered);
@@ -56,7 +56,8 @@ impl Files {
         Ok(())
     }
 
-    /// Adds what a folder holds, at any depth; what cannot be listed or opened is left out.
+    /// Adds the files of a folder, at any depth. Anything that cannot be listed or opened is left
+    /// out.
     fn add_folder(&mut self, folder: &Path, gathered: &mut Gathered) {
         let entries = std::fs::read_dir(folder);
         let paths = entries.and_then(|all| all.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>());
@@ -183,10 +184,10 @@ pub(super) fn is_frontal(header: Option<&Header>, view: DeclaredView) -> Result<
     }
 }
 
-/// The view of one file, against what it was declared to be.
+/// Checks the view of one file against the declared one.
 ///
 /// # Errors
-/// A file that is not there; a header that says otherwise: the file is named.
+/// A file that does not exist; a header that states another view. The error names the file.
 pub fn check_view(path: &Path, view: DeclaredView) -> Result<bool> {
     let fail = |reason| Error::Image { path: path.to_path_buf(), reason };
     let header = (kind(path).map_err(Error::io(path))? == Kind::Dicom).then(|| dicom::header(path)).transpose()?;

@@ -41,7 +41,7 @@ pub enum Picture {
 /// A study before its pictures are decoded; it has an image, a report, or both.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FoundStudy {
-    /// Names the study in results: its id where there is one, else the path of its first file.
+    /// Identifies the study in results: its ID if it has one, otherwise the path of its first file.
     pub id: String,
     pub subject: Option<String>,
     pub acquired: Option<Day>,

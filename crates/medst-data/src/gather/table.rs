@@ -11,7 +11,7 @@ use crate::report;
 use crate::study::View;
 use crate::{Error, Result, input};
 
-/// Columns that name the frontal image, the first that is there.
+/// Columns with the frontal image; the first one that exists is used.
 const FRONTAL: [&str; 4] = ["frontal", "image", "path", "file"];
 /// Columns that hold the report.
 const REPORT: [&str; 2] = ["report", "text"];

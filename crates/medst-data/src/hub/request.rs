@@ -1,7 +1,8 @@
-//! Requests to a hub, and their failures in words.
+//! Requests to a hub, and explanations of their failures.
 //!
-//! Redirects are followed here: the first answer of a file, not that of the storage it sends to, has the file's checksum, and the token goes
-//! to the hub alone.
+//! Redirects are followed here, not by the client, for two reasons: the hub's first response has
+//! the checksum of a file (the response of the storage that it redirects to does not), and the
+//! token must be sent only to the hub.
 
 use std::env;
 use std::fs::{self, File};
@@ -286,7 +287,7 @@ impl<'a> Client<'a> {
         for _ in 0..REDIRECTS {
             let home = url.origin() == self.settings.endpoint.origin();
             let mut headers = HeaderMap::new();
-            // Sizes are those of the files, not of what is sent.
+            // Sizes are those of the files, not of a compressed transfer.
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             if from > 0 {
                 headers.insert(RANGE, HeaderValue::from_str(&format!("bytes={from}-")).expect("digits"));

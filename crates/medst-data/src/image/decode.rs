@@ -15,7 +15,7 @@ pub(crate) const MOST_PIXELS: usize = 200_000_000;
 /// Reads a radiograph from a file.
 ///
 /// # Errors
-/// Names the file: not there, empty, truncated, of an unknown format, or with too many pixels.
+/// Names the file: missing, empty, truncated, of an unknown format, or with too many pixels.
 pub fn read(path: &Path) -> Result<GreyImage> {
     let bytes = input::read(path, input::PICTURE).map_err(Error::io(path))?;
     decode(&bytes).map_err(|reason| Error::Image { path: path.to_path_buf(), reason })

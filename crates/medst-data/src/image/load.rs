@@ -11,7 +11,7 @@ use crate::{Error, Result};
 /// `side`×`side` square.
 ///
 /// # Errors
-/// Names the file: not there, damaged, of an unknown format, too large or too thin.
+/// Names the file: missing, damaged, of an unknown format, too large or too narrow.
 pub fn square(path: &Path, side: usize, decoding: Decoding) -> Result<Vec<u8>> {
     square_noting(path, side, decoding, &mut Notes::default())
 }

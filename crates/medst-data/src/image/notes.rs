@@ -1,4 +1,4 @@
-//! What should be known of how a picture was read although it was read.
+//! Remarks on how a picture was read, for pictures that could be read.
 
 use std::collections::BTreeSet;
 

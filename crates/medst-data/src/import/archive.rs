@@ -1,11 +1,11 @@
 //! Pictures inside the parts of one tar archive (zstd, gzip or plain), which is read as a stream:
 //! the archive is never unpacked, because it has hundreds of gigabytes.
 //!
-//! A compressed stream cannot be read from its middle. One pass over it therefore makes a small PNG
-//! of each picture that a plan names, in the form that a corpus stores (about 40 kB each), in a
-//! folder next to the corpus; the corpus is made from these, and the folder is removed. An
-//! interrupted pass reads the stream again from its start, but decodes only the pictures that are
-//! missing.
+//! A compressed stream cannot be read from its middle. One pass over it therefore writes a small
+//! PNG file for each picture that a plan names, in the form that a corpus stores (about 40 kB
+//! each), to a folder next to the corpus. The corpus is made from these files, and the folder is
+//! then removed. After an interruption the stream is read again from its start, but only the
+//! missing pictures are decoded.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
@@ -65,13 +65,15 @@ fn stream(parts: &[PathBuf]) -> io::Result<Box<dyn Read>> {
     })
 }
 
-/// Makes the pictures of a plan from an archive, and lets the plan name them.
+/// Extracts the pictures of a plan from an archive, and changes the plan to name the extracted
+/// files.
 ///
-/// * `root`: the folder that the archive would be unpacked in; members are relative to it.
-/// * `folder`: where the small pictures go.
+/// * `root`: the folder into which the archive would be unpacked; paths of members are relative to
+///   it.
+/// * `folder`: the folder for the extracted pictures.
 ///
 /// # Errors
-/// An archive that is damaged or cut, a folder that cannot be written, a stop request.
+/// An archive that is damaged or truncated, a folder that cannot be written, a stop request.
 pub fn pictures(
     parts: &[PathBuf],
     root: &Path,

@@ -1,10 +1,10 @@
 //! From images to studies: what every importer shares.
 //!
 //! Images of one subject and one study are one visit. The first frontal image is its frontal view,
-//! further ones are alternatives, the first lateral image is its lateral view. Importers add
-//! images, reports and labels; [`Assembly::finish`] then decides what needs all of them: who is
-//! kept out, which part each subject belongs to, and which rows refer to one patient or one file
-//! under two names.
+//! further ones are alternatives, and the first lateral image is its lateral view. Importers add
+//! images, reports and labels. [`Assembly::finish`] then makes the decisions that need all of them:
+//! which subjects are excluded, which split each subject belongs to, and which rows refer to the
+//! same patient or file under two names.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -63,7 +63,7 @@ pub struct Assembly {
 struct Stated {
     split: Split,
     row: u64,
-    /// The first row that says otherwise.
+    /// The first row that contradicts it.
     contradiction: Option<(Split, u64)>,
 }
 
@@ -402,7 +402,7 @@ impl Assembly {
     }
 }
 
-/// An image of a plan, and where it is there.
+/// An image of a plan, and its position there.
 struct Image {
     row: u64,
     study: usize,

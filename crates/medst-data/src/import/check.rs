@@ -1,4 +1,4 @@
-//! What a source holds, without writing anything (`medst prepare … --check`).
+//! Reports what a source contains, without writing anything (`medst prepare … --check`).
 
 use std::collections::BTreeMap;
 use std::fmt;

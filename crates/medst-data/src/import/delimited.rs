@@ -1,4 +1,4 @@
-//! The text of a CSV file, whatever program saved it.
+//! The text of a CSV file as saved by any common program.
 //!
 //! | what | how it is recognised |
 //! |---|---|

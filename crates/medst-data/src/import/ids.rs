@@ -198,7 +198,7 @@ impl<'a> Lookup<'a> {
 pub struct Images {
     names: Ids,
     paths: Vec<PathBuf>,
-    /// Places in `paths` by the hash of a name and of as many folders above it as [`FOLDERS`].
+    /// Positions in `paths` by the hash of a name and up to [`FOLDERS`] folders above it.
     by_end: HashMap<u64, Vec<u32>>,
 }
 

@@ -1,5 +1,6 @@
-//! Chest ImaGenome 1.0.0, the gold comparisons: the course of findings between two images of MIMIC-CXR, a row per region.
-//! A finding that changes in one way in all regions has that course in the pair; one that changes in several has none.
+//! Chest ImaGenome 1.0.0, the gold comparisons: the course of findings between two images of
+//! MIMIC-CXR, a row per region. A finding that changes in the same way in all regions has that
+//! course in the pair; one that changes in several ways has none.
 
 use std::path::PathBuf;
 

@@ -89,7 +89,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Counts something that was used but should be known.
+    /// Counts a remark on data that are used nevertheless.
     pub fn warn(&mut self, what: impl Into<String>) {
         *self.warnings.entry(what.into()).or_default() += 1;
     }

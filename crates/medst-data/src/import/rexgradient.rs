@@ -22,7 +22,7 @@ const METADATA: [(&str, Split); 3] = [
     ("valid_metadata_view_position.json", Split::Validate),
     ("test_metadata_view_position.json", Split::Test),
 ];
-/// The folder of the pictures, and how its archive is called.
+/// The folder of the pictures, and the name of its archive.
 const IMAGES: &str = "deid_png";
 
 /// The folder of the collection.

@@ -50,7 +50,7 @@ impl Rows {
     /// Opens a table whose first row names its columns.
     ///
     /// # Errors
-    /// A file that is not there, or has no header.
+    /// A file that does not exist, or has no header.
     pub fn open(path: &Path) -> Result<Rows> {
         let Delimited { text, separator } = delimited::open(path)?;
         let reader = csv::ReaderBuilder::new().delimiter(separator).from_reader(text);
@@ -66,7 +66,7 @@ impl Rows {
     /// Opens a list without a header whose cells are separated by blanks; rows may differ in length.
     ///
     /// # Errors
-    /// A file that is not there.
+    /// A file that does not exist.
     pub fn open_list(path: &Path) -> Result<Rows> {
         let text = delimited::open_text(path)?;
         let reader = csv::ReaderBuilder::new().delimiter(b' ').has_headers(false).flexible(true).from_reader(text);
@@ -77,7 +77,7 @@ impl Rows {
         &self.columns
     }
 
-    /// The place of a column, if there is one of that name.
+    /// The position of the column with that name, if there is one.
     pub fn find(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|column| column == name)
     }

@@ -63,7 +63,7 @@ const FEWEST_TOKENS: usize = 3;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rejection {
     Empty,
-    /// The report has sections, but none with what was seen.
+    /// The report has sections, but none with findings or an impression.
     NoReading,
     TooShort,
 }
@@ -87,7 +87,7 @@ impl fmt::Display for Rejection {
 /// marks the study as one without a reading.
 ///
 /// # Errors
-/// Why nothing is left; meant to be counted.
+/// The reason why nothing is left, for counting.
 pub fn prepare(report: &str, study: Option<&StudyId>, rule: Rule) -> Result<String, Rejection> {
     if rule == Rule::Reference {
         return prepare_mimic_cxr(report, study, rule);

@@ -33,7 +33,7 @@ const RETRIES: usize = 8;
 /// Attempts to learn whether a corpus has changed, where the cache has a copy.
 const RETRIES_IF_CACHED: usize = 2;
 
-/// A corpus in object storage, with what the cache holds of it.
+/// A corpus in object storage, with the part of it that the cache has.
 #[derive(Debug)]
 pub struct Cached {
     pub address: Address,
@@ -190,7 +190,7 @@ impl Cached {
         ))
     }
 
-    /// Whether a file is here and holds what the manifest says. Checked once a process.
+    /// Whether a file exists locally and matches the manifest. Checked once per process.
     fn is_whole(&self, name: &str, path: &Path, record: &FileRecord) -> Result<bool> {
         if self.checked.lock().is_ok_and(|checked| checked.contains(name)) {
             return Ok(true);

@@ -37,11 +37,12 @@ impl Default for Bootstrap {
 pub struct Clusters {
     of_row: Vec<u32>,
     count: usize,
-    /// A hash of the names in their order: the same rows of the same subjects have the same.
+    /// Hash of the subjects' names in order; equal for equal rows of equal subjects.
     identity: u64,
 }
 
-/// A statistic in every replicate of a bootstrap; replicate `n` draws the same subjects for every statistic of the same clusters.
+/// A statistic in every replicate of a bootstrap. Replicate `n` draws the same subjects for all
+/// statistics with the same clusters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Replicates {
     /// Without the draws, on the data themselves.

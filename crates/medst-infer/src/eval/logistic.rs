@@ -12,7 +12,7 @@ const STEPS: usize = 5000;
 /// The solution is found where the gradient's length, in the space of the weights, is below this.
 const TOLERANCE: f64 = 1e-5;
 
-/// Inner products of all rows with each other, of features that some of them standardise.
+/// Inner products of all pairs of rows, after features are standardised by some of the rows.
 pub struct Products(Array2<f64>);
 
 /// A trained classifier.

@@ -3,8 +3,8 @@
 //! Those of a finding's presence are the reference's for RSNA pneumonia (its zero-shot script), with the finding's name in
 //! the place of pneumonia.
 
-/// Findings that labels are known to name: CheXpert's fourteen less support devices and no finding, and what the supported
-/// sources call by other names.
+/// Findings that labels may name: CheXpert's fourteen, except support devices and no finding, and
+/// the findings that supported sources call by other names.
 pub const FINDINGS: [&str; 15] = [
     "atelectasis",
     "cardiomegaly",

@@ -1,8 +1,9 @@
 //! Subgroups: a figure for women and for men, for each age group, for each value of any column.
 //!
-//! A figure is a statistic of one weight per row. A subgroup's figure is the same statistic with the weights of all other rows
-//! at zero, so a trained classifier stays what it is. Gaps are drawn over the same subjects as the figure itself: a subject
-//! with rows in both subgroups counts in both.
+//! A figure is a statistic of one weight per row. The figure of a subgroup is the same statistic
+//! with the weights of all other rows set to zero; trained classifiers are not trained again. Gaps
+//! use the same bootstrap draws of subjects as the figure itself, and a subject with rows in both
+//! subgroups counts in both.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -114,7 +115,7 @@ impl Subgroups {
     /// A statistic in each subgroup, and the largest gap.
     ///
     /// * `of_row`: the subgroup of each row that the statistic weighs;
-    /// * `used`: the rows that the figure is of, such as those that tell a finding.
+    /// * `used`: the rows that the figure covers, such as those with a known label.
     pub fn break_down(
         &self,
         bootstrap: Bootstrap,

@@ -88,7 +88,8 @@ pub struct Conversion {
 /// Makes a model from files and writes it.
 ///
 /// # Errors
-/// Files that are unreadable or do not fit together, whatever in them cannot be explained, a target that is in the way.
+/// Files that are unreadable or do not fit together, contents that cannot be explained, a target
+/// that already exists.
 pub fn convert(request: &Request) -> Result<Conversion> {
     write::check_free(&request.out, request.overwrite)?;
     let mut sources = read(&request.inputs)?;

@@ -396,7 +396,7 @@ impl Source {
         }
     }
 
-    /// Name, format and checksum, for the card of what is made of it.
+    /// Name, format and checksum, for the card of the resulting model.
     ///
     /// # Errors
     /// A file that cannot be read.
@@ -430,7 +430,7 @@ fn weights_of(folder: &Path) -> Result<PathBuf> {
     Err(Error::Weights { path: folder.to_path_buf(), message })
 }
 
-/// The dialect of these names, and the prefix that all of them have.
+/// The dialect of these names, and their common prefix.
 ///
 /// # Errors
 /// Names of an unknown model, of several encoders, or of an encoder that computes something else.

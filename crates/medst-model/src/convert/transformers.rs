@@ -7,7 +7,8 @@
 //! | `report_encoder/` | a BERT, with `vocab.txt` | `BertModel.from_pretrained(…, add_pooling_layer=False)`, `BertTokenizer` |
 //! | `medst.safetensors` | projections and importance attentions, which no class there has, and the card | `safetensors` |
 //!
-//! What cannot be said in those classes: a frontal and a lateral image in one pass. In this program they attend to each other.
+//! These classes cannot compute a frontal and a lateral image in one pass. In this program they
+//! attend to each other.
 
 use std::path::Path;
 
@@ -179,7 +180,7 @@ pub fn read(folder: &Path) -> Result<Vec<Source>> {
             return Ok(None);
         }
         let mut source = Source::read_file(&file, true)?;
-        // The card tells all sizes, and where the weights came from.
+        // The card states all sizes and the origin of the weights.
         source.sizes = Sizes::default();
         source.card = card.clone();
         Ok(Some(source))

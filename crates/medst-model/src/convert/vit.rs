@@ -383,7 +383,7 @@ pub fn fold(
     Ok(folded)
 }
 
-/// The side of a square of so many patches.
+/// The side of a square with this number of patches.
 pub fn square_side(patches: i64) -> Option<i64> {
     let side = (patches.max(0) as f64).sqrt().round() as i64;
     (side > 0 && side * side == patches).then_some(side)

@@ -174,7 +174,7 @@ fn bytes(tensor: &Tensor) -> &mut [u8] {
         return elements;
     }
     let length = tensor.numel() * tensor.kind().elt_size_in_bytes();
-    // SAFETY: the tensor holds so many bytes.
+    // SAFETY: the tensor has that many bytes.
     unsafe { std::slice::from_raw_parts_mut(elements.as_mut_ptr(), length) }
 }
 

@@ -86,7 +86,7 @@ pub fn shares(lengths: &[usize], ranks: usize) -> Vec<Range<usize>> {
         .collect();
     let all = before[lengths.len()];
     let border = |rank: usize| {
-        // In units of 1/ranks study, to stay with whole numbers.
+        // In units of 1/ranks of a study, so that all numbers are whole.
         let wanted = all * rank;
         let above = before.partition_point(|&studies| studies * ranks < wanted);
         let below = above.saturating_sub(1);

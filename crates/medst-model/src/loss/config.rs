@@ -178,7 +178,8 @@ impl Default for LossConfig {
 }
 
 impl LossConfig {
-    /// Whether anything is asked of reports or embeddings; without, only labels and boxes of pictures are learned.
+    /// Whether any loss needs reports or embeddings; otherwise only labels and boxes of pictures
+    /// are learned.
     pub fn reads_reports(&self) -> bool {
         let of_reports = [self.global_weight, self.local_weight, self.temporal_weight, self.change_weight];
         of_reports.iter().chain([&self.phrases_weight, &self.courses_weight]).any(|&weight| weight > 0.0)

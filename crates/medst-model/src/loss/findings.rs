@@ -32,7 +32,7 @@ pub const PARTS: usize = 4;
 pub struct Supervision {
     /// Sums of cross-entropy.
     pub sums: [Tensor; PARTS],
-    /// How many entries are known.
+    /// Number of known entries.
     pub counts: [Tensor; PARTS],
 }
 
@@ -63,7 +63,7 @@ impl Supervision {
         self
     }
 
-    /// Adds the courses between consecutive visits, and those that statements tell.
+    /// Adds the courses between consecutive visits, and those in statements.
     ///
     /// * `image`, `report`: `[B, D]`; * `sequences`: rows of them, `[Q, T]`, see [`crate::model::input::Relations`].
     #[must_use]

@@ -75,7 +75,8 @@ pub fn of_embeddings(
     of_share(model, images, reports, batch, config, None)
 }
 
-/// All losses of a batch of which this process embedded a share: the same on every process. The gradient goes to its own studies.
+/// All losses of a batch of which this process embedded a share; the same on every process. The
+/// gradient flows to its own studies.
 ///
 /// * `batch`: this process's studies, and the relations of the whole batch.
 pub fn of_share(

@@ -1,4 +1,5 @@
-//! Models that are part of the program, found by name where a path to a model is asked for: `--model phantom`.
+//! Models that are part of the program. They are found by name wherever a path to a model is
+//! accepted: `--model phantom`.
 //!
 //! Their weights (`models/NAME` in the repository, 16 bits each) are compiled in, so that a name works from any folder, with
 //! nothing to download, in the command and in the Python package alike.
@@ -21,7 +22,7 @@ pub struct Builtin {
     vocabulary: &'static str,
 }
 
-/// All of them.
+/// All built-in models.
 pub const MODELS: [Builtin; 1] = [Builtin {
     name: "phantom",
     weights: include_bytes!("../../../../models/phantom/model.safetensors"),

@@ -69,7 +69,7 @@ impl TrainingData {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
     pub file: String,
-    /// Whose format it has, in words.
+    /// The program whose format it has.
     pub format: String,
     pub sha256: String,
 }

@@ -43,7 +43,7 @@ impl Dropout {
         Dropout { probability: 0.0, seeds: Tensor::empty([0], (Kind::Int64, Device::Cpu)) }
     }
 
-    /// The same once more.
+    /// A second handle to the same values.
     pub fn handle(&self) -> Dropout {
         Dropout { probability: self.probability, seeds: self.seeds.shallow_clone() }
     }
@@ -60,7 +60,7 @@ impl Dropout {
     /// A GPU drops the same units as a CPU.
     ///
     /// # Panics
-    /// When there are not as many seeds as rows.
+    /// When the number of seeds differs from that of rows.
     pub fn apply(&self, x: &Tensor, place: i64) -> Tensor {
         if !self.acts() {
             return x.shallow_clone();
@@ -96,7 +96,7 @@ mod tests {
         }
     }
 
-    /// Neighbours along every axis, places and seeds agree as often as chance lets them.
+    /// Neighbours along every axis, places and seeds agree as often as expected by chance.
     #[test]
     fn units_go_independently_of_each_other() {
         let (probability, shape) = (0.3, [4i64, 6, 50, 500]);

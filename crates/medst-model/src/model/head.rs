@@ -18,7 +18,7 @@ use super::parameters::{Init, Linear, Scope};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HeadTask {
-    /// Labels that are there or not, each for itself.
+    /// Labels that are present or absent independently of each other.
     #[default]
     Findings,
     /// One of several classes of one label.
@@ -32,7 +32,7 @@ pub enum HeadTask {
 #[serde(deny_unknown_fields)]
 pub struct HeadConfig {
     pub task: HeadTask,
-    /// Label columns in words.
+    /// Label columns, with their names written as words.
     pub labels: Vec<String>,
     /// Classes of every label; empty for findings.
     #[serde(default)]
@@ -116,7 +116,8 @@ impl Head {
         self.linear.forward(&Tensor::cat(&[&current, &previous, &(&current - &previous)], 1))
     }
 
-    /// Log-probabilities `[n, L, C]` of classes from logits; for findings those of "not there" and "there".
+    /// Log-probabilities `[n, L, C]` of classes from logits; for findings, of "absent" and
+    /// "present".
     pub fn log_probabilities(&self, logits: &Tensor) -> Tensor {
         let (labels, classes) = (self.config.labels.len() as i64, self.config.classes.len() as i64);
         match self.config.task {

@@ -49,7 +49,8 @@ impl ImageInput {
         ImageInput { frontal, lateral, lateral_rows: Vec::new() }
     }
 
-    /// The same pictures where they are quickly sent to a device from: a GPU fetches them itself then, while the host goes on.
+    /// The same pictures in pinned memory, from which a GPU fetches them itself while the host
+    /// continues.
     #[must_use]
     pub fn ready_for(self, device: Device) -> ImageInput {
         match device {

@@ -14,7 +14,7 @@ use super::{MedSt, builtin};
 use crate::convert::reference;
 use crate::{Error, Result};
 
-/// A model that is ready for use, with what it needs to read text.
+/// A model that is ready for use, together with its tokeniser.
 pub struct OpenedModel {
     pub model: MedSt,
     pub card: ModelCard,

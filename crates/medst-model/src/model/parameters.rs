@@ -123,7 +123,7 @@ pub struct Scope {
     kind: Kind,
     device: Device,
     deviation: f64,
-    /// Absent: random weights stay unwritten, because they will be loaded.
+    /// Absent if random weights are not needed, because they will be loaded.
     seed: Option<u64>,
 }
 
@@ -134,7 +134,7 @@ impl Scope {
         Scope { registry: Rc::default(), path: String::new(), kind, device, deviation, seed }
     }
 
-    /// The same place for layers that compute in full precision whatever the others do.
+    /// The same place, for layers that always compute in full precision.
     pub fn precise(&self) -> Scope {
         Scope { kind: at_least_float(self.kind), ..self.clone() }
     }

@@ -86,7 +86,7 @@ fn is_pickled(bytes: &[u8]) -> bool {
 
 /// A file of weights whose head was read.
 enum Opened {
-    /// PyTorch's, of so many bytes.
+    /// Reads a PyTorch file of `length` bytes.
     Pickled(u64),
     Safetensors(Safetensors<File>),
 }
@@ -373,7 +373,7 @@ impl MedSt {
         self.fill_by(path, shapes, |name| file.tensor(path, name, infos[name]))
     }
 
-    /// * `shapes`: of all tensors of the file; * `read`: one of them.
+    /// * `shapes`: the shapes of all tensors in the file; * `read`: reads one of them.
     fn fill_by<'a>(
         &self,
         path: &Path,
@@ -414,7 +414,7 @@ fn misfits(wanted: &[&Parameter], shapes: &BTreeMap<&str, Vec<i64>>) -> Vec<Stri
 /// Copies a tensor into a parameter of its shape.
 ///
 /// # Errors
-/// Values that are not finite, also once they are rounded to what the layers compute with.
+/// Values that are not finite, or would not be after rounding to the precision of the layers.
 fn fill(path: &Path, entry: &Parameter, tensor: &Tensor) -> Result<()> {
     let name = &entry.name;
     if !is_finite(tensor) {
@@ -428,7 +428,7 @@ fn fill(path: &Path, entry: &Parameter, tensor: &Tensor) -> Result<()> {
     Err(unusable(path, format!("`{name}` holds values beyond the range of {:?}", entry.working.kind())))
 }
 
-/// Whether a tensor holds neither NaN nor infinity.
+/// Whether a tensor is free of NaN and infinity.
 pub fn is_finite(tensor: &Tensor) -> bool {
     if tensor.numel() == 0 || !tensor.is_floating_point() {
         return true;

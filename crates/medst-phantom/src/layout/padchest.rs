@@ -72,7 +72,7 @@ fn name(finding: Finding) -> &'static str {
     }
 }
 
-/// An id with more digits than a number of 64 bits holds.
+/// An ID with more digits than fit into 64 bits.
 fn study(patient: &Patient, visit: usize) -> String {
     format!("2168400889{}000000000000000{visit:04}", ids::study(patient, visit))
 }

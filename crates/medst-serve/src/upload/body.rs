@@ -22,7 +22,7 @@ const DISCARD: Duration = Duration::from_secs(1);
 /// Parts of a body.
 const MOST_PARTS: usize = 256;
 
-/// Reads a request of either kind; with it comes the memory that it holds.
+/// Reads a request of either kind, and returns it together with the memory that it occupies.
 ///
 /// # Errors
 /// A body of another kind, too large, or invalid; 429 while too little memory is free for it.

@@ -6,7 +6,7 @@
 //! | `parts` | the parts of a multipart body as one value |
 //! | `picture` | a picture: a file or base64 |
 //!
-//! File names are never looked at. Bodies are kept in memory only.
+//! File names are ignored. Bodies are kept in memory only.
 
 mod body;
 mod parts;
@@ -50,7 +50,8 @@ impl<T> Upload<T> {
     /// Decodes the views of a study; `what` names it.
     ///
     /// # Errors
-    /// No picture, one that cannot be read, is too large, or is declared to be another view than its header says.
+    /// No picture, an unreadable or too large one, or one whose header states another view than the
+    /// declared one.
     pub async fn views(
         &self,
         preprocessing: Preprocessing,

@@ -21,7 +21,7 @@ const MOST_VALUES: usize = 1 << 17;
 
 type Fault = serde_json::Error;
 
-/// A value, or what is known of it so far.
+/// A value, possibly incomplete.
 #[derive(Debug, PartialEq)]
 pub enum Part {
     Absent,
@@ -41,7 +41,7 @@ impl Part {
     /// Adds the fields of the part `request`, whose lists and objects other parts may add to.
     ///
     /// # Errors
-    /// Something other than a JSON object, or a field that is there already.
+    /// Something other than a JSON object, or a field that already exists.
     pub fn merge(&mut self, json: &[u8]) -> Result<()> {
         let fail = |reason: String| Error::Bad(format!("part \"request\": {reason}"));
         let value: Value = from_json(json).map_err(|error| fail(error.to_string()))?;

@@ -15,7 +15,7 @@ use crate::Result;
 /// Placeholder for information that only the publisher has.
 const ASK: &str = "To be stated by the publisher of the corpus";
 
-/// The metadata of a corpus, a file to be put into its folder: names of files are relative to it.
+/// The metadata of a corpus, for a file in its folder: file names are relative to it.
 ///
 /// # Errors
 /// A table that cannot be read.

@@ -31,7 +31,8 @@ pub fn of(path: &Path, results: Option<&Path>) -> Result<String> {
 
 /// The card of a model that was made for a hub.
 ///
-/// * `inputs`: what it was made from; if there is a single one, the card describes its training.
+/// * `inputs`: the files that it was made from; if there is only one, the card describes its
+///   training.
 ///
 /// # Errors
 /// Files that cannot be read.

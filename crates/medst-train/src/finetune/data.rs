@@ -1,4 +1,5 @@
-//! From a corpus' label columns to what a head learns: studies, or pairs of consecutive studies, with the class of each label.
+//! Turns the label columns of a corpus into the items that a head learns from: studies, or pairs of
+//! consecutive studies, with the class of each label.
 //!
 //! Findings are read as in `medst eval linear-probe`, and a share selects the training subjects
 //! that it selects there. Changes come from columns such as `edema_progression` (MS-CXR-T's
@@ -39,7 +40,7 @@ struct Column {
     cells: Vec<Option<String>>,
 }
 
-/// The labelled items of a corpus, and the head that they ask for.
+/// The labelled items of a corpus, and the head that they require.
 pub struct Labels<'a> {
     corpus: &'a Corpus,
     pub head: HeadConfig,
@@ -64,10 +65,11 @@ pub struct Batch {
 }
 
 impl<'a> Labels<'a> {
-    /// Reads the labels that a configuration asks for.
+    /// Reads the labels that a configuration names.
     ///
     /// # Errors
-    /// Columns that are not there (those that are, are named); labels whose training studies are all of one class.
+    /// Columns that do not exist (the message lists the existing ones); labels whose training
+    /// studies all have the same class.
     pub fn read(corpus: &'a Corpus, config: &DataConfig, progress: &dyn Progress) -> Result<Labels<'a>> {
         let mut skipped = Skipped::new();
         let (items, mut columns) = match config.task {
@@ -209,7 +211,7 @@ impl Items<'_> {
 
 /// How much each class of each label counts, `[L, C]`: all 1, or `n / (C · n_c)` of the label's `n` known items, of which `n_c` are of the class.
 ///
-/// * `told`: for each item the class of each label; * `classes`: how many there are, `C`.
+/// * `told`: for each item, the class of each label; * `classes`: the number of classes, `C`.
 pub fn weights(told: &[Vec<Option<usize>>], classes: usize, how: ClassWeights) -> Vec<Vec<f64>> {
     let of = |label: usize| {
         let mut counts = vec![0.0; classes];

@@ -108,7 +108,8 @@ impl Checkpoints {
         self.run.join("last").symlink_metadata().is_ok()
     }
 
-    /// Puts the checkpoint that `last` names back in its place, should a crash have left it between two renames.
+    /// Moves the checkpoint that `last` names back to its place, in case a crash left it between
+    /// two renames.
     fn mend(&self) -> Result<()> {
         let Ok(target) = fs::read_link(self.run.join("last")) else { return Ok(()) };
         Ok(recover(&self.run.join(target))?)

@@ -29,9 +29,9 @@ impl RunFolder {
     /// * `name`: the file of its configuration.
     ///
     /// # Errors
-    /// Another process that writes it; a run that is there already, or none to resume.
+    /// Another process that writes it; a run that already exists, or none to resume.
     pub fn take(folder: &Path, name: &'static str, resume: bool) -> Result<RunFolder> {
-        // Before any folder is made, and again under the lock.
+        // Checked before any folder is made, and again under the lock.
         check_there(folder, name, resume)?;
         let missing = folder.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists());
         let made = missing.map(PathBuf::from).collect();
@@ -57,7 +57,7 @@ impl Drop for RunFolder {
     fn drop(&mut self) {
         self.lock.take().into_iter().for_each(Lock::remove);
         for folder in &self.made {
-            // One that is not empty stays.
+            // A folder that is not empty is kept.
             let _ = fs::remove_dir(folder);
         }
     }
@@ -94,7 +94,8 @@ fn check_there(folder: &Path, name: &str, resume: bool) -> Result<()> {
 /// Checks that a resumed run has the configuration with which it started.
 pub fn check_configuration(config: &Config) -> Result<()> {
     let path = config.train.output.join(CONFIG);
-    // Read as a configuration, so that a run begun before a key existed has it at its default.
+    // Parsed as a configuration, so that a run that was started before a key existed has the key at
+    // its default.
     check_same(&path, &Config::saved(&path)?.to_toml()?, &config.to_toml()?)
 }
 

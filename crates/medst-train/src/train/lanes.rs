@@ -9,7 +9,8 @@
 //!    and sequences are those of the whole batch.
 //! 3. Each follows the gradient of its studies' states back through its tape; the sums are added in the order of the studies.
 //!
-//! The numbers are those of one thread up to the rounding of that last sum, and the same on every run with as many threads.
+//! The results are those of one thread up to the rounding of that last sum, and are the same in
+//! every run with the same number of threads.
 
 use std::ops::Range;
 

@@ -15,7 +15,7 @@ use medst_data::input;
 use crate::config::Config;
 use crate::{Error, Result};
 
-/// The experiment that runs are put in.
+/// The name of the experiment that contains the runs.
 const EXPERIMENT: &str = "medst";
 
 /// The variable that MLflow's own library reads, too.
@@ -92,7 +92,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// Begins a run, or goes on with it where `step` is above 0: values of later steps are cut off.
+    /// Begins a run, or continues it if `step` is above 0; values of later steps are then removed.
     ///
     /// * `store`: such as `mlruns`; made where it is absent.
     ///
@@ -194,7 +194,7 @@ fn experiment(store: &Path, now: u64) -> Result<String> {
     Ok(number.to_string())
 }
 
-/// 32 hexadecimal digits that are the same for a run's folder whenever it goes on.
+/// 32 hexadecimal digits, which are the same for a run's folder whenever it is continued.
 fn identity(output: &Path) -> String {
     medst_data::files::sha256_of(output.as_os_str().as_encoded_bytes())[..32].to_string()
 }

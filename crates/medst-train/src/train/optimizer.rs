@@ -158,10 +158,10 @@ impl AdamW {
         }
     }
 
-    /// Refuses weights that an update has made useless, before a checkpoint is made of them.
+    /// Refuses weights that an update has made useless, before a checkpoint is written.
     ///
     /// # Errors
-    /// Names the first parameter that holds a value which is not finite.
+    /// Names the first parameter with a value that is not finite.
     pub fn check_weights(&self) -> Result<()> {
         let finite = |x: &Tensor| x.min().double_value(&[]).is_finite() && x.max().double_value(&[]).is_finite();
         if finite(&self.values) {
@@ -208,7 +208,7 @@ impl AdamW {
         )))
     }
 
-    /// The state that a checkpoint holds: names and tensors, and the number of updates.
+    /// The state for a checkpoint: names and tensors, and the number of updates.
     pub fn state(&self) -> ([(&'static str, &Tensor); 2], u64) {
         ([("exp_avg", &self.first), ("exp_avg_sq", &self.second)], self.updates)
     }
@@ -216,7 +216,7 @@ impl AdamW {
     /// Restores what [`AdamW::state`] gave.
     ///
     /// # Errors
-    /// When a tensor is missing, of another length, or holds values that are not finite.
+    /// When a tensor is missing, has another length, or contains values that are not finite.
     pub fn restore(
         &mut self,
         tensors: &std::collections::BTreeMap<String, Tensor>,

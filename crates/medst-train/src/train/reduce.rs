@@ -117,7 +117,8 @@ mod tests {
     use crate::model::config::ModelConfig;
     use tch::{Device, Kind};
 
-    /// A bucket that holds a parameter of a stage which is computed later would be summed before its gradient is known.
+    /// A bucket with a parameter of a stage that is computed later would be summed before its
+    /// gradient is known.
     #[test]
     fn every_parameter_has_the_bucket_of_its_stage() {
         let mut config = ModelConfig::default();

@@ -27,7 +27,7 @@ impl Sentences {
         self.0.is_empty()
     }
 
-    /// All sentences in their order, as word pieces with `[CLS]` and `[SEP]`, at most `window` of them.
+    /// All sentences in their order, as at most `window` word pieces including `[CLS]` and `[SEP]`.
     pub fn whole(&self, pieces: &WordPiece, window: usize) -> Vec<u32> {
         framed(self.0.iter(), pieces, window)
     }

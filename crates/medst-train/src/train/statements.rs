@@ -1,4 +1,5 @@
-//! Statements made from a study's labels, which training may show in place of its report (`data.statements`).
+//! Statements made from a study's labels, which training may use in place of its report
+//! (`data.statements`).
 //!
 //! A report rarely states one thing in few words, and it describes change in many wordings. Labels
 //! are short: a finding that is present or absent, the phrase of a box, the course of a finding

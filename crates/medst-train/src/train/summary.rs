@@ -17,7 +17,7 @@ pub enum Ending {
     Finished,
     /// The validation loss stopped improving.
     Converged,
-    /// On request; `--resume` goes on.
+    /// Stopped on request; `--resume` continues.
     Stopped,
 }
 

@@ -1,8 +1,8 @@
 //! The elements of a data set, read in place (PS3.5, chapter 7).
 //!
-//! Values stay slices of the file and sequences are not opened until an item is asked for, so
-//! that reading takes no more memory than the file has bytes, whatever lengths it declares. Files
-//! do not always follow the transfer syntax that they name; see [`Encoding::settle`].
+//! Values are slices of the file, and a sequence is not opened until one of its items is requested.
+//! Reading therefore takes no more memory than the file has bytes, whatever lengths it declares.
+//! Files do not always follow the transfer syntax that they name; see [`Encoding::settle`].
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -15,8 +15,8 @@ use crate::image::ImageError;
 
 /// Deeper nesting is refused: a radiograph has none of it, and it would exhaust the stack.
 const DEEPEST: usize = 32;
-/// Elements and items of a file, at whatever depth; a radiograph has a few hundred. Some have no
-/// bytes but those of their header.
+/// Largest number of elements and items in a file, at any depth; a radiograph has a few hundred.
+/// The limit is needed because an element can consist of a header only.
 const MOST_ELEMENTS: usize = 1 << 17;
 /// Bytes of all texts that may have several values, which are a backslash apart, and each of which
 /// takes memory when they are read.
@@ -168,7 +168,7 @@ struct Walk<'a> {
     bytes: &'a [u8],
     /// Length of the whole data set; `bytes` may be only its beginning.
     length: usize,
-    /// Elements and items so far.
+    /// Number of elements and items so far.
     count: Cell<usize>,
 }
 

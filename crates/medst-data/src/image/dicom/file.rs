@@ -1,8 +1,9 @@
 //! From the bytes of a file to its data set: preamble, meta group, transfer syntax (PS3.10, chapter
 //! 7).
 //!
-//! Files without preamble, without meta group or without its length are read, as are those whose
-//! data set is not encoded as their transfer syntax says: the first elements show how it is.
+//! Files without a preamble, without a meta group or without its length are accepted, as are files
+//! whose data set is not encoded as their transfer syntax states: the encoding is then inferred
+//! from the first elements.
 
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;

@@ -53,7 +53,7 @@ pub enum ViewSource {
 /// Reads the header of a DICOM file, up to its pixels.
 ///
 /// # Errors
-/// Names the file: not there, not DICOM, damaged.
+/// Names the file: missing, not DICOM, damaged.
 pub fn header(path: &Path) -> Result<Header> {
     let mut start = Vec::new();
     let file = input::open(path).map_err(Error::io(path))?;

@@ -13,7 +13,8 @@ use super::dataset::{DataSet, Stop};
 use super::encoding::Encoding;
 use crate::image::{ImageError, cancel};
 
-/// Bytes that are inflated to find the pixels, until they are there. A radiograph has some thousand in front of them.
+/// Numbers of bytes to inflate, one after the other, until the pixels are found. In a radiograph, a
+/// few thousand bytes precede them.
 const STEPS: [usize; 3] = [1 << 16, 1 << 20, 1 << 24];
 /// Number of bytes by which the pixel data may exceed what rows and columns require, for example
 /// because of padding.
@@ -33,7 +34,7 @@ pub(super) fn inflate(bytes: &[u8], in_front_only: bool) -> Result<Vec<u8>, Stop
     let damaged = |what: &str| Stop::Refused(ImageError::damaged(format!("damaged DICOM: {what}")));
     let mut decoder = DeflateDecoder::new(bytes);
     let mut inflated = Vec::new();
-    // Inflates up to a length in all; whether there is as much.
+    // Inflates up to a total length. Returns whether there was that much.
     let mut inflate_to = |length: usize, inflated: &mut Vec<u8>| {
         inflated.reserve_exact(length.saturating_sub(inflated.len()));
         while inflated.len() < length {

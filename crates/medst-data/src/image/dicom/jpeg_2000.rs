@@ -1,5 +1,6 @@
-//! JPEG 2000 (ISO 15444-1), by another project's decoder. Before it runs, the size is checked and
-//! the codestream is followed to its end: a decoder makes a picture of whatever is there.
+//! JPEG 2000 (ISO 15444-1), with a third-party decoder. Before the decoder runs, the size is
+//! checked and the codestream is followed to its end, because the decoder would also return a
+//! picture for truncated data.
 
 use hayro_jpeg2000::{DecodeSettings, DecoderContext, Image};
 
@@ -16,7 +17,7 @@ fn fail(what: &str) -> ImageError {
     ImageError::damaged(format!("damaged JPEG 2000: {what}"))
 }
 
-/// Decodes a codestream, or a JP2 file that holds one.
+/// Decodes a codestream, or a JP2 file that contains one.
 ///
 /// # Errors
 /// A reason: another size than the format's, a truncated or damaged stream.

@@ -1,10 +1,12 @@
-//! Into how many parts a JPEG 2000 codestream cuts the tiles of its picture (ITU-T T.800, annex A). The decoder takes memory
-//! for every precinct and code-block before it reads the first of them, and four pixels may be a code-block.
+//! Checks into how many parts a JPEG 2000 codestream divides the tiles of its picture (ITU-T T.800,
+//! annex A). The decoder allocates memory for all precincts and code-blocks before it reads the
+//! first one, and a code-block may have as few as four pixels.
 
 /// Bytes that the decoder takes, about, for a precinct or code-block, and for each layer of a code-block.
 const PART: usize = 150;
 const LAYER: usize = 24;
-/// Bytes for all of them: per pixel, and besides. Encoders make code-blocks of 1024 or 4096 pixels.
+/// Memory limit for all parts in bytes: per pixel, plus a constant. Encoders make code-blocks of
+/// 1024 or 4096 pixels.
 const PER_PIXEL: usize = 4;
 const BESIDES: usize = 16 << 20;
 

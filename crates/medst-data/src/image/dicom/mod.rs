@@ -1,5 +1,5 @@
-//! Radiographs in DICOM files: [`decode`] the picture, read what the [`header`] says of subject,
-//! study and view.
+//! Radiographs in DICOM files: [`decode`] the picture, read subject, study and view from the
+//! [`header`].
 //!
 //! | file | what |
 //! |---|---|

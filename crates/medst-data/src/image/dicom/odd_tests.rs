@@ -354,8 +354,8 @@ fn an_unusable_table_gives_way_to_the_next_one_or_the_window() {
     }
 }
 
-/// Preamble or not, meta group or not, and the data set in another form than the transfer syntax
-/// says.
+/// With and without a preamble or meta group, and with the data set in another encoding than the
+/// transfer syntax states.
 #[test]
 fn files_are_read_by_what_they_are_not_by_what_they_say() {
     let elements = regular();
@@ -403,7 +403,7 @@ fn compressed_pixels_and_their_syntax_must_agree() {
 #[test]
 fn the_header_has_the_size_that_is_decoded() {
     let regular = regular();
-    // Elements out of order, and one that is there twice.
+    // Elements out of order, and a duplicate.
     let mut elements = regular.clone();
     elements.insert(7, element(Tag(0x7fe1, 0x1010), b"LO", text("early")));
     elements.insert(7, element(tags::ROWS, b"US", Value::Words(vec![2])));

@@ -1,4 +1,4 @@
-//! The stored pixels of a DICOM object, whatever they are coded by.
+//! The stored pixels of a DICOM object, in any supported coding.
 
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
@@ -197,8 +197,8 @@ fn native(format: &Format, element: &Element) -> Result<Pixels, ImageError> {
     })
 }
 
-/// The stored bits of words of `precision` bits; the bits above them (overlays) or below are masked
-/// off. A coded frame may hold only the stored bits, whatever the position of the highest.
+/// The stored bits of words of `precision` bits. Bits above them (overlays) or below are masked
+/// off. In a coded frame the stored bits may be the only ones, regardless of HighBit.
 pub(super) fn codes(format: &Format, precision: u32, words: impl Iterator<Item = u16>) -> Pixels {
     let shift = if precision <= format.stored { 0 } else { format.high + 1 - format.stored };
     let mask = u16::MAX >> (16 - format.stored);

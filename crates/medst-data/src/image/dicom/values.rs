@@ -50,7 +50,7 @@ impl DataSet<'_> {
         self.numbers(tag).into_iter().flatten().find(|value| value.fract() == 0.0).map(|value| value as i64)
     }
 
-    /// Whether an attribute is there with more than padding.
+    /// Whether an attribute exists and contains more than padding.
     pub fn has(&self, tag: Tag) -> bool {
         self.get(tag).is_some_and(|element| element.value.iter().any(|byte| !matches!(byte, 0 | b' ' | b'\\')))
     }

@@ -59,7 +59,7 @@ fn declared(set: &DataSet, format: &Format, values: &[i32], notes: &mut Notes) -
 
 /// The stored values that mean "no picture here", from the lowest to the highest.
 fn padding(set: &DataSet, format: &Format) -> Option<(i32, i32)> {
-    // Their representation is that of the pixels, whatever the attribute's own type says.
+    // They have the representation of the pixels, regardless of the attribute's own type.
     let value = |tag| {
         let value = set.integer(tag)? as u16;
         Some(if format.signed { i32::from(value as i16) } else { i32::from(value) })

@@ -18,7 +18,8 @@ pub enum Pixels<'a> {
     Coded(&'a [u8]),
 }
 
-/// A radiograph and what its DICOM file says of it. Start with [`Wrap::new`] and change what should differ.
+/// A radiograph and the attributes of its DICOM file. Start with [`Wrap::new`] and change what
+/// should differ.
 #[derive(Clone, Debug)]
 pub struct Wrap<'a> {
     pub pixels: Pixels<'a>,

@@ -177,7 +177,7 @@ impl<'a> Bits<'a> {
         (self.buffer >> (64 - count)) as u32
     }
 
-    /// Drops bits; at most those that are there.
+    /// Drops bits; at most those that are left.
     #[inline(always)]
     fn drop(&mut self, count: u32) {
         self.buffer <<= count;

@@ -40,7 +40,7 @@ pub fn decode_with_square(bytes: &[u8], side: usize) -> Result<(GreyImage, Optio
 /// Width and height in pixels that a JPEG file declares.
 ///
 /// # Errors
-/// A reason, without the file's name: damaged in front of them, or without them.
+/// A reason, without the file's name: damage before the size, or no size.
 pub fn size(bytes: &[u8]) -> Result<[usize; 2], ImageError> {
     scans::size(bytes).map_err(Stop::reason)
 }

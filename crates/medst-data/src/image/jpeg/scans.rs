@@ -12,8 +12,9 @@ use super::header::{MALFORMED, read_codes, read_quantisation};
 use super::huffman::{Bits, CodeTable, ZIGZAG};
 use crate::image::{ImageError, cancel};
 
-/// Scans of a file. Progressive files have about ten; each takes time for the whole picture, however
-/// few bytes it has: a hundred kilobytes of them would keep a processor busy for minutes.
+/// Largest number of scans in a file. Progressive files have about ten. Each scan takes time for
+/// the whole picture, however few bytes it has, so that a hundred kilobytes of scans would keep a
+/// processor busy for minutes.
 const MOST_SCANS: usize = 64;
 const NO_END: Stop = Stop::truncated("truncated JPEG: the end-of-image marker is missing");
 

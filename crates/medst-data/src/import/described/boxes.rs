@@ -224,7 +224,7 @@ fn runs(cell: &str, height: u64) -> Result<Option<[f64; 4]>, String> {
     Ok(Some(bounds.map(|value| value as f64)))
 }
 
-/// Width and height of a picture; `None` where the file is not there or does not say.
+/// Width and height of a picture; `None` if the file is missing or does not state them.
 pub(crate) fn picture_size(path: &Path) -> Option<[f64; 2]> {
     if let Ok(header) = dicom::header(path) {
         return Some([header.columns? as f64, header.rows? as f64]);

@@ -1,5 +1,5 @@
-//! Sources whose importer is a table with its own column names: a [`Description`] per source
-//! ([`sources`]), and one assembly for all of them.
+//! Sources that are described by a table with its own column names: one [`Description`] per source
+//! ([`sources`]), and a common importer.
 //!
 //! | file | what |
 //! |---|---|
@@ -47,14 +47,16 @@ pub struct Description {
     pub study: &'static str,
     /// Endings tried instead of the one that the table writes.
     pub endings: &'static [&'static str],
-    /// The first entry whose conditions hold gives the view; a row for which none holds is left out.
+    /// The first entry whose conditions are true gives the view; a row without such an entry is
+    /// left out.
     pub views: &'static [(&'static [Condition], View)],
     /// Rows left out: condition and reason.
     pub left_out: &'static [(Condition, &'static str)],
     pub time: Option<(&'static str, Clock)>,
     /// Columns of the impression and of the findings.
     pub report: Option<[&'static str; 2]>,
-    /// The column that names the part, with what its values mean; it decides instead of the table's part.
+    /// The column that names the part, and the meaning of its values. It takes precedence over the
+    /// table's part.
     pub split: Option<(&'static str, &'static [(&'static str, Part)])>,
     /// Lists of image file names that decide on the part.
     pub lists: &'static [(&'static str, Part)],
@@ -162,7 +164,7 @@ pub struct Described {
 }
 
 impl Described {
-    /// CheXpert, whose parts depend on whether the test set that was published later is there.
+    /// CheXpert, whose parts depend on whether the test set, which was published later, is present.
     pub fn chexpert(root: PathBuf) -> Described {
         let with_test = root.join("test.csv").exists();
         let description = if with_test { &sources::CHEXPERT_WITH_TEST } else { &sources::CHEXPERT };
@@ -176,7 +178,8 @@ const BLOCK: usize = 1024;
 /// Reads the tables.
 ///
 /// # Errors
-/// A table or column that is missing or doubled, cells that cannot be understood: file, and row where there is one.
+/// Names the file, and the row if there is one: a missing or duplicate table or column, or a cell
+/// that cannot be interpreted.
 pub fn plan(source: &Described, options: &PrepareOptions, progress: &dyn Progress) -> Result<Planned> {
     let (about, root) = (source.description, &source.root);
     let tables: Vec<(&ImageTable, PathBuf)> =
@@ -332,7 +335,7 @@ struct Reading<'a> {
 /// Reads the time of a study from a cell.
 pub type Clock = fn(&str) -> Option<Day>;
 
-/// The columns of a table by what they are for.
+/// The columns of a table by purpose.
 struct Meaning {
     subject: Template,
     study: Template,
@@ -407,7 +410,7 @@ impl Meaning {
     }
 }
 
-/// The program's name of what the source calls `name`.
+/// The name in medst of what the source calls `name`.
 fn renamed(about: &Description, name: &str) -> String {
     let other = about.renamed.iter().find(|(theirs, _)| *theirs == name);
     other.map_or(name, |(_, own)| *own).to_string()

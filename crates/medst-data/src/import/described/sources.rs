@@ -50,7 +50,8 @@ const OF_CHEXPERT: Description = Description {
     ..PLAIN
 };
 
-/// Paths begin with the release (`CheXpert-v1.0-small/train/…`), whatever its folder is called here.
+/// Paths begin with the release (`CheXpert-v1.0-small/train/…`), even if the folder has another
+/// name on this machine.
 const CHEXPERT_IMAGES: &[&str] = &["{Path<}", "{Path}"];
 
 /// CheXpert, in the full or the small release. `valid.csv` is the usual test set.

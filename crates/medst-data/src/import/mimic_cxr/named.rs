@@ -51,7 +51,8 @@ impl<'a> Named<'a> {
         Ok((Named { images, listed, split }, main))
     }
 
-    /// The study of an image, begun where it is new; `None` when it cannot be used, which is noted.
+    /// The study of an image, which is added if it is new; `None` if the image cannot be used,
+    /// which is recorded.
     ///
     /// # Errors
     /// As [`Assembly::add`].

@@ -20,7 +20,7 @@ const LONGEST: u64 = 1 << 20;
 /// Gives every study its report; returns the files that were read.
 ///
 /// # Errors
-/// A source that was named but is not there or unreadable.
+/// A source that was named but does not exist or cannot be read.
 pub fn read(source: &MimicCxr, assembly: &mut Assembly, progress: &dyn Progress) -> Result<Option<PathBuf>> {
     let Some(path) = find(source) else {
         assembly.plan.warn("reports absent: no mimic-cxr-reports.zip, no report files, no mimic_cxr_sectioned.csv");
@@ -50,7 +50,7 @@ fn find(source: &MimicCxr) -> Option<PathBuf> {
     named.or_else(|| source.root.join("files").exists().then(|| source.root.clone()).filter(|root| has_texts(root)))
 }
 
-/// Whether the first subject's folder holds a report.
+/// Whether the first subject's folder contains a report.
 fn has_texts(root: &Path) -> bool {
     let mut folder = root.join("files");
     for _ in 0..2 {

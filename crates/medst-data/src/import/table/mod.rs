@@ -73,7 +73,7 @@ pub fn plan(path: &Path, options: &PrepareOptions) -> Result<Plan> {
 /// rows that have it.
 ///
 /// # Errors
-/// A column that is asked for by name and is not there.
+/// A requested column that does not exist.
 fn patient_columns<'a>(
     path: &Path,
     columns: &'a [String],
@@ -100,7 +100,7 @@ fn patient_columns<'a>(
     Ok(left_out)
 }
 
-/// Relative to the table, unless it says where it is.
+/// Relative to the table, unless it is an absolute path or an address.
 fn image_path(folder: &Path, image: PathBuf) -> PathBuf {
     if Address::is(&image) { image } else { folder.join(image) }
 }

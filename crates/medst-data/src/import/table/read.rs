@@ -81,12 +81,12 @@ pub fn is_understood(column: &str) -> bool {
     UNDERSTOOD.contains(&column)
 }
 
-/// Whether a table has all the columns that [`read()`] asks for.
+/// Whether a table has all columns that [`read()`] requires.
 pub fn lists_views(table: &Table) -> bool {
     REQUIRED.iter().all(|required| table.columns.iter().any(|column| column == required))
 }
 
-/// Reads a table whatever its columns are called.
+/// Reads a table with any columns.
 ///
 /// # Errors
 /// Names the file: unreadable, rows of different lengths, two columns of one name.

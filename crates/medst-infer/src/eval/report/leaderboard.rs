@@ -38,7 +38,8 @@ pub struct Entry {
     pub interval: Option<(f64, f64)>,
     /// This less the first encoder's.
     pub difference: Option<f64>,
-    /// 95 %, of the same drawn subjects for both; `None` where they are not of the same rows.
+    /// 95 % interval, with the same drawn subjects for both; `None` if the figures are not of the
+    /// same rows.
     pub difference_interval: Option<(f64, f64)>,
 }
 

@@ -1,4 +1,5 @@
-//! Evaluates an encoder on corpora: which tasks a corpus allows, what they need encoded, one encoding for all of them.
+//! Evaluates an encoder on corpora: finds the tasks that a corpus allows and the inputs that they
+//! need, and encodes these once for all tasks.
 //!
 //! | file | what |
 //! |---|---|
@@ -37,7 +38,7 @@ use crate::{Error, Result};
 /// The options of an evaluation.
 #[derive(Clone, Debug, Default)]
 pub struct Suite {
-    /// Empty: whatever the corpora allow.
+    /// The tasks; empty means all that the corpora allow.
     pub tasks: Vec<Task>,
     pub protocol: Protocol,
     pub bootstrap: Bootstrap,

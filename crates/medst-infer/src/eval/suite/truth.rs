@@ -28,7 +28,7 @@ pub struct FindingLabels {
     pub there: Vec<Option<bool>>,
 }
 
-/// The findings that the labels of some rows tell, in the order of their names.
+/// The findings in the labels of some rows, in alphabetical order.
 pub fn findings(corpus: &Corpus, rows: &[usize], skipped: &mut Skipped) -> Vec<FindingLabels> {
     let labels = |row: &usize| corpus.studies()[*row].labels.keys();
     let columns: BTreeSet<&String> = rows.iter().flat_map(labels).collect();

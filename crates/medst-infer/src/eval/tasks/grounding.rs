@@ -39,7 +39,8 @@ pub struct Region {
 }
 
 impl Grounding<'_> {
-    /// Takes regions one by one: no more heat maps are held than the caller makes at once.
+    /// Takes regions one by one, so that no more heat maps are in memory than the caller creates at
+    /// once.
     ///
     /// # Errors
     /// No regions, a heat map of the wrong size, or an error of the caller's.

@@ -148,7 +148,8 @@ impl Said<'_> {
         ConfusionMatrix::new(&truth, &said, &own, Course::COUNT)
     }
 
-    /// The weighted share of pairs of which something holds: what is said, what is said of the exchanged pair, and the truth.
+    /// The weighted share of pairs for which `holds` is true, given the answer, the answer for the
+    /// exchanged pair, and the truth.
     fn share(&self, of_pairs: &[f64], holds: fn(usize, usize, usize) -> bool) -> Option<f64> {
         let weights = self.labelled.weights(of_pairs);
         let total: f64 = weights.iter().sum();

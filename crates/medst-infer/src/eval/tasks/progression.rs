@@ -1,8 +1,9 @@
 //! Progression without training: the course of a finding from the direction in which a pair's embedding moves.
 //!
-//! The change of the image embedding, `u_current − u_previous`, is projected on the direction from sentences that tell an
-//! improvement to sentences that tell a worsening. Above zero is towards worse. A pair whose projection is shorter than that
-//! of half of all pairs is called stable: this band takes no label.
+//! The change of the image embedding, `u_current − u_previous`, is projected on the direction from
+//! sentences of improvement to sentences of worsening; positive values mean worse. The half of all
+//! pairs with the smallest projections is called stable, so that no labels are needed to set a
+//! threshold.
 
 use super::{Input, dot, mean_of_all, words};
 use crate::Result;
@@ -25,7 +26,7 @@ pub struct Progression<'a> {
 #[derive(Clone, Debug)]
 pub struct Prototypes {
     pub finding: String,
-    /// `[p, D]` that tell an improvement.
+    /// `[p, D]`: sentences of improvement.
     pub improving: Vectors,
     /// `[q, D]` that tell a worsening.
     pub worsening: Vectors,

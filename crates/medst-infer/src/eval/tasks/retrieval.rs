@@ -57,7 +57,7 @@ pub struct ByFinding {
     pub name: String,
     /// `[p, D]` sentences that say it is there.
     pub prompts: Vectors,
-    /// Whether each of the `n` images shows it; `None` where that is not told.
+    /// Whether each of the `n` images shows it; `None` if unknown.
     pub truth: Vec<Option<bool>>,
 }
 
@@ -161,8 +161,8 @@ impl Retrieval<'_> {
             if there > 0 {
                 for k in [5, 10, 50].into_iter().filter(|&k| k <= positive.len()) {
                     let name = format!("precision@{k}");
-                    // In a bootstrap sample, a row occupies as many of the first k places as it was
-                    // drawn times.
+                    // In a bootstrap sample, a row that was drawn n times occupies n of the first k
+                    // places.
                     let figure =
                         meter.figure(&group, &name, Unit::Share, positive.len(), "too few images", |weights| {
                             ranking.precision_at(k, weights)

@@ -1,4 +1,5 @@
-//! Temporal sentence similarity: do two sentences tell the same course, or contradict each other (MS-CXR-T)?
+//! Temporal sentence similarity: do two sentences describe the same course, or contradict each
+//! other (MS-CXR-T)?
 //!
 //! The score is the cosine of both sentences' embeddings.
 //!

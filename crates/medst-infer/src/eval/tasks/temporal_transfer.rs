@@ -108,7 +108,8 @@ impl TemporalTransfer<'_> {
         Ok(result)
     }
 
-    /// Trains the head of a finding on one source; adds what it says of every source's pairs. `false` where nothing can be learnt.
+    /// Trains the head of a finding on one source and adds its predictions for the pairs of every
+    /// source. `false` if nothing can be learnt.
     fn learn(
         &self,
         data: &TransferData,

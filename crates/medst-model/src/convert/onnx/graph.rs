@@ -1,9 +1,11 @@
-//! A graph while it is put together: layers of the model as operators of ONNX.
+//! Builds a graph: the layers of the model as operators of ONNX.
 //!
-//! Values and nodes have names: weights those that medst gives them (matrices are transposed, `[inputs, outputs]`), nodes those of the layer
-//! they compute. With int8, matrices of the encoders are stored in 8 bits with a scale for each output, and what they are multiplied with
-//! is quantised when it is known (`DynamicQuantizeLinear`, `MatMulInteger`). The projections stay float32, as they do in medst at lower
-//! precisions: studies differ by little of what their states have in common, which these layers take away.
+//! Weights have the names that medst gives them (matrices are transposed, `[inputs, outputs]`),
+//! nodes those of the layer they compute. With int8, matrices of the encoders are stored in 8 bits
+//! with one scale per output, and their other factor is quantised at run time
+//! (`DynamicQuantizeLinear`, `MatMulInteger`). The projections stay float32, as in medst at lower
+//! precisions: they remove what the states of studies have in common, and the remaining differences
+//! are small.
 //!
 //! Letters: `B` batch, `N` tokens, `H` width, `K` inputs and `M` outputs of a layer.
 

@@ -1,8 +1,9 @@
 //! The image encoder with its projections as graphs: of a frontal view, and of a frontal and a lateral view.
 //!
-//! With both, `[CLS]`, frontal and lateral patches are one sequence of `1 + 2P` tokens that attend to each other; behind attention each view
-//! goes through its own expert. Positions are folded with the `[CLS]` token into one table, which an empty row in front of the patches makes
-//! room for.
+//! With both views, `[CLS]`, frontal and lateral patches are one sequence of `1 + 2P` tokens that
+//! attend to each other; after attention each view goes through its own expert. Positions and the
+//! `[CLS]` token are folded into one table, and an empty row is inserted before the patches for
+//! `[CLS]`.
 //!
 //! Letters: `B` studies, `S` side in pixels, `P` patches a view, `H` encoder width, `D` embedding width.
 

@@ -1,4 +1,5 @@
-//! A model as graphs for ONNX Runtime, OpenVINO and whatever else runs ONNX: standard operators of opset 17, batches of any size.
+//! A model as graphs for ONNX Runtime, OpenVINO and other programs that run ONNX: standard
+//! operators of opset 17, batches of any size.
 //!
 //! | file | what |
 //! |---|---|

@@ -31,7 +31,7 @@ impl Message {
         self.0.push(value as u8);
     }
 
-    /// Begins a field that is a length and so many bytes.
+    /// Begins a field that consists of a length and that many bytes.
     fn begin(&mut self, field: u64, length: usize) {
         self.varint(field << 3 | 2);
         self.varint(length as u64);
@@ -173,7 +173,7 @@ impl Initializer {
     }
 }
 
-/// A graph with what is said about it.
+/// A graph with its description.
 #[derive(Debug, Default)]
 pub struct Model {
     pub name: &'static str,

@@ -30,7 +30,7 @@ const BYTE: c_int = 1;
 /// `ncclSum`.
 const SUM: c_int = 0;
 
-/// `ncclDataType_t`, of what is summed.
+/// `ncclDataType_t` of the summed values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum Number {
@@ -279,7 +279,8 @@ impl Communication {
         Ok(communicator)
     }
 
-    /// * `data`: `count` numbers on the GPU, which stay there until the stream is behind this.
+    /// * `data`: `count` numbers on the GPU, which must stay valid until the stream has passed this
+    ///   call.
     pub fn sum(&self, data: Handle, count: usize, number: Number, communicator: Handle, stream: Handle) -> Result<()> {
         // SAFETY: as the caller promises.
         let code = unsafe { (self.all_reduce)(data, data, count, number as c_int, SUM, communicator, stream) };
@@ -300,7 +301,7 @@ impl Communication {
         self.expect("ncclBroadcast", code)
     }
 
-    /// Whether something has gone wrong meanwhile, such as a connection that broke.
+    /// Whether an asynchronous error has occurred, such as a broken connection.
     pub fn check(&self, communicator: Handle) -> Result<()> {
         let mut code = 0;
         // SAFETY: a communicator of this value; writes one value.

@@ -1,4 +1,5 @@
-//! NCCL: collectives between GPUs. Launch, rendezvous and all tensors in host memory stay with MPI.
+//! NCCL: collectives between GPUs. MPI is still used for launch, rendezvous and tensors in host
+//! memory.
 //!
 //! **Not run on a GPU so far.** What is tested: that it compiles, the message for a missing
 //! library, and which calls are made in which order (against libraries that only write them down).
@@ -55,7 +56,7 @@ impl Nccl {
     /// * `device`: the number of this process' GPU on its machine.
     ///
     /// # Errors
-    /// Libraries that are not there or too old; what NCCL says when the GPUs do not find each other.
+    /// Libraries that are missing or too old; NCCL's error if the GPUs do not find each other.
     pub fn join(mpi: Group, device: usize) -> Result<Nccl> {
         let (cuda, nccl) = (Cuda::load()?, Communication::load()?);
         let id = if mpi.leads() { nccl.unique_id()?.to_vec() } else { Vec::new() };
@@ -252,7 +253,8 @@ mod tests {
         assert_eq!(places(&[1, 3, 0]), Some(vec![0, 3, 4, 5]));
     }
 
-    /// Compiles libraries that write down what is asked of them, and do it for one process whose device is memory.
+    /// Compiles libraries that record the calls to them and perform them for one process whose
+    /// device is host memory.
     fn pretended() -> (tempfile::TempDir, Cuda, Communication) {
         let folder = tempfile::tempdir().unwrap();
         let (source, path) = (folder.path().join("pretended.c"), folder.path().join("libpretended.so"));

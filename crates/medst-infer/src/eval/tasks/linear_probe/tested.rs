@@ -5,7 +5,7 @@ use crate::eval::metrics::{Calibration, ConfusionMatrix, Ranking};
 use crate::eval::result::{Curve, Example, Figure, Meter, Plot, Unit, extremes};
 use crate::eval::tasks::{mean_of_all, words};
 
-/// Test rows with what the probes of all seeds say of them.
+/// Test rows with the predictions of the probes of all seeds.
 pub(super) struct Tested<'a> {
     names: &'a [String],
     /// For exclusive classes: the true class of each row.
