@@ -10,7 +10,7 @@ use medst::loss::{self, Losses};
 use medst::model::input::Batch;
 use medst::model::{MedSt, Mode};
 use medst::train::dataset::{Crop, Dataset};
-use medst::train::gradients::Gradients;
+use medst::train::gradients::{Differentiated, Gradients};
 use medst::train::loss_scale::LossScale;
 use medst::train::optimizer::AdamW;
 use medst_data::report::WordPiece;
@@ -57,7 +57,8 @@ fn gradients_point_where_those_of_float32_do() {
             let scaled = LossScale::default().differentiate(kind, norm, |factor| {
                 let losses = loss::med_st(&model, &batches[0], &config.loss, Mode::Train)?;
                 assert_eq!(part(&losses).kind(), Kind::Float, "losses are float32");
-                Ok(((), Gradients::of(&model, &(part(&losses) * factor))))
+                let gradients = Gradients::of(&model, &(part(&losses) * factor));
+                Ok(Differentiated { losses, gradients })
             });
             let gradients = scaled.unwrap().gradients;
             assert!(gradients.iter().all(|gradient| gradient.kind() == Kind::Float));
@@ -85,7 +86,7 @@ fn losses_track_those_of_float32_over_200_steps() {
             let scaled = scale.differentiate(kind, norm, |factor| {
                 let losses = loss::med_st(&model, batch, &config.loss, Mode::Train)?;
                 let gradients = Gradients::of(&model, &(&losses.total * factor));
-                Ok((losses.total.double_value(&[]), gradients))
+                Ok(Differentiated { losses: losses.total.double_value(&[]), gradients })
             });
             let scaled = scaled.unwrap();
             optimizer.step(&scaled.gradients, 3e-4, (1.0 / scaled.norm).min(1.0) / scaled.factor);

@@ -143,7 +143,7 @@ impl<'a> FineTuning<'a> {
             progress,
             folder,
             output,
-            configuration: &configuration,
+            configuration,
             resume,
             optimizer: AdamW::of(parameters, factors, &adamw),
             model,

@@ -123,7 +123,7 @@ impl<'a> Pretraining<'a> {
             progress,
             folder,
             output: &train.output,
-            configuration: &configuration,
+            configuration,
             resume,
             optimizer: AdamW::new(&model, &config.optimizer),
             model,

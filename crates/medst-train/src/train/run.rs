@@ -30,7 +30,7 @@ pub(crate) struct Opening<'a> {
     pub folder: Option<RunFolder>,
     pub output: &'a Path,
     /// The resolved configuration, as a new run's folder keeps it.
-    pub configuration: &'a str,
+    pub configuration: String,
     pub resume: bool,
     /// Process 0's counts, or on resume that of the last checkpoint.
     pub model: MedSt,
@@ -103,7 +103,7 @@ impl<'a> TrainingRun<'a> {
         }
         if let Some(folder) = folder.as_mut().filter(|_| !resume) {
             // Only now: a start that fails must not leave a folder that would block the next start.
-            folder.begin(opening.configuration)?;
+            folder.begin(&opening.configuration)?;
         }
         let log = if group.leads() { Some(log(state.step)?) } else { None };
         Ok(TrainingRun {

@@ -210,8 +210,10 @@ fn variant_figures(group: &str, scored: &[Grounded], meter: &Meter<'_>) -> Vec<F
     let shown: Vec<bool> = scored.iter().map(|own| own.contrast.is_some()).collect();
     if shown.contains(&false) {
         let ranking = Ranking::new(&scored.iter().map(|own| own.hottest).collect::<Vec<_>>(), &shown);
-        let name = (group, "AUROC, shown against not, by the hottest pixel", Unit::Number);
-        let made = meter.figure(name, scored.len(), "every phrase is shown", |weights| ranking.auroc(weights));
+        let name = "AUROC, shown against not, by the hottest pixel";
+        let made = meter.figure(group, name, Unit::Number, scored.len(), "every phrase is shown", |weights| {
+            ranking.auroc(weights)
+        });
         figures.push(made.with_chance(0.5));
     }
     figures

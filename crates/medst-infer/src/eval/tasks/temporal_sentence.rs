@@ -107,16 +107,16 @@ impl TemporalSentence {
         let mut figures = vec![auroc];
         match self.protocol {
             Protocol::Strict | Protocol::Literature => {
-                let name = (part.name, "accuracy", Unit::Share);
+                let (name, unit) = ("accuracy", Unit::Share);
                 figures.push(match part.decide() {
                     Ok(said) => {
                         let (truth, said): (Vec<usize>, Vec<usize>) =
                             part.positive.iter().zip(&said).map(|(&t, &s)| (usize::from(t), usize::from(s))).unzip();
                         let accuracy = |w: &[f64]| ConfusionMatrix::new(&truth, &said, w, 2).accuracy();
                         let share = part.positive.iter().filter(|&&same| same).count() as f64 / rows as f64;
-                        meter.figure(name, rows, one_class, accuracy).with_chance(share.max(1.0 - share))
+                        meter.figure(part.name, name, unit, rows, one_class, accuracy).with_chance(share.max(1.0 - share))
                     }
-                    Err(error) => Figure::undefined(name.0, name.1, name.2, rows, error.reason()),
+                    Err(error) => Figure::undefined(part.name, name, unit, rows, error.reason()),
                 });
             }
             Protocol::Reference => {
