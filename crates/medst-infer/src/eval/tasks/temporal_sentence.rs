@@ -114,7 +114,9 @@ impl TemporalSentence {
                             part.positive.iter().zip(&said).map(|(&t, &s)| (usize::from(t), usize::from(s))).unzip();
                         let accuracy = |w: &[f64]| ConfusionMatrix::new(&truth, &said, w, 2).accuracy();
                         let share = part.positive.iter().filter(|&&same| same).count() as f64 / rows as f64;
-                        meter.figure(part.name, name, unit, rows, one_class, accuracy).with_chance(share.max(1.0 - share))
+                        meter
+                            .figure(part.name, name, unit, rows, one_class, accuracy)
+                            .with_chance(share.max(1.0 - share))
                     }
                     Err(error) => Figure::undefined(part.name, name, unit, rows, error.reason()),
                 });
