@@ -1,8 +1,4 @@
-<<<<<<< HEAD:crates/medst-train/src/train/periodic_evaluation.rs
 //! Evaluation tasks with each validation of a run, on the validation split. Nothing of them flows back into the training.
-=======
-//! Evaluation tasks while a model trains. They do not influence the training.
->>>>>>> words:crates/medst-train/src/train/watch.rs
 
 use std::path::PathBuf;
 
