@@ -25,7 +25,7 @@ pub fn send_rows(rows: &[i64], device: Device) -> Tensor {
     send(&Tensor::from_slice(rows), device)
 }
 
-/// Loads `libtorch_cuda.so` for the whole process, once; does nothing where there is none.
+/// Loads `libtorch_cuda.so` for the whole process, once; does nothing if it does not exist.
 fn load_cuda_library() {
     use std::sync::Once;
     static ONCE: Once = Once::new();

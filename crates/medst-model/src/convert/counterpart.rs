@@ -50,8 +50,8 @@ impl Counterpart {
 /// axis).
 ///
 /// # Errors
-/// A tensor that is missing, has another shape, or holds no floating-point numbers; the message
-/// names it.
+/// A tensor that is missing, has another shape, or does not contain floating-point numbers; the
+/// message names it.
 pub fn gather(source: &Counterpart, tensors: &BTreeMap<String, Tensor>, shape: &[i64]) -> Result<Tensor, String> {
     let whole = stack(source, tensors)?;
     if whole.size() != shape {

@@ -35,7 +35,7 @@ pub struct Input {
 }
 
 impl Input {
-    /// Everything that the file holds.
+    /// Uses all parts in the file.
     pub fn whole(path: impl Into<PathBuf>) -> Input {
         Input { side: None, path: path.into() }
     }

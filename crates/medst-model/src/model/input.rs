@@ -167,7 +167,7 @@ impl ReportInput {
             .lt_tensor(&send_rows(&self.word_counts, self.ids.device()).unsqueeze(1))
     }
 
-    /// Reports `start … start + count`, as many tokens and words as the whole batch has.
+    /// Reports `start … start + count`, padded like the whole batch.
     pub fn part(&self, start: i64, count: i64) -> ReportInput {
         let (first, end) = (start as usize, (start + count) as usize);
         let narrow = |x: &Tensor| x.narrow(0, start, count);

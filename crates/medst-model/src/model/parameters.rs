@@ -167,7 +167,7 @@ impl Scope {
         tensor
     }
 
-    /// All tensors made below any scope of this tree so far.
+    /// All tensors that have been made below any scope of this tree.
     pub fn into_registry(self) -> Registry {
         self.registry.take()
     }
