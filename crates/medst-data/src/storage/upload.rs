@@ -1,4 +1,4 @@
-//! A prepared corpus to its address: its files first, in any order and by any process, its manifest last.
+//! Uploads a prepared corpus: its files first, in any order and by any process, its manifest last.
 
 use std::collections::BTreeMap;
 use std::fs::File;

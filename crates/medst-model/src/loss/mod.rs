@@ -1,9 +1,9 @@
 //! The Med-ST losses (paper, sections 3.3 and 3.4): pure functions of embeddings, masks and a small configuration.
 //!
-//! [`global`] aligns images with reports, [`local`] patches with words, [`temporal`] sequences of studies with each other.
-//! [`across`] aligns words with patches across studies, [`change`] what changed with what a report says of it, [`findings`]
-//! learns from labels and boxes, [`scale`] has the temperature. [`candidates`] and [`sigmoid`] are variants of [`global`] beyond
-//! the paper.
+//! [`global`] aligns images with reports, [`local`] patches with words, [`temporal`] sequences of
+//! studies with each other. [`across`] aligns words with patches across studies, [`change`] aligns
+//! changes between visits with reports, [`findings`] learns from labels and boxes, and [`scale`]
+//! has the temperature. [`candidates`] and [`sigmoid`] are variants of [`global`] beyond the paper.
 
 pub mod across;
 pub mod candidates;

@@ -1,12 +1,12 @@
-//! Heads that name findings: a linear map of the image feature and one of every frontal patch, each to a logit per finding; and for
-//! each finding a direction of the embeddings, along which the image moves when the finding worsens and which sentences about its
-//! course share.
+//! Heads for findings: two linear maps, of the image feature and of every frontal patch, to one
+//! logit per finding; and for each finding a direction of the embeddings, along which images move
+//! as the finding worsens, and which sentences about its course share.
 //!
-//! They are not part of the paper. From random weights image-text contrast alone teaches an encoder
-//! to see very slowly; the labels and boxes of a corpus teach it in minutes, after which the
-//! paper's losses have something to align (supervised first, then aligned, as in GreenRFM, arXiv
-//! 2603.06467). A run that starts from such an encoder takes it with `init.take = "encoders"` and
-//! needs no labels itself.
+//! They are not part of the paper. From random weights, image-text contrast alone is a very slow
+//! way for an encoder to learn to recognise findings. With labels and boxes it learns that within
+//! minutes, after which the paper's losses have something to align (supervision before alignment,
+//! as in GreenRFM, arXiv 2603.06467). A run that starts from such an encoder takes it with
+//! `init.take = "encoders"` and needs no labels itself.
 //!
 //! Letters: `B` studies, `P` patches per view, `F` findings, `H` encoder width, `D` embedding
 //! width, `N` pairs of visits.

@@ -1,4 +1,5 @@
-//! What the model eats: typed batches that cannot pair a lateral view with another study's frontal.
+//! The model's input: typed batches that cannot pair a lateral view with the frontal view of
+//! another study.
 //!
 //! Letters: `B` studies, `L` lateral views among them, `S` side in pixels, `N` tokens of the longest report, `W` words of the
 //! longest report (without `[CLS]`), `Q` full sequences, `T` steps of a sequence.

@@ -1,8 +1,8 @@
-//! How many threads compute separate batches at the same time.
+//! The number of threads that compute separate batches at the same time.
 //!
-//! Threads that share a matrix product wait for each other at its end. Where a model is small they
-//! wait longer than they compute, and longer still while pictures are being decoded on the same
-//! cores; there, a separate batch per thread is faster (docs/serve.md has figures).
+//! Threads that share a matrix product wait for each other at its end. In a small model they wait
+//! longer than they compute, and even longer while pictures are being decoded on the same cores. A
+//! separate batch per thread is then faster (docs/serve.md has figures).
 
 use tch::Device;
 

@@ -1,4 +1,5 @@
-//! Where the model's tensors live: an ordered list of named parameters and statistics, filled while layers are built.
+//! The model's tensors: an ordered list of named parameters and statistics, which is filled while
+//! layers are built.
 //!
 //! Order is the order of construction and never changes between runs: the optimiser's flat buffers, checkpoints and
 //! gradient reports all rely on it.

@@ -1,5 +1,6 @@
-//! Large contrastive batches on little memory: the gradient of a whole batch, with the encoders' tape of a few studies at a time (after Gao
-//! et al., *Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup*, 2021), or of one block at a time
+//! Large contrastive batches with little memory: the gradient of a whole batch, while the encoders'
+//! tape exists only for a few studies at a time (after Gao et al., *Scaling Deep Contrastive
+//! Learning Batch Size under Memory Limited Setup*, 2021), or for one block at a time
 //! ([`recompute`](super::recompute)), or both.
 //!
 //! 1. The encoders run over the batch in chunks without a tape; only their states are kept.

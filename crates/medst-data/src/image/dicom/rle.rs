@@ -1,4 +1,5 @@
-//! DICOM's run-length coding (PS3.5, annex G): one PackBits segment a byte of each sample, highest byte first.
+//! DICOM's run-length coding (PS3.5, annex G): one PackBits segment for each byte of each sample,
+//! highest byte first.
 
 /// The planes of a frame, `count` bytes each. There must be `planes` of them.
 pub(super) fn decode(frame: &[u8], planes: usize, count: usize) -> Result<Vec<Vec<u8>>, String> {
