@@ -45,7 +45,7 @@ unsafe extern "C" {
 /// Makes a GPU multiply float32 in the backward passes of layers in TF32 (factors with float16's 10 bits after the point, sums in float32), or exactly.
 /// Applies to the whole process.
 pub fn allow_tf32(allow: bool) {
-    // SAFETY: it sets a flag of the engine.
+    // SAFETY: it sets a flag of libtorch.
     unsafe { medst_allow_tf32(allow) }
 }
 

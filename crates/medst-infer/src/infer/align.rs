@@ -5,8 +5,7 @@
 //! `normalise(q ⊙ context)`. `[SEP]` is the last word, as in training.
 //!
 //! # Shapes
-//! `W` words, `P` patches per view, `K` = `P` or `2P` patches of the study (frontal, then lateral),
-//! `D` embedding width.
+//! `W` words, `P` patches a view, `K` = `P` or `2P` patches of the study (frontal, then lateral), `D` embedding width.
 
 use std::sync::LazyLock;
 

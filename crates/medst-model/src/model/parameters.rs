@@ -88,8 +88,9 @@ impl Init {
                     _ => deviation,
                 };
                 let mut values = vec![0f32; shape.iter().product::<i64>() as usize];
-                // Chunks have generators of their own, so that threads change nothing. The engine's generator would be
-                // shared with everything else in the process.
+                // Every chunk has a separate generator, so that the number of threads changes
+                // nothing. libtorch's generator would be shared with everything else in the
+                // process.
                 values.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, values)| {
                     let mut random = ChaCha8Rng::seed_from_u64(seed);
                     random.set_stream(stream << 32 | chunk as u64);

@@ -8,8 +8,7 @@
 //! in attention, so a lateral view that does not exist costs nothing. `Semantics::Reference` feeds both streams for
 //! every study and passes the key mask.
 //!
-//! Letters: `B` studies, `L` of them with a lateral view, `P` patches per view, `H` width, `S` side
-//! in pixels.
+//! Letters: `B` studies, `L` of them with a lateral view, `P` patches a view, `H` width, `S` side in pixels.
 
 use tch::{Kind, Tensor};
 

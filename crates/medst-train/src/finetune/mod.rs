@@ -337,7 +337,7 @@ fn trained(model: &MedSt, config: &Config, training: &Items) -> Result<(Vec<Para
                 parameters.push(own.clone());
                 factors.push(factor);
             }
-            // The tape does not go through it, and the engine computes no gradient of it.
+            // The tape does not pass through it, so libtorch computes no gradient for it.
             None => drop(own.working.set_requires_grad(false)),
         }
     }
@@ -472,7 +472,7 @@ mod tests {
         assert_eq!(of("task_head.bias", &all), Some(1.0));
     }
 
-    /// Against the engine's own cross-entropies.
+    /// Compared with libtorch's own cross-entropies.
     #[test]
     fn the_loss_is_cross_entropy_over_known_labels() {
         let scope = Scope::root(0.5, Some(1), Kind::Double, Device::Cpu);
