@@ -1,14 +1,14 @@
-# medst: `make demo` shows it, `make test` proves it.
+# medst: `make demo` shows what it does, `make test` tests it.
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 # Everything builds against the link that tools/bootstrap.sh makes; LIBTORCH=DIR is an argument to that script.
 BUILD := env -u LIBTORCH cargo
 comma := ,
-# ALL=1 builds and tests everything that is optional as well: several processes (needs Open MPI and libclang), corpora in object storage,
-# models of a hub, approximate search. Continuous integration does; `alike` lets its tests and its command share what is compiled.
+# ALL=1 also builds and tests all optional features: several processes (needs Open MPI and libclang), corpora in object storage,
+# models of a hub, approximate search. Continuous integration uses it. With `alike`, the tests and the command share compiled crates.
 FEATURES := $(if $(ALL),--features medst-cli/nccl$(comma)medst-cli/s3$(comma)medst-cli/hub$(comma)medst-cli/approximate$(comma)medst-cli/alike)
-# The Python package's library is no test program, but `cargo test --lib` takes it for one.
+# The library of the Python package is not a test program, but `cargo test --lib` would run it as one.
 TEST_RUNNER := --config 'target."cfg(all())".runner = "tools/not_python.sh"'
 MEDST := target/release/medst
 DEMO ?= demo
@@ -63,7 +63,7 @@ test-hub: libtorch
 	tools/hub_model.sh
 	MEDST_HUB_MODEL=$(CURDIR)/target/hub $(BUILD) test --release --workspace --features medst-cli/hub --test hub
 
-# Every DICOM file that pydicom and pydicom-data carry, through medst and through pydicom; PyPI, 170 MB.
+# Compares medst with pydicom on every DICOM file in pydicom and pydicom-data; PyPI, 170 MB.
 test-dicom:
 	tools/dicom_peer.sh
 
@@ -75,15 +75,15 @@ deny:
 soak: build
 	tools/soak.py $(SOAK)
 
-# The metadata of a small corpus, judged and read by the reference program of Croissant; PyPI, 300 MB.
+# Checks the metadata of a small corpus with the reference program of Croissant, and reads the corpus with it; PyPI, 300 MB.
 test-croissant: build
 	tools/croissant_check.sh
 
-# Exported graphs, checked by onnx and run in ONNX Runtime and OpenVINO; PyPI, 590 MB installed.
+# Checks exported graphs with onnx, and runs them in ONNX Runtime and OpenVINO; PyPI, 590 MB installed.
 test-onnx: build
 	tools/onnx_check.sh
 
-# Studies about medst, in a workspace of their own (lab/).
+# Studies about medst, in a separate workspace (lab/).
 lab: build
 	LIBTORCH=$(CURDIR)/.libtorch cargo clippy --release --manifest-path lab/Cargo.toml --all-targets -- -D warnings
 	LIBTORCH=$(CURDIR)/.libtorch cargo test --release --manifest-path lab/Cargo.toml
@@ -115,13 +115,13 @@ bench-gpu: libtorch
 	$(BUILD) build --release --workspace --examples
 	BIN=target/release/examples tools/bench_gpu.sh
 
-# Draws what docs/scale.md shows, from docs/scale/measured.json.
+# Makes the tables and figures of docs/scale.md from docs/scale/measured.json.
 scale: libtorch
 	LIBTORCH=$(CURDIR)/.libtorch cargo build --release --manifest-path lab/Cargo.toml -p simulate-scale
 	lab/target/release/simulate-scale measured=docs/scale/measured.json out=docs/scale
 	python3 tools/scale_tables.py
 
-# Needs Open MPI, and a machine with nothing else to do.
+# Needs Open MPI and an otherwise idle machine.
 scale-measure: libtorch
 	$(BUILD) build --release --workspace --features medst-cli/mpi --bins --example bench_collectives
 	LIBTORCH=$(CURDIR)/.libtorch cargo build --release --manifest-path lab/Cargo.toml -p simulate-scale
@@ -134,7 +134,7 @@ wheel: libtorch
 test-python: wheel
 	tools/test_python.sh
 
-# Needs the nightly compiler and cargo-fuzz. SECONDS_EACH=600 for a longer look.
+# Needs the nightly compiler and cargo-fuzz. SECONDS_EACH=600 fuzzes longer.
 fuzz:
 	cd crates/medst-data && for target in report table corpus jpeg dicom; do \
 	  mkdir -p fuzz/corpus/$$target && \

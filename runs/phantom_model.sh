@@ -12,7 +12,7 @@ out=${1:?usage: runs/phantom_model.sh OUT [NAME]}
 mkdir -p "$out"
 say() { printf '\n== %s\n' "$*"; }
 
-# The same bytes whatever the number of threads.
+# The result does not depend on the number of threads.
 cohort() { # NAME SUBJECTS SEED
   [ -e "$out/$1/studies.csv" ] && [ ! -e "$out/$1/unfinished" ] || { rm -rf "${out:?}/$1"; "$medst" -q phantom "$out/$1" --subjects "$2" --seed "$3" --size 160; }
   [ -e "$out/$1-corpus/corpus.json" ] || "$medst" -q prepare table "$out/$1/studies.csv" --out "$out/$1-corpus" --image-size 72

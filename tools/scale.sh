@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the measurements that docs/scale.md compares its model with, and writes docs/scale/measured.json: steps of one process, of several programs at the
 # same time, and of 1, 2 and 4 processes, each with one thread; sums of tensors among processes; the loss over all pairs.
-# Needs the programs that `make scale-measure` builds, Open MPI, and a machine with nothing else to do; takes some minutes.
+# Needs the programs that `make scale-measure` builds, Open MPI, and an otherwise idle machine; takes some minutes.
 # MODELS="small middle full" are the sizes; PART=collectives|pairs|small|middle|full measures one part, into WORK.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -99,7 +99,7 @@ case ${PART:-} in
   *) collectives; pairs; for name in ${MODELS:-small middle full}; do model "$name"; done ;;
 esac
 
-# The results so far become the file.
+# Writes the file from the results so far.
 lab/target/release/simulate-scale describe="$work/corpus" > "$work/studies.json"
 declare -A said=([small]="small" [middle]="middle" [full]="full size")
 {

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # The ablation study, from nothing to docs/evidence.md: cohorts, pre-training, evaluation, tables and plots. It can be stopped at any time
-# and started again: what is done is not done twice.
+# and started again; finished runs are not repeated.
 #
 #   lab/ablation/run.sh                                    two runs at once, one thread each: hours on two cores
-#   MINUTES=30 lab/ablation/run.sh                         begins no run after half an hour
+#   MINUTES=30 lab/ablation/run.sh                         starts no further run after half an hour
 #   lab/ablation/run.sh --arms full,no-local --seeds 1      a part of it
 set -euo pipefail
 cd "$(dirname "$0")/../.."

@@ -34,7 +34,8 @@ fn valid(py: Python<'_>, config: LossConfig) -> PyResult<LossConfig> {
     Ok(config)
 }
 
-/// Computes a loss of `inputs` and its gradients, without the interpreter's lock, which the engine's backward pass refuses to run under.
+/// Computes a loss of `inputs` and its gradients without the interpreter's lock, under which
+/// libtorch refuses to run a backward pass.
 fn differentiate(
     py: Python<'_>,
     inputs: Vec<Given<'_>>,

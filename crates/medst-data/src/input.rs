@@ -1,7 +1,8 @@
-//! Opening the files that users name.
+//! Opens files that users name.
 //!
-//! A path may name anything: a FIFO that nothing writes to, a device that never ends, a sparse file of terabytes. Reading
-//! those waits for ever or fills the memory, so only regular files are opened, and what is read as a whole has a limit.
+//! A path may refer to anything: a FIFO without a writer, an endless device, a sparse file of
+//! terabytes. Reading one of those would block forever or fill the memory, so only regular files
+//! are opened, and whole files are read only up to a limit.
 
 use std::fs::{self, File};
 use std::io::{Error, ErrorKind, Read, Result, Seek};

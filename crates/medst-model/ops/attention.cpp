@@ -1,10 +1,13 @@
-// Multi-head self-attention and its gradient: here on a CPU with AVX-512, in float32, for heads of 64 values; otherwise by the engine.
+// Multi-head self-attention and its gradient: custom code on a CPU with AVX-512, in float32, for
+// heads of 64 values; otherwise libtorch's.
 //
-// The engine's attention multiplies with MKL, which stays at AVX2 on AMD processors, and its gradient by stacked queries, keys and values
-// is put together from three tensors of their full size. Here both read and write the stacked tensor itself (docs/performance.md).
+// On AMD processors libtorch's attention uses MKL, which is limited to AVX2 there, and it assembles
+// the gradient of stacked queries, keys and values from three full-size tensors. Here both passes
+// read and write the stacked tensor itself (docs/performance.md).
 //
-// As in FlashAttention (Dao et al., 2022) no weights are kept: the logarithm of each row's sum is, and the backward pass computes the weights
-// again. A block of query rows has its scores with all keys in the second-level cache, so that nothing has to be rescaled.
+// As in FlashAttention (Dao et al., 2022), weights are not kept, but only the logarithm of each
+// row's sum; the backward pass computes the weights again. The scores of a block of query rows with
+// all keys fit into the second-level cache, so nothing has to be rescaled.
 //
 // Everything is one product, `tile`: up to 6 rows by 64 columns in registers.
 //
@@ -232,7 +235,7 @@ void backward(float* grad_qkv, const float* qkv, const float* result, const floa
 
 namespace {
 
-// Calls `act(number)` for numbers below `count`, on the engine's threads.
+// Calls `act(number)` for numbers below `count`, on libtorch's threads.
 template <typename F>
 void on_all_threads(int64_t count, F act) {
   auto numbers = at::empty({count}, at::kChar);
@@ -287,8 +290,9 @@ bool fits(const Tensor& qkv, int64_t heads) {
 #endif
 }
 
-// The engine chooses the kernel. Its tape puts the gradient of stacked queries, keys and values together in one pass.
-Tensor by_the_engine(const Tensor& qkv, int64_t heads, const std::optional<Tensor>& keys) {
+// libtorch chooses the kernel. Its tape assembles the gradient of stacked queries, keys and values
+// in one pass.
+Tensor by_libtorch(const Tensor& qkv, int64_t heads, const std::optional<Tensor>& keys) {
   const int64_t studies = qkv.size(0), tokens = qkv.size(1), width = qkv.size(2) / 3;
   auto parts = qkv.view({studies, tokens, 3, heads, width / heads}).unbind(2);
   for (auto& part : parts) part = part.transpose(1, 2);
@@ -300,7 +304,8 @@ Tensor by_the_engine(const Tensor& qkv, int64_t heads, const std::optional<Tenso
 namespace medst {
 
 Attended attend(const Tensor& given, int64_t heads, const std::optional<Tensor>& keys, bool tape) {
-  // On a CPU the engine computes in float16 value by value, and in bfloat16 slower than here in float32.
+  // On a CPU libtorch computes float16 value by value, and bfloat16 more slowly than this code
+  // computes float32.
   const bool sixteen = given.element_size() == 2 && given.device().is_cpu();
   auto qkv = (sixteen ? given.to(at::kFloat) : given).contiguous();
   TORCH_CHECK(qkv.dim() == 3 && qkv.size(2) % (3 * heads) == 0, "attention: shape ", qkv.sizes(), " is not that of ", heads, " heads");
@@ -315,12 +320,12 @@ Attended attend(const Tensor& given, int64_t heads, const std::optional<Tensor>&
   }
 #endif
   if (!tape) {
-    own.result = by_the_engine(qkv, heads, keys).to(given.scalar_type());
+    own.result = by_libtorch(qkv, heads, keys).to(given.scalar_type());
     return own;
   }
   at::AutoGradMode taped(true);
   auto leaf = qkv.detach().requires_grad_();
-  auto result = by_the_engine(leaf, heads, keys);
+  auto result = by_libtorch(leaf, heads, keys);
   own.result = result.detach().to(given.scalar_type());
   own.kept = {leaf, result};
   return own;

@@ -102,7 +102,7 @@ Tensor drop_on_host(const Tensor& x, const Tensor& seeds, const Drop& rule) {
   return out;
 }
 
-// The engine shifts the sign in from the left, and has no numbers without one.
+// libtorch's right shift copies the sign bit, and it has no unsigned numbers.
 Tensor shifted(const Tensor& bits, int64_t by) {
   const int64_t width = bits.scalar_type() == at::kLong ? 64 : 32;
   return at::bitwise_right_shift(bits, at::Scalar(by)).bitwise_and_(at::Scalar((int64_t(1) << (width - by)) - 1));

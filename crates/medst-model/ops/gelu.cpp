@@ -80,7 +80,7 @@ Tensor gelu(const Tensor& units) {
   if (!ours(units)) return at::gelu(units);
   auto out = at::empty_like(units);
   auto iterator = at::TensorIteratorConfig().add_output(out).add_const_input(units).build();
-  // The engine's threads; runs of consecutive elements.
+  // On libtorch's threads, in runs of consecutive elements.
   iterator.for_each([](char** data, const int64_t*, int64_t count) {
     activate(reinterpret_cast<float*>(data[0]), reinterpret_cast<const float*>(data[1]), count);
   }, kGrain);

@@ -52,7 +52,8 @@ std::optional<Tensor> optional(const Tensor& tensor) {
 
 Tensor affine(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   if (is_int8(weight)) return affine_int8(x, weight, bias, false);
-  // The engine multiplies float16 on a CPU value by value. Products of rounded values, summed in float32 and rounded, are what a GPU computes.
+  // On a CPU libtorch multiplies float16 value by value. Summing products of rounded values in
+  // float32 and then rounding is what a GPU computes.
   if (x.device().is_cpu() && x.scalar_type() == at::kHalf) {
     return affine(x.to(at::kFloat), weight.to(at::kFloat), bias.defined() ? bias.to(at::kFloat) : bias).to(at::kHalf);
   }

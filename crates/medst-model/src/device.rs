@@ -25,7 +25,7 @@ pub fn send_rows(rows: &[i64], device: Device) -> Tensor {
     send(&Tensor::from_slice(rows), device)
 }
 
-/// Loads `libtorch_cuda.so` for the whole process, once; does nothing where there is none.
+/// Loads `libtorch_cuda.so` for the whole process, once; does nothing if it does not exist.
 fn load_cuda_library() {
     use std::sync::Once;
     static ONCE: Once = Once::new();
@@ -45,7 +45,7 @@ unsafe extern "C" {
 /// Makes a GPU multiply float32 in the backward passes of layers in TF32 (factors with float16's 10 bits after the point, sums in float32), or exactly.
 /// Applies to the whole process.
 pub fn allow_tf32(allow: bool) {
-    // SAFETY: it sets a flag of the engine.
+    // SAFETY: it sets a flag of libtorch.
     unsafe { medst_allow_tf32(allow) }
 }
 

@@ -29,7 +29,7 @@ pub(crate) fn pinned(x: &Tensor) -> Tensor {
     take(|error| unsafe { medst_pinned(pointer(x), error) })
 }
 
-/// The engine's tensor behind one of the bindings.
+/// The `at::Tensor` of a tensor of `tch`.
 pub fn pointer(tensor: &Tensor) -> *const c_void {
     tensor.as_ptr().cast()
 }

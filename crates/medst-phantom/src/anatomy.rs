@@ -1,4 +1,4 @@
-//! A patient's body: the numbers that make one chest differ from another, and the shapes that follow from them.
+//! A patient's body: the parameters in which chests differ, and the shapes that follow from them.
 //!
 //! Centimetres; on the frontal view x = 0 is the spine and the patient's right side is on the left (negative x), as a
 //! radiograph is read; y = 0 is the neck, y grows towards the feet.

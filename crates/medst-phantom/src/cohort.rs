@@ -1,5 +1,6 @@
-//! Patients and their visits, and the pictures of a visit: values only, no files. Each is a function of the cohort's seed and
-//! the patient's number, so any layout and any number of threads gives the same.
+//! Patients, their visits, and the pictures of a visit, as values without files. Each is a function
+//! of the cohort's seed and the patient's number, so all layouts and any number of threads give the
+//! same patients.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;

@@ -1,5 +1,5 @@
-//! What makes a cohort hard: the plain one is for showing that a program works, the hard one for comparing methods, where nothing may
-//! be so easy that every method does it.
+//! The settings of a hard cohort. The plain cohort shows that a program works; the hard one is for
+//! comparing methods, so no task may be so easy that every method solves it.
 //!
 //! | | plain | hard |
 //! |---|---|---|

@@ -1,7 +1,7 @@
-//! Findings: what each looks like on the two views.
+//! The findings, and their appearance in the two views.
 //!
-//! A finding is drawn as the attenuation it adds (or, for air, takes away) on an empty canvas, so that its box is where it
-//! really is. Severity runs from 0 (nothing) to 1.
+//! A finding is drawn on an empty canvas as the attenuation that it adds (or, for air, removes), so
+//! that its box is exact. Severity runs from 0 (absent) to 1.
 
 use serde::{Deserialize, Serialize};
 

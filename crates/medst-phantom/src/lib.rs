@@ -1,8 +1,8 @@
 //! The phantom cohort: synthetic patients with known truth.
 //!
-//! Real archives of radiographs with reports are credentialed. This crate draws patients like
-//! theirs: individual bodies, findings that come and go over visits, frontal and lateral
-//! radiographs, reports that agree with them, and the truth next to it all.
+//! Real archives of radiographs with reports require credentials. This crate draws similar
+//! patients: individual bodies, findings that appear and disappear over visits, frontal and lateral
+//! radiographs, reports that agree with them, and the ground truth.
 //!
 //! | file | what |
 //! |---|---|

@@ -1,8 +1,10 @@
-//! Who may ask: a bearer token for programs, and a cookie for browsers that opened the link with the token.
+//! Authentication: a bearer token for programs, and a cookie for browsers that opened the link with
+//! the token.
 //!
-//! The link `/?token=TOKEN` is answered with a cookie and a redirection to `/`, so that the token stays in neither the
-//! address bar nor the history. The cookie holds a secret of this run of the service instead of the token: servers on other
-//! ports of the same host see a browser's cookies too, and must not learn a token that outlives this run.
+//! The link `/?token=TOKEN` is answered with a cookie and a redirection to `/`, so that the token
+//! remains in neither the address bar nor the history. The cookie contains a secret of this run of
+//! the service instead of the token, because servers on other ports of the same host also receive a
+//! browser's cookies and must not learn a token that outlives this run.
 
 use std::fs::File;
 use std::io::Read;

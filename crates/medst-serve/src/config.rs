@@ -1,4 +1,4 @@
-//! Where the service listens, who may send requests, and the limits of requests.
+//! The address of the service, who may send requests, and the limits of requests.
 
 use std::net::SocketAddr;
 use std::time::Duration;

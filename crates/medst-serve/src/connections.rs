@@ -1,8 +1,9 @@
-//! Open connections: how many there may be, and which must make way for a new one.
+//! Limits the number of open connections, and decides which one is closed to make room for a new
+//! one.
 //!
-//! A connection for which the service computes is left alone. Every other one waits for its client, and a client may keep it
-//! waiting: it may send nothing, or never read its answer. Where there are too many, the one that has waited longest is
-//! closed, so that slow clients hold up only each other.
+//! A connection for which the service computes is never closed. All others wait for their clients,
+//! which may send nothing or never read their answers. When there are too many, the one that has
+//! waited longest is closed, so that slow clients hold up only each other.
 
 use std::collections::HashMap;
 use std::future::Future;

@@ -1,4 +1,4 @@
-//! How much may be asked at once: requests in progress, the log line and the figures of each, and the time for an answer.
+//! Limits the requests in progress and the time for an answer, and logs and counts every request.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

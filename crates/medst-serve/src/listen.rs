@@ -1,4 +1,4 @@
-//! Sockets: connections within their limits of time and number, and draining.
+//! Listens for connections, enforces their limits of time and number, and drains them on shutdown.
 
 use std::pin::pin;
 use std::sync::Arc;

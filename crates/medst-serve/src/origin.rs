@@ -1,7 +1,8 @@
-//! Which names the service answers to, and which web pages may ask it.
+//! Checks the host name of a request and the web page that sent it.
 //!
-//! A browser sends requests for any web page that it shows, and so reaches services that only its own machine can reach.
-//! Two checks keep foreign pages out, on every route and whether or not a token is required:
+//! A browser sends requests on behalf of any web page that it shows, and so reaches services that
+//! are open only to its own machine. Two checks keep other sites' pages out, on every route and
+//! whether or not a token is required:
 //!
 //! * `Host` must be a name of this service. A page whose own name its DNS server suddenly resolves to this address ("DNS
 //!   rebinding") would otherwise count as a page of this service and could read answers.

@@ -1,4 +1,5 @@
-//! The page for people, at `/`: HTML, style and modules of script, held in the program. It loads nothing from anywhere else.
+//! The page for people, at `/`: HTML, style and script modules, which are part of the program. It
+//! loads nothing from elsewhere.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! The interface as a page: the OpenAPI document, rendered here. It loads nothing from anywhere and needs no script.
+//! The API reference as a page: the OpenAPI document, rendered here. It loads nothing from
+//! elsewhere and needs no script.
 
 use std::sync::LazyLock;
 

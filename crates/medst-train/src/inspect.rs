@@ -1,4 +1,4 @@
-//! What a path is: a corpus, a run, a checkpoint, or a file of weights.
+//! Describes a path: a corpus, a run, a checkpoint, or a weight file.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

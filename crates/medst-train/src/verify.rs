@@ -1,5 +1,5 @@
-//! Whether the files of a corpus, a run, a checkpoint, a model or an index still hold what was
-//! written to them; for a corpus, in object storage too.
+//! Checks the files of a corpus, run, checkpoint, model or index against the recorded checksums;
+//! for a corpus, also in object storage.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

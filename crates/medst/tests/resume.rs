@@ -1,5 +1,5 @@
-//! A resumed run equals an uninterrupted one. Alone in its program, because dropout draws from the engine's generator, which
-//! is one for all threads.
+//! A resumed run equals an uninterrupted one. It is the only test in this program, because dropout
+//! draws from libtorch's generator, which all threads share.
 
 mod bench;
 
@@ -42,7 +42,7 @@ fn numbers(run: &Path) -> Vec<BTreeMap<String, serde_json::Value>> {
     rows
 }
 
-/// One after the other: both draw from the engine's one generator.
+/// One after the other, because both draw from libtorch's only generator.
 #[test]
 fn a_resumed_run_gives_the_numbers_of_an_uninterrupted_one() {
     let files = ["last/model.safetensors", "last/optimizer.safetensors", "last/state.json"];

@@ -1,5 +1,5 @@
-//! One picture of several subjects: files with other names and the same content, a picture saved
-//! again in another format, a film that was filed under two patients.
+//! Finds pictures that occur for several subjects: files with different names and the same content,
+//! a picture that was saved again in another format, a film that was filed under two patients.
 //!
 //! They are found by the pixels that a corpus stores, once all of these are written; any other
 //! method would read each file twice.

@@ -1,4 +1,5 @@
-//! `corpus.json`: what a corpus is. It is the last file written, so a folder without it is not a corpus.
+//! `corpus.json`: the description of a corpus. It is written last, so a folder without it is not a
+//! corpus.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;

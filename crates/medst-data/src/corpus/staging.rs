@@ -1,5 +1,5 @@
-//! The folder next to the target in which a corpus grows, and its move into place. Only its owner
-//! can enter it, and its files are readable for their owner only ([`crate::owner_only`]).
+//! The folder next to the target in which a corpus is built before it is moved into place. Only its
+//! owner can enter it or read its files ([`crate::owner_only`]).
 
 use std::collections::BTreeMap;
 use std::fs;

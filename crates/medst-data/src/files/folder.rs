@@ -1,11 +1,12 @@
-//! Folders that appear, or replace others, whole or not at all, and never take along what this program did not write.
+//! Publishes folders atomically: a new folder appears, or replaces an old one, as a whole or not at
+//! all, and files that this program did not write are never removed.
 //!
 //! A new folder is written next to its target and *sealed*: it gets checksums of all its files
-//! ([`super::sums`]), and everything is flushed to the disk. It then changes places with the old
-//! one in one step (`renameat2` with `RENAME_EXCHANGE`). On file systems without that, the old one
-//! is first renamed to `.medst-replaced-NAME`; after a crash between the two renames [`recover`]
-//! puts it back. Of the old folder only files are removed that its list of checksums or its
-//! manifest names.
+//! ([`super::sums`]), and everything is flushed to the disk. It is then exchanged with the old one
+//! in one step (`renameat2` with `RENAME_EXCHANGE`). On file systems without that call, the old
+//! folder is first renamed to `.medst-replaced-NAME`; after a crash between the two renames,
+//! [`recover`] moves it back. From the old folder, only files in its list of checksums or its
+//! manifest are removed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;

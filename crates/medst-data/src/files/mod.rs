@@ -1,4 +1,5 @@
-//! Files and folders as this program writes and checks them: whole or not at all, with checksums, by one writer.
+//! How this program writes and checks files and folders: as a whole or not at all, with checksums,
+//! by one writer.
 //!
 //! | file | what |
 //! |---|---|

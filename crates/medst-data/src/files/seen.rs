@@ -1,9 +1,9 @@
-//! Which large files this user has already checked, so that a corpus of many gigabytes is not read
-//! again at every start. There is one small file for each, under `checked/` of the cache
-//! ([`crate::storage::cache_root`]), with properties that differ once the file does.
+//! Remembers which large files this user has already checked, so that a corpus of many gigabytes is
+//! not read again at every start. Each has a small file under `checked/` of the cache
+//! ([`crate::storage::cache_root`]) with properties that change when the file changes.
 //!
-//! These are device, inode, size and both times of a file; any write to the file changes the time
-//! of its inode. Silent corruption on the disk does not: `--resume` and `medst verify` therefore
+//! These are device, inode, size and both times of the file; any write to it changes the time of
+//! its inode. Silent corruption on the disk does not change them, so `--resume` and `medst verify`
 //! read everything.
 
 use std::fs::{File, Metadata};

@@ -1,4 +1,4 @@
-//! Files that appear whole or not at all.
+//! Publishes files atomically: a file appears as a whole or not at all.
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;

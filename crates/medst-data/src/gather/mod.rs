@@ -1,4 +1,4 @@
-//! Studies from what users have: files, folders, tables, or a corpus.
+//! Makes studies from the files, folders, tables or corpora that users pass.
 //!
 //! | given | becomes |
 //! |---|---|
@@ -9,8 +9,8 @@
 //! | any other table | one study per row: columns `image` or `frontal`, `lateral`, `report` or `text`; `study_id`, `subject_id`, `view`, `day` or `acquired` where there are any, the others as labels |
 //! | a corpus | its studies |
 //!
-//! The view of an image is the one in its DICOM header, else the one that the caller declares, else
-//! frontal. What cannot be used is listed with the reason and shifts nothing else. No picture is
+//! The view of an image comes from its DICOM header, otherwise from the caller, and is otherwise
+//! frontal. Unusable inputs are listed with the reason and do not affect the others. No picture is
 //! decoded here.
 
 mod files;

@@ -1,6 +1,6 @@
-//! Decoding JPEG and PNG files to 8-bit grey, as OpenCV's grey reading gives it (with the
-//! exceptions of docs/data.md), turned as the Exif data say. DICOM files are left to
-//! [`super::dicom`]. Content decides on the format, not the file's name.
+//! Decodes JPEG and PNG files to 8-bit grey like OpenCV's grey reading (with the exceptions in
+//! docs/data.md), rotated according to the Exif data. DICOM files are handled by [`super::dicom`].
+//! The format is recognised by content, not by name.
 
 use std::path::Path;
 

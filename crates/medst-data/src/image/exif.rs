@@ -1,5 +1,5 @@
-//! The orientation that a JPEG or PNG file declares in its Exif data. OpenCV's reading turns pictures by it, so the reference does
-//! too; exports of some viewers and photographs of films carry it.
+//! The orientation in the Exif data of a JPEG or PNG file. OpenCV rotates pictures accordingly, and
+//! so does the reference; exports of some viewers and photographs of films have such data.
 
 use super::GreyImage;
 

@@ -1,4 +1,4 @@
-//! PNG files to 8-bit grey. Colour becomes grey as libpng converts it, which OpenCV reads with.
+//! Decodes PNG files to 8-bit grey. Colour is converted as in libpng, which OpenCV uses.
 
 use std::io::{BufRead, Cursor, Error, ErrorKind, Read, Result as IoResult, Seek, SeekFrom};
 

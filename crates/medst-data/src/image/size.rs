@@ -1,4 +1,5 @@
-//! The size that a picture file declares, without decoding it: to refuse pictures before memory is taken for them.
+//! Reads the size that a picture file declares without decoding it, so that pictures can be refused
+//! before memory is allocated.
 
 use super::decode::unsupported;
 use super::{ImageError, dicom, jpeg};

@@ -1,5 +1,5 @@
-//! The course of findings between pairs of studies, as a corpus carries it: `pairs.csv` with the columns `previous`,
-//! `current` and one per finding.
+//! The course of findings between pairs of studies, as a corpus stores it: `pairs.csv` with the
+//! columns `previous`, `current` and one per finding.
 //!
 //! | in `pairs.csv` | sources write |
 //! |---|---|

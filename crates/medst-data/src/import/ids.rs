@@ -1,4 +1,5 @@
-//! Ids written in another form, and when they mean the same patient, study or image.
+//! Matches IDs that are written in different forms, and decides when they refer to the same
+//! patient, study or image.
 //!
 //! Programs rewrite ids: a data frame makes `10000032.0` of `10000032`, a spreadsheet
 //! `1.0000032E+07`, or `7` of `007`; MIMIC-CXR writes a subject as `10000032` in tables and as

@@ -1,5 +1,5 @@
-//! Which subjects, studies and images a source has, those included that it cannot use: a benchmark
-//! may name a patient by an image whose view is unknown.
+//! The subjects, studies and images of a source, including those that cannot be used: a benchmark
+//! may refer to a patient by an image whose view is unknown.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Importers: from what researchers have to a corpus.
+//! Importers: make a corpus from tables and archives.
 //!
 //! | file | source |
 //! |---|---|
@@ -14,7 +14,8 @@
 //! | [`open_i`] | the Indiana University collection |
 //! | [`covid_chestxray`] | covid-chestxray-dataset |
 //!
-//! Each makes a [`plan::Plan`] through [`assemble`]; [`crate::corpus::write`] decodes the pictures and writes.
+//! Each importer makes a [`plan::Plan`] through [`assemble`]; [`crate::corpus::write`] decodes the
+//! pictures and writes the corpus.
 
 mod archive;
 pub mod assemble;

@@ -1,4 +1,4 @@
-//! What a corpus will be made of, before any picture is decoded.
+//! The contents of a corpus before any picture is decoded.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

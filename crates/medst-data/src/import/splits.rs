@@ -1,5 +1,5 @@
-//! Split files: which part every subject, study or image belongs to, as a table that can be
-//! published and read again.
+//! Split files: a table of the split of every subject, study or image, which can be published and
+//! read again.
 //!
 //! A split file is a CSV (gzipped or not) with the column `split` and one of `subject_id`,
 //! `patientId`, `study_id`, `dicom_id`, `image`, `filename` or `Path`. Every corpus carries one,

@@ -1,4 +1,4 @@
-//! What a preparation did, in the words the command prints.
+//! The result of a preparation, as the command prints it.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,8 +1,8 @@
 //! Report text, from the file a hospital writes to the word pieces a model reads.
 //!
-//! [`headers`] finds impression and findings ([`sections`] those of MIMIC-CXR), [`clean`] makes
-//! plain sentences of them, [`wordpiece`] cuts those into pieces. [`prepare`] is the first two
-//! steps as importers use them. [`spans`] gives the places of sentences.
+//! [`headers`] finds impression and findings ([`sections`] those of MIMIC-CXR), [`clean`] turns
+//! them into plain sentences, and [`wordpiece`] splits those into pieces. [`prepare`] combines the
+//! first two steps for importers. [`spans`] gives the positions of sentences.
 
 pub mod clean;
 pub mod headers;

@@ -142,7 +142,8 @@ impl Cached {
     /// in the meantime.
     ///
     /// # Errors
-    /// Names the cause: an object that is missing, cut short, or different from what the manifest records.
+    /// Names the cause: an object that is missing, truncated, or different from what the manifest
+    /// records.
     pub fn fetch(&self, name: &str, stop: &AtomicBool) -> Result<Option<PathBuf>> {
         let path = self.folder.join(name);
         let record = self.manifest.files.get(name).ok_or_else(|| self.fail(name, "it is not in the manifest"))?;

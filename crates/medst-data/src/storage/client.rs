@@ -1,4 +1,4 @@
-//! Requests to object storage, from threads that may wait, and their failures in words.
+//! Requests to object storage, from threads that may block, with explanations of their failures.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -152,7 +152,7 @@ impl Client {
         Ok(())
     }
 
-    /// Size and checksum (as [`Client::put`] noted it) of an object, if it is there.
+    /// Size and checksum (as recorded by [`Client::put`]) of an object, if it exists.
     ///
     /// # Errors
     /// Names the cause of the failure.
@@ -166,7 +166,7 @@ impl Client {
         self.optional(key, runtime().block_on(read))
     }
 
-    /// Size of an object and what changes when it does, if it is there.
+    /// Size of an object, and a value that changes whenever it does, if it exists.
     ///
     /// # Errors
     /// Names the cause of the failure.

@@ -1,7 +1,7 @@
-//! Shards that arrive in the background, so that a job begins with its first pictures and not with
-//! all of them: a picture whose shard has not arrived is read separately, and its shard is read
-//! next. Shards are checked as a whole when they have arrived; single pictures cannot be, so a
-//! damaged shard ends the job a little later.
+//! Fetches shards in the background, so that a job can begin with its first pictures before all
+//! have arrived. A picture whose shard has not arrived is read separately, and its shard is fetched
+//! next. Shards are checked once they have arrived completely. Single pictures cannot be checked,
+//! so a damaged shard ends the job a little later.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -21,7 +21,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
 /// A file with the bytes of a file or object, for what reads files only.
 ///
 /// # Errors
-/// Like [`read`]; also if there is no place for a cache.
+/// Like [`read`]; also if the cache has no location.
 pub fn file(path: &Path) -> Result<PathBuf> {
     match Address::of(path)? {
         None => Ok(path.to_path_buf()),

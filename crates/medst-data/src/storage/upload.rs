@@ -1,4 +1,4 @@
-//! A prepared corpus to its address: its files first, in any order and by any process, its manifest last.
+//! Uploads a prepared corpus: its files first, in any order and by any process, its manifest last.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -16,7 +16,7 @@ const RETRIES: usize = 8;
 /// Only a corpus may be replaced, and only when asked to; what an interrupted upload left counts as nothing.
 ///
 /// # Errors
-/// Something is there, or the bucket is not.
+/// Something already exists at the address, or the bucket does not.
 pub fn check_target(address: &Address, overwrite: bool) -> Result<()> {
     let client = Client::open(address, RETRIES)?;
     let keys = client.list(&address.prefix)?;

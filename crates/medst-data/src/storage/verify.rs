@@ -1,4 +1,4 @@
-//! Whether the objects of a corpus still hold what was written to them.
+//! Checks the objects of a corpus against the recorded checksums.
 
 use std::path::PathBuf;
 

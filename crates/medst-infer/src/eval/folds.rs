@@ -10,7 +10,7 @@ use crate::{Error, Result};
 /// The fold in which each row is tested, by `StratifiedKFold(folds)`; with a seed `shuffle=True, random_state=seed`.
 ///
 /// # Errors
-/// No class has as many rows as there are folds.
+/// No class has as many rows as the number of folds.
 pub fn stratified(classes: &[usize], folds: usize, seed: Option<u32>) -> Result<Vec<usize>> {
     let kinds = check(classes, folds)?;
     // Classes are numbered by their first row.
@@ -50,7 +50,7 @@ pub fn stratified(classes: &[usize], folds: usize, seed: Option<u32>) -> Result<
 /// that allows.
 ///
 /// # Errors
-/// No class has as many rows as there are folds, or there are fewer groups than folds.
+/// No class has as many rows as the number of folds, or there are fewer groups than folds.
 pub fn grouped<S: AsRef<str>>(classes: &[usize], groups: &[S], folds: usize) -> Result<Vec<usize>> {
     let kinds = check(classes, folds)?;
     let mut rows_of: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
@@ -61,7 +61,8 @@ pub fn grouped<S: AsRef<str>>(classes: &[usize], groups: &[S], folds: usize) -> 
     let total = counts(classes, 0..classes.len(), kinds);
     let mut order: Vec<(&Vec<usize>, Vec<f64>)> =
         rows_of.values().map(|rows| (rows, counts(classes, rows.iter().copied(), kinds))).collect();
-    // The most uneven groups first, while there is room to balance them; a stable sort, as NumPy's mergesort.
+    // The most uneven groups come first, while they can still be balanced. The sort is stable, like
+    // NumPy's mergesort.
     order.sort_by(|a, b| deviation(&b.1).total_cmp(&deviation(&a.1)));
     let mut held = vec![vec![0.0; kinds]; folds];
     let mut fold_of = vec![0; classes.len()];

@@ -23,7 +23,7 @@ pub const FINDINGS: [&str; 15] = [
     "fibrosis",
 ];
 
-/// The finding that a label column is about, in words; `None` for columns that are about something else.
+/// The finding of a label column, written as words; `None` for columns about something else.
 pub fn finding(column: &str) -> Option<String> {
     let words = super::tasks::words(column).replace('-', " ");
     // RSNA's challenge calls its one finding so.

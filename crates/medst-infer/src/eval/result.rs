@@ -30,7 +30,7 @@ pub struct Figure {
     pub group: String,
     pub name: String,
     pub unit: Unit,
-    /// `None` if it is undefined; `undefined` then holds the reason.
+    /// `None` if it is undefined; `undefined` then contains the reason.
     pub value: Option<f64>,
     /// 95 %, of a bootstrap over subjects.
     pub interval: Option<(f64, f64)>,
@@ -78,7 +78,7 @@ impl Figure {
         Figure { chance: Some(chance), ..self }
     }
 
-    /// The value in its unit, with the interval; or why there is none.
+    /// The value in its unit, with the interval, or the reason why it is undefined.
     pub fn text(&self) -> String {
         let Some(value) = self.value else {
             return format!("undefined: {}", self.undefined.as_deref().unwrap_or("no reason given"));

@@ -13,7 +13,7 @@ use super::bootstrap::{Bootstrap, Clusters, Estimate};
 
 /// A subgroup with fewer subjects than this is small, and its figure is marked as such.
 pub const SMALL: usize = 20;
-/// More values than this are not shown one by one: numbers become ranges, other values are refused.
+/// With more values than this, numbers are grouped into ranges, and other values are refused.
 const MOST: usize = 12;
 /// Lower bounds of the age groups in years; the first group begins at birth.
 const AGES: [f64; 4] = [18.0, 40.0, 60.0, 80.0];

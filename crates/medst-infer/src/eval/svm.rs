@@ -123,7 +123,7 @@ impl Classifier {
 /// themselves where they are given.
 ///
 /// # Errors
-/// A fold that holds all rows.
+/// A fold that contains all rows.
 pub fn cross_validate(
     kernel: &Kernel,
     others: &[&Kernel],

@@ -107,7 +107,7 @@ impl Vectors {
         Vectors::new(values, first.width + second.width)
     }
 
-    /// Whether a row holds neither NaN nor infinity.
+    /// Whether a row is free of NaN and infinity.
     pub fn is_finite(&self, row: usize) -> bool {
         self.row(row).iter().all(|value| value.is_finite())
     }
@@ -145,7 +145,7 @@ impl Vectors {
     /// Reads a NumPy file of float32 or float64 `[n, D]`.
     ///
     /// # Errors
-    /// Names the file: not there, of another type or shape, of another size than its shape takes.
+    /// Names the file: missing, of another type or shape, or of a size that does not fit its shape.
     pub fn read_npy(path: &Path) -> Result<Vectors> {
         let fail = |message: String| Error::Evaluation(format!("{}: {message}", path.display()));
         let file = input::open(path).map_err(Error::io(path))?;

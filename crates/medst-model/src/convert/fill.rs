@@ -32,7 +32,7 @@ pub struct Filled {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FromFile {
     pub path: PathBuf,
-    /// The name of its format, in words.
+    /// The name of its format.
     pub format: String,
     /// How many of the model's tensors were filled from it.
     pub taken: usize,

@@ -1,10 +1,10 @@
-//! The parts of a model that a file holds whole or not at all.
+//! The parts of a model that a file must contain completely or not at all.
 
 use serde::Serialize;
 
 use super::input::Side;
 
-/// A part of the model. A file that holds one tensor of a part must hold all of them.
+/// A part of the model. A file with one tensor of a part must have all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Group {

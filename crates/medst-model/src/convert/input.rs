@@ -64,7 +64,7 @@ pub struct Input {
 }
 
 impl Input {
-    /// Everything that the file holds.
+    /// Uses all parts in the file.
     pub fn whole(path: impl Into<PathBuf>) -> Input {
         Input { part: None, path: path.into() }
     }

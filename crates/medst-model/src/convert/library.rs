@@ -42,7 +42,7 @@ struct Preprocessor {
 }
 
 impl LibraryConfig {
-    /// `config.json` of a folder; `None` where there is none.
+    /// Reads `config.json` in a folder; `None` if it does not exist.
     ///
     /// # Errors
     /// A file that is not JSON, or has values of other types.

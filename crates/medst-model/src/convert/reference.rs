@@ -89,7 +89,7 @@ pub fn side(name: &str) -> Side {
     if name.starts_with("text_encoder_q.") || name.starts_with("word_") { Side::Text } else { Side::Image }
 }
 
-/// True when a file holds the reference's names.
+/// Whether a file uses the reference's names.
 pub fn is_reference(tensors: &BTreeMap<String, Tensor>) -> bool {
     tensors.keys().any(|name| name.starts_with(IMAGE) || name.starts_with(TEXT))
 }

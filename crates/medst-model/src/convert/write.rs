@@ -110,7 +110,7 @@ pub fn write(
     Ok(notes)
 }
 
-/// Refuses to replace what is there; with `overwrite` only what this command makes.
+/// Refuses to replace an existing target, except with `overwrite` if this command made it.
 ///
 /// # Errors
 /// A path that is in the way.

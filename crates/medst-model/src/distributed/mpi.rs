@@ -122,7 +122,7 @@ impl Mpi {
     }
 
     fn sum_of<T: Equivalence + Copy>(&self, tensor: &Tensor) {
-        // SAFETY: the caller holds the tensor, whose elements are of this type.
+        // SAFETY: the caller has a handle to the tensor, whose elements are of this type.
         let values = unsafe { elements::<T>(tensor) };
         self.call("a sum", [0, 1], size_of_val(values), |world| {
             let mut own = Vec::with_capacity(values.len().min(PIECE));
@@ -154,7 +154,7 @@ impl Drop for Mpi {
 /// The elements of a contiguous tensor in memory.
 ///
 /// # Safety
-/// The elements are of type `T`, and nothing else uses them meanwhile.
+/// The elements are of type `T`, and nothing else uses them in the meantime.
 #[expect(clippy::mut_from_ref, reason = "a tensor is a handle; its elements are not the handle's")]
 unsafe fn elements<T>(tensor: &Tensor) -> &mut [T] {
     assert!(tensor.is_contiguous() && tensor.device() == Device::Cpu, "a contiguous tensor in memory");

@@ -1,9 +1,10 @@
-//! Alignment of change (not part of the paper, off by default): what changed between two visits in the image embedding is
-//! contrasted with what the later report says.
+//! Alignment of change (not part of the paper, off by default): the change of the image embedding
+//! between two visits is contrasted with the later report.
 //!
-//! The paper's temporal losses map a patient's images and reports onto each other in order, which words such as "improved" and
-//! "worsened" hardly help. Here the difference of two consecutive images must find its report among those of all other pairs in
-//! the batch, other pairs of the same patient included:
+//! The paper's temporal losses map a patient's images and reports onto each other in order, for
+//! which words such as "improved" and "worsened" are hardly needed. Here the difference of two
+//! consecutive images must find its report among those of all other pairs in the batch, including
+//! other pairs of the same patient:
 //!
 //! ```text
 //! δ_p  = u_p,later − u_p,earlier                                  of pair p, image embeddings

@@ -1,6 +1,6 @@
-//! What a model's files state about it: `config.json` next to the weights, and the same in the head
-//! of `model.safetensors`, so that a file separated from its folder still states how it is
-//! computed, with which vocabulary, what it was trained on and who may use it.
+//! The description of a model: `config.json` next to the weights, and a copy in the header of
+//! `model.safetensors`. Even a file that is separated from its folder states how the model
+//! computes, its vocabulary, its training data and its licence.
 
 use std::collections::HashMap;
 use std::path::Path;

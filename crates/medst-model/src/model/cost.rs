@@ -1,6 +1,7 @@
-//! What a step must cost: the multiplications and additions of its matrix products, two for each
-//! pair. Absent views and padding are not needed and not counted; neither are element-wise
-//! operations, softmax and normalisations, which an ideal program overlaps with the products.
+//! The operations that a step requires: the multiplications and additions of its matrix products,
+//! counted as two for each pair. Absent views and padding are not required and not counted; nor are
+//! element-wise operations, softmax and normalisations, which an ideal program overlaps with the
+//! products.
 
 use super::config::{ImageConfig, ModelConfig, StemKind};
 

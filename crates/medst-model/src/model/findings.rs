@@ -1,6 +1,6 @@
-//! Heads that name findings: a linear map of the image feature and one of every frontal patch, each to a logit per finding; and for
-//! each finding a direction of the embeddings, along which the image moves when the finding worsens and which sentences about its
-//! course share.
+//! Heads for findings: two linear maps, of the image feature and of every frontal patch, to one
+//! logit per finding; and for each finding a direction of the embeddings, along which images move
+//! as the finding worsens, and which sentences about its course share.
 //!
 //! They are not part of the paper. From random weights image-text contrast alone teaches an encoder
 //! to see very slowly; the labels and boxes of a corpus teach it in minutes, after which the

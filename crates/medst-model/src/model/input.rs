@@ -1,4 +1,5 @@
-//! What the model eats: typed batches that cannot pair a lateral view with another study's frontal.
+//! The model's input: typed batches that cannot pair a lateral view with the frontal view of
+//! another study.
 //!
 //! Letters: `B` studies, `L` lateral views among them, `S` side in pixels, `N` tokens of the longest report, `W` words of the
 //! longest report (without `[CLS]`), `Q` full sequences, `T` steps of a sequence.
@@ -167,7 +168,7 @@ impl ReportInput {
             .lt_tensor(&send_rows(&self.word_counts, self.ids.device()).unsqueeze(1))
     }
 
-    /// Reports `start … start + count`, as many tokens and words as the whole batch has.
+    /// Reports `start … start + count`, padded like the whole batch.
     pub fn part(&self, start: i64, count: i64) -> ReportInput {
         let (first, end) = (start as usize, (start + count) as usize);
         let narrow = |x: &Tensor| x.narrow(0, start, count);

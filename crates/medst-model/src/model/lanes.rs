@@ -1,8 +1,8 @@
-//! How many threads compute separate batches at the same time.
+//! The number of threads that compute separate batches at the same time.
 //!
-//! Threads that share a matrix product wait for each other at its end. Where a model is small they
-//! wait longer than they compute, and longer still while pictures are being decoded on the same
-//! cores; there, a separate batch per thread is faster (docs/serve.md has figures).
+//! Threads that share a matrix product wait for each other at its end. In a small model they wait
+//! longer than they compute, and even longer while pictures are being decoded on the same cores. A
+//! separate batch per thread is then faster (docs/serve.md has figures).
 
 use tch::Device;
 
@@ -15,11 +15,11 @@ use crate::model::cost::{self, Load};
 /// would take longer.
 const SMALL: f64 = 2e9;
 
-/// The threads that compute with a model, each with its share of the engine's threads.
+/// The threads that compute with a model, each with its share of libtorch's threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lanes {
     pub count: usize,
-    /// Number of the engine's threads per lane.
+    /// Number of libtorch's threads per lane.
     threads: usize,
 }
 
@@ -29,7 +29,7 @@ impl Lanes {
         Lanes { count, threads: 1 }
     }
 
-    /// The lanes that suit a model, given the current number of threads of the engine.
+    /// The lanes that suit a model, given libtorch's current number of threads.
     pub fn of(model: &MedSt) -> Lanes {
         let threads = tch::get_num_threads().max(1) as usize;
         let window = vec![model.config.text.max_tokens];
@@ -41,13 +41,13 @@ impl Lanes {
         }
     }
 
-    /// Gives the calling thread a lane's share. The engine takes the number for threads that it has not met yet, too; so every thread that computes
-    /// has to come here.
+    /// Gives the calling thread a lane's share. libtorch also uses this number for threads that it
+    /// has not seen yet, so every thread that computes must call this.
     pub fn enter(self) {
         tch::set_num_threads(self.threads as i32);
     }
 
-    /// Gives the calling thread, and those that will come, all of the engine's threads again.
+    /// Gives the calling thread, and future ones, all of libtorch's threads again.
     pub fn leave(self) {
         tch::set_num_threads((self.count * self.threads) as i32);
     }

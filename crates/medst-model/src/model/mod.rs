@@ -18,8 +18,8 @@
 //! | [`lanes`] | how many threads compute batches of their own |
 //! | [`weights`] | reading and writing tensors by name |
 //!
-//! Letters: `B` studies, `L` of them with a lateral view, `P` patches a view, `N` tokens, `W` words, `H` encoder width,
-//! `D` embedding width.
+//! Letters: `B` studies, `L` of them with a lateral view, `P` patches per view, `N` tokens, `W`
+//! words, `H` encoder width, `D` embedding width.
 
 pub mod bert;
 pub mod builtin;

@@ -1,4 +1,5 @@
-//! Where the model's tensors live: an ordered list of named parameters and statistics, filled while layers are built.
+//! The model's tensors: an ordered list of named parameters and statistics, which is filled while
+//! layers are built.
 //!
 //! Order is the order of construction and never changes between runs: the optimiser's flat buffers, checkpoints and
 //! gradient reports all rely on it.
@@ -87,8 +88,9 @@ impl Init {
                     _ => deviation,
                 };
                 let mut values = vec![0f32; shape.iter().product::<i64>() as usize];
-                // Chunks have generators of their own, so that threads change nothing. The engine's generator would be
-                // shared with everything else in the process.
+                // Every chunk has a separate generator, so that the number of threads changes
+                // nothing. libtorch's generator would be shared with everything else in the
+                // process.
                 values.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, values)| {
                     let mut random = ChaCha8Rng::seed_from_u64(seed);
                     random.set_stream(stream << 32 | chunk as u64);
@@ -167,7 +169,7 @@ impl Scope {
         tensor
     }
 
-    /// All tensors made below any scope of this tree so far.
+    /// All tensors that have been made below any scope of this tree.
     pub fn into_registry(self) -> Registry {
         self.registry.take()
     }

@@ -1,8 +1,9 @@
 //! The parts of a multipart body as one value.
 //!
-//! A part's name is the place of its value: `frontal`, `phrase`, `studies.0.lateral`; the part `request` may hold the rest as
-//! JSON. What a part means depends on what is expected at its place: where a request has a list or an object, the part is read
-//! as JSON; where it has a text, the part is that text, whatever it begins with. De-identified reports begin with `[**`.
+//! A part's name is the path of its value: `frontal`, `phrase`, `studies.0.lateral`; the part
+//! `request` may contain the rest as JSON. How a part is read depends on the value that is expected
+//! at its path: for a list or an object, the part is parsed as JSON; for a text, it is taken
+//! literally, whatever it begins with, because de-identified reports begin with `[**`.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! The card of a corpus as Croissant 1.0 metadata (JSON-LD) with the vocabulary for responsible AI: what programs that look
-//! for or load data sets read.
+//! The card of a corpus as Croissant 1.0 metadata (JSON-LD) with the vocabulary for responsible AI,
+//! for programs that search for or load data sets.
 //!
 //! Source: the specifications at docs.mlcommons.org/croissant (1.0, and RAI 1.0).
 

@@ -1,5 +1,5 @@
-//! What a head is worth on a split: the area under the receiver operating characteristic of every finding, or the macro accuracy over the classes
-//! of every label.
+//! Evaluates a head on a split: the area under the receiver operating characteristic of every
+//! finding, or the macro accuracy over the classes of every label.
 
 use std::collections::BTreeMap;
 use std::fmt;

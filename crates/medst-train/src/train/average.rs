@@ -1,8 +1,10 @@
-//! A moving average of the weights and of the running statistics. It forgets what single batches make of the last steps, and is
-//! usually the better model (Polyak and Juditsky, 1992; Tarvainen and Valpola, *Mean teachers*, 2017). Training goes on from the
-//! weights themselves; validation, evaluation and users of the model get the average.
+//! A moving average of the weights and of the running statistics. It smooths out the effect of
+//! single batches in the last steps, and is usually the better model (Polyak and Juditsky, 1992;
+//! Tarvainen and Valpola, *Mean teachers*, 2017). Training continues from the weights themselves;
+//! validation, evaluation and users of the model get the average.
 //!
-//! After update `t` it keeps `min(decay, (1 + t)/(10 + t))` of itself, so that a young average soon forgets where the model began.
+//! After update `t` it keeps `min(decay, (1 + t)/(10 + t))` of itself, so that a young average soon
+//! forgets the initial weights.
 
 use std::path::Path;
 

@@ -1,10 +1,11 @@
-//! Checkpoints: what a run needs to go on, and what others need to use its model.
+//! Checkpoints: the state for resuming a run, and the model for others to use.
 //!
-//! `checkpoints/step-NNNNNN/` holds `model.safetensors`, `config.json` (a [`ModelCard`]), `optimizer.safetensors` and
-//! `state.json`, and a vocabulary file that is not the built-in one. With `train.average` the model is the moving average, and
-//! `trained.safetensors` has the weights that training goes on from. A checkpoint is written to a hidden folder and renamed, so
-//! that a half-written one never has its name; `SHA256SUMS` holds the checksums of all its files, which are checked when
-//! a run goes on from it. `best` and `last` are links.
+//! `checkpoints/step-NNNNNN/` contains `model.safetensors`, `config.json` (a [`ModelCard`]),
+//! `optimizer.safetensors` and `state.json`, and the vocabulary unless it is the built-in one. With
+//! `train.average` the model is the moving average, and `trained.safetensors` has the weights that
+//! training continues from. A checkpoint is written to a hidden folder and then renamed, so that an
+//! incomplete one never has its name. `SHA256SUMS` contains the checksums of all its files, which
+//! are checked when a run is resumed from it. `best` and `last` are links.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,8 +1,9 @@
-//! From studies of a corpus to a typed batch.
+//! Turns studies of a corpus into typed batches.
 //!
-//! A lateral picture is read together with its study, so it can meet no other study's frontal (the reference's collate
-//! function puts full sequences first and leaves the laterals in the old order). Crops come from a generator of the study's
-//! own, so batches do not depend on which thread makes them.
+//! A lateral picture is read together with its study, so it cannot be paired with the frontal
+//! picture of another one (the reference's collate function puts full sequences first and leaves
+//! the laterals in the old order). Crops are drawn by a separate generator per study, so batches do
+//! not depend on which thread makes them.
 
 use medst_data::corpus::Corpus;
 use medst_data::report::WordPiece;

@@ -1,4 +1,4 @@
-//! A run's folder, which one process at a time writes.
+//! The folder of a run, which only one process at a time may write.
 
 use std::fs;
 use std::path::{Path, PathBuf};

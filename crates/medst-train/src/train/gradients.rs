@@ -42,7 +42,8 @@ impl<'a> Gradients<'a> {
 
     /// Adds the gradient of a scalar by the parameters; returns that by `others`, zero where it does not depend on one.
     pub fn add(&mut self, loss: &Tensor, others: &[Tensor]) -> Vec<Tensor> {
-        // The engine takes no scalar without a tape, such as a part that a batch has nothing for.
+        // libtorch refuses a scalar without a tape, such as a loss term that a batch has no data
+        // for.
         if !loss.requires_grad() {
             return others.iter().map(Tensor::zeros_like).collect();
         }

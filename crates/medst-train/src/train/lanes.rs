@@ -1,8 +1,9 @@
 //! The gradient of a batch with a thread per core for the encoders of small models.
 //!
-//! Threads that share one product wait for each other at its end. The products of a small model are so small that they wait
-//! longer than they compute, and far longer while other programs want the same cores. Here each thread encodes its own studies
-//! of the batch, forwards and backwards, and the threads meet three times a step:
+//! Threads that share a matrix product wait for each other at its end. The products of a small
+//! model are so small that threads wait longer than they compute, and far longer while other
+//! programs use the same cores. Here each thread encodes its own studies of the batch, forwards and
+//! backwards, and the threads meet three times per step:
 //!
 //! 1. Each runs the encoders over its studies and keeps their tape.
 //! 2. Projections and losses run over all studies at once, as in [`grad_cache`](super::grad_cache), so that batch statistics, negatives

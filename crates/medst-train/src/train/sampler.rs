@@ -1,4 +1,5 @@
-//! Which sequences make which batch: a function of seed and epoch alone, so that a run can be resumed anywhere.
+//! Decides which sequences form which batch, as a function of seed and epoch only, so that a run
+//! can be resumed anywhere.
 
 use rand::SeedableRng;
 use rand::seq::SliceRandom;

@@ -1,8 +1,10 @@
-//! Which sentences of a report a step sees.
+//! Selects the sentences of a report for a training step.
 //!
-//! A model that has only met whole reports cannot judge the single sentences that zero-shot prompts and phrases are. Training on
-//! drawn sentences in a drawn order, as the field does (MGCA and BioViL-T among others), is an option: half of the time all of a
-//! report's sentences, otherwise any number of them. A corpus keeps a sentence per line; a report on one line is one sentence.
+//! A model that has only been trained on whole reports cannot judge single sentences such as
+//! zero-shot prompts and phrases. Training on randomly drawn sentences in random order, which is
+//! common (MGCA and BioViL-T among others), is an option: half of the time all sentences of a
+//! report are used, otherwise any number of them. A corpus keeps one sentence per line; a report on
+//! one line is one sentence.
 
 use medst_data::report::WordPiece;
 use rand::Rng;

@@ -1,4 +1,4 @@
-//! What a run prints: one line per step, and a closing text.
+//! The output of a run: one line per step, and a summary.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

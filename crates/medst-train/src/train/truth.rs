@@ -1,6 +1,6 @@
-//! What a corpus states about findings, for [`crate::loss::findings`]: label columns named after a
-//! finding (0 or 1), their courses since the visit before (`edema_progression`: improving, stable
-//! or worsening, as in MS-CXR-T), and the label `boxes` ([`medst_data::boxes`]), whose phrases end
+//! The findings in a corpus, for [`crate::loss::findings`]: label columns named after a finding (0
+//! or 1), their courses since the previous visit (`edema_progression`: improving, stable or
+//! worsening, as in MS-CXR-T), and the label `boxes` ([`medst_data::boxes`]), whose phrases end
 //! with the name of a finding ("left pleural effusion").
 
 use medst_data::boxes::{self, Boxes};

@@ -1,4 +1,4 @@
-//! What the attributes of a DICOM file say of its pixels.
+//! The pixel format in the attributes of a DICOM file.
 
 use dicom_core::Tag;
 use dicom_dictionary_std::tags;

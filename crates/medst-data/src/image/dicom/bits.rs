@@ -1,4 +1,5 @@
-//! Bits of an entropy-coded scan. JPEG and JPEG-LS keep markers out of it in two ways: a zero byte, or a zero bit, after 0xff.
+//! Reads the bits of an entropy-coded scan. To distinguish data from markers, JPEG inserts a zero
+//! byte after 0xff, and JPEG-LS a zero bit.
 
 use crate::image::ImageError;
 

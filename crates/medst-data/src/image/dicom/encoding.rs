@@ -1,4 +1,4 @@
-//! How the elements of a data set are written: byte order, and whether they name their types.
+//! The encoding of a data set: byte order, and whether elements name their types.
 
 use dicom_core::{Tag, VR};
 

@@ -1,4 +1,5 @@
-//! What importers need of a DICOM file besides its picture. Nothing else of the patient is kept.
+//! The attributes that importers need in addition to the picture. Nothing else about the patient is
+//! kept.
 
 use std::io::Read;
 use std::path::Path;

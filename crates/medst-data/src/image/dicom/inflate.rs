@@ -1,7 +1,8 @@
-//! Data sets that are deflated as a whole (PS3.5, A.5): inflated no further than their pictures need.
+//! Data sets that are deflated as a whole (PS3.5, A.5), which are inflated only as far as their
+//! pictures require.
 //!
-//! A megabyte of deflated data can hold a gigabyte. How much of it is wanted follows from the rows and columns that the file
-//! declares, so the elements in front of the pixels are inflated first.
+//! A megabyte of deflated data can hold a gigabyte. The required length follows from the rows and
+//! columns that the file declares, so the elements before the pixels are inflated first.
 
 use std::io::Read;
 

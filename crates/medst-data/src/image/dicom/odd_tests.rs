@@ -1,6 +1,6 @@
-//! Files as devices and archives really write them: attributes called UN, several values of which
-//! some are bad, headers that contradict the data. Each is built byte by byte, and must show what
-//! the regular file shows.
+//! Files with peculiarities that devices and archives produce: attributes of representation UN,
+//! invalid values among valid ones, headers that contradict the data. Each file is built byte by
+//! byte and must give the same picture as the regular file.
 
 use std::io::Write;
 

@@ -1,4 +1,5 @@
-//! DICOM's run-length coding (PS3.5, annex G): one PackBits segment a byte of each sample, highest byte first.
+//! DICOM's run-length coding (PS3.5, annex G): one PackBits segment for each byte of each sample,
+//! highest byte first.
 
 use crate::image::ImageError;
 

@@ -1,4 +1,4 @@
-//! The part of the coefficients that a scan brings (ITU-T T.81, annexes F and G).
+//! The range of coefficients that a scan contains (ITU-T T.81, annexes F and G).
 
 use super::Stop;
 use super::frame::Block;

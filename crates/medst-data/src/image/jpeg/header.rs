@@ -1,4 +1,4 @@
-//! What precedes the entropy-coded data of a baseline JPEG (ITU-T T.81, annex B).
+//! The segments before the entropy-coded data of a baseline JPEG (ITU-T T.81, annex B).
 
 use super::Stop;
 use super::huffman::{CodeTable, Kind, Tables};

@@ -1,5 +1,6 @@
-//! Components of fewer samples than pixels, as libjpeg spreads them: by triangles where the factor
-//! is 2, else by repetition. Radiographs have none; of colours stored as RGB some programs do.
+//! Upsamples components that have fewer samples than pixels, like libjpeg: by triangles if the
+//! factor is 2, otherwise by repetition. Radiographs have no such components, but some programs
+//! subsample colours stored as RGB.
 
 /// Samples row by row.
 pub struct Plane {

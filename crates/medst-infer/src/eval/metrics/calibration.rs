@@ -1,4 +1,4 @@
-//! How far stated probabilities are from what happens.
+//! The difference between stated probabilities and observed frequencies.
 
 use serde::Serialize;
 

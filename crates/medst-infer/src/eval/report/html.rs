@@ -72,7 +72,7 @@ fn anchor(corpus: usize, task: &TaskResult) -> String {
     format!("c{corpus}-{}", task.task.name())
 }
 
-/// All tasks in one table, next to what papers report.
+/// All tasks in one table, with published figures.
 fn overview(evaluation: &Evaluation) -> Markup {
     html! {
         section.overview {

@@ -22,7 +22,7 @@ pub fn skip(skipped: &mut Skipped, reason: impl Into<String>) {
 /// A label that is a finding: there or not.
 #[derive(Clone, Debug)]
 pub struct FindingLabels {
-    /// The finding in words.
+    /// The finding, written as words.
     pub name: String,
     /// For each requested row, whether it shows the finding; `None` if unknown.
     pub there: Vec<Option<bool>>,
@@ -53,7 +53,7 @@ pub fn findings(corpus: &Corpus, rows: &[usize], skipped: &mut Skipped) -> Vec<F
     told
 }
 
-/// A cell of a finding: 1, 0, or nothing; others with what they are.
+/// Parses a cell of a finding: 1, 0, or empty; the error states what else it contains.
 pub fn binary(cell: &str) -> Result<Option<bool>, &'static str> {
     match cell.trim() {
         "" => Ok(None),
@@ -167,7 +167,7 @@ pub fn sentences(table: &TextTable, skipped: &mut Skipped) -> Result<SentenceTru
 pub struct PhraseBoxes {
     pub row: usize,
     pub phrase: String,
-    /// `[left, top, right, bottom]` in fractions of what is seen.
+    /// `[left, top, right, bottom]` as fractions of the model's input.
     pub boxes: Vec<[f64; 4]>,
 }
 

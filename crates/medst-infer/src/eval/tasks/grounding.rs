@@ -333,7 +333,7 @@ mod tests {
         ];
         let result = Grounding::default().evaluate_variants(&["words"], regions.map(Ok)).unwrap();
         let value = |name: &str| result.value("words", name).unwrap();
-        // Half of what is found is in the one box, all of it in the two.
+        // Half of the marked area is in the one box, all of it in the two.
         assert!((value("mean IoU, one box") - 0.3).abs() < 1e-12, "{result}");
         assert!((value("mean IoU, several boxes") - 0.6).abs() < 1e-12, "{result}");
         assert!((value("mean IoU") - 0.45).abs() < 1e-12, "{result}");

@@ -55,7 +55,7 @@ pub struct RetrievalData {
 #[derive(Clone, Debug)]
 pub struct ByFinding {
     pub name: String,
-    /// `[p, D]` sentences that say it is there.
+    /// `[p, D]`: sentences that state the finding.
     pub prompts: Vectors,
     /// Whether each of the `n` images shows it; `None` if unknown.
     pub truth: Vec<Option<bool>>,

@@ -76,7 +76,7 @@ pub struct Question {
     pub answer: usize,
 }
 
-/// Vectors of what the questions are about.
+/// Vectors of the images and texts of the questions.
 #[derive(Clone, Debug, Default)]
 pub struct QuestionVectors {
     /// Unit vectors by row of the corpus.
@@ -249,7 +249,7 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
-/// How much more there is from a visit on than before.
+/// How much the presence rises from the visits before a visit to that visit and later ones.
 fn rise(presence: &[f64], visit: usize) -> f64 {
     let (before, after) = presence.split_at(visit);
     if before.is_empty() {

@@ -230,7 +230,7 @@ impl Decided<'_> {
         ConfusionMatrix::new(&self.labelled.truth, &classes(&self.forward), &weights, Course::COUNT)
     }
 
-    /// The weighted share of rows for which something holds.
+    /// The weighted share of rows for which a condition is true.
     fn share(&self, of_pairs: &[f64], holds: impl Fn(usize) -> bool) -> Option<f64> {
         let weights = self.labelled.weights(of_pairs);
         let total: f64 = weights.iter().sum();

@@ -30,7 +30,7 @@ pub struct BinaryFinding {
     pub name: String,
     /// `[n, D]`.
     pub images: Vectors,
-    /// `[p, D]` of sentences that say it is there.
+    /// `[p, D]`: sentences that state the finding.
     pub positive: Vectors,
     /// `[q, D]` of sentences that deny it.
     pub negative: Vectors,

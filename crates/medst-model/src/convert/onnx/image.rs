@@ -5,7 +5,8 @@
 //! `[CLS]` token are folded into one table, and an empty row is inserted before the patches for
 //! `[CLS]`.
 //!
-//! Letters: `B` studies, `S` side in pixels, `P` patches a view, `H` encoder width, `D` embedding width.
+//! Letters: `B` studies, `S` side in pixels, `P` patches per view, `H` encoder width, `D` embedding
+//! width.
 
 use tch::{Kind, Tensor};
 

@@ -7,7 +7,7 @@
 //! | [`graph`] | layers as operators |
 //! | [`image`], [`text`], [`ground`] | the graphs |
 //!
-//! What a graph computes is what `embed` computes; `tools/onnx_check.sh` holds ONNX Runtime to that.
+//! A graph computes the same as `embed`; `tools/onnx_check.sh` checks this with ONNX Runtime.
 
 pub mod graph;
 pub mod ground;

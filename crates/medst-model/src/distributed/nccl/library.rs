@@ -287,7 +287,7 @@ impl Communication {
         self.expect("ncclAllReduce", code)
     }
 
-    /// * `own`: `length` bytes; `all`: as many for each process, in order.
+    /// * `own`: `length` bytes; `all`: the same number for each process, in order.
     pub fn gather(&self, own: Handle, all: Handle, length: usize, communicator: Handle, stream: Handle) -> Result<()> {
         // SAFETY: as the caller promises.
         let code = unsafe { (self.all_gather)(own, all, length, BYTE, communicator, stream) };

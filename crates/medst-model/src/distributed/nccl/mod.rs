@@ -193,7 +193,7 @@ impl Communicator for Nccl {
         self.call([0, 1], bytes(tensor), |lane| lane.sum_overlapped(tensor.data_ptr(), tensor.numel(), number(tensor)));
     }
 
-    /// Every process passes as many rows as the process with the most; the padding is removed
+    /// Every process passes the largest number of rows of any process; the padding is removed
     /// afterwards.
     fn gather(&self, own: &Tensor, counts: &[i64]) -> Tensor {
         if own.device() == Device::Cpu {

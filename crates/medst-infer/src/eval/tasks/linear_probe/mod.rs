@@ -274,7 +274,7 @@ impl LinearProbe<'_> {
         let mut draw = |count: usize| -> Vec<f32> { (0..count).map(|_| random.random_range(-bound..bound)).collect() };
         let store = nn::VarStore::new(Device::Cpu);
         let root = store.root();
-        // Drawn here: the engine's generator is shared with whatever else runs.
+        // Drawn here, because libtorch's generator is shared with everything else in the process.
         let mut weight = root.zeros("weight", &[outputs as i64, inputs as i64]);
         let mut bias = root.zeros("bias", &[outputs as i64]);
         let initial = [(&mut weight, draw(outputs * inputs)), (&mut bias, draw(outputs))];
