@@ -24,7 +24,7 @@ namespace {
 
 using at::Tensor;
 
-using Pack = Tensor(Tensor, std::optional<at::IntArrayRef>);
+using Pack = Tensor(Tensor, std::optional<c10::List<int64_t>>);
 using Product = Tensor(Tensor, double, int64_t, Tensor, Tensor, Tensor, std::optional<Tensor>, double, int64_t, std::optional<at::ScalarType>,
                        std::string_view, c10::List<std::optional<at::Scalar>>, std::string_view);
 

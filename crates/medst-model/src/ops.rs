@@ -73,7 +73,7 @@ pub fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
 /// The message of an operation's panic: its first line, which a trace of C++ functions follows.
 fn fault(panic: &(dyn Any + Send)) -> Option<String> {
     if let Some(Fault(message)) = panic.downcast_ref() {
-        return Some(message.lines().next().unwrap_or_default().to_string());
+        return Some(message.trim_start().lines().next().unwrap_or_default().to_string());
     }
     // `tch` unwraps its results.
     let (_, error) = panic.downcast_ref::<String>()?.split_once("on an `Err` value: Torch(\"")?;
