@@ -5,10 +5,11 @@ use std::sync::{Arc, PoisonError};
 
 use medst::eval::Vectors;
 use medst::eval::bootstrap::Bootstrap;
-use medst::eval::encode::{Encoder, ModelEncoder, Origin, RowVectors, Studies};
+use medst::eval::encode::{Encoder, ModelEncoder, RowVectors, Studies};
 use medst::eval::report::Evaluation;
 use medst::eval::result::{Protocol, Task};
 use medst::eval::suite::{Part, Suite};
+use medst::infer::Origin;
 use medst::{Error, Result};
 use medst_data::corpus::Corpus;
 use medst_data::json;

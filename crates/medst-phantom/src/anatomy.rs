@@ -7,6 +7,9 @@ use rand::Rng;
 
 use super::canvas::{Noise, smooth};
 
+/// Attenuation that the deepest lung removes from that of the body.
+pub const AIR: f32 = 1.5;
+
 /// One patient.
 #[derive(Clone, Debug)]
 pub struct Anatomy {

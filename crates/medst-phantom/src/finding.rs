@@ -5,9 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::anatomy::Anatomy;
+use super::anatomy::{AIR, Anatomy};
 use super::canvas::{Canvas, Noise, smooth};
-use super::projection::AIR;
 
 /// The findings that a phantom radiograph can show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use std::f32::consts::PI;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::anatomy::Anatomy;
+use super::anatomy::{AIR, Anatomy};
 use super::canvas::{Canvas, Noise, Point, smooth};
 use super::finding::{Finding, Present};
 
@@ -14,9 +14,6 @@ pub struct Projected {
     pub canvas: Canvas,
     pub shares: Vec<Canvas>,
 }
-
-/// Attenuation that the deepest lung removes from that of the body.
-pub const AIR: f32 = 1.5;
 
 /// A bone's wall is dense, its marrow is not.
 fn bone(strength: f32) -> impl Fn(f32) -> f32 {

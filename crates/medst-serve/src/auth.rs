@@ -8,14 +8,10 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::sync::Arc;
 
-use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use crate::service::Shared;
 use crate::{Error, Result};
 
 /// Secrets with which a client can prove that it has access.
@@ -57,24 +53,24 @@ pub fn random() -> Result<String> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Lets requests with the token or the cookie through; all requests if no token is required.
+/// Accepts the headers of requests with the token or the cookie; those of all requests if no token is required.
 ///
 /// # Errors
 /// 401 without either.
-pub async fn check(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Result<Response> {
-    if shared.keys.as_ref().is_some_and(|keys| !keys.accept(request.headers())) {
-        return Err(Error::Unauthorized);
+pub fn check(keys: Option<&Keys>, headers: &HeaderMap) -> Result<()> {
+    match keys.is_some_and(|keys| !keys.accept(headers)) {
+        true => Err(Error::Unauthorized),
+        false => Ok(()),
     }
-    Ok(next.run(request).await)
 }
 
 /// Answers `/?token=TOKEN`: a redirection to `/`, with the cookie if the token is right; `None` if the query has no token.
 ///
 /// A wrong token leads to the page as well, which then asks for the right one.
-pub fn enter(shared: &Shared, query: Option<&str>, headers: &HeaderMap) -> Option<Response> {
+pub fn enter(keys: Option<&Keys>, query: Option<&str>, headers: &HeaderMap) -> Option<Response> {
     let given = query?.split('&').find_map(|pair| pair.strip_prefix("token="))?;
     let mut response = (StatusCode::SEE_OTHER, [(header::LOCATION, "/")]).into_response();
-    if let Some(keys) = shared.keys.as_ref().filter(|keys| is_same(given.as_bytes(), keys.token.as_bytes())) {
+    if let Some(keys) = keys.filter(|keys| is_same(given.as_bytes(), keys.token.as_bytes())) {
         // If a proxy encrypts the connection, the browser must never send the cookie in the clear.
         let encrypted = headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
         let name = cookie_name(headers);

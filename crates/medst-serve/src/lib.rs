@@ -4,7 +4,8 @@
 //! |---|---|
 //! | [`config`] | what is served, to whom, within which limits |
 //! | [`worker`] | one thread per model, which computes the requests of many clients together |
-//! | [`service`] | models, indexes and limits, and the router |
+//! | [`state`] | what all requests share: models, indexes and limits |
+//! | [`service`] | a service that is put together, and the router |
 //! | [`api`] | one file per operation |
 //! | [`upload`] | JSON and multipart bodies, pictures in them |
 //! | [`auth`], [`origin`], [`limits`] | who may ask, from where, and how much |
@@ -32,9 +33,11 @@ pub mod origin;
 pub mod page;
 pub mod reference;
 pub mod service;
+pub mod state;
 pub mod upload;
 pub mod worker;
 
 pub use config::{Access, Limits, ServeConfig};
 pub use error::{Error, Result};
-pub use service::{Model, Service};
+pub use service::Service;
+pub use state::Model;

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::memory::Leaving;
 use crate::metrics::Metrics;
-use crate::service::Shared;
+use crate::state::Shared;
 use crate::{Error, Result};
 
 /// Turns requests away while as many as allowed are in progress, or the service ends. Answers count as memory until they are

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::config::ServeConfig;
 use crate::connections::Stream;
-use crate::service::Shared;
+use crate::state::Shared;
 use crate::{Error, Result};
 
 /// Bytes of a request's headers.

@@ -12,15 +12,11 @@
 //! Programs send neither of the latter two headers.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Method, header};
-use axum::middleware::Next;
-use axum::response::Response;
 
-use crate::service::Shared;
 use crate::{Error, Result};
 
 /// The names in `Host` that are accepted.
@@ -63,15 +59,15 @@ impl Hosts {
 ///
 /// # Errors
 /// 400 without a `Host` header, 403 for a foreign host or site.
-pub async fn check(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Result<Response> {
-    let host = host(&request).ok_or_else(|| Error::Bad("the request must have exactly one Host header".into()))?;
-    if !shared.hosts.accept(host.host()) {
+pub fn check(hosts: &Hosts, request: &Request) -> Result<()> {
+    let host = host(request).ok_or_else(|| Error::Bad("the request must have exactly one Host header".into()))?;
+    if !hosts.accept(host.host()) {
         return Err(Error::Host(host.host().to_string()));
     }
     if is_foreign(request.method(), request.headers(), &host) {
         return Err(Error::CrossSite);
     }
-    Ok(next.run(request).await)
+    Ok(())
 }
 
 /// The host that a request names: once, and the same in its first line if it names one there too.

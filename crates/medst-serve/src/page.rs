@@ -9,7 +9,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use crate::service::Shared;
+use crate::state::Shared;
 use crate::{Error, Result, auth};
 
 /// The page may run only the scripts and styles of this service, and connect only to it. Pictures
@@ -60,7 +60,7 @@ pub fn routes() -> Router<Arc<Shared>> {
 
 /// `/`, and `/?token=TOKEN`, the link that is printed at the start.
 async fn index(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    let entered = auth::enter(&shared, request.uri().query(), request.headers());
+    let entered = auth::enter(shared.keys.as_ref(), request.uri().query(), request.headers());
     entered.unwrap_or_else(|| answer("index.html", include_str!("../page/index.html")))
 }
 

@@ -5,10 +5,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use medst_data::corpus::manifest::{self, Manifest};
+use medst_data::corpus::remote;
 use medst_data::files::entries;
 use medst_data::files::sums::{Fault, SUMS, Sums};
 use medst_data::progress::Progress;
-use medst_data::storage::{self, Address};
+use medst_data::storage::Address;
 use serde::Serialize;
 
 use crate::{Error, Result};
@@ -57,7 +58,7 @@ impl fmt::Display for Verified {
 pub fn verify(path: &Path, progress: &dyn Progress) -> Result<Verified> {
     let mut verified = Verified { path: path.to_path_buf(), files: 0, faults: Vec::new(), unrecorded: Vec::new() };
     if let Some(address) = Address::of(path)? {
-        (verified.files, verified.faults) = storage::faults(&address, progress).map_err(|error| match error {
+        (verified.files, verified.faults) = remote::faults(&address, progress).map_err(|error| match error {
             medst_data::Error::Stopped => Error::Stopped,
             error => error.into(),
         })?;

@@ -4,8 +4,8 @@
 use std::time::Instant;
 
 use medst::eval::Vectors;
+use medst::infer::search::exact::nearest;
 use medst::infer::search::graph::{self, Graph};
-use medst::infer::search::query::nearest;
 use medst_data::progress::Silent;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;

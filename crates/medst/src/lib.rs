@@ -58,9 +58,11 @@
 //! ```
 
 pub use medst_data as data;
-pub use medst_infer::eval::encode::{ModelEncoder, Origin};
+pub use medst_infer::eval::encode::ModelEncoder;
 pub use medst_infer::eval::suite::Suite;
-pub use medst_infer::infer::compare::{Sentences, TimePoint, compare};
+pub use medst_infer::infer::Origin;
+pub use medst_infer::infer::compare::{TimePoint, compare};
+pub use medst_infer::infer::sentences::Sentences;
 pub use medst_infer::infer::{Engine, EngineRef, Text, Views};
 pub use medst_infer::{eval, infer};
 pub use medst_model::config::Config;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Result;
 use medst::Error;
 use medst_data::progress::Progress;
-use medst_serve::service::Calibrations;
+use medst_serve::state::Calibrations;
 use medst_serve::{Access, Limits, ServeConfig, Service, auth, listen, memory};
 
 use super::open;

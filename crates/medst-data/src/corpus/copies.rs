@@ -18,8 +18,8 @@ use std::path::Path;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
+use super::plan::{ImageSource, Skipped, StudyPlan};
 use super::shards::{self, CAPACITY, Shard};
-use crate::import::plan::{ImageSource, Skipped, StudyPlan};
 use crate::progress::Progress;
 use crate::split::Split;
 use crate::study::ImageIndex;

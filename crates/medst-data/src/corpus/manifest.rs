@@ -3,17 +3,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::shards;
-use super::write::Provenance;
 use crate::files::sums::Sums;
+use crate::files::{folder, sha256_of_file};
 use crate::image::Decoding;
 use crate::report::Rule;
 use crate::sequence::{Sequence, SequenceUnit};
 use crate::split::Split;
+use crate::storage::objects;
 use crate::study::Study;
 use crate::{Error, Result, json};
 
@@ -21,7 +22,7 @@ use crate::{Error, Result, json};
 pub const FORMAT: &str = "medst-corpus";
 pub const VERSION: u32 = 1;
 /// The manifest's file name.
-pub const FILE: &str = "corpus.json";
+pub const FILE: &str = folder::CORPUS_MANIFEST;
 /// Sides of stored pictures, in pixels.
 pub const IMAGE_SIZES: RangeInclusive<usize> = 1..=4096;
 
@@ -84,6 +85,35 @@ impl Manifest {
     /// How many shards of pictures there are.
     pub fn shards(&self) -> usize {
         self.files.keys().filter(|name| name.starts_with("images-")).count()
+    }
+}
+
+/// The source of a corpus.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// The importer's name.
+    pub kind: String,
+    /// The files that were read (pictures apart), the main one first.
+    pub files: Vec<SourceFile>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceFile {
+    pub name: String,
+    pub sha256: String,
+}
+
+impl Provenance {
+    /// Names and checksums of the files that a source was read from.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn of(kind: &str, files: &[PathBuf]) -> Result<Provenance> {
+        let record = |path: &PathBuf| {
+            let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+            Ok(SourceFile { name, sha256: sha256_of_file(&objects::file(path)?)? })
+        };
+        Ok(Provenance { kind: kind.to_string(), files: files.iter().map(record).collect::<Result<_>>()? })
     }
 }
 

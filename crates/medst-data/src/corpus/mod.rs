@@ -9,15 +9,27 @@
 //! | `skipped.csv` | what was left out, and why |
 //! | `splits.csv` | the part of every study |
 //! | `SHA256SUMS` | checksums of all of these ([`crate::files::sums`]) |
+//!
+//! | module | what |
+//! |---|---|
+//! | [`plan`], [`options`], [`summary`] | what an importer gives the writer, how it is asked for, and what comes back |
+//! | [`mod@write`] | the writer; `staging`, `pictures`, `journal`, `join`, `copies` and `together` are its steps |
+//! | [`read`] | the reader |
+//! | [`manifest`], [`tables`], [`shards`] | the files |
+//! | [`remote`] | corpora in object storage |
 
 mod copies;
 mod join;
 mod journal;
 pub mod manifest;
+pub mod options;
 mod pictures;
+pub mod plan;
 pub mod read;
+pub mod remote;
 pub mod shards;
 pub(crate) mod staging;
+pub mod summary;
 pub mod tables;
 pub(crate) mod together;
 pub mod write;

@@ -13,9 +13,9 @@ use std::sync::mpsc;
 use rayon::prelude::*;
 
 use super::journal::{Extent, Lines, Stretch, add_counts};
+use super::options::PrepareOptions;
 use super::shards::ShardWriter;
 use crate::image::{Notes, load};
-use crate::import::PrepareOptions;
 use crate::progress::Progress;
 use crate::ranks::{Ranks, part};
 use crate::{Error, Result};

@@ -6,18 +6,18 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 
 use super::manifest::{self, FileRecord, Manifest};
+use super::plan::TextTable;
+#[cfg(feature = "s3")]
+use super::remote::{cache::Cached, fetch::Shards};
 use super::shards::{self, Shard};
 use super::tables::{self, SEQUENCES, STUDIES};
 use crate::files::sha256_of;
 use crate::files::sums::{Sums, check_found, check_seen};
-use crate::import::plan::TextTable;
 use crate::input;
 use crate::progress::Progress;
 use crate::sequence::Sequence;
 use crate::split::Split;
 use crate::storage::Address;
-#[cfg(feature = "s3")]
-use crate::storage::{cache::Cached, fetch::Shards};
 use crate::study::{ImageIndex, Study};
 use crate::{Error, Result};
 

@@ -7,16 +7,15 @@ use std::path::{Path, PathBuf};
 
 use super::journal::JOURNAL;
 use super::manifest::{self, Manifest};
-use super::tables::{SEQUENCES, STUDIES};
-use super::write::{SKIPPED, SPLITS};
+use super::plan::{PAIRS, SENTENCES};
+#[cfg(feature = "s3")]
+use super::remote::{cache, upload};
+use super::tables::{SEQUENCES, SKIPPED, SPLITS, STUDIES};
 use crate::files::folder::{Foreign, check_replaceable, publish_folder, recover, seal, sibling};
 use crate::files::lock::{LOCK, Lock};
 use crate::files::sums::SUMS;
 use crate::files::{TEMPORARY, entries, whole};
-use crate::import::ms_cxr_t;
 use crate::owner_only;
-#[cfg(feature = "s3")]
-use crate::storage;
 use crate::storage::Address;
 use crate::{Error, Result};
 
@@ -62,7 +61,7 @@ impl Staging {
     pub fn publish(self, manifest: &Manifest, overwrite: bool) -> Result<()> {
         #[cfg(feature = "s3")]
         if let Some(address) = Address::of(&self.out)? {
-            storage::upload::publish(&address, manifest)?;
+            upload::publish(&address, manifest)?;
             return fs::remove_dir_all(&self.folder).map_err(Error::io(&self.folder));
         }
         whole::write(&self.folder.join(manifest::FILE), &manifest.to_bytes())?;
@@ -89,7 +88,7 @@ impl Staging {
 /// Whether a file in a working folder has a name that a preparation gives.
 fn is_own(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let tables = [ms_cxr_t::PAIRS, ms_cxr_t::SENTENCES];
+    let tables = [PAIRS, SENTENCES];
     [STUDIES, SEQUENCES, SKIPPED, SPLITS, manifest::FILE, SUMS, LOCK].contains(&&*name)
         || ["part-", "images-", "journal", TEMPORARY].iter().any(|start| name.starts_with(start))
         || name.strip_suffix(".csv").is_some_and(|name| tables.contains(&name))
@@ -104,7 +103,7 @@ pub fn folder(out: &Path) -> Result<PathBuf> {
     match Address::of(out)? {
         None => Ok(sibling(out, "partial")),
         #[cfg(feature = "s3")]
-        Some(address) => storage::cache::workplace(&address),
+        Some(address) => cache::workplace(&address),
         #[cfg(not(feature = "s3"))]
         Some(address) => Err(address.unsupported()),
     }
@@ -122,7 +121,7 @@ pub fn pictures_folder(out: &Path) -> Result<PathBuf> {
 pub fn check_target(out: &Path, overwrite: bool) -> Result<()> {
     if let Some(address) = Address::of(out)? {
         #[cfg(feature = "s3")]
-        return storage::upload::check_target(&address, overwrite);
+        return upload::check_target(&address, overwrite);
         #[cfg(not(feature = "s3"))]
         return Err(address.unsupported());
     }

@@ -1,4 +1,4 @@
-//! `studies.parquet` and `sequences.parquet`.
+//! `studies.parquet` and `sequences.parquet`, and the names of the other tables.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -19,6 +19,10 @@ use crate::{Error, Result, input, json};
 
 pub const STUDIES: &str = "studies.parquet";
 pub const SEQUENCES: &str = "sequences.parquet";
+/// Rows and files that were left out.
+pub const SKIPPED: &str = "skipped.csv";
+/// The part of every study, to be published and read again with `--splits`.
+pub const SPLITS: &str = "splits.csv";
 
 /// Rows of one record batch.
 const BATCH: usize = 65_536;

@@ -15,18 +15,20 @@ use sha2::{Digest, Sha256};
 use super::join;
 use super::journal::{self, Extent, Found, JOURNAL, Stretch};
 use super::manifest::FileRecord;
+use super::options::PrepareOptions;
 use super::pictures::{self, Decoded};
+use super::plan::{ImageSource, Plan};
+#[cfg(feature = "s3")]
+use super::remote::upload;
 use super::staging::{self, Staging};
 use crate::files::whole;
-use crate::import::PrepareOptions;
-use crate::import::plan::{ImageSource, Plan};
 use crate::progress::Progress;
 #[cfg(feature = "s3")]
 use crate::ranks::part;
 use crate::ranks::{self, Ranks};
-use crate::storage::objects;
 #[cfg(feature = "s3")]
-use crate::storage::{Address, upload};
+use crate::storage::Address;
+use crate::storage::objects;
 use crate::{Error, Result, json};
 
 /// Decodes and writes this process's share of the plan that the leading process has made.

@@ -9,63 +9,28 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
-
-use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 use super::copies;
 use super::journal::{Stretch, add_counts};
-use super::manifest::{self, Counts, FileRecord, Manifest};
+use super::manifest::{self, Counts, FileRecord, Manifest, Provenance};
+use super::options::PrepareOptions;
+use super::plan::{ImageSource, LOST_A_STUDY, Plan, Skipped, StudyPlan, TextTable};
+#[cfg(feature = "s3")]
+use super::remote::upload;
 use super::staging::Staging;
 pub use super::staging::check_target;
-use super::tables::{self, SEQUENCES, STUDIES};
+use super::summary::Summary;
+use super::tables::{self, SEQUENCES, SKIPPED, SPLITS, STUDIES};
 use super::together::{self, Work};
 use crate::files::sha256_of_file;
-use crate::import::assemble::LOST_A_STUDY;
-use crate::import::plan::{ImageSource, Plan, Skipped, StudyPlan, TextTable};
-use crate::import::{PrepareOptions, Summary};
 use crate::progress::Progress;
 use crate::ranks::Ranks;
 use crate::sequence::{Sequence, build_sequences};
-use crate::storage::objects;
 #[cfg(feature = "s3")]
-use crate::storage::{Address, upload};
+use crate::storage::Address;
 use crate::study::{ImageIndex, Study};
 use crate::{Error, Result};
-
-/// Rows and files that were left out.
-pub const SKIPPED: &str = "skipped.csv";
-/// The part of every study, to be published and read again with `--splits`.
-pub const SPLITS: &str = "splits.csv";
-
-/// The source of a corpus.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Provenance {
-    /// The importer's name.
-    pub kind: String,
-    /// The files that were read (pictures apart), the main one first.
-    pub files: Vec<SourceFile>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SourceFile {
-    pub name: String,
-    pub sha256: String,
-}
-
-impl Provenance {
-    /// Names and checksums of the files that a source was read from.
-    ///
-    /// # Errors
-    /// A file that cannot be read.
-    pub fn of(kind: &str, files: &[PathBuf]) -> Result<Provenance> {
-        let record = |path: &PathBuf| {
-            let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-            Ok(SourceFile { name, sha256: sha256_of_file(&objects::file(path)?)? })
-        };
-        Ok(Provenance { kind: kind.to_string(), files: files.iter().map(record).collect::<Result<_>>()? })
-    }
-}
 
 /// A preparation that can be shared out.
 pub struct Begun {

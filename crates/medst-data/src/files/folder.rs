@@ -18,11 +18,12 @@ use std::path::{Path, PathBuf};
 use super::lock::LOCK;
 use super::sums::{SUMS, Sums, files};
 use super::{TEMPORARY, entries, parent, sync_folder};
-use crate::corpus::manifest;
 use crate::{Error, Result};
 
+/// The manifest of a corpus.
+pub const CORPUS_MANIFEST: &str = "corpus.json";
 /// Manifests of this program whose key `files` names the files of their folder.
-const MANIFESTS: [&str; 2] = [manifest::FILE, "index.json"];
+const MANIFESTS: [&str; 2] = [CORPUS_MANIFEST, "index.json"];
 
 /// A folder next to its target, to be filled and then [`publish_folder`]ed; removed if that does not happen.
 ///

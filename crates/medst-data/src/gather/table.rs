@@ -70,7 +70,7 @@ fn add_plan(path: &Path, gathered: &mut Gathered) -> Result<()> {
     }
     for study in plan.studies {
         let first =
-            |images: &[crate::import::plan::ImageSource]| images.first().map(|image| Picture::File(image.path.clone()));
+            |images: &[crate::corpus::plan::ImageSource]| images.first().map(|image| Picture::File(image.path.clone()));
         gathered.studies.push(FoundStudy {
             subject: Some(study.subject.0),
             acquired: study.acquired,

@@ -16,7 +16,7 @@ use super::PrepareOptions;
 use super::exclude::{Exclusions, KeptOut};
 use super::ids::{self, Lookup};
 use super::known::Known;
-use super::plan::{ImageSource, Plan, ReportText, Skipped, StudyPlan};
+use super::plan::{ImageSource, LOST_A_STUDY, Plan, ReportText, Skipped, StudyPlan};
 use super::same_file::{FileId, file_ids};
 use super::splits::{Parts, SplitFile};
 use crate::report::{self, Rule};
@@ -437,9 +437,6 @@ fn renew_sequences(plan: &mut Plan, kept: &[bool]) {
     (0..lost).for_each(|_| plan.warn(LOST_A_STUDY));
     plan.sequences = Some(renewed.into_iter().flatten().collect());
 }
-
-/// The text in the summary for sequences that lost a study.
-pub const LOST_A_STUDY: &str = "sequences with a study that was left out, left out too";
 
 fn clean_reports(plan: &mut Plan, texts: Vec<Option<ReportText>>, rule: Rule) {
     let cleaned: Vec<Option<Result<(String, bool), report::Rejection>>> = texts

@@ -10,8 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::ms_cxr_t::PAIRS;
-use super::plan::{Plan, TextTable};
+use super::plan::{PAIRS, Plan, TextTable};
 
 /// The program's word for a course; `None` for an unknown word.
 pub fn parse(word: &str) -> Option<&'static str> {
@@ -78,7 +77,7 @@ impl Courses {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::import::plan::StudyPlan;
+    use crate::corpus::plan::StudyPlan;
     use crate::split::Split;
     use crate::study::{StudyId, SubjectId};
 

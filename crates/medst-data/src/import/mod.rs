@@ -14,7 +14,7 @@
 //! | [`open_i`] | the Indiana University collection |
 //! | [`covid_chestxray`] | covid-chestxray-dataset |
 //!
-//! Each importer makes a [`plan::Plan`] through [`assemble`]; [`crate::corpus::write`] decodes the
+//! Each importer makes a [`crate::corpus::plan::Plan`] through [`assemble`]; [`crate::corpus::write`] decodes the
 //! pictures and writes the corpus.
 
 mod archive;
@@ -35,68 +35,27 @@ pub mod mimic_cxr;
 pub mod ms_cxr_t;
 pub mod open_i;
 pub mod padchest_gr;
-pub mod plan;
 pub mod rexgradient;
 pub mod rows;
 pub mod rsna;
 mod same_file;
 pub mod splits;
-pub mod summary;
 pub mod table;
 pub mod values;
 
 use std::path::{Path, PathBuf};
 
-pub use summary::Summary;
-pub use table::patient::Labels;
+pub use crate::corpus::options::{Labels, PrepareOptions};
+pub use crate::corpus::plan;
+pub use crate::corpus::summary::Summary;
 
-use self::plan::Plan;
-use crate::corpus::write::{self, Provenance};
-use crate::corpus::{staging, together};
-use crate::image::Decoding;
+use crate::corpus::manifest::Provenance;
+use crate::corpus::plan::Plan;
+use crate::corpus::{staging, together, write};
 use crate::progress::{Progress, Quiet};
 use crate::ranks::{self, Alone, Ranks};
-use crate::report::Rule;
-use crate::sequence::{Chunks, SequenceUnit};
 use crate::storage::Address;
 use crate::{Error, Result};
-
-/// How a corpus is made.
-#[derive(Clone, Debug)]
-pub struct PrepareOptions {
-    /// Side of the stored pictures in pixels.
-    pub image_size: usize,
-    pub sequence_unit: SequenceUnit,
-    /// How the studies of a subject become sequences.
-    pub chunks: Chunks,
-    pub decoding: Decoding,
-    /// How reports become plain sentences.
-    pub report_rule: Rule,
-    /// A split file that decides instead of the source.
-    pub splits: Option<PathBuf>,
-    /// Tables whose subjects are left out.
-    pub exclude: Vec<PathBuf>,
-    /// Which columns of a table are carried along as labels.
-    pub labels: Labels,
-    /// Replace a corpus that is already there.
-    pub overwrite: bool,
-}
-
-impl Default for PrepareOptions {
-    fn default() -> Self {
-        PrepareOptions {
-            image_size: 256,
-            sequence_unit: SequenceUnit::Study,
-            chunks: Chunks::default(),
-            decoding: Decoding::default(),
-            report_rule: Rule::default(),
-            splits: None,
-            exclude: Vec::new(),
-            labels: Labels::default(),
-            overwrite: false,
-        }
-    }
-}
 
 /// The source of a corpus.
 #[derive(Clone, Debug)]

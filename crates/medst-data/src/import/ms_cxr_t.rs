@@ -10,16 +10,13 @@ use super::assemble::Assembly;
 use super::mimic_cxr::MimicCxr;
 use super::mimic_cxr::named::Named;
 use super::plan::TextTable;
+pub use super::plan::{PAIRS, SENTENCES};
 use super::rows::Rows;
 use super::{Planned, PrepareOptions};
 use crate::progress::Progress;
 use crate::split::Split;
 use crate::{Error, Result};
 
-/// The table of pairs of images in the corpus.
-pub const PAIRS: &str = "pairs";
-/// The table of pairs of sentences in the corpus.
-pub const SENTENCES: &str = "sentences";
 /// Suffix of a finding's column in the source.
 const PROGRESSION: &str = "_progression";
 

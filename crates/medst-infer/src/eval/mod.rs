@@ -26,6 +26,5 @@ pub mod subgroups;
 pub mod suite;
 pub mod svm;
 pub mod tasks;
-mod vectors;
 
-pub use vectors::Vectors;
+pub use crate::infer::Vectors;

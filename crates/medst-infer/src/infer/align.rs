@@ -16,7 +16,7 @@ use super::forward::{EngineRef, Pictures, check_finite, host_values};
 use super::heat::{HeatMap, PatchGrid};
 use super::preprocessing::Views;
 use super::text::Text;
-use crate::eval::Vectors;
+use super::vectors::Vectors;
 use crate::loss::config::LossConfig;
 use crate::model::importance::Importance;
 use crate::model::projection::unit;

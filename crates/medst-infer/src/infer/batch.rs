@@ -3,6 +3,29 @@
 //! A batch is bounded by what it costs: images by their number (a lateral view counts as one more), texts by the tokens
 //! that padding makes of them, the longest times their number.
 
+/// How much is computed at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Pictures, laterals counted.
+    pub images: usize,
+    /// Tokens, padding counted.
+    pub tokens: usize,
+}
+
+impl Limits {
+    /// So many pictures, and texts that take about as long.
+    pub fn of_images(images: usize) -> Limits {
+        let images = images.max(1);
+        Limits { images, tokens: (128 * images).max(2048) }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits::of_images(16)
+    }
+}
+
 /// Groups of texts of similar length; together they hold every number below `lengths.len()` once.
 ///
 /// * `tokens`: the most that a group may hold, padding included. A longer text forms a separate

@@ -10,10 +10,10 @@ use std::fmt;
 use medst_data::corpus::Corpus;
 use serde::Serialize;
 
-use super::compare::Sentences;
 use super::course::{CourseCalibration, Pairs};
 use super::engine::Engine;
 use super::logistic::softmax;
+use super::sentences::Sentences;
 use super::series::LabelledSeries;
 use crate::eval::bootstrap::{Bootstrap, Clusters};
 use crate::eval::metrics;

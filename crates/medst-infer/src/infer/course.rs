@@ -9,16 +9,16 @@ use std::fmt;
 use std::path::Path;
 
 use medst_data::corpus::Corpus;
+use medst_data::corpus::plan::PAIRS;
 use medst_data::files::whole;
-use medst_data::import::ms_cxr_t::PAIRS;
 use medst_data::input;
 use medst_data::progress::Silent;
 use serde::{Deserialize, Serialize};
 
 use super::calibrate::{self, Fit, Row};
-use super::compare::Sentences;
 use super::engine::Engine;
 use super::logistic;
+use super::sentences::Sentences;
 use super::series::{LabelledSeries, SeriesCalibration};
 use super::stream::{self, StudyInput, Wanted};
 use crate::eval::pairs::Course;

@@ -8,40 +8,18 @@ use medst_data::image::Decoding;
 use tch::Device;
 
 use super::align::Alignment;
+use super::batch::Limits;
 use super::forward::{EngineRef, ImageVectors, check_finite};
+use super::origin::Origin;
 use super::preprocessing::{Preprocessing, Views};
 use super::text::{Reader, Text};
+use super::vectors::Vectors;
 use crate::Result;
-use crate::eval::Vectors;
-use crate::eval::encode::Origin;
 use crate::model::MedSt;
 use crate::model::card::ModelCard;
 use crate::model::config::Precision;
 use crate::model::lanes::Lanes;
 use crate::model::open::{OpenedModel, open_model_in};
-
-/// How much is computed at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Pictures, laterals counted.
-    pub images: usize,
-    /// Tokens, padding counted.
-    pub tokens: usize,
-}
-
-impl Limits {
-    /// So many pictures, and texts that take about as long.
-    pub fn of_images(images: usize) -> Limits {
-        let images = images.max(1);
-        Limits { images, tokens: (128 * images).max(2048) }
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits::of_images(16)
-    }
-}
 
 /// A model in use.
 pub struct Engine {
@@ -59,6 +37,17 @@ pub struct Engine {
 // atomically. (Code that writes to tensors from several threads does not need this impl for it:
 // handles are `Send`.)
 unsafe impl Sync for Engine {}
+
+impl<'a> From<&'a Engine> for EngineRef<'a> {
+    fn from(engine: &'a Engine) -> EngineRef<'a> {
+        EngineRef {
+            model: engine.model(),
+            reader: engine.reader(),
+            preprocessing: engine.preprocessing(),
+            limits: engine.limits,
+        }
+    }
+}
 
 impl Engine {
     /// Loads a run, a checkpoint or a weight file.

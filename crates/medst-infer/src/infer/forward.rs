@@ -1,6 +1,6 @@
 //! Decoded studies and texts in, vectors out: what the engine computes, on a model that is borrowed.
 //!
-//! An [`Engine`] owns its model; training evaluates the model that it trains. Both compute through an
+//! An [`Engine`](super::Engine) owns its model; training evaluates the model that it trains. Both compute through an
 //! [`EngineRef`], in batches within [`Limits`]. What comes out for an input does not depend on the others of its batch (but
 //! for the last bits of float32): `tests/inference.rs` holds it to that.
 //!
@@ -8,11 +8,10 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::batch;
-use super::engine::{Engine, Limits};
+use super::batch::{self, Limits};
 use super::preprocessing::{Preprocessing, Radiograph, Views};
 use super::text::{Reader, Text};
-use crate::eval::Vectors;
+use super::vectors::Vectors;
 use crate::model::input::{ImageInput, ReportInput};
 use crate::model::view_experts::View;
 use crate::model::{MedSt, Mode};
@@ -31,17 +30,6 @@ pub struct EngineRef<'a> {
 // borrowed, and the owner's thread computes with it or waits for the threads that do.
 unsafe impl Send for EngineRef<'_> {}
 unsafe impl Sync for EngineRef<'_> {}
-
-impl<'a> From<&'a Engine> for EngineRef<'a> {
-    fn from(engine: &'a Engine) -> EngineRef<'a> {
-        EngineRef {
-            model: engine.model(),
-            reader: engine.reader(),
-            preprocessing: engine.preprocessing(),
-            limits: engine.limits,
-        }
-    }
-}
 
 /// The image side of `B` studies.
 #[derive(Clone, Debug, PartialEq)]

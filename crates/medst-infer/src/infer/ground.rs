@@ -9,7 +9,7 @@ use super::align::Alignment;
 use super::boxes::{HotBox, hot_boxes};
 use super::draw::Canvas;
 use super::heat::HeatMap;
-use crate::eval::Vectors;
+use super::vectors::Vectors;
 use crate::model::view_experts::View;
 
 /// Number of patches that are reported with their words.

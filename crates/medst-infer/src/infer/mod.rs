@@ -7,11 +7,12 @@
 //! | [`preprocessing`] | pictures to what the model reads |
 //! | [`text`] | prompts and reports to word pieces |
 //! | [`batch`] | which inputs are computed together |
+//! | [`vectors`], [`origin`] | rows of numbers, and where they come from |
 //! | [`stream`] | many studies, of files or a corpus: decoded by all cores while the model computes |
 //! | [`table`] | embeddings as Parquet or NPY |
 //! | [`classes`], [`zero_shot`], [`calibrate`] | any classes by their sentences, as probabilities |
 //! | [`predict`] | the head of a fine-tuned model |
-//! | [`compare`], [`course`], [`series`], [`order`] | two or more time points of a subject |
+//! | [`sentences`], [`compare`], [`course`], [`series`], [`order`] | two or more time points of a subject |
 //! | [`check`] | whether what is said of them holds on a corpus with labels |
 //! | [`align`], [`heat`], [`ground`], [`boxes`], [`draw`] | words and patches, both ways; heat maps, their boxes and pictures |
 //! | [`reading`] | a report's sentences, each against the pictures |
@@ -34,17 +35,23 @@ pub mod ground;
 pub mod heat;
 mod logistic;
 pub mod order;
+pub mod origin;
 pub mod predict;
 pub mod preprocessing;
 pub mod reading;
 pub mod search;
+pub mod sentences;
 pub mod series;
 pub mod stream;
 pub mod table;
 pub mod text;
+pub mod vectors;
 pub mod zero_shot;
 
-pub use engine::{Engine, Limits};
+pub use batch::Limits;
+pub use engine::Engine;
 pub use forward::{EngineRef, ImageVectors};
+pub use origin::Origin;
 pub use preprocessing::{Preprocessing, Radiograph, Views};
 pub use text::{Reader, Text};
+pub use vectors::Vectors;

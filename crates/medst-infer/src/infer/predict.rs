@@ -11,7 +11,7 @@ use super::engine::Engine;
 use super::stream::Collected;
 use super::stream::NoteCounts;
 use super::table::write_remarks;
-use crate::eval::Vectors;
+use super::vectors::Vectors;
 use crate::model::head::{Head, HeadTask};
 use crate::{Error, Result};
 

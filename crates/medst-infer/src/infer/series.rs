@@ -21,13 +21,13 @@ use medst_data::progress::Silent;
 use serde::{Deserialize, Serialize};
 
 use super::calibrate::{self, Fit, Row};
-use super::compare::Sentences;
 use super::engine::Engine;
 use super::logistic;
 use super::order::{self, MOST};
+use super::sentences::{Reading, Sentences};
 use super::stream::{self, StudyInput, Wanted};
+use super::vectors::Vectors;
 use crate::Result;
-use crate::eval::Vectors;
 use crate::eval::suite::truth::{self, FindingLabels, Skipped, skip};
 use crate::eval::tasks::words;
 
@@ -44,9 +44,6 @@ const ORDER_BY_REPORTS: &str = "order of images at their reports' times";
 /// Numbers of a time point that [`seen_first`] and [`worst`] weigh, in this order.
 const SEEN_FIRST: usize = 6;
 const WORST: usize = 3;
-
-/// What an image says of a finding: score of its presence, place between improvement and worsening; cosine units.
-pub type Reading = [f64; 2];
 
 /// A finding over all time points.
 #[derive(Clone, Debug, Serialize)]

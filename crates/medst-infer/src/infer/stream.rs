@@ -17,7 +17,7 @@ use super::batch;
 use super::forward::{Begun, EngineRef, Prepared, check_finite};
 use super::preprocessing::{Preprocessing, Radiograph, Views};
 use super::text::Text;
-use crate::eval::Vectors;
+use super::vectors::Vectors;
 use crate::model::lanes::Lanes;
 use crate::{Error, Result};
 

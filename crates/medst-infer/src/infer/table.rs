@@ -33,7 +33,7 @@ use serde::Serialize;
 
 use super::forward::EngineRef;
 use super::stream::{self, Collected, NoteCounts, Wanted};
-use crate::eval::Vectors;
+use super::vectors::Vectors;
 use crate::{Error, Result};
 
 /// The columns.

@@ -2,7 +2,23 @@
 
 use serde::Serialize;
 
-use super::input::Side;
+/// A side of the model: an encoder with its projections and its importance attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    Image,
+    Text,
+}
+
+impl Side {
+    /// The name that a user types.
+    pub fn name(self) -> &'static str {
+        match self {
+            Side::Image => "image",
+            Side::Text => "text",
+        }
+    }
+}
 
 /// A part of the model. A file with one tensor of a part must have all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

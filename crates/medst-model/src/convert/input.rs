@@ -6,25 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::group::Group;
-
-/// A side of the model: an encoder with its projections and its importance attention.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Side {
-    Image,
-    Text,
-}
-
-impl Side {
-    /// The name that a user types.
-    pub fn name(self) -> &'static str {
-        match self {
-            Side::Image => "image",
-            Side::Text => "text",
-        }
-    }
-}
+use super::group::{Group, Side};
 
 /// What is taken of a file, where it is not all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

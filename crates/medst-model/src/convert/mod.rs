@@ -36,7 +36,8 @@ use tch::{Device, Kind};
 
 pub use self::fill::Filled;
 use self::group::Group;
-pub use self::input::{Input, Part, Side};
+pub use self::group::Side;
+pub use self::input::{Input, Part};
 pub use self::misfit::Misfit;
 use self::source::{Dialect, Source};
 use self::vit::Pixels;

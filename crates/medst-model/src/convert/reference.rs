@@ -11,7 +11,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::counterpart::Counterpart;
 use super::fill::{self, Filled};
-use super::input::Side;
+use super::group::Side;
 use super::source::Source;
 use super::{bert, vit};
 use crate::model::MedSt;

@@ -8,8 +8,8 @@ use serde::Serialize;
 use tch::{Kind, Tensor};
 
 use super::counterpart::Counterpart;
-use super::group::Group;
-use super::input::{Input, Part, Side};
+use super::group::{Group, Side};
+use super::input::{Input, Part};
 use super::library::{self, LibraryConfig};
 use super::vit::{Family, Pixels};
 use super::{Misfit, bert, reference, transformers, vit};

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::service::Shared;
+use crate::state::Shared;
 use crate::{Error, Result};
 
 #[derive(Serialize, ToSchema)]

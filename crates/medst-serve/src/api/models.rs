@@ -11,7 +11,7 @@ use medst::infer::calibrate::Fit;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::service::Shared;
+use crate::state::Shared;
 
 #[derive(Serialize, ToSchema)]
 pub struct Models {

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 
 use super::parts::{Part, from_json};
 use crate::memory::{Arriving, Held};
-use crate::service::Shared;
+use crate::state::Shared;
 use crate::{Error, Result};
 
 /// Time for a body that is not wanted.

@@ -23,7 +23,7 @@ use medst_data::image::{ImageError, dicom, size};
 use serde::de::DeserializeOwned;
 
 use crate::memory::{Held, Taken, Wanted};
-use crate::service::Shared;
+use crate::state::Shared;
 use crate::{Error, Result};
 
 pub use parts::number;

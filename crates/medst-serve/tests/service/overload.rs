@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use medst::infer::{Radiograph, Views};
 use medst_serve::memory::Wanted;
-use medst_serve::service::Shared;
+use medst_serve::state::Shared;
 use medst_serve::{Error, Limits};
 use serde_json::json;
 

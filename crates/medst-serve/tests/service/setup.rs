@@ -17,7 +17,7 @@ use medst::model::head::HeadConfig;
 use medst::model::open::OpenedModel;
 use medst::model::{MedSt, config};
 use medst_data::report::WordPiece;
-use medst_serve::service::{Calibrations, Shared};
+use medst_serve::state::{Calibrations, Shared};
 use medst_serve::{Access, Limits, ServeConfig, Service, listen};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use medst_data::corpus::Corpus;
-use medst_data::import::ms_cxr_t::PAIRS;
+use medst_data::corpus::plan::PAIRS;
 use medst_data::progress::Progress;
 use medst_data::sequence::{Chunks, build_sequences};
 use medst_data::split::Split;

@@ -41,10 +41,10 @@ use self::tuning::{Data, FineTuning};
 use crate::Result;
 use crate::distributed::Group;
 use crate::train::Ending;
-use crate::train::folder::RunFolder;
+use crate::train::folder::{self, RunFolder};
 
 /// The resolved configuration in the folder of a fine-tuning run.
-pub const CONFIG: &str = "finetune.toml";
+pub const CONFIG: &str = folder::FINE_TUNING;
 
 /// Fine-tunes as configured; several processes share the batches out. Process 0 reads and writes the run's folder, and returns the summary.
 ///

@@ -15,8 +15,8 @@ use tch::Tensor;
 
 use super::sampler::{self, Purpose};
 use super::sentences::Sentences;
-use super::statements::{self, Statement};
-use super::truth::{Frame, Known, truth};
+use super::statements;
+use super::truth::{Frame, Known, Statement, truth};
 use crate::config::{DataConfig, SentenceChoice};
 use crate::model::config::ModelConfig;
 use crate::model::input::{Batch, Relations, ReportInput, Truth};

@@ -11,8 +11,10 @@ use medst_data::input;
 use super::CONFIG;
 use super::checkpoint::Checkpoints;
 use crate::config::Config;
-use crate::finetune;
 use crate::{Error, Result};
+
+/// The file of the configuration of a fine-tuning run.
+pub const FINE_TUNING: &str = "finetune.toml";
 
 /// A run's folder, locked until the value is dropped.
 pub struct RunFolder {
@@ -76,7 +78,7 @@ fn check_there(folder: &Path, name: &str, resume: bool) -> Result<()> {
         };
         return Err(Error::Config(format!("{} is empty; {remedy}", path.display())));
     }
-    let other = [CONFIG, finetune::CONFIG].into_iter().find(|own| *own != name && folder.join(own).exists());
+    let other = [CONFIG, FINE_TUNING].into_iter().find(|own| *own != name && folder.join(own).exists());
     if let Some(other) = other {
         return Err(Error::Config(format!(
             "train.output = {there}: it contains a run of another kind ({other}); choose another folder"

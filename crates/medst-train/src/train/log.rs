@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::mlflow;
-use super::summary::Ending;
 use super::tensorboard::EventWriter;
 use crate::config::Config;
 use crate::eval::result::Task;
@@ -177,6 +176,18 @@ impl Retrieval {
     pub fn chance(&self, k: u64) -> f64 {
         k.min(self.studies) as f64 / self.studies.max(1) as f64
     }
+}
+
+/// Why a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ending {
+    /// All steps are done.
+    Finished,
+    /// The validation loss stopped improving.
+    Converged,
+    /// Stopped on request; `--resume` continues.
+    Stopped,
 }
 
 /// A line of a log.

@@ -51,9 +51,10 @@ use medst_data::progress::{Progress, Quiet};
 use tch::Device;
 
 use self::folder::RunFolder;
+pub use self::log::Ending;
 use self::pretraining::{Beginning, Data, Pretraining, vocabulary};
 use self::run::check_alike;
-pub use self::summary::{Ending, RunSummary};
+pub use self::summary::RunSummary;
 use crate::Result;
 use crate::config::Config;
 use crate::distributed::Group;

@@ -11,10 +11,10 @@ use super::checkpoint::State;
 use super::log::{Entry, Measured};
 use crate::config::Config;
 use crate::eval::bootstrap::Bootstrap;
-use crate::eval::encode::{ModelEncoder, Origin};
+use crate::eval::encode::ModelEncoder;
 use crate::eval::result::{Figure, TaskResult};
 use crate::eval::suite::{Part, Suite};
-use crate::infer::{EngineRef, Limits, Reader};
+use crate::infer::{EngineRef, Limits, Origin, Reader};
 use crate::model::MedSt;
 use crate::{Error, Result};
 

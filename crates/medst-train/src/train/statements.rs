@@ -12,18 +12,8 @@ use medst_data::study::Study;
 use rand::Rng;
 use rand::seq::IndexedRandom;
 
-use super::truth;
+use super::truth::{self, Statement};
 use crate::eval::pairs::Course;
-
-/// A statement about a study.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Statement {
-    pub text: String,
-    /// The phrase of the boxes that the text names, where it is one.
-    pub phrase: Option<String>,
-    /// The index of a finding and its course, if the text states a course.
-    pub course: Option<(usize, Course)>,
-}
 
 const PRESENT: [&str; 5] = ["{}", "There is {}", "{} is present", "Findings of {}", "{} is seen on this study"];
 const ABSENT: [&str; 4] = ["no {}", "{} is not seen", "without {}", "No {} on this study"];

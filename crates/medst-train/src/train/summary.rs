@@ -5,21 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::log::{self, Entry, METRICS, Parts, Retrieval};
+use super::log::{self, Ending, Entry, METRICS, Parts, Retrieval};
 use crate::Result;
 use crate::distributed::Traffic;
-
-/// Why a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Ending {
-    /// All steps are done.
-    Finished,
-    /// The validation loss stopped improving.
-    Converged,
-    /// Stopped on request; `--resume` continues.
-    Stopped,
-}
 
 /// A run in a few numbers, read from its log.
 #[derive(Clone, Debug, Serialize)]

@@ -8,11 +8,20 @@ use medst_data::image::crop::Corner;
 use medst_data::study::Study;
 use tch::Tensor;
 
-use super::statements::Statement;
 use crate::eval::pairs::Course;
 use crate::eval::prompts;
 use crate::model::input::Truth;
 use crate::{Error, Result};
+
+/// A statement about a study.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statement {
+    pub text: String,
+    /// The phrase of the boxes that the text names, where it is one.
+    pub phrase: Option<String>,
+    /// The index of a finding and its course, if the text states a course.
+    pub course: Option<(usize, Course)>,
+}
 
 /// How a frontal picture was cut out of the stored square, in pixels of that square.
 #[derive(Clone, Copy, Debug)]

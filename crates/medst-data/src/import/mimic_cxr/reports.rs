@@ -5,9 +5,9 @@ use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use super::MimicCxr;
+use crate::corpus::plan::ReportText;
 use crate::import::assemble::Assembly;
 use crate::import::ids::Lookup;
-use crate::import::plan::ReportText;
 use crate::import::rows::Rows;
 use crate::progress::Progress;
 use crate::study::StudyId;

@@ -5,11 +5,10 @@ pub mod read;
 
 use std::path::{Path, PathBuf};
 
-use self::patient::Labels;
 use self::read::{Row, Table};
 use super::assemble::{Assembly, FoundImage};
 use super::plan::{Plan, ReportText};
-use super::{PrepareOptions, values};
+use super::{Labels, PrepareOptions, values};
 use crate::split::Split;
 use crate::storage::{Address, objects};
 use crate::study::{Day, StudyId, SubjectId, View};

@@ -9,22 +9,6 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// Which columns become labels.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Labels {
-    All,
-    /// All but those that identify a patient, of which only the named are carried along.
-    WithoutPatients {
-        but: Vec<String>,
-    },
-}
-
-impl Default for Labels {
-    fn default() -> Labels {
-        Labels::WithoutPatients { but: Vec::new() }
-    }
-}
-
 const NAMES: &str = "name, surname, forename, lastname, firstname, middlename, givenname, familyname, fullname, maidenname, \
     patientname, patname, patient, physician, doctor, radiologist, referringphysician, \
     referringphysicianname, physicianname, operatorsname, attending, nachname, vorname, nom, prenom, nombre, \

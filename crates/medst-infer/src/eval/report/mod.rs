@@ -24,9 +24,9 @@ use serde::Serialize;
 
 use self::picture::Pictures;
 use super::bootstrap::Bootstrap;
-use super::encode::Origin;
 use super::result::{Figure, Protocol, TaskResult, write_figures};
 use super::suite::CorpusResult;
+use crate::infer::Origin;
 use crate::{Error, Result};
 
 /// How figures are to be read.

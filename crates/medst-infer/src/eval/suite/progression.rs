@@ -1,7 +1,7 @@
 //! Pairs of `pairs.csv` for the course that texts about each finding name: prototypes of two courses, or under the
 //! literature's protocol phrases of three.
 
-use medst_data::import::ms_cxr_t::PAIRS;
+use medst_data::corpus::plan::PAIRS;
 
 use super::job::{Context, Encoded, Plan, Remarks, check_pairs, image_pairs};
 use super::truth::{self, PairTruth};

@@ -1,6 +1,6 @@
 //! Pairs of `pairs.csv` for the classification of the course between two images.
 
-use medst_data::import::ms_cxr_t::PAIRS;
+use medst_data::corpus::plan::PAIRS;
 
 use super::job::{Context, Encoded, Plan, Remarks, check_pairs, image_pairs};
 use super::truth::{self, PairTruth};

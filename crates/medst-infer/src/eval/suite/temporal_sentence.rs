@@ -1,6 +1,6 @@
 //! Pairs of `sentences.csv`: paraphrases and contradictions about a course.
 
-use medst_data::import::ms_cxr_t::SENTENCES;
+use medst_data::corpus::plan::SENTENCES;
 
 use super::job::{Context, Encoded, Plan, Remarks, check_pairs};
 use super::truth::{self, SentenceTruth};

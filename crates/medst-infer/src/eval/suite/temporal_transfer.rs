@@ -1,8 +1,7 @@
 //! Pairs of several sources in one corpus, as `medst prepare chextemporal` writes it.
 
 use medst_data::corpus::Corpus;
-use medst_data::import::ms_cxr_t::PAIRS;
-use medst_data::import::plan::TextTable;
+use medst_data::corpus::plan::{PAIRS, TextTable};
 
 use super::job::{Context, Encoded, Plan, Remarks, image_pairs};
 use super::truth::{self, PairTruth, Skipped};

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use medst_data::boxes::{self, Boxes};
 use medst_data::corpus::Corpus;
-use medst_data::import::plan::TextTable;
+use medst_data::corpus::plan::TextTable;
 
 use crate::eval::pairs::Course;
 use crate::eval::prompts;

@@ -14,8 +14,8 @@ use hnsw_rs::prelude::DistL2;
 use medst_data::progress::Progress;
 
 use super::GraphError;
-use super::query::nearest;
-use crate::eval::Vectors;
+use super::exact::nearest;
+use crate::infer::vectors::Vectors;
 use crate::{Error, Result};
 
 /// Images from which on a graph is built unasked: below, exact search takes a few tens of milliseconds.

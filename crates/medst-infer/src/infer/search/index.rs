@@ -20,11 +20,10 @@ use medst_data::study::Day;
 use serde::{Deserialize, Serialize};
 
 use super::graph::{self, Graph};
-use super::query::Among;
-use crate::eval::Vectors;
 use crate::infer::engine::Engine;
 use crate::infer::stream::{Collected, NoteCounts};
 use crate::infer::table::{npy_bytes, write_remarks};
+use crate::infer::vectors::Vectors;
 use crate::model::builtin;
 use crate::{Error, Result};
 
@@ -33,6 +32,15 @@ const MANIFEST: &str = "index.json";
 const STUDIES: &str = "studies.jsonl";
 const IMAGES: &str = "images.npy";
 const REPORTS: &str = "reports.npy";
+
+/// Which vectors are searched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Among {
+    #[default]
+    Images,
+    Reports,
+}
 
 /// A study in an index.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -4,11 +4,13 @@
 //! |---|---|
 //! | [`index`] | the index on disk |
 //! | [`query`] | what is asked, and which studies may answer |
+//! | [`exact`] | exact search |
 //! | [`graph`] | approximate search for large indexes |
 //!
 //! Exact search is a product of the query with every vector: 227,000 studies of 128 values take milliseconds, so it is what
 //! is done unless an index is large. A filter is applied first and what is left is searched exactly.
 
+pub mod exact;
 #[cfg(feature = "approximate")]
 pub mod graph;
 #[cfg(not(feature = "approximate"))]
@@ -17,8 +19,8 @@ pub mod graph;
 pub mod index;
 pub mod query;
 
-pub use index::{Index, Indexed, StudyRecord, WithGraph, build, check_target};
-pub use query::{Among, Answer, Filter, Found, Query, together};
+pub use index::{Among, Index, Indexed, StudyRecord, WithGraph, build, check_target};
+pub use query::{Answer, Filter, Found, Query, together};
 
 const MISSING: &str = "this medst was built without approximate search; build it with --features medst-cli/approximate";
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use medst_data::progress::Progress;
 
 use super::{GraphError, MISSING};
-use crate::eval::Vectors;
+use crate::infer::vectors::Vectors;
 use crate::{Error, Result};
 
 /// No number of images is worth a graph that cannot be built.

@@ -5,10 +5,10 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use super::Address;
-use super::client::Client;
 use crate::corpus::manifest::{self, FileRecord, Manifest};
 use crate::progress::Progress;
+use crate::storage::Address;
+use crate::storage::client::Client;
 use crate::{Error, Result};
 
 const RETRIES: usize = 8;

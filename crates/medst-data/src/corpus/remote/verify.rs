@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use rayon::prelude::*;
 
-use super::Address;
-use super::client::Client;
 use crate::corpus::manifest::{self, FileRecord, Manifest};
 use crate::files::sums::Fault;
 use crate::files::{Hash, sha256_of};
 use crate::progress::Progress;
+use crate::storage::Address;
+use crate::storage::client::Client;
 use crate::{Error, Result};
 
 const RETRIES: usize = 8;

@@ -6,6 +6,13 @@ use std::path::PathBuf;
 use crate::split::Split;
 use crate::study::{Day, StudyId, SubjectId};
 
+/// The table of pairs of images, with the course of findings between them.
+pub const PAIRS: &str = "pairs";
+/// The table of pairs of sentences.
+pub const SENTENCES: &str = "sentences";
+/// The text in the summary for sequences that lost a study.
+pub const LOST_A_STUDY: &str = "sequences with a study that was left out, left out too";
+
 /// An image that a study names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageSource {

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::corpus::manifest::Counts;
+use super::manifest::Counts;
+use super::tables::SKIPPED;
 use crate::split::Split;
 
 /// The result of a preparation.
@@ -30,7 +31,7 @@ impl fmt::Display for Summary {
             }
         }
         if !self.skipped.is_empty() {
-            writeln!(f, "  every skipped row is listed in {}", self.corpus.join("skipped.csv").display())?;
+            writeln!(f, "  every skipped row is listed in {}", self.corpus.join(SKIPPED).display())?;
         }
         Ok(())
     }

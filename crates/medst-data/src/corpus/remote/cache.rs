@@ -12,6 +12,8 @@
 //!   checked/…                        files that need no second look (`crate::files`)
 //!   lock                             held while corpora are opened or evicted
 //! ```
+//!
+//! `MEDST_CACHE_GIB` bounds its size.
 
 use std::fs::{self, File, TryLockError};
 use std::io::Write;
@@ -20,10 +22,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
-use super::client::Client;
-use super::{Address, cache_root};
 use crate::corpus::manifest::{self, FileRecord, Manifest};
 use crate::files::{Hash, entries, sha256_of, sha256_of_file, whole};
+use crate::storage::client::Client;
+use crate::storage::{Address, cache_root};
 use crate::{Error, Result, owner_only, warning};
 
 /// GiB that corpora may take, where `MEDST_CACHE_GIB` does not say.
