@@ -276,7 +276,7 @@ impl Table {
 impl Display for Table {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         let number = |value: &Option<f64>| value.map_or("–".to_string(), |value| format!("{value:.3}"));
-        writeln!(f, "| patients that no model has seen | {} | chance | bound |", self.models.join(" | "))?;
+        writeln!(f, "| on patients unseen in training | {} | chance | bound |", self.models.join(" | "))?;
         writeln!(f, "|---|{}", "---|".repeat(self.models.len() + 2))?;
         for row in &self.rows {
             let values: Vec<String> = row.values.iter().chain([&row.chance, &row.bound]).map(number).collect();
