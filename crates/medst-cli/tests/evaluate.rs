@@ -239,7 +239,7 @@ fn training_shows_on_real_radiographs() {
         let table = table.display().to_string();
         run(at, &["-q", "prepare", "table", &table, "--out", out, "--image-size", "128"], 0);
     }
-    let learn = ["train.epochs=60", "train.max_steps=80", "train.sequences_per_batch=12"];
+    let learn = ["train.epochs=100", "train.max_steps=200", "train.sequences_per_batch=12"];
     pretrain(at, "open-cxr", "trained", &learn);
     pretrain(at, "open-cxr", "untrained", &UNTRAINED);
     let eval = |model: &str, more: &[&str]| {

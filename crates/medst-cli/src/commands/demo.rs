@@ -15,7 +15,7 @@ use medst_data::progress::Progress;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Output, dispatch};
+use super::{Output, Shown, dispatch};
 use crate::args::{Arguments, Demo};
 use crate::progress::Reporter;
 
@@ -84,12 +84,12 @@ pub fn run(arguments: &Demo, output: &Output, reporter: &Reporter) -> Result<()>
     steps.title("1/6 drawing 400 patients")?;
     let cohort = at("cohort");
     let draw = ["phantom", &cohort, "--subjects", "400", "--seed", "4000001", "--size", "160"];
-    steps.run(&[&draw[..], &["--sheet", &at("cohort.png")]].concat(), Shown::All)?;
+    steps.run(&[&draw[..], &["--sheet", &at("cohort.png")]].concat(), Shown::Result)?;
 
     steps.title("2/6 preparing the corpus")?;
     let corpus = at("corpus");
     let table = at("cohort/studies.csv");
-    steps.run(&["prepare", "table", &table, "--out", &corpus, "--image-size", side], Shown::All)?;
+    steps.run(&["prepare", "table", &table, "--out", &corpus, "--image-size", side], Shown::Result)?;
 
     steps.title("3/6 pre-training briefly on these patients")?;
     let (run, untrained) = (at("run"), at("untrained"));
@@ -104,7 +104,7 @@ pub fn run(arguments: &Demo, output: &Output, reporter: &Reporter) -> Result<()>
         false => &["init.weights=phantom", "train.max_steps=120", "optimizer.lr=2e-4"],
         true => &[],
     };
-    pretrain(&run, continued, Shown::All)?;
+    pretrain(&run, continued, Shown::Result)?;
     // A baseline: random weights.
     pretrain(&untrained, &["train.max_steps=0"], Shown::Nothing)?;
 
@@ -138,7 +138,7 @@ pub fn run(arguments: &Demo, output: &Output, reporter: &Reporter) -> Result<()>
     steps.run(&["card", &corpus, "--out", &at("data-card.md")], Shown::Nothing)?;
 
     steps.title("6/6 the result")?;
-    steps.run(&["inspect", &run], Shown::All)?;
+    steps.run(&["inspect", &run], Shown::Result)?;
     steps.say("")?;
     let table = Table::read(folder, models)?;
     output.show(&table)?;
@@ -165,16 +165,6 @@ Next: your own radiographs. Write a table with subject_id, view, image and repor
   medst prepare table TABLE.csv --out CORPUS
   medst pretrain configs/pretrain.toml --set data.corpus=CORPUS"
     )
-}
-
-/// What a step of the demo prints of a command.
-#[derive(Clone, Copy, PartialEq)]
-enum Shown {
-    /// Progress and results.
-    All,
-    /// Results.
-    Result,
-    Nothing,
 }
 
 /// Prints and runs the commands of the demo, in this process.
@@ -206,10 +196,10 @@ impl Steps<'_> {
         let arguments = Arguments::try_parse_from(typed).expect("the demo's commands are valid");
         let output = Output {
             json: false,
-            silent: !self.talks || shown == Shown::Nothing,
+            shown: if self.talks { shown } else { Shown::Nothing },
             typed: command.iter().map(ToString::to_string).collect(),
         };
-        let quiet = self.reporter.is_silent() || shown != Shown::All;
+        let quiet = self.reporter.is_silent() || shown == Shown::Nothing;
         dispatch(arguments.command, &output, &Reporter::new(quiet))
     }
 }

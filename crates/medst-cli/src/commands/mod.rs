@@ -42,7 +42,7 @@ pub fn run(arguments: Arguments, typed: Vec<String>) -> Result<()> {
         return Ok(());
     }
     progress::catch_interrupt()?;
-    let output = Output { json: arguments.json, silent: false, typed };
+    let output = Output { json: arguments.json, shown: Shown::WithHints, typed };
     let reporter = Reporter::new(arguments.quiet);
     medst_data::hub::report_to(Box::new(Reporter::new(arguments.quiet)));
     dispatch(arguments.command, &output, &reporter)
@@ -70,11 +70,19 @@ fn dispatch(command: Command, output: &Output, reporter: &Reporter) -> Result<()
     }
 }
 
+/// What is printed of a command. `medst demo` runs commands that print less.
+#[derive(Clone, Copy, PartialEq)]
+enum Shown {
+    /// The result, and what to do next.
+    WithHints,
+    Result,
+    Nothing,
+}
+
 /// Prints results, as text or as JSON.
 pub struct Output {
     json: bool,
-    /// Prints nothing; for commands that `medst demo` runs.
-    silent: bool,
+    shown: Shown,
     typed: Vec<String>,
 }
 
@@ -86,7 +94,7 @@ impl Output {
 
     /// Prints a result as text or JSON.
     pub fn show<T: Display + Serialize>(&self, result: &T) -> Result<()> {
-        if self.silent {
+        if self.shown == Shown::Nothing {
             return Ok(());
         }
         let mut out = std::io::stdout().lock();
@@ -102,7 +110,7 @@ impl Output {
 
     /// Prints suggestions for the next command, but not with --json.
     pub fn next(&self, lines: &[String]) -> Result<()> {
-        if !self.json && !self.silent {
+        if !self.json && self.shown == Shown::WithHints {
             let mut out = std::io::stdout().lock();
             writeln!(out, "next:")?;
             lines.iter().try_for_each(|line| writeln!(out, "  {}", printable::one_line(line)))?;
