@@ -76,6 +76,13 @@ pub struct TextTable {
     pub rows: Vec<Vec<String>>,
 }
 
+/// How many subjects and studies a source names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Listed {
+    pub subjects: usize,
+    pub studies: usize,
+}
+
 /// Everything a corpus will be made of.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
@@ -84,6 +91,8 @@ pub struct Plan {
     pub sequences: Option<Vec<Vec<usize>>>,
     pub tables: Vec<TextTable>,
     pub skipped: Vec<Skipped>,
+    /// How many the source names, those that are left out included.
+    pub listed: Listed,
     /// What was used but should be known, counted by kind.
     pub warnings: BTreeMap<String, u64>,
 }
