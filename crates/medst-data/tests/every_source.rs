@@ -100,6 +100,8 @@ fn a_check_prints_a_table_to_compare_with_the_publishers_counts() {
         assert_eq!(count("studies").used, plan.studies.len() as u64, "{kind}");
         assert!(count("subjects").listed >= Some(count("subjects").used), "{kind}");
         assert!(found.images > 0 && count("images").used == found.images as u64, "{kind}");
+        assert_eq!(found.images_present, if found.in_archive { 0 } else { found.images }, "{kind}");
+        assert!(text.lines().all(|line| line == line.trim_end()), "{text}");
         assert!(text.contains("nothing was written") && text.contains("listed"), "{text}");
         let is_published = kind != "table" && kind != "covidx";
         assert_eq!(text.contains("published"), is_published, "{text}");
@@ -444,7 +446,12 @@ fn vindr_is_read_in_the_challenges_form() {
     for study in &of_challenge.studies {
         for finding in ["cardiomegaly", "pleural effusion", "No Finding"] {
             let marked = readers.get(&(study.study.0.clone(), finding.to_lowercase())).map_or(0, BTreeSet::len);
-            assert_eq!(study.labels[finding] == "1", marked >= 2, "two of three readers decide: {}, {finding}", study.study);
+            assert_eq!(
+                study.labels[finding] == "1",
+                marked >= 2,
+                "two of three readers decide: {}, {finding}",
+                study.study
+            );
             seen += usize::from(marked >= 2);
         }
         let own = of_archive.studies.iter().find(|own| own.study == study.study).unwrap();
@@ -455,4 +462,36 @@ fn vindr_is_read_in_the_challenges_form() {
     let splits: BTreeSet<Split> = of_challenge.studies.iter().map(|study| study.split).collect();
     assert!(splits.len() > 1, "subjects are divided by hash");
     assert!(!of_challenge.warnings.keys().any(|note| note.contains("rad_id")), "{:?}", of_challenge.warnings);
+}
+
+/// Chest ImaGenome's lists leave its subjects out of other corpora, and the benchmark's table those of the benchmark out of it.
+#[test]
+fn lists_of_one_source_leave_its_subjects_out_of_another() {
+    let folder = cohort(40);
+    let at = |path: &str| folder.path().join("cohort").join(path);
+    let of = |kind: &str| every_source(folder.path()).into_iter().find(|own| own.0 == kind).unwrap().1;
+    let subjects = |plan: &Plan| plan.studies.iter().map(|study| study.subject.0.clone()).collect::<BTreeSet<_>>();
+    let without = |kind: &str, list: &str| {
+        let options = PrepareOptions { exclude: vec![at(list)], ..options() };
+        of(kind).plan(&options, &Silent).unwrap().plan
+    };
+    let [gold, benchmark] = ["imagenome", "ms-cxr-t"].map(|kind| subjects(&plan(&of(kind)).unwrap()));
+    let avoided = without("mimic-cxr", "imagenome/silver_dataset/splits/images_to_avoid.csv");
+    assert!(subjects(&avoided).len() > 10 && subjects(&avoided).is_disjoint(&gold));
+    assert!(avoided.warnings.keys().any(|note| note.starts_with("images excluded by images_to_avoid.csv")));
+    let table = "ms-cxr-t/MS_CXR_T_temporal_image_classification_v1.0.0.csv";
+    assert!(subjects(&without("imagenome", table)).is_disjoint(&benchmark));
+    // The benchmark itself, without the subjects that a model was trained on.
+    fs::write(at("trained.csv"), format!("subject_id\n{}\n", benchmark.first().unwrap())).unwrap();
+    let questions = |plan: &Plan| plan.tables.iter().find(|table| table.name == "questions").unwrap().rows.len() as u64;
+    let (all, some) = (plan(&of("mi-cxr")).unwrap(), without("mi-cxr", table));
+    assert_eq!(
+        some.warnings["questions about a study that was left out, left out too"],
+        questions(&all) - questions(&some)
+    );
+    let left = without("ms-cxr-t", "trained.csv");
+    assert_eq!(subjects(&left).len(), benchmark.len() - 1);
+    let pairs = left.tables.iter().find(|table| table.name == "pairs").unwrap();
+    let studies: BTreeSet<&str> = left.studies.iter().map(|study| study.study.0.as_str()).collect();
+    assert!(pairs.rows.iter().all(|row| studies.contains(row[0].as_str()) && studies.contains(row[1].as_str())));
 }

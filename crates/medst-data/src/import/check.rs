@@ -50,6 +50,10 @@ pub struct Check {
     pub with_full_sequence: usize,
     pub images: usize,
     pub images_present: usize,
+    /// The images are in an archive, which a check does not look into: none counts as present.
+    pub in_archive: bool,
+    /// Sequences that the source itself defines; without them, time does.
+    pub sequences: Option<usize>,
     /// Size of the image files in bytes, and of the corpus they would give.
     pub bytes: u64,
     pub corpus_bytes: u64,
@@ -71,6 +75,9 @@ pub struct Count {
     pub listed: Option<u64>,
     /// Of the whole archive.
     pub published: Option<u64>,
+    /// The published number is a round one.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub about: bool,
 }
 
 /// Reads everything but the pixels.
@@ -100,6 +107,11 @@ pub fn check(source: &Source, options: &PrepareOptions, progress: &dyn Progress)
     let Chunks { length, .. } = options.chunks;
     let present = sizes.iter().flatten().count();
     let (counts, findings) = (counts(source.kind(), &plan, sizes.len()), findings(&plan));
+    let in_archive = match source {
+        Source::Rexgradient(source) => !source.parts()?.is_empty(),
+        _ => false,
+    };
+    let stored = if in_archive { sizes.len() } else { present };
     Ok(Check {
         source: source.kind(),
         files: planned.files.iter().take(8).map(|path| path.display().to_string()).collect(),
@@ -111,8 +123,10 @@ pub fn check(source: &Source, options: &PrepareOptions, progress: &dyn Progress)
         with_full_sequence: of_subject.values().filter(|&&count| count >= length).count(),
         images: sizes.len(),
         images_present: present,
+        in_archive,
+        sequences: plan.sequences.as_ref().map(Vec::len),
         bytes: sizes.iter().flatten().sum(),
-        corpus_bytes: present as u64 * (options.image_size * options.image_size) as u64,
+        corpus_bytes: stored as u64 * (options.image_size * options.image_size) as u64,
         counts,
         findings,
         skipped: count(plan.skipped.iter().map(|skipped| skipped.reason.as_str())),
@@ -122,13 +136,19 @@ pub fn check(source: &Source, options: &PrepareOptions, progress: &dyn Progress)
 
 fn counts(kind: &str, plan: &Plan, images: usize) -> Vec<Count> {
     let mut published: HashMap<String, u64> = published::of(kind).into_iter().collect();
+    let is_about = |what: &str| published::is_about(kind, what);
     let mut counts = Vec::new();
     let mut add = |what: String, used: usize, listed: Option<usize>| {
         let published = published.remove(&what);
-        counts.push(Count { what, used: used as u64, listed: listed.map(|count| count as u64), published });
+        let about = published.is_some() && is_about(&what);
+        // What a source neither has nor should have is not worth a line.
+        if used > 0 || listed.is_some() || published.is_some() {
+            counts.push(Count { what, used: used as u64, listed: listed.map(|count| count as u64), published, about });
+        }
     };
     let subjects: BTreeSet<&str> = plan.studies.iter().map(|study| study.subject.0.as_str()).collect();
-    add(IMAGES.into(), images, Some(images + plan.skipped.len()));
+    // Rows of sources that define sequences are pairs or series, not images.
+    add(IMAGES.into(), images, plan.sequences.is_none().then_some(images + plan.skipped.len()));
     add(STUDIES.into(), plan.studies.len(), Some(plan.listed.studies));
     add(SUBJECTS.into(), subjects.len(), Some(plan.listed.subjects));
     let with_report = plan.studies.iter().filter(|study| study.report.is_some()).count();
@@ -142,10 +162,8 @@ fn counts(kind: &str, plan: &Plan, images: usize) -> Vec<Count> {
         phrases += boxes.regions.iter().map(|region| &region.phrase).collect::<BTreeSet<_>>().len();
     }
     let table = |name: &str| plan.tables.iter().find(|table| table.name == name);
-    if all > 0 {
-        add(PHRASES.into(), phrases, None);
-        add(BOXES.into(), all, None);
-    }
+    add(PHRASES.into(), phrases, None);
+    add(BOXES.into(), all, None);
     if let Some(pairs) = table(ms_cxr_t::PAIRS) {
         add(PAIRS.into(), pairs.rows.len(), None);
         let (all, of_dataset) = courses(pairs, plan);
@@ -169,8 +187,10 @@ fn counts(kind: &str, plan: &Plan, images: usize) -> Vec<Count> {
     // Those of which there are none here.
     let mut missing: Vec<(String, u64)> = published.into_iter().collect();
     missing.sort();
-    let none = |(what, published)| Count { what, used: 0, listed: None, published: Some(published) };
-    counts.extend(missing.into_iter().map(none));
+    counts.extend(missing.into_iter().map(|(what, published)| {
+        let about = is_about(&what);
+        Count { what, used: 0, listed: None, published: Some(published), about }
+    }));
     counts
 }
 
@@ -224,11 +244,15 @@ impl fmt::Display for Check {
         let width = names.map(|name| name.chars().count()).max().unwrap_or(0).max(20);
         let published = self.counts.iter().any(|count| count.published.is_some());
         let title = if published { "published" } else { "" };
-        writeln!(f, "  {:width$} {:>10} {:>10} {title:>10}", "", "used", "listed")?;
+        let line = |cells: [&str; 4]| {
+            let [what, used, listed, published] = cells;
+            format!("  {what:width$} {used:>10} {listed:>10} {published:>10}").trim_end().to_string()
+        };
+        writeln!(f, "{}", line(["", "used", "listed", title]))?;
         let cell = |number: Option<u64>| number.map(grouped).unwrap_or_default();
-        for Count { what, used, listed, published } in &self.counts {
-            let line = format!("  {what:width$} {:>10} {:>10} {:>10}", grouped(*used), cell(*listed), cell(*published));
-            writeln!(f, "{}", line.trim_end())?;
+        for Count { what, used, listed, published, about } in &self.counts {
+            let published = format!("{}{}", if *about { "about " } else { "" }, cell(*published));
+            writeln!(f, "{}", line([what, &grouped(*used), &cell(*listed), &published]))?;
         }
         if !self.findings.is_empty() {
             writeln!(f, "\n  {:width$} {:>10} {:>10} {:>10}", "studies with a label of", "1", "0", "-1")?;
@@ -242,14 +266,16 @@ impl fmt::Display for Check {
             format!("{split} {}", grouped(count as u64))
         });
         writeln!(f, "\n  studies by split: {}", splits.join(", "))?;
-        writeln!(f, "  subjects with a full sequence: {}", grouped(self.with_full_sequence as u64))?;
+        match self.sequences {
+            Some(count) => writeln!(f, "  sequences that the source defines: {}", grouped(count as u64))?,
+            None => writeln!(f, "  subjects with a full sequence: {}", grouped(self.with_full_sequence as u64))?,
+        }
         let [present, images] = [self.images_present, self.images].map(|count| grouped(count as u64));
-        writeln!(
-            f,
-            "  {present} of {images} images exist ({:.1} GiB); the corpus would take {:.1} GiB",
-            gib(self.bytes),
-            gib(self.corpus_bytes)
-        )?;
+        let found = match self.in_archive {
+            true => format!("{images} images are in an archive, which is not looked into"),
+            false => format!("{present} of {images} images exist ({:.1} GiB)", gib(self.bytes)),
+        };
+        writeln!(f, "  {found}; the corpus would take {:.1} GiB", gib(self.corpus_bytes))?;
         for (what, lines) in [("skipped", &self.skipped), ("note", &self.warnings)] {
             for (reason, count) in lines {
                 writeln!(f, "  {what:8} {count:>7}  {reason}")?;

@@ -78,7 +78,12 @@ pub fn plan(source: &MiCxr, options: &PrepareOptions, progress: &dyn Progress) -
     let mut plan = assembly.finish(options)?;
     let studies: HashSet<&str> = plan.studies.iter().map(|study| study.study.0.as_str()).collect();
     // Those about excluded subjects go with them.
+    let before = table.rows.len();
     table.rows.retain(|row| row[3..8].iter().all(|id| studies.contains(id.as_str())));
+    let lost = (before - table.rows.len()) as u64;
+    if lost > 0 {
+        plan.warnings.insert("questions about a study that was left out, left out too".into(), lost);
+    }
     plan.tables.push(table);
     Ok(Planned { plan, files: vec![file, main] })
 }

@@ -5,6 +5,11 @@ use super::check::{
     BOXES, COURSES, IMAGES, PAIRS, PHRASES, QUESTIONS, REPORTS, SENTENCES, STUDIES, SUBJECTS, of_group,
 };
 
+/// Whether a count is published as a round number.
+pub fn is_about(kind: &str, what: &str) -> bool {
+    matches!((kind, what), ("padchest", _) | ("siim" | "covid-chestxray", IMAGES))
+}
+
 /// The published counts of a source by what is counted, in the words of [`super::check`].
 pub fn of(kind: &str) -> Vec<(String, u64)> {
     let plain = |all: &[(&str, u64)]| all.iter().map(|(what, count)| (what.to_string(), *count)).collect::<Vec<_>>();

@@ -30,9 +30,8 @@ use super::{Input, dot};
 use crate::Result;
 use crate::eval::Vectors;
 use crate::eval::bootstrap::{Bootstrap, Clusters};
-use crate::eval::prompts;
 use crate::eval::result::{Figure, Meter, Protocol, Task, TaskResult, Unit};
-use crate::eval::subgroups::Subgroups;
+use crate::eval::subgroups::{SMALL, Subgroups};
 
 /// The evaluator.
 #[derive(Clone, Copy, Debug, Default)]
@@ -399,6 +398,7 @@ impl SeriesQuestions<'_> {
             }
         }
         groups.sort_unstable();
+        let mut small = Vec::new();
         for group in groups.into_iter().chain(["all"]) {
             let of_group = |n: &usize| group == "all" || questions[*n].kinds.iter().any(|kind| kind == group);
             let used: Vec<usize> = (0..questions.len()).filter(of_group).collect();
@@ -407,6 +407,9 @@ impl SeriesQuestions<'_> {
                 let held: f64 = used.iter().map(|&n| weights[n] * right[n]).sum();
                 (total > 0.0).then(|| held / total)
             };
+            if clusters.count_among(&used) < SMALL {
+                small.push(format!("{group} ({})", used.len()));
+            }
             let chance = used.iter().map(|&n| 1.0 / questions[n].choices.len() as f64).sum::<f64>() / used.len() as f64;
             let figure = meter.figure_of((group, "accuracy", Unit::Share), &used, "no questions", share);
             let published = crate::eval::published::of(Task::SeriesQuestions, group, "accuracy");
@@ -431,6 +434,9 @@ impl SeriesQuestions<'_> {
                     format!("questions {kind}: the words do not tell what is asked; the highest presence answered");
                 *counts.entry(what).or_default() += 1;
             }
+        }
+        if !small.is_empty() {
+            result.notes.push(format!("kinds with questions about fewer than {SMALL} subjects: {}", small.join(", ")));
         }
         result.notes.extend(counts.into_iter().map(|(what, count)| format!("{count} {what}")));
         Ok(result)
@@ -554,11 +560,8 @@ mod tests {
         assert_eq!((found.value("TEL", "accuracy"), found.value("GTS", "accuracy")), (Some(0.5), Some(0.0)));
         assert_eq!(found.value("all", "accuracy"), Some(1.0 / 3.0));
         assert_eq!(found.figures[0].chance, Some(0.2));
-        assert!(
-            found.notes.len() == 1 && found.notes[0].starts_with("1 questions TEL: the words of the choices"),
-            "{:?}",
-            found.notes
-        );
+        assert_eq!(found.notes[0], "kinds with questions about fewer than 20 subjects: GTS (1), TEL (2), all (3)");
+        assert!(found.notes[1].starts_with("1 questions TEL: the words of the choices"), "{:?}", found.notes);
         assert_eq!(found.figures.last().unwrap().published[0].value, 0.418);
     }
 }
