@@ -172,8 +172,12 @@ fn visit(words: &[String], place: usize, count: usize) -> Option<usize> {
 
 /// The known findings that words name, in their order; of overlapping names the longest.
 pub fn findings(words: &str) -> Vec<String> {
-    let words = plain(words);
-    let mut found: Vec<(usize, usize, &str)> = Vec::new();
+    mentions(&plain(words)).into_iter().map(|(_, _, name)| name.to_string()).collect()
+}
+
+/// Where words name known findings: first word, end, name.
+fn mentions(words: &[String]) -> Vec<(usize, usize, &'static str)> {
+    let mut found: Vec<(usize, usize, &'static str)> = Vec::new();
     for name in prompts::FINDINGS.into_iter().chain(MORE_FINDINGS) {
         let parts: Vec<&str> = name.split(' ').collect();
         for (start, own) in words.windows(parts.len()).enumerate() {
@@ -183,14 +187,14 @@ pub fn findings(words: &str) -> Vec<String> {
         }
     }
     found.sort_by_key(|&(start, end, _)| (std::cmp::Reverse(end - start), start));
-    let mut kept: Vec<(usize, usize, &str)> = Vec::new();
+    let mut kept: Vec<(usize, usize, &'static str)> = Vec::new();
     for one in found {
         if kept.iter().all(|other| one.1 <= other.0 || other.1 <= one.0) {
             kept.push(one);
         }
     }
     kept.sort_unstable();
-    kept.into_iter().map(|(_, _, name)| usual(name).to_string()).collect()
+    kept.into_iter().map(|(start, end, name)| (start, end, usual(name))).collect()
 }
 
 /// `opacities` is `opacity`, `effusions` is `effusion`.
@@ -207,7 +211,7 @@ fn singular(word: &str) -> String {
 }
 
 /// The name that labels use.
-fn usual(name: &str) -> &str {
+fn usual(name: &'static str) -> &'static str {
     match name {
         "effusion" => "pleural effusion",
         "pulmonary edema" => "edema",
@@ -320,8 +324,9 @@ fn pieces(clause: &[Token], count: usize, finding: &mut Option<String>) -> Vec<P
     // The place of the next visit, past nouns: `visit 2`, `the second visit`.
     let next = |place: usize| (place..words.len().min(place + 5)).find_map(|place| Some((place, named(place)?)));
     let mut found = Vec::new();
-    // The names that changes of this clause have taken.
-    let mut taken: Vec<String> = Vec::new();
+    let mentions = mentions(&words);
+    // Those that changes of this clause have taken, by their first words.
+    let mut taken: Vec<usize> = Vec::new();
     let mut place = 0;
     while place < words.len() {
         if let Some(first) = named(place) {
@@ -344,15 +349,11 @@ fn pieces(clause: &[Token], count: usize, finding: &mut Option<String>) -> Vec<P
             }
         } else if let Some(change) = change(&texts, place) {
             // `edema worsens`, `worsening edema and improving effusion`: the name may come after the change.
-            let before = findings(&texts[..place].join(" ")).pop();
-            let after = || findings(&texts[place + 1..words.len().min(place + 4)].join(" ")).into_iter().next();
-            let own = match before.filter(|name| !taken.contains(name)) {
-                Some(name) => Some(name),
-                None => after(),
-            };
-            if let Some(own) = own {
-                taken.push(own.clone());
-                *finding = Some(own);
+            let before = mentions.iter().rev().find(|(_, end, _)| *end <= place);
+            let after = mentions.iter().find(|(start, ..)| (place + 1..place + 4).contains(start));
+            if let Some(&(start, _, name)) = before.filter(|(start, ..)| !taken.contains(start)).or(after) {
+                taken.push(start);
+                *finding = Some(name.to_string());
             }
             found.push(Piece::Said(finding.clone(), change));
         }
