@@ -168,7 +168,7 @@ fn questions_about_series_and_courses_from_source_to_source_are_a_command_each()
     }
     assert!(figure(&moved, "mean", "macro accuracy, difference")["chance"].as_f64().unwrap() >= 0.2);
 
-    // A corpus for each source, named by its folder, with what a corpus of several sources says.
+    // Corpora with one source each, which is named by the folder.
     for (name, layout) in [("harbour", "ms-cxr-t"), ("hill", "imagenome")] {
         let own = format!("raw/{layout}");
         run(

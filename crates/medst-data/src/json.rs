@@ -27,7 +27,7 @@ pub fn indented<T: Serialize + ?Sized>(value: &T) -> String {
 }
 
 /// A value in which no object names a field twice: of two fields with one name, readers of JSON
-/// keep one and drop the other without a word.
+/// keep one and silently drop the other.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Unique(pub Value);
 

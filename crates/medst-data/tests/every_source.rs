@@ -61,7 +61,7 @@ fn every_source(folder: &Path) -> Vec<(&'static str, Source)> {
         }),
     ];
     for description in sources::ALL {
-        // The challenge's form is made of the archive's by a test of its own.
+        // Another test makes the challenge's form from the archive's.
         if std::ptr::eq(description, &sources::VINDR_KAGGLE) {
             continue;
         }
@@ -328,7 +328,7 @@ fn columns_that_are_missing_renamed_or_doubled_are_named_with_the_line() {
                             .keys()
                             .any(|note| note.contains(&format!("{file}, line 1: column `{}` is missing", name.trim())));
                         let after = format!("{plan:?}");
-                        // Columns that nobody reads, and labels, which have whatever name they have.
+                        // Columns that are not read, and labels, which keep their name.
                         let carried = after.contains(&format!("\"zz {name}\""));
                         assert!(noted || carried || after == before, "{kind}: {file} without {name} is not noted");
                         renamed += usize::from(noted);
@@ -472,7 +472,8 @@ fn vindr_is_read_in_the_challenges_form() {
     assert!(!of_challenge.warnings.keys().any(|note| note.contains("rad_id")), "{:?}", of_challenge.warnings);
 }
 
-/// Chest ImaGenome's lists leave its subjects out of other corpora, and the benchmark's table those of the benchmark out of it.
+/// Chest ImaGenome's lists leave its subjects out of other corpora, and the benchmark's table
+/// leaves the benchmark's subjects out of Chest ImaGenome.
 #[test]
 fn lists_of_one_source_leave_its_subjects_out_of_another() {
     let folder = cohort(40);

@@ -1,5 +1,5 @@
-//! Reports what a source contains, without writing anything (`medst prepare … --check`): a table to
-//! compare with the publisher's counts.
+//! Reports what a source contains, without writing anything (`medst prepare … --check`): a table
+//! to compare with the publisher's counts.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -31,7 +31,7 @@ pub const QUESTIONS: &str = "questions";
 /// The label that names the data set of a study (CheXTemporal).
 const DATASET: &str = "dataset";
 
-/// What is counted, of one group.
+/// The name of a count for one group.
 pub fn of_group(what: &str, group: &str) -> String {
     format!("{what}, {group}")
 }
@@ -50,14 +50,14 @@ pub struct Check {
     pub with_full_sequence: usize,
     pub images: usize,
     pub images_present: usize,
-    /// The images are in an archive, which a check does not look into: none counts as present.
+    /// The images are in an archive, which a check does not read: none counts as present.
     pub in_archive: bool,
     /// Sequences that the source itself defines; without them, time does.
     pub sequences: Option<usize>,
     /// Size of the image files in bytes, and of the corpus they would give.
     pub bytes: u64,
     pub corpus_bytes: u64,
-    /// What is counted, in the order in which it is shown.
+    /// The counts in the order of the table.
     pub counts: Vec<Count>,
     /// Labels that are 1, 0 or −1 (uncertain): studies with each value.
     pub findings: BTreeMap<String, [u64; 3]>,
@@ -69,13 +69,13 @@ pub struct Check {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Count {
     pub what: String,
-    /// That the corpus would hold.
+    /// In the corpus that would be written.
     pub used: u64,
-    /// Those left out included, where they are counted.
+    /// Including those that are left out, if they are counted.
     pub listed: Option<u64>,
     /// Of the whole archive.
     pub published: Option<u64>,
-    /// The published number is a round one.
+    /// The published number is rounded.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub about: bool,
 }
@@ -141,7 +141,7 @@ fn counts(kind: &str, plan: &Plan, images: usize) -> Vec<Count> {
     let mut add = |what: String, used: usize, listed: Option<usize>| {
         let published = published.remove(&what);
         let about = published.is_some() && is_about(&what);
-        // What a source neither has nor should have is not worth a line.
+        // A count that is neither found nor published gets no line.
         if used > 0 || listed.is_some() || published.is_some() {
             counts.push(Count { what, used: used as u64, listed: listed.map(|count| count as u64), published, about });
         }
@@ -184,7 +184,7 @@ fn counts(kind: &str, plan: &Plan, images: usize) -> Vec<Count> {
             of_kind.into_iter().for_each(|(kind, count)| add(of_group(QUESTIONS, kind), count, None));
         }
     }
-    // Those of which there are none here.
+    // Published counts of which nothing was found.
     let mut missing: Vec<(String, u64)> = published.into_iter().collect();
     missing.sort();
     counts.extend(missing.into_iter().map(|(what, published)| {
@@ -272,7 +272,7 @@ impl fmt::Display for Check {
         }
         let [present, images] = [self.images_present, self.images].map(|count| grouped(count as u64));
         let found = match self.in_archive {
-            true => format!("{images} images are in an archive, which is not looked into"),
+            true => format!("{images} images are in an archive, which --check does not read"),
             false => format!("{present} of {images} images exist ({:.1} GiB)", gib(self.bytes)),
         };
         writeln!(f, "  {found}; the corpus would take {:.1} GiB", gib(self.corpus_bytes))?;

@@ -1,5 +1,5 @@
-//! What publishers and papers say of how much their archives hold, to be compared with what is
-//! found. Counts are of whole archives; where a source gives a round number, it is one here.
+//! Counts of archives as their publishers and papers state them, for comparison with the counts
+//! found. They are for whole archives; where a source rounds a number, so does this table.
 
 use super::check::{
     BOXES, COURSES, IMAGES, PAIRS, PHRASES, QUESTIONS, REPORTS, SENTENCES, STUDIES, SUBJECTS, of_group,

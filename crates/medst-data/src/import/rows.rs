@@ -42,14 +42,14 @@ impl RowView<'_> {
     }
 }
 
-/// What is wrong where two columns have a name that is looked for.
+/// An error message if two columns have that name.
 pub fn doubled(columns: &[String], name: &str) -> Option<String> {
     let mut places = columns.iter().enumerate().filter(|(_, column)| *column == name).map(|(place, _)| place + 1);
     let (first, second) = (places.next()?, places.next()?);
     Some(format!("two columns are called `{name}` (the {first}. and the {second}.); rename one"))
 }
 
-/// That a column is missing, which one may be meant, and which there are.
+/// An error message for a missing column, with a similar name if there is one, and all columns.
 pub fn missing(columns: &[String], name: &str) -> String {
     let near = columns.iter().find(|column| resembles(column, name));
     let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
@@ -112,15 +112,15 @@ impl Rows {
         }
     }
 
-    /// The place of a column.
+    /// The position of a column that must exist.
     ///
     /// # Errors
-    /// A column that is missing or doubled: file, line, and the columns that there are.
+    /// A missing or duplicate column: file, line, and the existing columns.
     pub fn column(&self, name: &str) -> Result<usize> {
         self.find(name)?.ok_or_else(|| self.fail_in_header(&missing(&self.columns, name)))
     }
 
-    /// As [`Rows::find`]; a column that is missing is noted in the plan, with the line.
+    /// Like [`Rows::find`]; notes a missing column in the plan, with the line.
     ///
     /// # Errors
     /// As [`Rows::find`].

@@ -122,9 +122,9 @@ pub enum Repeats {
     No,
     /// More of the same image, such as a box each.
     More,
-    /// Readers, whose majority decides on a finding: the names that the column of the reader may have.
-    /// A reader may have several rows, and sees what one of them says; without the column, each row is
-    /// another reader.
+    /// Readers, whose majority decides on a finding; contains the possible names of the reader's
+    /// column. A reader may have several rows, and sees a finding if one of them names it. Without
+    /// the column, each row counts as a different reader.
     Readers(&'static [&'static str]),
 }
 

@@ -102,7 +102,7 @@ pub fn read_columns(path: &Path) -> Result<Table> {
 
 impl Table {
     /// # Errors
-    /// A column that is missing: file, line, and the columns that there are.
+    /// A missing column: file, line, and the existing columns.
     pub fn need(&self, path: &Path, names: &[&str]) -> Result<()> {
         match names.iter().find(|name| !self.columns.iter().any(|column| column == *name)) {
             Some(name) => Err(self.fail_in_header(path, &rows::missing(&self.columns, name))),

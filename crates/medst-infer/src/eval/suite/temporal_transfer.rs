@@ -176,8 +176,8 @@ fn names(corpora: &[Corpus]) -> Vec<String> {
     all.iter().zip(corpora).map(whole).collect()
 }
 
-/// The pairs of all corpora with their embeddings. The rows of each corpus are numbered after those of
-/// the corpora before it.
+/// The pairs of all corpora with their embeddings. The rows of each corpus are numbered after
+/// those of the corpora before it.
 fn pooled(
     sites: &[Site<'_>],
     encoder: &dyn Encoder,
@@ -204,7 +204,8 @@ fn pooled(
             previous.push(before);
             current.push(after);
             studies.push([first + offset, second + offset]);
-            // Subjects of different corpora count as different patients, even with the same id; see `noted`.
+            // Subjects of different corpora count as different patients, even with the same id;
+            // see `noted`.
             subjects.push(format!("{number}/{}", corpus.studies()[second].subject));
             sources.push(truth.sources[n].clone());
             for (name, classes) in &mut findings {

@@ -139,7 +139,7 @@ impl Choice {
             [] => {
                 let (findings, changes) = (series_words::findings(words), series_words::changes(words));
                 match (findings.is_empty(), changes.is_empty()) {
-                    // `worsened`: when is told by the question.
+                    // `worsened`: the question states when.
                     (_, false) => {
                         let (from, to) = interval(at, count);
                         let told = |(finding, change)| Told { finding, from, to, change };
@@ -315,7 +315,7 @@ fn step(presence: &[f64], visit: usize) -> f64 {
     visit.checked_sub(1).map_or(0.0, |before| presence[visit] - presence[before])
 }
 
-/// How well the presence agrees with what a statement tells: changes in units of the usual step
+/// How well the presence agrees with a statement: changes in units of the usual step
 /// from visit to visit, so that half a step either way is as likely a change as none.
 fn agreement(presence: &[f64], told: &Told) -> f64 {
     let steps = presence.windows(2).map(|pair| (pair[1] - pair[0]).powi(2)).sum::<f64>();
@@ -416,7 +416,8 @@ impl SeriesQuestions<'_> {
             result.figures.push(Figure { published, ..figure }.with_chance(chance));
         }
         (result.rows, result.subjects) = (questions.len(), clusters.count());
-        // Without a word about what is asked, visits are compared by presence, and two visits by their images.
+        // If the type is not recognised, visits are compared by presence, and two visits by their
+        // images.
         let is_vague = |own: &&Question| {
             own.asked == Asked::Unknown
                 && own.unread.is_none()
@@ -521,7 +522,7 @@ mod tests {
         assert_eq!(question(which, &trajectories, 0).right(&vectors), 1.0);
         let events = ["It emerges at T2 and resolves at T4", "It emerges at T3 and resolves at T5", "It emerges at T4"];
         assert_eq!(question("Which statement about edema is true?", &events, 1).right(&vectors), 1.0);
-        // When is told by the question, or what is asked.
+        // The question states when, or its type states the change.
         let changes = ["Improved", "Unchanged", "Worsened"];
         for (interval, answer) in [("T2 and T3", 2), ("T3 and T4", 1), ("T4 and T5", 0)] {
             let words = format!("How did edema change between {interval}?");

@@ -38,7 +38,7 @@ const MORE_FINDINGS: [&str; 26] = [
     "vascular congestion",
 ];
 
-/// The finding where a question speaks of an abnormality and names none.
+/// The finding of a question about an abnormality that it does not name.
 pub const ABNORMALITY: &str = "abnormality";
 
 /// Words of questions that are no part of a finding's name; words about a change are known by
@@ -63,7 +63,7 @@ pub enum Change {
     Same,
 }
 
-/// What a statement says of a finding between two visits, which count from 0.
+/// The change of a finding between two visits, which count from 0, according to a statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
     /// `None` where the statement does not name it.
@@ -258,7 +258,7 @@ fn stem_of(word: &str) -> Option<Change> {
     }
 }
 
-/// The change that the word at a place tells. What is denied is no change.
+/// The change that the word at a place states. A denied change is none.
 fn change(words: &[&str], place: usize) -> Option<Change> {
     let denied = words[place.saturating_sub(3)..place].iter().any(|word| NEGATIONS.contains(word));
     match words[place] {
@@ -281,7 +281,7 @@ enum Piece {
     Said(Option<String>, Change),
 }
 
-/// The changes that a statement tells of intervals.
+/// The changes between visits that a statement contains.
 pub fn statement(words: &str, count: usize) -> Vec<Told> {
     let all = tokens(words);
     let mut told = Vec::new();
