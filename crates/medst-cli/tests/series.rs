@@ -123,7 +123,7 @@ fn what_is_said_of_series_is_calibrated_on_some_patients_and_holds_on_others() {
 fn questions_about_series_and_courses_from_source_to_source_are_a_command_each() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
-    let layouts = "mimic-cxr-jpg,mi-cxr,chexpert,rexgradient,chextemporal";
+    let layouts = "mimic-cxr-jpg,ms-cxr-t,imagenome,mi-cxr,chexpert,rexgradient,chextemporal";
     run(at, &["-q", "phantom", "raw", "--subjects", "120", "--size", "96", "--seed", "33", "--layout", layouts], 0);
     let size = ["--image-size", "72"];
     let images = ["--images", "raw/mimic-cxr-jpg", "--out", "questions"];
@@ -146,7 +146,18 @@ fn questions_about_series_and_courses_from_source_to_source_are_a_command_each()
     assert!(all["value"].as_f64().unwrap() > 0.4 && all["interval"].is_array(), "{all}");
     assert_eq!(all["published"][0]["value"], 0.418);
     assert_eq!(all["by"][0]["column"], "view");
-    figure(&answered, "peak", "accuracy");
+    figure(&answered, "single_entity_peak", "accuracy");
+
+    for kind in [
+        "single_entity_emergence",
+        "interval_change",
+        "single_entity_interval_summary",
+        "multi_entity_interval_summary",
+    ] {
+        assert!(figure(&answered, kind, "accuracy")["value"].is_f64(), "{kind}");
+    }
+    assert_eq!(figure(&answered, "ICR", "accuracy")["published"][0]["value"], 0.571);
+    assert!(!answered["notes"].to_string().contains("answered by"), "all questions are read: {}", answered["notes"]);
 
     let moved = eval("temporal-transfer", "sites", &[]);
     for group in ["chexpert → mimic", "mimic → chexpert", "mean"] {
@@ -156,6 +167,61 @@ fn questions_about_series_and_courses_from_source_to_source_are_a_command_each()
         }
     }
     assert!(figure(&moved, "mean", "macro accuracy, difference")["chance"].as_f64().unwrap() >= 0.2);
+
+    // Corpora with one source each, which is named by the folder.
+    for (name, layout) in [("harbour", "ms-cxr-t"), ("hill", "imagenome")] {
+        let own = format!("raw/{layout}");
+        run(
+            at,
+            &[&["-q", "prepare", layout, &own, "--images", "raw/mimic-cxr-jpg", "--out", name], &size[..]].concat(),
+            0,
+        );
+    }
+    let transfer = ["-q", "eval", "temporal-transfer", "--model", "phantom", "--replicates", "50", "--by", "view"];
+    let both = json(at, &[&transfer[..], &["--corpus", "harbour", "--corpus", "hill"]].concat(), 0);
+    let corpora = both["corpora"].as_array().unwrap();
+    assert_eq!(corpora.len(), 3, "each corpus, and both together");
+    assert!(
+        corpora[..2]
+            .iter()
+            .all(|own| own["tasks"].as_array().unwrap().is_empty() && own["refused"].as_array().unwrap().is_empty())
+    );
+    assert_eq!(corpora[2]["data"]["path"], "harbour + hill");
+    let together = &corpora[2]["tasks"][0];
+    for group in ["harbour → hill", "hill → harbour", "mean"] {
+        let own = figure(together, group, "macro accuracy, difference");
+        assert!(own["value"].is_f64() && own["by"][0]["column"] == "view", "{own}");
+    }
+    let notes = together["notes"].to_string();
+    assert!(notes.contains("subject ids") && notes.contains("in several corpora"), "both are of MIMIC-CXR: {notes}");
+    let (page, _) = run(
+        at,
+        &[
+            "eval",
+            "temporal-transfer",
+            "--model",
+            "phantom",
+            "--corpus",
+            "harbour",
+            "--corpus",
+            "hill",
+            "--out",
+            "moved",
+        ],
+        0,
+    );
+    assert!(
+        page.contains("harbour + hill")
+            && fs::read_to_string(at.join("moved/report.html")).unwrap().contains("hill → harbour")
+    );
+    // Figures of one encoder next to those of another, of the corpora together as well.
+    let models =
+        ["--model", "phantom", "--model", "phantom", "--corpus", "harbour", "--corpus", "hill", "--replicates", "20"];
+    let board = json(at, &[&["-q", "eval", "temporal-transfer"], &models[..]].concat(), 0);
+    let row = &board["rows"][0];
+    assert!(row["corpus"] == "harbour + hill" && row["entries"][1]["difference"] == 0.0, "{row}");
+    let (_, err) = run(at, &["eval", "temporal-transfer", "--model", "phantom", "--corpus", "harbour"], 1);
+    assert!(err.contains("--corpus for each source"), "{err}");
 
     let on = |task: &'static str, corpus: &'static str| ["eval", task, "--model", "phantom", "--corpus", corpus];
     for (arguments, expected) in

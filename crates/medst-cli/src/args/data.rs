@@ -108,7 +108,7 @@ pub enum Prepare {
     Rexgradient(Folder),
     /// From NIH ChestX-ray14: Data_Entry_2017.csv, the lists, the boxes and images/.
     Nih(Folder),
-    /// From VinDr-CXR: annotations/, train/ and test/.
+    /// From VinDr-CXR: annotations/, train/ and test/; or train.csv and train/ of the Kaggle challenge.
     Vindr(Folder),
     /// From SIIM-ACR Pneumothorax: train-rle.csv and dicom-images-train/.
     Siim(Folder),

@@ -85,7 +85,7 @@ fn source(arguments: &Prepare) -> (Source, &How) {
         Prepare::PadchestGr(own) => (Source::PadChestGr(PadChestGr { root: own.root.clone() }), &own.how),
         Prepare::Rexgradient(own) => (Source::Rexgradient(Rexgradient { root: own.root.clone() }), &own.how),
         Prepare::Nih(own) => in_folder(&sources::NIH, own),
-        Prepare::Vindr(own) => in_folder(&sources::VINDR, own),
+        Prepare::Vindr(own) => (Source::Described(Described::vindr(own.root.clone())), &own.how),
         Prepare::Siim(own) => in_folder(&sources::SIIM, own),
         Prepare::ChexpertPlus(own) => in_folder(&sources::CHEXPERT_PLUS, own),
         Prepare::Chexpert(own) => (Source::Described(Described::chexpert(own.root.clone())), &own.how),

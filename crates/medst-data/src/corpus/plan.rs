@@ -10,6 +10,11 @@ use crate::study::{Day, StudyId, SubjectId};
 pub const PAIRS: &str = "pairs";
 /// The table of pairs of sentences.
 pub const SENTENCES: &str = "sentences";
+/// The table of questions about series of images.
+pub const QUESTIONS: &str = "questions";
+/// All tables of texts that a corpus may hold. A working folder with a table of another name is
+/// taken for another program's.
+pub const TABLES: [&str; 3] = [PAIRS, SENTENCES, QUESTIONS];
 /// The text in the summary for sequences that lost a study.
 pub const LOST_A_STUDY: &str = "sequences with a study that was left out, left out too";
 
@@ -77,10 +82,17 @@ impl Skipped {
 /// A table that a corpus holds in addition to its studies: texts only, all rows of one length.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TextTable {
-    /// The file's name in the corpus, without `.csv`.
+    /// The file's name in the corpus, without `.csv`: one of [`TABLES`].
     pub name: String,
     pub columns: Vec<String>,
     pub rows: Vec<Vec<String>>,
+}
+
+/// How many subjects and studies a source names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Listed {
+    pub subjects: usize,
+    pub studies: usize,
 }
 
 /// Everything a corpus will be made of.
@@ -91,6 +103,8 @@ pub struct Plan {
     pub sequences: Option<Vec<Vec<usize>>>,
     pub tables: Vec<TextTable>,
     pub skipped: Vec<Skipped>,
+    /// Numbers of subjects and studies that the source names, including those that are left out.
+    pub listed: Listed,
     /// Remarks on data that were used nevertheless, counted by kind.
     pub warnings: BTreeMap<String, u64>,
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::journal::JOURNAL;
 use super::manifest::{self, Manifest};
-use super::plan::{PAIRS, SENTENCES};
+use super::plan::TABLES;
 #[cfg(feature = "s3")]
 use super::remote::{cache, upload};
 use super::tables::{SEQUENCES, SKIPPED, SPLITS, STUDIES};
@@ -88,10 +88,9 @@ impl Staging {
 /// Whether a file in a working folder has a name that a preparation gives.
 fn is_own(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let tables = [PAIRS, SENTENCES];
     [STUDIES, SEQUENCES, SKIPPED, SPLITS, manifest::FILE, SUMS, LOCK].contains(&&*name)
         || ["part-", "images-", "journal", TEMPORARY].iter().any(|start| name.starts_with(start))
-        || name.strip_suffix(".csv").is_some_and(|name| tables.contains(&name))
+        || name.strip_suffix(".csv").is_some_and(|name| TABLES.contains(&name))
 }
 
 /// The working folder of a target: next to it, or in the cache where the target is in object
@@ -165,5 +164,29 @@ mod tests {
         assert!(error.contains("is being written by another program"), "{error}");
         drop(first);
         assert!(Staging::take(&out).is_ok());
+    }
+
+    #[test]
+    fn a_working_folder_with_any_table_of_a_corpus_is_taken_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("corpus");
+        let working = Staging::take(&out).unwrap().folder.clone();
+        for name in [
+            "studies.parquet",
+            "sequences.parquet",
+            "skipped.csv",
+            "splits.csv",
+            "pairs.csv",
+            "sentences.csv",
+            "questions.csv",
+        ] {
+            let table = working.join(name);
+            fs::write(&table, "a,b\n").unwrap();
+            Staging::take(&out).unwrap().empty().unwrap();
+            assert!(!table.exists(), "{name} is removed before a new run");
+        }
+        fs::write(working.join("answers.csv"), "a,b\n").unwrap();
+        let error = Staging::take(&out).err().unwrap().to_string();
+        assert!(error.contains("other files (answers.csv)"), "{error}");
     }
 }

@@ -16,7 +16,7 @@ use super::PrepareOptions;
 use super::exclude::{Exclusions, KeptOut};
 use super::ids::{self, Lookup};
 use super::known::Known;
-use super::plan::{ImageSource, LOST_A_STUDY, Plan, ReportText, Skipped, StudyPlan};
+use super::plan::{ImageSource, LOST_A_STUDY, Listed, Plan, ReportText, Skipped, StudyPlan};
 use super::same_file::{FileId, file_ids};
 use super::splits::{Parts, SplitFile};
 use crate::report::{self, Rule};
@@ -207,6 +207,7 @@ impl Assembly {
     /// parts.
     pub fn finish(mut self, options: &PrepareOptions) -> Result<Plan> {
         let mut kept: Vec<bool> = vec![true; self.plan.studies.len()];
+        self.plan.listed = Listed { subjects: self.known.subjects.len(), studies: self.known.studies.len() };
         self.keep_out(&mut kept)?;
         self.divide(&mut kept)?;
         self.drop_repeated_files(&mut kept)?;

@@ -4,6 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
+use parquet::file::reader::{FileReader, SerializedFileReader};
+
 use super::assemble::{Assembly, FoundImage};
 use super::courses::{self, Courses};
 use super::table::read::{Row, read_columns};
@@ -13,6 +15,10 @@ use crate::study::{StudyId, SubjectId, View};
 use crate::{Error, Result};
 
 const PAIRS: &str = "gold_progression_pairs.parquet";
+/// Files of the release whose rows are counted and not read: it is not known to us whether boxes are
+/// in pixels or in fractions, and silver labels are a language model's.
+const UNREAD: [&str; 4] =
+    ["gold_bboxes.parquet", "silver_findings.parquet", "silver_sentences.parquet", "silver_studies.parquet"];
 const COLUMNS: [&str; 8] = [
     "patient_id",
     "study_id_prev",
@@ -45,11 +51,14 @@ pub fn plan(source: &CheXTemporal, options: &PrepareOptions) -> Result<Planned> 
         return Err(Error::Usage(format!("{} is not CheXTemporal: it has no {PAIRS}", source.root.display())));
     }
     let table = read_columns(&path)?;
-    if let Some(missing) = COLUMNS.iter().find(|name| !table.columns.iter().any(|column| column == *name)) {
-        let message = format!("column `{missing}` is missing (columns: {})", table.columns.join(", "));
-        return Err(Error::Table { path, message });
-    }
+    table.need(&path, &COLUMNS)?;
     let mut assembly = Assembly::new(&path, options)?;
+    for name in UNREAD {
+        let other = source.root.join(name);
+        if other.exists() {
+            assembly.plan.warnings.insert(format!("rows of {name}, which is not read"), rows_of(&other)?);
+        }
+    }
     let (mut told, mut sequences) = (Courses::default(), Vec::new());
     for row in &table.rows {
         let fail = |message: String| Error::Row { path: path.clone(), row: row.number, message };
@@ -91,6 +100,14 @@ pub fn plan(source: &CheXTemporal, options: &PrepareOptions) -> Result<Planned> 
     let mut plan = assembly.finish(options)?;
     told.finish(&mut plan);
     Ok(Planned { plan, files: vec![path] })
+}
+
+/// The number of rows of a Parquet file.
+fn rows_of(path: &Path) -> Result<u64> {
+    let file = std::fs::File::open(path).map_err(Error::io(path))?;
+    let reader = SerializedFileReader::new(file);
+    let reader = reader.map_err(|error| Error::Table { path: path.to_path_buf(), message: error.to_string() })?;
+    Ok(reader.metadata().file_metadata().num_rows().max(0) as u64)
 }
 
 fn place(

@@ -28,9 +28,13 @@ pub fn plan(root: &Path, options: &PrepareOptions) -> Result<Planned> {
     let mut rows = Rows::open(&table)?;
     let [patient, view, modality, filename] =
         [rows.column("patientid")?, rows.column("view")?, rows.column("modality")?, rows.column("filename")?];
-    let [offset, folder, notes] = ["offset", "folder", "clinical_notes"].map(|name| rows.find(name));
     let labels: Vec<(usize, String)> = rows.columns().iter().cloned().enumerate().collect();
+    for (_, name) in labels.iter().filter(|(_, name)| !name.is_empty()) {
+        rows.find(name)?;
+    }
     let mut assembly = Assembly::new(&table, options)?;
+    let mut optional = |name: &str| rows.optional(name, &mut assembly.plan);
+    let [offset, folder, notes] = [optional("offset")?, optional("folder")?, optional("clinical_notes")?];
     rows.each(|row| {
         let optional = |column: Option<usize>| column.and_then(|column| row.cell(column));
         let [Some(patient), Some(filename)] = [patient, filename].map(|column| row.cell(column)) else {

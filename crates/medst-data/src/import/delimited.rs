@@ -24,6 +24,8 @@ const LONGEST_LINE: usize = 64 << 20;
 pub struct Delimited {
     pub text: Box<dyn Read>,
     pub separator: u8,
+    /// The line of the file that the header is in, counted from 1.
+    pub header_line: u64,
 }
 
 /// Opens a table; the text begins with the header.
@@ -41,7 +43,10 @@ pub fn open(path: &Path) -> Result<Delimited> {
         }
         None => separator_of(&head),
     };
-    Ok(Delimited { text: Box::new(Cursor::new(head).chain(rest)), separator })
+    // Readers of CSV skip empty lines.
+    let empty = head.split_inclusive(|&byte| byte == b'\n').take_while(|line| line.trim_ascii().is_empty()).count();
+    let header_line = 1 + u64::from(named.is_some()) + empty as u64;
+    Ok(Delimited { text: Box::new(Cursor::new(head).chain(rest)), separator, header_line })
 }
 
 /// Opens a text of any form, unpacked and as UTF-8.

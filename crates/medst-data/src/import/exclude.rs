@@ -135,9 +135,11 @@ impl List {
     fn read(path: &Path) -> Result<List> {
         let mut rows = Rows::open(path)?;
         let [subject, study, image, previous] =
-            ["subject_id", "study_id", "dicom_id", "previous_dicom_id"].map(|name| rows.find(name));
+            [rows.find("subject_id")?, rows.find("study_id")?, rows.find("dicom_id")?, rows.find("previous_dicom_id")?];
         if subject.or(study).or(image).is_none() {
-            return Err(rows.fail("needs one of the columns subject_id, study_id, dicom_id".into()));
+            let found = rows.columns().join(", ");
+            let message = format!("needs one of the columns subject_id, study_id, dicom_id (columns: {found})");
+            return Err(rows.fail_in_header(&message));
         }
         let mut list = List { path: path.to_path_buf(), entries: Vec::new() };
         rows.each(|row| {

@@ -92,6 +92,11 @@ impl Ids {
         self.by_key.is_empty()
     }
 
+    /// How many different ids there are.
+    pub fn len(&self) -> usize {
+        self.by_key.values().map(Vec::len).sum()
+    }
+
     /// Some id, for a message: the first in the order of keys.
     pub fn example(&self) -> &str {
         let first = self.by_key.iter().min_by_key(|(key, _)| *key);

@@ -14,14 +14,14 @@ use super::assemble::Assembly;
 use super::ids::image_name;
 use super::mimic_cxr::MimicCxr;
 use super::mimic_cxr::named::Named;
+pub use super::plan::QUESTIONS;
 use super::plan::TextTable;
 use super::{Planned, PrepareOptions};
+use crate::json::Unique;
 use crate::progress::Progress;
 use crate::split::Split;
 use crate::{Error, Result};
 
-/// The table of questions in the corpus.
-pub const QUESTIONS: &str = "questions";
 const FILE: &str = "micxr_test.jsonl";
 const TIMES: [&str; 5] = ["T1", "T2", "T3", "T4", "T5"];
 const CHOICES: [&str; 5] = ["A", "B", "C", "D", "E"];
@@ -77,7 +77,12 @@ pub fn plan(source: &MiCxr, options: &PrepareOptions, progress: &dyn Progress) -
     let mut plan = assembly.finish(options)?;
     let studies: HashSet<&str> = plan.studies.iter().map(|study| study.study.0.as_str()).collect();
     // Those about excluded subjects go with them.
+    let before = table.rows.len();
     table.rows.retain(|row| row[3..8].iter().all(|id| studies.contains(id.as_str())));
+    let lost = (before - table.rows.len()) as u64;
+    if lost > 0 {
+        plan.warnings.insert("questions about a study that was left out, left out too".into(), lost);
+    }
     plan.tables.push(table);
     Ok(Planned { plan, files: vec![file, main] })
 }
@@ -90,25 +95,36 @@ fn read(path: &Path) -> Result<Vec<Question>> {
         if line.trim().is_empty() {
             continue;
         }
-        let fail = |message: String| Error::Row { path: path.to_path_buf(), row: number as u64 + 1, message };
-        let value: Value = serde_json::from_str(&line).map_err(|error| fail(format!("not JSON: {error}")))?;
+        let fail = |message: String| Error::Table {
+            path: path.to_path_buf(),
+            message: format!("line {}: {message}", number + 1),
+        };
+        let Unique(value) = serde_json::from_str(&line).map_err(|error| {
+            let told = error.to_string();
+            let what = told.split(" at line ").next().unwrap_or_default();
+            fail(format!("{what} (column {})", error.column()))
+        })?;
         questions.push(question(&value, number as u64 + 1).map_err(fail)?);
     }
     Ok(questions)
 }
 
 fn question(value: &Value, line: u64) -> Result<Question, String> {
+    let fields: Vec<String> = value.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect();
+    let absent = |name: &str| format!("field `{name}` is missing (fields: {})", fields.join(", "));
     let text = |name: &str| match value.get(name) {
         Some(Value::String(text)) => Ok(text.clone()),
         Some(Value::Number(number)) => Ok(number.to_string()),
-        _ => Err(format!("{name} is missing")),
+        Some(_) => Err(format!("{name} is neither a text nor a number")),
+        None => Err(absent(name)),
     };
     // Five things, in order or by name.
     let five = |name: &str, keys: [&str; 5]| {
         let all: Option<Vec<String>> = match value.get(name) {
             Some(Value::Array(all)) => all.iter().map(|one| one.as_str().map(str::to_string)).collect(),
             Some(Value::Object(all)) => keys.iter().map(|key| all.get(*key)?.as_str().map(str::to_string)).collect(),
-            _ => return Err(format!("{name} is missing")),
+            Some(_) => None,
+            None => return Err(absent(name)),
         };
         all.filter(|all| all.len() == 5).ok_or_else(|| format!("{name} is not five texts ({})", keys.join(", ")))
     };
@@ -118,7 +134,8 @@ fn question(value: &Value, line: u64) -> Result<Question, String> {
     }
     Ok(Question {
         line,
-        about: [text("qid")?, text("group_type")?, text("qtype")?],
+        // The publisher's page calls it qid; the published file, q_id.
+        about: [text("qid").or_else(|missing| text("q_id").map_err(|_| missing))?, text("group_type")?, text("qtype")?],
         images: five("images", TIMES)?.iter().map(|path| image_name(Path::new(path))).collect(),
         question: text("question")?,
         choices: five("choices", CHOICES)?,
@@ -133,7 +150,7 @@ mod tests {
     #[test]
     fn questions_name_five_images_and_one_answer() {
         let value = |images: Value, answer: &str| {
-            serde_json::json!({"qid": 7, "group_type": "TEL", "qtype": "onset", "images": images, "question": "When?",
+            serde_json::json!({"q_id": 7, "group_type": "TEL", "qtype": "onset", "images": images, "question": "When?",
                 "choices": {"A": "1", "B": "2", "C": "3", "D": "4", "E": "5"}, "answer": answer})
         };
         let listed = serde_json::json!(["files/a.jpg", "files/b.jpg", "c.jpg", "d.jpg", "e.jpg"]);

@@ -35,6 +35,7 @@ pub mod mimic_cxr;
 pub mod ms_cxr_t;
 pub mod open_i;
 pub mod padchest_gr;
+pub mod published;
 pub mod rexgradient;
 pub mod rows;
 pub mod rsna;

@@ -4,6 +4,7 @@
 //! pair as a sequence of two, the previous image first. `pairs.csv` holds the courses,
 //! `sentences.csv` the sentence pairs.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::assemble::Assembly;
@@ -19,6 +20,8 @@ use crate::{Error, Result};
 
 /// Suffix of a finding's column in the source.
 const PROGRESSION: &str = "_progression";
+/// The findings whose course the benchmark gives.
+const FINDINGS: [&str; 5] = ["consolidation", "edema", "pleural_effusion", "pneumonia", "pneumothorax"];
 
 /// The folders of the parts of the benchmark.
 #[derive(Clone, Debug, Default)]
@@ -43,7 +46,11 @@ pub fn plan(source: &MsCxrT, options: &PrepareOptions, progress: &dyn Progress) 
     })?;
     let (images, main) = Named::find(&source.images, wanted.into_iter(), Split::Test, progress)?;
 
-    let mut assembly = Assembly::new(&pairs, &PrepareOptions::default())?;
+    let mut assembly = Assembly::new(&pairs, options)?;
+    let rows = Rows::open(&pairs)?;
+    for finding in FINDINGS {
+        rows.optional(&format!("{finding}{PROGRESSION}"), &mut assembly.plan)?;
+    }
     let mut columns = vec!["previous".to_string(), "current".to_string()];
     let mut table = TextTable { name: PAIRS.into(), ..TextTable::default() };
     let mut sequences = Vec::new();
@@ -66,6 +73,9 @@ pub fn plan(source: &MsCxrT, options: &PrepareOptions, progress: &dyn Progress) 
     table.columns = columns;
     assembly.plan.sequences = Some(sequences);
     let mut plan = assembly.finish(options)?;
+    // Those about excluded subjects go with them.
+    let studies: HashSet<&str> = plan.studies.iter().map(|study| study.study.0.as_str()).collect();
+    table.rows.retain(|row| row[..2].iter().all(|id| studies.contains(id.as_str())));
     plan.tables.push(table);
     let mut files = vec![pairs, main];
     match sentences {
@@ -91,8 +101,12 @@ fn each_pair(
         .enumerate()
         .filter_map(|(place, name)| Some((place, name.strip_suffix(PROGRESSION)?.to_string())))
         .collect();
+    for (_, finding) in &findings {
+        rows.find(&format!("{finding}{PROGRESSION}"))?;
+    }
     if findings.is_empty() {
-        return Err(rows.fail(format!("has no column that ends with {PROGRESSION}")));
+        let found = rows.columns().join(", ");
+        return Err(rows.fail_in_header(&format!("no column ends with {PROGRESSION} (columns: {found})")));
     }
     rows.each(|row| {
         let fail = |message: String| Error::Row { path: path.to_path_buf(), row: row.number, message };
@@ -117,12 +131,15 @@ fn each_pair(
 
 fn read_sentences(path: &Path) -> Result<TextTable> {
     let mut rows = Rows::open(path)?;
-    let either = |rows: &Rows, names: [&str; 2]| rows.find(names[0]).map_or_else(|| rows.column(names[1]), Ok);
+    let either = |[first, other]: [&str; 2]| match (rows.find(first)?, rows.find(other)?) {
+        (Some(place), _) | (None, Some(place)) => Ok(place),
+        (None, None) => rows.column(first),
+    };
     let columns = [
-        either(&rows, ["sentence_1", "sentence1"])?,
-        either(&rows, ["sentence_2", "sentence2"])?,
-        either(&rows, ["category", "label"])?,
-        either(&rows, ["subset", "subset_name"])?,
+        either(["sentence_1", "sentence1"])?,
+        either(["sentence_2", "sentence2"])?,
+        either(["category", "label"])?,
+        either(["subset_name", "subset"])?,
     ];
     let names = ["sentence_1", "sentence_2", "category", "subset"].map(String::from).to_vec();
     let mut table = TextTable { name: SENTENCES.into(), columns: names, rows: Vec::new() };

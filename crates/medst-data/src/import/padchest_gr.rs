@@ -8,13 +8,13 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::assemble::{Assembly, FoundImage};
 use super::courses::{self, Courses};
 use super::described::boxes::picture_size;
 use super::described::sources::PADCHEST;
-use super::plan::ReportText;
+use super::plan::{Plan, ReportText};
 use super::rows::Rows;
 use super::{Planned, PrepareOptions, files_below, values};
 use crate::boxes::{self, Boxes, Region};
@@ -32,31 +32,61 @@ pub struct PadChestGr {
     pub root: PathBuf,
 }
 
+/// Fields that other versions may lack, and whose absence is counted. `None` where the field is not
+/// there, as opposed to null.
+type Field<T> = Option<T>;
+
 #[derive(Deserialize)]
 struct Record {
     #[serde(rename = "StudyID")]
     study: String,
     #[serde(rename = "ImageID")]
     image: String,
-    #[serde(rename = "PreviousStudyID")]
-    previous_study: Option<String>,
-    #[serde(rename = "PreviousImageID")]
-    previous_image: Option<String>,
+    #[serde(rename = "PreviousStudyID", default, deserialize_with = "present")]
+    previous_study: Field<Option<String>>,
+    #[serde(rename = "PreviousImageID", default, deserialize_with = "present")]
+    previous_image: Field<Option<String>>,
     findings: Vec<Finding>,
 }
 
 #[derive(Deserialize)]
 struct Finding {
-    sentence_en: Option<String>,
-    #[serde(default)]
-    abnormal: bool,
-    #[serde(default)]
-    boxes: Vec<[f64; 4]>,
-    #[serde(default)]
-    extra_boxes: Vec<[f64; 4]>,
-    #[serde(default)]
-    labels: Vec<String>,
-    progression: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    sentence_en: Field<Option<String>>,
+    abnormal: Field<bool>,
+    boxes: Field<Vec<[f64; 4]>>,
+    extra_boxes: Field<Vec<[f64; 4]>>,
+    labels: Field<Vec<String>>,
+    #[serde(default, deserialize_with = "present")]
+    progression: Field<Option<String>>,
+}
+
+/// A field that is there, though it may be null.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(source: D) -> Result<Field<Option<T>>, D::Error> {
+    Option::deserialize(source).map(Some)
+}
+
+impl Record {
+    fn previous_study(&self) -> Option<&String> {
+        self.previous_study.as_ref()?.as_ref()
+    }
+
+    /// Fields that it lacks, by their names in the file.
+    fn absent(&self) -> impl Iterator<Item = &'static str> {
+        let own =
+            [("PreviousStudyID", self.previous_study.is_none()), ("PreviousImageID", self.previous_image.is_none())];
+        let of_findings = self.findings.iter().flat_map(|finding| {
+            [
+                ("findings.sentence_en", finding.sentence_en.is_none()),
+                ("findings.abnormal", finding.abnormal.is_none()),
+                ("findings.boxes", finding.boxes.is_none()),
+                ("findings.extra_boxes", finding.extra_boxes.is_none()),
+                ("findings.labels", finding.labels.is_none()),
+                ("findings.progression", finding.progression.is_none()),
+            ]
+        });
+        own.into_iter().chain(of_findings).filter(|(_, absent)| *absent).map(|(name, _)| name)
+    }
 }
 
 /// The row of a study in the table.
@@ -78,7 +108,8 @@ pub fn plan(source: &PadChestGr, options: &PrepareOptions) -> Result<Planned> {
         let name = missing.file_name().unwrap_or_default().display();
         return Err(Error::Usage(format!("{} is not PadChest-GR: it has no {name}", root.display())));
     }
-    let listed = read_table(&table)?;
+    let mut assembly = Assembly::new(&reports, options)?;
+    let listed = read_table(&table, &mut assembly.plan)?;
     let file = BufReader::new(File::open(&reports).map_err(Error::io(&reports))?);
     let records: Vec<Record> = serde_json::from_reader(file).map_err(|error| {
         let message = format!("line {}: {error}", error.line());
@@ -93,7 +124,7 @@ pub fn plan(source: &PadChestGr, options: &PrepareOptions) -> Result<Planned> {
     }
     let find = |name: &str| images.get(name).cloned().unwrap_or_else(|| root.join(name));
 
-    let mut assembly = Assembly::new(&reports, options)?;
+    let mut absent: BTreeMap<&'static str, (u64, u64)> = BTreeMap::new();
     let mut regions: BTreeMap<usize, Vec<Region>> = BTreeMap::new();
     let (mut told, mut pairs) = (Courses::default(), Vec::new());
     let add = |assembly: &mut Assembly, study: &str, image: &str, of: &Listed, row: u64, acquired: Option<Day>| {
@@ -104,6 +135,9 @@ pub fn plan(source: &PadChestGr, options: &PrepareOptions) -> Result<Planned> {
     };
     for (number, record) in records.iter().enumerate() {
         let row = number as u64 + 1;
+        for name in record.absent() {
+            absent.entry(name).or_insert((row, 0)).1 += 1;
+        }
         let Some(of) = listed.get(&record.study) else {
             assembly.plan.skip(record.image.as_str(), row, format!("study is not in {TABLE}"));
             continue;
@@ -112,12 +146,12 @@ pub fn plan(source: &PadChestGr, options: &PrepareOptions) -> Result<Planned> {
         for (name, value) in &of.labels {
             assembly.label(place, name, value.clone());
         }
-        let sentences: Vec<&str> = record.findings.iter().filter_map(|own| own.sentence_en.as_deref()).collect();
+        let sentences: Vec<&str> = record.findings.iter().filter_map(Finding::sentence).collect();
         if !sentences.is_empty() {
             let findings = Some(sentences.join(" "));
             assembly.report(place, ReportText::Sections { impression: None, findings, last_paragraph: None });
         }
-        let abnormal = || record.findings.iter().filter(|finding| finding.abnormal);
+        let abnormal = || record.findings.iter().filter(|finding| finding.abnormal == Some(true));
         for (own, theirs) in PADCHEST.findings.iter().flat_map(|findings| findings.names) {
             if *own != "No Finding" {
                 let there = abnormal().any(|finding| finding.is_called(theirs));
@@ -125,25 +159,31 @@ pub fn plan(source: &PadChestGr, options: &PrepareOptions) -> Result<Planned> {
             }
         }
         for finding in &record.findings {
-            let phrase = finding.sentence_en.clone().unwrap_or_default();
+            let phrase = finding.sentence().unwrap_or_default().to_string();
             let region =
                 |[left, top, right, bottom]: [f64; 4]| Region { phrase: phrase.clone(), left, top, right, bottom };
-            if !finding.boxes.is_empty() {
-                regions.entry(place).or_default().extend(finding.boxes.iter().copied().map(region));
+            let boxes = finding.boxes.as_deref().unwrap_or_default();
+            if !boxes.is_empty() {
+                regions.entry(place).or_default().extend(boxes.iter().copied().map(region));
             }
-            (0..finding.extra_boxes.len()).for_each(|_| assembly.plan.warn("extra_boxes, not used"));
+            let extra = finding.extra_boxes.as_ref().map_or(0, Vec::len);
+            (0..extra).for_each(|_| assembly.plan.warn("extra_boxes, not used"));
         }
+    }
+    for (name, (row, count)) in absent {
+        let note = format!("records or findings without `{name}` (the first in record {row})");
+        assembly.plan.warnings.insert(note, count);
     }
     // Prior studies come after all current ones, because many of them are current studies
     // themselves.
     for (number, record) in records.iter().enumerate() {
         let row = number as u64 + 1;
-        let (Some(previous), Some(current)) = (&record.previous_study, assembly.place(&StudyId(record.study.clone())))
+        let (Some(previous), Some(current)) = (record.previous_study(), assembly.place(&StudyId(record.study.clone())))
         else {
             continue;
         };
         let known = assembly.place(&StudyId(previous.clone()));
-        let place = match (known, &record.previous_image, listed.get(&record.study)) {
+        let place = match (known, record.previous_image.as_ref().and_then(Option::as_ref), listed.get(&record.study)) {
             (Some(place), ..) => place,
             (None, Some(image), Some(of)) => add(&mut assembly, previous, image, of, row, None)?,
             _ => {
@@ -154,7 +194,7 @@ pub fn plan(source: &PadChestGr, options: &PrepareOptions) -> Result<Planned> {
         pairs.push(vec![place, current]);
         let pair = told.pair([previous, &record.study]);
         for finding in record.findings.iter() {
-            let Some(word) = &finding.progression else { continue };
+            let Some(word) = finding.progression.iter().flatten().next() else { continue };
             let course = courses::parse(word).ok_or_else(|| Error::Row {
                 path: reports.clone(),
                 row,
@@ -173,8 +213,16 @@ pub fn plan(source: &PadChestGr, options: &PrepareOptions) -> Result<Planned> {
 }
 
 impl Finding {
+    fn sentence(&self) -> Option<&str> {
+        self.sentence_en.as_ref()?.as_deref()
+    }
+
+    fn labels(&self) -> &[String] {
+        self.labels.as_deref().unwrap_or_default()
+    }
+
     fn is_called(&self, names: &[&str]) -> bool {
-        self.labels.iter().any(|label| names.iter().any(|name| name.eq_ignore_ascii_case(label.trim())))
+        self.labels().iter().any(|label| names.iter().any(|name| name.eq_ignore_ascii_case(label.trim())))
     }
 
     /// Names of the findings in medst, or the source's labels where medst has no name for them.
@@ -182,7 +230,7 @@ impl Finding {
         let known = PADCHEST.findings.iter().flat_map(|findings| findings.names);
         let own: Vec<String> =
             known.filter(|(_, theirs)| self.is_called(theirs)).map(|(own, _)| own.to_string()).collect();
-        if own.is_empty() { self.labels.clone() } else { own }
+        if own.is_empty() { self.labels().to_vec() } else { own }
     }
 }
 
@@ -212,13 +260,15 @@ fn give_boxes(regions: BTreeMap<usize, Vec<Region>>, assembly: &mut Assembly) {
     }
 }
 
-fn read_table(path: &Path) -> Result<HashMap<String, Listed>> {
+fn read_table(path: &Path, plan: &mut Plan) -> Result<HashMap<String, Listed>> {
     let mut rows = Rows::open(path)?;
     let [study, subject, split, date] =
         [rows.column("StudyID")?, rows.column("PatientID")?, rows.column("split")?, rows.column("StudyDate_DICOM")?];
     let kept = [("PatientSex_DICOM", "sex"), ("PatientAge", "age")];
-    let kept: Vec<(usize, &'static str)> =
-        kept.into_iter().filter_map(|(column, label)| Some((rows.find(column)?, label))).collect();
+    let mut columns = Vec::new();
+    for (name, label) in kept {
+        columns.extend(rows.optional(name, plan)?.map(|column| (column, label)));
+    }
     let mut listed: HashMap<String, Listed> = HashMap::new();
     rows.each(|row| {
         let fail = |message: String| Error::Row { path: path.to_path_buf(), row: row.number, message };
@@ -230,7 +280,7 @@ fn read_table(path: &Path) -> Result<HashMap<String, Listed>> {
             Split::parse(cell).ok_or_else(|| fail(format!("split is `{cell}`; expected train, validation or test")))?;
         let acquired = row.cell(date).and_then(|date| values::dicom_moment(date, None));
         let labels =
-            kept.iter().filter_map(|(column, label)| Some((*label, super::described::plain(row.cell(*column)?))));
+            columns.iter().filter_map(|(column, label)| Some((*label, super::described::plain(row.cell(*column)?))));
         let own = Listed { subject: subject.to_string(), split, acquired, labels: labels.collect() };
         match listed.get(study) {
             // A row per finding.

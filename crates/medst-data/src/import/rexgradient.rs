@@ -7,12 +7,13 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::{Component, Path, PathBuf};
 
-use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
 use super::assemble::{Assembly, FoundImage};
 use super::plan::ReportText;
 use super::{Planned, PrepareOptions, values};
+use crate::json::Unique;
 use crate::split::Split;
 use crate::study::{StudyId, SubjectId, View};
 use crate::{Error, Result};
@@ -22,6 +23,10 @@ const METADATA: [(&str, Split); 3] = [
     ("valid_metadata_view_position.json", Split::Validate),
     ("test_metadata_view_position.json", Split::Test),
 ];
+/// Fields whose names differ between versions.
+const DATE: [&str; 3] = ["StudyDate", "study_date", "Study Date"];
+const SEX: [&str; 3] = ["PatientSex", "sex", "Sex"];
+const AGE: [&str; 3] = ["PatientAge", "age", "Age"];
 /// The folder of the pictures, and the name of its archive.
 const IMAGES: &str = "deid_png";
 
@@ -91,6 +96,9 @@ pub fn plan(source: &Rexgradient, options: &PrepareOptions) -> Result<Planned> {
 }
 
 /// Visits the studies of a nested object one by one, because the file has hundreds of megabytes.
+///
+/// # Errors
+/// Those of the visit, with the line where the study ends; a field that a study has twice.
 fn each_study(path: &Path, visit: impl FnMut(String, Value) -> Result<()>) -> Result<()> {
     struct Each<F> {
         visit: F,
@@ -104,9 +112,11 @@ fn each_study(path: &Path, visit: impl FnMut(String, Value) -> Result<()>) -> Re
         }
 
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-            while let Some((id, study)) = map.next_entry::<String, Value>()? {
-                if self.error.is_none() {
-                    self.error = (self.visit)(id, study).err();
+            while let Some((id, Unique(study))) = map.next_entry()? {
+                if let Err(error) = (self.visit)(id, study) {
+                    self.error = Some(error);
+                    // The reader of JSON adds the line.
+                    return Err(de::Error::custom("the study cannot be used"));
                 }
             }
             Ok(())
@@ -115,14 +125,15 @@ fn each_study(path: &Path, visit: impl FnMut(String, Value) -> Result<()>) -> Re
     let file = BufReader::new(File::open(path).map_err(Error::io(path))?);
     let mut each = Each { visit, error: None };
     let read = serde_json::Deserializer::from_reader(file).deserialize_map(&mut each);
-    match (each.error, read) {
-        (Some(error), _) => Err(error),
-        (None, Ok(())) => Ok(()),
-        (None, Err(error)) => {
-            let message = format!("line {}: {error}", error.line());
-            Err(Error::Table { path: path.to_path_buf(), message })
+    let Err(place) = read else { return Ok(()) };
+    let line = place.line();
+    Err(match each.error {
+        Some(Error::Row { path, row, message }) => {
+            Error::Row { path, row, message: format!("{message} (line {line})") }
         }
-    }
+        Some(other) => other,
+        None => Error::Table { path: path.to_path_buf(), message: format!("line {line}: {place}") },
+    })
 }
 
 fn add(
@@ -135,16 +146,26 @@ fn add(
 ) -> Result<()> {
     let fail = |message: String| Error::Row { path: path.to_path_buf(), row, message };
     let list = |name: &str| study.get(name).and_then(Value::as_array);
-    let images = list("ImagePath").ok_or_else(|| fail(format!("study {id} has no list ImagePath")))?;
-    let views = list("ImageViewPosition").ok_or_else(|| fail(format!("study {id} has no list ImageViewPosition")))?;
+    let fields =
+        || study.as_object().into_iter().flatten().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
+    let lacks = |name: &str| fail(format!("study {id} has no list {name} (fields: {})", fields()));
+    let images = list("ImagePath").ok_or_else(|| lacks("ImagePath"))?;
+    let views = list("ImageViewPosition").ok_or_else(|| lacks("ImageViewPosition"))?;
     if images.len() != views.len() {
         let (images, views) = (images.len(), views.len());
         return Err(fail(format!("study {id} has {images} in ImagePath and {views} in ImageViewPosition")));
     }
-    // The names of these differ between versions.
+    // The names of some differ between versions.
+    for names in [&DATE[..], &SEX, &AGE, &["Impression"], &["Findings"]] {
+        if names.iter().all(|name| study.get(*name).is_none()) {
+            assembly
+                .plan
+                .warn(format!("studies without a field {} (the first: {id} in row {row})", names.join(" or ")));
+        }
+    }
     let text = |names: &[&str]| names.iter().find_map(|name| study.get(*name)?.as_str()).map(str::trim);
     let text = |names: &[&str]| text(names).filter(|text| !text.is_empty()).map(str::to_string);
-    let date = text(&["StudyDate", "study_date", "Study Date"]);
+    let date = text(&DATE);
     let acquired = date.as_deref().and_then(|date| values::dicom_moment(date, None));
     for (image, view) in images.iter().zip(views) {
         let image = image.as_str().ok_or_else(|| fail(format!("study {id} has an ImagePath that is not text")))?;
@@ -171,7 +192,7 @@ fn add(
         if impression.is_some() || findings.is_some() {
             assembly.report(place, ReportText::Sections { impression, findings, last_paragraph: None });
         }
-        for (label, names) in [("sex", ["PatientSex", "sex", "Sex"]), ("age", ["PatientAge", "age", "Age"])] {
+        for (label, names) in [("sex", SEX), ("age", AGE)] {
             if let Some(value) = text(&names) {
                 assembly.label(place, label, if label == "age" { years(&value) } else { value });
             }

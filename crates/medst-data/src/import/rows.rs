@@ -4,6 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::delimited::{self, Delimited};
+use super::plan::Plan;
 use crate::{Error, Result};
 
 /// The longest line that is taken for a row; a file without line breaks is not a table.
@@ -13,6 +14,8 @@ const LONGEST_ROW: usize = 16 << 20;
 pub struct Rows {
     path: PathBuf,
     columns: Vec<String>,
+    /// The line of the file that names the columns.
+    header_line: u64,
     reader: csv::Reader<Box<dyn Read>>,
 }
 
@@ -39,6 +42,27 @@ impl RowView<'_> {
     }
 }
 
+/// An error message if two columns have that name.
+pub fn doubled(columns: &[String], name: &str) -> Option<String> {
+    let mut places = columns.iter().enumerate().filter(|(_, column)| *column == name).map(|(place, _)| place + 1);
+    let (first, second) = (places.next()?, places.next()?);
+    Some(format!("two columns are called `{name}` (the {first}. and the {second}.); rename one"))
+}
+
+/// An error message for a missing column, with a similar name if there is one, and all columns.
+pub fn missing(columns: &[String], name: &str) -> String {
+    let near = columns.iter().find(|column| resembles(column, name));
+    let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+    format!("column `{name}` is missing{hint} (columns: {})", columns.join(", "))
+}
+
+/// Whether a column's name is nearly the wanted one: other case, blanks, or a part of it.
+fn resembles(column: &str, wanted: &str) -> bool {
+    let plain = |name: &str| name.to_lowercase().replace([' ', '-', '_'], "");
+    let (column, wanted) = (plain(column), plain(wanted));
+    column.contains(&wanted) || (column.len() >= 4 && wanted.contains(&column))
+}
+
 /// `None` for cells without a value.
 pub fn meaning(cell: &str) -> Option<&str> {
     let cell = cell.trim();
@@ -52,9 +76,9 @@ impl Rows {
     /// # Errors
     /// A file that does not exist, or has no header.
     pub fn open(path: &Path) -> Result<Rows> {
-        let Delimited { text, separator } = delimited::open(path)?;
+        let Delimited { text, separator, header_line } = delimited::open(path)?;
         let reader = csv::ReaderBuilder::new().delimiter(separator).from_reader(text);
-        let mut rows = Rows { path: path.to_path_buf(), columns: Vec::new(), reader };
+        let mut rows = Rows { path: path.to_path_buf(), columns: Vec::new(), header_line, reader };
         let header = rows.reader.headers().map_err(|error| damaged(path, 0, &error))?;
         rows.columns = header.iter().map(|name| name.trim().to_string()).collect();
         if rows.columns.iter().all(String::is_empty) {
@@ -70,7 +94,7 @@ impl Rows {
     pub fn open_list(path: &Path) -> Result<Rows> {
         let text = delimited::open_text(path)?;
         let reader = csv::ReaderBuilder::new().delimiter(b' ').has_headers(false).flexible(true).from_reader(text);
-        Ok(Rows { path: path.to_path_buf(), columns: Vec::new(), reader })
+        Ok(Rows { path: path.to_path_buf(), columns: Vec::new(), header_line: 0, reader })
     }
 
     pub fn columns(&self) -> &[String] {
@@ -78,17 +102,40 @@ impl Rows {
     }
 
     /// The position of the column with that name, if there is one.
-    pub fn find(&self, name: &str) -> Option<usize> {
-        self.columns.iter().position(|column| column == name)
-    }
-
-    /// The place of a column.
     ///
     /// # Errors
-    /// Lists the columns of the table.
+    /// Two columns with that name: file, line and both positions.
+    pub fn find(&self, name: &str) -> Result<Option<usize>> {
+        match doubled(&self.columns, name) {
+            Some(message) => Err(self.fail_in_header(&message)),
+            None => Ok(self.columns.iter().position(|column| column == name)),
+        }
+    }
+
+    /// The position of a column that must exist.
+    ///
+    /// # Errors
+    /// A missing or duplicate column: file, line, and the existing columns.
     pub fn column(&self, name: &str) -> Result<usize> {
-        let found = self.columns.join(", ");
-        self.find(name).ok_or_else(|| self.fail(format!("column `{name}` is missing (columns: {found})")))
+        self.find(name)?.ok_or_else(|| self.fail_in_header(&missing(&self.columns, name)))
+    }
+
+    /// Like [`Rows::find`]; notes a missing column in the plan, with the line.
+    ///
+    /// # Errors
+    /// As [`Rows::find`].
+    pub fn optional(&self, name: &str, plan: &mut Plan) -> Result<Option<usize>> {
+        let found = self.find(name)?;
+        if found.is_none() {
+            let file = self.path.file_name().unwrap_or_default().display();
+            plan.warn(format!("{file}, line {}: {}", self.header_line, missing(&self.columns, name)));
+        }
+        Ok(found)
+    }
+
+    /// An error of the line that names the columns.
+    pub fn fail_in_header(&self, message: &str) -> Error {
+        self.fail(format!("line {}: {message}", self.header_line))
     }
 
     /// An error of this table.

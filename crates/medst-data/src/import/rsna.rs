@@ -54,12 +54,16 @@ pub fn plan(source: &Rsna, options: &PrepareOptions, progress: &dyn Progress) ->
     let labels = existing(&source.root, LABELS)?;
     let mut files = vec![labels.clone()];
     let mut patients = read_labels(&labels)?;
-    if let Ok(classes) = existing(&source.root, CLASSES) {
-        read_classes(&classes, &mut patients)?;
-        files.push(classes);
+    let classes = existing(&source.root, CLASSES).ok();
+    if let Some(classes) = &classes {
+        read_classes(classes, &mut patients)?;
+        files.push(classes.clone());
     }
     let splits = reference_splits(patients.len());
     let mut assembly = Assembly::new(&labels, options)?;
+    if classes.is_none() {
+        assembly.plan.warn(format!("{CLASSES} absent: studies have no label class"));
+    }
     let patients: Vec<(String, Patient)> = patients.into_iter().collect();
     progress.begin("reading DICOM headers", Some(patients.len() as u64));
     for (patients, splits) in patients.chunks(BLOCK).zip(splits.chunks(BLOCK)) {

@@ -61,9 +61,14 @@ impl SplitFile {
     pub fn read(path: &Path) -> Result<SplitFile> {
         let mut rows = Rows::open(path)?;
         let split = rows.column("split")?;
-        let found = COLUMNS.iter().find_map(|&(name, key)| Some((rows.find(name)?, key)));
-        let names = COLUMNS.map(|(name, _)| name).join(", ");
-        let (column, key) = found.ok_or_else(|| rows.fail(format!("needs one of the columns {names}")))?;
+        let mut found = None;
+        for (name, key) in COLUMNS {
+            found = found.or(rows.find(name)?.map(|column| (column, key)));
+        }
+        let (column, key) = found.ok_or_else(|| {
+            let (names, columns) = (COLUMNS.map(|(name, _)| name).join(", "), rows.columns().join(", "));
+            rows.fail_in_header(&format!("needs one of the columns {names} (columns: {columns})"))
+        })?;
         let mut seen: HashMap<String, Split> = HashMap::new();
         let mut entries = Vec::new();
         rows.each(|row| {

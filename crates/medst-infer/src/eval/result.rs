@@ -127,10 +127,15 @@ impl Unit {
     }
 
     pub fn text(self, value: f64) -> String {
-        match self {
+        let text = match self {
             Unit::Share => format!("{:.1}", 100.0 * value),
             Unit::Number => format!("{value:.3}"),
             Unit::Rank => format!("{value:.1}"),
+        };
+        // What rounds to zero has no sign.
+        match text.strip_prefix('-') {
+            Some(size) if size.bytes().all(|byte| matches!(byte, b'0' | b'.')) => size.to_string(),
+            _ => text,
         }
     }
 }

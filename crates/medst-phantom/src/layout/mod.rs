@@ -11,6 +11,7 @@ mod covidx;
 mod files;
 mod folders;
 mod ids;
+mod mi_cxr;
 mod mimic_cxr_jpg;
 mod ms_cxr_t;
 mod nih;
@@ -82,7 +83,7 @@ pub enum Layout {
     MsCxr,
     /// CXR-LT 2024.
     CxrLt,
-    /// Chest ImaGenome's gold comparisons.
+    /// Chest ImaGenome: the gold comparisons, and the splits of the silver part.
     Imagenome,
     /// MI-CXR.
     MiCxr,
@@ -168,7 +169,7 @@ impl Layout {
             Layout::PadchestGr => padchest::GR_LISTS,
             Layout::Rexgradient => rexgradient::LISTS,
             Layout::Nih => nih::LISTS,
-            Layout::MiCxr => on_mimic::MI_CXR,
+            Layout::MiCxr => mi_cxr::LISTS,
             _ => &[],
         }
     }
@@ -206,7 +207,7 @@ impl Layout {
             Layout::MsCxr => Ok(on_mimic::ms_cxr(drawn)),
             Layout::CxrLt => Ok(on_mimic::cxr_lt(drawn)),
             Layout::Imagenome => Ok(on_mimic::imagenome(drawn)),
-            Layout::MiCxr => Ok(on_mimic::mi_cxr(drawn)),
+            Layout::MiCxr => Ok(mi_cxr::write(drawn)),
             Layout::Chextemporal => Ok(chextemporal::entries(drawn)),
         }
     }

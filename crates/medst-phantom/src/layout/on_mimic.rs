@@ -1,6 +1,4 @@
-//! Tables about the images of the MIMIC-CXR-JPG layout: MS-CXR, CXR-LT, Chest ImaGenome's gold comparisons, MI-CXR.
-
-use serde_json::json;
+//! Tables about the images of the MIMIC-CXR-JPG layout: MS-CXR, CXR-LT, Chest ImaGenome's gold comparisons.
 
 use super::files::{Entries, Table};
 use super::{ids, mimic_cxr_jpg};
@@ -46,27 +44,34 @@ const LABELS: [&str; 13] = [
     "Pneumothorax",
     "Normal",
 ];
-pub const IMAGENOME: &[Table] = &[Table {
-    name: "gold_dataset/gold_object_comparison_with_coordinates.txt",
-    columns: &[
-        "patient_id",
-        "relationship_id",
-        "subject_id",
-        "object_id",
-        "bbox",
-        "comparison",
-        "attribute",
-        "sentence",
-        "bbox_coord_224_subject",
-        "bbox_coord_224_object",
-        "bbox_coord_original_subject",
-        "bbox_coord_original_object",
-        "label_name",
-        "current_image_id",
-        "previous_image_id",
-    ],
-}];
-pub const MI_CXR: &[&str] = &["micxr_test.jsonl"];
+pub const IMAGENOME: &[Table] = &[
+    Table {
+        name: "gold_dataset/gold_object_comparison_with_coordinates.txt",
+        columns: &[
+            "patient_id",
+            "relationship_id",
+            "subject_id",
+            "object_id",
+            "bbox",
+            "comparison",
+            "attribute",
+            "sentence",
+            "bbox_coord_224_subject",
+            "bbox_coord_224_object",
+            "bbox_coord_original_subject",
+            "bbox_coord_original_object",
+            "label_name",
+            "current_image_id",
+            "previous_image_id",
+        ],
+    },
+    Table { name: "silver_dataset/splits/train.csv", columns: &SPLIT },
+    Table { name: "silver_dataset/splits/valid.csv", columns: &SPLIT },
+    Table { name: "silver_dataset/splits/test.csv", columns: &SPLIT },
+    Table { name: "silver_dataset/splits/images_to_avoid.csv", columns: &SPLIT },
+];
+/// The first column, without a name, numbers the rows.
+const SPLIT: [&str; 4] = ["", "subject_id", "study_id", "dicom_id"];
 
 fn frontal(patient: &Patient, visit: usize) -> String {
     ids::dicom(patient, visit, "frontal")
@@ -119,10 +124,26 @@ pub fn cxr_lt(drawn: &Drawn) -> Entries {
     Entries { rows, ..Entries::default() }
 }
 
-/// A row per finding and side. Ids of images are written as file names.
+/// A row per finding and side, whose ids of images are written as file names; and the splits of the
+/// silver part. Images to avoid are those of which there are gold comparisons.
 pub fn imagenome(drawn: &Drawn) -> Entries {
     let patient = &drawn.patient;
-    let mut rows = Vec::new();
+    let mut rows = vec![Vec::new(); IMAGENOME.len()];
+    let split = match patient.split {
+        Split::Train => 1,
+        Split::Validate => 2,
+        Split::Test => 3,
+    };
+    for visit in 0..patient.visits.len() {
+        let image = || {
+            let ids = [ids::subject(patient), ids::study(patient, visit), frontal(patient, visit)];
+            [vec![visit.to_string()], ids.to_vec()].concat()
+        };
+        rows[split].push(image());
+        if patient.split != Split::Train {
+            rows[4].push(image());
+        }
+    }
     for visit in (1..patient.visits.len()).filter(|_| patient.split != Split::Train) {
         for course in patient.courses.iter().filter(|course| !course.hidden) {
             let word = match course.change(visit) {
@@ -149,38 +170,9 @@ pub fn imagenome(drawn: &Drawn) -> Entries {
                 row[5] = word.into();
                 row[12] = name.clone();
                 (row[13], row[14]) = (file(visit), file(visit - 1));
-                rows.push(row);
+                rows[0].push(row);
             }
         }
     }
-    Entries { rows: vec![rows], ..Entries::default() }
-}
-
-/// Questions about the first five visits: when a finding that comes later appeared, and when another was worst.
-pub fn mi_cxr(drawn: &Drawn) -> Entries {
-    let patient = &drawn.patient;
-    let mut entries = Entries::default();
-    if patient.visits.len() < 5 {
-        return entries;
-    }
-    let images: Vec<String> = (0..5).map(|visit| path(patient, visit)).collect();
-    for course in &patient.courses {
-        let first = (0..5).find(|&visit| course.at(visit).is_some());
-        let worst = (0..5).max_by(|&a, &b| course.severities[a].total_cmp(&course.severities[b]));
-        let name = course.finding.name().replace('_', " ");
-        for (group, qtype, question, answer) in [
-            ("TEL", "onset", format!("At which visit does {name} first appear?"), first.filter(|&visit| visit > 0)),
-            ("GTS", "peak", format!("At which visit is {name} worst?"), worst.filter(|_| first.is_some())),
-        ] {
-            let Some(answer) = answer else { continue };
-            let question = json!({
-                "qid": format!("{}-{}-{qtype}", patient.number, course.finding.name()), "group_type": group,
-                "qtype": qtype, "images": images, "question": question,
-                "choices": { "A": "T1", "B": "T2", "C": "T3", "D": "T4", "E": "T5" },
-                "answer": (["A", "B", "C", "D", "E"][answer]),
-            });
-            entries.lines.push((0, question.to_string()));
-        }
-    }
-    entries
+    Entries { rows, ..Entries::default() }
 }

@@ -15,6 +15,7 @@ use super::template::{Columns, Template};
 use super::{plain, sources};
 use crate::import::assemble::Assembly;
 use crate::import::rows::Rows;
+use crate::json::Unique;
 use crate::study::StudyId;
 use crate::{Error, Result};
 
@@ -38,11 +39,15 @@ pub fn more(root: &Path, tables: &[PathBuf], assembly: &mut Assembly) -> Result<
 /// Lines such as `{"path_to_image":"train/patient1/study1/view1_frontal.jpg","Edema":1.0,"Fracture":null,…}`.
 fn read_labels(path: &Path, assembly: &mut Assembly) -> Result<()> {
     let file = BufReader::new(File::open(path).map_err(Error::io(path))?);
-    for (number, line) in serde_json::Deserializer::from_reader(file).into_iter::<Value>().enumerate() {
-        let fail = |message: String| Error::Row { path: path.to_path_buf(), row: number as u64 + 1, message };
-        let line = line.map_err(|error| fail(format!("not a line of JSON: {error}")))?;
+    for (number, line) in serde_json::Deserializer::from_reader(file).into_iter::<Unique>().enumerate() {
+        let fail = |message: String| Error::Table { path: path.to_path_buf(), message };
+        let Unique(line) = line.map_err(|error| fail(format!("line {}: {error}", error.line())))?;
         let image = line.get("path_to_image").and_then(Value::as_str);
-        let image = image.ok_or_else(|| fail("path_to_image is missing".into()))?;
+        let image = image.ok_or_else(|| {
+            let fields: Vec<&str> = line.as_object().into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+            let (number, fields) = (number + 1, fields.join(", "));
+            fail(format!("line {number}: field `path_to_image` is missing (fields: {fields})"))
+        })?;
         let Some(place) = study_of(image).and_then(|study| assembly.place(&study)) else {
             assembly.plan.warn(format!("labels of {} of images that are not used", name(path)));
             continue;

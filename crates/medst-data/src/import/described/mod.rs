@@ -122,8 +122,10 @@ pub enum Repeats {
     No,
     /// More of the same image, such as a box each.
     More,
-    /// Readers, whose majority decides on a finding.
-    Readers,
+    /// Readers, whose majority decides on a finding; contains the possible names of the reader's
+    /// column. A reader may have several rows, and sees a finding if one of them names it. Without
+    /// the column, each row counts as a different reader.
+    Readers(&'static [&'static str]),
 }
 
 /// A column that lists findings: each known finding becomes a label, 1 or 0.
@@ -170,6 +172,15 @@ impl Described {
         let description = if with_test { &sources::CHEXPERT_WITH_TEST } else { &sources::CHEXPERT };
         Described { description, root, images: None }
     }
+
+    /// VinDr-CXR: the archive with `annotations/`, or the challenge's `train.csv`.
+    pub fn vindr(root: PathBuf) -> Described {
+        let challenge = sources::VINDR_KAGGLE.tables[0].names[0];
+        let of_archive = sources::VINDR.tables.iter().any(|table| existing(&root, table.names).is_some());
+        let of_challenge = !of_archive && existing(&root, &[challenge]).is_some();
+        let description = if of_challenge { &sources::VINDR_KAGGLE } else { &sources::VINDR };
+        Described { description, root, images: None }
+    }
 }
 
 /// Rows whose DICOM headers are read together, between two looks at the stop request.
@@ -196,6 +207,7 @@ pub fn plan(source: &Described, options: &PrepareOptions, progress: &dyn Progres
         lists: &lists,
         places: Places { root: source.images.as_deref().unwrap_or(root), below: HashMap::new(), last: 0 },
         votes: BTreeMap::new(),
+        readers: HashMap::new(),
         pending: Vec::new(),
         progress,
     };
@@ -208,8 +220,9 @@ pub fn plan(source: &Described, options: &PrepareOptions, progress: &dyn Progres
         reading.table(table, path)?;
     }
     let Reading { mut assembly, votes, .. } = reading;
-    for ((place, name), [yes, all]) in votes {
-        assembly.label(place, &name, u8::from(2 * yes > all).to_string());
+    for ((place, name), votes) in votes {
+        let yes = votes.iter().filter(|(_, yes)| *yes).count();
+        assembly.label(place, &name, u8::from(2 * yes > votes.len()).to_string());
     }
     let paths: Vec<PathBuf> = tables.into_iter().map(|(_, path)| path).collect();
     let mut files = paths.clone();
@@ -318,6 +331,8 @@ struct Found {
     acquired: Option<Day>,
     part: Part,
     report: Option<ReportText>,
+    /// Who read the image.
+    reader: u64,
     labels: Vec<(String, String)>,
 }
 
@@ -326,8 +341,10 @@ struct Reading<'a> {
     assembly: Assembly,
     lists: &'a Lists,
     places: Places<'a>,
-    /// For a study and finding: the number of readers who see it, and the number of readers.
-    votes: BTreeMap<(usize, String), [u64; 2]>,
+    /// For a study and finding: the number of each reader, and whether that reader sees the finding.
+    votes: BTreeMap<(usize, String), Vec<(u64, bool)>>,
+    /// The number of each reader, by name.
+    readers: HashMap<String, u64>,
     pending: Vec<Found>,
     progress: &'a dyn Progress,
 }
@@ -346,6 +363,7 @@ struct Meaning {
     report: Option<[Option<usize>; 2]>,
     split: Option<Option<usize>>,
     findings: Option<Option<usize>>,
+    reader: Option<usize>,
     /// Column and label.
     kept: Vec<(usize, String)>,
 }
@@ -378,7 +396,8 @@ impl Meaning {
             Keep::AllBut(but) => {
                 let own = rows.columns().iter().enumerate();
                 let own = own.filter(|(_, name)| !name.is_empty() && !but.contains(&name.as_str()));
-                own.map(|(column, name)| (column, renamed(about, name))).collect()
+                let label = |(column, name): (usize, &String)| rows.find(name).map(|_| (column, renamed(about, name)));
+                own.map(label).collect::<Result<_>>()?
             }
             Keep::Only(pairs) => {
                 let mut kept = Vec::new();
@@ -405,6 +424,13 @@ impl Meaning {
             },
             split: about.split.map(|(name, _)| columns.find(name)).transpose()?,
             findings: about.findings.as_ref().map(|findings| columns.find(findings.column)).transpose()?,
+            reader: match about.repeats {
+                Repeats::Readers(names) => {
+                    let found = names.iter().map(|name| rows.find(name)).collect::<Result<Vec<_>>>()?;
+                    found.into_iter().flatten().next()
+                }
+                Repeats::No | Repeats::More => None,
+            },
             kept,
         })
     }
@@ -420,6 +446,15 @@ impl Reading<'_> {
     fn table(&mut self, table: &ImageTable, path: &Path) -> Result<()> {
         let mut rows = Rows::open(path)?;
         let meaning = Meaning::of(self.about, table, &rows)?;
+        for name in self.about.optional {
+            rows.optional(name, &mut self.assembly.plan)?;
+        }
+        // A test set may have the readers' consensus.
+        if let (Repeats::Readers(names), None) = (self.about.repeats, meaning.reader)
+            && table.part != Part::Test
+        {
+            rows.optional(names[0], &mut self.assembly.plan)?;
+        }
         self.progress
             .begin(if self.about.headers { "reading tables and DICOM headers" } else { "reading tables" }, None);
         rows.each(|row| {
@@ -495,8 +530,16 @@ impl Reading<'_> {
             findings.tell(cell, &mut labels);
         }
         let part = part.unwrap_or(table.part);
+        let reader = match cell(meaning.reader) {
+            None => row.number,
+            Some(name) => {
+                // Rows count from 1, so that readers and rows are never confused.
+                let next = u64::MAX - self.readers.len() as u64;
+                *self.readers.entry(name.to_string()).or_insert(next)
+            }
+        };
         let (row, path) = (row.number, image);
-        self.pending.push(Found { row, subject, study, path, view, acquired, part, report, labels });
+        self.pending.push(Found { row, subject, study, path, view, acquired, part, report, reader, labels });
         Ok(())
     }
 
@@ -530,7 +573,7 @@ impl Reading<'_> {
     }
 
     fn add(&mut self, found: Found) -> Result<()> {
-        let Found { row, subject, study, path, view, acquired, part, report, labels } = found;
+        let Found { row, subject, study, path, view, acquired, part, report, reader, labels } = found;
         let view = match view {
             Ok(view) => view,
             Err(reason) => {
@@ -565,9 +608,12 @@ impl Reading<'_> {
                 continue;
             }
             match (self.about.repeats, value.as_str()) {
-                (Repeats::Readers, "0" | "1") => {
-                    let [yes, all] = self.votes.entry((place, name)).or_default();
-                    (*yes, *all) = (*yes + u64::from(value == "1"), *all + 1);
+                (Repeats::Readers(_), "0" | "1") => {
+                    let votes = self.votes.entry((place, name)).or_default();
+                    match votes.iter_mut().find(|(known, _)| *known == reader) {
+                        Some((_, yes)) => *yes |= value == "1",
+                        None => votes.push((reader, value == "1")),
+                    }
                 }
                 _ => self.assembly.label(place, &name, value),
             }

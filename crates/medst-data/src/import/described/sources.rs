@@ -259,7 +259,9 @@ pub static NIH: Description = Description {
 
 /// VinDr-CXR. Nothing identifies the patients: every image is a subject. Three readers labelled an
 /// image of the training set, and two of them decide; the boxes of all are kept.
-pub static VINDR: Description = Description {
+pub static VINDR: Description = VINDR_BASE;
+
+const VINDR_BASE: Description = Description {
     kind: "vindr",
     title: "VinDr-CXR",
     tables: &[
@@ -288,8 +290,52 @@ pub static VINDR: Description = Description {
         corners: Corners::Ends(["x_min", "y_min", "x_max", "y_max"]),
         size: Size::Picture,
     }),
-    repeats: Repeats::Readers,
+    repeats: Repeats::Readers(READERS),
     ..PLAIN
+};
+
+const READERS: &[&str] = &["rad_id", "rad_ID"];
+
+/// VinDr-CXR as the Kaggle challenge VinBigData publishes it: one table with a row for each box of a
+/// reader, of the training images alone.
+pub static VINDR_KAGGLE: Description = Description {
+    tables: &[ImageTable { names: &["train.csv"], part: Part::ByHash, images: &["train/{image_id}"] }],
+    findings: Some(Findings {
+        column: "class_name",
+        written: Written::Separated('|'),
+        names: &[
+            ("aortic enlargement", &["Aortic enlargement"]),
+            ("atelectasis", &["Atelectasis"]),
+            ("calcification", &["Calcification"]),
+            ("cardiomegaly", &["Cardiomegaly"]),
+            ("consolidation", &["Consolidation"]),
+            ("interstitial lung disease", &["ILD"]),
+            ("infiltration", &["Infiltration"]),
+            ("lung opacity", &["Lung Opacity"]),
+            ("nodule or mass", &["Nodule/Mass"]),
+            ("other lesion", &["Other lesion"]),
+            ("pleural effusion", &["Pleural effusion"]),
+            ("pleural thickening", &["Pleural thickening"]),
+            ("pneumothorax", &["Pneumothorax"]),
+            ("fibrosis", &["Pulmonary fibrosis"]),
+            ("No Finding", &["No finding"]),
+        ],
+        list: None,
+    }),
+    keep: Keep::Only(&[]),
+    renamed: &[
+        ("ILD", "interstitial lung disease"),
+        ("Nodule/Mass", "nodule or mass"),
+        ("Pulmonary fibrosis", "fibrosis"),
+    ],
+    boxes: Some(BoxTable {
+        names: &[],
+        study: "{image_id}",
+        phrase: Phrase::Finding("class_name"),
+        corners: Corners::Ends(["x_min", "y_min", "x_max", "y_max"]),
+        size: Size::Picture,
+    }),
+    ..VINDR_BASE
 };
 
 /// SIIM-ACR Pneumothorax: a mask per row, whose bounds are the box.
@@ -390,7 +436,8 @@ pub static CXR_LT: Description = Description {
 };
 
 /// Every description, in the order of docs/data.md.
-pub static ALL: [&Description; 8] = [&CHEXPERT, &CHEXPERT_PLUS, &PADCHEST, &MS_CXR, &NIH, &VINDR, &SIIM, &CXR_LT];
+pub static ALL: [&Description; 9] =
+    [&CHEXPERT, &CHEXPERT_PLUS, &PADCHEST, &MS_CXR, &NIH, &VINDR, &VINDR_KAGGLE, &SIIM, &CXR_LT];
 
 #[cfg(test)]
 mod tests {

@@ -24,10 +24,7 @@ impl Columns<'_> {
     /// # Errors
     /// A column that is missing, or that exists twice.
     pub fn find(&self, name: &str) -> Result<Option<usize>> {
-        if self.rows.columns().iter().filter(|column| *column == name).count() > 1 {
-            return Err(self.rows.fail(format!("line 1: two columns are called `{name}`; rename one")));
-        }
-        if self.optional.contains(&name) { Ok(self.rows.find(name)) } else { self.rows.column(name).map(Some) }
+        if self.optional.contains(&name) { self.rows.find(name) } else { self.rows.column(name).map(Some) }
     }
 }
 

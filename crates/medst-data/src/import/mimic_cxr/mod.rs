@@ -199,6 +199,9 @@ fn read_labels(path: &Path, assembly: &mut Assembly) -> Result<()> {
     let study = rows.column("study_id")?;
     let mut lookup = Lookup::new(path);
     let names: Vec<(usize, String)> = rows.columns().iter().cloned().enumerate().collect();
+    for (_, name) in names.iter().filter(|(_, name)| !name.is_empty()) {
+        rows.find(name)?;
+    }
     let findings: Vec<&(usize, String)> =
         names.iter().filter(|(_, name)| !matches!(name.as_str(), "subject_id" | "study_id")).collect();
     rows.each(|row| {

@@ -82,8 +82,7 @@ impl List {
         }
         let mut rows = Rows::open(&self.path)?;
         let columns = columns(&rows)?;
-        let [view, date] = [rows.column("ViewPosition")?, rows.column("StudyDate")?];
-        let time = rows.find("StudyTime");
+        let [view, date, time] = [rows.column("ViewPosition")?, rows.column("StudyDate")?, rows.column("StudyTime")?];
         progress.begin("reading metadata", None);
         rows.each(|row| {
             progress.advance(1);
@@ -94,8 +93,7 @@ impl List {
                 None => Err("ViewPosition is absent".to_string()),
                 Some(name) => View::parse(name).ok_or_else(|| format!("ViewPosition is `{name}`")),
             };
-            let time = time.and_then(|column| row.cell(column));
-            let acquired = row.cell(date).and_then(|date| values::dicom_moment(date, time));
+            let acquired = row.cell(date).and_then(|date| values::dicom_moment(date, row.cell(time)));
             visit(Record { subject, study, dicom, row: row.number }, view, acquired)
         })?;
         progress.end();

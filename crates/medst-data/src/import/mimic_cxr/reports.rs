@@ -132,10 +132,12 @@ fn whole(assembly: &mut Assembly, place: usize, bytes: &[u8]) {
 
 fn from_sections(path: &Path, assembly: &mut Assembly, progress: &dyn Progress) -> Result<()> {
     let mut rows = Rows::open(path)?;
-    let study = rows.find("study").or(rows.find("study_id"));
-    let study = study.ok_or_else(|| rows.fail("column `study` or `study_id` is missing".into()))?;
+    let study = match (rows.find("study")?, rows.find("study_id")?) {
+        (Some(place), _) | (None, Some(place)) => place,
+        (None, None) => rows.column("study")?,
+    };
     let (impression, findings) = (rows.column("impression")?, rows.column("findings")?);
-    let last_paragraph = rows.find("last_paragraph");
+    let last_paragraph = rows.optional("last_paragraph", &mut assembly.plan)?;
     let mut lookup = Lookup::new(path);
     rows.each(|row| {
         progress.advance(1);

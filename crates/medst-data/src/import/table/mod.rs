@@ -20,7 +20,7 @@ use crate::{Error, Result};
 /// Tables that cannot be understood; a subject in two splits, or a study id that two subjects use:
 /// both rows are named.
 pub fn plan(path: &Path, options: &PrepareOptions) -> Result<Plan> {
-    let Table { columns, rows, unreadable } = read::read(&objects::file(path)?).map_err(|error| error.at(path))?;
+    let Table { columns, rows, unreadable, .. } = read::read(&objects::file(path)?).map_err(|error| error.at(path))?;
     let folder = path.parent().unwrap_or(Path::new(""));
     let has_splits = columns.iter().any(|column| column == "split");
     let mut assembly = Assembly::new(path, options)?;

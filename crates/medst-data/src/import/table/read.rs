@@ -14,7 +14,7 @@ use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::super::delimited::{self, Delimited};
-use super::super::rows::meaning;
+use super::super::rows::{self, meaning};
 use crate::{Error, Result, input};
 
 const REQUIRED: [&str; 3] = ["subject_id", "view", "image"];
@@ -52,6 +52,8 @@ impl Row {
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     pub columns: Vec<String>,
+    /// The line of the file that names the columns; Parquet has no lines.
+    pub header_line: Option<u64>,
     pub rows: Vec<Row>,
     pub unreadable: Vec<(u64, String)>,
 }
@@ -62,14 +64,7 @@ pub struct Table {
 /// Names the file: unreadable, empty, rows of different lengths, a required column missing (and which there are).
 pub fn read(path: &Path) -> Result<Table> {
     let table = read_columns(path)?;
-    for required in REQUIRED {
-        if !table.columns.iter().any(|column| column == required) {
-            let near = table.columns.iter().find(|column| resembles(column, required));
-            let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-            let found = table.columns.join(", ");
-            return Err(fail(path, format!("column `{required}` is missing{hint} (columns: {found})")));
-        }
-    }
+    table.need(path, &REQUIRED)?;
     if table.rows.is_empty() && table.unreadable.is_empty() {
         return Err(fail(path, "the table has no rows"));
     }
@@ -98,33 +93,43 @@ pub fn read_columns(path: &Path) -> Result<Table> {
         b"PAR1" => read_parquet(path)?,
         _ => read_csv(path)?,
     };
-    for (place, column) in table.columns.iter().enumerate() {
-        if table.columns[..place].contains(column) {
-            return Err(fail(path, format!("two columns have the name `{column}`; rename one")));
+    match table.columns.iter().filter(|name| !name.is_empty()).find_map(|column| rows::doubled(&table.columns, column))
+    {
+        Some(message) => Err(table.fail_in_header(path, &message)),
+        None => Ok(table),
+    }
+}
+
+impl Table {
+    /// # Errors
+    /// A missing column: file, line, and the existing columns.
+    pub fn need(&self, path: &Path, names: &[&str]) -> Result<()> {
+        match names.iter().find(|name| !self.columns.iter().any(|column| column == *name)) {
+            Some(name) => Err(self.fail_in_header(path, &rows::missing(&self.columns, name))),
+            None => Ok(()),
         }
     }
-    Ok(table)
+
+    fn fail_in_header(&self, path: &Path, message: &str) -> Error {
+        match self.header_line {
+            Some(line) => fail(path, format!("line {line}: {message}")),
+            None => fail(path, message),
+        }
+    }
 }
 
 fn fail(path: &Path, message: impl Into<String>) -> Error {
     Error::Table { path: path.to_path_buf(), message: message.into() }
 }
 
-/// Whether a column's name is nearly the wanted one: other case, blanks, or a part of it.
-fn resembles(column: &str, wanted: &str) -> bool {
-    let plain = |name: &str| name.to_lowercase().replace([' ', '-', '_'], "");
-    let (column, wanted) = (plain(column), plain(wanted));
-    column.contains(&wanted) || (column.len() >= 4 && wanted.contains(&column))
-}
-
 fn read_csv(path: &Path) -> Result<Table> {
-    let Delimited { text, separator } = delimited::open(path)?;
+    let Delimited { text, separator, header_line } = delimited::open(path)?;
     let mut reader = csv::ReaderBuilder::new().delimiter(separator).from_reader(text);
     let damaged = |error: csv::Error| fail(path, format!("not a readable CSV table: {error}"));
     let headers = reader.byte_headers().map_err(damaged)?.clone();
     let columns: Vec<String> = headers.iter().map(|name| String::from_utf8_lossy(name).trim().to_string()).collect();
     let names: Arc<[String]> = columns.clone().into();
-    let mut table = Table { columns, ..Table::default() };
+    let mut table = Table { columns, header_line: Some(header_line), ..Table::default() };
     for (index, record) in reader.byte_records().enumerate() {
         let number = index as u64 + 1;
         let record = record.map_err(|error| match error.kind() {
@@ -205,9 +210,10 @@ mod tests {
     fn unusable_tables_are_refused_with_file_and_reason() {
         for (bytes, expected) in [
             (&b""[..], "column `subject_id` is missing"),
+            (b"sep=;\n\nsubject_id;view\n1;PA\n", "line 3: column `image` is missing"),
             (b"subject_id,view,image\n", "no rows"),
             (b"Subject ID,view,image\n1,PA,a\n", "did you mean `Subject ID`"),
-            (b"subject_id,view,view,image\n1,PA,AP,a\n", "two columns have the name `view`"),
+            (b"subject_id,view,view,image\n1,PA,AP,a\n", "line 1: two columns are called `view` (the 2. and the 3.)"),
             (b"subject_id,view,image\n1,PA\n", "row 1: has 2 cells where the header has 3"),
             (b"PAR1 but no more", "not a readable Parquet"),
         ] {

@@ -51,7 +51,7 @@ impl Leaderboard {
             // The tasks that some encoder can do; the figures are those of the first that can.
             for task in Task::ALL {
                 let of =
-                    |evaluation: &Evaluation| evaluation.corpora[number].tasks.iter().position(|own| own.task == task);
+                    |own: &Evaluation| own.corpora.get(number)?.tasks.iter().position(|result| result.task == task);
                 let results: Vec<Option<usize>> = evaluations.iter().map(of).collect();
                 let result = |encoder: usize| Some(&evaluations[encoder].corpora[number].tasks[results[encoder]?]);
                 let Some(first) = (0..evaluations.len()).find_map(result) else { continue };

@@ -4,8 +4,7 @@
 use std::collections::HashMap;
 
 use medst_data::corpus::Corpus;
-use medst_data::corpus::plan::TextTable;
-use medst_data::import::mi_cxr::QUESTIONS;
+use medst_data::corpus::plan::{QUESTIONS, TextTable};
 use medst_data::split::Split;
 
 use super::truth::{PairTruth, Skipped, skip};

@@ -95,12 +95,22 @@ pub struct DataDescription {
 }
 
 impl Suite {
-    /// Runs the tasks on every corpus.
+    /// Runs the tasks on every corpus. If transfer between sources is requested by name and several
+    /// corpora have pairs, the last result is for all of them together.
     ///
     /// # Errors
     /// A task that was asked for and that no corpus allows; data that do not fit the encoder; a stop request.
     pub fn run(&self, encoder: &dyn Encoder, corpora: &[Corpus], progress: &dyn Progress) -> Result<Vec<CorpusResult>> {
-        let results = corpora.iter().map(|corpus| self.on(encoder, corpus, progress)).collect::<Result<Vec<_>>>()?;
+        let mut results =
+            corpora.iter().map(|corpus| self.on(encoder, corpus, progress)).collect::<Result<Vec<_>>>()?;
+        if self.tasks.contains(&Task::TemporalTransfer)
+            && let Some(across) = temporal_transfer::across(self, encoder, corpora, progress)?
+        {
+            for result in &mut results {
+                result.refused.retain(|refused| refused.task != Task::TemporalTransfer);
+            }
+            results.push(across);
+        }
         for task in &self.tasks {
             if results.iter().flat_map(|result| &result.tasks).any(|result| result.task == *task) {
                 continue;

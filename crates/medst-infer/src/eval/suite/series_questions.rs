@@ -3,8 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use medst_data::corpus::Corpus;
-use medst_data::corpus::plan::TextTable;
-use medst_data::import::mi_cxr::QUESTIONS;
+use medst_data::corpus::plan::{QUESTIONS, TextTable};
 
 use super::job::{Context, Encoded, Plan, Remarks};
 use super::truth::{Skipped, skip};

@@ -1,13 +1,24 @@
-//! Pairs of several sources in one corpus, as `medst prepare chextemporal` writes it.
+//! Pairs of several sources: in one corpus, as `medst prepare chextemporal` writes it, or in
+//! several corpora, one for each source.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
 
 use medst_data::corpus::Corpus;
 use medst_data::corpus::plan::{PAIRS, TextTable};
+use medst_data::progress::Progress;
+use medst_data::split::Split;
 
 use super::job::{Context, Encoded, Plan, Remarks, image_pairs};
-use super::truth::{self, PairTruth, Skipped};
-use crate::Result;
-use crate::eval::result::TaskResult;
+use super::truth::{self, PairTruth, Skipped, skip};
+use super::{CorpusResult, DataDescription, Refused, Suite};
+use crate::eval::Vectors;
+use crate::eval::encode::Encoder;
+use crate::eval::pairs::ImagePairs;
+use crate::eval::result::{Task, TaskResult};
+use crate::eval::subgroups::Subgroups;
 use crate::eval::tasks::{COURSES, TemporalTransfer, TransferData};
+use crate::{Error, Result};
 
 /// The column that names the source of a study.
 const SOURCE: &str = "dataset";
@@ -22,9 +33,15 @@ struct Pairs {
     findings: Vec<(String, Vec<Option<usize>>)>,
 }
 
-/// Reads the pairs.
+/// Reads the pairs of a corpus that contains several sources; fails on pairs of fewer than two.
 pub fn plan(context: &Context<'_>, remarks: &mut Remarks) -> Result<Box<dyn Plan>, String> {
-    Ok(Box::new(pairs(context.corpus, &context.table(PAIRS)?, &mut remarks.skipped)?))
+    let found = pairs(context.corpus, &context.table(PAIRS)?, None, &mut remarks.skipped)?;
+    if found.sources.iter().all(|own| Some(own) == found.sources.first()) {
+        return Err(format!(
+            "all pairs are of one source; the column {SOURCE} needs two or more, or give a --corpus for each source"
+        ));
+    }
+    Ok(Box::new(found))
 }
 
 impl Plan for Pairs {
@@ -55,33 +72,223 @@ impl Plan for Pairs {
     }
 }
 
-/// Fails on columns that are missing, and on pairs of fewer than two sources.
-fn pairs(corpus: &Corpus, table: &TextTable, skipped: &mut Skipped) -> Result<Pairs, String> {
+/// Reads the pairs; fails on columns that are missing.
+///
+/// * `name`: the source of studies without the column of sources.
+fn pairs(corpus: &Corpus, table: &TextTable, name: Option<&str>, skipped: &mut Skipped) -> Result<Pairs, String> {
     // Names of courses other than the three are not mistakes here.
     let pairs = truth::pairs(corpus, table, &mut Skipped::new())?;
-    let known = |id: &str| corpus.studies().iter().any(|study| study.study.0 == id);
+    let known: BTreeSet<&str> = corpus.studies().iter().map(|study| study.study.0.as_str()).collect();
     let column = |name: &str| table.columns.iter().position(|column| column == name);
     let (Some(previous), Some(current)) = (column("previous"), column("current")) else {
         return Err("pairs.csv has no column previous or no column current".into());
     };
-    let rows: Vec<&Vec<String>> =
-        table.rows.iter().filter(|cells| known(&cells[previous]) && known(&cells[current])).collect();
+    let is_known = |cells: &&Vec<String>| known.contains(&*cells[previous]) && known.contains(&*cells[current]);
+    let rows: Vec<&Vec<String>> = table.rows.iter().filter(is_known).collect();
     let left_out = (table.rows.len() - rows.len()) as u64;
     if left_out > 0 {
-        skipped.insert("an image of the pair is not in the corpus".into(), left_out);
+        *skipped.entry("an image of the pair is not in the corpus".into()).or_default() += left_out;
     }
     let source = |pair: &[usize; 2]| {
-        let own = corpus.studies()[pair[1]].labels.get(SOURCE);
-        own.cloned()
-            .ok_or_else(|| format!("the studies have no column {SOURCE} (as medst prepare chextemporal writes it)"))
+        let own = corpus.studies()[pair[1]].labels.get(SOURCE).map(String::as_str).or(name);
+        own.map(str::to_string).ok_or_else(|| {
+            format!(
+                "the studies have no column {SOURCE} (as medst prepare chextemporal writes it); or give a --corpus for \
+                 each source"
+            )
+        })
     };
     let sources: Vec<String> = pairs.studies.iter().map(source).collect::<Result<_, String>>()?;
-    if sources.iter().all(|own| Some(own) == sources.first()) {
-        return Err(format!("all pairs are of one source; the column {SOURCE} needs two or more"));
+    let mut findings = Vec::new();
+    for n in (0..table.columns.len()).filter(|&n| n != previous && n != current) {
+        let mut classes = Vec::with_capacity(rows.len());
+        for cells in &rows {
+            let cell = cells[n].to_lowercase();
+            let class = COURSES.iter().position(|course| *course == cell);
+            if class.is_none() && !cell.is_empty() {
+                skip(skipped, format!("{}: unknown course `{}`", table.columns[n], cells[n]));
+            }
+            classes.push(class);
+        }
+        findings.push((table.columns[n].clone(), classes));
     }
-    let findings = (0..table.columns.len()).filter(|&n| n != previous && n != current).map(|n| {
-        let class = |cells: &&Vec<String>| COURSES.iter().position(|course| *course == cells[n].to_lowercase());
-        (table.columns[n].clone(), rows.iter().map(class).collect())
-    });
-    Ok(Pairs { findings: findings.collect(), pairs, sources })
+    Ok(Pairs { findings, pairs, sources })
+}
+
+/// A corpus with pairs.
+struct Site<'a> {
+    corpus: &'a Corpus,
+    truth: Pairs,
+}
+
+/// Trains on the pairs of one source and tests on those of the others, over all corpora together;
+/// `None` if fewer than two corpora have pairs, or if all pairs are of one source. The studies'
+/// column `dataset` names their source; without it, the folder of the corpus does.
+///
+/// # Errors
+/// A stop request; a column of subgroups that no corpus has.
+pub fn across(
+    suite: &Suite,
+    encoder: &dyn Encoder,
+    corpora: &[Corpus],
+    progress: &dyn Progress,
+) -> Result<Option<CorpusResult>> {
+    let mut skipped = Skipped::new();
+    let mut sites = Vec::new();
+    for (corpus, name) in corpora.iter().zip(names(corpora)) {
+        let Ok(Some(table)) = corpus.table(PAIRS) else { continue };
+        let truth = pairs(corpus, &table, Some(&name), &mut skipped);
+        let truth = truth.map_err(|reason| Error::Evaluation(format!("{}: {reason}", corpus.path().display())))?;
+        sites.push(Site { corpus, truth });
+    }
+    let sources: BTreeSet<&String> = sites.iter().flat_map(|site| &site.truth.sources).collect();
+    if sites.len() < 2 || sources.len() < 2 {
+        return Ok(None);
+    }
+    let all = sites.iter().map(|site| site.corpus);
+    progress.note(&format!("pairs of {} corpora together: {} sources", sites.len(), sources.len()));
+    let by = suite.by.iter().map(|column| subgroups(column, all.clone())).collect::<Result<Vec<_>>>()?;
+    let mut data = describe(&sites);
+    let evaluated = pooled(&sites, encoder, progress, &mut skipped)
+        .and_then(|pooled| TemporalTransfer { bootstrap: suite.bootstrap, by: &by }.evaluate(&pooled));
+    let (tasks, refused) = match evaluated {
+        Ok(result) => {
+            (data.part_studies, data.part_subjects) = (2 * result.rows, result.subjects);
+            (vec![noted(result, skipped, &sites)], Vec::new())
+        }
+        Err(Error::Evaluation(reason)) => (Vec::new(), vec![Refused { task: Task::TemporalTransfer, reason }]),
+        Err(error) => return Err(error),
+    };
+    Ok(Some(CorpusResult { data, tasks, refused }))
+}
+
+/// The name of each corpus' folder, or its whole path if two folders have the same name.
+fn names(corpora: &[Corpus]) -> Vec<String> {
+    let short = |corpus: &Corpus| {
+        let path = corpus.path();
+        path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+    };
+    let all: Vec<String> = corpora.iter().map(short).collect();
+    let is_alone = |name: &String| all.iter().filter(|other| *other == name).count() == 1;
+    let whole = |(name, corpus): (&String, &Corpus)| {
+        if is_alone(name) { name.clone() } else { corpus.path().display().to_string() }
+    };
+    all.iter().zip(corpora).map(whole).collect()
+}
+
+/// The pairs of all corpora with their embeddings. The rows of each corpus are numbered after
+/// those of the corpora before it.
+fn pooled(
+    sites: &[Site<'_>],
+    encoder: &dyn Encoder,
+    progress: &dyn Progress,
+    skipped: &mut Skipped,
+) -> Result<TransferData> {
+    let names: BTreeSet<&String> = sites.iter().flat_map(|site| &site.truth.findings).map(|(name, _)| name).collect();
+    let mut findings: BTreeMap<&String, Vec<Option<usize>>> =
+        names.into_iter().map(|name| (name, Vec::new())).collect();
+    let (mut previous, mut current): (Vec<Vec<f32>>, Vec<Vec<f32>>) = (Vec::new(), Vec::new());
+    let (mut studies, mut subjects, mut sources) = (Vec::new(), Vec::new(), Vec::new());
+    let mut offset = 0;
+    for (number, Site { corpus, truth }) in sites.iter().enumerate() {
+        let rows: BTreeSet<usize> = truth.pairs.studies.iter().flatten().copied().collect();
+        let images = encoder.studies(corpus, &rows.into_iter().collect::<Vec<_>>(), progress)?.images;
+        for (n, &[first, second]) in truth.pairs.studies.iter().enumerate() {
+            let (before, after) = match (images.get(first), images.get(second)) {
+                (Ok(before), Ok(after)) => (before.to_vec(), after.to_vec()),
+                (Err(reason), _) | (_, Err(reason)) => {
+                    skip(skipped, format!("image embedding {reason}"));
+                    continue;
+                }
+            };
+            previous.push(before);
+            current.push(after);
+            studies.push([first + offset, second + offset]);
+            // Subjects of different corpora count as different patients, even with the same id;
+            // see `noted`.
+            subjects.push(format!("{number}/{}", corpus.studies()[second].subject));
+            sources.push(truth.sources[n].clone());
+            for (name, classes) in &mut findings {
+                let own = truth.findings.iter().find(|(own, _)| own == *name);
+                classes.push(own.and_then(|(_, own)| own[n]));
+            }
+        }
+        offset += corpus.studies().len();
+    }
+    let pairs = ImagePairs {
+        previous: Vectors::from_rows(&previous)?,
+        current: Vectors::from_rows(&current)?,
+        studies,
+        subjects,
+        findings: Vec::new(),
+    };
+    let findings = findings.into_iter().map(|(name, classes)| (name.clone(), classes)).collect();
+    Ok(TransferData { pairs, sources, findings })
+}
+
+/// The subgroups of all corpora, with rows numbered as in [`pooled`].
+fn subgroups<'a>(asked: &str, corpora: impl Iterator<Item = &'a Corpus>) -> Result<Subgroups> {
+    let mut values = Vec::new();
+    for corpus in corpora {
+        let labels = corpus.studies().iter().flat_map(|study| study.labels.keys());
+        let column = labels.into_iter().find(|column| column.eq_ignore_ascii_case(asked));
+        let rows: Vec<usize> = (0..corpus.studies().len()).collect();
+        values.extend(truth::values(corpus, &rows, column.map_or(asked, String::as_str)));
+    }
+    Subgroups::new(asked, &values).map_err(|error| Error::Evaluation(error.to_string()))
+}
+
+/// Adds what was skipped, and a note on subject ids that occur in several corpora.
+fn noted(mut result: TaskResult, skipped: Skipped, sites: &[Site<'_>]) -> TaskResult {
+    for (reason, count) in skipped {
+        *result.skipped.entry(reason).or_default() += count;
+    }
+    let mut seen: HashMap<&str, usize> = HashMap::new();
+    let mut shared = BTreeSet::new();
+    for (number, Site { corpus, truth }) in sites.iter().enumerate() {
+        for &[_, row] in &truth.pairs.studies {
+            let subject = corpus.studies()[row].subject.0.as_str();
+            if *seen.entry(subject).or_insert(number) != number {
+                shared.insert(subject);
+            }
+        }
+    }
+    if let Some(example) = shared.first() {
+        result.notes.push(format!(
+            "{} subject ids, such as {example}, are in several corpora: if they are the same patients, heads were tested on patients \
+             that they were trained on",
+            shared.len()
+        ));
+    }
+    result
+}
+
+/// Describes the data of all corpora together.
+fn describe(sites: &[Site<'_>]) -> DataDescription {
+    let corpora = || sites.iter().map(|site| site.corpus);
+    let manifests = || corpora().map(Corpus::manifest);
+    let joined = |texts: Vec<String>| texts.join(" + ");
+    let kinds: BTreeSet<String> = manifests().map(|manifest| manifest.source.kind.clone()).collect();
+    let paths = corpora().map(|corpus| corpus.path().file_name().unwrap_or_default().to_string_lossy().into_owned());
+    let mut by_split: BTreeMap<Split, usize> = BTreeMap::new();
+    for (split, count) in manifests().flat_map(|manifest| &manifest.counts.by_split) {
+        *by_split.entry(*split).or_default() += count;
+    }
+    let sum = |of: fn(&medst_data::corpus::manifest::Counts) -> usize| -> usize {
+        manifests().map(|manifest| of(&manifest.counts)).sum()
+    };
+    DataDescription {
+        path: PathBuf::from(joined(paths.collect())),
+        source: joined(kinds.into_iter().collect()),
+        fingerprint: joined(corpora().map(Corpus::fingerprint).collect()),
+        subjects: sum(|counts| counts.subjects),
+        studies: sum(|counts| counts.studies),
+        with_report: sum(|counts| counts.with_report),
+        with_lateral: sum(|counts| counts.with_lateral),
+        sequences: sum(|counts| counts.sequences),
+        by_split,
+        part: format!("all pairs of {} corpora together", sites.len()),
+        part_studies: 0,
+        part_subjects: 0,
+    }
 }

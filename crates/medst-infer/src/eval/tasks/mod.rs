@@ -10,6 +10,7 @@ mod progression;
 mod retrieval;
 mod sequence_order;
 mod series_questions;
+mod series_words;
 mod temporal_image;
 mod temporal_sentence;
 mod temporal_transfer;

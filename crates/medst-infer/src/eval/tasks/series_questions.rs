@@ -1,32 +1,37 @@
 //! Questions about series of images with a few choices (MI-CXR), answered by the embeddings of the
 //! series: no language model reads the question. What it asks and what its choices are is
-//! recognised from its words ([`Asked`], [`Choice`]); each choice then gets a score, and the
-//! highest one is the answer.
+//! recognised from its words ([`Asked`], [`Choice`], [`series_words`]); each choice then gets a
+//! score, and the highest one is the answer.
 //!
 //! With `s_v` the presence of the finding at visit `v` (cosine to sentences that state it minus
-//! cosine to sentences that deny it):
+//! cosine to sentences that deny it), and `z` a difference of presences divided by the root mean
+//! square of the steps from visit to visit:
 //!
 //! | choices | question | score |
 //! |---|---|---|
 //! | a visit `v` | where is it worst, mildest | `s_v`, `−s_v` |
 //! | | where does it appear, resolve | the rise (fall) there: `√(v(n−v)/n)` times the mean of `s` from `v` on less that before |
+//! | | where does it recur | the fall to the visit before `v`, from the highest one earlier, plus the step to `v` |
 //! | | where does it worsen, improve, stay | `s_v − s_(v−1)`, its negative, its negative size |
 //! | two visits | the same | `s` at the second less that at the first, its negative, its negative size |
-//! | findings | the same | the largest rise, fall, value; last less first |
+//! | | appear and resolve | the rise at the first plus the fall at the second |
+//! | findings | at a visit, between two visits | the same, of each finding; the mean of several |
+//! | | over the series | the largest rise, fall, value; last less first |
+//! | statements, such as “worse from T1 to T2, then stable” | | the mean over what is told: `z` for more, `−z` for less, `1 − \|z\|` for no change |
 //! | orders of the visits | | minus the length of the path through the images |
 //! | anything else | | cosine of the choice's words to the mean image of the visits that it names, or of all |
 //!
 //! "Never" and the first visit have no rise: the first visit scores 0 where the mean presence is above 0, "never" where it is below.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
+use super::series_words::{self, Change, Told};
 use super::{Input, dot};
 use crate::Result;
 use crate::eval::Vectors;
 use crate::eval::bootstrap::{Bootstrap, Clusters};
-use crate::eval::prompts;
 use crate::eval::result::{Figure, Meter, Protocol, Task, TaskResult, Unit};
-use crate::eval::subgroups::Subgroups;
+use crate::eval::subgroups::{SMALL, Subgroups};
 
 /// The evaluator.
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,6 +46,9 @@ pub struct SeriesQuestions<'a> {
 pub enum Asked {
     Appears,
     Resolves,
+    /// Two visits: where it appears, and where it resolves again.
+    AppearsAndResolves,
+    Recurs,
     Worst,
     Mildest,
     Worsens,
@@ -56,7 +64,9 @@ pub enum Choice {
     Visit(usize),
     Between(usize, usize),
     Order(Vec<usize>),
-    Finding(String),
+    Findings(Vec<String>),
+    /// Changes between visits.
+    Statement(Vec<Told>),
     Never,
     /// Words, with the visits that they name.
     Text(String, Vec<usize>),
@@ -72,7 +82,11 @@ pub struct Question {
     pub kinds: Vec<String>,
     pub asked: Asked,
     pub finding: Option<String>,
+    /// The visits that the question names.
+    pub at: Vec<usize>,
     pub choices: Vec<Choice>,
+    /// Why the choices are compared by their words.
+    pub unread: Option<&'static str>,
     pub answer: usize,
 }
 
@@ -90,7 +104,8 @@ pub struct QuestionVectors {
 impl Asked {
     /// From the words of a question.
     pub fn of(words: &str) -> Asked {
-        const STEMS: [(Asked, &[&str]); 7] = [
+        const STEMS: [(Asked, &[&str]); 8] = [
+            (Asked::Recurs, &["recur", "reappear", "reemerg"]),
             (Asked::Resolves, &["resol", "disappear", "clear", "gone", "vanish"]),
             (Asked::Improves, &["improv", "decreas", "better", "regress"]),
             (Asked::Worsens, &["worsen", "increas", "progress", "deteriorat"]),
@@ -99,60 +114,55 @@ impl Asked {
             (Asked::Mildest, &["mild", "least", "lowest", "smallest", "minim"]),
             (Asked::Worst, &["worst", "sever", "peak", "greatest", "largest", "highest", "maxim", "most"]),
         ];
-        let tokens = tokens(words);
-        let tells = |stems: &[&str]| tokens.iter().any(|token| stems.iter().any(|stem| token.starts_with(stem)));
-        STEMS.into_iter().find(|(_, stems)| tells(stems)).map_or(Asked::Unknown, |(asked, _)| asked)
+        let words = series_words::plain(words);
+        let tells = |stems: &[&str]| words.iter().any(|word| stems.iter().any(|stem| word.starts_with(stem)));
+        let all: Vec<Asked> = STEMS.iter().filter(|(_, stems)| tells(stems)).map(|(asked, _)| *asked).collect();
+        match all.first() {
+            Some(Asked::Resolves) if all.contains(&Asked::Appears) => Asked::AppearsAndResolves,
+            first => first.copied().unwrap_or(Asked::Unknown),
+        }
     }
 }
 
-fn tokens(words: &str) -> Vec<String> {
-    let split = words.split(|c: char| !c.is_alphanumeric()).filter(|token| !token.is_empty());
-    split.map(str::to_lowercase).collect()
-}
-
-/// The visits that words name, in their order: `T3`, `visit 3`, `third visit`.
-fn visits(words: &str, count: usize) -> Vec<usize> {
-    const NOUNS: [&str; 8] = ["visit", "image", "study", "scan", "timepoint", "time", "point", "exam"];
-    const ORDINALS: [&str; 8] = ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth"];
-    let tokens = tokens(words);
-    let is_noun = |token: Option<&String>| token.is_some_and(|token| NOUNS.contains(&token.trim_end_matches('s')));
-    let number = |n: usize| {
-        let token = &tokens[n];
-        let behind_noun = n > 0 && is_noun(tokens.get(n - 1));
-        let told = match token.strip_prefix('t').map(str::parse) {
-            Some(Ok(number)) => Some(number),
-            _ if behind_noun => token.parse().ok(),
-            _ => None,
-        };
-        let ordinal = || ORDINALS.iter().position(|own| own == token).filter(|_| is_noun(tokens.get(n + 1)));
-        told.and_then(|number: usize| number.checked_sub(1)).or_else(ordinal)
-    };
-    (0..tokens.len()).filter_map(number).filter(|&visit| visit < count).collect()
-}
-
-/// The finding that words name; the longest of several.
-fn finding(words: &str) -> Option<String> {
-    let words = words.to_lowercase().replace(['-', '_'], " ");
-    let named = prompts::FINDINGS.into_iter().filter(|name| words.contains(name));
-    named.max_by_key(|name| name.len()).map(str::to_string)
-}
-
 impl Choice {
-    fn of(words: &str, count: usize, of_findings: bool) -> Choice {
-        let named = visits(words, count);
-        let lower = tokens(words);
+    /// * `at`: the visits that the question names; `finding`: the one it names.
+    fn of(words: &str, count: usize, at: &[usize], finding: Option<&String>) -> Choice {
+        let told = series_words::statement(words, count);
+        if !told.is_empty() {
+            return Choice::Statement(told);
+        }
+        let named = series_words::visits(words, count);
+        let lower = series_words::plain(words);
         let never = ["never", "none", "absent"].iter().any(|word| lower.iter().any(|token| token == word));
         match named.as_slice() {
             [] if never => Choice::Never,
-            [] => match finding(words).filter(|_| of_findings) {
-                Some(finding) => Choice::Finding(finding),
-                None => Choice::Text(words.to_string(), named),
-            },
+            [] => {
+                let (findings, changes) = (series_words::findings(words), series_words::changes(words));
+                match (findings.is_empty(), changes.is_empty()) {
+                    // `worsened`: the question states when.
+                    (_, false) => {
+                        let (from, to) = interval(at, count);
+                        let told = |(finding, change)| Told { finding, from, to, change };
+                        Choice::Statement(changes.into_iter().map(told).collect())
+                    }
+                    (false, true) if finding.is_none() => Choice::Findings(findings),
+                    _ => Choice::Text(words.to_string(), named),
+                }
+            }
             &[visit] => Choice::Visit(visit),
             &[first, second] if first != second => Choice::Between(first, second),
             all if (0..count).all(|visit| all.iter().filter(|&&own| own == visit).count() == 1) => Choice::Order(named),
             _ => Choice::Text(words.to_string(), named),
         }
+    }
+}
+
+/// The interval that a question is about: between the visits that it names, or of the whole series.
+fn interval(at: &[usize], count: usize) -> (usize, usize) {
+    match (at.first(), at.last()) {
+        (Some(&first), Some(&last)) if first < last => (first, last),
+        (Some(&only), _) if only > 0 => (only - 1, only),
+        _ => (0, count - 1),
     }
 }
 
@@ -169,38 +179,54 @@ impl Question {
         choices: &[&str],
         answer: usize,
     ) -> Question {
-        let named = finding(words);
+        let (finding, at) = (series_words::subject(words), series_words::visits(words, rows.len()));
         let asked = match (Asked::of(words), kinds.last()) {
             (Asked::Unknown, Some(kind)) => Asked::of(kind),
             (asked, _) => asked,
         };
-        let all: Vec<Choice> = choices.iter().map(|own| Choice::of(own, rows.len(), named.is_none())).collect();
+        let all: Vec<Choice> = choices.iter().map(|own| Choice::of(own, rows.len(), &at, finding.as_ref())).collect();
         // Scores of one kind compare.
         let kind = |choice: &Choice| std::mem::discriminant(choice);
         let told: Vec<&Choice> = all.iter().filter(|choice| **choice != Choice::Never).collect();
         let of_one_kind = told.first().is_some_and(|first| told.iter().all(|own| kind(own) == kind(first)));
+        let of_words = told.first().is_some_and(|own| matches!(own, Choice::Text(..)));
         let needs_finding = told.iter().any(|own| matches!(own, Choice::Visit(_) | Choice::Between(..)));
-        let as_words = !of_one_kind || (needs_finding && named.is_none());
-        let text = |own: &&str| Choice::Text((*own).to_string(), visits(own, rows.len()));
-        let choices = if as_words { choices.iter().map(text).collect() } else { all };
-        Question { subject, rows, kinds, asked, finding: named, choices, answer }
+        let unread = match () {
+            () if !of_one_kind => Some("they are of several kinds"),
+            () if of_words => Some("they name no visits, findings, orders or changes"),
+            () if needs_finding && finding.is_none() => Some("they are visits, and the question names no finding"),
+            () => None,
+        };
+        let text = |own: &&str| Choice::Text((*own).to_string(), series_words::visits(own, rows.len()));
+        let choices = if unread.is_some() { choices.iter().map(text).collect() } else { all };
+        Question { subject, rows, kinds, asked, finding, at, choices, unread, answer }
     }
 
     /// Findings whose sentences it needs.
     pub fn findings(&self) -> impl Iterator<Item = &String> {
-        let of_choice = |choice: &'_ Choice| matches!(choice, Choice::Finding(_));
-        let chosen = self.choices.iter().filter(move |choice| of_choice(choice));
-        let named = chosen.filter_map(|choice| if let Choice::Finding(name) = choice { Some(name) } else { None });
-        self.finding.iter().filter(|_| !self.is_words()).chain(named)
+        static GENERAL: std::sync::LazyLock<String> =
+            std::sync::LazyLock::new(|| series_words::ABNORMALITY.to_string());
+        let mut all: Vec<&String> = Vec::new();
+        if self.unread.is_none() {
+            all.extend(&self.finding);
+            for choice in &self.choices {
+                match choice {
+                    Choice::Findings(findings) => all.extend(findings),
+                    Choice::Statement(told) => {
+                        all.extend(
+                            told.iter().map(|own| own.finding.as_ref().or(self.finding.as_ref()).unwrap_or(&GENERAL)),
+                        );
+                    }
+                    _ => {}
+                }
+            }
+        }
+        all.into_iter()
     }
 
     /// Choices whose words are embedded.
     pub fn texts(&self) -> impl Iterator<Item = &String> {
         self.choices.iter().filter_map(|choice| if let Choice::Text(words, _) = choice { Some(words) } else { None })
-    }
-
-    fn is_words(&self) -> bool {
-        self.choices.iter().any(|choice| matches!(choice, Choice::Text(..)))
     }
 
     /// A score for each choice.
@@ -211,16 +237,37 @@ impl Question {
             let (positive, negative) = (positive.unit().mean_direction(), negative.unit().mean_direction());
             images.iter().map(|image| dot(image, &positive) - dot(image, &negative)).collect()
         };
-        let own = self.finding.as_ref().filter(|_| !self.is_words()).map(presence).unwrap_or_default();
+        let own = self.finding.as_ref().filter(|_| self.unread.is_none()).map(presence).unwrap_or_default();
+        let general = series_words::ABNORMALITY.to_string();
         let score = |choice: &Choice| match choice {
             &Choice::Visit(visit) => at_visit(self.asked, &own, visit),
-            &Choice::Between(first, second) => {
-                moved(self.asked, own[second] - own[first], || 1.0 - dot(images[first], images[second]))
+            &Choice::Between(first, second) => match self.asked {
+                Asked::AppearsAndResolves => step(&own, first) - step(&own, second),
+                asked => moved(asked, own[second] - own[first], || 1.0 - dot(images[first], images[second])),
+            },
+            Choice::Statement(told) => {
+                let agreement = |told: &Told| {
+                    let of = told.finding.as_ref().or(self.finding.as_ref()).unwrap_or(&general);
+                    agreement(&presence(of), told)
+                };
+                told.iter().map(agreement).sum::<f64>() / told.len() as f64
             }
             Choice::Order(order) => {
                 -order.windows(2).map(|pair| 1.0 - dot(images[pair[0]], images[pair[1]])).sum::<f64>()
             }
-            Choice::Finding(finding) => over_all(self.asked, &presence(finding)),
+            Choice::Findings(findings) => {
+                let score = |finding: &String| {
+                    let presence = presence(finding);
+                    match *self.at.as_slice() {
+                        [visit] => at_visit(self.asked, &presence, visit),
+                        [first, second] if first < second => {
+                            moved(self.asked, presence[second] - presence[first], || mean(&presence))
+                        }
+                        _ => over_all(self.asked, &presence),
+                    }
+                };
+                findings.iter().map(score).sum::<f64>() / findings.len() as f64
+            }
             Choice::Never => {
                 if mean(&own) < 0.0 {
                     0.0
@@ -263,12 +310,36 @@ fn negative(values: &[f64]) -> Vec<f64> {
     values.iter().map(|value| -value).collect()
 }
 
+/// How much more there is at a visit than at the one before.
+fn step(presence: &[f64], visit: usize) -> f64 {
+    visit.checked_sub(1).map_or(0.0, |before| presence[visit] - presence[before])
+}
+
+/// How well the presence agrees with a statement: changes in units of the usual step
+/// from visit to visit, so that half a step either way is as likely a change as none.
+fn agreement(presence: &[f64], told: &Told) -> f64 {
+    let steps = presence.windows(2).map(|pair| (pair[1] - pair[0]).powi(2)).sum::<f64>();
+    let usual = (steps / (presence.len().max(2) - 1) as f64).sqrt();
+    let moved = (presence[told.to] - presence[told.from]) / usual.max(1e-12);
+    match told.change {
+        Change::More => moved,
+        Change::Less => -moved,
+        Change::Same => 1.0 - moved.abs(),
+    }
+}
+
 fn at_visit(asked: Asked, presence: &[f64], visit: usize) -> f64 {
-    let step = || visit.checked_sub(1).map_or(0.0, |before| presence[visit] - presence[before]);
+    let step = || step(presence, visit);
     match asked {
         Asked::Appears => rise(presence, visit),
         Asked::Resolves if visit == 0 => f64::MIN,
-        Asked::Resolves => rise(&negative(presence), visit),
+        Asked::Resolves | Asked::AppearsAndResolves => rise(&negative(presence), visit),
+        // There must have been one visit with it and one without before.
+        Asked::Recurs if visit < 2 => f64::MIN,
+        Asked::Recurs => {
+            let earlier = presence[..visit - 1].iter().copied().fold(f64::MIN, f64::max);
+            earlier - presence[visit - 1] + step()
+        }
         Asked::Worst | Asked::Unknown => presence[visit],
         Asked::Mildest => -presence[visit],
         Asked::Worsens => step(),
@@ -281,8 +352,8 @@ fn at_visit(asked: Asked, presence: &[f64], visit: usize) -> f64 {
 /// Between two visits.
 fn moved(asked: Asked, by: f64, distance: impl Fn() -> f64) -> f64 {
     match asked {
-        Asked::Appears | Asked::Worst | Asked::Worsens => by,
-        Asked::Resolves | Asked::Mildest | Asked::Improves => -by,
+        Asked::Appears | Asked::Recurs | Asked::Worst | Asked::Worsens => by,
+        Asked::Resolves | Asked::AppearsAndResolves | Asked::Mildest | Asked::Improves => -by,
         Asked::Stable => -by.abs(),
         Asked::Unknown => distance(),
     }
@@ -294,8 +365,8 @@ fn over_all(asked: Asked, presence: &[f64]) -> f64 {
     let largest_rise = |values: &[f64]| (1..values.len()).map(|visit| rise(values, visit)).fold(f64::MIN, f64::max);
     let moved = presence[presence.len() - 1] - presence[0];
     match asked {
-        Asked::Appears => largest_rise(presence),
-        Asked::Resolves => largest_rise(&negative(presence)),
+        Asked::Appears | Asked::Recurs => largest_rise(presence),
+        Asked::Resolves | Asked::AppearsAndResolves => largest_rise(&negative(presence)),
         Asked::Worst => most(presence),
         Asked::Mildest => -most(presence),
         Asked::Worsens => moved,
@@ -311,8 +382,8 @@ impl SeriesQuestions<'_> {
     pub fn evaluate(&self, questions: &[Question], vectors: &QuestionVectors) -> Result<TaskResult> {
         let images = Vectors::from_rows(vectors.images.values())?;
         Input::check(&images, "images of questions")?;
-        let method = "no language model: visits by the presence of the finding that the question names, orders by the path through the \
-                      images, other choices by their words against the images; the highest score answers";
+        let method = "no language model: visits and statements by the presence of the finding that the question or the statement names, \
+                      orders by the path through the images, other choices by their words against the images; the highest score answers";
         let mut result = TaskResult::new(Task::SeriesQuestions, Protocol::Strict, method);
         let right: Vec<f64> = questions.iter().map(|question| question.right(vectors)).collect();
         let clusters = Clusters::of(questions.iter().map(|question| question.subject.as_str()));
@@ -327,6 +398,7 @@ impl SeriesQuestions<'_> {
             }
         }
         groups.sort_unstable();
+        let mut small = Vec::new();
         for group in groups.into_iter().chain(["all"]) {
             let of_group = |n: &usize| group == "all" || questions[*n].kinds.iter().any(|kind| kind == group);
             let used: Vec<usize> = (0..questions.len()).filter(of_group).collect();
@@ -335,25 +407,39 @@ impl SeriesQuestions<'_> {
                 let held: f64 = used.iter().map(|&n| weights[n] * right[n]).sum();
                 (total > 0.0).then(|| held / total)
             };
+            if clusters.count_among(&used) < SMALL {
+                small.push(format!("{group} ({})", used.len()));
+            }
             let chance = used.iter().map(|&n| 1.0 / questions[n].choices.len() as f64).sum::<f64>() / used.len() as f64;
             let figure = meter.figure_of(group, "accuracy", Unit::Share, &used, "no questions", share);
             let published = crate::eval::published::of(Task::SeriesQuestions, group, "accuracy");
             result.figures.push(Figure { published, ..figure }.with_chance(chance));
         }
         (result.rows, result.subjects) = (questions.len(), clusters.count());
-        let by_words = questions.iter().filter(|question| question.is_words()).count();
-        let unknown = questions.iter().filter(|own| own.asked == Asked::Unknown && !own.is_words()).count();
-        for (count, what) in [
-            (
-                by_words,
-                "questions answered by the words of their choices, because these are not all visits, all findings or all orders",
-            ),
-            (unknown, "questions whose type was not recognised; answered by the highest presence"),
-        ] {
-            if count > 0 {
-                result.notes.push(format!("{count} {what}"));
+        // If the type is not recognised, visits are compared by presence, and two visits by their
+        // images.
+        let is_vague = |own: &&Question| {
+            own.asked == Asked::Unknown
+                && own.unread.is_none()
+                && !own.choices.iter().any(|choice| matches!(choice, Choice::Order(_) | Choice::Statement(_)))
+        };
+        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+        for question in questions {
+            let kind = question.kinds.last().map_or("", String::as_str);
+            if let Some(reason) = question.unread {
+                let what = format!(
+                    "questions {kind}: answered by the words of the choices against the images, because {reason}"
+                );
+                *counts.entry(what).or_default() += 1;
+            } else if is_vague(&question) {
+                let what = format!("questions {kind}: the type was not recognised; answered by the highest presence");
+                *counts.entry(what).or_default() += 1;
             }
         }
+        if !small.is_empty() {
+            result.notes.push(format!("kinds with questions about fewer than {SMALL} subjects: {}", small.join(", ")));
+        }
+        result.notes.extend(counts.into_iter().map(|(what, count)| format!("{count} {what}")));
         Ok(result)
     }
 }
@@ -387,15 +473,18 @@ mod tests {
         assert_eq!(Asked::of("Between which visits does the effusion improve most?"), Asked::Improves);
         assert_eq!(Asked::of("When was it most severe?"), Asked::Worst);
         assert_eq!(Asked::of("When did it disappear?"), Asked::Resolves);
-        assert_eq!(visits("from visit 2 to the fourth study, T5 and T9", 5), [1, 3, 4]);
+        assert_eq!(Asked::of("When does it emerge, and when does it resolve?"), Asked::AppearsAndResolves);
+        assert_eq!(Asked::of("At which visit does it recur?"), Asked::Recurs);
         let orders = question("What is the order of the images?", &["T2, T1, T3, T5, T4", "T1 → T2 → T3 → T4 → T5"], 1);
         assert_eq!(orders.choices[0], Choice::Order(vec![1, 0, 2, 4, 3]));
         let findings = question("Which finding is new at the end?", &["Edema", "Pleural effusion", "None"], 0);
-        assert_eq!(findings.choices[1..], [Choice::Finding("pleural effusion".into()), Choice::Never]);
+        assert_eq!(findings.choices[1..], [Choice::Findings(vec!["pleural effusion".into()]), Choice::Never]);
         // Visits without a finding, and choices of several kinds, are words.
-        assert!(question("When did it begin?", &VISITS, 0).is_words());
-        assert!(question("When did edema begin?", &["T1", "It was stable"], 0).is_words());
-        assert_eq!(question("When did edema begin?", &["T1", "It was stable"], 0).findings().count(), 0);
+        assert!(question("When did it begin?", &VISITS, 0).unread.unwrap().contains("no finding"));
+        let mixed = question("When did edema begin?", &["T1", "It was stable"], 0);
+        assert!(mixed.unread.unwrap().contains("several kinds"));
+        assert_eq!((mixed.findings().count(), mixed.texts().count()), (0, 2));
+        assert!(question("Is it edema?", &["Surely", "Hardly"], 0).unread.unwrap().contains("no visits"));
     }
 
     #[test]
@@ -419,6 +508,38 @@ mod tests {
     }
 
     #[test]
+    fn statements_are_judged_by_the_steps_of_the_presence() {
+        let vectors = vectors([-0.5, -0.4, 0.4, 0.42, -0.3]);
+        let trajectories = [
+            "Between T1 and T2, edema is stable; it then shows interval worsening from T2 to T3 and is stable from T3 to T4 before \
+             improving between T4 and T5.",
+            "Between T1 and T2, edema worsens; it then improves from T2 to T3 and from T3 to T4 before worsening between T4 and T5.",
+            "Edema is stable from T1 to T5.",
+            "Edema worsens from T1 to T5.",
+        ];
+        let which =
+            "Which statement best describes the interval-based temporal changes of edema across the study sequence?";
+        assert_eq!(question(which, &trajectories, 0).right(&vectors), 1.0);
+        let events = ["It emerges at T2 and resolves at T4", "It emerges at T3 and resolves at T5", "It emerges at T4"];
+        assert_eq!(question("Which statement about edema is true?", &events, 1).right(&vectors), 1.0);
+        // The question states when, or its type states the change.
+        let changes = ["Improved", "Unchanged", "Worsened"];
+        for (interval, answer) in [("T2 and T3", 2), ("T3 and T4", 1), ("T4 and T5", 0)] {
+            let words = format!("How did edema change between {interval}?");
+            assert_eq!(question(&words, &changes, answer).right(&vectors), 1.0, "{words}");
+        }
+        let pairs = ["T2 and T4", "T3 and T5", "T4 and T5"];
+        let words = "At which visits does edema emerge and then resolve?";
+        assert_eq!(question(words, &pairs, 1).right(&vectors), 1.0);
+    }
+
+    #[test]
+    fn a_finding_that_recurs_was_gone_before() {
+        let vectors = vectors([0.5, -0.4, 0.4, 0.3, -0.3]);
+        assert_eq!(question("At which visit does edema recur?", &VISITS, 2).right(&vectors), 1.0);
+    }
+
+    #[test]
     fn a_finding_that_does_not_rise_was_there_or_never_comes() {
         let choices = ["T1", "T2", "T3", "T4", "T5", "Never"];
         let falling = [0.6, 0.5, 0.4, 0.3, 0.2];
@@ -432,11 +553,20 @@ mod tests {
         let mut questions =
             vec![question("When is edema worst?", &VISITS, 3), question("When is edema worst?", &VISITS, 0)];
         questions[1].kinds = vec!["GTS".into()];
+        questions.push(question("Is it edema?", &["T1", "Surely"], 0));
+        let words = |text: &str| (text.to_string(), vec![1.0, 0.0]);
+        let vectors = QuestionVectors { texts: [words("T1"), words("Surely")].into(), ..vectors };
         let task = SeriesQuestions { bootstrap: Bootstrap { replicates: 10, seed: 0 }, by: &[] };
         let found = task.evaluate(&questions, &vectors).unwrap();
-        assert_eq!((found.value("TEL", "accuracy"), found.value("GTS", "accuracy")), (Some(1.0), Some(0.0)));
-        assert_eq!(found.value("all", "accuracy"), Some(0.5));
+        assert_eq!((found.value("TEL", "accuracy"), found.value("GTS", "accuracy")), (Some(0.5), Some(0.0)));
+        assert_eq!(found.value("all", "accuracy"), Some(1.0 / 3.0));
         assert_eq!(found.figures[0].chance, Some(0.2));
+        assert_eq!(found.notes[0], "kinds with questions about fewer than 20 subjects: GTS (1), TEL (2), all (3)");
+        assert!(
+            found.notes[1].starts_with("1 questions TEL: answered by the words of the choices"),
+            "{:?}",
+            found.notes
+        );
         assert_eq!(found.figures.last().unwrap().published[0].value, 0.418);
     }
 }
