@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Does a loss need the picture? Trains the demo's small model with one loss at a time, once on a cohort and once on the same cohort with
-# the pictures exchanged among studies of the same view and split. A loss that falls as far with exchanged pictures as with the
-# right ones does not train the image encoder to recognise anything in them.
+# Does a loss need the picture? Trains the demo's small model with one loss at a time, once on a
+# cohort and once on the same cohort with the pictures exchanged among studies of the same view and
+# split. A loss that falls as far with exchanged pictures as with the right ones does not train the
+# image encoder to recognise anything in them.
 #
 #   runs/needs_pictures.sh OUT            about 20 minutes on two cores; existing results are kept
 #   STEPS=250 PATCH=8 LOSSES="within across global temporal" runs/needs_pictures.sh OUT

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Trains the shipped model, `--model phantom`, and evaluates it on patients on which no choice was based.
+# Trains the shipped model, `--model phantom`, and evaluates it on patients on which no choice was
+# based.
 #
 #   runs/phantom_model.sh OUT [NAME]    about two hours of one core; existing results are kept, a stopped run continues
 #
-# The result is OUT/phantom (weights in 16 bits, card, configuration, log, figures). With NAME it is also copied to models/NAME.
-# Seeds of cohorts below 1,000,000 are for training; evaluations use others.
+# The result is OUT/phantom (weights in 16 bits, card, configuration, log, figures). With NAME it is
+# also copied to models/NAME. Seeds of cohorts below 1,000,000 are for training; evaluations use
+# others.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 medst=${MEDST:-target/release/medst}
@@ -46,7 +48,8 @@ if [ ! -e "$test/done" ]; then
   rm -rf "$test"
   "$medst" -q phantom "$test/patients" --subjects 1000 --seed 3000001 --size 160
   "$medst" -q prepare table "$test/patients/studies.csv" --out "$test/cohort" --image-size 72
-  # The classifiers of change are trained within the benchmark, so that it has to be larger: more than 500 pairs for each finding.
+  # The classifiers of change are trained within the benchmark, so that it has to be larger: more
+  # than 500 pairs for each finding.
   "$medst" -q phantom "$test/visits" --subjects 4000 --seed 3000002 --size 160 --layout mimic-cxr-jpg,ms-cxr-t
   "$medst" -q prepare ms-cxr-t "$test/visits/ms-cxr-t" --images "$test/visits/mimic-cxr-jpg" --out "$test/pairs" --image-size 72
   # Retrieval is easier among fewer studies: this has as many as common test splits.

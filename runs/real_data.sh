@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
-# Measures what a small model learns from the small open collections of real radiographs, as far as their size allows. Two questions, several seeds:
+# Measures what a small model learns from the small open collections of real radiographs, as far as
+# their size allows. Two questions, several seeds:
 #
-# * Can it memorise its training set? Image-to-report retrieval among the 45 subjects of `open-cxr` that it was trained on.
-# * Does it find other visits of a patient of another hospital? `hannover` (71 subjects, no reports), which it has never seen, against
-#   chance and against the same model before training.
+# * Can it memorise its training set? Image-to-report retrieval among the 45 subjects of `open-cxr`
+#   that it was trained on.
+# * Does it find other visits of a patient of another hospital? `hannover` (71 subjects, no
+#   reports), which it has never seen, against chance and against the same model before training.
 #
 #   runs/real_data.sh                       SEEDS="1 2 3 4 5" STEPS=400
 #
-# Neither answers questions about accuracy. The collections are expected in ../shared/data (or MEDST_SHARED_DIR/data).
+# Neither answers questions about accuracy. The collections are expected in ../shared/data (or
+# MEDST_SHARED_DIR/data).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 medst=${MEDST:-target/release/medst}
@@ -20,7 +23,8 @@ for name in open-cxr hannover; do
 done
 mkdir -p "$out"
 
-# All of the first collection is used for training; the second is held out. (Both have their own splits.)
+# All of the first collection is used for training; the second is held out. (Both have their own
+# splits.)
 python3 - "$data/open-cxr/studies.csv" "$out/all-train.csv" <<'PY'
 import csv, sys
 with open(sys.argv[1], newline="", encoding="utf-8") as source, open(sys.argv[2], "w", newline="") as target:

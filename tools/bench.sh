@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Speed and memory against PyTorch, in turns within one run, as one table; target/bench/latest.json has the numbers.
+# Speed and memory against PyTorch, in turns within one run, as one table; target/bench/latest.json
+# has the numbers.
 #
 #   ROUNDS=3 tools/bench.sh [EARLIER.json]   three rounds of each program; compares with an earlier result where one is named
 #   COMPILED=1 tools/bench.sh                also against torch.compile, which takes minutes to compile
@@ -35,7 +36,8 @@ for ((round = 1; round <= rounds; round++)); do
 done
 target/release/examples/bench_loader "$work/corpus" >"$work/loader.json"
 
-# From radiographs of 3056x2544 pixels to the corpus: one core, in turns, then all cores through the command.
+# From radiographs of 3056x2544 pixels to the corpus: one core, in turns, then all cores through the
+# command.
 for ((round = 1; round <= rounds; round++)); do
   target/release/examples/bench_jpeg "$work/radiograph.jpg" >>"$work/jpeg.jsonl"
   $peer benches/peer/read_images.py "$work/radiograph.jpg" >>"$work/peer_jpeg.jsonl"

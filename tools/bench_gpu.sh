@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# Pre-training steps in bfloat16 and float16 on one GPU against PyTorch on the same card, the loader, and embedding against the card's own rate, as one
-# table; target/bench/gpu.json has the numbers.
+# Pre-training steps in bfloat16 and float16 on one GPU against PyTorch on the same card, the
+# loader, and embedding against the card's own rate, as one table; target/bench/gpu.json has the
+# numbers.
 #
 #   tools/bench_gpu.sh                         builds the programs, unless BIN names a folder that has them
 #   BIN=target/release/examples PYTHON=python3 STUDIES="64 256 1024" tools/bench_gpu.sh
 #   PARTS="embed step" tools/bench_gpu.sh      some of embed, step and precision, if time is short
 #   DEVICE=cpu STUDIES=8 SUBJECTS=20 tools/bench_gpu.sh    the script itself, tried without a GPU
 #
-# The programs are built for any machine: libtorch is the one of PYTHON's torch 2.11, and CUDA is loaded while they run. Nothing is installed.
+# The programs are built for any machine: libtorch is the one of PYTHON's torch 2.11, and CUDA is
+# loaded while they run. Nothing is installed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
@@ -23,7 +25,8 @@ mkdir -p target/bench
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 theirs=(--device "$device" --precision bfloat16 --steps "${STEPS:-12}")
-# Runs that number of studies in a precision: in one backward pass if it fits the card, otherwise 256 studies at a time.
+# Runs that number of studies in a precision: in one backward pass if it fits the card, otherwise
+# 256 studies at a time.
 ours() {
   local step=("$bin/bench_step" "device=$device" "steps=${STEPS:-12}" "studies=$1" "precision=$2")
   "${step[@]}" || "${step[@]}" chunk=256

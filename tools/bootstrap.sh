@@ -5,8 +5,9 @@
 #   CUDA=1         install the build for NVIDIA GPUs; by default it is installed if a GPU is found
 #   CUDA=0         never install it
 #
-# Without LIBTORCH, it uses the torch of python3 if that has the pinned version. Otherwise it installs torch into a private environment
-# `.venv` (1.3 GB for a CPU); nothing outside the checkout is changed.
+# Without LIBTORCH, it uses the torch of python3 if that has the pinned version. Otherwise it
+# installs torch into a private environment `.venv` (1.3 GB for a CPU); nothing outside the checkout
+# is changed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,7 +15,8 @@ version=$(cat tools/libtorch.version)
 
 fail() { echo "bootstrap: $*" >&2; exit 1; }
 
-# The version of the libtorch in a folder, without a suffix such as +cu130; nothing if the folder has none.
+# The version of the libtorch in a folder, without a suffix such as +cu130; nothing if the folder
+# has none.
 version_of() {
   [ -e "$1/lib/libtorch_cpu.so" ] && [ -d "$1/include/torch" ] || return 0
   if [ -f "$1/version.py" ]; then
@@ -35,8 +37,8 @@ if [ -n "${LIBTORCH:-}" ] && [ "$(readlink -f "$LIBTORCH")" != "$(readlink -f .l
   link "$(readlink -f "$LIBTORCH")"
   exit 0
 fi
-# Already installed. `.venv/whole` exists only after a complete installation and names the build: CUDA=1 is not
-# satisfied by the build for a CPU.
+# Already installed. `.venv/whole` exists only after a complete installation and names the build:
+# CUDA=1 is not satisfied by the build for a CPU.
 if [ "$(version_of .libtorch)" = "$version" ]; then
   case "$(readlink .libtorch)" in
     .venv/*) [ -e .venv/whole ] && { [ "${CUDA:-}" != 1 ] || [ "$(cat .venv/whole)" = 1 ]; } && exit 0 ;;

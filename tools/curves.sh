@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Measures how a pre-training step of the full-size model grows with the number of studies, the side of the pictures and the length of the reports:
-# seconds, memory, and the ratio expected from counted operations (model/cost.rs). Takes minutes; needs an otherwise idle machine.
+# Measures how a pre-training step of the full-size model grows with the number of studies, the side
+# of the pictures and the length of the reports: seconds, memory, and the ratio expected from
+# counted operations (model/cost.rs). Takes minutes; needs an otherwise idle machine.
 #
 #   STEPS=3 tools/curves.sh [key=value …]     keys of the example bench_step, such as precision=bfloat16
 set -euo pipefail

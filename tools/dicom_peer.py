@@ -54,7 +54,8 @@ def grey(path: pathlib.Path) -> np.ndarray:
     if "TransferSyntaxUID" not in ds.file_meta:
         little, implicit = ds.original_encoding[1], ds.original_encoding[0]
         ds.file_meta.TransferSyntaxUID = UncompressedTransferSyntaxes[1 if implicit else 0 if little else 3]
-    # In luma and chroma images the luma is the grey value; conversion to RGB and back would change it for colours outside RGB.
+    # In luma and chroma images the luma is the grey value; conversion to RGB and back would change
+    # it for colours outside RGB.
     is_luma = str(ds.get("PhotometricInterpretation", "")).startswith("YBR_FULL")
     stored = pixel_array(ds, raw=is_luma)
     if is_luma:

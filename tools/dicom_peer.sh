@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Reads every DICOM file of pydicom and pydicom-data (about 290), and of the folders in the arguments, with medst and with pydicom and
-# compares the pixels: a table in target/dicom_peer.csv, status 1 if a difference has no reason. Installs pydicom and its decoders
-# into .venv-dicom (PyPI, 170 MB); half a minute without that and without compiling.
+# Reads every DICOM file of pydicom and pydicom-data (about 290), and of the folders in the
+# arguments, with medst and with pydicom and compares the pixels: a table in target/dicom_peer.csv,
+# status 1 if a difference has no reason. Installs pydicom and its decoders into .venv-dicom (PyPI,
+# 170 MB); half a minute without that and without compiling.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tools/environment.sh dicom dicom_peer

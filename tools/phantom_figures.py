@@ -7,7 +7,8 @@ import json
 import pathlib
 import sys
 
-# Evaluation, task, group, figure; its name in the table; the bound, where one is known (see docs/log.md for how it was measured).
+# Evaluation, task, group, figure; its name in the table; the bound, where one is known (see
+# docs/log.md for how it was measured).
 ROWS = [
     ("probe", "linear-probe", "100 %", "AUROC", "linear probe, AUROC, mean of seven findings", 0.98),
     ("cohort", "zero-shot", "mean", "AUROC", "zero-shot, AUROC, mean of seven findings", 0.98),

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Builds a replacement for libtorch_cuda.so that computes on the host (crates/medst-cli/tests/gpu) into a folder. A program started with the folder in
-# LD_LIBRARY_PATH takes the path that it takes on a GPU.
+# Builds a replacement for libtorch_cuda.so that computes on the host (crates/medst-cli/tests/gpu)
+# into a folder. A program started with the folder in LD_LIBRARY_PATH takes the path that it takes
+# on a GPU.
 #
 #   tools/pretended_gpu.sh FOLDER
 set -euo pipefail

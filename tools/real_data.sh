@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# The main workflow on real radiographs: table -> corpus -> pre-training (tiny) -> embeddings -> results.
+# The main workflow on real radiographs: table -> corpus -> pre-training (tiny) -> embeddings ->
+# results.
 #
 #   tools/real_data.sh [TABLE] [OUT]
 #
-# TABLE is by default the open collection `open-cxr` (93 radiographs with notes, CC BY and CC BY-NC-SA, after Cohen, Morrison
-# and Dao, arXiv 2003.11597), expected in ../shared/data. It is far too small for learning anything general: the loss falls
-# because the model memorises these 93 pictures.
+# TABLE is by default the open collection `open-cxr` (93 radiographs with notes, CC BY and CC
+# BY-NC-SA, after Cohen, Morrison and Dao, arXiv 2003.11597), expected in ../shared/data. It is far
+# too small for learning anything general: the loss falls because the model memorises these 93
+# pictures.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 medst=${MEDST:-target/release/medst}

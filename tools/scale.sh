@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Makes the measurements that docs/scale.md compares its model with, and writes docs/scale/measured.json: steps of one process, of several programs at the
-# same time, and of 1, 2 and 4 processes, each with one thread; sums of tensors among processes; the loss over all pairs.
-# Needs the programs that `make scale-measure` builds, Open MPI, and an otherwise idle machine; takes some minutes.
-# MODELS="small middle full" are the sizes; PART=collectives|pairs|small|middle|full measures one part, into WORK.
+# Makes the measurements that docs/scale.md compares its model with, and writes
+# docs/scale/measured.json: steps of one process, of several programs at the same time, and of 1, 2
+# and 4 processes, each with one thread; sums of tensors among processes; the loss over all pairs.
+# Needs the programs that `make scale-measure` builds, Open MPI, and an otherwise idle machine;
+# takes some minutes. MODELS="small middle full" are the sizes;
+# PART=collectives|pairs|small|middle|full measures one part, into WORK.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -32,7 +34,8 @@ settings() {
   esac
 }
 
-# pretrain MODEL PROCESSES COPY SEQUENCES STEPS: seconds of all steps except the first two, and the studies, as JSON in WORK.
+# pretrain MODEL PROCESSES COPY SEQUENCES STEPS: seconds of all steps except the first two, and the
+# studies, as JSON in WORK.
 pretrain() {
   local run=$work/run-$1-$2-$3 arguments=() launch=() corpus=$work/corpus
   [ "$1" != full ] || corpus=$work/few

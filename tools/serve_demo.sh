@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Starts the service and its page with the shipped model, an index and calibrations made from new patients, and example
-# patients. Ready within a minute; nothing is trained.
-# ADDRESS=HOST:PORT serves elsewhere; MODEL=PATH serves another model; SERVED=DIR keeps the generated files in DIR instead of `demo-served`.
+# Starts the service and its page with the shipped model, an index and calibrations made from new
+# patients, and example patients. Ready within a minute; nothing is trained. ADDRESS=HOST:PORT
+# serves elsewhere; MODEL=PATH serves another model; SERVED=DIR keeps the generated files in DIR
+# instead of `demo-served`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 medst=${MEDST:-target/release/medst}
@@ -34,7 +35,8 @@ if [ ! -e "$served/courses.json" ]; then
   say "calibrating change on pairs of studies"
   "$medst" compare "$served/corpora/pairs" --model "$model" --fit-calibration "$served/courses.json"
 fi
-# Patients that the model has never seen (another seed), drawn larger than the model's input, like exports of a workstation.
+# Patients that the model has never seen (another seed), drawn larger than the model's input, like
+# exports of a workstation.
 if [ ! -e "$served/patients" ]; then
   say "drawing example patients"
   "$medst" -q phantom "$served/patients" --subjects 12 --seed 5000002 --size 512 --layout folders
@@ -45,7 +47,8 @@ if [ ! -e "$examples" ]; then
   for patient in "$served"/patients/folders/*/; do
     dates=$(find "$patient" -name '*_frontal.txt' | wc -l)
     laterals=$(find "$patient" -name '*_lateral.*' | wc -l)
-    # Patients with several dates, some with a lateral view, and no more dates than fit side by side.
+    # Patients with several dates, some with a lateral view, and no more dates than fit side by
+    # side.
     if [ "$dates" -ge 2 ] && [ "$dates" -le 4 ] && [ "$laterals" -ge 1 ]; then cp -r "$patient" "$examples.part/"; fi
   done
   mv "$examples.part" "$examples"

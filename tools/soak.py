@@ -126,7 +126,8 @@ def upload(picture):
     return head + picture + b"\r\n--" + line + b"--\r\n", "multipart/form-data; boundary=" + line.decode()
 
 
-# Kills -----------------------------------------------------------------------------------------------------------------------
+# Kills
+# -----------------------------------------------------------------------------------------------------------------------
 
 
 def kills(arguments, chance):
@@ -149,7 +150,8 @@ def kills(arguments, chance):
     for name, (whole, out, command, names) in stages.items():
         own = folder
         if name == "pretrain":
-            # A run's configuration names its output, so both outputs have the same name, in separate folders.
+            # A run's configuration names its output, so both outputs have the same name, in
+            # separate folders.
             own, out = folder / "killed", "run"
             own.mkdir()
             (own / "corpus").symlink_to(folder / "corpus")
@@ -177,7 +179,8 @@ def kills(arguments, chance):
                     break
             found = {key.split("/", 1)[-1]: value for key, value in checksums(target, names).items()}
             if name == "pretrain":
-                # Links list the same files twice, and older checkpoints are removed at other moments.
+                # Links list the same files twice, and older checkpoints are removed at other
+                # moments.
                 found, wanted = ({key: value for key, value in all.items() if "checkpoints" not in key} for all in (found, expected))
             else:
                 wanted = expected
@@ -217,7 +220,8 @@ def killed_services(folder, each, counts, chance):
                         different += 1
                         problem("serve: another answer than before")
 
-        # One client only: in a batch with another client's inputs, the last bits of an answer differ.
+        # One client only: in a batch with another client's inputs, the last bits of an answer
+        # differ.
         client = threading.Thread(target=asking)
         client.start()
         time.sleep(chance.uniform(0, 0.5))
@@ -233,7 +237,8 @@ def killed_services(folder, each, counts, chance):
     return different
 
 
-# Flips -----------------------------------------------------------------------------------------------------------------------
+# Flips
+# -----------------------------------------------------------------------------------------------------------------------
 
 
 def flips(arguments, chance):
@@ -262,7 +267,8 @@ def flips(arguments, chance):
         try:
             named = {Path(fault["path"]).name for fault in json.loads(done.stdout)["faults"]}
         except ValueError:
-            # Nothing can be read: with one flipped file that is a detection; with several it does not show which.
+            # Nothing can be read: with one flipped file that is a detection; with several it does
+            # not show which.
             named = {file.name for file in flipped} if len(flipped) == 1 else set()
         for file, place, bit in places:
             by_file[file.name] = by_file.get(file.name, 0) + 1
@@ -286,7 +292,8 @@ def flip(file, place, bit):
         opened.write(bytes([byte ^ bit]))
 
 
-# Bombs -----------------------------------------------------------------------------------------------------------------------
+# Bombs
+# -----------------------------------------------------------------------------------------------------------------------
 
 
 def chunk(kind, data):
@@ -449,7 +456,8 @@ def bombs(arguments, chance):
     shutil.rmtree(folder)
 
 
-# Readers ---------------------------------------------------------------------------------------------------------------------
+# Readers
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 def readers(arguments, chance):

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The tests and examples of the Python package, against its wheel, in the environment that tools/try_python.sh left or a fresh one.
+# The tests and examples of the Python package, against its wheel, in the environment that
+# tools/try_python.sh left or a fresh one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 unset LD_LIBRARY_PATH PYTHONPATH PYTHONHOME VIRTUAL_ENV

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Follows the Python section of the README literally, block by block, in a fresh environment, as a new user would.
+# Follows the Python section of the README literally, block by block, in a fresh environment, as a
+# new user would.
 #
 #   KEEP=1   leaves the environment (.venv-medst) and the files that the section made (try/), for tools/test_python.sh
 #
-# Shell blocks run in one shell each, Python blocks with the environment's interpreter, all in the checkout, as a reader would.
+# Shell blocks run in one shell each, Python blocks with the environment's interpreter, all in the
+# checkout, as a reader would.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 unset LIBTORCH LD_LIBRARY_PATH PYTHONPATH PYTHONHOME VIRTUAL_ENV

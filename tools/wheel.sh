@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Builds the wheel of the Python package into dist/: one for every CPython from 3.10 on (stable ABI), for the torch of tools/libtorch.version.
+# Builds the wheel of the Python package into dist/: one for every CPython from 3.10 on (stable
+# ABI), for the torch of tools/libtorch.version.
 #
-# Nothing is bundled: libtorch comes with the package torch, on which the wheel depends. Its tag is that of the machine (linux_x86_64),
-# because it needs the C library that it was built on.
+# Nothing is bundled: libtorch comes with the package torch, on which the wheel depends. Its tag is
+# that of the machine (linux_x86_64), because it needs the C library that it was built on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -8,7 +8,8 @@ fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     println!("cargo:rerun-if-changed=ops");
     let Ok(libtorch) = std::env::var("LIBTORCH") else { return };
-    // Not where the link `.libtorch` leads today: it may lead elsewhere tomorrow, and cargo would not notice.
+    // Not where the link `.libtorch` leads today: it may lead elsewhere tomorrow, and cargo would
+    // not notice.
     let libtorch = absolute(&libtorch).unwrap_or_else(|_| libtorch.into());
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", libtorch.join("lib").display());
     compile(&libtorch);

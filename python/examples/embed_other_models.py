@@ -115,7 +115,8 @@ def biovil_t(arguments: argparse.Namespace) -> Encoder:
 
     def images(current: torch.Tensor, previous: list[torch.Tensor | None]) -> torch.Tensor:
         rows = []
-        # A batch has a previous image for each study or for none. The published model's own call takes no previous image; its encoder does.
+        # A batch has a previous image for each study or for none. The published model's own call
+        # takes no previous image; its encoder does.
         for one, before in zip(current, previous):
             states = model.encoder(one[None], None if before is None else before[None], return_patch_embeddings=True)
             rows.append(model.forward_post_encoder(*states).projected_global_embedding)

@@ -9,7 +9,8 @@ import sys
 def main() -> None:
     from medst import _native
 
-    # The command installs its own handlers; Python's would raise KeyboardInterrupt after the command has ended cleanly.
+    # The command installs its own handlers; Python's would raise KeyboardInterrupt after the
+    # command has ended cleanly.
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, signal.SIG_DFL)
     code = _native.load().command(["medst", *sys.argv[1:]])

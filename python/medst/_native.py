@@ -32,8 +32,8 @@ def load() -> ModuleType:
         torch is missing, or its version differs from the one that medst was built for: the C++ interface of torch changes with every
         version.
     """
-    # If torch and medst are in different package folders, the library path in the module does not lead to torch; a library
-    # that is already loaded is used wherever it is.
+    # If torch and medst are in different package folders, the library path in the module does not
+    # lead to torch; a library that is already loaded is used wherever it is.
     library = os.path.join(torch_folder(), "lib", "libtorch_cpu.so")
     try:
         ctypes.CDLL(library)

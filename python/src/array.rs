@@ -1,7 +1,9 @@
-//! Passes numbers between Rust and Python without copying, by the DLPack protocol (its C structures, unversioned, as
-//! `torch.from_dlpack`, `torch.utils.dlpack.to_dlpack` and NumPy understand them).
+//! Passes numbers between Rust and Python without copying, by the DLPack protocol (its C
+//! structures, unversioned, as `torch.from_dlpack`, `torch.utils.dlpack.to_dlpack` and NumPy
+//! understand them).
 //!
-//! Nothing here touches Python's side of torch, whose symbols differ from one Python to the next: so the module only needs the stable ABI.
+//! Nothing here touches Python's side of torch, whose symbols differ from one Python to the next:
+//! so the module only needs the stable ABI.
 
 use std::any::Any;
 use std::ffi::{CStr, c_void};
@@ -51,7 +53,8 @@ struct DlManaged {
     deleter: Option<unsafe extern "C" fn(*mut DlManaged)>,
 }
 
-/// The target of a capsule: first the structure of the protocol, then the owner that keeps it valid.
+/// The target of a capsule: first the structure of the protocol, then the owner that keeps it
+/// valid.
 #[repr(C)]
 struct Handed {
     managed: DlManaged,
@@ -72,7 +75,8 @@ const KINDS: [(Kind, u8, u8); 8] = [
     (Kind::Bool, 6, 8),
 ];
 
-/// Numbers that Rust computed. `torch.from_dlpack` and `numpy.from_dlpack` read them without a copy.
+/// Numbers that Rust computed. `torch.from_dlpack` and `numpy.from_dlpack` read them without a
+/// copy.
 #[pyclass(frozen, module = "medst._medst")]
 pub struct Array {
     /// Keeps the memory alive; nothing is read through it.
@@ -115,7 +119,8 @@ impl Array {
             _ => DlDevice { kind: CPU, id: 0 },
         };
         let (address, shape, strides) = (tensor.data_ptr() as usize, tensor.size(), tensor.stride());
-        // A tensor may be sent to another thread but not used by two at once; the mutex is never locked, it only keeps the tensor alive.
+        // A tensor may be sent to another thread but not used by two at once; the mutex is never
+        // locked, it only keeps the tensor alive.
         Ok(Array { owner: Arc::new(Mutex::new(tensor)), address, shape, strides, element, device })
     }
 }
@@ -153,8 +158,9 @@ impl Array {
         handed.managed.tensor.shape = handed.shape.as_mut_ptr();
         handed.managed.tensor.strides = handed.strides.as_mut_ptr();
         let pointer = NonNull::from(Box::leak(handed)).cast();
-        // SAFETY: the pointer is that of a `DlManaged` (the first field), as the name of the capsule states; a consumer of the capsule
-        // renames it and calls the deleter, otherwise `drop_capsule` does.
+        // SAFETY: the pointer is that of a `DlManaged` (the first field), as the name of the
+        // capsule states; a consumer of the capsule renames it and calls the deleter, otherwise
+        // `drop_capsule` does.
         unsafe { PyCapsule::new_with_pointer_and_destructor(py, pointer, NAME, Some(drop_capsule)) }
     }
 
@@ -170,13 +176,15 @@ impl Array {
 }
 
 unsafe extern "C" fn delete(managed: *mut DlManaged) {
-    // SAFETY: `managed` is the first field of a `Handed` that `__dlpack__` leaked, and the protocol calls this once.
+    // SAFETY: `managed` is the first field of a `Handed` that `__dlpack__` leaked, and the protocol
+    // calls this once.
     let handed = unsafe { Box::from_raw(managed.cast::<Handed>()) };
     drop(handed.owner);
 }
 
 unsafe extern "C" fn drop_capsule(capsule: *mut ffi::PyObject) {
-    // SAFETY: Python calls this with a capsule that this module made; a capsule that still has its first name was not consumed.
+    // SAFETY: Python calls this with a capsule that this module made; a capsule that still has its
+    // first name was not consumed.
     unsafe {
         if ffi::PyCapsule_IsValid(capsule, NAME.as_ptr()) == 1 {
             delete(ffi::PyCapsule_GetPointer(capsule, NAME.as_ptr()).cast());
@@ -195,7 +203,8 @@ impl Lent {
     /// * `capsule`: made by `torch.utils.dlpack.to_dlpack`; it is not consumed.
     pub fn new(capsule: &Bound<'_, PyCapsule>) -> PyResult<Lent> {
         let pointer = capsule.pointer_checked(Some(NAME))?.cast::<DlManaged>();
-        // SAFETY: a capsule of that name points to this structure, which is valid while the capsule lives.
+        // SAFETY: a capsule of that name points to this structure, which is valid while the capsule
+        // lives.
         let tensor = unsafe { &pointer.as_ref().tensor };
         let count = usize::try_from(tensor.dimensions).map_err(|_| PyValueError::new_err("the tensor has no shape"))?;
         let list = |numbers: *mut i64| match count {
@@ -216,7 +225,8 @@ impl Lent {
             _ => return Err(PyTypeError::new_err("only tensors on the CPU and on CUDA devices are supported")),
         };
         let data = tensor.data.cast::<u8>().wrapping_add(tensor.byte_offset as usize);
-        // SAFETY: the memory is what the capsule describes, and lives as long as the capsule, which is kept together with the tensor.
+        // SAFETY: the memory is what the capsule describes, and lives as long as the capsule, which
+        // is kept together with the tensor.
         let tensor = unsafe { Tensor::from_blob(data, &shape, &strides, kind, device) };
         Ok(Lent { tensor, _capsule: capsule.clone().unbind() })
     }

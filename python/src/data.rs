@@ -1,4 +1,5 @@
-//! Corpora, phantom cohorts and the preparation of corpora, for `medst/corpus.py` and `medst/cohort.py`.
+//! Corpora, phantom cohorts and the preparation of corpora, for `medst/corpus.py` and
+//! `medst/cohort.py`.
 
 use std::path::PathBuf;
 use std::sync::Arc;

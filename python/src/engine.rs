@@ -1,4 +1,5 @@
-//! A model in use, for `medst.Model`; see `medst/model.py`, which calls this, for the user documentation.
+//! A model in use, for `medst.Model`; see `medst/model.py`, which calls this, for the user
+//! documentation.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -70,7 +71,8 @@ impl Rows {
 type Told = (String, Vec<String>, Vec<String>);
 /// The name of a view and its heat map `[S, S]`.
 type Heat = (String, Array);
-/// A phrase: its description as JSON; heat maps; cosines and attention, `[W, K]`, `[W, K]`, `[K, W]`.
+/// A phrase: its description as JSON; heat maps; cosines and attention, `[W, K]`, `[W, K]`,
+/// `[K, W]`.
 type Phrase = (String, Vec<Heat>, [Array; 3]);
 
 impl Engine {
@@ -86,7 +88,8 @@ impl Engine {
 
 #[pymethods]
 impl Engine {
-    /// * `device`: `auto`, `cpu`, `cuda`; `window`: `declared`, `reference`; `batch`: pictures computed at once.
+    /// * `device`: `auto`, `cpu`, `cuda`; `window`: `declared`, `reference`; `batch`: pictures
+    ///   computed at once.
     #[staticmethod]
     fn open(
         py: Python<'_>,
@@ -130,7 +133,8 @@ impl Engine {
         Ok((engine.path().display().to_string(), card, engine.checksum().to_string(), device))
     }
 
-    /// Widths of embeddings and of features; the longest text in tokens; the side of the model's input in pixels.
+    /// Widths of embeddings and of features; the longest text in tokens; the side of the model's
+    /// input in pixels.
     fn sizes(&self) -> (usize, usize, usize, usize) {
         let engine = self.lock();
         (
@@ -153,7 +157,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Adds embeddings of texts to `rows`; returns how many were cut off. `prompts`: texts are never cut off; a text that is too long is refused.
+    /// Adds embeddings of texts to `rows`; returns how many were cut off. `prompts`: texts are
+    /// never cut off; a text that is too long is refused.
     fn embed_texts(&self, py: Python<'_>, texts: Vec<(String, String)>, rows: &Rows, prompts: bool) -> PyResult<usize> {
         let (vectors, truncated) = task::run(py, None, |watched| {
             let reader = self.lock().reader().clone();
@@ -170,7 +175,8 @@ impl Engine {
         Ok(truncated)
     }
 
-    /// Scores and probabilities `[n, C]` of embedded images; names of the classes; what the probabilities were calibrated on.
+    /// Scores and probabilities `[n, C]` of embedded images; names of the classes; what the
+    /// probabilities were calibrated on.
     fn classify(
         &self,
         py: Python<'_>,
@@ -203,7 +209,8 @@ impl Engine {
         })
     }
 
-    /// Names and probabilities `[n, O]` of the model's head for image features; `[n - 1, O]` for a change.
+    /// Names and probabilities `[n, O]` of the model's head for image features; `[n - 1, O]` for a
+    /// change.
     fn predict(&self, py: Python<'_>, rows: &Rows) -> PyResult<(Vec<String>, Array)> {
         let (values, width) = (std::mem::take(&mut *rows.values()), rows.width);
         task::run(py, None, move |_| {

@@ -1,4 +1,5 @@
-//! Evaluation of a model, or of vectors that Python holds, by the tasks of the command `medst eval`.
+//! Evaluation of a model, or of vectors that Python holds, by the tasks of the command
+//! `medst eval`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};

@@ -1,4 +1,5 @@
-//! The native half of the Python package `medst`, called by `medst/*.py`, which have the user documentation.
+//! The native half of the Python package `medst`, called by `medst/*.py`, which have the user
+//! documentation.
 //!
 //! | file | what |
 //! |---|---|

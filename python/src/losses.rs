@@ -1,7 +1,8 @@
 //! The losses on tensors of Python, with their gradients.
 //!
-//! A call computes a loss together with its gradients with respect to the inputs; `medst/losses.py` wraps it in a node of torch's autograd
-//! graph, which multiplies them by the incoming gradient. Python thus uses the derivatives that Rust computed.
+//! A call computes a loss together with its gradients with respect to the inputs; `medst/losses.py`
+//! wraps it in a node of torch's autograd graph, which multiplies them by the incoming gradient.
+//! Python thus uses the derivatives that Rust computed.
 
 use medst::loss::config::{GlobalKind, GlobalTemperature, LossConfig};
 use medst::loss::{global, local, temporal};
@@ -116,7 +117,8 @@ pub fn temporal_mapping(
     })
 }
 
-/// Local alignment of `words`, `frontal_patches`, `lateral_patches`, and the importance layers of words and of patches (weight, bias).
+/// Local alignment of `words`, `frontal_patches`, `lateral_patches`, and the importance layers of
+/// words and of patches (weight, bias).
 #[pyfunction]
 pub fn local_alignment(
     py: Python<'_>,

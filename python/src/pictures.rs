@@ -1,5 +1,6 @@
-//! Radiographs in the forms that Python passes: files, their bytes, or decoded pixels. All are processed like a file (`infer::preprocessing`), so the
-//! same picture gives the same embedding in every form.
+//! Radiographs in the forms that Python passes: files, their bytes, or decoded pixels. All are
+//! processed like a file (`infer::preprocessing`), so the same picture gives the same embedding in
+//! every form.
 
 use std::path::PathBuf;
 
@@ -26,7 +27,8 @@ enum Source {
     Pixels(Result<GreyImage, ImageError>),
 }
 
-/// From `("file", path)`, `("bytes", name, data)` or `("pixels", name, data, height, width, channels)`.
+/// From `("file", path)`, `("bytes", name, data)` or
+/// `("pixels", name, data, height, width, channels)`.
 impl FromPyObject<'_, '_> for Picture {
     type Error = PyErr;
 
@@ -99,7 +101,8 @@ pub struct Study {
     pub name: String,
     frontal: Option<Picture>,
     lateral: Option<Picture>,
-    /// `auto`, `frontal` or `lateral`: the view of the first picture if its file does not state one.
+    /// `auto`, `frontal` or `lateral`: the view of the first picture if its file does not state
+    /// one.
     view: String,
     pub report: Option<String>,
     /// Days.
@@ -107,7 +110,8 @@ pub struct Study {
 }
 
 impl Study {
-    /// Its frontal and its lateral view, according to their files. A single picture may turn out to be lateral.
+    /// Its frontal and its lateral view, according to their files. A single picture may turn out to
+    /// be lateral.
     fn placed(&self) -> Result<[Option<&Picture>; 2]> {
         let view = match self.view.as_str() {
             "frontal" => DeclaredView::Frontal,

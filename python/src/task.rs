@@ -1,4 +1,5 @@
-//! Long work runs on a separate thread without the interpreter's lock, while the calling thread checks for Ctrl-C and shows progress.
+//! Long work runs on a separate thread without the interpreter's lock, while the calling thread
+//! checks for Ctrl-C and shows progress.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -55,8 +56,8 @@ impl Watched {
     }
 }
 
-/// Does the work and waits for it. After Ctrl-C (or another exception of a signal handler or of `show`) the work is asked to stop, and
-/// once it has stopped, the exception is raised.
+/// Does the work and waits for it. After Ctrl-C (or another exception of a signal handler or of
+/// `show`) the work is asked to stop, and once it has stopped, the exception is raised.
 pub fn run<T: Send>(
     py: Python<'_>,
     show: Option<&Py<PyAny>>,

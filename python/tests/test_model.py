@@ -189,7 +189,8 @@ def test_a_model_of_the_package_is_found_by_its_name_and_has_learnt_to_tell_find
     corpus = medst.Corpus(tmp_path / "corpus")
     found = medst.load("phantom").zero_shot(corpus, ["cardiomegaly"]).probabilities[:, 0].numpy()
     there = np.array([study.labels["cardiomegaly"] == "1" for study in corpus])
-    # By chance, a patient with the finding would score higher than one without in half of all pairs.
+    # By chance, a patient with the finding would score higher than one without in half of all
+    # pairs.
     assert (found[there][:, None] > found[~there]).mean() > 0.8
     with pytest.raises(medst.MissingFileError, match="phantom"):
         medst.load("no-such-model")

@@ -1,4 +1,5 @@
-//! Several processes started by a launcher (`mpirun`, `srun`): their ranks, threads, devices and messages.
+//! Several processes started by a launcher (`mpirun`, `srun`): their ranks, threads, devices and
+//! messages.
 
 use std::env;
 use std::sync::OnceLock;
@@ -8,8 +9,8 @@ use medst::Error;
 use medst::distributed::{self, Group};
 use tch::Device;
 
-/// Variables with the number of processes and the rank, as set by Open MPI, PMIx and Hydra (MPICH, Intel MPI), and
-/// SLURM.
+/// Variables with the number of processes and the rank, as set by Open MPI, PMIx and Hydra (MPICH,
+/// Intel MPI), and SLURM.
 const COUNTS: [&str; 3] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"];
 const NUMBERS: [&str; 3] = ["OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID"];
 
@@ -42,8 +43,8 @@ pub fn follows() -> bool {
     launched > 1 && number > 0
 }
 
-/// Whether a single-process command may run in this process. If a launcher started several, all would do the same
-/// work and write the same files, so process 0 fails and the others end silently.
+/// Whether a single-process command may run in this process. If a launcher started several, all
+/// would do the same work and write the same files, so process 0 fails and the others end silently.
 ///
 /// # Errors
 /// On process 0, if there are several.
@@ -62,8 +63,8 @@ pub fn check_alone() -> Result<bool> {
     }
 }
 
-/// Joins the other processes of the job, if there are several; `None` if they cannot be joined and process 0 reports
-/// it.
+/// Joins the other processes of the job, if there are several; `None` if they cannot be joined and
+/// process 0 reports it.
 ///
 /// # Errors
 /// Several processes of a program without MPI, which would write the same files.
@@ -100,7 +101,8 @@ fn group(launched: usize) -> Result<Group> {
     Err(Error::Config(message).into())
 }
 
-/// Divides the cores of a machine among its processes, unless the environment sets the number of threads.
+/// Divides the cores of a machine among its processes, unless the environment sets the number of
+/// threads.
 fn share_cores(processes: usize) {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = (cores / processes).max(1);
@@ -112,7 +114,8 @@ fn share_cores(processes: usize) {
     }
 }
 
-/// The GPU of this process, by its rank on the machine, and the group through which tensors are exchanged.
+/// The GPU of this process, by its rank on the machine, and the group through which tensors are
+/// exchanged.
 ///
 /// # Errors
 /// There are more processes than GPUs on a machine, or NCCL cannot be loaded (feature `nccl`).
@@ -149,7 +152,8 @@ fn between_gpus(group: Group, _number: usize) -> Result<Group> {
     Ok(group)
 }
 
-/// Runs a training that several processes share; `None` on all processes but process 0, which has the result.
+/// Runs a training that several processes share; `None` on all processes but process 0, which has
+/// the result.
 ///
 /// # Errors
 /// Those of [`join`], [`place_on`] and the training.
@@ -166,7 +170,8 @@ pub fn together<S>(
     Ok(result?)
 }
 
-/// Forgets a group after an error. Dropping it would deadlock, because the other processes wait for this one;
+/// Forgets a group after an error. Dropping it would deadlock, because the other processes wait for
+/// this one;
 /// [`end_all`] ends them.
 pub fn abandon(group: Group) {
     std::mem::forget(group);

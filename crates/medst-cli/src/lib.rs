@@ -10,8 +10,8 @@ use std::ffi::OsString;
 
 use clap::Parser;
 
-/// Runs a command line and returns the exit code: 0 success, 2 wrong usage or configuration, 130 stopped by Ctrl-C, 1
-/// any other error.
+/// Runs a command line and returns the exit code: 0 success, 2 wrong usage or configuration, 130
+/// stopped by Ctrl-C, 1 any other error.
 ///
 /// * `typed`: the name of the program, followed by its arguments.
 pub fn run(typed: Vec<OsString>) -> u8 {

@@ -1,4 +1,5 @@
-//! Progress on a terminal (a bar with rate and remaining time) or in a log (a line every few seconds), and Ctrl-C.
+//! Progress on a terminal (a bar with rate and remaining time) or in a log (a line every few
+//! seconds), and Ctrl-C.
 
 use std::io::IsTerminal;
 use std::sync::Mutex;
@@ -16,9 +17,10 @@ const QUIET: Duration = Duration::from_secs(10);
 
 static STOP: AtomicBool = AtomicBool::new(false);
 
-/// Makes Ctrl-C and SIGTERM (sent by schedulers) request a clean stop; a second one exits at once. SIGUSR1 also
-/// requests a clean stop, however often it is received: `mpirun` forwards it to all processes, whereas on SIGTERM it
-/// kills them. SIGHUP keeps its default action, so that a job under `nohup` outlives its terminal.
+/// Makes Ctrl-C and SIGTERM (sent by schedulers) request a clean stop; a second one exits at once.
+/// SIGUSR1 also requests a clean stop, however often it is received: `mpirun` forwards it to all
+/// processes, whereas on SIGTERM it kills them. SIGHUP keeps its default action, so that a job
+/// under `nohup` outlives its terminal.
 ///
 /// # Errors
 /// When the handlers cannot be set.

@@ -29,7 +29,8 @@ impl Checkout {
         };
         script("nvidia-smi", if gpu { "echo 'GPU 0'" } else { "exit 9" });
         script("df", "echo header; echo 'x 0 0 999999 0 x'");
-        // `python3 -c` finds no torch; `-m venv` makes an environment whose pip lays down a torch of the pinned version.
+        // `python3 -c` finds no torch; `-m venv` makes an environment whose pip lays down a torch
+        // of the pinned version.
         script(
             "python3",
             r#"case "$1 $2" in

@@ -125,7 +125,8 @@ fn checkpoints_of_another_shape_are_refused_by_tensor() {
     assert!(!at.join("x.parquet").exists());
 }
 
-/// Stopped by Ctrl-C, then by a scheduler, in the middle of a run: it ends cleanly each time, and `--resume` goes on to the end.
+/// Stopped by Ctrl-C, then by a scheduler, in the middle of a run: it ends cleanly each time, and
+/// `--resume` goes on to the end.
 #[test]
 fn an_interrupted_run_leaves_a_checkpoint_and_goes_on() {
     let folder = prepared();

@@ -1,4 +1,5 @@
-//! `medst convert`, driven as people drive it. What it computes is tested in the library (`crates/medst/tests/convert`).
+//! `medst convert`, driven as people drive it. What it computes is tested in the library
+//! (`crates/medst/tests/convert`).
 
 mod command;
 

@@ -1,4 +1,5 @@
-//! `medst eval` as people type it: on a model, on other programs' embeddings, on what cannot be evaluated.
+//! `medst eval` as people type it: on a model, on other programs' embeddings, on what cannot be
+//! evaluated.
 
 mod command;
 
@@ -246,15 +247,17 @@ fn training_shows_on_real_radiographs() {
         let own = ["-q", "--json", "eval", "--model", model, "--replicates", "100"];
         json(&run(at, &[&own[..], more].concat(), 0).0)
     };
-    // Report retrieval among the 35 studies that were learnt. (35 studies teach nothing about the 24 test studies: seen
-    // were 21 % trained and 21 % untrained.) Seen: 60 % trained, 20 % untrained.
+    // Report retrieval among the 35 studies that were learnt. (35 studies teach nothing about the
+    // 24 test studies: seen were 21 % trained and 21 % untrained.) Seen: 60 % trained, 20 %
+    // untrained.
     let found = |model: &str| {
         let result = eval(model, &["retrieval", "--corpus", "open-cxr", "--split", "train"]);
         figure(&result, 0, "retrieval", "report to image", "recall@5")
     };
     let (trained, untrained) = (found("trained"), found("untrained"));
     assert!(trained > untrained + 0.2, "report to image recall@5: trained {trained}, untrained {untrained}");
-    // The finding probe, and the same patient's other images across time, which even chance weights find more often than not by luck alone.
+    // The finding probe, and the same patient's other images across time, which even chance weights
+    // find more often than not by luck alone.
     let result = eval(
         "trained",
         &["linear-probe", "retrieval", "--corpus", "open-cxr", "--corpus", "hannover", "--split", "test"],

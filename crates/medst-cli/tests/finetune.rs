@@ -1,4 +1,5 @@
-//! `medst finetune`: an encoder and a head learn labels; what comes out is a model for every other command.
+//! `medst finetune`: an encoder and a head learn labels; what comes out is a model for every other
+//! command.
 
 mod command;
 
@@ -31,7 +32,8 @@ fn finetune(settings: &[&str]) -> Vec<String> {
 
 /// Runs it; the summary.
 fn tuned(at: &Path, settings: &[&str]) -> Value {
-    // With one thread: tests run next to each other, and threads that share small operations would wait for each other.
+    // With one thread: tests run next to each other, and threads that share small operations would
+    // wait for each other.
     let (code, out, error) = finish(start(at, 1, &finetune(settings)));
     assert_eq!(code, Some(0), "{error}");
     serde_json::from_str(&out).unwrap()
@@ -192,7 +194,8 @@ fn several_processes_compute_the_steps_of_one() {
             weights(&one.join("last/model.safetensors")).iter().zip(&weights(&two.join("last/model.safetensors")))
         {
             let off = (a - b).abs().max().double_value(&[]);
-            // As in tests/distributed: where a gradient is zero but for rounding, AdamW divides rounding by its own size.
+            // As in tests/distributed: where a gradient is zero but for rounding, AdamW divides
+            // rounding by its own size.
             let bound = if name.ends_with(".bias") { 1e-3 } else { 1e-5 };
             assert!(off < bound, "{name} off by {off:e}");
         }

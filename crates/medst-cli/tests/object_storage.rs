@@ -1,6 +1,8 @@
-//! Corpora in object storage, against an S3 server on the loopback that checks signatures (`tools/s3_server.py`).
+//! Corpora in object storage, against an S3 server on the loopback that checks signatures
+//! (`tools/s3_server.py`).
 //!
-//! Where the server is not installed (`tools/s3_server.sh` does it) these tests skip, saying so, unless `MEDST_NEED_S3` is set.
+//! Where the server is not installed (`tools/s3_server.sh` does it) these tests skip, saying so,
+//! unless `MEDST_NEED_S3` is set.
 #![cfg(feature = "s3")]
 
 mod command;
@@ -243,7 +245,8 @@ fn wrong_objects_are_found_by_verify() {
         storage.replace(&key, whole);
     }
     verify(0);
-    // The manifest's own checksum is metadata of its object, which keeps what it was when the bytes change.
+    // The manifest's own checksum is metadata of its object, which keeps what it was when the bytes
+    // change.
     let manifest = storage.object("a/corpus.json");
     let text = String::from_utf8(manifest.clone()).unwrap();
     let changed = text.replacen("\"studies\": ", "\"studies\": 1", 1);

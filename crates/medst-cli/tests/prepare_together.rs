@@ -1,6 +1,8 @@
-//! `mpirun -n N medst prepare`: the corpus of one process, to the byte; and what other commands say of several processes.
+//! `mpirun -n N medst prepare`: the corpus of one process, to the byte; and what other commands say
+//! of several processes.
 //!
-//! Built with the feature `mpi` only. Where there is no `mpirun` these tests skip, saying so, unless `MEDST_NEED_MPI` is set.
+//! Built with the feature `mpi` only. Where there is no `mpirun` these tests skip, saying so,
+//! unless `MEDST_NEED_MPI` is set.
 #![cfg(feature = "mpi")]
 
 mod command;

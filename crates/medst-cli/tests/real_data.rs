@@ -1,5 +1,6 @@
-//! The main job on real radiographs: table, corpus, pre-training, embeddings, inspection, with the real binary. Skipped
-//! if the open collection is not available (`MEDST_SHARED_DIR`, by default `../shared`).
+//! The main job on real radiographs: table, corpus, pre-training, embeddings, inspection, with the
+//! real binary. Skipped if the open collection is not available (`MEDST_SHARED_DIR`, by default
+//! `../shared`).
 
 mod command;
 

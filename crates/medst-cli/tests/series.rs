@@ -1,5 +1,6 @@
-//! Series of visits: what `medst compare` says of them, calibrated and checked on patients whose truth is known; MI-CXR's questions; courses
-//! learnt at one source and judged at another. With the model that comes with the program.
+//! Series of visits: what `medst compare` says of them, calibrated and checked on patients whose
+//! truth is known; MI-CXR's questions; courses learnt at one source and judged at another. With the
+//! model that comes with the program.
 
 mod command;
 
@@ -81,7 +82,8 @@ fn what_is_said_of_series_is_calibrated_on_some_patients_and_holds_on_others() {
         let own = all.iter().find(|own| own["question"] == question && own["finding"] == finding);
         own.unwrap_or_else(|| panic!("no {question} {finding} in {all:?}")).clone()
     };
-    // The model has learnt to see on other patients: on these its answers are far better than always the same one.
+    // The model has learnt to see on other patients: on these its answers are far better than
+    // always the same one.
     let seen = of("seen first, or never", "all findings");
     let number = |own: &Value, key: &str| own[key].as_f64().unwrap();
     assert!(number(&seen, "accuracy") > number(&seen, "chance") + 0.05, "{seen}");

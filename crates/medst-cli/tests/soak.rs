@@ -1,4 +1,5 @@
-//! A short soak of the real service (`examples/load`, which does it for half an hour): good, bad, oversized and aborted requests, all accounted for.
+//! A short soak of the real service (`examples/load`, which does it for half an hour): good, bad,
+//! oversized and aborted requests, all accounted for.
 
 #[path = "../examples/load/client.rs"]
 mod client;

@@ -304,8 +304,9 @@ fn files_of_others_are_never_taken_along() {
     assert!(left.iter().all(|path| !path.file_name().unwrap().to_str().unwrap().starts_with(".medst-")), "{left:?}");
 }
 
-/// The state that a crash between the two renames of a replacement leaves (on file systems that cannot exchange two folders in one step):
-/// the old folder under its other name, nothing in its place.
+/// The state that a crash between the two renames of a replacement leaves (on file systems that
+/// cannot exchange two folders in one step): the old folder under its other name, nothing in its
+/// place.
 #[test]
 fn a_crash_between_renames_loses_nothing() {
     let folder = prepared();
@@ -341,7 +342,8 @@ fn a_crash_between_renames_loses_nothing() {
     }
 }
 
-/// A file that another program cuts short while it is open is an error with its name, not the end by SIGBUS.
+/// A file that another program cuts short while it is open is an error with its name, not the end
+/// by SIGBUS.
 #[test]
 fn files_that_shrink_while_they_are_open_are_errors() {
     let folder = prepared();
@@ -401,7 +403,8 @@ fn weights_that_are_not_finite_are_refused() {
     let (_, err) = run(at, &train(&["train.output=from-nan", "init.weights=model"], &[]), 1);
     assert!(err.contains("not finite"), "{err}");
     assert!(!["e.npy", "nan", "converted", "from-nan"].iter().any(|name| at.join(name).exists()));
-    // Finite values whose results are not: an exponent that a flip made huge, in a folder without checksums.
+    // Finite values whose results are not: an exponent that a flip made huge, in a folder without
+    // checksums.
     let mut bytes = whole;
     let start = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     for value in bytes[start..].as_chunks_mut::<4>().0 {

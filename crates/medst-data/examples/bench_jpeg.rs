@@ -39,7 +39,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Smooth anatomy under noise, so that the file is as large as those of the archives (2.7 MB at quality 95).
+/// Smooth anatomy under noise, so that the file is as large as those of the archives (2.7 MB at
+/// quality 95).
 fn radiograph() -> Vec<u8> {
     let mut state = 1u64;
     let mut noise = || {

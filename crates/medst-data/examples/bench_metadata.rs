@@ -1,5 +1,6 @@
-//! Times the assembly of a metadata set of MIMIC-CXR's form and any size: tables and reports are synthesised, studies,
-//! splits, labels, reports and sequences are put together, no picture is read.
+//! Times the assembly of a metadata set of MIMIC-CXR's form and any size: tables and reports are
+//! synthesised, studies, splits, labels, reports and sequences are put together, no picture is
+//! read.
 //!
 //! `cargo run --release -p medst-data --example bench_metadata -- [STUDIES]`
 //!

@@ -1,6 +1,6 @@
 //! Boxes of phrases in the frontal picture of a study: the label `boxes`, a JSON object
-//! `{"width":W,"height":H,"regions":[{"phrase":"pneumonia","left":…,"top":…,"right":…,"bottom":…}]}` in pixels of the
-//! picture that was prepared.
+//! `{"width":W,"height":H,"regions":[{"phrase":"pneumonia","left":…,"top":…,"right":…,"bottom":…}]}`
+//! in pixels of the picture that was prepared.
 
 use serde::{Deserialize, Serialize};
 
@@ -69,8 +69,8 @@ impl Boxes {
         Ok(boxes)
     }
 
-    /// `[left, top, right, bottom]` of a box in fractions of the square that a corpus stores: the picture in its middle, black
-    /// around it.
+    /// `[left, top, right, bottom]` of a box in fractions of the square that a corpus stores: the
+    /// picture in its middle, black around it.
     pub fn in_square(&self, region: &Region) -> [f64; 4] {
         let longest = self.width.max(self.height);
         let (x, y) = ((longest - self.width) / 2.0, (longest - self.height) / 2.0);

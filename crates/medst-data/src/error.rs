@@ -1,4 +1,5 @@
-//! The one error type of this crate. Every message names the file, row or key, and what was expected.
+//! The one error type of this crate. Every message names the file, row or key, and what was
+//! expected.
 
 use std::path::{Path, PathBuf};
 

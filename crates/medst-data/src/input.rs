@@ -10,7 +10,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-/// Most bytes of a picture's file. The largest picture that is read (200 million pixels) has 400 MB at 16 bits.
+/// Most bytes of a picture's file. The largest picture that is read (200 million pixels) has 400 MB
+/// at 16 bits.
 pub const PICTURE: u64 = 1 << 30;
 /// Most bytes of a text that is read as a whole: configurations, manifests, vocabularies, lists.
 pub const TEXT: u64 = 1 << 28;
@@ -24,8 +25,8 @@ const SPARSE: u64 = 100;
 /// Opens a regular file.
 ///
 /// # Errors
-/// A path that is not there or may not be read (as [`File::open`]), what is not a regular file, and a large file of
-/// which hardly anything is stored.
+/// A path that is not there or may not be read (as [`File::open`]), what is not a regular file, and
+/// a large file of which hardly anything is stored.
 pub fn open(path: &Path) -> Result<File> {
     let kind = fs::metadata(path)?.file_type();
     let what = match () {
@@ -38,7 +39,8 @@ pub fn open(path: &Path) -> Result<File> {
     Err(Error::new(ErrorKind::InvalidInput, format!("is {what}, not a regular file")))
 }
 
-/// Refuses a large file that consists of holes: reading it takes as long, and as much memory, as if it held something.
+/// Refuses a large file that consists of holes: reading it takes as long, and as much memory, as if
+/// it held something.
 ///
 /// The system is asked where the data are, because some file systems report the number of blocks
 /// late or not at all.

@@ -4,7 +4,8 @@
 //! reports) into a *corpus*, a folder of a few files that every other part of Med-ST reads. The
 //! words used everywhere:
 //!
-//! * a [`study::Study`] is one visit of a subject: a frontal radiograph, optionally a lateral radiograph and a report;
+//! * a [`study::Study`] is one visit of a subject: a frontal radiograph, optionally a lateral
+//!   radiograph and a report;
 //! * a [`sequence::Sequence`] is the time-ordered studies of one subject, cut into chunks;
 //! * a [`corpus::Corpus`] is the prepared data on disk.
 

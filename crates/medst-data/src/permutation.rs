@@ -1,7 +1,8 @@
 //! NumPy's legacy shuffle, and the splits that scikit-learn draws with it (`random_state=…`).
 //!
-//! The reference divides RSNA and COVIDx so, and its cross-validation; to reproduce its parts, its permutation has to be
-//! reproduced: the Mersenne Twister (MT19937), and a shuffle which draws from `0..=i` by masking 32 bits and rejecting.
+//! The reference divides RSNA and COVIDx so, and its cross-validation; to reproduce its parts, its
+//! permutation has to be reproduced: the Mersenne Twister (MT19937), and a shuffle which draws from
+//! `0..=i` by masking 32 bits and rejecting.
 
 use rand_mt::Mt;
 
@@ -40,7 +41,8 @@ fn below(random: &mut Mt, most: u32) -> u32 {
     }
 }
 
-/// `train_test_split(range(n), test_size=tested, random_state=seed)`: the training and the test part, in their order.
+/// `train_test_split(range(n), test_size=tested, random_state=seed)`: the training and the test
+/// part, in their order.
 pub fn train_test_split(n: usize, tested: usize, seed: u32) -> (Vec<usize>, Vec<usize>) {
     let mut test = permutation(n, seed);
     let train = test.split_off(tested.min(n));
@@ -52,7 +54,8 @@ pub fn test_count(n: usize, share: f64) -> usize {
     (share * n as f64).ceil() as usize
 }
 
-/// The size of the test part where the training part is given as a share, which scikit-learn rounds with `floor`.
+/// The size of the test part where the training part is given as a share, which scikit-learn rounds
+/// with `floor`.
 pub fn rest_count(n: usize, trained: f64) -> usize {
     n - (trained * n as f64).floor() as usize
 }

@@ -1,4 +1,5 @@
-//! Texts of others (names of files, cells of tables) on a terminal, in a log or in a table for people.
+//! Texts of others (names of files, cells of tables) on a terminal, in a log or in a table for
+//! people.
 
 use std::borrow::Cow;
 use std::fmt::Write;

@@ -1,8 +1,10 @@
-//! How long work reports its progress and learns that it should stop, without depending on a terminal.
+//! How long work reports its progress and learns that it should stop, without depending on a
+//! terminal.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Receives the progress of a long job. Implementations must be cheap: they are called once per item.
+/// Receives the progress of a long job. Implementations must be cheap: they are called once per
+/// item.
 pub trait Progress: Sync {
     /// A phase begins: what it does and, where known, how many items it has.
     fn begin(&self, what: &str, total: Option<u64>);

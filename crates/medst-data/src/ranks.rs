@@ -73,7 +73,8 @@ pub fn wait(ranks: &dyn Ranks) -> Vec<u8> {
     }
 }
 
-/// The part of `count` things that process `rank` of `size` does: contiguous, in order of rank, sizes that differ by at most one.
+/// The part of `count` things that process `rank` of `size` does: contiguous, in order of rank,
+/// sizes that differ by at most one.
 pub fn part(count: usize, rank: usize, size: usize) -> Range<usize> {
     // In 128 bits, because counts of pictures and processes may be large.
     let border = |rank: usize| (count as u128 * rank as u128 / size as u128) as usize;

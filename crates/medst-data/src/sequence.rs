@@ -1,8 +1,8 @@
 //! Study sequences: the time-ordered studies of one subject, cut into chunks.
 //!
-//! Source: Med-ST (arXiv 2405.19654), section 3.1, and the reference's dataset assembly: per subject and split, studies
-//! are sorted by time and cut into chunks of `length`; the remainder is kept as a shorter chunk, which takes part in the
-//! global and local losses only.
+//! Source: Med-ST (arXiv 2405.19654), section 3.1, and the reference's dataset assembly: per
+//! subject and split, studies are sorted by time and cut into chunks of `length`; the remainder is
+//! kept as a shorter chunk, which takes part in the global and local losses only.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;

@@ -16,7 +16,8 @@ pub enum Split {
 impl Split {
     pub const ALL: [Split; 3] = [Split::Train, Split::Validate, Split::Test];
 
-    /// Reads a split by its MIMIC-CXR name or a usual synonym (`val`, `valid`, `validation`, `dev`), in any case.
+    /// Reads a split by its MIMIC-CXR name or a usual synonym (`val`, `valid`, `validation`,
+    /// `dev`), in any case.
     pub fn parse(name: &str) -> Option<Split> {
         match name.trim().to_ascii_lowercase().as_str() {
             "train" | "training" => Some(Split::Train),

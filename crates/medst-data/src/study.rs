@@ -79,8 +79,9 @@ impl View {
 #[serde(transparent)]
 pub struct ImageIndex(pub u32);
 
-/// When a study was acquired, in days. For tables with calendar dates the count starts at 1970-01-01; for tables with a
-/// `day` column it is that column (days since admission, onset, …; it may be negative). Only differences matter.
+/// When a study was acquired, in days. For tables with calendar dates the count starts at
+/// 1970-01-01; for tables with a `day` column it is that column (days since admission, onset, …; it
+/// may be negative). Only differences matter.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Day(pub f64);
@@ -94,10 +95,12 @@ pub struct Study {
     pub acquired: Option<Day>,
     pub split: Split,
     pub frontal: ImageIndex,
-    /// Further frontal images of the same visit, which a loader may draw instead of `frontal` in training.
+    /// Further frontal images of the same visit, which a loader may draw instead of `frontal` in
+    /// training.
     pub alternative_frontals: Vec<ImageIndex>,
     pub lateral: Option<ImageIndex>,
-    /// The cleaned report (see [`crate::report::clean`]); `None` makes the study usable for image-only jobs alone.
+    /// The cleaned report (see [`crate::report::clean`]); `None` makes the study usable for
+    /// image-only jobs alone.
     pub report: Option<String>,
     /// Further columns of the source, by name.
     pub labels: BTreeMap<String, String>,

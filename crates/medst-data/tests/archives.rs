@@ -1,4 +1,5 @@
-//! Archives in their own layouts, laid out by hand with the real names, columns, compression and nesting.
+//! Archives in their own layouts, laid out by hand with the real names, columns, compression and
+//! nesting.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -48,7 +49,8 @@ fn report(impression: &str) -> String {
     )
 }
 
-/// Two subjects: one with three studies (two frontal images and a lateral in the first), the other with a single study.
+/// Two subjects: one with three studies (two frontal images and a lateral in the first), the other
+/// with a single study.
 struct Mimic {
     folder: tempfile::TempDir,
 }
@@ -228,7 +230,8 @@ fn mimic_cxr_partial_downloads_and_unpacked_tables_work() {
 #[test]
 fn benchmark_subjects_are_kept_out_and_counted() {
     let mimic = Mimic::new();
-    // By subject; by image, where the other images of the subject go too; by the previous image of a pair.
+    // By subject; by image, where the other images of the subject go too; by the previous image of
+    // a pair.
     for (name, list) in [
         ("by-subject.csv", "subject_id,x\n10000032,1\n"),
         ("by-image.csv", "dicom_id\nb1\n"),
@@ -327,7 +330,8 @@ fn covidx_patients_stay_in_one_part_unless_the_reference_is_asked_for() {
         own.map(|study| study.study.0.clone()).collect::<Vec<_>>()
     };
     let corpus = run(SplitRule::Patient, "by-patient");
-    // scikit-learn: train_test_split(range(13), train_size=0.8, random_state=0) tests 6, 11, 4 (patients sorted as text).
+    // scikit-learn: train_test_split(range(13), train_size=0.8, random_state=0) tests 6, 11, 4
+    // (patients sorted as text).
     let mut patients: Vec<String> = (0..13).map(|patient| patient.to_string()).collect();
     patients.sort();
     let mut expected: Vec<usize> = [6, 11, 4].map(|place| patients[place].parse().unwrap()).to_vec();

@@ -1,4 +1,5 @@
-//! Sources of the field, on the phantom drawn in their layouts, with the traps that each is known for.
+//! Sources of the field, on the phantom drawn in their layouts, with the traps that each is known
+//! for.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -94,7 +95,8 @@ fn chexpert_plus_tells_the_same_studies_as_the_table() {
         assert_eq!(own.report, other.report, "{}", own.study);
         assert_eq!(own.lateral.is_some(), other.lateral.is_some());
         assert_eq!(own.split == Split::Test, other.split == Split::Test);
-        // Every third study is DICOM of 12 bits without HighBit and window, which is read over its own range of values.
+        // Every third study is DICOM of 12 bits without HighBit and window, which is read over its
+        // own range of values.
         let is_dicom = ["study3", "study6"].iter().any(|end| own.study.0.ends_with(end));
         dicom += usize::from(is_dicom);
         alike(&corpus, &table, &[(row, row)], if is_dicom { 6.0 } else { 0.01 });
@@ -338,7 +340,8 @@ fn rexgradient_is_read_from_its_archive_as_from_a_folder() {
         corpus.studies().iter().all(|study| study.acquired.is_some() && study.labels["age"].parse::<u32>().is_ok())
     );
 
-    // Stopped within the archive and taken up again: the same bytes, and the small pictures are gone at the end.
+    // Stopped within the archive and taken up again: the same bytes, and the small pictures are
+    // gone at the end.
     let resumed = folder.path().join("resumed");
     let stopped = prepare(&source, &resumed, &options(), &Alone, &StopsAfter::new(70)).unwrap_err().to_string();
     assert_eq!(stopped, "stopped on request");

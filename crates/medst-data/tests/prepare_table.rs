@@ -1,5 +1,5 @@
-//! From a table to a corpus and back, with the input that people really have: real radiographs where they are present
-//! (`MEDST_SHARED_DIR`, by default `../shared`), and every kind of damage.
+//! From a table to a corpus and back, with the input that people really have: real radiographs
+//! where they are present (`MEDST_SHARED_DIR`, by default `../shared`), and every kind of damage.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -255,11 +255,13 @@ fn an_interrupted_run_goes_on_to_the_same_bytes() {
     let path = pictures(folder.path(), 1500);
     let (whole, resumed) = (folder.path().join("whole"), folder.path().join("resumed"));
     prepare_table(&path, &whole, &options(), &Silent).unwrap();
-    // More than one of the two lanes can decode ahead of the other (two blocks of 128), so that the first block is written.
+    // More than one of the two lanes can decode ahead of the other (two blocks of 128), so that the
+    // first block is written.
     let stop = StopAfter(300, AtomicU64::new(0));
     assert!(prepare_table(&path, &resumed, &options(), &stop).is_err());
     assert!(!resumed.exists());
-    // As if the program had been killed while it wrote: a picture and half a line of the journal too many.
+    // As if the program had been killed while it wrote: a picture and half a line of the journal
+    // too many.
     let staging = folder.path().join("resumed.partial");
     let mut journal = fs::read_to_string(staging.join("journal-000000000.jsonl")).unwrap();
     journal += "{\"failures\":[nu";

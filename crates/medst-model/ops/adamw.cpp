@@ -1,4 +1,5 @@
-// PyTorch's fused AdamW, which the bindings of `tch` leave out: one pass over memory on a CPU, one kernel on a GPU.
+// PyTorch's fused AdamW, which the bindings of `tch` leave out: one pass over memory on a CPU, one
+// kernel on a GPU.
 //
 // Called from src/train/optimizer.rs.
 
@@ -12,8 +13,9 @@
 
 extern "C" {
 
-// Updates `count` tensors, outside of any tape. All are of one floating-point type; `step`, on the same device, counts the updates with this one;
-// gradients are divided by `scale` first where it is not null. Returns null, or a message that the caller frees.
+// Updates `count` tensors, outside of any tape. All are of one floating-point type; `step`, on the
+// same device, counts the updates with this one; gradients are divided by `scale` first where it is
+// not null. Returns null, or a message that the caller frees.
 char* medst_adamw(at::Tensor* const* values, at::Tensor* const* gradients, at::Tensor* const* first,
                   at::Tensor* const* second, size_t count, const at::Tensor* step, const at::Tensor* scale, double rate,
                   double beta1, double beta2, double decay, double epsilon) {

@@ -1,5 +1,5 @@
-// The first half of a transformer block, `x + projection(attention(qkv(norm(x))))`, on the tokens of one view, or of two views that attend to each
-// other where a study has both.
+// The first half of a transformer block, `x + projection(attention(qkv(norm(x))))`, on the tokens
+// of one view, or of two views that attend to each other where a study has both.
 //
 // It is one function because its parts overlap: studies with both views are attended to as one
 // sequence of tokens, those with one view as another. The tape of the plain layers would split and
@@ -30,14 +30,16 @@ using torch::autograd::variable_list;
 
 namespace {
 
-// Studies of a batch: `paired` with both views, which come first, and `single` ones; `tokens` and `others` of the two views.
+// Studies of a batch: `paired` with both views, which come first, and `single` ones; `tokens` and
+// `others` of the two views.
 struct Layout {
   int64_t paired, single, tokens, others;
 
   Layout(const Tensor& first, const Tensor& second)
       : paired(second.size(0)), single(first.size(0) - second.size(0)), tokens(first.size(1)), others(second.size(1)) {}
 
-  // The tokens of one view of some studies: which studies, and the same tokens within the joined rows.
+  // The tokens of one view of some studies: which studies, and the same tokens within the joined
+  // rows.
   struct Piece {
     bool other;
     int64_t start, count;
@@ -85,7 +87,8 @@ struct Norm {
   double epsilon;
 };
 
-// Normalised rows of tokens that attend to each other, in the precision of the product that follows; the moments of both views go to `a` and `b`.
+// Normalised rows of tokens that attend to each other, in the precision of the product that
+// follows; the moments of both views go to `a` and `b`.
 std::vector<Tensor> normalised_rows(const Layout& layout, const Tensor& first, const Tensor& second, const Norm& norm, at::ScalarType type, Normalised& a,
                                     Normalised& b) {
   a = normalise(first, norm.weight, norm.bias, norm.epsilon), b = {second, {}, {}};
@@ -99,7 +102,8 @@ struct OfNorm {
   Tensor first, second, weight, bias;
 };
 
-// The way back, from gradients by those rows to those by the states; `past` are those of the states' own way past the layer.
+// The way back, from gradients by those rows to those by the states; `past` are those of the
+// states' own way past the layer.
 OfNorm normalised_rows_backward(const Layout& layout, std::vector<Tensor> of_rows, const Tensor& first, const Tensor& second, const Norm& norm, const Normalised& a,
                             const Normalised& b, const variable_list& past) {
   OfNorm of;
@@ -192,7 +196,8 @@ struct Attend : Function<Attend> {
 
 }  // namespace
 
-// * first: `[B, N, H]`. * second: `[L, M, H]` of the first L of the B studies; L may be 0. * keys: as in attention.h, only where L is B.
+// * first: `[B, N, H]`. * second: `[L, M, H]` of the first L of the B studies; L may be 0. * keys:
+//   as in attention.h, only where L is B.
 // Puts the two results into `results`; returns null, or a message that the caller frees.
 extern "C" char* medst_attend(const Tensor* first, const Tensor* second, const Tensor* norm_weight, const Tensor* norm_bias, const Tensor* weight,
                               const Tensor* bias, const Tensor* projection, const Tensor* projection_bias, const Tensor* keys, int64_t heads,

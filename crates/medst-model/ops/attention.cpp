@@ -57,7 +57,8 @@ struct Matrix {
   int64_t down, right;
 };
 
-// Rows of 64 columns of `c` become, or with `add` grow by, `a · b`; `b` has rows of 64 consecutive values, `ldb` apart.
+// Rows of 64 columns of `c` become, or with `add` grow by, `a · b`; `b` has rows of 64 consecutive
+// values, `ldb` apart.
 template <int rows>
 void tile(float* c, int64_t ldc, Matrix a, const float* b, int64_t ldb, int64_t steps, bool add) {
   Lanes sum[rows][4];

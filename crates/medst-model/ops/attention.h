@@ -1,4 +1,5 @@
-// Multi-head self-attention on stacked queries, keys and values, outside of any tape (attention.cpp).
+// Multi-head self-attention on stacked queries, keys and values, outside of any tape
+// (attention.cpp).
 
 #pragma once
 

@@ -37,7 +37,8 @@ struct Drop {
   double scale() const { return 1.0 / (1.0 - double(limit()) / double(1 << 24)); }
 };
 
-// Lines of `width` units of a tensor `[B, …, tokens, units]`; within a report, line `head·2³² + token`, whatever length the batch is padded to.
+// Lines of `width` units of a tensor `[B, …, tokens, units]`; within a report, line
+// `head·2³² + token`, whatever length the batch is padded to.
 struct Lines {
   int64_t width, tokens, of_row, all;
 
@@ -47,7 +48,8 @@ struct Lines {
   }
 };
 
-// Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014: the finaliser of SplitMix64.
+// Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014: the finaliser of
+// SplitMix64.
 uint64_t mix(uint64_t x) {
   x += 0x9e3779b97f4a7c15;
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
@@ -145,7 +147,8 @@ struct Dropout : Function<Dropout> {
     TORCH_CHECK(seeds.numel() == given.size(0), "dropout: shape [", given.size(0), ", …] with ", seeds.numel(), " seeds");
     const Drop rule{place, probability};
     auto x = given.contiguous();
-    // On a GPU the mask takes two dozen passes over memory to compute, so it is kept for the backward pass.
+    // On a GPU the mask takes two dozen passes over memory to compute, so it is kept for the
+    // backward pass.
     Tensor stay;
     if (!x.device().is_cpu()) stay = staying(x, seeds, rule);
     context->saved_data["place"] = place;

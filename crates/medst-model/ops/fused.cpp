@@ -9,7 +9,8 @@
 //
 // Without a tape (in inference) nothing is kept, and the activation is a part of the product.
 //
-// Called from src/model/fused.rs. Tensors come and go as pointers to at::Tensor, as in the bindings of `tch`.
+// Called from src/model/fused.rs. Tensors come and go as pointers to at::Tensor, as in the bindings
+// of `tch`.
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
@@ -38,7 +39,8 @@ Normalised normalised_for(const Tensor& weight, const Tensor& x, const Tensor& n
   return own;
 }
 
-// `contract(gelu(expand(x)))`; where `norm_weight` is defined, `x + contract(gelu(expand(norm(x))))`.
+// `contract(gelu(expand(x)))`; where `norm_weight` is defined,
+// `x + contract(gelu(expand(norm(x))))`.
 //
 // Keeps the tokens and the units before the activation, and their functions if
 // `keeps_cheap_states`.

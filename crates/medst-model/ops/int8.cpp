@@ -1,9 +1,11 @@
-// Products in eight bits, for inference on a CPU: four times as many multiplications per instruction as float32 where the processor
-// has VNNI. A weight is rounded to 255 levels per row (output), once; an input is rounded to 255 levels per row (token) at each
-// product, by the largest value of that token, so no calibration data are needed and outliers in one token do not coarsen others.
-// Sums are exact (32 bits); scales and biases are applied in float32.
+// Products in eight bits, for inference on a CPU: four times as many multiplications per
+// instruction as float32 where the processor has VNNI. A weight is rounded to 255 levels per row
+// (output), once; an input is rounded to 255 levels per row (token) at each product, by the largest
+// value of that token, so no calibration data are needed and outliers in one token do not coarsen
+// others. Sums are exact (32 bits); scales and biases are applied in float32.
 //
-// The product is oneDNN's, which libtorch registers for compiled graphs; here it is called by name, as in product.cpp.
+// The product is oneDNN's, which libtorch registers for compiled graphs; here it is called by name,
+// as in product.cpp.
 
 #include "int8.h"
 
@@ -84,7 +86,8 @@ Tensor affine_int8(const Tensor& given, const Tensor& weight, const Tensor& bias
 
 extern "C" {
 
-// Packs `weight`, `[N, K]` float32 without a gradient, and joins `bias`, `[N]`, with its scales: `results` gets the packed weight and `[2, N]`.
+// Packs `weight`, `[N, K]` float32 without a gradient, and joins `bias`, `[N]`, with its scales:
+// `results` gets the packed weight and `[2, N]`.
 char* medst_int8_pack(const at::Tensor* weight, const at::Tensor* bias, at::Tensor** results) {
   using namespace medst;
   return told([&] {

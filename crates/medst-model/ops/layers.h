@@ -12,10 +12,12 @@ namespace medst {
 // Rows of a tensor `[…, width]`.
 inline at::Tensor rows(const at::Tensor& x) { return x.reshape({-1, x.size(-1)}); }
 
-// The precision in which a layer multiplies is that of its weight; tokens and norms may be of a higher one.
+// The precision in which a layer multiplies is that of its weight; tokens and norms may be of a
+// higher one.
 inline at::Tensor in_precision_of(const at::Tensor& weight, const at::Tensor& x) { return x.to(type_of(weight)); }
 
-// Whether cheap states are kept all the same: a GPU has more memory than time for them, a CPU the other way round (docs/performance.md).
+// Whether cheap states are kept all the same: a GPU has more memory than time for them, a CPU the
+// other way round (docs/performance.md).
 inline bool keeps_cheap_states(const at::Tensor& x) { return !x.device().is_cpu(); }
 
 struct Normalised {

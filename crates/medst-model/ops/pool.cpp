@@ -131,7 +131,8 @@ void Pool::give_back(void* block) {
 
 }  // namespace
 
-// Puts the pool in front of the process' allocator of CPU tensors; `slack`: bytes. Does nothing the second time.
+// Puts the pool in front of the process' allocator of CPU tensors; `slack`: bytes. Does nothing the
+// second time.
 extern "C" void medst_pool_install(uint64_t slack) {
   static std::once_flag once;
   std::call_once(once, [slack] {

@@ -5,7 +5,8 @@
 
 namespace medst {
 
-// `x · weightᵀ + bias`: x `[…, K]`, weight `[N, K]` (both of any strides), bias `[N]` or undefined; outside of any tape.
+// `x · weightᵀ + bias`: x `[…, K]`, weight `[N, K]` (both of any strides), bias `[N]` or undefined;
+// outside of any tape.
 at::Tensor affine(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 
 // `gelu(x · weightᵀ + bias)`, exact.

@@ -25,7 +25,8 @@ using torch::autograd::variable_list;
 
 namespace {
 
-// Sums a contiguous tensor over all processes, in place. Returns null, or a message, which the caller frees.
+// Sums a contiguous tensor over all processes, in place. Returns null, or a message, which the
+// caller frees.
 using Sum = char* (*)(const void* group, const void* tensor);
 using Release = void (*)(void* group);
 

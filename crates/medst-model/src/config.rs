@@ -15,8 +15,9 @@ use crate::{Error, Result, former};
 
 /// What a run is configured with.
 ///
-/// Five fields of `model` are not keys of the file: `temperature` follows from `loss.global_temperature`, `text.vocabulary` from
-/// `data.vocabulary`, and `text.max_positions`, `text.positions` and `image.epsilon` from the weights that a run starts from
+/// Five fields of `model` are not keys of the file: `temperature` follows from
+/// `loss.global_temperature`, `text.vocabulary` from `data.vocabulary`, and `text.max_positions`,
+/// `text.positions` and `image.epsilon` from the weights that a run starts from
 /// ([`crate::convert::Start`]).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -39,8 +40,9 @@ pub struct DataConfig {
     /// A vocabulary file; the built-in cased BERT vocabulary where absent.
     pub vocabulary: Option<PathBuf>,
     pub sentences: SentenceChoice,
-    /// Share of the studies that are read as a statement made from their labels (`train::statements`) instead of their
-    /// report, in training; for models with `model.findings`.
+    /// Share of the studies that are read as a statement made from their labels
+    /// (`train::statements`) instead of their report, in training; for models with
+    /// `model.findings`.
     pub statements: f64,
     /// Shorter sequences of two studies or more take part in the temporal loss as well.
     pub short_sequences: bool,
@@ -69,7 +71,8 @@ pub enum SentenceChoice {
     Drawn,
 }
 
-/// AdamW and its learning rate; the constants of both are the reference's (`train::optimizer`, `train::schedule`).
+/// AdamW and its learning rate; the constants of both are the reference's (`train::optimizer`,
+/// `train::schedule`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OptimizerConfig {
@@ -99,15 +102,16 @@ pub struct TrainConfig {
     pub max_steps: Option<u64>,
     /// Sequences (full or shorter) of a batch.
     pub sequences_per_batch: usize,
-    /// Studies that the encoders keep for the backward pass at once; the loss is over the whole batch all the same, at the price of a second
-    /// forward pass. 0: the whole batch.
+    /// Studies that the encoders keep for the backward pass at once; the loss is over the whole
+    /// batch all the same, at the price of a second forward pass. 0: the whole batch.
     pub encode_studies: usize,
-    /// Keep only the states between the encoders' blocks for the backward pass and compute each block again there: less memory, at the
-    /// price of a second forward pass.
+    /// Keep only the states between the encoders' blocks for the backward pass and compute each
+    /// block again there: less memory, at the price of a second forward pass.
     pub checkpoint_activations: bool,
     /// What the layers compute in. Parameters, statistics and losses are float32 in any case.
     pub precision: Precision,
-    /// Decay of a moving average of the weights (`train::average`), which is then what is validated and used; 0: none.
+    /// Decay of a moving average of the weights (`train::average`), which is then what is validated
+    /// and used; 0: none.
     pub average: f64,
     pub seed: u64,
     /// Optimiser steps between validations; 0: at the end of every epoch.
@@ -139,8 +143,8 @@ impl Default for TrainConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct InitConfig {
     /// Whatever `medst convert` reads: one input, or several with different parts (`image=FILE` and
-    /// `text=FILE` take one side of a file, `encoders=FILE` both encoders alone, `hf://OWNER/NAME` a
-    /// model of a hub). Parts that no input has are random; without inputs, everything is.
+    /// `text=FILE` take one side of a file, `encoders=FILE` both encoders alone, `hf://OWNER/NAME`
+    /// a model of a hub). Parts that no input has are random; without inputs, everything is.
     #[serde(deserialize_with = "one_or_many")]
     pub weights: Vec<Input>,
 }
@@ -164,8 +168,8 @@ impl Config {
         Config::parse(&read(path)?, overrides).map_err(|error| in_file(path, error))
     }
 
-    /// Reads what a run saved, perhaps of an earlier version: former keys are translated, or passed over where they asked for
-    /// what is computed now.
+    /// Reads what a run saved, perhaps of an earlier version: former keys are translated, or passed
+    /// over where they asked for what is computed now.
     ///
     /// # Errors
     /// As [`Config::load`].

@@ -14,7 +14,8 @@ pub fn cuda() -> Option<Device> {
     Cuda::is_available().then_some(Device::Cuda(0))
 }
 
-/// A tensor on a device. The host does not wait until a GPU has it; what the GPU computes with it comes after it all the same.
+/// A tensor on a device. The host does not wait until a GPU has it; what the GPU computes with it
+/// comes after it all the same.
 pub fn send(x: &Tensor, device: Device) -> Tensor {
     // From a GPU to the host the host has to wait: it may read at once.
     x.to_device_(device, x.kind(), device != Device::Cpu, false)
@@ -30,8 +31,8 @@ fn load_cuda_library() {
     use std::sync::Once;
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // SAFETY: the name is a valid C string; the library is libtorch's own and only registers its kernels. The handle is
-        // kept for the life of the process.
+        // SAFETY: the name is a valid C string; the library is libtorch's own and only registers
+        // its kernels. The handle is kept for the life of the process.
         unsafe {
             libc::dlopen(c"libtorch_cuda.so".as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL);
         }
@@ -42,16 +43,18 @@ unsafe extern "C" {
     fn medst_allow_tf32(allow: bool);
 }
 
-/// Makes a GPU multiply float32 in the backward passes of layers in TF32 (factors with float16's 10 bits after the point, sums in float32), or exactly.
-/// Applies to the whole process.
+/// Makes a GPU multiply float32 in the backward passes of layers in TF32 (factors with float16's 10
+/// bits after the point, sums in float32), or exactly. Applies to the whole process.
 pub fn allow_tf32(allow: bool) {
     // SAFETY: it sets a flag of libtorch.
     unsafe { medst_allow_tf32(allow) }
 }
 
-/// Bytes of the current CUDA device that are in use, by whomever; `None` where CUDA's runtime is not loaded.
+/// Bytes of the current CUDA device that are in use, by whomever; `None` where CUDA's runtime is
+/// not loaded.
 pub fn used_bytes() -> Option<u64> {
-    // SAFETY: the name is a valid C string; the function found has the signature of `cudaMemGetInfo` and writes two numbers.
+    // SAFETY: the name is a valid C string; the function found has the signature of
+    // `cudaMemGetInfo` and writes two numbers.
     unsafe {
         let function = libc::dlsym(libc::RTLD_DEFAULT, c"cudaMemGetInfo".as_ptr());
         if function.is_null() {

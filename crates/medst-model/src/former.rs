@@ -1,6 +1,6 @@
-//! Keys that earlier versions of the configuration had. A configuration that names one is refused with what replaces it. Files
-//! that a run or a model has saved list every key, so there they are translated, or passed over where they asked for what is
-//! computed now.
+//! Keys that earlier versions of the configuration had. A configuration that names one is refused
+//! with what replaces it. Files that a run or a model has saved list every key, so there they are
+//! translated, or passed over where they asked for what is computed now.
 
 use toml::{Table, Value};
 
@@ -29,7 +29,8 @@ const RENAMED: [Renamed; 8] = [
     renamed("model.text", "intermediate", "intermediate_size"),
 ];
 
-/// Fields of the model's configuration that its card states and that no configuration of a run does.
+/// Fields of the model's configuration that its card states and that no configuration of a run
+/// does.
 const DERIVED: [(&str, &str); 6] = [
     ("model.temperature", "loss.global_temperature = \"learned\" trains the temperature"),
     ("model.head", "medst finetune makes heads"),
@@ -200,8 +201,8 @@ pub(crate) fn drop_derived(table: &mut Table) {
     }
 }
 
-/// Translates the configuration that a run saved. What asks for something else than any key of today does stays in it, and is
-/// refused when it is read.
+/// Translates the configuration that a run saved. What asks for something else than any key of
+/// today does stays in it, and is refused when it is read.
 pub(crate) fn upgrade(table: &mut Table) {
     for Renamed { section, before, now } in RENAMED {
         if let Some(section) = section_mut(table, section)
@@ -234,7 +235,8 @@ fn combine(table: &mut Table) {
     let put = |table: &mut Table, path: &str, name: &str, value: Value| {
         section_mut(table, path).and_then(|section| section.insert(name.to_string(), value))
     };
-    // A temperature that was learned from another start than 0.07 stays, and is refused with `model.temperature`.
+    // A temperature that was learned from another start than 0.07 stays, and is refused with
+    // `model.temperature`.
     let learned = is(table, "model.temperature", &text("learned"));
     let from_the_start = learned && is(table, "loss.global_temperature", &Value::Float(0.07));
     if from_the_start {
@@ -269,7 +271,8 @@ fn combine(table: &mut Table) {
 /// # Errors
 /// A card that asks for single behaviours of the reference.
 pub(crate) fn upgrade_model(model: &mut serde_json::Map<String, serde_json::Value>) -> Result<(), String> {
-    // Earlier versions listed each of the reference's behaviours, as null where the model follows its semantics.
+    // Earlier versions listed each of the reference's behaviours, as null where the model follows
+    // its semantics.
     let quirks = model.remove("quirks");
     if quirks.and_then(|quirks| quirks.as_object().map(|own| own.values().any(|own| !own.is_null()))) == Some(true) {
         return Err(REMOVED.iter().find(|own| own.key == QUIRKS).map(Removed::message).unwrap_or_default());

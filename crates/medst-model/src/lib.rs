@@ -1,7 +1,10 @@
-//! The Med-ST model and what belongs to it: losses, configuration, weights in and out. Nothing here trains or evaluates.
+//! The Med-ST model and what belongs to it: losses, configuration, weights in and out. Nothing here
+//! trains or evaluates.
 //!
-//! * [`model`] — the image encoder with its view experts, the report encoder, the projections (paper, section 3.2);
-//! * [`loss`] — global, local (modality-weighted) and temporal alignment (sections 3.3 and 3.4), as pure functions;
+//! * [`model`] — the image encoder with its view experts, the report encoder, the projections
+//!   (paper, section 3.2);
+//! * [`loss`] — global, local (modality-weighted) and temporal alignment (sections 3.3 and 3.4), as
+//!   pure functions;
 //! * [`distributed`] — several processes that compute one batch;
 //! * [`config`] — what a run is made of, as a file;
 //! * [`convert`] — weights of other programs, in and out.

@@ -55,8 +55,9 @@ thread_local! {
 /// The error of an operation of `ops/`, on its way to [`guarded`].
 struct Fault(String);
 
-/// Runs work with libtorch and returns what its operations fail with as an error. Those of `tch` and those of `ops/` have no result for it,
-/// since they are parts of expressions: they panic. Other panics go on their way.
+/// Runs work with libtorch and returns what its operations fail with as an error. Those of `tch`
+/// and those of `ops/` have no result for it, since they are parts of expressions: they panic.
+/// Other panics go on their way.
 ///
 /// # Errors
 /// Those of the work; [`Error::Engine`] where an operation failed, such as for want of memory.
@@ -113,7 +114,8 @@ pub(crate) fn take(call: impl FnOnce(*mut *mut c_char) -> *mut c_void) -> Tensor
     let mut error = std::ptr::null_mut();
     let made = call(&mut error);
     if made.is_null() {
-        // SAFETY: where it returns null the function leaves a C string of `strdup`, which is ours to free.
+        // SAFETY: where it returns null the function leaves a C string of `strdup`, which is ours
+        // to free.
         fail(unsafe { message(error) });
     }
     // SAFETY: the pointer is a new `at::Tensor` that nothing else refers to.

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
-    /// Subjects are never in training and test at once; intervals; the metrics that the benchmarks define.
+    /// Subjects are never in training and test at once; intervals; the metrics that the benchmarks
+    /// define.
     #[default]
     Strict,
     /// As the reference implementation computes it, with its deviations named as such.

@@ -1,4 +1,5 @@
-//! Draws the phantom's contact sheet: `cargo run --release -p medst-data --example phantom_sheet -- FILE.png [SEED]`.
+//! Draws the phantom's contact sheet:
+//! `cargo run --release -p medst-data --example phantom_sheet -- FILE.png [SEED]`.
 
 fn main() -> medst_data::Result<()> {
     let mut arguments = std::env::args().skip(1);

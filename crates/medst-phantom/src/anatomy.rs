@@ -1,7 +1,7 @@
 //! A patient's body: the parameters in which chests differ, and the shapes that follow from them.
 //!
-//! Centimetres; on the frontal view x = 0 is the spine and the patient's right side is on the left (negative x), as a
-//! radiograph is read; y = 0 is the neck, y grows towards the feet.
+//! Centimetres; on the frontal view x = 0 is the spine and the patient's right side is on the left
+//! (negative x), as a radiograph is read; y = 0 is the neck, y grows towards the feet.
 
 use rand::Rng;
 
@@ -88,7 +88,8 @@ impl Anatomy {
         rim * smooth(0.0, 0.9, from_diaphragm) * smooth(3.2, 7.0, y) * (0.4 + 0.6 * smooth(4.0, 11.0, y))
     }
 
-    /// Height of the diaphragm on the lateral view: highest a third of the way from front to back, deep at the back.
+    /// Height of the diaphragm on the lateral view: highest a third of the way from front to back,
+    /// deep at the back.
     pub fn diaphragm_lateral(&self, x: f32, raised: f32) -> f32 {
         let off = x + 2.5;
         self.dome + 0.6 - raised + if off > 0.0 { 0.052 * off * off } else { 0.035 * off * off }

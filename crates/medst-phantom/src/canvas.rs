@@ -1,7 +1,7 @@
 //! A field of X-ray attenuation over the film, drawn with shapes in centimetres.
 //!
-//! Attenuation adds along a ray, so every structure is drawn by adding its own share: the chord of an ellipsoid, the wall of
-//! a tube. Shapes only touch the pixels under their bounding box.
+//! Attenuation adds along a ray, so every structure is drawn by adding its own share: the chord of
+//! an ellipsoid, the wall of a tube. Shapes only touch the pixels under their bounding box.
 
 /// Points and lengths are in centimetres on the film: x to the right, y down.
 pub type Point = (f32, f32);
@@ -105,8 +105,9 @@ impl Canvas {
         });
     }
 
-    /// Adds a tube along a line of points, its radius running from `radii.0` to `radii.1`. `profile` gives the attenuation
-    /// at a distance from the axis, as a share of the radius (0 on the axis, 1 at the wall).
+    /// Adds a tube along a line of points, its radius running from `radii.0` to `radii.1`.
+    /// `profile` gives the attenuation at a distance from the axis, as a share of the radius (0 on
+    /// the axis, 1 at the wall).
     pub fn tube(&mut self, points: &[Point], radii: Point, profile: impl Fn(f32) -> f32) {
         self.trace(points, radii, |value, distance| *value += profile(distance));
     }
@@ -156,7 +157,8 @@ impl Canvas {
         }
     }
 
-    /// Softens everything with a box of `2·radius + 1` pixels, twice in each direction (close to a Gaussian).
+    /// Softens everything with a box of `2·radius + 1` pixels, twice in each direction (close to a
+    /// Gaussian).
     pub fn blur(&mut self, radius: usize) {
         if radius == 0 {
             return;
@@ -177,7 +179,8 @@ impl Canvas {
         }
     }
 
-    /// The box of pixels `[left, top, right, bottom]` (ends exclusive) whose values exceed a share of the largest in size.
+    /// The box of pixels `[left, top, right, bottom]` (ends exclusive) whose values exceed a share
+    /// of the largest in size.
     pub fn bounds(&self, share: f32) -> Option<[u32; 4]> {
         let largest = self.values.iter().fold(0f32, |largest, value| largest.max(value.abs()));
         if largest < 1e-4 {
@@ -216,7 +219,8 @@ pub fn smooth(low: f32, high: f32, x: f32) -> f32 {
     t * t * (3.0 - 2.0 * t)
 }
 
-/// Smooth noise in `[-1, 1]`: random values on a grid of cells of side 1, interpolated; four octaves.
+/// Smooth noise in `[-1, 1]`: random values on a grid of cells of side 1, interpolated; four
+/// octaves.
 #[derive(Clone, Copy, Debug)]
 pub struct Noise {
     pub seed: u32,

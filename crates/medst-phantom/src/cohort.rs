@@ -63,8 +63,8 @@ pub struct DrawnVisit {
 }
 
 impl Drawn {
-    /// The patient of a number in the cohort of a seed, with pictures `size` pixels high; second frontal
-    /// pictures where they are asked for.
+    /// The patient of a number in the cohort of a seed, with pictures `size` pixels high; second
+    /// frontal pictures where they are asked for.
     pub fn draw(seed: u64, number: u32, difficulty: Difficulty, size: usize, with_second: bool) -> Drawn {
         let patient = Patient::draw_as(seed, number, difficulty);
         let visit = |visit: usize| DrawnVisit {
@@ -190,7 +190,8 @@ impl Patient {
     fn frontal_of(&self, visit: usize, size: usize, purpose: Purpose) -> Picture {
         let mut random = random(self.seed, self.number, purpose);
         let pose = pose((0.0, 17.0), self.difficulty, &mut random);
-        // The letter is next to the patient's side that it names; the patient's right is on the left of the picture.
+        // The letter is next to the patient's side that it names; the patient's right is on the
+        // left of the picture.
         let right = random.random_bool(0.3);
         let (letter, across) = if right { ('R', 0.05..0.1) } else { ('L', 0.84..0.9) };
         let marker = Marker { letter, place: (random.random_range(across), random.random_range(0.03..0.12)) };

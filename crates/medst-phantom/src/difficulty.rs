@@ -30,7 +30,8 @@ pub enum Difficulty {
     Hard,
 }
 
-/// In a hard cohort, how much of the range an exposure is off at most, and how much of that sickness decides in the training split.
+/// In a hard cohort, how much of the range an exposure is off at most, and how much of that
+/// sickness decides in the training split.
 const EXPOSURE: f32 = 0.06;
 const CONFOUNDED: f32 = 0.4;
 

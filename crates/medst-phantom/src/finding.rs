@@ -120,7 +120,8 @@ pub struct Present {
     pub severity: f32,
     /// Shape and place; the same at all visits of a patient.
     pub noise: Noise,
-    /// Whether it is where a frontal picture does not show it: posterior to the heart or to the dome of the diaphragm.
+    /// Whether it is where a frontal picture does not show it: posterior to the heart or to the
+    /// dome of the diaphragm.
     pub hidden: bool,
     /// Strength of its effect on the picture, relative to a plain case.
     pub contrast: f32,
@@ -136,7 +137,8 @@ impl Present {
     }
 
     pub fn visible_on_frontal(&self) -> bool {
-        // A small effusion is hidden posterior to the dome of the diaphragm, where only the lateral view shows it.
+        // A small effusion is hidden posterior to the dome of the diaphragm, where only the lateral
+        // view shows it.
         let least = if self.finding == Finding::PleuralEffusion { 0.28 } else { VISIBLE };
         self.severity >= least && !self.hidden
     }

@@ -139,7 +139,8 @@ fn frontal_heart(anatomy: &Anatomy, canvas: &mut Canvas, factor: f32, raised: f3
     heart.ellipsoid(centre, (0.47 * width, 0.36 * width), 0.55, 1.35);
     heart.ellipsoid((-0.1 * width, bottom - 0.4 * width), (0.3 * width, 0.4 * width), -0.1, 0.6);
     heart.ellipsoid((0.9, bottom - 0.78 * width), (2.6, 3.6), 0.2, 0.36);
-    // The chest is not deeper where the heart is: it displaces lung, or tissue nearly as dense as itself.
+    // The chest is not deeper where the heart is: it displaces lung, or tissue nearly as dense as
+    // itself.
     let mut place = canvas.blank();
     let reach = 0.8 * width;
     place.add((-reach, bottom - 1.3 * width), (reach, bottom + 0.4 * width), |x, y| {

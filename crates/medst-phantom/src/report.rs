@@ -48,7 +48,8 @@ pub fn write(
             impression.push(conclude(observation, random));
         }
     }
-    // An impression may leave findings out, but does not call a chest normal in which one was just described.
+    // An impression may leave findings out, but does not call a chest normal in which one was just
+    // described.
     if impression.is_empty() {
         let told = observations.iter().filter(|o| mentioned.contains(&o.present.finding));
         let worst = told.max_by(|a, b| a.present.severity.total_cmp(&b.present.severity));
@@ -97,7 +98,8 @@ pub fn write(
     Written { text, mentioned }
 }
 
-/// Adds to one of three reports a sentence about what was once and is not now: words of a finding without the finding.
+/// Adds to one of three reports a sentence about what was once and is not now: words of a finding
+/// without the finding.
 pub fn with_history(text: String, courses: &[Course], visit: usize, random: &mut impl Rng) -> String {
     let here = |finding: Finding| {
         courses.iter().any(|course| course.finding == finding && course.severities[visit] >= PRESENT)

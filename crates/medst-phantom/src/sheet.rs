@@ -1,5 +1,6 @@
-//! A contact sheet: one patient's frontal and lateral view without a finding, each finding at its worst, and a course over
-//! time. Order, from the top left: normal frontal, normal lateral, then each finding's frontal view in the order of
+//! A contact sheet: one patient's frontal and lateral view without a finding, each finding at its
+//! worst, and a course over time. Order, from the top left: normal frontal, normal lateral, then
+//! each finding's frontal view in the order of
 //! [`Finding::ALL`] (the effusion also from the side), then four visits of a worsening effusion.
 
 use std::path::Path;

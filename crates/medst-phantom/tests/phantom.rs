@@ -1,5 +1,5 @@
-//! The phantom cohort: the same bytes for the same seed, reports that agree with the truth, findings that show where the truth
-//! says they do.
+//! The phantom cohort: the same bytes for the same seed, reports that agree with the truth,
+//! findings that show where the truth says they do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -59,7 +59,8 @@ fn a_folder_that_is_not_ours_is_left_alone() {
     assert!(none.unwrap_err().to_string().contains("at least one subject"));
 }
 
-/// A folder with another program's marker of the same name, or with a foreign file next to ours, must keep every file.
+/// A folder with another program's marker of the same name, or with a foreign file next to ours,
+/// must keep every file.
 #[test]
 fn only_an_interrupted_cohort_of_ours_is_replaced() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! The hard phantom cohort has the properties that it is made for; the plain one has kept its bytes.
+//! The hard phantom cohort has the properties that it is made for; the plain one has kept its
+//! bytes.
 
 use std::fs;
 
@@ -120,7 +121,8 @@ fn changes_are_smaller() {
     assert!(hard.len() > 100 && mean(&hard) < 0.9 * mean(&plain), "{} {}", mean(&hard), mean(&plain));
 }
 
-/// Sickness and darkness go together where a model learns, and not where it is judged: the same patient, in either split.
+/// Sickness and darkness go together where a model learns, and not where it is judged: the same
+/// patient, in either split.
 #[test]
 fn exposure_is_a_shortcut_in_the_training_split_alone() {
     let mut pairs = Vec::new();
@@ -151,7 +153,8 @@ fn priors_mislead_and_history_names_what_is_absent() {
             let text = visit.report.to_lowercase();
             reports += 1;
             history += usize::from(["history of", "outside study", "years ago"].iter().any(|own| text.contains(own)));
-            // Nothing in the report mentions a change, though the finding that it mentions did change.
+            // Nothing in the report mentions a change, though the finding that it mentions did
+            // change.
             let changed = patient.courses.iter().any(|course| {
                 let change = course.change(number);
                 matches!(change, Change::Improving | Change::Worsening) && visit.mentioned.contains(&course.finding)

@@ -53,7 +53,8 @@ pub fn random() -> Result<String> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Accepts the headers of requests with the token or the cookie; those of all requests if no token is required.
+/// Accepts the headers of requests with the token or the cookie; those of all requests if no token
+/// is required.
 ///
 /// # Errors
 /// 401 without either.
@@ -64,7 +65,8 @@ pub fn check(keys: Option<&Keys>, headers: &HeaderMap) -> Result<()> {
     }
 }
 
-/// Answers `/?token=TOKEN`: a redirection to `/`, with the cookie if the token is right; `None` if the query has no token.
+/// Answers `/?token=TOKEN`: a redirection to `/`, with the cookie if the token is right; `None` if
+/// the query has no token.
 ///
 /// A wrong token leads to the page as well, which then asks for the right one.
 pub fn enter(keys: Option<&Keys>, query: Option<&str>, headers: &HeaderMap) -> Option<Response> {
@@ -81,7 +83,8 @@ pub fn enter(keys: Option<&Keys>, query: Option<&str>, headers: &HeaderMap) -> O
     Some(response)
 }
 
-/// Browsers send cookies to every port of a host; the port in the name keeps services on one host apart.
+/// Browsers send cookies to every port of a host; the port in the name keeps services on one host
+/// apart.
 fn cookie_name(headers: &HeaderMap) -> String {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let port =

@@ -25,7 +25,8 @@ pub struct Limits {
     pub requests: usize,
     /// Jobs that wait for a model; further ones are refused with a time to retry after.
     pub queue: usize,
-    /// Open connections; a new one takes the place of the one that has waited longest for its client.
+    /// Open connections; a new one takes the place of the one that has waited longest for its
+    /// client.
     pub connections: usize,
     /// The same for connections of one address.
     pub peer_connections: usize,
@@ -83,7 +84,8 @@ pub struct ServeConfig {
 }
 
 impl ServeConfig {
-    /// * `names`: host names besides the loopback's and the address' own that requests may call the service by.
+    /// * `names`: host names besides the loopback's and the address' own that requests may call the
+    ///   service by.
     ///
     /// # Errors
     /// A token that is too short, an invalid host name, a limit of zero.

@@ -245,8 +245,8 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// The answer in JSON to what hyper refuses before any handler sees it, which has a status and no body. Answers of handlers
-/// always have one.
+/// The answer in JSON to what hyper refuses before any handler sees it, which has a status and no
+/// body. Answers of handlers always have one.
 fn json_answer(head: &[u8]) -> Option<Vec<u8>> {
     let head = head.strip_suffix(b"\r\n\r\n").filter(|head| head.starts_with(b"HTTP/1.1 4"))?;
     let mut lines = std::str::from_utf8(head).ok()?.split("\r\n");

@@ -1,6 +1,7 @@
 //! Example patients that the page offers: one folder per patient, with radiographs and texts.
 //!
-//! The folder is looked through once, at the start; afterwards names are looked up among those found, so that no request can name another file.
+//! The folder is looked through once, at the start; afterwards names are looked up among those
+//! found, so that no request can name another file.
 
 use std::collections::BTreeMap;
 use std::fs;

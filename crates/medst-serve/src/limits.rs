@@ -15,8 +15,8 @@ use crate::metrics::Metrics;
 use crate::state::Shared;
 use crate::{Error, Result};
 
-/// Turns requests away while as many as allowed are in progress, or the service ends. Answers count as memory until they are
-/// sent.
+/// Turns requests away while as many as allowed are in progress, or the service ends. Answers count
+/// as memory until they are sent.
 ///
 /// # Errors
 /// 429 or 503.
@@ -51,8 +51,8 @@ impl Drop for Counted<'_> {
     }
 }
 
-/// Notes route, status, sizes and time of every request; nothing of what was sent, so a line has no control characters and a
-/// bounded length.
+/// Notes route, status, sizes and time of every request; nothing of what was sent, so a line has no
+/// control characters and a bounded length.
 pub async fn note(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let start = Instant::now();
     let route = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str).to_string();

@@ -23,7 +23,8 @@ const UNIT: usize = 1024;
 /// A body is in memory twice while it is read: as it came, and as the values that are made of it.
 const COPIES: usize = 2;
 
-/// Bytes that this process may have: of the machine, or of the control groups that it is in where those have less.
+/// Bytes that this process may have: of the machine, or of the control groups that it is in where
+/// those have less.
 pub fn of_process() -> Option<usize> {
     let machine = fs::read_to_string("/proc/meminfo").ok()?;
     let machine =
@@ -216,7 +217,8 @@ impl HttpBody for Arriving {
             }
         }
         if matches!(polled, Poll::Ready(Some(Ok(_)))) && self.full.load(Ordering::SeqCst) {
-            // The rest is read and forgotten: a client that is cut off while it sends may not see the answer.
+            // The rest is read and forgotten: a client that is cut off while it sends may not see
+            // the answer.
             return Poll::Ready(Some(Ok(Frame::data(Bytes::new()))));
         }
         polled

@@ -4,10 +4,11 @@
 //! are open only to its own machine. Two checks keep other sites' pages out, on every route and
 //! whether or not a token is required:
 //!
-//! * `Host` must be a name of this service. A page whose own name its DNS server suddenly resolves to this address ("DNS
-//!   rebinding") would otherwise count as a page of this service and could read answers.
-//! * `Origin` and `Sec-Fetch-Site`, which scripts cannot forge, must not name another site: a form of any page can post
-//!   pictures without asking first.
+//! * `Host` must be a name of this service. A page whose own name its DNS server suddenly resolves
+//!   to this address ("DNS rebinding") would otherwise count as a page of this service and could
+//!   read answers.
+//! * `Origin` and `Sec-Fetch-Site`, which scripts cannot forge, must not name another site: a form
+//!   of any page can post pictures without asking first.
 //!
 //! Programs send neither of the latter two headers.
 
@@ -24,7 +25,8 @@ use crate::{Error, Result};
 pub struct Hosts {
     /// In lower case; besides `localhost` and names that end with `.localhost`.
     names: Vec<String>,
-    /// Whether addresses other than those of the loopback are accepted. No DNS is involved in reaching an address.
+    /// Whether addresses other than those of the loopback are accepted. No DNS is involved in
+    /// reaching an address.
     addresses: bool,
 }
 

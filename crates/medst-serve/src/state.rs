@@ -147,8 +147,9 @@ impl Shared {
         }
     }
 
-    /// Does what takes a core, when one is free. The core is free again when the work has ended: neither when the client goes
-    /// away nor when the answer is taken. Work of several steps asks between them whether it is still wanted.
+    /// Does what takes a core, when one is free. The core is free again when the work has ended:
+    /// neither when the client goes away nor when the answer is taken. Work of several steps asks
+    /// between them whether it is still wanted.
     ///
     /// # Errors
     /// Work that failed or panicked.

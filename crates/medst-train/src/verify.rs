@@ -50,7 +50,8 @@ impl fmt::Display for Verified {
 
 /// Reads every file that has a checksum.
 ///
-/// * `path`: a folder that this program wrote, or a file in one, or the address of a corpus in object storage.
+/// * `path`: a folder that this program wrote, or a file in one, or the address of a corpus in
+///   object storage.
 ///
 /// # Errors
 /// A path that does not exist or that this program did not write; unreachable storage; a stop

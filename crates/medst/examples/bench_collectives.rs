@@ -1,5 +1,6 @@
-//! Times the collectives of a step: sums and gatherings of float32 tensors of several sizes, as many as a model's largest bucket. Process 0 prints
-//! one JSON object: `[bytes, seconds]` of each, the median of several.
+//! Times the collectives of a step: sums and gatherings of float32 tensors of several sizes, as
+//! many as a model's largest bucket. Process 0 prints one JSON object: `[bytes, seconds]` of each,
+//! the median of several.
 //!
 //! `mpirun -n 2 target/release/examples/bench_collectives`
 

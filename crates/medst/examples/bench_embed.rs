@@ -1,13 +1,14 @@
-//! What comes out of a corpus: training batches, and embeddings of the full-size model with random weights. A phantom cohort is drawn for it in a
-//! folder that is removed again.
+//! What comes out of a corpus: training batches, and embeddings of the full-size model with random
+//! weights. A phantom cohort is drawn for it in a folder that is removed again.
 //!
 //! Prints one JSON object: studies per second that 1, 2 and 4 threads turn into training batches;
 //! and for each precision the seconds of what `medst embed CORPUS` does (pictures and reports,
 //! written to Parquet) without the start of the program, the operations that it needs, and the
 //! device's rate of matrix products.
 //!
-//! `cargo run --release -p medst --example bench_embed -- [key=value …]`; keys and what they are by default: `subjects=300`, `batch=256`, `rounds=3`,
-//! `precisions=float32`, several of `float32`, `float16`, `bfloat16` with commas between; `device=cpu|cuda`.
+//! `cargo run --release -p medst --example bench_embed -- [key=value …]`; keys and what they are by
+//! default: `subjects=300`, `batch=256`, `rounds=3`, `precisions=float32`, several of `float32`,
+//! `float16`, `bfloat16` with commas between; `device=cpu|cuda`.
 
 #[path = "workload/mod.rs"]
 mod workload;

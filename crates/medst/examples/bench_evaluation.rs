@@ -1,5 +1,5 @@
-//! How long evaluation takes apart from the encoder, on made-up embeddings: `[PAIRS] [STUDIES]`, by default 1,326 pairs (MS-CXR-T) and
-//! 100,000 studies. One JSON line.
+//! How long evaluation takes apart from the encoder, on made-up embeddings: `[PAIRS] [STUDIES]`, by
+//! default 1,326 pairs (MS-CXR-T) and 100,000 studies. One JSON line.
 
 use std::time::Instant;
 

@@ -1,5 +1,6 @@
-//! Exact and approximate search at scale, on made-up embeddings: `[IMAGES] [WIDTH] [DIMENSIONS] [graph|exact]`, by default 100,000 images of 512
-//! values that vary in 32 directions (and a little in all others, as embeddings do). One JSON line.
+//! Exact and approximate search at scale, on made-up embeddings:
+//! `[IMAGES] [WIDTH] [DIMENSIONS] [graph|exact]`, by default 100,000 images of 512 values that vary
+//! in 32 directions (and a little in all others, as embeddings do). One JSON line.
 
 use std::time::Instant;
 

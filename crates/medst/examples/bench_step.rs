@@ -1,12 +1,15 @@
-//! Times pre-training steps (forward, backward, AdamW) of the full-size model on random pixels and tokens.
+//! Times pre-training steps (forward, backward, AdamW) of the full-size model on random pixels and
+//! tokens.
 //!
-//! The batch is the one every comparison uses: 8 studies, one sequence of four, half with a lateral view, reports of 86
-//! tokens. Prints one JSON object: seconds of each step, the peak memory, the operations that a step needs, and the device's rate of matrix
-//! products, measured in the same run.
+//! The batch is the one every comparison uses: 8 studies, one sequence of four, half with a lateral
+//! view, reports of 86 tokens. Prints one JSON object: seconds of each step, the peak memory, the
+//! operations that a step needs, and the device's rate of matrix products, measured in the same
+//! run.
 //!
-//! `cargo run --release -p medst --example bench_step -- [key=value …]`; keys and what they are by default: `steps=3`, `studies=8`,
-//! `side=224` (pixels), `tokens=86`, `precision=float32|bfloat16|float16`, `device=cpu|cuda`, `chunk=0` (`train.encode_studies`), `by_block=0`
-//! (1: `train.checkpoint_activations`).
+//! `cargo run --release -p medst --example bench_step -- [key=value …]`; keys and what they are by
+//! default: `steps=3`, `studies=8`, `side=224` (pixels), `tokens=86`,
+//! `precision=float32|bfloat16|float16`, `device=cpu|cuda`, `chunk=0` (`train.encode_studies`),
+//! `by_block=0` (1: `train.checkpoint_activations`).
 
 #[path = "workload/mod.rs"]
 mod workload;

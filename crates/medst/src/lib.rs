@@ -1,12 +1,14 @@
 //! Med-ST: vision-language pre-training on multi-view, temporal chest radiographs.
 //!
-//! Yang, Su, Zhao, Wen: "Unlocking the Power of Spatial and Temporal Information in Medical Multimodal Pre-training",
-//! ICML 2024, arXiv 2405.19654.
+//! Yang, Su, Zhao, Wen: "Unlocking the Power of Spatial and Temporal Information in Medical
+//! Multimodal Pre-training", ICML 2024, arXiv 2405.19654.
 //!
-//! This crate re-exports what a program needs. The code is in `medst-data` (studies, reports, images, corpora), `medst-model` (model,
-//! losses, configuration, weights), `medst-infer` (a model in use, evaluation) and `medst-train` (pre-training).
+//! This crate re-exports what a program needs. The code is in `medst-data` (studies, reports,
+//! images, corpora), `medst-model` (model, losses, configuration, weights), `medst-infer` (a model
+//! in use, evaluation) and `medst-train` (pre-training).
 //!
-//! Embed a radiograph and a sentence with the model that comes with the program, or with any run or checkpoint:
+//! Embed a radiograph and a sentence with the model that comes with the program, or with any run or
+//! checkpoint:
 //!
 //! ```no_run
 //! use medst::tch::Device;

@@ -1,4 +1,5 @@
-//! Evaluators on made-up embeddings: what a known answer gives, and what must hold whatever the numbers are.
+//! Evaluators on made-up embeddings: what a known answer gives, and what must hold whatever the
+//! numbers are.
 
 use medst::eval::Vectors;
 use medst::eval::bootstrap::Bootstrap;
@@ -103,12 +104,14 @@ fn linear_heads_read_both_images_or_their_difference() {
         assert!(of(&strong, &format!("deviation of macro accuracy over seeds, {readout}")) < 0.05, "{strong}");
     }
     assert_eq!(strong.value("mean", "macro accuracy, difference"), Some(of(&strong, "macro accuracy, difference")));
-    // A fifth of the 60 subjects for each of four seeds: some are tested twice, so fewer than 4 × 48 pairs.
+    // A fifth of the 60 subjects for each of four seeds: some are tested twice, so fewer than 4 ×
+    // 48 pairs.
     let rows = strong.figures.iter().find(|figure| figure.name == "macro accuracy, difference").unwrap().rows;
     assert!((48..192).contains(&rows), "{rows}");
     let none = task.evaluate(&pairs(240, 0.0, 240)).unwrap();
     assert!((of(&none, "macro accuracy, difference") - 1.0 / 3.0).abs() < 0.15, "{none}");
-    // A change in either direction against none: no plane through both embeddings parts them, the size of the difference does.
+    // A change in either direction against none: no plane through both embeddings parts them, the
+    // size of the difference does.
     let mut either = pairs(240, 2.0, 60);
     let courses = &mut either.findings[0].1;
     courses
@@ -194,7 +197,8 @@ fn zero_shot_ranks_by_the_difference_and_calls_a_missing_class_undefined() {
     let task = ZeroShot { protocol: Protocol::Strict, bootstrap: FEW, ..ZeroShot::default() };
     let result = task.evaluate(std::slice::from_ref(&finding)).unwrap();
     assert!(result.value("edema", "AUROC").unwrap() > 0.99, "{result}");
-    // Everything is called edema: the ranking is right, the decision is worth nothing. The reference reports the latter.
+    // Everything is called edema: the ranking is right, the decision is worth nothing. The
+    // reference reports the latter.
     assert_eq!(result.value("edema", "AUROC of the decision"), Some(0.5));
     let reference = ZeroShot { protocol: Protocol::Reference, bootstrap: FEW, ..ZeroShot::default() };
     let names: Vec<String> =

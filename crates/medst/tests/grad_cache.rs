@@ -1,4 +1,5 @@
-//! The gradient of a batch in chunks, or on several threads, is that of the batch in one piece, dropout included.
+//! The gradient of a batch in chunks, or on several threads, is that of the batch in one piece,
+//! dropout included.
 
 mod bench;
 

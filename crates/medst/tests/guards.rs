@@ -1,5 +1,6 @@
-//! Guards on the model and the losses that hold on any batch: other studies, padding and order change nothing where they
-//! must not; a lateral view reaches its own study only; every parameter learns.
+//! Guards on the model and the losses that hold on any batch: other studies, padding and order
+//! change nothing where they must not; a lateral view reaches its own study only; every parameter
+//! learns.
 
 use medst::loss::config::LossConfig;
 use medst::loss::{Losses, of_embeddings};
@@ -46,8 +47,9 @@ fn config(semantics: Semantics) -> ModelConfig {
     }
 }
 
-/// A float64 model in which every part matters: weights large enough that inputs decide the outputs (a fresh model maps
-/// all studies to nearly one point), running statistics that are not those of a fresh one.
+/// A float64 model in which every part matters: weights large enough that inputs decide the outputs
+/// (a fresh model maps all studies to nearly one point), running statistics that are not those of a
+/// fresh one.
 fn model(semantics: Semantics) -> MedSt {
     let model = MedSt::new(&config(semantics), 7, Device::Cpu, Kind::Double).unwrap();
     // A separate generator: libtorch's is shared with the other threads, and occasionally drew a

@@ -1,4 +1,5 @@
-//! The inference engine: what comes out for an input depends on nothing but the input, and is what corpora give.
+//! The inference engine: what comes out for an input depends on nothing but the input, and is what
+//! corpora give.
 
 mod bench;
 

@@ -40,8 +40,9 @@ fn flat(tensors: &[Tensor]) -> Tensor {
     Tensor::cat(&tensors.iter().map(|own| own.reshape([-1]).to_kind(Kind::Double)).collect::<Vec<_>>(), 0)
 }
 
-/// 0.999 is asked for, of a full-size model, and float16 reaches it here. For bfloat16 this one is too small: 32 wide, rounding averages over 24 times fewer
-/// products, and its batch of sixteen studies is normalised by what few of them differ in; the temporal parts raise that to a power.
+/// 0.999 is asked for, of a full-size model, and float16 reaches it here. For bfloat16 this one is
+/// too small: 32 wide, rounding averages over 24 times fewer products, and its batch of sixteen
+/// studies is normalised by what few of them differ in; the temporal parts raise that to a power.
 #[test]
 fn gradients_point_where_those_of_float32_do() {
     let Both { config, batches, .. } = both();
@@ -72,8 +73,9 @@ fn gradients_point_where_those_of_float32_do() {
     }
 }
 
-/// As the small model is trained (configs/tiny.toml): gradients cut at length 1, temporal losses at a twentieth, because from random weights their
-/// steep gradients throw any two runs apart. Means of twenty steps, because single batches differ more than precisions do.
+/// As the small model is trained (configs/tiny.toml): gradients cut at length 1, temporal losses at
+/// a twentieth, because from random weights their steep gradients throw any two runs apart. Means
+/// of twenty steps, because single batches differ more than precisions do.
 #[test]
 fn losses_track_those_of_float32_over_200_steps() {
     let Both { config, batches, .. } = both();
@@ -99,7 +101,8 @@ fn losses_track_those_of_float32_over_200_steps() {
     assert!(float[9] < 0.8 * float[0], "the steps teach something");
     for ((kind, rounded), most) in KINDS[1..].iter().zip(rounded).zip([0.08, 0.02]) {
         println!("Float {float:.3?}\n{kind:?} {rounded:.3?}");
-        // The first twenty steps fall from 14 to 2: there a step earlier or later is much in bfloat16.
+        // The first twenty steps fall from 14 to 2: there a step earlier or later is much in
+        // bfloat16.
         for (number, (a, b)) in float.iter().zip(&rounded).enumerate() {
             let allowed = if number == 0 && *kind == Kind::BFloat16 { 0.15 } else { most };
             assert!((a / b - 1.0).abs() < allowed, "{kind:?}: {float:.3?} {rounded:.3?}");

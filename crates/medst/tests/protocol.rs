@@ -1,5 +1,5 @@
-//! Evaluation against scikit-learn's (libsvm's) numbers on the same features: fold scores of the linear support vector
-//! classifier, areas under the curve, the reference's threshold.
+//! Evaluation against scikit-learn's (libsvm's) numbers on the same features: fold scores of the
+//! linear support vector classifier, areas under the curve, the reference's threshold.
 //!
 //! Reads `evaluation.json` and `evaluation.safetensors` in `MEDST_PROTOCOL_DIR`, by default the
 //! copy next to the tests.
@@ -67,7 +67,8 @@ fn fold_scores_are_libsvms() {
     }
 }
 
-/// The task's own reference figures are the means of those folds: the features are split into a "current" and a "previous" half.
+/// The task's own reference figures are the means of those folds: the features are split into a
+/// "current" and a "previous" half.
 #[test]
 fn the_reference_protocol_is_the_mean_of_those_folds() {
     let recorded = Recorded::read();

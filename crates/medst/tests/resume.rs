@@ -86,7 +86,8 @@ fn weights(config: &Config, file: &str) -> BTreeMap<String, Tensor> {
     TensorFile::read(&config.train.output.join("last").join(file)).unwrap().tensors
 }
 
-/// Interrupts a run with these settings twice and compares it, and these files of it, with an uninterrupted one.
+/// Interrupts a run with these settings twice and compares it, and these files of it, with an
+/// uninterrupted one.
 fn resumes(settings: &[&str], files: &[&str]) -> Bench {
     let bench = Bench::new(24);
     let config = |name: &str| bench.config(name, &[&["train.epochs=3"], settings].concat());

@@ -11,7 +11,8 @@ use medst_data::import::{PrepareOptions, prepare_table};
 use medst_data::progress::{Silent, Stoppable};
 use tch::Device;
 
-/// The update of the only step makes the weights useless, which the validation after it is the first to see.
+/// The update of the only step makes the weights useless, which the validation after it is the
+/// first to see.
 #[test]
 fn broken_weights_become_no_checkpoint_and_no_score() {
     let bench = Bench::new(24);
@@ -122,7 +123,8 @@ fn a_run_goes_on_with_its_own_corpus_and_configuration_only() {
     assert!(error.contains("differs from the corpus") && error.contains("data.corpus"), "{error}");
 }
 
-/// The last save of a run is of the same step as the validation's: the checkpoint is kept, its state brought up to date.
+/// The last save of a run is of the same step as the validation's: the checkpoint is kept, its
+/// state brought up to date.
 #[test]
 fn a_run_of_an_earlier_version_goes_on_or_says_why_not() {
     let bench = Bench::new(24);

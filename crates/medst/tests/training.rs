@@ -81,7 +81,8 @@ fn batches_do_not_depend_on_the_number_of_loader_threads() {
     assert!(one.iter().zip(&other).any(|(a, b)| a.images.frontal != b.images.frontal), "the seed decides the crops");
 }
 
-/// The reference's collate function reorders studies but not their laterals; here every picture must be its study's own.
+/// The reference's collate function reorders studies but not their laterals; here every picture
+/// must be its study's own.
 #[test]
 fn every_lateral_stands_beside_its_own_frontal() {
     let bench = Bench::new(24);

@@ -20,7 +20,8 @@ const DONE: &str = "finished";
 #[derive(Clone, Debug)]
 pub struct Trained {
     pub weights: PathBuf,
-    /// The first digits of the file's SHA-256. The same configuration gives other weights where a program or a processor rounds otherwise.
+    /// The first digits of the file's SHA-256. The same configuration gives other weights where a
+    /// program or a processor rounds otherwise.
     pub checksum: String,
 }
 

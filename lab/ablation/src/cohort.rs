@@ -1,4 +1,5 @@
-//! The phantom cohorts of a study: one for each seed to learn from, and those that all runs are judged on.
+//! The phantom cohorts of a study: one for each seed to learn from, and those that all runs are
+//! judged on.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -83,7 +83,8 @@ impl<'a> Results<'a> {
         statistics::noise(&whole.collect::<Vec<Vec<f64>>>())
     }
 
-    /// All comparisons, by arm, of runs that started from the same base. A positive difference is a better figure.
+    /// All comparisons, by arm, of runs that started from the same base. A positive difference is a
+    /// better figure.
     pub fn compare(&self) -> BTreeMap<&str, Vec<Cell>> {
         let table = &self.study.table;
         let mut cells: BTreeMap<&str, Vec<Cell>> = BTreeMap::new();

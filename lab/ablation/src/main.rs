@@ -1,4 +1,5 @@
-//! Ablation studies: many pre-training runs that differ in one thing each, judged on cohorts with known truth.
+//! Ablation studies: many pre-training runs that differ in one thing each, judged on cohorts with
+//! known truth.
 //!
 //! | file | what |
 //! |---|---|

@@ -2,7 +2,8 @@
 
 use maud::{Markup, PreEscaped, html};
 
-/// Colours that stay apart for most eyes (after Okabe and Ito): of differences below 0, above 0, and not sure.
+/// Colours that stay apart for most eyes (after Okabe and Ito): of differences below 0, above 0,
+/// and not sure.
 const BELOW: &str = "#d55e00";
 const ABOVE: &str = "#009e73";
 const UNSURE: &str = "#7f7f7f";

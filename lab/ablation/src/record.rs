@@ -17,7 +17,8 @@ pub struct Record {
     /// Fingerprint of everything the unit was made with. A unit is run again if its record has
     /// another fingerprint.
     pub fingerprint: String,
-    /// Which base's weights it started from ([`crate::base::Trained`]); absent where there was none, or none was noted.
+    /// Which base's weights it started from ([`crate::base::Trained`]); absent where there was
+    /// none, or none was noted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
     /// Seconds of pre-training and of evaluation.

@@ -1,4 +1,5 @@
-//! Runs the units that have no record yet, several at once. Whatever ends it, finished units are on the disk.
+//! Runs the units that have no record yet, several at once. Whatever ends it, finished units are on
+//! the disk.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
@@ -45,7 +46,8 @@ fn strangers(study: &Study, units: &[Unit], checksum: &str) -> Result<usize> {
 /// * `minutes`: no unit begins later than this after the start.
 ///
 /// # Errors
-/// The first that is not a run's own failure; other units that are under way are finished and recorded before.
+/// The first that is not a run's own failure; other units that are under way are finished and
+/// recorded before.
 pub fn run(
     study: &Study,
     units: Vec<Unit>,

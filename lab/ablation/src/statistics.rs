@@ -1,8 +1,10 @@
-//! Differences between arms over paired seeds: Student's t, intervals, and Holm's correction for many comparisons.
+//! Differences between arms over paired seeds: Student's t, intervals, and Holm's correction for
+//! many comparisons.
 //!
-//! Every seed is a block: all arms share its cohort, its initial weights and the order of its batches. The noise of a figure is
-//! estimated from the blocks of all arms together (the residual of the two-way layout arms × seeds), because a standard deviation of
-//! five differences alone is hardly one.
+//! Every seed is a block: all arms share its cohort, its initial weights and the order of its
+//! batches. The noise of a figure is estimated from the blocks of all arms together (the residual
+//! of the two-way layout arms × seeds), because a standard deviation of five differences alone is
+//! hardly one.
 
 /// A difference with its 95 % interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,7 +31,8 @@ pub struct Noise {
 
 /// The residual of the two-way layout.
 ///
-/// * `rows`: for each arm the figures of the seeds, all in the same order; arms without one of the seeds are left out.
+/// * `rows`: for each arm the figures of the seeds, all in the same order; arms without one of the
+///   seeds are left out.
 ///
 /// `None` with fewer than two arms or two seeds.
 pub fn noise(rows: &[Vec<f64>]) -> Option<Noise> {
@@ -78,7 +81,8 @@ pub fn difference(differences: &[f64], noise: Noise) -> Option<Difference> {
     })
 }
 
-/// Holm's step-down correction: the smallest family-wise error rate at which each would be rejected.
+/// Holm's step-down correction: the smallest family-wise error rate at which each would be
+/// rejected.
 pub fn holm(p: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p.len()).collect();
     order.sort_by(|&a, &b| p[a].total_cmp(&p[b]));
@@ -126,7 +130,8 @@ pub fn quantile(share: f64, degrees: usize) -> f64 {
     (low + high) / 2.0
 }
 
-/// The regularised incomplete beta function, by its continued fraction (Lentz; Numerical Recipes, section 6.4).
+/// The regularised incomplete beta function, by its continued fraction (Lentz; Numerical Recipes,
+/// section 6.4).
 fn incomplete_beta(a: f64, b: f64, x: f64) -> f64 {
     if x <= 0.0 || x >= 1.0 {
         return x.clamp(0.0, 1.0);

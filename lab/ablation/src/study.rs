@@ -1,5 +1,5 @@
-//! What a study is. Two TOML files: the scale (cohorts, seeds, the base configuration of a run), and the table of arms and
-//! outcomes, which all scales share.
+//! What a study is. Two TOML files: the scale (cohorts, seeds, the base configuration of a run),
+//! and the table of arms and outcomes, which all scales share.
 
 use std::path::{Path, PathBuf};
 
@@ -31,10 +31,12 @@ pub struct Scale {
     results: PathBuf,
     pub seeds: Vec<u64>,
     pub cohort: Cohort,
-    /// The patients that every run is judged on. Outcomes of the first go by their own names, those of the others with the name of the test.
+    /// The patients that every run is judged on. Outcomes of the first go by their own names, those
+    /// of the others with the name of the test.
     #[serde(rename = "test")]
     pub tests: Vec<Test>,
-    /// Encoders that every run starts from, as the paper starts from trained ones; random weights where absent.
+    /// Encoders that every run starts from, as the paper starts from trained ones; random weights
+    /// where absent.
     pub base: Option<Base>,
 }
 
@@ -48,8 +50,9 @@ pub struct Base {
     pub difficulty: String,
     /// Overrides of the base configuration.
     pub set: Vec<String>,
-    /// Where the trained weights are kept, relative to this file. Runs on any machine start from the same weights if this file is
-    /// in the repository; without it, they are trained and written there.
+    /// Where the trained weights are kept, relative to this file. Runs on any machine start from
+    /// the same weights if this file is in the repository; without it, they are trained and written
+    /// there.
     #[serde(skip_serializing)]
     pub weights: Option<PathBuf>,
 }
@@ -118,7 +121,8 @@ pub struct Arm {
     pub what: String,
     /// The result that the paper, or the author of the idea, would expect.
     pub claim: String,
-    /// The outcomes in which the claim should show most; the family that is corrected for many comparisons.
+    /// The outcomes in which the claim should show most; the family that is corrected for many
+    /// comparisons.
     pub primary: Vec<String>,
     /// Overrides as of `medst pretrain --set`.
     #[serde(default)]

@@ -168,7 +168,8 @@ fn seconds(start: Instant) -> f64 {
     (start.elapsed().as_secs_f64() * 10.0).round() / 10.0
 }
 
-/// The outcomes of a test among what the calls of `medst eval` printed. One that is undefined on these data is left out.
+/// The outcomes of a test among what the calls of `medst eval` printed. One that is undefined on
+/// these data is left out.
 fn figures<'a>(
     study: &Study,
     test: usize,

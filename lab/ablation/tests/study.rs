@@ -1,4 +1,5 @@
-//! The ablation study in small, from cohorts to the page, through the study's program and the real command.
+//! The ablation study in small, from cohorts to the page, through the study's program and the real
+//! command.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -112,7 +113,8 @@ fn a_study_runs_resumes_and_reports() {
     let drawn = fs::read_to_string(at.join("evidence/difference-order.svg")).unwrap();
     assert!(drawn.starts_with("<svg") && drawn.contains("no-local"));
 
-    // The same configuration may give other base weights elsewhere: that is noted, said, and nothing compared across.
+    // The same configuration may give other base weights elsewhere: that is noted, said, and
+    // nothing compared across.
     let base = record["base"].as_str().unwrap();
     assert!(
         base.len() == 12 && page.contains(&format!("SHA-256: `{base}`.")) && !page.contains("runs of the same base"),

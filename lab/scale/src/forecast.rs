@@ -1,10 +1,13 @@
 //! Predicts the time of a step on a number of processes with an α–β model. A message of `S` bytes
 //! takes `α + S/β`, a latency and a bandwidth.
 //!
-//! * A sum over `N = g·n` processes, `g` on each of `n` nodes: `launch + 2((g−1)α_in + ⌈log₂ n⌉α_out) + max(2(g−1)/g·S/β_in, 2(n−1)/n·S/β_node)`:
-//!   trees between nodes and chains within them, as NCCL models its own (`src/graph/tuning.cc`), at the bandwidth of a ring (Patarasuk and Yuan,
-//!   *Bandwidth optimal all-reduce algorithms*, 2009); both levels work at the same time, the slower one decides.
-//! * A gathering of `S` bytes in all: the same with one instead of two, and a ring's latency between nodes.
+//! * A sum over `N = g·n` processes, `g` on each of `n` nodes:
+//!   `launch + 2((g−1)α_in + ⌈log₂ n⌉α_out) + max(2(g−1)/g·S/β_in, 2(n−1)/n·S/β_node)`: trees
+//!   between nodes and chains within them, as NCCL models its own (`src/graph/tuning.cc`), at the
+//!   bandwidth of a ring (Patarasuk and Yuan, *Bandwidth optimal all-reduce algorithms*, 2009);
+//!   both levels work at the same time, the slower one decides.
+//! * A gathering of `S` bytes in all: the same with one instead of two, and a ring's latency
+//!   between nodes.
 //! * Gradients: a bucket is ready when the backward pass has left its stage, and starts when the
 //!   one before it is done. The step waits for what is unfinished when the backward pass ends
 //!   ([`Step::exposed`]). Where the processor that computes also passes tensors, nothing overlaps.
@@ -12,7 +15,8 @@
 //! * The loss over all pairs is divided among the processes ([`pairs`]).
 //! * All processes wait for the one with the most work in a batch ([`imbalance`]).
 //!
-//! Work is counted by [`cost`] and divided by rates. Everything here is a prediction; `docs/scale.md` compares it with what was measured.
+//! Work is counted by [`cost`] and divided by rates. Everything here is a prediction;
+//! `docs/scale.md` compares it with what was measured.
 
 use rand::Rng as _;
 
@@ -95,11 +99,11 @@ pub struct Device {
     pub overhead: f64,
 }
 
-/// Times that the loss over all pairs reads or writes a matrix of scores, forward and backward, by going through `loss/global.rs`: scores and
-/// temperature 3, the gradient's way back 4.
+/// Times that the loss over all pairs reads or writes a matrix of scores, forward and backward, by
+/// going through `loss/global.rs`: scores and temperature 3, the gradient's way back 4.
 pub const PASSES_OF_SCORES: f64 = 7.0;
-/// The same for each direction, images among reports and reports among images: log-softmax 2, its derivative 7.5, the search for the best, assumed to
-/// read them five times.
+/// The same for each direction, images among reports and reports among images: log-softmax 2, its
+/// derivative 7.5, the search for the best, assumed to read them five times.
 pub const PASSES_OF_A_DIRECTION: f64 = 14.5;
 
 /// The composition of a batch.
@@ -210,7 +214,8 @@ pub fn step(
     }
 }
 
-/// The loss over all pairs. A process alone scores each once; several score their own images and their own reports apart.
+/// The loss over all pairs. A process alone scores each once; several score their own images and
+/// their own reports apart.
 pub fn pairs(config: &Config, device: &Device, studies: f64, processes: u64) -> f64 {
     let matrices = if processes == 1 { 1.0 } else { 2.0 };
     let scores = studies * studies / processes as f64;
@@ -253,7 +258,8 @@ pub fn imbalance(config: &Config, batch: &Studies, sequences: usize, processes: 
     (0..draws).map(|_| one()).sum::<f64>() / f64::from(draws)
 }
 
-/// Bytes of what each process holds: `[weights and moments, gradients and buckets, activations of its share, the pairs]`.
+/// Bytes of what each process holds:
+/// `[weights and moments, gradients and buckets, activations of its share, the pairs]`.
 ///
 /// * `of_pairs`: number of matrices of the process's own pairs that exist at once.
 pub fn memory(config: &Config, batch: &Studies, studies: f64, processes: u64, of_pairs: f64) -> [f64; 4] {

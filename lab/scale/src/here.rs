@@ -11,7 +11,8 @@ use medst::model::cost::{self, Load};
 use crate::forecast::{self, Device, Link, Network, Step, Studies};
 use serde::Deserialize;
 
-/// Rows of BERT's table of positions, which a run that starts from one has, and the measured models had.
+/// Rows of BERT's table of positions, which a run that starts from one has, and the measured models
+/// had.
 pub const BERT_POSITIONS: i64 = 512;
 
 #[derive(Deserialize)]

@@ -12,14 +12,16 @@ pub struct Cluster {
     pub memory: f64,
 }
 
-/// Assumed: the share of the published matrix rate that a step reaches (of docs/performance.md's CPU it is 0.68 of the measured rate; training on
-/// GPUs is reported between 0.3 and 0.5). The text varies it.
+/// Assumed: the share of the published matrix rate that a step reaches (of docs/performance.md's
+/// CPU it is 0.68 of the measured rate; training on GPUs is reported between 0.3 and 0.5). The text
+/// varies it.
 pub const REACHED: f64 = 0.35;
 
 /// Assumed: the share of a link's line rate that long messages reach.
 pub const LINE: f64 = 0.8;
 
-/// NCCL's own model (`src/graph/tuning.cc`, protocol LL128, trees), seconds: before a collective, a hop of NVLink, a hop of a network.
+/// NCCL's own model (`src/graph/tuning.cc`, protocol LL128, trees), seconds: before a collective, a
+/// hop of NVLink, a hop of a network.
 const LAUNCH: f64 = 4.4e-6;
 const NVLINK: f64 = 1.2e-6;
 const NET: f64 = 8.5e-6;
@@ -28,11 +30,13 @@ const NET: f64 = 8.5e-6;
 const EFA: f64 = 20e-6;
 const TCP: f64 = 30e-6;
 
-/// bfloat16 and float32 operations/s, bytes/s of memory, bytes: NVIDIA's data sheets, SXM, without sparsity.
+/// bfloat16 and float32 operations/s, bytes/s of memory, bytes: NVIDIA's data sheets, SXM, without
+/// sparsity.
 const H100: (f64, f64, f64, f64) = (989e12, 67e12, 3.35e12, 80e9);
 const A100: (f64, f64, f64, f64) = (312e12, 19.5e12, 2.04e12, 80e9);
 
-/// * `gpu`: as above; `inside`: bytes/s of a GPU's NVLink in one direction; `between`: latency, and bits/s of a node's adapters together.
+/// * `gpu`: as above; `inside`: bytes/s of a GPU's NVLink in one direction; `between`: latency, and
+///   bits/s of a node's adapters together.
 fn cluster(
     name: &'static str,
     source: &'static str,

@@ -82,7 +82,8 @@ fn describe(path: &Path, workload: &Workload) -> medst::Result<()> {
     Ok(())
 }
 
-/// Seconds and memory of the loss over all pairs, forward and backward, as far as a process with `own` of the studies computes it.
+/// Seconds and memory of the loss over all pairs, forward and backward, as far as a process with
+/// `own` of the studies computes it.
 fn pairs(studies: i64, own: i64) {
     tch::manual_seed(1);
     let draw = || unit(&Tensor::randn([studies, 128], (Kind::Float, Device::Cpu))).set_requires_grad(true);

@@ -14,7 +14,8 @@ use crate::volume;
 
 const GPUS: [u64; 10] = [8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096];
 
-/// Sequences of a GPU where the batch grows with the GPUs, and of the whole batch where it does not.
+/// Sequences of a GPU where the batch grows with the GPUs, and of the whole batch where it does
+/// not.
 const OWN: usize = 32;
 const WHOLE: usize = 4096;
 

@@ -1,6 +1,8 @@
-//! What processes pass to each other, derived from the configuration: what [`Traffic`] counts, before anything runs.
+//! What processes pass to each other, derived from the configuration: what [`Traffic`] counts,
+//! before anything runs.
 //!
-//! A step of a model with heads of hidden width `h` and embedding width `D`, numbers of `e` bytes, on a batch of `B` studies:
+//! A step of a model with heads of hidden width `h` and embedding width `D`, numbers of `e` bytes,
+//! on a batch of `B` studies:
 //!
 //! | what | collectives | bytes |
 //! |---|---|---|
@@ -31,8 +33,8 @@ pub(super) fn element(config: &Config) -> u64 {
     at_least_float(config.train.precision.kind()).elt_size_in_bytes() as u64
 }
 
-/// Parameters in each bucket of gradients, in the order in which they are sent: heads, the image encoder's stages from the last to the first, the
-/// report encoder's.
+/// Parameters in each bucket of gradients, in the order in which they are sent: heads, the image
+/// encoder's stages from the last to the first, the report encoder's.
 pub fn buckets(config: &ModelConfig) -> Vec<u64> {
     let number = |value: i64| value as u64;
     let linear = |inputs: u64, outputs: u64| inputs * outputs + outputs;
@@ -69,7 +71,8 @@ fn running(config: &ModelConfig) -> u64 {
     HEADS * 2 * (config.projection.hidden + config.projection.embedding) as u64
 }
 
-/// Elements of each sum of one normalisation of `width` columns, in the order of a forward pass: columns and rows, squares.
+/// Elements of each sum of one normalisation of `width` columns, in the order of a forward pass:
+/// columns and rows, squares.
 fn of_statistics(width: i64) -> [u64; 2] {
     [width as u64 + 1, width as u64]
 }
@@ -102,8 +105,9 @@ pub fn step(config: &Config, studies: u64) -> Traffic {
     }
 }
 
-/// Until the first step: all processes compare their configurations and take over what the model is,
-/// weights, moments, statistics and the place of the run, and the moving average of weights and statistics where there is one.
+/// Until the first step: all processes compare their configurations and take over what the model
+/// is, weights, moments, statistics and the place of the run, and the moving average of weights and
+/// statistics where there is one.
 pub fn start(config: &Config) -> Traffic {
     let (parameters, running) = (parameters(&config.model), running(&config.model));
     let averages = u64::from(config.train.average > 0.0);

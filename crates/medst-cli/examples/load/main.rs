@@ -3,9 +3,10 @@
 //!     cargo run --release -p medst-cli --example load -- throughput model=full images=192
 //!     cargo run --release -p medst-cli --example load -- soak minutes=30 rate=4
 //!
-//! `throughput`: images/s of offline `medst embed` and of the service with `clients=64` on the same files of `layout=mimic-cxr-jpg` (JPEG),
-//! `table` (PNG) or `rsna` (DICOM), `side=` pixels, or of `folder=` (each under `copies=` names). `soak`: good, bad, oversized and aborted requests for a while; every one is accounted for.
-//! Both exit with 0 only if every requirement was met.
+//! `throughput`: images/s of offline `medst embed` and of the service with `clients=64` on the same
+//! files of `layout=mimic-cxr-jpg` (JPEG), `table` (PNG) or `rsna` (DICOM), `side=` pixels, or of
+//! `folder=` (each under `copies=` names). `soak`: good, bad, oversized and aborted requests for a
+//! while; every one is accounted for. Both exit with 0 only if every requirement was met.
 
 mod client;
 mod soak;

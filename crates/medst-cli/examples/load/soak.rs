@@ -1,5 +1,6 @@
-//! Good, bad, oversized and aborted requests for a while. Every request gets the answer that it should get, or is one that its client gave up;
-//! the service's memory, threads and descriptors do not grow; on a stop request it exits with 0.
+//! Good, bad, oversized and aborted requests for a while. Every request gets the answer that it
+//! should get, or is one that its client gave up; the service's memory, threads and descriptors do
+//! not grow; on a stop request it exits with 0.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,5 @@
-//! What is needed to try the service: a model with random weights, synthetic radiographs as files, and the real `medst serve`.
+//! What is needed to try the service: a model with random weights, synthetic radiographs as files,
+//! and the real `medst serve`.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -43,7 +44,8 @@ impl Stage {
         }
     }
 
-    /// A model of random weights in the folder `model`: `full` (ViT-B/16, six layers of text), `medium` (ViT-S/16) or `small` (128 wide).
+    /// A model of random weights in the folder `model`: `full` (ViT-B/16, six layers of text),
+    /// `medium` (ViT-S/16) or `small` (128 wide).
     pub fn model(&self, size: &str) -> Result<()> {
         let mut config = ModelConfig { initial_deviation: 0.1, ..ModelConfig::default() };
         match size {

@@ -107,7 +107,8 @@ fn copies(stage: &Stage, files: Vec<PathBuf>, count: usize) -> Result<Vec<PathBu
     Ok(all)
 }
 
-/// DICOM files of one study would be joined: the last digits of the study's identifier become another number.
+/// DICOM files of one study would be joined: the last digits of the study's identifier become
+/// another number.
 fn of_another_study(mut bytes: Vec<u8>, number: usize) -> Vec<u8> {
     let tag = [0x20, 0, 0x0d, 0, b'U', b'I'];
     if let Some(at) = bytes.windows(tag.len()).position(|own| own == tag) {

@@ -7,10 +7,11 @@ use medst::convert::Input;
 
 #[derive(Debug, Args)]
 pub struct Convert {
-    /// Files or folders of weights: a run or model of medst, a checkpoint of the reference implementation or of MGCA,
-    /// a vision transformer of timm (DeiT, MAE, DINOv2) or of transformers (ViT, RAD-DINO), or a BERT; or any of these
-    /// on a model hub, as hf://OWNER/NAME[@REVISION]. Several are combined into one model. With
-    /// image=FILE or text=FILE, only the image or the text encoder of a file is used.
+    /// Files or folders of weights: a run or model of medst, a checkpoint of the reference
+    /// implementation or of MGCA, a vision transformer of timm (DeiT, MAE, DINOv2) or of
+    /// transformers (ViT, RAD-DINO), or a BERT; or any of these on a model hub, as
+    /// hf://OWNER/NAME[@REVISION]. Several are combined into one model. With image=FILE or
+    /// text=FILE, only the image or the text encoder of a file is used.
     #[arg(required = true, value_name = "[image=|text=]FILE")]
     pub inputs: Vec<Input>,
     /// Folder to create; with --to reference, the file.
@@ -19,18 +20,19 @@ pub struct Convert {
     /// Format to write.
     #[arg(long, value_enum, default_value_t = TargetName::Medst)]
     pub to: TargetName,
-    /// Configuration file whose [model] section gives the sizes of the model [default: inferred from the weights].
+    /// Configuration file whose [model] section gives the sizes of the model [default: inferred
+    /// from the weights].
     #[arg(long)]
     pub config: Option<PathBuf>,
     /// Override a size, such as model.image.size=384 or model.text.num_layers=12; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
-    /// Vocabulary of the report encoder, a vocab.txt or tokenizer.json [default: the one next to the weights,
-    /// otherwise BERT's cased vocabulary].
+    /// Vocabulary of the report encoder, a vocab.txt or tokenizer.json [default: the one next to
+    /// the weights, otherwise BERT's cased vocabulary].
     #[arg(long)]
     pub vocabulary: Option<PathBuf>,
-    /// Mean of the pixels, in 0 to 1, with which the image encoder was trained: one value or three [default: from
-    /// preprocessor_config.json next to the weights, otherwise 0.5].
+    /// Mean of the pixels, in 0 to 1, with which the image encoder was trained: one value or three
+    /// [default: from preprocessor_config.json next to the weights, otherwise 0.5].
     #[arg(long, value_name = "R,G,B", requires = "pixel_std", value_parser = channels)]
     pub pixel_mean: Option<Channels>,
     /// Standard deviation of the pixels, like --pixel-mean.
@@ -58,8 +60,8 @@ pub struct Convert {
 pub struct Card {
     /// A run, model, checkpoint or corpus.
     pub path: PathBuf,
-    /// Markdown for people, or Croissant 1.0 with its vocabulary for responsible AI (JSON-LD, for a corpus only) for
-    /// programs.
+    /// Markdown for people, or Croissant 1.0 with its vocabulary for responsible AI (JSON-LD, for a
+    /// corpus only) for programs.
     #[arg(long, value_enum, default_value_t = CardFormat::Markdown)]
     pub format: CardFormat,
     /// results.json of medst eval; the card of a model then includes its figures.

@@ -22,13 +22,13 @@ pub struct Phantom {
     /// Longest side of the images, in pixels.
     #[arg(long, default_value_t = 512)]
     pub size: u32,
-    /// plain or hard. Hard has subtle changes, confounding poses and exposures, reports with misleading priors, and
-    /// findings that only the lateral view shows.
+    /// plain or hard. Hard has subtle changes, confounding poses and exposures, reports with
+    /// misleading priors, and findings that only the lateral view shows.
     #[arg(long, value_parser = difficulty, default_value = "plain")]
     pub difficulty: Difficulty,
-    /// How the files are laid out: as a table of images (table), or with the names, tables and nesting of an archive
-    /// (mimic-cxr-jpg, ms-cxr-t, rsna, covidx, chexpert), or as a folder per patient (folders). Several, separated by
-    /// commas, are written to sub-folders of these names.
+    /// How the files are laid out: as a table of images (table), or with the names, tables and
+    /// nesting of an archive (mimic-cxr-jpg, ms-cxr-t, rsna, covidx, chexpert), or as a folder per
+    /// patient (folders). Several, separated by commas, are written to sub-folders of these names.
     #[arg(long, value_delimiter = ',', value_parser = layout, default_value = "table")]
     pub layout: Vec<Layout>,
     /// Also draw an overview of findings and their courses to this PNG file.
@@ -48,8 +48,8 @@ fn layout(name: &str) -> Result<Layout, String> {
 
 #[derive(Debug, Subcommand)]
 pub enum Prepare {
-    /// From a table of images: a CSV, gzipped CSV or Parquet file with the columns subject_id, view and image, and
-    /// optionally study_id, day or acquired, report, split and any labels.
+    /// From a table of images: a CSV, gzipped CSV or Parquet file with the columns subject_id, view
+    /// and image, and optionally study_id, day or acquired, report, split and any labels.
     Table {
         /// The table. Image paths in it are relative to its folder.
         table: PathBuf,
@@ -60,12 +60,13 @@ pub enum Prepare {
         #[command(flatten)]
         how: How,
     },
-    /// From MIMIC-CXR-JPG 2.0.0 or 2.1.0, or from the DICOM release MIMIC-CXR. Partial downloads work.
+    /// From MIMIC-CXR-JPG 2.0.0 or 2.1.0, or from the DICOM release MIMIC-CXR. Partial downloads
+    /// work.
     MimicCxr {
         /// The folder that contains files/ and the tables.
         root: PathBuf,
-        /// The reports: mimic-cxr-reports.zip, the folder it unpacks to, or a sectioned CSV [default: looked for in
-        /// ROOT].
+        /// The reports: mimic-cxr-reports.zip, the folder it unpacks to, or a sectioned CSV
+        /// [default: looked for in ROOT].
         #[arg(long)]
         reports: Option<PathBuf>,
         /// The folder with the metadata, split and CheXpert tables [default: ROOT].
@@ -74,21 +75,25 @@ pub enum Prepare {
         #[command(flatten)]
         how: How,
     },
-    /// From MS-CXR-T: pairs of MIMIC-CXR images with the course of five findings, and pairs of sentences.
+    /// From MS-CXR-T: pairs of MIMIC-CXR images with the course of five findings, and pairs of
+    /// sentences.
     MsCxrT(OnMimic),
     /// From MS-CXR: phrases with boxes on MIMIC-CXR images.
     MsCxr(WithImages),
-    /// From Chest ImaGenome: the gold comparisons, pairs of MIMIC-CXR images with the course of findings.
+    /// From Chest ImaGenome: the gold comparisons, pairs of MIMIC-CXR images with the course of
+    /// findings.
     Imagenome(OnMimic),
     /// From MI-CXR: questions about series of five MIMIC-CXR images.
     MiCxr(OnMimic),
     /// From CXR-LT 2024: long-tailed labels of MIMIC-CXR images.
     CxrLt(WithImages),
-    /// From CheXTemporal: pairs of images of CheXpert, MIMIC-CXR and ReXGradient with five courses of findings.
+    /// From CheXTemporal: pairs of images of CheXpert, MIMIC-CXR and ReXGradient with five courses
+    /// of findings.
     Chextemporal {
         /// The folder with gold_progression_pairs.parquet.
         root: PathBuf,
-        /// The folder that the paths of CheXpert's images are relative to. Pairs of a data set without a folder are left out.
+        /// The folder that the paths of CheXpert's images are relative to. Pairs of a data set
+        /// without a folder are left out.
         #[arg(long)]
         chexpert: Option<PathBuf>,
         /// The folder that the paths of MIMIC-CXR's images are relative to.
@@ -104,11 +109,13 @@ pub enum Prepare {
     Padchest(Folder),
     /// From PadChest-GR: sentences with boxes and the change since a prior study.
     PadchestGr(Folder),
-    /// From ReXGradient-160K: metadata/ and deid_png/, or the parts of its archive, which are not unpacked.
+    /// From ReXGradient-160K: metadata/ and deid_png/, or the parts of its archive, which are not
+    /// unpacked.
     Rexgradient(Folder),
     /// From NIH ChestX-ray14: Data_Entry_2017.csv, the lists, the boxes and images/.
     Nih(Folder),
-    /// From VinDr-CXR: annotations/, train/ and test/; or train.csv and train/ of the Kaggle challenge.
+    /// From VinDr-CXR: annotations/, train/ and test/; or train.csv and train/ of the Kaggle
+    /// challenge.
     Vindr(Folder),
     /// From SIIM-ACR Pneumothorax: train-rle.csv and dicom-images-train/.
     Siim(Folder),
@@ -210,17 +217,18 @@ pub struct How {
     /// Side of the stored images, in pixels.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u16).range(16..=4096))]
     pub image_size: u16,
-    /// CSV file with the column split and one of subject_id, study_id, dicom_id or image, which replaces the splits
-    /// of the source. Every corpus contains such a file, splits.csv.
+    /// CSV file with the column split and one of subject_id, study_id, dicom_id or image, which
+    /// replaces the splits of the source. Every corpus contains such a file, splits.csv.
     #[arg(long)]
     pub splits: Option<PathBuf>,
-    /// CSV file with a column subject_id, study_id or dicom_id, such as the image table of MS-CXR-T. All subjects
-    /// that it names are left out. May be repeated.
+    /// CSV file with a column subject_id, study_id or dicom_id, such as the image table of
+    /// MS-CXR-T. All subjects that it names are left out. May be repeated.
     #[arg(long)]
     pub exclude: Vec<PathBuf>,
-    /// How to clean reports and split them into sentences. Standard recognises the section headers that hospitals use
-    /// and does not split at the point of `1.5 cm`; reference follows the reference implementation, which knows only
-    /// the headers of MIMIC-CXR and ends a sentence at every full stop.
+    /// How to clean reports and split them into sentences. Standard recognises the section headers
+    /// that hospitals use and does not split at the point of `1.5 cm`; reference follows the
+    /// reference implementation, which knows only the headers of MIMIC-CXR and ends a sentence at
+    /// every full stop.
     #[arg(long, value_enum, default_value_t = ReportRule::Standard)]
     pub report_rule: ReportRule,
     /// Decode every pixel before averaging. This is slower, and changes grey levels by at most 1.

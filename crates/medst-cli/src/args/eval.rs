@@ -11,32 +11,34 @@ use super::{DeviceName, PrecisionName};
 
 #[derive(Debug, Args)]
 pub struct Eval {
-    /// Task to evaluate: temporal-image, temporal-sentence, temporal-transfer, zero-shot, linear-probe, retrieval,
-    /// progression, sequence-order, series-questions or grounding; or all, which runs every task that the corpora allow
-    /// and states why it skips the others.
+    /// Task to evaluate: temporal-image, temporal-sentence, temporal-transfer, zero-shot,
+    /// linear-probe, retrieval, progression, sequence-order, series-questions or grounding; or all,
+    /// which runs every task that the corpora allow and states why it skips the others.
     #[arg(required = true, value_name = "TASK|all", value_parser = task)]
     pub tasks: Vec<AskedTask>,
     /// Corpus to evaluate on; may be repeated.
     #[arg(long, required = true)]
     pub corpus: Vec<PathBuf>,
-    /// Model: a run, a checkpoint, a weight file, or the name of a built-in model (phantom). Several models and
-    /// embeddings are compared with the first, on one page with paired differences.
+    /// Model: a run, a checkpoint, a weight file, or the name of a built-in model (phantom).
+    /// Several models and embeddings are compared with the first, on one page with paired
+    /// differences.
     #[arg(long, required_unless_present_any = ["embeddings", "list_texts"])]
     pub model: Vec<PathBuf>,
-    /// Evaluate embeddings of another program instead of a model: Parquet with study_id, image_embedding and
-    /// optionally report_embedding and image_feature; or NPY with image embeddings, one row per study in the order of
-    /// the corpus. May be repeated.
+    /// Evaluate embeddings of another program instead of a model: Parquet with study_id,
+    /// image_embedding and optionally report_embedding and image_feature; or NPY with image
+    /// embeddings, one row per study in the order of the corpus. May be repeated.
     #[arg(long)]
     pub embeddings: Vec<PathBuf>,
-    /// Report embeddings in a separate file, Parquet or NPY; one for each --embeddings, in their order.
+    /// Report embeddings in a separate file, Parquet or NPY; one for each --embeddings, in their
+    /// order.
     #[arg(long, requires = "embeddings")]
     pub report_embeddings: Vec<PathBuf>,
-    /// Embeddings of the texts that the tasks compare: Parquet with text and embedding, or NPY in the order of
-    /// --list-texts; one for each --embeddings, in their order.
+    /// Embeddings of the texts that the tasks compare: Parquet with text and embedding, or NPY in
+    /// the order of --list-texts; one for each --embeddings, in their order.
     #[arg(long, requires = "embeddings")]
     pub text_embeddings: Vec<PathBuf>,
-    /// File with one text per line. With NPY --text-embeddings it is read; without --model and --embeddings the texts
-    /// that need embeddings are written to it, and nothing is evaluated.
+    /// File with one text per line. With NPY --text-embeddings it is read; without --model and
+    /// --embeddings the texts that need embeddings are written to it, and nothing is evaluated.
     #[arg(long, conflicts_with = "model")]
     pub list_texts: Option<PathBuf>,
     /// strict: subjects are never split between folds, and figures have intervals. reference: as in
@@ -44,15 +46,15 @@ pub struct Eval {
     /// compared with theirs. Tasks that lack the chosen protocol use the strict one.
     #[arg(long, value_parser = Protocol::parse, default_value = "strict")]
     pub protocol: Protocol,
-    /// Split to evaluate: train, validate, test or all [default: test if there is one, otherwise validate, otherwise
-    /// all].
+    /// Split to evaluate: train, validate, test or all [default: test if there is one, otherwise
+    /// validate, otherwise all].
     #[arg(long, value_parser = part)]
     pub split: Option<Part>,
     /// Label that a linear probe learns [default: the corpus' class, findings or diagnosis].
     #[arg(long)]
     pub label: Option<String>,
-    /// Break every figure down by the values of a column, such as sex, age or site, and find the largest gap; may be
-    /// repeated.
+    /// Break every figure down by the values of a column, such as sex, age or site, and find the
+    /// largest gap; may be repeated.
     #[arg(long, value_name = "COLUMN")]
     pub by: Vec<String>,
     /// Number of bootstrap replicates for the intervals.

@@ -24,7 +24,8 @@ pub use serve::Serve;
 pub use train::{Finetune, Pretrain};
 pub use vision::{Compare, Embed, Ground, Predict, ZeroShot};
 
-/// Pre-train, evaluate and use Med-ST: vision-language models of chest radiographs with several views and time.
+/// Pre-train, evaluate and use Med-ST: vision-language models of chest radiographs with several
+/// views and time.
 #[derive(Debug, Parser)]
 #[command(name = "medst", version, propagate_version = true, arg_required_else_help = true)]
 pub struct Arguments {
@@ -77,9 +78,11 @@ pub enum Command {
     /// Write the card of a model or corpus: a description in Markdown with marks where information
     /// is missing.
     Card(Card),
-    /// Check every file of a corpus, run, model or index against the checksums from when it was written.
+    /// Check every file of a corpus, run, model or index against the checksums from when it was
+    /// written.
     Verify {
-        /// A folder that medst wrote, a file in one, or a corpus in object storage (s3://BUCKET/PREFIX).
+        /// A folder that medst wrote, a file in one, or a corpus in object storage
+        /// (s3://BUCKET/PREFIX).
         path: PathBuf,
     },
     /// Describe a corpus, a run, a checkpoint or a weight file.

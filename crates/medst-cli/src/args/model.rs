@@ -28,8 +28,8 @@ pub enum PrecisionName {
 /// The model, and how it computes.
 #[derive(Debug, Args)]
 pub struct UseModel {
-    /// The model: a run, a checkpoint, a weight file, the name of a built-in model (phantom), or a model on a hub
-    /// (hf://OWNER/NAME[@REVISION]).
+    /// The model: a run, a checkpoint, a weight file, the name of a built-in model (phantom), or a
+    /// model on a hub (hf://OWNER/NAME[@REVISION]).
     #[arg(long)]
     pub model: PathBuf,
     #[command(flatten)]
@@ -56,8 +56,8 @@ pub struct Compute {
 /// Inputs of a command that uses a model.
 #[derive(Debug, Args)]
 pub struct Inputs {
-    /// A corpus (a folder or s3://BUCKET/PREFIX), or any mix of images (JPEG, PNG, DICOM), reports (.txt), folders of
-    /// these, and tables (CSV, Parquet).
+    /// A corpus (a folder or s3://BUCKET/PREFIX), or any mix of images (JPEG, PNG, DICOM), reports
+    /// (.txt), folders of these, and tables (CSV, Parquet).
     #[arg(required = true, value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
     /// View to assume where a file states none; files that state another view are skipped.

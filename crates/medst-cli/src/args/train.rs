@@ -16,8 +16,8 @@ pub struct Pretrain {
     /// Continue the run in the configured output folder.
     #[arg(long)]
     pub resume: bool,
-    /// Keep only the input of every transformer block and recompute the block in the backward pass: less memory, but
-    /// a step takes about 1.25 times as long (key train.checkpoint_activations).
+    /// Keep only the input of every transformer block and recompute the block in the backward pass:
+    /// less memory, but a step takes about 1.25 times as long (key train.checkpoint_activations).
     #[arg(long)]
     pub checkpoint_activations: bool,
     /// Device to compute on.

@@ -12,8 +12,8 @@ pub struct Embed {
     pub inputs: Inputs,
     #[command(flatten)]
     pub model: UseModel,
-    /// File to write: Parquet, or NPY if its name ends in .npy (report embeddings and a list of the rows are then
-    /// written next to it).
+    /// File to write: Parquet, or NPY if its name ends in .npy (report embeddings and a list of the
+    /// rows are then written next to it).
     #[arg(long)]
     pub out: PathBuf,
     /// Also write the image encoder's [CLS] states, on which linear probes are trained.
@@ -27,7 +27,8 @@ pub struct ZeroShot {
     pub inputs: Inputs,
     #[command(flatten)]
     pub model: UseModel,
-    /// Class such as pneumonia, or a class with sentences that describe it: NAME=sentence|sentence. May be repeated.
+    /// Class such as pneumonia, or a class with sentences that describe it: NAME=sentence|sentence.
+    /// May be repeated.
     #[arg(long = "class", value_name = "NAME", required_unless_present = "classes", conflicts_with = "classes")]
     pub class: Vec<String>,
     /// TOML file of classes and their sentences.
@@ -40,7 +41,8 @@ pub struct ZeroShot {
     /// Calibration file (made with --fit-calibration) that turns scores into probabilities.
     #[arg(long, value_name = "FILE", conflicts_with = "fit_calibration")]
     pub calibration: Option<PathBuf>,
-    /// Fit a calibration to labelled studies (a corpus or table with one column per class) and write it to this file.
+    /// Fit a calibration to labelled studies (a corpus or table with one column per class) and
+    /// write it to this file.
     #[arg(long, value_name = "FILE")]
     pub fit_calibration: Option<PathBuf>,
     /// Column that contains the exclusive class of each study, for --fit-calibration.
@@ -64,9 +66,9 @@ pub struct Predict {
 
 #[derive(Debug, Args)]
 pub struct Compare {
-    /// One argument per time point, earliest first: a frontal image and optionally its lateral image, its report
-    /// (.txt) and date=2020-03-31, separated by commas; or a folder with one study. With --subject: a corpus or table
-    /// instead.
+    /// One argument per time point, earliest first: a frontal image and optionally its lateral
+    /// image, its report (.txt) and date=2020-03-31, separated by commas; or a folder with one
+    /// study. With --subject: a corpus or table instead.
     #[arg(required = true, value_name = "TIME_POINT")]
     pub time_points: Vec<String>,
     #[command(flatten)]
@@ -85,7 +87,8 @@ pub struct Compare {
     /// and their severity, calibrates the answers about series.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["subject", "finding"])]
     pub fit_calibration: Option<PathBuf>,
-    /// Check a calibration file on the labelled pairs and series of corpora: accuracy, Brier score, calibration error.
+    /// Check a calibration file on the labelled pairs and series of corpora: accuracy, Brier score,
+    /// calibration error.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["subject", "finding", "calibration", "fit_calibration"])]
     pub check_calibration: Option<PathBuf>,
 }

@@ -90,7 +90,8 @@ fn of_subject(arguments: &Compare, subject: &str) -> Result<Gathered> {
     Ok(gathered)
 }
 
-/// Embeds the time points. An unreadable file is an error, because the comparison would differ without it.
+/// Embeds the time points. An unreadable file is an error, because the comparison would differ
+/// without it.
 fn points(engine: &Engine, gathered: &Gathered) -> Result<Vec<TimePoint>> {
     let mut points = Vec::new();
     for study in &gathered.studies {

@@ -99,8 +99,8 @@ impl Output {
         }
         let mut out = std::io::stdout().lock();
         if self.json {
-            // Serialise before writing: serde_json hides the kind of an I/O error, but a closed pipe must be
-            // recognised.
+            // Serialise before writing: serde_json hides the kind of an I/O error, but a closed
+            // pipe must be recognised.
             writeln!(out, "{}", serde_json::to_string_pretty(result)?)?;
         } else {
             write!(out, "{}", printable::printable(&result.to_string()))?;

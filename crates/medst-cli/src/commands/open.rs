@@ -1,4 +1,5 @@
-//! What all commands with a model share: loading the model, finding the inputs, reporting what was left out.
+//! What all commands with a model share: loading the model, finding the inputs, reporting what was
+//! left out.
 
 use std::path::Path;
 
@@ -79,7 +80,8 @@ pub fn names(arguments: &Inputs) -> String {
     format!("{}{split}", names.join(", "))
 }
 
-/// An error if something was left out, so that scripts notice. Called after the result of the rest has been shown.
+/// An error if something was left out, so that scripts notice. Called after the result of the rest
+/// has been shown.
 pub fn all_used(left_out: usize, used: usize) -> Result<()> {
     match left_out {
         0 => Ok(()),

@@ -32,8 +32,8 @@ pub fn run(arguments: &Prepare, output: &Output, reporter: &Reporter) -> Result<
     let Some(group) = launch::join()? else { return Ok(()) };
     let done = match how.out.as_ref().filter(|_| !how.check) {
         Some(out) => prepare(&source, out, &options, &*group, reporter).map(|summary| summary.map(Done::Prepared)),
-        // Only one process checks the source; the others wait at the end of the job. (clap requires --out or
-        // --check.)
+        // Only one process checks the source; the others wait at the end of the job. (clap requires
+        // --out or --check.)
         None if group.leads() => check(&source, &options, reporter).map(|found| Some(Done::Checked(found))),
         None => Ok(None),
     };

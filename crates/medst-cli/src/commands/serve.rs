@@ -79,7 +79,8 @@ fn access(arguments: &Serve) -> Result<(Access, Option<String>)> {
         return Ok((Access::Open, None));
     }
     if let Some(file) = &arguments.token_file {
-        // A pipe is welcome here, as of `<(pass show medst)`; a device without end is not read to its end.
+        // A pipe is welcome here, as of `<(pass show medst)`; a device without end is not read to
+        // its end.
         let mut token = String::new();
         let read = File::open(file).and_then(|text| text.take(LONGEST_TOKEN).read_to_string(&mut token));
         read.map_err(Error::io(file))?;

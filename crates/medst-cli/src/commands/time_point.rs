@@ -1,4 +1,5 @@
-//! Time points as arguments: `frontal.png,lateral.png,report.txt,date=2020-03-31`, or a folder with one study.
+//! Time points as arguments: `frontal.png,lateral.png,report.txt,date=2020-03-31`, or a folder with
+//! one study.
 
 use std::path::{Path, PathBuf};
 

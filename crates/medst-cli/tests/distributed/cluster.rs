@@ -78,7 +78,8 @@ fn scripts_are_bash_and_the_manifest_hangs_together() {
     assert!(image.contains(&format!("> {file}")));
 }
 
-/// SIGTERM, as from a scheduler that wants the machine: a checkpoint, 130, and the same command goes on.
+/// SIGTERM, as from a scheduler that wants the machine: a checkpoint, 130, and the same command
+/// goes on.
 #[test]
 fn the_script_of_one_machine_stops_on_request_and_goes_on() {
     if !launcher() {

@@ -1,7 +1,9 @@
-//! Two hosts, each a network namespace, joined by a cable that can be cut (a pair of virtual interfaces). Open MPI starts processes and passes
-//! tensors over TCP, as between machines; a script replaces ssh.
+//! Two hosts, each a network namespace, joined by a cable that can be cut (a pair of virtual
+//! interfaces). Open MPI starts processes and passes tensors over TCP, as between machines; a
+//! script replaces ssh.
 //!
-//! Needs root and `ip` (Debian: iproute2). Where namespaces cannot be made these tests skip, saying so, unless `MEDST_NEED_NETNS` is set.
+//! Needs root and `ip` (Debian: iproute2). Where namespaces cannot be made these tests skip, saying
+//! so, unless `MEDST_NEED_NETNS` is set.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -15,7 +17,8 @@ use crate::{corpus, difference, done, launcher, lines, pretrain, start};
 /// Addresses of the hosts, in a separate network.
 const ADDRESSES: [&str; 2] = ["10.93.0.1", "10.93.0.2"];
 
-/// An idle connection between Open MPI's daemons is looked after so often, and given up after 5 + 3 · 2 s without an answer.
+/// An idle connection between Open MPI's daemons is looked after so often, and given up after 5 + 3
+/// · 2 s without an answer.
 const KEEP_ALIVE: [&str; 9] = [
     "--mca",
     "oob_tcp_keepalive_time",

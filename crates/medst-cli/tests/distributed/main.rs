@@ -1,6 +1,7 @@
 //! `mpirun -n N medst pretrain`: several processes compute the steps of one, and end together.
 //!
-//! Built with the feature `mpi` only. Where there is no `mpirun` these tests skip, saying so, unless `MEDST_NEED_MPI` is set.
+//! Built with the feature `mpi` only. Where there is no `mpirun` these tests skip, saying so,
+//! unless `MEDST_NEED_MPI` is set.
 #![cfg(feature = "mpi")]
 
 mod cluster;

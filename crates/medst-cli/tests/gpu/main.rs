@@ -1,5 +1,6 @@
-//! The path through the program on a GPU, without a GPU: `pretended_cuda.cpp` takes the place of `libtorch_cuda.so`, and every number must be the CPU's.
-//! What only a card can show, its speed and its rounding, is left to `make bench-gpu`.
+//! The path through the program on a GPU, without a GPU: `pretended_cuda.cpp` takes the place of
+//! `libtorch_cuda.so`, and every number must be the CPU's. What only a card can show, its speed and
+//! its rounding, is left to `make bench-gpu`.
 
 #[path = "../command/mod.rs"]
 mod command;
@@ -117,7 +118,8 @@ fn pre_training_on_a_gpu_is_that_on_a_cpu() {
     machine.assert_alike("plain-cuda", "chunks-cuda");
 }
 
-/// Layers in sixteen bits. The CPU and the pretended GPU sum in different orders, so they agree only roughly.
+/// Layers in sixteen bits. The CPU and the pretended GPU sum in different orders, so they agree
+/// only roughly.
 #[test]
 fn sixteen_bits_on_a_gpu() {
     let machine = Machine::new();
@@ -155,7 +157,8 @@ fn embeddings_on_a_gpu_are_those_on_a_cpu() {
     assert!(least > 0.999 && exact.values() != rounded.values(), "{least}");
 }
 
-/// Embeddings differ by 1e-7. That moves most figures as little, but those that rank pixels, which have many near-ties, by up to 2e-3.
+/// Embeddings differ by 1e-7. That moves most figures as little, but those that rank pixels, which
+/// have many near-ties, by up to 2e-3.
 #[test]
 fn figures_of_an_evaluation_on_a_gpu_are_those_on_a_cpu() {
     let machine = Machine::new();
@@ -180,7 +183,8 @@ fn figures_of_an_evaluation_on_a_gpu_are_those_on_a_cpu() {
     }
 }
 
-/// While the host waits for the device it sends nothing, so the device is idle afterwards. A step waits for its losses and for the length of the gradient.
+/// While the host waits for the device it sends nothing, so the device is idle afterwards. A step
+/// waits for its losses and for the length of the gradient.
 #[test]
 fn a_step_seldom_waits_for_the_device() {
     let machine = Machine::new();

@@ -1,13 +1,16 @@
-// A substitute for `libtorch_cuda.so`: it registers one CUDA device with libtorch whose memory is the
-// host's and whose kernels are the CPU's. With it in LD_LIBRARY_PATH a program takes the path that it
-// takes on a GPU: it loads the library, finds a device, sends tensors there, and its backward pass runs
-// in the device's own thread. It shows nothing about the speed or the rounding of a GPU.
+// A substitute for `libtorch_cuda.so`: it registers one CUDA device with libtorch whose memory is
+// the host's and whose kernels are the CPU's. With it in LD_LIBRARY_PATH a program takes the path
+// that it takes on a GPU: it loads the library, finds a device, sends tensors there, and its
+// backward pass runs in the device's own thread. It shows nothing about the speed or the rounding
+// of a GPU.
 //
-// As on a GPU, a kernel refuses tensors of both devices (except for single numbers and for indices).
+// As on a GPU, a kernel refuses tensors of both devices (except for single numbers and for
+// indices).
 //
-// MEDST_PRETENDED_GPU=FILE: when the program ends, writes one JSON object to FILE: how many operations
-// ran on the device, and how often each operation made the host wait for the device, because it reads
-// a number, because the next shape depends on values, or because a copy did not allow the host to go on.
+// MEDST_PRETENDED_GPU=FILE: when the program ends, writes one JSON object to FILE: how many
+// operations ran on the device, and how often each operation made the host wait for the device,
+// because it reads a number, because the next shape depends on values, or because a copy did not
+// allow the host to go on.
 
 #include <ATen/ATen.h>
 #include <ATen/Context.h>
@@ -39,7 +42,8 @@ using c10::IValue;
 
 const at::Device kHost(at::kCPU), kGpu(at::kCUDA, 0);
 
-// ---- What has run ----------------------------------------------------------------------------------------------------------------------------------
+// ---- What has run
+// ----------------------------------------------------------------------------------------------------------------------------------
 
 struct Ledger {
   std::mutex lock;
@@ -84,7 +88,8 @@ bool waits(const std::string& name) {
   return all.count(name) > 0;
 }
 
-// ---- Memory ----------------------------------------------------------------------------------------------------------------------------------------
+// ---- Memory
+// ----------------------------------------------------------------------------------------------------------------------------------------
 
 struct Memory final : c10::Allocator {
   c10::DataPtr allocate(size_t size) override {
@@ -157,12 +162,14 @@ void follow(const Tensor& of_gpu, const Tensor& of_host) {
   own->set_sizes_and_strides(of_host.sizes(), of_host.strides(), of_host.storage_offset());
 }
 
-// Float32 as the matrix units of a GPU take it where the program allows TF32: 10 bits after the point.
+// Float32 as the matrix units of a GPU take it where the program allows TF32: 10 bits after the
+// point.
 Tensor as_tf32(const Tensor& x) {
   return x.contiguous().view(at::kInt).add(0x1000).bitwise_and(~0x1fff).view(at::kFloat);
 }
 
-// ---- Kernels ---------------------------------------------------------------------------------------------------------------------------------------
+// ---- Kernels
+// ---------------------------------------------------------------------------------------------------------------------------------------
 
 // A float16 product, summed in float32 as on a GPU. (The CPU's kernel sums value by value.)
 void multiply_half(const std::string& name, const c10::FunctionSchema& schema, torch::jit::Stack& stack) {
@@ -290,7 +297,8 @@ int64_t choose_checked(const Tensor& q, const Tensor& k, const Tensor& v, const 
   return choose(q, k, v, mask, dropout, causal, scale, grouped);
 }
 
-// The CPU's attention is slow in float16; in float32 it lacks the rounding of weights that a GPU's has.
+// The CPU's attention is slow in float16; in float32 it lacks the rounding of weights that a GPU's
+// has.
 Tensor quick(const Tensor& x) { return to_host(x).to(x.scalar_type() == at::kHalf ? at::kFloat : x.scalar_type()); }
 
 using Attended = std::tuple<Tensor, Tensor, Tensor, Tensor, c10::SymInt, c10::SymInt, Tensor, Tensor, Tensor>;
@@ -313,7 +321,8 @@ std::tuple<Tensor, Tensor, Tensor> attend_back(const Tensor& gradient, const Ten
   return {to_gpu(of_q), to_gpu(of_k), to_gpu(of_v)};
 }
 
-// ---- The device ------------------------------------------------------------------------------------------------------------------------------------
+// ---- The device
+// ------------------------------------------------------------------------------------------------------------------------------------
 
 c10::Stream stream() { return c10::Stream(c10::Stream::DEFAULT, kGpu); }
 

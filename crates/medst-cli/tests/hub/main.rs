@@ -335,7 +335,8 @@ fn processes_that_need_the_same_model_fetch_it_once() {
     assert_eq!(contents(&place.hub.asked()), [0]);
 }
 
-/// How far the states of reports are from those that transformers computed, relative to the largest.
+/// How far the states of reports are from those that transformers computed, relative to the
+/// largest.
 fn apart(model: &Path, features: &Path) -> f64 {
     use medst::model::Mode;
     use medst::model::input::ReportInput;
@@ -357,8 +358,8 @@ fn apart(model: &Path, features: &Path) -> f64 {
     (found - &states).abs().max().double_value(&[]) / states.abs().max().double_value(&[])
 }
 
-/// `MEDST_HUB_MODEL`: a folder with pretrained weights in `model` and what transformers computes with them in `features.safetensors`;
-/// `tools/hub_model.sh` makes it.
+/// `MEDST_HUB_MODEL`: a folder with pretrained weights in `model` and what transformers computes
+/// with them in `features.safetensors`; `tools/hub_model.sh` makes it.
 #[test]
 fn pretrained_weights_of_a_library_come_through_the_hub() {
     let Some(folder) = std::env::var_os("MEDST_HUB_MODEL").map(PathBuf::from) else {

@@ -1,5 +1,6 @@
-//! A model hub on the loopback: lists of files, small files from the hub itself, large ones from a storage of another origin, as Hugging
-//! Face's does. It remembers what it was asked for, and can be made to fail.
+//! A model hub on the loopback: lists of files, small files from the hub itself, large ones from a
+//! storage of another origin, as Hugging Face's does. It remembers what it was asked for, and can
+//! be made to fail.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -34,7 +35,8 @@ pub struct State {
     pub asked: Vec<Asked>,
     /// Files are given only with this token.
     pub gate: Option<String>,
-    /// After how many bytes of a large file the connection is cut, each time the list has another entry.
+    /// After how many bytes of a large file the connection is cut, each time the list has another
+    /// entry.
     pub cuts: Vec<usize>,
     /// One bit of large files is wrong.
     pub damaged: bool,

@@ -25,7 +25,8 @@ impl Drop for Running {
     }
 }
 
-/// Waits for a line that holds `before` and returns what follows it; the rest is read away by a thread.
+/// Waits for a line that holds `before` and returns what follows it; the rest is read away by a
+/// thread.
 fn told(reader: impl std::io::Read + Send + 'static, before: &'static str) -> String {
     let (sender, receiver) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
@@ -38,7 +39,8 @@ fn told(reader: impl std::io::Read + Send + 'static, before: &'static str) -> St
     receiver.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| panic!("no line with {before:?}"))
 }
 
-/// The service with arguments, and the link that opens its page: with the token, where one was drawn.
+/// The service with arguments, and the link that opens its page: with the token, where one was
+/// drawn.
 pub fn serve(at: &Path, arguments: &[&str]) -> (Running, String) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_medst"))
         .current_dir(at)

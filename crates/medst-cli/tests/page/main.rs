@@ -1,4 +1,5 @@
-//! The page in a real Chromium: files are chosen, keys are pressed, and what it shows is held against the command and the service.
+//! The page in a real Chromium: files are chosen, keys are pressed, and what it shows is held
+//! against the command and the service.
 
 mod browser;
 #[path = "../command/mod.rs"]
@@ -93,7 +94,8 @@ async fn a_patient_is_read_by_people_and_keys() {
     let patient = patient(at);
     browser.client.goto(&address).await.unwrap();
     browser.until("!document.getElementById('start').hidden").await;
-    // The link has let the page in and has gone from the address bar; scripts cannot read what it left.
+    // The link has let the page in and has gone from the address bar; scripts cannot read what it
+    // left.
     assert_eq!(browser.value("[location.pathname, location.search, document.cookie]").await, json!(["/", "", ""]));
     assert!(browser.text(".warning").await.contains("Not a medical device"));
     let [frontal, lateral, report, later] = [&patient.frontal, &patient.lateral, &patient.report, &patient.later];

@@ -69,7 +69,8 @@ fn items(pixels: Pixels) -> Vec<u8> {
 /// A progressive JPEG file with a thousand scans.
 fn scans() -> Vec<u8> {
     let mut bytes = vec![0xff, 0xd8, 0xff, 0xc2, 0, 11, 8, 16, 0, 16, 0, 1, 1, 0x11, 0];
-    // A table with one code, of one bit: 16384 blocks have nothing (and as many more as the next 14 bits say).
+    // A table with one code, of one bit: 16384 blocks have nothing (and as many more as the next 14
+    // bits say).
     bytes.extend([&[0xff, 0xc4, 0, 20, 0x10, 1][..], &[0; 15], &[0xe0]].concat());
     // Scans of 512×512 blocks: 16 of these codes with zeros.
     let scan = [&[0xff, 0xda, 0, 8, 1, 1, 0, 1, 63, 0][..], &[0; 16 * 15 / 8]].concat();

@@ -1,4 +1,5 @@
-//! `medst embed`, `zero-shot`, `compare`, `ground` and `search` on files as people have them, with a small model.
+//! `medst embed`, `zero-shot`, `compare`, `ground` and `search` on files as people have them, with
+//! a small model.
 
 mod bombs;
 #[path = "../command/mod.rs"]
@@ -128,7 +129,8 @@ fn odd_inputs(at: &Path) {
     }
 }
 
-/// Manifests, cards and configurations whose numbers are absurd or that are empty: errors, not panics or memory.
+/// Manifests, cards and configurations whose numbers are absurd or that are empty: errors, not
+/// panics or memory.
 fn sizes_that_cannot_be(at: &Path) {
     let copy = |from: &str, to: &str| {
         // Without checksums, which would otherwise be reported first.
@@ -239,7 +241,8 @@ fn embed(at: &Path) {
         json(at, &eval, 0);
     }
 
-    // Folders: images and reports of one name belong together; DICOM files of one study too; the rest is listed.
+    // Folders: images and reports of one name belong together; DICOM files of one study too; the
+    // rest is listed.
     fs::create_dir_all(at.join("mixed/deep")).unwrap();
     let image = frontals(at)[0].clone();
     fs::copy(at.join(&image), at.join("mixed/deep/a.png")).unwrap();

@@ -1,4 +1,5 @@
-//! Odd files that are read by a stated rule are counted, and files of holes are refused before they are read.
+//! Odd files that are read by a stated rule are counted, and files of holes are refused before they
+//! are read.
 
 use std::fs::{self, File};
 use std::path::Path;

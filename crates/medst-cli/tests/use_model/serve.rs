@@ -1,4 +1,5 @@
-//! `medst serve` with the model, the index and the calibrations that the commands made: what it answers is what they print.
+//! `medst serve` with the model, the index and the calibrations that the commands made: what it
+//! answers is what they print.
 
 use std::fs;
 use std::io::{BufRead, BufReader};

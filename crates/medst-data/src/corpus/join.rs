@@ -27,7 +27,8 @@ struct Part {
     count: usize,
 }
 
-/// Makes this process' share of the shards; returns their records by name. All stretches must be whole and on the disk.
+/// Makes this process' share of the shards; returns their records by name. All stretches must be
+/// whole and on the disk.
 ///
 /// # Errors
 /// Names the file that cannot be read or written.

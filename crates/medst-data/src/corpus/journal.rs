@@ -108,7 +108,8 @@ pub enum Found {
     These(Vec<Stretch>),
 }
 
-/// Reads the journals, and repairs those that end in the middle of a line: the block of that line is decoded again.
+/// Reads the journals, and repairs those that end in the middle of a line: the block of that line
+/// is decoded again.
 ///
 /// * `images`: pictures of the whole plan.
 pub fn read(folder: &Path, identity: &str, images: usize) -> Result<Found> {

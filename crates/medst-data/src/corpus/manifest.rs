@@ -37,7 +37,8 @@ pub struct Manifest {
     pub sequence_stride: usize,
     pub sequence_unit: SequenceUnit,
     pub decoding: Decoding,
-    /// How its reports became plain sentences. A corpus that does not record this was made with the reference's rule.
+    /// How its reports became plain sentences. A corpus that does not record this was made with the
+    /// reference's rule.
     #[serde(default = "Rule::of_old")]
     pub report_rule: Rule,
     pub source: Provenance,

@@ -22,8 +22,8 @@ use crate::{Error, Result};
 
 /// Pictures between two entries of the journal.
 const BLOCK: usize = 128;
-/// Blocks that are decoded at the same time: while the last pictures of one keep some cores busy, the other has work for
-/// the rest.
+/// Blocks that are decoded at the same time: while the last pictures of one keep some cores busy,
+/// the other has work for the rest.
 const LANES: usize = 2;
 
 /// Pictures that each of several processes decodes between two meetings: few enough that all learn
@@ -73,7 +73,8 @@ pub struct Decoded {
     pub stopped: bool,
 }
 
-/// Decodes this process' share of the pictures that are not `known` yet. A stop request to any process ends it between two blocks.
+/// Decodes this process' share of the pictures that are not `known` yet. A stop request to any
+/// process ends it between two blocks.
 ///
 /// # Errors
 /// Names the file that cannot be written.
@@ -219,7 +220,8 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Whatever is decoded already, all processes together decode the rest, once, in even parts, and no two continue one stretch.
+        /// Whatever is decoded already, all processes together decode the rest, once, in even
+        /// parts, and no two continue one stretch.
         #[test]
         fn what_is_left_is_shared_out(lengths in proptest::collection::vec((0usize..9, 1usize..9), 0..6), rest in 0usize..9, size in 1usize..7) {
             let (mut known, mut images) = (Vec::new(), 0);

@@ -21,10 +21,12 @@ use crate::storage::Address;
 use crate::study::{ImageIndex, Study};
 use crate::{Error, Result};
 
-/// A prepared corpus. Studies and sequences are in memory, pictures are read when they are asked for.
+/// A prepared corpus. Studies and sequences are in memory, pictures are read when they are asked
+/// for.
 ///
-/// Every file is checked against its SHA-256 in the manifest before anything of it is used: tables when the corpus is opened, shards when
-/// the first of their pictures is read (once, see [`crate::files`]).
+/// Every file is checked against its SHA-256 in the manifest before anything of it is used: tables
+/// when the corpus is opened, shards when the first of their pictures is read (once, see
+/// [`crate::files`]).
 #[derive(Debug)]
 pub struct Corpus {
     path: PathBuf,
@@ -68,7 +70,8 @@ impl Checked {
 }
 
 impl Corpus {
-    /// Opens a corpus, in a folder or in object storage (`s3://BUCKET/PREFIX`), and checks that its parts fit together.
+    /// Opens a corpus, in a folder or in object storage (`s3://BUCKET/PREFIX`), and checks that its
+    /// parts fit together.
     ///
     /// # Errors
     /// Names what is missing or damaged.
@@ -266,8 +269,8 @@ impl Corpus {
         Ok(Some(TextTable { name: name.into(), columns, rows }))
     }
 
-    /// Reads every file of a corpus in a folder and checks it. (Of one in object storage files are checked when they arrive, and again by
-    /// every process that finds them in the cache.)
+    /// Reads every file of a corpus in a folder and checks it. (Of one in object storage files are
+    /// checked when they arrive, and again by every process that finds them in the cache.)
     ///
     /// # Errors
     /// A file that is missing, unreadable or damaged; a stop request.

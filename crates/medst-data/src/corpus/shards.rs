@@ -44,7 +44,8 @@ pub struct ShardWriter {
 }
 
 impl ShardWriter {
-    /// Continues after `written` pictures; anything after them (from an interrupted run) is cut off.
+    /// Continues after `written` pictures; anything after them (from an interrupted run) is cut
+    /// off.
     ///
     /// * `prefix`: of the files' names.
     pub fn new(folder: &Path, prefix: &str, side: usize, written: usize) -> Result<ShardWriter> {
@@ -107,8 +108,8 @@ impl ShardWriter {
     }
 }
 
-/// A shard whose pictures are read when they are asked for. (Not mapped into memory: a mapped file that another program cuts short
-/// ends this one with SIGBUS.)
+/// A shard whose pictures are read when they are asked for. (Not mapped into memory: a mapped file
+/// that another program cuts short ends this one with SIGBUS.)
 #[derive(Debug)]
 pub struct Shard {
     path: PathBuf,

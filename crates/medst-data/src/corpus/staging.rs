@@ -54,7 +54,8 @@ impl Staging {
         Ok(())
     }
 
-    /// Writes the manifest, the last file of a corpus but for the list of checksums, and puts the folder in the target's place.
+    /// Writes the manifest, the last file of a corpus but for the list of checksums, and puts the
+    /// folder in the target's place.
     ///
     /// # Errors
     /// A target that another program created in the meantime; files that cannot be written.

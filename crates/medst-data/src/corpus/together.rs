@@ -129,7 +129,8 @@ pub(super) fn known(staging: &Staging, identity: &str, images: usize, progress: 
 /// stretches reach, and whether it was stopped.
 type Told = (Vec<Stretch>, Vec<Extent>, bool);
 
-/// Decodes and joins this process' share; returns what all processes have decoded now, and the records of all shards.
+/// Decodes and joins this process' share; returns what all processes have decoded now, and the
+/// records of all shards.
 pub(super) fn shards(
     folder: &Path,
     work: &Work,

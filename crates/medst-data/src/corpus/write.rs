@@ -76,7 +76,8 @@ fn images(plan: &Plan) -> Vec<&ImageSource> {
 /// Decodes and writes the pictures of a plan, as the leading process.
 ///
 /// # Errors
-/// Names the file that cannot be written. With a stop request the working folder stays for the next run.
+/// Names the file that cannot be written. With a stop request the working folder stays for the next
+/// run.
 pub fn write(
     begun: Begun,
     out: &Path,
@@ -218,7 +219,8 @@ fn resolve(failures: &[Option<String>]) -> (usize, Vec<Option<ImageIndex>>) {
     (next as usize, places)
 }
 
-/// Studies whose frontal image could be read, and for each plan its study's row; the first readable image of each kind counts.
+/// Studies whose frontal image could be read, and for each plan its study's row; the first readable
+/// image of each kind counts.
 fn studies(
     plans: Vec<StudyPlan>,
     places: Vec<Option<ImageIndex>>,

@@ -25,7 +25,8 @@ pub const CORPUS_MANIFEST: &str = "corpus.json";
 /// Manifests of this program whose key `files` names the files of their folder.
 const MANIFESTS: [&str; 2] = [CORPUS_MANIFEST, "index.json"];
 
-/// A folder next to its target, to be filled and then [`publish_folder`]ed; removed if that does not happen.
+/// A folder next to its target, to be filled and then [`publish_folder`]ed; removed if that does
+/// not happen.
 ///
 /// * `mode`: its permissions, before the umask is applied.
 ///

@@ -20,7 +20,8 @@ const WORTHWHILE: u64 = 1 << 20;
 /// A file that changed a moment ago may change again within the resolution of its times.
 const SETTLED: Duration = Duration::from_secs(2);
 
-/// SHA-256 of a file; `sha256` where the file was found to have it before and has not been written to since.
+/// SHA-256 of a file; `sha256` where the file was found to have it before and has not been written
+/// to since.
 pub fn sha256_unless_seen(path: &Path, sha256: &str) -> Result<String> {
     let meta = std::fs::metadata(path).map_err(Error::io(path))?;
     // Held while the file is read, so that processes that start together read it once.

@@ -1,5 +1,5 @@
-//! `SHA256SUMS`: the checksums of all other files of a folder, as `sha256sum -c SHA256SUMS` reads them. Every folder that this
-//! program publishes has one; those of earlier versions have none.
+//! `SHA256SUMS`: the checksums of all other files of a folder, as `sha256sum -c SHA256SUMS` reads
+//! them. Every folder that this program publishes has one; those of earlier versions have none.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
@@ -94,7 +94,8 @@ impl Sums {
         whole::write(&folder.join(SUMS), text.as_bytes())
     }
 
-    /// Checks a file that is about to be used, if it is listed. Large files are read once and remembered (`seen.rs`).
+    /// Checks a file that is about to be used, if it is listed. Large files are read once and
+    /// remembered (`seen.rs`).
     ///
     /// # Errors
     /// A file that is missing, unreadable or damaged.
@@ -167,7 +168,8 @@ fn is_plain(component: std::path::Component) -> bool {
     matches!(component, std::path::Component::Normal(_))
 }
 
-/// The names of all files below a folder, relative to it, temporary ones left out. Links count as files.
+/// The names of all files below a folder, relative to it, temporary ones left out. Links count as
+/// files.
 pub(super) fn files(folder: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for path in entries(folder)? {

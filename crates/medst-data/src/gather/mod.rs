@@ -119,7 +119,8 @@ impl Gathered {
     }
 }
 
-/// Whether a path is a corpus' folder, or an address in object storage, where nothing but corpora is read from.
+/// Whether a path is a corpus' folder, or an address in object storage, where nothing but corpora
+/// is read from.
 pub fn is_corpus(path: &Path) -> bool {
     Address::is(path) || path.join("corpus.json").is_file()
 }

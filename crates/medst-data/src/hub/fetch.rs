@@ -1,4 +1,5 @@
-//! From the name of a model to the folder of its files, in the cache that all programs for the hub share:
+//! From the name of a model to the folder of its files, in the cache that all programs for the hub
+//! share:
 //!
 //! ```text
 //! HF_HUB_CACHE/

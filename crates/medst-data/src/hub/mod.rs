@@ -98,7 +98,8 @@ pub fn report_to(progress: Box<dyn Progress + Send>) {
     let _ = REPORTER.set(progress);
 }
 
-/// A path unchanged, or the folder of the model that it names; files that are not in the cache are fetched.
+/// A path unchanged, or the folder of the model that it names; files that are not in the cache are
+/// fetched.
 ///
 /// # Errors
 /// As [`local_with`].
@@ -124,7 +125,8 @@ pub fn local_with<'a>(path: &'a Path, progress: &dyn Progress) -> Result<Cow<'a,
     }
 }
 
-/// The model that a file in the cache belongs to, as `hf://OWNER/NAME@COMMIT`. `None` for any other path.
+/// The model that a file in the cache belongs to, as `hf://OWNER/NAME@COMMIT`. `None` for any other
+/// path.
 pub fn named(path: &Path) -> Option<String> {
     let parts: Vec<&str> = path.iter().filter_map(|part| part.to_str()).collect();
     parts.windows(3).rev().find_map(|part| {

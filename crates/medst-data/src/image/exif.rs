@@ -112,7 +112,8 @@ mod tests {
 
     #[test]
     fn every_orientation_shows_the_letter_upright() {
-        // An F of 3×4 pixels; the stored pictures follow from the definition: where row 0 and column 0 are shown.
+        // An F of 3×4 pixels; the stored pictures follow from the definition: where row 0 and
+        // column 0 are shown.
         let upright: Vec<u8> = b"###\
                                  #..\
                                  ##.\

@@ -52,7 +52,8 @@ pub fn square_of_noting(
     resize::to_square(&picture_noting(bytes, decoding, notes)?, side)
 }
 
-/// The whole picture and its square, as [`picture_of`] and [`square_of`] give them, by one decoding.
+/// The whole picture and its square, as [`picture_of`] and [`square_of`] give them, by one
+/// decoding.
 ///
 /// # Errors
 /// A reason, without the file's name.

@@ -1,10 +1,11 @@
 //! Resizing to the square that a corpus stores: OpenCV's `INTER_AREA`, then zero padding.
 //!
-//! The longest side becomes `side`, the other `floor(other * side / longest)`; the image is centred between zeros (the
-//! odd row or column goes below or to the right). Shrinking averages areas: each output pixel is the area-weighted mean
-//! of the source pixels it covers, in float32. Enlarging is OpenCV's bilinear variant for `INTER_AREA`, in its 11-bit
-//! fixed point. OpenCV sums along rows first; here columns come first, because whole rows are then added with vector
-//! instructions. Sums differ in the last bits of float32 only, results by one grey level at most.
+//! The longest side becomes `side`, the other `floor(other * side / longest)`; the image is centred
+//! between zeros (the odd row or column goes below or to the right). Shrinking averages areas: each
+//! output pixel is the area-weighted mean of the source pixels it covers, in float32. Enlarging is
+//! OpenCV's bilinear variant for `INTER_AREA`, in its 11-bit fixed point. OpenCV sums along rows
+//! first; here columns come first, because whole rows are then added with vector instructions. Sums
+//! differ in the last bits of float32 only, results by one grey level at most.
 
 use super::{GreyImage, ImageError};
 
@@ -39,7 +40,8 @@ pub(super) struct Fit {
     /// Size of the picture in the square.
     pub width: usize,
     pub height: usize,
-    /// Whether each output pixel covers whole source pixels; sums are then exact, and divided by their number at the end.
+    /// Whether each output pixel covers whole source pixels; sums are then exact, and divided by
+    /// their number at the end.
     pub whole_scale: bool,
     factor: f32,
     /// OpenCV has a separate path for halving, which rounds half up; all others round half to even.
@@ -92,14 +94,16 @@ impl Fit {
     }
 }
 
-/// The share of consecutive source pixels in one output pixel: `weights[0]` belongs to source pixel `start`.
+/// The share of consecutive source pixels in one output pixel: `weights[0]` belongs to source pixel
+/// `start`.
 pub(super) struct Cover {
     pub start: usize,
     pub weights: Vec<f32>,
 }
 
-/// Which source pixels each of `target` output pixels covers. With `counts`, the scale is a whole number and every
-/// weight is 1, so that sums stay exact; otherwise the weights of one output pixel sum to 1.
+/// Which source pixels each of `target` output pixels covers. With `counts`, the scale is a whole
+/// number and every weight is 1, so that sums stay exact; otherwise the weights of one output pixel
+/// sum to 1.
 pub(super) fn covers(source: usize, target: usize, counts: bool) -> Vec<Cover> {
     if counts {
         let scale = source / target;

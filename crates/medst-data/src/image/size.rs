@@ -22,15 +22,16 @@ pub fn declared(bytes: &[u8]) -> Result<[usize; 2], ImageError> {
     }
 }
 
-/// Bytes of memory per pixel that decoding a file takes at most, besides the file: the picture as it
-/// is decoded, copies of it on its way to grey values, and those.
+/// Bytes of memory per pixel that decoding a file takes at most, besides the file: the picture as
+/// it is decoded, copies of it on its way to grey values, and those.
 pub fn memory_per_pixel(bytes: &[u8]) -> usize {
     match bytes {
         [0xff, 0xd8, ..] => jpeg::memory_per_pixel(bytes),
         [0x89, b'P', b'N', b'G', ..] => {
             // Grey and colour, each with the transparency that a chunk may add.
             let samples = if matches!(bytes.get(25), Some(0 | 4)) { 2 } else { 4 };
-            // With a value of 16 bits or of grey for each pixel (measured: RGBA 9.8 and 4.8, grey 3.8 and 0.8).
+            // With a value of 16 bits or of grey for each pixel (measured: RGBA 9.8 and 4.8, grey
+            // 3.8 and 0.8).
             if bytes.get(24) == Some(&16) { 2 * samples + 2 } else { samples + 1 }
         }
         _ => dicom::memory_per_pixel(bytes),

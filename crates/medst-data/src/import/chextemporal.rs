@@ -1,6 +1,8 @@
-//! CheXTemporal, the gold pairs: five courses of findings between two images of CheXpert, MIMIC-CXR or ReXGradient.
+//! CheXTemporal, the gold pairs: five courses of findings between two images of CheXpert, MIMIC-CXR
+//! or ReXGradient.
 //!
-//! Pairs of a source whose folder is not given are left out and counted. All images are taken as frontal.
+//! Pairs of a source whose folder is not given are left out and counted. All images are taken as
+//! frontal.
 
 use std::path::{Path, PathBuf};
 
@@ -15,8 +17,8 @@ use crate::study::{StudyId, SubjectId, View};
 use crate::{Error, Result};
 
 const PAIRS: &str = "gold_progression_pairs.parquet";
-/// Files of the release whose rows are counted and not read: it is not known to us whether boxes are
-/// in pixels or in fractions, and silver labels are a language model's.
+/// Files of the release whose rows are counted and not read: it is not known to us whether boxes
+/// are in pixels or in fractions, and silver labels are a language model's.
 const UNREAD: [&str; 4] =
     ["gold_bboxes.parquet", "silver_findings.parquet", "silver_sentences.parquet", "silver_studies.parquet"];
 const COLUMNS: [&str; 8] = [

@@ -44,8 +44,8 @@ impl Courses {
         })
     }
 
-    /// Notes the course of a finding. Where a pair has several that differ (the right lung better, the left one worse), it
-    /// has none.
+    /// Notes the course of a finding. Where a pair has several that differ (the right lung better,
+    /// the left one worse), it has none.
     pub fn tell(&mut self, pair: usize, finding: &str, course: &'static str) {
         let finding = finding.trim().to_lowercase().replace([' ', '/', '-'], "_");
         let told = self.told.entry((pair, finding)).or_insert(Some(course));
@@ -54,7 +54,8 @@ impl Courses {
         }
     }
 
-    /// Adds the table to a plan, with the pairs whose studies are in it; contradictions are counted.
+    /// Adds the table to a plan, with the pairs whose studies are in it; contradictions are
+    /// counted.
     pub fn finish(self, plan: &mut Plan) {
         let findings: BTreeSet<&String> = self.told.keys().map(|(_, finding)| finding).collect();
         let cell = |pair: usize, finding: &String| self.told.get(&(pair, finding.clone())).copied().flatten();

@@ -1,4 +1,5 @@
-//! covid-chestxray-dataset: `metadata.csv` and `images/`. Radiographs are read, computed tomography is counted and left out.
+//! covid-chestxray-dataset: `metadata.csv` and `images/`. Radiographs are read, computed tomography
+//! is counted and left out.
 //!
 //! `offset` (days since onset or admission) is the time of a study, `clinical_notes` its report.
 

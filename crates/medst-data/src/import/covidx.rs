@@ -1,9 +1,10 @@
 //! COVIDx: `train/` and `test/` with images, and lists that name patient, file, label and source
 //! (`train_COVIDx6.txt`, `test_COVIDx6.txt`; later ones `train.txt`, `val.txt`, `test.txt`).
 //!
-//! The reference (after MGCA) draws 80 % of the training *images* for training and the rest for validation, with
-//! scikit-learn's `train_test_split(train_size=0.8, random_state=0)`; images of one patient fall into both parts. By
-//! default the same draw is made over patients here; [`SplitRule::Reference`] reproduces the reference's.
+//! The reference (after MGCA) draws 80 % of the training *images* for training and the rest for
+//! validation, with scikit-learn's `train_test_split(train_size=0.8, random_state=0)`; images of
+//! one patient fall into both parts. By default the same draw is made over patients here;
+//! [`SplitRule::Reference`] reproduces the reference's.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -111,14 +112,16 @@ pub fn plan(source: &Covidx, options: &PrepareOptions) -> Result<Planned> {
     Ok(Planned { plan: assembly.finish(options)?, files })
 }
 
-/// The file of an image: next to the lists, or in a folder `data`, where the construction scripts put it.
+/// The file of an image: next to the lists, or in a folder `data`, where the construction scripts
+/// put it.
 fn image(root: &Path, folder: &str, file: &str) -> PathBuf {
     let nested = root.join("data").join(folder).join(file);
     let plain = root.join(folder).join(file);
     if !plain.exists() && nested.exists() { nested } else { plain }
 }
 
-/// Reads `patient file label source` lines. Early versions lack the source; file names may hold blanks.
+/// Reads `patient file label source` lines. Early versions lack the source; file names may hold
+/// blanks.
 fn read_list(path: &Path) -> Result<Vec<Entry>> {
     let mut rows = Rows::open_list(path)?;
     let mut entries = Vec::new();

@@ -17,7 +17,8 @@ use crate::{Error, Result, input};
 
 /// How much of a file is looked at to recognise its encoding and separator.
 const HEAD: u64 = 64 << 10;
-/// Most bytes without a line's end: reports fill a few thousand, and readers keep a whole line in memory.
+/// Most bytes without a line's end: reports fill a few thousand, and readers keep a whole line in
+/// memory.
 const LONGEST_LINE: usize = 64 << 20;
 
 /// A CSV file: UTF-8 text (or bytes of another 8-bit encoding), and the byte between its cells.
@@ -89,7 +90,8 @@ fn decoded(path: &Path) -> Result<(Vec<u8>, Box<dyn Read>)> {
     Ok((head, source))
 }
 
-/// A text whose lines must end: a sparse or packed file of terabytes is refused before it fills the memory.
+/// A text whose lines must end: a sparse or packed file of terabytes is refused before it fills the
+/// memory.
 struct Lines {
     text: Box<dyn Read>,
     /// Bytes since the last line's end.

@@ -14,8 +14,8 @@
 //! | [`open_i`] | the Indiana University collection |
 //! | [`covid_chestxray`] | covid-chestxray-dataset |
 //!
-//! Each importer makes a [`crate::corpus::plan::Plan`] through [`assemble`]; [`crate::corpus::write`] decodes the
-//! pictures and writes the corpus.
+//! Each importer makes a [`crate::corpus::plan::Plan`] through [`assemble`];
+//! [`crate::corpus::write`] decodes the pictures and writes the corpus.
 
 mod archive;
 pub mod assemble;
@@ -120,7 +120,8 @@ impl Source {
     /// Reads everything but the pictures.
     ///
     /// # Errors
-    /// Names the file or row that cannot be understood. What is absent or unusable is noted in the plan instead.
+    /// Names the file or row that cannot be understood. What is absent or unusable is noted in the
+    /// plan instead.
     pub fn plan(&self, options: &PrepareOptions, progress: &dyn Progress) -> Result<Planned> {
         if let Some(root) = self.folder().filter(|root| Address::is(root)) {
             return Err(Error::Usage(format!(
@@ -154,15 +155,17 @@ pub struct Planned {
     pub files: Vec<PathBuf>,
 }
 
-/// Prepares a corpus; several processes share the pictures. The corpus is that of one process, to the byte, and so is
-/// what an interrupted run left, whatever the number of its processes. The process that leads reads the source, reports
-/// progress, and returns the summary; a stop request to any process stops all of them.
+/// Prepares a corpus; several processes share the pictures. The corpus is that of one process, to
+/// the byte, and so is what an interrupted run left, whatever the number of its processes. The
+/// process that leads reads the source, reports progress, and returns the summary; a stop request
+/// to any process stops all of them.
 ///
 /// An interrupted run continues where it was; a finished one appears at `out` at once.
 ///
 /// # Errors
-/// Sources that cannot be understood, subjects in two splits, an `out` that cannot be written; on the process where it
-/// occurs, which then has to end the others. Rows that cannot be used are counted and listed in `skipped.csv` instead.
+/// Sources that cannot be understood, subjects in two splits, an `out` that cannot be written; on
+/// the process where it occurs, which then has to end the others. Rows that cannot be used are
+/// counted and listed in `skipped.csv` instead.
 pub fn prepare(
     source: &Source,
     out: &Path,

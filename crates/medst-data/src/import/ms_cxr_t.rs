@@ -1,4 +1,5 @@
-//! MS-CXR-T 1.0.0: pairs of MIMIC-CXR images with the course of five findings between them, and pairs of sentences.
+//! MS-CXR-T 1.0.0: pairs of MIMIC-CXR images with the course of five findings between them, and
+//! pairs of sentences.
 //!
 //! The corpus holds every image of a pair as a separate study (its id is the DICOM id) and every
 //! pair as a sequence of two, the previous image first. `pairs.csv` holds the courses,

@@ -1,4 +1,5 @@
-//! Open-I, the Indiana University collection: XML reports (`ecgen-radiology/*.xml`) and images as PNG or DICOM.
+//! Open-I, the Indiana University collection: XML reports (`ecgen-radiology/*.xml`) and images as
+//! PNG or DICOM.
 //!
 //! The reports do not state the views of their images. A view is taken from
 //! `indiana_projections.csv` (columns `filename`, `projection`) where that exists, else from the

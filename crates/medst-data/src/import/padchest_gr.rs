@@ -1,6 +1,7 @@
 //! PadChest-GR: sentences in English with boxes, and how findings changed since a prior study.
 //!
-//! Boxes are in fractions of the picture. The corpus holds current and prior studies; `pairs.csv` holds the courses.
+//! Boxes are in fractions of the picture. The corpus holds current and prior studies; `pairs.csv`
+//! holds the courses.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;

@@ -1,4 +1,5 @@
-//! Streaming the rows of a CSV file (`delimited.rs` has the forms it may have): memory does not grow with its length.
+//! Streaming the rows of a CSV file (`delimited.rs` has the forms it may have): memory does not
+//! grow with its length.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -87,7 +88,8 @@ impl Rows {
         Ok(rows)
     }
 
-    /// Opens a list without a header whose cells are separated by blanks; rows may differ in length.
+    /// Opens a list without a header whose cells are separated by blanks; rows may differ in
+    /// length.
     ///
     /// # Errors
     /// A file that does not exist.
@@ -160,7 +162,8 @@ impl Rows {
                 let message = format!("is too long (limit {LONGEST_ROW} bytes)");
                 return Err(Error::Row { path: self.path.clone(), row: number, message });
             }
-            // Bytes that are not UTF-8 become replacement characters, which the cleaning of reports drops.
+            // Bytes that are not UTF-8 become replacement characters, which the cleaning of reports
+            // drops.
             let record = csv::StringRecord::from_byte_record_lossy(std::mem::take(&mut bytes));
             visit(RowView { number, record: &record })?;
             bytes = record.into_byte_record();

@@ -1,9 +1,11 @@
-//! RSNA Pneumonia Detection Challenge, stage 2: `stage_2_train_images/<patientId>.dcm`, `stage_2_train_labels.csv` (a row a
-//! box) and, where it is there, `stage_2_detailed_class_info.csv`.
+//! RSNA Pneumonia Detection Challenge, stage 2: `stage_2_train_images/<patientId>.dcm`,
+//! `stage_2_train_labels.csv` (a row a box) and, where it is there,
+//! `stage_2_detailed_class_info.csv`.
 //!
-//! The reference (after MGCA) sorts patients by id and draws 70 % for training, 15 % for the test and 15 % for validation
-//! with scikit-learn's `train_test_split(random_state=0)`, twice. The same permutation is drawn here. Images of the
-//! challenge's own test set have no labels and are not read.
+//! The reference (after MGCA) sorts patients by id and draws 70 % for training, 15 % for the test
+//! and 15 % for validation with scikit-learn's `train_test_split(random_state=0)`, twice. The same
+//! permutation is drawn here. Images of the challenge's own test set have no labels and are not
+//! read.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -204,7 +206,8 @@ fn existing(root: &Path, name: &str) -> Result<PathBuf> {
 mod tests {
     use super::*;
 
-    /// scikit-learn 1.9.1 gives these parts for 20 patients, and these first ones for the 26,684 of the challenge.
+    /// scikit-learn 1.9.1 gives these parts for 20 patients, and these first ones for the 26,684 of
+    /// the challenge.
     #[test]
     fn parts_are_the_references() {
         let splits = reference_splits(20);

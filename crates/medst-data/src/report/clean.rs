@@ -213,8 +213,9 @@ fn join(impression: Option<String>, findings: Option<String>) -> Option<String> 
     }
 }
 
-/// Plain lower-case sentences of a text, one per line, so that training can draw some of them; `None`
-/// when fewer than three tokens are left. A tokenizer reads a line break as it reads a space.
+/// Plain lower-case sentences of a text, one per line, so that training can draw some of them;
+/// `None` when fewer than three tokens are left. A tokenizer reads a line break as it reads a
+/// space.
 fn sentences(text: &str, rule: Rule) -> Option<String> {
     let sentences: Vec<Vec<String>> = match rule {
         Rule::Standard => {

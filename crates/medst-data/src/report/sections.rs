@@ -102,7 +102,8 @@ pub fn choose(report: &str) -> Chosen {
 
 /// For a study that is listed as an exception: the text to use instead of impression and findings.
 pub fn exception(report: &str, study: &StudyId) -> Option<String> {
-    // The tables write ids as file names do, `s50413267`; MIMIC-CXR's own tables without the letter.
+    // The tables write ids as file names do, `s50413267`; MIMIC-CXR's own tables without the
+    // letter.
     let study = if study.0.starts_with('s') { study.0.clone() } else { format!("s{study}") };
     let study = study.as_str();
     if let Some(&[start, end]) = TABLES.study_span.get(study) {

@@ -1,9 +1,12 @@
-//! WordPiece with the BERT cased vocabulary, as Hugging Face's `BertTokenizer(do_lower_case=False)` does it.
+//! WordPiece with the BERT cased vocabulary, as Hugging Face's `BertTokenizer(do_lower_case=False)`
+//! does it.
 //!
-//! 1. Cleaning: control characters are removed, every white space is a space, CJK characters are separate words.
-//! 2. Words: cut at white space and around each punctuation mark (ASCII symbols such as `$` count as such).
-//! 3. Pieces: of each word the longest one in the vocabulary, again and again; a word that cannot be cut so, or has more than 100
-//!    characters, is `[UNK]` as a whole.
+//! 1. Cleaning: control characters are removed, every white space is a space, CJK characters are
+//!    separate words.
+//! 2. Words: cut at white space and around each punctuation mark (ASCII symbols such as `$` count
+//!    as such).
+//! 3. Pieces: of each word the longest one in the vocabulary, again and again; a word that cannot
+//!    be cut so, or has more than 100 characters, is `[UNK]` as a whole.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -15,7 +18,8 @@ use serde::Deserialize;
 use crate::files::sha256_of;
 use crate::{Error, Result, input};
 
-/// The 28,996 entries of BERT's cased vocabulary (Apache-2.0, see THIRD_PARTY.md), which Bio_ClinicalBERT uses too.
+/// The 28,996 entries of BERT's cased vocabulary (Apache-2.0, see THIRD_PARTY.md), which
+/// Bio_ClinicalBERT uses too.
 const BERT_CASED: &[u8] = include_bytes!("../../assets/bert-base-cased-vocab.txt");
 
 /// Longer words are `[UNK]`, as in BERT.
@@ -42,11 +46,12 @@ impl WordPiece {
         Self::from_vocabulary(BERT_CASED, Path::new("(built-in)")).expect("the built-in vocabulary is valid")
     }
 
-    /// A vocabulary file: `vocab.txt`, one piece per line, whose number is the id; or the `tokenizer.json` of a WordPiece
-    /// tokenizer, recognised by its content.
+    /// A vocabulary file: `vocab.txt`, one piece per line, whose number is the id; or the
+    /// `tokenizer.json` of a WordPiece tokenizer, recognised by its content.
     ///
     /// # Errors
-    /// A tokenizer of another kind; unreadable, not UTF-8, an empty or repeated line, or no `[PAD]`, `[UNK]`, `[CLS]` or `[SEP]`: file and line are named.
+    /// A tokenizer of another kind; unreadable, not UTF-8, an empty or repeated line, or no
+    /// `[PAD]`, `[UNK]`, `[CLS]` or `[SEP]`: file and line are named.
     pub fn from_file(path: &Path) -> Result<WordPiece> {
         let bytes = input::read(path, input::TEXT).map_err(Error::io(path))?;
         if bytes.trim_ascii_start().starts_with(b"{") {
@@ -100,8 +105,8 @@ impl WordPiece {
         Ok(WordPiece { pieces, first, next, unknown, classifier, separator, checksum: sha256_of(bytes) })
     }
 
-    /// `[CLS]`, the pieces of `text`, `[SEP]`: at most `max_tokens` ids, not padded. Longer texts lose their end and keep
-    /// `[SEP]`.
+    /// `[CLS]`, the pieces of `text`, `[SEP]`: at most `max_tokens` ids, not padded. Longer texts
+    /// lose their end and keep `[SEP]`.
     pub fn encode(&self, text: &str, max_tokens: usize) -> Vec<u32> {
         let room = max_tokens.saturating_sub(2);
         let mut ids = vec![self.classifier];

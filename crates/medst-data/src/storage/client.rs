@@ -16,7 +16,8 @@ use tokio::runtime::Runtime;
 use super::Address;
 use crate::{Error, Result};
 
-/// Bytes of one request: small enough for slow lines and for memory, large enough that requests do not count.
+/// Bytes of one request: small enough for slow lines and for memory, large enough that requests do
+/// not count.
 const PIECE: u64 = 16 << 20;
 /// Requests for one object at the same time.
 const AT_ONCE: usize = 4;

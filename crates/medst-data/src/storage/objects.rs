@@ -1,4 +1,5 @@
-//! Sources in object storage: a table, and the pictures it names. Paths that are not addresses are files.
+//! Sources in object storage: a table, and the pictures it names. Paths that are not addresses are
+//! files.
 
 use std::path::{Path, PathBuf};
 

@@ -1,7 +1,8 @@
 //! Confidence intervals by a bootstrap over subjects.
 //!
-//! Studies of one subject resemble each other; drawing studies one by one would call the figures surer than they are. So
-//! subjects are drawn with replacement, with all their rows, and a statistic sees how often each row was drawn.
+//! Studies of one subject resemble each other; drawing studies one by one would call the figures
+//! surer than they are. So subjects are drawn with replacement, with all their rows, and a
+//! statistic sees how often each row was drawn.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -15,7 +16,8 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Estimate {
     pub value: f64,
-    /// 95 %: the percentiles 2.5 and 97.5 of the replicates. `None` where subjects or defined replicates are too few.
+    /// 95 %: the percentiles 2.5 and 97.5 of the replicates. `None` where subjects or defined
+    /// replicates are too few.
     pub interval: Option<(f64, f64)>,
 }
 
@@ -86,9 +88,11 @@ impl Clusters {
 }
 
 impl Bootstrap {
-    /// A statistic of weighted rows with its interval; `None` where it is undefined on the data themselves.
+    /// A statistic of weighted rows with its interval; `None` where it is undefined on the data
+    /// themselves.
     ///
-    /// `statistic` gets a weight for each row (how often it was drawn) and returns `None`, never NaN, where it is undefined.
+    /// `statistic` gets a weight for each row (how often it was drawn) and returns `None`, never
+    /// NaN, where it is undefined.
     pub fn estimate(&self, clusters: &Clusters, statistic: impl Fn(&[f64]) -> Option<f64> + Sync) -> Option<Estimate> {
         self.replicates(clusters, statistic).map(|replicates| replicates.estimate())
     }

@@ -85,7 +85,8 @@ enum Place {
 }
 
 impl RowVectors {
-    /// * `vectors`: one row for each of `rows` of the corpus. Rows with NaN or infinity are set aside.
+    /// * `vectors`: one row for each of `rows` of the corpus. Rows with NaN or infinity are set
+    ///   aside.
     pub fn new(vectors: Vectors, rows: &[usize]) -> RowVectors {
         let place = |(number, &row): (usize, &usize)| {
             (row, if vectors.is_finite(number) { Place::At(number) } else { Place::NotFinite })

@@ -1,5 +1,5 @@
-//! Cross-validation folds, as scikit-learn draws them: `StratifiedKFold` (the reference protocol) and `StratifiedGroupKFold`
-//! (ours: no subject is in training and test at once).
+//! Cross-validation folds, as scikit-learn draws them: `StratifiedKFold` (the reference protocol)
+//! and `StratifiedGroupKFold` (ours: no subject is in training and test at once).
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,8 @@ use medst_data::permutation::NumpyRandom;
 
 use crate::{Error, Result};
 
-/// The fold in which each row is tested, by `StratifiedKFold(folds)`; with a seed `shuffle=True, random_state=seed`.
+/// The fold in which each row is tested, by `StratifiedKFold(folds)`; with a seed
+/// `shuffle=True, random_state=seed`.
 ///
 /// # Errors
 /// No class has as many rows as the number of folds.
@@ -46,8 +47,8 @@ pub fn stratified(classes: &[usize], folds: usize, seed: Option<u32>) -> Result<
     Ok(fold_of)
 }
 
-/// The fold in which each row is tested, by `StratifiedGroupKFold(folds)`: groups stay whole, classes are spread as evenly as
-/// that allows.
+/// The fold in which each row is tested, by `StratifiedGroupKFold(folds)`: groups stay whole,
+/// classes are spread as evenly as that allows.
 ///
 /// # Errors
 /// No class has as many rows as the number of folds, or there are fewer groups than folds.
@@ -74,7 +75,8 @@ pub fn grouped<S: AsRef<str>>(classes: &[usize], groups: &[S], folds: usize) -> 
     Ok(fold_of)
 }
 
-/// The fold that a group leaves most even: the mean over classes of the deviation of their shares between folds.
+/// The fold that a group leaves most even: the mean over classes of the deviation of their shares
+/// between folds.
 fn best_fold(held: &[Vec<f64>], own: &[f64], total: &[f64]) -> usize {
     let present: Vec<usize> = (0..total.len()).filter(|&class| total[class] > 0.0).collect();
     let mut best: Option<(usize, f64, f64)> = None;

@@ -1,7 +1,9 @@
-//! Multinomial logistic regression with a ridge: scikit-learn's `LogisticRegression(C)`, solved to the same minimum.
+//! Multinomial logistic regression with a ridge: scikit-learn's `LogisticRegression(C)`, solved to
+//! the same minimum.
 //!
-//! Benchmarks of frozen features have hundreds of rows and thousands of columns, so the weights are sums of training rows and
-//! everything is computed from inner products of rows: `[n, n]` instead of `[n, D]` in each of many steps.
+//! Benchmarks of frozen features have hundreds of rows and thousands of columns, so the weights are
+//! sums of training rows and everything is computed from inner products of rows: `[n, n]` instead
+//! of `[n, D]` in each of many steps.
 
 use ndarray::{Array1, Array2, Axis};
 
@@ -24,7 +26,8 @@ pub struct Logistic {
 }
 
 impl Products {
-    /// Scales every column to mean 0 and deviation 1 over the rows `training`, and multiplies all rows with each other.
+    /// Scales every column to mean 0 and deviation 1 over the rows `training`, and multiplies all
+    /// rows with each other.
     pub fn standardised(features: &Vectors, training: &[usize]) -> Products {
         let shape = (features.len(), features.width());
         let wide: Vec<f64> = features.values().iter().map(|&x| f64::from(x)).collect();
@@ -39,7 +42,8 @@ impl Products {
 }
 
 impl Logistic {
-    /// Minimises `C · Σ cross-entropy + ½ ‖W‖²` over the rows `training`; the bias is free. `start` is where the search begins.
+    /// Minimises `C · Σ cross-entropy + ½ ‖W‖²` over the rows `training`; the bias is free. `start`
+    /// is where the search begins.
     ///
     /// * `truth`: the class of each row, of all rows.
     ///
@@ -142,7 +146,8 @@ mod tests {
         (Vectors::from_rows(rows).unwrap(), (0..24).map(|i| i % 3).collect())
     }
 
-    /// `LogisticRegression(C=C, tol=1e-10)` on `StandardScaler` of the first 18 rows, `predict_proba` of the rows 18, 19 and 23.
+    /// `LogisticRegression(C=C, tol=1e-10)` on `StandardScaler` of the first 18 rows,
+    /// `predict_proba` of the rows 18, 19 and 23.
     #[test]
     fn probabilities_are_scikit_learns() {
         let (features, truth) = data();

@@ -1,7 +1,7 @@
 //! Sentences that affirm and deny a finding, and that state its course.
 //!
-//! Those of a finding's presence are the reference's for RSNA pneumonia (its zero-shot script), with the finding's name in
-//! the place of pneumonia.
+//! Those of a finding's presence are the reference's for RSNA pneumonia (its zero-shot script),
+//! with the finding's name in the place of pneumonia.
 
 /// Findings that labels may name: CheXpert's fourteen, except support devices and no finding, and
 /// the findings that supported sources call by other names.
@@ -73,8 +73,8 @@ pub fn worsening(finding: &str) -> Vec<String> {
     ]
 }
 
-/// Sentences about a finding's course, by class number, in the form that BioViL-T, TempA-VLP and TILA compare without training.
-/// The papers do not agree on the phrases; these are ours.
+/// Sentences about a finding's course, by class number, in the form that BioViL-T, TempA-VLP and
+/// TILA compare without training. The papers do not agree on the phrases; these are ours.
 pub fn progression(finding: &str) -> [Vec<String>; 3] {
     const PHRASES: [&[&str]; 3] = [
         &["improving", "improved", "better", "decreasing", "decreased", "smaller", "resolving", "resolved"],

@@ -100,7 +100,8 @@ const fn image(finding: &'static str, value: f64) -> Row {
     Row { task: Task::TemporalImage, group: finding, names: &["accuracy", "accuracy, 10 folds"], published }
 }
 
-/// Macro accuracies on one benchmark by protocols that differ: fine-tuned, trained heads, or without training.
+/// Macro accuracies on one benchmark by protocols that differ: fine-tuned, trained heads, or
+/// without training.
 const fn course(model: &'static str, value: f64, on: &'static str) -> Row {
     let published = Published { model, value, on };
     Row { task: Task::TemporalImage, group: "mean", names: MACRO, published }

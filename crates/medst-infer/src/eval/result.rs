@@ -158,7 +158,8 @@ impl<'a> Meter<'a> {
         Meter { by: by.iter().map(|by| (by, by.of(rows.clone()))).collect(), ..self }
     }
 
-    /// A figure with its interval: `statistic` of a weight for each row, `None` where it is undefined, which `otherwise` explains.
+    /// A figure with its interval: `statistic` of a weight for each row, `None` where it is
+    /// undefined, which `otherwise` explains.
     pub fn figure(
         &self,
         group: &str,
@@ -249,7 +250,8 @@ pub enum ExampleKind {
 /// Cases of each kind that a task shows.
 pub const EXAMPLES: usize = 2;
 
-/// The best and the worst cases by a score that should be high; ties keep their order. With few rows a case is shown once.
+/// The best and the worst cases by a score that should be high; ties keep their order. With few
+/// rows a case is shown once.
 pub fn extremes(scores: &[f64]) -> Vec<(ExampleKind, usize)> {
     let mut order: Vec<usize> = (0..scores.len()).filter(|&row| scores[row].is_finite()).collect();
     order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));

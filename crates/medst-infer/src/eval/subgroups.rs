@@ -33,7 +33,8 @@ pub struct Subgroups {
 pub struct Breakdown {
     pub column: String,
     pub parts: Vec<SubgroupFigure>,
-    /// Between the subgroups with the highest and the lowest value; `None` where fewer than two have one.
+    /// Between the subgroups with the highest and the lowest value; `None` where fewer than two
+    /// have one.
     pub gap: Option<Gap>,
 }
 
@@ -57,7 +58,8 @@ pub struct Gap {
     pub highest: String,
     pub lowest: String,
     pub value: f64,
-    /// 95 %, of the difference of these two, which were chosen by looking: with many subgroups it is too narrow.
+    /// 95 %, of the difference of these two, which were chosen by looking: with many subgroups it
+    /// is too narrow.
     pub interval: Option<(f64, f64)>,
     /// One of the two is small.
     pub small: bool,
@@ -162,7 +164,8 @@ impl Subgroups {
     }
 }
 
-/// Whether a column's name has the word age: `age`, `PatientAge`, `Patient Age`, but not `image` or `stage`.
+/// Whether a column's name has the word age: `age`, `PatientAge`, `Patient Age`, but not `image` or
+/// `stage`.
 fn is_age(column: &str) -> bool {
     let letter = |place: usize| column.as_bytes().get(place).copied().filter(u8::is_ascii_alphabetic);
     let own = column.to_ascii_lowercase();
@@ -250,7 +253,8 @@ mod tests {
 
     #[test]
     fn a_gap_has_the_interval_that_theory_gives_and_small_groups_say_so() {
-        // Two rows a subject; right in 90 % of 200 rows of `a`, in half of 200 rows of `b`, always in the 6 rows of `c`.
+        // Two rows a subject; right in 90 % of 200 rows of `a`, in half of 200 rows of `b`, always
+        // in the 6 rows of `c`.
         let of: Vec<usize> = (0..406).map(|row| if row < 400 { row / 200 } else { 2 }).collect();
         let right: Vec<f64> =
             (0..406).map(|row| f64::from(u8::from([row / 2 % 10 != 0, row / 2 % 2 == 0, true][of[row]]))).collect();

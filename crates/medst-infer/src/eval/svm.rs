@@ -1,4 +1,5 @@
-//! A linear support vector classifier, one against one: scikit-learn's `SVC(kernel="linear", C=1)`, which is libsvm's.
+//! A linear support vector classifier, one against one: scikit-learn's `SVC(kernel="linear", C=1)`,
+//! which is libsvm's.
 //!
 //! The inner products of all rows are computed once, in float64, and every fold picks its own.
 
@@ -10,7 +11,8 @@ use rayon::prelude::*;
 use super::Vectors;
 use crate::{Error, Result};
 
-/// Inner products of `n` rows with each other, in the form that the solver reads: `n` rows of `[(0, own number), (1, …), …]`.
+/// Inner products of `n` rows with each other, in the form that the solver reads: `n` rows of
+/// `[(0, own number), (1, …), …]`.
 #[derive(Debug)]
 pub struct Kernel {
     nodes: Vec<Vec<SvmNode>>,
@@ -56,8 +58,9 @@ pub struct Classifier {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
     pub class: usize,
-    /// A score for each of all classes, comparable over rows: votes, and between equal votes the confidence (scikit-learn's
-    /// `decision_function_shape="ovr"`); negative infinity for classes without training rows.
+    /// A score for each of all classes, comparable over rows: votes, and between equal votes the
+    /// confidence (scikit-learn's `decision_function_shape="ovr"`); negative infinity for classes
+    /// without training rows.
     pub scores: Vec<f64>,
 }
 
@@ -67,8 +70,8 @@ impl Classifier {
     /// # Errors
     /// No rows.
     pub fn train(kernel: &Kernel, rows: &[usize], truth: &[usize]) -> Result<Classifier> {
-        // libsvm numbers classes by their first row and scikit-learn by value: sorted rows make both the same. Within a class the
-        // order stays.
+        // libsvm numbers classes by their first row and scikit-learn by value: sorted rows make
+        // both the same. Within a class the order stays.
         let mut rows = rows.to_vec();
         rows.sort_by_key(|&row| truth[row]);
         let mut classes: Vec<usize> = rows.iter().map(|&row| truth[row]).collect();
@@ -93,7 +96,8 @@ impl Classifier {
         Ok(Classifier { model: Some(svm_train(&problem, &parameters)), classes })
     }
 
-    /// Decides a row of the kernel it was trained on, or one [`Kernel::against`] its rows; `classes` counts all classes.
+    /// Decides a row of the kernel it was trained on, or one [`Kernel::against`] its rows;
+    /// `classes` counts all classes.
     pub fn decide(&self, kernel: &Kernel, row: usize, classes: usize) -> Decision {
         let mut scores = vec![f64::NEG_INFINITY; classes];
         let Some(model) = &self.model else {
@@ -102,7 +106,8 @@ impl Classifier {
         };
         let count = self.classes.len();
         let mut values = vec![0.0; count * (count - 1) / 2];
-        // The votes are counted here: among equal ones libsvm takes the first class, this library's own the last.
+        // The votes are counted here: among equal ones libsvm takes the first class, this library's
+        // own the last.
         predict_values(model, &kernel.nodes[row], &mut values);
         let (mut votes, mut confidence) = (vec![0.0; count], vec![0.0; count]);
         let pairs = (0..count).flat_map(|first| (first + 1..count).map(move |second| (first, second)));
@@ -119,8 +124,8 @@ impl Classifier {
     }
 }
 
-/// Decides every row with the classifier of its fold, which has not seen the fold. `others` are decided in the place of the rows
-/// themselves where they are given.
+/// Decides every row with the classifier of its fold, which has not seen the fold. `others` are
+/// decided in the place of the rows themselves where they are given.
 ///
 /// # Errors
 /// A fold that contains all rows.

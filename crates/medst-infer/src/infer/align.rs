@@ -1,11 +1,13 @@
 //! Words and patches of one study, both ways: what the local loss aligned (paper, section 3.3).
 //!
-//! `similarity` are cosines `q·k`; attention is `softmax(q·k / 0.1)` over patches for each word and over words for each
-//! patch; importance is that of the modality-weighted loss, `softmax` over words (or patches) of the aligned
-//! `normalise(q ⊙ context)`. `[SEP]` is the last word, as in training.
+//! `similarity` are cosines `q·k`; attention is `softmax(q·k / 0.1)` over patches for each word and
+//! over words for each patch; importance is that of the modality-weighted loss, `softmax` over
+//! words (or patches) of the aligned `normalise(q ⊙ context)`. `[SEP]` is the last word, as in
+//! training.
 //!
 //! # Shapes
-//! `W` words, `P` patches a view, `K` = `P` or `2P` patches of the study (frontal, then lateral), `D` embedding width.
+//! `W` words, `P` patches a view, `K` = `P` or `2P` patches of the study (frontal, then lateral),
+//! `D` embedding width.
 
 use std::sync::LazyLock;
 
@@ -86,7 +88,8 @@ impl EngineRef<'_> {
     /// section 3.3).
     ///
     /// # Errors
-    /// A picture of another size than the model reads, values that are not finite; as many texts as studies are expected.
+    /// A picture of another size than the model reads, values that are not finite; as many texts as
+    /// studies are expected.
     pub fn align(&self, studies: &[&Views], texts: &[&Text]) -> Result<Vec<Alignment>> {
         if studies.len() != texts.len() {
             return Err(Error::Input(format!("got {} texts for {} studies", texts.len(), studies.len())));
@@ -137,8 +140,8 @@ impl EngineRef<'_> {
         texts.iter().enumerate().map(align).collect()
     }
 
-    /// The patches' embeddings of one batch, for each study `[P or 2P, D]`: frontal ones, then lateral ones. Studies with a frontal
-    /// view, or lateral views alone.
+    /// The patches' embeddings of one batch, for each study `[P or 2P, D]`: frontal ones, then
+    /// lateral ones. Studies with a frontal view, or lateral views alone.
     fn patches(&self, studies: &[&Views], pictures: &Pictures) -> Result<Vec<Tensor>> {
         let images = self.model.project_images(self.states(pictures)?, Mode::Evaluate)?;
         let mut patches: Vec<Tensor> = (0..studies.len() as i64).map(|row| images.frontal_patches.get(row)).collect();
@@ -152,7 +155,8 @@ impl EngineRef<'_> {
         Ok(patches)
     }
 
-    /// The encoder's states of one batch. Those of lateral views alone are in the place of the frontal ones.
+    /// The encoder's states of one batch. Those of lateral views alone are in the place of the
+    /// frontal ones.
     pub(super) fn states(&self, pictures: &Pictures) -> Result<ImageFeatures> {
         let input = pictures.input.to_device(self.model.device());
         if !pictures.lateral_alone {

@@ -1,7 +1,7 @@
 //! Which inputs are computed together.
 //!
-//! A batch is bounded by what it costs: images by their number (a lateral view counts as one more), texts by the tokens
-//! that padding makes of them, the longest times their number.
+//! A batch is bounded by what it costs: images by their number (a lateral view counts as one more),
+//! texts by the tokens that padding makes of them, the longest times their number.
 
 /// How much is computed at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

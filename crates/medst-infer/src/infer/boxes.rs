@@ -10,7 +10,8 @@ use super::heat::HeatMap;
 /// A hot region.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct HotBox {
-    /// `[left, top, right, bottom]`, ends exclusive, in pixels of what [`hot_boxes`] was given or of what the box was moved to.
+    /// `[left, top, right, bottom]`, ends exclusive, in pixels of what [`hot_boxes`] was given or
+    /// of what the box was moved to.
     pub bounds: [f64; 4],
     /// Mean cosine inside the region.
     pub mean: f32,
@@ -20,7 +21,8 @@ pub struct HotBox {
 
 /// Regions of a map, the hottest first.
 ///
-/// * `share`: of the way from the median to the maximum, in `[0, 1)`; `patch`: side of a patch in pixels.
+/// * `share`: of the way from the median to the maximum, in `[0, 1)`; `patch`: side of a patch in
+///   pixels.
 ///
 /// A flat map has none.
 pub fn hot_boxes(map: &HeatMap, share: f32, patch: usize) -> Vec<HotBox> {
@@ -148,7 +150,8 @@ mod tests {
 
     #[test]
     fn boxes_find_their_place_in_the_picture() {
-        // 256 of a 512×384 picture: 2 pixels each, 64 rows of padding; the crop begins 16 pixels in.
+        // 256 of a 512×384 picture: 2 pixels each, 64 rows of padding; the crop begins 16 pixels
+        // in.
         let place = Placement::of(224, 256, 512, 384);
         assert_eq!((place.scale, place.left, place.top), (2.0, 32.0, -32.0));
         let found = HotBox { bounds: [0.0, 0.0, 10.0, 32.0], mean: 0.0, peak: 0.0 };

@@ -1,10 +1,13 @@
 //! Calibration: from scores to probabilities that were seen to hold.
 //!
-//! Cosines of contrastive models order images; as probabilities they are off. On images with labels, `p = σ(a·score + b)` is fitted
-//! for each finding (Platt, 1999, with his smoothed targets), and for exclusive classes `softmax(a·cosine + b_c)`. How far the
-//! probabilities are off, before and after, is measured on subjects that a fit did not see (five folds), and kept in the file.
+//! Cosines of contrastive models order images; as probabilities they are off. On images with
+//! labels, `p = σ(a·score + b)` is fitted for each finding (Platt, 1999, with his smoothed
+//! targets), and for exclusive classes `softmax(a·cosine + b_c)`. How far the probabilities are
+//! off, before and after, is measured on subjects that a fit did not see (five folds), and kept in
+//! the file.
 //!
-//! A calibration holds for the weights and the sentences that it was made with, and is refused with others.
+//! A calibration holds for the weights and the sentences that it was made with, and is refused with
+//! others.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -71,7 +74,8 @@ pub struct Quality {
     pub calibration_error: f64,
 }
 
-/// Probabilities of classes from their scores, without calibration: at the contrastive loss' temperature.
+/// Probabilities of classes from their scores, without calibration: at the contrastive loss'
+/// temperature.
 pub fn uncalibrated(kind: Kind, scores: &[f64]) -> Vec<f64> {
     let temperature = GlobalTemperature::START;
     match kind {

@@ -108,7 +108,8 @@ impl Checked {
                     let answer =
                         |probabilities, truth| Answer { probabilities, truth, subject: labelled.subject.clone() };
                     if let (Some(all), Some(first)) = (calibrated.seen_first(finding, &readings), known.seen_first) {
-                        // MI-CXR's question: of those that are seen first after the first time point, at which?
+                        // MI-CXR's question: of those that are seen first after the first time
+                        // point, at which?
                         if (1..readings.len()).contains(&first) {
                             let later = &all[1..readings.len()];
                             let sum: f64 = later.iter().sum();

@@ -197,7 +197,8 @@ impl Prototypes {
         Ok(Prototypes { classes, directions })
     }
 
-    /// For each class the score of an image: cosine to what says it, for findings less that to what denies it.
+    /// For each class the score of an image: cosine to what says it, for findings less that to what
+    /// denies it.
     pub fn scores(&self, image: &[f32]) -> Vec<f64> {
         let dot = |a: &[f32]| a.iter().zip(image).map(|(a, b)| f64::from(a * b)).sum::<f64>();
         self.directions.iter().map(|(yes, no)| dot(yes) - no.as_deref().map_or(0.0, dot)).collect()

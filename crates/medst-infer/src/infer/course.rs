@@ -1,4 +1,5 @@
-//! Calibrated courses: from the change of an embedding to probabilities of improving, stable and worsening.
+//! Calibrated courses: from the change of an embedding to probabilities of improving, stable and
+//! worsening.
 //!
 //! The change of a finding is that of [`super::compare`]. On pairs of images whose course is known
 //! (`pairs.csv` of a corpus, as `medst prepare ms-cxr-t` makes it) a multinomial logistic
@@ -97,11 +98,13 @@ impl CourseCalibration {
         Ok(whole::write(path, &text)?)
     }
 
-    /// Fits on the pairs of one of the corpora and on the labelled series of one of them ([`LabelledSeries::of_corpus`]), whose images are
-    /// embedded here. Without labelled series, series are not calibrated.
+    /// Fits on the pairs of one of the corpora and on the labelled series of one of them
+    /// ([`LabelledSeries::of_corpus`]), whose images are embedded here. Without labelled series,
+    /// series are not calibrated.
     ///
     /// # Errors
-    /// Corpora without pairs, or with too few of a course for every finding; a corpus that has neither pairs nor series.
+    /// Corpora without pairs, or with too few of a course for every finding; a corpus that has
+    /// neither pairs nor series.
     pub fn fit(engine: &Engine, corpora: &[Corpus]) -> Result<CourseCalibration> {
         let (mut pairs, mut series) = (None, None);
         for corpus in corpora {

@@ -13,7 +13,8 @@ use super::preprocessing::{Preprocessing, Radiograph};
 use crate::eval::report::picture::{blend, png_bytes};
 use crate::{Error, Result};
 
-/// Longest side of drawn pictures: larger ones are reduced to it, and of smaller ones than the other every pixel is drawn several times.
+/// Longest side of drawn pictures: larger ones are reduced to it, and of smaller ones than the
+/// other every pixel is drawn several times.
 const LONGEST: usize = 1024;
 const SHORTEST: usize = 512;
 /// Colour of boxes.
@@ -41,7 +42,8 @@ impl Canvas {
         Canvas::of(load::picture_of(bytes, decoding)?, side, stored)
     }
 
-    /// As [`Canvas::decode`], with what the model sees, as [`Preprocessing::decode`] gives it, by one decoding.
+    /// As [`Canvas::decode`], with what the model sees, as [`Preprocessing::decode`] gives it, by
+    /// one decoding.
     ///
     /// # Errors
     /// A reason, without the file's name.
@@ -76,8 +78,8 @@ impl Canvas {
         HotBox { bounds: moved.bounds.map(|x| x * self.reduction), ..moved }
     }
 
-    /// The picture under a heat map and boxes (both of the model's input), as a PNG file. Outside of what the model reads the
-    /// picture stays grey.
+    /// The picture under a heat map and boxes (both of the model's input), as a PNG file. Outside
+    /// of what the model reads the picture stays grey.
     pub fn png(&self, map: &HeatMap, boxes: &[HotBox]) -> Vec<u8> {
         let (width, height) = (self.grey.width, self.grey.height);
         let mut pixels: Vec<u8> = self.grey.pixels.iter().flat_map(|&grey| [grey; 3]).collect();

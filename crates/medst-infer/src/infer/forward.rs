@@ -1,6 +1,8 @@
-//! Decoded studies and texts in, vectors out: what the engine computes, on a model that is borrowed.
+//! Decoded studies and texts in, vectors out: what the engine computes, on a model that is
+//! borrowed.
 //!
-//! An [`Engine`](super::Engine) owns its model; training evaluates the model that it trains. Both compute through an
+//! An [`Engine`](super::Engine) owns its model; training evaluates the model that it trains. Both
+//! compute through an
 //! [`EngineRef`], in batches within [`Limits`]. What comes out for an input does not depend on the others of its batch (but
 //! for the last bits of float32): `tests/inference.rs` holds it to that.
 //!
@@ -26,8 +28,9 @@ pub struct EngineRef<'a> {
     pub limits: Limits,
 }
 
-// SAFETY: as for [`Engine`]: what is computed only reads the model's tensors. While an `EngineRef` is alive the model is
-// borrowed, and the owner's thread computes with it or waits for the threads that do.
+// SAFETY: as for [`Engine`]: what is computed only reads the model's tensors. While an `EngineRef`
+// is alive the model is borrowed, and the owner's thread computes with it or waits for the threads
+// that do.
 unsafe impl Send for EngineRef<'_> {}
 unsafe impl Sync for EngineRef<'_> {}
 
@@ -68,7 +71,8 @@ pub(super) struct Begun {
 }
 
 impl<'a> EngineRef<'a> {
-    /// A model that its owner goes on to use, for pictures of corpora (which have the size that it was trained with).
+    /// A model that its owner goes on to use, for pictures of corpora (which have the size that it
+    /// was trained with).
     pub fn new(model: &'a MedSt, reader: &'a Reader) -> EngineRef<'a> {
         let preprocessing = Preprocessing::of_corpora(model.config.image.size as usize);
         EngineRef { model, reader, preprocessing, limits: Limits::default() }
@@ -174,7 +178,8 @@ impl<'a> EngineRef<'a> {
         Ok(Group { rows: group.rows, content: self.model.embed_whole_reports(&input)? })
     }
 
-    /// Pictures that are computed together: at most so many, and lateral views alone among themselves.
+    /// Pictures that are computed together: at most so many, and lateral views alone among
+    /// themselves.
     pub(super) fn image_groups(&self, studies: &[&Views]) -> impl Iterator<Item = Result<Group<Pictures>>> {
         let is_lateral = |row: &usize| matches!(studies[*row], Views::Lateral(_));
         let (lateral, frontal): (Vec<usize>, Vec<usize>) = (0..studies.len()).partition(is_lateral);

@@ -68,7 +68,8 @@ pub struct GroundedPatch {
     pub words: Vec<(String, f32)>,
 }
 
-/// All of the alignment: rows of words (the last is `[SEP]`) and columns of patches, frontal then lateral, row by row.
+/// All of the alignment: rows of words (the last is `[SEP]`) and columns of patches, frontal then
+/// lateral, row by row.
 #[derive(Clone, Debug, Serialize)]
 pub struct Matrices {
     pub words: Vec<String>,

@@ -1,7 +1,8 @@
 //! Heat maps: where a picture resembles a text.
 //!
-//! The cosine of every patch's embedding and every word's, averaged over the words (the similarity that the local loss
-//! compares; paper, section 3.3), on the patch grid, then bilinear between patch centres.
+//! The cosine of every patch's embedding and every word's, averaged over the words (the similarity
+//! that the local loss compares; paper, section 3.3), on the patch grid, then bilinear between
+//! patch centres.
 
 use serde::Serialize;
 use tch::Tensor;
@@ -33,7 +34,8 @@ pub struct HeatMap {
     pub values: Vec<f32>,
 }
 
-/// What of a text the patches are compared with, and what is done to the map before it is drawn in the size of the picture.
+/// What of a text the patches are compared with, and what is done to the map before it is drawn in
+/// the size of the picture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Likeness {
     pub query: Query,
@@ -44,10 +46,12 @@ pub struct Likeness {
 /// The side of a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Query {
-    /// Its words, each against the local embeddings of the patches, as the local loss compares them.
+    /// Its words, each against the local embeddings of the patches, as the local loss compares
+    /// them.
     #[default]
     Words,
-    /// Its embedding as a whole, against the patches' states in the projection of whole images (BioViL has one projection for both).
+    /// Its embedding as a whole, against the patches' states in the projection of whole images
+    /// (BioViL has one projection for both).
     Sentence,
 }
 
@@ -64,8 +68,8 @@ impl EngineRef<'_> {
         PatchGrid { side: (config.size / config.patch) as usize, pixels: config.size as usize }
     }
 
-    /// Heat maps of texts in the first views of studies (the frontal one where there is one), one text per study: for each
-    /// likeness a map of every study.
+    /// Heat maps of texts in the first views of studies (the frontal one where there is one), one
+    /// text per study: for each likeness a map of every study.
     ///
     /// # Errors
     /// A picture of another size than the model reads; as many texts as studies are expected.
@@ -112,7 +116,8 @@ impl EngineRef<'_> {
     }
 }
 
-/// Bilinear between the centres of cells, as libtorch does it (`align_corners` false): `[side, side]` to `[pixels, pixels]`.
+/// Bilinear between the centres of cells, as libtorch does it (`align_corners` false):
+/// `[side, side]` to `[pixels, pixels]`.
 fn enlarge(cells: &[f32], side: usize, pixels: usize) -> Vec<f32> {
     let scale = side as f32 / pixels as f32;
     let neighbours = |n: usize| {
@@ -138,8 +143,8 @@ fn blurred(cells: &[f32], side: usize) -> Vec<f32> {
     Vec::<f32>::try_from(smooth.contiguous().view([-1])).expect("float32 on the CPU")
 }
 
-/// `[side, side]`, row by row: a Gaussian along one axis, cut off at four deviations, the places beyond an edge mirrored
-/// (`scipy.ndimage.gaussian_filter`).
+/// `[side, side]`, row by row: a Gaussian along one axis, cut off at four deviations, the places
+/// beyond an edge mirrored (`scipy.ndimage.gaussian_filter`).
 fn blur(side: usize) -> Vec<f32> {
     let reach = (4.0 * DEVIATION + 0.5) as i64;
     let weight = |away: i64| (-0.5 * (away as f64 / DEVIATION).powi(2)).exp();
@@ -161,7 +166,8 @@ mod tests {
 
     #[test]
     fn the_blur_is_scipys() {
-        // gaussian_filter(m, 1.5) of 5 × 5 zeros with a one at row 1, column 3; the places (0, 4), (1, 3) and (4, 0).
+        // gaussian_filter(m, 1.5) of 5 × 5 zeros with a one at row 1, column 3; the places (0, 4),
+        // (1, 3) and (4, 0).
         let mut cells = vec![0.0; 25];
         cells[5 + 3] = 1.0;
         let smooth = blurred(&cells, 5);

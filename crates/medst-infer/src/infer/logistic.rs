@@ -1,7 +1,7 @@
 //! Maximum likelihood for calibrations: a handful of parameters, fitted by Newton's method.
 //!
-//! `p(c) ∝ exp(x_c · θ)` with a design vector `x_c` for each class of each row. A small ridge keeps the answer finite where
-//! the data are separable.
+//! `p(c) ∝ exp(x_c · θ)` with a design vector `x_c` for each class of each row. A small ridge keeps
+//! the answer finite where the data are separable.
 
 /// One observation.
 #[derive(Clone, Debug)]

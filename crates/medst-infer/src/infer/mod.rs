@@ -1,4 +1,5 @@
-//! A trained model in use, on whatever studies and texts come: the inference engine and what is built on it.
+//! A trained model in use, on whatever studies and texts come: the inference engine and what is
+//! built on it.
 //!
 //! | file | what |
 //! |---|---|

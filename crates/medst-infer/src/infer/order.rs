@@ -5,10 +5,11 @@
 //!   reports' times, the likelihood is `exp(−½ · Σ (CE image→report + CE report→image))`, with
 //!   squared distances over the losses' temperature 0.1; normalised over all orders it is a
 //!   probability.
-//! * Images alone: the order in which neighbours resemble each other most, by the sum of squared distances along it. A path has
-//!   no direction, so an order and its reverse are one.
+//! * Images alone: the order in which neighbours resemble each other most, by the sum of squared
+//!   distances along it. A path has no direction, so an order and its reverse are one.
 //!
-//! Both are exact over all orders, of at most [`MOST`] studies. How sure to be is a matter of the scale of the scores, which
+//! Both are exact over all orders, of at most [`MOST`] studies. How sure to be is a matter of the
+//! scale of the scores, which
 //! [`super::series`] fits to series whose order is known.
 
 use serde::Serialize;
@@ -28,13 +29,15 @@ pub struct Believed {
     pub probability: f64,
     /// Probability of the order that was given.
     pub given_probability: f64,
-    /// Place of the given order among all, from 1; orders that are equally likely share the best place.
+    /// Place of the given order among all, from 1; orders that are equally likely share the best
+    /// place.
     pub given_place: usize,
     /// How many orders there are.
     pub orders: usize,
 }
 
-/// From `n` images and the reports of the same times, unit vectors; `None` for fewer than 2 or more than [`MOST`].
+/// From `n` images and the reports of the same times, unit vectors; `None` for fewer than 2 or more
+/// than [`MOST`].
 ///
 /// * `sharpness`: what the scores are multiplied by; 1 leaves them at the losses' temperature.
 pub fn of_images_and_reports(images: &[&[f32]], reports: &[&[f32]], sharpness: f64) -> Option<Believed> {
@@ -42,7 +45,8 @@ pub fn of_images_and_reports(images: &[&[f32]], reports: &[&[f32]], sharpness: f
     Some(believed(&permutations(images.len()), &scores, sharpness))
 }
 
-/// From `n` images, unit vectors; `None` for fewer than 3 or more than [`MOST`]. `sharpness` as there.
+/// From `n` images, unit vectors; `None` for fewer than 3 or more than [`MOST`]. `sharpness` as
+/// there.
 pub fn of_images(images: &[&[f32]], sharpness: f64) -> Option<Believed> {
     let scores = scores_of_images(images)?;
     Some(believed(&paths(images.len()), &scores, sharpness))

@@ -51,7 +51,8 @@ impl Engine {
         })
     }
 
-    /// Probabilities of studies by the model's head; of a change, of each study but the first compared with the one before it.
+    /// Probabilities of studies by the model's head; of a change, of each study but the first
+    /// compared with the one before it.
     ///
     /// * `features`: `[n, H]` as of [`Engine::images`].
     ///

@@ -1,7 +1,8 @@
 //! From pictures to the model's input: the stored square of a corpus, then the middle of it.
 //!
-//! A model was trained on the middle of squares of its corpus' size (paper: 224 of 256 pixels). A file is treated as
-//! `medst prepare` and the centre crop treat it, so its embedding is that of the same picture in a corpus.
+//! A model was trained on the middle of squares of its corpus' size (paper: 224 of 256 pixels). A
+//! file is treated as `medst prepare` and the centre crop treat it, so its embedding is that of the
+//! same picture in a corpus.
 
 use std::path::Path;
 

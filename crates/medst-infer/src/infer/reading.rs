@@ -1,4 +1,5 @@
-//! A report against the pictures of its study: each sentence that a model reads, its words, and whether it resembles a region.
+//! A report against the pictures of its study: each sentence that a model reads, its words, and
+//! whether it resembles a region.
 //!
 //! A sentence is aligned by itself, as a phrase is ([`ground::ground`]), so that its heat map is
 //! that of the phrase. Its *closeness* is the mean over its words of the highest cosine with a
@@ -114,7 +115,8 @@ impl Reading {
     }
 }
 
-/// Cuts a sentence into words, as reports are cut, and the text between them; a written word may be several of the model's.
+/// Cuts a sentence into words, as reports are cut, and the text between them; a written word may be
+/// several of the model's.
 fn word_pieces(text: &str, words: &[String]) -> Vec<WordPiece> {
     let (mut pieces, mut next): (Vec<WordPiece>, usize) = (Vec::new(), 0);
     let between = |text: &str| (!text.is_empty()).then(|| WordPiece { text: text.into(), words: None });

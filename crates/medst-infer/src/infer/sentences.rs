@@ -9,7 +9,8 @@ use super::vectors::Vectors;
 use crate::eval::prompts;
 use crate::{Error, Result};
 
-/// What an image says of a finding: score of its presence, place between improvement and worsening; cosine units.
+/// What an image says of a finding: score of its presence, place between improvement and worsening;
+/// cosine units.
 pub type Reading = [f64; 2];
 
 /// Sentences about a finding, embedded.

@@ -1,13 +1,16 @@
-//! A finding over all time points of a subject: at which it is seen first, and at which it is worst.
+//! A finding over all time points of a subject: at which it is seen first, and at which it is
+//! worst.
 //!
 //! For a finding, an image gives two numbers ([`Sentences::reading`]): the score of the finding's
 //! presence, and how far along the direction from sentences about an improvement to sentences about
 //! a worsening the image is. [`SeriesCalibration`] turns the numbers of a series into
 //! probabilities:
 //!
-//! * Seen first: the probability that a time point shows the finding, provided that no earlier one does, is a logistic regression on its own
-//!   reading and on those before and after it (a discrete hazard). Together they are a distribution over the time points and "none".
-//! * Worst: a conditional logit; each time point competes with its reading and the mean presence of its neighbours.
+//! * Seen first: the probability that a time point shows the finding, provided that no earlier one
+//!   does, is a logistic regression on its own reading and on those before and after it (a discrete
+//!   hazard). Together they are a distribution over the time points and "none".
+//! * Worst: a conditional logit; each time point competes with its reading and the mean presence of
+//!   its neighbours.
 //! * Order: the scores of [`super::order`], multiplied by one number.
 //!
 //! Each is fitted by maximum likelihood on series whose labels contain the answer
@@ -51,11 +54,14 @@ pub struct FindingSeries {
     pub finding: String,
     /// Score of its presence at each time point; cosine units.
     pub presence: Vec<f64>,
-    /// Probability that it is seen first at each time point, and last that none shows it; none without a calibration.
+    /// Probability that it is seen first at each time point, and last that none shows it; none
+    /// without a calibration.
     pub seen_first: Option<Vec<f64>>,
-    /// Probability that it is worst at each time point, provided that one shows it; none without a calibration.
+    /// Probability that it is worst at each time point, provided that one shows it; none without a
+    /// calibration.
     pub worst: Option<Vec<f64>>,
-    /// Number of the time point where it is most probably worst; without a calibration, where its presence has the highest score.
+    /// Number of the time point where it is most probably worst; without a calibration, where its
+    /// presence has the highest score.
     pub worst_at: usize,
 }
 
@@ -330,7 +336,8 @@ fn highest(values: &[f64]) -> usize {
 }
 
 impl LabelledSeries {
-    /// Embeds the series of a corpus: the studies of each subject in time order, of at least three and at most [`MOST`] (the first).
+    /// Embeds the series of a corpus: the studies of each subject in time order, of at least three
+    /// and at most [`MOST`] (the first).
     ///
     /// Labels named after findings, with values 1 and 0, state where a finding is seen; labels
     /// named `severity` and the finding's name state where it is worst.
@@ -379,7 +386,8 @@ impl LabelledSeries {
         order::scores_of_images(&first(&self.images))
     }
 
-    /// Scores of the ways to put its first images at the times of their reports, the true one first.
+    /// Scores of the ways to put its first images at the times of their reports, the true one
+    /// first.
     pub(super) fn orders_by_reports(&self) -> Option<Vec<f64>> {
         order::scores_of_images_and_reports(&first(&self.images), &first(self.reports.as_ref()?))
     }

@@ -1,6 +1,8 @@
-//! From inputs (decoded files, or a corpus' stored pictures) to vectors: all cores decode the next studies while the model computes.
+//! From inputs (decoded files, or a corpus' stored pictures) to vectors: all cores decode the next
+//! studies while the model computes.
 //!
-//! A file that cannot be read is left out and listed. A study whose lateral view is damaged keeps its frontal one, as in a corpus.
+//! A file that cannot be read is left out and listed. A study whose lateral view is damaged keeps
+//! its frontal one, as in a corpus.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -115,7 +117,8 @@ struct Remarks {
     notes: NoteCounts,
 }
 
-/// Decodes one picture, and counts what should be known of how its file was read. A file that cannot be read is a remark.
+/// Decodes one picture, and counts what should be known of how its file was read. A file that
+/// cannot be read is a remark.
 ///
 /// # Errors
 /// A picture of a corpus that cannot be read: then it is the corpus that is broken.
@@ -203,13 +206,15 @@ pub fn collect<'a>(
     Ok(all)
 }
 
-/// Embeds studies part by part, in order: `visit` gets the vectors of each part, whose studies are numbered among all.
+/// Embeds studies part by part, in order: `visit` gets the vectors of each part, whose studies are
+/// numbered among all.
 ///
-/// One thread has all cores decode the next parts and puts them into batches, [`Lanes`] of threads compute, and the calling
-/// thread visits.
+/// One thread has all cores decode the next parts and puts them into batches, [`Lanes`] of threads
+/// compute, and the calling thread visits.
 ///
 /// # Errors
-/// A corpus that cannot be read or whose pictures are smaller than the model's input, a stop request, an error of libtorch.
+/// A corpus that cannot be read or whose pictures are smaller than the model's input, a stop
+/// request, an error of libtorch.
 pub fn each_part(
     engine: EngineRef<'_>,
     studies: &[StudyInput<'_>],

@@ -3,8 +3,8 @@
 //! Parquet, one row per study: `study_id`, `subject_id`, `split`, `frontal`, `lateral` (paths; null
 //! for pictures of a corpus), `image_embedding` and `report_embedding` (lists of `D` float32, unit
 //! vectors; a column only where some study has an image, or a report), and where asked for
-//! `image_feature` (a list of `H` float32, the image encoder's `[CLS]` state); what a study lacks is
-//! null. It is written while the model computes, because the embeddings of a corpus may not fit
+//! `image_feature` (a list of `H` float32, the image encoder's `[CLS]` state); what a study lacks
+//! is null. It is written while the model computes, because the embeddings of a corpus may not fit
 //! into memory.
 //!
 //! NPY: `OUT.npy` with image embeddings `[n, D]`, next to it `OUT.reports.npy` and
@@ -143,7 +143,8 @@ impl Embedded {
     }
 }
 
-/// Embeds studies into a Parquet file, or into NPY files where `out` ends so. Each appears whole or not at all.
+/// Embeds studies into a Parquet file, or into NPY files where `out` ends so. Each appears whole or
+/// not at all.
 ///
 /// * `features`: with the encoder's states.
 ///
@@ -312,8 +313,8 @@ pub struct Keyed {
     pub columns: Vec<Option<Vec<Option<Vec<f32>>>>>,
 }
 
-/// Reads vectors that any program wrote: lists (of any or of fixed size) of numbers, with a key column of text or whole
-/// numbers. Empty elements are read as NaN.
+/// Reads vectors that any program wrote: lists (of any or of fixed size) of numbers, with a key
+/// column of text or whole numbers. Empty elements are read as NaN.
 ///
 /// # Errors
 /// A file that is not Parquet, or lacks the key; columns of other types.

@@ -1,7 +1,7 @@
 //! Prompts and reports, from what people write to word pieces.
 //!
-//! A prompt is read whole or refused: a sentence whose end is silently lost would answer another question. A report is cut
-//! at the model's window, as in training.
+//! A prompt is read whole or refused: a sentence whose end is silently lost would answer another
+//! question. A report is cut at the model's window, as in training.
 
 use std::fmt;
 
@@ -11,7 +11,8 @@ use crate::model::config::{ModelConfig, Semantics};
 use crate::model::input::ReportInput;
 use crate::{Error, Result};
 
-/// Bytes of the longest prompt that is cut into pieces, several times what fits any window. Longer ones are refused before.
+/// Bytes of the longest prompt that is cut into pieces, several times what fits any window. Longer
+/// ones are refused before.
 const LONGEST_PROMPT: usize = 1 << 14;
 /// The same for reports, of which the end may be cut off.
 const LONGEST_REPORT: usize = 1 << 17;
@@ -124,8 +125,8 @@ impl Reader {
         Ok(Text { words, tokens, truncated: false })
     }
 
-    /// As [`Reader::prompt`], but what exceeds the model's window is cut off: evaluations compare the texts that their data
-    /// hold.
+    /// As [`Reader::prompt`], but what exceeds the model's window is cut off: evaluations compare
+    /// the texts that their data hold.
     ///
     /// # Errors
     /// A text without words, which is named.
@@ -174,9 +175,11 @@ impl Reader {
         ReportInput::new(&tokens, continues, self.pieces.separator(), self.window as i64, self.semantics)
     }
 
-    /// The words whose features the model gives for a text, in order: without `[CLS]`, with `[SEP]` as the last.
+    /// The words whose features the model gives for a text, in order: without `[CLS]`, with `[SEP]`
+    /// as the last.
     ///
-    /// * `count`: how many there are ([`ReportInput::word_counts`]); reference semantics loses some.
+    /// * `count`: how many there are ([`ReportInput::word_counts`]); reference semantics loses
+    ///   some.
     pub fn spelled(&self, text: &Text, count: usize) -> Vec<String> {
         let mut words: Vec<String> = Vec::new();
         for &id in text.tokens.iter().skip(1) {

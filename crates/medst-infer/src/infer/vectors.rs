@@ -158,8 +158,8 @@ impl Vectors {
     }
 }
 
-/// Shape and values of NumPy's format, versions 1 to 3. No value is read, and no memory taken, unless the size of the file is the one
-/// that its header states.
+/// Shape and values of NumPy's format, versions 1 to 3. No value is read, and no memory taken,
+/// unless the size of the file is the one that its header states.
 ///
 /// * `length`: bytes of the file.
 fn npy(mut file: impl Read, length: u64) -> std::result::Result<(Vec<usize>, Vec<f32>), String> {

@@ -1,9 +1,11 @@
-//! BERT in the names of transformers: `pytorch_model.bin` or `model.safetensors` of Bio_ClinicalBERT, of BioViL's CXR-BERT, or of any
-//! other that has at least the configured number of layers.
+//! BERT in the names of transformers: `pytorch_model.bin` or `model.safetensors` of
+//! Bio_ClinicalBERT, of BioViL's CXR-BERT, or of any other that has at least the configured number
+//! of layers.
 //!
-//! Ours has no token types. Every token of a report is of type 0, so the library adds row 0 of that table to every token before
-//! it adds the position: adding the row to every word of the word table gives the same sum, to the bit. With the reference's semantics
-//! the row is left out, as the reference leaves it out.
+//! Ours has no token types. Every token of a report is of type 0, so the library adds row 0 of that
+//! table to every token before it adds the position: adding the row to every word of the word table
+//! gives the same sum, to the bit. With the reference's semantics the row is left out, as the
+//! reference leaves it out.
 
 use std::collections::BTreeMap;
 
@@ -61,8 +63,8 @@ pub fn unused(name: &str, layers: i64, token_types: bool) -> Option<&'static str
     reasons.into_iter().find_map(|(found, reason)| found.then_some(reason))
 }
 
-/// Sizes by shapes, in the number of layers that the file has. Positions are sequential; heads are 0, since no
-/// shape depends on them.
+/// Sizes by shapes, in the number of layers that the file has. Positions are sequential; heads are
+/// 0, since no shape depends on them.
 ///
 /// # Errors
 /// Names what is missing or has no shape of a BERT.

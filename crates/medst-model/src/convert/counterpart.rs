@@ -12,8 +12,8 @@ use super::Misfit;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counterpart {
     pub names: Vec<String>,
-    /// Only this many leading rows are ours: the in-projection of an attention holds query, key and value rows, and the
-    /// importance attentions use no values.
+    /// Only this many leading rows are ours: the in-projection of an attention holds query, key and
+    /// value rows, and the importance attentions use no values.
     pub leading_rows: Option<i64>,
     /// Written as the kernel of a 1×1 convolution, with one more axis.
     pub convolution: bool,

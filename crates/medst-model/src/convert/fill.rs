@@ -1,5 +1,6 @@
-//! From files to a model: every tensor of the model is taken, copied from the frontal expert, or left at random; every tensor of a
-//! file is used, or dropped for a reason that is known. Anything else is an error, and the model is unchanged then.
+//! From files to a model: every tensor of the model is taken, copied from the frontal expert, or
+//! left at random; every tensor of a file is used, or dropped for a reason that is known. Anything
+//! else is an error, and the model is unchanged then.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -44,7 +45,8 @@ pub struct FromFile {
 /// Fills a model from files that hold different parts of it.
 ///
 /// # Errors
-/// Two files with the same part; every tensor that is missing, misshapen, not finite or unexplained.
+/// Two files with the same part; every tensor that is missing, misshapen, not finite or
+/// unexplained.
 pub fn fill(model: &mut MedSt, mut sources: Vec<Source>) -> Result<Filled> {
     let config = model.config.clone();
     for source in &mut sources {

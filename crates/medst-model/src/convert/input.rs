@@ -12,8 +12,9 @@ use super::group::{Group, Side};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     Side(Side),
-    /// Both encoders, with the lateral experts as copies of the frontal ones, and nothing that is trained on top of them: how
-    /// the paper starts, from encoders that others trained on frontal images.
+    /// Both encoders, with the lateral experts as copies of the frontal ones, and nothing that is
+    /// trained on top of them: how the paper starts, from encoders that others trained on frontal
+    /// images.
     Encoders,
 }
 
@@ -37,7 +38,8 @@ impl Part {
     }
 }
 
-/// `FILE`, `image=FILE`, `text=FILE` or `encoders=FILE`; a folder in the place of a file where one belongs to the format.
+/// `FILE`, `image=FILE`, `text=FILE` or `encoders=FILE`; a folder in the place of a file where one
+/// belongs to the format.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Input {
     /// Only this is taken.

@@ -1,4 +1,5 @@
-//! What is next to weights of transformers and timm: `config.json`, `preprocessor_config.json` and the vocabulary.
+//! What is next to weights of transformers and timm: `config.json`, `preprocessor_config.json` and
+//! the vocabulary.
 
 use std::path::{Path, PathBuf};
 
@@ -50,7 +51,8 @@ impl LibraryConfig {
         json(&folder.join("config.json"))
     }
 
-    /// The number of attention heads, where the file states it or names a model of timm that has a fixed one.
+    /// The number of attention heads, where the file states it or names a model of timm that has a
+    /// fixed one.
     pub fn heads(&self) -> Option<i64> {
         let of_architecture = || {
             let mut parts = self.architecture.as_deref()?.split('_');
@@ -78,7 +80,8 @@ impl LibraryConfig {
     }
 }
 
-/// The vocabulary in the folder of the weights: `vocab.txt`, or `tokenizer.json` where newer versions save that alone.
+/// The vocabulary in the folder of the weights: `vocab.txt`, or `tokenizer.json` where newer
+/// versions save that alone.
 pub fn vocabulary(folder: &Path) -> Option<PathBuf> {
     ["vocab.txt", "tokenizer.json"].map(|name| folder.join(name)).into_iter().find(|path| path.exists())
 }

@@ -1,4 +1,5 @@
-//! Weights of other programs, in and out: the reference implementation, MGCA, vision transformers of timm and transformers, BERT.
+//! Weights of other programs, in and out: the reference implementation, MGCA, vision transformers
+//! of timm and transformers, BERT.
 //!
 //! | file | what |
 //! |---|---|
@@ -8,7 +9,8 @@
 //! | [`fill`], [`group`] | from files to a model: what is taken, initialised, dropped, refused |
 //! | [`mod@write`], [`pickle`], [`transformers`], [`onnx`] | from a model to files |
 //!
-//! Nothing of a file is executed: pickles are parsed by a reader that knows tensors and containers and nothing else.
+//! Nothing of a file is executed: pickles are parsed by a reader that knows tensors and containers
+//! and nothing else.
 
 pub mod bert;
 pub mod counterpart;
@@ -119,8 +121,8 @@ impl Start {
         Ok(Start(read(inputs)?))
     }
 
-    /// Sets what the weights decide of a model: how many positions a report can have and which ones tokens get, and the epsilon
-    /// of the image encoder.
+    /// Sets what the weights decide of a model: how many positions a report can have and which ones
+    /// tokens get, and the epsilon of the image encoder.
     pub fn decide(&self, model: &mut ModelConfig) {
         Start::decide_all(&self.0, model);
     }
@@ -156,7 +158,8 @@ pub struct Headed {
     pub filled: Filled,
 }
 
-/// A model of files with a new head, for `finetune`: everything that they hold, but for a head that was trained before.
+/// A model of files with a new head, for `finetune`: everything that they hold, but for a head that
+/// was trained before.
 ///
 /// # Errors
 /// As [`convert`].
@@ -186,8 +189,8 @@ fn read(inputs: &[Input]) -> Result<Vec<Source>> {
     Ok(sources)
 }
 
-/// The model's sizes: of a configuration file, else read off the files; then overridden. (Unlike the configuration of a run,
-/// overrides may set whatever a model's card states.)
+/// The model's sizes: of a configuration file, else read off the files; then overridden. (Unlike
+/// the configuration of a run, overrides may set whatever a model's card states.)
 fn configuration(sources: &[Source], file: Option<&Path>, overrides: &[String]) -> Result<ModelConfig> {
     if let Some(other) = overrides.iter().find(|text| !text.trim_start().starts_with("model.")) {
         return Err(Error::Config(format!(
@@ -297,8 +300,8 @@ fn card(sources: &[Source], config: &ModelConfig, pieces: &WordPiece) -> Result<
     Ok(card)
 }
 
-/// How many different numbers follow `prefix` in names: layers, which are counted from 0. (The largest number would let one name in a
-/// damaged file ask for a model of any size.)
+/// How many different numbers follow `prefix` in names: layers, which are counted from 0. (The
+/// largest number would let one name in a damaged file ask for a model of any size.)
 fn numbered<'a>(names: impl Iterator<Item = &'a str>, prefix: &str) -> i64 {
     let numbers = names.filter_map(|name| name.strip_prefix(prefix)?.split('.').next()?.parse::<u32>().ok());
     numbers.collect::<std::collections::BTreeSet<_>>().len() as i64

@@ -1,8 +1,10 @@
-//! Writes what `torch.save` writes: a zip archive of a pickle and the bytes of tensors. The pickle holds dictionaries, tensors, numbers and
-//! text and nothing else, so that `torch.load(…, weights_only=True)` reads it.
+//! Writes what `torch.save` writes: a zip archive of a pickle and the bytes of tensors. The pickle
+//! holds dictionaries, tensors, numbers and text and nothing else, so that
+//! `torch.load(…, weights_only=True)` reads it.
 //!
-//! The format (PyTorch's `torch/serialization.py`, file format 3): stored entries `archive/data.pkl`, `archive/byteorder`,
-//! `archive/data/N`, `archive/version`, bytes of tensors at multiples of 64. The same tensors give the same file.
+//! The format (PyTorch's `torch/serialization.py`, file format 3): stored entries
+//! `archive/data.pkl`, `archive/byteorder`, `archive/data/N`, `archive/version`, bytes of tensors
+//! at multiples of 64. The same tensors give the same file.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};

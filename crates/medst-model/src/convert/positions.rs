@@ -1,5 +1,6 @@
-//! Tables of positions for pictures of another size, as timm's `resample_abs_pos_embed` makes them: the grid of patches is resampled
-//! with a bicubic kernel and antialiasing in float32, the entry of `[CLS]` stays.
+//! Tables of positions for pictures of another size, as timm's `resample_abs_pos_embed` makes them:
+//! the grid of patches is resampled with a bicubic kernel and antialiasing in float32, the entry of
+//! `[CLS]` stays.
 
 use tch::{Kind, Tensor};
 

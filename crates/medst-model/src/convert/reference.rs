@@ -1,9 +1,9 @@
-//! The reference implementation's checkpoints: names, shapes, and what is dropped. MGCA's have the same names, without
-//! lateral experts and importance attentions.
+//! The reference implementation's checkpoints: names, shapes, and what is dropped. MGCA's have the
+//! same names, without lateral experts and importance attentions.
 //!
-//! A Lightning file with weights under `state_dict`, or the same names as safetensors. The correspondence between its
-//! names and ours is one table, used to import and export weights and to compare gradients; nothing else in the program
-//! knows those names.
+//! A Lightning file with weights under `state_dict`, or the same names as safetensors. The
+//! correspondence between its names and ours is one table, used to import and export weights and to
+//! compare gradients; nothing else in the program knows those names.
 
 use std::collections::BTreeMap;
 

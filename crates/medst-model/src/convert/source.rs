@@ -251,7 +251,8 @@ impl Source {
                 let mut image = vit::sizes(family, &shapes)?;
                 self.sizes.image_heads = found.heads();
                 image.num_heads = self.sizes.image_heads.unwrap_or(image.num_heads);
-                // The libraries' own defaults: ViT's is 1e-12 in transformers, DINOv2's and timm's 1e-6.
+                // The libraries' own defaults: ViT's is 1e-12 in transformers, DINOv2's and timm's
+                // 1e-6.
                 let default = if family == Family::Vit { 1e-12 } else { image.epsilon };
                 image.epsilon = found.layer_norm_eps.unwrap_or(default);
                 self.sizes.image = Some(image);
@@ -361,7 +362,8 @@ impl Source {
         Ok(())
     }
 
-    /// Sorts the tensors that nothing used into explained ones, which are dropped, and problems, which are returned.
+    /// Sorts the tensors that nothing used into explained ones, which are dropped, and problems,
+    /// which are returned.
     ///
     /// * `aside`: those of parts that were not requested.
     pub fn explain(&mut self, used: &BTreeSet<String>, aside: &BTreeSet<String>, config: &ModelConfig) -> Vec<String> {

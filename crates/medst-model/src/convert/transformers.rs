@@ -35,7 +35,8 @@ pub const REPORT: &str = "report_encoder";
 
 const TEXT_POSITIONS: &str = "report_encoder.embeddings.positions";
 
-/// Writes the folder; parts that came from no file are left out. Returns what was written and what was not, for the user.
+/// Writes the folder; parts that came from no file are left out. Returns what was written and what
+/// was not, for the user.
 ///
 /// # Errors
 /// A file that cannot be written.

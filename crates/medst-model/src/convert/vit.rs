@@ -1,10 +1,14 @@
-//! Vision transformers in the names of timm (DeiT, MAE, DINOv2's own files), of transformers' ViT and of its DINOv2 (RAD-DINO).
+//! Vision transformers in the names of timm (DeiT, MAE, DINOv2's own files), of transformers' ViT
+//! and of its DINOv2 (RAD-DINO).
 //!
 //! What they have and our encoder lacks is folded into the weights, where it is a linear map next
 //! to another linear map:
-//! * layer scale (`ls1.gamma`, `layer_scale1.lambda1`) multiplies the rows of the matrix in front of it;
-//! * another pixel normalisation than our `(x − 0.5)/0.5` is an affine map of the patch embedding's input;
-//! * a table of positions without an entry for `[CLS]` gets one of zeros; missing biases of q, k and v are zeros;
+//! * layer scale (`ls1.gamma`, `layer_scale1.lambda1`) multiplies the rows of the matrix in front
+//!   of it;
+//! * another pixel normalisation than our `(x − 0.5)/0.5` is an affine map of the patch embedding's
+//!   input;
+//! * a table of positions without an entry for `[CLS]` gets one of zeros; missing biases of q, k
+//!   and v are zeros;
 //! * a patch embedding of one channel acts on the first of three equal ones.
 
 use std::collections::BTreeMap;
@@ -405,7 +409,8 @@ fn missing_biases(family: Family, tensors: &BTreeMap<String, Tensor>, config: &I
     missing
 }
 
-/// The patch embedding `(W, b)` of pixels normalised by `pixels` as one of pixels normalised our way.
+/// The patch embedding `(W, b)` of pixels normalised by `pixels` as one of pixels normalised our
+/// way.
 fn fold_pixels(kernel: &Tensor, bias: &Tensor, pixels: Pixels) -> (Tensor, Tensor) {
     // Ours: u = (p − 0.5)/0.5. Theirs: v = (p − m)/s = u·(0.5/s) + (0.5 − m)/s.
     let column = |values: [f64; 3]| Tensor::from_slice(&values).view([1, 3, 1, 1]);

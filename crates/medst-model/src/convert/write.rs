@@ -192,7 +192,8 @@ fn write_reference(path: &Path, model: &MedSt, card: &ModelCard) -> Result<Vec<S
     Ok(notes)
 }
 
-/// Tensors of the reference's modules that its forward pass does not use: zeros, and ones where they scale or are variances.
+/// Tensors of the reference's modules that its forward pass does not use: zeros, and ones where
+/// they scale or are variances.
 fn fillers(config: &ModelConfig) -> Vec<(String, Value)> {
     let (image, text) = (config.image.hidden_size, config.text.hidden_size);
     let (hidden, embedding) = (config.projection.hidden, config.projection.embedding);

@@ -1,4 +1,5 @@
-//! Several processes, one run: data-parallel pre-training. N processes compute the step that one process computes on the whole batch.
+//! Several processes, one run: data-parallel pre-training. N processes compute the step that one
+//! process computes on the whole batch.
 //!
 //! | file | what |
 //! |---|---|
@@ -37,10 +38,12 @@ use medst_data::ranks::{Alone, Ranks};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-/// The processes of a run, and how they pass tensors. Calls are collective: all processes make the same ones in the same order. What fails
-/// ends the whole job, with a message, because no process can go on without the others.
+/// The processes of a run, and how they pass tensors. Calls are collective: all processes make the
+/// same ones in the same order. What fails ends the whole job, with a message, because no process
+/// can go on without the others.
 pub trait Communicator: Ranks + Debug + Send {
-    /// Sums a contiguous tensor (float32, float64 or int64) over all processes, in place. All get the same bits.
+    /// Sums a contiguous tensor (float32, float64 or int64) over all processes, in place. All get
+    /// the same bits.
     fn sum(&self, tensor: &mut Tensor);
 
     /// Like [`Communicator::sum`], but called from a separate thread while the device does other

@@ -22,11 +22,12 @@ use crate::{Error, Result};
 /// Elements of one call: MPI counts in 32 bits.
 const ELEMENTS: usize = 1 << 28;
 
-/// Elements of a sum that go at once: what is sent is copied first, and the copy of a whole bucket would be new memory for each, cleared page by page
-/// (docs/scale.md).
+/// Elements of a sum that go at once: what is sent is copied first, and the copy of a whole bucket
+/// would be new memory for each, cleared page by page (docs/scale.md).
 const PIECE: usize = 1 << 18;
 
-/// A collective that takes longer has lost a process: the longest wait is for process 0, which alone evaluates tasks and writes checkpoints.
+/// A collective that takes longer has lost a process: the longest wait is for process 0, which
+/// alone evaluates tasks and writes checkpoints.
 const PATIENCE: Duration = Duration::from_secs(1800);
 
 /// All processes of the job.
@@ -84,7 +85,8 @@ impl Mpi {
         Ok(mpi)
     }
 
-    /// Ends the job when a collective does not come back: a launcher that does not notice a lost process would leave the others waiting for ever.
+    /// Ends the job when a collective does not come back: a launcher that does not notice a lost
+    /// process would leave the others waiting for ever.
     fn watch(&self) {
         let (waiting, rank, size) = (Arc::clone(&self.waiting), self.rank, self.size);
         std::thread::spawn(move || {
@@ -143,7 +145,8 @@ pub fn abort(code: i32) -> ! {
 }
 
 impl Drop for Mpi {
-    /// A process that panics ends the job: the others wait for it in their next call, and it would wait for them at MPI's end.
+    /// A process that panics ends the job: the others wait for it in their next call, and it would
+    /// wait for them at MPI's end.
     fn drop(&mut self) {
         if std::thread::panicking() {
             abort(101);

@@ -76,7 +76,8 @@ pub struct Gathered {
     pub divided: Tensor,
 }
 
-/// Contiguous sequences for each of `ranks` processes; the borders are those nearest to equal numbers of studies.
+/// Contiguous sequences for each of `ranks` processes; the borders are those nearest to equal
+/// numbers of studies.
 pub fn shares(lengths: &[usize], ranks: usize) -> Vec<Range<usize>> {
     let before: Vec<usize> = std::iter::once(0)
         .chain(lengths.iter().scan(0, |sum, &length| {

@@ -1,4 +1,5 @@
-//! The sum of a tensor over all processes, and rows gathered of all, with gradient (`ops/reduce.cpp`).
+//! The sum of a tensor over all processes, and rows gathered of all, with gradient
+//! (`ops/reduce.cpp`).
 
 use std::ffi::{CString, c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -33,7 +34,8 @@ unsafe extern "C" {
 /// them found.
 pub fn sum_over_ranks(x: &Tensor, group: &Group) -> Tensor {
     let handle = Box::into_raw(Box::new(Group::clone(group)));
-    // SAFETY: the tensor lives, the handle is a box of `Group` that `release` takes over, and both functions expect that type.
+    // SAFETY: the tensor lives, the handle is a box of `Group` that `release` takes over, and both
+    // functions expect that type.
     take(|error| unsafe { medst_sum_over_ranks(pointer(x), handle.cast(), sum, release, error) })
 }
 
@@ -46,9 +48,11 @@ pub(super) fn gathered_rows(own: &Tensor, all: &Tensor, first: i64, group: &Grou
     take(|error| unsafe { medst_gathered_rows(pointer(own), pointer(all), first, handle.cast(), sum, release, error) })
 }
 
-/// Returns null, or a message of `strdup` where the sum panicked: a panic must not unwind through C++.
+/// Returns null, or a message of `strdup` where the sum panicked: a panic must not unwind through
+/// C++.
 extern "C" fn sum(group: *const c_void, tensor: *const c_void) -> *mut c_char {
-    // SAFETY: what `sum_over_ranks` gave, and a tensor that lives through this call, of which the handle made here is a further one.
+    // SAFETY: what `sum_over_ranks` gave, and a tensor that lives through this call, of which the
+    // handle made here is a further one.
     let (group, mut tensor) = unsafe { (&*group.cast::<Group>(), Tensor::clone_from_ptr(tensor.cast_mut().cast())) };
     let Err(panic) = catch_unwind(AssertUnwindSafe(|| group.sum(&mut tensor))) else { return null_mut() };
     let message = CString::new(format!("a sum over all processes: {}", panic_message(&*panic))).unwrap_or_default();

@@ -1,11 +1,13 @@
-//! Local alignment across the batch (not part of the paper): the words of a report must find what they name in their own
-//! picture rather than in other studies' pictures.
+//! Local alignment across the batch (not part of the paper): the words of a report must find what
+//! they name in their own picture rather than in other studies' pictures.
 //!
-//! The published local loss ([`super::local`]) contrasts a word's context with the contexts of *other words of the same study*,
-//! which the positions of patches alone can tell apart: it reaches zero on pictures that do not belong to the reports
-//! (`runs/needs_pictures.sh`). Here the contrast is between studies, as in GLoRIA (Huang et al., ICCV 2021). What a word finds in a
-//! picture is a smooth maximum over patches, as in FILIP (Yao et al., ICLR 2022), which uses the maximum: it is computed in a
-//! third of the time that contexts take, and is what a heat map shows. Words count by their importance, as in the paper:
+//! The published local loss ([`super::local`]) contrasts a word's context with the contexts of
+//! *other words of the same study*, which the positions of patches alone can tell apart: it reaches
+//! zero on pictures that do not belong to the reports (`runs/needs_pictures.sh`). Here the contrast
+//! is between studies, as in GLoRIA (Huang et al., ICCV 2021). What a word finds in a picture is a
+//! smooth maximum over patches, as in FILIP (Yao et al., ICLR 2022), which uses the maximum: it is
+//! computed in a third of the time that contexts take, and is what a heat map shows. Words count by
+//! their importance, as in the paper:
 //!
 //! ```text
 //! found_rbi = τ · log (1/P Σ_j exp(q_ri·k_bj / τ))                  word i of report r in picture b
@@ -13,12 +15,13 @@
 //! loss      = CE(score / τ_g, own picture) + CE(scoreᵀ / τ_g, own report)
 //! ```
 //!
-//! τ is 0.1 as in the published loss, τ_g the temperature of the global loss. Work and memory grow with the square of the batch:
-//! `B·P` patches times all words. Of several processes each looks for all words in its own pictures; they pass words, and the
-//! scores of their pictures.
+//! τ is 0.1 as in the published loss, τ_g the temperature of the global loss. Work and memory grow
+//! with the square of the batch: `B·P` patches times all words. Of several processes each looks for
+//! all words in its own pictures; they pass words, and the scores of their pictures.
 //!
 //! # Shapes
-//! `B` studies, `W` words, `N` words of all reports together, `P` patches of a study (one or two views), `D` embedding width.
+//! `B` studies, `W` words, `N` words of all reports together, `P` patches of a study (one or two
+//! views), `D` embedding width.
 
 use tch::{Kind, Tensor};
 

@@ -73,7 +73,8 @@ mod tests {
         let report = rows(&[(1.0, 0.0), (0.0, 1.0), (0.0, 1.0), (1.0, 0.0)]);
         let sequences = Tensor::from_slice(&[0i64, 1, -1, 2, 3, -1]).view([2, 3]);
         let loss = change(&image, &report, &Relations::of_sequences(sequences), &Scale::fixed(0.5)).double_value(&[]);
-        // δ·v is 1 for the own report and −1 for the other, so each of the four distributions is σ(4).
+        // δ·v is 1 for the own report and −1 for the other, so each of the four distributions is
+        // σ(4).
         assert!((loss - 2.0 * (1.0 + (-4f64).exp()).ln()).abs() < 1e-12, "{loss}");
     }
 

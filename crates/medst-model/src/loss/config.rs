@@ -16,13 +16,15 @@ pub struct LossConfig {
     pub local_weight: f64,
     /// λ₃, weight of the temporal loss.
     pub temporal_weight: f64,
-    /// Weight of the alignment of changes between visits ([`super::change`]); sequences as for the temporal loss.
+    /// Weight of the alignment of changes between visits ([`super::change`]); sequences as for the
+    /// temporal loss.
     pub change_weight: f64,
     /// Weight of the loss of study labels, for models with [`crate::model::findings`].
     pub findings_weight: f64,
     /// Weight of the loss of boxes, patch by patch.
     pub boxes_weight: f64,
-    /// Weight of the loss of phrases, whose words are to find the patches in their boxes (`data.statements`).
+    /// Weight of the loss of phrases, whose words are to find the patches in their boxes
+    /// (`data.statements`).
     pub phrases_weight: f64,
     /// Weight of the loss of labelled courses between visits; sequences as for the temporal loss.
     pub courses_weight: f64,
@@ -30,7 +32,8 @@ pub struct LossConfig {
     pub global: GlobalKind,
     pub local: LocalKind,
     pub temporal: TemporalKind,
-    /// A constant of the method, which heat maps use as well: no key of a configuration, as are the next two.
+    /// A constant of the method, which heat maps use as well: no key of a configuration, as are the
+    /// next two.
     #[serde(skip)]
     pub local_temperature: f64,
     #[serde(skip)]

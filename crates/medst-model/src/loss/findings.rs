@@ -1,5 +1,6 @@
-//! Supervision by labels and boxes (not part of the paper, off by default): binary cross-entropy of every finding in a study, and
-//! of every finding in every frontal patch; where the words of a phrase look; and the courses of findings between visits.
+//! Supervision by labels and boxes (not part of the paper, off by default): binary cross-entropy of
+//! every finding in a study, and of every finding in every frontal patch; where the words of a
+//! phrase look; and the courses of findings between visits.
 //!
 //! ```text
 //! L_findings = mean over known (b, f) of BCE(logit_bf, y_bf)
@@ -8,9 +9,10 @@
 //! L_courses  = mean over known (n, f) of BCE(worse_nf, y_nf = 1) + BCE(better_nf, y_nf = -1)     n: pairs of visits and statements
 //! ```
 //!
-//! `q`, `k`: embeddings of the phrase's words and of the frontal patches, whose mean cosine is what a heat map shows
-//! (`infer::heat`); τ is that of the local loss. `worse` and `better` are linear in the change of the image embedding and in
-//! the embedding of a statement about a course ([`crate::model::findings`]). Unknown entries are NaN and count nowhere.
+//! `q`, `k`: embeddings of the phrase's words and of the frontal patches, whose mean cosine is what
+//! a heat map shows (`infer::heat`); τ is that of the local loss. `worse` and `better` are linear
+//! in the change of the image embedding and in the embedding of a statement about a course
+//! ([`crate::model::findings`]). Unknown entries are NaN and count nowhere.
 //!
 //! # Shapes
 //! `B` studies, `P` patches, `F` findings, `W` words, `D` embedding width, `N` pairs of visits.
@@ -65,7 +67,8 @@ impl Supervision {
 
     /// Adds the courses between consecutive visits, and those in statements.
     ///
-    /// * `image`, `report`: `[B, D]`; * `sequences`: rows of them, `[Q, T]`, see [`crate::model::input::Relations`].
+    /// * `image`, `report`: `[B, D]`; * `sequences`: rows of them, `[Q, T]`, see
+    ///   [`crate::model::input::Relations`].
     #[must_use]
     pub fn with_courses(
         mut self,
@@ -92,8 +95,8 @@ impl Supervision {
     }
 }
 
-/// The sum over rows of `KL(target ‖ softmax(logits))`, `[B, P]` both, the target to be scaled to a sum of 1; rows with NaN are
-/// left out. And the number of rows that count.
+/// The sum over rows of `KL(target ‖ softmax(logits))`, `[B, P]` both, the target to be scaled to a
+/// sum of 1; rows with NaN are left out. And the number of rows that count.
 fn divergence(logits: &Tensor, target: &Tensor) -> (Tensor, Tensor) {
     let known = target.isfinite().all_dim(1, false);
     let target = target.to_kind(logits.kind()).nan_to_num(0.0, None::<f64>, None::<f64>);

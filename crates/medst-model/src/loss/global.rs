@@ -1,6 +1,7 @@
 //! Global alignment (paper, section 3.3): symmetric InfoNCE between images and reports.
 //!
-//! `logits = image · reportᵀ / temperature`, `L = CE(logits, diagonal) + CE(logitsᵀ, diagonal)` — a sum, not a mean.
+//! `logits = image · reportᵀ / temperature`, `L = CE(logits, diagonal) + CE(logitsᵀ, diagonal)` — a
+//! sum, not a mean.
 //!
 //! Beyond the paper and off by default: [`mod@sigmoid`] is another form of the loss.
 //!
@@ -53,14 +54,15 @@ pub fn part(image: &Tensor, report: &Tensor, rows: &Range<i64>, scale: &Scale<'_
     Global { loss, accuracy_at_1, accuracy_at_5 }
 }
 
-/// The sum over `rows` of the cross entropy of `logits` `[R, B]` towards the row's own study; divided by `B`.
+/// The sum over `rows` of the cross entropy of `logits` `[R, B]` towards the row's own study;
+/// divided by `B`.
 fn softmax(logits: &Tensor, rows: &Range<i64>) -> Tensor {
     let studies = logits.size()[1] as f64;
     -logits.log_softmax(1, None::<Kind>).diagonal(rows.start, 0, 1).sum(None::<Kind>) / studies
 }
 
-/// Share of the batch that `rows` add whose own study is the best, and among the five best, of their row of `scores` `[R, B]`. With fewer than five
-/// candidates all of them are taken.
+/// Share of the batch that `rows` add whose own study is the best, and among the five best, of
+/// their row of `scores` `[R, B]`. With fewer than five candidates all of them are taken.
 fn accuracies(scores: &Tensor, rows: &Range<i64>) -> [Tensor; 2] {
     let studies = scores.size()[1];
     let own = Tensor::arange_start(rows.start, rows.end, (Kind::Int64, scores.device())).unsqueeze(1);
@@ -121,7 +123,8 @@ mod tests {
             prop_assert!(a.is_finite() && (a - b).abs() < 1e-9, "{a} {b}");
         }
 
-        /// However a batch is divided, parts of it add up to its loss, its accuracies and its gradients.
+        /// However a batch is divided, parts of it add up to its loss, its accuracies and its
+        /// gradients.
         #[test]
         fn parts_add_up(seed in 0i64..1000, first in 0i64..8, second in 0i64..8, sigmoid: bool) {
             let config = of_kind(sigmoid);

@@ -1,13 +1,15 @@
-//! Modality-weighted local alignment (paper, section 3.3): each word finds its context among the patches, each patch among
-//! the words, and important tokens count more.
+//! Modality-weighted local alignment (paper, section 3.3): each word finds its context among the
+//! patches, each patch among the words, and important tokens count more.
 //!
-//! For queries `q` and keys `k` of one study: `context_i = normalise(Σ_j softmax_j(q_i·k_j / τ) k_j)`,
-//! `a_i = normalise(q_i ⊙ context_i)`, importance `w_i` over `a` (see [`Importance`]), `sim = q · contextᵀ / τ`,
-//! `loss = ½ · 1/B · Σ_b Σ_i w_i · [CE(sim_i, i) + CE(simᵀ_i, i)]`; the whole is words→patches + patches→words.
+//! For queries `q` and keys `k` of one study:
+//! `context_i = normalise(Σ_j softmax_j(q_i·k_j / τ) k_j)`, `a_i = normalise(q_i ⊙ context_i)`,
+//! importance `w_i` over `a` (see [`Importance`]), `sim = q · contextᵀ / τ`,
+//! `loss = ½ · 1/B · Σ_b Σ_i w_i · [CE(sim_i, i) + CE(simᵀ_i, i)]`; the whole is words→patches +
+//! patches→words.
 //!
-//! How this differs from the reference, which `semantics = "reference"` reproduces: the reference normalises the context for
-//! words→patches but not for patches→words; padding words ask for patches (though no patch finds them), and the patches of
-//! absent lateral views take part.
+//! How this differs from the reference, which `semantics = "reference"` reproduces: the reference
+//! normalises the context for words→patches but not for patches→words; padding words ask for
+//! patches (though no patch finds them), and the patches of absent lateral views take part.
 //!
 //! # Shapes
 //! `B` studies, `W` words, `P` patches of a study (one or two views), `D` embedding width.
@@ -58,8 +60,9 @@ pub struct Tokens<'a> {
 
 /// The local loss of a batch, of the configured kind.
 ///
-/// * `share`: the studies that other processes have; `None` where all are here. Of several processes each gives its part of the sum
-///   of the published loss, all give the same value of the one across the batch.
+/// * `share`: the studies that other processes have; `None` where all are here. Of several
+///   processes each gives its part of the sum of the published loss, all give the same value of the
+///   one across the batch.
 pub fn local(
     model: &MedSt,
     images: &ImageEmbeddings,
@@ -88,7 +91,8 @@ pub fn of_tokens(layers: &Layers<'_>, tokens: &Tokens<'_>, whole: i64, config: &
         sum += both_directions(layers, &group.words, &group.word_exists, &group.patches, config);
     }
     if tokens.frontal_patches.size()[0] == 0 {
-        // Zero, but a function of the embeddings, so that the backward pass takes the same way as on other processes.
+        // Zero, but a function of the embeddings, so that the backward pass takes the same way as
+        // on other processes.
         sum = tokens.frontal_patches.sum(None::<Kind>) + tokens.words.sum(None::<Kind>);
     }
     sum / whole as f64
@@ -122,7 +126,8 @@ impl Group {
     }
 }
 
-/// Studies with and without a lateral view, which have different numbers of patches; groups without a study are left out.
+/// Studies with and without a lateral view, which have different numbers of patches; groups without
+/// a study are left out.
 pub(super) fn groups(tokens: &Tokens<'_>) -> Vec<Group> {
     let studies = tokens.frontal_patches.size()[0];
     let device = tokens.frontal_patches.device();
@@ -147,7 +152,8 @@ pub(super) fn groups(tokens: &Tokens<'_>) -> Vec<Group> {
     all.into_iter().filter(|(rows, _)| !rows.is_empty()).map(|(rows, laterals)| group(rows, laterals)).collect()
 }
 
-/// Sum over the studies of a group, `words` `[B, W, D]`, `word_exists` `[B, W]`, `patches` `[B, P, D]`.
+/// Sum over the studies of a group, `words` `[B, W, D]`, `word_exists` `[B, W]`, `patches`
+/// `[B, P, D]`.
 fn both_directions(
     layers: &Layers<'_>,
     words: &Tensor,
@@ -182,7 +188,8 @@ fn both_directions(
     loss(&of_words) + loss(&of_patches)
 }
 
-/// One direction, from queries `[B, Q, D]` to keys `[B, K, D]`, unit vectors; masks `[B, Q]` and `[B, K]`, true where a token exists.
+/// One direction, from queries `[B, Q, D]` to keys `[B, K, D]`, unit vectors; masks `[B, Q]` and
+/// `[B, K]`, true where a token exists.
 struct Direction<'a> {
     queries: &'a Tensor,
     keys: &'a Tensor,

@@ -1,8 +1,10 @@
-//! The Med-ST losses (paper, sections 3.3 and 3.4): pure functions of embeddings, masks and a small configuration.
+//! The Med-ST losses (paper, sections 3.3 and 3.4): pure functions of embeddings, masks and a small
+//! configuration.
 //!
 //! [`global`] aligns images with reports, [`local`] patches with words, [`temporal`] sequences of studies with each other.
 //! [`across`] aligns words with patches across studies, [`change`] what changed with what a report says of it, [`findings`]
-//! learns from labels and boxes, [`scale`] has the temperature. [`sigmoid`] is a form of [`global`] beyond the paper.
+//! learns from labels and boxes, [`scale`] has the temperature. [`sigmoid`] is a form of [`global`]
+//! beyond the paper.
 
 pub mod across;
 pub mod change;
@@ -182,7 +184,8 @@ enum Seen<'a> {
     All(&'a ImageEmbeddings, &'a ReportEmbeddings),
 }
 
-/// The losses of labels, boxes, phrases and courses over the whole batch; zero without heads or weights.
+/// The losses of labels, boxes, phrases and courses over the whole batch; zero without heads or
+/// weights.
 fn supervision(
     model: &MedSt,
     seen: &Seen<'_>,
@@ -221,7 +224,8 @@ fn supervision(
     }
 }
 
-/// The sequences of the studies `own` of a batch, which are never divided, with their rows counted from the first of these studies.
+/// The sequences of the studies `own` of a batch, which are never divided, with their rows counted
+/// from the first of these studies.
 fn own_sequences(sequences: &Tensor, own: std::ops::Range<i64>) -> Tensor {
     let first = sequences.select(1, 0);
     let inside = first.ge(own.start).logical_and(&first.lt(own.end)).nonzero().squeeze_dim(1);

@@ -1,8 +1,10 @@
-//! From cosines to the logits of a contrast over the batch: divided by a temperature, which may be learned.
+//! From cosines to the logits of a contrast over the batch: divided by a temperature, which may be
+//! learned.
 //!
-//! The paper's temperature is fixed. CLIP (Radford et al., 2021) learns the logarithm of its inverse, here as a factor on the
-//! configured one that starts at 1, and limits the inverse to 100. The published sigmoid loss (Zhai et al., 2023) learns a bias
-//! as well, here added to the one that [`super::sigmoid`] begins with.
+//! The paper's temperature is fixed. CLIP (Radford et al., 2021) learns the logarithm of its
+//! inverse, here as a factor on the configured one that starts at 1, and limits the inverse to 100.
+//! The published sigmoid loss (Zhai et al., 2023) learns a bias as well, here added to the one that
+//! [`super::sigmoid`] begins with.
 
 use tch::Tensor;
 

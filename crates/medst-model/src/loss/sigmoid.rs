@@ -5,7 +5,8 @@
 //! `L = −1/B Σ_ij log σ(z_ij (x_i·y_j / temperature + b))`, `z` 1 on the diagonal and −1 elsewhere.
 //! The published loss learns temperature and `b`. By default they are fixed: the temperature is the
 //! configured one, and `b = −ln(B − 1)` means that one of `B` reports belongs to an image. With
-//! `loss.global_temperature = "learned"` both are learned from there ([`super::scale`]), as published.
+//! `loss.global_temperature = "learned"` both are learned from there ([`super::scale`]), as
+//! published.
 //!
 //! # Shapes
 //! `image`, `report`: `[B, D]` unit vectors.
@@ -47,7 +48,8 @@ mod tests {
 
     #[test]
     fn the_prior_is_where_untrained_logits_rest() {
-        // At equal logits the best constant is the one at which a share of 1/B says yes: the gradient there sums to zero.
+        // At equal logits the best constant is the one at which a share of 1/B says yes: the
+        // gradient there sums to zero.
         let logits = Tensor::zeros([9, 9], (Kind::Double, Device::Cpu)).set_requires_grad(true);
         sigmoid(&logits, &(0..9), None).backward();
         assert!(logits.grad().sum(None::<Kind>).double_value(&[]).abs() < 1e-12);

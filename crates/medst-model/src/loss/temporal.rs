@@ -1,19 +1,21 @@
-//! Temporal alignment (paper, section 3.4): cycle consistency between the image sequence and the report sequence of one
-//! subject.
+//! Temporal alignment (paper, section 3.4): cycle consistency between the image sequence and the
+//! report sequence of one subject.
 //!
 //! For unit vectors `u, v` of shape `[Q, T, D]`, `d(u, v) = ‖u − v‖²`, temperature `ϑ`:
 //! * forward mapping classification: `CE(−d(u_t, v_·)/ϑ, t)`, mean over `Q·T`;
-//! * reverse mapping regression: soft neighbour `ṽ_t = Σ_s softmax_s(−d(u_t, v_s)/ϑ) v_s`, back distribution
-//!   `β_t = softmax(−d(ṽ_t, u_·)/ϑ)`, times `τ_t = t/(T + 1e-7)`, `μ = Σ β τ`, `log σ² = log(Σ β (τ − μ)² + 1e-7)`,
-//!   loss `exp(−log σ²)(τ_t − μ)² + λ·log σ²`, mean over `Q·T`.
+//! * reverse mapping regression: soft neighbour `ṽ_t = Σ_s softmax_s(−d(u_t, v_s)/ϑ) v_s`, back
+//!   distribution `β_t = softmax(−d(ṽ_t, u_·)/ϑ)`, times `τ_t = t/(T + 1e-7)`, `μ = Σ β τ`,
+//!   `log σ² = log(Σ β (τ − μ)² + 1e-7)`, loss `exp(−log σ²)(τ_t − μ)² + λ·log σ²`, mean over
+//!   `Q·T`.
 //!
 //! Both losses are summed over the two mappings of the paper, image→report and report→image.
 //!
-//! Beyond the paper, by configuration: sequences of any length `n ≥ 2` in one batch, with steps that do not exist taken out of
-//! every softmax and every mean, and `T` being the sequence's own length.
+//! Beyond the paper, by configuration: sequences of any length `n ≥ 2` in one batch, with steps
+//! that do not exist taken out of every softmax and every mean, and `T` being the sequence's own
+//! length.
 //!
-//! How this differs from the reference: the reference switches to a linear branch where the error exceeds δ = 2, which
-//! times below 1 never do; that branch is left out.
+//! How this differs from the reference: the reference switches to a linear branch where the error
+//! exceeds δ = 2, which times below 1 never do; that branch is left out.
 //!
 //! # Shapes
 //! `Q` sequences, `T` steps of the longest, `D` embedding width.
@@ -78,7 +80,8 @@ pub fn step_times(steps: i64, options: (Kind, tch::Device)) -> Tensor {
     Tensor::arange(steps, options) / (steps as f64 + EPSILON)
 }
 
-/// Forward mapping classification from `source` to `target`, both `[Q, T, D]`; `exists` `[Q, T]` bool, all where absent.
+/// Forward mapping classification from `source` to `target`, both `[Q, T, D]`; `exists` `[Q, T]`
+/// bool, all where absent.
 pub fn forward_mapping(source: &Tensor, target: &Tensor, exists: Option<&Tensor>, temperature: f64) -> Tensor {
     let logits = among(exists, -squared_distances(source, target) / temperature);
     mean(exists, &-logits.log_softmax(-1, None::<Kind>).diagonal(0, 1, 2))
@@ -183,7 +186,8 @@ mod tests {
             }
         }
 
-        /// Which of the two modalities is called image is of no consequence, because both directions are mapped.
+        /// Which of the two modalities is called image is of no consequence, because both
+        /// directions are mapped.
         #[test]
         fn exchanging_the_modalities_changes_nothing(seed in 0i64..1000, length in 2usize..6) {
             let known = relations(&[length, length]);

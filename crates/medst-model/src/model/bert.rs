@@ -2,8 +2,9 @@
 //!
 //! Post-norm layers, LayerNorm ε = 1e-12, exact GELU, no token-type embedding.
 //!
-//! How this differs from the reference: the reference passes its token-type ids (all 0) where position ids belong, so
-//! every token gets position 0; that is [`Positions::Zero`], and [`Positions::Sequential`] is what was meant.
+//! How this differs from the reference: the reference passes its token-type ids (all 0) where
+//! position ids belong, so every token gets position 0; that is [`Positions::Zero`], and
+//! [`Positions::Sequential`] is what was meant.
 //!
 //! Letters: `B` reports, `N` tokens, `H` width.
 
@@ -186,7 +187,8 @@ impl Layer {
     }
 }
 
-/// Attention weights `[B, h, N, N]` and values `[B, h, N, H/h]` of stacked queries, keys and values `[B, N, 3H]`.
+/// Attention weights `[B, h, N, N]` and values `[B, h, N, H/h]` of stacked queries, keys and values
+/// `[B, N, 3H]`.
 fn attention_weights(qkv: &Tensor, heads: i64, keys: &Tensor) -> (Tensor, Tensor) {
     let (batch, tokens, width) = (qkv.size()[0], qkv.size()[1], qkv.size()[2] / 3);
     let head_width = width / heads;

@@ -1,8 +1,8 @@
 //! Models that are part of the program. They are found by name wherever a path to a model is
 //! accepted: `--model phantom`.
 //!
-//! Their weights (`models/NAME` in the repository, 16 bits each) are compiled in, so that a name works from any folder, with
-//! nothing to download, in the command and in the Python package alike.
+//! Their weights (`models/NAME` in the repository, 16 bits each) are compiled in, so that a name
+//! works from any folder, with nothing to download, in the command and in the Python package alike.
 
 use std::path::{Path, PathBuf};
 

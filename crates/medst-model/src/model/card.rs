@@ -35,7 +35,8 @@ pub struct ModelCard {
     pub step: u64,
     /// Fingerprint of the corpus it was trained on.
     pub corpus: String,
-    /// Side in pixels of that corpus' pictures, of which the model sees the middle; older cards do not say.
+    /// Side in pixels of that corpus' pictures, of which the model sees the middle; older cards do
+    /// not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stored_size: Option<usize>,
     /// The data that it was trained on; absent where this program did not train it.
@@ -128,7 +129,8 @@ impl ModelCard {
         Ok(card)
     }
 
-    /// Side in pixels of the square whose middle the model sees; for cards that do not say, in the paper's proportion (256 to 224).
+    /// Side in pixels of the square whose middle the model sees; for cards that do not say, in the
+    /// paper's proportion (256 to 224).
     pub fn stored_side(&self) -> usize {
         self.stored_size.unwrap_or_else(|| (self.model.image.size as usize * 256).div_ceil(224))
     }
@@ -138,7 +140,8 @@ impl ModelCard {
         serde_json::to_string(self).expect("a card has no keys but text, and no writer that fails")
     }
 
-    /// The head of a safetensors file. One key: the order of several would differ from file to file.
+    /// The head of a safetensors file. One key: the order of several would differ from file to
+    /// file.
     pub fn metadata(&self) -> HashMap<String, String> {
         HashMap::from([(ModelCard::KEY.to_string(), self.to_json())])
     }

@@ -1,4 +1,5 @@
-//! Sizes and switches of the model. Defaults are the paper's (ViT-B/16, six BERT layers, embedding width 128).
+//! Sizes and switches of the model. Defaults are the paper's (ViT-B/16, six BERT layers, embedding
+//! width 128).
 
 use std::fmt;
 
@@ -7,16 +8,18 @@ use tch::Kind;
 
 use super::head::HeadConfig;
 
-/// Which behaviour is computed where the reference implementation has known defects. See DESIGN.md for the full table.
+/// Which behaviour is computed where the reference implementation has known defects. See DESIGN.md
+/// for the full table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Semantics {
     /// What the paper means: absent views and padding words do not exist.
     #[default]
     Corrected,
-    /// What the released implementation computes, for parity and for its checkpoints: an absent lateral view is a picture of
-    /// zeros, whose patches enter local alignment and batch statistics; reports are padded to `text.max_tokens`, and padding
-    /// words ask for patches and enter batch statistics; the context of patches→words is not normalised; a report that fills
+    /// What the released implementation computes, for parity and for its checkpoints: an absent
+    /// lateral view is a picture of zeros, whose patches enter local alignment and batch
+    /// statistics; reports are padded to `text.max_tokens`, and padding words ask for patches and
+    /// enter batch statistics; the context of patches→words is not normalised; a report that fills
     /// the window loses its last word and `[SEP]`. (Positions have [`TextConfig::positions`].)
     Reference,
 }
@@ -28,7 +31,8 @@ pub enum Positions {
     /// Token n takes entry n.
     #[default]
     Sequential,
-    /// Every token takes entry 0, as the reference does by mistake; its checkpoints were trained so.
+    /// Every token takes entry 0, as the reference does by mistake; its checkpoints were trained
+    /// so.
     Zero,
 }
 
@@ -40,7 +44,8 @@ pub enum Precision {
     Float32,
     /// Rounded copies of float32 parameters; for GPUs, where it is several times as fast.
     BFloat16,
-    /// As bfloat16, at the same published rate of a GPU, with eight times finer steps and a narrower range, which a factor on the loss makes up for.
+    /// As bfloat16, at the same published rate of a GPU, with eight times finer steps and a
+    /// narrower range, which a factor on the loss makes up for.
     Float16,
     /// Everything in float64, to tell rounding from mistakes; twice the memory, and slow.
     Float64,
@@ -86,12 +91,13 @@ pub enum Lateral {
 #[serde(deny_unknown_fields, default)]
 pub struct ModelConfig {
     pub semantics: Semantics,
-    /// Standard deviation of random weights. 0.02 suits widths of about 768; narrow models start faster with
-    /// about `1/√width`.
+    /// Standard deviation of random weights. 0.02 suits widths of about 768; narrow models start
+    /// faster with about `1/√width`.
     pub initial_deviation: f64,
     pub lateral: Lateral,
     pub temperature: Temperature,
-    /// Findings for which the image encoder gets linear heads ([`super::findings`]); none by default.
+    /// Findings for which the image encoder gets linear heads ([`super::findings`]); none by
+    /// default.
     pub findings: Vec<String>,
     pub image: ImageConfig,
     pub text: TextConfig,
@@ -169,7 +175,8 @@ impl ImageConfig {
         (self.size / self.patch) * (self.size / self.patch)
     }
 
-    /// Channels after each convolution of stride 2 of [`StemKind::Convolutions`]: they double from stage to stage up to `hidden_size`.
+    /// Channels after each convolution of stride 2 of [`StemKind::Convolutions`]: they double from
+    /// stage to stage up to `hidden_size`.
     pub fn stem_channels(&self) -> Vec<i64> {
         let stages = self.patch.max(2).ilog2();
         (1..=stages).map(|stage| (self.hidden_size >> (stages - stage)).max(8)).collect()
@@ -260,7 +267,8 @@ impl ModelConfig {
                 return fail(format!("{key} = {value}: must be from 1 to {most}"));
             }
         }
-        // Most of them are in attention and MLPs, of which an image block has one for each kind of view.
+        // Most of them are in attention and MLPs, of which an image block has one for each kind of
+        // view.
         let (image, text) = (&self.image, &self.text);
         let parameters = image.num_layers
             * (4 * image.hidden_size * image.hidden_size + 4 * image.hidden_size * image.intermediate_size)

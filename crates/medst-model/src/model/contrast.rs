@@ -1,4 +1,5 @@
-//! Learned temperature and bias of the contrast between images and reports; see [`crate::loss::scale`].
+//! Learned temperature and bias of the contrast between images and reports; see
+//! [`crate::loss::scale`].
 
 use tch::Tensor;
 

@@ -143,7 +143,8 @@ pub fn local(config: &ModelConfig, load: &Load) -> f64 {
     let patches = config.image.patches() as f64;
     let study = |(&lateral, &words): (&bool, &i64)| {
         let (patches, words) = (patches * if lateral { 2.0 } else { 1.0 }, words as f64);
-        // Scores and contexts in both directions, then each side's tokens against their own contexts.
+        // Scores and contexts in both directions, then each side's tokens against their own
+        // contexts.
         2.0 * embedding * (4.0 * patches * words + patches * patches + words * words)
     };
     load.laterals.iter().zip(&load.words).map(study).sum()
@@ -153,7 +154,8 @@ pub fn local(config: &ModelConfig, load: &Load) -> f64 {
 mod tests {
     use super::*;
 
-    /// ViT-B/16 at 224 pixels is published as 17.5 to 17.6 billion multiply-add pairs with three input channels.
+    /// ViT-B/16 at 224 pixels is published as 17.5 to 17.6 billion multiply-add pairs with three
+    /// input channels.
     #[test]
     fn a_frontal_picture_costs_what_vit_b_costs() {
         let config = ModelConfig::default();

@@ -53,7 +53,8 @@ impl Dropout {
         self.probability > 0.0
     }
 
-    /// Zeroes units of `x`, `[B, …, tokens, units]`, with the probability, and scales the others to keep the mean.
+    /// Zeroes units of `x`, `[B, …, tokens, units]`, with the probability, and scales the others to
+    /// keep the mean.
     ///
     /// * `place`: where in the encoder; another place drops other units.
     ///

@@ -5,8 +5,8 @@
 //! They are not part of the paper. From random weights image-text contrast alone teaches an encoder
 //! to see very slowly; the labels and boxes of a corpus teach it in minutes, after which the
 //! paper's losses have something to align (supervised first, then aligned, as in GreenRFM, arXiv
-//! 2603.06467). A run that starts from such an encoder takes it with `init.weights = "encoders=FILE"` and
-//! needs no labels itself.
+//! 2603.06467). A run that starts from such an encoder takes it with
+//! `init.weights = "encoders=FILE"` and needs no labels itself.
 //!
 //! Letters: `B` studies, `P` patches per view, `F` findings, `H` encoder width, `D` embedding
 //! width, `N` pairs of visits.
@@ -56,10 +56,12 @@ impl FindingHeads {
         }
     }
 
-    /// The logits `[N, F]` of "worsening" and of "improving" for what changed in the image embedding, or for the embedding of a
-    /// sentence, `[N, D]`. With time reversed they change places; those of an unchanged image are alike.
+    /// The logits `[N, F]` of "worsening" and of "improving" for what changed in the image
+    /// embedding, or for the embedding of a sentence, `[N, D]`. With time reversed they change
+    /// places; those of an unchanged image are alike.
     ///
-    /// Directions are unit vectors, so that a course has to show in the embedding rather than in the weights.
+    /// Directions are unit vectors, so that a course has to show in the embedding rather than in
+    /// the weights.
     pub fn courses(&self, change: &Tensor) -> [Tensor; 2] {
         let directions = unit(&self.course.weight);
         let towards = change.to_kind(directions.kind()).matmul(&directions.tr()) / COURSE_TEMPERATURE;

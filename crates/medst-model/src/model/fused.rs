@@ -51,7 +51,8 @@ unsafe extern "C" {
     ) -> *mut c_char;
 }
 
-/// `contract(gelu(expand(x)))`; with `norm` the second half of a transformer block, `x + contract(gelu(expand(norm(x))))`. `x` is `[…, H]`.
+/// `contract(gelu(expand(x)))`; with `norm` the second half of a transformer block,
+/// `x + contract(gelu(expand(norm(x))))`. `x` is `[…, H]`.
 ///
 /// # Panics
 /// Shapes that do not fit, as the engine's own layers.
@@ -82,7 +83,8 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Tensor {
     take(|error| unsafe { medst_linear(pointer(x), pointer(weight), pointer(bias), error) })
 }
 
-/// A layer's weight, `[N, K]` float32, and bias, `[N]`, in the form in which [`linear`], [`mlp`] and
+/// A layer's weight, `[N, K]` float32, and bias, `[N]`, in the form in which [`linear`], [`mlp`]
+/// and
 /// [`Attend::forward`] multiply in eight bits: weights rounded to 255 levels per output, inputs to
 /// 255 levels per token.
 ///
@@ -115,7 +117,8 @@ impl Attend<'_> {
     ///
     /// * `first`: `[B, N, H]`.
     /// * `second`: `[L, M, H]`, of the first `L` studies; `L` may be 0.
-    /// * `keys`: `[B, 1, 1, N + M]` bool, true where a key exists, only where every study has both views; `None`: all do.
+    /// * `keys`: `[B, 1, 1, N + M]` bool, true where a key exists, only where every study has both
+    ///   views; `None`: all do.
     ///
     /// # Panics
     /// Shapes that do not fit, as the engine's own layers.
@@ -186,8 +189,8 @@ pub fn first_attention(x: &Tensor, qkv: &Linear, heads: i64, keys: Option<&Tenso
     values.transpose(0, 1).reshape([batch, width]) + value_bias
 }
 
-/// Multi-head self-attention on stacked queries, keys and values, `[B, N, 3H]` to `[B, N, H]`: `ops/attention.cpp` where it fits the processor and the
-/// tensor, else the engine's.
+/// Multi-head self-attention on stacked queries, keys and values, `[B, N, 3H]` to `[B, N, H]`:
+/// `ops/attention.cpp` where it fits the processor and the tensor, else the engine's.
 ///
 /// * `keys`: `[B, 1, 1, N]` bool, true where a key exists.
 ///
@@ -318,7 +321,8 @@ mod tests {
         );
     }
 
-    /// As near to float64's as the engine's own in float32. Blocks, tiles and lanes end within the token counts.
+    /// As near to float64's as the engine's own in float32. Blocks, tiles and lanes end within the
+    /// token counts.
     #[test]
     fn attention_and_its_gradient_are_the_engines() {
         for (batch, tokens, heads) in [(2, 5, 1), (1, 16, 2), (3, 49, 2), (2, 64, 1), (2, 131, 3)] {
@@ -350,7 +354,8 @@ mod tests {
         }
     }
 
-    /// A token of zeros, one with an outlier, and a batch without tokens; a weight with a row of zeros.
+    /// A token of zeros, one with an outlier, and a batch without tokens; a weight with a row of
+    /// zeros.
     #[test]
     fn layers_in_int8_are_near_those_in_float32() {
         let Layers { norm, mut expand, mut contract, .. } = layers(Kind::Float);

@@ -1,5 +1,5 @@
-//! The head of a fine-tuned model: one linear map of image features to the labels of one task. Not part of the paper; `medst finetune`
-//! trains it together with the image encoder (`finetune`).
+//! The head of a fine-tuned model: one linear map of image features to the labels of one task. Not
+//! part of the paper; `medst finetune` trains it together with the image encoder (`finetune`).
 //!
 //! | task | input | output |
 //! |---|---|---|
@@ -7,7 +7,8 @@
 //! | exclusive | `[B, H]` | a logit per class of one label, of which one is true |
 //! | change | `[N, 3H]` features of the current image, the previous image, and their difference | a logit per class of each label |
 //!
-//! Letters: `B` studies, `N` pairs of studies, `H` encoder width, `L` labels, `C` classes, `O` outputs.
+//! Letters: `B` studies, `N` pairs of studies, `H` encoder width, `L` labels, `C` classes, `O`
+//! outputs.
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -94,7 +95,8 @@ pub struct Head {
 impl Head {
     pub fn new(scope: &Scope, config: &HeadConfig, width: i64) -> Head {
         let (scope, inputs, outputs) = (scope.at("task_head"), config.states() * width, config.outputs() as i64);
-        // Zero, as in ViT's fine-tuning: what a run comes to depends on its start by the order of the studies alone.
+        // Zero, as in ViT's fine-tuning: what a run comes to depends on its start by the order of
+        // the studies alone.
         let weight = scope.parameter("weight", &[outputs, inputs], Init::Zeros);
         let linear = Linear { weight, bias: scope.parameter("bias", &[outputs], Init::Zeros) };
         Head { config: config.clone(), linear }
@@ -105,7 +107,8 @@ impl Head {
         self.linear.weight.kind()
     }
 
-    /// Logits `[n, O]` of features `[n, H]`; for a change of pairs, previous and current one after the other, `[2n, H]`.
+    /// Logits `[n, O]` of features `[n, H]`; for a change of pairs, previous and current one after
+    /// the other, `[2n, H]`.
     pub fn forward(&self, features: &Tensor) -> Tensor {
         let features = features.to_kind(self.linear.weight.kind());
         if self.config.task != HeadTask::Change {
@@ -126,7 +129,8 @@ impl Head {
         }
     }
 
-    /// Probabilities `[n, O]` of features as in [`Head::forward`], in the order of [`HeadConfig::names`].
+    /// Probabilities `[n, O]` of features as in [`Head::forward`], in the order of
+    /// [`HeadConfig::names`].
     pub fn probabilities(&self, features: &Tensor) -> Tensor {
         let all = self.log_probabilities(&self.forward(features)).exp();
         match self.config.task {
@@ -171,7 +175,8 @@ mod tests {
         assert_eq!(exclusive.config.names(), ["a", "b", "c"]);
     }
 
-    /// Pairs are previous and current, one after the other; the third part of the input is what changed.
+    /// Pairs are previous and current, one after the other; the third part of the input is what
+    /// changed.
     #[test]
     fn a_change_reads_current_previous_and_difference() {
         let change = head(HeadTask::Change, &["edema", "pneumonia"], &["improving", "stable", "worsening"]);

@@ -1,5 +1,6 @@
-//! Importance of words and patches (paper, section 3.3, modality-weighted local alignment): single-head attention whose
-//! query is the mean of the aligned tokens; only its attention weights are used.
+//! Importance of words and patches (paper, section 3.3, modality-weighted local alignment):
+//! single-head attention whose query is the mean of the aligned tokens; only its attention weights
+//! are used.
 //!
 //! Letters: `B` studies, `N` tokens (words or patches), `D` embedding width.
 
@@ -22,12 +23,14 @@ impl Importance {
         }
     }
 
-    /// From values that are trained elsewhere: `weight` `[2D, D]` (query rows, then key rows), `bias` `[2D]`.
+    /// From values that are trained elsewhere: `weight` `[2D, D]` (query rows, then key rows),
+    /// `bias` `[2D]`.
     pub fn of(weight: Tensor, bias: Tensor) -> Importance {
         Importance { weight, bias }
     }
 
-    /// Weights `[B, N]` that sum to 1 over the tokens of a study, 0 where `exists` (`[B, N]` bool) is false.
+    /// Weights `[B, N]` that sum to 1 over the tokens of a study, 0 where `exists` (`[B, N]` bool)
+    /// is false.
     ///
     /// * `aligned`: `[B, N, D]`, unit vectors `a_i = normalise(x_i ⊙ context_i)`.
     pub fn weights(&self, aligned: &Tensor, exists: Option<&Tensor>) -> Tensor {

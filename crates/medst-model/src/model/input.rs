@@ -1,8 +1,9 @@
 //! The model's input: typed batches that cannot pair a lateral view with the frontal view of
 //! another study.
 //!
-//! Letters: `B` studies, `L` lateral views among them, `S` side in pixels, `N` tokens of the longest report, `W` words of the
-//! longest report (without `[CLS]`), `Q` full sequences, `T` steps of a sequence.
+//! Letters: `B` studies, `L` lateral views among them, `S` side in pixels, `N` tokens of the
+//! longest report, `W` words of the longest report (without `[CLS]`), `Q` full sequences, `T` steps
+//! of a sequence.
 
 use tch::{Device, Kind, Tensor};
 
@@ -77,7 +78,8 @@ pub struct ReportInput {
     pub ids: Tensor,
     /// `[B, N]` bool, true where a token exists.
     pub exists: Tensor,
-    /// `[B, N]` int64: the word a token belongs to, counted from 0 = `[CLS]`; -1 for tokens of no word.
+    /// `[B, N]` int64: the word a token belongs to, counted from 0 = `[CLS]`; -1 for tokens of no
+    /// word.
     pub word_of_token: Tensor,
     /// Words of each report, `[CLS]` not counted.
     pub word_counts: Vec<i64>,
@@ -92,10 +94,12 @@ impl ReportInput {
     /// Pads encoded reports into a batch.
     ///
     /// * `reports`: token ids of each report with `[CLS]` and `[SEP]`, unpadded; none may be empty.
-    /// * `continues`: whether a token id is a continuation piece (`##…`) and so joins the word before it.
-    /// * `window`: the configured maximum number of tokens. In [`Semantics::Reference`] every report is padded to it and the
-    ///   last token of a full window is not walked (its word is lost); in [`Semantics::Corrected`] the batch is padded to its
-    ///   longest report and every word is kept.
+    /// * `continues`: whether a token id is a continuation piece (`##…`) and so joins the word
+    ///   before it.
+    /// * `window`: the configured maximum number of tokens. In [`Semantics::Reference`] every
+    ///   report is padded to it and the last token of a full window is not walked (its word is
+    ///   lost); in [`Semantics::Corrected`] the batch is padded to its longest report and every
+    ///   word is kept.
     pub fn new(
         reports: &[Vec<u32>],
         continues: impl Fn(u32) -> bool,
@@ -113,8 +117,9 @@ impl ReportInput {
                 true => {
                     let walked = ids.len().min((window - 1) as usize);
                     let mut words = words_of_tokens(&ids[..walked], &continues);
-                    // The reference adds a word to its list when the next one begins or `[SEP]` comes. Where the window
-                    // ends before `[SEP]`, the word being collected is never added.
+                    // The reference adds a word to its list when the next one begins or `[SEP]`
+                    // comes. Where the window ends before `[SEP]`, the word being collected is
+                    // never added.
                     if ids[..walked].last() != Some(&separator) {
                         let open = words.last().copied().unwrap_or(-1);
                         words.iter_mut().filter(|word| **word == open).for_each(|word| *word = -1);
@@ -211,8 +216,8 @@ fn words_of_tokens(ids: &[u32], continues: &impl Fn(u32) -> bool) -> Vec<i64> {
 /// How the studies of a batch belong together.
 #[derive(Debug)]
 pub struct Relations {
-    /// `[Q, T]` int64: rows of the studies that form sequences, in time order, -1 where a sequence has ended; `Q` may be 0. On the host, whatever
-    /// device the rest is on.
+    /// `[Q, T]` int64: rows of the studies that form sequences, in time order, -1 where a sequence
+    /// has ended; `Q` may be 0. On the host, whatever device the rest is on.
     pub sequences: Tensor,
 }
 
@@ -234,14 +239,17 @@ pub struct Truth {
     /// `[B, F]` float32: 1 where the finding is present, 0 where it is absent, NaN where that is
     /// not known.
     pub findings: Tensor,
-    /// `[B, P, F]` float32: the share of each frontal patch that boxes of the finding cover, NaN where that is not known.
+    /// `[B, P, F]` float32: the share of each frontal patch that boxes of the finding cover, NaN
+    /// where that is not known.
     pub patches: Tensor,
-    /// `[B, P]` float32: the share of each frontal patch that boxes of the phrase cover which is read in place of the report; NaN
-    /// where the text is none.
+    /// `[B, P]` float32: the share of each frontal patch that boxes of the phrase cover which is
+    /// read in place of the report; NaN where the text is none.
     pub named: Tensor,
-    /// `[B, F]` float32: the course since the visit before, -1 improving, 0 stable, 1 worsening; NaN where that is not known.
+    /// `[B, F]` float32: the course since the visit before, -1 improving, 0 stable, 1 worsening;
+    /// NaN where that is not known.
     pub courses: Tensor,
-    /// `[B, F]` float32: the course that the text tells, where it is a statement of one; otherwise NaN.
+    /// `[B, F]` float32: the course that the text tells, where it is a statement of one; otherwise
+    /// NaN.
     pub told: Tensor,
 }
 

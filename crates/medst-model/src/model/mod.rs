@@ -1,5 +1,5 @@
-//! The Med-ST model (paper, section 3.2): an image encoder with view experts, a report encoder, four projection heads and
-//! two importance attentions.
+//! The Med-ST model (paper, section 3.2): an image encoder with view experts, a report encoder,
+//! four projection heads and two importance attentions.
 //!
 //! | file | what |
 //! |---|---|
@@ -113,14 +113,16 @@ pub struct ReportEmbeddings {
     pub word_features: Tensor,
     /// `[B, D]`.
     pub global: Tensor,
-    /// `[B, W, D]`; zero where no word exists (in [`Semantics::Reference`] the projection of a zero row).
+    /// `[B, W, D]`; zero where no word exists (in [`Semantics::Reference`] the projection of a zero
+    /// row).
     pub words: Tensor,
     /// `[B, W]` bool, true where a word exists.
     pub word_exists: Tensor,
 }
 
 impl ReportEmbeddings {
-    /// The mean of each report's words, `[B, D]`: its product with a unit vector is their mean cosine with it.
+    /// The mean of each report's words, `[B, D]`: its product with a unit vector is their mean
+    /// cosine with it.
     pub fn mean_words(&self) -> Tensor {
         let exists = self.word_exists.to_kind(self.words.kind()).unsqueeze(2);
         let count = exists.sum_dim_intlist(&[1i64][..], false, None::<Kind>).clamp_min(1.0);
@@ -149,8 +151,9 @@ impl MedSt {
 
     /// A model with random weights, which depend on `seed` alone.
     ///
-    /// * `kind`: float64, float32, or bfloat16 or float16: the encoders then compute in that, with rounded copies of float32 parameters;
-    ///   projections, importance, embeddings and losses are float32. In the backward pass of that part a GPU multiplies in TF32, which is as fine as
+    /// * `kind`: float64, float32, or bfloat16 or float16: the encoders then compute in that, with
+    ///   rounded copies of float32 parameters; projections, importance, embeddings and losses are
+    ///   float32. In the backward pass of that part a GPU multiplies in TF32, which is as fine as
     ///   float16; the model that was made last in a process decides.
     ///
     /// # Errors
@@ -278,7 +281,8 @@ impl MedSt {
         }
     }
 
-    /// Embeddings from encoder states. In training the projections' statistics are those of all studies.
+    /// Embeddings from encoder states. In training the projections' statistics are those of all
+    /// studies.
     ///
     /// # Errors
     /// States of another shape.
@@ -286,7 +290,8 @@ impl MedSt {
         ops::guarded(|| {
             let (studies, patches, width) = features.frontal_patches.size3()?;
             let laterals = features.lateral_patches.size()[0];
-            // One projection over the patches of both views: they share weights and batch statistics.
+            // One projection over the patches of both views: they share weights and batch
+            // statistics.
             let rows = Tensor::cat(
                 &[
                     features.frontal_patches.reshape([studies * patches, width]),
@@ -327,7 +332,8 @@ impl MedSt {
         self.image_global.forward(states, mode)
     }
 
-    /// Single pictures `[B, S, S]` (uint8), all of one view: `([B, D]` global, `[B, P, D]` patch embeddings`)`.
+    /// Single pictures `[B, S, S]` (uint8), all of one view: `([B, D]` global, `[B, P, D]` patch
+    /// embeddings`)`.
     pub fn embed_single_view(&self, pixels: &Tensor, view: View, mode: Mode) -> (Tensor, Tensor) {
         let (image, patches) = self.image_encoder.forward_single(pixels, view);
         let size = patches.size();
@@ -343,7 +349,8 @@ impl MedSt {
         self.project_reports(&self.encode_reports(input, mode)?, input, mode)
     }
 
-    /// The global embeddings of reports alone, `[B, D]`, in evaluation mode: words' own are not made.
+    /// The global embeddings of reports alone, `[B, D]`, in evaluation mode: words' own are not
+    /// made.
     ///
     /// # Errors
     /// As [`MedSt::embed_reports`].
@@ -378,7 +385,8 @@ impl MedSt {
         }
     }
 
-    /// Embeddings from encoder states. In training the projections' statistics are those of all reports.
+    /// Embeddings from encoder states. In training the projections' statistics are those of all
+    /// reports.
     ///
     /// # Errors
     /// States of another shape.
@@ -395,7 +403,8 @@ impl MedSt {
                     local.view([studies, words, embedding])
                 }
                 Semantics::Corrected => {
-                    // Counted on the host, which knows how many words there are: it does not have to ask a GPU.
+                    // Counted on the host, which knows how many words there are: it does not have
+                    // to ask a GPU.
                     let of_report =
                         |(report, &count): (usize, &i64)| (0..count).map(move |word| report as i64 * words + word);
                     let rows: Vec<i64> = input.word_counts.iter().enumerate().flat_map(of_report).collect();

@@ -1,4 +1,5 @@
-//! Opening a model for use: one that is part of the program, a run, a checkpoint, or a file of weights.
+//! Opening a model for use: one that is part of the program, a run, a checkpoint, or a file of
+//! weights.
 
 use std::path::{Path, PathBuf};
 
@@ -25,8 +26,8 @@ pub struct OpenedModel {
     pub checksum: String,
 }
 
-/// Reads only what a model is: `path` may be a run (its best checkpoint, else its last), a checkpoint, or a
-/// `model.safetensors` in one; or a name at a model hub ([`medst_data::hub`]).
+/// Reads only what a model is: `path` may be a run (its best checkpoint, else its last), a
+/// checkpoint, or a `model.safetensors` in one; or a name at a model hub ([`medst_data::hub`]).
 ///
 /// # Errors
 /// A path that is not a model; the message names the files it lacks.

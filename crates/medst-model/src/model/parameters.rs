@@ -1,8 +1,8 @@
 //! The model's tensors: an ordered list of named parameters and statistics, which is filled while
 //! layers are built.
 //!
-//! Order is the order of construction and never changes between runs: the optimiser's flat buffers, checkpoints and
-//! gradient reports all rely on it.
+//! Order is the order of construction and never changes between runs: the optimiser's flat buffers,
+//! checkpoints and gradient reports all rely on it.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -64,10 +64,12 @@ pub struct Registry {
 /// How a fresh parameter is filled. This is the model's whole initialisation.
 #[derive(Clone, Copy, Debug)]
 pub enum Init {
-    /// Normal with the configured deviation, cut at two deviations: weight matrices, embeddings, tokens, positions.
+    /// Normal with the configured deviation, cut at two deviations: weight matrices, embeddings,
+    /// tokens, positions.
     TruncatedNormal,
-    /// Normal with deviation `√(2 / inputs)`, cut at two deviations: kernels `[outputs, …]` that a rectifier follows, whatever the
-    /// configured deviation (He et al., *Delving Deep into Rectifiers*, 2015).
+    /// Normal with deviation `√(2 / inputs)`, cut at two deviations: kernels `[outputs, …]` that a
+    /// rectifier follows, whatever the configured deviation (He et al., *Delving Deep into
+    /// Rectifiers*, 2015).
     Rectified,
     /// Biases, shifts.
     Zeros,
@@ -94,7 +96,8 @@ impl Init {
                 values.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, values)| {
                     let mut random = ChaCha8Rng::seed_from_u64(seed);
                     random.set_stream(stream << 32 | chunk as u64);
-                    // Inverse transform: uniform on [Φ(-2), Φ(2)] = erf/2 + 1/2, so 2Φ - 1 is uniform on ±erf(√2).
+                    // Inverse transform: uniform on [Φ(-2), Φ(2)] = erf/2 + 1/2, so 2Φ - 1 is
+                    // uniform on ±erf(√2).
                     values.iter_mut().for_each(|value| *value = random.random_range(-ERF_SQRT_2..ERF_SQRT_2));
                 });
                 let uniform = Tensor::from_slice(&values).view(shape);
@@ -111,7 +114,8 @@ const CHUNK: usize = 1 << 16;
 /// erf(√2), the probability that a normal variable is within two deviations.
 const ERF_SQRT_2: f32 = 0.954_499_7;
 
-/// The precision of statistics, importance and losses in a model that computes in `kind`: never less than float32.
+/// The precision of statistics, importance and losses in a model that computes in `kind`: never
+/// less than float32.
 pub fn at_least_float(kind: Kind) -> Kind {
     if matches!(kind, Kind::BFloat16 | Kind::Half) { Kind::Float } else { kind }
 }
@@ -130,8 +134,9 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// The root. `seed` alone decides every random weight, `deviation` is their standard deviation; without a seed they are left
-    /// unwritten. With [`Kind::BFloat16`] and [`Kind::Half`] layers compute with rounded copies of float32 tensors.
+    /// The root. `seed` alone decides every random weight, `deviation` is their standard deviation;
+    /// without a seed they are left unwritten. With [`Kind::BFloat16`] and [`Kind::Half`] layers
+    /// compute with rounded copies of float32 tensors.
     pub fn root(deviation: f64, seed: Option<u64>, kind: Kind, device: Device) -> Scope {
         Scope { registry: Rc::default(), path: String::new(), kind, device, deviation, seed }
     }
@@ -198,8 +203,9 @@ impl Linear {
         fused::linear(x, &self.weight, &self.bias)
     }
 
-    /// Multiplies in eight bits from now on, for inference on a CPU (`ops/int8.cpp`). Only functions
-    /// of [`fused`] that take a whole layer can use it then; the registry keeps the float32 weight.
+    /// Multiplies in eight bits from now on, for inference on a CPU (`ops/int8.cpp`). Only
+    /// functions of [`fused`] that take a whole layer can use it then; the registry keeps the
+    /// float32 weight.
     pub fn compute_in_int8(&mut self) {
         (self.weight, self.bias) = fused::pack_int8(&self.weight, &self.bias);
     }

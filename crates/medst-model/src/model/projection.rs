@@ -1,5 +1,6 @@
-//! Projection heads (paper, section 3.2): Linear → BatchNorm → ReLU → Linear → BatchNorm without scale and shift, then
-//! unit length. The local heads act on every token; the reference writes them as 1×1 convolutions with the same weights.
+//! Projection heads (paper, section 3.2): Linear → BatchNorm → ReLU → Linear → BatchNorm without
+//! scale and shift, then unit length. The local heads act on every token; the reference writes them
+//! as 1×1 convolutions with the same weights.
 //!
 //! Letters: `H` encoder width, `D` embedding width.
 
@@ -45,8 +46,8 @@ impl Statistics {
         }
     }
 
-    /// Normalises the columns of `x` (`[rows, width]`): in training with the statistics of these rows, which also move
-    /// the running ones.
+    /// Normalises the columns of `x` (`[rows, width]`): in training with the statistics of these
+    /// rows, which also move the running ones.
     fn normalise(&self, x: &Tensor, affine: Option<(&Tensor, &Tensor)>, mode: Mode) -> Tensor {
         if let Some(group) = self.group.as_ref().filter(|_| mode == Mode::Train) {
             return self.normalise_over_ranks(x, affine, group);
@@ -113,8 +114,8 @@ impl Projection {
         if x.size()[0] == 0 && !met {
             return Tensor::zeros([0, self.contract.weight.size()[0]], (self.contract.weight.kind(), x.device()));
         }
-        // Studies differ by little of what their states have in common, which the normalisation takes away: in bfloat16 its rounding
-        // would be left.
+        // Studies differ by little of what their states have in common, which the normalisation
+        // takes away: in bfloat16 its rounding would be left.
         let x = x.to_kind(self.expand.weight.kind());
         let hidden = self.hidden.normalise(&self.expand.forward(&x), Some((&self.scale, &self.shift)), mode).relu();
         unit(&self.output.normalise(&self.contract.forward(&hidden), None, mode))

@@ -1,13 +1,15 @@
 //! From pixels to patch tokens, in one of two ways.
 //!
-//! * [`StemKind::Patches`]: one linear map of each patch's pixels, as in ViT (Dosovitskiy et al., 2021) and in the paper.
-//! * [`StemKind::Convolutions`]: 3×3 convolutions of stride 2 until a cell is as large as a patch, then a linear map to the
-//!   encoder's width (Xiao et al., *Early Convolutions Help Transformers See Better*, arXiv 2106.14881). From random weights a
-//!   transformer learns to see in a fraction of the steps with it; it is not the paper's, and weights of other ViTs do not
-//!   fit it.
+//! * [`StemKind::Patches`]: one linear map of each patch's pixels, as in ViT (Dosovitskiy et al.,
+//!   2021) and in the paper.
+//! * [`StemKind::Convolutions`]: 3×3 convolutions of stride 2 until a cell is as large as a patch,
+//!   then a linear map to the encoder's width (Xiao et al., *Early Convolutions Help Transformers
+//!   See Better*, arXiv 2106.14881). From random weights a transformer learns to see in a fraction
+//!   of the steps with it; it is not the paper's, and weights of other ViTs do not fit it.
 //!
-//! A stem normalises each picture by its own statistics, not the batch's: what a picture gives never depends on the others of its
-//! batch, which chunks, several processes and the service rely on.
+//! A stem normalises each picture by its own statistics, not the batch's: what a picture gives
+//! never depends on the others of its batch, which chunks, several processes and the service rely
+//! on.
 //!
 //! Letters: `B` pictures, `S` side in pixels, `P` patches, `C` channels, `H` encoder width.
 
@@ -91,12 +93,14 @@ impl Stem {
         let (count, side) = (images.size()[0], images.size()[2] / self.patch);
         match &self.layers {
             Layers::Patches { weight, bias } => {
-                // Cutting the image into rows of patch pixels makes the convolution one matrix product.
+                // Cutting the image into rows of patch pixels makes the convolution one matrix
+                // product.
                 let patches = images
                     .view([count, side, self.patch, side, self.patch])
                     .permute([0, 1, 3, 2, 4])
                     .reshape([count, side * side, self.patch * self.patch]);
-                // The three input channels are equal, so the kernel's sum over its channels acts on one.
+                // The three input channels are equal, so the kernel's sum over its channels acts on
+                // one.
                 let kernel = weight.sum_dim_intlist(&[1i64][..], false, None::<Kind>).view([weight.size()[0], -1]);
                 fused::linear(&patches, &kernel, bias)
             }

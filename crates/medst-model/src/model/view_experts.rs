@@ -1,5 +1,6 @@
-//! Mixture of View Experts (paper, section 3.2): after the shared attention, frontal tokens (with `[CLS]`) go through the
-//! frontal expert and lateral tokens through the lateral expert, each a residual MLP with its own LayerNorm.
+//! Mixture of View Experts (paper, section 3.2): after the shared attention, frontal tokens (with
+//! `[CLS]`) go through the frontal expert and lateral tokens through the lateral expert, each a
+//! residual MLP with its own LayerNorm.
 
 use serde::Serialize;
 use tch::Tensor;
@@ -24,8 +25,8 @@ pub struct ViewExperts {
 }
 
 impl ViewExperts {
-    /// * `of_lateral`: the expert of lateral tokens; with [`View::Frontal`] the lateral expert exists (so that all other
-    ///   weights are those of a model that uses it) and is not used.
+    /// * `of_lateral`: the expert of lateral tokens; with [`View::Frontal`] the lateral expert
+    ///   exists (so that all other weights are those of a model that uses it) and is not used.
     pub fn new(scope: &Scope, width: i64, hidden: i64, epsilon: f64, of_lateral: View) -> ViewExperts {
         ViewExperts {
             frontal: Expert::new(&scope.at("frontal_expert"), width, hidden, epsilon),

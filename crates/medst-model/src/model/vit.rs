@@ -1,14 +1,17 @@
 //! The image encoder: a vision transformer with a Mixture of View Experts (paper, section 3.2).
 //!
-//! Upstream: ViT-B/16 as in timm (pre-norm blocks, LayerNorm ε = 1e-6 unless configured, exact GELU, bias on q, k and v). One patch
-//! embedding and one table of positions serve both views; the lateral view has no `[CLS]` and uses positions `1…P`.
+//! Upstream: ViT-B/16 as in timm (pre-norm blocks, LayerNorm ε = 1e-6 unless configured, exact
+//! GELU, bias on q, k and v). One patch embedding and one table of positions serve both views; the
+//! lateral view has no `[CLS]` and uses positions `1…P`.
 //!
-//! How this differs from the reference: the reference runs `[CLS]`, frontal and lateral patches as one sequence of `1 + 2P`
-//! tokens for every study and masks the keys of an absent lateral view. Here the two views are two streams that meet only
-//! in attention, so a lateral view that does not exist costs nothing. `Semantics::Reference` feeds both streams for
-//! every study and passes the key mask.
+//! How this differs from the reference: the reference runs `[CLS]`, frontal and lateral patches as
+//! one sequence of `1 + 2P` tokens for every study and masks the keys of an absent lateral view.
+//! Here the two views are two streams that meet only in attention, so a lateral view that does not
+//! exist costs nothing. `Semantics::Reference` feeds both streams for every study and passes the
+//! key mask.
 //!
-//! Letters: `B` studies, `L` of them with a lateral view, `P` patches a view, `H` width, `S` side in pixels.
+//! Letters: `B` studies, `L` of them with a lateral view, `P` patches a view, `H` width, `S` side
+//! in pixels.
 
 use tch::{Kind, Tensor};
 
@@ -41,7 +44,8 @@ pub struct ImageFeatures {
     pub frontal_patches: Tensor,
     /// `[L, P, H]`: states of the lateral patches.
     pub lateral_patches: Tensor,
-    /// For each of the `L` the row of its study, strictly ascending. With reference semantics every study.
+    /// For each of the `L` the row of its study, strictly ascending. With reference semantics every
+    /// study.
     pub lateral_rows: Vec<i64>,
 }
 
@@ -105,13 +109,14 @@ impl ImageEncoder {
         (image, frontal_patches)
     }
 
-    /// The image features of [`ImageEncoder::forward_single`] alone; as [`ImageEncoder::class_states`].
+    /// The image features of [`ImageEncoder::forward_single`] alone; as
+    /// [`ImageEncoder::class_states`].
     pub fn class_states_single(&self, pixels: &Tensor, view: View) -> Tensor {
         stage::run(&self.chain(self.entry_of_single(pixels, view), Wanted::ClassState)).remove(0)
     }
 
-    /// The one loop over the blocks, as a chain of stages that pass each other [`Tokens`]; the last stage gives what is
-    /// wanted.
+    /// The one loop over the blocks, as a chain of stages that pass each other [`Tokens`]; the last
+    /// stage gives what is wanted.
     fn chain<'a>(&'a self, entry: Entry<'a>, wanted: Wanted) -> Vec<Stage<'a>> {
         let Entry { embed, keys, back, view } = entry;
         let whole = match wanted {
@@ -148,8 +153,9 @@ impl ImageEncoder {
         if all_views { self.entry_of_all_views(input) } else { self.entry_of_views(input) }
     }
 
-    /// Studies are reordered so that those with a lateral view come first, and back at the end: attention then works on
-    /// contiguous slices and no token is computed for a view that is not there.
+    /// Studies are reordered so that those with a lateral view come first, and back at the end:
+    /// attention then works on contiguous slices and no token is computed for a view that is not
+    /// there.
     fn entry_of_views(&self, input: ImageInput) -> Entry<'_> {
         let order = lateral_first(input.studies(), &input.lateral_rows);
         let reorder = !order.iter().enumerate().all(|(place, &row)| place as i64 == row);
@@ -163,8 +169,8 @@ impl ImageEncoder {
         Entry { embed: Box::new(embed), keys: None, back, view: View::Frontal }
     }
 
-    /// The reference's way: an absent lateral view is a picture of zeros (after normalisation) whose keys are masked, and its
-    /// patches go through everything else.
+    /// The reference's way: an absent lateral view is a picture of zeros (after normalisation)
+    /// whose keys are masked, and its patches go through everything else.
     fn entry_of_all_views(&self, input: ImageInput) -> Entry<'_> {
         let (studies, device) = (input.studies(), input.frontal.device());
         let rows = send_rows(&input.lateral_rows, device);
@@ -258,7 +264,8 @@ struct Entry<'a> {
     view: View,
 }
 
-/// One pre-norm transformer block: attention over all tokens of a study, then each view's own expert.
+/// One pre-norm transformer block: attention over all tokens of a study, then each view's own
+/// expert.
 #[derive(Debug)]
 struct Block {
     norm: LayerNorm,

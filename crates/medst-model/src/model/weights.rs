@@ -1,5 +1,5 @@
-//! Tensors in files: safetensors (ours) and PyTorch pickles (read without Python, executing nothing), and the strict
-//! loading of a model from them.
+//! Tensors in files: safetensors (ours) and PyTorch pickles (read without Python, executing
+//! nothing), and the strict loading of a model from them.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -37,9 +37,11 @@ const WRAPPERS: [&str; 3] = ["state_dict", "model", "model_state_dict"];
 const MAX_EXPANSION: u64 = 8;
 
 impl TensorFile {
-    /// Reads a safetensors file, or a PyTorch checkpoint (`.ckpt`, `.pt`, `.pth`, `.bin`; since 1.6 a zip archive, before
-    /// that a stream of pickles, before 0.1.10 a tar archive); recognised by content. Weights are taken from under `state_dict` (Lightning),
-    /// `model` (DeiT) or `model_state_dict` where a file has that. Where the file's folder has checksums, it is checked first.
+    /// Reads a safetensors file, or a PyTorch checkpoint (`.ckpt`, `.pt`, `.pth`, `.bin`; since 1.6
+    /// a zip archive, before that a stream of pickles, before 0.1.10 a tar archive); recognised by
+    /// content. Weights are taken from under `state_dict` (Lightning), `model` (DeiT) or
+    /// `model_state_dict` where a file has that. Where the file's folder has checksums, it is
+    /// checked first.
     ///
     /// # Errors
     /// Names the file, and what about it is unreadable or damaged.
@@ -79,7 +81,8 @@ impl TensorFile {
 /// Whether a file is PyTorch's: an archive (zip, or tar of old), or a bare pickle.
 fn is_pickled(bytes: &[u8]) -> bool {
     let tar = bytes.get(257..262) == Some(b"ustar");
-    // A safetensors file begins with the length of its head, whose lowest byte may be that of a pickle.
+    // A safetensors file begins with the length of its head, whose lowest byte may be that of a
+    // pickle.
     let head = bytes.get(8) == Some(&b'{');
     bytes.starts_with(b"PK\x03\x04") || tar || (bytes.starts_with(&[0x80]) && !head)
 }
@@ -128,8 +131,8 @@ impl ReadAt for &[u8] {
     }
 }
 
-/// A safetensors file whose tensors are read when they are asked for. (Not mapped into memory: a mapped file that another program cuts
-/// short ends this one with SIGBUS.)
+/// A safetensors file whose tensors are read when they are asked for. (Not mapped into memory: a
+/// mapped file that another program cuts short ends this one with SIGBUS.)
 struct Safetensors<R> {
     source: R,
     /// Position at which the tensors begin.
@@ -183,8 +186,9 @@ impl<R: ReadAt> Safetensors<R> {
         let tensor = Tensor::f_empty(&shape, (kind, Device::Cpu))?;
         let (from, to) = info.data_offsets;
         if to > from {
-            // SAFETY: a new, contiguous tensor whose bytes are as many as its shape and type ask for, which is what the crate
-            // checked the offsets against. Nothing else has a handle to it.
+            // SAFETY: a new, contiguous tensor whose bytes are as many as its shape and type ask
+            // for, which is what the crate checked the offsets against. Nothing else has a handle
+            // to it.
             let bytes = unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<u8>(), to - from) };
             self.source.read_at(bytes, self.start + from as u64).map_err(|error| match error.kind() {
                 std::io::ErrorKind::UnexpectedEof => unusable(path, "the file was truncated while it was read"),
@@ -290,8 +294,8 @@ impl View for Written<'_> {
     }
 }
 
-/// Writes named tensors as safetensors; the file appears whole or not at all. Floating-point tensors keep their
-/// precision (float64, float32 and float16), all others must be 64-bit integers.
+/// Writes named tensors as safetensors; the file appears whole or not at all. Floating-point
+/// tensors keep their precision (float64, float32 and float16), all others must be 64-bit integers.
 pub fn write_safetensors(
     path: &Path,
     tensors: &[(&str, &Tensor)],
@@ -323,7 +327,8 @@ pub fn write_safetensors(
 }
 
 impl MedSt {
-    /// Writes parameters and running statistics under our names, atomically, with a card in the file's head.
+    /// Writes parameters and running statistics under our names, atomically, with a card in the
+    /// file's head.
     pub fn save(&self, path: &Path, card: Option<&ModelCard>) -> Result<()> {
         let all = self.parameters().iter().chain(self.buffers());
         let tensors: Vec<(&str, &Tensor)> = all.map(|entry| (entry.name.as_str(), &entry.tensor)).collect();

@@ -1,9 +1,11 @@
-//! From word pieces to words: the states of a word's pieces are summed (paper, section 3.2; MGCA's aggregation).
+//! From word pieces to words: the states of a word's pieces are summed (paper, section 3.2; MGCA's
+//! aggregation).
 //!
-//! Word 0 is `[CLS]`, which is the report feature and no local feature; `[SEP]` is kept as the last word.
+//! Word 0 is `[CLS]`, which is the report feature and no local feature; `[SEP]` is kept as the last
+//! word.
 //!
-//! How this differs from the reference: which tokens are walked is decided in [`ReportInput`]; here both semantics are
-//! one sum.
+//! How this differs from the reference: which tokens are walked is decided in [`ReportInput`]; here
+//! both semantics are one sum.
 //!
 //! Letters: `B` reports, `N` tokens, `W` words, `H` width.
 
@@ -11,7 +13,8 @@ use tch::Tensor;
 
 use super::input::ReportInput;
 
-/// Sums of piece states by word, `[B, N, H]` to `[B, W, H]`; rows of words that do not exist are zero.
+/// Sums of piece states by word, `[B, N, H]` to `[B, W, H]`; rows of words that do not exist are
+/// zero.
 pub fn sum_pieces(states: &Tensor, input: &ReportInput) -> Tensor {
     let (batch, width) = (states.size()[0], states.size()[2]);
     let target = word_rows(&input.word_of_token, input.words);
@@ -26,7 +29,8 @@ pub fn sum_pieces(states: &Tensor, input: &ReportInput) -> Tensor {
 
 /// The attention of `[CLS]` to the words, `[B, N]` to `[B, W]`, pieces summed.
 ///
-/// `shifted`: the reference pairs token `n` with the attention to token `n + 1`, which shifts its map by one token.
+/// `shifted`: the reference pairs token `n` with the attention to token `n + 1`, which shifts its
+/// map by one token.
 pub fn attention_by_word(attention: &Tensor, input: &ReportInput, shifted: bool) -> Tensor {
     let attention = if shifted {
         let tokens = attention.size()[1];

@@ -1,4 +1,5 @@
-//! CheXpert, the small release: `train.csv`, `valid.csv` and `train/patient00001/study1/view1_frontal.jpg`.
+//! CheXpert, the small release: `train.csv`, `valid.csv` and
+//! `train/patient00001/study1/view1_frontal.jpg`.
 
 use std::path::Path;
 

@@ -1,5 +1,6 @@
-//! CheXpert Plus: one table, pictures as PNG or DICOM where the table writes `.jpg`, labels as JSON lines. Traps of the
-//! release are drawn too: DICOM files without HighBit, and orders of studies that the dates in reports contradict.
+//! CheXpert Plus: one table, pictures as PNG or DICOM where the table writes `.jpg`, labels as JSON
+//! lines. Traps of the release are drawn too: DICOM files without HighBit, and orders of studies
+//! that the dates in reports contradict.
 
 use std::path::Path;
 

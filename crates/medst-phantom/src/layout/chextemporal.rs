@@ -1,4 +1,5 @@
-//! CheXTemporal's gold pairs, a Parquet table about images of the CheXpert, MIMIC-CXR and ReXGradient layouts.
+//! CheXTemporal's gold pairs, a Parquet table about images of the CheXpert, MIMIC-CXR and
+//! ReXGradient layouts.
 
 use super::files::{Entries, Table};
 use super::{ids, on_mimic, rexgradient};

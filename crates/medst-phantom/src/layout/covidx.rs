@@ -1,4 +1,5 @@
-//! COVIDx with the lists of its sixth version: `train/`, `test/`, and lines `patient file label source`.
+//! COVIDx with the lists of its sixth version: `train/`, `test/`, and lines
+//! `patient file label source`.
 //!
 //! COVID-19 means edema, a consolidation or a pneumonia on both sides, pneumonia means one on one
 //! side, and normal means no finding at all; other visits are left out.

@@ -201,8 +201,8 @@ pub fn create_parent(path: &Path) -> Result<()> {
     path.parent().map_or(Ok(()), |folder| fs::create_dir_all(folder).map_err(Error::io(folder)))
 }
 
-/// Writes bytes to a file whose folder may have to be made. One write of a whole file: a buffer flushed on drop would hide
-/// that the disk is full.
+/// Writes bytes to a file whose folder may have to be made. One write of a whole file: a buffer
+/// flushed on drop would hide that the disk is full.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     create_parent(path)?;
     fs::write(path, bytes).map_err(Error::io(path))

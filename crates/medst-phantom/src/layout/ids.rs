@@ -1,10 +1,12 @@
-//! The ids of archives: functions of seed and numbers, so that the layouts of one cohort name the same patients.
+//! The ids of archives: functions of seed and numbers, so that the layouts of one cohort name the
+//! same patients.
 
 use sha2::{Digest, Sha256};
 
 use crate::cohort::Patient;
 
-/// An eight-digit number that begins with `first` and is another one for every `number` below ten million.
+/// An eight-digit number that begins with `first` and is another one for every `number` below ten
+/// million.
 fn eight_digits(first: u64, number: u64, step: u64) -> String {
     (first * 10_000_000 + number * step % 9_999_991).to_string()
 }
@@ -32,7 +34,8 @@ pub fn dicom(patient: &Patient, visit: usize, kind: &str) -> String {
     groups.join("-")
 }
 
-/// An id as RSNA's patients and the lists of COVIDx have it: groups of 8, 4, 4, 4 and 12 hexadecimal digits.
+/// An id as RSNA's patients and the lists of COVIDx have it: groups of 8, 4, 4, 4 and 12
+/// hexadecimal digits.
 pub fn uuid(patient: &Patient, visit: usize) -> String {
     let hex: String = digest(patient, visit, "uuid")[..16].iter().map(|byte| format!("{byte:02x}")).collect();
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])

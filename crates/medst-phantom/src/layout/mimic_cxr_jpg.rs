@@ -1,5 +1,5 @@
-//! MIMIC-CXR-JPG 2.0.0, with the labelled test set of 2.1.0: gzipped tables, `files/p10/p10000032/s50414267/<id>.jpg`,
-//! reports in `mimic-cxr-reports.zip`.
+//! MIMIC-CXR-JPG 2.0.0, with the labelled test set of 2.1.0: gzipped tables,
+//! `files/p10/p10000032/s50414267/<id>.jpg`, reports in `mimic-cxr-reports.zip`.
 
 use std::path::Path;
 

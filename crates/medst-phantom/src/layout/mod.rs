@@ -1,8 +1,8 @@
-//! Writing a cohort in the layouts of real archives, so that importers meet their names, columns, compression and nesting.
-//! The truth is stored next to them.
+//! Writing a cohort in the layouts of real archives, so that importers meet their names, columns,
+//! compression and nesting. The truth is stored next to them.
 //!
-//! A layout is a function from a drawn patient to files and rows; rows are appended in the patients' order, so that bytes do
-//! not depend on the number of threads.
+//! A layout is a function from a drawn patient to files and rows; rows are appended in the
+//! patients' order, so that bytes do not depend on the number of threads.
 
 mod chexpert;
 mod chexpert_plus;
@@ -53,7 +53,8 @@ const BLOCK: u32 = 64;
 pub enum Layout {
     /// A table of images.
     Table,
-    /// MIMIC-CXR-JPG 2.0.0 with its tables and `mimic-cxr-reports.zip`, and the labelled test set of 2.1.0.
+    /// MIMIC-CXR-JPG 2.0.0 with its tables and `mimic-cxr-reports.zip`, and the labelled test set
+    /// of 2.1.0.
     MimicCxrJpg,
     /// MS-CXR-T 1.0.0, about the images of the MIMIC-CXR-JPG layout.
     MsCxrT,

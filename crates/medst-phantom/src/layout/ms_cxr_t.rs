@@ -1,4 +1,5 @@
-//! MS-CXR-T 1.0.0: pairs of consecutive images of patients outside the training split, with the course of five findings, and pairs of sentences.
+//! MS-CXR-T 1.0.0: pairs of consecutive images of patients outside the training split, with the
+//! course of five findings, and pairs of sentences.
 
 use super::files::{Entries, Table};
 use super::ids;
@@ -72,8 +73,8 @@ const WORDS: [&str; 6] = [
     "pneumothorax",
 ];
 
-/// Pairs of sentences: of the same course in other words, of another course in the same words (`swaps`) or in others
-/// (`RadGraph`).
+/// Pairs of sentences: of the same course in other words, of another course in the same words
+/// (`swaps`) or in others (`RadGraph`).
 pub fn sentences() -> Vec<Vec<String>> {
     let courses = [IMPROVING, STABLE, WORSENING];
     let mut rows = Vec::new();

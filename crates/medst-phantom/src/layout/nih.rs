@@ -1,5 +1,5 @@
-//! NIH ChestX-ray14: frontal images in twelve folders, findings separated by bars, boxes in pixels of 1024×1024 whatever
-//! the original size was, and headers that commas cut into pieces.
+//! NIH ChestX-ray14: frontal images in twelve folders, findings separated by bars, boxes in pixels
+//! of 1024×1024 whatever the original size was, and headers that commas cut into pieces.
 
 use std::path::Path;
 

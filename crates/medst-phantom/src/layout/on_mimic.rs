@@ -1,4 +1,5 @@
-//! Tables about the images of the MIMIC-CXR-JPG layout: MS-CXR, CXR-LT, Chest ImaGenome's gold comparisons.
+//! Tables about the images of the MIMIC-CXR-JPG layout: MS-CXR, CXR-LT, Chest ImaGenome's gold
+//! comparisons.
 
 use super::files::{Entries, Table};
 use super::{ids, mimic_cxr_jpg};

@@ -1,4 +1,5 @@
-//! PadChest and PadChest-GR: 16-bit PNG whose values fill 12 bits, labels as Python prints a list, and grounded sentences.
+//! PadChest and PadChest-GR: 16-bit PNG whose values fill 12 bits, labels as Python prints a list,
+//! and grounded sentences.
 
 use std::path::Path;
 
@@ -134,8 +135,8 @@ pub fn write(folder: &Path, drawn: &Drawn) -> Result<Entries> {
     Ok(Entries { images: rows.len(), rows: vec![rows], ..Entries::default() })
 }
 
-/// Writes a patient's frontal images in PadChest-GR's layout: visits are studies, each with the one before as its prior;
-/// the first visit of some patients is a prior only.
+/// Writes a patient's frontal images in PadChest-GR's layout: visits are studies, each with the one
+/// before as its prior; the first visit of some patients is a prior only.
 pub fn write_grounded(folder: &Path, drawn: &Drawn) -> Result<Entries> {
     let patient = &drawn.patient;
     let mut entries = Entries { rows: vec![Vec::new()], ..Entries::default() };

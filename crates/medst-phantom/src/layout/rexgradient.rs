@@ -1,4 +1,5 @@
-//! ReXGradient-160K: three objects of metadata, and pictures in the parts of one tar archive packed by zstd.
+//! ReXGradient-160K: three objects of metadata, and pictures in the parts of one tar archive packed
+//! by zstd.
 
 use serde_json::json;
 

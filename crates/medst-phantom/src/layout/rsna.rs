@@ -1,6 +1,8 @@
-//! RSNA Pneumonia Detection, stage 2: square 8-bit DICOM files with baseline JPEG inside, a row of labels for each box.
+//! RSNA Pneumonia Detection, stage 2: square 8-bit DICOM files with baseline JPEG inside, a row of
+//! labels for each box.
 //!
-//! One image per patient, of the first visit; consolidation and pneumonia are the opacities with boxes.
+//! One image per patient, of the first visit; consolidation and pneumonia are the opacities with
+//! boxes.
 
 use std::path::Path;
 

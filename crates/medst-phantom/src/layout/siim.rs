@@ -1,5 +1,6 @@
-//! SIIM-ACR Pneumothorax: DICOM files two folders deep, and masks as runs down the columns of 1024×1024 pixels, each
-//! counted from the end of the one before. The column is called ` EncodedPixels`, with a blank.
+//! SIIM-ACR Pneumothorax: DICOM files two folders deep, and masks as runs down the columns of
+//! 1024×1024 pixels, each counted from the end of the one before. The column is called
+//! ` EncodedPixels`, with a blank.
 
 use std::fmt::Write;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! VinDr-CXR: `.dicom` files, some of them MONOCHROME1, with three readers in the training set, who do not always agree.
+//! VinDr-CXR: `.dicom` files, some of them MONOCHROME1, with three readers in the training set, who
+//! do not always agree.
 
 use std::path::Path;
 

@@ -43,7 +43,8 @@ struct TimePointUpload {
     report: Option<String>,
 }
 
-/// Compares time points of a subject: changes of findings, similarities, and the most probable order in time.
+/// Compares time points of a subject: changes of findings, similarities, and the most probable
+/// order in time.
 #[utoipa::path(post, path = "/v1/compare",
     request_body(content((CompareRequest = "application/json"), (CompareRequest = "multipart/form-data"))),
     responses((status = 200, description = "changes of findings and similarities per step, and the most probable orders in time", body = serde_json::Value),

@@ -27,13 +27,15 @@ pub struct GroundRequest {
     lateral: Option<Picture>,
     /// Phrase to locate.
     phrase: String,
-    /// Boxes enclose patches above this fraction of the way from the median similarity to the maximum [default: 0.5].
+    /// Boxes enclose patches above this fraction of the way from the median similarity to the
+    /// maximum [default: 0.5].
     #[serde(default, deserialize_with = "number")]
     threshold: Option<f32>,
     /// Whether to return images with the heat map [default: false].
     #[serde(default, deserialize_with = "number")]
     pictures: Option<bool>,
-    /// Whether to return all cosines and attention weights between words and patches [default: false].
+    /// Whether to return all cosines and attention weights between words and patches [default:
+    /// false].
     #[serde(default, deserialize_with = "number")]
     matrices: Option<bool>,
 }

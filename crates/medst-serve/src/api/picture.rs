@@ -32,7 +32,8 @@ pub struct PictureAnswer {
     size: [usize; 2],
     /// 8-bit grey PNG in base64, reduced to at most 2048 pixels per side.
     png: String,
-    /// The square that the model's input is cropped from, as PNG in base64. Requests with it instead of the file get the same answers.
+    /// The square that the model's input is cropped from, as PNG in base64. Requests with it
+    /// instead of the file get the same answers.
     square: String,
     /// Position of that square: left, top, right, bottom in pixels of the image.
     square_bounds: [f64; 4],
@@ -55,7 +56,8 @@ pub struct PictureHeader {
     study: Option<String>,
 }
 
-/// Decodes an image for display as for the models, with the position of the model's input, and the view and date in a DICOM header.
+/// Decodes an image for display as for the models, with the position of the model's input, and the
+/// view and date in a DICOM header.
 #[utoipa::path(post, path = "/v1/picture",
     request_body(content((PictureRequest = "application/json"), (PictureRequest = "multipart/form-data"))),
     responses((status = 200, description = "the image, the model's square, and their positions", body = PictureAnswer),

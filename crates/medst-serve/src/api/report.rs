@@ -25,13 +25,16 @@ pub struct ReportRequest {
     frontal: Option<Picture>,
     #[serde(default)]
     lateral: Option<Picture>,
-    /// The report as written. The model reads the impression and findings, or all of a text without headers.
+    /// The report as written. The model reads the impression and findings, or all of a text without
+    /// headers.
     report: String,
-    /// Boxes enclose patches above this fraction of the way from the median similarity to the maximum [default: 0.5].
+    /// Boxes enclose patches above this fraction of the way from the median similarity to the
+    /// maximum [default: 0.5].
     #[serde(default, deserialize_with = "number")]
     threshold: Option<f32>,
-    /// Sentences of at least this closeness count as matching a region [default: 0.47]. Closeness is the mean over the sentence's words of the
-    /// highest cosine with a patch, weighted by the importance that the model gives the words. The default is a choice, not calibrated.
+    /// Sentences of at least this closeness count as matching a region [default: 0.47]. Closeness
+    /// is the mean over the sentence's words of the highest cosine with a patch, weighted by the
+    /// importance that the model gives the words. The default is a choice, not calibrated.
     #[serde(default, deserialize_with = "number")]
     least: Option<f32>,
 }

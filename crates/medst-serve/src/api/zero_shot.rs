@@ -50,7 +50,8 @@ struct ClassObject {
     negative: Vec<String>,
 }
 
-/// Classifies images by sentences. Probabilities are calibrated if the service has a calibration for these classes and sentences.
+/// Classifies images by sentences. Probabilities are calibrated if the service has a calibration
+/// for these classes and sentences.
 #[utoipa::path(post, path = "/v1/zero-shot",
     request_body(content((ZeroShotRequest = "application/json"), (ZeroShotRequest = "multipart/form-data"))),
     responses((status = 200, description = "kind, classes, calibrated_on, and for each study scores and probabilities", body = serde_json::Value),

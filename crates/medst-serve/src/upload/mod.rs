@@ -1,4 +1,5 @@
-//! Uploads: typed requests from JSON with pictures in base64, or from multipart with pictures as files.
+//! Uploads: typed requests from JSON with pictures in base64, or from multipart with pictures as
+//! files.
 //!
 //! | file | what |
 //! |---|---|
@@ -130,7 +131,8 @@ impl<T> Upload<T> {
     }
 }
 
-/// Refuses a picture by the size that its file declares, and waits for the memory that decoding it takes.
+/// Refuses a picture by the size that its file declares, and waits for the memory that decoding it
+/// takes.
 ///
 /// # Errors
 /// No picture, one that is too large, or one that is not wanted any more; `what` names it.

@@ -12,8 +12,8 @@ use utoipa::ToSchema;
 
 use crate::{Error, Result};
 
-/// The bytes of a JPEG, PNG or DICOM file. In JSON they are base64, with or without padding and line breaks, also as a data
-/// URI.
+/// The bytes of a JPEG, PNG or DICOM file. In JSON they are base64, with or without padding and
+/// line breaks, also as a data URI.
 #[derive(Clone, Debug, ToSchema)]
 #[schema(value_type = String, format = Byte)]
 pub struct Picture(Content);

@@ -1,4 +1,5 @@
-//! What is asked for is bounded before it is done: values, memory, messages; and errors have one form.
+//! What is asked for is bounded before it is done: values, memory, messages; and errors have one
+//! form.
 
 use std::io::Write;
 

@@ -90,7 +90,8 @@ async fn a_job_that_crashes_or_fails_takes_no_others_answer() {
     };
     let worker = shared.model(None).unwrap().1.worker.clone();
     let go = hold(&shared).await;
-    // In one batch: pictures of three clients, a picture of a size that makes the batch fail, and a task that panics.
+    // In one batch: pictures of three clients, a picture of a size that makes the batch fail, and a
+    // task that panics.
     let good: Vec<_> = (0..3)
         .map(|n| {
             let (router, own) = (router.clone(), expected(n));

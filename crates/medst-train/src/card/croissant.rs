@@ -61,7 +61,8 @@ pub fn card(corpus: &Corpus, path: &Path) -> Result<String> {
     }
     let files = manifest.files.iter().map(|(file, record)| {
         let format = match Path::new(file).extension().and_then(|end| end.to_str()) {
-            // The name that mlcroissant reads; the registered one, application/vnd.apache.parquet, it refuses.
+            // The name that mlcroissant reads; the registered one, application/vnd.apache.parquet,
+            // it refuses.
             Some("parquet") => "application/x-parquet",
             Some("csv") => "text/csv",
             _ => "application/octet-stream",

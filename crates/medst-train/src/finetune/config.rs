@@ -26,7 +26,8 @@ pub struct DataConfig {
     /// The corpus folder; a relative path is relative to the working directory.
     pub corpus: PathBuf,
     pub task: HeadTask,
-    /// Label columns; empty: for findings and changes every column of a known finding, for exclusive classes `label` or `finding`.
+    /// Label columns; empty: for findings and changes every column of a known finding, for
+    /// exclusive classes `label` or `finding`.
     pub labels: Vec<String>,
     /// Share of the training subjects whose labels are used.
     pub share: f64,
@@ -55,7 +56,8 @@ pub struct InitConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RatesConfig {
-    /// Highest learning rate of the head. It rises over the first tenth of the steps and falls to 0 as a cosine.
+    /// Highest learning rate of the head. It rises over the first tenth of the steps and falls to 0
+    /// as a cosine.
     pub lr: f64,
     /// Ratio of the learning rate of a stage to that of the stage above it.
     pub layer_decay: f64,

@@ -130,7 +130,8 @@ impl<'a> Labels<'a> {
         Ok(Labels { corpus, head, items, classes })
     }
 
-    /// The items of a split that have a label; of the training split those of a share of its subjects.
+    /// The items of a split that have a label; of the training split those of a share of its
+    /// subjects.
     pub fn of(&self, split: Split, share: f64, seed: u64) -> Items<'a> {
         let mut chosen: Vec<usize> = (0..self.items.len())
             .filter(|&item| last(self.corpus, &self.items[item]).split == split)
@@ -209,7 +210,8 @@ impl Items<'_> {
     }
 }
 
-/// How much each class of each label counts, `[L, C]`: all 1, or `n / (C · n_c)` of the label's `n` known items, of which `n_c` are of the class.
+/// How much each class of each label counts, `[L, C]`: all 1, or `n / (C · n_c)` of the label's `n`
+/// known items, of which `n_c` are of the class.
 ///
 /// * `told`: for each item, the class of each label; * `classes`: the number of classes, `C`.
 pub fn weights(told: &[Vec<Option<usize>>], classes: usize, how: ClassWeights) -> Vec<Vec<f64>> {

@@ -29,7 +29,8 @@ use crate::train::log::{Logged, METRICS};
 pub enum Entry {
     /// An optimiser step.
     Train { step: u64, epoch: u64, lr: f64, loss: f64, grad_norm: f64, studies: u64, studies_per_second: f64 },
-    /// The validation split after an epoch: the mean over labels, and each label for which it is defined.
+    /// The validation split after an epoch: the mean over labels, and each label for which it is
+    /// defined.
     Validate { step: u64, epoch: u64, loss: f64, figure: f64, labels: BTreeMap<String, f64> },
 }
 
@@ -190,7 +191,8 @@ pub struct Summary {
     pub ending: Ending,
     pub steps: u64,
     pub total_steps: u64,
-    /// The step whose weights are used from now on: the best on the validation split, or the last where that has no labels.
+    /// The step whose weights are used from now on: the best on the validation split, or the last
+    /// where that has no labels.
     pub used: u64,
     pub head: HeadConfig,
     /// Studies, or pairs of studies.

@@ -1,4 +1,5 @@
-//! Fine-tuning: an image encoder and a linear head on it, trained for one task with labels (not part of the paper).
+//! Fine-tuning: an image encoder and a linear head on it, trained for one task with labels (not
+//! part of the paper).
 //!
 //! | file | what |
 //! |---|---|
@@ -18,8 +19,9 @@
 //! `n`, and the final norm and the head have `lr` (as BEiT and MAE are fine-tuned). The report
 //! encoder and the projections are neither used nor changed.
 //!
-//! Sampling, loading, optimiser, loss scale, average, checkpoints and logs are those of [`crate::train`]. A run of several processes computes
-//! the steps of one: each takes its share of a batch, and the gradients are summed.
+//! Sampling, loading, optimiser, loss scale, average, checkpoints and logs are those of
+//! [`crate::train`]. A run of several processes computes the steps of one: each takes its share of
+//! a batch, and the gradients are summed.
 //!
 //! Letters: `B` items of a batch (studies, or pairs of studies), `L` labels, `C` classes.
 
@@ -46,14 +48,16 @@ use crate::train::folder::{self, RunFolder};
 /// The resolved configuration in the folder of a fine-tuning run.
 pub const CONFIG: &str = folder::FINE_TUNING;
 
-/// Fine-tunes as configured; several processes share the batches out. Process 0 reads and writes the run's folder, and returns the summary.
+/// Fine-tunes as configured; several processes share the batches out. Process 0 reads and writes
+/// the run's folder, and returns the summary.
 ///
 /// * `resume`: continue the run that is in the configured folder.
 ///
 /// A stop request leaves a checkpoint and ends with [`Ending::Stopped`].
 ///
 /// # Errors
-/// An unusable configuration, corpus or model, labels that cannot be learnt, a folder that cannot be written, a loss that is not finite.
+/// An unusable configuration, corpus or model, labels that cannot be learnt, a folder that cannot
+/// be written, a loss that is not finite.
 pub fn finetune(
     config: &Config,
     resume: bool,

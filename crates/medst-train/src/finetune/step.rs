@@ -1,4 +1,5 @@
-//! What a step of fine-tuning computes: which parameters are trained and how fast, the loss, and its gradient.
+//! What a step of fine-tuning computes: which parameters are trained and how fast, the loss, and
+//! its gradient.
 
 use tch::{Kind, Tensor};
 
@@ -83,7 +84,8 @@ pub(super) fn logits(model: &MedSt, batch: &Batch) -> Result<Tensor> {
 
 /// The sum of the losses of known labels.
 ///
-/// * `logits`: `[B, O]`; * `targets`: `[B, L]` int64, -1 where the label is unknown; * `weights`: `[L, C]`.
+/// * `logits`: `[B, O]`; * `targets`: `[B, L]` int64, -1 where the label is unknown; * `weights`:
+///   `[L, C]`.
 fn loss(head: &Head, logits: &Tensor, targets: &Tensor, weights: &Tensor) -> Tensor {
     let all = head.log_probabilities(logits);
     let known = targets.ge(0);
@@ -102,8 +104,8 @@ pub(super) struct Objective {
 }
 
 impl Objective {
-    /// The loss of a step and `factor` times its gradient by the trained parameters, both of the whole batch, of which
-    /// this process has a share.
+    /// The loss of a step and `factor` times its gradient by the trained parameters, both of the
+    /// whole batch, of which this process has a share.
     pub fn differentiate(
         &self,
         model: &MedSt,

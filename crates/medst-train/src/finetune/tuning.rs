@@ -1,4 +1,5 @@
-//! A run of fine-tuning: what it starts from, its batches and steps, how the validation split judges it, and what is left at the end.
+//! A run of fine-tuning: what it starts from, its batches and steps, how the validation split
+//! judges it, and what is left at the end.
 
 use std::thread::Scope;
 use std::time::Instant;
@@ -63,7 +64,8 @@ impl<'a> Data<'a> {
         sampler::batches(&self.training.rows, self.config.train.batch, self.config.train.seed, epoch)
     }
 
-    /// Refuses labels that cannot be learnt, and notes those that some of the items have one class of.
+    /// Refuses labels that cannot be learnt, and notes those that some of the items have one class
+    /// of.
     fn check_classes(&self, progress: &dyn Progress) -> Result<()> {
         let varied = self.training.varied();
         if self.batches(0).is_empty() || !varied.contains(&true) {
@@ -239,7 +241,8 @@ impl<'a> FineTuning<'a> {
         Ok(self.run.has_converged())
     }
 
-    /// Writes the last checkpoint; process 0 judges the best one on the validation and the test split and returns the summary.
+    /// Writes the last checkpoint; process 0 judges the best one on the validation and the test
+    /// split and returns the summary.
     pub fn close(mut self, ending: Ending) -> Result<Option<Summary>> {
         self.run.close(ending)?;
         if !self.run.group.leads() {

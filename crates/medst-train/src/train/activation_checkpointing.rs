@@ -65,7 +65,8 @@ impl Chain<'_> {
         }
     }
 
-    /// Adds the parameters' gradient, where the last states have the gradients `of_states`. The tape is that of the whole chain.
+    /// Adds the parameters' gradient, where the last states have the gradients `of_states`. The
+    /// tape is that of the whole chain.
     pub fn backward(&self, of_states: &[Tensor], gradients: &mut Gradients) {
         gradients.add(&product(&self.run(), of_states), &[]);
     }

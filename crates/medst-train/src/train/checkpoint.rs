@@ -163,7 +163,8 @@ impl Checkpoints {
         fs::create_dir(&staged).map_err(Error::io(&staged))?;
         let mut known = BTreeMap::new();
         if self.current == Some(state.step) {
-            // No step was done since: only the state is another. The rest is linked, not written again.
+            // No step was done since: only the state is another. The rest is linked, not written
+            // again.
             known = Sums::read(&target)?.unwrap_or_default().0;
             known.remove(STATE);
             for name in FILES.iter().filter(|name| **name != STATE && target.join(name).exists()) {
@@ -212,7 +213,8 @@ impl Checkpoints {
     ///
     /// * `corpus`: fingerprint of the current corpus; the position in an epoch is meaningful only
     ///   in the corpus of the run.
-    /// * `averaged`: whether the run keeps an average of its weights, which [`Checkpoints::average`] restores.
+    /// * `averaged`: whether the run keeps an average of its weights, which
+    ///   [`Checkpoints::average`] restores.
     ///
     /// # Errors
     /// Nothing to restore, files that are damaged or do not fit, another corpus.

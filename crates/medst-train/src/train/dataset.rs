@@ -57,7 +57,8 @@ impl<'a> Dataset<'a> {
     /// Tokenises the reports of a split.
     ///
     /// # Errors
-    /// When the model's input is larger than the corpus' pictures, or its vocabulary smaller than the tokenizer's.
+    /// When the model's input is larger than the corpus' pictures, or its vocabulary smaller than
+    /// the tokenizer's.
     pub fn new(
         corpus: &'a Corpus,
         pieces: &'a WordPiece,
@@ -118,8 +119,8 @@ impl<'a> Dataset<'a> {
         self.sequences.iter().map(Vec::len).sum()
     }
 
-    /// Makes a batch of sequences (numbers into `self.sequences`). Those of full length take part in the temporal loss; where
-    /// shorter ones may as well, all of two studies or more.
+    /// Makes a batch of sequences (numbers into `self.sequences`). Those of full length take part
+    /// in the temporal loss; where shorter ones may as well, all of two studies or more.
     ///
     /// # Errors
     /// A picture that cannot be read.
@@ -167,7 +168,8 @@ impl<'a> Dataset<'a> {
         chosen.then(|| statements::draw(study, &self.model.findings, &mut random)).flatten()
     }
 
-    /// Word pieces of reports; drawn sentences and statements where crops are drawn too and the configuration asks for it.
+    /// Word pieces of reports; drawn sentences and statements where crops are drawn too and the
+    /// configuration asks for it.
     fn tokens(&self, rows: &[u32], statements: &[Option<Statement>], crop: Crop) -> Vec<Vec<u32>> {
         let window = self.model.text.max_tokens as usize;
         let text = |(&row, statement): (&u32, &Option<Statement>)| {
@@ -213,7 +215,8 @@ impl<'a> Dataset<'a> {
         rows.iter().zip(studies).map(draw).collect()
     }
 
-    /// Labels and boxes, where the model has heads for findings. Boxes are those of the first frontal picture.
+    /// Labels and boxes, where the model has heads for findings. Boxes are those of the first
+    /// frontal picture.
     fn truth(
         &self,
         rows: &[u32],

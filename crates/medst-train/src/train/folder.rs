@@ -19,7 +19,8 @@ pub const FINE_TUNING: &str = "finetune.toml";
 /// A run's folder, locked until the value is dropped.
 pub struct RunFolder {
     lock: Option<Lock>,
-    /// Folders that were made for the lock, the inmost first: they go again if the run does not begin.
+    /// Folders that were made for the lock, the inmost first: they go again if the run does not
+    /// begin.
     made: Vec<PathBuf>,
     path: PathBuf,
     name: &'static str,
@@ -68,7 +69,8 @@ impl Drop for RunFolder {
 fn check_there(folder: &Path, name: &str, resume: bool) -> Result<()> {
     let path = folder.join(name);
     let there = folder.display();
-    // Such a file would be read as the default configuration. Disks that fill up or lose power leave it.
+    // Such a file would be read as the default configuration. Disks that fill up or lose power
+    // leave it.
     if input::read(&path, input::TEXT).is_ok_and(|text| text.trim_ascii().is_empty()) {
         let remedy = match Checkpoints::new(folder).begun() {
             true => {

@@ -1,5 +1,6 @@
-//! Large contrastive batches on little memory: the gradient of a whole batch, with the encoders' tape of a few studies at a time (after Gao
-//! et al., *Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup*, 2021), or of one block at a time
+//! Large contrastive batches on little memory: the gradient of a whole batch, with the encoders'
+//! tape of a few studies at a time (after Gao et al., *Scaling Deep Contrastive Learning Batch Size
+//! under Memory Limited Setup*, 2021), or of one block at a time
 //! ([`activation_checkpointing`](super::activation_checkpointing)), or both.
 //!
 //! 1. The encoders run over the batch in chunks without a tape; only their states are kept.
@@ -76,7 +77,8 @@ pub(super) fn join(chunks: Vec<Vec<Tensor>>) -> Vec<Tensor> {
     (0..parts).map(|part| whole(part).set_requires_grad(true)).collect()
 }
 
-/// The part that some studies have of the batch's states (or their gradients), in the order of [`both`].
+/// The part that some studies have of the batch's states (or their gradients), in the order of
+/// [`both`].
 pub(super) fn of_studies(states: &[Tensor], studies: &Range<i64>, lateral_rows: &[i64]) -> Vec<Tensor> {
     let before = |row: i64| lateral_rows.partition_point(|&lateral| lateral < row) as i64;
     let laterals = before(studies.start)..before(studies.end);
@@ -90,8 +92,8 @@ pub(super) fn of_studies(states: &[Tensor], studies: &Range<i64>, lateral_rows: 
 
 /// Losses of a batch and the gradient of `weight` times their total.
 ///
-/// * `share`: what this process has of a batch that several processes share; losses and gradients are those of the whole
-///   batch, the same on every process.
+/// * `share`: what this process has of a batch that several processes share; losses and gradients
+///   are those of the whole batch, the same on every process.
 ///
 /// Here even a tape that fits into memory is kept stage by stage, so that gradients can be sent
 /// while earlier stages are still being computed.
@@ -168,7 +170,8 @@ pub fn differentiate(
             });
         } else if budget.by_block {
             let [of_image, of_report] = kept.take().unwrap_or_else(|| {
-                // Those of the first pass were not kept: with several chunks they would be those of the whole batch.
+                // Those of the first pass were not kept: with several chunks they would be those of
+                // the whole batch.
                 [image.run_keeping().1, report.run_keeping().1]
             });
             image.backward_by_stage(of_image, of_images, &mut gradients, &mut image_done);

@@ -11,7 +11,8 @@ pub struct Differentiated<T> {
     pub gradients: Vec<Tensor>,
 }
 
-/// A sum of gradients, in the parameters' order and in the precision in which parameters are updated.
+/// A sum of gradients, in the parameters' order and in the precision in which parameters are
+/// updated.
 ///
 /// On a GPU they are stored one after another in one tensor from the beginning, because one kernel
 /// over everything is faster than hundreds. On a CPU they remain the separate tensors that the
@@ -40,7 +41,8 @@ impl<'a> Gradients<'a> {
         gradients.finish()
     }
 
-    /// Adds the gradient of a scalar by the parameters; returns that by `others`, zero where it does not depend on one.
+    /// Adds the gradient of a scalar by the parameters; returns that by `others`, zero where it
+    /// does not depend on one.
     pub fn add(&mut self, loss: &Tensor, others: &[Tensor]) -> Vec<Tensor> {
         // libtorch refuses a scalar without a tape, such as a loss term that a batch has no data
         // for.
@@ -71,7 +73,8 @@ impl<'a> Gradients<'a> {
         }
     }
 
-    /// The first gradient of a sum, which is in the precision of the parameter: in sixteen bits the sum would lose small ones.
+    /// The first gradient of a sum, which is in the precision of the parameter: in sixteen bits the
+    /// sum would lose small ones.
     fn put(&mut self, number: usize, gradient: &Tensor) {
         let kind = self.parameters[number].tensor.kind();
         self.sum[number] = Some(match self.places.get(number) {

@@ -6,9 +6,10 @@
 //! backwards, and the threads meet three times per step:
 //!
 //! 1. Each runs the encoders over its studies and keeps their tape.
-//! 2. Projections and losses run over all studies at once, as in [`grad_cache`](super::grad_cache), so that batch statistics, negatives
-//!    and sequences are those of the whole batch.
-//! 3. Each follows the gradient of its studies' states back through its tape; the sums are added in the order of the studies.
+//! 2. Projections and losses run over all studies at once, as in [`grad_cache`](super::grad_cache),
+//!    so that batch statistics, negatives and sequences are those of the whole batch.
+//! 3. Each follows the gradient of its studies' states back through its tape; the sums are added in
+//!    the order of the studies.
 //!
 //! The results are those of one thread up to the rounding of that last sum, and are the same in
 //! every run with the same number of threads.
@@ -32,9 +33,10 @@ use crate::{Error, Result};
 #[derive(Clone, Copy)]
 struct Shared<'a>(&'a MedSt);
 
-// SAFETY: the threads only read the layers' tensors (a tape records them, and gradients are returned rather than stored), which
-// libtorch allows from any number of threads; handles to tensors are counted atomically. Batch statistics, which training
-// writes, belong to the projections, and those run on one thread.
+// SAFETY: the threads only read the layers' tensors (a tape records them, and gradients are
+// returned rather than stored), which libtorch allows from any number of threads; handles to
+// tensors are counted atomically. Batch statistics, which training writes, belong to the
+// projections, and those run on one thread.
 unsafe impl Send for Shared<'_> {}
 
 impl<'a> Shared<'a> {

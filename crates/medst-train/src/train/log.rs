@@ -244,7 +244,8 @@ pub struct Log {
 pub const METRICS: &str = "metrics.jsonl";
 
 impl Log {
-    /// Opens the logs of a run; lines after `step` (of a run that went further than its checkpoint) are cut off.
+    /// Opens the logs of a run; lines after `step` (of a run that went further than its checkpoint)
+    /// are cut off.
     ///
     /// * `store`: an MLflow file store that the run is logged to as well.
     pub fn open(config: &Config, store: Option<&Path>, step: u64) -> Result<Log> {
@@ -285,7 +286,8 @@ impl Log {
     }
 }
 
-/// Reads the lines of a run; none when the file is absent. A last line that was cut off is left out.
+/// Reads the lines of a run; none when the file is absent. A last line that was cut off is left
+/// out.
 pub fn read(path: &Path) -> Result<Vec<Entry>> {
     read_as(path)
 }

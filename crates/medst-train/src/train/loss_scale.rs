@@ -1,4 +1,5 @@
-//! The factor that keeps gradients within float16's range (Micikevicius et al., *Mixed Precision Training*, 2018).
+//! The factor that keeps gradients within float16's range (Micikevicius et al., *Mixed Precision
+//! Training*, 2018).
 //!
 //! Float16 has eight times finer steps than bfloat16, but nothing below 6e-8: gradients of layers
 //! would vanish. The loss is multiplied before the backward pass and the gradients are divided
@@ -34,7 +35,8 @@ impl LossScale {
         if kind == Kind::Half { f64::from(self.exponent).exp2() } else { 1.0 }
     }
 
-    /// Half the factor, after an overflow. False where a smaller one would not help: then it is not the factor that made it.
+    /// Half the factor, after an overflow. False where a smaller one would not help: then it is not
+    /// the factor that made it.
     fn lower(&mut self, kind: Kind) -> bool {
         let lowered = kind == Kind::Half && self.exponent > 0;
         if lowered {
@@ -43,8 +45,9 @@ impl LossScale {
         lowered
     }
 
-    /// Calls `differentiate` with the factor, and again with a smaller one as long as a gradient overflows. Whatever the forward pass leaves, such as
-    /// running statistics, it leaves each time.
+    /// Calls `differentiate` with the factor, and again with a smaller one as long as a gradient
+    /// overflows. Whatever the forward pass leaves, such as running statistics, it leaves each
+    /// time.
     ///
     /// * `norm`: the length of all gradients together, or an error where one is not finite.
     ///

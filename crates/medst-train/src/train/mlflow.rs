@@ -1,7 +1,9 @@
-//! Runs in the MLflow file store that `MLFLOW_TRACKING_URI` names, which MLflow's page and library read.
+//! Runs in the MLflow file store that `MLFLOW_TRACKING_URI` names, which MLflow's page and library
+//! read.
 //!
-//! The layout is that of MLflow's `FileStore`: `<store>/<experiment>/<run>/` with `meta.yaml`, a file for each parameter, and a file for each
-//! metric with a line `milliseconds value step` for each time it was written. Plain files need no library; Weights & Biases' offline format is a
+//! The layout is that of MLflow's `FileStore`: `<store>/<experiment>/<run>/` with `meta.yaml`, a
+//! file for each parameter, and a file for each metric with a line `milliseconds value step` for
+//! each time it was written. Plain files need no library; Weights & Biases' offline format is a
 //! protobuf log with a special format.
 
 use std::collections::HashMap;
@@ -46,7 +48,8 @@ fn store_of(uri: &str) -> Result<Option<PathBuf>> {
     let Some((scheme, rest)) = uri.split_once(':').filter(|(scheme, _)| !scheme.contains(['/', '.'])) else {
         return if uri.starts_with("databricks") { refused() } else { Ok(Some(uri.into())) };
     };
-    // `file:path`, `file:/path` or `file://host/path`, of which only this computer's can be written.
+    // `file:path`, `file:/path` or `file://host/path`, of which only this computer's can be
+    // written.
     let path = match rest.strip_prefix("//") {
         Some(rest) => rest.strip_prefix("localhost").unwrap_or(rest),
         None => rest,
@@ -238,7 +241,8 @@ fn cut(folder: &Path, step: u64) -> Result<()> {
     Ok(())
 }
 
-/// A metric's name as MLflow allows it; figures of evaluation have names such as "recall@5, image to report".
+/// A metric's name as MLflow allows it; figures of evaluation have names such as "recall@5, image
+/// to report".
 fn allowed(name: &str) -> String {
     name.chars().map(|letter| if letter.is_alphanumeric() || "_-. /".contains(letter) { letter } else { '_' }).collect()
 }

@@ -15,8 +15,8 @@
 //! | [`checkpoint`], [`log`], [`tensorboard`] | what a run leaves |
 //! | [`summary`] | what it says at the end |
 //!
-//! Everything random is a function of the seed and of where the run is, so a resumed run gives the numbers of an
-//! uninterrupted one.
+//! Everything random is a function of the seed and of where the run is, so a resumed run gives the
+//! numbers of an uninterrupted one.
 
 pub mod activation_checkpointing;
 pub mod average;
@@ -62,17 +62,19 @@ use crate::distributed::Group;
 /// The resolved configuration in a run's folder.
 pub const CONFIG: &str = "config.toml";
 
-/// Pre-trains as configured; several processes share the batches out ([`distributed`](crate::distributed)), and the
-/// numbers are those of one process, up to rounding. Process 0 reads and writes the run's folder, prints messages, and
-/// returns the summary.
+/// Pre-trains as configured; several processes share the batches out
+/// ([`distributed`](crate::distributed)), and the numbers are those of one process, up to rounding.
+/// Process 0 reads and writes the run's folder, prints messages, and returns the summary.
 ///
 /// * `resume`: continue the run that is in the configured folder.
 ///
-/// A stop request to any process (see [`Progress`]) leaves a checkpoint and ends with [`Ending::Stopped`].
+/// A stop request to any process (see [`Progress`]) leaves a checkpoint and ends with
+/// [`Ending::Stopped`].
 ///
 /// # Errors
-/// An unusable configuration or corpus, a folder that cannot be written or that another process writes, damaged files of a run that is
-/// resumed, a loss that is not finite. They are returned by the process that they happen to, which then has to end the others.
+/// An unusable configuration or corpus, a folder that cannot be written or that another process
+/// writes, damaged files of a run that is resumed, a loss that is not finite. They are returned by
+/// the process that they happen to, which then has to end the others.
 pub fn pretrain(
     config: &Config,
     resume: bool,

@@ -7,7 +7,8 @@
 //!
 //! Decays of the moments and the smallest divisor are those of the paper and of PyTorch.
 //!
-//! The arithmetic is PyTorch's `torch.optim.AdamW`, fused (`ops/adamw.cpp`): decoupled weight decay, bias-corrected moments.
+//! The arithmetic is PyTorch's `torch.optim.AdamW`, fused (`ops/adamw.cpp`): decoupled weight
+//! decay, bias-corrected moments.
 
 use std::ffi::{c_char, c_void};
 use std::slice;
@@ -77,7 +78,8 @@ impl AdamW {
             Tensor::empty([count as i64], (kind, parameters[0].tensor.device()))
         };
         let values = flat(parameters[0].tensor.kind());
-        // Those of parameters without a copy stay unused: they are some thousand, and the whole is rounded in one go.
+        // Those of parameters without a copy stay unused: they are some thousand, and the whole is
+        // rounded in one go.
         let copied = parameters.iter().find(|parameter| parameter.is_copied());
         let working = copied.map(|parameter| flat(parameter.working.kind()));
         let bind = |buffer: &Tensor, offset: i64, tensor: &Tensor| {
@@ -119,7 +121,8 @@ impl AdamW {
         )))
     }
 
-    /// One update. Gradients, one for each parameter in their order and precision, are multiplied by `scale` first.
+    /// One update. Gradients, one for each parameter in their order and precision, are multiplied
+    /// by `scale` first.
     pub fn step(&mut self, gradients: &[Tensor], rate: f64, scale: f64) {
         let _guard = tch::no_grad_guard();
         self.updates += 1;
@@ -188,7 +191,8 @@ impl AdamW {
         }
     }
 
-    /// Refuses to go on where processes have come to other weights, which identical updates cannot lead to.
+    /// Refuses to go on where processes have come to other weights, which identical updates cannot
+    /// lead to.
     ///
     /// # Errors
     /// Names the processes.
@@ -248,7 +252,8 @@ struct Step {
     scale: f64,
 }
 
-/// Updates values and moments: `[values, gradients, first, second]`, lists of tensors of one type on one device.
+/// Updates values and moments: `[values, gradients, first, second]`, lists of tensors of one type
+/// on one device.
 fn update(lists: [&[Tensor]; 4], step: Step, config: &OptimizerConfig) {
     let Step { updates, rate, scale } = step;
     let device = lists[0][0].device();
@@ -261,7 +266,8 @@ fn update(lists: [&[Tensor]; 4], step: Step, config: &OptimizerConfig) {
     });
     let [values, gradients, first, second] = pointers.each_ref().map(|list| list.as_ptr());
     let [beta1, beta2] = BETAS;
-    // SAFETY: the lists are of one length and of living tensors, as are the scalars; `scale` may be null.
+    // SAFETY: the lists are of one length and of living tensors, as are the scalars; `scale` may be
+    // null.
     let error = unsafe {
         medst_adamw(
             values,

@@ -1,4 +1,5 @@
-//! Evaluation tasks with each validation of a run, on the validation split. Nothing of them flows back into the training.
+//! Evaluation tasks with each validation of a run, on the validation split. Nothing of them flows
+//! back into the training.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,5 @@
-//! A run of pre-training: what a step computes, how the validation split judges the model, and what is left at the end.
+//! A run of pre-training: what a step computes, how the validation split judges the model, and what
+//! is left at the end.
 
 use std::thread::Scope;
 use std::time::Instant;
@@ -37,7 +38,8 @@ use crate::model::input::Batch;
 use crate::model::{MedSt, Mode};
 use crate::{Error, Result};
 
-/// A run prints a line about every hundredth of its steps, and at least about one step in a hundred.
+/// A run prints a line about every hundredth of its steps, and at least about one step in a
+/// hundred.
 const LINES: u64 = 100;
 
 /// What a run begins with.
@@ -78,7 +80,8 @@ impl Beginning {
     /// Reads the last checkpoint's card or the weights to start from, on process 0.
     ///
     /// # Errors
-    /// A configuration other than that of the run that is resumed, a damaged card, weights that are unreadable.
+    /// A configuration other than that of the run that is resumed, a damaged card, weights that are
+    /// unreadable.
     pub fn read(config: &Config, resume: bool, group: &Group) -> Result<Beginning> {
         if !group.leads() {
             return Ok(Beginning::Received);
@@ -92,8 +95,8 @@ impl Beginning {
         Ok(Beginning::Weights(Start::read(&config.init.weights)?))
     }
 
-    /// What the run's model is: as configured, with what its vocabulary and the weights that it starts from decide, or
-    /// as its last checkpoint states. The same on all processes.
+    /// What the run's model is: as configured, with what its vocabulary and the weights that it
+    /// starts from decide, or as its last checkpoint states. The same on all processes.
     ///
     /// # Errors
     /// Sizes that do not fit together.
@@ -352,7 +355,8 @@ impl<'a> Pretraining<'a> {
     /// Writes the last checkpoint; process 0 returns the summary.
     pub fn close(mut self, ending: Ending) -> Result<Option<RunSummary>> {
         if ending == Ending::Finished && self.run.state.validated != self.run.state.step {
-            // The interval of validation need not divide the run: its final weights are judged all the same.
+            // The interval of validation need not divide the run: its final weights are judged all
+            // the same.
             self.validate()?;
         }
         self.run.close(ending)?;

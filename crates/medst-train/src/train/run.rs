@@ -1,5 +1,6 @@
-//! What every training run has, whatever it learns: a model with its optimiser and its average, a place in the data,
-//! and a folder that process 0 writes. Pre-training and fine-tuning add what a step computes and how the model is judged.
+//! What every training run has, whatever it learns: a model with its optimiser and its average, a
+//! place in the data, and a folder that process 0 writes. Pre-training and fine-tuning add what a
+//! step computes and how the model is judged.
 
 use std::path::{Path, PathBuf};
 
@@ -78,7 +79,8 @@ pub(crate) struct Update<T> {
 }
 
 impl<'a> TrainingRun<'a> {
-    /// Restores the last checkpoint or begins a new run; all processes take over what process 0 has.
+    /// Restores the last checkpoint or begins a new run; all processes take over what process 0
+    /// has.
     ///
     /// * `log`: opens the log of a run that has done so many steps.
     ///
@@ -127,15 +129,16 @@ impl<'a> TrainingRun<'a> {
         self.state.step >= self.schedule.total
     }
 
-    /// The model that is validated, evaluated and saved: the average of the weights, where there is one.
+    /// The model that is validated, evaluated and saved: the average of the weights, where there is
+    /// one.
     pub fn judged(&self) -> &MedSt {
         self.average.as_ref().map_or(&self.model, Average::model)
     }
 
     /// Makes one optimiser step, of one of the epoch's batches.
     ///
-    /// * `differentiate`: for the model, the number of the step (from 0) and a factor, losses and `factor` times their
-    ///   gradients.
+    /// * `differentiate`: for the model, the number of the step (from 0) and a factor, losses and
+    ///   `factor` times their gradients.
     ///
     /// # Errors
     /// Those of `differentiate`; a gradient that is not finite.
@@ -176,7 +179,8 @@ impl<'a> TrainingRun<'a> {
         self.log.iter_mut().try_for_each(|log| log.write(entry))
     }
 
-    /// Takes note of a validation after the last step; a lower loss is better, and of equal ones the earlier.
+    /// Takes note of a validation after the last step; a lower loss is better, and of equal ones
+    /// the earlier.
     pub fn judge(&mut self, loss: f64) {
         let state = &mut self.state;
         let improved = state.best.first().is_none_or(|best| loss < best.loss);
@@ -206,7 +210,8 @@ impl<'a> TrainingRun<'a> {
     /// Writes a checkpoint.
     ///
     /// # Errors
-    /// Weights that are not finite or that processes do not agree on; a file that cannot be written.
+    /// Weights that are not finite or that processes do not agree on; a file that cannot be
+    /// written.
     pub fn save(&mut self) -> Result<()> {
         self.optimizer.check_weights()?;
         self.optimizer.check_agreement(self.group)?;
@@ -226,7 +231,8 @@ impl<'a> TrainingRun<'a> {
         self.checkpoints.save(&snapshot).map(|_| ())
     }
 
-    /// Writes the last checkpoint and closes the log. No process returns before the checkpoint is written.
+    /// Writes the last checkpoint and closes the log. No process returns before the checkpoint is
+    /// written.
     ///
     /// # Errors
     /// As [`TrainingRun::save`].
@@ -266,7 +272,8 @@ pub(crate) fn check_alike(config: &str, resume: bool, corpus: &Corpus, group: &G
     }
 }
 
-/// Reads the whole corpus once more before a run goes on with it; one process does, the others wait.
+/// Reads the whole corpus once more before a run goes on with it; one process does, the others
+/// wait.
 pub(crate) fn check_files(corpus: &Corpus, group: &Group, progress: &dyn Progress) -> Result<()> {
     if !group.leads() {
         ranks::wait(&**group);

@@ -33,7 +33,8 @@ pub fn random(seed: u64, place: [u64; 2], purpose: Purpose) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(bytes)
 }
 
-/// The batches of an epoch: shuffled sequences, `size` to a batch, the last one as small as it comes.
+/// The batches of an epoch: shuffled sequences, `size` to a batch, the last one as small as it
+/// comes.
 ///
 /// * `sequences`: the studies (rows of the corpus) of each sequence.
 ///

@@ -46,8 +46,8 @@ const WORSENING: [&str; 8] = [
     "worsening {}",
 ];
 
-/// Draws a statement about one of the `findings`: as often about a box, a course and whether a finding is there, where these are
-/// known. `None` where nothing is.
+/// Draws a statement about one of the `findings`: as often about a box, a course and whether a
+/// finding is there, where these are known. `None` where nothing is.
 pub fn draw(study: &Study, findings: &[String], random: &mut impl Rng) -> Option<Statement> {
     let mut kinds: Vec<Vec<Statement>> = Vec::new();
     let say = |template: &str, finding: usize| Statement {

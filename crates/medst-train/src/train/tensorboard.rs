@@ -1,7 +1,8 @@
 //! TensorBoard event files with scalars.
 //!
-//! The format is small: records framed by lengths and CRC-32C checksums (TFRecord), each a protobuf `Event`. The crates that
-//! write it bring a protobuf compiler or an image stack along, for three message types that have not changed in years.
+//! The format is small: records framed by lengths and CRC-32C checksums (TFRecord), each a protobuf
+//! `Event`. The crates that write it bring a protobuf compiler or an image stack along, for three
+//! message types that have not changed in years.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Result, Write};
@@ -14,8 +15,9 @@ pub struct EventWriter {
 }
 
 impl EventWriter {
-    /// Opens a new event file `events.out.tfevents.<seconds>.medst` in a folder. It begins with a session start, which makes
-    /// TensorBoard forget what earlier files of the run say of `step` and later: a resumed run does those steps again.
+    /// Opens a new event file `events.out.tfevents.<seconds>.medst` in a folder. It begins with a
+    /// session start, which makes TensorBoard forget what earlier files of the run say of `step`
+    /// and later: a resumed run does those steps again.
     pub fn create(folder: &Path, seconds: u64, step: u64) -> Result<EventWriter> {
         let path = folder.join(format!("events.out.tfevents.{seconds:010}.medst"));
         let mut writer = EventWriter { file: OpenOptions::new().create(true).append(true).open(path)? };

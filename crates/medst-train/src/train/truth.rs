@@ -75,7 +75,8 @@ pub fn truth(studies: &[Known], findings: &[String], grid: usize) -> Result<Trut
                     .as_ref()
                     .map(|boxes| coverage(boxes, frame, |phrase| names(phrase, finding)))
                     .filter(|covered| covered.iter().any(|&x| x > 0.0));
-                // A finding that is absent covers nothing; one that is present without a box may be anywhere.
+                // A finding that is absent covers nothing; one that is present without a box may be
+                // anywhere.
                 covered.or_else(|| (label == 0.0).then(|| vec![0.0; patches]))
             })
             .collect();
@@ -153,7 +154,8 @@ fn names(phrase: &str, finding: &str) -> bool {
     phrase.strip_suffix(finding).is_some_and(|before| before.is_empty() || before.ends_with(char::is_whitespace))
 }
 
-/// The share of each patch of the crop that boxes of certain phrases cover; boxes that overlap count once, as the largest.
+/// The share of each patch of the crop that boxes of certain phrases cover; boxes that overlap
+/// count once, as the largest.
 fn coverage(boxes: &Boxes, frame: &Frame, named: impl Fn(&str) -> bool) -> Vec<f32> {
     let mut shares = vec![0f32; frame.grid * frame.grid];
     let patch = frame.side as f64 / frame.grid as f64;
@@ -201,7 +203,8 @@ pub(super) mod tests {
 
     #[test]
     fn labels_and_boxes_become_truth_where_they_are_known() {
-        // The right half of the upper quarter of a square of 8 pixels, seen through a crop of 4 pixels that begins at (2, 0).
+        // The right half of the upper quarter of a square of 8 pixels, seen through a crop of 4
+        // pixels that begins at (2, 0).
         let region = Region { phrase: "left pleural effusion".into(), left: 4.0, top: 0.0, right: 8.0, bottom: 2.0 };
         let label = Boxes { width: 8.0, height: 8.0, regions: vec![region] }.to_label();
         let study = study(&[

@@ -11,7 +11,8 @@ use crate::loss;
 use crate::loss::config::LossConfig;
 use crate::model::{MedSt, Mode};
 
-/// Scores queries against candidates this many rows at a time, so that memory does not grow with the square of the split.
+/// Scores queries against candidates this many rows at a time, so that memory does not grow with
+/// the square of the split.
 const ROWS: i64 = 1024;
 
 /// What the validation split says of a model.
@@ -22,8 +23,8 @@ pub struct Validation {
     pub retrieval: Retrieval,
 }
 
-/// Validates; `None` when the split has fewer than two studies with a report. Processes share whole batches out, and all
-/// get the same result.
+/// Validates; `None` when the split has fewer than two studies with a report. Processes share whole
+/// batches out, and all get the same result.
 pub fn validate(
     model: &MedSt,
     dataset: &Dataset,
@@ -67,8 +68,8 @@ fn number(bytes: Vec<u8>) -> i64 {
     i64::from_le_bytes(bytes.try_into().expect("eight bytes were sent"))
 }
 
-/// Recall at 1 and 5 of `[n, D]` unit vectors of images and reports, row by row of the same study; both directions
-/// averaged. All processes hold all rows, and each scores some.
+/// Recall at 1 and 5 of `[n, D]` unit vectors of images and reports, row by row of the same study;
+/// both directions averaged. All processes hold all rows, and each scores some.
 pub fn retrieval(images: &Tensor, reports: &Tensor, group: &Group) -> Retrieval {
     let studies = images.size()[0];
     let (mut at_1, mut at_5) = (0.0, 0.0);

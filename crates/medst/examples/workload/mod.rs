@@ -95,7 +95,8 @@ impl Workload {
         batch.to_device(self.device)
     }
 
-    /// Sequences of `corpus=FOLDER` with together at least as many studies as asked for; [`Workload::batch`] where none is named.
+    /// Sequences of `corpus=FOLDER` with together at least as many studies as asked for;
+    /// [`Workload::batch`] where none is named.
     ///
     /// # Errors
     /// A corpus that cannot be read.
@@ -156,7 +157,8 @@ impl Workload {
         }
     }
 
-    /// The largest memory so far: resident, on the CPU; what the whole device holds now, on a GPU (its allocator gives nothing back).
+    /// The largest memory so far: resident, on the CPU; what the whole device holds now, on a GPU
+    /// (its allocator gives nothing back).
     pub fn peak_bytes(&self) -> u64 {
         match self.device {
             Device::Cuda(_) => medst::device::used_bytes().unwrap_or(0),

@@ -15,7 +15,8 @@ use tch::{Device, Kind, Tensor};
 use super::round_trips::of_reference;
 use super::{expected, fixtures, reports};
 
-/// The model of the reference's checkpoint as a file with the reference's names and as a folder for transformers, and our features.
+/// The model of the reference's checkpoint as a file with the reference's names and as a folder for
+/// transformers, and our features.
 fn written(folder: &Path) {
     let at = |name: &str| folder.join(name);
     of_reference(&at("model"));

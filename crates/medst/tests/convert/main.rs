@@ -1,5 +1,6 @@
-//! Weights of other programs, in and out. The files under `fixtures/convert` were written by the real libraries (timm, transformers, torch;
-//! `make.py` there), with the features that those computed in float64; ours must equal them to 1e-5.
+//! Weights of other programs, in and out. The files under `fixtures/convert` were written by the
+//! real libraries (timm, transformers, torch; `make.py` there), with the features that those
+//! computed in float64; ours must equal them to 1e-5.
 
 mod features;
 mod live;
@@ -33,7 +34,8 @@ fn expected() -> BTreeMap<String, Tensor> {
     TensorFile::read(&fixture("expected.safetensors")).unwrap().tensors
 }
 
-/// A request for files of `fixtures/convert`, which may begin with `image=` or `text=`; other paths are absolute.
+/// A request for files of `fixtures/convert`, which may begin with `image=` or `text=`; other paths
+/// are absolute.
 fn request(inputs: &[&str], out: &Path, overrides: &[&str]) -> Request {
     let input = |text: &&str| {
         let (side, name) = match text.split_once('=') {

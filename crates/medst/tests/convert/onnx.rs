@@ -1,4 +1,5 @@
-//! Graphs for ONNX, read back by a small reader of the format. What they compute is checked in ONNX Runtime (`tools/onnx_check.sh`).
+//! Graphs for ONNX, read back by a small reader of the format. What they compute is checked in ONNX
+//! Runtime (`tools/onnx_check.sh`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,4 +1,5 @@
-//! Files of PyTorch are data: whatever a pickle asks for, nothing is executed, and a damaged or hostile file is an error.
+//! Files of PyTorch are data: whatever a pickle asks for, nothing is executed, and a damaged or
+//! hostile file is an error.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -38,7 +39,8 @@ impl Pickle {
         self.raw(b"cposix\nsystem\n(").text(command).raw(b"tR")
     }
 
-    /// A tensor of storage 0, which has `declared` values of a class, with one axis of `length` and a stride.
+    /// A tensor of storage 0, which has `declared` values of a class, with one axis of `length` and
+    /// a stride.
     fn tensor(self, class: &str, declared: i64, length: i64, stride: i64) -> Pickle {
         let storage =
             self.raw(b"ctorch._utils\n_rebuild_tensor_v2\n((").text("storage").raw(b"ctorch\n").raw(class.as_bytes());

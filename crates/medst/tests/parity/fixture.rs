@@ -1,4 +1,5 @@
-//! A folder of numbers that the reference implementation produced, and the model and batch that belong to it.
+//! A folder of numbers that the reference implementation produced, and the model and batch that
+//! belong to it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

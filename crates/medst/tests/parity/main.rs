@@ -125,10 +125,11 @@ fn compare_gradients(
         assert!(found.defined(), "{} has no gradient", parameter.name);
         let found = found.to_kind(Kind::Double);
         let length = wanted.to_kind(Kind::Double).norm().double_value(&[]);
-        // A bias in front of a batch normalisation has a gradient of zero in exact arithmetic; what both programs give
-        // there is rounding, measured against all gradients. The report encoder's last one is in front of two: of the
-        // report head, where it cancels, and of the word head, where a little remains because words have different
-        // numbers of pieces. In float32 the rounding of the first drowns part of the second.
+        // A bias in front of a batch normalisation has a gradient of zero in exact arithmetic; what
+        // both programs give there is rounding, measured against all gradients. The report
+        // encoder's last one is in front of two: of the report head, where it cancels, and of the
+        // word head, where a little remains because words have different numbers of pieces. In
+        // float32 the rounding of the first drowns part of the second.
         let cancels = kind == Kind::Float && parameter.name == *last_report_bias;
         if length < 1e-7 * all || cancels {
             let difference = (found - wanted.to_kind(Kind::Double)).norm().double_value(&[]);
@@ -210,15 +211,17 @@ fn compare_final_weights(fixture: &Fixture, model: &MedSt, mut comparison: Compa
         let Ok(wanted) = gather(&source, &expected, &entry.tensor.size()) else { continue };
         let length = |tensor: &Tensor| tensor.to_kind(Kind::Double).norm().double_value(&[]);
         let difference = || length(&(entry.tensor.detach().to_kind(Kind::Double) - wanted.to_kind(Kind::Double)));
-        // In front of a batch normalisation, or of attention's keys, the exact gradient of a bias is zero. AdamW divides its
-        // rounding by its own size, so such a bias wanders by the learning rate, without any effect on the model: two correct
-        // programs wander apart, and what is asked is that they remain small among all weights.
+        // In front of a batch normalisation, or of attention's keys, the exact gradient of a bias
+        // is zero. AdamW divides its rounding by its own size, so such a bias wanders by the
+        // learning rate, without any effect on the model: two correct programs wander apart, and
+        // what is asked is that they remain small among all weights.
         let gradient = gradients.get(&source.names[0]).map(length);
         if gradient.is_some_and(|gradient| gradient < 1e-7 * all_gradients) {
             comparison.add_error(&entry.name, difference() / all_weights);
             continue;
         }
-        // A running mean is of values of both signs: rounding is relative to their size, not to that of their mean.
+        // A running mean is of values of both signs: rounding is relative to their size, not to
+        // that of their mean.
         if let Some(normalisation) = source.names[0].strip_suffix("running_mean")
             && let Some(variance) = expected.get(&format!("{normalisation}running_var"))
         {

@@ -1,5 +1,5 @@
-//! Where this machine keeps what it has read of corpora in object storage: checked by the checksums of their manifests, shared by all
-//! processes, bounded in size.
+//! Where this machine keeps what it has read of corpora in object storage: checked by the checksums
+//! of their manifests, shared by all processes, bounded in size.
 //!
 //! ```text
 //! MEDST_CACHE/                       default: ~/.cache/medst
@@ -74,7 +74,8 @@ fn short(bytes: &[u8]) -> String {
 }
 
 impl Cached {
-    /// Finds a corpus and makes room for it. Its tables and pictures are read when they are asked for.
+    /// Finds a corpus and makes room for it. Its tables and pictures are read when they are asked
+    /// for.
     ///
     /// If the storage cannot be reached, the corpus that was last found at the address is used.
     ///
@@ -126,7 +127,8 @@ impl Cached {
         self.folder.join(name).exists()
     }
 
-    /// The path of a file of the corpus, which is read if it is not here and read again if it is damaged.
+    /// The path of a file of the corpus, which is read if it is not here and read again if it is
+    /// damaged.
     ///
     /// # Errors
     /// As [`Cached::fetch`].
@@ -224,7 +226,8 @@ fn open_lock(path: &Path) -> Result<File> {
     File::options().create(true).truncate(false).write(true).read(true).open(path).map_err(Error::io(path))
 }
 
-/// Evicts corpora that no process uses, least recently opened first, until `needed` bytes of corpus `id` fit.
+/// Evicts corpora that no process uses, least recently opened first, until `needed` bytes of corpus
+/// `id` fit.
 fn make_room(corpora: &Path, id: &str, needed: u64, limit: u64) -> Result<()> {
     let gib = |bytes: u64| bytes as f64 / GIB;
     if needed > limit {

@@ -1,5 +1,5 @@
-//! Corpora in object storage: which objects a corpus consists of, and when they are read and written.
-//! The requests themselves are those of [`crate::storage`].
+//! Corpora in object storage: which objects a corpus consists of, and when they are read and
+//! written. The requests themselves are those of [`crate::storage`].
 //!
 //! | file | what |
 //! |---|---|

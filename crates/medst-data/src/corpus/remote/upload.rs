@@ -13,7 +13,8 @@ use crate::{Error, Result};
 
 const RETRIES: usize = 8;
 
-/// Only a corpus may be replaced, and only when asked to; what an interrupted upload left counts as nothing.
+/// Only a corpus may be replaced, and only when asked to; what an interrupted upload left counts as
+/// nothing.
 ///
 /// # Errors
 /// Something already exists at the address, or the bucket does not.

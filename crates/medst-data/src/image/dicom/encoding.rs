@@ -102,8 +102,8 @@ impl Head {
     }
 }
 
-/// Value representations with lengths of 16 bits (PS3.5, 7.1.2). Those that this program does not know
-/// have the long form.
+/// Value representations with lengths of 16 bits (PS3.5, 7.1.2). Those that this program does not
+/// know have the long form.
 const SHORT: [&[u8; 2]; 21] = [
     b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL", b"SS",
     b"ST", b"TM", b"UI", b"UL", b"US",

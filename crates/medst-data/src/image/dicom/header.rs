@@ -81,7 +81,8 @@ pub fn header_of(bytes: &[u8]) -> Result<Header, ImageError> {
 
 /// * `length`: bytes of the whole file, of which `bytes` may be only the beginning.
 fn read(bytes: &[u8], length: usize) -> Result<Header, Stop> {
-    // The same elements that decoding sees, so that a size that passes here is the one that is decoded.
+    // The same elements that decoding sees, so that a size that passes here is the one that is
+    // decoded.
     let until = |tag| tag == tags::PIXEL_DATA;
     with_data_set(bytes, length, until, &mut Notes::default(), |set, _, _| Ok(Header::of(set)))
 }

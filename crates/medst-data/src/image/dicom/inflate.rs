@@ -30,7 +30,8 @@ const PIXELS_HEAD: usize = 12;
 /// Anything after the pixels is ignored.
 ///
 /// # Errors
-/// Data that cannot be inflated; too much in front of the pixels; more pixels than rows and columns declare.
+/// Data that cannot be inflated; too much in front of the pixels; more pixels than rows and columns
+/// declare.
 pub(super) fn inflate(bytes: &[u8], in_front_only: bool) -> Result<Vec<u8>, Stop> {
     let damaged = |what: &str| Stop::Refused(ImageError::damaged(format!("damaged DICOM: {what}")));
     let mut decoder = DeflateDecoder::new(bytes);

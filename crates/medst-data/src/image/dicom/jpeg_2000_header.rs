@@ -2,7 +2,8 @@
 //! annex A). The decoder allocates memory for all precincts and code-blocks before it reads the
 //! first one, and a code-block may have as few as four pixels.
 
-/// Bytes that the decoder takes, about, for a precinct or code-block, and for each layer of a code-block.
+/// Bytes that the decoder takes, about, for a precinct or code-block, and for each layer of a
+/// code-block.
 const PART: usize = 150;
 const LAYER: usize = 24;
 /// Memory limit for all parts in bytes: per pixel, plus a constant. Encoders make code-blocks of
@@ -18,7 +19,8 @@ const MANY: Reason = "too many tiles, precincts or code-blocks";
 /// Checks the header of the codestream or of a tile's part.
 ///
 /// * `stream`: from the start-of-codestream marker on.
-/// * `at`: where the header begins: the main one with the size, a tile's with its number and length.
+/// * `at`: where the header begins: the main one with the size, a tile's with its number and
+///   length.
 ///
 /// # Errors
 /// A header that ends early, or parts so small that there would be too many of them.
@@ -67,7 +69,8 @@ impl Stream<'_> {
     }
 }
 
-/// A coding style: levels, exponents of a code-block's sides, two more, and exponents of the precincts' sides by resolution.
+/// A coding style: levels, exponents of a code-block's sides, two more, and exponents of the
+/// precincts' sides by resolution.
 struct Style<'a> {
     flags: u8,
     layers: usize,
@@ -101,7 +104,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A picture of 4096×4096 pixels, tiles of a size, a style in the main header and one in that of its first tile.
+    /// A picture of 4096×4096 pixels, tiles of a size, a style in the main header and one in that
+    /// of its first tile.
     fn stream(tile: u32, main: &[u8], first: &[u8]) -> Vec<u8> {
         let mut bytes = vec![0xff, 0x4f, 0xff, 0x51, 0, 41, 0, 0];
         [4096, 4096, 0, 0, tile, tile, 0, 0].iter().for_each(|number: &u32| bytes.extend(number.to_be_bytes()));

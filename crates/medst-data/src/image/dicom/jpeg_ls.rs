@@ -113,7 +113,8 @@ impl Coding {
     }
 }
 
-/// The statistics of one context: A, B, C and N of the standard. For the two of runs B counts negative errors (Nn).
+/// The statistics of one context: A, B, C and N of the standard. For the two of runs B counts
+/// negative errors (Nn).
 #[derive(Clone, Copy)]
 struct Context {
     a: i32,
@@ -154,7 +155,8 @@ impl<'a> Scan<'a> {
 
     fn picture(mut self, width: usize, height: usize) -> Result<Vec<u16>, ImageError> {
         let mut values = Vec::with_capacity(width * height);
-        // One value before the line and one after it: what the neighbours outside the picture count as.
+        // One value before the line and one after it: what the neighbours outside the picture count
+        // as.
         let (mut above, mut line) = (vec![0i32; width + 2], vec![0i32; width + 2]);
         for _ in 0..height {
             cancel::check()?;
@@ -282,7 +284,8 @@ fn golomb(bits: &mut Bits, coding: &Coding, k: u32, limit: u32) -> Result<i32, I
     } else {
         i64::from(bits.take(coding.qbpp)?) + 1
     };
-    // Twice the range is more than any error needs; a larger code would let the statistics overflow.
+    // Twice the range is more than any error needs; a larger code would let the statistics
+    // overflow.
     if code > 2 * i64::from(coding.range) {
         return Err(ImageError::damaged("damaged JPEG-LS: an error value is out of range"));
     }

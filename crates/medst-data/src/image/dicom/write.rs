@@ -1,4 +1,5 @@
-//! Writing radiographs as DICOM files: synthetic cohorts in the layout of public data sets, and tests.
+//! Writing radiographs as DICOM files: synthetic cohorts in the layout of public data sets, and
+//! tests.
 
 use dicom_core::value::PixelFragmentSequence;
 use dicom_core::{DataElement, PrimitiveValue, Tag, VR};
@@ -57,7 +58,8 @@ pub struct Wrap<'a> {
 }
 
 impl<'a> Wrap<'a> {
-    /// Grey pixels of full depth without window, JPEG where they are coded, else explicit little-endian.
+    /// Grey pixels of full depth without window, JPEG where they are coded, else explicit
+    /// little-endian.
     pub fn new(pixels: Pixels<'a>, columns: u16, rows: u16) -> Wrap<'a> {
         let (bits_stored, photometric, transfer_syntax) = match pixels {
             Pixels::Grey8(_) => (8, "MONOCHROME2", uids::EXPLICIT_VR_LITTLE_ENDIAN),

@@ -1,14 +1,15 @@
 //! From the coefficients of a block to the output cells that it overlaps.
 //!
-//! With `A` the 8×8 inverse cosine transform, a block's pixels are `A F Aᵀ`; with `W` the shares of its rows (columns) in the
-//! output rows (columns) it overlaps, it adds `W (A F Aᵀ) Wᵀ = (W A) F (W A)ᵀ` to the cells there.
+//! With `A` the 8×8 inverse cosine transform, a block's pixels are `A F Aᵀ`; with `W` the shares of
+//! its rows (columns) in the output rows (columns) it overlaps, it adds
+//! `W (A F Aᵀ) Wᵀ = (W A) F (W A)ᵀ` to the cells there.
 
 use std::f64::consts::PI;
 
 use crate::image::resize::{Fit, covers};
 
-/// Output cells that a block may overlap along one axis, rounded up for the vector unit. A block of 8 pixels overlaps at
-/// most 8 / 2 + 2 where pictures shrink to a half or less.
+/// Output cells that a block may overlap along one axis, rounded up for the vector unit. A block of
+/// 8 pixels overlaps at most 8 / 2 + 2 where pictures shrink to a half or less.
 const CELLS: usize = 8;
 /// Less shrinking is left to the full decoder.
 const LEAST_SHRINKING: f64 = 2.0;
@@ -21,7 +22,8 @@ const LARGEST_BASIS: f32 = 0.2406;
 struct Shares {
     first: usize,
     count: usize,
-    /// `pixels[n][cell]`: the share of pixel `n` in a cell; `basis[n][cell]`: that of the `n`th basis function.
+    /// `pixels[n][cell]`: the share of pixel `n` in a cell; `basis[n][cell]`: that of the `n`th
+    /// basis function.
     pixels: [[f32; CELLS]; 8],
     basis: [[f32; CELLS]; 8],
 }

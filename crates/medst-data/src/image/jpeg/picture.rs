@@ -47,8 +47,8 @@ pub fn size(bytes: &[u8]) -> Result<[usize; 2], ImageError> {
 
 /// Bytes of memory per pixel that decoding a JPEG file takes at most, besides the file.
 pub fn memory_per_pixel(bytes: &[u8]) -> usize {
-    // Coefficients of 16 bits and samples of the components that make the grey, one of these spread to
-    // all pixels, and a bit per coefficient of every component (measured: RGB 9.2, others 3.1).
+    // Coefficients of 16 bits and samples of the components that make the grey, one of these spread
+    // to all pixels, and a bit per coefficient of every component (measured: RGB 9.2, others 3.1).
     if has_rgb(bytes, Untagged::Ycbcr) { 10 } else { 4 }
 }
 

@@ -76,8 +76,8 @@ impl Markers {
         }
     }
 
-    /// At the end marker: the components that make the grey must be there to the last bit, the others
-    /// at all.
+    /// At the end marker: the components that make the grey must be there to the last bit, the
+    /// others at all.
     fn end(&self) -> Result<(), Stop> {
         let components = self.frame.as_ref().map(|frame| frame.components.as_slice()).unwrap_or_default();
         let is_whole = components.iter().take(self.wanted).all(|component| component.complete == u64::MAX);

@@ -42,7 +42,8 @@ pub enum Corners {
     Sides([&'static str; 4]),
     /// Left, top, right, bottom.
     Ends([&'static str; 4]),
-    /// A mask in a column: pairs of gap and length, down the columns of the picture. Its bounds are the box.
+    /// A mask in a column: pairs of gap and length, down the columns of the picture. Its bounds are
+    /// the box.
     Runs(&'static str),
 }
 
@@ -195,8 +196,8 @@ fn number(row: &RowView, column: Option<usize>, name: &str) -> Result<f64, Strin
     value.ok_or_else(|| format!("{name} of a box is `{cell}`, which is not a number"))
 }
 
-/// The bounds of a mask. Each run begins a number of pixels after the end of the one before; pixels are counted down the
-/// columns of a picture `height` pixels high.
+/// The bounds of a mask. Each run begins a number of pixels after the end of the one before; pixels
+/// are counted down the columns of a picture `height` pixels high.
 fn runs(cell: &str, height: u64) -> Result<Option<[f64; 4]>, String> {
     let numbers: Option<Vec<u64>> = match cell.trim() {
         "-1" => return Ok(None),

@@ -36,7 +36,8 @@ pub fn more(root: &Path, tables: &[PathBuf], assembly: &mut Assembly) -> Result<
     Ok(vec![path])
 }
 
-/// Lines such as `{"path_to_image":"train/patient1/study1/view1_frontal.jpg","Edema":1.0,"Fracture":null,…}`.
+/// Lines such as
+/// `{"path_to_image":"train/patient1/study1/view1_frontal.jpg","Edema":1.0,"Fracture":null,…}`.
 fn read_labels(path: &Path, assembly: &mut Assembly) -> Result<()> {
     let file = BufReader::new(File::open(path).map_err(Error::io(path))?);
     for (number, line) in serde_json::Deserializer::from_reader(file).into_iter::<Unique>().enumerate() {

@@ -39,7 +39,8 @@ pub struct Description {
     pub kind: &'static str,
     /// The name in messages.
     pub title: &'static str,
-    /// The tables with a row per image. Those that exist are read; the first must exist, or one of the others.
+    /// The tables with a row per image. Those that exist are read; the first must exist, or one of
+    /// the others.
     pub tables: &'static [ImageTable],
     /// Columns that may be missing. Every other column that the description names must exist.
     pub optional: &'static [&'static str],
@@ -341,7 +342,8 @@ struct Reading<'a> {
     assembly: Assembly,
     lists: &'a Lists,
     places: Places<'a>,
-    /// For a study and finding: the number of each reader, and whether that reader sees the finding.
+    /// For a study and finding: the number of each reader, and whether that reader sees the
+    /// finding.
     votes: BTreeMap<(usize, String), Vec<(u64, bool)>>,
     /// The number of each reader, by name.
     readers: HashMap<String, u64>,

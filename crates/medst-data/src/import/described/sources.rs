@@ -110,7 +110,8 @@ pub static CHEXPERT_PLUS: Description = Description {
     ..PLAIN
 };
 
-/// PadChest. Its reports are stems of Spanish words: no reading for a model of English reports, so they become a label.
+/// PadChest. Its reports are stems of Spanish words: no reading for a model of English reports, so
+/// they become a label.
 pub static PADCHEST: Description = Description {
     kind: "padchest",
     title: "PadChest",
@@ -177,7 +178,8 @@ pub static PADCHEST: Description = Description {
     ..PLAIN
 };
 
-/// MS-CXR: phrases with boxes on images of MIMIC-CXR. Every image is a study, whose id is the DICOM id.
+/// MS-CXR: phrases with boxes on images of MIMIC-CXR. Every image is a study, whose id is the DICOM
+/// id.
 pub static MS_CXR: Description = Description {
     kind: "ms-cxr",
     title: "MS-CXR",
@@ -296,8 +298,8 @@ const VINDR_BASE: Description = Description {
 
 const READERS: &[&str] = &["rad_id", "rad_ID"];
 
-/// VinDr-CXR as the Kaggle challenge VinBigData publishes it: one table with a row for each box of a
-/// reader, of the training images alone.
+/// VinDr-CXR as the Kaggle challenge VinBigData publishes it: one table with a row for each box of
+/// a reader, of the training images alone.
 pub static VINDR_KAGGLE: Description = Description {
     tables: &[ImageTable { names: &["train.csv"], part: Part::ByHash, images: &["train/{image_id}"] }],
     findings: Some(Findings {
@@ -370,7 +372,8 @@ pub static SIIM: Description = Description {
 
 const OF_MIMIC: &[&str] = &["files/p{subject_id:2}/p{subject_id}/s{study_id}/{dicom_id}"];
 
-/// CXR-LT 2024: long-tailed labels of images of MIMIC-CXR. The tables of its three tasks say different findings.
+/// CXR-LT 2024: long-tailed labels of images of MIMIC-CXR. The tables of its three tasks say
+/// different findings.
 pub static CXR_LT: Description = Description {
     kind: "cxr-lt",
     title: "CXR-LT 2024",

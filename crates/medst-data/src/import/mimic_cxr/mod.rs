@@ -7,10 +7,11 @@
 //! | splits, labels | `…-split.csv.gz`, `…-chexpert.csv.gz` |
 //! | reports | `mimic-cxr-reports.zip`, the folder tree it unpacks to, or a sectioned CSV |
 //!
-//! Every table may be unpacked. What is absent is counted, never fatal: a partial download gives a smaller corpus.
+//! Every table may be unpacked. What is absent is counted, never fatal: a partial download gives a
+//! smaller corpus.
 //!
-//! How this differs from the reference: rows are grouped by study, a study's image-free or report-free parts are counted
-//! instead of dropped silently, and no subject can be in two splits.
+//! How this differs from the reference: rows are grouped by study, a study's image-free or
+//! report-free parts are counted instead of dropped silently, and no subject can be in two splits.
 
 pub mod named;
 pub mod records;
@@ -34,9 +35,11 @@ use crate::{Error, Result};
 pub struct MimicCxr {
     /// The folder with `files/`.
     pub root: PathBuf,
-    /// The folder with the tables, where that is another one: those of MIMIC-CXR-JPG serve the DICOM release too.
+    /// The folder with the tables, where that is another one: those of MIMIC-CXR-JPG serve the
+    /// DICOM release too.
     pub tables: Option<PathBuf>,
-    /// The reports: a zip file, a folder or a sectioned CSV; looked for in `root` and `tables` otherwise.
+    /// The reports: a zip file, a folder or a sectioned CSV; looked for in `root` and `tables`
+    /// otherwise.
     pub reports: Option<PathBuf>,
 }
 

@@ -89,8 +89,8 @@ impl<'a> Named<'a> {
         Ok(Some(place))
     }
 
-    /// The studies of several images of one subject, in order; `None` when one cannot be used or is another subject's,
-    /// which is noted.
+    /// The studies of several images of one subject, in order; `None` when one cannot be used or is
+    /// another subject's, which is noted.
     ///
     /// # Errors
     /// As [`Assembly::add`].

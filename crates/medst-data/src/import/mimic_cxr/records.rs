@@ -1,4 +1,5 @@
-//! The list of images: the metadata table of MIMIC-CXR-JPG, or the record list of the DICOM release with the objects' headers.
+//! The list of images: the metadata table of MIMIC-CXR-JPG, or the record list of the DICOM release
+//! with the objects' headers.
 
 use std::path::{Path, PathBuf};
 

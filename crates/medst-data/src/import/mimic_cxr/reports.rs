@@ -1,5 +1,5 @@
-//! The reports of MIMIC-CXR: `mimic-cxr-reports.zip`, the folder tree it unpacks to, or a table of sections
-//! (`mimic_cxr_sectioned.csv`, as the public section scripts write it).
+//! The reports of MIMIC-CXR: `mimic-cxr-reports.zip`, the folder tree it unpacks to, or a table of
+//! sections (`mimic_cxr_sectioned.csv`, as the public section scripts write it).
 
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};

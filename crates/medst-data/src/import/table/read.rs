@@ -61,7 +61,8 @@ pub struct Table {
 /// Reads a table; its content determines the format.
 ///
 /// # Errors
-/// Names the file: unreadable, empty, rows of different lengths, a required column missing (and which there are).
+/// Names the file: unreadable, empty, rows of different lengths, a required column missing (and
+/// which there are).
 pub fn read(path: &Path) -> Result<Table> {
     let table = read_columns(path)?;
     table.need(path, &REQUIRED)?;
@@ -176,7 +177,8 @@ fn read_parquet(path: &Path) -> Result<Table> {
         for row in 0..batch.num_rows() {
             let cell = |(column, formatter): (&ArrayRef, &ArrayFormatter)| {
                 let mut cell = column.is_valid(row).then(|| formatter.value(row).to_string())?;
-                // Data frames turn integer columns with gaps, ids among them, into floating-point ones.
+                // Data frames turn integer columns with gaps, ids among them, into floating-point
+                // ones.
                 if column.data_type().is_floating() && cell.ends_with(".0") {
                     cell.truncate(cell.len() - 2);
                 }

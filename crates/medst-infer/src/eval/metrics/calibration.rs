@@ -48,7 +48,8 @@ impl Calibration {
         bins
     }
 
-    /// Expected calibration error (Guo et al., 2017): the mean distance of confidence and accuracy over 15 bins.
+    /// Expected calibration error (Guo et al., 2017): the mean distance of confidence and accuracy
+    /// over 15 bins.
     pub fn error(&self, weights: &[f64]) -> Option<f64> {
         let total: f64 = weights.iter().sum();
         let gaps = self.sums(weights).iter().map(|(_, confidence, right)| (confidence - right).abs()).sum::<f64>();

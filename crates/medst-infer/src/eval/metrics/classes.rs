@@ -39,7 +39,8 @@ impl ConfusionMatrix {
         (rows > 0.0).then(|| self.counts[class][class] / rows)
     }
 
-    /// The mean recall of the classes that occur: MS-CXR-T's macro accuracy (Bannur et al., CVPR 2023).
+    /// The mean recall of the classes that occur: MS-CXR-T's macro accuracy (Bannur et al., CVPR
+    /// 2023).
     pub fn macro_accuracy(&self) -> Option<f64> {
         let recalls: Vec<f64> = (0..self.counts.len()).filter_map(|class| self.recall(class)).collect();
         (!recalls.is_empty()).then(|| recalls.iter().sum::<f64>() / recalls.len() as f64)
@@ -62,8 +63,8 @@ impl ConfusionMatrix {
 mod tests {
     use super::*;
 
-    /// `y = [0,0,1,1,2,2,2]`, `p = [0,1,1,1,2,0,2]`: accuracy_score, balanced_accuracy_score, f1_score(average="macro"),
-    /// f1_score(average=None).
+    /// `y = [0,0,1,1,2,2,2]`, `p = [0,1,1,1,2,0,2]`: accuracy_score, balanced_accuracy_score,
+    /// f1_score(average="macro"), f1_score(average=None).
     #[test]
     fn figures_are_scikit_learns() {
         let matrix = ConfusionMatrix::new(&[0, 0, 1, 1, 2, 2, 2], &[0, 1, 1, 1, 2, 0, 2], &[1.0; 7], 3);

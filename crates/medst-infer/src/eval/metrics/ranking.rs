@@ -47,7 +47,8 @@ impl Ranking {
         })
     }
 
-    /// The area under the receiver operating characteristic; `None` without positive or without negative rows.
+    /// The area under the receiver operating characteristic; `None` without positive or without
+    /// negative rows.
     pub fn auroc(&self, weights: &[f64]) -> Option<f64> {
         let (mut positives, mut negatives, mut area) = (0.0, 0.0, 0.0);
         for (positive, negative) in self.steps(weights) {
@@ -60,7 +61,8 @@ impl Ranking {
         (positives > 0.0 && negatives > 0.0).then(|| area / (positives * negatives))
     }
 
-    /// Average precision, `Σ (R_n − R_{n−1}) P_n` over distinct scores; `None` without positive rows.
+    /// Average precision, `Σ (R_n − R_{n−1}) P_n` over distinct scores; `None` without positive
+    /// rows.
     pub fn average_precision(&self, weights: &[f64]) -> Option<f64> {
         let (mut positives, mut all, mut sum) = (0.0, 0.0, 0.0);
         for (positive, negative) in self.steps(weights) {
@@ -73,8 +75,8 @@ impl Ranking {
         (positives > 0.0).then(|| sum / positives)
     }
 
-    /// The share of positive rows in the first `k` places; of rows with one score, those at the edge count in proportion.
-    /// `None` with fewer rows than places.
+    /// The share of positive rows in the first `k` places; of rows with one score, those at the
+    /// edge count in proportion. `None` with fewer rows than places.
     pub fn precision_at(&self, k: usize, weights: &[f64]) -> Option<f64> {
         let (mut left, mut found) = (k as f64, 0.0);
         for (positive, negative) in self.steps(weights).filter(|step| step.0 + step.1 > 0.0) {
@@ -107,7 +109,8 @@ impl Ranking {
         points.into_iter().enumerate().filter(|(n, _)| n % step == 0 || *n == last).map(|(_, point)| point).collect()
     }
 
-    /// The threshold `t` that makes `score > t` right most often on the data, by the candidates' order the first such.
+    /// The threshold `t` that makes `score > t` right most often on the data, by the candidates'
+    /// order the first such.
     pub fn best_threshold(&self, candidates: &[f64]) -> Option<f64> {
         let right = |threshold: f64| {
             self.order.iter().filter(|&&(row, positive)| (self.scores[row] > threshold) == positive).count()
@@ -128,8 +131,8 @@ mod tests {
 
     #[test]
     fn figures_are_scikit_learns() {
-        // roc_auc_score([1,0,1,1,0,0,1], [.9,.8,.8,.7,.6,.3,.3]), average_precision_score of the same, and with
-        // sample_weight=[1,2,0,1,3,1,2].
+        // roc_auc_score([1,0,1,1,0,0,1], [.9,.8,.8,.7,.6,.3,.3]), average_precision_score of the
+        // same, and with sample_weight=[1,2,0,1,3,1,2].
         let positive = [1, 0, 1, 1, 0, 0, 1].map(|label| label == 1);
         let ranking = Ranking::new(&[0.9, 0.8, 0.8, 0.7, 0.6, 0.3, 0.3], &positive);
         let ones = [1.0; 7];

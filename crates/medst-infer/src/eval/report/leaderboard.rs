@@ -1,4 +1,5 @@
-//! Several encoders on the same corpora: their figures side by side, with paired differences from the first.
+//! Several encoders on the same corpora: their figures side by side, with paired differences from
+//! the first.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -76,7 +77,8 @@ impl Leaderboard {
         Leaderboard { evaluations, rows }
     }
 
-    /// Writes `leaderboard.html` and `leaderboard.json`, and each encoder's own report in a folder named by its place; returns the page's path.
+    /// Writes `leaderboard.html` and `leaderboard.json`, and each encoder's own report in a folder
+    /// named by its place; returns the page's path.
     ///
     /// * `pictures`: of each evaluation's examples, as [`Evaluation::write`] takes them.
     ///

@@ -137,7 +137,8 @@ fn confusion(classes: &[String], counts: &[Vec<f64>]) -> Markup {
     }
 }
 
-/// A figure on a line from 0 to 1: value, interval, and chance as a tick. Empty for figures on another scale.
+/// A figure on a line from 0 to 1: value, interval, and chance as a tick. Empty for figures on
+/// another scale.
 pub fn interval(figure: &Figure) -> Markup {
     let Some(value) = figure.value else { return html! {} };
     let (low, high) = figure.interval.unwrap_or((value, value));

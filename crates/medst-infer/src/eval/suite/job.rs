@@ -1,5 +1,5 @@
-//! A task on a corpus. Each task has a file in this folder with a [`Plan`]: the truth that it reads, what it needs
-//! encoded, and how truth and vectors become its evaluator's input.
+//! A task on a corpus. Each task has a file in this folder with a [`Plan`]: the truth that it
+//! reads, what it needs encoded, and how truth and vectors become its evaluator's input.
 
 use std::collections::HashMap;
 
@@ -102,7 +102,8 @@ pub trait Plan {
         Vec::new()
     }
 
-    /// Leaves out what compares texts and returns its name; `None` where nothing would be left of the task.
+    /// Leaves out what compares texts and returns its name; `None` where nothing would be left of
+    /// the task.
     fn do_without_texts(&mut self) -> Option<&'static str> {
         None
     }

@@ -1,4 +1,5 @@
-//! The label, or the findings, that a linear probe learns: from which studies, and on which it is tested.
+//! The label, or the findings, that a linear probe learns: from which studies, and on which it is
+//! tested.
 
 use std::collections::BTreeSet;
 
@@ -64,7 +65,8 @@ pub fn plan(context: &Context<'_>, remarks: &mut Remarks) -> Result<Box<dyn Plan
     if tested == Split::Validate {
         remarks.notes.push("tested on the validation split".into());
     }
-    // The split that is tested is the test split, whatever its name; the other one ends the training, where there is one.
+    // The split that is tested is the test split, whatever its name; the other one ends the
+    // training, where there is one.
     let role = |split: Split| match (tested, split) {
         (_, Split::Train) => Some(Split::Train),
         (tested, split) if tested == split => Some(Split::Test),

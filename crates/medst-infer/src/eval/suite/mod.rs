@@ -99,7 +99,8 @@ impl Suite {
     /// corpora have pairs, the last result is for all of them together.
     ///
     /// # Errors
-    /// A task that was asked for and that no corpus allows; data that do not fit the encoder; a stop request.
+    /// A task that was asked for and that no corpus allows; data that do not fit the encoder; a
+    /// stop request.
     pub fn run(&self, encoder: &dyn Encoder, corpora: &[Corpus], progress: &dyn Progress) -> Result<Vec<CorpusResult>> {
         let mut results =
             corpora.iter().map(|corpus| self.on(encoder, corpus, progress)).collect::<Result<Vec<_>>>()?;

@@ -1,5 +1,5 @@
-//! Pairs of `pairs.csv` for the course that texts about each finding name: prototypes of two courses, or under the
-//! literature's protocol phrases of three.
+//! Pairs of `pairs.csv` for the course that texts about each finding name: prototypes of two
+//! courses, or under the literature's protocol phrases of three.
 
 use medst_data::corpus::plan::PAIRS;
 

@@ -171,7 +171,8 @@ pub struct PhraseBoxes {
     pub boxes: Vec<[f64; 4]>,
 }
 
-/// The boxes of rows; `seen`: the share of the stored picture's side, in its middle, that the model sees.
+/// The boxes of rows; `seen`: the share of the stored picture's side, in its middle, that the model
+/// sees.
 pub fn phrase_boxes(corpus: &Corpus, rows: &[usize], seen: f64, skipped: &mut Skipped) -> Vec<PhraseBoxes> {
     let mut all = Vec::new();
     for &row in rows {
@@ -195,7 +196,8 @@ pub fn phrase_boxes(corpus: &Corpus, rows: &[usize], seen: f64, skipped: &mut Sk
     all
 }
 
-/// Phrases that pictures do not show: those with boxes elsewhere that name a finding which the row's label denies. They have no boxes.
+/// Phrases that pictures do not show: those with boxes elsewhere that name a finding which the
+/// row's label denies. They have no boxes.
 pub fn absent_phrases(corpus: &Corpus, rows: &[usize], shown: &[PhraseBoxes]) -> Vec<PhraseBoxes> {
     let phrases: BTreeSet<&str> = shown.iter().map(|own| own.phrase.as_str()).collect();
     let there: BTreeSet<(usize, &str)> = shown.iter().map(|own| (own.row, own.phrase.as_str())).collect();

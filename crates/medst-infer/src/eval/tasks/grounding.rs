@@ -1,8 +1,9 @@
 //! Phrase grounding: how strongly a heat map contrasts inside the box of what the phrase names with
 //! the rest of the picture.
 //!
-//! The contrast-to-noise ratio of Boecking et al. (ECCV 2022): `|μ_in − μ_out| / √(σ²_in + σ²_out)` over the pixels of the picture.
-//! The sign of the ratio distinguishes heat inside the box from heat around it.
+//! The contrast-to-noise ratio of Boecking et al. (ECCV 2022): `|μ_in − μ_out| / √(σ²_in + σ²_out)`
+//! over the pixels of the picture. The sign of the ratio distinguishes heat inside the box from
+//! heat around it.
 //!
 //! * Strict: the model's own heat map, the mean cosine of patches and words.
 //! * Literature: that and the cosine with the sentence as a whole, each unsmoothed and smoothed;
@@ -96,7 +97,8 @@ impl Grounding<'_> {
         Ok(result)
     }
 
-    /// The literature's figures: for each phrase of a picture a region by each of some `variants`, in their order.
+    /// The literature's figures: for each phrase of a picture a region by each of some `variants`,
+    /// in their order.
     ///
     /// # Errors
     /// Like [`Grounding::evaluate`]; also if no phrase has a box.
@@ -319,7 +321,8 @@ mod tests {
 
     #[test]
     fn phrases_have_none_one_or_many_boxes() {
-        // Left half hot at 0.35, the rest cold: above 0.1, 0.2 and 0.3 the left half is found, above 0.4 and 0.5 nothing.
+        // Left half hot at 0.35, the rest cold: above 0.1, 0.2 and 0.3 the left half is found,
+        // above 0.4 and 0.5 nothing.
         let heat: Vec<f32> = (0..16).map(|place| if place % 4 < 2 { 0.35 } else { 0.0 }).collect();
         let with = |boxes: Vec<[f64; 4]>, heat: &[f32], subject: &str| {
             vec![Region { boxes, subject: subject.into(), ..region(heat.to_vec(), [0.0; 4]) }]

@@ -1,10 +1,11 @@
-//! Temporal image classification by linear heads, as HERGen and ALTA report it on MS-CXR-T: 70, 10 and 20 % of the subjects for
-//! training, validation and test, a linear head on frozen features, macro accuracy, mean and deviation over the seeds 42, 123,
-//! 456 and 789.
+//! Temporal image classification by linear heads, as HERGen and ALTA report it on MS-CXR-T: 70, 10
+//! and 20 % of the subjects for training, validation and test, a linear head on frozen features,
+//! macro accuracy, mean and deviation over the seeds 42, 123, 456 and 789.
 //!
-//! Two readouts: both embeddings side by side, and their difference with its absolute value, `(c − p, |c − p|)`, a strong cheap
-//! baseline. The papers do not state how subjects are drawn or the head is trained. Here subjects in the order of their names are
-//! shuffled as NumPy does with the seed, and the head is a logistic regression whose ridge the validation subjects choose.
+//! Two readouts: both embeddings side by side, and their difference with its absolute value,
+//! `(c − p, |c − p|)`, a strong cheap baseline. The papers do not state how subjects are drawn or
+//! the head is trained. Here subjects in the order of their names are shuffled as NumPy does with
+//! the seed, and the head is a logistic regression whose ridge the validation subjects choose.
 
 use rayon::prelude::*;
 
@@ -183,9 +184,11 @@ fn heads<'a>(
     Ok(seeds.map(|seeds| Heads { finding: labelled.name, seeds }))
 }
 
-/// The classes of test pairs by the head that does best on the validation pairs; of equally good ones the most regular.
+/// The classes of test pairs by the head that does best on the validation pairs; of equally good
+/// ones the most regular.
 ///
-/// * `truth`: the class, below `count`, of each row of the features; the others are numbers of rows.
+/// * `truth`: the class, below `count`, of each row of the features; the others are numbers of
+///   rows.
 pub(super) fn said(
     features: &Vectors,
     truth: &[usize],

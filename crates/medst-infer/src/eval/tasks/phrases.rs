@@ -1,9 +1,11 @@
-//! Progression by phrases, without training: the course whose phrase, in “The progression of {finding} is {phrase}.”, is most similar
-//! to a pair (BioViL-T, TempA-VLP, TILA); each course has several phrases and the most similar one counts.
+//! Progression by phrases, without training: the course whose phrase, in “The progression of
+//! {finding} is {phrase}.”, is most similar to a pair (BioViL-T, TempA-VLP, TILA); each course has
+//! several phrases and the most similar one counts.
 //!
-//! Those models encode both images at once. Encoders of one image are read in two ways: the change `u_current − u_previous`
-//! against the phrases, and the current image alone, as its report would be. An exchanged pair must get the reversed course, which
-//! gives the four columns of TILA (CVPR 2026): standard, reversed, combined (both orders in one test set) and consistency.
+//! Those models encode both images at once. Encoders of one image are read in two ways: the change
+//! `u_current − u_previous` against the phrases, and the current image alone, as its report would
+//! be. An exchanged pair must get the reversed course, which gives the four columns of TILA (CVPR
+//! 2026): standard, reversed, combined (both orders in one test set) and consistency.
 
 use super::{Input, dot, mean_of_all, words};
 use crate::Result;
@@ -117,7 +119,8 @@ impl PhraseProgression<'_> {
     }
 }
 
-/// The course with the most similar phrase; stable where no other one is ahead of it, as for a pair without any change.
+/// The course with the most similar phrase; stable where no other one is ahead of it, as for a pair
+/// without any change.
 fn nearest(vector: &[f32], phrases: &[Vectors; Course::COUNT]) -> usize {
     let score =
         |class: usize| phrases[class].rows().map(|phrase| dot(vector, phrase)).fold(f64::NEG_INFINITY, f64::max);

@@ -1,4 +1,5 @@
-//! Progression without training: the course of a finding from the direction in which a pair's embedding moves.
+//! Progression without training: the course of a finding from the direction in which a pair's
+//! embedding moves.
 //!
 //! The change of the image embedding, `u_current − u_previous`, is projected on the direction from
 //! sentences of improvement to sentences of worsening; positive values mean worse. The half of all
@@ -44,7 +45,8 @@ struct Scored<'a> {
 
 impl Progression<'_> {
     /// # Errors
-    /// No pairs, a finding without sentences, embeddings of different widths, or values that are not finite.
+    /// No pairs, a finding without sentences, embeddings of different widths, or values that are
+    /// not finite.
     pub fn evaluate(&self, pairs: &ImagePairs, prototypes: &[Prototypes]) -> Result<TaskResult> {
         Input::check(&pairs.previous, "previous images")?;
         Input::check_like(&pairs.current, &pairs.previous, "current images")?;

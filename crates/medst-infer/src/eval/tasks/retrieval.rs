@@ -1,4 +1,5 @@
-//! Retrieval: the report of an image, the image of a report, images of a finding, other images of the same subject.
+//! Retrieval: the report of an image, the image of a report, images of a finding, other images of
+//! the same subject.
 //!
 //! Scores are compared while they are computed, a block at a time: the matrix of all scores is
 //! never held in memory. A candidate ranks ahead of the right one unless its score is lower by more
@@ -180,7 +181,8 @@ impl Retrieval<'_> {
     }
 }
 
-/// Recall and median rank; `relevant`: how many candidates are right for each query, out of `count`.
+/// Recall and median rank; `relevant`: how many candidates are right for each query, out of
+/// `count`.
 fn rank_figures(group: &str, ranks: &[Option<f64>], relevant: &[f64], count: usize, meter: &Meter<'_>) -> Vec<Figure> {
     let asked: Vec<usize> = (0..ranks.len()).filter(|&row| ranks[row].is_some()).collect();
     let mean = |values: &dyn Fn(f64) -> f64, weights: &[f64]| {
@@ -343,7 +345,8 @@ fn count_not_lower(a: &Vectors, b: &Vectors, of_rows: &[f32], of_columns: &[f32]
     (parts.into_iter().flat_map(|part| part.1).collect(), column_counts)
 }
 
-/// The reference's accuracy at 1 and 5: within batches, both directions averaged; the last batch may be smaller.
+/// The reference's accuracy at 1 and 5: within batches, both directions averaged; the last batch
+/// may be smaller.
 fn in_batch(data: &RetrievalData, images: &Vectors, result: &mut TaskResult) {
     let reports = data.reports.unit();
     let (mut right, mut all) = ([0.0; 2], 0.0);

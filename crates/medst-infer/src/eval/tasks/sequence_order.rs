@@ -9,8 +9,8 @@
 //! cycle back of the reverse mapping does not change when the other side is shuffled, so it cannot
 //! be the test.)
 //!
-//! Within images and within reports: is the nearest other study of the sequence a neighbour in time, and how many steps is
-//! it away.
+//! Within images and within reports: is the nearest other study of the sequence a neighbour in
+//! time, and how many steps is it away.
 
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -145,7 +145,8 @@ struct Across {
     error: f64,
     shuffled_accuracy: f64,
     shuffled_error: f64,
-    /// Whether the forward mapping loss is lower than with the other side shuffled; a half where they are equal.
+    /// Whether the forward mapping loss is lower than with the other side shuffled; a half where
+    /// they are equal.
     noticed: f64,
 }
 

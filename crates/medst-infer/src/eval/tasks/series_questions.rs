@@ -21,7 +21,8 @@
 //! | orders of the visits | | minus the length of the path through the images |
 //! | anything else | | cosine of the choice's words to the mean image of the visits that it names, or of all |
 //!
-//! "Never" and the first visit have no rise: the first visit scores 0 where the mean presence is above 0, "never" where it is below.
+//! "Never" and the first visit have no rise: the first visit scores 0 where the mean presence is
+//! above 0, "never" where it is below.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -169,8 +170,8 @@ fn interval(at: &[usize], count: usize) -> (usize, usize) {
 impl Question {
     /// Recognises from the words what is asked.
     ///
-    /// * `rows`: of the corpus, in the order of the visits; `kinds`: those that the source puts it in, of which the last is read with the
-    ///   question's words.
+    /// * `rows`: of the corpus, in the order of the visits; `kinds`: those that the source puts it
+    ///   in, of which the last is read with the question's words.
     pub fn new(
         subject: String,
         rows: Vec<usize>,

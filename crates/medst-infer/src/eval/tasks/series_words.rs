@@ -348,7 +348,8 @@ fn pieces(clause: &[Token], count: usize, finding: &mut Option<String>) -> Vec<P
                 _ => {}
             }
         } else if let Some(change) = change(&texts, place) {
-            // `edema worsens`, `worsening edema and improving effusion`: the name may come after the change.
+            // `edema worsens`, `worsening edema and improving effusion`: the name may come after
+            // the change.
             let before = mentions.iter().rev().find(|(_, end, _)| *end <= place);
             let after = mentions.iter().find(|(start, ..)| (place + 1..place + 4).contains(start));
             if let Some(&(start, _, name)) = before.filter(|(start, ..)| !taken.contains(start)).or(after) {
@@ -382,7 +383,8 @@ fn pair(pieces: &[Piece], told: &mut Vec<Told>) {
             }
         }
     }
-    // `Between T1 and T2 it worsens, improving from T2 to T3`: the last change has its interval after it.
+    // `Between T1 and T2 it worsens, improving from T2 to T3`: the last change has its interval
+    // after it.
     if begins_with_interval
         && intervals.len() == changes.len() + 1
         && let Some(run) = changes.last_mut().filter(|run| run.len() > 1)

@@ -1,11 +1,14 @@
 //! Temporal image classification: is a finding improving, stable or worsening between two images?
 //!
-//! A linear SVM (C = 1, one against one) on the embeddings of both images side by side (paper, section 4.2; MS-CXR-T).
+//! A linear SVM (C = 1, one against one) on the embeddings of both images side by side (paper,
+//! section 4.2; MS-CXR-T).
 //!
-//! * Strict: subject-grouped stratified folds, macro accuracy as the benchmark defines it, with intervals; and what happens
-//!   when the pair is turned round, or when an image is compared with itself.
-//! * Reference: plain accuracy, the mean over 5 and 10 stratified folds in the order of the rows and shuffled with the seeds
-//!   42, 100 and 666. One subject's pairs are in training and test at once.
+//! * Strict: subject-grouped stratified folds, macro accuracy as the benchmark defines it, with
+//!   intervals; and what happens when the pair is turned round, or when an image is compared with
+//!   itself.
+//! * Reference: plain accuracy, the mean over 5 and 10 stratified folds in the order of the rows
+//!   and shuffled with the seeds 42, 100 and 666. One subject's pairs are in training and test at
+//!   once.
 //! * Literature: `linear_heads`.
 
 use super::{Input, linear_heads, mean_of_all};
@@ -315,7 +318,8 @@ fn plots(decided: &Decided<'_>) -> Vec<Plot> {
     ]
 }
 
-/// The most and the least convincing pairs of a finding: by how far the true course is ahead of the best other one.
+/// The most and the least convincing pairs of a finding: by how far the true course is ahead of the
+/// best other one.
 fn examples(decided: &Decided<'_>, pairs: &ImagePairs) -> Vec<Example> {
     let truth = &decided.labelled.truth;
     let lead = |row: usize| {

@@ -3,10 +3,10 @@
 //!
 //! The score is the cosine of both sentences' embeddings.
 //!
-//! * Strict: AUROC, and accuracy with the threshold that is best on the training folds; sentences that share their first
-//!   sentence stay in one fold and are drawn together for intervals.
-//! * Reference: AUROC, and accuracy of all pairs with the threshold of that fold, of 10, which has the best accuracy on its
-//!   *test* part; thresholds 0, 0.01, … 1.
+//! * Strict: AUROC, and accuracy with the threshold that is best on the training folds; sentences
+//!   that share their first sentence stay in one fold and are drawn together for intervals.
+//! * Reference: AUROC, and accuracy of all pairs with the threshold of that fold, of 10, which has
+//!   the best accuracy on its *test* part; thresholds 0, 0.01, … 1.
 
 use super::{Input, dot};
 use crate::Result;
@@ -177,8 +177,8 @@ fn best_threshold(scores: &[f64], positive: &[bool], rows: &[usize], candidates:
     Ranking::new(&scores, &positive).best_threshold(candidates).unwrap_or(0.0)
 }
 
-/// The reference's threshold and the accuracy of all rows with it: of the best thresholds of the training parts of 10
-/// stratified folds, the one whose fold has the best test accuracy.
+/// The reference's threshold and the accuracy of all rows with it: of the best thresholds of the
+/// training parts of 10 stratified folds, the one whose fold has the best test accuracy.
 ///
 /// # Errors
 /// Fewer rows of both classes than folds.

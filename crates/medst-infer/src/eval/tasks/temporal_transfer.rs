@@ -1,9 +1,10 @@
-//! Five courses of findings between two images, learnt on the pairs of one source and judged on those of each other one, as CheXTemporal
-//! does it: does a head that reads change at one hospital read it at another?
+//! Five courses of findings between two images, learnt on the pairs of one source and judged on
+//! those of each other one, as CheXTemporal does it: does a head that reads change at one hospital
+//! read it at another?
 //!
-//! A head per finding: logistic regression on frozen embeddings, its ridge chosen by a fifth of the source's subjects, by the two readouts of
-//! `linear_heads`. The predictions for all findings are counted together. The paper's own heads are not described; ours are the same for
-//! every encoder.
+//! A head per finding: logistic regression on frozen embeddings, its ridge chosen by a fifth of the
+//! source's subjects, by the two readouts of `linear_heads`. The predictions for all findings are
+//! counted together. The paper's own heads are not described; ours are the same for every encoder.
 
 use super::Input;
 use super::linear_heads::{self, Part, Readout};
@@ -178,7 +179,8 @@ mod tests {
     use super::*;
     use crate::eval::Vectors;
 
-    /// Three sources whose pairs move along an axis of their course; those of the third move the other way.
+    /// Three sources whose pairs move along an axis of their course; those of the third move the
+    /// other way.
     fn data() -> TransferData {
         let (mut previous, mut current, mut sources, mut subjects, mut classes) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());

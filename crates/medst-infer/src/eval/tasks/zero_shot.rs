@@ -1,8 +1,10 @@
 //! Zero-shot classification: whether a finding is present, judged by the similarity of an image to
 //! sentences that affirm it and to sentences that deny it.
 //!
-//! * Strict: AUROC and average precision of the difference of the two similarities, accuracy and F1 where the larger one decides, calibration.
-//! * Reference: the figures of the decision alone; its "AUROC" is the area under the curve of a yes or no.
+//! * Strict: AUROC and average precision of the difference of the two similarities, accuracy and F1
+//!   where the larger one decides, calibration.
+//! * Reference: the figures of the decision alone; its "AUROC" is the area under the curve of a yes
+//!   or no.
 
 use super::{Input, dot, mean_of_all, words};
 use crate::Result;
@@ -57,7 +59,8 @@ struct Scored<'a> {
 
 impl ZeroShot<'_> {
     /// # Errors
-    /// No finding, no images or sentences, embeddings of different widths, or values that are not finite.
+    /// No finding, no images or sentences, embeddings of different widths, or values that are not
+    /// finite.
     pub fn evaluate(&self, findings: &[BinaryFinding]) -> Result<TaskResult> {
         let method = match self.protocol {
             Protocol::Strict | Protocol::Literature => {

@@ -7,7 +7,8 @@ use crate::infer::vectors::Vectors;
 /// Rows that are scored at once.
 const BLOCK: usize = 4096;
 
-/// The rows among `rows` with the highest products with `query`, highest first, equal ones by their number.
+/// The rows among `rows` with the highest products with `query`, highest first, equal ones by their
+/// number.
 pub fn nearest(vectors: &Vectors, rows: &[usize], query: &[f32], count: usize) -> Vec<(usize, f32)> {
     let all = ArrayView2::from_shape((vectors.len(), vectors.width()), vectors.values()).expect("rows of one width");
     let asked = ArrayView1::from(query);

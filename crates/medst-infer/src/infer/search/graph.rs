@@ -18,7 +18,8 @@ use super::exact::nearest;
 use crate::infer::vectors::Vectors;
 use crate::{Error, Result};
 
-/// Images from which on a graph is built unasked: below, exact search takes a few tens of milliseconds.
+/// Images from which on a graph is built unasked: below, exact search takes a few tens of
+/// milliseconds.
 pub const WORTHWHILE: usize = 500_000;
 
 /// Links a node, width of the search while building, layers.

@@ -127,7 +127,8 @@ impl fmt::Display for Indexed {
 /// Writes an index of what was embedded.
 ///
 /// # Errors
-/// A target that is there already (unless it is an index and `overwrite` is set), or cannot be written.
+/// A target that is there already (unless it is an index and `overwrite` is set), or cannot be
+/// written.
 pub fn build(
     engine: &Engine,
     gathered: &Gathered,

@@ -7,8 +7,9 @@
 //! | [`exact`] | exact search |
 //! | [`graph`] | approximate search for large indexes |
 //!
-//! Exact search is a product of the query with every vector: 227,000 studies of 128 values take milliseconds, so it is what
-//! is done unless an index is large. A filter is applied first and what is left is searched exactly.
+//! Exact search is a product of the query with every vector: 227,000 studies of 128 values take
+//! milliseconds, so it is what is done unless an index is large. A filter is applied first and what
+//! is left is searched exactly.
 
 pub mod exact;
 #[cfg(feature = "approximate")]

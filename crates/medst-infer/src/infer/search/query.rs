@@ -126,7 +126,8 @@ impl Filter {
 
 /// The direction of an image and a text together.
 ///
-/// * `text_share`: how much the text counts, in `[0, 1]`; without one of both the other is taken alone.
+/// * `text_share`: how much the text counts, in `[0, 1]`; without one of both the other is taken
+///   alone.
 pub fn together(image: Option<&[f32]>, text: Option<&[f32]>, text_share: f32) -> Option<Vec<f32>> {
     let mixed: Vec<f32> = match (image, text) {
         (Some(image), Some(text)) => {

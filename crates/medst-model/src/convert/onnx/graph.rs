@@ -16,7 +16,8 @@ use tch::{Kind, Tensor};
 use super::proto::{Attribute, Axis, Element, Initializer, Model, Port, node};
 use crate::model::{MedSt, projection};
 
-/// The largest weight in 8 bits. With more than 7 bits, processors without VNNI saturate sums of two products, and give other results.
+/// The largest weight in 8 bits. With more than 7 bits, processors without VNNI saturate sums of
+/// two products, and give other results.
 const LARGEST_WEIGHT: f64 = 63.0;
 
 /// The tensors of a model by name.
@@ -189,7 +190,8 @@ impl<'a> Graph<'a> {
         self.node("Add", place, &[&product, &bias], &[])
     }
 
-    /// `x · weight` in integers: 8 bits for each of `x`, whose range is that of the whole tensor, and of `weight`, whose range is each output's.
+    /// `x · weight` in integers: 8 bits for each of `x`, whose range is that of the whole tensor,
+    /// and of `weight`, whose range is each output's.
     fn quantised_product(&mut self, place: &str, x: &str, weight: &Tensor) -> String {
         let (quantised, scale) = quantise(weight, 0);
         let weight = self.eight_bits(&format!("{place}.weight"), &quantised);
@@ -245,7 +247,8 @@ impl<'a> Graph<'a> {
         self.linear(&format!("{place}.contract"), &inner)
     }
 
-    /// Multi-head self-attention, `[B, N, H]` to `[B, N, H]`, with the layers `qkv` and `projection` below `place`.
+    /// Multi-head self-attention, `[B, N, H]` to `[B, N, H]`, with the layers `qkv` and
+    /// `projection` below `place`.
     ///
     /// * `keys`: `[B, 1, 1, N]` bool, true where a key exists; `None`: all do.
     pub fn attention(&mut self, place: &str, x: &str, width: i64, heads: i64, keys: Option<&str>) -> String {
@@ -274,7 +277,8 @@ impl<'a> Graph<'a> {
         self.linear(&at("projection"), &mixed)
     }
 
-    /// A projection head, `[…, H]` to unit vectors `[…, D]`. Its batch normalisations are folded into the matrices in front of them.
+    /// A projection head, `[…, H]` to unit vectors `[…, D]`. Its batch normalisations are folded
+    /// into the matrices in front of them.
     pub fn projection(&mut self, place: &str, x: &str) -> String {
         let of = |leaf: &str| self.weights.exact(&format!("{place}.{leaf}"));
         let hidden = of("norm.weight") / (of("norm.variance") + projection::EPSILON).sqrt();
@@ -301,7 +305,8 @@ where
     Vec::<T>::try_from(flat).expect("a flat tensor of that kind")
 }
 
-/// Whole numbers within ±[`LARGEST_WEIGHT`], and what they are multiplied with: one scale for all along `axis`.
+/// Whole numbers within ±[`LARGEST_WEIGHT`], and what they are multiplied with: one scale for all
+/// along `axis`.
 fn quantise(weight: &Tensor, axis: i64) -> (Tensor, Tensor) {
     let weight = weight.to_kind(Kind::Double);
     let scale = (weight.abs().amax([axis], true) / LARGEST_WEIGHT).clamp_min(1e-30);

@@ -1,6 +1,8 @@
-//! Where patches resemble texts, as a graph: cosines on the grid of patches, and bilinear between patch centres (`infer::heat`).
+//! Where patches resemble texts, as a graph: cosines on the grid of patches, and bilinear between
+//! patch centres (`infer::heat`).
 //!
-//! Letters: `B` studies, `T` texts, `P` patches, `G` patches a side, `S` pixels a side, `D` embedding width.
+//! Letters: `B` studies, `T` texts, `P` patches, `G` patches a side, `S` pixels a side, `D`
+//! embedding width.
 
 use super::graph::Graph;
 use super::proto::{Attribute, Axis, Element};

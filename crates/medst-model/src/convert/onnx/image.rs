@@ -1,4 +1,5 @@
-//! The image encoder with its projections as graphs: of a frontal view, and of a frontal and a lateral view.
+//! The image encoder with its projections as graphs: of a frontal view, and of a frontal and a
+//! lateral view.
 //!
 //! With both views, `[CLS]`, frontal and lateral patches are one sequence of `1 + 2P` tokens that
 //! attend to each other; after attention each view goes through its own expert. Positions and the
@@ -113,7 +114,8 @@ fn stem(graph: &mut Graph, config: &ImageConfig, pixels: &str) -> String {
             let cut = graph.reshape("patches.cut", &values, &[0, side, patch, side, patch]);
             let cut = graph.transpose("patches.transposed", &cut, &[0, 1, 3, 2, 4]);
             let rows = graph.reshape("patches.rows", &cut, &[0, side * side, patch * patch]);
-            // The three input channels are equal, so the kernel's sum over its channels acts on one.
+            // The three input channels are equal, so the kernel's sum over its channels acts on
+            // one.
             let place = format!("{ENCODER}.patch_embedding");
             let [weight, bias] = ["weight", "bias"].map(|part| graph.weights.get(&format!("{place}.{part}")));
             let kernel = weight.sum_dim_intlist(&[1i64][..], false, None::<Kind>).view([config.hidden_size, -1]);

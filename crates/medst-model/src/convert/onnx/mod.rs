@@ -42,8 +42,8 @@ pub const GROUND: &str = "ground.onnx";
 const FORMAT: &str = "medst-onnx";
 const VERSION: u32 = 1;
 
-/// Writes the graphs whose weights came from a file; random projections would give embeddings that mean nothing. Returns what was left
-/// out, and why.
+/// Writes the graphs whose weights came from a file; random projections would give embeddings that
+/// mean nothing. Returns what was left out, and why.
 ///
 /// # Errors
 /// Weights for no graph at all; a graph above 2 GiB; a file that cannot be written.

@@ -11,7 +11,8 @@ use std::path::Path;
 
 use crate::{Error, Result};
 
-/// Version of the operators' definitions: the first with `LayerNormalization`, and older than what programs in use read.
+/// Version of the operators' definitions: the first with `LayerNormalization`, and older than what
+/// programs in use read.
 pub const OPSET: i64 = 17;
 /// Version of the file format that belongs to it.
 const IR_VERSION: i64 = 8;
@@ -190,7 +191,8 @@ impl Model {
     /// Writes the file.
     ///
     /// # Errors
-    /// A graph above 2 GiB, which is the most that a protobuf message may hold; a file that cannot be written.
+    /// A graph above 2 GiB, which is the most that a protobuf message may hold; a file that cannot
+    /// be written.
     pub fn save(&self, path: &Path) -> Result<()> {
         let heads: Vec<Message> = self.initializers.iter().map(Initializer::head).collect();
         let graph = self.nodes.iter().fold(Message::default(), |graph, node| graph.message(1, node));
@@ -245,7 +247,8 @@ impl Model {
 mod tests {
     use super::*;
 
-    /// The examples of protobuf's documentation, and what `onnx.helper.make_node(…).SerializeToString()` gives.
+    /// The examples of protobuf's documentation, and what
+    /// `onnx.helper.make_node(…).SerializeToString()` gives.
     #[test]
     fn messages_are_protobufs() {
         assert_eq!(Message::default().int(1, 150).0, [0x08, 0x96, 0x01]);

@@ -1,9 +1,10 @@
 //! The report encoder with its projections as a graph.
 //!
-//! Which tokens make a word is a matter of the vocabulary (a piece `##…` belongs to the word before it), so the graph has a table of that
-//! and takes token ids alone.
+//! Which tokens make a word is a matter of the vocabulary (a piece `##…` belongs to the word before
+//! it), so the graph has a table of that and takes token ids alone.
 //!
-//! Letters: `B` texts, `N` tokens, `W` = `N - 1` places for words, `H` encoder width, `D` embedding width.
+//! Letters: `B` texts, `N` tokens, `W` = `N - 1` places for words, `H` encoder width, `D` embedding
+//! width.
 
 use medst_data::report::WordPiece;
 use tch::Tensor;
@@ -83,7 +84,8 @@ struct Tokens<'a> {
 /// The words' embeddings, and their mean, which heat maps compare patches with.
 fn words(graph: &mut Graph, config: &ModelConfig, pieces: &WordPiece, tokens: &Tokens) {
     let number = word_of_token(graph, config, pieces, tokens);
-    // Word w of a text is the sum of its tokens' states: a product with a matrix of ones and zeros. Word 0 is [CLS], which is none.
+    // Word w of a text is the sum of its tokens' states: a product with a matrix of ones and zeros.
+    // Word 0 is [CLS], which is none.
     let axis = graph.ints(&[0]);
     let scalar = graph.node("Squeeze", "count.scalar", &[tokens.count, &axis], &[]);
     let one = graph.int(1);
@@ -120,8 +122,8 @@ fn words(graph: &mut Graph, config: &ModelConfig, pieces: &WordPiece, tokens: &T
     graph.output("word_exists", &exists, Element::Bool, &[batch, places], "whether there is a word");
 }
 
-/// The number of the word that each token belongs to, `[B, N]` int64: 0 for `[CLS]` and for tokens of no word
-/// ([`crate::model::input::ReportInput`]).
+/// The number of the word that each token belongs to, `[B, N]` int64: 0 for `[CLS]` and for tokens
+/// of no word ([`crate::model::input::ReportInput`]).
 fn word_of_token(graph: &mut Graph, config: &ModelConfig, pieces: &WordPiece, tokens: &Tokens) -> String {
     let begins: Vec<f32> =
         (0..pieces.size() as u32).map(|id| if pieces.is_continuation(id) { 0.0 } else { 1.0 }).collect();

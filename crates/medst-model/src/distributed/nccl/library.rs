@@ -1,4 +1,5 @@
-//! The functions of NCCL and of CUDA's driver that collectives need, from the libraries of the machine, loaded at run time.
+//! The functions of NCCL and of CUDA's driver that collectives need, from the libraries of the
+//! machine, loaded at run time.
 //!
 //! Sources: `nccl.h` of NCCL 2 (documentation: *NCCL API*), `cuda.h` (*CUDA Driver API*); both keep
 //! these functions unchanged within a major version.
@@ -67,7 +68,8 @@ impl Library {
         for name in names {
             let path = CString::new(*name)
                 .map_err(|_| Error::Distributed(missing(&format!("{name:?} is not a file name"))))?;
-            // SAFETY: a C string; the libraries named here do nothing when they are loaded but prepare themselves.
+            // SAFETY: a C string; the libraries named here do nothing when they are loaded but
+            // prepare themselves.
             let library = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
             match NonNull::new(library) {
                 Some(library) => return Ok(Library(library)),
@@ -88,7 +90,8 @@ impl Library {
             let name = name.to_string_lossy();
             return Err(Error::Distributed(format!("the library has no function `{name}`; it may be too old")));
         }
-        // SAFETY: not null, of a pointer's size, and of the type that the library's header declares.
+        // SAFETY: not null, of a pointer's size, and of the type that the library's header
+        // declares.
         Ok(unsafe { transmute_copy(&address) })
     }
 }
@@ -215,7 +218,8 @@ pub struct Communication {
 }
 
 impl Communication {
-    /// `MEDST_NCCL`, a path, or what the loader finds as `libnccl.so.2`, which `libtorch` has loaded where it has CUDA.
+    /// `MEDST_NCCL`, a path, or what the loader finds as `libnccl.so.2`, which `libtorch` has
+    /// loaded where it has CUDA.
     ///
     /// # Errors
     /// None of them.

@@ -154,7 +154,8 @@ fn bytes(tensor: &Tensor) -> usize {
     tensor.numel() * tensor.kind().elt_size_in_bytes()
 }
 
-/// Where, among rows of which each process has the same number, those are that exist; `None` where all do.
+/// Where, among rows of which each process has the same number, those are that exist; `None` where
+/// all do.
 fn places(counts: &[i64]) -> Option<Vec<i64>> {
     let most = counts.iter().copied().max().unwrap_or(0);
     let uneven = counts.iter().any(|&count| count != most);

@@ -1,7 +1,8 @@
 //! Image classification by a linear probe: one linear layer on frozen `[CLS]` features.
 //!
-//! AdamW, learning rate 5e-4, weight decay 1e-6, batches of 96, at most 50 epochs, ended by 10 without a lower validation loss
-//! (the paper's section 4.2, after MGCA); with 1, 10 and 100 % of the training rows.
+//! AdamW, learning rate 5e-4, weight decay 1e-6, batches of 96, at most 50 epochs, ended by 10
+//! without a lower validation loss (the paper's section 4.2, after MGCA); with 1, 10 and 100 % of
+//! the training rows.
 //!
 //! * Strict: subjects are drawn, three seeds, intervals over test subjects.
 //! * Reference: rows are drawn, as `pandas.DataFrame.sample(frac, random_state=42)` does; one seed.

@@ -1,8 +1,8 @@
 //! Probes without training: the nearest training images vote, or the nearest class mean decides.
 //!
-//! The votes are those of DINO's protocol (Caron et al., ICCV 2021): the 20 most similar training images by cosine, each with the
-//! weight `exp(cosine / 0.07)`. A prototype is the mean of a class' unit vectors; its probability is a softmax of cosines at the
-//! same temperature.
+//! The votes are those of DINO's protocol (Caron et al., ICCV 2021): the 20 most similar training
+//! images by cosine, each with the weight `exp(cosine / 0.07)`. A prototype is the mean of a class'
+//! unit vectors; its probability is a softmax of cosines at the same temperature.
 
 use ndarray::{ArrayView2, linalg::general_mat_mul};
 use rayon::prelude::*;
