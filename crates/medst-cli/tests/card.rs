@@ -72,7 +72,7 @@ fn cards_say_what_is_known_and_ask_the_rest() {
     let card = std::fs::read_to_string(at.join("card.md")).unwrap();
     for words in [
         "# Model card: run",
-        "license: cc-by-4.0",
+        "license: unknown",
         "Trained from random weights.",
         "| optimiser steps | 1 |",
         "retrieval | report to image",
@@ -83,6 +83,10 @@ fn cards_say_what_is_known_and_ask_the_rest() {
         assert!(card.contains(words), "{words}:\n{card}");
     }
     assert!(!card.contains("{{"), "{card}");
+
+    said(at, &["convert", "run", "--licence", "cc-by-4.0", "--out", "licensed"], 0);
+    let licensed = said(at, &["card", "licensed"], 0);
+    assert!(licensed.contains("license: cc-by-4.0"), "{licensed}");
 
     let error = said(at, &["card", "run", "--format", "croissant"], 1);
     assert!(error.contains("corpus.json"), "{error}");

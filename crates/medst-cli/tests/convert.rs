@@ -45,7 +45,7 @@ fn weights_of_two_programs_become_a_model_and_go_out_again() {
     let result: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!(result["to"], "transformers");
     assert_eq!(result["initialised"].as_array().unwrap().len(), 0);
-    assert_eq!(result["model"]["image"]["heads"], 2);
+    assert_eq!(result["model"]["image"]["num_heads"], 2);
     for name in
         ["frontal_image_encoder/config.json", "lateral_image_encoder/model.safetensors", "report_encoder/vocab.txt"]
     {

@@ -169,7 +169,7 @@ fn the_literatures_protocols_and_subgroups_are_a_command_each() {
 
     let wrong = ["eval", "linear-probe", "--model", "model", "--corpus", "chexpert", "--by", "colour"];
     let (_, err) = run(at, &wrong, 1);
-    assert!(err.contains("no column colour") && err.contains("Sex"), "{err}");
+    assert!(err.contains("unknown column colour") && err.contains("Sex"), "{err}");
     let (_, err) = run(at, &["eval", "all", "--corpus", "table", "--model", "model", "--protocol", "lax"], 2);
     assert!(err.contains("strict, reference, literature"), "{err}");
     let list = ["eval", "progression", "--corpus", "ms-cxr-t", "--list-texts", "texts.txt"];

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Barrier, Mutex};
 
 use medst_data::corpus::Corpus;
-use medst_data::import::{PrepareOptions, Source, Summary, prepare, prepare_table};
+use medst_data::import::{self, PrepareOptions, Source, Summary, prepare_table};
 use medst_data::progress::{Progress, Silent};
 use medst_data::ranks::Ranks;
 use medst_data::sequence::SequenceUnit;
@@ -312,7 +312,7 @@ fn prepare_by(processes: usize, table: &Path, out: &Path, stop: u64) -> Vec<Resu
                     let limit = if rank + 1 == processes { stop } else { u64::MAX };
                     let (own, progress) = (Thread { rank, said, meeting }, StopAfter(limit, AtomicU64::new(0)));
                     let source = Source::Table(table.to_path_buf());
-                    prepare(&source, out, &options(), &own, &progress).map_err(|error| error.to_string())
+                    import::prepare(&source, out, &options(), &own, &progress).map_err(|error| error.to_string())
                 })
             })
             .collect();
