@@ -57,7 +57,7 @@ pub fn fill(model: &mut MedSt, mut sources: Vec<Source>) -> Result<Filled> {
     let mut filled = Filled::default();
     let mut problems: Vec<Vec<String>> = sources.iter().map(|_| Vec::new()).collect();
     let mut used: Vec<BTreeSet<String>> = sources.iter().map(|_| BTreeSet::new()).collect();
-    let aside: Vec<BTreeSet<String>> = sources.iter().map(|source| aside(&model, source)).collect();
+    let aside: Vec<BTreeSet<String>> = sources.iter().map(|source| aside(model, source)).collect();
     let mut taken = vec![0; sources.len()];
     let mut kinds: Vec<BTreeMap<String, usize>> = sources.iter().map(|_| BTreeMap::new()).collect();
     let mut copies = Vec::new();

@@ -334,7 +334,7 @@ fn pieces(clause: &[Token], count: usize, finding: &mut Option<String>) -> Vec<P
                 let between: Vec<&str> = texts[place + 1..other].to_vec();
                 let before = texts[place.saturating_sub(2)..place].contains(&"between");
                 let leads = |word: &&str| matches!(*word, "to" | "through" | "until" | "till");
-                between.iter().any(|word| leads(word))
+                between.iter().any(leads)
                     || (before && between.contains(&"and"))
                     || dashed[place + 1..=other].contains(&true)
             };
