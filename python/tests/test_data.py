@@ -139,7 +139,7 @@ def test_figures_are_broken_down_by_columns(model, corpus):
     assert figure.by[0]["column"] == "edema" and [part["name"] for part in figure.by[0]["parts"]] == ["0", "1"]
     assert sum(part["rows"] for part in figure.by[0]["parts"]) <= figure.rows
     assert not any(own.by for own in medst.evaluate("retrieval", model, corpus, split="all", replicates=0).figures)
-    with pytest.raises(medst.InputError, match="no column colour"):
+    with pytest.raises(medst.InputError, match="unknown column colour"):
         medst.evaluate("retrieval", model, corpus, by=["edema", "colour"])
 
 
