@@ -13,7 +13,6 @@ its own in float32.
 
 import csv
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -28,10 +27,10 @@ BATCH = 16
 
 
 def main(medst, model, graphs, graphs8, corpus, table, rounds):
-    studies, pictures = read(table)
+    pictures = read(table)
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        programs = {**ours(medst, model, corpus, studies, folder), **timm_vit(), **onnx(graphs, graphs8, folder)}
+        programs = {**ours(medst, model, corpus, folder), **timm_vit(), **onnx(graphs, graphs8, folder)}
         programs |= openvino(graphs, graphs8)
         rates, vectors = {name: [] for name in programs}, {}
         for _ in range(rounds):
@@ -51,7 +50,7 @@ def main(medst, model, graphs, graphs8, corpus, table, rounds):
 
 
 def read(table):
-    """The frontal pictures of a table, cropped like medst's, `[n, 224, 224]` grey values; and how many studies it has."""
+    """The frontal pictures of a table, cropped like medst's, `[n, 224, 224]` grey values."""
     pictures = []
     for row in csv.DictReader(table.open()):
         picture = Image.open(table.parent / row["image"]).convert("L")
@@ -59,7 +58,7 @@ def read(table):
         square = Image.new("L", (256, 256))
         square.paste(picture, ((256 - picture.width) // 2, (256 - picture.height) // 2))
         pictures.append(np.asarray(square)[16:240, 16:240])
-    return len(pictures), np.stack(pictures)
+    return np.stack(pictures)
 
 
 def unit(vectors):
@@ -82,7 +81,7 @@ def timed(embed):
     return run
 
 
-def ours(medst, model, corpus, studies, folder):
+def ours(medst, model, corpus, folder):
     def command(precision):
         def run(pictures):
             def seconds(given):
@@ -95,7 +94,7 @@ def ours(medst, model, corpus, studies, folder):
             start = min(seconds(corpus.with_name(corpus.name + "-start")) for _ in range(2))
             whole = min(seconds(corpus) for _ in range(2))
             vectors = np.load(folder / "x.npy")
-            return (whole - start) * studies / (studies - BATCH), vectors
+            return (whole - start) * len(pictures) / (len(pictures) - BATCH), vectors
 
         return run
 
