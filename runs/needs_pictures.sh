@@ -6,12 +6,17 @@
 #
 #   runs/needs_pictures.sh OUT            about 20 minutes on two cores; existing results are kept
 #   STEPS=250 PATCH=8 LOSSES="within across global temporal" runs/needs_pictures.sh OUT
+#   BASE=1 runs/needs_pictures.sh OUT     the same from an encoder that recognises findings already, of 8 x 8 patches
 set -euo pipefail
 cd "$(dirname "$0")/.."
 medst=${MEDST:-target/release/medst}
 out=${1:?usage: runs/needs_pictures.sh OUT}
 steps=${STEPS:-250}
 patch=${PATCH:-16}   # of 112 pixels: 16 gives 7 x 7 patches, 8 gives 14 x 14
+config=configs/from-scratch.toml stored=128 start=random
+if [ -n "${BASE:-}" ]; then
+  config=lab/ablation/pretrain.toml stored=72 start=base patch=8
+fi
 mkdir -p "$out"
 
 if [ ! -e "$out/cohort/studies.csv" ]; then
@@ -38,30 +43,34 @@ fi
 for pictures in own shuffled; do
   table=$out/cohort/studies.csv
   [ "$pictures" = own ] || table=$out/cohort/shuffled.csv
-  [ -e "$out/corpus-$pictures" ] || "$medst" -q prepare table "$table" --out "$out/corpus-$pictures" --image-size 128
+  [ -e "$out/corpus-$stored-$pictures" ] || "$medst" -q prepare table "$table" --out "$out/corpus-$stored-$pictures" --image-size "$stored"
 done
 
 run() { # LOSS PICTURES
-  local run=$out/$1-$patch-$2 weights=(loss.global_weight=0 loss.local_weight=0 loss.temporal_weight=0)
+  local run=$out/$1-$start-$patch-$2 weights=(loss.global_weight=0 loss.local_weight=0 loss.temporal_weight=0)
+  [ -z "${BASE:-}" ] || weights+=(init.weights=encoders=lab/ablation/base.safetensors)
   case $1 in
     within) weights+=(loss.local_weight=1) ;;
     across) weights+=(loss.local_weight=1 loss.local=across) ;;
     global) weights+=(loss.global_weight=1) ;;
     temporal) weights+=(loss.temporal_weight=1) ;;
   esac
-  [ -e "$run/best" ] || "$medst" -q pretrain configs/from-scratch.toml --set data.corpus="$out/corpus-$2" --set train.output="$run" \
-    --set model.image.patch="$patch" --set train.max_steps="$steps" --set train.epochs=100 --set train.validate_every=$((steps / 5)) \
-    "${weights[@]/#/--set=}"
+  [ ! -e "$run" ] || return 0
+  rm -rf "$out/begun"
+  "$medst" -q pretrain "$config" --set data.corpus="$out/corpus-$stored-$2" --set train.output="$out/begun" \
+    --set model.image.patch="$patch" --set train.max_steps="$steps" --set train.epochs=100 --set train.sequences_per_batch=24 \
+    --set train.validate_every=$((steps / 5)) "${weights[@]/#/--set=}"
+  mv "$out/begun" "$run"
 }
 for loss in ${LOSSES:-within across global temporal}; do
   for pictures in own shuffled; do run "$loss" "$pictures"; done
 done
-python3 - "$out" "$patch" <<'PYTHON'
+python3 - "$out" "$start" "$patch" <<'PYTHON'
 import json, pathlib, sys
-out, patch = pathlib.Path(sys.argv[1]), sys.argv[2]
-print(f"validation loss, patches of {patch} pixels")
-for run in sorted(out.glob(f"*-{patch}-*")):
-    loss, _, pictures = run.name.split("-")
+out, start, patch = pathlib.Path(sys.argv[1]), *sys.argv[2:]
+print(f"validation loss, patches of {patch} pixels, from {'random weights' if start == 'random' else 'a trained encoder'}")
+for run in sorted(out.glob(f"*-{start}-{patch}-*")):
+    loss, _, _, pictures = run.name.split("-")
     entries = [json.loads(line) for line in open(run / "metrics.jsonl")]
     seen = [entry for entry in entries if entry["kind"] == "validate"]
     line = "  ".join(f"{entry['step']}: {entry['total']:.3f}" for entry in seen)

@@ -1,14 +1,14 @@
 """Fine-tuning in plain PyTorch, compared with `medst finetune`: the same data, weights, schedule and steps.
 
-    finetune.py MEDST MODEL CORPUS [--epochs 5] [--seeds 3] [--labels edema,pneumonia]
+    finetune.py MEDST MODEL CORPUS [--epochs 5] [--seeds 3] [--batch 32] [--threads 1] [--labels edema,pneumonia]
 
-MODEL is a folder with config.json and model.safetensors, CORPUS a corpus whose labels are findings. Needs pyarrow in addition to requirements.txt.
+MODEL is a folder with config.json and model.safetensors, CORPUS a corpus whose labels are findings.
 
 1. Losses: both train on all training studies of CORPUS in one batch, without crops where the corpus has the model's size. Order and crops then
    decide nothing, and the losses of all steps must agree; the largest difference is printed.
-2. Figures: both train on shuffled batches, with several seeds; test AUROC of the best epoch on the validation split, and studies/s.
+2. Figures: both train on shuffled batches, with several seeds, in turns; test AUROC of the best epoch on the validation split, and studies/s.
 
-Both compute on one thread. Prints one JSON object.
+Prints one JSON object.
 """
 
 import argparse
@@ -213,10 +213,12 @@ def main():
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--labels", type=lambda text: text.split(","), default=[])
     arguments = parser.parse_args()
-    os.environ["OMP_NUM_THREADS"] = "1"
-    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
+    torch.set_num_threads(arguments.threads)
     data = Data(arguments.corpus, arguments.labels)
     model, corpus = arguments.model.resolve(), arguments.corpus.resolve()
     own = lambda epochs, size, seed: ours(arguments.medst, model, corpus, data.labels, epochs, size, seed)
@@ -227,7 +229,8 @@ def main():
         result["losses"] = {"torch": theirs, "medst": mine, "apart": max(abs(a - b) for a, b in zip(theirs, mine, strict=True))}
     else:
         for seed in range(arguments.seeds):
-            for name, found in (("torch", train(model, data, arguments.epochs, 32, seed)), ("medst", own(arguments.epochs, 32, seed))):
+            given = (arguments.epochs, arguments.batch, seed)
+            for name, found in (("torch", train(model, data, *given)), ("medst", own(*given))):
                 for key in ("test", "studies_per_second"):
                     result.setdefault(f"{key}, {name}", []).append(found[key])
     print(json.dumps(result, indent=1))

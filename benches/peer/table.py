@@ -1,6 +1,6 @@
 """Makes the table of `make bench` from the output of the programs.
 
-table.py WORK OUT [EARLIER]: reads WORK/{ours,peer,best}.jsonl and WORK/loader.json, writes OUT, prints the table.
+table.py WORK OUT [EARLIER]: reads the results in WORK, writes OUT, prints the table.
 """
 
 import json
@@ -43,6 +43,11 @@ def main(work, out, earlier):
     for way, name in [("large", "embed 3056x2544 JPEG, one view"), ("two", "embed 256x256 PNG, two views"), ("corpus", "embed a corpus; the peer 256x256 PNG")]:
         rows.append(row(name, "images/s", embed[way]["ours"], embed[way]["peer"], ">= 1.3"))
     rows.append(row("embed one JPEG, from start to end", "s", [embed["start_s"]], None, "< 1 + weights"))
+    for which, name in [("small", "fine-tuning the shipped model, one core"), ("full", "fine-tuning at full size")]:
+        tuned = json.loads((work / f"finetune-{which}.json").read_text())
+        rows.append(row(name, "studies/s", tuned["studies_per_second, medst"], tuned["studies_per_second, torch"], ">= 1"))
+        if which == "small":
+            rows.append(row("its AUROC on test patients", "", tuned["test, medst"], tuned["test, torch"], "alike"))
     metadata = json.loads((work / "metadata.json").read_text())
     rows.append(row("tables and reports of 400,000 studies", "s", [metadata["seconds"]], None, "< 60"))
     rows.append(row("their peak memory", "GiB", [metadata["peak_gib"]], None, "< 4"))

@@ -25,19 +25,6 @@ fn compile(libtorch: &Path) {
         .include(include.join("torch/csrc/api/include"))
         .define("_GLIBCXX_USE_CXX11_ABI", "1")
         .warnings(false)
-        .files([
-            "ops/adamw.cpp",
-            "ops/attend.cpp",
-            "ops/attention.cpp",
-            "ops/dropout.cpp",
-            "ops/fused.cpp",
-            "ops/gelu.cpp",
-            "ops/int8.cpp",
-            "ops/memory.cpp",
-            "ops/pool.cpp",
-            "ops/product.cpp",
-            "ops/reduce.cpp",
-            "ops/tf32.cpp",
-        ])
+        .file("ops/ops.cpp")
         .compile("medst_ops");
 }

@@ -41,9 +41,11 @@ pub struct Asked {
 impl Asked {
     fn suite(self, py: Python<'_>) -> PyResult<Suite> {
         let task = |name: &String| {
-            Task::parse(name).map_err(|expected| errors::input(py, format!("task \"{name}\": {expected}")))
+            name.parse::<Task>().map_err(|expected| errors::input(py, format!("task \"{name}\": {expected}")))
         };
-        let protocol = Protocol::parse(&self.protocol)
+        let protocol = self
+            .protocol
+            .parse::<Protocol>()
             .map_err(|expected| errors::input(py, format!("protocol=\"{}\": {expected}", self.protocol)))?;
         let part = match self.split.as_deref() {
             None => Part::HeldOut,

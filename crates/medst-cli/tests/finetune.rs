@@ -160,6 +160,29 @@ fn a_run_that_was_stopped_comes_to_the_same_bytes() {
     assert!(other.contains("its head has 7 outputs") && other.contains("ask for 6 outputs"), "{other}");
 }
 
+#[test]
+fn sixteen_bits_learn_what_float32_learns() {
+    let folder = corpus("30");
+    let at = folder.path();
+    let losses = |precision: &str| {
+        let settings = [&format!("train.precision={precision}"), &format!("train.output={precision}")];
+        tuned(at, &settings.map(String::as_str));
+        lines(&at.join(precision), "train").iter().map(|own| own["loss"].as_f64().unwrap()).collect::<Vec<_>>()
+    };
+    let exact = losses("float32");
+    for precision in ["bfloat16", "float16"] {
+        let own = losses(precision);
+        assert_eq!(own.len(), exact.len());
+        assert!(own != exact, "{precision} did not compute in another format");
+        let apart = own.iter().zip(&exact).map(|(a, b)| (a / b - 1.0).abs()).fold(0.0, f64::max);
+        assert!(apart < 0.03, "{precision}: a loss is {apart:.3} from that of float32");
+        // What is kept is float32, and a model for every other command.
+        let (out, _) = run(at, &["-q", "--json", "predict", "corpus", "--model", precision, "--out", "p.csv"], 0);
+        assert!(serde_json::from_str::<Value>(&out).unwrap()["studies"].as_array().is_some_and(|own| !own.is_empty()));
+        assert_eq!(weights(&at.join(precision).join("last/model.safetensors"))[0].1.kind(), tch::Kind::Float);
+    }
+}
+
 #[cfg(feature = "mpi")]
 #[test]
 fn several_processes_compute_the_steps_of_one() {

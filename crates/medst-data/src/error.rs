@@ -1,7 +1,9 @@
-//! The one error type of this crate. Every message names the file, row or key, and what was
-//! expected.
+//! What goes wrong in this crate: an [`Error`], whose message names the file, row or key, and what
+//! was expected; or a [`Reason`], which concerns a single row, report or picture.
 
 use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
 
 use crate::image::ImageError;
 
@@ -58,5 +60,46 @@ impl Error {
     pub fn io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Error {
         let path = path.as_ref().to_path_buf();
         move |source| Error::Io { path, source }
+    }
+}
+
+/// Why a row, a report or a picture cannot be used. Mostly it is counted and listed, and the run
+/// goes on; where it ends the run, it becomes an [`Error`] that names the file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{0}")]
+pub struct Reason(String);
+
+impl Reason {
+    /// Why a picture or its header cannot be read. Most errors of a picture are stated without its
+    /// name, so that equal ones are counted together.
+    pub(crate) fn of_picture(error: Error) -> Reason {
+        match error {
+            Error::Image { reason, .. } => Reason::from(reason),
+            other => Reason(other.to_string()),
+        }
+    }
+}
+
+impl From<String> for Reason {
+    fn from(text: String) -> Reason {
+        Reason(text)
+    }
+}
+
+impl From<&str> for Reason {
+    fn from(text: &str) -> Reason {
+        Reason(text.to_string())
+    }
+}
+
+impl From<ImageError> for Reason {
+    fn from(error: ImageError) -> Reason {
+        Reason(error.to_string())
+    }
+}
+
+impl From<Reason> for String {
+    fn from(reason: Reason) -> String {
+        reason.0
     }
 }

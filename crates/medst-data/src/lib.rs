@@ -20,6 +20,7 @@ pub mod import;
 pub mod input;
 pub mod json;
 mod owner_only;
+pub mod parquet_table;
 pub mod permutation;
 pub mod printable;
 pub mod progress;
@@ -31,4 +32,4 @@ pub mod storage;
 pub mod study;
 pub mod warning;
 
-pub use error::{Error, Result};
+pub use error::{Error, Reason, Result};

@@ -77,7 +77,7 @@ void tile(float* c, int64_t ldc, Matrix a, const float* b, int64_t ldb, int64_t 
 }
 
 // As `tile`, of any number of rows.
-void product(float* c, int64_t ldc, Matrix a, const float* b, int64_t ldb, int64_t rows, int64_t steps, bool add) {
+void multiply(float* c, int64_t ldc, Matrix a, const float* b, int64_t ldb, int64_t rows, int64_t steps, bool add) {
   int64_t row = 0;
   auto left = [&] { return Matrix{a.at + row * a.down, a.down, a.right}; };
   for (; row + kRows <= rows; row += kRows) tile<kRows>(c + row * ldc, ldc, left(), b, ldb, steps, add);
@@ -146,7 +146,7 @@ void turn(std::vector<float>& out, const float* from, const Stacked& shape, floa
 
 // `rows` rows of `a`, 64 values each, with all columns of `turned`.
 void scores(std::vector<float>& out, Matrix a, const std::vector<float>& turned, int64_t padded, int64_t rows) {
-  for (int64_t column = 0; column < padded; column += kHead) product(out.data() + column, padded, a, turned.data() + column, padded, rows, kHead, false);
+  for (int64_t column = 0; column < padded; column += kHead) multiply(out.data() + column, padded, a, turned.data() + column, padded, rows, kHead, false);
 }
 
 struct Scratch {
@@ -154,7 +154,7 @@ struct Scratch {
 };
 
 // What attention gives for one head of one study, and the logarithms of its rows' sums.
-void attend(const float* qkv, float* result, float* logarithms, const Stacked& shape, int64_t study, int64_t head, Scratch& own) {
+void attend_one(const float* qkv, float* result, float* logarithms, const Stacked& shape, int64_t study, int64_t head, Scratch& own) {
   const int64_t tokens = shape.tokens, row = shape.row(), padded = shape.padded(), width = shape.heads * kHead;
   const float* query = qkv + shape.begin(study, head, 0);
   const float* value = qkv + shape.begin(study, head, 2);
@@ -182,7 +182,7 @@ void attend(const float* qkv, float* result, float* logarithms, const Stacked& s
       logarithms[first + r] = highest[0] + std::log(total(sum));
     }
     float* out = result + first * width;
-    product(out, width, {own.weights.data(), padded, 1}, value, row, rows, tokens, false);
+    multiply(out, width, {own.weights.data(), padded, 1}, value, row, rows, tokens, false);
     for (int64_t r = 0; r < rows; r++)
       for (int64_t n = 0; n < kHead; n += kWide) lanes(out + r * width + n) *= inverse[r];
   }
@@ -216,7 +216,7 @@ void backward(float* grad_qkv, const float* qkv, const float* result, const floa
       const Lanes logarithm = Lanes{} + logarithms[first + r];
       for (int64_t n = 0; n < padded; n += kWide) lanes(weights + n) = exponential(lanes(weights + n) - logarithm);
     }
-    product(grad_value, row, {own.weights.data(), 1, padded}, of, width, tokens, rows, add);
+    multiply(grad_value, row, {own.weights.data(), 1, padded}, of, width, tokens, rows, add);
     for (int64_t r = 0; r < rows; r++) {
       Lanes sum{};
       for (int64_t n = 0; n < kHead; n += kWide) sum += lanes(of + r * width + n) * lanes(result + (first + r) * width + n);
@@ -225,8 +225,8 @@ void backward(float* grad_qkv, const float* qkv, const float* result, const floa
       const float* others = own.others.data() + r * padded;
       for (int64_t n = 0; n < padded; n += kWide) lanes(weights + n) *= (lanes(others + n) - mean) * scale;
     }
-    product(grad_query + first * row, row, {own.weights.data(), padded, 1}, key, row, rows, tokens, false);
-    product(grad_key, row, {own.weights.data(), 1, padded}, query + first * row, row, tokens, rows, add);
+    multiply(grad_query + first * row, row, {own.weights.data(), padded, 1}, key, row, rows, tokens, false);
+    multiply(grad_key, row, {own.weights.data(), 1, padded}, query + first * row, row, tokens, rows, add);
   }
 }
 
@@ -256,7 +256,7 @@ std::pair<Tensor, Tensor> attend_here(const Tensor& qkv, int64_t heads) {
   float *to = result.mutable_data_ptr<float>(), *sums = logarithms.mutable_data_ptr<float>();
   on_all_threads(qkv.size(0) * heads, [&](int64_t n) {
     thread_local Scratch own;
-    attend(from, to, sums, shape, n / heads, n % heads, own);
+    attend_one(from, to, sums, shape, n / heads, n % heads, own);
   });
   return {result, logarithms};
 }

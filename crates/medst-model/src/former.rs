@@ -66,6 +66,14 @@ const fn removed(key: &'static str, passed: Passed, instead: &'static str) -> Re
     Removed { key, passed, instead }
 }
 
+/// Why a file is refused that names a removed key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{key}` has been removed: {instead}")]
+pub(crate) struct RemovedKey {
+    key: &'static str,
+    instead: &'static str,
+}
+
 /// The key that listed each of the reference's behaviours in earlier versions.
 const QUIRKS: &str = "model.quirks";
 
@@ -160,8 +168,8 @@ fn has(table: &Table, (path, name): (&str, &str)) -> bool {
 }
 
 impl Removed {
-    fn message(&self) -> String {
-        format!("`{}` has been removed: {}", self.key, self.instead)
+    fn error(&self) -> RemovedKey {
+        RemovedKey { key: self.key, instead: self.instead }
     }
 
     fn passes(&self, value: &Value) -> bool {
@@ -182,7 +190,10 @@ pub(crate) fn refuse(table: &Table) -> Result<()> {
     if let Some((key, instead)) = DERIVED.iter().find(|(key, _)| has(table, place(key))) {
         return Err(Error::Config(format!("`{key}` is not a key of a run: {instead}")));
     }
-    REMOVED.iter().find(|own| has(table, place(own.key))).map_or(Ok(()), |own| Err(Error::Config(own.message())))
+    REMOVED
+        .iter()
+        .find(|own| has(table, place(own.key)))
+        .map_or(Ok(()), |own| Err(Error::Config(own.error().to_string())))
 }
 
 /// Refuses former names of what a model's card states.
@@ -270,12 +281,13 @@ fn combine(table: &mut Table) {
 ///
 /// # Errors
 /// A card that asks for single behaviours of the reference.
-pub(crate) fn upgrade_model(model: &mut serde_json::Map<String, serde_json::Value>) -> Result<(), String> {
+pub(crate) fn upgrade_model(model: &mut serde_json::Map<String, serde_json::Value>) -> Result<(), RemovedKey> {
     // Earlier versions listed each of the reference's behaviours, as null where the model follows
     // its semantics.
     let quirks = model.remove("quirks");
     if quirks.and_then(|quirks| quirks.as_object().map(|own| own.values().any(|own| !own.is_null()))) == Some(true) {
-        return Err(REMOVED.iter().find(|own| own.key == QUIRKS).map(Removed::message).unwrap_or_default());
+        let removed = REMOVED.iter().find(|own| own.key == QUIRKS).map(Removed::error);
+        return Err(removed.expect("the table of removed keys has it"));
     }
     for Renamed { section, before, now } in RENAMED {
         let name = section.strip_prefix("model.").unwrap_or(section);

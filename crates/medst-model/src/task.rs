@@ -1,6 +1,17 @@
 //! Evaluation tasks and their protocols, by name. Configurations name them; `eval` computes them.
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
+
+/// A name that no protocol or no task has; the message lists those that there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnknownName {
+    #[error("expected one of {}", Protocol::ALL.map(Protocol::name).join(", "))]
+    Protocol,
+    #[error("expected all or one of {}", Task::ALL.map(Task::name).join(", "))]
+    Task,
+}
 
 /// How a task is scored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,12 +37,13 @@ impl Protocol {
             Protocol::Literature => "literature",
         }
     }
+}
 
-    /// # Errors
-    /// Lists the known names.
-    pub fn parse(name: &str) -> Result<Protocol, String> {
-        let known = Protocol::ALL.into_iter().find(|protocol| protocol.name() == name);
-        known.ok_or_else(|| format!("expected one of {}", Protocol::ALL.map(Protocol::name).join(", ")))
+impl FromStr for Protocol {
+    type Err = UnknownName;
+
+    fn from_str(name: &str) -> Result<Protocol, UnknownName> {
+        Protocol::ALL.into_iter().find(|protocol| protocol.name() == name).ok_or(UnknownName::Protocol)
     }
 }
 
@@ -108,11 +120,12 @@ impl Task {
     pub fn protocol(self, asked: Protocol) -> Protocol {
         if self.description().protocols.contains(&asked) { asked } else { Protocol::Strict }
     }
+}
 
-    /// # Errors
-    /// Lists the known names.
-    pub fn parse(name: &str) -> Result<Task, String> {
-        let known = Task::ALL.into_iter().find(|task| task.name() == name);
-        known.ok_or_else(|| format!("expected all or one of {}", Task::ALL.map(Task::name).join(", ")))
+impl FromStr for Task {
+    type Err = UnknownName;
+
+    fn from_str(name: &str) -> Result<Task, UnknownName> {
+        Task::ALL.into_iter().find(|task| task.name() == name).ok_or(UnknownName::Task)
     }
 }

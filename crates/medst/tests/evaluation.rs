@@ -211,7 +211,7 @@ fn words_outside_the_vocabulary_and_absent_images_are_counted() {
     assert_eq!(skipped["edema: unknown course `gone`"], 1);
     assert_eq!(skipped["an image of the pair is not in the corpus"], 1);
     let error = truth::pairs(&corpus, &table(&["previous", "edema"], Vec::new()), &mut skipped).unwrap_err();
-    assert!(error.contains("current"), "{error}");
+    assert!(error.to_string().contains("current"), "{error}");
 
     let mut skipped = truth::Skipped::new();
     let rows = vec![

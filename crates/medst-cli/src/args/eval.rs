@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use medst::eval::result::{Protocol, Task};
 use medst::eval::suite::Part;
+use medst::task::UnknownName;
 use medst_data::split::Split;
 
 use super::{DeviceName, PrecisionName};
@@ -44,7 +45,7 @@ pub struct Eval {
     /// strict: subjects are never split between folds, and figures have intervals. reference: as in
     /// the reference implementation. literature: as in later papers, so that figures can be
     /// compared with theirs. Tasks that lack the chosen protocol use the strict one.
-    #[arg(long, value_parser = Protocol::parse, default_value = "strict")]
+    #[arg(long, default_value = "strict")]
     pub protocol: Protocol,
     /// Split to evaluate: train, validate, test or all [default: test if there is one, otherwise
     /// validate, otherwise all].
@@ -92,6 +93,6 @@ fn part(name: &str) -> Result<Part, &'static str> {
     if name == "all" { Ok(Part::All) } else { split() }
 }
 
-fn task(name: &str) -> Result<AskedTask, String> {
-    if name == "all" { Ok(AskedTask::All) } else { Task::parse(name).map(AskedTask::One) }
+fn task(name: &str) -> Result<AskedTask, UnknownName> {
+    if name == "all" { Ok(AskedTask::All) } else { name.parse().map(AskedTask::One) }
 }

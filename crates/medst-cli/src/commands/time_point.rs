@@ -26,7 +26,10 @@ pub fn parse(text: &str) -> Result<FoundStudy> {
             _ => (None, part),
         };
         match key {
-            Some("date") => study.acquired = Some(Day(Filter::day(path).map_err(|reason| fail(text, &reason))?)),
+            Some("date") => {
+                let day = Filter::day(path).map_err(|error| fail(text, &error.to_string()))?;
+                study.acquired = Some(Day(day));
+            }
             Some("report") => add_report(&mut study, Path::new(path))?,
             Some("frontal") => add_frontal(&mut study, path.into(), DeclaredView::Frontal, text)?,
             Some(_) => add_lateral(&mut study, path.into(), text)?,

@@ -18,7 +18,7 @@ use super::shards::ShardWriter;
 use crate::image::{Notes, load};
 use crate::progress::Progress;
 use crate::ranks::{Ranks, part};
-use crate::{Error, Result};
+use crate::{Error, Reason, Result};
 
 /// Pictures between two entries of the journal.
 const BLOCK: usize = 128;
@@ -143,7 +143,7 @@ pub fn decode(
                         shards.push(&pixels)?;
                         failures.push(None);
                     }
-                    Err(reason) => failures.push(Some(reason)),
+                    Err(reason) => failures.push(Some(reason.to_string())),
                 }
             }
             shards.sync()?;
@@ -191,7 +191,7 @@ impl Meetings<'_> {
 }
 
 /// The pixels that a corpus stores, or why the picture is left out, with notes on how it was read.
-type Picture = (Result<Vec<u8>, String>, Notes);
+type Picture = (Result<Vec<u8>, Reason>, Notes);
 
 /// Decodes a block on all cores.
 fn squares(block: &[PathBuf], options: &PrepareOptions, progress: &dyn Progress) -> Vec<Picture> {
@@ -205,12 +205,12 @@ fn squares(block: &[PathBuf], options: &PrepareOptions, progress: &dyn Progress)
 }
 
 /// Reads a picture in the form that a corpus stores; the error is a short reason fit for counting.
-fn square(path: &Path, options: &PrepareOptions, notes: &mut Notes) -> Result<Vec<u8>, String> {
+fn square(path: &Path, options: &PrepareOptions, notes: &mut Notes) -> Result<Vec<u8>, Reason> {
     load::square_noting(path, options.image_size, options.decoding, notes).map_err(|error| match error {
-        Error::Image { reason, .. } => reason.to_string(),
+        Error::Image { reason, .. } => Reason::from(reason),
         Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => "image file does not exist".into(),
-        Error::Io { source, .. } => format!("image file is unreadable: {}", source.kind()),
-        other => other.to_string(),
+        Error::Io { source, .. } => format!("image file is unreadable: {}", source.kind()).into(),
+        other => other.to_string().into(),
     })
 }
 

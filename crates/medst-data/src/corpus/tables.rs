@@ -3,19 +3,12 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
-use std::sync::Arc;
 
-use arrow_array::builder::{Float64Builder, ListBuilder, StringBuilder, UInt32Builder};
-use arrow_array::{Array, ArrayRef, Float64Array, ListArray, RecordBatch, StringArray, UInt32Array};
-use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::WriterProperties;
-
+use crate::parquet_table::{Cells, Field, Group, Kind, Reader, Writer};
 use crate::sequence::Sequence;
 use crate::split::Split;
 use crate::study::{Day, ImageIndex, Study, StudyId, SubjectId};
-use crate::{Error, Result, input, json};
+use crate::{Error, Result, input, json, parquet_table};
 
 pub const STUDIES: &str = "studies.parquet";
 pub const SEQUENCES: &str = "sequences.parquet";
@@ -24,179 +17,165 @@ pub const SKIPPED: &str = "skipped.csv";
 /// The part of every study, to be published and read again with `--splits`.
 pub const SPLITS: &str = "splits.csv";
 
-/// Rows of one record batch.
+/// Rows of a row group.
 const BATCH: usize = 65_536;
 
 /// Writes one row per study.
 pub fn write_studies(path: &Path, studies: &[Study]) -> Result<()> {
-    write(path, studies.chunks(BATCH).map(study_batch))
-}
-
-fn study_batch(studies: &[Study]) -> RecordBatch {
-    let mut text = [(); 5].map(|()| StringBuilder::new());
-    let [subject, study, split, report, labels] = &mut text;
-    let (mut acquired, mut frontal, mut lateral) = (Float64Builder::new(), UInt32Builder::new(), UInt32Builder::new());
-    let mut alternatives = ListBuilder::new(UInt32Builder::new());
-    for row in studies {
-        subject.append_value(&row.subject.0);
-        study.append_value(&row.study.0);
-        acquired.append_option(row.acquired.map(|day| day.0));
-        split.append_value(row.split.name());
-        frontal.append_value(row.frontal.0);
-        alternatives.append_value(row.alternative_frontals.iter().map(|image| Some(image.0)));
-        lateral.append_option(row.lateral.map(|image| image.0));
-        report.append_option(row.report.as_deref());
-        labels.append_value(json::text(&row.labels));
-    }
-    let [mut subject, mut study, mut split, mut report, mut labels] = text;
-    let columns: [(&str, ArrayRef, bool); 9] = [
-        ("subject_id", Arc::new(subject.finish()), false),
-        ("study_id", Arc::new(study.finish()), false),
-        ("acquired", Arc::new(acquired.finish()), true),
-        ("split", Arc::new(split.finish()), false),
-        ("frontal", Arc::new(frontal.finish()), false),
-        ("alternative_frontals", Arc::new(alternatives.finish()), false),
-        ("lateral", Arc::new(lateral.finish()), true),
-        ("report", Arc::new(report.finish()), true),
-        ("labels", Arc::new(labels.finish()), false),
+    const FIELDS: [Field<'_>; 9] = [
+        Field::required("subject_id", Kind::Text),
+        Field::required("study_id", Kind::Text),
+        Field::optional("acquired", Kind::Double),
+        Field::required("split", Kind::Text),
+        Field::required("frontal", Kind::Number),
+        Field::required("alternative_frontals", Kind::Numbers),
+        Field::optional("lateral", Kind::Number),
+        Field::optional("report", Kind::Text),
+        Field::required("labels", Kind::Text),
     ];
-    RecordBatch::try_from_iter_with_nullable(columns).expect("columns of one length")
+    write(path, &FIELDS, studies, |writer, studies| {
+        let rows = studies.iter();
+        let labels: Vec<String> = rows.clone().map(|row| json::text(&row.labels)).collect();
+        let alternatives = rows.clone().map(|row| row.alternative_frontals.iter().map(|image| image.0).collect());
+        let alternatives: Vec<Vec<u32>> = alternatives.collect();
+        writer.write(&[
+            Cells::Text(rows.clone().map(|row| Some(row.subject.0.as_str())).collect()),
+            Cells::Text(rows.clone().map(|row| Some(row.study.0.as_str())).collect()),
+            Cells::Double(rows.clone().map(|row| row.acquired.map(|day| day.0)).collect()),
+            Cells::Text(rows.clone().map(|row| Some(row.split.name())).collect()),
+            Cells::Number(rows.clone().map(|row| Some(row.frontal.0)).collect()),
+            Cells::Numbers(alternatives.iter().map(|images| Some(images.as_slice())).collect()),
+            Cells::Number(rows.clone().map(|row| row.lateral.map(|image| image.0)).collect()),
+            Cells::Text(rows.map(|row| row.report.as_deref()).collect()),
+            Cells::Text(labels.iter().map(|labels| Some(labels.as_str())).collect()),
+        ])
+    })
 }
 
 /// Writes one row per sequence.
 pub fn write_sequences(path: &Path, sequences: &[Sequence]) -> Result<()> {
-    let mut next = 0;
-    let batches = sequences.chunks(BATCH).map(|sequences| {
-        let (mut id, mut subject, mut split) = (UInt32Builder::new(), StringBuilder::new(), StringBuilder::new());
-        let mut studies = ListBuilder::new(UInt32Builder::new());
-        for row in sequences {
-            id.append_value(next);
-            next += 1;
-            subject.append_value(&row.subject.0);
-            split.append_value(row.split.name());
-            studies.append_value(row.studies.iter().map(|&study| Some(study)));
-        }
-        let columns: [(&str, ArrayRef, bool); 4] = [
-            ("sequence_id", Arc::new(id.finish()), false),
-            ("subject_id", Arc::new(subject.finish()), false),
-            ("split", Arc::new(split.finish()), false),
-            ("studies", Arc::new(studies.finish()), false),
-        ];
-        RecordBatch::try_from_iter_with_nullable(columns).expect("columns of one length")
-    });
-    write(path, batches)
+    const FIELDS: [Field<'_>; 4] = [
+        Field::required("sequence_id", Kind::Number),
+        Field::required("subject_id", Kind::Text),
+        Field::required("split", Kind::Text),
+        Field::required("studies", Kind::Numbers),
+    ];
+    let mut ids = 0..;
+    write(path, &FIELDS, sequences, |writer, sequences| {
+        let rows = sequences.iter();
+        writer.write(&[
+            Cells::Number(ids.by_ref().take(sequences.len()).map(Some).collect()),
+            Cells::Text(rows.clone().map(|row| Some(row.subject.0.as_str())).collect()),
+            Cells::Text(rows.clone().map(|row| Some(row.split.name())).collect()),
+            Cells::Numbers(rows.map(|row| Some(row.studies.as_slice())).collect()),
+        ])
+    })
 }
 
-fn write(path: &Path, batches: impl Iterator<Item = RecordBatch>) -> Result<()> {
-    let fail = |error: parquet::errors::ParquetError| Error::Corpus {
-        path: path.to_path_buf(),
-        message: format!("could not be written: {error}"),
-    };
-    let mut batches = batches.peekable();
-    let Some(first) = batches.peek() else {
-        return Err(Error::Corpus { path: path.to_path_buf(), message: "nothing to write".into() });
-    };
-    let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
-    let file = File::create(path).map_err(Error::io(path))?;
-    let mut writer = ArrowWriter::try_new(file, first.schema(), Some(properties)).map_err(fail)?;
-    for batch in batches {
-        writer.write(&batch).map_err(fail)?;
+/// * `group`: writes some rows.
+fn write<T>(
+    path: &Path,
+    fields: &[Field<'_>],
+    rows: &[T],
+    mut group: impl FnMut(&mut Writer<File>, &[T]) -> parquet_table::Result<()>,
+) -> Result<()> {
+    let fail = |message: String| Error::Corpus { path: path.to_path_buf(), message };
+    if rows.is_empty() {
+        return Err(fail("nothing to write".into()));
     }
-    writer.into_inner().map_err(fail)?.sync_all().map_err(Error::io(path))
+    let file = File::create(path).map_err(Error::io(path))?;
+    let written = Writer::new(file, fields, true).and_then(|mut writer| {
+        rows.chunks(BATCH).try_for_each(|rows| group(&mut writer, rows))?;
+        writer.finish()
+    });
+    let file = written.map_err(|error| fail(format!("could not be written: {error}")))?;
+    file.sync_all().map_err(Error::io(path))
 }
 
 /// Reads what [`write_studies`] wrote.
 pub fn read_studies(path: &Path) -> Result<Vec<Study>> {
     let mut studies = Vec::new();
-    for columns in Columns::of(path)? {
-        let columns = columns?;
-        let (subject, study) = (columns.text("subject_id")?, columns.text("study_id")?);
-        let (split, report, labels) = (columns.text("split")?, columns.text("report")?, columns.text("labels")?);
-        let (frontal, lateral) = (columns.get::<UInt32Array>("frontal")?, columns.get::<UInt32Array>("lateral")?);
-        let acquired = columns.get::<Float64Array>("acquired")?;
-        let alternatives = columns.get::<ListArray>("alternative_frontals")?;
-        for row in 0..columns.rows() {
-            let labels: BTreeMap<String, String> =
-                serde_json::from_str(labels.value(row)).map_err(|error| columns.fail(format!("labels: {error}")))?;
+    each_group(path, |columns| {
+        let text = |name| columns.get(move |group| group.texts(name));
+        let (mut subject, mut study, mut split) = (text("subject_id")?, text("study_id")?, text("split")?);
+        let (mut report, mut labels) = (text("report")?, text("labels")?);
+        let mut frontal = columns.get(|group| group.numbers("frontal"))?;
+        let mut lateral = columns.get(|group| group.numbers("lateral"))?;
+        let mut acquired = columns.get(|group| group.doubles("acquired"))?;
+        let mut alternatives = columns.get(|group| group.number_lists("alternative_frontals"))?;
+        for _ in 0..columns.group.rows() {
+            let labels: BTreeMap<String, String> = serde_json::from_str(&required(&mut labels))
+                .map_err(|error| columns.fail(format!("labels: {error}")))?;
             studies.push(Study {
-                subject: SubjectId(subject.value(row).into()),
-                study: StudyId(study.value(row).into()),
-                acquired: acquired.is_valid(row).then(|| Day(acquired.value(row))),
-                split: columns.split(split.value(row))?,
-                frontal: ImageIndex(frontal.value(row)),
-                alternative_frontals: columns.numbers(alternatives, row)?.into_iter().map(ImageIndex).collect(),
-                lateral: lateral.is_valid(row).then(|| ImageIndex(lateral.value(row))),
-                report: report.is_valid(row).then(|| report.value(row).to_string()),
+                subject: SubjectId(required(&mut subject)),
+                study: StudyId(required(&mut study)),
+                acquired: acquired.next().flatten().map(Day),
+                split: columns.split(&required(&mut split))?,
+                frontal: ImageIndex(required(&mut frontal)),
+                alternative_frontals: required(&mut alternatives).into_iter().map(ImageIndex).collect(),
+                lateral: lateral.next().flatten().map(ImageIndex),
+                report: report.next().flatten(),
                 labels,
             });
         }
-    }
+        Ok(())
+    })?;
     Ok(studies)
 }
 
 /// Reads what [`write_sequences`] wrote.
 pub fn read_sequences(path: &Path) -> Result<Vec<Sequence>> {
     let mut sequences = Vec::new();
-    for columns in Columns::of(path)? {
-        let columns = columns?;
-        let (subject, split) = (columns.text("subject_id")?, columns.text("split")?);
-        let studies = columns.get::<ListArray>("studies")?;
-        for row in 0..columns.rows() {
+    each_group(path, |columns| {
+        let mut subject = columns.get(|group| group.texts("subject_id"))?;
+        let mut split = columns.get(|group| group.texts("split"))?;
+        let mut studies = columns.get(|group| group.number_lists("studies"))?;
+        for _ in 0..columns.group.rows() {
             sequences.push(Sequence {
-                subject: SubjectId(subject.value(row).into()),
-                split: columns.split(split.value(row))?,
-                studies: columns.numbers(studies, row)?,
+                subject: SubjectId(required(&mut subject)),
+                split: columns.split(&required(&mut split))?,
+                studies: required(&mut studies),
             });
         }
-    }
+        Ok(())
+    })?;
     Ok(sequences)
 }
 
-/// A record batch whose columns are asked for by name and type.
-struct Columns<'a> {
-    path: &'a Path,
-    batch: RecordBatch,
+/// The next cell of a column without empty ones.
+fn required<V: Default>(cells: &mut impl Iterator<Item = Option<V>>) -> V {
+    cells.next().flatten().unwrap_or_default()
 }
 
-impl<'a> Columns<'a> {
-    fn of(path: &'a Path) -> Result<impl Iterator<Item = Result<Columns<'a>>>> {
-        let fail = |message: String| Error::Corpus { path: path.to_path_buf(), message };
-        let file = input::open(path).map_err(Error::io(path))?;
-        let reader = ParquetRecordBatchReaderBuilder::try_new(file)
-            .and_then(|builder| builder.with_batch_size(BATCH).build())
-            .map_err(|error| fail(format!("not readable as Parquet: {error}")))?;
-        Ok(reader.map(move |batch| Ok(Columns { path, batch: batch.map_err(|error| fail(error.to_string()))? })))
-    }
+/// A row group of a file.
+struct Columns<'a> {
+    path: &'a Path,
+    group: Group<'a>,
+}
 
-    fn rows(&self) -> usize {
-        self.batch.num_rows()
+fn each_group(path: &Path, mut visit: impl FnMut(Columns<'_>) -> Result<()>) -> Result<()> {
+    let fail = |message: String| Error::Corpus { path: path.to_path_buf(), message };
+    let file = input::open(path).map_err(Error::io(path))?;
+    let table = Reader::new(file).map_err(|error| fail(format!("not readable as Parquet: {error}")))?;
+    for group in table.groups() {
+        visit(Columns { path, group: group.map_err(|error| fail(error.to_string()))? })?;
     }
+    Ok(())
+}
 
+impl Columns<'_> {
     fn fail(&self, message: String) -> Error {
         Error::Corpus { path: self.path.to_path_buf(), message }
     }
 
-    fn get<T: Array + 'static>(&self, name: &str) -> Result<&T> {
-        let column = self.batch.column_by_name(name).ok_or_else(|| self.fail(format!("column `{name}` is missing")))?;
-        column
-            .as_any()
-            .downcast_ref()
-            .ok_or_else(|| self.fail(format!("column `{name}` has the type {}", column.data_type())))
-    }
-
-    fn text(&self, name: &str) -> Result<&StringArray> {
-        self.get(name)
+    fn get<V>(
+        &self,
+        read: impl FnOnce(&Group<'_>) -> parquet_table::Result<Vec<Option<V>>>,
+    ) -> Result<std::vec::IntoIter<Option<V>>> {
+        Ok(read(&self.group).map_err(|error| self.fail(error.to_string()))?.into_iter())
     }
 
     fn split(&self, name: &str) -> Result<Split> {
         Split::parse(name).ok_or_else(|| self.fail(format!("unknown split `{name}`")))
-    }
-
-    fn numbers(&self, lists: &ListArray, row: usize) -> Result<Vec<u32>> {
-        let values = lists.value(row);
-        let values: Option<&UInt32Array> = values.as_any().downcast_ref();
-        values
-            .map(|v| v.values().to_vec())
-            .ok_or_else(|| self.fail("a list contains values that are not 32-bit numbers".into()))
     }
 }

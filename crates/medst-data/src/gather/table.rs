@@ -7,9 +7,9 @@ use super::files;
 use super::{DeclaredView, FoundStudy, Gathered, Picture};
 use crate::import::table::read::{Row, Table, lists_views, read_columns};
 use crate::import::{Labels, PrepareOptions, table, values};
-use crate::report;
+use crate::report::{self, Rejection};
 use crate::study::View;
-use crate::{Error, Result, input};
+use crate::{Error, Reason, Result, input};
 
 /// Columns with the frontal image; the first one that exists is used.
 const FRONTAL: [&str; 4] = ["frontal", "image", "path", "file"];
@@ -103,8 +103,8 @@ fn add_rows(path: &Path, table: &Table, view: DeclaredView, gathered: &mut Gathe
         let place = format!("{}, row {}", path.display(), row.number);
         match study(row, frontal, report, folder, view, &place) {
             Ok((study, None)) => gathered.studies.push(study),
-            Ok((study, Some(reason))) => {
-                gathered.leave_out(place, reason);
+            Ok((study, Some(rejection))) => {
+                gathered.leave_out(place, rejection.to_string());
                 if study.is_seen() {
                     gathered.studies.push(study);
                 }
@@ -123,7 +123,7 @@ fn study(
     folder: &Path,
     declared: DeclaredView,
     place: &str,
-) -> Result<(FoundStudy, Option<String>), String> {
+) -> Result<(FoundStudy, Option<Rejection>), Reason> {
     let checked = |path: &Path, view| files::check_view(path, view).map_err(|error| error.to_string());
     let view = match row.cell("view") {
         None => declared,
@@ -141,7 +141,7 @@ fn study(
         && !checked(path, view)?
     {
         if lateral.is_some() {
-            return Err(format!("{} is a second lateral view", path.display()));
+            return Err(format!("{} is a second lateral view", path.display()).into());
         }
         lateral = picture.take();
     }
@@ -164,7 +164,7 @@ fn study(
             study.report = Some(report);
             None
         }
-        Some(Err(rejection)) => Some(rejection.to_string()),
+        Some(Err(rejection)) => Some(rejection),
         None if !study.is_seen() => return Err("has neither an image nor a report".into()),
         None => None,
     };

@@ -19,7 +19,7 @@ use super::plan::{ImageSource, Plan, Skipped};
 use crate::image::{Notes, load, png};
 use crate::progress::Progress;
 use crate::storage::objects;
-use crate::{Error, Result, owner_only};
+use crate::{Error, Reason, Result, owner_only};
 
 const JOURNAL: &str = "journal";
 /// Packed pictures that are decoded together, and the bytes that they may have.
@@ -153,7 +153,7 @@ fn small(folder: &Path, member: &Path) -> PathBuf {
 }
 
 /// The outcome for a member of the archive: remarks on it, or the reason why it is left out.
-type Outcome = Result<Vec<String>, String>;
+type Outcome = Result<Vec<String>, Reason>;
 
 fn decode(
     batch: Vec<(PathBuf, Vec<u8>)>,
@@ -176,7 +176,7 @@ fn decode(
                 fs::write(&path, bytes).map_err(Error::io(&path))?;
                 Ok(notes.iter().map(str::to_string).collect())
             }
-            Err(reason) => Err(reason.to_string()),
+            Err(reason) => Err(Reason::from(reason)),
         };
         Ok((member, outcome))
     };
@@ -239,7 +239,7 @@ fn rename(plan: &mut Plan, root: &Path, folder: &Path, done: &HashMap<PathBuf, O
                         true
                     }
                     Err(reason) => {
-                        skipped.push(Skipped::image(image, reason.as_str()));
+                        skipped.push(Skipped::image(image, reason.clone()));
                         false
                     }
                 }

@@ -10,7 +10,7 @@ use super::plan::ReportText;
 use super::rows::Rows;
 use super::{Planned, PrepareOptions, values};
 use crate::study::{StudyId, SubjectId, View};
-use crate::{Error, Result};
+use crate::{Error, Reason, Result};
 
 /// Columns that are used for something else, or hold nothing about the patient's chest.
 const USED: [&str; 9] =
@@ -43,13 +43,13 @@ pub fn plan(root: &Path, options: &PrepareOptions) -> Result<Planned> {
             return Ok(());
         };
         let path: PathBuf = root.join(optional(folder).unwrap_or("images")).join(filename);
-        let unusable = match (row.cell(modality), row.cell(view)) {
+        let unusable: Result<View, Reason> = match (row.cell(modality), row.cell(view)) {
             (Some("X-ray"), Some(name)) => match parse_view(name) {
                 Some(view) => Ok(view),
-                None => Err(format!("view is `{name}`")),
+                None => Err(format!("view is `{name}`").into()),
             },
             (Some("X-ray"), None) => Err("view is missing".into()),
-            (modality, _) => Err(format!("modality is {}, not X-ray", modality.unwrap_or("missing"))),
+            (modality, _) => Err(format!("modality is {}, not X-ray", modality.unwrap_or("missing")).into()),
         };
         let view = match unusable {
             Ok(view) => view,

@@ -20,7 +20,7 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
-use crate::{Error, Result};
+use crate::{Error, Reason, Result};
 
 /// The normalised form by which IDs are compared if they are not identical.
 pub fn key(id: &str) -> String {
@@ -107,7 +107,7 @@ impl Ids {
     ///
     /// # Errors
     /// Why no id can be chosen, showing the forms.
-    pub fn find(&self, id: &str) -> Result<Option<&str>, String> {
+    pub fn find(&self, id: &str) -> Result<Option<&str>, Reason> {
         let forms = self.by_key.get(&key(id)).map(Vec::as_slice).unwrap_or_default();
         if let Some(same) = forms.iter().find(|form| *form == id) {
             return Ok(Some(same));
@@ -115,10 +115,14 @@ impl Ids {
         match forms {
             [only] => Ok(Some(only)),
             [] if number(&id.to_lowercase()) == Some(Number::Rounded) => {
-                Err(format!("`{id}` is a number that has lost digits; write IDs as text, such as `{}`", self.example()))
+                let example = self.example();
+                Err(format!("`{id}` is a number that has lost digits; write IDs as text, such as `{example}`").into())
             }
             [] => Ok(None),
-            several => Err(format!("`{id}` may mean any of `{}`; write IDs alike in both files", several.join("`, `"))),
+            several => {
+                let forms = several.join("`, `");
+                Err(format!("`{id}` may mean any of `{forms}`; write IDs alike in both files").into())
+            }
         }
     }
 }
@@ -155,7 +159,8 @@ impl<'a> Lookup<'a> {
     /// # Errors
     /// Names list and row, and shows the forms.
     pub fn find<'b>(&mut self, ids: &'b Ids, id: &str, row: u64) -> Result<Option<&'b str>> {
-        let found = ids.find(id).map_err(|message| Error::Row { path: self.list.to_path_buf(), row, message })?;
+        let fail = |reason: Reason| Error::Row { path: self.list.to_path_buf(), row, message: reason.into() };
+        let found = ids.find(id).map_err(fail)?;
         match found {
             Some(own) => {
                 self.found += 1;
@@ -288,9 +293,9 @@ mod tests {
         assert_eq!(ids.find("12.0"), Ok(Some("12")));
         assert_eq!(ids.find("P005"), Ok(Some("p5")));
         assert_eq!(ids.find("8"), Ok(None));
-        let error = ids.find("7.0").unwrap_err();
+        let error = ids.find("7.0").unwrap_err().to_string();
         assert!(error.contains("`7.0`") && error.contains("`7`, `007`"), "{error}");
-        let error = ids.find("1.23457E+11").unwrap_err();
+        let error = ids.find("1.23457E+11").unwrap_err().to_string();
         assert!(error.contains("lost digits"), "{error}");
     }
 

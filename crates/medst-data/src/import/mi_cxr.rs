@@ -20,7 +20,7 @@ use super::{Planned, PrepareOptions};
 use crate::json::Unique;
 use crate::progress::Progress;
 use crate::split::Split;
-use crate::{Error, Result};
+use crate::{Error, Reason, Result};
 
 const FILE: &str = "micxr_test.jsonl";
 const TIMES: [&str; 5] = ["T1", "T2", "T3", "T4", "T5"];
@@ -104,12 +104,12 @@ fn read(path: &Path) -> Result<Vec<Question>> {
             let what = told.split(" at line ").next().unwrap_or_default();
             fail(format!("{what} (column {})", error.column()))
         })?;
-        questions.push(question(&value, number as u64 + 1).map_err(fail)?);
+        questions.push(question(&value, number as u64 + 1).map_err(|reason| fail(reason.into()))?);
     }
     Ok(questions)
 }
 
-fn question(value: &Value, line: u64) -> Result<Question, String> {
+fn question(value: &Value, line: u64) -> Result<Question, Reason> {
     let fields: Vec<String> = value.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect();
     let absent = |name: &str| format!("field `{name}` is missing (fields: {})", fields.join(", "));
     let text = |name: &str| match value.get(name) {
@@ -130,7 +130,7 @@ fn question(value: &Value, line: u64) -> Result<Question, String> {
     };
     let answer = text("answer")?;
     if !CHOICES.contains(&answer.as_str()) {
-        return Err(format!("answer is `{answer}`; expected A to E"));
+        return Err(format!("answer is `{answer}`; expected A to E").into());
     }
     Ok(Question {
         line,
@@ -162,7 +162,7 @@ mod tests {
         }
         let four = serde_json::json!(["a", "b", "c", "d"]);
         for (images, answer, words) in [(four.clone(), "A", "images is not five"), (four, "F", "answer is `F`")] {
-            let error = question(&value(images, answer), 1).err().unwrap();
+            let error = question(&value(images, answer), 1).err().unwrap().to_string();
             assert!(error.contains(words), "{error}");
         }
     }

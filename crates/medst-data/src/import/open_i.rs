@@ -17,7 +17,7 @@ use super::{Planned, PrepareOptions};
 use crate::image::dicom;
 use crate::progress::Progress;
 use crate::study::{StudyId, SubjectId, View};
-use crate::{Error, Result, input};
+use crate::{Error, Reason, Result, input};
 
 /// A longer file is not taken for a report; the longest of the collection has 20 kB.
 const LONGEST: u64 = 4 << 20;
@@ -153,7 +153,7 @@ fn of_caption(caption: &str, images: usize) -> Option<View> {
     frontal.into_iter().find_map(|(word, view)| words.contains(&word).then_some(view))
 }
 
-fn read_report(path: &Path) -> Result<Report, String> {
+fn read_report(path: &Path) -> Result<Report, Reason> {
     let file = input::open(path).map_err(|error| format!("report is unreadable: {error}"))?;
     let mut bytes = Vec::new();
     let read = std::io::Read::read_to_end(&mut std::io::Read::take(file, LONGEST), &mut bytes);
@@ -161,7 +161,7 @@ fn read_report(path: &Path) -> Result<Report, String> {
     parse(&String::from_utf8_lossy(&bytes))
 }
 
-fn parse(text: &str) -> Result<Report, String> {
+fn parse(text: &str) -> Result<Report, Reason> {
     // No document type declarations: entities could grow without bound.
     let options = roxmltree::ParsingOptions { allow_dtd: false, nodes_limit: 100_000, ..Default::default() };
     let document = roxmltree::Document::parse_with_options(text, options)
@@ -211,7 +211,7 @@ mod tests {
         assert_eq!(report.findings.as_deref(), Some("The heart is   normal & clear."));
         assert_eq!((report.impression, report.labels), (None, vec!["normal".to_string()]));
         assert_eq!(report.images, [("CXR1_1_IM-0001-3001".into(), "Xray Chest PA and Lateral".into())]);
-        assert!(parse("<a>").unwrap_err().contains("not readable XML"));
+        assert!(parse("<a>").unwrap_err().to_string().contains("not readable XML"));
         let bomb = "<!DOCTYPE x [<!ENTITY a \"aaaa\">]><x>&a;</x>";
         assert!(parse(bomb).is_err());
     }

@@ -21,7 +21,7 @@ use crate::permutation::{test_count, train_test_split};
 use crate::progress::Progress;
 use crate::split::Split;
 use crate::study::{StudyId, SubjectId, View};
-use crate::{Error, Result};
+use crate::{Error, Reason, Result};
 
 const LABELS: &str = "stage_2_train_labels.csv";
 const CLASSES: &str = "stage_2_detailed_class_info.csv";
@@ -72,7 +72,7 @@ pub fn plan(source: &Rsna, options: &PrepareOptions, progress: &dyn Progress) ->
         if progress.stop_requested() {
             return Err(Error::Stopped);
         }
-        let images: Vec<(PathBuf, Result<Seen, String>)> = patients
+        let images: Vec<(PathBuf, Result<Seen, Reason>)> = patients
             .par_iter()
             .map(|(id, _)| {
                 let path = source.root.join(IMAGES).join(format!("{id}.dcm"));
@@ -135,19 +135,14 @@ struct Seen {
     height: f64,
 }
 
-fn look(path: &Path) -> Result<Seen, String> {
+fn look(path: &Path) -> Result<Seen, Reason> {
     if !path.exists() {
         return Err("image file does not exist".into());
     }
-    match dicom::header(path) {
-        Ok(header) => {
-            let view = header.view.ok_or("DICOM header states no view")?;
-            let side = |pixels: Option<usize>| pixels.map(|pixels| pixels as f64).ok_or("DICOM header states no size");
-            Ok(Seen { view, width: side(header.columns)?, height: side(header.rows)? })
-        }
-        Err(Error::Image { reason, .. }) => Err(reason.to_string()),
-        Err(error) => Err(error.to_string()),
-    }
+    let header = dicom::header(path).map_err(Reason::of_picture)?;
+    let view = header.view.ok_or("DICOM header states no view")?;
+    let side = |pixels: Option<usize>| pixels.map(|pixels| pixels as f64).ok_or("DICOM header states no size");
+    Ok(Seen { view, width: side(header.columns)?, height: side(header.rows)? })
 }
 
 fn read_labels(path: &Path) -> Result<BTreeMap<String, Patient>> {

@@ -165,7 +165,7 @@ impl Pairs {
         let source = corpus.path().display().to_string();
         let Some(table) = corpus.table(PAIRS)? else { return Ok(None) };
         let pairs = truth::pairs(corpus, &table, &mut truth::Skipped::new());
-        let pairs = pairs.map_err(|message| Error::Evaluation(format!("{source}: {message}")))?;
+        let pairs = pairs.map_err(|refusal| Error::Evaluation(format!("{source}: {refusal}")))?;
         let studies = pairs.studies.iter().flatten().map(|&row| StudyInput::stored(corpus, &corpus.studies()[row]));
         let wanted = Wanted { images: true, features: false, reports: false };
         let images = stream::collect(engine, &studies.collect::<Vec<_>>(), wanted, &Silent)?.images;

@@ -14,21 +14,13 @@
 use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use arrow_array::builder::{FixedSizeListBuilder, Float32Builder, StringBuilder};
-use arrow_array::cast::AsArray;
-use arrow_array::types::Float32Type;
-use arrow_array::{Array, ArrayRef, RecordBatch};
-use arrow_schema::{DataType, Field};
 use medst_data::files::whole;
 use medst_data::gather::{FoundStudy, Gathered, LeftOut, Picture};
+use medst_data::parquet_table::{self, Cells, Field, Kind, Reader, Writer};
 use medst_data::progress::Progress;
 use medst_data::split::Split;
 use medst_data::{input, printable};
-use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use parquet::errors::ParquetError;
 use serde::Serialize;
 
 use super::forward::EngineRef;
@@ -42,7 +34,7 @@ pub const IMAGE: &str = "image_embedding";
 pub const REPORT: &str = "report_embedding";
 pub const FEATURE: &str = "image_feature";
 
-/// Bytes of encoded rows that are held before they are written.
+/// Bytes of vectors that are held before they are written.
 const HELD: usize = 1 << 27;
 
 /// What was embedded.
@@ -171,31 +163,31 @@ pub fn write<'a>(
     let has_report = gathered.studies.iter().any(|study| study.report.is_some());
     let columns = [(IMAGE, has_image), (REPORT, has_report), (FEATURE, has_image && features)];
     let columns: Vec<&str> = columns.into_iter().filter_map(|(name, there)| there.then_some(name)).collect();
+    let texts = TEXTS.iter().map(|(name, _)| match *name {
+        STUDY => Field::required(name, Kind::Text),
+        name => Field::optional(name, Kind::Text),
+    });
+    let fields: Vec<Field> = texts.chain(columns.iter().map(|name| Field::optional(name, Kind::Vector))).collect();
     let staged = whole::stage(out)?;
-    let fail = |error: ParquetError| Error::Io { path: out.into(), source: std::io::Error::other(error) };
-    let mut writer: Option<ArrowWriter<File>> = None;
+    let fail = |error: parquet_table::Error| Error::Io { path: out.into(), source: std::io::Error::other(error) };
+    let mut writer = Writer::new(staged.reopen().map_err(Error::io(out))?, &fields, false).map_err(fail)?;
+    let mut held: Vec<Collected> = Vec::new();
     progress.begin("embedding", Some(gathered.studies.len() as u64));
     stream::each_part(engine, &stream::inputs(gathered), wanted, progress, |part| {
         part.check_finite()?;
         embedded.count(&part);
-        let rows = rows(gathered, &part, &columns);
-        let writer = match &mut writer {
-            Some(writer) => writer,
-            none => {
-                let file = staged.reopen().map_err(Error::io(out))?;
-                none.insert(ArrowWriter::try_new(file, rows.schema(), None).map_err(fail)?)
-            }
-        };
-        writer.write(&rows).map_err(fail)?;
-        if writer.in_progress_size() > HELD {
-            writer.flush().map_err(fail)?;
+        held.push(part);
+        if held.iter().map(Collected::bytes).sum::<usize>() > HELD {
+            write_rows(&mut writer, gathered, &held, &columns).map_err(fail)?;
+            held.clear();
         }
         Ok(())
     })?;
     embedded.check()?;
-    if let Some(writer) = writer {
-        writer.close().map_err(fail)?;
+    if !held.is_empty() {
+        write_rows(&mut writer, gathered, &held, &columns).map_err(fail)?;
     }
+    writer.finish().map_err(fail)?;
     whole::publish(staged, out)?;
     progress.end();
     embedded.files = vec![out.to_path_buf()];
@@ -223,6 +215,12 @@ const TEXTS: [(&str, Text); 5] = [
 ];
 
 impl Collected {
+    /// Size of the vectors.
+    fn bytes(&self) -> usize {
+        let values = [&self.images, &self.reports, &self.features].map(|vectors| vectors.values().len());
+        values.iter().sum::<usize>() * size_of::<f32>()
+    }
+
     /// A column of vectors by its name.
     fn column(&self, name: &'static str) -> Rows<'_> {
         match name {
@@ -233,31 +231,24 @@ impl Collected {
     }
 }
 
-/// Rows of the table, with columns of vectors.
-fn rows(gathered: &Gathered, part: &Collected, vectors: &[&'static str]) -> RecordBatch {
-    let mut columns: Vec<(&str, ArrayRef, bool)> = Vec::new();
-    for (name, text) in TEXTS {
-        let mut column = StringBuilder::new();
-        part.studies.iter().for_each(|&n| column.append_option(text(&gathered.studies[n])));
-        columns.push((name, Arc::new(column.finish()), name != STUDY));
-    }
-    for (name, vectors, row_of) in vectors.iter().map(|name| part.column(name)) {
-        columns.push((name, lists(vectors, row_of), true));
-    }
-    RecordBatch::try_from_iter_with_nullable(columns).expect("columns of one length")
-}
-
-fn lists(vectors: &Vectors, row_of: &[Option<usize>]) -> ArrayRef {
-    let width = vectors.width();
-    let mut column = FixedSizeListBuilder::new(Float32Builder::new(), width as i32);
-    for row in row_of {
-        match row {
-            Some(row) => column.values().append_slice(vectors.row(*row)),
-            None => column.values().append_nulls(width),
-        }
-        column.append(row.is_some());
-    }
-    Arc::new(column.finish())
+/// Writes the rows of parts as a row group, with columns of vectors.
+fn write_rows(
+    writer: &mut Writer<File>,
+    gathered: &Gathered,
+    parts: &[Collected],
+    vectors: &[&'static str],
+) -> parquet_table::Result<()> {
+    let studies = || parts.iter().flat_map(|part| &part.studies).map(|&number| &gathered.studies[number]);
+    let texts: Vec<Vec<Option<String>>> = TEXTS.iter().map(|(_, text)| studies().map(text).collect()).collect();
+    let texts = texts.iter().map(|column| Cells::Text(column.iter().map(Option::as_deref).collect()));
+    let vectors = vectors.iter().map(|&name| {
+        let rows = parts.iter().flat_map(|part| {
+            let (_, vectors, row_of) = part.column(name);
+            row_of.iter().map(move |row| row.map(|row| vectors.row(row)))
+        });
+        Cells::Vector(rows.collect())
+    });
+    writer.write(&texts.chain(vectors).collect::<Vec<_>>())
 }
 
 fn write_npy(gathered: &Gathered, collected: &Collected, out: &Path) -> Result<Vec<PathBuf>> {
@@ -321,29 +312,24 @@ pub struct Keyed {
 pub fn read(path: &Path, key: &str, wanted: &[&str]) -> Result<Keyed> {
     let fail = |message: String| Error::Evaluation(format!("{}: {message}", path.display()));
     let file = input::open(path).map_err(Error::io(path))?;
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file)
-        .and_then(ParquetRecordBatchReaderBuilder::build)
-        .map_err(|error| fail(format!("not a usable Parquet file: {error}")))?;
-    let mut read = Keyed { keys: Vec::new(), columns: vec![None; wanted.len()] };
-    let lists = DataType::List(Arc::new(Field::new_list_field(DataType::Float32, true)));
-    for batch in reader {
-        let batch = batch.map_err(|error| fail(format!("damaged: {error}")))?;
-        let column = |name: &str, kind: &DataType| -> Result<Option<ArrayRef>> {
-            let Some(column) = batch.column_by_name(name) else { return Ok(None) };
-            let wrong = || fail(format!("column {name} has type {}", column.data_type()));
-            arrow_cast::cast(column, kind).map(Some).map_err(|_| wrong())
-        };
-        let names = batch.schema().fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>().join(", ");
-        let keys = column(key, &DataType::Utf8)?
-            .ok_or_else(|| fail(format!("has no column {key}; its columns are {names}")))?;
-        read.keys.extend(keys.as_string::<i32>().iter().map(|key| key.unwrap_or_default().to_string()));
+    let table = Reader::new(file).map_err(|error| fail(format!("not a usable Parquet file: {error}")))?;
+    let names: Vec<&str> = table.names().collect();
+    if !names.contains(&key) {
+        return Err(fail(format!("has no column {key}; its columns are {}", names.join(", "))));
+    }
+    let damaged = |error: parquet_table::Error| match error {
+        parquet_table::Error::Type { .. } => fail(error.to_string()),
+        error => fail(format!("damaged: {error}")),
+    };
+    let columns = wanted.iter().map(|name| names.contains(name).then(Vec::new)).collect();
+    let mut read = Keyed { keys: Vec::new(), columns };
+    for group in table.groups() {
+        let group = group.map_err(damaged)?;
+        read.keys.extend(group.keys(key).map_err(damaged)?.into_iter().map(Option::unwrap_or_default));
         for (name, rows) in wanted.iter().zip(&mut read.columns) {
-            let Some(vectors) = column(name, &lists)? else { continue };
-            let vectors = vectors.as_list::<i32>().clone();
-            let vector = |row: ArrayRef| -> Vec<f32> {
-                row.as_primitive::<Float32Type>().iter().map(|value| value.unwrap_or(f32::NAN)).collect()
-            };
-            rows.get_or_insert_default().extend(vectors.iter().map(|row| row.map(vector)));
+            if let Some(rows) = rows {
+                rows.extend(group.vectors(name).map_err(damaged)?);
+            }
         }
     }
     Ok(read)

@@ -150,7 +150,7 @@ impl Vectors {
         let fail = |message: String| Error::Evaluation(format!("{}: {message}", path.display()));
         let file = input::open(path).map_err(Error::io(path))?;
         let length = file.metadata().map_err(Error::io(path))?.len();
-        let (shape, values) = npy(file, length).map_err(&fail)?;
+        let (shape, values) = npy(file, length).map_err(|error| fail(error.to_string()))?;
         let &[_, width] = shape.as_slice() else {
             return Err(fail(format!("has shape {shape:?}, expected [rows, width]")));
         };
@@ -158,44 +158,62 @@ impl Vectors {
     }
 }
 
+/// Why a file is not read as NumPy's format.
+#[derive(Debug, thiserror::Error)]
+enum NpyError {
+    #[error("not a NumPy file")]
+    NotNumpy,
+    #[error("is stored in column-major order (fortran_order), expected row-major")]
+    ColumnMajor,
+    #[error("has values of type {0}, expected float32 or float64")]
+    Kind(String),
+    #[error("{what}: {length} bytes, expected {expected} for its shape {shape:?}")]
+    Length { what: &'static str, length: u64, expected: u64, shape: Vec<usize> },
+    #[error("has {0} bytes; at most {most} of a file of this kind are read", most = input::BULK)]
+    TooLong(u64),
+    #[error("does not fit into memory: {0} bytes")]
+    Memory(u64),
+    #[error("was truncated while it was read: {0}")]
+    Read(std::io::Error),
+}
+
 /// Shape and values of NumPy's format, versions 1 to 3. No value is read, and no memory taken,
 /// unless the size of the file is the one that its header states.
 ///
 /// * `length`: bytes of the file.
-fn npy(mut file: impl Read, length: u64) -> std::result::Result<(Vec<usize>, Vec<f32>), String> {
+fn npy(mut file: impl Read, length: u64) -> Result<(Vec<usize>, Vec<f32>), NpyError> {
     /// NumPy refuses longer headers too.
     const LONGEST_HEADER: usize = 10_000;
-    let broken = || "not a NumPy file".to_string();
     let mut take = |count: usize| {
         let mut bytes = vec![0; count];
-        file.read_exact(&mut bytes).map(|()| bytes).map_err(|_| broken())
+        file.read_exact(&mut bytes).map(|()| bytes).map_err(|_| NpyError::NotNumpy)
     };
     let start = take(8)?;
-    let version = start.strip_prefix(b"\x93NUMPY").ok_or_else(broken)?[0];
+    let version = start.strip_prefix(b"\x93NUMPY").ok_or(NpyError::NotNumpy)?[0];
     let size = take(if version == 1 { 2 } else { 4 })?;
     let header = size.iter().rev().fold(0, |size, &byte| size << 8 | usize::from(byte));
     if header > LONGEST_HEADER {
-        return Err(broken());
+        return Err(NpyError::NotNumpy);
     }
     let data = (start.len() + size.len() + header) as u64;
-    let header = String::from_utf8(take(header)?).map_err(|_| broken())?;
+    let header = String::from_utf8(take(header)?).map_err(|_| NpyError::NotNumpy)?;
     if header.contains("'fortran_order': True") {
-        return Err("is stored in column-major order (fortran_order), expected row-major".into());
+        return Err(NpyError::ColumnMajor);
     }
     let between = |start: &str, end: char| {
         let tail = &header[header.find(start)? + start.len()..];
         Some(&tail[..tail.find(end)?])
     };
-    let kind = between("'descr': '", '\'').ok_or_else(broken)?;
+    let kind = between("'descr': '", '\'').ok_or(NpyError::NotNumpy)?;
     let shape: Option<Vec<usize>> = between("'shape': (", ')')
-        .ok_or_else(broken)?
+        .ok_or(NpyError::NotNumpy)?
         .split(',')
         .map(str::trim)
         .filter(|part| !part.is_empty())
         .map(|part| part.parse().ok())
         .collect();
-    let shape = shape.ok_or_else(broken)?;
-    let count = shape.iter().try_fold(1usize, |count, &side| count.checked_mul(side)).ok_or_else(broken)?;
+    let shape = shape.ok_or(NpyError::NotNumpy)?;
+    let count = shape.iter().try_fold(1usize, |count, &side| count.checked_mul(side)).ok_or(NpyError::NotNumpy)?;
     let single: fn(&[u8]) -> Vec<f32> =
         |bytes| bytes.as_chunks::<4>().0.iter().map(|&x| f32::from_le_bytes(x)).collect();
     let double: fn(&[u8]) -> Vec<f32> =
@@ -203,23 +221,24 @@ fn npy(mut file: impl Read, length: u64) -> std::result::Result<(Vec<usize>, Vec
     let (bytes, convert) = match kind {
         "<f4" => (4, single),
         "<f8" => (8, double),
-        other => return Err(format!("has values of type {other}, expected float32 or float64")),
+        other => return Err(NpyError::Kind(other.into())),
     };
-    let expected = (count as u64).checked_mul(bytes).and_then(|values| values.checked_add(data)).ok_or_else(broken)?;
+    let expected =
+        (count as u64).checked_mul(bytes).and_then(|values| values.checked_add(data)).ok_or(NpyError::NotNumpy)?;
     if length != expected {
         let what = if length < expected { "is truncated" } else { "has bytes after its values" };
-        return Err(format!("{what}: {length} bytes, expected {expected} for its shape {shape:?}"));
+        return Err(NpyError::Length { what, length, expected, shape });
     }
     if length > input::BULK {
-        return Err(format!("has {length} bytes; at most {} of a file of this kind are read", input::BULK));
+        return Err(NpyError::TooLong(length));
     }
     let mut values = Vec::new();
-    values.try_reserve_exact(count).map_err(|_| format!("does not fit into memory: {length} bytes"))?;
+    values.try_reserve_exact(count).map_err(|_| NpyError::Memory(length))?;
     let mut piece = vec![0; 1 << 20];
     let mut left = (expected - data) as usize;
     while left > 0 {
         let piece = &mut piece[..left.min(1 << 20)];
-        file.read_exact(piece).map_err(|error| format!("was truncated while it was read: {error}"))?;
+        file.read_exact(piece).map_err(NpyError::Read)?;
         values.extend(convert(piece));
         left -= piece.len();
     }
@@ -252,7 +271,7 @@ mod tests {
             (b"\x93NUMPY\x01".to_vec(), "not a NumPy"),
             (b"PK".to_vec(), "not a NumPy"),
         ] {
-            assert!(read(&bytes).unwrap_err().contains(expected));
+            assert!(read(&bytes).unwrap_err().to_string().contains(expected));
         }
     }
 
@@ -268,12 +287,12 @@ mod tests {
             }
         }
         for (shape, length) in [("(4000000000, 4)", 4096), ("(2, 2)", 50 << 30), ("(12500000000, 1)", 50_000_000_000)] {
-            let refused = npy(Head(npy_bytes("<f4", shape, &[])), length).unwrap_err();
+            let refused = npy(Head(npy_bytes("<f4", shape, &[])), length).unwrap_err().to_string();
             assert!(refused.contains("expected"), "{refused}");
         }
         let giant = npy_bytes("<f4", "(20000000000, 1)", &[]);
         let length = giant.len() as u64 + 80_000_000_000;
-        assert!(npy(Head(giant), length).unwrap_err().contains("at most"));
+        assert!(npy(Head(giant), length).unwrap_err().to_string().contains("at most"));
     }
 
     #[test]

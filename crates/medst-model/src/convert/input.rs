@@ -54,10 +54,15 @@ impl Input {
     }
 }
 
-impl FromStr for Input {
-    type Err = String;
+/// Text that names no file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}`: expected FILE, image=FILE, text=FILE or encoders=FILE")]
+pub struct NoFile(String);
 
-    fn from_str(text: &str) -> Result<Input, String> {
+impl FromStr for Input {
+    type Err = NoFile;
+
+    fn from_str(text: &str) -> Result<Input, NoFile> {
         let typed =
             Part::ALL.into_iter().find_map(|part| Some((part, text.strip_prefix(part.name())?.strip_prefix('=')?)));
         let (part, path) = match typed {
@@ -65,7 +70,7 @@ impl FromStr for Input {
             None => (None, text),
         };
         if path.is_empty() {
-            return Err(format!("`{text}`: expected FILE, image=FILE, text=FILE or encoders=FILE"));
+            return Err(NoFile(text.into()));
         }
         Ok(Input { part, path: path.into() })
     }
@@ -119,6 +124,6 @@ mod tests {
         let input: Input = "encoders=run".parse().unwrap();
         assert_eq!((input.part, input.path.to_str()), (Some(Part::Encoders), Some("run")));
         assert_eq!("text=x".parse::<Input>().unwrap().to_string(), "text=x");
-        assert!("text=".parse::<Input>().unwrap_err().contains("expected FILE, image=FILE, text=FILE"));
+        assert!("text=".parse::<Input>().unwrap_err().to_string().contains("expected FILE, image=FILE, text=FILE"));
     }
 }

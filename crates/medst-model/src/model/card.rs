@@ -117,7 +117,7 @@ impl ModelCard {
         let fail = |message: String| Error::Checkpoint { path: CARD.into(), message };
         let mut card: serde_json::Value = serde_json::from_str(text).map_err(|error| fail(error.to_string()))?;
         if let Some(model) = card.get_mut("model").and_then(serde_json::Value::as_object_mut) {
-            former::upgrade_model(model).map_err(fail)?;
+            former::upgrade_model(model).map_err(|removed| fail(removed.to_string()))?;
         }
         let card: ModelCard = serde_json::from_value(card).map_err(|error| fail(error.to_string()))?;
         if card.format != FORMAT || card.version != VERSION {

@@ -4,16 +4,14 @@
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use jpeg_encoder::{ColorType, Encoder};
-use parquet::arrow::ArrowWriter;
 use png::BitDepth;
 
 use crate::cohort::Picture;
+use medst_data::parquet_table::{self, Cells, Field, Kind, Writer};
 use medst_data::{Error, Result};
 
 /// A table of a layout: its file and its columns.
@@ -123,25 +121,21 @@ impl OpenTable {
             }
             To::Parquet(columns, rows) => {
                 let written = parquet(columns, &rows);
-                write_file(&path, &written.map_err(|message| Error::Table { path: path.clone(), message })?)
+                let fail =
+                    |error: parquet_table::Error| Error::Table { path: path.clone(), message: error.to_string() };
+                write_file(&path, &written.map_err(fail)?)
             }
         }
     }
 }
 
 /// A Parquet table of texts.
-fn parquet(columns: &[&str], rows: &[Vec<String>]) -> std::result::Result<Vec<u8>, String> {
-    let column = |(place, name): (usize, &&str)| {
-        let cells: StringArray = rows.iter().map(|row| Some(row[place].as_str())).collect();
-        (name.to_string(), Arc::new(cells) as ArrayRef)
-    };
-    let batch =
-        RecordBatch::try_from_iter(columns.iter().enumerate().map(column)).map_err(|error| error.to_string())?;
-    let mut bytes = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), None).map_err(|error| error.to_string())?;
-    writer.write(&batch).map_err(|error| error.to_string())?;
-    writer.close().map_err(|error| error.to_string())?;
-    Ok(bytes)
+fn parquet(columns: &[&str], rows: &[Vec<String>]) -> parquet_table::Result<Vec<u8>> {
+    let fields: Vec<Field<'_>> = columns.iter().map(|name| Field::required(name, Kind::Text)).collect();
+    let cells = |place: usize| Cells::Text(rows.iter().map(|row| Some(row[place].as_str())).collect());
+    let mut writer = Writer::new(Vec::new(), &fields, false)?;
+    writer.write(&(0..columns.len()).map(cells).collect::<Vec<_>>())?;
+    writer.finish()
 }
 
 /// A tar archive packed by zstd and cut into parts.

@@ -13,7 +13,7 @@ use crate::upload::{Picture, Upload, number};
 use crate::{Error, Result};
 
 /// Default of the lowest closeness that is a match.
-const LEAST: f32 = 0.47;
+const LEAST: f32 = 0.68;
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -32,9 +32,9 @@ pub struct ReportRequest {
     /// maximum [default: 0.5].
     #[serde(default, deserialize_with = "number")]
     threshold: Option<f32>,
-    /// Sentences of at least this closeness count as matching a region [default: 0.47]. Closeness
+    /// Sentences of at least this closeness count as matching a region [default: 0.68]. Closeness
     /// is the mean over the sentence's words of the highest cosine with a patch, weighted by the
-    /// importance that the model gives the words. The default is a choice, not calibrated.
+    /// importance that the model gives the words. The default suits the shipped model (docs/page.md).
     #[serde(default, deserialize_with = "number")]
     least: Option<f32>,
 }

@@ -75,14 +75,14 @@ pub async fn search(upload: Upload<SearchRequest>) -> Result<Json<Answer>> {
         Some("reports") => Among::Reports,
         Some(_) => return Err(Error::Bad("among must be images or reports".into())),
     };
-    let day = |text: &Option<String>| text.as_ref().map(|text| Filter::day(text)).transpose().map_err(Error::Bad);
-    let findings = request.findings.iter().map(|text| Filter::finding(text)).collect::<Result<_, _>>();
+    let day = |text: &Option<String>| text.as_ref().map(|text| Filter::day(text)).transpose();
+    let findings = request.findings.iter().map(|text| Filter::finding(text)).collect::<Result<_, medst::Error>>();
     let filter = Filter {
         subjects: request.subjects.clone(),
         not_subjects: request.not_subjects.clone(),
         from: day(&request.from)?,
         to: day(&request.to)?,
-        findings: findings.map_err(Error::Bad)?,
+        findings: findings?,
     };
     let asked = request
         .study

@@ -314,7 +314,8 @@ fn changes(corpus: &Corpus, config: &DataConfig, skipped: &mut Skipped) -> Resul
     if columns.is_err()
         && let Some(table) = corpus.table(PAIRS)?
     {
-        let pairs = truth::pairs(corpus, &table, skipped).map_err(Error::Training)?;
+        let pairs = truth::pairs(corpus, &table, skipped);
+        let pairs = pairs.map_err(|refusal| Error::Training(refusal.to_string()))?;
         let asked = |name: &String| config.labels.is_empty() || config.labels.iter().any(|label| words(label) == *name);
         let named = pairs.findings.into_iter().map(|(column, courses)| Column {
             name: words(&column).trim_end_matches(PROGRESSION).to_string(),

@@ -242,7 +242,7 @@ impl Checkpoints {
         let path = folder.join(OPTIMIZER);
         let moments = TensorFile::read_checked(&path)?;
         let restored = optimizer.restore(&moments.tensors, state.updates);
-        restored.map_err(|message| Error::Checkpoint { path, message })?;
+        restored.map_err(|misfit| Error::Checkpoint { path, message: misfit.to_string() })?;
         self.current = Some(state.step);
         Ok(state)
     }

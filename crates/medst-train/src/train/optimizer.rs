@@ -16,6 +16,7 @@ use std::slice;
 use tch::{Kind, Tensor};
 
 use crate::config::OptimizerConfig;
+use crate::convert::Misfit;
 use crate::distributed::{Group, broadcast_bytes};
 use crate::model::weights::is_finite;
 use crate::model::{MedSt, Parameter};
@@ -225,15 +226,16 @@ impl AdamW {
         &mut self,
         tensors: &std::collections::BTreeMap<String, Tensor>,
         updates: u64,
-    ) -> Result<(), String> {
+    ) -> Result<(), Misfit> {
         let _guard = tch::no_grad_guard();
         for (name, target) in [("exp_avg", &mut self.first), ("exp_avg_sq", &mut self.second)] {
-            let tensor = tensors.get(name).ok_or_else(|| format!("`{name}` is missing"))?;
+            let tensor = tensors.get(name).ok_or_else(|| Misfit::Missing(name.into()))?;
             if tensor.size() != target.size() {
-                return Err(format!("`{name}` has shape {:?}, expected {:?}", tensor.size(), target.size()));
+                let message = format!("`{name}` has shape {:?}, expected {:?}", tensor.size(), target.size());
+                return Err(Misfit::Shape(message));
             }
             if !is_finite(tensor) {
-                return Err(format!("`{name}` holds values that are not finite"));
+                return Err(Misfit::Values(format!("`{name}` holds values that are not finite")));
             }
             target.copy_(tensor);
         }

@@ -12,7 +12,7 @@ use crate::image::{dicom, size};
 use crate::import::assemble::Assembly;
 use crate::import::rows::{RowView, Rows};
 use crate::study::StudyId;
-use crate::{Error, Result};
+use crate::{Error, Reason, Result};
 
 /// How the tables of a source describe boxes.
 #[derive(Debug)]
@@ -128,7 +128,7 @@ fn read_table(
         _ => Vec::new(),
     };
     rows.each(|row| {
-        let fail = |message: String| Error::Row { path: path.to_path_buf(), row: row.number, message };
+        let fail = |reason: Reason| Error::Row { path: path.to_path_buf(), row: row.number, message: reason.into() };
         let Ok(study) = study.fill(&row) else { return Ok(()) };
         let fixed = match table.size {
             Size::Fixed(side) => Some([f64::from(side); 2]),
@@ -170,7 +170,7 @@ fn ends(
     columns: &[Option<usize>],
     row: &RowView,
     size: Option<[f64; 2]>,
-) -> Result<Option<[f64; 4]>, String> {
+) -> Result<Option<[f64; 4]>, Reason> {
     if let Corners::Runs(_) = table.corners {
         let [_, height] = size.unwrap_or_default();
         let cell = columns[0].and_then(|column| row.cell(column)).unwrap_or("-1");
@@ -190,15 +190,15 @@ fn ends(
     Ok(Some(values))
 }
 
-fn number(row: &RowView, column: Option<usize>, name: &str) -> Result<f64, String> {
+fn number(row: &RowView, column: Option<usize>, name: &str) -> Result<f64, Reason> {
     let cell = column.and_then(|column| row.cell(column)).unwrap_or_default();
     let value = cell.parse::<f64>().ok().filter(|value| value.is_finite());
-    value.ok_or_else(|| format!("{name} of a box is `{cell}`, which is not a number"))
+    value.ok_or_else(|| format!("{name} of a box is `{cell}`, which is not a number").into())
 }
 
 /// The bounds of a mask. Each run begins a number of pixels after the end of the one before; pixels
 /// are counted down the columns of a picture `height` pixels high.
-fn runs(cell: &str, height: u64) -> Result<Option<[f64; 4]>, String> {
+fn runs(cell: &str, height: u64) -> Result<Option<[f64; 4]>, Reason> {
     let numbers: Option<Vec<u64>> = match cell.trim() {
         "-1" => return Ok(None),
         cell => cell.split_whitespace().map(|number| number.parse().ok()).collect(),

@@ -29,7 +29,7 @@ use crate::image::dicom;
 use crate::progress::Progress;
 use crate::split::Split;
 use crate::study::{Day, StudyId, SubjectId, View};
-use crate::{Error, Result};
+use crate::{Error, Reason, Result};
 
 /// The names that a source uses. IDs and paths are templates ([`template`]) over the cells of a
 /// row.
@@ -328,7 +328,7 @@ struct Found {
     subject: String,
     study: String,
     path: PathBuf,
-    view: Result<View, String>,
+    view: Result<View, Reason>,
     acquired: Option<Day>,
     part: Part,
     report: Option<ReportText>,
@@ -470,7 +470,7 @@ impl Reading<'_> {
 
     fn row(&mut self, path: &Path, table: &ImageTable, meaning: &Meaning, row: &RowView) -> Result<()> {
         let ids = meaning.subject.fill(row).and_then(|subject| Ok((subject, meaning.study.fill(row)?)));
-        let images: Result<Vec<String>, String> = meaning.images.iter().map(|template| template.fill(row)).collect();
+        let images: Result<Vec<String>, Reason> = meaning.images.iter().map(|template| template.fill(row)).collect();
         let (subject, study, images) = match (ids, images) {
             (Ok((subject, study)), Ok(images)) => (subject, study, images),
             (Err(reason), images) => {
@@ -486,13 +486,10 @@ impl Reading<'_> {
         };
         let image = self.places.find(&images, self.about.endings)?;
         let cell = |column: Option<usize>| column.and_then(|column| row.cell(column));
-        let part = match self.part(meaning, table, &image, row) {
-            Ok(part) => part,
-            Err(message) => return Err(Error::Row { path: path.to_path_buf(), row: row.number, message }),
-        };
-        let unusable = meaning.left_out.iter().find(|(test, _)| test.holds(row)).map(|(_, why)| why.to_string());
+        let part = self.part(path, table, meaning, &image, row)?;
+        let unusable = meaning.left_out.iter().find(|(test, _)| test.holds(row)).map(|(_, why)| Reason::from(*why));
         let listed = self.lists.files.is_empty() || part.is_some();
-        let unlisted = (!listed).then(|| "image is in none of the lists of parts".to_string());
+        let unlisted = (!listed).then(|| Reason::from("image is in none of the lists of parts"));
         let view = match unusable.or(unlisted) {
             Some(reason) => Err(reason),
             None => {
@@ -500,10 +497,10 @@ impl Reading<'_> {
                 let told = meaning.views.first().and_then(|(tests, _)| tests.first());
                 found.map(|(_, view)| *view).ok_or_else(|| match told {
                     Some(test) => match cell(test.column) {
-                        Some(value) => format!("{} is `{value}`", test.name),
-                        None => format!("{} is missing", test.name),
+                        Some(value) => Reason::from(format!("{} is `{value}`", test.name)),
+                        None => Reason::from(format!("{} is missing", test.name)),
                     },
-                    None => "view is unknown".to_string(),
+                    None => Reason::from("view is unknown"),
                 })
             }
         };
@@ -546,7 +543,14 @@ impl Reading<'_> {
     }
 
     /// The part that the split column or a list states.
-    fn part(&self, meaning: &Meaning, table: &ImageTable, image: &Path, row: &RowView) -> Result<Option<Part>, String> {
+    fn part(
+        &self,
+        path: &Path,
+        table: &ImageTable,
+        meaning: &Meaning,
+        image: &Path,
+        row: &RowView,
+    ) -> Result<Option<Part>> {
         if let (Some((name, values)), Some(column)) = (self.about.split, meaning.split) {
             let cell = column.and_then(|column| row.cell(column)).unwrap_or_default();
             let known = values.iter().find(|(value, _)| value.eq_ignore_ascii_case(cell)).map(|(_, part)| *part);
@@ -554,7 +558,10 @@ impl Reading<'_> {
             return match (known, column) {
                 (Some(part), _) => Ok(Some(part)),
                 (None, None) => Ok(Some(table.part)),
-                (None, Some(_)) => Err(format!("{name} is `{cell}`; expected {}", expected.join(" or "))),
+                (None, Some(_)) => {
+                    let message = format!("{name} is `{cell}`; expected {}", expected.join(" or "));
+                    Err(Error::Row { path: path.to_path_buf(), row: row.number, message })
+                }
             };
         }
         let name = image.file_name().unwrap_or_default().to_string_lossy();
@@ -640,13 +647,12 @@ fn of_header(found: &mut Found) {
     }
     match dicom::header(&found.path) {
         Ok(header) => {
-            found.view = header.view.ok_or_else(|| "the DICOM header states no view".to_string());
+            found.view = header.view.ok_or_else(|| Reason::from("the DICOM header states no view"));
             if let Some(subject) = header.subject_id.filter(|id| !id.is_empty()) {
                 found.subject = subject;
             }
         }
-        Err(Error::Image { reason, .. }) => found.view = Err(reason.to_string()),
-        Err(error) => found.view = Err(error.to_string()),
+        Err(error) => found.view = Err(Reason::of_picture(error)),
     }
 }
 

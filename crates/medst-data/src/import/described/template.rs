@@ -9,8 +9,8 @@
 
 use std::path::Path;
 
-use crate::Result;
 use crate::import::rows::{RowView, Rows};
+use crate::{Reason, Result};
 
 /// The columns of a table, of which some may be missing.
 pub struct Columns<'a> {
@@ -78,7 +78,7 @@ impl Template {
 
     /// # Errors
     /// The reason to leave the row out: a cell that is missing or has too few folders.
-    pub fn fill(&self, row: &RowView) -> Result<String, String> {
+    pub fn fill(&self, row: &RowView) -> Result<String, Reason> {
         let mut text = String::new();
         for piece in &self.0 {
             match piece {

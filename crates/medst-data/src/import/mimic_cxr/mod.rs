@@ -28,7 +28,7 @@ use super::{Planned, PrepareOptions};
 use crate::progress::Progress;
 use crate::split::Split;
 use crate::study::{StudyId, SubjectId, View};
-use crate::{Error, Result};
+use crate::{Error, Reason, Result};
 
 /// The folders of the parts of MIMIC-CXR.
 #[derive(Clone, Debug, Default)]
@@ -125,14 +125,14 @@ fn add(
     source: &MimicCxr,
     splits: Option<&Splits>,
     record: Record,
-    view: Result<View, String>,
+    view: Result<View, Reason>,
     acquired: Option<crate::study::Day>,
 ) -> Result<()> {
     let Record { subject, study, dicom, row } = record;
     let path = source.image(subject, study, dicom);
     let split = splits.map(|splits| splits.find(study)).transpose()?;
     let usable = match split {
-        Some(None) => Err("study is not in the split table".to_string()),
+        Some(None) => Err(Reason::from("study is not in the split table")),
         _ => view,
     };
     let view = match usable {
@@ -190,7 +190,7 @@ impl Splits {
             return Ok(Some(split));
         }
         let found = self.ids.find(study);
-        let own = found.map_err(|message| Error::Table { path: self.path.clone(), message })?;
+        let own = found.map_err(|reason| Error::Table { path: self.path.clone(), message: reason.into() })?;
         Ok(own.and_then(|own| self.of_study.get(own).copied()))
     }
 }

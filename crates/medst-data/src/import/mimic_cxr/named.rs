@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use super::MimicCxr;
-use crate::Result;
 use crate::import::assemble::{Assembly, FoundImage};
 use crate::progress::Progress;
 use crate::split::Split;
 use crate::study::{Day, StudyId, SubjectId, View};
+use crate::{Reason, Result};
 
 /// The images that a benchmark names.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub struct Named<'a> {
 struct Listed {
     subject: String,
     study: String,
-    view: Result<View, String>,
+    view: Result<View, Reason>,
     acquired: Option<Day>,
 }
 

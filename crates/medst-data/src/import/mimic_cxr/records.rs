@@ -11,7 +11,7 @@ use crate::import::rows::Rows;
 use crate::import::values;
 use crate::progress::Progress;
 use crate::study::{Day, View};
-use crate::{Error, Result};
+use crate::{Error, Reason, Result};
 
 /// Objects whose headers are read between two looks at the stop request.
 const BLOCK: usize = 1024;
@@ -76,7 +76,7 @@ impl List {
         &self,
         source: &MimicCxr,
         progress: &dyn Progress,
-        mut visit: impl FnMut(Record, Result<View, String>, Option<Day>) -> Result<()>,
+        mut visit: impl FnMut(Record, Result<View, Reason>, Option<Day>) -> Result<()>,
     ) -> Result<()> {
         if !self.has_views {
             return self.with_headers(source, progress, visit);
@@ -91,8 +91,8 @@ impl List {
                 return Err(incomplete(&self.path, row.number));
             };
             let view = match row.cell(view) {
-                None => Err("ViewPosition is absent".to_string()),
-                Some(name) => View::parse(name).ok_or_else(|| format!("ViewPosition is `{name}`")),
+                None => Err(Reason::from("ViewPosition is absent")),
+                Some(name) => View::parse(name).ok_or_else(|| Reason::from(format!("ViewPosition is `{name}`"))),
             };
             let acquired = row.cell(date).and_then(|date| values::dicom_moment(date, row.cell(time)));
             visit(Record { subject, study, dicom, row: row.number }, view, acquired)
@@ -106,7 +106,7 @@ impl List {
         &self,
         source: &MimicCxr,
         progress: &dyn Progress,
-        mut visit: impl FnMut(Record, Result<View, String>, Option<Day>) -> Result<()>,
+        mut visit: impl FnMut(Record, Result<View, Reason>, Option<Day>) -> Result<()>,
     ) -> Result<()> {
         let mut all: Vec<[String; 3]> = Vec::new();
         self.each(|record| {
@@ -130,18 +130,17 @@ impl List {
     }
 }
 
-fn header(path: &Path) -> (Result<View, String>, Option<Day>) {
+fn header(path: &Path) -> (Result<View, Reason>, Option<Day>) {
     if !path.exists() {
         return (Err("image file does not exist".into()), None);
     }
     let header = match dicom::header(path) {
         Ok(header) => header,
-        Err(Error::Image { reason, .. }) => return (Err(reason.to_string()), None),
-        Err(error) => return (Err(error.to_string()), None),
+        Err(error) => return (Err(Reason::of_picture(error)), None),
     };
     let time = header.study_time.as_deref();
     let acquired = header.study_date.as_deref().and_then(|date| values::dicom_moment(date, time));
-    (header.view.ok_or_else(|| "DICOM header states no view".to_string()), acquired)
+    (header.view.ok_or_else(|| Reason::from("DICOM header states no view")), acquired)
 }
 
 fn columns(rows: &Rows) -> Result<[usize; 3]> {

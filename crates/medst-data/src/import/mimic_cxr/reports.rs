@@ -88,14 +88,14 @@ fn from_zip(path: &Path, assembly: &mut Assembly, progress: &dyn Progress) -> Re
         let name = archive.name_for_index(index).and_then(Result::ok);
         let place = name.and_then(|name| study_of(&name)).and_then(|study| assembly.place(&study));
         let Some(place) = place else { continue };
-        let text = archive.by_index(index).map_err(|error| error.to_string()).and_then(|entry| {
+        let text = archive.by_index(index).ok().and_then(|entry| {
             let mut bytes = Vec::new();
-            entry.take(LONGEST).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
-            Ok(bytes)
+            entry.take(LONGEST).read_to_end(&mut bytes).ok()?;
+            Some(bytes)
         });
         match text {
-            Ok(bytes) => whole(assembly, place, &bytes),
-            Err(_) => assembly.plan.warn("reports damaged in the zip file, left out"),
+            Some(bytes) => whole(assembly, place, &bytes),
+            None => assembly.plan.warn("reports damaged in the zip file, left out"),
         }
         progress.advance(1);
     }

@@ -12,7 +12,7 @@ use super::{Labels, PrepareOptions, values};
 use crate::split::Split;
 use crate::storage::{Address, objects};
 use crate::study::{Day, StudyId, SubjectId, View};
-use crate::{Error, Result};
+use crate::{Error, Reason, Result};
 
 /// Makes studies of the rows of a table; image paths are relative to the table.
 ///
@@ -111,7 +111,7 @@ struct Required {
     image: PathBuf,
 }
 
-fn required(row: &Row) -> Result<Required, String> {
+fn required(row: &Row) -> Result<Required, Reason> {
     let cell = |column: &str| row.cell(column).ok_or_else(|| format!("{column} is missing"));
     let view = cell("view")?;
     let view = View::parse(view).ok_or_else(|| format!("unknown view `{view}` (expected PA, AP, LATERAL or LL)"))?;

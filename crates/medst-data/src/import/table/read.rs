@@ -9,13 +9,10 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow_array::{Array, ArrayRef};
-use arrow_cast::display::{ArrayFormatter, FormatOptions};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-
 use super::super::delimited::{self, Delimited};
 use super::super::rows::{self, meaning};
-use crate::{Error, Result, input};
+use crate::parquet_table::Reader;
+use crate::{Error, Result, input, parquet_table};
 
 const REQUIRED: [&str; 3] = ["subject_id", "view", "image"];
 const UNDERSTOOD: [&str; 8] = ["subject_id", "study_id", "day", "acquired", "view", "image", "report", "split"];
@@ -159,32 +156,21 @@ fn read_csv(path: &Path) -> Result<Table> {
 }
 
 fn read_parquet(path: &Path) -> Result<Table> {
-    let damaged = |error: &dyn std::fmt::Display| fail(path, format!("not a readable Parquet table: {error}"));
-    let file = input::open(path).map_err(Error::io(path))?;
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| damaged(&error))?;
-    let columns: Vec<String> = builder.schema().fields().iter().map(|field| field.name().clone()).collect();
+    let damaged = |error: parquet_table::Error| fail(path, format!("not a readable Parquet table: {error}"));
+    let reader = Reader::new(input::open(path).map_err(Error::io(path))?).map_err(damaged)?;
+    let columns: Vec<String> = reader.names().map(str::to_string).collect();
     let names: Arc<[String]> = columns.clone().into();
     let mut table = Table { columns, ..Table::default() };
-    for batch in builder.build().map_err(|error| damaged(&error))? {
-        let batch = batch.map_err(|error| damaged(&error))?;
-        let options = FormatOptions::default();
-        let formatters = batch
-            .columns()
-            .iter()
-            .map(|column| ArrayFormatter::try_new(column.as_ref(), &options))
-            .collect::<std::result::Result<Vec<_>, _>>()
-            .map_err(|error| damaged(&error))?;
-        for row in 0..batch.num_rows() {
-            let cell = |(column, formatter): (&ArrayRef, &ArrayFormatter)| {
-                let mut cell = column.is_valid(row).then(|| formatter.value(row).to_string())?;
-                // Data frames turn integer columns with gaps, ids among them, into floating-point
-                // ones.
-                if column.data_type().is_floating() && cell.ends_with(".0") {
-                    cell.truncate(cell.len() - 2);
-                }
-                meaning(&cell).map(Box::from)
-            };
-            let cells = batch.columns().iter().zip(&formatters).map(cell).collect();
+    for group in reader.groups() {
+        let group = group.map_err(damaged)?;
+        let column = |place| -> parquet_table::Result<_> {
+            let cells = group.cells(place)?.into_iter();
+            let cells: Vec<Option<Box<str>>> = cells.map(|cell| meaning(&cell?).map(Box::from)).collect();
+            Ok(cells.into_iter())
+        };
+        let mut columns = (0..names.len()).map(column).collect::<parquet_table::Result<Vec<_>>>().map_err(damaged)?;
+        for _ in 0..group.rows() {
+            let cells = columns.iter_mut().map(|cells| cells.next().flatten()).collect();
             table.rows.push(Row { number: table.rows.len() as u64 + 1, columns: names.clone(), cells });
         }
     }
@@ -194,6 +180,7 @@ fn read_parquet(path: &Path) -> Result<Table> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::parquet_table::{Cells, Field, Kind, Writer};
 
     fn table(bytes: &[u8]) -> Result<Table> {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -233,18 +220,12 @@ mod tests {
 
     #[test]
     fn whole_numbers_in_floating_point_columns_are_ids() {
-        use std::sync::Arc;
-
-        use arrow_array::{ArrayRef, Float64Array, RecordBatch, StringArray};
-        let texts = |text: &str| Arc::new(StringArray::from(vec![text, text])) as ArrayRef;
-        let ids = Arc::new(Float64Array::from(vec![Some(10_000_032.0), None])) as ArrayRef;
-        let columns = [("subject_id", ids), ("view", texts("PA")), ("image", texts("a"))];
-        let batch = RecordBatch::try_from_iter(columns).unwrap();
-        let mut bytes = Vec::new();
-        let mut writer = parquet::arrow::ArrowWriter::try_new(&mut bytes, batch.schema(), None).unwrap();
-        writer.write(&batch).unwrap();
-        writer.close().unwrap();
-        let table = table(&bytes).unwrap();
+        let fields = [("subject_id", Kind::Double), ("view", Kind::Text), ("image", Kind::Text)];
+        let mut writer =
+            Writer::new(Vec::new(), &fields.map(|(name, kind)| Field::optional(name, kind)), false).unwrap();
+        let texts = |text| Cells::Text(vec![Some(text); 2]);
+        writer.write(&[Cells::Double(vec![Some(10_000_032.0), None]), texts("PA"), texts("a")]).unwrap();
+        let table = table(&writer.finish().unwrap()).unwrap();
         assert_eq!(table.rows[0].cell("subject_id"), Some("10000032"));
         assert_eq!(table.rows[1].cell("subject_id"), None);
     }

@@ -2,6 +2,7 @@
 
 use medst_data::corpus::Corpus;
 
+use super::Refusal;
 use super::job::{Context, Encoded, Plan, Remarks};
 use super::truth::{self, PhraseBoxes};
 use crate::eval::encode::Encoder;
@@ -26,7 +27,7 @@ struct Boxes(Vec<PhraseBoxes>);
 struct BoxesByVariant(Vec<PhraseBoxes>);
 
 /// Reads the boxes.
-pub fn plan(context: &Context<'_>, remarks: &mut Remarks) -> Result<Box<dyn Plan>, String> {
+pub fn plan(context: &Context<'_>, remarks: &mut Remarks) -> Result<Box<dyn Plan>, Refusal> {
     let boxes = truth::phrase_boxes(context.corpus, &context.part, context.seen, &mut remarks.skipped);
     if boxes.is_empty() {
         return Err("no study has boxes".into());

@@ -9,7 +9,7 @@ use medst_data::split::Split;
 
 use super::truth::{PairTruth, Skipped, skip};
 use super::{
-    grounding, linear_probe, progression, retrieval, sequence_order, series_questions, temporal_image,
+    Refusal, grounding, linear_probe, progression, retrieval, sequence_order, series_questions, temporal_image,
     temporal_sentence, temporal_transfer, zero_shot,
 };
 use crate::Result;
@@ -39,14 +39,14 @@ pub struct Context<'a> {
 
 impl Context<'_> {
     /// A table of the corpus, or how to get one.
-    pub fn table(&self, name: &str) -> Result<TextTable, String> {
+    pub fn table(&self, name: &str) -> Result<TextTable, Refusal> {
         match self.corpus.table(name) {
             Ok(Some(table)) => Ok(table),
             Ok(None) => {
                 let source = if name == QUESTIONS { "mi-cxr" } else { "ms-cxr-t" };
-                Err(format!("the corpus has no {name}.csv (create one with medst prepare {source})"))
+                Err(Refusal(format!("the corpus has no {name}.csv (create one with medst prepare {source})")))
             }
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(Refusal(error.to_string())),
         }
     }
 
@@ -130,7 +130,7 @@ pub struct Job {
 impl Job {
     /// Reads the truth that a task needs; fails with the reason if the corpus does not allow the
     /// task.
-    pub fn plan(task: Task, context: &Context<'_>) -> Result<Job, String> {
+    pub fn plan(task: Task, context: &Context<'_>) -> Result<Job, Refusal> {
         let mut remarks = Remarks::default();
         let read = match task {
             Task::TemporalImage => temporal_image::plan,
@@ -184,32 +184,30 @@ impl Job {
 }
 
 /// Refuses a table of pairs of which none can be used, with the reasons.
-pub fn check_pairs(count: usize, skipped: &Skipped) -> Result<(), String> {
+pub fn check_pairs(count: usize, skipped: &Skipped) -> Result<(), Refusal> {
     if count > 0 {
         return Ok(());
     }
     let reasons: Vec<String> = skipped.iter().map(|(reason, count)| format!("{count} × {reason}")).collect();
-    Err(format!("no usable pair: {}", reasons.join("; ")))
+    Err(Refusal(format!("no usable pair: {}", reasons.join("; "))))
 }
 
-/// Pairs with the embeddings of both images; pairs without are counted.
-pub fn image_pairs(
-    truth: PairTruth,
-    context: &Context<'_>,
-    images: &RowVectors,
-    remarks: &mut Remarks,
-) -> Result<ImagePairs> {
-    let kept: Vec<usize> = (0..truth.studies.len())
-        .filter(|&n| truth.studies[n].iter().all(|&row| remarks.usable(images, row, "image")))
-        .collect();
+/// Numbers of the pairs of which both images have a vector; the others are counted.
+pub fn usable_pairs(truth: &PairTruth, images: &RowVectors, remarks: &mut Remarks) -> Vec<usize> {
+    let numbers = 0..truth.studies.len();
+    numbers.filter(|&n| truth.studies[n].iter().all(|&row| remarks.usable(images, row, "image"))).collect()
+}
+
+/// Usable pairs, by their numbers, with the embeddings of both images.
+pub fn image_pairs(truth: &PairTruth, kept: &[usize], context: &Context<'_>, images: &RowVectors) -> ImagePairs {
     let side = |which: usize| kept.iter().map(|&n| truth.studies[n][which]).collect::<Vec<usize>>();
     let (previous, current) = (side(0), side(1));
     let courses = |(name, courses): &(String, Vec<_>)| (name.clone(), kept.iter().map(|&n| courses[n]).collect());
-    Ok(ImagePairs {
+    ImagePairs {
         subjects: current.iter().map(|&row| context.subject(row)).collect(),
         studies: kept.iter().map(|&n| truth.studies[n]).collect(),
         findings: truth.findings.iter().map(courses).collect(),
         previous: images.select(&previous),
         current: images.select(&current),
-    })
+    }
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use medst_data::corpus::Corpus;
 use medst_data::split::Split;
 
+use super::Refusal;
 use super::job::{Context, Encoded, Plan, Remarks};
 use super::truth::{self, skip};
 use crate::Result;
@@ -56,7 +57,7 @@ impl Plan for Probe {
 }
 
 /// What a probe learns, from whom, and on whom it is tested.
-pub fn plan(context: &Context<'_>, remarks: &mut Remarks) -> Result<Box<dyn Plan>, String> {
+pub fn plan(context: &Context<'_>, remarks: &mut Remarks) -> Result<Box<dyn Plan>, Refusal> {
     let corpus = context.corpus;
     let tested = context.split.unwrap_or(Split::Test);
     if tested == Split::Train {
@@ -77,7 +78,7 @@ pub fn plan(context: &Context<'_>, remarks: &mut Remarks) -> Result<Box<dyn Plan
     let (rows, splits): (Vec<usize>, Vec<Split>) = all.unzip();
     for (split, name) in [(Split::Train, "training"), (Split::Test, "test")] {
         if !splits.contains(&split) {
-            return Err(format!("a probe needs {name} rows, but the corpus has none"));
+            return Err(Refusal(format!("a probe needs {name} rows, but the corpus has none")));
         }
     }
     let column = match context.label {
@@ -114,18 +115,18 @@ fn classes(
     rows: Vec<usize>,
     splits: Vec<Split>,
     remarks: &mut Remarks,
-) -> Result<Box<dyn Plan>, String> {
+) -> Result<Box<dyn Plan>, Refusal> {
     let values = truth::values(context.corpus, &rows, column);
     if values.iter().all(Option::is_none) {
-        return Err(format!("no study has a label {column}"));
+        return Err(Refusal(format!("no study has a label {column}")));
     }
     let trained = values.iter().zip(&splits).filter(|row| *row.1 == Split::Train).filter_map(|row| *row.0);
     let names: Vec<&str> = trained.collect::<BTreeSet<_>>().into_iter().collect();
     if names.len() < 2 {
-        return Err(format!(
+        return Err(Refusal(format!(
             "the training rows have {} classes of {column}, but a probe needs at least two",
             names.len()
-        ));
+        )));
     }
     let (mut kept, mut of) = (Vec::new(), Vec::new());
     for (n, value) in values.iter().enumerate() {

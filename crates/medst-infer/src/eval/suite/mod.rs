@@ -75,6 +75,17 @@ pub struct Refused {
     pub reason: String,
 }
 
+/// Why a task is refused on a corpus: what the corpus lacks.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refusal(String);
+
+impl From<&str> for Refusal {
+    fn from(reason: &str) -> Refusal {
+        Refusal(reason.into())
+    }
+}
+
 /// Which data were used.
 #[derive(Clone, Debug, Serialize)]
 pub struct DataDescription {
@@ -179,7 +190,7 @@ impl Suite {
         for &task in tasks {
             match Job::plan(task, context) {
                 Ok(job) => jobs.push(job),
-                Err(reason) => refused.push(Refused { task, reason }),
+                Err(Refusal(reason)) => refused.push(Refused { task, reason }),
             }
         }
         (jobs, refused)

@@ -3,7 +3,8 @@
 
 use medst_data::corpus::plan::PAIRS;
 
-use super::job::{Context, Encoded, Plan, Remarks, check_pairs, image_pairs};
+use super::Refusal;
+use super::job::{Context, Encoded, Plan, Remarks, check_pairs, image_pairs, usable_pairs};
 use super::truth::{self, PairTruth};
 use crate::Result;
 use crate::eval::prompts;
@@ -15,7 +16,7 @@ struct ByPrototypes(PairTruth);
 struct ByPhrases(PairTruth);
 
 /// Reads the pairs.
-pub fn plan(context: &Context<'_>, remarks: &mut Remarks) -> Result<Box<dyn Plan>, String> {
+pub fn plan(context: &Context<'_>, remarks: &mut Remarks) -> Result<Box<dyn Plan>, Refusal> {
     let mut pairs = truth::pairs(context.corpus, &context.table(PAIRS)?, &mut remarks.skipped)?;
     check_pairs(pairs.studies.len(), &remarks.skipped)?;
     pairs.findings.iter_mut().for_each(|finding| finding.0 = words(&finding.0));
@@ -41,7 +42,9 @@ impl Plan for ByPrototypes {
         encoded: &Encoded<'_>,
         remarks: &mut Remarks,
     ) -> Result<TaskResult> {
-        let pairs = image_pairs(self.0, context, &encoded.studies.images, remarks)?;
+        let images = &encoded.studies.images;
+        let kept = usable_pairs(&self.0, images, remarks);
+        let pairs = image_pairs(&self.0, &kept, context, images);
         let prototypes = |(finding, _): &(String, _)| {
             Ok(Prototypes {
                 improving: encoded.of_texts(prompts::improving(finding))?,
@@ -69,7 +72,9 @@ impl Plan for ByPhrases {
         encoded: &Encoded<'_>,
         remarks: &mut Remarks,
     ) -> Result<TaskResult> {
-        let pairs = image_pairs(self.0, context, &encoded.studies.images, remarks)?;
+        let images = &encoded.studies.images;
+        let kept = usable_pairs(&self.0, images, remarks);
+        let pairs = image_pairs(&self.0, &kept, context, images);
         let phrases = |(finding, _): &(String, _)| {
             let [improving, stable, worsening] =
                 prompts::progression(finding).map(|sentences| encoded.of_texts(sentences));

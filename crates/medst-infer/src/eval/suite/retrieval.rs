@@ -1,5 +1,6 @@
 //! Images and reports that find each other, and findings whose prompts find images.
 
+use super::Refusal;
 use super::job::{Context, Encoded, Plan, Remarks};
 use super::truth::{self, FindingLabels, Skipped};
 use crate::Result;
@@ -13,7 +14,7 @@ struct Search {
 }
 
 /// Reads the labels.
-pub fn plan(context: &Context<'_>, _: &mut Remarks) -> Result<Box<dyn Plan>, String> {
+pub fn plan(context: &Context<'_>, _: &mut Remarks) -> Result<Box<dyn Plan>, Refusal> {
     let findings = match context.protocol {
         Protocol::Strict | Protocol::Literature => truth::findings(context.corpus, &context.part, &mut Skipped::new()),
         Protocol::Reference => Vec::new(),

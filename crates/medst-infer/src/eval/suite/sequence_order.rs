@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::Refusal;
 use super::job::{Context, Encoded, Plan, Remarks};
 use super::truth::skip;
 use crate::Result;
@@ -11,7 +12,7 @@ use crate::eval::tasks::{SequenceData, SequenceOrder};
 struct Sequences(Vec<Vec<usize>>);
 
 /// Chooses the sequences.
-pub fn plan(context: &Context<'_>, _: &mut Remarks) -> Result<Box<dyn Plan>, String> {
+pub fn plan(context: &Context<'_>, _: &mut Remarks) -> Result<Box<dyn Plan>, Refusal> {
     let in_part = |split| context.split.is_none_or(|wanted| wanted == split);
     let long = context.corpus.sequences().iter().filter(|own| in_part(own.split) && own.studies.len() >= 3);
     let rows = long.map(|sequence| sequence.studies.iter().map(|&row| row as usize).collect());

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use medst_data::corpus::Corpus;
 use medst_data::corpus::plan::{QUESTIONS, TextTable};
 
+use super::Refusal;
 use super::job::{Context, Encoded, Plan, Remarks};
 use super::truth::{Skipped, skip};
 use crate::Result;
@@ -19,7 +20,7 @@ const CHOICES: [&str; 5] = ["A", "B", "C", "D", "E"];
 struct Questions(Vec<Question>);
 
 /// Reads the questions.
-pub fn plan(context: &Context<'_>, remarks: &mut Remarks) -> Result<Box<dyn Plan>, String> {
+pub fn plan(context: &Context<'_>, remarks: &mut Remarks) -> Result<Box<dyn Plan>, Refusal> {
     let found = questions(context.corpus, &context.table(QUESTIONS)?, &mut remarks.skipped)?;
     if found.is_empty() {
         return Err("no usable question".into());
@@ -73,12 +74,12 @@ fn question_vectors(questions: &[Question], images: &RowVectors, encoded: &Encod
 }
 
 /// Columns that are missing are an error.
-fn questions(corpus: &Corpus, table: &TextTable, skipped: &mut Skipped) -> Result<Vec<Question>, String> {
+fn questions(corpus: &Corpus, table: &TextTable, skipped: &mut Skipped) -> Result<Vec<Question>, Refusal> {
     let column = |name: &str| {
         let place = table.columns.iter().position(|column| column == name);
-        place.ok_or_else(|| format!("questions.csv has no column {name}"))
+        place.ok_or_else(|| Refusal(format!("questions.csv has no column {name}")))
     };
-    let all = |names: [&str; 5]| names.into_iter().map(column).collect::<Result<Vec<usize>, String>>();
+    let all = |names: [&str; 5]| names.into_iter().map(column).collect::<Result<Vec<usize>, Refusal>>();
     let (visits, choices) = (all(VISITS)?, all(CHOICES)?);
     let [group, kind, words, answer] = ["group_type", "qtype", "question", "answer"].map(column);
     let (group, kind, words, answer) = (group?, kind?, words?, answer?);

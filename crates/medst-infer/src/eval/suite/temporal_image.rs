@@ -2,7 +2,8 @@
 
 use medst_data::corpus::plan::PAIRS;
 
-use super::job::{Context, Encoded, Plan, Remarks, check_pairs, image_pairs};
+use super::Refusal;
+use super::job::{Context, Encoded, Plan, Remarks, check_pairs, image_pairs, usable_pairs};
 use super::truth::{self, PairTruth};
 use crate::Result;
 use crate::eval::result::{Task, TaskResult};
@@ -11,7 +12,7 @@ use crate::eval::tasks::TemporalImage;
 struct Pairs(PairTruth);
 
 /// Reads the pairs.
-pub fn plan(context: &Context<'_>, remarks: &mut Remarks) -> Result<Box<dyn Plan>, String> {
+pub fn plan(context: &Context<'_>, remarks: &mut Remarks) -> Result<Box<dyn Plan>, Refusal> {
     let pairs = truth::pairs(context.corpus, &context.table(PAIRS)?, &mut remarks.skipped)?;
     check_pairs(pairs.studies.len(), &remarks.skipped)?;
     Ok(Box::new(Pairs(pairs)))
@@ -28,7 +29,9 @@ impl Plan for Pairs {
         encoded: &Encoded<'_>,
         remarks: &mut Remarks,
     ) -> Result<TaskResult> {
-        let pairs = image_pairs(self.0, context, &encoded.studies.images, remarks)?;
+        let images = &encoded.studies.images;
+        let kept = usable_pairs(&self.0, images, remarks);
+        let pairs = image_pairs(&self.0, &kept, context, images);
         let protocol = Task::TemporalImage.protocol(context.protocol);
         TemporalImage { protocol, bootstrap: context.bootstrap, by: &context.by }.evaluate(&pairs)
     }

@@ -2,6 +2,7 @@
 
 use medst_data::corpus::plan::SENTENCES;
 
+use super::Refusal;
 use super::job::{Context, Encoded, Plan, Remarks, check_pairs};
 use super::truth::{self, SentenceTruth};
 use crate::Result;
@@ -11,7 +12,7 @@ use crate::eval::tasks::{SentencePairs, TemporalSentence};
 struct Sentences(SentenceTruth);
 
 /// Reads the sentences.
-pub fn plan(context: &Context<'_>, remarks: &mut Remarks) -> Result<Box<dyn Plan>, String> {
+pub fn plan(context: &Context<'_>, remarks: &mut Remarks) -> Result<Box<dyn Plan>, Refusal> {
     let sentences = truth::sentences(&context.table(SENTENCES)?, &mut remarks.skipped)?;
     check_pairs(sentences.texts.len(), &remarks.skipped)?;
     Ok(Box::new(Sentences(sentences)))

@@ -9,9 +9,9 @@ use medst_data::corpus::plan::{PAIRS, TextTable};
 use medst_data::progress::Progress;
 use medst_data::split::Split;
 
-use super::job::{Context, Encoded, Plan, Remarks, image_pairs};
+use super::job::{Context, Encoded, Plan, Remarks, image_pairs, usable_pairs};
 use super::truth::{self, PairTruth, Skipped, skip};
-use super::{CorpusResult, DataDescription, Refused, Suite};
+use super::{CorpusResult, DataDescription, Refusal, Refused, Suite};
 use crate::eval::Vectors;
 use crate::eval::encode::Encoder;
 use crate::eval::pairs::ImagePairs;
@@ -34,12 +34,12 @@ struct Pairs {
 }
 
 /// Reads the pairs of a corpus that contains several sources; fails on pairs of fewer than two.
-pub fn plan(context: &Context<'_>, remarks: &mut Remarks) -> Result<Box<dyn Plan>, String> {
+pub fn plan(context: &Context<'_>, remarks: &mut Remarks) -> Result<Box<dyn Plan>, Refusal> {
     let found = pairs(context.corpus, &context.table(PAIRS)?, None, &mut remarks.skipped)?;
     if found.sources.iter().all(|own| Some(own) == found.sources.first()) {
-        return Err(format!(
+        return Err(Refusal(format!(
             "all pairs are of one source; the column {SOURCE} needs two or more, or give a --corpus for each source"
-        ));
+        )));
     }
     Ok(Box::new(found))
 }
@@ -57,14 +57,11 @@ impl Plan for Pairs {
     ) -> Result<TaskResult> {
         let images = &encoded.studies.images;
         let Pairs { pairs, sources, findings } = *self;
-        let kept: Vec<usize> = (0..pairs.studies.len())
-            .filter(|&n| pairs.studies[n].iter().all(|&row| remarks.usable(images, row, "image")))
-            .collect();
+        let kept = usable_pairs(&pairs, images, remarks);
         let without_courses = PairTruth { findings: Vec::new(), ..pairs };
-        let pairs = image_pairs(without_courses, context, images, &mut Remarks::default())?;
         let of_kept = |(name, classes): (String, Vec<_>)| (name, kept.iter().map(|&n| classes[n]).collect());
         let data = TransferData {
-            pairs,
+            pairs: image_pairs(&without_courses, &kept, context, images),
             sources: kept.iter().map(|&n| sources[n].clone()).collect(),
             findings: findings.into_iter().map(of_kept).collect(),
         };
@@ -75,7 +72,7 @@ impl Plan for Pairs {
 /// Reads the pairs; fails on columns that are missing.
 ///
 /// * `name`: the source of studies without the column of sources.
-fn pairs(corpus: &Corpus, table: &TextTable, name: Option<&str>, skipped: &mut Skipped) -> Result<Pairs, String> {
+fn pairs(corpus: &Corpus, table: &TextTable, name: Option<&str>, skipped: &mut Skipped) -> Result<Pairs, Refusal> {
     // Names of courses other than the three are not mistakes here.
     let pairs = truth::pairs(corpus, table, &mut Skipped::new())?;
     let known: BTreeSet<&str> = corpus.studies().iter().map(|study| study.study.0.as_str()).collect();
@@ -92,13 +89,13 @@ fn pairs(corpus: &Corpus, table: &TextTable, name: Option<&str>, skipped: &mut S
     let source = |pair: &[usize; 2]| {
         let own = corpus.studies()[pair[1]].labels.get(SOURCE).map(String::as_str).or(name);
         own.map(str::to_string).ok_or_else(|| {
-            format!(
+            Refusal(format!(
                 "the studies have no column {SOURCE} (as medst prepare chextemporal writes it); or give a --corpus for \
                  each source"
-            )
+            ))
         })
     };
-    let sources: Vec<String> = pairs.studies.iter().map(source).collect::<Result<_, String>>()?;
+    let sources: Vec<String> = pairs.studies.iter().map(source).collect::<Result<_, Refusal>>()?;
     let mut findings = Vec::new();
     for n in (0..table.columns.len()).filter(|&n| n != previous && n != current) {
         let mut classes = Vec::with_capacity(rows.len());
@@ -138,7 +135,7 @@ pub fn across(
     for (corpus, name) in corpora.iter().zip(names(corpora)) {
         let Ok(Some(table)) = corpus.table(PAIRS) else { continue };
         let truth = pairs(corpus, &table, Some(&name), &mut skipped);
-        let truth = truth.map_err(|reason| Error::Evaluation(format!("{}: {reason}", corpus.path().display())))?;
+        let truth = truth.map_err(|refusal| Error::Evaluation(format!("{}: {refusal}", corpus.path().display())))?;
         sites.push(Site { corpus, truth });
     }
     let sources: BTreeSet<&String> = sites.iter().flat_map(|site| &site.truth.sources).collect();

@@ -7,6 +7,7 @@ use medst_data::boxes::{self, Boxes};
 use medst_data::corpus::Corpus;
 use medst_data::corpus::plan::TextTable;
 
+use super::Refusal;
 use crate::eval::pairs::Course;
 use crate::eval::prompts;
 use crate::eval::tasks::words;
@@ -90,7 +91,7 @@ impl PairTruth {
 ///
 /// # Errors
 /// Columns that are missing.
-pub fn pairs(corpus: &Corpus, table: &TextTable, skipped: &mut Skipped) -> Result<PairTruth, String> {
+pub fn pairs(corpus: &Corpus, table: &TextTable, skipped: &mut Skipped) -> Result<PairTruth, Refusal> {
     let column = |name: &str| table.columns.iter().position(|column| column == name);
     let (Some(previous), Some(current)) = (column("previous"), column("current")) else {
         return Err("pairs.csv has no column previous or no column current".into());
@@ -130,14 +131,14 @@ pub struct SentenceTruth {
 ///
 /// # Errors
 /// Columns that are missing.
-pub fn sentences(table: &TextTable, skipped: &mut Skipped) -> Result<SentenceTruth, String> {
+pub fn sentences(table: &TextTable, skipped: &mut Skipped) -> Result<SentenceTruth, Refusal> {
     let column = |name: &str| table.columns.iter().position(|column| column == name);
     let needed = ["sentence_1", "sentence_2", "category"].map(|name| column(name).ok_or(name));
     let [first, second, category] = match needed {
         [Ok(first), Ok(second), Ok(category)] => [first, second, category],
         [a, b, c] => {
             let missing = [a, b, c].into_iter().find_map(Result::err).unwrap_or_default();
-            return Err(format!("sentences.csv has no column {missing}"));
+            return Err(Refusal(format!("sentences.csv has no column {missing}")));
         }
     };
     let subset = column("subset");

@@ -1,5 +1,6 @@
 //! Label columns that are findings, each with the prompts that say it is there or not.
 
+use super::Refusal;
 use super::job::{Context, Encoded, Plan, Remarks};
 use super::truth::{self, FindingLabels};
 use crate::Result;
@@ -10,7 +11,7 @@ use crate::eval::tasks::{BinaryFinding, ZeroShot};
 struct Findings(Vec<FindingLabels>);
 
 /// Reads the labels.
-pub fn plan(context: &Context<'_>, remarks: &mut Remarks) -> Result<Box<dyn Plan>, String> {
+pub fn plan(context: &Context<'_>, remarks: &mut Remarks) -> Result<Box<dyn Plan>, Refusal> {
     let findings = truth::findings(context.corpus, &context.part, &mut remarks.skipped);
     if findings.is_empty() {
         return Err("no label column is a known finding with values 0 and 1".into());

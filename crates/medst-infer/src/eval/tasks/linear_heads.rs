@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use medst_data::permutation::NumpyRandom;
 
-use super::{TemporalImage, mean_of_all};
+use super::{TemporalImage, Undefined, mean_of_all};
 use crate::Result;
 use crate::eval::Vectors;
 use crate::eval::bootstrap::Clusters;
@@ -79,7 +79,7 @@ pub(super) fn evaluate(task: &TemporalImage<'_>, pairs: &ImagePairs) -> Result<T
                     result.plots.push(heads.confusion(readout));
                     all.push(heads);
                 }
-                Err(reason) => {
+                Err(Undefined(reason)) => {
                     let name = format!("macro accuracy, {}", readout.name());
                     let count = labelled.rows.len();
                     result.figures.push(Figure::undefined(labelled.name, &name, Unit::Share, count, reason));
@@ -153,15 +153,15 @@ fn heads<'a>(
     labelled: &Labelled<'a>,
     readout: Readout,
     parts: &[Vec<Part>],
-) -> Result<std::result::Result<Heads<'a>, String>> {
+) -> Result<Result<Heads<'a>, Undefined>> {
     if labelled.rows.is_empty() {
-        return Ok(Err("no pair has a course".into()));
+        return Ok(Err(Undefined("no pair has a course".into())));
     }
     if let Some(reason) = labelled.trouble() {
-        return Ok(Err(reason));
+        return Ok(Err(Undefined(reason)));
     }
     let features = readout.features(pairs, &labelled.rows)?;
-    let seeds: std::result::Result<Vec<Tested>, String> = SEEDS
+    let seeds: Result<Vec<Tested>, Undefined> = SEEDS
         .into_par_iter()
         .zip(parts)
         .map(|(seed, parts)| {
@@ -170,11 +170,11 @@ fn heads<'a>(
             };
             let (training, validation, test) = (of(Part::Training), of(Part::Validation), of(Part::Test));
             if test.is_empty() {
-                return Err(format!("no test pair with the seed {seed}"));
+                return Err(Undefined(format!("no test pair with the seed {seed}")));
             }
             let first = training.first().map(|&n| labelled.truth[n]);
             if training.iter().all(|&n| Some(labelled.truth[n]) == first) {
-                return Err(format!("with the seed {seed} the training pairs do not have two courses"));
+                return Err(Undefined(format!("with the seed {seed} the training pairs do not have two courses")));
             }
             let said = said(&features, &labelled.truth, Course::COUNT, &training, &validation, &test);
             let truth = test.iter().map(|&n| labelled.truth[n]).collect();

@@ -32,6 +32,11 @@ pub use zero_shot::{BinaryFinding, ZeroShot};
 use super::Vectors;
 use crate::{Error, Result};
 
+/// Why the data do not define a figure.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+struct Undefined(String);
+
 /// Checks that every evaluator makes of its embeddings.
 struct Input;
 

@@ -11,7 +11,7 @@
 //!   once.
 //! * Literature: `linear_heads`.
 
-use super::{Input, linear_heads, mean_of_all};
+use super::{Input, Undefined, linear_heads, mean_of_all};
 use crate::Result;
 use crate::eval::Vectors;
 use crate::eval::bootstrap::{Bootstrap, Clusters};
@@ -115,13 +115,14 @@ impl TemporalImage<'_> {
         let meter = Meter::new(self.bootstrap, &clusters).by(self.by, pairs.current_rows());
         let mut all = Vec::new();
         for labelled in pairs.labelled() {
+            let (name, count) = (labelled.name, labelled.rows.len());
             match self.decide(pairs, labelled)? {
                 Ok((decided, note)) => {
                     result.notes.extend(note);
                     all.push(decided);
                 }
-                Err((name, count, reason)) => {
-                    result.figures.push(Figure::undefined(&name, "macro accuracy", Unit::Share, count, reason));
+                Err(Undefined(reason)) => {
+                    result.figures.push(Figure::undefined(name, "macro accuracy", Unit::Share, count, reason));
                 }
             }
         }
@@ -143,16 +144,15 @@ impl TemporalImage<'_> {
     }
 
     /// Decisions for all pairs of a finding, or why there are none.
-    #[allow(clippy::type_complexity)]
     fn decide<'a>(
         &self,
         pairs: &ImagePairs,
         labelled: Labelled<'a>,
-    ) -> Result<std::result::Result<(Decided<'a>, Option<String>), (String, usize, String)>> {
+    ) -> Result<Result<(Decided<'a>, Option<String>), Undefined>> {
         let (name, count) = (labelled.name, labelled.rows.len());
         let subjects: Vec<&str> = labelled.rows.iter().map(|&row| pairs.subjects[row].as_str()).collect();
         let different = Clusters::of(&subjects).count();
-        let refuse = |reason: String| Ok(Err((name.to_string(), count, reason)));
+        let refuse = |reason: String| Ok(Err(Undefined(reason)));
         if count == 0 {
             return refuse("no pair has a label".into());
         }

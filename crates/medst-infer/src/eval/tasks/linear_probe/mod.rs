@@ -22,7 +22,7 @@ use tch::nn::OptimizerConfig;
 use tch::{Device, Kind, Reduction, Tensor, nn};
 
 use self::tested::Tested;
-use super::{Input, words};
+use super::{Input, Undefined, words};
 use crate::eval::Vectors;
 use crate::eval::bootstrap::{Bootstrap, Clusters};
 use crate::eval::published;
@@ -222,7 +222,7 @@ impl LinearProbe<'_> {
                         result.examples = tested.examples(data, &test);
                     }
                 }
-                Err(reason) => {
+                Err(Undefined(reason)) => {
                     let name = tested_name(&data.truth);
                     result.figures.push(Figure::undefined(&group, name.0, name.1, test.len(), reason));
                 }
@@ -248,7 +248,7 @@ impl LinearProbe<'_> {
         tensors: &Tensors,
         share: f64,
         rows: &Rows<'_>,
-    ) -> Result<std::result::Result<Vec<Probabilities>, String>> {
+    ) -> Result<Result<Vec<Probabilities>, Undefined>> {
         let seeds: Vec<u64> = match self.protocol {
             Protocol::Strict | Protocol::Literature => SEEDS.to_vec(),
             Protocol::Reference => vec![u64::from(REFERENCE_SEED)],
@@ -260,7 +260,7 @@ impl LinearProbe<'_> {
                 Protocol::Reference => draw_rows(rows.training, share),
             };
             if let Some(reason) = data.truth.trouble(&training) {
-                return Ok(Err(reason));
+                return Ok(Err(Undefined(reason)));
             }
             all.push(self.train(data, tensors, &Rows { training: &training, ..*rows }, seed)?);
         }
