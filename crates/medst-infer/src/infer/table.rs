@@ -171,15 +171,16 @@ pub fn write<'a>(
     let staged = whole::stage(out)?;
     let fail = |error: parquet_table::Error| Error::Io { path: out.into(), source: std::io::Error::other(error) };
     let mut writer = Writer::new(staged.reopen().map_err(Error::io(out))?, &fields, false).map_err(fail)?;
-    let mut held: Vec<Collected> = Vec::new();
+    let (mut held, mut bytes) = (Vec::new(), 0);
     progress.begin("embedding", Some(gathered.studies.len() as u64));
     stream::each_part(engine, &stream::inputs(gathered), wanted, progress, |part| {
         part.check_finite()?;
         embedded.count(&part);
+        bytes += part.bytes();
         held.push(part);
-        if held.iter().map(Collected::bytes).sum::<usize>() > HELD {
+        if bytes > HELD {
             write_rows(&mut writer, gathered, &held, &columns).map_err(fail)?;
-            held.clear();
+            (held, bytes) = (Vec::new(), 0);
         }
         Ok(())
     })?;

@@ -198,8 +198,13 @@ pub fn usable_pairs(truth: &PairTruth, images: &RowVectors, remarks: &mut Remark
     numbers.filter(|&n| truth.studies[n].iter().all(|&row| remarks.usable(images, row, "image"))).collect()
 }
 
+/// The usable pairs with the embeddings of both images; the others are counted.
+pub fn image_pairs(truth: &PairTruth, context: &Context<'_>, images: &RowVectors, remarks: &mut Remarks) -> ImagePairs {
+    pairs_of(truth, &usable_pairs(truth, images, remarks), context, images)
+}
+
 /// Usable pairs, by their numbers, with the embeddings of both images.
-pub fn image_pairs(truth: &PairTruth, kept: &[usize], context: &Context<'_>, images: &RowVectors) -> ImagePairs {
+pub fn pairs_of(truth: &PairTruth, kept: &[usize], context: &Context<'_>, images: &RowVectors) -> ImagePairs {
     let side = |which: usize| kept.iter().map(|&n| truth.studies[n][which]).collect::<Vec<usize>>();
     let (previous, current) = (side(0), side(1));
     let courses = |(name, courses): &(String, Vec<_>)| (name.clone(), kept.iter().map(|&n| courses[n]).collect());

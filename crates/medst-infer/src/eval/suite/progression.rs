@@ -4,7 +4,7 @@
 use medst_data::corpus::plan::PAIRS;
 
 use super::Refusal;
-use super::job::{Context, Encoded, Plan, Remarks, check_pairs, image_pairs, usable_pairs};
+use super::job::{Context, Encoded, Plan, Remarks, check_pairs, image_pairs};
 use super::truth::{self, PairTruth};
 use crate::Result;
 use crate::eval::prompts;
@@ -42,9 +42,7 @@ impl Plan for ByPrototypes {
         encoded: &Encoded<'_>,
         remarks: &mut Remarks,
     ) -> Result<TaskResult> {
-        let images = &encoded.studies.images;
-        let kept = usable_pairs(&self.0, images, remarks);
-        let pairs = image_pairs(&self.0, &kept, context, images);
+        let pairs = image_pairs(&self.0, context, &encoded.studies.images, remarks);
         let prototypes = |(finding, _): &(String, _)| {
             Ok(Prototypes {
                 improving: encoded.of_texts(prompts::improving(finding))?,
@@ -72,9 +70,7 @@ impl Plan for ByPhrases {
         encoded: &Encoded<'_>,
         remarks: &mut Remarks,
     ) -> Result<TaskResult> {
-        let images = &encoded.studies.images;
-        let kept = usable_pairs(&self.0, images, remarks);
-        let pairs = image_pairs(&self.0, &kept, context, images);
+        let pairs = image_pairs(&self.0, context, &encoded.studies.images, remarks);
         let phrases = |(finding, _): &(String, _)| {
             let [improving, stable, worsening] =
                 prompts::progression(finding).map(|sentences| encoded.of_texts(sentences));

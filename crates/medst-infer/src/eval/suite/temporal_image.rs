@@ -3,7 +3,7 @@
 use medst_data::corpus::plan::PAIRS;
 
 use super::Refusal;
-use super::job::{Context, Encoded, Plan, Remarks, check_pairs, image_pairs, usable_pairs};
+use super::job::{Context, Encoded, Plan, Remarks, check_pairs, image_pairs};
 use super::truth::{self, PairTruth};
 use crate::Result;
 use crate::eval::result::{Task, TaskResult};
@@ -29,9 +29,7 @@ impl Plan for Pairs {
         encoded: &Encoded<'_>,
         remarks: &mut Remarks,
     ) -> Result<TaskResult> {
-        let images = &encoded.studies.images;
-        let kept = usable_pairs(&self.0, images, remarks);
-        let pairs = image_pairs(&self.0, &kept, context, images);
+        let pairs = image_pairs(&self.0, context, &encoded.studies.images, remarks);
         let protocol = Task::TemporalImage.protocol(context.protocol);
         TemporalImage { protocol, bootstrap: context.bootstrap, by: &context.by }.evaluate(&pairs)
     }

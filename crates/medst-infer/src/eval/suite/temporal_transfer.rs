@@ -9,7 +9,7 @@ use medst_data::corpus::plan::{PAIRS, TextTable};
 use medst_data::progress::Progress;
 use medst_data::split::Split;
 
-use super::job::{Context, Encoded, Plan, Remarks, image_pairs, usable_pairs};
+use super::job::{Context, Encoded, Plan, Remarks, pairs_of, usable_pairs};
 use super::truth::{self, PairTruth, Skipped, skip};
 use super::{CorpusResult, DataDescription, Refusal, Refused, Suite};
 use crate::eval::Vectors;
@@ -61,7 +61,7 @@ impl Plan for Pairs {
         let without_courses = PairTruth { findings: Vec::new(), ..pairs };
         let of_kept = |(name, classes): (String, Vec<_>)| (name, kept.iter().map(|&n| classes[n]).collect());
         let data = TransferData {
-            pairs: image_pairs(&without_courses, &kept, context, images),
+            pairs: pairs_of(&without_courses, &kept, context, images),
             sources: kept.iter().map(|&n| sources[n].clone()).collect(),
             findings: findings.into_iter().map(of_kept).collect(),
         };
