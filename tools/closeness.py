@@ -7,7 +7,7 @@
 
 For every frontal picture `/v1/report` is asked about three kinds of sentences: those of its own report that affirm a finding which the patient has; those
 of other patients' reports that affirm a finding which this patient does not have; and those of its own report that deny a finding. Prints AUROC and, at a
-threshold (by default the one that separates true from false best), the shares on the right side of it.
+threshold (by default the one with the best separation), the shares on the right side of it.
 """
 
 import bisect

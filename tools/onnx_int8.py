@@ -26,7 +26,7 @@ def main() -> None:
     medst(program, "eval", "all", "--corpus", "corpus", "--list-texts", "texts.txt", cwd=folder)
     texts = (folder / "texts.txt").read_text().splitlines()
     regions = boxes_of(folder / "cohort/studies.csv")
-    folders = {"float32": "float32", "int8, one at a time": "int8", "int8, batches of 32": "int8"}
+    folders = {"float32": "float32", "int8, single images": "int8", "int8, batches of 32": "int8"}
     medst(program, "convert", "phantom", "--to", "onnx", "--out", "float32", cwd=folder)
     medst(program, "convert", "phantom", "--to", "onnx", "--int8", "--out", "int8", cwd=folder)
     for file in sorted((folder / "float32").glob("*.onnx")):

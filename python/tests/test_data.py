@@ -164,7 +164,7 @@ def test_vectors_that_do_not_fit_are_refused(model, corpus):
     for call, message in [
         (lambda: medst.evaluate("retrieval", images[:3], corpus), "rows, not 3"),
         (lambda: medst.evaluate("retrieval", images[0], corpus), r"expected shape \[n, D\]"),
-        (lambda: medst.evaluate("retrieval", {"nobody": [1.0]}, corpus), "nobody"),
+        (lambda: medst.evaluate("retrieval", {"unknown": [1.0]}, corpus), "unknown"),
         (lambda: medst.evaluate("retrieval", {}, corpus), "no vectors"),
         (lambda: medst.evaluate("recall", images, corpus), "recall"),
         (lambda: medst.evaluate("temporal-image", images, corpus), "pairs"),

@@ -171,7 +171,7 @@ fn what_is_wrong_is_said() {
     };
     let none = ("UNUSED", "");
     for (corpus, variable, expected) in [
-        ("s3://corpora/a", ("AWS_ACCESS_KEY_ID", "nobody"), &["InvalidAccessKeyId", "check AWS_ACCESS_KEY_ID"][..]),
+        ("s3://corpora/a", ("AWS_ACCESS_KEY_ID", "unknown"), &["InvalidAccessKeyId", "check AWS_ACCESS_KEY_ID"][..]),
         ("s3://corpora/a", ("AWS_SECRET_ACCESS_KEY", "wrong"), &["SignatureDoesNotMatch", "AWS_SECRET_ACCESS_KEY"]),
         ("s3://nowhere/a", none, &["has no bucket `nowhere`"]),
         ("s3://corpora/b", none, &["s3://corpora/b", "has no corpus.json"]),

@@ -65,7 +65,7 @@ fn killed_anywhere_it_ends_with_the_bytes_of_an_uninterrupted_run() {
         assert_eq!(code, Some(0), "{err}");
     }
     // A kill between the renaming of the folder and the removal of its lock leaves the lock, which
-    // holds nobody up.
+    // blocks no later run.
     fs::remove_file(at.join("killed/lock")).ok();
     assert!(bytes_of(&at.join("whole")) == bytes_of(&at.join("killed")));
     assert!(!at.join("killed.partial").exists());

@@ -42,7 +42,7 @@ impl Ranks for Alone {
 /// longer is taken for lost.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(60);
 
-/// Runs a long task on the process that leads, and regularly tells the others, which [`wait`], that
+/// Runs a long task on the leading process, and regularly lets the others, which [`wait`], know that
 /// it is still running.
 pub fn lead<T: Send>(ranks: &dyn Ranks, work: impl FnOnce() -> T + Send) -> T {
     if ranks.size() == 1 {

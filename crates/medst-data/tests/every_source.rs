@@ -1,5 +1,5 @@
 //! What must hold for every importer alike, on the phantom drawn in its layout: a table to compare
-//! with the publisher's counts, no subject in two splits, ids as they are written, the same bytes
+//! with the publisher's counts, no subject in two splits, ids unchanged, the same bytes
 //! after an interruption, and columns that are missing, renamed or doubled are named with the line.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -40,7 +40,7 @@ const DERIVED: [(&str, &str); 6] = [
     ("model.text.positions", "it is that of the weights in init.weights, and sequential without any"),
 ];
 
-/// Of these the one that a saved file decides, and no weights.
+/// The only one of these that a saved configuration decides and weights do not.
 const TEMPERATURE: (&str, &str) = ("model", "temperature");
 
 /// Which values of a removed key are passed over in a saved file.
@@ -204,7 +204,7 @@ pub(crate) fn refuse_in_model(table: &Table) -> Result<()> {
     })
 }
 
-/// Takes out what is no key of a run.
+/// Removes everything that is not a key of a run's configuration.
 pub(crate) fn drop_derived(table: &mut Table) {
     for (key, _) in DERIVED {
         let (path, name) = place(key);

@@ -140,7 +140,7 @@ pub fn answers_are_those_of_the_commands(at: &Path) {
     assert!(answer["found"][0].get("frontal").is_none(), "paths of files are not disclosed");
     for (body, status) in [
         (json!({"text": "edema", "index": "../index"}), 404),
-        (json!({"study": "nobody"}), 400),
+        (json!({"study": "unknown"}), 400),
         (json!({"text": "edema", "from": "soon"}), 400),
         (json!({"text": "edema", "findings": [" =1"]}), 400),
         (json!({"text": "edema", "count": 0}), 400),

@@ -44,7 +44,7 @@ pub enum ImageError {
         declared: &'static str,
         found: View,
     },
-    /// The result is no longer wanted ([`super::cancel`]).
+    /// The caller cancelled the work ([`super::cancel`]).
     Cancelled,
 }
 

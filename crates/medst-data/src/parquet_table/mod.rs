@@ -4,7 +4,7 @@
 //!
 //! A Parquet file consists of *row groups*; a row group holds the values of each column one after
 //! the other, without what is empty. Nested columns are stored as their innermost ones, the
-//! *leaves*. With each value or gap of a leaf come two numbers: its *definition level* says how
+//! *leaves*. Each value or gap of a leaf has two numbers: its *definition level* is how
 //! many of the optional or repeated fields around it exist, and a *repetition level* of 0 begins a
 //! row, 1 the next element of the row's list, and so on.
 //!

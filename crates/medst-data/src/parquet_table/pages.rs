@@ -10,7 +10,7 @@ use parquet::schema::types::ColumnDescPtr;
 /// every list begins with another level.
 const ELEMENTS: usize = 1 << 20;
 const ELEMENTS_PER_BYTE: usize = 1 << 14;
-/// Most lengths of texts that a byte can stand for, where all are equal.
+/// Most lengths of texts that one byte can encode, where all are equal.
 const LENGTHS_PER_BYTE: usize = 1 << 10;
 
 /// The pages of a leaf in a row group; a page that asks for too much is an error.

@@ -60,7 +60,7 @@ fn row() -> impl Strategy<Value = Row> {
     (values, (optional(vec(number, 0..9)), optional(vec(-1f32..1.0, 0..9))))
 }
 
-/// Each column of the table is written as it is, and without empty cells.
+/// Writes each column of the table twice: as given, and without empty cells.
 fn write(groups: &[Vec<Row>], packed: bool) -> Vec<u8> {
     let kinds = [Kind::Text, Kind::Number, Kind::Double, Kind::Numbers, Kind::Vector];
     let field = |(place, name): (usize, &&'static str)| match name.ends_with('?') {

@@ -104,7 +104,7 @@ impl<W: Write + Send> Writer<W> {
         if packed {
             properties = properties.set_compression(Compression::ZSTD(ZstdLevel::default()));
         }
-        // No two values of vectors are equal, and nobody asks for their smallest one.
+        // Values of vectors rarely repeat, and their extremes are not queried.
         for field in fields.iter().filter(|field| field.kind == Kind::Vector) {
             let path = ColumnPath::from([field.name, "list", "element"].map(str::to_string).to_vec());
             properties = properties

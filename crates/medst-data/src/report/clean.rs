@@ -84,7 +84,7 @@ impl fmt::Display for Rejection {
 /// header at all, the whole text is taken, so that plain notes in a table are usable. A report with
 /// headers never falls back to its whole text, because the indication contains the question, not
 /// the findings. An exception of MIMIC-CXR for a single study overrides all of this, even if it
-/// marks the study as one without a reading.
+/// marks the study as unread.
 ///
 /// # Errors
 /// The reason why nothing is left, for counting.

@@ -87,22 +87,19 @@ impl Clusters {
     }
 }
 
+/// A statistic of weighted rows: it gets a weight for each row (how often it was drawn), and returns
+/// `None`, never NaN, where it is undefined. Not a type parameter, because there are about a hundred
+/// statistics, and compiling the loop over the replicates for each of them takes minutes.
+pub type Statistic<'a> = &'a (dyn Fn(&[f64]) -> Option<f64> + Sync);
+
 impl Bootstrap {
-    /// A statistic of weighted rows with its interval; `None` where it is undefined on the data
-    /// themselves.
-    ///
-    /// `statistic` gets a weight for each row (how often it was drawn) and returns `None`, never
-    /// NaN, where it is undefined.
-    pub fn estimate(&self, clusters: &Clusters, statistic: impl Fn(&[f64]) -> Option<f64> + Sync) -> Option<Estimate> {
+    /// A statistic with its interval; `None` where it is undefined on the data themselves.
+    pub fn estimate(&self, clusters: &Clusters, statistic: Statistic<'_>) -> Option<Estimate> {
         self.replicates(clusters, statistic).map(|replicates| replicates.estimate())
     }
 
     /// Like [`Bootstrap::estimate`], together with the value of every replicate.
-    pub fn replicates(
-        &self,
-        clusters: &Clusters,
-        statistic: impl Fn(&[f64]) -> Option<f64> + Sync,
-    ) -> Option<Replicates> {
+    pub fn replicates(&self, clusters: &Clusters, statistic: Statistic<'_>) -> Option<Replicates> {
         let defined = |weights: &[f64]| statistic(weights).filter(|value| value.is_finite());
         let value = defined(&vec![1.0; clusters.of_row.len()])?;
         let count = if clusters.count < 2 { 0 } else { self.replicates };
@@ -166,14 +163,14 @@ mod tests {
     fn intervals_of_a_mean_have_the_width_that_theory_gives() {
         let values: Vec<f64> = (0..400).map(|n| f64::from(n % 2)).collect();
         let single = Clusters::of((0..400).map(|n| n.to_string()));
-        let estimate = Bootstrap::default().estimate(&single, mean(&values)).unwrap();
+        let estimate = Bootstrap::default().estimate(&single, &mean(&values)).unwrap();
         let (low, high) = estimate.interval.unwrap();
         // ±1.96 · 0.5 / sqrt(400).
         assert!((low - 0.451).abs() < 0.01 && (high - 0.549).abs() < 0.01, "{low} {high}");
         // Ten rows a subject that agree with each other: a tenth of the information.
         let values: Vec<f64> = (0..400).map(|n| f64::from(n / 10 % 2)).collect();
         let grouped = Clusters::of((0..400).map(|n| (n / 10).to_string()));
-        let (low, high) = Bootstrap::default().estimate(&grouped, mean(&values)).unwrap().interval.unwrap();
+        let (low, high) = Bootstrap::default().estimate(&grouped, &mean(&values)).unwrap().interval.unwrap();
         assert!((low - 0.345).abs() < 0.04 && (high - 0.655).abs() < 0.04, "{low} {high}");
     }
 
@@ -184,7 +181,7 @@ mod tests {
         let better: Vec<f64> = values.iter().map(|x| x + 0.1).collect();
         let clusters = Clusters::of((0..200).map(|n| n.to_string()));
         let bootstrap = Bootstrap::default();
-        let of = |values: &[f64], clusters: &Clusters| bootstrap.replicates(clusters, mean(values)).unwrap();
+        let of = |values: &[f64], clusters: &Clusters| bootstrap.replicates(clusters, &mean(values)).unwrap();
         let (own, other) = (of(&better, &clusters), of(&values, &clusters));
         let (low, high) = own.less(&other).interval.unwrap();
         assert!((low - 0.1).abs() < 1e-9 && (high - 0.1).abs() < 1e-9, "{low} {high}");
@@ -199,8 +196,8 @@ mod tests {
     #[test]
     fn one_subject_has_no_interval_and_an_undefined_figure_is_none() {
         let one = Clusters::of(["a", "a", "a"]);
-        assert_eq!(Bootstrap::default().estimate(&one, mean(&[1.0, 2.0, 3.0])).unwrap().interval, None);
-        assert!(Bootstrap::default().estimate(&one, |_| None).is_none());
-        assert!(Bootstrap::default().estimate(&one, |_| Some(f64::NAN)).is_none());
+        assert_eq!(Bootstrap::default().estimate(&one, &mean(&[1.0, 2.0, 3.0])).unwrap().interval, None);
+        assert!(Bootstrap::default().estimate(&one, &|_| None).is_none());
+        assert!(Bootstrap::default().estimate(&one, &|_| Some(f64::NAN)).is_none());
     }
 }

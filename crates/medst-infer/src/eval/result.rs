@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::bootstrap::{Bootstrap, Clusters, Estimate, Replicates};
+use super::bootstrap::{Bootstrap, Clusters, Estimate, Replicates, Statistic};
 use super::metrics::{Bin, Point};
 use super::published::Published;
 use super::subgroups::{Breakdown, Gap, Subgroups};
@@ -167,7 +167,7 @@ impl<'a> Meter<'a> {
         unit: Unit,
         rows: usize,
         otherwise: &str,
-        statistic: impl Fn(&[f64]) -> Option<f64> + Sync,
+        statistic: Statistic<'_>,
     ) -> Figure {
         let all: Vec<usize> = if self.by.is_empty() { Vec::new() } else { (0..self.clusters.rows()).collect() };
         Figure { rows, ..self.figure_of(group, name, unit, &all, otherwise, statistic) }
@@ -181,14 +181,14 @@ impl<'a> Meter<'a> {
         unit: Unit,
         used: &[usize],
         otherwise: &str,
-        statistic: impl Fn(&[f64]) -> Option<f64> + Sync,
+        statistic: Statistic<'_>,
     ) -> Figure {
-        let Some(replicates) = self.bootstrap.replicates(self.clusters, &statistic) else {
+        let Some(replicates) = self.bootstrap.replicates(self.clusters, statistic) else {
             return Figure::undefined(group, name, unit, used.len(), otherwise);
         };
         let Estimate { value, interval } = replicates.estimate();
         let by =
-            self.by.iter().map(|(by, of_row)| by.break_down(self.bootstrap, self.clusters, of_row, used, &statistic));
+            self.by.iter().map(|(by, of_row)| by.break_down(self.bootstrap, self.clusters, of_row, used, statistic));
         let plain = Figure::plain(group, name, unit, value, used.len());
         Figure { interval, by: by.collect(), replicates: Some(replicates), ..plain }
     }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::bootstrap::{Bootstrap, Clusters, Estimate};
+use super::bootstrap::{Bootstrap, Clusters, Estimate, Statistic};
 
 /// A subgroup with fewer subjects than this is small, and its figure is marked as such.
 pub const SMALL: usize = 20;
@@ -124,7 +124,7 @@ impl Subgroups {
         clusters: &Clusters,
         of_row: &[Option<usize>],
         used: &[usize],
-        statistic: impl Fn(&[f64]) -> Option<f64> + Sync,
+        statistic: Statistic<'_>,
     ) -> Breakdown {
         let masked = |weights: &[f64], group: usize| -> Option<f64> {
             let own = weights.iter().zip(of_row).map(|(weight, of)| if *of == Some(group) { *weight } else { 0.0 });
@@ -133,7 +133,7 @@ impl Subgroups {
         let part = |group: usize| {
             let rows: Vec<usize> = used.iter().copied().filter(|&row| of_row[row] == Some(group)).collect();
             let subjects = clusters.count_among(&rows);
-            let found = bootstrap.estimate(clusters, |weights| masked(weights, group));
+            let found = bootstrap.estimate(clusters, &|weights| masked(weights, group));
             SubgroupFigure {
                 name: self.names[group].clone(),
                 value: found.map(|found| found.value),
@@ -150,7 +150,7 @@ impl Subgroups {
         let lowest = defined().min_by(|a, b| a.1.total_cmp(&b.1));
         let gap = highest.zip(lowest).filter(|(high, low)| high.0 != low.0).and_then(|((high, _), (low, _))| {
             let difference = |weights: &[f64]| Some(masked(weights, high)? - masked(weights, low)?);
-            let Estimate { value, interval } = bootstrap.estimate(clusters, difference)?;
+            let Estimate { value, interval } = bootstrap.estimate(clusters, &difference)?;
             let both = [&parts[high], &parts[low]];
             Some(Gap {
                 highest: both[0].name.clone(),
@@ -266,7 +266,7 @@ mod tests {
             let total: f64 = weights.iter().sum();
             (total > 0.0).then(|| weights.iter().zip(&right).map(|(w, x)| w * x).sum::<f64>() / total)
         };
-        let found = by.break_down(Bootstrap::default(), &clusters, &by.of(0..406), &all, mean);
+        let found = by.break_down(Bootstrap::default(), &clusters, &by.of(0..406), &all, &mean);
         let part = |n: usize| &found.parts[n];
         assert_eq!([part(0).value, part(1).value, part(2).value], [Some(0.9), Some(0.5), Some(1.0)]);
         assert_eq!((part(0).rows, part(0).subjects, part(0).small), (200, 100, false));
@@ -288,7 +288,7 @@ mod tests {
             let sum: f64 = weights.iter().zip(value).filter(|own| *own.0 > 0.0).map(|(w, x)| w * x).sum();
             (total > 0.0).then(|| sum / total)
         };
-        let found = by.break_down(Bootstrap::default(), &clusters, &by.of(0..5), &[0, 1, 2, 3, 4], mean);
+        let found = by.break_down(Bootstrap::default(), &clusters, &by.of(0..5), &[0, 1, 2, 3, 4], &mean);
         assert_eq!(found.parts.iter().map(|part| part.interval.is_some()).collect::<Vec<_>>(), [false, true, false]);
         assert_eq!(found.parts[2].value, None);
         let gap = found.gap.unwrap();
@@ -297,7 +297,7 @@ mod tests {
         // A figure of the first two rows alone: the others are not counted, and nothing can be
         // compared.
         let first = |weights: &[f64]| (weights[0] + weights[1] > 0.0).then_some(1.0);
-        let found = by.break_down(Bootstrap::default(), &clusters, &by.of(0..5), &[0, 1], first);
+        let found = by.break_down(Bootstrap::default(), &clusters, &by.of(0..5), &[0, 1], &first);
         assert_eq!((found.parts.len(), found.gap), (1, None));
     }
 }

@@ -197,7 +197,7 @@ fn summary(question: &str, finding: &str, answers: &[&Answer], bootstrap: Bootst
         let held: f64 = weights.iter().zip(&right).map(|(weight, &right)| weight * f64::from(u8::from(right))).sum();
         (total > 0.0).then(|| held / total)
     };
-    let estimate = bootstrap.estimate(&clusters, share);
+    let estimate = bootstrap.estimate(&clusters, &share);
     // "Never" is the last answer of series of any length.
     let truth_of = |answer: &Answer| match answer.truth {
         last if question == NEVER && last + 1 == answer.probabilities.len() => usize::MAX,

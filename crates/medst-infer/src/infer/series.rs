@@ -121,8 +121,8 @@ fn seen_first(readings: &[Reading], at: usize) -> Vec<f64> {
 /// Features for the probability that a finding is worst at a time point.
 fn worst(readings: &[Reading], at: usize) -> Vec<f64> {
     let [presence, course] = readings[at];
-    let beside = [at.checked_sub(1), Some(at + 1)].into_iter().flatten().filter_map(|n| readings.get(n));
-    vec![presence, course, mean(beside.map(|reading| reading[0])).unwrap_or(presence)]
+    let neighbours = [at.checked_sub(1), Some(at + 1)].into_iter().flatten().filter_map(|n| readings.get(n));
+    vec![presence, course, mean(neighbours.map(|reading| reading[0])).unwrap_or(presence)]
 }
 
 /// Design of the scores of [`seen_first`] for "not yet" and "seen".
@@ -402,7 +402,7 @@ fn told(corpus: &Corpus, rows: &[usize], skipped: &mut Skipped) -> BTreeMap<Stri
     let mut all = BTreeMap::new();
     for FindingLabels { name, there } in truth::findings(corpus, rows, skipped) {
         let Some(there) = there.into_iter().collect::<Option<Vec<bool>>>() else {
-            skip(skipped, format!("{name} is not told of every time point of a series"));
+            skip(skipped, format!("{name} is not labelled at every time point of a series"));
             continue;
         };
         let first = there.iter().position(|&there| there);

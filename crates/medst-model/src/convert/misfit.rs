@@ -6,7 +6,7 @@
 pub enum Misfit {
     #[error("`{0}` is missing")]
     Missing(String),
-    /// A tensor of ours that the file's kind of model has nothing for.
+    /// A tensor of a medst model for which the file's kind of model has no counterpart.
     #[error("`{0}` has no counterpart")]
     NoCounterpart(String),
     /// Shapes that do not fit the configuration, or each other.

@@ -175,10 +175,10 @@ impl Judged {
             self.each(head).iter().enumerate().filter_map(|(label, figure)| figure.map(|_| label)).collect();
         let by_label: Vec<_> = defined.iter().map(|&label| self.of_label(head, label)).collect();
         let mean = |weights: &[f64]| mean_of_all(by_label.iter().map(|of| of(weights)));
-        let mut figures = vec![meter.figure("mean", name, unit, self.items, lacking, mean)];
+        let mut figures = vec![meter.figure("mean", name, unit, self.items, lacking, &mean)];
         for (label, of) in defined.iter().zip(&by_label).filter(|_| head.labels.len() > 1) {
             let rows = &self.labels[*label].items;
-            figures.push(meter.figure_of(&head.labels[*label], name, unit, rows, lacking, of));
+            figures.push(meter.figure_of(&head.labels[*label], name, unit, rows, lacking, &of));
         }
         figures
     }

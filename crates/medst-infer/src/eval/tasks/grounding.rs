@@ -83,7 +83,7 @@ impl Grounding<'_> {
                 ("hottest pixel inside", Unit::Share, None, |contrast| contrast.hit),
             ];
             for (figure, unit, chance, value) in table {
-                let made = meter.figure(name, figure, unit, own.len(), "no usable box", |weights| {
+                let made = meter.figure(name, figure, unit, own.len(), "no usable box", &|weights| {
                     let total: f64 = weights.iter().sum();
                     let sum: f64 = own.iter().zip(weights).map(|(row, weight)| weight * value(&row.1)).sum();
                     (total > 0.0).then(|| sum / total)
@@ -202,7 +202,7 @@ fn variant_figures(group: &str, scored: &[Grounded], meter: &Meter<'_>) -> Vec<F
             table.into_iter().filter(|row| all || ["contrast-to-noise ratio", "mean IoU"].contains(&row.0))
         {
             let name = format!("{name}{kind}");
-            let made = meter.figure_of(group, &name, unit, &used, "no usable box", |weights| {
+            let made = meter.figure_of(group, &name, unit, &used, "no usable box", &|weights| {
                 let values = used.iter().filter_map(|&n| Some((weights[n], value(scored[n].contrast.as_ref()?))));
                 let (sum, total) = values.fold((0.0, 0.0), |sums, (weight, x)| (sums.0 + weight * x, sums.1 + weight));
                 (total > 0.0).then(|| sum / total)
@@ -215,7 +215,7 @@ fn variant_figures(group: &str, scored: &[Grounded], meter: &Meter<'_>) -> Vec<F
         let ranking = Ranking::new(&scored.iter().map(|own| own.hottest).collect::<Vec<_>>(), &shown);
         let name = "AUROC, shown against not, by the hottest pixel";
         let made = meter
-            .figure(group, name, Unit::Number, scored.len(), "every phrase is shown", |weights| ranking.auroc(weights));
+            .figure(group, name, Unit::Number, scored.len(), "every phrase is shown", &|weights| ranking.auroc(weights));
         figures.push(made.with_chance(0.5));
     }
     figures

@@ -246,7 +246,7 @@ fn figures(group: &str, readout: Readout, findings: &[Heads<'_>], meter: &Meter<
     let mut figures = Vec::new();
     for (name, chance, statistic) in STATISTICS {
         let name = format!("{name}, {}", readout.name());
-        let made = meter.figure_of(group, &name, Unit::Share, &used, "no test pairs", |weights| {
+        let made = meter.figure_of(group, &name, Unit::Share, &used, "no test pairs", &|weights| {
             mean_of_all((0..SEEDS.len()).map(|seed| of_seed(seed, weights, statistic)))
         });
         figures.push(Figure { chance, ..made });

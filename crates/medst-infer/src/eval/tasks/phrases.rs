@@ -169,7 +169,7 @@ fn figures(group: &str, findings: &[Said<'_>], meter: &Meter<'_>) -> Vec<Figure>
     used.sort_unstable();
     used.dedup();
     let figure = |(name, chance, statistic): (&str, Option<f64>, Statistic)| {
-        let made = meter.figure_of(group, name, Unit::Share, &used, "undefined for a finding", |weights| {
+        let made = meter.figure_of(group, name, Unit::Share, &used, "undefined for a finding", &|weights| {
             mean_of_all(findings.iter().map(|said| statistic(said, weights)))
         });
         Figure { chance, ..made }

@@ -90,7 +90,7 @@ impl Progression<'_> {
             let Labelled { name, rows, .. } = &scored.labelled;
             for (figure, unit, chance, statistic) in STATISTICS {
                 let reason = "needs both worsening and improving pairs";
-                let made = meter.figure_of(name, figure, unit, rows, reason, |weights| statistic(scored, weights));
+                let made = meter.figure_of(name, figure, unit, rows, reason, &|weights| statistic(scored, weights));
                 result.figures.push(Figure { chance: Some(chance), ..made });
             }
         }
@@ -98,7 +98,7 @@ impl Progression<'_> {
             result.notes.push(format!("mean over {} of {} findings", all.len(), pairs.findings.len()));
         }
         for (figure, unit, chance, statistic) in STATISTICS.into_iter().filter(|_| !all.is_empty()) {
-            let made = meter.figure("mean", figure, unit, pairs.subjects.len(), "undefined for a finding", |weights| {
+            let made = meter.figure("mean", figure, unit, pairs.subjects.len(), "undefined for a finding", &|weights| {
                 mean_of_all(all.iter().map(|scored| statistic(scored, weights)))
             });
             result.figures.push(Figure { chance: Some(chance), ..made });

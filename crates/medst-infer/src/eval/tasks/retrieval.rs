@@ -165,14 +165,14 @@ impl Retrieval<'_> {
                     // In a bootstrap sample, a row that was drawn n times occupies n of the first k
                     // places.
                     let figure =
-                        meter.figure(&group, &name, Unit::Share, positive.len(), "too few images", |weights| {
+                        meter.figure(&group, &name, Unit::Share, positive.len(), "too few images", &|weights| {
                             ranking.precision_at(k, weights)
                         });
                     result.figures.push(figure.with_chance(chance));
                 }
             }
             let reason = format!("no image shows {}", words(&finding.name));
-            let figure = meter.figure(&group, "average precision", Unit::Number, positive.len(), &reason, |weights| {
+            let figure = meter.figure(&group, "average precision", Unit::Number, positive.len(), &reason, &|weights| {
                 ranking.average_precision(weights)
             });
             result.figures.push(figure.with_chance(chance));
@@ -201,7 +201,7 @@ fn rank_figures(group: &str, ranks: &[Option<f64>], relevant: &[f64], count: usi
             let hit = |rank: f64| f64::from(u8::from(rank <= f64::from(k)));
             let name = format!("recall@{k}");
             let figure =
-                meter.figure_of(group, &name, Unit::Share, &asked, "no queries", |weights| mean(&hit, weights));
+                meter.figure_of(group, &name, Unit::Share, &asked, "no queries", &|weights| mean(&hit, weights));
             let of = |&(_, right): &(&Option<f64>, &f64)| 1.0 - miss(count as f64, *right, f64::from(k));
             let guesses: Vec<f64> =
                 ranks.iter().zip(relevant).filter(|row| row.0.is_some()).map(|row| of(&row)).collect();
@@ -212,7 +212,7 @@ fn rank_figures(group: &str, ranks: &[Option<f64>], relevant: &[f64], count: usi
     let mut order: Vec<(f64, usize)> =
         ranks.iter().enumerate().filter_map(|(row, rank)| Some(((*rank)?, row))).collect();
     order.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let median = meter.figure_of(group, "median rank", Unit::Rank, &asked, "no queries", |weights| {
+    let median = meter.figure_of(group, "median rank", Unit::Rank, &asked, "no queries", &|weights| {
         let half = order.iter().map(|&(_, row)| weights[row]).sum::<f64>() / 2.0;
         let mut below = 0.0;
         order

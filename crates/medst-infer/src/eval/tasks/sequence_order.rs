@@ -187,7 +187,7 @@ impl Across {
             ("right order preferred to a shuffled one", Unit::Share, Some(0.5), |case| case.noticed),
         ];
         let figure = |(name, unit, chance, value): (&str, Unit, Option<f64>, Value)| {
-            let made = meter.figure(group, name, unit, rows, "no sequences", |weights| mean(cases, weights, value));
+            let made = meter.figure(group, name, unit, rows, "no sequences", &|weights| mean(cases, weights, value));
             Figure { chance, ..made }
         };
         table.into_iter().map(figure).collect()
@@ -273,10 +273,10 @@ impl Within {
     fn figures(group: &str, cases: &[Within], meter: &Meter<'_>) -> Vec<Figure> {
         let ones = vec![1.0; cases.len()];
         let chance = |value: fn(&Within) -> f64| mean(cases, &ones, value);
-        let adjacent = meter.figure(group, "nearest study is next in time", Unit::Share, cases.len(), "", |weights| {
+        let adjacent = meter.figure(group, "nearest study is next in time", Unit::Share, cases.len(), "", &|weights| {
             mean(cases, weights, |case| case.adjacent)
         });
-        let error = meter.figure(group, "steps to the nearest study", Unit::Number, cases.len(), "", |weights| {
+        let error = meter.figure(group, "steps to the nearest study", Unit::Number, cases.len(), "", &|weights| {
             mean(cases, weights, |case| case.error)
         });
         vec![

@@ -412,7 +412,7 @@ impl SeriesQuestions<'_> {
                 small.push(format!("{group} ({})", used.len()));
             }
             let chance = used.iter().map(|&n| 1.0 / questions[n].choices.len() as f64).sum::<f64>() / used.len() as f64;
-            let figure = meter.figure_of(group, "accuracy", Unit::Share, &used, "no questions", share);
+            let figure = meter.figure_of(group, "accuracy", Unit::Share, &used, "no questions", &share);
             let published = crate::eval::published::of(Task::SeriesQuestions, group, "accuracy");
             result.figures.push(Figure { published, ..figure }.with_chance(chance));
         }

@@ -4,7 +4,7 @@
 //! improving between T4 and T5” are read by runs of intervals and of changes within a clause
 //! (clauses end at semicolons and full stops): where a clause begins with an interval, a change
 //! belongs to the intervals before it, otherwise to those after it. A single visit is the interval
-//! from the visit before. Words that say nothing of a change are not read.
+//! from the visit before. Other words are ignored.
 
 use crate::eval::prompts;
 
@@ -41,7 +41,7 @@ const MORE_FINDINGS: [&str; 26] = [
 /// The finding of a question about an abnormality that it does not name.
 pub const ABNORMALITY: &str = "abnormality";
 
-/// Words of questions that are no part of a finding's name; words about a change are known by
+/// Words of questions that never belong to a finding's name; words about a change are recognised by
 /// their stems.
 const FILLERS: &str = "a above accurate accurately across adjacent again all along among an and answer any are as at based be been \
     begin begins began below best between both by chest choice choose chronological compared consecutive correct correctly course cxr \
@@ -240,13 +240,13 @@ pub fn subject(words: &str) -> Option<String> {
     longest.or_else(general)
 }
 
-/// Stems of words about a degree, which are no part of a name.
+/// Stems of words about a degree, which never belong to a name.
 const EXTREMES: [&str; 10] =
     ["first", "mild", "least", "lowest", "worst", "sever", "peak", "greatest", "highest", "maxim"];
 
 fn stem_of(word: &str) -> Option<Change> {
     let begins = |stems: &[&str]| stems.iter().any(|stem| word.starts_with(stem));
-    // How something goes on is no direction, and lungs may be clear.
+    // "Progressive" alone gives no direction, and "clear" may describe lungs.
     if matches!(word, "progressive" | "progressively" | "clear" | "clearly" | "newly") {
         return (word == "newly").then_some(Change::More);
     }

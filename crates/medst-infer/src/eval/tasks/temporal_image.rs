@@ -288,7 +288,7 @@ const STATISTICS: [(&str, Unit, Option<f64>, Statistic); 7] = [
 fn figures(decided: &Decided<'_>, meter: &Meter<'_>) -> Vec<Figure> {
     let Labelled { name, rows, .. } = &decided.labelled;
     let of = |&(figure, unit, chance, statistic): &(&str, Unit, Option<f64>, Statistic)| {
-        let made = meter.figure_of(name, figure, unit, rows, "no pairs", |weights| statistic(decided, weights));
+        let made = meter.figure_of(name, figure, unit, rows, "no pairs", &|weights| statistic(decided, weights));
         Figure { chance, ..made }
     };
     STATISTICS.iter().map(of).collect()
@@ -296,7 +296,7 @@ fn figures(decided: &Decided<'_>, meter: &Meter<'_>) -> Vec<Figure> {
 
 fn mean_figures(all: &[Decided<'_>], meter: &Meter<'_>, rows: usize) -> Vec<Figure> {
     let of = |&(figure, unit, chance, statistic): &(&str, Unit, Option<f64>, Statistic)| {
-        let made = meter.figure("mean", figure, unit, rows, "undefined for a finding", |weights| {
+        let made = meter.figure("mean", figure, unit, rows, "undefined for a finding", &|weights| {
             mean_of_all(all.iter().map(|decided| statistic(decided, weights)))
         });
         Figure { chance, ..made }

@@ -103,7 +103,7 @@ impl TemporalSentence {
         let (rows, ranking) = (part.scores.len(), Ranking::new(&part.scores, &part.positive));
         let one_class = "all pairs are paraphrases, or all are contradictions";
         let auroc = meter
-            .figure(part.name, "AUROC", Unit::Number, rows, one_class, |weights| ranking.auroc(weights))
+            .figure(part.name, "AUROC", Unit::Number, rows, one_class, &|weights| ranking.auroc(weights))
             .with_chance(0.5);
         let mut figures = vec![auroc];
         match self.protocol {
@@ -116,7 +116,7 @@ impl TemporalSentence {
                         let accuracy = |w: &[f64]| ConfusionMatrix::new(&truth, &said, w, 2).accuracy();
                         let share = part.positive.iter().filter(|&&same| same).count() as f64 / rows as f64;
                         meter
-                            .figure(part.name, name, unit, rows, one_class, accuracy)
+                            .figure(part.name, name, unit, rows, one_class, &accuracy)
                             .with_chance(share.max(1.0 - share))
                     }
                     Err(error) => Figure::undefined(part.name, name, unit, rows, error.reason()),

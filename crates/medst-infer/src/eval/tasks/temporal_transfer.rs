@@ -166,7 +166,7 @@ fn figures(group: &str, readout: Readout, all: &[Said], meter: &Meter<'_>) -> Ve
     ];
     let figure = |(name, chance, statistic): (&str, Option<f64>, Statistic)| {
         let name = format!("{name}, {}", readout.name());
-        let made = meter.figure_of(group, &name, Unit::Share, &used, "no test pairs", |weights| {
+        let made = meter.figure_of(group, &name, Unit::Share, &used, "no test pairs", &|weights| {
             super::mean_of_all(all.iter().map(|said| statistic(&said.matrix(weights))))
         });
         Figure { chance, ..made }

@@ -97,7 +97,7 @@ impl ZeroShot<'_> {
             for scored in &all {
                 let own: Vec<usize> = (scored.start..scored.start + scored.of.truth.len()).collect();
                 let reason = format!("every image {} {}", scored.all_alike(), words(&scored.of.name));
-                let figure = meter.figure_of(&scored.of.name, name, unit, &own, &reason, |weights| {
+                let figure = meter.figure_of(&scored.of.name, name, unit, &own, &reason, &|weights| {
                     statistic(scored, scored.own(weights))
                 });
                 result.figures.push(Figure { chance, ..figure });
@@ -105,7 +105,7 @@ impl ZeroShot<'_> {
             if all.len() > 1 {
                 let mean =
                     |weights: &[f64]| mean_of_all(all.iter().map(|scored| statistic(scored, scored.own(weights))));
-                let figure = meter.figure("mean", name, unit, start, "undefined for a finding", mean);
+                let figure = meter.figure("mean", name, unit, start, "undefined for a finding", &mean);
                 result.figures.push(Figure { chance, ..figure });
             }
         }

@@ -82,7 +82,7 @@ impl<'a> Tested<'a> {
                 ("macro F1", ConfusionMatrix::macro_f1),
             ];
             for (name, of) in table {
-                figures.push(meter.figure(group, name, Unit::Share, rows, lacking, |weights| {
+                figures.push(meter.figure(group, name, Unit::Share, rows, lacking, &|weights| {
                     self.mean(|run| of(&matrix(run, weights)))
                 }));
             }
@@ -97,19 +97,19 @@ impl<'a> Tested<'a> {
         let over = |weights: &[f64], value: fn(&Run, usize, &[f64]) -> Option<f64>| {
             self.mean(|run| mean_of_all(defined.iter().map(|&output| value(run, output, weights))))
         };
-        let auroc = meter.figure(group, "AUROC", Unit::Number, rows, lacking, |weights| over(weights, Run::auroc));
+        let auroc = meter.figure(group, "AUROC", Unit::Number, rows, lacking, &|weights| over(weights, Run::auroc));
         figures.push(auroc.with_chance(0.5));
         let precision = ("average precision", Unit::Number);
         figures.push(
-            meter.figure(group, precision.0, precision.1, rows, lacking, |weights| {
+            meter.figure(group, precision.0, precision.1, rows, lacking, &|weights| {
                 over(weights, Run::average_precision)
             }),
         );
         if self.classes.is_none() {
-            let accuracy = meter.figure(group, "accuracy", Unit::Share, rows, lacking, |weights| {
+            let accuracy = meter.figure(group, "accuracy", Unit::Share, rows, lacking, &|weights| {
                 over(weights, |run, output, weights| run.matrix(output, weights).accuracy())
             });
-            let f1 = meter.figure(group, "F1", Unit::Share, rows, lacking, |weights| {
+            let f1 = meter.figure(group, "F1", Unit::Share, rows, lacking, &|weights| {
                 over(weights, |run, output, weights| run.matrix(output, weights).f1(1))
             });
             figures.extend([accuracy, f1]);
@@ -119,7 +119,7 @@ impl<'a> Tested<'a> {
                 let name = format!("AUROC, {}", words(&self.names[output]));
                 figures.push(
                     meter
-                        .figure(group, &name, Unit::Number, rows, lacking, |weights| {
+                        .figure(group, &name, Unit::Number, rows, lacking, &|weights| {
                             self.mean(|run| run.auroc(output, weights))
                         })
                         .with_chance(0.5),
@@ -127,7 +127,7 @@ impl<'a> Tested<'a> {
             }
         }
         if self.classes.is_some() {
-            figures.push(meter.figure(group, "calibration error", Unit::Number, rows, lacking, |weights| {
+            figures.push(meter.figure(group, "calibration error", Unit::Number, rows, lacking, &|weights| {
                 self.mean(|run| run.calibration.error(weights))
             }));
         }
