@@ -46,7 +46,7 @@ done
 $peer benches/peer/embed_rate.py target/release/medst "$work/cohort" "$work/radiograph.jpg" "$rounds" >"$work/embed.json"
 $peer benches/peer/prepare_rate.py target/release/medst "$work/radiograph.jpg" 1600 >"$work/prepare.json"
 # Fine-tuning, in turns: the shipped model on one core, a model of full size on all.
-for which in "small 72 300" "full 256 40"; do
+for which in "small 72 300" "full 256 16"; do
   read -r name side subjects <<<"$which"
   target/release/medst --quiet phantom "$work/$name" --subjects "$subjects" --size "$side" --seed 5 >/dev/null
   target/release/medst --quiet prepare table "$work/$name/studies.csv" --out "$work/$name-corpus" --image-size "$side" >/dev/null
@@ -55,7 +55,7 @@ target/release/medst --quiet pretrain configs/pretrain.toml --set data.corpus="$
   --set train.output="$work/full-model" >/dev/null
 tune() { $peer benches/peer/finetune.py target/release/medst "$@"; }
 tune models/phantom "$work/small-corpus" --epochs 2 --seeds "$rounds" >"$work/finetune-small.json"
-tune "$work/full-model/best" "$work/full-corpus" --epochs 1 --seeds 1 --batch 8 --threads "$(nproc)" >"$work/finetune-full.json"
+tune "$work/full-model/last" "$work/full-corpus" --epochs 1 --seeds 1 --batch 8 --threads "$(nproc)" >"$work/finetune-full.json"
 target/release/examples/bench_metadata 400000 >"$work/metadata.json"
 target/release/examples/bench_evaluation >"$work/evaluation.json"
 $peer benches/peer/table.py "$work" target/bench/latest.json "${1:-}"
