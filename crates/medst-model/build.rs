@@ -25,8 +25,8 @@ fn compile(libtorch: &Path) {
         .include(include.join("torch/csrc/api/include"))
         .define("_GLIBCXX_USE_CXX11_ABI", "1")
         .warnings(false)
-        // Nothing looks at floating-point exceptions, and loops with conditions are vectorised for AVX2
-        // only without them. No result changes.
+        // Nothing looks at floating-point exceptions, and loops with conditions are vectorised for
+        // AVX2 only without them. No result changes.
         .flag_if_supported("-fno-trapping-math")
         .file("ops/ops.cpp")
         .compile("medst_ops");

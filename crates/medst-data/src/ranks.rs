@@ -42,8 +42,8 @@ impl Ranks for Alone {
 /// longer is taken for lost.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(60);
 
-/// Runs a long task on the leading process, and regularly lets the others, which [`wait`], know that
-/// it is still running.
+/// Runs a long task on the leading process, and regularly lets the others, which [`wait`], know
+/// that it is still running.
 pub fn lead<T: Send>(ranks: &dyn Ranks, work: impl FnOnce() -> T + Send) -> T {
     if ranks.size() == 1 {
         return work();

@@ -1,9 +1,9 @@
 // The sum of a tensor over all processes of a job, and the gathered rows of all processes, as nodes
 // of the tape.
 //
-// Every process gets the sum, or the rows, and computes from them the terms of the studies it holds. The
-// gradient of a process's own part is therefore the sum of what all processes found. Each pass is
-// one collective, which Rust performs (src/distributed).
+// Every process gets the sum, or the rows, and computes from them the terms of the studies it
+// holds. The gradient of a process's own part is therefore the sum of what all processes found.
+// Each pass is one collective, which Rust performs (src/distributed).
 //
 // All processes call the same collectives in the same order: libtorch runs a tape backwards in
 // exactly the order in which it was recorded, and all processes record the same nodes.

@@ -19,8 +19,8 @@ pub struct Column {
     pub kind: String,
 }
 
-/// A field of a column, with the definition and repetition levels at which its parts exist. Leaves are
-/// counted from the first of the column; `leaf` is the first in the field.
+/// A field of a column, with the definition and repetition levels at which its parts exist. Leaves
+/// are counted from the first of the column; `leaf` is the first in the field.
 pub enum Node {
     /// * `full`: the definition level of a value that exists.
     Value { leaf: usize, full: i16 },

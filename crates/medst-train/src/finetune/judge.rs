@@ -178,7 +178,7 @@ impl Judged {
         let mut figures = vec![meter.figure("mean", name, unit, self.items, lacking, &mean)];
         for (label, of) in defined.iter().zip(&by_label).filter(|_| head.labels.len() > 1) {
             let rows = &self.labels[*label].items;
-            figures.push(meter.figure_of(&head.labels[*label], name, unit, rows, lacking, &of));
+            figures.push(meter.figure_of(&head.labels[*label], name, unit, rows, lacking, of));
         }
         figures
     }

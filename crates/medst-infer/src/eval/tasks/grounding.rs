@@ -214,8 +214,9 @@ fn variant_figures(group: &str, scored: &[Grounded], meter: &Meter<'_>) -> Vec<F
     if shown.contains(&false) {
         let ranking = Ranking::new(&scored.iter().map(|own| own.hottest).collect::<Vec<_>>(), &shown);
         let name = "AUROC, shown against not, by the hottest pixel";
-        let made = meter
-            .figure(group, name, Unit::Number, scored.len(), "every phrase is shown", &|weights| ranking.auroc(weights));
+        let made = meter.figure(group, name, Unit::Number, scored.len(), "every phrase is shown", &|weights| {
+            ranking.auroc(weights)
+        });
         figures.push(made.with_chance(0.5));
     }
     figures

@@ -98,9 +98,10 @@ impl Progression<'_> {
             result.notes.push(format!("mean over {} of {} findings", all.len(), pairs.findings.len()));
         }
         for (figure, unit, chance, statistic) in STATISTICS.into_iter().filter(|_| !all.is_empty()) {
-            let made = meter.figure("mean", figure, unit, pairs.subjects.len(), "undefined for a finding", &|weights| {
-                mean_of_all(all.iter().map(|scored| statistic(scored, weights)))
-            });
+            let made =
+                meter.figure("mean", figure, unit, pairs.subjects.len(), "undefined for a finding", &|weights| {
+                    mean_of_all(all.iter().map(|scored| statistic(scored, weights)))
+                });
             result.figures.push(Figure { chance: Some(chance), ..made });
         }
         let ones = vec![1.0; pairs.subjects.len()];
