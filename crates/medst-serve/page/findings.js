@@ -36,14 +36,20 @@ async function compare() {
   }
 }
 
-/** The change of a finding in a step: a sign, and text for screen readers. */
-function change(found, since, calibrated) {
+/** A finding less probable than this on both dates has no course to speak of: models learn change from patients who have the finding. */
+const ABSENT = 0.1;
+
+/** The change of a finding in a step: a sign, and text for screen readers. `probabilities`: of the finding on both dates, null if not calibrated. */
+function change(found, since, calibrated, probabilities) {
   if (!found) return null;
   const said = found.said ?? "unclear";
+  const absent = probabilities.every((own) => own !== null && own < ABSENT);
   const how = found.courses ? "probability" : "of sentence pairs agree";
-  const words = `${said} since ${since}: ${percent(found.confidence)} ${how}; change ${number(found.change.towards_worse)} (above 0: towards worse)`;
-  return make("span", { class: `change ${said}`, dataset: { said, change: found.change.towards_worse }, title: words },
-    make("span", { "aria-hidden": "true" }, said === "unclear" ? "~" : calibrated && !found.courses ? SIGNS[said] : `${SIGNS[said]} ${percent(found.confidence)}`),
+  const course = `${said} since ${since}: ${percent(found.confidence)} ${how}; change ${number(found.change.towards_worse)} (above 0: towards worse)`;
+  const words = absent ? `absent on both dates (probability below ${percent(ABSENT)}), so the change is not shown` : course;
+  const sign = said === "unclear" ? "~" : calibrated && !found.courses ? SIGNS[said] : `${SIGNS[said]} ${percent(found.confidence)}`;
+  return make("span", { class: `change ${absent ? "absent" : said}`, dataset: { said, change: found.change.towards_worse }, title: words },
+    make("span", { "aria-hidden": "true" }, absent ? "–" : sign),
     make("span", { class: "unseen" }, words));
 }
 
@@ -68,10 +74,14 @@ function table(classified, compared) {
   const rows = classified.classes.map((name, row) => {
     const scores = classified.studies.map((study) => study.scores[row]);
     const [low, high] = [Math.min(...scores), Math.max(...scores)];
-    const of = (step) => step?.findings.find((own) => own.finding === name.toLowerCase());
+    const probability = (n) => (classified.calibrated_on === null ? null : classified.studies[n].probabilities[row]);
+    const since = (step, from, to) => {
+      const found = step?.findings.find((own) => own.finding === name.toLowerCase());
+      return change(found, nameOf(all[from]), compared.calibrated_on !== null, [probability(from), probability(to)]);
+    };
     const cells = all.map((study, n) => {
       const cell = presence(classified, row, n, high > low ? (scores[n] - low) / (high - low) : 0.5);
-      const own = n > 0 && change(of(steps[n - 1]), nameOf(all[n - 1]), compared.calibrated_on !== null);
+      const own = n > 0 && since(steps[n - 1], n - 1, n);
       if (own) cell.append(own);
       return cell;
     });
@@ -85,11 +95,11 @@ function table(classified, compared) {
       },
     }, name);
     return make("tr", { dataset: { finding: name } }, make("th", { scope: "row" }, phrase), ...cells,
-      overall && make("td", {}, change(of(steps.at(-1)), nameOf(all[0]), compared.calibrated_on !== null)));
+      overall && make("td", {}, since(steps.at(-1), 0, all.length - 1)));
   });
   const heads = all.map((study) => make("th", { scope: "col", class: study.id === store.selected ? "selected" : null }, ...heading(study)));
   return make("div", { class: "scroll" }, make("table", {},
-    make("caption", {}, all.length > 1 ? "Findings by date, and change since the date before: ▲ worsening  ▼ improving  = stable  ~ unclear" : "Findings"),
+    make("caption", {}, all.length > 1 ? "Findings by date, and change since the date before: ▲ worsening  ▼ improving  = stable  ~ unclear  – absent on both" : "Findings"),
     make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "finding"), ...heads, overall && make("th", { scope: "col" }, "first to last"))),
     make("tbody", {}, ...rows)));
 }

@@ -4,6 +4,9 @@ import { byId, number } from "./dom.js";
 import { colourOf, coverOf, enlarge, extent, painted } from "./heat.js";
 import { changed, store } from "./store.js";
 
+/** Every image has a hottest region, even one that does not show the phrase: boxes are drawn from this share of the scale upwards. */
+const BOXED = 2 / 3;
+
 /** By image: cells, their canvas, boxes, and the text of a cell. */
 let layers = new Map();
 
@@ -22,7 +25,8 @@ export function showLayers(title, entries) {
   entries.forEach((entry, n) => {
     let peak = -Infinity;
     for (const value of maps[n]) peak = Math.max(peak, value);
-    layers.set(entry.picture, { ...entry, peak, canvas: painted(maps[n], pixels, low, high) });
+    const boxes = entry.boxes.filter((own) => own.peak >= low + BOXED * (high - low));
+    layers.set(entry.picture, { ...entry, boxes, peak, canvas: painted(maps[n], pixels, low, high) });
   });
   byId("legend").hidden = entries.length === 0;
   if (entries.length > 0) {

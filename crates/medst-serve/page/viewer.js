@@ -258,8 +258,8 @@ export class Viewer {
     else if (layer) heat = `highest ${number(layer.peak)}`;
     const text = heat ? `${heat} · ${shown}` : shown;
     if (this.readout.textContent !== text) this.readout.textContent = text;
-    if (layer) this.canvas.dataset.peak = layer.peak;
-    else delete this.canvas.dataset.peak;
+    if (layer) Object.assign(this.canvas.dataset, { peak: layer.peak, boxes: layer.boxes.length });
+    else ["peak", "boxes"].forEach((own) => delete this.canvas.dataset[own]);
     Object.assign(this.canvas.dataset, { window: Math.round(width), level: Math.round(level), zoom: zoom.toFixed(2) });
     this.canvas.setAttribute("aria-label", `${this.label}. ${text}`);
   }

@@ -22,6 +22,8 @@ use fantoccini::key::Key;
 use serde_json::{Value, json};
 
 const TOKEN: &str = "0123456789abcdef0123";
+const FINDINGS: [&str; 7] =
+    ["consolidation", "edema", "pleural effusion", "pneumonia", "pneumothorax", "atelectasis", "cardiomegaly"];
 
 fn run(at: &Path, arguments: &[&str]) -> String {
     command::run(at, arguments, 0).0
@@ -138,14 +140,63 @@ async fn studies(browser: &Browser, patient: &Patient) {
     assert!(browser.text("#findings-result").await.contains("scores, not probabilities"));
 }
 
+/// Changes of findings that are absent on both dates are not shown, nor boxes in images that do not
+/// show the phrase: with the model that people meet first.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_absent_has_neither_course_nor_box() {
+    let Some(browser) = Browser::start().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    run(at, &["-q", "phantom", "raw", "--subjects", "60", "--size", "160", "--seed", "31"]);
+    run(at, &["-q", "prepare", "table", "raw/studies.csv", "--out", "corpus", "--image-size", "72"]);
+    let mut calibrate = vec!["-q", "zero-shot", "corpus", "--model", "phantom", "--fit-calibration", "classes.json"];
+    calibrate.extend(FINDINGS.iter().flat_map(|name| ["--class", name]));
+    run(at, &calibrate);
+    fs::write(at.join("token"), TOKEN).unwrap();
+    let (_service, address) = serve(at, &["--model", "phantom", "--calibration", "classes.json"]);
+    // The largest effusion, and somebody without findings.
+    let truth = fs::read_to_string(at.join("raw/truth.csv")).unwrap();
+    let rows: Vec<Vec<&str>> = truth.lines().skip(1).map(|line| line.split(',').collect()).collect();
+    let size = |row: &&Vec<&str>| (1e3 * row[7].parse::<f64>().unwrap()) as u32;
+    let ill = rows.iter().filter(|row| row[3] == "pleural_effusion" && row[9] == "1").max_by_key(size).unwrap();
+    let healthy = |row: &&Vec<&str>| rows.iter().all(|own| own[1] != row[1] || own[4] == "0");
+    let well = rows.iter().find(healthy).unwrap();
+    let dated = [(ill, "2101-01-01_frontal.png"), (well, "2101-02-01_frontal.png")].map(|(row, name)| {
+        let path = at.join(name);
+        fs::copy(at.join(format!("raw/images/{}/{}_frontal.png", row[0], row[1])), &path).unwrap();
+        path
+    });
+    browser.client.goto(&address).await.unwrap();
+    browser.until("!document.getElementById('start').hidden").await;
+    browser.upload(&dated.each_ref().map(PathBuf::as_path)).await;
+    browser.until("document.querySelectorAll('tr[data-finding]').length === 7").await;
+    let rows = browser
+        .value(
+            "[...document.querySelectorAll('tr[data-finding]')].map((row) => [
+                [...row.querySelectorAll('.presence')].map((own) => Number(own.dataset.probability)),
+                row.querySelector('.change [aria-hidden]').textContent])",
+        )
+        .await;
+    let rows: Vec<([f64; 2], String)> = serde_json::from_value(rows).unwrap();
+    let absent = |row: &&([f64; 2], String)| row.0.iter().all(|&probability| probability < 0.1);
+    assert!(rows.iter().any(|row| absent(&row)) && rows.iter().any(|row| !absent(&row)), "{rows:?}");
+    for row in &rows {
+        assert_eq!(row.1 == "–", absent(&row), "{row:?}");
+    }
+    browser.keys("#phrase", &format!("{} pleural effusion", ill[5])).await;
+    browser.until(&format!("{PEAKS}.length === 2")).await;
+    let boxes =
+        browser.value("[...document.querySelectorAll('canvas[data-peak]')].map((own) => own.dataset.boxes)").await;
+    assert!(boxes[0] != json!("0") && boxes[1] == json!("0"), "{boxes}");
+    browser.client.clone().close().await.unwrap();
+}
+
 /// The table's numbers are those of the command on the files themselves.
 async fn findings(browser: &Browser, at: &Path, patient: &Patient) {
     let first = format!("{},{}", patient.frontal.display(), patient.lateral.display());
     let later = patient.later.display().to_string();
-    let names =
-        ["consolidation", "edema", "pleural effusion", "pneumonia", "pneumothorax", "atelectasis", "cardiomegaly"];
     let mut arguments = vec!["compare", &first, &later, "--model", "run"];
-    arguments.extend(names.iter().flat_map(|name| ["--finding", name]));
+    arguments.extend(FINDINGS.iter().flat_map(|name| ["--finding", name]));
     let expected = json(at, &arguments);
     for own in expected["steps"][0]["findings"].as_array().unwrap() {
         let row = format!("document.querySelector('tr[data-finding=\"{}\"]')", own["finding"].as_str().unwrap());
