@@ -101,7 +101,8 @@ pub fn run(arguments: &Demo, output: &Output, reporter: &Reporter) -> Result<()>
         steps.run(&[&["pretrain", &config_path], &settings[..]].concat(), shown)
     };
     let continued: &[&str] = match arguments.from_scratch {
-        false => &["init.weights=phantom", "train.max_steps=120", "optimizer.lr=2e-4"],
+        // Optimizer moments start from zero: larger steps first undo a little of what the shipped model knows.
+        false => &["init.weights=phantom", "train.max_steps=120", "optimizer.lr=5e-5"],
         true => &[],
     };
     pretrain(&run, continued, Shown::Result)?;
