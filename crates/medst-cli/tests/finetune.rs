@@ -8,7 +8,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use command::processes::{finish, launcher, start};
+#[cfg(feature = "mpi")]
+use command::processes::launcher;
+use command::processes::{finish, start};
 use command::{difference, repository, run, with};
 use serde_json::Value;
 use tch::Tensor;
