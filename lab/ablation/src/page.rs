@@ -134,6 +134,7 @@ fn control(page: &mut String, results: &Results) {
         let values: Vec<f64> = results.figures(name, outcome).into_values().collect();
         let score = match values.len() {
             0 => "–".to_string(),
+            1 => format!("{:.3} (one seed)", values[0]),
             _ => format!("{:.3} ± {:.3}", statistics::mean(&values), statistics::reach(&values)),
         };
         let chance = results.chance(outcome).map_or("–".to_string(), |chance| format!("{chance:.3}"));
