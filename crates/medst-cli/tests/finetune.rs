@@ -8,8 +8,6 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-#[cfg(feature = "mpi")]
-use command::processes::launcher;
 use command::processes::{finish, start};
 use command::{difference, repository, run, with};
 use serde_json::Value;
@@ -188,7 +186,7 @@ fn sixteen_bits_learn_what_float32_learns() {
 #[cfg(feature = "mpi")]
 #[test]
 fn several_processes_compute_the_steps_of_one() {
-    if !launcher() {
+    if !command::processes::launcher() {
         return;
     }
     let folder = corpus("24");

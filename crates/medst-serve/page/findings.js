@@ -39,11 +39,10 @@ async function compare() {
 /** A finding less probable than this on both dates has no course to speak of: models learn change from patients who have the finding. */
 const ABSENT = 0.1;
 
-/** The change of a finding in a step: a sign, and text for screen readers. `probabilities`: of the finding on both dates, null if not calibrated. */
-function change(found, since, calibrated, probabilities) {
+/** The change of a finding in a step: a sign, and text for screen readers. `absent`: on both dates. */
+function change(found, since, calibrated, absent) {
   if (!found) return null;
   const said = found.said ?? "unclear";
-  const absent = probabilities.every((own) => own !== null && own < ABSENT);
   const how = found.courses ? "probability" : "of sentence pairs agree";
   const course = `${said} since ${since}: ${percent(found.confidence)} ${how}; change ${number(found.change.towards_worse)} (above 0: towards worse)`;
   const words = absent ? `absent on both dates (probability below ${percent(ABSENT)}), so the change is not shown` : course;
@@ -74,10 +73,10 @@ function table(classified, compared) {
   const rows = classified.classes.map((name, row) => {
     const scores = classified.studies.map((study) => study.scores[row]);
     const [low, high] = [Math.min(...scores), Math.max(...scores)];
-    const probability = (n) => (classified.calibrated_on === null ? null : classified.studies[n].probabilities[row]);
+    const absent = (n) => classified.calibrated_on !== null && classified.studies[n].probabilities[row] < ABSENT;
     const since = (step, from, to) => {
       const found = step?.findings.find((own) => own.finding === name.toLowerCase());
-      return change(found, nameOf(all[from]), compared.calibrated_on !== null, [probability(from), probability(to)]);
+      return change(found, nameOf(all[from]), compared.calibrated_on !== null, absent(from) && absent(to));
     };
     const cells = all.map((study, n) => {
       const cell = presence(classified, row, n, high > low ? (scores[n] - low) / (high - low) : 0.5);
