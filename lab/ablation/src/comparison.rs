@@ -75,12 +75,10 @@ impl<'a> Results<'a> {
         (!each.is_empty()).then(|| statistics::mean(&each))
     }
 
-    /// The noise of an outcome, from the arms that have every seed.
+    /// The noise of an outcome, from the arms that have two seeds or more.
     pub fn noise(&self, outcome: &Outcome) -> Option<Noise> {
-        let seeds = self.study.scale.seeds.len();
         let rows = self.study.table.arms.iter().map(|arm| self.figures(&arm.name, outcome));
-        let whole = rows.filter(|row| row.len() == seeds).map(|row| row.into_values().collect());
-        statistics::noise(&whole.collect::<Vec<Vec<f64>>>())
+        statistics::noise(&rows.collect::<Vec<_>>())
     }
 
     /// All comparisons, by arm, of runs that started from the same base. A positive difference is a

@@ -170,7 +170,7 @@ fn claims(page: &mut String, results: &Results, cells: &Cells) {
                 d.high,
                 d.effect,
                 probability(p),
-                probability(d.p_alone),
+                d.p_alone.map_or("–".to_string(), probability),
                 d.seeds
             );
         }

@@ -3,8 +3,10 @@
 //!
 //! Every seed is a block: all arms share its cohort, its initial weights and the order of its
 //! batches. The noise of a figure is estimated from the blocks of all arms together (the residual
-//! of the two-way layout arms × seeds), because a standard deviation of five differences alone is
+//! of the two-way layout arms × seeds), because a standard deviation of three differences alone is
 //! hardly one.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A difference with its 95 % interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -16,8 +18,8 @@ pub struct Difference {
     pub p: f64,
     /// The mean in standard deviations of the residual: the size of the effect.
     pub effect: f64,
-    /// Two-sided p of a paired t-test on these differences alone.
-    pub p_alone: f64,
+    /// Two-sided p of a paired t-test on these differences alone; nothing for a single seed.
+    pub p_alone: Option<f64>,
     pub seeds: usize,
 }
 
@@ -29,44 +31,54 @@ pub struct Noise {
     pub degrees: usize,
 }
 
-/// The residual of the two-way layout.
+/// The residual of the two-way layout: what the least-squares fit of one effect per arm and one per
+/// seed leaves.
 ///
-/// * `rows`: for each arm the figures of the seeds, all in the same order; arms without one of the
-///   seeds are left out.
+/// * `rows`: for each arm its figures by seed. Seeds may be missing; an arm with a single seed adds
+///   nothing.
 ///
-/// `None` with fewer than two arms or two seeds.
-pub fn noise(rows: &[Vec<f64>]) -> Option<Noise> {
-    let seeds = rows.first()?.len();
-    if rows.len() < 2 || seeds < 2 || rows.iter().any(|row| row.len() != seeds) {
+/// `None` with fewer than two such arms, or where no degrees of freedom are left.
+pub fn noise(rows: &[BTreeMap<u64, f64>]) -> Option<Noise> {
+    let rows: Vec<_> = rows.iter().filter(|row| row.len() > 1).collect();
+    if rows.len() < 2 {
         return None;
     }
-    let of_arm: Vec<f64> = rows.iter().map(|row| mean(row)).collect();
-    let of_seed: Vec<f64> =
-        (0..seeds).map(|seed| rows.iter().map(|row| row[seed]).sum::<f64>() / rows.len() as f64).collect();
-    let grand = mean(&of_arm);
-    let squares: f64 = rows
-        .iter()
-        .zip(&of_arm)
-        .flat_map(|(row, arm)| row.iter().zip(&of_seed).map(move |(value, seed)| value - arm - seed + grand))
-        .map(|residual| residual * residual)
-        .sum();
-    let degrees = (rows.len() - 1) * (seeds - 1);
+    let seeds: BTreeSet<u64> = rows.iter().flat_map(|row| row.keys().copied()).collect();
+    let figures: usize = rows.iter().map(|row| row.len()).sum();
+    let degrees = (figures + 1).checked_sub(rows.len() + seeds.len()).filter(|&degrees| degrees > 0)?;
+    // Effects of arms and of seeds in turns, each given the other: one round where nothing is
+    // missing, otherwise until nothing changes.
+    let mut of_seed: BTreeMap<u64, f64> = seeds.iter().map(|&seed| (seed, 0.0)).collect();
+    let mut of_arm = vec![0.0; rows.len()];
+    for _ in 0..1000 {
+        for (effect, row) in of_arm.iter_mut().zip(&rows) {
+            *effect = mean(&row.iter().map(|(seed, value)| value - of_seed[seed]).collect::<Vec<_>>());
+        }
+        for (seed, effect) in &mut of_seed {
+            let own = rows.iter().zip(&of_arm).filter_map(|(row, arm)| Some(row.get(seed)? - arm));
+            *effect = mean(&own.collect::<Vec<_>>());
+        }
+    }
+    let residuals = rows.iter().zip(&of_arm).flat_map(|(row, arm)| {
+        let of_seed = &of_seed;
+        row.iter().map(move |(seed, value)| value - arm - of_seed[seed])
+    });
+    let squares: f64 = residuals.map(|residual| residual * residual).sum();
     Some(Noise { deviation: (squares / degrees as f64).sqrt(), degrees })
 }
 
 /// The difference of an arm and what it is compared with, by seed.
 ///
-/// `None` for fewer than two differences.
+/// `None` without a difference. With one alone, its interval comes from the noise of the others.
 pub fn difference(differences: &[f64], noise: Noise) -> Option<Difference> {
     let seeds = differences.len();
-    if seeds < 2 {
+    if seeds == 0 {
         return None;
     }
     let mean = mean(differences);
     // The difference of two runs has twice the variance of one.
     let error = noise.deviation * (2.0 / seeds as f64).sqrt();
     let reach = quantile(0.975, noise.degrees) * error;
-    let alone = deviation(differences) / (seeds as f64).sqrt();
     let p = |error: f64, degrees: usize| {
         if error > 0.0 { two_sided(mean / error, degrees) } else { f64::from(mean == 0.0) }
     };
@@ -76,7 +88,7 @@ pub fn difference(differences: &[f64], noise: Noise) -> Option<Difference> {
         high: mean + reach,
         p: p(error, noise.degrees),
         effect: if noise.deviation > 0.0 { mean / noise.deviation } else { 0.0 },
-        p_alone: p(alone, seeds - 1),
+        p_alone: (seeds > 1).then(|| p(deviation(differences) / (seeds as f64).sqrt(), seeds - 1)),
         seeds,
     })
 }
@@ -207,27 +219,50 @@ mod tests {
         close(two_sided(1.0, 1), 0.5);
     }
 
+    fn row(values: &[f64]) -> BTreeMap<u64, f64> {
+        (1..).zip(values.iter().copied()).collect()
+    }
+
     #[test]
     fn the_block_analysis_takes_seeds_away() {
         // Seeds differ by whole units, arms by a tenth, and the rest is ±0.01.
-        let rows = vec![vec![1.01, 2.0, 2.99], vec![1.09, 2.1, 3.11], vec![0.99, 2.0, 3.01]];
+        let rows = [row(&[1.01, 2.0, 2.99]), row(&[1.09, 2.1, 3.11]), row(&[0.99, 2.0, 3.01])];
         let noise = noise(&rows).unwrap();
         assert_eq!(noise.degrees, 4);
-        assert!((0.005..0.02).contains(&noise.deviation), "{noise:?}");
-        let differences: Vec<f64> = rows[1].iter().zip(&rows[0]).map(|(a, b)| a - b).collect();
+        // By hand, as what is left after the means of rows and columns.
+        assert!((noise.deviation - (0.0016_f64 / 3.0 / 4.0).sqrt()).abs() < 1e-12, "{noise:?}");
+        let differences: Vec<f64> = rows[1].iter().map(|(seed, value)| value - rows[0][seed]).collect();
         let found = difference(&differences, noise).unwrap();
         close(found.mean, 0.1);
         assert!(found.p < 0.001 && found.low > 0.05 && found.high < 0.15 && found.effect > 5.0, "{found:?}");
-        assert!(super::noise(&rows[..1]).is_none() && super::noise(&[vec![1.0], vec![2.0]]).is_none());
-        assert!(difference(&[1.0], noise).is_none());
+        assert!(super::noise(&rows[..1]).is_none() && super::noise(&[row(&[1.0]), row(&[2.0])]).is_none());
+        assert!(difference(&[], noise).is_none());
+        // One seed has the interval of one difference, by the noise of the others.
+        let one = difference(&differences[..1], noise).unwrap();
+        close(one.high - one.low, (found.high - found.low) * 3.0_f64.sqrt());
+        assert!(one.p_alone.is_none() && found.p_alone.is_some());
+    }
+
+    #[test]
+    fn missing_seeds_leave_the_fit_unbiased() {
+        // Effects of arms and seeds that add up exactly: no residual, whatever is missing.
+        let full = row(&[1.0, 2.0, 4.0]);
+        let some: BTreeMap<u64, f64> = full.iter().skip(1).map(|(&seed, value)| (seed, value + 0.5)).collect();
+        let single: BTreeMap<u64, f64> = [(1, 7.0)].into();
+        let found = noise(&[full.clone(), some.clone(), single.clone()]).unwrap();
+        assert_eq!(found.degrees, 1);
+        assert!(found.deviation < 1e-9, "{found:?}");
+        // An arm with a single seed changes nothing.
+        let mut other = full;
+        *other.get_mut(&3).unwrap() += 0.1;
+        assert_eq!(noise(&[other.clone(), some.clone(), single]), noise(&[other, some]));
     }
 
     #[test]
     fn arms_that_do_not_differ_have_no_effect() {
-        let rows = vec![vec![0.5, 0.6, 0.7]; 3];
-        let noise = noise(&rows).unwrap();
+        let noise = noise(&vec![row(&[0.5, 0.6, 0.7]); 3]).unwrap();
         let found = difference(&[0.0; 3], noise).unwrap();
-        assert_eq!((found.mean, found.p, found.effect), (0.0, 1.0, 0.0));
+        assert!(found.mean == 0.0 && found.p > 0.999 && found.effect == 0.0, "{found:?}");
     }
 
     #[test]

@@ -129,6 +129,8 @@ pub struct Arm {
     pub set: Vec<String>,
     /// The arm that it is compared with, if not the control.
     pub against: Option<String>,
+    /// Its seeds, if not all of the study's.
+    pub seeds: Option<Vec<u64>>,
 }
 
 impl Study {
@@ -172,6 +174,9 @@ impl Study {
                 let known = table.outcomes.iter().any(|outcome| outcome.name == *name);
                 ensure!(known, "arm `{}`: unknown outcome `{name}`", arm.name);
             }
+            for seed in arm.seeds.iter().flatten() {
+                ensure!(scale.seeds.contains(seed), "arm `{}`: seed {seed} is not one of the study's", arm.name);
+            }
         }
         Ok(())
     }
@@ -195,8 +200,10 @@ impl Study {
 
     /// All units: every arm in the table's order, all seeds of one before the next.
     pub fn units(&self) -> Vec<Unit> {
-        let of =
-            |arm: &Arm| self.scale.seeds.iter().map(|&seed| Unit { arm: arm.name.clone(), seed }).collect::<Vec<_>>();
+        let of = |arm: &Arm| {
+            let seeds = arm.seeds.as_ref().unwrap_or(&self.scale.seeds);
+            seeds.iter().map(|&seed| Unit { arm: arm.name.clone(), seed }).collect::<Vec<_>>()
+        };
         self.table.arms.iter().flat_map(of).collect()
     }
 
@@ -285,9 +292,17 @@ mod tests {
         assert!(seeds >= 3);
         // All seeds of an arm before the next arm.
         assert!(units[..seeds].iter().all(|unit| unit.arm == "full"));
-        assert_eq!(units.len(), seeds * study.table.arms.len());
+        let fewer = |arm: &Arm| arm.seeds.as_ref().map_or(0, |own| seeds - own.len());
+        assert_eq!(units.len(), seeds * study.table.arms.len() - study.table.arms.iter().map(fewer).sum::<usize>());
         for arm in &study.table.arms {
-            assert_eq!(arm.primary.is_empty(), arm.name == study.table.control, "{}", arm.name);
+            // What is claimed of the method has a primary outcome and all seeds.
+            let claimed = arm.name != study.table.control && arm.group != "recipe";
+            assert_eq!(
+                (arm.primary.is_empty(), arm.seeds.is_none()),
+                (!claimed, arm.group != "recipe"),
+                "{}",
+                arm.name
+            );
         }
         let marks: std::collections::BTreeSet<String> =
             units.iter().map(|unit| study.fingerprint(unit).unwrap()).collect();
@@ -332,5 +347,8 @@ mod tests {
         assert!(load(format!("{full}{full}")).contains("two arms are named `full`"));
         assert!(load(format!("{full}{}", arm("b", "primary = [\"x\"]"))).contains("arm `b`: unknown outcome `x`"));
         assert!(load(arm("full", "primary = []\nsets = []")).contains("sets"));
+        assert!(
+            load(arm("full", "primary = []\nseeds = [2]")).contains("arm `full`: seed 2 is not one of the study's")
+        );
     }
 }
