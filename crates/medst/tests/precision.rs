@@ -78,14 +78,15 @@ fn gradients_point_where_those_of_float32_do() {
 /// of twenty steps, because single batches differ more than precisions do.
 /// Rounding makes runs drift apart, by an amount that depends on the random weights: after 200 steps
 /// float16, whose steps are eight times finer than bfloat16's, was 0.6 % and 2.3 % off with two sets
-/// of them.
+/// of them. Half as many are taken here, because libtorch multiplies these formats value by value
+/// on processors without AVX-512, which takes minutes.
 #[test]
-fn losses_track_those_of_float32_over_200_steps() {
+fn losses_track_those_of_float32_over_100_steps() {
     let Both { config, batches, .. } = both();
     let curves = KINDS.map(|kind| {
         let model = MedSt::new(&config.model, 5, Device::Cpu, kind).unwrap();
         let (mut optimizer, mut scale) = (AdamW::new(&model, &config.optimizer), LossScale::default());
-        let losses = (0..200).map(|step| {
+        let losses = (0..100).map(|step| {
             let batch = &batches[step % batches.len()];
             let norm = |gradients: &[Tensor]| optimizer.norm(gradients);
             let scaled = scale.differentiate(kind, norm, |factor| {
@@ -101,7 +102,7 @@ fn losses_track_those_of_float32_over_200_steps() {
     });
     let [float, rounded @ ..] =
         curves.map(|losses| losses.chunks(20).map(|own| own.iter().sum::<f64>() / 20.0).collect::<Vec<_>>());
-    assert!(float[9] < 0.8 * float[0], "the steps teach something");
+    assert!(float[4] < 0.8 * float[0], "the steps teach something");
     for ((kind, rounded), most) in KINDS[1..].iter().zip(rounded).zip([0.08, 0.03]) {
         println!("Float {float:.3?}\n{kind:?} {rounded:.3?}");
         // The first twenty steps fall from 14 to 2: there a step earlier or later is much in
