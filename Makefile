@@ -44,6 +44,8 @@ libtorch:
 build: libtorch
 	$(BUILD) build --release --workspace --bins $(FEATURES)
 
+# Test programs share the cores, so libtorch's threads are not to spin while they wait for each other (crates/medst-model/src/waiting.rs).
+test: export OMP_WAIT_POLICY ?= passive
 test: libtorch
 	$(BUILD) test --release --workspace $(FEATURES)
 

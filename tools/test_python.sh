@@ -3,6 +3,7 @@
 # tools/try_python.sh left or a fresh one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}   # as `make test`
 unset LD_LIBRARY_PATH PYTHONPATH PYTHONHOME VIRTUAL_ENV
 wheel=$(ls dist/medst-*.whl) || { echo "test: no wheel; \`make wheel\` builds it" >&2; exit 1; }
 python=.venv-medst/bin/python

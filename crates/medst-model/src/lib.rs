@@ -20,5 +20,6 @@ pub mod memory;
 pub mod model;
 pub mod ops;
 pub mod task;
+pub mod waiting;
 
 pub use error::{Error, Result};

@@ -70,7 +70,7 @@ pub use medst_infer::{eval, infer};
 pub use medst_model::config::Config;
 pub use medst_model::model::open::open_model;
 pub use medst_model::task::Task;
-pub use medst_model::{Error, Result, config, convert, device, distributed, error, loss, memory, model, task};
+pub use medst_model::{Error, Result, config, convert, device, distributed, error, loss, memory, model, task, waiting};
 pub use medst_train::train::pretrain;
 pub use medst_train::{card, finetune, inspect, train, verify};
 pub use tch;

@@ -119,11 +119,12 @@ impl Output {
     }
 }
 
-/// The requested device.
+/// The requested device. Every command that computes asks for it first.
 ///
 /// # Errors
 /// CUDA was requested but is not available.
 pub fn device(name: DeviceName) -> Result<Device> {
+    medst::waiting::sleep_instead_of_spinning();
     if name == DeviceName::Cpu {
         return Ok(Device::Cpu);
     }
