@@ -1,7 +1,8 @@
 //! How libtorch's threads wait for each other.
 
+use std::ffi::{CStr, c_void};
 use std::sync::{Once, mpsc};
-use std::{env, thread};
+use std::{env, mem, thread};
 
 use tch::{Device, Kind, Tensor};
 
@@ -32,14 +33,19 @@ pub fn sleep_instead_of_spinning() {
 fn start() {
     static STARTED: Once = Once::new();
     STARTED.call_once(|| {
-        let Some(threads) = processors().map(|all| all + 1) else { return };
-        let all = tch::get_num_threads();
+        let (Some(processors), Some(share)) = (openmp(c"omp_get_num_procs"), openmp(c"omp_set_num_threads")) else {
+            return;
+        };
+        // SAFETY: the types that OpenMP gives the two functions.
+        let (processors, share): (extern "C" fn() -> i32, extern "C" fn(i32)) =
+            unsafe { (mem::transmute(processors), mem::transmute(share)) };
         let (ready, wait) = mpsc::channel();
         let started = thread::Builder::new().name(NAME.into()).spawn(move || {
-            tch::set_num_threads(threads);
+            // libtorch gives a thread its number when the thread first asks; then this one gets its own.
+            tch::get_num_threads();
+            let threads = processors() + 1;
+            share(threads);
             let _ = Tensor::ones([GRAIN * 2 * i64::from(threads)], (Kind::Uint8, Device::Cpu));
-            // Threads that libtorch sees for the first time later get this number.
-            tch::set_num_threads(all);
             let _ = ready.send(());
             // Its OpenMP threads live as long as it does.
             loop {
@@ -52,16 +58,11 @@ fn start() {
     });
 }
 
-/// Number of processors that libgomp sees; `None` without libgomp.
-fn processors() -> Option<i32> {
-    // SAFETY: a look-up of a name that ends in a zero.
-    let symbol = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"omp_get_num_procs".as_ptr()) };
-    if symbol.is_null() {
-        return None;
-    }
-    // SAFETY: this is the function's type in every implementation of OpenMP.
-    let count: extern "C" fn() -> i32 = unsafe { std::mem::transmute(symbol) };
-    Some(count())
+/// A function of the OpenMP that libtorch brings along, if it does.
+fn openmp(name: &CStr) -> Option<*mut c_void> {
+    // SAFETY: a look-up among what is loaded.
+    let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
+    (!found.is_null()).then_some(found)
 }
 
 #[cfg(test)]
@@ -78,9 +79,14 @@ mod tests {
     #[test]
     fn more_threads_than_processors_are_idle_and_the_number_that_computes_stays() {
         let computing = tch::get_num_threads();
+        // Another pool of libtorch's has its threads from here on, not from who asks for a number next.
+        tch::set_num_threads(computing);
         start();
         start();
-        assert_eq!(idle() as i32, 1 + processors().expect("libtorch brings libgomp along"));
+        let processors = openmp(c"omp_get_num_procs").expect("libtorch brings libgomp along");
+        // SAFETY: as above.
+        let processors: extern "C" fn() -> i32 = unsafe { mem::transmute(processors) };
+        assert_eq!(idle() as i32, 1 + processors());
         assert_eq!(tch::get_num_threads(), computing);
         assert_eq!(thread::spawn(tch::get_num_threads).join().unwrap(), computing);
     }
