@@ -18,6 +18,6 @@ if [ ! -e "$build/whole" ]; then
   touch "$build/whole"
 fi
 rm -f dist/medst-*.whl
-# With ALL=1, dependencies have the features that tests give them (`alike`), so that they are not compiled again.
-"$build/bin/maturin" build --release --features "complete${ALL:+,medst-cli/alike}" --manifest-path python/Cargo.toml --auditwheel skip --out dist
+# With ALL=1 it has the features that `make test` gives everything, so that nothing is compiled again; it then needs MPI where it is used.
+"$build/bin/maturin" build --release --features "complete${ALL:+,medst-cli/alike,medst-cli/nccl}" --manifest-path python/Cargo.toml --auditwheel skip --out dist
 echo "wheel: $(ls dist/medst-*.whl)"
