@@ -37,6 +37,11 @@ fn told() -> (usize, usize) {
     (count, number)
 }
 
+/// Whether this process was started alone.
+pub fn is_alone() -> bool {
+    told().0 == 1
+}
+
 /// Whether this is one of several processes but not process 0.
 pub fn follows() -> bool {
     let (launched, number) = told();

@@ -124,7 +124,10 @@ impl Output {
 /// # Errors
 /// CUDA was requested but is not available.
 pub fn device(name: DeviceName) -> Result<Device> {
-    medst::waiting::sleep_instead_of_spinning();
+    // Several processes share a machine that is theirs alone, and each would start a thread per core.
+    if launch::is_alone() {
+        medst::waiting::sleep_instead_of_spinning();
+    }
     if name == DeviceName::Cpu {
         return Ok(Device::Cpu);
     }
