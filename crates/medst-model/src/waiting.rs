@@ -9,6 +9,9 @@ use tch::{Device, Kind, Tensor};
 /// Variables by which users decide themselves.
 const DECIDED: [&str; 2] = ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT"];
 
+type Get = extern "C" fn() -> i32;
+type Set = extern "C" fn(i32);
+
 /// Name of the threads that only sleep.
 const NAME: &str = "medst-idle";
 
@@ -37,8 +40,8 @@ fn start() {
             return;
         };
         // SAFETY: the types that OpenMP gives the two functions.
-        let (processors, share): (extern "C" fn() -> i32, extern "C" fn(i32)) =
-            unsafe { (mem::transmute(processors), mem::transmute(share)) };
+        let (processors, share) =
+            unsafe { (mem::transmute::<*mut c_void, Get>(processors), mem::transmute::<*mut c_void, Set>(share)) };
         let (ready, wait) = mpsc::channel();
         let started = thread::Builder::new().name(NAME.into()).spawn(move || {
             // libtorch gives a thread its number when the thread first asks; then this one gets its own.
@@ -85,7 +88,7 @@ mod tests {
         start();
         let processors = openmp(c"omp_get_num_procs").expect("libtorch brings libgomp along");
         // SAFETY: as above.
-        let processors: extern "C" fn() -> i32 = unsafe { mem::transmute(processors) };
+        let processors = unsafe { mem::transmute::<*mut c_void, Get>(processors) };
         assert_eq!(idle() as i32, 1 + processors());
         assert_eq!(tch::get_num_threads(), computing);
         assert_eq!(thread::spawn(tch::get_num_threads).join().unwrap(), computing);
