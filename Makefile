@@ -45,7 +45,7 @@ build: libtorch
 	$(BUILD) build --release --workspace --bins $(FEATURES)
 
 # Test programs share the cores, so libtorch's threads are not to spin while they wait for each other (crates/medst-model/src/waiting.rs).
-test: export OMP_WAIT_POLICY ?= passive
+test test-mpi test-s3 test-hub: export OMP_WAIT_POLICY ?= passive
 test: libtorch
 	$(BUILD) test --release --workspace $(FEATURES)
 
