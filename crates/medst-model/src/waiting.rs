@@ -9,9 +9,6 @@ use tch::{Device, Kind, Tensor};
 /// Variables by which users decide themselves.
 const DECIDED: [&str; 2] = ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT"];
 
-type Get = extern "C" fn() -> i32;
-type Set = extern "C" fn(i32);
-
 /// Name of the threads that only sleep.
 const NAME: &str = "medst-idle";
 
@@ -23,10 +20,10 @@ const GRAIN: i64 = 32_768;
 ///
 /// The threads of libgomp (GNU OpenMP) spin for milliseconds after every operation. That gains
 /// nothing measurable, and takes cores from the threads that read pictures and from other programs:
-/// beside two busy ones a small model's training took two to three times as long (docs/log.md). libgomp reads its
-/// variables when it is loaded, which is too late for a program that links to it, but it also stops
-/// spinning once it has more threads than there are processors (its manual, `GOMP_SPINCOUNT`). So
-/// this starts that many, which then sleep.
+/// a small model's training took two to three times as long where two of them were busy
+/// (docs/log.md). libgomp reads its variables when it is loaded, which is too late for a program
+/// that links to it, but it also stops spinning once it has more threads than there are processors
+/// (its manual, `GOMP_SPINCOUNT`). So this starts that many, which then sleep.
 pub fn sleep_instead_of_spinning() {
     if DECIDED.iter().all(|name| env::var_os(name).is_none()) {
         start();
@@ -36,12 +33,7 @@ pub fn sleep_instead_of_spinning() {
 fn start() {
     static STARTED: Once = Once::new();
     STARTED.call_once(|| {
-        let (Some(processors), Some(share)) = (openmp(c"omp_get_num_procs"), openmp(c"omp_set_num_threads")) else {
-            return;
-        };
-        // SAFETY: the types that OpenMP gives the two functions.
-        let (processors, share) =
-            unsafe { (mem::transmute::<*mut c_void, Get>(processors), mem::transmute::<*mut c_void, Set>(share)) };
+        let Some(OpenMp { processors, share }) = OpenMp::of_libtorch() else { return };
         let (ready, wait) = mpsc::channel();
         let started = thread::Builder::new().name(NAME.into()).spawn(move || {
             // libtorch gives a thread its number when the thread first asks; then this one gets its own.
@@ -61,11 +53,30 @@ fn start() {
     });
 }
 
-/// A function of the OpenMP that libtorch brings along, if it does.
-fn openmp(name: &CStr) -> Option<*mut c_void> {
-    // SAFETY: a look-up among what is loaded.
-    let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
-    (!found.is_null()).then_some(found)
+/// Functions of the OpenMP that libtorch brings along.
+struct OpenMp {
+    /// `omp_get_num_procs`
+    processors: extern "C" fn() -> i32,
+    /// `omp_set_num_threads`, for the calling thread
+    share: extern "C" fn(i32),
+}
+
+impl OpenMp {
+    fn of_libtorch() -> Option<OpenMp> {
+        // SAFETY: look-ups among what is loaded.
+        let find = |name: &CStr| unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
+        let (processors, share) = (find(c"omp_get_num_procs"), find(c"omp_set_num_threads"));
+        if processors.is_null() || share.is_null() {
+            return None;
+        }
+        // SAFETY: the types that OpenMP gives the two functions.
+        Some(unsafe {
+            OpenMp {
+                processors: mem::transmute::<*mut c_void, extern "C" fn() -> i32>(processors),
+                share: mem::transmute::<*mut c_void, extern "C" fn(i32)>(share),
+            }
+        })
+    }
 }
 
 #[cfg(test)]
@@ -86,10 +97,8 @@ mod tests {
         tch::set_num_threads(computing);
         start();
         start();
-        let processors = openmp(c"omp_get_num_procs").expect("libtorch brings libgomp along");
-        // SAFETY: as above.
-        let processors = unsafe { mem::transmute::<*mut c_void, Get>(processors) };
-        assert_eq!(idle() as i32, 1 + processors());
+        let openmp = OpenMp::of_libtorch().expect("libtorch brings libgomp along");
+        assert_eq!(idle() as i32, 1 + (openmp.processors)());
         assert_eq!(tch::get_num_threads(), computing);
         assert_eq!(thread::spawn(tch::get_num_threads).join().unwrap(), computing);
     }
