@@ -20,7 +20,7 @@ const GRAIN: i64 = 32_768;
 ///
 /// The threads of libgomp (GNU OpenMP) spin for milliseconds after every operation. That gains
 /// nothing measurable, and takes cores from the threads that read pictures and from other programs:
-/// a small model's training took two to three times as long where two of them were busy
+/// a small model's training took 1.3 to 3 times as long where two of them were busy
 /// (docs/log.md). libgomp reads its variables when it is loaded, which is too late for a program
 /// that links to it, but it also stops spinning once it has more threads than there are processors
 /// (its manual, `GOMP_SPINCOUNT`). So this starts that many, which then sleep.
