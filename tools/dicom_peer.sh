@@ -12,5 +12,5 @@ if [ -z "${READ_GREYS:-}" ]; then
   READ_GREYS=target/release/examples/read_greys
 fi
 mkdir -p target
-fixtures=crates/medst-data/tests/fixtures
+fixtures=crates/medst-image/tests/fixtures
 .venv-dicom/bin/python tools/dicom_peer.py "$READ_GREYS" target/dicom_peer.csv "$fixtures/dicom" "$fixtures/cases" "$@"

@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use jpeg_encoder::{ColorType, Encoder};
-use medst_data::image::{Decoding, load};
+use medst_data::image::{self, Decoding};
 
 const WIDTH: u16 = 2544;
 const HEIGHT: u16 = 3056;
@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let mut square = Vec::new();
         for _ in 0..15 {
             let start = Instant::now();
-            square = load::square(path, 256, Decoding { exact, ..Decoding::default() })?;
+            square = image::square(path, 256, Decoding { exact, ..Decoding::default() })?;
             seconds.push(start.elapsed().as_secs_f64());
         }
         seconds.sort_by(f64::total_cmp);

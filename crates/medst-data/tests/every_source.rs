@@ -132,7 +132,7 @@ fn texts(folder: &Path) -> BTreeSet<String> {
         all.extend(path.components().map(|part| part.as_os_str().to_string_lossy().into_owned()));
         all.insert(path.file_stem().unwrap().to_string_lossy().into_owned());
         if name.ends_with(".dcm") {
-            all.extend(medst_data::image::dicom::header(&path).unwrap().subject_id);
+            all.extend(medst_data::image::dicom_header(&path).unwrap().subject_id);
             continue;
         }
         if name.ends_with(".parquet") {

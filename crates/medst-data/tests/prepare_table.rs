@@ -122,7 +122,7 @@ fn unusable_rows_are_counted_by_reason_and_move_nobody_elses_data() {
     let folder = folder();
     let at = |name: &str| folder.path().join(name);
     fs::write(at("empty.jpg"), b"").unwrap();
-    let whole = include_bytes!("fixtures/image/grey.jpg");
+    let whole = include_bytes!("../../medst-image/tests/fixtures/image/grey.jpg");
     fs::write(at("cut.jpg"), &whole[..whole.len() * 2 / 3]).unwrap();
     fs::write(at("text.png"), b"this is not a picture").unwrap();
     png(&at("thin.png"), 1, 300, 9);

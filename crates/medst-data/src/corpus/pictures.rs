@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use super::journal::{Extent, Lines, Stretch, add_counts};
 use super::options::PrepareOptions;
 use super::shards::ShardWriter;
-use crate::image::{Notes, load};
+use crate::image::{self, Notes};
 use crate::progress::Progress;
 use crate::ranks::{Ranks, part};
 use crate::{Error, Reason, Result};
@@ -206,7 +206,7 @@ fn squares(block: &[PathBuf], options: &PrepareOptions, progress: &dyn Progress)
 
 /// Reads a picture in the form that a corpus stores; the error is a short reason fit for counting.
 fn square(path: &Path, options: &PrepareOptions, notes: &mut Notes) -> Result<Vec<u8>, Reason> {
-    load::square_noting(path, options.image_size, options.decoding, notes).map_err(|error| match error {
+    image::square_noting(path, options.image_size, options.decoding, notes).map_err(|error| match error {
         Error::Image { reason, .. } => Reason::from(reason),
         Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => "image file does not exist".into(),
         Error::Io { source, .. } => format!("image file is unreadable: {}", source.kind()).into(),

@@ -5,8 +5,8 @@ use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use super::{DeclaredView, FoundStudy, Gathered, Picture};
-use crate::image::ImageError;
 use crate::image::dicom::{self, Header, ViewSource};
+use crate::image::{self, ImageError};
 use crate::import::values;
 use crate::report;
 use crate::{Error, Result, input};
@@ -98,7 +98,7 @@ impl Files {
         let mut by_uid: HashMap<String, usize> = HashMap::new();
         let (texts, pictures): (Vec<_>, Vec<_>) = self.files.into_iter().partition(|file| file.1 == Kind::Text);
         for (path, kind) in pictures {
-            let header = match (kind == Kind::Dicom).then(|| dicom::header(&path)).transpose() {
+            let header = match (kind == Kind::Dicom).then(|| image::dicom_header(&path)).transpose() {
                 Ok(header) => header,
                 Err(error) => {
                     gathered.leave_out(path.display(), reason(error));
@@ -190,7 +190,8 @@ pub(super) fn is_frontal(header: Option<&Header>, view: DeclaredView) -> Result<
 /// A file that does not exist; a header that states another view. The error names the file.
 pub fn check_view(path: &Path, view: DeclaredView) -> Result<bool> {
     let fail = |reason| Error::Image { path: path.to_path_buf(), reason };
-    let header = (kind(path).map_err(Error::io(path))? == Kind::Dicom).then(|| dicom::header(path)).transpose()?;
+    let header =
+        (kind(path).map_err(Error::io(path))? == Kind::Dicom).then(|| image::dicom_header(path)).transpose()?;
     is_frontal(header.as_ref(), view).map_err(fail)
 }
 

@@ -14,7 +14,7 @@ use super::assemble::{Assembly, FoundImage};
 use super::plan::ReportText;
 use super::rows::Rows;
 use super::{Planned, PrepareOptions};
-use crate::image::dicom;
+use crate::image;
 use crate::progress::Progress;
 use crate::study::{StudyId, SubjectId, View};
 use crate::{Error, Reason, Result, input};
@@ -139,7 +139,7 @@ fn read_projections(path: &Path) -> Result<HashMap<String, View>> {
 }
 
 fn of_header(image: &Path) -> Option<View> {
-    image.extension().is_some_and(|end| end == "dcm").then(|| dicom::header(image).ok()?.view)?
+    image.extension().is_some_and(|end| end == "dcm").then(|| image::dicom_header(image).ok()?.view)?
 }
 
 /// The view in a caption that mentions one frontal view, where the report has a single image.

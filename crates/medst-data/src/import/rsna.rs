@@ -16,7 +16,7 @@ use super::assemble::{Assembly, FoundImage};
 use super::rows::Rows;
 use super::{Planned, PrepareOptions};
 use crate::boxes::{self, Boxes, Region};
-use crate::image::dicom;
+use crate::image;
 use crate::permutation::{test_count, train_test_split};
 use crate::progress::Progress;
 use crate::split::Split;
@@ -139,7 +139,7 @@ fn look(path: &Path) -> Result<Seen, Reason> {
     if !path.exists() {
         return Err("image file does not exist".into());
     }
-    let header = dicom::header(path).map_err(Reason::of_picture)?;
+    let header = image::dicom_header(path).map_err(Reason::of_picture)?;
     let view = header.view.ok_or("DICOM header states no view")?;
     let side = |pixels: Option<usize>| pixels.map(|pixels| pixels as f64).ok_or("DICOM header states no size");
     Ok(Seen { view, width: side(header.columns)?, height: side(header.rows)? })

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use medst_data::corpus::Corpus;
 use medst_data::image::crop::{Corner, crop};
-use medst_data::image::{Decoding, GreyImage, ImageError, Notes, load, resize};
+use medst_data::image::{self, Decoding, GreyImage, ImageError, Notes, load, resize};
 use medst_data::study::{ImageIndex, Study};
 
 use crate::model::card::ModelCard;
@@ -150,7 +150,7 @@ impl Preprocessing {
     /// # Errors
     /// As [`Preprocessing::open`].
     pub fn open_noting(&self, path: &Path, notes: &mut Notes) -> Result<Radiograph> {
-        let square = load::square_noting(path, self.stored, self.decoding, notes)?;
+        let square = image::square_noting(path, self.stored, self.decoding, notes)?;
         Ok(self.middle(&square, self.stored))
     }
 

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::template::{Columns, Template};
 use super::{Description, existing, renamed};
 use crate::boxes::{self, Boxes, Region};
-use crate::image::{dicom, size};
+use crate::image::{self, size};
 use crate::import::assemble::Assembly;
 use crate::import::rows::{RowView, Rows};
 use crate::study::StudyId;
@@ -227,7 +227,7 @@ fn runs(cell: &str, height: u64) -> Result<Option<[f64; 4]>, Reason> {
 
 /// Width and height of a picture; `None` if the file is missing or does not state them.
 pub(crate) fn picture_size(path: &Path) -> Option<[f64; 2]> {
-    if let Ok(header) = dicom::header(path) {
+    if let Ok(header) = image::dicom_header(path) {
         return Some([header.columns? as f64, header.rows? as f64]);
     }
     let size = size::declared(&std::fs::read(path).ok()?).ok()?;

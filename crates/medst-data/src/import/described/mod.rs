@@ -25,7 +25,7 @@ use super::assemble::{Assembly, FoundImage, VIEW};
 use super::plan::ReportText;
 use super::rows::{RowView, Rows};
 use super::{Planned, PrepareOptions};
-use crate::image::dicom;
+use crate::image;
 use crate::progress::Progress;
 use crate::split::Split;
 use crate::study::{Day, StudyId, SubjectId, View};
@@ -645,7 +645,7 @@ fn of_header(found: &mut Found) {
         found.view = Err("image file does not exist".into());
         return;
     }
-    match dicom::header(&found.path) {
+    match image::dicom_header(&found.path) {
         Ok(header) => {
             found.view = header.view.ok_or_else(|| Reason::from("the DICOM header states no view"));
             if let Some(subject) = header.subject_id.filter(|id| !id.is_empty()) {

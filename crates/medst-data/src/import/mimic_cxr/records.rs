@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use super::MimicCxr;
-use crate::image::dicom;
+use crate::image;
 use crate::import::rows::Rows;
 use crate::import::values;
 use crate::progress::Progress;
@@ -134,7 +134,7 @@ fn header(path: &Path) -> (Result<View, Reason>, Option<Day>) {
     if !path.exists() {
         return (Err("image file does not exist".into()), None);
     }
-    let header = match dicom::header(path) {
+    let header = match image::dicom_header(path) {
         Ok(header) => header,
         Err(error) => return (Err(Reason::of_picture(error)), None),
     };
