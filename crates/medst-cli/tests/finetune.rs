@@ -123,9 +123,9 @@ fn it_learns_and_the_result_is_a_model_for_every_command() {
 /// With an average of the weights, whose run has weights of both kinds.
 #[test]
 fn a_run_that_was_stopped_comes_to_the_same_bytes() {
-    let folder = corpus("30");
+    let folder = corpus("20");
     let at = folder.path();
-    let settings = ["train.epochs=12", "train.average=0.9", "train.patience=0", "optimizer.layer_decay=0.9"];
+    let settings = ["train.epochs=8", "train.average=0.9", "train.patience=0", "optimizer.layer_decay=0.9"];
     let whole = [&settings[..], &["train.output=whole"]].concat();
     tuned(at, &whole);
     let child = start(at, 1, &finetune(&settings));
@@ -162,11 +162,12 @@ fn a_run_that_was_stopped_comes_to_the_same_bytes() {
 
 #[test]
 fn sixteen_bits_learn_what_float32_learns() {
-    let folder = corpus("30");
+    let folder = corpus("5");
     let at = folder.path();
     let losses = |precision: &str| {
+        // Few and small batches: processors without units for float16 take 50 times as long for it.
         let settings = [&format!("train.precision={precision}"), &format!("train.output={precision}")];
-        tuned(at, &settings.map(String::as_str));
+        tuned(at, &[&["train.epochs=1", "train.batch=4"], &settings.map(String::as_str)[..]].concat());
         lines(&at.join(precision), "train").iter().map(|own| own["loss"].as_f64().unwrap()).collect::<Vec<_>>()
     };
     let exact = losses("float32");
@@ -175,7 +176,7 @@ fn sixteen_bits_learn_what_float32_learns() {
         assert_eq!(own.len(), exact.len());
         assert!(own != exact, "{precision} did not compute in another format");
         let apart = own.iter().zip(&exact).map(|(a, b)| (a / b - 1.0).abs()).fold(0.0, f64::max);
-        assert!(apart < 0.03, "{precision}: a loss is {apart:.3} from that of float32");
+        assert!(apart < 0.005, "{precision}: a loss is {apart:.3} from that of float32");
         // What is kept is float32, and a model for every other command.
         let (out, _) = run(at, &["-q", "--json", "predict", "corpus", "--model", precision, "--out", "p.csv"], 0);
         assert!(serde_json::from_str::<Value>(&out).unwrap()["studies"].as_array().is_some_and(|own| !own.is_empty()));
