@@ -61,6 +61,12 @@ impl Error {
         let path = path.as_ref().to_path_buf();
         move |source| Error::Io { path, source }
     }
+
+    /// For `map_err`: adds the path of the file to the reason why its picture cannot be read.
+    pub fn image(path: impl AsRef<Path>) -> impl FnOnce(ImageError) -> Error {
+        let path = path.as_ref().to_path_buf();
+        move |reason| Error::Image { path, reason }
+    }
 }
 
 /// Why a row, a report or a picture cannot be used. Mostly it is counted and listed, and the run

@@ -8,15 +8,6 @@ pub use medst_image::*;
 use crate::storage::objects;
 use crate::{Error, Result, input};
 
-/// Reads a radiograph from a file.
-///
-/// # Errors
-/// Names the file: missing, empty, truncated, of an unknown format, or with too many pixels.
-pub fn read(path: &Path) -> Result<GreyImage> {
-    let bytes = input::read(path, input::PICTURE).map_err(Error::io(path))?;
-    decode::decode(&bytes).map_err(unreadable(path))
-}
-
 /// Reads a radiograph (a file, or an object where a path is an address) and fits it into a
 /// `side`×`side` square.
 ///
@@ -32,7 +23,7 @@ pub fn square(path: &Path, side: usize, decoding: Decoding) -> Result<Vec<u8>> {
 /// As [`square`].
 pub fn square_noting(path: &Path, side: usize, decoding: Decoding, notes: &mut Notes) -> Result<Vec<u8>> {
     let bytes = objects::read(path)?;
-    load::square_of_noting(&bytes, side, decoding, notes).map_err(unreadable(path))
+    load::square_of_noting(&bytes, side, decoding, notes).map_err(Error::image(path))
 }
 
 /// Reads the header of a DICOM file, up to its pixels.
@@ -48,10 +39,38 @@ pub fn dicom_header(path: &Path) -> Result<dicom::Header> {
         Some(header) => header,
         None => dicom::header_of(&input::read(path, input::PICTURE).map_err(Error::io(path))?),
     };
-    header.map_err(unreadable(path))
+    header.map_err(Error::image(path))
 }
 
-fn unreadable(path: &Path) -> impl FnOnce(ImageError) -> Error {
-    let path = path.to_path_buf();
-    move |reason| Error::Image { path, reason }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_that_cannot_be_read_is_an_error_with_the_name_of_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("make.py");
+        std::fs::write(&path, "print('no radiograph')\n").unwrap();
+        let error = dicom_header(&path).unwrap_err().to_string();
+        assert!(error.contains("make.py") && error.contains("not a DICOM file"), "{error}");
+    }
+
+    /// More in front of the pixels than is read at first.
+    #[test]
+    fn a_long_header_is_read_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("long.dcm");
+        let (subject, uid) = ("p".repeat(40_000), "1".repeat(40_000));
+        assert!((subject.len() + uid.len()) as u64 > dicom::HEADER_BYTES);
+        let wrap = dicom::write::Wrap {
+            subject_id: &subject,
+            study_uid: &uid,
+            view_position: Some("AP"),
+            ..dicom::write::Wrap::new(dicom::write::Pixels::Grey8(&[1, 2]), 2, 1)
+        };
+        std::fs::write(&path, wrap.to_bytes().unwrap()).unwrap();
+        let header = dicom_header(&path).unwrap();
+        assert_eq!((header.view, header.columns), (Some(View::Ap), Some(2)));
+        assert_eq!(header.subject_id.as_deref(), Some(&*subject));
+    }
 }

@@ -189,10 +189,9 @@ pub(super) fn is_frontal(header: Option<&Header>, view: DeclaredView) -> Result<
 /// # Errors
 /// A file that does not exist; a header that states another view. The error names the file.
 pub fn check_view(path: &Path, view: DeclaredView) -> Result<bool> {
-    let fail = |reason| Error::Image { path: path.to_path_buf(), reason };
     let header =
         (kind(path).map_err(Error::io(path))? == Kind::Dicom).then(|| image::dicom_header(path)).transpose()?;
-    is_frontal(header.as_ref(), view).map_err(fail)
+    is_frontal(header.as_ref(), view).map_err(Error::image(path))
 }
 
 /// Like [`check_view`], for the bytes of a file.

@@ -156,7 +156,7 @@ pub fn write(path: &Path, png: &[u8]) -> Result<()> {
 pub fn open_seen(path: &Path, preprocessing: Preprocessing) -> Result<(Radiograph, Canvas)> {
     let bytes = objects::read(path)?;
     let seen = Canvas::decode_seen(&bytes, preprocessing);
-    seen.map_err(|reason| medst_data::Error::Image { path: path.to_path_buf(), reason }.into())
+    Ok(seen.map_err(medst_data::Error::image(path))?)
 }
 
 /// Reads a file and makes a canvas of it.
@@ -166,7 +166,7 @@ pub fn open_seen(path: &Path, preprocessing: Preprocessing) -> Result<(Radiograp
 pub fn open(path: &Path, decoding: Decoding, side: usize, stored: usize) -> Result<Canvas> {
     let bytes = input::read(path, input::PICTURE).map_err(Error::io(path))?;
     let canvas = Canvas::decode(&bytes, decoding, side, stored);
-    canvas.map_err(|reason| medst_data::Error::Image { path: path.to_path_buf(), reason }.into())
+    Ok(canvas.map_err(medst_data::Error::image(path))?)
 }
 
 #[cfg(test)]
