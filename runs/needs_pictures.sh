@@ -6,7 +6,8 @@
 #
 #   runs/needs_pictures.sh OUT            about 20 minutes on two cores; existing results are kept
 #   STEPS=250 PATCH=8 LOSSES="within across global temporal" runs/needs_pictures.sh OUT
-#   BASE=1 runs/needs_pictures.sh OUT     the same from an encoder that recognises findings already, of 8 x 8 patches
+#   BASE=1 runs/needs_pictures.sh OUT     the same from an encoder of 8 x 8 patches that already
+#                                         recognises findings
 set -euo pipefail
 cd "$(dirname "$0")/.."
 medst=${MEDST:-target/release/medst}

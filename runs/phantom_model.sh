@@ -2,7 +2,8 @@
 # Trains the shipped model, `--model phantom`, and evaluates it on patients on which no choice was
 # based.
 #
-#   runs/phantom_model.sh OUT [NAME]    about two hours of one core; existing results are kept, a stopped run continues
+#   runs/phantom_model.sh OUT [NAME]    about two hours of one core; existing results are kept, a
+#                                       stopped run continues
 #
 # The result is OUT/phantom (weights in 16 bits, card, configuration, log, figures). With NAME it is
 # also copied to models/NAME. Seeds of cohorts below 1,000,000 are for training; evaluations use
@@ -42,38 +43,43 @@ stage read second 1000 train.validate_every=1000 init.weights="$out/see/best/mod
 say "stage 3 of 3: all of it, for longer"
 stage all second 7000 train.validate_every=1000 init.weights="$out/read/last/model.safetensors" optimizer.warmup_fraction=0.02
 
-say "evaluating on patients drawn with other seeds"
+say "the model"
+if [ ! -e "$out/phantom/model.safetensors" ]; then
+  "$medst" -q convert "$out/all" --out "$out/phantom" --half --overwrite --licence "MIT OR Apache-2.0"
+fi
+cp "$out/all/config.toml" "$out/phantom/config.toml"
+# The log of the three stages: every validation, and every hundredth step.
+for stage in see read all; do
+  [ ! -e "$out/$stage/metrics.jsonl" ] || python3 tools/short_log.py "$stage" "$out/$stage/metrics.jsonl"
+done > "$out/phantom/log.jsonl"
+
+say "evaluating on patients on whom nothing was chosen"
 test=$out/test
 if [ ! -e "$test/done" ]; then
   rm -rf "$test"
-  "$medst" -q phantom "$test/patients" --subjects 1000 --seed 3000001 --size 160
+  "$medst" -q phantom "$test/patients" --subjects 1000 --seed 3000011 --size 160
   "$medst" -q prepare table "$test/patients/studies.csv" --out "$test/cohort" --image-size 72
   # The classifiers of change are trained within the benchmark, so that it has to be larger: more
   # than 500 pairs for each finding.
-  "$medst" -q phantom "$test/visits" --subjects 4000 --seed 3000002 --size 160 --layout mimic-cxr-jpg,ms-cxr-t
+  "$medst" -q phantom "$test/visits" --subjects 4000 --seed 3000012 --size 160 --layout mimic-cxr-jpg,ms-cxr-t
   "$medst" -q prepare ms-cxr-t "$test/visits/ms-cxr-t" --images "$test/visits/mimic-cxr-jpg" --out "$test/pairs" --image-size 72
-  # Retrieval is easier among fewer studies: this has as many as common test splits.
-  "$medst" -q phantom "$test/few-patients" --subjects 190 --seed 3000003 --size 160
+  # Retrieval is easier among fewer studies.
+  "$medst" -q phantom "$test/few-patients" --subjects 300 --seed 3000013 --size 160
   "$medst" -q prepare table "$test/few-patients/studies.csv" --out "$test/few" --image-size 72
   touch "$test/done"
 fi
 evaluate() { # OUT CORPUS TASK …
   local to=$1 corpus=$2
   shift 2
-  [ -e "$to/results.json" ] || "$medst" -q eval "$@" --model "$out/all" --corpus "$corpus" --split all --no-pictures --out "$to"
+  [ -e "$to/results.json" ] || "$medst" -q eval "$@" --model "$out/phantom" --corpus "$corpus" --split all --no-pictures --out "$to"
 }
 evaluate "$out/figures-cohort" "$test/cohort" zero-shot grounding retrieval sequence-order
 # The probe trains on the training patients of this cohort and is judged on its test patients.
 [ -e "$out/figures-probe/results.json" ] ||
-  "$medst" -q eval linear-probe --model "$out/all" --corpus "$test/cohort" --no-pictures --out "$out/figures-probe"
+  "$medst" -q eval linear-probe --model "$out/phantom" --corpus "$test/cohort" --no-pictures --out "$out/figures-probe"
 evaluate "$out/figures-pairs" "$test/pairs" temporal-image temporal-sentence progression
 evaluate "$out/figures-few" "$test/few" retrieval
-python3 tools/phantom_figures.py "$out" | tee "$out/figures.md"
-
-say "the model"
-"$medst" -q convert "$out/all" --out "$out/phantom" --half --overwrite --licence "MIT OR Apache-2.0"
-cp "$out/all/config.toml" "$out/phantom/config.toml"
-cp "$out/figures.md" "$out/phantom/figures.md"
+python3 tools/phantom_figures.py "$out" | tee "$out/phantom/figures.md"
 "$medst" card "$out/phantom" --evaluation "$out/figures-cohort/results.json" --out "$out/phantom/README.md"
 if [ -n "${2:-}" ]; then
   mkdir -p "models/$2"

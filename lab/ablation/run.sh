@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The ablation study, from nothing to docs/evidence.md: cohorts, pre-training, evaluation, tables
-# and plots. It can be stopped at any time and started again; finished runs are not repeated.
+# The ablation study, from nothing to docs/evidence.md: cohorts, pre-training, evaluation,
+# tables. It can be stopped at any time and started again; finished runs are not repeated.
 #
 #   lab/ablation/run.sh                                    two runs at once, one thread each: hours on two cores
 #   MINUTES=30 lab/ablation/run.sh                         starts no further run after half an hour

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::study::{Study, Test};
-use crate::unit::How;
+use crate::unit::{How, Unit};
 
 /// The prepared corpora of a test: single studies, and pairs in MS-CXR-T's layout.
 #[derive(Clone, Debug)]
@@ -20,7 +20,7 @@ pub struct Judged {
 const PAIRS: u64 = 100_000;
 
 /// A cohort to draw.
-struct Drawn<'a> {
+struct CohortSpec<'a> {
     subjects: usize,
     seed: u64,
     difficulty: &'a str,
@@ -28,7 +28,7 @@ struct Drawn<'a> {
     image_size: usize,
 }
 
-impl Drawn<'_> {
+impl CohortSpec<'_> {
     fn draw(&self, out: &Path, layout: &str, how: &How) -> Result<()> {
         if out.exists() {
             fs::remove_dir_all(out).with_context(|| text(out))?;
@@ -77,12 +77,12 @@ fn text(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// Draws and prepares the training cohort of a seed, if it does not exist yet.
-pub fn training(study: &Study, seed: u64, how: &How) -> Result<PathBuf> {
-    let cohort = &study.scale.cohort;
-    let corpus = how.work.join(study.cohort_name(seed));
+/// Draws and prepares the training cohort of a unit, if it does not exist yet.
+pub fn training(study: &Study, unit: &Unit, how: &How) -> Result<PathBuf> {
+    let cohort = study.cohort(unit)?;
+    let corpus = how.work.join(study.cohort_name(unit)?);
     let (picture, image_size) = (cohort.picture, cohort.image_size);
-    Drawn { subjects: cohort.subjects, seed, difficulty: &cohort.difficulty, picture, image_size }
+    CohortSpec { subjects: cohort.subjects, seed: unit.seed, difficulty: &cohort.difficulty, picture, image_size }
         .studies(&corpus, how)?;
     Ok(corpus)
 }
@@ -94,9 +94,9 @@ pub fn tests(study: &Study, how: &How) -> Result<Vec<Judged>> {
         let folder = how.work.join(study.test_name(test));
         let judged = Judged { cohort: folder.join("cohort"), pairs: folder.join("pairs") };
         let drawn =
-            Drawn { subjects: test.subjects, seed: test.seed, difficulty: &test.difficulty, picture, image_size };
+            CohortSpec { subjects: test.subjects, seed: test.seed, difficulty: &test.difficulty, picture, image_size };
         drawn.studies(&judged.cohort, how)?;
-        Drawn { subjects: test.pair_subjects, seed: test.seed + PAIRS, ..drawn }.pairs(&judged.pairs, how)?;
+        CohortSpec { subjects: test.pair_subjects, seed: test.seed + PAIRS, ..drawn }.pairs(&judged.pairs, how)?;
         Ok(judged)
     };
     study.scale.tests.iter().map(one).collect()

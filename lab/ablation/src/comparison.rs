@@ -48,6 +48,11 @@ impl<'a> Results<'a> {
         self.records.values()
     }
 
+    /// All records with their arms.
+    pub fn named(&self) -> impl Iterator<Item = (&str, &Record)> {
+        self.records.iter().map(|((arm, _), record)| (arm.as_str(), record))
+    }
+
     /// Why runs of an arm gave no figures.
     pub fn failures(&self) -> Vec<(&str, u64, &str)> {
         let all = self.records.iter();
@@ -56,8 +61,8 @@ impl<'a> Results<'a> {
 
     /// Figures of an arm by seed.
     pub fn figures(&self, arm: &str, outcome: &Outcome) -> BTreeMap<u64, f64> {
-        let own = self.records.iter().filter(|((name, _), _)| name == arm);
-        own.filter_map(|((_, seed), record)| Some((*seed, record.figures.get(&outcome.name)?.0))).collect()
+        let records = self.records.iter().filter(|((name, _), _)| name == arm);
+        records.filter_map(|((_, seed), record)| Some((*seed, record.figures.get(&outcome.name)?.0))).collect()
     }
 
     /// Which base's weights the runs started from; nothing where that was not noted.
@@ -92,9 +97,9 @@ impl<'a> Results<'a> {
                 let Some(other) = self.study.against(arm) else { continue };
                 let base = self.figures(other, outcome);
                 let sign = if outcome.lower_is_better { -1.0 } else { 1.0 };
-                let own = self.figures(&arm.name, outcome);
+                let figures = self.figures(&arm.name, outcome);
                 let alike = |seed: u64| self.base(&arm.name, seed) == self.base(other, seed);
-                let paired = own.iter().filter(|(seed, _)| alike(**seed));
+                let paired = figures.iter().filter(|(seed, _)| alike(**seed));
                 let each = paired.filter_map(|(seed, value)| Some(sign * (value - base.get(seed)?)));
                 let Some(difference) = statistics::difference(&each.collect::<Vec<_>>(), noise) else { continue };
                 let primary = arm.primary.contains(&outcome.name);

@@ -11,7 +11,7 @@
 //! | [`run`] | all units that have no record yet, several at once |
 //! | [`statistics`] | differences, intervals, correction |
 //! | [`comparison`] | from records to differences |
-//! | [`page`], [`plot`] | from differences to `docs/evidence.md` and SVG |
+//! | [`page`] | from differences to `docs/evidence.md` |
 //!
 //! Everything is done by the `medst` command, as a user would type it; this program links no torch.
 
@@ -27,7 +27,6 @@ mod base;
 mod cohort;
 mod comparison;
 mod page;
-mod plot;
 mod record;
 mod run;
 mod statistics;
@@ -54,7 +53,7 @@ enum Command {
     Run(Run),
     /// List which units are complete and which are not.
     Plan(Which),
-    /// Write the page with tables and plots.
+    /// Write the page with tables.
     Report(Report),
 }
 
@@ -120,18 +119,23 @@ fn main() -> ExitCode {
 
 fn execute(arguments: Arguments) -> Result<()> {
     match arguments.command {
-        Command::Run(own) => {
-            let (study, units) = chosen(&own.which)?;
-            let how = unit::How { medst: own.medst, work: own.work, threads: own.threads, device: own.device };
-            run::run(&study, units, &how, own.workers, own.minutes, own.retry)
+        Command::Run(arguments) => {
+            let (study, units) = chosen(&arguments.which)?;
+            let how = unit::How {
+                medst: arguments.medst,
+                work: arguments.work,
+                threads: arguments.threads,
+                device: arguments.device,
+            };
+            run::run(&study, units, &how, arguments.workers, arguments.minutes, arguments.retry)
         }
         Command::Plan(which) => {
             let (study, units) = chosen(&which)?;
             run::plan(&study, &units)
         }
-        Command::Report(own) => {
-            let (study, units) = chosen(&own.which)?;
-            page::write(&study, &units, &own.out)
+        Command::Report(arguments) => {
+            let (study, units) = chosen(&arguments.which)?;
+            page::write(&study, &units, &arguments.out)
         }
     }
 }
@@ -142,9 +146,9 @@ fn chosen(which: &Which) -> Result<(study::Study, Vec<unit::Unit>)> {
     for name in &which.arms {
         study.arm(name)?;
     }
-    let wanted = |own: &unit::Unit| {
-        (which.arms.is_empty() || which.arms.contains(&own.arm))
-            && (which.seeds.is_empty() || which.seeds.contains(&own.seed))
+    let wanted = |unit: &unit::Unit| {
+        (which.arms.is_empty() || which.arms.contains(&unit.arm))
+            && (which.seeds.is_empty() || which.seeds.contains(&unit.seed))
     };
     let units = study.units().into_iter().filter(wanted).collect();
     Ok((study, units))

@@ -27,9 +27,20 @@ pub struct Record {
     pub figures: BTreeMap<String, (f64, Option<f64>)>,
     /// Mean losses of the validation split at the end.
     pub losses: BTreeMap<String, f64>,
+    /// The same at every validation, where there were several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub curve: Vec<Point>,
     /// Why the figures are missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
+}
+
+/// A point of a learning curve.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Point {
+    pub step: u64,
+    pub losses: BTreeMap<String, f64>,
 }
 
 /// The records of an arm.
@@ -58,11 +69,11 @@ pub fn read(results: &Path, arm: &str) -> Result<Vec<Record>> {
 /// Adds or replaces a record; the file is whole at any time.
 pub fn write(results: &Path, arm: &str, record: Record) -> Result<()> {
     let mut records = read(results, arm)?;
-    records.retain(|own| own.seed != record.seed);
+    records.retain(|other| other.seed != record.seed);
     records.push(record);
-    records.sort_by_key(|own| own.seed);
+    records.sort_by_key(|record| record.seed);
     fs::create_dir_all(results).with_context(|| results.display().to_string())?;
-    let lines = records.iter().map(|own| Ok(serde_json::to_string(own)? + "\n")).collect::<Result<String>>()?;
+    let lines = records.iter().map(|record| Ok(serde_json::to_string(record)? + "\n")).collect::<Result<String>>()?;
     let (path, fresh) = (path(results, arm), results.join(format!("{arm}.jsonl.new")));
     fs::write(&fresh, lines).with_context(|| fresh.display().to_string())?;
     fs::rename(&fresh, &path).with_context(|| path.display().to_string())
@@ -70,7 +81,7 @@ pub fn write(results: &Path, arm: &str, record: Record) -> Result<()> {
 
 /// The record of a unit, if it matches the study's present configuration.
 pub fn find<'a>(records: &'a [Record], unit: &Unit, fingerprint: &str) -> Option<&'a Record> {
-    records.iter().find(|own| own.seed == unit.seed && own.fingerprint == fingerprint)
+    records.iter().find(|record| record.seed == unit.seed && record.fingerprint == fingerprint)
 }
 
 #[cfg(test)]
@@ -85,6 +96,7 @@ mod tests {
             seconds: [1.0, 2.0],
             figures: [("probe".to_string(), (value, Some(0.5)))].into(),
             losses: BTreeMap::new(),
+            curve: vec![Point { step: 7, losses: [("total".to_string(), value)].into() }],
             failed: None,
         }
     }
@@ -92,8 +104,8 @@ mod tests {
     #[test]
     fn records_replace_their_unit_and_keep_order() {
         let folder = tempfile::tempdir().unwrap();
-        for own in [record(2, 0.1), record(9, 0.2), record(1, 0.3), record(2, 0.4)] {
-            write(folder.path(), "full", own).unwrap();
+        for record in [record(2, 0.1), record(9, 0.2), record(1, 0.3), record(2, 0.4)] {
+            write(folder.path(), "full", record).unwrap();
         }
         let found = read(folder.path(), "full").unwrap();
         assert_eq!(found, [record(1, 0.3), record(2, 0.4), record(9, 0.2)]);

@@ -22,7 +22,7 @@ fn missing(study: &Study, units: &[Unit], retry: bool) -> Result<Vec<Unit>> {
         }
         let fingerprint = study.fingerprint(unit)?;
         let found = record::find(&known[unit.arm.as_str()], unit, &fingerprint);
-        if found.is_none_or(|own| retry && own.failed.is_some()) {
+        if found.is_none_or(|record| retry && record.failed.is_some()) {
             left.push(unit.clone());
         }
     }
@@ -36,7 +36,7 @@ fn strangers(study: &Study, units: &[Unit], checksum: &str) -> Result<usize> {
     for unit in units {
         let known = record::read(&study.results, &unit.arm)?;
         let found = record::find(&known, unit, &study.fingerprint(unit)?);
-        count += usize::from(found.is_some_and(|own| own.base.as_deref() != Some(checksum)));
+        count += usize::from(found.is_some_and(|record| record.base.as_deref() != Some(checksum)));
     }
     Ok(count)
 }
@@ -92,7 +92,7 @@ pub fn run(
     let work = |unit: &Unit| -> Result<()> {
         let corpus = {
             let _first = cohorts[&unit.seed].lock();
-            cohort::training(study, unit.seed, how)?
+            cohort::training(study, unit, how)?
         };
         let record = unit::run(study, unit, &corpus, &tests, base.as_ref(), how)?;
         let [pretrain, evaluate] = record.seconds;

@@ -55,8 +55,8 @@ pub fn noise(rows: &[BTreeMap<u64, f64>]) -> Option<Noise> {
             *effect = mean(&row.iter().map(|(seed, value)| value - of_seed[seed]).collect::<Vec<_>>());
         }
         for (seed, effect) in &mut of_seed {
-            let own = rows.iter().zip(&of_arm).filter_map(|(row, arm)| Some(row.get(seed)? - arm));
-            *effect = mean(&own.collect::<Vec<_>>());
+            let effects = rows.iter().zip(&of_arm).filter_map(|(row, arm)| Some(row.get(seed)? - arm));
+            *effect = mean(&effects.collect::<Vec<_>>());
         }
     }
     let residuals = rows.iter().zip(&of_arm).flat_map(|(row, arm)| {

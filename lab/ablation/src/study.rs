@@ -58,7 +58,7 @@ pub struct Base {
 }
 
 /// The phantom cohort that the runs of a seed train on.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cohort {
     /// Patients; seven of ten are for training.
@@ -129,6 +129,8 @@ pub struct Arm {
     pub set: Vec<String>,
     /// The arm that it is compared with, if not the control.
     pub against: Option<String>,
+    /// Patients of its training cohort, if not the study's number.
+    pub subjects: Option<usize>,
     /// Its seeds, if not all of the study's.
     pub seeds: Option<Vec<u64>>,
 }
@@ -224,7 +226,7 @@ impl Study {
         // Parsed values, so that changing a comment in the file does not matter.
         let base: toml::Table = toml::from_str(&self.pretrain_text)?;
         add(&toml::to_string(&base)?);
-        add(&self.cohort_name(unit.seed));
+        add(&self.cohort_name(unit)?);
         self.scale.tests.iter().for_each(|test| add(&self.test_name(test)));
         if self.scale.base.is_some() {
             add(&self.base_name()?);
@@ -241,10 +243,16 @@ impl Study {
         Ok(format!("base-{}", &format!("{:x}", Sha256::digest(text))[..8]))
     }
 
-    /// The folder name of a seed's cohort, which depends on everything the cohort is made with.
-    pub fn cohort_name(&self, seed: u64) -> String {
-        let text = serde_json::to_string(&self.scale.cohort).expect("numbers and text have a JSON");
-        format!("cohort-{}-{seed}", &format!("{:x}", Sha256::digest(text))[..8])
+    /// The cohort that a unit trains on.
+    pub fn cohort(&self, unit: &Unit) -> Result<Cohort> {
+        let cohort = self.scale.cohort.clone();
+        Ok(Cohort { subjects: self.arm(&unit.arm)?.subjects.unwrap_or(cohort.subjects), ..cohort })
+    }
+
+    /// The folder name of a unit's cohort, which depends on everything the cohort is made with.
+    pub fn cohort_name(&self, unit: &Unit) -> Result<String> {
+        let text = serde_json::to_string(&self.cohort(unit)?).expect("numbers and text have a JSON");
+        Ok(format!("cohort-{}-{}", &format!("{:x}", Sha256::digest(text))[..8], unit.seed))
     }
 
     /// The folder name of a test's corpora, which depends on everything they are made with.
@@ -292,7 +300,7 @@ mod tests {
         assert!(seeds >= 3);
         // All seeds of an arm before the next arm.
         assert!(units[..seeds].iter().all(|unit| unit.arm == "full"));
-        let fewer = |arm: &Arm| arm.seeds.as_ref().map_or(0, |own| seeds - own.len());
+        let fewer = |arm: &Arm| arm.seeds.as_ref().map_or(0, |seeds_of_arm| seeds - seeds_of_arm.len());
         assert_eq!(units.len(), seeds * study.table.arms.len() - study.table.arms.iter().map(fewer).sum::<usize>());
         for arm in &study.table.arms {
             // What is claimed of the method has a primary outcome and all seeds.

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::base::Trained;
 use crate::cohort::Judged;
-use crate::record::Record;
+use crate::record::{Point, Record};
 use crate::study::Study;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,6 +108,7 @@ pub fn run(
         seconds: [0.0; 2],
         figures: BTreeMap::new(),
         losses: BTreeMap::new(),
+        curve: Vec::new(),
         failed: None,
     };
     let model = folder.display().to_string();
@@ -134,7 +135,11 @@ pub fn run(
             _ => Err(error),
         };
     }
-    record.losses = validation_losses(&fs::read_to_string(folder.join("metrics.jsonl"))?);
+    let mut curve = validations(&fs::read_to_string(folder.join("metrics.jsonl"))?);
+    record.losses = curve.last().map(|point| point.losses.clone()).unwrap_or_default();
+    if curve.len() > 1 {
+        record.curve = std::mem::take(&mut curve);
+    }
 
     let start = Instant::now();
     for (place, test) in tests.iter().enumerate() {
@@ -180,8 +185,8 @@ fn figures<'a>(
         printed.flat_map(|printed| array(&printed["corpora"])).flat_map(|corpus| array(&corpus["tasks"])).collect();
     let mut found = BTreeMap::new();
     for outcome in study.table.outcomes.iter().filter(|outcome| outcome.test == test) {
-        let own = tasks.iter().filter(|task| task["task"] == *outcome.task);
-        let mut figures = own.flat_map(|task| array(&task["figures"]));
+        let of_task = tasks.iter().filter(|task| task["task"] == *outcome.task);
+        let mut figures = of_task.flat_map(|task| array(&task["figures"]));
         let figure = figures
             .find(|figure| figure["group"] == *outcome.group && figure["name"] == *outcome.figure)
             .with_context(|| format!("outcome `{}`: medst eval printed no such figure", outcome.name))?;
@@ -194,12 +199,15 @@ fn figures<'a>(
     Ok(found)
 }
 
-/// The losses of the last validation in a run's log.
-fn validation_losses(log: &str) -> BTreeMap<String, f64> {
-    let mut entries = log.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let last = entries.find(|entry| entry["kind"] == "validate").unwrap_or_default();
-    let of = |name: &str| Some((name.to_string(), (last[name].as_f64()? * 1e4).round() / 1e4));
-    ["total", "global", "local", "forward_mapping", "reverse_mapping"].into_iter().filter_map(of).collect()
+/// The mean losses of every validation in a run's log.
+fn validations(log: &str) -> Vec<Point> {
+    let entries = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let point = |entry: Value| {
+        let loss = |name: &str| Some((name.to_string(), (entry[name].as_f64()? * 1e4).round() / 1e4));
+        let losses = ["total", "global", "local", "forward_mapping", "reverse_mapping"].into_iter().filter_map(loss);
+        Some(Point { step: entry["step"].as_u64()?, losses: losses.collect() })
+    };
+    entries.filter(|entry| entry["kind"] == "validate").filter_map(point).collect()
 }
 
 #[cfg(test)]
@@ -207,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_validation_counts() {
+    fn every_validation_is_a_point() {
         let log = concat!(
             r#"{"kind":"validate","step":1,"total":3.0,"global":2.0}"#,
             "\n",
@@ -217,8 +225,10 @@ mod tests {
             "\n",
             "{\"kind\":\"tr",
         );
-        let found = validation_losses(log);
-        assert_eq!((found["total"], found["global"], found.len()), (2.0, 1.5, 2));
-        assert!(validation_losses("").is_empty());
+        let found = validations(log);
+        assert_eq!(found.iter().map(|point| point.step).collect::<Vec<_>>(), [1, 2]);
+        let last = &found[1].losses;
+        assert_eq!((last["total"], last["global"], last.len()), (2.0, 1.5, 2));
+        assert!(validations("").is_empty());
     }
 }

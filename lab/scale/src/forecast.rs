@@ -20,10 +20,10 @@
 
 use rand::Rng as _;
 
-use medst::config::Config;
-use medst::distributed::share;
-use medst::model::cost::{self, Load};
-use medst::train::sampler::{self, Purpose};
+use medst_model::config::Config;
+use medst_model::distributed::share;
+use medst_model::model::cost::{self, Load};
+use medst_train::train::sampler::{self, Purpose};
 
 use crate::volume;
 
@@ -167,15 +167,15 @@ pub fn step(
     processes: u64,
     imbalance: f64,
 ) -> Step {
-    let own = studies / processes as f64;
+    let studies_here = studies / processes as f64;
     let model = &config.model;
     let heads = batch.mean(|load| cost::heads(model, load) + cost::local(model, load));
     let image =
         batch.mean(|load| cost::images(model, &load.laterals)) - batch.mean(|load| cost::image_heads(model, load));
     let report = batch.mean(|load| cost::reports(model, load)) - batch.mean(|load| cost::report_heads(model, load));
-    let forward = own * ((image + report) / device.rate + heads / device.precise_rate);
-    let of_heads = 2.0 * own * heads / device.precise_rate;
-    let [of_image, of_report] = [image, report].map(|operations| 2.0 * own * operations / device.rate);
+    let forward = studies_here * ((image + report) / device.rate + heads / device.precise_rate);
+    let of_heads = 2.0 * studies_here * heads / device.precise_rate;
+    let [of_image, of_report] = [image, report].map(|operations| 2.0 * studies_here * operations / device.rate);
 
     let traffic = volume::step(config, studies as u64);
     let buckets = volume::buckets(model);
@@ -325,11 +325,11 @@ mod tests {
         /// A faster network, and gradients that overlap with the backward pass, never cost time; no
         /// sum beats the bound of its bandwidth.
         #[test]
-        fn networks_are_ordered(nodes in 1u64..512, gigabytes in 1.0f64..400.0, own in 1.0f64..256.0) {
+        fn networks_are_ordered(nodes in 1u64..512, gigabytes in 1.0f64..400.0, studies_each in 1.0f64..256.0) {
             let config = Config::default();
             let processes = 8 * nodes;
             let of = |network: &Network| {
-                step(&config, &DEVICE, network, &batch(), own * processes as f64, processes, 1.1).seconds()
+                step(&config, &DEVICE, network, &batch(), studies_each * processes as f64, processes, 1.1).seconds()
             };
             let slow = network(gigabytes * 1e9, true);
             prop_assert!(of(&network(2e9 * gigabytes, true)) <= of(&slow));

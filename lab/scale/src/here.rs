@@ -5,8 +5,8 @@
 //! (cores and memory shared), and sums of tensors among `N` processes that do nothing else (latency
 //! and bandwidth). It uses no step of several processes.
 
-use medst::config::Config;
-use medst::model::cost::{self, Load};
+use medst_model::config::Config;
+use medst_model::model::cost::{self, Load};
 
 use crate::forecast::{self, Device, Link, Network, Step, Studies};
 use serde::Deserialize;
@@ -83,7 +83,7 @@ pub struct Compared {
 }
 
 impl Model {
-    pub fn config(&self) -> medst::Result<Config> {
+    pub fn config(&self) -> medst_model::Result<Config> {
         let mut config = Config::parse("", &self.settings)?;
         config.model.text.max_positions = BERT_POSITIONS;
         Ok(config)
@@ -112,7 +112,7 @@ impl Model {
     }
 
     /// Steps of several processes.
-    pub fn compared(&self, measured: &Measured) -> medst::Result<Vec<Compared>> {
+    pub fn compared(&self, measured: &Measured) -> medst_model::Result<Vec<Compared>> {
         let (config, batch) = (self.config()?, measured.studies.studies());
         let (overhead, per_study) = self.line();
         let one = |lateral| Load { laterals: vec![lateral], tokens: vec![batch.tokens], words: vec![batch.words] };
@@ -140,8 +140,10 @@ impl Model {
 pub fn network(measured: &Measured, processes: u64) -> Network {
     let nothing = Link { latency: 0.0, bandwidth: f64::INFINITY };
     let none = Network { per_node: processes, inside: nothing, between: nothing, launch: 0.0, overlapped: false };
-    let Some(own) = measured.collectives.iter().find(|own| own.processes == processes) else { return none };
-    let (first, last) = (own.sums[0], own.sums[own.sums.len() - 1]);
+    let Some(collective) = measured.collectives.iter().find(|collective| collective.processes == processes) else {
+        return none;
+    };
+    let (first, last) = (collective.sums[0], collective.sums[collective.sums.len() - 1]);
     let others = (processes - 1) as f64;
     let latency = first.1 / (2.0 * others);
     let bandwidth = 2.0 * others / processes as f64 * last.0 / (last.1 - first.1);

@@ -22,19 +22,19 @@ mod volume;
 use std::path::Path;
 use std::time::Instant;
 
-use medst::config::Config;
-use medst::loss::config::LossConfig;
-use medst::loss::global;
-use medst::loss::scale::Scale;
-use medst::model::projection::unit;
-use medst::train::dataset::{Crop, Dataset};
 use medst_data::corpus::Corpus;
 use medst_data::report::WordPiece;
 use medst_data::split::Split;
+use medst_model::config::Config;
+use medst_model::loss::config::LossConfig;
+use medst_model::loss::global;
+use medst_model::loss::scale::Scale;
+use medst_model::model::projection::unit;
+use medst_train::train::dataset::{Crop, Dataset};
 use tch::{Device, Kind, Tensor};
 use workload::{Workload, resident_bytes};
 
-fn main() -> medst::Result<()> {
+fn main() -> medst_model::Result<()> {
     let workload = Workload::from_arguments()?;
     if !workload.word("describe", "").is_empty() {
         return describe(Path::new(workload.word("describe", "")), &workload);
@@ -45,14 +45,14 @@ fn main() -> medst::Result<()> {
         return Ok(());
     }
     let (measured, out) = (workload.word("measured", "docs/scale/measured.json"), workload.word("out", "docs/scale"));
-    let text = std::fs::read_to_string(measured).map_err(medst::Error::io(Path::new(measured)))?;
+    let text = std::fs::read_to_string(measured).map_err(medst_model::Error::io(Path::new(measured)))?;
     let measured: here::Measured = serde_json::from_str(&text)
-        .map_err(|error| medst::Error::Config(format!("{measured}: {error}; tools/scale.sh makes it")))?;
+        .map_err(|error| medst_model::Error::Config(format!("{measured}: {error}; tools/scale.sh makes it")))?;
     tables::write(&measured, Path::new(out))
 }
 
 /// Lengths of sequences, lateral views, tokens and words of the training split.
-fn describe(path: &Path, workload: &Workload) -> medst::Result<()> {
+fn describe(path: &Path, workload: &Workload) -> medst_model::Result<()> {
     let pieces = WordPiece::bert_cased();
     let before = resident_bytes("VmRSS:");
     let corpus = Corpus::open(path)?;
@@ -62,14 +62,15 @@ fn describe(path: &Path, workload: &Workload) -> medst::Result<()> {
     let held = resident_bytes("VmRSS:").saturating_sub(before) / corpus.studies().len() as u64;
     let count = dataset.sequences.len();
     let longest = dataset.sequences.iter().map(Vec::len).max().unwrap_or(0);
-    let share =
-        |length: usize| dataset.sequences.iter().filter(|own| own.len() == length).count() as f64 / count as f64;
+    let share = |length: usize| {
+        dataset.sequences.iter().filter(|sequence| sequence.len() == length).count() as f64 / count as f64
+    };
     let (mut studies, mut laterals, mut tokens, mut words) = (0i64, 0usize, 0i64, 0i64);
     for numbers in (0..count).collect::<Vec<_>>().chunks(16) {
         let batch = dataset.batch(numbers, Crop::Centre)?;
         let load = workload.load(&batch);
         studies += load.tokens.len() as i64;
-        laterals += load.laterals.iter().filter(|&&own| own).count();
+        laterals += load.laterals.iter().filter(|&&has_lateral| has_lateral).count();
         tokens += load.tokens.iter().sum::<i64>();
         words += load.words.iter().sum::<i64>();
     }
@@ -83,8 +84,8 @@ fn describe(path: &Path, workload: &Workload) -> medst::Result<()> {
 }
 
 /// Seconds and memory of the loss over all pairs, forward and backward, as far as a process with
-/// `own` of the studies computes it.
-fn pairs(studies: i64, own: i64) {
+/// `rows` of the studies computes it.
+fn pairs(studies: i64, rows: i64) {
     tch::manual_seed(1);
     let draw = || unit(&Tensor::randn([studies, 128], (Kind::Float, Device::Cpu))).set_requires_grad(true);
     let (image, report) = (draw(), draw());
@@ -97,5 +98,5 @@ fn pairs(studies: i64, own: i64) {
         seconds = seconds.min(start.elapsed().as_secs_f64());
     }
     let bytes = resident_bytes("VmHWM:").saturating_sub(before);
-    println!("{}", serde_json::json!({ "studies": studies, "rows": own, "seconds": seconds, "bytes": bytes }));
+    println!("{}", serde_json::json!({ "studies": studies, "rows": rows, "seconds": seconds, "bytes": bytes }));
 }

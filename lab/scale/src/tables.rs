@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use medst::config::Config;
-use medst::model::config::Precision;
+use medst_model::config::Config;
+use medst_model::model::config::Precision;
 
 use crate::draw::{self, Axis, COLOURS, Column, Line};
 use crate::forecast::{self, Step, Studies};
@@ -60,14 +60,14 @@ impl Case<'_> {
     }
 }
 
-pub fn write(measured: &Measured, folder: &Path) -> medst::Result<()> {
+pub fn write(measured: &Measured, folder: &Path) -> medst_model::Result<()> {
     let mut config = Config::default();
     config.train.precision = Precision::BFloat16;
     config.model.text.max_positions = BERT_POSITIONS;
     let batch = measured.studies.studies();
-    let parts = measured.pairs.iter().filter(|own| own.rows < own.studies);
+    let parts = measured.pairs.iter().filter(|pair| pair.rows < pair.studies);
     let largest = parts.max_by(|a, b| a.studies.total_cmp(&b.studies));
-    let of_pairs = largest.map_or(0.0, |own| own.bytes / (4.0 * own.rows * own.studies));
+    let of_pairs = largest.map_or(0.0, |pair| pair.bytes / (4.0 * pair.rows * pair.studies));
     let case = Case { config: &config, batch: &batch, of_pairs };
     let clusters = machines::clusters();
 
@@ -85,7 +85,7 @@ pub fn write(measured: &Measured, folder: &Path) -> medst::Result<()> {
 
     let save = |name: &str, drawn: String| {
         let path = folder.join(name);
-        std::fs::write(&path, drawn).map_err(medst::Error::io(&path))
+        std::fs::write(&path, drawn).map_err(medst_model::Error::io(&path))
     };
     save("tables.md", text)?;
     save("measured.svg", draw_here(measured)?)?;
@@ -156,15 +156,15 @@ fn volume_table(case: &Case) -> String {
     )
 }
 
-fn here_tables(measured: &Measured) -> medst::Result<String> {
+fn here_tables(measured: &Measured) -> medst_model::Result<String> {
     let mut text = format!("\n{}, {}.\n", measured.machine, measured.date);
-    let links = measured.collectives.iter().map(|own| {
-        let network = here::network(measured, own.processes);
-        let worst = own.sums.iter().map(|&(bytes, seconds)| network.sum(bytes, own.processes) / seconds);
+    let links = measured.collectives.iter().map(|collective| {
+        let network = here::network(measured, collective.processes);
+        let worst = collective.sums.iter().map(|&(bytes, seconds)| network.sum(bytes, collective.processes) / seconds);
         let (low, high) = worst.fold((f64::MAX, 0.0f64), |(low, high), ratio| (low.min(ratio), high.max(ratio)));
         vec![
-            own.processes.to_string(),
-            format!("{:.1}", 1e6 * own.sums[0].1),
+            collective.processes.to_string(),
+            format!("{:.1}", 1e6 * collective.sums[0].1),
             format!("{:.2}", network.inside.bandwidth / 1e9),
             format!("{low:.2} to {high:.2}"),
         ]
@@ -181,18 +181,18 @@ fn here_tables(measured: &Measured) -> medst::Result<String> {
     );
     for model in &measured.models {
         let (overhead, per_study) = model.line();
-        let rows = model.compared(measured)?.into_iter().map(|own| {
-            let step = own.predicted;
+        let rows = model.compared(measured)?.into_iter().map(|run| {
+            let step = run.predicted;
             let passed = step.statistics + step.gathering + step.exposed;
             vec![
-                own.processes.to_string(),
-                format!("{:.2}", model.slowdown(own.processes)),
+                run.processes.to_string(),
+                format!("{:.2}", model.slowdown(run.processes)),
                 milliseconds(step.compute + step.pairs),
                 milliseconds(step.imbalance),
                 milliseconds(passed),
                 milliseconds(step.seconds()),
-                milliseconds(own.measured),
-                format!("{:+.0} %", 100.0 * (step.seconds() / own.measured - 1.0)),
+                milliseconds(run.measured),
+                format!("{:+.0} %", 100.0 * (step.seconds() / run.measured - 1.0)),
             ]
         });
         text += &table(
@@ -219,14 +219,14 @@ fn here_tables(measured: &Measured) -> medst::Result<String> {
 }
 
 fn pairs_table(measured: &Measured) -> String {
-    let rows = measured.pairs.iter().map(|own| {
-        let matrix = 4.0 * own.rows * own.studies;
+    let rows = measured.pairs.iter().map(|pair| {
+        let matrix = 4.0 * pair.rows * pair.studies;
         vec![
-            draw::thousands(own.studies as u64),
-            draw::thousands(own.rows as u64),
-            milliseconds(own.seconds),
-            format!("{:.2}", own.bytes / 1e9),
-            format!("{:.1}", own.bytes / matrix),
+            draw::thousands(pair.studies as u64),
+            draw::thousands(pair.rows as u64),
+            milliseconds(pair.seconds),
+            format!("{:.2}", pair.bytes / 1e9),
+            format!("{:.1}", pair.bytes / matrix),
         ]
     });
     table(
@@ -239,7 +239,7 @@ fn pairs_table(measured: &Measured) -> String {
 fn machines_table(clusters: &[Cluster]) -> String {
     let rows = clusters
         .iter()
-        .map(|own| vec![own.name.to_string(), own.source.to_string(), format!("{:.0}", own.memory / 1e9)])
+        .map(|gpu| vec![gpu.name.to_string(), gpu.source.to_string(), format!("{:.0}", gpu.memory / 1e9)])
         .collect();
     table("Machines (published)", &["name", "source", "GB per GPU"], rows)
 }
@@ -253,7 +253,7 @@ fn weak_table(case: &Case, clusters: &[Cluster]) -> String {
             rows.push(row);
         }
     }
-    let numbers: Vec<String> = GPUS.iter().map(|&own| draw::thousands(own)).collect();
+    let numbers: Vec<String> = GPUS.iter().map(|&gpus| draw::thousands(gpus)).collect();
     let head: Vec<&str> = ["machine", "pairs"].into_iter().chain(numbers.iter().map(String::as_str)).collect();
     table(&format!("Weak scaling, {OWN} sequences per GPU: efficiency by number of GPUs (predicted)"), &head, rows)
 }
@@ -277,17 +277,16 @@ fn parts(step: &Step) -> [f64; 6] {
 }
 
 fn strong_table(case: &Case, clusters: &[Cluster]) -> String {
-    let rows = clusters.iter().map(|cluster| {
-        let of = |processes: u64| case.step(cluster, WHOLE, processes, Pairs::Shared).seconds();
-        let mut row = vec![cluster.name.to_string()];
-        row.extend(
-            GPUS.iter()
-                .filter(|&&own| own <= 1024)
-                .map(|&own| format!("{} ({})", milliseconds(of(own)), percent(of(8) * 8.0 / (of(own) * own as f64)))),
-        );
-        row
-    });
-    let numbers: Vec<String> = GPUS.iter().filter(|&&own| own <= 1024).map(|&own| draw::thousands(own)).collect();
+    let rows =
+        clusters.iter().map(|cluster| {
+            let of = |processes: u64| case.step(cluster, WHOLE, processes, Pairs::Shared).seconds();
+            let mut row = vec![cluster.name.to_string()];
+            row.extend(GPUS.iter().filter(|&&gpus| gpus <= 1024).map(|&gpus| {
+                format!("{} ({})", milliseconds(of(gpus)), percent(of(8) * 8.0 / (of(gpus) * gpus as f64)))
+            }));
+            row
+        });
+    let numbers: Vec<String> = GPUS.iter().filter(|&&gpus| gpus <= 1024).map(|&gpus| draw::thousands(gpus)).collect();
     let head: Vec<&str> = std::iter::once("machine").chain(numbers.iter().map(String::as_str)).collect();
     let studies = (WHOLE as f64 * case.batch.mean_length()).round() as u64;
     let title = format!(
@@ -304,7 +303,7 @@ fn reached_table(case: &Case) -> String {
         let mut cluster = machines::clusters().remove(0);
         cluster.device.rate *= reached / machines::REACHED;
         cluster.device.precise_rate *= reached / machines::REACHED;
-        let cells = [8, 64, 512, 4096].map(|own| percent(case.weak(&cluster, own, Pairs::Shared)));
+        let cells = [8, 64, 512, 4096].map(|gpus| percent(case.weak(&cluster, gpus, Pairs::Shared)));
         let alone = case.step(&cluster, OWN, 1, Pairs::Shared).seconds();
         let studies = OWN as f64 * case.batch.mean_length() / alone;
         [vec![percent(reached), draw::thousands(studies.round() as u64)], cells.to_vec()].concat()
@@ -333,27 +332,27 @@ fn memory_table(case: &Case) -> String {
     )
 }
 
-fn draw_here(measured: &Measured) -> medst::Result<String> {
+fn draw_here(measured: &Measured) -> medst_model::Result<String> {
     let mut lines = Vec::new();
     let (mut low, mut high) = (f64::MAX, 0.0f64);
     for (number, model) in measured.models.iter().enumerate() {
         let compared = model.compared(measured)?;
         let colour = COLOURS[[0, 2, 5][number % 3]];
-        for own in &compared {
-            low = low.min(own.measured.min(own.predicted.seconds()));
-            high = high.max(own.measured.max(own.predicted.seconds()));
+        for run in &compared {
+            low = low.min(run.measured.min(run.predicted.seconds()));
+            high = high.max(run.measured.max(run.predicted.seconds()));
         }
         let points =
-            |of: &dyn Fn(&here::Compared) -> f64| compared.iter().map(|own| (own.processes as f64, of(own))).collect();
+            |of: &dyn Fn(&here::Compared) -> f64| compared.iter().map(|run| (run.processes as f64, of(run))).collect();
         lines.push(Line {
             name: format!("{}, measured", model.name),
-            points: points(&|own| own.measured),
+            points: points(&|run| run.measured),
             dashed: false,
             colour,
         });
         lines.push(Line {
             name: "predicted".into(),
-            points: points(&|own| own.predicted.seconds()),
+            points: points(&|run| run.predicted.seconds()),
             dashed: true,
             colour,
         });
@@ -376,7 +375,7 @@ fn draw_weak(case: &Case, clusters: &[Cluster], pairs: Pairs, title: &str) -> St
         .iter()
         .zip(COLOURS)
         .map(|(cluster, colour)| {
-            let points = GPUS.iter().map(|&own| (own as f64, case.weak(cluster, own, pairs))).collect();
+            let points = GPUS.iter().map(|&gpus| (gpus as f64, case.weak(cluster, gpus, pairs))).collect();
             Line { name: cluster.name.into(), points, dashed: pairs == Pairs::Alike, colour }
         })
         .collect();
@@ -392,9 +391,9 @@ fn draw_weak(case: &Case, clusters: &[Cluster], pairs: Pairs, title: &str) -> St
 fn draw_parts(case: &Case, cluster: &Cluster) -> String {
     let columns: Vec<Column> = GPUS
         .iter()
-        .map(|&own| {
-            let step = case.step(cluster, OWN * own as usize, own, Pairs::Shared);
-            Column { name: draw::thousands(own), parts: parts(&step).map(|seconds| 1e3 * seconds).to_vec() }
+        .map(|&gpus| {
+            let step = case.step(cluster, OWN * gpus as usize, gpus, Pairs::Shared);
+            Column { name: draw::thousands(gpus), parts: parts(&step).map(|seconds| 1e3 * seconds).to_vec() }
         })
         .collect();
     let y = even("ms per step", 200.0, 50.0);
@@ -415,17 +414,17 @@ fn even(name: &'static str, high: f64, step: f64) -> Axis {
 }
 
 fn draw_strong(case: &Case, clusters: &[Cluster]) -> String {
-    let gpus: Vec<u64> = GPUS.into_iter().filter(|&own| own <= 1024).collect();
+    let gpus: Vec<u64> = GPUS.into_iter().filter(|&gpus| gpus <= 1024).collect();
     let mut lines: Vec<Line> = clusters
         .iter()
         .zip(COLOURS)
         .map(|(cluster, colour)| {
-            let of = |own: u64| case.step(cluster, WHOLE, own, Pairs::Shared).seconds();
-            let points = gpus.iter().map(|&own| (own as f64, of(8) / of(own))).collect();
+            let of = |gpus: u64| case.step(cluster, WHOLE, gpus, Pairs::Shared).seconds();
+            let points = gpus.iter().map(|&gpus| (gpus as f64, of(8) / of(gpus))).collect();
             Line { name: cluster.name.into(), points, dashed: false, colour }
         })
         .collect();
-    let ideal = gpus.iter().map(|&own| (own as f64, own as f64 / 8.0)).collect();
+    let ideal = gpus.iter().map(|&gpus| (gpus as f64, gpus as f64 / 8.0)).collect();
     lines.push(Line { name: "ideal".into(), points: ideal, dashed: true, colour: "#444" });
     let title = format!("{} sequences in all (predicted)", draw::thousands(WHOLE as u64));
     let y = Axis { low: 1.0, high: 128.0, ..Axis::doubling("times as fast as 8 GPUs", 1, 128) };
@@ -436,9 +435,9 @@ fn draw_memory(case: &Case) -> String {
     let names = ["weights, moments", "gradients, buckets", "activations", "all pairs"];
     let columns: Vec<Column> = GPUS
         .iter()
-        .map(|&own| {
-            let parts = case.memory(OWN * own as usize, own);
-            Column { name: draw::thousands(own), parts: parts.map(|bytes| bytes / 1e9).to_vec() }
+        .map(|&gpus| {
+            let parts = case.memory(OWN * gpus as usize, gpus);
+            Column { name: draw::thousands(gpus), parts: parts.map(|bytes| bytes / 1e9).to_vec() }
         })
         .collect();
     let y = even("GB per process", 120.0, 20.0);

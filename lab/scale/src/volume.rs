@@ -6,21 +6,24 @@
 //!
 //! | what | collectives | bytes |
 //! |---|---|---|
-//! | gradients, a bucket a stage | one sum for each of `1 + (blocks + 2) + (layers + 1)` | `e` · parameters |
-//! | batch statistics: four heads with two normalisations; sums and rows, then squares; forward and backward | 32 sums | `16 e (h + D + 1)` |
+//! | gradients, one bucket per stage | a sum for each of the stages | `e` · parameters |
+//! | batch statistics | 32 sums | `16 e (h + D + 1)` |
 //! | global embeddings of images and reports | one gathering | `2 e B D` |
 //! | their gradient from the loss over all pairs | one sum | `2 e B D` |
 //! | the local and the global loss, two accuracies | one sum | `4 e` |
 //! | whether to stop | one sum | 8 |
 //!
-//! The bytes are those of the tensors; what
-//! a network moves depends on the algorithm ([`forecast`](crate::forecast)).
+//! There are `1 + (blocks + 2) + (layers + 1)` stages. Batch statistics are those of four heads
+//! with two normalisations: sums and rows, then squares; forward and backward.
+//!
+//! The bytes are those of the tensors; what a network moves depends on the algorithm
+//! ([`forecast`](crate::forecast)).
 
-use medst::config::Config;
-use medst::distributed::Traffic;
-use medst::model::config::ModelConfig;
-use medst::model::parameters::at_least_float;
-use medst::train::log::Parts;
+use medst_model::config::Config;
+use medst_model::distributed::Traffic;
+use medst_model::model::config::ModelConfig;
+use medst_model::model::parameters::at_least_float;
+use medst_train::train::log::Parts;
 
 /// Numbers that parts of a batch add up to: local and global loss, two accuracies.
 pub(super) const LOSSES: u64 = 4;
@@ -150,9 +153,9 @@ pub fn end() -> Traffic {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use medst::model::MedSt;
-    use medst::model::config::Lateral;
-    use medst::train::reduce::Part;
+    use medst_model::model::MedSt;
+    use medst_model::model::config::Lateral;
+    use medst_train::train::reduce::ParameterGroup;
     use tch::{Device, Kind};
 
     #[test]
@@ -172,12 +175,18 @@ mod tests {
         for config in [ModelConfig::default(), small, ignored] {
             let model = MedSt::unwritten(&config, Device::Cpu, Kind::Float).unwrap();
             let last = config.image.num_layers as usize + 1;
-            let count = |part: &Part| {
-                let own = model.parameters().iter().filter(|own| Part::of(&own.name, last) == *part);
-                own.map(|own| own.tensor.numel() as u64).sum()
+            let count = |part: &ParameterGroup| {
+                let parameters = model
+                    .parameters()
+                    .iter()
+                    .filter(|parameter| ParameterGroup::from_name(&parameter.name, last) == *part);
+                parameters.map(|parameter| parameter.tensor.numel() as u64).sum()
             };
-            assert_eq!(buckets(&config), Part::all(&model).iter().map(count).collect::<Vec<u64>>());
-            assert_eq!(model.buffers().iter().map(|own| own.tensor.numel() as u64).sum::<u64>(), running(&config));
+            assert_eq!(buckets(&config), ParameterGroup::all(&model).iter().map(count).collect::<Vec<u64>>());
+            assert_eq!(
+                model.buffers().iter().map(|buffer| buffer.tensor.numel() as u64).sum::<u64>(),
+                running(&config)
+            );
         }
     }
 

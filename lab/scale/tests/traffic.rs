@@ -10,8 +10,8 @@ mod volume;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use medst::config::Config;
-use medst::distributed::Traffic;
+use medst_model::config::Config;
+use medst_model::distributed::Traffic;
 use serde_json::Value;
 
 fn root() -> PathBuf {
