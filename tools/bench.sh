@@ -2,8 +2,9 @@
 # Speed and memory against PyTorch, in turns within one run, as one table; target/bench/latest.json
 # has the numbers.
 #
-#   ROUNDS=3 tools/bench.sh [EARLIER.json]   three rounds of each program; compares with an earlier result where one is named
-#   COMPILED=1 tools/bench.sh                also against torch.compile, which takes minutes to compile
+#   ROUNDS=3 tools/bench.sh [EARLIER.json]   three rounds of each program; compares with an earlier
+#                                            result where one is named
+#   COMPILED=1 tools/bench.sh                also against torch.compile, which takes minutes
 set -euo pipefail
 cd "$(dirname "$0")/.."
 rounds=${ROUNDS:-3}

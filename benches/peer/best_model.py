@@ -1,8 +1,9 @@
 """Med-ST in PyTorch, as fast as plain PyTorch allows: the corrected mathematics without waste.
 
-Absent lateral views are not computed (two streams that meet in attention only), reports are cut to the longest of the batch, attention is
-`scaled_dot_product_attention`, words are one `scatter_add`, token heads are one matrix product over all tokens. Parameters are those of
-`model.MedST`, so one checks the other.
+Absent lateral views are not computed (two streams that meet in attention only), reports are cut to
+the longest of the batch, attention is `scaled_dot_product_attention`, words are one `scatter_add`,
+token heads are one matrix product over all tokens. Parameters are those of `model.MedST`, so one
+checks the other.
 """
 
 import torch
@@ -18,7 +19,7 @@ def attend(attention, x, dropout=0.0):
 
 
 def block(own, frontal, lateral):
-    """`frontal` [B, 1 + P, H] with the studies that have a lateral view first, `lateral` [L, P, H]."""
+    """`frontal` [B, 1 + P, H], the studies that have a lateral view first, `lateral` [L, P, H]."""
     paired, tokens = len(lateral), frontal.shape[1]
     both = attend(own.attn, torch.cat([own.norm1(frontal[:paired]), own.norm1(lateral)], 1))
     alone = attend(own.attn, own.norm1(frontal[paired:]))
@@ -90,7 +91,7 @@ class BestMedST(MedST):
 
 
 def best_batch(batch, pieces):
-    """The same batch without waste: studies with a lateral view first, reports cut to their length."""
+    """The same batch without waste: studies with a lateral view first, reports at their length."""
     has = batch["has_lateral"]
     order = torch.argsort(~has, stable=True)
     length = int(batch["attention_mask"].sum(1).max())

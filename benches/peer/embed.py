@@ -1,10 +1,14 @@
-"""Embeds radiographs as PyTorch programs usually do: timm's encoder, a `Dataset` of PIL pictures, a `DataLoader`.
+"""Embeds radiographs as PyTorch programs usually do: timm's encoder, a `Dataset` of PIL pictures, a
+`DataLoader`.
 
-    embed.py make FOLDER                       random weights: a ViT-B/16 of timm, a BERT of transformers, for `medst convert`
-    embed.py run WEIGHTS TABLE --views 1|2     WEIGHTS is the model in the reference's names; TABLE has a row a picture
+    embed.py make FOLDER                       random weights: a ViT-B/16 of timm, a BERT of
+                                               transformers, for `medst convert`
+    embed.py run WEIGHTS TABLE --views 1|2     WEIGHTS is the model in the reference's names; TABLE
+                                               has one row per picture
     embed.py compare OURS.npy THEIRS.npy       the smallest cosine of two files of embeddings
 
-`run` prints one JSON object: pictures per second without the first batch, seconds from start to end, peak resident memory.
+`run` prints one JSON object: pictures per second without the first batch, seconds from start to
+end, peak resident memory.
 """
 
 import argparse

@@ -1,8 +1,10 @@
-"""Embeds the same radiographs with the command and with the loop of embed.py, in turns, with the same weights.
+"""Embeds the same radiographs with the command and with the loop of embed.py, in turns, with the
+same weights.
 
-embed_rate.py MEDST COHORT FILE ROUNDS: COHORT is one of `medst phantom` in 256 pixels, FILE a large radiograph. Prints one JSON object:
-for each way pictures per second of both, without the start of the program and of its first batch, and the smallest cosine of their
-embeddings; and the seconds of the command for a single picture, which are its start.
+embed_rate.py MEDST COHORT FILE ROUNDS: COHORT is one of `medst phantom` in 256 pixels, FILE a large
+radiograph. Prints one JSON object: for each way pictures per second of both, without the start of
+the program and of its first batch, and the smallest cosine of their embeddings; and the seconds of
+the command for a single picture, which are its start.
 """
 
 import csv

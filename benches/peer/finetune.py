@@ -1,12 +1,16 @@
-"""Fine-tuning in plain PyTorch, compared with `medst finetune`: the same data, weights, schedule and steps.
+"""Fine-tuning in plain PyTorch, compared with `medst finetune`: the same data, weights, schedule
+and steps.
 
-    finetune.py MEDST MODEL CORPUS [--epochs 5] [--seeds 3] [--batch 32] [--threads 1] [--labels edema,pneumonia]
+    finetune.py MEDST MODEL CORPUS [--epochs 5] [--seeds 3] [--batch 32] [--threads 1]
+                [--labels edema,pneumonia]
 
 MODEL is a folder with config.json and model.safetensors, CORPUS a corpus whose labels are findings.
 
-1. Losses: both train on all training studies of CORPUS in one batch, without crops where the corpus has the model's size. Order and crops then
-   decide nothing, and the losses of all steps must agree; the largest difference is printed.
-2. Figures: both train on shuffled batches, with several seeds, in turns; test AUROC of the best epoch on the validation split, and studies/s.
+1. Losses: both train on all training studies of CORPUS in one batch, without crops where the corpus
+   has the model's size. Order and crops then decide nothing, and the losses of all steps must
+   agree; the largest difference is printed.
+2. Figures: both train on shuffled batches, with several seeds, in turns; test AUROC of the best
+   epoch on the validation split, and studies/s.
 
 Prints one JSON object.
 """

@@ -1,10 +1,13 @@
-"""Writes a folder of numbers like the reference's (see crates/medst/tests/parity), with other sizes and other seeds.
+"""Writes a folder of numbers like the reference's (see crates/medst/tests/parity), with other sizes
+and other seeds.
 
-    make_reference.py FOLDER [--seed N] [--depth N] [--dim N] [--heads N] [--layers N] [--tokens N] [--studies N]
+    make_reference.py FOLDER [--seed N] [--depth N] [--dim N] [--heads N] [--layers N] [--tokens N]
+                      [--studies N]
                              [--sequences N] [--laterals N]
 
-The numbers come from the peer in model.py, which agrees with the reference's own folder (`pretrain_step.py --check`); they show that
-the parity tests hold for any size, not only for the one they were written with.
+The numbers come from the peer in model.py, which agrees with the reference's own folder
+(`pretrain_step.py --check`); they show that the parity tests hold for any size, not only for the
+one they were written with.
 """
 
 import argparse

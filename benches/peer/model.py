@@ -1,8 +1,9 @@
 """Med-ST in PyTorch, computed as in the reference implementation.
 
-Written from the paper and from the observed behaviour of the released program: every study runs 393 image tokens (an absent
-lateral view is a picture of zeros whose keys are masked), every report is padded to the window, attention materialises its
-weights, words are summed in a Python loop. timm gives the patch embedding and the MLPs, transformers the BERT.
+Written from the paper and from the observed behaviour of the released program: every study runs 393
+image tokens (an absent lateral view is a picture of zeros whose keys are masked), every report is
+padded to the window, attention materialises its weights, words are summed in a Python loop. timm
+gives the patch embedding and the MLPs, transformers the BERT.
 """
 
 import math
@@ -72,7 +73,7 @@ class ImageEncoder(nn.Module):
 
 
 class Head(nn.Module):
-    """Linear or 1×1 convolution, batch normalisation, ReLU, the same again without scale and shift."""
+    """Linear or 1×1 convolution, batch normalisation, ReLU; again without scale and shift."""
 
     def __init__(self, inputs, hidden, outputs, local):
         super().__init__()
@@ -121,7 +122,9 @@ class MedST(nn.Module):
         self.word_importance, self.patch_importance = Importance(c["embedding"]), Importance(c["embedding"])
 
     def words(self, states, ids, pieces):
-        """Sums the pieces of each word by the reference's loop, which visits all tokens except the last."""
+        """Sums the pieces of each word by the reference's loop, which visits all tokens except the
+        last.
+        """
         rows, masks = [], []
         for report_states, report_ids in zip(states, ids):
             row, bank = [], []

@@ -1,14 +1,17 @@
-"""Embeds radiographs in several number formats, with medst and with what else people use for it on a CPU, in turns.
+"""Embeds radiographs in several number formats, with medst and with what else people use for it on
+a CPU, in turns.
 
     number_formats.py MEDST MODEL GRAPHS GRAPHS8 CORPUS TABLE ROUNDS
 
-MODEL is a full-size model, GRAPHS and GRAPHS8 are what `medst convert MODEL --to onnx [--int8]` wrote, CORPUS is what `medst prepare
-table TABLE` wrote, CORPUS-start the same of the first 16 studies. medst embeds from disk, through its command; the time for CORPUS-start is
-subtracted. The others get the same pictures as arrays in memory, in batches of 16: timm's ViT-B/16 in PyTorch (float32, bfloat16), ONNX Runtime
-(float32, medst's int8 graph, and `quantize_dynamic` per channel), OpenVINO (float32, bfloat16, medst's int8 graph).
+MODEL is a full-size model, GRAPHS and GRAPHS8 are what `medst convert MODEL --to onnx [--int8]`
+wrote, CORPUS is what `medst prepare table TABLE` wrote, CORPUS-start the same of the first 16
+studies. medst embeds from disk, through its command; the time for CORPUS-start is subtracted. The
+others get the same pictures as arrays in memory, in batches of 16: timm's ViT-B/16 in PyTorch
+(float32, bfloat16), ONNX Runtime (float32, medst's int8 graph, and `quantize_dynamic` per channel),
+OpenVINO (float32, bfloat16, medst's int8 graph).
 
-Prints one JSON object: for each program pictures per second in every round, the median, and the smallest cosine of its embeddings to
-its own in float32.
+Prints one JSON object: for each program pictures per second in every round, the median, and the
+smallest cosine of its embeddings to its own in float32.
 """
 
 import csv
@@ -22,6 +25,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from table import processor
 
 BATCH = 16
 
@@ -145,11 +150,6 @@ def openvino(graphs, graphs8):
 
     ways = {"float32": (graphs, "f32"), "bfloat16": (graphs, "bf16"), "int8": (graphs8, "f32")}
     return {f"openvino {name}": timed(embed(folder / "image.onnx", hint)) for name, (folder, hint) in ways.items()}
-
-
-def processor():
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Prepares a corpus of copies of one radiograph with the command: pictures per second, share of the cores used, memory.
+"""Prepares a corpus of copies of one radiograph with the command: pictures per second, share of the
+cores used, memory.
 
 prepare_rate.py MEDST FILE COUNT
 """

@@ -3,8 +3,8 @@
     pretrain_step.py --steps 3          one JSON object: seconds of each step, peak resident memory
     pretrain_step.py --best [--compile] the same for the program without waste (best_model.py)
     pretrain_step.py --cosine           gradients under autocast against those of float32
-    pretrain_step.py --check-best       checks that the program without waste gives the same embeddings as the plain one
-    pretrain_step.py --check FOLDER     losses against those of the reference in FOLDER (see crates/medst/tests/parity)
+    pretrain_step.py --check-best       checks that both programs give the same embeddings
+    pretrain_step.py --check FOLDER     losses against the reference's (crates/medst/tests/parity)
 """
 
 import argparse
@@ -74,7 +74,9 @@ def time_steps(steps, best, compiled, device, precision, studies):
 
 
 def check_best():
-    """Compares embeddings of both programs with the same weights; no report here contains a word that the plain one drops."""
+    """Compares embeddings of both programs with the same weights; no report here contains a word
+    that the plain one drops.
+    """
     torch.manual_seed(0)
     plain = MedST(FULL | {"dropout": 0.0}).eval()
     best = BestMedST(FULL | {"dropout": 0.0}).eval()
@@ -91,7 +93,9 @@ def check_best():
 
 
 def cosine(device):
-    """Cosine of the gradients under autocast to bfloat16 with those in float32: the figure of PyTorch's own mixed precision on this batch."""
+    """Cosine of the gradients under autocast to bfloat16 with those in float32: the figure of
+    PyTorch's own mixed precision on this batch.
+    """
     torch.manual_seed(0)
     model = BestMedST(FULL | {"dropout": 0.0}).train()
     for parameter in model.parameters():

@@ -1,4 +1,5 @@
-"""Reads a radiograph as the reference does (OpenCV, grey, area resizing to 256), on one core: pictures per second.
+"""Reads a radiograph as the reference does (OpenCV, grey, area resizing to 256), on one core:
+pictures per second.
 
 read_images.py FILE
 """

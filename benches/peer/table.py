@@ -4,6 +4,7 @@ table.py WORK OUT [EARLIER]: reads the results in WORK, writes OUT, prints the t
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 from statistics import median
@@ -56,7 +57,9 @@ def main(work, out, earlier):
     rows.append(row("retrieval, 100,000 x 100,000 of 512", "s", [evaluation["retrieval_s"]], None, "-"))
     rows.append(row("its speed", "GFlop/s", [evaluation["retrieval_gflops"]], None, "-"))
     rows.append(row("its peak memory over the vectors", "MiB", [evaluation["mib_peak"] - evaluation["mib_before"]], None, "no matrix"))
-    before = {r["name"]: r["ours"] for r in json.loads(Path(earlier).read_text())} if earlier else {}
+    before = {r["name"]: r["ours"] for r in json.loads(Path(earlier).read_text())["rows"]} if earlier else {}
+    machine = f"{processor()}, {os.cpu_count()} cores"
+    print(machine)
     print(f"{'what':42} {'unit':10} {'ours':>9} {'peer':>9} {'ratio':>7} {'floor':>9} {'share':>6}  asked for{'      before' if before else ''}")
     for r in rows:
         peer_text = f"{r['peer']:9.3f}" if r["peer"] is not None else f"{'-':>9}"
@@ -64,7 +67,12 @@ def main(work, out, earlier):
         floor_text = f"{r['floor']:9.3f} {r['floor_share']:6.2f}" if r["floor"] else f"{'-':>9} {'-':>6}"
         was = f"{before[r['name']]:12.3f}" if r["name"] in before else ""
         print(f"{r['name']:42} {r['unit']:10} {r['ours']:9.3f} {peer_text} {ratio} {floor_text}  {r.pop('goal')}{was}")
-    out.write_text(json.dumps(rows, indent=1) + "\n")
+    out.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+
+
+def processor():
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
 
 
 def row(name, unit, ours, peer, goal, floor=None):

@@ -1,7 +1,8 @@
 """Makes the table of `make bench-gpu` from the output of the programs. Needs only Python.
 
-table_gpu.py WORK OUT: reads whichever exist of WORK/{ours,ours16,best,compiled}.jsonl and WORK/{embed,precision,autocast}.json, writes OUT, prints the
-table. The line of a program that failed (for lack of memory) is `null`.
+table_gpu.py WORK OUT: reads whichever exist of WORK/{ours,ours16,best,compiled}.jsonl and
+WORK/{embed,precision,autocast}.json, writes OUT, prints the table. The line of a program that
+failed (for lack of memory) is `null`.
 """
 
 import json
