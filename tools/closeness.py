@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
-"""How well the closeness of a sentence (docs/page.md) tells whether the sentence is true of a picture, on synthetic patients.
+"""How well the closeness of a sentence (docs/page.md) tells whether the sentence is true of a
+picture, on synthetic patients.
 
     medst phantom patients --subjects 150 --size 160 --seed 3000001
     medst serve --model phantom --no-token --bind 127.0.0.1:8799 &
     tools/closeness.py 8799 patients [THRESHOLD]
 
-For every frontal picture `/v1/report` is asked about three kinds of sentences: those of its own report that affirm a finding which the patient has; those
-of other patients' reports that affirm a finding which this patient does not have; and those of its own report that deny a finding. Prints AUROC and, at a
-threshold (by default the one with the best separation), the shares on the right side of it.
+For every frontal picture `/v1/report` is asked about three kinds of sentences: those of its own
+report that affirm a finding which the patient has; those of other patients' reports that affirm a
+finding which this patient does not have; and those of its own report that deny a finding. Prints
+AUROC and, at a threshold (by default the one with the best separation), the shares on the right
+side of it.
 """
 
 import bisect
@@ -36,7 +39,9 @@ def sentences(report):
 
 
 def read(folder):
-    """Pictures, each with its true and its denying sentences; for each finding the true sentences with their subjects."""
+    """Pictures, each with its true and its denying sentences; for each finding the true sentences
+    with their subjects.
+    """
     with open(folder / "studies.csv", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["report"] and row["view"] in ("PA", "AP")]
     affirmed = {finding: [] for finding in FINDINGS}

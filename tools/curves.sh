@@ -3,7 +3,8 @@
 # of the pictures and the length of the reports: seconds, memory, and the ratio expected from
 # counted operations (model/cost.rs). Takes minutes; needs an otherwise idle machine.
 #
-#   STEPS=3 tools/curves.sh [key=value …]     keys of the example bench_step, such as precision=bfloat16
+#   STEPS=3 tools/curves.sh [key=value …]     keys of the example bench_step, such as
+#                                             precision=bfloat16
 set -euo pipefail
 cd "$(dirname "$0")/.."
 env -u LIBTORCH cargo build --release --quiet --workspace --example bench_step

@@ -1,9 +1,10 @@
-"""Reads every DICOM file of pydicom, pydicom-data and DIRECTORIES with medst and with pydicom, and compares the pixels.
+"""Reads every DICOM file of pydicom, pydicom-data and DIRECTORIES with medst and with pydicom, and
+compares the pixels.
 
     dicom_peer.py READ_GREYS TABLE [DIRECTORY …]
 
-TABLE gets one row per file: `same` (within one grey level), or `refused` or `differs` with the reason. A file without a
-reason makes the exit status 1. `tools/dicom_peer.sh` runs this.
+TABLE gets one row per file: `same` (within one grey level), or `refused` or `differs` with the
+reason. A file without a reason makes the exit status 1. `tools/dicom_peer.sh` runs this.
 """
 
 import csv

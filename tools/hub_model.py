@@ -1,6 +1,8 @@
-"""Computes features of a pretrained BERT with transformers, for the test of models by name: hub_model.py MODEL FEATURES
+"""Computes features of a pretrained BERT with transformers, for the test of models by name:
+hub_model.py MODEL FEATURES
 
-Writes token ids and mask (``[reports, tokens]``) and the last states (``[reports, tokens, width]``, computed in float64).
+Writes token ids and mask (``[reports, tokens]``) and the last states (``[reports, tokens, width]``,
+computed in float64).
 """
 
 import sys

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Measures time and memory of `medst prepare SOURCE --check` on generated tables of 100,000 rows for each kind of importer.
+"""Measures time and memory of `medst prepare SOURCE --check` on generated tables of 100,000 rows
+for each kind of importer.
 
-    tools/many_rows.py [OUT] [--rows N] [--only SOURCE …]     MEDST: the program, by default target/release/medst
+    tools/many_rows.py [OUT] [--rows N] [--only SOURCE …]     MEDST: the program, by default
+                                                              target/release/medst
 
-The tables are written in the layouts of the sources, without pictures, which the check reports as missing. A second run with a
-tenth of the rows shows how memory grows.
+The tables are written in the layouts of the sources, without pictures, which the check reports as
+missing. A second run with a tenth of the rows shows how memory grows.
 """
 
 from __future__ import annotations

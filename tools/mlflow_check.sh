@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Reads the file store that a run writes with MLFLOW_TRACKING_URI, by MLflow's own library. Installs
-# it into .venv-mlflow (PyPI, 90 MB).
+# Reads the file store that runs of pre-training and fine-tuning write with MLFLOW_TRACKING_URI, by
+# MLflow's own library. Installs it into .venv-mlflow (PyPI, 90 MB).
 #   tools/mlflow_check.sh          MEDST: the program, by default target/release/medst
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -12,6 +12,8 @@ trap 'rm -rf "$folder"' EXIT
 "$medst" --quiet prepare table "$folder/cohort/studies.csv" --image-size 112 --out "$folder/corpus" > /dev/null
 MLFLOW_TRACKING_URI="file://$folder/mlruns" "$medst" --quiet pretrain configs/tiny.toml --set data.corpus="$folder/corpus" --set train.output="$folder/run" \
   --set train.max_steps=6 --set train.validate_every=3 > /dev/null
+MLFLOW_TRACKING_URI="file://$folder/mlruns" "$medst" --quiet finetune configs/finetune.toml --set data.corpus="$folder/corpus" \
+  --set train.output="$folder/tuned" --set train.epochs=2 > /dev/null
 # MLflow enables its file store only with this variable.
 MLFLOW_ALLOW_FILE_STORE=true .venv-mlflow/bin/python - "$folder" <<'PYTHON'
 import json
@@ -22,15 +24,18 @@ from mlflow.tracking import MlflowClient
 folder = sys.argv[1]
 client = MlflowClient(f"file://{folder}/mlruns")
 (experiment,) = [own for own in client.search_experiments() if own.name == "medst"]
-(run,) = client.search_runs([experiment.experiment_id])
-assert (run.info.run_name, run.info.status) == ("run", "FINISHED"), run.info
-assert run.data.params["train.max_steps"] == "6", run.data.params
-with open(f"{folder}/run/metrics.jsonl", encoding="utf-8") as file:
-    lines = [json.loads(line) for line in file]
-for kind in ("train", "validate"):
-    ours = [(own["step"], own["total"]) for own in lines if own["kind"] == kind]
-    read = [(own.step, own.value) for own in client.get_metric_history(run.info.run_id, f"{kind}/total")]
-    assert ours == read, (ours, read)
-    print(f"{kind}/total: {len(read)} values as in metrics.jsonl")
-print(f"{len(run.data.params)} parameters, {len(run.data.metrics)} metrics")
+runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+for name, parameter, value, loss in [("run", "train.max_steps", "6", "total"), ("tuned", "train.epochs", "2", "loss")]:
+    run = runs.pop(name)
+    assert run.info.status == "FINISHED", run.info
+    assert run.data.params[parameter] == value, run.data.params
+    with open(f"{folder}/{name}/metrics.jsonl", encoding="utf-8") as file:
+        lines = [json.loads(line) for line in file]
+    for kind in ("train", "validate"):
+        ours = [(own["step"], own[loss]) for own in lines if own["kind"] == kind]
+        read = [(own.step, own.value) for own in client.get_metric_history(run.info.run_id, f"{kind}/{loss}")]
+        assert ours and ours == read, (ours, read)
+        print(f"{name}: {kind}/{loss}: {len(read)} values as in metrics.jsonl")
+    print(f"{name}: {len(run.data.params)} parameters, {len(run.data.metrics)} metrics")
+assert not runs, runs
 PYTHON

@@ -14,8 +14,9 @@ from onnx_graphs import Graphs, medst
 
 #: The largest allowed difference of two values in float32.
 TOLERANCE = 1e-4
-#: The smallest allowed cosine of an embedding in 8 bits with that in 32. (After a few steps of training embeddings still resemble each other;
-#: `tools/onnx_check.sh int8` measures the loss on tasks.)
+#: The smallest allowed cosine of an embedding in 8 bits with that in 32. (After a few steps of
+#: training embeddings still resemble each other; `tools/onnx_check.sh int8` measures the loss on
+#: tasks.)
 SIMILAR = 0.97
 TEXTS = [
     "there is a large consolidation in the right lung",
@@ -74,6 +75,13 @@ def check(name: str, model: str, cohort: Path, options: list[str]) -> None:
     embeddings, features, reports = (np.load(folder / f"{name}{kind}.npy") for kind in ("", ".features", ".reports"))
     pictures = [{view: graphs.picture(path) for view, path in own.items()} for own in pairs + singles]
 
+    head = graphs.told["head"]
+    predicted = {}
+    if head:
+        found = json.loads(medst(program, "--json", "predict", table, "--model", model, cwd=folder))
+        assert found["names"] == head["outputs"], (found["names"], head["outputs"])
+        predicted = {own["study"]: own for own in found["studies"]}
+
     for first, last, lateral in ((0, 1, True), (0, 3, True), (3, 4, False), (3, 6, False)):
         inputs = {"frontal": np.stack([own["frontal"] for own in pictures[first:last]])}
         if lateral:
@@ -83,9 +91,22 @@ def check(name: str, model: str, cohort: Path, options: list[str]) -> None:
         what = f"{file}, batch of {last - first}"
         report(f"{what}: embeddings", worst(found["image_embedding"], embeddings[first:last]))
         report(f"{what}: features", worst(found["image_feature"], features[first:last]))
+        if head and head["task"] != "change":
+            theirs = [predicted[f"s{number}"]["probabilities"] for number in range(first, last)]
+            report(f"{what}: probabilities of the head", worst(found["predict"], np.array(theirs)))
         in_openvino(exported / file, inputs, found, what)
         small = eight.run(file, **inputs)["image_embedding"]
         report(f"{what}: cosine of int8", float((small * found["image_embedding"]).sum(1).min()), SIMILAR, above=True)
+    if head and head["task"] == "change":
+        # Each study but the first, compared with the one before it.
+        pairs_of = [(int(own["previous"][1:]), int(own["study"][1:])) for own in predicted.values()]
+        assert len(pairs_of) == len(features) - 1, pairs_of
+        previous, current = (features[[pair[place] for pair in pairs_of]] for place in (0, 1))
+        inputs = {"current": current, "previous": previous}
+        found = graphs.run("change.onnx", **inputs)
+        theirs = [own["probabilities"] for own in predicted.values()]
+        report(f"change.onnx, batch of {len(theirs)}: probabilities of the head", worst(found["predict"], np.array(theirs)))
+        in_openvino(exported / "change.onnx", inputs, found, "change.onnx")
     for count in (1, 3, 4):
         texts = TEXTS[4 - count :]
         found = graphs.texts(texts)
@@ -157,6 +178,13 @@ for size in (72, 128):
     medst(program, "phantom", folder / f"cohort-{size}", "--subjects", 12, "--size", size)
 medst(program, "phantom", folder / "cohort", "--subjects", 1)
 check("phantom", "phantom", folder / "cohort-72", [])
+# Fine-tuned models, with their heads.
+medst(program, "prepare", "table", folder / "cohort-72/studies.csv", "--image-size", 72, "--out", folder / "corpus-72")
+tuning = Path(__file__).resolve().parent.parent / "configs/finetune.toml"
+for task in ("findings", "change"):
+    settings = ["data.corpus=corpus-72", f"data.task={task}", f"train.output={task}", "train.epochs=1", "train.batch=4", "optimizer.lr=0.01"]
+    medst(program, "finetune", tuning, *(word for setting in settings for word in ("--set", setting)), cwd=folder)
+    check(task, task, folder / "cohort-72", [])
 medst(program, "prepare", "table", folder / "cohort-128/studies.csv", "--image-size", 128, "--out", folder / "corpus")
 settings = ["data.corpus=corpus", "train.output=tiny", "train.max_steps=6", "train.sequences_per_batch=4", "optimizer.warmup_fraction=0.5"]
 config = Path(__file__).resolve().parent.parent / "configs/tiny.toml"

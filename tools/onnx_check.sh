@@ -3,7 +3,8 @@
 # Runtime and OpenVINO with medst's (tools/onnx_check.py). Installs them into .venv-onnx (PyPI, 590
 # MB installed); two minutes without that.
 #   tools/onnx_check.sh            MEDST: the program, by default target/release/medst
-#   tools/onnx_check.sh int8       measures the loss of 8 bits on synthetic patients instead (docs/onnx.md)
+#   tools/onnx_check.sh int8       measures the loss of 8 bits on synthetic patients instead
+#                                  (docs/onnx.md)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tools/environment.sh onnx onnx_check

@@ -1,4 +1,6 @@
-"""Runs the graphs of `medst convert --to onnx` in ONNX Runtime; pictures and texts are prepared without medst's code."""
+"""Runs the graphs of `medst convert --to onnx` in ONNX Runtime; pictures and texts are prepared
+without medst's code.
+"""
 
 import json
 import re

@@ -1,7 +1,9 @@
-"""Measures what 8 bits lose: the shipped model's tasks on new synthetic patients, embedded by ONNX Runtime in float32 and in int8.
+"""Measures what 8 bits lose: the shipped model's tasks on new synthetic patients, embedded by ONNX
+Runtime in float32 and in int8.
 
-`tools/onnx_check.sh int8` runs it. Retrieval and zero-shot classification are scored by `medst eval --embeddings`; grounding, which needs a model there,
-is scored here: the mean over phrases and their boxes of the AUROC of pixels, and how often the hottest pixel is in the box.
+`tools/onnx_check.sh int8` runs it. Retrieval and zero-shot classification are scored by
+`medst eval --embeddings`; grounding, which needs a model there, is scored here: the mean over
+phrases and their boxes of the AUROC of pixels, and how often the hottest pixel is in the box.
 """
 
 import csv
@@ -26,7 +28,8 @@ def main() -> None:
     medst(program, "eval", "all", "--corpus", "corpus", "--list-texts", "texts.txt", cwd=folder)
     texts = (folder / "texts.txt").read_text().splitlines()
     regions = boxes_of(folder / "cohort/studies.csv")
-    folders = {"float32": "float32", "int8, single images": "int8", "int8, batches of 32": "int8"}
+    # The folder of graphs of each column, and how many inputs are computed at once.
+    columns = {"float32": ("float32", 32), "int8, single images": ("int8", 1), "int8, batches of 32": ("int8", 32)}
     medst(program, "convert", "phantom", "--to", "onnx", "--out", "float32", cwd=folder)
     medst(program, "convert", "phantom", "--to", "onnx", "--int8", "--out", "int8", cwd=folder)
     for file in sorted((folder / "float32").glob("*.onnx")):
@@ -34,9 +37,8 @@ def main() -> None:
 
     exact = None
     arguments = []
-    for number, (name, graphs) in enumerate(folders.items()):
-        graphs = Graphs(folder / graphs)
-        batch = 1 if "one" in name else 32
+    for number, (name, (exported, batch)) in enumerate(columns.items()):
+        graphs = Graphs(folder / exported)
         images, patches = embed_studies(graphs, studies, pictures, batch)
         reports = embed_texts(graphs, [study["report"] or "" for study in studies], batch)
         prompts = embed_texts(graphs, texts, batch)
@@ -52,7 +54,7 @@ def main() -> None:
         print(f"{name}: cosine with float32: {least} grounding {ground(graphs, patches, studies, regions)}", flush=True)
     out = ["--split", "all", "--list-texts", "texts.txt", "--replicates", 200, "--out", "board"]
     medst(program, "eval", "all", "--corpus", "corpus", *arguments, *out, cwd=folder)
-    for number, name in enumerate(folders):
+    for number, name in enumerate(columns):
         results = json.loads((folder / f"board/{number + 1}/results.json").read_text())
         print(name)
         show(results)

@@ -1,8 +1,9 @@
 """An S3 server on the loopback that checks signatures, for the tests: `s3_server.py LOG`.
 
-Prints one line of JSON (endpoint, key, secret), has one bucket, `corpora`, appends a line per request to LOG, and ends when its standard input is closed.
-Environment variables simulate faults: answers of a megabyte or more take SLOW seconds, and every request in FAULTY is refused as if there were
-too many.
+Prints one line of JSON (endpoint, key, secret), has one bucket, `corpora`, appends a line per
+request to LOG, and ends when its standard input is closed. Environment variables simulate faults:
+answers of a megabyte or more take SLOW seconds, and every request in FAULTY is refused as if there
+were too many.
 """
 
 import itertools

@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
-"""Same-patient retrieval of embeddings: is the nearest other study of a study one of the same patient?
+"""Same-patient retrieval of embeddings: is the nearest other study of a study one of the same
+patient?
 
     tools/same_patient.py TRAINED.npy … [--against UNTRAINED.npy …] [--k 1]
 
-Each NPY is the output of `medst embed --out FILE.npy`; FILE.csv next to it names the study of each row. All have the same studies, one file per seed. A
-query's figure is its mean over the seeds. Intervals are 95 % percentiles of a bootstrap over patients, so they cover the choice of patients and not
-that of seeds; the difference is between the same patients. Studies that are as near as the right one count as nearer. Needs the standard library only.
+Each NPY is the output of `medst embed --out FILE.npy`; FILE.csv next to it names the study of each
+row. All have the same studies, one file per seed. A query's figure is its mean over the seeds.
+Intervals are 95 % percentiles of a bootstrap over patients, so they cover the choice of patients
+and not that of seeds; the difference is between the same patients. Studies that are as near as the
+right one count as nearer. Needs the standard library only.
 """
 
 import argparse
@@ -42,7 +45,9 @@ def cosine(a, b):
 
 
 def hits(embeddings, subjects, k):
-    """For each study, whether one of the `k` nearest others is of the same patient; None if the patient has no other."""
+    """For each study, whether one of the `k` nearest others is of the same patient; None if the
+    patient has no other.
+    """
     found = []
     for row, own in enumerate(embeddings):
         scores = [cosine(own, other) for other in embeddings]
@@ -69,7 +74,9 @@ def guess(subjects, k):
 
 
 def interval(by_subject, replicates=2000, seed=0):
-    """Mean over queries, and its percentiles over resampled patients; `by_subject`: lists of figures."""
+    """Mean over queries, and its percentiles over resampled patients; `by_subject`: lists of
+    figures.
+    """
     groups = list(by_subject.values())
     mean = lambda some: sum(map(sum, some)) / sum(map(len, some))
     draw = random.Random(seed)

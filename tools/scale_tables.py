@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Replaces the tables of docs/scale.md by those of docs/scale/tables.md with the same heads, in the same order."""
+"""Replaces the tables of docs/scale.md by those of docs/scale/tables.md with the same heads, in the
+same order.
+"""
 import collections
 import pathlib
 import sys

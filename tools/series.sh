@@ -2,7 +2,8 @@
 # Calibrates the answers of `medst compare` about series on synthetic patients, whose severities are
 # known, and checks them on others; then answers MI-CXR's questions about those others. Prints the
 # tables of docs/use.md and docs/evaluation.md.
-#   tools/series.sh [OUT]          MEDST: the program; MODEL [phantom]; SUBJECTS [2000] of each cohort. Existing results are kept.
+#   tools/series.sh [OUT]          MEDST: the program; MODEL [phantom]; SUBJECTS [2000] of each
+#                                  cohort. Existing results are kept.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 medst=${MEDST:-target/release/medst} model=${MODEL:-phantom} subjects=${SUBJECTS:-2000} out=${1:-series}

@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
-"""Tests the promises of docs/reliability.md on the real command: kills, flipped bits, bombs, and clients that never read.
+"""Tests the promises of docs/reliability.md on the real command: kills, flipped bits, bombs, and
+clients that never read.
 
-    tools/soak.py [kills|flips|bombs|readers ...] [--kills 1000] [--flips 10000] [--bombs 100] [--readers 1024] [--seed 1]
+    tools/soak.py [kills|flips|bombs|readers ...] [--kills 1000] [--flips 10000] [--bombs 100]
+                  [--readers 1024] [--seed 1]
 
-Without names, all four parts run. Everything is synthetic and in a temporary folder; the service listens on the loopback only. Exits with 0 only if
-everything held. Needs nothing but Python 3.9 and Linux. `make soak` builds and runs it; SOAK='kills --kills 20' passes arguments.
+Without names, all four parts run. Everything is synthetic and in a temporary folder; the service
+listens on the loopback only. Exits with 0 only if everything held. Needs nothing but Python 3.9 and
+Linux. `make soak` builds and runs it; SOAK='kills --kills 20' passes arguments.
 """
 
 import argparse
@@ -127,11 +130,13 @@ def upload(picture):
 
 
 # Kills
-# -----------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def kills(arguments, chance):
-    """SIGKILL at random moments; afterwards the target must be a previous or a complete result, and the end result must have the same bytes."""
+    """SIGKILL at random moments; afterwards the target must be a previous or a complete result, and
+    the end result must have the same bytes.
+    """
     folder = prepared()
     embed = ["embed", "corpus", "--model", "run", "--out"]
     index = ["search", "index", "corpus", "--model", "run", "--out"]
@@ -198,7 +203,9 @@ def kills(arguments, chance):
 
 
 def killed_services(folder, each, counts, chance):
-    """Every answer that a service gave before it was killed is right, and no file that it reads has changed."""
+    """Every answer that a service gave before it was killed is right, and no file that it reads has
+    changed.
+    """
     before = checksums(folder / "run"), checksums(folder / "index")
     picture = next(iter(sorted((folder / "raw").rglob("*.png")))).read_bytes()
     body, kind = upload(picture)
@@ -238,13 +245,15 @@ def killed_services(folder, each, counts, chance):
 
 
 # Flips
-# -----------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def flips(arguments, chance):
-    """One bit of every file of a corpus, a checkpoint or an index is flipped; `medst verify` must name each of them.
+    """One bit of every file of a corpus, a checkpoint or an index is flipped; `medst verify` must
+    name each of them.
 
-    The list of checksums is flipped in separate rounds, since a wrong list may hide which of the others are wrong.
+    The list of checksums is flipped in separate rounds, since a wrong list may hide which of the
+    others are wrong.
     """
     folder = prepared()
     targets = [folder / "corpus", (folder / "run/last").resolve(), folder / "index"]
@@ -293,7 +302,7 @@ def flip(file, place, bit):
 
 
 # Bombs
-# -----------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def chunk(kind, data):
@@ -372,7 +381,9 @@ def kinds_of_bombs():
 
 
 class Group:
-    """A control group (version 1 or 2) below that of this process, with a memory limit. None if it cannot be made."""
+    """A control group (version 1 or 2) below that of this process, with a memory limit. None if it
+    cannot be made.
+    """
 
     def __init__(self, limit):
         self.path = None
@@ -400,7 +411,9 @@ class Group:
 
 
 def bombs(arguments, chance):
-    """Uploads that are small to send and large to decode, four at a time, against a service limited to 1 GiB."""
+    """Uploads that are small to send and large to decode, four at a time, against a service limited
+    to 1 GiB.
+    """
     folder = Path(tempfile.mkdtemp(prefix="medst-soak-"))
     group = Group(1 << 30)
     if group.path is None:
@@ -457,11 +470,13 @@ def bombs(arguments, chance):
 
 
 # Readers
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def readers(arguments, chance):
-    """Clients from eight addresses that request large answers and never read them; other clients must be answered meanwhile."""
+    """Clients from eight addresses that request large answers and never read them; other clients
+    must be answered meanwhile.
+    """
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 2 * arguments.readers + 256), most))
     folder = Path(tempfile.mkdtemp(prefix="medst-soak-"))

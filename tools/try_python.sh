@@ -2,7 +2,8 @@
 # Follows the Python section of the README literally, block by block, in a fresh environment, as a
 # new user would.
 #
-#   KEEP=1   leaves the environment (.venv-medst) and the files that the section made (try/), for tools/test_python.sh
+#   KEEP=1   leaves the environment (.venv-medst) and the files that the section made (try/), for
+#            tools/test_python.sh
 #
 # Shell blocks run in one shell each, Python blocks with the environment's interpreter, all in the
 # checkout, as a reader would.

@@ -18,6 +18,7 @@ if [ ! -e "$build/whole" ]; then
   touch "$build/whole"
 fi
 rm -f dist/medst-*.whl
-# With ALL=1 it has the features that `make test` gives everything, so that nothing is compiled again; it then needs MPI where it is used.
+# With ALL=1 it has the features that `make test` gives everything, so that nothing is compiled
+# again; it then needs MPI where it is used.
 "$build/bin/maturin" build --release --features "complete${ALL:+,medst-cli/alike,medst-cli/nccl}" --manifest-path python/Cargo.toml --auditwheel skip --out dist
 echo "wheel: $(ls dist/medst-*.whl)"

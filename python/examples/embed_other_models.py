@@ -1,17 +1,21 @@
-"""Writes the embeddings of another program's model in the form that `medst eval --embeddings` reads.
+r"""Writes the embeddings of another program's model in the form that `medst eval --embeddings`
+reads.
 
-    python python/examples/embed_other_models.py rad-dino --corpus corpora/chexpert --out rad-dino.parquet
+    python python/examples/embed_other_models.py rad-dino --corpus corpora/chexpert \
+        --out rad-dino.parquet
     medst eval all --embeddings rad-dino.parquet --corpus corpora/chexpert
 
 For a model with a text encoder (MedSigLIP) the texts that the tasks compare are embedded, too:
 
     medst eval all --corpus corpora/chexpert --list-texts texts.txt
-    python python/examples/embed_other_models.py medsiglip --corpus corpora/chexpert --out s.parquet --texts texts.txt --text-out t.parquet
+    python python/examples/embed_other_models.py medsiglip --corpus corpora/chexpert \
+        --out s.parquet --texts texts.txt --text-out t.parquet
     medst eval all --embeddings s.parquet --text-embeddings t.parquet --corpus corpora/chexpert
 
-Needs pyarrow and, by model, transformers (rad-dino, medsiglip), timm (ark) or hi-ml-multimodal (biovil-t). Weights come from their
-authors and under their terms: RAD-DINO and MedSigLIP by name, Ark+ from a file (`--weights`). `--random` makes the same
-architecture with random weights, without a download: a test of the whole workflow, with figures at the level of guessing.
+Needs pyarrow and, by model, transformers (rad-dino, medsiglip), timm (ark) or hi-ml-multimodal
+(biovil-t). Weights come from their authors and under their terms: RAD-DINO and MedSigLIP by name,
+Ark+ from a file (`--weights`). `--random` makes the same architecture with random weights, without
+a download: a test of the whole workflow, with figures at the level of guessing.
 """
 
 from __future__ import annotations
@@ -33,11 +37,13 @@ import medst
 class Encoder:
     """A model, and the form in which it expects a picture."""
 
-    #: Side of the input in pixels, and the mean and deviation with which values in 0…1 are standardised.
+    #: Side of the input in pixels, and the mean and deviation with which values in 0…1 are
+    #: standardised.
     side: int
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
-    #: ``[B, 3, side, side]`` and those of the same patients' previous studies (``None`` where a picture has none) to ``[B, D]``.
+    #: ``[B, 3, side, side]`` and those of the same patients' previous studies (``None`` where a
+    #: picture has none) to ``[B, D]``.
     images: Callable[[torch.Tensor, list[torch.Tensor | None]], torch.Tensor]
     #: Sentences to ``[n, D]``; ``None`` for a model of images only.
     texts: Callable[[list[str]], torch.Tensor] | None = None
@@ -57,7 +63,9 @@ def rad_dino(arguments: argparse.Namespace) -> Encoder:
 
 
 def medsiglip(arguments: argparse.Namespace) -> Encoder:
-    """MedSigLIP (Google, 2025): SigLIP, SoViT-400M/14 at 448 pixels, with a text encoder of 64 pieces."""
+    """MedSigLIP (Google, 2025): SigLIP, SoViT-400M/14 at 448 pixels, with a text encoder of 64
+    pieces.
+    """
     from transformers import AutoTokenizer, SiglipConfig, SiglipModel
 
     if arguments.random:
@@ -84,7 +92,9 @@ def medsiglip(arguments: argparse.Namespace) -> Encoder:
 
 
 def ark(arguments: argparse.Namespace) -> Encoder:
-    """Ark+ (Ma et al., Nature 2025): Swin-L at 768 pixels, the mean of the last states; its teacher's weights are published as a file."""
+    """Ark+ (Ma et al., Nature 2025): Swin-L at 768 pixels, the mean of the last states; its
+    teacher's weights are published as a file.
+    """
     import timm
 
     depths = (2, 2, arguments.layers or 18, 2)
@@ -102,7 +112,9 @@ def ark(arguments: argparse.Namespace) -> Encoder:
 
 
 def biovil_t(arguments: argparse.Namespace) -> Encoder:
-    """BioViL-T (Bannur et al., CVPR 2023): ResNet-50 and a transformer over the current and the previous image."""
+    """BioViL-T (Bannur et al., CVPR 2023): ResNet-50 and a transformer over the current and the
+    previous image.
+    """
     from health_multimodal.image.model.model import ImageModel
     from health_multimodal.image.model.pretrained import get_biovil_t_image_encoder
     from health_multimodal.image.model.types import ImageEncoderType
@@ -138,13 +150,15 @@ def prepared(picture: np.ndarray, encoder: Encoder) -> torch.Tensor:
 
 
 def previous_of(corpus: medst.Corpus) -> list[int | None]:
-    """For each study the one before it of the same patient; ``None`` for the first, and where no time is known."""
-    told = [corpus.describe(number) for number in range(len(corpus))]
+    """For each study the one before it of the same patient; ``None`` for the first, and where no
+    time is known.
+    """
+    studies = [corpus.describe(number) for number in range(len(corpus))]
     last: dict[str, int] = {}
-    previous: list[int | None] = [None] * len(told)
-    for number in sorted((n for n, study in enumerate(told) if study.day is not None), key=lambda n: (told[n].day, n)):
-        previous[number] = last.get(told[number].subject_id)
-        last[told[number].subject_id] = number
+    previous: list[int | None] = [None] * len(studies)
+    for number in sorted((n for n, study in enumerate(studies) if study.day is not None), key=lambda n: (studies[n].day, n)):
+        previous[number] = last.get(studies[number].subject_id)
+        last[studies[number].subject_id] = number
     return previous
 
 

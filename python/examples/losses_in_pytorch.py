@@ -2,8 +2,9 @@
 
     python python/examples/losses_in_pytorch.py --corpus try/corpus
 
-A small convolutional network reads the radiographs, an embedding of words the reports; what they learn from is image-report, patch-word
-and temporal alignment. The cells (`# %%`) are those of a notebook.
+A small convolutional network reads the radiographs, an embedding of words the reports; what they
+learn from is image-report, patch-word and temporal alignment. The cells (`# %%`) are those of a
+notebook.
 """
 
 # %% Data: the studies of a corpus, in the sequences of their subjects
@@ -32,7 +33,9 @@ vocabulary = {word: 1 + n for n, word in enumerate(sorted({word for own in repor
 
 
 def batch(chosen: list[list[int]]) -> tuple[Tensor, Tensor, list[list[int]]]:
-    """Pictures [B, 1, S, S], word numbers [B, W] (0 for padding), and the rows of each sequence in the batch."""
+    """Pictures [B, 1, S, S], word numbers [B, W] (0 for padding), and the rows of each sequence in
+    the batch.
+    """
     rows = [row for sequence in chosen for row in sequence]
     studies = [corpus[row] for row in rows]
     pictures = torch.stack([torch.from_numpy(study.frontal) for study in studies])[:, None].float() / 255
@@ -62,7 +65,7 @@ class Encoders(nn.Module):
         return normalize(self.image(cells.mean(1)), dim=-1), normalize(self.patch(cells), dim=-1)
 
     def texts(self, words: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Global [B, D] and local [B, W, D] embeddings, unit vectors, and which words exist [B, W]."""
+        """Global [B, D] and local [B, W, D] unit vectors, and which words exist [B, W]."""
         exists = words > 0
         states = self.word(words)
         mean = states.sum(1) / exists.sum(1, keepdim=True)

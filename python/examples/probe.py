@@ -1,4 +1,5 @@
-"""Trains a scikit-learn probe on the features of a model, and compares it with the model's own zero-shot answers.
+"""Trains a scikit-learn probe on the features of a model, and compares it with the model's own
+zero-shot answers.
 
     python python/examples/probe.py --model phantom --corpus try/corpus
 

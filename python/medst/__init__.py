@@ -1,4 +1,5 @@
-"""Med-ST: vision-language models of chest radiographs with several views (frontal, lateral) and time.
+"""Med-ST: vision-language models of chest radiographs with several views (frontal, lateral) and
+time.
 
 >>> import medst
 >>> model = medst.load("runs/pretrain")
@@ -6,8 +7,9 @@
 >>> reports = model.embed_reports(["No effusion."])    # torch, [1, D], unit vectors
 >>> (images @ reports.T).numpy()
 
-Names are imported on first use, so that the command ``medst``, which does not need the Python part of torch, starts at once. All
-exceptions are subclasses of :class:`medst.Error` and of the matching built-in exceptions.
+Names are imported on first use, so that the command ``medst``, which does not need the Python part
+of torch, starts at once. All exceptions are subclasses of :class:`medst.Error` and of the matching
+built-in exceptions.
 
 Research software, not a medical device.
 """

@@ -1,4 +1,6 @@
-"""The native module, for modules that also use torch in Python. torch is imported first, so that both share one library."""
+"""The native module, for modules that also use torch in Python. torch is imported first, so that
+both share one library.
+"""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ _Differentiated = tuple[Array, list[Array | None]]
 _Phrase = tuple[str, list[tuple[str, Array]], list[Array]]
 
 ENGINE: str
+MS_CXR_T: list[str]
 VERSION: str
 
 class Array:
@@ -30,14 +31,14 @@ class Engine:
     @staticmethod
     def open(path: str, device: str, exact: bool, window: str, batch: int, show: _Show) -> Engine: ...
     def about(self) -> tuple[str, str, str, str]: ...
-    def sizes(self) -> tuple[int, int, int, int]: ...
+    def sizes(self) -> dict[str, int]: ...
     def embed_images(self, studies: Sequence[dict[str, Any]], rows: Rows, features: bool) -> None: ...
     def embed_texts(self, texts: Sequence[tuple[str, str]], rows: Rows, prompts: bool) -> int: ...
     def classify(
         self,
         rows: Rows,
         file: str | None,
-        told: Sequence[tuple[str, list[str], list[str]]],
+        classes: Sequence[dict[str, Any]],
         exclusive: bool,
         calibration: str | None,
     ) -> tuple[list[str], Array, Array, str | None]: ...

@@ -1,4 +1,6 @@
-"""Loads the native module together with the libtorch of the installed package torch, against which it was linked."""
+"""Loads the native module together with the libtorch of the installed package torch, against which
+it was linked.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,8 @@ def load() -> ModuleType:
     Raises
     ------
     ImportError
-        torch is missing, or its version differs from the one that medst was built for: the C++ interface of torch changes with every
-        version.
+        torch is missing, or its version differs from the one that medst was built for: the C++
+        interface of torch changes with every version.
     """
     # If torch and medst are in different package folders, the library path in the module does not
     # lead to torch; a library that is already loaded is used wherever it is.

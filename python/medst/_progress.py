@@ -8,8 +8,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Optional, Union
 
-#: ``None``: a bar if standard error is a terminal; ``True``, ``False``; or ``function(what, done, total)``, where ``total`` may be
-#: ``None``.
+#: ``None``: a bar if standard error is a terminal; ``True``, ``False``; or
+#: ``function(what, done, total)``, where ``total`` may be ``None``.
 Progress = Union[None, bool, Callable[[str, int, Optional[int]], None]]
 
 _WIDTH = 30

@@ -18,22 +18,25 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Corpus(Dataset, Generic[T_co]):
-    """The studies of a corpus made by ``medst prepare`` or :func:`medst.prepare`; a ``torch.utils.data.Dataset``.
+    """The studies of a corpus made by ``medst prepare`` or :func:`medst.prepare`; a
+    ``torch.utils.data.Dataset``.
 
     >>> corpus = medst.Corpus("corpus", split="train")
     >>> corpus[0].frontal.shape, corpus[0].report
     ((256, 256), 'the lungs are clear')
 
-    Items are :class:`medst.Study` values: ``frontal`` and ``lateral`` (or ``None``) are grey images of ``image_size`` × ``image_size``
-    pixels, ``report`` is cleaned text or ``None``, ``day`` is in days. Images are read from disk when a study is accessed, and are
-    copies that may be modified. Each worker of a data loader opens the corpus once.
+    Items are :class:`medst.Study` values: ``frontal`` and ``lateral`` (or ``None``) are grey images
+    of ``image_size`` × ``image_size`` pixels, ``report`` is cleaned text or ``None``, ``day`` is in
+    days. Images are read from disk when a study is accessed, and are copies that may be modified.
+    Each worker of a data loader opens the corpus once.
 
     Parameters
     ----------
     path
         The folder with ``corpus.json``.
     split
-        ``"train"``, ``"validate"`` or ``"test"``; ``None`` for all studies, in the order of the corpus.
+        ``"train"``, ``"validate"`` or ``"test"``; ``None`` for all studies, in the order of the
+        corpus.
     images
         ``"numpy"``: uint8 arrays ``[S, S]``; ``"pil"``: images of mode ``L``.
     transform
@@ -97,7 +100,9 @@ class Corpus(Dataset, Generic[T_co]):
 
     @property
     def sequences(self) -> list[list[int]]:
-        """For each sequence (studies of one subject in time order), the indices of its studies in this data set."""
+        """For each sequence (studies of one subject in time order), the indices of its studies in
+        this data set.
+        """
         place = {row: number for number, row in enumerate(self._rows)}
         return [[place[row] for row in rows] for rows in self._corpus.sequences(self.split)]
 
@@ -115,22 +120,22 @@ class Corpus(Dataset, Generic[T_co]):
         """Like ``corpus[number]``, without the transform."""
         if not -len(self) <= number < len(self):
             raise IndexError(f"index {number} is out of range for {len(self)} studies")
-        told = self._corpus.study(self._rows[number])
+        fields = self._corpus.study(self._rows[number])
         return Study(
-            frontal=self._picture(told["frontal"]),
-            lateral=None if told["lateral"] is None else self._picture(told["lateral"]),
-            report=told["report"],
-            day=told["day"],
-            study_id=told["study_id"],
-            subject_id=told["subject_id"],
-            split=told["split"],
-            labels=told["labels"],
+            frontal=self._picture(fields["frontal"]),
+            lateral=None if fields["lateral"] is None else self._picture(fields["lateral"]),
+            report=fields["report"],
+            day=fields["day"],
+            study_id=fields["study_id"],
+            subject_id=fields["subject_id"],
+            split=fields["split"],
+            labels=fields["labels"],
         )
 
     def describe(self, number: int) -> Study:
         """Like :meth:`study`, without reading the images."""
-        told = self._corpus.study(self._rows[number])
-        known = {key: told[key] for key in ("report", "day", "study_id", "subject_id", "split", "labels")}
+        fields = self._corpus.study(self._rows[number])
+        known = {key: fields[key] for key in ("report", "day", "study_id", "subject_id", "split", "labels")}
         return Study(**known)
 
     def _picture(self, number: int) -> Any:

@@ -39,8 +39,9 @@ class Figure:
     #: Number of rows it is computed from.
     rows: int
     undefined: str | None
-    #: For each column of ``by=``: ``{"column", "parts", "gap"}``, as in ``results.json``; each part has ``name``, ``value``, ``interval``,
-    #: ``rows``, ``subjects`` and ``small`` (fewer than 20 subjects).
+    #: For each column of ``by=``: ``{"column", "parts", "gap"}``, as in ``results.json``; each part
+    #: has ``name``, ``value``, ``interval``, ``rows``, ``subjects`` and ``small`` (fewer than 20
+    #: subjects).
     by: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -94,27 +95,32 @@ def evaluate(
     Parameters
     ----------
     task
-        ``"all"``, or one or more of ``temporal-image``, ``temporal-sentence``, ``temporal-transfer``, ``zero-shot``, ``linear-probe``,
-        ``retrieval``, ``progression``, ``sequence-order``, ``series-questions``, ``grounding`` (the last from a model only).
+        ``"all"``, or one or more of ``temporal-image``, ``temporal-sentence``,
+        ``temporal-transfer``, ``zero-shot``, ``linear-probe``, ``retrieval``, ``progression``,
+        ``sequence-order``, ``series-questions``, ``grounding`` (the last from a model only).
     embeddings
-        A model; or embeddings of the frontal (and lateral) images: ``[n, D]`` in the order of the whole corpus, with a row of NaN for a
-        study without an embedding; or a mapping from study ID to vector.
+        A model; or embeddings of the frontal (and lateral) images: ``[n, D]`` in the order of the
+        whole corpus, with a row of NaN for a study without an embedding; or a mapping from study ID
+        to vector.
     corpus
-        The corpus with the ground truth. Its own ``split`` is ignored; the argument ``split`` selects what is evaluated.
+        The corpus with the ground truth. Its own ``split`` is ignored; the argument ``split``
+        selects what is evaluated.
     reports, features
-        Like ``embeddings``: embeddings of the reports, and the features on which a probe is trained (``Model.image_features``; by default
-        ``embeddings``).
+        Like ``embeddings``: embeddings of the reports, and the features on which a probe is trained
+        (``Model.image_features``; by default ``embeddings``).
     texts
         A vector for each text of :func:`evaluation_texts`, required by tasks that compare texts.
     split
-        The studies to evaluate; ``None``: the test split if there is one, otherwise the validation split, otherwise all.
+        The studies to evaluate; ``None``: the test split if there is one, otherwise the validation
+        split, otherwise all.
     protocol
-        ``"strict"``, ``"reference"`` for what the reference implementation computes, or ``"literature"`` for what later papers compute.
+        ``"strict"``, ``"reference"`` for what the reference implementation computes, or
+        ``"literature"`` for what later papers compute.
     label
         Label that a linear probe learns; by default chosen from the labels of the corpus.
     by
-        Columns, such as ``"sex"`` or ``["age", "view"]``, by whose values every figure is broken down, with the largest gap:
-        ``Figure.by``.
+        Columns, such as ``"sex"`` or ``["age", "view"]``, by whose values every figure is broken
+        down, with the largest gap: ``Figure.by``.
     replicates, seed
         Number of replicates and seed of the bootstrap over subjects.
 
@@ -129,9 +135,9 @@ def evaluate(
         if isinstance(embeddings, Model):
             if reports is not None or features is not None or texts is not None:
                 raise InputError("reports, features and texts can only be given with embeddings; a model computes its own")
-            told, text = native.evaluate_model(asked, corpus._corpus, embeddings._engine, show)
+            answer, text = native.evaluate_model(asked, corpus._corpus, embeddings._engine, show)
         else:
-            told, text = native.evaluate_vectors(
+            answer, text = native.evaluate_vectors(
                 asked,
                 corpus._corpus,
                 lent(_rows("embeddings", embeddings, corpus)),
@@ -143,12 +149,14 @@ def evaluate(
     finally:
         if show is not None:
             show.__exit__(None, None, None)
-    details = json.loads(told)
+    details = json.loads(answer)
     return Evaluation(_figures(details), _refused(details), details, text)
 
 
 def evaluation_texts(task: str | Sequence[str], corpus: Corpus, **options: Any) -> list[str]:
-    """Returns the texts that tasks compare, which a text encoder must embed for :func:`evaluate`. Takes the options of that function."""
+    """Returns the texts that tasks compare, which a text encoder must embed for :func:`evaluate`.
+    Takes the options of that function.
+    """
     defaults = {"split": None, "protocol": "strict", "label": None, "by": (), "replicates": 0, "seed": 0}
     unknown = set(options) - set(defaults)
     if unknown:

@@ -1,14 +1,19 @@
-"""The Med-ST losses (paper, sections 3.3 and 3.4) as differentiable functions of tensors, for any trainer.
+"""The Med-ST losses (paper, sections 3.3 and 3.4) as differentiable functions of tensors, for any
+trainer.
 
-Each function computes the loss and its gradients together in Rust, in the memory of the given tensors, and registers the gradients with
-torch's autograd: ``backward`` yields the gradients that ``medst pretrain`` uses. Second derivatives are not supported and raise an
-error. Embeddings must be
-unit vectors (``torch.nn.functional.normalize``); float16 and bfloat16 are computed in float32, also under autocast.
+Each function computes the loss and its gradients together in Rust, in the memory of the given
+tensors, and registers the gradients with torch's autograd: ``backward`` yields the gradients that
+``medst pretrain`` uses. Second derivatives are not supported and raise an error. Embeddings must be
+unit vectors (``torch.nn.functional.normalize``); float16 and bfloat16 are computed in float32, also
+under autocast.
 
-Letters: ``B`` studies, ``D`` embedding width, ``W`` words, ``P`` patches of a view, ``L`` lateral views, ``Q`` sequences, ``T`` steps.
+Letters: ``B`` studies, ``D`` embedding width, ``W`` words, ``P`` patches of a view, ``L`` lateral
+views, ``Q`` sequences, ``T`` steps.
 
->>> loss = losses.global_alignment(image, report) + losses.local_alignment(words, word_exists, patches, importance)
->>> loss = loss + losses.forward_mapping(image, report, sequences) + losses.reverse_mapping(image, report, sequences)
+>>> loss = losses.global_alignment(image, report)
+>>> loss = loss + losses.local_alignment(words, word_exists, patches, importance)
+>>> loss = loss + losses.forward_mapping(image, report, sequences)
+>>> loss = loss + losses.reverse_mapping(image, report, sequences)
 >>> loss.backward()
 """
 
@@ -32,7 +37,8 @@ __all__ = [
     "reverse_mapping",
 ]
 
-#: Indices of studies in time order, one row per sequence; rows of different lengths, or padded with -1.
+#: Indices of studies in time order, one row per sequence; rows of different lengths, or padded with
+#: -1.
 Sequences = Union[Tensor, Sequence[Sequence[int]]]
 
 #: The paper's weight of the logarithm of the variance.
@@ -64,7 +70,8 @@ def global_alignment(
 
 
 def retrieval_accuracy(image: Tensor, report: Tensor) -> tuple[float, float]:
-    """Top-1 and top-5 accuracy of retrieving the matching image or report within the batch, averaged over both directions; 0…1.
+    """Top-1 and top-5 accuracy of retrieving the matching image or report within the batch,
+    averaged over both directions; 0…1.
 
     ``image``, ``report``: ``[B, D]`` unit vectors.
     """
@@ -82,7 +89,8 @@ def local_alignment(
     lateral_rows: Sequence[int] | Tensor | None = None,
     temperature: float = 0.1,
 ) -> Tensor:
-    """Modality-weighted local alignment: each word finds its context among the patches, each patch among the words.
+    """Modality-weighted local alignment: each word finds its context among the patches, each patch
+    among the words.
 
     Parameters
     ----------
@@ -137,16 +145,16 @@ def forward_mapping(
     *,
     temperature: float = 0.1,
 ) -> Tensor:
-    """Forward mapping classification: each step of one sequence finds its own among the steps of the other, from images to reports
-    and back.
+    """Forward mapping classification: each step of one sequence finds its own among the steps of
+    the other, from images to reports and back.
 
     Parameters
     ----------
     image, report
         ``[B, D]`` unit vectors.
     sequences
-        ``[Q, T]``: indices of studies in time order, padded with -1; or lists of two or more indices. Without sequences, the loss is
-        exactly 0.
+        ``[Q, T]``: indices of studies in time order, padded with -1; or lists of two or more
+        indices. Without sequences, the loss is exactly 0.
 
     Returns
     -------
@@ -163,7 +171,8 @@ def reverse_mapping(
     temperature: float = 0.1,
     variance_weight: float = _VARIANCE_WEIGHT,
 ) -> Tensor:
-    """Reverse mapping regression: each step is mapped to its soft neighbour in the other sequence and back, and must find its own time.
+    """Reverse mapping regression: each step is mapped to its soft neighbour in the other sequence
+    and back, and must find its own time.
 
     Parameters
     ----------
@@ -174,15 +183,18 @@ def reverse_mapping(
 
     Returns
     -------
-    A scalar, the sum of both directions. With random weights, its gradients can be very large; clip them.
+    A scalar, the sum of both directions. With random weights, its gradients can be very large; clip
+    them.
     """
     return _temporal(image, report, sequences, temperature, variance_weight, reverse=True)
 
 
 class Importance(nn.Module):
-    """The learned importance of words and patches (paper, section 3.3): single-head attention of which only the attention weights are used.
+    """The learned importance of words and patches (paper, section 3.3): single-head attention of
+    which only the attention weights are used.
 
-    ``word_weight``, ``patch_weight``: ``[2D, D]``, query rows, then key rows; ``word_bias``, ``patch_bias``: ``[2D]``.
+    ``word_weight``, ``patch_weight``: ``[2D, D]``, query rows, then key rows; ``word_bias``,
+    ``patch_bias``: ``[2D]``.
     """
 
     word_weight: nn.Parameter

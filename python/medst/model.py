@@ -1,7 +1,8 @@
 """Use of a trained model.
 
-Letters: ``n`` inputs, ``D`` embedding width, ``H`` width of the image encoder, ``C`` classes. Embeddings are unit vectors, so their dot
-products are cosines. Embeddings of models with different weights cannot be compared (``Model.checksum``).
+Letters: ``n`` inputs, ``D`` embedding width, ``H`` width of the image encoder, ``C`` classes.
+Embeddings are unit vectors, so their dot products are cosines. Embeddings of models with different
+weights cannot be compared (``Model.checksum``).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ T = TypeVar("T")
 # Inputs per call of the native module.
 _TOGETHER = 32
 #: The findings of MS-CXR-T.
-FINDINGS = ("consolidation", "edema", "pleural effusion", "pneumonia", "pneumothorax")
+FINDINGS: tuple[str, ...] = tuple(native.MS_CXR_T)
 
 
 def load(
@@ -42,20 +43,21 @@ def load(
     batch: int = 16,
     progress: Progress = None,
 ) -> Model:
-    """Loads a model: a built-in one by its name (``"phantom"``), the folder of a run or checkpoint, a checkpoint file of the
-    reference implementation, or a model on a hub (``"hf://OWNER/NAME[@REVISION]"``), whose files are kept in the cache of
-    ``huggingface_hub`` and found by the same environment variables (``HF_HOME``, ``HF_TOKEN``, ``HF_HUB_OFFLINE``, …).
+    """Loads a model: a built-in one by its name (``"phantom"``), the folder of a run or checkpoint,
+    a checkpoint file of the reference implementation, or a model on a hub
+    (``"hf://OWNER/NAME[@REVISION]"``), whose files are kept in the cache of ``huggingface_hub`` and
+    found by the same environment variables (``HF_HOME``, ``HF_TOKEN``, ``HF_HUB_OFFLINE``, …).
 
     Parameters
     ----------
     device
         ``"auto"`` uses a CUDA device if torch finds one.
     exact
-        Decode every pixel of JPEG files. By default, large files are averaged while decoding, which is faster and accurate within one
-        grey level.
+        Decode every pixel of JPEG files. By default, large files are averaged while decoding, which
+        is faster and accurate within one grey level.
     window
-        How DICOM pixel values are mapped to grey levels: as the file declares, or scaled by their maximum as in the reference
-        implementation.
+        How DICOM pixel values are mapped to grey levels: as the file declares, or scaled by their
+        maximum as in the reference implementation.
     batch
         Images per batch; affects speed and memory, not results.
     progress
@@ -87,12 +89,15 @@ def load(
 class Model:
     """A trained model, returned by :func:`medst.load`.
 
-    Methods release the GIL; calls from several threads run one after the other. Ctrl-C interrupts a call at the next batch.
+    Methods release the GIL; calls from several threads run one after the other. Ctrl-C interrupts a
+    call at the next batch.
     """
 
     def __init__(self, engine: Any) -> None:
         self._engine = engine
-        self._width, self._features, self._window, self._side = engine.sizes()
+        sizes = engine.sizes()
+        self._width, self._features = sizes["width"], sizes["feature_width"]
+        self._window, self._side = sizes["window"], sizes["side"]
 
     @property
     def width(self) -> int:
@@ -121,7 +126,9 @@ class Model:
 
     @property
     def card(self) -> dict[str, Any]:
-        """Metadata of the weights: configuration, vocabulary, training data, licence (``config.json``)."""
+        """Metadata of the weights: configuration, vocabulary, training data, licence
+        (``config.json``).
+        """
         return json.loads(self._engine.about()[1])
 
     @property
@@ -149,15 +156,18 @@ class Model:
 
             * the path of a JPEG, PNG or DICOM file, or the ``bytes`` of one,
             * a PIL image (``1``, ``L``, ``LA``, ``P``, ``RGB``, ``RGBA``, ``I``, ``I;16``),
-            * an array or tensor ``[H, W]`` or ``[H, W, C]``: uint8 (0 black, 255 white), or uint16 as in a 16-bit PNG file,
+            * an array or tensor ``[H, W]`` or ``[H, W, C]``: uint8 (0 black, 255 white), or uint16
+              as in a 16-bit PNG file,
             * a ``pydicom`` dataset,
-            * a pair ``(frontal, lateral)`` of any of these, or a :class:`medst.Study` (such as those of a :class:`medst.Corpus`).
+            * a pair ``(frontal, lateral)`` of any of these, or a :class:`medst.Study` (such as
+              those of a :class:`medst.Corpus`).
 
-            All forms are processed like files, so the same image has the same embedding in every form. (JPEG files are averaged while
-            decoding; the same image decoded by PIL differs by at most one grey level. ``load(…, exact=True)`` removes the difference.)
+            All forms are processed like files, so the same image has the same embedding in every
+            form. (JPEG files are averaged while decoding; the same image decoded by PIL differs by
+            at most one grey level. ``load(…, exact=True)`` removes the difference.)
         view
-            View of single images whose file states none; ``"auto"`` assumes frontal. Images whose DICOM header says lateral use the
-            lateral experts.
+            View of single images whose file states none; ``"auto"`` assumes frontal. Images whose
+            DICOM header says lateral use the lateral experts.
 
         Returns
         -------
@@ -174,7 +184,8 @@ class Model:
     def image_features(
         self, images: Iterable[Picture | tuple[Picture, Picture] | Study], *, view: View = "auto", progress: Progress = None
     ) -> torch.Tensor:
-        """Returns the image encoder's ``[CLS]`` states before projection, on which linear probes are trained.
+        """Returns the image encoder's ``[CLS]`` states before projection, on which linear probes
+        are trained.
 
         Parameters and exceptions are those of :meth:`embed_images`.
 
@@ -186,7 +197,8 @@ class Model:
         return tensor(rows.take())
 
     def embed_reports(self, reports: Iterable[str], *, progress: Progress = None) -> torch.Tensor:
-        """Embeds reports as written by radiologists; findings and impression are extracted and cleaned as in training.
+        """Embeds reports as written by radiologists; findings and impression are extracted and
+        cleaned as in training.
 
         Reports longer than :attr:`window` are cut off, as in training; a warning states how many.
 
@@ -230,12 +242,15 @@ class Model:
         Parameters
         ----------
         classes
-            Names (with the sentences of the zero-shot benchmark); or names with sentences, ``{"edema": ["pulmonary edema"]}`` or
-            ``{"edema": {"positive": […], "negative": […]}}``; or the path of a TOML file for ``medst zero-shot --classes``.
+            Names (with the sentences of the zero-shot benchmark); or names with sentences,
+            ``{"edema": ["pulmonary edema"]}`` or ``{"edema": {"positive": […], "negative": […]}}``;
+            or the path of a TOML file for ``medst zero-shot --classes``.
         exclusive
-            Exactly one of the classes applies, instead of each being present or absent independently. (A TOML file states this itself.)
+            Exactly one of the classes applies, instead of each being present or absent
+            independently. (A TOML file states this itself.)
         calibration
-            Calibration file that ``medst zero-shot --fit-calibration`` wrote for this model and these classes.
+            Calibration file that ``medst zero-shot --fit-calibration`` wrote for this model and
+            these classes.
 
         Returns
         -------
@@ -244,14 +259,15 @@ class Model:
         Raises
         ------
         medst.InputError
-            A class or sentence cannot be used (the message names it), or the calibration belongs to another model or other classes.
+            A class or sentence cannot be used (the message names it), or the calibration belongs to
+            another model or other classes.
         """
         # Check the classes before embedding, which takes long.
-        file, told = _classes(classes)
+        file, sentences = _classes(classes)
         calibrated = None if calibration is None else os.fspath(calibration)
-        self._engine.classify(native.Rows(self.width), file, told, exclusive, calibrated)
+        self._engine.classify(native.Rows(self.width), file, sentences, exclusive, calibrated)
         rows = self._images(images, view, progress, features=False)
-        names, scores, likely, source = self._engine.classify(rows, file, told, exclusive, calibrated)
+        names, scores, likely, source = self._engine.classify(rows, file, sentences, exclusive, calibrated)
         return Classification(names, tensor(scores), tensor(likely), source)
 
     def predict(
@@ -262,8 +278,8 @@ class Model:
         Parameters
         ----------
         images
-            As for :meth:`embed_images`. For a model of changes: images of one patient, earliest first; each but the first is
-            compared with the one before it.
+            As for :meth:`embed_images`. For a model of changes: images of one patient, earliest
+            first; each but the first is compared with the one before it.
 
         Raises
         ------
@@ -288,7 +304,8 @@ class Model:
         Parameters
         ----------
         time_points
-            Time points, earliest first; if all have a ``day``, they are sorted by it. Reports of :class:`medst.Study` are used as well.
+            Time points, earliest first; if all have a ``day``, they are sorted by it. Reports of
+            :class:`medst.Study` are used as well.
         findings
             Findings to follow from one time point to the next.
         calibration
@@ -296,8 +313,9 @@ class Model:
 
         Returns
         -------
-        Changes of findings from step to step and over the whole series (where each is seen first and where it is worst), similarities,
-        and the most probable order in time; ``print`` shows a table.
+        Changes of findings from step to step and over the whole series (where each is seen first
+        and where it is worst), similarities, and the most probable order in time; ``print`` shows a
+        table.
         """
         points = _by_day([given(point, f"time_points[{n}]", view) for n, point in enumerate(time_points)])
         return self._compare(points, findings, calibration)
@@ -311,7 +329,8 @@ class Model:
         calibration: PathLike | None = None,
         view: View = "auto",
     ) -> list[FindingChange]:
-        """Returns how findings changed from the previous image to the current one, as :meth:`compare` does for any number of time points.
+        """Returns how findings changed from the previous image to the current one, as
+        :meth:`compare` does for any number of time points.
 
         Parameters
         ----------
@@ -322,8 +341,9 @@ class Model:
 
         Returns
         -------
-        A :class:`medst.FindingChange` for each finding, in order. ``towards_worse`` is above 0 if the current image is worse; with a
-        calibration, ``courses`` are the probabilities of improving, stable and worsening.
+        A :class:`medst.FindingChange` for each finding, in order. ``towards_worse`` is above 0 if
+        the current image is worse; with a calibration, ``courses`` are the probabilities of
+        improving, stable and worsening.
 
         Raises
         ------
@@ -344,12 +364,13 @@ class Model:
         Parameters
         ----------
         time_points
-            As in :meth:`compare`: earliest first; if all have a ``day``, they are sorted by it. Reports of :class:`medst.Study` are
-            embedded, too.
+            As in :meth:`compare`: earliest first; if all have a ``day``, they are sorted by it.
+            Reports of :class:`medst.Study` are embedded, too.
 
         Returns
         -------
-        A :class:`medst.Series`: images ``[T, D]``, reports ``[T, D]`` (NaN for a time point without one), days and the order.
+        A :class:`medst.Series`: images ``[T, D]``, reports ``[T, D]`` (NaN for a time point without
+        one), days and the order.
         """
         points = list(time_points)
         if not points:
@@ -359,16 +380,16 @@ class Model:
         if None not in days:
             order.sort(key=lambda n: days[n])
         images = self.embed_images([points[n] for n in order], view=view, progress=progress)
-        told = [(place, points[n].report) for place, n in enumerate(order) if isinstance(points[n], Study) and points[n].report]
+        reported = [(place, points[n].report) for place, n in enumerate(order) if isinstance(points[n], Study) and points[n].report]
         reports = torch.full_like(images, float("nan"))
-        if told:
-            reports[[place for place, _ in told]] = self.embed_reports([report for _, report in told], progress=progress)
+        if reported:
+            reports[[place for place, _ in reported]] = self.embed_reports([report for _, report in reported], progress=progress)
         return Series(images, reports, [days[n] for n in order], order)
 
     def _compare(self, points: list[dict[str, Any]], findings: Sequence[str], calibration: PathLike | None) -> Comparison:
         calibrated = None if calibration is None else os.fspath(calibration)
-        told, text = self._engine.compare(points, [name.strip().lower() for name in findings], calibrated)
-        return results.comparison(json.loads(told), text)
+        answer, text = self._engine.compare(points, [name.strip().lower() for name in findings], calibrated)
+        return results.comparison(json.loads(answer), text)
 
     def ground(
         self,
@@ -383,7 +404,8 @@ class Model:
         Parameters
         ----------
         threshold
-            Boxes enclose the heat map above this fraction of the way from its median to its maximum, 0…1.
+            Boxes enclose the heat map above this fraction of the way from its median to its
+            maximum, 0…1.
 
         Returns
         -------
@@ -395,11 +417,11 @@ class Model:
         found = self._engine.ground(given(image, "image", view), phrases, threshold)
         return [
             results.grounding(
-                json.loads(told),
+                json.loads(description),
                 {name: tensor(array) for name, array in heat},
                 [tensor(array) for array in matrices],
             )
-            for told, heat, matrices in found
+            for description, heat, matrices in found
         ]
 
     def _images(self, images: Iterable[Any], view: View, progress: Progress, *, features: bool) -> Any:
@@ -457,12 +479,12 @@ def _in_batches(inputs: Iterable[T], work: Callable[[list[tuple[int, T]]], None]
             show.__exit__(None, None, None)
 
 
-def _classes(classes: Any) -> tuple[str | None, list[tuple[str, list[str], list[str]]]]:
+def _classes(classes: Any) -> tuple[str | None, list[dict[str, Any]]]:
     if isinstance(classes, (str, os.PathLike)):
         return os.fspath(classes), []
     if not isinstance(classes, Mapping):
-        return None, [(name, [], []) for name in classes]
-    told = []
+        return None, [{"name": name, "positive": [], "negative": []} for name in classes]
+    found = []
     for name, sentences in classes.items():
         if isinstance(sentences, str):
             raise InputError(f"class {name}: expected a list of sentences, or the lists positive and negative")
@@ -471,5 +493,6 @@ def _classes(classes: Any) -> tuple[str | None, list[tuple[str, list[str], list[
         unknown = set(sentences) - {"positive", "negative"}
         if unknown:
             raise InputError(f"class {name}: unknown keys {sorted(unknown)}; expected positive and negative")
-        told.append((name, list(sentences.get("positive", [])), list(sentences.get("negative", []))))
-    return None, told
+        positive, negative = list(sentences.get("positive", [])), list(sentences.get("negative", []))
+        found.append({"name": name, "positive": positive, "negative": negative})
+    return None, found

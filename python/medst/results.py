@@ -14,10 +14,11 @@ class Classification:
 
     #: Names of the classes, ``C``.
     classes: list[str]
-    #: ``[n, C]`` float64: cosine to the sentences that state a class; for findings, minus the cosine to the sentences that deny it; -2 to
-    #: 2.
+    #: ``[n, C]`` float64: cosine to the sentences that state a class; for findings, minus the
+    #: cosine to the sentences that deny it; -2 to 2.
     scores: torch.Tensor
-    #: ``[n, C]`` float64 in 0…1; for exclusive classes, rows sum to 1. Without a calibration, they only rank images.
+    #: ``[n, C]`` float64 in 0…1; for exclusive classes, rows sum to 1. Without a calibration, they
+    #: only rank images.
     probabilities: torch.Tensor
     #: The data on which the probabilities were calibrated; ``None`` if they are not calibrated.
     calibrated_on: str | None
@@ -25,7 +26,9 @@ class Classification:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Predictions of the head of a fine-tuned model for ``n`` images, or for ``n`` consecutive pairs of them."""
+    """Predictions of the head of a fine-tuned model for ``n`` images, or for ``n`` consecutive
+    pairs of them.
+    """
 
     #: What each probability refers to, ``O``: findings, classes, or a label and its class.
     names: list[str]
@@ -38,7 +41,8 @@ class FindingChange:
     """The course of a finding between two time points."""
 
     finding: str
-    #: Change of the image embedding along the direction from improvement to worsening; cosine units, above 0 is worse.
+    #: Change of the image embedding along the direction from improvement to worsening; cosine
+    #: units, above 0 is worse.
     towards_worse: float
     #: Share of sentence pairs that agree on the direction, 0…1.
     agreement: float
@@ -59,12 +63,14 @@ class FindingSeries:
     finding: str
     #: Score of its presence at each time point; cosine units.
     presence: list[float]
-    #: Probability that it is seen first at each time point, and last that no time point shows it, ``T + 1``; ``None`` without a
-    #: calibration of series.
+    #: Probability that it is seen first at each time point, and last that no time point shows it,
+    #: ``T + 1``; ``None`` without a calibration of series.
     seen_first: list[float] | None
-    #: Probability that it is worst at each time point, provided that one shows it, ``T``; ``None`` without a calibration of series.
+    #: Probability that it is worst at each time point, provided that one shows it, ``T``; ``None``
+    #: without a calibration of series.
     worst: list[float] | None
-    #: Index of the time point where it is most probably worst; without a calibration, where its presence has the highest score.
+    #: Index of the time point where it is most probably worst; without a calibration, where its
+    #: presence has the highest score.
     worst_at: int
 
 
@@ -168,11 +174,13 @@ class Word:
 class Grounding:
     """Where a phrase of ``W`` words is found in the images of a study.
 
-    ``S`` is the side of the model's input in pixels, ``K`` the number of patches (frontal, then lateral, row by row).
+    ``S`` is the side of the model's input in pixels, ``K`` the number of patches (frontal, then
+    lateral, row by row).
     """
 
     phrase: str
-    #: By view ``[S, S]`` float32: mean cosine of the words, interpolated bilinearly between patch centres.
+    #: By view ``[S, S]`` float32: mean cosine of the words, interpolated bilinearly between patch
+    #: centres.
     heat: dict[str, torch.Tensor]
     #: By view, highest peak first.
     boxes: dict[str, list[Box]]
@@ -243,9 +251,9 @@ def comparison(found: dict[str, Any], text: str) -> Comparison:
     )
 
 
-def grounding(told: dict[str, Any], heat: dict[str, torch.Tensor], matrices: list[torch.Tensor]) -> Grounding:
+def grounding(description: dict[str, Any], heat: dict[str, torch.Tensor], matrices: list[torch.Tensor]) -> Grounding:
     """From what the native module tells."""
-    found = told["grounded"]
+    found = description["grounded"]
 
     def boxes(view: dict[str, Any]) -> list[Box]:
         def box(own: dict[str, Any]) -> Box:
@@ -263,6 +271,6 @@ def grounding(told: dict[str, Any], heat: dict[str, torch.Tensor], matrices: lis
         similarity=similarity,
         words_to_patches=words_to_patches,
         patches_to_words=patches_to_words,
-        word_importance=torch.tensor(told["word_importance"]),
-        patch_importance=torch.tensor(told["patch_importance"]),
+        word_importance=torch.tensor(description["word_importance"]),
+        patch_importance=torch.tensor(description["patch_importance"]),
     )

@@ -12,17 +12,20 @@ import numpy as np
 
 from medst._errors import ImageError, InputError
 
-#: A radiograph: the path of a JPEG, PNG or DICOM file, the bytes of one, a PIL image, an array, a tensor, or a pydicom dataset.
+#: A radiograph: the path of a JPEG, PNG or DICOM file, the bytes of one, a PIL image, an array, a
+#: tensor, or a pydicom dataset.
 Picture = Any
 View = Literal["auto", "frontal", "lateral"]
 
 
 @dataclass
 class Study:
-    """One visit of a subject: a frontal and a lateral radiograph (at least one of them), and further data.
+    """One visit of a subject: a frontal and a lateral radiograph (at least one of them), and
+    further data.
 
-    ``frontal`` and ``lateral`` are images in any form that :meth:`medst.Model.embed_images` accepts; those of a corpus are
-    ``[S, S]`` uint8 arrays or PIL images. ``day`` is in days; only differences matter.
+    ``frontal`` and ``lateral`` are images in any form that :meth:`medst.Model.embed_images`
+    accepts; those of a corpus are ``[S, S]`` uint8 arrays or PIL images. ``day`` is in days; only
+    differences matter.
     """
 
     frontal: Picture | None = None
@@ -108,7 +111,7 @@ def _of_pil(image: Any, name: str) -> np.ndarray:
 
 
 def _pixels(values: np.ndarray, name: str) -> tuple[Any, ...]:
-    """An array ``[H, W]`` or ``[H, W, C]`` of uint8 or uint16, the latter as in a 16-bit PNG file."""
+    """An array ``[H, W]`` or ``[H, W, C]`` of uint8 or (as in a 16-bit PNG file) uint16."""
     if values.ndim not in (2, 3):
         raise ImageError(f"{name}: expected an array of shape [H, W] or [H, W, C], not {list(values.shape)}")
     if values.dtype == np.uint16 or values.dtype == np.dtype(">u2"):
@@ -124,7 +127,9 @@ def _pixels(values: np.ndarray, name: str) -> tuple[Any, ...]:
 
 
 def _of_words(values: np.ndarray) -> np.ndarray:
-    """16-bit values to 8 bits: their high bytes, unless the largest shows that they have 8, 10, 12 or 14 bits only."""
+    """16-bit values to 8 bits: their high bytes, unless the largest shows that they have 8, 10, 12
+    or 14 bits only.
+    """
     has_alpha = values.ndim == 3 and values.shape[2] in (2, 4)
     largest = int((values[..., :-1] if has_alpha else values).max(initial=0))
     depth = next((depth for depth in (8, 10, 12, 14) if largest < 1 << depth), 16)

@@ -92,7 +92,7 @@ impl Array {
     /// Rows of float32.
     pub fn of_rows(values: Vec<f32>, width: usize) -> Array {
         let shape = vec![(values.len() / width.max(1)) as i64, width as i64];
-        Array::new(Arc::new(values), |own| own.as_ptr() as usize, shape, Kind::Float)
+        Array::new(Arc::new(values), |values| values.as_ptr() as usize, shape, Kind::Float)
     }
 
     /// Float64 of any shape.
@@ -101,7 +101,7 @@ impl Array {
     /// If the shape does not have that many values.
     pub fn of_values(values: Vec<f64>, shape: Vec<i64>) -> Array {
         assert_eq!(values.len() as i64, shape.iter().product::<i64>(), "a shape of as many values");
-        Array::new(Arc::new(values), |own| own.as_ptr() as usize, shape, Kind::Double)
+        Array::new(Arc::new(values), |values| values.as_ptr() as usize, shape, Kind::Double)
     }
 
     fn new<T: Any + Send + Sync>(owner: Arc<T>, address: impl Fn(&T) -> usize, shape: Vec<i64>, kind: Kind) -> Array {
@@ -126,7 +126,7 @@ impl Array {
 }
 
 fn element(kind: Kind) -> PyResult<DlType> {
-    let known = KINDS.into_iter().find(|own| own.0 == kind);
+    let known = KINDS.into_iter().find(|known| known.0 == kind);
     let (_, code, bits) =
         known.ok_or_else(|| PyTypeError::new_err(format!("tensors of type {kind:?} are not supported")))?;
     Ok(DlType { code, bits, lanes: 1 })
@@ -217,7 +217,7 @@ impl Lent {
             true => (0..count).map(|axis| shape[axis + 1..].iter().product()).collect(),
             false => list(tensor.strides),
         };
-        let kind = KINDS.into_iter().find(|own| tensor.element == DlType { code: own.1, bits: own.2, lanes: 1 });
+        let kind = KINDS.into_iter().find(|known| tensor.element == DlType { code: known.1, bits: known.2, lanes: 1 });
         let (kind, _, _) = kind.ok_or_else(|| PyTypeError::new_err("tensors of this dtype are not supported"))?;
         let device = match tensor.device {
             DlDevice { kind: CPU, .. } => Device::Cpu,

@@ -57,23 +57,26 @@ impl Corpus {
     fn rows(&self, py: Python<'_>, split: Option<&str>) -> PyResult<Vec<usize>> {
         let split = split.map(|name| parse_split(py, name)).transpose()?;
         let studies = self.corpus.studies().iter().enumerate();
-        Ok(studies.filter(|(_, own)| split.is_none_or(|split| own.split == split)).map(|(row, _)| row).collect())
+        Ok(studies.filter(|(_, study)| split.is_none_or(|split| study.split == split)).map(|(row, _)| row).collect())
     }
 
     /// All that is known about a study except its pictures, which are given by their numbers.
     fn study<'py>(&self, py: Python<'py>, row: usize) -> PyResult<Bound<'py, PyDict>> {
         let study = self.corpus.studies().get(row).ok_or_else(|| PyIndexError::new_err("no such study"))?;
-        let told = PyDict::new(py);
-        told.set_item("study_id", &study.study.0)?;
-        told.set_item("subject_id", &study.subject.0)?;
-        told.set_item("split", study.split.name())?;
-        told.set_item("day", study.acquired.map(|day| day.0))?;
-        told.set_item("report", study.report.as_deref())?;
-        told.set_item("labels", &study.labels)?;
-        told.set_item("frontal", study.frontal.0)?;
-        told.set_item("lateral", study.lateral.map(|own| own.0))?;
-        told.set_item("alternative_frontals", study.alternative_frontals.iter().map(|own| own.0).collect::<Vec<_>>())?;
-        Ok(told)
+        let fields = PyDict::new(py);
+        fields.set_item("study_id", &study.study.0)?;
+        fields.set_item("subject_id", &study.subject.0)?;
+        fields.set_item("split", study.split.name())?;
+        fields.set_item("day", study.acquired.map(|day| day.0))?;
+        fields.set_item("report", study.report.as_deref())?;
+        fields.set_item("labels", &study.labels)?;
+        fields.set_item("frontal", study.frontal.0)?;
+        fields.set_item("lateral", study.lateral.map(|image| image.0))?;
+        fields.set_item(
+            "alternative_frontals",
+            study.alternative_frontals.iter().map(|image| image.0).collect::<Vec<_>>(),
+        )?;
+        Ok(fields)
     }
 
     /// The pixels of a picture, `image_size · image_size` bytes row by row.
@@ -90,8 +93,9 @@ impl Corpus {
     /// Rows of the studies of each sequence, in time order.
     fn sequences(&self, py: Python<'_>, split: Option<&str>) -> PyResult<Vec<Vec<u32>>> {
         let split = split.map(|name| parse_split(py, name)).transpose()?;
-        let wanted = self.corpus.sequences().iter().filter(|own| split.is_none_or(|split| own.split == split));
-        Ok(wanted.map(|own| own.studies.clone()).collect())
+        let wanted =
+            self.corpus.sequences().iter().filter(|sequence| split.is_none_or(|split| sequence.split == split));
+        Ok(wanted.map(|sequence| sequence.studies.clone()).collect())
     }
 }
 
@@ -113,7 +117,7 @@ pub fn draw_phantom(
     layouts: Vec<String>,
     show: Option<Py<PyAny>>,
 ) -> PyResult<String> {
-    let known = Difficulty::ALL.into_iter().find(|own| own.name() == difficulty);
+    let known = Difficulty::ALL.into_iter().find(|value| value.name() == difficulty);
     let difficulty = known.ok_or_else(|| {
         errors::input(
             py,
@@ -124,7 +128,7 @@ pub fn draw_phantom(
         )
     })?;
     let layout = |name: &String| {
-        let known = Layout::ALL.into_iter().find(|own| own.name() == name);
+        let known = Layout::ALL.into_iter().find(|value| value.name() == name);
         known.ok_or_else(|| {
             errors::input(
                 py,

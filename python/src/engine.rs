@@ -4,23 +4,23 @@
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use medst::eval::Vectors;
-use medst::infer::align::Alignment;
-use medst::infer::calibrate::Calibration;
-use medst::infer::classes::{Class, Classes, Kind, Prototypes};
-use medst::infer::compare::{self, TimePoint};
-use medst::infer::course::CourseCalibration;
-use medst::infer::draw::Canvas;
-use medst::infer::ground::ground;
-use medst::infer::sentences::Sentences;
-use medst::infer::zero_shot::probabilities;
-use medst::infer::{Limits, Preprocessing, Text, Views};
-use medst::model::view_experts::View;
-use medst::{Error, Result};
 use medst_data::hub;
 use medst_data::image::Decoding;
 use medst_data::image::dicom::Window;
 use medst_data::json;
+use medst_infer::eval::Vectors;
+use medst_infer::infer::align::Alignment;
+use medst_infer::infer::calibrate::Calibration;
+use medst_infer::infer::classes::{Class, Classes, Kind, Prototypes};
+use medst_infer::infer::compare::{self, TimePoint};
+use medst_infer::infer::course::CourseCalibration;
+use medst_infer::infer::draw::Canvas;
+use medst_infer::infer::ground::ground;
+use medst_infer::infer::sentences::Sentences;
+use medst_infer::infer::zero_shot::probabilities;
+use medst_infer::infer::{Limits, Preprocessing, Text, Views};
+use medst_model::model::view_experts::View;
+use medst_model::{Error, Result};
 use pyo3::prelude::*;
 use rayon::prelude::*;
 use tch::Device;
@@ -33,7 +33,7 @@ use crate::task;
 /// A loaded model. Calls from several threads take turns.
 #[pyclass(frozen, module = "medst._medst")]
 pub struct Engine {
-    pub(crate) engine: Mutex<medst::infer::Engine>,
+    pub(crate) engine: Mutex<medst_infer::infer::Engine>,
     preprocessing: Preprocessing,
 }
 
@@ -67,8 +67,28 @@ impl Rows {
     }
 }
 
-/// A class with its positive and negative sentences.
-type Told = (String, Vec<String>, Vec<String>);
+/// A class and its sentences.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub struct ClassSentences {
+    name: String,
+    positive: Vec<String>,
+    negative: Vec<String>,
+}
+
+/// Sizes of a model, as a dict.
+#[derive(IntoPyObject)]
+pub struct Sizes {
+    /// Of embeddings.
+    width: usize,
+    /// Of features.
+    feature_width: usize,
+    /// The longest text in tokens.
+    window: usize,
+    /// The side of the model's input in pixels.
+    side: usize,
+}
+
 /// The name of a view and its heat map `[S, S]`.
 type Heat = (String, Array);
 /// A phrase: its description as JSON; heat maps; cosines and attention, `[W, K]`, `[W, K]`,
@@ -76,7 +96,7 @@ type Heat = (String, Array);
 type Phrase = (String, Vec<Heat>, [Array; 3]);
 
 impl Engine {
-    fn lock(&self) -> MutexGuard<'_, medst::infer::Engine> {
+    fn lock(&self) -> MutexGuard<'_, medst_infer::infer::Engine> {
         // A model has no state that a panic could leave inconsistent.
         self.engine.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -100,20 +120,18 @@ impl Engine {
         batch: usize,
         show: Option<Py<PyAny>>,
     ) -> PyResult<Engine> {
-        let device = match (device, (device != "cpu").then(medst::device::cuda).flatten()) {
+        let device = match (device, (device != "cpu").then(medst_model::device::cuda).flatten()) {
             ("auto" | "cpu", None) => Device::Cpu,
             ("auto" | "cuda", Some(found)) => found,
             ("cuda", None) => return Err(errors::input(py, "device=\"cuda\": torch finds no CUDA device")),
             _ => return Err(errors::input(py, format!("device=\"{device}\": expected auto, cpu or cuda"))),
         };
-        let window = match window {
-            "declared" => Window::Declared,
-            "reference" => Window::Reference,
-            _ => return Err(errors::input(py, format!("window=\"{window}\": expected declared or reference"))),
-        };
+        let window = Window::parse(window).ok_or_else(|| {
+            errors::input(py, format!("window=\"{window}\": expected {}", Window::ALL.map(Window::name).join(" or ")))
+        })?;
         let engine = task::run(py, show.as_ref(), move |watched| {
             let path = hub::local_with(&path, watched)?;
-            let mut engine = medst::infer::Engine::open(&path, device)?;
+            let mut engine = medst_infer::infer::Engine::open(&path, device)?;
             engine.limits = Limits::of_images(batch);
             engine.set_decoding(Decoding { exact, window });
             Ok(engine)
@@ -133,16 +151,14 @@ impl Engine {
         Ok((engine.path().display().to_string(), card, engine.checksum().to_string(), device))
     }
 
-    /// Widths of embeddings and of features; the longest text in tokens; the side of the model's
-    /// input in pixels.
-    fn sizes(&self) -> (usize, usize, usize, usize) {
+    fn sizes(&self) -> Sizes {
         let engine = self.lock();
-        (
-            engine.width(),
-            engine.model().config.image.hidden_size as usize,
-            engine.reader().window(),
-            self.preprocessing.side(),
-        )
+        Sizes {
+            width: engine.width(),
+            feature_width: engine.model().config.image.hidden_size as usize,
+            window: engine.reader().window(),
+            side: self.preprocessing.side(),
+        }
     }
 
     /// Adds embeddings (or features) of studies to `rows`.
@@ -182,7 +198,7 @@ impl Engine {
         py: Python<'_>,
         rows: &Rows,
         file: Option<PathBuf>,
-        told: Vec<Told>,
+        classes: Vec<ClassSentences>,
         exclusive: bool,
         calibration: Option<PathBuf>,
     ) -> PyResult<(Vec<String>, Array, Array, Option<String>)> {
@@ -190,10 +206,10 @@ impl Engine {
         let width = rows.width;
         task::run(py, None, move |_| {
             let kind = if exclusive { Kind::Exclusive } else { Kind::Findings };
-            let class = |(name, positive, negative)| Class { name, positive, negative };
+            let class = |ClassSentences { name, positive, negative }| Class { name, positive, negative };
             let classes = match file {
                 Some(file) => Classes::read(&file)?,
-                None => Classes::new(kind, told.into_iter().map(class).collect())?,
+                None => Classes::new(kind, classes.into_iter().map(class).collect())?,
             };
             let engine = self.lock();
             let calibration = calibration.map(|file| Calibration::read(&file, &engine, &classes)).transpose()?;
@@ -205,7 +221,7 @@ impl Engine {
             let names: Vec<String> = prototypes.classes.names().into_iter().map(str::to_string).collect();
             let shape = vec![scores.len() as i64, names.len() as i64];
             let (scores, likely) = (Array::of_values(scores.concat(), shape.clone()), Array::of_values(likely, shape));
-            Ok((names, scores, likely, calibration.map(|own| own.source)))
+            Ok((names, scores, likely, calibration.map(|calibration| calibration.source)))
         })
     }
 
@@ -268,12 +284,17 @@ impl Engine {
                 .zip(&canvases)
                 .filter_map(|(view, canvas)| Some((view, canvas.as_ref()?)))
                 .collect();
-            Ok(phrases.iter().zip(&alignments).map(|(phrase, own)| told(phrase, own, &shown, threshold)).collect())
+            Ok(phrases
+                .iter()
+                .zip(&alignments)
+                .map(|(phrase, alignment)| described(phrase, alignment, &shown, threshold))
+                .collect())
         })
     }
 }
 
-fn told(phrase: &str, alignment: &Alignment, shown: &[(View, &Canvas)], threshold: f32) -> Phrase {
+/// A grounded phrase for Python.
+fn described(phrase: &str, alignment: &Alignment, shown: &[(View, &Canvas)], threshold: f32) -> Phrase {
     let grounded = ground(phrase, alignment, shown, threshold, false);
     let text = serde_json::json!({
         "grounded": grounded,
@@ -287,6 +308,6 @@ fn told(phrase: &str, alignment: &Alignment, shown: &[(View, &Canvas)], threshol
         Some((name.to_string(), Array::of_rows(map.values, map.side)))
     };
     let matrices = [&alignment.similarity, &alignment.words_to_patches, &alignment.patches_to_words];
-    let matrices = matrices.map(|own| Array::of_rows(own.values().to_vec(), own.width()));
+    let matrices = matrices.map(|matrix| Array::of_rows(matrix.values().to_vec(), matrix.width()));
     (text.to_string(), alignment.views.iter().filter_map(heat).collect(), matrices)
 }

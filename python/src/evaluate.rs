@@ -4,18 +4,18 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
-use medst::eval::Vectors;
-use medst::eval::bootstrap::Bootstrap;
-use medst::eval::encode::{Encoder, ModelEncoder, RowVectors, Studies};
-use medst::eval::report::Evaluation;
-use medst::eval::result::{Protocol, Task};
-use medst::eval::suite::{Part, Suite};
-use medst::infer::Origin;
-use medst::{Error, Result};
 use medst_data::corpus::Corpus;
 use medst_data::json;
 use medst_data::progress::Progress;
 use medst_data::split::Split;
+use medst_infer::eval::Vectors;
+use medst_infer::eval::bootstrap::Bootstrap;
+use medst_infer::eval::encode::{Encoder, ModelEncoder, RowVectors, Studies};
+use medst_infer::eval::report::Evaluation;
+use medst_infer::eval::result::{Protocol, Task};
+use medst_infer::eval::suite::{CorpusPart, Suite};
+use medst_infer::infer::Origin;
+use medst_model::{Error, Result};
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
 
@@ -48,9 +48,9 @@ impl Asked {
             .parse::<Protocol>()
             .map_err(|expected| errors::input(py, format!("protocol=\"{}\": {expected}", self.protocol)))?;
         let part = match self.split.as_deref() {
-            None => Part::HeldOut,
-            Some("all") => Part::All,
-            Some(name) => Part::Of(Split::parse(name).ok_or_else(|| {
+            None => CorpusPart::HeldOut,
+            Some("all") => CorpusPart::All,
+            Some(name) => CorpusPart::Of(Split::parse(name).ok_or_else(|| {
                 errors::input(py, format!("split=\"{name}\": expected train, validate, test or all"))
             })?),
         };
@@ -77,7 +77,7 @@ impl Encoder for Held {
     }
 
     fn studies(&self, _: &Corpus, rows: &[usize], _: &dyn Progress) -> Result<Studies> {
-        let place = |own: &Vectors| RowVectors::new(own.select(rows), rows);
+        let place = |vectors: &Vectors| RowVectors::new(vectors.select(rows), rows);
         let none = || RowVectors::new(self.images.select(&[]), &[]);
         Ok(Studies {
             features: self.features.as_ref().map(place),
@@ -129,8 +129,8 @@ pub fn evaluate_vectors(
     });
     let held = Held {
         images: read("embeddings", images, studies)?,
-        reports: reports.map(|own| read("reports", own, studies)).transpose()?,
-        features: features.map(|own| read("features", own, studies)).transpose()?,
+        reports: reports.map(|vectors| read("reports", vectors, studies)).transpose()?,
+        features: features.map(|vectors| read("features", vectors, studies)).transpose()?,
         texts: texts.transpose()?,
     };
     let corpus = corpus.corpus.clone();

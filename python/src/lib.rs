@@ -10,6 +10,8 @@
 //! | `losses` | losses with gradients |
 //! | `data`, `evaluate` | corpora, cohorts, evaluation |
 
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 mod array;
 mod data;
 mod engine;
@@ -32,7 +34,7 @@ fn command(py: Python<'_>, typed: Vec<OsString>) -> u8 {
 /// The names of the models that are part of the package.
 #[pyfunction]
 fn model_names() -> Vec<&'static str> {
-    medst::model::builtin::MODELS.map(|model| model.name).to_vec()
+    medst_model::model::builtin::MODELS.map(|model| model.name).to_vec()
 }
 
 /// Passes a warning of the library to Python's `warnings`.
@@ -64,7 +66,9 @@ mod _medst {
     #[pymodule_export]
     use super::model_names;
     #[pymodule_export]
-    const ENGINE: &str = medst::device::ENGINE;
+    const ENGINE: &str = medst_model::device::ENGINE;
+    #[pymodule_export]
+    const MS_CXR_T: [&str; 5] = medst_infer::eval::prompts::MS_CXR_T;
     #[pymodule_export]
     const VERSION: &str = env!("CARGO_PKG_VERSION");
 }

@@ -4,11 +4,11 @@
 //! wraps it in a node of torch's autograd graph, which multiplies them by the incoming gradient.
 //! Python thus uses the derivatives that Rust computed.
 
-use medst::loss::config::{GlobalKind, GlobalTemperature, LossConfig};
-use medst::loss::{global, local, temporal};
-use medst::model::config::Semantics;
-use medst::model::importance::Importance;
-use medst::model::input::Relations;
+use medst_model::loss::config::{GlobalKind, GlobalTemperature, LossConfig};
+use medst_model::loss::{global, local, temporal};
+use medst_model::model::config::Semantics;
+use medst_model::model::importance::Importance;
+use medst_model::model::input::Relations;
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
 use tch::{Device, Kind, Tensor};
@@ -42,14 +42,14 @@ fn differentiate(
     inputs: Vec<Given<'_>>,
     loss: impl FnOnce(&[Tensor]) -> Tensor + Send,
 ) -> PyResult<Differentiated> {
-    let wanted: Vec<bool> = inputs.iter().map(|own| own.1).collect();
-    let lent: Vec<Lent> = inputs.iter().map(|own| Lent::new(&own.0)).collect::<PyResult<_>>()?;
+    let wanted: Vec<bool> = inputs.iter().map(|input| input.1).collect();
+    let lent: Vec<Lent> = inputs.iter().map(|input| Lent::new(&input.0)).collect::<PyResult<_>>()?;
     let leaves: Vec<Tensor> =
-        lent.iter().zip(&wanted).map(|(own, &wanted)| own.tensor.shallow_clone().set_requires_grad(wanted)).collect();
+        lent.iter().zip(&wanted).map(|(lent, &wanted)| lent.tensor.shallow_clone().set_requires_grad(wanted)).collect();
     let computed = py.detach(move || -> Result<(Tensor, Vec<Option<Tensor>>), tch::TchError> {
         tch::with_grad(|| {
             let value = loss(&leaves);
-            let sources: Vec<&Tensor> = leaves.iter().zip(&wanted).filter(|own| *own.1).map(|own| own.0).collect();
+            let sources: Vec<&Tensor> = leaves.iter().zip(&wanted).filter(|leaf| *leaf.1).map(|leaf| leaf.0).collect();
             // A loss that depends on no input, such as that of no sequences, has no autograd graph.
             let found = match value.requires_grad() && !sources.is_empty() {
                 true => Tensor::f_run_backward(&[&value], &sources, false, false)?,
@@ -58,14 +58,15 @@ fn differentiate(
             let mut found = found.into_iter();
             let gradients =
                 wanted.iter().map(|&wanted| if wanted { found.next().filter(Tensor::defined) } else { None });
-            let gradients = gradients.map(|own| own.map(|own| own.contiguous())).collect();
+            let gradients = gradients.map(|gradients| gradients.map(|gradient| gradient.contiguous())).collect();
             Ok((value.detach(), gradients))
         })
     });
     let (value, gradients) = computed.map_err(|error| errors::exception(py, error.into()))?;
     // The tensors above are views of Python's memory, which must outlive them.
     drop(lent);
-    let gradients = gradients.into_iter().map(|own| own.map(Array::of_tensor).transpose()).collect::<PyResult<_>>()?;
+    let gradients =
+        gradients.into_iter().map(|gradient| gradient.map(Array::of_tensor).transpose()).collect::<PyResult<_>>()?;
     Ok((Array::of_tensor(value)?, gradients))
 }
 
@@ -90,7 +91,7 @@ pub fn global_alignment(
 /// Share of images and reports whose partner is among the best 1 and 5.
 #[pyfunction]
 pub fn retrieval_accuracy(py: Python<'_>, inputs: Vec<Given<'_>>) -> PyResult<(f64, f64)> {
-    let lent: Vec<Lent> = inputs.iter().map(|own| Lent::new(&own.0)).collect::<PyResult<_>>()?;
+    let lent: Vec<Lent> = inputs.iter().map(|input| Lent::new(&input.0)).collect::<PyResult<_>>()?;
     let (image, report) = (lent[0].tensor.shallow_clone(), lent[1].tensor.shallow_clone());
     Ok(py.detach(move || {
         let found = tch::no_grad(|| global::global(&image, &report, &LossConfig::default()));
@@ -131,7 +132,8 @@ pub fn local_alignment(
     let exists = Lent::new(&word_exists)?;
     let word_exists = exists.tensor.shallow_clone();
     let found = differentiate(py, inputs, move |inputs| {
-        let layer = |first: usize| Importance::of(inputs[first].shallow_clone(), inputs[first + 1].shallow_clone());
+        let layer =
+            |first: usize| Importance::from_tensors(inputs[first].shallow_clone(), inputs[first + 1].shallow_clone());
         let (words, patches) = (layer(3), layer(5));
         let layers =
             local::Layers { word_importance: &words, patch_importance: &patches, semantics: Semantics::Corrected };

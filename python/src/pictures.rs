@@ -4,11 +4,11 @@
 
 use std::path::PathBuf;
 
-use medst::infer::draw::{self, Canvas};
-use medst::infer::{Preprocessing, Radiograph, Views};
-use medst::{Error, Result};
 use medst_data::gather::{DeclaredView, check_view, check_view_of};
 use medst_data::image::{GreyImage, ImageError, load};
+use medst_infer::infer::draw::{self, Canvas};
+use medst_infer::infer::{Preprocessing, Radiograph, Views};
+use medst_model::{Error, Result};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
@@ -78,9 +78,9 @@ impl Picture {
         let canvas = match &self.source {
             Source::File(path) => return draw::open(path, preprocessing.decoding, side, stored),
             Source::Encoded(bytes) => {
-                load::picture_of(bytes, preprocessing.decoding).and_then(|picture| Canvas::of(picture, side, stored))
+                load::picture_of(bytes, preprocessing.decoding).and_then(|picture| Canvas::new(picture, side, stored))
             }
-            Source::Pixels(picture) => picture.clone().and_then(|picture| Canvas::of(picture, side, stored)),
+            Source::Pixels(picture) => picture.clone().and_then(|picture| Canvas::new(picture, side, stored)),
         };
         canvas.map_err(|reason| named(&self.name, reason))
     }
@@ -137,8 +137,8 @@ impl Study {
     /// # Errors
     /// Names the picture that cannot be read; a study without pictures.
     pub fn views(&self, preprocessing: Preprocessing) -> Result<Views> {
-        let [frontal, lateral] = self.placed()?.map(|own| own.map(|picture| picture.see(preprocessing)).transpose());
-        Views::of(frontal?, lateral?).ok_or_else(|| Error::Input(format!("{}: no image", self.name)))
+        let [frontal, lateral] = self.placed()?.map(|view| view.map(|picture| picture.see(preprocessing)).transpose());
+        Views::new(frontal?, lateral?).ok_or_else(|| Error::Input(format!("{}: no image", self.name)))
     }
 
     /// Canvases of its views, frontal first.
@@ -146,7 +146,8 @@ impl Study {
     /// # Errors
     /// As [`Study::views`].
     pub fn canvases(&self, preprocessing: Preprocessing) -> Result<[Option<Canvas>; 2]> {
-        let [frontal, lateral] = self.placed()?.map(|own| own.map(|picture| picture.canvas(preprocessing)).transpose());
+        let [frontal, lateral] =
+            self.placed()?.map(|view| view.map(|picture| picture.canvas(preprocessing)).transpose());
         Ok([frontal?, lateral?])
     }
 }

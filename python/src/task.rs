@@ -6,8 +6,8 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use medst::Result;
 use medst_data::progress::Progress;
+use medst_model::Result;
 use pyo3::prelude::*;
 
 use crate::errors;
@@ -40,9 +40,9 @@ impl Progress for Watched {
 
 impl Watched {
     /// # Errors
-    /// [`medst::Error::Stopped`] once a stop was requested.
+    /// [`medst_model::Error::Stopped`] once a stop was requested.
     pub fn go_on(&self) -> Result<()> {
-        if self.stop_requested() { Err(medst::Error::Stopped) } else { Ok(()) }
+        if self.stop_requested() { Err(medst_model::Error::Stopped) } else { Ok(()) }
     }
 
     /// Calls `show(what, done, total)`.

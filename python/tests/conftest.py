@@ -1,4 +1,6 @@
-"""A small phantom cohort, its corpus and a model trained for some steps, made once per run by the commands of the wheel."""
+"""A small phantom cohort, its corpus and a model trained for some steps, made once per run by the
+commands of the wheel.
+"""
 
 from __future__ import annotations
 

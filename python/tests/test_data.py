@@ -71,13 +71,13 @@ def test_corpora_that_are_none_are_refused(work, tmp_path):
 
 
 def test_a_cohort_is_the_commands_and_is_not_overwritten(tmp_path):
-    told = medst.phantom(tmp_path / "a", subjects=2, size=64, seed=9, progress=False)
+    summary = medst.phantom(tmp_path / "a", subjects=2, size=64, seed=9, progress=False)
     medst_command("-q", "phantom", "b", "--subjects", "2", "--size", "64", "--seed", "9", cwd=tmp_path)
     ours, theirs = (
         {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
         for root in (tmp_path / "a", tmp_path / "b")
     )
-    assert ours == theirs and told["subjects"] == 2 and told["images"] == sum(path.suffix == ".png" for path in ours)
+    assert ours == theirs and summary["subjects"] == 2 and summary["images"] == sum(path.suffix == ".png" for path in ours)
     for arguments, message in [
         ({"out": tmp_path / "a"}, "not empty"),
         ({"out": tmp_path / "c", "size": 3}, "64 to 4096"),
@@ -145,8 +145,8 @@ def test_figures_are_broken_down_by_columns(model, corpus):
 
 def test_vectors_are_evaluated_as_the_model_that_made_them(model, corpus):
     images, features = model.embed_images(corpus), model.image_features(corpus)
-    told = {study.study_id: study.report for study in corpus if study.report}
-    reports = dict(zip(told, model.embed_reports(told.values())))
+    reports_of_studies = {study.study_id: study.report for study in corpus if study.report}
+    reports = dict(zip(reports_of_studies, model.embed_reports(reports_of_studies.values())))
     tasks = ["retrieval", "zero-shot", "linear-probe"]
     sentences = medst.evaluation_texts(tasks, corpus)
     texts = dict(zip(sentences, model.embed_prompts(sentences)))

@@ -1,4 +1,6 @@
-"""Models by name. Tests of the command cover downloads, the cache and refusals (crates/medst-cli/tests/hub)."""
+"""Models by name. Tests of the command cover downloads, the cache and refusals
+(crates/medst-cli/tests/hub).
+"""
 
 from __future__ import annotations
 
@@ -54,12 +56,12 @@ def hub(monkeypatch, tmp_path):
 
 
 def test_a_model_is_loaded_by_its_name(hub, monkeypatch):
-    told = []
-    model = medst.load("hf://me/phantom", device="cpu", progress=lambda *all: told.append(all))
+    calls = []
+    model = medst.load("hf://me/phantom", device="cpu", progress=lambda *all: calls.append(all))
     built_in = medst.load("phantom", device="cpu")
     sentence = ["there is edema"]
     assert model.embed_prompts(sentence).equal(built_in.embed_prompts(sentence))
-    assert any("hf://me/phantom" in what for what, _, _ in told)
+    assert any("hf://me/phantom" in what for what, _, _ in calls)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert medst.load(f"hf://me/phantom@{COMMIT}", device="cpu").checksum == model.checksum
 

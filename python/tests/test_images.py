@@ -1,4 +1,6 @@
-"""The same picture gives the same embedding in every form; input that is not a picture is refused by name."""
+"""The same picture gives the same embedding in every form; input that is not a picture is refused
+by name.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The losses: values against torch's own operations, gradients against finite differences, and invalid inputs."""
+"""The losses: values against torch's own operations, gradients against finite differences, and
+invalid inputs.
+"""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import medst
-from conftest import medst_command
+from conftest import ROOT, medst_command
 from medst._engine import native
 
 
@@ -32,9 +32,9 @@ def test_a_corpus_is_embedded_as_the_command_embeds_it(model, corpus, work):
         ids = [row["study_id"] for row in csv.DictReader(rows)]
     assert ids == [study.study_id for study in corpus]
     assert np.allclose(np.load(work / "c.npy"), model.embed_images(corpus).numpy(), atol=1e-6)
-    told = [(n, study.report) for n, study in enumerate(corpus) if study.report]
-    reports = model.embed_reports([report for _, report in told])
-    assert np.allclose(np.load(work / "c.reports.npy")[[n for n, _ in told]], reports.numpy(), atol=1e-6)
+    reported = [(n, study.report) for n, study in enumerate(corpus) if study.report]
+    reports = model.embed_reports([report for _, report in reported])
+    assert np.allclose(np.load(work / "c.reports.npy")[[n for n, _ in reported]], reports.numpy(), atol=1e-6)
 
 
 def test_numbers_are_not_copied_on_their_way(model):
@@ -71,6 +71,28 @@ def test_reports_are_read_and_prompts_whole(model):
 def test_a_model_that_was_not_fine_tuned_has_no_head(model, radiographs):
     with pytest.raises(medst.InputError, match="has no head"):
         model.predict(radiographs[:1])
+
+
+@pytest.mark.parametrize("task", ["findings", "change"])
+def test_the_head_of_a_fine_tuned_model_predicts_what_the_command_does(task, radiographs, work):
+    settings = ["init.weights=run", "data.corpus=corpus", f"data.task={task}", f"train.output={task}", "train.epochs=1"]
+    given = [part for setting in settings for part in ("--set", setting)]
+    config = str(ROOT / "configs" / "finetune.toml")
+    medst_command("-q", "finetune", config, *given, cwd=work)
+    paths = radiographs[:4]
+    files = [*map(str, paths), "--view", "frontal", "--model", task]
+    out = medst_command("-q", "--json", "predict", *files, cwd=work)
+    theirs = json.loads(out.stdout)
+    tuned = medst.load(work / task, device="cpu")
+    found = tuned.predict(paths, view="frontal")
+    assert found.names == theirs["names"]
+    assert found.probabilities.shape == (4 if task == "findings" else 3, len(found.names))
+    expected = [study["probabilities"] for study in theirs["studies"]]
+    assert np.allclose(expected, found.probabilities.numpy(), atol=1e-6)
+    assert tuned.card["model"]["head"]["task"] == task
+    if task == "change":
+        with pytest.raises(medst.InputError, match="two or more"):
+            tuned.predict(paths[:1], view="frontal")
 
 
 def test_zero_shot_is_the_commands(model, radiographs, work):

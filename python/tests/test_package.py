@@ -30,7 +30,7 @@ def test_the_command_and_the_import_need_no_python_half_of_torch(tmp_path):
 
 
 def interrupted(code: str, cwd: Path, wait_for: str) -> tuple[int, str]:
-    """Starts a program, sends Ctrl-C once it has printed something, returns exit code and output."""
+    """Starts a program, sends Ctrl-C once it has printed something; exit code and output."""
     program = subprocess.Popen([sys.executable, "-u", "-c", code], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert program.stdout is not None
     out = ""
@@ -83,12 +83,12 @@ def test_ctrl_c_ends_the_command_with_130(tmp_path):
 
 
 def test_progress_is_told_from_nothing_to_all(work, model, radiographs, tmp_path):
-    told: list[tuple[str, int, int | None]] = []
-    model.embed_images(radiographs[:40], progress=lambda *own: told.append(own))
-    assert told == [("embedding images", 32, 40), ("embedding images", 40, 40)]
-    told.clear()
-    medst.phantom(tmp_path / "cohort", subjects=3, size=64, progress=lambda *own: told.append(own))
-    assert told[-1][1] == told[-1][2] == 3, told
+    calls: list[tuple[str, int, int | None]] = []
+    model.embed_images(radiographs[:40], progress=lambda *own: calls.append(own))
+    assert calls == [("embedding images", 32, 40), ("embedding images", 40, 40)]
+    calls.clear()
+    medst.phantom(tmp_path / "cohort", subjects=3, size=64, progress=lambda *own: calls.append(own))
+    assert calls[-1][1] == calls[-1][2] == 3, calls
 
 
 def test_an_exception_of_the_progress_function_goes_on_its_way(tmp_path):

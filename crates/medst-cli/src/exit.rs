@@ -1,7 +1,7 @@
 //! Exit codes: 0 success, 2 wrong usage or configuration, 130 stopped by Ctrl-C, 1 any other error.
 
-use medst::Error;
 use medst_data::printable;
+use medst_model::Error;
 
 use crate::launch;
 
@@ -28,7 +28,7 @@ pub fn code(result: anyhow::Result<()>) -> u8 {
     }
     let text = printable::message(&text);
     let code = code.unwrap_or(1);
-    match launch::place() {
+    match launch::process_name() {
         None => eprintln!("medst: {text}"),
         Some(place) => eprintln!("medst: {place}: {text}"),
     }

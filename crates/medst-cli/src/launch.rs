@@ -5,8 +5,8 @@ use std::env;
 use std::sync::OnceLock;
 
 use anyhow::Result;
-use medst::Error;
-use medst::distributed::{self, Group};
+use medst_model::Error;
+use medst_model::distributed::{self, Group};
 use tch::Device;
 
 /// Variables with the number of processes and the rank, as set by Open MPI, PMIx and Hydra (MPICH,
@@ -18,7 +18,7 @@ const NUMBERS: [&str; 3] = ["OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID"];
 static PLACE: OnceLock<(usize, usize)> = OnceLock::new();
 
 /// Name of this process for messages; `None` if it is the only one.
-pub fn place() -> Option<String> {
+pub fn process_name() -> Option<String> {
     PLACE.get().filter(|(_, size)| *size > 1).map(|(rank, size)| {
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         format!("process {rank} of {size} on {}", host.trim())
@@ -26,7 +26,7 @@ pub fn place() -> Option<String> {
 }
 
 /// The number of processes that a launcher started, and the rank of this one.
-fn told() -> (usize, usize) {
+fn world_from_environment() -> (usize, usize) {
     let of = |name: &str| env::var(name).ok()?.parse::<usize>().ok();
     let (count, number) = COUNTS
         .iter()
@@ -39,12 +39,12 @@ fn told() -> (usize, usize) {
 
 /// Whether this process was started alone.
 pub fn is_alone() -> bool {
-    told().0 == 1
+    world_from_environment().0 == 1
 }
 
 /// Whether this is one of several processes but not process 0.
 pub fn follows() -> bool {
-    let (launched, number) = told();
+    let (launched, number) = world_from_environment();
     launched > 1 && number > 0
 }
 
@@ -54,7 +54,7 @@ pub fn follows() -> bool {
 /// # Errors
 /// On process 0, if there are several.
 pub fn check_alone() -> Result<bool> {
-    match told() {
+    match world_from_environment() {
         (1, _) => Ok(true),
         (launched, 0) => {
             let message = format!(
@@ -62,7 +62,7 @@ pub fn check_alone() -> Result<bool> {
                  finetune` and `medst prepare` can use several. To start independent jobs, unset {}",
                 COUNTS.join(", ")
             );
-            Err(Error::Config(message).into())
+            Err(Error::Input(message).into())
         }
         _ => Ok(false),
     }
@@ -77,7 +77,7 @@ pub fn join() -> Result<Option<Group>> {
     if cfg!(not(feature = "mpi")) && follows() {
         return Ok(None);
     }
-    let group = group(told().0)?;
+    let group = group(world_from_environment().0)?;
     let _ = PLACE.set((group.rank(), group.size()));
     let (_, here) = group.local();
     if here > 1 {
@@ -103,7 +103,7 @@ fn group(launched: usize) -> Result<Group> {
         "{launched} processes were started, but this medst was built without MPI and cannot connect them; build it \
          with `cargo build --release -p medst-cli --features mpi`, or start one process"
     );
-    Err(Error::Config(message).into())
+    Err(Error::Input(message).into())
 }
 
 /// Divides the cores of a machine among its processes, unless the environment sets the number of
@@ -131,7 +131,7 @@ pub fn place_on(device: Device, group: Group) -> Result<(Device, Group)> {
     if here > there {
         let message =
             format!("{here} processes were started on a machine with {there} GPUs; start at most one process per GPU");
-        return Err(Error::Config(message).into());
+        return Err(Error::Input(message).into());
     }
     Ok((Device::Cuda(number), between_gpus(group, number)?))
 }
@@ -164,7 +164,7 @@ fn between_gpus(group: Group, _number: usize) -> Result<Group> {
 /// Those of [`join`], [`place_on`] and the training.
 pub fn together<S>(
     device: Device,
-    train: impl FnOnce(Device, &Group) -> medst::Result<Option<S>>,
+    train: impl FnOnce(Device, &Group) -> medst_model::Result<Option<S>>,
 ) -> Result<Option<S>> {
     let Some(group) = join()? else { return Ok(None) };
     let (device, group) = place_on(device, group)?;
@@ -184,7 +184,7 @@ pub fn abandon(group: Group) {
 
 /// Ends the other processes after an error in this one, for which they would wait.
 pub fn end_all(code: u8) {
-    if place().is_some() {
+    if process_name().is_some() {
         #[cfg(feature = "mpi")]
         distributed::mpi::abort(i32::from(code));
         #[cfg(not(feature = "mpi"))]

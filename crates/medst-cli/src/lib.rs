@@ -15,7 +15,7 @@ use clap::Parser;
 ///
 /// * `typed`: the name of the program, followed by its arguments.
 pub fn run(typed: Vec<OsString>) -> u8 {
-    medst::memory::install_pool();
+    medst_model::memory::install_pool();
     medst_data::warning::send_to(progress::warn);
     let arguments = match args::Arguments::try_parse_from(&typed) {
         Ok(arguments) => arguments,

@@ -34,7 +34,7 @@ pub fn catch_interrupt() -> anyhow::Result<()> {
                 }
                 std::process::exit(130);
             }
-            match crate::launch::place() {
+            match crate::launch::process_name() {
                 None => eprintln!("stopping at the next safe point; interrupt again to stop at once"),
                 Some(place) => eprintln!(
                     "medst: {place}: received a signal to stop, from a scheduler or because another process was \

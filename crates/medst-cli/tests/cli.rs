@@ -5,7 +5,7 @@ mod command;
 use std::fs;
 use std::process::{Command as Plain, Stdio};
 
-use command::{SMALL, medst, repository, run, tiny};
+use command::{SMALL, medst, repository, run, tiny, with};
 
 fn with_settings<'a>(arguments: &[&'a str], settings: &[&'a str]) -> Vec<&'a str> {
     let settings = SMALL.iter().chain(settings).flat_map(|setting| ["--set", setting]);
@@ -47,7 +47,7 @@ fn the_whole_path_from_patients_to_embeddings() {
     assert_eq!(value["kind"], "corpus");
     let reference = repository().join("crates/medst/tests/fixtures/reference/lightning.ckpt").display().to_string();
     let (out, _) = run(at, &["inspect", &reference], 0);
-    assert!(out.contains("reference implementation") && out.contains("Zero positions"), "{out}");
+    assert!(out.contains("reference implementation") && out.contains("zero positions"), "{out}");
     let (out, _) = run(at, &["--quiet", "prepare", "table", "cohort/studies.csv", "--out", "again", "--json"], 0);
     assert!(serde_json::from_str::<serde_json::Value>(&out).unwrap()["counts"]["studies"].as_u64() > Some(24));
 }
@@ -84,6 +84,8 @@ fn what_is_not_there_or_damaged_exits_with_1_and_its_name() {
     fs::write(at.join("noise.safetensors"), [7; 100]).unwrap();
     fs::write(at.join("file"), "").unwrap();
     let config = tiny();
+    let starts = ["data.corpus=corpus", "train.output=x", "init.weights=fantom"];
+    let names = "fantom: no such file or folder; built-in models: `phantom`";
     for (arguments, expected) in [
         (vec!["prepare", "table", "absent.csv", "--out", "x"], "absent.csv"),
         (vec!["prepare", "table", "empty.csv", "--out", "x"], "empty.csv"),
@@ -91,9 +93,17 @@ fn what_is_not_there_or_damaged_exits_with_1_and_its_name() {
         (vec!["inspect", "absent"], "absent"),
         (vec!["inspect", "cohort"], "not a corpus"),
         (vec!["inspect", "noise.safetensors"], "noise.safetensors"),
-        (vec!["embed", "cohort", "--model", "run", "--out", "x"], "not a run or checkpoint"),
+        (vec!["embed", "cohort", "--model", "cohort", "--out", "x"], "not a run or checkpoint"),
         (vec!["embed", "corpus", "--model", "corpus", "--out", "x"], "model.safetensors"),
         (vec!["pretrain", &config, "--set", "data.corpus=nowhere"], "nowhere"),
+        // Whatever takes a model answers a wrong name with those that there are.
+        (vec!["embed", "cohort", "--model", "fantom", "--out", "x"], names),
+        (vec!["inspect", "fantom"], names),
+        (vec!["card", "fantom"], names),
+        (vec!["verify", "fantom"], names),
+        (vec!["convert", "fantom", "--out", "x"], names),
+        (vec!["convert", "image=fantom", "--out", "x"], names),
+        (with_settings(&["pretrain", &config], &starts), names),
     ] {
         let (_, err) = run(at, &arguments, 1);
         assert!(err.contains(expected), "{arguments:?}: {err}");
@@ -209,11 +219,23 @@ fn a_full_disk_is_a_clear_error() {
     let settings = ["data.corpus=corpus", "train.output=small/run", "train.max_steps=1"];
     let train = medst(at).args(with_settings(&["pretrain", &config], &settings)).output().unwrap();
     let checkpoint = small.join("run/last").exists();
+    let _ = fs::remove_dir_all(small.join("run"));
+    let config = repository().join("configs/finetune.toml").display().to_string();
+    let settings = ["data.corpus=corpus", "train.output=small/tuned", "train.epochs=1"];
+    let tune = medst(at).args(with(&["finetune", &config], &settings)).output().unwrap();
+    let tuned = small.join("tuned/last").exists();
+    let _ = fs::remove_dir_all(small.join("tuned"));
+    let names = || fs::read_dir(&small).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
+    let before = names();
+    let convert = ["convert", "phantom", "--to", "onnx", "--out", "small/graphs"];
+    let convert = medst(at).args(convert).output().unwrap();
+    let after = names();
     assert!(Plain::new("umount").arg(&small).status().unwrap().success());
-    for output in [prepare, train] {
+    assert_eq!(before, after, "a conversion that fails leaves nothing");
+    for output in [prepare, train, tune, convert] {
         let err = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(1), "{err}");
         assert!(err.contains("No space left") && err.contains("small/"), "{err}");
     }
-    assert!(!corpus && !checkpoint);
+    assert!(!corpus && !checkpoint && !tuned);
 }

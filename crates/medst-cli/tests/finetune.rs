@@ -3,13 +3,14 @@
 
 mod command;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use command::processes::{finish, start};
-use command::{difference, repository, run, with};
+use command::{difference, medst, repository, run, with};
 use serde_json::Value;
 use tch::Tensor;
 
@@ -120,35 +121,18 @@ fn it_learns_and_the_result_is_a_model_for_every_command() {
     assert!(fs::read_to_string(at.join("c.csv")).unwrap().starts_with("study_id,previous_id,"));
 }
 
-/// With an average of the weights, whose run has weights of both kinds.
+/// Of findings with an average of the weights, whose run has weights of both kinds; of changes with
+/// mixup.
 #[test]
 fn a_run_that_was_stopped_comes_to_the_same_bytes() {
-    let folder = corpus("20");
+    let folder = corpus("24");
     let at = folder.path();
-    let settings = ["train.epochs=8", "train.average=0.9", "train.patience=0", "optimizer.layer_decay=0.9"];
-    let whole = [&settings[..], &["train.output=whole"]].concat();
-    tuned(at, &whole);
-    let child = start(at, 1, &finetune(&settings));
-    let begun = Instant::now();
-    while !at.join("run/last/model.safetensors").exists() {
-        assert!(begun.elapsed() < Duration::from_secs(300), "no checkpoint");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    let (code, _, error) = finish(child);
-    assert_ne!(code, Some(0), "it was to be stopped in the middle: {error}");
-    assert!(lines(&at.join("run"), "train").len() < lines(&at.join("whole"), "train").len());
-    let mut resume = finetune(&settings);
-    resume.push("--resume".into());
-    let (code, _, error) = finish(start(at, 1, &resume));
-    assert_eq!(code, Some(0), "{error}");
-    for file in ["model.safetensors", "trained.safetensors", "optimizer.safetensors", "state.json"] {
-        let bytes = |run: &str| fs::read(at.join(run).join("last").join(file)).unwrap();
-        assert!(bytes("run") == bytes("whole"), "{file} differs");
-    }
-    for (own, other) in lines(&at.join("run"), "train").iter().zip(&lines(&at.join("whole"), "train")) {
-        assert_eq!(difference(own, other, |a, b| (a - b).abs()), 0.0, "{own}\n{other}");
-    }
+    let long = ["train.epochs=8", "train.patience=0", "optimizer.layer_decay=0.9"];
+    let files = ["model.safetensors", "optimizer.safetensors", "state.json"];
+    let change = ["data.task=change", "init.frozen=3", "train.mixup=0.4", "train.output=change"];
+    stop_and_resume(at, "change", &[&long[..], &change].concat(), &files);
+    let settings = [&long[..], &["train.average=0.9"]].concat();
+    stop_and_resume(at, "run", &settings, &[&files[..], &["trained.safetensors"]].concat());
 
     // A resumed run keeps its configuration, and the head of its labels.
     let other = refused(at, &[&settings[..], &["optimizer.lr=0.5"]].concat(), &["--resume"]);
@@ -158,6 +142,120 @@ fn a_run_that_was_stopped_comes_to_the_same_bytes() {
     run(at, &["-q", "prepare", "table", "raw/renamed.csv", "--out", "corpus", "--image-size", "72", "--overwrite"], 0);
     let other = refused(at, &settings, &["--resume"]);
     assert!(other.contains("its head has 7 outputs") && other.contains("ask for 6 outputs"), "{other}");
+}
+
+/// Runs to the end, and again with a stop in the middle; both must leave the same `files`.
+fn stop_and_resume(at: &Path, output: &str, settings: &[&str], files: &[&str]) {
+    let whole = format!("{output}-whole");
+    tuned(at, &[settings, &[&format!("train.output={whole}")]].concat());
+    let (stopped, whole) = (at.join(output), at.join(whole));
+    let child = start(at, 1, &finetune(settings));
+    let begun = Instant::now();
+    while !stopped.join("last/model.safetensors").exists() {
+        assert!(begun.elapsed() < Duration::from_secs(300), "no checkpoint");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let (code, _, error) = finish(child);
+    assert_ne!(code, Some(0), "it was to be stopped in the middle: {error}");
+    assert!(lines(&stopped, "train").len() < lines(&whole, "train").len());
+    let mut resume = finetune(settings);
+    resume.push("--resume".into());
+    let (code, _, error) = finish(start(at, 1, &resume));
+    assert_eq!(code, Some(0), "{error}");
+    for file in files {
+        let bytes = |run: &Path| fs::read(run.join("last").join(file)).unwrap();
+        assert!(bytes(&stopped) == bytes(&whole), "{output}: {file} differs");
+    }
+    for (own, other) in lines(&stopped, "train").iter().zip(&lines(&whole, "train")) {
+        assert_eq!(difference(own, other, |a, b| (a - b).abs()), 0.0, "{own}\n{other}");
+    }
+}
+
+/// Logged to an MLflow file store as well.
+#[test]
+fn a_run_ends_when_the_validation_split_gets_no_better_and_its_best_weights_are_used() {
+    let folder = corpus("24");
+    let at = folder.path();
+    // The head alone learns, fast: its figure soon stops rising.
+    let settings = ["train.epochs=40", "train.patience=2", "init.frozen=5", "optimizer.lr=0.03"];
+    let mut command = medst(at);
+    command.args(finetune(&settings)).env("OMP_NUM_THREADS", "1").env("MLFLOW_TRACKING_URI", "mlruns");
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(summary["ending"], "converged");
+    let validated = lines(&at.join("run"), "validate");
+    let figures: Vec<f64> = validated.iter().map(|own| own["figure"].as_f64().unwrap()).collect();
+    let highest = figures.iter().copied().fold(0.0, f64::max);
+    let best = figures.iter().position(|&own| own == highest).unwrap();
+    assert_eq!(figures.len(), best + 3, "two epochs without a better figure: {figures:?}");
+    assert!(summary["steps"].as_u64() < summary["total_steps"].as_u64(), "{summary}");
+    assert_eq!(summary["used"], validated[best]["step"]);
+    assert!((summary["validation"][0]["value"].as_f64().unwrap() - highest).abs() < 1e-9, "{summary}");
+    let model = |name: &str| fs::read(at.join("run").join(name).join("model.safetensors")).unwrap();
+    assert!(model("best") != model("last"), "the best weights are not the last");
+
+    let logged = fs::read_dir(at.join("mlruns/1")).unwrap().map(|own| own.unwrap().path()).find(|own| own.is_dir());
+    let logged = logged.expect("a run in the store");
+    let metric = fs::read_to_string(logged.join("metrics/validate/figure")).unwrap();
+    let stored: Vec<f64> = metric.lines().map(|line| line.split(' ').nth(1).unwrap().parse().unwrap()).collect();
+    assert_eq!(stored.len(), figures.len());
+    assert!(stored.iter().zip(&figures).all(|(a, b)| (a - b).abs() < 1e-12), "{stored:?}\n{figures:?}");
+    assert_eq!(fs::read_to_string(logged.join("params/train.patience")).unwrap(), "2");
+    assert!(fs::read_to_string(logged.join("meta.yaml")).unwrap().contains("status: 3\n"));
+}
+
+/// MS-CXR-T has three courses, CheXTemporal five. Both consist of test studies, unless a split file
+/// says otherwise.
+#[test]
+fn changes_are_learnt_from_tables_of_pairs() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let layouts = "mimic-cxr-jpg,ms-cxr-t,chexpert,rexgradient,chextemporal";
+    run(at, &["-q", "phantom", "raw", "--subjects", "120", "--size", "72", "--seed", "33", "--layout", layouts], 0);
+    let prepare = |name: &str, more: &[&str]| {
+        let source: &[&str] = match name {
+            "ms-cxr-t" => &["ms-cxr-t", "raw/ms-cxr-t", "--images", "raw/mimic-cxr-jpg"],
+            _ => &["chextemporal", "raw/chextemporal", "--chexpert", "raw/chexpert", "--mimic", "raw/mimic-cxr-jpg"],
+        };
+        run(at, &[&["-q", "prepare"], source, &["--image-size", "72"], more].concat(), 0);
+    };
+    let learnt = |name: &str, settings: &[&str]| {
+        let corpus = format!("data.corpus={name}");
+        let output = format!("train.output={name}-run");
+        let own = ["data.task=change", "init.frozen=5", "train.epochs=1", &corpus, &output];
+        tuned(at, &[&own[..], settings].concat())
+    };
+    for (name, classes) in [
+        ("ms-cxr-t", &["improving", "stable", "worsening"][..]),
+        ("chextemporal", &["improving", "new", "resolved", "stable", "worsening"]),
+    ] {
+        let unsplit = format!("{name}-test");
+        prepare(name, &["--out", &unsplit]);
+        let error = refused(at, &["data.task=change", &format!("data.corpus={unsplit}")], &[]);
+        assert!(error.contains("no labelled training studies") && error.contains("--splits FILE"), "{error}");
+        let mut rows = csv::Reader::from_path(at.join(&unsplit).join("splits.csv")).unwrap();
+        let subjects: BTreeSet<String> = rows.records().map(|row| row.unwrap()[0].to_string()).collect();
+        let split = |(n, subject): (usize, String)| {
+            format!("{subject},{}\n", ["train", "train", "train", "validate", "test"][n % 5])
+        };
+        let table: String = subjects.into_iter().enumerate().map(split).collect();
+        fs::write(at.join("splits.csv"), format!("subject_id,split\n{table}")).unwrap();
+        prepare(name, &["--splits", "splits.csv", "--out", name]);
+        let summary = learnt(name, &[]);
+        assert_eq!(summary["head"]["classes"], serde_json::json!(classes));
+        assert!(summary["trained_on"].as_u64().unwrap() > 5, "{summary}");
+        assert_eq!(lines(&at.join(format!("{name}-run")), "validate").len(), 1);
+    }
+
+    // Some of the classes, in the order of the configuration.
+    let three = "data.classes=[\"worsening\", \"Improving\", \"new\"]";
+    let summary = learnt("chextemporal", &[three, "train.output=three"]);
+    assert_eq!(summary["head"]["classes"], serde_json::json!(["worsening", "improving", "new"]));
+    let other = ["data.task=change", "data.corpus=chextemporal", "data.classes=[\"better\", \"worsening\"]"];
+    let error = refused(at, &other, &[]);
+    assert!(error.contains("data.classes") && error.contains("`better`") && error.contains("resolved"), "{error}");
 }
 
 #[test]
@@ -195,7 +293,7 @@ fn several_processes_compute_the_steps_of_one() {
     // 7 items per batch; the last batch of an epoch is sometimes smaller than the number of
     // processes.
     for (name, more) in [
-        ("plain", &["data.task=findings", "train.average=0.9"][..]),
+        ("plain", &["data.task=findings", "train.average=0.9", "train.mixup=0.4"][..]),
         ("change", &["data.task=change", "train.class_weights=balanced"]),
     ] {
         let trained = |processes: usize| {

@@ -57,12 +57,12 @@ fn a_corpus_in_object_storage_is_that_of_a_folder() {
     let again = ["prepare", "table", "raw/studies.csv", "--image-size", "64", "--out", remote];
     assert!(storage.run(&again, 2).1.contains("is already a corpus"));
 
-    let told = |corpus: &str| {
-        let mut told: Value = serde_json::from_str(&storage.run(&["inspect", corpus, "--json"], 0).0).unwrap();
-        told.as_object_mut().unwrap().remove("path");
-        told
+    let description = |corpus: &str| {
+        let mut fields: Value = serde_json::from_str(&storage.run(&["inspect", corpus, "--json"], 0).0).unwrap();
+        fields.as_object_mut().unwrap().remove("path");
+        fields
     };
-    assert_eq!(told("local"), told(remote));
+    assert_eq!(description("local"), description(remote));
     // Nothing but the manifest and the tables was needed.
     assert!(!storage.cached("cache", "studies.parquet").with_file_name("images-00000.npy").exists());
     let losses = storage.pretrain("local", "run-local");

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use command::{SMALL, medst, run, tiny, with};
+use command::{SMALL, medst, repository, run, tiny, with};
 use serde_json::Value;
 
 /// A cohort, its corpus, a run of two steps and an index with a graph.
@@ -93,7 +93,7 @@ fn every_flipped_bit_is_found_and_named() {
             flip(path, &mut random);
             // Library calls: a hundred processes of each kind would take minutes.
             let top = if top.is_empty() { path.parent().unwrap().to_path_buf() } else { at.join(top) };
-            let found = medst::verify::verify(&top, &medst_data::progress::Silent).unwrap();
+            let found = medst_train::verify::verify(&top, &medst_data::progress::Silent).unwrap();
             assert!(!found.faults.is_empty(), "{kind}, flip {flipped}: {} is not found", path.display());
             let list = path.ends_with("SHA256SUMS");
             let named = found
@@ -111,8 +111,8 @@ fn every_flipped_bit_is_found_and_named() {
     assert!(out.contains("splits.csv: missing") && out.contains("studies.parquet: damaged"), "{out}");
     assert!(err.contains("2 damaged or missing files"), "{err}");
     let (out, _) = run(at, &["-q", "--json", "verify", "corpus"], 1);
-    let told: Value = serde_json::from_str(&out).unwrap();
-    assert_eq!(told["faults"].as_array().unwrap().len(), 2);
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(report["faults"].as_array().unwrap().len(), 2);
 }
 
 /// Damaged files are refused where they are used, before anything is made from them.
@@ -146,6 +146,68 @@ fn damaged_files_are_refused_in_use_and_on_resume() {
     }
     run(at, &resume, 0);
     run(at, &find, 0);
+}
+
+/// Copies of the shipped model's folder have checksums, as folders have that `convert` writes.
+#[test]
+fn a_damaged_copy_of_the_shipped_model_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    fs::create_dir(at.join("copy")).unwrap();
+    for path in files(&repository().join("models/phantom")) {
+        fs::copy(&path, at.join("copy").join(path.file_name().unwrap())).unwrap();
+    }
+    let (out, _) = run(at, &["-q", "verify", "copy"], 0);
+    assert!(out.contains("copy: 3 files are intact"), "{out}");
+    let weights = at.join("copy/model.safetensors");
+    let sum = |path: &Path| medst_data::files::sha256_of_file(path).unwrap();
+    let expected = sum(&weights);
+    flip(&weights, &mut Random(5));
+    fs::write(at.join("report.txt"), "FINDINGS: There is edema. IMPRESSION: Edema.").unwrap();
+    for arguments in [
+        &["-q", "embed", "report.txt", "--model", "copy", "--out", "e.npy"][..],
+        &["-q", "convert", "copy", "--out", "converted"],
+    ] {
+        let (_, err) = run(at, arguments, 1);
+        assert!(err.contains("copy/model.safetensors: damaged"), "{err}");
+        assert!(err.contains(&format!("found {}, expected {expected}", sum(&weights))), "{err}");
+    }
+    assert!(!at.join("e.npy").exists() && !at.join("converted").exists());
+}
+
+/// A program whose file was damaged where the shipped model is does not compute with it.
+#[test]
+fn a_damaged_model_in_the_program_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let (out, _) = run(at, &["-q", "verify", "phantom"], 0);
+    assert!(out.contains("phantom: 2 files are intact"), "{out}");
+    let weights = fs::read(repository().join("models/phantom/model.safetensors")).unwrap();
+    let part = &weights[weights.len() / 2..][..50_000];
+    let mut program = fs::read(env!("CARGO_BIN_EXE_medst")).unwrap();
+    let place = program.windows(part.len()).position(|own| own == part).unwrap();
+    program[place..][..part.len()].fill(0);
+    fs::write(at.join("damaged"), program).unwrap();
+    // By another program: a file that a process of this test may still have open for writing cannot
+    // be run.
+    let install = ["-m", "755", "damaged", "medst"];
+    assert!(Command::new("install").args(install).current_dir(at).status().unwrap().success());
+    fs::write(at.join("report.txt"), "FINDINGS: There is edema. IMPRESSION: Edema.").unwrap();
+    let expected = medst_data::files::sha256_of(&weights);
+    for arguments in [
+        &["-q", "embed", "report.txt", "--model", "phantom", "--out", "e.npy"][..],
+        &["-q", "convert", "phantom", "--out", "converted"],
+        &["-q", "inspect", "phantom"],
+        &["-q", "verify", "phantom"],
+    ] {
+        let output = Command::new(at.join("medst")).args(arguments).current_dir(at).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+        assert!(said.contains("phantom: the built-in model is damaged: its model.safetensors"), "{said}");
+        assert!(said.contains(&format!("expected {expected}")), "{said}");
+    }
+    assert!(!at.join("e.npy").exists() && !at.join("converted").exists());
 }
 
 /// A large file is read for its checksum once, and again as soon as it has been written to.

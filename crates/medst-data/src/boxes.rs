@@ -1,5 +1,5 @@
 //! Boxes of phrases in the frontal picture of a study: the label `boxes`, a JSON object
-//! `{"width":W,"height":H,"regions":[{"phrase":"pneumonia","left":…,"top":…,"right":…,"bottom":…}]}`
+//! `{"width":W,"height":H,"regions":[{"phrase":"edema","left":…,"top":…,"right":…,"bottom":…}]}`
 //! in pixels of the picture that was prepared.
 
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,5 @@
-//! Radiographs in files: `medst_image`, which decodes their bytes, and the functions that open them.
+//! Radiographs in files: `medst_image`, which decodes their bytes, and the functions that open
+//! them.
 
 use std::io::Read;
 use std::path::Path;

@@ -9,7 +9,11 @@
 //! * a [`sequence::Sequence`] is the time-ordered studies of one subject, cut into chunks;
 //! * a [`corpus::Corpus`] is the prepared data on disk.
 
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod boxes;
+pub mod cache;
+mod cell;
 pub mod corpus;
 pub mod error;
 pub mod files;

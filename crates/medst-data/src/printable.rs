@@ -7,7 +7,7 @@ use std::fmt::Write;
 /// A text without characters that control a terminal: each is replaced by its escape, such as
 /// `\u{1b}`. Line breaks are kept.
 pub fn printable(text: &str) -> Cow<'_, str> {
-    replaced(text, |own| own != '\n' && steers(own))
+    replaced(text, |letter| letter != '\n' && steers(letter))
 }
 
 /// Like [`printable`], on one line.
@@ -22,8 +22,8 @@ pub fn message(text: &str) -> String {
 }
 
 /// Control characters, separators of lines, and those that change the direction of writing.
-fn steers(own: char) -> bool {
-    own.is_control() || matches!(own, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+fn steers(letter: char) -> bool {
+    letter.is_control() || matches!(letter, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn replaced(text: &str, is_wrong: impl Fn(char) -> bool) -> Cow<'_, str> {
@@ -31,11 +31,11 @@ fn replaced(text: &str, is_wrong: impl Fn(char) -> bool) -> Cow<'_, str> {
         return text.into();
     }
     let mut plain = String::with_capacity(text.len());
-    for own in text.chars() {
-        match is_wrong(own) {
+    for letter in text.chars() {
+        match is_wrong(letter) {
             // Writing to a string cannot fail.
-            true => _ = write!(plain, "{}", own.escape_default()),
-            false => plain.push(own),
+            true => _ = write!(plain, "{}", letter.escape_default()),
+            false => plain.push(letter),
         }
     }
     plain.into()
@@ -57,7 +57,7 @@ mod tests {
         #[test]
         fn no_text_steers(text in any::<String>()) {
             prop_assert!(!one_line(&text).chars().any(char::is_control));
-            prop_assert!(!printable(&text).chars().any(|own| own.is_control() && own != '\n'));
+            prop_assert!(!printable(&text).chars().any(|letter| letter.is_control() && letter != '\n'));
         }
     }
 }

@@ -144,10 +144,10 @@ mod tests {
             seen.dedup();
             prop_assert_eq!(seen, (0..studies.len() as u32).collect::<Vec<_>>());
             for sequence in &sequences {
-                let own: Vec<&Study> = sequence.studies.iter().map(|&row| &studies[row as usize]).collect();
-                prop_assert!((1..=length).contains(&own.len()));
-                prop_assert!(own.iter().all(|s| s.subject == sequence.subject && s.split == sequence.split));
-                prop_assert!(own.windows(2).all(|pair| pair[0].acquired <= pair[1].acquired && pair[0].acquired.is_some()));
+                let steps: Vec<&Study> = sequence.studies.iter().map(|&row| &studies[row as usize]).collect();
+                prop_assert!((1..=length).contains(&steps.len()));
+                prop_assert!(steps.iter().all(|s| s.subject == sequence.subject && s.split == sequence.split));
+                prop_assert!(steps.windows(2).all(|pair| pair[0].acquired <= pair[1].acquired && pair[0].acquired.is_some()));
             }
         }
     }

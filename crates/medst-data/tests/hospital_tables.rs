@@ -58,7 +58,7 @@ fn a_table_is_the_same_in_every_encoding_and_with_every_separator() {
     ];
     for (number, bytes) in forms.iter().enumerate() {
         let (_, corpus, _folder) = prepare(bytes, &PrepareOptions::default()).unwrap();
-        let told: Vec<_> = corpus
+        let reports: Vec<_> = corpus
             .studies()
             .iter()
             .map(|study| (study.study.0.as_str(), one_line(study.report.as_deref().unwrap())))
@@ -67,7 +67,7 @@ fn a_table_is_the_same_in_every_encoding_and_with_every_separator() {
             ("s1", "stable no pneumothorax there is a small left effusion"),
             ("s2", "no focal consolidation heart size is normal"),
         ];
-        assert_eq!(told, expected.map(|(study, report)| (study, report.to_string())), "form {number}");
+        assert_eq!(reports, expected.map(|(study, report)| (study, report.to_string())), "form {number}");
     }
 }
 

@@ -328,10 +328,10 @@ fn several_processes_make_the_corpus_of_one_and_stop_together() {
     let one = prepare_table(&path, &at("one"), &options(), &Silent).unwrap();
     for processes in [2, 5] {
         let out = at(&format!("by-{processes}"));
-        let mut told = prepare_by(processes, &path, &out, u64::MAX).into_iter();
-        let first = told.next().unwrap().unwrap().unwrap();
+        let mut results = prepare_by(processes, &path, &out, u64::MAX).into_iter();
+        let first = results.next().unwrap().unwrap().unwrap();
         assert_eq!((first.counts, &first.skipped), (one.counts.clone(), &one.skipped));
-        assert!(told.all(|other| other.unwrap().is_none()), "one speaks for all");
+        assert!(results.all(|other| other.unwrap().is_none()), "one speaks for all");
         assert!(bytes_of(&at("one")) == bytes_of(&out));
     }
     let out = at("stopped");
@@ -342,8 +342,8 @@ fn several_processes_make_the_corpus_of_one_and_stop_together() {
     assert!(!out.exists());
     let begun = fs::read_dir(at("stopped.partial")).unwrap().flatten().map(|entry| entry.file_name());
     assert!(begun.filter(|name| name.to_string_lossy().starts_with("journal-")).count() >= 2, "the others had begun");
-    for told in prepare_by(2, &path, &out, u64::MAX) {
-        told.unwrap();
+    for result in prepare_by(2, &path, &out, u64::MAX) {
+        result.unwrap();
     }
     assert!(bytes_of(&at("one")) == bytes_of(&out));
     assert!(!at("stopped.partial").exists());

@@ -5,10 +5,6 @@
 use super::exif::Orientation;
 use super::{GreyImage, ImageError, Notes, dicom, jpeg, png};
 
-/// Larger pictures are refused before memory is taken for them. The largest detectors give about 25
-/// million pixels.
-pub(crate) const MOST_PIXELS: usize = 200_000_000;
-
 /// Reads a radiograph from the bytes of a JPEG, PNG or DICOM file, the last with the window that it
 /// declares.
 ///
@@ -52,16 +48,6 @@ pub(super) fn unsupported(bytes: &[u8]) -> ImageError {
         _ => return ImageError::unsupported("not a JPEG, PNG or DICOM file"),
     };
     ImageError::unsupported(format!("{name} files are not supported; convert it to PNG, JPEG or DICOM"))
-}
-
-pub(super) fn check_size(width: usize, height: usize) -> Result<(), ImageError> {
-    if width == 0 || height == 0 {
-        return Err(ImageError::NoPixels { width, height });
-    }
-    if width.saturating_mul(height) > MOST_PIXELS {
-        return Err(ImageError::TooLarge { width, height });
-    }
-    Ok(())
 }
 
 #[cfg(test)]

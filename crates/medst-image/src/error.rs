@@ -3,10 +3,25 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::decode::MOST_PIXELS;
 use crate::View;
 
 type Text = Cow<'static, str>;
+
+/// Larger pictures are refused before memory is taken for them. The largest detectors give about 25
+/// million pixels.
+pub(crate) const MOST_PIXELS: usize = 200_000_000;
+
+/// # Errors
+/// A picture without pixels, or with more than are read.
+pub(crate) fn check_size(width: usize, height: usize) -> Result<(), ImageError> {
+    if width == 0 || height == 0 {
+        return Err(ImageError::NoPixels { width, height });
+    }
+    if width.saturating_mul(height) > MOST_PIXELS {
+        return Err(ImageError::TooLarge { width, height });
+    }
+    Ok(())
+}
 
 /// Why a picture cannot be read; the message does not name the file.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,9 @@
-//! Radiographs: [`decode`](mod@decode) the bytes of a JPEG, PNG or DICOM file, [`resize`] the picture
-//! to the stored square, [`crop`] it for the model.
+//! Radiographs: [`decode`](mod@decode) the bytes of a JPEG, PNG or DICOM file, [`resize`] the
+//! picture to the stored square, [`crop`] it for the model.
 //!
 //! Nothing here opens files; `medst_data::image` does.
+
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod cancel;
 pub mod crop;
@@ -39,7 +41,7 @@ impl GreyImage {
     /// A reason: another number of channels, no or too many pixels, samples that do not fill the
     /// picture.
     pub fn of_samples(width: usize, height: usize, channels: usize, samples: Vec<u8>) -> Result<GreyImage, ImageError> {
-        decode::check_size(width, height)?;
+        error::check_size(width, height)?;
         if width.checked_mul(height).and_then(|pixels| pixels.checked_mul(channels)) != Some(samples.len()) {
             let count = samples.len();
             return Err(ImageError::Samples(

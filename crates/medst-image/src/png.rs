@@ -4,7 +4,7 @@ use std::io::{BufRead, Cursor, Error, ErrorKind, Read, Result as IoResult, Seek,
 
 use ::png::{BitDepth, ColorType, Decoder, DecodingError, Limits, Transformations};
 
-use super::decode::{MOST_PIXELS, check_size};
+use super::error::{MOST_PIXELS, check_size};
 use super::exif::Orientation;
 use super::{GreyImage, ImageError, Notes, cancel, fitting_depth};
 

@@ -4,6 +4,8 @@
 //!   it;
 //! * [`eval`] — evaluation tasks on embeddings, from a model or from files.
 
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod eval;
 pub mod infer;
 

@@ -24,7 +24,7 @@ char* medst_adamw(at::Tensor* const* values, at::Tensor* const* gradients, at::T
     for (size_t n = 0; n < count; n++) all.push_back(*tensors[n]);
     return all;
   };
-  return medst::told([&] {
+  return medst::capture_error([&] {
     at::_fused_adamw_(list(values), list(gradients), list(first), list(second), {}, std::vector<at::Tensor>(count, *step),
                       rate, beta1, beta2, decay, epsilon, false, false,
                       scale ? std::optional<at::Tensor>(*scale) : std::nullopt, {});

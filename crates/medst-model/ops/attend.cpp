@@ -98,27 +98,28 @@ std::vector<Tensor> normalised_rows(const Layout& layout, const Tensor& first, c
   return rows;
 }
 
-struct OfNorm {
+// Gradients of `normalised_rows` by both states and by the weights of the norm.
+struct NormGradients {
   Tensor first, second, weight, bias;
 };
 
 // The way back, from gradients by those rows to those by the states; `past` are those of the
 // states' own way past the layer.
-OfNorm normalised_rows_backward(const Layout& layout, std::vector<Tensor> of_rows, const Tensor& first, const Tensor& second, const Norm& norm, const Normalised& a,
+NormGradients normalised_rows_backward(const Layout& layout, std::vector<Tensor> grad_rows, const Tensor& first, const Tensor& second, const Norm& norm, const Normalised& a,
                             const Normalised& b, const variable_list& past) {
-  OfNorm of;
-  auto [of_a, of_b] = layout.part(first, second, of_rows);
-  of_rows.clear();
-  std::tie(of.first, of.weight, of.bias) = norm_backward(of_a, first, a, norm.weight, norm.bias);
-  of_a.reset();
-  of.first.add_(past[0]);
-  of.second = past[1];
+  NormGradients grad;
+  auto [grad_a, grad_b] = layout.part(first, second, grad_rows);
+  grad_rows.clear();
+  std::tie(grad.first, grad.weight, grad.bias) = norm_backward(grad_a, first, a, norm.weight, norm.bias);
+  grad_a.reset();
+  grad.first.add_(past[0]);
+  grad.second = past[1];
   if (layout.paired > 0) {
-    auto [by_second, by_weight, by_bias] = norm_backward(of_b, second, b, norm.weight, norm.bias);
-    of.second = by_second.add_(past[1]);
-    of.weight = of.weight + by_weight, of.bias = of.bias + by_bias;
+    auto [grad_second, grad_weight, grad_bias] = norm_backward(grad_b, second, b, norm.weight, norm.bias);
+    grad.second = grad_second.add_(past[1]);
+    grad.weight = grad.weight + grad_weight, grad.bias = grad.bias + grad_bias;
   }
-  return of;
+  return grad;
 }
 
 struct Attend : Function<Attend> {
@@ -159,8 +160,8 @@ struct Attend : Function<Attend> {
     Normalised a{{}, saved[6], saved[7]}, b{{}, saved[8], saved[9]};
     const Norm norm{norm_weight, norm_bias, context->saved_data["epsilon"].toDouble()};
     const Layout layout(first, second);
-    auto of_changes = layout.join(gradients[0], gradients[1], weight.scalar_type());
-    const size_t count = of_changes.size();
+    auto grad_changes = layout.join(gradients[0], gradients[1], weight.scalar_type());
+    const size_t count = grad_changes.size();
     if (count == 0) {
       auto zeros = [](const Tensor& of) { return std::pair(at::zeros_like(of), at::zeros({of.size(0)}, of.options())); };
       auto [grad_weight, grad_bias] = zeros(weight);
@@ -173,24 +174,24 @@ struct Attend : Function<Attend> {
     Tensor grad_weight, grad_bias, grad_projection, grad_projection_bias;
     std::vector<Tensor> grad_qkv;
     for (size_t n = 0; n < count; n++) {
-      auto gradient = rows(of_changes[n]);
+      auto gradient = rows(grad_changes[n]);
       accumulate_product(grad_projection, gradient.t(), rows(mixed[n]));
       accumulate(grad_projection_bias, gradient.sum(0));
       auto grad_mixed = product(gradient, projection).view_as(mixed[n]);
-      of_changes[n].reset(), mixed[n].reset();
+      grad_changes[n].reset(), mixed[n].reset();
       grad_qkv.push_back(attention_backward(Attended::take(context->saved_data, "attention." + std::to_string(n)), grad_mixed));
     }
     if (normalised.empty()) normalised = normalised_rows(layout, first, second, norm, weight.scalar_type(), a, b);
-    std::vector<Tensor> of_normalised;
+    std::vector<Tensor> grad_normalised;
     for (size_t n = 0; n < count; n++) {
       auto gradient = rows(grad_qkv[n]);
       accumulate_product(grad_weight, gradient.t(), rows(normalised[n]));
       accumulate(grad_bias, gradient.sum(0));
-      of_normalised.push_back(product(gradient, weight).view_as(normalised[n]));
+      grad_normalised.push_back(product(gradient, weight).view_as(normalised[n]));
       grad_qkv[n].reset(), normalised[n].reset();
     }
-    auto of = normalised_rows_backward(layout, std::move(of_normalised), first, second, norm, a, b, gradients);
-    return {of.first, of.second, of.weight, of.bias, grad_weight, grad_bias, grad_projection, grad_projection_bias, {}, {}, {}, {}};
+    auto grad = normalised_rows_backward(layout, std::move(grad_normalised), first, second, norm, a, b, gradients);
+    return {grad.first, grad.second, grad.weight, grad.bias, grad_weight, grad_bias, grad_projection, grad_projection_bias, {}, {}, {}, {}};
   }
 };
 
@@ -202,7 +203,7 @@ struct Attend : Function<Attend> {
 extern "C" char* medst_attend(const Tensor* first, const Tensor* second, const Tensor* norm_weight, const Tensor* norm_bias, const Tensor* weight,
                               const Tensor* bias, const Tensor* projection, const Tensor* projection_bias, const Tensor* keys, int64_t heads,
                               double epsilon, Tensor** results) {
-  return told([&] {
+  return capture_error([&] {
     auto both = Attend::apply(*first, *second, *norm_weight, *norm_bias, *weight, *bias, *projection, *projection_bias,
                               keys ? std::optional<Tensor>(*keys) : std::nullopt, heads, epsilon, at::GradMode::is_enabled());
     for (size_t n = 0; n < 2; n++) results[n] = new Tensor(both[n]);

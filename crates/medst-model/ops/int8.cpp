@@ -90,7 +90,7 @@ extern "C" {
 // `results` gets the packed weight and `[2, N]`.
 char* medst_int8_pack(const at::Tensor* weight, const at::Tensor* bias, at::Tensor** results) {
   using namespace medst;
-  return told([&] {
+  return capture_error([&] {
     static const auto pack = operation<Pack>("onednn::qlinear_prepack", "");
     auto scales = std::get<0>(weight->abs().max(1)).div(127).clamp_min(1e-30);
     auto rounded = weight->div(scales.unsqueeze(1)).round().to(at::kChar);

@@ -13,5 +13,6 @@
 #include "product.cpp"
 #include "reduce.cpp"
 #include "tf32.cpp"
-// Last: it compiles functions for AVX-512, and no template must be instantiated there for others to use.
+// Last: it compiles functions for AVX-512, and no template must be instantiated there for others to
+// use.
 #include "attention.cpp"

@@ -209,7 +209,9 @@ impl Config {
             ("loss.phrases_weight", loss.phrases_weight),
             ("loss.courses_weight", loss.courses_weight),
         ];
-        if let Some((key, value)) = supervised.into_iter().find(|own| own.1 > 0.0 && self.model.findings.is_empty()) {
+        if let Some((key, value)) =
+            supervised.into_iter().find(|weight| weight.1 > 0.0 && self.model.findings.is_empty())
+        {
             return Err(Error::Config(format!(
                 "{key} = {value}: model.findings must name the findings that labels tell"
             )));

@@ -29,10 +29,12 @@ pub enum Error {
     #[error("distributed: {0}")]
     Distributed(String),
 
-    #[error("evaluation: {0}")]
+    /// Data from which nothing can be computed: embeddings, labels, an index.
+    #[error("{0}")]
     Evaluation(String),
 
-    /// A request that cannot be answered, such as a prompt without words.
+    /// An argument or request that cannot be used, such as an option that needs another one, or a
+    /// prompt without words.
     #[error("{0}")]
     Input(String),
 
@@ -48,14 +50,6 @@ pub enum Error {
 }
 
 impl Error {
-    /// The message without the prefix that names the part of the program.
-    pub fn reason(self) -> String {
-        match self {
-            Error::Evaluation(message) => message,
-            other => other.to_string(),
-        }
-    }
-
     /// For `map_err`: adds the path of the file to an I/O error.
     pub fn io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Error {
         let path = path.as_ref().to_path_buf();

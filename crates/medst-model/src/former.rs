@@ -192,14 +192,14 @@ pub(crate) fn refuse(table: &Table) -> Result<()> {
     }
     REMOVED
         .iter()
-        .find(|own| has(table, place(own.key)))
-        .map_or(Ok(()), |own| Err(Error::Config(own.error().to_string())))
+        .find(|removed| has(table, place(removed.key)))
+        .map_or(Ok(()), |removed| Err(Error::Config(removed.error().to_string())))
 }
 
 /// Refuses former names of what a model's card states.
 pub(crate) fn refuse_in_model(table: &Table) -> Result<()> {
-    RENAMED.iter().find(|own| has(table, (own.section, own.before))).map_or(Ok(()), |own| {
-        let Renamed { section, before, now } = own;
+    RENAMED.iter().find(|renamed| has(table, (renamed.section, renamed.before))).map_or(Ok(()), |renamed| {
+        let Renamed { section, before, now } = renamed;
         Err(Error::Config(format!("`{section}.{before}` is now `{section}.{now}`")))
     })
 }
@@ -224,13 +224,13 @@ pub(crate) fn upgrade(table: &mut Table) {
     }
     combine(table);
     // Those of a model that has begun to train are in its card.
-    for (path, name) in DERIVED.map(|(key, _)| place(key)).into_iter().filter(|own| *own != TEMPERATURE) {
+    for (path, name) in DERIVED.map(|(key, _)| place(key)).into_iter().filter(|key| *key != TEMPERATURE) {
         section_mut(table, path).and_then(|section| section.remove(name));
     }
-    for own in &REMOVED {
-        let (path, name) = place(own.key);
+    for removed in &REMOVED {
+        let (path, name) = place(removed.key);
         let Some(section) = section_mut(table, path) else { continue };
-        if section.get(name).is_some_and(|value| own.passes(value)) {
+        if section.get(name).is_some_and(|value| removed.passes(value)) {
             section.remove(name);
         }
     }
@@ -268,7 +268,7 @@ fn combine(table: &mut Table) {
     if is(table, "init.take", &text("encoders"))
         && let Some(Value::Array(weights)) = section(table, "init").and_then(|init| init.get("weights")).cloned()
     {
-        let prefixed = weights.iter().filter_map(Value::as_str).map(|own| text(&format!("encoders={own}")));
+        let prefixed = weights.iter().filter_map(Value::as_str).map(|weight| text(&format!("encoders={weight}")));
         put(table, "init", "weights", Value::Array(prefixed.collect()));
         put(table, "init", "take", text("all"));
     }
@@ -285,8 +285,10 @@ pub(crate) fn upgrade_model(model: &mut serde_json::Map<String, serde_json::Valu
     // Earlier versions listed each of the reference's behaviours, as null where the model follows
     // its semantics.
     let quirks = model.remove("quirks");
-    if quirks.and_then(|quirks| quirks.as_object().map(|own| own.values().any(|own| !own.is_null()))) == Some(true) {
-        let removed = REMOVED.iter().find(|own| own.key == QUIRKS).map(Removed::error);
+    if quirks.and_then(|quirks| quirks.as_object().map(|quirks| quirks.values().any(|value| !value.is_null())))
+        == Some(true)
+    {
+        let removed = REMOVED.iter().find(|removed| removed.key == QUIRKS).map(Removed::error);
         return Err(removed.expect("the table of removed keys has it"));
     }
     for Renamed { section, before, now } in RENAMED {
@@ -304,7 +306,7 @@ pub(crate) fn upgrade_model(model: &mut serde_json::Map<String, serde_json::Valu
 mod tests {
     use super::*;
 
-    fn of(key: &'static str, value: &str) -> Table {
+    fn table(key: &'static str, value: &str) -> Table {
         let (section, name) = place(key);
         toml::from_str(&format!("[{section}]\n{name} = {value}\n")).unwrap()
     }
@@ -317,17 +319,17 @@ mod tests {
 
     #[test]
     fn every_removed_key_is_refused_and_passed_over_where_it_asks_for_what_is_computed() {
-        for own in &REMOVED {
+        for removed in &REMOVED {
             let left = |value: &str| {
-                let mut table = of(own.key, value);
+                let mut table = table(removed.key, value);
                 upgrade(&mut table);
-                has(&table, place(own.key))
+                has(&table, place(removed.key))
             };
-            let error = refuse(&of(own.key, "7")).unwrap_err().to_string();
-            assert!(error.contains(own.key) && error.contains(own.instead), "{error}");
-            assert_eq!(left("7"), !matches!(own.passed, Passed::All), "{}", own.key);
-            if let Passed::Default(default) = own.passed {
-                assert!(refuse(&of(own.key, default)).is_err() && !left(default), "{}", own.key);
+            let error = refuse(&table(removed.key, "7")).unwrap_err().to_string();
+            assert!(error.contains(removed.key) && error.contains(removed.instead), "{error}");
+            assert_eq!(left("7"), !matches!(removed.passed, Passed::All), "{}", removed.key);
+            if let Passed::Default(default) = removed.passed {
+                assert!(refuse(&table(removed.key, default)).is_err() && !left(default), "{}", removed.key);
             }
         }
         assert!(refuse(&toml::from_str("[loss]\nglobal_weight = 1.0\n").unwrap()).is_ok());
@@ -346,9 +348,9 @@ mod tests {
     #[test]
     fn what_follows_from_other_keys_is_refused_and_left_out_of_what_a_run_saved() {
         for (key, instead) in DERIVED {
-            let error = refuse(&of(key, "7")).unwrap_err().to_string();
+            let error = refuse(&table(key, "7")).unwrap_err().to_string();
             assert!(error.contains(key) && error.contains(instead), "{error}");
-            let mut table = of(key, "7");
+            let mut table = table(key, "7");
             drop_derived(&mut table);
             assert!(!has(&table, place(key)), "{key}");
         }

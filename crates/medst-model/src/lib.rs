@@ -9,6 +9,8 @@
 //! * [`config`] — what a run is made of, as a file;
 //! * [`convert`] — weights of other programs, in and out.
 
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod config;
 pub mod convert;
 pub mod device;

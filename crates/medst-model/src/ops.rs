@@ -37,8 +37,11 @@ pub fn pointer(tensor: &Tensor) -> *const c_void {
 /// Takes over a message.
 ///
 /// # Safety
-/// `error` is a C string of `strdup` that nothing else frees.
+/// `error` is null, or a C string of `strdup` that nothing else frees.
 unsafe fn message(error: *mut c_char) -> String {
+    if error.is_null() {
+        return "an operation failed without a message".to_string();
+    }
     // SAFETY: as the caller promises.
     unsafe {
         let message = CStr::from_ptr(error).to_string_lossy().into_owned();
@@ -60,7 +63,7 @@ struct Fault(String);
 /// Other panics go on their way.
 ///
 /// # Errors
-/// Those of the work; [`Error::Engine`] where an operation failed, such as for want of memory.
+/// Those of the work; [`Error::Engine`] where an operation failed, such as when memory runs out.
 pub fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     let outer = GUARDED.replace(true);
     let done = catch_unwind(AssertUnwindSafe(work));
@@ -142,8 +145,8 @@ mod tests {
             assert!(said.contains("shapes") && !said.contains('\n'), "{said}");
         }
         assert_eq!(guarded(|| Ok(linear(&x, &zeros(&[4, 3]), &bias))).unwrap().size(), [2, 4]);
-        let own = std::panic::catch_unwind(|| guarded(|| -> crate::Result<()> { panic!("a bug in medst") }));
-        assert_eq!(own.unwrap_err().downcast_ref(), Some(&"a bug in medst"));
+        let panic = std::panic::catch_unwind(|| guarded(|| -> crate::Result<()> { panic!("a bug in medst") }));
+        assert_eq!(panic.unwrap_err().downcast_ref(), Some(&"a bug in medst"));
     }
 
     #[test]

@@ -36,7 +36,8 @@ fn start() {
         let Some(OpenMp { processors, share }) = OpenMp::of_libtorch() else { return };
         let (ready, wait) = mpsc::channel();
         let started = thread::Builder::new().name(NAME.into()).spawn(move || {
-            // libtorch gives a thread its number when the thread first asks; then this one gets its own.
+            // libtorch gives a thread its number when the thread first asks; then this one gets its
+            // own.
             tch::get_num_threads();
             let threads = processors() + 1;
             share(threads);
@@ -93,7 +94,8 @@ mod tests {
     #[test]
     fn more_threads_than_processors_are_idle_and_the_number_that_computes_stays() {
         let computing = tch::get_num_threads();
-        // Another pool of libtorch's has its threads from here on, not from who asks for a number next.
+        // Another pool of libtorch's has its threads from here on, not from who asks for a number
+        // next.
         tch::set_num_threads(computing);
         start();
         start();

@@ -91,7 +91,7 @@ impl Canvas {
 
     /// Adds another canvas of the same geometry.
     pub fn add_canvas(&mut self, other: &Canvas) {
-        self.values.iter_mut().zip(&other.values).for_each(|(own, other)| *own += other);
+        self.values.iter_mut().zip(&other.values).for_each(|(value, other)| *value += other);
     }
 
     /// Adds an ellipsoid: `density` times its chord, as a share of the longest.

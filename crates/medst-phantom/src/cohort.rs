@@ -49,7 +49,7 @@ pub struct Picture {
 }
 
 /// A patient with all pictures drawn.
-pub struct Drawn {
+pub struct DrawnPatient {
     pub patient: Patient,
     pub visits: Vec<DrawnVisit>,
 }
@@ -62,10 +62,10 @@ pub struct DrawnVisit {
     pub second: Option<Picture>,
 }
 
-impl Drawn {
+impl DrawnPatient {
     /// The patient of a number in the cohort of a seed, with pictures `size` pixels high; second
     /// frontal pictures where they are asked for.
-    pub fn draw(seed: u64, number: u32, difficulty: Difficulty, size: usize, with_second: bool) -> Drawn {
+    pub fn draw(seed: u64, number: u32, difficulty: Difficulty, size: usize, with_second: bool) -> DrawnPatient {
         let patient = Patient::draw_as(seed, number, difficulty);
         let visit = |visit: usize| DrawnVisit {
             frontal: patient.frontal(visit, size),
@@ -73,7 +73,7 @@ impl Drawn {
             second: (with_second && patient.has_second(visit)).then(|| patient.second_frontal(visit, size)),
         };
         let visits = (0..patient.visits.len()).map(visit).collect();
-        Drawn { patient, visits }
+        DrawnPatient { patient, visits }
     }
 }
 

@@ -1,15 +1,19 @@
 //! The settings of a hard cohort. The plain cohort shows that a program works; the hard one is for
 //! comparing methods, so no task may be so easy that every method solves it.
 //!
-//! | | plain | hard |
-//! |---|---|---|
-//! | changes between visits | 0.11 to 0.3 of the scale | 0.1 to 0.22, little above what counts as a change |
-//! | what a finding adds to a picture | all of it | a part |
-//! | pose | nearly straight | 1.3 times as far off |
-//! | exposure | within a department's range | also darker or lighter; in the training split sick patients tend to darker pictures, elsewhere they do not |
-//! | what a report compares with | the visit before | in one report of three an earlier visit, or a statement that none exists |
-//! | words of absent findings | denied only | also mentioned as history |
-//! | findings that only the lateral view shows | small effusions | also consolidations, pneumonias, effusions, atelectases behind heart and diaphragm, whatever their size |
+//! How the hard cohort differs:
+//!
+//! * Changes between visits are 0.1 to 0.22 of the scale, little above what counts as a change;
+//!   plain: 0.11 to 0.3.
+//! * A finding adds only a part of its attenuation to a picture; plain: all of it.
+//! * Poses are 1.3 times as far from straight.
+//! * Exposures are also darker or lighter than a department's range. In the training split sick
+//!   patients tend to darker pictures, elsewhere they do not.
+//! * One report of three compares with an earlier visit than the one before, or states that there
+//!   is none; plain: always with the visit before.
+//! * Reports also mention absent findings as history; plain: they only deny them.
+//! * Only the lateral view shows consolidations, pneumonias, effusions and atelectases behind heart
+//!   and diaphragm, whatever their size; plain: small effusions.
 
 use std::ops::Range;
 
@@ -102,7 +106,7 @@ impl Difficulty {
         }
         let chance: f32 = random.random_range(-1.0..1.0);
         // Findings that no frontal picture shows must not show through the exposure either.
-        let sickness: f32 = present.iter().filter(|own| !own.hidden).map(|own| own.severity).sum();
+        let sickness: f32 = present.iter().filter(|finding| !finding.hidden).map(|finding| finding.severity).sum();
         let leaning = (2.0 * sickness.min(1.0) - 1.0) * CONFOUNDED;
         let share = if split == Split::Train { leaning + (1.0 - CONFOUNDED) * chance } else { chance };
         drawn.shifted(EXPOSURE * share).noisier(random.random_range(1.0..1.5))

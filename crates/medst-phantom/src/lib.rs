@@ -13,17 +13,19 @@
 //! | [`cohort`] | patients: everything above, from a seed |
 //! | [`layout`], [`sheet`] | files |
 
-pub mod anatomy;
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
+pub(crate) mod anatomy;
 pub mod canvas;
 pub mod cohort;
 pub mod course;
-pub mod difficulty;
-pub mod film;
+pub(crate) mod difficulty;
+pub(crate) mod film;
 pub mod finding;
 pub mod layout;
 pub mod projection;
-pub mod report;
-pub mod sheet;
+pub(crate) mod report;
+pub(crate) mod sheet;
 
 use std::fmt;
 use std::fs;
@@ -145,7 +147,7 @@ fn clear_interrupted(out: &Path) -> Result<()> {
     }
     let files = [layout::STUDIES, layout::TRUTH, MARK, UNFINISHED];
     let folders: Vec<&str> = Layout::ALL.iter().map(|layout| layout.name()).chain([layout::IMAGES]).collect();
-    if let Some(foreign) = names.iter().find(|name| !files.iter().chain(&folders).any(|own| name == own)) {
+    if let Some(foreign) = names.iter().find(|name| !files.iter().chain(&folders).any(|ours| name == ours)) {
         return refuse(&format!("contains an interrupted cohort and other files, such as {}", foreign.display()));
     }
     for folder in folders.into_iter().map(|name| out.join(name)).filter(|folder| folder.exists()) {

@@ -51,8 +51,8 @@ pub fn write(
     // An impression may leave findings out, but does not call a chest normal in which one was just
     // described.
     if impression.is_empty() {
-        let told = observations.iter().filter(|o| mentioned.contains(&o.present.finding));
-        let worst = told.max_by(|a, b| a.present.severity.total_cmp(&b.present.severity));
+        let described = observations.iter().filter(|o| mentioned.contains(&o.present.finding));
+        let worst = described.max_by(|a, b| a.present.severity.total_cmp(&b.present.severity));
         impression.extend(worst.map(|worst| conclude(worst, random)));
     }
     for &finding in resolved {

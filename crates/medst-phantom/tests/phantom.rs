@@ -116,7 +116,7 @@ fn denies(sentence: &str) -> bool {
 
 #[test]
 fn reports_agree_with_the_truth() {
-    let (mut told, mut denied) = (0, 0);
+    let (mut stated, mut denied) = (0, 0);
     for number in 0..300 {
         let patient = Patient::draw(11, number);
         for (n, visit) in patient.visits.iter().enumerate() {
@@ -131,7 +131,7 @@ fn reports_agree_with_the_truth() {
                         denied += 1;
                         assert!(!present.contains(&finding), "{finding:?} is there but denied: {sentence}");
                     } else if !resolved.contains(&finding) {
-                        told += 1;
+                        stated += 1;
                         assert!(
                             visit.mentioned.contains(&finding),
                             "{finding:?} is mentioned but not marked: {sentence}"
@@ -141,7 +141,7 @@ fn reports_agree_with_the_truth() {
             }
         }
     }
-    assert!(told > 300 && denied > 300, "{told} told, {denied} denied");
+    assert!(stated > 300 && denied > 300, "{stated} stated, {denied} denied");
 }
 
 /// Whole-chest statements that deny findings without naming them.

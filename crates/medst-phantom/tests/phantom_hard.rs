@@ -90,18 +90,18 @@ fn hidden_findings_leave_the_frontal_picture_as_it_is_and_show_on_the_lateral_on
 
 #[test]
 fn reports_tell_hidden_findings_only_with_a_lateral_view() {
-    let (mut told, mut untold) = (0, 0);
+    let (mut mentions, mut omissions) = (0, 0);
     for patient in patients(Difficulty::Hard, 300) {
         for (number, visit) in patient.visits.iter().enumerate() {
             for (_, own) in patient.present(number).iter().filter(|(_, own)| own.hidden) {
                 let mentioned = visit.mentioned.contains(&own.finding);
                 assert!(!mentioned || visit.has_lateral, "{}", visit.report);
-                told += usize::from(mentioned);
-                untold += usize::from(!mentioned && !visit.has_lateral);
+                mentions += usize::from(mentioned);
+                omissions += usize::from(!mentioned && !visit.has_lateral);
             }
         }
     }
-    assert!(told > 50 && untold > 50, "{told} told, {untold} not");
+    assert!(mentions > 50 && omissions > 50, "{mentions} mentioned, {omissions} not");
 }
 
 #[test]

@@ -44,7 +44,8 @@ const WORDS = {
 };
 
 /**
- * Sends a request. `kind` names the computation; a new request cancels the previous one of the same kind.
+ * Sends a request. `kind` names the computation; a new request cancels the previous one of the
+ * same kind.
  * Files are sent as multipart, everything else as JSON in the part `request`.
  */
 export async function ask(kind, path, request = null, files = {}) {

@@ -1,4 +1,5 @@
-// Creating and finding elements. Text is inserted as text, so that nothing from a file or the service becomes markup.
+// Creating and finding elements. Text is inserted as text, so that nothing from a file or the
+// service becomes markup.
 
 export const byId = (id) => document.getElementById(id);
 

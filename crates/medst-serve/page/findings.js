@@ -36,10 +36,13 @@ async function compare() {
   }
 }
 
-/** A finding less probable than this on both dates has no course to speak of: models learn change from patients who have the finding. */
+/**
+ * A finding less probable than this on both dates has no course: models learn change from patients
+ * who have the finding.
+ */
 const ABSENT = 0.1;
 
-/** The change of a finding in a step: a sign, and text for screen readers. `absent`: on both dates. */
+/** The change of a finding in a step: a sign, and text for screen readers. `absent`: on both. */
 function change(found, since, calibrated, absent) {
   if (!found) return null;
   const said = found.said ?? "unclear";

@@ -1,4 +1,5 @@
-// Heat maps of the cosines of words and patches from the service, interpolated as the service does it.
+// Heat maps of the cosines of words and patches from the service, interpolated as the service does
+// it.
 
 /** Mean over rows of a matrix, of columns `from` up to `to`. */
 export function meanOf(rows, from, to) {

@@ -1,4 +1,5 @@
-// Adding files: dropped, chosen, or from an example patient. The service decodes images as for the models.
+// Adding files: dropped, chosen, or from an example patient. The service decodes images as for the
+// models.
 
 import { ask, isStopped } from "./api.js";
 import { byId, bytesOf, make } from "./dom.js";

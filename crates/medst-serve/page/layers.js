@@ -1,10 +1,14 @@
-// The current heat map over the images: of a phrase, a word, or a sentence of a report. All images share one scale.
+// The current heat map over the images: of a phrase, a word, or a sentence of a report. All images
+// share one scale.
 
 import { byId, number } from "./dom.js";
 import { colourOf, coverOf, enlarge, extent, painted } from "./heat.js";
 import { changed, store } from "./store.js";
 
-/** Every image has a hottest region, even one that does not show the phrase: boxes are drawn from this share of the scale upwards. */
+/**
+ * Boxes are drawn from this share of the scale upwards, because every image has a hottest region,
+ * even one that does not show the phrase.
+ */
 const BOXED = 2 / 3;
 
 /** By image: cells, their canvas, boxes, and the text of a cell. */
@@ -13,7 +17,8 @@ let layers = new Map();
 export const layerOf = (picture) => layers.get(picture) ?? null;
 
 /**
- * Shows maps. An entry has `picture`, `cells` (row by row), `boxes` (pixels of the square) and `told(cell)`, the text of a cell.
+ * Shows maps. An entry has `picture`, `cells` (row by row), `boxes` (pixels of the square) and
+ * `told(cell)`, the text of a cell.
  * `title` names the map.
  */
 export function showLayers(title, entries) {

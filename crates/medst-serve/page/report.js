@@ -1,4 +1,5 @@
-// Matches a report with the images of its study: words with regions, and sentences without a region.
+// Matches a report with the images of its study: words with regions, and sentences without a
+// region.
 
 import { ask, isStopped } from "./api.js";
 import { byId, make, number } from "./dom.js";

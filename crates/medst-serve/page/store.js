@@ -1,9 +1,13 @@
-// State of the page: studies in time order, each with at most one frontal and one lateral image, and a report.
+// State of the page: studies in time order, each with at most one frontal and one lateral image,
+// and a report.
 
 const listeners = new Map();
 
 export const store = {
-  /** @type {{id: number, date: string|null, key: string, frontal: object|null, lateral: object|null, report: string}[]} */
+  /**
+   * @type {{id: number, date: string|null, key: string, frontal: object|null,
+   *   lateral: object|null, report: string}[]}
+   */
   studies: [],
   /** The study that report and search refer to. */
   selected: null,

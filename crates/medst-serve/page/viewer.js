@@ -1,4 +1,5 @@
-// An image on a canvas: window and level, zoom, heat map, boxes, and a patch cursor. Everything can be done by pointer and by keys.
+// An image on a canvas: window and level, zoom, heat map, boxes, and a patch cursor. Everything can
+// be done by pointer and by keys.
 
 import { byId, make, number } from "./dom.js";
 import { layerOf } from "./layers.js";

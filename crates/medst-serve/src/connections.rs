@@ -42,8 +42,8 @@ impl Connections {
     pub fn take_in(self: &Arc<Self>, peer: IpAddr) -> Option<Open> {
         let peer = network(peer);
         let mut open = self.open();
-        if open.values().filter(|own| own.peer == peer).count() >= self.most_of_peer {
-            close_stalest(&mut open, |own| own.peer == peer).then_some(())?;
+        if open.values().filter(|connection| connection.peer == peer).count() >= self.most_of_peer {
+            close_stalest(&mut open, |connection| connection.peer == peer).then_some(())?;
         } else if open.len() >= self.most {
             close_stalest(&mut open, |_| true).then_some(())?;
         }
@@ -63,7 +63,9 @@ impl Connections {
     pub fn close_stalled(&self) {
         let open = self.open();
         let stalled = |state: &State| !state.busy && state.until.is_some() && state.last.elapsed() > STALLED;
-        open.values().filter(|own| stalled(&own.state())).for_each(|own| own.closed.notify_one());
+        open.values()
+            .filter(|connection| stalled(&connection.state()))
+            .for_each(|connection| connection.closed.notify_one());
     }
 
     fn open(&self) -> MutexGuard<'_, HashMap<u64, Arc<Connection>>> {
@@ -72,8 +74,8 @@ impl Connections {
 }
 
 fn close_stalest(open: &mut HashMap<u64, Arc<Connection>>, among: impl Fn(&Connection) -> bool) -> bool {
-    let waiting = open.iter().filter(|(_, own)| among(own)).filter_map(|(number, own)| {
-        let state = own.state();
+    let waiting = open.iter().filter(|(_, connection)| among(connection)).filter_map(|(number, connection)| {
+        let state = connection.state();
         (!state.busy).then_some((state.last, *number))
     });
     let Some((_, number)) = waiting.min() else { return false };

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use medst::infer::text::TextError;
+use medst_infer::infer::text::TextError;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -105,10 +105,10 @@ impl Error {
     }
 }
 
-impl From<medst::Error> for Error {
-    fn from(error: medst::Error) -> Error {
+impl From<medst_model::Error> for Error {
+    fn from(error: medst_model::Error) -> Error {
         match error {
-            medst::Error::Input(message) | medst::Error::Config(message) => Error::Bad(message),
+            medst_model::Error::Input(message) | medst_model::Error::Config(message) => Error::Bad(message),
             // Other messages name internal paths and tensors, which clients must not see.
             _ => Error::Internal,
         }

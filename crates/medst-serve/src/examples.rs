@@ -25,20 +25,20 @@ impl Examples {
         let fail = |path: &Path, reason: String| Error::Config(format!("{}: {reason}", path.display()));
         let entries = |path: &Path| -> Result<Vec<PathBuf>> {
             let read = fs::read_dir(path).map_err(|error| fail(path, error.to_string()))?;
-            read.map(|own| Ok(own.map_err(|error| fail(path, error.to_string()))?.path())).collect()
+            read.map(|entry| Ok(entry.map_err(|error| fail(path, error.to_string()))?.path())).collect()
         };
         let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).map(str::to_string);
         let mut patients = BTreeMap::new();
         for patient in entries(folder)?.into_iter().filter(|path| path.is_dir()) {
             let mut files = BTreeMap::new();
             for file in entries(&patient)?.into_iter().filter(|path| path.is_file()) {
-                let ending = file.extension().and_then(|own| own.to_str()).unwrap_or_default().to_lowercase();
-                if let Some(own) = name(&file).filter(|_| ENDINGS.contains(&ending.as_str())) {
-                    files.insert(own, file);
+                let ending = file.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_lowercase();
+                if let Some(name_of_file) = name(&file).filter(|_| ENDINGS.contains(&ending.as_str())) {
+                    files.insert(name_of_file, file);
                 }
             }
-            if let Some(own) = name(&patient).filter(|_| !files.is_empty()) {
-                patients.insert(own, files);
+            if let Some(name_of_patient) = name(&patient).filter(|_| !files.is_empty()) {
+                patients.insert(name_of_patient, files);
             }
         }
         match patients.is_empty() {

@@ -18,24 +18,26 @@
 //! Uploads are never written to disk or logged: a log line has the route, the status, sizes and
 //! times.
 
-pub mod api;
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
+pub(crate) mod api;
 pub mod auth;
-pub mod config;
-pub mod connections;
-pub mod error;
-pub mod examples;
-pub mod limits;
+pub(crate) mod config;
+pub(crate) mod connections;
+pub(crate) mod error;
+pub(crate) mod examples;
+pub(crate) mod limits;
 pub mod listen;
 pub mod memory;
-pub mod metrics;
-pub mod openapi;
-pub mod origin;
-pub mod page;
-pub mod reference;
-pub mod service;
+pub(crate) mod metrics;
+pub(crate) mod openapi;
+pub(crate) mod origin;
+pub(crate) mod page;
+pub(crate) mod reference;
+pub(crate) mod service;
 pub mod state;
-pub mod upload;
-pub mod worker;
+pub(crate) mod upload;
+pub(crate) mod worker;
 
 pub use config::{Access, Limits, ServeConfig};
 pub use error::{Error, Result};

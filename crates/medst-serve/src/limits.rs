@@ -60,8 +60,8 @@ pub async fn note(State(shared): State<Arc<Shared>>, request: Request, next: Nex
     let known = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS];
     let method = known.into_iter().find(|known| known == request.method());
     let method = method.as_ref().map_or("other", Method::as_str);
-    let length = request.headers().get(axum::http::header::CONTENT_LENGTH).and_then(|own| own.to_str().ok());
-    let length = length.and_then(|own| own.parse::<u64>().ok());
+    let length = request.headers().get(axum::http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    let length = length.and_then(|value| value.parse::<u64>().ok());
     let response = next.run(request).await;
     let (status, seconds) = (response.status().as_u16(), start.elapsed().as_secs_f64());
     shared.metrics.answered(&route, status, seconds);

@@ -111,8 +111,8 @@ mod tests {
     #[test]
     fn the_loopback_answers_to_its_names_and_to_those_that_are_allowed() {
         let loopback = hosts("127.0.0.1:80", &["Medst.Example.org"]);
-        for own in ["localhost", "LOCALHOST", "a.localhost", "127.0.0.1", "127.8.0.1", "[::1]", "[::ffff:127.0.0.1]"] {
-            assert!(loopback.accept(own), "{own}");
+        for host in ["localhost", "LOCALHOST", "a.localhost", "127.0.0.1", "127.8.0.1", "[::1]", "[::ffff:127.0.0.1]"] {
+            assert!(loopback.accept(host), "{host}");
         }
         assert!(loopback.accept("medst.example.org") && loopback.accept("medst.example.org."));
         for foreign in

@@ -49,7 +49,7 @@ pub fn routes() -> Router<Arc<Shared>> {
     Router::new().route("/", get(index)).route(
         "/page/{name}",
         get(|Path(name): Path<String>| async move {
-            let found = ASSETS.iter().find(|own| own.0 == name);
+            let found = ASSETS.iter().find(|asset| asset.0 == name);
             let found: Result<Response> = found
                 .map(|(name, content)| answer(name, content))
                 .ok_or_else(|| Error::NotFound("not found; the page is at /".into()));
@@ -81,11 +81,11 @@ mod tests {
     #[test]
     fn every_module_that_is_imported_is_served_and_nothing_comes_from_elsewhere() {
         let index = include_str!("../page/index.html");
-        let served = |name: &str| ASSETS.iter().any(|own| own.0 == name);
+        let served = |name: &str| ASSETS.iter().any(|asset| asset.0 == name);
         for (name, content) in ASSETS.iter().chain(&[("index.html", index)]) {
             for line in content.lines().filter(|line| line.contains(" from \"")) {
-                let own = line.split(" from \"./").nth(1).and_then(|rest| rest.split('"').next());
-                assert!(own.is_some_and(served), "{name}: {line}");
+                let module = line.split(" from \"./").nth(1).and_then(|rest| rest.split('"').next());
+                assert!(module.is_some_and(served), "{name}: {line}");
             }
             let foreign = content.replace("http://www.w3.org/2000/svg", "");
             assert!(

@@ -71,7 +71,7 @@ fn anchor(verb: &str, path: &str) -> String {
 fn operation_of(document: &Value, path: &str, verb: &str, operation: &Value) -> Markup {
     let none = serde_json::Map::new();
     let content = operation["requestBody"]["content"].as_object().unwrap_or(&none);
-    let body = content.values().next().map(|own| resolved(document, &own["schema"]));
+    let body = content.values().next().map(|media| resolved(document, &media["schema"]));
     html! {
         h2 id=(anchor(verb, path)) { span.verb { (verb.to_uppercase()) } " " code { (path) } }
         p { (text(operation, "summary")) }
@@ -108,7 +108,7 @@ fn fields(document: &Value, schema: &Value) -> Markup {
 
 /// Follows a reference.
 fn resolved<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
-    match schema["$ref"].as_str().and_then(|own| document.pointer(own.trim_start_matches('#'))) {
+    match schema["$ref"].as_str().and_then(|reference| document.pointer(reference.trim_start_matches('#'))) {
         Some(found) => found,
         None => schema,
     }
@@ -116,14 +116,14 @@ fn resolved<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
 
 /// The type of a field in a few words.
 fn kind(document: &Value, schema: &Value) -> String {
-    let own = resolved(document, schema);
+    let target = resolved(document, schema);
     for choice in ["oneOf", "anyOf"] {
-        if let Some(choices) = own[choice].as_array() {
-            let kinds = choices.iter().map(|own| kind(document, own)).filter(|own| own != "null");
+        if let Some(choices) = target[choice].as_array() {
+            let kinds = choices.iter().map(|choice| kind(document, choice)).filter(|kind| kind != "null");
             return kinds.collect::<Vec<_>>().join(" or ");
         }
     }
-    let name = match &own["type"] {
+    let name = match &target["type"] {
         Value::String(name) => name.clone(),
         Value::Array(names) => {
             names.iter().filter_map(Value::as_str).filter(|name| *name != "null").collect::<Vec<_>>().join(" or ")
@@ -131,13 +131,13 @@ fn kind(document: &Value, schema: &Value) -> String {
         _ => String::new(),
     };
     match name.as_str() {
-        "array" => format!("list of {}", kind(document, &own["items"])),
+        "array" => format!("list of {}", kind(document, &target["items"])),
         "object" => {
             let names: Vec<&str> =
-                own["properties"].as_object().into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+                target["properties"].as_object().into_iter().flatten().map(|(name, _)| name.as_str()).collect();
             if names.is_empty() { name } else { format!("{{{}}}", names.join(", ")) }
         }
-        "string" if ["byte", "binary"].contains(&text(own, "format")) => "image (file or base64)".into(),
+        "string" if ["byte", "binary"].contains(&text(target, "format")) => "image (file or base64)".into(),
         _ => name,
     }
 }

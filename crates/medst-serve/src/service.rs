@@ -8,7 +8,7 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state, map_response};
 use axum::response::Response;
 use axum::routing::{get, post};
-use medst::infer::Engine;
+use medst_infer::infer::Engine;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::config::ServeConfig;

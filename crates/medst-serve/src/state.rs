@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
-use medst::infer::Engine;
-use medst::infer::calibrate::Calibration;
-use medst::infer::classes::{Classes, Prototypes};
-use medst::infer::course::CourseCalibration;
-use medst::infer::search::Index;
-use medst::infer::sentences::Sentences;
+use medst_infer::infer::Engine;
+use medst_infer::infer::calibrate::Calibration;
+use medst_infer::infer::classes::{Classes, Prototypes};
+use medst_infer::infer::course::CourseCalibration;
+use medst_infer::infer::search::Index;
+use medst_infer::infer::sentences::Sentences;
 use tokio::sync::Semaphore;
 
 use crate::auth::Keys;
@@ -98,8 +98,8 @@ impl Shared {
     /// # Errors
     /// A name that is taken, or calibrations of another model.
     pub(crate) fn add_model(&mut self, name: &str, engine: Engine, files: &Calibrations<'_>) -> Result<()> {
-        let fail = |error: medst::Error| Error::Config(error.to_string());
-        if name.is_empty() || self.models.iter().any(|own| own.0 == name) {
+        let fail = |error: medst_model::Error| Error::Config(error.to_string());
+        if name.is_empty() || self.models.iter().any(|model| model.0 == name) {
             return Err(Error::Config(format!("two models have the name `{name}`; rename one with --model NAME=PATH")));
         }
         let calibrations = files.classes.iter().map(|path| Calibration::open(path, &engine));
@@ -131,15 +131,15 @@ impl Shared {
     /// An index that cannot be read, of another model, or of a name that is taken.
     pub(crate) fn add_index(&mut self, name: &str, path: &Path) -> Result<()> {
         let index = Index::open(path).map_err(|error| Error::Config(error.to_string()))?;
-        let model = self.models.iter().find(|own| own.1.checksum == index.model_checksum());
+        let model = self.models.iter().find(|model| model.1.checksum == index.model_checksum());
         let model = model.ok_or_else(|| {
             Error::Config(format!(
                 "{}: this index was made by a model that is not served; add it with --model",
                 path.display()
             ))
         })?;
-        let own = (Arc::new(index), model.0.clone());
-        match self.indexes.insert(name.to_string(), own) {
+        let named_index = (Arc::new(index), model.0.clone());
+        match self.indexes.insert(name.to_string(), named_index) {
             None => Ok(()),
             Some(_) => {
                 Err(Error::Config(format!("two indexes have the name `{name}`; rename one with --index NAME=PATH")))
@@ -175,10 +175,10 @@ impl Shared {
     pub fn model(&self, name: Option<&str>) -> Result<(&str, &Model)> {
         let found = match name {
             None => self.models.first(),
-            Some(name) => self.models.iter().find(|own| own.0 == name),
+            Some(name) => self.models.iter().find(|model| model.0 == name),
         };
-        found.map(|own| (own.0.as_str(), &own.1)).ok_or_else(|| {
-            let names: Vec<&str> = self.models.iter().map(|own| own.0.as_str()).collect();
+        found.map(|model| (model.0.as_str(), &model.1)).ok_or_else(|| {
+            let names: Vec<&str> = self.models.iter().map(|model| model.0.as_str()).collect();
             Error::NotFound(format!("unknown model; the models are {}", names.join(", ")))
         })
     }
@@ -205,7 +205,7 @@ impl Shared {
 
     /// Name, model and number of studies.
     pub fn indexes(&self) -> impl Iterator<Item = (&str, &str, usize)> {
-        self.indexes.iter().map(|(name, own)| (name.as_str(), own.1.as_str(), own.0.studies.len()))
+        self.indexes.iter().map(|(name, index)| (name.as_str(), index.1.as_str(), index.0.studies.len()))
     }
 }
 
@@ -216,8 +216,8 @@ impl Model {
     /// A sentence without words or too long.
     pub async fn prototypes(&self, classes: Classes) -> Result<Arc<Prototypes>> {
         let key = classes.checksum();
-        if let Some(own) = self.prototypes.lock().ok().and_then(|kept| kept.get(&key).cloned()) {
-            return Ok(own);
+        if let Some(prototypes) = self.prototypes.lock().ok().and_then(|kept| kept.get(&key).cloned()) {
+            return Ok(prototypes);
         }
         let made = Arc::new(self.worker.task(move |engine| Prototypes::new(engine, classes)).await?);
         keep(&self.prototypes, key, made.clone());
@@ -232,8 +232,8 @@ impl Model {
         let mut all = Vec::new();
         for finding in findings {
             let kept = self.sentences.lock().ok().and_then(|kept| kept.get(finding).cloned());
-            let own = match kept {
-                Some(own) => own,
+            let sentences = match kept {
+                Some(sentences) => sentences,
                 None => {
                     let name = finding.clone();
                     let made = self.worker.task(move |engine| Sentences::new(engine, &name)).await?;
@@ -241,14 +241,14 @@ impl Model {
                     made
                 }
             };
-            all.push(own);
+            all.push(sentences);
         }
         Ok(all)
     }
 
     /// The calibration of classes, if there is one.
     pub fn calibration(&self, classes: &Classes) -> Option<&Calibration> {
-        self.calibrations.iter().find(|own| own.belongs_to(classes))
+        self.calibrations.iter().find(|calibration| calibration.belongs_to(classes))
     }
 
     pub fn calibrations(&self) -> &[Calibration] {

@@ -1,5 +1,5 @@
 //! One thread per model, which computes the requests of many clients together; small models have
-//! several threads that share one queue ([`medst::model::lanes`]).
+//! several threads that share one queue ([`medst_model::model::lanes`]).
 //!
 //! While a batch is computed, further jobs queue up; the next batch takes as many of them as fit
 //! its bounds of images and tokens (as text-embeddings-inference does). A batch that is not full
@@ -14,9 +14,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use medst::eval::Vectors;
-use medst::infer::align::Alignment;
-use medst::infer::{Engine, Limits, Preprocessing, Reader, Text, Views};
+use medst_infer::eval::Vectors;
+use medst_infer::infer::align::Alignment;
+use medst_infer::infer::{Engine, Limits, Preprocessing, Reader, Text, Views};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::metrics::Metrics;
@@ -165,7 +165,7 @@ impl Worker {
     /// As [`Worker::images`].
     pub async fn task<T: Send + 'static>(
         &self,
-        task: impl FnOnce(&Engine) -> medst::Result<T> + Send + 'static,
+        task: impl FnOnce(&Engine) -> medst_model::Result<T> + Send + 'static,
     ) -> Result<T> {
         let boxed = |reply: Reply<T>| {
             let task: Task = Box::new(move |engine: &Engine| {
@@ -216,12 +216,12 @@ fn run(engine: &Engine, batch: Vec<Job>, batched: impl FnOnce(usize, usize)) {
     for job in batch.into_iter().filter(|job| !job.is_abandoned()) {
         match job {
             Job::Images(views, reply) => images.push((views, reply)),
-            Job::Texts(own, reply) => texts.push((own, reply)),
+            Job::Texts(texts_of_job, reply) => texts.push((texts_of_job, reply)),
             Job::Align(views, text, reply) => pairs.push((vec![(views, text)], reply)),
             Job::Task(task) => _ = catch_unwind(AssertUnwindSafe(|| task(engine))),
         }
     }
-    batched(images.iter().map(|own| own.0.len()).sum::<usize>() + pairs.len(), texts.len());
+    batched(images.iter().map(|job| job.0.len()).sum::<usize>() + pairs.len(), texts.len());
     let vectors = |values: Vectors, counts: &[usize]| {
         let mut start = 0;
         let part = |count: &usize| {
@@ -231,12 +231,12 @@ fn run(engine: &Engine, batch: Vec<Job>, batched: impl FnOnce(usize, usize)) {
         };
         counts.iter().map(part).collect::<Vec<Vectors>>()
     };
-    answer(images, |own: &[&Views]| Ok(engine.images(own)?.embeddings), vectors);
-    answer(texts, |own: &[&Text]| engine.texts(own), vectors);
-    let align = |own: &[&(Views, Text)]| {
+    answer(images, |views: &[&Views]| Ok(engine.images(views)?.embeddings), vectors);
+    answer(texts, |texts: &[&Text]| engine.texts(texts), vectors);
+    let align = |pairs: &[&(Views, Text)]| {
         engine.align(
-            &own.iter().map(|pair| &pair.0).collect::<Vec<_>>(),
-            &own.iter().map(|pair| &pair.1).collect::<Vec<_>>(),
+            &pairs.iter().map(|pair| &pair.0).collect::<Vec<_>>(),
+            &pairs.iter().map(|pair| &pair.1).collect::<Vec<_>>(),
         )
     };
     answer(pairs, align, |alignments: Vec<Alignment>, _| alignments);
@@ -245,13 +245,13 @@ fn run(engine: &Engine, batch: Vec<Job>, batched: impl FnOnce(usize, usize)) {
 /// Computes the inputs of several jobs at once, and of each alone where that fails.
 fn answer<I, O, R>(
     jobs: Vec<(Vec<I>, Reply<R>)>,
-    compute: impl Fn(&[&I]) -> medst::Result<O>,
+    compute: impl Fn(&[&I]) -> medst_model::Result<O>,
     split: impl Fn(O, &[usize]) -> Vec<R>,
 ) {
     if jobs.is_empty() {
         return;
     }
-    let guarded = |own: &[&I]| match catch_unwind(AssertUnwindSafe(|| compute(own))) {
+    let guarded = |inputs: &[&I]| match catch_unwind(AssertUnwindSafe(|| compute(inputs))) {
         Ok(result) => result.map_err(Error::from),
         Err(_) => Err(Error::Internal),
     };
@@ -261,8 +261,8 @@ fn answer<I, O, R>(
     let alone = jobs.len() == 1;
     match together {
         Ok(output) => {
-            for ((_, reply), own) in jobs.into_iter().zip(split(output, &counts)) {
-                let _ = reply.send(Ok(own));
+            for ((_, reply), answer) in jobs.into_iter().zip(split(output, &counts)) {
+                let _ = reply.send(Ok(answer));
             }
         }
         Err(error) if alone => {
@@ -275,8 +275,9 @@ fn answer<I, O, R>(
         }
         Err(_) => {
             for (inputs, reply) in jobs {
-                let own: Vec<&I> = inputs.iter().collect();
-                let result = guarded(&own).and_then(|output| split(output, &[own.len()]).pop().ok_or(Error::Internal));
+                let inputs_of_job: Vec<&I> = inputs.iter().collect();
+                let result = guarded(&inputs_of_job)
+                    .and_then(|output| split(output, &[inputs_of_job.len()]).pop().ok_or(Error::Internal));
                 let _ = reply.send(result);
             }
         }
@@ -291,15 +292,15 @@ mod tests {
     fn asked(jobs: &[&[u32]]) -> Vec<Result<Vec<u32>>> {
         let (jobs, answers): (Vec<_>, Vec<_>) = jobs
             .iter()
-            .map(|own| {
+            .map(|numbers| {
                 let (reply, answer) = oneshot::channel();
-                ((own.to_vec(), reply), answer)
+                ((numbers.to_vec(), reply), answer)
             })
             .unzip();
-        let compute = |own: &[&u32]| match own {
-            own if own.contains(&&13) => Err(medst::Error::Input("thirteen".into())),
-            own if own.contains(&&99) => panic!("ninety-nine"),
-            own => Ok(own.iter().map(|x| **x * 2).collect::<Vec<u32>>()),
+        let compute = |numbers: &[&u32]| match numbers {
+            numbers if numbers.contains(&&13) => Err(medst_model::Error::Input("thirteen".into())),
+            numbers if numbers.contains(&&99) => panic!("ninety-nine"),
+            numbers => Ok(numbers.iter().map(|x| **x * 2).collect::<Vec<u32>>()),
         };
         let split = |output: Vec<u32>, counts: &[usize]| {
             let mut rest = output.into_iter();

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use medst_data::corpus::{Corpus, Manifest};
 use medst_data::gather::is_corpus;
-use medst_data::hub;
 use serde::Serialize;
 use tch::Tensor;
 
 use crate::config;
 use crate::convert::{reference, source};
+use crate::model::builtin;
 use crate::model::card::{ModelCard, TrainingData};
 use crate::model::config::ModelConfig;
 use crate::model::open::read_card;
@@ -51,14 +51,19 @@ pub enum Inspected {
 /// Recognises a path.
 ///
 /// # Errors
-/// A path that is none of these; the message lists what was looked for.
+/// A path that is none of these; the message lists what was looked for. A path that does not exist,
+/// with the names of the built-in models.
 pub fn inspect(path: &Path) -> Result<Inspected> {
-    let path = &*hub::local(path)?;
-    let owned = path.to_path_buf();
+    // First, because one in object storage is no path that exists.
     if is_corpus(path) {
         let corpus = Corpus::open(path)?;
         let (manifest, fingerprint) = (Box::new(corpus.manifest().clone()), corpus.fingerprint());
-        return Ok(Inspected::Corpus { path: owned, manifest, fingerprint });
+        return Ok(Inspected::Corpus { path: path.to_path_buf(), manifest, fingerprint });
+    }
+    let path = &*builtin::local(path)?;
+    let owned = path.to_path_buf();
+    if let Some(builtin) = builtin::named(path) {
+        return Ok(Inspected::Model { path: owned, card: Box::new(builtin.card()?) });
     }
     if path.join(CONFIG).exists() {
         // Of any version: what it asks for need not be what this one could go on with.
@@ -82,9 +87,6 @@ pub fn inspect(path: &Path) -> Result<Inspected> {
         let known = source::recognise(file.tensors.keys().map(String::as_str)).ok();
         let format = known.map(|(dialect, _)| dialect.label().to_string());
         return Ok(Inspected::Weights { path: owned, tensors: file.tensors.len(), values, format, reference });
-    }
-    if !path.exists() {
-        return Err(Error::Io { path: owned, source: std::io::ErrorKind::NotFound.into() });
     }
     let message = "not a corpus (corpus.json), run (config.toml), checkpoint (config.json) or weight file";
     Err(Error::Checkpoint { path: owned, message: message.into() })

@@ -6,6 +6,8 @@
 //! * [`card`] — model and data cards;
 //! * [`verify`] — whether files still hold what was written to them.
 
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod card;
 pub mod finetune;
 pub mod inspect;

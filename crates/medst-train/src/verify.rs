@@ -1,5 +1,6 @@
 //! Checks the files of a corpus, run, checkpoint, model or index against the recorded checksums;
-//! for a corpus, also in object storage.
+//! for a corpus, also in object storage; for a model that is part of the program, what is compiled
+//! in.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use medst_data::progress::Progress;
 use medst_data::storage::Address;
 use serde::Serialize;
 
+use crate::model::builtin;
 use crate::{Error, Result};
 
 /// The result of the check.
@@ -51,18 +53,23 @@ impl fmt::Display for Verified {
 /// Reads every file that has a checksum.
 ///
 /// * `path`: a folder that this program wrote, or a file in one, or the address of a corpus in
-///   object storage.
+///   object storage, or the name of a model.
 ///
 /// # Errors
-/// A path that does not exist or that this program did not write; unreachable storage; a stop
-/// request.
+/// A path that does not exist, with the names of the built-in models; a path that this program did
+/// not write; unreachable storage; a stop request.
 pub fn verify(path: &Path, progress: &dyn Progress) -> Result<Verified> {
     let mut verified = Verified { path: path.to_path_buf(), files: 0, faults: Vec::new(), unrecorded: Vec::new() };
-    if let Some(address) = Address::of(path)? {
+    if let Some(address) = Address::from_path(path)? {
         (verified.files, verified.faults) = remote::faults(&address, progress).map_err(|error| match error {
             medst_data::Error::Stopped => Error::Stopped,
             error => error.into(),
         })?;
+        return Ok(verified);
+    }
+    let path = &*builtin::local(path)?;
+    if let Some(builtin) = builtin::named(path) {
+        (verified.files, verified.faults) = (builtin.files().len(), builtin.faults());
         return Ok(verified);
     }
     let mut work: Vec<(PathBuf, Sums)> = Vec::new();

@@ -6,10 +6,10 @@
 
 use std::time::Instant;
 
-use medst::distributed::{Group, mpi::Mpi};
+use medst_model::distributed::{Group, mpi::Mpi};
 use tch::{Device, Kind, Tensor};
 
-fn main() -> medst::Result<()> {
+fn main() -> medst_model::Result<()> {
     let group: Group = std::sync::Arc::new(Mpi::join()?);
     tch::set_num_threads(1);
     let (size, sizes) = (group.size(), [1usize, 128, 2049, 16 << 10, 256 << 10, 2 << 20, 8 << 20, 24 << 20]);

@@ -15,24 +15,24 @@ mod workload;
 
 use std::time::Instant;
 
-use medst::infer::{EngineRef, Limits, Reader, table};
-use medst::model::MedSt;
-use medst::model::cost::{self, Load};
-use medst::train::dataset::Dataset;
 use medst_data::corpus::Corpus;
 use medst_data::gather::{DeclaredView, gather};
 use medst_data::import::{PrepareOptions, prepare_table};
 use medst_data::progress::Silent;
-use medst_data::report::WordPiece;
+use medst_data::report::{Rule, WordPiece};
 use medst_data::split::Split;
+use medst_infer::infer::{EngineRef, Limits, Reader, table};
+use medst_model::model::MedSt;
+use medst_model::model::cost::{self, Load};
 use medst_phantom::PhantomOptions;
+use medst_train::train::dataset::Dataset;
 use serde_json::{Map, json};
 use workload::Workload;
 
-fn main() -> medst::Result<()> {
+fn main() -> medst_model::Result<()> {
     let mut workload = Workload::from_arguments()?;
     let (subjects, rounds) = (workload.number("subjects", 300)?, workload.number("rounds", 3)?.max(1));
-    let folder = tempfile::tempdir().map_err(|source| medst::Error::Io { path: std::env::temp_dir(), source })?;
+    let folder = tempfile::tempdir().map_err(|source| medst_model::Error::Io { path: std::env::temp_dir(), source })?;
     let at = |name: &str| folder.path().join(name);
     medst_phantom::generate(
         &at("cohort"),
@@ -45,16 +45,16 @@ fn main() -> medst::Result<()> {
     let config = &workload.config;
     let dataset = Dataset::new(&corpus, &pieces, Split::Train, &config.model, &config.data)?;
     // The median of some epochs; the first fills the page cache.
-    let load = |threads: usize| -> medst::Result<f64> {
+    let load = |threads: usize| -> medst_model::Result<f64> {
         let rate = |epoch| workload::loading_rate(&dataset, 64, epoch, threads);
-        let mut rates = (0..=rounds as u64).map(rate).collect::<medst::Result<Vec<f64>>>()?.split_off(1);
+        let mut rates = (0..=rounds as u64).map(rate).collect::<medst_model::Result<Vec<f64>>>()?.split_off(1);
         rates.sort_by(f64::total_cmp);
         Ok(rates[rates.len() / 2])
     };
-    let loaded = [1, 2, 4].map(load).into_iter().collect::<medst::Result<Vec<f64>>>()?;
+    let loaded = [1, 2, 4].map(load).into_iter().collect::<medst_model::Result<Vec<f64>>>()?;
 
     let batch = workload.number("batch", 256)?;
-    let gathered = gather(&[at("corpus")], DeclaredView::Auto)?;
+    let gathered = gather(&[at("corpus")], DeclaredView::Auto, Rule::default())?;
     let studies = corpus.studies();
     let laterals: Vec<bool> = studies.iter().map(|study| study.lateral.is_some()).collect();
     let pictures = studies.len() + laterals.iter().filter(|lateral| **lateral).count();
@@ -63,7 +63,7 @@ fn main() -> medst::Result<()> {
     let tokens: Vec<i64> = reports.map(|report| pieces.encode(report, window).len() as i64).collect();
     let load = Load { laterals, words: vec![0; tokens.len()], tokens };
     let operations = cost::whole_images(&config.model, &load.laterals) + cost::whole_reports(&config.model, &load);
-    medst::memory::install_pool();
+    medst_model::memory::install_pool();
     let (mut embedded, precisions) = (Map::new(), workload.word("precisions", "float32").to_string());
     for name in precisions.split(',') {
         workload.set_precision(name)?;

@@ -3,11 +3,11 @@
 
 use std::time::Instant;
 
-use medst::eval::Vectors;
-use medst::eval::bootstrap::Bootstrap;
-use medst::eval::pairs::{Course, ImagePairs};
-use medst::eval::result::Protocol;
-use medst::eval::tasks::{TemporalImage, best_ranks};
+use medst_infer::eval::Vectors;
+use medst_infer::eval::bootstrap::Bootstrap;
+use medst_infer::eval::pairs::{Course, ImagePairs};
+use medst_infer::eval::result::Protocol;
+use medst_infer::eval::tasks::{TemporalImage, best_ranks};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

@@ -8,19 +8,19 @@ mod workload;
 
 use std::path::Path;
 
-use medst::config::Config;
-use medst::train::dataset::Dataset;
 use medst_data::corpus::Corpus;
 use medst_data::report::WordPiece;
 use medst_data::split::Split;
+use medst_model::config::Config;
+use medst_train::train::dataset::Dataset;
 
-fn main() -> medst::Result<()> {
+fn main() -> medst_model::Result<()> {
     let path = std::env::args().nth(1).unwrap_or_else(|| "demo/corpus".into());
     let config = Config::default();
     let (corpus, pieces) = (Corpus::open(Path::new(&path))?, WordPiece::bert_cased());
     let dataset = Dataset::new(&corpus, &pieces, Split::Train, &config.model, &config.data)?;
     let rate = |epoch| workload::loading_rate(&dataset, config.train.sequences_per_batch, epoch, 1);
-    let rates = (0..5).map(rate).collect::<medst::Result<Vec<f64>>>()?;
+    let rates = (0..5).map(rate).collect::<medst_model::Result<Vec<f64>>>()?;
     println!("{}", serde_json::json!({ "studies_per_second": rates }));
     Ok(())
 }

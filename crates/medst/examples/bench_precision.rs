@@ -12,13 +12,13 @@ mod workload;
 
 use std::path::Path;
 
-use medst::loss::{self, Losses};
-use medst::model::open;
-use medst::model::{MedSt, Mode, card};
-use medst::train::gradients::{Differentiated, Gradients};
-use medst::train::loss_scale::LossScale;
-use medst::train::optimizer::AdamW;
 use medst_data::report::WordPiece;
+use medst_model::loss::{self, Losses};
+use medst_model::model::open;
+use medst_model::model::{MedSt, Mode, card};
+use medst_train::train::gradients::{Differentiated, Gradients};
+use medst_train::train::loss_scale::LossScale;
+use medst_train::train::optimizer::AdamW;
 use serde_json::{Map, Value, json};
 use tch::{Device, Kind, Tensor};
 use workload::Workload;
@@ -35,7 +35,7 @@ const PARTS: [Part; 5] = [
 
 const ROUNDED: [(&str, Kind); 2] = [("bfloat16", Kind::BFloat16), ("float16", Kind::Half)];
 
-fn main() -> medst::Result<()> {
+fn main() -> medst_model::Result<()> {
     let mut workload = Workload::from_arguments()?;
     let usual = WordPiece::bert_cased();
     let weights = match workload.word("model", "") {
@@ -51,13 +51,13 @@ fn main() -> medst::Result<()> {
     let batch = workload.batch_of_corpus(weights.as_ref().map_or(&usual, |trained| &trained.pieces))?;
     let tf32 = workload.number("tf32", 1)? != 0;
     let config = &workload.config;
-    let model = |kind| -> medst::Result<MedSt> {
+    let model = |kind| -> medst_model::Result<MedSt> {
         let mut model = MedSt::new(&config.model, 0, workload.device, kind)?;
         if let Some(trained) = &weights {
             model.load(&trained.path.join(card::MODEL))?;
         }
         if !tf32 {
-            medst::device::allow_tf32(false);
+            medst_model::device::allow_tf32(false);
         }
         Ok(model)
     };
@@ -68,14 +68,14 @@ fn main() -> medst::Result<()> {
     };
     let norm = |gradients: &[Tensor]| match product(gradients, gradients) {
         square if square.is_finite() => Ok(square.sqrt()),
-        _ => Err(medst::Error::Training("a gradient is not finite".into())),
+        _ => Err(medst_model::Error::Training("a gradient is not finite".into())),
     };
     let mut scale = LossScale::default();
-    let mut gradient = |kind, part: fn(&Losses) -> &Tensor| -> medst::Result<Vec<Tensor>> {
+    let mut gradient = |kind, part: fn(&Losses) -> &Tensor| -> medst_model::Result<Vec<Tensor>> {
         let model = model(kind)?;
         let scaled = scale.differentiate(kind, norm, |factor| {
             let losses = loss::med_st(&model, &batch, &config.loss, Mode::Train)?;
-            let gradients = Gradients::of(&model, &(part(&losses) * factor));
+            let gradients = Gradients::compute(&model, &(part(&losses) * factor));
             Ok(Differentiated { losses: (), gradients })
         })?;
         Ok(scaled.gradients)
@@ -90,7 +90,7 @@ fn main() -> medst::Result<()> {
         }
     }
 
-    let curve = |kind| -> medst::Result<Vec<f64>> {
+    let curve = |kind| -> medst_model::Result<Vec<f64>> {
         let model = model(kind)?;
         let mut optimizer = AdamW::new(&model, &config.optimizer);
         let mut scale = LossScale::default();
@@ -100,7 +100,7 @@ fn main() -> medst::Result<()> {
                 |gradients| optimizer.norm(gradients),
                 |factor| {
                     let losses = loss::med_st(&model, &batch, &config.loss, Mode::Train)?;
-                    let gradients = Gradients::of(&model, &(&losses.total * factor));
+                    let gradients = Gradients::compute(&model, &(&losses.total * factor));
                     Ok(Differentiated { losses: losses.total.double_value(&[]), gradients })
                 },
             )?;

@@ -4,10 +4,10 @@
 
 use std::time::Instant;
 
-use medst::eval::Vectors;
-use medst::infer::search::exact::nearest;
-use medst::infer::search::graph::{self, Graph};
 use medst_data::progress::Silent;
+use medst_infer::eval::Vectors;
+use medst_infer::infer::search::exact::nearest;
+use medst_infer::infer::search::graph::{self, Graph};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -61,7 +61,7 @@ fn main() {
     let asked = drawn(100, width, dimensions, 1 << 40);
     let all: Vec<usize> = (0..count).collect();
     let exact_ms = median(&asked, |query| _ = nearest(&images, &all, query, 10));
-    let mut told =
+    let mut report =
         serde_json::json!({ "images": count, "width": width, "dimensions": dimensions, "exact_ms": exact_ms });
     if arguments.get(3).is_none_or(|what| what == "graph") {
         let before = workload::resident_bytes("VmRSS:");
@@ -93,8 +93,8 @@ fn main() {
             ("mib_more", workload::resident_bytes("VmRSS:").saturating_sub(before) as f64 / 1048576.0),
         ];
         for (key, value) in own {
-            told[key] = value.into();
+            report[key] = value.into();
         }
     }
-    println!("{told}");
+    println!("{report}");
 }

@@ -16,20 +16,20 @@ mod workload;
 
 use std::time::Instant;
 
-use medst::loss;
-use medst::model::{MedSt, Mode, cost};
-use medst::train::grad_cache::{self, ActivationBudget};
-use medst::train::gradients::{Differentiated, Gradients};
-use medst::train::loss_scale::LossScale;
-use medst::train::optimizer::AdamW;
+use medst_model::loss;
+use medst_model::model::{MedSt, Mode, cost};
+use medst_train::train::grad_cache::{self, ActivationBudget};
+use medst_train::train::gradients::{Differentiated, Gradients};
+use medst_train::train::loss_scale::LossScale;
+use medst_train::train::optimizer::AdamW;
 use workload::Workload;
 
-fn main() -> medst::Result<()> {
+fn main() -> medst_model::Result<()> {
     let workload = Workload::from_arguments()?;
     let (steps, chunk, by_block) =
         (workload.number("steps", 3)?, workload.number("chunk", 0)?, workload.number("by_block", 0)? != 0);
     // As the command does.
-    medst::memory::install_pool();
+    medst_model::memory::install_pool();
     let config = &workload.config;
     let model = MedSt::new(&config.model, 0, workload.device, workload.kind)?;
     let mut optimizer = AdamW::new(&model, &config.optimizer);
@@ -48,7 +48,7 @@ fn main() -> medst::Result<()> {
                     return grad_cache::differentiate(&model, &batch, &config.loss, budget, factor, None);
                 }
                 let losses = loss::med_st(&model, &batch, &config.loss, Mode::Train)?;
-                let gradients = Gradients::of(&model, &(&losses.total * factor));
+                let gradients = Gradients::compute(&model, &(&losses.total * factor));
                 Ok(Differentiated { losses, gradients })
             },
         )?;

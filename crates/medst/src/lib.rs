@@ -59,6 +59,8 @@
 //! # Ok::<(), medst::Error>(())
 //! ```
 
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 pub use medst_data as data;
 pub use medst_infer::eval::encode::ModelEncoder;
 pub use medst_infer::eval::suite::Suite;
@@ -66,11 +68,9 @@ pub use medst_infer::infer::Origin;
 pub use medst_infer::infer::compare::{TimePoint, compare};
 pub use medst_infer::infer::sentences::Sentences;
 pub use medst_infer::infer::{Engine, EngineRef, Text, Views};
-pub use medst_infer::{eval, infer};
 pub use medst_model::config::Config;
 pub use medst_model::model::open::open_model;
 pub use medst_model::task::Task;
-pub use medst_model::{Error, Result, config, convert, device, distributed, error, loss, memory, model, task, waiting};
+pub use medst_model::{Error, Result};
 pub use medst_train::train::pretrain;
-pub use medst_train::{card, finetune, inspect, train, verify};
 pub use tch;

@@ -6,22 +6,22 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bench::Bench;
-use medst::Error;
-use medst::distributed::alone;
-use medst::eval::Vectors;
-use medst::eval::bootstrap::Bootstrap;
-use medst::eval::encode::{EmbeddingFiles, Encoder, FileEncoder, ModelEncoder};
-use medst::eval::pairs::Course;
-use medst::eval::report::{Evaluation, picture};
-use medst::eval::result::{Protocol, Task};
-use medst::eval::suite::{CorpusResult, Part, Suite, truth};
-use medst::infer::{Engine, Limits, table};
-use medst::train::pretrain;
 use medst_data::corpus::Corpus;
 use medst_data::corpus::plan::TextTable;
 use medst_data::gather::{DeclaredView, gather};
 use medst_data::progress::Silent;
 use medst_data::split::Split;
+use medst_infer::eval::Vectors;
+use medst_infer::eval::bootstrap::Bootstrap;
+use medst_infer::eval::encode::{EmbeddingFiles, Encoder, FileEncoder, ModelEncoder};
+use medst_infer::eval::pairs::Course;
+use medst_infer::eval::report::{Evaluation, picture};
+use medst_infer::eval::result::{Protocol, Task};
+use medst_infer::eval::suite::{CorpusPart, CorpusResult, Suite, truth};
+use medst_infer::infer::{Engine, Limits, table};
+use medst_model::Error;
+use medst_model::distributed::alone;
+use medst_train::train::pretrain;
 use tch::Device;
 
 fn trained(bench: &Bench) -> Engine {
@@ -34,7 +34,7 @@ fn trained(bench: &Bench) -> Engine {
 
 fn suite(tasks: &[Task]) -> Suite {
     let bootstrap = Bootstrap { replicates: 50, seed: 1 };
-    Suite { tasks: tasks.to_vec(), bootstrap, part: Part::All, ..Suite::default() }
+    Suite { tasks: tasks.to_vec(), bootstrap, part: CorpusPart::All, ..Suite::default() }
 }
 
 /// Figures by task, group and name.
@@ -89,7 +89,7 @@ fn embeddings_in_files_score_as_the_model_that_made_them() {
     let expected = suite.run(&model, &corpora, &Silent).unwrap();
     check(&expected);
     let at = |name: &str| bench.folder.path().join(name);
-    let gathered = gather(&[corpora[0].path().to_path_buf()], DeclaredView::Auto).unwrap();
+    let gathered = gather(&[corpora[0].path().to_path_buf()], DeclaredView::Auto, engine.reader().rule()).unwrap();
     table::write(&engine, &gathered, &at("studies.parquet"), true, &Silent).unwrap();
     let texts = suite.texts(&corpora);
     assert!(texts.contains(&"No signs of pleural effusion".to_string()), "{texts:?}");
@@ -272,7 +272,7 @@ fn a_task_that_no_corpus_allows_and_an_empty_split_are_errors() {
     if let Some(split) = Split::ALL.into_iter().find(|split| !held.contains(split)) {
         let path = bench.folder.path().join("images.npy");
         let encoder = FileEncoder::open(&EmbeddingFiles { studies: path, ..EmbeddingFiles::default() }).unwrap();
-        let suite = Suite { part: Part::Of(split), ..Suite::default() };
+        let suite = Suite { part: CorpusPart::Of(split), ..Suite::default() };
         let error = suite.run(&encoder, &[bench.corpus()], &Silent).unwrap_err().to_string();
         assert!(error.contains(split.name()), "{error}");
     }

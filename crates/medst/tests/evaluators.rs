@@ -1,12 +1,12 @@
 //! Evaluators on made-up embeddings: what a known answer gives, and what must hold whatever the
 //! numbers are.
 
-use medst::eval::Vectors;
-use medst::eval::bootstrap::Bootstrap;
-use medst::eval::pairs::{Course, ImagePairs};
-use medst::eval::result::{Protocol, TaskResult};
-use medst::eval::subgroups::Subgroups;
-use medst::eval::tasks::{
+use medst_infer::eval::Vectors;
+use medst_infer::eval::bootstrap::Bootstrap;
+use medst_infer::eval::pairs::{Course, ImagePairs};
+use medst_infer::eval::result::{Protocol, TaskResult};
+use medst_infer::eval::subgroups::Subgroups;
+use medst_infer::eval::tasks::{
     BinaryFinding, ByFinding, PhraseProgression, Phrases, Progression, Prototypes, Retrieval, RetrievalData,
     SentencePairs, TemporalImage, TemporalSentence, ZeroShot, best_ranks,
 };
@@ -137,13 +137,13 @@ fn the_most_similar_phrase_decides_in_both_orders() {
         of: [vectors(vec![unit(0), unit(4)]), vectors(vec![unit(2)]), vectors(vec![unit(1)])],
     };
     // The fourth pair comes from where no phrase is: going back, nothing is ahead of stable.
-    let told = [(0, 1, Worsening), (2, 2, Stable), (1, 0, Improving), (3, 1, Worsening), (1, 4, Improving)];
+    let courses = [(0, 1, Worsening), (2, 2, Stable), (1, 0, Improving), (3, 1, Worsening), (1, 4, Improving)];
     let pairs = ImagePairs {
-        previous: vectors(told.iter().map(|pair| unit(pair.0)).collect()),
-        current: vectors(told.iter().map(|pair| unit(pair.1)).collect()),
+        previous: vectors(courses.iter().map(|pair| unit(pair.0)).collect()),
+        current: vectors(courses.iter().map(|pair| unit(pair.1)).collect()),
         subjects: (0..5).map(|n| n.to_string()).collect(),
         studies: (0..5).map(|n| [2 * n, 2 * n + 1]).collect(),
-        findings: vec![("edema".into(), told.iter().map(|pair| Some(pair.2)).collect())],
+        findings: vec![("edema".into(), courses.iter().map(|pair| Some(pair.2)).collect())],
     };
     let task = PhraseProgression { bootstrap: FEW, ..PhraseProgression::default() };
     let result = task.evaluate(&pairs, std::slice::from_ref(&phrases)).unwrap();
@@ -258,9 +258,12 @@ fn sentences_of_one_kind_have_no_curve_but_no_error_either() {
     };
     for protocol in [Protocol::Strict, Protocol::Reference] {
         let task = TemporalSentence { protocol, bootstrap: FEW };
-        let told = task.evaluate(&pairs((0..60).map(|n| n % 2 == 0).collect())).unwrap();
-        check(&told);
-        assert!(told.value("all", "AUROC").unwrap() > 0.99 && told.value("swaps", "AUROC").unwrap() > 0.99, "{told}");
+        let result = task.evaluate(&pairs((0..60).map(|n| n % 2 == 0).collect())).unwrap();
+        check(&result);
+        assert!(
+            result.value("all", "AUROC").unwrap() > 0.99 && result.value("swaps", "AUROC").unwrap() > 0.99,
+            "{result}"
+        );
         let same = task.evaluate(&pairs(vec![true; 60])).unwrap();
         check(&same);
         assert!(same.value("all", "AUROC").is_none(), "{same}");

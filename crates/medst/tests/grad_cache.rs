@@ -3,33 +3,18 @@
 
 mod bench;
 
-use bench::Bench;
-use medst::loss::{self, Losses};
-use medst::model::config::Semantics;
-use medst::model::lanes::Lanes;
-use medst::model::{MedSt, Mode};
-use medst::train::dataset::{Crop, Dataset};
-use medst::train::grad_cache::{self, ActivationBudget};
-use medst::train::gradients::{Differentiated, Gradients};
-use medst::train::lanes;
+use bench::{BEYOND_THE_PAPER, Bench};
 use medst_data::report::WordPiece;
 use medst_data::split::Split;
+use medst_model::loss::{self, Losses};
+use medst_model::model::config::Semantics;
+use medst_model::model::lanes::Lanes;
+use medst_model::model::{MedSt, Mode};
+use medst_train::train::dataset::{Crop, Dataset};
+use medst_train::train::grad_cache::{self, ActivationBudget};
+use medst_train::train::gradients::{Differentiated, Gradients};
+use medst_train::train::lanes;
 use tch::{Device, Kind, Tensor};
-
-/// Every option of the model and the losses that the paper does not have.
-const BEYOND_THE_PAPER: [&str; 11] = [
-    "model.image.stem=convolutions",
-    "loss.global_temperature=learned",
-    "model.findings=[\"edema\", \"pleural effusion\", \"pneumothorax\"]",
-    "loss.findings_weight=1.0",
-    "loss.boxes_weight=5.0",
-    "loss.phrases_weight=0.5",
-    "loss.courses_weight=0.5",
-    "loss.change_weight=0.5",
-    "loss.local=across",
-    "data.sentences=drawn",
-    "data.statements=0.5",
-];
 
 fn farthest(a: &[Tensor], b: &[Tensor]) -> f64 {
     let square = |x: &Tensor| x.square().sum(Kind::Double).double_value(&[]);
@@ -48,7 +33,7 @@ fn chunks_have_the_gradient_of_the_whole_batch() {
     let pieces = WordPiece::bert_cased();
     let paper: &[&str] = &[];
     for (semantics, options) in
-        [(Semantics::Corrected, paper), (Semantics::Reference, paper), (Semantics::Corrected, &BEYOND_THE_PAPER)]
+        [(Semantics::Corrected, paper), (Semantics::Reference, paper), (Semantics::Corrected, BEYOND_THE_PAPER)]
     {
         let mut config = bench.config("run", &[&["model.text.dropout=0.3"], options].concat());
         config.model.semantics = semantics;
@@ -61,7 +46,7 @@ fn chunks_have_the_gradient_of_the_whole_batch() {
         let model = || MedSt::new(&config.model, 5, Device::Cpu, Kind::Double).unwrap();
         let whole = model();
         let losses = loss::med_st(&whole, &batch, &config.loss, Mode::Train).unwrap();
-        let expected = Gradients::of(&whole, &(&losses.total * 0.5));
+        let expected = Gradients::compute(&whole, &(&losses.total * 0.5));
         let check = |way: &str, own: &MedSt, found: Differentiated<Losses>| {
             let off = (found.losses.total.double_value(&[]) / losses.total.double_value(&[]) - 1.0).abs();
             assert!(off < 1e-10, "loss of {way}: off by {off:.1e}");

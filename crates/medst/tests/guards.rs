@@ -2,12 +2,12 @@
 //! change nothing where they must not; a lateral view reaches its own study only; every parameter
 //! learns.
 
-use medst::loss::config::LossConfig;
-use medst::loss::{Losses, of_embeddings};
-use medst::model::config::{ImageConfig, ModelConfig, ProjectionConfig, Semantics, TextConfig};
-use medst::model::input::{Batch, ImageInput, Relations, ReportInput};
-use medst::model::view_experts::View;
-use medst::model::{ImageEmbeddings, MedSt, Mode, ReportEmbeddings};
+use medst_model::loss::config::LossConfig;
+use medst_model::loss::{Losses, of_embeddings};
+use medst_model::model::config::{ImageConfig, ModelConfig, ProjectionConfig, Semantics, TextConfig};
+use medst_model::model::input::{Batch, ImageInput, Relations, ReportInput};
+use medst_model::model::view_experts::View;
+use medst_model::model::{ImageEmbeddings, MedSt, Mode, ReportEmbeddings};
 use proptest::prelude::*;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -297,7 +297,7 @@ fn every_parameter_receives_a_finite_gradient() {
     for semantics in [Semantics::Corrected, Semantics::Reference] {
         let model = model(semantics);
         let batch = batch(&fixed_studies([true, false, true, false]), &[0, 1, 2, 3], 4, semantics);
-        medst::loss::med_st(&model, &batch, &LossConfig::default(), Mode::Train).unwrap().total.backward();
+        medst_model::loss::med_st(&model, &batch, &LossConfig::default(), Mode::Train).unwrap().total.backward();
         for parameter in model.parameters() {
             let gradient = parameter.tensor.grad();
             assert!(gradient.defined(), "{} has no gradient", parameter.name);

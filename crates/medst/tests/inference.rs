@@ -4,17 +4,17 @@
 mod bench;
 
 use bench::Bench;
-use medst::distributed::alone;
-use medst::eval::Vectors;
-use medst::infer::classes::{Classes, Kind, Prototypes};
-use medst::infer::heat::Likeness;
-use medst::infer::search::{self, Among, Filter, Index, Query, WithGraph};
-use medst::infer::stream::{self, Wanted};
-use medst::infer::{Engine, EngineRef, Limits, Radiograph, Text, Views, table};
-use medst::model::view_experts::View;
-use medst::train::pretrain;
 use medst_data::gather::{DeclaredView, gather};
 use medst_data::progress::{Silent, Stoppable};
+use medst_infer::eval::Vectors;
+use medst_infer::infer::classes::{Classes, Kind, Prototypes};
+use medst_infer::infer::heat::Likeness;
+use medst_infer::infer::search::{self, Among, Filter, Index, Query, WithGraph};
+use medst_infer::infer::stream::{self, Wanted};
+use medst_infer::infer::{Engine, EngineRef, Limits, Radiograph, Text, Views, table};
+use medst_model::distributed::alone;
+use medst_model::model::view_experts::View;
+use medst_train::train::pretrain;
 use tch::Device;
 
 /// A small model that was trained for a few steps.
@@ -73,7 +73,7 @@ fn batched_equals_single() {
         for (images, tokens) in [(3, 40), (64, 4096)] {
             engine.limits = Limits { images, tokens };
             let batch = engine.images(&views).unwrap();
-            let rows = |of: fn(&medst::infer::ImageVectors) -> &Vectors| {
+            let rows = |of: fn(&medst_infer::infer::ImageVectors) -> &Vectors| {
                 Vectors::from_rows(single.iter().map(|own| of(own).row(0))).unwrap()
             };
             close(&batch.embeddings, &rows(|own| &own.embeddings));
@@ -121,12 +121,12 @@ fn a_corpus_gives_in_parallel_what_its_pictures_give_alone() {
     let preprocessing = engine.preprocessing();
     assert_eq!(engine.card().stored_size, Some(preprocessing.stored()));
     let corpus = bench.corpus();
-    let gathered = gather(&[corpus.path().to_path_buf()], DeclaredView::Auto).unwrap();
+    let gathered = gather(&[corpus.path().to_path_buf()], DeclaredView::Auto, engine.reader().rule()).unwrap();
     let embedded = stream::embed(&engine, &gathered, Wanted::ALL, &Silent).unwrap();
     // Parts that several threads compute come back in order, and a stop ends all of them.
     assert!(embedded.studies.len() > 32 && embedded.studies == (0..corpus.studies().len()).collect::<Vec<_>>());
     let stopped = stream::embed(&engine, &gathered, Wanted::ALL, &Stoppable(true.into()));
-    assert!(matches!(stopped, Err(medst::Error::Stopped)));
+    assert!(matches!(stopped, Err(medst_model::Error::Stopped)));
     let (mut images, mut features, mut reports) = (Vec::new(), Vec::new(), Vec::new());
     for study in corpus.studies() {
         let alone = engine.images(&[&preprocessing.stored_views(&corpus, study).unwrap()]).unwrap();
@@ -224,7 +224,7 @@ fn scores_of_classes_are_cosines_of_their_sentences() {
     let prototypes = Prototypes::new(&engine, classes).unwrap();
     let text = |text: &str| engine.texts(&[&engine.reader().prompt(text).unwrap()]).unwrap();
     let image = text("a central line");
-    let deny = medst::eval::prompts::negative("line");
+    let deny = medst_infer::eval::prompts::negative("line");
     let deny: Vec<Vectors> = deny.iter().map(|sentence| text(sentence)).collect();
     let deny = Vectors::from_rows(deny.iter().map(|own| own.row(0))).unwrap().mean_direction();
     let expected = 1.0 - image.row(0).iter().zip(&deny).map(|(a, b)| f64::from(a * b)).sum::<f64>();

@@ -4,11 +4,11 @@
 mod bench;
 
 use bench::Bench;
-use medst::distributed::alone;
-use medst::eval::result::Task;
-use medst::train::log::{self, Entry};
-use medst::train::pretrain;
 use medst_data::progress::Silent;
+use medst_infer::eval::result::Task;
+use medst_model::distributed::alone;
+use medst_train::train::log::{self, Entry};
+use medst_train::train::pretrain;
 use tch::Device;
 
 /// Evaluation while a model trains is written down, and changes nothing of the training.

@@ -6,14 +6,14 @@
 
 use std::path::PathBuf;
 
-use medst::eval::Vectors;
-use medst::eval::bootstrap::Bootstrap;
-use medst::eval::folds;
-use medst::eval::metrics::Ranking;
-use medst::eval::pairs::{Course, ImagePairs};
-use medst::eval::result::Protocol;
-use medst::eval::svm::Kernel;
-use medst::eval::tasks::{TemporalImage, fold_accuracies, reference_threshold};
+use medst_infer::eval::Vectors;
+use medst_infer::eval::bootstrap::Bootstrap;
+use medst_infer::eval::folds;
+use medst_infer::eval::metrics::Ranking;
+use medst_infer::eval::pairs::{Course, ImagePairs};
+use medst_infer::eval::result::Protocol;
+use medst_infer::eval::svm::Kernel;
+use medst_infer::eval::tasks::{TemporalImage, fold_accuracies, reference_threshold};
 use tch::Tensor;
 
 fn folder() -> PathBuf {

@@ -7,17 +7,17 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bench::Bench;
-use medst::config::Config;
-use medst::distributed::alone;
-use medst::model::open::open_model;
-use medst::model::weights::TensorFile;
-use medst::train::dataset::Dataset;
-use medst::train::log::{self, Entry};
-use medst::train::validate::validate;
-use medst::train::{Ending, pretrain};
+use bench::{BEYOND_THE_PAPER, Bench};
 use medst_data::progress::{Progress, Silent};
 use medst_data::split::Split;
+use medst_model::config::Config;
+use medst_model::distributed::alone;
+use medst_model::model::open::open_model;
+use medst_model::model::weights::TensorFile;
+use medst_train::train::dataset::Dataset;
+use medst_train::train::log::{self, Entry};
+use medst_train::train::validate::validate;
+use medst_train::train::{Ending, pretrain};
 use tch::{Device, Tensor};
 
 /// Stops after a number of optimiser steps.
@@ -49,6 +49,16 @@ fn a_resumed_run_gives_the_numbers_of_an_uninterrupted_one() {
     for precision in ["train.precision=float32", "train.precision=bfloat16", "train.precision=float16"] {
         resumes(&[precision], &files);
     }
+    // Everything beyond the paper at once. Both forms of the global loss learn the temperature;
+    // only this one learns the bias.
+    let more = [
+        "loss.global=sigmoid",
+        "data.short_sequences=true",
+        "train.average=0.9",
+        "loss.temporal_weight=0.05",
+        "optimizer.clip_norm=1.0",
+    ];
+    resumes(&[BEYOND_THE_PAPER, &more].concat(), &[&files[..], &["last/trained.safetensors"]].concat());
     // An average of the weights is what is judged and used; the trained weights are kept with it.
     let averaged = ["train.average=0.9"];
     let bench = resumes(&averaged, &[&files[..], &["last/trained.safetensors"]].concat());

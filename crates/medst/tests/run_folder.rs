@@ -5,10 +5,10 @@ mod bench;
 use std::os::unix::fs::PermissionsExt;
 
 use bench::Bench;
-use medst::distributed::alone;
-use medst::train::{Ending, log, pretrain};
 use medst_data::import::{PrepareOptions, prepare_table};
 use medst_data::progress::{Silent, Stoppable};
+use medst_model::distributed::alone;
+use medst_train::train::{Ending, log, pretrain};
 use tch::Device;
 
 /// The update of the only step makes the weights useless, which the validation after it is the

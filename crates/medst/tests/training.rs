@@ -5,19 +5,19 @@ mod bench;
 use std::path::Path;
 
 use bench::Bench;
-use medst::Error;
-use medst::distributed::alone;
-use medst::infer::Engine;
-use medst::infer::stream::{self, StudyInput, Wanted};
-use medst::model::MedSt;
-use medst::model::config::Positions;
-use medst::model::open::{open_model, read_card};
-use medst::train::dataset::{Crop, Dataset};
-use medst::train::loader::Loader;
-use medst::train::{pretrain, validate};
 use medst_data::progress::Silent;
 use medst_data::report::WordPiece;
 use medst_data::split::Split;
+use medst_infer::infer::Engine;
+use medst_infer::infer::stream::{self, StudyInput, Wanted};
+use medst_model::Error;
+use medst_model::distributed::alone;
+use medst_model::model::MedSt;
+use medst_model::model::config::Positions;
+use medst_model::model::open::{open_model, read_card};
+use medst_train::train::dataset::{Crop, Dataset};
+use medst_train::train::loader::Loader;
+use medst_train::train::{pretrain, validate};
 use tch::Device;
 
 #[test]
@@ -172,7 +172,11 @@ fn training_that_cannot_go_on_says_why() {
     let bench = Bench::new(12);
     let explode = bench.config("explode", &["optimizer.lr=1e30", "optimizer.warmup_fraction=0.0"]);
     let error = pretrain(&explode, false, Device::Cpu, &alone(), &Silent).unwrap_err().to_string();
-    assert!(error.contains("not finite"), "{error}");
+    assert!(error.contains("not finite") && error.contains("step"), "{error}");
+    // The loss of the first step is finite, but the squares of its gradient are not.
+    let steep = bench.config("steep", &["loss.global_weight=1e36"]);
+    let error = pretrain(&steep, false, Device::Cpu, &alone(), &Silent).unwrap_err().to_string();
+    assert!(error.contains("step 1: the gradient of `") && error.contains("is not finite"), "{error}");
     let large = bench.config("large", &["model.image.size=96"]);
     let error = pretrain(&large, false, Device::Cpu, &alone(), &Silent).unwrap_err().to_string();
     assert!(error.contains("model.image.size = 96") && error.contains("64"), "{error}");
@@ -197,8 +201,8 @@ fn a_reference_checkpoint_of_other_sizes_is_refused_by_name() {
     let bench = Bench::new(8);
     let config = bench.config("run", &[]);
     let mut model = MedSt::new(&config.model, 0, Device::Cpu, tch::Kind::Float).unwrap();
-    let file = medst::model::weights::TensorFile::read(&checkpoint).unwrap();
-    let error = medst::convert::reference::import(&mut model, &file).unwrap_err().to_string();
+    let file = medst_model::model::weights::TensorFile::read(&checkpoint).unwrap();
+    let error = medst_model::convert::reference::import(&mut model, &file).unwrap_err().to_string();
     assert!(error.contains("lightning.ckpt") && error.contains("img_encoder_q.model.cls_token"), "{error}");
 }
 

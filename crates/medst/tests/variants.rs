@@ -4,16 +4,20 @@
 mod bench;
 
 use bench::Bench;
-use medst::convert::Start;
-use medst::loss;
-use medst::loss::config::LossConfig;
-use medst::model::input::Batch;
-use medst::model::view_experts::View;
-use medst::model::weights::{TensorFile, write_safetensors};
-use medst::model::{MedSt, Mode};
-use medst::train::dataset::{Crop, Dataset};
+use medst_data::progress::Silent;
 use medst_data::report::WordPiece;
 use medst_data::split::Split;
+use medst_model::convert::Start;
+use medst_model::distributed::alone;
+use medst_model::loss;
+use medst_model::loss::config::LossConfig;
+use medst_model::model::input::Batch;
+use medst_model::model::open::open_model;
+use medst_model::model::view_experts::View;
+use medst_model::model::weights::{TensorFile, write_safetensors};
+use medst_model::model::{MedSt, Mode};
+use medst_train::train::dataset::{Crop, Dataset};
+use medst_train::train::pretrain;
 use tch::{Device, Kind, Tensor};
 
 /// Every variant, and the parameters that it leaves without a gradient.
@@ -62,6 +66,27 @@ fn every_variant_has_finite_gradients_for_what_it_uses() {
             assert!(bool::try_from(gradient.isfinite().all()).unwrap(), "{setting}: {}", parameter.name);
         }
     }
+}
+
+/// CLIP's limit: a run that begins beyond it is within it after one update.
+#[test]
+fn a_learned_temperature_is_limited_after_every_update() {
+    let bench = Bench::new(24);
+    let learned = "loss.global_temperature=learned";
+    let model = MedSt::new(&bench.config("run", &[learned]).model, 1, Device::Cpu, Kind::Float).unwrap();
+    let log_scale = |model: &MedSt| {
+        let own = model.parameters().iter().find(|own| own.name == "contrast.log_scale");
+        own.expect("a learned temperature").clone()
+    };
+    log_scale(&model).fill(&Tensor::from_slice(&[3f32]));
+    let path = bench.folder.path().join("steep.safetensors");
+    model.save(&path, None).unwrap();
+    let weights = format!("init.weights={}", path.display());
+    let config = bench.config("run", &[learned, weights.as_str(), "train.max_steps=1"]);
+    pretrain(&config, false, Device::Cpu, &alone(), &Silent).unwrap();
+    let found = log_scale(&open_model(&config.train.output, Device::Cpu).unwrap().model).tensor.double_value(&[]);
+    // 0.07 is where it begins, 100 the largest factor.
+    assert!((found - (100.0 * 0.07f64).ln()).abs() < 1e-6, "{found}");
 }
 
 #[test]

@@ -9,9 +9,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use medst::model::config::{ImageConfig, ModelConfig, ProjectionConfig};
-use medst::model::{MedSt, card};
 use medst_data::report::WordPiece;
+use medst_model::model::config::{ImageConfig, ModelConfig, ProjectionConfig};
+use medst_model::model::{MedSt, card};
 use tch::{Device, Kind};
 
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use medst::eval::Vectors;
+use medst_infer::eval::Vectors;
 
 use crate::client::{Body, Client, figure};
 use crate::stage::{Result, Stage, cpu_seconds, radiographs};

@@ -7,7 +7,7 @@ use medst_data::report::Rule;
 use medst_data::sequence::SequenceUnit;
 use medst_phantom::{Difficulty, Layout};
 
-use super::DicomWindow;
+use super::{Dicom, by_name};
 
 #[derive(Debug, Args)]
 pub struct Phantom {
@@ -27,8 +27,9 @@ pub struct Phantom {
     #[arg(long, value_parser = difficulty, default_value = "plain")]
     pub difficulty: Difficulty,
     /// How the files are laid out: as a table of images (table), or with the names, tables and
-    /// nesting of an archive (mimic-cxr-jpg, ms-cxr-t, rsna, covidx, chexpert), or as a folder per
-    /// patient (folders). Several, separated by commas, are written to sub-folders of these names.
+    /// nesting of an archive (such as mimic-cxr-jpg or chexpert; docs/phantom.md lists all), or as
+    /// a folder per patient (folders). Several, separated by commas, are written to sub-folders of
+    /// these names.
     #[arg(long, value_delimiter = ',', value_parser = layout, default_value = "table")]
     pub layout: Vec<Layout>,
     /// Also draw an overview of findings and their courses to this PNG file.
@@ -66,7 +67,7 @@ pub enum Prepare {
         /// The folder that contains files/ and the tables.
         root: PathBuf,
         /// The reports: mimic-cxr-reports.zip, the folder it unpacks to, or a sectioned CSV
-        /// [default: looked for in ROOT].
+        /// [default: searched for in ROOT].
         #[arg(long)]
         reports: Option<PathBuf>,
         /// The folder with the metadata, split and CheXpert tables [default: ROOT].
@@ -229,32 +230,16 @@ pub struct How {
     /// that hospitals use and does not split at the point of `1.5 cm`; reference follows the
     /// reference implementation, which knows only the headers of MIMIC-CXR and ends a sentence at
     /// every full stop.
-    #[arg(long, value_enum, default_value_t = ReportRule::Standard)]
-    pub report_rule: ReportRule,
+    #[arg(long, value_parser = by_name(Rule::ALL, Rule::name), default_value = Rule::Standard.name())]
+    pub report_rule: Rule,
     /// Decode every pixel before averaging. This is slower, and changes grey levels by at most 1.
     #[arg(long)]
     pub exact: bool,
-    /// How DICOM pixel values are mapped to grey levels.
-    #[arg(long, value_enum, default_value_t = DicomWindow::Declared)]
-    pub dicom_window: DicomWindow,
+    #[command(flatten)]
+    pub dicom: Dicom,
     /// Replace an existing corpus.
     #[arg(long)]
     pub overwrite: bool,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum ReportRule {
-    Standard,
-    Reference,
-}
-
-impl From<ReportRule> for Rule {
-    fn from(rule: ReportRule) -> Rule {
-        match rule {
-            ReportRule::Standard => Rule::Standard,
-            ReportRule::Reference => Rule::Reference,
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

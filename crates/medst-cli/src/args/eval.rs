@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use medst::eval::result::{Protocol, Task};
-use medst::eval::suite::Part;
-use medst::task::UnknownName;
 use medst_data::split::Split;
+use medst_infer::eval::result::{Protocol, Task};
+use medst_infer::eval::suite::CorpusPart;
+use medst_model::task::UnknownName;
 
-use super::{DeviceName, PrecisionName};
+use super::Compute;
 
 #[derive(Debug, Args)]
 pub struct Eval {
@@ -20,9 +20,9 @@ pub struct Eval {
     /// Corpus to evaluate on; may be repeated.
     #[arg(long, required = true)]
     pub corpus: Vec<PathBuf>,
-    /// Model: a run, a checkpoint, a weight file, or the name of a built-in model (phantom).
-    /// Several models and embeddings are compared with the first, on one page with paired
-    /// differences.
+    /// Model: a run, a checkpoint, a weight file, the name of a built-in model (phantom), or a
+    /// model on a hub (hf://OWNER/NAME[@REVISION]). Several models and embeddings are compared with
+    /// the first, on one page with paired differences.
     #[arg(long, required_unless_present_any = ["embeddings", "list_texts"])]
     pub model: Vec<PathBuf>,
     /// Evaluate embeddings of another program instead of a model: Parquet with study_id,
@@ -38,8 +38,9 @@ pub struct Eval {
     /// the order of --list-texts; one for each --embeddings, in their order.
     #[arg(long, requires = "embeddings")]
     pub text_embeddings: Vec<PathBuf>,
-    /// File with one text per line. With NPY --text-embeddings it is read; without --model and
-    /// --embeddings the texts that need embeddings are written to it, and nothing is evaluated.
+    /// File with one text per line. With NPY --text-embeddings, names the text of each row. Without
+    /// --model and --embeddings, medst writes the texts to embed to this file and evaluates
+    /// nothing.
     #[arg(long, conflicts_with = "model")]
     pub list_texts: Option<PathBuf>,
     /// strict: subjects are never split between folds, and figures have intervals. reference: as in
@@ -50,7 +51,7 @@ pub struct Eval {
     /// Split to evaluate: train, validate, test or all [default: test if there is one, otherwise
     /// validate, otherwise all].
     #[arg(long, value_parser = part)]
-    pub split: Option<Part>,
+    pub split: Option<CorpusPart>,
     /// Label that a linear probe learns [default: the corpus' class, findings or diagnosis].
     #[arg(long)]
     pub label: Option<String>,
@@ -70,15 +71,8 @@ pub struct Eval {
     /// Leave radiographs and heat maps out of the report, for example to share it.
     #[arg(long)]
     pub no_pictures: bool,
-    /// Images per batch [default: 16 on a CPU, 256 on a GPU].
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
-    pub batch: Option<u16>,
-    /// Device to compute on.
-    #[arg(long, value_enum, default_value_t = DeviceName::Auto)]
-    pub device: DeviceName,
-    /// Number format that the encoders compute in.
-    #[arg(long, value_enum, default_value_t = PrecisionName::Float32)]
-    pub precision: PrecisionName,
+    #[command(flatten)]
+    pub how: Compute,
 }
 
 /// One task, or all.
@@ -88,9 +82,9 @@ pub enum AskedTask {
     One(Task),
 }
 
-fn part(name: &str) -> Result<Part, &'static str> {
-    let split = || Split::parse(name).map(Part::Of).ok_or("expected train, validate, test or all");
-    if name == "all" { Ok(Part::All) } else { split() }
+fn part(name: &str) -> Result<CorpusPart, &'static str> {
+    let split = || Split::parse(name).map(CorpusPart::Of).ok_or("expected train, validate, test or all");
+    if name == "all" { Ok(CorpusPart::All) } else { split() }
 }
 
 fn task(name: &str) -> Result<AskedTask, UnknownName> {

@@ -12,13 +12,14 @@ mod vision;
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 
 pub use convert::{Card, CardFormat, Convert, TargetName};
 pub use data::{Draw, Folder, How, OnMimic, Phantom, Prepare, WithImages};
 pub use demo::Demo;
 pub use eval::{AskedTask, Eval};
-pub use model::{Compute, DeviceName, DicomWindow, Inputs, PrecisionName, UseModel, ViewName};
+pub use model::{Compute, DeviceName, Dicom, Inputs, PrecisionName, UseModel, ViewName};
 pub use search::{AmongName, GraphName, Search, SearchFind, SearchIndex};
 pub use serve::Serve;
 pub use train::{Finetune, Pretrain};
@@ -81,8 +82,8 @@ pub enum Command {
     /// Check every file of a corpus, run, model or index against the checksums from when it was
     /// written.
     Verify {
-        /// A folder that medst wrote, a file in one, or a corpus in object storage
-        /// (s3://BUCKET/PREFIX).
+        /// A folder that medst wrote, a file in one, the name of a model (phantom), or a corpus in
+        /// object storage (s3://BUCKET/PREFIX).
         path: PathBuf,
     },
     /// Describe a corpus, a run, a checkpoint or a weight file.
@@ -90,4 +91,13 @@ pub enum Command {
         /// Folder or file to describe.
         path: PathBuf,
     },
+}
+
+/// Parses a value of a library by its name; the help and errors list all names.
+fn by_name<T, const N: usize>(all: [T; N], name: fn(T) -> &'static str) -> impl TypedValueParser<Value = T>
+where
+    T: Copy + Send + Sync + 'static,
+{
+    let find = move |text: String| all.into_iter().find(|&value| name(value) == text).ok_or("unknown");
+    PossibleValuesParser::new(all.map(name)).try_map(find)
 }

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use medst_data::image::dicom::Window;
 use medst_data::split::Split;
+
+use super::by_name;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum DeviceName {
@@ -34,6 +37,8 @@ pub struct UseModel {
     pub model: PathBuf,
     #[command(flatten)]
     pub how: Compute,
+    #[command(flatten)]
+    pub dicom: Dicom,
 }
 
 /// How a model computes.
@@ -48,9 +53,20 @@ pub struct Compute {
     /// Number format that the encoders compute in.
     #[arg(long, value_enum, default_value_t = PrecisionName::Float32)]
     pub precision: PrecisionName,
-    /// How DICOM pixel values are mapped to grey levels.
-    #[arg(long, value_enum, default_value_t = DicomWindow::Declared)]
-    pub dicom_window: DicomWindow,
+}
+
+/// How DICOM files are read.
+#[derive(Debug, Args)]
+pub struct Dicom {
+    /// How DICOM pixel values are mapped to grey levels. Declared: as the file declares, by the
+    /// rescale, then the VOI table or the window. Reference: as in the reference implementation,
+    /// value · 255 / largest value, inverted for MONOCHROME1.
+    #[arg(
+        long = "dicom-window",
+        value_parser = by_name(Window::ALL, Window::name),
+        default_value = Window::Declared.name()
+    )]
+    pub window: Window,
 }
 
 /// Inputs of a command that uses a model.
@@ -74,12 +90,4 @@ pub enum ViewName {
     Auto,
     Frontal,
     Lateral,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum DicomWindow {
-    /// As the file declares: the rescale, then the VOI table or the window.
-    Declared,
-    /// As in the reference implementation: value · 255 / largest value, inverted for MONOCHROME1.
-    Reference,
 }

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-use medst::infer::search::Filter;
-use medst::infer::search::query::Wanted;
+use medst_infer::infer::search::Filter;
+use medst_infer::infer::search::query::Wanted;
 
 use super::vision::share;
-use super::{Compute, Inputs, UseModel};
+use super::{Compute, Dicom, Inputs, UseModel};
 
 #[derive(Debug, Subcommand)]
 pub enum Search {
@@ -90,6 +90,8 @@ pub struct SearchFind {
     pub model: Option<PathBuf>,
     #[command(flatten)]
     pub how: Compute,
+    #[command(flatten)]
+    pub dicom: Dicom,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Compute;
+use super::{Compute, Dicom};
 
 #[derive(Debug, Args)]
 pub struct Serve {
@@ -76,4 +76,6 @@ pub struct Serve {
     pub drain_seconds: u32,
     #[command(flatten)]
     pub how: Compute,
+    #[command(flatten)]
+    pub dicom: Dicom,
 }

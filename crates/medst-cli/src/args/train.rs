@@ -16,10 +16,6 @@ pub struct Pretrain {
     /// Continue the run in the configured output folder.
     #[arg(long)]
     pub resume: bool,
-    /// Keep only the input of every transformer block and recompute the block in the backward pass:
-    /// less memory, but a step takes about 1.25 times as long (key train.checkpoint_activations).
-    #[arg(long)]
-    pub checkpoint_activations: bool,
     /// Device to compute on.
     #[arg(long, value_enum, default_value_t = DeviceName::Auto)]
     pub device: DeviceName,
@@ -32,9 +28,6 @@ pub struct Finetune {
     /// Override a key of the configuration, such as train.epochs=5; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
-    /// Model to start from: the key init.weights.
-    #[arg(long, value_name = "MODEL")]
-    pub model: Option<String>,
     /// Continue the run in the configured output folder.
     #[arg(long)]
     pub resume: bool,

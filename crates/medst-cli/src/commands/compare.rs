@@ -4,22 +4,21 @@ use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use medst::Error;
-use medst::eval::bootstrap::Bootstrap;
-use medst::infer::Engine;
-use medst::infer::check::Checked;
-use medst::infer::compare::{TimePoint, compare};
-use medst::infer::course::CourseCalibration;
-use medst::infer::sentences::Sentences;
-use medst::infer::stream::{self, StudyInput};
 use medst_data::corpus::Corpus;
 use medst_data::gather::{DeclaredView, Gathered, gather};
+use medst_data::report::Rule;
+use medst_infer::eval::bootstrap::Bootstrap;
+use medst_infer::eval::prompts::MS_CXR_T;
+use medst_infer::infer::Engine;
+use medst_infer::infer::check::Checked;
+use medst_infer::infer::compare::{TimePoint, compare};
+use medst_infer::infer::course::CourseCalibration;
+use medst_infer::infer::sentences::Sentences;
+use medst_infer::infer::stream::{self, StudyInput};
+use medst_model::Error;
 
 use super::{Output, open, time_point};
 use crate::args::Compare;
-
-/// The findings of MS-CXR-T.
-const FINDINGS: [&str; 5] = ["consolidation", "edema", "pleural effusion", "pneumonia", "pneumothorax"];
 
 pub fn run(arguments: &Compare, output: &Output) -> Result<()> {
     if let Some(file) = &arguments.fit_calibration {
@@ -38,16 +37,18 @@ pub fn run(arguments: &Compare, output: &Output) -> Result<()> {
         let engine = open::model(&arguments.model)?;
         let calibration = CourseCalibration::read(file, &engine)?;
         let check = |corpus| Checked::new(&engine, &calibration, corpus, Bootstrap::default());
-        return output.show(&AllChecked(corpora.iter().map(check).collect::<medst::Result<_>>()?));
+        return output.show(&AllChecked(corpora.iter().map(check).collect::<medst_model::Result<_>>()?));
     }
+    let engine = open::model(&arguments.model)?;
+    let rule = engine.reader().rule();
     let gathered = match &arguments.subject {
-        Some(subject) => of_subject(arguments, subject)?,
+        Some(subject) => of_subject(arguments, subject, rule)?,
         None => {
-            let studies = arguments.time_points.iter().map(|text| time_point::parse(text)).collect::<Result<_>>()?;
+            let parse = |text: &String| time_point::parse(text, rule);
+            let studies = arguments.time_points.iter().map(parse).collect::<Result<_>>()?;
             Gathered { studies, ..Gathered::default() }
         }
     };
-    let engine = open::model(&arguments.model)?;
     let mut points = points(&engine, &gathered)?;
     if points.iter().all(|point| point.day.is_some()) {
         points.sort_by(|a, b| a.day.partial_cmp(&b.day).unwrap_or(std::cmp::Ordering::Equal));
@@ -55,10 +56,10 @@ pub fn run(arguments: &Compare, output: &Output) -> Result<()> {
     let given = arguments.finding.iter().map(|name| name.trim().to_lowercase());
     let mut findings: Vec<String> = given.collect();
     if findings.is_empty() {
-        findings = FINDINGS.map(str::to_string).to_vec();
+        findings = MS_CXR_T.map(str::to_string).to_vec();
     }
     let findings: Vec<Sentences> =
-        findings.iter().map(|name| Sentences::new(&engine, name)).collect::<medst::Result<_>>()?;
+        findings.iter().map(|name| Sentences::new(&engine, name)).collect::<medst_model::Result<_>>()?;
     let calibration = arguments.calibration.as_ref().map(|file| CourseCalibration::read(file, &engine)).transpose()?;
     output.show(&compare(&engine, &points, &findings, calibration.as_ref())?)
 }
@@ -74,14 +75,14 @@ impl fmt::Display for AllChecked {
 }
 
 /// The corpora that calibrations are made of and checked on.
-fn corpora(arguments: &Compare) -> medst::Result<Vec<Corpus>> {
+fn corpora(arguments: &Compare) -> medst_model::Result<Vec<Corpus>> {
     arguments.time_points.iter().map(|path| Ok(Corpus::open(&PathBuf::from(path))?)).collect()
 }
 
 /// The studies of one subject of a corpus or table.
-fn of_subject(arguments: &Compare, subject: &str) -> Result<Gathered> {
+fn of_subject(arguments: &Compare, subject: &str, rule: Rule) -> Result<Gathered> {
     let inputs: Vec<PathBuf> = arguments.time_points.iter().map(PathBuf::from).collect();
-    let mut gathered = gather(&inputs, DeclaredView::Auto)?;
+    let mut gathered = gather(&inputs, DeclaredView::Auto, rule)?;
     gathered.studies.retain(|study| study.subject.as_deref() == Some(subject) && study.is_seen());
     if gathered.studies.is_empty() {
         let name = arguments.time_points.join(", ");

@@ -1,9 +1,10 @@
 //! `medst convert`.
 
 use anyhow::Result;
-use medst::Error;
-use medst::convert::vit::Pixels;
-use medst::convert::{Request, Target, convert};
+use medst_data::files::whole;
+use medst_model::Error;
+use medst_model::convert::vit::Pixels;
+use medst_model::convert::{Request, Target, convert};
 
 use super::Output;
 use crate::args::{Convert, TargetName};
@@ -14,13 +15,13 @@ pub fn run(arguments: &Convert, output: &Output) -> Result<()> {
         _ => None,
     };
     if let Some(pixels) = pixels.filter(|pixels| pixels.deviation.iter().any(|&value| value <= 0.0)) {
-        return Err(Error::Config(format!("--pixel-std {:?}: must be greater than 0", pixels.deviation)).into());
+        return Err(Error::Input(format!("--pixel-std {:?}: must be greater than 0", pixels.deviation)).into());
     }
     if arguments.half && !matches!(arguments.to, TargetName::Medst | TargetName::Hub) {
-        return Err(Error::Config("--half needs --to medst or --to hub".into()).into());
+        return Err(Error::Input("--half needs --to medst or --to hub".into()).into());
     }
     if arguments.int8 && arguments.to != TargetName::Onnx {
-        return Err(Error::Config("--int8 needs --to onnx".into()).into());
+        return Err(Error::Input("--int8 needs --to onnx".into()).into());
     }
     let request = Request {
         inputs: arguments.inputs.clone(),
@@ -46,8 +47,8 @@ pub fn run(arguments: &Convert, output: &Output) -> Result<()> {
     if request.to == Target::Hub {
         // Not covered by the folder's checksums, because its author will edit it further.
         let path = request.out.join("README.md");
-        let text = medst::card::for_hub(&request.out, &request.inputs)?;
-        std::fs::write(&path, text).map_err(Error::io(&path))?;
+        let text = medst_train::card::for_hub(&request.out, &request.inputs)?;
+        whole::write(&path, text.as_bytes())?;
     }
     output.show(&conversion)
 }

@@ -9,13 +9,13 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use medst::Error;
-use medst::model::builtin;
 use medst_data::progress::Progress;
+use medst_model::Error;
+use medst_model::model::builtin;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Output, Shown, dispatch};
+use super::{Output, Verbosity, dispatch};
 use crate::args::{Arguments, Demo};
 use crate::progress::Reporter;
 
@@ -63,7 +63,7 @@ pub fn run(arguments: &Demo, output: &Output, reporter: &Reporter) -> Result<()>
     let start = Instant::now();
     let folder = &arguments.folder;
     if folder.exists() {
-        return Err(Error::Config(format!(
+        return Err(Error::Input(format!(
             "{} already exists; remove it or name another folder: medst demo FOLDER",
             folder.display()
         ))
@@ -84,12 +84,12 @@ pub fn run(arguments: &Demo, output: &Output, reporter: &Reporter) -> Result<()>
     steps.title("1/6 drawing 400 patients")?;
     let cohort = at("cohort");
     let draw = ["phantom", &cohort, "--subjects", "400", "--seed", "4000001", "--size", "160"];
-    steps.run(&[&draw[..], &["--sheet", &at("cohort.png")]].concat(), Shown::Result)?;
+    steps.run(&[&draw[..], &["--sheet", &at("cohort.png")]].concat(), Verbosity::Result)?;
 
     steps.title("2/6 preparing the corpus")?;
     let corpus = at("corpus");
     let table = at("cohort/studies.csv");
-    steps.run(&["prepare", "table", &table, "--out", &corpus, "--image-size", side], Shown::Result)?;
+    steps.run(&["prepare", "table", &table, "--out", &corpus, "--image-size", side], Verbosity::Result)?;
 
     steps.title("3/6 pre-training briefly on these patients")?;
     let (run, untrained) = (at("run"), at("untrained"));
@@ -101,24 +101,25 @@ pub fn run(arguments: &Demo, output: &Output, reporter: &Reporter) -> Result<()>
         steps.run(&[&["pretrain", &config_path], &settings[..]].concat(), shown)
     };
     let continued: &[&str] = match arguments.from_scratch {
-        // Optimizer moments start from zero: larger steps first undo a little of what the shipped model knows.
+        // Optimizer moments start from zero: larger steps first undo a little of what the shipped
+        // model knows.
         false => &["init.weights=phantom", "train.max_steps=120", "optimizer.lr=5e-5"],
         true => &[],
     };
-    pretrain(&run, continued, Shown::Result)?;
+    pretrain(&run, continued, Verbosity::Result)?;
     // A baseline: random weights.
-    pretrain(&untrained, &["train.max_steps=0"], Shown::Nothing)?;
+    pretrain(&untrained, &["train.max_steps=0"], Verbosity::Nothing)?;
 
     steps.title("4/6 drawing 300 other patients in the layouts of the benchmarks, and preparing them")?;
     let benchmarks = at("benchmarks");
     let draw = ["phantom", &benchmarks, "--subjects", "300", "--seed", "4000002", "--size", "160"];
-    steps.run(&[&draw[..], &["--layout", "table,mimic-cxr-jpg,ms-cxr-t"]].concat(), Shown::Result)?;
+    steps.run(&[&draw[..], &["--layout", "table,mimic-cxr-jpg,ms-cxr-t"]].concat(), Verbosity::Result)?;
     let (patients, pairs) = (at("corpora/patients"), at("corpora/ms-cxr-t"));
     let table = at("benchmarks/table/studies.csv");
-    steps.run(&["prepare", "table", &table, "--out", &patients, "--image-size", side], Shown::Result)?;
+    steps.run(&["prepare", "table", &table, "--out", &patients, "--image-size", side], Verbosity::Result)?;
     let (source, images) = (at("benchmarks/ms-cxr-t"), at("benchmarks/mimic-cxr-jpg"));
     let prepare = ["prepare", "ms-cxr-t", &source, "--images", &images, "--out", &pairs];
-    steps.run(&[&prepare[..], &["--image-size", side]].concat(), Shown::Result)?;
+    steps.run(&[&prepare[..], &["--image-size", side]].concat(), Verbosity::Result)?;
 
     steps.title("5/6 evaluating on them")?;
     let tasks = ["zero-shot", "grounding", "retrieval", "sequence-order", "progression", "temporal-sentence"];
@@ -131,15 +132,15 @@ pub fn run(arguments: &Demo, output: &Output, reporter: &Reporter) -> Result<()>
         let report = at(&format!("report-{model}"));
         let inputs = ["--split", "all", "--model", weights, "--corpus", &patients, "--corpus", &pairs];
         let outputs = ["--out", &report, "--replicates", "200"];
-        steps.run(&[&["eval"], &tasks[..], &inputs, &outputs].concat(), Shown::Nothing)?;
+        steps.run(&[&["eval"], &tasks[..], &inputs, &outputs].concat(), Verbosity::Nothing)?;
     }
     // Cards of the model and of its data.
     let evaluation = at("report-trained/results.json");
-    steps.run(&["card", &run, "--evaluation", &evaluation, "--out", &at("model-card.md")], Shown::Nothing)?;
-    steps.run(&["card", &corpus, "--out", &at("data-card.md")], Shown::Nothing)?;
+    steps.run(&["card", &run, "--evaluation", &evaluation, "--out", &at("model-card.md")], Verbosity::Nothing)?;
+    steps.run(&["card", &corpus, "--out", &at("data-card.md")], Verbosity::Nothing)?;
 
     steps.title("6/6 the result")?;
-    steps.run(&["inspect", &run], Shown::Result)?;
+    steps.run(&["inspect", &run], Verbosity::Result)?;
     steps.say("")?;
     let table = Table::read(folder, models)?;
     output.show(&table)?;
@@ -187,7 +188,7 @@ impl Steps<'_> {
         self.say(&format!("\n== {text}"))
     }
 
-    fn run(&self, command: &[&str], shown: Shown) -> Result<()> {
+    fn run(&self, command: &[&str], verbosity: Verbosity) -> Result<()> {
         if self.reporter.stop_requested() {
             return Err(Error::Stopped.into());
         }
@@ -197,10 +198,10 @@ impl Steps<'_> {
         let arguments = Arguments::try_parse_from(typed).expect("the demo's commands are valid");
         let output = Output {
             json: false,
-            shown: if self.talks { shown } else { Shown::Nothing },
+            verbosity: if self.talks { verbosity } else { Verbosity::Nothing },
             typed: command.iter().map(ToString::to_string).collect(),
         };
-        let quiet = self.reporter.is_silent() || shown == Shown::Nothing;
+        let quiet = self.reporter.is_silent() || verbosity == Verbosity::Nothing;
         dispatch(arguments.command, &output, &Reporter::new(quiet))
     }
 }

@@ -1,7 +1,7 @@
 //! `medst embed`.
 
 use anyhow::Result;
-use medst::infer::table;
+use medst_infer::infer::table;
 
 use super::{Output, open};
 use crate::args::Embed;
@@ -9,8 +9,7 @@ use crate::progress::Reporter;
 
 pub fn run(arguments: &Embed, output: &Output, reporter: &Reporter) -> Result<()> {
     let Embed { inputs, model, out, features } = arguments;
-    let gathered = open::inputs(inputs)?;
-    let engine = open::model(model)?;
+    let (engine, gathered) = open::model_and_inputs(model, inputs)?;
     let embedded = table::write(&engine, &gathered, out, *features, reporter)?;
     output.show(&embedded)?;
     open::all_used(embedded.left_out.len(), embedded.studies)

@@ -3,16 +3,16 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use medst::eval::bootstrap::Bootstrap;
-use medst::eval::encode::{EmbeddingFiles, Encoder, FileEncoder, ModelEncoder};
-use medst::eval::report::picture::Pictures;
-use medst::eval::report::{Evaluation, Leaderboard, picture};
-use medst::eval::result::Task;
-use medst::eval::suite::Suite;
-use medst::infer::{Engine, Limits};
 use medst_data::corpus::Corpus;
+use medst_data::files::whole;
+use medst_infer::eval::bootstrap::Bootstrap;
+use medst_infer::eval::encode::{EmbeddingFiles, Encoder, FileEncoder, ModelEncoder};
+use medst_infer::eval::report::picture::Pictures;
+use medst_infer::eval::report::{Evaluation, Leaderboard, picture};
+use medst_infer::eval::result::Task;
+use medst_infer::eval::suite::Suite;
 
-use super::{Output, device, open};
+use super::{Output, open};
 use crate::args::{AskedTask, Eval};
 use crate::progress::Reporter;
 
@@ -22,9 +22,7 @@ pub fn run(arguments: &Eval, output: &Output, reporter: &Reporter) -> Result<()>
     let files = embedding_files(arguments)?;
     let mut done: Vec<(Evaluation, Vec<Pictures>)> = Vec::new();
     for model in &arguments.model {
-        let device = device(arguments.device)?;
-        let mut engine = Engine::new(open::opened(model, device, arguments.precision)?)?;
-        engine.limits = Limits::of_images(open::batch(arguments.batch, device));
+        let engine = open::engine(model, &arguments.how)?;
         let encoder = ModelEncoder::from(&engine);
         done.push(evaluate(arguments, &suite, &encoder, &corpora, output, reporter)?);
     }
@@ -115,6 +113,5 @@ fn evaluate(
 fn list_texts(arguments: &Eval, suite: &Suite, corpora: &[Corpus]) -> Result<()> {
     let path = arguments.list_texts.as_ref().context("one of --model, --embeddings and --list-texts is required")?;
     let lines = suite.texts(corpora).join("\n") + "\n";
-    std::fs::write(path, lines).with_context(|| path.display().to_string())?;
-    Ok(())
+    Ok(whole::write(path, lines.as_bytes())?)
 }

@@ -1,9 +1,9 @@
 //! `medst finetune`.
 
 use anyhow::Result;
-use medst::Error;
-use medst::finetune::{Config, finetune};
-use medst::train::Ending;
+use medst_model::Error;
+use medst_train::finetune::{Config, finetune};
+use medst_train::train::Ending;
 
 use super::{Output, device};
 use crate::args::Finetune;
@@ -11,9 +11,7 @@ use crate::launch;
 use crate::progress::Reporter;
 
 pub fn run(arguments: &Finetune, output: &Output, reporter: &Reporter) -> Result<()> {
-    let mut overrides = arguments.overrides.clone();
-    overrides.extend(arguments.model.iter().map(|model| format!("init.weights={model}")));
-    let config = Config::load(&arguments.config, &overrides)?;
+    let config = Config::load(&arguments.config, &arguments.overrides)?;
     let device = device(arguments.device)?;
     let train = |device, group: &_| finetune(&config, arguments.resume, device, group, reporter);
     // Only process 0 prints the summary.

@@ -5,15 +5,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use medst::Error;
-use medst::infer::align::Alignment;
-use medst::infer::boxes::hot_boxes;
-use medst::infer::draw::{self, Canvas};
-use medst::infer::ground::{Grounded, ground};
-use medst::infer::{Engine, Views};
-use medst::model::view_experts::View;
 use medst_data::gather::{DeclaredView, check_view};
 use medst_data::progress::Progress;
+use medst_infer::infer::align::Alignment;
+use medst_infer::infer::boxes::hot_boxes;
+use medst_infer::infer::draw::{self, Canvas};
+use medst_infer::infer::ground::{Grounded, ground};
+use medst_infer::infer::{Engine, Views};
+use medst_model::Error;
+use medst_model::model::view_experts::View;
 use serde::Serialize;
 
 use super::{Output, open};
@@ -34,11 +34,14 @@ pub fn run(arguments: &Ground, output: &Output, reporter: &Reporter) -> Result<(
     }
     let many = arguments.phrase.len() > 1;
     if many && let Some(out) = arguments.out.as_ref().filter(|out| out.extension().is_some()) {
-        return Err(Error::Config(format!("--out {} must be a folder if --phrase is repeated", out.display())).into());
+        return Err(Error::Input(format!("--out {} must be a folder if --phrase is repeated", out.display())).into());
     }
     let engine = open::model(&arguments.model)?;
-    let texts =
-        arguments.phrase.iter().map(|phrase| Ok(engine.reader().prompt(phrase)?)).collect::<medst::Result<Vec<_>>>()?;
+    let texts = arguments
+        .phrase
+        .iter()
+        .map(|phrase| Ok(engine.reader().prompt(phrase)?))
+        .collect::<medst_model::Result<Vec<_>>>()?;
     let mut files = vec![(if frontal { View::Frontal } else { View::Lateral }, &arguments.image)];
     files.extend(arguments.lateral.as_ref().map(|path| (View::Lateral, path)));
     let (views, canvases) = look(&engine, &files)?;
@@ -76,7 +79,7 @@ fn look(engine: &Engine, files: &[(View, &PathBuf)]) -> Result<(Views, Vec<(View
         }
         canvases.push((*view, canvas));
     }
-    let views = Views::of(frontal, lateral).ok_or_else(|| Error::Input("no image was given".into()))?;
+    let views = Views::new(frontal, lateral).ok_or_else(|| Error::Input("no image was given".into()))?;
     Ok((views, canvases))
 }
 
@@ -93,8 +96,8 @@ fn draw_phrase(
         let Some(map) = alignment.heat(*view) else { continue };
         let path = if number == 0 { path.to_path_buf() } else { suffixed(path, "lateral") };
         draw::write(&path, &canvas.png(&map, &hot_boxes(&map, threshold, patch)))?;
-        if let Some(own) = grounded.views.iter_mut().find(|own| own.view == *view) {
-            own.picture = Some(path);
+        if let Some(grounded_view) = grounded.views.iter_mut().find(|grounded_view| grounded_view.view == *view) {
+            grounded_view.picture = Some(path);
         }
     }
     Ok(())
@@ -143,6 +146,6 @@ struct Phrases {
 impl fmt::Display for Phrases {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.image.display())?;
-        self.phrases.iter().try_for_each(|own| own.fmt(f))
+        self.phrases.iter().try_for_each(|phrase| phrase.fmt(f))
     }
 }

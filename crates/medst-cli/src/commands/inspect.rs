@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use medst::inspect::inspect;
+use medst_train::inspect::inspect;
 
 use super::Output;
 

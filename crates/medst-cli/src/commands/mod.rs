@@ -24,8 +24,8 @@ use std::fmt::Display;
 use std::io::Write;
 
 use anyhow::Result;
-use medst::Error;
 use medst_data::printable;
+use medst_model::Error;
 use serde::Serialize;
 use tch::Device;
 
@@ -42,7 +42,7 @@ pub fn run(arguments: Arguments, typed: Vec<String>) -> Result<()> {
         return Ok(());
     }
     progress::catch_interrupt()?;
-    let output = Output { json: arguments.json, shown: Shown::WithHints, typed };
+    let output = Output { json: arguments.json, verbosity: Verbosity::WithHints, typed };
     let reporter = Reporter::new(arguments.quiet);
     medst_data::hub::report_to(Box::new(Reporter::new(arguments.quiet)));
     dispatch(arguments.command, &output, &reporter)
@@ -72,7 +72,7 @@ fn dispatch(command: Command, output: &Output, reporter: &Reporter) -> Result<()
 
 /// What is printed of a command. `medst demo` runs commands that print less.
 #[derive(Clone, Copy, PartialEq)]
-enum Shown {
+enum Verbosity {
     /// The result, and what to do next.
     WithHints,
     Result,
@@ -82,7 +82,7 @@ enum Shown {
 /// Prints results, as text or as JSON.
 pub struct Output {
     json: bool,
-    shown: Shown,
+    verbosity: Verbosity,
     typed: Vec<String>,
 }
 
@@ -94,7 +94,7 @@ impl Output {
 
     /// Prints a result as text or JSON.
     pub fn show<T: Display + Serialize>(&self, result: &T) -> Result<()> {
-        if self.shown == Shown::Nothing {
+        if self.verbosity == Verbosity::Nothing {
             return Ok(());
         }
         let mut out = std::io::stdout().lock();
@@ -110,7 +110,7 @@ impl Output {
 
     /// Prints suggestions for the next command, but not with --json.
     pub fn next(&self, lines: &[String]) -> Result<()> {
-        if !self.json && self.shown == Shown::WithHints {
+        if !self.json && self.verbosity == Verbosity::WithHints {
             let mut out = std::io::stdout().lock();
             writeln!(out, "next:")?;
             lines.iter().try_for_each(|line| writeln!(out, "  {}", printable::one_line(line)))?;
@@ -124,18 +124,19 @@ impl Output {
 /// # Errors
 /// CUDA was requested but is not available.
 pub fn device(name: DeviceName) -> Result<Device> {
-    // Several processes share a machine that is theirs alone, and each would start a thread per core.
+    // Several processes share a machine that is theirs alone, and each would start a thread per
+    // core.
     if launch::is_alone() {
-        medst::waiting::sleep_instead_of_spinning();
+        medst_model::waiting::sleep_instead_of_spinning();
     }
     if name == DeviceName::Cpu {
         return Ok(Device::Cpu);
     }
-    let found = medst::device::cuda();
+    let found = medst_model::device::cuda();
     match (name, found) {
         (_, Some(device)) => Ok(device),
         (DeviceName::Cuda, None) => {
-            Err(Error::Config("--device cuda: found no CUDA device, or libtorch was built without CUDA".into()).into())
+            Err(Error::Input("--device cuda: found no CUDA device, or libtorch was built without CUDA".into()).into())
         }
         _ => Ok(Device::Cpu),
     }

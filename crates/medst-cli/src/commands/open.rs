@@ -1,46 +1,50 @@
 //! What all commands with a model share: loading the model, finding the inputs, reporting what was
 //! left out.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::Result;
-use medst::Error;
-use medst::infer::{Engine, Limits};
-use medst::model::config::Precision;
-use medst::model::open::{OpenedModel, open_model_in};
 use medst_data::gather::{DeclaredView, Gathered, gather};
 use medst_data::image::Decoding;
 use medst_data::image::dicom::Window;
+use medst_data::storage::Address;
+use medst_infer::infer::{Engine, Limits};
+use medst_model::Error;
+use medst_model::model::config::Precision;
+use medst_model::model::open::{OpenedModel, open_model_in};
 use tch::Device;
 
 use super::device;
-use crate::args::{Compute, DicomWindow, Inputs, PrecisionName, UseModel, ViewName};
+use crate::args::{Compute, Inputs, PrecisionName, UseModel, ViewName};
 
 /// Loads a model.
 pub fn model(arguments: &UseModel) -> Result<Engine> {
-    load(&arguments.model, &arguments.how)
+    load(&arguments.model, &arguments.how, arguments.dicom.window)
 }
 
-/// Loads the model at a path.
-pub fn load(path: &Path, how: &Compute) -> Result<Engine> {
-    let device = device(how.device)?;
-    let mut engine = Engine::new(opened(path, device, how.precision)?)?;
-    engine.limits = Limits::of_images(batch(how.batch, device));
-    let window = match how.dicom_window {
-        DicomWindow::Declared => Window::Declared,
-        DicomWindow::Reference => Window::Reference,
-    };
+/// Loads the model at a path, to read files with a window.
+pub fn load(path: &Path, how: &Compute, window: Window) -> Result<Engine> {
+    let mut engine = engine(path, how)?;
     engine.set_decoding(Decoding { window, ..Decoding::default() });
     Ok(engine)
 }
 
+/// Loads the model at a path.
+pub fn engine(path: &Path, how: &Compute) -> Result<Engine> {
+    let device = device(how.device)?;
+    let mut engine = Engine::new(opened(path, device, how.precision)?)?;
+    engine.limits = Limits::of_images(batch(how.batch, device));
+    Ok(engine)
+}
+
 /// Images per batch. A GPU is only busy with large ones.
-pub fn batch(asked: Option<u16>, device: Device) -> usize {
+fn batch(asked: Option<u16>, device: Device) -> usize {
     asked.map_or(if device == Device::Cpu { 16 } else { 256 }, Into::into)
 }
 
 /// Reads the model at a path, to compute in a number format.
-pub fn opened(path: &Path, device: Device, numbers: PrecisionName) -> Result<OpenedModel> {
+fn opened(path: &Path, device: Device, numbers: PrecisionName) -> Result<OpenedModel> {
     let precision = match numbers {
         PrecisionName::Float32 | PrecisionName::Int8 => Precision::Float32,
         PrecisionName::Float16 => Precision::Float16,
@@ -53,16 +57,26 @@ pub fn opened(path: &Path, device: Device, numbers: PrecisionName) -> Result<Ope
     Ok(opened)
 }
 
-/// Finds the studies in the inputs.
-pub fn inputs(arguments: &Inputs) -> Result<Gathered> {
-    let mut gathered = gather(&arguments.inputs, view(arguments.view))?;
-    if let Some(split) = arguments.split {
-        gathered.studies.retain(|study| study.split == Some(split));
-        if gathered.studies.is_empty() {
-            return Err(Error::Config(format!("the inputs have no study in split {split}")).into());
+/// Loads a model and finds the studies in the inputs. The model comes first because reports are
+/// cleaned by its rule.
+pub fn model_and_inputs(model: &UseModel, inputs: &Inputs) -> Result<(Engine, Gathered)> {
+    // A mistyped path is reported before anything takes long.
+    for path in inputs.inputs.iter().filter(|path| !Address::is(path)) {
+        if let Err(error) = path.metadata()
+            && error.kind() == ErrorKind::NotFound
+        {
+            return Err(Error::io(path)(error).into());
         }
     }
-    Ok(gathered)
+    let engine = self::model(model)?;
+    let mut gathered = gather(&inputs.inputs, view(inputs.view), engine.reader().rule())?;
+    if let Some(split) = inputs.split {
+        gathered.studies.retain(|study| study.split == Some(split));
+        if gathered.studies.is_empty() {
+            return Err(Error::Input(format!("the inputs have no study in split {split}")).into());
+        }
+    }
+    Ok((engine, gathered))
 }
 
 pub fn view(name: ViewName) -> DeclaredView {

@@ -2,7 +2,6 @@
 
 use anyhow::Result;
 use medst_data::image::Decoding;
-use medst_data::image::dicom::Window;
 use medst_data::import::check::{Check, check};
 use medst_data::import::chextemporal::CheXTemporal;
 use medst_data::import::covidx::{Covidx, SplitRule};
@@ -19,7 +18,7 @@ use medst_data::import::{Labels, PrepareOptions, Source, Summary, prepare};
 use medst_data::sequence::Chunks;
 
 use super::Output;
-use crate::args::{DicomWindow, Draw, Folder, How, OnMimic, Prepare, WithImages};
+use crate::args::{Draw, Folder, How, OnMimic, Prepare, WithImages};
 use crate::launch;
 use crate::progress::Reporter;
 
@@ -70,25 +69,35 @@ fn source(arguments: &Prepare) -> (Source, &How) {
             let (root, tables, reports) = (root.clone(), tables.clone(), reports.clone());
             (Source::MimicCxr(MimicCxr { root, tables, reports }), how)
         }
-        Prepare::MsCxrT(own) => (Source::MsCxrT(MsCxrT { root: own.root.clone(), images: mimic(own) }), &own.how),
-        Prepare::Imagenome(own) => {
-            (Source::Imagenome(Imagenome { root: own.root.clone(), images: mimic(own) }), &own.how)
+        Prepare::MsCxrT(arguments) => {
+            (Source::MsCxrT(MsCxrT { root: arguments.root.clone(), images: mimic(arguments) }), &arguments.how)
         }
-        Prepare::MiCxr(own) => (Source::MiCxr(MiCxr { root: own.root.clone(), images: mimic(own) }), &own.how),
-        Prepare::MsCxr(own) => on_images(&sources::MS_CXR, own),
-        Prepare::CxrLt(own) => on_images(&sources::CXR_LT, own),
+        Prepare::Imagenome(arguments) => {
+            (Source::Imagenome(Imagenome { root: arguments.root.clone(), images: mimic(arguments) }), &arguments.how)
+        }
+        Prepare::MiCxr(arguments) => {
+            (Source::MiCxr(MiCxr { root: arguments.root.clone(), images: mimic(arguments) }), &arguments.how)
+        }
+        Prepare::MsCxr(arguments) => on_images(&sources::MS_CXR, arguments),
+        Prepare::CxrLt(arguments) => on_images(&sources::CXR_LT, arguments),
         Prepare::Chextemporal { root, chexpert, mimic, rexgradient, how } => {
             let [chexpert, mimic, rexgradient] = [chexpert, mimic, rexgradient].map(Clone::clone);
             (Source::CheXTemporal(CheXTemporal { root: root.clone(), chexpert, mimic, rexgradient }), how)
         }
-        Prepare::Padchest(own) => in_folder(&sources::PADCHEST, own),
-        Prepare::PadchestGr(own) => (Source::PadChestGr(PadChestGr { root: own.root.clone() }), &own.how),
-        Prepare::Rexgradient(own) => (Source::Rexgradient(Rexgradient { root: own.root.clone() }), &own.how),
-        Prepare::Nih(own) => in_folder(&sources::NIH, own),
-        Prepare::Vindr(own) => (Source::Described(Described::vindr(own.root.clone())), &own.how),
-        Prepare::Siim(own) => in_folder(&sources::SIIM, own),
-        Prepare::ChexpertPlus(own) => in_folder(&sources::CHEXPERT_PLUS, own),
-        Prepare::Chexpert(own) => (Source::Described(Described::chexpert(own.root.clone())), &own.how),
+        Prepare::Padchest(arguments) => in_folder(&sources::PADCHEST, arguments),
+        Prepare::PadchestGr(arguments) => {
+            (Source::PadChestGr(PadChestGr { root: arguments.root.clone() }), &arguments.how)
+        }
+        Prepare::Rexgradient(arguments) => {
+            (Source::Rexgradient(Rexgradient { root: arguments.root.clone() }), &arguments.how)
+        }
+        Prepare::Nih(arguments) => in_folder(&sources::NIH, arguments),
+        Prepare::Vindr(arguments) => (Source::Described(Described::vindr(arguments.root.clone())), &arguments.how),
+        Prepare::Siim(arguments) => in_folder(&sources::SIIM, arguments),
+        Prepare::ChexpertPlus(arguments) => in_folder(&sources::CHEXPERT_PLUS, arguments),
+        Prepare::Chexpert(arguments) => {
+            (Source::Described(Described::chexpert(arguments.root.clone())), &arguments.how)
+        }
         Prepare::Rsna { root, how } => (Source::Rsna(Rsna { root: root.clone() }), how),
         Prepare::Covidx { root, split_rule, list_version, how } => {
             let rule = match split_rule {
@@ -102,17 +111,17 @@ fn source(arguments: &Prepare) -> (Source, &How) {
     }
 }
 
-fn in_folder<'a>(description: &'static Description, own: &'a Folder) -> (Source, &'a How) {
-    (Source::Described(Described { description, root: own.root.clone(), images: None }), &own.how)
+fn in_folder<'a>(description: &'static Description, arguments: &'a Folder) -> (Source, &'a How) {
+    (Source::Described(Described { description, root: arguments.root.clone(), images: None }), &arguments.how)
 }
 
-fn on_images<'a>(description: &'static Description, own: &'a WithImages) -> (Source, &'a How) {
-    let (root, images) = (own.root.clone(), Some(own.images.clone()));
-    (Source::Described(Described { description, root, images }), &own.how)
+fn on_images<'a>(description: &'static Description, arguments: &'a WithImages) -> (Source, &'a How) {
+    let (root, images) = (arguments.root.clone(), Some(arguments.images.clone()));
+    (Source::Described(Described { description, root, images }), &arguments.how)
 }
 
-fn mimic(own: &OnMimic) -> MimicCxr {
-    MimicCxr { root: own.images.clone(), tables: own.tables.clone(), reports: None }
+fn mimic(arguments: &OnMimic) -> MimicCxr {
+    MimicCxr { root: arguments.images.clone(), tables: arguments.tables.clone(), reports: None }
 }
 
 fn options(how: &How) -> PrepareOptions {
@@ -121,14 +130,8 @@ fn options(how: &How) -> PrepareOptions {
         image_size: how.image_size.into(),
         sequence_unit: how.sequence_unit.into(),
         chunks: Chunks { length, stride: how.sequence_stride.map_or(length, |stride| usize::from(stride).min(length)) },
-        decoding: Decoding {
-            exact: how.exact,
-            window: match how.dicom_window {
-                DicomWindow::Declared => Window::Declared,
-                DicomWindow::Reference => Window::Reference,
-            },
-        },
-        report_rule: how.report_rule.into(),
+        decoding: Decoding { exact: how.exact, window: how.dicom.window },
+        report_rule: how.report_rule,
         splits: how.splits.clone(),
         exclude: how.exclude.clone(),
         labels: Labels::default(),

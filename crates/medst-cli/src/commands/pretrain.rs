@@ -1,9 +1,9 @@
 //! `medst pretrain`.
 
 use anyhow::Result;
-use medst::Error;
-use medst::config::Config;
-use medst::train::Ending;
+use medst_model::Error;
+use medst_model::config::Config;
+use medst_train::train::Ending;
 
 use super::{Output, device};
 use crate::args::Pretrain;
@@ -11,13 +11,9 @@ use crate::launch;
 use crate::progress::Reporter;
 
 pub fn run(arguments: &Pretrain, output: &Output, reporter: &Reporter) -> Result<()> {
-    let mut overrides = arguments.overrides.clone();
-    if arguments.checkpoint_activations {
-        overrides.push("train.checkpoint_activations=true".into());
-    }
-    let config = Config::load(&arguments.config, &overrides)?;
+    let config = Config::load(&arguments.config, &arguments.overrides)?;
     let device = device(arguments.device)?;
-    let train = |device, group: &_| medst::train::pretrain(&config, arguments.resume, device, group, reporter);
+    let train = |device, group: &_| medst_train::train::pretrain(&config, arguments.resume, device, group, reporter);
     // Only process 0 prints the summary.
     let Some(summary) = launch::together(device, train)? else { return Ok(()) };
     output.show(&summary)?;

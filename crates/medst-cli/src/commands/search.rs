@@ -1,11 +1,11 @@
 //! `medst search`.
 
 use anyhow::Result;
-use medst::Error;
-use medst::infer::search::{self, Among, Filter, Index, Query, WithGraph, together};
-use medst::infer::stream::{self, Wanted};
-use medst::infer::{Engine, Views};
 use medst_data::gather::{DeclaredView, check_view};
+use medst_infer::infer::search::{self, Among, Filter, Index, Query, WithGraph, together};
+use medst_infer::infer::stream::{self, Wanted};
+use medst_infer::infer::{Engine, Views};
+use medst_model::Error;
 
 use super::{Output, open};
 use crate::args::{AmongName, GraphName, Search, SearchFind, SearchIndex};
@@ -21,8 +21,7 @@ pub fn run(arguments: &Search, output: &Output, reporter: &Reporter) -> Result<(
 fn index(arguments: &SearchIndex, output: &Output, reporter: &Reporter) -> Result<()> {
     let SearchIndex { inputs, model, out, graph, overwrite } = arguments;
     search::check_target(out, *overwrite)?;
-    let gathered = open::inputs(inputs)?;
-    let engine = open::model(model)?;
+    let (engine, gathered) = open::model_and_inputs(model, inputs)?;
     let wanted = Wanted { images: true, features: false, reports: true };
     let collected = stream::embed(&engine, &gathered, wanted, reporter)?;
     let with_graph = match graph {
@@ -53,15 +52,15 @@ fn find(arguments: &SearchFind, output: &Output) -> Result<()> {
         false => None,
         true => {
             let path = arguments.model.as_deref().unwrap_or_else(|| index.model_path());
-            let engine = open::load(path, &arguments.how)?;
+            let engine = open::load(path, &arguments.how, arguments.dicom.window)?;
             index.check_model(&engine)?;
             Some(engine)
         }
     };
     let image = match (asked, &engine) {
         (Some(row), _) => {
-            let own = index.vector_of(row, among).map(<[f32]>::to_vec);
-            Some(own.ok_or_else(|| {
+            let vector = index.vector_of(row, among).map(<[f32]>::to_vec);
+            Some(vector.ok_or_else(|| {
                 Error::Input("the index has no embedding of this kind for the study; choose another --among".into())
             })?)
         }
@@ -70,7 +69,7 @@ fn find(arguments: &SearchFind, output: &Output) -> Result<()> {
     };
     let text = match (&arguments.text, &engine) {
         (Some(text), Some(engine)) => {
-            Some(engine.texts(&[&engine.reader().prompt(text).map_err(medst::Error::from)?])?.row(0).to_vec())
+            Some(engine.texts(&[&engine.reader().prompt(text).map_err(medst_model::Error::from)?])?.row(0).to_vec())
         }
         _ => None,
     };
@@ -95,7 +94,7 @@ fn find(arguments: &SearchFind, output: &Output) -> Result<()> {
 fn image(arguments: &SearchFind, engine: &Engine) -> Result<Option<Vec<f32>>> {
     let Some(path) = &arguments.image else { return Ok(None) };
     let frontal = check_view(path, DeclaredView::Auto)?;
-    let own = Some(engine.preprocessing().open(path)?);
+    let picture = Some(engine.preprocessing().open(path)?);
     let lateral = arguments.lateral.as_ref().map(|path| {
         check_view(path, DeclaredView::Lateral)?;
         engine.preprocessing().open(path)
@@ -108,7 +107,7 @@ fn image(arguments: &SearchFind, engine: &Engine) -> Result<Option<Vec<f32>>> {
         ))
         .into());
     }
-    let views = if frontal { Views::of(own, lateral) } else { Views::of(None, own) };
+    let views = if frontal { Views::new(picture, lateral) } else { Views::new(None, picture) };
     let views = views.ok_or_else(|| Error::Input("no image was given".into()))?;
     Ok(Some(engine.images(&[&views])?.embeddings.row(0).to_vec()))
 }

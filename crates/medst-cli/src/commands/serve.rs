@@ -7,8 +7,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use medst::Error;
 use medst_data::progress::Progress;
+use medst_model::Error;
 use medst_serve::state::Calibrations;
 use medst_serve::{Access, Limits, ServeConfig, Service, auth, listen, memory};
 
@@ -47,9 +47,9 @@ pub fn run(arguments: &Serve, reporter: &Reporter) -> Result<()> {
     let calibrations = Calibrations { classes: &arguments.calibration, courses: arguments.courses.as_deref() };
     for (number, text) in arguments.model.iter().enumerate() {
         let (name, path) = named(text);
-        let engine = open::load(Path::new(path), &arguments.how)?;
-        let own = if number == 0 { calibrations.clone() } else { Calibrations::default() };
-        service.add_model(name, engine, &own)?;
+        let engine = open::load(Path::new(path), &arguments.how, arguments.dicom.window)?;
+        let calibrations_of_model = if number == 0 { calibrations.clone() } else { Calibrations::default() };
+        service.add_model(name, engine, &calibrations_of_model)?;
     }
     for text in &arguments.index {
         let (name, path) = named(text);

@@ -4,19 +4,22 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use medst::Error;
-use medst::infer::search::Filter;
 use medst_data::gather::{DeclaredView, FoundStudy, Picture, check_view, gather, read_report};
+use medst_data::report::Rule;
 use medst_data::study::Day;
+use medst_infer::infer::search::Filter;
+use medst_model::Error;
 
 /// Parses a time point.
 ///
+/// * `rule`: how its report is cleaned.
+///
 /// # Errors
 /// Names the part that cannot be understood, or the file that cannot be used.
-pub fn parse(text: &str) -> Result<FoundStudy> {
+pub fn parse(text: &str, rule: Rule) -> Result<FoundStudy> {
     let whole = Path::new(text);
     if whole.is_dir() {
-        return of_folder(whole);
+        return of_folder(whole, rule);
     }
     let mut study = FoundStudy::new(text.to_string());
     let parts: Vec<&str> = if whole.exists() { vec![text] } else { text.split(',').map(str::trim).collect() };
@@ -30,10 +33,10 @@ pub fn parse(text: &str) -> Result<FoundStudy> {
                 let day = Filter::day(path).map_err(|error| fail(text, &error.to_string()))?;
                 study.acquired = Some(Day(day));
             }
-            Some("report") => add_report(&mut study, Path::new(path))?,
+            Some("report") => add_report(&mut study, Path::new(path), rule)?,
             Some("frontal") => add_frontal(&mut study, path.into(), DeclaredView::Frontal, text)?,
             Some(_) => add_lateral(&mut study, path.into(), text)?,
-            None if path.to_ascii_lowercase().ends_with(".txt") => add_report(&mut study, Path::new(path))?,
+            None if path.to_ascii_lowercase().ends_with(".txt") => add_report(&mut study, Path::new(path), rule)?,
             // The first image is frontal unless its header says otherwise, the second lateral.
             None if study.frontal.is_none() => add_frontal(&mut study, path.into(), DeclaredView::Auto, text)?,
             None => add_lateral(&mut study, path.into(), text)?,
@@ -49,8 +52,8 @@ fn fail(text: &str, reason: &str) -> anyhow::Error {
     Error::Input(format!("time point `{text}`: {reason}")).into()
 }
 
-fn of_folder(folder: &Path) -> Result<FoundStudy> {
-    let mut found = gather(&[folder.to_path_buf()], DeclaredView::Auto)?;
+fn of_folder(folder: &Path, rule: Rule) -> Result<FoundStudy> {
+    let mut found = gather(&[folder.to_path_buf()], DeclaredView::Auto, rule)?;
     if let Some(left_out) = found.left_out.first() {
         return Err(Error::Input(format!("{}: {}", left_out.file, left_out.reason)).into());
     }
@@ -84,7 +87,8 @@ fn add_frontal(study: &mut FoundStudy, path: PathBuf, view: DeclaredView, text: 
     }
     // A DICOM header states the date.
     if study.acquired.is_none() {
-        study.acquired = gather(std::slice::from_ref(&path), view)?.studies.pop().and_then(|own| own.acquired);
+        let mut studies = gather(std::slice::from_ref(&path), view, Rule::default())?.studies;
+        study.acquired = studies.pop().and_then(|study| study.acquired);
     }
     study.frontal = Some(Picture::File(path));
     Ok(())
@@ -99,8 +103,8 @@ fn add_lateral(study: &mut FoundStudy, path: PathBuf, text: &str) -> Result<()> 
     Ok(())
 }
 
-fn add_report(study: &mut FoundStudy, path: &Path) -> Result<()> {
-    let report = read_report(path).map_err(|reason| Error::Input(format!("{}: {reason}", path.display())))?;
+fn add_report(study: &mut FoundStudy, path: &Path, rule: Rule) -> Result<()> {
+    let report = read_report(path, rule).map_err(|reason| Error::Input(format!("{}: {reason}", path.display())))?;
     study.report = Some(report);
     Ok(())
 }

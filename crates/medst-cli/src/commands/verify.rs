@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use medst::verify::verify;
+use medst_train::verify::verify;
 
 use super::Output;
 use crate::progress::Reporter;

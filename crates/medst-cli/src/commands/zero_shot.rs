@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use medst::infer::calibrate::Calibration;
-use medst::infer::classes::{Classes, Kind, Prototypes};
-use medst::infer::stream::{self, Wanted};
-use medst::infer::zero_shot::{Classified, classify};
 use medst_data::printable;
+use medst_infer::infer::calibrate::Calibration;
+use medst_infer::infer::classes::{Classes, Kind, Prototypes};
+use medst_infer::infer::stream::{self, Wanted};
+use medst_infer::infer::zero_shot::{Classified, classify};
 
 use super::{Output, open};
 use crate::args::ZeroShot;
@@ -22,8 +22,7 @@ pub fn run(arguments: &ZeroShot, output: &Output, reporter: &Reporter) -> Result
             Classes::from_names(kind, &arguments.class)?
         }
     };
-    let gathered = open::inputs(&arguments.inputs)?;
-    let engine = open::model(&arguments.model)?;
+    let (engine, gathered) = open::model_and_inputs(&arguments.model, &arguments.inputs)?;
     let calibration =
         arguments.calibration.as_ref().map(|file| Calibration::read(file, &engine, &classes)).transpose()?;
     let prototypes = Prototypes::new(&engine, classes)?;
@@ -40,9 +39,9 @@ pub fn run(arguments: &ZeroShot, output: &Output, reporter: &Reporter) -> Result
     }
     let classified = classify(&prototypes, calibration.as_ref(), &gathered, &collected);
     if classified.studies.is_empty() {
-        let first = classified.left_out.first().map(|own| format!("{}: {}", own.file, own.reason));
+        let first = classified.left_out.first().map(|left_out| format!("{}: {}", left_out.file, left_out.reason));
         let reason = first.unwrap_or_else(|| "the inputs contain only reports".into());
-        return Err(medst::Error::Evaluation(format!("no image could be classified; {reason}")).into());
+        return Err(medst_model::Error::Evaluation(format!("no image could be classified; {reason}")).into());
     }
     if let Some(file) = &arguments.out {
         write(&classified, file)?;
@@ -55,10 +54,10 @@ pub fn run(arguments: &ZeroShot, output: &Output, reporter: &Reporter) -> Result
 fn write(classified: &Classified, path: &Path) -> Result<()> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record(std::iter::once("study_id").chain(classified.classes.iter().map(String::as_str)))?;
-    for own in &classified.studies {
-        let cells = own.probabilities.iter().map(|p| format!("{p:.6}"));
-        writer.write_record(std::iter::once(printable::one_line(&own.study).into_owned()).chain(cells))?;
+    for study in &classified.studies {
+        let cells = study.probabilities.iter().map(|p| format!("{p:.6}"));
+        writer.write_record(std::iter::once(printable::one_line(&study.study).into_owned()).chain(cells))?;
     }
     let bytes = writer.into_inner().map_err(|error| error.into_error())?;
-    medst::infer::draw::write(path, &bytes).with_context(|| path.display().to_string())
+    medst_infer::infer::draw::write(path, &bytes).with_context(|| path.display().to_string())
 }

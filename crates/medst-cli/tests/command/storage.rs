@@ -17,7 +17,7 @@ use super::{SMALL, repository, run, tiny, with};
 pub struct Storage {
     server: Child,
     folder: tempfile::TempDir,
-    told: Value,
+    settings: Value,
 }
 
 impl Storage {
@@ -41,8 +41,8 @@ impl Storage {
             .unwrap();
         let mut line = String::new();
         BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let told = serde_json::from_str(&line).expect("the server tells where it is");
-        Some(Storage { server, folder, told })
+        let settings = serde_json::from_str(&line).expect("the server tells where it is");
+        Some(Storage { server, folder, settings })
     }
 
     pub fn at(&self) -> &Path {
@@ -50,7 +50,7 @@ impl Storage {
     }
 
     pub fn said(&self, what: &str) -> &str {
-        self.told[what].as_str().unwrap()
+        self.settings[what].as_str().unwrap()
     }
 
     /// `medst` as the server's user, with a cache of that name.

@@ -119,9 +119,9 @@ impl Hosts {
 
     /// Bytes that a host has sent over the cable.
     fn sent(&self, host: usize) -> u64 {
-        let told = ip(&["-n", &self.namespace(host), "-s", "-j", "link", "show", "cable"]).unwrap();
-        let told: serde_json::Value = serde_json::from_str(&told).unwrap();
-        told[0]["stats64"]["tx"]["bytes"].as_u64().unwrap()
+        let statistics = ip(&["-n", &self.namespace(host), "-s", "-j", "link", "show", "cable"]).unwrap();
+        let statistics: serde_json::Value = serde_json::from_str(&statistics).unwrap();
+        statistics[0]["stats64"]["tx"]["bytes"].as_u64().unwrap()
     }
 
     /// Running processes on a host.

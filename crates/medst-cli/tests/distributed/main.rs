@@ -114,6 +114,7 @@ fn several_processes_compute_the_steps_of_one() {
     assert!(at.join("averaged-2/last/trained.safetensors").exists());
     // Everything beyond the paper.
     let beyond = [
+        "model.image.stem=convolutions",
         "loss.global_temperature=learned",
         "model.findings=[\"edema\", \"pleural effusion\", \"pneumothorax\"]",
         "loss.findings_weight=1.0",

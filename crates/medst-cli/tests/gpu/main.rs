@@ -11,7 +11,7 @@ use std::process::Command;
 use std::sync::LazyLock;
 
 use command::{SMALL, difference, repository, tiny, with};
-use medst::eval::Vectors;
+use medst_infer::eval::Vectors;
 use serde_json::Value;
 use tch::{Kind, Tensor};
 
@@ -179,8 +179,8 @@ fn figures_of_an_evaluation_on_a_gpu_are_those_on_a_cpu() {
             // A figure that the few studies leave undefined.
             (a, b) => f64::from(u8::from(a != b)),
         };
-        // Heat maps are enlarged from patches, so that their largest values are plateaus, whose ties
-        // rounding breaks: the share of one of the eight boxes moves by up to a tenth.
+        // Heat maps are enlarged from patches, so that their largest values are plateaus, whose
+        // ties rounding breaks: the share of one of the eight boxes moves by up to a tenth.
         let allowed = if a["name"] == "hottest pixel inside" { 0.1 / 8.0 + 0.01 } else { 0.01 };
         assert!(off < allowed, "{a}\n{b}");
     }

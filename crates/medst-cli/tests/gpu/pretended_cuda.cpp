@@ -43,7 +43,7 @@ using c10::IValue;
 const at::Device kHost(at::kCPU), kGpu(at::kCUDA, 0);
 
 // ---- What has run
-// ----------------------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 
 struct Ledger {
   std::mutex lock;
@@ -89,7 +89,7 @@ bool waits(const std::string& name) {
 }
 
 // ---- Memory
-// ----------------------------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 
 struct Memory final : c10::Allocator {
   c10::DataPtr allocate(size_t size) override {
@@ -169,7 +169,7 @@ Tensor as_tf32(const Tensor& x) {
 }
 
 // ---- Kernels
-// ---------------------------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 
 // A float16 product, summed in float32 as on a GPU. (The CPU's kernel sums value by value.)
 void multiply_half(const std::string& name, const c10::FunctionSchema& schema, torch::jit::Stack& stack) {
@@ -197,7 +197,8 @@ void by_the_host(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   const size_t count = schema.arguments().size(), begin = stack->size() - count;
   const bool indexes = name.find("index") != std::string::npos;
   std::vector<IValue> given(stack->begin() + long(begin), stack->end());
-  std::vector<std::pair<Tensor, Tensor>> both;  // a tensor of the GPU, and the same memory as a tensor of the host
+  // A tensor of the GPU, and the same memory as a tensor of the host.
+  std::vector<std::pair<Tensor, Tensor>> both;
   auto move = [&](const Tensor& x, const c10::Argument& argument) {
     if (!x.defined()) return x;
     if (x.is_cpu() && x.dim() > 0 && !(indexes && argument.name() == "indices")) {
@@ -322,7 +323,7 @@ std::tuple<Tensor, Tensor, Tensor> attend_back(const Tensor& gradient, const Ten
 }
 
 // ---- The device
-// ------------------------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 
 c10::Stream stream() { return c10::Stream(c10::Stream::DEFAULT, kGpu); }
 

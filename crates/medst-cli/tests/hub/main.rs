@@ -338,17 +338,17 @@ fn processes_that_need_the_same_model_fetch_it_once() {
 /// How far the states of reports are from those that transformers computed, relative to the
 /// largest.
 fn apart(model: &Path, features: &Path) -> f64 {
-    use medst::model::Mode;
-    use medst::model::input::ReportInput;
+    use medst_model::model::Mode;
+    use medst_model::model::input::ReportInput;
     use tch::Kind;
-    let features = medst::model::weights::TensorFile::read(features).unwrap().tensors;
+    let features = medst_model::model::weights::TensorFile::read(features).unwrap().tensors;
     let (ids, mask, states) = (&features["ids"], &features["mask"], &features["states"]);
     let row = |row: i64| {
         let length = mask.get(row).sum(Kind::Int64).int64_value(&[]);
         Vec::<i64>::try_from(ids.get(row).narrow(0, 0, length)).unwrap().into_iter().map(|id| id as u32).collect()
     };
     let rows: Vec<Vec<u32>> = (0..ids.size()[0]).map(row).collect();
-    let model = medst::open_model(model, tch::Device::Cpu).unwrap().model;
+    let model = medst_model::model::open::open_model(model, tch::Device::Cpu).unwrap().model;
     let input = ReportInput::new(&rows, |_| false, 102, model.config.text.max_tokens, model.config.semantics);
     let found = model.encode_reports(&input, Mode::Evaluate).unwrap().detach().to_kind(Kind::Double);
     assert_eq!(found.size(), states.size());

@@ -115,7 +115,7 @@ fn serve(stream: &TcpStream, state: &Mutex<State>, storage: Option<&str>) -> boo
         token: token.clone(),
         storage: storage.is_none(),
     });
-    let mut answer = Answer::of(&state, &path, token.as_deref(), storage);
+    let mut answer = Answer::find(&state, &path, token.as_deref(), storage);
     let whole = answer.body.len();
     if let Some(from) = from.filter(|_| answer.status == 200) {
         answer.status = 206;
@@ -152,7 +152,7 @@ impl Answer {
         Answer { status, headers: vec![("X-Error-Code", code.into())], body: Vec::new() }
     }
 
-    fn of(state: &State, path: &str, token: Option<&str>, storage: Option<&str>) -> Answer {
+    fn find(state: &State, path: &str, token: Option<&str>, storage: Option<&str>) -> Answer {
         let found = |headers, body| Answer { status: 200, headers, body };
         let Some(storage) = storage else {
             let wanted = path.trim_start_matches("/content/").split('?').next().unwrap();

@@ -27,7 +27,7 @@ impl Drop for Running {
 
 /// Waits for a line that holds `before` and returns what follows it; the rest is read away by a
 /// thread.
-fn told(reader: impl std::io::Read + Send + 'static, before: &'static str) -> String {
+fn rest_of_line(reader: impl std::io::Read + Send + 'static, before: &'static str) -> String {
     let (sender, receiver) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         for line in BufReader::new(reader).lines().map_while(Result::ok) {
@@ -52,7 +52,7 @@ pub fn serve(at: &Path, arguments: &[&str]) -> (Running, String) {
         .spawn()
         .unwrap();
     let drawn = !arguments.contains(&"--token-file");
-    let line = told(child.stderr.take().unwrap(), if drawn { "open " } else { "serving at " });
+    let line = rest_of_line(child.stderr.take().unwrap(), if drawn { "open " } else { "serving at " });
     (Running(child), line.split([',', ' ']).next().unwrap().to_string())
 }
 
@@ -84,7 +84,7 @@ impl Browser {
         let (chromium, driver) = programs()?;
         let mut child =
             Command::new(driver).arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let port = told(child.stdout.take().unwrap(), "started successfully on port ");
+        let port = rest_of_line(child.stdout.take().unwrap(), "started successfully on port ");
         let driver = Running(child);
         let binary = Command::new("sh").args(["-c", &format!("command -v {chromium}")]).output().unwrap();
         let binary = String::from_utf8(binary.stdout).unwrap();

@@ -355,9 +355,10 @@ fn send(address: &str, head: &str, body: &str) -> (u16, String, Vec<u8>) {
             continue;
         };
         let headers = String::from_utf8(answer[..end].to_vec()).unwrap().to_lowercase();
-        let told = headers.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
+        let announced =
+            headers.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
         let body = &answer[end + 4..];
-        if count == 0 || told.is_some_and(|length| body.len() >= length) {
+        if count == 0 || announced.is_some_and(|length| body.len() >= length) {
             return (headers[9..12].parse().unwrap(), headers, body.to_vec());
         }
     }
@@ -617,10 +618,10 @@ fn the_page_and_what_it_asks_for_answer() {
     let answer = post(&address, "/v1/report", &asked);
     let phrase = json!({"frontal": later, "phrase": "No edema.", "matrices": true});
     let phrase = post(&address, "/v1/ground", &phrase);
-    let [told, expected] =
+    let [found, expected] =
         [&answer["sentences"][0]["grounded"]["matrices"]["similarity"], &phrase["matrices"]["similarity"]];
-    for (told, expected) in told.as_array().unwrap().iter().zip(expected.as_array().unwrap()) {
-        assert!(told.as_array().unwrap().iter().zip(expected.as_array().unwrap()).all(|(a, b)| close(a, b)));
+    for (found, expected) in found.as_array().unwrap().iter().zip(expected.as_array().unwrap()) {
+        assert!(found.as_array().unwrap().iter().zip(expected.as_array().unwrap()).all(|(a, b)| close(a, b)));
     }
     assert!(answer["sentences"].as_array().unwrap().iter().all(|own| own["matches"] == json!(false)), "none reaches 1");
     for (path, body, expected) in [

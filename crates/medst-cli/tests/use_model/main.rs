@@ -4,6 +4,7 @@
 mod bombs;
 #[path = "../command/mod.rs"]
 mod command;
+mod formats;
 mod notes;
 mod serve;
 
@@ -13,9 +14,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use command::{SMALL, medst, run, tiny, with};
-use medst::eval::Vectors;
 use medst_data::image::dicom::write::{Pixels, Wrap};
+use medst_data::report::{self, Rule};
+use medst_infer::eval::Vectors;
+use medst_infer::infer::Engine;
 use serde_json::Value;
+use tch::Device;
 
 fn json(folder: &Path, arguments: &[&str], code: i32) -> Value {
     let (out, _) = run(folder, &[&["-q", "--json"], arguments].concat(), code);
@@ -81,8 +85,29 @@ fn a_model_meets_what_is_no_file_and_sizes_that_cannot_be() {
     run(at, &with(&["-q", "pretrain", &tiny()], &settings), 0);
     odd_inputs(at);
     sizes_that_cannot_be(at);
+    reports_are_read_by_the_models_rule(at);
     notes::odd_files_are_counted(at);
     notes::vectors_of_holes_are_refused_at_once(at);
+}
+
+/// A model with the reference's semantics reads reports by the reference's rule, in files and
+/// tables as in the engine, which the service and Python call.
+fn reports_are_read_by_the_models_rule(at: &Path) {
+    let changes = ["model.semantics=reference", "train.max_steps=1", "data.corpus=corpus", "train.output=reference"];
+    run(at, &with(&["-q", "pretrain", &tiny()], &[SMALL, &changes].concat()), 0);
+    let report = "FINDINGS: A 1.5 cm nodule at T12.";
+    fs::write(at.join("nodule.txt"), report).unwrap();
+    fs::write(at.join("nodule.csv"), format!("id,report\nx,{report}\n")).unwrap();
+    run(at, &["-q", "embed", "nodule.csv", "nodule.txt", "--model", "reference", "--out", "nodule.npy"], 0);
+    let found = Vectors::read_npy(&at.join("nodule.reports.npy")).unwrap();
+    let engine = Engine::open(&at.join("reference"), Device::Cpu).unwrap();
+    let text = engine.reader().report(report).unwrap();
+    assert_eq!(text.words(), "5 cm nodule at t");
+    let other = engine.reader().cleaned(&report::prepare(report, None, Rule::Standard).unwrap()).unwrap();
+    let expected = engine.texts(&[&text, &other]).unwrap();
+    assert!(!close(expected.row(0), expected.row(1)), "the rules differ");
+    assert_eq!(found.len(), 2);
+    assert!(found.rows().all(|row| close(row, expected.row(0))));
 }
 
 /// Inputs that are not regular files, or may not be read, do not prevent the others from being
@@ -202,6 +227,7 @@ fn a_model_is_used_on_files() {
     let folder = prepared();
     let at = folder.path();
     embed(at);
+    formats::agree(at);
     zero_shot(at);
     compare(at);
     ground(at);
@@ -222,8 +248,13 @@ fn embed(at: &Path) {
     let same = |a: &Vectors, b: &Vectors| a.len() == b.len() && close(a.values(), b.values());
     assert!(same(&a, &b));
     let reports = ["corpus.reports.npy", "table.reports.npy"].map(|name| Vectors::read_npy(&at.join(name)).unwrap());
-    let told = |row: &[f32]| row[0].is_finite();
-    assert!(reports[0].rows().zip(reports[1].rows()).all(|(a, b)| told(a) == told(b) && (!told(a) || close(a, b))));
+    let embedded = |row: &[f32]| row[0].is_finite();
+    assert!(
+        reports[0]
+            .rows()
+            .zip(reports[1].rows())
+            .all(|(a, b)| embedded(a) == embedded(b) && (!embedded(a) || close(a, b)))
+    );
     let list = fs::read_to_string(at.join("table.csv")).unwrap();
     assert!(list.starts_with("row,study_id,subject_id,split,frontal,lateral\n0,"), "{list}");
     assert_eq!(list.lines().count() as u64, count + 1);

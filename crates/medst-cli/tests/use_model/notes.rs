@@ -26,8 +26,8 @@ pub fn odd_files_are_counted(at: &Path) {
         vec!["zero-shot", "noted", "--class", "edema"],
     ];
     for command in commands {
-        let told = json(at, &[&command[..], &model].concat(), 0);
-        assert_eq!(told["notes"], serde_json::json!({ NO_PREAMBLE: 2 }), "{command:?}: {told}");
+        let answer = json(at, &[&command[..], &model].concat(), 0);
+        assert_eq!(answer["notes"], serde_json::json!({ NO_PREAMBLE: 2 }), "{command:?}: {answer}");
     }
     let (out, _) = run(at, &["-q", "embed", "noted", "--model", "run", "--out", "noted.npy"], 0);
     assert!(out.contains(&format!("note           2  {NO_PREAMBLE}")), "{out}");

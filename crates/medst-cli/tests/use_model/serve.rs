@@ -63,7 +63,7 @@ pub fn answers_are_those_of_the_commands(at: &Path) {
     let sentences = ["--class", "edema", "--class", "pleural effusion=large effusion|blunted angle"];
     let offline = [&["zero-shot", &images[0], "--model", "run", "--calibration", "cal.json"], &sentences[..]].concat();
     let offline = super::json(at, &offline, 0);
-    let classes = json!(["edema", {"name": "pleural effusion", "positive": ["large effusion", "blunted angle"], "negative": medst::eval::prompts::negative("pleural effusion")}]);
+    let classes = json!(["edema", {"name": "pleural effusion", "positive": ["large effusion", "blunted angle"], "negative": medst_infer::eval::prompts::negative("pleural effusion")}]);
     let form = Body::parts(&[("frontal", &a, true), ("classes", classes.to_string().as_bytes(), false)]);
     let answer = ask("/v1/zero-shot", &form, 200);
     assert_eq!((&answer["calibrated_on"], &answer["classes"]), (&offline["calibrated_on"], &offline["classes"]));

@@ -115,22 +115,22 @@ pub fn find(
             ));
         }
         for picture in group.into_iter().filter(|&picture| !stays(picture)) {
-            let (own, other) = (pictures[picture].source, pictures[kept[0]].source);
-            let file = format!("{} (as {}, row {})", own.path.display(), other.path.display(), other.row);
+            let (source, other) = (pictures[picture].source, pictures[kept[0]].source);
+            let file = format!("{} (as {}, row {})", source.path.display(), other.path.display(), other.row);
             let reason = "identical to an image of another subject in a stricter split (test, then validate)".into();
-            skipped.push(Skipped { file, row: own.row, reason });
+            skipped.push(Skipped { file, row: source.row, reason });
             places[at[picture]] = None;
         }
     }
     if let Some((first, Some(second))) = example {
-        let told = |picture: usize| {
+        let described = |picture: usize| {
             let Picture { study, source } = &pictures[picture];
             format!("row {} of subject `{}`", source.row, study.subject)
         };
         let what = format!(
             "images identical to one of another subject in the same split, kept (such as {} and {})",
-            told(first),
-            told(second)
+            described(first),
+            described(second)
         );
         note(warnings, what, shared);
     }

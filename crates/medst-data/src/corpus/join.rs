@@ -47,8 +47,9 @@ pub fn join(
             stored += count;
         }
     }
-    let own = part(stored.div_ceil(CAPACITY), ranks.rank(), ranks.size());
-    own.into_par_iter()
+    let numbers = part(stored.div_ceil(CAPACITY), ranks.rank(), ranks.size());
+    numbers
+        .into_par_iter()
         .map(|number| {
             let places = number * CAPACITY..stored.min((number + 1) * CAPACITY);
             let name = shards::name(shards::IMAGES, number);
@@ -73,7 +74,7 @@ fn shard(path: &Path, side: usize, places: std::ops::Range<usize>, parts: &[Part
         && part.start == places.start
         && part.count == places.len()
     {
-        let own = Error::io(&part.path);
+        let io = Error::io(&part.path);
         let close = || {
             let mut file = OpenOptions::new().write(true).open(&part.path)?;
             file.write_all(&header(part.count, side))?;
@@ -81,7 +82,7 @@ fn shard(path: &Path, side: usize, places: std::ops::Range<usize>, parts: &[Part
             file.set_len(bytes)?;
             file.sync_all()
         };
-        close().map_err(own)?;
+        close().map_err(io)?;
         let record = FileRecord { bytes, sha256: sha256_of_file(&part.path)? };
         fs::rename(&part.path, path).map_err(Error::io(path))?;
         return Ok(record);

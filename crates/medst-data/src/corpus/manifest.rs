@@ -109,7 +109,7 @@ impl Provenance {
     ///
     /// # Errors
     /// A file that cannot be read.
-    pub fn of(kind: &str, files: &[PathBuf]) -> Result<Provenance> {
+    pub fn from_files(kind: &str, files: &[PathBuf]) -> Result<Provenance> {
         let record = |path: &PathBuf| {
             let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
             Ok(SourceFile { name, sha256: sha256_of_file(&objects::file(path)?)? })
@@ -139,7 +139,7 @@ pub struct Counts {
 
 impl Counts {
     /// Counts studies and sequences; `length` is that of a full sequence.
-    pub fn of(studies: &[Study], sequences: &[Sequence], images: usize, length: usize) -> Counts {
+    pub fn new(studies: &[Study], sequences: &[Sequence], images: usize, length: usize) -> Counts {
         let mut by_split = BTreeMap::new();
         for study in studies {
             *by_split.entry(study.split).or_default() += 1;

@@ -10,29 +10,29 @@
 //! | `splits.csv` | the part of every study |
 //! | `SHA256SUMS` | checksums of all of these ([`crate::files::sums`]) |
 //!
-//! | module | what |
-//! |---|---|
-//! | [`plan`], [`options`], [`summary`] | what an importer gives the writer, how it is asked for, and what comes back |
-//! | [`mod@write`] | the writer; `staging`, `pictures`, `journal`, `join`, `copies` and `together` are its steps |
-//! | [`read`] | the reader |
-//! | [`manifest`], [`tables`], [`shards`] | the files |
-//! | [`remote`] | corpora in object storage |
+//! * [`plan`], [`options`], [`summary`] – what an importer gives the writer, how it is asked for,
+//!   and what comes back
+//! * [`mod@write`]: the writer; `staging`, `pictures`, `journal`, `join`, `copies` and `together`
+//!   are its steps
+//! * [`read`] – the reader
+//! * [`manifest`], [`tables`], [`shards`] – the files
+//! * [`remote`] – corpora in object storage
 
 mod copies;
 mod join;
 mod journal;
 pub mod manifest;
-pub mod options;
+pub(crate) mod options;
 mod pictures;
 pub mod plan;
-pub mod read;
+pub(crate) mod read;
 pub mod remote;
-pub mod shards;
+pub(crate) mod shards;
 pub(crate) mod staging;
-pub mod summary;
-pub mod tables;
+pub(crate) mod summary;
+pub(crate) mod tables;
 pub(crate) mod together;
-pub mod write;
+pub(crate) mod write;
 
 pub use manifest::{Counts, Manifest};
 pub use read::Corpus;

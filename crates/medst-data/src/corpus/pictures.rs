@@ -47,12 +47,12 @@ fn pieces(known: &[Extent], images: usize, rank: usize, size: usize) -> Vec<Piec
     let ends = stretches.iter().skip(1).map(|stretch| stretch.first).chain([images]);
     let gaps: Vec<(Extent, Range<usize>)> =
         stretches.iter().zip(ends).map(|(stretch, end)| (*stretch, stretch.end()..end)).collect();
-    let own = part(gaps.iter().map(|(_, gap)| gap.len()).sum(), rank, size);
+    let share = part(gaps.iter().map(|(_, gap)| gap.len()).sum(), rank, size);
     let mut pieces = Vec::new();
     let mut before = 0;
     for (stretch, gap) in gaps {
-        let from = own.start.clamp(before, before + gap.len()) - before + gap.start;
-        let to = own.end.clamp(before, before + gap.len()) - before + gap.start;
+        let from = share.start.clamp(before, before + gap.len()) - before + gap.start;
+        let to = share.end.clamp(before, before + gap.len()) - before + gap.start;
         before += gap.len();
         if from < to {
             let stretch = if from == gap.start { stretch } else { Extent { first: from, decoded: 0, stored: 0 } };
@@ -104,10 +104,11 @@ pub fn decode(
         let lanes: Vec<_> = (0..LANES)
             .map(|lane| {
                 let (sender, receiver) = mpsc::sync_channel(1);
-                let own = blocks.iter().skip(lane).step_by(LANES);
+                let blocks_of_lane = blocks.iter().skip(lane).step_by(LANES);
                 scope.spawn(move || {
                     // The receiver is gone when writing failed.
-                    own.take_while(|_| !progress.stop_requested())
+                    blocks_of_lane
+                        .take_while(|_| !progress.stop_requested())
                         .all(|(_, block)| sender.send(squares(&images[block.clone()], options, progress)).is_ok())
                 });
                 receiver
@@ -235,9 +236,9 @@ mod tests {
             let left = done.iter().filter(|count| **count == 0).count();
             let mut firsts = Vec::new();
             for rank in 0..size {
-                let own = pieces(&known, images, rank, size);
-                prop_assert!(own.iter().map(|piece| piece.places.len()).sum::<usize>() <= left.div_ceil(size));
-                for Piece { stretch, places } in own {
+                let pieces_of_rank = pieces(&known, images, rank, size);
+                prop_assert!(pieces_of_rank.iter().map(|piece| piece.places.len()).sum::<usize>() <= left.div_ceil(size));
+                for Piece { stretch, places } in pieces_of_rank {
                     prop_assert_eq!(stretch.end(), places.start);
                     let old = known.iter().find(|old| old.first == stretch.first);
                     prop_assert_eq!(old.copied().unwrap_or(Extent { decoded: 0, stored: 0, ..stretch }), stretch);

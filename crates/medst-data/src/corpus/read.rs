@@ -76,7 +76,7 @@ impl Corpus {
     /// # Errors
     /// Names what is missing or damaged.
     pub fn open(path: &Path) -> Result<Corpus> {
-        match Address::of(path)? {
+        match Address::from_path(path)? {
             None => Corpus::open_folder(path),
             #[cfg(feature = "s3")]
             Some(address) => Corpus::open_stored(path, &address),
@@ -124,7 +124,7 @@ impl Corpus {
         }
         Corpus {
             path: path.to_path_buf(),
-            images: shards.iter().map(|own| own.shard.count()).sum(),
+            images: shards.iter().map(|open| open.shard.count()).sum(),
             pictures: Pictures::Here(shards),
             studies: tables::read_studies(&path.join(STUDIES))?,
             sequences: tables::read_sequences(&path.join(SEQUENCES))?,

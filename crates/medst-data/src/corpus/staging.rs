@@ -61,7 +61,7 @@ impl Staging {
     /// A target that another program created in the meantime; files that cannot be written.
     pub fn publish(self, manifest: &Manifest, overwrite: bool) -> Result<()> {
         #[cfg(feature = "s3")]
-        if let Some(address) = Address::of(&self.out)? {
+        if let Some(address) = Address::from_path(&self.out)? {
             upload::publish(&address, manifest)?;
             return fs::remove_dir_all(&self.folder).map_err(Error::io(&self.folder));
         }
@@ -100,7 +100,7 @@ fn is_own(path: &Path) -> bool {
 /// # Errors
 /// No place for a cache, or a build without object storage.
 pub fn folder(out: &Path) -> Result<PathBuf> {
-    match Address::of(out)? {
+    match Address::from_path(out)? {
         None => Ok(sibling(out, "partial")),
         #[cfg(feature = "s3")]
         Some(address) => cache::workplace(&address),
@@ -119,7 +119,7 @@ pub fn pictures_folder(out: &Path) -> Result<PathBuf> {
 
 /// Only a corpus may be replaced, and only when asked to.
 pub fn check_target(out: &Path, overwrite: bool) -> Result<()> {
-    if let Some(address) = Address::of(out)? {
+    if let Some(address) = Address::from_path(out)? {
         #[cfg(feature = "s3")]
         return upload::check_target(&address, overwrite);
         #[cfg(not(feature = "s3"))]

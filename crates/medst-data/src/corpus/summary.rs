@@ -48,8 +48,8 @@ impl fmt::Display for Counts {
         writeln!(f, "  {}", splits.join(", "))?;
         writeln!(f, "  {} sequences, {} of them full", self.sequences, self.full_sequences)?;
         if self.with_report < self.studies {
-            let silent = self.studies - self.with_report;
-            writeln!(f, "  {silent} studies have no report: usable for image-only jobs, not for pre-training")?;
+            let without_report = self.studies - self.with_report;
+            writeln!(f, "  {without_report} studies have no report: usable for image-only jobs, not for pre-training")?;
         }
         Ok(())
     }

@@ -8,8 +8,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::join;
@@ -36,8 +36,8 @@ use crate::{Error, Result, json};
 /// # Errors
 /// Like [`super::write::write`]; also if this process does not see the working folder of the other
 /// processes.
-pub fn help(out: &Path, options: &PrepareOptions, ranks: &dyn Ranks, progress: &dyn Progress) -> Result<()> {
-    let work = Work::of_bytes(&ranks::wait(ranks))?;
+pub fn run_worker(out: &Path, options: &PrepareOptions, ranks: &dyn Ranks, progress: &dyn Progress) -> Result<()> {
+    let work = Work::from_bytes(&ranks::wait(ranks))?;
     let folder = staging::folder(out)?;
     if !fs::read_to_string(folder.join(JOURNAL)).is_ok_and(|text| text.trim_end() == work.identity) {
         return Err(Error::Usage(format!(
@@ -59,20 +59,21 @@ pub(super) fn send(
     ranks: &dyn Ranks,
     progress: &dyn Progress,
 ) -> Result<()> {
-    let Some(address) = Address::of(out)? else { return Ok(()) };
+    let Some(address) = Address::from_path(out)? else { return Ok(()) };
     if ranks.leads() {
         upload::retract(&address)?;
     }
     ranks.gather_bytes(&[]);
-    let own = part(files.len(), ranks.rank(), ranks.size());
-    let own = files.iter().skip(own.start).take(own.len()).map(|(name, file)| (name.clone(), file.clone())).collect();
-    let sent = upload::files(&address, folder, &own, progress);
+    let share = part(files.len(), ranks.rank(), ranks.size());
+    let share =
+        files.iter().skip(share.start).take(share.len()).map(|(name, file)| (name.clone(), file.clone())).collect();
+    let sent = upload::files(&address, folder, &share, progress);
     let stopped = matches!(sent, Err(Error::Stopped));
     if !stopped {
         sent?;
     }
-    let told: Vec<bool> = gather(ranks, &stopped)?;
-    if told.contains(&true) { Err(Error::Stopped) } else { Ok(()) }
+    let stops: Vec<bool> = gather(ranks, &stopped)?;
+    if stops.contains(&true) { Err(Error::Stopped) } else { Ok(()) }
 }
 
 #[cfg(not(feature = "s3"))]
@@ -103,7 +104,7 @@ impl Work {
         std::iter::once(&head[..]).chain(paths).collect::<Vec<_>>().join(&0)
     }
 
-    fn of_bytes(bytes: &[u8]) -> Result<Work> {
+    fn from_bytes(bytes: &[u8]) -> Result<Work> {
         let mut parts = bytes.split(|&byte| byte == 0);
         let (identity, known) = sent(0, parts.next().unwrap_or_default())?;
         Ok(Work { identity, known, images: parts.map(|path| PathBuf::from(OsStr::from_bytes(path))).collect() })
@@ -125,9 +126,14 @@ pub(super) fn known(staging: &Staging, identity: &str, images: usize, progress: 
     Ok(Vec::new())
 }
 
-/// The message of a process to the others after decoding its share: its outcomes, how far its
-/// stretches reach, and whether it was stopped.
-type Told = (Vec<Stretch>, Vec<Extent>, bool);
+/// The message of a process to the others after decoding its share.
+#[derive(Serialize, Deserialize)]
+struct DecodedShare {
+    news: Vec<Stretch>,
+    /// How far its stretches reach.
+    extents: Vec<Extent>,
+    stopped: bool,
+}
 
 /// Decodes and joins this process' share; returns what all processes have decoded now, and the
 /// records of all shards.
@@ -140,21 +146,21 @@ pub(super) fn shards(
 ) -> Result<(Vec<Stretch>, BTreeMap<String, FileRecord>)> {
     let Decoded { news, extents, stopped } =
         pictures::decode(folder, &work.images, &work.known, options, ranks, progress)?;
-    let told: Vec<Told> = gather(ranks, &(news, extents, stopped))?;
-    if told.iter().any(|(.., stopped)| *stopped) {
+    let shares: Vec<DecodedShare> = gather(ranks, &DecodedShare { news, extents, stopped })?;
+    if shares.iter().any(|share| share.stopped) {
         return Err(Error::Stopped);
     }
     let mut stretches: BTreeMap<usize, Extent> = work.known.iter().map(|known| (known.first, *known)).collect();
-    stretches.extend(told.iter().flat_map(|(_, extents, _)| extents).map(|extent| (extent.first, *extent)));
+    stretches.extend(shares.iter().flat_map(|share| &share.extents).map(|extent| (extent.first, *extent)));
     let stretches: Vec<Extent> = stretches.into_values().collect();
     let files = join::join(folder, options.image_size, &stretches, ranks)?;
     let files: Vec<BTreeMap<String, FileRecord>> = gather(ranks, &files)?;
-    Ok((told.into_iter().flat_map(|(news, ..)| news).collect(), files.into_iter().flatten().collect()))
+    Ok((shares.into_iter().flat_map(|share| share.news).collect(), files.into_iter().flatten().collect()))
 }
 
 /// Gathers a value from every process, in rank order.
-fn gather<T: Serialize + DeserializeOwned>(ranks: &dyn Ranks, own: &T) -> Result<Vec<T>> {
-    let all = ranks.gather_bytes(json::text(own).as_bytes());
+fn gather<T: Serialize + DeserializeOwned>(ranks: &dyn Ranks, value: &T) -> Result<Vec<T>> {
+    let all = ranks.gather_bytes(json::text(value).as_bytes());
     all.iter().enumerate().map(|(rank, bytes)| sent(rank, bytes)).collect()
 }
 
@@ -170,8 +176,8 @@ fn sent<T: DeserializeOwned>(rank: usize, bytes: &[u8]) -> Result<T> {
 /// For every picture of the plan, the reason why it was left out, if it was.
 pub(super) fn failures(images: usize, known: Vec<Stretch>, news: Vec<Stretch>) -> Vec<Option<String>> {
     let mut failures = vec![None; images];
-    for Stretch { first, failures: own, .. } in known.into_iter().chain(news) {
-        for (slot, failure) in failures[first..].iter_mut().zip(own) {
+    for Stretch { first, failures: reasons, .. } in known.into_iter().chain(news) {
+        for (slot, failure) in failures[first..].iter_mut().zip(reasons) {
             *slot = failure;
         }
     }
@@ -231,20 +237,21 @@ mod tests {
         let name = OsStr::from_bytes(b"\xff not UTF-8\n");
         let known = vec![Extent { first: 3, decoded: 2, stored: 1 }];
         let work = Work { identity: "mine".into(), images: vec!["a b.png".into(), name.into()], known };
-        assert_eq!(Work::of_bytes(&work.to_bytes()).unwrap(), work);
-        let none = Work { images: Vec::new(), ..Work::of_bytes(&work.to_bytes()).unwrap() };
-        assert_eq!(Work::of_bytes(&none.to_bytes()).unwrap(), none);
+        assert_eq!(Work::from_bytes(&work.to_bytes()).unwrap(), work);
+        let none = Work { images: Vec::new(), ..Work::from_bytes(&work.to_bytes()).unwrap() };
+        assert_eq!(Work::from_bytes(&none.to_bytes()).unwrap(), none);
         // A message from another version is an error, not an empty preparation.
         for bytes in [&b""[..], b"{\"other\":1}\0a.png"] {
-            let said = Work::of_bytes(bytes).unwrap_err().to_string();
+            let said = Work::from_bytes(bytes).unwrap_err().to_string();
             assert!(said.contains("process 0") && said.contains("same version"), "{said}");
         }
-        let help = || help(&out, &PrepareOptions::default(), &Elsewhere(work.to_bytes()), &Silent).unwrap_err();
-        assert!(help().to_string().contains("cannot see the files that process 0 wrote"));
+        let refusal =
+            || run_worker(&out, &PrepareOptions::default(), &Elsewhere(work.to_bytes()), &Silent).unwrap_err();
+        assert!(refusal().to_string().contains("cannot see the files that process 0 wrote"));
         // Another preparation's folder is not the first one's either.
         let other = staging::folder(&out).unwrap();
         fs::create_dir(&other).unwrap();
         fs::write(other.join(JOURNAL), "another's\n").unwrap();
-        assert!(help().to_string().contains("cannot see the files that process 0 wrote"));
+        assert!(refusal().to_string().contains("cannot see the files that process 0 wrote"));
     }
 }

@@ -147,7 +147,7 @@ pub fn write(
         decoding: options.decoding,
         report_rule: options.report_rule,
         source,
-        counts: Counts::of(&studies, &sequences, stored, length),
+        counts: Counts::new(&studies, &sequences, stored, length),
         skipped: count(skipped.iter().map(|skipped| skipped.reason.as_str())),
         warnings,
         files: records(&folder, names.into_iter())?.into_iter().chain(files.clone()).collect(),
@@ -159,7 +159,7 @@ pub fn write(
         warnings: manifest.warnings.clone(),
     };
     #[cfg(feature = "s3")]
-    if let Some(address) = Address::of(out)? {
+    if let Some(address) = Address::from_path(out)? {
         let is_table = |(name, _): &(&String, &FileRecord)| !files.contains_key(*name);
         let tables = manifest.files.iter().filter(is_table).map(|(name, file)| (name.clone(), file.clone())).collect();
         upload::files(&address, &folder, &tables, progress)?;

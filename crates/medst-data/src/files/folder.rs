@@ -75,8 +75,8 @@ pub fn check_replaceable(out: &Path, also: &[&str]) -> Result<()> {
     if !out.is_dir() {
         return Err(Error::Usage(format!("{there} is a file and is not replaced by a folder; choose another path")));
     }
-    let own = own(out, also);
-    let mut foreign: Vec<String> = files(out)?.into_iter().filter(|name| !own.contains(name)).collect();
+    let ours = own_files(out, also);
+    let mut foreign: Vec<String> = files(out)?.into_iter().filter(|name| !ours.contains(name)).collect();
     foreign.extend(empty_folders(out)?);
     if foreign.is_empty() {
         return Ok(());
@@ -210,9 +210,9 @@ pub fn recover(out: &Path) -> Result<()> {
 /// A file that cannot be removed.
 pub fn remove_own(folder: &Path, also: &[&str]) -> Result<()> {
     // The lists go last: a removal that is interrupted can be taken up again.
-    let own = own(folder, also);
+    let ours = own_files(folder, also);
     let is_list = |name: &&String| name.as_str() == SUMS || MANIFESTS.contains(&name.as_str());
-    for name in own.iter().filter(|name| !is_list(name)).chain(own.iter().filter(is_list)) {
+    for name in ours.iter().filter(|name| !is_list(name)).chain(ours.iter().filter(is_list)) {
         let path = folder.join(name);
         match fs::remove_file(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
@@ -243,23 +243,23 @@ fn remove_if_empty(folder: &Path) -> Result<()> {
 
 /// Names of the files that this program wrote into a folder: those in its list of checksums, in its
 /// manifest or in `also`, and temporary ones.
-fn own(folder: &Path, also: &[&str]) -> BTreeSet<String> {
-    let mut own: BTreeSet<String> = also.iter().map(ToString::to_string).collect();
+fn own_files(folder: &Path, also: &[&str]) -> BTreeSet<String> {
+    let mut names: BTreeSet<String> = also.iter().map(ToString::to_string).collect();
     if let Ok(Some(sums)) = Sums::read(folder) {
-        own.extend(sums.0.into_keys());
-        own.insert(SUMS.into());
+        names.extend(sums.0.into_keys());
+        names.insert(SUMS.into());
     }
     for name in MANIFESTS {
         let manifest = fs::read(folder.join(name)).ok().and_then(|text| serde_json::from_slice(&text).ok());
         let manifest: serde_json::Value = manifest.unwrap_or_default();
         if let Some(files) = manifest["files"].as_object() {
-            own.insert(name.into());
+            names.insert(name.into());
             // Only plain names, so that a foreign manifest cannot make this program remove files
             // elsewhere.
-            own.extend(files.keys().filter(|name| !name.contains('/')).cloned());
+            names.extend(files.keys().filter(|name| !name.contains('/')).cloned());
         }
     }
-    own
+    names
 }
 
 /// Folders below a folder that hold nothing at all; no conversion makes one.

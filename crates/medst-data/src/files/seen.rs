@@ -1,6 +1,6 @@
 //! Remembers which large files this user has already checked, so that a corpus of many gigabytes is
 //! not read again at every start. Each has a small file under `checked/` of the cache
-//! ([`crate::storage::cache_root`]) with properties that change when the file changes.
+//! ([`crate::cache::root`]) with properties that change when the file changes.
 //!
 //! These are device, inode, size and both times of the file; any write to it changes the time of
 //! its inode. Silent corruption on the disk does not change them, so `--resume` and `medst verify`
@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{sha256_of, sha256_of_file};
-use crate::{Error, Result, owner_only, storage};
+use crate::{Error, Result, cache, owner_only};
 
 /// Bytes from which on remembering is worth a file.
 const WORTHWHILE: u64 = 1 << 20;
@@ -43,7 +43,7 @@ pub fn sha256_unless_seen(path: &Path, sha256: &str) -> Result<String> {
 
 /// The note of a file, locked; `None` where notes cannot be kept.
 fn note(path: &Path) -> Option<File> {
-    let folder = storage::cache_root().ok()?.join("checked");
+    let folder = cache::root().ok()?.join("checked");
     owner_only::create_folder(&folder).ok()?;
     let path = path.canonicalize().ok()?;
     let name = &sha256_of(path.as_os_str().as_encoded_bytes())[..32];

@@ -32,7 +32,8 @@ impl fmt::Display for Fault {
 }
 
 impl Fault {
-    fn error(self) -> Error {
+    /// The same as an error, where the file is about to be used.
+    pub fn error(self) -> Error {
         Error::Damaged { path: self.path, message: self.message }
     }
 }
@@ -52,8 +53,8 @@ impl Sums {
         sums.map(Some).ok_or_else(|| Error::Damaged { path, message: "not a list of SHA-256 checksums".into() })
     }
 
-    /// `None` for text with a line in another format.
-    fn parse(text: &str) -> Option<Sums> {
+    /// Reads a list; `None` for text with a line in another format.
+    pub fn parse(text: &str) -> Option<Sums> {
         if !text.ends_with('\n') {
             return None;
         }
@@ -156,7 +157,10 @@ pub fn check_found(path: &Path, found: &str, sha256: &str) -> Result<()> {
 fn compare(path: &Path, found: Result<String>, sha256: &str) -> Result<(), Fault> {
     let message = match found {
         Ok(found) if found == sha256 => return Ok(()),
-        Ok(_) => "damaged, or changed since it was written: its SHA-256 is not the recorded one".into(),
+        Ok(found) => format!(
+            "damaged, or changed since it was written: its SHA-256 is not the recorded one (found {found}, \
+             expected {sha256})"
+        ),
         Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => "missing".into(),
         Err(Error::Io { source, .. }) => format!("unreadable: {source}"),
         Err(error) => error.to_string(),
@@ -209,6 +213,9 @@ mod tests {
         std::fs::remove_file(at.join("a")).unwrap();
         let faults: Vec<String> = sums.faults(at, &|_| {}).iter().map(ToString::to_string).collect();
         assert!(faults[0].contains("a: missing") && faults[1].contains("part/b: damaged"), "{faults:?}");
+        // What was expected and what was found (the SHA-256 of "abd").
+        assert!(faults[1].contains(&format!("expected {}", sums.0["part/b"])), "{faults:?}");
+        assert!(faults[1].contains(&format!("found {}", crate::files::sha256_of(b"abd"))), "{faults:?}");
         let line = std::fs::read_to_string(at.join(SUMS)).unwrap();
         for damaged in
             ["", "nonsense\n", line.trim_end(), &line.replace("part/b", "../b"), &line.replace("  a", "  /a")]

@@ -8,7 +8,7 @@ use super::{DeclaredView, FoundStudy, Gathered, Picture};
 use crate::image::dicom::{self, Header, ViewSource};
 use crate::image::{self, ImageError};
 use crate::import::values;
-use crate::report;
+use crate::report::{self, Rule};
 use crate::{Error, Result, input};
 
 /// A text file above this size is not taken for a report.
@@ -91,7 +91,7 @@ impl Files {
     }
 
     /// Joins files to studies.
-    pub fn finish(self, view: DeclaredView, gathered: &mut Gathered) {
+    pub fn finish(self, view: DeclaredView, rule: Rule, gathered: &mut Gathered) {
         // Studies by the path of their image without its extension, and by the ID in their DICOM
         // headers.
         let mut by_stem: HashMap<PathBuf, usize> = HashMap::new();
@@ -135,7 +135,7 @@ impl Files {
             *slot = Some(Picture::File(path));
         }
         for (path, _) in texts {
-            match read_report(&path) {
+            match read_report(&path, rule) {
                 Ok(report) => match by_stem.get(&path.with_extension("")) {
                     Some(&at) => gathered.studies[at].report = Some(report),
                     None => gathered
@@ -207,9 +207,9 @@ pub fn check_view_of(bytes: &[u8], view: DeclaredView) -> Result<bool, ImageErro
 ///
 /// # Errors
 /// A reason: not UTF-8, too long, or without words.
-pub fn read_report(path: &Path) -> Result<String, ReportError> {
+pub fn read_report(path: &Path, rule: Rule) -> Result<String, ReportError> {
     let text = String::from_utf8(input::read(path, LONGEST_REPORT)?).map_err(|_| ReportError::NotText)?;
-    report::prepare(&text, None, report::Rule::Standard).map_err(ReportError::Rejected)
+    report::prepare(&text, None, rule).map_err(ReportError::Rejected)
 }
 
 /// Why a text file gives no report; the message does not name the file.

@@ -1,13 +1,15 @@
 //! Makes studies from the files, folders, tables or corpora that users pass.
 //!
-//! | given | becomes |
-//! |---|---|
-//! | a radiograph (JPEG, PNG, DICOM) | a study with that image; DICOM files of one study are joined: the first frontal, the first lateral |
-//! | a text file (`.txt`) | a study with a report; joined to the image of the same path but for its ending |
-//! | a folder | its radiographs and text files, at any depth, in the order of their paths |
-//! | a table of images ([`crate::import::table`]) | its studies |
-//! | any other table | one study per row: columns `image` or `frontal`, `lateral`, `report` or `text`; `study_id`, `subject_id`, `view`, `day` or `acquired` where there are any, the others as labels |
-//! | a corpus | its studies |
+//! * a radiograph (JPEG, PNG, DICOM): a study with that image; DICOM files of one study are joined:
+//!   the first frontal, the first lateral
+//! * a text file (`.txt`): a study with a report; joined to the image of the same path but for its
+//!   ending
+//! * a folder: its radiographs and text files, at any depth, in the order of their paths
+//! * a table of images ([`crate::import::table`]): its studies
+//! * any other table: one study per row: columns `image` or `frontal`, `lateral`, `report` or
+//!   `text`; `study_id`, `subject_id`, `view`, `day` or `acquired` where there are any, the others
+//!   as labels
+//! * a corpus: its studies
 //!
 //! The view of an image comes from its DICOM header, otherwise from the caller, and is otherwise
 //! frontal. Unusable inputs are listed with the reason and do not affect the others. No picture is
@@ -25,6 +27,7 @@ use serde::Serialize;
 pub use files::{ReportError, check_view, check_view_of, read_report};
 
 use crate::corpus::Corpus;
+use crate::report::Rule;
 use crate::split::Split;
 use crate::storage::Address;
 use crate::study::{Day, ImageIndex};
@@ -127,11 +130,14 @@ pub fn is_corpus(path: &Path) -> bool {
 
 /// Finds the studies of files, folders, tables, or of one corpus.
 ///
+/// * `rule`: how reports are cleaned; a model reads those of its own rule. Those of a corpus are
+///   clean already.
+///
 /// # Errors
 /// A path that does not exist, a table that cannot be understood, a corpus combined with other
 /// inputs, or nothing that can be used. Existing files and folders that cannot be used are left out
 /// instead.
-pub fn gather(inputs: &[PathBuf], view: DeclaredView) -> Result<Gathered> {
+pub fn gather(inputs: &[PathBuf], view: DeclaredView, rule: Rule) -> Result<Gathered> {
     let mut gathered = Gathered::default();
     if let Some(corpus) = inputs.iter().find(|path| is_corpus(path)) {
         if inputs.len() > 1 {
@@ -143,12 +149,12 @@ pub fn gather(inputs: &[PathBuf], view: DeclaredView) -> Result<Gathered> {
         let mut found = files::Files::default();
         for input in inputs {
             if table::is_table(input) {
-                table::add(input, view, &mut gathered)?;
+                table::add(input, view, rule, &mut gathered)?;
             } else {
                 found.add(input, &mut gathered)?;
             }
         }
-        found.finish(view, &mut gathered);
+        found.finish(view, rule, &mut gathered);
     }
     if gathered.studies.is_empty() {
         let names: Vec<String> = inputs.iter().map(|path| path.display().to_string()).collect();

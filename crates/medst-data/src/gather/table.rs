@@ -7,7 +7,7 @@ use super::files;
 use super::{DeclaredView, FoundStudy, Gathered, Picture};
 use crate::import::table::read::{Row, Table, lists_views, read_columns};
 use crate::import::{Labels, PrepareOptions, table, values};
-use crate::report::{self, Rejection};
+use crate::report::{self, Rejection, Rule};
 use crate::study::View;
 use crate::{Error, Reason, Result, input};
 
@@ -53,18 +53,19 @@ pub fn is_table(path: &Path) -> bool {
 ///
 /// # Errors
 /// Tables that cannot be understood.
-pub fn add(path: &Path, view: DeclaredView, gathered: &mut Gathered) -> Result<()> {
+pub fn add(path: &Path, view: DeclaredView, rule: Rule, gathered: &mut Gathered) -> Result<()> {
     let table = read_columns(path)?;
     if lists_views(&table) {
-        return add_plan(path, gathered);
+        return add_plan(path, rule, gathered);
     }
-    add_rows(path, &table, view, gathered)
+    add_rows(path, &table, view, rule, gathered)
 }
 
 /// One row is one image; the importer joins them.
-fn add_plan(path: &Path, gathered: &mut Gathered) -> Result<()> {
+fn add_plan(path: &Path, rule: Rule, gathered: &mut Gathered) -> Result<()> {
     // Every column is kept as a label: unlike a corpus, the result is not stored.
-    let plan = table::plan(path, &PrepareOptions { labels: Labels::All, ..PrepareOptions::default() })?;
+    let options = PrepareOptions { labels: Labels::All, report_rule: rule, ..PrepareOptions::default() };
+    let plan = table::plan(path, &options)?;
     for skipped in plan.skipped {
         gathered.leave_out(format!("{}, row {}", path.display(), skipped.row), skipped.reason);
     }
@@ -86,7 +87,7 @@ fn add_plan(path: &Path, gathered: &mut Gathered) -> Result<()> {
 }
 
 /// One row is one study.
-fn add_rows(path: &Path, table: &Table, view: DeclaredView, gathered: &mut Gathered) -> Result<()> {
+fn add_rows(path: &Path, table: &Table, view: DeclaredView, rule: Rule, gathered: &mut Gathered) -> Result<()> {
     let has = |name: &&str| table.columns.iter().any(|column| column == name);
     let (frontal, report) = (FRONTAL.into_iter().find(|name| has(name)), REPORT.into_iter().find(|name| has(name)));
     if frontal.is_none() && report.is_none() && !has(&"lateral") {
@@ -101,7 +102,7 @@ fn add_rows(path: &Path, table: &Table, view: DeclaredView, gathered: &mut Gathe
     let folder = path.parent().unwrap_or(Path::new(""));
     for row in &table.rows {
         let place = format!("{}, row {}", path.display(), row.number);
-        match study(row, frontal, report, folder, view, &place) {
+        match study(row, frontal, report, folder, view, rule, &place) {
             Ok((study, None)) => gathered.studies.push(study),
             Ok((study, Some(rejection))) => {
                 gathered.leave_out(place, rejection.to_string());
@@ -122,6 +123,7 @@ fn study(
     report: Option<&str>,
     folder: &Path,
     declared: DeclaredView,
+    rule: Rule,
     place: &str,
 ) -> Result<(FoundStudy, Option<Rejection>), Reason> {
     let checked = |path: &Path, view| files::check_view(path, view).map_err(|error| error.to_string());
@@ -157,8 +159,7 @@ fn study(
         .filter(|(column, _)| !UNDERSTOOD.contains(column))
         .map(|(column, cell)| (column.to_string(), cell.to_string()))
         .collect();
-    let told =
-        report.and_then(|column| row.cell(column)).map(|text| report::prepare(text, None, report::Rule::Standard));
+    let told = report.and_then(|column| row.cell(column)).map(|text| report::prepare(text, None, rule));
     let rejected = match told {
         Some(Ok(report)) => {
             study.report = Some(report);

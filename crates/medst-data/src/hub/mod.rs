@@ -44,7 +44,7 @@ impl Name {
     ///
     /// # Errors
     /// A name that no hub can have.
-    pub fn of(path: &Path) -> Result<Option<Name>> {
+    pub fn from_path(path: &Path) -> Result<Option<Name>> {
         // Programs that tidy paths leave one slash of two.
         let Some(rest) = path.to_str().and_then(|text| text.strip_prefix("hf:/")) else { return Ok(None) };
         let rest = rest.trim_start_matches('/').trim_end_matches('/');
@@ -104,7 +104,7 @@ pub fn report_to(progress: Box<dyn Progress + Send>) {
 /// # Errors
 /// As [`local_with`].
 pub fn local(path: &Path) -> Result<Cow<'_, Path>> {
-    local_with(path, REPORTER.get().map_or(&Silent as &dyn Progress, |own| own.as_ref()))
+    local_with(path, REPORTER.get().map_or(&Silent as &dyn Progress, |reporter| reporter.as_ref()))
 }
 
 /// Like [`local`], reporting progress to `progress`.
@@ -113,7 +113,7 @@ pub fn local(path: &Path) -> Result<Cow<'_, Path>> {
 /// A hub that does not answer or refuses, a model without weights, files that differ from what the
 /// hub announced, a cache that cannot be written, or a stop request.
 pub fn local_with<'a>(path: &'a Path, progress: &dyn Progress) -> Result<Cow<'a, Path>> {
-    match Name::of(path)? {
+    match Name::from_path(path)? {
         None => Ok(Cow::Borrowed(path)),
         #[cfg(feature = "hub")]
         Some(name) => fetch::folder(&name, progress).map(Cow::Owned),
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn names_are_told_from_paths_and_checked() {
-        let name = |text: &str| Name::of(Path::new(text));
+        let name = |text: &str| Name::from_path(Path::new(text));
         for path in ["models/phantom", "hf", "s3://a/b", "./hf://a/b"] {
             assert_eq!(name(path).unwrap(), None, "{path}");
         }

@@ -200,7 +200,7 @@ impl<'a> Client<'a> {
             let size = text(["x-linked-size", CONTENT_LENGTH.as_str()]).and_then(|size| size.parse().ok());
             match size {
                 Some(size) if !etag.is_empty() && etag.bytes().all(plain) => Ok(About { etag: etag.into(), size }),
-                _ => Err(Failed::Refused(format!("the hub does not say the checksum and size of {file}"))),
+                _ => Err(Failed::Refused(format!("the hub returned no checksum or size for {file}"))),
             }
         })
     }
@@ -231,7 +231,7 @@ impl<'a> Client<'a> {
                 if from > 0 && !continues {
                     // A server that sends everything, or another part.
                     if answer.status() == StatusCode::PARTIAL_CONTENT {
-                        return Err(Failed::Refused(format!("the hub sends another part of {file} than asked for")));
+                        return Err(Failed::Refused(format!("the hub returned the wrong byte range of {file}")));
                     }
                     out.set_len(0).map_err(disk)?;
                     from = 0;
@@ -243,7 +243,7 @@ impl<'a> Client<'a> {
                     from = to;
                     if from > size {
                         return Err(Failed::Refused(format!(
-                            "the hub sends more of {file} than the {size} bytes it told"
+                            "the hub sends more of {file} than the {size} bytes that it announced"
                         )));
                     }
                 }
@@ -336,8 +336,12 @@ impl<'a> Client<'a> {
         let number = status.as_u16();
         let page = format!("{}/{}", self.shown(), self.name.repository);
         let message = match (status, &self.settings.token) {
-            (StatusCode::TOO_MANY_REQUESTS, _) => return Err(Failed::Passing("the hub asks for a pause (429)".into())),
-            _ if status.is_server_error() => return Err(Failed::Passing(format!("the hub has a failure ({number})"))),
+            (StatusCode::TOO_MANY_REQUESTS, _) => {
+                return Err(Failed::Passing("the hub is limiting requests (429)".into()));
+            }
+            _ if status.is_server_error() => {
+                return Err(Failed::Passing(format!("the hub returned a server error ({number})")));
+            }
             (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, None) => format!(
                 "the hub gives it only to accounts with access ({number}). If the model is gated, accept its terms at {page}, then set HF_TOKEN to a \
                  token of your account, or run `huggingface-cli login`. If it is not, check the name: hubs answer alike for names that do not exist"
@@ -353,7 +357,7 @@ impl<'a> Client<'a> {
                 token.from
             ),
             (StatusCode::NOT_FOUND, _) => format!("the hub lists {} but does not have it (404)", file_of(answer.url())),
-            _ => format!("the hub answers {number} for {}", file_of(answer.url())),
+            _ => format!("the hub returned {number} for {}", file_of(answer.url())),
         };
         Err(Failed::Refused(message))
     }

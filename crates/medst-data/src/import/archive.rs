@@ -228,7 +228,8 @@ fn rename(plan: &mut Plan, root: &Path, folder: &Path, done: &HashMap<PathBuf, O
     for study in studies.iter_mut() {
         for images in [&mut study.frontals, &mut study.laterals] {
             images.retain_mut(|image| {
-                let Some((member, outcome)) = member_of(root, &image.path).and_then(|own| done.get_key_value(&own))
+                let Some((member, outcome)) =
+                    member_of(root, &image.path).and_then(|member| done.get_key_value(&member))
                 else {
                     return true;
                 };

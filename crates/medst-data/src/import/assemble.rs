@@ -94,7 +94,7 @@ impl Assembly {
         self.known.insert(subject, study, image);
     }
 
-    /// Adds an image; returns its study's place.
+    /// Adds an image; returns the index of its study in the plan.
     ///
     /// # Errors
     /// A study that two subjects use.
@@ -109,16 +109,16 @@ impl Assembly {
             }
         }
         let known = self.places.get(&study).copied();
-        if let Some(place) = known
-            && self.plan.studies[place].subject != subject
+        if let Some(index) = known
+            && self.plan.studies[index].subject != subject
         {
-            let (owner, first) = (&self.plan.studies[place].subject, self.first_rows[place]);
+            let (owner, first) = (&self.plan.studies[index].subject, self.first_rows[index]);
             let message =
                 format!("study `{study}` belongs to subject `{subject}` here and to `{owner}` in row {first}");
             return Err(self.conflict(row, message));
         }
-        let place = known.unwrap_or_else(|| self.begin(subject, study, row));
-        let planned = &mut self.plan.studies[place];
+        let index = known.unwrap_or_else(|| self.begin(subject, study, row));
+        let planned = &mut self.plan.studies[index];
         let views = if view.is_frontal() { &mut planned.frontals } else { &mut planned.laterals };
         views.push(ImageSource { path, row });
         match (planned.acquired, acquired) {
@@ -128,7 +128,7 @@ impl Assembly {
             }
             _ => {}
         }
-        Ok(place)
+        Ok(index)
     }
 
     fn conflict(&self, row: u64, message: String) -> Error {
@@ -151,18 +151,18 @@ impl Assembly {
         self.plan.studies.len() - 1
     }
 
-    /// The place of a study, if it has an image.
-    pub fn place(&self, study: &StudyId) -> Option<usize> {
+    /// The index of a study in the plan, if it has an image.
+    pub fn index_of(&self, study: &StudyId) -> Option<usize> {
         self.places.get(study).copied()
     }
 
-    /// The place of the study that another table names, by the rule of [`super::ids`].
+    /// The index of the study that another table names, by the rule of [`super::ids`].
     ///
     /// # Errors
     /// An id that may mean several studies.
-    pub fn place_by(&self, lookup: &mut Lookup, study: &str, row: u64) -> Result<Option<usize>> {
-        let own = lookup.find(&self.known.studies, study, row)?;
-        Ok(own.and_then(|own| self.places.get(&StudyId(own.to_string())).copied()))
+    pub fn index_by(&self, lookup: &mut Lookup, study: &str, row: u64) -> Result<Option<usize>> {
+        let known_id = lookup.find(&self.known.studies, study, row)?;
+        Ok(known_id.and_then(|known_id| self.places.get(&StudyId(known_id.to_string())).copied()))
     }
 
     /// Says of a table that names studies in which forms it did.
@@ -176,9 +176,9 @@ impl Assembly {
     }
 
     /// Gives a study its report; the first one wins.
-    pub fn report(&mut self, place: usize, text: ReportText) {
-        match self.reports.get(&place) {
-            None => _ = self.reports.insert(place, text),
+    pub fn report(&mut self, index: usize, text: ReportText) {
+        match self.reports.get(&index) {
+            None => _ = self.reports.insert(index, text),
             Some(known) if *known != text => {
                 self.plan.warn("rows of the same study differ in their report; the first one is used")
             }
@@ -187,20 +187,20 @@ impl Assembly {
     }
 
     /// Gives a study a label; the first value of a name wins.
-    pub fn label(&mut self, place: usize, name: &str, value: String) {
-        self.plan.studies[place].labels.entry(name.to_string()).or_insert(value);
+    pub fn label(&mut self, index: usize, name: &str, value: String) {
+        self.plan.studies[index].labels.entry(name.to_string()).or_insert(value);
     }
 
     /// Notes whether the frontal image of a study is PA or AP, in the label [`VIEW`], for sources
     /// that state it. The first frontal image wins.
-    pub fn label_view(&mut self, place: usize, view: View) {
+    pub fn label_view(&mut self, index: usize, view: View) {
         if view.is_frontal() {
-            self.label(place, VIEW, view.name().to_string());
+            self.label(index, VIEW, view.name().to_string());
         }
     }
 
     /// Decides who is kept out, the parts, and which images are one; cleans the reports. Studies
-    /// keep their order; the places in `plan.sequences` are renewed where studies went.
+    /// keep their order; the indices in `plan.sequences` are renewed where studies went.
     ///
     /// # Errors
     /// Exclusion lists and split files that do not fit the source; a subject, or one file, in two
@@ -212,7 +212,7 @@ impl Assembly {
         self.divide(&mut kept)?;
         self.drop_repeated_files(&mut kept)?;
         let mut reports = std::mem::take(&mut self.reports);
-        let texts: Vec<Option<ReportText>> = (0..kept.len()).map(|place| reports.remove(&place)).collect();
+        let texts: Vec<Option<ReportText>> = (0..kept.len()).map(|index| reports.remove(&index)).collect();
         let studies = std::mem::take(&mut self.plan.studies);
         let (studies, texts): (Vec<StudyPlan>, Vec<Option<ReportText>>) =
             studies.into_iter().zip(texts).zip(&kept).filter(|(_, kept)| **kept).map(|(study, _)| study).unzip();
@@ -271,9 +271,9 @@ impl Assembly {
         let mut of_subject: HashMap<SubjectId, (Split, u64)> = HashMap::new();
         // The first subject whose id has the key.
         let mut by_key: HashMap<String, (SubjectId, Split, u64)> = HashMap::new();
-        for place in (0..self.plan.studies.len()).filter(|&place| kept[place]) {
-            let study = &self.plan.studies[place];
-            let (subject, row) = (study.subject.clone(), self.first_rows[place]);
+        for index in (0..self.plan.studies.len()).filter(|&index| kept[index]) {
+            let study = &self.plan.studies[index];
+            let (subject, row) = (study.subject.clone(), self.first_rows[index]);
             let stated = match &parts {
                 None => self.stated_split(&subject)?,
                 Some(parts) => {
@@ -321,7 +321,7 @@ impl Assembly {
                     split
                 }
             };
-            self.plan.studies[place].split = split;
+            self.plan.studies[index].split = split;
         }
         Ok(())
     }
@@ -372,20 +372,20 @@ impl Assembly {
                 first.insert(&image.file, image);
                 continue;
             };
-            let (own, other) = (&self.plan.studies[image.study], &self.plan.studies[known.study]);
-            if own.split != other.split {
+            let (study, other) = (&self.plan.studies[image.study], &self.plan.studies[known.study]);
+            if study.split != other.split {
                 let message = format!(
                     "the same image file belongs to subject `{1}` in {2} in row {0}, and to subject `{3}` in {4} \
                      here; an image must belong to one patient",
-                    known.row, other.subject, other.split, own.subject, own.split
+                    known.row, other.subject, other.split, study.subject, study.split
                 );
                 return Err(self.conflict(image.row, message));
             }
             repeated.entry(image.study).or_default().insert(image.number);
         }
         let Plan { studies, skipped, .. } = &mut self.plan;
-        for (place, numbers) in repeated {
-            let StudyPlan { frontals, laterals, .. } = &mut studies[place];
+        for (index, numbers) in repeated {
+            let StudyPlan { frontals, laterals, .. } = &mut studies[index];
             let mut number = 0;
             for images in [&mut *frontals, &mut *laterals] {
                 images.retain(|image| {
@@ -397,7 +397,7 @@ impl Assembly {
                     !again
                 });
             }
-            kept[place] = !(frontals.is_empty() && laterals.is_empty());
+            kept[index] = !(frontals.is_empty() && laterals.is_empty());
         }
         Ok(())
     }
@@ -420,7 +420,7 @@ fn two_parts(subject: &SubjectId, split: Split, other: Split, row: u64) -> Strin
     format!("subject `{subject}` is in {split} here and in {other} in row {row}")
 }
 
-/// Sequences that a source defines, with the places that studies have now; those that lost one are
+/// Sequences that a source defines, with the indices that studies have now; those that lost one are
 /// left out and counted.
 fn renew_sequences(plan: &mut Plan, kept: &[bool]) {
     let Some(sequences) = plan.sequences.take() else { return };
@@ -433,7 +433,7 @@ fn renew_sequences(plan: &mut Plan, kept: &[bool]) {
         })
         .collect();
     let renewed: Vec<Option<Vec<usize>>> =
-        sequences.iter().map(|sequence| sequence.iter().map(|&place| places[place]).collect()).collect();
+        sequences.iter().map(|sequence| sequence.iter().map(|&index| places[index]).collect()).collect();
     let lost = renewed.iter().filter(|sequence| sequence.is_none()).count();
     (0..lost).for_each(|_| plan.warn(LOST_A_STUDY));
     plan.sequences = Some(renewed.into_iter().flatten().collect());
@@ -452,10 +452,10 @@ fn clean_reports(plan: &mut Plan, texts: Vec<Option<ReportText>>, rule: Rule) {
             Some(clean(&text, &study.study, rule).map(named))
         })
         .collect();
-    for (place, report) in cleaned.into_iter().enumerate() {
+    for (index, report) in cleaned.into_iter().enumerate() {
         match report {
             Some(Ok((clean, named))) => {
-                plan.studies[place].report = Some(clean);
+                plan.studies[index].report = Some(clean);
                 if named {
                     plan.warn("reports with what looks like a person's name (`Dr. …`, `Mr. …`, `Name: …`), kept");
                 }

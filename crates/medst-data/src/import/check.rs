@@ -135,7 +135,7 @@ pub fn check(source: &Source, options: &PrepareOptions, progress: &dyn Progress)
 }
 
 fn counts(kind: &str, plan: &Plan, images: usize) -> Vec<Count> {
-    let mut published: HashMap<String, u64> = published::of(kind).into_iter().collect();
+    let mut published: HashMap<String, u64> = published::counts(kind).into_iter().collect();
     let is_about = |what: &str| published::is_about(kind, what);
     let mut counts = Vec::new();
     let mut add = |what: String, used: usize, listed: Option<usize>| {
@@ -200,10 +200,10 @@ fn courses<'a>(pairs: &TextTable, plan: &'a Plan) -> (usize, BTreeMap<&'a str, u
     let datasets: HashMap<&str, Option<&String>> = labels.collect();
     let (mut all, mut of_dataset) = (0, BTreeMap::new());
     for row in &pairs.rows {
-        let told = row[2..].iter().filter(|course| !course.is_empty()).count();
-        all += told;
+        let known = row[2..].iter().filter(|course| !course.is_empty()).count();
+        all += known;
         if let Some(dataset) = datasets.get(row[1].as_str()).copied().flatten() {
-            *of_dataset.entry(dataset.as_str()).or_default() += told;
+            *of_dataset.entry(dataset.as_str()).or_default() += known;
         }
     }
     (all, of_dataset)

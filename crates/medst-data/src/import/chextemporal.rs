@@ -61,7 +61,7 @@ pub fn plan(source: &CheXTemporal, options: &PrepareOptions) -> Result<Planned> 
             assembly.plan.warnings.insert(format!("rows of {name}, which is not read"), rows_of(&other)?);
         }
     }
-    let (mut told, mut sequences) = (Courses::default(), Vec::new());
+    let (mut courses, mut sequences) = (Courses::default(), Vec::new());
     for row in &table.rows {
         let fail = |message: String| Error::Row { path: path.clone(), row: row.number, message };
         let cell = |name: &str| row.cell(name).ok_or_else(|| fail(format!("{name} is missing")));
@@ -83,24 +83,24 @@ pub fn plan(source: &CheXTemporal, options: &PrepareOptions) -> Result<Planned> 
             assembly.plan.skip(cell("img_path_curr")?, row.number, format!("no folder was given for {dataset}"));
             continue;
         };
-        let mut places = [0; 2];
+        let mut indices = [0; 2];
         let mut ids = [String::new(), String::new()];
         for (n, [study, image]) in
             [["study_id_prev", "img_path_prev"], ["study_id_curr", "img_path_curr"]].into_iter().enumerate()
         {
             // Studies are numbered within a patient in some of the sources.
             ids[n] = format!("{dataset}-{}-{}", cell("patient_id")?, cell(study)?);
-            places[n] = place(&mut assembly, row, folder, cell("patient_id")?, &ids[n], cell(image)?, &dataset)?;
+            indices[n] = study_index(&mut assembly, row, folder, cell("patient_id")?, &ids[n], cell(image)?, &dataset)?;
         }
-        let pair = told.pair([&ids[0], &ids[1]]);
+        let pair = courses.pair([&ids[0], &ids[1]]);
         if pair == sequences.len() {
-            sequences.push(places.to_vec());
+            sequences.push(indices.to_vec());
         }
-        told.tell(pair, cell("disease_name")?, course);
+        courses.tell(pair, cell("disease_name")?, course);
     }
     assembly.plan.sequences = Some(sequences);
     let mut plan = assembly.finish(options)?;
-    told.finish(&mut plan);
+    courses.finish(&mut plan);
     Ok(Planned { plan, files: vec![path] })
 }
 
@@ -112,7 +112,7 @@ fn rows_of(path: &Path) -> Result<u64> {
     Ok(reader.metadata().file_metadata().num_rows().max(0) as u64)
 }
 
-fn place(
+fn study_index(
     assembly: &mut Assembly,
     row: &Row,
     folder: &Path,
@@ -122,8 +122,8 @@ fn place(
     dataset: &str,
 ) -> Result<usize> {
     let study = StudyId(study.to_string());
-    if let Some(place) = assembly.place(&study) {
-        return Ok(place);
+    if let Some(index) = assembly.index_of(&study) {
+        return Ok(index);
     }
     let plain = folder.join(image.trim_start_matches('/'));
     // CheXpert Plus has .png or .dcm where tables write .jpg.
@@ -132,7 +132,7 @@ fn place(
     let subject = SubjectId(patient.to_string());
     let image =
         FoundImage { subject, study, view: View::Ap, path, row: row.number, acquired: None, split: Some(Split::Test) };
-    let place = assembly.add(image)?;
-    assembly.label(place, "dataset", dataset.to_string());
-    Ok(place)
+    let index = assembly.add(image)?;
+    assembly.label(index, "dataset", dataset.to_string());
+    Ok(index)
 }

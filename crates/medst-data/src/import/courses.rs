@@ -31,7 +31,7 @@ pub struct Courses {
     pairs: Vec<[String; 2]>,
     places: HashMap<[String; 2], usize>,
     /// The course by pair and finding; `None` if the source contradicts itself.
-    told: BTreeMap<(usize, String), Option<&'static str>>,
+    stated: BTreeMap<(usize, String), Option<&'static str>>,
 }
 
 impl Courses {
@@ -48,17 +48,17 @@ impl Courses {
     /// the left one worse), it has none.
     pub fn tell(&mut self, pair: usize, finding: &str, course: &'static str) {
         let finding = finding.trim().to_lowercase().replace([' ', '/', '-'], "_");
-        let told = self.told.entry((pair, finding)).or_insert(Some(course));
-        if *told != Some(course) {
-            *told = None;
+        let stated = self.stated.entry((pair, finding)).or_insert(Some(course));
+        if *stated != Some(course) {
+            *stated = None;
         }
     }
 
     /// Adds the table to a plan, with the pairs whose studies are in it; contradictions are
     /// counted.
     pub fn finish(self, plan: &mut Plan) {
-        let findings: BTreeSet<&String> = self.told.keys().map(|(_, finding)| finding).collect();
-        let cell = |pair: usize, finding: &String| self.told.get(&(pair, finding.clone())).copied().flatten();
+        let findings: BTreeSet<&String> = self.stated.keys().map(|(_, finding)| finding).collect();
+        let cell = |pair: usize, finding: &String| self.stated.get(&(pair, finding.clone())).copied().flatten();
         let row = |(pair, ids): (usize, &[String; 2])| {
             let courses = findings.iter().map(|finding| cell(pair, finding).unwrap_or_default().to_string());
             ids.iter().cloned().chain(courses).collect()
@@ -68,7 +68,7 @@ impl Courses {
         let studies: HashSet<&str> = plan.studies.iter().map(|study| study.study.0.as_str()).collect();
         let is_there = |ids: &[String; 2]| ids.iter().all(|id| studies.contains(id.as_str()));
         let rows = self.pairs.iter().enumerate().filter(|(_, ids)| is_there(ids)).map(row).collect();
-        for _ in self.told.values().filter(|course| course.is_none()) {
+        for _ in self.stated.values().filter(|course| course.is_none()) {
             plan.warn("findings of a pair that change in several ways at once, without a course");
         }
         plan.tables.push(TextTable { name: PAIRS.into(), columns, rows });

@@ -69,14 +69,14 @@ pub fn plan(root: &Path, options: &PrepareOptions) -> Result<Planned> {
         };
         let (subject, study) = (SubjectId(patient.to_string()), StudyId(study));
         let found = FoundImage { subject, study, view, path, row: row.number, acquired, split: None };
-        let place = assembly.add(found)?;
-        assembly.label_view(place, view);
+        let index = assembly.add(found)?;
+        assembly.label_view(index, view);
         if let Some(notes) = optional(notes) {
-            assembly.report(place, ReportText::Whole(notes.to_string()));
+            assembly.report(index, ReportText::Whole(notes.to_string()));
         }
         for (column, name) in labels.iter().filter(|(_, name)| !USED.contains(&name.as_str())) {
             if let Some(value) = row.cell(*column) {
-                assembly.label(place, name, value.to_string());
+                assembly.label(index, name, value.to_string());
             }
         }
         Ok(())

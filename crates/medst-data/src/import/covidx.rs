@@ -63,13 +63,13 @@ pub fn plan(source: &Covidx, options: &PrepareOptions) -> Result<Planned> {
         (Some(_), _) => HashSet::new(),
         (None, SplitRule::Reference) => {
             let (_, rest) = train_test_split(training.len(), rest_count(training.len(), 0.8), 0);
-            rest.into_iter().map(|place| training[place].file.clone()).collect()
+            rest.into_iter().map(|index| training[index].file.clone()).collect()
         }
         (None, SplitRule::Patient) => {
             let patients: Vec<&str> =
                 training.iter().map(|entry| entry.patient.as_str()).collect::<BTreeSet<_>>().into_iter().collect();
             let (_, rest) = train_test_split(patients.len(), rest_count(patients.len(), 0.8), 0);
-            rest.into_iter().map(|place| patients[place].to_string()).collect()
+            rest.into_iter().map(|index| patients[index].to_string()).collect()
         }
     };
     let mut assembly = Assembly::new(&train, options)?;
@@ -78,20 +78,20 @@ pub fn plan(source: &Covidx, options: &PrepareOptions) -> Result<Planned> {
     let lists = [("test", Some(&tested)), ("val", validated.as_ref()), ("train", Some(&training))];
     for (folder, entries) in lists {
         for entry in entries.into_iter().flatten() {
-            let own = match source.rule {
+            let unit = match source.rule {
                 SplitRule::Patient => &entry.patient,
                 SplitRule::Reference => &entry.file,
             };
             let split = match folder {
                 "test" => Split::Test,
                 "val" => Split::Validate,
-                _ if drawn.contains(own) => Split::Validate,
+                _ if drawn.contains(unit) => Split::Validate,
                 _ => Split::Train,
             };
             let path = image(&source.root, folder, &entry.file);
             let study = StudyId(image_name(Path::new(&entry.file)));
-            let subject = SubjectId(if source.rule == SplitRule::Patient { own.clone() } else { study.0.clone() });
-            let known = *taken.entry(own.clone()).or_insert(split);
+            let subject = SubjectId(if source.rule == SplitRule::Patient { unit.clone() } else { study.0.clone() });
+            let known = *taken.entry(unit.clone()).or_insert(split);
             if known != split {
                 assembly.know(&subject.0, &study.0, &path);
                 let reason = format!("patient of the {folder} list is already in {known}");
@@ -100,11 +100,11 @@ pub fn plan(source: &Covidx, options: &PrepareOptions) -> Result<Planned> {
             }
             let (view, row) = (View::Pa, entry.row);
             let found = FoundImage { subject, study, view, path, row, acquired: None, split: Some(split) };
-            let place = assembly.add(found)?;
-            assembly.label(place, "label", entry.label.clone());
-            assembly.label(place, "patient_id", entry.patient.clone());
+            let index = assembly.add(found)?;
+            assembly.label(index, "label", entry.label.clone());
+            assembly.label(index, "patient_id", entry.patient.clone());
             if let Some(origin) = &entry.source {
-                assembly.label(place, "source", origin.clone());
+                assembly.label(index, "source", origin.clone());
             }
         }
     }

@@ -1,12 +1,11 @@
 //! The text of a CSV file as saved by any common program.
 //!
-//! | what | how it is recognised |
-//! |---|---|
-//! | gzip | its first two bytes |
-//! | UTF-16 (Excel's "Unicode text") | its byte-order mark; without one it is refused by name |
-//! | UTF-8 with a byte-order mark | the mark |
-//! | Excel's line `sep=;` | the first line; it names the separator and is not data |
-//! | commas, semicolons, tabs, bars | whichever separates most cells of the header, quoted cells not counted |
+//! * gzip: its first two bytes
+//! * UTF-16 (Excel's "Unicode text"): its byte-order mark; without one it is refused by name
+//! * UTF-8 with a byte-order mark: the mark
+//! * Excel's line `sep=;`: the first line; it names the separator and is not data
+//! * commas, semicolons, tabs, bars: whichever separates most cells of the header, quoted cells not
+//!   counted
 
 use std::io::{Cursor, Read};
 use std::path::Path;

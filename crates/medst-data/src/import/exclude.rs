@@ -78,13 +78,13 @@ impl Exclusions {
                     named.extend(subjects.find(&known.subjects, subject, row)?);
                 }
                 if let Some(study) = entry.study.as_ref().filter(|_| named.is_empty()) {
-                    let own = studies.find(&known.studies, study, row)?;
-                    named.extend(own.and_then(|study| known.owner_of_study(study)));
+                    let found = studies.find(&known.studies, study, row)?;
+                    named.extend(found.and_then(|study| known.owner_of_study(study)));
                 }
                 if named.is_empty() {
                     for image in &entry.images {
-                        let own = known.images.find(&mut images, image, row)?;
-                        named.extend(own.into_iter().filter_map(|image| known.owner_of_image(image)));
+                        let found = known.images.find(&mut images, image, row)?;
+                        named.extend(found.into_iter().filter_map(|image| known.owner_of_image(image)));
                     }
                 }
                 any |= !named.is_empty();
@@ -124,10 +124,10 @@ impl KeptOut {
         let mut images = vec![0; self.lists.len()];
         left_out.filter_map(|subject| self.by_subject.get(subject)).for_each(|&list| images[list] += 1);
         let subjects = |place: usize| self.by_subject.values().filter(|&&list| list == place).count();
-        let told = |(place, (list, count)): (usize, (&String, u64))| {
+        let line = |(place, (list, count)): (usize, (&String, u64))| {
             (format!("images excluded by {list} ({} subjects)", subjects(place)), count)
         };
-        self.lists.iter().zip(images).enumerate().map(told).collect()
+        self.lists.iter().zip(images).enumerate().map(line).collect()
     }
 }
 

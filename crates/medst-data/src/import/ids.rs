@@ -162,11 +162,11 @@ impl<'a> Lookup<'a> {
         let fail = |reason: Reason| Error::Row { path: self.list.to_path_buf(), row, message: reason.into() };
         let found = ids.find(id).map_err(fail)?;
         match found {
-            Some(own) => {
+            Some(written) => {
                 self.found += 1;
-                if own != id {
+                if written != id {
                     self.reformed += 1;
-                    self.first.get_or_insert_with(|| (id.to_string(), own.to_string()));
+                    self.first.get_or_insert_with(|| (id.to_string(), written.to_string()));
                 }
             }
             None => {
@@ -179,9 +179,9 @@ impl<'a> Lookup<'a> {
 
     /// For the summary: the number of IDs that were matched in another form.
     pub fn note(&self) -> Option<(String, u64)> {
-        let (theirs, own) = self.first.as_ref()?;
+        let (theirs, ours) = self.first.as_ref()?;
         let name = self.list.file_name().unwrap_or_default().to_string_lossy();
-        Some((format!("IDs of {name} are written in another form (`{theirs}` for `{own}`)"), self.reformed))
+        Some((format!("IDs of {name} are written in another form (`{theirs}` for `{ours}`)"), self.reformed))
     }
 
     /// Fails where the list has ids and the source has none of them.
@@ -194,11 +194,11 @@ impl<'a> Lookup<'a> {
         if self.found > 0 || self.missed == 0 || ids.is_empty() {
             return Ok(());
         }
-        let (missed, own) = (self.missed, ids.example());
+        let (missed, example) = (self.missed, ids.example());
         let theirs = self.stranger.as_deref().unwrap_or_default();
         let message = format!(
             "{what}: the source has none of its {missed} IDs (such as `{theirs}`; the source has IDs such as \
-             `{own}`); write IDs as the source does"
+             `{example}`); write IDs as the source does"
         );
         Err(Error::Table { path: self.list.to_path_buf(), message })
     }
@@ -238,8 +238,8 @@ impl Images {
     /// As [`Lookup::find`].
     pub fn find(&self, lookup: &mut Lookup, name: &str, row: u64) -> Result<Vec<&Path>> {
         let path = Path::new(name);
-        let Some(own) = lookup.find(&self.names, &image_name(path), row)? else { return Ok(Vec::new()) };
-        let longest = ends(own, path).into_iter().rev().find_map(|end| self.by_end.get(&end));
+        let Some(name) = lookup.find(&self.names, &image_name(path), row)? else { return Ok(Vec::new()) };
+        let longest = ends(name, path).into_iter().rev().find_map(|end| self.by_end.get(&end));
         Ok(longest.into_iter().flatten().map(|&place| self.paths[place as usize].as_path()).collect())
     }
 }

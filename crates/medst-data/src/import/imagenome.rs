@@ -44,8 +44,8 @@ struct Comparison {
 /// # Errors
 /// A table that is missing or cannot be understood.
 pub fn plan(source: &Imagenome, options: &PrepareOptions, progress: &dyn Progress) -> Result<Planned> {
-    let places = [source.root.join("gold_dataset").join(GOLD), source.root.join(GOLD)];
-    let table = places.into_iter().find(|path| path.exists()).ok_or_else(|| {
+    let tables = [source.root.join("gold_dataset").join(GOLD), source.root.join(GOLD)];
+    let table = tables.into_iter().find(|path| path.exists()).ok_or_else(|| {
         let root = source.root.display();
         Error::Usage(format!("{root} is not Chest ImaGenome: it has no gold_dataset/{GOLD}"))
     })?;
@@ -53,18 +53,18 @@ pub fn plan(source: &Imagenome, options: &PrepareOptions, progress: &dyn Progres
     let ids = comparisons.iter().flat_map(|comparison| comparison.images.clone());
     let (images, main) = Named::find(&source.images, ids, Split::Test, progress)?;
     let mut assembly = Assembly::new(&table, options)?;
-    let (mut told, mut sequences) = (Courses::default(), Vec::new());
+    let (mut courses, mut sequences) = (Courses::default(), Vec::new());
     for Comparison { row, images: ids, finding, course } in &comparisons {
-        let Some(places) = images.places(&mut assembly, ids, *row)? else { continue };
-        let pair = told.pair([&ids[0], &ids[1]]);
+        let Some(indices) = images.add_all(&mut assembly, ids, *row)? else { continue };
+        let pair = courses.pair([&ids[0], &ids[1]]);
         if pair == sequences.len() {
-            sequences.push(places);
+            sequences.push(indices);
         }
-        told.tell(pair, finding, course);
+        courses.tell(pair, finding, course);
     }
     assembly.plan.sequences = Some(sequences);
     let mut plan = assembly.finish(options)?;
-    told.finish(&mut plan);
+    courses.finish(&mut plan);
     Ok(Planned { plan, files: vec![table, main] })
 }
 
@@ -81,7 +81,7 @@ fn read(path: &std::path::Path) -> Result<Vec<Comparison>> {
         let images = [id(cell(previous, "previous_image_id")?), id(cell(current, "current_image_id")?)];
         let name = cell(finding, "label_name")?.to_lowercase();
         let finding =
-            NAMES.iter().find(|(theirs, _)| *theirs == name).map_or(name.as_str(), |(_, own)| *own).to_string();
+            NAMES.iter().find(|(theirs, _)| *theirs == name).map_or(name.as_str(), |(_, ours)| *ours).to_string();
         let word = cell(comparison, "comparison")?;
         let course = courses::parse(word);
         let course =

@@ -63,12 +63,12 @@ pub fn plan(source: &MiCxr, options: &PrepareOptions, progress: &dyn Progress) -
     let columns = fixed.chain(["answer"]).map(String::from).collect();
     let mut table = TextTable { name: QUESTIONS.into(), columns, rows: Vec::new() };
     for Question { line, about, images: ids, question, choices, answer } in questions {
-        let Some(places) = images.places(&mut assembly, &ids, line)? else {
+        let Some(indices) = images.add_all(&mut assembly, &ids, line)? else {
             assembly.plan.warn("questions about an image that is not used, left out");
             continue;
         };
-        if series.insert(places.clone()) {
-            sequences.push(places);
+        if series.insert(indices.clone()) {
+            sequences.push(indices);
         }
         let cells = about.into_iter().chain(ids).chain([question]).chain(choices).chain([answer]);
         table.rows.push(cells.collect());
@@ -100,8 +100,8 @@ fn read(path: &Path) -> Result<Vec<Question>> {
             message: format!("line {}: {message}", number + 1),
         };
         let Unique(value) = serde_json::from_str(&line).map_err(|error| {
-            let told = error.to_string();
-            let what = told.split(" at line ").next().unwrap_or_default();
+            let message = error.to_string();
+            let what = message.split(" at line ").next().unwrap_or_default();
             fail(format!("{what} (column {})", error.column()))
         })?;
         questions.push(question(&value, number as u64 + 1).map_err(|reason| fail(reason.into()))?);
@@ -126,7 +126,7 @@ fn question(value: &Value, line: u64) -> Result<Question, Reason> {
             Some(_) => None,
             None => return Err(absent(name)),
         };
-        all.filter(|all| all.len() == 5).ok_or_else(|| format!("{name} is not five texts ({})", keys.join(", ")))
+        all.filter(|all| all.len() == 5).ok_or_else(|| format!("{name} must contain five texts ({})", keys.join(", ")))
     };
     let answer = text("answer")?;
     if !CHOICES.contains(&answer.as_str()) {
@@ -161,7 +161,9 @@ mod tests {
             assert_eq!((question.about[0].as_str(), question.choices[4].as_str()), ("7", "5"));
         }
         let four = serde_json::json!(["a", "b", "c", "d"]);
-        for (images, answer, words) in [(four.clone(), "A", "images is not five"), (four, "F", "answer is `F`")] {
+        for (images, answer, words) in
+            [(four.clone(), "A", "images must contain five texts"), (four, "F", "answer is `F`")]
+        {
             let error = question(&value(images, answer), 1).err().unwrap().to_string();
             assert!(error.contains(words), "{error}");
         }

@@ -1,43 +1,43 @@
 //! Importers: make a corpus from tables and archives.
 //!
-//! | file | source |
-//! |---|---|
-//! | [`table`] | a table of images |
-//! | [`described`] | sources that are such a table with other names: CheXpert, CheXpert Plus, PadChest, MS-CXR, NIH, VinDr-CXR, SIIM-ACR, CXR-LT |
-//! | [`mimic_cxr`] | MIMIC-CXR-JPG and MIMIC-CXR |
-//! | [`ms_cxr_t`], [`imagenome`], [`mi_cxr`] | MS-CXR-T, Chest ImaGenome and MI-CXR, on the images of MIMIC-CXR |
-//! | [`chextemporal`] | CheXTemporal, on the images of several sources |
-//! | [`padchest_gr`] | PadChest-GR |
-//! | [`rexgradient`] | ReXGradient-160K, whose pictures may be in an archive |
-//! | [`rsna`] | RSNA Pneumonia Detection, stage 2 |
-//! | [`covidx`] | COVIDx |
-//! | [`open_i`] | the Indiana University collection |
-//! | [`covid_chestxray`] | covid-chestxray-dataset |
+//! * [`table`] – a table of images
+//! * [`described`] – sources that are such a table with other names: CheXpert, CheXpert Plus,
+//!   PadChest, MS-CXR, NIH, VinDr-CXR, SIIM-ACR, CXR-LT
+//! * [`mimic_cxr`] – MIMIC-CXR-JPG and MIMIC-CXR
+//! * [`ms_cxr_t`], [`imagenome`], [`mi_cxr`] – MS-CXR-T, Chest ImaGenome and MI-CXR, on the images
+//!   of MIMIC-CXR
+//! * [`chextemporal`] – CheXTemporal, on the images of several sources
+//! * [`padchest_gr`] – PadChest-GR
+//! * [`rexgradient`] – ReXGradient-160K, whose pictures may be in an archive
+//! * [`rsna`] – RSNA Pneumonia Detection, stage 2
+//! * [`covidx`] – COVIDx
+//! * [`open_i`] – the Indiana University collection
+//! * [`covid_chestxray`] – covid-chestxray-dataset
 //!
 //! Each importer makes a [`crate::corpus::plan::Plan`] through [`assemble`];
 //! [`crate::corpus::write`] decodes the pictures and writes the corpus.
 
 mod archive;
-pub mod assemble;
+pub(crate) mod assemble;
 pub mod check;
 pub mod chextemporal;
-pub mod courses;
-pub mod covid_chestxray;
+pub(crate) mod courses;
+pub(crate) mod covid_chestxray;
 pub mod covidx;
 mod delimited;
 pub mod described;
-pub mod exclude;
-pub mod ids;
+pub(crate) mod exclude;
+pub(crate) mod ids;
 pub mod imagenome;
-pub mod known;
+pub(crate) mod known;
 pub mod mi_cxr;
 pub mod mimic_cxr;
 pub mod ms_cxr_t;
 pub mod open_i;
 pub mod padchest_gr;
-pub mod published;
+pub(crate) mod published;
 pub mod rexgradient;
-pub mod rows;
+pub(crate) mod rows;
 pub mod rsna;
 mod same_file;
 pub mod splits;
@@ -174,13 +174,13 @@ pub fn prepare(
     progress: &dyn Progress,
 ) -> Result<Option<Summary>> {
     if !ranks.leads() {
-        together::help(out, options, ranks, &Quiet(progress))?;
+        together::run_worker(out, options, ranks, &Quiet(progress))?;
         return Ok(None);
     }
     let begun = ranks::lead(ranks, || {
         write::check_target(out, options.overwrite)?;
         let Planned { mut plan, files } = source.plan(options, progress)?;
-        let provenance = Provenance::of(source.kind(), &files)?;
+        let provenance = Provenance::from_files(source.kind(), &files)?;
         if let Source::Rexgradient(source) = source {
             let parts = source.parts()?;
             if !parts.is_empty() {

@@ -59,14 +59,14 @@ pub fn plan(source: &MsCxrT, options: &PrepareOptions, progress: &dyn Progress) 
         if columns.len() == 2 {
             columns.extend(findings.iter().map(|(name, _)| name.clone()));
         }
-        let mut places = Vec::with_capacity(2);
+        let mut indices = Vec::with_capacity(2);
         for id in ids {
-            match images.place(&mut assembly, id, row)? {
-                Some(place) => places.push(place),
+            match images.add(&mut assembly, id, row)? {
+                Some(index) => indices.push(index),
                 None => return Ok(()),
             }
         }
-        sequences.push(places);
+        sequences.push(indices);
         let courses = findings.iter().map(|(_, course)| course.clone().unwrap_or_default());
         table.rows.push(ids.map(str::to_string).into_iter().chain(courses).collect());
         Ok(())

@@ -49,7 +49,7 @@ pub fn plan(source: &OpenI, options: &PrepareOptions, progress: &dyn Progress) -
     super::files_below(&source.root, &mut files)?;
     files.sort();
     let with = |extension: &'static str| {
-        files.iter().filter(move |path| path.extension().is_some_and(|own| own.eq_ignore_ascii_case(extension)))
+        files.iter().filter(move |path| path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case(extension)))
     };
     let images: HashMap<String, &PathBuf> =
         ["dcm", "jpg", "png"].into_iter().flat_map(with).map(|path| (image_key(path), path)).collect();
@@ -97,13 +97,13 @@ pub fn plan(source: &OpenI, options: &PrepareOptions, progress: &dyn Progress) -
             };
             let (subject, study) = (SubjectId(id.clone()), StudyId(id.clone()));
             let found = FoundImage { subject, study, view, path: image.clone(), row, acquired: None, split: None };
-            let place = assembly.add(found)?;
+            let index = assembly.add(found)?;
             let (impression, findings) = (report.impression.clone(), report.findings.clone());
             if impression.is_some() || findings.is_some() {
-                assembly.report(place, ReportText::Sections { impression, findings, last_paragraph: None });
+                assembly.report(index, ReportText::Sections { impression, findings, last_paragraph: None });
             }
             if !report.labels.is_empty() {
-                assembly.label(place, "MeSH", report.labels.join("; "));
+                assembly.label(index, "MeSH", report.labels.join("; "));
             }
         }
     }
@@ -168,7 +168,7 @@ fn parse(text: &str) -> Result<Report, Reason> {
         .map_err(|error| format!("report is not readable XML: {error}"))?;
     let mut report = Report::default();
     for node in document.descendants().filter(roxmltree::Node::is_element) {
-        let own = || {
+        let text = || {
             let text: String = node.descendants().filter_map(|part| part.text().filter(|_| part.is_text())).collect();
             let text = text.replace("XXXX", " ");
             Some(text.trim().to_string()).filter(|text| !text.is_empty())
@@ -176,11 +176,11 @@ fn parse(text: &str) -> Result<Report, Reason> {
         match node.tag_name().name() {
             "uId" => report.id = node.attribute("id").map(str::to_string),
             "AbstractText" => match node.attribute("Label") {
-                Some("FINDINGS") => report.findings = own(),
-                Some("IMPRESSION") => report.impression = own(),
+                Some("FINDINGS") => report.findings = text(),
+                Some("IMPRESSION") => report.impression = text(),
                 _ => {}
             },
-            "major" => report.labels.extend(own()),
+            "major" => report.labels.extend(text()),
             "parentImage" => {
                 let caption = node.children().find(|child| child.has_tag_name("caption"));
                 let caption = caption.and_then(|caption| caption.text()).unwrap_or_default();

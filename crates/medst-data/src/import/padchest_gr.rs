@@ -74,7 +74,7 @@ impl Record {
 
     /// Fields that it lacks, by their names in the file.
     fn absent(&self) -> impl Iterator<Item = &'static str> {
-        let own =
+        let of_record =
             [("PreviousStudyID", self.previous_study.is_none()), ("PreviousImageID", self.previous_image.is_none())];
         let of_findings = self.findings.iter().flat_map(|finding| {
             [
@@ -86,7 +86,23 @@ impl Record {
                 ("findings.progression", finding.progression.is_none()),
             ]
         });
-        own.into_iter().chain(of_findings).filter(|(_, absent)| *absent).map(|(name, _)| name)
+        of_record.into_iter().chain(of_findings).filter(|(_, absent)| *absent).map(|(name, _)| name)
+    }
+
+    /// Gives a study the report and the labels of the record.
+    fn describe(&self, index: usize, assembly: &mut Assembly) {
+        let sentences: Vec<&str> = self.findings.iter().filter_map(Finding::sentence).collect();
+        if !sentences.is_empty() {
+            let findings = Some(sentences.join(" "));
+            assembly.report(index, ReportText::Sections { impression: None, findings, last_paragraph: None });
+        }
+        let abnormal = || self.findings.iter().filter(|finding| finding.abnormal == Some(true));
+        for (name, theirs) in PADCHEST.findings.iter().flat_map(|findings| findings.names) {
+            if *name != "No Finding" {
+                let there = abnormal().any(|finding| finding.is_called(theirs));
+                assembly.label(index, name, u8::from(there).to_string());
+            }
+        }
     }
 }
 
@@ -111,111 +127,151 @@ pub fn plan(source: &PadChestGr, options: &PrepareOptions) -> Result<Planned> {
     }
     let mut assembly = Assembly::new(&reports, options)?;
     let listed = read_table(&table, &mut assembly.plan)?;
-    let file = BufReader::new(File::open(&reports).map_err(Error::io(&reports))?);
-    let records: Vec<Record> = serde_json::from_reader(file).map_err(|error| {
+    let records = read_records(&reports)?;
+    let archive = Archive { root, listed, images: images_below(root)? };
+    let regions = archive.add_current(&records, &mut assembly)?;
+    let Priors { pairs, courses } = archive.add_priors(&records, &reports, &mut assembly)?;
+    give_boxes(regions, &mut assembly);
+    let paired: HashSet<usize> = pairs.iter().flatten().copied().collect();
+    let alone = (0..assembly.plan.studies.len()).filter(|study| !paired.contains(study)).map(|study| vec![study]);
+    assembly.plan.sequences = Some(pairs.iter().cloned().chain(alone).collect());
+    let mut plan = assembly.finish(options)?;
+    courses.finish(&mut plan);
+    Ok(Planned { plan, files: vec![reports, table] })
+}
+
+fn read_records(path: &Path) -> Result<Vec<Record>> {
+    let file = BufReader::new(File::open(path).map_err(Error::io(path))?);
+    serde_json::from_reader(file).map_err(|error| {
         let message = format!("line {}: {error}", error.line());
-        Error::Table { path: reports.clone(), message }
-    })?;
+        Error::Table { path: path.to_path_buf(), message }
+    })
+}
+
+/// The files below a folder by their names; of equal names the first.
+fn images_below(root: &Path) -> Result<HashMap<String, PathBuf>> {
     let mut files = Vec::new();
     files_below(root, &mut files)?;
     files.sort();
-    let mut images: HashMap<String, PathBuf> = HashMap::new();
+    let mut images = HashMap::new();
     for path in files {
         images.entry(path.file_name().unwrap_or_default().to_string_lossy().into_owned()).or_insert(path);
     }
-    let find = |name: &str| images.get(name).cloned().unwrap_or_else(|| root.join(name));
+    Ok(images)
+}
 
-    let mut absent: BTreeMap<&'static str, (u64, u64)> = BTreeMap::new();
-    let mut regions: BTreeMap<usize, Vec<Region>> = BTreeMap::new();
-    let (mut told, mut pairs) = (Courses::default(), Vec::new());
-    let add = |assembly: &mut Assembly, study: &str, image: &str, of: &Listed, row: u64, acquired: Option<Day>| {
-        let (subject, study) = (SubjectId(of.subject.clone()), StudyId(study.to_string()));
+/// What the records refer to.
+struct Archive<'a> {
+    root: &'a Path,
+    /// Rows of the table by study.
+    listed: HashMap<String, Listed>,
+    /// By their names.
+    images: HashMap<String, PathBuf>,
+}
+
+/// What the records state of prior studies.
+struct Priors {
+    /// Indices of a prior study and its current one.
+    pairs: Vec<Vec<usize>>,
+    courses: Courses,
+}
+
+impl Archive<'_> {
+    /// Adds a study of the subject of `listed`; returns its index.
+    fn add(
+        &self,
+        assembly: &mut Assembly,
+        [study, image]: [&str; 2],
+        listed: &Listed,
+        row: u64,
+        acquired: Option<Day>,
+    ) -> Result<usize> {
+        let path = self.images.get(image).cloned().unwrap_or_else(|| self.root.join(image));
+        let (subject, study) = (SubjectId(listed.subject.clone()), StudyId(study.to_string()));
         // All are frontal; PA or AP is not given.
-        let (view, split) = (View::Pa, Some(of.split));
-        assembly.add(FoundImage { subject, study, view, path: find(image), row, acquired, split })
-    };
-    for (number, record) in records.iter().enumerate() {
-        let row = number as u64 + 1;
-        for name in record.absent() {
-            absent.entry(name).or_insert((row, 0)).1 += 1;
-        }
-        let Some(of) = listed.get(&record.study) else {
-            assembly.plan.skip(record.image.as_str(), row, format!("study is not in {TABLE}"));
-            continue;
-        };
-        let place = add(&mut assembly, &record.study, &record.image, of, row, of.acquired)?;
-        for (name, value) in &of.labels {
-            assembly.label(place, name, value.clone());
-        }
-        let sentences: Vec<&str> = record.findings.iter().filter_map(Finding::sentence).collect();
-        if !sentences.is_empty() {
-            let findings = Some(sentences.join(" "));
-            assembly.report(place, ReportText::Sections { impression: None, findings, last_paragraph: None });
-        }
-        let abnormal = || record.findings.iter().filter(|finding| finding.abnormal == Some(true));
-        for (own, theirs) in PADCHEST.findings.iter().flat_map(|findings| findings.names) {
-            if *own != "No Finding" {
-                let there = abnormal().any(|finding| finding.is_called(theirs));
-                assembly.label(place, own, u8::from(there).to_string());
-            }
-        }
-        for finding in &record.findings {
-            let phrase = finding.sentence().unwrap_or_default().to_string();
-            let region =
-                |[left, top, right, bottom]: [f64; 4]| Region { phrase: phrase.clone(), left, top, right, bottom };
-            let boxes = finding.boxes.as_deref().unwrap_or_default();
-            if !boxes.is_empty() {
-                regions.entry(place).or_default().extend(boxes.iter().copied().map(region));
-            }
-            let extra = finding.extra_boxes.as_ref().map_or(0, Vec::len);
-            (0..extra).for_each(|_| assembly.plan.warn("extra_boxes, not used"));
-        }
+        let (view, split) = (View::Pa, Some(listed.split));
+        assembly.add(FoundImage { subject, study, view, path, row, acquired, split })
     }
-    for (name, (row, count)) in absent {
-        let note = format!("records or findings without `{name}` (the first in record {row})");
-        assembly.plan.warnings.insert(note, count);
-    }
-    // Prior studies come after all current ones, because many of them are current studies
-    // themselves.
-    for (number, record) in records.iter().enumerate() {
-        let row = number as u64 + 1;
-        let (Some(previous), Some(current)) = (record.previous_study(), assembly.place(&StudyId(record.study.clone())))
-        else {
-            continue;
-        };
-        let known = assembly.place(&StudyId(previous.clone()));
-        let place = match (known, record.previous_image.as_ref().and_then(Option::as_ref), listed.get(&record.study)) {
-            (Some(place), ..) => place,
-            (None, Some(image), Some(of)) => add(&mut assembly, previous, image, of, row, None)?,
-            _ => {
-                assembly.plan.warn("prior studies without an image, not used");
+
+    /// Adds the studies that the records are about; returns their regions, by study.
+    fn add_current(&self, records: &[Record], assembly: &mut Assembly) -> Result<BTreeMap<usize, Vec<Region>>> {
+        let mut absent: BTreeMap<&'static str, (u64, u64)> = BTreeMap::new();
+        let mut regions: BTreeMap<usize, Vec<Region>> = BTreeMap::new();
+        for (number, record) in records.iter().enumerate() {
+            let row = number as u64 + 1;
+            for name in record.absent() {
+                absent.entry(name).or_insert((row, 0)).1 += 1;
+            }
+            let Some(listed) = self.listed.get(&record.study) else {
+                assembly.plan.skip(record.image.as_str(), row, format!("study is not in {TABLE}"));
                 continue;
+            };
+            let index = self.add(assembly, [&record.study, &record.image], listed, row, listed.acquired)?;
+            for (name, value) in &listed.labels {
+                assembly.label(index, name, value.clone());
             }
-        };
-        pairs.push(vec![place, current]);
-        let pair = told.pair([previous, &record.study]);
-        for finding in record.findings.iter() {
-            let Some(word) = finding.progression.iter().flatten().next() else { continue };
-            let course = courses::parse(word).ok_or_else(|| Error::Row {
-                path: reports.clone(),
-                row,
-                message: format!("progression is `{word}`; expected stable, improved or worsened"),
-            })?;
-            finding.names().iter().for_each(|name| told.tell(pair, name, course));
+            record.describe(index, assembly);
+            for finding in &record.findings {
+                let found = finding.regions();
+                if !found.is_empty() {
+                    regions.entry(index).or_default().extend(found);
+                }
+                let extra = finding.extra_boxes.as_ref().map_or(0, Vec::len);
+                (0..extra).for_each(|_| assembly.plan.warn("extra_boxes, not used"));
+            }
         }
+        for (name, (row, count)) in absent {
+            let note = format!("records or findings without `{name}` (the first in record {row})");
+            assembly.plan.warnings.insert(note, count);
+        }
+        Ok(regions)
     }
-    give_boxes(regions, &mut assembly);
-    let paired: HashSet<usize> = pairs.iter().flatten().copied().collect();
-    let alone = (0..assembly.plan.studies.len()).filter(|place| !paired.contains(place)).map(|place| vec![place]);
-    assembly.plan.sequences = Some(pairs.iter().cloned().chain(alone).collect());
-    let mut plan = assembly.finish(options)?;
-    told.finish(&mut plan);
-    Ok(Planned { plan, files: vec![reports, table] })
+
+    /// Adds prior studies. They come after all current ones, because many of them are current
+    /// studies themselves.
+    fn add_priors(&self, records: &[Record], reports: &Path, assembly: &mut Assembly) -> Result<Priors> {
+        let mut priors = Priors { pairs: Vec::new(), courses: Courses::default() };
+        for (number, record) in records.iter().enumerate() {
+            let row = number as u64 + 1;
+            let current = assembly.index_of(&StudyId(record.study.clone()));
+            let (Some(previous), Some(current)) = (record.previous_study(), current) else { continue };
+            let known = assembly.index_of(&StudyId(previous.clone()));
+            let image = record.previous_image.as_ref().and_then(Option::as_ref);
+            let index = match (known, image, self.listed.get(&record.study)) {
+                (Some(index), ..) => index,
+                (None, Some(image), Some(listed)) => self.add(assembly, [previous, image], listed, row, None)?,
+                _ => {
+                    assembly.plan.warn("prior studies without an image, not used");
+                    continue;
+                }
+            };
+            priors.pairs.push(vec![index, current]);
+            let pair = priors.courses.pair([previous, &record.study]);
+            for finding in &record.findings {
+                let Some(word) = finding.progression.iter().flatten().next() else { continue };
+                let course = courses::parse(word).ok_or_else(|| Error::Row {
+                    path: reports.to_path_buf(),
+                    row,
+                    message: format!("progression is `{word}`; expected stable, improved or worsened"),
+                })?;
+                finding.names().iter().for_each(|name| priors.courses.tell(pair, name, course));
+            }
+        }
+        Ok(priors)
+    }
 }
 
 impl Finding {
     fn sentence(&self) -> Option<&str> {
         self.sentence_en.as_ref()?.as_deref()
+    }
+
+    /// Its boxes, in fractions of the picture.
+    fn regions(&self) -> Vec<Region> {
+        let phrase = self.sentence().unwrap_or_default();
+        let region =
+            |&[left, top, right, bottom]: &[f64; 4]| Region { phrase: phrase.to_string(), left, top, right, bottom };
+        self.boxes.iter().flatten().map(region).collect()
     }
 
     fn labels(&self) -> &[String] {
@@ -229,9 +285,9 @@ impl Finding {
     /// Names of the findings in medst, or the source's labels where medst has no name for them.
     fn names(&self) -> Vec<String> {
         let known = PADCHEST.findings.iter().flat_map(|findings| findings.names);
-        let own: Vec<String> =
-            known.filter(|(_, theirs)| self.is_called(theirs)).map(|(own, _)| own.to_string()).collect();
-        if own.is_empty() { self.labels().to_vec() } else { own }
+        let names: Vec<String> =
+            known.filter(|(_, theirs)| self.is_called(theirs)).map(|(name, _)| name.to_string()).collect();
+        if names.is_empty() { self.labels().to_vec() } else { names }
     }
 }
 
@@ -239,23 +295,23 @@ impl Finding {
 fn give_boxes(regions: BTreeMap<usize, Vec<Region>>, assembly: &mut Assembly) {
     let of_study: Vec<(usize, Vec<Region>)> = regions.into_iter().collect();
     let paths: Vec<PathBuf> =
-        of_study.iter().map(|(place, _)| assembly.plan.studies[*place].frontals[0].path.clone()).collect();
+        of_study.iter().map(|(index, _)| assembly.plan.studies[*index].frontals[0].path.clone()).collect();
     let sizes: Vec<Option<[f64; 2]>> = paths.par_iter().map(|path| picture_size(path)).collect();
-    for ((place, regions), size) in of_study.into_iter().zip(sizes) {
+    for ((index, regions), size) in of_study.into_iter().zip(sizes) {
         let Some([width, height]) = size else {
             assembly.plan.warn("boxes not used: the picture is missing or unreadable, so its size is unknown");
             continue;
         };
-        let scaled = |own: Region| Region {
-            left: own.left * width,
-            right: own.right * width,
-            top: own.top * height,
-            bottom: own.bottom * height,
-            ..own
+        let scaled = |region: Region| Region {
+            left: region.left * width,
+            right: region.right * width,
+            top: region.top * height,
+            bottom: region.bottom * height,
+            ..region
         };
         let label = Boxes { width, height, regions: regions.into_iter().map(scaled).collect() }.to_label();
         match Boxes::parse(&label) {
-            Ok(_) => assembly.label(place, boxes::LABEL, label),
+            Ok(_) => assembly.label(index, boxes::LABEL, label),
             Err(_) => assembly.plan.warn("boxes not used: a box is empty or outside the picture"),
         }
     }
@@ -282,15 +338,15 @@ fn read_table(path: &Path, plan: &mut Plan) -> Result<HashMap<String, Listed>> {
         let acquired = row.cell(date).and_then(|date| values::dicom_moment(date, None));
         let labels =
             columns.iter().filter_map(|(column, label)| Some((*label, super::described::plain(row.cell(*column)?))));
-        let own = Listed { subject: subject.to_string(), split, acquired, labels: labels.collect() };
+        let found = Listed { subject: subject.to_string(), split, acquired, labels: labels.collect() };
         match listed.get(study) {
             // A row per finding.
-            Some(known) if (&known.subject, known.split) != (&own.subject, own.split) => {
+            Some(known) if (&known.subject, known.split) != (&found.subject, found.split) => {
                 Err(fail(format!("study {study} has a different patient or split in an earlier entry")))
             }
             Some(_) => Ok(()),
             None => {
-                listed.insert(study.to_string(), own);
+                listed.insert(study.to_string(), found);
                 Ok(())
             }
         }

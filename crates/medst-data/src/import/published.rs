@@ -11,7 +11,7 @@ pub fn is_about(kind: &str, what: &str) -> bool {
 }
 
 /// The published counts of a source by what is counted, in the words of [`super::check`].
-pub fn of(kind: &str) -> Vec<(String, u64)> {
+pub fn counts(kind: &str) -> Vec<(String, u64)> {
     let plain = |all: &[(&str, u64)]| all.iter().map(|(what, count)| (what.to_string(), *count)).collect::<Vec<_>>();
     match kind {
         "mimic-cxr" => plain(&[(IMAGES, 377_110), (STUDIES, 227_827), (SUBJECTS, 65_379), (REPORTS, 227_835)]),

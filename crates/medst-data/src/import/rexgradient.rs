@@ -174,27 +174,27 @@ fn add(
             Path::new(image).components().filter(|part| matches!(part, Component::Normal(_))).collect();
         let mut folders = below.iter().map(|part| part.to_string_lossy().into_owned());
         let (Some(_), Some(subject), Some(accession)) = (folders.next(), folders.next(), folders.next()) else {
-            assembly.plan.skip(image, row, "ImagePath names no patient and study");
+            assembly.plan.skip(image, row, "ImagePath contains no patient and study ID");
             continue;
         };
         let file = root.join(&below);
         let name = view.as_str().unwrap_or_default();
         let Some(view) = parse_view(name) else {
             assembly.know(&subject, &accession, &file);
-            let told = if name.is_empty() { "nothing" } else { name };
-            assembly.plan.skip(file.display().to_string(), row, format!("ImageViewPosition is `{told}`"));
+            let stated = if name.is_empty() { "nothing" } else { name };
+            assembly.plan.skip(file.display().to_string(), row, format!("ImageViewPosition is `{stated}`"));
             continue;
         };
         let (subject, study) = (SubjectId(subject), StudyId(accession));
-        let place = assembly.add(FoundImage { subject, study, view, path: file, row, acquired, split: Some(split) })?;
-        assembly.label_view(place, view);
+        let index = assembly.add(FoundImage { subject, study, view, path: file, row, acquired, split: Some(split) })?;
+        assembly.label_view(index, view);
         let (impression, findings) = (text(&["Impression"]), text(&["Findings"]));
         if impression.is_some() || findings.is_some() {
-            assembly.report(place, ReportText::Sections { impression, findings, last_paragraph: None });
+            assembly.report(index, ReportText::Sections { impression, findings, last_paragraph: None });
         }
         for (label, names) in [("sex", SEX), ("age", AGE)] {
             if let Some(value) = text(&names) {
-                assembly.label(place, label, if label == "age" { years(&value) } else { value });
+                assembly.label(index, label, if label == "age" { years(&value) } else { value });
             }
         }
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::delimited::{self, Delimited};
 use super::plan::Plan;
+use crate::cell::meaning;
 use crate::{Error, Result};
 
 /// The longest line that is taken for a row; a file without line breaks is not a table.
@@ -62,13 +63,6 @@ fn resembles(column: &str, wanted: &str) -> bool {
     let plain = |name: &str| name.to_lowercase().replace([' ', '-', '_'], "");
     let (column, wanted) = (plain(column), plain(wanted));
     column.contains(&wanted) || (column.len() >= 4 && wanted.contains(&column))
-}
-
-/// `None` for cells without a value.
-pub fn meaning(cell: &str) -> Option<&str> {
-    let cell = cell.trim();
-    let nothing = ["", "nan", "null", "none", "n/a", "<na>"].iter().any(|nothing| cell.eq_ignore_ascii_case(nothing));
-    (!nothing).then_some(cell)
 }
 
 impl Rows {

@@ -92,11 +92,11 @@ pub fn plan(source: &Rsna, options: &PrepareOptions, progress: &dyn Progress) ->
             };
             let (subject, study) = (SubjectId(id.clone()), StudyId(id.clone()));
             let image = FoundImage { subject, study, view, path, row: patient.row, acquired: None, split: Some(split) };
-            let place = assembly.add(image)?;
-            assembly.label_view(place, view);
-            assembly.label(place, "Target", u8::from(patient.target).to_string());
+            let index = assembly.add(image)?;
+            assembly.label_view(index, view);
+            assembly.label(index, "Target", u8::from(patient.target).to_string());
             if let Some(class) = &patient.class {
-                assembly.label(place, "class", class.clone());
+                assembly.label(index, "class", class.clone());
             }
             if !patient.boxes.is_empty() {
                 let region = |&[x, y, w, h]: &[f64; 4]| Region {
@@ -107,7 +107,7 @@ pub fn plan(source: &Rsna, options: &PrepareOptions, progress: &dyn Progress) ->
                     bottom: y + h,
                 };
                 let boxes = Boxes { width, height, regions: patient.boxes.iter().map(region).collect() };
-                assembly.label(place, boxes::LABEL, boxes.to_label());
+                assembly.label(index, boxes::LABEL, boxes.to_label());
             }
         }
     }
@@ -121,8 +121,8 @@ fn reference_splits(count: usize) -> Vec<Split> {
     let (_, rest) = train_test_split(count, test_count(count, 0.3), 0);
     let (test, validate) = train_test_split(rest.len(), test_count(rest.len(), 0.5), 0);
     for (places, split) in [(test, Split::Test), (validate, Split::Validate)] {
-        for place in places {
-            splits[rest[place]] = split;
+        for index in places {
+            splits[rest[index]] = split;
         }
     }
     splits
@@ -206,12 +206,12 @@ mod tests {
     #[test]
     fn parts_are_the_references() {
         let splits = reference_splits(20);
-        let of = |split: Split| (0..20).filter(|&place| splits[place] == split).collect::<Vec<_>>();
+        let of = |split: Split| (0..20).filter(|&index| splits[index] == split).collect::<Vec<_>>();
         assert_eq!((of(Split::Test), of(Split::Validate)), (vec![8, 10, 18], vec![1, 17, 19]));
         let all = reference_splits(26_684);
-        let count = |split: Split| all.iter().filter(|&&own| own == split).count();
+        let count = |split: Split| all.iter().filter(|&&part| part == split).count();
         assert_eq!([count(Split::Train), count(Split::Validate), count(Split::Test)], [18_678, 4_003, 4_003]);
-        assert!([25_106, 18_356, 8_000].iter().all(|&place| all[place] == Split::Test));
-        assert!([13_610, 15_308, 13_503].iter().all(|&place| all[place] == Split::Validate));
+        assert!([25_106, 18_356, 8_000].iter().all(|&index| all[index] == Split::Test));
+        assert!([13_610, 15_308, 13_503].iter().all(|&index| all[index] == Split::Validate));
     }
 }

@@ -109,13 +109,13 @@ impl SplitFile {
             Key::Image => known.images.names(),
         };
         for (row, id, split) in &self.entries {
-            let mut add = |own: &str, before: Option<Split>| match (before, forms.insert(own.to_string(), id)) {
+            let mut add = |id_here: &str, before: Option<Split>| match (before, forms.insert(id_here.to_string(), id)) {
                 (Some(earlier), Some(form)) if earlier != *split => Err(Error::Row {
                     path: self.path.clone(),
                     row: *row,
                     message: format!(
                         "`{id}` is in {split} here but `{form}` is in {earlier} in an earlier row; both mean \
-                         `{own}` in the source"
+                         `{id_here}` in the source"
                     ),
                 }),
                 _ => Ok(()),
@@ -124,8 +124,8 @@ impl SplitFile {
                 for image in known.images.find(&mut lookup, id, *row)? {
                     add(&image.display().to_string(), parts.of_image.insert(image.to_path_buf(), *split))?;
                 }
-            } else if let Some(own) = lookup.find(ids, id, *row)? {
-                add(own, parts.of_id.insert(own.to_string(), *split))?;
+            } else if let Some(id_here) = lookup.find(ids, id, *row)? {
+                add(id_here, parts.of_id.insert(id_here.to_string(), *split))?;
             }
         }
         lookup.check_any("assigns no split to the source", ids)?;

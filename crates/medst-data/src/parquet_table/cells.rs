@@ -98,7 +98,7 @@ impl Node {
 /// Reads a leaf.
 fn texts(group: &Group<'_>, leaf: usize, bytes_are_text: bool) -> Result<Leaf> {
     let descriptor = group.leaf(leaf);
-    let meaning = match Meaning::of(descriptor.self_type()) {
+    let meaning = match Meaning::from_leaf(descriptor.self_type()) {
         Meaning::Plain if bytes_are_text => Meaning::Text,
         meaning => meaning,
     };

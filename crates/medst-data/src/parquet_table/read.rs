@@ -124,8 +124,8 @@ impl Group<'_> {
 
     /// A column of any type as text: numbers in as few digits as name them, `true`, `2020-03-31`,
     /// `2020-03-31T12:30:00` (with `Z` where the time is UTC), bytes in hexadecimal, `[a, b]`,
-    /// `{field: value}`. Whole numbers have no point, in columns of floating-point numbers too: data
-    /// frames turn columns of integers with gaps, ids among them, into such.
+    /// `{field: value}`. Whole numbers have no point, in columns of floating-point numbers too:
+    /// data frames turn columns of integers with gaps, ids among them, into such.
     ///
     /// * `column`: its place among [`Reader::names`].
     pub fn cells(&self, column: usize) -> Result<Vec<Option<String>>> {
@@ -159,7 +159,7 @@ impl Group<'_> {
         let column = self.column(name)?;
         let leaf = column.leaves.clone().next().ok_or_else(|| wrong(column))?;
         let leaf = self.leaf(leaf);
-        Ok((column, leaf.physical_type(), Meaning::of(leaf.self_type())))
+        Ok((column, leaf.physical_type(), Meaning::from_leaf(leaf.self_type())))
     }
 
     fn flat<T: DataType, V>(&self, column: &Column, convert: impl Fn(&T::T) -> V) -> Result<Vec<Option<V>>> {

@@ -61,7 +61,7 @@ impl Column {
         let columns = schema.get_fields().iter().map(|field| {
             let first = leaves;
             leaves += count_leaves(field);
-            let node = is_complete(field).then(|| Node::of(field, [0, 0], &mut 0));
+            let node = is_complete(field).then(|| Node::new(field, [0, 0], &mut 0));
             Column { name: field.name().to_string(), leaves: first..leaves, node, kind: kind(field) }
         });
         columns.collect()
@@ -94,7 +94,7 @@ fn kind(field: &Type) -> String {
 impl Node {
     /// * `levels`: the definition and repetition level around the field.
     /// * `leaves`: of the column before it.
-    fn of(field: &Type, [definition, repetition]: [i16; 2], leaves: &mut usize) -> Node {
+    fn new(field: &Type, [definition, repetition]: [i16; 2], leaves: &mut usize) -> Node {
         match field.get_basic_info().repetition() {
             Repetition::REQUIRED => Node::content(field, [definition, repetition], leaves),
             Repetition::OPTIONAL => Node::content(field, [definition + 1, repetition], leaves),
@@ -123,11 +123,11 @@ impl Node {
             let map = is_map(field) && fields.len() == 2;
             let item = match fields {
                 [key, value] if map => {
-                    Node::Entry(Box::new([Node::of(key, inner, leaves), Node::of(value, inner, leaves)]))
+                    Node::Entry(Box::new([Node::new(key, inner, leaves), Node::new(value, inner, leaves)]))
                 }
                 // The format's rules of compatibility: other groups are the element themselves.
                 [element] if repeated.name() != "array" && !repeated.name().ends_with("_tuple") => {
-                    Node::of(element, inner, leaves)
+                    Node::new(element, inner, leaves)
                 }
                 _ => Node::content(repeated, inner, leaves),
             };
@@ -135,7 +135,7 @@ impl Node {
             return Node::List { leaf, present, items, depth, map, item: Box::new(item) };
         }
         let fields = field.get_fields().iter();
-        let fields = fields.map(|field| (field.name().to_string(), Node::of(field, [present, repetition], leaves)));
+        let fields = fields.map(|field| (field.name().to_string(), Node::new(field, [present, repetition], leaves)));
         Node::Struct { leaf, present, fields: fields.collect() }
     }
 }
@@ -153,7 +153,7 @@ fn is_map(field: &Type) -> bool {
 
 impl Meaning {
     /// * `leaf`: primitive.
-    pub fn of(leaf: &Type) -> Meaning {
+    pub fn from_leaf(leaf: &Type) -> Meaning {
         let per_second = |unit: &TimeUnit| match unit {
             TimeUnit::MILLIS => 1_000,
             TimeUnit::MICROS => 1_000_000,

@@ -152,8 +152,9 @@ pub fn of_sections(
     last_paragraph: Option<&str>,
     rule: Rule,
 ) -> Result<String, Rejection> {
-    let own = |text: Option<&str>| text.map(str::trim).filter(|text| !text.is_empty()).map(str::to_string);
-    let reading = join(own(impression), own(findings)).or(own(last_paragraph)).ok_or(Rejection::NoReading)?;
+    let present = |text: Option<&str>| text.map(str::trim).filter(|text| !text.is_empty()).map(str::to_string);
+    let reading =
+        join(present(impression), present(findings)).or(present(last_paragraph)).ok_or(Rejection::NoReading)?;
     sentences(&reading, rule).ok_or(Rejection::TooShort)
 }
 
@@ -303,8 +304,8 @@ mod tests {
         assert_eq!(prepare_mimic_cxr(report, None, Reference).as_deref(), Ok("5 cm nodule\nfindings old ones"));
         // By these rules, a header at the start of a line is not recognised, except for the first.
         let other = "FINDINGS: Clear lungs seen.\nIMPRESSION: Normal.";
-        let told = Ok("clear lungs seen\nimpression normal");
-        assert_eq!(prepare_mimic_cxr(other, None, Reference).as_deref(), told);
+        let cleaned = Ok("clear lungs seen\nimpression normal");
+        assert_eq!(prepare_mimic_cxr(other, None, Reference).as_deref(), cleaned);
     }
 
     #[test]

@@ -23,7 +23,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::sections;
-use crate::import::rows::meaning;
+use crate::cell::meaning;
 
 /// The role of a section of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,11 +5,11 @@
 //! first two steps for importers. [`spans`] gives the positions of sentences.
 
 pub mod clean;
-pub mod headers;
-pub mod names;
+pub(crate) mod headers;
+pub(crate) mod names;
 pub mod sections;
 pub mod spans;
-pub mod wordpiece;
+pub(crate) mod wordpiece;
 
 pub use clean::{Rejection, Rule, of_sections, prepare, prepare_mimic_cxr};
 pub use wordpiece::WordPiece;

@@ -38,8 +38,8 @@ fn cut(text: &str, part: Range<usize>) -> Vec<Range<usize>> {
         if end < part.end && POINT.is_match(text[start..end].trim()) {
             continue;
         }
-        let own = &text[start..end];
-        let (left, right) = (own.len() - own.trim_start().len(), own.trim_end().len());
+        let sentence = &text[start..end];
+        let (left, right) = (sentence.len() - sentence.trim_start().len(), sentence.trim_end().len());
         if left < right {
             found.push(start + left..start + right);
         }
@@ -54,7 +54,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn texts(report: &str) -> Vec<&str> {
-        sentences(report).into_iter().map(|own| &report[own]).collect()
+        sentences(report).into_iter().map(|span| &report[span]).collect()
     }
 
     #[test]
@@ -73,10 +73,10 @@ mod tests {
         #[test]
         fn any_text_has_places_in_order_and_at_characters(text in "(\\PC|\n|\\. | FINDINGS: |IMPRESSION:\n|1\\. ){0,40}") {
             let mut last = 0;
-            for own in sentences(&text) {
-                prop_assert!(own.start >= last && own.end <= text.len(), "{own:?}");
-                prop_assert!(!text[own.clone()].trim().is_empty());
-                last = own.end;
+            for span in sentences(&text) {
+                prop_assert!(span.start >= last && span.end <= text.len(), "{span:?}");
+                prop_assert!(!text[span.clone()].trim().is_empty());
+                last = span.end;
             }
         }
     }

@@ -18,7 +18,7 @@ impl Address {
     ///
     /// # Errors
     /// An address without a bucket.
-    pub fn of(path: &Path) -> Result<Option<Address>> {
+    pub fn from_path(path: &Path) -> Result<Option<Address>> {
         // Programs that tidy paths leave one slash of two.
         let Some(rest) = path.to_str().and_then(|text| text.strip_prefix("s3:/")) else { return Ok(None) };
         let rest = rest.trim_start_matches('/');
@@ -37,7 +37,10 @@ impl Address {
     /// Why nothing can be read from there or written to it.
     #[cfg(not(feature = "s3"))]
     pub fn unsupported(&self) -> Error {
-        Error::Usage(format!("{self}: this medst was built without object storage; build it with `--features s3`"))
+        Error::Usage(format!(
+            "{self}: this medst was built without object storage; build it with `--features medst-cli/s3` (or \
+             `ALL=1 make build`)"
+        ))
     }
 
     /// The key of an object in this folder.
@@ -59,13 +62,13 @@ mod tests {
 
     #[test]
     fn addresses_are_told_from_paths() {
-        let of = |text: &str| Address::of(Path::new(text)).unwrap();
+        let of = |text: &str| Address::from_path(Path::new(text)).unwrap();
         for text in ["s3://bucket/a/b", "s3://bucket/a/b/", "s3:/bucket/a/b"] {
             let address = of(text).unwrap();
             assert_eq!((address.to_string().as_str(), address.key("x").as_str()), ("s3://bucket/a/b", "a/b/x"));
         }
         assert_eq!(of("s3://bucket").unwrap().key("x"), "x");
         assert_eq!(of("corpora/s3:"), None);
-        assert!(Address::of(Path::new("s3://")).unwrap_err().to_string().contains("s3://BUCKET/PREFIX"));
+        assert!(Address::from_path(Path::new("s3://")).unwrap_err().to_string().contains("s3://BUCKET/PREFIX"));
     }
 }

@@ -13,7 +13,7 @@ use crate::{Error, Result, input};
 /// # Errors
 /// A file or object that does not exist (`NotFound`, as for a file) or cannot be read.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
-    match Address::of(path)? {
+    match Address::from_path(path)? {
         None => input::read(path, input::PICTURE).map_err(Error::io(path)),
         Some(address) => stored(path, &address),
     }
@@ -24,12 +24,12 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
 /// # Errors
 /// Like [`read`]; also if the cache has no location.
 pub fn file(path: &Path) -> Result<PathBuf> {
-    match Address::of(path)? {
+    match Address::from_path(path)? {
         None => Ok(path.to_path_buf()),
         #[cfg(feature = "s3")]
         Some(address) => {
             let bytes = stored(path, &address)?;
-            let folder = super::cache_root()?.join("sources");
+            let folder = crate::cache::root()?.join("sources");
             crate::owner_only::create_folder(&folder)?;
             // Named by content.
             let file = folder.join(crate::files::sha256_of(&bytes));
@@ -52,7 +52,7 @@ pub fn state(path: &Path) -> Option<(u64, String)> {
     }
     #[cfg(feature = "s3")]
     {
-        let address = Address::of(path).ok().flatten()?;
+        let address = Address::from_path(path).ok().flatten()?;
         let client = Client::of_bucket(&address).ok()?;
         client.version(&address.prefix).ok().flatten()
     }

@@ -5,7 +5,7 @@ use dicom_dictionary_std::tags;
 
 use super::dataset::DataSet;
 use crate::ImageError;
-use crate::decode::check_size;
+use crate::error::check_size;
 
 /// The format of the pixels according to the attributes.
 pub(super) struct Format {

@@ -1,19 +1,18 @@
 //! Radiographs in DICOM files: [`decode`] the picture, read subject, study and view from the
 //! [`Header`].
 //!
-//! | file | what |
-//! |---|---|
-//! | `file` | preamble, meta group, transfer syntax |
-//! | `inflate` | deflated data sets, no further than their pictures need |
-//! | `encoding` | how elements are written, whatever the transfer syntax says |
-//! | `dataset` | elements and items, in place |
-//! | `values` | typed values of elements |
-//! | `attributes` | the format of the pixels |
-//! | `pixels` | stored pixels: native, RLE, JPEG (8 bit by the decoder of plain JPEG files; lossless), JPEG-LS, JPEG 2000 |
-//! | `jpeg_2000_header` | into how many parts a JPEG 2000 codestream cuts its picture |
-//! | `voi` | from stored to grey values |
-//! | `header` | subject, study and view |
-//! | `write` | DICOM files of synthetic cohorts and tests |
+//! * `file`: preamble, meta group, transfer syntax
+//! * `inflate`: deflated data sets, no further than their pictures need
+//! * `encoding`: how elements are written, whatever the transfer syntax says
+//! * `dataset`: elements and items, in place
+//! * `values`: typed values of elements
+//! * `attributes`: the format of the pixels
+//! * `pixels`: stored pixels: native, RLE, JPEG (8 bit by the decoder of plain JPEG files;
+//!   lossless), JPEG-LS, JPEG 2000
+//! * `jpeg_2000_header`: into how many parts a JPEG 2000 codestream cuts its picture
+//! * `voi`: from stored to grey values
+//! * `header`: subject, study and view
+//! * `write`: DICOM files of synthetic cohorts and tests
 //!
 //! Decoders know the size to expect before they take memory. The reference implementation scales
 //! the stored values by their maximum and ignores what the file declares; that rule is
@@ -65,6 +64,22 @@ pub enum Window {
     Declared,
     /// As in the reference implementation: [`crate::scale_by_maximum`] of the stored values.
     Reference,
+}
+
+impl Window {
+    pub const ALL: [Window; 2] = [Window::Declared, Window::Reference];
+
+    /// The window of a name, if there is one.
+    pub fn parse(name: &str) -> Option<Window> {
+        Window::ALL.into_iter().find(|window| window.name() == name)
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Window::Declared => "declared",
+            Window::Reference => "reference",
+        }
+    }
 }
 
 /// Reads a radiograph from the bytes of a DICOM file.

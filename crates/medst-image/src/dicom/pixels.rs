@@ -7,7 +7,7 @@ use super::attributes::Format;
 use super::dataset::{DataSet, Element};
 use super::jpeg_stream::{FRAME_LOSSLESS, FRAME_LS, Frame};
 use super::{jpeg_2000, jpeg_lossless, jpeg_ls, rle};
-use crate::decode::check_size;
+use crate::error::check_size;
 use crate::jpeg::{self, Untagged, luma};
 use crate::{ImageError, Notes};
 

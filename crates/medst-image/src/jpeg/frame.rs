@@ -3,7 +3,7 @@
 use super::Stop;
 use super::header::MALFORMED;
 use crate::ImageError;
-use crate::decode::check_size;
+use crate::error::check_size;
 
 /// The coefficients of a block, row by row.
 pub type Block = [i16; 64];

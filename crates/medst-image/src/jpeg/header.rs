@@ -2,7 +2,7 @@
 
 use super::Stop;
 use super::huffman::{CodeTable, Kind, Tables};
-use crate::decode::check_size;
+use crate::error::check_size;
 
 /// A file that can be decoded here.
 pub struct Header {

@@ -57,7 +57,7 @@ pub struct Replicates {
 
 impl Clusters {
     /// Rows of one name belong together.
-    pub fn of<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> Clusters {
+    pub fn new<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> Clusters {
         let mut numbers: BTreeMap<String, u32> = BTreeMap::new();
         let mut hash = DefaultHasher::new();
         let of_row = names
@@ -87,9 +87,9 @@ impl Clusters {
     }
 }
 
-/// A statistic of weighted rows: it gets a weight for each row (how often it was drawn), and returns
-/// `None`, never NaN, where it is undefined. Not a type parameter, because there are about a hundred
-/// statistics, and compiling the loop over the replicates for each of them takes minutes.
+/// A statistic of weighted rows: it gets a weight for each row (how often it was drawn), and
+/// returns `None`, never NaN, where it is undefined. Not a type parameter, because there are about
+/// a hundred statistics, and compiling the loop over the replicates for each of them takes minutes.
 pub type Statistic<'a> = &'a (dyn Fn(&[f64]) -> Option<f64> + Sync);
 
 impl Bootstrap {
@@ -162,14 +162,14 @@ mod tests {
     #[test]
     fn intervals_of_a_mean_have_the_width_that_theory_gives() {
         let values: Vec<f64> = (0..400).map(|n| f64::from(n % 2)).collect();
-        let single = Clusters::of((0..400).map(|n| n.to_string()));
+        let single = Clusters::new((0..400).map(|n| n.to_string()));
         let estimate = Bootstrap::default().estimate(&single, &mean(&values)).unwrap();
         let (low, high) = estimate.interval.unwrap();
         // ±1.96 · 0.5 / sqrt(400).
         assert!((low - 0.451).abs() < 0.01 && (high - 0.549).abs() < 0.01, "{low} {high}");
         // Ten rows a subject that agree with each other: a tenth of the information.
         let values: Vec<f64> = (0..400).map(|n| f64::from(n / 10 % 2)).collect();
-        let grouped = Clusters::of((0..400).map(|n| (n / 10).to_string()));
+        let grouped = Clusters::new((0..400).map(|n| (n / 10).to_string()));
         let (low, high) = Bootstrap::default().estimate(&grouped, &mean(&values)).unwrap().interval.unwrap();
         assert!((low - 0.345).abs() < 0.04 && (high - 0.655).abs() < 0.04, "{low} {high}");
     }
@@ -179,23 +179,23 @@ mod tests {
         let values: Vec<f64> = (0..200).map(|n| f64::from(n % 2)).collect();
         // Better by 0.1 on every row.
         let better: Vec<f64> = values.iter().map(|x| x + 0.1).collect();
-        let clusters = Clusters::of((0..200).map(|n| n.to_string()));
+        let clusters = Clusters::new((0..200).map(|n| n.to_string()));
         let bootstrap = Bootstrap::default();
         let of = |values: &[f64], clusters: &Clusters| bootstrap.replicates(clusters, &mean(values)).unwrap();
-        let (own, other) = (of(&better, &clusters), of(&values, &clusters));
-        let (low, high) = own.less(&other).interval.unwrap();
+        let (ours, other) = (of(&better, &clusters), of(&values, &clusters));
+        let (low, high) = ours.less(&other).interval.unwrap();
         assert!((low - 0.1).abs() < 1e-9 && (high - 0.1).abs() < 1e-9, "{low} {high}");
-        let alone = own.estimate().interval.unwrap();
+        let alone = ours.estimate().interval.unwrap();
         assert!(alone.1 - alone.0 > 0.1, "each alone is far less sure");
         // Statistics of different rows are not paired.
-        let others = Clusters::of((0..200).map(|n| (n + 1).to_string()));
-        let unpaired = own.less(&of(&values, &others));
+        let others = Clusters::new((0..200).map(|n| (n + 1).to_string()));
+        let unpaired = ours.less(&of(&values, &others));
         assert!(unpaired.interval.is_none() && (unpaired.value - 0.1).abs() < 1e-9);
     }
 
     #[test]
     fn one_subject_has_no_interval_and_an_undefined_figure_is_none() {
-        let one = Clusters::of(["a", "a", "a"]);
+        let one = Clusters::new(["a", "a", "a"]);
         assert_eq!(Bootstrap::default().estimate(&one, &mean(&[1.0, 2.0, 3.0])).unwrap().interval, None);
         assert!(Bootstrap::default().estimate(&one, &|_| None).is_none());
         assert!(Bootstrap::default().estimate(&one, &|_| Some(f64::NAN)).is_none());

@@ -32,17 +32,17 @@ pub fn stratified(classes: &[usize], folds: usize, seed: Option<u32>) -> Result<
     let mut random = seed.map(NumpyRandom::new);
     let mut fold_of = vec![0; classes.len()];
     for class in 0..next {
-        let mut own: Vec<usize> = (0..folds)
+        let mut folds_of_rows: Vec<usize> = (0..folds)
             .flat_map(|fold| {
                 let count = sorted.iter().skip(fold).step_by(folds).filter(|&&other| other == class).count();
                 std::iter::repeat_n(fold, count)
             })
             .collect();
         if let Some(random) = &mut random {
-            random.shuffle(&mut own);
+            random.shuffle(&mut folds_of_rows);
         }
         let rows = encoded.iter().enumerate().filter(|(_, other)| **other == class).map(|(row, _)| row);
-        rows.zip(own).for_each(|(row, fold)| fold_of[row] = fold);
+        rows.zip(folds_of_rows).for_each(|(row, fold)| fold_of[row] = fold);
     }
     Ok(fold_of)
 }
@@ -67,9 +67,9 @@ pub fn grouped<S: AsRef<str>>(classes: &[usize], groups: &[S], folds: usize) -> 
     order.sort_by(|a, b| deviation(&b.1).total_cmp(&deviation(&a.1)));
     let mut held = vec![vec![0.0; kinds]; folds];
     let mut fold_of = vec![0; classes.len()];
-    for (rows, own) in order {
-        let fold = best_fold(&held, &own, &total);
-        held[fold].iter_mut().zip(&own).for_each(|(held, own)| *held += own);
+    for (rows, counts) in order {
+        let fold = best_fold(&held, &counts, &total);
+        held[fold].iter_mut().zip(&counts).for_each(|(held, counts)| *held += counts);
         rows.iter().for_each(|&row| fold_of[row] = fold);
     }
     Ok(fold_of)
@@ -77,12 +77,12 @@ pub fn grouped<S: AsRef<str>>(classes: &[usize], groups: &[S], folds: usize) -> 
 
 /// The fold that a group leaves most even: the mean over classes of the deviation of their shares
 /// between folds.
-fn best_fold(held: &[Vec<f64>], own: &[f64], total: &[f64]) -> usize {
+fn best_fold(held: &[Vec<f64>], counts: &[f64], total: &[f64]) -> usize {
     let present: Vec<usize> = (0..total.len()).filter(|&class| total[class] > 0.0).collect();
     let mut best: Option<(usize, f64, f64)> = None;
     for fold in 0..held.len() {
         let share = |other: usize, class: usize| {
-            (held[other][class] + if other == fold { own[class] } else { 0.0 }) / total[class]
+            (held[other][class] + if other == fold { counts[class] } else { 0.0 }) / total[class]
         };
         let spread = present
             .iter()

@@ -32,9 +32,10 @@ impl Products {
         let shape = (features.len(), features.width());
         let wide: Vec<f64> = features.values().iter().map(|&x| f64::from(x)).collect();
         let mut x = Array2::from_shape_vec(shape, wide).expect("rows of one width");
-        let own = x.select(Axis(0), training);
-        let mean = own.mean_axis(Axis(0)).unwrap_or_else(|| Array1::zeros(shape.1));
-        let deviation = own.std_axis(Axis(0), 0.0).mapv(|deviation| if deviation > 1e-12 { deviation } else { 1.0 });
+        let training_rows = x.select(Axis(0), training);
+        let mean = training_rows.mean_axis(Axis(0)).unwrap_or_else(|| Array1::zeros(shape.1));
+        let deviation =
+            training_rows.std_axis(Axis(0), 0.0).mapv(|deviation| if deviation > 1e-12 { deviation } else { 1.0 });
         x -= &mean;
         x /= &deviation;
         Products(x.dot(&x.t()))
@@ -98,8 +99,8 @@ impl Logistic {
 
     /// Probabilities of all classes for a row of the products.
     pub fn probabilities(&self, products: &Products, row: usize) -> Vec<f64> {
-        let own = products.0.row(row).select(Axis(0), &self.training);
-        let mut logits = own.dot(&self.dual) + &self.bias;
+        let products_of_row = products.0.row(row).select(Axis(0), &self.training);
+        let mut logits = products_of_row.dot(&self.dual) + &self.bias;
         softmax(logits.view_mut());
         logits.to_vec()
     }
@@ -139,8 +140,8 @@ mod tests {
     fn data() -> (Vectors, Vec<usize>) {
         let value = |i: usize, j: usize| {
             let (x, y) = (i as f64, j as f64);
-            let own = if i % 3 == j { 1.2 } else { 0.0 };
-            ((1.3 * x + 0.7 * y).sin() + own + 0.5 * (0.37 * x * (y + 1.0)).cos()) as f32
+            let shift = if i % 3 == j { 1.2 } else { 0.0 };
+            ((1.3 * x + 0.7 * y).sin() + shift + 0.5 * (0.37 * x * (y + 1.0)).cos()) as f32
         };
         let rows = (0..24).map(|i| (0..5).map(|j| value(i, j)).collect::<Vec<f32>>());
         (Vectors::from_rows(rows).unwrap(), (0..24).map(|i| i % 3).collect())

@@ -15,11 +15,11 @@
 pub mod bootstrap;
 pub mod encode;
 pub mod folds;
-pub mod logistic;
+pub(crate) mod logistic;
 pub mod metrics;
 pub mod pairs;
 pub mod prompts;
-pub mod published;
+pub(crate) mod published;
 pub mod report;
 pub mod result;
 pub mod subgroups;

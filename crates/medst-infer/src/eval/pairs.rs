@@ -82,8 +82,8 @@ impl ImagePairs {
 
     pub(super) fn labelled(&self) -> impl Iterator<Item = Labelled<'_>> {
         self.findings.iter().map(|(name, courses)| {
-            let told = courses.iter().enumerate().filter_map(|(row, course)| Some((row, (*course)?.class())));
-            let (rows, truth) = told.unzip();
+            let known = courses.iter().enumerate().filter_map(|(row, course)| Some((row, (*course)?.class())));
+            let (rows, truth) = known.unzip();
             Labelled { name, rows, truth }
         })
     }

@@ -23,6 +23,9 @@ pub const FINDINGS: [&str; 15] = [
     "fibrosis",
 ];
 
+/// The findings of MS-CXR-T, whose course is followed where none are named.
+pub const MS_CXR_T: [&str; 5] = ["consolidation", "edema", "pleural effusion", "pneumonia", "pneumothorax"];
+
 /// The finding of a label column, written as words; `None` for columns about something else.
 pub fn finding(column: &str) -> Option<String> {
     let words = super::tasks::words(column).replace('-', " ");
@@ -94,6 +97,7 @@ mod tests {
         assert_eq!(finding("pleural_effusion").as_deref(), Some("pleural effusion"));
         assert_eq!(finding("Target").as_deref(), Some("pneumonia"));
         assert_eq!((finding("age"), finding("boxes"), finding("No Finding")), (None, None, None));
+        assert!(MS_CXR_T.into_iter().all(|name| finding(name).as_deref() == Some(name)));
     }
 
     #[test]

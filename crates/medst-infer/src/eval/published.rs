@@ -125,7 +125,7 @@ const fn question(kind: &'static str, model: &'static str, value: f64) -> Row {
 }
 
 /// The published values of a figure.
-pub fn of(task: Task, group: &str, name: &str) -> Vec<Published> {
+pub fn values(task: Task, group: &str, name: &str) -> Vec<Published> {
     let fits = |row: &&Row| row.task == task && row.group == group && row.names.contains(&name);
     TABLE.iter().filter(fits).map(|row| row.published).collect()
 }

@@ -155,7 +155,7 @@ impl<'a> Meter<'a> {
 
     /// * `rows`: for each row that is weighed, that of the corpus whose subgroup it belongs to.
     pub fn by(self, by: &'a [Subgroups], rows: impl IntoIterator<Item = usize> + Clone) -> Meter<'a> {
-        Meter { by: by.iter().map(|by| (by, by.of(rows.clone()))).collect(), ..self }
+        Meter { by: by.iter().map(|by| (by, by.of_rows(rows.clone()))).collect(), ..self }
     }
 
     /// A figure with its interval: `statistic` of a weight for each row, `None` where it is
@@ -353,7 +353,8 @@ const ANY: &[&str] = &[];
 
 /// Figures in columns, each after its prefix.
 pub(super) fn write_figures(f: &mut fmt::Formatter<'_>, figures: &[(String, &Figure)]) -> fmt::Result {
-    let wide = |text: fn(&Figure) -> &str| figures.iter().map(|own| text(own.1).chars().count()).max().unwrap_or(0);
+    let wide =
+        |text: fn(&Figure) -> &str| figures.iter().map(|figure| text(figure.1).chars().count()).max().unwrap_or(0);
     let (group, name) = (wide(|figure| &figure.group), wide(|figure| &figure.name));
     for (before, figure) in figures {
         writeln!(f, "  {before}{:group$}  {:name$}  {}", figure.group, figure.name, figure.beside_chance())?;

@@ -110,7 +110,7 @@ impl Subgroups {
     }
 
     /// The subgroups of some rows of the corpus.
-    pub fn of(&self, rows: impl IntoIterator<Item = usize>) -> Vec<Option<usize>> {
+    pub fn of_rows(&self, rows: impl IntoIterator<Item = usize>) -> Vec<Option<usize>> {
         rows.into_iter().map(|row| self.of_study.get(row).copied().flatten()).collect()
     }
 
@@ -127,8 +127,9 @@ impl Subgroups {
         statistic: Statistic<'_>,
     ) -> Breakdown {
         let masked = |weights: &[f64], group: usize| -> Option<f64> {
-            let own = weights.iter().zip(of_row).map(|(weight, of)| if *of == Some(group) { *weight } else { 0.0 });
-            statistic(&own.collect::<Vec<f64>>())
+            let of_group =
+                weights.iter().zip(of_row).map(|(weight, of)| if *of == Some(group) { *weight } else { 0.0 });
+            statistic(&of_group.collect::<Vec<f64>>())
         };
         let part = |group: usize| {
             let rows: Vec<usize> = used.iter().copied().filter(|&row| of_row[row] == Some(group)).collect();
@@ -168,8 +169,8 @@ impl Subgroups {
 /// `stage`.
 fn is_age(column: &str) -> bool {
     let letter = |place: usize| column.as_bytes().get(place).copied().filter(u8::is_ascii_alphabetic);
-    let own = column.to_ascii_lowercase();
-    own.match_indices("age").any(|(start, _)| {
+    let lower = column.to_ascii_lowercase();
+    lower.match_indices("age").any(|(start, _)| {
         let capital = column.as_bytes()[start].is_ascii_uppercase();
         let before = start.checked_sub(1).and_then(letter);
         let begins = before.is_none_or(|before| capital && before.is_ascii_lowercase());
@@ -243,7 +244,7 @@ mod tests {
         let many: Vec<String> = (0..40).map(|n| n.to_string()).collect();
         let bmi = subgroups("bmi", &many.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
         assert_eq!(bmi.names, ["under 10", "10 to under 20", "20 to under 30", "30 and more"]);
-        assert_eq!(bmi.of([9, 10, 39, 400]), [Some(0), Some(1), Some(3), None]);
+        assert_eq!(bmi.of_rows([9, 10, 39, 400]), [Some(0), Some(1), Some(3), None]);
         let words: Vec<String> = (0..40).map(|n| format!("w{n}")).collect();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         assert!(subgroups("note", &words).unwrap_err().to_string().contains("40 values"));
@@ -260,13 +261,13 @@ mod tests {
             (0..406).map(|row| f64::from(u8::from([row / 2 % 10 != 0, row / 2 % 2 == 0, true][of[row]]))).collect();
         let values: Vec<&str> = of.iter().map(|&group| ["a", "b", "c"][group]).collect();
         let by = subgroups("site", &values).unwrap();
-        let clusters = Clusters::of((0..406).map(|row| (row / 2).to_string()));
+        let clusters = Clusters::new((0..406).map(|row| (row / 2).to_string()));
         let all: Vec<usize> = (0..406).collect();
         let mean = |weights: &[f64]| {
             let total: f64 = weights.iter().sum();
             (total > 0.0).then(|| weights.iter().zip(&right).map(|(w, x)| w * x).sum::<f64>() / total)
         };
-        let found = by.break_down(Bootstrap::default(), &clusters, &by.of(0..406), &all, &mean);
+        let found = by.break_down(Bootstrap::default(), &clusters, &by.of_rows(0..406), &all, &mean);
         let part = |n: usize| &found.parts[n];
         assert_eq!([part(0).value, part(1).value, part(2).value], [Some(0.9), Some(0.5), Some(1.0)]);
         assert_eq!((part(0).rows, part(0).subjects, part(0).small), (200, 100, false));
@@ -281,14 +282,14 @@ mod tests {
     #[test]
     fn one_subject_has_no_interval_and_what_is_undefined_takes_no_part_in_the_gap() {
         let by = subgroups("sex", &["F", "F", "M", "M", "X"]).unwrap();
-        let clusters = Clusters::of(["1", "1", "2", "3", "4"]);
+        let clusters = Clusters::new(["1", "1", "2", "3", "4"]);
         let value = [0.2, 0.2, 0.7, 0.9, f64::NAN];
         let mean = |weights: &[f64]| {
             let total: f64 = weights.iter().sum();
-            let sum: f64 = weights.iter().zip(value).filter(|own| *own.0 > 0.0).map(|(w, x)| w * x).sum();
+            let sum: f64 = weights.iter().zip(value).filter(|row| *row.0 > 0.0).map(|(w, x)| w * x).sum();
             (total > 0.0).then(|| sum / total)
         };
-        let found = by.break_down(Bootstrap::default(), &clusters, &by.of(0..5), &[0, 1, 2, 3, 4], &mean);
+        let found = by.break_down(Bootstrap::default(), &clusters, &by.of_rows(0..5), &[0, 1, 2, 3, 4], &mean);
         assert_eq!(found.parts.iter().map(|part| part.interval.is_some()).collect::<Vec<_>>(), [false, true, false]);
         assert_eq!(found.parts[2].value, None);
         let gap = found.gap.unwrap();
@@ -297,7 +298,7 @@ mod tests {
         // A figure of the first two rows alone: the others are not counted, and nothing can be
         // compared.
         let first = |weights: &[f64]| (weights[0] + weights[1] > 0.0).then_some(1.0);
-        let found = by.break_down(Bootstrap::default(), &clusters, &by.of(0..5), &[0, 1], &first);
+        let found = by.break_down(Bootstrap::default(), &clusters, &by.of_rows(0..5), &[0, 1], &first);
         assert_eq!((found.parts.len(), found.gap), (1, None));
     }
 }

@@ -38,8 +38,8 @@ impl Kernel {
 
 /// The products of a row of `others` with all `features`.
 fn products(features: &Vectors, row: usize, others: &Vectors) -> Vec<SvmNode> {
-    let own = others.row(row);
-    let product = |other: &[f32]| own.iter().zip(other).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
+    let vector = others.row(row);
+    let product = |other: &[f32]| vector.iter().zip(other).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
     let number = SvmNode { index: 0, value: (row + 1) as f64 };
     let numbered = features.rows().zip(1i32..).map(|(other, index)| SvmNode { index, value: product(other) });
     std::iter::once(number).chain(numbered).collect()
@@ -137,8 +137,8 @@ pub fn cross_validate(
     classes: usize,
 ) -> Result<Vec<Vec<Decision>>> {
     let folds = fold_of.iter().max().map_or(0, |most| most + 1);
-    let part = |fold: usize, own: bool| -> Vec<usize> {
-        (0..truth.len()).filter(|&row| (fold_of[row] == fold) == own).collect()
+    let part = |fold: usize, inside: bool| -> Vec<usize> {
+        (0..truth.len()).filter(|&row| (fold_of[row] == fold) == inside).collect()
     };
     let decided: Vec<(Vec<usize>, Vec<Vec<Decision>>)> = (0..folds)
         .into_par_iter()

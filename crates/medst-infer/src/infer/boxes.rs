@@ -108,7 +108,7 @@ pub struct Placement {
 
 impl Placement {
     /// * `side`, `stored`: of [`super::Preprocessing`]; `width`, `height`: of the picture.
-    pub fn of(side: usize, stored: usize, width: usize, height: usize) -> Placement {
+    pub fn new(side: usize, stored: usize, width: usize, height: usize) -> Placement {
         let longest = width.max(height) as f64;
         let scale = longest / stored as f64;
         // The crop begins at a whole pixel.
@@ -152,7 +152,7 @@ mod tests {
     fn boxes_find_their_place_in_the_picture() {
         // 256 of a 512×384 picture: 2 pixels each, 64 rows of padding; the crop begins 16 pixels
         // in.
-        let place = Placement::of(224, 256, 512, 384);
+        let place = Placement::new(224, 256, 512, 384);
         assert_eq!((place.scale, place.left, place.top), (2.0, 32.0, -32.0));
         let found = HotBox { bounds: [0.0, 0.0, 10.0, 32.0], mean: 0.0, peak: 0.0 };
         assert_eq!(place.moved(found, 512, 384).bounds, [32.0, 0.0, 52.0, 32.0]);

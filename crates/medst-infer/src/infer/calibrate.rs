@@ -111,7 +111,7 @@ impl Calibration {
         let read = Calibration::open(path, engine)?;
         if !read.belongs_to(classes) {
             let message = "was fitted for other classes or sentences; fit a new one with --fit-calibration";
-            return Err(Error::Config(format!("{}: {message}", path.display())));
+            return Err(Error::Input(format!("{}: {message}", path.display())));
         }
         Ok(read)
     }
@@ -121,7 +121,7 @@ impl Calibration {
     /// # Errors
     /// Names the file, and what differs.
     pub fn open(path: &Path, engine: &Engine) -> Result<Calibration> {
-        let fail = |message: String| Err(Error::Config(format!("{}: {message}", path.display())));
+        let fail = |message: String| Err(Error::Input(format!("{}: {message}", path.display())));
         let bytes = input::read(path, input::TEXT).map_err(Error::io(path))?;
         let read: Calibration = match serde_json::from_slice(&bytes) {
             Ok(read) => read,
@@ -175,8 +175,11 @@ impl Calibration {
     ) -> Result<Calibration> {
         let classes = &prototypes.classes;
         let seen = collected.studies.iter().zip(&collected.image_of);
-        let scored: Vec<(&FoundStudy, Vec<f64>)> = seen
-            .filter_map(|(&n, row)| Some((&gathered.studies[n], prototypes.scores(collected.images.row((*row)?)))))
+        let scored: Vec<ScoredStudy> = seen
+            .filter_map(|(&n, row)| {
+                let scores = prototypes.scores(collected.images.row((*row)?));
+                Some(ScoredStudy { study: &gathered.studies[n], scores })
+            })
             .collect();
         let fits = match classes.kind {
             Kind::Findings => {
@@ -205,19 +208,28 @@ pub(super) struct Row<'a> {
     pub subject: &'a str,
 }
 
+/// A study with its score for each class.
+struct ScoredStudy<'a> {
+    study: &'a FoundStudy,
+    scores: Vec<f64>,
+}
+
 /// The label of a finding in a study, whatever its column's spelling.
-fn told(study: &FoundStudy, name: &str) -> Option<bool> {
+fn finding_label(study: &FoundStudy, name: &str) -> Option<bool> {
     let wanted = words(name);
-    let of = |column: &str| prompts::finding(column).unwrap_or_else(|| words(column));
-    let cell = study.labels.iter().find(|(column, _)| of(column) == wanted)?;
+    let meaning = |column: &str| prompts::finding(column).unwrap_or_else(|| words(column));
+    let cell = study.labels.iter().find(|(column, _)| meaning(column) == wanted)?;
     truth::binary(cell.1).ok().flatten()
 }
 
-fn finding<'a>(name: &str, place: usize, scored: &[(&'a FoundStudy, Vec<f64>)]) -> Result<Fit> {
-    let row = |&(study, ref scores): &(&'a FoundStudy, Vec<f64>)| {
-        Some(Row { scores: vec![scores[place]], truth: usize::from(told(study, name)?), subject: subject(study) })
-    };
-    let rows: Vec<Row> = scored.iter().filter_map(row).collect();
+/// * `class`: the number of the finding among the classes.
+fn finding(name: &str, class: usize, scored: &[ScoredStudy]) -> Result<Fit> {
+    let mut rows: Vec<Row> = Vec::new();
+    for ScoredStudy { study, scores } in scored {
+        if let Some(present) = finding_label(study, name) {
+            rows.push(Row { scores: vec![scores[class]], truth: usize::from(present), subject: subject(study) });
+        }
+    }
     let counts = counts(&rows, 2);
     enough(name, &["absent", "present"], &counts)?;
     let design = |scores: &[f64]| vec![vec![0.0, 0.0], vec![scores[0], 1.0]];
@@ -229,16 +241,17 @@ fn finding<'a>(name: &str, place: usize, scored: &[(&'a FoundStudy, Vec<f64>)]) 
     fitted(name, &rows, 2, &start, design, target)
 }
 
-fn exclusive<'a>(classes: &Classes, label: Option<&str>, scored: &[(&'a FoundStudy, Vec<f64>)]) -> Result<Fit> {
+fn exclusive(classes: &Classes, label: Option<&str>, scored: &[ScoredStudy]) -> Result<Fit> {
     let label = label
-        .ok_or_else(|| Error::Config("--label is required: the column that contains the class of each study".into()))?;
+        .ok_or_else(|| Error::Input("--label is required: the column that contains the class of each study".into()))?;
     let names: Vec<String> = classes.names().iter().map(|name| words(name)).collect();
-    let row = |&(study, ref scores): &(&'a FoundStudy, Vec<f64>)| {
-        let value = words(study.labels.get(label)?);
-        let truth = names.iter().position(|name| *name == value)?;
-        Some(Row { scores: scores.clone(), truth, subject: subject(study) })
-    };
-    let rows: Vec<Row> = scored.iter().filter_map(row).collect();
+    let mut rows: Vec<Row> = Vec::new();
+    for ScoredStudy { study, scores } in scored {
+        let value = study.labels.get(label).map(|value| words(value));
+        if let Some(truth) = names.iter().position(|name| Some(name) == value.as_ref()) {
+            rows.push(Row { scores: scores.clone(), truth, subject: subject(study) });
+        }
+    }
     let count = names.len();
     let shown: Vec<&str> = classes.names();
     enough(label, &shown, &counts(&rows, count))?;
@@ -287,13 +300,13 @@ pub(super) fn fitted(
     target: impl Fn(usize) -> Vec<f64>,
 ) -> Result<Fit> {
     let observation = |row: &Row| Observation { design: design(&row.scores), target: target(row.truth) };
-    let of = |chosen: &dyn Fn(&Row) -> bool| -> Vec<f64> {
+    let fit = |chosen: &dyn Fn(&Row) -> bool| -> Vec<f64> {
         let observations: Vec<Observation> = rows.iter().filter(|row| chosen(row)).map(observation).collect();
         logistic::fit(&observations, start, RIDGE)
     };
     let mut folds: BTreeMap<&str, usize> = rows.iter().map(|row| (row.subject, 0)).collect();
     folds.values_mut().enumerate().for_each(|(n, fold)| *fold = n % FOLDS);
-    let by_fold: Vec<Vec<f64>> = (0..FOLDS).map(|fold| of(&|row: &Row| folds[row.subject] != fold)).collect();
+    let by_fold: Vec<Vec<f64>> = (0..FOLDS).map(|fold| fit(&|row: &Row| folds[row.subject] != fold)).collect();
     let quality = |parameters: &dyn Fn(&Row) -> Vec<f64>| {
         let probabilities: Vec<Vec<f64>> =
             rows.iter().map(|row| logistic::probabilities(&design(&row.scores), &parameters(row))).collect();
@@ -305,7 +318,7 @@ pub(super) fn fitted(
             calibration_error: calibration.error(&vec![1.0; rows.len()]).unwrap_or_default(),
         }
     };
-    let parameters = of(&|_: &Row| true);
+    let parameters = fit(&|_: &Row| true);
     Ok(Fit {
         name: name.to_string(),
         scale: parameters[0],
@@ -341,17 +354,23 @@ mod tests {
             .collect()
     }
 
+    fn scored(studies: &[(FoundStudy, Vec<f64>)]) -> Vec<ScoredStudy<'_>> {
+        studies.iter().map(|(study, scores)| ScoredStudy { study, scores: scores.clone() }).collect()
+    }
+
     #[test]
     fn a_calibration_finds_the_odds_and_betters_unseen_subjects() {
         let all = studies();
-        let scored: Vec<(&FoundStudy, Vec<f64>)> = all.iter().map(|(study, scores)| (study, scores.clone())).collect();
+        let scored = scored(&all);
         let fit = finding("pleural effusion", 0, &scored).unwrap();
         assert!((fit.scale - 2.0).abs() < 0.2 && (fit.shifts[0] - 0.5).abs() < 0.2, "{fit:?}");
         assert!(fit.after.log_loss < fit.before.log_loss && fit.after.calibration_error < fit.before.calibration_error);
         let names = ["dry".to_string(), "wet".to_string()];
         let classes = Classes::from_names(Kind::Exclusive, &names).unwrap();
-        let swapped: Vec<(&FoundStudy, Vec<f64>)> =
-            scored.iter().map(|(study, scores)| (*study, vec![scores[1], scores[0]])).collect();
+        let swapped: Vec<ScoredStudy> = scored
+            .iter()
+            .map(|ScoredStudy { study, scores }| ScoredStudy { study, scores: vec![scores[1], scores[0]] })
+            .collect();
         let fit = exclusive(&classes, Some("class"), &swapped).unwrap();
         let p = softmax(&[-0.5 * fit.scale + fit.shifts[0], 0.5 * fit.scale + fit.shifts[1]])[1];
         assert!((p - sigmoid(2.0 * 0.5 + 0.5)).abs() < 0.05, "{p} {fit:?}");
@@ -360,7 +379,7 @@ mod tests {
     #[test]
     fn too_few_labels_are_an_error_that_names_the_side() {
         let all: Vec<_> = (0..20).map(|n| study(n, 0.1, n < 3)).collect();
-        let scored: Vec<(&FoundStudy, Vec<f64>)> = all.iter().map(|(study, scores)| (study, scores.clone())).collect();
+        let scored = scored(&all);
         let error = finding("pleural effusion", 0, &scored).unwrap_err().to_string();
         assert!(error.contains("`present`") && error.contains('3'), "{error}");
         assert!(finding("edema", 0, &scored).is_err());

@@ -191,7 +191,7 @@ fn summary(question: &str, finding: &str, answers: &[&Answer], bootstrap: Bootst
         answer.probabilities.iter().enumerate().all(|(n, &other)| n == answer.truth || other < truth)
     };
     let right: Vec<bool> = answers.iter().map(|answer| is_right(answer)).collect();
-    let clusters = Clusters::of(answers.iter().map(|answer| answer.subject.as_str()));
+    let clusters = Clusters::new(answers.iter().map(|answer| answer.subject.as_str()));
     let share = |weights: &[f64]| {
         let total: f64 = weights.iter().sum();
         let held: f64 = weights.iter().zip(&right).map(|(weight, &right)| weight * f64::from(u8::from(right))).sum();

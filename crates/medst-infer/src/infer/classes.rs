@@ -137,7 +137,7 @@ impl Classes {
     /// # Errors
     /// Names the file.
     pub fn read(path: &Path) -> Result<Classes> {
-        let fail = |message: String| Error::Config(format!("{}: {message}", path.display()));
+        let fail = |message: String| Error::Input(format!("{}: {message}", path.display()));
         let text = input::read_to_string(path, input::TEXT).map_err(Error::io(path))?;
         let file: File = toml::from_str(&text).map_err(|error| fail(error.to_string().trim_end().to_string()))?;
         Classes::new(file.kind, file.classes).map_err(|error| fail(error.to_string()))

@@ -164,7 +164,7 @@ pub fn compare_vectors(
         days: points.iter().map(|point| point.day).collect(),
         calibrated_on: calibration.map(|calibration| calibration.source.clone()),
         steps,
-        series: findings.iter().map(|sentences| FindingSeries::of(sentences, &images, of_series)).collect(),
+        series: findings.iter().map(|sentences| FindingSeries::new(sentences, &images, of_series)).collect(),
         image_similarity: all().map(|a| all().map(|b| dot(image(a), image(b))).collect()).collect(),
         report_similarity: all().map(|a| all().map(|b| similar(report(a), report(b))).collect()).collect(),
         image_report_similarity: all().map(|a| all().map(|b| similar(Some(image(a)), report(b))).collect()).collect(),

@@ -67,7 +67,7 @@ impl CourseCalibration {
     /// # Errors
     /// Names the file, and what differs.
     pub fn read(path: &Path, engine: &Engine) -> Result<CourseCalibration> {
-        let fail = |message: String| Err(Error::Config(format!("{}: {message}", path.display())));
+        let fail = |message: String| Err(Error::Input(format!("{}: {message}", path.display())));
         let bytes = input::read(path, input::TEXT).map_err(Error::io(path))?;
         let read: CourseCalibration = match serde_json::from_slice(&bytes) {
             Ok(read) => read,
@@ -135,7 +135,7 @@ impl CourseCalibration {
             let names = Course::names();
             let sides: Vec<&str> = names.iter().map(String::as_str).collect();
             if let Err(error) = calibrate::enough(name, &sides, &calibrate::counts(&rows, Course::COUNT)) {
-                left_out.push(error.reason());
+                left_out.push(error.to_string());
                 continue;
             }
             let target = |truth: usize| (0..Course::COUNT).map(|n| f64::from(u8::from(n == truth))).collect();

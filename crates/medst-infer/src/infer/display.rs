@@ -34,7 +34,7 @@ impl Display {
         let (picture, square) = load::picture_and_square(bytes, preprocessing.stored(), preprocessing.decoding)?;
         let original = [picture.width, picture.height];
         let bounds = |side: usize| {
-            let place = Placement::of(side, preprocessing.stored(), original[0], original[1]);
+            let place = Placement::new(side, preprocessing.stored(), original[0], original[1]);
             let length = side as f64 * place.scale;
             [place.left, place.top, place.left + length, place.top + length]
         };

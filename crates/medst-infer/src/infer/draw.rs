@@ -39,7 +39,7 @@ impl Canvas {
     /// # Errors
     /// A reason, without the file's name.
     pub fn decode(bytes: &[u8], decoding: Decoding, side: usize, stored: usize) -> Result<Canvas, ImageError> {
-        Canvas::of(load::picture_of(bytes, decoding)?, side, stored)
+        Canvas::new(load::picture_of(bytes, decoding)?, side, stored)
     }
 
     /// As [`Canvas::decode`], with what the model sees, as [`Preprocessing::decode`] gives it, by
@@ -51,7 +51,7 @@ impl Canvas {
         let (picture, square) = load::picture_and_square(bytes, preprocessing.stored(), preprocessing.decoding)?;
         Ok((
             preprocessing.middle(&square, preprocessing.stored()),
-            Canvas::of(picture, preprocessing.side(), preprocessing.stored())?,
+            Canvas::new(picture, preprocessing.side(), preprocessing.stored())?,
         ))
     }
 
@@ -59,7 +59,7 @@ impl Canvas {
     ///
     /// # Errors
     /// A reason: too thin.
-    pub fn of(picture: GreyImage, side: usize, stored: usize) -> Result<Canvas, ImageError> {
+    pub fn new(picture: GreyImage, side: usize, stored: usize) -> Result<Canvas, ImageError> {
         let original = [picture.width, picture.height];
         let longest = picture.width.max(picture.height);
         let grey = match longest {
@@ -67,7 +67,7 @@ impl Canvas {
             longest if longest * 2 <= SHORTEST => magnify(&picture, SHORTEST / longest),
             _ => picture,
         };
-        let placement = Placement::of(side, stored, grey.width, grey.height);
+        let placement = Placement::new(side, stored, grey.width, grey.height);
         let reduction = longest as f64 / grey.width.max(grey.height) as f64;
         Ok(Canvas { grey, placement, reduction, original })
     }

@@ -69,7 +69,7 @@ impl Engine {
     /// # Errors
     /// A card whose numbers contradict each other.
     pub fn new(opened: OpenedModel) -> Result<Engine> {
-        let (preprocessing, origin) = (Preprocessing::of(&opened.card)?, Origin::of_model(&opened)?);
+        let (preprocessing, origin) = (Preprocessing::from_card(&opened.card)?, Origin::of_model(&opened)?);
         let OpenedModel { model, card, pieces, path, checksum: _ } = opened;
         let reader = Arc::new(Reader::new(pieces, &model.config));
         Ok(Engine { model, reader, preprocessing, card, origin, path, limits: Limits::default() })
@@ -100,7 +100,7 @@ impl Engine {
 
     /// How many threads should compute batches with it at the same time.
     pub fn lanes(&self) -> Lanes {
-        Lanes::of(&self.model)
+        Lanes::new(&self.model)
     }
 
     pub fn preprocessing(&self) -> Preprocessing {

@@ -2,9 +2,9 @@
 //! borrowed.
 //!
 //! An [`Engine`](super::Engine) owns its model; training evaluates the model that it trains. Both
-//! compute through an
-//! [`EngineRef`], in batches within [`Limits`]. What comes out for an input does not depend on the others of its batch (but
-//! for the last bits of float32): `tests/inference.rs` holds it to that.
+//! compute through an [`EngineRef`], in batches within [`Limits`]. What comes out for an input does
+//! not depend on the others of its batch (but for the last bits of float32): `tests/inference.rs`
+//! holds it to that.
 //!
 //! Letters: `B` studies, `S` side in pixels, `D` embedding width, `H` encoder width.
 

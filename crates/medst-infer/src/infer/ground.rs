@@ -94,10 +94,9 @@ pub fn ground(phrase: &str, alignment: &Alignment, canvases: &[Shows<'_>], share
         let boxes = hot_boxes(&map, share, patch).into_iter().map(|found| canvas.in_original(found)).collect();
         Some(GroundedView { view, size: canvas.original, boxes, heat: extent(&map), picture: None })
     });
-    let place = |column: usize| place(alignment, canvases, column);
     let word = |(n, word): (usize, &str)| {
-        let (column, similarity) = highest(alignment.similarity.row(n))?;
-        let (view, _, _, bounds) = place(column)?;
+        let (number, similarity) = highest(alignment.similarity.row(n))?;
+        let PatchPosition { view, bounds, .. } = patch_position(alignment, canvases, number)?;
         Some(GroundedWord {
             word: word.to_string(),
             importance: alignment.word_importance[n],
@@ -108,13 +107,13 @@ pub fn ground(phrase: &str, alignment: &Alignment, canvases: &[Shows<'_>], share
     };
     let mut order: Vec<usize> = (0..alignment.patch_importance.len()).collect();
     order.sort_by(|&a, &b| alignment.patch_importance[b].total_cmp(&alignment.patch_importance[a]));
-    let describe = |&column: &usize| {
-        let (view, row, at, bounds) = place(column)?;
-        let shares = alignment.patches_to_words.row(column).iter().copied();
+    let describe = |&number: &usize| {
+        let PatchPosition { view, row, column, bounds } = patch_position(alignment, canvases, number)?;
+        let shares = alignment.patches_to_words.row(number).iter().copied();
         let mut words: Vec<(String, f32)> = alignment.words.iter().cloned().zip(shares).collect();
         words.sort_by(|a, b| b.1.total_cmp(&a.1));
         words.truncate(WORDS);
-        Some(GroundedPatch { view, row, column: at, bounds, importance: alignment.patch_importance[column], words })
+        Some(GroundedPatch { view, row, column, bounds, importance: alignment.patch_importance[number], words })
     };
     let rows = |vectors: &Vectors| vectors.rows().map(<[f32]>::to_vec).collect();
     Grounded {
@@ -132,8 +131,17 @@ pub fn ground(phrase: &str, alignment: &Alignment, canvases: &[Shows<'_>], share
     }
 }
 
-/// View, row, column and box of a patch by its number among those of all views.
-fn place(alignment: &Alignment, canvases: &[Shows<'_>], number: usize) -> Option<(View, usize, usize, [f64; 4])> {
+/// Where a patch is.
+struct PatchPosition {
+    view: View,
+    row: usize,
+    column: usize,
+    /// In pixels of the picture.
+    bounds: [f64; 4],
+}
+
+/// The position of a patch by its number among those of all views.
+fn patch_position(alignment: &Alignment, canvases: &[Shows<'_>], number: usize) -> Option<PatchPosition> {
     let side = alignment.grid.side;
     let view = *alignment.views.get(number / (side * side))?;
     let canvas = canvases.iter().find(|shown| shown.0 == view)?.1;
@@ -141,7 +149,7 @@ fn place(alignment: &Alignment, canvases: &[Shows<'_>], number: usize) -> Option
     let pixels = (alignment.grid.pixels / side) as f64;
     let (left, top) = (column as f64 * pixels, row as f64 * pixels);
     let found = HotBox { bounds: [left, top, left + pixels, top + pixels], mean: 0.0, peak: 0.0 };
-    Some((view, row, column, canvas.in_original(found).bounds))
+    Some(PatchPosition { view, row, column, bounds: canvas.in_original(found).bounds })
 }
 
 fn highest(values: &[f32]) -> Option<(usize, f32)> {

@@ -27,7 +27,7 @@ impl Origin {
     pub fn of_model(opened: &OpenedModel) -> Result<Origin> {
         let (card, path) = (&opened.card, &opened.path);
         let config = &opened.model.config;
-        let values: i64 = opened.model.parameters().iter().map(|own| own.tensor.numel() as i64).sum();
+        let values: i64 = opened.model.parameters().iter().map(|parameter| parameter.tensor.numel() as i64).sum();
         let weights = builtin::weights_of(path);
         let text = |name: &str, value: String| (name.to_string(), value);
         Ok(Origin {

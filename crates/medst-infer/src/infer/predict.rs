@@ -63,7 +63,9 @@ impl Engine {
         let mut features = features.clone();
         if head.config.task == HeadTask::Change {
             if features.len() < 2 {
-                return Err(Error::Input("the model tells changes: give two or more studies, earliest first".into()));
+                return Err(Error::Input(
+                    "the model predicts changes: give two or more studies, earliest first".into(),
+                ));
             }
             let pairs: Vec<usize> = (1..features.len()).flat_map(|row| [row - 1, row]).collect();
             features = features.select(&pairs);
@@ -126,7 +128,7 @@ pub fn predict(engine: &Engine, gathered: &Gathered, collected: &Collected) -> R
     }
     if studies.is_empty() {
         let what = match config.task {
-            HeadTask::Change => "the model tells changes, and no subject has two studies with an image",
+            HeadTask::Change => "the model predicts changes, but no subject has two studies with images",
             _ => "no image could be used",
         };
         let first =

@@ -56,7 +56,7 @@ pub enum Views {
 
 impl Views {
     /// `None` for no view at all.
-    pub fn of(frontal: Option<Radiograph>, lateral: Option<Radiograph>) -> Option<Views> {
+    pub fn new(frontal: Option<Radiograph>, lateral: Option<Radiograph>) -> Option<Views> {
         match (frontal, lateral) {
             (Some(frontal), Some(lateral)) => Some(Views::Both { frontal, lateral }),
             (Some(frontal), None) => Some(Views::Frontal(frontal)),
@@ -89,7 +89,7 @@ impl Preprocessing {
     /// A square that is smaller than what the model reads.
     pub fn new(stored: usize, side: usize, decoding: Decoding) -> Result<Preprocessing> {
         if stored < side {
-            return Err(Error::Config(format!(
+            return Err(Error::Input(format!(
                 "the model reads images of {side} pixels; images of {stored} are too small"
             )));
         }
@@ -105,7 +105,7 @@ impl Preprocessing {
     ///
     /// # Errors
     /// A card whose numbers contradict each other.
-    pub fn of(card: &ModelCard) -> Result<Preprocessing> {
+    pub fn from_card(card: &ModelCard) -> Result<Preprocessing> {
         let side = card.model.image.size as usize;
         Preprocessing::new(card.stored_side(), side, Decoding::default())
     }
@@ -174,7 +174,7 @@ impl Preprocessing {
         let stored = corpus.image_size();
         if stored < self.side {
             let side = self.side;
-            return Err(Error::Config(format!(
+            return Err(Error::Input(format!(
                 "the model reads images of {side} pixels, but the images of the corpus have only {stored}"
             )));
         }
@@ -194,9 +194,9 @@ mod tests {
 
     #[test]
     fn a_study_without_views_cannot_be_built_and_small_squares_are_refused() {
-        assert_eq!(Views::of(None, None), None);
+        assert_eq!(Views::new(None, None), None);
         let view = Radiograph::new(2, vec![1, 2, 3, 4]).unwrap();
-        assert_eq!(Views::of(Some(view.clone()), Some(view)).unwrap().count(), 2);
+        assert_eq!(Views::new(Some(view.clone()), Some(view)).unwrap().count(), 2);
         assert!(Radiograph::new(2, vec![0; 5]).is_err() && Radiograph::new(0, Vec::new()).is_err());
         assert!(Preprocessing::new(100, 112, Decoding::default()).unwrap_err().to_string().contains("112"));
     }

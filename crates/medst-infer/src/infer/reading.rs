@@ -94,7 +94,13 @@ impl Reading {
     /// The sentences with the alignments of [`Reading::texts`], which are given in the same order.
     ///
     /// * `share`: of [`super::boxes::hot_boxes`]; `least`: the lowest closeness that is a match.
-    pub fn told(&self, alignments: &[Alignment], canvases: &[Shows<'_>], share: f32, least: f32) -> Vec<ReadSentence> {
+    pub fn ground(
+        &self,
+        alignments: &[Alignment],
+        canvases: &[Shows<'_>],
+        share: f32,
+        least: f32,
+    ) -> Vec<ReadSentence> {
         let mut alignments = alignments.iter();
         let of = |piece: &&Piece| piece.sentence.is_some();
         let sentence = |(piece, read): (&Piece, &Result<Text, TextError>)| {

@@ -91,16 +91,23 @@ pub struct LabelledSeries {
     /// Of all time points, where all have one.
     pub reports: Option<Vec<Vec<f32>>>,
     /// By finding.
-    pub truth: BTreeMap<String, Told>,
+    pub truth: BTreeMap<String, SeriesTruth>,
 }
 
 /// The truth about a finding in a series, from its labels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Told {
+pub struct SeriesTruth {
     /// The first time point that shows it; the number of time points where none does.
     pub seen_first: Option<usize>,
     /// The single time point with the highest severity, if there is one.
     pub worst: Option<usize>,
+}
+
+/// A series with the truth about a finding, and the finding's numbers at each time point.
+struct LabelledReadings<'a> {
+    series: &'a LabelledSeries,
+    truth: SeriesTruth,
+    readings: Vec<Reading>,
 }
 
 fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
@@ -190,12 +197,14 @@ impl SeriesCalibration {
         if series.is_empty() {
             return Ok(None);
         }
-        for (finding, told) in by_finding(series) {
+        for (finding, with_truth) in by_finding(series) {
             let sentences = Sentences::new(engine, &finding)?;
-            let told: Vec<(&LabelledSeries, Told, Vec<Reading>)> =
-                told.into_iter().map(|(series, told)| (series, told, sentences.readings(&series.images))).collect();
-            calibration.fit_seen_first(&finding, &told)?;
-            calibration.fit_worst(&finding, &told)?;
+            let labelled: Vec<LabelledReadings> = with_truth
+                .into_iter()
+                .map(|(series, truth)| LabelledReadings { series, truth, readings: sentences.readings(&series.images) })
+                .collect();
+            calibration.fit_seen_first(&finding, &labelled)?;
+            calibration.fit_worst(&finding, &labelled)?;
         }
         calibration.order_by_images =
             calibration.fit_order(ORDER_BY_IMAGES, series, LabelledSeries::orders_by_images)?;
@@ -204,11 +213,11 @@ impl SeriesCalibration {
         Ok(Some(calibration))
     }
 
-    fn fit_seen_first(&mut self, finding: &str, told: &[(&LabelledSeries, Told, Vec<Reading>)]) -> Result<()> {
-        let rows: Vec<Row> = told
+    fn fit_seen_first(&mut self, finding: &str, labelled: &[LabelledReadings]) -> Result<()> {
+        let rows: Vec<Row> = labelled
             .iter()
-            .filter_map(|(series, told, readings)| Some((series, told.seen_first?, readings)))
-            .flat_map(|(series, first, readings)| {
+            .filter_map(|series| Some((series, series.truth.seen_first?)))
+            .flat_map(|(LabelledReadings { series, readings, .. }, first)| {
                 let at_risk = 0..readings.len().min(first + 1);
                 at_risk.map(move |at| Row {
                     scores: seen_first(readings, at),
@@ -222,7 +231,7 @@ impl SeriesCalibration {
             let [not, first] = [counts[0], counts[1]];
             let reason = format!(
                 "{finding}, seen first: {first} time points of {} series where it is, {not} where not",
-                told.len()
+                labelled.len()
             );
             self.left_out.push(format!("{reason}; a calibration needs {FEWEST} of each"));
             return Ok(());
@@ -232,19 +241,20 @@ impl SeriesCalibration {
         Ok(())
     }
 
-    fn fit_worst(&mut self, finding: &str, told: &[(&LabelledSeries, Told, Vec<Reading>)]) -> Result<()> {
-        let row = |(series, told, readings): &'_ (&'_ LabelledSeries, Told, Vec<Reading>)| {
-            let scores = (0..readings.len()).flat_map(|at| worst(readings, at)).collect();
-            Some((scores, told.worst?, series.subject.clone()))
-        };
-        let all: Vec<(Vec<f64>, usize, String)> = told.iter().filter_map(row).collect();
-        if all.len() < FEWEST {
-            let reason = format!("{finding}, worst: {} series tell where; a calibration needs {FEWEST}", all.len());
+    fn fit_worst(&mut self, finding: &str, labelled: &[LabelledReadings]) -> Result<()> {
+        let mut rows: Vec<Row> = Vec::new();
+        for LabelledReadings { series, truth, readings } in labelled {
+            if let Some(truth) = truth.worst {
+                let scores = (0..readings.len()).flat_map(|at| worst(readings, at)).collect();
+                rows.push(Row { scores, truth, subject: &series.subject });
+            }
+        }
+        if rows.len() < FEWEST {
+            let reason =
+                format!("{finding}: only {} series show where it is worst; a calibration needs {FEWEST}", rows.len());
             self.left_out.push(reason);
             return Ok(());
         }
-        let rows: Vec<Row> =
-            all.iter().map(|(scores, truth, subject)| Row { scores: scores.clone(), truth: *truth, subject }).collect();
         self.worst.push(calibrate::fitted(finding, &rows, MOST, &[0.0; WORST], worst_design, one_of)?);
         Ok(())
     }
@@ -307,11 +317,11 @@ fn one_of(truth: usize) -> Vec<f64> {
 }
 
 /// The series with known truth, by finding.
-fn by_finding(series: &[LabelledSeries]) -> BTreeMap<String, Vec<(&LabelledSeries, Told)>> {
-    let mut all: BTreeMap<String, Vec<(&LabelledSeries, Told)>> = BTreeMap::new();
+fn by_finding(series: &[LabelledSeries]) -> BTreeMap<String, Vec<(&LabelledSeries, SeriesTruth)>> {
+    let mut all: BTreeMap<String, Vec<(&LabelledSeries, SeriesTruth)>> = BTreeMap::new();
     for series in series {
-        for (finding, told) in &series.truth {
-            all.entry(finding.clone()).or_default().push((series, *told));
+        for (finding, truth) in &series.truth {
+            all.entry(finding.clone()).or_default().push((series, *truth));
         }
     }
     all
@@ -319,7 +329,7 @@ fn by_finding(series: &[LabelledSeries]) -> BTreeMap<String, Vec<(&LabelledSerie
 
 impl FindingSeries {
     /// * `images`: unit vectors of the time points.
-    pub fn of(sentences: &Sentences, images: &[&[f32]], calibration: Option<&SeriesCalibration>) -> FindingSeries {
+    pub fn new(sentences: &Sentences, images: &[&[f32]], calibration: Option<&SeriesCalibration>) -> FindingSeries {
         let readings: Vec<Reading> = images.iter().map(|image| sentences.reading(image)).collect();
         let presence: Vec<f64> = readings.iter().map(|reading| reading[0]).collect();
         let finding = sentences.finding.clone();
@@ -356,9 +366,10 @@ impl LabelledSeries {
             rows.truncate(MOST);
         }
         series.retain(|rows| rows.len() >= 3);
-        let told: Vec<BTreeMap<String, Told>> = series.iter().map(|rows| told(corpus, rows, skipped)).collect();
-        let chosen: Vec<(&Vec<usize>, BTreeMap<String, Told>)> =
-            series.iter().zip(told).filter(|(_, told)| !told.is_empty()).collect();
+        let truths: Vec<BTreeMap<String, SeriesTruth>> =
+            series.iter().map(|rows| labelled_truth(corpus, rows, skipped)).collect();
+        let chosen: Vec<(&Vec<usize>, BTreeMap<String, SeriesTruth>)> =
+            series.iter().zip(truths).filter(|(_, truth)| !truth.is_empty()).collect();
         let inputs = chosen.iter().flat_map(|(rows, _)| *rows);
         let inputs: Vec<StudyInput> = inputs.map(|&row| StudyInput::stored(corpus, &corpus.studies()[row])).collect();
         let wanted = Wanted { images: true, features: false, reports: true };
@@ -367,7 +378,7 @@ impl LabelledSeries {
             row_of.iter().map(|row| row.map(|row| vectors.row(row).to_vec())).collect()
         };
         let mut start = 0;
-        let series = |(rows, truth): (&Vec<usize>, BTreeMap<String, Told>)| {
+        let series = |(rows, truth): (&Vec<usize>, BTreeMap<String, SeriesTruth>)| {
             // Every study of a corpus has an image, so none was left out.
             let of_series = start..start + rows.len();
             start = of_series.end;
@@ -398,7 +409,7 @@ fn first(vectors: &[Vec<f32>]) -> Vec<&[f32]> {
 }
 
 /// The truth about the findings of a series, from its labels.
-fn told(corpus: &Corpus, rows: &[usize], skipped: &mut Skipped) -> BTreeMap<String, Told> {
+fn labelled_truth(corpus: &Corpus, rows: &[usize], skipped: &mut Skipped) -> BTreeMap<String, SeriesTruth> {
     let mut all = BTreeMap::new();
     for FindingLabels { name, there } in truth::findings(corpus, rows, skipped) {
         let Some(there) = there.into_iter().collect::<Option<Vec<bool>>>() else {
@@ -407,19 +418,19 @@ fn told(corpus: &Corpus, rows: &[usize], skipped: &mut Skipped) -> BTreeMap<Stri
         };
         let first = there.iter().position(|&there| there);
         let worst = first.and_then(|_| where_worst(&severities(corpus, rows, &name)?));
-        all.insert(name, Told { seen_first: Some(first.unwrap_or(there.len())), worst });
+        all.insert(name, SeriesTruth { seen_first: Some(first.unwrap_or(there.len())), worst });
     }
     all
 }
 
 /// The severities of a finding at each time point; `None` unless all are known.
 fn severities(corpus: &Corpus, rows: &[usize], finding: &str) -> Option<Vec<f64>> {
-    let of = |row: &usize| {
+    let severity = |row: &usize| {
         let labels = &corpus.studies()[*row].labels;
         let label = labels.iter().find(|(name, _)| words(name).strip_prefix(SEVERITY) == Some(finding))?;
         label.1.trim().parse::<f64>().ok().filter(|value| value.is_finite())
     };
-    rows.iter().map(of).collect()
+    rows.iter().map(severity).collect()
 }
 
 /// The one time point with the highest severity; `None` where several have it.

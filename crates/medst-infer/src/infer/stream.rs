@@ -162,7 +162,7 @@ fn views_by(
         // Its lateral view alone would be another kind of study.
         return Ok(None);
     }
-    Ok(Views::of(frontal, open(study.lateral)?))
+    Ok(Views::new(frontal, open(study.lateral)?))
 }
 
 /// Embeds the studies of files or of a corpus, in order.
@@ -224,7 +224,7 @@ pub fn each_part(
 ) -> Result<()> {
     let costs: Vec<usize> = studies.iter().map(|study| study.pictures().max(1)).collect();
     let chunks = batch::by_cost(&costs, CHUNK.next_multiple_of(engine.limits.images.max(1)));
-    let lanes = Lanes::of(engine.model);
+    let lanes = Lanes::new(engine.model);
     let visited = std::thread::scope(|scope| -> Result<()> {
         // A channel's far end is gone when embedding failed or was stopped.
         let (sender, decoded) = mpsc::sync_channel::<(usize, Result<Part<Prepared>>)>(2);
@@ -289,6 +289,13 @@ struct Outcome {
     remarks: Remarks,
 }
 
+/// A study after decoding.
+struct Decoded {
+    outcome: Outcome,
+    views: Option<Views>,
+    text: Option<Text>,
+}
+
 impl Part<Prepared> {
     fn decode(
         engine: EngineRef<'_>,
@@ -296,7 +303,7 @@ impl Part<Prepared> {
         numbers: &[usize],
         wanted: Wanted,
     ) -> Result<Part<Prepared>> {
-        let decode = |&number: &usize| -> Result<(Outcome, Option<Views>, Option<Text>)> {
+        let decode = |&number: &usize| -> Result<Decoded> {
             let (study, mut remarks) = (studies[number], Remarks::default());
             let views = match wanted.images {
                 true => views_by(study, |source| decode(source, engine.preprocessing, &mut remarks))?,
@@ -314,13 +321,13 @@ impl Part<Prepared> {
                 is_truncated: text.as_ref().is_some_and(|text| text.truncated),
                 remarks,
             };
-            Ok((outcome, views, text))
+            Ok(Decoded { outcome, views, text })
         };
         let decoded = numbers.par_iter().map(decode).collect::<Result<Vec<_>>>()?;
-        let views: Vec<&Views> = decoded.iter().filter_map(|(_, views, _)| views.as_ref()).collect();
-        let texts: Vec<&Text> = decoded.iter().filter_map(|(_, _, text)| text.as_ref()).collect();
+        let views: Vec<&Views> = decoded.iter().filter_map(|study| study.views.as_ref()).collect();
+        let texts: Vec<&Text> = decoded.iter().filter_map(|study| study.text.as_ref()).collect();
         let content = engine.prepare(&views, &texts)?;
-        Ok(Part { studies: decoded.into_iter().map(|(outcome, ..)| outcome).collect(), content })
+        Ok(Part { studies: decoded.into_iter().map(|study| study.outcome).collect(), content })
     }
 
     fn begin(self, engine: EngineRef<'_>) -> Result<Part<Begun>> {

@@ -103,6 +103,14 @@ impl Reader {
         &self.pieces
     }
 
+    /// How reports are cleaned, as those were that the model learnt from.
+    pub fn rule(&self) -> Rule {
+        match self.semantics {
+            Semantics::Corrected => Rule::Standard,
+            Semantics::Reference => Rule::Reference,
+        }
+    }
+
     /// A sentence that is compared with images, such as a class' prompt or a query.
     ///
     /// # Errors
@@ -143,11 +151,7 @@ impl Reader {
         if report.len() > LONGEST_REPORT {
             return Err(TextError::ReportTooLong { bytes: report.len() });
         }
-        let rule = match self.semantics {
-            Semantics::Corrected => Rule::Standard,
-            Semantics::Reference => Rule::Reference,
-        };
-        self.cleaned(&report::prepare(report, None, rule).map_err(TextError::Rejected)?)
+        self.cleaned(&report::prepare(report, None, self.rule()).map_err(TextError::Rejected)?)
     }
 
     /// A report that was cleaned before, such as a corpus'.

@@ -11,7 +11,7 @@ use tch::Tensor;
 
 use super::counterpart::stack;
 use super::group::Group;
-use super::input::Part;
+use super::input::EncoderPart;
 use super::source::{Dropped, Source};
 use super::{Misfit, positions};
 use crate::model::MedSt;
@@ -62,7 +62,7 @@ pub fn fill(model: &mut MedSt, mut sources: Vec<Source>) -> Result<Filled> {
     let mut kinds: Vec<BTreeMap<String, usize>> = sources.iter().map(|_| BTreeMap::new()).collect();
     let mut copies = Vec::new();
     for entry in model.parameters().iter().chain(model.buffers()) {
-        let group = Group::of(&entry.name).expect("every tensor of a model belongs to a part of it");
+        let group = Group::from_name(&entry.name).expect("every tensor of a model belongs to a part of it");
         let mut name = entry.name.clone();
         let owner = owners.get(&group).or_else(|| {
             let frontal = owners.get(&Group::ImageEncoder).filter(|_| group == Group::LateralExperts)?;
@@ -125,7 +125,7 @@ pub fn fill(model: &mut MedSt, mut sources: Vec<Source>) -> Result<Filled> {
 fn aside(model: &MedSt, source: &Source) -> BTreeSet<String> {
     let embedding = model.config.projection.embedding;
     let entries = model.parameters().iter().chain(model.buffers());
-    let others = entries.filter(|entry| Group::of(&entry.name).is_some_and(|group| !source.gives(group)));
+    let others = entries.filter(|entry| Group::from_name(&entry.name).is_some_and(|group| !source.gives(group)));
     others
         .filter_map(|entry| source.dialect.counterpart(&entry.name, embedding))
         .flat_map(|found| found.names)
@@ -139,7 +139,7 @@ fn owners(model: &MedSt, sources: &[Source]) -> Result<BTreeMap<Group, usize>> {
     for (number, source) in sources.iter().enumerate() {
         let (mut held, mut wanted) = (BTreeSet::new(), false);
         for entry in model.parameters().iter().chain(model.buffers()) {
-            let Some(group) = Group::of(&entry.name) else { continue };
+            let Some(group) = Group::from_name(&entry.name) else { continue };
             let found = source.dialect.counterpart(&entry.name, embedding);
             if found.is_some_and(|found| found.names.iter().any(|name| source.tensors.contains_key(name))) {
                 wanted |= source.gives(group);
@@ -150,8 +150,8 @@ fn owners(model: &MedSt, sources: &[Source]) -> Result<BTreeMap<Group, usize>> {
             let labels: Vec<&str> = held.into_iter().map(Group::label).collect();
             let part = match source.part {
                 None => "model",
-                Some(Part::Side(side)) => side.name(),
-                Some(Part::Encoders) => "encoder",
+                Some(EncoderPart::Side(side)) => side.name(),
+                Some(EncoderPart::Encoders) => "encoder",
             };
             let message = format!("it has no {part} weights that can be used; it contains: {}", labels.join(", "));
             return Err(Error::Weights { path: source.path.clone(), message });
@@ -160,7 +160,7 @@ fn owners(model: &MedSt, sources: &[Source]) -> Result<BTreeMap<Group, usize>> {
             if let Some(first) = owners.insert(group, number) {
                 let (first, second): (&Source, &Source) = (&sources[first], source);
                 let (first, second, side) = (first.path.display(), second.path.display(), group.side().name());
-                return Err(Error::Config(format!(
+                return Err(Error::Input(format!(
                     "both {first} and {second} contain the {}; choose one with {side}={first} or {side}={second}",
                     group.label()
                 )));
@@ -254,13 +254,13 @@ impl Filled {
 
     /// The parts that no file has.
     pub fn initialised_parts(&self) -> Vec<&'static str> {
-        let groups: BTreeSet<Group> = self.initialised.iter().filter_map(|name| Group::of(name)).collect();
+        let groups: BTreeSet<Group> = self.initialised.iter().filter_map(|name| Group::from_name(name)).collect();
         groups.into_iter().map(Group::label).collect()
     }
 
     /// Whether a part of the model came from a file.
     pub fn has(&self, group: Group) -> bool {
-        !self.initialised.iter().any(|name| Group::of(name) == Some(group))
+        !self.initialised.iter().any(|name| Group::from_name(name) == Some(group))
     }
 }
 

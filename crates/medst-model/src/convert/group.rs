@@ -42,7 +42,7 @@ pub enum Group {
 
 impl Group {
     /// The part that the tensor we call `name` belongs to.
-    pub fn of(name: &str) -> Option<Group> {
+    pub fn from_name(name: &str) -> Option<Group> {
         Some(match name.split_once('.')?.0 {
             "image_encoder" if name.contains(".lateral_expert.") => Group::LateralExperts,
             "image_encoder" => Group::ImageEncoder,

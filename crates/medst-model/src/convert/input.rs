@@ -10,7 +10,7 @@ use super::group::{Group, Side};
 
 /// What is taken of a file, where it is not all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum EncoderPart {
     Side(Side),
     /// Both encoders, with the lateral experts as copies of the frontal ones, and nothing that is
     /// trained on top of them: how the paper starts, from encoders that others trained on frontal
@@ -18,22 +18,23 @@ pub enum Part {
     Encoders,
 }
 
-impl Part {
-    const ALL: [Part; 3] = [Part::Side(Side::Image), Part::Side(Side::Text), Part::Encoders];
+impl EncoderPart {
+    const ALL: [EncoderPart; 3] =
+        [EncoderPart::Side(Side::Image), EncoderPart::Side(Side::Text), EncoderPart::Encoders];
 
     /// The name that a user types.
     pub fn name(self) -> &'static str {
         match self {
-            Part::Side(side) => side.name(),
-            Part::Encoders => "encoders",
+            EncoderPart::Side(side) => side.name(),
+            EncoderPart::Encoders => "encoders",
         }
     }
 
     /// Whether a part of the model is in it.
     pub fn has(self, group: Group) -> bool {
         match self {
-            Part::Side(side) => group.side() == side,
-            Part::Encoders => matches!(group, Group::ImageEncoder | Group::ReportEncoder),
+            EncoderPart::Side(side) => group.side() == side,
+            EncoderPart::Encoders => matches!(group, Group::ImageEncoder | Group::ReportEncoder),
         }
     }
 }
@@ -43,7 +44,7 @@ impl Part {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Input {
     /// Only this is taken.
-    pub part: Option<Part>,
+    pub part: Option<EncoderPart>,
     pub path: PathBuf,
 }
 
@@ -63,8 +64,9 @@ impl FromStr for Input {
     type Err = NoFile;
 
     fn from_str(text: &str) -> Result<Input, NoFile> {
-        let typed =
-            Part::ALL.into_iter().find_map(|part| Some((part, text.strip_prefix(part.name())?.strip_prefix('=')?)));
+        let typed = EncoderPart::ALL
+            .into_iter()
+            .find_map(|part| Some((part, text.strip_prefix(part.name())?.strip_prefix('=')?)));
         let (part, path) = match typed {
             Some((part, path)) => (Some(part), path),
             None => (None, text),
@@ -118,11 +120,11 @@ mod tests {
     #[test]
     fn a_part_is_read_off_its_prefix_alone() {
         let input: Input = "image=runs/a=b.ckpt".parse().unwrap();
-        assert_eq!((input.part, input.path.to_str()), (Some(Part::Side(Side::Image)), Some("runs/a=b.ckpt")));
+        assert_eq!((input.part, input.path.to_str()), (Some(EncoderPart::Side(Side::Image)), Some("runs/a=b.ckpt")));
         let input: Input = "images=a.ckpt".parse().unwrap();
         assert_eq!((input.part, input.path.to_str()), (None, Some("images=a.ckpt")));
         let input: Input = "encoders=run".parse().unwrap();
-        assert_eq!((input.part, input.path.to_str()), (Some(Part::Encoders), Some("run")));
+        assert_eq!((input.part, input.path.to_str()), (Some(EncoderPart::Encoders), Some("run")));
         assert_eq!("text=x".parse::<Input>().unwrap().to_string(), "text=x");
         assert!("text=".parse::<Input>().unwrap_err().to_string().contains("expected FILE, image=FILE, text=FILE"));
     }

@@ -1,25 +1,25 @@
 //! Weights of other programs, in and out: the reference implementation, MGCA, vision transformers
 //! of timm and transformers, BERT.
 //!
-//! | file | what |
-//! |---|---|
-//! | [`input`], [`source`], [`library`] | what a user types; recognising a file; the files next to it |
-//! | [`counterpart`], [`mod@reference`], [`vit`], [`bert`] | our tensors in other families: one table per family, read both ways |
-//! | [`positions`] | pictures of another size |
-//! | [`fill`], [`group`] | from files to a model: what is taken, initialised, dropped, refused |
-//! | [`mod@write`], [`pickle`], [`transformers`], [`onnx`] | from a model to files |
+//! * [`input`], [`source`], [`library`] – what a user types; recognising a file; the files next to
+//!   it
+//! * [`counterpart`], [`mod@reference`], [`vit`], [`bert`]: our tensors in other families: one
+//!   table per family, read both ways
+//! * [`positions`] – pictures of another size
+//! * [`fill`], [`group`] – from files to a model: what is taken, initialised, dropped, refused
+//! * [`mod@write`], [`pickle`], [`transformers`], [`onnx`]: from a model to files
 //!
 //! Nothing of a file is executed: pickles are parsed by a reader that knows tensors and containers
 //! and nothing else.
 
-pub mod bert;
+pub(crate) mod bert;
 pub mod counterpart;
-pub mod fill;
+pub(crate) mod fill;
 pub mod group;
 pub mod input;
-pub mod library;
-pub mod misfit;
-pub mod onnx;
+pub(crate) mod library;
+pub(crate) mod misfit;
+pub(crate) mod onnx;
 pub mod pickle;
 pub mod positions;
 pub mod reference;
@@ -39,7 +39,7 @@ use tch::{Device, Kind};
 pub use self::fill::Filled;
 use self::group::Group;
 pub use self::group::Side;
-pub use self::input::{Input, Part};
+pub use self::input::{EncoderPart, Input};
 pub use self::misfit::Misfit;
 use self::source::{Dialect, Source};
 use self::vit::Pixels;
@@ -131,10 +131,10 @@ impl Start {
         for source in sources {
             let whole = source.sizes.whole.as_ref();
             let (image, text) = (source.sizes.image.as_ref(), source.sizes.text.as_ref());
-            if let Some(image) = image.or(whole.map(|own| &own.image)).filter(|_| source.allows(Side::Image)) {
+            if let Some(image) = image.or(whole.map(|config| &config.image)).filter(|_| source.allows(Side::Image)) {
                 model.image.epsilon = image.epsilon;
             }
-            if let Some(text) = text.or(whole.map(|own| &own.text)).filter(|_| source.allows(Side::Text)) {
+            if let Some(text) = text.or(whole.map(|config| &config.text)).filter(|_| source.allows(Side::Text)) {
                 (model.text.max_positions, model.text.positions) = (text.max_positions, text.positions);
             }
         }
@@ -166,7 +166,7 @@ pub struct Headed {
 pub fn with_head(inputs: &[Input], head: HeadConfig, seed: u64, device: Device, kind: Kind) -> Result<Headed> {
     let mut sources = read(inputs)?;
     for source in &mut sources {
-        source.tensors.retain(|name, _| Group::of(name) != Some(Group::TaskHead));
+        source.tensors.retain(|name, _| Group::from_name(name) != Some(Group::TaskHead));
     }
     let mut config = ModelConfig { head: Some(head), ..configuration(&sources, None, &[])? };
     let pieces = match inputs.iter().find_map(|input| builtin::named(&input.path)) {
@@ -193,7 +193,7 @@ fn read(inputs: &[Input]) -> Result<Vec<Source>> {
 /// the configuration of a run, overrides may set whatever a model's card states.)
 fn configuration(sources: &[Source], file: Option<&Path>, overrides: &[String]) -> Result<ModelConfig> {
     if let Some(other) = overrides.iter().find(|text| !text.trim_start().starts_with("model.")) {
-        return Err(Error::Config(format!(
+        return Err(Error::Input(format!(
             "--set {other}: only keys of [model] can be set here, such as model.image.size"
         )));
     }
@@ -208,9 +208,9 @@ fn configuration(sources: &[Source], file: Option<&Path>, overrides: &[String]) 
     for source in sources {
         if let Some(whole) = &source.sizes.whole {
             match source.part {
-                None | Some(Part::Encoders) => config = whole.clone(),
-                Some(Part::Side(Side::Image)) => config.image = whole.image.clone(),
-                Some(Part::Side(Side::Text)) => config.text = whole.text.clone(),
+                None | Some(EncoderPart::Encoders) => config = whole.clone(),
+                Some(EncoderPart::Side(Side::Image)) => config.image = whole.image.clone(),
+                Some(EncoderPart::Side(Side::Text)) => config.text = whole.text.clone(),
             }
             config.projection = whole.projection.clone();
         }
@@ -229,7 +229,7 @@ fn configuration(sources: &[Source], file: Option<&Path>, overrides: &[String]) 
     ];
     for (key, heads, width) in unknown {
         if heads == 0 && !overrides.iter().any(|text| text.trim_start().starts_with(key)) {
-            return Err(Error::Config(format!(
+            return Err(Error::Input(format!(
                 "cannot infer the number of attention heads; pass --set {key}=N (the encoder has width {width}, \
                  and no config.json next to the weights states the number of heads)"
             )));
@@ -262,12 +262,13 @@ fn vocabulary(sources: &[Source], asked: Option<&Path>, config: &mut ModelConfig
         (None, Some(builtin)) => builtin.pieces()?,
         (None, None) => WordPiece::bert_cased(),
     };
-    let sizes =
-        text.iter().find_map(|source| source.sizes.text.as_ref().or(source.sizes.whole.as_ref().map(|own| &own.text)));
+    let sizes = text
+        .iter()
+        .find_map(|source| source.sizes.text.as_ref().or(source.sizes.whole.as_ref().map(|config| &config.text)));
     // Without a report encoder any vocabulary will do.
-    config.text.vocabulary = sizes.map_or(pieces.size() as i64, |own| own.vocabulary);
+    config.text.vocabulary = sizes.map_or(pieces.size() as i64, |text| text.vocabulary);
     if pieces.size() as i64 != config.text.vocabulary {
-        return Err(Error::Config(format!(
+        return Err(Error::Input(format!(
             "the report encoder has {} word pieces, but the vocabulary has {}; pass the right one with \
              --vocabulary FILE",
             config.text.vocabulary,
@@ -276,7 +277,7 @@ fn vocabulary(sources: &[Source], asked: Option<&Path>, config: &mut ModelConfig
     }
     let card = text.iter().find_map(|source| source.card.as_ref());
     match card {
-        Some(card) if card.vocabulary_sha256 != pieces.checksum() => Err(Error::Config(
+        Some(card) if card.vocabulary_sha256 != pieces.checksum() => Err(Error::Input(
             "the model was trained with another vocabulary, which is not next to the weights; pass it with \
              --vocabulary FILE"
                 .into(),

@@ -15,6 +15,7 @@ use super::group::Side;
 use super::source::Source;
 use super::{bert, vit};
 use crate::model::MedSt;
+use crate::model::card::{CARD, MODEL};
 use crate::model::config::{ImageConfig, ModelConfig, Positions, ProjectionConfig, Semantics, TextConfig};
 use crate::model::weights::TensorFile;
 use crate::{Error, Result};
@@ -136,13 +137,15 @@ pub fn configuration(file: &TensorFile) -> Result<ModelConfig> {
 /// Reads a reference checkpoint as a model of the checkpoint's sizes.
 ///
 /// # Errors
-/// Like [`configuration`] and [`import`]; also a width that is not a multiple of 64, for which the
-/// number of heads cannot be inferred.
+/// Like [`configuration`] and [`import`]; also a file with other names, and a width that is not a
+/// multiple of 64, for which the number of heads cannot be inferred.
 pub fn load(file: &TensorFile, device: Device, kind: Kind) -> Result<(MedSt, Filled)> {
     if !is_reference(&file.tensors) {
-        let message = "neither a medst model nor a checkpoint of the reference implementation; convert weights of \
-                       other programs with medst convert";
-        return Err(Error::Weights { path: file.path.clone(), message: message.into() });
+        let message = format!(
+            "neither a medst model with its card (in the head of the file, or as {CARD} next to {MODEL}) nor a \
+             checkpoint of the reference implementation; convert weights of other programs with medst convert"
+        );
+        return Err(Error::Weights { path: file.path.clone(), message });
     }
     let config = configuration(file)?;
     for (width, heads) in

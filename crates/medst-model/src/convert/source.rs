@@ -9,7 +9,7 @@ use tch::{Kind, Tensor};
 
 use super::counterpart::Counterpart;
 use super::group::{Group, Side};
-use super::input::{Input, Part};
+use super::input::{EncoderPart, Input};
 use super::library::{self, LibraryConfig};
 use super::vit::{Family, Pixels};
 use super::{Misfit, bert, reference, transformers, vit};
@@ -63,7 +63,7 @@ impl Dialect {
     /// Why a tensor of the file is not used; `None` where no reason is known.
     fn unused(self, name: &str, config: &ModelConfig) -> Option<&'static str> {
         match self {
-            Dialect::Medst => match Group::of(name) {
+            Dialect::Medst => match Group::from_name(name) {
                 Some(Group::FindingHeads) => Some("the model has no heads for these findings (model.findings)"),
                 Some(Group::Contrast) => Some("the model's temperature is not learned (loss.global_temperature)"),
                 Some(Group::TaskHead) => Some("the model has no head of a fine-tuned model (medst finetune makes one)"),
@@ -78,7 +78,7 @@ impl Dialect {
 
     fn side(self, name: &str) -> Option<Side> {
         match self {
-            Dialect::Medst => Group::of(name).map(Group::side),
+            Dialect::Medst => Group::from_name(name).map(Group::side),
             Dialect::Reference => Some(reference::side(name)),
             Dialect::Image(_) | Dialect::LateralImage => Some(Side::Image),
             Dialect::Bert => Some(Side::Text),
@@ -108,7 +108,7 @@ pub struct Sizes {
 
 impl Sizes {
     /// The sizes of a medst model, from its card.
-    pub fn of(card: &ModelCard) -> Sizes {
+    pub fn from_card(card: &ModelCard) -> Sizes {
         let model = &card.model;
         let (image_heads, text_heads) = (Some(model.image.num_heads), Some(model.text.num_heads));
         Sizes { whole: Some(model.clone()), image_heads, text_heads, ..Sizes::default() }
@@ -121,7 +121,7 @@ pub struct Source {
     pub path: PathBuf,
     pub dialect: Dialect,
     /// Only this is taken.
-    pub part: Option<Part>,
+    pub part: Option<EncoderPart>,
     /// By their names in the dialect.
     pub tensors: BTreeMap<String, Tensor>,
     pub sizes: Sizes,
@@ -140,10 +140,11 @@ impl Source {
     /// at a model hub. A folder may have several files of weights.
     ///
     /// # Errors
-    /// A file that is unreadable, of an unknown model, or of one that is computed differently; the
-    /// message names the file and the problem.
+    /// A path that does not exist, with the names of the built-in models; a file that is
+    /// unreadable, of an unknown model, or of one that is computed differently; the message names
+    /// the file and the problem.
     pub fn read(input: &Input) -> Result<Vec<Source>> {
-        let path = &*hub::local(&input.path)?;
+        let path = &*builtin::local(&input.path)?;
         let mut sources = if path.join(transformers::REST).exists() {
             transformers::read(path)?
         } else if path.is_dir() {
@@ -153,7 +154,7 @@ impl Source {
             vec![Source::read_file(path, named)?]
         };
         sources.iter_mut().for_each(|source| source.part = input.part);
-        if input.part == Some(Part::Encoders) && sources.len() > 1 {
+        if input.part == Some(EncoderPart::Encoders) && sources.len() > 1 {
             // Of a folder with a file for each part.
             sources.retain(Source::has_encoder);
         }
@@ -204,7 +205,7 @@ impl Source {
         source.tensors = file.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
         source.card = file.metadata.get(ModelCard::KEY).and_then(|text| ModelCard::parse(text).ok());
         match source.card.clone() {
-            Some(card) => source.sizes = Sizes::of(&card),
+            Some(card) => source.sizes = Sizes::from_card(&card),
             None => source.sizes.whole = Some(reference::configuration(file)?),
         }
         Ok(source)
@@ -217,7 +218,7 @@ impl Source {
             Some(path) => Some(ModelCard::read(&path)?),
             None => file.metadata.get(ModelCard::KEY).map(|text| ModelCard::parse(text)).transpose()?,
         };
-        source.sizes = source.card.as_ref().map(Sizes::of).unwrap_or_default();
+        source.sizes = source.card.as_ref().map(Sizes::from_card).unwrap_or_default();
         source.vocabulary = siblings.map(|folder| folder.join("vocab.txt")).filter(|path| path.exists());
         Ok(source)
     }
@@ -292,7 +293,7 @@ impl Source {
 
     /// Whether tensors of this side may be taken from it.
     pub fn allows(&self, side: Side) -> bool {
-        !matches!(self.part, Some(Part::Side(only)) if only != side)
+        !matches!(self.part, Some(EncoderPart::Side(only)) if only != side)
     }
 
     /// Whether this part of the model may be taken from it.
@@ -302,9 +303,11 @@ impl Source {
 
     fn has_encoder(&self) -> bool {
         match self.dialect {
-            Dialect::Medst => {
-                self.tensors.keys().filter_map(|name| Group::of(name)).any(|group| Part::Encoders.has(group))
-            }
+            Dialect::Medst => self
+                .tensors
+                .keys()
+                .filter_map(|name| Group::from_name(name))
+                .any(|group| EncoderPart::Encoders.has(group)),
             Dialect::LateralImage => false,
             Dialect::Reference | Dialect::Image(_) | Dialect::Bert => true,
         }
@@ -403,9 +406,9 @@ impl Source {
     /// # Errors
     /// A file that cannot be read.
     pub fn origin(&self) -> Result<Origin> {
-        let own = || self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = || self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         Ok(Origin {
-            file: hub::named(&self.path).unwrap_or_else(own),
+            file: hub::named(&self.path).unwrap_or_else(name),
             format: self.dialect.label().into(),
             sha256: builtin::checksum(&self.path)?,
         })

@@ -1,11 +1,13 @@
 //! A folder for `transformers`: `from_pretrained` opens its parts, and `medst` the whole.
 //!
-//! | what | as | loaded with |
-//! |---|---|---|
-//! | `frontal_image_encoder/` | a ViT with the frontal experts | `ViTModel.from_pretrained(…, add_pooling_layer=False)` |
-//! | `lateral_image_encoder/` | a ViT with the lateral experts, for a lateral image alone | the same |
-//! | `report_encoder/` | a BERT, with `vocab.txt` | `BertModel.from_pretrained(…, add_pooling_layer=False)`, `BertTokenizer` |
-//! | `medst.safetensors` | projections and importance attentions, which no class there has, and the card | `safetensors` |
+//! * `frontal_image_encoder/`: a ViT with the frontal experts, loaded with
+//!   `ViTModel.from_pretrained(…, add_pooling_layer=False)`.
+//! * `lateral_image_encoder/`: a ViT with the lateral experts, for a lateral image alone, loaded in
+//!   the same way.
+//! * `report_encoder/`: a BERT with `vocab.txt`, loaded with `BertTokenizer` and
+//!   `BertModel.from_pretrained(…, add_pooling_layer=False)`.
+//! * `medst.safetensors`: projections and importance attentions, for which transformers has no
+//!   class, and the card, loaded with `safetensors`.
 //!
 //! These classes cannot compute a frontal and a lateral image in one pass. In this program they
 //! attend to each other.
@@ -73,7 +75,7 @@ pub fn write(
     }
     let encoders = [Group::ImageEncoder, Group::LateralExperts, Group::ReportEncoder];
     for entry in model.parameters().iter().chain(model.buffers()) {
-        let group = Group::of(&entry.name).filter(|group| !encoders.contains(group) && filled.has(*group));
+        let group = Group::from_name(&entry.name).filter(|group| !encoders.contains(group) && filled.has(*group));
         if group.is_some() {
             rest.push((entry.name.clone(), entry.tensor.shallow_clone()));
         }
@@ -89,7 +91,7 @@ pub fn write(
 fn write_image_encoder(folder: &Path, model: &MedSt, dialect: Dialect) -> Result<()> {
     let mut tensors = Vec::new();
     for entry in model.parameters() {
-        let lateral = Group::of(&entry.name) == Some(Group::LateralExperts);
+        let lateral = Group::from_name(&entry.name) == Some(Group::LateralExperts);
         // Attention, embeddings and norms are shared by both views, each expert belongs to one.
         let found = match dialect {
             Dialect::LateralImage if lateral => dialect.counterpart(&entry.name, 0),

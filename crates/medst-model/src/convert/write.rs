@@ -72,7 +72,7 @@ pub fn write(
     let (target, overwrite, half) = (*target, *overwrite, *half);
     check_free(out, overwrite)?;
     if matches!(target, Target::Reference | Target::Transformers) && model.config.image.stem == StemKind::Convolutions {
-        return Err(Error::Config(
+        return Err(Error::Input(
             "a model with a convolutional stem (model.image.stem) can only be written with --to medst, --to hub or --to onnx: \
              vision transformers of other programs have none"
                 .into(),
@@ -80,7 +80,7 @@ pub fn write(
     }
     if target == Target::Reference {
         if out.is_dir() {
-            return Err(Error::Config(format!("{} is a folder; --to reference writes a single file", out.display())));
+            return Err(Error::Input(format!("{} is a folder; --to reference writes a single file", out.display())));
         }
         let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         fs::create_dir_all(folder).map_err(Error::io(folder))?;
@@ -119,7 +119,7 @@ pub fn check_free(out: &Path, overwrite: bool) -> Result<()> {
     if !out.exists() {
         return Ok(());
     }
-    let fail = |message: &str| Err(Error::Config(format!("{}: {message}", out.display())));
+    let fail = |message: &str| Err(Error::Input(format!("{}: {message}", out.display())));
     if !overwrite {
         return fail("already exists; pass --overwrite to replace it");
     }
@@ -144,11 +144,11 @@ fn write_reference(path: &Path, model: &MedSt, card: &ModelCard) -> Result<Vec<S
     // The head is not written to the file, so the card must not promise readers one.
     let card = ModelCard { model: ModelConfig { head: None, ..card.model.clone() }, ..card.clone() };
     let mut entries: Vec<(String, Value)> = Vec::new();
-    let (beyond, own): (Vec<&Parameter>, Vec<&Parameter>) =
+    let (beyond, within): (Vec<&Parameter>, Vec<&Parameter>) =
         model.parameters().iter().chain(model.buffers()).partition(|entry| {
-            matches!(Group::of(&entry.name), Some(Group::FindingHeads | Group::Contrast | Group::TaskHead))
+            matches!(Group::from_name(&entry.name), Some(Group::FindingHeads | Group::Contrast | Group::TaskHead))
         });
-    for entry in own {
+    for entry in within {
         let found = reference::counterpart(&entry.name, config.projection.embedding)
             .expect("every tensor of a model has a name in the reference");
         entries.extend(found.scatter(&entry.tensor).into_iter().map(|(name, tensor)| (name, Value::Tensor(tensor))));

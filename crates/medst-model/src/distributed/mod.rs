@@ -1,12 +1,11 @@
 //! Several processes, one run: data-parallel pre-training. N processes compute the step that one
 //! process computes on the whole batch.
 //!
-//! | file | what |
-//! |---|---|
-//! | [`share`] | which studies of a batch a process embeds; gathering what the losses need of the others |
-//! | [`sum`] | a sum over all processes, as a node of the tape: batch statistics |
-//! | `mpi` | launch, rendezvous and collectives on a CPU (feature `mpi`) |
-//! | `nccl` | collectives between GPUs (feature `nccl`) |
+//! * [`share`] – which studies of a batch a process embeds; gathering what the losses need of the
+//!   others
+//! * [`sum`] – a sum over all processes, as a node of the tape: batch statistics
+//! * `mpi`: launch, rendezvous and collectives on a CPU (feature `mpi`)
+//! * `nccl`: collectives between GPUs (feature `nccl`)
 //!
 //! What a step is, on every process:
 //! 1. The encoders run over the process's own studies (whole sequences, so that none is split).
@@ -28,7 +27,7 @@ pub mod mpi;
 #[cfg(feature = "nccl")]
 pub mod nccl;
 pub mod share;
-pub mod sum;
+pub(crate) mod sum;
 
 use std::fmt::{self, Debug, Display};
 use std::ops::{Add, Mul};

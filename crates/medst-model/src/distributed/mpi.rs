@@ -127,11 +127,11 @@ impl Mpi {
         // SAFETY: the caller has a handle to the tensor, whose elements are of this type.
         let values = unsafe { elements::<T>(tensor) };
         self.call("a sum", [0, 1], size_of_val(values), |world| {
-            let mut own = Vec::with_capacity(values.len().min(PIECE));
+            let mut piece = Vec::with_capacity(values.len().min(PIECE));
             for part in values.chunks_mut(PIECE) {
-                own.clear();
-                own.extend_from_slice(part);
-                world.all_reduce_into(&own[..], part, SystemOperation::sum());
+                piece.clear();
+                piece.extend_from_slice(part);
+                world.all_reduce_into(&piece[..], part, SystemOperation::sum());
             }
         });
     }

@@ -20,7 +20,7 @@ impl Share {
     /// Shares out a batch: whole sequences, in order, as evenly as their lengths allow.
     ///
     /// * `lengths`: studies of each sequence.
-    pub fn of(lengths: &[usize], group: &Group) -> Share {
+    pub fn new(lengths: &[usize], group: &Group) -> Share {
         let parts = shares(lengths, group.size());
         let studies = |part: &Range<usize>| lengths[part.clone()].iter().sum::<usize>() as i64;
         Share {
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn fewer_sequences_than_processes_leave_some_without_work() {
-        assert_eq!(shares(&[4, 4], 4).iter().map(Range::len).collect::<Vec<_>>().iter().sum::<usize>(), 2);
+        assert_eq!(shares(&[4, 4], 4), [0..1, 1..1, 1..2, 2..2]);
         assert_eq!(shares(&[4, 2, 1, 1], 2), [0..1, 1..4]);
     }
 }

@@ -57,7 +57,12 @@ extern "C" fn sum(group: *const c_void, tensor: *const c_void) -> *mut c_char {
     let Err(panic) = catch_unwind(AssertUnwindSafe(|| group.sum(&mut tensor))) else { return null_mut() };
     let message = CString::new(format!("a sum over all processes: {}", panic_message(&*panic))).unwrap_or_default();
     // SAFETY: copies a C string.
-    unsafe { libc::strdup(message.as_ptr()) }
+    let copy = unsafe { libc::strdup(message.as_ptr()) };
+    if copy.is_null() {
+        // Out of memory; null would mean success.
+        std::process::abort();
+    }
+    copy
 }
 
 extern "C" fn release(group: *mut c_void) {

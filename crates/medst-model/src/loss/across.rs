@@ -10,8 +10,8 @@
 //! their importance, as in the paper:
 //!
 //! ```text
-//! found_rbi = τ · log (1/P Σ_j exp(q_ri·k_bj / τ))                  word i of report r in picture b
-//! score_rb  = Σ_i w_ri found_rbi                                    w_ri: importance, from the own picture
+//! found_rbi = τ · log (1/P Σ_j exp(q_ri·k_bj / τ))         word i of report r in picture b
+//! score_rb  = Σ_i w_ri found_rbi                           w_ri: importance, from its own picture
 //! loss      = CE(score / τ_g, own picture) + CE(scoreᵀ / τ_g, own report)
 //! ```
 //!
@@ -61,8 +61,8 @@ pub fn of_tokens(
         false => in_order(&found),
     };
     let none = Tensor::zeros([found.size()[0], asked.reports], (found.kind(), found.device()));
-    let own = none.index_add(1, &asked.report, &(found * &asked.importance));
-    let scores = share.map_or_else(|| own.shallow_clone(), |share| share.gather(&own).alike);
+    let scores_here = none.index_add(1, &asked.report, &(found * &asked.importance));
+    let scores = share.map_or_else(|| scores_here.shallow_clone(), |share| share.gather(&scores_here).alike);
     let logits = scale.alike(share.map_or(0, |share| share.group.rank())).logits(&scores);
     let entropy = |axis: i64| -logits.log_softmax(axis, None::<Kind>).diagonal(0, 0, 1).mean(None::<Kind>);
     entropy(0) + entropy(1)
@@ -85,15 +85,16 @@ impl Words {
     fn new(tokens: &Tokens<'_>, importance: &Tensor, share: Option<&Share>) -> Words {
         let exists = tokens.word_exists.to_kind(importance.kind());
         // The values of a word are concatenated so that they can be passed as one tensor.
-        let own = Tensor::cat(&[tokens.words, &importance.unsqueeze(2), &exists.unsqueeze(2)], 2);
+        let words_here = Tensor::cat(&[tokens.words, &importance.unsqueeze(2), &exists.unsqueeze(2)], 2);
         let all = match share {
-            None => own,
+            None => words_here,
             Some(share) => {
-                let longest = share.group.gather_bytes(&own.size()[1].to_le_bytes());
+                let longest = share.group.gather_bytes(&words_here.size()[1].to_le_bytes());
                 let number = |bytes: Vec<u8>| bytes.try_into().map_or(0, i64::from_le_bytes);
                 let longest = longest.into_iter().map(number).max().unwrap_or(0);
-                let [studies, words, columns] = [own.size()[0], own.size()[1], own.size()[2]];
-                let padded = own.constant_pad_nd([0, 0, 0, longest - words]).reshape([studies, longest * columns]);
+                let [studies, words, columns] = [words_here.size()[0], words_here.size()[1], words_here.size()[2]];
+                let padded =
+                    words_here.constant_pad_nd([0, 0, 0, longest - words]).reshape([studies, longest * columns]);
                 share.gather(&padded).divided.view([-1, longest, columns])
             }
         };
@@ -145,7 +146,8 @@ mod tests {
     }
 
     fn data() -> Data {
-        let importance = [3, 4].map(|seed| Importance::of(units(&[16, 8], seed) * 3.0, Tensor::zeros([16], DOUBLE)));
+        let importance =
+            [3, 4].map(|seed| Importance::from_tensors(units(&[16, 8], seed) * 3.0, Tensor::zeros([16], DOUBLE)));
         Data {
             words: units(&[3, 4, 8], 0),
             exists: Tensor::from_slice(&[true, true, true, true, true, true, false, false, true, true, true, false])
@@ -214,10 +216,10 @@ mod tests {
         data.lateral = Tensor::zeros([0, 5, 8], DOUBLE);
         // Every word equals one of the patches of the same study's picture.
         data.words = data.frontal.narrow(1, 0, 4);
-        let own = data.loss().double_value(&[]);
+        let loss = data.loss().double_value(&[]);
         data.frontal = data.frontal.roll([1], [0]);
         let others = data.loss().double_value(&[]);
-        assert!(own + 1.0 < others, "{own} {others}");
+        assert!(loss + 1.0 < others, "{loss} {others}");
     }
 
     #[test]

@@ -7,8 +7,8 @@
 //! other pairs of the same patient:
 //!
 //! ```text
-//! δ_p  = u_p,later − u_p,earlier                                  of pair p, image embeddings
-//! loss = CE(δ_p · v_q / τ, p) + CE((δ_p · v_q / τ)ᵀ, p)           v_q: embedding of the later report of pair q
+//! δ_p  = u_p,later − u_p,earlier                            image embeddings of pair p
+//! loss = CE(δ_p · v_q / τ, p) + CE((δ_p · v_q / τ)ᵀ, p)     v_q: the later report of pair q
 //! ```
 //!
 //! This is the direction along which progression is judged without training
@@ -83,8 +83,8 @@ mod tests {
         let image = rows(&[(1.0, 0.0), (0.0, 1.0), (0.0, 1.0), (1.0, 0.0)]);
         let relations = relations(&[0, 1, -1, 2, 3, -1]);
         let loss = |report: &Tensor| change(&image, report, &relations, &Scale::fixed(0.5)).double_value(&[]);
-        let told = rows(&[(1.0, 0.0), (0.0, 1.0), (0.0, 1.0), (1.0, 0.0)]);
-        assert!(loss(&told) + 3.0 < loss(&told.roll([2], [0])));
+        let aligned = rows(&[(1.0, 0.0), (0.0, 1.0), (0.0, 1.0), (1.0, 0.0)]);
+        assert!(loss(&aligned) + 3.0 < loss(&aligned.roll([2], [0])));
     }
 
     #[test]

@@ -4,15 +4,16 @@
 //!
 //! ```text
 //! L_findings = mean over known (b, f) of BCE(logit_bf, y_bf)
-//! L_boxes    = mean over known (b, p, f) of BCE(logit_bpf, y_bpf)      y_bpf: share of the patch that boxes of f cover
+//! L_boxes    = mean over known (b, p, f) of BCE(logit_bpf, y_bpf)
 //! L_phrases  = mean over phrases of KL(y_b / Σ_p y_bp ‖ softmax_p(mean_w q_bw·k_bp / τ))
-//! L_courses  = mean over known (n, f) of BCE(worse_nf, y_nf = 1) + BCE(better_nf, y_nf = -1)     n: pairs of visits and statements
+//! L_courses  = mean over known (n, f) of BCE(worse_nf, y_nf = 1) + BCE(better_nf, y_nf = -1)
 //! ```
 //!
-//! `q`, `k`: embeddings of the phrase's words and of the frontal patches, whose mean cosine is what
-//! a heat map shows (`infer::heat`); τ is that of the local loss. `worse` and `better` are linear
-//! in the change of the image embedding and in the embedding of a statement about a course
-//! ([`crate::model::findings`]). Unknown entries are NaN and count nowhere.
+//! `y_bpf` is the share of patch `p` that boxes of `f` cover; `n` counts pairs of visits and
+//! statements. `q`, `k`: embeddings of the phrase's words and of the frontal patches, whose mean
+//! cosine is what a heat map shows (`infer::heat`); τ is that of the local loss. `worse` and
+//! `better` are linear in the change of the image embedding and in the embedding of a statement
+//! about a course ([`crate::model::findings`]). Unknown entries are NaN and count nowhere.
 //!
 //! # Shapes
 //! `B` studies, `P` patches, `F` findings, `W` words, `D` embedding width, `N` pairs of visits.
@@ -40,13 +41,13 @@ pub struct Supervision {
 
 impl Supervision {
     /// The loss of labels and boxes only; the other parts are zero.
-    pub fn of(logits: &FindingLogits, truth: &Truth) -> Supervision {
+    pub fn new(logits: &FindingLogits, truth: &Truth) -> Supervision {
         let none = || {
             let zero = Tensor::zeros([1i64; 0], (logits.study.kind(), logits.study.device()));
             (zero.shallow_clone(), zero)
         };
         let parts = [entropy(&logits.study, &truth.findings), entropy(&logits.patches, &truth.patches), none(), none()];
-        let [sums, counts] = [0, 1].map(|part| parts.each_ref().map(|own| [&own.0, &own.1][part].shallow_clone()));
+        let [sums, counts] = [0, 1].map(|part| parts.each_ref().map(|(sum, count)| [sum, count][part].shallow_clone()));
         Supervision { sums, counts }
     }
 
@@ -80,10 +81,10 @@ impl Supervision {
         let (earlier, later): (Vec<i64>, Vec<i64>) = pairs(sequences).into_iter().unzip();
         let [earlier, later] = [earlier, later].map(|rows| send_rows(&rows, image.device()));
         let change = image.index_select(0, &later) - image.index_select(0, &earlier);
-        let told = Tensor::cat(&[change, report.shallow_clone()], 0);
-        let course = Tensor::cat(&[truth.courses.index_select(0, &later), truth.told.shallow_clone()], 0);
+        let directions = Tensor::cat(&[change, report.shallow_clone()], 0);
+        let course = Tensor::cat(&[truth.courses.index_select(0, &later), truth.text_courses.shallow_clone()], 0);
         let known = |which: f64| course.eq(which).to_kind(course.kind()).where_self(&course.isfinite(), &course);
-        let [worse, better] = heads.courses(&told);
+        let [worse, better] = heads.courses(&directions);
         let [worse, better] = [entropy(&worse, &known(1.0)), entropy(&better, &known(-1.0))];
         [self.sums[3], self.counts[3]] = [worse.0 + better.0, worse.1];
         self
@@ -101,9 +102,12 @@ fn divergence(logits: &Tensor, target: &Tensor) -> (Tensor, Tensor) {
     let known = target.isfinite().all_dim(1, false);
     let target = target.to_kind(logits.kind()).nan_to_num(0.0, None::<f64>, None::<f64>);
     let target = &target / target.sum_dim_intlist(&[1i64][..], true, None::<Kind>).clamp_min(1e-6);
-    let own = target.clamp_min(1e-12).log();
-    let each =
-        (&target * (own - logits.log_softmax(1, None::<Kind>))).sum_dim_intlist(&[1i64][..], false, None::<Kind>);
+    let log_target = target.clamp_min(1e-12).log();
+    let each = (&target * (log_target - logits.log_softmax(1, None::<Kind>))).sum_dim_intlist(
+        &[1i64][..],
+        false,
+        None::<Kind>,
+    );
     (each.masked_fill(&known.logical_not(), 0.0).sum(None::<Kind>), known.sum(logits.kind()))
 }
 
@@ -129,7 +133,7 @@ mod tests {
             patches: Tensor::from_slice(patches).view([1, -1, 1]),
             named: unknown.view([1, 1]),
             courses: unknown.view([1, 1]),
-            told: unknown.view([1, 1]),
+            text_courses: unknown.view([1, 1]),
         }
     }
 
@@ -155,7 +159,7 @@ mod tests {
         };
         let truth = truth(&[1.0, 0.0, f64::NAN, f64::NAN], &[0.25, f64::NAN]);
         let [study, patches, phrases, courses] =
-            Supervision::of(&logits, &truth).means().map(|own| own.double_value(&[]));
+            Supervision::new(&logits, &truth).means().map(|loss| loss.double_value(&[]));
         assert_eq!((phrases, courses), (0.0, 0.0));
         let minus_log = |x: f64| (1.0 + (-x).exp()).ln();
         assert!((study - (minus_log(2.0) + minus_log(1.0)) / 2.0).abs() < 1e-12, "{study}");
@@ -167,7 +171,7 @@ mod tests {
         let study = Tensor::from_slice(&[2.0, -1.0]).view([1, 2]).set_requires_grad(true);
         let logits = FindingLogits { study: study.shallow_clone(), patches: study.view([1, 2, 1]) };
         let unknown = [f64::NAN, f64::NAN];
-        let [a, b, ..] = Supervision::of(&logits, &truth(&unknown, &unknown)).means();
+        let [a, b, ..] = Supervision::new(&logits, &truth(&unknown, &unknown)).means();
         (&a + &b).backward();
         assert_eq!((&a + &b).double_value(&[]), 0.0);
         assert_eq!(study.grad().abs().sum(None::<Kind>).double_value(&[]), 0.0);

@@ -42,7 +42,7 @@ pub fn with_scale(image: &Tensor, report: &Tensor, scale: &Scale<'_>, config: &L
 pub fn part(image: &Tensor, report: &Tensor, rows: &Range<i64>, scale: &Scale<'_>, config: &LossConfig) -> Global {
     let studies = image.size()[0];
     let of_rows = |all: &Tensor| all.narrow(0, rows.start, rows.end - rows.start);
-    let score = |own: &Tensor, others: &Tensor| scale.logits(&own.matmul(&others.tr()));
+    let score = |vectors: &Tensor, others: &Tensor| scale.logits(&vectors.matmul(&others.tr()));
     let images = score(&of_rows(image), report);
     let reports = if *rows == (0..studies) { images.tr() } else { score(&of_rows(report), image) };
     let loss = match config.global {
@@ -65,9 +65,9 @@ fn softmax(logits: &Tensor, rows: &Range<i64>) -> Tensor {
 /// their row of `scores` `[R, B]`. With fewer than five candidates all of them are taken.
 fn accuracies(scores: &Tensor, rows: &Range<i64>) -> [Tensor; 2] {
     let studies = scores.size()[1];
-    let own = Tensor::arange_start(rows.start, rows.end, (Kind::Int64, scores.device())).unsqueeze(1);
+    let pair = Tensor::arange_start(rows.start, rows.end, (Kind::Int64, scores.device())).unsqueeze(1);
     let (_, best) = scores.topk(5.min(studies), 1, true, true);
-    let hits = best.eq_tensor(&own);
+    let hits = best.eq_tensor(&pair);
     let share = |hits: &Tensor| hits.to_kind(scores.kind()).sum(None::<Kind>) / studies as f64;
     [share(&hits.narrow(1, 0, 1.min(studies))), share(&hits)]
 }
@@ -75,6 +75,7 @@ fn accuracies(scores: &Tensor, rows: &Range<i64>) -> [Tensor; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::contrast::Contrast;
     use proptest::prelude::*;
     use tch::Device;
 
@@ -109,6 +110,44 @@ mod tests {
         assert!((loss - 2.0 * 5f64.ln()).abs() < 1e-12, "{loss}");
     }
 
+    /// Values by the formula in plain numbers, gradients by its differences.
+    #[test]
+    fn the_sigmoid_loss_learns_temperature_and_bias() {
+        let (images, reports) = ([0.0f64, 1.0, 2.5], [0.2f64, 1.4, 2.0]);
+        let vectors = |angles: [f64; 3]| {
+            let values = angles.map(|angle| [angle.cos(), angle.sin()]).concat();
+            Tensor::from_slice(&values).view([3, 2])
+        };
+        let parameter = |value: f64| Tensor::from_slice(&[value]).set_requires_grad(true);
+        let (temperature, log_scale, bias) = (0.5, 0.3, -0.7);
+        let learned = Contrast { log_scale: parameter(log_scale), bias: parameter(bias) };
+        let scale = Scale::new(temperature, Some(&learned));
+        let found = with_scale(&vectors(images), &vectors(reports), &scale, &of_kind(true)).loss;
+        let expected = |log_scale: f64, bias: f64| {
+            let mut sum = 0.0;
+            for (row, image) in images.iter().enumerate() {
+                for (column, report) in reports.iter().enumerate() {
+                    let cosine = (image - report).cos();
+                    let logit = cosine * log_scale.exp() / temperature - 2f64.ln() + bias;
+                    let sign: f64 = if row == column { 1.0 } else { -1.0 };
+                    sum += (1.0 + (-sign * logit).exp()).ln();
+                }
+            }
+            sum / 3.0
+        };
+        assert!((found.double_value(&[]) - expected(log_scale, bias)).abs() < 1e-12, "{found:?}");
+        found.backward();
+        let step = 1e-5f64;
+        let slope = |along: &dyn Fn(f64) -> f64| (along(step) - along(-step)) / (2.0 * step);
+        for (name, parameter, expected) in [
+            ("log_scale", &learned.log_scale, slope(&|x| expected(log_scale + x, bias))),
+            ("bias", &learned.bias, slope(&|x| expected(log_scale, bias + x))),
+        ] {
+            let gradient = parameter.grad().double_value(&[]);
+            assert!(gradient.abs() > 1e-3 && (gradient - expected).abs() < 1e-8, "{name}: {gradient}, {expected}");
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
@@ -129,23 +168,25 @@ mod tests {
         fn parts_add_up(seed in 0i64..1000, first in 0i64..8, second in 0i64..8, sigmoid: bool) {
             let config = of_kind(sigmoid);
             let scale = Scale::fixed(config.global_temperature.first());
-            let both = [units(7, seed), units(7, seed + 1)].map(|own| own.set_requires_grad(true));
-            let figures = |own: &Global| [&own.loss, &own.accuracy_at_1, &own.accuracy_at_5].map(|own| own.double_value(&[]));
-            let pull = |loss: &Tensor| Tensor::run_backward(&[loss], &both, true, false);
+            let both = [units(7, seed), units(7, seed + 1)].map(|vectors| vectors.set_requires_grad(true));
+            let figures = |part: &Global| {
+                [&part.loss, &part.accuracy_at_1, &part.accuracy_at_5].map(|figure| figure.double_value(&[]))
+            };
+            let backward = |loss: &Tensor| Tensor::run_backward(&[loss], &both, true, false);
             let whole = global(&both[0], &both[1], &config);
             let (mut sum, mut gradients) = ([0.0; 3], both.each_ref().map(Tensor::zeros_like));
             for rows in [0..first.min(second), first.min(second)..first.max(second), first.max(second)..7] {
                 if rows.start > 6 {
                     continue;
                 }
-                let own = part(&both[0], &both[1], &(rows.start..rows.end.min(7)), &scale, &config);
-                sum.iter_mut().zip(figures(&own)).for_each(|(sum, own)| *sum += own);
-                gradients.iter_mut().zip(pull(&own.loss)).for_each(|(sum, own)| drop(sum.g_add_(&own)));
+                let part = part(&both[0], &both[1], &(rows.start..rows.end.min(7)), &scale, &config);
+                sum.iter_mut().zip(figures(&part)).for_each(|(sum, part)| *sum += part);
+                gradients.iter_mut().zip(backward(&part.loss)).for_each(|(sum, part)| drop(sum.g_add_(&part)));
             }
             for (sum, whole) in sum.iter().zip(figures(&whole)) {
                 prop_assert!((sum - whole).abs() < 1e-12, "{sum} {whole}");
             }
-            for (sum, whole) in gradients.iter().zip(pull(&whole.loss)) {
+            for (sum, whole) in gradients.iter().zip(backward(&whole.loss)) {
                 prop_assert!(sum.allclose(&whole, 1e-10, 1e-12, false), "{sum:?} {whole:?}");
             }
         }

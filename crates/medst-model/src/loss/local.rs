@@ -34,7 +34,7 @@ pub struct Layers<'a> {
 }
 
 impl Layers<'_> {
-    pub fn of(model: &MedSt) -> Layers<'_> {
+    pub fn new(model: &MedSt) -> Layers<'_> {
         Layers {
             word_importance: &model.word_importance,
             patch_importance: &model.patch_importance,
@@ -79,8 +79,8 @@ pub fn local(
         lateral_rows: &images.features.lateral_rows,
     };
     match config.local {
-        LocalKind::Within => of_tokens(&Layers::of(model), &tokens, whole, config),
-        LocalKind::Across => across::of_tokens(&Layers::of(model), &tokens, &model.scale(config), config, share),
+        LocalKind::Within => of_tokens(&Layers::new(model), &tokens, whole, config),
+        LocalKind::Across => across::of_tokens(&Layers::new(model), &tokens, &model.scale(config), config, share),
     }
 }
 

@@ -1,19 +1,19 @@
 //! The Med-ST losses (paper, sections 3.3 and 3.4): pure functions of embeddings, masks and a small
 //! configuration.
 //!
-//! [`global`] aligns images with reports, [`local`] patches with words, [`temporal`] sequences of studies with each other.
-//! [`across`] aligns words with patches across studies, [`change`] what changed with what a report says of it, [`findings`]
-//! learns from labels and boxes, [`scale`] has the temperature. [`sigmoid`] is a form of [`global`]
-//! beyond the paper.
+//! [`global`] aligns images with reports, [`local`] patches with words, [`temporal`] sequences of
+//! studies with each other. [`across`] aligns words with patches across studies, [`change`] what
+//! changed with what a report says of it, [`findings`] learns from labels and boxes, [`scale`] has
+//! the temperature. [`sigmoid`] is a form of [`global`] beyond the paper.
 
-pub mod across;
-pub mod change;
+pub(crate) mod across;
+pub(crate) mod change;
 pub mod config;
 pub mod findings;
 pub mod global;
 pub mod local;
 pub mod scale;
-pub mod sigmoid;
+pub(crate) mod sigmoid;
 pub mod temporal;
 
 use tch::Tensor;
@@ -105,8 +105,8 @@ pub fn of_share(
             let rows = share.gather(&Tensor::cat(&[&images.global, &reports.global], 1));
             let both = |rows: &Tensor| rows.chunk(2, 1);
             let divided = both(&rows.divided);
-            let own = share.first()..share.first() + share.own();
-            let part = global::part(&divided[0], &divided[1], &own, &model.scale(config), config);
+            let studies = share.first()..share.first() + share.own();
+            let part = global::part(&divided[0], &divided[1], &studies, &model.scale(config), config);
             let across = config.local == LocalKind::Across;
             let parts = [&local, &part.loss, &part.accuracy_at_1, &part.accuracy_at_5];
             let all = share.total(&Tensor::stack(&parts, 0));
@@ -203,32 +203,33 @@ fn supervision(
     else {
         return [(); PARTS].map(|()| zero(&features.image));
     };
-    let mut own = Supervision::of(&logits, truth);
+    let mut supervision = Supervision::new(&logits, truth);
     if let Seen::All(images, reports) = seen {
         if config.phrases_weight > 0.0 {
-            own = own.with_phrases(images, reports, truth, config);
+            supervision = supervision.with_phrases(images, reports, truth, config);
         }
         if let Some(heads) = model.finding_heads().filter(|_| config.courses_weight > 0.0) {
             let first = share.map_or(0, Share::first);
             let sequences = own_sequences(&batch.relations.sequences, first..first + images.global.size()[0]);
-            own = own.with_courses(heads, [&images.global, &reports.global], &sequences, truth);
+            supervision = supervision.with_courses(heads, [&images.global, &reports.global], &sequences, truth);
         }
     }
     match share {
-        None => own.means(),
+        None => supervision.means(),
         Some(share) => {
-            let all = share.total(&Tensor::cat(&[Tensor::stack(&own.sums, 0), Tensor::stack(&own.counts, 0)], 0));
+            let all = share
+                .total(&Tensor::cat(&[Tensor::stack(&supervision.sums, 0), Tensor::stack(&supervision.counts, 0)], 0));
             let part = |first: usize| std::array::from_fn(|place| all.get((first + place) as i64));
             Supervision { sums: part(0), counts: part(PARTS) }.means()
         }
     }
 }
 
-/// The sequences of the studies `own` of a batch, which are never divided, with their rows counted
+/// The sequences of some `studies` of a batch, which are never divided, with their rows counted
 /// from the first of these studies.
-fn own_sequences(sequences: &Tensor, own: std::ops::Range<i64>) -> Tensor {
+fn own_sequences(sequences: &Tensor, studies: std::ops::Range<i64>) -> Tensor {
     let first = sequences.select(1, 0);
-    let inside = first.ge(own.start).logical_and(&first.lt(own.end)).nonzero().squeeze_dim(1);
+    let inside = first.ge(studies.start).logical_and(&first.lt(studies.end)).nonzero().squeeze_dim(1);
     let rows = sequences.index_select(0, &inside);
-    (&rows - own.start).where_scalarother(&rows.ge(0), -1)
+    (&rows - studies.start).where_scalarother(&rows.ge(0), -1)
 }

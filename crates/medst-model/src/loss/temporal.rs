@@ -177,8 +177,8 @@ mod tests {
             let (mut sums, mut first) = ([0.0; 2], 0);
             for &length in &lengths {
                 let narrow = |x: &Tensor| x.narrow(0, first as i64, length as i64);
-                let own = parts(&narrow(&x), &narrow(&y), &relations(&[length]));
-                sums.iter_mut().zip(own).for_each(|(sum, own)| *sum += own * length as f64 / studies as f64);
+                let losses = parts(&narrow(&x), &narrow(&y), &relations(&[length]));
+                sums.iter_mut().zip(losses).for_each(|(sum, losses)| *sum += losses * length as f64 / studies as f64);
                 first += length;
             }
             for (whole, sum) in whole.into_iter().zip(sums) {

@@ -95,8 +95,8 @@ impl ReportEncoder {
         Some(BeforeLast { last, x, keys })
     }
 
-    /// Attention of `[CLS]` to every token in the last layer, heads averaged, `[B, N]`; rows sum to 1. For inspection: it
-    /// runs the encoder once more, without dropout.
+    /// Attention of `[CLS]` to every token in the last layer, heads averaged, `[B, N]`; rows sum to
+    /// 1. For inspection: it runs the encoder once more, without dropout.
     pub fn class_attention(&self, input: &ReportInput) -> Tensor {
         match self.before_last(input) {
             Some(BeforeLast { last, x, keys }) => last.class_attention(&x, &keys),

@@ -60,7 +60,7 @@ pub struct TrainingData {
 }
 
 impl TrainingData {
-    pub fn of(corpus: &Corpus) -> TrainingData {
+    pub fn from_corpus(corpus: &Corpus) -> TrainingData {
         let manifest = corpus.manifest();
         TrainingData { source: manifest.source.kind.clone(), counts: manifest.counts.clone() }
     }
@@ -103,7 +103,15 @@ impl ModelCard {
     /// A file that is missing, is not a card, or is a card of another version.
     pub fn read(path: &Path) -> Result<ModelCard> {
         let text = input::read_to_string(path, input::TEXT).map_err(Error::io(path))?;
-        ModelCard::parse(&text).map_err(|error| match error {
+        ModelCard::parse_from(&text, path)
+    }
+
+    /// Like [`ModelCard::parse`], for text from the file `path`, which errors name.
+    ///
+    /// # Errors
+    /// As [`ModelCard::parse`].
+    pub fn parse_from(text: &str, path: &Path) -> Result<ModelCard> {
+        ModelCard::parse(text).map_err(|error| match error {
             Error::Checkpoint { message, .. } => Error::Checkpoint { path: path.to_path_buf(), message },
             other => other,
         })

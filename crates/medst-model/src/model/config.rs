@@ -83,7 +83,7 @@ pub enum Lateral {
     Expert,
     /// Their tokens go through the frontal expert: one transformer for both views.
     Frontal,
-    /// They are not looked at.
+    /// They are not used.
     Ignored,
 }
 
@@ -299,18 +299,21 @@ impl ModelConfig {
         }
         if self.text.max_tokens < 3 || self.text.max_tokens > self.text.max_positions {
             return fail(format!(
-                "model.text.max_tokens = {}: must lie between 3 and the {} positions of the report encoder",
+                "model.text.max_tokens = {}: must be between 3 and the {} positions of the report encoder",
                 self.text.max_tokens, self.text.max_positions
             ));
         }
         if !(self.initial_deviation > 0.0 && self.initial_deviation <= 1.0) {
-            return fail(format!("model.initial_deviation = {}: must lie in (0, 1]", self.initial_deviation));
+            return fail(format!(
+                "model.initial_deviation = {}: must be above 0 and at most 1",
+                self.initial_deviation
+            ));
         }
         if !(self.image.epsilon > 0.0 && self.image.epsilon <= 1e-3) {
-            return fail(format!("model.image.epsilon = {}: must lie in (0, 0.001]", self.image.epsilon));
+            return fail(format!("model.image.epsilon = {}: must be above 0 and at most 0.001", self.image.epsilon));
         }
         if !(0.0..1.0).contains(&self.text.dropout) {
-            return fail(format!("model.text.dropout = {}: must lie in [0, 1)", self.text.dropout));
+            return fail(format!("model.text.dropout = {}: must be at least 0 and below 1", self.text.dropout));
         }
         self.head.as_ref().map_or(Ok(()), HeadConfig::validate)
     }
@@ -320,19 +323,23 @@ impl ModelConfig {
 impl fmt::Display for ModelConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ModelConfig { semantics, image, text, projection, .. } = self;
+        let lower = |value: &dyn fmt::Debug| format!("{value:?}").to_lowercase();
         writeln!(
             f,
-            "  image encoder: {}×{} pixels, patches of {}, {} blocks of width {}, two view experts",
+            "  image encoder: {}×{} pixels, patches of {}, {} blocks, hidden size {}, two view experts",
             image.size, image.size, image.patch, image.num_layers, image.hidden_size
         )?;
         writeln!(
             f,
-            "  report encoder: {} layers of width {}, {} tokens, {:?} positions",
-            text.num_layers, text.hidden_size, text.max_tokens, text.positions
+            "  report encoder: {} layers, hidden size {}, {} tokens, {} positions",
+            text.num_layers,
+            text.hidden_size,
+            text.max_tokens,
+            lower(&text.positions)
         )?;
-        writeln!(f, "  embeddings of {} values; {semantics:?} semantics", projection.embedding)?;
+        writeln!(f, "  embeddings of {} values; {} semantics", projection.embedding, lower(semantics))?;
         match &self.head {
-            Some(head) => writeln!(f, "  fine-tuned to tell: {}", head.names().join("; ")),
+            Some(head) => writeln!(f, "  fine-tuned to predict: {}", head.names().join("; ")),
             None => Ok(()),
         }
     }

@@ -159,9 +159,9 @@ mod tests {
     #[test]
     fn a_frontal_picture_costs_what_vit_b_costs() {
         let config = ModelConfig::default();
-        let own = images(&config, &[false]) - projection(&config, 768.0, 197.0);
+        let blocks = images(&config, &[false]) - projection(&config, 768.0, 197.0);
         // Here one channel is read instead of three: 0.08 billion pairs less.
-        assert!((own / 2.0 - 17.5e9).abs() < 0.1e9, "{own}");
+        assert!((blocks / 2.0 - 17.5e9).abs() < 0.1e9, "{blocks}");
     }
 
     /// Eleven of twelve blocks; of patches' embeddings nothing.

@@ -142,7 +142,7 @@ impl Attend<'_> {
                 results.as_mut_ptr(),
             );
             check(error);
-            let [first, second] = results.map(|own| Tensor::from_ptr(own.cast()));
+            let [first, second] = results.map(|result| Tensor::from_ptr(result.cast()));
             (first, second)
         }
     }
@@ -222,7 +222,7 @@ mod tests {
         let norm = LayerNorm::new(&scope.at("norm"), WIDTH, 1e-6);
         let expand = Linear::new(&scope.at("expand"), WIDTH, 4 * WIDTH);
         let contract = Linear::new(&scope.at("contract"), 4 * WIDTH, WIDTH);
-        let parameters = scope.into_registry().parameters.into_iter().map(|own| own.tensor).collect();
+        let parameters = scope.into_registry().parameters.into_iter().map(|parameter| parameter.tensor).collect();
         let layers = Layers { norm, expand, contract, parameters };
         // Nothing may be as simple as it begins.
         tch::no_grad(|| {
@@ -282,7 +282,8 @@ mod tests {
         let norm = LayerNorm::new(&scope.at("norm"), WIDTH, 1e-6);
         let (qkv, projection) =
             (Linear::new(&scope.at("a"), WIDTH, 3 * WIDTH), Linear::new(&scope.at("b"), WIDTH, WIDTH));
-        let parameters: Vec<Tensor> = scope.into_registry().parameters.into_iter().map(|own| own.tensor).collect();
+        let parameters: Vec<Tensor> =
+            scope.into_registry().parameters.into_iter().map(|parameter| parameter.tensor).collect();
         let half = Attend { norm: &norm, qkv: &qkv, projection: &projection, heads: 2 };
         let change = |x: &Tensor, keys: Option<&Tensor>| {
             projection.forward(&engine_attention(&qkv.forward(&norm.forward(x)), 2, keys))
@@ -314,10 +315,8 @@ mod tests {
         let inputs: Vec<&Tensor> = parameters.iter().collect();
         let gradients = differentiated(&a, &inputs);
         assert!(
-            gradients
-                .iter()
-                .zip(&inputs)
-                .all(|(own, of)| own.size() == of.size() && own.abs().sum(None::<Kind>).double_value(&[]) == 0.0)
+            gradients.iter().zip(&inputs).all(|(gradient, of)| gradient.size() == of.size()
+                && gradient.abs().sum(None::<Kind>).double_value(&[]) == 0.0)
         );
     }
 
@@ -333,7 +332,7 @@ mod tests {
             let ours = differentiated(&attention(&ours, heads, None), &[&ours]);
             let theirs = differentiated(&engine_attention(&theirs, heads, None), &[&theirs]);
             for ((exact, ours), theirs) in expected.iter().zip(&ours).zip(&theirs) {
-                let off = |own: &Tensor| (own.to_kind(Kind::Double) - exact).abs().max().double_value(&[]);
+                let off = |result: &Tensor| (result.to_kind(Kind::Double) - exact).abs().max().double_value(&[]);
                 let (ours, theirs) = (off(ours), off(theirs));
                 assert!(
                     ours < 2.0 * theirs + 1e-6,

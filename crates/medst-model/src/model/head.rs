@@ -1,11 +1,11 @@
 //! The head of a fine-tuned model: one linear map of image features to the labels of one task. Not
 //! part of the paper; `medst finetune` trains it together with the image encoder (`finetune`).
 //!
-//! | task | input | output |
-//! |---|---|---|
-//! | findings | `[B, H]` image features | a logit per label, each there or not |
-//! | exclusive | `[B, H]` | a logit per class of one label, of which one is true |
-//! | change | `[N, 3H]` features of the current image, the previous image, and their difference | a logit per class of each label |
+//! * Findings: from image features `[B, H]`, a logit for each binary label.
+//! * Exclusive: from image features `[B, H]`, a logit for each class of one label, of which one is
+//!   true.
+//! * Change: from the features of the current image, the previous image and their difference
+//!   `[N, 3H]`, a logit for each class of each label.
 //!
 //! Letters: `B` studies, `N` pairs of studies, `H` encoder width, `L` labels, `C` classes, `O`
 //! outputs.
@@ -166,9 +166,9 @@ mod tests {
     fn findings_are_each_for_themselves_and_classes_sum_to_one() {
         let features = Tensor::arange(12, (Kind::Float, Device::Cpu)).view([3, 4]) / 10.0;
         let findings = head(HeadTask::Findings, &["edema", "pneumonia"], &[]);
-        let told = findings.probabilities(&features);
-        assert_eq!(told.size(), [3, 2]);
-        assert!(told.allclose(&findings.forward(&features).sigmoid(), 1e-6, 1e-6, false));
+        let probabilities = findings.probabilities(&features);
+        assert_eq!(probabilities.size(), [3, 2]);
+        assert!(probabilities.allclose(&findings.forward(&features).sigmoid(), 1e-6, 1e-6, false));
         let exclusive = head(HeadTask::Exclusive, &["class"], &["a", "b", "c"]);
         let sums = exclusive.probabilities(&features).sum_dim_intlist(&[1i64][..], false, None::<Kind>);
         assert!(values(&sums).iter().all(|sum| (sum - 1.0).abs() < 1e-6));
@@ -181,13 +181,13 @@ mod tests {
     fn a_change_reads_current_previous_and_difference() {
         let change = head(HeadTask::Change, &["edema", "pneumonia"], &["improving", "stable", "worsening"]);
         let features = (Tensor::arange(16, (Kind::Float, Device::Cpu)) * 0.7).sin().view([4, 4]);
-        let told = change.probabilities(&features);
-        assert_eq!(told.size(), [2, 6]);
+        let probabilities = change.probabilities(&features);
+        assert_eq!(probabilities.size(), [2, 6]);
         assert_eq!(change.config.names()[..2], ["edema, improving", "edema, stable"]);
         let row = |n: i64| features.get(n);
         let input = Tensor::cat(&[row(3), row(2), row(3) - row(2)], 0).unsqueeze(0);
-        let own = change.linear.forward(&input).view([2, 3]).softmax(1, None::<Kind>);
-        assert!(told.get(1).view([2, 3]).allclose(&own, 1e-6, 1e-6, false));
+        let expected = change.linear.forward(&input).view([2, 3]).softmax(1, None::<Kind>);
+        assert!(probabilities.get(1).view([2, 3]).allclose(&expected, 1e-6, 1e-6, false));
     }
 
     #[test]

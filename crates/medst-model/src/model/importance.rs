@@ -25,7 +25,7 @@ impl Importance {
 
     /// From values that are trained elsewhere: `weight` `[2D, D]` (query rows, then key rows),
     /// `bias` `[2D]`.
-    pub fn of(weight: Tensor, bias: Tensor) -> Importance {
+    pub fn from_tensors(weight: Tensor, bias: Tensor) -> Importance {
         Importance { weight, bias }
     }
 

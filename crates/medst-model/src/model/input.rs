@@ -248,17 +248,17 @@ pub struct Truth {
     /// `[B, F]` float32: the course since the visit before, -1 improving, 0 stable, 1 worsening;
     /// NaN where that is not known.
     pub courses: Tensor,
-    /// `[B, F]` float32: the course that the text tells, where it is a statement of one; otherwise
+    /// `[B, F]` float32: the course that the text states, where it is a statement of one; otherwise
     /// NaN.
-    pub told: Tensor,
+    pub text_courses: Tensor,
 }
 
 impl Truth {
     /// The same on another device.
     pub fn to_device(&self, device: Device) -> Truth {
-        let [findings, patches, named, courses, told] =
-            [&self.findings, &self.patches, &self.named, &self.courses, &self.told].map(|own| send(own, device));
-        Truth { findings, patches, named, courses, told }
+        let all = [&self.findings, &self.patches, &self.named, &self.courses, &self.text_courses];
+        let [findings, patches, named, courses, text_courses] = all.map(|tensor| send(tensor, device));
+        Truth { findings, patches, named, courses, text_courses }
     }
 }
 

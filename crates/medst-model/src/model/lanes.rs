@@ -30,7 +30,7 @@ impl Lanes {
     }
 
     /// The lanes that suit a model, given libtorch's current number of threads.
-    pub fn of(model: &MedSt) -> Lanes {
+    pub fn new(model: &MedSt) -> Lanes {
         let threads = tch::get_num_threads().max(1) as usize;
         let window = vec![model.config.text.max_tokens];
         let load = Load { laterals: vec![false], tokens: window.clone(), words: window };

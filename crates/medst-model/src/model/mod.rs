@@ -21,14 +21,14 @@
 //! Letters: `B` studies, `L` of them with a lateral view, `P` patches per view, `N` tokens, `W`
 //! words, `H` encoder width, `D` embedding width.
 
-pub mod bert;
+pub(crate) mod bert;
 pub mod builtin;
 pub mod card;
 pub mod config;
-pub mod contrast;
+pub(crate) mod contrast;
 pub mod cost;
-pub mod dropout;
-pub mod findings;
+pub(crate) mod dropout;
+pub(crate) mod findings;
 pub mod fused;
 pub mod head;
 pub mod importance;
@@ -39,11 +39,11 @@ pub mod parameters;
 pub mod pictures;
 pub mod projection;
 pub mod stage;
-pub mod stem;
+pub(crate) mod stem;
 pub mod view_experts;
 pub mod vit;
 pub mod weights;
-pub mod words;
+pub(crate) mod words;
 
 use tch::{Device, Kind, Tensor};
 
@@ -62,7 +62,7 @@ use self::view_experts::View;
 use self::vit::{ImageEncoder, ImageFeatures};
 use crate::device::send_rows;
 use crate::distributed::Group;
-use crate::loss::config::LossConfig;
+use crate::loss::config::{GlobalTemperature, LossConfig};
 use crate::loss::scale::Scale;
 use crate::{Error, Result, ops};
 
@@ -145,14 +145,15 @@ impl MedSt {
     /// embeddings (docs/performance.md). The parameters themselves do not change.
     ///
     /// # Errors
-    /// A model that is not in float32 on a CPU; a processor without VNNI; a libtorch without oneDNN.
+    /// A model that is not in float32 on a CPU; a processor without VNNI; a libtorch without
+    /// oneDNN.
     pub fn compute_in_int8(&mut self) -> Result<()> {
         if !multiplies_in_int8() {
-            return Err(Error::Config("int8 needs a processor with VNNI, which this one lacks; use float32".into()));
+            return Err(Error::Input("int8 needs a processor with VNNI, which this one lacks; use float32".into()));
         }
         let parameter = &self.registry.parameters[0].tensor;
         if parameter.device() != tch::Device::Cpu || parameter.kind() != Kind::Float {
-            return Err(Error::Config("int8 is for float32 models on a CPU; a GPU computes fast in float16".into()));
+            return Err(Error::Input("int8 is for float32 models on a CPU; a GPU computes fast in float16".into()));
         }
         ops::guarded(|| {
             self.image_encoder.compute_in_int8();
@@ -206,7 +207,7 @@ impl MedSt {
             contrast: (config.temperature == Temperature::Learned).then(|| Contrast::new(&precise.at("contrast"))),
             finding_heads: FindingHeads::new(&precise, width, projection.embedding, config.findings.len()),
             // Last, so that the random weights of all others do not depend on whether there is one.
-            head: config.head.as_ref().map(|own| Head::new(&precise, own, width)),
+            head: config.head.as_ref().map(|head| Head::new(&precise, head, width)),
             registry: root.into_registry(),
         })
     }
@@ -233,6 +234,11 @@ impl MedSt {
         Scale::new(config.global_temperature.first(), self.contrast.as_ref())
     }
 
+    /// Limits a temperature that is learned; called after every update of the parameters.
+    pub fn limit_scale(&self) {
+        Scale::new(GlobalTemperature::Learned.first(), self.contrast.as_ref()).limit();
+    }
+
     /// The device of the weights.
     pub fn device(&self) -> Device {
         self.registry.parameters[0].tensor.device()
@@ -256,7 +262,8 @@ impl MedSt {
         })
     }
 
-    /// [`ImageFeatures::image`] of [`MedSt::encode_images`] alone, `[B, H]`: the last block computes nothing else, which saves a twelfth of a ViT-B.
+    /// [`ImageFeatures::image`] of [`MedSt::encode_images`] alone, `[B, H]`: the last block
+    /// computes nothing else, which saves a twelfth of a ViT-B.
     ///
     /// # Errors
     /// As [`MedSt::embed_images`].

@@ -4,7 +4,6 @@
 use std::path::{Path, PathBuf};
 
 use medst_data::files::sums::{Sums, check_found};
-use medst_data::hub;
 use medst_data::report::WordPiece;
 use tch::Device;
 
@@ -35,7 +34,7 @@ pub fn read_card(path: &Path) -> Result<(PathBuf, ModelCard)> {
     if let Some(builtin) = builtin::named(path) {
         return Ok((path.to_path_buf(), builtin.card()?));
     }
-    let path = &*hub::local(path)?;
+    let path = &*builtin::local(path)?;
     let candidates =
         [path.join("best"), path.join("last"), path.to_path_buf(), path.parent().unwrap_or(path).to_path_buf()];
     let folder = candidates.into_iter().find(|folder| folder.join(CARD).exists() && folder.join(MODEL).exists());
@@ -53,9 +52,10 @@ pub fn read_card(path: &Path) -> Result<(PathBuf, ModelCard)> {
     Ok((folder, card))
 }
 
-/// Opens a model for use: a built-in model or a model of a hub ([`medst_data::hub`]) by its name;
-/// a run, a checkpoint or a model file of medst; or a checkpoint with the reference's names (which
-/// gets its sizes from its shapes and the reference's semantics).
+/// Opens a model for use: a built-in model or a model of a hub ([`medst_data::hub`]) by its name; a
+/// run or a checkpoint; a file of medst's weights, with its folder or with the card in its head
+/// alone; or a checkpoint with the reference's names (which gets its sizes from its shapes and the
+/// reference's semantics).
 ///
 /// Files that the folder has checksums of are checked.
 ///
@@ -76,30 +76,69 @@ pub fn open_model_in(path: &Path, device: Device, precision: Precision) -> Resul
         model.load_tensors(&builtin.tensors()?)?;
         return Ok(OpenedModel { model, card, pieces, path: path.to_path_buf(), checksum: builtin::checksum(path)? });
     }
-    let path = &*hub::local(path)?;
-    if path.is_file() && path.file_name().is_none_or(|name| name != MODEL) {
-        let file = TensorFile::read(path)?;
-        let (model, _) = reference::load(&file, device, precision.kind())?;
-        let pieces = WordPiece::bert_cased();
-        let card = ModelCard::new(&model.config, &pieces, 0, "unknown".into());
-        return Ok(OpenedModel { model, card, pieces, path: path.to_path_buf(), checksum: builtin::checksum(path)? });
+    let path = &*builtin::local(path)?;
+    if path.is_file() && !has_card_beside(path) {
+        return open_file(path, device, precision);
     }
     let (folder, card) = read_card(path)?;
     let weights = folder.join(MODEL);
     let checksum = builtin::checksum(&weights)?;
-    if let Some(sums) = Sums::read(&folder)? {
-        if let Some(recorded) = sums.0.get(MODEL) {
-            check_found(&weights, &checksum, recorded)?;
-        }
-        sums.check(&folder, VOCABULARY)?;
+    if let Some(recorded) = Sums::read(&folder)?.and_then(|sums| sums.0.get(MODEL).cloned()) {
+        check_found(&weights, &checksum, &recorded)?;
     }
-    let vocabulary = folder.join(VOCABULARY);
-    let pieces = if vocabulary.exists() { WordPiece::from_file(&vocabulary)? } else { WordPiece::bert_cased() };
-    if pieces.checksum() != card.vocabulary_sha256 {
-        let message = "the model was trained with another vocabulary than the built-in one; put its vocab.txt next to the weights".to_string();
-        return Err(Error::Checkpoint { path: folder, message });
-    }
+    let pieces = vocabulary(&folder, &folder, &card)?;
     let mut model = MedSt::unwritten(&card.model, device, precision.kind())?;
     model.load(&weights)?;
     Ok(OpenedModel { model, card, pieces, path: folder, checksum })
+}
+
+/// Whether a file is the weights of a folder with their card.
+fn has_card_beside(file: &Path) -> bool {
+    file.file_name().is_some_and(|name| name == MODEL) && file.with_file_name(CARD).exists()
+}
+
+/// Opens a file of weights without a folder: medst's own as the card in its head says, or those of
+/// a checkpoint with the reference's names.
+fn open_file(path: &Path, device: Device, precision: Precision) -> Result<OpenedModel> {
+    let file = TensorFile::read(path)?;
+    let head = file.metadata.get(ModelCard::KEY).filter(|_| !reference::is_reference(&file.tensors));
+    let (model, card, pieces) = match head {
+        Some(text) => {
+            let card = ModelCard::parse_from(text, path)?;
+            let pieces = vocabulary(path, path.parent().unwrap_or(path), &card)?;
+            let mut model = MedSt::unwritten(&card.model, device, precision.kind())?;
+            model.load_tensors(&file)?;
+            (model, card, pieces)
+        }
+        None => {
+            let (model, _) = reference::load(&file, device, precision.kind())?;
+            let pieces = WordPiece::bert_cased();
+            let card = ModelCard::new(&model.config, &pieces, 0, "unknown".into());
+            (model, card, pieces)
+        }
+    };
+    Ok(OpenedModel { model, card, pieces, path: path.to_path_buf(), checksum: builtin::checksum(path)? })
+}
+
+/// The vocabulary in a folder, else the built-in one.
+///
+/// * `model`: the path of the model, which errors name.
+///
+/// # Errors
+/// A vocabulary that is damaged, or is not that of the card.
+fn vocabulary(model: &Path, folder: &Path, card: &ModelCard) -> Result<WordPiece> {
+    if let Some(sums) = Sums::read(folder)? {
+        sums.check(folder, VOCABULARY)?;
+    }
+    let file = folder.join(VOCABULARY);
+    let (pieces, whose) = match file.exists() {
+        true => (WordPiece::from_file(&file)?, "the one next to it"),
+        false => (WordPiece::bert_cased(), "the built-in one"),
+    };
+    if pieces.checksum() == card.vocabulary_sha256 {
+        return Ok(pieces);
+    }
+    let message =
+        format!("the model was trained with another vocabulary than {whose}; put its {VOCABULARY} next to the weights");
+    Err(Error::Checkpoint { path: model.to_path_buf(), message })
 }

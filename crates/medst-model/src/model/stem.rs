@@ -1,8 +1,8 @@
 //! From pixels to patch tokens, in one of two ways.
 //!
-//! * [`StemKind::Patches`]: one linear map of each patch's pixels, as in ViT (Dosovitskiy et al.,
+//! * [`StemKind::Patches`] – one linear map of each patch's pixels, as in ViT (Dosovitskiy et al.,
 //!   2021) and in the paper.
-//! * [`StemKind::Convolutions`]: 3×3 convolutions of stride 2 until a cell is as large as a patch,
+//! * [`StemKind::Convolutions`] – 3×3 convolutions of stride 2 until a cell is as large as a patch,
 //!   then a linear map to the encoder's width (Xiao et al., *Early Convolutions Help Transformers
 //!   See Better*, arXiv 2106.14881). From random weights a transformer learns to see in a fraction
 //!   of the steps with it; it is not the paper's, and weights of other ViTs do not fit it.

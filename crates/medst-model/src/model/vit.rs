@@ -61,14 +61,20 @@ impl ImageFeatures {
 impl ImageEncoder {
     /// * `of_lateral`: the expert that lateral tokens go through.
     pub fn new(scope: &Scope, config: &ImageConfig, of_lateral: View) -> ImageEncoder {
-        let ImageConfig { hidden_size: width, num_layers: depth, .. } = *config;
+        let ImageConfig { hidden_size, num_layers, .. } = *config;
         ImageEncoder {
-            class_token: scope.precise().parameter("class_token", &[1, 1, width], Init::TruncatedNormal),
+            class_token: scope.precise().parameter("class_token", &[1, 1, hidden_size], Init::TruncatedNormal),
             // Tokens are precise from here on, what blocks add to them need not be.
-            positions: scope.precise().parameter("positions", &[1, 1 + config.patches(), width], Init::TruncatedNormal),
+            positions: scope.precise().parameter(
+                "positions",
+                &[1, 1 + config.patches(), hidden_size],
+                Init::TruncatedNormal,
+            ),
             stem: Stem::new(scope, config),
-            blocks: (0..depth).map(|n| Block::new(&scope.at(format_args!("blocks.{n}")), config, of_lateral)).collect(),
-            norm: LayerNorm::new(&scope.at("norm"), width, config.epsilon),
+            blocks: (0..num_layers)
+                .map(|n| Block::new(&scope.at(format_args!("blocks.{n}")), config, of_lateral))
+                .collect(),
+            norm: LayerNorm::new(&scope.at("norm"), hidden_size, config.epsilon),
         }
     }
 
@@ -93,7 +99,8 @@ impl ImageEncoder {
         self.chain(self.entry(input, all_views), Wanted::Features)
     }
 
-    /// [`ImageFeatures::image`] alone, `[B, H]`: what the last block makes of other tokens is not computed.
+    /// [`ImageFeatures::image`] alone, `[B, H]`: what the last block makes of other tokens is not
+    /// computed.
     ///
     /// * `all_views`: as in [`ImageEncoder::stages`].
     pub fn class_states(&self, input: ImageInput, all_views: bool) -> Tensor {

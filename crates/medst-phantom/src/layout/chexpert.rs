@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::files::{Entries, Table, jpeg, write_file};
 use super::{ids, mimic_cxr_jpg};
-use crate::cohort::Drawn;
+use crate::cohort::DrawnPatient;
 use medst_data::Result;
 use medst_data::split::Split;
 
@@ -36,15 +36,15 @@ const COLUMNS: [&str; 19] = [
 ];
 
 /// Writes a patient's images.
-pub fn write(folder: &Path, drawn: &Drawn) -> Result<Entries> {
+pub fn write(folder: &Path, drawn: &DrawnPatient) -> Result<Entries> {
     let patient = &drawn.patient;
     let mut entries = Entries { rows: vec![Vec::new(); 2], ..Entries::default() };
     let (table, part) = if patient.split == Split::Test { (1, "valid") } else { (0, "train") };
     for (number, (visit, pictures)) in patient.visits.iter().zip(&drawn.visits).enumerate() {
         let present = patient.present(number);
         let labels = COLUMNS[5..].iter().map(|name| {
-            let there =
-                mimic_cxr_jpg::finding(name).map(|finding| present.iter().any(|(_, own)| own.finding == finding));
+            let there = mimic_cxr_jpg::finding(name)
+                .map(|finding| present.iter().any(|(_, present)| present.finding == finding));
             let label = match (there, *name) {
                 (Some(true), _) => "1.0",
                 (Some(false), _) => "0.0",

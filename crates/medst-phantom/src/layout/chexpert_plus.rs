@@ -8,7 +8,7 @@ use chrono::{Days, NaiveDate};
 
 use super::files::{Entries, Table, write_file, write_png};
 use super::{ids, mimic_cxr_jpg};
-use crate::cohort::{Drawn, Picture};
+use crate::cohort::{DrawnPatient, Picture};
 use medst_data::image::dicom::write::{Pixels, Wrap};
 use medst_data::report::sections;
 use medst_data::split::Split;
@@ -53,7 +53,7 @@ pub fn is_inverted(number: u32, visits: usize) -> bool {
 }
 
 /// Writes a patient's images.
-pub fn write(folder: &Path, drawn: &Drawn) -> Result<Entries> {
+pub fn write(folder: &Path, drawn: &DrawnPatient) -> Result<Entries> {
     let patient = &drawn.patient;
     let mut entries = Entries { rows: vec![Vec::new()], ..Entries::default() };
     let (part, split) = if patient.split == Split::Test { ("valid", "valid") } else { ("train", "train") };

@@ -3,7 +3,7 @@
 
 use super::files::{Entries, Table};
 use super::{ids, on_mimic, rexgradient};
-use crate::cohort::Drawn;
+use crate::cohort::DrawnPatient;
 use crate::course::Change;
 use medst_data::split::Split;
 
@@ -22,7 +22,7 @@ pub const TABLES: &[Table] = &[Table {
 }];
 
 /// The pairs of a patient, who is of one data set.
-pub fn entries(drawn: &Drawn) -> Entries {
+pub fn entries(drawn: &DrawnPatient) -> Entries {
     let patient = &drawn.patient;
     let dataset = ["chexpert", "mimic", "chexpert", "mimic", "rexgradient"][patient.number as usize % 5];
     let mut rows = Vec::new();

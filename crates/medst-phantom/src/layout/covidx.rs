@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::files::{Entries, write_file, write_png};
 use super::ids;
-use crate::cohort::Drawn;
+use crate::cohort::DrawnPatient;
 use crate::finding::{Finding, Present, Side};
 use medst_data::Result;
 use medst_data::split::Split;
@@ -17,7 +17,7 @@ pub const LISTS: &[&str] = &["train_COVIDx6.txt", "test_COVIDx6.txt"];
 const SOURCES: [&str; 4] = ["cohen", "fig1", "rsna", "sirm"];
 
 /// Writes a patient's images.
-pub fn write(folder: &Path, drawn: &Drawn) -> Result<Entries> {
+pub fn write(folder: &Path, drawn: &DrawnPatient) -> Result<Entries> {
     let patient = &drawn.patient;
     let mut entries = Entries::default();
     let (list, part) = if patient.split == Split::Test { (1, "test") } else { (0, "train") };

@@ -10,12 +10,12 @@ use chrono::{Days, NaiveDate};
 
 use super::files::{Entries, write_file, write_png};
 use super::{ids, table};
-use crate::cohort::{Drawn, Picture};
+use crate::cohort::{DrawnPatient, Picture};
 use medst_data::image::dicom::write::{Pixels, Wrap};
 use medst_data::{Error, Result};
 
 /// Writes a patient's folder.
-pub fn write(folder: &Path, drawn: &Drawn) -> Result<Entries> {
+pub fn write(folder: &Path, drawn: &DrawnPatient) -> Result<Entries> {
     let patient = &drawn.patient;
     let subject = table::subject(patient);
     let folder = folder.join(&subject);

@@ -6,14 +6,14 @@
 //! | TEL | `single_entity_peak` | at which visit it is worst (not of the benchmark) |
 //! | TEL | `emergence_to_resolution` | at which two visits it emerges and resolves |
 //! | ICR | `interval_change` | which of five statements about an interval is right |
-//! | GTS | `single_entity_interval_summary` | which of five statements about all intervals is right |
+//! | GTS | `single_entity_interval_summary` | which of five statements on all intervals is right |
 //! | GTS | `multi_entity_interval_summary` | the same, about two findings |
 
 use serde_json::json;
 
 use super::files::Entries;
 use super::on_mimic;
-use crate::cohort::{Drawn, Patient};
+use crate::cohort::{DrawnPatient, Patient};
 use crate::course::{Change, Course};
 
 pub const LISTS: &[&str] = &["micxr_test.jsonl"];
@@ -31,7 +31,7 @@ enum Step {
 type Steps = [Step; VISITS - 1];
 
 impl Step {
-    fn of(change: Change) -> Step {
+    fn from_change(change: Change) -> Step {
         match change {
             Change::New | Change::Worsening => Step::Worse,
             Change::Resolved | Change::Improving => Step::Better,
@@ -66,7 +66,7 @@ impl Step {
 }
 
 fn steps(course: &Course) -> Steps {
-    std::array::from_fn(|step| Step::of(course.change(step + 1)))
+    std::array::from_fn(|step| Step::from_change(course.change(step + 1)))
 }
 
 fn name(course: &Course) -> String {
@@ -125,7 +125,7 @@ fn question(
     (0, line.to_string())
 }
 
-pub fn write(drawn: &Drawn) -> Entries {
+pub fn write(drawn: &DrawnPatient) -> Entries {
     let patient = &drawn.patient;
     let mut entries = Entries::default();
     if patient.visits.len() < VISITS {

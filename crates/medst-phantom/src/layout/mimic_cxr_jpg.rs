@@ -7,7 +7,7 @@ use chrono::{Days, NaiveDate};
 
 use super::files::{Entries, Table, jpeg, write_file};
 use super::ids;
-use crate::cohort::{Drawn, Patient, Picture};
+use crate::cohort::{DrawnPatient, Patient, Picture};
 use crate::finding::Finding;
 use medst_data::Result;
 use medst_data::split::Split;
@@ -87,14 +87,14 @@ pub fn finding(name: &str) -> Option<Finding> {
 /// unsure labeller), 0.0 or empty for absent findings.
 pub fn labels(patient: &Patient, visit: usize) -> Vec<String> {
     let present = patient.present(visit);
-    let told = &patient.visits[visit].mentioned;
+    let mentioned = &patient.visits[visit].mentioned;
     let is = |finding: Finding| present.iter().any(|(_, present)| present.finding == finding);
     let opaque = [Finding::Consolidation, Finding::Edema, Finding::Pneumonia, Finding::Atelectasis];
     CHEXPERT
         .iter()
         .map(|name| {
             let label = match (finding(name), *name) {
-                (Some(finding), _) if told.contains(&finding) => "1.0",
+                (Some(finding), _) if mentioned.contains(&finding) => "1.0",
                 (Some(finding), _) if is(finding) => "-1.0",
                 (Some(finding), _) if ids::hashed_draw(patient, visit, finding.name(), 3) == 0 => "0.0",
                 (_, "Lung Opacity") if opaque.iter().any(|&finding| is(finding)) => "1.0",
@@ -121,7 +121,7 @@ fn time(patient: &Patient, visit: usize) -> String {
 }
 
 /// Writes a patient's pictures and texts.
-pub fn write(folder: &Path, drawn: &Drawn) -> Result<Entries> {
+pub fn write(folder: &Path, drawn: &DrawnPatient) -> Result<Entries> {
     let patient = &drawn.patient;
     let subject = ids::subject(patient);
     let mut entries = Entries { rows: vec![Vec::new(); TABLES.len()], ..Entries::default() };

@@ -35,7 +35,7 @@ pub use self::chexpert_plus::is_inverted;
 pub use self::files::write_png;
 use self::files::{Entries, OpenTable, Table, Tar, create_parent};
 pub use self::table::STUDIES;
-use super::cohort::Drawn;
+use super::cohort::DrawnPatient;
 use super::{PhantomOptions, PhantomSummary};
 use medst_data::progress::Progress;
 use medst_data::{Error, Result};
@@ -189,7 +189,7 @@ impl Layout {
         (self == Layout::MimicCxrJpg).then_some(mimic_cxr_jpg::REPORTS)
     }
 
-    fn write(self, folder: &Path, drawn: &Drawn) -> Result<Entries> {
+    fn write(self, folder: &Path, drawn: &DrawnPatient) -> Result<Entries> {
         match self {
             Layout::Table => table::write(folder, drawn),
             Layout::MimicCxrJpg => mimic_cxr_jpg::write(folder, drawn),
@@ -341,7 +341,8 @@ pub fn write(out: &Path, options: &PhantomOptions, progress: &dyn Progress) -> R
         let block: Vec<Result<Written>> = (start..(start + BLOCK).min(options.subjects))
             .into_par_iter()
             .map(|number| {
-                let drawn = Drawn::draw(options.seed, number, options.difficulty, options.size as usize, with_second);
+                let drawn =
+                    DrawnPatient::draw(options.seed, number, options.difficulty, options.size as usize, with_second);
                 let one = |(layout, folder): &(Layout, &Path)| layout.write(folder, &drawn);
                 let entries = places.iter().map(one).collect::<Result<_>>()?;
                 progress.advance(1);

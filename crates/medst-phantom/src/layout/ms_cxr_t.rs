@@ -3,7 +3,7 @@
 
 use super::files::{Entries, Table};
 use super::ids;
-use crate::cohort::Drawn;
+use crate::cohort::DrawnPatient;
 use crate::finding::Finding;
 use medst_data::split::Split;
 
@@ -30,7 +30,7 @@ const FINDINGS: [Finding; 5] =
     [Finding::Consolidation, Finding::Edema, Finding::PleuralEffusion, Finding::Pneumonia, Finding::Pneumothorax];
 
 /// The pairs of a patient.
-pub fn entries(drawn: &Drawn) -> Entries {
+pub fn entries(drawn: &DrawnPatient) -> Entries {
     let patient = &drawn.patient;
     let mut rows = Vec::new();
     for visit in (1..patient.visits.len()).filter(|_| patient.split != Split::Train) {
@@ -80,14 +80,14 @@ pub fn sentences() -> Vec<Vec<String>> {
     let mut rows = Vec::new();
     for (n, word) in WORDS.iter().enumerate() {
         let say = |template: &str| template.replace("{}", word);
-        for (place, own) in courses.iter().enumerate() {
+        for (place, pair) in courses.iter().enumerate() {
             let other = courses[(place + 1 + n % 2) % 3];
             for first in 0..4 {
                 let second = (first + 1 + (n + place) % 3) % 4;
                 let mut add = |second: String, category: &str, subset: &str| {
-                    rows.push([say(own[first]), second, category.into(), subset.into()].to_vec());
+                    rows.push([say(pair[first]), second, category.into(), subset.into()].to_vec());
                 };
-                add(say(own[second]), "paraphrase", if first % 2 == 0 { "RadGraph" } else { "swaps" });
+                add(say(pair[second]), "paraphrase", if first % 2 == 0 { "RadGraph" } else { "swaps" });
                 add(say(other[first]), "contradiction", "swaps");
                 add(say(other[second]), "contradiction", "RadGraph");
             }

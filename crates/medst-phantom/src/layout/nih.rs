@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::files::{Entries, Squared, Table, square, write_png};
 use super::ids;
-use crate::cohort::{Drawn, Picture};
+use crate::cohort::{DrawnPatient, Picture};
 use crate::finding::Finding;
 use medst_data::Result;
 use medst_data::split::Split;
@@ -48,7 +48,7 @@ fn name(finding: Finding) -> &'static str {
 }
 
 /// Writes a patient's images.
-pub fn write(folder: &Path, drawn: &Drawn) -> Result<Entries> {
+pub fn write(folder: &Path, drawn: &DrawnPatient) -> Result<Entries> {
     let patient = &drawn.patient;
     let mut entries = Entries { rows: vec![Vec::new(); 2], ..Entries::default() };
     let list = usize::from(patient.split == Split::Test);

@@ -3,7 +3,7 @@
 
 use super::files::{Entries, Table};
 use super::{ids, mimic_cxr_jpg};
-use crate::cohort::{Drawn, Patient};
+use crate::cohort::{DrawnPatient, Patient};
 use crate::course::Change;
 use crate::finding::{Finding, Side};
 use medst_data::split::Split;
@@ -85,7 +85,7 @@ pub fn path(patient: &Patient, visit: usize) -> String {
 }
 
 /// A row per box.
-pub fn ms_cxr(drawn: &Drawn) -> Entries {
+pub fn ms_cxr(drawn: &DrawnPatient) -> Entries {
     let patient = &drawn.patient;
     let mut rows = Vec::new();
     for (visit, pictures) in drawn.visits.iter().enumerate().filter(|_| patient.split == Split::Test) {
@@ -105,12 +105,12 @@ pub fn ms_cxr(drawn: &Drawn) -> Entries {
 }
 
 /// A row per frontal image.
-pub fn cxr_lt(drawn: &Drawn) -> Entries {
+pub fn cxr_lt(drawn: &DrawnPatient) -> Entries {
     let patient = &drawn.patient;
     let mut rows = vec![Vec::new(), Vec::new()];
-    for (visit, own) in patient.visits.iter().enumerate() {
+    for (visit, visited) in patient.visits.iter().enumerate() {
         let present = patient.present(visit);
-        let view = if own.has_lateral { "PA" } else { "AP" };
+        let view = if visited.has_lateral { "PA" } else { "AP" };
         let fpath = path(patient, visit).trim_start_matches("files/").to_string();
         let ids = [frontal(patient, visit), ids::subject(patient), ids::study(patient, visit), view.into(), fpath];
         let labels = LABELS[5..].iter().map(|name| {
@@ -127,7 +127,7 @@ pub fn cxr_lt(drawn: &Drawn) -> Entries {
 
 /// A row per finding and side, whose ids of images are written as file names; and the splits of the
 /// silver part. Images to avoid are those of which there are gold comparisons.
-pub fn imagenome(drawn: &Drawn) -> Entries {
+pub fn imagenome(drawn: &DrawnPatient) -> Entries {
     let patient = &drawn.patient;
     let mut rows = vec![Vec::new(); IMAGENOME.len()];
     let split = match patient.split {

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::files::{Entries, Table, write_png16};
 use super::ids;
-use crate::cohort::{Drawn, Patient};
+use crate::cohort::{DrawnPatient, Patient};
 use crate::course::Change;
 use crate::finding::Finding;
 use medst_data::Result;
@@ -88,7 +88,7 @@ fn date(patient: &Patient, visit: usize) -> String {
 }
 
 /// Writes a patient's images in PadChest's layout.
-pub fn write(folder: &Path, drawn: &Drawn) -> Result<Entries> {
+pub fn write(folder: &Path, drawn: &DrawnPatient) -> Result<Entries> {
     let patient = &drawn.patient;
     let mut rows = Vec::new();
     for (number, (visit, pictures)) in patient.visits.iter().zip(&drawn.visits).enumerate() {
@@ -137,7 +137,7 @@ pub fn write(folder: &Path, drawn: &Drawn) -> Result<Entries> {
 
 /// Writes a patient's frontal images in PadChest-GR's layout: visits are studies, each with the one
 /// before as its prior; the first visit of some patients is a prior only.
-pub fn write_grounded(folder: &Path, drawn: &Drawn) -> Result<Entries> {
+pub fn write_grounded(folder: &Path, drawn: &DrawnPatient) -> Result<Entries> {
     let patient = &drawn.patient;
     let mut entries = Entries { rows: vec![Vec::new()], ..Entries::default() };
     let split = match patient.split {

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::files::{Entries, png};
 use super::ids;
-use crate::cohort::{Drawn, Patient};
+use crate::cohort::{DrawnPatient, Patient};
 use medst_data::Result;
 use medst_data::report::sections;
 use medst_data::split::Split;
@@ -29,7 +29,7 @@ pub fn member(patient: &Patient, visit: usize, kind: &str) -> String {
 }
 
 /// The entries of the metadata and of the archive.
-pub fn write(drawn: &Drawn) -> Result<Entries> {
+pub fn write(drawn: &DrawnPatient) -> Result<Entries> {
     let patient = &drawn.patient;
     let mut entries = Entries::default();
     let list = match patient.split {

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::files::{Entries, Squared, Table, jpeg, square, write_file};
 use super::ids;
-use crate::cohort::Drawn;
+use crate::cohort::DrawnPatient;
 use crate::finding::Finding;
 use medst_data::image::dicom::write::{Pixels, Wrap};
 use medst_data::{Error, Result};
@@ -19,7 +19,7 @@ pub const TABLES: &[Table] = &[
 ];
 
 /// Writes a patient's image.
-pub fn write(folder: &Path, drawn: &Drawn) -> Result<Entries> {
+pub fn write(folder: &Path, drawn: &DrawnPatient) -> Result<Entries> {
     let patient = &drawn.patient;
     let Some((visit, pictures)) = patient.visits.first().zip(drawn.visits.first()) else {
         return Ok(Entries { rows: vec![Vec::new(); 2], ..Entries::default() });

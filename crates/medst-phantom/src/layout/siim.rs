@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::files::{Entries, Squared, Table, jpeg, square, write_file};
 use super::ids;
-use crate::cohort::Drawn;
+use crate::cohort::DrawnPatient;
 use crate::finding::Finding;
 use medst_data::image::dicom::write::{Pixels, Wrap};
 use medst_data::{Error, Result};
@@ -16,7 +16,7 @@ pub const TABLES: &[Table] = &[Table { name: "train-rle.csv", columns: &["ImageI
 const SIDE: u32 = 1024;
 
 /// Writes a patient's frontal images.
-pub fn write(folder: &Path, drawn: &Drawn) -> Result<Entries> {
+pub fn write(folder: &Path, drawn: &DrawnPatient) -> Result<Entries> {
     let patient = &drawn.patient;
     let mut entries = Entries { rows: vec![Vec::new()], ..Entries::default() };
     for (number, (visit, pictures)) in patient.visits.iter().zip(&drawn.visits).enumerate() {
@@ -40,9 +40,11 @@ pub fn write(folder: &Path, drawn: &Drawn) -> Result<Entries> {
         )?;
         entries.images += 1;
         let present = patient.present(number);
-        let own =
-            present.iter().zip(&pictures.frontal.boxes).find(|((_, own), _)| own.finding == Finding::Pneumothorax);
-        let bounds = own.and_then(|(_, bounds)| *bounds);
+        let pneumothorax = present
+            .iter()
+            .zip(&pictures.frontal.boxes)
+            .find(|((_, present), _)| present.finding == Finding::Pneumothorax);
+        let bounds = pneumothorax.and_then(|(_, bounds)| *bounds);
         let scale = |value: u32| value * SIDE / picture.width as u32;
         let mask = bounds.map(|[x0, y0, x1, y1]| {
             let (left, top) = (left as u32, top as u32);

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::files::{Entries, Table, write_png};
-use crate::cohort::{Drawn, Patient, Picture};
+use crate::cohort::{DrawnPatient, Patient, Picture};
 use crate::finding::{Finding, Present};
 use medst_data::Result;
 use medst_data::boxes::{self, Boxes, Region};
@@ -48,7 +48,7 @@ pub fn study(patient: &Patient, visit: usize) -> String {
 }
 
 /// Writes a patient's pictures.
-pub fn write(folder: &Path, drawn: &Drawn) -> Result<Entries> {
+pub fn write(folder: &Path, drawn: &DrawnPatient) -> Result<Entries> {
     let patient = &drawn.patient;
     let subject = subject(patient);
     let mut rows = Vec::new();

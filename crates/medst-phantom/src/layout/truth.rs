@@ -1,7 +1,7 @@
 //! The truth about a cohort: one row for each visit and finding.
 
 use super::files::Table;
-use crate::cohort::Drawn;
+use crate::cohort::DrawnPatient;
 use crate::finding::Finding;
 
 pub const TABLE: Table = Table { name: "truth.csv", columns: &COLUMNS };
@@ -30,7 +30,7 @@ const COLUMNS: [&str; 20] = [
 ];
 
 /// The rows of a patient.
-pub fn rows(drawn: &Drawn) -> Vec<Vec<String>> {
+pub fn rows(drawn: &DrawnPatient) -> Vec<Vec<String>> {
     let patient = &drawn.patient;
     let subject = super::table::subject(patient);
     let mut rows = Vec::new();

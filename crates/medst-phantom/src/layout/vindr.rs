@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::files::{Entries, Table, write_file};
 use super::ids;
-use crate::cohort::{Drawn, Picture};
+use crate::cohort::{DrawnPatient, Picture};
 use crate::finding::Finding;
 use medst_data::image::dicom::write::{Pixels, Wrap};
 use medst_data::split::Split;
@@ -48,7 +48,7 @@ const fn labels<const IDS: usize, const ALL: usize>(ids: [&'static str; IDS]) ->
 }
 
 /// Writes a patient's frontal images; the tables do not show that they belong to one patient.
-pub fn write(folder: &Path, drawn: &Drawn) -> Result<Entries> {
+pub fn write(folder: &Path, drawn: &DrawnPatient) -> Result<Entries> {
     let patient = &drawn.patient;
     let mut entries = Entries { rows: vec![Vec::new(); 4], ..Entries::default() };
     let is_test = patient.split == Split::Test;
@@ -92,7 +92,7 @@ pub fn write(folder: &Path, drawn: &Drawn) -> Result<Entries> {
 
 fn dicom(picture: &Picture, inverted: bool) -> Result<Vec<u8>> {
     let value = |value: u8| u16::from(if inverted { 255 - value } else { value }) << 4;
-    let values: Vec<u16> = picture.pixels.iter().map(|&own| value(own)).collect();
+    let values: Vec<u16> = picture.pixels.iter().map(|&pixel| value(pixel)).collect();
     let side = |pixels: usize| u16::try_from(pixels).unwrap_or(u16::MAX);
     let wrap = Wrap {
         bits_stored: 12,

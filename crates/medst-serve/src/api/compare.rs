@@ -1,7 +1,8 @@
 //! `POST /v1/compare`.
 
 use axum::Json;
-use medst::infer::compare::{Comparison, PointVectors, compare_vectors};
+use medst_infer::eval::prompts::MS_CXR_T;
+use medst_infer::infer::compare::{Comparison, PointVectors, compare_vectors};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -9,8 +10,6 @@ use crate::error::ErrorBody;
 use crate::upload::{Picture, Upload, number};
 use crate::{Error, Result};
 
-/// The findings of MS-CXR-T.
-const FINDINGS: [&str; 5] = ["consolidation", "edema", "pleural effusion", "pneumonia", "pneumothorax"];
 /// Findings of a request.
 const MOST_FINDINGS: usize = 32;
 
@@ -60,30 +59,33 @@ pub async fn compare(upload: Upload<CompareRequest>) -> Result<Json<Comparison>>
     if request.findings.len() > MOST_FINDINGS {
         return Err(Error::TooLarge(format!("too many findings: {} (limit {MOST_FINDINGS})", request.findings.len())));
     }
-    let pictures = points.iter().map(|own| usize::from(own.frontal.is_some()) + usize::from(own.lateral.is_some()));
-    upload.check_counts(pictures.sum(), points.iter().filter(|own| own.report.is_some()).count())?;
+    let pictures =
+        points.iter().map(|point| usize::from(point.frontal.is_some()) + usize::from(point.lateral.is_some()));
+    upload.check_counts(pictures.sum(), points.iter().filter(|point| point.report.is_some()).count())?;
     let (mut views, mut texts, mut reported) = (Vec::new(), Vec::new(), Vec::new());
-    for (n, own) in points.iter().enumerate() {
+    for (n, point) in points.iter().enumerate() {
         let what = format!("time_points.{n}.");
-        let text = own.report.as_ref().map(|report| model.worker.reader.report(report)).transpose();
-        reported.push(own.report.is_some());
+        let text = point.report.as_ref().map(|report| model.worker.reader.report(report)).transpose();
+        reported.push(point.report.is_some());
         texts.extend(text.map_err(|reason| Error::Report(format!("{what}report: {reason}")))?);
-        views.push(upload.views(model.worker.preprocessing, own.frontal.as_ref(), own.lateral.as_ref(), &what).await?);
+        views.push(
+            upload.views(model.worker.preprocessing, point.frontal.as_ref(), point.lateral.as_ref(), &what).await?,
+        );
     }
     let findings: Vec<String> = match request.findings.is_empty() {
-        true => FINDINGS.map(str::to_string).to_vec(),
+        true => MS_CXR_T.map(str::to_string).to_vec(),
         false => request.findings.iter().map(|name| name.trim().to_lowercase()).collect(),
     };
     let sentences = model.sentences(&findings).await?;
     let images = model.worker.images(views).await?;
     let reports = if texts.is_empty() { None } else { Some(model.worker.texts(texts).await?) };
-    let mut reports = reports.iter().flat_map(|own| own.rows());
+    let mut reports = reports.iter().flat_map(|vectors| vectors.rows());
     let points: Vec<PointVectors> = points
         .iter()
         .enumerate()
-        .map(|(n, own)| PointVectors {
-            name: own.name.clone().unwrap_or_else(|| (n + 1).to_string()),
-            day: own.day,
+        .map(|(n, point)| PointVectors {
+            name: point.name.clone().unwrap_or_else(|| (n + 1).to_string()),
+            day: point.day,
             image: images.row(n).to_vec(),
             report: if reported[n] { reports.next().map(<[f32]>::to_vec) } else { None },
         })

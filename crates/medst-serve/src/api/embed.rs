@@ -1,7 +1,7 @@
 //! `POST /v1/embed`.
 
 use axum::Json;
-use medst::infer::Text;
+use medst_infer::infer::Text;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -109,17 +109,17 @@ pub async fn embed(upload: Upload<EmbedRequest>) -> Result<Json<Embeddings>> {
         async { if views.is_empty() { Ok(None) } else { model.worker.images(views).await.map(Some) } },
         async { if texts.is_empty() { Ok(None) } else { model.worker.texts(texts).await.map(Some) } },
     )?;
-    let rows = |vectors: Option<medst::eval::Vectors>| -> Vec<Vec<f32>> {
-        vectors.map(|own| own.rows().map(<[f32]>::to_vec).collect()).unwrap_or_default()
+    let rows = |vectors: Option<medst_infer::eval::Vectors>| -> Vec<Vec<f32>> {
+        vectors.map(|vectors| vectors.rows().map(<[f32]>::to_vec).collect()).unwrap_or_default()
     };
     let mut texts = rows(vectors);
     let mut reports = texts.split_off(count).into_iter();
     let mut images = rows(images).into_iter();
-    let studies = answers.into_iter().map(|(id, seen, told)| StudyEmbeddings {
+    let studies = answers.into_iter().map(|(id, seen, truncated)| StudyEmbeddings {
         id,
         image: if seen { images.next() } else { None },
-        report: told.and_then(|_| reports.next()),
-        truncated: told.unwrap_or(false),
+        report: truncated.and_then(|_| reports.next()),
+        truncated: truncated.unwrap_or(false),
     });
     Ok(Json(Embeddings { model: name.into(), width: model.width, studies: studies.collect(), texts }))
 }

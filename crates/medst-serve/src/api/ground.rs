@@ -3,10 +3,10 @@
 use axum::Json;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use medst::infer::boxes::hot_boxes;
-use medst::infer::draw::Canvas;
-use medst::infer::ground::{Grounded, ground as told};
-use medst::model::view_experts::View;
+use medst_infer::infer::boxes::hot_boxes;
+use medst_infer::infer::draw::Canvas;
+use medst_infer::infer::ground::{self, Grounded};
+use medst_model::model::view_experts::View;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -76,7 +76,7 @@ pub async fn ground(upload: Upload<GroundRequest>) -> Result<Json<GroundAnswer>>
         (request.phrase.clone(), request.pictures.unwrap_or(false), request.matrices.unwrap_or(false));
     let draw = move |_: &Wanted| -> Result<GroundAnswer> {
         let shown: Vec<(View, &Canvas)> = canvases.iter().map(|(view, canvas)| (*view, canvas)).collect();
-        let grounded = told(&phrase, &alignment, &shown, share, matrices);
+        let grounded = ground::ground(&phrase, &alignment, &shown, share, matrices);
         let patch = alignment.grid.pixels / alignment.grid.side;
         let drawn = shown.iter().filter(|_| pictures).filter_map(|(view, canvas)| {
             let map = alignment.heat(*view)?;

@@ -11,7 +11,7 @@ pub mod report;
 pub mod search;
 pub mod zero_shot;
 
-use medst::infer::{Preprocessing, Views};
+use medst_infer::infer::{Preprocessing, Views};
 use serde::Deserialize;
 use utoipa::ToSchema;
 

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use medst::infer::calibrate::Fit;
+use medst_infer::infer::calibrate::Fit;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -64,14 +64,18 @@ pub struct Health {
 /// Lists the models and indexes that are served.
 #[utoipa::path(get, path = "/v1/models", responses((status = 200, body = Models), (status = 401, description = "missing or wrong token")))]
 pub async fn list(State(shared): State<Arc<Shared>>) -> Json<Models> {
-    let models = shared.models().iter().map(|(name, own)| ModelInfo {
+    let models = shared.models().iter().map(|(name, model)| ModelInfo {
         name: name.clone(),
-        checksum: own.checksum.clone(),
-        width: own.width,
-        pixels: own.side,
-        tokens: own.window,
-        calibrations: own.calibrations().iter().map(|own| info(&own.fits, &own.source)).collect(),
-        courses: own.courses().map(|own| info(&own.fits, &own.source)),
+        checksum: model.checksum.clone(),
+        width: model.width,
+        pixels: model.side,
+        tokens: model.window,
+        calibrations: model
+            .calibrations()
+            .iter()
+            .map(|calibration| info(&calibration.fits, &calibration.source))
+            .collect(),
+        courses: model.courses().map(|calibration| info(&calibration.fits, &calibration.source)),
     });
     let indexes =
         shared.indexes().map(|(name, model, studies)| IndexInfo { name: name.into(), model: model.into(), studies });
@@ -90,12 +94,12 @@ fn info(fits: &[Fit], source: &str) -> CalibrationInfo {
 #[utoipa::path(get, path = "/health", security(()), responses(
     (status = 200, description = "requests are answered", body = Health), (status = 503, description = "the service is shutting down, or the thread of a model has ended")))]
 pub async fn health(State(shared): State<Arc<Shared>>) -> Response {
-    let status = match (shared.ending.load(Ordering::SeqCst), shared.models().iter().all(|own| own.1.worker.is_alive()))
-    {
-        (true, _) => "ending",
-        (false, true) => "ok",
-        (false, false) => "broken",
-    };
+    let status =
+        match (shared.ending.load(Ordering::SeqCst), shared.models().iter().all(|model| model.1.worker.is_alive())) {
+            (true, _) => "ending",
+            (false, true) => "ok",
+            (false, false) => "broken",
+        };
     let code = if status == "ok" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, Json(Health { status })).into_response()
 }
@@ -103,8 +107,8 @@ pub async fn health(State(shared): State<Arc<Shared>>) -> Response {
 /// Metrics in the format of Prometheus.
 #[utoipa::path(get, path = "/metrics", responses((status = 200, description = "metrics as text", body = String)))]
 pub async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
-    for (name, own) in shared.models() {
-        shared.metrics.waiting(name, own.worker.waiting());
+    for (name, model) in shared.models() {
+        shared.metrics.waiting(name, model.worker.waiting());
     }
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], shared.metrics.text()).into_response()

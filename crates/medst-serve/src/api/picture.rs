@@ -3,8 +3,8 @@
 use axum::Json;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use medst::infer::display::Display;
 use medst_data::image::{ImageError, dicom};
+use medst_infer::infer::display::Display;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -73,7 +73,7 @@ pub async fn picture(upload: Upload<PictureRequest>) -> Result<Json<PictureAnswe
         let fail = |reason: ImageError| Error::Bad(format!("picture: {reason}"));
         let _memory = for_picture(&shared, &bytes, wanted, "picture")?;
         let header = match dicom::is_dicom(&bytes) {
-            true => Some(PictureHeader::of(dicom::header_of(&bytes).map_err(fail)?)),
+            true => Some(PictureHeader::from_dicom(dicom::header_of(&bytes).map_err(fail)?)),
             false => None,
         };
         let shown = Display::decode(&bytes, preprocessing, LONGEST).map_err(fail)?;
@@ -91,7 +91,7 @@ pub async fn picture(upload: Upload<PictureRequest>) -> Result<Json<PictureAnswe
 }
 
 impl PictureHeader {
-    fn of(header: dicom::Header) -> PictureHeader {
+    fn from_dicom(header: dicom::Header) -> PictureHeader {
         let view = header.view.map(|view| format!("{view:?}").to_uppercase());
         PictureHeader {
             view,
@@ -105,7 +105,7 @@ impl PictureHeader {
 /// `YYYYMMDD` as `YYYY-MM-DD`.
 fn date(text: &str) -> Option<String> {
     let digits = text.trim();
-    let known = digits.len() == 8 && digits.bytes().all(|own| own.is_ascii_digit());
+    let known = digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_digit());
     known.then(|| format!("{}-{}-{}", &digits[..4], &digits[4..6], &digits[6..]))
 }
 

@@ -1,9 +1,9 @@
 //! `POST /v1/predict`.
 
 use axum::Json;
-use medst::infer::predict::{Predicted, PredictedStudy};
-use medst::infer::stream::NoteCounts;
-use medst::model::head::HeadTask;
+use medst_infer::infer::predict::{Predicted, PredictedStudy};
+use medst_infer::infer::stream::NoteCounts;
+use medst_model::model::head::HeadTask;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -41,7 +41,7 @@ pub async fn predict(upload: Upload<PredictRequest>) -> Result<Json<Predicted>> 
     upload.check_counts(studies.iter().map(StudyUpload::pictures).sum(), 0)?;
     let views = views(&upload, model.worker.preprocessing, &studies).await?;
     let ids: Vec<String> =
-        studies.into_iter().enumerate().map(|(n, own)| own.id.unwrap_or_else(|| n.to_string())).collect();
+        studies.into_iter().enumerate().map(|(n, study)| study.id.unwrap_or_else(|| n.to_string())).collect();
     let predicted = model.worker.task(move |engine| {
         let head = &engine.head()?.config;
         let probabilities = engine.predict(&engine.images(&views.iter().collect::<Vec<_>>())?.features)?;

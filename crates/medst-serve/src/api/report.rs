@@ -1,9 +1,9 @@
 //! `POST /v1/report`: matches a report with the images of its study.
 
 use axum::Json;
-use medst::infer::draw::Canvas;
-use medst::infer::reading::{Piece, ReadSentence, Reading};
-use medst::model::view_experts::View;
+use medst_infer::infer::draw::Canvas;
+use medst_infer::infer::reading::{Piece, ReadSentence, Reading};
+use medst_model::model::view_experts::View;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -34,7 +34,8 @@ pub struct ReportRequest {
     threshold: Option<f32>,
     /// Sentences of at least this closeness count as matching a region [default: 0.68]. Closeness
     /// is the mean over the sentence's words of the highest cosine with a patch, weighted by the
-    /// importance that the model gives the words. The default suits the shipped model (docs/page.md).
+    /// importance that the model gives the words. The default suits the shipped model
+    /// (docs/page.md).
     #[serde(default, deserialize_with = "number")]
     least: Option<f32>,
 }
@@ -66,11 +67,12 @@ pub async fn report(upload: Upload<ReportRequest>) -> Result<Json<ReportAnswer>>
     let (frontal, lateral) = (request.frontal.as_ref(), request.lateral.as_ref());
     let (views, canvases) = upload.drawn_views(preprocessing, frontal, lateral).await?;
     let texts: Vec<_> = reading.texts().cloned().collect();
-    let align = move |engine: &medst::infer::Engine| engine.align_texts(&views, &texts.iter().collect::<Vec<_>>());
+    let align =
+        move |engine: &medst_infer::infer::Engine| engine.align_texts(&views, &texts.iter().collect::<Vec<_>>());
     let alignments = model.worker.task(align).await?;
     let tell = move |_: &Wanted| -> Result<ReportAnswer> {
         let shown: Vec<(View, &Canvas)> = canvases.iter().map(|(view, canvas)| (*view, canvas)).collect();
-        let sentences = reading.told(&alignments, &shown, share, least);
+        let sentences = reading.ground(&alignments, &shown, share, least);
         Ok(ReportAnswer { pieces: reading.pieces, sentences, least })
     };
     Ok(Json(upload.shared().on_core(tell).await?))

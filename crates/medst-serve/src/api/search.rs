@@ -1,7 +1,7 @@
 //! `POST /v1/search`.
 
 use axum::Json;
-use medst::infer::search::{Among, Answer, Filter, Query, together};
+use medst_infer::infer::search::{Among, Answer, Filter, Query, together};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -76,7 +76,7 @@ pub async fn search(upload: Upload<SearchRequest>) -> Result<Json<Answer>> {
         Some(_) => return Err(Error::Bad("among must be images or reports".into())),
     };
     let day = |text: &Option<String>| text.as_ref().map(|text| Filter::day(text)).transpose();
-    let findings = request.findings.iter().map(|text| Filter::finding(text)).collect::<Result<_, medst::Error>>();
+    let findings = request.findings.iter().map(|text| Filter::finding(text)).collect::<Result<_, medst_model::Error>>();
     let filter = Filter {
         subjects: request.subjects.clone(),
         not_subjects: request.not_subjects.clone(),
@@ -116,6 +116,6 @@ pub async fn search(upload: Upload<SearchRequest>) -> Result<Json<Answer>> {
     let search = move || index.search(&query);
     let mut answer = tokio::task::spawn_blocking(search).await.map_err(|_| Error::Internal)??;
     // Clients must not learn the paths of files on this machine.
-    answer.found.iter_mut().for_each(|own| own.study.frontal = None);
+    answer.found.iter_mut().for_each(|found| found.study.frontal = None);
     Ok(Json(answer))
 }

@@ -1,9 +1,9 @@
 //! `POST /v1/zero-shot`.
 
 use axum::Json;
-use medst::infer::classes::{Class, Classes, Kind};
-use medst::infer::stream::NoteCounts;
-use medst::infer::zero_shot::{Classified, ClassifiedStudy, probabilities};
+use medst_infer::infer::classes::{Class, Classes, Kind};
+use medst_infer::infer::stream::NoteCounts;
+use medst_infer::infer::zero_shot::{Classified, ClassifiedStudy, probabilities};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -79,7 +79,7 @@ pub async fn classify(upload: Upload<ZeroShotRequest>) -> Result<Json<Classified
     Ok(Json(Classified {
         kind: request.kind,
         classes: prototypes.classes.names().into_iter().map(str::to_string).collect(),
-        calibrated_on: calibration.map(|own| own.source.clone()),
+        calibrated_on: calibration.map(|calibration| calibration.source.clone()),
         studies: answers.collect(),
         left_out: Vec::new(),
         notes: NoteCounts::new(),

@@ -12,7 +12,7 @@ use axum::extract::{FromRequest, Multipart, Request};
 use axum::http::{StatusCode, header};
 use serde::de::DeserializeOwned;
 
-use super::parts::{Part, from_json};
+use super::parts::{UploadPart, from_json};
 use crate::memory::{Arriving, Held};
 use crate::state::Shared;
 use crate::{Error, Result};
@@ -40,12 +40,13 @@ pub async fn read<T: DeserializeOwned>(request: Request, shared: &Arc<Shared>) -
 }
 
 async fn value<T: DeserializeOwned>(request: Request, shared: &Arc<Shared>) -> Result<T> {
-    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|own| own.to_str().ok()?.parse::<u64>().ok());
+    let length =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > shared.limits.body as u64) {
         discard(request.into_body(), shared).await;
         return Err(too_large(shared));
     }
-    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|own| own.to_str().ok()).unwrap_or_default();
+    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match kind.as_str() {
         "application/json" => {
@@ -88,12 +89,12 @@ fn too_large(shared: &Shared) -> Error {
     Error::TooLarge(format!("the body is too large (limit {} bytes)", shared.limits.body))
 }
 
-async fn multipart(mut parts: Multipart, shared: &Shared) -> Result<Part> {
+async fn multipart(mut parts: Multipart, shared: &Shared) -> Result<UploadPart> {
     let fail = |error: MultipartError| match error.status() {
         StatusCode::PAYLOAD_TOO_LARGE => too_large(shared),
         _ => Error::Bad(format!("invalid multipart body: {}", error.body_text())),
     };
-    let (mut whole, mut count) = (Part::nothing(), 0);
+    let (mut whole, mut count) = (UploadPart::nothing(), 0);
     while let Some(part) = parts.next_field().await.map_err(fail)? {
         count += 1;
         if count > MOST_PARTS {
@@ -107,19 +108,19 @@ async fn multipart(mut parts: Multipart, shared: &Shared) -> Result<Part> {
             whole.merge(&bytes)?;
             continue;
         }
-        let own = match kind.as_str() {
+        let part = match kind.as_str() {
             "application/json" if !is_file => {
                 let value = from_json::<serde_json::Value>(&bytes);
-                Part::from(value.map_err(|error| Error::Bad(format!("part {name:?}: {error}")))?)
+                UploadPart::from(value.map_err(|error| Error::Bad(format!("part {name:?}: {error}")))?)
             }
             kind if !is_file && (kind.is_empty() || kind.starts_with("text/")) => {
                 let text = String::from_utf8(bytes.into());
                 let text = text.map_err(|_| Error::Bad(format!("part {name:?} is not UTF-8")))?;
-                Part::Text { name: name.clone(), text }
+                UploadPart::Text { name: name.clone(), text }
             }
-            _ => Part::File { name: name.clone(), bytes },
+            _ => UploadPart::File { name: name.clone(), bytes },
         };
-        whole.place(&name, own)?;
+        whole.place(&name, part)?;
     }
     Ok(whole)
 }

@@ -17,10 +17,10 @@ use std::sync::{Arc, Mutex};
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
-use medst::infer::draw::Canvas;
-use medst::infer::{Preprocessing, Views};
-use medst::model::view_experts::View;
 use medst_data::image::{ImageError, dicom, size};
+use medst_infer::infer::draw::Canvas;
+use medst_infer::infer::{Preprocessing, Views};
+use medst_model::model::view_experts::View;
 use serde::de::DeserializeOwned;
 
 use crate::memory::{Held, Taken, Wanted};
@@ -62,7 +62,7 @@ impl<T> Upload<T> {
     ) -> Result<Views> {
         let see = move |bytes: &[u8]| preprocessing.decode(bytes);
         let [frontal, lateral] = self.decode([frontal, lateral], what, see).await?;
-        Views::of(frontal, lateral).ok_or_else(|| no_picture(what))
+        Views::new(frontal, lateral).ok_or_else(|| no_picture(what))
     }
 
     /// Like [`Upload::views`], together with the pictures to draw on.
@@ -79,7 +79,7 @@ impl<T> Upload<T> {
         let [frontal, lateral] = self.decode([frontal, lateral], "", see).await?;
         let (frontal, frontal_canvas) = frontal.unzip();
         let (lateral, lateral_canvas) = lateral.unzip();
-        let views = Views::of(frontal, lateral).ok_or_else(|| no_picture(""))?;
+        let views = Views::new(frontal, lateral).ok_or_else(|| no_picture(""))?;
         let canvases = [(View::Frontal, frontal_canvas), (View::Lateral, lateral_canvas)];
         Ok((views, canvases.into_iter().filter_map(|(shown, canvas)| Some((shown, canvas?))).collect()))
     }
@@ -91,21 +91,22 @@ impl<T> Upload<T> {
         what: &str,
         see: impl Fn(&[u8]) -> Result<V, ImageError> + Send + 'static,
     ) -> Result<[Option<V>; 2]> {
-        let named = |own: Option<&Picture>, view: &str| -> Result<Option<(Bytes, String)>> {
+        let named = |picture: Option<&Picture>, view: &str| -> Result<Option<(Bytes, String)>> {
             let what = format!("{what}{view}");
-            own.map(|own| Ok((own.bytes(&what)?, what))).transpose()
+            picture.map(|picture| Ok((picture.bytes(&what)?, what))).transpose()
         };
         let (frontal, lateral) = (named(views[0], "frontal")?, named(views[1], "lateral")?);
         let shared = self.shared.clone();
         let decode = move |wanted: &Wanted| -> Result<[Option<V>; 2]> {
             let _counted = shared.decoding.one();
-            let one = |own: Option<(Bytes, String)>, frontal: bool| {
-                own.map(|(bytes, what)| {
-                    let fail = |reason: ImageError| Error::Bad(format!("{what}: {reason}"));
-                    let _memory = for_picture(&shared, &bytes, wanted, &what)?;
-                    check_view(&bytes, frontal).and_then(|()| see(&bytes)).map_err(fail)
-                })
-                .transpose()
+            let one = |named: Option<(Bytes, String)>, frontal: bool| {
+                named
+                    .map(|(bytes, what)| {
+                        let fail = |reason: ImageError| Error::Bad(format!("{what}: {reason}"));
+                        let _memory = for_picture(&shared, &bytes, wanted, &what)?;
+                        check_view(&bytes, frontal).and_then(|()| see(&bytes)).map_err(fail)
+                    })
+                    .transpose()
             };
             Ok([one(frontal, true)?, one(lateral, false)?])
         };

@@ -24,19 +24,19 @@ type Fault = serde_json::Error;
 
 /// A value, possibly incomplete.
 #[derive(Debug, PartialEq)]
-pub enum Part {
+pub enum UploadPart {
     Absent,
     Text { name: String, text: String },
     File { name: String, bytes: Bytes },
     Json(Value),
-    List(Vec<Part>),
-    Object(BTreeMap<String, Part>),
+    List(Vec<UploadPart>),
+    Object(BTreeMap<String, UploadPart>),
 }
 
-impl Part {
+impl UploadPart {
     /// The whole of a body without any part.
-    pub fn nothing() -> Part {
-        Part::Object(BTreeMap::new())
+    pub fn nothing() -> UploadPart {
+        UploadPart::Object(BTreeMap::new())
     }
 
     /// Adds the fields of the part `request`, whose lists and objects other parts may add to.
@@ -46,14 +46,14 @@ impl Part {
     pub fn merge(&mut self, json: &[u8]) -> Result<()> {
         let fail = |reason: String| Error::Bad(format!("part \"request\": {reason}"));
         let value: Value = from_json(json).map_err(|error| fail(error.to_string()))?;
-        let (Part::Object(fields), Value::Object(more)) = (self, value) else {
+        let (UploadPart::Object(fields), Value::Object(more)) = (self, value) else {
             return Err(fail("expected a JSON object".into()));
         };
         for (key, value) in more {
             if fields.contains_key(&key) {
                 return Err(Error::Bad(format!("{key:?} is given more than once")));
             }
-            fields.insert(key, Part::from(value));
+            fields.insert(key, UploadPart::from(value));
         }
         Ok(())
     }
@@ -62,7 +62,7 @@ impl Part {
     ///
     /// # Errors
     /// An invalid name, or a place that is taken.
-    pub fn place(&mut self, name: &str, part: Part) -> Result<()> {
+    pub fn place(&mut self, name: &str, part: UploadPart) -> Result<()> {
         let fail = || Error::Bad(format!("unknown part {name:?}; see /reference"));
         let keys: Vec<&str> = name.split('.').collect();
         let plain = |key: &&str| {
@@ -75,26 +75,26 @@ impl Part {
         for key in keys {
             at = match key.parse::<usize>() {
                 Ok(number) if number < MOST_ITEMS => {
-                    if *at == Part::Absent {
-                        *at = Part::List(Vec::new());
+                    if *at == UploadPart::Absent {
+                        *at = UploadPart::List(Vec::new());
                     }
-                    let Part::List(items) = at else { return Err(fail()) };
+                    let UploadPart::List(items) = at else { return Err(fail()) };
                     while items.len() <= number {
-                        items.push(Part::Absent);
+                        items.push(UploadPart::Absent);
                     }
                     &mut items[number]
                 }
                 Ok(_) => return Err(fail()),
                 Err(_) => {
-                    if *at == Part::Absent {
-                        *at = Part::nothing();
+                    if *at == UploadPart::Absent {
+                        *at = UploadPart::nothing();
                     }
-                    let Part::Object(fields) = at else { return Err(fail()) };
-                    fields.entry(key.to_string()).or_insert(Part::Absent)
+                    let UploadPart::Object(fields) = at else { return Err(fail()) };
+                    fields.entry(key.to_string()).or_insert(UploadPart::Absent)
                 }
             };
         }
-        if *at != Part::Absent {
+        if *at != UploadPart::Absent {
             return Err(Error::Bad(format!("{name:?} is given more than once")));
         }
         *at = part;
@@ -102,28 +102,28 @@ impl Part {
     }
 
     /// Parses a part that is text or a file as JSON; returns any other part unchanged.
-    fn parsed(self, expected: &str) -> Result<Part, Fault> {
+    fn parsed(self, expected: &str) -> Result<UploadPart, Fault> {
         let (name, json) = match &self {
-            Part::Text { name, text } => (name, text.as_bytes()),
-            Part::File { name, bytes } => (name, &bytes[..]),
+            UploadPart::Text { name, text } => (name, text.as_bytes()),
+            UploadPart::File { name, bytes } => (name, &bytes[..]),
             _ => return Ok(self),
         };
         let value = from_json(json);
         value
-            .map(Part::Json)
+            .map(UploadPart::Json)
             .map_err(|error| Fault::custom(format!("part {name:?}: expected {expected} in JSON: {error}")))
     }
 }
 
-impl From<Value> for Part {
-    fn from(value: Value) -> Part {
+impl From<Value> for UploadPart {
+    fn from(value: Value) -> UploadPart {
         match value {
-            Value::Null => Part::Absent,
-            Value::Array(items) => Part::List(items.into_iter().map(Part::from).collect()),
+            Value::Null => UploadPart::Absent,
+            Value::Array(items) => UploadPart::List(items.into_iter().map(UploadPart::from).collect()),
             Value::Object(fields) => {
-                Part::Object(fields.into_iter().map(|(key, own)| (key, Part::from(own))).collect())
+                UploadPart::Object(fields.into_iter().map(|(key, field)| (key, UploadPart::from(field))).collect())
             }
-            value => Part::Json(value),
+            value => UploadPart::Json(value),
         }
     }
 }
@@ -150,25 +150,27 @@ pub fn from_json<T: DeserializeOwned>(json: &[u8]) -> Result<T, Fault> {
     serde_json::from_slice(json)
 }
 
-impl<'de> Deserializer<'de> for Part {
+impl<'de> Deserializer<'de> for UploadPart {
     type Error = Fault;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         let named = |name: &str, error: Fault| Fault::custom(format!("part {name:?}: {error}"));
         match self {
-            Part::Absent => visitor.visit_unit(),
-            Part::Text { name, text } => visitor.visit_string(text).map_err(|error| named(&name, error)),
+            UploadPart::Absent => visitor.visit_unit(),
+            UploadPart::Text { name, text } => visitor.visit_string(text).map_err(|error| named(&name, error)),
             // Texts take the bytes if they are UTF-8.
-            Part::File { name, bytes } => visitor.visit_byte_buf(bytes.into()).map_err(|error| named(&name, error)),
-            Part::Json(value) => value.deserialize_any(visitor),
-            Part::List(items) => visitor.visit_seq(SeqDeserializer::new(items.into_iter())),
-            Part::Object(fields) => visitor.visit_map(MapDeserializer::new(fields.into_iter())),
+            UploadPart::File { name, bytes } => {
+                visitor.visit_byte_buf(bytes.into()).map_err(|error| named(&name, error))
+            }
+            UploadPart::Json(value) => value.deserialize_any(visitor),
+            UploadPart::List(items) => visitor.visit_seq(SeqDeserializer::new(items.into_iter())),
+            UploadPart::Object(fields) => visitor.visit_map(MapDeserializer::new(fields.into_iter())),
         }
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         match self {
-            Part::Absent => visitor.visit_none(),
+            UploadPart::Absent => visitor.visit_none(),
             part => visitor.visit_some(part),
         }
     }
@@ -197,8 +199,8 @@ impl<'de> Deserializer<'de> for Part {
         visitor: V,
     ) -> Result<V::Value, Fault> {
         match self {
-            Part::Text { text, .. } => visitor.visit_enum(text.into_deserializer()),
-            Part::Json(value) => value.deserialize_enum(name, variants, visitor),
+            UploadPart::Text { text, .. } => visitor.visit_enum(text.into_deserializer()),
+            UploadPart::Json(value) => value.deserialize_enum(name, variants, visitor),
             other => other.deserialize_any(visitor),
         }
     }
@@ -213,10 +215,10 @@ impl<'de> Deserializer<'de> for Part {
     }
 }
 
-impl<'de> IntoDeserializer<'de, Fault> for Part {
-    type Deserializer = Part;
+impl<'de> IntoDeserializer<'de, Fault> for UploadPart {
+    type Deserializer = UploadPart;
 
-    fn into_deserializer(self) -> Part {
+    fn into_deserializer(self) -> UploadPart {
         self
     }
 }
@@ -230,7 +232,7 @@ pub fn number<'de, D: Deserializer<'de>, T: DeserializeOwned + std::str::FromStr
     match &value {
         Value::Null => Ok(None),
         // Rust reads words such as `inf` and `NaN` as numbers.
-        Value::String(text) if text.trim().parse::<f64>().is_ok_and(|own| !own.is_finite()) => Err(wrong(&value)),
+        Value::String(text) if text.trim().parse::<f64>().is_ok_and(|number| !number.is_finite()) => Err(wrong(&value)),
         Value::String(text) => text.trim().parse().map(Some).map_err(|_| wrong(&value)),
         other => serde_json::from_value(other.clone()).map(Some).map_err(|_| wrong(&value)),
     }
@@ -241,21 +243,21 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn text(name: &str, text: &str) -> Part {
-        Part::Text { name: name.into(), text: text.into() }
+    fn text(name: &str, text: &str) -> UploadPart {
+        UploadPart::Text { name: name.into(), text: text.into() }
     }
 
-    fn value(part: Part) -> Value {
+    fn value(part: UploadPart) -> Value {
         Value::deserialize(part).unwrap()
     }
 
     #[test]
     fn parts_are_placed_by_their_names() {
-        let mut parts = Part::nothing();
-        for (name, own) in
+        let mut parts = UploadPart::nothing();
+        for (name, value) in
             [("model", "m"), ("studies.1.frontal", "b"), ("studies.0.frontal", "a"), ("studies.0.id", "x")]
         {
-            parts.place(name, text(name, own)).unwrap();
+            parts.place(name, text(name, value)).unwrap();
         }
         parts.merge(br#"{"count": 3, "points": [{"day": 1}]}"#).unwrap();
         parts.place("points.0.frontal", text("", "c")).unwrap();
@@ -289,12 +291,12 @@ mod tests {
             #[serde(default, deserialize_with = "number")]
             count: Option<u32>,
         }
-        let asked = |fields: Vec<(&str, Part)>| {
-            let mut parts = Part::nothing();
+        let asked = |fields: Vec<(&str, UploadPart)>| {
+            let mut parts = UploadPart::nothing();
             fields.into_iter().for_each(|(name, part)| parts.place(name, part).unwrap());
             Asked::deserialize(parts).map_err(|error| error.to_string())
         };
-        let file = |bytes: &'static [u8]| Part::File { name: "file".into(), bytes: Bytes::from_static(bytes) };
+        let file = |bytes: &'static [u8]| UploadPart::File { name: "file".into(), bytes: Bytes::from_static(bytes) };
         for report in ["[** 2150-3-1 **] Clear.", "{clear}", "part:0", "[\"x\"]", "null", "7"] {
             let found = asked(vec![("report", text("report", report)), ("names", text("names", "[\"a\"]"))]).unwrap();
             assert_eq!((&*found.report, found.names), (report, vec!["a".to_string()]));

@@ -4,8 +4,8 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use medst::infer::Views;
-use medst::model::head::{HeadConfig, HeadTask};
+use medst_infer::infer::Views;
+use medst_model::model::head::{HeadConfig, HeadTask};
 use medst_serve::Limits;
 use serde_json::json;
 

@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use medst::infer::{Radiograph, Views};
+use medst_infer::infer::{Radiograph, Views};
 use medst_serve::memory::Wanted;
 use medst_serve::state::Shared;
 use medst_serve::{Error, Limits};
@@ -36,7 +36,7 @@ async fn hold(shared: &Arc<Shared>) -> Sender<()> {
     let (begun, begin) = tokio::sync::oneshot::channel();
     let worker = shared.model(Some("tiny")).unwrap().1.worker.clone();
     tokio::spawn(async move {
-        let task = move |_: &medst::infer::Engine| {
+        let task = move |_: &medst_infer::infer::Engine| {
             let _ = begun.send(());
             let _ = wait.recv();
             Ok(())
@@ -106,7 +106,7 @@ async fn a_job_that_crashes_or_fails_takes_no_others_answer() {
     let small = Views::Frontal(Radiograph::new(10, vec![0; 100]).unwrap());
     let (one, other) = (worker.clone(), worker.clone());
     let wrong = tokio::spawn(async move { one.images(vec![small]).await });
-    let crash = tokio::spawn(async move { other.task(|_| -> medst::Result<()> { panic!("on purpose") }).await });
+    let crash = tokio::spawn(async move { other.task(|_| -> medst_model::Result<()> { panic!("on purpose") }).await });
     until(&shared, 5).await;
     drop(go);
     for one in good {
@@ -157,7 +157,7 @@ async fn what_nobody_waits_for_is_not_computed() {
     let waiting = worker.waiting();
     let (done, own) = (Arc::new(AtomicBool::new(false)), worker.clone());
     let flag = done.clone();
-    let set = move |_: &medst::infer::Engine| {
+    let set = move |_: &medst_infer::infer::Engine| {
         flag.store(true, Ordering::SeqCst);
         Ok(())
     };

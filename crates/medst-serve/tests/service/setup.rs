@@ -10,13 +10,13 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode, header};
-use medst::infer::Engine;
-use medst::model::card::ModelCard;
-use medst::model::config::ModelConfig;
-use medst::model::head::HeadConfig;
-use medst::model::open::OpenedModel;
-use medst::model::{MedSt, config};
 use medst_data::report::WordPiece;
+use medst_infer::infer::Engine;
+use medst_model::model::card::ModelCard;
+use medst_model::model::config::ModelConfig;
+use medst_model::model::head::HeadConfig;
+use medst_model::model::open::OpenedModel;
+use medst_model::model::{MedSt, config};
 use medst_serve::state::{Calibrations, Shared};
 use medst_serve::{Access, Limits, ServeConfig, Service, listen};
 use serde_json::Value;
@@ -54,7 +54,7 @@ pub fn with_head(folder: &Path, head: Option<HeadConfig>) -> Engine {
     }
     model.save(&folder.join("model.safetensors"), None).unwrap();
     let pieces = WordPiece::bert_cased();
-    let checksum = medst::model::builtin::checksum(&folder.join("model.safetensors")).unwrap();
+    let checksum = medst_model::model::builtin::checksum(&folder.join("model.safetensors")).unwrap();
     let card = ModelCard::new(&config, &pieces, 0, "none".into());
     Engine::new(OpenedModel { model, card, pieces, path: folder.to_path_buf(), checksum }).unwrap()
 }

@@ -91,8 +91,8 @@ fn a_trickle_does_not_hold_a_place_and_others_are_answered_meanwhile() {
     assert!(exchange(&mut connect(address), health.as_bytes()).starts_with("HTTP/1.1 200"));
     for (n, one) in slow.into_iter().enumerate() {
         let answer = one.join().unwrap();
-        let told = answer.starts_with("HTTP/1.1 408");
-        assert!(told || (n % 2 == 0 && answer.is_empty()), "{n}: {answer}");
+        let timed_out = answer.starts_with("HTTP/1.1 408");
+        assert!(timed_out || (n % 2 == 0 && answer.is_empty()), "{n}: {answer}");
     }
     let body = json!({"texts": ["edema"]}).to_string();
     let whole = format!("{}{body}", head(body.len()));

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use medst_data::corpus::Corpus;
+use medst_data::corpus::{Corpus, Manifest};
 use medst_data::sequence::SequenceUnit;
 use serde_json::{Value, json};
 
@@ -22,6 +22,60 @@ const ASK: &str = "To be stated by the publisher of the corpus";
 pub fn card(corpus: &Corpus, path: &Path) -> Result<String> {
     let manifest = corpus.manifest();
     let counts = &manifest.counts;
+    let sources: Vec<String> =
+        manifest.source.files.iter().map(|file| format!("{} (SHA-256 {})", file.name, file.sha256)).collect();
+    let left_out = |counted: &std::collections::BTreeMap<String, u64>| -> Vec<String> {
+        counted.iter().map(|(reason, count)| format!("{count}: {reason}")).collect()
+    };
+    let (size, unit) = (
+        manifest.image_size,
+        match manifest.sequence_unit {
+            SequenceUnit::Study => "study",
+            SequenceUnit::Image => "frontal image",
+        },
+    );
+    let kind = &manifest.source.kind;
+    let dataset = json!({
+        "@context": context(),
+        "@type": "sc:Dataset",
+        "conformsTo": ["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"],
+        "name": name(path),
+        "description": format!(
+            "{} chest radiographs of {} studies of {} subjects, {} studies with a report; made by `medst prepare {kind}`. \
+             Corpus fingerprint {}.",
+            counts.images, counts.studies, counts.subjects, counts.with_report, corpus.fingerprint()
+        ),
+        "version": "1.0.0",
+        "license": format!("{ASK}, within the terms of the source"),
+        "url": format!("{ASK}"),
+        "distribution": file_objects(manifest),
+        "recordSet": record_sets(corpus)?,
+        "rai:dataCollection": format!("Taken from {kind}: {}.", sources.join(", ")),
+        "rai:dataCollectionType": "Secondary data analysis",
+        "rai:dataCollectionMissingData": left_out(&manifest.skipped),
+        "rai:dataCollectionRawData": format!("Radiographs and reports of {kind}, in their original files."),
+        "rai:dataCollectionTimeframe": ASK,
+        "rai:dataPreprocessingProtocol": [
+            format!("Pictures: grey, longest side {size} pixels by exact area averaging, the short side padded with zeros; decoding {:?}.", manifest.decoding),
+            format!("Reports: impression and findings by the rule {:?}, lower case, words of letters and digits.", manifest.report_rule),
+            format!("Sequences: {} steps, {} apart; a step is one {unit}.", manifest.sequence_length, manifest.sequence_stride),
+        ],
+        "rai:dataManipulationProtocol": left_out(&manifest.warnings),
+        "rai:dataAnnotationProtocol": format!("{ASK}: who labelled, from what, and how often two of them agree."),
+        "rai:dataUseCases": ["Pre-training and evaluation of models of chest radiographs and their reports over time. No clinical use."],
+        "rai:dataLimitations": [format!("{ASK}: countries, hospitals, years, devices.")],
+        "rai:dataBiases": [format!("{ASK}: ages, sexes, groups that are missing or few.")],
+        "rai:personalSensitiveInformation": [format!(
+            "Health data. medst removes nothing that identifies people from pictures and reports. {ASK}: who removed it, and how that was checked."
+        )],
+        "rai:dataSocialImpact": ASK,
+        "rai:dataReleaseMaintenancePlan": ASK,
+    });
+    Ok(format!("{dataset:#}\n"))
+}
+
+/// The tables of a corpus: studies, sequences, and those of its source.
+fn record_sets(corpus: &Corpus) -> Result<Vec<Value>> {
     let mut records = vec![
         record_set(
             "studies",
@@ -54,11 +108,15 @@ pub fn card(corpus: &Corpus, path: &Path) -> Result<String> {
         ),
     ];
     let is_table = |file: &str| file.strip_suffix(".csv").map(str::to_string);
-    for table in manifest.files.keys().filter_map(|file| is_table(file)) {
+    for table in corpus.manifest().files.keys().filter_map(|file| is_table(file)) {
         let columns = corpus.table(&table)?.map(|table| table.columns).unwrap_or_default();
         let fields: Vec<Field> = columns.iter().map(|column| (column.as_str(), "sc:Text", false, "")).collect();
         records.push(record_set(&table, "", &format!("{table}.csv"), None, &fields));
     }
+    Ok(records)
+}
+
+fn file_objects(manifest: &Manifest) -> Vec<Value> {
     let files = manifest.files.iter().map(|(file, record)| {
         let format = match Path::new(file).extension().and_then(|end| end.to_str()) {
             // The name that mlcroissant reads; the registered one, application/vnd.apache.parquet,
@@ -81,56 +139,7 @@ pub fn card(corpus: &Corpus, path: &Path) -> Result<String> {
             description,
         )
     });
-    let sources: Vec<String> =
-        manifest.source.files.iter().map(|file| format!("{} (SHA-256 {})", file.name, file.sha256)).collect();
-    let left_out = |counted: &std::collections::BTreeMap<String, u64>| -> Vec<String> {
-        counted.iter().map(|(reason, count)| format!("{count}: {reason}")).collect()
-    };
-    let (size, unit) = (
-        manifest.image_size,
-        match manifest.sequence_unit {
-            SequenceUnit::Study => "study",
-            SequenceUnit::Image => "frontal image",
-        },
-    );
-    let kind = &manifest.source.kind;
-    let dataset = json!({
-        "@context": context(),
-        "@type": "sc:Dataset",
-        "conformsTo": ["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"],
-        "name": name(path),
-        "description": format!(
-            "{} chest radiographs of {} studies of {} subjects, {} studies with a report; made by `medst prepare {kind}`. \
-             Corpus fingerprint {}.",
-            counts.images, counts.studies, counts.subjects, counts.with_report, corpus.fingerprint()
-        ),
-        "version": "1.0.0",
-        "license": format!("{ASK}, within the terms of the source"),
-        "url": format!("{ASK}"),
-        "distribution": files.collect::<Vec<Value>>(),
-        "recordSet": records,
-        "rai:dataCollection": format!("Taken from {kind}: {}.", sources.join(", ")),
-        "rai:dataCollectionType": "Secondary data analysis",
-        "rai:dataCollectionMissingData": left_out(&manifest.skipped),
-        "rai:dataCollectionRawData": format!("Radiographs and reports of {kind}, in their original files."),
-        "rai:dataCollectionTimeframe": ASK,
-        "rai:dataPreprocessingProtocol": [
-            format!("Pictures: grey, longest side {size} pixels by exact area averaging, the short side padded with zeros; decoding {:?}.", manifest.decoding),
-            format!("Reports: impression and findings by the rule {:?}, lower case, words of letters and digits.", manifest.report_rule),
-            format!("Sequences: {} steps, {} apart; a step is one {unit}.", manifest.sequence_length, manifest.sequence_stride),
-        ],
-        "rai:dataManipulationProtocol": left_out(&manifest.warnings),
-        "rai:dataAnnotationProtocol": format!("{ASK}: who labelled, from what, and how often two of them agree."),
-        "rai:dataUseCases": ["Pre-training and evaluation of models of chest radiographs and their reports over time. No clinical use."],
-        "rai:dataLimitations": [format!("{ASK}: countries, hospitals, years, devices.")],
-        "rai:dataBiases": [format!("{ASK}: ages, sexes, groups that are missing or few.")],
-        "rai:personalSensitiveInformation": [format!(
-            "Health data. medst removes nothing that identifies people from pictures and reports. {ASK}: who removed it, and how that was checked."
-        )],
-        "rai:dataSocialImpact": ASK,
-        "rai:dataReleaseMaintenancePlan": ASK,
-    });
-    Ok(format!("{dataset:#}\n"))
+    files.collect()
 }
 
 /// Column, type, whether it is a list, description.

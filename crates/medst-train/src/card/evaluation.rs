@@ -52,7 +52,7 @@ struct Figure {
 pub fn tables(path: &Path) -> Result<String> {
     let text = input::read(path, input::TEXT).map_err(Error::io(path))?;
     let results: Results = serde_json::from_slice(&text)
-        .map_err(|error| Error::Config(format!("{}: not a results.json of medst eval: {error}", path.display())))?;
+        .map_err(|error| Error::Input(format!("{}: not a results.json of medst eval: {error}", path.display())))?;
     let mut out = format!("Protocol: {}. Intervals are 95 % bootstrap intervals over subjects.\n", results.protocol);
     write(&results, &mut out).expect("writing to a string cannot fail");
     Ok(out.trim_end().to_string())

@@ -22,7 +22,7 @@ use crate::convert::Input;
 ///
 /// # Errors
 /// A path that is none of these, files that cannot be read.
-pub fn of(path: &Path, results: Option<&Path>) -> Result<String> {
+pub fn render(path: &Path, results: Option<&Path>) -> Result<String> {
     if is_corpus(path) {
         return Ok(data::card(&Corpus::open(path)?, path));
     }

@@ -1,5 +1,6 @@
 //! The configuration of a fine-tuning run: one TOML file in the style of that of pre-training.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -29,13 +30,45 @@ pub struct DataConfig {
     /// Label columns; empty: for findings and changes every column of a known finding, for
     /// exclusive classes `label` or `finding`.
     pub labels: Vec<String>,
+    /// Classes of a change, or of one label of several classes; other values are not used. Empty:
+    /// those that the training studies have.
+    pub classes: Vec<String>,
     /// Share of the training subjects whose labels are used.
     pub share: f64,
 }
 
 impl Default for DataConfig {
     fn default() -> Self {
-        DataConfig { corpus: "corpus".into(), task: HeadTask::default(), labels: Vec::new(), share: 1.0 }
+        DataConfig {
+            corpus: "corpus".into(),
+            task: HeadTask::default(),
+            labels: Vec::new(),
+            classes: Vec::new(),
+            share: 1.0,
+        }
+    }
+}
+
+impl DataConfig {
+    /// The classes as the data has them: those of changes in lower case.
+    pub(super) fn classes(&self) -> Vec<String> {
+        let class = |class: &String| match self.task {
+            HeadTask::Change => class.trim().to_lowercase(),
+            _ => class.trim().to_string(),
+        };
+        self.classes.iter().map(class).collect()
+    }
+
+    fn check_classes(&self) -> Result<()> {
+        let classes = self.classes();
+        let different: BTreeSet<&String> = classes.iter().collect();
+        let message = match self.task {
+            _ if classes.is_empty() => return Ok(()),
+            HeadTask::Findings => "findings are there or not and have no other classes; leave it empty",
+            _ if classes.len() < 2 || different.len() < classes.len() => "name two or more different classes",
+            _ => return Ok(()),
+        };
+        Err(Error::Config(format!("data.classes = {classes:?}: {message}")))
     }
 }
 
@@ -47,7 +80,7 @@ pub struct InitConfig {
     #[serde(deserialize_with = "one_or_many")]
     pub weights: Vec<Input>,
     /// Number of stages of the image encoder that are frozen, counted from the pixels: 1 freezes
-    /// the patch embedding, 1 + n also the first n blocks, and with depth + 2 only the head is
+    /// the patch embedding, 1 + n also the first n blocks, and with num_layers + 2 only the head is
     /// trained.
     pub frozen: usize,
 }
@@ -99,6 +132,9 @@ pub struct TrainConfig {
     /// Studies of a batch, or pairs of studies for a change.
     pub batch: usize,
     pub class_weights: ClassWeights,
+    /// Mixup (arXiv 1710.09412): each item of a batch is mixed with another one, in shares that are
+    /// drawn of `Beta(mixup, mixup)`; 0: not.
+    pub mixup: f64,
     /// Number format that the encoders compute in, as in pre-training.
     pub precision: Precision,
     /// Decay of a moving average of the weights, which is then what is validated and used; 0: none.
@@ -115,6 +151,7 @@ impl Default for TrainConfig {
             epochs: 20,
             batch: 32,
             class_weights: ClassWeights::default(),
+            mixup: 0.0,
             precision: Precision::default(),
             average: 0.0,
             seed: 42,
@@ -146,6 +183,7 @@ impl Config {
                            \"image=vit.safetensors\"";
             return Err(Error::Config(message.into()));
         }
+        data.check_classes()?;
         let ranges = [
             ("data.share", data.share, data.share > 0.0 && data.share <= 1.0),
             ("optimizer.lr", optimizer.lr, optimizer.lr > 0.0),
@@ -157,6 +195,7 @@ impl Config {
             ("optimizer.weight_decay", optimizer.weight_decay, optimizer.weight_decay >= 0.0),
             ("train.epochs", train.epochs as f64, train.epochs > 0),
             ("train.batch", train.batch as f64, train.batch > 1),
+            ("train.mixup", train.mixup, train.mixup >= 0.0),
             ("train.average", train.average, (0.0..1.0).contains(&train.average)),
         ];
         match ranges.into_iter().find(|(_, value, fits)| !fits || !value.is_finite()) {
@@ -206,9 +245,14 @@ mod tests {
             ("optimizer.layer_decay=1.5", "optimizer.layer_decay = 1.5"),
             ("train.batch=1", "train.batch = 1"),
             ("train.average=1.0", "train.average = 1"),
+            ("train.mixup=-0.2", "train.mixup = -0.2"),
+            ("data.classes=[\"there\"]", "leave it empty"),
             ("optimizer.lr=nan", "optimizer.lr"),
         ] {
             assert!(error(SHIPPED, &[setting]).contains(expected), "{setting}");
+        }
+        for classes in ["data.classes=[\"new\"]", "data.classes=[\"new\", \"New\"]"] {
+            assert!(error(SHIPPED, &["data.task=change", classes]).contains("two or more different"), "{classes}");
         }
     }
 }

@@ -2,8 +2,9 @@
 //! consecutive studies, with the class of each label.
 //!
 //! Findings are read as in `medst eval linear-probe`, and a share selects the training subjects
-//! that it selects there. Changes come from columns such as `edema_progression` (MS-CXR-T's
-//! classes, or whatever classes the training studies have), or from the corpus' table of pairs.
+//! that it selects there. Changes come from columns such as `edema_progression`, or from the
+//! corpus' table of pairs. Their classes are those that the configuration names or that the
+//! training studies have: MS-CXR-T's three, the five of CheXTemporal, or others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -17,6 +18,7 @@ use medst_data::study::Study;
 use tch::Tensor;
 
 use super::config::{ClassWeights, DataConfig};
+use super::mixup::Other;
 use crate::eval::pairs::Course;
 use crate::eval::prompts;
 use crate::eval::suite::linear_probe::{CLASS, DIAGNOSIS};
@@ -24,7 +26,7 @@ use crate::eval::suite::truth::{self, Skipped, skip};
 use crate::eval::tasks::{draw_subjects, words};
 use crate::model::head::{HeadConfig, HeadTask};
 use crate::model::input::ImageInput;
-use crate::model::pictures::{Drawn, image_input};
+use crate::model::pictures::{ImageSelection, image_input};
 use crate::train::dataset::Crop;
 use crate::train::sampler::{self, Purpose};
 use crate::{Error, Result};
@@ -62,6 +64,8 @@ pub struct Batch {
     pub images: ImageInput,
     /// `[B, L]` int64: class numbers, -1 where a label is unknown.
     pub targets: Tensor,
+    /// What the items are mixed with.
+    pub mixed: Option<Other>,
 }
 
 impl<'a> Labels<'a> {
@@ -79,7 +83,24 @@ impl<'a> Labels<'a> {
         let split = |item: usize| last(corpus, &items[item]).split;
         let training: Vec<usize> = (0..items.len()).filter(|&item| split(item) == Split::Train).collect();
         if training.is_empty() {
-            return Err(Error::Training(format!("{} has no labelled training studies", corpus.path().display())));
+            let count = |wanted: Split| (0..items.len()).filter(|&item| split(item) == wanted).count();
+            let items = if config.task == HeadTask::Change { "pairs of studies" } else { "studies" };
+            return Err(Error::Training(format!(
+                "{} has no labelled training studies: {} {items} are for validation and {} for the test. To choose the \
+                 splits yourself, prepare it again with --splits FILE (splits.csv in the corpus is such a file)",
+                corpus.path().display(),
+                count(Split::Validate),
+                count(Split::Test)
+            )));
+        }
+        let wanted = named_classes(config, &columns, &training)?;
+        for Column { name, cells } in columns.iter_mut().filter(|_| !wanted.is_empty()) {
+            for cell in cells.iter_mut() {
+                if cell.as_ref().is_some_and(|cell| !wanted.contains(cell)) {
+                    skip(&mut skipped, format!("{name} is none of data.classes"));
+                    *cell = None;
+                }
+            }
         }
         let found = |column: &Column| -> BTreeSet<String> {
             training.iter().filter_map(|&item| column.cells[item].clone()).collect()
@@ -106,6 +127,7 @@ impl<'a> Labels<'a> {
         let all: BTreeSet<String> = columns.iter().flat_map(found).collect();
         let names = match config.task {
             HeadTask::Findings => ["0", "1"].map(String::from).to_vec(),
+            _ if !wanted.is_empty() => wanted,
             HeadTask::Change if all.iter().all(|name| Course::parse(name).is_some()) => Course::names(),
             _ => all.into_iter().collect(),
         };
@@ -132,7 +154,7 @@ impl<'a> Labels<'a> {
 
     /// The items of a split that have a label; of the training split those of a share of its
     /// subjects.
-    pub fn of(&self, split: Split, share: f64, seed: u64) -> Items<'a> {
+    pub fn items(&self, split: Split, share: f64, seed: u64) -> Items<'a> {
         let mut chosen: Vec<usize> = (0..self.items.len())
             .filter(|&item| last(self.corpus, &self.items[item]).split == split)
             .filter(|&item| self.classes[item].iter().any(Option::is_some))
@@ -153,10 +175,6 @@ impl<'a> Labels<'a> {
 impl Items<'_> {
     pub fn len(&self) -> usize {
         self.rows.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
     }
 
     /// Subjects, item by item.
@@ -184,20 +202,21 @@ impl Items<'_> {
         let draw = |&row: &u32| {
             let study = &self.corpus.studies()[row as usize];
             match crop {
-                Crop::Centre => Drawn::centre(study, stored, side),
+                Crop::Centre => ImageSelection::centre(study, stored, side),
                 Crop::Random { seed, epoch } => {
                     let mut random = sampler::random(seed, [epoch, u64::from(row)], Purpose::Pictures);
-                    Drawn::random(study, study.alternative_frontals.len(), stored, side, &mut random)
+                    ImageSelection::random(study, study.alternative_frontals.len(), stored, side, &mut random)
                 }
             }
         };
-        let drawn: Vec<Drawn> = numbers.iter().flat_map(|&item| self.rows[item].iter().map(draw)).collect();
+        let drawn: Vec<ImageSelection> = numbers.iter().flat_map(|&item| self.rows[item].iter().map(draw)).collect();
         let class = |class: &Option<usize>| class.map_or(-1, |class| class as i64);
         let targets: Vec<i64> = numbers.iter().flat_map(|&item| self.classes[item].iter().map(class)).collect();
         let labels = self.classes.first().map_or(1, Vec::len) as i64;
         Ok(Batch {
             images: image_input(self.corpus, &drawn, side)?,
             targets: Tensor::from_slice(&targets).view([numbers.len() as i64, labels]),
+            mixed: None,
         })
     }
 
@@ -213,11 +232,11 @@ impl Items<'_> {
 /// How much each class of each label counts, `[L, C]`: all 1, or `n / (C · n_c)` of the label's `n`
 /// known items, of which `n_c` are of the class.
 ///
-/// * `told`: for each item, the class of each label; * `classes`: the number of classes, `C`.
-pub fn weights(told: &[Vec<Option<usize>>], classes: usize, how: ClassWeights) -> Vec<Vec<f64>> {
+/// * `known`: for each item, the class of each label; * `classes`: the number of classes, `C`.
+pub fn weights(known: &[Vec<Option<usize>>], classes: usize, how: ClassWeights) -> Vec<Vec<f64>> {
     let of = |label: usize| {
         let mut counts = vec![0.0; classes];
-        told.iter().filter_map(|classes| classes[label]).for_each(|class| counts[class] += 1.0);
+        known.iter().filter_map(|classes| classes[label]).for_each(|class| counts[class] += 1.0);
         let all: f64 = counts.iter().sum();
         let balanced = |of_class: f64| all / (classes as f64 * of_class.max(1.0));
         match how {
@@ -225,7 +244,25 @@ pub fn weights(told: &[Vec<Option<usize>>], classes: usize, how: ClassWeights) -
             ClassWeights::Balanced => counts.into_iter().map(balanced).collect(),
         }
     };
-    (0..told.first().map_or(0, Vec::len)).map(of).collect()
+    (0..known.first().map_or(0, Vec::len)).map(of).collect()
+}
+
+/// The classes that a configuration names; empty if it leaves them to the training studies.
+///
+/// # Errors
+/// A class that no training study has.
+fn named_classes(config: &DataConfig, columns: &[Column], training: &[usize]) -> Result<Vec<String>> {
+    let wanted = config.classes();
+    let cells =
+        |column: &Column| -> Vec<String> { training.iter().filter_map(|&item| column.cells[item].clone()).collect() };
+    let found: BTreeSet<String> = columns.iter().flat_map(cells).collect();
+    match wanted.iter().find(|class| !found.contains(*class)) {
+        Some(class) => Err(Error::Config(format!(
+            "data.classes: no training study has the class `{class}`; they have: {}",
+            found.into_iter().collect::<Vec<_>>().join(", ")
+        ))),
+        None => Ok(wanted),
+    }
 }
 
 /// The study that an item is of: of a pair, the current one.
@@ -314,13 +351,13 @@ fn changes(corpus: &Corpus, config: &DataConfig, skipped: &mut Skipped) -> Resul
     if columns.is_err()
         && let Some(table) = corpus.table(PAIRS)?
     {
-        let pairs = truth::pairs(corpus, &table, skipped);
+        let pairs = truth::worded_pairs(corpus, &table, skipped);
         let pairs = pairs.map_err(|refusal| Error::Training(refusal.to_string()))?;
         let asked = |name: &String| config.labels.is_empty() || config.labels.iter().any(|label| words(label) == *name);
-        let named = pairs.findings.into_iter().map(|(column, courses)| Column {
-            name: words(&column).trim_end_matches(PROGRESSION).to_string(),
-            cells: courses.into_iter().map(|course| course.map(|course| course.name().to_string())).collect(),
-        });
+        let named = pairs
+            .findings
+            .into_iter()
+            .map(|(column, cells)| Column { name: words(&column).trim_end_matches(PROGRESSION).to_string(), cells });
         let named: Vec<Column> = named.filter(|column| asked(&column.name)).collect();
         if !named.is_empty() {
             return Ok((pairs.studies.into_iter().map(|pair| pair.map(|row| row as u32).to_vec()).collect(), named));
@@ -346,9 +383,9 @@ mod tests {
     fn balanced_classes_weigh_alike_together_and_unknown_ones_do_not_count() {
         // The first label has three items of one class and one of the other; the second is known
         // for two items.
-        let told = [[Some(0), None], [Some(0), Some(1)], [Some(0), None], [Some(1), Some(0)]].map(Vec::from);
-        assert_eq!(weights(&told, 2, ClassWeights::None), [[1.0, 1.0], [1.0, 1.0]]);
-        let balanced = weights(&told, 2, ClassWeights::Balanced);
+        let known = [[Some(0), None], [Some(0), Some(1)], [Some(0), None], [Some(1), Some(0)]].map(Vec::from);
+        assert_eq!(weights(&known, 2, ClassWeights::None), [[1.0, 1.0], [1.0, 1.0]]);
+        let balanced = weights(&known, 2, ClassWeights::Balanced);
         assert_eq!(balanced, [[4.0 / 6.0, 2.0], [1.0, 1.0]]);
         assert!((3.0 * balanced[0][0] - 1.0 * balanced[0][1]).abs() < 1e-12);
     }

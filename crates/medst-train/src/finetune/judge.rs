@@ -87,10 +87,10 @@ impl Judged {
     ///
     /// # Errors
     /// A picture that cannot be read.
-    pub fn of(model: &MedSt, items: &Items, size: usize, group: &Group) -> Result<Judged> {
+    pub fn new(model: &MedSt, items: &Items, size: usize, group: &Group) -> Result<Judged> {
         let _guard = tch::no_grad_guard();
         let (head, side) = (head(model), model.config.image.size);
-        let share = Share::of(&vec![1; items.len()], group);
+        let share = Share::new(&vec![1; items.len()], group);
         let numbers_here: Vec<usize> = share.sequences.clone().collect();
         let mut found = vec![Tensor::zeros([0, head.config.outputs() as i64], (head.kind(), model.device()))];
         for numbers in numbers_here.chunks(size) {
@@ -103,8 +103,8 @@ impl Judged {
         let (mut loss, mut count) = (0.0, 0);
         let mut known = |label: usize| {
             let mut known = Known { items: Vec::new(), truth: Vec::new(), probabilities: Vec::new() };
-            for (item, told) in items.classes.iter().enumerate() {
-                let Some(class) = told[label] else { continue };
+            for (item, labels) in items.classes.iter().enumerate() {
+                let Some(class) = labels[label] else { continue };
                 let start = (item * each + label) * classes;
                 let row = &values[start..start + classes];
                 loss -= row[class];
@@ -169,7 +169,7 @@ impl Judged {
             _ => (name(head.task), Unit::Share),
         };
         let lacking = "the labels have only one class";
-        let clusters = Clusters::of(items.subjects());
+        let clusters = Clusters::new(items.subjects());
         let meter = Meter::new(bootstrap, &clusters);
         let defined: Vec<usize> =
             self.each(head).iter().enumerate().filter_map(|(label, figure)| figure.map(|_| label)).collect();

@@ -7,6 +7,7 @@
 //! | [`data`] | label columns of a corpus to targets |
 //! | `tuning` | a run: open, step, validate, save, close |
 //! | `step` | what a step computes |
+//! | [`mixup`] | batches whose items are mixed with each other |
 //! | [`judge`] | figures of a head on a split; the summary of a run |
 //!
 //! ```text
@@ -19,15 +20,18 @@
 //! `n`, and the final norm and the head have `lr` (as BEiT and MAE are fine-tuned). The report
 //! encoder and the projections are neither used nor changed.
 //!
+//! With [`mixup`] the loss is that of two items in their shares.
+//!
 //! Sampling, loading, optimiser, loss scale, average, checkpoints and logs are those of
 //! [`crate::train`]. A run of several processes computes the steps of one: each takes its share of
 //! a batch, and the gradients are summed.
 //!
 //! Letters: `B` items of a batch (studies, or pairs of studies), `L` labels, `C` classes.
 
-pub mod config;
-pub mod data;
-pub mod judge;
+pub(crate) mod config;
+pub(crate) mod data;
+pub(crate) mod judge;
+pub(crate) mod mixup;
 mod step;
 mod tuning;
 

@@ -11,7 +11,7 @@ use crate::model::config::{Lateral, Semantics};
 use crate::model::head::Head;
 use crate::model::{MedSt, Parameter};
 use crate::train::gradients::Differentiated;
-use crate::train::reduce::Part;
+use crate::train::reduce::ParameterGroup;
 use crate::{Error, Result};
 
 /// The parameters that are trained.
@@ -66,7 +66,7 @@ fn factor(name: &str, depth: usize, lateral: bool, config: &Config) -> Option<f6
     if name.starts_with("task_head.") {
         return Some(1.0);
     }
-    let Part::Image(stage) = Part::of(name, depth + 1) else { return None };
+    let ParameterGroup::Image(stage) = ParameterGroup::from_name(name, depth + 1) else { return None };
     // After the last block only the state of [CLS] is used, which is a frontal token.
     let unused = name.contains(".lateral_expert.") && (!lateral || stage == depth);
     (stage >= config.init.frozen && !unused).then(|| config.optimizer.layer_decay.powi((depth + 1 - stage) as i32))
@@ -95,6 +95,16 @@ fn loss(head: &Head, logits: &Tensor, targets: &Tensor, weights: &Tensor) -> Ten
     -(chosen * weight.to_kind(all.kind()) * known.to_kind(all.kind())).sum(None::<Kind>)
 }
 
+/// The loss of a batch: the sum over known labels; of mixed items, in the shares of both.
+fn batch_loss(head: &Head, logits: &Tensor, batch: &Batch, weights: &Tensor) -> Tensor {
+    let of = |targets: &Tensor| loss(head, logits, &send(targets, logits.device()), weights);
+    let own = of(&batch.targets);
+    match &batch.mixed {
+        Some(other) => own * other.share + of(&other.targets) * (1.0 - other.share),
+        None => own,
+    }
+}
+
 /// What a step is computed with, the same for all of a run.
 pub(super) struct Objective {
     /// Those that are trained.
@@ -114,12 +124,11 @@ impl Objective {
         group: &Group,
     ) -> Result<Differentiated<f64>> {
         let working: Vec<&Tensor> = self.parameters.iter().map(|parameter| &parameter.working).collect();
-        let targets = send(&share.batch.targets, model.device());
         let (loss, found) = match share.batch.images.studies() {
             // More processes than items.
             0 => (0.0, working.iter().map(|_| Tensor::new()).collect()),
             _ => {
-                let sum = loss(head(model), &logits(model, &share.batch)?, &targets, &self.weights);
+                let sum = batch_loss(head(model), &logits(model, &share.batch)?, &share.batch, &self.weights);
                 let mean = sum / share.known.max(1) as f64;
                 let found = Tensor::run_backward(&[&mean * factor], &working, false, false);
                 (mean.double_value(&[]), found)
@@ -147,7 +156,9 @@ mod tests {
     use tch::Device;
 
     use super::*;
+    use crate::finetune::mixup::Other;
     use crate::model::head::{HeadConfig, HeadTask};
+    use crate::model::input::ImageInput;
     use crate::model::parameters::Scope;
 
     fn config(settings: &[&str]) -> Config {
@@ -207,5 +218,30 @@ mod tests {
         // With nothing known the loss is zero.
         let unknown = Tensor::from_slice(&[-1i64, -1]).unsqueeze(1);
         assert_eq!(loss(&own, &logits, &unknown, &weights.unsqueeze(0)).double_value(&[]), 0.0);
+    }
+
+    /// Against the engine's cross-entropy with labels between 0 and 1, which is the same where both
+    /// items have the label.
+    #[test]
+    fn the_loss_of_mixed_items_is_that_of_both_in_their_shares() {
+        let scope = Scope::root(0.5, Some(1), Kind::Double, Device::Cpu);
+        let config =
+            HeadConfig { task: HeadTask::Findings, labels: ["a", "b"].map(String::from).to_vec(), classes: Vec::new() };
+        let head = Head::new(&scope, &config, 2);
+        let logits = Tensor::from_slice(&[0.3, -1.2, 2.0, 0.5]).view([2, 2]);
+        let empty = || Tensor::zeros([0, 1, 1], (Kind::Uint8, Device::Cpu));
+        let batch = |targets: &[i64], others: &[i64]| Batch {
+            images: ImageInput { frontal: empty(), lateral: empty(), lateral_rows: Vec::new() },
+            targets: Tensor::from_slice(targets).view([2, 2]),
+            mixed: Some(Other { share: 0.3, targets: Tensor::from_slice(others).view([2, 2]) }),
+        };
+        let ones = Tensor::ones([2, 2], (Kind::Double, Device::Cpu));
+        let found = batch_loss(&head, &logits, &batch(&[1, 0, 0, 1], &[0, 0, 1, 1]), &ones);
+        let shares = Tensor::from_slice(&[0.3, 0.0, 0.7, 1.0]).view([2, 2]);
+        let theirs = logits.binary_cross_entropy_with_logits::<Tensor>(&shares, None, None, tch::Reduction::Sum);
+        assert!((found.double_value(&[]) - theirs.double_value(&[])).abs() < 1e-12);
+        // A label that only the other has counts with the other's share.
+        let found = batch_loss(&head, &logits, &batch(&[-1, -1, -1, -1], &[1, -1, -1, -1]), &ones);
+        assert!((found.double_value(&[]) - 0.7 * (1.0 + (-0.3f64).exp()).ln()).abs() < 1e-12);
     }
 }

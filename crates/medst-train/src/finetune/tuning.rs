@@ -12,6 +12,7 @@ use tch::{Device, Tensor};
 
 use super::data::{self, Items, Labels};
 use super::judge::{self, Entry, Judged, Summary};
+use super::mixup::Mixing;
 use super::step::{BatchShare, Objective, Trained, trained};
 use super::{CONFIG, Config};
 use crate::convert::group::Group as Layers;
@@ -29,7 +30,7 @@ use crate::train::checkpoint::Checkpoints;
 use crate::train::dataset::Crop;
 use crate::train::folder::{RunFolder, check_same};
 use crate::train::loader::{self, Loader};
-use crate::train::log::Log;
+use crate::train::mlflow;
 use crate::train::optimizer::AdamW;
 use crate::train::run::{Opening, TrainingRun, Update, check_alike, check_files};
 use crate::train::schedule::Schedule;
@@ -55,8 +56,8 @@ pub(super) struct FineTuning<'a> {
 impl<'a> Data<'a> {
     pub fn read(config: &'a Config, corpus: &'a Corpus, progress: &dyn Progress) -> Result<Data<'a>> {
         let labels = Labels::read(corpus, &config.data, progress)?;
-        let training = labels.of(Split::Train, config.data.share, config.train.seed);
-        let validation = labels.of(Split::Validate, 1.0, config.train.seed);
+        let training = labels.items(Split::Train, config.data.share, config.train.seed);
+        let validation = labels.items(Split::Validate, 1.0, config.train.seed);
         Ok(Data { config, corpus, labels, training, validation })
     }
 
@@ -124,6 +125,7 @@ impl<'a> FineTuning<'a> {
         let (config, train, corpus) = (data.config, &data.config.train, data.corpus);
         let (configuration, output) = (config.to_toml()?, &train.output);
         check_alike(&configuration, resume, corpus, group)?;
+        let store = if group.leads() { mlflow::store()? } else { None };
         let begun = resume && Checkpoints::new(output).begun();
         if resume {
             let path = output.join(CONFIG);
@@ -143,9 +145,10 @@ impl<'a> FineTuning<'a> {
             progress,
             folder,
             output,
+            store,
             configuration,
             resume,
-            optimizer: AdamW::of(parameters, factors, &adamw),
+            optimizer: AdamW::for_parameters(parameters, factors, &adamw),
             model,
             kind: train.precision.kind(),
             schedule: data.schedule(),
@@ -154,13 +157,13 @@ impl<'a> FineTuning<'a> {
             card: ModelCard {
                 corpus: corpus.fingerprint(),
                 stored_size: Some(corpus.image_size()),
-                training: Some(TrainingData::of(corpus)),
+                training: Some(TrainingData::from_corpus(corpus)),
                 ..card
             },
             vocabulary: None,
             patience: train.patience,
         };
-        let mut run = TrainingRun::open(opening, |step| Log::open_as::<Entry>(output, step))?;
+        let mut run = TrainingRun::open::<Entry>(opening)?;
         let vocabulary = output.join(VOCABULARY);
         if let Some(pieces) = pieces.filter(|_| group.leads()) {
             write_vocabulary(&vocabulary, &pieces)?;
@@ -190,15 +193,18 @@ impl<'a> FineTuning<'a> {
         let (state, group) = (&self.run.state, self.run.group);
         let crop = Crop::Random { seed: self.data.config.train.seed, epoch: state.epoch };
         let batches = self.data.batches(state.epoch).split_off(state.position);
-        let share = |numbers: Vec<usize>| (Share::of(&vec![1; numbers.len()], group).sequences, numbers);
-        let jobs: Vec<_> = batches.into_iter().map(share).collect();
+        let job = |(place, numbers): (usize, Vec<usize>)| {
+            (place as u64, Share::new(&vec![1; numbers.len()], group).sequences, numbers)
+        };
+        let jobs: Vec<_> = (state.position..).zip(batches).map(job).collect();
+        let (seed, alpha, epoch) = (self.data.config.train.seed, self.data.config.train.mixup, state.epoch);
         let side = self.run.model.config.image.size;
-        Loader::of(scope, jobs, loader::THREADS, move |(share, numbers)| {
-            Ok(BatchShare {
-                batch: training.batch(&numbers, share, crop, side)?,
-                known: training.known(&numbers),
-                studies: numbers.len() * training.rows[0].len(),
-            })
+        Loader::spawn(scope, jobs, loader::THREADS, move |(place, share, numbers)| {
+            let mut batch = training.batch(&numbers, share.clone(), crop, side)?;
+            if let Some(mixing) = Mixing::draw(alpha, &numbers, seed, [epoch, place]) {
+                batch = mixing.mix(batch, training.batch(&mixing.others, share, crop, side)?);
+            }
+            Ok(BatchShare { batch, known: training.known(&numbers), studies: numbers.len() * training.rows[0].len() })
         })
     }
 
@@ -230,7 +236,7 @@ impl<'a> FineTuning<'a> {
     pub fn end_epoch(&mut self) -> Result<bool> {
         self.run.end_epoch();
         let Data { config, labels, validation, .. } = self.data;
-        let judged = Judged::of(self.run.judged(), validation, config.train.batch, self.run.group)?;
+        let judged = Judged::new(self.run.judged(), validation, config.train.batch, self.run.group)?;
         let Some(figure) = judged.figure(&labels.head) else { return Ok(false) };
         let (step, epoch) = (self.run.state.step, self.run.state.epoch);
         self.run.record(&judged.entry(&labels.head, figure, step, epoch))?;
@@ -252,10 +258,10 @@ impl<'a> FineTuning<'a> {
         let (train, alone) = (&config.train, distributed::alone());
         let best = open_model_in(&train.output, self.run.model.device(), train.precision)?;
         let figures = |items: &Items| {
-            let judged = Judged::of(&best.model, items, train.batch, &alone)?;
+            let judged = Judged::new(&best.model, items, train.batch, &alone)?;
             Ok::<_, Error>(judged.figures(&labels.head, items, Bootstrap::default()))
         };
-        let test = labels.of(Split::Test, 1.0, train.seed);
+        let test = labels.items(Split::Test, 1.0, train.seed);
         Ok(Some(Summary {
             folder: train.output.clone(),
             ending,

@@ -136,10 +136,10 @@ mod tests {
         let trained = model(1);
         let average = Average::new(&trained, Kind::Float, 0.25).unwrap();
         let begun = values(&trained);
-        assert!(values(average.model()).iter().zip(&begun).all(|(own, model)| own == model));
+        assert!(values(average.model()).iter().zip(&begun).all(|(mean, model)| mean == model));
         overwrite(&trained, 2);
         assert!(
-            values(average.model()).iter().zip(&begun).all(|(own, model)| own == model),
+            values(average.model()).iter().zip(&begun).all(|(mean, model)| mean == model),
             "the average shares no storage with the model"
         );
         // 2/11 of the beginning are left of the first update, a quarter each of the two after it.
@@ -149,9 +149,9 @@ mod tests {
             left *= [2.0 / 11.0, 0.25, 0.25][update as usize - 1];
         }
         let mut moved = 0;
-        for ((own, was), is) in values(average.model()).iter().zip(&begun).zip(values(&trained)) {
-            assert!(own.allclose(&(was * left + &is * (1.0 - left)), 1e-5, 1e-6, false));
-            moved += usize::from(own != was);
+        for ((mean, was), is) in values(average.model()).iter().zip(&begun).zip(values(&trained)) {
+            assert!(mean.allclose(&(was * left + &is * (1.0 - left)), 1e-5, 1e-6, false));
+            moved += usize::from(mean != was);
         }
         assert!(moved > trained.buffers().len(), "parameters and statistics");
     }
@@ -172,6 +172,6 @@ mod tests {
         let average = Average::new(&trained, Kind::Float, 0.0).unwrap();
         overwrite(&trained, 2);
         average.follow(&trained, 1);
-        assert!(values(average.model()).iter().zip(values(&trained)).all(|(own, model)| *own == model));
+        assert!(values(average.model()).iter().zip(values(&trained)).all(|(mean, model)| *mean == model));
     }
 }

@@ -20,7 +20,7 @@ use super::truth::{Frame, Known, Statement, truth};
 use crate::config::{DataConfig, SentenceChoice};
 use crate::model::config::ModelConfig;
 use crate::model::input::{Batch, Relations, ReportInput, Truth};
-use crate::model::pictures::{Drawn, image_input};
+use crate::model::pictures::{ImageSelection, image_input};
 use crate::{Error, Result};
 
 /// Studies of one split that have a report, as sequences.
@@ -201,15 +201,15 @@ impl<'a> Dataset<'a> {
     }
 
     /// Draws pictures and crops for each study.
-    fn draw(&self, rows: &[u32], studies: &[&Study], crop: Crop) -> Vec<Drawn> {
+    fn draw(&self, rows: &[u32], studies: &[&Study], crop: Crop) -> Vec<ImageSelection> {
         let (stored, side) = (self.corpus.image_size(), self.model.image.size as usize);
         let draw = |(&row, study): (&u32, &&Study)| match crop {
-            Crop::Centre => Drawn::centre(study, stored, side),
+            Crop::Centre => ImageSelection::centre(study, stored, side),
             Crop::Random { seed, epoch } => {
                 // A further frontal image of a visit as often as the first.
                 let choices = study.alternative_frontals.len();
                 let mut random = sampler::random(seed, [epoch, u64::from(row)], Purpose::Pictures);
-                Drawn::random(study, choices, stored, side, &mut random)
+                ImageSelection::random(study, choices, stored, side, &mut random)
             }
         };
         rows.iter().zip(studies).map(draw).collect()
@@ -221,7 +221,7 @@ impl<'a> Dataset<'a> {
         &self,
         rows: &[u32],
         studies: &[&Study],
-        drawn: &[Drawn],
+        drawn: &[ImageSelection],
         statements: Vec<Option<Statement>>,
     ) -> Result<Option<Truth>> {
         let (image, findings) = (&self.model.image, &self.model.findings);

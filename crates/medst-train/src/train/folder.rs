@@ -80,7 +80,7 @@ fn check_there(folder: &Path, name: &str, resume: bool) -> Result<()> {
         };
         return Err(Error::Config(format!("{} is empty; {remedy}", path.display())));
     }
-    let other = [CONFIG, FINE_TUNING].into_iter().find(|own| *own != name && folder.join(own).exists());
+    let other = [CONFIG, FINE_TUNING].into_iter().find(|other| *other != name && folder.join(other).exists());
     if let Some(other) = other {
         return Err(Error::Config(format!(
             "train.output = {there}: it contains a run of another kind ({other}); choose another folder"

@@ -28,7 +28,7 @@ use crate::model::input::{Batch, ImageInput, ReportInput};
 use crate::model::parameters::at_least_float;
 use crate::model::vit::ImageFeatures;
 use crate::model::{MedSt, Mode};
-use crate::train::reduce::{Part, Reducer};
+use crate::train::reduce::{ParameterGroup, Reducer};
 
 /// How much of the encoders' tape exists at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub(super) struct Chunk {
 }
 
 impl Chunk {
-    pub fn of(batch: &Batch, studies: Range<i64>) -> Chunk {
+    pub fn new(batch: &Batch, studies: Range<i64>) -> Chunk {
         let (start, count) = (studies.start, studies.end - studies.start);
         let (images, reports) = (batch.images.part(start, count), batch.reports.part(start, count));
         Chunk { studies, images, reports }
@@ -112,7 +112,7 @@ pub fn differentiate(
     let studies = batch.images.studies();
     let starts = (0..studies).step_by(budget.studies.max(1) as usize);
     let ranges = starts.map(|start| start..(start + budget.studies).min(studies));
-    let chunks: Vec<Chunk> = ranges.map(|range| Chunk::of(batch, range)).collect();
+    let chunks: Vec<Chunk> = ranges.map(|range| Chunk::new(batch, range)).collect();
     let alone = chunks.len() == 1;
 
     let (mut states, mut kept, mut tapes) = (Vec::new(), None, None);
@@ -145,12 +145,12 @@ pub fn differentiate(
     let mut gradients = Gradients::none(model);
     let of_states = gradients.add(&(&losses.total * weight), &states);
     drop(states);
-    let mut done = |part: Part, gradients: &mut Gradients| {
+    let mut done = |part: ParameterGroup, gradients: &mut Gradients| {
         if let Some(reducer) = &mut reducer {
             reducer.ready(part, gradients);
         }
     };
-    done(Part::Heads, &mut gradients);
+    done(ParameterGroup::Heads, &mut gradients);
 
     for (number, chunk) in chunks.iter().enumerate() {
         // The gradients are final only after the last chunk.
@@ -160,13 +160,13 @@ pub fn differentiate(
         let [image, report] = chunk.chains(model)?;
         let mut image_done = |stage: usize, gradients: &mut Gradients| {
             if last {
-                done(Part::Image(stage), gradients);
+                done(ParameterGroup::Image(stage), gradients);
             }
         };
         if let Some([of_image, of_report]) = tapes.take() {
             image.backward_by_tape(of_image, of_images, &mut gradients, &mut image_done);
             report.backward_by_tape(of_report, of_reports, &mut gradients, &mut |stage, gradients| {
-                done(Part::Report(stage), gradients);
+                done(ParameterGroup::Report(stage), gradients);
             });
         } else if budget.by_block {
             let [of_image, of_report] = kept.take().unwrap_or_else(|| {
@@ -177,7 +177,7 @@ pub fn differentiate(
             image.backward_by_stage(of_image, of_images, &mut gradients, &mut image_done);
             report.backward_by_stage(of_report, of_reports, &mut gradients, &mut |stage, gradients| {
                 if last {
-                    done(Part::Report(stage), gradients);
+                    done(ParameterGroup::Report(stage), gradients);
                 }
             });
         } else {

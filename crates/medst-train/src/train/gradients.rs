@@ -35,7 +35,7 @@ impl<'a> Gradients<'a> {
     }
 
     /// The gradient of a scalar; zero for parameters it does not depend on.
-    pub fn of(model: &MedSt, loss: &Tensor) -> Vec<Tensor> {
+    pub fn compute(model: &MedSt, loss: &Tensor) -> Vec<Tensor> {
         let mut gradients = Gradients::none(model);
         gradients.add(loss, &[]);
         gradients.finish()

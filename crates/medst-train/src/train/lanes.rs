@@ -48,7 +48,7 @@ impl<'a> Shared<'a> {
 
 /// The lanes that training takes for a batch, where there are several.
 pub fn lanes(model: &MedSt, studies: i64) -> Option<Lanes> {
-    let lanes = Lanes::of(model);
+    let lanes = Lanes::new(model);
     (model.device() == Device::Cpu && lanes.count > 1 && studies >= 2 * lanes.count as i64).then_some(lanes)
 }
 
@@ -65,7 +65,7 @@ pub fn differentiate(
 ) -> Result<Differentiated<Losses>> {
     let lateral_rows = model.lateral_rows(&batch.images);
     let ranges = divide(batch.images.studies(), &lateral_rows, lanes.count);
-    let chunks: Vec<Chunk> = ranges.into_iter().map(|studies| Chunk::of(batch, studies)).collect();
+    let chunks: Vec<Chunk> = ranges.into_iter().map(|studies| Chunk::new(batch, studies)).collect();
 
     let shared = Shared(model);
     let reads_reports = config.reads_reports();
@@ -94,7 +94,7 @@ pub fn differentiate(
     let work: Vec<(Vec<Tensor>, Vec<Tensor>)> =
         taped.into_iter().map(|(studies, states)| (states, of_studies(&of_states, &studies, &lateral_rows))).collect();
     let found = in_lanes(lanes, work, move |(states, of_states)| {
-        Ok(Gradients::of(shared.get(), &product(&states, &of_states)))
+        Ok(Gradients::compute(shared.get(), &product(&states, &of_states)))
     })?;
     for of_lane in found {
         gradients.add_all(of_lane);
@@ -157,7 +157,7 @@ mod tests {
                 .map(|range| range.clone().map(|row| 1 + usize::from(laterals[row as usize])).sum())
                 .collect();
             let due = (laterals.len() + rows.len()).div_ceil(count);
-            prop_assert!(pictures.iter().all(|&own| own <= due + 2), "{:?}", pictures);
+            prop_assert!(pictures.iter().all(|&count| count <= due + 2), "{:?}", pictures);
         }
     }
 }

@@ -47,7 +47,7 @@ impl Loader {
         threads: usize,
         device: Device,
     ) -> Loader {
-        Loader::of(scope, batches, threads, move |(share, numbers)| {
+        Loader::spawn(scope, batches, threads, move |(share, numbers)| {
             dataset.share(&numbers, share, crop).map(|batch| batch.ready_for(device))
         })
     }
@@ -55,7 +55,7 @@ impl Loader {
 
 impl<T: Send> Loader<T> {
     /// Starts threads that `make` something of each of `jobs`, in order.
-    pub fn of<'scope, 'env, J: Clone + Send + 'env>(
+    pub fn spawn<'scope, 'env, J: Clone + Send + 'env>(
         scope: &'scope Scope<'scope, 'env>,
         jobs: Vec<J>,
         threads: usize,

@@ -13,7 +13,6 @@ use tch::{Kind, Tensor};
 
 use super::mlflow;
 use super::tensorboard::EventWriter;
-use crate::config::Config;
 use crate::eval::result::Task;
 use crate::loss::Losses;
 use crate::{Error, Result};
@@ -43,7 +42,7 @@ pub struct Parts {
 }
 
 impl Parts {
-    pub fn of(losses: &Losses) -> Parts {
+    pub fn from_losses(losses: &Losses) -> Parts {
         let all = [
             &losses.total,
             &losses.global,
@@ -247,15 +246,10 @@ impl Log {
     /// Opens the logs of a run; lines after `step` (of a run that went further than its checkpoint)
     /// are cut off.
     ///
-    /// * `store`: an MLflow file store that the run is logged to as well.
-    pub fn open(config: &Config, store: Option<&Path>, step: u64) -> Result<Log> {
-        let log = Log::open_as::<Entry>(&config.train.output, step)?;
-        let store = store.map(|store| mlflow::Run::open(store, config, step, milliseconds())).transpose()?;
-        Ok(Log { store, ..log })
-    }
-
-    /// Like [`Log::open`], for a log with another type of lines.
-    pub fn open_as<E: Logged>(folder: &Path, step: u64) -> Result<Log> {
+    /// * `E`: its lines.
+    /// * `store`: an MLflow file store that the run is logged to as well, with its `configuration`
+    ///   (TOML).
+    pub fn open<E: Logged>(folder: &Path, store: Option<&Path>, configuration: &str, step: u64) -> Result<Log> {
         let path = folder.join(METRICS);
         let mut kept = read_as::<E>(&path)?;
         kept.retain(|entry| entry.step() <= step);
@@ -263,7 +257,8 @@ impl Log {
         whole::write(&path, text.as_bytes())?;
         let lines = OpenOptions::new().append(true).open(&path).map_err(Error::io(&path))?;
         let events = EventWriter::create(folder, now() as u64, step + 1).map_err(Error::io(folder))?;
-        Ok(Log { path, lines, events, store: None })
+        let begin = |store| mlflow::Run::open(store, folder, configuration, step, milliseconds());
+        Ok(Log { path, lines, events, store: store.map(begin).transpose()? })
     }
 
     pub fn write(&mut self, entry: &impl Logged) -> Result<()> {

@@ -14,7 +14,6 @@ use std::path::{Path, PathBuf};
 use medst_data::files::whole;
 use medst_data::input;
 
-use crate::config::Config;
 use crate::{Error, Result};
 
 /// The name of the experiment that contains the runs.
@@ -98,11 +97,13 @@ impl Run {
     /// Begins a run, or continues it if `step` is above 0; values of later steps are then removed.
     ///
     /// * `store`: such as `mlruns`; made where it is absent.
+    /// * `output`: the run's own folder, which names it.
+    /// * `configuration`: TOML, whose keys become parameters.
     ///
     /// # Errors
     /// A file that cannot be written, with its name.
-    pub fn open(store: &Path, config: &Config, step: u64, now: u64) -> Result<Run> {
-        let output = std::path::absolute(&config.train.output).map_err(Error::io(&config.train.output))?;
+    pub fn open(store: &Path, output: &Path, configuration: &str, step: u64, now: u64) -> Result<Run> {
+        let output = std::path::absolute(output).map_err(Error::io(output))?;
         let experiment = experiment(store, now)?;
         let id = identity(&output);
         let folder = store.join(&experiment).join(&id);
@@ -117,7 +118,7 @@ impl Run {
         let started = started(&folder).unwrap_or(now);
         let run = Run { folder, id, experiment, name, started, metrics: HashMap::new() };
         run.describe(Status::Running, None)?;
-        for (key, value) in parameters(config)? {
+        for (key, value) in parameters(configuration)? {
             write(&run.folder.join("params").join(key), &value)?;
         }
         write(&run.folder.join("tags/mlflow.runName"), &run.name)?;
@@ -208,7 +209,7 @@ fn started(folder: &Path) -> Option<u64> {
 }
 
 /// The configuration by dotted keys.
-fn parameters(config: &Config) -> Result<Vec<(String, String)>> {
+fn parameters(configuration: &str) -> Result<Vec<(String, String)>> {
     fn walk(place: &str, value: &toml::Value, found: &mut Vec<(String, String)>) {
         match value {
             toml::Value::Table(table) => table.iter().for_each(|(key, value)| {
@@ -219,7 +220,7 @@ fn parameters(config: &Config) -> Result<Vec<(String, String)>> {
             other => found.push((place.to_string(), other.to_string())),
         }
     }
-    let table: toml::Table = toml::from_str(&config.to_toml()?).map_err(|error| Error::Config(error.to_string()))?;
+    let table: toml::Table = toml::from_str(configuration).map_err(|error| Error::Config(error.to_string()))?;
     let mut found = Vec::new();
     walk("", &toml::Value::Table(table), &mut found);
     Ok(found)
@@ -258,20 +259,23 @@ fn write(path: &Path, text: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{config, finetune};
 
     #[test]
     fn a_run_goes_on_where_its_checkpoint_was() {
         let folder = tempfile::tempdir().unwrap();
         let store = folder.path().join("mlruns");
-        let mut config = Config::default();
-        config.train.output = folder.path().join("it's a run");
+        let open = |name: &str, step, now| {
+            let configuration = config::Config::default().to_toml().unwrap();
+            Run::open(&store, &folder.path().join(name), &configuration, step, now).unwrap()
+        };
         let values = |value: f64| vec![("train/total".to_string(), value), ("c/recall@5, all".to_string(), value)];
-        let mut run = Run::open(&store, &config, 0, 1000).unwrap();
+        let mut run = open("it's a run", 0, 1000);
         for step in 1..=4 {
             run.write(step, 1000 + step, &values(step as f64)).unwrap();
         }
         run.close(Status::Killed, 2000).unwrap();
-        let mut run = Run::open(&store, &config, 2, 3000).unwrap();
+        let mut run = open("it's a run", 2, 3000);
         run.write(3, 3001, &values(9.0)).unwrap();
         run.close(Status::Finished, 4000).unwrap();
         let read = |name: &str| fs::read_to_string(run.folder.join(name)).unwrap();
@@ -282,15 +286,25 @@ mod tests {
         assert!(meta.contains("run_name: 'it''s a run'\n") && meta.contains("start_time: 1000\nstatus: 3\n"), "{meta}");
         assert!(meta.contains("end_time: 4000\n"), "{meta}");
         // Another run is stored next to it, in the same experiment.
-        config.train.output = folder.path().join("other");
-        let other = Run::open(&store, &config, 0, 5000).unwrap();
+        let other = open("other", 0, 5000);
         assert_eq!(other.folder.parent(), run.folder.parent());
         assert_ne!(other.folder, run.folder);
         // A run that begins again has only its new values.
-        config.train.output = folder.path().join("it's a run");
-        let again = Run::open(&store, &config, 0, 6000).unwrap();
+        let again = open("it's a run", 0, 6000);
         assert_eq!(again.folder, run.folder);
         assert!(!again.folder.join("metrics/train").exists());
+    }
+
+    #[test]
+    fn parameters_are_the_keys_of_any_configuration() {
+        let of = |configuration: &str, key: &str| {
+            let found = parameters(configuration).unwrap().into_iter().find(|own| own.0 == key);
+            found.unwrap_or_else(|| panic!("no {key}")).1
+        };
+        let pretraining = config::Config::default().to_toml().unwrap();
+        assert_eq!(of(&pretraining, "train.seed"), "42");
+        let tuning = finetune::Config::default().to_toml().unwrap();
+        assert_eq!((of(&tuning, "data.task"), of(&tuning, "data.labels")), ("findings".into(), "[]".into()));
     }
 
     #[test]

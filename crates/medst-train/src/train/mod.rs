@@ -1,26 +1,28 @@
 //! Pre-training (paper, section 4.1): one visible loop.
 //!
-//! | file | what |
-//! |---|---|
-//! | [`sampler`], [`dataset`], [`sentences`], [`truth`], [`loader`] | sequences of a corpus to batches |
-//! | [`optimizer`], [`schedule`] | AdamW, learning rate |
-//! | [`gradients`], [`loss_scale`] | what backward passes give, within the range of the layers' precision |
-//! | [`average`] | a moving average of the weights |
-//! | [`lanes`] | the encoders of a small model on a thread per core |
-//! | [`grad_cache`], [`activation_checkpointing`] | the gradient of a large batch, a few studies or one block at a time |
-//! | [`validate`] | losses and retrieval of the validation split |
-//! | [`periodic_evaluation`] | evaluation tasks while a model trains |
-//! | `run`, `pretraining` | what every run has; what pre-training adds: open, step, validate, save, close |
-//! | `folder` | the run's folder, which one process at a time writes |
-//! | [`checkpoint`], [`log`], [`tensorboard`] | what a run leaves |
-//! | [`summary`] | what it says at the end |
+//! * [`sampler`], [`dataset`], [`sentences`], [`truth`], [`loader`] – sequences of a corpus to
+//!   batches
+//! * [`optimizer`], [`schedule`] – AdamW, learning rate
+//! * [`gradients`], [`loss_scale`] – what backward passes give, within the range of the layers'
+//!   precision
+//! * [`average`] – a moving average of the weights
+//! * [`lanes`] – the encoders of a small model on a thread per core
+//! * [`grad_cache`], [`activation_checkpointing`] – the gradient of a large batch, a few studies or
+//!   one block at a time
+//! * [`validate`] – losses and retrieval of the validation split
+//! * [`periodic_evaluation`] – evaluation tasks while a model trains
+//! * `run`, `pretraining`: what every run has; what pre-training adds: open, step, validate, save,
+//!   close
+//! * `folder`: the run's folder, which one process at a time writes
+//! * [`checkpoint`], [`log`], [`tensorboard`] – what a run leaves
+//! * [`summary`] – the summary printed at the end
 //!
 //! Everything random is a function of the seed and of where the run is, so a resumed run gives the
 //! numbers of an uninterrupted one.
 
-pub mod activation_checkpointing;
+pub(crate) mod activation_checkpointing;
 pub mod average;
-pub mod checkpoint;
+pub(crate) mod checkpoint;
 pub mod dataset;
 pub(crate) mod folder;
 pub mod grad_cache;
@@ -29,9 +31,9 @@ pub mod lanes;
 pub mod loader;
 pub mod log;
 pub mod loss_scale;
-pub mod mlflow;
+pub(crate) mod mlflow;
 pub mod optimizer;
-pub mod periodic_evaluation;
+pub(crate) mod periodic_evaluation;
 mod pretraining;
 pub mod reduce;
 pub(crate) mod run;
@@ -39,9 +41,9 @@ pub mod sampler;
 pub mod schedule;
 pub mod sentences;
 pub mod statements;
-pub mod summary;
-pub mod tensorboard;
-pub mod truth;
+pub(crate) mod summary;
+pub(crate) mod tensorboard;
+pub(crate) mod truth;
 pub mod validate;
 
 use std::time::Instant;

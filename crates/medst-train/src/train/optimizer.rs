@@ -66,13 +66,13 @@ pub struct AdamW {
 impl AdamW {
     /// Re-binds the model's parameters to flat tensors.
     pub fn new(model: &MedSt, config: &OptimizerConfig) -> AdamW {
-        AdamW::of(model.parameters().to_vec(), Vec::new(), config)
+        AdamW::for_parameters(model.parameters().to_vec(), Vec::new(), config)
     }
 
     /// Like [`AdamW::new`], for some of a model's parameters, at least one.
     ///
     /// * `factors`: the factor of each parameter's learning rate; empty means 1 for all.
-    pub fn of(parameters: Vec<Parameter>, factors: Vec<f64>, config: &OptimizerConfig) -> AdamW {
+    pub fn for_parameters(parameters: Vec<Parameter>, factors: Vec<f64>, config: &OptimizerConfig) -> AdamW {
         let _guard = tch::no_grad_guard();
         let flat = |kind| {
             let count: usize = parameters.iter().map(|parameter| parameter.tensor.numel()).sum();

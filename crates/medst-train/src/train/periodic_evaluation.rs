@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::eval::bootstrap::Bootstrap;
 use crate::eval::encode::ModelEncoder;
 use crate::eval::result::{Figure, TaskResult};
-use crate::eval::suite::{Part, Suite};
+use crate::eval::suite::{CorpusPart, Suite};
 use crate::infer::{EngineRef, Limits, Origin, Reader};
 use crate::model::MedSt;
 use crate::{Error, Result};
@@ -44,7 +44,7 @@ impl PeriodicEvaluation {
         let suite = Suite {
             tasks: asked.tasks.clone(),
             bootstrap: Bootstrap { replicates: 0, seed: config.train.seed },
-            part: Part::Of(Split::Validate),
+            part: CorpusPart::Of(Split::Validate),
             ..Suite::default()
         };
         Ok(Some(PeriodicEvaluation { suite, corpora }))

@@ -18,7 +18,7 @@ use super::grad_cache::{self, ActivationBudget};
 use super::gradients::{Differentiated, Gradients};
 use super::lanes;
 use super::loader::{self, Loader};
-use super::log::{Ending, Entry, Log, Parts};
+use super::log::{Ending, Entry, Parts};
 use super::mlflow;
 use super::optimizer::AdamW;
 use super::periodic_evaluation::PeriodicEvaluation;
@@ -189,6 +189,7 @@ impl<'a> Pretraining<'a> {
             progress,
             folder,
             output: &train.output,
+            store,
             configuration,
             resume,
             optimizer: AdamW::new(&model, &config.optimizer),
@@ -199,14 +200,14 @@ impl<'a> Pretraining<'a> {
             average: train.average,
             card: ModelCard {
                 stored_size: Some(corpus.image_size()),
-                training: Some(TrainingData::of(corpus)),
+                training: Some(TrainingData::from_corpus(corpus)),
                 origin,
                 ..ModelCard::new(sizes, pieces, 0, corpus.fingerprint())
             },
             vocabulary: config.data.vocabulary.clone(),
             patience: train.patience,
         };
-        let mut run = TrainingRun::open(opening, |step| Log::open(config, store.as_deref(), step))?;
+        let mut run = TrainingRun::open::<Entry>(opening)?;
         // Batch statistics are those of all processes from now on.
         if group.size() > 1 {
             run.model.synchronise(group);
@@ -255,7 +256,7 @@ impl<'a> Pretraining<'a> {
         let mut batches = self.data.batches(state.epoch);
         let batches = batches.split_off(state.position.min(batches.len()));
         let shares: Vec<Share> =
-            batches.iter().map(|numbers| Share::of(&training.lengths(numbers), self.run.group)).collect();
+            batches.iter().map(|numbers| Share::new(&training.lengths(numbers), self.run.group)).collect();
         let jobs = shares.iter().map(|share| share.sequences.clone()).zip(batches).collect();
         let crop = Crop::Random { seed: config.train.seed, epoch: state.epoch };
         let loader = Loader::of_shares(scope, training, jobs, crop, loader::THREADS, self.run.model.device());
@@ -405,11 +406,11 @@ fn differentiate(
         }
         None => {
             let losses = loss::med_st(model, &batch, &config.loss, Mode::Train)?;
-            let gradients = Gradients::of(model, &(&losses.total * factor));
+            let gradients = Gradients::compute(model, &(&losses.total * factor));
             Differentiated { losses, gradients }
         }
     };
-    let losses = Parts::of(&losses);
+    let losses = Parts::from_losses(&losses);
     if !losses.total.is_finite() {
         return Err(Error::Training(format!("the loss of step {} is not finite: {}", step + 1, losses.listed())));
     }

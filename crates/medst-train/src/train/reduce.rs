@@ -15,7 +15,7 @@ use crate::train::gradients::Gradients;
 
 /// The group of parameters that form one bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum ParameterGroup {
     /// Projections and importance.
     Heads,
     /// A stage of the image encoder's chain.
@@ -24,30 +24,33 @@ pub enum Part {
     Report(usize),
 }
 
-impl Part {
+impl ParameterGroup {
     /// The group of a parameter.
     ///
     /// * `last`: the number of the image encoder's final norm.
-    pub fn of(name: &str, last: usize) -> Part {
+    pub fn from_name(name: &str, last: usize) -> ParameterGroup {
         let number = |rest: &str| rest.split('.').next().and_then(|number| number.parse::<usize>().ok()).unwrap_or(0);
         if let Some(rest) = name.strip_prefix("image_encoder.") {
-            return Part::Image(match rest.strip_prefix("blocks.") {
+            return ParameterGroup::Image(match rest.strip_prefix("blocks.") {
                 Some(rest) => number(rest) + 1,
                 None if rest.starts_with("norm.") => last,
                 None => 0,
             });
         }
         match name.strip_prefix("report_encoder.") {
-            Some(rest) => Part::Report(rest.strip_prefix("layers.").map_or(0, |rest| number(rest) + 1)),
-            None => Part::Heads,
+            Some(rest) => ParameterGroup::Report(rest.strip_prefix("layers.").map_or(0, |rest| number(rest) + 1)),
+            None => ParameterGroup::Heads,
         }
     }
 
     /// All parts, in the order in which a backward pass is done with them.
-    pub fn all(model: &MedSt) -> Vec<Part> {
+    pub fn all(model: &MedSt) -> Vec<ParameterGroup> {
         let (blocks, layers) = (model.config.image.num_layers as usize, model.config.text.num_layers as usize);
-        let images = (0..blocks + 2).rev().map(Part::Image);
-        std::iter::once(Part::Heads).chain(images).chain((0..=layers).rev().map(Part::Report)).collect()
+        let images = (0..blocks + 2).rev().map(ParameterGroup::Image);
+        std::iter::once(ParameterGroup::Heads)
+            .chain(images)
+            .chain((0..=layers).rev().map(ParameterGroup::Report))
+            .collect()
     }
 }
 
@@ -55,7 +58,7 @@ impl Part {
 pub struct Reducer {
     /// Bytes of all buckets so far.
     pub bytes: u64,
-    parts: Vec<(Part, Vec<usize>)>,
+    parts: Vec<(ParameterGroup, Vec<usize>)>,
     buckets: Sender<Tensor>,
     summed: Receiver<Tensor>,
     thread: JoinHandle<()>,
@@ -65,9 +68,10 @@ pub struct Reducer {
 impl Reducer {
     pub fn start(model: &MedSt, group: &Group) -> Reducer {
         let last = model.config.image.num_layers as usize + 1;
-        let of: Vec<Part> = model.parameters().iter().map(|parameter| Part::of(&parameter.name, last)).collect();
-        let numbers = |part: Part| (0..of.len()).filter(|&number| of[number] == part).collect();
-        let parts = Part::all(model).into_iter().map(|part| (part, numbers(part))).collect();
+        let of: Vec<ParameterGroup> =
+            model.parameters().iter().map(|parameter| ParameterGroup::from_name(&parameter.name, last)).collect();
+        let numbers = |part: ParameterGroup| (0..of.len()).filter(|&number| of[number] == part).collect();
+        let parts = ParameterGroup::all(model).into_iter().map(|part| (part, numbers(part))).collect();
         let ((buckets, waiting), (done, summed)) = (channel::<Tensor>(), channel());
         let group = Group::clone(group);
         let thread = std::thread::spawn(move || {
@@ -82,7 +86,7 @@ impl Reducer {
     }
 
     /// Sends the buckets up to and with that of `part`, whose gradients are final.
-    pub fn ready(&mut self, part: Part, gradients: &mut Gradients) {
+    pub fn ready(&mut self, part: ParameterGroup, gradients: &mut Gradients) {
         let end = self.parts.iter().position(|(sent, _)| *sent == part).map_or(self.sent, |number| number + 1);
         self.send(end, gradients);
     }
@@ -123,18 +127,20 @@ mod tests {
     fn every_parameter_has_the_bucket_of_its_stage() {
         let mut config = ModelConfig::default();
         (config.image.num_layers, config.text.num_layers) = (11, 2);
-        let of = |name: &str| Part::of(name, 12);
-        assert_eq!(of("image_encoder.blocks.10.lateral.contract.weight"), Part::Image(11));
-        assert_eq!(of("image_encoder.norm.weight"), Part::Image(12));
-        assert_eq!(of("image_encoder.patch_embedding.bias"), Part::Image(0));
-        assert_eq!(of("report_encoder.layers.1.norm.bias"), Part::Report(2));
-        assert_eq!(of("report_encoder.embeddings.words"), Part::Report(0));
-        assert_eq!(of("patch_local.expand.weight"), Part::Heads);
+        let of = |name: &str| ParameterGroup::from_name(name, 12);
+        assert_eq!(of("image_encoder.blocks.10.lateral.contract.weight"), ParameterGroup::Image(11));
+        assert_eq!(of("image_encoder.norm.weight"), ParameterGroup::Image(12));
+        assert_eq!(of("image_encoder.patch_embedding.bias"), ParameterGroup::Image(0));
+        assert_eq!(of("report_encoder.layers.1.norm.bias"), ParameterGroup::Report(2));
+        assert_eq!(of("report_encoder.embeddings.words"), ParameterGroup::Report(0));
+        assert_eq!(of("patch_local.expand.weight"), ParameterGroup::Heads);
         (config.image.hidden_size, config.image.num_heads, config.image.intermediate_size, config.projection.hidden) =
             (16, 2, 16, 16);
         (config.text.hidden_size, config.text.num_heads, config.text.intermediate_size) = (16, 2, 16);
         let model = MedSt::new(&config, 1, Device::Cpu, Kind::Float).unwrap();
-        let parts = Part::all(&model);
-        assert!(model.parameters().iter().all(|parameter| parts.contains(&Part::of(&parameter.name, 12))));
+        let parts = ParameterGroup::all(&model);
+        assert!(
+            model.parameters().iter().all(|parameter| parts.contains(&ParameterGroup::from_name(&parameter.name, 12)))
+        );
     }
 }

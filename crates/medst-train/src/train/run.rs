@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use medst_data::corpus::Corpus;
 use medst_data::progress::Progress;
 use medst_data::ranks;
-use tch::Kind;
+use tch::{Device, Kind};
 
 use super::average::Average;
 use super::checkpoint::{Checkpoints, Scored, Snapshot, State};
@@ -29,7 +29,9 @@ pub(crate) struct Opening<'a> {
     /// On process 0.
     pub folder: Option<RunFolder>,
     pub output: &'a Path,
-    /// The resolved configuration, as a new run's folder keeps it.
+    /// An MLflow file store that the run is logged to as well.
+    pub store: Option<PathBuf>,
+    /// The resolved configuration (TOML), as a new run's folder keeps it.
     pub configuration: String,
     pub resume: bool,
     /// Process 0's counts, or on resume that of the last checkpoint.
@@ -82,11 +84,11 @@ impl<'a> TrainingRun<'a> {
     /// Restores the last checkpoint or begins a new run; all processes take over what process 0
     /// has.
     ///
-    /// * `log`: opens the log of a run that has done so many steps.
+    /// * `E`: the lines of its log.
     ///
     /// # Errors
     /// A checkpoint that does not fit, a folder that cannot be written.
-    pub fn open(opening: Opening<'a>, log: impl FnOnce(u64) -> Result<Log>) -> Result<TrainingRun<'a>> {
+    pub fn open<E: Logged>(opening: Opening<'a>) -> Result<TrainingRun<'a>> {
         let Opening { group, progress, mut folder, resume, mut model, mut optimizer, kind, card, average, .. } =
             opening;
         let mut checkpoints = Checkpoints::new(opening.output);
@@ -100,11 +102,15 @@ impl<'a> TrainingRun<'a> {
         if resume && !checkpoints.begun() {
             progress.note("the run has no checkpoint yet: it begins at its first step");
         }
+        if kind == Kind::Half && model.device() == Device::Cpu {
+            progress.note("float16 is many times slower than float32 on a CPU");
+        }
         if let Some(folder) = folder.as_mut().filter(|_| !resume) {
             // Only now: a start that fails must not leave a folder that would block the next start.
             folder.begin(&opening.configuration)?;
         }
-        let log = if group.leads() { Some(log(state.step)?) } else { None };
+        let open = || Log::open::<E>(opening.output, opening.store.as_deref(), &opening.configuration, state.step);
+        let log = if group.leads() { Some(open()?) } else { None };
         Ok(TrainingRun {
             group,
             progress,
@@ -141,7 +147,7 @@ impl<'a> TrainingRun<'a> {
     ///   `factor` times their gradients.
     ///
     /// # Errors
-    /// Those of `differentiate`; a gradient that is not finite.
+    /// Those of `differentiate`; a gradient that is not finite, by the number of the step.
     pub fn update<T>(
         &mut self,
         differentiate: impl Fn(&MedSt, u64, f64) -> Result<Differentiated<T>>,
@@ -151,7 +157,9 @@ impl<'a> TrainingRun<'a> {
         let before = state.loss_scale.factor(*kind);
         let Scaled { losses, gradients, factor, norm } = state.loss_scale.differentiate(
             *kind,
-            |gradients| optimizer.norm(gradients),
+            |gradients| {
+                optimizer.norm(gradients).map_err(|error| Error::Training(format!("step {}: {error}", step + 1)))
+            },
             |factor| ops::guarded(|| differentiate(model, step, factor)),
         )?;
         if factor < before {
@@ -162,6 +170,7 @@ impl<'a> TrainingRun<'a> {
         }
         let scale = self.clip_norm.map_or(1.0, |limit| (limit / norm.max(1e-12)).min(1.0));
         optimizer.step(&gradients, rate, scale / factor);
+        model.limit_scale();
         drop(gradients);
         state.step += 1;
         state.position += 1;
@@ -251,11 +260,11 @@ fn take_over(model: &MedSt, optimizer: &mut AdamW, state: &mut State, group: &Gr
     }
     optimizer.broadcast(group);
     let _guard = tch::no_grad_guard();
-    let frozen = model.parameters().iter().filter(|own| !own.working.requires_grad());
-    for own in frozen.chain(model.buffers()) {
-        let mut values = own.tensor.contiguous();
+    let frozen = model.parameters().iter().filter(|parameter| !parameter.working.requires_grad());
+    for parameter in frozen.chain(model.buffers()) {
+        let mut values = parameter.tensor.contiguous();
         group.broadcast(&mut values);
-        own.fill(&values);
+        parameter.fill(&values);
     }
     state.take_over(group)
 }

@@ -20,6 +20,8 @@ pub enum Purpose {
     Sentences = 7,
     /// Statements in place of a report.
     Statements = 8,
+    /// What the items of a batch of fine-tuning are mixed with.
+    Mixup = 9,
 }
 
 /// The random stream of a purpose, decided by these numbers alone.

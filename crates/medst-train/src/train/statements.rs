@@ -100,16 +100,16 @@ mod tests {
     fn texts(labels: &[(&str, &str)]) -> BTreeSet<String> {
         let findings = ["edema", "pleural effusion"].map(String::from);
         let mut random = ChaCha8Rng::seed_from_u64(3);
-        (0..400).filter_map(|_| draw(&study(labels), &findings, &mut random)).map(|own| own.text).collect()
+        (0..400).filter_map(|_| draw(&study(labels), &findings, &mut random)).map(|statement| statement.text).collect()
     }
 
     #[test]
     fn only_what_labels_say_is_said() {
         assert_eq!(texts(&[("age", "61")]).len(), 0);
         let absent = texts(&[("edema", "0")]);
-        assert_eq!(absent, ABSENT.iter().map(|own| own.replace("{}", "edema")).collect());
+        assert_eq!(absent, ABSENT.iter().map(|template| template.replace("{}", "edema")).collect());
         let worse = texts(&[("edema", "1"), ("edema_progression", "worsening"), ("pleural_effusion", "")]);
-        let expected = PRESENT.iter().chain(&WORSENING).map(|own| own.replace("{}", "edema")).collect();
+        let expected = PRESENT.iter().chain(&WORSENING).map(|template| template.replace("{}", "edema")).collect();
         assert_eq!(worse, expected);
     }
 
@@ -130,9 +130,9 @@ mod tests {
     fn evaluations_use_other_sentences() {
         let asked = [prompts::positive, prompts::negative, prompts::improving, prompts::worsening];
         let asked: BTreeSet<String> =
-            asked.iter().flat_map(|make| make("edema")).map(|own| own.to_lowercase()).collect();
+            asked.iter().flat_map(|make| make("edema")).map(|statement| statement.to_lowercase()).collect();
         let said = PRESENT.iter().chain(&ABSENT).chain(&IMPROVING).chain(&STABLE).chain(&WORSENING);
-        for statement in said.map(|own| own.replace("{}", "edema").to_lowercase()) {
+        for statement in said.map(|statement| statement.replace("{}", "edema").to_lowercase()) {
             assert!(!asked.contains(&statement), "{statement}");
         }
     }

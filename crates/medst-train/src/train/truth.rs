@@ -57,7 +57,7 @@ pub fn truth(studies: &[Known], findings: &[String], grid: usize) -> Result<Trut
     let patches = grid * grid;
     let mut present: Vec<f32> = Vec::with_capacity(studies.len() * findings.len());
     let mut covered: Vec<f32> = Vec::with_capacity(studies.len() * findings.len() * patches);
-    let (mut courses_known, mut named, mut told) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut courses_known, mut named, mut text_courses) = (Vec::new(), Vec::new(), Vec::new());
     for Known { study, frame, statement, follows } in studies {
         let labels = labels(study, findings);
         let regions = match study.labels.get(boxes::LABEL).filter(|label| !label.is_empty()) {
@@ -88,7 +88,7 @@ pub fn truth(studies: &[Known], findings: &[String], grid: usize) -> Result<Trut
         );
         courses_known.extend(courses(study, findings).into_iter().map(|course| direction(course.filter(|_| *follows))));
         let of_text = statement.as_ref().and_then(|statement| statement.course);
-        told.extend(
+        text_courses.extend(
             (0..findings.len())
                 .map(|finding| direction(of_text.filter(|course| course.0 == finding).map(|course| course.1))),
         );
@@ -105,7 +105,7 @@ pub fn truth(studies: &[Known], findings: &[String], grid: usize) -> Result<Trut
         patches: Tensor::from_slice(&covered).view([count, patches as i64, names]),
         named: Tensor::from_slice(&named).view([count, patches as i64]),
         courses: Tensor::from_slice(&courses_known).view([count, names]),
-        told: Tensor::from_slice(&told).view([count, names]),
+        text_courses: Tensor::from_slice(&text_courses).view([count, names]),
     })
 }
 
@@ -219,8 +219,8 @@ pub(super) mod tests {
         let known = |statement: Option<Statement>, follows| Known { study: &study, frame, statement, follows };
         let phrase = "left pleural effusion".to_string();
         let said = Statement { text: phrase.clone(), phrase: Some(phrase), course: None };
-        let told = Statement { text: "stable edema".into(), phrase: None, course: Some((1, Course::Stable)) };
-        let both = [known(Some(said), true), known(Some(told), false)];
+        let stable = Statement { text: "stable edema".into(), phrase: None, course: Some((1, Course::Stable)) };
+        let both = [known(Some(said), true), known(Some(stable), false)];
         let truth = truth(&both, &findings, 2).unwrap();
         let values = |x: &Tensor| Vec::<f32>::try_from(x.contiguous().view([-1])).unwrap();
         let labels = values(&truth.findings);
@@ -229,14 +229,14 @@ pub(super) mod tests {
         let patches = truth.patches.get(0);
         assert_eq!(values(&patches.select(1, 0)), [0.0, 1.0, 0.0, 0.0]);
         assert_eq!(values(&patches.select(1, 1)), [0.0; 4]);
-        assert!(values(&patches.select(1, 2)).iter().all(|own| own.is_nan()));
+        assert!(values(&patches.select(1, 2)).iter().all(|value| value.is_nan()));
         assert_eq!(values(&truth.named.get(0)), [0.0, 1.0, 0.0, 0.0]);
-        assert!(values(&truth.named.get(1)).iter().all(|own| own.is_nan()));
+        assert!(values(&truth.named.get(1)).iter().all(|value| value.is_nan()));
         assert_eq!(values(&truth.courses.get(0))[1], 1.0);
-        assert_eq!(values(&truth.told.get(1))[1], 0.0);
-        assert!(values(&truth.told).iter().filter(|own| own.is_nan()).count() == 5);
+        assert_eq!(values(&truth.text_courses.get(1))[1], 0.0);
+        assert!(values(&truth.text_courses).iter().filter(|value| value.is_nan()).count() == 5);
         // The course of another visit's study is not that of the pair.
-        assert!(values(&truth.courses.get(1)).iter().all(|own| own.is_nan()));
+        assert!(values(&truth.courses.get(1)).iter().all(|value| value.is_nan()));
     }
 
     #[test]

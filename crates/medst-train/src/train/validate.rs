@@ -42,7 +42,7 @@ pub fn validate(
         let report = model.embed_reports(&batch.reports, Mode::Evaluate)?;
         let losses = loss::of_embeddings(model, &image, &report, &batch, config);
         let studies = batch.images.studies();
-        parts.add(&Parts::of(&losses), studies as f64);
+        parts.add(&Parts::from_losses(&losses), studies as f64);
         count += studies;
         images.push(image.global);
         reports.push(report.global);
@@ -56,11 +56,11 @@ pub fn validate(
     let mut mean = Parts::default();
     mean.add(&sums, 1.0 / all as f64);
     let options = (model.buffers()[0].tensor.kind(), model.device());
-    let joined = |own: &[Tensor]| match own {
+    let joined = |parts: &[Tensor]| match parts {
         [] => Tensor::zeros([0, model.config.projection.embedding], options),
-        own => Tensor::cat(own, 0),
+        parts => Tensor::cat(parts, 0),
     };
-    let [images, reports] = [&images, &reports].map(|own| group.gather(&joined(own), &counts));
+    let [images, reports] = [&images, &reports].map(|parts| group.gather(&joined(parts), &counts));
     Ok(Some(Validation { losses: mean, retrieval: retrieval(&images, &reports, group) }))
 }
 
@@ -78,10 +78,10 @@ pub fn retrieval(images: &Tensor, reports: &Tensor, group: &Group) -> Retrieval 
             let rows = ROWS.min(studies - start);
             let scores = queries.narrow(0, start, rows).matmul(&candidates.tr());
             let place = Tensor::arange_start(start, start + rows, (Kind::Int64, scores.device()));
-            let own = scores.gather(1, &place.unsqueeze(1), false);
+            let score = scores.gather(1, &place.unsqueeze(1), false);
             // Ties count against the model: a constant embedding finds nothing.
             // Counting what is lower lets a score that is not a number find nothing as well.
-            let lower = scores.lt_tensor(&own).sum_dim_intlist(&[1i64][..], false, Kind::Int64);
+            let lower = scores.lt_tensor(&score).sum_dim_intlist(&[1i64][..], false, Kind::Int64);
             let ahead: Tensor = studies - 1 - lower;
             at_1 += ahead.lt(1).sum(Kind::Int64).double_value(&[]);
             at_5 += ahead.lt(5).sum(Kind::Int64).double_value(&[]);

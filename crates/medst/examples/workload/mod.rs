@@ -7,18 +7,18 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::Instant;
 
-use medst::config::Config;
-use medst::model::config::Precision;
-use medst::model::cost::Load;
-use medst::model::fused;
-use medst::model::input::{Batch, ImageInput, Relations, ReportInput};
-use medst::train::dataset::{Crop, Dataset};
-use medst::train::loader::Loader;
-use medst::train::sampler;
-use medst::{Error, Result};
 use medst_data::corpus::Corpus;
 use medst_data::report::WordPiece;
 use medst_data::split::Split;
+use medst_model::config::Config;
+use medst_model::model::config::Precision;
+use medst_model::model::cost::Load;
+use medst_model::model::fused;
+use medst_model::model::input::{Batch, ImageInput, Relations, ReportInput};
+use medst_model::{Error, Result};
+use medst_train::train::dataset::{Crop, Dataset};
+use medst_train::train::loader::Loader;
+use medst_train::train::sampler;
 use tch::{Cuda, Device, Kind, Tensor};
 
 pub struct Workload {
@@ -44,7 +44,7 @@ impl Workload {
         let mut workload = Workload { config: Config::default(), device: Device::Cpu, kind: Kind::Float, arguments };
         if workload.word("device", "cpu") == "cuda" {
             let missing = || Error::Config("device=cuda: there is none, or no libtorch_cuda.so".into());
-            workload.device = medst::device::cuda().ok_or_else(missing)?;
+            workload.device = medst_model::device::cuda().ok_or_else(missing)?;
         }
         let precision = workload.word("precision", "float32").to_string();
         workload.set_precision(&precision)?;
@@ -161,7 +161,7 @@ impl Workload {
     /// (its allocator gives nothing back).
     pub fn peak_bytes(&self) -> u64 {
         match self.device {
-            Device::Cuda(_) => medst::device::used_bytes().unwrap_or(0),
+            Device::Cuda(_) => medst_model::device::used_bytes().unwrap_or(0),
             _ => resident_bytes("VmHWM:"),
         }
     }

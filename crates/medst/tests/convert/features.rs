@@ -1,11 +1,11 @@
 //! Features of a converted model equal those of the library that wrote the file.
 
-use medst::convert::vit::Pixels;
-use medst::convert::{convert, positions};
-use medst::model::open::open_model;
-use medst::model::view_experts::View;
-use medst::model::weights::{TensorFile, write_safetensors};
-use medst::model::{MedSt, Mode};
+use medst_model::convert::vit::Pixels;
+use medst_model::convert::{convert, positions};
+use medst_model::model::open::open_model;
+use medst_model::model::view_experts::View;
+use medst_model::model::weights::{TensorFile, write_safetensors};
+use medst_model::model::{MedSt, Mode};
 use tch::{Device, Kind, Tensor};
 
 use super::{SMALL_IMAGE, SMALL_TEXT, assert_equal, expected, fixture, made, reports, request};
@@ -195,7 +195,7 @@ fn two_files_make_one_model() {
     let (both, conversion) = made(&["image=mgca.ckpt", "text=bert"], &["model.image.num_heads=2"]);
     assert_images("mgca", &both.model, "pixels");
     assert_reports("bert", &both.model, "bert.states");
-    assert_eq!(both.model.config.semantics, medst::model::config::Semantics::Corrected);
+    assert_eq!(both.model.config.semantics, medst_model::model::config::Semantics::Corrected);
     let aside = conversion.filled.files[0].dropped.iter().filter(|dropped| dropped.reason.contains("not requested"));
     assert!(aside.clone().count() > 30 && aside.clone().all(|dropped| !dropped.name.starts_with("img_encoder_q.")));
     assert_eq!(both.card.origin.len(), 2);

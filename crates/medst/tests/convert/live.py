@@ -1,4 +1,6 @@
-"""live.py FOLDER REFERENCE: the real torch, timm and transformers open what `medst convert` wrote (see live.rs)."""
+"""live.py FOLDER REFERENCE: the real torch, timm and transformers open what `medst convert` wrote
+(see live.rs).
+"""
 
 import sys
 from pathlib import Path

@@ -14,10 +14,10 @@ mod unstated;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use medst::convert::{Conversion, Request, convert};
-use medst::model::input::ReportInput;
-use medst::model::open::{OpenedModel, open_model};
-use medst::model::weights::TensorFile;
+use medst_model::convert::{Conversion, Request, convert};
+use medst_model::model::input::ReportInput;
+use medst_model::model::open::{OpenedModel, open_model};
+use medst_model::model::weights::TensorFile;
 use tch::{Device, Kind, Tensor};
 
 fn fixtures() -> PathBuf {
@@ -108,6 +108,6 @@ fn reports() -> (ReportInput, Tensor) {
             Vec::<i64>::try_from(ids.get(row).narrow(0, 0, length)).unwrap().into_iter().map(|id| id as u32).collect()
         })
         .collect();
-    let input = ReportInput::new(&rows, |_| false, 3, 12, medst::model::config::Semantics::Corrected);
+    let input = ReportInput::new(&rows, |_| false, 3, 12, medst_model::model::config::Semantics::Corrected);
     (input, mask.to_kind(Kind::Bool).unsqueeze(-1))
 }

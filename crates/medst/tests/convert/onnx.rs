@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use medst::convert::{Input, Request, Target, convert};
-use medst::model::open::open_model;
-use medst::model::{MedSt, Mode};
+use medst_model::convert::write::write;
+use medst_model::convert::{Headed, Input, Request, Target, convert, with_head};
+use medst_model::model::head::{HeadConfig, HeadTask};
+use medst_model::model::open::open_model;
+use medst_model::model::{MedSt, Mode};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
@@ -144,7 +146,7 @@ impl Read {
 }
 
 /// Exports the model that comes with the program.
-fn phantom(out: &Path, int8: bool, overrides: &[&str]) -> medst::Result<medst::convert::Conversion> {
+fn phantom(out: &Path, int8: bool, overrides: &[&str]) -> medst_model::Result<medst_model::convert::Conversion> {
     convert(&Request {
         inputs: vec![Input::whole("phantom")],
         out: out.to_path_buf(),
@@ -166,13 +168,13 @@ fn graphs_are_whole_and_are_what_their_description_says() {
     for (name, int8) in [("float32", false), ("int8", true)] {
         let out = folder.path().join(name);
         assert!(phantom(&out, int8, &[]).unwrap().notes.is_empty());
-        let told: Value = serde_json::from_slice(&fs::read(out.join("graphs.json")).unwrap()).unwrap();
-        assert_eq!(told["images"]["size"], 64);
-        assert_eq!(told["images"]["resize_longest_side"], 72);
-        assert_eq!(told["texts"]["max_tokens"], 112);
-        let graphs = told["graphs"].as_object().unwrap();
+        let description: Value = serde_json::from_slice(&fs::read(out.join("graphs.json")).unwrap()).unwrap();
+        assert_eq!(description["images"]["size"], 64);
+        assert_eq!(description["images"]["resize_longest_side"], 72);
+        assert_eq!(description["texts"]["max_tokens"], 112);
+        let graphs = description["graphs"].as_object().unwrap();
         assert_eq!(graphs.keys().collect::<Vec<_>>(), ["ground.onnx", "image.onnx", "image_lateral.onnx", "text.onnx"]);
-        for (file, told) in graphs {
+        for (file, description) in graphs {
             let graph = read(&out.join(file));
             assert_eq!(graph.opset, 17);
             assert!(graph.card.contains("\"vocabulary_sha256\""), "{}", graph.card);
@@ -190,10 +192,10 @@ fn graphs_are_whole_and_are_what_their_description_says() {
             }
             assert!(graph.weights.keys().all(|name| used.contains(name.as_str())), "{file} holds what nothing uses");
             for (part, ports) in [("inputs", &graph.inputs), ("outputs", &graph.outputs)] {
-                assert_eq!(told[part].as_object().unwrap().len(), ports.len());
+                assert_eq!(description[part].as_object().unwrap().len(), ports.len());
                 for (name, element, shape) in ports {
                     let element = ["", "float32", "uint8", "int8", "", "", "", "int64", "", "bool"][*element as usize];
-                    let own = &told[part][name];
+                    let own = &description[part][name];
                     let shown = own["shape"].as_array().unwrap().iter().map(|axis| axis.to_string().replace('"', ""));
                     assert_eq!(
                         (own["type"].as_str(), shown.collect()),
@@ -264,6 +266,92 @@ fn switches_of_the_model_change_its_graphs() {
     let graph = read(&at("other/text.onnx"));
     assert_eq!(graph.weights["report_encoder.embeddings.positions"].1, [1, 128]);
     assert!(graph.operators().contains("GreaterOrEqual"), "the reference loses the end of a full window");
+}
+
+/// The shipped model with the head of a fine-tuned one.
+fn tuned(out: &Path, task: HeadTask, labels: &[&str], classes: &[&str]) -> MedSt {
+    let words = |words: &[&str]| words.iter().map(ToString::to_string).collect();
+    let config = HeadConfig { task, labels: words(labels), classes: words(classes) };
+    let Headed { model, card, pieces, filled } =
+        with_head(&[Input::whole("phantom")], config, 1, Device::Cpu, Kind::Float).unwrap();
+    for own in model.parameters().iter().filter(|own| own.name.starts_with("task_head.")) {
+        let wave = (Tensor::arange(own.tensor.numel() as i64, (Kind::Float, Device::Cpu)) * 1.3).sin();
+        own.fill(&wave.view_as(&own.tensor));
+    }
+    let request = Request { out: out.to_path_buf(), ..Request::default() };
+    write(&request, &model, &card, &pieces, &filled).unwrap();
+    model
+}
+
+#[test]
+fn the_head_of_a_fine_tuned_model_is_an_output_or_a_graph() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let export = |name: &str, int8| {
+        let out = at(&format!("{name}-{int8}"));
+        let inputs = vec![Input::whole(at(name))];
+        convert(&Request { inputs, out: out.clone(), to: Target::Onnx, int8, ..Request::default() }).unwrap();
+        let told: Value = serde_json::from_slice(&fs::read(out.join("graphs.json")).unwrap()).unwrap();
+        (out, told)
+    };
+    let features = (Tensor::arange(4 * 128, (Kind::Float, Device::Cpu)) * 0.7).sin().view([4, 128]);
+    let three = ["improving", "stable", "worsening"];
+    let logits =
+        |graph: &Read, x: &Tensor| x.matmul(&graph.tensor("task_head.weight")) + graph.tensor("task_head.bias");
+    let same = |ours: &Tensor, theirs: &Tensor| assert!(ours.allclose(theirs, 1e-5, 1e-5, false), "{ours} {theirs}");
+
+    let findings = tuned(&at("findings"), HeadTask::Findings, &["edema", "pneumonia"], &[]);
+    let exclusive = tuned(&at("exclusive"), HeadTask::Exclusive, &["class"], &three);
+    for (name, model) in [("findings", &findings), ("exclusive", &exclusive)] {
+        let head = model.head().unwrap();
+        // The head is not in 8 bits.
+        for int8 in [false, true] {
+            let (out, told) = export(name, int8);
+            assert_eq!(told["head"]["outputs"], serde_json::json!(head.config.names()));
+            assert_eq!(told["card"]["model"]["head"]["task"], name);
+            assert!(!out.join("change.onnx").exists());
+            for file in ["image.onnx", "image_lateral.onnx"] {
+                let graph = read(&out.join(file));
+                let (output, element, shape) = graph.outputs.last().unwrap();
+                assert_eq!((output.as_str(), *element), ("predict", 1));
+                assert_eq!(shape, &["batch".to_string(), head.config.outputs().to_string()]);
+                assert!(told["graphs"][file]["outputs"]["predict"]["meaning"].is_string());
+                let made = match head.config.task {
+                    HeadTask::Findings => logits(&graph, &features).sigmoid(),
+                    _ => logits(&graph, &features).softmax(1, None::<Kind>),
+                };
+                same(&made, &head.probabilities(&features));
+                let last = if head.config.task == HeadTask::Findings { "Sigmoid" } else { "Softmax" };
+                let node =
+                    graph.nodes.iter().find(|node| node.outputs[0].starts_with("task_head.") && node.operator == last);
+                assert!(node.is_some(), "{file}");
+            }
+        }
+    }
+
+    let change = tuned(&at("change"), HeadTask::Change, &["edema", "pneumonia"], &three);
+    let (out, told) = export("change", true);
+    assert_eq!(told["head"]["outputs"][5], "pneumonia, worsening");
+    assert!(told["graphs"]["image.onnx"]["outputs"]["predict"].is_null());
+    let graph = read(&out.join("change.onnx"));
+    let names = |ports: &[(String, i64, Vec<String>)]| ports.iter().map(|port| port.0.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&graph.inputs), ["current", "previous"]);
+    assert_eq!(graph.outputs, [("predict".to_string(), 1, ["batch", "6"].map(String::from).to_vec())]);
+    let inputs = |operator: &str| &graph.nodes.iter().find(|node| node.operator == operator).unwrap().inputs;
+    assert_eq!(inputs("Sub"), &["current", "previous"]);
+    assert_eq!(inputs("Concat"), &["current", "previous", "change"]);
+    // Of two pairs: the first study of each is the previous one.
+    let pairs = features.view([2, 2, 128]);
+    let (previous, current) = (pairs.select(1, 0), pairs.select(1, 1));
+    let x = Tensor::cat(&[&current, &previous, &(&current - &previous)], 1);
+    let made = logits(&graph, &x).view([2, 2, 3]).softmax(2, None::<Kind>).view([2, 6]);
+    same(&made, &change.head().unwrap().probabilities(&features));
+
+    // Of a side of the model the head is left out, and the card promises none.
+    let inputs = vec![format!("image={}", at("findings").display()).parse().unwrap()];
+    convert(&Request { inputs, out: at("image"), to: Target::Onnx, ..Request::default() }).unwrap();
+    let told: Value = serde_json::from_slice(&fs::read(at("image/graphs.json")).unwrap()).unwrap();
+    assert!(told["head"].is_null() && told["card"]["model"]["head"].is_null(), "{}", told["card"]["model"]);
 }
 
 #[test]

@@ -4,8 +4,8 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use medst::convert::pickle::{self, Value};
-use medst::model::weights::TensorFile;
+use medst_model::convert::pickle::{self, Value};
+use medst_model::model::weights::TensorFile;
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 use zip::ZipWriter;

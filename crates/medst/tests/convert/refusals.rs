@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use medst::convert::convert;
-use medst::model::weights::write_safetensors;
+use medst_model::convert::convert;
+use medst_model::model::weights::write_safetensors;
 use tch::{Kind, Tensor};
 
 use super::{SMALL_IMAGE, SMALL_TEXT, error, fixture, made, request};
@@ -58,7 +58,7 @@ fn tensors_that_cannot_be_explained() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("weights.safetensors");
     let whole = || -> Vec<(String, Tensor)> {
-        let file = medst::model::weights::TensorFile::read(&fixture("deit.pth")).unwrap();
+        let file = medst_model::model::weights::TensorFile::read(&fixture("deit.pth")).unwrap();
         file.tensors.into_iter().collect()
     };
     let write = |tensors: &[(String, Tensor)]| {
@@ -120,7 +120,7 @@ fn configurations_of_a_library_that_compute_something_else() {
 /// Weights that have not been converted yet cannot be opened as a model.
 #[test]
 fn a_file_of_another_program_is_not_opened_as_a_model() {
-    let error = medst::model::open::open_model(&fixture("deit.pth"), tch::Device::Cpu).err().unwrap().to_string();
+    let error = medst_model::model::open::open_model(&fixture("deit.pth"), tch::Device::Cpu).err().unwrap().to_string();
     assert!(error.contains("medst convert") && error.contains("deit.pth"), "{error}");
 }
 

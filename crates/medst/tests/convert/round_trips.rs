@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use medst::convert::{Input, Request, Target, convert};
-use medst::model::MedSt;
-use medst::model::card::ModelCard;
-use medst::model::open::open_model;
-use medst::model::weights::TensorFile;
+use medst_model::convert::{Input, Request, Target, convert};
+use medst_model::model::MedSt;
+use medst_model::model::card::ModelCard;
+use medst_model::model::open::open_model;
+use medst_model::model::weights::TensorFile;
 use tch::{Device, Kind, Tensor};
 
 use super::{fixture, fixtures, made, request};
@@ -105,7 +105,7 @@ fn parts_that_were_changed_are_noticed() {
     let name = "encoder.layer.0.attention.output.dense.bias";
     tensors.insert(name.into(), &tensors[name] + 1.0);
     let named: Vec<(&str, &Tensor)> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
-    medst::model::weights::write_safetensors(&lateral, &named, None).unwrap();
+    medst_model::model::weights::write_safetensors(&lateral, &named, None).unwrap();
     let request = Request { inputs: vec![Input::whole(at("folder"))], out: at("back"), ..Request::default() };
     let error = convert(&request).unwrap_err().to_string();
     assert!(error.contains(name) && error.contains("differs from frontal_image_encoder"), "{error}");
@@ -155,4 +155,38 @@ fn weights_carry_their_card() {
     let request = Request { inputs: vec![Input::whole(&lone)], out: again.clone(), vocabulary, ..Request::default() };
     convert(&request).unwrap();
     assert_eq!(open_model(&again, Device::Cpu).unwrap().card, card);
+}
+
+/// Such a file is opened as its folder is, whatever its name.
+#[test]
+fn weights_without_their_folder_are_opened_from_their_card() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    convert(&request(&["vit"], &at("model"), &super::SMALL_TEXT)).unwrap();
+    let whole = open_model(&at("model"), Device::Cpu).unwrap();
+    for name in ["lone.safetensors", "model.safetensors"] {
+        let empty = tempfile::tempdir().unwrap();
+        let path = empty.path().join(name);
+        std::fs::copy(at("model/model.safetensors"), &path).unwrap();
+        let lone = open_model(&path, Device::Cpu).unwrap();
+        assert_same(&whole.model, &lone.model);
+        assert_eq!((&lone.card, &lone.checksum), (&whole.card, &whole.checksum));
+        assert_eq!((lone.pieces.checksum(), &lone.path), (whole.pieces.checksum(), &path));
+    }
+
+    // A vocabulary of its own is not in the file.
+    convert(&request(&["bert"], &at("words"), &super::SMALL_IMAGE)).unwrap();
+    let path = at("lone.safetensors");
+    std::fs::copy(at("words/model.safetensors"), &path).unwrap();
+    let error = || open_model(&path, Device::Cpu).err().unwrap().to_string();
+    let refused = error();
+    assert!(refused.contains("lone.safetensors") && refused.contains("put its vocab.txt next to"), "{refused}");
+    std::fs::copy(at("words/vocab.txt"), at("vocab.txt")).unwrap();
+    let lone = open_model(&path, Device::Cpu).unwrap();
+    assert_same(&open_model(&at("words"), Device::Cpu).unwrap().model, &lone.model);
+
+    // Without a card nothing says how they compute.
+    lone.model.save(&path, None).unwrap();
+    let refused = error();
+    assert!(refused.contains("lone.safetensors") && refused.contains("card"), "{refused}");
 }

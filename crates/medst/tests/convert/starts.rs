@@ -3,11 +3,11 @@
 #[path = "../bench/mod.rs"]
 mod bench;
 
-use medst::distributed::alone;
-use medst::model::config::Positions;
-use medst::model::open::open_model;
-use medst::train::pretrain;
 use medst_data::progress::Silent;
+use medst_model::distributed::alone;
+use medst_model::model::config::Positions;
+use medst_model::model::open::open_model;
+use medst_train::train::pretrain;
 use tch::Device;
 
 use self::bench::Bench;
@@ -35,7 +35,7 @@ fn a_run_starts_from_an_image_encoder_and_a_bert() {
     assert_eq!(config.init.weights.len(), 2);
     // What is saved of the configuration reads back.
     let text = config.to_toml().unwrap();
-    assert_eq!(medst::config::Config::parse(&text, &[]).unwrap(), config);
+    assert_eq!(medst_model::config::Config::parse(&text, &[]).unwrap(), config);
     pretrain(&config, false, Device::Cpu, &alone(), &Silent).unwrap();
     let opened = open_model(&config.train.output, Device::Cpu).unwrap();
     assert_eq!(

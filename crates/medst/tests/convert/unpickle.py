@@ -1,5 +1,7 @@
-"""unpickle.py CHECKPOINT WEIGHTS: reads a checkpoint with Python's own pickle and zipfile, allowing only what torch.load(weights_only=True)
-allows, and compares every weight that a safetensors file has too."""
+"""unpickle.py CHECKPOINT WEIGHTS: reads a checkpoint with Python's own pickle and zipfile, allowing
+only what torch.load(weights_only=True) allows, and compares every weight that a safetensors file
+has too.
+"""
 
 import json
 import pickle

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use medst::model::weights::{TensorFile, write_safetensors};
+use medst_model::model::weights::{TensorFile, write_safetensors};
 use tch::{Device, Kind, Tensor};
 
 use super::{SMALL_IMAGE, SMALL_TEXT, assert_equal, error, fixture, made};

@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use medst::convert::reference;
-use medst::loss::config::{GlobalTemperature, LossConfig};
-use medst::model::MedSt;
-use medst::model::config::{ImageConfig, ModelConfig, Positions, ProjectionConfig, Semantics, TextConfig};
-use medst::model::input::{Batch, ImageInput, Relations, ReportInput};
-use medst::model::weights::TensorFile;
+use medst_model::convert::reference;
+use medst_model::loss::config::{GlobalTemperature, LossConfig};
+use medst_model::model::MedSt;
+use medst_model::model::config::{ImageConfig, ModelConfig, Positions, ProjectionConfig, Semantics, TextConfig};
+use medst_model::model::input::{Batch, ImageInput, Relations, ReportInput};
+use medst_model::model::weights::TensorFile;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 

@@ -10,15 +10,15 @@ mod fixture;
 use std::collections::BTreeMap;
 
 use fixture::{Comparison, Fixture};
-use medst::config::OptimizerConfig;
-use medst::convert::counterpart::gather;
-use medst::convert::reference;
-use medst::loss::{self, temporal};
-use medst::model::view_experts::View;
-use medst::model::{MedSt, Mode};
-use medst::train::gradients::Gradients;
-use medst::train::optimizer::AdamW;
-use medst::train::schedule::Schedule;
+use medst_model::config::OptimizerConfig;
+use medst_model::convert::counterpart::gather;
+use medst_model::convert::reference;
+use medst_model::loss::{self, temporal};
+use medst_model::model::view_experts::View;
+use medst_model::model::{MedSt, Mode};
+use medst_train::train::gradients::Gradients;
+use medst_train::train::optimizer::AdamW;
+use medst_train::train::schedule::Schedule;
 use tch::{Kind, Tensor};
 
 /// Precision, and what it is allowed for activations and losses, gradients, the curve.
@@ -193,7 +193,7 @@ fn ten_optimiser_steps_agree() {
             ]
             .map(|loss| loss.detach().to_kind(Kind::Double));
             comparison.add(&format!("losses of step {step}"), &Tensor::stack(&found, 0), &expected_losses.get(step));
-            let gradients = Gradients::of(&model, &losses.total);
+            let gradients = Gradients::compute(&model, &losses.total);
             optimizer.step(&gradients, rate, 1.0);
         }
         comparison.finish(&format!("curve, {kind:?}"));

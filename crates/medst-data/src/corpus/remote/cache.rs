@@ -3,11 +3,13 @@
 //!
 //! ```text
 //! MEDST_CACHE/                       default: ~/.cache/medst
-//!   corpora/ID/                      ID: the checksum of corpus.json, so that another version of a corpus is another folder
+//!   corpora/ID/                      ID: the checksum of corpus.json, so that another version of a
+//!                                    corpus is another folder
 //!     corpus.json, studies.parquet, images-00000.npy, …     as in the corpus; appear whole
 //!     used                           changed when the corpus is opened, locked by those who use it
 //!     fetch/                         what is arriving, and the locks of those who fetch
-//!   addresses/…                      which corpus an address meant last, for when it cannot be reached
+//!   addresses/…                      which corpus an address meant last, for when it cannot be
+//!                                    reached
 //!   preparing/…                      working folders of `medst prepare --out s3://…`
 //!   checked/…                        files that need no second look (`crate::files`)
 //!   lock                             held while corpora are opened or evicted
@@ -24,9 +26,9 @@ use std::time::SystemTime;
 
 use crate::corpus::manifest::{self, FileRecord, Manifest};
 use crate::files::{Hash, entries, sha256_of, sha256_of_file, whole};
+use crate::storage::Address;
 use crate::storage::client::Client;
-use crate::storage::{Address, cache_root};
-use crate::{Error, Result, owner_only, warning};
+use crate::{Error, Result, cache, owner_only, warning};
 
 /// GiB that corpora may take, where `MEDST_CACHE_GIB` does not say.
 const LIMIT_GIB: f64 = 100.0;
@@ -63,10 +65,10 @@ const GIB: f64 = (1u64 << 30) as f64;
 /// The working folder of a preparation for an address.
 ///
 /// # Errors
-/// As [`cache_root`].
+/// As [`cache::root`].
 pub fn workplace(address: &Address) -> Result<PathBuf> {
     let endpoint = Client::open(address, 0)?.endpoint().to_string();
-    Ok(cache_root()?.join("preparing").join(short(format!("{endpoint}\0{address}").as_bytes())))
+    Ok(cache::root()?.join("preparing").join(short(format!("{endpoint}\0{address}").as_bytes())))
 }
 
 fn short(bytes: &[u8]) -> String {
@@ -82,7 +84,7 @@ impl Cached {
     /// # Errors
     /// Names the cause: no corpus there, no access, a corpus that is larger than the cache may be.
     pub fn open(address: &Address) -> Result<Cached> {
-        let root = cache_root()?;
+        let root = cache::root()?;
         let limit = limit()?;
         let client = Client::open(address, RETRIES)?;
         let known = root.join("addresses").join(short(format!("{}\0{address}", client.endpoint()).as_bytes()));

@@ -40,9 +40,9 @@ pub fn faults(address: &Address, progress: &dyn Progress) -> Result<(usize, Vec<
     };
     let mut faults: Vec<Fault> =
         message.into_iter().map(|text| Fault { path: path(manifest::FILE), message: text.into() }).collect();
-    let own = usize::from(recorded.is_some() || !faults.is_empty());
+    let checked = usize::from(recorded.is_some() || !faults.is_empty());
     // A manifest that cannot be trusted does not describe the other files.
-    let Some(manifest) = parsed.ok().filter(|_| faults.is_empty()) else { return Ok((own, faults)) };
+    let Some(manifest) = parsed.ok().filter(|_| faults.is_empty()) else { return Ok((checked, faults)) };
 
     let fault = |(name, record): (&String, &FileRecord)| -> Option<Result<Fault>> {
         if progress.stop_requested() {
@@ -60,7 +60,7 @@ pub fn faults(address: &Address, progress: &dyn Progress) -> Result<(usize, Vec<
     progress.begin("verifying", Some(manifest.files.len() as u64));
     faults.extend(manifest.files.par_iter().filter_map(fault).collect::<Result<Vec<Fault>>>()?);
     progress.end();
-    Ok((own + manifest.files.len(), faults))
+    Ok((checked + manifest.files.len(), faults))
 }
 
 /// The reason why an object is damaged or missing, if it is.

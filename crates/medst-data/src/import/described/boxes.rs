@@ -68,37 +68,37 @@ pub fn read(
     of_images: &[PathBuf],
     assembly: &mut Assembly,
 ) -> Result<Vec<PathBuf>> {
-    let own: Vec<PathBuf> = table.names.iter().filter_map(|name| existing(root, &[*name])).collect();
-    if own.is_empty() && !table.names.is_empty() {
+    let paths: Vec<PathBuf> = table.names.iter().filter_map(|name| existing(root, &[*name])).collect();
+    if paths.is_empty() && !table.names.is_empty() {
         assembly.plan.warn(format!("no {}: studies have no boxes", table.names.join(" or ")));
-        return Ok(own);
+        return Ok(paths);
     }
     let mut of_study = OfStudy::new();
-    for path in if table.names.is_empty() { of_images } else { &own } {
+    for path in if table.names.is_empty() { of_images } else { &paths } {
         read_table(table, about, path, assembly, &mut of_study)?;
     }
     let unsized_pictures: Vec<(usize, PathBuf)> = of_study
         .iter()
         .filter(|(_, (size, _))| size.is_none())
-        .filter_map(|(place, _)| Some((*place, assembly.plan.studies[*place].frontals.first()?.path.clone())))
+        .filter_map(|(index, _)| Some((*index, assembly.plan.studies[*index].frontals.first()?.path.clone())))
         .collect();
     let sizes: Vec<(usize, Option<[f64; 2]>)> =
-        unsized_pictures.par_iter().map(|(place, path)| (*place, picture_size(path))).collect();
-    for (place, size) in sizes {
-        of_study.entry(place).or_default().0 = size;
+        unsized_pictures.par_iter().map(|(index, path)| (*index, picture_size(path))).collect();
+    for (index, size) in sizes {
+        of_study.entry(index).or_default().0 = size;
     }
-    for (place, (size, regions)) in of_study {
+    for (index, (size, regions)) in of_study {
         let Some([width, height]) = size else {
             assembly.plan.warn("boxes not used: the picture is missing or unreadable, so its size is unknown");
             continue;
         };
         let label = Boxes { width, height, regions };
         match Boxes::parse(&label.to_label()) {
-            Ok(_) => assembly.label(place, boxes::LABEL, label.to_label()),
+            Ok(_) => assembly.label(index, boxes::LABEL, label.to_label()),
             Err(_) => assembly.plan.warn("boxes not used: a box is empty or outside the picture"),
         }
     }
-    Ok(own)
+    Ok(paths)
 }
 
 /// The size of a study's picture where it is known, and its boxes.
@@ -135,7 +135,7 @@ fn read_table(
             _ => None,
         };
         let Some(ends) = ends(table, &names, &corners, &row, fixed).map_err(fail)? else { return Ok(()) };
-        let Some(place) = assembly.place(&StudyId(study)) else {
+        let Some(index) = assembly.index_of(&StudyId(study)) else {
             assembly.plan.warn("boxes of images that are not used");
             return Ok(());
         };
@@ -156,7 +156,7 @@ fn read_table(
             }
         };
         let [left, top, right, bottom] = ends;
-        let (known, regions) = of_study.entry(place).or_default();
+        let (known, regions) = of_study.entry(index).or_default();
         *known = known.or(size);
         regions.push(Region { phrase, left, top, right, bottom });
         Ok(())

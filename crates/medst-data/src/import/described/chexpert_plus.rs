@@ -49,13 +49,13 @@ fn read_labels(path: &Path, assembly: &mut Assembly) -> Result<()> {
             let (number, fields) = (number + 1, fields.join(", "));
             fail(format!("line {number}: field `path_to_image` is missing (fields: {fields})"))
         })?;
-        let Some(place) = study_of(image).and_then(|study| assembly.place(&study)) else {
+        let Some(index) = study_of(image).and_then(|study| assembly.index_of(&study)) else {
             assembly.plan.warn(format!("labels of {} of images that are not used", name(path)));
             continue;
         };
         for (finding, value) in line.as_object().into_iter().flatten() {
             if let Some(value) = value.as_f64() {
-                assembly.label(place, finding, plain(&format!("{value:?}")));
+                assembly.label(index, finding, plain(&format!("{value:?}")));
             }
         }
     }
@@ -73,8 +73,13 @@ fn study_of(image: &str) -> Option<StudyId> {
     Some(StudyId(format!("{patient}-{study}")))
 }
 
-/// For each patient, the order of each study and the day in its report.
-type Told = BTreeMap<String, Vec<(f64, i32)>>;
+/// A study whose report contains a date.
+struct DatedStudy {
+    /// Its place in time according to the table.
+    order: f64,
+    /// The day in its report.
+    day: i32,
+}
 
 /// Counts neighbouring studies that the table orders the other way than the dates in their reports.
 fn count_contradictions(table: &Path, assembly: &mut Assembly) -> Result<()> {
@@ -82,23 +87,23 @@ fn count_contradictions(table: &Path, assembly: &mut Assembly) -> Result<()> {
     let columns = Columns { rows: &rows, optional: &[] };
     let [order, narrative] = [columns.find("patient_report_date_order")?, columns.find("section_narrative")?];
     let patient = Template::parse(sources::CHEXPERT_PLUS.subject, &columns)?;
-    let mut told = Told::new();
+    let mut by_patient: BTreeMap<String, Vec<DatedStudy>> = BTreeMap::new();
     rows.each(|row| {
         let cell = |column: Option<usize>| column.and_then(|column| row.cell(column));
         let order = cell(order).and_then(|order| order.parse().ok());
         let day = cell(narrative).and_then(first_date);
         if let (Ok(patient), Some(order), Some(day)) = (patient.fill(&row), order, day) {
-            told.entry(patient).or_default().push((order, day));
+            by_patient.entry(patient).or_default().push(DatedStudy { order, day });
         }
         Ok(())
     })?;
     let (mut pairs, mut contradicted) = (0, 0);
-    for mut studies in told.into_values() {
-        studies.sort_by(|a, b| a.0.total_cmp(&b.0));
-        studies.dedup_by(|a, b| a.0 == b.0);
+    for mut studies in by_patient.into_values() {
+        studies.sort_by(|a, b| a.order.total_cmp(&b.order));
+        studies.dedup_by(|a, b| a.order == b.order);
         for pair in studies.windows(2) {
             pairs += 1;
-            contradicted += u64::from(pair[1].1 < pair[0].1);
+            contradicted += u64::from(pair[1].day < pair[0].day);
         }
     }
     if pairs > 0 {

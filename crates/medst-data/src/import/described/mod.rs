@@ -221,9 +221,9 @@ pub fn plan(source: &Described, options: &PrepareOptions, progress: &dyn Progres
         reading.table(table, path)?;
     }
     let Reading { mut assembly, votes, .. } = reading;
-    for ((place, name), votes) in votes {
+    for ((index, name), votes) in votes {
         let yes = votes.iter().filter(|(_, yes)| *yes).count();
-        assembly.label(place, &name, u8::from(2 * yes > votes.len()).to_string());
+        assembly.label(index, &name, u8::from(2 * yes > votes.len()).to_string());
     }
     let paths: Vec<PathBuf> = tables.into_iter().map(|(_, path)| path).collect();
     let mut files = paths.clone();
@@ -298,7 +298,7 @@ impl Places<'_> {
             return Ok(paths.swap_remove(0));
         }
         let count = paths.len();
-        let found = (0..count).map(|step| (self.last + step) % count).find(|&place| paths[place].exists());
+        let found = (0..count).map(|step| (self.last + step) % count).find(|&index| paths[index].exists());
         self.last = found.unwrap_or(0);
         Ok(paths.swap_remove(self.last))
     }
@@ -388,7 +388,7 @@ impl Test {
 }
 
 impl Meaning {
-    fn of(about: &Description, table: &ImageTable, rows: &Rows) -> Result<Meaning> {
+    fn new(about: &Description, table: &ImageTable, rows: &Rows) -> Result<Meaning> {
         let columns = Columns { rows, optional: about.optional };
         let test = |&(name, wanted): &Condition| Ok::<_, Error>(Test { column: columns.find(name)?, name, wanted });
         let view = |(conditions, view): &(&[Condition], View)| {
@@ -396,10 +396,10 @@ impl Meaning {
         };
         let kept = match &about.keep {
             Keep::AllBut(but) => {
-                let own = rows.columns().iter().enumerate();
-                let own = own.filter(|(_, name)| !name.is_empty() && !but.contains(&name.as_str()));
+                let columns_kept = rows.columns().iter().enumerate();
+                let columns_kept = columns_kept.filter(|(_, name)| !name.is_empty() && !but.contains(&name.as_str()));
                 let label = |(column, name): (usize, &String)| rows.find(name).map(|_| (column, renamed(about, name)));
-                own.map(label).collect::<Result<_>>()?
+                columns_kept.map(label).collect::<Result<_>>()?
             }
             Keep::Only(pairs) => {
                 let mut kept = Vec::new();
@@ -441,13 +441,13 @@ impl Meaning {
 /// The name in medst of what the source calls `name`.
 fn renamed(about: &Description, name: &str) -> String {
     let other = about.renamed.iter().find(|(theirs, _)| *theirs == name);
-    other.map_or(name, |(_, own)| *own).to_string()
+    other.map_or(name, |(_, ours)| *ours).to_string()
 }
 
 impl Reading<'_> {
     fn table(&mut self, table: &ImageTable, path: &Path) -> Result<()> {
         let mut rows = Rows::open(path)?;
-        let meaning = Meaning::of(self.about, table, &rows)?;
+        let meaning = Meaning::new(self.about, table, &rows)?;
         for name in self.about.optional {
             rows.optional(name, &mut self.assembly.plan)?;
         }
@@ -494,8 +494,8 @@ impl Reading<'_> {
             Some(reason) => Err(reason),
             None => {
                 let found = meaning.views.iter().find(|(tests, _)| tests.iter().all(|test| test.holds(row)));
-                let told = meaning.views.first().and_then(|(tests, _)| tests.first());
-                found.map(|(_, view)| *view).ok_or_else(|| match told {
+                let first_test = meaning.views.first().and_then(|(tests, _)| tests.first());
+                found.map(|(_, view)| *view).ok_or_else(|| match first_test {
                     Some(test) => match cell(test.column) {
                         Some(value) => Reason::from(format!("{} is `{value}`", test.name)),
                         None => Reason::from(format!("{} is missing", test.name)),
@@ -592,24 +592,24 @@ impl Reading<'_> {
             }
         };
         let study = StudyId(study);
-        let known = self.assembly.place(&study).filter(|&place| {
-            let planned = &self.assembly.plan.studies[place];
+        let known = self.assembly.index_of(&study).filter(|&index| {
+            let planned = &self.assembly.plan.studies[index];
             let images = if view.is_frontal() { &planned.frontals } else { &planned.laterals };
             self.about.repeats != Repeats::No && images.iter().any(|image| image.path == path)
         });
         let split = part.split(&subject);
-        let place = match known {
-            Some(place) => place,
+        let index = match known {
+            Some(index) => index,
             None => {
                 let subject = SubjectId(subject);
                 self.assembly.add(FoundImage { subject, study, view, path, row, acquired, split })?
             }
         };
         if let Some(report) = report {
-            self.assembly.report(place, report);
+            self.assembly.report(index, report);
         }
         if self.about.headers {
-            self.assembly.label_view(place, view);
+            self.assembly.label_view(index, view);
         }
         for (name, value) in labels {
             // A lateral image's row does not describe the frontal view.
@@ -618,13 +618,13 @@ impl Reading<'_> {
             }
             match (self.about.repeats, value.as_str()) {
                 (Repeats::Readers(_), "0" | "1") => {
-                    let votes = self.votes.entry((place, name)).or_default();
+                    let votes = self.votes.entry((index, name)).or_default();
                     match votes.iter_mut().find(|(known, _)| *known == reader) {
                         Some((_, yes)) => *yes |= value == "1",
                         None => votes.push((reader, value == "1")),
                     }
                 }
-                _ => self.assembly.label(place, &name, value),
+                _ => self.assembly.label(index, &name, value),
             }
         }
         Ok(())
@@ -659,7 +659,7 @@ fn of_header(found: &mut Found) {
 impl Findings {
     /// Adds the labels of a cell.
     fn tell(&self, cell: &str, labels: &mut Vec<(String, String)>) {
-        let told: Vec<&str> = match self.written {
+        let names: Vec<&str> = match self.written {
             Written::Separated(separator) => cell.split(separator).map(str::trim).collect(),
             Written::PythonList => {
                 let inside = cell.trim().trim_start_matches('[').trim_end_matches(']');
@@ -674,13 +674,13 @@ impl Findings {
                 return;
             }
         };
-        let told: Vec<&str> = told.into_iter().filter(|name| !name.is_empty()).collect();
-        for (own, theirs) in self.names {
-            let there = told.iter().any(|name| theirs.iter().any(|one| one.eq_ignore_ascii_case(name)));
-            labels.push((own.to_string(), u8::from(there).to_string()));
+        let names: Vec<&str> = names.into_iter().filter(|name| !name.is_empty()).collect();
+        for (ours, theirs) in self.names {
+            let there = names.iter().any(|name| theirs.iter().any(|one| one.eq_ignore_ascii_case(name)));
+            labels.push((ours.to_string(), u8::from(there).to_string()));
         }
-        if let Some(list) = self.list.filter(|_| !told.is_empty()) {
-            labels.push((list.to_string(), told.join("|")));
+        if let Some(list) = self.list.filter(|_| !names.is_empty()) {
+            labels.push((list.to_string(), names.join("|")));
         }
     }
 }
@@ -699,10 +699,10 @@ mod tests {
         };
         let mut labels = Vec::new();
         findings.tell("['atypical pneumonia', ' NSG tube', '']", &mut labels);
-        let told: Vec<(&str, &str)> = labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        assert_eq!(told, [("pneumonia", "1"), ("edema", "0"), ("findings", "atypical pneumonia|NSG tube")]);
+        let found: Vec<(&str, &str)> = labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(found, [("pneumonia", "1"), ("edema", "0"), ("findings", "atypical pneumonia|NSG tube")]);
         labels.clear();
         findings.tell("[]", &mut labels);
-        assert_eq!(labels.len(), 2, "no findings at all are told, too: {labels:?}");
+        assert_eq!(labels.len(), 2, "a cell without findings gives labels, too: {labels:?}");
     }
 }

@@ -82,11 +82,11 @@ impl Template {
         let mut text = String::new();
         for piece in &self.0 {
             match piece {
-                Piece::Text(own) => text.push_str(own),
+                Piece::Text(literal) => text.push_str(literal),
                 Piece::Cell { column, name, cut } => {
                     let cell = column.and_then(|column| row.cell(column));
                     let cell = cell.ok_or_else(|| format!("{name} is missing"))?;
-                    text.push_str(&cut.of(cell).ok_or_else(|| format!("{name} names no patient and study"))?);
+                    text.push_str(&cut.apply(cell).ok_or_else(|| format!("{name} contains no patient and study ID"))?);
                 }
             }
         }
@@ -95,7 +95,7 @@ impl Template {
 }
 
 impl Cut {
-    fn of(self, cell: &str) -> Option<String> {
+    fn apply(self, cell: &str) -> Option<String> {
         let path = Path::new(cell);
         match self {
             Cut::Whole => Some(cell.to_string()),
@@ -113,9 +113,9 @@ mod tests {
     #[test]
     fn cells_are_cut_as_templates_say() {
         let path = "CheXpert-v1.0/train/patient00001/study2/view1_frontal.jpg";
-        assert_eq!(Cut::Folder(1).of(path).as_deref(), Some("study2"));
-        assert_eq!(Cut::Folder(2).of(path).as_deref(), Some("patient00001"));
-        assert_eq!(Cut::Below.of(path).as_deref(), Some("train/patient00001/study2/view1_frontal.jpg"));
-        assert_eq!((Cut::First(2).of("10000032").as_deref(), Cut::Folder(2).of("b.jpg")), (Some("10"), None));
+        assert_eq!(Cut::Folder(1).apply(path).as_deref(), Some("study2"));
+        assert_eq!(Cut::Folder(2).apply(path).as_deref(), Some("patient00001"));
+        assert_eq!(Cut::Below.apply(path).as_deref(), Some("train/patient00001/study2/view1_frontal.jpg"));
+        assert_eq!((Cut::First(2).apply("10000032").as_deref(), Cut::Folder(2).apply("b.jpg")), (Some("10"), None));
     }
 }

@@ -1,11 +1,10 @@
 //! MIMIC-CXR-JPG 2.0.0 and 2.1.0, and the DICOM release MIMIC-CXR 2.0.0 and 2.1.0.
 //!
-//! | what | where |
-//! |---|---|
-//! | images | `files/p10/p10000032/s50414267/<dicom id>.jpg` (or `.dcm`) |
-//! | views, dates | `mimic-cxr-2.0.0-metadata.csv.gz`; in the DICOM release `cxr-record-list.csv.gz` and the headers |
-//! | splits, labels | `…-split.csv.gz`, `…-chexpert.csv.gz` |
-//! | reports | `mimic-cxr-reports.zip`, the folder tree it unpacks to, or a sectioned CSV |
+//! * images: `files/p10/p10000032/s50414267/<dicom id>.jpg` (or `.dcm`)
+//! * views, dates: `mimic-cxr-2.0.0-metadata.csv.gz`; in the DICOM release `cxr-record-list.csv.gz`
+//!   and the headers
+//! * splits, labels: `…-split.csv.gz`, `…-chexpert.csv.gz`
+//! * reports: `mimic-cxr-reports.zip`, the folder tree it unpacks to, or a sectioned CSV
 //!
 //! Every table may be unpacked. What is absent is counted, never fatal: a partial download gives a
 //! smaller corpus.
@@ -86,8 +85,8 @@ impl MimicCxr {
 pub fn plan(source: &MimicCxr, options: &PrepareOptions, progress: &dyn Progress) -> Result<Planned> {
     let mut files = Vec::new();
     let splits = match (source.table("split"), &options.splits) {
-        (_, Some(own)) => {
-            files.push(own.clone());
+        (_, Some(table)) => {
+            files.push(table.clone());
             None
         }
         (Some(table), None) => {
@@ -147,8 +146,8 @@ fn add(
         assembly.plan.warn("images whose date is absent or unreadable, not used in sequences");
     }
     let (subject, study, split) = (SubjectId(subject.into()), StudyId(study.into()), split.flatten());
-    let place = assembly.add(FoundImage { subject, study, view, path, row, acquired, split })?;
-    assembly.label_view(place, view);
+    let index = assembly.add(FoundImage { subject, study, view, path, row, acquired, split })?;
+    assembly.label_view(index, view);
     Ok(())
 }
 
@@ -190,8 +189,8 @@ impl Splits {
             return Ok(Some(split));
         }
         let found = self.ids.find(study);
-        let own = found.map_err(|reason| Error::Table { path: self.path.clone(), message: reason.into() })?;
-        Ok(own.and_then(|own| self.of_study.get(own).copied()))
+        let study = found.map_err(|reason| Error::Table { path: self.path.clone(), message: reason.into() })?;
+        Ok(study.and_then(|study| self.of_study.get(study).copied()))
     }
 }
 
@@ -209,10 +208,10 @@ fn read_labels(path: &Path, assembly: &mut Assembly) -> Result<()> {
         names.iter().filter(|(_, name)| !matches!(name.as_str(), "subject_id" | "study_id")).collect();
     rows.each(|row| {
         let Some(study) = row.cell(study) else { return Ok(()) };
-        let Some(place) = assembly.place_by(&mut lookup, study, row.number)? else { return Ok(()) };
+        let Some(index) = assembly.index_by(&mut lookup, study, row.number)? else { return Ok(()) };
         for (column, name) in &findings {
             if let Some(cell) = row.cell(*column) {
-                assembly.label(place, name, cell.strip_suffix(".0").unwrap_or(cell).to_string());
+                assembly.label(index, name, cell.strip_suffix(".0").unwrap_or(cell).to_string());
             }
         }
         Ok(())

@@ -42,9 +42,9 @@ impl<'a> Named<'a> {
         let (main, list) = super::records::list(images)?;
         let mut listed: HashMap<String, Option<Listed>> = ids.map(|id| (id, None)).collect();
         list.with_views(images, progress, |record, view, acquired| {
-            if let Some(place) = listed.get_mut(record.dicom) {
+            if let Some(slot) = listed.get_mut(record.dicom) {
                 let (subject, study) = (record.subject.to_string(), record.study.to_string());
-                *place = Some(Listed { subject, study, view, acquired });
+                *slot = Some(Listed { subject, study, view, acquired });
             }
             Ok(())
         })?;
@@ -56,10 +56,10 @@ impl<'a> Named<'a> {
     ///
     /// # Errors
     /// As [`Assembly::add`].
-    pub fn place(&self, assembly: &mut Assembly, id: &str, row: u64) -> Result<Option<usize>> {
+    pub fn add(&self, assembly: &mut Assembly, id: &str, row: u64) -> Result<Option<usize>> {
         let study = StudyId(id.to_string());
-        if let Some(place) = assembly.place(&study) {
-            return Ok(Some(place));
+        if let Some(index) = assembly.index_of(&study) {
+            return Ok(Some(index));
         }
         let Some(Some(listed)) = self.listed.get(id) else {
             assembly.plan.skip(id, row, "image is not in the list of MIMIC-CXR");
@@ -82,11 +82,11 @@ impl<'a> Named<'a> {
             acquired: listed.acquired,
             split: Some(self.split),
         };
-        let place = assembly.add(image)?;
+        let index = assembly.add(image)?;
         if listed.view.is_ok() {
-            assembly.label_view(place, view);
+            assembly.label_view(index, view);
         }
-        Ok(Some(place))
+        Ok(Some(index))
     }
 
     /// The studies of several images of one subject, in order; `None` when one cannot be used or is
@@ -94,19 +94,19 @@ impl<'a> Named<'a> {
     ///
     /// # Errors
     /// As [`Assembly::add`].
-    pub fn places(&self, assembly: &mut Assembly, ids: &[String], row: u64) -> Result<Option<Vec<usize>>> {
-        let mut places = Vec::with_capacity(ids.len());
+    pub fn add_all(&self, assembly: &mut Assembly, ids: &[String], row: u64) -> Result<Option<Vec<usize>>> {
+        let mut indices = Vec::with_capacity(ids.len());
         for id in ids {
-            match self.place(assembly, id, row)? {
-                Some(place) => places.push(place),
+            match self.add(assembly, id, row)? {
+                Some(index) => indices.push(index),
                 None => return Ok(None),
             }
         }
-        let subject = |place: &usize| &assembly.plan.studies[*place].subject;
-        if places.iter().any(|place| subject(place) != subject(&places[0])) {
+        let subject = |index: &usize| &assembly.plan.studies[*index].subject;
+        if indices.iter().any(|index| subject(index) != subject(&indices[0])) {
             assembly.plan.skip(ids.join(" "), row, "images of one series belong to several subjects");
             return Ok(None);
         }
-        Ok(Some(places))
+        Ok(Some(indices))
     }
 }

@@ -86,15 +86,15 @@ fn from_zip(path: &Path, assembly: &mut Assembly, progress: &dyn Progress) -> Re
             return Err(Error::Stopped);
         }
         let name = archive.name_for_index(index).and_then(Result::ok);
-        let place = name.and_then(|name| study_of(&name)).and_then(|study| assembly.place(&study));
-        let Some(place) = place else { continue };
+        let study = name.and_then(|name| study_of(&name)).and_then(|study| assembly.index_of(&study));
+        let Some(study) = study else { continue };
         let text = archive.by_index(index).ok().and_then(|entry| {
             let mut bytes = Vec::new();
             entry.take(LONGEST).read_to_end(&mut bytes).ok()?;
             Some(bytes)
         });
         match text {
-            Some(bytes) => whole(assembly, place, &bytes),
+            Some(bytes) => whole(assembly, study, &bytes),
             None => assembly.plan.warn("reports damaged in the zip file, left out"),
         }
         progress.advance(1);
@@ -104,11 +104,11 @@ fn from_zip(path: &Path, assembly: &mut Assembly, progress: &dyn Progress) -> Re
 
 fn from_folder(root: &Path, assembly: &mut Assembly, progress: &dyn Progress) -> Result<()> {
     let root = if root.join("files").is_dir() { root.join("files") } else { root.to_path_buf() };
-    for place in 0..assembly.plan.studies.len() {
-        if place % 1024 == 0 && progress.stop_requested() {
+    for index in 0..assembly.plan.studies.len() {
+        if index % 1024 == 0 && progress.stop_requested() {
             return Err(Error::Stopped);
         }
-        let planned = &assembly.plan.studies[place];
+        let planned = &assembly.plan.studies[index];
         let (subject, study) = (&planned.subject.0, &planned.study.0);
         let group: String = subject.chars().take(2).collect();
         let path = root.join(format!("p{group}/p{subject}/s{study}.txt"));
@@ -117,7 +117,7 @@ fn from_folder(root: &Path, assembly: &mut Assembly, progress: &dyn Progress) ->
             file.take(LONGEST).read_to_end(&mut bytes).map(|_| bytes)
         });
         match bytes {
-            Ok(bytes) => whole(assembly, place, &bytes),
+            Ok(bytes) => whole(assembly, index, &bytes),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(_) => assembly.plan.warn("unreadable report files, left out"),
         }
@@ -126,8 +126,8 @@ fn from_folder(root: &Path, assembly: &mut Assembly, progress: &dyn Progress) ->
     Ok(())
 }
 
-fn whole(assembly: &mut Assembly, place: usize, bytes: &[u8]) {
-    assembly.report(place, ReportText::MimicCxr(String::from_utf8_lossy(bytes).into_owned()));
+fn whole(assembly: &mut Assembly, index: usize, bytes: &[u8]) {
+    assembly.report(index, ReportText::MimicCxr(String::from_utf8_lossy(bytes).into_owned()));
 }
 
 fn from_sections(path: &Path, assembly: &mut Assembly, progress: &dyn Progress) -> Result<()> {
@@ -142,11 +142,11 @@ fn from_sections(path: &Path, assembly: &mut Assembly, progress: &dyn Progress) 
     rows.each(|row| {
         progress.advance(1);
         let Some(study) = row.cell(study) else { return Ok(()) };
-        let Some(place) = assembly.place_by(&mut lookup, study, row.number)? else { return Ok(()) };
+        let Some(index) = assembly.index_by(&mut lookup, study, row.number)? else { return Ok(()) };
         let cell = |column: usize| row.cell(column).map(str::to_string);
         let (impression, findings) = (cell(impression), cell(findings));
         let last_paragraph = last_paragraph.and_then(cell);
-        assembly.report(place, ReportText::Sections { impression, findings, last_paragraph });
+        assembly.report(index, ReportText::Sections { impression, findings, last_paragraph });
         Ok(())
     })?;
     assembly.looked_up(&lookup, "has reports for none of the studies")

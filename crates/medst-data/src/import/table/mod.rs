@@ -56,13 +56,13 @@ pub fn plan(path: &Path, options: &PrepareOptions) -> Result<Plan> {
         let acquired = acquired(path, &row, &mut assembly.plan)?;
         let image =
             FoundImage { subject, study, view, path: image_path(folder, image), row: row.number, acquired, split };
-        let place = assembly.add(image)?;
-        assembly.label_view(place, view);
+        let index = assembly.add(image)?;
+        assembly.label_view(index, view);
         if let Some(report) = row.cell("report") {
-            assembly.report(place, ReportText::Whole(report.to_string()));
+            assembly.report(index, ReportText::Whole(report.to_string()));
         }
         for (column, cell) in row.labels().filter(|(column, _)| !left_out.contains(column)) {
-            assembly.label(place, column, cell.to_string());
+            assembly.label(index, column, cell.to_string());
         }
     }
     assembly.finish(options)

@@ -10,7 +10,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::super::delimited::{self, Delimited};
-use super::super::rows::{self, meaning};
+use super::super::rows;
+use crate::cell::meaning;
 use crate::parquet_table::Reader;
 use crate::{Error, Result, input, parquet_table};
 

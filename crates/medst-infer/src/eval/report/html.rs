@@ -127,7 +127,7 @@ fn cells(figure: &Figure) -> Markup {
     html! {
         (value_cells(figure))
         td.number.faint { @if let Some(chance) = figure.chance.filter(|_| figure.value.is_some()) { (unit.text(chance)) @if unit == Unit::Share { " %" } } }
-        td.published { @for own in &figure.published { (published(own, unit)) } }
+        td.published { @for value in &figure.published { (published(value, unit)) } }
     }
 }
 
@@ -148,8 +148,8 @@ fn value_cells(figure: &Figure) -> Markup {
     }
 }
 
-fn published(own: &Published, unit: Unit) -> Markup {
-    html! { div title=(own.on) { (unit.text(own.value)) @if unit == Unit::Share { " %" } small { (own.model) "; " (own.on) "; as published" } } }
+fn published(published: &Published, unit: Unit) -> Markup {
+    html! { div title=(published.on) { (unit.text(published.value)) @if unit == Unit::Share { " %" } small { (published.model) "; " (published.on) "; as published" } } }
 }
 
 fn section(number: usize, corpus: &CorpusResult, pictures: &Pictures) -> Markup {
@@ -207,7 +207,7 @@ fn one(anchor: &str, task: &TaskResult, pictures: &Pictures) -> Markup {
                 // Plots of the same kind are next to each other.
                 @for kind in [is_roc, is_confusion, is_calibration] {
                     @if task.plots.iter().any(kind) {
-                        div.plots { @for own in task.plots.iter().filter(|own| kind(own)) { (plot::draw(own)) } }
+                        div.plots { @for plot in task.plots.iter().filter(|plot| kind(plot)) { (plot::draw(plot)) } }
                     }
                 }
             }
@@ -226,9 +226,9 @@ fn one(anchor: &str, task: &TaskResult, pictures: &Pictures) -> Markup {
 /// The figures of the subgroups, for each column: headline figures first, the others collapsed.
 fn subgroups(task: &TaskResult) -> Markup {
     let headlines = task.headlines();
-    let is_headline = |figure: &&Figure| headlines.iter().any(|own| std::ptr::eq(*own, *figure));
+    let is_headline = |figure: &&Figure| headlines.iter().any(|headline| std::ptr::eq(*headline, *figure));
     let columns: Vec<&str> = match task.figures.iter().find(|figure| !figure.by.is_empty()) {
-        Some(figure) => figure.by.iter().map(|own| own.column.as_str()).collect(),
+        Some(figure) => figure.by.iter().map(|breakdown| breakdown.column.as_str()).collect(),
         None => return html! {},
     };
     html! {
@@ -254,13 +254,13 @@ fn by_column(column: &str, figures: &[&Figure]) -> Markup {
                 th.number { "subjects" } th {}
             } }
             @for figure in figures {
-                @for own in figure.by.iter().filter(|own| own.column == column) {
+                @for breakdown in figure.by.iter().filter(|breakdown| breakdown.column == column) {
                     tbody {
-                        @for (place, part) in own.parts.iter().enumerate() {
+                        @for (place, part) in breakdown.parts.iter().enumerate() {
                             @let shown = Figure { value: part.value, interval: part.interval, ..(*figure).clone() };
                             tr {
                                 @if place == 0 {
-                                    th rowspan=(own.parts.len() + usize::from(own.gap.is_some())) {
+                                    th rowspan=(breakdown.parts.len() + usize::from(breakdown.gap.is_some())) {
                                         (figure.name) small { (figure.group) }
                                     }
                                 }
@@ -271,7 +271,7 @@ fn by_column(column: &str, figures: &[&Figure]) -> Markup {
                                 td.faint { @if part.small { "small group" } }
                             }
                         }
-                        @if let Some(gap) = &own.gap {
+                        @if let Some(gap) = &breakdown.gap {
                             tr { td colspan="7" { "largest gap: " (gap.text(figure.unit)) } }
                         }
                     }
@@ -300,7 +300,7 @@ fn case(example: &Example, pictures: &Pictures) -> Markup {
     let shown = example.rows.iter().zip(&example.studies).take(SHOWN);
     let found = shown.filter_map(|(&row, study)| Some((study, pictures.get(&(row, example.phrase.clone()))?)));
     let found: Vec<(&String, &Picture)> = found.collect();
-    let heat = found.iter().any(|own| own.1.heat.is_some());
+    let heat = found.iter().any(|shown| shown.1.heat.is_some());
     html! {
         figure.case {
             @if !found.is_empty() {

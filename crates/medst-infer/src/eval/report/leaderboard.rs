@@ -5,12 +5,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use maud::{DOCTYPE, Markup, html};
+use medst_data::files::whole;
 use serde::Serialize;
 
 use super::picture::Pictures;
 use super::{Evaluation, READING, html as page, plot};
+use crate::Result;
 use crate::eval::result::{Figure, Task, Unit};
-use crate::{Error, Result};
 
 /// Evaluations of several encoders, in the order in which they were asked for.
 #[derive(Debug, Serialize)]
@@ -94,7 +95,7 @@ impl Leaderboard {
         for (path, text) in
             [(folder.join("leaderboard.json"), json + "\n"), (page.clone(), self.render().into_string())]
         {
-            std::fs::write(&path, text).map_err(Error::io(&path))?;
+            whole::write(&path, text.as_bytes())?;
         }
         Ok(page)
     }

@@ -63,24 +63,24 @@ fn subgroups(task: &TaskResult, out: &mut String) -> std::fmt::Result {
     let columns = task.figures.iter().find(|figure| !figure.by.is_empty()).map_or(0, |figure| figure.by.len());
     for column in 0..columns {
         let broken_down = task.figures.iter().filter_map(|figure| Some((figure, figure.by.get(column)?)));
-        for (place, (figure, own)) in broken_down.enumerate() {
+        for (place, (figure, breakdown)) in broken_down.enumerate() {
             if place == 0 {
                 writeln!(out, "{}\n", super::SUBGROUPS)?;
-                let column = escape(&own.column);
+                let column = escape(&breakdown.column);
                 writeln!(
                     out,
                     "| of | figure | {column} | value (95 % interval) | rows | subjects |\n|---|---|---|---|---|---|"
                 )?;
             }
             let [group, name] = [&figure.group, &figure.name].map(|cell| escape(cell));
-            for part in &own.parts {
+            for part in &breakdown.parts {
                 let value =
                     part.value.map_or("undefined".into(), |value| figure.unit.with_interval(value, part.interval));
                 let small = if part.small { " (small group)" } else { "" };
                 let (value_of, rows, subjects) = (escape(&part.name), part.rows, part.subjects);
                 writeln!(out, "| {group} | {name} | {value_of}{small} | {value} | {rows} | {subjects} |")?;
             }
-            if let Some(gap) = &own.gap {
+            if let Some(gap) = &breakdown.gap {
                 writeln!(out, "| {group} | {name} | largest gap | {} | | |", escape(&gap.text(figure.unit)))?;
             }
         }
@@ -94,7 +94,9 @@ fn row(figure: &Figure, out: &mut String) -> std::fmt::Result {
     let published: Vec<String> = figure
         .published
         .iter()
-        .map(|own| format!("{} {} ({}; as published)", figure.unit.text(own.value), own.model, own.on))
+        .map(|published| {
+            format!("{} {} ({}; as published)", figure.unit.text(published.value), published.model, published.on)
+        })
         .collect();
     let [group, name, value] = [&figure.group, &figure.name, &figure.text()].map(|cell| escape(cell));
     writeln!(out, "| {group} | {name} | {value} | {chance} | {} | {} |", figure.rows, published.join("; "))

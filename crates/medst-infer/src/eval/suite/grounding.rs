@@ -67,22 +67,23 @@ fn regions<'a>(
     likenesses: &'a [Likeness],
 ) -> impl Iterator<Item = Result<Vec<Region>>> + 'a {
     boxes.chunks(HEAT_MAPS).flat_map(move |part| {
-        let wanted: Vec<(usize, String)> = part.iter().map(|own| (own.row, own.phrase.clone())).collect();
+        let wanted: Vec<(usize, String)> = part.iter().map(|boxes| (boxes.row, boxes.phrase.clone())).collect();
         let none = || Error::Evaluation("these embeddings have no heat maps, which need local embeddings".into());
         let mut maps = match encoder.heat_maps_by(corpus, &wanted, likenesses).and_then(|maps| maps.ok_or_else(none)) {
             Ok(maps) => maps.into_iter().map(Vec::into_iter).collect::<Vec<_>>(),
             Err(error) => return vec![Err(error)],
         };
-        let region = |own: &PhraseBoxes, map: HeatMap| Region {
-            phrase: own.phrase.clone(),
+        let region = |boxes: &PhraseBoxes, map: HeatMap| Region {
+            phrase: boxes.phrase.clone(),
             heat: map.values,
             side: map.side,
-            boxes: own.boxes.clone(),
-            subject: corpus.studies()[own.row].subject.0.clone(),
-            row: own.row,
+            boxes: boxes.boxes.clone(),
+            subject: corpus.studies()[boxes.row].subject.0.clone(),
+            row: boxes.row,
         };
-        let of_each =
-            |own: &PhraseBoxes| Ok(maps.iter_mut().filter_map(Iterator::next).map(|map| region(own, map)).collect());
+        let of_each = |boxes: &PhraseBoxes| {
+            Ok(maps.iter_mut().filter_map(Iterator::next).map(|map| region(boxes, map)).collect())
+        };
         part.iter().map(of_each).collect()
     })
 }

@@ -43,7 +43,7 @@ pub struct Suite {
     pub protocol: Protocol,
     pub bootstrap: Bootstrap,
     /// Pairs and sentences of a benchmark are used whole, whatever the part.
-    pub part: Part,
+    pub part: CorpusPart,
     /// The label that a linear probe learns; chosen by the corpus' labels where absent.
     pub label: Option<String>,
     /// Columns by whose values every figure is broken down.
@@ -52,7 +52,7 @@ pub struct Suite {
 
 /// The studies of a corpus that are evaluated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Part {
+pub enum CorpusPart {
     /// The test split; without one, the validation split; without either, all studies.
     #[default]
     HeldOut,
@@ -128,8 +128,8 @@ impl Suite {
                 continue;
             }
             let reasons = results.iter().flat_map(|result| {
-                let own = result.refused.iter().filter(|refused| refused.task == *task);
-                own.map(|refused| format!("{}: {}", result.data.path.display(), refused.reason))
+                let refused = result.refused.iter().filter(|refused| refused.task == *task);
+                refused.map(|refused| format!("{}: {}", result.data.path.display(), refused.reason))
             });
             let reasons: Vec<String> = reasons.collect();
             return Err(Error::Evaluation(format!("{} cannot be evaluated: {}", task.name(), reasons.join("; "))));
@@ -150,14 +150,17 @@ impl Suite {
     fn context<'a>(&'a self, corpus: &'a Corpus, seen: f64) -> Context<'a> {
         let holds = |split: &Split| corpus.studies().iter().any(|study| study.split == *split);
         let split = match self.part {
-            Part::HeldOut => [Split::Test, Split::Validate].into_iter().find(holds),
-            Part::Of(split) => Some(split),
-            Part::All => None,
+            CorpusPart::HeldOut => [Split::Test, Split::Validate].into_iter().find(holds),
+            CorpusPart::Of(split) => Some(split),
+            CorpusPart::All => None,
         };
         let studies = corpus.studies().iter().enumerate();
         Context {
             corpus,
-            part: studies.filter(|(_, own)| split.is_none_or(|split| own.split == split)).map(|(row, _)| row).collect(),
+            part: studies
+                .filter(|(_, study)| split.is_none_or(|split| study.split == split))
+                .map(|(row, _)| row)
+                .collect(),
             split,
             label: self.label.as_deref(),
             seen,

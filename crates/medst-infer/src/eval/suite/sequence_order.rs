@@ -14,7 +14,8 @@ struct Sequences(Vec<Vec<usize>>);
 /// Chooses the sequences.
 pub fn plan(context: &Context<'_>, _: &mut Remarks) -> Result<Box<dyn Plan>, Refusal> {
     let in_part = |split| context.split.is_none_or(|wanted| wanted == split);
-    let long = context.corpus.sequences().iter().filter(|own| in_part(own.split) && own.studies.len() >= 3);
+    let long =
+        context.corpus.sequences().iter().filter(|sequence| in_part(sequence.split) && sequence.studies.len() >= 3);
     let rows = long.map(|sequence| sequence.studies.iter().map(|&row| row as usize).collect());
     let sequences: Vec<Vec<usize>> = rows.collect();
     if sequences.is_empty() {

@@ -96,10 +96,10 @@ fn questions(corpus: &Corpus, table: &TextTable, skipped: &mut Skipped) -> Resul
             skip(skipped, format!("the answer is `{}`; expected A to E", cells[answer]));
             continue;
         };
-        let told: Vec<&str> = choices.iter().map(|&n| cells[n].as_str()).collect();
+        let texts: Vec<&str> = choices.iter().map(|&n| cells[n].as_str()).collect();
         let kinds = vec![cells[group].clone(), cells[kind].clone()];
         let subject = corpus.studies()[series[0]].subject.0.clone();
-        found.push(Question::new(subject, series, kinds, &cells[words], &told, right));
+        found.push(Question::new(subject, series, kinds, &cells[words], &texts, right));
     }
     Ok(found)
 }

@@ -36,7 +36,7 @@ struct Pairs {
 /// Reads the pairs of a corpus that contains several sources; fails on pairs of fewer than two.
 pub fn plan(context: &Context<'_>, remarks: &mut Remarks) -> Result<Box<dyn Plan>, Refusal> {
     let found = pairs(context.corpus, &context.table(PAIRS)?, None, &mut remarks.skipped)?;
-    if found.sources.iter().all(|own| Some(own) == found.sources.first()) {
+    if found.sources.iter().all(|source| Some(source) == found.sources.first()) {
         return Err(Refusal(format!(
             "all pairs are of one source; the column {SOURCE} needs two or more, or give a --corpus for each source"
         )));
@@ -87,8 +87,8 @@ fn pairs(corpus: &Corpus, table: &TextTable, name: Option<&str>, skipped: &mut S
         *skipped.entry("an image of the pair is not in the corpus".into()).or_default() += left_out;
     }
     let source = |pair: &[usize; 2]| {
-        let own = corpus.studies()[pair[1]].labels.get(SOURCE).map(String::as_str).or(name);
-        own.map(str::to_string).ok_or_else(|| {
+        let source = corpus.studies()[pair[1]].labels.get(SOURCE).map(String::as_str).or(name);
+        source.map(str::to_string).ok_or_else(|| {
             Refusal(format!(
                 "the studies have no column {SOURCE} (as medst prepare chextemporal writes it); or give a --corpus for \
                  each source"
@@ -206,8 +206,8 @@ fn pooled(
             subjects.push(format!("{number}/{}", corpus.studies()[second].subject));
             sources.push(truth.sources[n].clone());
             for (name, classes) in &mut findings {
-                let own = truth.findings.iter().find(|(own, _)| own == *name);
-                classes.push(own.and_then(|(_, own)| own[n]));
+                let finding = truth.findings.iter().find(|(finding, _)| finding == *name);
+                classes.push(finding.and_then(|(_, courses)| courses[n]));
             }
         }
         offset += corpus.studies().len();

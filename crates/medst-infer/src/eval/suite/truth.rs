@@ -33,7 +33,7 @@ pub struct FindingLabels {
 pub fn findings(corpus: &Corpus, rows: &[usize], skipped: &mut Skipped) -> Vec<FindingLabels> {
     let labels = |row: &usize| corpus.studies()[*row].labels.keys();
     let columns: BTreeSet<&String> = rows.iter().flat_map(labels).collect();
-    let mut told = Vec::new();
+    let mut found = Vec::new();
     for column in columns {
         let Some(name) = prompts::finding(column) else { continue };
         let cell = |row: &usize| binary(corpus.studies()[*row].labels.get(column).map_or("", String::as_str));
@@ -46,12 +46,12 @@ pub fn findings(corpus: &Corpus, rows: &[usize], skipped: &mut Skipped) -> Vec<F
             there.push(cell.unwrap_or(None));
         }
         if there.iter().any(Option::is_some) {
-            told.push(FindingLabels { name, there });
+            found.push(FindingLabels { name, there });
         }
     }
-    told.sort_by(|a, b| a.name.cmp(&b.name));
-    told.dedup_by(|a, b| a.name == b.name);
-    told
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    found.dedup_by(|a, b| a.name == b.name);
+    found
 }
 
 /// Parses a cell of a finding: 1, 0, or empty; the error states what else it contains.
@@ -72,15 +72,17 @@ pub fn values<'a>(corpus: &'a Corpus, rows: &[usize], column: &str) -> Vec<Optio
 }
 
 /// The pairs of `pairs.csv`.
-#[derive(Clone, Debug, Default)]
-pub struct PairTruth {
+///
+/// * `C`: a course.
+#[derive(Clone, Debug)]
+pub struct PairTruth<C = Course> {
     /// Rows of the corpus, previous first.
     pub studies: Vec<[usize; 2]>,
     /// Name of each finding, with its course in each pair.
-    pub findings: Vec<(String, Vec<Option<Course>>)>,
+    pub findings: Vec<(String, Vec<Option<C>>)>,
 }
 
-impl PairTruth {
+impl<C> PairTruth<C> {
     /// Rows of the corpus of all pairs.
     pub fn rows(&self) -> Vec<usize> {
         self.studies.iter().flatten().copied().collect()
@@ -92,6 +94,25 @@ impl PairTruth {
 /// # Errors
 /// Columns that are missing.
 pub fn pairs(corpus: &Corpus, table: &TextTable, skipped: &mut Skipped) -> Result<PairTruth, Refusal> {
+    read_pairs(corpus, table, skipped, Course::parse)
+}
+
+/// Like [`pairs`], with the table's own words for courses, in lower case: `new` and `resolved` as
+/// well.
+///
+/// # Errors
+/// As [`pairs`].
+pub fn worded_pairs(corpus: &Corpus, table: &TextTable, skipped: &mut Skipped) -> Result<PairTruth<String>, Refusal> {
+    read_pairs(corpus, table, skipped, |word| (!word.is_empty()).then(|| word.to_string()))
+}
+
+/// * `parse`: the course that a word in lower case means.
+fn read_pairs<C>(
+    corpus: &Corpus,
+    table: &TextTable,
+    skipped: &mut Skipped,
+    parse: impl Fn(&str) -> Option<C>,
+) -> Result<PairTruth<C>, Refusal> {
     let column = |name: &str| table.columns.iter().position(|column| column == name);
     let (Some(previous), Some(current)) = (column("previous"), column("current")) else {
         return Err("pairs.csv has no column previous or no column current".into());
@@ -109,7 +130,7 @@ pub fn pairs(corpus: &Corpus, table: &TextTable, skipped: &mut Skipped) -> Resul
         };
         truth.studies.push([first, second]);
         for (&n, (name, courses)) in findings.iter().zip(&mut truth.findings) {
-            let course = Course::parse(&cells[n].to_lowercase());
+            let course = parse(&cells[n].to_lowercase());
             if course.is_none() && !cells[n].is_empty() {
                 skip(skipped, format!("{name}: unknown course `{}`", cells[n]));
             }
@@ -200,8 +221,8 @@ pub fn phrase_boxes(corpus: &Corpus, rows: &[usize], seen: f64, skipped: &mut Sk
 /// Phrases that pictures do not show: those with boxes elsewhere that name a finding which the
 /// row's label denies. They have no boxes.
 pub fn absent_phrases(corpus: &Corpus, rows: &[usize], shown: &[PhraseBoxes]) -> Vec<PhraseBoxes> {
-    let phrases: BTreeSet<&str> = shown.iter().map(|own| own.phrase.as_str()).collect();
-    let there: BTreeSet<(usize, &str)> = shown.iter().map(|own| (own.row, own.phrase.as_str())).collect();
+    let phrases: BTreeSet<&str> = shown.iter().map(|boxes| boxes.phrase.as_str()).collect();
+    let there: BTreeSet<(usize, &str)> = shown.iter().map(|boxes| (boxes.row, boxes.phrase.as_str())).collect();
     let mut absent = Vec::new();
     for finding in findings(corpus, rows, &mut Skipped::new()) {
         for &phrase in phrases.iter().filter(|phrase| words(phrase) == finding.name) {

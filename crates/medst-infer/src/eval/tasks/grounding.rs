@@ -53,7 +53,7 @@ impl Grounding<'_> {
         for region in regions {
             let mut region = region?;
             region.check()?;
-            match Contrast::of(&region) {
+            match Contrast::new(&region) {
                 Ok(contrast) => {
                     region.heat = Vec::new();
                     scored.push((region, contrast));
@@ -67,13 +67,13 @@ impl Grounding<'_> {
         let mut phrases: Vec<&str> = scored.iter().map(|row| row.0.phrase.as_str()).collect();
         phrases.sort_unstable();
         phrases.dedup();
-        (result.rows, result.subjects) = (scored.len(), Clusters::of(scored.iter().map(|row| &row.0.subject)).count());
+        (result.rows, result.subjects) = (scored.len(), Clusters::new(scored.iter().map(|row| &row.0.subject)).count());
         let groups = phrases.iter().map(|phrase| Some(*phrase)).filter(|_| phrases.len() > 1).chain([None]);
         for group in groups {
-            let own: Vec<&(Region, Contrast)> =
+            let found: Vec<&(Region, Contrast)> =
                 scored.iter().filter(|row| group.is_none_or(|phrase| row.0.phrase == phrase)).collect();
-            let clusters = Clusters::of(own.iter().map(|row| &row.0.subject));
-            let rows = own.iter().map(|row| row.0.row);
+            let clusters = Clusters::new(found.iter().map(|row| &row.0.subject));
+            let rows = found.iter().map(|row| row.0.row);
             let meter = Meter::new(self.bootstrap, &clusters).by(self.by, rows);
             let name = group.unwrap_or("all phrases");
             let table: [Row; 4] = [
@@ -83,12 +83,12 @@ impl Grounding<'_> {
                 ("hottest pixel inside", Unit::Share, None, |contrast| contrast.hit),
             ];
             for (figure, unit, chance, value) in table {
-                let made = meter.figure(name, figure, unit, own.len(), "no usable box", &|weights| {
+                let made = meter.figure(name, figure, unit, found.len(), "no usable box", &|weights| {
                     let total: f64 = weights.iter().sum();
-                    let sum: f64 = own.iter().zip(weights).map(|(row, weight)| weight * value(&row.1)).sum();
+                    let sum: f64 = found.iter().zip(weights).map(|(row, weight)| weight * value(&row.1)).sum();
                     (total > 0.0).then(|| sum / total)
                 });
-                let area = own.iter().map(|row| row.1.share).sum::<f64>() / own.len().max(1) as f64;
+                let area = found.iter().map(|row| row.1.share).sum::<f64>() / found.len().max(1) as f64;
                 let chance = if unit == Unit::Share { Some(area) } else { chance };
                 result.figures.push(Figure { chance, ..made });
             }
@@ -114,24 +114,24 @@ impl Grounding<'_> {
         for regions in regions {
             let found: Result<Vec<_>> = regions?.into_iter().map(Grounded::new).collect();
             match found?.into_iter().collect::<std::result::Result<Vec<Grounded>, &'static str>>() {
-                Ok(found) => scored.iter_mut().zip(found).for_each(|(scored, own)| scored.push(own)),
+                Ok(found) => scored.iter_mut().zip(found).for_each(|(scored, region)| scored.push(region)),
                 Err(reason) => *result.skipped.entry(reason.into()).or_default() += 1,
             }
         }
         let first = scored.first().map_or(&[][..], Vec::as_slice);
-        if first.iter().all(|own| own.contrast.is_none()) {
+        if first.iter().all(|scored| scored.contrast.is_none()) {
             return Err(Error::Evaluation("no phrase has a usable box".into()));
         }
-        let clusters = Clusters::of(first.iter().map(|own| &own.region.subject));
-        let meter = Meter::new(self.bootstrap, &clusters).by(self.by, first.iter().map(|own| own.region.row));
+        let clusters = Clusters::new(first.iter().map(|scored| &scored.region.subject));
+        let meter = Meter::new(self.bootstrap, &clusters).by(self.by, first.iter().map(|scored| scored.region.row));
         (result.rows, result.subjects) = (first.len(), clusters.count());
         for (name, scored) in variants.iter().zip(&scored) {
             result.figures.extend(variant_figures(name, scored, &meter));
         }
         let shown: Vec<(&Region, &Contrast)> =
-            first.iter().filter_map(|own| Some((&own.region, own.contrast.as_ref()?))).collect();
+            first.iter().filter_map(|scored| Some((&scored.region, scored.contrast.as_ref()?))).collect();
         result.examples = examples(&shown);
-        let count = |boxes: fn(usize) -> bool| first.iter().filter(|own| boxes(own.region.boxes.len())).count();
+        let count = |boxes: fn(usize) -> bool| first.iter().filter(|scored| boxes(scored.region.boxes.len())).count();
         result.notes.push(format!(
             "{} phrases with one box, {} with several, {} with none",
             count(|boxes| boxes == 1),
@@ -169,7 +169,7 @@ impl Grounded {
         if region.heat.iter().any(|value| !value.is_finite()) {
             return Ok(Err("heat map is not finite"));
         }
-        let contrast = if region.boxes.is_empty() { None } else { Some(Contrast::of(&region)) };
+        let contrast = if region.boxes.is_empty() { None } else { Some(Contrast::new(&region)) };
         let contrast = match contrast.transpose() {
             Ok(contrast) => contrast,
             Err(reason) => return Ok(Err(reason)),
@@ -195,7 +195,9 @@ fn variant_figures(group: &str, scored: &[Grounded], meter: &Meter<'_>) -> Vec<F
     for (kind, of_kind) in kinds {
         let used: Vec<usize> = (0..scored.len()).filter(|&n| of_kind(scored[n].region.boxes.len())).collect();
         let all = kind.is_empty();
-        if used.is_empty() || (!all && used.len() == scored.iter().filter(|own| own.contrast.is_some()).count()) {
+        if used.is_empty()
+            || (!all && used.len() == scored.iter().filter(|grounded| grounded.contrast.is_some()).count())
+        {
             continue;
         }
         for (name, unit, chance, value) in
@@ -210,9 +212,9 @@ fn variant_figures(group: &str, scored: &[Grounded], meter: &Meter<'_>) -> Vec<F
             figures.push(Figure { chance, ..made });
         }
     }
-    let shown: Vec<bool> = scored.iter().map(|own| own.contrast.is_some()).collect();
+    let shown: Vec<bool> = scored.iter().map(|grounded| grounded.contrast.is_some()).collect();
     if shown.contains(&false) {
-        let ranking = Ranking::new(&scored.iter().map(|own| own.hottest).collect::<Vec<_>>(), &shown);
+        let ranking = Ranking::new(&scored.iter().map(|grounded| grounded.hottest).collect::<Vec<_>>(), &shown);
         let name = "AUROC, shown against not, by the hottest pixel";
         let made = meter.figure(group, name, Unit::Number, scored.len(), "every phrase is shown", &|weights| {
             ranking.auroc(weights)
@@ -230,7 +232,7 @@ impl Region {
             return Ok(());
         }
         let (found, side) = (self.heat.len(), self.side);
-        Err(Error::Evaluation(format!("a heat map of side {side} must not have {found} values")))
+        Err(Error::Evaluation(format!("a heat map of side {side} has {found} values, expected {}", side * side)))
     }
 }
 
@@ -250,7 +252,7 @@ struct Contrast {
 }
 
 impl Contrast {
-    fn of(region: &Region) -> Result<Contrast, &'static str> {
+    fn new(region: &Region) -> Result<Contrast, &'static str> {
         if region.heat.iter().any(|value| !value.is_finite()) {
             return Err("heat map is not finite");
         }
@@ -311,12 +313,12 @@ mod tests {
     fn heat_in_the_box_is_contrast_and_a_flat_map_has_none() {
         let mut heat = vec![0.0; 16];
         (heat[0], heat[1], heat[4], heat[5]) = (1.0, 1.0, 1.0, 0.6);
-        let contrast = Contrast::of(&region(heat.clone(), [0.0, 0.0, 0.5, 0.5])).unwrap();
+        let contrast = Contrast::new(&region(heat.clone(), [0.0, 0.0, 0.5, 0.5])).unwrap();
         // Mean 0.9 and variance 0.03 inside, nothing outside.
         assert!((contrast.signed - 0.9 / 0.03f64.sqrt()).abs() < 1e-6);
         assert_eq!((contrast.auroc, contrast.hit, contrast.share), (1.0, 1.0, 0.25));
-        assert!(Contrast::of(&region(heat, [0.5, 0.5, 1.0, 1.0])).unwrap().signed < 0.0);
-        let flat = Contrast::of(&region(vec![0.3; 16], [0.0, 0.0, 0.5, 0.5])).unwrap();
+        assert!(Contrast::new(&region(heat, [0.5, 0.5, 1.0, 1.0])).unwrap().signed < 0.0);
+        let flat = Contrast::new(&region(vec![0.3; 16], [0.0, 0.0, 0.5, 0.5])).unwrap();
         assert_eq!((flat.signed, flat.auroc, flat.hit), (0.0, 0.5, 0.25));
     }
 

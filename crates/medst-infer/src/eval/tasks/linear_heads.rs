@@ -66,7 +66,7 @@ pub(super) fn evaluate(task: &TemporalImage<'_>, pairs: &ImagePairs) -> Result<T
                   absolute value (difference); 70, 10 and 20 % of the subjects, ridge by the validation subjects, mean of the seeds \
                   42, 123, 456 and 789";
     let mut result = TaskResult::new(Task::TemporalImage, Protocol::Literature, method);
-    let clusters = Clusters::of(&pairs.subjects);
+    let clusters = Clusters::new(&pairs.subjects);
     let meter = Meter::new(task.bootstrap, &clusters).by(task.by, pairs.current_rows());
     let parts = SEEDS.map(|seed| parts(&pairs.subjects, seed));
     for readout in [Readout::Concatenation, Readout::Difference] {
@@ -273,7 +273,7 @@ mod tests {
         let subjects: Vec<String> = (0..300).map(|row| format!("s{}", row % 100)).collect();
         for seed in SEEDS {
             let parts = parts(&subjects, seed);
-            let count = |part: Part| parts.iter().filter(|&&own| own == part).count();
+            let count = |part: Part| parts.iter().filter(|&&other| other == part).count();
             assert_eq!([Part::Training, Part::Validation, Part::Test].map(count), [210, 30, 60]);
             assert!((0..100).all(|row| parts[row] == parts[row + 100] && parts[row] == parts[row + 200]));
         }

@@ -67,18 +67,18 @@ impl PhraseProgression<'_> {
                       embedding (or of the current image alone), maximum over the phrases of a course; standard, reversed and combined are \
                       macro accuracies";
         let mut result = TaskResult::new(Task::Progression, Protocol::Literature, method);
-        let clusters = Clusters::of(&pairs.subjects);
+        let clusters = Clusters::new(&pairs.subjects);
         let meter = Meter::new(self.bootstrap, &clusters).by(self.by, pairs.current_rows());
         (result.rows, result.subjects) = (pairs.subjects.len(), clusters.count());
         let (previous, current) = (pairs.previous.unit(), pairs.current.unit());
         let labelled: Vec<Labelled<'_>> = pairs.labelled().collect();
         let (mut by_change, mut by_current) = (Vec::new(), Vec::new());
         for labelled in &labelled {
-            let Some(own) = phrases.iter().find(|own| own.finding == labelled.name) else {
+            let Some(phrases_of_finding) = phrases.iter().find(|phrases| phrases.finding == labelled.name) else {
                 result.notes.push(format!("no phrases are known for {}", words(labelled.name)));
                 continue;
             };
-            for sentences in &own.of {
+            for sentences in &phrases_of_finding.of {
                 Input::check(sentences, "phrases")?;
                 Input::check_width(sentences, &pairs.previous, "phrases")?;
             }
@@ -87,7 +87,7 @@ impl PhraseProgression<'_> {
                 result.figures.push(Figure::undefined(labelled.name, "standard", Unit::Share, 0, reason));
                 continue;
             }
-            let units = own.of.each_ref().map(Vectors::unit);
+            let units = phrases_of_finding.of.each_ref().map(Vectors::unit);
             let change = |row: usize, sign: f32| -> Vec<f32> {
                 current.row(row).iter().zip(previous.row(row)).map(|(c, p)| sign * (c - p)).collect()
             };
@@ -113,7 +113,7 @@ impl PhraseProgression<'_> {
             result.figures.extend(figures("mean, current image alone", &by_current, &meter));
         }
         for figure in &mut result.figures {
-            figure.published = published::of(Task::Progression, &figure.group, &figure.name);
+            figure.published = published::values(Task::Progression, &figure.group, &figure.name);
         }
         Ok(result)
     }
@@ -137,18 +137,18 @@ impl Said<'_> {
     /// or of both.
     fn matrix(&self, of_pairs: &[f64], forward: bool, backward: bool) -> ConfusionMatrix {
         let weights = self.labelled.weights(of_pairs);
-        let (mut truth, mut said, mut own): (Vec<usize>, Vec<usize>, Vec<f64>) = Default::default();
+        let (mut truth, mut said, mut weights_of_rows): (Vec<usize>, Vec<usize>, Vec<f64>) = Default::default();
         if forward {
             truth.extend(&self.labelled.truth);
             said.extend(&self.forward);
-            own.extend(&weights);
+            weights_of_rows.extend(&weights);
         }
         if backward {
             truth.extend(self.labelled.truth.iter().map(|&class| reversed(class)));
             said.extend(&self.backward);
-            own.extend(&weights);
+            weights_of_rows.extend(&weights);
         }
-        ConfusionMatrix::new(&truth, &said, &own, Course::COUNT)
+        ConfusionMatrix::new(&truth, &said, &weights_of_rows, Course::COUNT)
     }
 
     /// The weighted share of pairs for which `holds` is true, given the answer, the answer for the

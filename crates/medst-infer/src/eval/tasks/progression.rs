@@ -54,16 +54,16 @@ impl Progression<'_> {
                       of worsening; the smaller half of the changes counts as stable";
         let mut result = TaskResult::new(Task::Progression, Protocol::Strict, method);
         let (previous, current) = (pairs.previous.unit(), pairs.current.unit());
-        let clusters = Clusters::of(&pairs.subjects);
+        let clusters = Clusters::new(&pairs.subjects);
         let meter = Meter::new(self.bootstrap, &clusters).by(self.by, pairs.current_rows());
         (result.rows, result.subjects) = (pairs.subjects.len(), clusters.count());
         let mut all = Vec::new();
         for labelled in pairs.labelled() {
-            let Some(own) = prototypes.iter().find(|own| own.finding == labelled.name) else {
+            let Some(prototype) = prototypes.iter().find(|prototype| prototype.finding == labelled.name) else {
                 result.notes.push(format!("no sentences are known for {}", words(labelled.name)));
                 continue;
             };
-            for sentences in [&own.improving, &own.worsening] {
+            for sentences in [&prototype.improving, &prototype.worsening] {
                 Input::check(sentences, "sentences")?;
                 Input::check_width(sentences, &pairs.previous, "sentences")?;
             }
@@ -73,7 +73,7 @@ impl Progression<'_> {
                 continue;
             }
             let [worsening, improving] =
-                [&own.worsening, &own.improving].map(|sentences| sentences.unit().mean_direction());
+                [&prototype.worsening, &prototype.improving].map(|sentences| sentences.unit().mean_direction());
             let towards = |row: &[f32]| dot(row, &worsening) - dot(row, &improving);
             let change: Vec<f64> =
                 labelled.rows.iter().map(|&row| towards(current.row(row)) - towards(previous.row(row))).collect();
@@ -151,8 +151,8 @@ impl<'a> Scored<'a> {
     }
 
     fn auroc(&self, weights: &[f64]) -> Option<f64> {
-        let own: Vec<f64> = self.places.iter().map(|&n| weights[self.labelled.rows[n]]).collect();
-        self.ranking.auroc(&own)
+        let weights_of_rows: Vec<f64> = self.places.iter().map(|&n| weights[self.labelled.rows[n]]).collect();
+        self.ranking.auroc(&weights_of_rows)
     }
 
     fn examples(&self, pairs: &ImagePairs) -> Vec<Example> {
@@ -166,8 +166,8 @@ impl<'a> Scored<'a> {
         chosen.dedup_by_key(|(kind, _)| *kind);
         let name = words(self.labelled.name);
         let example = |(kind, n): (_, usize)| {
-            let (told, said) = (Course::ALL[self.labelled.truth[n]].name(), Course::ALL[self.said[n]].name());
-            let caption = format!("{name}: {told}; predicted {said}, change {:+.3}", self.change[n]);
+            let (actual, said) = (Course::ALL[self.labelled.truth[n]].name(), Course::ALL[self.said[n]].name());
+            let caption = format!("{name}: {actual}; predicted {said}, change {:+.3}", self.change[n]);
             Example::new(kind, caption, pairs.studies[self.labelled.rows[n]]).looking_for(&name)
         };
         chosen.into_iter().map(example).collect()

@@ -82,7 +82,7 @@ impl Retrieval<'_> {
             }
         };
         let mut result = TaskResult::new(Task::Retrieval, self.protocol, method);
-        let clusters = Clusters::of(&data.subjects);
+        let clusters = Clusters::new(&data.subjects);
         (result.rows, result.subjects) = (data.images.len(), clusters.count());
         let images = data.images.unit();
         match self.protocol {
@@ -105,10 +105,10 @@ impl Retrieval<'_> {
         if data.reports.len() < 2 {
             return;
         }
-        let (own, reports) = (images.select(&data.report_images), data.reports.unit());
+        let (described, reports) = (images.select(&data.report_images), data.reports.unit());
         let groups = numbered(&data.texts);
-        let (to_reports, to_images) = best_ranks(&own, &reports, &groups, false);
-        let clusters = Clusters::of(data.report_images.iter().map(|&image| &data.subjects[image]));
+        let (to_reports, to_images) = best_ranks(&described, &reports, &groups, false);
+        let clusters = Clusters::new(data.report_images.iter().map(|&image| &data.subjects[image]));
         let rows = data.report_images.iter().map(|&image| data.rows[image]);
         let meter = Meter::new(self.bootstrap, &clusters).by(self.by, rows);
         let count = reports.len();
@@ -137,7 +137,7 @@ impl Retrieval<'_> {
         }
         let (ranks, _) = best_ranks(images, images, &groups, true);
         let relevant: Vec<f64> = groups.iter().map(|&group| sizes[group as usize] as f64 - 1.0).collect();
-        let clusters = Clusters::of(&data.subjects);
+        let clusters = Clusters::new(&data.subjects);
         let meter = Meter::new(self.bootstrap, &clusters).by(self.by, data.rows.iter().copied());
         let count = images.len() - 1;
         result.figures.extend(rank_figures("same subject, another time", &ranks, &relevant, count, &meter));
@@ -148,15 +148,15 @@ impl Retrieval<'_> {
             Input::check(&finding.prompts, "sentences of findings")?;
             Input::check_width(&finding.prompts, images, "sentences of findings")?;
             let prompt = finding.prompts.unit().mean_direction();
-            let told: Vec<(usize, bool)> =
+            let labelled: Vec<(usize, bool)> =
                 finding.truth.iter().enumerate().filter_map(|(row, there)| Some((row, (*there)?))).collect();
-            let scores: Vec<f64> = told.iter().map(|&(row, _)| dot(images.row(row), &prompt)).collect();
-            let positive: Vec<bool> = told.iter().map(|told| told.1).collect();
+            let scores: Vec<f64> = labelled.iter().map(|&(row, _)| dot(images.row(row), &prompt)).collect();
+            let positive: Vec<bool> = labelled.iter().map(|row| row.1).collect();
             let group = format!("images of {}", words(&finding.name));
             let there = positive.iter().filter(|&&there| there).count();
             let chance = there as f64 / positive.len().max(1) as f64;
-            let clusters = Clusters::of(told.iter().map(|&(row, _)| &data.subjects[row]));
-            let rows = told.iter().map(|&(row, _)| data.rows[row]);
+            let clusters = Clusters::new(labelled.iter().map(|&(row, _)| &data.subjects[row]));
+            let rows = labelled.iter().map(|&(row, _)| data.rows[row]);
             let meter = Meter::new(self.bootstrap, &clusters).by(self.by, rows);
             let ranking = Ranking::new(&scores, &positive);
             if there > 0 {
@@ -262,36 +262,43 @@ fn sizes(groups: &[u32]) -> Vec<usize> {
 pub fn best_ranks(a: &Vectors, b: &Vectors, groups: &[u32], others_only: bool) -> (Vec<Option<f64>>, Vec<Option<f64>>) {
     let mut members: Vec<Vec<u32>> = vec![Vec::new(); sizes(groups).len()];
     groups.iter().enumerate().for_each(|(row, &group)| members[group as usize].push(row as u32));
-    let best = |a: &Vectors, b: &Vectors| -> Vec<Own> {
+    let best = |a: &Vectors, b: &Vectors| -> Vec<BestAnswer> {
         (0..a.len())
             .into_par_iter()
-            .map(|row| Own::of(a.row(row), b, &members[groups[row] as usize], others_only.then_some(row as u32)))
+            .map(|row| {
+                let right = &members[groups[row] as usize];
+                BestAnswer::new(a.row(row), b, right, others_only.then_some(row as u32))
+            })
             .collect()
     };
     let (rows, columns) = (best(a, b), best(b, a));
-    let thresholds = |own: &[Own]| -> Vec<f32> { own.iter().map(|own| own.best - ROUNDING).collect() };
+    let thresholds =
+        |answers: &[BestAnswer]| -> Vec<f32> { answers.iter().map(|answer| answer.score - ROUNDING).collect() };
     let (row_counts, column_counts) = count_not_lower(a, b, &thresholds(&rows), &thresholds(&columns));
-    let ranks = |own: &[Own], counts: &[u32]| own.iter().zip(counts).map(|(own, &count)| own.rank(count)).collect();
+    let ranks = |answers: &[BestAnswer], counts: &[u32]| {
+        answers.iter().zip(counts).map(|(answer, &count)| answer.rank(count)).collect()
+    };
     (ranks(&rows, &row_counts), ranks(&columns, &column_counts))
 }
 
-/// Scores of the correct candidates of a row.
-struct Own {
-    best: f32,
+/// The best correct candidate of a row.
+struct BestAnswer {
+    score: f32,
     /// Right candidates (and the row itself) that are not lower than the best.
     not_lower: u32,
 }
 
-impl Own {
-    fn of(row: &[f32], others: &Vectors, right: &[u32], itself: Option<u32>) -> Own {
+impl BestAnswer {
+    fn new(row: &[f32], others: &Vectors, right: &[u32], itself: Option<u32>) -> BestAnswer {
         let scores: Vec<f32> = right.iter().map(|&other| product(row, others.row(other as usize))).collect();
         let answers = right.iter().zip(&scores).filter(|(other, _)| Some(**other) != itself).map(|(_, &score)| score);
         let best = answers.fold(f32::NEG_INFINITY, f32::max);
-        Own { best, not_lower: scores.iter().filter(|&&score| score >= best - ROUNDING).count() as u32 }
+        let not_lower = scores.iter().filter(|&&score| score >= best - ROUNDING).count() as u32;
+        BestAnswer { score: best, not_lower }
     }
 
     fn rank(&self, not_lower: u32) -> Option<f64> {
-        self.best.is_finite().then(|| f64::from(not_lower.saturating_sub(self.not_lower)) + 1.0)
+        self.score.is_finite().then(|| f64::from(not_lower.saturating_sub(self.not_lower)) + 1.0)
     }
 }
 
@@ -325,8 +332,10 @@ fn count_not_lower(a: &Vectors, b: &Vectors, of_rows: &[f32], of_columns: &[f32]
                         let row = row.to_slice().expect("rows of a block are contiguous");
                         let threshold = of_rows[start + place];
                         counts[place] += row.iter().map(|&score| u32::from(score >= threshold)).sum::<u32>();
-                        let own = column_counts[first..last].iter_mut().zip(&of_columns[first..last]);
-                        own.zip(row).for_each(|((count, &threshold), &score)| *count += u32::from(score >= threshold));
+                        let columns = column_counts[first..last].iter_mut().zip(&of_columns[first..last]);
+                        columns
+                            .zip(row)
+                            .for_each(|((count, &threshold), &score)| *count += u32::from(score >= threshold));
                     }
                 }
                 parts.push((start, counts));
@@ -352,8 +361,8 @@ fn in_batch(data: &RetrievalData, images: &Vectors, result: &mut TaskResult) {
     let (mut right, mut all) = ([0.0; 2], 0.0);
     for start in (0..reports.len()).step_by(REFERENCE_BATCH) {
         let rows: Vec<usize> = (start..(start + REFERENCE_BATCH).min(reports.len())).collect();
-        let own: Vec<usize> = rows.iter().map(|&row| data.report_images[row]).collect();
-        let (a, b) = (images.select(&own), reports.select(&rows));
+        let image_rows: Vec<usize> = rows.iter().map(|&row| data.report_images[row]).collect();
+        let (a, b) = (images.select(&image_rows), reports.select(&rows));
         let alone: Vec<u32> = (0..rows.len() as u32).collect();
         let (forward, backward) = best_ranks(&a, &b, &alone, false);
         for rank in forward.into_iter().chain(backward).flatten() {

@@ -53,6 +53,14 @@ pub struct SequenceData {
 /// The embeddings of one sequence.
 type Steps<'a> = Vec<&'a [f32]>;
 
+/// A sequence whose studies all have reports.
+struct Reported<'a> {
+    /// Its number among all sequences.
+    number: usize,
+    images: Steps<'a>,
+    reports: Steps<'a>,
+}
+
 impl SequenceOrder<'_> {
     /// # Errors
     /// No sequences, embeddings of different widths, or values that are not finite.
@@ -67,7 +75,7 @@ impl SequenceOrder<'_> {
         let mut result = TaskResult::new(Task::SequenceOrder, Protocol::Strict, method);
         let sequences: Vec<&Vec<usize>> = data.sequences.iter().filter(|steps| steps.len() >= 3).collect();
         let subjects: Vec<&str> = sequences.iter().map(|steps| data.subjects[steps[0]].as_str()).collect();
-        let clusters = Clusters::of(&subjects);
+        let clusters = Clusters::new(&subjects);
         (result.rows, result.subjects) = (sequences.len(), clusters.count());
         if sequences.is_empty() {
             let reason = "no sequence has three studies";
@@ -82,18 +90,20 @@ impl SequenceOrder<'_> {
         let report = |steps: &[usize]| -> Option<Steps<'_>> {
             steps.iter().map(|&study| Some(reports.row(data.report_of[study]?))).collect()
         };
-        let told: Vec<(usize, Steps<'_>, Steps<'_>)> =
-            sequences.iter().enumerate().filter_map(|(n, steps)| Some((n, image(steps), report(steps)?))).collect();
-        if !told.is_empty() {
-            let own = Clusters::of(told.iter().map(|row| subjects[row.0]));
-            let rows = told.iter().map(|row| last(row.0));
-            let meter = Meter::new(self.bootstrap, &own).by(self.by, rows);
+        let numbered = sequences.iter().enumerate();
+        let reported: Vec<Reported> = numbered
+            .filter_map(|(number, steps)| Some(Reported { number, images: image(steps), reports: report(steps)? }))
+            .collect();
+        if !reported.is_empty() {
+            let clusters = Clusters::new(reported.iter().map(|sequence| subjects[sequence.number]));
+            let rows = reported.iter().map(|sequence| last(sequence.number));
+            let meter = Meter::new(self.bootstrap, &clusters).by(self.by, rows);
             for (group, flip) in [("image to report", false), ("report to image", true)] {
-                let cases: Vec<Across> = told
+                let cases: Vec<Across> = reported
                     .iter()
-                    .map(|(n, image, report)| {
-                        let (source, target) = if flip { (report, image) } else { (image, report) };
-                        Across::of(source, target, self.bootstrap.seed, *n as u64)
+                    .map(|Reported { number, images, reports }| {
+                        let (source, target) = if flip { (reports, images) } else { (images, reports) };
+                        Across::new(source, target, self.bootstrap.seed, *number as u64)
                     })
                     .collect();
                 result.figures.extend(Across::figures(group, &cases, &meter));
@@ -107,25 +117,26 @@ impl SequenceOrder<'_> {
                             case.steps,
                             case.error
                         );
-                        let rows: Vec<usize> = sequences[told[n].0].iter().map(|&study| data.rows[study]).collect();
+                        let steps = sequences[reported[n].number];
+                        let rows: Vec<usize> = steps.iter().map(|&study| data.rows[study]).collect();
                         Example::new(kind, caption, rows)
                     }));
                 }
             }
         }
         let meter = Meter::new(self.bootstrap, &clusters).by(self.by, (0..sequences.len()).map(last));
-        let within: Vec<Within> = sequences.iter().map(|steps| Within::of(&image(steps))).collect();
+        let within: Vec<Within> = sequences.iter().map(|steps| Within::new(&image(steps))).collect();
         result.figures.extend(Within::figures("within images", &within, &meter));
-        if !told.is_empty() {
-            let own = Clusters::of(told.iter().map(|row| subjects[row.0]));
-            let rows = told.iter().map(|row| last(row.0));
-            let meter = Meter::new(self.bootstrap, &own).by(self.by, rows);
-            let within: Vec<Within> = told.iter().map(|(_, _, report)| Within::of(report)).collect();
+        if !reported.is_empty() {
+            let clusters = Clusters::new(reported.iter().map(|sequence| subjects[sequence.number]));
+            let rows = reported.iter().map(|sequence| last(sequence.number));
+            let meter = Meter::new(self.bootstrap, &clusters).by(self.by, rows);
+            let within: Vec<Within> = reported.iter().map(|sequence| Within::new(&sequence.reports)).collect();
             result.figures.extend(Within::figures("within reports", &within, &meter));
         }
-        if told.len() < sequences.len() {
-            let silent = sequences.len() - told.len();
-            result.notes.push(format!("{silent} sequences have no reports and count within images only"));
+        if reported.len() < sequences.len() {
+            let without_report = sequences.len() - reported.len();
+            result.notes.push(format!("{without_report} sequences have no reports and count within images only"));
         }
         Ok(result)
     }
@@ -151,7 +162,7 @@ struct Across {
 }
 
 impl Across {
-    fn of(source: &[&[f32]], target: &[&[f32]], seed: u64, number: u64) -> Across {
+    fn new(source: &[&[f32]], target: &[&[f32]], seed: u64, number: u64) -> Across {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         random.set_stream(number);
         let mut order: Vec<usize> = (0..target.len()).collect();
@@ -159,7 +170,7 @@ impl Across {
             order.shuffle(&mut random);
         }
         let shuffled: Vec<&[f32]> = order.iter().map(|&step| target[step]).collect();
-        let (mapped, control) = (Mapped::of(source, target), Mapped::of(source, &shuffled));
+        let (mapped, control) = (Mapped::new(source, target), Mapped::new(source, &shuffled));
         let noticed = match mapped.loss.total_cmp(&control.loss) {
             std::cmp::Ordering::Less => 1.0,
             std::cmp::Ordering::Equal => 0.5,
@@ -202,12 +213,12 @@ struct Mapped {
 }
 
 impl Mapped {
-    fn of(source: &[&[f32]], target: &[&[f32]]) -> Mapped {
+    fn new(source: &[&[f32]], target: &[&[f32]]) -> Mapped {
         let steps = source.len();
         let (mut right, mut loss, mut error) = (0.0, 0.0, 0.0);
-        for (step, own) in source.iter().enumerate() {
+        for (step, vector) in source.iter().enumerate() {
             // For unit vectors ‖u − v‖² = 2 − 2⟨u, v⟩.
-            let logits: Vec<f64> = target.iter().map(|other| (2.0 * dot(own, other) - 2.0) / TEMPERATURE).collect();
+            let logits: Vec<f64> = target.iter().map(|other| (2.0 * dot(vector, other) - 2.0) / TEMPERATURE).collect();
             let attention = softmax(&logits);
             loss -= attention[step].max(f64::MIN_POSITIVE).ln();
             // A tie counts as wrong.
@@ -241,7 +252,7 @@ struct Within {
 }
 
 impl Within {
-    fn of(rows: &[&[f32]]) -> Within {
+    fn new(rows: &[&[f32]]) -> Within {
         let steps = rows.len();
         let mut sum = Within { adjacent: 0.0, error: 0.0, adjacent_by_chance: 0.0, error_by_chance: 0.0 };
         for step in 0..steps {

@@ -7,26 +7,32 @@
 //! cosine to sentences that deny it), and `z` a difference of presences divided by the root mean
 //! square of the steps from visit to visit:
 //!
-//! | choices | question | score |
-//! |---|---|---|
-//! | a visit `v` | where is it worst, mildest | `s_v`, `−s_v` |
-//! | | where does it appear, resolve | the rise (fall) there: `√(v(n−v)/n)` times the mean of `s` from `v` on less that before |
-//! | | where does it recur | the fall to the visit before `v`, from the highest one earlier, plus the step to `v` |
-//! | | where does it worsen, improve, stay | `s_v − s_(v−1)`, its negative, its negative size |
-//! | two visits | the same | `s` at the second less that at the first, its negative, its negative size |
-//! | | appear and resolve | the rise at the first plus the fall at the second |
-//! | findings | at a visit, between two visits | the same, of each finding; the mean of several |
-//! | | over the series | the largest rise, fall, value; last less first |
-//! | statements, such as “worse from T1 to T2, then stable” | | the mean over what is told: `z` for more, `−z` for less, `1 − \|z\|` for no change |
-//! | orders of the visits | | minus the length of the path through the images |
-//! | anything else | | cosine of the choice's words to the mean image of the visits that it names, or of all |
+//! * The choices are visits `v`:
+//!   * where is it worst, mildest: `s_v`, `−s_v`;
+//!   * where does it appear, resolve: the rise (fall) there, `√(v(n−v)/n)` times the mean of `s`
+//!     from `v` on less that before;
+//!   * where does it recur: the fall to the visit before `v`, from the highest one earlier, plus
+//!     the step to `v`;
+//!   * where does it worsen, improve, stay: `s_v − s_(v−1)`, its negative, its negative size.
+//! * The choices are pairs of visits:
+//!   * the same questions: `s` at the second less that at the first, its negative, its negative
+//!     size;
+//!   * where does it appear and resolve: the rise at the first plus the fall at the second.
+//! * The choices are findings:
+//!   * at a visit, between two visits: the same, of each finding; the mean of several;
+//!   * over the series: the largest rise, fall, value; last less first.
+//! * Statements, such as “worse from T1 to T2, then stable”: the mean over the stated changes, `z`
+//!   for more, `−z` for less, `1 − |z|` for no change.
+//! * Orders of the visits: minus the length of the path through the images.
+//! * Anything else: cosine of the choice's words to the mean image of the visits that it names, or
+//!   of all.
 //!
 //! "Never" and the first visit have no rise: the first visit scores 0 where the mean presence is
 //! above 0, "never" where it is below.
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::series_words::{self, Change, Told};
+use super::series_words::{self, Change, StatedChange};
 use super::{Input, dot};
 use crate::Result;
 use crate::eval::Vectors;
@@ -67,7 +73,7 @@ pub enum Choice {
     Order(Vec<usize>),
     Findings(Vec<String>),
     /// Changes between visits.
-    Statement(Vec<Told>),
+    Statement(Vec<StatedChange>),
     Never,
     /// Words, with the visits that they name.
     Text(String, Vec<usize>),
@@ -104,7 +110,7 @@ pub struct QuestionVectors {
 
 impl Asked {
     /// From the words of a question.
-    pub fn of(words: &str) -> Asked {
+    pub fn from_words(words: &str) -> Asked {
         const STEMS: [(Asked, &[&str]); 8] = [
             (Asked::Recurs, &["recur", "reappear", "reemerg"]),
             (Asked::Resolves, &["resol", "disappear", "clear", "gone", "vanish"]),
@@ -127,10 +133,10 @@ impl Asked {
 
 impl Choice {
     /// * `at`: the visits that the question names; `finding`: the one it names.
-    fn of(words: &str, count: usize, at: &[usize], finding: Option<&String>) -> Choice {
-        let told = series_words::statement(words, count);
-        if !told.is_empty() {
-            return Choice::Statement(told);
+    fn from_words(words: &str, count: usize, at: &[usize], finding: Option<&String>) -> Choice {
+        let stated = series_words::statement(words, count);
+        if !stated.is_empty() {
+            return Choice::Statement(stated);
         }
         let named = series_words::visits(words, count);
         let lower = series_words::plain(words);
@@ -143,8 +149,8 @@ impl Choice {
                     // `worsened`: the question states when.
                     (_, false) => {
                         let (from, to) = interval(at, count);
-                        let told = |(finding, change)| Told { finding, from, to, change };
-                        Choice::Statement(changes.into_iter().map(told).collect())
+                        let stated = |(finding, change)| StatedChange { finding, from, to, change };
+                        Choice::Statement(changes.into_iter().map(stated).collect())
                     }
                     (false, true) if finding.is_none() => Choice::Findings(findings),
                     _ => Choice::Text(words.to_string(), named),
@@ -152,7 +158,9 @@ impl Choice {
             }
             &[visit] => Choice::Visit(visit),
             &[first, second] if first != second => Choice::Between(first, second),
-            all if (0..count).all(|visit| all.iter().filter(|&&own| own == visit).count() == 1) => Choice::Order(named),
+            all if (0..count).all(|visit| all.iter().filter(|&&named| named == visit).count() == 1) => {
+                Choice::Order(named)
+            }
             _ => Choice::Text(words.to_string(), named),
         }
     }
@@ -181,24 +189,25 @@ impl Question {
         answer: usize,
     ) -> Question {
         let (finding, at) = (series_words::subject(words), series_words::visits(words, rows.len()));
-        let asked = match (Asked::of(words), kinds.last()) {
-            (Asked::Unknown, Some(kind)) => Asked::of(kind),
+        let asked = match (Asked::from_words(words), kinds.last()) {
+            (Asked::Unknown, Some(kind)) => Asked::from_words(kind),
             (asked, _) => asked,
         };
-        let all: Vec<Choice> = choices.iter().map(|own| Choice::of(own, rows.len(), &at, finding.as_ref())).collect();
+        let all: Vec<Choice> =
+            choices.iter().map(|choice| Choice::from_words(choice, rows.len(), &at, finding.as_ref())).collect();
         // Scores of one kind compare.
         let kind = |choice: &Choice| std::mem::discriminant(choice);
-        let told: Vec<&Choice> = all.iter().filter(|choice| **choice != Choice::Never).collect();
-        let of_one_kind = told.first().is_some_and(|first| told.iter().all(|own| kind(own) == kind(first)));
-        let of_words = told.first().is_some_and(|own| matches!(own, Choice::Text(..)));
-        let needs_finding = told.iter().any(|own| matches!(own, Choice::Visit(_) | Choice::Between(..)));
+        let stated: Vec<&Choice> = all.iter().filter(|choice| **choice != Choice::Never).collect();
+        let of_one_kind = stated.first().is_some_and(|first| stated.iter().all(|choice| kind(choice) == kind(first)));
+        let of_words = stated.first().is_some_and(|choice| matches!(choice, Choice::Text(..)));
+        let needs_finding = stated.iter().any(|choice| matches!(choice, Choice::Visit(_) | Choice::Between(..)));
         let unread = match () {
             () if !of_one_kind => Some("they are of several kinds"),
             () if of_words => Some("they name no visits, findings, orders or changes"),
             () if needs_finding && finding.is_none() => Some("they are visits, and the question names no finding"),
             () => None,
         };
-        let text = |own: &&str| Choice::Text((*own).to_string(), series_words::visits(own, rows.len()));
+        let text = |words: &&str| Choice::Text((*words).to_string(), series_words::visits(words, rows.len()));
         let choices = if unread.is_some() { choices.iter().map(text).collect() } else { all };
         Question { subject, rows, kinds, asked, finding, at, choices, unread, answer }
     }
@@ -213,10 +222,10 @@ impl Question {
             for choice in &self.choices {
                 match choice {
                     Choice::Findings(findings) => all.extend(findings),
-                    Choice::Statement(told) => {
-                        all.extend(
-                            told.iter().map(|own| own.finding.as_ref().or(self.finding.as_ref()).unwrap_or(&GENERAL)),
-                        );
+                    Choice::Statement(changes) => {
+                        for change in changes {
+                            all.push(change.finding.as_ref().or(self.finding.as_ref()).unwrap_or(&GENERAL));
+                        }
                     }
                     _ => {}
                 }
@@ -238,20 +247,23 @@ impl Question {
             let (positive, negative) = (positive.unit().mean_direction(), negative.unit().mean_direction());
             images.iter().map(|image| dot(image, &positive) - dot(image, &negative)).collect()
         };
-        let own = self.finding.as_ref().filter(|_| self.unread.is_none()).map(presence).unwrap_or_default();
+        let asked_presence = self.finding.as_ref().filter(|_| self.unread.is_none()).map(presence).unwrap_or_default();
         let general = series_words::ABNORMALITY.to_string();
         let score = |choice: &Choice| match choice {
-            &Choice::Visit(visit) => at_visit(self.asked, &own, visit),
+            &Choice::Visit(visit) => at_visit(self.asked, &asked_presence, visit),
             &Choice::Between(first, second) => match self.asked {
-                Asked::AppearsAndResolves => step(&own, first) - step(&own, second),
-                asked => moved(asked, own[second] - own[first], || 1.0 - dot(images[first], images[second])),
+                Asked::AppearsAndResolves => step(&asked_presence, first) - step(&asked_presence, second),
+                asked => {
+                    let by = asked_presence[second] - asked_presence[first];
+                    moved(asked, by, || 1.0 - dot(images[first], images[second]))
+                }
             },
-            Choice::Statement(told) => {
-                let agreement = |told: &Told| {
-                    let of = told.finding.as_ref().or(self.finding.as_ref()).unwrap_or(&general);
-                    agreement(&presence(of), told)
+            Choice::Statement(changes) => {
+                let agreement = |change: &StatedChange| {
+                    let finding = change.finding.as_ref().or(self.finding.as_ref()).unwrap_or(&general);
+                    agreement(&presence(finding), change)
                 };
-                told.iter().map(agreement).sum::<f64>() / told.len() as f64
+                changes.iter().map(agreement).sum::<f64>() / changes.len() as f64
             }
             Choice::Order(order) => {
                 -order.windows(2).map(|pair| 1.0 - dot(images[pair[0]], images[pair[1]])).sum::<f64>()
@@ -270,7 +282,7 @@ impl Question {
                 findings.iter().map(score).sum::<f64>() / findings.len() as f64
             }
             Choice::Never => {
-                if mean(&own) < 0.0 {
+                if mean(&asked_presence) < 0.0 {
                     0.0
                 } else {
                     f64::MIN
@@ -318,11 +330,11 @@ fn step(presence: &[f64], visit: usize) -> f64 {
 
 /// How well the presence agrees with a statement: changes in units of the usual step
 /// from visit to visit, so that half a step either way is as likely a change as none.
-fn agreement(presence: &[f64], told: &Told) -> f64 {
+fn agreement(presence: &[f64], stated: &StatedChange) -> f64 {
     let steps = presence.windows(2).map(|pair| (pair[1] - pair[0]).powi(2)).sum::<f64>();
     let usual = (steps / (presence.len().max(2) - 1) as f64).sqrt();
-    let moved = (presence[told.to] - presence[told.from]) / usual.max(1e-12);
-    match told.change {
+    let moved = (presence[stated.to] - presence[stated.from]) / usual.max(1e-12);
+    match stated.change {
         Change::More => moved,
         Change::Less => -moved,
         Change::Same => 1.0 - moved.abs(),
@@ -387,7 +399,7 @@ impl SeriesQuestions<'_> {
                       orders by the path through the images, other choices by their words against the images; the highest score answers";
         let mut result = TaskResult::new(Task::SeriesQuestions, Protocol::Strict, method);
         let right: Vec<f64> = questions.iter().map(|question| question.right(vectors)).collect();
-        let clusters = Clusters::of(questions.iter().map(|question| question.subject.as_str()));
+        let clusters = Clusters::new(questions.iter().map(|question| question.subject.as_str()));
         // A question belongs to the subgroups of its last visit.
         let last = questions.iter().map(|question| question.rows[question.rows.len() - 1]);
         let meter = Meter::new(self.bootstrap, &clusters).by(self.by, last);
@@ -413,16 +425,16 @@ impl SeriesQuestions<'_> {
             }
             let chance = used.iter().map(|&n| 1.0 / questions[n].choices.len() as f64).sum::<f64>() / used.len() as f64;
             let figure = meter.figure_of(group, "accuracy", Unit::Share, &used, "no questions", &share);
-            let published = crate::eval::published::of(Task::SeriesQuestions, group, "accuracy");
+            let published = crate::eval::published::values(Task::SeriesQuestions, group, "accuracy");
             result.figures.push(Figure { published, ..figure }.with_chance(chance));
         }
         (result.rows, result.subjects) = (questions.len(), clusters.count());
         // If the type is not recognised, visits are compared by presence, and two visits by their
         // images.
-        let is_vague = |own: &&Question| {
-            own.asked == Asked::Unknown
-                && own.unread.is_none()
-                && !own.choices.iter().any(|choice| matches!(choice, Choice::Order(_) | Choice::Statement(_)))
+        let is_vague = |question: &&Question| {
+            question.asked == Asked::Unknown
+                && question.unread.is_none()
+                && !question.choices.iter().any(|choice| matches!(choice, Choice::Order(_) | Choice::Statement(_)))
         };
         let mut counts: BTreeMap<String, usize> = BTreeMap::new();
         for question in questions {
@@ -457,7 +469,7 @@ mod tests {
 
     /// Images whose presence of edema is the given one.
     fn vectors(presence: [f32; 5]) -> QuestionVectors {
-        let image = |(row, &own): (usize, &f32)| (row, vec![own, (1.0 - own * own).sqrt()]);
+        let image = |(row, &x): (usize, &f32)| (row, vec![x, (1.0 - x * x).sqrt()]);
         let sentences = |x: f32| Vectors::from_rows([[x, 0.0]]).unwrap();
         QuestionVectors {
             images: presence.iter().enumerate().map(image).collect(),
@@ -468,14 +480,14 @@ mod tests {
 
     #[test]
     fn words_tell_what_is_asked_and_what_is_chosen() {
-        let own = question("At which visit does pulmonary edema first appear?", &VISITS, 2);
-        assert_eq!((own.asked, own.finding.as_deref()), (Asked::Appears, Some("edema")));
-        assert_eq!(own.choices[2], Choice::Visit(2));
-        assert_eq!(Asked::of("Between which visits does the effusion improve most?"), Asked::Improves);
-        assert_eq!(Asked::of("When was it most severe?"), Asked::Worst);
-        assert_eq!(Asked::of("When did it disappear?"), Asked::Resolves);
-        assert_eq!(Asked::of("When does it emerge, and when does it resolve?"), Asked::AppearsAndResolves);
-        assert_eq!(Asked::of("At which visit does it recur?"), Asked::Recurs);
+        let appears = question("At which visit does pulmonary edema first appear?", &VISITS, 2);
+        assert_eq!((appears.asked, appears.finding.as_deref()), (Asked::Appears, Some("edema")));
+        assert_eq!(appears.choices[2], Choice::Visit(2));
+        assert_eq!(Asked::from_words("Between which visits does the effusion improve most?"), Asked::Improves);
+        assert_eq!(Asked::from_words("When was it most severe?"), Asked::Worst);
+        assert_eq!(Asked::from_words("When did it disappear?"), Asked::Resolves);
+        assert_eq!(Asked::from_words("When does it emerge, and when does it resolve?"), Asked::AppearsAndResolves);
+        assert_eq!(Asked::from_words("At which visit does it recur?"), Asked::Recurs);
         let orders = question("What is the order of the images?", &["T2, T1, T3, T5, T4", "T1 → T2 → T3 → T4 → T5"], 1);
         assert_eq!(orders.choices[0], Choice::Order(vec![1, 0, 2, 4, 3]));
         let findings = question("Which finding is new at the end?", &["Edema", "Pleural effusion", "None"], 0);

@@ -65,7 +65,7 @@ pub enum Change {
 
 /// The change of a finding between two visits, which count from 0, according to a statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct StatedChange {
     /// `None` where the statement does not name it.
     pub finding: Option<String>,
     pub from: usize,
@@ -160,13 +160,13 @@ fn visit(words: &[String], place: usize, count: usize) -> Option<usize> {
     let is_noun = |word: Option<&String>| word.is_some_and(|word| NOUNS.contains(&word.trim_end_matches('s')));
     let word = &words[place];
     let after_noun = place > 0 && is_noun(words.get(place - 1));
-    let told = match word.strip_prefix('t').map(str::parse) {
+    let number = match word.strip_prefix('t').map(str::parse) {
         Some(Ok(number)) => Some(number),
         _ if after_noun => word.parse().ok(),
         _ => None,
     };
-    let ordinal = || ORDINALS.iter().position(|own| own == word).filter(|_| is_noun(words.get(place + 1)));
-    let found = told.and_then(|number: usize| number.checked_sub(1)).or_else(ordinal);
+    let ordinal = || ORDINALS.iter().position(|ordinal| ordinal == word).filter(|_| is_noun(words.get(place + 1)));
+    let found = number.and_then(|number: usize| number.checked_sub(1)).or_else(ordinal);
     found.filter(|&visit| visit < count)
 }
 
@@ -180,17 +180,17 @@ fn mentions(words: &[String]) -> Vec<(usize, usize, &'static str)> {
     let mut found: Vec<(usize, usize, &'static str)> = Vec::new();
     for name in prompts::FINDINGS.into_iter().chain(MORE_FINDINGS) {
         let parts: Vec<&str> = name.split(' ').collect();
-        for (start, own) in words.windows(parts.len()).enumerate() {
-            if own.iter().zip(&parts).all(|(word, part)| singular(word) == singular(part)) {
+        for (start, window) in words.windows(parts.len()).enumerate() {
+            if window.iter().zip(&parts).all(|(word, part)| singular(word) == singular(part)) {
                 found.push((start, start + parts.len(), name));
             }
         }
     }
     found.sort_by_key(|&(start, end, _)| (std::cmp::Reverse(end - start), start));
     let mut kept: Vec<(usize, usize, &'static str)> = Vec::new();
-    for one in found {
-        if kept.iter().all(|other| one.1 <= other.0 || other.1 <= one.0) {
-            kept.push(one);
+    for mention in found {
+        if kept.iter().all(|other| mention.1 <= other.0 || other.1 <= mention.0) {
+            kept.push(mention);
         }
     }
     kept.sort_unstable();
@@ -282,15 +282,15 @@ enum Piece {
 }
 
 /// The changes between visits that a statement contains.
-pub fn statement(words: &str, count: usize) -> Vec<Told> {
+pub fn statement(words: &str, count: usize) -> Vec<StatedChange> {
     let all = tokens(words);
-    let mut told = Vec::new();
+    let mut stated = Vec::new();
     let mut finding = None;
     for clause in all.split(|token| *token == Token::End) {
         let pieces = pieces(clause, count, &mut finding);
-        pair(&pieces, &mut told);
+        pair(&pieces, &mut stated);
     }
-    told
+    stated
 }
 
 /// The changes that words tell without saying when, with their findings.
@@ -364,7 +364,7 @@ fn pieces(clause: &[Token], count: usize, finding: &mut Option<String>) -> Vec<P
 }
 
 /// Pairs the intervals of a clause with its changes.
-fn pair(pieces: &[Piece], told: &mut Vec<Told>) {
+fn pair(pieces: &[Piece], stated: &mut Vec<StatedChange>) {
     type Said<'a> = Vec<(&'a Option<String>, Change)>;
     let mut intervals: Vec<Vec<(usize, usize)>> = Vec::new();
     let mut changes: Vec<Said> = Vec::new();
@@ -397,7 +397,7 @@ fn pair(pieces: &[Piece], told: &mut Vec<Told>) {
             for (place, (finding, change)) in said.iter().enumerate() {
                 // Of what is said of one finding in one interval, the first counts.
                 if said[..place].iter().all(|(other, _)| other != finding) {
-                    told.push(Told { finding: (*finding).clone(), from, to, change: *change });
+                    stated.push(StatedChange { finding: (*finding).clone(), from, to, change: *change });
                 }
             }
         }
@@ -409,7 +409,7 @@ mod tests {
     use super::*;
 
     fn steps(words: &str) -> Vec<(usize, usize, Change)> {
-        statement(words, 5).into_iter().map(|told| (told.from + 1, told.to + 1, told.change)).collect()
+        statement(words, 5).into_iter().map(|stated| (stated.from + 1, stated.to + 1, stated.change)).collect()
     }
 
     #[test]
@@ -439,12 +439,12 @@ mod tests {
 
     #[test]
     fn a_statement_may_be_about_several_findings() {
-        let told = statement(
+        let stated = statement(
             "Between T1 and T2, edema worsens while the pleural effusions improve; edema is stable from T2 to T3.",
             5,
         );
         let named: Vec<(Option<&str>, usize, Change)> =
-            told.iter().map(|own| (own.finding.as_deref(), own.from, own.change)).collect();
+            stated.iter().map(|stated| (stated.finding.as_deref(), stated.from, stated.change)).collect();
         assert_eq!(
             named,
             [

@@ -77,7 +77,7 @@ impl TemporalImage<'_> {
                     let name = format!("accuracy, {folds} folds{shuffled}");
                     let scores = match (labelled.trouble(), folds::stratified(&labelled.truth, folds, seed)) {
                         (Some(reason), _) => Err(reason),
-                        (None, Err(error)) => Err(error.reason()),
+                        (None, Err(error)) => Err(error.to_string()),
                         (None, Ok(of)) => Ok(fold_accuracies(&kernel, &labelled.truth, &of)?),
                     };
                     let place = means.iter().position(|mean| mean.0 == name).unwrap_or_else(|| {
@@ -95,10 +95,10 @@ impl TemporalImage<'_> {
                 }
             }
         }
-        let told = pairs.labelled().filter(|labelled| !labelled.rows.is_empty()).count();
+        let count = pairs.labelled().filter(|labelled| !labelled.rows.is_empty()).count();
         for (name, values) in means.iter().filter(|mean| !mean.1.is_empty()) {
-            if values.len() < told {
-                result.notes.push(format!("mean {name}: over {} of {told} findings", values.len()));
+            if values.len() < count {
+                result.notes.push(format!("mean {name}: over {} of {count} findings", values.len()));
             }
             let mean = values.iter().sum::<f64>() / values.len() as f64;
             result.figures.push(Figure::plain("mean", name, Unit::Share, mean, pairs.subjects.len()));
@@ -111,7 +111,7 @@ impl TemporalImage<'_> {
                       stratified folds; reversed: the same classifiers on swapped pairs; unchanged: on an image \
                       paired with itself";
         let mut result = TaskResult::new(Task::TemporalImage, self.protocol, method);
-        let clusters = Clusters::of(&pairs.subjects);
+        let clusters = Clusters::new(&pairs.subjects);
         let meter = Meter::new(self.bootstrap, &clusters).by(self.by, pairs.current_rows());
         let mut all = Vec::new();
         for labelled in pairs.labelled() {
@@ -151,7 +151,7 @@ impl TemporalImage<'_> {
     ) -> Result<Result<(Decided<'a>, Option<String>), Undefined>> {
         let (name, count) = (labelled.name, labelled.rows.len());
         let subjects: Vec<&str> = labelled.rows.iter().map(|&row| pairs.subjects[row].as_str()).collect();
-        let different = Clusters::of(&subjects).count();
+        let different = Clusters::new(&subjects).count();
         let refuse = |reason: String| Ok(Err(Undefined(reason)));
         if count == 0 {
             return refuse("no pair has a label".into());
@@ -163,11 +163,12 @@ impl TemporalImage<'_> {
             return refuse("all pairs belong to one subject, which leaves none to train on".into());
         }
         // Fewer subjects, or fewer pairs of the largest class, fill fewer folds.
-        let largest = (0..Course::COUNT).map(|class| labelled.truth.iter().filter(|&&own| own == class).count()).max();
+        let largest =
+            (0..Course::COUNT).map(|class| labelled.truth.iter().filter(|&&truth| truth == class).count()).max();
         let folds = FOLDS.min(different).min(largest.unwrap_or(0));
         let of = match folds::grouped(&labelled.truth, &subjects, folds.max(2)) {
             Ok(of) => of,
-            Err(error) => return refuse(error.reason()),
+            Err(error) => return refuse(error.to_string()),
         };
         let features = concatenated_pairs(pairs, &labelled.rows, false);
         let kernel = Kernel::linear(&features)?;
@@ -333,8 +334,8 @@ fn examples(decided: &Decided<'_>, pairs: &ImagePairs) -> Vec<Example> {
     chosen.dedup_by_key(|(kind, _)| *kind);
     let finding = super::words(decided.labelled.name);
     let example = |(kind, row): (_, usize)| {
-        let (told, said) = (Course::ALL[truth[row]].name(), Course::ALL[decided.forward[row].class].name());
-        let caption = format!("{finding}: {told}; predicted {said}");
+        let (actual, predicted) = (Course::ALL[truth[row]].name(), Course::ALL[decided.forward[row].class].name());
+        let caption = format!("{finding}: {actual}; predicted {predicted}");
         Example::new(kind, caption, pairs.studies[decided.labelled.rows[row]]).looking_for(finding.clone())
     };
     chosen.into_iter().map(example).collect()
@@ -342,9 +343,9 @@ fn examples(decided: &Decided<'_>, pairs: &ImagePairs) -> Vec<Example> {
 
 fn finish(mut result: TaskResult, pairs: &ImagePairs) -> TaskResult {
     result.rows = pairs.subjects.len();
-    result.subjects = Clusters::of(&pairs.subjects).count();
+    result.subjects = Clusters::new(&pairs.subjects).count();
     for figure in &mut result.figures {
-        figure.published = published::of(Task::TemporalImage, &figure.group, &figure.name);
+        figure.published = published::values(Task::TemporalImage, &figure.group, &figure.name);
     }
     result
 }

@@ -55,7 +55,7 @@ impl TemporalSentence {
         let mut result = TaskResult::new(Task::TemporalSentence, self.protocol, method);
         let (first, second) = (pairs.first.unit(), pairs.second.unit());
         let scores: Vec<f64> = first.rows().zip(second.rows()).map(|(a, b)| dot(a, b)).collect();
-        let clusters = Clusters::of(pairs.texts.iter().map(|pair| &pair[0]));
+        let clusters = Clusters::new(pairs.texts.iter().map(|pair| &pair[0]));
         result.rows = scores.len();
         result.subjects = clusters.count();
         let mut subsets: Vec<&str> = pairs.subsets.iter().map(String::as_str).filter(|name| !name.is_empty()).collect();
@@ -98,7 +98,7 @@ impl TemporalSentence {
     }
 
     fn figures(&self, part: &Part<'_>) -> Vec<Figure> {
-        let clusters = Clusters::of(&part.sentences);
+        let clusters = Clusters::new(&part.sentences);
         let meter = Meter::new(self.bootstrap, &clusters);
         let (rows, ranking) = (part.scores.len(), Ranking::new(&part.scores, &part.positive));
         let one_class = "all pairs are paraphrases, or all are contradictions";
@@ -119,7 +119,7 @@ impl TemporalSentence {
                             .figure(part.name, name, unit, rows, one_class, &accuracy)
                             .with_chance(share.max(1.0 - share))
                     }
-                    Err(error) => Figure::undefined(part.name, name, unit, rows, error.reason()),
+                    Err(error) => Figure::undefined(part.name, name, unit, rows, error.to_string()),
                 });
             }
             Protocol::Reference => {
@@ -129,12 +129,12 @@ impl TemporalSentence {
                         figures.push(Figure::plain(name.0, name.1, name.2, accuracy, rows));
                         figures.push(Figure::plain(name.0, "threshold", Unit::Number, threshold, rows));
                     }
-                    Err(error) => figures.push(Figure::undefined(name.0, name.1, name.2, rows, error.reason())),
+                    Err(error) => figures.push(Figure::undefined(name.0, name.1, name.2, rows, error.to_string())),
                 }
             }
         }
         for figure in &mut figures {
-            figure.published = published::of(Task::TemporalSentence, &figure.group, &figure.name);
+            figure.published = published::values(Task::TemporalSentence, &figure.group, &figure.name);
         }
         figures
     }
@@ -151,7 +151,7 @@ impl Part<'_> {
     /// Whether each pair is called a paraphrase, by the threshold of the folds it is not in.
     fn decide(&self) -> Result<Vec<bool>> {
         let classes: Vec<usize> = self.positive.iter().map(|&same| usize::from(same)).collect();
-        let distinct = Clusters::of(&self.sentences).count();
+        let distinct = Clusters::new(&self.sentences).count();
         let fold_of = folds::grouped(&classes, &self.sentences, FOLDS.min(distinct).max(2))?;
         let mut said = vec![false; self.scores.len()];
         for fold in 0..=fold_of.iter().copied().max().unwrap_or(0) {

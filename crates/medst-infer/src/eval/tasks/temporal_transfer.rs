@@ -64,7 +64,7 @@ impl TemporalTransfer<'_> {
         let method = "logistic regression on frozen embeddings of both images, a head per finding, trained on one source and tested on \
                       another; five courses (improving, stable, worsening, new, resolved), all findings counted together";
         let mut result = TaskResult::new(Task::TemporalTransfer, Protocol::Strict, method);
-        let clusters = Clusters::of(&pairs.subjects);
+        let clusters = Clusters::new(&pairs.subjects);
         (result.rows, result.subjects) = (pairs.subjects.len(), clusters.count());
         let meter = Meter::new(self.bootstrap, &clusters).by(self.by, pairs.current_rows());
         let mut sources: Vec<&String> = data.sources.iter().collect();
@@ -122,11 +122,16 @@ impl TemporalTransfer<'_> {
     ) -> Result<bool> {
         let (rows, truth): (Vec<usize>, Vec<usize>) =
             classes.iter().enumerate().filter_map(|(row, class)| Some((row, (*class)?))).unzip();
-        let own: Vec<usize> = (0..rows.len()).filter(|&n| data.sources[rows[n]] == from).collect();
-        let subjects: Vec<String> = own.iter().map(|&n| data.pairs.subjects[rows[n]].clone()).collect();
+        let from_source: Vec<usize> = (0..rows.len()).filter(|&n| data.sources[rows[n]] == from).collect();
+        let subjects: Vec<String> = from_source.iter().map(|&n| data.pairs.subjects[rows[n]].clone()).collect();
         let parts = linear_heads::parts(&subjects, SEED);
         let of = |validates: bool| -> Vec<usize> {
-            own.iter().zip(&parts).filter(|(_, part)| (**part == Part::Test) == validates).map(|(&n, _)| n).collect()
+            from_source
+                .iter()
+                .zip(&parts)
+                .filter(|(_, part)| (**part == Part::Test) == validates)
+                .map(|(&n, _)| n)
+                .collect()
         };
         let (training, validation) = (of(false), of(true));
         let Some(first) = training.first().map(|&n| truth[n]) else { return Ok(false) };
@@ -138,10 +143,10 @@ impl TemporalTransfer<'_> {
         let found = linear_heads::said(&features, &truth, COURSES.len(), &training, &validation, &tested);
         for (&n, class) in tested.iter().zip(found) {
             let place = sources.iter().position(|source| **source == data.sources[rows[n]]);
-            let Some(own) = place.map(|place| &mut said[place]) else { continue };
-            own.rows.push(rows[n]);
-            own.truth.push(truth[n]);
-            own.said.push(class);
+            let Some(decisions) = place.map(|place| &mut said[place]) else { continue };
+            decisions.rows.push(rows[n]);
+            decisions.truth.push(truth[n]);
+            decisions.said.push(class);
         }
         Ok(true)
     }
@@ -153,10 +158,10 @@ fn figures(group: &str, readout: Readout, all: &[Said], meter: &Meter<'_>) -> Ve
     used.sort_unstable();
     used.dedup();
     let of_courses = |said: &Said| {
-        let mut own = said.truth.clone();
-        own.sort_unstable();
-        own.dedup();
-        1.0 / own.len() as f64
+        let mut classes = said.truth.clone();
+        classes.sort_unstable();
+        classes.dedup();
+        1.0 / classes.len() as f64
     };
     let chance = all.iter().map(of_courses).sum::<f64>() / all.len() as f64;
     type Statistic = fn(&ConfusionMatrix) -> Option<f64>;

@@ -84,7 +84,7 @@ impl ZeroShot<'_> {
             all.push(Scored::new(finding, start));
             start += finding.truth.len();
         }
-        let clusters = Clusters::of(findings.iter().flat_map(|finding| &finding.subjects));
+        let clusters = Clusters::new(findings.iter().flat_map(|finding| &finding.subjects));
         let rows = findings.iter().flat_map(|finding| finding.rows.iter().copied());
         let meter = Meter::new(self.bootstrap, &clusters).by(self.by, rows);
         result.rows = findings.iter().map(|finding| finding.rows.len()).max().unwrap_or(0);
@@ -95,9 +95,9 @@ impl ZeroShot<'_> {
         };
         for &(name, unit, chance, statistic) in table {
             for scored in &all {
-                let own: Vec<usize> = (scored.start..scored.start + scored.of.truth.len()).collect();
+                let rows: Vec<usize> = (scored.start..scored.start + scored.of.truth.len()).collect();
                 let reason = format!("every image {} {}", scored.all_alike(), words(&scored.of.name));
-                let figure = meter.figure_of(&scored.of.name, name, unit, &own, &reason, &|weights| {
+                let figure = meter.figure_of(&scored.of.name, name, unit, &rows, &reason, &|weights| {
                     statistic(scored, scored.own(weights))
                 });
                 result.figures.push(Figure { chance, ..figure });

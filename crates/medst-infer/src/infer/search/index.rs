@@ -229,7 +229,7 @@ pub fn build(
 /// # Errors
 /// As [`build`].
 pub fn check_target(out: &Path, overwrite: bool) -> Result<()> {
-    let fail = |message: &str| Err(Error::Config(format!("{}: {message}", out.display())));
+    let fail = |message: &str| Err(Error::Input(format!("{}: {message}", out.display())));
     recover(out)?;
     match (out.exists(), out.join(MANIFEST).is_file(), overwrite) {
         (false, ..) => Ok(()),
@@ -337,7 +337,7 @@ impl Index {
                 "{}: the index was made by a model with other weights; pass that model with --model, or index again",
                 engine.path().display()
             );
-            return Err(Error::Config(message));
+            return Err(Error::Input(message));
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ pub enum Graph {}
 /// # Errors
 /// Always.
 pub fn build(_images: &Vectors, _places: &[Option<usize>], _folder: &Path, _progress: &dyn Progress) -> Result<f64> {
-    Err(Error::Config(MISSING.into()))
+    Err(Error::Input(MISSING.into()))
 }
 
 impl Graph {

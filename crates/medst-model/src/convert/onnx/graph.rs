@@ -5,7 +5,7 @@
 //! with one scale per output, and their other factor is quantised at run time
 //! (`DynamicQuantizeLinear`, `MatMulInteger`). The projections stay float32, as in medst at lower
 //! precisions: they remove what the states of studies have in common, and the remaining differences
-//! are small.
+//! are small. So does the head of a fine-tuned model, which is small.
 //!
 //! Letters: `B` batch, `N` tokens, `H` width, `K` inputs and `M` outputs of a layer.
 
@@ -24,7 +24,7 @@ const LARGEST_WEIGHT: f64 = 63.0;
 pub struct Weights<'a>(HashMap<&'a str, &'a Tensor>);
 
 impl<'a> Weights<'a> {
-    pub fn of(model: &'a MedSt) -> Weights<'a> {
+    pub fn new(model: &'a MedSt) -> Weights<'a> {
         let all = model.parameters().iter().chain(model.buffers());
         Weights(all.map(|entry| (entry.name.as_str(), &entry.tensor)).collect())
     }
@@ -171,6 +171,12 @@ impl<'a> Graph<'a> {
     pub fn linear(&mut self, place: &str, x: &str) -> String {
         let [weight, bias] = ["weight", "bias"].map(|part| self.weights.get(&format!("{place}.{part}")));
         self.affine(place, x, &weight.tr(), &bias, self.int8)
+    }
+
+    /// Like [`Graph::linear`], in float32 whatever the encoders are in.
+    pub fn exact_linear(&mut self, place: &str, x: &str) -> String {
+        let [weight, bias] = ["weight", "bias"].map(|part| self.weights.get(&format!("{place}.{part}")));
+        self.affine(place, x, &weight.tr(), &bias, false)
     }
 
     /// Like [`Graph::linear`], for a matrix `[K, M]` that is derived from the model's.

@@ -12,8 +12,10 @@
 use tch::{Kind, Tensor};
 
 use super::graph::Graph;
+use super::head;
 use super::proto::{Attribute, Axis, Element};
 use crate::model::config::{ImageConfig, Lateral, ModelConfig, StemKind};
+use crate::model::head::HeadConfig;
 use crate::model::stem;
 
 const ENCODER: &str = "image_encoder";
@@ -25,8 +27,8 @@ pub enum Views {
     Both,
 }
 
-/// Adds the whole graph: pixels in, embeddings out.
-pub fn build(graph: &mut Graph, config: &ModelConfig, views: Views) {
+/// Adds the whole graph: pixels in, embeddings out, and what a head says of single studies.
+pub fn build(graph: &mut Graph, config: &ModelConfig, views: Views, of_studies: Option<&HeadConfig>) {
     let image = &config.image;
     let (patches, embedding) = (image.patches(), config.projection.embedding);
     let pixels = [Axis::Any("batch"), Axis::Fixed(image.size), Axis::Fixed(image.size)];
@@ -74,6 +76,9 @@ pub fn build(graph: &mut Graph, config: &ModelConfig, views: Views) {
             graph.output("frontal_patches", &frontal, Element::Float, &shape, meaning);
             graph.output("lateral_patches", &lateral, Element::Float, &shape, meaning);
         }
+    }
+    if let Some(config) = of_studies {
+        head::add(graph, config, &class);
     }
 }
 

@@ -5,12 +5,13 @@
 //! |---|---|
 //! | [`proto`] | the file format |
 //! | [`graph`] | layers as operators |
-//! | [`image`], [`text`], [`ground`] | the graphs |
+//! | [`image`], [`text`], [`ground`], [`head`] | the graphs |
 //!
 //! A graph computes the same as `embed`; `tools/onnx_check.sh` checks this with ONNX Runtime.
 
 pub mod graph;
 pub mod ground;
+pub mod head;
 pub mod image;
 pub mod proto;
 pub mod text;
@@ -29,6 +30,7 @@ use super::transformers::write_vocabulary;
 use crate::model::MedSt;
 use crate::model::card::{ModelCard, VOCABULARY};
 use crate::model::config::{Lateral, ModelConfig};
+use crate::model::head::HeadTask;
 use crate::{Error, Result};
 
 /// File that describes the inputs and outputs of the graphs, and how pictures and texts are
@@ -38,6 +40,7 @@ pub const IMAGE: &str = "image.onnx";
 pub const IMAGES: &str = "image_lateral.onnx";
 pub const TEXT: &str = "text.onnx";
 pub const GROUND: &str = "ground.onnx";
+pub const CHANGE: &str = "change.onnx";
 
 const FORMAT: &str = "medst-onnx";
 const VERSION: u32 = 1;
@@ -55,38 +58,48 @@ pub fn write(
     filled: &Filled,
     int8: bool,
 ) -> Result<Vec<String>> {
-    let (config, weights) = (&model.config, Weights::of(model));
+    let (config, weights) = (&model.config, Weights::new(model));
     let lacking = |groups: &[Group]| -> Vec<&str> {
         groups.iter().filter(|group| !filled.has(**group)).map(|group| group.label()).collect()
     };
     let of_image = lacking(&[Group::ImageEncoder, Group::ImageGlobal, Group::PatchLocal]);
     let of_text = lacking(&[Group::ReportEncoder, Group::ReportGlobal, Group::WordLocal]);
     if !of_image.is_empty() && !of_text.is_empty() {
-        return Err(Error::Config(format!(
+        return Err(Error::Input(format!(
             "--to onnx writes what maps images or texts to embeddings, but the weights have neither: for images they lack the {}; for \
              texts they lack the {}. Train a model from them first (medst pretrain, init.weights)",
             of_image.join(", the "),
             of_text.join(", the ")
         )));
     }
+    let head = config.head.as_ref().filter(|_| of_image.is_empty() && filled.has(Group::TaskHead));
+    let (of_changes, of_studies) =
+        (head.filter(|head| head.task == HeadTask::Change), head.filter(|head| head.task != HeadTask::Change));
+    // The card must not promise readers a head that no graph has.
+    let card = &ModelCard { model: ModelConfig { head: head.cloned(), ..card.model.clone() }, ..card.clone() };
     let (mut notes, mut graphs) = (Vec::new(), Map::new());
     let mut save = |name: &str, graph: Graph| -> Result<()> {
         let model = Model { metadata: card.metadata().into_iter().collect(), ..graph.finish() };
         model.save(&folder.join(name))?;
-        graphs.insert(name.into(), told(&model));
+        graphs.insert(name.into(), described(&model));
         Ok(())
     };
     if of_image.is_empty() {
         let mut graph = Graph::new("image", "embeddings of frontal radiographs and their patches", &weights, int8);
-        image::build(&mut graph, config, Views::Frontal);
+        image::build(&mut graph, config, Views::Frontal, of_studies);
         save(IMAGE, graph)?;
         if config.lateral == Lateral::Ignored {
             notes.push(format!("{IMAGES} left out: the model ignores lateral views (model.lateral = \"ignored\")"));
         } else {
             let description = "embeddings of studies with a frontal and a lateral radiograph, and their patches";
             let mut graph = Graph::new("image_lateral", description, &weights, int8);
-            image::build(&mut graph, config, Views::Both);
+            image::build(&mut graph, config, Views::Both, of_studies);
             save(IMAGES, graph)?;
+        }
+        if let Some(head) = of_changes {
+            let mut graph = Graph::new("change", "what has changed between two studies", &weights, int8);
+            head::build(&mut graph, head, config.image.hidden_size);
+            save(CHANGE, graph)?;
         }
     } else {
         notes.push(format!("{IMAGE} and {IMAGES} left out: no file has the {}", of_image.join(", the ")));
@@ -143,6 +156,9 @@ fn description(
         "classifier_id": pieces.classifier(),
         "separator_id": pieces.separator(),
     });
+    let head = card.model.head.as_ref().map(
+        |head| json!({ "task": head.task, "labels": head.labels, "classes": head.classes, "outputs": head.names() }),
+    );
     json!({
         "format": FORMAT,
         "version": VERSION,
@@ -153,13 +169,14 @@ fn description(
         "images": images,
         "texts": texts,
         "embeddings": "unit vectors: the cosine of an image_embedding and a text_embedding is their product",
+        "head": head,
         "graphs": graphs,
         "card": card,
     })
 }
 
 /// Describes the inputs and outputs of a graph.
-fn told(model: &Model) -> Value {
+fn described(model: &Model) -> Value {
     let port = |port: &Port| {
         let axis = |axis: &Axis| match axis {
             Axis::Fixed(size) => json!(size),

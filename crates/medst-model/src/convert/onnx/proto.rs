@@ -222,7 +222,7 @@ impl Model {
         let length = graph.0.len() + weights;
         if length + start.0.len() + 16 > LARGEST {
             let gigabytes = length as f64 / f64::from(1 << 30);
-            return Err(Error::Config(format!(
+            return Err(Error::Input(format!(
                 "{}: the graph has {gigabytes:.1} GiB, but an ONNX file may hold at most 2 GiB; --int8 stores the weights in a \
                  quarter of that",
                 path.display()

@@ -50,7 +50,7 @@ impl UniqueId {
 
     /// # Errors
     /// Bytes of another number.
-    pub fn of(bytes: &[u8]) -> Result<UniqueId> {
+    pub fn from_bytes(bytes: &[u8]) -> Result<UniqueId> {
         let wrong = |_| Error::Distributed(format!("the NCCL ID of process 0 has {} bytes, expected 128", bytes.len()));
         bytes.try_into().map(UniqueId).map_err(wrong)
     }

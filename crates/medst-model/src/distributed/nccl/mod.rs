@@ -61,7 +61,7 @@ impl Nccl {
         let (cuda, nccl) = (Cuda::load()?, Communication::load()?);
         let id = if mpi.leads() { nccl.unique_id()?.to_vec() } else { Vec::new() };
         let id = broadcast_bytes(&mpi, &id);
-        let lane = Lane::join(cuda, nccl, UniqueId::of(&id)?, mpi.rank(), mpi.size(), device)?;
+        let lane = Lane::join(cuda, nccl, UniqueId::from_bytes(&id)?, mpi.rank(), mpi.size(), device)?;
         Ok(Nccl { mpi, lane: Mutex::new(lane), counters: Default::default() })
     }
 
@@ -271,7 +271,7 @@ mod tests {
     fn gradients_follow_the_default_stream_on_one_of_their_own_and_are_waited_for() {
         let (_folder, cuda, nccl) = pretended();
         let written = nccl.symbol::<unsafe extern "C" fn() -> *const std::ffi::c_char>(c"pretended_calls").unwrap();
-        let id = UniqueId::of(&nccl.unique_id().unwrap()).unwrap();
+        let id = UniqueId::from_bytes(&nccl.unique_id().unwrap()).unwrap();
         let lane = Lane::join(cuda, nccl, id, 1, 3, 2).unwrap();
         let mut values = [1f32, 2.0, 3.0];
         lane.enter().unwrap();
@@ -311,7 +311,7 @@ mod tests {
     #[test]
     fn an_error_of_the_library_is_told_in_its_words() {
         let (_folder, cuda, nccl) = pretended();
-        let id = UniqueId::of(&nccl.unique_id().unwrap()).unwrap();
+        let id = UniqueId::from_bytes(&nccl.unique_id().unwrap()).unwrap();
         let said = Lane::join(cuda, nccl, id, 0, 99, 0).err().unwrap().to_string();
         assert!(said.contains("ncclCommInitRank") && said.contains("pretended error 3"), "{said}");
     }

@@ -122,11 +122,11 @@ impl ProbeTruth {
         }
     }
 
-    /// Target `[n, outputs]` and which of it counts.
+    /// Target `[n, outputs]`, and 1 where it is known.
     fn target(&self) -> (Tensor, Tensor) {
         let (rows, outputs) = (self.count(), self.names().len());
         let mut values = vec![0f32; rows * outputs];
-        let mut told = vec![1f32; rows * outputs];
+        let mut known = vec![1f32; rows * outputs];
         match self {
             ProbeTruth::Classes { of, .. } => {
                 of.iter().enumerate().for_each(|(row, &class)| values[row * outputs + class] = 1.0);
@@ -134,12 +134,12 @@ impl ProbeTruth {
             ProbeTruth::Findings { of, .. } => {
                 for (place, label) in of.iter().flatten().enumerate() {
                     values[place] = f32::from(u8::from(*label == Some(true)));
-                    told[place] = f32::from(u8::from(label.is_some()));
+                    known[place] = f32::from(u8::from(label.is_some()));
                 }
             }
         }
         let tensor = |x: &[f32]| Tensor::from_slice(x).view([rows as i64, outputs as i64]);
-        (tensor(&values), tensor(&told))
+        (tensor(&values), tensor(&known))
     }
 
     /// Why rows cannot teach anything, where that is so.
@@ -155,9 +155,9 @@ impl ProbeTruth {
             }
             ProbeTruth::Findings { names, of } => {
                 let flat = |finding: usize| {
-                    let mut told = rows.iter().filter_map(|&row| of[row][finding]);
-                    let first = told.next();
-                    told.all(|there| Some(there) == first)
+                    let mut known = rows.iter().filter_map(|&row| of[row][finding]);
+                    let first = known.next();
+                    known.all(|there| Some(there) == first)
                 };
                 let all_flat = (0..names.len()).all(flat);
                 all_flat.then(|| format!("no finding varies among the {} training rows", rows.len()))
@@ -193,7 +193,7 @@ impl LinearProbe<'_> {
         };
         let mut result = TaskResult::new(Task::LinearProbe, self.protocol, method);
         result.rows = test.len();
-        let clusters = Clusters::of(test.iter().map(|&row| &data.subjects[row]));
+        let clusters = Clusters::new(test.iter().map(|&row| &data.subjects[row]));
         result.subjects = clusters.count();
         result.notes.push(format!(
             "{} training, {} validation, {} test rows",
@@ -209,13 +209,13 @@ impl LinearProbe<'_> {
             ));
         }
         let meter = Meter::new(self.bootstrap, &clusters).by(self.by, test.iter().map(|&row| data.rows[row]));
-        let tensors = Tensors::of(data);
+        let tensors = Tensors::new(data);
         let rows = Rows { training: &training, validation: &validation, test: &test };
         for share in SHARES {
             let group = format!("{} %", (share * 100.0).round());
             match self.train_all(data, &tensors, share, &rows)? {
                 Ok(probabilities) => {
-                    let tested = Tested::of(data, &test, probabilities);
+                    let tested = Tested::new(data, &test, probabilities);
                     result.figures.extend(tested.figures(&group, &meter));
                     if share == 1.0 {
                         result.plots = tested.plots();
@@ -230,12 +230,12 @@ impl LinearProbe<'_> {
         }
         if self.protocol == Protocol::Literature {
             for (group, probabilities) in neighbours::probes(data, &training, &test) {
-                result.figures.extend(Tested::of(data, &test, vec![probabilities]).figures(group, &meter));
+                result.figures.extend(Tested::new(data, &test, vec![probabilities]).figures(group, &meter));
             }
         }
         if data.truth.is_covidx() {
             for figure in &mut result.figures {
-                figure.published = published::of(Task::LinearProbe, &figure.group, &figure.name);
+                figure.published = published::values(Task::LinearProbe, &figure.group, &figure.name);
             }
         }
         Ok(result)
@@ -287,14 +287,14 @@ impl LinearProbe<'_> {
         let mut optimizer = decay.build(&store, self.lr)?;
         let loss = |rows: &Tensor, weight: &Tensor, bias: &Tensor| {
             let logits = tensors.features.index_select(0, rows).linear(weight, Some(bias));
-            let (target, told) = (tensors.target.index_select(0, rows), tensors.told.index_select(0, rows));
+            let (target, known) = (tensors.target.index_select(0, rows), tensors.known.index_select(0, rows));
             match &data.truth {
                 ProbeTruth::Classes { .. } => {
                     logits.cross_entropy_loss(&target.argmax(1, false), None::<Tensor>, Reduction::Mean, -100, 0.0)
                 }
                 ProbeTruth::Findings { .. } => {
                     let each = logits.binary_cross_entropy_with_logits::<Tensor>(&target, None, None, Reduction::None);
-                    (each * &told).sum(None::<Kind>) / told.sum(None::<Kind>).clamp_min(1.0)
+                    (each * &known).sum(None::<Kind>) / known.sum(None::<Kind>).clamp_min(1.0)
                 }
             }
         };
@@ -346,13 +346,13 @@ struct Rows<'a> {
 struct Tensors {
     features: Tensor,
     target: Tensor,
-    told: Tensor,
+    known: Tensor,
 }
 
 impl Tensors {
-    fn of(data: &ProbeData) -> Tensors {
-        let (target, told) = data.truth.target();
-        Tensors { features: data.features.tensor(), target, told }
+    fn new(data: &ProbeData) -> Tensors {
+        let (target, known) = data.truth.target();
+        Tensors { features: data.features.tensor(), target, known }
     }
 }
 
@@ -360,12 +360,15 @@ fn numbers(rows: &[usize]) -> Tensor {
     Tensor::from_slice(&rows.iter().map(|&row| row as i64).collect::<Vec<i64>>())
 }
 
+/// Distinguishes the stream that orders subjects from the other streams of a seed.
+const SUBJECT_STREAM: u64 = 0x5eed;
+
 /// Rows of whole subjects, drawn until the share of rows is reached.
 pub fn draw_subjects(rows: &[usize], subjects: &[String], share: f64, seed: u64) -> Vec<usize> {
     let mut of: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     rows.iter().for_each(|&row| of.entry(&subjects[row]).or_default().push(row));
     let mut groups: Vec<Vec<usize>> = of.into_values().collect();
-    groups.shuffle(&mut ChaCha8Rng::seed_from_u64(seed ^ 0x5eed));
+    groups.shuffle(&mut ChaCha8Rng::seed_from_u64(seed ^ SUBJECT_STREAM));
     let wanted = ((rows.len() as f64 * share).round() as usize).max(1);
     let mut drawn = Vec::new();
     for group in groups {

@@ -27,7 +27,7 @@ pub(super) fn probes(data: &ProbeData, training: &[usize], test: &[usize]) -> [(
 }
 
 /// For each training row, whether it shows an output (1 or 0); `None` if unknown.
-fn told(data: &ProbeData, training: &[usize], output: usize) -> Vec<Option<f64>> {
+fn labels(data: &ProbeData, training: &[usize], output: usize) -> Vec<Option<f64>> {
     let share = |there: bool| f64::from(u8::from(there));
     let label = |&row: &usize| match &data.truth {
         ProbeTruth::Classes { of, .. } => Some(share(of[row] == output)),
@@ -38,7 +38,7 @@ fn told(data: &ProbeData, training: &[usize], output: usize) -> Vec<Option<f64>>
 
 fn votes(data: &ProbeData, training: &[usize], known: &Vectors, asked: &Vectors) -> Probabilities {
     let outputs = data.truth.names().len();
-    let told: Vec<Vec<Option<f64>>> = (0..outputs).map(|output| told(data, training, output)).collect();
+    let by_output: Vec<Vec<Option<f64>>> = (0..outputs).map(|output| labels(data, training, output)).collect();
     let all = view(known);
     let starts: Vec<usize> = (0..asked.len()).step_by(BLOCK).collect();
     starts
@@ -48,7 +48,7 @@ fn votes(data: &ProbeData, training: &[usize], known: &Vectors, asked: &Vectors)
             let mut cosines = ndarray::Array2::<f32>::zeros((part.len(), known.len()));
             general_mat_mul(1.0, &view(&part), &all.t(), 0.0, &mut cosines);
             let of_row = |row: ndarray::ArrayView1<'_, f32>| -> Vec<f64> {
-                told.iter().map(|told| vote(row.as_slice().expect("rows are contiguous"), told)).collect()
+                by_output.iter().map(|labels| vote(row.as_slice().expect("rows are contiguous"), labels)).collect()
             };
             cosines.rows().into_iter().map(of_row).collect::<Vec<_>>()
         })
@@ -60,9 +60,9 @@ fn view(vectors: &Vectors) -> ArrayView2<'_, f32> {
 }
 
 /// The weighted share of rows that show it among the most similar rows for which that is known.
-fn vote(cosines: &[f32], told: &[Option<f64>]) -> f64 {
+fn vote(cosines: &[f32], labels: &[Option<f64>]) -> f64 {
     let mut near: Vec<(f32, f64)> =
-        cosines.iter().zip(told).filter_map(|(&cosine, label)| Some((cosine, (*label)?))).collect();
+        cosines.iter().zip(labels).filter_map(|(&cosine, label)| Some((cosine, (*label)?))).collect();
     if near.len() > VOTERS {
         near.select_nth_unstable_by(VOTERS - 1, |a, b| b.0.total_cmp(&a.0));
         near.truncate(VOTERS);
@@ -79,8 +79,8 @@ fn vote(cosines: &[f32], told: &[Option<f64>]) -> f64 {
 fn prototypes(data: &ProbeData, training: &[usize], known: &Vectors, asked: &Vectors) -> Probabilities {
     let outputs = data.truth.names().len();
     let mean = |output: usize, shown: f64| {
-        let told = told(data, training, output);
-        let rows: Vec<usize> = (0..told.len()).filter(|&row| told[row] == Some(shown)).collect();
+        let labels = labels(data, training, output);
+        let rows: Vec<usize> = (0..labels.len()).filter(|&row| labels[row] == Some(shown)).collect();
         known.select(&rows).mean_direction()
     };
     let cosine = |row: &[f32], mean: &[f32]| crate::eval::tasks::dot(row, mean) / TEMPERATURE;
@@ -135,8 +135,8 @@ mod tests {
     fn findings_are_judged_by_the_rows_that_tell_them() {
         // The first finding is known for rows 0 (shown) and 2 (not shown); for row 1, the nearest
         // of all, it is unknown.
-        let told = vec![vec![Some(true)], vec![None], vec![Some(false)], vec![None], vec![None], vec![None]];
-        let data = ProbeData { truth: ProbeTruth::Findings { names: vec!["x".into()], of: told }, ..data() };
+        let labels = vec![vec![Some(true)], vec![None], vec![Some(false)], vec![None], vec![None], vec![None]];
+        let data = ProbeData { truth: ProbeTruth::Findings { names: vec!["x".into()], of: labels }, ..data() };
         for (name, found) in probes(&data, &[0, 1, 2, 3], &[1, 5]) {
             assert!(found[0][0] > 0.99 && found[1][0] < 0.01, "{name}: {found:?}");
         }
@@ -146,8 +146,8 @@ mod tests {
     fn only_the_nearest_twenty_vote() {
         // 20 near rows that show it, 100 far ones that do not.
         let cosines: Vec<f32> = (0..120).map(|row| if row % 6 == 0 { 0.5 } else { 0.45 }).collect();
-        let told: Vec<Option<f64>> = (0..120).map(|row| Some(f64::from(u8::from(row % 6 == 0)))).collect();
-        assert!((vote(&cosines, &told) - 1.0).abs() < 1e-12);
+        let labels: Vec<Option<f64>> = (0..120).map(|row| Some(f64::from(u8::from(row % 6 == 0)))).collect();
+        assert!((vote(&cosines, &labels) - 1.0).abs() < 1e-12);
         assert_eq!(vote(&cosines, &vec![None; 120]), 0.5);
     }
 }

@@ -25,14 +25,14 @@ struct Run {
 }
 
 impl<'a> Tested<'a> {
-    pub(super) fn of(data: &'a ProbeData, test: &[usize], probabilities: Vec<Probabilities>) -> Tested<'a> {
+    pub(super) fn new(data: &'a ProbeData, test: &[usize], probabilities: Vec<Probabilities>) -> Tested<'a> {
         let names = data.truth.names();
         let classes = match &data.truth {
             ProbeTruth::Classes { of, .. } => Some(test.iter().map(|&row| of[row]).collect::<Vec<usize>>()),
             ProbeTruth::Findings { .. } => None,
         };
         let runs = probabilities.into_iter().map(|probabilities| {
-            let told = |output: usize| -> (Vec<usize>, Vec<bool>) {
+            let known = |output: usize| -> (Vec<usize>, Vec<bool>) {
                 let label = |place: usize| match &data.truth {
                     ProbeTruth::Classes { of, .. } => Some(of[test[place]] == output),
                     ProbeTruth::Findings { of, .. } => of[test[place]][output],
@@ -42,7 +42,7 @@ impl<'a> Tested<'a> {
             let (mut rankings, mut decisions) = (Vec::new(), Vec::new());
             let (mut stated, mut truth) = (Vec::new(), Vec::new());
             for (output, _) in names.iter().enumerate() {
-                let (places, positive) = told(output);
+                let (places, positive) = known(output);
                 let scores: Vec<f64> = places.iter().map(|&place| probabilities[place][output]).collect();
                 stated.extend(scores.iter().map(|&there| vec![1.0 - there, there]));
                 truth.extend(positive.iter().map(|&there| usize::from(there)));
@@ -86,7 +86,8 @@ impl<'a> Tested<'a> {
                     self.mean(|run| of(&matrix(run, weights)))
                 }));
             }
-            let most = (0..outputs).map(|class| classes.iter().filter(|&&own| own == class).count()).max().unwrap_or(0);
+            let most =
+                (0..outputs).map(|class| classes.iter().filter(|&&other| other == class).count()).max().unwrap_or(0);
             figures[0].chance = Some(most as f64 / rows.max(1) as f64);
             figures[1].chance = Some(1.0 / outputs as f64);
         }
@@ -165,21 +166,24 @@ impl<'a> Tested<'a> {
         let (scores, captions): (Vec<f64>, Vec<String>) = (0..test.len())
             .map(|place| match &self.classes {
                 Some(classes) => {
-                    let (told, said) = (&self.names[classes[place]], &self.names[run.said[place]]);
-                    let own = run.probabilities[place][classes[place]];
-                    (own, format!("{told}; predicted {said}, probability of {told} {:.0} %", 100.0 * own))
+                    let (class, said) = (&self.names[classes[place]], &self.names[run.said[place]]);
+                    let probability = run.probabilities[place][classes[place]];
+                    (
+                        probability,
+                        format!("{class}; predicted {said}, probability of {class} {:.0} %", 100.0 * probability),
+                    )
                 }
                 None => {
                     let ProbeTruth::Findings { of, .. } = &data.truth else { return (f64::NAN, String::new()) };
-                    let told = of[test[place]].iter().zip(&run.probabilities[place]).enumerate();
+                    let outputs = of[test[place]].iter().zip(&run.probabilities[place]).enumerate();
                     let right =
-                        told.filter_map(|(output, (there, &p))| Some((output, if (*there)? { p } else { 1.0 - p })));
+                        outputs.filter_map(|(output, (there, &p))| Some((output, if (*there)? { p } else { 1.0 - p })));
                     let worst = right.min_by(|a, b| a.1.total_cmp(&b.1));
-                    worst.map_or((f64::NAN, String::new()), |(output, own)| {
+                    worst.map_or((f64::NAN, String::new()), |(output, probability)| {
                         let there = of[test[place]][output] == Some(true);
                         let name = words(&self.names[output]);
                         let name = if there { name } else { format!("no {name}") };
-                        (own, format!("{name}: probability {:.0} %", 100.0 * own))
+                        (probability, format!("{name}: probability {:.0} %", 100.0 * probability))
                     })
                 }
             })
