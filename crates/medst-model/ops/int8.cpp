@@ -14,6 +14,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <optional>
 #include <string_view>
 
@@ -40,11 +41,17 @@ constexpr int kZero = 128;
 
 // Rounds a row to [1, 255]; returns the width of a step.
 FOR_EVERY_VECTOR_UNIT float round_row(uint8_t* __restrict out, const float* __restrict x, int64_t count) {
-  float largest = 0;
+  // Without their sign, floats are ordered like the integers of the same bits. The compiler may
+  // vectorise the largest integer, but not the largest float, which need not be associative.
+  uint32_t most = 0;
   for (int64_t n = 0; n < count; n++) {
-    float size = x[n] < 0 ? -x[n] : x[n];
-    largest = size > largest ? size : largest;
+    uint32_t bits;
+    std::memcpy(&bits, x + n, sizeof bits);
+    bits &= 0x7fffffff;
+    most = bits > most ? bits : most;
   }
+  float largest;
+  std::memcpy(&largest, &most, sizeof largest);
   const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
   for (int64_t n = 0; n < count; n++) out[n] = uint8_t(int32_t(x[n] * inverse + (kZero + 0.5f)));
   return largest / 127.0f;

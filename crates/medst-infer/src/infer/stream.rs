@@ -224,7 +224,7 @@ pub fn each_part(
 ) -> Result<()> {
     let costs: Vec<usize> = studies.iter().map(|study| study.pictures().max(1)).collect();
     let chunks = batch::by_cost(&costs, CHUNK.next_multiple_of(engine.limits.images.max(1)));
-    let lanes = Lanes::new(engine.model);
+    let lanes = Lanes::for_many(engine.model);
     let visited = std::thread::scope(|scope| -> Result<()> {
         // A channel's far end is gone when embedding failed or was stopped.
         let (sender, decoded) = mpsc::sync_channel::<(usize, Result<Part<Prepared>>)>(2);

@@ -15,6 +15,9 @@ use crate::model::cost::{self, Load};
 /// would take longer.
 const SMALL: f64 = 2e9;
 
+/// Lanes of a large model: each holds the activations of its own batch.
+const MOST: usize = 8;
+
 /// The threads that compute with a model, each with its share of libtorch's threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lanes {
@@ -38,6 +41,16 @@ impl Lanes {
         match model.device() == Device::Cpu && dearest < SMALL {
             true => Lanes::single_threaded(threads),
             false => Lanes { count: 1, threads },
+        }
+    }
+
+    /// The lanes that suit a model for many studies, where the time of a single one does not matter:
+    /// in 8 bits, threads of a large model wait for each other as well (docs/performance.md).
+    pub fn for_many(model: &MedSt) -> Lanes {
+        let lanes = Lanes::new(model);
+        match model.computes_in_int8() && lanes.count == 1 {
+            true => Lanes { count: lanes.threads.min(MOST), threads: lanes.threads.div_ceil(MOST) },
+            false => lanes,
         }
     }
 

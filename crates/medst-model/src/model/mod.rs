@@ -89,6 +89,7 @@ pub struct MedSt {
     contrast: Option<Contrast>,
     head: Option<Head>,
     registry: Registry,
+    int8: bool,
 }
 
 /// The image side of `B` studies. All embeddings are unit vectors.
@@ -159,7 +160,14 @@ impl MedSt {
             self.image_encoder.compute_in_int8();
             self.report_encoder.compute_in_int8();
             Ok(())
-        })
+        })?;
+        self.int8 = true;
+        Ok(())
+    }
+
+    /// Whether [`MedSt::compute_in_int8`] was called.
+    pub fn computes_in_int8(&self) -> bool {
+        self.int8
     }
 
     /// A model with random weights, which depend on `seed` alone.
@@ -209,6 +217,7 @@ impl MedSt {
             // Last, so that the random weights of all others do not depend on whether there is one.
             head: config.head.as_ref().map(|head| Head::new(&precise, head, width)),
             registry: root.into_registry(),
+            int8: false,
         })
     }
 
