@@ -93,7 +93,7 @@ fn pairs(studies: i64, rows: i64) {
     let mut seconds = f64::MAX;
     for _ in 0..2 {
         let start = Instant::now();
-        let loss = global::part(&image, &report, &(0..own), &Scale::fixed(0.07), &LossConfig::default()).loss;
+        let loss = global::part(&image, &report, &(0..rows), &Scale::fixed(0.07), &LossConfig::default()).loss;
         let _ = Tensor::run_backward(&[loss], &[&image, &report], false, false);
         seconds = seconds.min(start.elapsed().as_secs_f64());
     }
