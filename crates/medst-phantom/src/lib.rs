@@ -6,12 +6,12 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | [`anatomy`], [`finding`] | bodies and findings, as shapes |
-//! | [`canvas`], [`projection`], [`film`] | shapes to attenuation to a picture |
-//! | [`course`], [`report`] | change over visits, words |
-//! | [`difficulty`] | what makes a cohort hard |
+//! | `anatomy`, [`finding`] | bodies and findings, as shapes |
+//! | [`canvas`], [`projection`], `film` | shapes to attenuation to a picture |
+//! | [`course`], `report` | change over visits, words |
+//! | `difficulty` | what makes a cohort hard |
 //! | [`cohort`] | patients: everything above, from a seed |
-//! | [`layout`], [`sheet`] | files |
+//! | [`layout`], `sheet` | files |
 
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 

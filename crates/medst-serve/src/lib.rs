@@ -2,18 +2,18 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | [`config`] | what is served, to whom, within which limits |
-//! | [`worker`] | one thread per model, which computes the requests of many clients together |
+//! | `config` | what is served, to whom, within which limits |
+//! | `worker` | one thread per model, which computes the requests of many clients together |
 //! | [`state`] | what all requests share: models, indexes and limits |
-//! | [`service`] | a service that is put together, and the router |
-//! | [`api`] | one file per operation |
-//! | [`upload`] | JSON and multipart bodies, pictures in them |
-//! | [`auth`], [`origin`], [`limits`] | who may ask, from where, and how much |
+//! | `service` | a service that is put together, and the router |
+//! | `api` | one file per operation |
+//! | `upload` | JSON and multipart bodies, pictures in them |
+//! | [`auth`], `origin`, `limits` | who may ask, from where, and how much |
 //! | [`memory`] | what uploads and answers may take together |
-//! | [`metrics`] | Prometheus |
-//! | [`openapi`], [`mod@reference`] | the interface, for programs and as a page |
-//! | [`page`], [`examples`] | the page for people, and patients to try it with |
-//! | [`listen`], [`connections`] | sockets, slow clients, draining |
+//! | `metrics` | Prometheus |
+//! | `openapi`, `reference` | the interface, for programs and as a page |
+//! | `page`, `examples` | the page for people, and patients to try it with |
+//! | [`listen`], `connections` | sockets, slow clients, draining |
 //!
 //! Uploads are never written to disk or logged: a log line has the route, the status, sizes and
 //! times.

@@ -10,12 +10,12 @@
 //! | `splits.csv` | the part of every study |
 //! | `SHA256SUMS` | checksums of all of these ([`crate::files::sums`]) |
 //!
-//! * [`plan`], [`options`], [`summary`] – what an importer gives the writer, how it is asked for,
+//! * [`plan`], `options`, `summary` – what an importer gives the writer, how it is asked for,
 //!   and what comes back
-//! * [`mod@write`]: the writer; `staging`, `pictures`, `journal`, `join`, `copies` and `together`
+//! * `write`: the writer; `staging`, `pictures`, `journal`, `join`, `copies` and `together`
 //!   are its steps
-//! * [`read`] – the reader
-//! * [`manifest`], [`tables`], [`shards`] – the files
+//! * `read` – the reader
+//! * [`manifest`], `tables`, `shards` – the files
 //! * [`remote`] – corpora in object storage
 
 mod copies;

@@ -12,10 +12,10 @@
 //! * [`rsna`] – RSNA Pneumonia Detection, stage 2
 //! * [`covidx`] – COVIDx
 //! * [`open_i`] – the Indiana University collection
-//! * [`covid_chestxray`] – covid-chestxray-dataset
+//! * `covid_chestxray` – covid-chestxray-dataset
 //!
-//! Each importer makes a [`crate::corpus::plan::Plan`] through [`assemble`];
-//! [`crate::corpus::write`] decodes the pictures and writes the corpus.
+//! Each importer makes a [`crate::corpus::plan::Plan`] through `assemble`;
+//! `crate::corpus::write` decodes the pictures and writes the corpus.
 
 mod archive;
 pub(crate) mod assemble;

@@ -3,7 +3,7 @@
 //!
 //! A split file is a CSV (gzipped or not) with the column `split` and one of `subject_id`,
 //! `patientId`, `study_id`, `dicom_id`, `image`, `filename` or `Path`. Every corpus carries one,
-//! `splits.csv`. Ids are matched by the rule of [`super::ids`].
+//! `splits.csv`. Ids are matched by the rule of `super::ids`.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

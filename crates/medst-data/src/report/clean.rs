@@ -19,7 +19,7 @@ use crate::study::StudyId;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Rule {
-    /// Headers as any hospital writes them ([`super::headers`]; MIMIC-CXR's own files by its own
+    /// Headers as any hospital writes them (`super::headers`; MIMIC-CXR's own files by its own
     /// rules), and numbers stay whole: `1.5 cm` is `1.5 cm`.
     #[default]
     Standard,

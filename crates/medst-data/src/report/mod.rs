@@ -1,7 +1,7 @@
 //! Report text, from the file a hospital writes to the word pieces a model reads.
 //!
-//! [`headers`] finds impression and findings ([`sections`] those of MIMIC-CXR), [`clean`] turns
-//! them into plain sentences, and [`wordpiece`] splits those into pieces. [`prepare`] combines the
+//! `headers` finds impression and findings ([`sections`] those of MIMIC-CXR), [`clean`] turns
+//! them into plain sentences, and `wordpiece` splits those into pieces. [`prepare`] combines the
 //! first two steps for importers. [`spans`] gives the positions of sentences.
 
 pub mod clean;

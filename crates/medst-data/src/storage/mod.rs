@@ -3,7 +3,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | [`address`] | what is an address |
+//! | `address` | what is an address |
 //! | `client` | requests, and their failures in words |
 //! | [`objects`] | tables and pictures that a corpus is made from |
 //!

@@ -5,11 +5,11 @@
 //! | [`suite`] | which tasks corpora allow; runs them |
 //! | [`tasks`] | one evaluator per task |
 //! | [`encode`] | embeddings from a model or from files |
-//! | [`result`], [`published`] | what comes out, and what papers report |
+//! | [`result`], `published` | what comes out, and what papers report |
 //! | [`report`] | as a page, as Markdown, as JSON |
 //! | [`metrics`], [`bootstrap`] | figures of merit and their intervals |
 //! | [`subgroups`] | figures by sex, age group, site, … and their largest gap |
-//! | [`folds`], [`svm`], [`logistic`] | cross-validation; linear classifiers |
+//! | [`folds`], [`svm`], `logistic` | cross-validation; linear classifiers |
 //! | [`prompts`], [`pairs`] | sentences about findings, courses between studies |
 
 pub mod bootstrap;

@@ -6,8 +6,8 @@
 //!   courses where a calibration is given ([`super::course`]); without one, the share of sentence
 //!   pairs that agree on the direction.
 //! * Similarity: cosines of all images, of all reports, and of each image with each report.
-//! * Over all time points: where a finding is seen first and where it is worst ([`super::series`]).
-//! * Order: [`super::order`].
+//! * Over all time points: where a finding is seen first and where it is worst (`super::series`).
+//! * Order: `super::order`.
 
 use std::fmt;
 

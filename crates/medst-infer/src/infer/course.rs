@@ -4,7 +4,7 @@
 //! The change of a finding is that of [`super::compare`]. On pairs of images whose course is known
 //! (`pairs.csv` of a corpus, as `medst prepare ms-cxr-t` makes it) a multinomial logistic
 //! regression with stable as its base is fitted per finding, and evaluated on subjects that were
-//! not used in the fit. The same file holds the calibration of [`super::series`].
+//! not used in the fit. The same file holds the calibration of `super::series`.
 
 use std::fmt;
 use std::path::Path;
@@ -99,7 +99,7 @@ impl CourseCalibration {
     }
 
     /// Fits on the pairs of one of the corpora and on the labelled series of one of them
-    /// ([`LabelledSeries::of_corpus`]), whose images are embedded here. Without labelled series,
+    /// (`LabelledSeries::of_corpus`), whose images are embedded here. Without labelled series,
     /// series are not calibrated.
     ///
     /// # Errors

@@ -1,18 +1,18 @@
 //! A trained model in use, on whatever studies and texts come: the inference engine and what is
 //! built on it.
 //!
-//! * [`engine`] – the model, loaded once
-//! * [`forward`] – what it computes, also of a model that is borrowed: decoded studies and texts in,
+//! * `engine` – the model, loaded once
+//! * `forward` – what it computes, also of a model that is borrowed: decoded studies and texts in,
 //!   vectors out, batched
 //! * [`preprocessing`] – pictures to what the model reads
 //! * [`text`] – prompts and reports to word pieces
-//! * [`batch`] – which inputs are computed together
-//! * [`vectors`], [`origin`] – rows of numbers, and where they come from
+//! * `batch` – which inputs are computed together
+//! * `vectors`, `origin` – rows of numbers, and where they come from
 //! * [`stream`] – many studies, of files or a corpus: decoded by all cores while the model computes
 //! * [`table`] – embeddings as Parquet or NPY
 //! * [`classes`], [`zero_shot`], [`calibrate`] – any classes by their sentences, as probabilities
 //! * [`predict`] – the head of a fine-tuned model
-//! * [`sentences`], [`compare`], [`course`], [`series`], [`order`] – two or more time points of a
+//! * [`sentences`], [`compare`], [`course`], `series`, `order` – two or more time points of a
 //!   subject
 //! * [`check`] – whether what is said of them holds on a corpus with labels
 //! * [`align`], [`heat`], [`ground`], [`boxes`], [`draw`] – words and patches, both ways; heat maps,

@@ -1,13 +1,13 @@
 //! Weights of other programs, in and out: the reference implementation, MGCA, vision transformers
 //! of timm and transformers, BERT.
 //!
-//! * [`input`], [`source`], [`library`] – what a user types; recognising a file; the files next to
+//! * [`input`], [`source`], `library` – what a user types; recognising a file; the files next to
 //!   it
-//! * [`counterpart`], [`mod@reference`], [`vit`], [`bert`]: our tensors in other families: one
+//! * [`counterpart`], [`mod@reference`], [`vit`], `bert`: our tensors in other families: one
 //!   table per family, read both ways
 //! * [`positions`] – pictures of another size
-//! * [`fill`], [`group`] – from files to a model: what is taken, initialised, dropped, refused
-//! * [`mod@write`], [`pickle`], [`transformers`], [`onnx`]: from a model to files
+//! * `fill`, [`group`] – from files to a model: what is taken, initialised, dropped, refused
+//! * [`mod@write`], [`pickle`], [`transformers`], `onnx`: from a model to files
 //!
 //! Nothing of a file is executed: pickles are parsed by a reader that knows tensors and containers
 //! and nothing else.

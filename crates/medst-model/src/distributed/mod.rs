@@ -3,13 +3,13 @@
 //!
 //! * [`share`] – which studies of a batch a process embeds; gathering what the losses need of the
 //!   others
-//! * [`sum`] – a sum over all processes, as a node of the tape: batch statistics
+//! * `sum` – a sum over all processes, as a node of the tape: batch statistics
 //! * `mpi`: launch, rendezvous and collectives on a CPU (feature `mpi`)
 //! * `nccl`: collectives between GPUs (feature `nccl`)
 //!
 //! What a step is, on every process:
 //! 1. The encoders run over the process's own studies (whole sequences, so that none is split).
-//! 2. The projections normalise with the statistics of all processes: sums of [`sum`].
+//! 2. The projections normalise with the statistics of all processes: sums of `sum`.
 //! 3. Global embeddings are gathered. The global loss compares the process's own images with all
 //!    reports and its own reports with all images, and the local loss covers its own studies; both
 //!    are summed over the processes. Every process computes the temporal losses over the whole

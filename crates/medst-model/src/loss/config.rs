@@ -16,10 +16,10 @@ pub struct LossConfig {
     pub local_weight: f64,
     /// λ₃, weight of the temporal loss.
     pub temporal_weight: f64,
-    /// Weight of the alignment of changes between visits ([`super::change`]); sequences as for the
+    /// Weight of the alignment of changes between visits (`super::change`); sequences as for the
     /// temporal loss.
     pub change_weight: f64,
-    /// Weight of the loss of study labels, for models with [`crate::model::findings`].
+    /// Weight of the loss of study labels, for models with `crate::model::findings`.
     pub findings_weight: f64,
     /// Weight of the loss of boxes, patch by patch.
     pub boxes_weight: f64,
@@ -130,7 +130,7 @@ pub enum LocalKind {
     #[default]
     Within,
     /// A word is contrasted with its context in the pictures of the other studies in the batch
-    /// ([`super::across`]).
+    /// (`super::across`).
     Across,
 }
 

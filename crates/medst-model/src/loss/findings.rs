@@ -13,7 +13,7 @@
 //! statements. `q`, `k`: embeddings of the phrase's words and of the frontal patches, whose mean
 //! cosine is what a heat map shows (`infer::heat`); τ is that of the local loss. `worse` and
 //! `better` are linear in the change of the image embedding and in the embedding of a statement
-//! about a course ([`crate::model::findings`]). Unknown entries are NaN and count nowhere.
+//! about a course (`crate::model::findings`). Unknown entries are NaN and count nowhere.
 //!
 //! # Shapes
 //! `B` studies, `P` patches, `F` findings, `W` words, `D` embedding width, `N` pairs of visits.

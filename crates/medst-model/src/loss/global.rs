@@ -3,7 +3,7 @@
 //! `logits = image · reportᵀ / temperature`, `L = CE(logits, diagonal) + CE(logitsᵀ, diagonal)` — a
 //! sum, not a mean.
 //!
-//! Beyond the paper and off by default: [`mod@sigmoid`] is another form of the loss.
+//! Beyond the paper and off by default: `sigmoid` is another form of the loss.
 //!
 //! # Shapes
 //! `image`, `report`: `[B, D]` unit vectors, row `b` of both from study `b`.

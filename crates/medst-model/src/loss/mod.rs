@@ -2,9 +2,9 @@
 //! configuration.
 //!
 //! [`global`] aligns images with reports, [`local`] patches with words, [`temporal`] sequences of
-//! studies with each other. [`across`] aligns words with patches across studies, [`change`] what
+//! studies with each other. `across` aligns words with patches across studies, `change` what
 //! changed with what a report says of it, [`findings`] learns from labels and boxes, [`scale`] has
-//! the temperature. [`sigmoid`] is a form of [`global`] beyond the paper.
+//! the temperature. `sigmoid` is a form of [`global`] beyond the paper.
 
 pub(crate) mod across;
 pub(crate) mod change;

@@ -5,7 +5,7 @@
 //! inverse, here as a factor on the configured one that starts at 1, and limits the inverse to 100
 //! after every update.
 //! The published sigmoid loss (Zhai et al., 2023) learns a bias as well, here added to the one that
-//! [`super::sigmoid`] begins with.
+//! `super::sigmoid` begins with.
 
 use tch::Tensor;
 

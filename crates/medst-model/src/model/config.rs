@@ -70,7 +70,7 @@ pub enum Temperature {
     /// A number, as in the paper.
     #[default]
     Fixed,
-    /// A parameter of the model ([`super::contrast`]).
+    /// A parameter of the model (`super::contrast`).
     Learned,
 }
 
@@ -96,7 +96,7 @@ pub struct ModelConfig {
     pub initial_deviation: f64,
     pub lateral: Lateral,
     pub temperature: Temperature,
-    /// Findings for which the image encoder gets linear heads ([`super::findings`]); none by
+    /// Findings for which the image encoder gets linear heads (`super::findings`); none by
     /// default.
     pub findings: Vec<String>,
     pub image: ImageConfig,
@@ -123,7 +123,7 @@ impl Default for ModelConfig {
     }
 }
 
-/// How pixels become patch tokens ([`super::stem`]).
+/// How pixels become patch tokens (`super::stem`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StemKind {

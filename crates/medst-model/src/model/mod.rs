@@ -5,10 +5,10 @@
 //! |---|---|
 //! | [`config`], [`card`] | sizes and switches; what weights say about themselves |
 //! | [`input`] | typed batches |
-//! | [`vit`], [`stem`], [`view_experts`] | image encoder |
+//! | [`vit`], `stem`, [`view_experts`] | image encoder |
 //! | [`stage`] | encoders as chains |
-//! | [`bert`], [`words`] | report encoder, word features |
-//! | [`projection`], [`importance`], [`findings`], [`head`] | heads |
+//! | `bert`, `words` | report encoder, word features |
+//! | [`projection`], [`importance`], `findings`, [`head`] | heads |
 //! | [`cost`] | the operations that a step needs |
 //! | [`fused`] | layers that keep less for the backward pass |
 //! | [`parameters`] | named tensors and their initialisation |

@@ -3,12 +3,12 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | [`config`] | the configuration |
-//! | [`data`] | label columns of a corpus to targets |
+//! | `config` | the configuration |
+//! | `data` | label columns of a corpus to targets |
 //! | `tuning` | a run: open, step, validate, save, close |
 //! | `step` | what a step computes |
-//! | [`mixup`] | batches whose items are mixed with each other |
-//! | [`judge`] | figures of a head on a split; the summary of a run |
+//! | `mixup` | batches whose items are mixed with each other |
+//! | `judge` | figures of a head on a split; the summary of a run |
 //!
 //! ```text
 //! L = 1/K Σ over known (b, l) of -w_l(y_bl) · log p_bl(y_bl)      K: known labels of the batch
@@ -20,7 +20,7 @@
 //! `n`, and the final norm and the head have `lr` (as BEiT and MAE are fine-tuned). The report
 //! encoder and the projections are neither used nor changed.
 //!
-//! With [`mixup`] the loss is that of two items in their shares.
+//! With `mixup` the loss is that of two items in their shares.
 //!
 //! Sampling, loading, optimiser, loss scale, average, checkpoints and logs are those of
 //! [`crate::train`]. A run of several processes computes the steps of one: each takes its share of

@@ -1,7 +1,7 @@
 //! Large contrastive batches on little memory: the gradient of a whole batch, with the encoders'
 //! tape of a few studies at a time (after Gao et al., *Scaling Deep Contrastive Learning Batch Size
 //! under Memory Limited Setup*, 2021), or of one block at a time
-//! ([`activation_checkpointing`](super::activation_checkpointing)), or both.
+//! (`activation_checkpointing`), or both.
 //!
 //! 1. The encoders run over the batch in chunks without a tape; only their states are kept.
 //! 2. Projections and losses run over all studies at once, with a tape that begins at those states.

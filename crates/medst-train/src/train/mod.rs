@@ -1,21 +1,21 @@
 //! Pre-training (paper, section 4.1): one visible loop.
 //!
-//! * [`sampler`], [`dataset`], [`sentences`], [`truth`], [`loader`] – sequences of a corpus to
+//! * [`sampler`], [`dataset`], [`sentences`], `truth`, [`loader`] – sequences of a corpus to
 //!   batches
 //! * [`optimizer`], [`schedule`] – AdamW, learning rate
 //! * [`gradients`], [`loss_scale`] – what backward passes give, within the range of the layers'
 //!   precision
 //! * [`average`] – a moving average of the weights
 //! * [`lanes`] – the encoders of a small model on a thread per core
-//! * [`grad_cache`], [`activation_checkpointing`] – the gradient of a large batch, a few studies or
+//! * [`grad_cache`], `activation_checkpointing` – the gradient of a large batch, a few studies or
 //!   one block at a time
 //! * [`validate`] – losses and retrieval of the validation split
-//! * [`periodic_evaluation`] – evaluation tasks while a model trains
+//! * `periodic_evaluation` – evaluation tasks while a model trains
 //! * `run`, `pretraining`: what every run has; what pre-training adds: open, step, validate, save,
 //!   close
 //! * `folder`: the run's folder, which one process at a time writes
-//! * [`checkpoint`], [`log`], [`tensorboard`] – what a run leaves
-//! * [`summary`] – the summary printed at the end
+//! * `checkpoint`, [`log`], `tensorboard` – what a run leaves
+//! * `summary` – the summary printed at the end
 //!
 //! Everything random is a function of the seed and of where the run is, so a resumed run gives the
 //! numbers of an uninterrupted one.

@@ -55,7 +55,7 @@ impl<'a> Named<'a> {
     /// which is recorded.
     ///
     /// # Errors
-    /// As [`Assembly::add`].
+    /// As `Assembly::add`.
     pub fn add(&self, assembly: &mut Assembly, id: &str, row: u64) -> Result<Option<usize>> {
         let study = StudyId(id.to_string());
         if let Some(index) = assembly.index_of(&study) {
@@ -93,7 +93,7 @@ impl<'a> Named<'a> {
     /// another subject's, which is noted.
     ///
     /// # Errors
-    /// As [`Assembly::add`].
+    /// As `Assembly::add`.
     pub fn add_all(&self, assembly: &mut Assembly, ids: &[String], row: u64) -> Result<Option<Vec<usize>>> {
         let mut indices = Vec::with_capacity(ids.len());
         for id in ids {
