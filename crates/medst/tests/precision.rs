@@ -4,7 +4,8 @@
 
 mod bench;
 
-use bench::{BEYOND_THE_PAPER, Bench};
+use bench::Bench;
+use bench::beyond::BEYOND_THE_PAPER;
 use medst_data::report::WordPiece;
 use medst_data::split::Split;
 use medst_model::config::Config;

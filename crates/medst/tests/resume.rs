@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bench::{BEYOND_THE_PAPER, Bench};
+use bench::Bench;
+use bench::beyond::BEYOND_THE_PAPER;
 use medst_data::progress::{Progress, Silent};
 use medst_data::split::Split;
 use medst_model::config::Config;

@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 
 use crate::comparison::{Cell, Results};
+use crate::record::LOSSES;
 use crate::statistics;
 use crate::study::{Arm, Study};
 use crate::unit::Unit;
@@ -202,19 +203,18 @@ fn matrix(page: &mut String, results: &Results, cells: &Cells) {
 
 /// The losses of the runs that were validated more than once.
 fn curves(page: &mut String, results: &Results) {
-    let names = ["total", "global", "local", "forward_mapping", "reverse_mapping"];
     for (arm, record) in results.named().filter(|(_, record)| !record.curve.is_empty()) {
         let _ = writeln!(
             page,
             "### Learning curve of `{arm}`, seed {}\n\nMean losses of the validation split.\n",
             record.seed
         );
-        let head: String = names.iter().map(|name| format!(" {} |", name.replace('_', " "))).collect();
-        let _ = writeln!(page, "| step |{head}\n|---|{}", "---|".repeat(names.len()));
+        let head: String = LOSSES.iter().map(|name| format!(" {} |", name.replace('_', " "))).collect();
+        let _ = writeln!(page, "| step |{head}\n|---|{}", "---|".repeat(LOSSES.len()));
         for point in &record.curve {
             let loss =
                 |name: &&str| point.losses.get(*name).map_or(" – |".to_string(), |loss| format!(" {loss:.3} |"));
-            let _ = writeln!(page, "| {} |{}", point.step, names.iter().map(loss).collect::<String>());
+            let _ = writeln!(page, "| {} |{}", point.step, LOSSES.iter().map(loss).collect::<String>());
         }
         page.push('\n');
     }

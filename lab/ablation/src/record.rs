@@ -35,6 +35,9 @@ pub struct Record {
     pub failed: Option<String>,
 }
 
+/// The losses of a record.
+pub const LOSSES: [&str; 5] = ["total", "global", "local", "forward_mapping", "reverse_mapping"];
+
 /// A point of a learning curve.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::base::Trained;
 use crate::cohort::Judged;
-use crate::record::{Point, Record};
+use crate::record::{LOSSES, Point, Record};
 use crate::study::Study;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,10 +135,10 @@ pub fn run(
             _ => Err(error),
         };
     }
-    let mut curve = validations(&fs::read_to_string(folder.join("metrics.jsonl"))?);
+    let curve = validations(&fs::read_to_string(folder.join("metrics.jsonl"))?);
     record.losses = curve.last().map(|point| point.losses.clone()).unwrap_or_default();
     if curve.len() > 1 {
-        record.curve = std::mem::take(&mut curve);
+        record.curve = curve;
     }
 
     let start = Instant::now();
@@ -204,7 +204,7 @@ fn validations(log: &str) -> Vec<Point> {
     let entries = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let point = |entry: Value| {
         let loss = |name: &str| Some((name.to_string(), (entry[name].as_f64()? * 1e4).round() / 1e4));
-        let losses = ["total", "global", "local", "forward_mapping", "reverse_mapping"].into_iter().filter_map(loss);
+        let losses = LOSSES.into_iter().filter_map(loss);
         Some(Point { step: entry["step"].as_u64()?, losses: losses.collect() })
     };
     entries.filter(|entry| entry["kind"] == "validate").filter_map(point).collect()

@@ -4,6 +4,8 @@
 //! unless `MEDST_NEED_MPI` is set.
 #![cfg(feature = "mpi")]
 
+#[path = "../../../medst/tests/bench/beyond.rs"]
+mod beyond;
 mod cluster;
 #[path = "../command/mod.rs"]
 mod command;
@@ -14,6 +16,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
+use beyond::BEYOND_THE_PAPER;
 use command::processes::{launcher, start};
 use command::{SMALL, difference, run, tiny, with};
 use serde_json::Value;
@@ -113,20 +116,7 @@ fn several_processes_compute_the_steps_of_one() {
     agree(at, "averaged", &[&long[..], &averaged[..]].concat(), &[2]);
     assert!(at.join("averaged-2/last/trained.safetensors").exists());
     // Everything beyond the paper.
-    let beyond = [
-        "model.image.stem=convolutions",
-        "loss.global_temperature=learned",
-        "model.findings=[\"edema\", \"pleural effusion\", \"pneumothorax\"]",
-        "loss.findings_weight=1.0",
-        "loss.boxes_weight=1.0",
-        "loss.phrases_weight=0.5",
-        "loss.courses_weight=0.5",
-        "loss.change_weight=0.5",
-        "loss.local=across",
-        "data.sentences=drawn",
-        "data.statements=0.5",
-        "data.short_sequences=true",
-    ];
+    let beyond = [BEYOND_THE_PAPER, &["loss.boxes_weight=1.0", "data.short_sequences=true"]].concat();
     agree(at, "beyond", &[&long[..], &beyond[..], &["train.sequences_per_batch=7"]].concat(), &[2]);
     // One process has no study.
     agree(at, "empty", &[&long[..], &beyond[..], &["train.sequences_per_batch=1"]].concat(), &[2]);

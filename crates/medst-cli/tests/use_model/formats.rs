@@ -1,14 +1,14 @@
 //! `--precision`: what the command and the service answer in 8 and 16 bits.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use medst_infer::eval::Vectors;
+use medst_model::model::multiplies_in_int8;
 use serde_json::Value;
 
 use super::command::run;
+use super::serve;
 use super::serve::client::{Body, Client};
 
 fn cosine(a: &[f32], b: &[f32]) -> f32 {
@@ -30,7 +30,7 @@ pub fn agree(at: &Path) {
     };
     let exact = command("float32", 0).unwrap();
     let mut formats = vec!["bfloat16"];
-    if has_vnni() {
+    if multiplies_in_int8() {
         formats.push("int8");
     } else {
         let refused = command("int8", 2).unwrap_err();
@@ -46,15 +46,9 @@ pub fn agree(at: &Path) {
 }
 
 fn served(at: &Path, image: &str, format: &str) -> Vec<f32> {
-    let mut serving = Command::new(env!("CARGO_BIN_EXE_medst"))
-        .current_dir(at)
-        .args(["serve", "--model", "phantom", "--precision", format, "--bind", "127.0.0.1:0", "--no-token"])
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(serving.stderr.take().unwrap()).lines();
-    let address = lines.find_map(|line| Some(line.unwrap().strip_prefix("serving at http://")?.to_string())).unwrap();
-    let mut client = Client::new(address.split(',').next().unwrap().parse().unwrap());
+    let arguments = ["--model", "phantom", "--precision", format, "--no-token"];
+    let (mut serving, _lines, address) = serve::start(at, &arguments);
+    let mut client = Client::new(address);
     let form = Body::parts(&[("frontal", &fs::read(at.join(image)).unwrap(), true)]);
     let answer = client.post("/v1/embed", &form).unwrap();
     let value: Value = serde_json::from_slice(&answer.body).unwrap();
@@ -62,11 +56,4 @@ fn served(at: &Path, image: &str, format: &str) -> Vec<f32> {
     serving.wait().unwrap();
     let numbers = value["studies"][0]["image"].as_array().unwrap_or_else(|| panic!("{value}"));
     numbers.iter().map(|number| number.as_f64().unwrap() as f32).collect()
-}
-
-fn has_vnni() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return is_x86_feature_detected!("avx512vnni") || is_x86_feature_detected!("avxvnni");
-    #[cfg(not(target_arch = "x86_64"))]
-    true
 }

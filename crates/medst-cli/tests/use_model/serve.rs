@@ -2,9 +2,10 @@
 //! answers is what they print.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Lines};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -26,24 +27,38 @@ fn same(a: &Value, b: &Value) -> bool {
     }
 }
 
-pub fn answers_are_those_of_the_commands(at: &Path) {
-    let options = ["--index", "index", "--calibration", "cal.json", "--courses", "courses.json"];
+/// What a service prints.
+type Printed = Lines<BufReader<ChildStderr>>;
+
+/// A service on a free port, the lines it prints from then on, and its address.
+pub fn start(at: &Path, arguments: &[&str]) -> (Child, Printed, SocketAddr) {
     let mut serving = Command::new(env!("CARGO_BIN_EXE_medst"))
         .current_dir(at)
-        .args(["serve", "--model", "run", "--model", "other=other", "--bind", "127.0.0.1:0"])
-        .args(options)
+        .args(["serve", "--bind", "127.0.0.1:0"])
+        .args(arguments)
         .env_remove("MEDST_TOKEN")
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(serving.stderr.take().unwrap()).lines();
-    let mut after = |start: &str| lines.find_map(|line| Some(line.unwrap().strip_prefix(start)?.to_string())).unwrap();
-    let address = after("serving at http://").split(',').next().unwrap().to_string();
+    let address = after(&mut lines, "serving at http://").split(',').next().unwrap().parse().unwrap();
+    (serving, lines, address)
+}
+
+/// The rest of the next line with this start.
+fn after(lines: &mut Printed, start: &str) -> String {
+    lines.find_map(|line| Some(line.unwrap().strip_prefix(start)?.to_string())).unwrap()
+}
+
+pub fn answers_are_those_of_the_commands(at: &Path) {
+    let models = ["--model", "run", "--model", "other=other"];
+    let options = ["--index", "index", "--calibration", "cal.json", "--courses", "courses.json"];
+    let (mut serving, mut lines, address) = start(at, &[&models[..], &options[..]].concat());
     // By default a token is drawn, which the link and the header carry.
-    let link = after("open ");
+    let link = after(&mut lines, "open ");
     let (link, token) = (link.split(' ').next().unwrap(), link.rsplit(' ').next().unwrap().to_string());
     assert_eq!((link, token.len()), (&*format!("http://{address}/?token={token}"), 48));
-    let mut client = Client::new(address.parse().unwrap());
+    let mut client = Client::new(address);
     for path in ["/v1/models", "/metrics"] {
         assert_eq!(client.get(path).unwrap().status, 401, "{path}");
     }

@@ -115,7 +115,10 @@ impl Builtin {
     /// As [`Builtin::tensors`]; a card of another version than this program reads, by the model's
     /// name.
     pub fn card(&self) -> Result<ModelCard> {
-        let file = self.tensors()?;
+        self.card_in(&self.tensors()?)
+    }
+
+    fn card_in(&self, file: &TensorFile) -> Result<ModelCard> {
         let text = file.metadata.get(ModelCard::KEY).ok_or_else(|| self.unusable("it has no card"))?;
         ModelCard::parse(text).map_err(|error| self.unusable(error))
     }
@@ -132,11 +135,20 @@ impl Builtin {
     /// # Errors
     /// As [`Builtin::card`]; a vocabulary that is not one, or is not that of the weights.
     pub fn pieces(&self) -> Result<WordPiece> {
-        let card = self.card()?;
+        Ok(self.open()?.2)
+    }
+
+    /// Weights, card and vocabulary, of files that are checked once.
+    ///
+    /// # Errors
+    /// As [`Builtin::pieces`].
+    pub fn open(&self) -> Result<(TensorFile, ModelCard, WordPiece)> {
+        let file = self.tensors()?;
+        let card = self.card_in(&file)?;
         let pieces =
             WordPiece::from_text(self.vocabulary, Path::new(self.name)).map_err(|error| self.unusable(error))?;
         match pieces.checksum() == card.vocabulary_sha256 {
-            true => Ok(pieces),
+            true => Ok((file, card, pieces)),
             false => Err(self.unusable("its vocabulary differs from that of its card")),
         }
     }

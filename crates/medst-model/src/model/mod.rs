@@ -133,7 +133,7 @@ impl ReportEmbeddings {
 
 /// Whether sums of products in eight bits are exact: x86 processors without VNNI cut them off at
 /// sixteen bits, and layers are off by half.
-pub(crate) fn multiplies_in_int8() -> bool {
+pub fn multiplies_in_int8() -> bool {
     #[cfg(target_arch = "x86_64")]
     return is_x86_feature_detected!("avx512vnni") || is_x86_feature_detected!("avxvnni");
     #[cfg(not(target_arch = "x86_64"))]

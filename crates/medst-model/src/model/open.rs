@@ -71,9 +71,9 @@ pub fn open_model(path: &Path, device: Device) -> Result<OpenedModel> {
 /// As [`open_model`].
 pub fn open_model_in(path: &Path, device: Device, precision: Precision) -> Result<OpenedModel> {
     if let Some(builtin) = builtin::named(path) {
-        let (card, pieces) = (builtin.card()?, builtin.pieces()?);
+        let (file, card, pieces) = builtin.open()?;
         let mut model = MedSt::unwritten(&card.model, device, precision.kind())?;
-        model.load_tensors(&builtin.tensors()?)?;
+        model.load_tensors(&file)?;
         return Ok(OpenedModel { model, card, pieces, path: path.to_path_buf(), checksum: builtin::checksum(path)? });
     }
     let path = &*builtin::local(path)?;
@@ -83,10 +83,11 @@ pub fn open_model_in(path: &Path, device: Device, precision: Precision) -> Resul
     let (folder, card) = read_card(path)?;
     let weights = folder.join(MODEL);
     let checksum = builtin::checksum(&weights)?;
-    if let Some(recorded) = Sums::read(&folder)?.and_then(|sums| sums.0.get(MODEL).cloned()) {
-        check_found(&weights, &checksum, &recorded)?;
+    let sums = Sums::read(&folder)?;
+    if let Some(recorded) = sums.as_ref().and_then(|sums| sums.0.get(MODEL)) {
+        check_found(&weights, &checksum, recorded)?;
     }
-    let pieces = vocabulary(&folder, &folder, &card)?;
+    let pieces = vocabulary(&folder, &folder, sums.as_ref(), &card)?;
     let mut model = MedSt::unwritten(&card.model, device, precision.kind())?;
     model.load(&weights)?;
     Ok(OpenedModel { model, card, pieces, path: folder, checksum })
@@ -105,7 +106,8 @@ fn open_file(path: &Path, device: Device, precision: Precision) -> Result<Opened
     let (model, card, pieces) = match head {
         Some(text) => {
             let card = ModelCard::parse_from(text, path)?;
-            let pieces = vocabulary(path, path.parent().unwrap_or(path), &card)?;
+            let folder = path.parent().unwrap_or(path);
+            let pieces = vocabulary(path, folder, Sums::read(folder)?.as_ref(), &card)?;
             let mut model = MedSt::unwritten(&card.model, device, precision.kind())?;
             model.load_tensors(&file)?;
             (model, card, pieces)
@@ -122,12 +124,12 @@ fn open_file(path: &Path, device: Device, precision: Precision) -> Result<Opened
 
 /// The vocabulary in a folder, else the built-in one.
 ///
-/// * `model`: the path of the model, which errors name.
+/// * `model`: the path of the model, which errors name; * `sums`: the checksums of the folder.
 ///
 /// # Errors
 /// A vocabulary that is damaged, or is not that of the card.
-fn vocabulary(model: &Path, folder: &Path, card: &ModelCard) -> Result<WordPiece> {
-    if let Some(sums) = Sums::read(folder)? {
+fn vocabulary(model: &Path, folder: &Path, sums: Option<&Sums>, card: &ModelCard) -> Result<WordPiece> {
+    if let Some(sums) = sums {
         sums.check(folder, VOCABULARY)?;
     }
     let file = folder.join(VOCABULARY);

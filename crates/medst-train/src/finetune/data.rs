@@ -253,6 +253,9 @@ pub fn weights(known: &[Vec<Option<usize>>], classes: usize, how: ClassWeights) 
 /// A class that no training study has.
 fn named_classes(config: &DataConfig, columns: &[Column], training: &[usize]) -> Result<Vec<String>> {
     let wanted = config.classes();
+    if wanted.is_empty() {
+        return Ok(wanted);
+    }
     let cells =
         |column: &Column| -> Vec<String> { training.iter().filter_map(|&item| column.cells[item].clone()).collect() };
     let found: BTreeSet<String> = columns.iter().flat_map(cells).collect();

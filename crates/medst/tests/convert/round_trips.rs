@@ -185,7 +185,7 @@ fn weights_without_their_folder_are_opened_from_their_card() {
     let lone = open_model(&path, Device::Cpu).unwrap();
     assert_same(&open_model(&at("words"), Device::Cpu).unwrap().model, &lone.model);
 
-    // Without a card nothing says how they compute.
+    // Without a card it is unknown how they compute.
     lone.model.save(&path, None).unwrap();
     let refused = error();
     assert!(refused.contains("lone.safetensors") && refused.contains("card"), "{refused}");
